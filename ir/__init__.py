@@ -1,0 +1,1 @@
+"""The vocabulary: what a program, a machine and a plan are."""

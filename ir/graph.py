@@ -1,0 +1,240 @@
+"""The program: values, the nodes that make them, and the graph they form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from math import prod
+from typing import Any, TypeAlias
+
+import sympy
+import torch
+from torch._ops import OpOverload
+from torch.utils._pytree import tree_leaves, tree_map
+
+from ir.signature import Signature
+
+Dim: TypeAlias = int | sympy.Expr
+"""A size: a number, or an expression over the graph's symbols."""
+
+
+class ThisDevice:
+    """Stands in an argument for the device of the stage that runs the node."""
+
+    def __repr__(self) -> str:
+        return "device"
+
+
+THIS_DEVICE = ThisDevice()
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """Shape and dtype of a tensor."""
+
+    shape: tuple[Dim, ...]
+    dtype: torch.dtype
+
+    @property
+    def numel(self) -> Dim:
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> Dim:
+        return self.numel * self.dtype.itemsize
+
+    def __str__(self) -> str:
+        return f"{str(self.dtype).removeprefix('torch.')}[{', '.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """A tensor somewhere in the program.  Compared by identity, named for people; names are unique."""
+
+    name: str
+    type: TensorType
+
+
+@dataclass(frozen=True, eq=False)
+class Param(Value):
+    """A value read from the checkpoint and never changed.  A tied weight is one Param with many fqns."""
+
+    fqns: tuple[str, ...]
+    buffer: bool = False  # registered as a buffer, not as a parameter
+
+
+@dataclass(frozen=True, eq=False)
+class Constant(Value):
+    """A value that no checkpoint holds: a non-persistent buffer, a tensor attribute, an inline tensor."""
+
+    fqn: str
+    data: torch.Tensor = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class State(Value):
+    """A value that a run reads and changes: a KV cache, running statistics."""
+
+    fqns: tuple[str, ...]
+    data: torch.Tensor | None = field(default=None, repr=False)  # None: the first value is in the checkpoint
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a node asks of any machine, over the graph's symbols.
+
+    `flops` are those of contractions (matrix products, convolutions, attention), two a multiply-add, as
+    torch.utils.flop_counter counts them.  `bytes` is the traffic to and from memory, which bounds all the
+    rest.  `launches` is the number of kernels started.
+    """
+
+    flops: Dim
+    bytes: Dim
+    launches: int = 1
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.flops + other.flops, self.bytes + other.bytes, self.launches + other.launches)
+
+
+FREE = Cost(0, 0, 0)
+UNKNOWN = Cost(sympy.nan, sympy.nan)  # poisons every sum it enters
+
+
+@dataclass(frozen=True)
+class Where:
+    """The place in the user's model that made a node."""
+
+    module: str = ""  # dotted path: "model.layers.0.self_attn"
+    file: str = ""
+    line: int = 0
+    code: str = ""  # the source line itself
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.file else "an unknown source line"
+        return f"{self.module or 'the model'} ({place})" + (f": {self.code}" if self.code else "")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Node:
+    """What every node has.  Passes replace nodes, never change them."""
+
+    results: tuple[Value, ...]
+    where: Where = Where()
+    cost: Cost = UNKNOWN  # set by annotate-cost
+    group: str = ""  # set by group-shared; the nodes of a group live on one device
+    cheap: bool = False  # set by mark-cheap; may be computed again in every stage that needs it
+    stage: int = 0  # set by split-stages; an unsplit program is one stage
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Call(_Node):
+    """An operator applied to arguments."""
+
+    op: OpOverload
+    args: tuple[Any, ...]  # Values, literals, Exprs, THIS_DEVICE, and lists of them, as torch takes them
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def operands(self) -> tuple[Value, ...]:
+        return tuple(a for a in tree_leaves((self.args, dict(self.kwargs))) if isinstance(a, Value))
+
+    @cached_property
+    def symbols(self) -> frozenset[sympy.Symbol]:
+        """The sizes that stand among the arguments."""
+        exprs = (a for a in tree_leaves((self.args, dict(self.kwargs))) if isinstance(a, sympy.Basic))
+        return frozenset(s for e in exprs for s in e.free_symbols if isinstance(s, sympy.Symbol))
+
+    @cached_property
+    def unpacks(self) -> bool:
+        """Whether the operator returns several tensors, or a list of them."""
+        returns = self.op._schema.returns
+        return len(returns) > 1 or isinstance(returns[0].type, torch.ListType)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Transfer(_Node):
+    """The identity, from another stage to this one."""
+
+    value: Value
+    src: int
+
+    @property
+    def operands(self) -> tuple[Value, ...]:
+        return (self.value,)
+
+
+Node: TypeAlias = Call | Transfer
+
+
+def rename(node: Node, to: Callable[[Value], Value]) -> Node:
+    """The same node, reading other values."""
+    if isinstance(node, Transfer):
+        return replace(node, value=to(node.value))
+    args, kwargs = tree_map(lambda a: to(a) if isinstance(a, Value) else a, (node.args, dict(node.kwargs)))
+    return replace(node, args=args, kwargs=kwargs)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A whole program in execution order.  Every pass maps one Graph to another."""
+
+    inputs: tuple[Value, ...]
+    params: tuple[Param, ...]
+    constants: tuple[Constant, ...]
+    states: tuple[State, ...]
+    nodes: tuple[Node, ...]
+    outputs: tuple[Value, ...]  # each made by a node
+    updates: tuple[tuple[State, Value], ...]  # what each state holds after a run
+    signature: Signature
+    hints: Mapping[sympy.Symbol, int] = field(default_factory=dict)  # sizes of the example inputs
+    ranges: Mapping[sympy.Symbol, tuple[int, int | None]] = field(default_factory=dict)  # least and largest size
+    guards: tuple[sympy.Basic, ...] = ()  # what must hold of the sizes besides their ranges
+    modules: Mapping[str, str] = field(default_factory=dict)  # module path -> class name
+    placement: tuple[int, ...] = (0,)  # the device of each stage; set by split-stages
+
+    @cached_property
+    def producer(self) -> Mapping[Value, Node]:
+        return {value: node for node in self.nodes for value in node.results}
+
+    @cached_property
+    def users(self) -> Mapping[Value, tuple[Node, ...]]:
+        """The nodes that read each value, in order, each once."""
+        users: dict[Value, dict[Node, None]] = {}
+        for node in self.nodes:
+            for value in node.operands:
+                users.setdefault(value, {})[node] = None
+        return {value: tuple(nodes) for value, nodes in users.items()}
+
+    @property
+    def leaves(self) -> tuple[Value, ...]:
+        """What stands before the first node runs."""
+        return (*self.inputs, *self.params, *self.constants, *self.states)
+
+    @property
+    def kept(self) -> tuple[Value, ...]:
+        """What is wanted after the last node ran: outputs and new states."""
+        return (*self.outputs, *(value for _, value in self.updates))
+
+    def map(self, rewrite: Callable[[Node], Node]) -> Graph:
+        return replace(self, nodes=tuple(map(rewrite, self.nodes)))
+
+    def __str__(self) -> str:
+        from ir.printer import print_graph
+
+        return print_graph(self)
+
+
+def sizes_of(values: Iterable[tuple[Value, torch.Tensor]]) -> dict[sympy.Symbol, int]:
+    """Symbols bound by the shapes of tensors: {batch: 4} from `ids: int64[batch, seq]` and a tensor."""
+    return {
+        dim: size
+        for value, tensor in values
+        for dim, size in zip(value.type.shape, tensor.shape, strict=True)
+        if isinstance(dim, sympy.Symbol)
+    }
+
+
+def at(dim: Dim, sizes: Mapping[sympy.Symbol, int]) -> int:
+    """A size as a number."""
+    return dim if isinstance(dim, int) else int(dim.subs(sizes))

@@ -1,0 +1,119 @@
+"""How a model is called: the nested containers of its arguments and of what it returns."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A tensor of the program: the index of a graph's input or output."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Nested containers whose leaves are Slots, sizes (sympy expressions) or fixed Python values."""
+
+    spec: pytree.TreeSpec
+    leaves: tuple[Any, ...]
+
+    def fill(self, tensors: Sequence[Any]) -> Any:
+        """The containers with tensors in their slots."""
+        return pytree.tree_unflatten([tensors[x.index] if isinstance(x, Slot) else x for x in self.leaves], self.spec)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A model's `forward`: its parameters, the arguments it was captured with and what it returned."""
+
+    parameters: tuple[inspect.Parameter, ...]
+    arguments: Tree  # a dict from parameter name to argument
+    returns: Tree
+
+    def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+        """The tensors of a call, in the order of the graph's inputs."""
+        leaves = flatten(bind(self.parameters, args, kwargs))[0]
+        slots = [(x.index, leaf) for x, leaf in zip(self.arguments.leaves, leaves, strict=True) if isinstance(x, Slot)]
+        return [leaf for _, leaf in sorted(slots, key=lambda s: s[0])]
+
+
+def bind(parameters: Sequence[inspect.Parameter], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments by parameter name, defaults included."""
+    bound = inspect.Signature(parameters).bind(*args, **kwargs)
+    bound.apply_defaults()
+    return dict(bound.arguments)
+
+
+def call(module: Any, parameters: Sequence[inspect.Parameter], arguments: Mapping[str, Any]) -> Any:
+    """Call a function with what `bind` returned."""
+    bound = inspect.BoundArguments(inspect.Signature(parameters), dict(arguments))  # type: ignore[arg-type]
+    return module(*bound.args, **bound.kwargs)
+
+
+def flatten(value: Any) -> tuple[list[Any], pytree.TreeSpec]:
+    """Leaves and containers of a value.
+
+    Objects that torch does not know as containers but that hold tensors (a transformers Cache, a plain
+    dataclass) are opened attribute by attribute.
+    """
+    leaves, spec = pytree.tree_flatten(value)
+    unknown = {type(x) for x in leaves if _holds_tensors(x)}
+    if not unknown:
+        return leaves, spec
+    for cls in unknown:
+        _register(cls)
+    return flatten(value)
+
+
+def names(tree: Tree) -> list[str]:
+    """A dotted name for each slot of a tree, in slot order: `past.layers.0.keys`."""
+    paths, _ = pytree.tree_flatten_with_path(pytree.tree_unflatten(list(range(len(tree.leaves))), tree.spec))
+    named = {leaf: ".".join(_key(k) for k in path) for path, leaf in paths}
+    slots = {x.index: named[i] for i, x in enumerate(tree.leaves) if isinstance(x, Slot)}
+    return [slots[i] for i in sorted(slots)]
+
+
+def _key(key: Any) -> str:
+    for attribute in ("key", "idx", "name"):
+        if hasattr(key, attribute):
+            return str(getattr(key, attribute))
+    return str(key)
+
+
+def _holds_tensors(value: Any) -> bool:
+    if isinstance(value, (torch.Tensor, torch.nn.Module, type)) or not hasattr(value, "__dict__"):
+        return False
+    inside = pytree.tree_leaves(vars(value))
+    return any(isinstance(x, torch.Tensor) or _holds_tensors(x) for x in inside)
+
+
+def _register(cls: type) -> None:
+    """Teach torch's pytrees an object made of its attributes."""
+
+    def opened(value: Any) -> tuple[list[Any], tuple[str, ...]]:
+        return list(vars(value).values()), tuple(vars(value))
+
+    def opened_with_keys(value: Any) -> tuple[list[tuple[Any, Any]], tuple[str, ...]]:
+        return [(pytree.GetAttrKey(k), v) for k, v in vars(value).items()], tuple(vars(value))
+
+    def closed(children: Any, keys: tuple[str, ...]) -> Any:
+        value = cls.__new__(cls)
+        vars(value).update(zip(keys, children, strict=True))
+        return value
+
+    pytree.register_pytree_node(
+        cls,
+        opened,
+        closed,
+        serialized_type_name=f"{cls.__module__}.{cls.__qualname__}",
+        flatten_with_keys_fn=opened_with_keys,
+    )
+

@@ -1,0 +1,158 @@
+"""The index of an artifact folder, as `manifest.json` holds it: the border between compiler and runtime."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+SCHEMA = 1
+FILE = "manifest.json"
+
+
+class ManifestError(Exception):
+    """The folder is not an artifact this version can run."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor at the border of a stage.  A dimension is a number, or an expression over the symbols."""
+
+    name: str
+    dtype: str  # as torch spells it: "float32"
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A size that may change from batch to batch."""
+
+    min: int
+    max: int | None
+    example: int
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of the model's `forward`."""
+
+    name: str
+    kind: str  # of inspect.Parameter: "POSITIONAL_OR_KEYWORD"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """How the model is called.  `arguments` and `returns` are trees, see runtime.tree."""
+
+    parameters: tuple[Parameter, ...]
+    arguments: dict[str, Any]
+    returns: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Receive:
+    """An argument of a stage's `forward`: an input of the model, or what another stage sends."""
+
+    tensor: Tensor
+    source: int | None  # the stage that sends it; None: an input of the model
+
+
+@dataclass(frozen=True)
+class Send:
+    """One of the tensors that a stage's `forward` returns."""
+
+    tensor: Tensor
+    stages: tuple[int, ...]  # the stages that receive it
+    outputs: tuple[int, ...]  # its places among the outputs of the model
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One generated module, its weights and its neighbours."""
+
+    module: str  # file name: "stage_0.py"
+    cls: str  # class name: "Stage0"
+    weights: str  # file name: "stage_0.safetensors"
+    device: str
+    receives: tuple[Receive, ...]  # in the order of forward's parameters
+    sizes: tuple[str, ...]  # symbols that forward takes as integers by keyword
+    sends: tuple[Send, ...]  # in the order of what forward returns
+    state: tuple[str, ...]  # names of the buffers that a run changes
+    nbytes: int  # of its weights
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything a runtime needs to know besides the stage files themselves."""
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    symbols: dict[str, Symbol]
+    guards: tuple[str, ...]  # conditions on the sizes, as Python expressions: "height % 8 == 0"
+    signature: Signature
+    stages: tuple[Stage, ...]
+    files: dict[str, str]  # file name -> sha256 of its content
+    plan: dict[str, Any]  # the compiler's predictions, for people and reports
+    schema: int = SCHEMA
+
+    def write(self, folder: Path) -> None:
+        (folder / FILE).write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Read FOLDER/manifest.json.  Raises ManifestError with the file and what is wrong with it."""
+        path = folder / FILE
+        try:
+            table = json.loads(path.read_text())
+        except FileNotFoundError:
+            raise ManifestError(f"{folder} is not an artifact folder: it has no {FILE}") from None
+        except (OSError, ValueError) as e:
+            raise ManifestError(f"cannot read {path}: {e}") from e
+        if not isinstance(table, dict) or table.get("schema") != SCHEMA:
+            found = table.get("schema") if isinstance(table, dict) else None
+            raise ManifestError(f"{path} has schema {found}, this runtime reads {SCHEMA}; compile the model again")
+        try:
+            return _manifest(table)
+        except (KeyError, TypeError) as e:
+            raise ManifestError(f"{path} is damaged ({type(e).__name__}: {e}); compile the model again") from e
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file's content, in hexadecimal."""
+    digest = sha256()
+    with path.open("rb") as f:
+        while block := f.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _manifest(t: dict[str, Any]) -> Manifest:
+    signature = t["signature"]
+    return Manifest(
+        **t
+        | {
+            "inputs": tuple(map(_tensor, t["inputs"])),
+            "outputs": tuple(map(_tensor, t["outputs"])),
+            "symbols": {name: Symbol(**s) for name, s in t["symbols"].items()},
+            "guards": tuple(t["guards"]),
+            "signature": Signature(
+                **signature | {"parameters": tuple(Parameter(**p) for p in signature["parameters"])}
+            ),
+            "stages": tuple(map(_stage, t["stages"])),
+        }
+    )
+
+
+def _tensor(t: dict[str, Any]) -> Tensor:
+    return Tensor(**t | {"shape": tuple(t["shape"])})
+
+
+def _stage(t: dict[str, Any]) -> Stage:
+    receives = tuple(Receive(_tensor(r["tensor"]), r["source"]) for r in t["receives"])
+    sends = tuple(Send(_tensor(s["tensor"]), tuple(s["stages"]), tuple(s["outputs"])) for s in t["sends"])
+    rest = {"receives": receives, "sends": sends, "sizes": tuple(t["sizes"]), "state": tuple(t["state"])}
+    return Stage(**t | rest)
