@@ -1,0 +1,57 @@
+# Everything lives in .venv, made on first use.  A machine needs Python 3.10 or later, make and git.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+PYTEST := $(BIN)/python -m pytest
+
+# Installs a Debian package where we may: $(call debian,NAME)
+debian = { command -v apt-get && $(if $(filter 0,$(shell id -u)),,sudo -n) \
+	sh -c 'apt-get update && apt-get install -y --no-install-recommends $(1)'; } >/dev/null 2>&1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check zoo bench golden clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 15
+
+setup: $(READY) ## make the environment alone
+
+demo: $(READY) ## cut GPT-2 in two, run both stages, compare with the uncut model
+	$(BIN)/python -m passes.compile examples/gpt2.py --stages 2 -o build/gpt2 --verify
+	$(BIN)/python examples/check.py examples/gpt2.py build/gpt2
+
+test: $(READY) ## run every test
+	$(PYTEST) -n 2 --dist loadfile
+
+check: $(READY) ## lint, types and the quick tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(PYTEST) -m "not slow and not zoo"
+
+zoo: $(READY) ## cut many models and compare each with its uncut self
+	$(PYTEST) -m zoo -v
+
+bench: $(READY) ## run the benchmarks
+	$(PYTEST) tests/benchmarks -s
+
+golden: $(READY) ## rewrite the golden files; read the difference before you commit it
+	$(PYTEST) --rewrite-golden
+
+clean: ## remove the environment and all that was built
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo "stagecut needs Python 3.10 or later, which $(PYTHON) is not; try: make PYTHON=/path/to/python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(call debian,python3-venv) || { \
+		echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@command -v dot >/dev/null || { echo "Installing graphviz, which draws graph.svg"; $(call debian,graphviz); } || \
+		echo "The program dot is missing, so no graph.svg will be drawn; to get it: apt-get install graphviz"
+	@echo "Installing into .venv; torch is large, so the first time takes some minutes"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet 'pip>=23'
+	$(BIN)/python -m pip install --editable '.[test,zoo]' --constraint constraints.txt
+	@touch $@

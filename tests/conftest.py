@@ -1,0 +1,52 @@
+"""What every test shares: golden files, fixed seeds, one thread, and no GPU tests without a GPU."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rewrite-golden", action="store_true", help="write tests/golden anew in place of comparing")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    torch.set_num_threads(1)  # two workers share two cores
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """`golden(name, text)` compares a text with tests/golden/NAME; `--rewrite-golden` writes it there instead."""
+
+    def compare(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if request.config.getoption("--rewrite-golden"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            return
+        assert path.exists(), f"tests/golden/{name} is missing; `make golden` writes it"
+        expected = path.read_text()
+        if text != expected:
+            lines = difflib.unified_diff(expected.splitlines(), text.splitlines(), "expected", "found", lineterm="")
+            pytest.fail(f"tests/golden/{name} differs; `make golden` rewrites it\n" + "\n".join(lines), pytrace=False)
+
+    return compare
