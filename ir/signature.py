@@ -117,3 +117,8 @@ def _register(cls: type) -> None:
         flatten_with_keys_fn=opened_with_keys,
     )
 
+
+
+def forward_parameters(model: torch.nn.Module) -> list[inspect.Parameter]:
+    """The parameters of a model's `forward`, without `self`."""
+    return list(inspect.signature(model.forward).parameters.values())

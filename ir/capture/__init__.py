@@ -1,0 +1,91 @@
+"""nn.Module -> Graph; the only package that knows torch.export and torch.fx."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
+from typing import Any
+
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+from torch.utils._pytree import TreeSpec
+
+from ir.capture.blame import explain
+from ir.capture.dynamic import DynamicShapes, Marks, export_spec, mark_dynamic, widen
+from ir.capture.reader import needs_functional_form, read_program
+from ir.errors import CaptureError
+from ir.graph import Graph
+from ir.signature import Signature, Slot, Tree, bind, call, flatten, forward_parameters
+
+
+def capture(
+    model: nn.Module,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    dynamic_shapes: DynamicShapes = None,
+) -> Graph:
+    """Record what `model(*args, **kwargs)` computes.
+
+    `dynamic_shapes` names the sizes that may change: `{"input_ids": {0: "batch", 1: "seq"}}`.
+    Raises CaptureError that names the innermost module and source line of what cannot be recorded.
+    """
+    if any(m.training for m in model.modules() if isinstance(m, _DIFFERS_IN_TRAINING)):
+        warnings.warn("the model is in training mode (dropout is active); call model.eval() first", stacklevel=2)
+    parameters = forward_parameters(model)
+    try:
+        arguments = bind(parameters, args, kwargs or {})
+    except TypeError as e:
+        raise CaptureError(f"the example inputs do not fit {type(model).__name__}.forward: {e}") from e
+    leaves, spec = flatten(arguments)
+    tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+    tree = _tree(leaves, spec)
+    marks = mark_dynamic(dynamic_shapes, tree, tensors)
+    returns: list[Tree] = []
+    program = _export(_Flat(model, parameters, tree, returns.append), widen(tensors, marks), marks)
+    return read_program(program, model, Signature(tuple(parameters), tree, returns[-1]), tensors, marks)
+
+
+_DIFFERS_IN_TRAINING = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm, nn.RNNBase)
+
+
+class _Flat(nn.Module):
+    """The model as a function of a flat list of tensors, whatever containers it takes and returns."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        parameters: Sequence[inspect.Parameter],
+        arguments: Tree,
+        report: Callable[[Tree], None],
+    ) -> None:
+        super().__init__()
+        self.m = model
+        self._call = lambda tensors: call(model, parameters, arguments.fill(tensors))
+        self._report = report  # torch.export undoes what forward assigns to the module
+
+    def forward(self, tensors: list[torch.Tensor]) -> list[Any]:
+        leaves, spec = flatten(self._call(tensors))
+        kept = [leaf for leaf in leaves if isinstance(leaf, (torch.Tensor, torch.SymInt))]
+        self._report(_tree(leaves, spec, (torch.Tensor, torch.SymInt)))
+        return kept
+
+
+def _tree(leaves: Sequence[Any], spec: TreeSpec, slotted: type | tuple[type, ...] = torch.Tensor) -> Tree:
+    slots = count()
+    return Tree(spec, tuple(Slot(next(slots)) if isinstance(x, slotted) else x for x in leaves))
+
+
+def _export(flat: _Flat, tensors: list[torch.Tensor], marks: Marks) -> ExportedProgram:
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.export.export(
+                flat, ([t.detach().clone() for t in tensors],), dynamic_shapes=(export_spec(marks),), strict=False
+            )
+            return program.run_decompositions({}) if needs_functional_form(program) else program
+    except Exception as e:
+        raise explain(e, flat.m, marks) from e

@@ -1,0 +1,128 @@
+"""Which sizes of the example inputs may change, and under what names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch.export import Dim
+from torch.utils import _pytree as pytree
+
+from ir.errors import CaptureError
+from ir.signature import Slot, Tree, names
+
+DynamicShapes: TypeAlias = Mapping[str, Any] | Sequence[Any] | None
+"""By parameter name (or position), nested as the arguments are; at each tensor `{dim: name}`."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A size that may change."""
+
+    name: str
+    min: int = 1
+    max: int | None = None
+
+
+Marks: TypeAlias = Sequence[Mapping[int, Mark]]
+"""For each input tensor, the marked dimensions."""
+
+
+def mark_dynamic(shapes: DynamicShapes, arguments: Tree, tensors: Sequence[torch.Tensor]) -> Marks:
+    """Find the marks of each tensor.  Raises CaptureError for a name or a dimension that is not there."""
+    if isinstance(shapes, Mapping):
+        _check_names(shapes, arguments)
+    elif shapes is not None:
+        shapes = dict(zip(_top_names(arguments), shapes, strict=False))
+    tree_names = names(arguments)
+    marks = []
+    for name, path, tensor in zip(tree_names, _paths(arguments), tensors, strict=True):
+        spec = _descend(shapes, path)
+        dims = enumerate(spec) if isinstance(spec, (list, tuple)) else (spec or {}).items()
+        found = {dim: _mark(size, name, dim) for dim, size in dims if size is not None and not isinstance(size, int)}
+        for dim in found:
+            if not -tensor.dim() <= dim < tensor.dim():
+                raise CaptureError(f"dynamic dimension {dim} of `{name}`: it has {tensor.dim()} dimensions")
+        marks.append({dim % tensor.dim(): mark for dim, mark in found.items()})
+    return marks
+
+
+def widen(tensors: Sequence[torch.Tensor], marks: Marks) -> list[torch.Tensor]:
+    """Example tensors with every marked size at least 2: torch.export takes a size of 1 for a constant."""
+    small = {
+        mark.name
+        for tensor, dims in zip(tensors, marks, strict=True)
+        for dim, mark in dims.items()
+        if tensor.shape[dim] < 2
+    }
+    wide = []
+    for tensor, dims in zip(tensors, marks, strict=True):
+        for dim, mark in dims.items():
+            if mark.name in small:
+                shape = list(tensor.shape)
+                tensor = (
+                    torch.cat([tensor, tensor], dim)
+                    if shape[dim]
+                    else tensor.new_zeros([2 if i == dim else s for i, s in enumerate(shape)])
+                )
+        wide.append(tensor)
+    return wide
+
+
+def export_spec(marks: Marks) -> list[dict[int, Any]]:
+    """The marks as torch.export takes them."""
+    return [dict.fromkeys(dims, Dim.DYNAMIC) for dims in marks]
+
+
+def parse_dynamic(text: str) -> tuple[str, dict[int, str]]:
+    """`input_ids:0=batch,1=seq` -> ("input_ids", {0: "batch", 1: "seq"}).  Raises ValueError."""
+    name, _, dims = text.partition(":")
+    try:
+        pairs = [pair.split("=") for pair in dims.split(",")]
+        parsed = {int(dim): size.strip() for dim, size in pairs}
+    except ValueError:
+        parsed = {}
+    if not name or not parsed or not all(size.isidentifier() for size in parsed.values()):
+        raise ValueError(f"{text!r} does not read as INPUT:DIM=NAME,DIM=NAME, for example input_ids:0=batch,1=seq")
+    return name.strip(), parsed
+
+
+def _mark(size: Any, tensor: str, dim: int) -> Mark:
+    if isinstance(size, str):
+        return Mark(size)
+    if isinstance(size, Dim):
+        low, high = int(getattr(size, "min", 0)), getattr(size, "max", None)
+        return Mark(size.__name__, max(low, 1), None if high is None or high >= 2**31 else int(high))
+    return Mark(f"{tensor.replace('.', '_')}_{dim}")  # Dim.AUTO, Dim.DYNAMIC: sizes without a name
+
+
+def _top_names(arguments: Tree) -> list[str]:
+    return list(arguments.spec.context)
+
+
+def _check_names(shapes: Mapping[str, Any], arguments: Tree) -> None:
+    known = _top_names(arguments)
+    for name in shapes:
+        if name not in known:
+            raise CaptureError(f"dynamic shapes name `{name}`, which is no argument of the model; it takes {known}")
+
+
+def _paths(arguments: Tree) -> list[tuple[Any, ...]]:
+    """The keys that lead to each slot, in slot order."""
+    paths, _ = pytree.tree_flatten_with_path(pytree.tree_unflatten(list(range(len(arguments.leaves))), arguments.spec))
+    slots = {x.index: path for (path, _), x in zip(paths, arguments.leaves, strict=True) if isinstance(x, Slot)}
+    return [slots[i] for i in sorted(slots)]
+
+
+def _descend(shapes: Any, path: tuple[Any, ...]) -> Any:
+    for key in path:
+        step = getattr(key, "key", getattr(key, "idx", getattr(key, "name", None)))
+        if isinstance(shapes, Mapping):
+            shapes = shapes.get(step)
+        elif isinstance(shapes, (list, tuple)) and isinstance(step, int):
+            shapes = shapes[step] if step < len(shapes) else None
+        if shapes is None:
+            return None
+    return shapes

@@ -1,0 +1,44 @@
+"""Exported nodes that say nothing: assertions, casts to the same dtype, dropout that is off, whole slices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx
+
+aten = torch.ops.aten
+
+_WHOLE = 2**63 - 1
+_ALWAYS = {aten.alias.default, aten.detach.default, aten.detach_.default, aten.lift_fresh_copy.default}
+_DROPOUTS = {aten.dropout.default, aten.feature_dropout.default, aten.alpha_dropout.default}
+_DROPOUTS |= {aten.dropout_.default}
+_CASTS = {aten.to.device, aten.to.dtype, aten.to.dtype_layout, aten.to.other, aten._to_copy.default}
+
+
+def is_assertion(node: fx.Node) -> bool:
+    """Whether a node only checks something and returns nothing."""
+    return any(word in str(node.target) for word in ("_assert", "sym_constrain_range", "_check"))
+
+
+def is_identity(node: fx.Node) -> bool:
+    """Whether a node returns its first argument, elements, strides and all."""
+    target, args = node.target, node.args
+    if target in _ALWAYS:
+        return True
+    if target in _DROPOUTS:
+        return args[1] == 0 or not args[2]
+    if target in _CASTS:
+        return node.kwargs.get("memory_format") is None and not _copies(node) and _dtype(args[0]) == _dtype(node)
+    if target is aten.slice.Tensor:
+        start, end = (*args[2:4], *[None] * 2)[:2]
+        return start in (None, 0) and (end is None or end == _WHOLE) and (len(args) < 5 or args[4] == 1)
+    return False
+
+
+def _copies(node: fx.Node) -> bool:
+    return bool(node.kwargs.get("copy")) or any(a is True for a in node.args[1:])
+
+
+def _dtype(node: Any) -> torch.dtype:
+    return node.meta["val"].dtype

@@ -1,0 +1,307 @@
+"""ExportedProgram -> Graph: names, types, constants, state; sizes folded into expressions."""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import sympy
+import torch
+from torch import fx, nn
+from torch._ops import HigherOrderOperator, OpOverload
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, InputSpec, OutputKind
+
+from ir.capture.dynamic import Marks
+from ir.capture.identities import is_assertion, is_identity
+from ir.capture.mutation import functional_op, is_private_mutation, mutates
+from ir.capture.sizes import Sizes, read_sizes
+from ir.capture.where import clean, module_classes, where_of
+from ir.errors import CaptureError
+from ir.graph import THIS_DEVICE, Call, Constant, Dim, Graph, Param, State, TensorType, Value, Where
+from ir.namer import Namer
+from ir.signature import Signature, Slot, Tree, names
+
+aten = torch.ops.aten
+
+
+def needs_functional_form(program: ExportedProgram) -> bool:
+    """Whether something is changed in place that other code may see, or computed under autocast."""
+    modules = [m for m in program.graph_module.modules() if isinstance(m, fx.GraphModule)]
+    nodes = [n for m in modules for n in m.graph.nodes if n.op == "call_function"]
+    return any(_enables_autocast(n) or (mutates(n) and not is_private_mutation(n)) for n in nodes)
+
+
+def read_program(
+    program: ExportedProgram,
+    model: nn.Module,
+    signature: Signature,
+    tensors: Sequence[torch.Tensor],
+    marks: Marks,
+) -> Graph:
+    """The Graph of an exported `model`; `signature.returns` counts sizes among its slots."""
+    sizes = read_sizes(program, tensors, marks)
+    reader = _Reader(program, sizes, _tied_names(model))
+    reader.read_placeholders(names(signature.arguments))
+    returned = reader.read_nodes(program.graph)
+    return reader.graph(signature, returned)
+
+
+@dataclass
+class _Reader:
+    """Walks an exported graph once and collects what it finds."""
+
+    program: ExportedProgram
+    sizes: Sizes
+    tied: Mapping[str, tuple[str, ...]]
+    env: dict[fx.Node, Any] = field(default_factory=dict)  # a Value, an Expr, a tuple of them, or a number
+    inputs: list[Value] = field(default_factory=list)
+    leaves: dict[tuple[str, ...], Value] = field(default_factory=dict)  # by all names of a tensor
+    nodes: list[Call] = field(default_factory=list)
+    modules: dict[str, str] = field(default_factory=dict)
+    namer: Namer = field(default_factory=Namer)
+
+    # ---- what stands before the first node
+
+    def read_placeholders(self, input_names: Sequence[str]) -> None:
+        mutated = {
+            spec.target for spec in self.program.graph_signature.output_specs if spec.kind is OutputKind.BUFFER_MUTATION
+        }
+        placeholders = [n for n in self.program.graph.nodes if n.op == "placeholder"]
+        specs = self.program.graph_signature.input_specs
+        given = iter(input_names)
+        for spec, node in zip(specs, placeholders, strict=True):
+            if spec.kind is InputKind.USER_INPUT:
+                self.env[node] = Value(self.namer(next(given)), self.type_of(node))
+                self.inputs.append(self.env[node])
+        for spec, node in zip(specs, placeholders, strict=True):
+            if spec.kind is not InputKind.USER_INPUT:
+                self.env[node] = self.leaf(spec, node, spec.target in mutated)
+
+    def leaf(self, spec: InputSpec, node: fx.Node, mutated: bool) -> Value:
+        if spec.kind not in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
+            raise CaptureError(f"{node.name} is a {spec.kind.name.lower()}, which stages cannot carry yet")
+        fqn = clean(str(spec.target))
+        fqns = self.tied.get(fqn, (fqn,))
+        if fqns not in self.leaves:
+            self.leaves[fqns] = self.new_leaf(spec, fqns, self.type_of(node), mutated)
+        return self.leaves[fqns]
+
+    def new_leaf(self, spec: InputSpec, fqns: tuple[str, ...], tensor: TensorType, mutated: bool) -> Value:
+        name = self.namer(fqns[0])
+        stored = spec.kind is InputKind.PARAMETER or (spec.kind is InputKind.BUFFER and bool(spec.persistent))
+        if stored and not mutated:
+            return Param(name, tensor, fqns, buffer=spec.kind is InputKind.BUFFER)
+        data = None if stored else self.program.constants[str(spec.target)].detach().clone()
+        return State(name, tensor, fqns, data) if mutated else Constant(name, tensor, fqns[0], data)  # type: ignore[arg-type]
+
+    # ---- nodes
+
+    def read_nodes(self, graph: fx.Graph) -> list[Any]:
+        """Read a graph, or the body of a region; return what it returns."""
+        for node in graph.nodes:
+            match node.op:
+                case "call_function":
+                    self.read_call(node)
+                case "get_attr":
+                    self.env[node] = self.attribute(node)
+                case "output":
+                    return [self.argument(a) for a in node.args[0]]
+        return []
+
+    def attribute(self, node: fx.Node) -> Any:
+        owner = node.graph.owning_module
+        value = operator.attrgetter(str(node.target))(owner)
+        if not isinstance(value, torch.Tensor):
+            return value  # the body of a region
+        fqns = (clean(str(node.target)),)
+        if fqns not in self.leaves:
+            tensor = TensorType(tuple(value.shape), value.dtype)
+            self.leaves[fqns] = Constant(self.namer(fqns[0]), tensor, fqns[0], value.detach().clone())
+        return self.leaves[fqns]
+
+    def read_call(self, node: fx.Node) -> None:
+        self.modules |= module_classes(node)
+        value = node.meta.get("val")
+        if isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool)):
+            self.env[node] = self.size(value, node)
+        elif node.target is operator.getitem:
+            whole, index = node.args
+            self.env[node] = self.env[whole][index]  # type: ignore[index]
+        elif isinstance(node.target, HigherOrderOperator):
+            self.read_region(node)
+        elif is_assertion(node):
+            return
+        elif is_identity(node):
+            self.env[node] = self.argument(node.args[0])
+        elif isinstance(node.target, OpOverload):
+            self.read_operator(node, node.target)
+        else:
+            raise CaptureError(f"{node.target} is not an operator that stages can run\n  at {where_of(node)}")
+
+    def read_region(self, node: fx.Node) -> None:
+        """Inline a region that only sets a mode: gradients, or autocast that is off."""
+        name = str(node.target)
+        if "set_grad_enabled" not in name and "autocast" not in name:
+            raise CaptureError(f"control flow by {name} cannot be cut into stages yet\n  at {where_of(node)}")
+        first = next(i for i, a in enumerate(node.args) if isinstance(a, fx.Node) and a.op == "get_attr")
+        body: fx.GraphModule = self.env[node.args[first]]  # type: ignore[index]
+        inside = [n for n in body.graph.nodes if n.op == "placeholder"]
+        self.env.update(zip(inside, map(self.argument, node.args[first + 1 :]), strict=True))
+        self.env[node] = tuple(self.read_nodes(body.graph))
+
+    def read_operator(self, node: fx.Node, op: OpOverload) -> None:
+        private = mutates(node)
+        args = tuple(self.argument(a) for a in node.args)
+        kwargs = {k: self.argument(v) for k, v in node.kwargs.items() if (k, v) not in _DEFAULTS}
+        results = self.results(node)
+        self.nodes.append(
+            Call(op=functional_op(op) if private else op, args=args, kwargs=kwargs, results=results, where=where_of(node))
+        )
+        self.env[node] = results if self.nodes[-1].unpacks else results[0]
+        if private:  # from here on the changed tensor is the new one
+            self.env[node.args[0]] = results[0]  # type: ignore[index]
+
+    def results(self, node: fx.Node) -> tuple[Value, ...]:
+        value = node.meta["val"]
+        if isinstance(value, torch.Tensor):
+            return (Value(self.namer(node.name), self.type_of(node)),)
+        named = {u.args[1]: u.name for u in node.users if u.target is operator.getitem}
+        return tuple(
+            Value(self.namer(named.get(i, f"{node.name}_{i}")), self.tensor_type(v, node)) for i, v in enumerate(value)
+        )
+
+    # ---- arguments and types
+
+    def argument(self, arg: Any) -> Any:
+        match arg:
+            case fx.Node():
+                return self.env[arg]
+            case list() | tuple():
+                return [self.argument(a) for a in arg]
+            case torch.SymInt() | torch.SymFloat() | torch.SymBool():
+                return self.size(arg, None)
+            case torch.device():
+                return THIS_DEVICE
+            case slice():
+                raise CaptureError("a slice object among the arguments of an operator")
+            case _:
+                return arg
+
+    def size(self, value: Any, node: fx.Node | None) -> Dim:
+        expr = self.sizes.read(value)
+        if expr is None:
+            place = f"\n  at {where_of(node)}" if node is not None else ""
+            raise CaptureError(
+                f"a size depends on the values of a tensor ({value}), not on the shapes of the inputs{place}\n"
+                "  what usually helps: torch.where or a mask of fixed size in place of indexing by nonzero, .item()"
+            )
+        return expr
+
+    def type_of(self, node: fx.Node) -> TensorType:
+        return self.tensor_type(node.meta["val"], node)
+
+    def tensor_type(self, value: Any, node: fx.Node) -> TensorType:
+        if not isinstance(value, torch.Tensor):  # a size among the results: nothing reads it as a tensor
+            return TensorType((), torch.int64)
+        return TensorType(tuple(self.size(d, node) for d in value.shape), value.dtype)
+
+    # ---- the end
+
+    def graph(self, signature: Signature, returned: list[Any]) -> Graph:
+        specs = self.program.graph_signature.output_specs
+        by_fqn = {fqn: value for fqns, value in self.leaves.items() for fqn in fqns}
+        updates: list[tuple[State, Value]] = []
+        user: list[Any] = []
+        for spec, value in zip(specs, returned, strict=True):
+            match spec.kind:
+                case OutputKind.BUFFER_MUTATION:
+                    state = by_fqn[clean(str(spec.target))]
+                    assert isinstance(state, State)
+                    updates.append((state, self.made(value)))
+                case OutputKind.USER_INPUT_MUTATION:
+                    warnings.warn(f"the model changes its input {spec.target} in place; stages do not", stacklevel=2)
+                case _:
+                    user.append(value)
+        returns, outputs = _split_returns(signature.returns, user)
+        graph = Graph(
+            inputs=tuple(self.inputs),
+            params=(),
+            constants=(),
+            states=(),
+            nodes=(),
+            outputs=tuple(self.made(v) for v in outputs),
+            updates=tuple(updates),
+            signature=replace(signature, returns=returns),
+            hints=self.sizes.hints,
+            ranges=self.sizes.ranges,
+            guards=self.sizes.guards,
+            modules=self.modules,
+        )
+        return _without_dead_code(replace(graph, nodes=tuple(self.nodes)), list(self.leaves.values()))
+
+    def made(self, value: Value) -> Value:
+        """A value that a node makes: an input or a weight that is returned as it is gets a node of its own."""
+        if any(value in n.results for n in reversed(self.nodes)):
+            return value
+        alias = Value(self.namer(f"{value.name}_out"), value.type)
+        self.nodes.append(Call(op=aten.alias.default, args=(value,), results=(alias,), where=Where()))
+        return alias
+
+
+_DEFAULTS = [("pin_memory", False), ("layout", torch.strided), ("non_blocking", False)]
+
+
+def _split_returns(tree: Tree, returned: list[Any]) -> tuple[Tree, list[Value]]:
+    """Sizes move from the slots of the returned tree into its leaves; the tensors stay, renumbered."""
+    outputs: list[Value] = []
+
+    def leaf(old: Any) -> Any:
+        if not isinstance(old, Slot):
+            return old
+        value = returned[old.index]
+        if not isinstance(value, Value):
+            return value
+        outputs.append(value)
+        return Slot(len(outputs) - 1)
+
+    return replace(tree, leaves=tuple(map(leaf, tree.leaves))), outputs
+
+
+def _without_dead_code(graph: Graph, leaves: Iterable[Value]) -> Graph:
+    """Only the nodes that an output or a state needs, and the leaves that they read."""
+    live = set(graph.kept)
+    nodes: list[Any] = []
+    for node in reversed(graph.nodes):
+        if any(v in live for v in node.results):
+            nodes.append(node)
+            live.update(node.operands)
+
+    def used(cls: type) -> tuple[Any, ...]:
+        return tuple(v for v in leaves if isinstance(v, cls) and v in live)
+
+    states = tuple(dict.fromkeys([*used(State), *(s for s, _ in graph.updates)]))
+    return replace(graph, nodes=tuple(reversed(nodes)), params=used(Param), constants=used(Constant), states=states)
+
+
+def _tied_names(model: nn.Module) -> dict[str, tuple[str, ...]]:
+    """All names of the tensor behind each name."""
+    tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    by_memory: dict[Any, list[str]] = {}
+    for fqn, t in tensors:
+        by_memory.setdefault(_memory(t), []).append(fqn)
+    return {fqn: tuple(fqns) for fqns in by_memory.values() for fqn in fqns}
+
+
+def _memory(t: torch.Tensor) -> tuple[Any, ...]:
+    """Equal for two names of one tensor; storage addresses say nothing for empty or meta tensors."""
+    return (t.untyped_storage()._cdata, t.storage_offset(), tuple(t.shape), t.stride(), t.dtype)
+
+
+def _enables_autocast(node: fx.Node) -> bool:
+    return isinstance(node.target, HigherOrderOperator) and "autocast" in str(node.target) and bool(node.args[2])
+
+

@@ -1,0 +1,63 @@
+"""The user's module path and source line of an exported node."""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import lru_cache
+from typing import Any
+
+from torch import fx
+
+from ir.graph import Where
+
+_FRAME = re.compile(r'File "([^"]+)", line (\d+), in [^\n]+\n\s+([^\n]*)')
+
+
+def where_of(node: fx.Node) -> Where:
+    """Module path without the wrapper's prefix, and the last source line that is not torch's own."""
+    file, line, code = _source_line(node.meta.get("stack_trace") or "")
+    return Where(module_path(node), file, line, code)
+
+
+def module_path(node: fx.Node) -> str:
+    stack = node.meta.get("nn_module_stack") or {}
+    return clean(list(stack.values())[-1][0]) if stack else ""
+
+
+def module_classes(node: fx.Node) -> dict[str, str]:
+    """Class name by module path, for the modules around a node."""
+    stack: dict[str, Any] = node.meta.get("nn_module_stack") or {}
+    return {clean(path): _class_name(cls) for path, cls in stack.values() if path}
+
+
+def clean(path: str) -> str:
+    """`m.layers.0@1` -> `layers.0`: no wrapper, no call count."""
+    return re.sub(r"@\d+", "", re.sub(r"^m(\.|$)", "", path))
+
+
+def is_torch_file(path: str) -> bool:
+    return "/torch/" in path.replace(os.sep, "/") or path.startswith("<")
+
+
+@lru_cache(maxsize=None)
+def short_path(path: str) -> str:
+    """A path that reads the same on every machine."""
+    path = path.replace(os.sep, "/")
+    if "site-packages/" in path:
+        return path.rpartition("site-packages/")[2]
+    relative = os.path.relpath(path)
+    return os.path.basename(path) if relative.startswith("..") else relative
+
+
+@lru_cache(maxsize=4096)
+def _source_line(trace: str) -> tuple[str, int, str]:
+    frames = [f for f in _FRAME.findall(trace) if not is_torch_file(f[0])]
+    if not frames:
+        return "", 0, ""
+    file, line, code = frames[-1]
+    return short_path(file), int(line), code.strip()
+
+
+def _class_name(cls: Any) -> str:
+    return (cls if isinstance(cls, str) else cls.__qualname__).rpartition(".")[2]

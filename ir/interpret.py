@@ -1,0 +1,72 @@
+"""Run a Graph node by node: the meaning every pass must keep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import sympy
+import torch
+from torch.utils._pytree import tree_map
+
+from ir.graph import THIS_DEVICE, Graph, Transfer, Value, at, sizes_of
+
+
+class Result(NamedTuple):
+    """What a run returns and what it leaves behind."""
+
+    outputs: list[torch.Tensor]
+    state: dict[str, torch.Tensor]  # by State.name
+
+
+def interpret(
+    graph: Graph,
+    inputs: Sequence[torch.Tensor],
+    weights: Mapping[str, torch.Tensor],
+    state: Mapping[str, torch.Tensor] | None = None,
+) -> Result:
+    """Run on `inputs`, with the weights by fully qualified name, from `state` or else from the first state."""
+    sizes = sizes_of(zip(graph.inputs, inputs, strict=True))
+    env = dict(zip(graph.inputs, inputs, strict=True))
+    env |= {p: lookup(weights, p.fqns) for p in graph.params}
+    env |= {c: c.data for c in graph.constants}
+    env |= {s: (state or {}).get(s.name, lookup(weights, s.fqns) if s.data is None else s.data) for s in graph.states}
+    device = next((t.device for t in env.values()), torch.device("cpu"))
+
+    def read(arg: Any) -> Any:
+        match arg:
+            case Value():
+                return env[arg]
+            case sympy.Basic():
+                return number(arg, sizes)
+            case _:
+                return device if arg is THIS_DEVICE else arg
+
+    last = {value: node for node in graph.nodes for value in node.operands}
+    kept = {*graph.kept, *graph.leaves}
+    with torch.no_grad():
+        for node in graph.nodes:
+            if isinstance(node, Transfer):
+                out = env[node.value]
+            else:
+                args, kwargs = tree_map(read, (node.args, dict(node.kwargs)))
+                out = node.op(*args, **kwargs)
+            many = not isinstance(node, Transfer) and node.unpacks
+            env.update(zip(node.results, out if many else [out], strict=True))
+            for value in {*node.operands, *node.results}:
+                if last.get(value, node) is node and value not in kept:
+                    del env[value]
+    return Result([env[v] for v in graph.outputs], {s.name: env[v] for s, v in graph.updates})
+
+
+def number(expr: sympy.Basic, sizes: Mapping[sympy.Symbol, int]) -> int | float | bool:
+    """A size expression as a Python number."""
+    value = expr.subs(sizes)
+    if value in (sympy.true, sympy.false):
+        return bool(value)
+    return at(value, {}) if value.is_integer else float(value)  # type: ignore[attr-defined, arg-type]
+
+
+def lookup(weights: Mapping[str, torch.Tensor], fqns: Sequence[str]) -> torch.Tensor:
+    """A tensor by any of its names: a checkpoint holds a tied weight under one of them."""
+    return weights[next((fqn for fqn in fqns if fqn in weights), fqns[0])]

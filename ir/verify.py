@@ -1,0 +1,72 @@
+"""The invariants a graph can hold.  Each returns quietly or raises VerifyError."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from ir.errors import VerifyError
+from ir.graph import UNKNOWN, Graph, Node, State, Transfer, Value
+
+Invariant: TypeAlias = Callable[[Graph], None]
+
+
+def well_formed(graph: Graph) -> None:
+    """Every value is defined once, before its uses, under a name of its own."""
+    defined = set(graph.leaves)
+    for node in graph.nodes:
+        for value in node.operands:
+            if value not in defined:
+                raise VerifyError(f"{value.name} is used before it is defined", node)
+        for value in node.results:
+            if value in defined:
+                raise VerifyError(f"{value.name} is defined twice", node)
+            defined.add(value)
+    for value in graph.kept:
+        if value not in graph.producer:
+            raise VerifyError(f"output {value.name} is made by no node")
+    names = [value.name for value in defined]
+    if len(set(names)) < len(names):
+        raise VerifyError(f"two values are named {max(names, key=names.count)}")
+
+
+def costed(graph: Graph) -> None:
+    """Every node has a cost."""
+    for node in graph.nodes:
+        if node.cost == UNKNOWN:
+            raise VerifyError("no cost", node)
+
+
+def staged(graph: Graph) -> None:
+    """Every stage has a device, every group has one device, and no edge goes back."""
+    device_of: dict[str, int] = {}
+    for node in graph.nodes:
+        if node.stage >= len(graph.placement):
+            raise VerifyError(f"stage {node.stage} has no device", node)
+        device = graph.placement[node.stage]
+        if node.group and device_of.setdefault(node.group, device) != device:
+            raise VerifyError(f"group {node.group} spans devices {device_of[node.group]} and {device}", node)
+        for value in node.operands:
+            made = graph.producer.get(value, node)
+            if made.stage > node.stage and not made.cheap:
+                raise VerifyError(f"{value.name} flows back to stage {node.stage}", node)
+
+
+def stateful(graph: Graph) -> None:
+    """The nodes that touch one state share a stage."""
+    stage_of: dict[Value, int] = {}
+    touches: list[tuple[Value, Node]] = [(v, n) for n in graph.nodes for v in n.operands if isinstance(v, State)]
+    touches += [(state, graph.producer[value]) for state, value in graph.updates]
+    for state, node in touches:
+        if stage_of.setdefault(state, node.stage) != node.stage:
+            raise VerifyError(f"state {state.name} is touched by stages {stage_of[state]} and {node.stage}", node)
+
+
+def connected(graph: Graph) -> None:
+    """Every edge between stages is a Transfer."""
+    for node in graph.nodes:
+        source = node.src if isinstance(node, Transfer) else node.stage
+        for value in node.operands:
+            made = graph.producer.get(value)
+            if made is not None and made.stage != source:
+                raise VerifyError(f"{value.name} reaches stage {node.stage} without a transfer", node)
