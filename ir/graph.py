@@ -121,6 +121,7 @@ class _Node:
 
     results: tuple[Value, ...]
     where: Where = Where()
+    view: bool = False  # set by propagate-shapes; the results lie in the memory of an operand
     cost: Cost = UNKNOWN  # set by annotate-cost
     group: str = ""  # set by group-shared; the nodes of a group live on one device
     cheap: bool = False  # set by mark-cheap; may be computed again in every stage that needs it

@@ -88,11 +88,13 @@ def _key(key: Any) -> str:
     return str(key)
 
 
-def _holds_tensors(value: Any) -> bool:
-    if isinstance(value, (torch.Tensor, torch.nn.Module, type)) or not hasattr(value, "__dict__"):
+def _holds_tensors(value: Any, seen: frozenset[int] = frozenset()) -> bool:
+    """Whether an object of the user's or a library's own class holds a tensor somewhere inside."""
+    ours = not type(value).__module__.partition(".")[0] in ("torch", "builtins") and hasattr(value, "__dict__")
+    if not ours or isinstance(value, (torch.nn.Module, type)) or id(value) in seen:
         return False
     inside = pytree.tree_leaves(vars(value))
-    return any(isinstance(x, torch.Tensor) or _holds_tensors(x) for x in inside)
+    return any(isinstance(x, torch.Tensor) or _holds_tensors(x, seen | {id(value)}) for x in inside)
 
 
 def _register(cls: type) -> None:

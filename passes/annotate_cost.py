@@ -1,0 +1,169 @@
+"""annotate-cost: what each node asks of any machine, as expressions over the dynamic sizes.
+
+To change the cost of an operator, change its line in `_FLOPS` or `_BYTES`; an operator in neither table
+does no contraction and reads and writes each of its tensors once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any, ClassVar, TypeAlias
+
+
+from ir.cluster import Cluster
+from ir.graph import FREE, Call, Cost, Dim, Graph, Node, Transfer, Value
+from ir.verify import costed
+
+
+@dataclass(frozen=True)
+class AnnotateCost:
+    """Contractions by their formula, everything else by the bytes it touches; views are free."""
+
+    name: ClassVar = "annotate-cost"
+    requires: ClassVar = ()
+    ensures: ClassVar = (costed,)
+
+    def run(self, graph: Graph, cluster: Cluster) -> Graph:
+        source = _memory_behind(graph)
+        return graph.map(lambda node: replace(node, cost=node_cost(node, source)))
+
+
+def node_cost(node: Node, source: Mapping[Value, Value]) -> Cost:
+    """Cost of one node; `source` gives the value whose memory a view lies in."""
+    if isinstance(node, Transfer):
+        return Cost(0, node.value.type.nbytes)
+    if node.view:
+        return FREE
+    name = node.op._schema.name.partition("::")[2]
+    args = _arguments(node)
+    flops = _FLOPS[name](node, args) if name in _FLOPS else 0
+    return Cost(flops, _BYTES.get(name, _touched)(node, args, source))
+
+
+def _memory_behind(graph: Graph) -> dict[Value, Value]:
+    """For each view the value it was cut from, when that is smaller (an expanded tensor is read once)."""
+    source: dict[Value, Value] = {}
+    for node in graph.nodes:
+        if node.view:
+            for result in node.results:
+                behind = source.get(node.operands[0], node.operands[0])
+                if _example(behind, graph) < _example(result, graph):
+                    source[result] = behind
+    return source
+
+
+def _example(value: Value, graph: Graph) -> int:
+    nbytes = value.type.nbytes
+    return nbytes if isinstance(nbytes, int) else int(nbytes.subs(graph.hints))
+
+
+# ---- arguments by name
+
+Arguments: TypeAlias = Mapping[str, Any]
+
+
+def _arguments(node: Call) -> Arguments:
+    names = [a.name for a in node.op._schema.arguments]
+    defaults = {a.name: a.default_value for a in node.op._schema.arguments if a.has_default_value()}
+    return defaults | dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+
+
+# ---- flops: two for each multiply-add of a contraction, as torch.utils.flop_counter has them
+
+Flops: TypeAlias = Callable[[Call, Arguments], Dim]
+
+
+def _product(left: str) -> Flops:
+    """A matrix product: each element of the result sums over the last dimension of the left operand."""
+    return lambda node, args: 2 * node.results[0].type.numel * args[left].type.shape[-1]
+
+
+def _einsum(node: Call, args: Arguments) -> Dim:
+    """Every index runs once; each further operand costs one multiply-add a point."""
+    terms = args["equation"].replace(" ", "").partition("->")[0].split(",")
+    if "." in args["equation"] or len(terms) < 2:
+        return 0
+    sizes = {letter: d for term, x in zip(terms, args["tensors"]) for letter, d in zip(term, x.type.shape)}
+    return 2 * (len(terms) - 1) * prod(sizes.values())
+
+
+def _convolution(node: Call, args: Arguments) -> Dim:
+    """Each position of the output (of the input, if transposed) meets the whole kernel once."""
+    weight = args["weight"].type.shape
+    transposed = bool(args.get("transposed")) or "transpose" in str(node.op)
+    swept = args["input"] if transposed else node.results[0]
+    positions = prod(swept.type.shape[-(len(weight) - 2) :])
+    batch = node.results[0].type.shape[0] if len(node.results[0].type.shape) == len(weight) else 1
+    return 2 * batch * positions * prod(weight)
+
+
+def _attention(node: Call, args: Arguments) -> Dim:
+    """Q Kᵀ and the weights times V."""
+    *batch, queries, depth = args["query"].type.shape
+    keys, width = args["key"].type.shape[-2], args["value"].type.shape[-1]
+    return 2 * prod(batch) * queries * keys * (depth + width)
+
+
+def _recurrent(node: Call, args: Arguments) -> Dim:
+    """Each step multiplies every weight matrix with its input."""
+    matrices = [w for w in args["params"] if len(w.type.shape) == 2]
+    steps = prod(args["input"].type.shape[:-1])
+    return 2 * steps * sum(w.type.numel for w in matrices)
+
+
+_FLOPS: Mapping[str, Flops] = {
+    "mm": _product("self"),
+    "bmm": _product("self"),
+    "matmul": _product("self"),
+    "linear": _product("input"),
+    "addmm": _product("mat1"),
+    "addbmm": _product("batch1"),
+    "baddbmm": _product("batch1"),
+    "mv": _product("self"),
+    "dot": _product("self"),
+    "einsum": _einsum,
+    "_grouped_mm": _product("self"),
+    "convolution": _convolution,
+    **{f"conv{n}d": _convolution for n in (1, 2, 3)},
+    "conv_transpose1d": _convolution,
+    "conv_transpose2d": _convolution,
+    "conv_transpose3d": _convolution,
+    "scaled_dot_product_attention": _attention,
+    "lstm": _recurrent,
+    "gru": _recurrent,
+    "rnn_tanh": _recurrent,
+    "rnn_relu": _recurrent,
+}
+
+
+# ---- bytes to and from memory
+
+Bytes: TypeAlias = Callable[[Call, Arguments, Mapping[Value, Value]], Dim]
+
+
+def _touched(node: Call, args: Arguments, source: Mapping[Value, Value]) -> Dim:
+    """Every operand is read once and every result written once."""
+    read = dict.fromkeys(source.get(v, v) for v in node.operands)
+    return sum(v.type.nbytes for v in (*read, *node.results))
+
+
+def _gathered(node: Call, args: Arguments, source: Mapping[Value, Value]) -> Dim:
+    """Only the elements that are returned are read, and the indices."""
+    indices = [v for v in node.operands[1:] if not v.type.dtype.is_floating_point]
+    if "weight" in args:
+        indices = [args["indices"]]
+    return sum(v.type.nbytes for v in (*node.results, *node.results, *indices))
+
+
+_BYTES: Mapping[str, Bytes] = {
+    "embedding": _gathered,
+    "index_select": _gathered,
+    "gather": _gathered,
+    "index": _gathered,
+    "take": _gathered,
+    "slice_copy": _gathered,
+    "select_copy": _gathered,
+}
+

@@ -1,0 +1,75 @@
+"""How passes are declared, ordered, checked and run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from time import perf_counter
+from typing import ClassVar, Protocol
+
+from ir.cluster import Cluster
+from ir.errors import PipelineError, VerifyError
+from ir.graph import Graph
+from ir.verify import Invariant, staged, stateful, well_formed
+
+
+class Pass(Protocol):
+    """A pure function from graph to graph.  Options are its dataclass fields."""
+
+    name: ClassVar[str]
+    requires: ClassVar[tuple[Invariant, ...]]
+    ensures: ClassVar[tuple[Invariant, ...]]
+
+    def run(self, graph: Graph, cluster: Cluster) -> Graph: ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the pipeline yields after each pass."""
+
+    name: str
+    graph: Graph
+    seconds: float
+
+
+_ALWAYS: tuple[Invariant, ...] = (well_formed, staged, stateful)
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Passes in an order that is checked before anything runs."""
+
+    passes: tuple[Pass, ...]
+
+    def __post_init__(self) -> None:
+        held = set(_ALWAYS)
+        for p in self.passes:
+            for need in p.requires:
+                if need not in held:
+                    raise PipelineError(f"{p.name} requires a {need.__name__} graph; put a pass that ensures it earlier")
+            held.update(p.ensures)
+
+    def until(self, name: str) -> Pipeline:
+        """The passes up to and including one.  Raises PipelineError for a name that is not there."""
+        return Pipeline(self.passes[: self.index(name) + 1])
+
+    def index(self, name: str) -> int:
+        names = [p.name for p in self.passes]
+        if name not in names:
+            raise PipelineError(f"no pass is named {name!r}; there are {', '.join(names)}")
+        return names.index(name)
+
+    def run(self, graph: Graph, cluster: Cluster) -> Iterator[Step]:
+        """Run each pass, check every invariant held so far, and yield the result."""
+        held = dict.fromkeys(_ALWAYS)
+        for p in self.passes:
+            start = perf_counter()
+            graph = p.run(graph, cluster)
+            seconds = perf_counter() - start
+            held |= dict.fromkeys(p.ensures)
+            for invariant in held:
+                try:
+                    invariant(graph)
+                except VerifyError as e:
+                    raise VerifyError(f"after {p.name}, the graph is not {invariant.__name__}: {e}") from None
+            yield Step(p.name, graph, seconds)
