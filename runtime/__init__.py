@@ -1,3 +1,7 @@
-"""The machine that runs an artifact folder; it needs torch and safetensors, never the compiler."""
+"""An artifact folder -> a running pipeline."""
 
-from runtime.pipeline import Pipeline as Pipeline
+from runtime.errors import DeviceError, InputError, PipelineClosed, StageError
+from runtime.manifest import ManifestError
+from runtime.pipeline import Pipeline
+
+__all__ = ["DeviceError", "InputError", "ManifestError", "Pipeline", "PipelineClosed", "StageError"]

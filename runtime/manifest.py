@@ -117,7 +117,7 @@ class Manifest:
             raise ManifestError(f"{path} has schema {found}, this runtime reads {SCHEMA}; compile the model again")
         try:
             return _manifest(table)
-        except (KeyError, TypeError) as e:
+        except (AttributeError, KeyError, TypeError) as e:
             raise ManifestError(f"{path} is damaged ({type(e).__name__}: {e}); compile the model again") from e
 
 
@@ -148,7 +148,7 @@ def _manifest(t: dict[str, Any]) -> Manifest:
 
 
 def _tensor(t: dict[str, Any]) -> Tensor:
-    return Tensor(**t | {"shape": tuple(t["shape"])})
+    return Tensor(t["name"], t["dtype"], tuple(t["shape"]))
 
 
 def _stage(t: dict[str, Any]) -> Stage:

@@ -1,0 +1,59 @@
+"""A bounded queue between two threads that can be closed from either side."""
+
+from __future__ import annotations
+
+from collections import deque
+from threading import Condition
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class ChannelClosed(Exception):
+    """Nothing will be sent or received here any more."""
+
+
+class Channel(Generic[T]):
+    """First in, first out.  `send` waits while CAPACITY items are inside; without one it never waits."""
+
+    def __init__(self, capacity: int | None = None) -> None:
+        self._capacity = capacity
+        self._items: deque[T] = deque()
+        self._closed = False
+        self._changed = Condition()
+
+    def send(self, item: T) -> None:
+        """Raises ChannelClosed, also where it is closed while this waits."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or not self._is_full())
+            if self._closed:
+                raise ChannelClosed
+            self._items.append(item)
+            self._changed.notify_all()
+
+    def receive(self) -> T:
+        """Raises ChannelClosed, also where it is closed while this waits and with items left inside."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._items)
+            if self._closed:
+                raise ChannelClosed
+            item = self._items.popleft()
+            self._changed.notify_all()
+            return item
+
+    def close(self) -> None:
+        """Wake everyone who waits."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def drain(self) -> list[T]:
+        """Take out what is left inside."""
+        with self._changed:
+            left = list(self._items)
+            self._items.clear()
+            self._changed.notify_all()
+            return left
+
+    def _is_full(self) -> bool:
+        return self._capacity is not None and len(self._items) >= self._capacity

@@ -1,0 +1,35 @@
+"""Classes of the user's own arguments and results, found by name or made to look alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import warnings
+from collections import namedtuple
+from functools import cache, reduce
+from types import SimpleNamespace
+
+
+def find_class(path: str, fields: tuple[str, ...], by: str) -> type:
+    """The class `module:QualName`, or one like it where it cannot be imported."""
+    module, _, name = path.partition(":")
+    try:
+        found = reduce(getattr, name.split("."), importlib.import_module(module))
+    except Exception as e:  # importing a user's module may raise anything
+        return _look_alike(path, fields, by, f"{type(e).__name__}: {e}")
+    return found if isinstance(found, type) else _look_alike(path, fields, by, "it is no class")
+
+
+@cache  # one class, and one warning, for each
+def _look_alike(path: str, fields: tuple[str, ...], by: str, reason: str) -> type:
+    warnings.warn(f"cannot import {path} ({reason}); a class with the same fields stands in for it", stacklevel=2)
+    name = path.rpartition(":")[2].rpartition(".")[2]
+    match by:
+        case "position":
+            return namedtuple(name, fields)
+        case "keyword":
+            return dataclasses.make_dataclass(name, fields)
+        case "entries":
+            return type(name, (dict,), {})
+        case _:
+            return type(name, (SimpleNamespace,), {})

@@ -1,0 +1,38 @@
+"""Sizes computed from the symbols: the Python expressions of a manifest, compiled once."""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from types import CodeType
+from typing import Any
+
+from runtime.manifest import ManifestError
+
+_NAMES = {"max": max, "min": min, "math": math}
+
+
+@dataclass(frozen=True)
+class Expression:
+    """`2*batch`, `height % 8 == 0`: a Python expression over the symbols, `max`, `min` and `math`."""
+
+    text: str
+    symbols: tuple[str, ...]  # that it reads
+    code: CodeType = field(repr=False, compare=False)
+
+    @classmethod
+    def parse(cls, text: str, symbols: Collection[str]) -> Expression:
+        """Raises ManifestError where TEXT is no expression, or names something else than a symbol."""
+        try:
+            tree = ast.parse(text, mode="eval")
+        except (SyntaxError, TypeError, ValueError) as e:
+            raise ManifestError(f"the manifest holds {text!r}, which is no expression: {e}") from e
+        names = dict.fromkeys(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
+        if unknown := names.keys() - set(symbols) - _NAMES.keys():
+            raise ManifestError(f"the manifest holds {text!r}, but {min(unknown)!r} is not one of its symbols")
+        return cls(text, tuple(name for name in names if name in symbols), compile(tree, text, "eval"))
+
+    def __call__(self, sizes: Mapping[str, int]) -> Any:
+        return eval(self.code, {"__builtins__": {}, **_NAMES, **sizes})

@@ -1,0 +1,62 @@
+"""What travels between the caller and the stages, and the ends it leaves and arrives by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from runtime.channel import Channel
+from runtime.errors import StageError
+from runtime.wiring import Route
+
+
+@dataclass(frozen=True)
+class Values:
+    """The tensors of one batch; from the caller, its sizes too."""
+
+    tensors: tuple[torch.Tensor, ...]
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Stands in for the values of a batch that some stage could not compute, and travels on as they would."""
+
+    error: StageError
+
+
+Message = Values | Failure
+
+
+@dataclass(frozen=True)
+class Port:
+    """One end of a route."""
+
+    route: Route
+    channel: Channel[Message]
+
+
+def send_all(ports: Sequence[Port], message: Message) -> None:
+    """Send each target its part."""
+    for port in ports:
+        part = message
+        if isinstance(message, Values):
+            part = Values(tuple(message.tensors[i] for i in port.route.takes), message.sizes)
+        port.channel.send(part)
+
+
+def receive_all(ports: Sequence[Port]) -> Message:
+    """The next batch, with the tensors of all sources in their places; the first failure if there is one.
+
+    Takes one message from every port whatever it holds: so all ports stay at the same batch.
+    """
+    messages = [port.channel.receive() for port in ports]
+    placed: dict[int, torch.Tensor] = {}
+    for port, message in zip(ports, messages, strict=True):
+        if isinstance(message, Failure):
+            return message
+        placed.update(zip(port.route.places, message.tensors, strict=True))
+    sizes = {name: size for message in messages if isinstance(message, Values) for name, size in message.sizes.items()}
+    return Values(tuple(placed[i] for i in range(len(placed))), sizes)

@@ -1,0 +1,71 @@
+"""The sizes of one batch: the value of every symbol, read from the arguments and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from runtime.errors import InputError
+from runtime.expressions import Expression
+from runtime.manifest import Manifest, Symbol
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A size that an argument shows."""
+
+    argument: str
+    dimension: int | None  # None: the argument itself is the integer
+    expression: Expression  # what it was when the model was captured
+    size: int
+
+    def __str__(self) -> str:
+        return f"`{self.argument}`" if self.dimension is None else f"dimension {self.dimension} of `{self.argument}`"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the model was captured for: symbols with their ranges, and conditions on them."""
+
+    symbols: Mapping[str, Symbol]
+    guards: tuple[Expression, ...]
+
+    @classmethod
+    def parse(cls, manifest: Manifest) -> Sizes:
+        return cls(manifest.symbols, tuple(Expression.parse(text, manifest.symbols) for text in manifest.guards))
+
+    def read(self, seen: Sequence[Seen]) -> dict[str, int]:
+        """The value of every symbol.  Raises InputError where sizes contradict each other, a range or a guard."""
+        sizes = self._stand_alone(seen)
+        for one in seen:
+            if (expected := one.expression(sizes)) != one.size:
+                known = _spell(one.expression, sizes)
+                raise InputError(f"{one} is {one.size}; expected {one.expression.text} = {expected}, as {known}")
+        for guard in self.guards:
+            if not guard(sizes):
+                raise InputError(f"{_spell(guard, sizes)}; the model was captured for sizes with {guard.text}")
+        return sizes
+
+    def _stand_alone(self, seen: Sequence[Seen]) -> dict[str, int]:
+        """Each symbol from where it stands alone: `batch`, not `2*batch`."""
+        found: dict[str, Seen] = {}
+        for one in seen:
+            name = one.expression.text
+            if name in self.symbols and (first := found.setdefault(name, one)).size != one.size:
+                raise InputError(f"`{name}` is {first.size} in `{first.argument}` and {one.size} in `{one.argument}`")
+        for name, symbol in self.symbols.items():
+            if name not in found:
+                raise InputError(f"no tensor given shows the size `{name}`")
+            _check_range(name, symbol, found[name])
+        return {name: one.size for name, one in found.items()}
+
+
+def _check_range(name: str, symbol: Symbol, seen: Seen) -> None:
+    if seen.size < symbol.min:
+        raise InputError(f"`{name}` is {seen.size} in `{seen.argument}`; expected at least {symbol.min}")
+    if symbol.max is not None and seen.size > symbol.max:
+        raise InputError(f"`{name}` is {seen.size} in `{seen.argument}`; expected at most {symbol.max}")
+
+
+def _spell(expression: Expression, sizes: Mapping[str, int]) -> str:
+    return " and ".join(f"{name} is {sizes[name]}" for name in expression.symbols)
