@@ -1,0 +1,95 @@
+"""Fuse what no stage boundary can part: the nodes of a group, and everything on a way between them.
+
+Without several stages on a device, a group lives in one stage. A node that must run after one member and
+before another then lives there too, or that stage would wait for itself. So the indivisible units are
+the strongly connected components of the precedence graph after each group became one vertex.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+
+def indivisible(n: int, edges: Iterable[tuple[int, int]], groups: Iterable[Sequence[int]]) -> np.ndarray:
+    """For each of n nodes the number of its unit; units are numbered along the edges, then by least node."""
+    leader = _union(n, groups)
+    successors: list[list[int]] = [[] for _ in range(n)]
+    for a, b in edges:
+        if leader[a] != leader[b]:
+            successors[leader[a]].append(leader[b])
+    component = _components(successors)
+    return _numbered(n, np.array([component[leader[node]] for node in range(n)], dtype=np.int64), edges)
+
+
+def _union(n: int, groups: Iterable[Sequence[int]]) -> list[int]:
+    leader = list(range(n))
+
+    def find(node: int) -> int:
+        while leader[node] != node:
+            leader[node] = leader[leader[node]]
+            node = leader[node]
+        return node
+
+    for group in groups:
+        for node in group[1:]:
+            leader[find(node)] = find(group[0])
+    return [find(node) for node in range(n)]
+
+
+def _components(successors: Sequence[Sequence[int]]) -> list[int]:
+    """Tarjan's strongly connected components, without recursion."""
+    n = len(successors)
+    index, low, component = [-1] * n, [0] * n, [-1] * n
+    path: list[int] = []
+    found = count = 0
+    for root in range(n):
+        work = [(root, iter(successors[root]))] if index[root] < 0 else []
+        while work:
+            node, rest = work[-1]
+            if index[node] < 0:
+                index[node] = low[node] = found
+                found += 1
+                path.append(node)
+            child = next((c for c in rest if component[c] < 0), None)
+            if child is None:
+                work.pop()
+                if low[node] == index[node]:
+                    while component[node] < 0:
+                        component[path.pop()] = count
+                    count += 1
+                if work:
+                    low[work[-1][0]] = min(low[work[-1][0]], low[node])
+            elif index[child] < 0:
+                work.append((child, iter(successors[child])))
+            else:
+                low[node] = min(low[node], index[child])
+    return component
+
+
+def _numbered(n: int, component: np.ndarray, edges: Iterable[tuple[int, int]]) -> np.ndarray:
+    """Renumber components along the edges; of those that could come next, the one with the least node."""
+    from heapq import heapify, heappop, heappush
+
+    count = int(component.max()) + 1
+    least = np.full(count, n)
+    np.minimum.at(least, component, np.arange(n))
+    successors: list[set[int]] = [set() for _ in range(count)]
+    for a, b in edges:
+        if component[a] != component[b]:
+            successors[component[a]].add(int(component[b]))
+    waiting = np.zeros(count, dtype=np.int64)
+    for targets in successors:
+        waiting[list(targets)] += 1
+    ready = [(int(least[c]), c) for c in range(count) if not waiting[c]]
+    heapify(ready)
+    number = np.zeros(count, dtype=np.int64)
+    for position in range(count):
+        _, current = heappop(ready)
+        number[current] = position
+        for target in successors[current]:
+            waiting[target] -= 1
+            if not waiting[target]:
+                heappush(ready, (int(least[target]), target))
+    return number[component]

@@ -1,0 +1,82 @@
+"""A good cut at once: the best cut of several orders, on several orders of the devices.
+
+Then the order is drawn again inside the stages of the best cut so far. Its stages are still intervals of
+the new order, so the dynamic program cannot find worse, and often finds better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from passes.partitioners.chain import bottleneck, cheapest
+from passes.partitioners.clock import Clock
+from passes.partitioners.core import Core
+from passes.partitioners.errors import InvalidSplit
+from passes.partitioners.evaluation import evaluate
+from passes.partitioners.orders import orders
+from passes.partitioners.seats import Seat, seats, sequences
+from passes.partitioners.sweep import Sweep
+
+MOST_SEQUENCES = 60
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """A split of a core: the stage of each unit, and its value by `evaluate`."""
+
+    stage: np.ndarray
+    value: float
+
+    def stages(self, core: Core) -> list[int]:
+        """The stage of each node."""
+        return self.stage[core.unit_of].tolist()
+
+
+def judged(core: Core, stage: np.ndarray) -> Cut | None:
+    """The cut with its true value, or None if it breaks a rule (as memory peaks are estimates)."""
+    stages = stage[core.unit_of].tolist()
+    problem = core.problem
+    try:
+        return Cut(stage, evaluate(problem, dict(zip(problem.names, stages, strict=True))))
+    except InvalidSplit:
+        return None
+
+
+def first_cut(core: Core, clock: Clock) -> Cut | None:
+    """The best of the cuts of several orders along several sequences of devices."""
+    best: Cut | None = None
+    for devices in islice(sequences(core.problem), MOST_SEQUENCES):
+        for order in orders(core):
+            if best is not None and clock.out():
+                return best
+            best = better(best, along(core, order, devices))
+    return best
+
+
+def along(core: Core, order: np.ndarray, devices: Sequence[int]) -> Cut | None:
+    """The best cut of one order, as far as neighbouring links and estimated peaks tell."""
+    problem, sweep, places = core.problem, Sweep(core, order), seats(core.problem, devices)
+    leave_empty = not problem.every_device
+    if problem.objective == "latency":
+        chain = cheapest(sweep, places, Seat.delay, leave_empty=leave_empty, reach=float("inf"))
+    else:
+        chain = bottleneck(sweep, places, overlap=problem.overlap, leave_empty=leave_empty)
+    if np.isinf(chain.value()):
+        return None
+    return judged(core, _stages(order, chain.ends(core.n), devices))
+
+
+def _stages(order: np.ndarray, ends: Sequence[int], devices: Sequence[int]) -> np.ndarray:
+    stage = np.empty(len(order), dtype=np.int64)
+    stage[order] = np.repeat(devices, np.diff([0, *ends]))
+    return stage
+
+
+def better(one: Cut | None, other: Cut | None) -> Cut | None:
+    if one is None or other is None:
+        return one or other
+    return other if other.value < one.value else one

@@ -1,0 +1,127 @@
+"""The partitioners against brute force: whatever is claimed must hold on small random problems."""
+
+from __future__ import annotations
+
+import doctest
+from itertools import product
+from math import inf
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from passes.partitioners import problem as problem_words
+from passes.partitioners import solve
+from passes.partitioners.copies import inline
+from passes.partitioners.problem import (
+    Device,
+    Infeasible,
+    InvalidSplit,
+    Link,
+    Node,
+    Problem,
+    Solution,
+    Value,
+    Weight,
+    evaluate,
+)
+
+whole = st.integers(0, 6).map(float)
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> Problem:
+    """Small problems with every feature the model has, few enough nodes to try all splits."""
+    n = draw(st.integers(2, 5))
+    n_devices = draw(st.integers(1, 3))
+    kinds = draw(st.integers(1, 2))
+    memory = st.one_of(st.just(inf), st.integers(4, 25).map(float))
+    time = st.one_of(whole, whole, whole, st.just(inf)) if kinds > 1 else whole
+    link = st.builds(Link, bandwidth=st.sampled_from((1.0, 2.0, inf)), latency=st.sampled_from((0.0, 0.5)))
+    devices = st.builds(Device, memory=memory, kind=st.integers(0, kinds - 1), free_transfers=st.booleans())
+    equal = draw(st.booleans())
+    first = draw(devices)
+    pairs = [(a, b) for a in range(n_devices) for b in range(n_devices) if a != b]
+    cheap = st.sampled_from((False, False, False, True))
+
+    def node(number: int) -> Node:
+        copied = draw(cheap)
+        times = draw(st.tuples(*[whole if copied else time] * kinds))
+        return Node(times, draw(whole), copied)
+
+    return Problem(
+        nodes=tuple(map(node, range(n))),
+        values=tuple(draw(_value(a, n)) for a in range(n - 1) if draw(st.integers(0, 3))),
+        weights=tuple(draw(st.lists(st.builds(Weight, whole, _some(range(n), 3)), max_size=2))),
+        groups=tuple(draw(st.lists(_some(range(n), 2), max_size=1))),
+        devices=tuple(first if equal else draw(devices) for _ in range(n_devices)),
+        link=draw(link),
+        links={pair: draw(link) for pair in pairs} if draw(st.integers(0, 3)) == 3 else {},
+        objective=draw(st.sampled_from(("throughput", "throughput", "latency"))),
+        overlap=draw(st.booleans()),
+        several_stages=draw(st.booleans()),
+        every_device=draw(st.booleans()),
+        fixed_order=draw(st.booleans()),
+        in_flight=draw(st.integers(1, 2)),
+    )
+
+
+def _some(numbers: range, most: int) -> st.SearchStrategy[tuple[int, ...]]:
+    return st.lists(st.sampled_from(numbers), min_size=1, max_size=most, unique=True).map(tuple)
+
+
+def _value(producer: int, n: int) -> st.SearchStrategy[Value]:
+    return st.builds(Value, st.just(producer), _some(range(producer + 1, n), 3), whole, whole)
+
+
+def brute_force(problem: Problem) -> float:
+    """The least value of any split, inf if there is none."""
+    best, problem = inf, inline(problem)
+    for stages in product(range(problem.n_stages), repeat=len(problem.nodes)):
+        try:
+            best = min(best, evaluate(problem, dict(zip(problem.names, stages, strict=True))))
+        except InvalidSplit:
+            continue
+    return best
+
+
+def attempt(problem: Problem, time_limit: float = 10.0) -> Solution | None:
+    try:
+        return solve(problem, time_limit)
+    except Infeasible:
+        return None
+
+
+@settings(max_examples=500, deadline=None)
+@given(problems())
+def test_what_solve_claims_holds(problem: Problem) -> None:
+    best = brute_force(problem)
+    solution = attempt(problem)
+    if solution is None:
+        return
+    assert evaluate(problem, solution.stage_of) == solution.value
+    assert solution.lower_bound <= best * (1 + 1e-6) <= solution.value * (1 + 2e-6)
+    if solution.optimal:
+        assert solution.value == pytest.approx(best, rel=1e-6)
+
+
+def test_the_example_of_the_docstring() -> None:
+    assert doctest.testmod(problem_words).failed == 0
+
+
+def test_a_tied_embedding_wraps_around() -> None:
+    """Both ends on one device, and the chain between them still divided."""
+    n = 22
+    problem = Problem(
+        nodes=(Node((1.0,)), *(Node((4.0,)) for _ in range(n - 2)), Node((3.0,))),
+        values=tuple(Value(i, (i + 1,), bytes=1.0) for i in range(n - 1)),
+        groups=((0, n - 1),),
+        devices=(Device(),) * 4,
+        link=Link(bandwidth=10.0),
+        several_stages=True,
+        every_device=True,
+    )
+    solution = solve(problem)
+    assert solution.order == (0, 1, 2, 3, 4)
+    assert solution.placement[0] == solution.placement[4] == 0
+    assert solution.value == pytest.approx(24.2)
