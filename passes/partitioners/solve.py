@@ -26,12 +26,14 @@ def solve(problem: Problem, time_limit: float = 60.0) -> Solution:
     """
     clock = Clock(time_limit)
     whole = inline(problem)
-    core = condensed(whole, indivisible(len(whole.nodes), whole.before, whole.groups))
-    _countable(core)
-    cut, bound = first_cut(core, clock), least_possible(core)
-    if problem.n_stages > len(problem.devices) and (wide := wide_groups(whole)):
+    core = loose = condensed(whole, indivisible(len(whole.nodes), whole.before, whole.groups))
+    wide = wide_groups(whole) if problem.n_stages > len(problem.devices) else []
+    if wide:
         loose = ring_core(whole, wide)
-        around, bound = ring_cut(loose, wide, clock), least_possible(loose)
+    _countable(loose)
+    cut, bound = first_cut(core, clock), least_possible(loose)
+    if wide:
+        around = ring_cut(loose, wide, clock)
         if around is not None and (cut is None or around.value < cut.value):
             core, cut = loose, around
     if cut is None:
