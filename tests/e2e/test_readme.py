@@ -1,0 +1,49 @@
+"""README, followed by a reader who types all of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def run(*arguments: str, folder: Path) -> str:
+    """Run Python as from the repository's root, but reading and writing in another folder."""
+    env = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=env, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, f"{' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_its_options_are_those_of_the_command(tmp_path: Path) -> None:
+    rows = re.findall(r"^\| (`-.*?) \|", README, re.MULTILINE)
+    told = {option for row in rows for option in re.findall(r"--[a-z-]+", row)}
+    offered = set(re.findall(r"(?<!\S)--[a-z-]+", run("-m", "passes.compile", "--help", folder=tmp_path)))
+    assert told == offered - {"--help"}
+
+
+@pytest.mark.slow
+def test_it_runs_from_top_to_bottom(tmp_path: Path) -> None:
+    """Its model file, its commands, its Python, and the listing of what comes out."""
+    for language, block in re.findall(r"^```(sh|python|text)\n(.*?)^```", README, re.MULTILINE | re.DOTALL):
+        first, *rest = block.splitlines()
+        match language:
+            case "python" if file := re.fullmatch(r"# (\w+\.py)", first):
+                (tmp_path / file[1]).write_text(block)
+            case "python":
+                run("-W", "error", "-c", block, folder=tmp_path)
+            case "sh":
+                for command in (first, *rest):
+                    if command.startswith(".venv/bin/python "):
+                        run(*command.split()[1:], folder=tmp_path)
+            case "text" if first.endswith("/"):
+                assert {file.name for file in (tmp_path / first).iterdir()} == {line.split()[0] for line in rest}
