@@ -97,6 +97,34 @@ class Cost:
         return Cost(self.flops + other.flops, self.bytes + other.bytes, self.launches + other.launches)
 
 
+@dataclass(frozen=True)
+class Load:
+    """Seconds that one device is predicted to spend on one batch, and the bytes that it holds at most."""
+
+    compute: float = 0.0
+    receive: float = 0.0
+    send: float = 0.0
+    memory: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        return self.compute + self.receive + self.send
+
+
+@dataclass(frozen=True)
+class Split:
+    """How good a choice of stages is, in seconds of the objective: no other choice beats `lower_bound`."""
+
+    value: float = 0.0
+    lower_bound: float = 0.0
+    loads: tuple[Load, ...] = ()  # one a device
+
+    @property
+    def gap(self) -> float:
+        """How far the value may be from the best one, as a share of it."""
+        return 1 - self.lower_bound / self.value if self.value else 0.0
+
+
 FREE = Cost(0, 0, 0)
 UNKNOWN = Cost(sympy.nan, sympy.nan)  # poisons every sum it enters
 
@@ -192,7 +220,9 @@ class Graph:
     ranges: Mapping[sympy.Symbol, tuple[int, int | None]] = field(default_factory=dict)  # least and largest size
     guards: tuple[sympy.Basic, ...] = ()  # what must hold of the sizes besides their ranges
     modules: Mapping[str, str] = field(default_factory=dict)  # module path -> class name
+    separable: frozenset[str] = frozenset()  # groups that copies may replace; set by group-shared
     placement: tuple[int, ...] = (0,)  # the device of each stage; set by split-stages
+    split: Split = Split()  # set by split-stages
 
     @cached_property
     def producer(self) -> Mapping[Value, Node]:

@@ -44,7 +44,7 @@ def staged(graph: Graph) -> None:
         if node.stage >= len(graph.placement):
             raise VerifyError(f"stage {node.stage} has no device", node)
         device = graph.placement[node.stage]
-        if node.group and device_of.setdefault(node.group, device) != device:
+        if node.group and node.group not in graph.separable and device_of.setdefault(node.group, device) != device:
             raise VerifyError(f"group {node.group} spans devices {device_of[node.group]} and {device}", node)
         for value in node.operands:
             made = graph.producer.get(value, node)

@@ -1,0 +1,51 @@
+"""How much memory a stage needs: what stands there between runs, and what is alive during one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ir.graph import Graph, Value, at
+
+
+def stored_bytes(values: Iterable[Value]) -> int:
+    """Bytes of weights, constants or state, each counted once."""
+    return sum(at(v.type.nbytes, {}) for v in set(values))
+
+
+def peak_bytes(graph: Graph) -> int:
+    """Most bytes of activations alive at once when the nodes run in order, at the example's sizes.
+
+    Inputs count from the start, outputs to the end.  A view keeps alive the tensor that it lies in.
+    """
+    behind = _memory_behind(graph)
+    last = {behind.get(v, v): i for i, node in enumerate(graph.nodes) for v in node.operands}
+    last |= {behind.get(v, v): len(graph.nodes) for v in graph.kept}
+    ends: dict[int, list[Value]] = {}
+    for value, i in last.items():
+        ends.setdefault(i, []).append(value)
+    stored = {*graph.params, *graph.constants, *graph.states}
+    live = {v: _size(v, graph) for v in graph.inputs}
+    now = peak = sum(live.values())
+    for i, node in enumerate(graph.nodes):
+        for value in node.results:
+            if value not in behind:
+                live[value] = _size(value, graph)
+                now += live[value]
+        peak = max(peak, now)
+        dead = [*ends.get(i, ()), *(v for v in node.results if behind.get(v, v) not in last)]
+        now -= sum(live.pop(v, 0) for v in dead if v not in stored)
+    return peak
+
+
+def _memory_behind(graph: Graph) -> dict[Value, Value]:
+    """The tensor that each view lies in."""
+    behind: dict[Value, Value] = {}
+    for node in graph.nodes:
+        if node.view:
+            source = node.operands[0]
+            behind |= dict.fromkeys(node.results, behind.get(source, source))
+    return behind
+
+
+def _size(value: Value, graph: Graph) -> int:
+    return at(value.type.nbytes, graph.hints)

@@ -1,0 +1,86 @@
+"""The plan: one stage per slice of the program, cut out of a connected graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from ir.cluster import Cluster, Device
+from ir.graph import FREE, Call, Graph, Cost, Node, Transfer, Value, rename
+from ir.verify import connected, staged, stateful
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one device runs in one turn: receive, compute, send.
+
+    `graph` is the slice as a program of its own: its inputs are the model's inputs that it reads and the
+    values that it receives; its outputs are what it sends and what it makes of the model's outputs.
+    """
+
+    index: int
+    device: Device
+    graph: Graph
+    recvs: tuple[Transfer, ...]
+    sends: tuple[Transfer, ...]
+    cost: Cost
+
+    @property
+    def stored(self) -> tuple[Value, ...]:
+        """What stands on the device between runs: weights, constants and state."""
+        return (*self.graph.params, *self.graph.constants, *self.graph.states)
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """All stages of a program, the machine they were planned for, and what that predicts."""
+
+    graph: Graph
+    cluster: Cluster
+    stages: tuple[Stage, ...]
+
+    @cached_property
+    def transfers(self) -> tuple[Transfer, ...]:
+        return tuple(n for n in self.graph.nodes if isinstance(n, Transfer))
+
+
+def plan_stages(graph: Graph, cluster: Cluster) -> StagePlan:
+    """Cut a graph into its stages.  Raises VerifyError if its stages are not whole and connected."""
+    for invariant in (staged, stateful, connected):
+        invariant(graph)
+    stages = (_cut(graph, i, cluster.devices[d]) for i, d in enumerate(graph.placement))
+    return StagePlan(graph, cluster, tuple(stages))
+
+
+def _cut(graph: Graph, index: int, device: Device) -> Stage:
+    transfers = [n for n in graph.nodes if isinstance(n, Transfer)]
+    recvs = tuple(t for t in transfers if t.stage == index)
+    sends = tuple(t for t in transfers if t.src == index)
+    nodes = [n for n in graph.nodes if n.stage == index and isinstance(n, Call)]
+    plain = _plain_names(index, nodes, recvs)
+    nodes = [replace(rename(n, plain), results=tuple(map(plain, n.results))) for n in nodes]
+    made = {v for n in nodes for v in n.results}
+    used = {v for n in nodes for v in n.operands}
+    outputs = dict.fromkeys(v for v in map(plain, (*(t.value for t in sends), *graph.outputs)) if v in made)
+    updates = {s: plain(v) for s, v in graph.updates if plain(v) in made}
+    body = replace(
+        graph,
+        inputs=(*(v for v in graph.inputs if v in used), *(plain(t.results[0]) for t in recvs)),
+        params=tuple(p for p in graph.params if p in used),
+        constants=tuple(c for c in graph.constants if c in used),
+        states=tuple(s for s in graph.states if s in used or s in updates),
+        nodes=tuple(replace(n, stage=0) for n in nodes),
+        outputs=tuple(outputs),
+        updates=tuple(updates.items()),
+        placement=(0,),
+    )
+    return Stage(index, device, body, recvs, sends, sum((n.cost for n in nodes), FREE))
+
+
+def _plain_names(index: int, nodes: Iterable[Node], recvs: Iterable[Transfer]) -> Callable[[Value], Value]:
+    """Inside its stage a value that was received, or computed again, has the name of the original."""
+    plain = {t.results[0]: replace(t.results[0], name=t.value.name) for t in recvs}
+    copies = (v for n in nodes if n.cheap for v in n.results)
+    plain |= {v: replace(v, name=v.name.removesuffix(f"_on{index}")) for v in copies}
+    return lambda value: plain.get(value, value)

@@ -1,0 +1,45 @@
+"""duplicate-cheap: compute cheap values again in each stage that reads them, in place of sending them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from ir.cluster import Cluster
+from ir.graph import Graph, Node, Value, rename
+
+
+@dataclass(frozen=True)
+class DuplicateCheap:
+    """The node itself stays where it is first read; the other stages get copies."""
+
+    name: ClassVar = "duplicate-cheap"
+    requires: ClassVar = ()
+    ensures: ClassVar = ()
+
+    def run(self, graph: Graph, cluster: Cluster) -> Graph:
+        needed = _stages_that_need(graph)
+        local: dict[tuple[Value, int], Value] = {}
+        nodes: list[Node] = []
+        for node in graph.nodes:
+            for stage in needed.get(node, [node.stage]):
+                copy = rename(node, lambda v, stage=stage: local.get((v, stage), v))
+                if stage != node.stage:
+                    results = tuple(replace(v, name=f"{v.name}_on{stage}") for v in node.results)
+                    local |= {(v, stage): new for v, new in zip(node.results, results, strict=True)}
+                    copy = replace(copy, results=results, stage=stage)
+                nodes.append(copy)
+        return replace(graph, nodes=tuple(nodes))
+
+
+def _stages_that_need(graph: Graph) -> dict[Node, list[int]]:
+    """For each cheap node the stages that read its results, through other cheap nodes included."""
+    kept = set(graph.kept)
+    needed: dict[Node, list[int]] = {}
+    for node in reversed(graph.nodes):
+        if node.cheap:
+            readers = [user for v in node.results for user in graph.users.get(v, ())]
+            stages = {stage for user in readers for stage in needed.get(user, [user.stage])}
+            stages |= {node.stage} if any(v in kept for v in node.results) else set()
+            needed[node] = sorted(stages)
+    return needed
