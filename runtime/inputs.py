@@ -62,7 +62,7 @@ class Inputs:
         for name, node in self.arguments.items():
             if name in call.arguments:
                 leaves.extend(node.leaves(call.arguments[name], name))
-            elif any(slots(node)):
+            elif list(slots(node)):
                 raise InputError(f"argument `{name}` is missing: expected {self._describe(node)}")
         return self._check(leaves)
 

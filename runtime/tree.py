@@ -132,7 +132,7 @@ class Entries:
 
     def leaves(self, value: Any, name: str) -> Iterator[Leaf]:
         if not isinstance(value, Mapping):
-            raise InputError(f"argument `{name}`: expected a {self.cls.__name__}, got {describe(value)}")
+            raise InputError(f"argument `{name}`: expected a mapping, got {describe(value)}")
         _compare_keys(name, [key for key, _ in self.entries], value)
         for key, node in self.entries:
             yield from node.leaves(value[key], f"{name}.{key}")
@@ -161,7 +161,7 @@ class Fields:
     def leaves(self, value: Any, name: str) -> Iterator[Leaf]:
         # By name too: the class may be a look-alike, or the user's file imported under another name.
         if not isinstance(value, self.cls) and type(value).__name__ != self.cls.__name__:
-            raise InputError(f"argument `{name}`: expected a {self.cls.__name__}, got {describe(value)}")
+            raise InputError(f"argument `{name}`: expected class {self.cls.__name__}, got {describe(value)}")
         given = {field: getattr(value, field) for field in _field_names(value)}
         known = {field for field, _ in self.fields}
         left_out = {field for field, part in given.items() if part is None and field not in known}
@@ -197,9 +197,9 @@ def describe(value: Any) -> str:
         return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
     if value is None or isinstance(value, (bool, int, float, str, torch.dtype, torch.device)):
         return repr(value) if len(repr(value)) < 80 else repr(value)[:76] + " ..."
-    if isinstance(value, (tuple, list)):
+    if type(value) in (tuple, list, dict):
         return f"a {type(value).__name__} of {len(value)}"
-    return f"a {type(value).__name__}"
+    return f"class {type(value).__name__}"
 
 
 def _parse(tree: Any, symbols: Collection[str]) -> Node:
@@ -216,7 +216,7 @@ def _parse(tree: Any, symbols: Collection[str]) -> Node:
         case {"float": str(text)}:
             return Fixed(float(text))
         case {"torch": str(name)}:
-            return Fixed(getattr(torch, name))
+            return Fixed(_torch_constant(name))
         case {"device": str(name)}:
             return Fixed(torch.device(name))
         case {"tuple": items}:
@@ -228,6 +228,13 @@ def _parse(tree: Any, symbols: Collection[str]) -> Node:
         case {"fields": fields, "class": str(path), "by": "position" | "keyword" | "attribute" as by}:
             return Fields(find_class(path, tuple(name for name, _ in fields), by), by, named(fields))
     raise ValueError(f"unknown node {tree!r}")
+
+
+def _torch_constant(name: str) -> Any:
+    found = getattr(torch, name)
+    if not isinstance(found, (torch.dtype, torch.layout, torch.memory_format)):
+        raise ValueError(f"torch.{name} is no dtype, layout or memory format")
+    return found
 
 
 def _field_names(value: Any) -> Collection[str]:
