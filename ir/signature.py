@@ -97,8 +97,17 @@ def _holds_tensors(value: Any, seen: frozenset[int] = frozenset()) -> bool:
     return any(isinstance(x, torch.Tensor) or _holds_tensors(x, seen | {id(value)}) for x in inside)
 
 
+_OPENED: set[type] = set()
+
+
+def is_opened(cls: type) -> bool:
+    """Whether objects of a class are taken apart by their attributes."""
+    return cls in _OPENED
+
+
 def _register(cls: type) -> None:
     """Teach torch's pytrees an object made of its attributes."""
+    _OPENED.add(cls)
 
     def opened(value: Any) -> tuple[list[Any], tuple[str, ...]]:
         return list(vars(value).values()), tuple(vars(value))

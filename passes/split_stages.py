@@ -18,6 +18,9 @@ from passes.partitioners import solve
 from passes.timing import Clock
 
 
+_WORTH = 0.02  # of the bottleneck
+
+
 class Objective(str, Enum):
     """What the cut is to be best at."""
 
@@ -55,8 +58,8 @@ class SplitStages:
     def _best(self, graph: Graph, cluster: Cluster) -> tuple[Graph, parts.Solution]:
         """The best split, and the graph with the groups that it keeps together.
 
-        Shared parameters that copies may replace are tried both ways: apart, and together where apart
-        does not fit or gains nothing.
+        Shared parameters that copies may replace are tried both ways: copied, and kept once where the
+        copies do not fit, or where one copy is faster by enough to be worth a device with two stages.
         """
         together = replace(graph, separable=frozenset())
         if not graph.separable:
@@ -71,7 +74,7 @@ class SplitStages:
             one_copy = self._solve(together, cluster)
         except PlanError:
             return graph, apart
-        return (together, one_copy) if one_copy.value <= apart.value else (graph, apart)
+        return (together, one_copy) if one_copy.value < (1 - _WORTH) * apart.value else (graph, apart)
 
     def _solve(self, graph: Graph, cluster: Cluster) -> parts.Solution:
         try:

@@ -1,0 +1,1 @@
+"""Plan -> artifact folder: readable stage files, sliced weights, the manifest."""

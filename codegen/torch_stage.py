@@ -1,0 +1,293 @@
+"""A Stage as one Python file that needs nothing but torch and safetensors."""
+
+from __future__ import annotations
+
+import keyword
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import sympy
+from torch.utils._pytree import tree_leaves
+
+from codegen.expr import argument_source, shape_source
+from codegen.source import Source, formatted
+from ir.graph import THIS_DEVICE, Call, Constant, Param, State, Value, Where
+from ir.memory import stored_bytes
+from ir.plan import Stage, StagePlan
+from ir.units import format_bytes
+
+
+@dataclass(frozen=True)
+class StageFile:
+    """What stage `index` of a plan is called, takes, returns and holds."""
+
+    plan: StagePlan
+    stage: Stage
+    model: str  # what the user calls the model
+
+    @property
+    def module(self) -> str:
+        return f"stage_{self.stage.index}.py"
+
+    @property
+    def cls(self) -> str:
+        return f"Stage{self.stage.index}"
+
+    @property
+    def weights(self) -> str:
+        return f"stage_{self.stage.index}.safetensors"
+
+    @cached_property
+    def fqns(self) -> Mapping[Value, str]:
+        """The name of each stored tensor: for a tied weight the one that this stage's modules know."""
+        return {value: self._fqn(value) for value in self.stage.stored}
+
+    def _fqn(self, value: Value) -> str:
+        match value:
+            case Constant():
+                return value.fqn
+            case Param() | State():
+                readers = {n.where.module for n in self.stage.graph.users.get(value, ())}
+                return next((f for f in value.fqns if f.rpartition(".")[0] in readers), value.fqns[0])
+        raise AssertionError(value)
+
+    @cached_property
+    def dims(self) -> Mapping[sympy.Symbol, tuple[Value, int]]:
+        """Where each size can be read off the shape of an argument."""
+        found: dict[sympy.Symbol, tuple[Value, int]] = {}
+        for value in self.stage.graph.inputs:
+            for i, dim in enumerate(value.type.shape):
+                if isinstance(dim, sympy.Symbol):
+                    found.setdefault(dim, (value, i))
+        return found
+
+    @cached_property
+    def calls(self) -> tuple[Call, ...]:
+        return tuple(n for n in self.stage.graph.nodes if isinstance(n, Call))
+
+    @cached_property
+    def symbols(self) -> tuple[sympy.Symbol, ...]:
+        """The sizes that the stage computes with, by name."""
+        return tuple(sorted({s for n in self.calls for s in n.symbols}, key=str))
+
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        """The sizes that `forward` takes as integers, for no argument's shape tells them."""
+        return tuple(str(s) for s in self.symbols if s not in self.dims)
+
+    def source_of(self, value: Value) -> int | None:
+        """The stage that sends an argument; None for an input of the model."""
+        return next((t.src for t in self.stage.recvs if t.value.name == value.name), None)
+
+    def targets_of(self, value: Value) -> tuple[int, ...]:
+        return tuple(t.stage for t in self.stage.sends if t.value.name == value.name)
+
+    def outputs_of(self, value: Value) -> tuple[int, ...]:
+        """The places of a value among the outputs of the model."""
+        return tuple(i for i, v in enumerate(self.plan.graph.outputs) if v.name == value.name)
+
+
+def emit(file: StageFile) -> str:
+    """The source of a stage file."""
+    src = Source()
+    _head(file, src)
+    _tables(file, src)
+    src.line()
+    with src.block(f"class {file.cls}(nn.Module):"):
+        _init(file, src)
+        src.line()
+        _forward(file, src)
+        src.line()
+        _load(file, src)
+    src.line()
+    src.lines(_SUPPORT)
+    return formatted(str(src))
+
+
+# ---- head and tables
+
+
+def _head(file: StageFile, src: Source) -> None:
+    stage, plan = file.stage, file.plan
+    src.line(f'"""{file.model}, stage {stage.index} of {len(plan.stages)}, for {stage.device.name}.')
+    src.line()
+    for value in stage.graph.inputs:
+        source = file.source_of(value)
+        src.line(f"takes    {value.name}: {value.type}, {_origin(source)}")
+    for value in stage.graph.outputs:
+        src.line(f"returns  {value.name}: {value.type}, {_goal(file, value)}")
+    params = len(stage.graph.params)
+    src.line(f"holds    {params} parameters, {format_bytes(stored_bytes(stage.stored))}")
+    src.line()
+    arguments = [*(v.name for v in stage.graph.inputs), *(f"{s}={s}" for s in file.sizes)]
+    src.line(f'Alone:   {file.cls}.load("{file.weights}", device="cpu")({", ".join(arguments)})')
+    src.line('"""')
+    src.line()
+    src.lines("import torch\nfrom safetensors.torch import load_file\nfrom torch import nn\n\naten = torch.ops.aten\n")
+
+
+def _origin(source: int | None) -> str:
+    return "an input of the model" if source is None else f"from stage {source}"
+
+
+def _goal(file: StageFile, value: Value) -> str:
+    stages = [f"stage {s}" for s in file.targets_of(value)]
+    outputs = [f"output {i} of the model" for i in file.outputs_of(value)]
+    return "to " + " and ".join(stages + outputs)
+
+
+def _tables(file: StageFile, src: Source) -> None:
+    stage = file.stage
+    src.line("# name: (from which stage, or None for an input of the model; dtype; shape)")
+    with src.block("RECEIVES = {"):
+        for v in stage.graph.inputs:
+            src.line(f'"{v.name}": ({file.source_of(v)}, {v.type.dtype}, {_shape(v)}),')
+    src.line("}")
+    src.line("# name: (to which stages; as which outputs of the model; dtype; shape)")
+    with src.block("SENDS = {"):
+        for v in stage.graph.outputs:
+            row = f"{list(file.targets_of(v))}, {list(file.outputs_of(v))}, {v.type.dtype}, {_shape(v)}"
+            src.line(f'"{v.name}": ({row}),')
+    src.line("}")
+    for title in ("PARAMETERS", "BUFFERS", "CONSTANTS"):
+        held = [v for v in stage.stored if _table(v) == title]
+        if held:
+            with src.block(f"{title} = {{"):
+                for v in held:
+                    src.line(f'"{file.fqns[v]}": ({v.type.dtype}, {_shape(v)}),')
+            src.line("}")
+
+
+def _table(value: Value) -> str:
+    """Which table a stored tensor stands in; constants are in no checkpoint, and not in the state dict."""
+    if isinstance(value, Constant):
+        return "CONSTANTS"
+    return "PARAMETERS" if isinstance(value, Param) and not value.buffer else "BUFFERS"
+
+
+def _shape(value: Value) -> str:
+    items = [f'"{d}"' if isinstance(d, str) else str(d) for d in shape_source(value.type.shape)]
+    return f"({', '.join(items)}{',' if len(items) == 1 else ''})"
+
+
+# ---- the module
+
+
+def _init(file: StageFile, src: Source) -> None:
+    held = {_table(v) for v in file.stage.stored}
+    with src.block("def __init__(self):"):
+        src.line("super().__init__()")
+        for title, tensor in _MADE.items():
+            if title in held:
+                with src.block(f"for name, (dtype, shape) in {title}.items():"):
+                    src.line(f"place(self, name, {tensor})")
+
+
+_MADE = {
+    "PARAMETERS": "nn.Parameter(torch.empty(shape, dtype=dtype), requires_grad=dtype.is_floating_point)",
+    "BUFFERS": "torch.empty(shape, dtype=dtype)",
+    "CONSTANTS": "torch.empty(shape, dtype=dtype), persistent=False",
+}
+
+
+def _forward(file: StageFile, src: Source) -> None:
+    graph = file.stage.graph
+    sizes = [f"{s}: int" for s in file.sizes]
+    arguments = [*(v.name for v in graph.inputs), *(["*", *sizes] if sizes else [])]
+    with src.block(f"def forward({', '.join(['self', *arguments])}):"):
+        for symbol in file.symbols:
+            if symbol in file.dims:
+                value, dim = file.dims[symbol]
+                src.line(f"{symbol} = {value.name}.shape[{dim}]")
+        if any(a is THIS_DEVICE for n in file.calls for a in tree_leaves((n.args, dict(n.kwargs)))):
+            src.line(f"device = {_device(file)}")
+        _body(file, src)
+        for state, value in graph.updates:
+            src.line(f"{_name(file, state)}.copy_({value.name})")
+        outputs = ", ".join(v.name for v in graph.outputs)
+        src.line(f"return ({outputs}{',' if len(graph.outputs) == 1 else ''})")
+
+
+def _body(file: StageFile, src: Source) -> None:
+    """One statement a node, a comment where the module changes, a `del` after the last use of a value."""
+    last = {v: i for i, n in enumerate(file.calls) for v in n.operands}
+    kept = {*file.stage.graph.kept, *file.stage.stored}
+    module: str | None = None
+    for i, node in enumerate(file.calls):
+        if node.where.module != module:
+            module = node.where.module
+            src.line(f"# {_place(node.where)}")
+        src.line(_statement(file, node))
+        dead = [v.name for v in dict.fromkeys(node.operands) if last[v] == i and v not in kept]
+        if dead:
+            src.line(f"del {', '.join(dead)}")
+
+
+def _place(where: Where) -> str:
+    line = f" ({where.file}:{where.line})" if where.file else ""
+    return f"{where.module or 'the model itself'}{line}"
+
+
+def _statement(file: StageFile, node: Call) -> str:
+    graph = file.stage.graph
+    used = [v in graph.users or v in graph.kept for v in node.results]
+    names = [v.name if keep else "_" for v, keep in zip(node.results, used, strict=True)]
+    left = ", ".join(names) + ("," if node.unpacks and len(names) == 1 else "")
+    write: Callable[[Value], str] = lambda value: _name(file, value)  # noqa: E731
+    args = [argument_source(a, write) for a in node.args]
+    args += [f"{k}={argument_source(a, write)}" for k, a in node.kwargs.items()]
+    op = str(node.op) if node.op.namespace == "aten" else f"torch.ops.{node.op}"
+    return f"{left} = {op}({', '.join(args)})"
+
+
+def _name(file: StageFile, value: Value) -> str:
+    if value not in file.fqns:
+        return value.name
+    path = "self"
+    for part in file.fqns[value].split("."):
+        plain = part.isidentifier() and not keyword.iskeyword(part)
+        path += f".{part}" if plain else f"[{part}]" if part.isdigit() else f'["{part}"]'
+    return path
+
+
+def _device(file: StageFile) -> str:
+    """The device of the first thing that the stage has."""
+    first = next((v for v in (*file.stage.graph.inputs, *file.stage.stored)), None)
+    return f"{_name(file, first)}.device" if first is not None else "torch.get_default_device()"
+
+
+def _load(file: StageFile, src: Source) -> None:
+    src.line("@classmethod")
+    with src.block('def load(cls, path, device="cpu"):'):
+        src.line('"""The stage with its weights, read straight to the device."""')
+        with src.block('with torch.device("meta"):'):
+            src.line("stage = cls()")
+        src.line("tensors = load_file(path, device=str(device))")
+        if any(isinstance(v, Constant) for v in file.stage.stored):
+            with src.block("for name in CONSTANTS:"):
+                src.line("place(stage, name, tensors.pop(name), persistent=False)")
+        src.line("stage.load_state_dict(tensors, assign=True)")
+        src.line("return stage.eval()")
+
+
+_SUPPORT = '''
+class Block(nn.Module):
+    """What a dotted name runs through: transformer.h.6 is self.transformer.h[6]."""
+
+    def __getitem__(self, index):
+        return getattr(self, str(index))
+
+
+def place(module, name, tensor, persistent=True):
+    """Put a tensor under its dotted name, making the blocks on the way."""
+    *path, leaf = name.split(".")
+    for part in path:
+        if part not in module._modules:
+            module.add_module(part, Block())
+        module = module._modules[part]
+    if isinstance(tensor, nn.Parameter):
+        module.register_parameter(leaf, tensor)
+    else:
+        module.register_buffer(leaf, tensor, persistent=persistent)
+'''.strip()

@@ -1,0 +1,77 @@
+"""Pytrees of a model's call -> the JSON form that runtime.tree reads."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import sympy
+import torch
+from torch.utils._pytree import TreeSpec
+
+from codegen.expr import dim_source
+from ir.errors import CompileError
+from ir.signature import Slot, Tree, is_opened
+
+
+def tree_json(tree: Tree) -> Any:
+    """A tree as JSON.  Raises CompileError for a fixed value that JSON cannot hold."""
+    leaves = iter(tree.leaves)
+    return _node(tree.spec, leaves)
+
+
+def _node(spec: TreeSpec, leaves: Any) -> Any:
+    if spec.is_leaf():
+        return _leaf(next(leaves))
+    children = [_node(child, leaves) for child in spec.children()]
+    cls, context = spec.type, spec.context
+    if cls in (tuple, list):
+        return {cls.__name__: children}
+    if cls is dict:
+        return {"dict": _pairs(context, children)}
+    if cls is OrderedDict:
+        return {"dict": _pairs(context, children), "class": "collections:OrderedDict"}
+    if cls is defaultdict:
+        return {"dict": _pairs(context[1], children)}
+    fields = getattr(context if isinstance(context, type) else cls, "_fields", None)
+    if fields is not None:
+        named = context if isinstance(context, type) else cls
+        return {"fields": _pairs(fields, children), "class": _path(named), "by": "position"}
+    names = _field_names(cls, context, len(children))
+    return {"fields": _pairs(names, children), "class": _path(cls), "by": "attribute" if is_opened(cls) else "keyword"}
+
+
+def _pairs(keys: Sequence[Any], children: Sequence[Any]) -> list[list[Any]]:
+    return [[key, child] for key, child in zip(keys, children, strict=True)]
+
+
+def _field_names(cls: type, context: Any, count: int) -> list[str]:
+    """The names of a container's children, as the library that registered it keeps them."""
+    for names in (context, *(context if isinstance(context, (list, tuple)) else ())):
+        if isinstance(names, (list, tuple)) and len(names) == count and all(isinstance(n, str) for n in names):
+            return list(names)
+    raise CompileError(f"{_path(cls)} stands among the arguments or results; its fields have no names to store")
+
+
+def _leaf(leaf: Any) -> Any:
+    match leaf:
+        case Slot():
+            return {"slot": leaf.index}
+        case sympy.Basic():
+            return {"size": dim_source(leaf)}  # type: ignore[arg-type]
+        case torch.dtype():
+            return {"torch": str(leaf).removeprefix("torch.")}
+        case torch.device():
+            return {"device": str(leaf)}
+        case float() if leaf != leaf or leaf in (float("inf"), float("-inf")):
+            return {"float": str(leaf)}
+        case None | bool() | int() | float() | str():
+            return {"value": leaf}
+        case type():
+            return {"class": _path(leaf)}
+    raise CompileError(f"a {type(leaf).__name__} stands among the arguments or results ({leaf!r}); it cannot be stored")
+
+
+def _path(cls: type) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"
