@@ -143,6 +143,7 @@ class Pipeline:
     def _send(self, batch: Bound, finish: Finish) -> Future[Any]:
         ticket = Ticket.of(batch, finish)
         with self._order:
+            self._last = ticket.future
             try:
                 self._tickets.send(ticket)
                 send_all(self._outlets, Values(batch.tensors, batch.sizes))
@@ -151,7 +152,6 @@ class Pipeline:
             except BaseException:  # an interrupt: only some stages have the batch, and would mix it with the next
                 self.close()
                 raise
-            self._last = ticket.future
         return ticket.future
 
     def _submit_each(self, batches: Iterable[Any]) -> Iterator[Future[Any]]:

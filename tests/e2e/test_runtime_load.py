@@ -1,0 +1,181 @@
+"""Loading an artifact: edited, missing and damaged files, several at once, and the command line."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from runtime import DeviceError, ManifestError, Pipeline
+from runtime.run import main
+from tests.artifacts import Part, chain, write
+
+X = torch.arange(8.0).reshape(2, 4)
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+def test_an_edited_stage_runs_with_one_warning(tmp_path: Path) -> None:
+    edit(chain(tmp_path) / "stage_1.py", "h * 2", "h * 3")
+    with pytest.warns(UserWarning, match="stage_1.py differs from the manifest: it was edited") as caught:
+        pipe = Pipeline.load(tmp_path)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    with pipe:
+        assert torch.equal(pipe(X), (X + 1) * 3)
+
+
+@pytest.mark.parametrize("name", ["stage_1.py", "stage_0.safetensors"])
+def test_strict_refuses_changed_files(tmp_path: Path, name: str) -> None:
+    chain(tmp_path)
+    Pipeline.load(tmp_path, strict=True).close()
+    with (tmp_path / name).open("ab") as f:
+        f.write(b"\n")
+    with pytest.raises(ManifestError, match=f"{name} differs from the manifest"):
+        Pipeline.load(tmp_path, strict=True)
+
+
+@pytest.mark.parametrize("name", ["stage_1.py", "stage_0.safetensors"])
+def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
+    (chain(tmp_path) / name).unlink()
+    with pytest.raises(ManifestError, match=f"{name} is missing"):
+        Pipeline.load(tmp_path)
+
+
+def drop_stages(folder: Path) -> None:
+    table = json.loads((folder / "manifest.json").read_text())
+    del table["stages"]
+    (folder / "manifest.json").write_text(json.dumps(table))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "manifest.json").unlink(), "it has no manifest.json"),
+        (lambda f: (f / "manifest.json").write_text("{"), "cannot read"),
+        (lambda f: edit(f / "manifest.json", '"schema": 1', '"schema": 0'), "has schema 0, this runtime reads 1"),
+        (lambda f: edit(f / "manifest.json", '"source": 0', '"origin": 0'), r"is damaged \(KeyError: 'source'\)"),
+        (lambda f: edit(f / "manifest.json", '"slot": 0', '"slot": "0"'), "malformed tree"),
+        (drop_stages, r"is damaged \(KeyError: 'stages'\)"),
+        (lambda f: edit(f / "manifest.json", '"Stage1"', '"Other"'), "stage_1.py has no class Other"),
+        (lambda f: edit(f / "manifest.json", '"state": []', '"state": ["w"]'), "stage_0.py lacks a buffer"),
+        (lambda f: (f / "stage_0.safetensors").write_bytes(b"?"), "cannot read .*stage_0.safetensors"),
+    ],
+)
+def test_a_damaged_artifact_is_refused(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
+    damage(chain(tmp_path))
+    with pytest.raises(ManifestError, match=message):
+        Pipeline.load(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:stage_0.py differs")
+@pytest.mark.parametrize("text", ["import nowhere", "def f(:"])
+def test_a_stage_file_that_cannot_be_imported_is_named(tmp_path: Path, text: str) -> None:
+    (chain(tmp_path) / "stage_0.py").write_text(text)
+    with pytest.raises(ManifestError, match=r"cannot import .*stage_0.py: (ModuleNotFound|Syntax)Error"):
+        Pipeline.load(tmp_path)
+
+
+def test_a_device_that_is_not_here(tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="device cuda:77 is not here; this host has cpu"):
+        Pipeline.load(chain(tmp_path), devices=["cuda:77"])
+
+
+def test_artifacts_live_side_by_side(tmp_path: Path) -> None:
+    other = [Part("return (x * 100,)", {"x": None}, {"y": ((), (0,))})]
+    path = list(sys.path)
+    with (
+        Pipeline.load(chain(tmp_path / "a")) as a,
+        Pipeline.load(write(tmp_path / "b", other)) as b,
+        Pipeline.load(tmp_path / "a") as c,
+    ):
+        assert torch.equal(a(X), c(X))
+        assert torch.equal(b(X), X * 100)
+        classes = [type(pipe._stages[0].module) for pipe in (b, c)]
+    assert [inspect.getsource(cls).count("x * 100") for cls in classes] == [1, 0]
+    assert sys.path == path
+    assert not list(tmp_path.rglob("__pycache__"))
+
+
+# The command line
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str, str]:
+    save_file({"x": X}, tmp_path / "x.safetensors")
+    return str(chain(tmp_path / "out")), str(tmp_path / "x.safetensors"), str(tmp_path / "y.safetensors")
+
+
+def test_run_reads_and_writes_tensors_by_name(files: tuple[str, str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    out, x, y = files
+    assert main([out, "--input", x, "--output", y, "--devices", "cpu", "--strict"]) == 0
+    assert torch.equal(load_file(y)["y"], (X + 1) * 2)
+    assert capsys.readouterr().out == "y: float32[2, 4]\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"out": "nowhere"}, "nowhere is not an artifact folder"),
+        ({"--input": "nowhere"}, "cannot read the inputs from nowhere"),
+        ({"--output": "nowhere/y"}, "cannot write nowhere/y: nowhere is no folder"),
+        ({"--devices": "cuda:77"}, "cuda:77 is not here"),
+    ],
+)
+def test_run_explains_bad_input(
+    files: tuple[str, str, str], capsys: pytest.CaptureFixture[str], change: dict[str, str], message: str
+) -> None:
+    out, x, y = files
+    options = {"--input": x, "--output": y} | change
+    assert main([options.pop("out", out), *(word for option in options.items() for word in option)]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    assert message in captured.err
+    assert not Path(y).exists()
+
+
+def test_run_refuses_wrong_tensors(
+    files: tuple[str, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, x, y = files
+    save_file({"x": X, "z": X + 1}, x)
+    assert main([out, "--input", x, "--output", y]) == 2
+    assert "there is no input `z`; the model takes x" in capsys.readouterr().err
+    save_file({"x": X[0]}, x)
+    assert main([out, "--input", x, "--output", y]) == 2
+    assert "`x`: expected float32[batch, 4], got float32[4]" in capsys.readouterr().err
+
+
+def test_run_reports_a_stage_that_raises(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = write(tmp_path / "out", [Part("raise ValueError('no')", {"x": None}, {"y": ((), (0,))})])
+    save_file({"x": X}, tmp_path / "x")
+    assert main([str(out), "--input", str(tmp_path / "x"), "--output", str(tmp_path / "y")]) == 1
+    assert capsys.readouterr().err == "error: stage 0 (cpu) raised ValueError: no\n"
+
+
+def test_run_from_outside(files: tuple[str, str, str]) -> None:
+    out, x, y = files
+    command = [sys.executable, "-m", "runtime.run", out, "--input", x, "--output", y]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "y: float32[2, 4]\n", "")
+
+
+def test_python_ends_with_batches_in_flight(tmp_path: Path) -> None:
+    script = (
+        "import sys, torch; from runtime import Pipeline; pipe = Pipeline.load(sys.argv[1]);"
+        "results = pipe.map([torch.zeros(2, 4)] * 99); next(results); print('end')"
+    )
+    command = [sys.executable, "-c", script, str(chain(tmp_path))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
