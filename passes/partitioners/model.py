@@ -84,8 +84,9 @@ class Problem:
 
     @property
     def n_stages(self) -> int:
-        """Stage s stands on device s mod len(devices); with several stages, one more wraps around."""
-        return len(self.devices) + (self.several_stages and len(self.devices) > 1)
+        """One for each device, and one more where the pipeline may return to device 0 for the sake of a group."""
+        returns = self.several_stages and len(self.devices) > 1 and any(len(group) > 1 for group in self.groups)
+        return len(self.devices) + returns
 
     def device_of(self, stage: int) -> int:
         return stage % len(self.devices)

@@ -24,24 +24,22 @@ from passes.partitioners.sweep import Sweep
 MOST_SEQUENCES = 60
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Cut:
-    """A split of a core: the stage of each unit, and its value by `evaluate`."""
+    """The stage of each node, and the value by `evaluate`."""
 
-    stage: np.ndarray
+    stages: tuple[int, ...]
     value: float
-
-    def stages(self, core: Core) -> list[int]:
-        """The stage of each node."""
-        return self.stage[core.unit_of].tolist()
 
 
 def judged(core: Core, stage: np.ndarray) -> Cut | None:
-    """The cut with its true value, or None if it breaks a rule (as memory peaks are estimates)."""
-    stages = stage[core.unit_of].tolist()
-    problem = core.problem
+    """The cut that gives each unit a stage, with its true value; None if it breaks a rule.
+
+    (It may: the peaks of activations that a search goes by are estimates, and some bounds ignore them.)
+    """
+    stages = tuple(stage[core.unit_of].tolist())
     try:
-        return Cut(stage, evaluate(problem, dict(zip(problem.names, stages, strict=True))))
+        return Cut(stages, evaluate(core.problem, dict(zip(core.problem.names, stages, strict=True))))
     except InvalidSplit:
         return None
 

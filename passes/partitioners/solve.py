@@ -13,10 +13,9 @@ from passes.partitioners.core import Core, condensed
 from passes.partitioners.errors import Infeasible
 from passes.partitioners.evaluation import evaluate, loads, pipeline_order
 from passes.partitioners.model import Problem, Solution
+from passes.partitioners.prove import Proof, proven
 from passes.partitioners.ring import ring_core, ring_cut, wide_groups
-from passes.partitioners.search import first_cut
-
-PROOF = 1e-6  # relative: a value this close to a lower bound is called optimal
+from passes.partitioners.search import better, first_cut
 
 
 def solve(problem: Problem, time_limit: float = 60.0) -> Solution:
@@ -26,19 +25,35 @@ def solve(problem: Problem, time_limit: float = 60.0) -> Solution:
     """
     clock = Clock(time_limit)
     whole = inline(problem)
-    core = loose = condensed(whole, indivisible(len(whole.nodes), whole.before, whole.groups))
-    wide = wide_groups(whole) if problem.n_stages > len(problem.devices) else []
-    if wide:
-        loose = ring_core(whole, wide)
-    _countable(loose)
-    cut, bound = first_cut(core, clock), least_possible(loose)
-    if wide:
-        around = ring_cut(loose, wide, clock)
-        if around is not None and (cut is None or around.value < cut.value):
-            core, cut = loose, around
+    if whole.n_stages > len(whole.devices) and (wide := wide_groups(whole)):
+        proof = _around(whole, wide, clock)
+    else:
+        proof = _along(whole, clock)
+    return reported(problem, whole, proof)
+
+
+def _along(problem: Problem, clock: Clock) -> Proof:
+    """One stage on each device."""
+    core = condensed(problem, indivisible(len(problem.nodes), problem.before, problem.groups))
+    _countable(core)
+    cut = first_cut(core, clock)
     if cut is None:
         raise Infeasible("no split fits the devices' memory")
-    return reported(problem, whole, cut.stages(core), bound)
+    bound = least_possible(core)
+    if problem.objective == "latency" or problem.n_stages > len(problem.devices):
+        return Proof(cut, bound)
+    return proven(core, cut, bound, clock)
+
+
+def _around(problem: Problem, wide: Sequence[tuple[int, ...]], clock: Clock) -> Proof:
+    """The first and the last stage on one device, if that is better than keeping wide groups in a stage."""
+    core = ring_core(problem, wide)
+    _countable(core)
+    fused = condensed(problem, indivisible(len(problem.nodes), problem.before, problem.groups))
+    cut = better(first_cut(fused, clock), ring_cut(core, wide, clock))
+    if cut is None:
+        raise Infeasible("no split fits the devices' memory")
+    return Proof(cut, least_possible(core))
 
 
 def least_possible(core: Core) -> float:
@@ -59,19 +74,19 @@ def _countable(core: Core) -> None:
         raise Infeasible(f"nodes {core.nodes[unit]} must share a device, and no device can run them all")
 
 
-def reported(problem: Problem, whole: Problem, stages: Sequence[int], lower_bound: float) -> Solution:
+def reported(problem: Problem, whole: Problem, proof: Proof) -> Solution:
     """The solution in the caller's words: stages by node id, everything evaluated anew."""
-    stage_of = dict(zip(whole.names, stages, strict=True))
+    stage_of = dict(zip(whole.names, proof.cut.stages, strict=True))
     for node, readers in final_readers(problem).items():
         stage_of[problem.names[node]] = stage_of[problem.names[readers[0]]]
     value = evaluate(problem, stage_of)
-    order = tuple(pipeline_order(whole, stages))
+    order = tuple(pipeline_order(whole, proof.cut.stages))
     return Solution(
         stage_of={name: stage_of[name] for name in problem.names},
         value=value,
-        lower_bound=min(lower_bound, value),
-        optimal=value <= lower_bound * (1 + PROOF),
+        lower_bound=min(proof.bound, value),
+        optimal=proof.complete(),
         order=order,
         placement={stage: problem.device_of(stage) for stage in order},
-        loads=loads(whole, stages),
+        loads=loads(whole, proof.cut.stages),
     )

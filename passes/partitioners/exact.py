@@ -1,0 +1,195 @@
+"""The best split of the relaxed problem, by dynamic programming over ideals.
+
+The devices used so far and the ideal they have done are all that the rest of a pipeline depends on:
+
+    best[used + d, J] = min over ideals I inside J of  max(best[used, I], load of J - I on d).
+
+What is known limits the ideals that matter. Only values under `below` are looked for, so devices used can
+have done only so much, and must leave no more than the others can do; and as every value open at a cut
+was sent by a device before it, and is received by one after it, the cost of open values counts against both.
+
+Loads of all pairs (I, J) come from one matrix product. A value has |I & value| of its members done. If I is
+in J, the stage J - I does not touch the value if that number is the same in both, and contains it if
+it goes from none to all. So with one column for each value and number done, transfers are the total less
+the product of one-hot rows: [number in I = number in J] + [none in I and all in J], weighted by cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from passes.partitioners.clock import Clock
+from passes.partitioners.ideals import Ideals, TooWide
+from passes.partitioners.pairs import Done, Pairs
+from passes.partitioners.relaxed import Relaxed
+
+BLOCK = 2_000_000  # pairs of ideals looked at at once
+
+Used = tuple[int, ...]  # how many devices of each class are in use; with a fixed chain, (how many,)
+
+
+@dataclass(eq=False)
+class Layer:
+    """Ideals that the devices in use can have done, each with its least bottleneck and the last step to it."""
+
+    done: Done
+    best: np.ndarray
+    last_class: np.ndarray
+    before: np.ndarray  # the ideal that the last stage began at
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The best value, and the (class, units) of each stage along a pipeline that has it."""
+
+    value: float
+    stages: tuple[tuple[int, np.ndarray], ...]
+
+
+class Exact:
+    """The search for the best split of a relaxed problem."""
+
+    def __init__(self, model: Relaxed) -> None:
+        self.model = model
+        main = max(range(len(model.classes)), key=lambda c: len(model.classes[c].devices))
+        self.weight = np.where(np.isinf(model.time[main]), 0.0, model.time[main])
+        self.ideals = Ideals(self.weight, model.core.neighbours(reverse=True))
+        self.pace = np.array([_pace(self.weight, time) for time in model.time])
+        self.pays = np.array([not kind.free_transfers for kind in model.classes])
+        self.pairs = Pairs(model)
+
+    def search(self, below: float, limit: int, clock: Clock) -> Found | None:
+        """The best split if its value is less than `below`; None proves that there is none.
+
+        Raises TooWide if more than `limit` ideals matter somewhere, or if the time is up.
+        """
+        origin = self.pairs.done(np.zeros((1, self.model.core.n), dtype=bool))
+        zero = np.zeros(1, dtype=np.int64)
+        first = self._none()
+        layers = {first: Layer(origin, np.zeros(1), zero, zero)}
+        answer: Used | None = None
+        for used in self._states():
+            if clock.out():
+                raise TooWide
+            layer = self._layer(used, layers, below, limit)
+            if layer is None:
+                continue
+            layers[used] = layer
+            complete = np.flatnonzero(layer.done.ideals.all(axis=1))
+            if len(complete) and layer.best[complete[0]] < below:
+                below, answer = float(layer.best[complete[0]]), used
+        return None if answer is None else Found(below, tuple(self._trace(layers, answer))[::-1])
+
+    def _none(self) -> Used:
+        return (0,) if self.model.chain else (0,) * len(self.model.classes)
+
+    def _states(self) -> list[Used]:
+        if self.model.chain:
+            return [(k,) for k in range(1, len(self.model.chain) + 1)]
+        counts = product(*(range(len(kind.devices) + 1) for kind in self.model.classes))
+        return sorted(counts, key=sum)[1:]
+
+    def _moves(self, used: Used) -> Iterator[tuple[Used, int]]:
+        """From where one more device leads here, and of which class it is."""
+        if self.model.chain:
+            yield (used[0] - 1,), self.model.chain[used[0] - 1]
+            return
+        for kind, count in enumerate(used):
+            if count:
+                yield (*used[:kind], count - 1, *used[kind + 1 :]), kind
+
+    def _split_devices(self, used: Used) -> tuple[np.ndarray, np.ndarray]:
+        """[classes] how many devices are in use, and how many are left."""
+        everything = np.array([len(kind.devices) for kind in self.model.classes])
+        if self.model.chain:
+            mine = np.bincount(self.model.chain[: used[0]], minlength=len(everything))
+        else:
+            mine = np.array(used)
+        return mine, everything - mine
+
+    def _layer(self, used: Used, layers: dict[Used, Layer], below: float, limit: int) -> Layer | None:
+        moves = [(layers[before], kind) for before, kind in self._moves(used) if before in layers]
+        if not moves:
+            return None
+        mine, rest = self._split_devices(used)
+        reach = max(float((layer.done.ideals @ self.weight).max()) + self.pace[kind] * below for layer, kind in moves)
+        slack = 1e-9 * self.ideals.total
+        low = self.ideals.total - self._capacity(rest, below) - slack
+        high = min(reach, self._capacity(mine, below)) + slack
+        done = self.pairs.done(self.ideals.within(low, high, limit))
+        layer = _unreached(done.where(self._bearable(done, mine, rest, below)))
+        for previous, kind in moves:
+            self._extend(layer, previous, kind, below)
+        return _reached(layer, below)
+
+    def _capacity(self, devices: np.ndarray, below: float) -> float:
+        """The most weight that the devices can do within `below` each."""
+        return float((devices[devices > 0] * self.pace[devices > 0]).sum() * below)
+
+    def _bearable(self, done: Done, mine: np.ndarray, rest: np.ndarray, below: float) -> np.ndarray:
+        """Whether the cost of the values open at each ideal is bearable on either side of the cut."""
+        weight = done.ideals @ self.weight
+        open_cost = self.pairs.open_cost(done)
+        fine = np.ones(len(weight), dtype=bool)
+        for devices, work in ((mine, weight), (rest, self.ideals.total - weight)):
+            if not devices.any():
+                continue
+            if (devices[~self.pays] > 0).any():
+                continue
+            slowest = self.pace[devices > 0].min()
+            budget = self._capacity(devices, below) * (1 + 1e-9)
+            if self.model.overlap:
+                fine &= open_cost <= devices.sum() * below * (1 + 1e-9)
+            elif np.isfinite(budget):
+                fine &= work + slowest * open_cost <= budget
+        return fine
+
+    def _extend(self, layer: Layer, previous: Layer, kind: int, below: float) -> None:
+        """Take over every step from the previous layer that is better than what is known."""
+        if not len(layer.best):
+            return
+        step = max(1, BLOCK // len(layer.best))
+        for start in range(0, len(previous.best), step):
+            block = slice(start, start + step)
+            loads = self.pairs.loads(previous.done.where(block), layer.done, kind)
+            offers = np.maximum(previous.best[block, None], loads)
+            at = offers.argmin(axis=0)
+            offer = offers[at, np.arange(offers.shape[1])]
+            better = offer < np.minimum(layer.best, below)
+            layer.best[better] = offer[better]
+            layer.last_class[better] = kind
+            layer.before[better] = at[better] + start
+
+    def _trace(self, layers: dict[Used, Layer], used: Used) -> Iterator[tuple[int, np.ndarray]]:
+        """The stages, the last one first."""
+        at = int(np.flatnonzero(layers[used].done.ideals.all(axis=1))[0])
+        while used != self._none():
+            layer = layers[used]
+            kind, start = int(layer.last_class[at]), int(layer.before[at])
+            used = next(before for before, which in self._moves(used) if which == kind)
+            yield kind, layer.done.ideals[at] & ~layers[used].done.ideals[start]
+            at = start
+
+
+def _pace(weight: np.ndarray, time: np.ndarray) -> float:
+    """The most weight a device of the class may do in a second."""
+    if ((time == 0) & (weight > 0)).any():
+        return float("inf")
+    busy = time > 0
+    return float((weight[busy] / time[busy]).max(initial=0.0))
+
+
+def _unreached(done: Done) -> Layer:
+    n = len(done.ideals)
+    return Layer(done, np.full(n, np.inf), np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64))
+
+
+def _reached(layer: Layer, below: float) -> Layer | None:
+    kept = np.flatnonzero(layer.best < below)
+    if not len(kept):
+        return None
+    return Layer(layer.done.where(kept), layer.best[kept], layer.last_class[kept], layer.before[kept])

@@ -1,0 +1,72 @@
+"""The ideals of a program: sets of units that are closed downwards, so what may stand left of a cut.
+
+All ideals whose weight lies in a window are listed by deciding one unit after another, along the
+precedence: a unit may be in only if its predecessors are. A branch ends once it is too heavy, or once so
+much is out that it stays too light. A unit whose ancestors alone are too heavy is out of all of them, and
+one without whose descendants they would be too light is in all of them, so few units are left to decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+class TooWide(Exception):
+    """There are more ideals than one is willing to look at."""
+
+
+class Ideals:
+    """Lists ideals of units numbered along the precedence, by weight."""
+
+    def __init__(self, weight: np.ndarray, predecessors: Sequence[Sequence[int]]) -> None:
+        self.weight, self.total = weight, float(weight.sum())
+        self.predecessors = predecessors
+        above = _ancestors(predecessors)
+        self.least = above @ weight + weight
+        self.most = self.total - (above.T @ weight + weight)
+
+    def within(self, low: float, high: float, limit: int) -> np.ndarray:
+        """[ideals, units] membership of every ideal that weighs at least `low` and at most `high`.
+
+        Raises TooWide if there are more than `limit`.
+        """
+        inside, outside = self.most < low, self.least > high
+        if (inside & outside).any():
+            return np.zeros((0, len(self.weight)), dtype=bool)
+        free = np.flatnonzero(~inside & ~outside)
+        rows = self._decide(free, inside, outside, low, high, limit)
+        found = np.repeat(inside[None], len(rows), axis=0)
+        found[:, free] = rows
+        return found
+
+    def _decide(
+        self, free: np.ndarray, inside: np.ndarray, outside: np.ndarray, low: float, high: float, limit: int
+    ) -> np.ndarray:
+        column = {unit: at for at, unit in enumerate(free.tolist())}
+        rows = np.zeros((1, len(free)), dtype=bool)
+        into, out = np.array([self.weight[inside].sum()]), np.array([self.weight[outside].sum()])
+        for at, unit in enumerate(free.tolist()):
+            weight = self.weight[unit]
+            needs = [column[p] for p in self.predecessors[unit] if p in column]
+            join = rows[:, needs].all(axis=1) & (into + weight <= high)
+            stay = out + weight <= self.total - low
+            joined = rows[join]
+            joined[:, at] = True
+            rows = np.concatenate((rows[stay], joined))
+            into = np.concatenate((into[stay], into[join] + weight))
+            out = np.concatenate((out[stay] + weight, out[join]))
+            if len(rows) > limit:
+                raise TooWide
+        return rows
+
+
+def _ancestors(predecessors: Sequence[Sequence[int]]) -> np.ndarray:
+    """[units, units] whether the second is above the first."""
+    above = np.zeros((len(predecessors), len(predecessors)), dtype=bool)
+    for unit, direct in enumerate(predecessors):
+        for other in direct:
+            above[unit] |= above[other]
+            above[unit, other] = True
+    return above
