@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,37 +10,31 @@ from typing import Any
 import torch
 
 from runtime.channel import Channel, ChannelClosed
-from runtime.devices import move
 from runtime.errors import PipelineClosed
-from runtime.inputs import Bound
-from runtime.message import Failure, Message, Port, receive_all
+from runtime.message import Failure, Message, Port, Reset, Values, receive_all
 
-Finish = Callable[[Sequence[torch.Tensor], Mapping[str, int]], Any]
+Finish = Callable[[tuple[torch.Tensor, ...]], Any]  # the model's outputs -> what the caller gets
 
 
 @dataclass(frozen=True)
 class Ticket:
-    """A batch in flight, as the caller will want it back."""
+    """A message in flight, and the caller who waits for what becomes of it."""
 
-    sizes: Mapping[str, int]
-    device: torch.device | None  # for the outputs; None: where they are made
-    finish: Finish  # outputs and sizes -> what the caller gets
+    finish: Finish
     future: Future[Any] = field(default_factory=Future)
 
-    @classmethod
-    def of(cls, batch: Bound, finish: Finish) -> Ticket:
-        ticket = cls(batch.sizes, batch.device, finish)
-        ticket.future.set_running_or_notify_cancel()  # its stages run in any case: it cannot be cancelled
-        return ticket
+    def __post_init__(self) -> None:
+        self.future.set_running_or_notify_cancel()  # the stages run it in any case: it cannot be cancelled
 
     def complete(self, message: Message) -> None:
-        if isinstance(message, Failure):
-            self.future.set_exception(message.error)
-            return
         try:
-            device = self.device
-            outputs = message.tensors if device is None else [move(t, device) for t in message.tensors]
-            self.future.set_result(self.finish(outputs, self.sizes))
+            match message:
+                case Failure(error):
+                    self.future.set_exception(error)
+                case Values(outputs):
+                    self.future.set_result(self.finish(outputs))
+                case Reset():
+                    self.future.set_result(None)
         except BaseException as e:  # from a class of the user's, or from memory running out
             self.future.set_exception(e)
 
@@ -50,7 +44,7 @@ class Ticket:
 
 @dataclass(frozen=True)
 class Collector:
-    """The tickets of the batches in flight, and the ports where the stages leave their outputs."""
+    """The tickets of what is in flight, and the ports where the stages leave their outputs."""
 
     tickets: Channel[Ticket]
     inlets: tuple[Port, ...]

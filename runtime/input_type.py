@@ -11,8 +11,8 @@ import torch
 from runtime.errors import InputError
 from runtime.expressions import Expression
 from runtime.manifest import ManifestError, Tensor
+from runtime.nodes import describe
 from runtime.sizes import Seen
-from runtime.tree import describe
 
 
 @dataclass(frozen=True)

@@ -12,22 +12,10 @@ import torch
 from runtime.errors import InputError
 from runtime.input_type import InputType
 from runtime.manifest import Manifest, ManifestError, Signature
+from runtime.message import Values
+from runtime.nodes import Entries, Leaf, Node, Size, Slot, describe, slots
 from runtime.sizes import Seen, Sizes
-from runtime.tree import Entries, Leaf, Node, Size, Slot, describe, parse, slots
-
-
-@dataclass(frozen=True)
-class Bound:
-    """The inputs of one batch, in the manifest's order, and the value of every symbol."""
-
-    tensors: tuple[torch.Tensor, ...]
-    sizes: Mapping[str, int]
-
-    @property
-    def device(self) -> torch.device | None:
-        """The one device where all inputs are, if there is one."""
-        devices = {tensor.device for tensor in self.tensors}
-        return devices.pop() if len(devices) == 1 else None
+from runtime.tree import parse
 
 
 @dataclass(frozen=True)
@@ -42,7 +30,7 @@ class Inputs:
     @classmethod
     def parse(cls, manifest: Manifest) -> Inputs:
         """Raises ManifestError where signature, arguments and inputs do not belong together."""
-        arguments = parse(manifest.signature.arguments, manifest.symbols)
+        arguments = parse(manifest.signature.arguments, manifest.symbols, len(manifest.inputs))
         parameters = {parameter.name for parameter in manifest.signature.parameters}
         if not isinstance(arguments, Entries) or {name for name, _ in arguments.entries} != parameters:
             raise ManifestError("the manifest's arguments are not those of its parameters; compile the model again")
@@ -51,8 +39,11 @@ class Inputs:
         types = tuple(InputType.parse(tensor, manifest.symbols) for tensor in manifest.inputs)
         return cls(_python_signature(manifest.signature), dict(arguments.entries), types, Sizes.parse(manifest))
 
-    def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Bound:
-        """The inputs of a call.  Raises InputError that names the argument, what was expected and what came."""
+    def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Values:
+        """The inputs of a call, in the manifest's order, and the value of every symbol.
+
+        Raises InputError that names the argument, what was expected and what came.
+        """
         try:
             call = self.signature.bind_partial(*args, **kwargs)
         except TypeError as e:
@@ -66,7 +57,7 @@ class Inputs:
                 raise InputError(f"argument `{name}` is missing: expected {self._describe(node)}")
         return self._check(leaves)
 
-    def bind_named(self, tensors: Mapping[str, torch.Tensor]) -> Bound:
+    def bind_named(self, tensors: Mapping[str, torch.Tensor]) -> Values:
         """The same, from the tensors alone, by their names in the manifest."""
         names = [type.name for type in self.types]
         for name in names:
@@ -77,7 +68,7 @@ class Inputs:
                 raise InputError(f"there is no input `{name}`; the model takes {', '.join(names)}")
         return self._check([Leaf(name, Slot(i), tensors[name]) for i, name in enumerate(names)])
 
-    def _check(self, leaves: Sequence[Leaf]) -> Bound:
+    def _check(self, leaves: Sequence[Leaf]) -> Values:
         tensors: dict[int, torch.Tensor] = {}
         seen: list[Seen] = []
         for leaf in leaves:
@@ -91,7 +82,7 @@ class Inputs:
                         wanted = f"the integer {expression.text}"
                         raise InputError(f"argument `{leaf.name}`: expected {wanted}, got {describe(leaf.value)}")
                     seen.append(Seen(leaf.name, None, expression, leaf.value))
-        return Bound(tuple(tensors[i] for i in range(len(self.types))), self.sizes.read(seen))
+        return Values(tuple(tensors[i] for i in range(len(self.types))), self.sizes.read(seen))
 
     def _describe(self, node: Node) -> str:
         if isinstance(node, Slot):

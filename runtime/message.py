@@ -19,6 +19,12 @@ class Values:
     tensors: tuple[torch.Tensor, ...]
     sizes: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def device(self) -> torch.device | None:
+        """The one device where all tensors are, if there is one."""
+        devices = {tensor.device for tensor in self.tensors}
+        return devices.pop() if len(devices) == 1 else None
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -27,7 +33,12 @@ class Failure:
     error: StageError
 
 
-Message = Values | Failure
+@dataclass(frozen=True)
+class Reset:
+    """Asks every stage for the first values of its state, between the batches before and after it."""
+
+
+Message = Values | Failure | Reset
 
 
 @dataclass(frozen=True)
@@ -53,10 +64,14 @@ def receive_all(ports: Sequence[Port]) -> Message:
     Takes one message from every port whatever it holds: so all ports stay at the same batch.
     """
     messages = [port.channel.receive() for port in ports]
+    failure = next((message for message in messages if isinstance(message, Failure)), None)
+    if failure is not None:
+        return failure
     placed: dict[int, torch.Tensor] = {}
+    sizes: dict[str, int] = {}
     for port, message in zip(ports, messages, strict=True):
-        if isinstance(message, Failure):
+        if not isinstance(message, Values):
             return message
         placed.update(zip(port.route.places, message.tensors, strict=True))
-    sizes = {name: size for message in messages if isinstance(message, Values) for name, size in message.sizes.items()}
+        sizes.update(message.sizes)
     return Values(tuple(placed[i] for i in range(len(placed))), sizes)

@@ -1,71 +1,49 @@
-"""An artifact that runs in this process: a thread for each stage, and batches that flow through them."""
+"""A model cut into stages, called as the model was."""
 
 from __future__ import annotations
 
-import time
-import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from threading import Lock, Thread, current_thread
 from typing import Any
 
 import torch
 
-from runtime.channel import Channel, ChannelClosed
-from runtime.collector import Collector, Finish, Ticket
-from runtime.devices import place_stages
-from runtime.errors import PipelineClosed
-from runtime.inputs import Bound, Inputs
+from runtime.devices import move, place_stages
+from runtime.engine import Engine
+from runtime.inputs import Inputs
 from runtime.loader import load_stages
 from runtime.manifest import Manifest
-from runtime.message import Message, Port, Values, send_all
+from runtime.message import Reset, Values
 from runtime.stage import LoadedStage
 from runtime.tree import parse
-from runtime.wiring import routes
-from runtime.worker import Worker
 
-GRACE = 5.0  # seconds that closing waits for the stages to finish what they run
+Build = Callable[[Sequence[torch.Tensor], Mapping[str, int]], Any]  # outputs and sizes -> what the caller gets
 
 
 class Pipeline:
-    """A model cut into stages, called as the model was.
+    """An artifact, running.
 
         with Pipeline.load("build/gpt2") as pipe:
             y = pipe(*args, **kwargs)                 # what the model returns
             for y in pipe.map(batches, in_flight=8):  # a stream: the stages work at once
                 ...
 
-    Inputs may be on any device.  Outputs are on the device of the inputs if they share one, else on
-    that of the stage that makes them.  Any thread may call; batches run in the order of the calls.
-    After a StageError the pipeline goes on with the next batch.
+    Inputs may be on any device; they must not be changed before their result is there.  Outputs are
+    on the device of the inputs if they share one, else on that of the stage that makes them.  Any
+    thread may call; batches run in the order of the calls.  After a StageError the pipeline goes on
+    with the next batch.
     """
 
     def __init__(self, manifest: Manifest, stages: Sequence[LoadedStage]) -> None:
-        """Start the threads.  Most callers want `Pipeline.load`."""
+        """Start the stages.  Most callers want `Pipeline.load`."""
         self.manifest = manifest
         self._inputs = Inputs.parse(manifest)
-        self._returns = parse(manifest.signature.returns, manifest.symbols)
-        self._stages = tuple(stages)
-        self._order = Lock()  # batches enter all channels in one order
-        self._last: Future[Any] | None = None
-        self._tickets: Channel[Ticket] = Channel()
-        ports = [Port(route, Channel[Message](route.capacity)) for route in routes(manifest)]
-        self._outlets = tuple(port for port in ports if port.route.source is None)
-        runners = [Collector(self._tickets, _into(ports, None)).run]
-        for stage in stages:
-            outlets = tuple(port for port in ports if port.route.source == stage.index)
-            runners.append(Worker(stage, _into(ports, stage.index), outlets).run)
-        names = ["collector", *(f"stage {stage.index}" for stage in stages)]
-        threads = [
-            Thread(target=run, name=f"{manifest.name} {name}", daemon=True)
-            for run, name in zip(runners, names, strict=True)
-        ]
-        self._shut = weakref.finalize(self, _shut, [self._tickets, *(port.channel for port in ports)], threads)
-        for thread in threads:
-            thread.start()
+        self._returns = parse(manifest.signature.returns, manifest.symbols, len(manifest.outputs))
+        self._engine = Engine(manifest, stages)
 
     @classmethod
     def load(
@@ -89,11 +67,11 @@ class Pipeline:
         return self.submit(*args, **kwargs).result()
 
     def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Send a batch on its way; the future holds what the model would return, or a StageError.
+        """Start a batch; the future holds what the model would return, or a StageError.
 
         Raises InputError before anything runs.
         """
-        self._require_open()
+        self._engine.require_open()
         return self._send(self._inputs.bind(args, kwargs), self._returns.build)
 
     def map(self, batches: Iterable[Any], in_flight: int = 8) -> Iterator[Any]:
@@ -106,29 +84,26 @@ class Pipeline:
         """
         if in_flight < 1:
             raise ValueError(f"in_flight is {in_flight}; at least one batch must be in flight")
-        self._require_open()
-        return self._stream(self._submit_each(batches), in_flight)
+        self._engine.require_open()
+        return _in_order(self._submit_each(batches), in_flight)
 
     def run_named(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Call with the input tensors alone, by the names in the manifest; returns the outputs by theirs."""
-        self._require_open()
+        """Run one batch of input tensors by their names in the manifest; returns the outputs by theirs."""
+        self._engine.require_open()
         names = [tensor.name for tensor in self.manifest.outputs]
-        finish: Finish = lambda outputs, sizes: dict(zip(names, outputs, strict=True))  # noqa: E731
-        return self._send(self._inputs.bind_named(tensors), finish).result()
+        batch = self._inputs.bind_named(tensors)
+        return self._send(batch, lambda outputs, _: dict(zip(names, outputs, strict=True))).result()
 
     def reset(self) -> None:
-        """Put the state of all stages (caches, running statistics) back to what it was when loaded."""
-        with self._order:
-            self._require_open()
-            if self._last is not None:
-                wait([self._last])  # and so all before it
-            for stage in self._stages:
-                stage.reset()
+        """Put the state of all stages (caches, running statistics) back to what it was when loaded.
+
+        Batches sent before are not touched by it.  Returns when they, and it, are done.
+        """
+        self._engine.send(Reset()).result()
 
     def close(self) -> None:
-        """Stop the threads and drop the stages.  Batches in flight fail with PipelineClosed."""
-        self._shut()
-        self._stages = ()
+        """Stop, and let go of the stages.  Batches in flight fail with PipelineClosed.  May be called twice."""
+        self._engine.close()
 
     def __enter__(self) -> Pipeline:
         return self
@@ -136,28 +111,19 @@ class Pipeline:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _require_open(self) -> None:
-        if not self._shut.alive:
-            raise PipelineClosed("this pipeline is closed; load it again with Pipeline.load")
+    def _send(self, batch: Values, build: Build) -> Future[Any]:
+        # Not the batch itself, whose inputs are let go while it runs; but the pipeline, which must not be.
+        return self._engine.send(batch, partial(self._finish, build, batch.device, batch.sizes))
 
-    def _send(self, batch: Bound, finish: Finish) -> Future[Any]:
-        ticket = Ticket.of(batch, finish)
-        with self._order:
-            self._last = ticket.future
-            try:
-                self._tickets.send(ticket)
-                send_all(self._outlets, Values(batch.tensors, batch.sizes))
-            except ChannelClosed:
-                raise PipelineClosed("this pipeline is closed; load it again with Pipeline.load") from None
-            except BaseException:  # an interrupt: only some stages have the batch, and would mix it with the next
-                self.close()
-                raise
-        return ticket.future
+    def _finish(
+        self, build: Build, home: torch.device | None, sizes: Mapping[str, int], outputs: Sequence[torch.Tensor]
+    ) -> Any:
+        return build(outputs if home is None else [move(tensor, home) for tensor in outputs], sizes)
 
     def _submit_each(self, batches: Iterable[Any]) -> Iterator[Future[Any]]:
         """The last future holds what went wrong with reading or checking a batch."""
         try:
-            yield from map(self._submit_one, batches)  # `map`, for it keeps no batch
+            yield from map(self._submit_one, batches)  # a loop would hold on to its batch
         except Exception as e:
             failed: Future[Any] = Future()
             failed.set_exception(e)
@@ -172,29 +138,14 @@ class Pipeline:
             case _:
                 return self.submit(batch)
 
-    def _stream(self, futures: Iterator[Future[Any]], in_flight: int) -> Iterator[Any]:
-        waiting: deque[Future[Any]] = deque()
-        try:
-            while True:
-                waiting.extend(islice(futures, in_flight - len(waiting)))
-                if not waiting:
-                    return
-                yield waiting.popleft().result()
-        finally:
-            wait(waiting)
 
-
-def _into(ports: Sequence[Port], target: int | None) -> tuple[Port, ...]:
-    return tuple(port for port in ports if port.route.target == target)
-
-
-def _shut(channels: Sequence[Channel[Any]], threads: Sequence[Thread]) -> None:
-    """Also when the pipeline is forgotten, on whatever thread that happens, and when Python ends."""
-    for channel in channels:
-        channel.close()
-    deadline = time.monotonic() + GRACE
-    for thread in threads:
-        if thread is not current_thread() and thread.is_alive():
-            thread.join(max(0.0, deadline - time.monotonic()))
-    for channel in channels:
-        channel.drain()
+def _in_order(futures: Iterator[Future[Any]], in_flight: int) -> Iterator[Any]:
+    waiting: deque[Future[Any]] = deque()
+    try:
+        while True:
+            waiting.extend(islice(futures, in_flight - len(waiting)))
+            if not waiting:
+                return
+            yield waiting.popleft().result()
+    finally:
+        wait(waiting)

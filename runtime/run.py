@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 
 from runtime.errors import DeviceError, InputError, StageError
 from runtime.manifest import ManifestError
+from runtime.nodes import describe
 from runtime.pipeline import Pipeline
-from runtime.tree import describe
 
 
 def main(argv: Sequence[str] | None = None) -> int:

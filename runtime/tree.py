@@ -8,206 +8,44 @@ A tree is a JSON value, one of
     {"float": "inf"}               "inf", "-inf" or "nan"
     {"torch": "float32"}           a dtype, layout or memory format
     {"device": "cpu"}              a torch.device
+    {"class": "module:QualName"}   a class itself
     {"tuple": [tree, …]}           {"list": [tree, …]}
     {"dict": [[key, tree], …]}     with "class": "collections:OrderedDict" where it is not a plain dict
     {"fields": [[name, tree], …], "class": "module:QualName", "by": …}
                                    "position": cls(*values), "keyword": cls(**values),
                                    "attribute": cls.__new__(cls) with these attributes
-
-`parse` reads it once into nodes.  A node can `build` a value out of tensors and sizes, and can find
-the `leaves` of a value that a caller brings: its tensors and sizes, each with a dotted name.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Collection, Iterable
+from typing import Any
 
 import torch
 
 from runtime.classes import find_class
-from runtime.errors import InputError
 from runtime.expressions import Expression
 from runtime.manifest import ManifestError
+from runtime.nodes import Entries, Fields, Fixed, Items, Node, Size, Slot
 
 
-@dataclass(frozen=True)
-class Leaf:
-    """What a caller gave in the place of a Slot or a Size."""
-
-    name: str  # "past.layers.0.keys"
-    node: Slot | Size
-    value: Any
-
-
-class Node(Protocol):
-    """A tree, read."""
-
-    def build(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> Any:
-        """The value, with its tensors and sizes filled in."""
-        ...
-
-    def leaves(self, value: Any, name: str) -> Iterator[Leaf]:
-        """The tensors and sizes in VALUE.  Raises InputError where its containers or fixed values differ."""
-        ...
-
-
-@dataclass(frozen=True)
-class Slot:
-    """A tensor."""
-
-    index: int
-
-    def build(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> torch.Tensor:
-        return tensors[self.index]
-
-    def leaves(self, value: Any, name: str) -> Iterator[Leaf]:
-        yield Leaf(name, self, value)
-
-
-@dataclass(frozen=True)
-class Size:
-    """An integer that follows from the symbols."""
-
-    expression: Expression
-
-    def build(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> int:
-        return int(self.expression(sizes))
-
-    def leaves(self, value: Any, name: str) -> Iterator[Leaf]:
-        yield Leaf(name, self, value)
-
-
-@dataclass(frozen=True)
-class Fixed:
-    """A value that was the same for every call when the model was captured."""
-
-    value: Any
-
-    def build(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> Any:
-        return self.value
-
-    def leaves(self, value: Any, name: str) -> Iterator[Leaf]:
-        # By type too (1 is not True, nor 1.0: a model may branch on it), and by repr for nan.
-        same = type(value) is type(self.value) and (value == self.value or repr(value) == repr(self.value))
-        if not same:
-            raise InputError(
-                f"argument `{name}` was captured as {self.value!r} and is fixed; got {describe(value)}; "
-                "compile again with the value you want"
-            )
-        return iter(())
-
-
-@dataclass(frozen=True)
-class Items:
-    """A tuple or a list."""
-
-    cls: type[tuple] | type[list]
-    items: tuple[Node, ...]
-
-    def build(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> Any:
-        return self.cls(item.build(tensors, sizes) for item in self.items)
-
-    def leaves(self, value: Any, name: str) -> Iterator[Leaf]:
-        if not isinstance(value, self.cls) or len(value) != len(self.items):
-            wanted = f"a {self.cls.__name__} of {len(self.items)}"
-            raise InputError(f"argument `{name}`: expected {wanted}, got {describe(value)}")
-        for i, (item, part) in enumerate(zip(self.items, value, strict=True)):
-            yield from item.leaves(part, f"{name}.{i}")
-
-
-@dataclass(frozen=True)
-class Entries:
-    """A mapping.  Any mapping with the same keys is taken for it."""
-
-    cls: type[MutableMapping]
-    entries: tuple[tuple[Any, Node], ...]
-
-    def build(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> Any:
-        made = self.cls()
-        made.update((key, node.build(tensors, sizes)) for key, node in self.entries)
-        return made
-
-    def leaves(self, value: Any, name: str) -> Iterator[Leaf]:
-        if not isinstance(value, Mapping):
-            raise InputError(f"argument `{name}`: expected a mapping, got {describe(value)}")
-        _compare_keys(name, [key for key, _ in self.entries], value)
-        for key, node in self.entries:
-            yield from node.leaves(value[key], f"{name}.{key}")
-
-
-@dataclass(frozen=True)
-class Fields:
-    """An object with named fields: a namedtuple, a dataclass, or anything with attributes."""
-
-    cls: type[Any]
-    by: str
-    fields: tuple[tuple[str, Node], ...]
-
-    def build(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> Any:
-        values = {name: node.build(tensors, sizes) for name, node in self.fields}
-        match self.by:
-            case "position":
-                return self.cls(*values.values())
-            case "keyword":
-                return self.cls(**values)
-            case _:
-                made = self.cls.__new__(self.cls)  # pyright: ignore[reportCallIssue]  (taken for type.__new__)
-                vars(made).update(values)
-                return made
-
-    def leaves(self, value: Any, name: str) -> Iterator[Leaf]:
-        # By name too: the class may be a look-alike, or the user's file imported under another name.
-        if not isinstance(value, self.cls) and type(value).__name__ != self.cls.__name__:
-            raise InputError(f"argument `{name}`: expected class {self.cls.__name__}, got {describe(value)}")
-        given = {field: getattr(value, field) for field in _field_names(value)}
-        known = {field for field, _ in self.fields}
-        left_out = {field for field, part in given.items() if part is None and field not in known}
-        _compare_keys(name, known, given.keys() - left_out)
-        for field, node in self.fields:
-            yield from node.leaves(given[field], f"{name}.{field}")
-
-
-def parse(tree: Any, symbols: Collection[str]) -> Node:
-    """The node of a JSON tree.  Raises ManifestError where it is malformed."""
+def parse(tree: Any, symbols: Collection[str], tensors: int) -> Node:
+    """The node of a JSON tree with so many TENSORS to refer to.  Raises ManifestError where it is malformed."""
     try:
-        return _parse(tree, symbols)
+        return _parse(tree, symbols, tensors)
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as e:
         raise ManifestError(f"the manifest holds a malformed tree ({type(e).__name__}: {e}); compile again") from e
 
 
-def slots(node: Node) -> Iterator[int]:
-    """The indices of the tensors below a node."""
-    match node:
-        case Slot(index):
-            yield index
-        case Items(_, items):
-            for item in items:
-                yield from slots(item)
-        case Entries(_, entries) | Fields(_, _, entries):
-            for _, child in entries:
-                yield from slots(child)
+def _parse(tree: Any, symbols: Collection[str], tensors: int) -> Node:
+    def several(trees: Iterable[Any]) -> tuple[Node, ...]:
+        return tuple(_parse(child, symbols, tensors) for child in trees)
 
-
-def describe(value: Any) -> str:
-    """A value in a few words, for a message: `float32[2, 8]`, `a list of 3`, `None`."""
-    if isinstance(value, torch.Tensor):
-        return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
-    if value is None or isinstance(value, (bool, int, float, str, torch.dtype, torch.device)):
-        return repr(value) if len(repr(value)) < 80 else repr(value)[:76] + " ..."
-    if type(value) in (tuple, list, dict):
-        return f"a {type(value).__name__} of {len(value)}"
-    return f"class {type(value).__name__}"
-
-
-def _parse(tree: Any, symbols: Collection[str]) -> Node:
     def named(pairs: Iterable[Any]) -> tuple[tuple[Any, Node], ...]:
-        return tuple((key, _parse(child, symbols)) for key, child in pairs)
+        return tuple((key, _parse(child, symbols, tensors)) for key, child in pairs)
 
     match tree:
-        case {"slot": int(index)}:
+        case {"slot": int(index)} if index in range(tensors):
             return Slot(index)
         case {"size": str(text)}:
             return Size(Expression.parse(text, symbols))
@@ -220,13 +58,15 @@ def _parse(tree: Any, symbols: Collection[str]) -> Node:
         case {"device": str(name)}:
             return Fixed(torch.device(name))
         case {"tuple": items}:
-            return Items(tuple, tuple(_parse(item, symbols) for item in items))
+            return Items(tuple, several(items))
         case {"list": items}:
-            return Items(list, tuple(_parse(item, symbols) for item in items))
+            return Items(list, several(items))
         case {"dict": entries}:
             return Entries(find_class(tree.get("class", "builtins:dict"), (), "entries"), named(entries))
         case {"fields": fields, "class": str(path), "by": "position" | "keyword" | "attribute" as by}:
             return Fields(find_class(path, tuple(name for name, _ in fields), by), by, named(fields))
+        case {"class": str(path)} if len(tree) == 1:
+            return Fixed(find_class(path, (), "attribute"))
     raise ValueError(f"unknown node {tree!r}")
 
 
@@ -235,18 +75,3 @@ def _torch_constant(name: str) -> Any:
     if not isinstance(found, (torch.dtype, torch.layout, torch.memory_format)):
         raise ValueError(f"torch.{name} is no dtype, layout or memory format")
     return found
-
-
-def _field_names(value: Any) -> Collection[str]:
-    if isinstance(value, tuple):
-        return getattr(value, "_fields", ())
-    return [field.name for field in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else vars(value)
-
-
-def _compare_keys(name: str, wanted: Collection[Any], given: Collection[Any]) -> None:
-    for key in wanted:
-        if key not in given:
-            raise InputError(f"argument `{name}` has no `{key}`; it had one when the model was captured")
-    for key in given:
-        if key not in wanted:
-            raise InputError(f"argument `{name}` has a `{key}`; it had none when the model was captured")

@@ -8,7 +8,7 @@ import torch
 
 from runtime.channel import ChannelClosed
 from runtime.errors import StageError
-from runtime.message import Failure, Message, Port, Values, receive_all, send_all
+from runtime.message import Failure, Message, Port, Reset, Values, receive_all, send_all
 from runtime.stage import LoadedStage
 
 
@@ -31,9 +31,12 @@ class Worker:
                 return
 
     def _answer(self, message: Message) -> Message:
-        if isinstance(message, Failure):
-            return message
         try:
-            return Values(self.stage(message.tensors, message.sizes))
+            match message:
+                case Values(tensors, sizes):
+                    return Values(self.stage(tensors, sizes))
+                case Reset():
+                    self.stage.reset()
+            return message
         except BaseException as e:  # a thread that ends would leave the caller waiting
             return Failure(StageError(self.stage.index, str(self.stage.device), e))

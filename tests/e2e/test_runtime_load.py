@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import subprocess
 import sys
@@ -101,8 +100,8 @@ def test_artifacts_live_side_by_side(tmp_path: Path) -> None:
     ):
         assert torch.equal(a(X), c(X))
         assert torch.equal(b(X), X * 100)
-        classes = [type(pipe._stages[0].module) for pipe in (b, c)]
-    assert [inspect.getsource(cls).count("x * 100") for cls in classes] == [1, 0]
+        for pipe in (a, b, c):
+            pipe.close()
     assert sys.path == path
     assert not list(tmp_path.rglob("__pycache__"))
 

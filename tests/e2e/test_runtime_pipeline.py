@@ -364,22 +364,29 @@ def test_a_closed_pipeline_says_so(tmp_path: Path) -> None:
         list(results)
 
 
-def pipeline_threads() -> list[str]:
-    return [t.name for t in threading.enumerate() if t.name.startswith("model ")]
+def pipeline_threads() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name.startswith("model ")]
 
 
 def test_closing_ends_the_threads(tmp_path: Path) -> None:
     with Pipeline.load(chain(tmp_path)):
-        assert sorted(pipeline_threads()) == ["model collector", "model stage 0", "model stage 1"]
+        assert {t.name for t in pipeline_threads()} == {"model collector", "model stage 0", "model stage 1"}
     assert pipeline_threads() == []
 
 
 def test_a_forgotten_pipeline_ends_its_threads(tmp_path: Path) -> None:
     pipe = Pipeline.load(chain(tmp_path))
+    threads = pipeline_threads()
     pipe(X)
     del pipe
     gc.collect()
+    for thread in threads:
+        thread.join(30)
     assert pipeline_threads() == []
+
+
+def test_a_batch_in_flight_keeps_its_pipeline(tmp_path: Path) -> None:
+    assert torch.equal(Pipeline.load(chain(tmp_path)).submit(X).result(), (X + 1) * 2)
 
 
 BLOCKING = Part(
@@ -423,7 +430,7 @@ def test_an_interrupt_while_sending_closes_the_pipeline(tmp_path: Path, monkeypa
         raise KeyboardInterrupt
 
     with Pipeline.load(chain(tmp_path)) as pipe:
-        monkeypatch.setattr("runtime.pipeline.send_all", interrupted)
+        monkeypatch.setattr("runtime.engine.send_all", interrupted)
         with pytest.raises(KeyboardInterrupt):
             pipe(X)
         with pytest.raises(PipelineClosed):

@@ -161,7 +161,8 @@ def test_a_model_without_tensors() -> None:
     [
         (dict(guards=("batch %",)), "'batch %', which is no expression"),
         (dict(guards=("depth > 1",)), "'depth > 1', but 'depth' is not one of its symbols"),
-        (dict(inputs=(IDS,)), "do not hold each of its inputs once"),
+        (dict(inputs=(IDS,)), r"malformed tree .* \{'slot': 1\}"),
+        (dict(inputs=(IDS, MASK, IDS)), "do not hold each of its inputs once"),
         (dict(inputs=(IDS, tensor("m", 2, dtype="float33"))), "input `m` has the unknown dtype 'float33'"),
     ],
 )

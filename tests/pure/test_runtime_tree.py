@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime import InputError, ManifestError
-from runtime.tree import describe, parse, slots
+from runtime.nodes import describe, slots
+from runtime.tree import parse
 
 Pair = namedtuple("Pair", "left right")
 
@@ -43,11 +44,11 @@ def fields(cls: type | str, by: str, **children: Any) -> dict[str, Any]:
 
 
 def build(tree: Any, **sizes: int) -> Any:
-    return parse(tree, sizes).build([X, Y], sizes)
+    return parse(tree, sizes, 2).build([X, Y], sizes)
 
 
 def leaves(tree: Any, value: Any, **sizes: int) -> dict[str, Any]:
-    return {leaf.name: leaf.value for leaf in parse(tree, sizes).leaves(value, "a")}
+    return {leaf.name: leaf.value for leaf in parse(tree, sizes, 2).leaves(value, "a")}
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,7 @@ def leaves(tree: Any, value: Any, **sizes: int) -> dict[str, Any]:
         ({"float": "-inf"}, -math.inf),
         ({"torch": "bfloat16"}, torch.bfloat16),
         ({"device": "cpu"}, torch.device("cpu")),
+        ({"class": "collections:OrderedDict"}, OrderedDict),
         ({"tuple": []}, ()),
         ({"tuple": [SLOT1, NONE]}, (Y, None)),
         ({"list": [SLOT0, {"tuple": [SLOT1]}]}, [X, (Y,)]),
@@ -69,7 +71,7 @@ def test_a_tree_is_built_and_taken_apart(tree: Any, value: Any) -> None:
     built = build(tree)
     assert type(built) is type(value)
     assert built == value
-    assert len(leaves(tree, built)) == len(list(slots(parse(tree, ()))))
+    assert len(leaves(tree, built)) == len(list(slots(parse(tree, (), 2))))
 
 
 def test_a_dict_of_another_class_keeps_it() -> None:
@@ -152,6 +154,8 @@ def test_nan_equals_nan() -> None:
         None,
         {},
         {"slot": "a"},
+        {"slot": 2},
+        {"slot": -1},
         {"float": "many"},
         {"torch": "float33"},
         {"torch": "zeros"},
@@ -165,7 +169,7 @@ def test_nan_equals_nan() -> None:
 )
 def test_a_malformed_tree_is_refused(tree: Any) -> None:
     with pytest.raises(ManifestError):
-        parse(tree, ())
+        parse(tree, (), 2)
 
 
 @pytest.mark.parametrize("by", ["position", "keyword", "attribute"])
@@ -183,7 +187,7 @@ def test_a_class_that_cannot_be_imported_gets_a_look_alike(by: str) -> None:
 def test_a_look_alike_takes_the_real_class(monkeypatch: pytest.MonkeyPatch) -> None:
     tree = fields("gone:Output", "keyword", logits=SLOT0)
     with pytest.warns(UserWarning, match="cannot import gone:Output"):
-        node = parse(tree, ())
+        node = parse(tree, (), 2)
     assert [leaf.value for leaf in node.leaves(Output(X), "a")] == [X]
 
 
@@ -236,7 +240,7 @@ values = st.recursive(
 @given(values)
 def test_any_nesting_comes_back(value: Any) -> None:
     tree = to_tree(value)
-    node = parse(tree, ())
+    node = parse(tree, (), 10)
     tensors = [torch.tensor(i) for i in range(10)]
     assert to_tree(node.build(tensors, {})) == tree
     assert [int(leaf.value) for leaf in node.leaves(value, "a")] == list(slots(node))
