@@ -1,0 +1,73 @@
+"""Solve a published instance: python -m passes.partitioners INSTANCE.json [--time-limit S] [-o split.json]"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+
+from passes.partitioners.errors import Infeasible, InvalidProblem
+from passes.partitioners.model import Problem, Solution
+from passes.partitioners.solve import solve
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        problem = Problem.read(options.instance)
+        begun = perf_counter()
+        solution = solve(problem, options.time_limit)
+    except (OSError, InvalidProblem, Infeasible) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print("\n".join(_lines(problem, solution, perf_counter() - begun)))
+    if options.output:
+        options.output.write_text(json.dumps(_document(solution), indent=1) + "\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m passes.partitioners", description="Cut a published instance into the best stages."
+    )
+    parser.add_argument("instance", type=Path, metavar="INSTANCE.json")
+    parser.add_argument("--time-limit", type=float, default=60.0, metavar="S", help="seconds (60)")
+    parser.add_argument("-o", "--output", type=Path, metavar="split.json", help="write the stage of each node here")
+    return parser
+
+
+def _lines(problem: Problem, solution: Solution, seconds: float) -> list[str]:
+    proof = "optimal" if solution.optimal else "not proven"
+    head = [
+        f"value    {solution.value:.6g}",
+        f"bound    {solution.lower_bound:.6g}",
+        f"gap      {solution.gap:.2%} ({proof})",
+        f"seconds  {seconds:.2f}",
+        "",
+        "device        nodes     load  compute  receive     send    bytes",
+    ]
+    held = list(solution.stage_of.values())
+    for number, (device, load) in enumerate(zip(problem.devices, solution.loads, strict=True)):
+        name = f"{number} {'cpu' if device.free_transfers else 'accelerator'}"
+        nodes = sum(problem.device_of(stage) == number for stage in held)
+        head.append(
+            f"{name:<13}{nodes:>6}{load.seconds(problem.overlap):>9.4g}{load.compute:>9.4g}"
+            f"{load.receive:>9.4g}{load.send:>9.4g}{load.memory:>9.3g}"
+        )
+    return head
+
+
+def _document(solution: Solution) -> dict[str, object]:
+    return {
+        "value": solution.value,
+        "lower_bound": solution.lower_bound,
+        "optimal": solution.optimal,
+        "stage_of": {str(node): stage for node, stage in solution.stage_of.items()},
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
