@@ -139,11 +139,13 @@ def _goal(file: StageFile, value: Value) -> str:
 
 def _tables(file: StageFile, src: Source) -> None:
     stage = file.stage
+    src.line()
     src.line("# name: (from which stage, or None for an input of the model; dtype; shape)")
     with src.block("RECEIVES = {"):
         for v in stage.graph.inputs:
             src.line(f'"{v.name}": ({file.source_of(v)}, {v.type.dtype}, {_shape(v)}),')
     src.line("}")
+    src.line()
     src.line("# name: (to which stages; as which outputs of the model; dtype; shape)")
     with src.block("SENDS = {"):
         for v in stage.graph.outputs:
@@ -153,10 +155,19 @@ def _tables(file: StageFile, src: Source) -> None:
     for title in ("PARAMETERS", "BUFFERS", "CONSTANTS"):
         held = [v for v in stage.stored if _table(v) == title]
         if held:
+            src.line()
+            src.line(f"# {_TITLES[title]}")
             with src.block(f"{title} = {{"):
                 for v in held:
                     src.line(f'"{file.fqns[v]}": ({v.type.dtype}, {_shape(v)}),')
             src.line("}")
+
+
+_TITLES = {
+    "PARAMETERS": "name: (dtype, shape)",
+    "BUFFERS": "name: (dtype, shape), from the checkpoint as well",
+    "CONSTANTS": "name: (dtype, shape), in no checkpoint",
+}
 
 
 def _table(value: Value) -> str:

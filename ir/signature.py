@@ -81,6 +81,11 @@ def names(tree: Tree) -> list[str]:
     return [slots[i] for i in sorted(slots)]
 
 
+def output_names(signature: Signature) -> list[str]:
+    """A name for each tensor that a model returns: `logits`, or `output.1` where the containers give none."""
+    return [name if name[:1].isalpha() else f"output.{name}".rstrip(".") for name in names(signature.returns)]
+
+
 def _key(key: Any) -> str:
     for attribute in ("key", "idx", "name"):
         if hasattr(key, attribute):

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from ir.cluster import Cluster
 from ir.graph import Graph, Node, Value
+from passes.options import option
 
 
 class Shared(str, Enum):
@@ -23,7 +24,7 @@ class Shared(str, Enum):
 class GroupShared:
     """Groups that overlap become one.  State always binds: it is never copied."""
 
-    shared: Shared = Shared.auto
+    shared: Shared = option(Shared.auto, "a weight read in several places: one copy, copies, or as it pays")
 
     name: ClassVar = "group-shared"
     requires: ClassVar = ()
@@ -34,13 +35,13 @@ class GroupShared:
         for state, nodes in _touching_state(graph):
             groups.bind(state.name, nodes)
         bound = set(groups.name_of.values())
-        if self.shared is not Shared.replicate:
+        if Shared(self.shared) is not Shared.replicate:
             for param in graph.params:
                 readers = graph.users.get(param, ())
                 if len(readers) > 1:
                     groups.bind(param.name, readers)
         names = set(groups.name_of.values())
-        separable = frozenset(names - bound if self.shared is Shared.auto else ())
+        separable = frozenset(names - bound if Shared(self.shared) is Shared.auto else ())
         grouped = graph.map(lambda node: replace(node, group=groups.name_of.get(node, "")))
         return replace(grouped, separable=separable)
 

@@ -13,6 +13,7 @@ from ir.graph import Graph, Load, Node, Param, Split, Value
 from ir.units import format_bytes
 from ir.verify import costed
 from passes.annotate_cost import memory_behind
+from passes.options import option
 from passes.partitioners import problem as parts
 from passes.partitioners import solve
 from passes.timing import Clock
@@ -32,9 +33,9 @@ class Objective(str, Enum):
 class SplitStages:
     """The best contiguous cut for the devices of the cluster, each of which gets a stage."""
 
-    objective: Objective = Objective.throughput
-    in_flight: int = 1  # the microbatches whose activations a stage holds
-    time_limit: float = 60.0  # seconds to search for a better cut, or for a proof
+    objective: Objective = option(Objective.throughput, "what the cut is to be best at")
+    in_flight: int = option(1, "microbatches whose activations a stage holds at once")
+    time_limit: float = option(60.0, "seconds to search for a better cut, or for a proof")
 
     name: ClassVar = "split-stages"
     requires: ClassVar = (costed,)
@@ -112,7 +113,7 @@ class SplitStages:
                 parts.Device(d.memory, kinds.index(replace(d, name="", memory=0)), name=d.name) for d in cluster.devices
             ),
             links={pair: parts.Link(link.bandwidth, link.latency) for pair, link in cluster.links.items()},
-            objective=self.objective.value,
+            objective=Objective(self.objective).value,
             several_stages=bool(groups) and not graph.states,
             every_device=True,
             in_flight=self.in_flight,

@@ -1,0 +1,129 @@
+"""The artifact folder: written beside its place, and moved there whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from codegen.expr import dim_source, shape_source
+from codegen.torch_stage import StageFile, emit
+from codegen.trees import tree_json
+from ir.errors import OutputError
+from ir.graph import Constant, Graph, Param, State, Value
+from ir.interpret import lookup
+from ir.memory import stored_bytes
+from ir.plan import StagePlan
+from ir.signature import output_names
+from runtime import manifest as m
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A folder to write into, which takes the place of OUT at the end; after an error OUT is as it was.
+
+    Raises OutputError where OUT is something else than an artifact folder or cannot be written.
+    """
+    check_replaceable(out)
+    fresh, old = out.with_name(f".{out.name}.new-{os.getpid()}"), out.with_name(f".{out.name}.old-{os.getpid()}")
+    try:
+        fresh.mkdir(parents=True)
+        yield fresh
+        if out.exists():
+            out.rename(old)
+        fresh.rename(out)
+    except OSError as e:
+        if old.exists() and not out.exists():
+            old.rename(out)
+        raise OutputError(f"cannot write {out}: {e}") from e
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def check_replaceable(out: Path) -> None:
+    """Raise OutputError unless OUT is missing, empty or an artifact folder."""
+    if out.is_dir() and not out.is_symlink():
+        if any(out.iterdir()) and not (out / m.FILE).exists():
+            raise OutputError(f"{out} is a folder that stagecut did not write; name another one, or remove it")
+    elif out.exists() or out.is_symlink():
+        raise OutputError(f"{out} is not a folder; name another place")
+
+
+def write_stages(plan: StagePlan, folder: Path, model: str, weights: Mapping[str, torch.Tensor] | None) -> Iterator[str]:
+    """Write each stage's source and, given weights by name, its slice of them; yield the name of each file."""
+    for stage in plan.stages:
+        file = StageFile(plan, stage, model)
+        (folder / file.module).write_text(emit(file))
+        yield file.module
+        if weights is not None:
+            save_file(_slice(file, weights), folder / file.weights)
+            shutil.copymode(folder / file.module, folder / file.weights)  # safetensors hides it from others
+            yield file.weights
+
+
+def write_manifest(plan: StagePlan, folder: Path, model: str, summary: dict[str, Any]) -> None:
+    """Write the index of a folder that holds everything else."""
+    graph = plan.graph
+    m.Manifest(
+        name=model,
+        inputs=tuple(map(_tensor, graph.inputs)),
+        outputs=tuple(_tensor(v, name) for v, name in zip(graph.outputs, output_names(graph.signature), strict=True)),
+        symbols={str(s): m.Symbol(low, high, graph.hints[s]) for s, (low, high) in graph.ranges.items()},
+        guards=tuple(str(dim_source(guard)) for guard in graph.guards),  # type: ignore[arg-type]
+        signature=_signature(graph),
+        stages=tuple(_stage(StageFile(plan, stage, model)) for stage in plan.stages),
+        files={file.name: m.file_hash(file) for file in sorted(folder.iterdir()) if file.is_file()},
+        plan=summary,
+    ).write(folder)
+
+
+def _stage(file: StageFile) -> m.Stage:
+    graph = file.stage.graph
+    return m.Stage(
+        module=file.module,
+        cls=file.cls,
+        weights=file.weights,
+        device=file.stage.device.name,
+        receives=tuple(m.Receive(_tensor(v), file.source_of(v)) for v in graph.inputs),
+        sizes=file.sizes,
+        sends=tuple(m.Send(_tensor(v), file.targets_of(v), file.outputs_of(v)) for v in graph.outputs),
+        state=tuple(file.fqns[s] for s in graph.states),
+        nbytes=stored_bytes(file.stage.stored),
+    )
+
+
+def _signature(graph: Graph) -> m.Signature:
+    signature = graph.signature
+    return m.Signature(
+        parameters=tuple(m.Parameter(p.name, p.kind.name) for p in signature.parameters),
+        arguments=tree_json(signature.arguments),
+        returns=tree_json(signature.returns),
+    )
+
+
+def _tensor(value: Value, name: str = "") -> m.Tensor:
+    return m.Tensor(name or value.name, str(value.type.dtype).removeprefix("torch."), shape_source(value.type.shape))
+
+
+def _slice(file: StageFile, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of one stage, each with memory of its own."""
+    tensors: dict[str, torch.Tensor] = {}
+    for value, name in file.fqns.items():
+        match value:
+            case Param() | State(data=None):
+                tensor = lookup(weights, value.fqns)
+            case Constant() | State():
+                tensor = value.data
+            case _:
+                raise AssertionError(value)
+        assert tensor is not None
+        whole = tensor.untyped_storage().nbytes() == tensor.nbytes and tensor.is_contiguous()
+        tensors[name] = tensor.detach() if whole else tensor.detach().clone(memory_format=torch.contiguous_format)
+    return tensors

@@ -1,0 +1,105 @@
+"""compile_model: from a module in memory to an artifact folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from codegen.artifact import new_folder, write_manifest, write_stages
+from ir import dot
+from ir.capture import DynamicShapes, capture
+from ir.cluster import Cluster
+from ir.errors import CompileError
+from ir.host import host_cluster
+from ir.plan import StagePlan, plan_stages
+from ir.sources import Checkpoint, check_weights
+from ir.units import parse_bytes
+from passes import default_passes
+from passes.pipeline import Pipeline
+from passes.summary import summarize
+
+
+class Weights(str, Enum):
+    """What becomes of the weights."""
+
+    copy = "copy"  # each stage's slice is written beside it
+    none = "none"  # only the code and the plan
+
+
+def compile_model(
+    model: nn.Module,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    out: str | Path,
+    stages: int | None = None,
+    cluster: Cluster | str | Path | None = None,
+    dynamic_shapes: DynamicShapes = None,
+    checkpoint: str | Path | None = None,
+    memory: str | int | None = None,
+    objective: str = "throughput",
+    weights: str = "copy",
+    shared: str = "auto",
+) -> StagePlan:
+    """Cut `model`, called as `model(*args, **kwargs)`, into stages and write them to the folder `out`.
+
+    Give `stages` for that many equal devices of this host, or a `cluster` (or the path of its file).
+    `checkpoint` is a .safetensors file, or a folder of them, to take the weights from in place of the
+    model's own.  `memory` is the most that one device may hold, in bytes or as "16GiB".
+    Raises CompileError with one clear message; `out` is then as it was.
+    """
+    machine = make_cluster(stages, cluster, memory)
+    graph = capture(model, args, kwargs, dynamic_shapes=dynamic_shapes)
+    tensors = model.state_dict() if checkpoint is None else Checkpoint.open(Path(checkpoint))
+    check_weights(graph, tensors)
+    for step in Pipeline(default_passes(objective=objective, shared=shared)).run(graph, machine):
+        graph = step.graph
+    plan = plan_stages(graph, machine)
+    with new_folder(Path(out)) as folder:
+        write_artifact(plan, folder, type(model).__name__, tensors if Weights(weights) is Weights.copy else None)
+    return plan
+
+
+def make_cluster(stages: int | None, cluster: Cluster | str | Path | None, memory: str | int | None) -> Cluster:
+    """The devices to plan for.  Raises CompileError where neither or both of `stages` and `cluster` are given."""
+    if (stages is None) == (cluster is None):
+        raise CompileError("say either how many stages (--stages N) or which devices (--cluster FILE.toml)")
+    if stages is not None and stages < 1:
+        raise CompileError(f"{stages} stages: there must be at least one")
+    if isinstance(cluster, (str, Path)):
+        cluster = Cluster.read(Path(cluster))
+    machine = cluster or host_cluster(stages or 1)
+    if memory is None:
+        return machine
+    try:
+        limit = int(parse_bytes(memory))
+    except ValueError as e:
+        raise CompileError(f"--memory: {e}") from e
+    return replace(machine, devices=tuple(replace(d, memory=min(limit, d.memory)) for d in machine.devices))
+
+
+def write_artifact(
+    plan: StagePlan,
+    folder: Path,
+    model: str,
+    weights: Mapping[str, torch.Tensor] | None,
+    detail: dot.Detail = dot.Detail.modules,
+) -> bool:
+    """Fill an empty folder; False where graphviz's `dot` is missing and so there is no graph.svg."""
+    for _ in write_stages(plan, folder, model, weights):
+        pass
+    drawn = write_pictures(plan, folder, model, detail)
+    write_manifest(plan, folder, model, asdict(summarize(plan, model)))
+    return drawn
+
+
+def write_pictures(plan: StagePlan, folder: Path, model: str, detail: dot.Detail) -> bool:
+    text = dot.draw(plan, detail, model)
+    (folder / "graph.dot").write_text(text)
+    return dot.render(text, folder / "graph.svg")

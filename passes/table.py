@@ -1,0 +1,78 @@
+"""A plan as a person reads it in a terminal: one table of the stages, one of what flows between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ir.units import format_bytes, format_count, format_seconds
+from passes.summary import Edge, Summary
+
+
+def print_table(summary: Summary, console: Console) -> None:
+    console.print(_stages(summary), _flow(summary), sep="\n")
+    console.print(
+        f"bottleneck {format_seconds(summary.bottleneck_seconds)}"
+        f" · balance {summary.balance:.2f} (max/mean)"
+        f" · {format_bytes(summary.cut_bytes)} over the cuts"
+        f" · {_quality(summary)}",
+        soft_wrap=True,
+    )
+
+
+def _stages(summary: Summary) -> Table:
+    table = _table("stage", "device")
+    for title in ("parameters", "weights", "activations", "predicted", "share"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for s in summary.stages:
+        table.add_row(
+            str(s.stage),
+            s.device,
+            format_count(s.parameters),
+            format_bytes(s.weight_bytes),
+            format_bytes(s.activation_bytes),
+            format_seconds(s.compute_seconds),
+            f"{s.share:.0%}",
+        )
+    return table
+
+
+def _flow(summary: Summary) -> Table:
+    """What each stage receives and sends; the caller is one end of the model's inputs and outputs."""
+    table = _table("from", "to", "value", "type")
+    table.add_column("bytes", justify="right", no_wrap=True)
+    for source, target, edge in _edges(summary):
+        table.add_row(source, target, edge.name, escape(edge.type), format_bytes(edge.bytes))
+    return table
+
+
+def _edges(summary: Summary) -> Iterator[tuple[str, str, Edge]]:
+    readers: dict[str, list[int]] = {}
+    for s in summary.stages:
+        for edge in s.receives:
+            if not edge.stages:
+                readers.setdefault(edge.name, []).append(s.stage)
+    inputs = {e.name: e for s in summary.stages for e in s.receives if not e.stages}
+    for name, edge in inputs.items():
+        yield "input", ", ".join(map(str, readers[name])), edge
+    for s in summary.stages:
+        for edge in s.sends:
+            ends = [*map(str, edge.stages), *(["output"] if edge.is_output else [])]
+            yield str(s.stage), ", ".join(ends), edge
+
+
+def _table(*titles: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for title in titles:
+        table.add_column(title, overflow="fold")
+    return table
+
+
+def _quality(summary: Summary) -> str:
+    if summary.gap < 1e-6:
+        return "the best cut, proven"
+    return f"within {max(summary.gap, 1e-3):.1%} of the best cut"
