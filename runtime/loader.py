@@ -27,25 +27,23 @@ def load_stages(
     damaged or, if strict, changed.
     """
     for stage in manifest.stages:
-        _require_file(folder / stage.module)
-        _require_file(folder / stage.weights)
-    _check_hashes(folder, manifest, strict)
+        for name in (stage.module, stage.weights):
+            _require_file(folder / name)
+        _check_hash(folder / stage.module, manifest, strict)
+        if strict:
+            _check_hash(folder / stage.weights, manifest, strict)
     return tuple(
         LoadedStage.of(i, stage, device, _load_module(folder, stage, device))
         for i, (stage, device) in enumerate(zip(manifest.stages, devices, strict=True))
     )
 
 
-def _check_hashes(folder: Path, manifest: Manifest, strict: bool) -> None:
-    for name, expected in manifest.files.items():
-        if not strict and not name.endswith(".py"):
-            continue  # gigabytes, and nobody edits them by hand
-        _require_file(folder / name)
-        if file_hash(folder / name) == expected:
-            continue
-        if strict:
-            raise ManifestError(f"{name} differs from the manifest: it was edited; load it without strict to run it")
-        warnings.warn(f"{name} differs from the manifest: it was edited", stacklevel=4)
+def _check_hash(path: Path, manifest: Manifest, strict: bool) -> None:
+    if file_hash(path) == manifest.files.get(path.name):
+        return
+    if strict:
+        raise ManifestError(f"{path.name} differs from the manifest: it was edited; load it without strict to run it")
+    warnings.warn(f"{path.name} differs from the manifest: it was edited", stacklevel=4)
 
 
 def _load_module(folder: Path, stage: Stage, device: torch.device) -> nn.Module:

@@ -147,9 +147,8 @@ class Fields:
         if not isinstance(value, self.cls) and type(value).__name__ != self.cls.__name__:
             raise InputError(f"argument `{name}`: expected class {self.cls.__name__}, got {describe(value)}")
         given = {field: getattr(value, field) for field in _field_names(value)}
-        known = {field for field, _ in self.fields}
-        left_out = {field for field, part in given.items() if part is None and field not in known}
-        _compare_keys(name, known, given.keys() - left_out)
+        known = [field for field, _ in self.fields]
+        _compare_keys(name, known, [field for field, part in given.items() if field in known or part is not None])
         for field, node in self.fields:
             yield from node.leaves(given[field], f"{name}.{field}")
 

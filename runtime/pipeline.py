@@ -77,8 +77,8 @@ class Pipeline:
     def map(self, batches: Iterable[Any], in_flight: int = 8) -> Iterator[Any]:
         """Run a stream of batches, at most IN_FLIGHT at a time, and yield their results in order.
 
-        A batch that is a tuple is called as `pipe(*batch)`, a dict as `pipe(**batch)`, anything else
-        as `pipe(batch)`.  BATCHES is read as results are taken.  What goes wrong with one batch, in
+        A batch that is a tuple is called as `pipe(*batch)`, a mapping as `pipe(**batch)`, anything
+        else as `pipe(batch)`.  BATCHES is read as results are taken.  What goes wrong with one batch, in
         reading, checking or running it, is raised when its turn comes, after the results before it;
         then, as when the caller stops early, what is still in flight is finished and dropped.
         """
@@ -133,7 +133,7 @@ class Pipeline:
         match batch:
             case tuple():
                 return self.submit(*batch)
-            case dict():
+            case Mapping():
                 return self.submit(**batch)
             case _:
                 return self.submit(batch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import signal
 import threading
+from collections import UserDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,8 +139,8 @@ def test_no_gradients_are_kept(pipe: Pipeline) -> None:
 # Streams
 
 
-def test_map_takes_tuples_dicts_and_single_arguments(pipe: Pipeline) -> None:
-    for y in pipe.map([(X,), {"x": X}, X]):
+def test_map_takes_tuples_mappings_and_single_arguments(pipe: Pipeline) -> None:
+    for y in pipe.map([(X,), {"x": X}, UserDict(x=X), X]):
         assert torch.equal(y, (X + 1) * 2)
 
 
