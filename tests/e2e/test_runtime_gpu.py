@@ -1,0 +1,82 @@
+"""Pipelines over CUDA devices; with one device, both stages share it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from runtime import Pipeline, StageError
+from tests.artifacts import Part, tensor, write
+
+pytestmark = pytest.mark.gpu
+
+SIZE = 512
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Iterator[Pipeline]:
+    """early = x·w + count, late = (early·early)·scale: long enough kernels to show a missing wait."""
+    weights = {"weight": torch.eye(SIZE) * 2, "count": torch.zeros(1)}
+    parts = [
+        Part(
+            "self.count.add_(1)\nfor _ in range(8): x = x @ self.weight / 2\nreturn (x @ self.weight + self.count,)",
+            {"x": None},
+            {"early": ((1,), (0,))},
+            weights=weights,
+            state=("count",),
+        ),
+        Part("return (early @ early * scale,)", {"early": 0, "scale": None}, {"late": ((), (1,))}),
+    ]
+    last = torch.cuda.device_count() - 1
+    x = tensor("x", SIZE, SIZE)
+    path = write(
+        tmp_path,
+        parts,
+        inputs=[x, tensor("scale", 1)],
+        outputs=[tensor("early", SIZE, SIZE), tensor("late", SIZE, SIZE)],
+        returns={"tuple": [{"slot": 0}, {"slot": 1}]},
+        symbols={},
+    )
+    with Pipeline.load(path, devices=["cuda:0", f"cuda:{last}"]) as pipe:
+        yield pipe
+
+
+def check(outputs: tuple[torch.Tensor, torch.Tensor], i: int, count: int) -> None:
+    early = torch.eye(SIZE) * 2 * i + count
+    assert torch.allclose(outputs[0].cpu(), early)
+    assert torch.allclose(outputs[1].cpu(), early @ early * 3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:0", "cuda"])
+def test_outputs_are_on_the_device_of_the_inputs(pipe: Pipeline, device: str) -> None:
+    scale = torch.full((1,), 3.0, device=device)
+    inputs = [(torch.eye(SIZE, device=device) * i, scale) for i in range(40)]
+    for i, outputs in enumerate(pipe.map(inputs, in_flight=6)):
+        assert {tensor.device for tensor in outputs} == {scale.device}
+        check(outputs, i, count=i + 1)
+
+
+def test_outputs_stay_where_they_are_made_for_inputs_from_several_devices(pipe: Pipeline) -> None:
+    early, late = pipe(torch.eye(SIZE, device="cuda:0"), torch.full((1,), 3.0))
+    assert early.device == torch.device("cuda:0")
+    assert late.device == torch.device("cuda", torch.cuda.device_count() - 1)
+    check((early, late), 1, count=1)
+
+
+def test_state_is_reset_on_the_device(pipe: Pipeline) -> None:
+    for _ in range(3):
+        for i in range(3):
+            check(pipe(torch.eye(SIZE) * i, torch.full((1,), 3.0)), i, count=i + 1)
+        pipe.reset()
+
+
+def test_a_stage_that_runs_out_of_memory_leaves_the_pipeline_usable(tmp_path: Path) -> None:
+    body = "if x[0, 0] == 7: torch.empty(1 << 50, device=x.device)\nreturn (x,)"
+    path = write(tmp_path, [Part(body, {"x": None}, {"y": ((), (0,))})])
+    with Pipeline.load(path, devices=["cuda"]) as pipe:
+        with pytest.raises(StageError, match=r"stage 0 \(cuda:0\) raised OutOfMemoryError"):
+            pipe(torch.full((1, 4), 7.0))
+        assert torch.equal(pipe(torch.ones(1, 4)), torch.ones(1, 4))
