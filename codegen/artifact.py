@@ -56,7 +56,9 @@ def check_replaceable(out: Path) -> None:
         raise OutputError(f"{out} is not a folder; name another place")
 
 
-def write_stages(plan: StagePlan, folder: Path, model: str, weights: Mapping[str, torch.Tensor] | None) -> Iterator[str]:
+def write_stages(
+    plan: StagePlan, folder: Path, model: str, weights: Mapping[str, torch.Tensor] | None
+) -> Iterator[str]:
     """Write each stage's source and, given weights by name, its slice of them; yield the name of each file."""
     for stage in plan.stages:
         file = StageFile(plan, stage, model)

@@ -124,7 +124,7 @@ def _head(file: StageFile, src: Source) -> None:
     src.line(f'Alone:   {file.cls}.load("{file.weights}", device="cpu")({", ".join(arguments)})')
     src.line('"""')
     src.line()
-    src.lines("import torch\nfrom safetensors.torch import load_file\nfrom torch import nn\n\naten = torch.ops.aten\n")
+    src.lines("import torch\nfrom safetensors import safe_open\nfrom torch import nn\n\naten = torch.ops.aten\n")
 
 
 def _origin(source: int | None) -> str:
@@ -271,10 +271,11 @@ def _device(file: StageFile) -> str:
 def _load(file: StageFile, src: Source) -> None:
     src.line("@classmethod")
     with src.block('def load(cls, path, device="cpu"):'):
-        src.line('"""The stage with its weights, read straight to the device."""')
+        src.line('"""The stage with its weights, each read into memory of its own on the device."""')
         with src.block('with torch.device("meta"):'):
             src.line("stage = cls()")
-        src.line("tensors = load_file(path, device=str(device))")
+        with src.block('with safe_open(path, framework="pt") as file:'):
+            src.line("tensors = {name: file.get_tensor(name).to(device, copy=True) for name in file.keys()}")
         if any(isinstance(v, Constant) for v in file.stage.stored):
             with src.block("for name in CONSTANTS:"):
                 src.line("place(stage, name, tensors.pop(name), persistent=False)")

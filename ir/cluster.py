@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,10 @@ from typing import Any
 from ir.errors import SourceError
 from ir.units import parse_bytes
 
-try:
+if sys.version_info >= (3, 11):
     import tomllib
-except ModuleNotFoundError:  # Python 3.10
-    import tomli as tomllib  # type: ignore[no-redef]
+else:
+    import tomli as tomllib
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Cluster:
 
     @classmethod
     def uniform(cls, devices: tuple[Device, ...], link: Link) -> Cluster:
-        return cls(devices, {pair: link for pair in permutations(range(len(devices)), 2)})
+        return cls(devices, dict.fromkeys(permutations(range(len(devices)), 2), link))
 
     @classmethod
     def read(cls, path: Path) -> Cluster:
@@ -86,7 +87,7 @@ def _cluster(table: Mapping[str, Any], path: Path) -> Cluster:
     links: dict[tuple[int, int], Link] = {}
     if "link" in table:
         default = _read(Link, table["link"], f"{path}, link")
-        links = {pair: default for pair in permutations(range(len(devices)), 2)}
+        links.update((pair, default) for pair in permutations(range(len(devices)), 2))
     for i, row in enumerate(table.get("link-between", [])):
         place = f"{path}, link-between {i}"
         ends = [index[name] for name in row.get("devices", []) if name in index]
@@ -114,5 +115,6 @@ def _read(cls: type[Any], row: Mapping[str, Any], place: str) -> Any:
             raise SourceError(f"{place}: {key}: {e}") from e
     try:
         return cls(**values)
-    except TypeError as e:
-        raise SourceError(f"{place}: {str(e).replace('Device.__init__()', 'the table').replace('Link.__init__()', 'the table')}") from e
+    except TypeError:
+        needed = [f.name for f in fields(cls) if f.default is MISSING and f.name not in values]
+        raise SourceError(f"{place}: {' and '.join(needed)} must be given") from None

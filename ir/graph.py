@@ -268,4 +268,9 @@ def sizes_of(values: Iterable[tuple[Value, torch.Tensor]]) -> dict[sympy.Symbol,
 
 def at(dim: Dim, sizes: Mapping[sympy.Symbol, int]) -> int:
     """A size as a number."""
-    return dim if isinstance(dim, int) else int(dim.subs(sizes))
+    return dim if isinstance(dim, int) else int(bound(dim, sizes))
+
+
+def bound(expr: sympy.Basic, sizes: Mapping[sympy.Symbol, int]) -> Any:
+    """An expression with numbers in the place of symbols."""
+    return expr.subs(sizes.items())  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import sympy
 import torch
 from torch.utils._pytree import tree_map
 
-from ir.graph import THIS_DEVICE, Graph, Transfer, Value, at, sizes_of
+from ir.graph import THIS_DEVICE, Graph, Transfer, Value, at, bound, sizes_of
 
 
 class Result(NamedTuple):
@@ -61,7 +61,7 @@ def interpret(
 
 def number(expr: sympy.Basic, sizes: Mapping[sympy.Symbol, int]) -> int | float | bool:
     """A size expression as a Python number."""
-    value = expr.subs(sizes)
+    value = bound(expr, sizes)
     if value in (sympy.true, sympy.false):
         return bool(value)
     return at(value, {}) if value.is_integer else float(value)  # type: ignore[attr-defined, arg-type]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ir.cluster import Cluster, Device
-from ir.graph import FREE, Call, Graph, Cost, Node, Transfer, Value, rename
+from ir.graph import FREE, Call, Cost, Graph, Node, Transfer, Value, rename
 from ir.verify import connected, staged, stateful
 
 

@@ -95,7 +95,7 @@ def _key(key: Any) -> str:
 
 def _holds_tensors(value: Any, seen: frozenset[int] = frozenset()) -> bool:
     """Whether an object of the user's or a library's own class holds a tensor somewhere inside."""
-    ours = not type(value).__module__.partition(".")[0] in ("torch", "builtins") and hasattr(value, "__dict__")
+    ours = type(value).__module__.partition(".")[0] not in ("torch", "builtins") and hasattr(value, "__dict__")
     if not ours or isinstance(value, (torch.nn.Module, type)) or id(value) in seen:
         return False
     inside = pytree.tree_leaves(vars(value))
@@ -121,7 +121,7 @@ def _register(cls: type) -> None:
         return [(pytree.GetAttrKey(k), v) for k, v in vars(value).items()], tuple(vars(value))
 
     def closed(children: Any, keys: tuple[str, ...]) -> Any:
-        value = cls.__new__(cls)
+        value = object.__new__(cls)
         vars(value).update(zip(keys, children, strict=True))
         return value
 
@@ -132,7 +132,6 @@ def _register(cls: type) -> None:
         serialized_type_name=f"{cls.__module__}.{cls.__qualname__}",
         flatten_with_keys_fn=opened_with_keys,
     )
-
 
 
 def forward_parameters(model: torch.nn.Module) -> list[inspect.Parameter]:

@@ -20,7 +20,7 @@ from torch import nn
 
 from ir.capture.dynamic import DynamicShapes
 from ir.errors import SourceError
-from ir.graph import Graph, Param, State, at
+from ir.graph import Graph, Param, at
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,8 @@ def _import(path: Path) -> ModuleType:
     """Run a file as a module that others can import by its name, with its neighbours in reach."""
     name = path.stem if path.stem not in sys.modules else f"{path.stem}_model"
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     sys.path.append(str(path.parent.resolve()))
@@ -179,5 +180,3 @@ def _blaming(path: Path) -> Iterator[None]:
             line = lines[-1] if lines else None
         place = f"{path}:{line}" if line else str(path)
         raise SourceError(f"{place} raised {type(e).__name__}: {e}") from e
-
-

@@ -32,6 +32,5 @@ def default_passes(**options: Any) -> tuple[Pass, ...]:
         if name not in taken:
             raise TypeError(f"no pass has an option {name!r}; there are {', '.join(sorted(taken))}")
     return tuple(
-        cls(**{f.name: options[f.name] for f in dataclasses.fields(cls) if f.name in options})
-        for cls in DEFAULT_PASSES
+        cls(**{f.name: options[f.name] for f in dataclasses.fields(cls) if f.name in options}) for cls in DEFAULT_PASSES
     )

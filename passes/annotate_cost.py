@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, ClassVar, TypeAlias
 
-
 from ir.cluster import Cluster
-from ir.graph import FREE, Call, Cost, Dim, Graph, Node, Transfer, Value
+from ir.graph import FREE, Call, Cost, Dim, Graph, Node, Transfer, Value, at
 from ir.verify import costed
 
 
@@ -55,8 +54,7 @@ def memory_behind(graph: Graph) -> dict[Value, Value]:
 
 
 def _example(value: Value, graph: Graph) -> int:
-    nbytes = value.type.nbytes
-    return nbytes if isinstance(nbytes, int) else int(nbytes.subs(graph.hints))
+    return at(value.type.nbytes, graph.hints)
 
 
 # ---- arguments by name
@@ -85,7 +83,8 @@ def _einsum(node: Call, args: Arguments) -> Dim:
     terms = args["equation"].replace(" ", "").partition("->")[0].split(",")
     if "." in args["equation"] or len(terms) < 2:
         return 0
-    sizes = {letter: d for term, x in zip(terms, args["tensors"]) for letter, d in zip(term, x.type.shape)}
+    pairs = zip(terms, args["tensors"], strict=True)
+    sizes = {letter: d for term, x in pairs for letter, d in zip(term, x.type.shape, strict=True)}
     return 2 * (len(terms) - 1) * prod(sizes.values())
 
 
@@ -166,4 +165,3 @@ _BYTES: Mapping[str, Bytes] = {
     "slice_copy": _gathered,
     "select_copy": _gathered,
 }
-

@@ -223,4 +223,3 @@ def main() -> NoReturn:
 
 if __name__ == "__main__":
     main()
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -23,13 +24,17 @@ class DuplicateCheap:
         nodes: list[Node] = []
         for node in graph.nodes:
             for stage in needed.get(node, [node.stage]):
-                copy = rename(node, lambda v, stage=stage: local.get((v, stage), v))
-                if stage != node.stage:
-                    results = tuple(replace(v, name=f"{v.name}_on{stage}") for v in node.results)
-                    local |= {(v, stage): new for v, new in zip(node.results, results, strict=True)}
-                    copy = replace(copy, results=results, stage=stage)
-                nodes.append(copy)
-        return replace(graph, nodes=tuple(nodes))
+                if stage == node.stage:
+                    nodes.append(node)
+                    continue
+                results = tuple(replace(v, name=f"{v.name}_on{stage}") for v in node.results)
+                local |= {(v, stage): copy for v, copy in zip(node.results, results, strict=True)}
+                nodes.append(replace(node, results=results, stage=stage))
+        return replace(graph, nodes=tuple(rename(n, _reading(local, n.stage)) for n in nodes))
+
+
+def _reading(local: Mapping[tuple[Value, int], Value], stage: int) -> Callable[[Value], Value]:
+    return lambda value: local.get((value, stage), value)
 
 
 def _stages_that_need(graph: Graph) -> dict[Node, list[int]]:

@@ -33,7 +33,9 @@ class MarkCheap:
         for node in graph.nodes:
             if not _repeatable(node, graph, cones):
                 continue
-            cones[node] = frozenset({node}).union(*(cones[graph.producer[v]] for v in node.operands if v in graph.producer))
+            cones[node] = frozenset({node}).union(
+                *(cones[graph.producer[v]] for v in node.operands if v in graph.producer)
+            )
             work = sum(clock.seconds(replace(n, cost=replace(n.cost, launches=0)), device) for n in cones[node])
             sent = sum(clock.nbytes(v) for v in node.results)
             held = {v for n in cones[node] for v in n.operands if isinstance(v, Param)}

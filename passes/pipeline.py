@@ -46,7 +46,9 @@ class Pipeline:
         for p in self.passes:
             for need in p.requires:
                 if need not in held:
-                    raise PipelineError(f"{p.name} requires a {need.__name__} graph; put a pass that ensures it earlier")
+                    raise PipelineError(
+                        f"{p.name} requires a {need.__name__} graph; put a pass that ensures it earlier"
+                    )
             held.update(p.ensures)
 
     def until(self, name: str) -> Pipeline:

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ir.cluster import Cluster
 from ir.errors import CompileError, VerifyError
-from ir.graph import THIS_DEVICE, Dim, Graph, Node, TensorType, Transfer, Value, rename
+from ir.graph import THIS_DEVICE, Dim, Graph, Node, TensorType, Transfer, Value, at, bound, rename
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,10 @@ class PropagateShapes:
             env = {leaf: sizes.tensor(leaf.type) for leaf in graph.leaves}
             for node in graph.nodes:
                 results = _run(node, env, sizes)
-                types = [sizes.type_of(r) if isinstance(r, FakeTensor) else v.type for r, v in zip(results, node.results)]
+                types = [
+                    sizes.type_of(r) if isinstance(r, FakeTensor) else v.type
+                    for r, v in zip(results, node.results, strict=True)
+                ]
                 _check(node, types, graph)
                 env.update(zip(node.results, results, strict=True))
                 nodes.append(replace(node, view=_is_view(node, results, env)))
@@ -56,8 +59,7 @@ def bind_sizes(graph: Graph, sizes: Mapping[str, int]) -> Graph:
     def dim(d: Any) -> Any:
         if not isinstance(d, sympy.Basic):
             return d
-        bound = d.subs(values)
-        return int(bound) if bound.is_Integer else bound  # type: ignore[arg-type]
+        return _dim(bound(d, values))
 
     moved: dict[Value, Value] = {}
 
@@ -89,8 +91,12 @@ def bind_sizes(graph: Graph, sizes: Mapping[str, int]) -> Graph:
         signature=replace(graph.signature, returns=returns),
         hints={s: h for s, h in graph.hints.items() if s not in values},
         ranges={s: r for s, r in graph.ranges.items() if s not in values},
-        guards=tuple(g for g in (guard.subs(values) for guard in graph.guards) if g is not sympy.true),
+        guards=tuple(g for g in (bound(guard, values) for guard in graph.guards) if g is not sympy.true),
     )
+
+
+def _dim(expr: Any) -> Any:
+    return int(expr) if expr.is_Integer else expr
 
 
 class Sizes:
@@ -106,7 +112,8 @@ class Sizes:
             symbolic_context=StatelessSymbolicContext(dynamic_sizes=[DimDynamic.DYNAMIC] * len(symbols)),
             static_shapes=False,
         )
-        self._theirs = {s: d.node.expr for s, d in zip(symbols, carrier.shape, strict=True)}
+        theirs: Any = carrier.shape
+        self._theirs = {s: d.node.expr for s, d in zip(symbols, theirs, strict=True)}
         self._ours = {expr: s for s, expr in self._theirs.items()}
 
     def __enter__(self) -> Sizes:
@@ -124,9 +131,9 @@ class Sizes:
         if not isinstance(dim, sympy.Expr):
             return dim
         if not dim.is_integer:
-            return float(dim.subs(self._hints))  # type: ignore[arg-type]  # no type depends on it
-        hint = int(dim.subs(self._hints))  # type: ignore[arg-type]
-        return self._env.create_symintnode(dim.xreplace(self._theirs), hint=hint)
+            return float(bound(dim, self._hints))  # type: ignore[arg-type]  # no type depends on it
+        theirs: Any = dim.xreplace(self._theirs)
+        return self._env.create_symintnode(theirs, hint=at(dim, self._hints))
 
     def tensor(self, type: TensorType) -> torch.Tensor:
         return torch.empty([self.number(d) for d in type.shape], dtype=type.dtype)
@@ -137,8 +144,7 @@ class Sizes:
     def _dim(self, size: Any) -> Dim:
         if isinstance(size, int):
             return size
-        expr = size.node.expr.xreplace(self._ours)
-        return int(expr) if expr.is_Integer else expr
+        return _dim(size.node.expr.xreplace(self._ours))
 
 
 def _run(node: Node, env: Mapping[Value, torch.Tensor], sizes: Sizes) -> list[Any]:
@@ -173,7 +179,7 @@ def _same_size(a: Dim, b: Dim, hints: Mapping[sympy.Symbol, int]) -> bool:
     difference = sympy.sympify(a) - sympy.sympify(b)
     if sympy.expand(difference) == 0:
         return True
-    return all(difference.subs({s: k * h for s, h in hints.items()}) == 0 for k in (1, 2, 3, 5))
+    return all(bound(difference, {s: k * h for s, h in hints.items()}) == 0 for k in (1, 2, 3, 5))
 
 
 def _is_view(node: Node, results: Sequence[Any], env: Mapping[Value, torch.Tensor]) -> bool:
@@ -187,5 +193,3 @@ def _is_view(node: Node, results: Sequence[Any], env: Mapping[Value, torch.Tenso
 
 def _storage(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage()._cdata
-
-

@@ -18,7 +18,6 @@ from passes.partitioners import problem as parts
 from passes.partitioners import solve
 from passes.timing import Clock
 
-
 _WORTH = 0.02  # of the bottleneck
 
 

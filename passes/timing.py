@@ -8,7 +8,7 @@ from functools import lru_cache
 import sympy
 
 from ir.cluster import Cluster, Device
-from ir.graph import Cost, Dim, Graph, Node, Value
+from ir.graph import Cost, Dim, Graph, Node, Value, bound
 from passes.cost_models import CostModel
 from passes.cost_models.roofline import Roofline
 
@@ -19,7 +19,7 @@ class Clock:
     def __init__(self, graph: Graph, model: CostModel | None = None) -> None:
         self._model = model or Roofline()
         sizes: Mapping[sympy.Symbol, int] = graph.hints
-        self._number = lru_cache(maxsize=None)(lambda dim: float(dim.subs(sizes)))
+        self._number = lru_cache(maxsize=None)(lambda dim: float(bound(dim, sizes)))
 
     def number(self, dim: Dim) -> float:
         return dim if isinstance(dim, (int, float)) else self._number(dim)

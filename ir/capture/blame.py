@@ -70,5 +70,3 @@ def _innermost(traceback: TracebackType | None, model: nn.Module) -> tuple[str, 
             place = f"{short_path(frame.f_code.co_filename)}:{traceback.tb_lineno}"
         traceback = traceback.tb_next
     return module, place
-
-

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import fx
@@ -23,13 +23,13 @@ def is_assertion(node: fx.Node) -> bool:
 
 def is_identity(node: fx.Node) -> bool:
     """Whether a node returns its first argument, elements, strides and all."""
-    target, args = node.target, node.args
+    target, args = node.target, cast("tuple[Any, ...]", node.args)
     if target in _ALWAYS:
         return True
     if target in _DROPOUTS:
-        return args[1] == 0 or not args[2]
+        return not args[1] or not args[2]
     if target in _CASTS:
-        return node.kwargs.get("memory_format") is None and not _copies(node) and _dtype(args[0]) == _dtype(node)
+        return node.kwargs.get("memory_format") is None and not _copies(node) and _dtype(args[0]) is _dtype(node)
     if target is aten.slice.Tensor:
         start, end = (*args[2:4], *[None] * 2)[:2]
         return start in (None, 0) and (end is None or end == _WHOLE) and (len(args) < 5 or args[4] == 1)

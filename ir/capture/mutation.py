@@ -42,7 +42,7 @@ def _is_fresh(node: fx.Node) -> bool:
     """Made by an operator that returns memory of its own."""
     if node.op != "call_function" or not isinstance(node.target, OpOverload):
         return False
-    return mutates(node) and is_private_mutation(node) or not _may_alias(node)
+    return (mutates(node) and is_private_mutation(node)) or not _may_alias(node)
 
 
 def _may_alias(node: fx.Node) -> bool:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import sympy
 import torch
 from torch import fx, nn
 from torch._ops import HigherOrderOperator, OpOverload
@@ -95,8 +94,11 @@ class _Reader:
         stored = spec.kind is InputKind.PARAMETER or (spec.kind is InputKind.BUFFER and bool(spec.persistent))
         if stored and not mutated:
             return Param(name, tensor, fqns, buffer=spec.kind is InputKind.BUFFER)
-        data = None if stored else self.program.constants[str(spec.target)].detach().clone()
-        return State(name, tensor, fqns, data) if mutated else Constant(name, tensor, fqns[0], data)  # type: ignore[arg-type]
+        if stored:
+            return State(name, tensor, fqns)
+        value: Any = self.program.constants[str(spec.target)]
+        data = value.detach().clone()
+        return State(name, tensor, fqns, data) if mutated else Constant(name, tensor, fqns[0], data)
 
     # ---- nodes
 
@@ -159,7 +161,9 @@ class _Reader:
         kwargs = {k: self.argument(v) for k, v in node.kwargs.items() if (k, v) not in _DEFAULTS}
         results = self.results(node)
         self.nodes.append(
-            Call(op=functional_op(op) if private else op, args=args, kwargs=kwargs, results=results, where=where_of(node))
+            Call(
+                op=functional_op(op) if private else op, args=args, kwargs=kwargs, results=results, where=where_of(node)
+            )
         )
         self.env[node] = results if self.nodes[-1].unpacks else results[0]
         if private:  # from here on the changed tensor is the new one
@@ -303,5 +307,3 @@ def _memory(t: torch.Tensor) -> tuple[Any, ...]:
 
 def _enables_autocast(node: fx.Node) -> bool:
     return isinstance(node.target, HigherOrderOperator) and "autocast" in str(node.target) and bool(node.args[2])
-
-

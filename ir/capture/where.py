@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from torch import fx
@@ -40,7 +40,7 @@ def is_torch_file(path: str) -> bool:
     return "/torch/" in path.replace(os.sep, "/") or path.startswith("<")
 
 
-@lru_cache(maxsize=None)
+@cache
 def short_path(path: str) -> str:
     """A path that reads the same on every machine."""
     path = path.replace(os.sep, "/")

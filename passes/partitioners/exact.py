@@ -8,10 +8,8 @@ What is known limits the ideals that matter. Only values under `below` are looke
 have done only so much, and must leave no more than the others can do; and as every value open at a cut
 was sent by a device before it, and is received by one after it, the cost of open values counts against both.
 
-Loads of all pairs (I, J) come from one matrix product. A value has |I & value| of its members done. If I is
-in J, the stage J - I does not touch the value if that number is the same in both, and contains it if
-it goes from none to all. So with one column for each value and number done, transfers are the total less
-the product of one-hot rows: [number in I = number in J] + [none in I and all in J], weighted by cost.
+Of the ideals that can be reached under `below`, only those worth stopping at are kept (see `advance`), and
+the next layer is listed from the lightest of them up.
 """
 
 from __future__ import annotations
@@ -22,9 +20,10 @@ from itertools import product
 
 import numpy as np
 
+from passes.partitioners.advance import Advance
 from passes.partitioners.clock import Clock
 from passes.partitioners.ideals import Ideals, TooWide
-from passes.partitioners.pairs import Done, Pairs
+from passes.partitioners.pairs import Pairs, open_cost
 from passes.partitioners.relaxed import Relaxed
 
 BLOCK = 2_000_000  # pairs of ideals looked at at once
@@ -36,7 +35,7 @@ Used = tuple[int, ...]  # how many devices of each class are in use; with a fixe
 class Layer:
     """Ideals that the devices in use can have done, each with its least bottleneck and the last step to it."""
 
-    done: Done
+    ideals: np.ndarray  # [ideals, units]
     best: np.ndarray
     last_class: np.ndarray
     before: np.ndarray  # the ideal that the last stage began at
@@ -60,14 +59,14 @@ class Exact:
         self.ideals = Ideals(self.weight, model.core.neighbours(reverse=True))
         self.pace = np.array([_pace(self.weight, time) for time in model.time])
         self.pays = np.array([not kind.free_transfers for kind in model.classes])
-        self.pairs = Pairs(model)
+        self.advance = Advance(model)
 
     def search(self, below: float, limit: int, clock: Clock) -> Found | None:
         """The best split if its value is less than `below`; None proves that there is none.
 
         Raises TooWide if more than `limit` ideals matter somewhere, or if the time is up.
         """
-        origin = self.pairs.done(np.zeros((1, self.model.core.n), dtype=bool))
+        origin = np.zeros((1, self.model.core.n), dtype=bool)
         zero = np.zeros(1, dtype=np.int64)
         first = self._none()
         layers = {first: Layer(origin, np.zeros(1), zero, zero)}
@@ -79,7 +78,7 @@ class Exact:
             if layer is None:
                 continue
             layers[used] = layer
-            complete = np.flatnonzero(layer.done.ideals.all(axis=1))
+            complete = np.flatnonzero(layer.ideals.all(axis=1))
             if len(complete) and layer.best[complete[0]] < below:
                 below, answer = float(layer.best[complete[0]]), used
         return None if answer is None else Found(below, tuple(self._trace(layers, answer))[::-1])
@@ -116,24 +115,25 @@ class Exact:
         if not moves:
             return None
         mine, rest = self._split_devices(used)
-        reach = max(float((layer.done.ideals @ self.weight).max()) + self.pace[kind] * below for layer, kind in moves)
+        reach = max(float((layer.ideals @ self.weight).max()) + self.pace[kind] * below for layer, kind in moves)
+        least = min(float((layer.ideals @ self.weight).min()) for layer, _ in moves)
         slack = 1e-9 * self.ideals.total
-        low = self.ideals.total - self._capacity(rest, below) - slack
+        low = max(least, self.ideals.total - self._capacity(rest, below)) - slack
         high = min(reach, self._capacity(mine, below)) + slack
-        done = self.pairs.done(self.ideals.within(low, high, limit))
-        layer = _unreached(done.where(self._bearable(done, mine, rest, below)))
+        ideals = self.ideals.within(low, high, limit)
+        layer = _unreached(ideals[self._bearable(ideals, mine, rest, below)])
         for previous, kind in moves:
             self._extend(layer, previous, kind, below)
-        return _reached(layer, below)
+        layer = _only(layer, layer.best < below)
+        return _only(layer, self.advance.worth_keeping(layer.ideals)) if len(layer.best) else None
 
     def _capacity(self, devices: np.ndarray, below: float) -> float:
         """The most weight that the devices can do within `below` each."""
         return float((devices[devices > 0] * self.pace[devices > 0]).sum() * below)
 
-    def _bearable(self, done: Done, mine: np.ndarray, rest: np.ndarray, below: float) -> np.ndarray:
+    def _bearable(self, ideals: np.ndarray, mine: np.ndarray, rest: np.ndarray, below: float) -> np.ndarray:
         """Whether the cost of the values open at each ideal is bearable on either side of the cut."""
-        weight = done.ideals @ self.weight
-        open_cost = self.pairs.open_cost(done)
+        weight, cost = ideals @ self.weight, open_cost(self.model, ideals)
         fine = np.ones(len(weight), dtype=bool)
         for devices, work in ((mine, weight), (rest, self.ideals.total - weight)):
             if not devices.any():
@@ -143,9 +143,9 @@ class Exact:
             slowest = self.pace[devices > 0].min()
             budget = self._capacity(devices, below) * (1 + 1e-9)
             if self.model.overlap:
-                fine &= open_cost <= devices.sum() * below * (1 + 1e-9)
+                fine &= cost <= devices.sum() * below * (1 + 1e-9)
             elif np.isfinite(budget):
-                fine &= work + slowest * open_cost <= budget
+                fine &= work + slowest * cost <= budget
         return fine
 
     def _extend(self, layer: Layer, previous: Layer, kind: int, below: float) -> None:
@@ -155,7 +155,7 @@ class Exact:
         step = max(1, BLOCK // len(layer.best))
         for start in range(0, len(previous.best), step):
             block = slice(start, start + step)
-            loads = self.pairs.loads(previous.done.where(block), layer.done, kind)
+            loads = Pairs(self.model, previous.ideals[block], layer.ideals).loads(kind)
             offers = np.maximum(previous.best[block, None], loads)
             at = offers.argmin(axis=0)
             offer = offers[at, np.arange(offers.shape[1])]
@@ -166,12 +166,12 @@ class Exact:
 
     def _trace(self, layers: dict[Used, Layer], used: Used) -> Iterator[tuple[int, np.ndarray]]:
         """The stages, the last one first."""
-        at = int(np.flatnonzero(layers[used].done.ideals.all(axis=1))[0])
+        at = int(np.flatnonzero(layers[used].ideals.all(axis=1))[0])
         while used != self._none():
             layer = layers[used]
             kind, start = int(layer.last_class[at]), int(layer.before[at])
             used = next(before for before, which in self._moves(used) if which == kind)
-            yield kind, layer.done.ideals[at] & ~layers[used].done.ideals[start]
+            yield kind, layer.ideals[at] & ~layers[used].ideals[start]
             at = start
 
 
@@ -183,13 +183,10 @@ def _pace(weight: np.ndarray, time: np.ndarray) -> float:
     return float((weight[busy] / time[busy]).max(initial=0.0))
 
 
-def _unreached(done: Done) -> Layer:
-    n = len(done.ideals)
-    return Layer(done, np.full(n, np.inf), np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64))
+def _unreached(ideals: np.ndarray) -> Layer:
+    n = len(ideals)
+    return Layer(ideals, np.full(n, np.inf), np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64))
 
 
-def _reached(layer: Layer, below: float) -> Layer | None:
-    kept = np.flatnonzero(layer.best < below)
-    if not len(kept):
-        return None
-    return Layer(layer.done.where(kept), layer.best[kept], layer.last_class[kept], layer.before[kept])
+def _only(layer: Layer, kept: np.ndarray) -> Layer:
+    return Layer(layer.ideals[kept], layer.best[kept], layer.last_class[kept], layer.before[kept])

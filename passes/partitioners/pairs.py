@@ -7,11 +7,11 @@ column for each value and number done, what is neither touched nor transferred i
     [number in I = number in J] + [none in I and all in J],
 
 weighted by the cost of the value; transfers are the total less that. Weights work alike.
+
+Only units that some J has and some I has not can make a difference, and values with such a member.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,96 +19,98 @@ from passes.partitioners.core import Sets
 from passes.partitioners.relaxed import Relaxed
 
 
-@dataclass(frozen=True, eq=False)
-class Done:
-    """Ideals, and how much of every value and weight is done in them."""
+class Part:
+    """The sets with a member among some active units, and how much of each is done in an ideal."""
 
-    ideals: np.ndarray  # [ideals, units]
-    values: np.ndarray  # [ideals, values] members done
-    weights: np.ndarray  # [ideals, weights] readers done
+    def __init__(self, sets: Sets, active: np.ndarray, done: np.ndarray) -> None:
+        """`active` are the units that ideals may differ in; `done[units]` says which others they hold."""
+        column = np.full(len(done), -1)
+        column[active] = np.arange(len(active))
+        live = column[sets.members] >= 0
+        self.which, starts = np.unique(sets.owner[live], return_index=True)
+        self.columns, self.starts = column[sets.members[live]], starts
+        surely = np.bincount(sets.owner[~live & done[sets.members]], minlength=len(sets))
+        self.surely = surely[self.which].astype(np.int16)
+        self.size = np.diff(sets.starts)[self.which]
 
-    def where(self, chosen: np.ndarray | slice) -> Done:
-        return Done(self.ideals[chosen], self.values[chosen], self.weights[chosen])
+    def count(self, ideals: np.ndarray) -> np.ndarray:
+        """[ideals, sets] the members done, from the active columns of ideals."""
+        if not len(self.which):
+            return np.zeros((len(ideals), 0), dtype=np.int16)
+        return np.add.reduceat(ideals[:, self.columns].astype(np.int16), self.starts, axis=1) + self.surely
 
 
 class Pairs:
-    """Loads of stages between ideals of one relaxed problem."""
+    """The stages between some ideals and some others."""
 
-    def __init__(self, model: Relaxed) -> None:
-        self.model, self.core = model, model.core
-        self.size = np.diff(self.core.values.starts)
-        self.time = np.where(np.isinf(model.time), 0.0, model.time)
-        self.barred = np.isinf(model.time)
-        paying = [c for c, kind in enumerate(model.classes) if not kind.free_transfers]
-        self.least_cost = model.cost[paying].min(axis=0) if paying else np.zeros(len(self.core.values))
-        made = np.zeros((len(model.classes), self.core.n))
-        np.add.at(made.T, self.core.producer, model.cost.T)
-        self.made = made  # [classes, units] seconds to send all that a unit makes
+    def __init__(self, model: Relaxed, before: np.ndarray, after: np.ndarray) -> None:
+        done = before.all(axis=0)
+        self.active = np.flatnonzero(~done & after.any(axis=0))
+        self.model = model
+        self.before, self.after = before[:, self.active], after[:, self.active]
+        self.inside = _inside(before, after)
+        self.values = Part(model.core.values, self.active, done)
+        self.value_counts = self.values.count(self.before), self.values.count(self.after)
 
-    def done(self, ideals: np.ndarray) -> Done:
-        return Done(ideals, _counts(ideals, self.core.values), _counts(ideals, self.core.weights))
+    def loads(self, kind: int) -> np.ndarray:
+        """[before, after] the load of each stage on a device of a class, inf where there is none."""
+        model, time = self.model, self.model.time[kind, self.active]
+        barred = np.isinf(time)
+        compute = self._sum(np.where(barred, 0.0, time))
+        possible = self.inside
+        if barred.any():
+            possible = possible & (self._sum(barred.astype(float)) < 0.5)
+        if model.memory_matters:
+            possible = possible & (self._memory() <= model.classes[kind].memory * (1 + 1e-9))
+        return np.where(possible, self._load(kind, compute), np.inf)
 
-    def open_cost(self, done: Done) -> np.ndarray:
-        """[ideals] what it costs at least to send the values with members on both sides."""
-        return ((done.values > 0) & (done.values < self.size)) @ self.least_cost
-
-    def loads(self, before: Done, after: Done, kind: int) -> np.ndarray:
-        """[before, after] the load of each stage between on a device of a class, inf where there is none."""
-        compute = self._difference(before, after, self.time[kind])
-        possible = _inside(before.ideals, after.ideals)
-        if self.barred[kind].any():
-            possible &= self._difference(before, after, self.barred[kind].astype(float)) < 0.5
-        if self.model.memory_matters:
-            possible &= self._memory(before, after) <= self.model.classes[kind].memory * (1 + 1e-9)
-        load = compute + self._transfers(before, after, kind) if not self.model.overlap else compute
-        if self.model.overlap and not self.model.classes[kind].free_transfers:
-            met = _changed(before.values, after.values, self.model.cost[kind])
-            made = self._difference(before, after, self.made[kind])
-            received = met - made
-            sent = self._transfers(before, after, kind) - received
-            load = np.maximum(compute, np.maximum(received, sent))
-        return np.where(possible, load, np.inf)
-
-    def _difference(self, before: Done, after: Done, amount: np.ndarray) -> np.ndarray:
-        return (after.ideals @ amount)[None] - (before.ideals @ amount)[:, None]
-
-    def _memory(self, before: Done, after: Done) -> np.ndarray:
-        weights = _changed(before.weights, after.weights, self.core.weights.sizes[:, 0])
-        return weights + self._difference(before, after, self.core.keeps)
-
-    def _transfers(self, before: Done, after: Done, kind: int) -> np.ndarray:
-        """Seconds to receive and to send."""
+    def _load(self, kind: int, compute: np.ndarray) -> np.ndarray:
         if self.model.classes[kind].free_transfers:
-            return np.zeros((len(before.ideals), len(after.ideals)))
-        return _changed(before.values, after.values, self.model.cost[kind], self.size)
+            return compute
+        cost = self.model.cost[kind, self.values.which]
+        transfers = _changed(*self.value_counts, cost, self.values.size)
+        if not self.model.overlap:
+            return compute + transfers
+        received = _changed(*self.value_counts, cost) - self._sum(self.model.made[kind, self.active])
+        return np.maximum(compute, np.maximum(received, transfers - received))
 
+    def _sum(self, amount: np.ndarray) -> np.ndarray:
+        return (self.after @ amount)[None] - (self.before @ amount)[:, None]
 
-def _counts(ideals: np.ndarray, sets: Sets) -> np.ndarray:
-    """[ideals, sets] how many members of each set are in each ideal."""
-    if not len(sets):
-        return np.zeros((len(ideals), 0), dtype=np.int16)
-    return np.add.reduceat(ideals[:, sets.members].astype(np.int16), sets.starts[:-1], axis=1)
+    def _memory(self) -> np.ndarray:
+        core = self.model.core
+        part = Part(core.weights, self.active, np.zeros(core.n, dtype=bool))
+        weights = _changed(part.count(self.before), part.count(self.after), core.weights.sizes[part.which, 0])
+        return weights + self._sum(core.keeps[self.active])
 
 
 def _changed(before: np.ndarray, after: np.ndarray, cost: np.ndarray, size: np.ndarray | None = None) -> np.ndarray:
     """[before, after] the cost of the sets whose number differs; given sizes, not of those gone from none to all."""
-    low, high = before.min(axis=0), before.max(axis=0)
-    steady = (low == high) & (after.min(axis=0) == after.max(axis=0))
-    counts = steady & (low != after[0]) & (cost > 0)
+    low, spread = before.min(axis=0), np.ptp(before, axis=0).astype(np.int64) + 1
+    live = np.repeat(np.arange(len(cost)), spread)
+    number = np.arange(len(live)) - np.repeat(np.cumsum(spread) - spread, spread) + low[live]
+    alike = (after[:, live] == number).astype(float)
     if size is not None:
-        counts &= ~((low == 0) & (after[0] == size))
-    live = np.flatnonzero(~steady & (cost > 0))
-    spread = (high - low + 1)[live]
-    column = np.repeat(live, spread)
-    number = np.arange(len(column)) - np.repeat(np.cumsum(spread) - spread, spread) + low[column]
-    alike = (after[:, column] == number).astype(float)
-    if size is not None:
-        alike += (number == 0) & (after[:, column] == size[column])
-    kept = (before[:, column] == number).astype(float) @ (alike * cost[column]).T
-    return cost[counts].sum() + cost[live].sum() - kept
+        alike += (number == 0) & (after[:, live] == size[live])
+    return cost.sum() - (before[:, live] == number).astype(float) @ (alike * cost[live]).T
 
 
 def _inside(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """[before, after] whether the first ideal is inside the second."""
     some = np.flatnonzero(before.any(axis=0) & ~after.all(axis=0))
     return before[:, some].astype(np.float32) @ (~after[:, some]).astype(np.float32).T < 0.5
+
+
+def open_cost(model: Relaxed, ideals: np.ndarray) -> np.ndarray:
+    """[ideals] what it costs at least to send every value with members on both sides."""
+    paying = [c for c, kind in enumerate(model.classes) if not kind.free_transfers]
+    if not paying or not len(ideals):
+        return np.zeros(len(ideals))
+    least, values, done = model.cost[paying].min(axis=0), model.core.values, ideals.all(axis=0)
+    active = np.flatnonzero(~done & ideals.any(axis=0))
+    part = Part(values, active, done)
+    count = part.count(ideals[:, active])
+    steady = np.bincount(values.owner, done[values.members], len(values))
+    crossing = (steady > 0) & (steady < np.diff(values.starts))
+    crossing[part.which] = False
+    return ((count > 0) & (count < part.size)) @ least[part.which] + least[crossing].sum()

@@ -16,7 +16,7 @@ from passes.partitioners.core import Core
 from passes.partitioners.exact import Exact, Found
 from passes.partitioners.ideals import TooWide
 from passes.partitioners.relaxed import Relaxed, relaxed
-from passes.partitioners.search import Cut, better, judged
+from passes.partitioners.search import Cut, judged
 
 PRECISION = 1e-9  # relative: values that differ by less are the same
 MOST_IDEALS = 20_000
@@ -46,17 +46,20 @@ def proven(core: Core, cut: Cut, bound: float, clock: Clock) -> Proof:
 
 
 def _searched(model: Relaxed, proof: Proof, clock: Clock) -> Proof:
-    below = proof.cut.value * (1 - PRECISION)
-    small = contracted(model, below)
-    try:
-        found = Exact(small).search(below, MOST_IDEALS, clock)
-    except TooWide:
-        return proof
-    if found is None:
-        return Proof(proof.cut, proof.cut.value)
-    cut = better(proof.cut, judged(small.core, _stages(small, found)))
-    assert cut is not None
-    return Proof(cut, max(proof.bound, min(found.value, cut.value)))
+    """Search for ever better splits, until there is none or one breaks a rule of the full problem."""
+    while True:
+        below = proof.cut.value * (1 - PRECISION)
+        small = contracted(model, below)
+        try:
+            found = Exact(small).search(below, MOST_IDEALS, clock)
+        except TooWide:
+            return proof
+        if found is None:
+            return Proof(proof.cut, proof.cut.value)
+        cut = judged(small.core, _stages(small, found))
+        if cut is None or cut.value > found.value * (1 + PRECISION):
+            return proof
+        proof = Proof(cut, proof.bound)
 
 
 def _stages(model: Relaxed, found: Found) -> np.ndarray:

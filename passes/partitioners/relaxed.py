@@ -59,6 +59,13 @@ class Relaxed:
         ).reshape(len(self.classes), len(size))
 
     @cached_property
+    def made(self) -> np.ndarray:
+        """[classes, units] seconds to send all that a unit makes."""
+        made = np.zeros((len(self.classes), self.core.n))
+        np.add.at(made.T, self.core.producer, self.cost.T)
+        return made
+
+    @cached_property
     def memory_matters(self) -> bool:
         """Whether some device cannot hold everything."""
         needed = self.core.keeps.sum() + self.core.weights.sizes.sum()

@@ -1,0 +1,184 @@
+"""Operators folded to modules: the few parts in which a whole model fits a screen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import groupby
+
+import sympy
+
+from ir.graph import Call, Dim, Graph, at
+from ir.printer import op_name
+
+LARGE = 0.1  # of the flops; smaller modules stay folded
+MOST_PARTS = 36  # few enough to take in at once
+MOST_A_STAGE = 6  # a piece of a module at either end, what repeats between them, and some room
+
+
+class Sizes:
+    """Expressions as numbers, at the sizes of the example inputs.  Remembers, as most of them come often."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._hints = graph.hints
+        self._known: dict[Dim, int] = {}
+
+    def at(self, dim: Dim) -> int:
+        if dim not in self._known:
+            self._known[dim] = 0 if dim is sympy.nan else at(dim, self._hints)
+        return self._known[dim]
+
+    def flops(self, nodes: Iterable[Call]) -> int:
+        """Zero where no pass has counted them."""
+        return sum(self.at(node.cost.flops) for node in nodes)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What one stage runs of a module, or of several modules that repeat."""
+
+    stage: int
+    paths: tuple[str, ...]  # in the order they run; several where a repeat is folded
+    nodes: tuple[Call, ...]
+    own: bool = False  # only operators of the module itself, between the modules that it calls
+    which: str = ""  # of a module that runs elsewhere as well: "without mlp, add"
+
+    @property
+    def name(self) -> str:
+        """`transformer.h.0 … 5` for six blocks."""
+        first, last = self.paths[0], self.paths[-1]
+        return first if len(self.paths) == 1 else f"{first} … {last.rpartition('.')[2]}"
+
+
+def fold(graph: Graph, sizes: Sizes) -> tuple[Part, ...]:
+    """The parts of each stage, in the order they run.
+
+    Opens the largest modules first, all of one class together, for as long as the parts stay few.
+    Transfers and cheap nodes are in no part.
+    """
+    nodes = tuple(n for n in graph.nodes if isinstance(n, Call) and not n.cheap)
+    most = max(MOST_PARTS, MOST_A_STAGE * len(graph.placement))
+    runs: tuple[_Run, ...] = (_Run("", nodes),)
+    parts = _parts(runs, graph)
+    kept_closed: set[str] = set()
+    while kind := _next_to_open(runs, kept_closed, graph, sizes, LARGE * sizes.flops(nodes)):
+        opened = tuple(r for run in runs for r in (run.inside if _kind(run, graph) == kind else (run,)))
+        if len(more := _parts(opened, graph)) <= most:
+            runs, parts = opened, more
+        else:
+            kept_closed.add(kind)
+    return parts
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """A stretch of the program in which one module runs."""
+
+    path: str
+    nodes: tuple[Call, ...]
+    own: bool = False  # only operators of the module itself, between the modules that it calls
+
+    @cached_property
+    def inside(self) -> tuple[_Run, ...]:
+        """The modules that this one calls, and what it does between the calls."""
+        if self.own:
+            return (self,)
+        runs = groupby(self.nodes, key=lambda node: _child(self.path, node.where.module))
+        return tuple(_Run(path, tuple(nodes), path == self.path) for path, nodes in runs)
+
+    @cached_property
+    def opens(self) -> bool:
+        return any(not run.own for run in self.inside)
+
+    def part(self, stage: int) -> Part | None:
+        here = tuple(n for n in self.nodes if n.stage == stage)
+        if not here:
+            return None
+        return Part(stage, (self.path,), here, self.own, "" if self.own else self._which(frozenset(here)))
+
+    def _which(self, here: Set[Call]) -> str:
+        """The pieces that are here, or those that are not, whichever are fewer."""
+        pieces, lacking = list(self._pieces(here)), list(self._pieces(frozenset(self.nodes) - here))
+        if not lacking:
+            return ""
+        return f"without {', '.join(lacking)}" if len(lacking) < len(pieces) else f"only {', '.join(pieces)}"
+
+    def _pieces(self, wanted: Set[Call]) -> Iterator[str]:
+        """Modules of which all nodes are wanted, and single operators."""
+        for run in self.inside:
+            nodes = [n for n in run.nodes if n in wanted]
+            inner = run.path.removeprefix(f"{self.path}.")
+            if run.own:
+                yield from operators(nodes)
+            elif len(nodes) == len(run.nodes):
+                yield inner
+            elif nodes:
+                yield from (f"{inner}.{piece}" for piece in run._pieces(wanted))
+
+
+def operators(nodes: Iterable[Call]) -> list[str]:
+    """Names of operators that do something: `linear`, `add`."""
+    return [op_name(n).split(".")[1] for n in nodes if not n.view]
+
+
+def _child(module: str, path: str) -> str:
+    """The path one step from a module towards another: h, h.0.attn -> h.0."""
+    if path == module:
+        return path
+    prefix = f"{module}." if module else ""
+    return prefix + path.removeprefix(prefix).split(".")[0]
+
+
+def _next_to_open(runs: Sequence[_Run], kept_closed: set[str], graph: Graph, sizes: Sizes, large: float) -> str:
+    """The kind of the largest module that still opens; "" for none.  Lists of modules come first."""
+    flops: dict[str, float] = {}
+    for run in runs:
+        kind = _kind(run, graph)
+        if run.opens and kind not in kept_closed:
+            of_run = sizes.flops(run.nodes) if run.path in graph.modules else float("inf")
+            flops[kind] = max(of_run, flops.get(kind, 0))
+    kind = max(flops, key=lambda kind: flops[kind], default="")
+    return kind if flops.get(kind, 0) >= large else ""
+
+
+def _kind(run: _Run, graph: Graph) -> str:
+    """The class of a module.  A list of modules is never called and has only its path."""
+    return graph.modules.get(run.path, run.path) or "the model"
+
+
+def _parts(runs: Sequence[_Run], graph: Graph) -> tuple[Part, ...]:
+    """What each stage runs of each module, repeats as one."""
+    stages = range(len(graph.placement))
+    parts = _without_views([part for stage in stages for run in runs if (part := run.part(stage))], graph)
+    alike = groupby(parts, key=lambda part: _repeated(part, graph))
+    return tuple(part for kind, same in alike for part in ([_merge(list(same))] if kind else same))
+
+
+def _without_views(parts: Sequence[Part], graph: Graph) -> list[Part]:
+    """Views that stand alone go to the part that reads them, or else to the one that they look into."""
+    part_of = {node: part for part in parts for node in part.nodes}
+    taken: dict[Part, tuple[Call, ...]] = {}
+    gone: set[Part] = set()
+    for part in parts:
+        if part.own and not operators(part.nodes):
+            readers = (user for v in part.nodes[-1].results for user in graph.users.get(v, ()))
+            makers = (graph.producer.get(v) for v in part.nodes[0].operands)
+            homes = (part_of[n] for n in (*readers, *makers) if isinstance(n, Call) and n in part_of)
+            home = next((p for p in homes if p.stage == part.stage and p not in gone and p is not part), None)
+            if home:
+                taken[home] = (*taken.get(home, home.nodes), *part.nodes)
+                gone.add(part)
+    return [replace(p, nodes=taken.get(p, p.nodes)) for p in parts if p not in gone]
+
+
+def _repeated(part: Part, graph: Graph) -> tuple[object, ...]:
+    """Equal for neighbours in a list of modules of one class; empty for what is not in a list."""
+    parent, _, index = part.paths[0].rpartition(".")
+    kind = graph.modules.get(part.paths[0], "")
+    return (part.stage, parent, kind, part.which) if index.isdigit() and kind and not part.own else ()
+
+
+def _merge(parts: Sequence[Part]) -> Part:
+    paths = tuple(path for part in parts for path in part.paths)
+    return Part(parts[0].stage, paths, tuple(n for part in parts for n in part.nodes), which=parts[0].which)
