@@ -1,36 +1,3 @@
-"""Graph -> Graph, one file a pass; the default passes, in order."""
+"""Graph -> Graph, one file a pass; and the way in: compile_model."""
 
-from __future__ import annotations
-
-import dataclasses
-from typing import Any
-
-from passes.annotate_cost import AnnotateCost
-from passes.duplicate_cheap import DuplicateCheap
-from passes.group_shared import GroupShared
-from passes.insert_transfers import InsertTransfers
-from passes.mark_cheap import MarkCheap
-from passes.pipeline import Pass
-from passes.propagate_shapes import PropagateShapes
-from passes.split_stages import SplitStages
-
-DEFAULT_PASSES: tuple[type[Any], ...] = (
-    PropagateShapes,
-    AnnotateCost,
-    GroupShared,
-    MarkCheap,
-    SplitStages,
-    DuplicateCheap,
-    InsertTransfers,
-)
-
-
-def default_passes(**options: Any) -> tuple[Pass, ...]:
-    """The default passes; an option goes to the pass that has a field of that name."""
-    taken = {field.name for cls in DEFAULT_PASSES for field in dataclasses.fields(cls)}
-    for name in options:
-        if name not in taken:
-            raise TypeError(f"no pass has an option {name!r}; there are {', '.join(sorted(taken))}")
-    return tuple(
-        cls(**{f.name: options[f.name] for f in dataclasses.fields(cls) if f.name in options}) for cls in DEFAULT_PASSES
-    )
+from passes.api import compile_model as compile_model

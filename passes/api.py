@@ -20,7 +20,7 @@ from ir.host import host_cluster
 from ir.plan import StagePlan, plan_stages
 from ir.sources import Checkpoint, check_weights
 from ir.units import parse_bytes
-from passes import default_passes
+from passes.defaults import default_passes
 from passes.pipeline import Pipeline
 from passes.summary import summarize
 

@@ -26,8 +26,8 @@ from ir.graph import Graph
 from ir.plan import StagePlan, plan_stages
 from ir.signature import flatten
 from ir.sources import Source, check_weights, read_source
-from passes import DEFAULT_PASSES, default_passes
 from passes.api import Weights, make_cluster, write_pictures
+from passes.defaults import DEFAULT_PASSES, default_passes
 from passes.pipeline import Pipeline, Step
 from passes.summary import summarize
 from passes.table import print_table

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
@@ -18,7 +20,7 @@ from ir.capture.dynamic import DynamicShapes, Marks, export_spec, mark_dynamic, 
 from ir.capture.reader import needs_functional_form, read_program
 from ir.errors import CaptureError
 from ir.graph import Graph
-from ir.signature import Signature, Slot, Tree, bind, call, flatten, forward_parameters
+from ir.signature import Signature, Slot, Tree, bind, call, flatten, forward_parameters, names
 
 
 def capture(
@@ -45,7 +47,7 @@ def capture(
     tree = _tree(leaves, spec)
     marks = mark_dynamic(dynamic_shapes, tree, tensors)
     returns: list[Tree] = []
-    program = _export(_Flat(model, parameters, tree, returns.append), widen(tensors, marks), marks)
+    program = _export(_Flat(model, parameters, tree, returns.append), widen(tensors, marks), marks, names(tree))
     return read_program(program, model, Signature(tuple(parameters), tree, returns[-1]), tensors, marks)
 
 
@@ -79,13 +81,25 @@ def _tree(leaves: Sequence[Any], spec: TreeSpec, slotted: type | tuple[type, ...
     return Tree(spec, tuple(Slot(next(slots)) if isinstance(x, slotted) else x for x in leaves))
 
 
-def _export(flat: _Flat, tensors: list[torch.Tensor], marks: Marks) -> ExportedProgram:
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch.export warns and logs about matters that are settled here; what goes wrong is raised."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
-        with torch.no_grad(), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+def _export(flat: _Flat, tensors: list[torch.Tensor], marks: Marks, input_names: Sequence[str]) -> ExportedProgram:
+    try:
+        with torch.no_grad(), _quiet():
             program = torch.export.export(
                 flat, ([t.detach().clone() for t in tensors],), dynamic_shapes=(export_spec(marks),), strict=False
             )
             return program.run_decompositions({}) if needs_functional_form(program) else program
     except Exception as e:
-        raise explain(e, flat.m, marks) from e
+        raise explain(e, flat.m, marks, input_names) from e

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any
 
 from torch import nn
 
@@ -13,60 +13,70 @@ from ir.capture.where import is_torch_file, short_path
 from ir.errors import CaptureError
 
 _ADVICE = {
-    "GuardOnDataDependentSymNode": "the code branches on the values of a tensor; use torch.where, or compute the "
-    "condition from shapes alone",
-    "UserError": "a size that was declared dynamic is fixed by the code; leave it out of the dynamic shapes, or "
-    "write the code for any size",
-    "ConstraintViolationError": "a size that was declared dynamic is fixed by the code; leave it out of the dynamic "
-    "shapes, or write the code for any size",
-    "DynamicOutputShapeException": "an operator's output size depends on values (nonzero, unique, masks); use "
-    "torch.where or a fixed size",
+    "GuardOnDataDependentSymNode": "the code branches on the values of a tensor; use torch.where, or decide from "
+    "shapes alone",
+    "DynamicOutputShapeException": "the size of a result depends on values (nonzero, unique, boolean masks); use "
+    "torch.where, or a result of fixed size",
     "DataDependentOutputException": "the code reads a value out of a tensor (.item(), int(), bool()); keep it a tensor",
 }
+_NUMPY = "the code leaves torch for numpy; write it with torch operators"
+_FIXED = "leave that size out of the dynamic shapes, or write the code for any size"
+_RUN = "run the model on its example inputs first; if that works, write the line above with torch operators alone"
 
 
-def explain(error: Exception, model: nn.Module, marks: Marks) -> CaptureError:
+def explain(error: Exception, model: nn.Module, marks: Marks, input_names: Sequence[str]) -> CaptureError:
     """The one message that a user needs, from whatever torch.export raised."""
-    module, place = _innermost(error.__traceback__, model)
-    message = f"{type(model).__name__} cannot be exported: {_first_lines(error)}"
-    if place:
-        message += f"\n  in {module or 'the model'} ({place})"
-    advice = next((text for name, text in _ADVICE.items() if name in _names(error)), "")
-    if not advice and not place:
-        advice = "check that the model runs on its example inputs"
-    if any(marks) and "dynamic" in advice:
-        named = sorted({mark.name for dims in marks for mark in dims.values()})
-        advice += f" (declared: {', '.join(named)})"
-    return CaptureError(f"{message}\n  what usually helps: {advice}" if advice else message)
+    if fixed := list(_fixed_sizes(str(error), marks, input_names)):
+        return CaptureError(f"{'; '.join(fixed)}\n  what usually helps: {_FIXED}")
+    names = {cls.__name__ for e in _chain(error) for cls in type(e).__mro__}
+    advice = next((text for name, text in _ADVICE.items() if name in names), _NUMPY if "numpy" in str(error) else _RUN)
+    module, place = next((found for e in _chain(error) if (found := _innermost(e.__traceback__, model))[1]), ("", ""))
+    line = f"\n  in {module or 'the model'} ({place})" if place else ""
+    return CaptureError(
+        f"{type(model).__name__} cannot be exported: {_short(error)}{line}\n  what usually helps: {advice}"
+    )
 
 
-def _names(error: BaseException | None) -> set[str]:
-    """Class names along the chain of causes, torch's kind of user error included."""
-    names: set[str] = set()
-    while error is not None and len(names) < 50:
-        names |= {cls.__name__ for cls in type(error).__mro__}
+def _fixed_sizes(text: str, marks: Marks, input_names: Sequence[str]) -> Iterator[str]:
+    """The dynamic sizes that torch found to be constants, in the user's words."""
+    pattern = (
+        r"marked \S*?(\d+)\S*?\.size\(\)\[(\d+)\] as dynamic but your code specialized it to be a constant \((\d+)\)"
+    )
+    for tensor, dim, size in re.findall(pattern, text.replace("['", "").replace("']", "")):
+        mark = marks[int(tensor)][int(dim)]
+        yield (
+            f"`{mark.name}` (dimension {dim} of `{input_names[int(tensor)]}`) cannot be dynamic: the model's code works "
+            f"for {size} alone"
+        )
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it came from."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
         error = error.__cause__ or error.__context__
-    return names
 
 
-def _first_lines(error: Exception) -> str:
+def _short(error: Exception) -> str:
+    """torch's message without its hints for people who debug torch."""
     text = re.sub(r"\s+", " ", str(error)).strip()
-    text = re.sub(r"L\['tensors'\]\[(\d+)\]", r"input \1", text)
-    short = text if len(text) <= 400 else text[:400] + " …"
-    return f"{type(error).__name__}: {short}" if short else type(error).__name__
+    text = re.split(r"For more information|\(Size-like symbols|\(unhinted|The error above|While executing", text)[0]
+    return f"{type(error).__name__}: {text[:400].strip()}" if text else type(error).__name__
 
 
 def _innermost(traceback: TracebackType | None, model: nn.Module) -> tuple[str, str]:
     """Path of the innermost submodule in the traceback, and the last line of code that is not torch's own."""
-    paths: dict[int, str] = {id(m): name for name, m in model.named_modules()}
+    paths = {id(m): name for name, m in model.named_modules()}
     module, place = "", ""
     while traceback is not None:
-        frame: Any = traceback.tb_frame
-        owner = frame.f_locals.get("self")
+        code, variables = traceback.tb_frame.f_code, traceback.tb_frame.f_locals
+        owner = variables.get(code.co_varnames[0]) if code.co_argcount else None
         inside = isinstance(owner, nn.Module) and id(owner) in paths
         if inside:
             module = paths[id(owner)]
-        if (inside or place) and not is_torch_file(frame.f_code.co_filename):
-            place = f"{short_path(frame.f_code.co_filename)}:{traceback.tb_lineno}"
+        if (inside or place) and not is_torch_file(code.co_filename):
+            place = f"{short_path(code.co_filename)}:{traceback.tb_lineno}"
         traceback = traceback.tb_next
     return module, place
