@@ -115,17 +115,24 @@ class Exact:
         if not moves:
             return None
         mine, rest = self._split_devices(used)
-        reach = max(float((layer.ideals @ self.weight).max()) + self.pace[kind] * below for layer, kind in moves)
-        least = min(float((layer.ideals @ self.weight).min()) for layer, _ in moves)
-        slack = 1e-9 * self.ideals.total
-        low = max(least, self.ideals.total - self._capacity(rest, below)) - slack
-        high = min(reach, self._capacity(mine, below)) + slack
-        ideals = self.ideals.within(low, high, limit)
-        layer = _unreached(ideals[self._bearable(ideals, mine, rest, below)])
+        ideals = self._candidates(moves, mine, rest, below, limit)
+        layer = _unreached(ideals)
         for previous, kind in moves:
             self._extend(layer, previous, kind, below)
         layer = _only(layer, layer.best < below)
+        layer = _only(layer, self._bearable(layer.ideals, mine, rest, below))
         return _only(layer, self.advance.worth_keeping(layer.ideals)) if len(layer.best) else None
+
+    def _candidates(
+        self, moves: list[tuple[Layer, int]], mine: np.ndarray, rest: np.ndarray, below: float, limit: int
+    ) -> np.ndarray:
+        """The ideals that one more stage may lead to, and that the devices left can complete."""
+        start = np.concatenate([layer.ideals for layer, _ in moves])
+        weight, slack = start @ self.weight, 1e-9 * self.ideals.total
+        span = max(self.pace[kind] for _, kind in moves) * below + slack
+        low = max(weight.min(), self.ideals.total - self._capacity(rest, below)) - slack
+        high = min(weight.max() + span, self._capacity(mine, below) + slack)
+        return self.ideals.within(low, high, start, span, limit)
 
     def _capacity(self, devices: np.ndarray, below: float) -> float:
         """The most weight that the devices can do within `below` each."""

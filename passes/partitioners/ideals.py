@@ -23,16 +23,19 @@ class Ideals:
     def __init__(self, weight: np.ndarray, predecessors: Sequence[Sequence[int]]) -> None:
         self.weight, self.total = weight, float(weight.sum())
         self.predecessors = predecessors
-        above = _ancestors(predecessors)
-        self.least = above @ weight + weight
-        self.most = self.total - (above.T @ weight + weight)
+        self.above = _ancestors(predecessors)
+        self.least = self.above @ weight + weight
+        self.most = self.total - (self.above.T @ weight + weight)
 
-    def within(self, low: float, high: float, limit: int) -> np.ndarray:
-        """[ideals, units] membership of every ideal that weighs at least `low` and at most `high`.
+    def within(self, low: float, high: float, start: np.ndarray, span: float, limit: int) -> np.ndarray:
+        """[ideals, units] membership of every ideal that weighs `low` to `high`, and is one of those that
+        `start` lists with units of at most the weight `span` added (and perhaps some that are not).
 
         Raises TooWide if there are more than `limit`.
         """
-        inside, outside = self.most < low, self.least > high
+        inside = (self.most < low) | start.all(axis=0)
+        left = np.where(start.any(axis=0), 0.0, self.weight)
+        outside = (self.least > high) | (self.above @ left + left > span)
         if (inside & outside).any():
             return np.zeros((0, len(self.weight)), dtype=bool)
         free = np.flatnonzero(~inside & ~outside)

@@ -30,21 +30,22 @@ class Part:
         self.which, starts = np.unique(sets.owner[live], return_index=True)
         self.columns, self.starts = column[sets.members[live]], starts
         surely = np.bincount(sets.owner[~live & done[sets.members]], minlength=len(sets))
-        self.surely = surely[self.which].astype(np.int16)
         self.size = np.diff(sets.starts)[self.which]
+        self.surely = surely[self.which].astype(np.int8 if self.size.max(initial=0) < 127 else np.int32)
 
     def count(self, ideals: np.ndarray) -> np.ndarray:
         """[ideals, sets] the members done, from the active columns of ideals."""
         if not len(self.which):
-            return np.zeros((len(ideals), 0), dtype=np.int16)
-        return np.add.reduceat(ideals[:, self.columns].astype(np.int16), self.starts, axis=1) + self.surely
+            return np.zeros((len(ideals), 0), dtype=np.int8)
+        members = ideals[:, self.columns].view(np.int8)
+        return np.add.reduceat(members, self.starts, axis=1, dtype=self.surely.dtype) + self.surely
 
 
 class Pairs:
     """The stages between some ideals and some others."""
 
     def __init__(self, model: Relaxed, before: np.ndarray, after: np.ndarray) -> None:
-        done = before.all(axis=0)
+        done = np.asarray(before.all(axis=0))
         self.active = np.flatnonzero(~done & after.any(axis=0))
         self.model = model
         self.before, self.after = before[:, self.active], after[:, self.active]
@@ -106,7 +107,7 @@ def open_cost(model: Relaxed, ideals: np.ndarray) -> np.ndarray:
     paying = [c for c, kind in enumerate(model.classes) if not kind.free_transfers]
     if not paying or not len(ideals):
         return np.zeros(len(ideals))
-    least, values, done = model.cost[paying].min(axis=0), model.core.values, ideals.all(axis=0)
+    least, values, done = model.cost[paying].min(axis=0), model.core.values, np.asarray(ideals.all(axis=0))
     active = np.flatnonzero(~done & ideals.any(axis=0))
     part = Part(values, active, done)
     count = part.count(ideals[:, active])

@@ -16,7 +16,7 @@ from passes.partitioners.core import Core
 from passes.partitioners.exact import Exact, Found
 from passes.partitioners.ideals import TooWide
 from passes.partitioners.relaxed import Relaxed, relaxed
-from passes.partitioners.search import Cut, judged
+from passes.partitioners.search import Cut, along, better, judged
 
 PRECISION = 1e-9  # relative: values that differ by less are the same
 MOST_IDEALS = 20_000
@@ -46,20 +46,31 @@ def proven(core: Core, cut: Cut, bound: float, clock: Clock) -> Proof:
 
 
 def _searched(model: Relaxed, proof: Proof, clock: Clock) -> Proof:
-    """Search for ever better splits, until there is none or one breaks a rule of the full problem."""
+    """Search for ever better splits until there is none; the last value is the optimum of the relaxed problem."""
+    cut, target = proof.cut, proof.cut.value
     while True:
-        below = proof.cut.value * (1 - PRECISION)
+        below = target * (1 - PRECISION)
         small = contracted(model, below)
         try:
             found = Exact(small).search(below, MOST_IDEALS, clock)
         except TooWide:
-            return proof
+            return Proof(cut, proof.bound)
         if found is None:
-            return Proof(proof.cut, proof.cut.value)
-        cut = judged(small.core, _stages(small, found))
-        if cut is None or cut.value > found.value * (1 + PRECISION):
-            return proof
-        proof = Proof(cut, proof.bound)
+            return Proof(cut, max(proof.bound, target))
+        target = found.value
+        cut = better(cut, _realised(small, found)) or cut
+
+
+def _realised(model: Relaxed, found: Found) -> Cut | None:
+    """The split found; or, if it breaks a rule, the best that can be made of it by moving its cuts."""
+    stage = _stages(model, found)
+    cut = judged(model.core, stage)
+    if cut is not None or not found.stages:
+        return cut
+    order = np.concatenate([np.flatnonzero(units) for _, units in found.stages])
+    devices = [int(stage[units][0]) for _, units in found.stages if units.any()]
+    idle = [number for number in range(len(model.core.problem.devices)) if number not in devices]
+    return along(model.core, order, (*devices, *idle))
 
 
 def _stages(model: Relaxed, found: Found) -> np.ndarray:
