@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from passes.partitioners.pairs import Part
+from passes.partitioners.pairs import Pairs, Part
 from passes.partitioners.relaxed import Relaxed
 
 
@@ -26,14 +26,11 @@ class Advance:
         self.predecessors = model.core.neighbours(reverse=True)
         self.mark = np.random.default_rng(0).integers(1 << 63, size=model.core.n, dtype=np.uint64)
 
-    def worth_keeping(self, ideals: np.ndarray) -> np.ndarray:
-        """[ideals] False where one unit more would be no worse, and is among the ideals too."""
-        done = np.asarray(ideals.all(axis=0))
-        active = np.flatnonzero(~done & ideals.any(axis=0))
-        rows = ideals[:, active]
+    def worth_keeping(self, pairs: Pairs, reached: np.ndarray) -> np.ndarray:
+        """Those of the ideals reached (by number) that no other one makes superfluous."""
+        rows, part, active = pairs.after[reached], pairs.values, pairs.active
         column = {unit: at for at, unit in enumerate(active.tolist())}
-        part = Part(self.model.core.values, active, done)
-        counts, of_unit = part.count(rows), _sets_of_columns(part, len(active))
+        counts, of_unit = pairs.count_after[reached], _sets_of_columns(part, len(active))
         name = (rows * self.mark[active]).sum(axis=1, dtype=np.uint64)
         by_name = np.argsort(name)
         kept = np.ones(len(rows), dtype=bool)
@@ -47,7 +44,7 @@ class Advance:
             kept[at_hand[same]] = (rows[at_hand[same]] | (np.arange(len(active)) == at) != rows[found[same]]).any(
                 axis=1
             )
-        return kept
+        return reached[kept]
 
     def _no_worse(self, unit: int, counts: np.ndarray, part: Part, sets: np.ndarray) -> np.ndarray:
         """[ideals] whether the unit may be added, from the members done of the sets it is in."""

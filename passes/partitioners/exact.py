@@ -23,7 +23,7 @@ import numpy as np
 from passes.partitioners.advance import Advance
 from passes.partitioners.clock import Clock
 from passes.partitioners.ideals import Ideals, TooWide
-from passes.partitioners.pairs import Pairs, open_cost
+from passes.partitioners.pairs import Pairs
 from passes.partitioners.relaxed import Relaxed
 
 BLOCK = 2_000_000  # pairs of ideals looked at at once
@@ -116,12 +116,18 @@ class Exact:
             return None
         mine, rest = self._split_devices(used)
         ideals = self._candidates(moves, mine, rest, below, limit)
+        if not len(ideals):
+            return None
+        pairs = Pairs(self.model, np.concatenate([layer.ideals for layer, _ in moves]), ideals)
         layer = _unreached(ideals)
+        first = 0
         for previous, kind in moves:
-            self._extend(layer, previous, kind, below)
-        layer = _only(layer, layer.best < below)
-        layer = _only(layer, self._bearable(layer.ideals, mine, rest, below))
-        return _only(layer, self.advance.worth_keeping(layer.ideals)) if len(layer.best) else None
+            self._extend(layer, previous.best, pairs, first, kind, below)
+            first += len(previous.best)
+        reached = np.flatnonzero(layer.best < below)
+        reached = reached[self._bearable(pairs, reached, mine, rest, below)]
+        kept = self.advance.worth_keeping(pairs, reached) if len(reached) else reached
+        return _only(layer, kept) if len(kept) else None
 
     def _candidates(
         self, moves: list[tuple[Layer, int]], mine: np.ndarray, rest: np.ndarray, below: float, limit: int
@@ -138,9 +144,12 @@ class Exact:
         """The most weight that the devices can do within `below` each."""
         return float((devices[devices > 0] * self.pace[devices > 0]).sum() * below)
 
-    def _bearable(self, ideals: np.ndarray, mine: np.ndarray, rest: np.ndarray, below: float) -> np.ndarray:
-        """Whether the cost of the values open at each ideal is bearable on either side of the cut."""
-        weight, cost = ideals @ self.weight, open_cost(self.model, ideals)
+    def _bearable(
+        self, pairs: Pairs, reached: np.ndarray, mine: np.ndarray, rest: np.ndarray, below: float
+    ) -> np.ndarray:
+        """Whether the cost of the values open at each ideal reached is bearable on either side of the cut."""
+        weight = (pairs.done * self.weight).sum() + pairs.after[reached] @ self.weight[pairs.active]
+        cost = pairs.open_cost(reached)
         fine = np.ones(len(weight), dtype=bool)
         for devices, work in ((mine, weight), (rest, self.ideals.total - weight)):
             if not devices.any():
@@ -155,15 +164,13 @@ class Exact:
                 fine &= work + slowest * cost <= budget
         return fine
 
-    def _extend(self, layer: Layer, previous: Layer, kind: int, below: float) -> None:
-        """Take over every step from the previous layer that is better than what is known."""
-        if not len(layer.best):
-            return
+    def _extend(self, layer: Layer, best: np.ndarray, pairs: Pairs, first: int, kind: int, below: float) -> None:
+        """Take over every better step from the previous layer, whose ideals are numbered from `first` in the pairs."""
         step = max(1, BLOCK // len(layer.best))
-        for start in range(0, len(previous.best), step):
-            block = slice(start, start + step)
-            loads = Pairs(self.model, previous.ideals[block], layer.ideals).loads(kind)
-            offers = np.maximum(previous.best[block, None], loads)
+        for start in range(0, len(best), step):
+            block = slice(start, min(start + step, len(best)))
+            loads = pairs.loads(kind, slice(first + block.start, first + block.stop))
+            offers = np.maximum(best[block, None], loads)
             at = offers.argmin(axis=0)
             offer = offers[at, np.arange(offers.shape[1])]
             better = offer < np.minimum(layer.best, below)

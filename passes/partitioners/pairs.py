@@ -45,44 +45,56 @@ class Pairs:
     """The stages between some ideals and some others."""
 
     def __init__(self, model: Relaxed, before: np.ndarray, after: np.ndarray) -> None:
-        done = np.asarray(before.all(axis=0))
-        self.active = np.flatnonzero(~done & after.any(axis=0))
-        self.model = model
+        self.model, self.done = model, np.asarray(before.all(axis=0))
+        self.active = np.flatnonzero(~self.done & after.any(axis=0))
         self.before, self.after = before[:, self.active], after[:, self.active]
-        self.inside = _inside(before, after)
-        self.values = Part(model.core.values, self.active, done)
-        self.value_counts = self.values.count(self.before), self.values.count(self.after)
+        self.values = Part(model.core.values, self.active, self.done)
+        self.count_before, self.count_after = self.values.count(self.before), self.values.count(self.after)
 
-    def loads(self, kind: int) -> np.ndarray:
-        """[before, after] the load of each stage on a device of a class, inf where there is none."""
+    def loads(self, kind: int, rows: slice) -> np.ndarray:
+        """[before, after] the load on a device of a class of each stage from some of the first ideals, else inf."""
         model, time = self.model, self.model.time[kind, self.active]
         barred = np.isinf(time)
-        compute = self._sum(np.where(barred, 0.0, time))
-        possible = self.inside
+        compute = self._sum(np.where(barred, 0.0, time), rows)
+        possible = _inside(self.before[rows], self.after)
         if barred.any():
-            possible = possible & (self._sum(barred.astype(float)) < 0.5)
+            possible &= self._sum(barred.astype(float), rows) < 0.5
         if model.memory_matters:
-            possible = possible & (self._memory() <= model.classes[kind].memory * (1 + 1e-9))
-        return np.where(possible, self._load(kind, compute), np.inf)
+            possible &= self._memory(rows) <= model.classes[kind].memory * (1 + 1e-9)
+        return np.where(possible, self._load(kind, compute, rows), np.inf)
 
-    def _load(self, kind: int, compute: np.ndarray) -> np.ndarray:
+    def _load(self, kind: int, compute: np.ndarray, rows: slice) -> np.ndarray:
         if self.model.classes[kind].free_transfers:
             return compute
         cost = self.model.cost[kind, self.values.which]
-        transfers = _changed(*self.value_counts, cost, self.values.size)
+        transfers = _changed(self.count_before[rows], self.count_after, cost, self.values.size)
         if not self.model.overlap:
             return compute + transfers
-        received = _changed(*self.value_counts, cost) - self._sum(self.model.made[kind, self.active])
+        touched = _changed(self.count_before[rows], self.count_after, cost)
+        received = touched - self._sum(self.model.made[kind, self.active], rows)
         return np.maximum(compute, np.maximum(received, transfers - received))
 
-    def _sum(self, amount: np.ndarray) -> np.ndarray:
-        return (self.after @ amount)[None] - (self.before @ amount)[:, None]
+    def _sum(self, amount: np.ndarray, rows: slice) -> np.ndarray:
+        return (self.after @ amount)[None] - (self.before[rows] @ amount)[:, None]
 
-    def _memory(self) -> np.ndarray:
+    def _memory(self, rows: slice) -> np.ndarray:
         core = self.model.core
         part = Part(core.weights, self.active, np.zeros(core.n, dtype=bool))
-        weights = _changed(part.count(self.before), part.count(self.after), core.weights.sizes[part.which, 0])
-        return weights + self._sum(core.keeps[self.active])
+        weights = _changed(part.count(self.before[rows]), part.count(self.after), core.weights.sizes[part.which, 0])
+        return weights + self._sum(core.keeps[self.active], rows)
+
+    def open_cost(self, chosen: np.ndarray) -> np.ndarray:
+        """[chosen] what it costs at least to send every value with members on both sides of the ideal."""
+        model, values = self.model, self.model.core.values
+        paying = [c for c, kind in enumerate(model.classes) if not kind.free_transfers]
+        if not paying:
+            return np.zeros(len(chosen))
+        least = model.cost[paying].min(axis=0)
+        steady = np.bincount(values.owner, self.done[values.members], len(values))
+        crossing = (steady > 0) & (steady < np.diff(values.starts))
+        crossing[self.values.which] = False
+        count = self.count_after[chosen]
+        return ((count > 0) & (count < self.values.size)) @ least[self.values.which] + least[crossing].sum()
 
 
 def _changed(before: np.ndarray, after: np.ndarray, cost: np.ndarray, size: np.ndarray | None = None) -> np.ndarray:
@@ -100,18 +112,3 @@ def _inside(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """[before, after] whether the first ideal is inside the second."""
     some = np.flatnonzero(before.any(axis=0) & ~after.all(axis=0))
     return before[:, some].astype(np.float32) @ (~after[:, some]).astype(np.float32).T < 0.5
-
-
-def open_cost(model: Relaxed, ideals: np.ndarray) -> np.ndarray:
-    """[ideals] what it costs at least to send every value with members on both sides."""
-    paying = [c for c, kind in enumerate(model.classes) if not kind.free_transfers]
-    if not paying or not len(ideals):
-        return np.zeros(len(ideals))
-    least, values, done = model.cost[paying].min(axis=0), model.core.values, np.asarray(ideals.all(axis=0))
-    active = np.flatnonzero(~done & ideals.any(axis=0))
-    part = Part(values, active, done)
-    count = part.count(ideals[:, active])
-    steady = np.bincount(values.owner, done[values.members], len(values))
-    crossing = (steady > 0) & (steady < np.diff(values.starts))
-    crossing[part.which] = False
-    return ((count > 0) & (count < part.size)) @ least[part.which] + least[crossing].sum()
