@@ -1,0 +1,108 @@
+"""Whether what we made of a model computes what the model computes: the checks that many tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import sympy
+import torch
+from torch import nn
+
+from ir.capture import DynamicShapes, capture
+from ir.cluster import Cluster
+from ir.graph import Graph, sizes_of
+from ir.interpret import Result, interpret, number
+from ir.plan import StagePlan
+from ir.signature import flatten
+from passes.api import compile_model
+from runtime import Pipeline
+from tests.planning import machine, steps
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a model: `Call.of(x, flag=True)`."""
+
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, *args: Any, **kwargs: Any) -> Call:
+        return cls(args, kwargs)
+
+
+def check_every_pass(
+    model: nn.Module, calls: Sequence[Call], dynamic: DynamicShapes = None, stages: int = 2, **options: Any
+) -> Graph:
+    """After every pass the graph returns what the model does, for calls in a row; returns the last graph.
+
+    The first call is the one that is captured.
+    """
+    graph = capture(model, calls[0].args, calls[0].kwargs, dynamic_shapes=dynamic)
+    weights = {fqn: tensor.clone() for fqn, tensor in model.state_dict().items()}
+    expected = list(run_model(model, calls))
+    for name, graph in [("capture", graph), *((s.name, s.graph) for s in steps(graph, machine(stages), **options))]:
+        for i, (want, found) in enumerate(zip(expected, run_graph(graph, calls, weights), strict=True)):
+            assert_same(want, found, f"after {name}, call {i}")
+    return graph
+
+
+def check_artifact(
+    model: nn.Module,
+    calls: Sequence[Call],
+    out: Path,
+    dynamic: DynamicShapes = None,
+    stages: int | Cluster = 2,
+    **options: Any,
+) -> StagePlan:
+    """Compiled to a folder, loaded and run, the model returns what it does uncut, for calls in a row."""
+    cluster = machine(stages) if isinstance(stages, int) else stages
+    first = calls[0]
+    plan = compile_model(model, first.args, first.kwargs, out=out, cluster=cluster, dynamic_shapes=dynamic, **options)
+    with Pipeline.load(out, devices=["cpu"]) as pipe:
+        for i, (want, call) in enumerate(zip(run_model(model, calls), calls, strict=True)):
+            assert_same(want, pipe(*call.args, **call.kwargs), f"call {i}")
+    return plan
+
+
+def run_model(model: nn.Module, calls: Sequence[Call]) -> Iterator[Any]:
+    """What the model returns, call after call; it may change what its arguments hold."""
+    with torch.no_grad():
+        for args, kwargs in deepcopy([(call.args, call.kwargs) for call in calls]):
+            yield model(*args, **kwargs)
+
+
+def run_graph(graph: Graph, calls: Sequence[Call], weights: Mapping[str, torch.Tensor]) -> Iterator[Any]:
+    """What the interpreted graph returns, in the model's containers; each call goes on from the last one's state."""
+    state: Mapping[str, torch.Tensor] = {}
+    for call in calls:
+        inputs = graph.signature.bind(call.args, call.kwargs)
+        result = interpret(graph, inputs, weights, state)
+        state = result.state
+        yield returned(graph, inputs, result)
+
+
+def returned(graph: Graph, inputs: Sequence[torch.Tensor], result: Result) -> Any:
+    sizes = sizes_of(zip(graph.inputs, inputs, strict=True))
+    tree = graph.signature.returns
+    leaves = tuple(number(leaf, sizes) if isinstance(leaf, sympy.Basic) else leaf for leaf in tree.leaves)
+    return replace(tree, leaves=leaves).fill(result.outputs)
+
+
+def assert_same(expected: Any, found: Any, where: str = "") -> None:
+    """Equal containers with bit for bit equal tensors of one type in them."""
+    wanted, containers = flatten(expected)
+    got, found_containers = flatten(found)
+    assert str(found_containers) == str(containers), where
+    for i, (a, b) in enumerate(zip(wanted, got, strict=True)):
+        assert type(b) is type(a) or isinstance(a, torch.Tensor), f"{where}: leaf {i} is {b!r} in place of {a!r}"
+        if isinstance(a, torch.Tensor):
+            torch.testing.assert_close(
+                b, a, rtol=0, atol=0, equal_nan=True, msg=lambda m, i=i: f"{where}, leaf {i}: {m}"
+            )
+        else:
+            assert a == b, f"{where}: leaf {i}"
