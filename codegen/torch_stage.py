@@ -253,13 +253,19 @@ def _statement(file: StageFile, node: Call) -> str:
 
 
 def _name(file: StageFile, value: Value) -> str:
+    """How `forward` writes a value: a local variable, or the path of a weight (`load` is the stage's own method)."""
     if value not in file.fqns:
         return value.name
-    path = "self"
-    for part in file.fqns[value].split("."):
-        plain = part.isidentifier() and not keyword.iskeyword(part)
-        path += f".{part}" if plain else f"[{part}]" if part.isdigit() else f'["{part}"]'
-    return path
+    first, *parts = file.fqns[value].split(".")
+    path = 'self.get_submodule("load")' if first == "load" else f"self{_step(first)}"
+    return path + "".join(map(_step, parts))
+
+
+def _step(part: str) -> str:
+    """From a module to what it holds under a name."""
+    if part.isidentifier() and not keyword.iskeyword(part):
+        return f".{part}"
+    return f"[{part}]" if part.isdigit() else f'["{part}"]'
 
 
 def _device(file: StageFile) -> str:
@@ -296,7 +302,7 @@ def place(module, name, tensor, persistent=True):
     *path, leaf = name.split(".")
     for part in path:
         if part not in module._modules:
-            module.add_module(part, Block())
+            module._modules[part] = Block()
         module = module._modules[part]
     if isinstance(tensor, nn.Parameter):
         module.register_parameter(leaf, tensor)

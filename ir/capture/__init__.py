@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -83,11 +84,11 @@ def _tree(leaves: Sequence[Any], spec: TreeSpec, slotted: type | tuple[type, ...
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """torch.export warns and logs about matters that are settled here; what goes wrong is raised."""
+    """torch.export warns, logs and prints half a graph about matters that are settled here; it also raises them."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), patch("torch.export._trace.print", create=True):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -43,11 +43,9 @@ def _fixed_sizes(text: str, marks: Marks, input_names: Sequence[str]) -> Iterato
         r"marked \S*?(\d+)\S*?\.size\(\)\[(\d+)\] as dynamic but your code specialized it to be a constant \((\d+)\)"
     )
     for tensor, dim, size in re.findall(pattern, text.replace("['", "").replace("']", "")):
-        mark = marks[int(tensor)][int(dim)]
-        yield (
-            f"`{mark.name}` (dimension {dim} of `{input_names[int(tensor)]}`) cannot be dynamic: the model's code works "
-            f"for {size} alone"
-        )
+        name = marks[int(tensor)][int(dim)].name
+        place = f"dimension {dim} of `{input_names[int(tensor)]}`"
+        yield f"`{name}` ({place}) cannot be dynamic: the model's code works for {size} alone"
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
