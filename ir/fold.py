@@ -9,7 +9,7 @@ from itertools import groupby
 
 import sympy
 
-from ir.graph import Call, Dim, Graph, at
+from ir.graph import Call, Dim, Graph, Param, at
 from ir.printer import op_name
 
 LARGE = 0.1  # of the flops; smaller modules stay folded
@@ -55,9 +55,9 @@ def fold(graph: Graph, sizes: Sizes) -> tuple[Part, ...]:
     """The parts of each stage, in the order they run.
 
     Opens the largest modules first, all of one class together, for as long as the parts stay few.
-    Transfers and cheap nodes are in no part.
+    Transfers, and what is aside, are in no part.
     """
-    nodes = tuple(n for n in graph.nodes if isinstance(n, Call) and not n.cheap)
+    nodes = tuple(n for n in graph.nodes if isinstance(n, Call) and not is_aside(n))
     most = max(MOST_PARTS, MOST_A_STAGE * len(graph.placement))
     runs: tuple[_Run, ...] = (_Run("", nodes),)
     parts = _parts(runs, graph)
@@ -99,7 +99,8 @@ class _Run:
 
     def _which(self, here: Set[Call]) -> str:
         """The pieces that are here, or those that are not, whichever are fewer."""
-        pieces, lacking = list(self._pieces(here)), list(self._pieces(frozenset(self.nodes) - here))
+        elsewhere = frozenset(n for n in self.nodes if n not in here and not n.cheap)
+        pieces, lacking = list(self._pieces(here)), list(self._pieces(elsewhere))
         if not lacking:
             return ""
         return f"without {', '.join(lacking)}" if len(lacking) < len(pieces) else f"only {', '.join(pieces)}"
@@ -115,6 +116,11 @@ class _Run:
                 yield inner
             elif nodes:
                 yield from (f"{inner}.{piece}" for piece in run._pieces(wanted))
+
+
+def is_aside(node: Call) -> bool:
+    """Whether a node makes a mask, positions or the like: cheap, and no layer of the model with weights."""
+    return node.cheap and not (node.cost.flops != 0 and any(isinstance(v, Param) for v in node.operands))
 
 
 def operators(nodes: Iterable[Call]) -> list[str]:

@@ -1,0 +1,123 @@
+"""The boxes of a picture: parts of a program with the words on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from html import escape
+from textwrap import wrap
+
+from ir.fold import Part, Sizes, fold, is_aside, operators
+from ir.graph import Call, Constant, Param, State
+from ir.memory import stored_bytes
+from ir.plan import StagePlan
+from ir.printer import op_name, print_node
+from ir.units import format_bytes
+
+_WIDTH = 44  # letters in a line
+_ASIDE = "masks and positions"
+
+
+@dataclass(frozen=True, eq=False)
+class Box:
+    """Nodes of one stage that a picture shows as one."""
+
+    name: str  # unique in the picture
+    stage: int
+    nodes: tuple[Call, ...]
+    label: str
+    tooltip: str = ""
+    within: str = ""  # the module in whose frame the box stands, if any
+    aside: bool = False  # drawn so that it does not draw the eye
+
+
+def words(first: str, *others: str) -> str:
+    """A label, which Graphviz reads as HTML: the first line bold, the others small, all centred."""
+    return f"<{'<br/>'.join(_lines(first, others, 10))}>"
+
+
+def caption(first: str, *others: str, size: int = 11) -> str:
+    """A label that starts at the left."""
+    end = '<br align="left"/>'
+    return f"<{end.join(_lines(first, others, size))}{end}>"
+
+
+def _lines(first: str, others: Iterable[str], size: int) -> list[str]:
+    bold = [f"<b>{escape(first)}</b>"] if first else []
+    return bold + [f'<font point-size="{size}">{escape(line)}</font>' for line in others if line]
+
+
+def module_boxes(plan: StagePlan, sizes: Sizes) -> tuple[Box, ...]:
+    """One a part of each stage, and one for all that is cheap in it."""
+    graph = plan.graph
+    total = sizes.flops(n for n in graph.nodes if isinstance(n, Call))
+    used: dict[str, int] = {}
+    boxes: list[Box] = []
+    for stage, nodes in _aside(plan):
+        label = words(_ASIDE, f"{len(nodes)} operators")
+        boxes.append(Box(f"{stage}/{_ASIDE}", stage, nodes, label, aside=True))
+    for part in fold(graph, sizes):
+        kind = graph.modules.get(part.paths[0], "")
+        name = f"{part.stage}/{' + '.join(operators(part.nodes)) if part.own else part.name or kind}"
+        used[name] = used.get(name, 0) + 1
+        name = f"{name} ({used[name]})" if used[name] > 1 else name
+        label = _own(part) if part.own else _module(part, kind, _amounts(part, sizes, total))
+        boxes.append(Box(name, part.stage, part.nodes, label, tooltip=str(part.nodes[0].where)))
+    return tuple(boxes)
+
+
+def operator_boxes(plan: StagePlan, sizes: Sizes) -> tuple[Box, ...]:
+    """One a node, framed by the modules that the picture of modules shows."""
+    aside = [_operator(n, stage, _ASIDE) for stage, nodes in _aside(plan) for n in nodes]
+    parts = fold(plan.graph, sizes)
+    return (*aside, *(_operator(n, part.stage, _home(n, part)) for part in parts for n in part.nodes))
+
+
+def stage_boxes(plan: StagePlan, sizes: Sizes) -> tuple[Box, ...]:
+    """One a stage, with the names of its parts."""
+    parts = fold(plan.graph, sizes)
+    boxes: list[Box] = []
+    for stage in range(len(plan.stages)):
+        nodes = tuple(n for n in plan.graph.nodes if n.stage == stage and isinstance(n, Call))
+        names = [part.name for part in parts if part.stage == stage and not part.own]
+        boxes.append(Box(f"stage {stage}", stage, nodes, words("", *_wrap(", ".join(names)))))
+    return tuple(boxes)
+
+
+def _aside(plan: StagePlan) -> list[tuple[int, tuple[Call, ...]]]:
+    aside = [n for n in plan.graph.nodes if isinstance(n, Call) and is_aside(n)]
+    return [(stage, tuple(n for n in aside if n.stage == stage)) for stage in sorted({n.stage for n in aside})]
+
+
+def _module(part: Part, kind: str, amounts: str) -> str:
+    kind = f"{len(part.paths)} × {kind}" if len(part.paths) > 1 else kind
+    return words(part.name or kind, kind if part.name else "", *_wrap(part.which), amounts)
+
+
+def _own(part: Part) -> str:
+    return words("", *_wrap(", ".join(operators(part.nodes))))
+
+
+def _operator(node: Call, stage: int, within: str) -> Box:
+    label, tooltip = words("", op_name(node).removeprefix("aten.")), f"{print_node(node)}\n{node.where}"
+    return Box(node.results[0].name, stage, (node,), label, tooltip, within, within == _ASIDE)
+
+
+def _home(node: Call, part: Part) -> str:
+    """The module of a folded part that a node belongs to."""
+    if part.own:
+        return ""
+    return next(p for p in reversed(part.paths) if f"{node.where.module}.".startswith(f"{p}.") or not p)
+
+
+def _amounts(part: Part, sizes: Sizes, total: int) -> str:
+    """`27.0 MiB · 8 % of flops`, without what there is none of."""
+    weights = stored_bytes(v for n in part.nodes for v in n.operands if isinstance(v, (Param, Constant, State)))
+    share = sizes.flops(part.nodes) / total if total else 0
+    texts = [format_bytes(weights)] if weights else []
+    return " · ".join([*texts, f"{share:.0%} of flops"] if share >= 0.005 else texts)
+
+
+def _wrap(text: str, most: int = 3) -> list[str]:
+    lines = wrap(text, _WIDTH)
+    return lines if len(lines) <= most else [*lines[: most - 1], f"{lines[most - 1]} …"]

@@ -1,0 +1,177 @@
+"""Pictures of a plan, as Graphviz source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+
+import graphviz
+
+from ir.boxes import Box, caption, module_boxes, operator_boxes, stage_boxes, words
+from ir.fold import Sizes
+from ir.graph import Call, Node, Transfer, Value
+from ir.memory import peak_bytes, stored_bytes
+from ir.palette import GREY, colours
+from ir.plan import Stage, StagePlan
+from ir.signature import output_names
+from ir.units import format_bytes, format_seconds
+
+
+class Detail(str, Enum):
+    """What a box in a picture stands for."""
+
+    modules = "modules"
+    operators = "operators"
+    stages = "stages"
+
+
+_BOXES = {Detail.modules: module_boxes, Detail.operators: operator_boxes, Detail.stages: stage_boxes}
+
+_FONT = {"fontname": "Helvetica,Arial,sans-serif", "fontcolor": "#222222"}
+_PAGE = _FONT | {"fontsize": "16", "labelloc": "t", "labeljust": "l", "pad": "0.3", "nodesep": "0.3", "ranksep": "0.4"}
+_NODE = _FONT | {"fontsize": "11", "shape": "box", "style": "rounded,filled", "margin": "0.14,0.07"}
+_EDGE = _FONT | {"fontsize": "10", "color": "#888888", "penwidth": "0.8", "arrowsize": "0.6"}
+_ASIDE = {"style": "dashed"}
+
+
+def draw(plan: StagePlan, detail: Detail = Detail.modules, title: str = "") -> str:
+    """The source of a picture with a cluster for each stage; values on cuts have their type and bytes."""
+    sizes = Sizes(plan.graph)
+    boxes = _BOXES[detail](plan, sizes)
+    box_of: dict[Node, Box] = {node: box for box in boxes for node in box.nodes}
+    outputs = dict(zip(output_names(plan.graph.signature), plan.graph.outputs, strict=True))
+    dot = graphviz.Digraph(title or "plan")
+    dot.attr("graph", label=_heading(plan, title, sizes), bgcolor="white", **_PAGE)
+    dot.attr("node", color=GREY.line, fillcolor="white", **_NODE)
+    dot.attr("edge", **_EDGE)
+    for value in plan.graph.inputs:
+        dot.node(_input(value), label=words(value.name, str(value.type)), shape="ellipse")
+    for stage in plan.stages:
+        dot.subgraph(_cluster(plan, stage, [box for box in boxes if box.stage == stage.index]))
+    for name, value in outputs.items():
+        dot.node(f"output {name}", label=words(name, str(value.type)), shape="ellipse")
+        dot.edge(box_of[plan.graph.producer[value]].name, f"output {name}")
+    _flow(dot, plan, box_of)
+    _cuts(dot, plan, box_of, sizes)
+    _below(dot, plan, box_of)
+    return dot.source
+
+
+def render(dot_source: str, svg: Path) -> bool:
+    """Have Graphviz draw a picture; False where its program `dot` is not installed."""
+    try:
+        svg.write_bytes(graphviz.Source(dot_source).pipe(format="svg", quiet=True))
+    except graphviz.ExecutableNotFound:
+        return False
+    return True
+
+
+def _heading(plan: StagePlan, title: str, sizes: Sizes) -> str:
+    """What the picture is of, and for which sizes its bytes and seconds hold."""
+    split, hints = plan.graph.split, plan.graph.hints
+    facts = [f"{len(plan.stages)} stages on {len(set(plan.graph.placement))} devices"]
+    if split.value:
+        facts.append(f"{format_seconds(split.value)} a batch")
+    facts.append(f"{format_bytes(sum(sizes.at(t.value.type.nbytes) for t in plan.transfers))} over cuts")
+    if hints:
+        facts.append("at " + ", ".join(f"{symbol} = {size}" for symbol, size in hints.items()))
+    return caption(title, " · ".join(facts))
+
+
+def _cluster(plan: StagePlan, stage: Stage, boxes: list[Box]) -> graphviz.Digraph:
+    """The boxes of a stage in its frame, those of one module in a frame of their own."""
+    look = colours(stage.index)
+    frame = graphviz.Digraph(f"cluster_{stage.index}")
+    frame.attr(label=_title(plan, stage), style="rounded,filled", color=look.line, fillcolor=look.fill)
+    frame.attr(margin="12", fontsize="13", labeljust="l")
+    for i, within in enumerate(dict.fromkeys(box.within for box in boxes)):
+        inner = graphviz.Digraph(f"cluster_{stage.index}_{i}") if within else frame
+        for box in boxes:
+            if box.within == within:
+                shade = {"color": GREY.line, "fillcolor": GREY.fill} if box.aside else {"color": look.line}
+                inner.node(box.name, label=box.label, tooltip=graphviz.escape(box.tooltip), **shade)
+        if within:
+            inner.attr(label=caption("", within), style="rounded,dashed", color=look.line, fontsize="11")
+            frame.subgraph(inner)
+    return frame
+
+
+def _title(plan: StagePlan, stage: Stage) -> str:
+    """What a person asks of a stage first: where it runs, how long it takes, and whether it fits."""
+    held = f"weights {format_bytes(stored_bytes(stage.stored))}, activations {format_bytes(peak_bytes(stage.graph))}"
+    return caption(f"stage {stage.index} · {stage.device.name}", held, _seconds(plan, stage.index))
+
+
+def _seconds(plan: StagePlan, stage: int) -> str:
+    """The predicted time of a stage's device; empty before the stages were split."""
+    loads, placement = plan.graph.split.loads, plan.graph.placement
+    if not loads:
+        return ""
+    seconds = [load.seconds for load in loads]
+    own = seconds[placement[stage]]
+    text = f"{format_seconds(own)} a batch, {own / (sum(seconds) or 1):.0%} of all"
+    others = [str(i) for i, device in enumerate(placement) if device == placement[stage] and i != stage]
+    text += f", with stage {', '.join(others)}" if others else ""
+    return text + (" · the slowest" if own == max(seconds) and len(set(seconds)) > 1 else "")
+
+
+def _flow(dot: graphviz.Digraph, plan: StagePlan, box_of: Mapping[Node, Box]) -> None:
+    """Thin lines for what enters the model and what stays in a stage."""
+    lines: dict[tuple[str, str], Mapping[str, str]] = {}
+    for node, box in box_of.items():
+        for value in node.operands:
+            maker = plan.graph.producer.get(value)
+            if value in plan.graph.inputs:
+                lines[_input(value), box.name] = _ASIDE
+            elif isinstance(maker, Call) and box_of[maker] is not box:
+                lines[box_of[maker].name, box.name] = _ASIDE if box_of[maker].aside else {"weight": "8"}
+    for (tail, head), look in lines.items():
+        dot.edge(tail, head, **look)
+
+
+def _cuts(dot: graphviz.Digraph, plan: StagePlan, box_of: Mapping[Node, Box], sizes: Sizes) -> None:
+    """Bold lines for what crosses stages, one for all that goes the same way.
+
+    What several boxes of a stage read arrives there once, at a point.
+    """
+    ways: dict[tuple[Box, tuple[Box, ...]], list[Transfer]] = {}
+    for transfer in plan.transfers:
+        readers = dict.fromkeys(box_of[node] for node in plan.graph.users.get(transfer.results[0], ()))
+        maker = box_of[plan.graph.producer[transfer.value]]
+        ways.setdefault((maker, tuple(readers)), []).append(transfer)
+    for (tail, readers), transfers in ways.items():
+        look = colours(tail.stage)
+        bold = {"color": look.line, "fontcolor": look.line, "penwidth": "2.2", "weight": "8"}
+        label = caption("", *(_crossing(t.value, sizes) for t in transfers), size=10)
+        if len(readers) == 1:
+            dot.edge(tail.name, readers[0].name, label=label, **bold)
+            continue
+        stage = transfers[0].stage
+        point = f"{transfers[0].value.name} in stage {stage}"
+        frame = graphviz.Digraph(f"cluster_{stage}")
+        frame.node(point, label="", shape="point", width="0.1", color=look.line)
+        dot.subgraph(frame)
+        dot.edge(tail.name, point, label=label, **bold)
+        for reader in readers:
+            dot.edge(point, reader.name, color=look.line)
+
+
+def _below(dot: graphviz.Digraph, plan: StagePlan, box_of: Mapping[Node, Box]) -> None:
+    """Stages under one another: what hangs on inputs alone stands no higher than the rest of its stage."""
+    pairs = {
+        (box_of[plan.graph.producer[transfer.value]].name, box.name): None
+        for transfer in plan.transfers
+        for box in box_of.values()
+        if box.stage == transfer.stage and box.aside
+    }
+    for tail, head in pairs:
+        dot.edge(tail, head, style="invis")
+
+
+def _crossing(value: Value, sizes: Sizes) -> str:
+    return f"{value.name} {value.type} · {format_bytes(sizes.at(value.type.nbytes))}"
+
+
+def _input(value: Value) -> str:
+    return f"input {value.name}"
