@@ -19,6 +19,7 @@ from ir.interpret import Result, interpret, number
 from ir.plan import StagePlan
 from ir.signature import flatten
 from passes.api import compile_model
+from passes.pipeline import Step
 from runtime import Pipeline
 from tests.planning import machine, steps
 
@@ -37,18 +38,14 @@ class Call:
 
 def check_every_pass(
     model: nn.Module, calls: Sequence[Call], dynamic: DynamicShapes = None, stages: int = 2, **options: Any
-) -> Graph:
-    """After every pass the graph returns what the model does, for calls in a row; returns the last graph.
-
-    The first call is the one that is captured.
-    """
+) -> None:
+    """After every pass the graph returns what the model does, for calls in a row; the first one is captured."""
     graph = capture(model, calls[0].args, calls[0].kwargs, dynamic_shapes=dynamic)
     weights = {fqn: tensor.clone() for fqn, tensor in model.state_dict().items()}
     expected = list(run_model(model, calls))
-    for name, graph in [("capture", graph), *((s.name, s.graph) for s in steps(graph, machine(stages), **options))]:
-        for i, (want, found) in enumerate(zip(expected, run_graph(graph, calls, weights), strict=True)):
-            assert_same(want, found, f"after {name}, call {i}")
-    return graph
+    for step in [Step("capture", graph, 0.0), *steps(graph, machine(stages), **options)]:
+        for i, (want, found) in enumerate(zip(expected, run_graph(step.graph, calls, weights), strict=True)):
+            assert_same(want, found, f"after {step.name}, call {i}")
 
 
 def check_artifact(

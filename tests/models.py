@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 from transformers.modeling_outputs import BaseModelOutput
 
@@ -20,11 +20,11 @@ WIDTH = 8
 HIDDEN = {0: "batch", 1: "seq"}
 
 
-def hidden(batch: int = 2, seq: int = 4) -> torch.Tensor:
+def hidden(batch: int = 2, seq: int = 4) -> Tensor:
     return torch.randn(batch, seq, WIDTH)
 
 
-def tokens(batch: int = 2, seq: int = 4) -> torch.Tensor:
+def tokens(batch: int = 2, seq: int = 4) -> Tensor:
     return torch.randint(16, (batch, seq))
 
 
@@ -42,7 +42,7 @@ class LongSkips(nn.Module):
         super().__init__()
         self.down, self.up = linears(3), linears(3)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         skips = []
         for layer in self.down:
             x = layer(x).relu()
@@ -59,7 +59,7 @@ class ReadByThree(nn.Module):
         super().__init__()
         self.first, self.layers = nn.Linear(WIDTH, WIDTH), linears(3)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         memory = x = self.first(x)
         for layer in self.layers:
             x = layer(x) * memory
@@ -73,7 +73,7 @@ class EarlyAndLate(nn.Module):
         super().__init__()
         self.layers = linears(3)
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         made = []
         for layer in self.layers:
             x = layer(x)
@@ -88,7 +88,7 @@ class LateInput(nn.Module):
         super().__init__()
         self.layers, self.last = linears(3), nn.Linear(WIDTH, 16)
 
-    def forward(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         for layer in self.layers:
             x = layer(x)
         return F.cross_entropy(self.last(x).flatten(0, 1), labels.flatten())
@@ -101,7 +101,7 @@ class CalledTwice(nn.Module):
         super().__init__()
         self.shared, self.middle = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, WIDTH)), linears(2)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         x = self.shared(x)
         for layer in self.middle:
             x = layer(x).tanh()
@@ -117,7 +117,7 @@ class Tied(nn.Module):
         self.head = nn.Linear(WIDTH, 16, bias=False)
         self.head.weight = self.embedding.weight
 
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+    def forward(self, ids: Tensor) -> Tensor:
         x = self.embedding(ids)
         for layer in self.layers:
             x = layer(x).relu()
@@ -131,7 +131,7 @@ class SizeInLaterStage(nn.Module):
         super().__init__()
         self.layers, self.position = linears(3), nn.Embedding(32, WIDTH)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         seq = x.shape[1]
         x = x.sum(1)
         for layer in self.layers:
@@ -146,7 +146,7 @@ class Halves(nn.Module):
         super().__init__()
         self.wide, self.layer, self.recurrent = nn.Linear(WIDTH, 3 * WIDTH), linears(1)[0], nn.LSTM(WIDTH, WIDTH)
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         a, _, c = self.wide(x).chunk(3, -1)
         low, high = self.layer(a).split([2, WIDTH - 2], -1)
         first, *_ = c.unbind(-1)
@@ -161,7 +161,7 @@ class Patches(nn.Module):
         super().__init__()
         self.layers = linears(2, 2 * WIDTH)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         batch, seq, width = x.shape
         x = x.reshape(batch, seq // 2, 2 * width)
         for layer in self.layers:
@@ -180,8 +180,8 @@ class NotTensors(nn.Module):
         self.layers = linears(2)
 
     def forward(
-        self, x: torch.Tensor, scale: float, mode: str = "relu", mask: torch.Tensor | None = None, twice: bool = False
-    ) -> torch.Tensor:
+        self, x: Tensor, scale: float, mode: str = "relu", mask: Tensor | None = None, twice: bool = False
+    ) -> Tensor:
         for layer in self.layers:
             x = getattr(F, mode)(layer(x)) * scale
         if mask is not None:
@@ -196,7 +196,7 @@ class Anything(nn.Module):
         super().__init__()
         self.layers = linears(3)
 
-    def forward(self, *args: torch.Tensor, **kwargs: torch.Tensor) -> torch.Tensor:
+    def forward(self, *args: Tensor, **kwargs: Tensor) -> Tensor:
         first, *others = args
         for layer, other in zip(self.layers, [*others, *kwargs.values()], strict=True):
             first = layer(first) + other
@@ -210,19 +210,19 @@ class Pair(NamedTuple):
 
 @dataclass
 class Answer:
-    scores: torch.Tensor
+    scores: Tensor
     parts: dict[str, Any]
-    loss: torch.Tensor | None = None
+    loss: Tensor | None = None
 
 
 class Wrapped(nn.Module):
     """Containers in containers, on the way in and on the way out."""
 
-    def __init__(self, wrap: Callable[[torch.Tensor, torch.Tensor], Any]) -> None:
+    def __init__(self, wrap: Callable[[Tensor, Tensor], Any]) -> None:
         super().__init__()
         self.layers, self.wrap = linears(3), wrap
 
-    def forward(self, pair: Pair, more: dict[str, list[torch.Tensor]]) -> Any:
+    def forward(self, pair: Pair, more: dict[str, list[Tensor]]) -> Any:
         early = self.layers[0](pair.left + pair.right)
         late = self.layers[2](self.layers[1](early) + more["extra"][0])
         return self.wrap(early, late)
@@ -230,8 +230,8 @@ class Wrapped(nn.Module):
 
 @dataclass
 class Batch:
-    ids: torch.Tensor
-    mask: torch.Tensor
+    ids: Tensor
+    mask: Tensor
     name: str = "batch"
 
 
@@ -257,7 +257,7 @@ class NothingComputed(nn.Module):
         self.layer = nn.Linear(WIDTH, WIDTH)
         self.register_buffer("table", torch.arange(3.0))
 
-    def forward(self, x: torch.Tensor) -> tuple[Any, ...]:
+    def forward(self, x: Tensor) -> tuple[Any, ...]:
         y = self.layer(x)
         return y, x, self.layer.weight, self.table, x.shape[1], 2 * x.shape[0] + 1, 7, y, "text", None
 
@@ -269,7 +269,7 @@ class Unused(nn.Module):
         super().__init__()
         self.layers, self.idle = linears(2), nn.Linear(WIDTH, WIDTH)
 
-    def forward(self, ignored: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, ignored: Tensor, x: Tensor) -> Tensor:
         self.idle(ignored)
         return self.layers[1](self.layers[0](x))
 
@@ -284,7 +284,7 @@ class InPlace(nn.Module):
         super().__init__()
         self.layers = linears(3)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         y = self.layers[0](x).relu_()
         y[:, 0] = 1
         first = y.select(-1, 0)
@@ -302,7 +302,7 @@ class Regions(nn.Module):
         super().__init__()
         self.layers = linears(4)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         with torch.no_grad():
             x = self.layers[0](x)
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -324,7 +324,7 @@ class Normalised(nn.Module):
         for block in self.blocks:
             block.norm.running_mean.normal_()
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         x = x.transpose(1, 2)
         for block in self.blocks:
             x = block(x).relu()
@@ -341,7 +341,7 @@ class Constants(nn.Module):
         self.register_buffer("left_out", torch.randn(WIDTH), persistent=False)
         self.layers[1].register_buffer("left_out", torch.randn(WIDTH)[::2].repeat_interleave(2), persistent=False)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         x = self.layers[0](x + self.attribute)
         x = self.layers[1](x * self.left_out) + self.layers[1].left_out
         return x * torch.tensor([0.5, 2.0]).repeat(WIDTH // 2)
@@ -354,7 +354,7 @@ class DeviceLiterals(nn.Module):
         super().__init__()
         self.layers = linears(2)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         seq = x.shape[1]
         mask = torch.ones(seq, seq, dtype=torch.bool, device="cpu").tril()
         x = self.layers[0](x).to("cpu")
@@ -369,9 +369,7 @@ class SharedSizes(nn.Module):
         super().__init__()
         self.embedding, self.layers = nn.Embedding(16, WIDTH), linears(2)
 
-    def forward(
-        self, ids: torch.Tensor, mask: torch.Tensor, places: torch.Tensor, lengths: torch.Tensor
-    ) -> torch.Tensor:
+    def forward(self, ids: Tensor, mask: Tensor, places: Tensor, lengths: Tensor) -> Tensor:
         x = self.embedding(ids) + places[..., None].double().sin().float()
         x = self.layers[0](x).masked_fill(~mask[..., None], 0.0)
         return self.layers[1](x).sum(1) // lengths[:, None]
@@ -386,9 +384,7 @@ class Names(nn.Module):
         self.blocks = nn.ModuleDict({"class": nn.Linear(WIDTH, WIDTH), "a-b": nn.Sequential(nn.Linear(WIDTH, WIDTH))})
         self.register_parameter("RECEIVES", nn.Parameter(torch.randn(WIDTH)))
 
-    def forward(
-        self, input: torch.Tensor, torch: torch.Tensor, aten: torch.Tensor, device: torch.Tensor
-    ) -> torch.Tensor:
+    def forward(self, input: Tensor, torch: Tensor, aten: Tensor, device: Tensor) -> Tensor:
         x = self.load(input) + self.device(torch) * self.name(aten)
         for block in self.blocks.values():
             x = block(x)
@@ -408,7 +404,7 @@ class Cache(nn.Module):
             layer.register_buffer("keys", torch.zeros(2, 16, WIDTH))
             layer.register_buffer("seen", torch.zeros(1, dtype=torch.int64), persistent=False)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers:
             places = layer.seen + torch.arange(x.shape[1])
             layer.keys.index_copy_(1, places, layer(x))
@@ -427,7 +423,7 @@ class RunningMean(nn.Module):
         self.register_buffer("mean", torch.zeros(WIDTH))
         self.register_buffer("calls", torch.tensor(0))
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = self.layers[0](x)
         self.mean.lerp_(x.mean((0, 1)), 0.1)
         self.calls += 1
@@ -522,9 +518,7 @@ CASES: dict[str, Case] = {
         ),
         {"args": (HIDDEN, HIDDEN), "kwargs": {"a": HIDDEN, "b": HIDDEN}},
     ),
-    "a dict": Case(
-        lambda: Wrapped(lambda a, b: {"late": b, "early": {"first": a, "none": None}}), sized(wrapped), PAIR
-    ),
+    "a dict": Case(lambda: Wrapped(lambda a, b: {"late": b, "early": {"a": a, "none": None}}), sized(wrapped), PAIR),
     "an ordered dict": Case(lambda: Wrapped(lambda a, b: OrderedDict(late=b, early=a)), sized(wrapped), PAIR),
     "a list of tuples": Case(lambda: Wrapped(lambda a, b: [(a, b), (), (b, 1, None)]), sized(wrapped), PAIR),
     "a named tuple": Case(lambda: Wrapped(lambda a, b: Pair(b, Pair(a, None))), sized(wrapped), PAIR),

@@ -1,0 +1,78 @@
+"""The command line, run in this process."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from passes.compile import main
+
+MODEL = """\
+import torch
+from torch import nn
+
+model = nn.Sequential(*(nn.Linear(64, 64) for _ in range(4)))
+example_inputs = (torch.ones(2, 64),)
+"""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Shell:
+    """A folder with `model.py`, in which `python -m passes.compile` is run."""
+
+    folder: Path
+    monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str]
+
+    @classmethod
+    def open(cls, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # main sets it
+        (folder / "model.py").write_text(MODEL)
+        return cls(folder, monkeypatch, capsys)
+
+    def write(self, files: Mapping[str, str]) -> None:
+        for name, text in files.items():
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    def run(self, command: str) -> Ended:
+        """Run what follows `python -m passes.compile`."""
+        self.capsys.readouterr()
+        self.monkeypatch.setattr(sys, "argv", ["passes.compile", *command.split()])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Ended(int(ended.value.code or 0), *self.capsys.readouterr())
+
+    def refused(self, command: str) -> str:
+        """The message of a command that is bad input: status 2, nothing on stdout, no file changed."""
+        before = self.contents()
+        ended = self.run(command)
+        assert ended.status == 2, ended.err
+        assert ended.out == ""
+        assert self.contents() == before
+        return ended.err
+
+    def contents(self) -> dict[str, str]:
+        """A hash for each file of the folder."""
+        return {
+            str(path.relative_to(self.folder)): sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
+            for path in self.folder.rglob("*")
+            if "__pycache__" not in path.parts
+        }

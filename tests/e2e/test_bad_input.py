@@ -1,0 +1,244 @@
+"""Bad input gets one clear message and status 2, and leaves everything as it was."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import passes.compile
+from ir.errors import InternalError
+from ir.units import parse_bytes
+from tests.commands import MODEL, Shell
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
+    """With an artifact of an earlier run in `out`, which no refused command may touch."""
+    shell = Shell.open(tmp_path, monkeypatch, capsys)
+    shell.write({"out/manifest.json": "{}", "out/stage_0.py": "# of an earlier run"})
+    return shell
+
+
+INPUTS = "example_inputs = (torch.ones(2, 64),)\n"
+SOURCES = {
+    "without a model": ("x = 1", "model.py defines no `model`; a model file has `model` (a torch.nn.Module, or a"),
+    "without inputs": (
+        "from torch import nn\nmodel = nn.Linear(2, 2)",
+        "model.py defines no `example_inputs`; a model",
+    ),
+    "a model of another kind": ("model = 3", "`model` in model.py is a int, not a torch.nn.Module"),
+    "a function that makes no model": ("def model(): return 'text'", "`model` in model.py is a str, not a torch.nn"),
+    "inputs of another kind": (
+        MODEL + "example_inputs = torch.ones(2)",
+        "`example_inputs` in model.py is a Tensor; make",
+    ),
+    "an exception": ("import torch\n\n1 / 0", "model.py:3 raised ZeroDivisionError: division by zero"),
+    "a missing module": ("import nothing_of_that_name", "model.py:1 raised ModuleNotFoundError: No module named"),
+    "no Python": ("import torch\nmodel = (", "model.py:2 raised SyntaxError: '(' was never closed"),
+    "an exception in a function": (
+        "def model():\n    raise ValueError('no weights')",
+        "model.py:2 raised ValueError: no",
+    ),
+    "an exception in a library": ("import json\njson.loads('{')", "model.py:2 raised JSONDecodeError: Expecting"),
+    "an exception in the inputs": (
+        MODEL + "def example_inputs():\n    return {}['x']",
+        "model.py:7 raised KeyError: 'x'",
+    ),
+    "a checkpoint that is missing": (MODEL + "checkpoint = 'weights'", "there is no checkpoint at weights; give a"),
+    "a checkpoint that is damaged": (MODEL + "checkpoint = 'model.py'", "cannot read model.py: "),
+    "inputs that do not fit": (
+        MODEL + "example_inputs = (1, 2)",
+        "the example inputs do not fit Sequential.forward: too many positional arguments",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", SOURCES)
+def test_a_model_file(what: str, shell: Shell) -> None:
+    text, message = SOURCES[what]
+    shell.write({"model.py": text})
+    assert f"error: {message}" in shell.refused("model.py -o out --stages 2")
+
+
+COMMANDS = {
+    "a missing file": ("none.py -o out --stages 2", "error: there is no file none.py; give a model file such as"),
+    "a file that is no Python": ("notes.txt -o out --stages 2", "error: notes.txt is not a Python file; give a model"),
+    "a missing function": ("model.py:build -o out --stages 2", "error: model.py defines no `build`; a model file has"),
+    "no output folder": ("model.py --stages 2", "error: where to? name the artifact folder with -o OUT"),
+    "no machine": ("model.py -o out", "error: say either how many stages (--stages N) or which devices (--cluster"),
+    "two machines": (
+        "model.py -o out --stages 2 --cluster c.toml",
+        "error: say either how many stages (--stages N) or",
+    ),
+    "no stage": ("model.py -o out --stages 0", "error: 0 stages: there must be at least one"),
+    "stages in words": ("model.py -o out --stages two", "Invalid value for '--stages': "),
+    "an unknown flag": ("model.py -o out --stages 2 --fast", "No such option: --fast"),
+    "an unknown choice": (
+        "model.py -o out --stages 2 --shared maybe",
+        "'maybe' is not one of 'colocate', 'replicate', 'auto'",
+    ),
+    "an unknown pass to print": (
+        "model.py -o out --stages 2 --print-after fuse",
+        "error: no pass is named 'fuse'; there are propagate-shapes, annotate-cost, group-shared, mark-cheap, ",
+    ),
+    "an unknown pass to stop at": (
+        "model.py --stages 2 --stop-after fuse",
+        "error: no pass is named 'fuse'; there are",
+    ),
+    "a folder of others": (
+        "model.py -o mine --stages 2",
+        "error: mine is a folder that stagecut did not write; name an",
+    ),
+    "a file in the way": ("model.py -o notes.txt --stages 2", "error: notes.txt is not a folder; name another place"),
+    "a file above the folder": ("model.py -o notes.txt/out --stages 2", "error: cannot write notes.txt/out: "),
+    "memory in words": ("model.py -o out --stages 2 --memory lots", "error: --memory: 'lots' is not an amount such as"),
+    "a cluster file that is missing": (
+        "model.py -o out --cluster no.toml",
+        "error: cannot read the cluster file no.toml:",
+    ),
+    "a cluster file in prose": (
+        "model.py -o out --cluster notes.txt",
+        "error: cannot read the cluster file notes.txt:",
+    ),
+    "dynamic in words": (
+        "model.py -o out --stages 2 --dynamic batch",
+        "error: --dynamic: 'batch' does not read as INPUT:DIM=NAME,DIM=NAME, for example input_ids:0=batch,1=seq",
+    ),
+    "dynamic for no argument": (
+        "model.py -o out --stages 2 --dynamic ids:0=batch",
+        "error: dynamic shapes name `ids`, which is no argument of the model; it takes ['input']",
+    ),
+    "dynamic for no dimension": (
+        "model.py -o out --stages 2 --dynamic input:2=batch",
+        "error: dynamic dimension 2 of `input`: it has 2 dimensions",
+    ),
+    "dynamic for a size that is fixed": (
+        "model.py -o out --stages 2 --dynamic input:0=batch,1=width",
+        "`width` (dimension 1 of `input`)",
+    ),
+    "more stages than nodes": ("model.py -o out --stages 9", "error: no plan for 9 devices: "),
+}
+
+
+@pytest.mark.parametrize("what", COMMANDS)
+def test_a_command(what: str, shell: Shell) -> None:
+    command, message = COMMANDS[what]
+    shell.write({"notes.txt": "Not Python, nor TOML.", "mine/thesis.txt": "all of my work"})
+    assert message in shell.refused(command)
+
+
+MODULE = """\
+import torch
+from torch import nn
+
+class Odd(nn.Module):
+    def forward(self, x):
+        {}
+
+model = nn.Sequential(nn.Linear(64, 64), nn.Sequential(nn.ReLU(), Odd()))
+example_inputs = (torch.ones(2, 64),)
+"""
+ODD = {
+    "a branch on values": ("return x if x.sum() > 0 else -x", "use torch.where"),
+    "a size from values": ("return x + x[x > 0].sum()", "torch.where"),
+    "a value read out": ("return x * x.sum().item()", "a mask of fixed size in place of indexing by nonzero, .item()"),
+    "numpy": ("return torch.tensor(x.numpy() + 1)", "numpy"),
+    "a loop in the graph": (
+        "return torch.cond(x.sum() > 0, lambda x: x + 1, lambda x: x - 1, (x,))",
+        "control flow by cond cannot be cut into stages yet",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_a_model_that_cannot_be_exported(what: str, shell: Shell) -> None:
+    """The message names the module and the line, and says what usually helps."""
+    code, advice = ODD[what]
+    shell.write({"model.py": MODULE.format(code)})
+    error = shell.refused("model.py -o out --stages 2")
+    assert "1.1 (model.py:6)" in error
+    assert advice in error
+
+
+def test_a_checkpoint_of_another_model(shell: Shell) -> None:
+    good = {
+        f"{i}.{name}": torch.zeros(shape) for i in range(4) for name, shape in [("weight", (64, 64)), ("bias", (64,))]
+    }
+    shell.write({"model.py": MODEL + "checkpoint = 'weights.safetensors'"})
+    save_file({k: v for k, v in good.items() if k != "2.bias"}, "weights.safetensors")
+    assert "error: the checkpoint weights.safetensors holds no 2.bias" in shell.refused("model.py -o out --stages 2")
+    save_file(good | {"2.bias": torch.zeros(32)}, "weights.safetensors")
+    error = shell.refused("model.py -o out --stages 2")
+    assert "error: 2.bias is [32] in weights.safetensors and float32[64] in the model" in error
+    save_file(good, "weights.safetensors")
+    assert shell.run("model.py -o out --stages 2").status == 0
+
+
+@pytest.mark.parametrize("memory", ["17KiB", "20KiB", "33KiB"])
+def test_what_it_says_would_fit_does_fit(memory: str, shell: Shell) -> None:
+    """Too little memory: the message says what is short, and for how much and how many it would do."""
+    error = shell.refused(f"model.py -o out --stages 2 --memory {memory}")
+    told = re.fullmatch(
+        r"error: cpu needs [\d.]+ KiB and has [\d.]+ KiB; the largest part that cannot be divided is \d\.weight "
+        r"\([\d.]+ KiB\)\. It fits on 2 devices of ([\d.]+ \wi?B)(?:, or on (\d+) devices of ([\d.]+ \wi?B))?\.",
+        " ".join(error.splitlines()[-1].split()),
+    )
+    assert told, error
+    enough, devices, _ = told.groups()
+    assert shell.run(f"model.py -o fits --stages 2 --memory {enough.replace(' ', '')}").status == 0
+    assert shell.run(f"model.py -o short --stages 2 --memory {int(parse_bytes(enough) * 0.98)}").status == 2
+    if devices:
+        assert shell.run(f"model.py -o more --stages {devices} --memory {memory}").status == 0
+        assert shell.run(f"model.py -o fewer --stages {int(devices) - 1} --memory {memory}").status == 2
+
+
+def test_most_messages_come_before_the_model_is_read(shell: Shell) -> None:
+    """A long import is not worth the wait for a flag that is wrong."""
+    shell.write({"model.py": "raise SystemError('read too early')", "mine/thesis.txt": "all of my work"})
+    for flags in (
+        "-o out",
+        "-o out --stages 2 --print-after fuse",
+        "-o mine --stages 2",
+        "-o out --stages 2 --memory x",
+    ):
+        assert "read too early" not in shell.refused(f"model.py {flags}")
+
+
+def test_a_fault_of_ours_is_status_1(shell: Shell) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise InternalError("the tables do not match")
+
+    before = shell.contents()
+    shell.monkeypatch.setattr(passes.compile, "plan_stages", broken)
+    ended = shell.run("model.py -o out --stages 2")
+    assert ended.status == 1
+    assert "this is a fault of stagecut, not of your input: the tables do not match" in ended.err
+    assert shell.contents() == before
+
+
+def test_an_interrupt_leaves_everything_as_it_was(shell: Shell) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    before = shell.contents()
+    shell.monkeypatch.setattr(passes.compile, "write_manifest", stopped)
+    ended = shell.run("model.py -o out --stages 2")
+    assert ended.status == 130
+    assert "interrupted; nothing was written" in ended.err
+    assert shell.contents() == before
+
+
+def test_the_real_command_has_the_status_and_no_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "passes.compile", str(tmp_path / "none.py"), "-o", str(tmp_path / "out")]
+    done = subprocess.run([*command, "--stages", "2"], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: there is no file {tmp_path}/none.py; give a model file such as examples/gpt2.py\n"
+    assert not list(tmp_path.iterdir())
