@@ -32,6 +32,15 @@ def format_bytes(nbytes: float) -> str:
     return f"{nbytes:.1f} TiB"
 
 
+def format_bytes_up(nbytes: float) -> str:
+    """As format_bytes, rounded up: what it prints is enough."""
+    text = format_bytes(nbytes)
+    if parse_bytes(text) >= nbytes:
+        return text
+    amount, unit = text.split()
+    return f"{float(amount) + 0.1:.1f} {unit}"
+
+
 def format_count(count: float) -> str:
     """124439808 -> '124.4 M'."""
     for unit in ("", "k", "M", "G"):

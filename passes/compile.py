@@ -9,9 +9,10 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from time import perf_counter
-from typing import Annotated, Any, NoReturn, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import torch
 import typer
@@ -120,9 +121,7 @@ def _write(
 
 def _compare(source: Source, folder: Path) -> None:
     """Run the model and its stages on the example inputs.  Raises VerifyError where they differ."""
-    with torch.no_grad():
-        wanted = flatten(source.model(*source.args, **source.kwargs))
-        again = flatten(source.model(*source.args, **source.kwargs))
+    wanted, again = (flatten(_run_uncut(source)) for _ in range(2))
     if not all(map(_same, wanted[0], again[0])):
         stderr.print("  the model is not deterministic: two runs of it differ, so there is nothing to compare with")
         return
@@ -133,6 +132,13 @@ def _compare(source: Source, folder: Path) -> None:
     for i, (a, b) in enumerate(zip(wanted[0], got[0], strict=True)):
         if not _same(a, b):
             raise VerifyError(f"output {i} of the stages differs from the model's{_difference(a, b)}")
+
+
+def _run_uncut(source: Source) -> Any:
+    """Run a copy, for a run may change the model's state and its arguments."""
+    model, args, kwargs = deepcopy((source.model, source.args, dict(source.kwargs)))
+    with torch.no_grad():
+        return model(*args, **kwargs)
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -173,7 +179,23 @@ def _size(graph: Graph) -> str:
     return f"{len(graph.nodes)} nodes" + (f", {stages} stages" if stages > 1 else "")
 
 
-# ---- flags of passes, exit status
+@contextmanager
+def exit_status() -> Iterator[None]:
+    """One message for what goes wrong, and 2 for bad input, 1 for a fault of ours, 130 for an interrupt."""
+    try:
+        yield
+    except InternalError as e:
+        stderr.print(f"this is a fault of stagecut, not of your input: {e}", markup=False, soft_wrap=True)
+        sys.exit(1)
+    except CompileError as e:
+        stderr.print(f"error: {e}", markup=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        stderr.print("interrupted; nothing was written")
+        sys.exit(130)
+
+
+# ---- flags of passes
 
 
 def with_pass_flags(command: Callable[..., None]) -> Callable[..., None]:
@@ -190,7 +212,8 @@ def with_pass_flags(command: Callable[..., None]) -> Callable[..., None]:
                 own.append(parameter)
 
     def run(*args: Any, **kwargs: Any) -> None:
-        command(*args, **kwargs)
+        with exit_status():
+            command(*args, **kwargs)
 
     run.__doc__ = command.__doc__
     run.__annotations__ = {p.name: hints[p.name] for p in own}
@@ -204,21 +227,9 @@ def with_pass_flags(command: Callable[..., None]) -> Callable[..., None]:
 app.command()(with_pass_flags(compile_source))
 
 
-def main() -> NoReturn:
-    """Exit status: 0 done, 2 bad input, 1 a fault of ours, 130 interrupted."""
+def main() -> None:
     warnings.showwarning = lambda message, *_: stderr.print(f"warning: {message}", markup=False)
-    try:
-        app(standalone_mode=True)
-    except InternalError as e:
-        stderr.print(f"this is a fault of stagecut, not of your input: {e}", markup=False, soft_wrap=True)
-        sys.exit(1)
-    except CompileError as e:
-        stderr.print(f"error: {e}", markup=False, soft_wrap=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        stderr.print("interrupted; nothing was written")
-        sys.exit(130)
-    sys.exit(0)
+    app()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import ClassVar
 from ir.cluster import Cluster
 from ir.errors import PlanError
 from ir.graph import Graph, Load, Node, Param, Split, Value
-from ir.units import format_bytes
+from ir.units import format_bytes, format_bytes_up
 from ir.verify import costed
 from passes.annotate_cost import memory_behind
 from passes.options import option
@@ -137,7 +137,7 @@ def _infeasible(e: parts.Infeasible, graph: Graph, cluster: Cluster) -> PlanErro
     if e.largest_part:
         nodes = [graph.nodes[i] for i in e.largest_part]
         text += f"; the largest part that cannot be divided is {_largest(nodes)} ({format_bytes(e.largest_part_bytes)})"
-    fits = [f"on {len(cluster.devices)} devices of {format_bytes(e.smallest_memory)}"] if e.smallest_memory else []
+    fits = [f"on {len(cluster.devices)} devices of {format_bytes_up(e.smallest_memory)}"] if e.smallest_memory else []
     if e.smallest_devices:
         roomiest = max(d.memory for d in cluster.devices)
         fits.append(f"on {e.smallest_devices} devices of {format_bytes(roomiest)}")
