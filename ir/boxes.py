@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from textwrap import wrap
 
-from ir.fold import Part, Sizes, fold, is_aside, operators
+from ir.fold import Part, Sizes, asides, fold, operators
 from ir.graph import Call, Constant, Param, State
 from ir.memory import stored_bytes
 from ir.plan import StagePlan
@@ -85,8 +85,8 @@ def stage_boxes(plan: StagePlan, sizes: Sizes) -> tuple[Box, ...]:
 
 
 def _aside(plan: StagePlan) -> list[tuple[int, tuple[Call, ...]]]:
-    aside = [n for n in plan.graph.nodes if isinstance(n, Call) and is_aside(n)]
-    return [(stage, tuple(n for n in aside if n.stage == stage)) for stage in sorted({n.stage for n in aside})]
+    nodes = asides(plan.graph)
+    return [(stage, tuple(n for n in nodes if n.stage == stage)) for stage in sorted({n.stage for n in nodes})]
 
 
 def _module(part: Part, kind: str, amounts: str) -> str:

@@ -10,7 +10,7 @@ import graphviz
 
 from ir.boxes import Box, caption, module_boxes, operator_boxes, stage_boxes, words
 from ir.fold import Sizes
-from ir.graph import Call, Node, Transfer, Value
+from ir.graph import Call, Node, Value
 from ir.memory import peak_bytes, stored_bytes
 from ir.palette import GREY, colours
 from ir.plan import Stage, StagePlan
@@ -45,8 +45,6 @@ def draw(plan: StagePlan, detail: Detail = Detail.modules, title: str = "") -> s
     dot.attr("graph", label=_heading(plan, title, sizes), bgcolor="white", **_PAGE)
     dot.attr("node", color=GREY.line, fillcolor="white", **_NODE)
     dot.attr("edge", **_EDGE)
-    for value in plan.graph.inputs:
-        dot.node(_input(value), label=words(value.name, str(value.type)), shape="ellipse")
     for stage in plan.stages:
         dot.subgraph(_cluster(plan, stage, [box for box in boxes if box.stage == stage.index]))
     for name, value in outputs.items():
@@ -83,8 +81,14 @@ def _cluster(plan: StagePlan, stage: Stage, boxes: list[Box]) -> graphviz.Digrap
     """The boxes of a stage in its frame, those of one module in a frame of their own."""
     look = colours(stage.index)
     frame = graphviz.Digraph(f"cluster_{stage.index}")
-    frame.attr(label=_title(plan, stage), style="rounded,filled", color=look.line, fillcolor=look.fill)
+    frame.attr(
+        label=words(f"stage {stage.index} · {stage.device.name}"),
+        style="rounded,filled",
+        color=look.line,
+        fillcolor=look.fill,
+    )
     frame.attr(margin="12", fontsize="13", labeljust="l")
+    frame.node(_numbers(stage), label=_facts(plan, stage), shape="plain", fillcolor="transparent")
     for i, within in enumerate(dict.fromkeys(box.within for box in boxes)):
         inner = graphviz.Digraph(f"cluster_{stage.index}_{i}") if within else frame
         for box in boxes:
@@ -97,23 +101,27 @@ def _cluster(plan: StagePlan, stage: Stage, boxes: list[Box]) -> graphviz.Digrap
     return frame
 
 
-def _title(plan: StagePlan, stage: Stage) -> str:
-    """What a person asks of a stage first: where it runs, how long it takes, and whether it fits."""
-    held = f"weights {format_bytes(stored_bytes(stage.stored))}, activations {format_bytes(peak_bytes(stage.graph))}"
-    return caption(f"stage {stage.index} · {stage.device.name}", held, _seconds(plan, stage.index))
+def _facts(plan: StagePlan, stage: Stage) -> str:
+    """What a person asks of a stage first: how long it takes, and whether it fits."""
+    held = (
+        f"weights {format_bytes(stored_bytes(stage.stored))}",
+        f"activations {format_bytes(peak_bytes(stage.graph))}",
+    )
+    return caption("", *_seconds(plan, stage.index), *held)
 
 
-def _seconds(plan: StagePlan, stage: int) -> str:
-    """The predicted time of a stage's device; empty before the stages were split."""
+def _seconds(plan: StagePlan, stage: int) -> list[str]:
+    """The predicted time of a stage's device; nothing before the stages were split."""
     loads, placement = plan.graph.split.loads, plan.graph.placement
     if not loads:
-        return ""
+        return []
     seconds = [load.seconds for load in loads]
     own = seconds[placement[stage]]
-    text = f"{format_seconds(own)} a batch, {own / (sum(seconds) or 1):.0%} of all"
+    share = f"{own / (sum(seconds) or 1):.0%} of all"
+    slowest = ", the slowest" if own == max(seconds) and len(set(seconds)) > 1 else ""
     others = [str(i) for i, device in enumerate(placement) if device == placement[stage] and i != stage]
-    text += f", with stage {', '.join(others)}" if others else ""
-    return text + (" · the slowest" if own == max(seconds) and len(set(seconds)) > 1 else "")
+    shared = [f"with stage {', '.join(others)}"] if others else []
+    return [f"{format_seconds(own)} a batch", *shared, share + slowest]
 
 
 def _flow(dot: graphviz.Digraph, plan: StagePlan, box_of: Mapping[Node, Box]) -> None:
@@ -123,9 +131,10 @@ def _flow(dot: graphviz.Digraph, plan: StagePlan, box_of: Mapping[Node, Box]) ->
         for value in node.operands:
             maker = plan.graph.producer.get(value)
             if value in plan.graph.inputs:
-                lines[_input(value), box.name] = _ASIDE
+                dot.node(_input(value, box.stage), label=words(value.name, str(value.type)), shape="ellipse")
+                lines[_input(value, box.stage), box.name] = {"style": "dashed"}
             elif isinstance(maker, Call) and box_of[maker] is not box:
-                lines[box_of[maker].name, box.name] = _ASIDE if box_of[maker].aside else {"weight": "8"}
+                lines[box_of[maker].name, box.name] = {"style": "dashed"} if box_of[maker].aside else {"weight": "8"}
     for (tail, head), look in lines.items():
         dot.edge(tail, head, **look)
 
@@ -135,43 +144,65 @@ def _cuts(dot: graphviz.Digraph, plan: StagePlan, box_of: Mapping[Node, Box], si
 
     What several boxes of a stage read arrives there once, at a point.
     """
-    ways: dict[tuple[Box, tuple[Box, ...]], list[Transfer]] = {}
+    ways: dict[tuple[Box, tuple[Box, ...]], list[Value]] = {}
     for transfer in plan.transfers:
         readers = dict.fromkeys(box_of[node] for node in plan.graph.users.get(transfer.results[0], ()))
         maker = box_of[plan.graph.producer[transfer.value]]
-        ways.setdefault((maker, tuple(readers)), []).append(transfer)
-    for (tail, readers), transfers in ways.items():
-        look = colours(tail.stage)
-        bold = {"color": look.line, "fontcolor": look.line, "penwidth": "2.2", "weight": "8"}
-        label = caption("", *(_crossing(t.value, sizes) for t in transfers), size=10)
+        ways.setdefault((maker, tuple(readers)), []).append(transfer.value)
+    nbytes = {way: sum(sizes.at(v.type.nbytes) for v in values) for way, values in ways.items()}
+    for (tail, readers), values in ways.items():
+        line, stage = colours(tail.stage).line, readers[0].stage
+        look = {"color": line, "fontcolor": line, "weight": "8" if stage == tail.stage + 1 else "1"}
+        look["penwidth"] = f"{1.2 + 2 * (nbytes[tail, readers] / (max(nbytes.values()) or 1)) ** 0.5:.1f}"
+        label = caption("", *(_crossing(value, sizes) for value in values), size=10)
         if len(readers) == 1:
-            dot.edge(tail.name, readers[0].name, label=label, **bold)
+            dot.edge(tail.name, readers[0].name, label=label, **look)
             continue
-        stage = transfers[0].stage
-        point = f"{transfers[0].value.name} in stage {stage}"
+        point = f"{values[0].name} in stage {stage}"
         frame = graphviz.Digraph(f"cluster_{stage}")
-        frame.node(point, label="", shape="point", width="0.1", color=look.line)
+        frame.node(point, label="", shape="point", width="0.1", color=line)
         dot.subgraph(frame)
-        dot.edge(tail.name, point, label=label, **bold)
+        dot.edge(tail.name, point, label=label, **look)
         for reader in readers:
-            dot.edge(point, reader.name, color=look.line)
+            dot.edge(point, reader.name, color=line)
 
 
 def _below(dot: graphviz.Digraph, plan: StagePlan, box_of: Mapping[Node, Box]) -> None:
-    """Stages under one another: what hangs on inputs alone stands no higher than the rest of its stage."""
-    pairs = {
-        (box_of[plan.graph.producer[transfer.value]].name, box.name): None
-        for transfer in plan.transfers
-        for box in box_of.values()
-        if box.stage == transfer.stage and box.aside
-    }
-    for tail, head in pairs:
-        dot.edge(tail, head, style="invis")
+    """Invisible lines that put stages under one another, and the numbers of each at the left of its first row."""
+    producer = plan.graph.producer
+    for stage in plan.stages:
+        boxes = list(dict.fromkeys(box for box in box_of.values() if box.stage == stage.index))
+        asides = [box for box in boxes if box.aside]
+        tails = list(dict.fromkeys(box_of[producer[t.value]].name for t in stage.recvs))
+        inputs = [_input(value, stage.index) for value in stage.graph.inputs if value in plan.graph.inputs]
+        for tail in tails or inputs:
+            for head in (_numbers(stage), *(box.name for box in asides if tails)):
+                dot.edge(tail, head, style="invis")
+        first = boxes[len(asides)] if tails else boxes[0]
+        if not first.within:
+            read = {producer.get(value) for node in first.nodes for value in node.operands}
+            row = [_numbers(stage), *(box.name for box in asides if read & set(box.nodes)), first.name]
+            dot.subgraph(_row(stage, row))
+
+
+def _row(stage: Stage, names: list[str]) -> graphviz.Digraph:
+    """Boxes of a stage beside one another."""
+    frame, row = graphviz.Digraph(f"cluster_{stage.index}"), graphviz.Digraph(f"row_{stage.index}")
+    row.attr(rank="same")
+    row.edge(names[0], names[1], style="invis")
+    for name in names:
+        row.node(name)
+    frame.subgraph(row)
+    return frame
 
 
 def _crossing(value: Value, sizes: Sizes) -> str:
-    return f"{value.name} {value.type} · {format_bytes(sizes.at(value.type.nbytes))}"
+    return f"\u00a0{value.name} {value.type} · {format_bytes(sizes.at(value.type.nbytes))}"
 
 
-def _input(value: Value) -> str:
-    return f"input {value.name}"
+def _input(value: Value, stage: int) -> str:
+    return f"input {value.name} to stage {stage}"
+
+
+def _numbers(stage: Stage) -> str:
+    return f"numbers of stage {stage.index}"

@@ -9,7 +9,7 @@ from itertools import groupby
 
 import sympy
 
-from ir.graph import Call, Dim, Graph, Param, at
+from ir.graph import Call, Dim, Graph, Node, Param, at
 from ir.printer import op_name
 
 LARGE = 0.1  # of the flops; smaller modules stay folded
@@ -57,7 +57,8 @@ def fold(graph: Graph, sizes: Sizes) -> tuple[Part, ...]:
     Opens the largest modules first, all of one class together, for as long as the parts stay few.
     Transfers, and what is aside, are in no part.
     """
-    nodes = tuple(n for n in graph.nodes if isinstance(n, Call) and not is_aside(n))
+    aside = set(asides(graph))
+    nodes = tuple(n for n in graph.nodes if isinstance(n, Call) and n not in aside)
     most = max(MOST_PARTS, MOST_A_STAGE * len(graph.placement))
     runs: tuple[_Run, ...] = (_Run("", nodes),)
     parts = _parts(runs, graph)
@@ -118,9 +119,15 @@ class _Run:
                 yield from (f"{inner}.{piece}" for piece in run._pieces(wanted))
 
 
-def is_aside(node: Call) -> bool:
-    """Whether a node makes a mask, positions or the like: cheap, and no layer of the model with weights."""
-    return node.cheap and not (node.cost.flops != 0 and any(isinstance(v, Param) for v in node.operands))
+def asides(graph: Graph) -> tuple[Call, ...]:
+    """What makes masks, positions and the like: cheap, from nothing else, and no layer of the model with weights."""
+    found: dict[Node, None] = {}
+    for node in graph.nodes:
+        makers = (graph.producer[v] for v in node.operands if v in graph.producer)
+        layer = node.cost.flops != 0 and any(isinstance(v, Param) for v in node.operands)
+        if node.cheap and not layer and all(maker in found for maker in makers):
+            found[node] = None
+    return tuple(node for node in found if isinstance(node, Call))
 
 
 def operators(nodes: Iterable[Call]) -> list[str]:
