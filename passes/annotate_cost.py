@@ -151,8 +151,6 @@ def _touched(node: Call, args: Arguments, source: Mapping[Value, Value]) -> Dim:
 def _gathered(node: Call, args: Arguments, source: Mapping[Value, Value]) -> Dim:
     """Only the elements that are returned are read, and the indices."""
     indices = [v for v in node.operands[1:] if not v.type.dtype.is_floating_point]
-    if "weight" in args:
-        indices = [args["indices"]]
     return sum(v.type.nbytes for v in (*node.results, *node.results, *indices))
 
 

@@ -18,6 +18,7 @@ from torch.utils._pytree import TreeSpec
 
 from ir.capture.blame import explain
 from ir.capture.dynamic import DynamicShapes, Marks, export_spec, mark_dynamic, widen
+from ir.capture.fake import without_memory
 from ir.capture.reader import needs_functional_form, read_program
 from ir.errors import CaptureError
 from ir.graph import Graph
@@ -34,6 +35,7 @@ def capture(
     """Record what `model(*args, **kwargs)` computes.
 
     `dynamic_shapes` names the sizes that may change: `{"input_ids": {0: "batch", 1: "seq"}}`.
+    Parameters may be on the meta device; buffers must have their values.
     Raises CaptureError that names the innermost module and source line of what cannot be recorded.
     """
     if any(m.training for m in model.modules() if isinstance(m, _DIFFERS_IN_TRAINING)):
@@ -97,7 +99,7 @@ def _quiet() -> Iterator[None]:
 
 def _export(flat: _Flat, tensors: list[torch.Tensor], marks: Marks, input_names: Sequence[str]) -> ExportedProgram:
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), _quiet(), without_memory(flat.m):
             program = torch.export.export(
                 flat, ([t.detach().clone() for t in tensors],), dynamic_shapes=(export_spec(marks),), strict=False
             )
