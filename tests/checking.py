@@ -37,33 +37,31 @@ class Call:
 
 
 def check_every_pass(
-    model: nn.Module, calls: Sequence[Call], dynamic: DynamicShapes = None, stages: int = 2, **options: Any
+    model: nn.Module, calls: Sequence[Call], dynamic: DynamicShapes, stages: int | Cluster, **options: Any
 ) -> None:
     """After every pass the graph returns what the model does, for calls in a row; the first one is captured."""
     graph = capture(model, calls[0].args, calls[0].kwargs, dynamic_shapes=dynamic)
     weights = {fqn: tensor.clone() for fqn, tensor in model.state_dict().items()}
     expected = list(run_model(model, calls))
-    for step in [Step("capture", graph, 0.0), *steps(graph, machine(stages), **options)]:
+    for step in [Step("capture", graph, 0.0), *steps(graph, devices(stages), **options)]:
         for i, (want, found) in enumerate(zip(expected, run_graph(step.graph, calls, weights), strict=True)):
             assert_same(want, found, f"after {step.name}, call {i}")
 
 
 def check_artifact(
-    model: nn.Module,
-    calls: Sequence[Call],
-    out: Path,
-    dynamic: DynamicShapes = None,
-    stages: int | Cluster = 2,
-    **options: Any,
+    model: nn.Module, calls: Sequence[Call], out: Path, dynamic: DynamicShapes, stages: int | Cluster, **options: Any
 ) -> StagePlan:
     """Compiled to a folder, loaded and run, the model returns what it does uncut, for calls in a row."""
-    cluster = machine(stages) if isinstance(stages, int) else stages
-    first = calls[0]
-    plan = compile_model(model, first.args, first.kwargs, out=out, cluster=cluster, dynamic_shapes=dynamic, **options)
+    options |= dict(cluster=devices(stages), dynamic_shapes=dynamic)
+    plan = compile_model(model, calls[0].args, calls[0].kwargs, out=out, **options)
     with Pipeline.load(out, devices=["cpu"]) as pipe:
         for i, (want, call) in enumerate(zip(run_model(model, calls), calls, strict=True)):
             assert_same(want, pipe(*call.args, **call.kwargs), f"call {i}")
     return plan
+
+
+def devices(stages: int | Cluster) -> Cluster:
+    return machine(stages) if isinstance(stages, int) else stages
 
 
 def run_model(model: nn.Module, calls: Sequence[Call]) -> Iterator[Any]:

@@ -384,11 +384,11 @@ class Names(nn.Module):
         self.blocks = nn.ModuleDict({"class": nn.Linear(WIDTH, WIDTH), "a-b": nn.Sequential(nn.Linear(WIDTH, WIDTH))})
         self.register_parameter("RECEIVES", nn.Parameter(torch.randn(WIDTH)))
 
-    def forward(self, input: Tensor, torch: Tensor, aten: Tensor, device: Tensor) -> Tensor:
-        x = self.load(input) + self.device(torch) * self.name(aten)
+    def forward(self, seq: Tensor, torch: Tensor, aten: Tensor, device: Tensor, linear_on1: Tensor) -> Tensor:
+        x = self.load(seq) / seq.shape[1] + self.device(torch) * self.name(aten)
         for block in self.blocks.values():
             x = block(x)
-        return x * device + self.RECEIVES
+        return x * device + self.RECEIVES * linear_on1
 
 
 # ---- state
@@ -562,7 +562,7 @@ CASES: dict[str, Case] = {
         stages=2,
     ),
     "names that mean something else": Case(
-        Names, sized(lambda batch, seq: Call.of(*(hidden(batch, seq) for _ in range(4)))), [HIDDEN] * 4
+        Names, sized(lambda batch, seq: Call.of(*(hidden(batch, seq) for _ in range(5)))), [HIDDEN] * 5
     ),
     "half precision": Case(LongSkips, one_input(dtype=torch.bfloat16), X, dtype=torch.bfloat16),
     "double precision": Case(CalledTwice, one_input(dtype=torch.float64), X, dtype=torch.float64),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from ir.cluster import Cluster, Device, Link
@@ -14,10 +15,14 @@ DEVICE = Device("cpu", flops=1e11, bandwidth=2e10, memory=8 << 30, launch=2e-6)
 LINK = Link(bandwidth=4e9, latency=3e-5)
 
 
-def machine(devices: int, memory: int = DEVICE.memory) -> Cluster:
+def machine(devices: int) -> Cluster:
     """Equal devices, whatever the host that runs the test has."""
-    device = Device("cpu", DEVICE.flops, DEVICE.bandwidth, memory, DEVICE.launch)
-    return Cluster.uniform((device,) * devices, LINK)
+    return Cluster.uniform((DEVICE,) * devices, LINK)
+
+
+def slow_machine(devices: int, **changes: Any) -> Cluster:
+    """Devices for which a model of some hundred parameters is work enough to share."""
+    return Cluster.uniform((replace(DEVICE, flops=1e6, bandwidth=1e7, launch=0.0, **changes),) * devices, LINK)
 
 
 def steps(graph: Graph, cluster: Cluster, **options: Any) -> Iterator[Step]:
@@ -25,7 +30,7 @@ def steps(graph: Graph, cluster: Cluster, **options: Any) -> Iterator[Step]:
     return Pipeline(default_passes(**options)).run(graph, cluster)
 
 
-def planned(graph: Graph, devices: int, **options: Any) -> Graph:
+def planned(graph: Graph, cluster: Cluster, **options: Any) -> Graph:
     """The graph after the last default pass."""
-    *_, last = steps(graph, machine(devices), **options)
+    *_, last = steps(graph, cluster, **options)
     return last.graph

@@ -13,6 +13,7 @@ from ir.signature import bind, forward_parameters
 from ir.sources import Source, read_source
 from tests.checking import Call, check_artifact, check_every_pass
 from tests.models import CASES
+from tests.planning import slow_machine
 from tests.random_models import Recipe, recipes
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -41,12 +42,12 @@ def resized(source: Source, sizes: Mapping[str, int]) -> Call:
 @pytest.mark.parametrize("name", CASES)
 def test_a_model_written_for_the_purpose(name: str) -> None:
     case = CASES[name]
-    check_every_pass(case.build(), case.calls(), case.dynamic, case.stages)
+    check_every_pass(case.build(), case.calls(), case.dynamic, slow_machine(case.stages))
 
 
 @settings(max_examples=25, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(recipe=recipes)
 def test_a_random_model(recipe: Recipe, tmp_path: Path) -> None:
     model, calls = recipe.build(), [recipe.call(2, 4), recipe.call(3, 7), recipe.call(1, 1)]
-    check_every_pass(model, calls, recipe.dynamic, recipe.stages)
-    check_artifact(model, calls, tmp_path / "out", recipe.dynamic, recipe.stages)
+    check_every_pass(model, calls, recipe.dynamic, slow_machine(recipe.stages))
+    check_artifact(model, calls, tmp_path / "out", recipe.dynamic, slow_machine(recipe.stages))
