@@ -52,7 +52,7 @@ def draw(plan: StagePlan, detail: Detail = Detail.modules, title: str = "") -> s
         dot.edge(box_of[plan.graph.producer[value]].name, f"output {name}")
     _flow(dot, plan, box_of)
     _cuts(dot, plan, box_of, sizes)
-    _below(dot, plan, box_of)
+    _arrange(dot, plan, box_of)
     return dot.source
 
 
@@ -81,14 +81,8 @@ def _cluster(plan: StagePlan, stage: Stage, boxes: list[Box]) -> graphviz.Digrap
     """The boxes of a stage in its frame, those of one module in a frame of their own."""
     look = colours(stage.index)
     frame = graphviz.Digraph(f"cluster_{stage.index}")
-    frame.attr(
-        label=words(f"stage {stage.index} · {stage.device.name}"),
-        style="rounded,filled",
-        color=look.line,
-        fillcolor=look.fill,
-    )
-    frame.attr(margin="12", fontsize="13", labeljust="l")
-    frame.node(_numbers(stage), label=_facts(plan, stage), shape="plain", fillcolor="transparent")
+    frame.attr(label="", style="rounded,filled", color=look.line, fillcolor=look.fill, margin="12")
+    frame.node(_name(stage), label=_title(plan, stage), shape="plain", fillcolor="transparent", fontsize="14")
     for i, within in enumerate(dict.fromkeys(box.within for box in boxes)):
         inner = graphviz.Digraph(f"cluster_{stage.index}_{i}") if within else frame
         for box in boxes:
@@ -101,13 +95,16 @@ def _cluster(plan: StagePlan, stage: Stage, boxes: list[Box]) -> graphviz.Digrap
     return frame
 
 
-def _facts(plan: StagePlan, stage: Stage) -> str:
-    """What a person asks of a stage first: how long it takes, and whether it fits."""
+def _title(plan: StagePlan, stage: Stage) -> str:
+    """What a person asks of a stage first: where it runs, how long it takes, and whether it fits.
+
+    It is the label of a node, as lines run around nodes but straight across the label of a cluster.
+    """
     held = (
         f"weights {format_bytes(stored_bytes(stage.stored))}",
         f"activations {format_bytes(peak_bytes(stage.graph))}",
     )
-    return caption("", *_seconds(plan, stage.index), *held)
+    return caption(f"stage {stage.index} · {stage.device.name}", *_seconds(plan, stage.index), *held)
 
 
 def _seconds(plan: StagePlan, stage: int) -> list[str]:
@@ -167,29 +164,30 @@ def _cuts(dot: graphviz.Digraph, plan: StagePlan, box_of: Mapping[Node, Box], si
             dot.edge(point, reader.name, color=line)
 
 
-def _below(dot: graphviz.Digraph, plan: StagePlan, box_of: Mapping[Node, Box]) -> None:
-    """Invisible lines that put stages under one another, and the numbers of each at the left of its first row."""
+def _arrange(dot: graphviz.Digraph, plan: StagePlan, box_of: Mapping[Node, Box]) -> None:
+    """Invisible lines that put stages under one another, and the title of each beside its first box."""
     producer = plan.graph.producer
     for stage in plan.stages:
         boxes = list(dict.fromkeys(box for box in box_of.values() if box.stage == stage.index))
         asides = [box for box in boxes if box.aside]
         tails = list(dict.fromkeys(box_of[producer[t.value]].name for t in stage.recvs))
-        inputs = [_input(value, stage.index) for value in stage.graph.inputs if value in plan.graph.inputs]
-        for tail in tails or inputs:
-            for head in (_numbers(stage), *(box.name for box in asides if tails)):
-                dot.edge(tail, head, style="invis")
-        first = boxes[len(asides)] if tails else boxes[0]
-        if not first.within:
+        first = next((box for box in boxes if not (box.aside and tails)), boxes[0])
+        hanging = [box.name for box in asides]
+        if first.within:
+            hanging.append(_name(stage))
+        else:
             read = {producer.get(value) for node in first.nodes for value in node.operands}
-            row = [_numbers(stage), *(box.name for box in asides if read & set(box.nodes)), first.name]
-            dot.subgraph(_row(stage, row))
+            dot.subgraph(_row(stage, [*(box.name for box in asides if read & set(box.nodes)), first.name]))
+        for tail in tails:
+            for name in hanging:
+                dot.edge(tail, name, style="invis")
 
 
 def _row(stage: Stage, names: list[str]) -> graphviz.Digraph:
-    """Boxes of a stage beside one another."""
+    """The title of a stage and some of its boxes beside one another."""
     frame, row = graphviz.Digraph(f"cluster_{stage.index}"), graphviz.Digraph(f"row_{stage.index}")
     row.attr(rank="same")
-    row.edge(names[0], names[1], style="invis")
+    row.edge(_name(stage), names[0], style="invis")
     for name in names:
         row.node(name)
     frame.subgraph(row)
@@ -204,5 +202,5 @@ def _input(value: Value, stage: int) -> str:
     return f"input {value.name} to stage {stage}"
 
 
-def _numbers(stage: Stage) -> str:
-    return f"numbers of stage {stage.index}"
+def _name(stage: Stage) -> str:
+    return f"title of stage {stage.index}"
