@@ -500,6 +500,7 @@ CASES: dict[str, Case] = {
     "several results": Case(Halves, one_input((2, 4), (2, 4)), stages=2),
     "a length that must be even": Case(Patches, one_input((2, 4), (1, 2), (3, 10)), X, stages=2),
     "captured at batch 1 and length 1": Case(ReadByThree, one_input((1, 1), (2, 4), (1, 3)), X),
+    "a sequence of layers": Case(lambda: nn.Sequential(*linears(3)), one_input(), {"input": HIDDEN}),
     "no dynamic size": Case(LongSkips, one_input((2, 4), (2, 4))),
     "arguments that are not tensors": Case(
         NotTensors,

@@ -1,0 +1,154 @@
+"""What the command line does with good input."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from passes.defaults import DEFAULT_PASSES
+from runtime import Pipeline
+from tests.checking import assert_same
+from tests.commands import MODEL, Shell
+
+DYNAMIC = MODEL + "dynamic_shapes = {'input': {0: 'batch'}}\n"
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell.open(tmp_path, monkeypatch, capsys)
+
+
+def test_the_plan_is_on_stdout_and_the_progress_on_stderr(shell: Shell) -> None:
+    ended = shell.run("model.py -o out --stages 2")
+    assert ended.status == 0
+    rows = [re.split(r"\s{2,}", line.strip()) for line in ended.out.splitlines()]
+    stages = [row for row in rows if row[1:2] == ["cpu"]]
+    assert [row[:4] for row in stages] == [["0", "cpu", "8.3 k", "32.5 KiB"], ["1", "cpu", "8.3 k", "32.5 KiB"]]
+    assert ["0", "1", "linear_1", "float32[2, 64]", "512 B"] in rows
+    assert ["1", "output", "linear_3", "float32[2, 64]", "512 B"] in rows
+    assert re.search(r"bottleneck .* · balance 1\.00 \(max/mean\) · 512 B over the cuts · .*the best cut", ended.out)
+    said = [line.split()[0] for line in ended.err.splitlines()]
+    assert said[:3] == ["model", "export", "propagate-shapes"]
+    assert {"insert-transfers", "stages", "picture"} <= set(said)
+
+
+def test_json_in_place_of_the_table(shell: Shell) -> None:
+    ended = shell.run("model.py -o out --stages 2 --json --print-after all")
+    plan = json.loads(ended.out)
+    assert [stage["parameters"] for stage in plan["stages"]] == [8320, 8320]
+    assert plan["cut_bytes"] == 512
+    assert plan["bottleneck_seconds"] >= plan["lower_bound_seconds"] > 0
+    assert "# after split-stages\ngraph(input: float32[2, 64]):" in ended.err
+
+
+def test_the_folder_holds_what_the_manifest_lists(shell: Shell) -> None:
+    shell.run("model.py -o out --stages 2 --print-after all")
+    files = {name.removeprefix("out/") for name, kind in shell.contents().items() if kind != "folder"} - {"model.py"}
+    dumps = {f"passes/{i:02}-{p.name}.txt" for i, p in enumerate(DEFAULT_PASSES, 1)}
+    stages = {f"stage_{i}.{suffix}" for i in range(2) for suffix in ("py", "safetensors")}
+    assert files - {"graph.svg"} == dumps | stages | {"graph.dot", "manifest.json"}
+    listed = json.loads(Path("out/manifest.json").read_text())["files"]
+    assert listed == {name: sha for name, sha in hashes(shell).items() if name in listed}
+    assert set(listed) == files - dumps - {"manifest.json"}
+
+
+def hashes(shell: Shell) -> dict[str, str]:
+    return {name.removeprefix("out/"): sha for name, sha in shell.contents().items()}
+
+
+def test_one_pass_printed_and_no_more_run(shell: Shell) -> None:
+    ended = shell.run("model.py --stages 2 --print-after annotate-cost --stop-after mark-cheap")
+    assert ended.status == 0
+    assert ended.out.count("# after ") == 1
+    assert "linear: float32[2, 64] = aten.linear(input, v_0_weight, v_0_bias)  # flops=16384 bytes=17664" in ended.out
+    assert "mark-cheap" in ended.err
+    assert "split-stages" not in ended.err
+    assert list(shell.contents()) == ["model.py"]
+
+
+def test_dynamic_sizes_of_the_command_go_before_those_of_the_file(shell: Shell) -> None:
+    shell.write({"model.py": DYNAMIC.replace("torch.ones(2, 64)", "torch.ones(2, 3, 64)")})
+    assert shell.run("model.py -o out --stages 2 --dynamic input:1=seq").status == 0
+    manifest = json.loads(Path("out/manifest.json").read_text())
+    assert manifest["inputs"] == [{"name": "input", "dtype": "float32", "shape": [2, "seq", 64]}]
+
+
+def test_another_function_of_the_file_makes_the_model(shell: Shell) -> None:
+    shell.write({"model.py": DYNAMIC + "def small():\n    return nn.Linear(64, 3)\n"})
+    assert shell.run("model.py:small -o out --stages 1").status == 0
+    with Pipeline.load("out") as pipe:
+        assert pipe(torch.ones(5, 64)).shape == (5, 3)
+
+
+def test_a_file_may_import_its_neighbours(shell: Shell) -> None:
+    shell.write({"lib/wide.py": "WIDTH = 64\n", "lib/model.py": f"from wide import WIDTH\n{MODEL}"})
+    assert shell.run("lib/model.py -o out --stages 2").status == 0
+
+
+def test_flags_of_passes_reach_them(shell: Shell) -> None:
+    text = DYNAMIC.replace("example_inputs", "model[3].weight = model[0].weight\nexample_inputs")
+    shell.write({"model.py": text})
+    placements = {}
+    for shared in ("colocate", "replicate"):
+        shell.run(f"model.py -o out --stages 2 --shared {shared} --objective latency --json")
+        placements[shared] = len(json.loads(Path("out/manifest.json").read_text())["stages"])
+    assert placements == {"colocate": 3, "replicate": 2}
+
+
+def test_a_cluster_file_names_the_devices(shell: Shell) -> None:
+    device = '[[device]]\nname = "{}"\nflops = 1e9\nbandwidth = "1GB"\nmemory = "1GiB"\n'
+    link = 'link = { bandwidth = "4GB", latency = 1e-5 }\n'
+    shell.write({"two.toml": link + device.format("cuda:0") + device.format("cuda:1")})
+    assert shell.run("model.py -o out --cluster two.toml").status == 0
+    stages = json.loads(Path("out/manifest.json").read_text())["stages"]
+    assert [stage["device"] for stage in stages] == ["cuda:0", "cuda:1"]
+
+
+def test_verify_compares_with_the_uncut_model(shell: Shell) -> None:
+    assert "verify" in shell.run("model.py -o out --stages 2 --verify").err
+    with Pipeline.load("out") as pipe:
+        assert_same((2, 64), tuple(pipe(torch.ones(2, 64)).shape))
+
+
+CHANGES = """
+class Other(nn.Linear):
+    def forward(self, x):
+        return super().forward(x) + ({})
+
+model = nn.Sequential(Other(64, 64), Other(64, 64))
+"""
+
+
+def test_verify_finds_a_difference_and_writes_nothing(shell: Shell) -> None:
+    """A model that computes something else while it is exported."""
+    shell.write({"model.py": MODEL + CHANGES.format("1 if torch.compiler.is_exporting() else 2")})
+    ended = shell.run("model.py -o out --stages 2 --verify")
+    assert ended.status == 1
+    assert re.search(r"output 0 of the stages differs from the model's by at most [\d.]+", ended.err)
+    assert list(shell.contents()) == ["model.py"]
+
+
+def test_verify_says_so_where_a_model_is_not_deterministic(shell: Shell) -> None:
+    shell.write({"model.py": MODEL + CHANGES.format("torch.rand(64)")})
+    ended = shell.run("model.py -o out --stages 2 --verify")
+    assert ended.status == 0
+    assert "the model is not deterministic: two runs of it differ" in ended.err
+
+
+def test_verify_of_a_model_with_state(shell: Shell) -> None:
+    state = "\nmodel[0].register_buffer('calls', torch.zeros(()))\n"
+    shell.write({"model.py": MODEL + CHANGES.format("self.calls.add_(1) if hasattr(self, 'calls') else 0") + state})
+    ended = shell.run("model.py -o out --stages 2 --verify")
+    assert ended.status == 0, ended.err
+    assert "not deterministic" not in ended.err
+
+
+def test_the_help_lists_the_options_of_passes(shell: Shell) -> None:
+    ended = shell.run("--help")
+    assert ended.status == 0
+    for flag in ("--shared", "--objective", "--in-flight", "--time-limit", "--print-after"):
+        assert flag in ended.out
