@@ -13,8 +13,10 @@ import torch
 from safetensors.torch import save_file
 
 from codegen.expr import dim_source, shape_source
-from codegen.torch_stage import StageFile, emit
+from codegen.stage_file import StageFile
+from codegen.torch_stage import emit
 from codegen.trees import tree_json
+from ir import dot
 from ir.errors import OutputError
 from ir.graph import Constant, Graph, Param, State, Value
 from ir.interpret import lookup
@@ -56,24 +58,41 @@ def check_replaceable(out: Path) -> None:
         raise OutputError(f"{out} is not a folder; name another place")
 
 
-def write_stages(
-    plan: StagePlan, folder: Path, model: str, weights: Mapping[str, torch.Tensor] | None
-) -> Iterator[str]:
-    """Write each stage's source and, given weights by name, its slice of them; yield the name of each file."""
+def write_artifact(
+    plan: StagePlan,
+    folder: Path,
+    model: str,
+    weights: Mapping[str, torch.Tensor] | None,
+    detail: dot.Detail,
+    summary: dict[str, Any],
+) -> Iterator[Path]:
+    """Fill a folder and yield each file when it is written, the manifest last.
+
+    `weights` by fully qualified name, or None to write only code; `summary` is the plan in plain data.
+    There is no graph.svg where graphviz's `dot` is missing.
+    """
     for stage in plan.stages:
         file = StageFile(plan, stage, model)
-        (folder / file.module).write_text(emit(file))
-        yield file.module
+        source, tensors = folder / file.module, folder / file.weights
+        source.write_text(emit(file))
+        yield source
         if weights is not None:
-            save_file(_slice(file, weights), folder / file.weights)
-            shutil.copymode(folder / file.module, folder / file.weights)  # safetensors hides it from others
-            yield file.weights
+            save_file(_slice(file, weights), tensors)
+            shutil.copymode(source, tensors)  # safetensors hides its files from others
+            yield tensors
+    picture = folder / "graph.dot"
+    picture.write_text(dot.draw(plan, detail, model))
+    yield picture
+    if dot.render(picture.read_text(), folder / "graph.svg"):
+        yield folder / "graph.svg"
+    hashes = {str(f.relative_to(folder)): m.file_hash(f) for f in sorted(folder.rglob("*")) if f.is_file()}
+    _manifest(plan, model, hashes, summary).write(folder)
+    yield folder / m.FILE
 
 
-def write_manifest(plan: StagePlan, folder: Path, model: str, summary: dict[str, Any]) -> None:
-    """Write the index of a folder that holds everything else."""
+def _manifest(plan: StagePlan, model: str, hashes: dict[str, str], summary: dict[str, Any]) -> m.Manifest:
     graph = plan.graph
-    m.Manifest(
+    return m.Manifest(
         name=model,
         inputs=tuple(map(_tensor, graph.inputs)),
         outputs=tuple(_tensor(v, name) for v, name in zip(graph.outputs, output_names(graph.signature), strict=True)),
@@ -81,9 +100,9 @@ def write_manifest(plan: StagePlan, folder: Path, model: str, summary: dict[str,
         guards=tuple(str(dim_source(guard)) for guard in graph.guards),  # type: ignore[arg-type]
         signature=_signature(graph),
         stages=tuple(_stage(StageFile(plan, stage, model)) for stage in plan.stages),
-        files={file.name: m.file_hash(file) for file in sorted(folder.iterdir()) if file.is_file()},
+        files=hashes,
         plan=summary,
-    ).write(folder)
+    )
 
 
 def _stage(file: StageFile) -> m.Stage:

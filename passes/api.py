@@ -8,13 +8,12 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from codegen.artifact import new_folder, write_manifest, write_stages
-from ir import dot
+from codegen.artifact import new_folder, write_artifact
 from ir.capture import DynamicShapes, capture
 from ir.cluster import Cluster
+from ir.dot import Detail
 from ir.errors import CompileError
 from ir.host import host_cluster
 from ir.plan import StagePlan, plan_stages
@@ -61,8 +60,10 @@ def compile_model(
     for step in Pipeline(default_passes(objective=objective, shared=shared)).run(graph, machine):
         graph = step.graph
     plan = plan_stages(graph, machine)
+    name, sliced = type(model).__name__, tensors if Weights(weights) is Weights.copy else None
     with new_folder(Path(out)) as folder:
-        write_artifact(plan, folder, type(model).__name__, tensors if Weights(weights) is Weights.copy else None)
+        for _ in write_artifact(plan, folder, name, sliced, Detail.modules, asdict(summarize(plan, name))):
+            pass
     return plan
 
 
@@ -82,24 +83,3 @@ def make_cluster(stages: int | None, cluster: Cluster | str | Path | None, memor
     except ValueError as e:
         raise CompileError(f"--memory: {e}") from e
     return replace(machine, devices=tuple(replace(d, memory=min(limit, d.memory)) for d in machine.devices))
-
-
-def write_artifact(
-    plan: StagePlan,
-    folder: Path,
-    model: str,
-    weights: Mapping[str, torch.Tensor] | None,
-    detail: dot.Detail = dot.Detail.modules,
-) -> bool:
-    """Fill an empty folder; False where graphviz's `dot` is missing and so there is no graph.svg."""
-    for _ in write_stages(plan, folder, model, weights):
-        pass
-    drawn = write_pictures(plan, folder, model, detail)
-    write_manifest(plan, folder, model, asdict(summarize(plan, model)))
-    return drawn
-
-
-def write_pictures(plan: StagePlan, folder: Path, model: str, detail: dot.Detail) -> bool:
-    text = dot.draw(plan, detail, model)
-    (folder / "graph.dot").write_text(text)
-    return dot.render(text, folder / "graph.svg")

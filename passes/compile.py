@@ -18,16 +18,16 @@ import torch
 import typer
 from rich.console import Console
 
-from codegen.artifact import check_replaceable, new_folder, write_manifest, write_stages
+from codegen.artifact import check_replaceable, new_folder, write_artifact
 from ir.capture import capture
 from ir.capture.dynamic import DynamicShapes, parse_dynamic
 from ir.dot import Detail
 from ir.errors import CompileError, InternalError, VerifyError
 from ir.graph import Graph
-from ir.plan import StagePlan, plan_stages
+from ir.plan import plan_stages
 from ir.signature import flatten
 from ir.sources import Source, check_weights, read_source
-from passes.api import Weights, make_cluster, write_pictures
+from passes.api import Weights, make_cluster
 from passes.defaults import DEFAULT_PASSES, default_passes
 from passes.pipeline import Pipeline, Step
 from passes.summary import summarize
@@ -75,8 +75,17 @@ def compile_source(
     if stop_after is not None or out is None:
         return
     plan = plan_stages(graph, machine)
-    _write(plan, given, out, weights, draw, dumps, verify)
     summary = summarize(plan, given.name)
+    sliced = given.weights if weights is Weights.copy else None
+    with new_folder(out) as folder:
+        _write_dumps(dumps, folder)
+        with progress("stages and weights"):
+            written = list(write_artifact(plan, folder, given.name, sliced, draw, dataclasses.asdict(summary)))
+        if verify:
+            with progress("verify"):
+                _compare(given, folder)
+    if folder / "graph.svg" not in written:
+        stderr.print(f"no picture: install graphviz (apt-get install graphviz), then dot -Tsvg {out}/graph.dot")
     if as_json:
         print(json.dumps(dataclasses.asdict(summary), indent=1))
     else:
@@ -99,24 +108,10 @@ def _read(text: str, dynamic: list[str] | None) -> Source:
     return dataclasses.replace(source, dynamic_shapes={**declared, **shapes} if isinstance(declared, dict) else shapes)
 
 
-def _write(
-    plan: StagePlan, source: Source, out: Path, weights: Weights, detail: Detail, dumps: dict[str, str], verify: bool
-) -> None:
-    with new_folder(out) as folder:
-        with progress("stages and weights"):
-            for _ in write_stages(plan, folder, source.name, source.weights if weights is Weights.copy else None):
-                pass
-        with progress("picture"):
-            drawn = write_pictures(plan, folder, source.name, detail)
-        for name, text in dumps.items():
-            (folder / "passes").mkdir(exist_ok=True)
-            (folder / "passes" / name).write_text(text)
-        write_manifest(plan, folder, source.name, dataclasses.asdict(summarize(plan, source.name)))
-        if verify:
-            with progress("verify"):
-                _compare(source, folder)
-    if not drawn:
-        stderr.print(f"no picture: install graphviz (apt-get install graphviz), then dot -Tsvg {out}/graph.dot")
+def _write_dumps(dumps: dict[str, str], folder: Path) -> None:
+    for name, text in dumps.items():
+        (folder / "passes").mkdir(exist_ok=True)
+        (folder / "passes" / name).write_text(text)
 
 
 def _compare(source: Source, folder: Path) -> None:

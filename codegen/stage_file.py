@@ -1,0 +1,82 @@
+"""What a generated stage is called, takes, returns and holds: what its source and the manifest agree on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import sympy
+
+from ir.graph import Call, Constant, Param, State, Value
+from ir.plan import Stage, StagePlan
+
+
+@dataclass(frozen=True)
+class StageFile:
+    """What stage `index` of a plan is called, takes, returns and holds."""
+
+    plan: StagePlan
+    stage: Stage
+    model: str  # what the user calls the model
+
+    @property
+    def module(self) -> str:
+        return f"stage_{self.stage.index}.py"
+
+    @property
+    def cls(self) -> str:
+        return f"Stage{self.stage.index}"
+
+    @property
+    def weights(self) -> str:
+        return f"stage_{self.stage.index}.safetensors"
+
+    @cached_property
+    def fqns(self) -> Mapping[Value, str]:
+        """The name of each stored tensor: for a tied weight the one that this stage's modules know."""
+        return {value: self._fqn(value) for value in self.stage.stored}
+
+    def _fqn(self, value: Value) -> str:
+        match value:
+            case Constant():
+                return value.fqn
+            case Param() | State():
+                readers = {n.where.module for n in self.stage.graph.users.get(value, ())}
+                return next((f for f in value.fqns if f.rpartition(".")[0] in readers), value.fqns[0])
+        raise AssertionError(value)
+
+    @cached_property
+    def dims(self) -> Mapping[sympy.Symbol, tuple[Value, int]]:
+        """Where each size can be read off the shape of an argument."""
+        found: dict[sympy.Symbol, tuple[Value, int]] = {}
+        for value in self.stage.graph.inputs:
+            for i, dim in enumerate(value.type.shape):
+                if isinstance(dim, sympy.Symbol):
+                    found.setdefault(dim, (value, i))
+        return found
+
+    @cached_property
+    def calls(self) -> tuple[Call, ...]:
+        return tuple(n for n in self.stage.graph.nodes if isinstance(n, Call))
+
+    @cached_property
+    def symbols(self) -> tuple[sympy.Symbol, ...]:
+        """The sizes that the stage computes with, by name."""
+        return tuple(sorted({s for n in self.calls for s in n.symbols}, key=str))
+
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        """The sizes that `forward` takes as integers, for no argument's shape tells them."""
+        return tuple(str(s) for s in self.symbols if s not in self.dims)
+
+    def source_of(self, value: Value) -> int | None:
+        """The stage that sends an argument; None for an input of the model."""
+        return next((t.src for t in self.stage.recvs if t.value.name == value.name), None)
+
+    def targets_of(self, value: Value) -> tuple[int, ...]:
+        return tuple(t.stage for t in self.stage.sends if t.value.name == value.name)
+
+    def outputs_of(self, value: Value) -> tuple[int, ...]:
+        """The places of a value among the outputs of the model."""
+        return tuple(i for i, v in enumerate(self.plan.graph.outputs) if v.name == value.name)
