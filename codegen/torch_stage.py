@@ -21,14 +21,14 @@ def emit(file: StageFile) -> str:
     _head(file, src)
     _tables(file, src)
     src.line()
-    with src.block(f"class {file.cls}(nn.Module):"):
+    src.lines(_SUPPORT)
+    src.line()
+    with src.block(f"class {file.cls}(Block):"):
         _init(file, src)
         src.line()
         _forward(file, src)
         src.line()
         _load(file, src)
-    src.line()
-    src.lines(_SUPPORT)
     return formatted(str(src))
 
 
@@ -218,7 +218,7 @@ def _load(file: StageFile, src: Source) -> None:
 
 _SUPPORT = '''
 class Block(nn.Module):
-    """What a dotted name runs through: transformer.h.6 is self.transformer.h[6]."""
+    """A module whose numbered parts are reached as h[6]."""
 
     def __getitem__(self, index):
         return getattr(self, str(index))

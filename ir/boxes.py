@@ -107,7 +107,8 @@ def _home(node: Call, part: Part) -> str:
     """The module of a folded part that a node belongs to."""
     if part.own:
         return ""
-    return next(p for p in reversed(part.paths) if f"{node.where.module}.".startswith(f"{p}.") or not p)
+    modules = (p for p in part.paths if not p or f"{node.where.module}.".startswith(f"{p}."))
+    return next(modules, "")
 
 
 def _amounts(part: Part, sizes: Sizes, total: int) -> str:

@@ -32,6 +32,7 @@ from passes.defaults import DEFAULT_PASSES, default_passes
 from passes.pipeline import Pipeline, Step
 from passes.summary import summarize
 from passes.table import print_table
+from runtime import InputError, StageError
 from runtime import Pipeline as Stages
 
 stdout, stderr = Console(highlight=False), Console(stderr=True, highlight=False)
@@ -120,8 +121,11 @@ def _compare(source: Source, folder: Path) -> None:
     if not all(map(_same, wanted[0], again[0])):
         stderr.print("  the model is not deterministic: two runs of it differ, so there is nothing to compare with")
         return
-    with Stages.load(folder, devices=["cpu"]) as pipe:
-        got = flatten(pipe(*source.args, **source.kwargs))
+    try:
+        with Stages.load(folder, devices=["cpu"]) as pipe:
+            got = flatten(pipe(*source.args, **source.kwargs))
+    except (StageError, InputError) as e:
+        raise VerifyError(f"the stages do not run: {e}") from e
     if str(got[1]) != str(wanted[1]):
         raise VerifyError(f"the stages return other containers than the model: {got[1]}, not {wanted[1]}")
     for i, (a, b) in enumerate(zip(wanted[0], got[0], strict=True)):

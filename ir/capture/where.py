@@ -36,8 +36,12 @@ def clean(path: str) -> str:
     return re.sub(r"@\d+", "", re.sub(r"^m(\.|$)", "", path))
 
 
+_HERE = os.path.dirname(os.path.abspath(__file__))
+
+
 def is_torch_file(path: str) -> bool:
-    return "/torch/" in path.replace(os.sep, "/") or path.startswith("<")
+    """Whether a source file is torch's, or this package's, which calls the model."""
+    return "/torch/" in path.replace(os.sep, "/") or path.startswith(("<", _HERE))
 
 
 @cache

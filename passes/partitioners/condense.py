@@ -8,11 +8,12 @@ the strongly connected components of the precedence graph after each group becam
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from heapq import heapify, heappop, heappush
 
 import numpy as np
 
 
-def indivisible(n: int, edges: Iterable[tuple[int, int]], groups: Iterable[Sequence[int]]) -> np.ndarray:
+def indivisible(n: int, edges: Sequence[tuple[int, int]], groups: Iterable[Sequence[int]]) -> np.ndarray:
     """For each of n nodes the number of its unit; units are numbered along the edges, then by least node."""
     leader = _union(n, groups)
     successors: list[list[int]] = [[] for _ in range(n)]
@@ -68,10 +69,8 @@ def _components(successors: Sequence[Sequence[int]]) -> list[int]:
     return component
 
 
-def _numbered(n: int, component: np.ndarray, edges: Iterable[tuple[int, int]]) -> np.ndarray:
+def _numbered(n: int, component: np.ndarray, edges: Sequence[tuple[int, int]]) -> np.ndarray:
     """Renumber components along the edges; of those that could come next, the one with the least node."""
-    from heapq import heapify, heappop, heappush
-
     count = int(component.max()) + 1
     least = np.full(count, n)
     np.minimum.at(least, component, np.arange(n))

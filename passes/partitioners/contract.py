@@ -48,7 +48,7 @@ def contracted(model: Relaxed, known: float) -> Relaxed:
 
 def fused(core: Core, pairs: Sequence[tuple[int, int]]) -> Core:
     """The core in which the units of each pair are one (with all that lies between them)."""
-    unit_of = indivisible(core.n, map(tuple, core.edges.tolist()), pairs)
+    unit_of = indivisible(core.n, [(a, b) for a, b in core.edges.tolist()], pairs)
     return condensed(core.problem, unit_of[core.unit_of])
 
 

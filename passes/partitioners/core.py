@@ -86,6 +86,8 @@ def condensed(problem: Problem, unit_of: np.ndarray) -> Core:
     for kind, row in enumerate(times):
         np.add.at(time[kind], unit_of, row)
     pairs = unit_of[np.array(problem.before, dtype=np.int64).reshape(-1, 2)]
+    edges = np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0)
+    assert (edges[:, 0] < edges[:, 1]).all(), "units must be numbered along the precedence"
     values, producer = _values(problem, unit_of)
     return Core(
         problem=problem,
@@ -93,7 +95,7 @@ def condensed(problem: Problem, unit_of: np.ndarray) -> Core:
         time=time,
         keeps=np.bincount(unit_of, [node.bytes for node in problem.nodes], n),
         peak=_peak(problem, unit_of, n),
-        edges=np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0),
+        edges=edges,
         values=values,
         producer=producer,
         weights=_weights(problem, unit_of),

@@ -1,4 +1,4 @@
-"""The best split of the relaxed problem, by dynamic programming over ideals.
+"""A better split of the relaxed problem, or the proof that there is none, by a dynamic program over ideals.
 
 The devices used so far and the ideal they have done are all that the rest of a pipeline depends on:
 
@@ -24,7 +24,7 @@ from passes.partitioners.advance import Advance
 from passes.partitioners.clock import Clock
 from passes.partitioners.ideals import Ideals, TooWide
 from passes.partitioners.pairs import Pairs
-from passes.partitioners.relaxed import Relaxed
+from passes.partitioners.relaxed import Relaxed, Stages
 
 BLOCK = 2_000_000  # pairs of ideals looked at at once
 
@@ -43,10 +43,10 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """The best value, and the (class, units) of each stage along a pipeline that has it."""
+    """A value that can be had, and how."""
 
     value: float
-    stages: tuple[tuple[int, np.ndarray], ...]
+    stages: Stages
 
 
 class Exact:
@@ -54,15 +54,12 @@ class Exact:
 
     def __init__(self, model: Relaxed) -> None:
         self.model = model
-        main = max(range(len(model.classes)), key=lambda c: len(model.classes[c].devices))
-        self.weight = np.where(np.isinf(model.time[main]), 0.0, model.time[main])
-        self.ideals = Ideals(self.weight, model.core.neighbours(reverse=True))
-        self.pace = np.array([_pace(self.weight, time) for time in model.time])
+        self.ideals = Ideals(model)
         self.pays = np.array([not kind.free_transfers for kind in model.classes])
         self.advance = Advance(model)
 
     def search(self, below: float, limit: int, clock: Clock) -> Found | None:
-        """The best split if its value is less than `below`; None proves that there is none.
+        """A split of a value less than `below`; None proves that there is none.
 
         Raises TooWide if more than `limit` ideals matter somewhere, or if the time is up.
         """
@@ -134,21 +131,21 @@ class Exact:
     ) -> np.ndarray:
         """The ideals that one more stage may lead to, and that the devices left can complete."""
         start = np.concatenate([layer.ideals for layer, _ in moves])
-        weight, slack = start @ self.weight, 1e-9 * self.ideals.total
-        span = max(self.pace[kind] for _, kind in moves) * below + slack
+        weight, slack = start @ self.ideals.weight, 1e-9 * self.ideals.total
+        span = max(self.ideals.pace[kind] for _, kind in moves) * below + slack
         low = max(weight.min(), self.ideals.total - self._capacity(rest, below)) - slack
         high = min(weight.max() + span, self._capacity(mine, below) + slack)
         return self.ideals.within(low, high, start, span, limit)
 
     def _capacity(self, devices: np.ndarray, below: float) -> float:
         """The most weight that the devices can do within `below` each."""
-        return float((devices[devices > 0] * self.pace[devices > 0]).sum() * below)
+        return float((devices[devices > 0] * self.ideals.pace[devices > 0]).sum() * below)
 
     def _bearable(
         self, pairs: Pairs, reached: np.ndarray, mine: np.ndarray, rest: np.ndarray, below: float
     ) -> np.ndarray:
         """Whether the cost of the values open at each ideal reached is bearable on either side of the cut."""
-        weight = (pairs.done * self.weight).sum() + pairs.after[reached] @ self.weight[pairs.active]
+        weight = (pairs.done * self.ideals.weight).sum() + pairs.after[reached] @ self.ideals.weight[pairs.active]
         cost = pairs.open_cost(reached)
         fine = np.ones(len(weight), dtype=bool)
         for devices, work in ((mine, weight), (rest, self.ideals.total - weight)):
@@ -156,7 +153,7 @@ class Exact:
                 continue
             if (devices[~self.pays] > 0).any():
                 continue
-            slowest = self.pace[devices > 0].min()
+            slowest = self.ideals.pace[devices > 0].min()
             budget = self._capacity(devices, below) * (1 + 1e-9)
             if self.model.overlap:
                 fine &= cost <= devices.sum() * below * (1 + 1e-9)
@@ -187,14 +184,6 @@ class Exact:
             used = next(before for before, which in self._moves(used) if which == kind)
             yield kind, layer.ideals[at] & ~layers[used].ideals[start]
             at = start
-
-
-def _pace(weight: np.ndarray, time: np.ndarray) -> float:
-    """The most weight a device of the class may do in a second."""
-    if ((time == 0) & (weight > 0)).any():
-        return float("inf")
-    busy = time > 0
-    return float((weight[busy] / time[busy]).max(initial=0.0))
 
 
 def _unreached(ideals: np.ndarray) -> Layer:

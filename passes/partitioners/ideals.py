@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from passes.partitioners.relaxed import Relaxed
+
 
 class TooWide(Exception):
     """There are more ideals than one is willing to look at."""
@@ -20,12 +22,16 @@ class TooWide(Exception):
 class Ideals:
     """Lists ideals of units numbered along the precedence, by weight."""
 
-    def __init__(self, weight: np.ndarray, predecessors: Sequence[Sequence[int]]) -> None:
-        self.weight, self.total = weight, float(weight.sum())
-        self.predecessors = predecessors
-        self.above = _ancestors(predecessors)
-        self.least = self.above @ weight + weight
-        self.most = self.total - (self.above.T @ weight + weight)
+    def __init__(self, model: Relaxed) -> None:
+        """A unit weighs its time on the most common class; a device does at most `pace` of that in a second."""
+        main = max(range(len(model.classes)), key=lambda c: len(model.classes[c].devices))
+        self.weight = np.where(np.isinf(model.time[main]), 0.0, model.time[main])
+        self.total = float(self.weight.sum())
+        self.pace = np.array([_pace(self.weight, time) for time in model.time])
+        self.predecessors = model.core.neighbours(reverse=True)
+        self.above = _ancestors(self.predecessors)
+        self.least = self.above @ self.weight + self.weight
+        self.most = self.total - (self.above.T @ self.weight + self.weight)
 
     def within(self, low: float, high: float, start: np.ndarray, span: float, limit: int) -> np.ndarray:
         """[ideals, units] membership of every ideal that weighs `low` to `high`, and is one of those that
@@ -73,3 +79,11 @@ def _ancestors(predecessors: Sequence[Sequence[int]]) -> np.ndarray:
             above[unit] |= above[other]
             above[unit, other] = True
     return above
+
+
+def _pace(weight: np.ndarray, time: np.ndarray) -> float:
+    """The most weight a device may do in a second."""
+    if ((time == 0) & (weight > 0)).any():
+        return float("inf")
+    busy = time > 0
+    return float((weight[busy] / time[busy]).max(initial=0.0))

@@ -1,7 +1,11 @@
-"""Prove a cut the best, or find the best: contract, then search all ideals that could beat it.
+"""Prove a cut the best, or find the best.
 
 The relaxed problem without memory comes first, being the easiest: if nothing beats the cut there, nothing
-does; if something does and keeps the rules, it is optimal. Else its value is a bound, and memory comes in.
+does. Where memory could bind, the bound is raised once more with memory in it.
+
+Either way units are fused first (see `contract`). Then all ideals that could beat the cut are searched (see
+`exact`), which is fast where the program is a chain with some width, however long it is and however many the
+stages are. Where there are too many ideals, an integer program takes over (see `integer`).
 """
 
 from __future__ import annotations
@@ -13,13 +17,17 @@ import numpy as np
 from passes.partitioners.clock import Clock
 from passes.partitioners.contract import contracted
 from passes.partitioners.core import Core
-from passes.partitioners.exact import Exact, Found
+from passes.partitioners.evaluation import pipeline_order
+from passes.partitioners.exact import Exact
 from passes.partitioners.ideals import TooWide
-from passes.partitioners.relaxed import Relaxed, relaxed
+from passes.partitioners.integer import IntegerProgram, variables
+from passes.partitioners.relaxed import Relaxed, Stages, relaxed
 from passes.partitioners.search import Cut, along, better, judged
 
 PRECISION = 1e-9  # relative: values that differ by less are the same
+PROVEN = 1e-5  # relative: a bound as close as that proves a value the best (programs round times down)
 MOST_IDEALS = 20_000
+MOST_VARIABLES = 150_000
 
 
 @dataclass(frozen=True)
@@ -30,17 +38,17 @@ class Proof:
     bound: float
 
     def complete(self) -> bool:
-        return self.bound >= self.cut.value * (1 - 2 * PRECISION)
+        return self.bound >= self.cut.value * (1 - PROVEN)
 
 
 def proven(core: Core, cut: Cut, bound: float, clock: Clock) -> Proof:
-    """The best cut and bound that can be had from searching ideals."""
+    """The best cut and the best bound that can be had in time."""
     proof = Proof(cut, bound)
     models = [relaxed(core, memory=False)]
     if relaxed(core).memory_matters:
         models.append(relaxed(core))
     for model in models:
-        if not proof.complete():
+        if not proof.complete() and not clock.out():
             proof = _searched(model, proof, clock)
     return proof
 
@@ -54,29 +62,40 @@ def _searched(model: Relaxed, proof: Proof, clock: Clock) -> Proof:
         try:
             found = Exact(small).search(below, MOST_IDEALS, clock)
         except TooWide:
-            return Proof(cut, proof.bound)
+            return _programmed(small, Proof(cut, proof.bound), target, clock)
         if found is None:
             return Proof(cut, max(proof.bound, target))
-        target = found.value
-        cut = better(cut, _realised(small, found)) or cut
+        cut = better(cut, realised(small, found.stages)) or cut
+        target = min(found.value, cut.value)
 
 
-def _realised(model: Relaxed, found: Found) -> Cut | None:
-    """The split found; or, if it breaks a rule, the best that can be made of it by moving its cuts."""
-    stage = _stages(model, found)
-    cut = judged(model.core, stage)
-    if cut is not None or not found.stages:
-        return cut
-    order = np.concatenate([np.flatnonzero(units) for _, units in found.stages])
-    devices = [int(stage[units][0]) for _, units in found.stages if units.any()]
-    idle = [number for number in range(len(model.core.problem.devices)) if number not in devices]
-    return along(model.core, order, (*devices, *idle))
+def _programmed(model: Relaxed, proof: Proof, known: float, clock: Clock) -> Proof:
+    """Let an integer program better the cut, the bound or both."""
+    if variables(model, known) > MOST_VARIABLES:
+        return proof
+    answer = IntegerProgram(model, known).solve(_places(model, proof.cut), clock)
+    cut = better(proof.cut, realised(model, answer.stages)) or proof.cut
+    return Proof(cut, max(proof.bound, min(answer.bound, known)))
 
 
-def _stages(model: Relaxed, found: Found) -> np.ndarray:
-    """The stage of each unit: devices of a class are used in the order listed."""
-    left = [list(kind.devices) for kind in model.classes]
-    stage = np.zeros(model.core.n, dtype=np.int64)
-    for kind, units in found.stages:
-        stage[units] = left[kind].pop(0)
-    return stage
+def _places(model: Relaxed, cut: Cut) -> np.ndarray:
+    """[units] the place of each unit along the pipeline of a cut."""
+    order = pipeline_order(model.core.problem, cut.stages)
+    place = np.empty(model.core.n, dtype=np.int64)
+    place[model.core.unit_of] = [order.index(stage) for stage in cut.stages]
+    return place
+
+
+def realised(model: Relaxed, stages: Stages) -> Cut | None:
+    """The split with these stages, or a better one with the same order of units, in the full problem."""
+    if not stages:
+        return None
+    core = model.core
+    stage, left = np.zeros(core.n, dtype=np.int64), [list(kind.devices) for kind in model.classes]
+    devices: list[int] = []
+    for kind, units in stages:
+        devices.append(left[kind].pop(0))
+        stage[units] = devices[-1]
+    order = np.concatenate([np.flatnonzero(units) for _, units in stages])
+    idle = [number for number in range(len(core.problem.devices)) if number not in devices]
+    return better(judged(core, stage), along(core, order, (*devices, *idle)))

@@ -21,6 +21,8 @@ from passes.partitioners.model import Problem
 from passes.partitioners.parts import Link
 from passes.partitioners.seats import alike
 
+Stages = tuple[tuple[int, np.ndarray], ...]  # the (class, [units] members) of each stage along a pipeline
+
 
 @dataclass(frozen=True)
 class DeviceClass:
