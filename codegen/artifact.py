@@ -112,9 +112,9 @@ def _stage(file: StageFile) -> m.Stage:
         cls=file.cls,
         weights=file.weights,
         device=file.stage.device.name,
-        receives=tuple(m.Receive(_tensor(v), file.source_of(v)) for v in graph.inputs),
+        receives=tuple(m.Receive(_tensor(v), file.stage.source_of(v)) for v in graph.inputs),
         sizes=file.sizes,
-        sends=tuple(m.Send(_tensor(v), file.targets_of(v), file.outputs_of(v)) for v in graph.outputs),
+        sends=tuple(m.Send(_tensor(v), file.stage.targets_of(v), file.outputs_of(v)) for v in graph.outputs),
         state=tuple(file.fqns[s] for s in graph.states),
         nbytes=stored_bytes(file.stage.stored),
     )

@@ -70,13 +70,6 @@ class StageFile:
         """The sizes that `forward` takes as integers, for no argument's shape tells them."""
         return tuple(str(s) for s in self.symbols if s not in self.dims)
 
-    def source_of(self, value: Value) -> int | None:
-        """The stage that sends an argument; None for an input of the model."""
-        return next((t.src for t in self.stage.recvs if t.value.name == value.name), None)
-
-    def targets_of(self, value: Value) -> tuple[int, ...]:
-        return tuple(t.stage for t in self.stage.sends if t.value.name == value.name)
-
     def outputs_of(self, value: Value) -> tuple[int, ...]:
         """The places of a value among the outputs of the model."""
         return tuple(i for i, v in enumerate(self.plan.graph.outputs) if v.name == value.name)

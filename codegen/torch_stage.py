@@ -40,7 +40,7 @@ def _head(file: StageFile, src: Source) -> None:
     src.line(f'"""{file.model}, stage {stage.index} of {len(plan.stages)}, for {stage.device.name}.')
     src.line()
     for value in stage.graph.inputs:
-        source = file.source_of(value)
+        source = file.stage.source_of(value)
         src.line(f"takes    {value.name}: {value.type}, {_origin(source)}")
     for value in stage.graph.outputs:
         src.line(f"returns  {value.name}: {value.type}, {_goal(file, value)}")
@@ -59,7 +59,7 @@ def _origin(source: int | None) -> str:
 
 
 def _goal(file: StageFile, value: Value) -> str:
-    stages = [f"stage {s}" for s in file.targets_of(value)]
+    stages = [f"stage {s}" for s in file.stage.targets_of(value)]
     outputs = [f"output {i} of the model" for i in file.outputs_of(value)]
     return "to " + " and ".join(stages + outputs)
 
@@ -70,13 +70,13 @@ def _tables(file: StageFile, src: Source) -> None:
     src.line("# name: (from which stage, or None for an input of the model; dtype; shape)")
     with src.block("RECEIVES = {"):
         for v in stage.graph.inputs:
-            src.line(f'"{v.name}": ({file.source_of(v)}, {v.type.dtype}, {_shape(v)}),')
+            src.line(f'"{v.name}": ({file.stage.source_of(v)}, {v.type.dtype}, {_shape(v)}),')
     src.line("}")
     src.line()
     src.line("# name: (to which stages; as which outputs of the model; dtype; shape)")
     with src.block("SENDS = {"):
         for v in stage.graph.outputs:
-            row = f"{list(file.targets_of(v))}, {list(file.outputs_of(v))}, {v.type.dtype}, {_shape(v)}"
+            row = f"{list(file.stage.targets_of(v))}, {list(file.outputs_of(v))}, {v.type.dtype}, {_shape(v)}"
             src.line(f'"{v.name}": ({row}),')
     src.line("}")
     for title in ("PARAMETERS", "BUFFERS", "CONSTANTS"):
@@ -184,7 +184,9 @@ def _name(file: StageFile, value: Value) -> str:
     if value not in file.fqns:
         return value.name
     first, *parts = file.fqns[value].split(".")
-    path = 'self.get_submodule("load")' if first == "load" else f"self{_step(first)}"
+    path = f"self{_step(first)}"
+    if first == "load":
+        path = 'self._modules["load"]' if parts else 'self._parameters["load"]'
     return path + "".join(map(_step, parts))
 
 
@@ -232,7 +234,7 @@ def place(module, name, tensor, persistent=True):
             module._modules[part] = Block()
         module = module._modules[part]
     if isinstance(tensor, nn.Parameter):
-        module.register_parameter(leaf, tensor)
+        module._parameters[leaf] = tensor
     else:
         module.register_buffer(leaf, tensor, persistent=persistent)
 '''.strip()

@@ -99,7 +99,7 @@ def _own(part: Part) -> str:
 
 
 def _operator(node: Call, stage: int, within: str) -> Box:
-    label, tooltip = words("", op_name(node).removeprefix("aten.")), f"{print_node(node)}\n{node.where}"
+    label, tooltip = words("", *operators([node]) or [op_name(node).split(".")[1]]), f"{print_node(node)}\n{node.where}"
     return Box(node.results[0].name, stage, (node,), label, tooltip, within, within == _ASIDE)
 
 

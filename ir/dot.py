@@ -30,7 +30,7 @@ _BOXES = {Detail.modules: module_boxes, Detail.operators: operator_boxes, Detail
 
 _FONT = {"fontname": "Helvetica,Arial,sans-serif", "fontcolor": "#222222"}
 _PAGE = _FONT | {"fontsize": "16", "labelloc": "t", "labeljust": "l", "pad": "0.3", "nodesep": "0.3", "ranksep": "0.4"}
-_NODE = _FONT | {"fontsize": "11", "shape": "box", "style": "rounded,filled", "margin": "0.14,0.07"}
+_NODE = _FONT | {"fontsize": "11", "shape": "box", "style": "rounded,filled", "margin": "0.14,0.07", "height": "0.3"}
 _EDGE = _FONT | {"fontsize": "10", "color": "#888888", "penwidth": "0.8", "arrowsize": "0.6"}
 _ASIDE = {"style": "dashed"}
 
@@ -172,10 +172,8 @@ def _arrange(dot: graphviz.Digraph, plan: StagePlan, box_of: Mapping[Node, Box])
         asides = [box for box in boxes if box.aside]
         tails = list(dict.fromkeys(box_of[producer[t.value]].name for t in stage.recvs))
         first = next((box for box in boxes if not (box.aside and tails)), boxes[0])
-        hanging = [box.name for box in asides]
-        if first.within:
-            hanging.append(_name(stage))
-        else:
+        hanging = [_name(stage)] if first.within else [box.name for box in asides]
+        if not first.within:
             read = {producer.get(value) for node in first.nodes for value in node.operands}
             dot.subgraph(_row(stage, [*(box.name for box in asides if read & set(box.nodes)), first.name]))
         for tail in tails:

@@ -54,6 +54,7 @@ class Value:
 
     name: str
     type: TensorType
+    stands_for: str = field(default="", kw_only=True)  # the value of another stage that this one repeats
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,6 +237,12 @@ class Graph:
             for value in node.operands:
                 users.setdefault(value, {})[node] = None
         return {value: tuple(nodes) for value, nodes in users.items()}
+
+    @property
+    def names(self) -> set[str]:
+        """The names in use: of all values, and of the sizes."""
+        made = (v.name for node in self.nodes for v in node.results)
+        return {*made, *(v.name for v in self.leaves), *map(str, self.hints)}
 
     @property
     def leaves(self) -> tuple[Value, ...]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 
 from ir.cluster import Cluster, Device
-from ir.graph import FREE, Call, Cost, Graph, Node, Transfer, Value, rename
+from ir.graph import FREE, Call, Cost, Graph, Transfer, Value, rename
 from ir.verify import connected, staged, stateful
 
 
@@ -30,6 +29,14 @@ class Stage:
     def stored(self) -> tuple[Value, ...]:
         """What stands on the device between runs: weights, constants and state."""
         return (*self.graph.params, *self.graph.constants, *self.graph.states)
+
+    def source_of(self, value: Value) -> int | None:
+        """The stage that sends an input of this one; None for an input of the model."""
+        return next((t.src for t in self.recvs if t.value.name == value.name), None)
+
+    def targets_of(self, value: Value) -> tuple[int, ...]:
+        """The stages that receive an output of this one."""
+        return tuple(t.stage for t in self.sends if t.value.name == value.name)
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ def _cut(graph: Graph, index: int, device: Device) -> Stage:
     recvs = tuple(t for t in transfers if t.stage == index)
     sends = tuple(t for t in transfers if t.src == index)
     nodes = [n for n in graph.nodes if n.stage == index and isinstance(n, Call)]
-    plain = _plain_names(index, nodes, recvs)
+    plain = cache(_plain_name)
     nodes = [replace(rename(n, plain), results=tuple(map(plain, n.results))) for n in nodes]
     made = {v for n in nodes for v in n.results}
     used = {v for n in nodes for v in n.operands}
@@ -78,9 +85,6 @@ def _cut(graph: Graph, index: int, device: Device) -> Stage:
     return Stage(index, device, body, recvs, sends, sum((n.cost for n in nodes), FREE))
 
 
-def _plain_names(index: int, nodes: Iterable[Node], recvs: Iterable[Transfer]) -> Callable[[Value], Value]:
+def _plain_name(value: Value) -> Value:
     """Inside its stage a value that was received, or computed again, has the name of the original."""
-    plain = {t.results[0]: replace(t.results[0], name=t.value.name) for t in recvs}
-    copies = (v for n in nodes if n.cheap for v in n.results)
-    plain |= {v: replace(v, name=v.name.removesuffix(f"_on{index}")) for v in copies}
-    return lambda value: plain.get(value, value)
+    return replace(value, name=value.stands_for, stands_for="") if value.stands_for else value

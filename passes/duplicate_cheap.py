@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from ir.cluster import Cluster
 from ir.graph import Graph, Node, Value, rename
+from ir.namer import Namer, repeated
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class DuplicateCheap:
     ensures: ClassVar = ()
 
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
-        needed = _stages_that_need(graph)
+        needed, namer = _stages_that_need(graph), Namer(graph.names)
         local: dict[tuple[Value, int], Value] = {}
         nodes: list[Node] = []
         for node in graph.nodes:
@@ -27,7 +28,7 @@ class DuplicateCheap:
                 if stage == node.stage:
                     nodes.append(node)
                     continue
-                results = tuple(replace(v, name=f"{v.name}_on{stage}") for v in node.results)
+                results = tuple(repeated(v, stage, namer) for v in node.results)
                 local |= {(v, stage): copy for v, copy in zip(node.results, results, strict=True)}
                 nodes.append(replace(node, results=results, stage=stage))
         return replace(graph, nodes=tuple(rename(n, _reading(local, n.stage)) for n in nodes))

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from ir.cluster import Cluster
 from ir.graph import Cost, Graph, Node, Transfer, Value, rename
+from ir.namer import Namer, repeated
 from ir.verify import connected
 
 
@@ -21,13 +22,14 @@ class InsertTransfers:
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
         moved: dict[tuple[Value, int], Value] = {}
         nodes: list[Node] = []
+        namer = Namer(graph.names)
 
         def local(value: Value, reader: Node) -> Value:
             made_by = graph.producer.get(value)
             if made_by is None or made_by.stage == reader.stage:
                 return value
             if (value, reader.stage) not in moved:
-                there = moved[value, reader.stage] = replace(value, name=f"{value.name}_on{reader.stage}")
+                there = moved[value, reader.stage] = repeated(value, reader.stage, namer)
                 nodes.append(
                     Transfer(
                         value=value,

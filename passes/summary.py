@@ -70,9 +70,9 @@ def summarize(plan: StagePlan, model: str) -> Summary:
                 compute_seconds=seconds,
                 transfer_seconds=_transfer_seconds(plan, stage, devices, clock),
                 share=seconds / max(sum(compute), 1e-30),
-                receives=tuple(_edge(v, _sources(stage, v), clock) for v in stage.graph.inputs),
+                receives=tuple(_edge(v, _one(stage.source_of(v)), clock) for v in stage.graph.inputs),
                 sends=tuple(
-                    replace(_edge(v, _targets(stage, v), clock), is_output=v.name in returned)
+                    replace(_edge(v, stage.targets_of(v), clock), is_output=v.name in returned)
                     for v in stage.graph.outputs
                 ),
             )
@@ -96,9 +96,5 @@ def _edge(value: Value, stages: tuple[int, ...], clock: Clock) -> Edge:
     return Edge(value.name, str(value.type), int(clock.nbytes(value)), stages)
 
 
-def _sources(stage: Stage, value: Value) -> tuple[int, ...]:
-    return tuple(t.src for t in stage.recvs if t.value.name == value.name)
-
-
-def _targets(stage: Stage, value: Value) -> tuple[int, ...]:
-    return tuple(t.stage for t in stage.sends if t.value.name == value.name)
+def _one(stage: int | None) -> tuple[int, ...]:
+    return () if stage is None else (stage,)

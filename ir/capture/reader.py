@@ -43,7 +43,7 @@ def read_program(
 ) -> Graph:
     """The Graph of an exported `model`; `signature.returns` counts sizes among its slots."""
     sizes = read_sizes(program, tensors, marks)
-    reader = _Reader(program, sizes, _tied_names(model))
+    reader = _Reader(program, sizes, _tied_names(model), Namer(set(map(str, sizes.hints))))
     reader.read_placeholders(names(signature.arguments))
     returned = reader.read_nodes(program.graph)
     return reader.graph(signature, returned)
@@ -56,12 +56,12 @@ class _Reader:
     program: ExportedProgram
     sizes: Sizes
     tied: Mapping[str, tuple[str, ...]]
+    namer: Namer
     env: dict[fx.Node, Any] = field(default_factory=dict)  # a Value, an Expr, a tuple of them, or a number
     inputs: list[Value] = field(default_factory=list)
     leaves: dict[tuple[str, ...], Value] = field(default_factory=dict)  # by all names of a tensor
     nodes: list[Call] = field(default_factory=list)
     modules: dict[str, str] = field(default_factory=dict)
-    namer: Namer = field(default_factory=Namer)
 
     # ---- what stands before the first node
 
