@@ -33,6 +33,8 @@ _PAGE = _FONT | {"fontsize": "16", "labelloc": "t", "labeljust": "l", "pad": "0.
 _NODE = _FONT | {"fontsize": "11", "shape": "box", "style": "rounded,filled", "margin": "0.14,0.07", "height": "0.3"}
 _EDGE = _FONT | {"fontsize": "10", "color": "#888888", "penwidth": "0.8", "arrowsize": "0.6"}
 _ASIDE = {"style": "dashed"}
+_QUICK = {"splines": "line", "nslimit": "0.2", "nslimit1": "0.2", "mclimit": "0.1"}  # minutes become seconds
+_MANY = 500  # boxes
 
 
 def draw(plan: StagePlan, detail: Detail = Detail.modules, title: str = "") -> str:
@@ -43,6 +45,8 @@ def draw(plan: StagePlan, detail: Detail = Detail.modules, title: str = "") -> s
     outputs = dict(zip(output_names(plan.graph.signature), plan.graph.outputs, strict=True))
     dot = graphviz.Digraph(title or "plan")
     dot.attr("graph", label=_heading(plan, title, sizes), bgcolor="white", **_PAGE)
+    if len(boxes) > _MANY:
+        dot.attr("graph", **_QUICK)
     dot.attr("node", color=GREY.line, fillcolor="white", **_NODE)
     dot.attr("edge", **_EDGE)
     for stage in plan.stages:

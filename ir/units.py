@@ -14,7 +14,7 @@ def parse_bytes(text: str | int | float) -> float:
     """Bytes from a number or a text such as "16GiB", "3.3 TB" or "512M".  Raises ValueError."""
     if isinstance(text, (int, float)) and not isinstance(text, bool):
         return text
-    match = re.fullmatch(r"\s*([0-9.]+(?:e[+-]?\d+)?)\s*([A-Za-z]*)\s*", str(text))
+    match = re.fullmatch(r"\s*((?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*([A-Za-z]*)\s*", str(text))
     unit = _SHORT.get(match[2].upper(), match[2]) if match else None
     units = {u.lower(): factor for u, factor in _UNITS.items()}
     if match is None or unit is None or unit.lower() not in units:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -109,20 +109,31 @@ def _check_names(shapes: Mapping[str, Any], arguments: Tree) -> None:
             raise CaptureError(f"dynamic shapes name `{name}`, which is no argument of the model; it takes {known}")
 
 
-def _paths(arguments: Tree) -> list[tuple[Any, ...]]:
-    """The keys that lead to each slot, in slot order."""
-    paths, _ = pytree.tree_flatten_with_path(pytree.tree_unflatten(list(range(len(arguments.leaves))), arguments.spec))
-    slots = {x.index: path for (path, _), x in zip(paths, arguments.leaves, strict=True) if isinstance(x, Slot)}
+Path: TypeAlias = tuple[tuple[Any, int], ...]
+"""Key and position of each child on the way from the arguments to a tensor."""
+
+
+def _paths(arguments: Tree) -> list[Path]:
+    """The way to each slot, in slot order."""
+    keyed, _ = pytree.tree_flatten_with_path(pytree.tree_unflatten(list(range(len(arguments.leaves))), arguments.spec))
+    ways = (tuple(zip(keys, at, strict=True)) for (keys, _), at in zip(keyed, _positions(arguments.spec), strict=True))
+    slots = {x.index: way for way, x in zip(ways, arguments.leaves, strict=True) if isinstance(x, Slot)}
     return [slots[i] for i in sorted(slots)]
 
 
-def _descend(shapes: Any, path: tuple[Any, ...]) -> Any:
-    for key in path:
-        step = getattr(key, "key", getattr(key, "idx", getattr(key, "name", None)))
+def _positions(spec: pytree.TreeSpec) -> Iterator[tuple[int, ...]]:
+    if spec.is_leaf():
+        yield ()
+    for i, child in enumerate(spec.children()):
+        yield from ((i, *rest) for rest in _positions(child))
+
+
+def _descend(shapes: Any, path: Path) -> Any:
+    """What is said of the tensor at the end of a path; None where nothing is."""
+    for key, position in path:
+        name = getattr(key, "key", getattr(key, "name", position))
         if isinstance(shapes, Mapping):
-            shapes = shapes.get(step)
-        elif isinstance(shapes, (list, tuple)) and isinstance(step, int):
-            shapes = shapes[step] if step < len(shapes) else None
-        if shapes is None:
-            return None
+            shapes = shapes.get(name)
+        elif isinstance(shapes, (list, tuple)):
+            shapes = shapes[position] if position < len(shapes) else None
     return shapes

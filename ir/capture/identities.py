@@ -13,7 +13,15 @@ _WHOLE = 2**63 - 1
 _ALWAYS = {aten.alias.default, aten.detach.default, aten.detach_.default, aten.lift_fresh_copy.default}
 _DROPOUTS = {aten.dropout.default, aten.feature_dropout.default, aten.alpha_dropout.default}
 _DROPOUTS |= {aten.dropout_.default}
-_CASTS = {aten.to.device, aten.to.dtype, aten.to.dtype_layout, aten.to.other, aten._to_copy.default}
+_CASTS = {aten.to.device, aten.to.dtype, aten.to.dtype_layout, aten.to.other}
+_CASTS = {
+    aten.to.device,
+    aten.to.dtype,
+    aten.to.dtype_layout,
+    aten.to.other,
+    aten.type_as.default,
+    aten._to_copy.default,
+}
 
 
 def is_assertion(node: fx.Node) -> bool:

@@ -100,12 +100,20 @@ class Pairs:
 def _changed(before: np.ndarray, after: np.ndarray, cost: np.ndarray, size: np.ndarray | None = None) -> np.ndarray:
     """[before, after] the cost of the sets whose number differs; given sizes, not of those gone from none to all."""
     low, spread = before.min(axis=0), np.ptp(before, axis=0).astype(np.int64) + 1
-    live = np.repeat(np.arange(len(cost)), spread)
-    number = np.arange(len(live)) - np.repeat(np.cumsum(spread) - spread, spread) + low[live]
-    alike = (after[:, live] == number).astype(float)
+    steady = np.flatnonzero(spread == 1)
+    kept = _alike(after, low[steady], steady, size) @ cost[steady]
+    varied = np.repeat(np.flatnonzero(spread > 1), spread[spread > 1])
+    number = np.arange(len(varied)) - np.searchsorted(varied, varied) + low[varied]
+    weighted = _alike(after, number, varied, size) * cost[varied]
+    return cost.sum() - kept - (before[:, varied] == number).astype(float) @ weighted.T
+
+
+def _alike(after: np.ndarray, number: np.ndarray, sets: np.ndarray, size: np.ndarray | None) -> np.ndarray:
+    """[after, sets] 1 where a set has the number given (for each of the sets), or goes from none to all."""
+    alike = after[:, sets] == number
     if size is not None:
-        alike += (number == 0) & (after[:, live] == size[live])
-    return cost.sum() - (before[:, live] == number).astype(float) @ (alike * cost[live]).T
+        alike |= (number == 0) & (after[:, sets] == size[sets])
+    return alike.astype(float)
 
 
 def _inside(before: np.ndarray, after: np.ndarray) -> np.ndarray:

@@ -176,7 +176,7 @@ def test_ranges_are_those_that_were_declared() -> None:
 
 def test_what_the_code_assumes_of_sizes_is_a_guard() -> None:
     guards = captured("a length that must be even").guards
-    fits = {length: all(guard.subs({seq: length}) == True for guard in guards) for length in range(1, 9)}  # noqa: E712
+    fits = {length: all(guard.subs({seq: length}) == sympy.true for guard in guards) for length in range(1, 9)}
     assert fits == {length: length % 2 == 0 for length in range(1, 9)}
 
 
