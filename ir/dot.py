@@ -32,7 +32,6 @@ _FONT = {"fontname": "Helvetica,Arial,sans-serif", "fontcolor": "#222222"}
 _PAGE = _FONT | {"fontsize": "16", "labelloc": "t", "labeljust": "l", "pad": "0.3", "nodesep": "0.3", "ranksep": "0.4"}
 _NODE = _FONT | {"fontsize": "11", "shape": "box", "style": "rounded,filled", "margin": "0.14,0.07", "height": "0.3"}
 _EDGE = _FONT | {"fontsize": "10", "color": "#888888", "penwidth": "0.8", "arrowsize": "0.6"}
-_ASIDE = {"style": "dashed"}
 _QUICK = {"splines": "line", "nslimit": "0.2", "nslimit1": "0.2", "mclimit": "0.1"}  # minutes become seconds
 _MANY = 500  # boxes
 
@@ -55,8 +54,8 @@ def draw(plan: StagePlan, detail: Detail = Detail.modules, title: str = "") -> s
         dot.node(f"output {name}", label=words(name, str(value.type)), shape="ellipse")
         dot.edge(box_of[plan.graph.producer[value]].name, f"output {name}")
     _flow(dot, plan, box_of)
-    _cuts(dot, plan, box_of, sizes)
-    _arrange(dot, plan, box_of)
+    points = _cuts(dot, plan, box_of, sizes)
+    _arrange(dot, plan, box_of, points)
     return dot.source
 
 
@@ -140,11 +139,12 @@ def _flow(dot: graphviz.Digraph, plan: StagePlan, box_of: Mapping[Node, Box]) ->
         dot.edge(tail, head, **look)
 
 
-def _cuts(dot: graphviz.Digraph, plan: StagePlan, box_of: Mapping[Node, Box], sizes: Sizes) -> None:
+def _cuts(dot: graphviz.Digraph, plan: StagePlan, box_of: Mapping[Node, Box], sizes: Sizes) -> dict[str, int]:
     """Bold lines for what crosses stages, one for all that goes the same way.
 
-    What several boxes of a stage read arrives there once, at a point.
+    What several boxes of a stage read arrives there once, at a point.  Returns the points, each with its stage.
     """
+    points: dict[str, int] = {}
     ways: dict[tuple[Box, tuple[Box, ...]], list[Value]] = {}
     for transfer in plan.transfers:
         readers = dict.fromkeys(box_of[node] for node in plan.graph.users.get(transfer.results[0], ()))
@@ -160,15 +160,17 @@ def _cuts(dot: graphviz.Digraph, plan: StagePlan, box_of: Mapping[Node, Box], si
             dot.edge(tail.name, readers[0].name, label=label, **look)
             continue
         point = f"{values[0].name} in stage {stage}"
+        points[point] = stage
         frame = graphviz.Digraph(f"cluster_{stage}")
-        frame.node(point, label="", shape="point", width="0.1", color=line)
+        frame.node(point, label="", shape="point", width="0.08", height="0.08", color=line, fillcolor=line)
         dot.subgraph(frame)
         dot.edge(tail.name, point, label=label, **look)
         for reader in readers:
             dot.edge(point, reader.name, color=line)
+    return points
 
 
-def _arrange(dot: graphviz.Digraph, plan: StagePlan, box_of: Mapping[Node, Box]) -> None:
+def _arrange(dot: graphviz.Digraph, plan: StagePlan, box_of: Mapping[Node, Box], points: Mapping[str, int]) -> None:
     """Invisible lines that put stages under one another, and the title of each beside its first box."""
     producer = plan.graph.producer
     for stage in plan.stages:
@@ -180,6 +182,7 @@ def _arrange(dot: graphviz.Digraph, plan: StagePlan, box_of: Mapping[Node, Box])
         if not first.within:
             read = {producer.get(value) for node in first.nodes for value in node.operands}
             dot.subgraph(_row(stage, [*(box.name for box in asides if read & set(box.nodes)), first.name]))
+        hanging += [point for point, stage_of_point in points.items() if stage_of_point == stage.index]
         for tail in tails:
             for name in hanging:
                 dot.edge(tail, name, style="invis")

@@ -12,7 +12,7 @@ import sympy
 import torch
 from torch import nn
 
-from ir.capture import DynamicShapes, capture
+from ir.capture import DynamicShapes
 from ir.cluster import Cluster
 from ir.graph import Graph, sizes_of
 from ir.interpret import Result, interpret, number
@@ -36,14 +36,11 @@ class Call:
         return cls(args, kwargs)
 
 
-def check_every_pass(
-    model: nn.Module, calls: Sequence[Call], dynamic: DynamicShapes, stages: int | Cluster, **options: Any
-) -> None:
-    """After every pass the graph returns what the model does, for calls in a row; the first one is captured."""
-    graph = capture(model, calls[0].args, calls[0].kwargs, dynamic_shapes=dynamic)
+def check_every_pass(graph: Graph, model: nn.Module, calls: Sequence[Call], cluster: Cluster) -> None:
+    """After every pass the graph returns what the model does, for calls in a row."""
     weights = {fqn: tensor.clone() for fqn, tensor in model.state_dict().items()}
     expected = list(run_model(model, calls))
-    for step in [Step("capture", graph, 0.0), *steps(graph, devices(stages), **options)]:
+    for step in [Step("capture", graph, 0.0), *steps(graph, cluster)]:
         for i, (want, found) in enumerate(zip(expected, run_graph(step.graph, calls, weights), strict=True)):
             assert_same(want, found, f"after {step.name}, call {i}")
 
@@ -52,16 +49,12 @@ def check_artifact(
     model: nn.Module, calls: Sequence[Call], out: Path, dynamic: DynamicShapes, stages: int | Cluster, **options: Any
 ) -> StagePlan:
     """Compiled to a folder, loaded and run, the model returns what it does uncut, for calls in a row."""
-    options |= dict(cluster=devices(stages), dynamic_shapes=dynamic)
+    options |= dict(cluster=machine(stages) if isinstance(stages, int) else stages, dynamic_shapes=dynamic)
     plan = compile_model(model, calls[0].args, calls[0].kwargs, out=out, **options)
     with Pipeline.load(out, devices=["cpu"]) as pipe:
         for i, (want, call) in enumerate(zip(run_model(model, calls), calls, strict=True)):
             assert_same(want, pipe(*call.args, **call.kwargs), f"call {i}")
     return plan
-
-
-def devices(stages: int | Cluster) -> Cluster:
-    return machine(stages) if isinstance(stages, int) else stages
 
 
 def run_model(model: nn.Module, calls: Sequence[Call]) -> Iterator[Any]:

@@ -10,6 +10,7 @@ import sympy
 import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
+from torch.utils._sympy.functions import FloorDiv
 
 from ir.capture.dynamic import Marks
 from ir.errors import CaptureError
@@ -80,19 +81,30 @@ def _intersect(*ranges: tuple[int, int | None]) -> tuple[int, int | None]:
 
 
 def _guards(program: ExportedProgram, rename: Mapping[sympy.Symbol, sympy.Symbol]) -> tuple[sympy.Basic, ...]:
-    """What the model assumed of the sizes while it was recorded: `Eq(Mod(height, 8), 0)`."""
-    env = next(
-        (n.meta["val"].fake_mode.shape_env for n in program.graph.nodes if hasattr(n.meta.get("val"), "fake_mode")),
-        None,
-    )
+    """What the model assumed of the sizes while it was recorded: `Eq(Mod(height, 8), 0)`.
+
+    Inequalities are left to the ranges: torch adds `!= 1` for every size.
+    """
+    values = (n.meta.get("val") for n in program.graph.nodes)
+    env = next((v.fake_mode.shape_env for v in values if hasattr(v, "fake_mode")), None)
     found: dict[sympy.Basic, None] = {}
     for guard in env.guards if env is not None else ():
         expr = guard.expr.xreplace(rename)
-        if expr.free_symbols and expr.free_symbols <= set(rename.values()) and _is_divisibility(expr):
-            found[expr] = None
+        if isinstance(expr, sympy.Eq) and expr.free_symbols and expr.free_symbols <= set(rename.values()):
+            found[_as_divisibility(expr)] = None
     return tuple(found)
 
 
-def _is_divisibility(expr: sympy.Basic) -> bool:
-    """Equations are kept; inequalities are left to the ranges (torch adds `!= 1` for every size)."""
-    return isinstance(expr, sympy.Eq)
+def _as_divisibility(guard: sympy.Eq) -> sympy.Basic:
+    """`8*b*s == 16*b*(s//2)` as `s % 2 == 0`, where that is what it says."""
+    for floor in guard.atoms(FloorDiv):
+        size, divisor = floor.args
+        if not (isinstance(size, sympy.Symbol) and isinstance(divisor, sympy.Integer)):
+            continue
+        difference: Any = guard.lhs - guard.rhs  # type: ignore[operator]
+        whole = sympy.Symbol("whole", integer=True, positive=True)
+        others = dict.fromkeys(guard.free_symbols - {size}, 840)  # most numbers divide it
+        rests = [difference.subs({**others, size: n * divisor + r}) for n in (1, 2, 7) for r in range(1, int(divisor))]
+        if sympy.expand(difference.subs(size, whole * divisor)) == 0 and 0 not in rests:
+            return sympy.Eq(sympy.Mod(size, divisor), 0)
+    return guard

@@ -57,6 +57,7 @@ class Exact:
         self.ideals = Ideals(model)
         self.pays = np.array([not kind.free_transfers for kind in model.classes])
         self.advance = Advance(model)
+        self.simple = len(model.classes) == 1 and self.pays[0] and not model.overlap and not model.memory_matters
 
     def search(self, below: float, limit: int, clock: Clock) -> Found | None:
         """A split of a value less than `below`; None proves that there is none.
@@ -116,6 +117,10 @@ class Exact:
         if not len(ideals):
             return None
         pairs = Pairs(self.model, np.concatenate([layer.ideals for layer, _ in moves]), ideals)
+        if self.simple:
+            sure = pairs.surely_below(below)
+            kept = np.sort(np.append(np.flatnonzero(~sure), self.advance.worth_keeping(pairs, np.flatnonzero(sure))))
+            ideals, pairs = ideals[kept], pairs.only(kept)
         layer = _unreached(ideals)
         first = 0
         for previous, kind in moves:
@@ -146,7 +151,7 @@ class Exact:
     ) -> np.ndarray:
         """Whether the cost of the values open at each ideal reached is bearable on either side of the cut."""
         weight = (pairs.done * self.ideals.weight).sum() + pairs.after[reached] @ self.ideals.weight[pairs.active]
-        cost = pairs.open_cost(reached)
+        cost = pairs.open_cost(pairs.count_after[reached])
         fine = np.ones(len(weight), dtype=bool)
         for devices, work in ((mine, weight), (rest, self.ideals.total - weight)):
             if not devices.any():

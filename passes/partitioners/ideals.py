@@ -39,9 +39,10 @@ class Ideals:
 
         Raises TooWide if there are more than `limit`.
         """
-        inside = (self.most < low) | start.all(axis=0)
+        inside, outside = (self.most < low) | start.all(axis=0), self.least > high
+        unsure = np.flatnonzero(~inside & ~outside)
         left = np.where(start.any(axis=0), 0.0, self.weight)
-        outside = (self.least > high) | (self.above @ left + left > span)
+        outside[unsure] = self.above[unsure] @ left + left[unsure] > span
         if (inside & outside).any():
             return np.zeros((0, len(self.weight)), dtype=bool)
         free = np.flatnonzero(~inside & ~outside)

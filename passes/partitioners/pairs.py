@@ -13,6 +13,8 @@ Only units that some J has and some I has not can make a difference, and values 
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 
 from passes.partitioners.core import Sets
@@ -83,18 +85,34 @@ class Pairs:
         weights = _changed(part.count(self.before[rows]), part.count(self.after), core.weights.sizes[part.which, 0])
         return weights + self._sum(core.keeps[self.active], rows)
 
-    def open_cost(self, chosen: np.ndarray) -> np.ndarray:
-        """[chosen] what it costs at least to send every value with members on both sides of the ideal."""
+    def only(self, chosen: np.ndarray) -> Pairs:
+        """The same with some of the ideals after."""
+        fewer = copy(self)
+        fewer.after, fewer.count_after = self.after[chosen], self.count_after[chosen]
+        return fewer
+
+    def open_cost(self, counts: np.ndarray) -> np.ndarray:
+        """[ideals] what it costs at least to send every value with members on both sides of an ideal."""
         model, values = self.model, self.model.core.values
         paying = [c for c, kind in enumerate(model.classes) if not kind.free_transfers]
         if not paying:
-            return np.zeros(len(chosen))
+            return np.zeros(len(counts))
         least = model.cost[paying].min(axis=0)
         steady = np.bincount(values.owner, self.done[values.members], len(values))
         crossing = (steady > 0) & (steady < np.diff(values.starts))
         crossing[self.values.which] = False
-        count = self.count_after[chosen]
-        return ((count > 0) & (count < self.values.size)) @ least[self.values.which] + least[crossing].sum()
+        return ((counts > 0) & (counts < self.values.size)) @ least[self.values.which] + least[crossing].sum()
+
+    def surely_below(self, limit: float) -> np.ndarray:
+        """[after] whether some stage that ends here has a load under `limit` even if it shares nothing.
+
+        As k is submodular, k(J - I) <= k(I) + k(J). (For one class of devices that pay for transfers.)
+        """
+        time = self.model.time[0, self.active]
+        begun = self.before @ time - self.open_cost(self.count_before)
+        ended = self.after @ time + self.open_cost(self.count_after)
+        latest = np.where(_inside(self.before, self.after), begun[:, None], -np.inf).max(axis=0)
+        return ended - latest < limit
 
 
 def _changed(before: np.ndarray, after: np.ndarray, cost: np.ndarray, size: np.ndarray | None = None) -> np.ndarray:
