@@ -43,8 +43,18 @@ def caption(first: str, *others: str, size: int = 11) -> str:
 
 
 def _lines(first: str, others: Iterable[str], size: int) -> list[str]:
-    bold = [f"<b>{escape(first)}</b>"] if first else []
-    return bold + [f'<font point-size="{size}">{escape(line)}</font>' for line in others if line]
+    bold = [f"<b>{_plain(first)}</b>"] if first else []
+    return bold + [f'<font point-size="{size}">{_plain(line)}</font>' for line in others if line]
+
+
+def _plain(text: str) -> str:
+    """Text that stands for itself in a label: no tags, and no \\N for the name of the node."""
+    return escape(text).replace("\\", "\\\\")
+
+
+def identifier(text: str) -> str:
+    """A name for a node; a colon would start the name of a port."""
+    return text.replace(":", "_")
 
 
 def module_boxes(plan: StagePlan, sizes: Sizes) -> tuple[Box, ...]:
@@ -58,7 +68,8 @@ def module_boxes(plan: StagePlan, sizes: Sizes) -> tuple[Box, ...]:
         boxes.append(Box(f"{stage}/{_ASIDE}", stage, nodes, label, aside=True))
     for part in fold(graph, sizes):
         kind = graph.modules.get(part.paths[0], "")
-        name = f"{part.stage}/{' + '.join(operators(part.nodes)) if part.own else part.name or kind}"
+        what = " + ".join(operators(part.nodes)) if part.own else part.name or kind
+        name = identifier(f"{part.stage}/{what}")
         used[name] = used.get(name, 0) + 1
         name = f"{name} ({used[name]})" if used[name] > 1 else name
         label = _own(part) if part.own else _module(part, kind, _amounts(part, sizes, total))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import graphviz
 
-from ir.boxes import Box, caption, module_boxes, operator_boxes, stage_boxes, words
+from ir.boxes import Box, caption, identifier, module_boxes, operator_boxes, stage_boxes, words
 from ir.fold import Sizes
 from ir.graph import Call, Node, Value
 from ir.memory import peak_bytes, stored_bytes
@@ -42,7 +42,7 @@ def draw(plan: StagePlan, detail: Detail = Detail.modules, title: str = "") -> s
     boxes = _BOXES[detail](plan, sizes)
     box_of: dict[Node, Box] = {node: box for box in boxes for node in box.nodes}
     outputs = dict(zip(output_names(plan.graph.signature), plan.graph.outputs, strict=True))
-    dot = graphviz.Digraph(title or "plan")
+    dot = graphviz.Digraph("plan")
     dot.attr("graph", label=_heading(plan, title, sizes), bgcolor="white", **_PAGE)
     if len(boxes) > _MANY:
         dot.attr("graph", **_QUICK)
@@ -51,8 +51,9 @@ def draw(plan: StagePlan, detail: Detail = Detail.modules, title: str = "") -> s
     for stage in plan.stages:
         dot.subgraph(_cluster(plan, stage, [box for box in boxes if box.stage == stage.index]))
     for name, value in outputs.items():
-        dot.node(f"output {name}", label=words(name, str(value.type)), shape="ellipse")
-        dot.edge(box_of[plan.graph.producer[value]].name, f"output {name}")
+        shown = identifier(f"output {name}")
+        dot.node(shown, label=words(name, str(value.type)), shape="ellipse")
+        dot.edge(box_of[plan.graph.producer[value]].name, shown)
     _flow(dot, plan, box_of)
     points = _cuts(dot, plan, box_of, sizes)
     _arrange(dot, plan, box_of, points)
