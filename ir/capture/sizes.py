@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import lcm
 from typing import Any
 
 import sympy
@@ -91,20 +92,28 @@ def _guards(program: ExportedProgram, rename: Mapping[sympy.Symbol, sympy.Symbol
     for guard in env.guards if env is not None else ():
         expr = guard.expr.xreplace(rename)
         if isinstance(expr, sympy.Eq) and expr.free_symbols and expr.free_symbols <= set(rename.values()):
-            found[_as_divisibility(expr)] = None
-    return tuple(found)
+            found[expr] = None
+    return _simplified(tuple(found))
 
 
-def _as_divisibility(guard: sympy.Eq) -> sympy.Basic:
-    """`8*b*s == 16*b*(s//2)` as `s % 2 == 0`, where that is what it says."""
-    for floor in guard.atoms(FloorDiv):
-        size, divisor = floor.args
-        if not (isinstance(size, sympy.Symbol) and isinstance(divisor, sympy.Integer)):
-            continue
-        difference: Any = guard.lhs - guard.rhs  # type: ignore[operator]
-        whole = sympy.Symbol("whole", integer=True, positive=True)
-        others = dict.fromkeys(guard.free_symbols - {size}, 840)  # most numbers divide it
-        rests = [difference.subs({**others, size: n * divisor + r}) for n in (1, 2, 7) for r in range(1, int(divisor))]
-        if sympy.expand(difference.subs(size, whole * divisor)) == 0 and 0 not in rests:
-            return sympy.Eq(sympy.Mod(size, divisor), 0)
-    return guard
+def _simplified(guards: tuple[sympy.Basic, ...]) -> tuple[sympy.Basic, ...]:
+    """`8*b*s == 16*b*(s//2)` and its like as `s % 2 == 0`, where that is what they say together."""
+    divisors: dict[sympy.Basic, int] = {}
+    for size, divisor in (floor.args for guard in guards for floor in guard.atoms(FloorDiv)):
+        if isinstance(size, sympy.Symbol) and isinstance(divisor, sympy.Integer):
+            divisors[size] = lcm(divisors.get(size, 1), int(divisor))
+    divisors = dict(sorted(divisors.items(), key=str))
+    whole = {size: k * sympy.Symbol(f"{size}_by_{k}", integer=True, positive=True) for size, k in divisors.items()}
+    for size, k in divisors.items():
+        others = {s: 840 * divisors.get(s, 1) for guard in guards for s in guard.free_symbols}
+        if any(_hold(guards, {**others, size: n * k + rest}) for n in (1, 2, 7) for rest in range(1, k)):
+            return guards  # more sizes fit than the multiples
+    multiples = tuple(sympy.Eq(sympy.Mod(size, k), 0) for size, k in divisors.items())
+    return (*multiples, *(guard for guard in guards if guard.subs(whole.items()) != sympy.true))  # type: ignore[arg-type]
+
+
+def _hold(guards: tuple[sympy.Basic, ...], sizes: Mapping[sympy.Basic, int]) -> bool:
+    try:
+        return all(guard.subs(sizes.items()) == sympy.true for guard in guards)  # type: ignore[arg-type]
+    except ZeroDivisionError:
+        return False
