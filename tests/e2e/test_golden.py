@@ -1,0 +1,47 @@
+"""What each example becomes, as files to read: a dump after each pass, each stage file, the table.
+
+`make golden` writes them anew; the difference is the review of a change.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from codegen.torch_stage import StageFile, emit
+from ir.capture import capture
+from ir.plan import plan_stages
+from ir.sources import read_source
+from passes.summary import summarize
+from passes.table import print_table
+from tests.planning import machine, steps
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGES = {"bert": 2, "gpt2": 2, "resnet50": 3, "t5": 3, "tied_lm": 2, "unet": 4}
+
+
+def test_every_example_is_here() -> None:
+    assert set(STAGES) == {file.stem for file in (ROOT / "examples").glob("*.py") if file.name != "check.py"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STAGES)
+def test_an_example(name: str, golden: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # the files name source lines from here
+    source = read_source(f"examples/{name}.py")
+    graph = capture(source.model, source.args, source.kwargs, dynamic_shapes=source.dynamic_shapes)
+    cluster = machine(STAGES[name])
+    for number, step in enumerate(steps(graph, cluster), 1):
+        graph = step.graph
+        golden(f"{name}/{number:02}-{step.name}.txt", f"{graph}\n")
+    plan = plan_stages(graph, cluster)
+    for stage in plan.stages:
+        file = StageFile(plan, stage, name)
+        golden(f"{name}/{file.module}", emit(file))
+    text = Console(file=io.StringIO(), width=100, highlight=False)
+    print_table(summarize(plan, name), text)
+    golden(f"{name}/table.txt", text.file.getvalue())
