@@ -64,7 +64,7 @@ def module_boxes(plan: StagePlan, sizes: Sizes) -> tuple[Box, ...]:
     used: dict[str, int] = {}
     boxes: list[Box] = []
     for stage, nodes in _aside(plan):
-        label = words(_ASIDE, f"{len(nodes)} operators")
+        label = words(_ASIDE, f"{len(nodes)} operator{'s' if len(nodes) > 1 else ''}")
         boxes.append(Box(f"{stage}/{_ASIDE}", stage, nodes, label, aside=True))
     for part in fold(graph, sizes):
         kind = graph.modules.get(part.paths[0], "")
