@@ -17,11 +17,14 @@ from ir.cluster import Cluster
 from ir.graph import Graph, sizes_of
 from ir.interpret import Result, interpret, number
 from ir.plan import StagePlan
-from ir.signature import flatten
+from ir.signature import bind, flatten, forward_parameters
+from ir.sources import Source
 from passes.api import compile_model
 from passes.pipeline import Step
 from runtime import Pipeline
 from tests.planning import machine, steps
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,15 @@ def check_artifact(
         for i, (want, call) in enumerate(zip(run_model(model, calls), calls, strict=True)):
             assert_same(want, pipe(*call.args, **call.kwargs), f"call {i}")
     return plan
+
+
+def resized(source: Source, sizes: Mapping[str, int]) -> Call:
+    """The example inputs cut, or repeated, to other sizes."""
+    arguments = bind(forward_parameters(source.model), source.args, source.kwargs)
+    for name, dims in source.dynamic_shapes.items():
+        for dim, size in dims.items():
+            arguments[name] = arguments[name].index_select(dim, torch.arange(sizes[size]) % arguments[name].shape[dim])
+    return Call(kwargs=arguments)
 
 
 def run_model(model: nn.Module, calls: Sequence[Call]) -> Iterator[Any]:

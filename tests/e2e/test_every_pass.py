@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,16 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from ir.capture import capture
 from ir.graph import Graph, TensorType, Value, at, sizes_of
 from ir.interpret import interpret
-from ir.signature import bind, forward_parameters
-from ir.sources import Source, read_source
+from ir.sources import read_source
 from passes.propagate_shapes import PropagateShapes
-from tests.checking import Call, check_artifact, check_every_pass
+from tests.checking import EXAMPLES, Call, check_artifact, check_every_pass, resized
 from tests.graphs import captured
 from tests.models import CASES
 from tests.planning import machine, slow_machine
 from tests.random_models import Recipe, recipes
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 MODELS = sorted(file.stem for file in EXAMPLES.glob("*.py") if file.name != "check.py")
 
 
@@ -35,15 +33,6 @@ def test_an_example_at_three_sizes(name: str) -> None:
     calls = [Call(source.args, source.kwargs), *(resized(source, size) for size in others)]
     graph = capture(source.model, source.args, source.kwargs, dynamic_shapes=source.dynamic_shapes)
     check_every_pass(graph, source.model, calls, machine(3))
-
-
-def resized(source: Source, sizes: Mapping[str, int]) -> Call:
-    """The example inputs cut, or repeated, to other sizes."""
-    arguments = bind(forward_parameters(source.model), source.args, source.kwargs)
-    for name, dims in source.dynamic_shapes.items():
-        for dim, size in dims.items():
-            arguments[name] = arguments[name].index_select(dim, torch.arange(sizes[size]) % arguments[name].shape[dim])
-    return Call(kwargs=arguments)
 
 
 @pytest.mark.parametrize("name", CASES)
