@@ -21,6 +21,7 @@ class Infeasible(Exception):
     `largest_part` are the nodes of the largest part that cannot be divided and `largest_part_bytes`
     what it keeps. `smallest_memory` is the least memory that suffices if every device has it, and
     `smallest_devices` the least number of devices like the roomiest one that suffice (0: none does).
+    Not `proven`: some split might fit, but none was found.
     """
 
     reason: str
@@ -31,6 +32,7 @@ class Infeasible(Exception):
     largest_part_bytes: float = 0.0
     smallest_memory: float = 0.0
     smallest_devices: int = 0
+    proven: bool = True
 
     def __str__(self) -> str:
         if self.device < 0:

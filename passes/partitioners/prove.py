@@ -23,6 +23,7 @@ from passes.partitioners.ideals import TooWide
 from passes.partitioners.integer import IntegerProgram, variables
 from passes.partitioners.relaxed import Relaxed, Stages, relaxed
 from passes.partitioners.search import Cut, along, better, judged
+from passes.partitioners.shortage import shortage
 
 PRECISION = 1e-9  # relative: values that differ by less are the same
 PROVEN = 1e-5  # relative: a bound as close as that proves a value the best (programs round times down)
@@ -39,6 +40,26 @@ class Proof:
 
     def complete(self) -> bool:
         return self.bound >= self.cut.value * (1 - PROVEN)
+
+
+def any_cut(core: Core, clock: Clock) -> Cut:
+    """A cut where no order of units gave one that fits; raises Infeasible if there is none, or none is found."""
+    model = relaxed(core)
+    known = 1.0 + float(
+        np.where(np.isinf(core.time), 0.0, core.time).max(axis=0).sum() + 2 * model.cost.max(axis=0).sum()
+    )
+    cut: Cut | None = None
+    try:
+        found = Exact(model).search(known, MOST_IDEALS, clock)
+    except TooWide:
+        answer = IntegerProgram(model, known).solve(np.zeros(core.n, dtype=np.int64), clock)
+        impossible, stages = answer.bound >= known and not answer.stages, answer.stages
+    else:
+        impossible, stages = found is None, found.stages if found else ()
+    cut = realised(model, stages)
+    if cut is None:
+        raise shortage(core, proven=impossible)
+    return cut
 
 
 def proven(core: Core, cut: Cut, bound: float, clock: Clock) -> Proof:

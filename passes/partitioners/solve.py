@@ -13,9 +13,10 @@ from passes.partitioners.core import Core, condensed
 from passes.partitioners.errors import Infeasible
 from passes.partitioners.evaluation import evaluate, loads, pipeline_order
 from passes.partitioners.model import Problem, Solution
-from passes.partitioners.prove import Proof, proven
+from passes.partitioners.prove import Proof, any_cut, proven
 from passes.partitioners.ring import ring_core, ring_cut, wide_groups
 from passes.partitioners.search import better, first_cut
+from passes.partitioners.shortage import shortage
 
 
 def solve(problem: Problem, time_limit: float = 60.0) -> Solution:
@@ -36,9 +37,7 @@ def _along(problem: Problem, clock: Clock) -> Proof:
     """One stage on each device."""
     core = condensed(problem, indivisible(len(problem.nodes), problem.before, problem.groups))
     _countable(core)
-    cut = first_cut(core, clock)
-    if cut is None:
-        raise Infeasible("no split fits the devices' memory")
+    cut = first_cut(core, clock) or any_cut(core, clock)
     bound = least_possible(core)
     if problem.objective == "latency" or problem.n_stages > len(problem.devices):
         return Proof(cut, bound)
@@ -52,7 +51,7 @@ def _around(problem: Problem, wide: Sequence[tuple[int, ...]], clock: Clock) -> 
     fused = condensed(problem, indivisible(len(problem.nodes), problem.before, problem.groups))
     cut = better(first_cut(fused, clock), ring_cut(core, wide, clock))
     if cut is None:
-        raise Infeasible("no split fits the devices' memory")
+        raise shortage(core, proven=False)
     return Proof(cut, least_possible(core))
 
 

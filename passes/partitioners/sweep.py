@@ -61,28 +61,47 @@ class Sweep:
 
     def rows(self, reach: float, start: int = 0) -> Iterator[Row]:
         """One row for each start, wide enough for every stage that may compute within `reach` seconds."""
-        touched = self._touch.begin(self.n)
-        inside = self._inside.begin(self.n)
         last = np.searchsorted(self.least_time, self.least_time + reach * (1 + 1e-12), side="right") - 1
-        for i in range(self.n):
+        for i, touched, inside in self._starts():
             if i >= start:
                 yield self._row(i, max(int(last[i]), i + 1), touched, inside)
+
+    def memories(self) -> Iterator[tuple[int, np.ndarray]]:
+        """For each start i the memory of the stages [i, j), j = i + 1, ..., n."""
+        for i, touched, _ in self._starts():
+            yield i, self._memory(i, self.n, np.cumsum(touched[N_VALUE, i + 1 : self.n + 1]))
+
+    def alone(self) -> np.ndarray:
+        """[units] the memory of a stage of one unit."""
+        alone = np.empty(self.n)
+        for i, touched, _ in self._starts():
+            alone[self.order[i]] = self._memory(i, i + 1, touched[N_VALUE, i + 1 : i + 2])[0]
+        return alone
+
+    def _starts(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """The state of the running sums for each start."""
+        touched, inside = self._touch.begin(self.n), self._inside.begin(self.n)
+        for i in range(self.n):
+            yield i, touched, inside
             self._touch.leave(i, touched)
             self._inside.leave(i, inside)
+
+    def _memory(self, i: int, last: int, weights: np.ndarray) -> np.ndarray:
+        peak = np.maximum.accumulate(self.peak[i:last])
+        return weights + self.keeps[i + 1 : last + 1] - self.keeps[i] + peak
 
     def _row(self, i: int, last: int, touched: np.ndarray, inside: np.ndarray) -> Row:
         window = slice(i + 1, last + 1)
         met = np.cumsum(touched[:, window], axis=1)
         own = np.cumsum(inside[:, window], axis=1)
         made = self.produced[:, window] - self.produced[:, i, None]
-        peak = np.maximum.accumulate(self.peak[i:last])
         runs = self.barred[:, window] == self.barred[:, i, None]
         return Row(
             start=i,
             compute=np.where(runs, self.time[:, window] - self.time[:, i, None], np.inf),
             received=met[:N_VALUE] - made,
             sent=made - own,
-            memory=met[N_VALUE] + self.keeps[window] - self.keeps[i] + peak,
+            memory=self._memory(i, last, met[N_VALUE]),
         )
 
 

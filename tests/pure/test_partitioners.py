@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+from dataclasses import replace
 from itertools import product
 from math import inf
 
@@ -85,11 +86,11 @@ def brute_force(problem: Problem) -> float:
     return best
 
 
-def attempt(problem: Problem, time_limit: float = 10.0) -> Solution | None:
+def attempt(problem: Problem) -> Solution | Infeasible:
     try:
-        return solve(problem, time_limit)
-    except Infeasible:
-        return None
+        return solve(problem, time_limit=10.0)
+    except Infeasible as short:
+        return short
 
 
 @settings(max_examples=500, deadline=None)
@@ -97,7 +98,8 @@ def attempt(problem: Problem, time_limit: float = 10.0) -> Solution | None:
 def test_what_solve_claims_holds(problem: Problem) -> None:
     best = brute_force(problem)
     solution = attempt(problem)
-    if solution is None:
+    if isinstance(solution, Infeasible):
+        assert best == inf or not solution.proven
         return
     assert evaluate(problem, solution.stage_of) == solution.value
     assert solution.lower_bound <= best * (1 + 1e-6) <= solution.value * (1 + 2e-6)
@@ -125,3 +127,19 @@ def test_a_tied_embedding_wraps_around() -> None:
     assert solution.order == (0, 1, 2, 3, 4)
     assert solution.placement[0] == solution.placement[4] == 0
     assert solution.value == pytest.approx(24.2)
+
+
+@settings(max_examples=200, deadline=None)
+@given(problems(), st.integers(2, 12).map(float))
+def test_what_an_infeasible_problem_is_told_to_need_suffices(problem: Problem, memory: float) -> None:
+    devices = tuple(Device(memory) for _ in problem.devices)
+    nodes = tuple(replace(node, time=(1.0, 1.0)) for node in problem.nodes)
+    problem = replace(problem, nodes=nodes, devices=devices, links={}, groups=())
+    short = attempt(problem)
+    if not isinstance(short, Infeasible) or short.device < 0:
+        return
+    assert short.needed > short.available == memory
+    assert str(short)
+    solve(replace(problem, devices=(Device(short.smallest_memory),) * len(devices)))
+    if short.smallest_devices:
+        solve(replace(problem, devices=(Device(memory),) * short.smallest_devices))

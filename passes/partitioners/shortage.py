@@ -1,0 +1,79 @@
+"""What to say when no split fits: what is short where, and what would do.
+
+The memory of a stage only grows with the stage. So along one order, filling device after device up to a
+given memory uses the fewest devices of that memory; and the least memory for which that is no more devices
+than there are is found by bisection. The best over several orders is reported: each is a split that fits.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from passes.partitioners.core import Core
+from passes.partitioners.errors import Infeasible
+from passes.partitioners.orders import orders
+from passes.partitioners.sweep import Sweep
+
+BISECTIONS = 40
+
+
+def shortage(core: Core, *, proven: bool) -> Infeasible:
+    """The error for a core of which no split fits the memory of the devices."""
+    problem = core.problem
+    devices = problem.devices
+    sweeps = [Sweep(core, order) for order in orders(core)]
+    memory, stages = min((_least_memory(sweep, len(devices)) for sweep in sweeps), key=lambda found: found[0])
+    parts = sweeps[0].alone()
+    largest = int(np.argmax(parts))
+    by_size = sorted(range(len(devices)), key=lambda number: devices[number].memory)
+    needs = dict(zip(reversed(by_size), sorted(stages, reverse=True), strict=False))
+    device = max(needs, key=lambda number: needs[number] - devices[number].memory)
+    if needs[device] <= devices[device].memory:
+        return Infeasible(
+            "memory suffices, but the devices that can run each part are in each other's way", proven=proven
+        )
+    roomiest = devices[by_size[-1]].memory
+    fewest = min((len(filled) for sweep in sweeps if (filled := _filled(sweep, roomiest))), default=0)
+    return Infeasible(
+        reason="no split fits the memory of the devices",
+        device=device,
+        needed=needs[device],
+        available=devices[device].memory,
+        largest_part=tuple(problem.names[node] for node in core.nodes[largest]),
+        largest_part_bytes=float(parts[largest]),
+        smallest_memory=memory,
+        smallest_devices=fewest,
+        proven=proven,
+    )
+
+
+def _least_memory(sweep: Sweep, n_devices: int) -> tuple[float, list[float]]:
+    """The least memory with which so many devices hold everything along an order, and what each then holds."""
+    low, high = float(sweep.alone().max()), float(next(sweep.memories())[1][-1])
+    best = _filled(sweep, low)
+    if 0 < len(best) <= n_devices:
+        return low, best
+    best = [high]
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        filled = _filled(sweep, middle)
+        if len(filled) <= n_devices:
+            high, best = max(filled), filled
+        else:
+            low = middle
+    return high, best
+
+
+def _filled(sweep: Sweep, memory: float) -> list[float]:
+    """What each device holds if each takes as much as fits; nothing if a unit alone is too large."""
+    held: list[float] = []
+    end = 0
+    for start, memories in sweep.memories():
+        if start < end:
+            continue
+        fitting = int(np.searchsorted(memories, memory * (1 + 1e-12), side="right"))
+        if not fitting:
+            return []
+        held.append(float(memories[fitting - 1]))
+        end = start + fitting
+    return held

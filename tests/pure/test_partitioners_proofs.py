@@ -1,0 +1,111 @@
+"""Every rule that certifies, against brute force on random relaxed problems, and against each other on larger ones."""
+
+from __future__ import annotations
+
+from itertools import product
+from math import inf
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from passes.partitioners.clock import Clock
+from passes.partitioners.condense import indivisible
+from passes.partitioners.contract import contracted
+from passes.partitioners.core import condensed
+from passes.partitioners.exact import Exact
+from passes.partitioners.ideals import TooWide
+from passes.partitioners.integer import IntegerProgram
+from passes.partitioners.problem import Device, InvalidSplit, Link, Node, Problem, Value, evaluate
+from passes.partitioners.relaxed import Relaxed, relaxed
+
+CLOSE = 1e-5
+
+
+@st.composite
+def graphs(draw: st.DrawFn, most_nodes: int, most_devices: int) -> Problem:
+    """Problems that are their own relaxation: devices may be empty, links are alike, values hold no memory."""
+    n, n_devices = draw(st.integers(2, most_nodes)), draw(st.integers(2, most_devices))
+    tenths = st.integers(0, 30).map(lambda tenth: tenth / 10)
+    kinds = draw(st.integers(1, 2))
+    time = st.one_of(tenths, tenths, tenths, st.just(inf)) if kinds > 1 else tenths
+    memory = st.one_of(st.just(inf), st.integers(3, 12).map(float))
+    devices = st.builds(Device, memory, st.integers(0, kinds - 1), free_transfers=st.booleans())
+    equal, first = draw(st.booleans()), draw(devices)
+
+    def value(producer: int) -> Value:
+        span = range(producer + 1, min(n, producer + 1 + draw(st.integers(1, 4))))
+        readers = draw(st.lists(st.sampled_from(span), min_size=1, max_size=3, unique=True))
+        return Value(producer, tuple(readers), draw(tenths))
+
+    nodes = st.builds(Node, st.tuples(*[time] * kinds), st.sampled_from((0.0, 0.0, 1.0, 2.0)))
+    weights = st.builds(Weight, st.just(1.0), st.sets(st.integers(0, n - 1), min_size=1).map(tuple))
+    return Problem(
+        nodes=tuple(draw(nodes) for _ in range(n)),
+        values=tuple(value(producer) for producer in range(n - 1) if draw(st.integers(0, 4))),
+        weights=tuple(draw(st.lists(weights, max_size=2))),
+        devices=tuple(first if equal else draw(devices) for _ in range(n_devices)),
+        link=Link(draw(st.sampled_from((1.0, 4.0))), draw(st.sampled_from((0.0, 0.2)))),
+        overlap=draw(st.booleans()),
+        fixed_order=draw(st.booleans()),
+    )
+
+
+def model_of(problem: Problem) -> Relaxed:
+    return relaxed(condensed(problem, indivisible(len(problem.nodes), problem.before, problem.groups)))
+
+
+def optimum(problem: Problem) -> float:
+    best = inf
+    for stages in product(range(len(problem.devices)), repeat=len(problem.nodes)):
+        try:
+            best = min(best, evaluate(problem, stages))
+        except InvalidSplit:
+            continue
+    return best
+
+
+def by_ideals(model: Relaxed, known: float, contract: bool = True) -> float:
+    """The least value under `known`, or `known`."""
+    while known > 0:
+        small = contracted(model, known) if contract else model
+        found = Exact(small).search(known * (1 - 1e-9), 20_000, Clock(60))
+        if found is None:
+            break
+        known = found.value
+    return known
+
+
+@settings(max_examples=500, deadline=None)
+@given(graphs(most_nodes=6, most_devices=3), st.sampled_from((1.0, 1.3)), st.booleans())
+def test_the_search_of_ideals_finds_the_optimum(problem: Problem, slack: float, contract: bool) -> None:
+    best = optimum(problem)
+    if best < inf:
+        assert by_ideals(model_of(problem), best * slack + 1e-6, contract) == pytest.approx(best, abs=2e-6)
+
+
+@settings(max_examples=100, deadline=None)
+@given(graphs(most_nodes=6, most_devices=3), st.booleans())
+def test_the_integer_program_finds_the_optimum(problem: Problem, contract: bool) -> None:
+    best = optimum(problem)
+    if not 0 < best < inf:
+        return
+    known = best * 1.2
+    model = contracted(model_of(problem), known) if contract else model_of(problem)
+    answer = IntegerProgram(model, known).solve(np.zeros(model.core.n, dtype=np.int64), Clock(20))
+    assert best * (1 - CLOSE) <= answer.bound <= best * (1 + 1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(graphs(most_nodes=24, most_devices=5))
+def test_both_proofs_agree_on_larger_problems(problem: Problem) -> None:
+    model = model_of(problem)
+    known = 1e-3 + sum(max(t for t in node.time if t < inf) if min(node.time) < inf else 0.0 for node in problem.nodes)
+    known += 2 * sum(problem.link.seconds(value.bytes) for value in problem.values)
+    try:
+        found = by_ideals(model, known)
+    except TooWide:
+        return
+    answer = IntegerProgram(model, known).solve(np.zeros(model.core.n, dtype=np.int64), Clock(20))
+    assert found == pytest.approx(answer.bound, rel=1e-4, abs=1e-4 * known)
