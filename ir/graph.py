@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import sympy
 import torch
@@ -116,9 +116,13 @@ class Load:
 class Split:
     """How good a choice of stages is, in seconds of the objective: no other choice beats `lower_bound`."""
 
+    objective: Literal["throughput", "latency"] = "throughput"
+    in_flight: int = 1  # microbatches whose activations a stage holds
     value: float = 0.0
     lower_bound: float = 0.0
+    binds: Literal["compute", "memory", "link"] = "compute"  # what keeps it from being better
     loads: tuple[Load, ...] = ()  # one a device
+    good_for: Mapping[sympy.Symbol, tuple[int, int]] = field(default_factory=dict)  # set by check-sizes
 
     @property
     def gap(self) -> float:

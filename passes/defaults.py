@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from passes.annotate_cost import AnnotateCost
+from passes.check_sizes import CheckSizes
 from passes.duplicate_cheap import DuplicateCheap
 from passes.group_shared import GroupShared
 from passes.insert_transfers import InsertTransfers
@@ -20,6 +21,7 @@ DEFAULT_PASSES: tuple[type[Any], ...] = (
     GroupShared,
     MarkCheap,
     SplitStages,
+    CheckSizes,
     DuplicateCheap,
     InsertTransfers,
 )

@@ -48,4 +48,6 @@ def _repeatable(node: Node, graph: Graph, known: dict[Node, frozenset[Node]]) ->
     """Whether running a node twice gives the same result twice, from inputs, weights and repeatable nodes alone."""
     if not isinstance(node, Call) or node.group or torch.Tag.nondeterministic_seeded in node.op.tags:
         return False
+    if node.cost.flops != 0 and any(isinstance(v, Param) for v in node.operands):
+        return False  # a layer of the model
     return all(graph.producer[v] in known if v in graph.producer else not isinstance(v, State) for v in node.operands)

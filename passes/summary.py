@@ -47,6 +47,8 @@ class Summary:
     bottleneck_seconds: float  # the load of the busiest device
     lower_bound_seconds: float  # no cut has a smaller bottleneck
     gap: float  # how far this cut may be from the best, relative
+    binds: str  # what keeps it from being better: "compute", "memory" or "link"
+    good_for: dict[str, tuple[int, int]]  # sizes over which the cut is within 5 % of the best
     balance: float  # busiest device over mean
     cut_bytes: int  # over all cuts, for one batch
 
@@ -81,6 +83,8 @@ def summarize(plan: StagePlan, model: str) -> Summary:
         bottleneck_seconds=max(loads),
         lower_bound_seconds=graph.split.lower_bound,
         gap=graph.split.gap,
+        binds=graph.split.binds,
+        good_for={str(symbol): ends for symbol, ends in graph.split.good_for.items()},
         balance=max(loads) / max(sum(loads) / len(loads), 1e-30),
         cut_bytes=sum(int(clock.nbytes(t.value)) for t in plan.transfers),
     )

@@ -22,6 +22,9 @@ def print_table(summary: Summary, console: Console) -> None:
         f" · {_quality(summary)}",
         soft_wrap=True,
     )
+    if summary.good_for:
+        sizes = ", ".join(f"{name} {low} to {high}" for name, (low, high) in summary.good_for.items())
+        console.print(f"within 5 % of the best for {sizes}", soft_wrap=True)
 
 
 def _stages(summary: Summary) -> Table:
@@ -74,5 +77,5 @@ def _table(*titles: str) -> Table:
 
 def _quality(summary: Summary) -> str:
     if summary.gap < 1e-6:
-        return "the best cut, proven"
-    return f"within {max(summary.gap, 1e-3):.1%} of the best cut"
+        return f"the best cut, proven; {summary.binds} binds"
+    return f"within {max(summary.gap, 1e-3):.1%} of the best cut; {summary.binds} binds"

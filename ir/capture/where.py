@@ -28,7 +28,7 @@ def module_path(node: fx.Node) -> str:
 def module_classes(node: fx.Node) -> dict[str, str]:
     """Class name by module path, for the modules around a node."""
     stack: dict[str, Any] = node.meta.get("nn_module_stack") or {}
-    return {clean(path): _class_name(cls) for path, cls in stack.values() if path}
+    return {clean(path): _class_name(cls) for path, cls in stack.values() if path and not path.startswith("_empty_nn")}
 
 
 def clean(path: str) -> str:

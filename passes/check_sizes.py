@@ -1,0 +1,88 @@
+"""check-sizes: find the sizes over which the cut stays close to the best one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from time import perf_counter
+from typing import ClassVar, TypeAlias
+
+import sympy
+
+from ir.cluster import Cluster
+from ir.graph import Graph
+from ir.verify import costed
+from passes.cut_problem import as_problem
+from passes.options import option
+from passes.partitioners import solve
+from passes.partitioners.problem import InvalidSplit, evaluate
+
+Box: TypeAlias = Mapping[sympy.Symbol, tuple[int, int]]
+
+CLOSE = 0.05  # of the best value
+OPEN = 8  # times the example's size, where no largest size is declared
+
+
+@dataclass(frozen=True)
+class CheckSizes:
+    """Solve again at the corners of the declared sizes, then nearer and nearer to the example's.
+
+    At each corner the cut must fit, and its value be within 5 % of what is proven to be possible there.
+    """
+
+    size_limit: float = option(10.0, "seconds to search for the sizes over which the cut stays good")
+
+    name: ClassVar = "check-sizes"
+    requires: ClassVar = (costed,)
+    ensures: ClassVar = ()
+
+    def run(self, graph: Graph, cluster: Cluster) -> Graph:
+        deadline = perf_counter() + self.size_limit
+        for reach in (1.0, 0.5, 0.25) if graph.hints and len(cluster.devices) > 1 else ():
+            box = _box(graph, reach)
+            if all(_stays_close(replace(graph, hints=sizes), cluster, deadline) for sizes in _corners(box)):
+                return replace(graph, split=replace(graph.split, good_for=box))
+        return graph
+
+
+def _box(graph: Graph, reach: float) -> Box:
+    """From the example's sizes towards the smallest and the largest; all the way at a reach of 1."""
+    box = {}
+    for symbol, size in graph.hints.items():
+        low, high = graph.ranges[symbol]
+        ends = (low, high if high is not None else OPEN * size)
+        box[symbol] = tuple(round(size * (end / size) ** reach) for end in ends)
+    return box
+
+
+def _corners(box: Box) -> Iterator[dict[sympy.Symbol, int]]:
+    """All corners; of a box with many sides the two extreme ones."""
+    if len(box) > 3:
+        yield {symbol: low for symbol, (low, _) in box.items()}
+        yield {symbol: high for symbol, (_, high) in box.items()}
+        return
+    for sizes in product(*box.values()):
+        yield dict(zip(box, sizes, strict=True))
+
+
+def _stays_close(graph: Graph, cluster: Cluster, deadline: float) -> bool:
+    """Whether the cut of a graph is close to the best at its sizes; False where that is not known in time."""
+    seconds = deadline - perf_counter()
+    if seconds <= 0:
+        return False
+    problem = as_problem(graph, cluster, graph.split.objective, graph.split.in_flight)
+    try:
+        value = evaluate(problem, _stage_of(graph))
+    except InvalidSplit:  # the larger activations do not fit
+        return False
+    best = solve(problem, seconds)
+    return value <= (1 + CLOSE) * best.lower_bound
+
+
+def _stage_of(graph: Graph) -> dict[int, int]:
+    """The stages as the partitioners count them: by device, a device's second stage after all first ones."""
+    label: dict[int, int] = {}
+    for stage, device in enumerate(graph.placement):
+        label[stage] = device if device not in label.values() else len(set(graph.placement)) + device
+    return {i: label[node.stage] for i, node in enumerate(graph.nodes)}

@@ -1,0 +1,88 @@
+"""A graph as the partitioners see it: a weighted DAG whose nodes are named by their index."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from ir.cluster import Cluster
+from ir.errors import PlanError
+from ir.graph import Graph, Node, Param, Value
+from ir.units import format_bytes, format_bytes_up
+from passes.annotate_cost import memory_behind
+from passes.partitioners.problem import Device, Infeasible, InvalidSplit, Link, Problem, Weight, evaluate
+from passes.partitioners.problem import Node as Step
+from passes.partitioners.problem import Value as Flow
+from passes.timing import Clock
+
+
+def as_problem(
+    graph: Graph, cluster: Cluster, objective: Literal["throughput", "latency"] = "throughput", in_flight: int = 1
+) -> Problem:
+    """The problem at the sizes of `graph.hints`; groups bind unless copies may replace them."""
+    clock, index = Clock(graph), {node: i for i, node in enumerate(graph.nodes)}
+    kinds = list(dict.fromkeys(replace(d, name="", memory=0) for d in cluster.devices))
+    behind = memory_behind(graph)
+
+    def readers(value: Value) -> tuple[int, ...]:
+        return tuple(index[n] for n in graph.users.get(value, ()))
+
+    groups: dict[str, list[int]] = {}
+    for node in graph.nodes:
+        if node.group and node.group not in graph.separable:
+            groups.setdefault(node.group, []).append(index[node])
+    return Problem(
+        nodes=tuple(
+            Step(tuple(clock.seconds(n, kind) for kind in kinds), cheap=n.cheap, name=n.results[0].name)
+            for n in graph.nodes
+        ),
+        values=tuple(
+            Flow(index[n], readers(v), clock.nbytes(v), clock.nbytes(behind.get(v, v)))
+            for n in graph.nodes
+            for v in n.results
+        ),
+        weights=tuple(Weight(clock.nbytes(v), readers(v)) for v in (*graph.params, *graph.constants, *graph.states)),
+        groups=tuple(map(tuple, groups.values())),
+        devices=tuple(
+            Device(d.memory, kinds.index(replace(d, name="", memory=0)), name=d.name) for d in cluster.devices
+        ),
+        links={pair: Link(link.bandwidth, link.latency) for pair, link in cluster.links.items()},
+        objective=objective,
+        several_stages=bool(groups) and not graph.states,
+        every_device=True,
+        in_flight=in_flight,
+    )
+
+
+def fits(problem: Problem, stage_of: Mapping[int, int]) -> bool:
+    """Whether a split obeys all of a problem, memory included."""
+    try:
+        evaluate(problem, stage_of)
+    except InvalidSplit:
+        return False
+    return True
+
+
+def infeasible(e: Infeasible, graph: Graph, cluster: Cluster) -> PlanError:
+    """What is short, on which device, what cannot be divided, and what would do."""
+    if e.device < 0:
+        return PlanError(f"no plan for {len(cluster.devices)} devices: {e.reason}")
+    device = cluster.devices[e.device]
+    text = f"{device.name} needs {format_bytes(e.needed)} and has {format_bytes(e.available)}"
+    if e.largest_part:
+        nodes = [graph.nodes[i] for i in e.largest_part]
+        text += f"; the largest part that cannot be divided is {_largest(nodes)} ({format_bytes(e.largest_part_bytes)})"
+    fits = [f"on {len(cluster.devices)} devices of {format_bytes_up(e.smallest_memory)}"] if e.smallest_memory else []
+    if e.smallest_devices:
+        roomiest = max(d.memory for d in cluster.devices)
+        fits.append(f"on {e.smallest_devices} devices of {format_bytes(roomiest)}")
+    return PlanError(f"{text}. It fits {', or '.join(fits)}." if fits else f"{text}.")
+
+
+def _largest(nodes: Sequence[Node]) -> str:
+    """Name a part by its largest parameter."""
+    params = {v for n in nodes for v in n.operands if isinstance(v, Param)}
+    if not params:
+        return str(nodes[0].where)
+    return max(params, key=lambda p: p.type.nbytes).fqns[0]
