@@ -17,7 +17,7 @@ from passes.partitioners.core import condensed
 from passes.partitioners.exact import Exact
 from passes.partitioners.ideals import TooWide
 from passes.partitioners.integer import IntegerProgram
-from passes.partitioners.problem import Device, InvalidSplit, Link, Node, Problem, Value, evaluate
+from passes.partitioners.problem import Device, InvalidSplit, Link, Node, Problem, Value, Weight, evaluate
 from passes.partitioners.relaxed import Relaxed, relaxed
 
 CLOSE = 1e-5
