@@ -1,8 +1,4 @@
-"""A good cut at once: the best cut of several orders, on several orders of the devices.
-
-Then the order is drawn again inside the stages of the best cut so far. Its stages are still intervals of
-the new order, so the dynamic program cannot find worse, and often finds better.
-"""
+"""A good cut at once: the best cut of several orders of the units, and of the devices."""
 
 from __future__ import annotations
 
@@ -45,13 +41,20 @@ def judged(core: Core, stage: np.ndarray) -> Cut | None:
 
 
 def first_cut(core: Core, clock: Clock) -> Cut | None:
-    """The best of the cuts of several orders along several sequences of devices."""
+    """The best cut of several orders on the devices as listed, or of the best order on the devices rearranged."""
+    listed, *others = islice(sequences(core.problem), MOST_SEQUENCES)
     best: Cut | None = None
-    for devices in islice(sequences(core.problem), MOST_SEQUENCES):
-        for order in orders(core):
-            if best is not None and clock.out():
-                return best
-            best = better(best, along(core, order, devices))
+    best_order = np.arange(core.n)
+    for order in orders(core):
+        if best is not None and clock.out():
+            return best
+        cut = along(core, order, listed)
+        if better(best, cut) is not best:
+            best, best_order = cut, order
+    for devices in others:
+        if best is not None and clock.out():
+            return best
+        best = better(best, along(core, best_order, devices))
     return best
 
 
@@ -65,10 +68,11 @@ def along(core: Core, order: np.ndarray, devices: Sequence[int]) -> Cut | None:
         chain = bottleneck(sweep, places, overlap=problem.overlap, leave_empty=leave_empty)
     if np.isinf(chain.value()):
         return None
-    return judged(core, _stages(order, chain.ends(core.n), devices))
+    return judged(core, laid_out(order, chain.ends(core.n), devices))
 
 
-def _stages(order: np.ndarray, ends: Sequence[int], devices: Sequence[int]) -> np.ndarray:
+def laid_out(order: np.ndarray, ends: Sequence[int], devices: Sequence[int]) -> np.ndarray:
+    """[units] the device of each unit, if each device takes the order from where the last one ended."""
     stage = np.empty(len(order), dtype=np.int64)
     stage[order] = np.repeat(devices, np.diff([0, *ends]))
     return stage

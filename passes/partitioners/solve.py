@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from passes.partitioners.prove import Proof, any_cut, proven
 from passes.partitioners.ring import ring_core, ring_cut, wide_groups
 from passes.partitioners.search import better, first_cut
 from passes.partitioners.shortage import shortage
+from passes.partitioners.thrift import thriftier
 
 
 def solve(problem: Problem, time_limit: float = 60.0) -> Solution:
@@ -41,7 +43,8 @@ def _along(problem: Problem, clock: Clock) -> Proof:
     bound = least_possible(core)
     if problem.objective == "latency" or problem.n_stages > len(problem.devices):
         return Proof(cut, bound)
-    return proven(core, cut, bound, clock)
+    proof = proven(core, cut, bound, clock)
+    return replace(proof, cut=thriftier(core, proof.cut, clock))
 
 
 def _around(problem: Problem, wide: Sequence[tuple[int, ...]], clock: Clock) -> Proof:
@@ -56,11 +59,16 @@ def _around(problem: Problem, wide: Sequence[tuple[int, ...]], clock: Clock) -> 
 
 
 def least_possible(core: Core) -> float:
-    """No split is better than all work shared evenly, or than the longest unit where it is fastest."""
+    """No load is better than all work shared evenly, or than the longest unit where it is fastest; no
+    latency better than the longest way through the program.
+    """
     fastest = core.time[sorted({device.kind for device in core.problem.devices})].min(axis=0)
-    if core.problem.objective == "latency":
-        return float(fastest.max())
-    return float(max(fastest.sum() / len(core.problem.devices), fastest.max()))
+    if core.problem.objective == "throughput":
+        return float(max(fastest.sum() / len(core.problem.devices), fastest.max()))
+    way = fastest.copy()
+    for unit, earlier in enumerate(core.neighbours(reverse=True)):
+        way[unit] += max((way[other] for other in earlier), default=0.0)
+    return float(way.max())
 
 
 def _countable(core: Core) -> None:
