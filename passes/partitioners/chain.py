@@ -43,13 +43,13 @@ class Chain:
         return found[::-1]
 
 
-def bottleneck(sweep: Sweep, seats: Sequence[Seat], *, overlap: bool, leave_empty: bool) -> Chain:
-    """The split of least bottleneck along the sweep's order."""
-    total = float(sweep.least_time[-1])
-    guess = 1.5 * total / len(seats)
+def bottleneck(sweep: Sweep, seats: Sequence[Seat], *, overlap: bool, leave_empty: bool, known: float) -> Chain:
+    """The split of least bottleneck along the sweep's order; what is above `known` may come out too high."""
+    enough = min(float(sweep.least_time[-1]), known)
+    guess = 1.5 * float(sweep.least_time[-1]) / len(seats)
     while True:
-        chain = bottleneck_within(sweep, seats, guess, overlap=overlap, leave_empty=leave_empty)
-        if chain.value() <= guess or guess >= total:
+        chain = bottleneck_within(sweep, seats, min(guess, known), overlap=overlap, leave_empty=leave_empty)
+        if chain.value() <= guess or guess >= enough:
             return chain
         guess *= 2
 

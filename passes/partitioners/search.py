@@ -48,24 +48,24 @@ def first_cut(core: Core, clock: Clock) -> Cut | None:
     for order in orders(core):
         if best is not None and clock.out():
             return best
-        cut = along(core, order, listed)
+        cut = along(core, order, listed, best)
         if better(best, cut) is not best:
             best, best_order = cut, order
     for devices in others:
         if best is not None and clock.out():
             return best
-        best = better(best, along(core, best_order, devices))
+        best = better(best, along(core, best_order, devices, best))
     return best
 
 
-def along(core: Core, order: np.ndarray, devices: Sequence[int]) -> Cut | None:
-    """The best cut of one order, as far as neighbouring links and estimated peaks tell."""
+def along(core: Core, order: np.ndarray, devices: Sequence[int], known: Cut | None = None) -> Cut | None:
+    """The best cut of one order, as far as neighbouring links and estimated peaks tell; none worse than known."""
     problem, sweep, places = core.problem, Sweep(core, order), seats(core.problem, devices)
-    leave_empty = not problem.every_device
+    leave_empty, limit = not problem.every_device, known.value if known else np.inf
     if problem.objective == "latency":
         chain = cheapest(sweep, places, Seat.delay, leave_empty=leave_empty, reach=float("inf"))
     else:
-        chain = bottleneck(sweep, places, overlap=problem.overlap, leave_empty=leave_empty)
+        chain = bottleneck(sweep, places, overlap=problem.overlap, leave_empty=leave_empty, known=limit)
     if np.isinf(chain.value()):
         return None
     return judged(core, laid_out(order, chain.ends(core.n), devices))

@@ -20,7 +20,7 @@ from passes.partitioners.search import Cut, judged, laid_out
 from passes.partitioners.seats import Seat, seats
 from passes.partitioners.sweep import Row, Sweep
 
-MOST_ORDERS = 3
+MOST_ORDERS = 1
 SAME = 1e-12  # relative
 
 
