@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,3 +34,9 @@ def planned(graph: Graph, cluster: Cluster, **options: Any) -> Graph:
     """The graph after the last default pass."""
     *_, last = steps(graph, cluster, **options)
     return last.graph
+
+
+def cut(graph: Graph, stages: Sequence[int]) -> Graph:
+    """The graph with a stage for each node, each on a device of its own."""
+    nodes = tuple(replace(node, stage=stage) for node, stage in zip(graph.nodes, stages, strict=True))
+    return replace(graph, nodes=nodes, placement=tuple(range(max(stages) + 1)))
