@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 import passes.compile
 from ir.errors import InternalError
 from ir.units import parse_bytes
+from runtime.manifest import Manifest
 from tests.commands import MODEL, Shell
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -229,7 +230,7 @@ def test_an_interrupt_leaves_everything_as_it_was(shell: Shell) -> None:
         raise KeyboardInterrupt
 
     before = shell.contents()
-    shell.monkeypatch.setattr(passes.compile, "write_manifest", stopped)
+    shell.monkeypatch.setattr(Manifest, "write", stopped)
     ended = shell.run("model.py -o out --stages 2")
     assert ended.status == 130
     assert "interrupted; nothing was written" in ended.err

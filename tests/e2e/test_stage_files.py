@@ -1,0 +1,178 @@
+"""A stage file: readable, formatted, with the model's own names, and enough to run alone."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from passes.api import compile_model
+from tests.models import CASES
+from tests.planning import slow_machine
+
+NAMES = [
+    "long skips",
+    "several results",
+    "a size in a later stage",
+    "constants",
+    "names that mean something else",
+    "batch normalisation",
+    "a cache that calls fill",
+    "a sequence of layers",
+    "outputs that nothing computes",
+]
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
+    """A model, and the folder of its stages."""
+    case = CASES[request.param]
+    model, out = case.build(), tmp_path_factory.mktemp("artifacts") / "out"
+    args = case.calls()[0].args
+    compile_model(model, args, out=out, cluster=slow_machine(case.stages), dynamic_shapes=case.dynamic)
+    return model, out
+
+
+def stage_files(out: Path) -> list[Path]:
+    return sorted(out.glob("stage_*.py"))
+
+
+def load(path: Path) -> tuple[ModuleType, Any]:
+    """The module of a stage file and its stage, loaded as the file itself says."""
+    module = ModuleType(path.stem)
+    exec(compile(path.read_text(), path, "exec"), vars(module))
+    return module, getattr(module, path.stem.replace("stage_", "Stage")).load(path.with_suffix(".safetensors"))
+
+
+def test_the_state_dict_has_the_models_names_and_values(compiled: tuple[nn.Module, Path]) -> None:
+    model, out = compiled
+    whole = model.state_dict()
+    for file in stage_files(out):
+        module, stage = load(file)
+        state = stage.state_dict()
+        assert set(state) == {*getattr(module, "PARAMETERS", {}), *getattr(module, "BUFFERS", {})}
+        for name, tensor in state.items():
+            assert name not in whole or torch.equal(tensor, whole[name])
+            assert (tensor.dtype, tuple(tensor.shape)) == (module.PARAMETERS | vars(module).get("BUFFERS", {}))[name]
+        assert set(dict(stage.named_parameters())) <= set(dict(model.named_parameters(remove_duplicate=False)))
+        assert not stage.training
+
+
+def test_each_stage_has_its_own_weights_alone(compiled: tuple[nn.Module, Path]) -> None:
+    """All that is read somewhere is stored once, and nothing else is."""
+    _, out = compiled
+    held = [set(load_file(file.with_suffix(".safetensors"))) for file in stage_files(out)]
+    assert sum(map(len, held)) == len(set().union(*held))
+    for file, names in zip(stage_files(out), held, strict=True):
+        module, _ = load(file)
+        assert names == {n for table in ("PARAMETERS", "BUFFERS", "CONSTANTS") for n in vars(module).get(table, {})}
+
+
+def test_values_are_let_go_after_their_last_use(compiled: tuple[nn.Module, Path]) -> None:
+    for file in stage_files(compiled[1]):
+        forward = next(f for f in ast.walk(ast.parse(file.read_text())) if getattr(f, "name", "") == "forward")
+        returned = names(forward.body[-1], ast.Load)
+        tensors = {a.arg for a in forward.args.args[1:]} | set().union(*(made(s) for s in forward.body))
+        for name in tensors - returned:
+            uses = [i for i, s in enumerate(forward.body) if name in names(s, ast.Load)]
+            gone = [i for i, s in enumerate(forward.body) if name in names(s, ast.Del)]
+            assert gone == [uses[-1] + 1], f"{name} in {file}"
+
+
+def names(tree: ast.AST, context: type[ast.expr_context]) -> set[str]:
+    return {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, context)}
+
+
+def made(statement: ast.stmt) -> set[str]:
+    """The tensors that a statement makes: what an operator returns, by the names that are read."""
+    calls = isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Call)
+    return names(statement, ast.Store) - {"_"} if calls else set()
+
+
+def test_they_are_formatted_and_say_nothing_needless(compiled: tuple[nn.Module, Path]) -> None:
+    files = list(map(str, stage_files(compiled[1])))
+    for command in (["format", "--check", "--line-length=120"], ["check", "--select=E,F,I,UP", "--line-length=120"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, "--isolated", *files], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout
+
+
+def test_they_import_torch_and_safetensors_alone(compiled: tuple[nn.Module, Path]) -> None:
+    assert {module for file in stage_files(compiled[1]) for module in imported(file)} == {"torch", "safetensors"}
+
+
+def imported(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text())):
+        match node:
+            case ast.Import(names=aliases):
+                yield from (alias.name.split(".")[0] for alias in aliases)
+            case ast.ImportFrom(module=module):
+                yield str(module).split(".")[0]
+
+
+def test_the_tables_of_two_ends_agree(compiled: tuple[nn.Module, Path]) -> None:
+    """What one stage sends to another is what that one receives, with the same type."""
+    modules = [load(file)[0] for file in stage_files(compiled[1])]
+    sent = {
+        (name, target): (source, dtype, shape)
+        for source, module in enumerate(modules)
+        for name, (targets, _, dtype, shape) in module.SENDS.items()
+        for target in targets
+    }
+    received = {
+        (name, target): row
+        for target, module in enumerate(modules)
+        for name, row in module.RECEIVES.items()
+        if row[0] is not None
+    }
+    assert sent == received
+
+
+def test_a_comment_where_the_module_changes(compiled: tuple[nn.Module, Path]) -> None:
+    model, out = compiled
+    modules = {name for name, _ in model.named_modules()} | {"the model itself"}
+    for file in stage_files(out):
+        said = re.findall(r"^        # (.*?)(?: \(([\w/.]+):(\d+)\))?$", file.read_text(), re.MULTILINE)
+        assert {place for place, _, _ in said} <= modules
+        assert all(a[0] != b[0] for a, b in pairwise(said))
+
+
+# ---- alone
+
+
+def test_a_stage_runs_alone_where_nothing_of_ours_is(tmp_path: Path) -> None:
+    """Copied to an empty folder, and called as its own first lines say."""
+    case = CASES["a size in a later stage"]
+    model, x = case.build(), case.calls()[0].args[0]
+    compile_model(model, (x,), out=tmp_path / "out", cluster=slow_machine(3), dynamic_shapes=case.dynamic)
+    (tmp_path / "alone").mkdir()
+    for suffix in ("py", "safetensors"):
+        shutil.copy(tmp_path / f"out/stage_2.{suffix}", tmp_path / "alone")
+    source = (tmp_path / "alone/stage_2.py").read_text()
+    alone = re.search(r"^Alone:   (.*)$", source, re.MULTILINE)[1]
+    script = f"""
+import sys, torch
+from stage_2 import *
+tanh_1, seq = torch.linspace(-1, 1, 24).reshape(3, 8), 5
+torch.save({alone}, "y.pt")
+assert not {{"ir", "passes", "codegen", "runtime"}} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path / "alone", check=True)
+    [y] = torch.load(tmp_path / "alone/y.pt")
+    with torch.no_grad():
+        expected = model.layers[2](torch.linspace(-1, 1, 24).reshape(3, 8)).tanh()
+        expected = expected[:, None].expand(-1, 5, -1) / 5 + model.position(torch.arange(5))
+    assert torch.equal(y, expected)
