@@ -54,46 +54,56 @@ class Summary:
 
 
 def summarize(plan: StagePlan, model: str) -> Summary:
+    """Add up what a plan predicts; unlike the search for it, this counts the copies of cheap nodes."""
     graph, clock = plan.graph, Clock(plan.graph)
-    compute = [sum(clock.seconds(n, s.device) for n in s.graph.nodes) for s in plan.stages]
-    loads = [load.seconds for load in graph.split.loads] or compute
-    returned = {v.name for v in graph.outputs}
-    devices = [graph.placement[s.index] for s in plan.stages]
+    stages = tuple(_stage(plan, stage, clock) for stage in plan.stages)
+    total = sum(s.compute_seconds for s in stages)
+    loads: dict[int, float] = {}
+    for device, s in zip(graph.placement, stages, strict=True):
+        loads[device] = loads.get(device, 0.0) + s.compute_seconds + s.transfer_seconds
+    bottleneck = max(loads.values())
     return Summary(
         model=model,
-        stages=tuple(
-            StageSummary(
-                stage=stage.index,
-                device=stage.device.name,
-                parameters=sum(int(p.type.numel) for p in stage.graph.params),
-                weight_bytes=stored_bytes(stage.stored),
-                activation_bytes=peak_bytes(stage.graph),
-                memory_bytes=stage.device.memory,
-                compute_seconds=seconds,
-                transfer_seconds=_transfer_seconds(plan, stage, devices, clock),
-                share=seconds / max(sum(compute), 1e-30),
-                receives=tuple(_edge(v, _one(stage.source_of(v)), clock) for v in stage.graph.inputs),
-                sends=tuple(
-                    replace(_edge(v, stage.targets_of(v), clock), is_output=v.name in returned)
-                    for v in stage.graph.outputs
-                ),
-            )
-            for stage, seconds in zip(plan.stages, compute, strict=True)
-        ),
-        bottleneck_seconds=max(loads),
+        stages=tuple(replace(s, share=s.compute_seconds / total if total else 0.0) for s in stages),
+        bottleneck_seconds=bottleneck,
         lower_bound_seconds=graph.split.lower_bound,
         gap=graph.split.gap,
         binds=graph.split.binds,
         good_for={str(symbol): ends for symbol, ends in graph.split.good_for.items()},
-        balance=max(loads) / max(sum(loads) / len(loads), 1e-30),
+        balance=bottleneck * len(loads) / sum(loads.values()) if bottleneck else 1.0,
         cut_bytes=sum(int(clock.nbytes(t.value)) for t in plan.transfers),
     )
 
 
-def _transfer_seconds(plan: StagePlan, stage: Stage, devices: list[int], clock: Clock) -> float:
-    ends = [(t.src, stage.index, t) for t in stage.recvs] + [(stage.index, t.stage, t) for t in stage.sends]
-    links = ((plan.cluster.links.get((devices[a], devices[b])), t) for a, b, t in ends)
-    return sum(link.seconds(clock.nbytes(t.value)) for link, t in links if link is not None)
+def _stage(plan: StagePlan, stage: Stage, clock: Clock) -> StageSummary:
+    graph, returned = stage.graph, {v.name for v in plan.graph.outputs}
+    return StageSummary(
+        stage=stage.index,
+        device=stage.device.name,
+        parameters=sum(int(p.type.numel) for p in graph.params),
+        weight_bytes=stored_bytes(stage.stored),
+        activation_bytes=peak_bytes(graph),
+        memory_bytes=stage.device.memory,
+        compute_seconds=sum(clock.seconds(n, stage.device) for n in graph.nodes),
+        transfer_seconds=_transfer_seconds(plan, stage, clock),
+        share=0.0,
+        receives=tuple(_edge(v, _one(stage.source_of(v)), clock) for v in graph.inputs),
+        sends=tuple(replace(_edge(v, stage.targets_of(v), clock), is_output=v.name in returned) for v in graph.outputs),
+    )
+
+
+def _transfer_seconds(plan: StagePlan, stage: Stage, clock: Clock) -> float:
+    """Each value is received once, and sent once, at the pace of the slowest link that it takes."""
+    sent: dict[Value, float] = {}
+    received = 0.0
+    for t in (*stage.recvs, *stage.sends):
+        link = plan.cluster.links.get((plan.graph.placement[t.src], plan.graph.placement[t.stage]))
+        seconds = link.seconds(clock.nbytes(t.value)) if link is not None else 0.0  # none on one device
+        if t.stage == stage.index:
+            received += seconds
+        else:
+            sent[t.value] = max(sent.get(t.value, 0.0), seconds)
+    return received + sum(sent.values())
 
 
 def _edge(value: Value, stages: tuple[int, ...], clock: Clock) -> Edge:

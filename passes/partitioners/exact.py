@@ -57,7 +57,8 @@ class Exact:
         self.ideals = Ideals(model)
         self.pays = np.array([not kind.free_transfers for kind in model.classes])
         self.advance = Advance(model)
-        self.simple = len(model.classes) == 1 and self.pays[0] and not model.overlap and not model.memory_matters
+        unlimited = np.isfinite(model.time).all() and not model.memory_matters
+        self.simple = len(model.classes) == 1 and self.pays[0] and unlimited and not model.overlap
 
     def search(self, below: float, limit: int, clock: Clock) -> Found | None:
         """A split of a value less than `below`; None proves that there is none.
@@ -70,6 +71,8 @@ class Exact:
         layers = {first: Layer(origin, np.zeros(1), zero, zero)}
         answer: Used | None = None
         for used in self._states():
+            if below <= 0:
+                break
             if clock.out():
                 raise TooWide
             layer = self._layer(used, layers, below, limit)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from passes.partitioners.assignment import MOST_TERMS, Assignment, size
 from passes.partitioners.clock import Clock
 from passes.partitioners.contract import contracted
 from passes.partitioners.core import Core
@@ -77,7 +78,7 @@ def proven(core: Core, cut: Cut, bound: float, clock: Clock) -> Proof:
 def _searched(model: Relaxed, proof: Proof, clock: Clock) -> Proof:
     """Search for ever better splits until there is none; the last value is the optimum of the relaxed problem."""
     cut, target = proof.cut, proof.cut.value
-    while True:
+    while target > proof.bound:
         below = target * (1 - PRECISION)
         small = contracted(model, below)
         try:
@@ -85,9 +86,10 @@ def _searched(model: Relaxed, proof: Proof, clock: Clock) -> Proof:
         except TooWide:
             return _programmed(small, Proof(cut, proof.bound), target, clock)
         if found is None:
-            return Proof(cut, max(proof.bound, target))
+            break
         cut = better(cut, realised(small, found.stages)) or cut
         target = min(found.value, cut.value)
+    return Proof(cut, max(proof.bound, target))
 
 
 def _programmed(model: Relaxed, proof: Proof, known: float, clock: Clock) -> Proof:
@@ -97,6 +99,15 @@ def _programmed(model: Relaxed, proof: Proof, known: float, clock: Clock) -> Pro
     answer = IntegerProgram(model, known).solve(_places(model, proof.cut), clock)
     cut = better(proof.cut, realised(model, answer.stages)) or proof.cut
     return Proof(cut, max(proof.bound, min(answer.bound, known)))
+
+
+def assigned(core: Core, proof: Proof, clock: Clock) -> Proof:
+    """The best cut and bound where the relaxation was not enough, for small problems."""
+    if proof.complete() or clock.out() or size(core) > MOST_TERMS:
+        return proof
+    bound, stage = Assignment(core, proof.cut.value).solve(proof.cut.stages, clock)
+    cut = proof.cut if stage is None else better(proof.cut, judged(core, stage)) or proof.cut
+    return Proof(cut, max(proof.bound, min(bound, cut.value)))
 
 
 def _places(model: Relaxed, cut: Cut) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +13,7 @@ from passes.partitioners.core import Core, condensed
 from passes.partitioners.errors import Infeasible
 from passes.partitioners.evaluation import evaluate, loads, pipeline_order
 from passes.partitioners.model import Problem, Solution
-from passes.partitioners.prove import Proof, any_cut, proven
+from passes.partitioners.prove import Proof, any_cut, assigned, proven
 from passes.partitioners.ring import ring_core, ring_cut, wide_groups
 from passes.partitioners.search import better, first_cut
 from passes.partitioners.shortage import shortage
@@ -28,10 +27,7 @@ def solve(problem: Problem, time_limit: float = 60.0) -> Solution:
     """
     clock = Clock(time_limit)
     whole = inline(problem)
-    if whole.n_stages > len(whole.devices) and (wide := wide_groups(whole)):
-        proof = _around(whole, wide, clock)
-    else:
-        proof = _along(whole, clock)
+    proof = _around(whole, clock) if whole.n_stages > len(whole.devices) else _along(whole, clock)
     return reported(problem, whole, proof)
 
 
@@ -40,22 +36,26 @@ def _along(problem: Problem, clock: Clock) -> Proof:
     core = condensed(problem, indivisible(len(problem.nodes), problem.before, problem.groups))
     _countable(core)
     cut = first_cut(core, clock) or any_cut(core, clock)
-    bound = least_possible(core)
-    if problem.objective == "latency" or problem.n_stages > len(problem.devices):
-        return Proof(cut, bound)
-    proof = proven(core, cut, bound, clock)
-    return replace(proof, cut=thriftier(core, proof.cut, clock))
+    proof = Proof(cut, least_possible(core))
+    if problem.objective == "throughput":
+        proof = proven(core, cut, proof.bound, clock)
+    proof = assigned(core, proof, clock)
+    if problem.objective == "throughput":
+        proof = replace(proof, cut=thriftier(core, proof.cut, clock))
+    return proof
 
 
-def _around(problem: Problem, wide: Sequence[tuple[int, ...]], clock: Clock) -> Proof:
-    """The first and the last stage on one device, if that is better than keeping wide groups in a stage."""
-    core = ring_core(problem, wide)
-    _countable(core)
+def _around(problem: Problem, clock: Clock) -> Proof:
+    """The first and the last stage on one device, if that is better than keeping groups in a stage."""
+    loose = condensed(problem, indivisible(len(problem.nodes), problem.before, []))
     fused = condensed(problem, indivisible(len(problem.nodes), problem.before, problem.groups))
-    cut = better(first_cut(fused, clock), ring_cut(core, wide, clock))
+    _countable(loose)
+    cut = first_cut(fused, clock)
+    if wide := wide_groups(problem):
+        cut = better(cut, ring_cut(ring_core(problem, wide), wide, clock))
     if cut is None:
-        raise shortage(core, proven=False)
-    return Proof(cut, least_possible(core))
+        raise shortage(loose, proven=False)
+    return assigned(loose, Proof(cut, least_possible(loose)), clock)
 
 
 def least_possible(core: Core) -> float:
