@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from codegen.expr import dim_source, shape_source
+from codegen.expr import expr_source, shape_source
 from codegen.stage_file import StageFile
 from codegen.torch_stage import emit
 from codegen.trees import tree_json
@@ -97,7 +97,7 @@ def _manifest(plan: StagePlan, model: str, hashes: dict[str, str], summary: dict
         inputs=tuple(map(_tensor, graph.inputs)),
         outputs=tuple(_tensor(v, name) for v, name in zip(graph.outputs, output_names(graph.signature), strict=True)),
         symbols={str(s): m.Symbol(low, high, graph.hints[s]) for s, (low, high) in graph.ranges.items()},
-        guards=tuple(str(dim_source(guard)) for guard in graph.guards),  # type: ignore[arg-type]
+        guards=tuple(map(expr_source, graph.guards)),
         signature=_signature(graph),
         stages=tuple(_stage(StageFile(plan, stage, model)) for stage in plan.stages),
         files=hashes,

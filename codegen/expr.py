@@ -6,14 +6,26 @@ from typing import Any
 
 import sympy
 import torch
+from sympy.printing.str import StrPrinter
 from torch.utils._sympy.printers import PythonPrinter
 
 from ir.graph import THIS_DEVICE, Dim, Value
 
 
+class _Printer(PythonPrinter):
+    """torch's printer of sizes, with sums as people write them: `seq - 1`, not `(-1) + seq`."""
+
+    _print_Add = StrPrinter._print_Add
+
+
+def expr_source(expr: sympy.Basic) -> str:
+    """A size or a condition on sizes as a Python expression."""
+    return str(_Printer().doprint(expr))
+
+
 def dim_source(dim: Dim) -> int | str:
     """A size as the manifest writes it: a number, or a Python expression over the symbols."""
-    return dim if isinstance(dim, int) else str(PythonPrinter().doprint(dim))
+    return dim if isinstance(dim, int) else expr_source(dim)
 
 
 def shape_source(shape: tuple[Dim, ...]) -> tuple[int | str, ...]:
@@ -28,7 +40,7 @@ def argument_source(arg: Any, name_of: Any) -> str:
         case list() | tuple():
             return f"[{', '.join(argument_source(a, name_of) for a in arg)}]"
         case sympy.Basic():
-            return str(PythonPrinter().doprint(arg))
+            return expr_source(arg)
         case torch.dtype() | torch.layout() | torch.memory_format():
             return str(arg)
         case float() if arg in (float("inf"), float("-inf")) or arg != arg:

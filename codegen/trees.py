@@ -10,7 +10,7 @@ import sympy
 import torch
 from torch.utils._pytree import TreeSpec
 
-from codegen.expr import dim_source
+from codegen.expr import expr_source
 from ir.errors import CompileError
 from ir.signature import Slot, Tree, is_opened
 
@@ -59,7 +59,7 @@ def _leaf(leaf: Any) -> Any:
         case Slot():
             return {"slot": leaf.index}
         case sympy.Basic():
-            return {"size": dim_source(leaf)}  # type: ignore[arg-type]
+            return {"size": expr_source(leaf)}
         case torch.dtype():
             return {"torch": str(leaf).removeprefix("torch.")}
         case torch.device():

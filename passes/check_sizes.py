@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import islice, product
 from time import perf_counter
 from typing import ClassVar, TypeAlias
 
 import sympy
 
 from ir.cluster import Cluster
-from ir.graph import Graph
+from ir.graph import Graph, bound
 from ir.verify import costed
 from passes.cut_problem import as_problem
 from passes.options import option
@@ -52,8 +52,22 @@ def _box(graph: Graph, reach: float) -> Box:
     for symbol, size in graph.hints.items():
         low, high = graph.ranges[symbol]
         ends = (low, high if high is not None else OPEN * size)
-        box[symbol] = tuple(round(size * (end / size) ** reach) for end in ends)
+        box[symbol] = tuple(_allowed(symbol, round(size * (end / size) ** reach), graph) for end in ends)
     return box
+
+
+def _allowed(symbol: sympy.Symbol, end: int, graph: Graph) -> int:
+    """The size nearest to `end`, on the example's side of it, that the model's own conditions allow."""
+    example = graph.hints[symbol]
+    way = range(end, example, 1 if end < example else -1)
+    return next((size for size in islice(way, 1024) if _holds(graph, {**graph.hints, symbol: size})), example)
+
+
+def _holds(graph: Graph, sizes: Mapping[sympy.Symbol, int]) -> bool:
+    try:
+        return all(bound(guard, sizes) == sympy.true for guard in graph.guards)
+    except ZeroDivisionError:
+        return False
 
 
 def _corners(box: Box) -> Iterator[dict[sympy.Symbol, int]]:
@@ -69,7 +83,7 @@ def _corners(box: Box) -> Iterator[dict[sympy.Symbol, int]]:
 def _stays_close(graph: Graph, cluster: Cluster, deadline: float) -> bool:
     """Whether the cut of a graph is close to the best at its sizes; False where that is not known in time."""
     seconds = deadline - perf_counter()
-    if seconds <= 0:
+    if seconds <= 0 or not _holds(graph, graph.hints):
         return False
     problem = as_problem(graph, cluster, graph.split.objective, graph.split.in_flight)
     try:
