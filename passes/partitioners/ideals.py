@@ -30,8 +30,8 @@ class Ideals:
         self.pace = np.array([_pace(self.weight, time) for time in model.time])
         self.predecessors = model.core.neighbours(reverse=True)
         self.above = _ancestors(self.predecessors)
-        self.least = self.above @ self.weight + self.weight
-        self.most = self.total - (self.above.T @ self.weight + self.weight)
+        self.least = self.weight + _by_blocks(self.above, self.weight)
+        self.most = self.total - self.weight - _by_blocks(self.above.T, self.weight)
 
     def within(self, low: float, high: float, start: np.ndarray, span: float, limit: int) -> np.ndarray:
         """[ideals, units] membership of every ideal that weighs `low` to `high`, and is one of those that
@@ -80,6 +80,11 @@ def _ancestors(predecessors: Sequence[Sequence[int]]) -> np.ndarray:
             above[unit] |= above[other]
             above[unit, other] = True
     return above
+
+
+def _by_blocks(matrix: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """A boolean matrix times a vector, without the whole matrix as numbers."""
+    return np.concatenate([matrix[i : i + 1024] @ weight for i in range(0, len(matrix), 1024)])
 
 
 def _pace(weight: np.ndarray, time: np.ndarray) -> float:

@@ -30,6 +30,7 @@ PRECISION = 1e-9  # relative: values that differ by less are the same
 PROVEN = 1e-5  # relative: a bound as close as that proves a value the best (programs round times down)
 MOST_IDEALS = 20_000
 MOST_VARIABLES = 150_000
+MOST_UNITS = 15_000
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ def _searched(model: Relaxed, proof: Proof, clock: Clock) -> Proof:
     while target > proof.bound:
         below = target * (1 - PRECISION)
         small = contracted(model, below)
+        if small.core.n > MOST_UNITS:
+            return Proof(cut, proof.bound)
         try:
             found = Exact(small).search(below, MOST_IDEALS, clock)
         except TooWide:
