@@ -39,11 +39,11 @@ class Call:
         return cls(args, kwargs)
 
 
-def check_every_pass(graph: Graph, model: nn.Module, calls: Sequence[Call], cluster: Cluster) -> None:
+def check_every_pass(graph: Graph, model: nn.Module, calls: Sequence[Call], cluster: Cluster, **options: Any) -> None:
     """After every pass the graph returns what the model does, for calls in a row."""
     weights = {fqn: tensor.clone() for fqn, tensor in model.state_dict().items()}
     expected = list(run_model(model, calls))
-    for step in [Step("capture", graph, 0.0), *steps(graph, cluster)]:
+    for step in [Step("capture", graph, 0.0), *steps(graph, cluster, **options)]:
         for i, (want, found) in enumerate(zip(expected, run_graph(step.graph, calls, weights), strict=True)):
             assert_same(want, found, f"after {step.name}, call {i}")
 

@@ -32,7 +32,7 @@ def test_an_example_at_three_sizes(name: str) -> None:
     others = [dict.fromkeys(sizes, 1), {size: 3 if size == "batch" else 17 for size in sizes}]
     calls = [Call(source.args, source.kwargs), *(resized(source, size) for size in others)]
     graph = capture(source.model, source.args, source.kwargs, dynamic_shapes=source.dynamic_shapes)
-    check_every_pass(graph, source.model, calls, machine(3))
+    check_every_pass(graph, source.model, calls, machine(3), time_limit=2.0, size_limit=2.0)  # any cut will do
 
 
 @pytest.mark.parametrize("name", CASES)
