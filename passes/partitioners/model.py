@@ -77,7 +77,7 @@ class Problem:
             return self.precedence
         return tuple((value.producer, node) for value in self.values for node in value.consumers)
 
-    @property
+    @cached_property
     def names(self) -> tuple[int, ...]:
         """How `stage_of` names each node."""
         return self.ids or tuple(range(len(self.nodes)))

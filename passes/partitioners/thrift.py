@@ -1,13 +1,10 @@
 """Among cuts of equal bottleneck, one that moves less.
 
-The dynamic program over prefixes once more, now for the least sum of transfers, and open only to stages whose
-load is at most the bottleneck already reached. The order of the cut itself is among those tried, so the
-result is never worse.
+The dynamic program over prefixes once more, along the order of the cut, now for the least sum of transfers and
+open only to stages whose load is at most the bottleneck already reached. The cut itself is one of its choices.
 """
 
 from __future__ import annotations
-
-from itertools import islice
 
 import numpy as np
 
@@ -15,12 +12,10 @@ from passes.partitioners.chain import cheapest
 from passes.partitioners.clock import Clock
 from passes.partitioners.core import Core
 from passes.partitioners.evaluation import loads, pipeline_order
-from passes.partitioners.orders import orders
 from passes.partitioners.search import Cut, judged, laid_out
 from passes.partitioners.seats import Seat, seats
 from passes.partitioners.sweep import Row, Sweep
 
-MOST_ORDERS = 1
 SAME = 1e-12  # relative
 
 
@@ -29,14 +24,13 @@ def thriftier(core: Core, cut: Cut, clock: Clock) -> Cut:
     problem = core.problem
     used = pipeline_order(problem, cut.stages)
     devices = (*used, *(number for number in range(len(problem.devices)) if number not in used))
-    best, moved = cut, total_transfer(core, cut)
-    for order in (along_stages(core, cut, used), *islice(orders(core), MOST_ORDERS)):
-        if clock.out() or not moved:
-            break
-        other = _along(core, order, devices, cut.value * (1 + SAME))
-        if other and other.value <= cut.value * (1 + SAME) and total_transfer(core, other) < moved * (1 - SAME):
-            best, moved = other, total_transfer(core, other)
-    return best
+    moved = total_transfer(core, cut)
+    if clock.out() or not moved:
+        return cut
+    other = _along(core, along_stages(core, cut, used), devices, cut.value * (1 + SAME))
+    if other and other.value <= cut.value * (1 + SAME) and total_transfer(core, other) < moved * (1 - SAME):
+        return other
+    return cut
 
 
 def along_stages(core: Core, cut: Cut, used: list[int]) -> np.ndarray:
