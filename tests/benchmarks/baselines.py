@@ -8,6 +8,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
+from math import inf
 
 from accelerate import infer_auto_device_map
 from accelerate.utils import get_balanced_memory
@@ -107,9 +108,7 @@ def _balanced(size: Sequence[float], parts: int) -> list[int]:
     best = [(total, [0]) for total in until]  # for the first i sizes in one run: its size, and its start
     for part in range(1, parts):
         best = [
-            min(((max(best[j][0], until[i] - until[j]), [*best[j][1], j]) for j in range(part, i)), default=(0.0, []))
-            if i > part
-            else (float("inf"), [])
-            for i in range(len(until))
+            min(((max(best[j][0], total - until[j]), [*best[j][1], j]) for j in range(part, i)), default=(inf, []))
+            for i, total in enumerate(until)
         ]
     return best[-1][1]

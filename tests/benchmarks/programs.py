@@ -11,9 +11,9 @@ from ir.capture import capture
 from ir.cluster import Cluster
 from passes.cut_problem import as_problem
 from passes.defaults import default_passes
+from passes.mark_cheap import MarkCheap
 from passes.partitioners.problem import Device, Link, Problem
 from passes.pipeline import Pipeline
-from passes.split_stages import SplitStages
 from tests.benchmarks.models import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,8 +63,7 @@ def _captured(name: str) -> Program:
     model, call = MODELS[name].make()
     cluster = MODELS[name].cluster(2)
     graph = capture(model, call.args, call.kwargs)
-    passes = Pipeline(default_passes())
-    for step in Pipeline(passes.passes[: passes.index(SplitStages.name)]).run(graph, cluster):
+    for step in Pipeline(default_passes()).until(MarkCheap.name).run(graph, cluster):
         graph = step.graph
     problem = replace(as_problem(graph, cluster), link=_only_link(cluster), links={})
     return Program(name, problem, tuple(node.where.module for node in graph.nodes))

@@ -58,6 +58,7 @@ def plot(points: Sequence[Point]) -> None:
         axes.set_xticks(sorted({nodes for nodes, *_ in points}), minor=False)
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
         figure.savefig(DOCS / "growth.svg", metadata={"Date": None})
