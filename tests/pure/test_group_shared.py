@@ -49,12 +49,12 @@ def test_a_weight_that_one_node_reads_binds_nothing() -> None:
 
 
 def test_groups_that_overlap_become_one() -> None:
-    first, second = param("a"), param("b")
-    one, two = linear(x, first, "y0"), linear(x, second, "y1")
-    both = linear(first, second, "y2")
-    apart = relu(x, "y3")
-    found = grouped(graph([x], [one, two, both, apart], apart.results))
-    assert groups(found) == ["a", "a", "a", ""]
+    """The readers of a and those of b are two groups until c, which one of each reads, joins them."""
+    a, b, c = map(param, "abc")
+    pairs = [linear(x, a, "y0"), linear(x, b, "y1"), linear(a, c, "y2"), linear(b, c, "y3")]
+    apart = relu(x, "y4")
+    found = grouped(graph([x], [*pairs, apart], apart.results))
+    assert groups(found) == ["a", "a", "a", "a", ""]
 
 
 def test_what_touches_a_state_is_bound_whatever_the_option() -> None:
