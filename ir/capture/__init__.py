@@ -16,10 +16,14 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.utils._pytree import TreeSpec
 
+from ir.bind import bind_sizes
 from ir.capture.blame import explain
 from ir.capture.dynamic import DynamicShapes, Marks, export_spec, mark_dynamic, widen
 from ir.capture.fake import without_memory
+from ir.capture.ones import asked_about_one, at_one, same_program, without_one
+from ir.capture.questions import Question, watched
 from ir.capture.reader import needs_functional_form, read_program
+from ir.capture.sizes import read_sizes
 from ir.errors import CaptureError
 from ir.graph import Graph
 from ir.signature import Signature, Slot, Tree, bind, call, flatten, forward_parameters, names
@@ -46,12 +50,35 @@ def capture(
     except TypeError as e:
         raise CaptureError(f"the example inputs do not fit {type(model).__name__}.forward: {e}") from e
     leaves, spec = flatten(arguments)
-    tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
     tree = _tree(leaves, spec)
+    tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
     marks = mark_dynamic(dynamic_shapes, tree, tensors)
+    graph, questions = _record(model, parameters, tree, tensors, marks)
+    for symbol in asked_about_one(graph, questions):
+        sizes, small = at_one(graph, symbol, widen(tensors, marks), marks)
+        try:
+            alone, _ = _record(model, parameters, tree, small, [{}] * len(small))
+        except CaptureError:
+            alone = None
+        if alone is None or not same_program(bind_sizes(graph, sizes), alone):
+            graph = without_one(graph, symbol)
+    return graph
+
+
+def _record(
+    model: nn.Module,
+    parameters: Sequence[inspect.Parameter],
+    arguments: Tree,
+    tensors: Sequence[torch.Tensor],
+    marks: Marks,
+) -> tuple[Graph, Sequence[Question]]:
+    """The graph for example tensors, and what the model's code asked of the marked sizes."""
     returns: list[Tree] = []
-    program = _export(_Flat(model, parameters, tree, returns.append), widen(tensors, marks), marks, names(tree))
-    return read_program(program, model, Signature(tuple(parameters), tree, returns[-1]), tensors, marks)
+    flat = _Flat(model, parameters, arguments, returns.append)
+    program, questions = _export(flat, widen(tensors, marks), marks, names(arguments))
+    sizes = read_sizes(program, tensors, marks, questions)
+    signature = Signature(tuple(parameters), arguments, returns[-1])
+    return read_program(program, model, signature, sizes), sizes.questions
 
 
 _DIFFERS_IN_TRAINING = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm, nn.RNNBase)
@@ -97,12 +124,16 @@ def _quiet() -> Iterator[None]:
         logging.disable(level)
 
 
-def _export(flat: _Flat, tensors: list[torch.Tensor], marks: Marks, input_names: Sequence[str]) -> ExportedProgram:
-    try:
-        with torch.no_grad(), _quiet(), without_memory(flat.m):
-            program = torch.export.export(
-                flat, ([t.detach().clone() for t in tensors],), dynamic_shapes=(export_spec(marks),), strict=False
-            )
-            return program.run_decompositions({}) if needs_functional_form(program) else program
-    except Exception as e:
-        raise explain(e, flat.m, marks, input_names) from e
+def _export(
+    flat: _Flat, tensors: Sequence[torch.Tensor], marks: Marks, input_names: Sequence[str]
+) -> tuple[ExportedProgram, Sequence[Question]]:
+    with watched() as questions:
+        try:
+            with torch.no_grad(), _quiet(), without_memory(flat.m):
+                program = torch.export.export(
+                    flat, ([t.detach().clone() for t in tensors],), dynamic_shapes=(export_spec(marks),), strict=False
+                )
+                asked = tuple(questions)
+                return (program.run_decompositions({}) if needs_functional_form(program) else program), asked
+        except Exception as e:
+            raise explain(e, flat.m, marks, input_names, questions) from e

@@ -9,6 +9,7 @@ from types import TracebackType
 from torch import nn
 
 from ir.capture.dynamic import Marks
+from ir.capture.questions import Question
 from ir.capture.where import is_torch_file, short_path
 from ir.errors import CaptureError
 
@@ -24,9 +25,11 @@ _FIXED = "leave that size out of the dynamic shapes, or write the code for any s
 _RUN = "run the model on its example inputs first; if that works, write the line above with torch operators alone"
 
 
-def explain(error: Exception, model: nn.Module, marks: Marks, input_names: Sequence[str]) -> CaptureError:
+def explain(
+    error: Exception, model: nn.Module, marks: Marks, input_names: Sequence[str], questions: Sequence[Question]
+) -> CaptureError:
     """The one message that a user needs, from whatever torch.export raised."""
-    if fixed := list(_fixed_sizes(str(error), marks, input_names)):
+    if fixed := list(_fixed_sizes(str(error), marks, input_names, questions)):
         return CaptureError(f"{'; '.join(fixed)}\n  what usually helps: {_FIXED}")
     names = {cls.__name__ for e in _chain(error) for cls in type(e).__mro__}
     advice = next((text for name, text in _ADVICE.items() if name in names), _NUMPY if "numpy" in str(error) else _RUN)
@@ -37,7 +40,7 @@ def explain(error: Exception, model: nn.Module, marks: Marks, input_names: Seque
     )
 
 
-def _fixed_sizes(text: str, marks: Marks, input_names: Sequence[str]) -> Iterator[str]:
+def _fixed_sizes(text: str, marks: Marks, input_names: Sequence[str], questions: Sequence[Question]) -> Iterator[str]:
     """The dynamic sizes that torch found to be constants, in the user's words."""
     pattern = (
         r"marked \S*?(\d+)\S*?\.size\(\)\[(\d+)\] as dynamic but your code specialized it to be a constant \((\d+)\)"
@@ -45,7 +48,8 @@ def _fixed_sizes(text: str, marks: Marks, input_names: Sequence[str]) -> Iterato
     for tensor, dim, size in re.findall(pattern, text.replace("['", "").replace("']", "")):
         name = marks[int(tensor)][int(dim)].name
         place = f"dimension {dim} of `{input_names[int(tensor)]}`"
-        yield f"`{name}` ({place}) cannot be dynamic: the model's code works for {size} alone"
+        line = next((f" (at {q.place})" for q in reversed(questions) if q.fixed == int(size)), "")
+        yield f"`{name}` ({place}) cannot be dynamic: the model's code works for {size} alone{line}"
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

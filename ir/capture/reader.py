@@ -14,10 +14,9 @@ from torch._ops import HigherOrderOperator, OpOverload
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec, OutputKind
 
-from ir.capture.dynamic import Marks
 from ir.capture.identities import is_assertion, is_identity
 from ir.capture.mutation import functional_op, is_private_mutation, mutates
-from ir.capture.sizes import Sizes, read_sizes
+from ir.capture.sizes import Sizes
 from ir.capture.where import clean, module_classes, where_of
 from ir.errors import CaptureError
 from ir.graph import THIS_DEVICE, Call, Constant, Dim, Graph, Param, State, TensorType, Value, Where
@@ -38,11 +37,9 @@ def read_program(
     program: ExportedProgram,
     model: nn.Module,
     signature: Signature,
-    tensors: Sequence[torch.Tensor],
-    marks: Marks,
+    sizes: Sizes,
 ) -> Graph:
     """The Graph of an exported `model`; `signature.returns` counts sizes among its slots."""
-    sizes = read_sizes(program, tensors, marks)
     reader = _Reader(program, sizes, _tied_names(model), Namer(set(map(str, sizes.hints))))
     reader.read_placeholders(names(signature.arguments))
     returned = reader.read_nodes(program.graph)

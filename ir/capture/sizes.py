@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import lcm
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sympy
 import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
-from torch.utils._sympy.functions import FloorDiv
 
 from ir.capture.dynamic import Marks
+from ir.capture.guards import read_guards
+from ir.capture.questions import Question
 from ir.errors import CaptureError
 from ir.graph import Dim
 
@@ -26,6 +26,7 @@ class Sizes:
     hints: Mapping[sympy.Symbol, int]
     ranges: Mapping[sympy.Symbol, tuple[int, int | None]]
     guards: tuple[sympy.Basic, ...]
+    questions: tuple[Question, ...]  # of the model's own code, over our symbols
 
     def read(self, value: Any) -> Dim | None:
         """A size as a number or an expression; None where it depends on the values of a tensor."""
@@ -39,7 +40,9 @@ class Sizes:
         return int(expr) if isinstance(value, torch.SymInt) else float(expr)  # type: ignore[return-value]
 
 
-def read_sizes(program: ExportedProgram, tensors: Sequence[torch.Tensor], marks: Marks) -> Sizes:
+def read_sizes(
+    program: ExportedProgram, tensors: Sequence[torch.Tensor], marks: Marks, questions: Sequence[Question]
+) -> Sizes:
     """Name the symbols of the exported inputs as the user did.
 
     Raises CaptureError for a size that was to change and that the model fixes.
@@ -65,7 +68,9 @@ def read_sizes(program: ExportedProgram, tensors: Sequence[torch.Tensor], marks:
             ranges[symbol] = _intersect(
                 ranges.get(symbol, (1, None)), (mark.min, mark.max), _range(program.range_constraints.get(expr))
             )
-    return Sizes(rename, hints, ranges, _guards(program, rename))
+    asked = tuple(replace(q, asked=q.asked.xreplace(rename)) for q in questions if q.direct)
+    asked = tuple(q for q in asked if q.asked.free_symbols and q.asked.free_symbols <= set(hints))
+    return Sizes(rename, hints, ranges, read_guards(program, rename, ranges, asked), asked)
 
 
 def _range(found: Any) -> tuple[int, int | None]:
@@ -79,41 +84,3 @@ def _range(found: Any) -> tuple[int, int | None]:
 def _intersect(*ranges: tuple[int, int | None]) -> tuple[int, int | None]:
     highs = [high for _, high in ranges if high is not None]
     return max(low for low, _ in ranges), min(highs, default=None)
-
-
-def _guards(program: ExportedProgram, rename: Mapping[sympy.Symbol, sympy.Symbol]) -> tuple[sympy.Basic, ...]:
-    """What the model assumed of the sizes while it was recorded: `Eq(Mod(height, 8), 0)`.
-
-    Inequalities are left to the ranges: torch adds `!= 1` for every size.
-    """
-    values = (n.meta.get("val") for n in program.graph.nodes)
-    env = next((v.fake_mode.shape_env for v in values if hasattr(v, "fake_mode")), None)
-    found: dict[sympy.Basic, None] = {}
-    for guard in env.guards if env is not None else ():
-        expr = guard.expr.xreplace(rename)
-        if isinstance(expr, sympy.Eq) and expr.free_symbols and expr.free_symbols <= set(rename.values()):
-            found[expr] = None
-    return _simplified(tuple(found))
-
-
-def _simplified(guards: tuple[sympy.Basic, ...]) -> tuple[sympy.Basic, ...]:
-    """`8*b*s == 16*b*(s//2)` and its like as `s % 2 == 0`, where that is what they say together."""
-    divisors: dict[sympy.Basic, int] = {}
-    for size, divisor in (floor.args for guard in guards for floor in guard.atoms(FloorDiv)):
-        if isinstance(size, sympy.Symbol) and isinstance(divisor, sympy.Integer):
-            divisors[size] = lcm(divisors.get(size, 1), int(divisor))
-    divisors = dict(sorted(divisors.items(), key=str))
-    whole = {size: k * sympy.Symbol(f"{size}_by_{k}", integer=True, positive=True) for size, k in divisors.items()}
-    for size, k in divisors.items():
-        others = {s: 840 * divisors.get(s, 1) for guard in guards for s in guard.free_symbols}
-        if any(_hold(guards, {**others, size: n * k + rest}) for n in (1, 2, 7) for rest in range(1, k)):
-            return guards  # more sizes fit than the multiples
-    multiples = tuple(sympy.Eq(sympy.Mod(size, k), 0) for size, k in divisors.items())
-    return (*multiples, *(guard for guard in guards if guard.subs(whole.items()) != sympy.true))  # type: ignore[arg-type]
-
-
-def _hold(guards: tuple[sympy.Basic, ...], sizes: Mapping[sympy.Basic, int]) -> bool:
-    try:
-        return all(guard.subs(sizes.items()) == sympy.true for guard in guards)  # type: ignore[arg-type]
-    except ZeroDivisionError:
-        return False

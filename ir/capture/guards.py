@@ -1,0 +1,82 @@
+"""What must hold of the sizes for the recording to be the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from math import lcm
+
+import sympy
+from torch.export import ExportedProgram
+from torch.utils._sympy.functions import FloorDiv
+
+from ir.capture.questions import Question
+
+_SAMPLES = (2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 31, 64, 100, 1000, 4096)
+
+
+def read_guards(
+    program: ExportedProgram,
+    rename: Mapping[sympy.Symbol, sympy.Symbol],
+    ranges: Mapping[sympy.Symbol, tuple[int, int | None]],
+    questions: Sequence[Question],
+) -> tuple[sympy.Basic, ...]:
+    """Conditions on the sizes, `Eq(Mod(height, 8), 0)`, besides their ranges.
+
+    They are the equations that torch found, and what the model's own code asked.  torch's inequalities are
+    left out: each size is `!= 1` to it, and what matters among them is in the ranges.
+    """
+    values = (n.meta.get("val") for n in program.graph.nodes)
+    env = next((v.fake_mode.shape_env for v in values if hasattr(v, "fake_mode")), None)
+    known = (guard.expr.xreplace(rename) for guard in (env.guards if env is not None else ()))
+    equations = dict.fromkeys(g for g in known if isinstance(g, sympy.Eq) and _is_about(g, set(ranges)))
+    found = _simplified(tuple(equations))
+    asked = dict.fromkeys(q.assumed for q in questions if not _always_true(q.assumed, ranges))
+    return (*found, *(condition for condition in asked if not _implied(condition, found)))
+
+
+def _is_about(guard: sympy.Basic, symbols: set[sympy.Symbol]) -> bool:
+    return bool(guard.free_symbols) and guard.free_symbols <= symbols
+
+
+def _always_true(condition: sympy.Basic, ranges: Mapping[sympy.Symbol, tuple[int, int | None]]) -> bool:
+    """Whether a condition holds for all sizes in their ranges from 2 on, as far as a sample shows."""
+    return all(_hold((condition,), sizes) for sizes in _sample(condition, ranges))
+
+
+def _implied(condition: sympy.Basic, guards: Sequence[sympy.Basic]) -> bool:
+    sizes = (dict.fromkeys(condition.free_symbols, n) for n in _SAMPLES)
+    return bool(guards) and all(_hold((condition,), s) for s in sizes if _hold(guards, s))
+
+
+def _sample(
+    condition: sympy.Basic, ranges: Mapping[sympy.Symbol, tuple[int, int | None]]
+) -> Iterator[dict[sympy.Basic, int]]:
+    symbols = sorted(condition.free_symbols, key=str)
+    ends = [ranges[s] for s in symbols]  # type: ignore[index]
+    sizes = [[n for n in (low, *_SAMPLES) if max(low, 2) <= n <= (high or n)] or [low] for low, high in ends]
+    for point in product(*(choice if len(symbols) < 3 else choice[::4] for choice in sizes)):
+        yield dict(zip(symbols, point, strict=True))
+
+
+def _simplified(guards: tuple[sympy.Basic, ...]) -> tuple[sympy.Basic, ...]:
+    """`8*b*s == 16*b*(s//2)` and its like as `s % 2 == 0`, where that is what they say together."""
+    divisors: dict[sympy.Basic, int] = {}
+    for size, divisor in (floor.args for guard in guards for floor in guard.atoms(FloorDiv)):
+        if isinstance(size, sympy.Symbol) and isinstance(divisor, sympy.Integer):
+            divisors[size] = lcm(divisors.get(size, 1), int(divisor))
+    divisors = dict(sorted(divisors.items(), key=str))
+    whole = {size: k * sympy.Symbol(f"{size}_by_{k}", integer=True, positive=True) for size, k in divisors.items()}
+    for size, k in divisors.items():
+        others = {s: 840 * divisors.get(s, 1) for guard in guards for s in guard.free_symbols}
+        if any(_hold(guards, {**others, size: n * k + rest}) for n in (1, 2, 7) for rest in range(1, k)):
+            return guards  # more sizes fit than the multiples
+    multiples = tuple(sympy.Eq(sympy.Mod(size, k), 0) for size, k in divisors.items())
+    return (*multiples, *(guard for guard in guards if guard.subs(whole.items()) != sympy.true))  # type: ignore[arg-type]
+
+
+def _hold(guards: Sequence[sympy.Basic], sizes: Mapping[sympy.Basic, int]) -> bool:
+    try:
+        return all(guard.subs(sizes.items()) == sympy.true for guard in guards)  # type: ignore[arg-type]
+    except ZeroDivisionError:
+        return False

@@ -1,0 +1,96 @@
+"""Sizes of 1: torch.export takes every size to be 2 or more; mostly that makes no difference, and this finds out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import sympy
+import torch
+from torch.utils._pytree import tree_flatten
+
+from ir.capture.dynamic import Marks
+from ir.capture.questions import Question
+from ir.graph import Call, Graph, Value, bound, rename, sizes_of
+
+
+def asked_about_one(graph: Graph, questions: Sequence[Question]) -> list[sympy.Symbol]:
+    """The sizes that may be 1 and of which the model's own code asks something that is different for 1."""
+    return [
+        symbol
+        for symbol, (low, _) in graph.ranges.items()
+        if low == 1 and any(_different_at_one(q.assumed, symbol, graph) for q in questions)
+    ]
+
+
+def at_one(
+    graph: Graph, symbol: sympy.Symbol, tensors: Sequence[torch.Tensor], marks: Marks
+) -> tuple[Mapping[str, int], list[torch.Tensor]]:
+    """Example tensors with one size at 1, and the values of all sizes there."""
+    narrow = []
+    for tensor, dims in zip(tensors, marks, strict=True):
+        for dim, mark in dims.items():
+            tensor = tensor.narrow(dim, 0, 1) if mark.name == str(symbol) else tensor
+        narrow.append(tensor)
+    sizes = sizes_of(zip(graph.inputs, narrow, strict=True))
+    return {str(s): size for s, size in sizes.items()}, narrow
+
+
+def same_program(a: Graph, b: Graph) -> bool:
+    """Whether two graphs apply the same operators to the same arguments, wherever elements lie in memory."""
+    a, b = _without_layout(a), _without_layout(b)
+    twin: dict[Value, Value] = dict(zip(a.inputs, b.inputs, strict=True))
+    named = {value.name: value for value in (*b.params, *b.constants, *b.states)}
+    twin |= {v: named[v.name] for v in (*a.params, *a.constants, *a.states) if v.name in named}
+    if len(a.nodes) != len(b.nodes) or len(a.outputs) != len(b.outputs):
+        return False
+    for m, n in zip(a.nodes, b.nodes, strict=True):
+        if not (isinstance(m, Call) and isinstance(n, Call)) or m.op != n.op:
+            return False
+        if [v.type for v in m.results] != [v.type for v in n.results] or not _same_arguments(m, n, twin):
+            return False
+        twin |= zip(m.results, n.results, strict=True)
+    return [twin[v] for v in a.kept] == list(b.kept)
+
+
+_LAYOUT = {torch.ops.aten.contiguous.default, torch.ops.aten.clone.default}
+
+
+def _without_layout(graph: Graph) -> Graph:
+    """The graph without copies that only change the order in memory; a size of 1 often needs none."""
+    same: dict[Value, Value] = {}
+    nodes = []
+    for node in graph.nodes:
+        node = rename(node, lambda v: same.get(v, v))
+        if isinstance(node, Call) and node.op in _LAYOUT and node.results[0] not in graph.kept:
+            same[node.results[0]] = node.operands[0]
+        else:
+            nodes.append(node)
+    return replace(graph, nodes=tuple(nodes))
+
+
+def without_one(graph: Graph, symbol: sympy.Symbol) -> Graph:
+    """The graph for sizes from 2 on, with a warning."""
+    warnings.warn(
+        f"the model computes something else where `{symbol}` is 1; its stages take 2 and more (for 1, compile them "
+        f"with `{symbol}` fixed at 1)",
+        stacklevel=3,
+    )
+    return replace(graph, ranges={**graph.ranges, symbol: (2, graph.ranges[symbol][1])})
+
+
+def _different_at_one(assumed: sympy.Basic, symbol: sympy.Symbol, graph: Graph) -> bool:
+    return symbol in assumed.free_symbols and bound(assumed, {**graph.hints, symbol: 1}) != sympy.true
+
+
+def _same_arguments(m: Call, n: Call, twin: Mapping[Value, Value]) -> bool:
+    ours, theirs = (tree_flatten((node.args, dict(node.kwargs)))[0] for node in (m, n))
+    return len(ours) == len(theirs) and all(map(lambda x, y: _same(x, y, twin), ours, theirs))
+
+
+def _same(x: Any, y: Any, twin: Mapping[Value, Value]) -> bool:
+    if isinstance(x, Value):
+        return twin.get(x) is y
+    return bool(x == y) or {x, y} == {None, 0}  # the start of a slice

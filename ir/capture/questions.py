@@ -1,0 +1,71 @@
+"""What a model's own code asks of sizes while it is recorded: each answer is an assumption of the recording."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+from unittest.mock import patch
+
+import sympy
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+from ir.capture.where import is_torch_file, short_path
+
+_MACHINERY = ("/torch/fx/experimental/", "/torch/__init__.py", "/torch/_ops.py", "/torch/utils/_stats.py")
+
+
+@dataclass(frozen=True)
+class Question:
+    """`if x.shape[0] > 1` at a line of the model, over torch's symbols, and the answer that was recorded."""
+
+    asked: sympy.Basic
+    answer: sympy.Basic
+    place: str  # "model.py:12"
+    direct: bool  # asked by the line itself, not by torch on its way
+
+    @property
+    def assumed(self) -> sympy.Basic:
+        """The condition under which the answer is this one."""
+        if self.answer in (sympy.true, sympy.false):
+            return self.asked if self.answer == sympy.true else sympy.Not(self.asked)
+        return sympy.Eq(self.asked, self.answer)
+
+    @property
+    def fixed(self) -> int | None:
+        """The number that a size became by this answer."""
+        match self.assumed:
+            case sympy.Eq(lhs=sympy.Symbol(), rhs=sympy.Integer() as number):
+                return int(number)
+        return None
+
+
+@contextmanager
+def watched() -> Iterator[list[Question]]:
+    """Collect the questions of code outside torch, and those of torch that fix a size; it asks thousands of others."""
+    questions: list[Question] = []
+    evaluate = ShapeEnv.evaluate_expr
+
+    def evaluate_and_note(env: ShapeEnv, expr: Any, *args: Any, **kwargs: Any) -> Any:
+        answer = evaluate(env, expr, *args, **kwargs)
+        asker = _beyond(sys._getframe(1), lambda path: any(part in path for part in _MACHINERY))
+        line = _beyond(asker, is_torch_file)
+        if line is not None and isinstance(expr, sympy.Basic):
+            place = f"{short_path(line.f_code.co_filename)}:{line.f_lineno}"
+            question = Question(expr, sympy.sympify(answer), place, direct=line is asker)
+            if question.direct or question.fixed is not None:
+                questions.append(question)
+        return answer
+
+    with patch.object(ShapeEnv, "evaluate_expr", evaluate_and_note):
+        yield questions
+
+
+def _beyond(frame: FrameType | None, passed: Callable[[str], bool]) -> FrameType | None:
+    """The nearest frame of a file that is not to be passed."""
+    while frame is not None and passed(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame
