@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -120,10 +121,17 @@ def _stage(file: StageFile) -> m.Stage:
     )
 
 
+def _is_default(parameter: inspect.Parameter, value: Any) -> bool:
+    """Whether a call may leave an argument out; one that holds tensors has no say in this."""
+    variadic = parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return variadic or (type(value) is type(parameter.default) and value == parameter.default)
+
+
 def _signature(graph: Graph) -> m.Signature:
     signature = graph.signature
+    fixed = signature.arguments.fill(graph.inputs)
     return m.Signature(
-        parameters=tuple(m.Parameter(p.name, p.kind.name) for p in signature.parameters),
+        parameters=tuple(m.Parameter(p.name, p.kind.name, _is_default(p, fixed[p.name])) for p in signature.parameters),
         arguments=tree_json(signature.arguments),
         returns=tree_json(signature.returns),
     )

@@ -26,8 +26,8 @@ def _node(spec: TreeSpec, leaves: Any) -> Any:
         return _leaf(next(leaves))
     children = [_node(child, leaves) for child in spec.children()]
     cls, context = spec.type, spec.context
-    if cls in (tuple, list):
-        return {cls.__name__: children}
+    if cls in (tuple, list, torch.Size):
+        return {"list" if cls is list else "tuple": children}
     if cls is dict:
         return {"dict": _pairs(context, children)}
     if cls is OrderedDict:
@@ -43,6 +43,9 @@ def _node(spec: TreeSpec, leaves: Any) -> Any:
 
 
 def _pairs(keys: Sequence[Any], children: Sequence[Any]) -> list[list[Any]]:
+    for key in keys:
+        if type(key) not in (str, int, bool, type(None)):
+            raise CompileError(f"a dict among the arguments or results has the key {key!r}; use str or int keys")
     return [[key, child] for key, child in zip(keys, children, strict=True)]
 
 

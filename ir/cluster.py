@@ -78,6 +78,8 @@ class Cluster:
 
 def _cluster(table: Mapping[str, Any], path: Path) -> Cluster:
     rows = table.get("device", [])
+    if isinstance(rows, Mapping):
+        raise SourceError(f"{path}: [device] stands for one device alone; write [[device]], with two brackets")
     if not rows:
         raise SourceError(f"{path} describes no device; add a [[device]] table with name, flops, bandwidth and memory")
     devices = tuple(_read(Device, row, f"{path}, device {i}") for i, row in enumerate(rows))
@@ -113,6 +115,9 @@ def _read(cls: type[Any], row: Mapping[str, Any], place: str) -> Any:
             values[key] = text if key == "name" else parse_bytes(text)
         except ValueError as e:
             raise SourceError(f"{place}: {key}: {e}") from e
+    for key, amount in values.items():
+        if key != "name" and (amount < 0 or (amount == 0 and key not in ("launch", "latency"))):
+            raise SourceError(f"{place}: {key} is {amount}; it must be positive")
     try:
         return cls(**values)
     except TypeError:

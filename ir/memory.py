@@ -17,7 +17,7 @@ def peak_bytes(graph: Graph) -> int:
 
     Inputs count from the start, outputs to the end.  A view keeps alive the tensor that it lies in.
     """
-    behind = _memory_behind(graph)
+    behind = _storage_of(graph)
     last = {behind.get(v, v): i for i, node in enumerate(graph.nodes) for v in node.operands}
     last |= {behind.get(v, v): len(graph.nodes) for v in graph.kept}
     ends: dict[int, list[Value]] = {}
@@ -37,7 +37,7 @@ def peak_bytes(graph: Graph) -> int:
     return peak
 
 
-def _memory_behind(graph: Graph) -> dict[Value, Value]:
+def _storage_of(graph: Graph) -> dict[Value, Value]:
     """The tensor that each view lies in."""
     behind: dict[Value, Value] = {}
     for node in graph.nodes:

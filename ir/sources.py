@@ -44,6 +44,8 @@ def read_source(text: str) -> Source:
     """
     path_text, _, function = text.partition(":")
     path = Path(path_text)
+    if path.is_dir():
+        raise SourceError(f"{path} is a folder; checkpoint folders cannot be read yet: give a model file that loads it")
     if not path.is_file():
         raise SourceError(f"there is no file {path}; give a model file such as examples/gpt2.py")
     if path.suffix != ".py":
@@ -53,6 +55,7 @@ def read_source(text: str) -> Source:
     model = _made(module, function or "model", path)
     if not isinstance(model, nn.Module):
         raise SourceError(f"`{function or 'model'}` in {path} is a {type(model).__name__}, not a torch.nn.Module")
+    model = uncompiled(model)
     inputs = _made(module, "example_inputs", path)
     if not isinstance(inputs, (tuple, list, Mapping)):
         raise SourceError(
@@ -74,6 +77,8 @@ def read_source(text: str) -> Source:
 def check_weights(graph: Graph, weights: Mapping[str, torch.Tensor]) -> None:
     """Raise SourceError where a parameter of the graph is not in the weights, or has another shape there."""
     stored = [v for v in (*graph.params, *graph.states) if isinstance(v, Param) or v.data is None]
+    if not isinstance(weights, Checkpoint) and any(weights[fqn].is_meta for v in stored for fqn in v.fqns[:1]):
+        raise SourceError("the model's weights are on the meta device, without values; name a `checkpoint`")
     missing = [v.fqns[0] for v in stored if not any(fqn in weights for fqn in v.fqns)]
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
@@ -83,6 +88,11 @@ def check_weights(graph: Graph, weights: Mapping[str, torch.Tensor]) -> None:
             shape = weights.shape(next(fqn for fqn in value.fqns if fqn in weights))
             if shape != tuple(at(d, {}) for d in value.type.shape):
                 raise SourceError(f"{value.fqns[0]} is {list(shape)} in {weights} and {value.type} in the model")
+
+
+def uncompiled(model: nn.Module) -> nn.Module:
+    """The module inside what torch.compile returns."""
+    return getattr(model, "_orig_mod", model)
 
 
 class Checkpoint(Mapping[str, torch.Tensor]):
@@ -139,11 +149,8 @@ def _import(path: Path) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    sys.path.append(str(path.parent.resolve()))
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(path.parent.resolve()))
+    sys.path.append(str(path.parent.resolve()))  # for good: the model may import when it is made, or run
+    spec.loader.exec_module(module)
     return module
 
 
@@ -171,7 +178,7 @@ def _blaming(path: Path) -> Iterator[None]:
     """Turn what the user's code raises into a message with the line of the file."""
     try:
         yield
-    except Exception as e:
+    except (Exception, SystemExit) as e:
         if isinstance(e, SyntaxError):
             line = e.lineno
         else:

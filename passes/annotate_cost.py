@@ -25,7 +25,7 @@ class AnnotateCost:
     ensures: ClassVar = (costed,)
 
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
-        source = memory_behind(graph)
+        source = smaller_source(graph)
         return graph.map(lambda node: replace(node, cost=node_cost(node, source)))
 
 
@@ -41,7 +41,7 @@ def node_cost(node: Node, source: Mapping[Value, Value]) -> Cost:
     return Cost(flops, _BYTES.get(name, _touched)(node, args, source))
 
 
-def memory_behind(graph: Graph) -> dict[Value, Value]:
+def smaller_source(graph: Graph) -> dict[Value, Value]:
     """For each view the value it was cut from, when that is smaller (an expanded tensor is read once)."""
     source: dict[Value, Value] = {}
     for node in graph.nodes:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 from codegen.artifact import new_folder, write_artifact
@@ -17,10 +18,12 @@ from ir.dot import Detail
 from ir.errors import CompileError
 from ir.host import host_cluster
 from ir.plan import StagePlan, plan_stages
-from ir.sources import Checkpoint, check_weights
+from ir.sources import Checkpoint, check_weights, uncompiled
 from ir.units import parse_bytes
 from passes.defaults import default_passes
+from passes.group_shared import Shared
 from passes.pipeline import Pipeline
+from passes.split_stages import Objective
 from passes.summary import summarize
 
 
@@ -53,18 +56,35 @@ def compile_model(
     model's own.  `memory` is the most that one device may hold, in bytes or as "16GiB".
     Raises CompileError with one clear message; `out` is then as it was.
     """
+    pipeline = Pipeline(default_passes(objective=choice(Objective, objective), shared=choice(Shared, shared)))
+    copied = choice(Weights, weights) is Weights.copy
     machine = make_cluster(stages, cluster, memory)
+    model = uncompiled(model)
+    args = (args,) if isinstance(args, torch.Tensor) else args
     graph = capture(model, args, kwargs, dynamic_shapes=dynamic_shapes)
     tensors = model.state_dict() if checkpoint is None else Checkpoint.open(Path(checkpoint))
-    check_weights(graph, tensors)
-    for step in Pipeline(default_passes(objective=objective, shared=shared)).run(graph, machine):
+    if copied:
+        check_weights(graph, tensors)
+    for step in pipeline.run(graph, machine):
         graph = step.graph
     plan = plan_stages(graph, machine)
-    name, sliced = type(model).__name__, tensors if Weights(weights) is Weights.copy else None
+    name, sliced = type(model).__name__, tensors if copied else None
     with new_folder(Path(out)) as folder:
         for _ in write_artifact(plan, folder, name, sliced, Detail.modules, asdict(summarize(plan, name))):
             pass
     return plan
+
+
+_Choice = TypeVar("_Choice", bound=Enum)
+
+
+def choice(cls: type[_Choice], value: str) -> _Choice:
+    """A member of an enum by its value.  Raises CompileError that lists the values."""
+    try:
+        return cls(value)
+    except ValueError:
+        known = ", ".join(str(member.value) for member in cls)
+        raise CompileError(f"{cls.__name__.lower()} is {value!r}; it can be {known}") from None
 
 
 def make_cluster(stages: int | None, cluster: Cluster | str | Path | None, memory: str | int | None) -> Cluster:

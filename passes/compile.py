@@ -60,13 +60,16 @@ def compile_source(
         pipeline.index(str(name))
     if out is None and stop_after is None:
         raise CompileError("where to? name the artifact folder with -o OUT")
+    if verify and weights is Weights.none:
+        raise CompileError("--verify runs the stages, which needs their weights; drop --weights none")
     if out is not None:
         check_replaceable(out)
     machine = make_cluster(stages, cluster, memory)
     given = _read(source, dynamic)
     with progress("export"):
         graph = capture(given.model, given.args, given.kwargs, dynamic_shapes=given.dynamic_shapes)
-    check_weights(graph, given.weights)
+    if weights is Weights.copy:
+        check_weights(graph, given.weights)
     dumps: dict[str, str] = {}
     for step in _timed((pipeline.until(stop_after) if stop_after else pipeline).run(graph, machine)):
         graph = step.graph
@@ -134,15 +137,23 @@ def _compare(source: Source, folder: Path) -> None:
 
 
 def _run_uncut(source: Source) -> Any:
-    """Run a copy, for a run may change the model's state and its arguments."""
-    model, args, kwargs = deepcopy((source.model, source.args, dict(source.kwargs)))
-    with torch.no_grad():
-        return model(*args, **kwargs)
+    """Run the model and put its buffers back, without the fused layers that torch swaps in for eager modules."""
+    args, kwargs = deepcopy((source.args, dict(source.kwargs)))
+    before = {name: buffer.clone() for name, buffer in source.model.named_buffers()}
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad():
+            return source.model(*args, **kwargs)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+        for name, buffer in source.model.named_buffers():
+            buffer.data.copy_(before[name])
 
 
 def _same(a: Any, b: Any) -> bool:
     if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
-        return a.dtype == b.dtype and torch.equal(a.nan_to_num(), b.nan_to_num())
+        return a.dtype == b.dtype and a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
     return type(a) is type(b) and a == b
 
 

@@ -10,7 +10,7 @@ from ir.cluster import Cluster
 from ir.errors import PlanError
 from ir.graph import Graph, Node, Param, Value
 from ir.units import format_bytes, format_bytes_up
-from passes.annotate_cost import memory_behind
+from passes.annotate_cost import smaller_source
 from passes.partitioners.problem import Device, Infeasible, InvalidSplit, Link, Problem, Weight, evaluate
 from passes.partitioners.problem import Node as Step
 from passes.partitioners.problem import Value as Flow
@@ -23,7 +23,7 @@ def as_problem(
     """The problem at the sizes of `graph.hints`; groups bind unless copies may replace them."""
     clock, index = Clock(graph), {node: i for i, node in enumerate(graph.nodes)}
     kinds = list(dict.fromkeys(replace(d, name="", memory=0) for d in cluster.devices))
-    behind = memory_behind(graph)
+    behind = smaller_source(graph)
 
     def readers(value: Value) -> tuple[int, ...]:
         return tuple(index[n] for n in graph.users.get(value, ()))
@@ -67,7 +67,7 @@ def fits(problem: Problem, stage_of: Mapping[int, int]) -> bool:
 def infeasible(e: Infeasible, graph: Graph, cluster: Cluster) -> PlanError:
     """What is short, on which device, what cannot be divided, and what would do."""
     if e.device < 0:
-        return PlanError(f"no plan for {len(cluster.devices)} devices: {e.reason}")
+        return PlanError(f"no plan for {len(cluster.devices)} devices: {e.reason}; ask for fewer stages")
     device = cluster.devices[e.device]
     text = f"{device.name} needs {format_bytes(e.needed)} and has {format_bytes(e.available)}"
     if e.largest_part:

@@ -12,14 +12,18 @@ from typing import ClassVar
 import torch
 
 from ir.cluster import Cluster
-from ir.graph import Call, Graph, Node, Param, State
+from ir.graph import Call, Constant, Graph, Node, Param, State, Value
 from ir.verify import costed
 from passes.timing import Clock
 
 
 @dataclass(frozen=True)
 class MarkCheap:
-    """A node is cheap if all that leads to it from the inputs takes less time than sending its results."""
+    """A node is cheap if all that leads to it from the inputs takes less time than sending its results.
+
+    It must come from integer or boolean inputs, sizes, constants and small weights alone: what is made of
+    floating-point inputs is the model's work proper.
+    """
 
     name: ClassVar = "mark-cheap"
     requires: ClassVar = (costed,)
@@ -50,4 +54,10 @@ def _repeatable(node: Node, graph: Graph, known: dict[Node, frozenset[Node]]) ->
         return False
     if node.cost.flops != 0 and any(isinstance(v, Param) for v in node.operands):
         return False  # a layer of the model
-    return all(graph.producer[v] in known if v in graph.producer else not isinstance(v, State) for v in node.operands)
+    if any(v in graph.outputs for v in node.results):
+        return False
+    return all(graph.producer[v] in known if v in graph.producer else _is_at_hand(v) for v in node.operands)
+
+
+def _is_at_hand(leaf: Value) -> bool:
+    return isinstance(leaf, (Param, Constant)) or not (isinstance(leaf, State) or leaf.type.dtype.is_floating_point)

@@ -8,7 +8,7 @@ from math import inf
 from typing import ClassVar, Literal, TypeAlias
 
 from ir.cluster import Cluster
-from ir.errors import PlanError
+from ir.errors import CompileError, PlanError
 from ir.graph import Graph, Load, Split
 from ir.verify import costed
 from passes.cut_problem import as_problem, fits, infeasible
@@ -35,6 +35,12 @@ class SplitStages:
     objective: Objective = option(Objective.throughput, "what the cut is to be best at")
     in_flight: int = option(1, "microbatches whose activations a stage holds at once")
     time_limit: float = option(60.0, "seconds to search for a better cut, or for a proof")
+
+    def __post_init__(self) -> None:
+        if self.in_flight < 1 or self.time_limit < 0:
+            raise CompileError(
+                f"in-flight is {self.in_flight} and time-limit {self.time_limit}; give 1 or more, 0 or more"
+            )
 
     name: ClassVar = "split-stages"
     requires: ClassVar = (costed,)

@@ -26,6 +26,7 @@ class Inputs:
     arguments: Mapping[str, Node]  # of each parameter
     types: tuple[InputType, ...]  # of each tensor
     sizes: Sizes
+    optional: frozenset[str]  # the parameters that may be left out
 
     @classmethod
     def parse(cls, manifest: Manifest) -> Inputs:
@@ -37,7 +38,10 @@ class Inputs:
         if sorted(slots(arguments)) != list(range(len(manifest.inputs))):
             raise ManifestError("the manifest's arguments do not hold each of its inputs once; compile the model again")
         types = tuple(InputType.parse(tensor, manifest.symbols) for tensor in manifest.inputs)
-        return cls(_python_signature(manifest.signature), dict(arguments.entries), types, Sizes.parse(manifest))
+        optional = frozenset(p.name for p in manifest.signature.parameters if p.optional)
+        return cls(
+            _python_signature(manifest.signature), dict(arguments.entries), types, Sizes.parse(manifest), optional
+        )
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Values:
         """The inputs of a call, in the manifest's order, and the value of every symbol.
@@ -55,6 +59,9 @@ class Inputs:
                 leaves.extend(node.leaves(call.arguments[name], name))
             elif list(slots(node)):
                 raise InputError(f"argument `{name}` is missing: expected {self._describe(node)}")
+            elif name not in self.optional:
+                fixed = describe(node.build((), {}))
+                raise InputError(f"argument `{name}` was captured as {fixed}, which is not its default; pass it again")
         return self._check(leaves)
 
     def bind_named(self, tensors: Mapping[str, torch.Tensor]) -> Values:

@@ -53,7 +53,7 @@ def _load_module(folder: Path, stage: Stage, device: torch.device) -> nn.Module:
         raise ManifestError(f"{path} has no class {stage.cls}")
     try:
         return cls.load(folder / stage.weights, device)
-    except SafetensorError as e:
+    except (SafetensorError, RuntimeError) as e:
         raise ManifestError(f"cannot read {folder / stage.weights}: {e}; compile the model again") from e
 
 

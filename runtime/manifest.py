@@ -41,6 +41,7 @@ class Parameter:
 
     name: str
     kind: str  # of inspect.Parameter: "POSITIONAL_OR_KEYWORD"
+    optional: bool = True  # whether a fixed value is also the model's default, and so may be left out
 
 
 @dataclass(frozen=True)

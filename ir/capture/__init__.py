@@ -42,18 +42,26 @@ def capture(
     Parameters may be on the meta device; buffers must have their values.
     Raises CaptureError that names the innermost module and source line of what cannot be recorded.
     """
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise CaptureError(f"{name or 'the model'} is a ScriptModule; use the nn.Module that it was made from")
     if any(m.training for m in model.modules() if isinstance(m, _DIFFERS_IN_TRAINING)):
         warnings.warn("the model is in training mode (dropout is active); call model.eval() first", stacklevel=2)
     parameters = forward_parameters(model)
     try:
         arguments = bind(parameters, args, kwargs or {})
     except TypeError as e:
-        raise CaptureError(f"the example inputs do not fit {type(model).__name__}.forward: {e}") from e
+        takes = ", ".join(p.name for p in parameters)
+        raise CaptureError(f"the example inputs do not fit {type(model).__name__}.forward({takes}): {e}") from e
     leaves, spec = flatten(arguments)
     tree = _tree(leaves, spec)
     tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
     marks = mark_dynamic(dynamic_shapes, tree, tensors)
+    if not tensors:
+        raise CaptureError("there is no tensor among the example inputs")
     graph, questions = _record(model, parameters, tree, tensors, marks)
+    if not graph.outputs:
+        raise CaptureError(f"{type(model).__name__} returns no tensor, so there is nothing to cut")
     for symbol in asked_about_one(graph, questions):
         sizes, small = at_one(graph, symbol, widen(tensors, marks), marks)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -46,7 +47,20 @@ def mark_dynamic(shapes: DynamicShapes, arguments: Tree, tensors: Sequence[torch
             if not -tensor.dim() <= dim < tensor.dim():
                 raise CaptureError(f"dynamic dimension {dim} of `{name}`: it has {tensor.dim()} dimensions")
         marks.append({dim % tensor.dim(): mark for dim, mark in found.items()})
+    _check_agreement(tree_names, tensors, marks)
     return marks
+
+
+def _check_agreement(input_names: Sequence[str], tensors: Sequence[torch.Tensor], marks: Marks) -> None:
+    """One name, one size; and a name that code can be written with."""
+    seen: dict[str, tuple[int, str]] = {}
+    for name, tensor, dims in zip(input_names, tensors, marks, strict=True):
+        for dim, mark in dims.items():
+            if not mark.name.isidentifier() or keyword.iskeyword(mark.name):
+                raise CaptureError(f"a dynamic size of `{name}` is named {mark.name!r}; use a Python identifier")
+            size, first = seen.setdefault(mark.name, (tensor.shape[dim], name))
+            if size != tensor.shape[dim]:
+                raise CaptureError(f"`{mark.name}` is {size} in `{first}` and {tensor.shape[dim]} in `{name}`")
 
 
 def widen(tensors: Sequence[torch.Tensor], marks: Marks) -> list[torch.Tensor]:

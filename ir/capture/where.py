@@ -36,7 +36,7 @@ def clean(path: str) -> str:
     return re.sub(r"@\d+", "", re.sub(r"^m(\.|$)", "", path))
 
 
-_HERE = os.path.dirname(os.path.abspath(__file__))
+_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def is_torch_file(path: str) -> bool:

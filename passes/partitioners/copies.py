@@ -1,7 +1,8 @@
 """Take nodes that are copied for free out of a problem.
 
 A cheap node runs in every stage that reads it, so it belongs to none. What it reads is read by its
-readers in its place; what it would keep, and the value it makes, stand once on each device with a reader.
+readers in its place, and what it would keep stands once on each device with a reader. The value it makes is
+made anew in each stage, and held from its first reader there to its last.
 """
 
 from __future__ import annotations
@@ -40,9 +41,8 @@ def inline(problem: Problem) -> Problem:
     def forwarded(readers: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(sorted({number[end] for reader in readers for end in copied.get(reader, (reader,))}))
 
-    weights = [*problem.weights]
-    weights += (Weight(problem.nodes[node].bytes, readers) for node, readers in copied.items())
-    weights += (Weight(value.held, copied[value.producer]) for value in problem.values if value.producer in copied)
+    kept = (Weight(problem.nodes[node].bytes, readers) for node, readers in copied.items() if problem.nodes[node].bytes)
+    made = (value for value in problem.values if value.producer in copied and value.held)
     pairs = ((number[a], end) for a, b in problem.before if a in number for end in forwarded((b,)))
     return replace(
         problem,
@@ -52,7 +52,8 @@ def inline(problem: Problem) -> Problem:
             for value in problem.values
             if value.producer in number
         ),
-        weights=tuple(replace(weight, readers=forwarded(weight.readers)) for weight in weights if weight.bytes > 0),
+        weights=tuple(replace(weight, readers=forwarded(weight.readers)) for weight in (*problem.weights, *kept)),
+        remade=tuple(Weight(value.held, tuple(number[r] for r in value.consumers if r in number)) for value in made),
         groups=tuple(tuple(number[node] for node in group) for group in problem.groups),
         precedence=None if problem.precedence is None else tuple(pairs),
         ids=tuple(problem.names[node] for node in left),

@@ -140,6 +140,10 @@ def _peak(problem: Problem, unit_of: np.ndarray, n: int) -> np.ndarray:
         if value.held > 0:
             change[value.producer] += value.held
             change[max(value.consumers) + 1 if value.consumers else end] -= value.held
+    for value in problem.remade:
+        if value.readers:
+            change[min(value.readers)] += value.bytes
+            change[max(value.readers) + 1] -= value.bytes
     alive = np.maximum(np.cumsum(change)[:end], 0.0)
     peak = np.zeros(n)
     np.maximum.at(peak, unit_of, alive * problem.in_flight)

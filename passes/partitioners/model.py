@@ -22,7 +22,8 @@ class Problem:
     for every value's producer before its consumers. `several_stages`: a device may hold two
     stages, the first and the last. `every_device`: no device may stay empty. `fixed_order`: the
     pipeline runs through the devices in the order listed. `in_flight`: the microbatches for which a
-    stage holds activations. `ids` name the nodes in `stage_of` where an index does not.
+    stage holds activations. `ids` name the nodes in `stage_of` where an index does not. `remade` are values that
+    every stage makes anew before its first reader of them (as `inline` finds them for copied nodes).
     """
 
     nodes: tuple[Node, ...]
@@ -40,6 +41,7 @@ class Problem:
     fixed_order: bool = False
     in_flight: int = 1
     ids: tuple[int, ...] = ()
+    remade: tuple[Weight, ...] = ()
 
     @classmethod
     def read(cls, path: str | PathLike[str]) -> Problem:

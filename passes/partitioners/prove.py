@@ -46,11 +46,11 @@ class Proof:
 
 def any_cut(core: Core, clock: Clock) -> Cut:
     """A cut where no order of units gave one that fits; raises Infeasible if there is none, or none is found."""
-    model = relaxed(core)
-    known = 1.0 + float(
-        np.where(np.isinf(core.time), 0.0, core.time).max(axis=0).sum() + 2 * model.cost.max(axis=0).sum()
-    )
-    cut: Cut | None = None
+    model, clock = relaxed(core), Clock(clock.left() / 2)
+    longest = np.where(np.isinf(core.time), 0.0, core.time).max(axis=0)
+    known = 1.0 + float(longest.sum() + 2 * model.cost.max(axis=0).sum())
+    if core.n * len(core.problem.devices) > MOST_VARIABLES // 10:
+        raise shortage(core, proven=False)
     try:
         found = Exact(model).search(known, MOST_IDEALS, clock)
     except TooWide:

@@ -7,6 +7,8 @@ than there are is found by bisection. The best over several orders is reported: 
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 
 from passes.partitioners.core import Core
@@ -14,14 +16,15 @@ from passes.partitioners.errors import Infeasible
 from passes.partitioners.orders import orders
 from passes.partitioners.sweep import Sweep
 
-BISECTIONS = 40
+BISECTIONS = 30
+MOST_ORDERS = 3
 
 
 def shortage(core: Core, *, proven: bool) -> Infeasible:
     """The error for a core of which no split fits the memory of the devices."""
     problem = core.problem
     devices = problem.devices
-    sweeps = [Sweep(core, order) for order in orders(core)]
+    sweeps = [Sweep(core, order) for order in islice(orders(core), MOST_ORDERS)]
     memory, stages = min((_least_memory(sweep, len(devices)) for sweep in sweeps), key=lambda found: found[0])
     parts = sweeps[0].alone()
     largest = int(np.argmax(parts))
@@ -33,7 +36,7 @@ def shortage(core: Core, *, proven: bool) -> Infeasible:
             "memory suffices, but the devices that can run each part are in each other's way", proven=proven
         )
     roomiest = devices[by_size[-1]].memory
-    fewest = min((len(filled) for sweep in sweeps if (filled := _filled(sweep, roomiest))), default=0)
+    fewest = min((len(filled) for sweep in sweeps if (filled := sweep.filled(roomiest))), default=0)
     return Infeasible(
         reason="no split fits the memory of the devices",
         device=device,
@@ -49,31 +52,16 @@ def shortage(core: Core, *, proven: bool) -> Infeasible:
 
 def _least_memory(sweep: Sweep, n_devices: int) -> tuple[float, list[float]]:
     """The least memory with which so many devices hold everything along an order, and what each then holds."""
-    low, high = float(sweep.alone().max()), float(next(sweep.memories())[1][-1])
-    best = _filled(sweep, low)
+    low, high = float(sweep.alone().max()), sweep.filled(np.inf)[0]
+    best = sweep.filled(low)
     if 0 < len(best) <= n_devices:
         return low, best
     best = [high]
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        filled = _filled(sweep, middle)
+        filled = sweep.filled(middle)
         if len(filled) <= n_devices:
             high, best = max(filled), filled
         else:
             low = middle
     return high, best
-
-
-def _filled(sweep: Sweep, memory: float) -> list[float]:
-    """What each device holds if each takes as much as fits; nothing if a unit alone is too large."""
-    held: list[float] = []
-    end = 0
-    for start, memories in sweep.memories():
-        if start < end:
-            continue
-        fitting = int(np.searchsorted(memories, memory * (1 + 1e-12), side="right"))
-        if not fitting:
-            return []
-        held.append(float(memories[fitting - 1]))
-        end = start + fitting
-    return held

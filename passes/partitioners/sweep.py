@@ -66,10 +66,20 @@ class Sweep:
             if i >= start:
                 yield self._row(i, max(int(last[i]), i + 1), touched, inside)
 
-    def memories(self) -> Iterator[tuple[int, np.ndarray]]:
-        """For each start i the memory of the stages [i, j), j = i + 1, ..., n."""
+    def filled(self, memory: float) -> list[float]:
+        """What each device holds if each in turn takes as much as fits; nothing if a unit alone does not."""
+        held: list[float] = []
+        end = 0
         for i, touched, _ in self._starts():
-            yield i, self._memory(i, self.n, np.cumsum(touched[N_VALUE, i + 1 : self.n + 1]))
+            if i < end:
+                continue
+            memories = self._memory(i, self.n, np.cumsum(touched[N_VALUE, i + 1 : self.n + 1]))
+            fitting = int(np.searchsorted(memories, memory * (1 + 1e-12), side="right"))
+            if not fitting:
+                return []
+            held.append(float(memories[fitting - 1]))
+            end = i + fitting
+        return held
 
     def alone(self) -> np.ndarray:
         """[units] the memory of a stage of one unit."""
