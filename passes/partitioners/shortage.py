@@ -1,42 +1,37 @@
 """What to say when no split fits: what is short where, and what would do.
 
-The memory of a stage only grows with the stage. So along one order, filling device after device up to a
+The memory of a stage only grows with the stage. So along program order, filling device after device up to a
 given memory uses the fewest devices of that memory; and the least memory for which that is no more devices
-than there are is found by bisection. The best over several orders is reported: each is a split that fits.
+than there are is found by bisection. (In program order the peaks of activations are bounded from above, so
+what is said to fit does.)
 """
 
 from __future__ import annotations
-
-from itertools import islice
 
 import numpy as np
 
 from passes.partitioners.core import Core
 from passes.partitioners.errors import Infeasible
-from passes.partitioners.orders import orders
 from passes.partitioners.sweep import Sweep
 
 BISECTIONS = 30
-MOST_ORDERS = 3
 
 
 def shortage(core: Core, *, proven: bool) -> Infeasible:
     """The error for a core of which no split fits the memory of the devices."""
     problem = core.problem
     devices = problem.devices
-    sweeps = [Sweep(core, order) for order in islice(orders(core), MOST_ORDERS)]
-    memory, stages = min((_least_memory(sweep, len(devices)) for sweep in sweeps), key=lambda found: found[0])
-    parts = sweeps[0].alone()
+    sweep = Sweep(core, np.arange(core.n))
+    memory, stages = _least_memory(sweep, len(devices))
+    parts = sweep.alone()
     largest = int(np.argmax(parts))
     by_size = sorted(range(len(devices)), key=lambda number: devices[number].memory)
     needs = dict(zip(reversed(by_size), sorted(stages, reverse=True), strict=False))
     device = max(needs, key=lambda number: needs[number] - devices[number].memory)
     if needs[device] <= devices[device].memory:
-        return Infeasible(
-            "memory suffices, but the devices that can run each part are in each other's way", proven=proven
-        )
+        return Infeasible("memory suffices, but no order of the devices lets each run its part", proven=proven)
     roomiest = devices[by_size[-1]].memory
-    fewest = min((len(filled) for sweep in sweeps if (filled := sweep.filled(roomiest))), default=0)
+    fewest = len(sweep.filled(roomiest))
     return Infeasible(
         reason="no split fits the memory of the devices",
         device=device,
