@@ -30,7 +30,7 @@ PRECISION = 1e-9  # relative: values that differ by less are the same
 PROVEN = 1e-5  # relative: a bound as close as that proves a value the best (programs round times down)
 MOST_IDEALS = 20_000
 MOST_VARIABLES = 150_000
-MOST_UNITS = 15_000
+MOST_UNITS = 20_000  # their ancestors take a byte for each pair
 
 
 @dataclass(frozen=True)
