@@ -181,6 +181,8 @@ def _arrange(dot: graphviz.Digraph, plan: StagePlan, box_of: Mapping[Node, Box],
         boxes = list(dict.fromkeys(box for box in box_of.values() if box.stage == stage.index))
         asides = [box for box in boxes if box.aside]
         tails = list(dict.fromkeys(box_of[producer[t.value]].name for t in stage.recvs))
+        if not boxes:  # nothing but copies
+            continue
         first = next((box for box in boxes if not (box.aside and tails)), boxes[0])
         hanging = [_name(stage)] if first.within else [box.name for box in asides]
         if not first.within:

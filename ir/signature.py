@@ -53,9 +53,24 @@ def bind(parameters: Sequence[inspect.Parameter], args: Sequence[Any], kwargs: M
 
 
 def call(module: Any, parameters: Sequence[inspect.Parameter], arguments: Mapping[str, Any]) -> Any:
-    """Call a function with what `bind` returned."""
-    bound = inspect.BoundArguments(inspect.Signature(parameters), dict(arguments))  # type: ignore[arg-type]
-    return module(*bound.args, **bound.kwargs)
+    """Call a function with what `bind` returned: by keyword where that is possible, and defaults left out.
+
+    Wrappers around `forward` often take keywords alone, and add some of their own.
+    """
+    positional: list[Any] = []
+    keywords: dict[str, Any] = {}
+    spread = any(p.kind is p.VAR_POSITIONAL and arguments[p.name] for p in parameters)
+    for p in parameters:
+        value = arguments[p.name]
+        if p.kind is p.VAR_POSITIONAL:
+            positional += value
+        elif p.kind is p.VAR_KEYWORD:
+            keywords |= value
+        elif p.kind is p.POSITIONAL_ONLY or (p.kind is p.POSITIONAL_OR_KEYWORD and spread):
+            positional.append(value)
+        elif value is not p.default:
+            keywords[p.name] = value
+    return module(*positional, **keywords)
 
 
 def flatten(value: Any) -> tuple[list[Any], pytree.TreeSpec]:

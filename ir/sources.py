@@ -21,6 +21,7 @@ from torch import nn
 from ir.capture.dynamic import DynamicShapes
 from ir.errors import SourceError
 from ir.graph import Graph, Param, at
+from ir.interpret import lookup
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,12 @@ def read_source(text: str) -> Source:
 def check_weights(graph: Graph, weights: Mapping[str, torch.Tensor]) -> None:
     """Raise SourceError where a parameter of the graph is not in the weights, or has another shape there."""
     stored = [v for v in (*graph.params, *graph.states) if isinstance(v, Param) or v.data is None]
-    if not isinstance(weights, Checkpoint) and any(weights[fqn].is_meta for v in stored for fqn in v.fqns[:1]):
-        raise SourceError("the model's weights are on the meta device, without values; name a `checkpoint`")
     missing = [v.fqns[0] for v in stored if not any(fqn in weights for fqn in v.fqns)]
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise SourceError(f"the checkpoint {weights} holds no {', '.join(missing[:5])}{more}")
+    if not isinstance(weights, Checkpoint) and any(lookup(weights, v.fqns).is_meta for v in stored):
+        raise SourceError("the model's weights are on the meta device, without values; name a `checkpoint`")
     if isinstance(weights, Checkpoint):
         for value in stored:
             shape = weights.shape(next(fqn for fqn in value.fqns if fqn in weights))

@@ -32,7 +32,7 @@ from passes.defaults import DEFAULT_PASSES, default_passes
 from passes.pipeline import Pipeline, Step
 from passes.summary import summarize
 from passes.table import print_table
-from runtime import InputError, StageError
+from runtime import InputError, ManifestError, StageError
 from runtime import Pipeline as Stages
 
 stdout, stderr = Console(highlight=False), Console(stderr=True, highlight=False)
@@ -127,7 +127,7 @@ def _compare(source: Source, folder: Path) -> None:
     try:
         with Stages.load(folder, devices=["cpu"]) as pipe:
             got = flatten(pipe(*source.args, **source.kwargs))
-    except (StageError, InputError) as e:
+    except (StageError, InputError, ManifestError) as e:
         raise VerifyError(f"the stages do not run: {e}") from e
     if str(got[1]) != str(wanted[1]):
         raise VerifyError(f"the stages return other containers than the model: {got[1]}, not {wanted[1]}")

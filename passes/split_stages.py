@@ -36,15 +36,15 @@ class SplitStages:
     in_flight: int = option(1, "microbatches whose activations a stage holds at once")
     time_limit: float = option(60.0, "seconds to search for a better cut, or for a proof")
 
-    def __post_init__(self) -> None:
-        if self.in_flight < 1 or self.time_limit < 0:
-            raise CompileError(
-                f"in-flight is {self.in_flight} and time-limit {self.time_limit}; give 1 or more, 0 or more"
-            )
-
     name: ClassVar = "split-stages"
     requires: ClassVar = (costed,)
     ensures: ClassVar = ()
+
+    def __post_init__(self) -> None:
+        if self.in_flight < 1:
+            raise CompileError(f"in-flight is {self.in_flight}; it must be 1 or more")
+        if self.time_limit < 0:
+            raise CompileError(f"time-limit is {self.time_limit}; it must be 0 or more")
 
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
         graph, (found, binds) = self._best(graph, cluster)

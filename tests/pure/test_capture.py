@@ -313,8 +313,8 @@ def test_a_model_that_is_refused(what: str) -> None:
 @pytest.mark.parametrize(
     ("args", "dynamic", "message"),
     [
-        ((), None, "the example inputs do not fit Function.forward: missing a required argument: 'x'"),
-        ((1, 2), None, "the example inputs do not fit Function.forward: too many positional arguments"),
+        ((), None, "the example inputs do not fit Function.forward(x): missing a required argument: 'x'"),
+        ((1, 2), None, "the example inputs do not fit Function.forward(x): too many positional arguments"),
         (
             (hidden(),),
             {"y": {0: "batch"}},

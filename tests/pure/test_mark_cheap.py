@@ -53,8 +53,24 @@ def test_a_mask_from_sizes() -> None:
     ]
 
 
+class Masked(nn.Module):
+    """A layer times a mask that is made of token ids."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        return self.layer(x) * (ids[..., None] > 0).float()
+
+
 def test_a_mask_from_an_input() -> None:
-    assert cheap(lambda x: (x[..., :1] > 0).float()) == ["slice.Tensor", "gt.Scalar", "to.dtype"]
+    graph = capture(Masked(), (hidden(), torch.ones(2, 4, dtype=torch.int64)))
+    assert marked(graph) == ["unsqueeze", "gt.Scalar", "to.dtype"]
+
+
+def test_what_is_made_of_floating_point_inputs_is_the_models_own_work() -> None:
+    assert cheap(lambda x: (x[..., :1] > 0).float()) == []
 
 
 def test_layers_are_not_cheap() -> None:
