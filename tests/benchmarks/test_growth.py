@@ -44,7 +44,7 @@ def test_time_to_solve(nodes: int, stages: int, growth: list[Point]) -> None:
         found = solve(problem, LIMIT)
     growth.append((len(problem.nodes), stages, watch, found))
     assert evaluate(problem, found.stage_of) == pytest.approx(found.value)
-    assert found.gap <= 0.02
+    assert found.gap <= 0.05
 
 
 def plot(points: Sequence[Point]) -> None:
