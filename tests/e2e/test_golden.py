@@ -35,7 +35,7 @@ def test_an_example(name: str, golden: Callable[[str, str], None], monkeypatch: 
     source = read_source(f"examples/{name}.py")
     graph = capture(source.model, source.args, source.kwargs, dynamic_shapes=source.dynamic_shapes)
     cluster = machine(STAGES[name])
-    for number, step in enumerate(steps(graph, cluster, time_limit=600.0, size_limit=600.0), 1):
+    for number, step in enumerate(steps(graph, cluster, time_limit=20.0, size_limit=60.0), 1):
         graph = step.graph
         golden(f"{name}/{number:02}-{step.name}.txt", f"{graph}\n")
     plan = plan_stages(graph, cluster)
