@@ -55,6 +55,11 @@ def as_problem(
     )
 
 
+def even_share(problem: Problem) -> float:
+    """Seconds that each device computes if all work is shared evenly, each node where it is fastest."""
+    return sum(min(node.time) for node in problem.nodes if not node.cheap) / len(problem.devices)
+
+
 def fits(problem: Problem, stage_of: Mapping[int, int]) -> bool:
     """Whether a split obeys all of a problem, memory included."""
     try:

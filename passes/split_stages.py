@@ -11,7 +11,7 @@ from ir.cluster import Cluster
 from ir.errors import CompileError, PlanError
 from ir.graph import Graph, Load, Split
 from ir.verify import costed
-from passes.cut_problem import as_problem, fits, infeasible
+from passes.cut_problem import as_problem, even_share, fits, infeasible
 from passes.options import option
 from passes.partitioners import problem as parts
 from passes.partitioners import solve
@@ -19,6 +19,7 @@ from passes.partitioners import solve
 Binds: TypeAlias = Literal["compute", "memory", "link"]
 
 _WORTH = 0.02  # of the bottleneck
+_PATIENCE = 10.0  # seconds, for a second way that is seldom better
 
 
 class Objective(str, Enum):
@@ -79,11 +80,14 @@ class SplitStages:
             return together, self._solve(together, cluster)
         if not _copies(graph, apart[0]):
             return together, apart
+        worthwhile = (1 - _WORTH) * apart[0].value
+        if even_share(as_problem(together, cluster)) >= worthwhile:
+            return graph, apart  # no split is as good as that
         try:
-            one_copy = self._solve(together, cluster)
+            one_copy = replace(self, time_limit=min(self.time_limit, _PATIENCE))._solve(together, cluster)
         except PlanError:
             return graph, apart
-        return (together, one_copy) if one_copy[0].value < (1 - _WORTH) * apart[0].value else (graph, apart)
+        return (together, one_copy) if one_copy[0].value < worthwhile else (graph, apart)
 
     def _solve(self, graph: Graph, cluster: Cluster) -> tuple[parts.Solution, Binds]:
         """The best split, and what keeps it from being better: "memory", "compute" or "link".
