@@ -57,7 +57,7 @@ SOURCES = {
     "a checkpoint that is damaged": (MODEL + "checkpoint = 'model.py'", "cannot read model.py: "),
     "inputs that do not fit": (
         MODEL + "example_inputs = (1, 2)",
-        "the example inputs do not fit Sequential.forward: too many positional arguments",
+        "the example inputs do not fit Sequential.forward(input): too many positional arguments",
     ),
 }
 
