@@ -53,5 +53,5 @@ $(READY): pyproject.toml constraints.txt
 	@echo "Installing into .venv; torch is large, so the first time takes some minutes"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet 'pip>=23'
-	$(BIN)/python -m pip install --editable '.[test,zoo,bench]' --constraint constraints.txt
+	$(BIN)/python -m pip install --quiet --editable '.[test,zoo,bench]' --constraint constraints.txt
 	@touch $@

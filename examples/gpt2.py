@@ -11,11 +11,13 @@ from pathlib import Path
 import torch
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
+from transformers.utils.logging import disable_progress_bar
 
 checkpoint = Path(__file__).resolve().parents[1] / "build/checkpoints/gpt2/model.safetensors"
 
 
 def model() -> nn.Module:
+    disable_progress_bar()
     if not checkpoint.exists():
         save_random_weights(checkpoint.parent)
     return GPT2LMHeadModel.from_pretrained(checkpoint.parent).eval()

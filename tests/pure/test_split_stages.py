@@ -124,6 +124,21 @@ def test_a_group_stays_on_one_device() -> None:
     assert stages(found)[3] == 2
 
 
+@pytest.mark.parametrize(
+    ("times", "placement"),
+    [
+        ((3, 6, 3), (0, 1, 0)),  # both ends on one device: 6 ms in place of 9
+        ((3, 3, 3, 3), (0, 1)),  # nothing to win
+        ((3, 3, 3.05, 3), (0, 1)),  # 6.05 ms either way
+        ((2, 4, 4.09, 2), (0, 1)),  # to win 1 % is not worth a third stage
+    ],
+)
+def test_a_separable_group_stays_together_where_that_pays(times: tuple[float, ...], placement: tuple[int, ...]) -> None:
+    nodes = [replace(n, group="tied" if i in (0, len(times) - 1) else "") for i, n in enumerate(chain(*times).nodes)]
+    tied = graph([x], nodes, nodes[-1].results, separable=frozenset({"tied"}))
+    assert split(tied, machine(2)).placement == placement
+
+
 def test_a_state_stays_in_one_stage() -> None:
     cache = state("cache")
     read = work(replace(add(x, cache, "read"), group="cache"), 1)
