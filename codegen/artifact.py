@@ -74,13 +74,14 @@ def write_artifact(
     """
     for stage in plan.stages:
         file = StageFile(plan, stage, model)
-        source, tensors = folder / file.module, folder / file.weights
-        source.write_text(emit(file))
+        tensors = {} if weights is None else _slice(file, weights)
+        source, stored = folder / file.module, folder / file.weights
+        source.write_text(emit(file, {name: t.stride() for name, t in tensors.items() if not t.is_contiguous()}))
         yield source
         if weights is not None:
-            save_file(_slice(file, weights), tensors)
-            shutil.copymode(source, tensors)  # safetensors hides its files from others
-            yield tensors
+            save_file({name: t.contiguous() for name, t in tensors.items()}, stored)
+            shutil.copymode(source, stored)  # safetensors hides its files from others
+            yield stored
     picture = folder / "graph.dot"
     picture.write_text(dot.draw(plan, detail, model))
     yield picture
@@ -142,7 +143,7 @@ def _tensor(value: Value, name: str = "") -> m.Tensor:
 
 
 def _slice(file: StageFile, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors of one stage, each with memory of its own."""
+    """The tensors of one stage, each with memory of its own, in the order that the model keeps them in."""
     tensors: dict[str, torch.Tensor] = {}
     for value, name in file.fqns.items():
         match value:
@@ -153,6 +154,6 @@ def _slice(file: StageFile, weights: Mapping[str, torch.Tensor]) -> dict[str, to
             case _:
                 raise AssertionError(value)
         assert tensor is not None
-        whole = tensor.untyped_storage().nbytes() == tensor.nbytes and tensor.is_contiguous()
-        tensors[name] = tensor.detach() if whole else tensor.detach().clone(memory_format=torch.contiguous_format)
+        whole = tensor.untyped_storage().nbytes() == tensor.nbytes
+        tensors[name] = tensor.detach() if whole else tensor.detach().clone()
     return tensors

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import keyword
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from torch.utils._pytree import tree_leaves
 
@@ -15,11 +15,15 @@ from ir.memory import stored_bytes
 from ir.units import format_bytes
 
 
-def emit(file: StageFile) -> str:
-    """The source of a stage file."""
+def emit(file: StageFile, strides: Mapping[str, tuple[int, ...]] | None = None) -> str:
+    """The source of a stage file; `strides` of those weights, by name, that are not contiguous (channels last)."""
     src = Source()
     _head(file, src)
     _tables(file, src)
+    if strides:
+        src.line()
+        src.line("# name: stride in memory, which the file of weights does not keep")
+        src.line(f"STRIDES = {dict(strides)!r}")
     src.line()
     src.lines(_SUPPORT)
     src.line()
@@ -28,7 +32,7 @@ def emit(file: StageFile) -> str:
         src.line()
         _forward(file, src)
         src.line()
-        _load(file, src)
+        _load(file, src, strided=bool(strides))
     return formatted(str(src))
 
 
@@ -203,7 +207,7 @@ def _device(file: StageFile) -> str:
     return f"{_name(file, first)}.device" if first is not None else "torch.get_default_device()"
 
 
-def _load(file: StageFile, src: Source) -> None:
+def _load(file: StageFile, src: Source, strided: bool) -> None:
     src.line("@classmethod")
     with src.block('def load(cls, path, device="cpu"):'):
         src.line('"""The stage with its weights, each read into memory of its own on the device."""')
@@ -211,6 +215,11 @@ def _load(file: StageFile, src: Source) -> None:
             src.line("stage = cls()")
         with src.block('with safe_open(path, framework="pt") as file:'):
             src.line("tensors = {name: file.get_tensor(name).to(device, copy=True) for name in file.keys()}")
+        if strided:
+            with src.block("for name, stride in STRIDES.items():"):
+                src.line("flat = tensors[name]")
+                src.line("tensors[name] = torch.empty_strided(flat.shape, stride, dtype=flat.dtype, device=device)")
+                src.line("tensors[name].copy_(flat)")
         if any(isinstance(v, Constant) for v in file.stage.stored):
             with src.block("for name in CONSTANTS:"):
                 src.line("place(stage, name, tensors.pop(name), persistent=False)")

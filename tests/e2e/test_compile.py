@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 import passes.api
 from ir.cluster import Cluster
@@ -187,3 +188,13 @@ def test_a_failure_while_writing_leaves_the_folder_as_it_was(tmp_path: Path, mon
     with pytest.raises(OutputError, match=r"cannot write .*out: no space left on device"):
         compile_model(case.build(), (hidden(),), out=tmp_path / "out", cluster=slow_machine(4))
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_weights_keep_their_order_in_memory(tmp_path: Path) -> None:
+    """Kernels round differently on channels-last and transposed weights, so a stage must have them so too."""
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 8, 3), nn.Flatten(), nn.Linear(1152, 10)).eval()
+    model.to(memory_format=torch.channels_last)
+    model[4].weight = nn.Parameter(torch.randn(1152, 10).t())
+    calls = [Call.of(torch.randn(n, 3, 16, 16).to(memory_format=torch.channels_last)) for n in (2, 3)]
+    check_artifact(model, calls, tmp_path / "out", {"input": {0: "batch"}}, stages=2)
+    assert "STRIDES" in (tmp_path / "out" / "stage_1.py").read_text()
