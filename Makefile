@@ -22,7 +22,7 @@ demo: $(READY) ## cut GPT-2 in two, run both stages, compare with the uncut mode
 	$(BIN)/python examples/check.py examples/gpt2.py build/gpt2
 
 test: $(READY) ## run every test
-	$(PYTEST) -n 2 --dist loadfile
+	$(PYTEST) -n 2 --dist loadfile --max-worker-restart 0
 
 check: $(READY) ## lint, types and the quick tests
 	$(BIN)/ruff check

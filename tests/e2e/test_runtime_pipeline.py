@@ -412,6 +412,15 @@ def test_closing_fails_what_is_in_flight(tmp_path: Path) -> None:
     assert pipeline_threads() == []
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, also in a process whose parent left SIGINT ignored or deadly."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_while_waiting_leaves_the_pipeline_usable(tmp_path: Path) -> None:
     signals.renew()
     with Pipeline.load(write(tmp_path, [BLOCKING])) as pipe:
