@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 PYTEST := $(BIN)/python -m pytest
+BOTH_CORES := -n 2 --dist loadfile --max-worker-restart 0
 
 # Installs a Debian package where we may: $(call debian,NAME)
 debian = { command -v apt-get && $(if $(filter 0,$(shell id -u)),,sudo -n) \
@@ -22,13 +23,13 @@ demo: $(READY) ## cut GPT-2 in two, run both stages, compare with the uncut mode
 	$(BIN)/python examples/check.py examples/gpt2.py build/gpt2
 
 test: $(READY) ## run every test
-	$(PYTEST) -n 2 --dist loadfile --max-worker-restart 0
+	$(PYTEST) $(BOTH_CORES)
 
 check: $(READY) ## lint, types and the quick tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
-	$(PYTEST) -m "not slow and not zoo"
+	$(PYTEST) $(BOTH_CORES) -m "not slow and not zoo"
 
 zoo: $(READY) ## cut many models and compare each with its uncut self
 	$(PYTEST) -m zoo -v
