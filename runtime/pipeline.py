@@ -47,7 +47,11 @@ class Pipeline:
 
     @classmethod
     def load(
-        cls, folder: str | Path, devices: Sequence[str | torch.device] | None = None, *, strict: bool = False
+        cls,
+        folder: str | Path,
+        devices: Sequence[str | torch.device] | str | torch.device | None = None,
+        *,
+        strict: bool = False,
     ) -> Pipeline:
         """Load an artifact folder and start it.
 
@@ -59,6 +63,7 @@ class Pipeline:
         """
         folder = Path(folder)
         manifest = Manifest.read(folder)
+        devices = [devices] if isinstance(devices, (str, torch.device)) else devices
         placed = place_stages([stage.device for stage in manifest.stages], devices)
         return cls(manifest, load_stages(folder, manifest, placed, strict=strict))
 
