@@ -25,6 +25,7 @@ from tests.models import CASES, WIDTH, Tied, X, hidden, tokens
 from tests.planning import DEVICE, LINK, slow_machine
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_the_stages_return_what_the_model_does(name: str, tmp_path: Path) -> None:
     case = CASES[name]
