@@ -285,3 +285,11 @@ def at(dim: Dim, sizes: Mapping[sympy.Symbol, int]) -> int:
 def bound(expr: sympy.Basic, sizes: Mapping[sympy.Symbol, int]) -> Any:
     """An expression with numbers in the place of symbols."""
     return expr.subs(sizes.items())  # type: ignore[arg-type]
+
+
+def hold(guards: Iterable[sympy.Basic], sizes: Mapping[Any, int]) -> bool:
+    """Whether all conditions hold of some sizes; one that divides by zero there does not."""
+    try:
+        return all(bound(guard, sizes) == sympy.true for guard in guards)
+    except ZeroDivisionError:
+        return False

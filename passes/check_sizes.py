@@ -11,7 +11,7 @@ from typing import ClassVar, TypeAlias
 import sympy
 
 from ir.cluster import Cluster
-from ir.graph import Graph, bound
+from ir.graph import Graph, hold
 from ir.verify import costed
 from passes.cut_problem import as_problem
 from passes.options import option
@@ -60,14 +60,7 @@ def _allowed(symbol: sympy.Symbol, end: int, graph: Graph) -> int:
     """The size nearest to `end`, on the example's side of it, that the model's own conditions allow."""
     example = graph.hints[symbol]
     way = range(end, example, 1 if end < example else -1)
-    return next((size for size in islice(way, 1024) if _holds(graph, {**graph.hints, symbol: size})), example)
-
-
-def _holds(graph: Graph, sizes: Mapping[sympy.Symbol, int]) -> bool:
-    try:
-        return all(bound(guard, sizes) == sympy.true for guard in graph.guards)
-    except ZeroDivisionError:
-        return False
+    return next((size for size in islice(way, 1024) if hold(graph.guards, {**graph.hints, symbol: size})), example)
 
 
 def _corners(box: Box) -> Iterator[dict[sympy.Symbol, int]]:
@@ -83,7 +76,7 @@ def _corners(box: Box) -> Iterator[dict[sympy.Symbol, int]]:
 def _stays_close(graph: Graph, cluster: Cluster, deadline: float) -> bool:
     """Whether the cut of a graph is close to the best at its sizes; False where that is not known in time."""
     seconds = deadline - perf_counter()
-    if seconds <= 0 or not _holds(graph, graph.hints):
+    if seconds <= 0 or not hold(graph.guards, graph.hints):
         return False
     problem = as_problem(graph, cluster, graph.split.objective, graph.split.in_flight)
     try:

@@ -11,6 +11,7 @@ from torch.export import ExportedProgram
 from torch.utils._sympy.functions import FloorDiv
 
 from ir.capture.questions import Question
+from ir.graph import hold
 
 _SAMPLES = (2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 31, 64, 100, 1000, 4096)
 
@@ -41,12 +42,12 @@ def _is_about(guard: sympy.Basic, symbols: set[sympy.Symbol]) -> bool:
 
 def _always_true(condition: sympy.Basic, ranges: Mapping[sympy.Symbol, tuple[int, int | None]]) -> bool:
     """Whether a condition holds for all sizes in their ranges from 2 on, as far as a sample shows."""
-    return all(_hold((condition,), sizes) for sizes in _sample(condition, ranges))
+    return all(hold((condition,), sizes) for sizes in _sample(condition, ranges))
 
 
 def _implied(condition: sympy.Basic, guards: Sequence[sympy.Basic]) -> bool:
     sizes = (dict.fromkeys(condition.free_symbols, n) for n in _SAMPLES)
-    return bool(guards) and all(_hold((condition,), s) for s in sizes if _hold(guards, s))
+    return bool(guards) and all(hold((condition,), s) for s in sizes if hold(guards, s))
 
 
 def _sample(
@@ -69,14 +70,7 @@ def _simplified(guards: tuple[sympy.Basic, ...]) -> tuple[sympy.Basic, ...]:
     whole = {size: k * sympy.Symbol(f"{size}_by_{k}", integer=True, positive=True) for size, k in divisors.items()}
     for size, k in divisors.items():
         others = {s: 840 * divisors.get(s, 1) for guard in guards for s in guard.free_symbols}
-        if any(_hold(guards, {**others, size: n * k + rest}) for n in (1, 2, 7) for rest in range(1, k)):
+        if any(hold(guards, {**others, size: n * k + rest}) for n in (1, 2, 7) for rest in range(1, k)):
             return guards  # more sizes fit than the multiples
     multiples = tuple(sympy.Eq(sympy.Mod(size, k), 0) for size, k in divisors.items())
     return (*multiples, *(guard for guard in guards if guard.subs(whole.items()) != sympy.true))  # type: ignore[arg-type]
-
-
-def _hold(guards: Sequence[sympy.Basic], sizes: Mapping[sympy.Basic, int]) -> bool:
-    try:
-        return all(guard.subs(sizes.items()) == sympy.true for guard in guards)  # type: ignore[arg-type]
-    except ZeroDivisionError:
-        return False
