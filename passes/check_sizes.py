@@ -16,7 +16,7 @@ from ir.verify import costed
 from passes.cut_problem import as_problem
 from passes.options import option
 from passes.partitioners import solve
-from passes.partitioners.problem import InvalidSplit, evaluate
+from passes.partitioners.problem import Infeasible, InvalidSplit, evaluate
 
 Box: TypeAlias = Mapping[sympy.Symbol, tuple[int, int]]
 
@@ -81,9 +81,9 @@ def _stays_close(graph: Graph, cluster: Cluster, deadline: float) -> bool:
     problem = as_problem(graph, cluster, graph.split.objective, graph.split.in_flight)
     try:
         value = evaluate(problem, _stage_of(graph))
-    except InvalidSplit:  # the larger activations do not fit
+        best = solve(problem, seconds)
+    except (InvalidSplit, Infeasible):  # the activations do not fit, or nothing that does was found
         return False
-    best = solve(problem, seconds)
     return value <= (1 + CLOSE) * best.lower_bound
 
 
