@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from torch.utils._pytree import tree_leaves
 
 from codegen.expr import argument_source, shape_source
+from codegen.loading import SUPPORT, emit_load
 from codegen.source import Source, formatted
 from codegen.stage_file import StageFile
 from ir.graph import THIS_DEVICE, Call, Constant, Param, Value, Where
@@ -25,14 +26,14 @@ def emit(file: StageFile, strides: Mapping[str, tuple[int, ...]] | None = None) 
         src.line("# name: stride in memory, which the file of weights does not keep")
         src.line(f"STRIDES = {dict(strides)!r}")
     src.line()
-    src.lines(_SUPPORT)
+    src.lines(SUPPORT)
     src.line()
     with src.block(f"class {file.cls}(Block):"):
         _init(file, src)
         src.line()
         _forward(file, src)
         src.line()
-        _load(file, src, strided=bool(strides))
+        emit_load(file, src, strided=bool(strides))
     return formatted(str(src))
 
 
@@ -205,45 +206,3 @@ def _device(file: StageFile) -> str:
     """The device of the first thing that the stage has."""
     first = next((v for v in (*file.stage.graph.inputs, *file.stage.stored)), None)
     return f"{_name(file, first)}.device" if first is not None else "torch.get_default_device()"
-
-
-def _load(file: StageFile, src: Source, strided: bool) -> None:
-    src.line("@classmethod")
-    with src.block('def load(cls, path, device="cpu"):'):
-        src.line('"""The stage with its weights, each read into memory of its own on the device."""')
-        with src.block('with torch.device("meta"):'):
-            src.line("stage = cls()")
-        with src.block('with safe_open(path, framework="pt") as file:'):
-            src.line("tensors = {name: file.get_tensor(name).to(device, copy=True) for name in file.keys()}")
-        if strided:
-            with src.block("for name, stride in STRIDES.items():"):
-                src.line("flat = tensors[name]")
-                src.line("tensors[name] = torch.empty_strided(flat.shape, stride, dtype=flat.dtype, device=device)")
-                src.line("tensors[name].copy_(flat)")
-        if any(isinstance(v, Constant) for v in file.stage.stored):
-            with src.block("for name in CONSTANTS:"):
-                src.line("place(stage, name, tensors.pop(name), persistent=False)")
-        src.line("stage.load_state_dict(tensors, assign=True)")
-        src.line("return stage.eval()")
-
-
-_SUPPORT = '''
-class Block(nn.Module):
-    """A module whose numbered parts are reached as h[6]."""
-
-    def __getitem__(self, index):
-        return getattr(self, str(index))
-
-
-def place(module, name, tensor, persistent=True):
-    """Put a tensor under its dotted name, making the blocks on the way."""
-    *path, leaf = name.split(".")
-    for part in path:
-        if part not in module._modules:
-            module._modules[part] = Block()
-        module = module._modules[part]
-    if isinstance(tensor, nn.Parameter):
-        module._parameters[leaf] = tensor
-    else:
-        module.register_buffer(leaf, tensor, persistent=persistent)
-'''.strip()
