@@ -13,12 +13,13 @@ from torch import nn
 
 from codegen.artifact import new_folder, write_artifact
 from ir.capture import DynamicShapes, capture
+from ir.checkpoint import Checkpoint, check_weights
 from ir.cluster import Cluster
 from ir.dot import Detail
 from ir.errors import CompileError
 from ir.host import host_cluster
 from ir.plan import StagePlan, plan_stages
-from ir.sources import Checkpoint, check_weights, uncompiled
+from ir.sources import uncompiled
 from ir.units import parse_bytes
 from passes.defaults import default_passes
 from passes.group_shared import Shared

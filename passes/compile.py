@@ -21,12 +21,13 @@ from rich.console import Console
 from codegen.artifact import check_replaceable, new_folder, write_artifact
 from ir.capture import capture
 from ir.capture.dynamic import DynamicShapes, parse_dynamic
+from ir.checkpoint import check_weights
 from ir.dot import Detail
 from ir.errors import CompileError, InternalError, VerifyError
 from ir.graph import Graph
 from ir.plan import plan_stages
 from ir.signature import flatten
-from ir.sources import Source, check_weights, read_source
+from ir.sources import Source, read_source
 from passes.api import Weights, make_cluster
 from passes.defaults import DEFAULT_PASSES, default_passes
 from passes.pipeline import Pipeline, Step

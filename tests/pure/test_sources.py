@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from ir.checkpoint import Checkpoint, check_weights
 from ir.errors import SourceError
 from ir.graph import TensorType, Value
-from ir.sources import Checkpoint, Source, check_weights, read_source
+from ir.sources import Source, read_source
 from tests.graphs import graph, linear, param
 
 HEAD = "import torch\nfrom torch import nn\n"

@@ -1,0 +1,97 @@
+"""A Python file that defines `model` and `example_inputs`."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from ir.checkpoint import Checkpoint
+from ir.errors import SourceError
+from ir.sources.source import Source, uncompiled
+
+
+def read_model_file(path: Path, function: str = "model") -> Source:
+    """Read a file that defines `model` (a module, or a function that makes one) and `example_inputs`.
+
+    These are a tuple, a dict, or a function that makes one.  The file may define `dynamic_shapes` and `checkpoint`.
+    Raises SourceError that names the file, the line and what is missing.
+    """
+    with _blaming(path):
+        module = _import(path)
+    model = _made(module, function, path)
+    if not isinstance(model, nn.Module):
+        raise SourceError(f"`{function}` in {path} is a {type(model).__name__}, not a torch.nn.Module")
+    model = uncompiled(model)
+    inputs = _made(module, "example_inputs", path)
+    if not isinstance(inputs, (tuple, list, Mapping)):
+        raise SourceError(
+            f"`example_inputs` in {path} is a {type(inputs).__name__}; make it a tuple (positional arguments), a dict "
+            "(keyword arguments), or a function that returns one"
+        )
+    checkpoint = getattr(module, "checkpoint", None)
+    named = isinstance(inputs, Mapping)
+    return Source(
+        name=path.stem,
+        model=model,
+        args=() if named else tuple(inputs),
+        kwargs=dict(inputs) if named else {},
+        dynamic_shapes=getattr(module, "dynamic_shapes", None),
+        weights=model.state_dict() if checkpoint is None else Checkpoint.open(path.parent / checkpoint),
+    )
+
+
+def _import(path: Path) -> ModuleType:
+    """Run a file as a module that others can import by its name, with its neighbours in reach."""
+    name = path.stem if path.stem not in sys.modules else f"{path.stem}_model"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.append(str(path.parent.resolve()))  # for good: the model may import when it is made, or run
+    spec.loader.exec_module(module)
+    return module
+
+
+def _made(module: ModuleType, name: str, path: Path) -> Any:
+    """A value of the file, or what the function of that name makes."""
+    if not hasattr(module, name):
+        raise SourceError(f"{path} defines no `{name}`; {_HOW}")
+    value: Any | Callable[[], Any] = getattr(module, name)
+    if isinstance(value, nn.Module) or not callable(value):
+        return value
+    if inspect.isclass(value) and not issubclass(value, nn.Module):
+        return value
+    with _blaming(path):
+        return value()
+
+
+_HOW = (
+    "a model file has `model` (a torch.nn.Module, or a function that makes one) and `example_inputs` (a tuple, a "
+    "dict, or a function that makes one)"
+)
+
+
+@contextmanager
+def _blaming(path: Path) -> Iterator[None]:
+    """Turn what the user's code raises into a message with the line of the file."""
+    try:
+        yield
+    except (Exception, SystemExit) as e:
+        if isinstance(e, SyntaxError):
+            line = e.lineno
+        else:
+            lines = [f.lineno for f in traceback.extract_tb(e.__traceback__) if Path(f.filename) == path.absolute()]
+            lines += [f.lineno for f in traceback.extract_tb(e.__traceback__) if f.filename == str(path)]
+            line = lines[-1] if lines else None
+        place = f"{path}:{line}" if line else str(path)
+        raise SourceError(f"{place} raised {type(e).__name__}: {e}") from e
