@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,28 +11,20 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from codegen.artifact import new_folder, write_artifact
-from ir.capture import DynamicShapes, capture
-from ir.checkpoint import Checkpoint, check_weights
+from codegen.artifact import new_folder
+from ir.capture import DynamicShapes
+from ir.checkpoint import Checkpoint
 from ir.cluster import Cluster
-from ir.dot import Detail
 from ir.errors import CompileError
 from ir.host import host_cluster
-from ir.plan import StagePlan, plan_stages
-from ir.sources import uncompiled
+from ir.plan import StagePlan
+from ir.sources import Source, uncompiled
 from ir.units import parse_bytes
+from passes.core import Compiled, Compiler, Weights
 from passes.defaults import default_passes
 from passes.group_shared import Shared
 from passes.pipeline import Pipeline
 from passes.split_stages import Objective
-from passes.summary import summarize
-
-
-class Weights(str, Enum):
-    """What becomes of the weights."""
-
-    copy = "copy"  # each stage's slice is written beside it
-    none = "none"  # only the code and the plan
 
 
 def compile_model(
@@ -57,23 +49,28 @@ def compile_model(
     model's own.  `memory` is the most that one device may hold, in bytes or as "16GiB".
     Raises CompileError with one clear message; `out` is then as it was.
     """
-    pipeline = Pipeline(default_passes(objective=choice(Objective, objective), shared=choice(Shared, shared)))
-    copied = choice(Weights, weights) is Weights.copy
-    machine = make_cluster(stages, cluster, memory)
+    compiler = Compiler(
+        Pipeline(default_passes(objective=choice(Objective, objective), shared=choice(Shared, shared))),
+        make_cluster(stages, cluster, memory),
+        choice(Weights, weights),
+    )
     model = uncompiled(model)
-    args = (args,) if isinstance(args, torch.Tensor) else args
-    graph = capture(model, args, kwargs, dynamic_shapes=dynamic_shapes)
-    tensors = model.state_dict() if checkpoint is None else Checkpoint.open(Path(checkpoint))
-    if copied:
-        check_weights(graph, tensors)
-    for step in pipeline.run(graph, machine):
-        graph = step.graph
-    plan = plan_stages(graph, machine)
-    name, sliced = type(model).__name__, tensors if copied else None
-    with new_folder(Path(out)) as folder:
-        for _ in write_artifact(plan, folder, name, sliced, Detail.modules, asdict(summarize(plan, name))):
-            pass
-    return plan
+    source = Source(
+        name=type(model).__name__,
+        model=model,
+        args=(args,) if isinstance(args, torch.Tensor) else tuple(args),
+        kwargs=dict(kwargs or {}),
+        dynamic_shapes=dynamic_shapes,
+        weights=model.state_dict() if checkpoint is None else Checkpoint.open(Path(checkpoint)),
+    )
+    return compile_to(Path(out), source, compiler).plan
+
+
+def compile_to(out: Path, source: Source, compiler: Compiler) -> Compiled:
+    """Compile a source to a folder, without a word.  Raises CompileError; `out` is then as it was."""
+    steps = tuple(compiler.steps(source))
+    with new_folder(out) as folder:
+        return compiler.write(source, steps, folder)
 
 
 _Choice = TypeVar("_Choice", bound=Enum)

@@ -51,9 +51,10 @@ class Summary:
     good_for: dict[str, tuple[int, int]]  # sizes over which the cut is within 5 % of the best
     balance: float  # busiest device over mean
     cut_bytes: int  # over all cuts, for one batch
+    notes: tuple[str, ...] = ()  # what was done to the model to make it compile
 
 
-def summarize(plan: StagePlan, model: str) -> Summary:
+def summarize(plan: StagePlan, model: str, notes: tuple[str, ...] = ()) -> Summary:
     """Add up what a plan predicts; unlike the search for it, this counts the copies of cheap nodes."""
     graph, clock = plan.graph, Clock(plan.graph)
     stages = tuple(_stage(plan, stage, clock) for stage in plan.stages)
@@ -72,6 +73,7 @@ def summarize(plan: StagePlan, model: str) -> Summary:
         good_for={str(symbol): ends for symbol, ends in graph.split.good_for.items()},
         balance=bottleneck * len(loads) / sum(loads.values()) if bottleneck else 1.0,
         cut_bytes=sum(int(clock.nbytes(t.value)) for t in plan.transfers),
+        notes=notes,
     )
 
 

@@ -25,6 +25,8 @@ def print_table(summary: Summary, console: Console) -> None:
     if summary.good_for:
         sizes = ", ".join(f"{name} {low} to {high}" for name, (low, high) in summary.good_for.items())
         console.print(f"within 5 % of the best for {sizes}", soft_wrap=True)
+    for note in summary.notes:
+        console.print(f"note: {escape(note)}", soft_wrap=True)
 
 
 def _stages(summary: Summary) -> Table:

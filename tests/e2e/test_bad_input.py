@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import passes.compile
+import passes.core
 from ir.errors import InternalError
 from ir.units import parse_bytes
 from runtime.manifest import Manifest
@@ -218,7 +218,7 @@ def test_a_fault_of_ours_is_status_1(shell: Shell) -> None:
         raise InternalError("the tables do not match")
 
     before = shell.contents()
-    shell.monkeypatch.setattr(passes.compile, "plan_stages", broken)
+    shell.monkeypatch.setattr(passes.core, "plan_stages", broken)
     ended = shell.run("model.py -o out --stages 2")
     assert ended.status == 1
     assert "this is a fault of stagecut, not of your input: the tables do not match" in ended.err

@@ -1,0 +1,63 @@
+"""From a source to an artifact: what the command line and the Python calls share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from enum import Enum
+from pathlib import Path
+from time import perf_counter
+
+from codegen.artifact import write_artifact
+from ir.capture import capture
+from ir.checkpoint import check_weights
+from ir.cluster import Cluster
+from ir.dot import Detail
+from ir.plan import StagePlan, plan_stages
+from ir.sources import Source
+from passes.pipeline import Pipeline, Step
+from passes.summary import Summary, summarize
+
+
+class Weights(str, Enum):
+    """What becomes of the weights."""
+
+    copy = "copy"  # each stage's slice is written beside it
+    none = "none"  # only the code and the plan
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What came of a source."""
+
+    plan: StagePlan
+    summary: Summary
+    steps: tuple[Step, ...]
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """How sources are cut: by which passes, for which machine, and what is written."""
+
+    passes: Pipeline
+    machine: Cluster
+    weights: Weights = Weights.copy
+    detail: Detail = Detail.modules
+
+    def steps(self, source: Source) -> Iterator[Step]:
+        """Capture a source, then run the passes over it.  Raises CompileError."""
+        start = perf_counter()
+        graph = capture(source.model, source.args, source.kwargs, dynamic_shapes=source.dynamic_shapes)
+        if self.weights is not Weights.none:
+            check_weights(graph, source.weights)
+        yield Step("export", graph, perf_counter() - start)
+        yield from self.passes.run(graph, self.machine)
+
+    def write(self, source: Source, steps: Sequence[Step], folder: Path) -> Compiled:
+        """Plan the stages of what the last step left, and fill a folder with them."""
+        plan = plan_stages(steps[-1].graph, self.machine)
+        summary = summarize(plan, source.name, source.notes)
+        weights = None if self.weights is Weights.none else source.weights
+        files = tuple(write_artifact(plan, folder, source.name, weights, self.detail, asdict(summary)))
+        return Compiled(plan, summary, tuple(steps), files)
