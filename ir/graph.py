@@ -225,6 +225,7 @@ class Graph:
     ranges: Mapping[sympy.Symbol, tuple[int, int | None]] = field(default_factory=dict)  # least and largest size
     guards: tuple[sympy.Basic, ...] = ()  # what must hold of the sizes besides their ranges
     modules: Mapping[str, str] = field(default_factory=dict)  # module path -> class name
+    notes: tuple[str, ...] = ()  # what capture fixed or left whole, and why, for the user to read
     separable: frozenset[str] = frozenset()  # groups that copies may replace; set by group-shared
     placement: tuple[int, ...] = (0,)  # the device of each stage; set by split-stages
     split: Split = Split()  # set by split-stages

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from torch import nn
 
-from ir.capture.dynamic import Marks
+from ir.capture.dynamic import FixedSizes, Marks
 from ir.capture.questions import Question
 from ir.capture.where import is_torch_file, short_path
 from ir.errors import CaptureError
@@ -21,7 +21,6 @@ _ADVICE = {
     "DataDependentOutputException": "the code reads a value out of a tensor (.item(), int(), bool()); keep it a tensor",
 }
 _NUMPY = "the code leaves torch for numpy; write it with torch operators"
-_FIXED = "leave that size out of the dynamic shapes, or write the code for any size"
 _RUN = "run the model on its example inputs first; if that works, write the line above with torch operators alone"
 
 
@@ -29,8 +28,8 @@ def explain(
     error: Exception, model: nn.Module, marks: Marks, input_names: Sequence[str], questions: Sequence[Question]
 ) -> CaptureError:
     """The one message that a user needs, from whatever torch.export raised."""
-    if fixed := list(_fixed_sizes(str(error), marks, input_names, questions)):
-        return CaptureError(f"{'; '.join(fixed)}\n  what usually helps: {_FIXED}")
+    if fixed := dict(_fixed_sizes(str(error), marks, input_names, questions)):
+        return FixedSizes(fixed)
     names = {cls.__name__ for e in _chain(error) for cls in type(e).__mro__}
     advice = next((text for name, text in _ADVICE.items() if name in names), _NUMPY if "numpy" in str(error) else _RUN)
     module, place = next((found for e in _chain(error) if (found := _innermost(e.__traceback__, model))[1]), ("", ""))
@@ -40,8 +39,10 @@ def explain(
     )
 
 
-def _fixed_sizes(text: str, marks: Marks, input_names: Sequence[str], questions: Sequence[Question]) -> Iterator[str]:
-    """The dynamic sizes that torch found to be constants, in the user's words."""
+def _fixed_sizes(
+    text: str, marks: Marks, input_names: Sequence[str], questions: Sequence[Question]
+) -> Iterator[tuple[tuple[int, int], str]]:
+    """The dynamic sizes that torch found to be constants, and why in the user's words."""
     pattern = (
         r"marked \S*?(\d+)\S*?\.size\(\)\[(\d+)\] as dynamic but your code specialized it to be a constant \((\d+)\)"
     )
@@ -49,7 +50,10 @@ def _fixed_sizes(text: str, marks: Marks, input_names: Sequence[str], questions:
         name = marks[int(tensor)][int(dim)].name
         place = f"dimension {dim} of `{input_names[int(tensor)]}`"
         line = next((f" (at {q.place})" for q in reversed(questions) if q.fixed == int(size)), "")
-        yield f"`{name}` ({place}) cannot be dynamic: the model's code works for {size} alone{line}"
+        yield (
+            (int(tensor), int(dim)),
+            f"`{name}` ({place}) cannot be dynamic: the model's code works for {size} alone{line}",
+        )
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import keyword
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -29,6 +29,20 @@ class Mark:
 
 Marks: TypeAlias = Sequence[Mapping[int, Mark]]
 """For each input tensor, the marked dimensions."""
+
+
+class FixedSizes(CaptureError):
+    """The model works for one value of some sizes that were to be dynamic."""
+
+    def __init__(self, reasons: Mapping[tuple[int, int], str]) -> None:
+        self.reasons = reasons  # by tensor and dimension
+        advice = "leave that size out of the dynamic shapes, or write the code for any size"
+        super().__init__(f"{'; '.join(reasons.values())}\n  what usually helps: {advice}")
+
+
+def without_marks(marks: Marks, dims: Collection[tuple[int, int]]) -> Marks:
+    """The marks that are left when some dimensions are fixed."""
+    return [{dim: mark for dim, mark in of.items() if (i, dim) not in dims} for i, of in enumerate(marks)]
 
 
 def mark_dynamic(shapes: DynamicShapes, arguments: Tree, tensors: Sequence[torch.Tensor]) -> Marks:

@@ -11,10 +11,9 @@ import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
-from ir.capture.dynamic import Marks
+from ir.capture.dynamic import FixedSizes, Marks
 from ir.capture.guards import read_guards
 from ir.capture.questions import Question
-from ir.errors import CaptureError
 from ir.graph import Dim
 
 
@@ -41,25 +40,27 @@ class Sizes:
 
 
 def read_sizes(
-    program: ExportedProgram, tensors: Sequence[torch.Tensor], marks: Marks, questions: Sequence[Question]
+    program: ExportedProgram,
+    tensors: Sequence[torch.Tensor],
+    marks: Marks,
+    questions: Sequence[Question],
+    input_names: Sequence[str],
 ) -> Sizes:
     """Name the symbols of the exported inputs as the user did.
 
-    Raises CaptureError for a size that was to change and that the model fixes.
+    Raises FixedSizes for a size that was to change and that the model fixes.
     """
     placeholders = {n.name: n for n in program.graph.nodes if n.op == "placeholder"}
     specs = [s for s in program.graph_signature.input_specs if s.kind is InputKind.USER_INPUT]
     rename: dict[sympy.Symbol, sympy.Symbol] = {}
     hints: dict[sympy.Symbol, int] = {}
     ranges: dict[sympy.Symbol, tuple[int, int | None]] = {}
-    for spec, tensor, dims in zip(specs, tensors, marks, strict=True):
+    for i, (spec, tensor, dims) in enumerate(zip(specs, tensors, marks, strict=True)):
         shape = placeholders[spec.arg.name].meta["val"].shape  # type: ignore[union-attr]
         for dim, mark in dims.items():
             if not isinstance(shape[dim], torch.SymInt):
-                raise CaptureError(
-                    f"`{mark.name}` (dimension {dim} of `{spec.arg.name}`) was to be dynamic, but the model fixes it "
-                    f"at {shape[dim]}; leave it out of the dynamic shapes"
-                )
+                place = f"`{mark.name}` (dimension {dim} of `{input_names[i]}`)"
+                raise FixedSizes({(i, dim): f"{place} cannot be dynamic: the model fixes it at {shape[dim]}"})
             expr = shape[dim].node.expr
             if not isinstance(expr, sympy.Symbol):
                 continue  # a size that follows from another: 2*seq

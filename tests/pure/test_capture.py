@@ -368,3 +368,37 @@ def test_sizes_of_the_command_line(text: str, parsed: Any) -> None:
 def test_what_names_no_sizes(text: str) -> None:
     with pytest.raises(ValueError, match="does not read as INPUT:DIM=NAME"):
         parse_dynamic(text)
+
+
+# ---- sizes that need not be dynamic
+
+
+class Recurrent(nn.Module):
+    """Its code fixes the length, in words of torch's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.LSTM(WIDTH, WIDTH, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.cell(x)[0]
+
+
+@pytest.mark.parametrize(
+    ("model", "free", "fixed"),
+    [
+        (Recurrent().eval(), "batch", "`seq` (dimension 1 of `x`)"),
+        (Function(lambda x: sum(x[:, i] for i in range(x.shape[1]))), "batch", "`seq` (dimension 1 of `x`)"),
+        (Function(lambda x: x.reshape(2, -1, WIDTH // 2).sum(1)), "seq", "`batch` (dimension 0 of `x`)"),
+    ],
+)
+def test_a_soft_size_that_the_model_fixes_stays_as_it_is(model: nn.Module, free: str, fixed: str) -> None:
+    graph = capture(model, (hidden(),), dynamic_shapes=X, soft=True)
+    assert [str(symbol) for symbol in graph.hints] == [free]
+    [note] = graph.notes
+    assert note.startswith(f"{fixed} cannot be dynamic: the model's code works for")
+    assert re.search(r"\(at tests/pure/test_capture.py:\d+\); it stays at that$", note)
+
+
+def test_a_size_that_is_free_leaves_no_note() -> None:
+    assert capture(Function(torch.relu), (hidden(),), dynamic_shapes=X, soft=True).notes == ()

@@ -1,0 +1,109 @@
+"""A model and an example call of it, recorded by torch.export as a Graph."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+from torch.utils._pytree import TreeSpec
+
+from ir.capture.blame import explain
+from ir.capture.dynamic import Marks, export_spec, widen
+from ir.capture.fake import without_memory
+from ir.capture.questions import Question, watched
+from ir.capture.reader import needs_functional_form, read_program
+from ir.capture.sizes import read_sizes
+from ir.graph import Graph
+from ir.signature import Signature, Slot, Tree, call, flatten, names
+
+
+@dataclass(frozen=True)
+class Example:
+    """A model, and a call of it in which the marked sizes stand for others."""
+
+    model: nn.Module
+    parameters: Sequence[inspect.Parameter]
+    arguments: Tree
+    tensors: Sequence[torch.Tensor]
+    marks: Marks
+
+    def at(self, tensors: Sequence[torch.Tensor]) -> Example:
+        """The same model called with these tensors alone."""
+        return replace(self, tensors=tensors, marks=[{}] * len(tensors))
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a model computes, and what its code asked of the marked sizes on the way."""
+
+    graph: Graph
+    questions: Sequence[Question]
+
+
+def record(example: Example) -> Recording:
+    """What the model computes.  Raises CaptureError for what torch.export does not take."""
+    returns: list[Tree] = []
+    flat = Flat(example, returns.append)
+    program, questions = _export(flat, example)
+    sizes = read_sizes(program, example.tensors, example.marks, questions, names(example.arguments))
+    signature = Signature(tuple(example.parameters), example.arguments, returns[-1])
+    return Recording(read_program(program, example.model, signature, sizes), sizes.questions)
+
+
+class Flat(nn.Module):
+    """The model as a function of a flat list of tensors, whatever containers it takes and returns."""
+
+    def __init__(self, example: Example, report: Callable[[Tree], None]) -> None:
+        super().__init__()
+        self.m = example.model
+        self._call = lambda tensors: call(example.model, example.parameters, example.arguments.fill(tensors))
+        self._report = report  # torch.export undoes what forward assigns to the module
+
+    def forward(self, tensors: list[torch.Tensor]) -> list[Any]:
+        leaves, spec = flatten(self._call(tensors))
+        kept = [leaf for leaf in leaves if isinstance(leaf, (torch.Tensor, torch.SymInt))]
+        self._report(slotted(leaves, spec, (torch.Tensor, torch.SymInt)))
+        return kept
+
+
+def slotted(leaves: Sequence[Any], spec: TreeSpec, kinds: type | tuple[type, ...] = torch.Tensor) -> Tree:
+    """Containers with a slot for each leaf of some kinds; the other leaves stay as they are."""
+    slots = count()
+    return Tree(spec, tuple(Slot(next(slots)) if isinstance(x, kinds) else x for x in leaves))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch.export warns, logs and prints half a graph about matters that are settled here; it also raises them."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), patch("torch.export._trace.print", create=True):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+def _export(flat: Flat, example: Example) -> tuple[ExportedProgram, Sequence[Question]]:
+    tensors, marks = widen(example.tensors, example.marks), example.marks
+    with watched() as questions:
+        try:
+            with torch.no_grad(), _quiet(), without_memory(flat.m):
+                program = torch.export.export(
+                    flat, ([t.detach().clone() for t in tensors],), dynamic_shapes=(export_spec(marks),), strict=False
+                )
+                asked = tuple(questions)
+                return (program.run_decompositions({}) if needs_functional_form(program) else program), asked
+        except Exception as e:
+            raise explain(e, flat.m, marks, names(example.arguments), questions) from e
