@@ -11,7 +11,7 @@ import torch
 
 from runtime.channel import Channel, ChannelClosed
 from runtime.errors import PipelineClosed
-from runtime.message import Failure, Message, Port, Reset, Values, receive_all
+from runtime.message import Failure, Message, Port, Reset, Values, Watch, receive_all
 
 Finish = Callable[[tuple[torch.Tensor, ...]], Any]  # the model's outputs -> what the caller gets
 
@@ -33,7 +33,7 @@ class Ticket:
                     self.future.set_exception(error)
                 case Values(outputs):
                     self.future.set_result(self.finish(outputs))
-                case Reset():
+                case Reset() | Watch():
                     self.future.set_result(None)
         except BaseException as e:  # from a class of the user's, or from memory running out
             self.future.set_exception(e)

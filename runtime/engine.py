@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from threading import Lock, Thread, current_thread
 from typing import Any
 
@@ -13,8 +14,9 @@ from runtime.channel import Channel, ChannelClosed
 from runtime.collector import Collector, Finish, Ticket
 from runtime.errors import PipelineClosed
 from runtime.manifest import Manifest
-from runtime.message import Message, Port, Reset, Values, send_all
+from runtime.message import Message, Port, Reset, Values, Watch, send_all
 from runtime.stage import LoadedStage
+from runtime.tracks import Trace
 from runtime.wiring import routes
 from runtime.worker import Worker
 
@@ -34,6 +36,7 @@ class Engine:
         self._inlets = _from(ports, None)
         self._tickets: Channel[Ticket] = Channel()
         self._order = Lock()  # one batch at a time enters the channels
+        self._watched = Lock()  # one trace at a time
         collector = Collector(self._tickets, _into(ports, None))
         workers = [Worker(stage, _into(ports, stage.index), _from(ports, stage.index)) for stage in stages]
         threads = [Thread(target=collector.run, name=f"{manifest.name} collector", daemon=True)]
@@ -43,8 +46,8 @@ class Engine:
         for thread in threads:
             thread.start()
 
-    def send(self, message: Values | Reset, finish: Finish = tuple) -> Future[Any]:
-        """Start a batch, or a reset of every stage's state, after those sent before.
+    def send(self, message: Values | Reset | Watch, finish: Finish = tuple) -> Future[Any]:
+        """Start a batch, or what every stage does between two, after those sent before.
 
         The future holds what FINISH makes of the outputs, on the collecting thread; or a StageError.
         """
@@ -59,6 +62,21 @@ class Engine:
                 self.close()
                 raise
         return ticket.future
+
+    @contextmanager
+    def watch(self, trace: Trace) -> Iterator[None]:
+        """Have every stage record what is sent meanwhile.  When it ends, that is done, or the pipeline is closed."""
+        if not self._watched.acquire(blocking=False):
+            raise RuntimeError("this pipeline is traced already; end that trace before another begins")
+        try:
+            self.send(Watch(trace)).result()
+            try:
+                yield
+            finally:
+                with suppress(PipelineClosed):
+                    self.send(Watch(None)).result()
+        finally:
+            self._watched.release()
 
     def require_open(self) -> None:
         if not self._shut.alive:

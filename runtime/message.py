@@ -9,6 +9,7 @@ import torch
 
 from runtime.channel import Channel
 from runtime.errors import StageError
+from runtime.tracks import Trace
 from runtime.wiring import Route
 
 
@@ -38,7 +39,14 @@ class Reset:
     """Asks every stage for the first values of its state, between the batches before and after it."""
 
 
-Message = Values | Failure | Reset
+@dataclass(frozen=True)
+class Watch:
+    """Has every stage record what it runs from here on in a trace; without one, no more."""
+
+    trace: Trace | None
+
+
+Message = Values | Failure | Reset | Watch
 
 
 @dataclass(frozen=True)

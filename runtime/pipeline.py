@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 
+from runtime import perfetto
 from runtime.devices import move, place_stages
 from runtime.engine import Engine
 from runtime.inputs import Inputs
@@ -19,6 +21,7 @@ from runtime.loader import load_stages
 from runtime.manifest import Manifest
 from runtime.message import Reset, Values
 from runtime.stage import LoadedStage
+from runtime.tracks import Trace
 from runtime.tree import parse
 
 Build = Callable[[Sequence[torch.Tensor], Mapping[str, int]], Any]  # outputs and sizes -> what the caller gets
@@ -41,6 +44,7 @@ class Pipeline:
     def __init__(self, manifest: Manifest, stages: Sequence[LoadedStage]) -> None:
         """Start the stages.  Most callers want `Pipeline.load`."""
         self.manifest = manifest
+        self.devices = tuple(stage.device for stage in stages)
         self._inputs = Inputs.parse(manifest)
         self._returns = parse(manifest.signature.returns, manifest.symbols, len(manifest.outputs))
         self._engine = Engine(manifest, stages)
@@ -105,6 +109,27 @@ class Pipeline:
         Batches sent before are not touched by it.  Returns when they, and it, are done.
         """
         self._engine.send(Reset()).result()
+
+    @contextmanager
+    def trace(self, path: str | Path | None = None) -> Iterator[Trace]:
+        """Record what the stages run in this block, and write it to PATH, if given, when the block ends.
+
+            with pipe.trace("trace.json") as trace:
+                results = list(pipe.map(batches))
+            print(trace.runs[0].ended - trace.runs[0].started)  # seconds on the device
+
+        ui.perfetto.dev and chrome://tracing open the file.  Only the batches sent within the block
+        are recorded; it ends when they are done.  Raises RuntimeError within another trace.
+        """
+        if path is not None and not (folder := Path(path).absolute().parent).is_dir():
+            raise FileNotFoundError(f"cannot write the trace {path}: {folder} is no folder")
+        trace = Trace(self.manifest, self.devices)
+        try:
+            with self._engine.watch(trace):
+                yield trace
+        finally:
+            if path is not None:
+                perfetto.write(Path(path), trace)
 
     def close(self) -> None:
         """Stop, and let go of the stages.  Batches in flight fail with PipelineClosed.  May be called twice."""

@@ -39,11 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> Mapping[str, torch.Tensor]:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("all stages run in one process here; start it with `python -m runtime.run`, not torchrun")
-    if not options.output.absolute().parent.is_dir():
-        raise InputError(f"cannot write {options.output}: {options.output.parent} is no folder")
+    for path in filter(None, (options.output, options.trace)):
+        if not path.absolute().parent.is_dir():
+            raise InputError(f"cannot write {path}: {path.parent} is no folder")
     inputs = _read(options.input)
     devices = options.devices.split(",") if options.devices else None
-    with Pipeline.load(options.artifact, devices, strict=options.strict) as pipe:
+    with Pipeline.load(options.artifact, devices, strict=options.strict) as pipe, pipe.trace(options.trace):
         outputs = pipe.run_named(inputs)
     # Copies: a file holds no views, and no tensor twice.
     outputs = {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in outputs.items()}
@@ -67,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, required=True, help="safetensors file to write the outputs to")
     parser.add_argument("--devices", metavar="A,B", help="as Pipeline.load takes them; default: the plan's")
     parser.add_argument("--strict", action="store_true", help="refuse files that differ from the manifest")
+    parser.add_argument("--trace", type=Path, help="write what ran and when, for ui.perfetto.dev")
     return parser
 
 

@@ -32,9 +32,12 @@ class LoadedStage:
         first = {name: buffer.detach().to("cpu", copy=True) for name, buffer in buffers.items()}
         return cls(index, table, device, module, first)
 
-    def __call__(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> tuple[torch.Tensor, ...]:
-        """What the stage sends, for what it receives: each in the order of the manifest's table."""
-        received = [move(tensor, self.device) for tensor in tensors]
+    def receive(self, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """The tensors on the device of the stage."""
+        return tuple(move(tensor, self.device) for tensor in tensors)
+
+    def __call__(self, received: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> tuple[torch.Tensor, ...]:
+        """What the stage sends, for what it received: each in the order of the manifest's table."""
         sent = self.module(*received, **{name: sizes[name] for name in self.table.sizes})
         if not isinstance(sent, tuple) or len(sent) != len(self.table.sends):
             count = len(sent) if isinstance(sent, tuple) else type(sent).__name__

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from runtime.channel import ChannelClosed
 from runtime.errors import StageError
-from runtime.message import Failure, Message, Port, Reset, Values, receive_all, send_all
+from runtime.message import Failure, Message, Port, Reset, Values, Watch, receive_all, send_all
 from runtime.stage import LoadedStage
+from runtime.tracks import Trace, Track
 
 
-@dataclass(frozen=True)
 class Worker:
     """A stage between its ports."""
 
-    stage: LoadedStage
-    inlets: tuple[Port, ...]
-    outlets: tuple[Port, ...]
+    def __init__(self, stage: LoadedStage, inlets: Sequence[Port], outlets: Sequence[Port]) -> None:
+        self.stage = stage
+        self.inlets = inlets
+        self.outlets = outlets
+        self._track: Track | None = None  # while a trace is on
 
     def run(self) -> None:
         """Until a channel is closed.  Gradients and the current device are set for this thread alone."""
@@ -34,9 +36,24 @@ class Worker:
         try:
             match message:
                 case Values(tensors, sizes):
-                    return Values(self.stage(tensors, sizes))
+                    return Values(self._run(tensors, sizes))
+                case Failure() if self._track is not None:
+                    self._track.skip()
                 case Reset():
                     self.stage.reset()
+                case Watch(trace):
+                    self._watch(trace)
             return message
         except BaseException as e:  # a thread that ends would leave the caller waiting
             return Failure(StageError(self.stage.index, str(self.stage.device), e))
+
+    def _run(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> tuple[torch.Tensor, ...]:
+        if self._track is not None:
+            return self._track.run(self.stage, tensors, sizes)
+        return self.stage(self.stage.receive(tensors), sizes)
+
+    def _watch(self, trace: Trace | None) -> None:
+        self._track = None
+        if trace is not None:
+            self._track = trace.tracks[self.stage.index]
+            self._track.begin()
