@@ -36,20 +36,30 @@ _QUICK = {"splines": "line", "nslimit": "0.2", "nslimit1": "0.2", "mclimit": "0.
 _MANY = 500  # boxes
 
 
+def boxes_of(plan: StagePlan, detail: Detail = Detail.modules) -> tuple[Box, ...]:
+    """What `draw` shows of a plan; in the SVG, the n-th box has the id `box-n`."""
+    return _BOXES[detail](plan, Sizes(plan.graph))
+
+
 def draw(plan: StagePlan, detail: Detail = Detail.modules, title: str = "") -> str:
-    """The source of a picture with a cluster for each stage; values on cuts have their type and bytes."""
+    """The source of a picture with a cluster for each stage; values on cuts have their type and bytes.
+
+    In the SVG, what belongs to a stage has the class `stage-N`, for a page that has colours of its own.
+    With a title, there is a heading that says what the picture is of, and for which sizes its numbers hold.
+    """
     sizes = Sizes(plan.graph)
-    boxes = _BOXES[detail](plan, sizes)
+    boxes = boxes_of(plan, detail)
+    ids = {box: f"box-{i}" for i, box in enumerate(boxes)}
     box_of: dict[Node, Box] = {node: box for box in boxes for node in box.nodes}
     outputs = dict(zip(output_names(plan.graph.signature), plan.graph.outputs, strict=True))
     dot = graphviz.Digraph("plan")
-    dot.attr("graph", label=_heading(plan, title, sizes), bgcolor="white", **_PAGE)
+    dot.attr("graph", label=_heading(plan, title, sizes) if title else "", bgcolor="white", **_PAGE)
     if len(boxes) > _MANY:
         dot.attr("graph", **_QUICK)
     dot.attr("node", color=GREY.line, fillcolor="white", **_NODE)
     dot.attr("edge", **_EDGE)
     for stage in plan.stages:
-        dot.subgraph(_cluster(plan, stage, [box for box in boxes if box.stage == stage.index]))
+        dot.subgraph(_cluster(plan, stage, {box: ids[box] for box in boxes if box.stage == stage.index}))
     for name, value in outputs.items():
         shown = identifier(f"output {name}")
         dot.node(shown, label=words(name, str(value.type)), shape="ellipse")
@@ -60,16 +70,23 @@ def draw(plan: StagePlan, detail: Detail = Detail.modules, title: str = "") -> s
     return dot.source
 
 
-def render(dot_source: str, svg: Path) -> bool:
-    """Have Graphviz draw a picture; False where its program `dot` is not installed.
+def to_svg(dot_source: str) -> str:
+    """Have Graphviz draw a picture; "" where its program `dot` is not installed.
 
     Takes less than a second but for thousands of operators, where it takes minutes.
     """
     try:
-        svg.write_bytes(graphviz.Source(dot_source).pipe(format="svg", quiet=True))
+        return graphviz.Source(dot_source).pipe(format="svg", quiet=True, encoding="utf-8")
     except graphviz.ExecutableNotFound:
-        return False
-    return True
+        return ""
+
+
+def render(dot_source: str, svg: Path) -> bool:
+    """Write a picture to a file; False where `dot` is not installed."""
+    text = to_svg(dot_source)
+    if text:
+        svg.write_text(text, encoding="utf-8")
+    return bool(text)
 
 
 def _heading(plan: StagePlan, title: str, sizes: Sizes) -> str:
@@ -84,20 +101,21 @@ def _heading(plan: StagePlan, title: str, sizes: Sizes) -> str:
     return caption(title, " · ".join(facts))
 
 
-def _cluster(plan: StagePlan, stage: Stage, boxes: list[Box]) -> graphviz.Digraph:
-    """The boxes of a stage in its frame, those of one module in a frame of their own."""
-    look = colours(stage.index)
+def _cluster(plan: StagePlan, stage: Stage, boxes: Mapping[Box, str]) -> graphviz.Digraph:
+    """The boxes of a stage, with their ids, in its frame; those of one module in a frame of their own."""
+    look, known_as = colours(stage.index), {"class": f"stage stage-{stage.index}"}
     frame = graphviz.Digraph(f"cluster_{stage.index}")
-    frame.attr(label="", style="rounded,filled", color=look.line, fillcolor=look.fill, margin="12")
-    frame.node(_name(stage), label=_title(plan, stage), shape="plain", fillcolor="transparent", fontsize="14")
+    frame.attr(label="", style="rounded,filled", color=look.line, fillcolor=look.fill, margin="12", **known_as)
+    heading = {"shape": "plain", "fillcolor": "transparent", "fontsize": "14", "class": "heading"}
+    frame.node(_name(stage), label=_title(plan, stage), **heading)
     for i, within in enumerate(dict.fromkeys(box.within for box in boxes)):
         inner = graphviz.Digraph(f"cluster_{stage.index}_{i}") if within else frame
-        for box in boxes:
-            if box.within == within:
-                shade = {"color": GREY.line, "fillcolor": GREY.fill} if box.aside else {"color": look.line}
-                inner.node(box.name, label=box.label, tooltip=graphviz.escape(box.tooltip), **shade)
+        for box in (box for box in boxes if box.within == within):
+            shade = {"color": GREY.line, "fillcolor": GREY.fill} if box.aside else {"color": look.line}
+            called = {"id": boxes[box], "class": "box aside" if box.aside else f"box stage-{stage.index}"}
+            inner.node(box.name, label=box.label, tooltip=graphviz.escape(box.tooltip), **shade, **called)
         if within:
-            inner.attr(label=caption("", within), style="rounded,dashed", color=look.line, fontsize="11")
+            inner.attr(label=caption("", within), style="rounded,dashed", color=look.line, fontsize="11", **known_as)
             frame.subgraph(inner)
     return frame
 
@@ -157,7 +175,8 @@ def _cuts(dot: graphviz.Digraph, plan: StagePlan, box_of: Mapping[Node, Box], si
     nbytes = {way: sum(sizes.at(v.type.nbytes) for v in values) for way, values in ways.items()}
     for (tail, readers), values in ways.items():
         line, stage = colours(tail.stage).line, readers[0].stage
-        look = {"color": line, "fontcolor": line, "weight": "8" if stage == tail.stage + 1 else "1"}
+        known_as = {"class": f"cut stage-{tail.stage}"}
+        look = {"color": line, "fontcolor": line, "weight": "8" if stage == tail.stage + 1 else "1", **known_as}
         look["penwidth"] = f"{1.2 + 2 * (nbytes[tail, readers] / (max(nbytes.values()) or 1)) ** 0.5:.1f}"
         label = caption("", *(_crossing(value, sizes) for value in values), size=10)
         if len(readers) == 1:
@@ -166,11 +185,12 @@ def _cuts(dot: graphviz.Digraph, plan: StagePlan, box_of: Mapping[Node, Box], si
         point = f"{values[0].name} in stage {stage}"
         points[point] = stage
         frame = graphviz.Digraph(f"cluster_{stage}")
-        frame.node(point, label="", shape="point", width="0.08", height="0.08", color=line, fillcolor=line)
+        small = {"shape": "point", "width": "0.08", "height": "0.08"}
+        frame.node(point, label="", color=line, fillcolor=line, **small, **known_as)
         dot.subgraph(frame)
         dot.edge(tail.name, point, label=label, **look)
         for reader in readers:
-            dot.edge(point, reader.name, color=line)
+            dot.edge(point, reader.name, color=line, **known_as)
     return points
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ir.capture import capture
-from ir.dot import Detail, draw, render
+from ir.dot import Detail, boxes_of, draw, render
 from ir.fold import MOST_PARTS, Part, Sizes, asides, fold
 from ir.graph import Call, Graph, Load, Node, Split, Where, at
 from ir.memory import peak_bytes, stored_bytes
@@ -210,6 +210,24 @@ def test_graphviz_draws_it(detail: Detail, tmp_path: Path) -> None:
 
 @needs_dot
 @pytest.mark.parametrize("detail", Detail)
+def test_a_page_can_find_the_boxes_and_the_stages(detail: Detail, tmp_path: Path) -> None:
+    planned = plan("blocks.4.up", "blocks.8")
+    assert render(draw(planned, detail), tmp_path / "graph.svg")
+    groups = list(ElementTree.parse(tmp_path / "graph.svg").iter("{http://www.w3.org/2000/svg}g"))
+    classes = {g.get("id"): str(g.get("class")).split() for g in groups}
+    for i, box in enumerate(boxes_of(planned, detail)):
+        assert ("aside" if box.aside else f"stage-{box.stage}") in classes[f"box-{i}"]
+    assert {"stage-0", "stage-1", "stage-2"} == {c[2] for c in classes.values() if c[:2] == ["cluster", "stage"]}
+    assert {c[2] for c in classes.values() if c[:2] == ["edge", "cut"]} == {"stage-0", "stage-1"}
+
+
+def test_only_a_picture_with_a_title_has_a_heading() -> None:
+    assert "2 stages on 2 devices" in draw(plan("blocks.6"), title="toy")
+    assert "2 stages on 2 devices" not in draw(plan("blocks.6"))
+
+
+@needs_dot
+@pytest.mark.parametrize("detail", Detail)
 def test_any_name_can_be_drawn(detail: Detail, tmp_path: Path) -> None:
     odd = r'<b>"Größe" & \N {x|y} -> "a:b":c\\'
     planned = plan("blocks.6")
@@ -234,6 +252,11 @@ def test_64_stages_have_light_colours_and_neighbours_differ() -> None:
     assert all(_light(fill) > 0.5 for fill in fills)  # dark text on them reads well
     assert all(a != b for a, b in pairwise(fills))
     assert len(set(fills)) == 32
+
+
+def test_on_a_dark_page_the_colours_are_dark_under_light_lines() -> None:
+    assert all(_light(colours(stage, dark=True).fill) < 0.1 for stage in range(64))
+    assert all(_light(colours(stage, dark=True).line) > 0.3 for stage in range(64))
 
 
 def _light(colour: str) -> float:
