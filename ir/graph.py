@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import sympy
 import torch
@@ -134,6 +134,26 @@ FREE = Cost(0, 0, 0)
 UNKNOWN = Cost(sympy.nan, sympy.nan)  # poisons every sum it enters
 
 
+class Copy(NamedTuple):
+    """`residual = hidden_states` in the user's source: a second name for one value."""
+
+    line: int
+    new: str
+    old: str
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A module that is being called, and the statement of its `forward` that runs."""
+
+    module: str  # dotted path, "" for the model itself
+    file: str = ""  # "" in torch's own modules
+    line: int = 0  # the statement's first
+    assigns: tuple[str, ...] = ()  # the names that the statement gives to its results
+    parameters: tuple[str, ...] = ()  # those of `forward`, without self
+    copies: tuple[Copy, ...] = ()  # those of `forward`
+
+
 @dataclass(frozen=True)
 class Where:
     """The place in the user's model that made a node."""
@@ -142,6 +162,7 @@ class Where:
     file: str = ""
     line: int = 0
     code: str = ""  # the source line itself
+    frames: tuple[Frame, ...] = field(default=(), repr=False)  # the calls that led there, outermost first
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.file else "an unknown source line"

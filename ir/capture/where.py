@@ -9,15 +9,17 @@ from typing import Any
 
 from torch import fx
 
-from ir.graph import Where
+from ir.capture.statements import statement_at
+from ir.graph import Frame, Where
 
-_FRAME = re.compile(r'File "([^"]+)", line (\d+), in [^\n]+\n\s+([^\n]*)')
+_FRAME = re.compile(r'^ *File "([^"]+)", line (\d+), in [^\n]+(?:\n {4,}(?! *File ")([^\n]*))?', re.MULTILINE)
 
 
 def where_of(node: fx.Node) -> Where:
     """Module path without the wrapper's prefix, and the last source line that is not torch's own."""
-    file, line, code = _source_line(node.meta.get("stack_trace") or "")
-    return Where(module_path(node), file, line, code)
+    trace = node.meta.get("stack_trace") or ""
+    stack = node.meta.get("nn_module_stack") or {}
+    return Where(module_path(node), *_source_line(trace), _frames(trace, tuple(path for path, _ in stack.values())))
 
 
 def module_path(node: fx.Node) -> str:
@@ -61,6 +63,24 @@ def _source_line(trace: str) -> tuple[str, int, str]:
         return "", 0, ""
     file, line, code = frames[-1]
     return short_path(file), int(line), code.strip()
+
+
+@lru_cache(maxsize=4096)
+def _frames(trace: str, paths: tuple[str, ...]) -> tuple[Frame, ...]:
+    """The modules being called, each with its line; without lines where torch recorded other frames than calls."""
+    modules = [clean(path) for path in paths if path]  # without the wrapper
+    calls = [(file, int(line)) for file, line, _ in _FRAME.findall(trace)][1:]
+    if len(calls) != len(modules):
+        return tuple(map(Frame, modules))
+    return tuple(_frame(module, *call) for module, call in zip(modules, calls, strict=True))
+
+
+@lru_cache(maxsize=65536)
+def _frame(module: str, file: str, line: int) -> Frame:
+    if is_torch_file(file):
+        return Frame(module)
+    s = statement_at(file, line)
+    return Frame(module, short_path(file), s.line, s.assigns, s.parameters, s.copies)
 
 
 def _class_name(cls: Any) -> str:

@@ -1,0 +1,76 @@
+"""What the statements of the user's source files assign to: the names that people gave to values."""
+
+from __future__ import annotations
+
+import ast
+import linecache
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from ir.graph import Copy
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A statement of a function: its first line, the names it assigns, and what the function is given."""
+
+    line: int
+    assigns: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
+    copies: tuple[Copy, ...] = ()
+
+
+def statement_at(file: str, line: int) -> Statement:
+    """The innermost statement on a line; one that knows nothing but its line where the source cannot be read."""
+    return _statements(file).get(line, Statement(line))
+
+
+@cache
+def _statements(file: str) -> Mapping[int, Statement]:
+    try:
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except SyntaxError:
+        return {}
+    found: dict[int, Statement] = {}
+    for function in ast.walk(tree):
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            found |= _statements_of(function)
+    return found
+
+
+def _statements_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[int, Statement]:
+    given = function.args
+    parameters = tuple(a.arg for a in (*given.posonlyargs, *given.args, *given.kwonlyargs))[1:]
+    simple = [s for s in ast.walk(function) if isinstance(s, ast.stmt) and not hasattr(s, "body")]
+    copies = tuple(sorted(copy for s in simple for copy in _copies(s)))
+    found: dict[int, Statement] = {}
+    for s in simple:
+        statement = Statement(s.lineno, _assigned(s), parameters, copies)
+        found |= dict.fromkeys(range(s.lineno, (s.end_lineno or s.lineno) + 1), statement)
+    return found
+
+
+def _assigned(statement: ast.stmt) -> tuple[str, ...]:
+    match statement:
+        case ast.Assign(targets=[target]) | ast.AnnAssign(target=target) | ast.AugAssign(target=target):
+            return tuple(_names(target))
+    return ()
+
+
+def _names(target: ast.expr) -> Iterator[str]:
+    match target:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            yield name
+        case ast.Tuple(elts=elements) | ast.List(elts=elements):
+            for element in elements:
+                yield next(_names(element), "")
+        case _:
+            yield ""
+
+
+def _copies(statement: ast.stmt) -> Iterator[Copy]:
+    """`residual = hidden_states`: a second name for one value."""
+    match statement:
+        case ast.Assign(targets=[ast.Name(id=new)], value=ast.Name(id=old)):
+            yield Copy(statement.lineno, new, old)
