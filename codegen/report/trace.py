@@ -1,0 +1,37 @@
+"""A measured run, read from the trace that `runtime.Pipeline.trace` writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from codegen.report.timeline import Kind, Span
+from ir.errors import SourceError
+
+_KINDS: Mapping[str, Kind] = {"compute": "compute", "transfer": "receive"}  # by the category of an event
+
+
+def read_trace(path: Path) -> tuple[Span, ...]:
+    """What ran, in the order of time, from 0.  Raises SourceError where the file is no trace of a pipeline."""
+    try:
+        events = json.loads(path.read_text())["traceEvents"]
+        spans = [_span(e) for e in events if e.get("ph") == "X" and e.get("cat") in _KINDS]
+    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as e:
+        raise SourceError(
+            f"{path} is no trace of a pipeline ({type(e).__name__}: {e}); Pipeline.trace writes one"
+        ) from e
+    if not spans:
+        raise SourceError(f"nothing ran in the trace {path}; run batches while it records")
+    zero = min(span.start for span in spans)
+    moved = (span._replace(start=span.start - zero, end=span.end - zero) for span in spans)
+    return tuple(sorted(moved, key=lambda span: (span.start, span.stage)))
+
+
+def _span(event: dict[str, Any]) -> Span:
+    """Times of a trace are microseconds."""
+    about, start, length = event["args"], float(event["ts"]), float(event["dur"])
+    return Span(
+        int(about["stage"]), int(about["microbatch"]), _KINDS[event["cat"]], start / 1e6, (start + length) / 1e6
+    )
