@@ -26,6 +26,9 @@ class Box:
     stage: int
     nodes: tuple[Call, ...]
     label: str
+    title: str  # in one line
+    kind: str = ""  # the class of the module, if it is one
+    paths: tuple[str, ...] = ()  # of the modules that it stands for
     tooltip: str = ""
     within: str = ""  # the module in whose frame the box stands, if any
     aside: bool = False  # drawn so that it does not draw the eye
@@ -65,7 +68,7 @@ def module_boxes(plan: StagePlan, sizes: Sizes) -> tuple[Box, ...]:
     boxes: list[Box] = []
     for stage, nodes in _aside(plan):
         label = words(_ASIDE, f"{len(nodes)} operator{'s' if len(nodes) > 1 else ''}")
-        boxes.append(Box(f"{stage}/{_ASIDE}", stage, nodes, label, aside=True))
+        boxes.append(Box(f"{stage}/{_ASIDE}", stage, nodes, label, _ASIDE, aside=True))
     for part in fold(graph, sizes):
         kind = graph.modules.get(part.paths[0], "")
         what = " + ".join(operators(part.nodes)) if part.own else part.name or kind
@@ -73,7 +76,8 @@ def module_boxes(plan: StagePlan, sizes: Sizes) -> tuple[Box, ...]:
         used[name] = used.get(name, 0) + 1
         name = f"{name} ({used[name]})" if used[name] > 1 else name
         label = _own(part) if part.own else _module(part, kind, _amounts(part, sizes, total))
-        boxes.append(Box(name, part.stage, part.nodes, label, tooltip=str(part.nodes[0].where)))
+        place = str(part.nodes[0].where)
+        boxes.append(Box(name, part.stage, part.nodes, label, what, kind, part.paths, tooltip=place))
     return tuple(boxes)
 
 
@@ -91,7 +95,7 @@ def stage_boxes(plan: StagePlan, sizes: Sizes) -> tuple[Box, ...]:
     for stage in range(len(plan.stages)):
         nodes = tuple(n for n in plan.graph.nodes if n.stage == stage and isinstance(n, Call))
         names = [part.name for part in parts if part.stage == stage and not part.own]
-        boxes.append(Box(f"stage {stage}", stage, nodes, words("", *_wrap(", ".join(names)))))
+        boxes.append(Box(f"stage {stage}", stage, nodes, words("", *_wrap(", ".join(names))), f"stage {stage}"))
     return tuple(boxes)
 
 
@@ -110,8 +114,9 @@ def _own(part: Part) -> str:
 
 
 def _operator(node: Call, stage: int, within: str) -> Box:
-    label, tooltip = words("", *operators([node]) or [op_name(node).split(".")[1]]), f"{print_node(node)}\n{node.where}"
-    return Box(node.results[0].name, stage, (node,), label, tooltip, within, within == _ASIDE)
+    title = op_name(node).split(".")[1]
+    name, place = node.results[0].name, f"{print_node(node)}\n{node.where}"
+    return Box(name, stage, (node,), words("", title), title, tooltip=place, within=within, aside=within == _ASIDE)
 
 
 def _home(node: Call, part: Part) -> str:

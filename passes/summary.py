@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ir.graph import Value
+from ir.graph import Node, Value
 from ir.memory import peak_bytes, stored_bytes
 from ir.plan import Stage, StagePlan
 from passes.timing import Clock
@@ -32,7 +32,8 @@ class StageSummary:
     activation_bytes: int  # at their peak
     memory_bytes: int  # what the device has
     compute_seconds: float
-    transfer_seconds: float
+    receive_seconds: float
+    send_seconds: float
     share: float  # of the computation of all stages
     receives: tuple[Edge, ...]
     sends: tuple[Edge, ...]
@@ -61,7 +62,7 @@ def summarize(plan: StagePlan, model: str, notes: tuple[str, ...] = ()) -> Summa
     total = sum(s.compute_seconds for s in stages)
     loads: dict[int, float] = {}
     for device, s in zip(graph.placement, stages, strict=True):
-        loads[device] = loads.get(device, 0.0) + s.compute_seconds + s.transfer_seconds
+        loads[device] = loads.get(device, 0.0) + s.compute_seconds + s.receive_seconds + s.send_seconds
     bottleneck = max(loads.values())
     return Summary(
         model=model,
@@ -79,6 +80,7 @@ def summarize(plan: StagePlan, model: str, notes: tuple[str, ...] = ()) -> Summa
 
 def _stage(plan: StagePlan, stage: Stage, clock: Clock) -> StageSummary:
     graph, returned = stage.graph, {v.name for v in plan.graph.outputs}
+    receive, send = _transfer_seconds(plan, stage, clock)
     return StageSummary(
         stage=stage.index,
         device=stage.device.name,
@@ -87,14 +89,15 @@ def _stage(plan: StagePlan, stage: Stage, clock: Clock) -> StageSummary:
         activation_bytes=peak_bytes(graph),
         memory_bytes=stage.device.memory,
         compute_seconds=sum(clock.seconds(n, stage.device) for n in graph.nodes),
-        transfer_seconds=_transfer_seconds(plan, stage, clock),
+        receive_seconds=receive,
+        send_seconds=send,
         share=0.0,
         receives=tuple(_edge(v, _one(stage.source_of(v)), clock) for v in graph.inputs),
         sends=tuple(replace(_edge(v, stage.targets_of(v), clock), is_output=v.name in returned) for v in graph.outputs),
     )
 
 
-def _transfer_seconds(plan: StagePlan, stage: Stage, clock: Clock) -> float:
+def _transfer_seconds(plan: StagePlan, stage: Stage, clock: Clock) -> tuple[float, float]:
     """Each value is received once, and sent once, at the pace of the slowest link that it takes."""
     sent: dict[Value, float] = {}
     received = 0.0
@@ -105,7 +108,13 @@ def _transfer_seconds(plan: StagePlan, stage: Stage, clock: Clock) -> float:
             received += seconds
         else:
             sent[t.value] = max(sent.get(t.value, 0.0), seconds)
-    return received + sum(sent.values())
+    return received, sum(sent.values())
+
+
+def seconds_of(plan: StagePlan) -> dict[Node, float]:
+    """What each node of the whole graph is predicted to take on the device of its stage."""
+    clock, devices = Clock(plan.graph), [stage.device for stage in plan.stages]
+    return {node: clock.seconds(node, devices[node.stage]) for node in plan.graph.nodes}
 
 
 def _edge(value: Value, stages: tuple[int, ...], clock: Clock) -> Edge:

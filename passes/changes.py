@@ -1,0 +1,56 @@
+"""What a pass changed, in a few words: the difference of two graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ir.graph import Call, Graph, Node, Transfer
+from ir.units import format_seconds
+
+
+def describe(graph: Graph) -> str:
+    """What capture found."""
+    held = f"{len(graph.params)} parameters" + (f", {len(graph.states)} states" if graph.states else "")
+    return f"{len(graph.nodes)} operators, {held}"
+
+
+def changes(before: Graph, after: Graph) -> str:
+    return ", ".join(_changes(before, after)) or "nothing to change"
+
+
+def _changes(before: Graph, after: Graph) -> Iterator[str]:
+    was, now = _by_name(before), _by_name(after)
+    added = [node for name, node in now.items() if name not in was]
+    both = [(was[name], node) for name, node in now.items() if name in was]
+    yield from _count(sum(isinstance(n, Call) for n in added), "operator", "added")
+    yield from _count(sum(isinstance(n, Transfer) for n in added), "transfer", "added")
+    yield from _count(len(was.keys() - now.keys()), "operator", "removed")
+    yield from _count(sum(_types(a) != _types(b) for a, b in both), "operator", "with new sizes")
+    yield from _count(sum(b.view and not a.view for a, b in both), "operator", "known as views")
+    yield from _count(sum(a.cost != b.cost for a, b in both), "operator", "with a cost")
+    yield from _count(len({b.group for a, b in both if a.group != b.group}), "group", "kept on one device")
+    yield from _count(sum(b.cheap and not a.cheap for a, b in both), "operator", "cheap enough to repeat")
+    yield from _split(before, after)
+
+
+def _split(before: Graph, after: Graph) -> Iterator[str]:
+    if before.placement != after.placement:
+        yield f"{len(after.placement)} stages"
+    if before.split.value != after.split.value:
+        value, least = format_seconds(after.split.value), format_seconds(after.split.lower_bound)
+        yield f"{value} a batch, which no cut brings below {least}"
+    if before.split.good_for != after.split.good_for:
+        yield "good for " + ", ".join(f"{size} {low} to {high}" for size, (low, high) in after.split.good_for.items())
+
+
+def _by_name(graph: Graph) -> dict[str, Node]:
+    return {node.results[0].name: node for node in graph.nodes}
+
+
+def _types(node: Node) -> tuple[object, ...]:
+    return tuple(value.type for value in node.results)
+
+
+def _count(number: int, what: str, how: str = "") -> Iterator[str]:
+    if number:
+        yield f"{number} {what}{'s' if number > 1 else ''} {how}".rstrip()
