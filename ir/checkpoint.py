@@ -2,76 +2,117 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from torch import nn
 
+from ir.checkpoint_files import read_checkpoint
+from ir.checkpoint_names import named_for
 from ir.errors import SourceError
-from ir.graph import Graph, Param, at
-from ir.interpret import lookup
-
-
-def check_weights(graph: Graph, weights: Mapping[str, torch.Tensor]) -> None:
-    """Raise SourceError where a parameter of the graph is not in the weights, or has another shape there."""
-    stored = [v for v in (*graph.params, *graph.states) if isinstance(v, Param) or v.data is None]
-    missing = [v.fqns[0] for v in stored if not any(fqn in weights for fqn in v.fqns)]
-    if missing:
-        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-        raise SourceError(f"the checkpoint {weights} holds no {', '.join(missing[:5])}{more}")
-    if not isinstance(weights, Checkpoint) and any(lookup(weights, v.fqns).is_meta for v in stored):
-        raise SourceError("the model's weights are on the meta device, without values; name a `checkpoint`")
-    if isinstance(weights, Checkpoint):
-        for value in stored:
-            shape = weights.shape(next(fqn for fqn in value.fqns if fqn in weights))
-            if shape != tuple(at(d, {}) for d in value.type.shape):
-                raise SourceError(f"{value.fqns[0]} is {list(shape)} in {weights} and {value.type} in the model")
+from ir.graph import Graph, Param, State, at
+from ir.stored import Held, Tensorlike
 
 
 class Checkpoint(Mapping[str, torch.Tensor]):
-    """The tensors of safetensors files, each read when it is asked for."""
+    """The tensors of files, each read into memory of its own when it is asked for."""
 
-    def __init__(self, path: Path, files: Mapping[str, Any]) -> None:
-        self._path = path
-        self._file_of = files
+    def __init__(self, path: Path, tensors: Mapping[str, Tensorlike], notes: tuple[str, ...] = ()) -> None:
+        self.path = path
+        self.tensors = tensors
+        self.notes = notes  # what the user should know
 
     @classmethod
     def open(cls, path: Path) -> Checkpoint:
-        """Open a .safetensors file, or a folder with model.safetensors or a sharded index.
+        """Open a .safetensors or .bin file, or a folder with one or with an index of shards.
 
-        Raises SourceError with the file that is missing or damaged.
+        Nothing but headers is read.  Raises SourceError with the file, and the tensor, that is missing or damaged.
         """
-        if path.is_file():
-            files = [path]
-        elif (index := path / "model.safetensors.index.json").is_file():
-            files = [path / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
-        elif (path / "model.safetensors").is_file():
-            files = [path / "model.safetensors"]
-        else:
-            raise SourceError(f"there is no checkpoint at {path}; give a .safetensors file, or a folder that holds one")
-        opened: dict[str, Any] = {}
-        for file in files:
-            try:
-                handle = safe_open(file, framework="pt")
-            except (SafetensorError, OSError) as e:
-                raise SourceError(f"cannot read {file}: {e}") from e
-            opened |= dict.fromkeys(handle.keys(), handle)
-        return cls(path, opened)
+        return cls(path, read_checkpoint(path))
+
+    def for_model(self, model: nn.Module) -> Checkpoint:
+        """The same tensors under the model's own names, as transformers would load them if the model is one of its.
+
+        Raises SourceError where they cannot be loaded into it.
+        """
+        named = named_for(model, self.tensors, str(self))
+        left = named.unexpected
+        note = f"{self} also holds {_listed(left)}, which the model has no place for" if left else ""
+        return Checkpoint(self.path, named.tensors, (note,) if note else ())
 
     def __getitem__(self, fqn: str) -> torch.Tensor:
-        return self._file_of[fqn].get_tensor(fqn)
+        tensor = self.tensors[fqn]
+        return tensor.read(tensor.dtype)
+
+    def __contains__(self, fqn: object) -> bool:
+        return fqn in self.tensors
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._file_of)
+        return iter(self.tensors)
 
     def __len__(self) -> int:
-        return len(self._file_of)
+        return len(self.tensors)
 
     def __str__(self) -> str:
-        return str(self._path)
+        return str(self.path)
 
-    def shape(self, fqn: str) -> tuple[int, ...]:
-        return tuple(self._file_of[fqn].get_slice(fqn).get_shape())
+
+def source_of(weights: Mapping[str, torch.Tensor], fqns: Sequence[str]) -> Tensorlike:
+    """Where a tensor is read from, by any of its names: a checkpoint holds a tied weight under one of them."""
+    fqn = next((fqn for fqn in fqns if fqn in weights), fqns[0])
+    return weights.tensors[fqn] if isinstance(weights, Checkpoint) else Held(weights[fqn])
+
+
+def check_weights(graph: Graph, weights: Mapping[str, torch.Tensor]) -> None:
+    """Raise SourceError where the weights lack a parameter of the graph, or hold another shape or kind of it."""
+    stored = [v for v in (*graph.params, *graph.states) if isinstance(v, Param) or v.data is None]
+    missing = [v.fqns[0] for v in stored if not any(fqn in weights for fqn in v.fqns)]
+    if missing:
+        raise SourceError(f"the checkpoint {weights} holds no {_listed(missing)}")
+    if not isinstance(weights, Checkpoint):
+        if any(weights[next(f for f in v.fqns if f in weights)].is_meta for v in stored):
+            raise SourceError("the model's weights are on the meta device, without values; name a `checkpoint`")
+        return
+    for value in stored:
+        _check_type(value, weights)
+        _check_ties(value, weights)
+
+
+def check_linked(weights: Mapping[str, torch.Tensor]) -> None:
+    """Raise SourceError where the weights are in no file that stages could read them from."""
+    if not isinstance(weights, Checkpoint):
+        raise SourceError("--weights link points into a checkpoint's files, and this model's weights are in memory")
+
+
+def _check_type(value: Param | State, weights: Checkpoint) -> None:
+    found, name = source_of(weights, value.fqns), value.fqns[0]
+    if found.shape != tuple(at(d, {}) for d in value.type.shape):
+        raise SourceError(f"{name} is {list(found.shape)} in {weights} and {value.type} in the model")
+    if found.dtype != value.type.dtype and not (_plain(found.dtype) and _plain(value.type.dtype)):
+        raise SourceError(
+            f"{name} is {_spelled(found.dtype)} in {weights} and {_spelled(value.type.dtype)} in the model: quantized "
+            "weights cannot be read; convert the checkpoint to bfloat16 first"
+        )
+
+
+def _check_ties(value: Param | State, weights: Checkpoint) -> None:
+    """A weight that the model ties must be one weight in the checkpoint as well."""
+    first, *others = [fqn for fqn in value.fqns if fqn in weights]
+    for other in others:
+        if weights.tensors[other] != weights.tensors[first] and not torch.equal(weights[other], weights[first]):
+            raise SourceError(f"{first} and {other} are one weight in the model and differ in {weights}; untie them")
+
+
+def _plain(dtype: torch.dtype) -> bool:
+    """Whether a value means by itself what it says, as that of a quantized weight does not."""
+    return dtype.is_floating_point and dtype.itemsize >= 2
+
+
+def _spelled(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _listed(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -99,7 +99,7 @@ def test_a_checkpoint_reads_each_tensor_when_asked(tmp_path: Path) -> None:
     checkpoint = Checkpoint.open(tmp_path)
     assert sorted(checkpoint) == ["a", "b"]
     assert len(checkpoint) == 2
-    assert checkpoint.shape("b") == (3, 4)
+    assert checkpoint.tensors["b"].shape == (3, 4)
     assert torch.equal(checkpoint["a"], torch.ones(2))
     assert str(checkpoint) == str(tmp_path)
 

@@ -1,0 +1,117 @@
+"""A checkpoint's tensors under the names that a module has for them.
+
+Everything that knows how transformers loads a checkpoint is here.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ir.errors import SourceError
+from ir.rearranged import Rearranged
+from ir.stored import Held, Tensorlike
+
+
+@dataclass(frozen=True)
+class Named:
+    """Tensors under a module's names, and the names in the checkpoint that it has no place for."""
+
+    tensors: Mapping[str, Tensorlike]
+    unexpected: tuple[str, ...]
+
+
+def named_for(model: nn.Module, tensors: Mapping[str, Tensorlike], origin: str) -> Named:
+    """Give each tensor the name it has in the module.
+
+    Raises SourceError where transformers has another shape for a tensor, or fails to convert it.
+    """
+    if is_pretrained(model):
+        return _as_transformers_does(model, tensors, origin)
+    return _by_prefix(tuple(model.state_dict()), tensors)
+
+
+def is_pretrained(model: nn.Module) -> bool:
+    """Whether transformers has rules for the model's checkpoints."""
+    base = getattr(sys.modules.get("transformers"), "PreTrainedModel", None)
+    return base is not None and isinstance(model, base)
+
+
+def _by_prefix(wanted: tuple[str, ...], tensors: Mapping[str, Tensorlike]) -> Named:
+    """The names as they are, or with the one prefix more or less that fits most of them.
+
+    A prefix differs where what was saved, or what is cut, is a part of the other, or was wrapped for training.
+    """
+    names = set(wanted)
+    tops = {name.partition(".")[0] + "." for name in (*tensors, *wanted)}
+    renamings: list[dict[str, str]] = [{name: name for name in tensors}]
+    for top in sorted(tops):
+        renamings.append({name: name.removeprefix(top) for name in tensors if name.startswith(top)})
+        renamings.append({name: top + name for name in tensors})
+    best = max(renamings, key=lambda new: len(names.intersection(new.values())))
+    found = {new: tensors[old] for old, new in best.items() if new in names}
+    return Named(found, tuple(old for old in tensors if best.get(old) not in names))
+
+
+def _as_transformers_does(model: Any, tensors: Mapping[str, Tensorlike], origin: str) -> Named:
+    """Let from_pretrained itself load tensors that only stand for the stored ones."""
+    stand_ins = {name: Rearranged.of(t) for name, t in tensors.items()}
+    try:
+        with _quiet():
+            loaded, report = _loader(type(model)).from_pretrained(
+                None,
+                config=model.config,
+                state_dict=stand_ins,
+                dtype=model.dtype,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+    except Exception as e:
+        raise SourceError(f"transformers cannot load {origin} into {type(model).__name__}: {e}") from e
+    for name, found, wanted in sorted(report["mismatched_keys"]):
+        raise SourceError(
+            f"{name} is {list(found)} in {origin} and {list(wanted)} in the model; is config.json its own?"
+        )
+    held = loaded.state_dict(keep_vars=True)
+    found = {name: _source(t) for name, t in held.items() if name not in report["missing_keys"]}
+    return Named(found, tuple(sorted(report["unexpected_keys"])))
+
+
+def _source(tensor: torch.Tensor) -> Tensorlike:
+    return tensor.source if isinstance(tensor, Rearranged) else Held(tensor)
+
+
+def _loader(cls: type) -> Any:
+    """The class, but what its checkpoint lacks by mistake gets no first values: a whole model may be missing."""
+
+    def initialize_weights(self: Any) -> None:
+        rightly = re.compile("|".join(self._keys_to_ignore_on_load_missing or ["$^"]))
+        for name, parameter in self.named_parameters():
+            if not rightly.search(name):
+                parameter._is_hf_initialized = True
+        cls.initialize_weights(self)  # type: ignore[attr-defined]
+
+    return type(cls.__name__, (cls,), {"initialize_weights": initialize_weights, "__module__": cls.__module__})
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' progress bar and report: what they say is said by us."""
+    from transformers.utils import logging
+
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(50)  # critical alone
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()

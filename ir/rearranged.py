@@ -1,0 +1,204 @@
+"""Tensors that stand for stored ones, so that code which moves tensors around tells where their bytes lie.
+
+What transformers does to a checkpoint's tensors (split, concatenate, stack, transpose) is run on these in place
+of real ones.  The result is the pieces of each of the model's tensors, and nothing has been read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch._ops import OpOverload
+from torch.utils._pytree import tree_map_only
+
+from ir.stored import Piece, Stored, Tensorlike
+
+aten = torch.ops.aten
+
+
+class Rearranged(torch.Tensor):
+    """A tensor without memory of its own, which knows what it is read from."""
+
+    source: Tensorlike
+
+    @staticmethod
+    def __new__(cls, source: Tensorlike, like: torch.Tensor) -> Rearranged:
+        """With the shape, strides and dtype of the meta tensor `like`."""
+        made = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+            cls, like.shape, strides=like.stride(), dtype=like.dtype, device=torch.device("cpu")
+        )
+        made.source = source
+        return made
+
+    @classmethod
+    def of(cls, source: Tensorlike) -> Rearranged:
+        return cls(source, torch.empty(source.shape, dtype=source.dtype, device="meta"))
+
+    def __repr__(self) -> str:  # type: ignore[override]
+        return f"Rearranged({self.source})"
+
+    @classmethod
+    def __torch_dispatch__(
+        cls, op: OpOverload, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        options = dict(kwargs or {})
+        if op is aten.equal.default:
+            return _equal(*args)
+        on_meta = options | {"device": "meta"} if "device" in options else options
+        like = op(*tree_map_only(Rearranged, _meta, args), **tree_map_only(Rearranged, _meta, on_meta))
+        shapes = like if isinstance(like, (list, tuple)) else [like]
+        sources = _RULES[op](*args) if op in _RULES else None
+        if sources is None:
+            sources = [Computed(op, tuple(args), options, i, tuple(t.shape), t.dtype) for i, t in enumerate(shapes)]
+        made = [cls(source, t) for source, t in zip(sources, shapes, strict=True)]
+        return made if isinstance(like, (list, tuple)) else made[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Computed:
+    """A result that is no mere rearrangement: computed when it is read, from tensors read whole."""
+
+    op: OpOverload
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    result: int  # which of the operator's results
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    def read(self, dtype: torch.dtype) -> torch.Tensor:
+        def real(tensor: Rearranged) -> torch.Tensor:
+            return tensor.source.read(tensor.dtype)
+
+        out = self.op(*tree_map_only(Rearranged, real, self.args), **tree_map_only(Rearranged, real, self.kwargs))
+        return (out[self.result] if isinstance(out, (list, tuple)) else out).to(dtype).contiguous()
+
+    def blocks(self, dtype: torch.dtype) -> Iterator[torch.Tensor]:
+        yield self.read(dtype).flatten()
+
+
+def _meta(tensor: Rearranged) -> torch.Tensor:
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+
+
+def _equal(a: Rearranged, b: Rearranged) -> bool:
+    return a.source == b.source or torch.equal(a.source.read(a.dtype), b.source.read(b.dtype))
+
+
+# ---- rules: where the elements of an operator's results lie, or None where only computing them tells
+
+
+def _same(tensor: Any, *_: Any) -> list[Tensorlike]:
+    return [tensor.source]
+
+
+def _unpadded(tensor: Any, pad: Sequence[int], *_: Any) -> list[Tensorlike] | None:
+    return None if any(pad) else [tensor.source]
+
+
+def _concatenated(tensors: Sequence[Any], dim: int = 0) -> list[Tensorlike] | None:
+    stored = [t.source for t in tensors if isinstance(t, Rearranged) and isinstance(t.source, Stored)]
+    return [_joined(stored, dim % tensors[0].ndim)] if len(stored) == len(tensors) else None
+
+
+def _stacked(tensors: Sequence[Any], dim: int = 0) -> list[Tensorlike] | None:
+    stored = [t.source for t in tensors if isinstance(t, Rearranged) and isinstance(t.source, Stored)]
+    if len(stored) < len(tensors):
+        return None
+    dim %= tensors[0].ndim + 1
+    thin = [_each(s, _inserted(s.shape, dim, 1), lambda p: _with_dim(p, dim)) for s in stored]
+    return [_joined(thin, dim)]
+
+
+def _split(tensor: Any, size: int, dim: int = 0) -> list[Tensorlike] | None:
+    if not isinstance(tensor.source, Stored):
+        return None
+    dim %= tensor.ndim
+    return [
+        _narrowed(tensor.source, dim, first, min(size, tensor.shape[dim] - first))
+        for first in range(0, tensor.shape[dim], size)
+    ]
+
+
+def _transposed(tensor: Any, a: int, b: int) -> list[Tensorlike] | None:
+    if not isinstance(tensor.source, Stored):
+        return None
+    order = list(range(tensor.ndim))
+    order[a], order[b] = order[b], order[a]
+
+    def permuted(dims: Sequence[int]) -> tuple[int, ...]:
+        return tuple(dims[i] for i in order)
+
+    def turned(piece: Piece) -> Piece:
+        return replace(piece, shape=permuted(piece.shape), stride=permuted(piece.stride), at=permuted(piece.at))
+
+    return [_each(tensor.source, permuted(tensor.source.shape), turned)]
+
+
+def _viewed(tensor: Any, shape: Sequence[int]) -> list[Tensorlike] | None:
+    if not isinstance(tensor.source, Stored) or len(tensor.source.pieces) > 1:
+        return None
+    piece = next(iter(tensor.source.pieces))
+    try:
+        view = torch.empty_strided(piece.shape, piece.stride, device="meta").view(shape)
+    except RuntimeError:  # not a view of how it lies in the file
+        return None
+    return [Stored.whole(piece.file, piece.start, piece.dtype, view.shape, view.stride())]
+
+
+_RULES: Mapping[OpOverload, Callable[..., list[Tensorlike] | None]] = {
+    aten.alias.default: _same,
+    aten.detach.default: _same,
+    aten.clone.default: _same,
+    aten._to_copy.default: _same,
+    aten.constant_pad_nd.default: _unpadded,
+    aten.cat.default: _concatenated,
+    aten.stack.default: _stacked,
+    aten.split.Tensor: _split,
+    aten.transpose.int: _transposed,
+    aten.view.default: _viewed,
+    aten._unsafe_view.default: _viewed,
+}
+
+
+def _each(stored: Stored, shape: tuple[int, ...], change: Callable[[Piece], Piece]) -> Stored:
+    return Stored(shape, tuple(map(change, stored.pieces)))
+
+
+def _with_dim(piece: Piece, dim: int) -> Piece:
+    return replace(
+        piece,
+        shape=_inserted(piece.shape, dim, 1),
+        stride=_inserted(piece.stride, dim, 1),
+        at=_inserted(piece.at, dim, 0),
+    )
+
+
+def _inserted(items: tuple[int, ...], place: int, item: int) -> tuple[int, ...]:
+    return (*items[:place], item, *items[place:])
+
+
+def _replaced(items: tuple[int, ...], place: int, item: int) -> tuple[int, ...]:
+    return (*items[:place], item, *items[place + 1 :])
+
+
+def _joined(parts: Sequence[Stored], dim: int) -> Stored:
+    pieces, end = list[Piece](), 0
+    for part in parts:
+        pieces += [replace(p, at=_replaced(p.at, dim, p.at[dim] + end)) for p in part.pieces]
+        end += part.shape[dim]
+    shape = _replaced(parts[0].shape, dim, end)
+    return Stored(shape, tuple(sorted(pieces, key=lambda p: p.at)))
+
+
+def _narrowed(stored: Stored, dim: int, first: int, length: int) -> Stored:
+    pieces = list[Piece]()
+    for p in stored.pieces:
+        low, high = max(p.at[dim], first), min(p.at[dim] + p.shape[dim], first + length)
+        if low < high:
+            start = p.start + (low - p.at[dim]) * p.stride[dim] * p.dtype.itemsize
+            corner, size = _replaced(p.at, dim, low - first), _replaced(p.shape, dim, high - low)
+            pieces.append(replace(p, start=start, shape=size, at=corner))
+    return Stored(_replaced(stored.shape, dim, length), tuple(pieces))

@@ -1,0 +1,184 @@
+"""Tensors that lie on disk, as pieces: byte ranges of files that each fill a box of a tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from ir.errors import SourceError
+
+BLOCK = 1 << 22
+"""Elements read at once."""
+
+
+class Tensorlike(Protocol):
+    """What a tensor can be read from, a block at a time or whole."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """As it is stored."""
+        ...
+
+    def read(self, dtype: torch.dtype) -> torch.Tensor:
+        """The tensor in memory of its own."""
+        ...
+
+    def blocks(self, dtype: torch.dtype) -> Iterator[torch.Tensor]:
+        """Its elements in order, as flat tensors."""
+        ...
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A strided view on a file, and the box of a tensor that it fills."""
+
+    file: Path
+    start: int  # byte of the view's first element
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]  # in elements
+    at: tuple[int, ...]  # the box's first corner
+
+    @property
+    def span(self) -> int:
+        """Elements from the first to the last."""
+        if 0 in self.shape:
+            return 0
+        return 1 + sum((n - 1) * step for n, step in zip(self.shape, self.stride, strict=True))
+
+    @property
+    def plain(self) -> bool:
+        """Whether its elements lie one behind the other."""
+        steps = zip(self.shape, self.stride, contiguous(self.shape), strict=True)
+        return all(n == 1 or step == dense for n, step, dense in steps) or 0 in self.shape
+
+    @property
+    def box(self) -> tuple[slice, ...]:
+        return tuple(slice(a, a + n) for a, n in zip(self.at, self.shape, strict=True))
+
+    def read(self) -> torch.Tensor:
+        flat = torch.empty(self.span, dtype=self.dtype)
+        read_into(self.file, self.start, flat)
+        return flat.as_strided(self.shape, self.stride)
+
+    def blocks(self, dtype: torch.dtype) -> Iterator[torch.Tensor]:
+        """The elements of a plain piece, in order."""
+        for first in range(0, self.span, BLOCK):
+            flat = torch.empty(min(BLOCK, self.span - first), dtype=self.dtype)
+            read_into(self.file, self.start + first * self.dtype.itemsize, flat)
+            yield flat.to(dtype)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor on disk: the pieces that tile it."""
+
+    shape: tuple[int, ...]
+    pieces: tuple[Piece, ...]
+
+    @classmethod
+    def whole(
+        cls, file: Path, start: int, dtype: torch.dtype, shape: Sequence[int], stride: Sequence[int] | None = None
+    ) -> Stored:
+        """The tensor that one byte range holds."""
+        size = tuple(shape)
+        steps = contiguous(size) if stride is None else tuple(stride)
+        return cls(size, (Piece(file, start, dtype, size, steps, (0,) * len(size)),))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.pieces[0].dtype
+
+    def read(self, dtype: torch.dtype) -> torch.Tensor:
+        target = torch.empty(self.shape, dtype=dtype)
+        for piece in self.pieces:
+            view = target[piece.box]
+            if piece.plain and piece.dtype == dtype and view.is_contiguous():
+                read_into(piece.file, piece.start, view)
+            else:
+                view.copy_(piece.read())
+        return target
+
+    def blocks(self, dtype: torch.dtype) -> Iterator[torch.Tensor]:
+        if not self._in_order:
+            yield self.read(dtype).flatten()
+            return
+        for piece in self.pieces:
+            yield from piece.blocks(dtype)
+
+    @property
+    def _in_order(self) -> bool:
+        """Whether reading the pieces one after the other reads the tensor in order."""
+        end = 0
+        for piece in self.pieces:
+            if not piece.plain or _offset(piece, self.shape) != end:
+                return False
+            end += prod(piece.shape)
+        return True
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """A tensor that is in memory already."""
+
+    tensor: torch.Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.tensor.shape)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.tensor.dtype
+
+    def read(self, dtype: torch.dtype) -> torch.Tensor:
+        return self.tensor.detach().to(dtype)
+
+    def blocks(self, dtype: torch.dtype) -> Iterator[torch.Tensor]:
+        yield self.read(dtype).flatten()
+
+
+def contiguous(shape: Sequence[int]) -> tuple[int, ...]:
+    """The strides of a tensor whose elements lie in order."""
+    return tuple(prod(shape[i + 1 :]) for i in range(len(shape)))
+
+
+def read_into(file: Path, start: int, target: torch.Tensor) -> None:
+    """Fill a contiguous tensor with bytes of a file.
+
+    By ordinary reads: the pages of a memory map would count as this process's memory.
+    Raises SourceError where the file cannot be read or is too short.
+    """
+    rest = byte_view(target)
+    try:
+        with file.open("rb", buffering=0) as f:
+            f.seek(start)
+            while rest and (count := f.readinto(rest)):
+                rest = rest[count:]
+    except OSError as e:
+        raise SourceError(f"cannot read {file}: {e.strerror}") from e
+    if rest:
+        raise SourceError(f"{file} ended {len(rest)} bytes too early: it changed while it was read")
+
+
+def byte_view(tensor: torch.Tensor) -> memoryview:
+    """The memory of a contiguous tensor."""
+    if not tensor.numel():
+        return memoryview(b"")
+    return tensor.view(-1).view(torch.uint8).numpy().data
+
+
+def _offset(piece: Piece, shape: Sequence[int]) -> int:
+    """The place of the box's first element in the tensor, -1 where the box is not one run of elements."""
+    cut = next((i for i, n in enumerate(piece.shape) if n != 1), len(shape))
+    if tuple(piece.shape[cut + 1 :]) != tuple(shape[cut + 1 :]):
+        return -1
+    return sum(a * step for a, step in zip(piece.at, contiguous(shape), strict=True))
