@@ -45,6 +45,10 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         tensor = self.tensors[fqn]
         return tensor.read(tensor.dtype)
 
+    def dtype(self, fqn: str) -> torch.dtype:
+        """As it is stored."""
+        return self.tensors[fqn].dtype
+
     def __contains__(self, fqn: object) -> bool:
         return fqn in self.tensors
 
