@@ -36,7 +36,8 @@ class Sizes:
             return None
         if expr.free_symbols:
             return expr
-        return int(expr) if isinstance(value, torch.SymInt) else float(expr)  # type: ignore[return-value]
+        as_python = {torch.SymInt: int, torch.SymFloat: float, torch.SymBool: bool}
+        return as_python[type(value)](expr)
 
 
 def read_sizes(
