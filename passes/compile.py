@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import warnings
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 
 from codegen.artifact import check_replaceable, new_folder
-from ir.capture.dynamic import DynamicShapes, parse_dynamic
+from ir.capture.dynamic import parse_dynamic
 from ir.dot import Detail
 from ir.errors import CompileError
-from ir.sources import Source, read_source
+from ir.sources import Reading, Source, read_source
 from passes.api import make_cluster
 from passes.compare import compare
 from passes.core import Compiler, Weights
@@ -27,14 +29,24 @@ from passes.terminal import progress, shown, stderr, stdout
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
+class DType(str, Enum):
+    """The dtypes that weights may be given."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
 def compile_source(
-    source: Annotated[str, typer.Argument(help="model.py, or model.py:function")],
+    source: Annotated[str, typer.Argument(help="model.py, model.py:function or a checkpoint folder")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="the artifact folder to write")] = None,
     stages: Annotated[int | None, typer.Option(help="that many equal devices of this host")] = None,
     cluster: Annotated[Path | None, typer.Option(help="a file that describes the devices and links")] = None,
     memory: Annotated[str | None, typer.Option(help="the most one device may hold, such as 16GiB")] = None,
     dynamic: Annotated[list[str] | None, typer.Option(help="sizes that change: input_ids:0=batch,1=seq")] = None,
     weights: Annotated[Weights, typer.Option(help="write each stage's slice of the weights, or none")] = Weights.copy,
+    dtype: Annotated[DType | None, typer.Option(help="of the weights; else as the source has them")] = None,
+    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="run code in the folder")] = False,
     draw: Annotated[Detail, typer.Option(help="how much the picture shows")] = Detail.modules,
     print_after: Annotated[str | None, typer.Option(help="print the graph after a pass, or after all")] = None,
     stop_after: Annotated[str | None, typer.Option(help="run no pass after this one, and write nothing")] = None,
@@ -55,7 +67,8 @@ def compile_source(
     compiler = Compiler(
         pipeline.until(stop_after) if stop_after else pipeline, make_cluster(stages, cluster, memory), weights, draw
     )
-    given = _read(source, dynamic)
+    reading = Reading(dtype and getattr(torch, dtype.value), trust_remote_code, weights is not Weights.none)
+    given = _read(source, reading, dynamic)
     dumps: dict[str, str] = {}
     steps: list[Step] = []
     for step in shown(compiler.steps(given)):
@@ -80,20 +93,21 @@ def compile_source(
         print_table(compiled.summary, stdout)
 
 
-def _read(text: str, dynamic: list[str] | None) -> Source:
-    with progress("model"):
-        source = read_source(text)
-    if not dynamic:
-        return source
-    shapes: dict[str, Any] = {}
-    for item in dynamic:
+def _read(text: str, reading: Reading, dynamic: list[str] | None) -> Source:
+    """Read a source; sizes that the user names stand in place of those that were made up for it."""
+    named: dict[str, Any] = {}
+    for item in dynamic or ():
         try:
             name, dims = parse_dynamic(item)
         except ValueError as e:
             raise CompileError(f"--dynamic: {e}") from e
-        shapes.setdefault(name, {}).update(dims)
-    declared: DynamicShapes = source.dynamic_shapes
-    return dataclasses.replace(source, dynamic_shapes={**declared, **shapes} if isinstance(declared, dict) else shapes)
+        named.setdefault(name, {}).update(dims)
+    with progress("model"):
+        source = read_source(text, reading)
+    if not named:
+        return source
+    declared = {} if source.soft or not isinstance(source.dynamic_shapes, dict) else source.dynamic_shapes
+    return dataclasses.replace(source, dynamic_shapes={**declared, **named}, soft=False)
 
 
 def _write_dumps(dumps: dict[str, str], folder: Path) -> None:

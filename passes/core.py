@@ -48,7 +48,9 @@ class Compiler:
     def steps(self, source: Source) -> Iterator[Step]:
         """Capture a source, then run the passes over it.  Raises CompileError."""
         start = perf_counter()
-        graph = capture(source.model, source.args, source.kwargs, dynamic_shapes=source.dynamic_shapes)
+        graph = capture(
+            source.model, source.args, source.kwargs, dynamic_shapes=source.dynamic_shapes, soft=source.soft
+        )
         if self.weights is not Weights.none:
             check_weights(graph, source.weights)
         yield Step("export", graph, perf_counter() - start)
@@ -57,7 +59,7 @@ class Compiler:
     def write(self, source: Source, steps: Sequence[Step], folder: Path) -> Compiled:
         """Plan the stages of what the last step left, and fill a folder with them."""
         plan = plan_stages(steps[-1].graph, self.machine)
-        summary = summarize(plan, source.name, source.notes)
+        summary = summarize(plan, source.name, (*source.notes, *plan.graph.notes))
         weights = None if self.weights is Weights.none else source.weights
         files = tuple(write_artifact(plan, folder, source.name, weights, self.detail, asdict(summary)))
         return Compiled(plan, summary, tuple(steps), files)

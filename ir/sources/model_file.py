@@ -16,10 +16,10 @@ from torch import nn
 
 from ir.checkpoint import Checkpoint
 from ir.errors import SourceError
-from ir.sources.source import Source, uncompiled
+from ir.sources.source import Reading, Source, uncompiled
 
 
-def read_model_file(path: Path, function: str = "model") -> Source:
+def read_model_file(path: Path, reading: Reading, function: str = "model") -> Source:
     """Read a file that defines `model` (a module, or a function that makes one) and `example_inputs`.
 
     These are a tuple, a dict, or a function that makes one.  The file may define `dynamic_shapes` and `checkpoint`.

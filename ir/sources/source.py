@@ -1,4 +1,4 @@
-"""What every kind of source becomes."""
+"""What every kind of source becomes, and how it may be asked for."""
 
 from __future__ import annotations
 
@@ -13,6 +13,15 @@ from ir.capture.dynamic import DynamicShapes
 
 
 @dataclass(frozen=True)
+class Reading:
+    """What a user says about how a source is read."""
+
+    dtype: torch.dtype | None = None  # of the floating-point weights; None: as the source has them
+    trust_remote_code: bool = False  # whether Python files inside a checkpoint folder may run
+    weights: bool = True  # whether their values are wanted
+
+
+@dataclass(frozen=True)
 class Source:
     """A model as its user brings it."""
 
@@ -23,6 +32,7 @@ class Source:
     dynamic_shapes: DynamicShapes
     weights: Mapping[str, torch.Tensor]  # by fully qualified name
     notes: tuple[str, ...] = ()  # what was switched, fixed or left out to make it compile
+    soft: bool = False  # whether a dynamic size that the model fixes may stay fixed: where nobody asked for it
 
 
 def uncompiled(model: nn.Module) -> nn.Module:

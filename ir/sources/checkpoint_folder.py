@@ -1,0 +1,177 @@
+"""A Hugging Face checkpoint folder: config.json, and weights beside it or none."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ir.checkpoint import Checkpoint
+from ir.errors import SourceError
+from ir.sources.example_inputs import make_example
+from ir.sources.meta import parameters_on_meta
+from ir.sources.source import Reading, Source
+from ir.sources.switches import quantization, switch
+
+
+def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
+    """Build the model of a checkpoint folder without memory for its weights, with example inputs for its task.
+
+    Raises SourceError that names what is missing, damaged or unknown, and what to do.
+    """
+    plain = _read_config(path)
+    transformers = _transformers(path)
+    _check_code(path, plain, transformers, reading)
+    config = _make_config(path, plain, transformers, reading)
+    if reading.weights and getattr(config, "quantization_config", None) is not None:
+        raise SourceError(
+            f"{path} holds weights quantized by {quantization(config)}, which stages do not run; save the model "
+            "dequantized, or plan without its weights: --weights none"
+        )
+    checkpoint = Checkpoint.open(path) if reading.weights else None
+    cls, how = _model_class(path, plain, config, transformers, reading)
+    notes = switch(config, caches="past_key_values" in inspect.signature(cls.forward).parameters)
+    model = _build(path, cls, config, reading.dtype or config.dtype or _stored_dtype(checkpoint))
+    example = make_example(model, config, path)
+    named = None if checkpoint is None else checkpoint.for_model(model)
+    return Source(
+        name=path.resolve().name,
+        model=model,
+        args=(),
+        kwargs=example.inputs,
+        dynamic_shapes=example.dynamic,
+        weights={} if named is None else named,
+        notes=(*how, *notes, *example.notes, *(() if named is None else named.notes)),
+        soft=True,
+    )
+
+
+# ---- the configuration
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    file = path / "config.json"
+    if not file.is_file():
+        raise SourceError(f"{path} is a folder without config.json; a checkpoint folder has one beside its weights")
+    try:
+        plain = json.loads(file.read_text())
+    except (OSError, ValueError) as e:
+        raise SourceError(f"cannot read {file}: {e}") from e
+    if not isinstance(plain, dict):
+        raise SourceError(f"{file} holds a {type(plain).__name__}, not the fields of a configuration")
+    if "_diffusers_version" in plain:
+        raise SourceError(
+            f"{path} is a diffusers checkpoint, whose inputs are not known; give a model file that makes "
+            f"`{plain.get('_class_name', 'the model')}.from_config(...)` and names the folder as `checkpoint`"
+        )
+    return plain
+
+
+def _transformers(path: Path) -> Any:
+    try:
+        return import_module("transformers")
+    except ImportError as e:
+        raise SourceError(
+            f"{path} is a checkpoint of transformers, which is not installed ({e}); pip install 'stagecut[examples]'"
+        ) from e
+
+
+def _check_code(path: Path, plain: Mapping[str, Any], transformers: Any, reading: Reading) -> None:
+    """Raise SourceError for a folder that needs code of its own, unless the user trusts it."""
+    kind = plain.get("model_type")
+    known = kind in transformers.CONFIG_MAPPING
+    if known or (plain.get("auto_map") and reading.trust_remote_code):
+        return
+    if plain.get("auto_map"):
+        raise SourceError(
+            f"{path} brings Python code of its own, which is not run unasked; read it, then say --trust-remote-code"
+        )
+    what = f"names model_type {kind!r}, which" if kind else "names no model_type, without which"
+    raise SourceError(
+        f"{path}/config.json {what} transformers {transformers.__version__} does not know the model; a newer version "
+        "may, or give a model file that makes it"
+    )
+
+
+def _make_config(path: Path, plain: Mapping[str, Any], transformers: Any, reading: Reading) -> Any:
+    remote = reading.trust_remote_code and bool(plain.get("auto_map"))
+    try:
+        return transformers.AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=remote)
+    except Exception as e:
+        raise SourceError(f"{path}/config.json is no {plain.get('model_type')} configuration: {_short(e)}") from e
+
+
+# ---- the model
+
+
+def _model_class(
+    path: Path, plain: Mapping[str, Any], config: Any, transformers: Any, reading: Reading
+) -> tuple[Any, tuple[str, ...]]:
+    """The class that the checkpoint was saved from, and a note where that is a guess."""
+    named = next(iter(plain.get("architectures") or ()), None)
+    code = {str(ref).rpartition(".")[2]: ref for ref in dict(plain.get("auto_map") or {}).values() if ref}
+    if named in code and reading.trust_remote_code:
+        dynamic = import_module("transformers.dynamic_module_utils")
+        try:
+            return dynamic.get_class_from_dynamic_module(code[named], path, local_files_only=True), ()
+        except Exception as e:
+            raise SourceError(f"the code in {path} does not give {named}: {_short(e)}") from e
+    if named is not None:
+        if not hasattr(transformers, named):
+            raise SourceError(
+                f"{path}/config.json names the architecture {named}, which transformers {transformers.__version__} "
+                "does not have; a newer version may, or give a model file that makes it"
+            )
+        return getattr(transformers, named), ()
+    try:
+        cls = transformers.AutoModel._model_mapping[type(config)]
+    except KeyError:
+        raise SourceError(
+            f"{path}/config.json names no architectures, and {plain.get('model_type')} has no model without a head; "
+            'add "architectures": ["..."] to it'
+        ) from None
+    cls = cls[0] if isinstance(cls, tuple) else cls
+    return cls, (f"config.json names no architectures: this is {cls.__name__}, the model without a head",)
+
+
+def _build(path: Path, cls: Any, config: Any, dtype: torch.dtype) -> nn.Module:
+    try:
+        with parameters_on_meta():
+            model = cls._from_config(config, dtype=dtype)
+    except Exception as e:
+        raise SourceError(f"{cls.__name__} cannot be built from {path}/config.json: {_short(e)}") from e
+    _keep_in_float32(model, dtype)
+    return model.eval()
+
+
+def _keep_in_float32(model: Any, dtype: torch.dtype) -> None:
+    """Give the parameters that transformers loads as float32 whatever the model's dtype that dtype here, too."""
+    patterns = model._get_dtype_plan(dtype)
+    if not patterns:
+        return
+    kept = re.compile("|".join(pattern.replace("*", ".*") for pattern in patterns))
+    wide: dict[nn.Parameter, nn.Parameter] = {}
+    for name, param in list(model.named_parameters(remove_duplicate=False)):
+        if kept.search(name) and param.is_floating_point():
+            owner, _, attribute = name.rpartition(".")
+            wide.setdefault(param, nn.Parameter(param.detach().float(), requires_grad=False))
+            setattr(model.get_submodule(owner), attribute, wide[param])
+
+
+def _stored_dtype(checkpoint: Checkpoint | None) -> torch.dtype:
+    """That of the first floating-point tensor, as transformers has it for a configuration that names none."""
+    dtypes = (tensor.dtype for tensor in checkpoint.tensors.values()) if checkpoint is not None else ()
+    return next((dtype for dtype in dtypes if dtype.is_floating_point), torch.float32)
+
+
+def _short(e: Exception) -> str:
+    """The first lines of what a library raised; some of them raise pages."""
+    lines = [line.strip() for line in f"{type(e).__name__}: {e}".splitlines() if line.strip()]
+    return " ".join(lines[:3])

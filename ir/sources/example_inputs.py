@@ -1,0 +1,202 @@
+"""Example inputs for a transformers model, made from its configuration, and which of their sizes may change."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.export import Dim
+
+from ir.errors import SourceError
+from ir.sources.image_tokens import image_token_id, tokens_per_image
+
+BATCH, SEQ, TARGET, SAMPLES, FRAMES, IMAGE = 4, 128, 64, 16000, 200, 224
+UNBOUNDED = 2**31
+
+
+@dataclass(frozen=True)
+class Example:
+    """Arguments by name, and their sizes that may change."""
+
+    inputs: dict[str, torch.Tensor] = field(default_factory=dict)
+    dynamic: dict[str, dict[int, Any]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __or__(self, other: Example) -> Example:
+        return Example(self.inputs | other.inputs, self.dynamic | other.dynamic, self.notes + other.notes)
+
+
+def make_example(model: nn.Module, config: Any, path: Path) -> Example:
+    """Inputs for what a model does: token ids, images, audio, and pairs of them.
+
+    Raises SourceError for a model that asks for something else.
+    """
+    parameters = inspect.signature(model.forward).parameters
+    example = _Maker(model, config, parameters).make()
+    missing = [
+        p.name
+        for p in parameters.values()
+        if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD and p.name not in example.inputs
+    ]
+    if missing or not example.inputs:
+        asked = ", ".join(missing) or str(getattr(model, "main_input_name", "its inputs"))
+        raise SourceError(
+            f"{type(model).__name__} takes {asked}, which cannot be made up from {path}/config.json; give a model "
+            "file that builds it, with `example_inputs`"
+        )
+    return example
+
+
+@dataclass(frozen=True)
+class _Maker:
+    model: Any
+    config: Any
+    parameters: Mapping[str, inspect.Parameter]
+
+    def make(self) -> Example:
+        example = Example()
+        for part in self.parts():
+            example |= part
+        return example
+
+    def parts(self) -> Iterator[Example]:
+        """The inputs of the model's task, in the order in which people name them."""
+        main = self.model.main_input_name
+        match main:
+            case "pixel_values":
+                yield self.pixels("batch")
+                if "input_ids" in self.parameters:
+                    yield self.ids("batch")
+            case "input_values":
+                yield _floats("input_values", (BATCH, SAMPLES), self.dtype, {0: "batch", 1: "samples"})
+            case "input_features":
+                yield self.features()
+            case _ if "input_ids" in self.parameters:
+                yield from self.text()
+        if self.config.is_encoder_decoder and "decoder_input_ids" in self.parameters:
+            dims = {0: "batch", 1: self.length("target")}
+            yield self.tokens("decoder_input_ids", min(TARGET, self.longest), dims)
+
+    def text(self) -> Iterator[Example]:
+        image = image_token_id(self.config)
+        if "pixel_values" not in self.parameters:
+            yield self.ids("batch")
+        elif hasattr(self.model, "get_text_features"):  # it compares texts with images, as many as there are of each
+            yield self.ids("texts")
+            yield self.pixels("images")
+        elif image is None:
+            yield self.ids("batch")
+            yield self.pixels("batch")
+        elif "image_grid_thw" in self.parameters:
+            yield self.ids("batch")
+            yield Example(notes=("text alone: how images are read depends on the values of image_grid_thw",))
+        else:
+            yield from self.text_with_image(image)
+
+    def text_with_image(self, token: int) -> Iterator[Example]:
+        pixels = self.pixels("batch")
+        count = tokens_per_image(self.model, pixels.inputs["pixel_values"][:1])
+        if not count:
+            yield self.ids("batch")
+            yield Example(notes=("text alone: what the model makes of an image cannot be told from its configuration",))
+            return
+        text = self.tokens("input_ids", min(SEQ, self.longest), {0: "batch"})
+        image = torch.full((BATCH, count), token)
+        words = text.inputs["input_ids"]
+        words[words == token] = token - 1 if token else 1
+        ids = torch.cat([words[:, :1], image, words[:, 1:]], dim=1)
+        yield Example({"input_ids": ids}, {"input_ids": {0: "batch", 1: "seq"}})
+        yield pixels
+
+    # ---- one input each
+
+    def ids(self, batch: str) -> Example:
+        """Token ids, with the padding mask that tokenizers make beside them."""
+        length = min(SEQ, self.longest)
+        dims = {0: batch, 1: self.length("seq")}
+        if type(self.model).__name__.endswith("ForMultipleChoice"):
+            return self.tokens("input_ids", length, {0: batch, 2: dims[1]}, choices=(2,))
+        ids = self.tokens("input_ids", length, dims)
+        if "attention_mask" not in self.parameters:
+            return ids
+        mask = torch.ones_like(ids.inputs["input_ids"])
+        return ids | Example({"attention_mask": mask}, {"attention_mask": dims})
+
+    def tokens(self, name: str, length: int, dims: dict[int, Any], choices: tuple[int, ...] = ()) -> Example:
+        vocabulary = _find(self.config, "vocab_size", "src_vocab_size") or 2
+        ids = torch.randint(min(3, vocabulary - 1), vocabulary, (BATCH, *choices, length))
+        end = _find(self.config, "eos_token_id")
+        if isinstance(end, int) and 0 <= end < vocabulary:
+            ids[..., -1] = end  # where sentence classifiers and CLIP read
+        return Example({name: ids}, {name: dims})
+
+    def pixels(self, batch: str) -> Example:
+        height, width = _image_size(self.config)
+        channels = _find(self.config, "num_channels", "in_channels") or 3
+        pixels = _floats("pixel_values", (BATCH, channels, height, width), self.dtype, {0: batch})
+        if "pixel_mask" not in self.parameters:
+            return pixels
+        mask = torch.ones(BATCH, height, width, dtype=torch.int64)
+        return pixels | Example({"pixel_mask": mask}, {"pixel_mask": {0: batch}})
+
+    def features(self) -> Example:
+        """A spectrogram: of the one length that Whisper's positions have, else of any."""
+        bins = _find(self.config, "num_mel_bins", "input_feat_per_channel", "feature_size", "input_dim") or 80
+        if self.model.config.model_type == "whisper":
+            shape = (BATCH, bins, 2 * self.config.max_source_positions)
+            return _floats("input_features", shape, self.dtype, {0: "batch"})
+        return _floats("input_features", (BATCH, FRAMES, bins), self.dtype, {0: "batch", 1: "frames"})
+
+    # ---- what the configuration says
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.dtype
+
+    def length(self, name: str) -> Any:
+        """A size of text that may change, within the model's positions if they are counted."""
+        return Dim(name, min=1, max=self.longest) if self.longest < UNBOUNDED else name
+
+    @cached_property
+    def longest(self) -> int:
+        """The most tokens that the model has positions for."""
+        names = ("max_position_embeddings", "max_target_positions", "n_positions", "max_seq_len", "max_sequence_length")
+        positions = _find(self.config, *names)
+        if not isinstance(positions, int) or positions < 1:
+            return UNBOUNDED
+        pad = _find(self.config, "pad_token_id") or 0
+        shifted = _embeds_padding(self.model)  # as RoBERTa: positions begin after that of the padding token
+        return max(positions - pad - 1, 1) if shifted else positions
+
+
+def _floats(name: str, shape: tuple[int, ...], dtype: torch.dtype, dims: dict[int, Any]) -> Example:
+    return Example({name: torch.randn(shape, dtype=dtype)}, {name: dims})
+
+
+def _embeds_padding(model: nn.Module) -> bool:
+    tables = (m for name, m in model.named_modules() if name.endswith("position_embeddings"))
+    return any(isinstance(m, nn.Embedding) and m.padding_idx is not None for m in tables)
+
+
+def _find(config: Any, *names: str) -> Any:
+    """The first of these fields that the configuration has, or one of those inside it."""
+    for owner in (config, *(getattr(config, name, None) for name in config.sub_configs)):
+        for name in names:
+            if (value := getattr(owner, name, None)) is not None:
+                return value
+    return None
+
+
+def _image_size(config: Any) -> tuple[int, int]:
+    size = _find(config, "image_size")
+    if isinstance(size, int):
+        return size, size
+    if isinstance(size, (list, tuple)) and len(size) == 2:
+        return int(size[0]), int(size[1])
+    return IMAGE, IMAGE

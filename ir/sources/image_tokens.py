@@ -1,0 +1,29 @@
+"""How many tokens of its text an image stands for, asked of the model itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_leaves
+
+from ir.capture.fake import without_memory
+
+
+def image_token_id(config: Any) -> int | None:
+    """The id that stands in a text where an image is; None for models that have no such token."""
+    for name in ("image_token_id", "image_token_index"):
+        if isinstance(token := getattr(config, name, None), int):
+            return token
+    return None
+
+
+def tokens_per_image(model: Any, pixels: torch.Tensor) -> int:
+    """The rows that the model's vision tower makes of one image, found without computing them; 0 if it does not say."""
+    try:
+        with torch.no_grad(), without_memory(model):
+            found = model.get_image_features(pixel_values=pixels)
+    except Exception:  # whatever the model's own code raises: it wants more than the pixels
+        return 0
+    features = tree_leaves(getattr(found, "pooler_output", found))
+    return sum(f.numel() // f.shape[-1] for f in features if isinstance(f, torch.Tensor) and f.dim() > 1)

@@ -1,0 +1,48 @@
+"""Modules whose parameters never exist in memory, while their buffers have their values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
+
+import torch
+from torch import nn
+from torch.nn.parameter import UninitializedParameter
+from torch.utils.weak import WeakIdKeyDictionary
+
+
+@contextmanager
+def parameters_on_meta() -> Iterator[None]:
+    """While this lasts, each parameter goes to the meta device when a module gets it; tied ones stay tied.
+
+    Everything else is computed for real, so rotary tables, masks and other constants have their values.
+    """
+    register = nn.Module.register_parameter
+    moved = WeakIdKeyDictionary()
+
+    def register_on_meta(module: nn.Module, name: str, param: nn.Parameter | None) -> None:
+        if isinstance(param, nn.Parameter) and not param.is_meta and not isinstance(param, UninitializedParameter):
+            if param not in moved:
+                moved[param] = _on_meta(param)
+            param = moved[param]
+        register(module, name, param)
+
+    with patch.object(nn.Module, "register_parameter", register_on_meta):
+        yield
+
+
+def _on_meta(param: nn.Parameter) -> nn.Parameter:
+    """A parameter of the same type without memory, with what its owner wrote on it."""
+    meta = nn.Parameter(param.detach().to("meta"), requires_grad=param.requires_grad)
+    vars(meta).update(vars(param))
+    return meta
+
+
+def lost_values(module: nn.Module) -> list[str]:
+    """The buffers and tensor attributes that were computed from parameters on the meta device, and so have no value."""
+    lost = [name for name, buffer in module.named_buffers() if buffer.is_meta]
+    for path, inner in module.named_modules():
+        tensors = (name for name, value in vars(inner).items() if isinstance(value, torch.Tensor) and value.is_meta)
+        lost += [f"{path}.{name}".lstrip(".") for name in tensors]
+    return lost

@@ -1,0 +1,51 @@
+"""What is switched in a transformers configuration so that its model can be exported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+_EXPORTABLE = (None, "eager", "sdpa")
+
+
+def switch(config: Any, caches: bool) -> tuple[str, ...]:
+    """Set a configuration and those inside it for export, and say what was changed.
+
+    `caches`: whether the model returns what a later call can go on from.
+    """
+    notes: dict[str, None] = {}
+    for inner in _all(config):
+        notes |= dict.fromkeys(_switch(inner, caches))
+    return tuple(notes)
+
+
+def _all(config: Any) -> Iterator[Any]:
+    yield config
+    for name in config.sub_configs:
+        if (inner := getattr(config, name, None)) is not None:
+            yield from _all(inner)
+
+
+def _switch(config: Any, caches: bool) -> Iterator[str]:
+    if getattr(config, "quantization_config", None) is not None:
+        yield (
+            f"the checkpoint is quantized ({quantization(config)}); the plan is of the model in its full precision, "
+            "with the weights that it has after dequantizing"
+        )
+        del config.quantization_config
+    if getattr(config, "use_cache", False):
+        if caches:
+            yield "use_cache is off: each call computes the whole sequence"
+        config.use_cache = False
+    if config._attn_implementation not in _EXPORTABLE:
+        yield f"attention is sdpa in place of {config._attn_implementation}"
+        config._attn_implementation = None  # sdpa where the model has it, else eager
+    if config._experts_implementation not in (None, "grouped_mm", "batched_mm"):
+        yield f"experts are grouped_mm in place of {config._experts_implementation}"
+        config._experts_implementation = None  # grouped_mm where the model has it
+
+
+def quantization(config: Any) -> str:
+    """The method by which a checkpoint's weights are quantized."""
+    found = config.quantization_config
+    return str(found.get("quant_method") if isinstance(found, dict) else getattr(found, "quant_method", found))
