@@ -1,0 +1,112 @@
+"""Cut every model of the zoo, a progress line each, and write docs/coverage.md.
+
+python -m tests.zoo                 all of them
+python -m tests.zoo 'qwen*' bert    some of them; writes nothing
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from fnmatch import fnmatch
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Timer
+from time import perf_counter
+
+from tests.zoo import KINDS, MODELS
+from tests.zoo.measure import Result
+from tests.zoo.table import coverage, outcome
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Worker:
+    """A process that measures one model after another; a new one takes its place when it dies or hangs."""
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._process: subprocess.Popen[str] | None = None
+
+    def measure(self, name: str) -> Result:
+        process = self._process = self._process or self._start()
+        assert process.stdin and process.stdout
+        alarm = Timer(self._timeout, process.kill)
+        alarm.start()
+        try:
+            print(name, file=process.stdin, flush=True)
+            answer = process.stdout.readline()
+        finally:
+            alarm.cancel()
+        if answer:
+            return Result(**json.loads(answer))
+        self._process = None
+        late = f"took more than {self._timeout:.0f} s"
+        status = process.wait()
+        return Result(name, failure=late if alarm.finished.is_set() and status == -9 else f"died with status {status}")
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def _start(self) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "tests.zoo.worker"]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+
+
+def measured(names: Sequence[str], jobs: int, timeout: float) -> Iterator[Result]:
+    """The results as they come."""
+    workers: SimpleQueue[Worker] = SimpleQueue()
+    for _ in range(jobs):
+        workers.put(Worker(timeout))
+
+    def one(name: str) -> Result:
+        worker = workers.get()
+        try:
+            return worker.measure(name)
+        finally:
+            workers.put(worker)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for future in as_completed([pool.submit(one, name) for name in names]):
+            yield future.result()
+    for _ in range(jobs):
+        workers.get().close()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.zoo", description="Cut many models in three.")
+    parser.add_argument("names", nargs="*", help="models, or patterns of them")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--timeout", type=float, default=300.0, help="seconds for one model")
+    parser.add_argument("-o", "--out", type=Path, default=ROOT / "docs/coverage.md")
+    options = parser.parse_args()
+    names = [n for n in MODELS if not options.names or any(fnmatch(n, pattern) for pattern in options.names)]
+    start, results = perf_counter(), dict[str, Result]()
+    for result in measured(names, options.jobs, options.timeout):
+        results[result.name] = result
+        print(f"{len(results):4}/{len(names)}  {result.name:24} {outcome(result)}", flush=True)
+    good = sum(r.good for r in results.values())
+    print(f"{good} of {len(names)} return what the uncut model does, bit for bit; {perf_counter() - start:.0f} s")
+    if len(names) == len(MODELS):
+        options.out.write_text(coverage(KINDS, results))
+    return 0 if good == len(names) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

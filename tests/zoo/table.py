@@ -1,0 +1,52 @@
+"""The results of the zoo as lines and as docs/coverage.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from ir.units import format_bytes
+from tests.zoo.measure import STAGES, Result
+
+HEAD = f"""# Coverage
+
+Small models of many architectures, made from their configurations with random weights by `make zoo`: captured
+with every size dynamic that the architecture allows, cut into {STAGES} stages, written, loaded and run at two batch
+sizes and two lengths, and with sizes of 1 where they are taken. *Difference* is the largest of any element of any
+output from the uncut model. *Sizes* says what is fixed, or must hold.
+"""
+
+COLUMNS = "| model | nodes | stages | over the cuts | export | difference | sizes |\n|---|--:|--:|--:|--:|--:|---|"
+
+
+def coverage(kinds: Mapping[str, Iterable[str]], results: Mapping[str, Result]) -> str:
+    """A table a kind, and the failures with their reasons below."""
+    good = sum(r.good for r in results.values())
+    parts = [HEAD, f"{good} of {len(results)} models return what they do uncut, bit for bit.\n"]
+    for kind, names in kinds.items():
+        parts += [f"## {kind}\n", COLUMNS, *(_row(results[name]) for name in names), ""]
+    return "\n".join([*parts, *_failures(results.values())]).rstrip() + "\n"
+
+
+def outcome(result: Result) -> str:
+    """One line of progress."""
+    if result.failure:
+        return "FAILS  " + " ".join(result.failure.split())[:200]
+    return (
+        f"{'ok' if result.good else 'DIFFERS'}  {result.nodes} nodes, {result.stages} stages, "
+        f"{result.export_seconds:.1f} s" + f", off by {result.difference:.1e}" * (not result.good)
+    )
+
+
+def _row(r: Result) -> str:
+    if r.failure:
+        return f"| {r.name} | | | | | fails, see below | |"
+    cells = (r.name, r.nodes, r.stages, format_bytes(r.cut_bytes), f"{r.export_seconds:.1f} s", f"{r.difference:.2g}")
+    return "| " + " | ".join(map(str, (*cells, r.sizes.replace("|", "\\|")))) + " |"
+
+
+def _failures(results: Iterable[Result]) -> Iterator[str]:
+    failed = [r for r in results if r.failure]
+    if failed:
+        yield "## What fails, and what to do\n"
+    for r in sorted(failed, key=lambda r: r.name):
+        yield f"- **{r.name}**: {' '.join(r.failure.split())}"
