@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import sympy
 import torch
@@ -14,6 +14,9 @@ from torch._ops import OpOverload
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ir.signature import Signature
+
+if TYPE_CHECKING:
+    from ir.opaque import Opaque
 
 Dim: TypeAlias = int | sympy.Expr
 """A size: a number, or an expression over the graph's symbols."""
@@ -246,6 +249,7 @@ class Graph:
     ranges: Mapping[sympy.Symbol, tuple[int, int | None]] = field(default_factory=dict)  # least and largest size
     guards: tuple[sympy.Basic, ...] = ()  # what must hold of the sizes besides their ranges
     modules: Mapping[str, str] = field(default_factory=dict)  # module path -> class name
+    whole: tuple[Opaque, ...] = ()  # what the calls of modules that are kept whole run
     notes: tuple[str, ...] = ()  # what capture fixed or left whole, and why, for the user to read
     separable: frozenset[str] = frozenset()  # groups that copies may replace; set by group-shared
     placement: tuple[int, ...] = (0,)  # the device of each stage; set by split-stages

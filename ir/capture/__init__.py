@@ -12,8 +12,9 @@ from torch import nn
 
 from ir.bind import bind_sizes
 from ir.capture.dynamic import DynamicShapes, FixedSizes, mark_dynamic, widen, without_marks
-from ir.capture.export import Example, Recording, record, slotted
+from ir.capture.export import Example, Recording, slotted
 from ir.capture.ones import asked_about_one, at_one, same_program, without_one
+from ir.capture.ways_out import Way, record_somehow
 from ir.errors import CaptureError
 from ir.graph import Graph
 from ir.signature import bind, flatten, forward_parameters
@@ -35,14 +36,14 @@ def capture(
     Raises CaptureError that names the innermost module and source line of what cannot be recorded.
     """
     example = _example(model, args, kwargs or {}, dynamic_shapes)
-    example, recording, notes = _record_softly(example) if soft else (example, record(example), ())
+    example, (recording, way), notes = _record(example, soft)
     graph, questions = recording.graph, recording.questions
     if not graph.outputs:
         raise CaptureError(f"{type(model).__name__} returns no tensor, so there is nothing to cut")
     for symbol in asked_about_one(graph, questions):
         sizes, small = at_one(graph, symbol, widen(example.tensors, example.marks), example.marks)
         try:
-            alone = record(example.at(small)).graph
+            alone = way(example.at(small)).graph
         except CaptureError:
             alone = None
         if alone is None or not same_program(bind_sizes(graph, sizes), alone):
@@ -74,12 +75,14 @@ def _example(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], s
 _DIFFERS_IN_TRAINING = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm, nn.RNNBase)
 
 
-def _record_softly(example: Example) -> tuple[Example, Recording, tuple[str, ...]]:
-    """Record with as many of the marked sizes as the model leaves free; a note for each that it fixes."""
+def _record(example: Example, soft: bool) -> tuple[Example, tuple[Recording, Way], tuple[str, ...]]:
+    """Record with as many of the marked sizes as the model leaves free; where `soft`, a note for each that it fixes."""
     notes: tuple[str, ...] = ()
     while True:
         try:
-            return example, record(example), notes
+            return example, record_somehow(example), notes
         except FixedSizes as e:
+            if not soft:
+                raise
             example = replace(example, marks=without_marks(example.marks, e.reasons))
             notes += tuple(f"{reason}; it stays at that" for reason in e.reasons.values())

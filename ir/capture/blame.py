@@ -2,41 +2,66 @@
 
 from __future__ import annotations
 
+import linecache
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from types import TracebackType
 
 from torch import nn
 
 from ir.capture.dynamic import FixedSizes, Marks
 from ir.capture.questions import Question
-from ir.capture.where import is_torch_file, short_path
+from ir.capture.where import clean, is_torch_file, short_path
 from ir.errors import CaptureError
+from ir.graph import Where
 
-_ADVICE = {
-    "GuardOnDataDependentSymNode": "the code branches on the values of a tensor; use torch.where, or decide from "
-    "shapes alone",
-    "DynamicOutputShapeException": "the size of a result depends on values (nonzero, unique, boolean masks); use "
-    "torch.where, or a result of fixed size",
-    "DataDependentOutputException": "the code reads a value out of a tensor (.item(), int(), bool()); keep it a tensor",
+_KNOWN = {
+    "GuardOnDataDependentSymNode": (
+        "it decides by the values of a tensor",
+        "use torch.where in place of if and while, or decide from shapes alone",
+    ),
+    "DynamicOutputShapeException": (
+        "the size of a result depends on values",
+        "use torch.where, or a result of fixed size, in place of nonzero, unique and boolean masks",
+    ),
+    "DataDependentOutputException": (
+        "it reads a value out of a tensor",
+        "keep it a tensor, without .item(), int() and bool()",
+    ),
 }
-_NUMPY = "the code leaves torch for numpy; write it with torch operators"
+_NUMPY = ("it leaves torch for numpy", "write it with torch operators")
 _RUN = "run the model on its example inputs first; if that works, write the line above with torch operators alone"
+
+
+_NOWHERE = Where()
+
+
+class NotExported(CaptureError):
+    """Something in the model, inside `where.module`, that torch.export does not take."""
+
+    def __init__(self, reason: str, where: Where = _NOWHERE, advice: str = _RUN) -> None:
+        line = f"\n  in {where}" if where.file else ""
+        super().__init__(f"the model cannot be exported: {reason}{line}\n  what usually helps: {advice}")
+        self.reason = reason
+        self.where = where
 
 
 def explain(
     error: Exception, model: nn.Module, marks: Marks, input_names: Sequence[str], questions: Sequence[Question]
 ) -> CaptureError:
     """The one message that a user needs, from whatever torch.export raised."""
+    if own := next((e for e in _chain(error) if isinstance(e, CaptureError)), None):
+        return own
     if fixed := dict(_fixed_sizes(str(error), marks, input_names, questions)):
         return FixedSizes(fixed)
     names = {cls.__name__ for e in _chain(error) for cls in type(e).__mro__}
-    advice = next((text for name, text in _ADVICE.items() if name in names), _NUMPY if "numpy" in str(error) else _RUN)
-    module, place = next((found for e in _chain(error) if (found := _innermost(e.__traceback__, model))[1]), ("", ""))
-    line = f"\n  in {module or 'the model'} ({place})" if place else ""
-    return CaptureError(
-        f"{type(model).__name__} cannot be exported: {_short(error)}{line}\n  what usually helps: {advice}"
-    )
+    unknown = _NUMPY if "numpy" in str(error) else (_short(error), _RUN)
+    what, advice = next((known for name, known in _KNOWN.items() if name in names), unknown)
+    where = next((w for e in _chain(error) if (w := _innermost(e.__traceback__, model)).file), Where())
+    if attribute := re.search(r"model attribute: (\S+)\.", str(error)):  # found at the end, far from its line
+        where = Where(clean(attribute[1].rpartition(".")[0]))
+    return NotExported(what, where, advice)
 
 
 def _fixed_sizes(
@@ -69,20 +94,22 @@ def _short(error: Exception) -> str:
     """torch's message without its hints for people who debug torch."""
     text = re.sub(r"\s+", " ", str(error)).strip()
     text = re.split(r"For more information|\(Size-like symbols|\(unhinted|The error above|While executing", text)[0]
+    text = re.sub(r"\b(zu|u|s|zuf)\d+\b", lambda m: "a size" if m[1] == "s" else "a value", text)
     return f"{type(error).__name__}: {text[:400].strip()}" if text else type(error).__name__
 
 
-def _innermost(traceback: TracebackType | None, model: nn.Module) -> tuple[str, str]:
-    """Path of the innermost submodule in the traceback, and the last line of code that is not torch's own."""
+def _innermost(traceback: TracebackType | None, model: nn.Module) -> Where:
+    """The innermost submodule in the traceback, and the last line of code that is not torch's own."""
     paths = {id(m): name for name, m in model.named_modules()}
-    module, place = "", ""
+    where = Where()
     while traceback is not None:
         code, variables = traceback.tb_frame.f_code, traceback.tb_frame.f_locals
         owner = variables.get(code.co_varnames[0]) if code.co_argcount else None
         inside = isinstance(owner, nn.Module) and id(owner) in paths
         if inside:
-            module = paths[id(owner)]
-        if (inside or place) and not is_torch_file(code.co_filename):
-            place = f"{short_path(code.co_filename)}:{traceback.tb_lineno}"
+            where = replace(where, module=paths[id(owner)])
+        if (inside or where.file) and not is_torch_file(code.co_filename):
+            line = linecache.getline(code.co_filename, traceback.tb_lineno).strip()
+            where = Where(where.module, short_path(code.co_filename), traceback.tb_lineno, line)
         traceback = traceback.tb_next
-    return module, place
+    return where

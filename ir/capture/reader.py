@@ -14,6 +14,7 @@ from torch._ops import HigherOrderOperator, OpOverload
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec, OutputKind
 
+from ir.capture.blame import NotExported
 from ir.capture.identities import is_assertion, is_identity
 from ir.capture.mutation import functional_op, is_private_mutation, mutates
 from ir.capture.sizes import Sizes
@@ -139,13 +140,13 @@ class _Reader:
         elif isinstance(node.target, OpOverload):
             self.read_operator(node, node.target)
         else:
-            raise CaptureError(f"{node.target} is not an operator that stages can run\n  at {where_of(node)}")
+            raise NotExported(f"{node.target} is not an operator that stages can run", where_of(node))
 
     def read_region(self, node: fx.Node) -> None:
         """Inline a region that only sets a mode: gradients, or autocast that is off."""
         name = str(node.target)
         if "set_grad_enabled" not in name and "autocast" not in name:
-            raise CaptureError(f"control flow by {name} cannot be cut into stages yet\n  at {where_of(node)}")
+            raise NotExported(f"control flow by {name} cannot be cut into stages yet", where_of(node))
         first = next(i for i, a in enumerate(node.args) if isinstance(a, fx.Node) and a.op == "get_attr")
         body: fx.GraphModule = self.env[node.args[first]]  # type: ignore[index]
         inside = [n for n in body.graph.nodes if n.op == "placeholder"]
@@ -188,17 +189,17 @@ class _Reader:
             case torch.device():
                 return THIS_DEVICE
             case slice():
-                raise CaptureError("a slice object among the arguments of an operator")
+                raise NotExported("a slice object among the arguments of an operator")
             case _:
                 return arg
 
     def size(self, value: Any, node: fx.Node | None) -> Dim:
         expr = self.sizes.read(value)
         if expr is None:
-            place = f"\n  at {where_of(node)}" if node is not None else ""
-            raise CaptureError(
-                f"a size depends on the values of a tensor ({value}), not on the shapes of the inputs{place}\n"
-                "  what usually helps: torch.where or a mask of fixed size in place of indexing by nonzero, .item()"
+            advice = "torch.where or a mask of fixed size in place of indexing by nonzero, .item()"
+            where = where_of(node) if node is not None else Where()
+            raise NotExported(
+                "a size depends on the values of a tensor, not on the shapes of the inputs", where, advice
             )
         return expr
 

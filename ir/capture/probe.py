@@ -1,0 +1,162 @@
+"""What a module returns, found by running it on made-up inputs of several sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import combinations_with_replacement, count
+from typing import Any
+
+import sympy
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from ir.errors import CaptureError
+from ir.graph import TensorType
+from ir.signature import Tree, flatten
+
+_SCALES = (1, 2, 3)  # the runs: every symbol gets another multiple of its example in each
+_CHANGED = "it changes what it is given, or a buffer"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What came of one run: all that the module returned, and the sizes that went in."""
+
+    sizes: list[int]
+    results: Any
+    flops: float
+
+
+def probe(module: nn.Module, arguments: Tree, tensors: Sequence[torch.Tensor], sizes: Sequence[Any]) -> list[Seen]:
+    """Run a module at several sizes, and twice at those of the example with other values.
+
+    `tensors` and `sizes` may be symbolic.  Parameters without memory are stood for by small constants.
+    Raises CaptureError where the module does not run, or changes what it reads.
+    """
+    symbols = _hints(d for d in (*(d for t in tensors for d in t.shape), *sizes) if isinstance(d, torch.SymInt))
+    points = [_scaled(symbols, scale) for scale in (_SCALES if symbols else ())]
+    with ThreadPoolExecutor(1) as apart:  # torch's tracing is of one thread alone
+        runs = [
+            apart.submit(_run, module, arguments, tensors, [_at(s, point) for s in sizes], point, seed)
+            for seed, point in enumerate([_scaled(symbols, 1), *points])
+        ]
+        return [run.result() for run in runs]
+
+
+def fitted(seen: Sequence[Seen], inputs: Sequence[sympy.Symbol]) -> list[TensorType]:
+    """The types of the results over the sizes of the inputs.  Raises CaptureError for a size that values decide."""
+    runs = [[x for x in flatten(run.results)[0] if isinstance(x, torch.Tensor)] for run in seen]
+    known = dict(zip(inputs, zip(*(run.sizes for run in seen), strict=True), strict=True))
+    types = []
+    for i, same in enumerate(zip(*runs, strict=True)):
+        if len({(t.dtype, t.dim()) for t in same}) > 1:
+            raise CaptureError(f"the type of its result {i} depends on values")
+        shapes = zip(*(t.shape for t in same), strict=True)
+        types.append(TensorType(tuple(_fit(values, known) for values in shapes), same[0].dtype))
+    return types
+
+
+def _fit(found: tuple[int, ...], known: Mapping[sympy.Symbol, tuple[int, ...]]) -> Any:
+    """A number, or an expression `a * size + b` or `a * size * size`, that gives the sizes found in each run."""
+    if len(set(found)) == 1:
+        return found[0]
+    for expr, values in _terms(known):
+        slope = _slope(values, found)
+        offset = found[0] - slope * values[0] if slope else 0
+        if slope and all(slope * v + offset == f for v, f in zip(values, found, strict=True)):
+            return slope * expr + offset
+    raise CaptureError("the size of a result depends on values, or on the sizes of its inputs in a way of its own")
+
+
+def _terms(known: Mapping[sympy.Symbol, tuple[int, ...]]) -> Iterator[tuple[sympy.Expr, tuple[int, ...]]]:
+    """Each size that changes from run to run, and each product of two."""
+    distinct: dict[tuple[int, ...], sympy.Symbol] = {}
+    for symbol, values in known.items():
+        if len(set(values)) > 1:
+            distinct.setdefault(values, symbol)
+    changing = [(symbol, values) for values, symbol in distinct.items()]
+    yield from changing
+    for (a, left), (b, right) in combinations_with_replacement(changing, 2):
+        yield a * b, tuple(x * y for x, y in zip(left, right, strict=True))
+
+
+def _slope(values: tuple[int, ...], found: tuple[int, ...]) -> int:
+    low, high = values.index(min(values)), values.index(max(values))
+    whole, rest = divmod(found[high] - found[low], values[high] - values[low])
+    return 0 if rest else whole
+
+
+def _hints(sizes: Iterable[Any]) -> dict[sympy.Symbol, int]:
+    """The size of each symbol in the example."""
+    hints: dict[sympy.Symbol, int] = {}
+    for size in sizes:
+        known = size.node.shape_env.backed_var_to_val
+        for symbol in size.node.expr.free_symbols:
+            if symbol not in known:
+                raise CaptureError("the size of what it is given depends on the values of a tensor")
+            hints[symbol] = int(known[symbol])
+    return dict(sorted(hints.items(), key=lambda item: str(item[0])))
+
+
+def _scaled(symbols: Mapping[sympy.Symbol, int], scale: int) -> dict[Any, Any]:
+    """Another size for each symbol, and other ratios between them at each scale; multiples keep divisibility."""
+    return {s: sympy.Integer(hint * (1 + (scale - 1) * (2 + i))) for (s, hint), i in zip(symbols.items(), count())}
+
+
+def _at(size: Any, point: Mapping[Any, Any]) -> int:
+    return int(size.node.expr.xreplace(point)) if isinstance(size, torch.SymInt) else int(size)
+
+
+def _run(
+    module: nn.Module,
+    arguments: Tree,
+    tensors: Sequence[torch.Tensor],
+    sizes: list[int],
+    point: Mapping[Any, Any],
+    seed: int,
+) -> Seen:
+    generator = torch.Generator().manual_seed(seed)
+    made = [_values([_at(d, point) for d in t.shape], t.dtype, generator) for t in tensors]
+    weights = {name: _in_memory(t) for name, t in (*module.named_parameters(), *module.named_buffers())}
+    args, kwargs = arguments.fill([*made, *sizes])
+    watched = [*made, *weights.values()]
+    before = [t._version for t in watched]
+    with torch.no_grad(), torch.random.fork_rng([]), _Flops() as counter:
+        try:
+            results = functional_call(module, weights, args, kwargs)
+        except Exception as e:
+            raise CaptureError(f"on made-up inputs it raises {type(e).__name__}: {e}") from e
+    if [t._version for t in watched] != before:
+        raise CaptureError(_CHANGED)
+    return Seen([*(d for t in made for d in t.shape), *sizes], results, counter.total)
+
+
+def _values(shape: list[int], dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:
+    """Normal numbers; 0 and 1 for integers, which may be indices."""
+    if dtype.is_floating_point or dtype.is_complex:
+        return torch.randn(shape, generator=generator).to(dtype)
+    return torch.randint(2, shape, generator=generator).to(dtype)
+
+
+def _in_memory(tensor: torch.Tensor) -> torch.Tensor:
+    if not (tensor.is_meta or isinstance(tensor, FakeTensor)):
+        return tensor
+    return torch.full([1] * tensor.dim(), 0.01, dtype=tensor.dtype).expand(tensor.shape)
+
+
+class _Flops(TorchDispatchMode):
+    """torch's flop counter, which does not bear a derivative inside the module."""
+
+    total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func._overloadpacket in flop_registry:
+            self.total += flop_registry[func._overloadpacket](*args, **(kwargs or {}), out_val=out)
+        return out

@@ -1,0 +1,124 @@
+"""Another call of a model than the example, to see whether a recording computes what the model does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import sympy
+import torch
+from torch import nn
+
+from ir.capture.export import Example
+from ir.graph import Graph, hold, sizes_of
+from ir.interpret import interpret, number
+from ir.signature import call, flatten
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the graph returned what the model did."""
+
+    checked: bool  # False where the model could not be run
+    differs: str = ""
+
+
+def compare(graph: Graph, example: Example) -> Verdict:
+    """Run the graph and the model on inputs of other sizes and other values.
+
+    A model without memory for its weights is not run.  Inputs that the model itself does not take say nothing.
+    """
+    tensors = [*example.model.parameters(), *example.model.buffers()]
+    if any(t.is_meta for t in tensors):
+        return Verdict(checked=False)
+    checked = False
+    for inputs in _other_inputs(graph, example):
+        try:
+            wanted = _run_model(example, inputs)
+        except Exception:
+            continue
+        checked = True
+        try:
+            found = _run_graph(graph, example, inputs)
+        except Exception as e:
+            return Verdict(checked, f"it does not run on a second input: {e}")
+        if not all(map(_close, wanted, found)) or len(wanted) != len(found):
+            return Verdict(checked, "it computes something else on a second input")
+    return Verdict(checked)
+
+
+def _other_inputs(graph: Graph, example: Example) -> Iterator[list[torch.Tensor]]:
+    """The example's values drawn anew, at its own sizes and at larger ones; then with masks full of holes."""
+    larger = {s: size for s, hint in graph.hints.items() for size in (2 * hint, 3 * hint) if _fits(graph, s, size)}
+    for sizes, holes in ((graph.hints, False), (larger, False), (larger, True), (graph.hints, True)):
+        if hold(graph.guards, {**graph.hints, **sizes}):
+            yield [
+                _drawn(_resized(t, dims, sizes), holes) for t, dims in zip(example.tensors, example.marks, strict=True)
+            ]
+
+
+def _fits(graph: Graph, symbol: sympy.Symbol, size: int) -> bool:
+    low, high = graph.ranges[symbol]
+    return low <= size <= (size if high is None else high)
+
+
+def _resized(tensor: torch.Tensor, dims: Any, sizes: Any) -> torch.Tensor:
+    named = {str(s): size for s, size in sizes.items()}
+    for dim, mark in dims.items():
+        if mark.name in named:
+            tensor = tensor.index_select(dim, torch.arange(named[mark.name]) % tensor.shape[dim])
+    return tensor
+
+
+def _drawn(tensor: torch.Tensor, holes: bool) -> torch.Tensor:
+    """Other values of the same kind: normal numbers, integers among those of the example, masks of 0 and 1."""
+    if tensor.is_floating_point() or tensor.is_complex():
+        return torch.randn(tensor.shape, dtype=torch.promote_types(tensor.dtype, torch.float32)).to(tensor.dtype)
+    values = tensor.flatten()
+    if holes and values.numel() and values.min() >= 0 and values.max() <= 1:
+        return torch.randint(2, tensor.shape).to(tensor.dtype)
+    return values[torch.randint(max(values.numel(), 1), values.shape)].view(tensor.shape)
+
+
+def _run_model(example: Example, inputs: Sequence[torch.Tensor]) -> list[Any]:
+    with torch.no_grad(), _put_back(example.model):
+        given = example.arguments.fill([t.clone() for t in inputs])
+        return flatten(call(example.model, example.parameters, deepcopy(given)))[0]
+
+
+def _run_graph(graph: Graph, example: Example, inputs: Sequence[torch.Tensor]) -> list[Any]:
+    weights = {name: t.detach().clone() for name, t in example.model.named_buffers()}
+    weights |= {name: t.detach() for name, t in example.model.named_parameters(remove_duplicate=False)}
+    outputs = interpret(graph, [t.clone() for t in inputs], weights).outputs
+    sizes = sizes_of(zip(graph.inputs, inputs, strict=True))
+    tree = graph.signature.returns
+    leaves = tuple(number(x, sizes) if isinstance(x, sympy.Basic) else x for x in tree.leaves)
+    return flatten(replace(tree, leaves=leaves).fill(outputs))[0]
+
+
+@contextmanager
+def _put_back(model: nn.Module) -> Iterator[None]:
+    """Afterwards buffers hold what they did, and fused layers are off meanwhile: an export does not record them."""
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+        for name, buffer in model.named_buffers():
+            buffer.data.copy_(before[name])
+
+
+def _close(a: Any, b: Any) -> bool:
+    if not isinstance(a, torch.Tensor):
+        return bool(a == b)
+    same = isinstance(b, torch.Tensor) and a.shape == b.shape and a.dtype == b.dtype
+    return same and torch.allclose(a, b, *_TOLERANCE.get(a.dtype, (0, 0)), equal_nan=True)
+
+
+_TOLERANCE = {torch.float32: (1e-4, 1e-5), torch.float64: (1e-7, 1e-9)}
+_TOLERANCE |= dict.fromkeys((torch.bfloat16, torch.float16), (2e-2, 1e-2))

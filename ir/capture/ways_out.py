@@ -1,0 +1,88 @@
+"""Ways to record a model that torch.export does not take as it is; each is checked against the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from torch import nn
+
+from ir.capture.blame import NotExported
+from ir.capture.export import Example, Recording, record
+from ir.capture.second import compare
+from ir.capture.whole import NotWhole, kept_whole
+from ir.errors import CaptureError
+from ir.graph import Call
+from ir.opaque import OPERATOR, Opaque
+
+Way: TypeAlias = Callable[[Example], Recording]
+
+
+def record_somehow(example: Example) -> tuple[Recording, Way]:
+    """What the model computes, and the way in which it was recorded.  Raises CaptureError where none is found."""
+    try:
+        return record(example), record
+    except NotExported as e:
+        error = e
+    whole = Whole(example.model, error)
+    recording = whole(example)
+    verdict = compare(recording.graph, example)
+    if verdict.differs:
+        raise error
+    return recording, whole
+
+
+@dataclass
+class Whole:
+    """Keep the innermost modules that do not export whole, or where that cannot be, those around them."""
+
+    model: nn.Module
+    error: NotExported
+    reasons: dict[str, NotExported] = field(default_factory=dict)  # by path, of what is kept whole
+    refused: dict[str, NotWhole] = field(default_factory=dict)
+    known: list[Opaque] = field(default_factory=list)
+
+    def __call__(self, example: Example) -> Recording:
+        if not self.reasons:
+            self._keep(self.error.where.module, self.error)
+        while True:
+            try:
+                with kept_whole(self.model, self.reasons, self.known):
+                    recording = record(example)
+                break
+            except NotWhole as e:
+                self.refused[e.path] = e
+                reason = self.reasons[e.path]
+                self.reasons = {p: r for p, r in self.reasons.items() if not _alike(self.model, p, e.path)}
+                self._keep(e.path.rpartition(".")[0], reason)
+            except NotExported as e:
+                self._keep(e.where.module, e)
+        return self._noted(recording)
+
+    def _keep(self, path: str, reason: NotExported) -> None:
+        """Keep a module whole, with all others of its class, which have the same code."""
+        while path in self.refused:
+            path = path.rpartition(".")[0]
+        if not path or path in self.reasons:
+            raise CaptureError("\n  ".join([str(self.error), *map(str, self.refused.values())]))
+        paths = [p for p, _ in self.model.named_modules() if _alike(self.model, p, path)]
+        kept = {p: r for p, r in self.reasons.items() if not any(p.startswith(f"{q}.") for q in paths)}
+        self.reasons = kept | dict.fromkeys(paths, reason)
+
+    def _noted(self, recording: Recording) -> Recording:
+        graph = recording.graph
+        run = {n.args[3] for n in graph.nodes if isinstance(n, Call) and n.op == OPERATOR}
+        whole = tuple(o for o in self.known if o.key in run)
+        notes = [*graph.notes]
+        for reason in dict.fromkeys(self.reasons[o.path] for o in whole):
+            paths = list(dict.fromkeys(o.path for o in whole if self.reasons[o.path] is reason))
+            more = f" and {len(paths) - 1} more {type(self.model.get_submodule(paths[0])).__name__}" * (len(paths) > 1)
+            notes.append(f"{paths[0]}{more} kept whole, each in one stage: {reason.reason}, in {reason.where}")
+        return replace(recording, graph=replace(graph, whole=whole, notes=tuple(notes)))
+
+
+def _alike(model: nn.Module, path: str, other: str) -> bool:
+    """Whether two modules run the same code; torch's own classes are made for anything."""
+    a, b = model.get_submodule(path), model.get_submodule(other)
+    return a is b or (type(a) is type(b) and not type(a).__module__.startswith("torch."))

@@ -1,0 +1,129 @@
+"""Modules that are kept whole: recorded as one operator that runs them as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import sympy
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from ir.capture.probe import fitted, probe
+from ir.errors import CaptureError
+from ir.opaque import OPERATOR, Opaque, make_known
+from ir.recipe import recipe
+from ir.signature import Slot, Tree, flatten
+
+
+class NotWhole(CaptureError):
+    """A module cannot be kept whole."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path} cannot be kept whole: {reason}")
+        self.path = path
+
+
+@contextmanager
+def kept_whole(model: nn.Module, paths: Collection[str], known: list[Opaque]) -> Iterator[None]:
+    """While this lasts, these modules are recorded as one operator each; `known` collects what is to be run.
+
+    Raises NotWhole from a module's call for one that would not come out of the artifact as it is.
+    """
+    modules = {path: model.get_submodule(path) for path in paths}
+    for path, module in modules.items():
+        if "forward" in vars(module):
+            raise NotWhole(path, "its forward was replaced by another function")
+    for path, module in modules.items():
+        vars(module)["forward"] = _Whole(path, module, known)
+    try:
+        yield
+    finally:
+        for module in modules.values():
+            del vars(module)["forward"]
+
+
+_numbers = count()
+
+
+@dataclass(eq=False)
+class _Whole:
+    """Stands for a module's `forward`."""
+
+    path: str
+    module: nn.Module
+    known: list[Opaque]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        leaves, spec = flatten((args, kwargs))
+        tensors = [x for x in leaves if isinstance(x, torch.Tensor)]
+        sizes = [x for x in leaves if isinstance(x, torch.SymInt)]
+        slots = {id(x): Slot(i) for i, x in enumerate([*tensors, *sizes])}
+        arguments = Tree(spec, tuple(slots.get(id(x), x) for x in leaves))
+        if any(isinstance(x, (torch.SymFloat, torch.SymBool)) for x in leaves):
+            raise NotWhole(self.path, "it takes a number that depends on sizes")
+        weights = dict(_tensors_of(self.module))
+        opaque = next((o for o in self.known if o.path == self.path and o.arguments == arguments), None)
+        if opaque is None:
+            opaque = self._seen(arguments, tensors, sizes, tuple(weights))
+            self.known.append(opaque)
+        return opaque.returns.fill(OPERATOR(tensors, list(weights.values()), sizes, opaque.key))
+
+    def _seen(
+        self, arguments: Tree, tensors: Sequence[torch.Tensor], sizes: Sequence[Any], names: tuple[str, ...]
+    ) -> Opaque:
+        forward = vars(self.module).pop("forward")
+        try:
+            how = recipe(self.module, self.path)
+            recipe(arguments.fill([Slot(i) for i in range(len(tensors) + len(sizes))]), f"an argument of {self.path}")
+            runs = probe(self.module, arguments, tensors, sizes)
+            inputs = [sympy.Symbol(f"d{i}", integer=True) for i in range(len(runs[0].sizes))]
+            returns, results = _returns([run.results for run in runs]), fitted(runs, inputs)
+        except CaptureError as e:
+            raise NotWhole(self.path, str(e)) from e
+        finally:
+            vars(self.module)["forward"] = forward
+        elements = sum(t.numel() for t in flatten(runs[0].results)[0] if isinstance(t, torch.Tensor))
+        opaque = Opaque(
+            key=f"{self.path}#{next(_numbers)}",
+            path=self.path,
+            module=self.module,
+            recipe=how,
+            arguments=arguments,
+            returns=returns,
+            weights=names,
+            inputs=tuple(inputs),
+            results=tuple(results),
+            flops=runs[0].flops / max(elements, 1),
+        )
+        make_known(opaque)
+        return opaque
+
+
+def _tensors_of(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """Parameters, buffers and tensors that are plain attributes, each under its name inside the module."""
+    plain = (
+        (f"{path}.{name}" if path else name, value)
+        for path, inner in module.named_modules()
+        for name, value in vars(inner).items()
+        if isinstance(value, torch.Tensor)
+    )
+    return [*module.named_parameters(), *module.named_buffers(), *plain]
+
+
+def _returns(results: Sequence[Any]) -> Tree:
+    """The containers that come back from every run alike, with a slot for each tensor."""
+    trees = []
+    for result in results:
+        leaves, spec = flatten(result)
+        if pytree.tree_structure(result) != spec:
+            raise CaptureError("it returns tensors inside an object that torch does not take apart")
+        slots = iter(range(len(leaves)))
+        trees.append(Tree(spec, tuple(Slot(next(slots)) if isinstance(x, torch.Tensor) else x for x in leaves)))
+    if any(tree != trees[0] for tree in trees):
+        raise CaptureError("what it returns besides tensors depends on values or sizes")
+    return trees[0]

@@ -1,0 +1,141 @@
+"""How to make a Python object again from what can be written down: its class, by name, and its attributes."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+
+from ir.errors import CaptureError
+from ir.signature import Slot
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A class, a function or a constant of a module: `torch.nn.functional`, `relu`."""
+
+    module: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a call returns: `partial(gelu, approximate="tanh")`."""
+
+    function: Imported
+    args: tuple[Recipe, ...] = ()
+    kwargs: tuple[tuple[str, Recipe], ...] = ()
+
+
+@dataclass(frozen=True)
+class Container:
+    """A list, tuple, set or dict (whose items are pairs)."""
+
+    kind: type
+    items: tuple[Recipe, ...]
+
+
+@dataclass(frozen=True)
+class Bare:
+    """An object made without a call of its class, and its attributes; the children of a module are among them."""
+
+    cls: Imported
+    attributes: tuple[tuple[str, Recipe], ...]
+    is_module: bool = False
+
+
+Literal: TypeAlias = bool | int | float | complex | str | bytes | None
+Recipe: TypeAlias = Literal | Slot | Imported | Made | Container | Bare
+
+
+def recipe(value: Any, place: str, inside: frozenset[int] = frozenset()) -> Recipe:
+    """How to make a value again.  Raises CaptureError that names the place of what cannot be written down."""
+    if id(value) in inside:
+        raise CaptureError(f"{place} refers to itself")
+    inside |= {id(value)}
+    match value:
+        case None | bool() | int() | float() | complex() | str() | bytes() if type(value) in _LITERALS:
+            return value
+        case Slot():
+            return value
+        case Enum():
+            cls = _imported(type(value), place)
+            return Imported(cls.module, f"{cls.name}.{value.name}")
+        case torch.dtype() | torch.layout() | torch.memory_format():
+            return Imported("torch", str(value).removeprefix("torch."))
+        case torch.device() | torch.Size():
+            plain = str(value) if isinstance(value, torch.device) else tuple(value)
+            return Made(Imported("torch", type(value).__name__), (recipe(plain, place, inside),))
+        case type() | types.FunctionType() | types.BuiltinFunctionType():
+            return _imported(value, place)
+        case functools.partial():
+            named = tuple((k, recipe(v, place, inside)) for k, v in value.keywords.items())
+            parts = (value.func, *value.args)
+            return Made(Imported("functools", "partial"), tuple(recipe(a, place, inside) for a in parts), named)
+        case list() | tuple() | set() | frozenset() | dict():
+            return _container(value, place, inside)
+        case nn.Module():
+            return Bare(_imported(type(value), place), _module_attributes(value, place, inside), is_module=True)
+    return Bare(_imported(type(value), place), _attributes(value, place, inside))
+
+
+_LITERALS = (type(None), bool, int, float, complex, str, bytes)
+_CONTAINERS = (list, tuple, set, frozenset, dict)
+
+
+def _container(value: Any, place: str, inside: frozenset[int]) -> Recipe:
+    items = list(value.items()) if isinstance(value, dict) else list(value)
+    kind = next(cls for cls in _CONTAINERS if isinstance(value, cls))
+    parts = tuple(recipe(item, f"{place}[{i}]", inside) for i, item in enumerate(items))
+    if type(value) is kind:
+        return Container(kind, parts)
+    if hasattr(value, "_fields"):  # a named tuple
+        return Made(_imported(type(value), place), parts)
+    return Made(_imported(type(value), place), (Container(kind, parts),))
+
+
+_OF_EVERY_MODULE = set(vars(nn.Module()))
+
+
+def _module_attributes(module: nn.Module, place: str, inside: frozenset[int]) -> tuple[tuple[str, Recipe], ...]:
+    """Plain attributes, parts that are None, and children; tensors come with the weights."""
+    for hooks in ("_forward_hooks", "_forward_pre_hooks"):
+        if vars(module)[hooks]:
+            raise CaptureError(f"{place} has hooks, which cannot be written down")
+    own = {k: v for k, v in vars(module).items() if k not in _OF_EVERY_MODULE and not isinstance(v, torch.Tensor)}
+    absent = {k: None for held in (module._parameters, module._buffers) for k, v in held.items() if v is None}
+    return _attributes_of({**own, **absent, **module._modules}, place, inside)
+
+
+def _attributes(value: Any, place: str, inside: frozenset[int]) -> tuple[tuple[str, Recipe], ...]:
+    if not hasattr(value, "__dict__") or isinstance(value, (types.ModuleType, types.MethodType)):
+        raise CaptureError(
+            f"{place} is a {type(value).__module__}.{type(value).__qualname__}, which cannot be written down"
+        )
+    return _attributes_of(vars(value), place, inside)
+
+
+def _attributes_of(values: Mapping[str, Any], place: str, inside: frozenset[int]) -> tuple[tuple[str, Recipe], ...]:
+    return tuple((name, recipe(value, f"{place}.{name}", inside)) for name, value in values.items())
+
+
+def _imported(value: Any, place: str) -> Imported:
+    """The name under which a class or a function can be imported."""
+    module, name = getattr(value, "__module__", None) or "", getattr(value, "__qualname__", "")
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if found is value and module != "__main__":
+        return Imported(module, name)
+    if isinstance(value, types.BuiltinFunctionType) and getattr(torch, value.__name__, None) is value:
+        return Imported("torch", value.__name__)
+    raise CaptureError(
+        f"{place} is {name or value!r} of {module or 'no module'}, which cannot be imported by that name"
+    )

@@ -1,0 +1,148 @@
+"""Models that torch.export does not take as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+WIDTH = 8
+
+
+class Branching(nn.Module):
+    """Which weight it uses depends on values."""
+
+    def __init__(self, threshold: float = 0.0) -> None:
+        super().__init__()
+        self.threshold = threshold
+        self.positive = nn.Linear(WIDTH, WIDTH)
+        self.negative = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.sum() > self.threshold:
+            return self.positive(x)
+        return self.negative(x)
+
+
+class Counting(nn.Module):
+    """How often it loops depends on values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(int(x.abs().sum().item()) % 3):
+            x = self.step(x)
+        return x
+
+
+class Numpy(nn.Module):
+    """Leaves torch for numpy, for a tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x) * torch.from_numpy(np.tanh(x.numpy()).sum(-1, keepdims=True))
+
+
+class NumpyNumber(nn.Module):
+    """Leaves torch for numpy, for a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x) * float(np.median(x.numpy()))
+
+
+class Gradient(nn.Module):
+    """Derives inside forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.energy = nn.Linear(WIDTH, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            return torch.autograd.grad(self.energy(x).pow(2).sum(), x)[0]
+
+
+class Several(nn.Module):
+    """Takes and returns several things besides tensors, and holds tensors of each kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.full((WIDTH,), 2.0)
+        self.act: Callable[[Tensor], Tensor] = torch.nn.functional.gelu
+        self.register_buffer("shift", torch.ones(WIDTH))
+        self.register_buffer("left_out", torch.full((1,), 3.0), persistent=False)
+        self.register_parameter("bias", None)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, *, length: int, mode: str = "a") -> dict[str, Any]:
+        if x.sum() > 0:
+            x = self.act(x * self.scale)
+        y = x + self.shift * self.left_out if mode == "a" else x
+        return {"x": y, "extra": (None, y[:, : length - 1].sum(-1)), "mode": mode}
+
+
+class Layer(nn.Module):
+    def __init__(self, hard: nn.Module) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(WIDTH)
+        self.hard = hard
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.hard(self.norm(x))
+
+
+class Layers(nn.Module):
+    """Layers around modules that are hard to record."""
+
+    def __init__(self, make: Callable[[], nn.Module], depth: int = 3) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([Layer(make()) for _ in range(depth)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class UsesSeveral(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.before = nn.Linear(WIDTH, WIDTH)
+        self.several = Several()
+        self.after = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        out = self.several(self.before(x), length=x.shape[1])
+        assert out["mode"] == "a"
+        return self.after(out["x"]), out["extra"][1]
+
+
+@dataclass(frozen=True)
+class Hard:
+    """A model, the module in it that does not export, and what its blame says."""
+
+    make: Callable[[], nn.Module]
+    kept: str  # what is kept whole; empty where another way out is found
+
+
+HARD = {
+    "a branch on values": Hard(lambda: Layers(Branching), "layers.{}.hard"),
+    "a loop as long as values say": Hard(lambda: Layers(Counting), "layers.{}.hard"),
+    "numpy for a tensor": Hard(lambda: Layers(Numpy), ""),
+    "numpy for a number": Hard(lambda: Layers(NumpyNumber), "layers.{}.hard"),
+    "autograd inside": Hard(lambda: Layers(Gradient), ""),
+    "containers, sizes and attributes": Hard(UsesSeveral, "several"),
+}
