@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from codegen.expr import expr_source, shape_source
 from codegen.stage_file import StageFile
 from codegen.torch_stage import emit
 from codegen.trees import tree_json
+from codegen.weights import Weight, linked_files, relative, write_copies, write_links
 from ir import dot
+from ir.checkpoint import source_of
 from ir.errors import OutputError
 from ir.graph import Constant, Graph, Param, State, Value
-from ir.interpret import lookup
 from ir.memory import stored_bytes
 from ir.plan import StagePlan
 from ir.signature import output_names
+from ir.stored import Held
 from runtime import manifest as m
 
 
@@ -66,33 +67,62 @@ def write_artifact(
     weights: Mapping[str, torch.Tensor] | None,
     detail: dot.Detail,
     summary: dict[str, Any],
+    *,
+    link: bool = False,
 ) -> Iterator[Path]:
     """Fill a folder and yield each file when it is written, the manifest last.
 
-    `weights` by fully qualified name, or None to write only code; `summary` is the plan in plain data.
-    There is no graph.svg where graphviz's `dot` is missing.
+    `weights` by fully qualified name, or None to write only code; with `link` they are a Checkpoint, and stages
+    read its files in place of copies.  `summary` is the plan in plain data.  There is no graph.svg where
+    graphviz's `dot` is missing.
     """
+    hashes: dict[str, str] = {}
+    linked: dict[int, tuple[Path, ...]] = {}
     for stage in plan.stages:
         file = StageFile(plan, stage, model)
-        tensors = {} if weights is None else _slice(file, weights)
-        source, stored = folder / file.module, folder / file.weights
-        source.write_text(emit(file, {name: t.stride() for name, t in tensors.items() if not t.is_contiguous()}))
-        yield source
+        (folder / file.module).write_text(emit(file, linked=link))
+        yield folder / file.module
         if weights is not None:
-            save_file({name: t.contiguous() for name, t in tensors.items()}, stored)
-            shutil.copymode(source, stored)  # safetensors hides its files from others
-            yield stored
+            tensors = {name: _weight(value, weights) for value, name in file.fqns.items()}
+            linked[stage.index] = linked_files(tensors) if link else ()
+            hashes[file.weights] = (write_links if link else write_copies)(folder / file.weights, tensors)
+            yield folder / file.weights
     picture = folder / "graph.dot"
     picture.write_text(dot.draw(plan, detail, model))
     yield picture
     if dot.render(picture.read_text(), folder / "graph.svg"):
         yield folder / "graph.svg"
-    hashes = {str(f.relative_to(folder)): m.file_hash(f) for f in sorted(folder.rglob("*")) if f.is_file()}
-    _manifest(plan, model, hashes, summary).write(folder)
+    written = sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file())
+    hashes = {name: hashes.get(name) or m.file_hash(folder / name) for name in written}
+    _manifest(plan, model, hashes, _links(linked, folder), summary).write(folder)
     yield folder / m.FILE
 
 
-def _manifest(plan: StagePlan, model: str, hashes: dict[str, str], summary: dict[str, Any]) -> m.Manifest:
+def _weight(value: Value, weights: Mapping[str, torch.Tensor]) -> Weight:
+    match value:
+        case Param() | State(data=None):
+            return Weight(source_of(weights, value.fqns), value.type.dtype)
+        case Constant(data=torch.Tensor() as tensor) | State(data=torch.Tensor() as tensor):
+            return Weight(Held(tensor), value.type.dtype)
+    raise AssertionError(value)
+
+
+def _links(linked: Mapping[int, tuple[Path, ...]], folder: Path) -> tuple[m.Link, ...]:
+    """The checkpoint's files, and which stages read them."""
+    return tuple(
+        m.Link(
+            relative(file, folder),
+            file.stat().st_size,
+            m.sample_hash(file),
+            tuple(i for i, files in linked.items() if file in files),
+        )
+        for file in dict.fromkeys(file for files in linked.values() for file in files)
+    )
+
+
+def _manifest(
+    plan: StagePlan, model: str, hashes: dict[str, str], links: tuple[m.Link, ...], summary: dict[str, Any]
+) -> m.Manifest:
     graph = plan.graph
     return m.Manifest(
         name=model,
@@ -104,6 +134,7 @@ def _manifest(plan: StagePlan, model: str, hashes: dict[str, str], summary: dict
         stages=tuple(_stage(StageFile(plan, stage, model)) for stage in plan.stages),
         files=hashes,
         plan=summary,
+        links=links,
     )
 
 
@@ -140,20 +171,3 @@ def _signature(graph: Graph) -> m.Signature:
 
 def _tensor(value: Value, name: str = "") -> m.Tensor:
     return m.Tensor(name or value.name, str(value.type.dtype).removeprefix("torch."), shape_source(value.type.shape))
-
-
-def _slice(file: StageFile, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors of one stage, each with memory of its own, in the order that the model keeps them in."""
-    tensors: dict[str, torch.Tensor] = {}
-    for value, name in file.fqns.items():
-        match value:
-            case Param() | State(data=None):
-                tensor = lookup(weights, value.fqns)
-            case Constant() | State():
-                tensor = value.data
-            case _:
-                raise AssertionError(value)
-        assert tensor is not None
-        whole = tensor.untyped_storage().nbytes() == tensor.nbytes
-        tensors[name] = tensor.detach() if whole else tensor.detach().clone()
-    return tensors

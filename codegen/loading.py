@@ -3,48 +3,88 @@
 from __future__ import annotations
 
 from codegen.source import Source
-from codegen.stage_file import StageFile
-from ir.graph import Constant
 
 
-def emit_load(file: StageFile, src: Source, strided: bool) -> None:
+def emit_load(src: Source) -> None:
     """Write the method that makes a stage from its weights."""
     src.line("@classmethod")
     with src.block('def load(cls, path, device="cpu"):'):
         src.line('"""The stage with its weights, each read into memory of its own on the device."""')
         with src.block('with torch.device("meta"):'):
             src.line("stage = cls()")
-        with src.block('with safe_open(path, framework="pt") as file:'):
-            src.line("tensors = {name: file.get_tensor(name).to(device, copy=True) for name in file.keys()}")
-        if strided:
-            with src.block("for name, stride in STRIDES.items():"):
-                src.line("flat = tensors[name]")
-                src.line("tensors[name] = torch.empty_strided(flat.shape, stride, dtype=flat.dtype, device=device)")
-                src.line("tensors[name].copy_(flat)")
-        if any(isinstance(v, Constant) for v in file.stage.stored):
-            with src.block("for name in CONSTANTS:"):
-                src.line("place(stage, name, tensors.pop(name), persistent=False)")
-        src.line("stage.load_state_dict(tensors, assign=True)")
+        src.line("read_weights(stage, path, device)")
         src.line("return stage.eval()")
 
 
-SUPPORT = '''
-class Block(nn.Module):
-    """A module whose numbered parts are reached as h[6]."""
+def emit_reader(src: Source, linked: bool) -> None:
+    """Write the function that reads the weights: copies of them, or the checkpoint's own bytes.
 
-    def __getitem__(self, index):
-        return getattr(self, str(index))
+    By ordinary reads: the pages of a memory map would count as this process's memory, and are aligned to 8
+    bytes, where CPU kernels round differently than on memory of torch's own.
+    """
+    src.lines(_LINKED if linked else _COPIED)
 
 
-def place(module, name, tensor, persistent=True):
-    """Put a tensor under its dotted name, making the blocks on the way."""
-    *path, leaf = name.split(".")
-    for part in path:
-        if part not in module._modules:
-            module._modules[part] = Block()
-        module = module._modules[part]
-    if isinstance(tensor, nn.Parameter):
-        module._parameters[leaf] = tensor
-    else:
-        module.register_buffer(leaf, tensor, persistent=persistent)
+def imports(linked: bool) -> str:
+    """What the reader needs, besides torch and nn."""
+    return "import ctypes\nimport json\n" + "import pathlib\n" * linked
+
+
+_COPIED = '''
+def read_weights(stage, path, device):
+    """Give a stage made on the meta device its weights, one after the other."""
+    with open(path, "rb") as file:
+        table = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        start = file.tell()
+        strides = json.loads(table.get("__metadata__", {}).get("strides", "{}"))
+        for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:
+            tensor = torch.empty(empty.shape, dtype=empty.dtype)
+            first, last = table[name]["data_offsets"]
+            file.seek(start + first)
+            memory = (ctypes.c_byte * tensor.nbytes).from_address(tensor.data_ptr())
+            if last - first != tensor.nbytes or file.readinto(memory) != tensor.nbytes:
+                raise ValueError(f"{name} is not whole in {path}")
+            tensor = tensor.to(device)
+            if name in strides:
+                spread = torch.empty_strided(tensor.shape, strides[name], dtype=tensor.dtype, device=device)
+                tensor = spread.copy_(tensor)
+            if isinstance(empty, nn.Parameter):
+                tensor = nn.Parameter(tensor, empty.requires_grad)
+            torch.utils.swap_tensors(empty, tensor)
+'''.strip()
+
+_LINKED = '''
+def read_weights(stage, path, device):
+    """Give a stage made on the meta device its weights, one after the other, most from the checkpoint's files."""
+    with open(path, "rb") as file:
+        table = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        start = file.tell()
+    links = json.loads(table["__metadata__"]["links"])
+    for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:
+        tensor = torch.empty(empty.shape, dtype=empty.dtype)
+        if name in links["pieces"]:
+            for file, *piece in links["pieces"][name]:
+                read_piece(name, tensor, pathlib.Path(path).parent / links["files"][file], *piece)
+        else:
+            read_piece(name, tensor, path, start + table[name]["data_offsets"][0])
+        tensor = tensor.to(device)
+        if isinstance(empty, nn.Parameter):
+            tensor = nn.Parameter(tensor, empty.requires_grad)
+        torch.utils.swap_tensors(empty, tensor)
+
+
+def read_piece(name, tensor, path, first, dtype=None, shape=None, strides=None, corner=()):
+    """Fill the box of a tensor that starts at a corner with bytes of a file; with neither, all of the tensor."""
+    box = tensor[tuple(slice(a, a + n) for a, n in zip(corner, shape or ()))]
+    dtype = getattr(torch, dtype) if dtype else tensor.dtype
+    count = 1 + sum((n - 1) * step for n, step in zip(shape, strides)) if strides else box.numel()
+    alike = not strides and dtype == box.dtype and box.is_contiguous()
+    piece = box if alike else torch.empty(count, dtype=dtype)
+    with open(path, "rb") as file:
+        file.seek(first)
+        memory = (ctypes.c_byte * piece.nbytes).from_address(piece.data_ptr())
+        if file.readinto(memory) != piece.nbytes:
+            raise ValueError(f"{path} is too short for {name}: it has changed")
+    if piece is not box:
+        box.copy_(piece.as_strided(shape, strides) if strides else piece.view(box.shape))
 '''.strip()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import keyword
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from torch.utils._pytree import tree_leaves
 
 from codegen.expr import argument_source, shape_source
-from codegen.loading import SUPPORT, emit_load
+from codegen.loading import emit_load, emit_reader, imports
 from codegen.source import Source, formatted
 from codegen.stage_file import StageFile
 from ir.graph import THIS_DEVICE, Call, Constant, Param, Value, Where
@@ -16,31 +16,29 @@ from ir.memory import stored_bytes
 from ir.units import format_bytes
 
 
-def emit(file: StageFile, strides: Mapping[str, tuple[int, ...]] | None = None) -> str:
-    """The source of a stage file; `strides` of those weights, by name, that are not contiguous (channels last)."""
+def emit(file: StageFile, linked: bool = False) -> str:
+    """The source of a stage file, whose weights are copies or `linked` to the checkpoint's files."""
     src = Source()
-    _head(file, src)
+    _head(file, src, linked)
     _tables(file, src)
-    if strides:
-        src.line()
-        src.line("# name: stride in memory, which the file of weights does not keep")
-        src.line(f"STRIDES = {dict(strides)!r}")
     src.line()
-    src.lines(SUPPORT)
+    src.lines(_SUPPORT)
     src.line()
     with src.block(f"class {file.cls}(Block):"):
         _init(file, src)
         src.line()
         _forward(file, src)
         src.line()
-        emit_load(file, src, strided=bool(strides))
+        emit_load(src)
+    src.line()
+    emit_reader(src, linked)
     return formatted(str(src))
 
 
 # ---- head and tables
 
 
-def _head(file: StageFile, src: Source) -> None:
+def _head(file: StageFile, src: Source, linked: bool) -> None:
     stage, plan = file.stage, file.plan
     src.line(f'"""{file.model}, stage {stage.index} of {len(plan.stages)}, for {stage.device.name}.')
     src.line()
@@ -56,7 +54,7 @@ def _head(file: StageFile, src: Source) -> None:
     src.line(f'Alone:   {file.cls}.load("{file.weights}", device="cpu")({", ".join(arguments)})')
     src.line('"""')
     src.line()
-    src.lines("import torch\nfrom safetensors import safe_open\nfrom torch import nn\n\naten = torch.ops.aten\n")
+    src.lines(f"{imports(linked)}\nimport torch\nfrom torch import nn\n\naten = torch.ops.aten\n")
 
 
 def _origin(source: int | None) -> str:
@@ -206,3 +204,25 @@ def _device(file: StageFile) -> str:
     """The device of the first thing that the stage has."""
     first = next((v for v in (*file.stage.graph.inputs, *file.stage.stored)), None)
     return f"{_name(file, first)}.device" if first is not None else "torch.get_default_device()"
+
+
+_SUPPORT = '''
+class Block(nn.Module):
+    """A module whose numbered parts are reached as h[6]."""
+
+    def __getitem__(self, index):
+        return getattr(self, str(index))
+
+
+def place(module, name, tensor, persistent=True):
+    """Put a tensor under its dotted name, making the blocks on the way."""
+    *path, leaf = name.split(".")
+    for part in path:
+        if part not in module._modules:
+            module._modules[part] = Block()
+        module = module._modules[part]
+    if isinstance(tensor, nn.Parameter):
+        module._parameters[leaf] = tensor
+    else:
+        module.register_buffer(leaf, tensor, persistent=persistent)
+'''.strip()

@@ -5,22 +5,22 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
-from runtime.manifest import Manifest, ManifestError, Stage, file_hash
+from runtime.manifest import Link, Manifest, ManifestError, Stage, file_hash, sample_hash
 from runtime.stage import LoadedStage
 
 
 def load_stages(
     folder: Path, manifest: Manifest, devices: Sequence[torch.device], *, strict: bool
 ) -> tuple[LoadedStage, ...]:
-    """Load each stage onto its device.
+    """Load each stage onto its device, as many at once as there are devices.
 
     A stage file that was edited runs with a warning.  STRICT refuses it, and reads every weights
     file once more to compare it with its hash.  Raises ManifestError for a file that is missing,
@@ -32,10 +32,28 @@ def load_stages(
         _check_hash(folder / stage.module, manifest, strict)
         if strict:
             _check_hash(folder / stage.weights, manifest, strict)
-    return tuple(
-        LoadedStage.of(i, stage, device, _load_module(folder, stage, device))
-        for i, (stage, device) in enumerate(zip(manifest.stages, devices, strict=True))
-    )
+    for link in manifest.links:
+        _check_link(folder, link)
+
+    def load(index: int) -> LoadedStage:
+        stage, device = manifest.stages[index], devices[index]
+        return LoadedStage.of(index, stage, device, _load_module(folder, stage, device))
+
+    with ThreadPoolExecutor(max_workers=len(set(devices)), thread_name_prefix="load") as pool:
+        return tuple(pool.map(load, range(len(manifest.stages))))
+
+
+def _check_link(folder: Path, link: Link) -> None:
+    """Raise ManifestError unless a file of the checkpoint is what it was when the stages were cut."""
+    path, readers = folder / link.path, ", ".join(f"stage_{i}" for i in link.stages)
+    if not path.is_file():
+        raise ManifestError(
+            f"{path} is missing, where the weights of {readers} lie; put the checkpoint back, or compile again"
+        )
+    if path.stat().st_size != link.nbytes or sample_hash(path) != link.sample:
+        raise ManifestError(
+            f"{path}, where the weights of {readers} lie, has changed since they were cut; compile the model again"
+        )
 
 
 def _check_hash(path: Path, manifest: Manifest, strict: bool) -> None:
@@ -53,8 +71,11 @@ def _load_module(folder: Path, stage: Stage, device: torch.device) -> nn.Module:
         raise ManifestError(f"{path} has no class {stage.cls}")
     try:
         return cls.load(folder / stage.weights, device)
-    except (SafetensorError, RuntimeError) as e:
-        raise ManifestError(f"cannot read {folder / stage.weights}: {e}; compile the model again") from e
+    except Exception as e:  # the file may be edited, and its weights be anything
+        why = f"{type(e).__name__}: {e}"
+        raise ManifestError(
+            f"{stage.module} cannot read {folder / stage.weights}: {why}; compile the model again"
+        ) from e
 
 
 def _import_file(path: Path) -> ModuleType:

@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-SCHEMA = 1
+SCHEMA = 2
 FILE = "manifest.json"
 
 
@@ -86,6 +86,16 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Link:
+    """A file of the checkpoint that stages read their weights from."""
+
+    path: str  # from the artifact folder
+    nbytes: int
+    sample: str  # see sample_hash
+    stages: tuple[int, ...]  # that read it
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything a runtime needs to know besides the stage files themselves."""
 
@@ -98,6 +108,7 @@ class Manifest:
     stages: tuple[Stage, ...]
     files: dict[str, str]  # file name -> sha256 of its content
     plan: dict[str, Any]  # the compiler's predictions, for people and reports
+    links: tuple[Link, ...] = ()  # none where the stages have copies of their weights
     schema: int = SCHEMA
 
     def write(self, folder: Path) -> None:
@@ -131,6 +142,21 @@ def file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
+def sample_hash(path: Path, blocks: int = 64, size: int = 1 << 16) -> str:
+    """sha256 of a file's length and of equally spaced blocks of it, in hexadecimal.
+
+    It tells another checkpoint, or another version of one, from the right one without reading 100 GB at each
+    load.  It does not tell a few flipped bits.
+    """
+    length = path.stat().st_size
+    digest = sha256(str(length).encode())
+    with path.open("rb") as f:
+        for i in range(blocks):
+            f.seek(max(0, length - size) * i // (blocks - 1))
+            digest.update(f.read(size))
+    return digest.hexdigest()
+
+
 def _manifest(t: dict[str, Any]) -> Manifest:
     signature = t["signature"]
     return Manifest(
@@ -144,6 +170,7 @@ def _manifest(t: dict[str, Any]) -> Manifest:
                 **signature | {"parameters": tuple(Parameter(**p) for p in signature["parameters"])}
             ),
             "stages": tuple(map(_stage, t["stages"])),
+            "links": tuple(Link(**link | {"stages": tuple(link["stages"])}) for link in t["links"]),
         }
     )
 

@@ -62,13 +62,13 @@ def drop_stages(folder: Path) -> None:
     [
         (lambda f: (f / "manifest.json").unlink(), "it has no manifest.json"),
         (lambda f: (f / "manifest.json").write_text("{"), "cannot read"),
-        (lambda f: edit(f / "manifest.json", '"schema": 1', '"schema": 0'), "has schema 0, this runtime reads 1"),
+        (lambda f: edit(f / "manifest.json", '"schema": 2', '"schema": 0'), "has schema 0, this runtime reads 2"),
         (lambda f: edit(f / "manifest.json", '"source": 0', '"origin": 0'), r"is damaged \(KeyError: 'source'\)"),
         (lambda f: edit(f / "manifest.json", '"slot": 0', '"slot": "0"'), "malformed tree"),
         (drop_stages, r"is damaged \(KeyError: 'stages'\)"),
         (lambda f: edit(f / "manifest.json", '"Stage1"', '"Other"'), "stage_1.py has no class Other"),
         (lambda f: edit(f / "manifest.json", '"state": []', '"state": ["w"]'), "stage_0.py lacks a buffer"),
-        (lambda f: (f / "stage_0.safetensors").write_bytes(b"?"), "cannot read .*stage_0.safetensors"),
+        (lambda f: (f / "stage_0.safetensors").write_bytes(b"?"), "stage_0.py cannot read .*stage_0.safetensors"),
     ],
 )
 def test_a_damaged_artifact_is_refused(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:

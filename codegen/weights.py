@@ -1,0 +1,120 @@
+"""The weights of a stage -> its .safetensors file: the tensors themselves, or where in the checkpoint they lie."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from ir.checkpoint_files import DTYPES
+from ir.errors import OutputError, SourceError
+from ir.stored import Held, Piece, Stored, Tensorlike, byte_view
+
+_SPELLED = {dtype: text for text, dtype in DTYPES.items()}
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A tensor of a stage: what it is read from, and the dtype that the stage has it in."""
+
+    source: Tensorlike
+    dtype: torch.dtype
+
+    @property
+    def nbytes(self) -> int:
+        return prod(self.source.shape) * self.dtype.itemsize
+
+
+def write_copies(path: Path, weights: Mapping[str, Weight]) -> str:
+    """Write the tensors, never more than one of them in memory.  Returns the sha256 of the file.
+
+    A safetensors file has no strides; those of channels-last weights stand in its header, for `load`.
+    Raises OutputError where the file cannot be written, SourceError where a tensor cannot be read.
+    """
+    held = {name: w.source.tensor for name, w in weights.items() if isinstance(w.source, Held)}
+    dense = {name: torch.empty_like(tensor, device="meta") for name, tensor in held.items()}
+    strides = {name: tensor.stride() for name, tensor in dense.items() if not tensor.is_contiguous()}
+    return _write(path, weights, {"strides": json.dumps(strides)} if strides else {})
+
+
+def write_links(path: Path, weights: Mapping[str, Weight]) -> str:
+    """Write only what the checkpoint does not hold; for the rest, where to read it.  Returns the sha256 of the file.
+
+    The header's `links` has the files, relative to this one's folder, and for each tensor its pieces: a file,
+    the byte where it starts, its dtype, shape and strides (null: plain), and the corner of the box it fills.
+    """
+    own = {name: w for name, w in weights.items() if not isinstance(w.source, Stored)}
+    pieces = {name: w.source.pieces for name, w in weights.items() if isinstance(w.source, Stored)}
+    files = linked_files(weights)
+    number = {file: i for i, file in enumerate(files)}
+    links = {
+        "files": [relative(file, path.parent) for file in files],
+        "pieces": {name: [_row(piece, number) for piece in tiles] for name, tiles in pieces.items()},
+    }
+    return _write(path, own, {"links": json.dumps(links, separators=(",", ":"))})
+
+
+def linked_files(weights: Mapping[str, Weight]) -> tuple[Path, ...]:
+    """The checkpoint's files that the tensors lie in."""
+    stored = [w.source for w in weights.values() if isinstance(w.source, Stored)]
+    return tuple(dict.fromkeys(piece.file for source in stored for piece in source.pieces))
+
+
+def relative(file: Path, folder: Path) -> str:
+    """The way from a folder to a file, past no symbolic link of a folder."""
+    return os.path.relpath(file.parent.resolve() / file.name, folder.resolve())
+
+
+def _row(piece: Piece, number: Mapping[Path, int]) -> list[Any]:
+    dtype = str(piece.dtype).removeprefix("torch.")
+    stride = None if piece.plain else piece.stride
+    return [number[piece.file], piece.start, dtype, piece.shape, stride, piece.at]
+
+
+def _write(path: Path, weights: Mapping[str, Weight], metadata: Mapping[str, str]) -> str:
+    # Wide dtypes first, so that each tensor is aligned to its own: readers that map the file ask for it.
+    order = sorted(weights.items(), key=lambda item: -item[1].dtype.itemsize)
+    digest, name = sha256(), "the header"
+    try:
+        with path.open("wb") as file:
+            _put(file, digest, _header(dict(order), metadata))
+            for name, weight in order:
+                for block in _blocks(name, weight):
+                    _put(file, digest, byte_view(block.contiguous()))
+    except OSError as e:
+        need = sum(w.nbytes for w in weights.values())
+        raise OutputError(
+            f"cannot write {name} to {path.name}: {e.strerror}; the file needs {need:,} bytes, --weights link very few"
+        ) from e
+    return digest.hexdigest()
+
+
+def _put(file: BinaryIO, digest: Any, data: bytes | memoryview) -> None:
+    digest.update(data)
+    file.write(data)
+
+
+def _header(weights: Mapping[str, Weight], metadata: Mapping[str, str]) -> bytes:
+    table: dict[str, Any] = {"__metadata__": {"format": "pt", **metadata}}
+    end = 0
+    for name, weight in weights.items():
+        start, end = end, end + weight.nbytes
+        shape = list(weight.source.shape)
+        table[name] = {"dtype": _SPELLED[weight.dtype], "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(table, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _blocks(name: str, weight: Weight) -> Iterator[torch.Tensor]:
+    try:
+        yield from weight.source.blocks(weight.dtype)
+    except SourceError as e:
+        raise SourceError(f"{name}: {e}") from e
