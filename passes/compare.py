@@ -10,14 +10,15 @@ import torch
 
 from ir.errors import VerifyError
 from ir.signature import flatten
-from ir.sources import Source
+from ir.sources import Source, with_values
 from passes.terminal import stderr
 from runtime import InputError, ManifestError, Pipeline, StageError
 
 
 def compare(source: Source, folder: Path) -> None:
     """Run the model and its stages on the example inputs.  Raises VerifyError where they differ."""
-    wanted, again = (flatten(_run_uncut(source)) for _ in range(2))
+    with with_values(source.model, source.weights):
+        wanted, again = (flatten(_run_uncut(source)) for _ in range(2))
     if not all(map(_same, wanted[0], again[0])):
         stderr.print("  the model is not deterministic: two runs of it differ, so there is nothing to compare with")
         return

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ir.errors import SourceError
 from ir.sources.checkpoint_folder import read_checkpoint_folder
+from ir.sources.meta import with_values as with_values
 from ir.sources.model_file import read_model_file
 from ir.sources.source import Reading as Reading
 from ir.sources.source import Source as Source

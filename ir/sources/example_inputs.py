@@ -126,6 +126,7 @@ class _Maker:
         if "attention_mask" not in self.parameters:
             return ids
         mask = torch.ones_like(ids.inputs["input_ids"])
+        mask[0, (length + 1) // 2 :] = 0  # one text is shorter, or the model need not look at the mask
         return ids | Example({"attention_mask": mask}, {"attention_mask": dims})
 
     def tokens(self, name: str, length: int, dims: dict[int, Any], choices: tuple[int, ...] = ()) -> Example:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from unittest.mock import patch
 
@@ -46,3 +46,36 @@ def lost_values(module: nn.Module) -> list[str]:
         tensors = (name for name, value in vars(inner).items() if isinstance(value, torch.Tensor) and value.is_meta)
         lost += [f"{path}.{name}".lstrip(".") for name in tensors]
     return lost
+
+
+@contextmanager
+def with_values(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """While this lasts, a model on the meta device has the parameters and buffers that `weights` hold."""
+    if not any(param.is_meta for param in model.parameters()):
+        yield
+        return
+    before = {name: tensors.copy() for name, tensors in _tables(model)}
+    filled: dict[torch.Tensor, torch.Tensor] = {}
+    for name, tensor in _named(model):
+        if name in weights and tensor not in filled:
+            value = weights[name].to(tensor.dtype)
+            filled[tensor] = nn.Parameter(value, requires_grad=False) if isinstance(tensor, nn.Parameter) else value
+    try:
+        for _, table in _tables(model):
+            table.update({key: filled[t] for key, t in table.items() if t is not None and t in filled})
+        yield
+    finally:
+        for name, table in _tables(model):
+            table.update(before[name])
+
+
+def _tables(model: nn.Module) -> Iterator[tuple[tuple[str, str], dict[str, torch.Tensor | None]]]:
+    """The parameters and the buffers that each module holds itself."""
+    for path, module in model.named_modules():
+        yield (path, "parameters"), module._parameters  # type: ignore[misc]
+        yield (path, "buffers"), module._buffers
+
+
+def _named(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from model.named_parameters(remove_duplicate=False)
+    yield from model.named_buffers(remove_duplicate=False)
