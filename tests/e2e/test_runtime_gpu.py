@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,6 +72,29 @@ def test_state_is_reset_on_the_device(pipe: Pipeline) -> None:
         for i in range(3):
             check(pipe(torch.eye(SIZE) * i, torch.full((1,), 3.0)), i, count=i + 1)
         pipe.reset()
+
+
+def test_a_trace_has_the_times_of_the_device(tmp_path: Path) -> None:
+    """Also while the host is ahead of it: a launch returns at once, its kernel takes a while."""
+    spin = "torch.cuda._sleep(50_000_000)\nreturn (x + 1,)"
+    parts = [
+        Part(spin, {"x": None}, {"h": ((1,), ())}),
+        Part(spin.replace("x", "h"), {"h": 0}, {"y": ((), (0,))}),
+    ]
+    last = torch.cuda.device_count() - 1
+    with Pipeline.load(write(tmp_path, parts), devices=["cuda:0", f"cuda:{last}"]) as pipe:
+        pipe(torch.ones(1, 4))
+        with pipe.trace() as trace:
+            started = time.perf_counter()
+            list(pipe.map([torch.ones(1, 4, device="cuda")] * 5))
+            torch.cuda.synchronize()
+            took = time.perf_counter() - started
+    runs = {(run.stage, run.batch): run for run in trace.runs}
+    assert len(runs) == 10
+    assert all(run.ended - run.started > 0.01 for run in trace.runs)
+    assert all(runs[1, batch].arrived >= runs[0, batch].ended for batch in range(5))
+    assert all(runs[stage, batch].ended <= runs[stage, batch + 1].arrived for stage in range(2) for batch in range(4))
+    assert max(run.ended for run in trace.runs) == pytest.approx(took, rel=0.2)
 
 
 def test_a_stage_that_runs_out_of_memory_leaves_the_pipeline_usable(tmp_path: Path) -> None:

@@ -170,6 +170,17 @@ def test_run_from_outside(files: tuple[str, str, str]) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "y: float32[2, 4]\n", "")
 
 
+def test_run_says_once_that_a_stage_was_edited(files: tuple[str, str, str]) -> None:
+    out, x, y = files
+    edit(Path(out) / "stage_1.py", "h * 2", "h * 3")
+    command = [sys.executable, "-m", "runtime.run", out, "--input", x, "--output", y]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "warning: stage_1.py differs from the manifest: it was edited\n")
+    done = subprocess.run([*command, "--strict"], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: stage_1.py differs from the manifest: it was edited")
+
+
 def test_python_ends_with_batches_in_flight(tmp_path: Path) -> None:
     script = (
         "import sys, torch; from runtime import Pipeline; pipe = Pipeline.load(sys.argv[1]);"
