@@ -13,6 +13,9 @@ from typing import Any
 import torch
 
 from codegen.expr import expr_source, shape_source
+from codegen.report.data import report_data
+from codegen.report.notes import NOTHING, Notes, StageSource
+from codegen.report.page import REPORT, page
 from codegen.stage_file import StageFile
 from codegen.torch_stage import emit
 from codegen.trees import tree_json
@@ -69,33 +72,43 @@ def write_artifact(
     summary: dict[str, Any],
     *,
     link: bool = False,
+    notes: Notes = NOTHING,
 ) -> Iterator[Path]:
     """Fill a folder and yield each file when it is written, the manifest last.
 
     `weights` by fully qualified name, or None to write only code; with `link` they are a Checkpoint, and stages
-    read its files in place of copies.  `summary` is the plan in plain data.  There is no graph.svg where
-    graphviz's `dot` is missing.
+    read its files in place of copies.  `summary` is the plan in plain data; `notes` are for the report.
+    There is no graph.svg where graphviz's `dot` is missing.
     """
     hashes: dict[str, str] = {}
+    sources: list[StageSource] = []
     linked: dict[int, tuple[Path, ...]] = {}
     for stage in plan.stages:
         file = StageFile(plan, stage, model)
-        (folder / file.module).write_text(emit(file, linked=link))
+        sources.append(StageSource(file.module, emit(file, linked=link)))
+        (folder / file.module).write_text(sources[-1].source)
         yield folder / file.module
         if weights is not None:
             tensors = {name: _weight(value, weights) for value, name in file.fqns.items()}
             linked[stage.index] = linked_files(tensors) if link else ()
             hashes[file.weights] = (write_links if link else write_copies)(folder / file.weights, tensors)
             yield folder / file.weights
+    yield from _pictures(plan, folder, model, detail)
+    report = folder / REPORT
+    report.write_text(page(model, report_data(plan, summary, sources, notes)), encoding="utf-8")
+    yield report
+    written = sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file())
+    hashes = {name: hashes.get(name) or m.file_hash(folder / name) for name in written}
+    _manifest(plan, model, hashes, _links(linked, folder), summary).write(folder)
+    yield folder / m.FILE
+
+
+def _pictures(plan: StagePlan, folder: Path, model: str, detail: dot.Detail) -> Iterator[Path]:
     picture = folder / "graph.dot"
     picture.write_text(dot.draw(plan, detail, model))
     yield picture
     if dot.render(picture.read_text(), folder / "graph.svg"):
         yield folder / "graph.svg"
-    written = sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file())
-    hashes = {name: hashes.get(name) or m.file_hash(folder / name) for name in written}
-    _manifest(plan, model, hashes, _links(linked, folder), summary).write(folder)
-    yield folder / m.FILE
 
 
 def _weight(value: Value, weights: Mapping[str, torch.Tensor]) -> Weight:

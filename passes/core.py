@@ -5,24 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
+from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 
 from codegen.artifact import write_artifact
+from codegen.report.notes import Notes, PassNote
 from ir.capture import capture
-from ir.checkpoint import check_weights
+from ir.checkpoint import check_linked, check_weights
 from ir.cluster import Cluster
 from ir.dot import Detail
 from ir.plan import StagePlan, plan_stages
 from ir.sources import Source
+from passes.changes import changes, describe
 from passes.pipeline import Pipeline, Step
-from passes.summary import Summary, summarize
+from passes.summary import Summary, seconds_of, summarize
 
 
 class Weights(str, Enum):
     """What becomes of the weights."""
 
     copy = "copy"  # each stage's slice is written beside it
+    link = "link"  # the stages read the checkpoint's own files
     none = "none"  # only the code and the plan
 
 
@@ -53,6 +57,8 @@ class Compiler:
         )
         if self.weights is not Weights.none:
             check_weights(graph, source.weights)
+        if self.weights is Weights.link:
+            check_linked(source.weights)
         yield Step("export", graph, perf_counter() - start)
         yield from self.passes.run(graph, self.machine)
 
@@ -61,5 +67,15 @@ class Compiler:
         plan = plan_stages(steps[-1].graph, self.machine)
         summary = summarize(plan, source.name, (*source.notes, *plan.graph.notes))
         weights = None if self.weights is Weights.none else source.weights
-        files = tuple(write_artifact(plan, folder, source.name, weights, self.detail, asdict(summary)))
+        link = self.weights is Weights.link
+        notes = Notes(tuple(_notes(steps)), seconds_of(plan))
+        about = asdict(summary)
+        files = tuple(write_artifact(plan, folder, source.name, weights, self.detail, about, link=link, notes=notes))
         return Compiled(plan, summary, tuple(steps), files)
+
+
+def _notes(steps: Sequence[Step]) -> Iterator[PassNote]:
+    """What each step did, for the report."""
+    yield PassNote(steps[0].name, steps[0].seconds, describe(steps[0].graph))
+    for before, after in pairwise(steps):
+        yield PassNote(after.name, after.seconds, changes(before.graph, after.graph))

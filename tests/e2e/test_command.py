@@ -50,7 +50,7 @@ def test_the_folder_holds_what_the_manifest_lists(shell: Shell) -> None:
     files = {name.removeprefix("out/") for name, kind in shell.contents().items() if kind != "folder"} - {"model.py"}
     dumps = {f"passes/{i:02}-{p.name}.txt" for i, p in enumerate(DEFAULT_PASSES, 1)}
     stages = {f"stage_{i}.{suffix}" for i in range(2) for suffix in ("py", "safetensors")}
-    assert files - {"graph.svg"} == dumps | stages | {"graph.dot", "manifest.json"}
+    assert files - {"graph.svg"} == dumps | stages | {"graph.dot", "report.html", "manifest.json"}
     listed = json.loads(Path("out/manifest.json").read_text())["files"]
     assert listed == {name: sha for name, sha in hashes(shell).items() if name in listed}
     assert set(listed) == files - {"manifest.json"}

@@ -1,0 +1,110 @@
+"use strict";
+// The graph as Graphviz laid it out: coloured by stage, moved and zoomed, each box opened by mouse or keyboard.
+
+const TALLEST = 1700; // pixels; a taller graph is moved about in its frame
+const MARGIN = 12;
+
+function showPicture(data) {
+  const frame = document.querySelector("#picture");
+  const boxes = data.picture ? inline(frame, data) : listed(frame, data);
+  document.querySelector("#graph-lead").textContent = data.picture
+    ? "Boxes are modules, frames are stages. Open a box for its operators and its code. Drag to move, Ctrl + wheel to zoom."
+    : "The program dot of Graphviz was not found when this report was written, so the graph is not drawn. " +
+      "Its parts are listed; to draw them, install Graphviz and compile again.";
+  document.querySelector("#zoom").hidden = !data.picture;
+  const view = data.picture ? zoomable(frame) : { reveal() {} };
+  const state = { open: null };
+  const close = () => {
+    if (state.open === null) return;
+    document.querySelector("#panel").hidden = true;
+    boxes[state.open].classList.remove("open");
+    boxes[state.open].setAttribute("aria-expanded", "false");
+    boxes[state.open].focus();
+    state.open = null;
+  };
+  const open = (i) => {
+    if (state.open !== null) boxes[state.open].classList.remove("open");
+    state.open = i;
+    boxes[i].classList.add("open");
+    boxes[i].setAttribute("aria-expanded", "true");
+    openPanel(data, data.parts[i], close);
+    view.reveal(boxes[i]);
+  };
+  boxes.forEach((box, i) => {
+    box.addEventListener("click", () => open(i));
+    box.addEventListener("keydown", (event) => {
+      const step = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }[event.key];
+      if (event.key === "Enter" || event.key === " ") open(i);
+      else if (step) boxes[(i + step + boxes.length) % boxes.length].focus();
+      else return;
+      event.preventDefault();
+    });
+  });
+  document.addEventListener("keydown", (event) => event.key === "Escape" && close());
+}
+
+/** The drawing, as elements of the page; returns its boxes, in the order of the parts. */
+function inline(frame, data) {
+  const svg = document.importNode(new DOMParser().parseFromString(data.picture, "image/svg+xml").documentElement, true);
+  for (const link of svg.querySelectorAll("a")) link.parentNode.replaceWith(...link.childNodes); // made for tooltips
+  svg.querySelectorAll("g.edge > title, g.cluster > title, g.graph > title, g.heading > title").forEach((title) => title.remove());
+  svg.setAttribute("role", "presentation");
+  frame.replaceChildren(svg);
+  return data.parts.map((part, i) => {
+    const box = svg.getElementById(`box-${i}`);
+    box.querySelector("title")?.remove();
+    box.setAttribute("role", "button");
+    box.setAttribute("tabindex", "0");
+    box.setAttribute("aria-expanded", "false");
+    box.setAttribute("aria-label", `${part.title || part.kind}, stage ${part.stage}`);
+    return box;
+  });
+}
+
+/** Without a drawing: a row of buttons for each stage. */
+function listed(frame, data) {
+  const boxes = data.parts.map((part) => el("button", { type: "button", class: "part", "aria-expanded": "false",
+    style: `background: ${colour.fill(part.stage)}; border-color: ${colour.line(part.stage)}` }, part.title || part.kind));
+  const rows = data.summary.stages.map((s) =>
+    el("p", { class: "row" }, el("b", {}, swatch(s.stage), `stage ${s.stage}`), ...boxes.filter((_, i) => data.parts[i].stage === s.stage)));
+  frame.replaceChildren(...rows);
+  frame.classList.add("listed");
+  return boxes;
+}
+
+/** Let a person move and zoom the drawing in its frame. */
+function zoomable(frame) {
+  const svg = d3.select(frame).select("svg");
+  const content = svg.select("g.graph").attr("transform", null);
+  const box = content.node().getBBox();
+  const scale = Math.min(1.1, (frame.clientWidth - 2 * MARGIN) / box.width);
+  frame.style.height = `${Math.min(TALLEST, Math.max(360, box.height * scale + 2 * MARGIN))}px`;
+  svg.attr("width", "100%").attr("height", "100%").attr("viewBox", null);
+  const zoom = d3.zoom()
+    .scaleExtent([0.05, 6])
+    .filter((event) => (event.type === "wheel" ? event.ctrlKey || event.metaKey : !event.button))
+    .on("zoom", ({ transform }) => content.attr("transform", transform));
+  svg.call(zoom).on("dblclick.zoom", null);
+  const fit = (width, height, most) => {
+    const k = Math.min(most, (width - 2 * MARGIN) / box.width, (height - 2 * MARGIN) / box.height);
+    return d3.zoomIdentity.translate((width - k * box.width) / 2 - k * box.x, MARGIN - k * box.y).scale(k);
+  };
+  svg.call(zoom.transform, fit(frame.clientWidth, box.height > TALLEST / scale ? Infinity : frame.clientHeight, scale));
+  const actions = {
+    in: () => svg.call(zoom.scaleBy, 1.4),
+    out: () => svg.call(zoom.scaleBy, 1 / 1.4),
+    fit: () => svg.call(zoom.transform, fit(frame.clientWidth, Math.min(frame.clientHeight, window.innerHeight), 1.1)),
+  };
+  document.querySelectorAll("[data-zoom]").forEach((button) => button.addEventListener("click", () => actions[button.dataset.zoom]()));
+  frame.addEventListener("keydown", (event) => actions[{ "+": "in", "=": "in", "-": "out", 0: "fit" }[event.key]]?.());
+  return { reveal: (element) => reveal(frame, svg, zoom, element) };
+}
+
+/** Move the drawing sideways until an element is inside the frame. */
+function reveal(frame, svg, zoom, element) {
+  const within = frame.getBoundingClientRect(), it = element.getBoundingClientRect();
+  const right = it.right + 4 * MARGIN - within.right, left = it.left - 4 * MARGIN - within.left;
+  const k = d3.zoomTransform(svg.node()).k;
+  if (right > 0) svg.call(zoom.translateBy, -right / k, 0);
+  else if (left < 0) svg.call(zoom.translateBy, -left / k, 0);
+}

@@ -1,0 +1,29 @@
+"use strict";
+// Puts the page together from the data in it.
+
+/** Colours of the stages, for a light page and for a dark one. */
+function showColours(colours) {
+  const variables = (page) =>
+    `:root { ${colours.map((c, i) => Object.entries(c[page]).map(([name, value]) => `--${name}-${i}: ${value};`).join(" ")).join(" ")} }`;
+  const rules = colours.map((_, i) => `
+    .cluster.stage-${i} > :is(path, polygon) { fill: var(--fill-${i}); stroke: var(--line-${i}); }
+    .box.stage-${i} > :is(path, polygon) { stroke: var(--line-${i}); }
+    .cut.stage-${i} > path { stroke: var(--line-${i}); }
+    .cut.stage-${i} > :is(polygon, ellipse) { stroke: var(--line-${i}); fill: var(--line-${i}); }
+    .cut.stage-${i} > text { fill: var(--line-${i}); }`);
+  const sheet = `${variables("light")} @media (prefers-color-scheme: dark) { ${variables("dark")} } ${rules.join("")}`;
+  document.head.append(el("style", {}, sheet));
+}
+
+{
+  const data = JSON.parse(document.querySelector("#data").textContent);
+  showColours(data.colours);
+  showHeading(data);
+  showFigures(data);
+  showStages(data);
+  showFlow(data);
+  showPicture(data);
+  showTime(data);
+  showMemory(data);
+  showPasses(data);
+}

@@ -1,0 +1,37 @@
+"""What only the compiler can tell a report, in plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ir.graph import Node
+
+
+@dataclass(frozen=True)
+class PassNote:
+    """A pass that ran."""
+
+    name: str
+    seconds: float
+    changed: str  # in a few words
+
+
+@dataclass(frozen=True)
+class Notes:
+    """How a plan came about, and how long each of its nodes is predicted to take."""
+
+    passes: tuple[PassNote, ...] = ()
+    seconds: Mapping[Node, float] = field(default_factory=dict)
+
+
+NOTHING = Notes()
+
+
+@dataclass(frozen=True)
+class StageSource:
+    """A generated file, and the line on which it runs each node of the stage's graph."""
+
+    file: str
+    source: str
+    lines: Mapping[Node, int] = field(default_factory=dict)

@@ -1,0 +1,42 @@
+"""The page: one file with its style, its scripts and its data, that needs no network."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+REPORT = "report.html"  # its name in an artifact folder
+
+_DATA = re.compile(r'(<script id="data" type="application/json">)(.*?)(</script>)', re.DOTALL)
+
+
+def page(title: str, data: Mapping[str, Any]) -> str:
+    """The template, with each `{{name}}` in it replaced by the title, the data or the file of that name."""
+    given = {"title": escape(title), "data": _encode(data)}
+    return re.sub(r"\{\{(\S+)\}\}", lambda match: given.get(match[1]) or _asset(match[1]), _asset("page.html"))
+
+
+def data_of(page: str) -> dict[str, Any]:
+    """The data in a page.  Raises ValueError where it is no report."""
+    found = _DATA.search(page)
+    if found is None:
+        raise ValueError("it holds no data of a report")
+    return json.loads(found[2])
+
+
+def with_data(page: str, data: Mapping[str, Any]) -> str:
+    """The same page with other data."""
+    return _DATA.sub(lambda match: match[1] + _encode(data) + match[3], page, count=1)
+
+
+def _asset(name: str) -> str:
+    return (files("codegen.report") / "assets" / name).read_text(encoding="utf-8").strip()
+
+
+def _encode(data: Mapping[str, Any]) -> str:
+    """JSON in which nothing can end the element that it stands in."""
+    return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
