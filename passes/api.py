@@ -61,7 +61,7 @@ def compile_model(
         args=(args,) if isinstance(args, torch.Tensor) else tuple(args),
         kwargs=dict(kwargs or {}),
         dynamic_shapes=dynamic_shapes,
-        weights=model.state_dict() if checkpoint is None else Checkpoint.open(Path(checkpoint)),
+        weights=model.state_dict() if checkpoint is None else Checkpoint.open(Path(checkpoint)).for_model(model),
     )
     return compile_to(Path(out), source, compiler).plan
 

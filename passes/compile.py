@@ -44,7 +44,7 @@ def compile_source(
     cluster: Annotated[Path | None, typer.Option(help="a file that describes the devices and links")] = None,
     memory: Annotated[str | None, typer.Option(help="the most one device may hold, such as 16GiB")] = None,
     dynamic: Annotated[list[str] | None, typer.Option(help="sizes that change: input_ids:0=batch,1=seq")] = None,
-    weights: Annotated[Weights, typer.Option(help="write each stage's slice of the weights, or none")] = Weights.copy,
+    weights: Annotated[Weights, typer.Option(help="copies, links into the checkpoint, or none")] = Weights.copy,
     dtype: Annotated[DType | None, typer.Option(help="of the weights; else as the source has them")] = None,
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="run code in the folder")] = False,
     draw: Annotated[Detail, typer.Option(help="how much the picture shows")] = Detail.modules,

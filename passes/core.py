@@ -27,6 +27,7 @@ class Weights(str, Enum):
 
     copy = "copy"  # each stage's slice is written beside it
     link = "link"  # the stages read the checkpoint's own files
+    link = "link"  # the stages read the checkpoint's own files
     none = "none"  # only the code and the plan
 
 
@@ -57,6 +58,8 @@ class Compiler:
         )
         if self.weights is not Weights.none:
             check_weights(graph, source.weights)
+        if self.weights is Weights.link:
+            check_linked(source.weights)
         if self.weights is Weights.link:
             check_linked(source.weights)
         yield Step("export", graph, perf_counter() - start)

@@ -45,7 +45,9 @@ def read_model_file(path: Path, reading: Reading, function: str = "model") -> So
         args=() if named else tuple(inputs),
         kwargs=dict(inputs) if named else {},
         dynamic_shapes=getattr(module, "dynamic_shapes", None),
-        weights=model.state_dict() if checkpoint is None else Checkpoint.open(path.parent / checkpoint),
+        weights=model.state_dict()
+        if checkpoint is None
+        else Checkpoint.open(path.parent / checkpoint).for_model(model),
     )
 
 
