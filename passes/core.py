@@ -27,7 +27,7 @@ class Weights(str, Enum):
 
     copy = "copy"  # each stage's slice is written beside it
     link = "link"  # the stages read the checkpoint's own files
-    link = "link"  # the stages read the checkpoint's own files
+    link = "link"  # each stage reads its slice from the checkpoint's own files
     none = "none"  # only the code and the plan
 
 
@@ -52,14 +52,14 @@ class Compiler:
 
     def steps(self, source: Source) -> Iterator[Step]:
         """Capture a source, then run the passes over it.  Raises CompileError."""
+        if self.weights is Weights.link:
+            check_linked(source.weights)
         start = perf_counter()
         graph = capture(
             source.model, source.args, source.kwargs, dynamic_shapes=source.dynamic_shapes, soft=source.soft
         )
         if self.weights is not Weights.none:
             check_weights(graph, source.weights)
-        if self.weights is Weights.link:
-            check_linked(source.weights)
         if self.weights is Weights.link:
             check_linked(source.weights)
         yield Step("export", graph, perf_counter() - start)
