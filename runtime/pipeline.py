@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from runtime.inputs import Inputs
 from runtime.loader import load_stages
 from runtime.manifest import Manifest
 from runtime.message import Reset, Values
+from runtime.microbatches import Split
 from runtime.stage import LoadedStage
 from runtime.tracks import Trace
 from runtime.tree import parse
@@ -71,17 +72,23 @@ class Pipeline:
         placed = place_stages([stage.device for stage in manifest.stages], devices)
         return cls(manifest, load_stages(folder, manifest, placed, strict=strict))
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """What the model would return.  Raises InputError before anything runs, or StageError."""
-        return self.submit(*args, **kwargs).result()
+    def __call__(self, *args: Any, microbatches: int = 1, **kwargs: Any) -> Any:
+        """What the model would return.  Raises InputError before anything runs, or StageError.
 
-    def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
+        MICROBATCHES: the parts into which the batch is split, so that all stages work on it at once.
+        """
+        return self.submit(*args, microbatches=microbatches, **kwargs).result()
+
+    def submit(self, *args: Any, microbatches: int = 1, **kwargs: Any) -> Future[Any]:
         """Start a batch; the future holds what the model would return, or a StageError.
 
         Raises InputError before anything runs.
         """
         self._engine.require_open()
-        return self._send(self._inputs.bind(args, kwargs), self._returns.build)
+        batch = self._inputs.bind(args, kwargs)
+        if microbatches == 1:
+            return self._send(batch, self._returns.build)
+        return self._send_parts(self._split.parts(batch, microbatches), batch.sizes)
 
     def map(self, batches: Iterable[Any], in_flight: int = 8) -> Iterator[Any]:
         """Run a stream of batches, at most IN_FLIGHT at a time, and yield their results in order.
@@ -144,6 +151,19 @@ class Pipeline:
     def _send(self, batch: Values, build: Build) -> Future[Any]:
         # Not the batch itself, whose inputs are let go while it runs; but the pipeline, which must not be.
         return self._engine.send(batch, partial(self._finish, build, batch.device, batch.sizes))
+
+    def _send_parts(self, parts: Sequence[Values], sizes: Mapping[str, int]) -> Future[Any]:
+        """The future of the last part, which is done after all others, joins them."""
+        first = [self._send(part, lambda outputs, _: outputs) for part in parts[:-1]]
+
+        def build(outputs: Sequence[torch.Tensor], _: Mapping[str, int]) -> Any:
+            return self._returns.build(self._split.join([*(f.result() for f in first), outputs]), sizes)
+
+        return self._send(parts[-1], build)
+
+    @cached_property
+    def _split(self) -> Split:
+        return Split.of(self.manifest)
 
     def _finish(
         self, build: Build, home: torch.device | None, sizes: Mapping[str, int], outputs: Sequence[torch.Tensor]

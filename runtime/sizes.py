@@ -41,10 +41,19 @@ class Sizes:
             if (expected := one.expression(sizes)) != one.size:
                 known = _spell(one.expression, sizes)
                 raise InputError(f"{one} is {one.size}; expected {one.expression.text} = {expected}, as {known}")
+        self._check_guards(sizes)
+        return sizes
+
+    def check(self, sizes: Mapping[str, int], place: str) -> None:
+        """Raises InputError where the sizes, found in PLACE, are out of range or against a guard."""
+        for name, symbol in self.symbols.items():
+            _check_range(name, symbol, sizes[name], place)
+        self._check_guards(sizes)
+
+    def _check_guards(self, sizes: Mapping[str, int]) -> None:
         for guard in self.guards:
             if not guard(sizes):
                 raise InputError(f"{_spell(guard, sizes)}; the model was captured for sizes with {guard.text}")
-        return sizes
 
     def _stand_alone(self, seen: Sequence[Seen]) -> dict[str, int]:
         """Each symbol from where it stands alone: `batch`, not `2*batch`."""
@@ -56,15 +65,15 @@ class Sizes:
         for name, symbol in self.symbols.items():
             if name not in found:
                 raise InputError(f"no tensor given shows the size `{name}`")
-            _check_range(name, symbol, found[name])
+            _check_range(name, symbol, found[name].size, f"`{found[name].argument}`")
         return {name: one.size for name, one in found.items()}
 
 
-def _check_range(name: str, symbol: Symbol, seen: Seen) -> None:
-    if seen.size < symbol.min:
-        raise InputError(f"`{name}` is {seen.size} in `{seen.argument}`; expected at least {symbol.min}")
-    if symbol.max is not None and seen.size > symbol.max:
-        raise InputError(f"`{name}` is {seen.size} in `{seen.argument}`; expected at most {symbol.max}")
+def _check_range(name: str, symbol: Symbol, size: int, place: str) -> None:
+    if size < symbol.min:
+        raise InputError(f"`{name}` is {size} in {place}; expected at least {symbol.min}")
+    if symbol.max is not None and size > symbol.max:
+        raise InputError(f"`{name}` is {size} in {place}; expected at most {symbol.max}")
 
 
 def _spell(expression: Expression, sizes: Mapping[str, int]) -> str:
