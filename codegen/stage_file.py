@@ -8,6 +8,7 @@ from functools import cached_property
 
 import sympy
 
+from codegen.whole import Whole
 from ir.graph import Call, Constant, Param, State, Value
 from ir.plan import Stage, StagePlan
 
@@ -59,6 +60,11 @@ class StageFile:
     @cached_property
     def calls(self) -> tuple[Call, ...]:
         return tuple(n for n in self.stage.graph.nodes if isinstance(n, Call))
+
+    @cached_property
+    def whole(self) -> Whole:
+        """The modules that the stage runs as they are."""
+        return Whole(self.calls)
 
     @cached_property
     def symbols(self) -> tuple[sympy.Symbol, ...]:

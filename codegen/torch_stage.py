@@ -11,8 +11,10 @@ from codegen.expr import argument_source, shape_source
 from codegen.loading import emit_load, emit_reader, imports
 from codegen.source import Source, formatted
 from codegen.stage_file import StageFile
+from codegen.whole import SUPPORT
 from ir.graph import THIS_DEVICE, Call, Constant, Param, Value, Where
 from ir.memory import stored_bytes
+from ir.opaque import is_whole, opaque_of
 from ir.units import format_bytes
 
 
@@ -23,6 +25,11 @@ def emit(file: StageFile, linked: bool = False) -> str:
     _tables(file, src)
     src.line()
     src.lines(_SUPPORT)
+    if file.whole.modules:
+        src.line()
+        src.lines(SUPPORT)
+        src.line()
+        src.lines("\n".join(file.whole.shared()))
     src.line()
     with src.block(f"class {file.cls}(Block):"):
         _init(file, src)
@@ -47,6 +54,8 @@ def _head(file: StageFile, src: Source, linked: bool) -> None:
         src.line(f"takes    {value.name}: {value.type}, {_origin(source)}")
     for value in stage.graph.outputs:
         src.line(f"returns  {value.name}: {value.type}, {_goal(file, value)}")
+    if file.whole.packages:
+        src.line(f"needs    {', '.join(file.whole.packages)}, for {', '.join(file.whole.modules)}")
     params = len(stage.graph.params)
     src.line(f"holds    {params} parameters, {format_bytes(stored_bytes(stage.stored))}")
     src.line()
@@ -54,7 +63,10 @@ def _head(file: StageFile, src: Source, linked: bool) -> None:
     src.line(f'Alone:   {file.cls}.load("{file.weights}", device="cpu")({", ".join(arguments)})')
     src.line('"""')
     src.line()
-    src.lines(f"{imports(linked)}\nimport torch\nfrom torch import nn\n\naten = torch.ops.aten\n")
+    src.lines(f"{imports(linked)}\nimport torch\nfrom torch import nn")
+    for statement in file.whole.imports():
+        src.line(statement)
+    src.lines("\naten = torch.ops.aten\n")
 
 
 def _origin(source: int | None) -> str:
@@ -119,6 +131,8 @@ def _init(file: StageFile, src: Source) -> None:
     held = {_table(v) for v in file.stage.stored}
     with src.block("def __init__(self):"):
         src.line("super().__init__()")
+        for path, opaque in file.whole.modules.items():
+            src.line(f'place(self, "{path}", {file.whole.built(opaque)})')
         for title, tensor in _MADE.items():
             if title in held:
                 with src.block(f"for name, (dtype, shape) in {title}.items():"):
@@ -176,6 +190,8 @@ def _statement(file: StageFile, node: Call) -> str:
     names = [v.name if keep else "_" for v, keep in zip(node.results, used, strict=True)]
     left = ", ".join(names) + ("," if node.unpacks and len(names) == 1 else "")
     write: Callable[[Value], str] = lambda value: _name(file, value)  # noqa: E731
+    if is_whole(node):
+        return file.whole.statement(node, names, _path(opaque_of(node).path), write)
     args = [argument_source(a, write) for a in node.args]
     args += [f"{k}={argument_source(a, write)}" for k, a in node.kwargs.items()]
     op = str(node.op) if node.op.namespace == "aten" else f"torch.ops.{node.op}"
@@ -186,7 +202,11 @@ def _name(file: StageFile, value: Value) -> str:
     """How `forward` writes a value: a local variable, or the path of a weight (`load` is the stage's own method)."""
     if value not in file.fqns:
         return value.name
-    first, *parts = file.fqns[value].split(".")
+    return _path(file.fqns[value])
+
+
+def _path(fqn: str) -> str:
+    first, *parts = fqn.split(".")
     path = f"self{_step(first)}"
     if first == "load":
         path = 'self._modules["load"]' if parts else 'self._parameters["load"]'
@@ -221,7 +241,9 @@ def place(module, name, tensor, persistent=True):
         if part not in module._modules:
             module._modules[part] = Block()
         module = module._modules[part]
-    if isinstance(tensor, nn.Parameter):
+    if isinstance(tensor, nn.Module):
+        module._modules[leaf] = tensor
+    elif isinstance(tensor, nn.Parameter):
         module._parameters[leaf] = tensor
     else:
         module.register_buffer(leaf, tensor, persistent=persistent)

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from ir.graph import Node, TensorType
-from ir.recipe import Recipe
-from ir.signature import Tree, flatten
+from ir.graph import Call, TensorType
+from ir.recipe import Recipe, recipe
+from ir.signature import Slot, Tree, flatten
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +35,13 @@ class Opaque:
     inputs: tuple[sympy.Symbol, ...]  # every size of every tensor argument in order, then the sizes
     results: tuple[TensorType, ...]
     flops: float  # for each element of its results, as measured
+
+    @property
+    def call(self) -> tuple[list[Recipe], dict[str, Recipe]]:
+        """How the model calls it: args and kwargs with Slots for tensors and sizes."""
+        args, kwargs = self.arguments.fill([Slot(i) for i in range(len(self.arguments.leaves))])
+        place = f"an argument of {self.path}"
+        return [recipe(a, place) for a in args], {k: recipe(v, place) for k, v in kwargs.items()}
 
     def run(self, inputs: Sequence[Any], weights: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The tensors that the module returns for tensor arguments and sizes."""
@@ -72,9 +79,14 @@ def make_known(opaque: Opaque) -> None:
     _KNOWN[opaque.key] = opaque
 
 
-def opaque_of(node: Node) -> Opaque | None:
-    """What a node runs, if that is a module kept whole."""
-    return _KNOWN[node.args[3]] if getattr(node, "op", None) == OPERATOR else None  # type: ignore[union-attr]
+def is_whole(call: Call) -> bool:
+    """Whether a node runs a module that is kept whole."""
+    return call.op == OPERATOR
+
+
+def opaque_of(call: Call) -> Opaque:
+    """What such a node runs."""
+    return _KNOWN[call.args[3]]
 
 
 _LIBRARY = torch.library.Library("stagecut", "DEF")

@@ -36,10 +36,17 @@ class Made:
 
 @dataclass(frozen=True)
 class Container:
-    """A list, tuple, set or dict (whose items are pairs)."""
+    """A list, tuple or set."""
 
     kind: type
     items: tuple[Recipe, ...]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A dict."""
+
+    items: tuple[tuple[Recipe, Recipe], ...]
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ class Bare:
 
 
 Literal: TypeAlias = bool | int | float | complex | str | bytes | None
-Recipe: TypeAlias = Literal | Slot | Imported | Made | Container | Bare
+Recipe: TypeAlias = Literal | Slot | Imported | Made | Container | Pairs | Bare
 
 
 def recipe(value: Any, place: str, inside: frozenset[int] = frozenset()) -> Recipe:
@@ -91,14 +98,20 @@ _CONTAINERS = (list, tuple, set, frozenset, dict)
 
 
 def _container(value: Any, place: str, inside: frozenset[int]) -> Recipe:
-    items = list(value.items()) if isinstance(value, dict) else list(value)
     kind = next(cls for cls in _CONTAINERS if isinstance(value, cls))
-    parts = tuple(recipe(item, f"{place}[{i}]", inside) for i, item in enumerate(items))
+
+    def part(item: Any, name: Any) -> Recipe:
+        return recipe(item, f"{place}[{name!r}]", inside)
+
+    if isinstance(value, dict):
+        plain: Recipe = Pairs(tuple((part(k, k), part(v, k)) for k, v in value.items()))
+    else:
+        plain = Container(kind, tuple(part(item, i) for i, item in enumerate(value)))
     if type(value) is kind:
-        return Container(kind, parts)
+        return plain
     if hasattr(value, "_fields"):  # a named tuple
-        return Made(_imported(type(value), place), parts)
-    return Made(_imported(type(value), place), (Container(kind, parts),))
+        return Made(_imported(type(value), place), tuple(part(item, i) for i, item in enumerate(value)))
+    return Made(_imported(type(value), place), (plain,))
 
 
 _OF_EVERY_MODULE = set(vars(nn.Module()))

@@ -14,7 +14,7 @@ from ir.capture.second import compare
 from ir.capture.whole import NotWhole, kept_whole
 from ir.errors import CaptureError
 from ir.graph import Call
-from ir.opaque import OPERATOR, Opaque
+from ir.opaque import Opaque, is_whole, opaque_of
 
 Way: TypeAlias = Callable[[Example], Recording]
 
@@ -72,8 +72,7 @@ class Whole:
 
     def _noted(self, recording: Recording) -> Recording:
         graph = recording.graph
-        run = {n.args[3] for n in graph.nodes if isinstance(n, Call) and n.op == OPERATOR}
-        whole = tuple(o for o in self.known if o.key in run)
+        whole = tuple(dict.fromkeys(opaque_of(n) for n in graph.nodes if isinstance(n, Call) and is_whole(n)))
         notes = [*graph.notes]
         for reason in dict.fromkeys(self.reasons[o.path] for o in whole):
             paths = list(dict.fromkeys(o.path for o in whole if self.reasons[o.path] is reason))
