@@ -35,7 +35,8 @@ class Worker:
 
     def measure(self, name: str) -> Result:
         process = self._process = self._process or self._start()
-        assert process.stdin and process.stdout
+        assert process.stdin is not None
+        assert process.stdout is not None
         alarm = Timer(self._timeout, process.kill)
         alarm.start()
         try:

@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 
-from codegen.artifact import write_artifact
-from ir.capture import capture
 from ir.dot import Detail
 from ir.errors import CompileError
 from ir.graph import Graph
-from ir.plan import StagePlan, plan_stages
 from ir.signature import flatten
-from passes.summary import summarize
-from runtime import Pipeline
+from ir.sources import Source
+from passes.api import compile_to
+from passes.core import Compiler
+from passes.defaults import default_passes
+from passes.pipeline import Pipeline
+from runtime import Pipeline as Stages
+from runtime.errors import InputError
 from tests.checking import Call, run_model
-from tests.planning import machine, planned
+from tests.planning import machine
 from tests.zoo.entry import Entry
 
 STAGES = 3
 SEARCH = {"time_limit": 5.0, "size_limit": 1.0}  # seconds: what is measured here is coverage, not the cut
-SIZES = ((2, 16), (3, 21))  # batch and length
-ONE = (1, 9)
+EXAMPLE = (2, 18)  # batch and length that are captured
+OTHERS = ((3, 22), (3, 18), (2, 22))  # the first that the stages take: a model may fix one of the two, or both
+ONES = ((1, 10), (1, 18))
 FELT = 0.01  # least change of an output, relative to its size, that other inputs must make
+
+Sizes: TypeAlias = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,8 @@ class Result:
     cut_bytes: int = 0  # over all cuts, for the example's sizes
     export_seconds: float = 0.0
     difference: float = 0.0  # the largest of any element, from the uncut model
-    sizes: str = ""  # what a user must know of the sizes it takes
+    ran: str = ""  # batches and lengths
+    notes: str = ""  # what is fixed or was kept whole, and why
     failure: str = ""
 
     @property
@@ -55,45 +62,54 @@ def measure(name: str, entry: Entry) -> Result:
     """Never raises: what goes wrong with a model is its result."""
     try:
         with TemporaryDirectory() as folder:
-            return _measure(name, entry, Path(folder))
+            return _measure(name, entry, Path(folder) / "out")
     except CompileError as e:
         return Result(name, failure=f"{type(e).__name__}: {e}")
     except Exception as e:
         last = traceback.extract_tb(e.__traceback__)[-1]
-        return Result(name, failure=f"{type(e).__name__}: {e}\n  at {Path(last.filename).name}:{last.lineno}")
+        return Result(name, failure=f"{type(e).__name__}: {e} (at {Path(last.filename).name}:{last.lineno})")
 
 
-def _measure(name: str, entry: Entry, folder: Path) -> Result:
+def _measure(name: str, entry: Entry, out: Path) -> Result:
     model = entry.model()
-    calls = [Call(kwargs=entry.inputs(batch, seq)) for batch, seq in (*SIZES, SIZES[0])]
-    expected = [_leaves(found) for found in run_model(model, calls)]
-    _check_felt(expected[0], expected[-1])
-    start = perf_counter()
-    graph = capture(model, (), calls[0].kwargs, dynamic_shapes=entry.dynamic)
-    seconds = perf_counter() - start
-    plan = plan_stages(planned(graph, machine(STAGES), **SEARCH), machine(STAGES))
-    if all(low == 1 for low, _ in plan.graph.ranges.values()):
-        calls.append(Call(kwargs=entry.inputs(*ONE)))
-        expected += [_leaves(found) for found in run_model(model, calls[-1:])]
-    found = _run_stages(plan, model, calls, folder)
+    example = Call(kwargs=entry.inputs(*EXAMPLE))
+    _check_felt(*map(_leaves, run_model(model, [example, Call(kwargs=entry.inputs(*EXAMPLE))])))
+    compiler = Compiler(Pipeline(default_passes(**SEARCH)), machine(STAGES), detail=Detail.stages)
+    compiled = compile_to(out, _source(entry, model, example), compiler)
+    with Stages.load(out, devices=["cpu"]) as pipe:
+        ran = dict([(EXAMPLE, _differs(model, pipe, example)), *_others(entry, model, pipe)])
+    graph = compiled.plan.graph
     return Result(
         name=name,
-        nodes=len(graph.nodes),
-        stages=len(plan.stages),
-        cut_bytes=summarize(plan, name).cut_bytes,
-        export_seconds=seconds,
-        difference=max(map(_difference, expected, found)),
-        sizes="; ".join(filter(None, (entry.fixed, _limits(graph)))),
+        nodes=len(compiled.steps[0].graph.nodes),
+        stages=len(compiled.plan.stages),
+        cut_bytes=compiled.summary.cut_bytes,
+        export_seconds=compiled.steps[0].seconds,
+        difference=max(ran.values()),
+        ran=", ".join(f"{batch}×{seq}" for batch, seq in ran),
+        notes="; ".join([*graph.notes, *_limits(graph)]),
     )
 
 
-def _run_stages(plan: StagePlan, model: nn.Module, calls: Sequence[Call], folder: Path) -> list[list[torch.Tensor]]:
-    weights: Mapping[str, torch.Tensor] = model.state_dict()
+def _source(entry: Entry, model: nn.Module, example: Call) -> Source:
     name = type(model).__name__
-    for _ in write_artifact(plan, folder, name, weights, Detail.stages, asdict(summarize(plan, name))):
-        pass
-    with Pipeline.load(folder, devices=["cpu"]) as pipe:
-        return [_leaves(pipe(**call.kwargs)) for call in calls]
+    return Source(name, model, (), example.kwargs, entry.dynamic, model.state_dict(), soft=True)
+
+
+def _others(entry: Entry, model: nn.Module, pipe: Stages) -> Iterator[tuple[Sizes, float]]:
+    """What the differences are at other sizes, and at a batch of one, as far as the stages take them."""
+    for candidates in (OTHERS, ONES):
+        for sizes in candidates:
+            with suppress(InputError):
+                yield sizes, _differs(model, pipe, Call(kwargs=entry.inputs(*sizes)))
+                break
+
+
+def _differs(model: nn.Module, pipe: Stages, call: Call) -> float:
+    """How far the stages are from the model: the largest difference of any element."""
+    found = _leaves(pipe(**deepcopy(dict(call.kwargs))))
+    [expected] = map(_leaves, run_model(model, [call]))
+    return _difference(expected, found)
 
 
 def _leaves(returned: Any) -> list[torch.Tensor]:
@@ -116,11 +132,11 @@ def _difference(expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor])
     return max(0.0 if torch.equal(a, b) else float((a.double() - b.double()).abs().max()) for a, b in pairs)
 
 
-def _limits(graph: Graph) -> str:
+def _limits(graph: Graph) -> Iterator[str]:
     """Ranges and conditions narrower than any size."""
-    ranges = (
+    yield from (
         f"{symbol} ≥ {low}" if high is None else f"{low} ≤ {symbol} ≤ {high}"
         for symbol, (low, high) in graph.ranges.items()
         if low > 1 or high is not None
     )
-    return "; ".join([*ranges, *map(str, graph.guards)])
+    yield from map(str, graph.guards)

@@ -10,12 +10,13 @@ from tests.zoo.measure import STAGES, Result
 HEAD = f"""# Coverage
 
 Small models of many architectures, made from their configurations with random weights by `make zoo`: captured
-with every size dynamic that the architecture allows, cut into {STAGES} stages, written, loaded and run at two batch
-sizes and two lengths, and with sizes of 1 where they are taken. *Difference* is the largest of any element of any
-output from the uncut model. *Sizes* says what is fixed, or must hold.
+with every size dynamic that the architecture allows, cut into {STAGES} stages, written, loaded and run at the sizes
+under *ran at* (batch×length), of which the first was captured. *Difference* is the largest of any element of any
+output from the uncut model.
 """
 
-COLUMNS = "| model | nodes | stages | over the cuts | export | difference | sizes |\n|---|--:|--:|--:|--:|--:|---|"
+NAMES = ("model", "nodes", "stages", "over the cuts", "export", "difference", "ran at", "notes")
+COLUMNS = "| " + " | ".join(NAMES) + " |\n|---|" + "--:|" * 5 + "---|---|"
 
 
 def coverage(kinds: Mapping[str, Iterable[str]], results: Mapping[str, Result]) -> str:
@@ -33,15 +34,15 @@ def outcome(result: Result) -> str:
         return "FAILS  " + " ".join(result.failure.split())[:200]
     return (
         f"{'ok' if result.good else 'DIFFERS'}  {result.nodes} nodes, {result.stages} stages, "
-        f"{result.export_seconds:.1f} s" + f", off by {result.difference:.1e}" * (not result.good)
+        f"{result.export_seconds:.1f} s, {result.ran}" + f", off by {result.difference:.1e}" * (not result.good)
     )
 
 
 def _row(r: Result) -> str:
     if r.failure:
-        return f"| {r.name} | | | | | fails, see below | |"
+        return f"| {r.name} | | | | | | | fails, see below |"
     cells = (r.name, r.nodes, r.stages, format_bytes(r.cut_bytes), f"{r.export_seconds:.1f} s", f"{r.difference:.2g}")
-    return "| " + " | ".join(map(str, (*cells, r.sizes.replace("|", "\\|")))) + " |"
+    return "| " + " | ".join(map(str, (*cells, r.ran, " ".join(r.notes.replace("|", "\\|").split())))) + " |"
 
 
 def _failures(results: Iterable[Result]) -> Iterator[str]:
