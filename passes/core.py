@@ -26,7 +26,6 @@ class Weights(str, Enum):
     """What becomes of the weights."""
 
     copy = "copy"  # each stage's slice is written beside it
-    link = "link"  # the stages read the checkpoint's own files
     link = "link"  # each stage reads its slice from the checkpoint's own files
     none = "none"  # only the code and the plan
 
@@ -60,8 +59,6 @@ class Compiler:
         )
         if self.weights is not Weights.none:
             check_weights(graph, source.weights)
-        if self.weights is Weights.link:
-            check_linked(source.weights)
         yield Step("export", graph, perf_counter() - start)
         yield from self.passes.run(graph, self.machine)
 
