@@ -54,16 +54,28 @@ def compile_model(
         make_cluster(stages, cluster, memory),
         choice(Weights, weights),
     )
+    return compile_to(Path(out), source_of(model, args, kwargs, dynamic_shapes, checkpoint), compiler).plan
+
+
+def source_of(
+    model: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None,
+    dynamic_shapes: DynamicShapes,
+    checkpoint: str | Path | None,
+) -> Source:
+    """A module in memory, and how it is called."""
     model = uncompiled(model)
-    source = Source(
+    stored = None if checkpoint is None else Checkpoint.open(Path(checkpoint)).for_model(model)
+    return Source(
         name=type(model).__name__,
         model=model,
         args=(args,) if isinstance(args, torch.Tensor) else tuple(args),
         kwargs=dict(kwargs or {}),
         dynamic_shapes=dynamic_shapes,
-        weights=model.state_dict() if checkpoint is None else Checkpoint.open(Path(checkpoint)).for_model(model),
+        weights=model.state_dict() if stored is None else stored,
+        notes=() if stored is None else stored.notes,
     )
-    return compile_to(Path(out), source, compiler).plan
 
 
 def compile_to(out: Path, source: Source, compiler: Compiler) -> Compiled:
@@ -93,7 +105,11 @@ def make_cluster(stages: int | None, cluster: Cluster | str | Path | None, memor
         raise CompileError(f"{stages} stages: there must be at least one")
     if isinstance(cluster, (str, Path)):
         cluster = Cluster.read(Path(cluster))
-    machine = cluster or host_cluster(stages or 1)
+    return limited(cluster or host_cluster(stages or 1), memory)
+
+
+def limited(machine: Cluster, memory: str | int | None) -> Cluster:
+    """The same devices, each with at most that much memory.  Raises CompileError where it does not read as a size."""
     if memory is None:
         return machine
     try:

@@ -13,11 +13,13 @@ import torch
 import typer
 
 from codegen.artifact import check_replaceable, new_folder
+from codegen.report.page import REPORT
 from ir.capture.dynamic import parse_dynamic
 from ir.dot import Detail
 from ir.errors import CompileError
 from ir.sources import Reading, Source, read_source
 from passes.api import make_cluster
+from passes.browser import open_in_browser
 from passes.compare import compare
 from passes.core import Compiler, Weights
 from passes.defaults import default_passes
@@ -51,6 +53,7 @@ def compile_source(
     print_after: Annotated[str | None, typer.Option(help="print the graph after a pass, or after all")] = None,
     stop_after: Annotated[str | None, typer.Option(help="run no pass after this one, and write nothing")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="run uncut and cut, and compare")] = False,
+    show: Annotated[bool, typer.Option("--open", help="open the report in the browser")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the plan as JSON in place of the table")] = False,
     **options: Any,
 ) -> None:
@@ -67,7 +70,8 @@ def compile_source(
     compiler = Compiler(
         pipeline.until(stop_after) if stop_after else pipeline, make_cluster(stages, cluster, memory), weights, draw
     )
-    reading = Reading(dtype and getattr(torch, dtype.value), trust_remote_code, weights is not Weights.none)
+    number = None if dtype is None else getattr(torch, dtype.value)
+    reading = Reading(number, trust_remote_code, weights is not Weights.none)
     given = _read(source, reading, dynamic)
     dumps: dict[str, str] = {}
     steps: list[Step] = []
@@ -91,6 +95,8 @@ def compile_source(
         print(json.dumps(dataclasses.asdict(compiled.summary), indent=1))
     else:
         print_table(compiled.summary, stdout)
+    if show:
+        open_in_browser(out / REPORT)
 
 
 def _read(text: str, reading: Reading, dynamic: list[str] | None) -> Source:

@@ -8,14 +8,18 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from ir.checkpoint import Checkpoint
 from ir.errors import SourceError
+from ir.sources.meta import lost_values, parameters_on_meta
 from ir.sources.source import Reading, Source, uncompiled
 
 
@@ -27,17 +31,18 @@ def read_model_file(path: Path, reading: Reading, function: str = "model") -> So
     """
     with _blaming(path):
         module = _import(path)
-    model = _made(module, function, path)
-    if not isinstance(model, nn.Module):
-        raise SourceError(f"`{function}` in {path} is a {type(model).__name__}, not a torch.nn.Module")
-    model = uncompiled(model)
+    stored = getattr(module, "checkpoint", None)
+    checkpoint = None if stored is None or not reading.weights else Checkpoint.open(path.parent / stored)
+    model, notes = (_model(module, function, path), ()) if stored is None else _light_model(module, function, path)
     inputs = _made(module, "example_inputs", path)
     if not isinstance(inputs, (tuple, list, Mapping)):
         raise SourceError(
             f"`example_inputs` in {path} is a {type(inputs).__name__}; make it a tuple (positional arguments), a dict "
             "(keyword arguments), or a function that returns one"
         )
-    checkpoint = getattr(module, "checkpoint", None)
+    if reading.dtype is not None:
+        model, inputs = model.to(reading.dtype), tree_map(partial(_cast, reading.dtype), inputs)
+    weights = model.state_dict() if checkpoint is None else checkpoint.for_model(model)
     named = isinstance(inputs, Mapping)
     return Source(
         name=path.stem,
@@ -45,10 +50,34 @@ def read_model_file(path: Path, reading: Reading, function: str = "model") -> So
         args=() if named else tuple(inputs),
         kwargs=dict(inputs) if named else {},
         dynamic_shapes=getattr(module, "dynamic_shapes", None),
-        weights=model.state_dict()
-        if checkpoint is None
-        else Checkpoint.open(path.parent / checkpoint).for_model(model),
+        weights=weights,
+        notes=(*notes, *(weights.notes if isinstance(weights, Checkpoint) else ())),
     )
+
+
+def _model(module: ModuleType, name: str, path: Path) -> nn.Module:
+    model = _made(module, name, path)
+    if not isinstance(model, nn.Module):
+        raise SourceError(f"`{name}` in {path} is a {type(model).__name__}, not a torch.nn.Module")
+    return uncompiled(model)
+
+
+def _light_model(module: ModuleType, name: str, path: Path) -> tuple[nn.Module, tuple[str, ...]]:
+    """The model without memory for its parameters, which a checkpoint holds; or else with it, and a note why."""
+    try:
+        with parameters_on_meta():
+            model = _model(module, name, path)
+        lost = lost_values(model)
+        why = f"{lost[0]} is computed from weights" if lost else ""
+    except SourceError as e:
+        model, why = None, str(e)
+    if model is not None and not why:
+        return model, ()
+    return _model(module, name, path), (f"the model was made in memory, weights and all: {why}",)
+
+
+def _cast(dtype: torch.dtype, leaf: Any) -> Any:
+    return leaf.to(dtype) if isinstance(leaf, torch.Tensor) and leaf.is_floating_point() else leaf
 
 
 def _import(path: Path) -> ModuleType:

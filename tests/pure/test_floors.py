@@ -22,9 +22,12 @@ FLOORS = {
     "codegen/*": ["codegen", "ir", "runtime.manifest", "runtime.tree"],
     "passes/partitioners/*": ["passes.partitioners"],
     "passes/compare.py": ["passes", "ir", "runtime"],  # --verify runs the stages
+    "passes/auto.py": ["passes", "ir", "runtime"],  # the call that ends with a running pipeline
+    "passes/__init__.py": ["passes"],
     "passes/compile.py": ["passes", "ir", "codegen"],
     "passes/api.py": ["passes", "ir", "codegen"],
     "passes/core.py": ["passes", "ir", "codegen"],
+    "passes/report.py": ["passes", "ir", "codegen"],
     "passes/*": ["passes", "ir"],
     "examples/check.py": ["runtime"],
     "examples/*": [],
