@@ -92,7 +92,7 @@ function showMemory(data) {
   const devices = [...new Set(data.placement)].map((device) => memoryOf(data, device));
   const parts = devices.flatMap((device) => device.parts);
   const most = d3.max(devices, (d) => d.used), limit = d3.max(devices, (d) => d.limit);
-  const near = limit < 4 * most; // else the bars would vanish beside their limit
+  const near = limit < 6 * most; // else the bars would vanish beside their limit
   const end = near ? Math.max(limit, most) * 1.02 : most * 1.08;
   const { unit, scale } = byteScale(end);
   const x = (n) => n / scale;
@@ -104,6 +104,7 @@ function showMemory(data) {
     ...kinds.map(([kind, strength]) => el("span", {}, el("span", { class: "key", style: `opacity: ${strength}` }), kind)),
     ...(near ? [el("span", {}, el("span", { class: "key limit" }), "the most that the device may hold")] : []));
   const high = devices.length > 24 ? 16 : 30;
+  const roomy = parts.filter((p) => (p.bytes / end) * (WIDTH - LEFT - RIGHT) > 64 && high > 16);
   const chart = Plot.plot({
     width: WIDTH, marginLeft: LEFT, marginRight: RIGHT, height: devices.length * high + 32, marginTop: 4, marginBottom: 28,
     x: { domain: [0, x(end)], label: null, ticks: 8, tickFormat: amountOf(unit) },
@@ -114,9 +115,9 @@ function showMemory(data) {
         x1: (p) => x(p.from), x2: (p) => x(p.from + p.bytes), y: "device", fill: (p) => colour.bar(p.stage), fillOpacity: "strength",
         stroke: (p) => colour.line(p.stage), strokeWidth: 0.75, title: (p) => `stage ${p.stage}: ${format.bytes(p.bytes)} of ${p.kind}`,
       }),
-      Plot.text(parts.filter((p) => (x(p.bytes) / x(end)) * (WIDTH - LEFT - RIGHT) > 64 && high > 16), {
-        x: (p) => x(p.from + p.bytes / 2), y: "device", text: (p) => format.bytes(p.bytes), className: "on-bar",
-      }),
+      ...d3.groups(roomy, (p) => p.strength < 0.5).map(([faint, some]) => Plot.text(some, {
+        x: (p) => x(p.from + p.bytes / 2), y: "device", text: (p) => format.bytes(p.bytes), className: faint ? "on-faint" : "on-bar",
+      })),
       ...(near ? [Plot.tickX(devices, { x: (d) => x(d.limit), y: "name", strokeWidth: 2, className: "limit" })] : []),
       Plot.text(devices, { y: "name", frameAnchor: "left", textAnchor: "end", dx: -10, text: "name", className: "row-label" }),
       Plot.text(devices, { y: "name", frameAnchor: "right", textAnchor: "start", dx: 10, text: label, className: "row-note" }),

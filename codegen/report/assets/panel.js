@@ -35,8 +35,8 @@ function aboutPart(data, part) {
 }
 
 function operatorTable(group, go) {
-  const [first, ...others] = group.paths;
-  const whose = others.length ? `${first}; as it are ${others.length > 1 ? `all up to ${others[others.length - 1]}` : others[0]}` : first;
+  const [first, last] = [group.paths[0], group.paths[group.paths.length - 1]];
+  const whose = first === last ? first : `${first} to ${last}: ${group.paths.length} alike, of which this is the first`;
   const timed = d3.max(group.operators, (o) => o.seconds);
   const columns = [
     { title: "Operator", cell: (o) => (o.line ? el("button", { type: "button", class: "link", onclick: () => go(o.line) }, o.name) : o.name) },

@@ -2,6 +2,8 @@
 // The graph as Graphviz laid it out: coloured by stage, moved and zoomed, each box opened by mouse or keyboard.
 
 const TALLEST = 1700; // pixels; a taller graph is moved about in its frame
+const SMALLEST = 0.8; // of its natural size, for the sake of its words
+const LARGEST = 1.1;
 const MARGIN = 12;
 
 function showPicture(data) {
@@ -77,7 +79,7 @@ function zoomable(frame) {
   const svg = d3.select(frame).select("svg");
   const content = svg.select("g.graph").attr("transform", null);
   const box = content.node().getBBox();
-  const scale = Math.min(1.1, (frame.clientWidth - 2 * MARGIN) / box.width);
+  const scale = Math.min(LARGEST, (frame.clientWidth - 2 * MARGIN) / box.width, Math.max(SMALLEST, TALLEST / box.height));
   frame.style.height = `${Math.min(TALLEST, Math.max(360, box.height * scale + 2 * MARGIN))}px`;
   svg.attr("width", "100%").attr("height", "100%").attr("viewBox", null);
   const zoom = d3.zoom()
@@ -93,7 +95,7 @@ function zoomable(frame) {
   const actions = {
     in: () => svg.call(zoom.scaleBy, 1.4),
     out: () => svg.call(zoom.scaleBy, 1 / 1.4),
-    fit: () => svg.call(zoom.transform, fit(frame.clientWidth, Math.min(frame.clientHeight, window.innerHeight), 1.1)),
+    fit: () => svg.call(zoom.transform, fit(frame.clientWidth, Math.min(frame.clientHeight, window.innerHeight), LARGEST)),
   };
   document.querySelectorAll("[data-zoom]").forEach((button) => button.addEventListener("click", () => actions[button.dataset.zoom]()));
   frame.addEventListener("keydown", (event) => actions[{ "+": "in", "=": "in", "-": "out", 0: "fit" }[event.key]]?.());

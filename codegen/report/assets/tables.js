@@ -27,9 +27,9 @@ function showFigures(data) {
   const figures = [
     ["Busiest device", format.seconds(summary.bottleneck_seconds), `a batch, so ${d3.format(".3~s")(1 / summary.bottleneck_seconds)} batches a second`],
     [
-      "From the best cut",
+      "Gap to the best cut",
       proven ? "0 %" : `≤ ${d3.format(".1f")(Math.max(100 * summary.gap, 0.1))} %`,
-      `${proven ? "proven: " : ""}none is below ${format.seconds(summary.lower_bound_seconds)}; ${summary.binds} binds`,
+      `${proven ? "proven: " : ""}no cut is below ${format.seconds(summary.lower_bound_seconds)}; ${summary.binds} binds`,
     ],
     ["Balance", d3.format(".2f")(summary.balance), "busiest device over the mean"],
     ["Over the cuts", format.bytes(summary.cut_bytes), "a batch"],
