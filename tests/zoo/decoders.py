@@ -18,11 +18,10 @@ ROUTED = {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_siz
 LOCAL = {"num_local_experts": 4, "num_experts_per_tok": 2}
 LATENT = {"q_lora_rank": 32, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 16}
 MAMBA = {"mamba_d_state": 16, "mamba_n_heads": 4, "mamba_d_head": 32, "mamba_chunk_size": 8, "mamba_n_groups": 1}
-SCAN = "seq: the recurrence is a Python loop over it"
 
 
-def _grouped(kind: str, fixed: str = "", **options: Any) -> Entry:
-    return causal(kind, fixed, **{**GROUPED, **options})
+def _grouped(kind: str, **options: Any) -> Entry:
+    return causal(kind, **{**GROUPED, **options})
 
 
 DECODERS = {
@@ -137,16 +136,16 @@ DECODERS = {
     # recurrences, convolutions, and hybrids with attention
     "bamba": _grouped("bamba", **MAMBA, attn_layer_indices=[1, 3]),
     "falcon_h1": _grouped("falcon_h1", **MAMBA, mamba_d_ssm=128),
-    "falcon_mamba": causal("falcon_mamba", SCAN, state_size=8, time_step_rank=4),
+    "falcon_mamba": causal("falcon_mamba", state_size=8, time_step_rank=4),
     "granitemoehybrid": _grouped(
         "granitemoehybrid", **MAMBA, **LOCAL, shared_intermediate_size=32, layer_types=["mamba", "attention"] * 2
     ),
     "jamba": _grouped(
-        "jamba", SCAN, mamba_d_state=8, mamba_dt_rank=4, num_experts=4, attn_layer_period=2, attn_layer_offset=1
+        "jamba", mamba_d_state=8, mamba_dt_rank=4, num_experts=4, attn_layer_period=2, attn_layer_offset=1
     ),
     "lfm2": _grouped("lfm2", layer_types=["conv", "full_attention"] * 2),
     "lfm2_moe": _grouped("lfm2_moe", **EXPERTS, num_dense_layers=1, layer_types=["conv", "full_attention"] * 2),
-    "mamba": causal("mamba", SCAN, state_size=8, time_step_rank=4),
+    "mamba": causal("mamba", state_size=8, time_step_rank=4),
     "mamba2": causal("mamba2", state_size=16, num_heads=8, head_dim=16, n_groups=1, chunk_size=8),
     "minimax": _grouped("minimax", **LOCAL, block_size=8, layer_types=["linear_attention", "full_attention"] * 2),
     "nemotron_h": _grouped(
@@ -171,9 +170,9 @@ DECODERS = {
         linear_num_value_heads=4,
         layer_types=["linear_attention", "full_attention"] * 2,
     ),
-    "recurrent_gemma": _grouped("recurrent_gemma", SCAN, lru_width=64, attention_window_size=8),
-    "rwkv": causal("rwkv", SCAN, attention_hidden_size=64),
-    "xlstm": causal("xlstm", SCAN, embedding_dim=64, num_blocks=4, num_heads=4, chunk_size=8),
+    "recurrent_gemma": _grouped("recurrent_gemma", lru_width=64, attention_window_size=8),
+    "rwkv": causal("rwkv", attention_hidden_size=64),
+    "xlstm": causal("xlstm", embedding_dim=64, num_blocks=4, num_heads=4, chunk_size=8),
     "zamba2": causal(
         "zamba2",
         mamba_d_state=16,

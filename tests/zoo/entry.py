@@ -28,12 +28,11 @@ SIZED = {"image_size": 32, "patch_size": 8, "num_channels": 3}
 
 @dataclass(frozen=True)
 class Entry:
-    """How to make the model, its inputs for a batch and a length, and which of its sizes may change."""
+    """How to make the model, its inputs for a batch and a length, and which of its sizes one would change."""
 
     make: Callable[[], nn.Module]
     inputs: Callable[[int, int], Inputs]
     dynamic: Mapping[str, Mapping[int, str]]
-    fixed: str = ""  # sizes that the architecture's own code fixes, and why
 
     def model(self) -> nn.Module:
         torch.manual_seed(0)
@@ -86,7 +85,6 @@ def from_config(head: type[Any], kind: str, **options: Any) -> Callable[[], nn.M
 # ---- text
 
 TEXT = {name: {0: "batch", 1: "seq"} for name in ("input_ids", "attention_mask")}
-SHORT = {name: {0: "batch"} for name in TEXT}
 
 
 def ids(batch: int, seq: int) -> torch.Tensor:
@@ -99,19 +97,19 @@ def text(batch: int, seq: int) -> Inputs:
     return {"input_ids": ids(batch, seq), "attention_mask": mask}
 
 
-def text_entry(head: type[Any], kind: str, fixed: str = "", **options: Any) -> Entry:
+def text_entry(head: type[Any], kind: str, **options: Any) -> Entry:
     """Token ids and a padding mask, both of which may have any batch and length."""
-    return Entry(from_config(head, kind, **options), text, SHORT if fixed else TEXT, fixed)
+    return Entry(from_config(head, kind, **options), text, TEXT)
 
 
-def causal(kind: str, fixed: str = "", **options: Any) -> Entry:
+def causal(kind: str, **options: Any) -> Entry:
     """A decoder that predicts the next token."""
-    return text_entry(t.AutoModelForCausalLM, kind, fixed, **{**BODY, **TOKENS, "use_cache": False, **options})
+    return text_entry(t.AutoModelForCausalLM, kind, **{**BODY, **TOKENS, "use_cache": False, **options})
 
 
-def masked(kind: str, fixed: str = "", **options: Any) -> Entry:
+def masked(kind: str, **options: Any) -> Entry:
     """An encoder that fills in tokens."""
-    return text_entry(t.AutoModelForMaskedLM, kind, fixed, **{**BODY, **TOKENS, **options})
+    return text_entry(t.AutoModelForMaskedLM, kind, **{**BODY, **TOKENS, **options})
 
 
 def pair(batch: int, seq: int) -> Inputs:

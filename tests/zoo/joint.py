@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import transformers as t
 
-from tests.zoo.entry import BODY, GROUPED, TOKENS, Entry, Inputs, from_config, ids, text
+from tests.zoo.entry import BODY, GROUPED, TEXT, TOKENS, Entry, Inputs, from_config, ids, text
 
 EYE = {k: v for k, v in BODY.items() if k != "max_position_embeddings"}
 EYE |= {"image_size": 32, "patch_size": 8, "num_channels": 3, "projection_dim": 32}
@@ -52,10 +52,8 @@ def _qwen_pixels(batch: int) -> torch.Tensor:
     return torch.randn(16 * batch, 3 * 2 * 8 * 8)
 
 
-BOTH = {name: {0: "batch", 1: "seq"} for name in ("input_ids", "attention_mask")} | {"pixel_values": {0: "batch"}}
+BOTH = {**TEXT, "pixel_values": {0: "batch"}}
 TOWERS = {"input_ids": {0: "texts", 1: "seq"}, "pixel_values": {0: "images"}}
-SEQ = {name: {1: "seq"} for name in ("input_ids", "attention_mask")}
-ONE_BATCH = "batch: the model counts the places of its images"
 
 
 def _pair_of_towers(kind: str, text_config: dict[str, Any], vision_config: dict[str, Any], **options: Any) -> Entry:
@@ -63,9 +61,9 @@ def _pair_of_towers(kind: str, text_config: dict[str, Any], vision_config: dict[
     return Entry(make, _towers, TOWERS)
 
 
-def _among_words(kind: str, inputs: Any, dynamic: Any = BOTH, fixed: str = "", **options: Any) -> Entry:
+def _among_words(kind: str, inputs: Any, dynamic: Any = BOTH, **options: Any) -> Entry:
     make = from_config(Speak, kind, **{"image_token_index": IMAGE, "image_token_id": IMAGE, **options})
-    return Entry(make, inputs, dynamic, fixed)
+    return Entry(make, inputs, dynamic)
 
 
 def _qwen(kind: str, vision: dict[str, Any], text_type: str) -> Entry:
@@ -75,8 +73,12 @@ def _qwen(kind: str, vision: dict[str, Any], text_type: str) -> Entry:
     return _among_words(
         kind,
         _among(4, _qwen_pixels, image_grid_thw=_one_in_each, mm_token_type_ids=lambda words: (words == IMAGE).int()),
-        SEQ,
-        "batch: the grids of the images are read as numbers",
+        {
+            **TEXT,
+            "pixel_values": {0: "patches"},
+            "image_grid_thw": {0: "batch"},
+            "mm_token_type_ids": TEXT["input_ids"],
+        },
         vision_config=vision,
         text_config=words,
         video_token_id=5,
@@ -190,8 +192,7 @@ JOINT: dict[str, Entry] = {
     "idefics3": _among_words(
         "idefics3",
         _among(4, lambda batch: _pixels(batch)[:, None]),
-        SEQ,
-        "batch: the model leaves out the images that are all zero",
+        BOTH,
         vision_config=EYE,
         text_config=LLAMA,
         scale_factor=2,
@@ -240,13 +241,12 @@ JOINT: dict[str, Entry] = {
         lambda batch, seq: (
             text(batch, seq) | {"visual_feats": torch.randn(batch, 5, 32), "visual_pos": torch.rand(batch, 5, 4)}
         ),
-        {**SEQ, **{n: {0: "batch", 1: "seq"} for n in SEQ}, "visual_feats": {0: "batch"}, "visual_pos": {0: "batch"}},
+        {**TEXT, "visual_feats": {0: "batch"}, "visual_pos": {0: "batch"}},
     ),
     "mistral3": _among_words(
         "mistral3",
         _among(4, image_sizes=lambda words: torch.tensor([[32, 32]] * len(words))),
-        SEQ,
-        "batch: the sizes of the images are read as numbers",
+        {**BOTH, "image_sizes": {0: "batch"}},
         vision_config={"model_type": "pixtral", **EYE, "head_dim": 16},
         text_config={**LLAMA, "model_type": "mistral"},
         spatial_merge_size=2,
@@ -254,8 +254,7 @@ JOINT: dict[str, Entry] = {
     "owlvit": Entry(
         from_config(t.OwlViTForObjectDetection, "owlvit", text_config=WORDS, vision_config=EYE, projection_dim=64),
         lambda batch, seq: {"input_ids": ids(2 * batch, seq), "pixel_values": _pixels(batch)},
-        {"input_ids": {1: "seq"}},
-        "batch: the texts are counted out over the images",
+        TOWERS,
     ),
     "paligemma": _among_words(
         "paligemma",
@@ -325,8 +324,7 @@ JOINT: dict[str, Entry] = {
     "smolvlm": _among_words(
         "smolvlm",
         _among(4, lambda batch: _pixels(batch)[:, None]),
-        SEQ,
-        "batch: the model leaves out the images that are all zero",
+        BOTH,
         vision_config=EYE,
         text_config=LLAMA,
         scale_factor=2,
@@ -376,7 +374,6 @@ JOINT: dict[str, Entry] = {
             text(batch, seq)
             | {"visual_embeds": torch.randn(batch, 5, 32), "visual_attention_mask": torch.ones(batch, 5)}
         ),
-        {**SEQ, **{n: {0: "batch", 1: "seq"} for n in SEQ}}
-        | {"visual_embeds": {0: "batch"}, "visual_attention_mask": {0: "batch"}},
+        {**TEXT, "visual_embeds": {0: "batch"}, "visual_attention_mask": {0: "batch"}},
     ),
 }

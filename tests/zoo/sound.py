@@ -120,8 +120,7 @@ SOUND: dict[str, Entry] = {
             codebook_dim=4,
         ),
         _mono,
-        {"input_values": {0: "batch"}},
-        "samples: the model pads by a number that it works out from one length",
+        {"input_values": {0: "batch", 2: "samples"}},
     ),
     "data2vec_audio": _waves("data2vec-audio", conv_pos_kernel_size=3, num_conv_pos_embeddings=2),
     "encodec": Entry(
@@ -137,8 +136,7 @@ SOUND: dict[str, Entry] = {
             target_bandwidths=[24.0],
         ),
         _mono,
-        {"input_values": {0: "batch"}},
-        "samples: the encoder holds an LSTM",
+        {"input_values": {0: "batch", 2: "samples"}},
     ),
     "hubert": _waves("hubert"),
     "mimi": Entry(
@@ -160,8 +158,7 @@ SOUND: dict[str, Entry] = {
             head_dim=8,
         ),
         _mono,
-        {"input_values": {0: "batch"}},
-        "samples: the model pads by a number that it works out from one length",
+        {"input_values": {0: "batch", 2: "samples"}},
     ),
     "moonshine": Entry(
         from_config(
@@ -199,8 +196,7 @@ SOUND: dict[str, Entry] = {
             use_cache=False,
         ),
         lambda batch, seq: {"input_ids": torch.randint(0, 32, (2 * batch, seq))},
-        {"input_ids": {1: "seq"}},
-        "batch: the codebooks of a sound lie side by side in it",
+        {"input_ids": {0: "rows", 1: "seq"}},
     ),
     "sew": _waves("sew", squeeze_factor=2),
     "sew_d": _waves("sew-d", squeeze_factor=2, max_position_embeddings=64, position_buckets=8),
