@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class ChannelClosed(Exception):
-    """Nothing will be sent or received here any more."""
+    """Nothing will be sent or received here any more.  `__cause__` is what it was closed for, if that went wrong."""
 
 
 class Channel(Generic[T]):
@@ -20,14 +20,14 @@ class Channel(Generic[T]):
         self._capacity = capacity
         self._items: deque[T] = deque()
         self._closed = False
+        self._cause: Exception | None = None
         self._changed = Condition()
 
     def send(self, item: T) -> None:
         """Raises ChannelClosed, also where it is closed while this waits."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or not self._is_full())
-            if self._closed:
-                raise ChannelClosed
+            self.require_open()
             self._items.append(item)
             self._changed.notify_all()
 
@@ -35,17 +35,22 @@ class Channel(Generic[T]):
         """Raises ChannelClosed, also where it is closed while this waits and with items left inside."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._items)
-            if self._closed:
-                raise ChannelClosed
+            self.require_open()
             item = self._items.popleft()
             self._changed.notify_all()
             return item
 
-    def close(self) -> None:
-        """Wake everyone who waits."""
+    def close(self, cause: Exception | None = None) -> None:
+        """Wake everyone who waits.  The first cause counts."""
         with self._changed:
-            self._closed = True
+            if not self._closed:
+                self._closed, self._cause = True, cause
             self._changed.notify_all()
+
+    def require_open(self) -> None:
+        """Raises ChannelClosed."""
+        if self._closed:
+            raise ChannelClosed from self._cause
 
     def drain(self) -> list[T]:
         """Take out what is left inside."""

@@ -38,8 +38,8 @@ class Ticket:
         except BaseException as e:  # from a class of the user's, or from memory running out
             self.future.set_exception(e)
 
-    def abandon(self) -> None:
-        self.future.set_exception(PipelineClosed("the pipeline was closed before this batch was done"))
+    def abandon(self, cause: BaseException | None) -> None:
+        self.future.set_exception(cause or PipelineClosed("the pipeline was closed before this batch was done"))
 
 
 @dataclass(frozen=True)
@@ -50,17 +50,17 @@ class Collector:
     inlets: tuple[Port, ...]
 
     def run(self) -> None:
-        """Until a channel is closed; what is in flight then fails with PipelineClosed."""
+        """Until a channel is closed; what is in flight then fails with the cause, or with PipelineClosed."""
         try:
             while True:
                 self._complete(self.tickets.receive())
-        except ChannelClosed:
+        except ChannelClosed as e:
             for ticket in self.tickets.drain():
-                ticket.abandon()
+                ticket.abandon(e.__cause__)
 
     def _complete(self, ticket: Ticket) -> None:
         try:
             ticket.complete(receive_all(self.inlets))
-        except ChannelClosed:
-            ticket.abandon()
+        except ChannelClosed as e:
+            ticket.abandon(e.__cause__)
             raise

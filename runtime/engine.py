@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from threading import Lock, Thread, current_thread
+from threading import Event, Lock, Thread, current_thread
 from typing import Any
 
 from runtime.channel import Channel, ChannelClosed
@@ -17,6 +17,7 @@ from runtime.manifest import Manifest
 from runtime.message import Message, Port, Reset, Values, Watch, send_all
 from runtime.stage import LoadedStage
 from runtime.tracks import Trace
+from runtime.watchdog import Watchdog
 from runtime.wiring import routes
 from runtime.worker import Worker
 
@@ -30,8 +31,11 @@ class Engine:
     need to say of which batch their tensors are.
     """
 
-    def __init__(self, manifest: Manifest, stages: Sequence[LoadedStage]) -> None:
-        """Start the threads.  Raises ManifestError where the stages do not fit together."""
+    def __init__(self, manifest: Manifest, stages: Sequence[LoadedStage], timeout: float | None = None) -> None:
+        """Start the threads.  Raises ManifestError where the stages do not fit together.
+
+        TIMEOUT: the seconds after which a stage that still runs one batch is given up, and the engine with it.
+        """
         ports = [Port(route, Channel[Message](route.capacity)) for route in routes(manifest)]
         self._inlets = _from(ports, None)
         self._tickets: Channel[Ticket] = Channel()
@@ -42,7 +46,11 @@ class Engine:
         threads = [Thread(target=collector.run, name=f"{manifest.name} collector", daemon=True)]
         for worker in workers:
             threads.append(Thread(target=worker.run, name=f"{manifest.name} stage {worker.stage.index}", daemon=True))
-        self._shut = weakref.finalize(self, _shut, [self._tickets, *(port.channel for port in ports)], threads)
+        channels, stop = [self._tickets, *(port.channel for port in ports)], Event()
+        if timeout is not None:
+            watchdog = Watchdog(workers, channels, timeout, stop)
+            threads.append(Thread(target=watchdog.run, name=f"{manifest.name} watchdog", daemon=True))
+        self._shut = weakref.finalize(self, _shut, stop, channels, threads)
         for thread in threads:
             thread.start()
 
@@ -56,8 +64,8 @@ class Engine:
             try:
                 self._tickets.send(ticket)
                 send_all(self._inlets, message)
-            except ChannelClosed:
-                self.require_open()
+            except ChannelClosed as e:
+                raise _closed(e) from e.__cause__
             except BaseException:  # an interrupt: only some stages have the batch, and would mix it with the next
                 self.close()
                 raise
@@ -79,12 +87,20 @@ class Engine:
             self._watched.release()
 
     def require_open(self) -> None:
-        if not self._shut.alive:
-            raise PipelineClosed("this pipeline is closed; load it again with Pipeline.load")
+        """Raises PipelineClosed."""
+        try:
+            self._tickets.require_open()
+        except ChannelClosed as e:
+            raise _closed(e) from e.__cause__
 
     def close(self) -> None:
         """Stop the threads, which lets go of the stages.  What is in flight fails with PipelineClosed."""
         self._shut()
+
+
+def _closed(closed: ChannelClosed) -> PipelineClosed:
+    reason = f", as {closed.__cause__}" if closed.__cause__ else ""
+    return PipelineClosed(f"this pipeline is closed{reason}; load it again with Pipeline.load")
 
 
 def _from(ports: Sequence[Port], source: int | None) -> tuple[Port, ...]:
@@ -95,8 +111,9 @@ def _into(ports: Sequence[Port], target: int | None) -> tuple[Port, ...]:
     return tuple(port for port in ports if port.route.target == target)
 
 
-def _shut(channels: Sequence[Channel[Any]], threads: Sequence[Thread]) -> None:
+def _shut(stop: Event, channels: Sequence[Channel[Any]], threads: Sequence[Thread]) -> None:
     """Also when the engine is forgotten, on whatever thread that happens, and when Python ends."""
+    stop.set()
     for channel in channels:
         channel.close()
     deadline = time.monotonic() + GRACE

@@ -42,13 +42,13 @@ class Pipeline:
     with the next batch.
     """
 
-    def __init__(self, manifest: Manifest, stages: Sequence[LoadedStage]) -> None:
+    def __init__(self, manifest: Manifest, stages: Sequence[LoadedStage], *, timeout: float | None = None) -> None:
         """Start the stages.  Most callers want `Pipeline.load`."""
         self.manifest = manifest
         self.devices = tuple(stage.device for stage in stages)
         self._inputs = Inputs.parse(manifest)
         self._returns = parse(manifest.signature.returns, manifest.symbols, len(manifest.outputs))
-        self._engine = Engine(manifest, stages)
+        self._engine = Engine(manifest, stages, timeout)
 
     @classmethod
     def load(
@@ -57,12 +57,15 @@ class Pipeline:
         devices: Sequence[str | torch.device] | str | torch.device | None = None,
         *,
         strict: bool = False,
+        timeout: float | None = None,
     ) -> Pipeline:
         """Load an artifact folder and start it.
 
         DEVICES: one for each stage, or one for each device of the plan in the order in which the
         stages use them, or fewer, to share; without it, the plan's.  STRICT refuses files that differ
-        from the manifest, where otherwise an edited stage file runs with a warning.
+        from the manifest, where otherwise an edited stage file runs with a warning.  A stage that is
+        busy with one batch for TIMEOUT seconds is given up: all that is in flight fails with a
+        StageError that names it, and the pipeline is closed.
 
         Raises ManifestError for a folder that cannot be run, DeviceError for devices that are not here.
         """
@@ -70,7 +73,7 @@ class Pipeline:
         manifest = Manifest.read(folder)
         devices = [devices] if isinstance(devices, (str, torch.device)) else devices
         placed = place_stages([stage.device for stage in manifest.stages], devices)
-        return cls(manifest, load_stages(folder, manifest, placed, strict=strict))
+        return cls(manifest, load_stages(folder, manifest, placed, strict=strict), timeout=timeout)
 
     def __call__(self, *args: Any, microbatches: int = 1, **kwargs: Any) -> Any:
         """What the model would return.  Raises InputError before anything runs, or StageError.

@@ -45,7 +45,8 @@ def _run(options: argparse.Namespace) -> Mapping[str, torch.Tensor]:
             raise InputError(f"cannot write {path}: {path.parent} is no folder")
     inputs = _read(options.input)
     devices = options.devices.split(",") if options.devices else None
-    with Pipeline.load(options.artifact, devices, strict=options.strict) as pipe, pipe.trace(options.trace):
+    strict, timeout = options.strict, options.timeout
+    with Pipeline.load(options.artifact, devices, strict=strict, timeout=timeout) as pipe, pipe.trace(options.trace):
         outputs = pipe.run_named(inputs)
     # Copies: a file holds no views, and no tensor twice.
     outputs = {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in outputs.items()}
@@ -70,7 +71,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--devices", metavar="A,B", help="as Pipeline.load takes them; default: the plan's")
     parser.add_argument("--strict", action="store_true", help="refuse files that differ from the manifest")
     parser.add_argument("--trace", type=Path, help="write what ran and when, for ui.perfetto.dev")
+    parser.add_argument(
+        "--timeout", metavar="S", type=_seconds, help="seconds that a stage may take; default: any time"
+    )
     return parser
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not seconds > 0:
+        raise ValueError
+    return seconds
 
 
 def _fail(message: str, status: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -20,6 +21,7 @@ class Worker:
         self.stage = stage
         self.inlets = inlets
         self.outlets = outlets
+        self.busy_since: float | None = None  # while a batch is run; by time.monotonic
         self._track: Track | None = None  # while a trace is on
 
     def run(self) -> None:
@@ -33,6 +35,7 @@ class Worker:
                 return
 
     def _answer(self, message: Message) -> Message:
+        self.busy_since = time.monotonic()
         try:
             match message:
                 case Values(tensors, sizes):
@@ -46,6 +49,8 @@ class Worker:
             return message
         except BaseException as e:  # a thread that ends would leave the caller waiting
             return Failure(StageError(self.stage.index, str(self.stage.device), e))
+        finally:
+            self.busy_since = None
 
     def _run(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> tuple[torch.Tensor, ...]:
         if self._track is not None:

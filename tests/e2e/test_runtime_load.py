@@ -181,6 +181,17 @@ def test_run_says_once_that_a_stage_was_edited(files: tuple[str, str, str]) -> N
     assert done.stderr.startswith("error: stage_1.py differs from the manifest: it was edited")
 
 
+@pytest.mark.slow
+def test_run_ends_where_a_stage_hangs(tmp_path: Path) -> None:
+    out = write(tmp_path / "out", [Part("time.sleep(600)\nreturn (x,)", {"x": None}, {"y": ((), (0,))})])
+    save_file({"x": X}, tmp_path / "x")
+    command = [sys.executable, "-m", "runtime.run", str(out), "--timeout", "0.5"]
+    files = ["--input", str(tmp_path / "x"), "--output", str(tmp_path / "y")]
+    done = subprocess.run([*command, *files], capture_output=True, text=True, timeout=60, check=False)
+    message = "error: stage 0 (cpu) raised TimeoutError: it is busy with one batch for more than 0.5 s\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", message)
+
+
 def test_python_ends_with_batches_in_flight(tmp_path: Path) -> None:
     script = (
         "import sys, torch; from runtime import Pipeline; pipe = Pipeline.load(sys.argv[1]);"

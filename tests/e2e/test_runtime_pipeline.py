@@ -412,6 +412,44 @@ def test_closing_fails_what_is_in_flight(tmp_path: Path) -> None:
     assert pipeline_threads() == []
 
 
+HANGING = Part(
+    "from tests.artifacts import signals\nif h[0, 0] == 3: signals.go_on.wait(30)\nreturn (h,)",
+    {"h": 0},
+    {"y": ((), (0,))},
+)
+
+
+def test_a_stage_that_hangs_is_given_up_and_named(tmp_path: Path) -> None:
+    signals.renew()
+    first = Part("return (x,)", {"x": None}, {"h": ((1,), ())})
+    pipe = Pipeline.load(write(tmp_path, [first, HANGING]), timeout=0.2)
+    futures = [pipe.submit(x) for x in batches(6)]
+    assert [float(f.result()[0, 0]) for f in futures[:3]] == [0, 1, 2]
+    for future in futures[3:]:
+        with pytest.raises(
+            StageError, match=r"stage 1 \(cpu\) raised TimeoutError: it is busy with one batch for more"
+        ):
+            future.result(10)
+    for use in (lambda: pipe(X), pipe.reset):
+        with pytest.raises(PipelineClosed, match=r"is closed, as stage 1 \(cpu\) raised TimeoutError.*; load it again"):
+            use()
+    signals.go_on.set()
+    pipe.close()
+    assert pipeline_threads() == []
+
+
+def test_a_slow_stream_is_not_taken_for_a_stage_that_hangs(tmp_path: Path) -> None:
+    slow = Part("time.sleep(0.05)\nreturn (x,)", {"x": None}, {"y": ((), (0,))})
+    with Pipeline.load(write(tmp_path, [slow]), timeout=0.3) as pipe:
+        assert len(list(pipe.map(batches(12)))) == 12
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
+def test_a_timeout_is_some_time(tmp_path: Path, timeout: float) -> None:
+    with pytest.raises(ValueError, match="a stage needs some time"):
+        Pipeline.load(chain(tmp_path), timeout=timeout)
+
+
 @pytest.fixture
 def interruptible() -> Iterator[None]:
     """Ctrl-C raises KeyboardInterrupt, also in a process whose parent left SIGINT ignored or deadly."""

@@ -1,0 +1,41 @@
+"""The thread that gives up on a stage which does not come to an end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import Event
+from typing import Any
+
+from runtime.channel import Channel
+from runtime.errors import StageError
+from runtime.worker import Worker
+
+
+@dataclass(frozen=True)
+class Watchdog:
+    """Closes the channels once a worker has been busy with one batch for TIMEOUT seconds."""
+
+    workers: Sequence[Worker]
+    channels: Sequence[Channel[Any]]
+    timeout: float
+    stop: Event
+
+    def __post_init__(self) -> None:
+        if not self.timeout > 0:
+            raise ValueError(f"timeout is {self.timeout}; a stage needs some time for a batch")
+
+    def run(self) -> None:
+        """Until one hangs, which is seen within a tenth of the time more, or until STOP is set."""
+        while not self.stop.wait(self.timeout / 10):
+            for worker in self.workers:
+                since = worker.busy_since
+                if since is not None and time.monotonic() - since > self.timeout:
+                    return self._give_up(worker)
+
+    def _give_up(self, worker: Worker) -> None:
+        hung = TimeoutError(f"it is busy with one batch for more than {self.timeout:g} s")
+        cause = StageError(worker.stage.index, str(worker.stage.device), hung)
+        for channel in self.channels:
+            channel.close(cause)
