@@ -78,9 +78,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
     if not seconds > 0:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text} is no time in seconds")
     return seconds
 
 
