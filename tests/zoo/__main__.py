@@ -11,8 +11,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict
 from fnmatch import fnmatch
 from pathlib import Path
 from queue import SimpleQueue
@@ -24,6 +25,8 @@ from tests.zoo.measure import Result
 from tests.zoo.table import coverage, outcome
 
 ROOT = Path(__file__).resolve().parents[2]
+FOUND = ROOT / "build/zoo.json"
+COVERAGE = ROOT / "docs/coverage.md"
 
 
 class Worker:
@@ -90,22 +93,32 @@ def measured(names: Sequence[str], jobs: int, timeout: float) -> Iterator[Result
         workers.get().close()
 
 
+def _known() -> dict[str, Result]:
+    """What earlier runs found."""
+    return {r["name"]: Result(**r) for r in json.loads(FOUND.read_text())} if FOUND.exists() else {}
+
+
+def _keep(known: Mapping[str, Result]) -> None:
+    FOUND.parent.mkdir(exist_ok=True)
+    FOUND.write_text(json.dumps([asdict(result) for result in known.values()], indent=1))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.zoo", description="Cut many models in three.")
     parser.add_argument("names", nargs="*", help="models, or patterns of them")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--timeout", type=float, default=300.0, help="seconds for one model")
-    parser.add_argument("-o", "--out", type=Path, default=ROOT / "docs/coverage.md")
     options = parser.parse_args()
     names = [n for n in MODELS if not options.names or any(fnmatch(n, pattern) for pattern in options.names)]
-    start, results = perf_counter(), dict[str, Result]()
-    for result in measured(names, options.jobs, options.timeout):
-        results[result.name] = result
-        print(f"{len(results):4}/{len(names)}  {result.name:24} {outcome(result)}", flush=True)
-    good = sum(r.good for r in results.values())
+    start, known = perf_counter(), _known()
+    for i, result in enumerate(measured(names, options.jobs, options.timeout)):
+        known[result.name] = result
+        print(f"{i + 1:4}/{len(names)}  {result.name:24} {outcome(result)}", flush=True)
+        _keep(known)
+    good = sum(known[name].good for name in names)
     print(f"{good} of {len(names)} return what the uncut model does, bit for bit; {perf_counter() - start:.0f} s")
-    if len(names) == len(MODELS):
-        options.out.write_text(coverage(KINDS, results))
+    if known.keys() >= MODELS.keys():
+        COVERAGE.write_text(coverage(KINDS, {name: known[name] for name in MODELS}))
     return 0 if good == len(names) else 1
 
 
