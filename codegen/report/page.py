@@ -17,7 +17,11 @@ _DATA = re.compile(r'(<script id="data" type="application/json">)(.*?)(</script>
 def page(title: str, data: Mapping[str, Any]) -> str:
     """The template, with each `{{name}}` in it replaced by the title, the data or the file of that name."""
     given = {"title": escape(title), "data": _encode(data)}
-    return re.sub(r"\{\{(\S+)\}\}", lambda match: given.get(match[1]) or _asset(match[1]), _asset("page.html"))
+
+    def part(match: re.Match[str]) -> str:
+        return given[match[1]] if match[1] in given else _asset(match[1])
+
+    return re.sub(r"\{\{(\S+)\}\}", part, _asset("page.html"))
 
 
 def data_of(page: str) -> dict[str, Any]:
