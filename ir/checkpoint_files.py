@@ -92,9 +92,7 @@ def _read_safetensors(file: Path) -> Iterator[tuple[str, Stored]]:
     with file.open("rb") as f:
         length = int.from_bytes(f.read(8), "little")
         if length > size - 8:
-            raise SourceError(
-                f"cannot read {file}: {_AGAIN} (its header should have {length} bytes, and it has {size})"
-            )
+            raise SourceError(f"cannot read {file}: {_AGAIN} (a header of {length} bytes in a file of {size})")
         header = f.read(length)
     try:
         table = json.loads(header)
