@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from runtime import perfetto
+from runtime.collector import Finish
 from runtime.devices import move, place_stages
 from runtime.engine import Engine
 from runtime.inputs import Inputs
@@ -88,10 +89,7 @@ class Pipeline:
         Raises InputError before anything runs.
         """
         self._engine.require_open()
-        batch = self._inputs.bind(args, kwargs)
-        if microbatches == 1:
-            return self._send(batch, self._returns.build)
-        return self._send_parts(self._split.parts(batch, microbatches), batch.sizes)
+        return self._send(self._inputs.bind(args, kwargs), microbatches, self._returns.build)
 
     def map(self, batches: Iterable[Any], in_flight: int = 8) -> Iterator[Any]:
         """Run a stream of batches, at most IN_FLIGHT at a time, and yield their results in order.
@@ -106,12 +104,12 @@ class Pipeline:
         self._engine.require_open()
         return _in_order(self._submit_each(batches), in_flight)
 
-    def run_named(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def run_named(self, tensors: Mapping[str, torch.Tensor], *, microbatches: int = 1) -> dict[str, torch.Tensor]:
         """Run one batch of input tensors by their names in the manifest; returns the outputs by theirs."""
         self._engine.require_open()
         names = [tensor.name for tensor in self.manifest.outputs]
         batch = self._inputs.bind_named(tensors)
-        return self._send(batch, lambda outputs, _: dict(zip(names, outputs, strict=True))).result()
+        return self._send(batch, microbatches, lambda outputs, _: dict(zip(names, outputs, strict=True))).result()
 
     def reset(self) -> None:
         """Put the state of all stages (caches, running statistics) back to what it was when loaded.
@@ -151,27 +149,30 @@ class Pipeline:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _send(self, batch: Values, build: Build) -> Future[Any]:
-        # Not the batch itself, whose inputs are let go while it runs; but the pipeline, which must not be.
-        return self._engine.send(batch, partial(self._finish, build, batch.device, batch.sizes))
+    def _send(self, batch: Values, microbatches: int, build: Build) -> Future[Any]:
+        sizes = batch.sizes
+        if microbatches == 1:
+            return self._send_part(batch, lambda outputs: build(outputs, sizes))
+        *first, last = self._split.parts(batch, microbatches)
+        futures = [self._send_part(part, tuple) for part in first]
+        # The last part is done after all others, and joins them.
+        return self._send_part(last, lambda outputs: build(self._join(futures, outputs), sizes))
 
-    def _send_parts(self, parts: Sequence[Values], sizes: Mapping[str, int]) -> Future[Any]:
-        """The future of the last part, which is done after all others, joins them."""
-        first = [self._send(part, lambda outputs, _: outputs) for part in parts[:-1]]
+    def _send_part(self, part: Values, finish: Finish) -> Future[Any]:
+        # Not the part itself, whose inputs are let go while it runs; but the pipeline, which must not be.
+        return self._engine.send(part, partial(self._bring_home, part.device, finish))
 
-        def build(outputs: Sequence[torch.Tensor], _: Mapping[str, int]) -> Any:
-            return self._returns.build(self._split.join([*(f.result() for f in first), outputs]), sizes)
+    def _bring_home(self, home: torch.device | None, finish: Finish, outputs: Sequence[torch.Tensor]) -> Any:
+        return finish(tuple(outputs) if home is None else tuple(move(tensor, home) for tensor in outputs))
 
-        return self._send(parts[-1], build)
+    def _join(
+        self, first: Sequence[Future[tuple[torch.Tensor, ...]]], last: Sequence[torch.Tensor]
+    ) -> Sequence[torch.Tensor]:
+        return self._split.join([*(part.result() for part in first), last])
 
     @cached_property
     def _split(self) -> Split:
         return Split.of(self.manifest)
-
-    def _finish(
-        self, build: Build, home: torch.device | None, sizes: Mapping[str, int], outputs: Sequence[torch.Tensor]
-    ) -> Any:
-        return build(outputs if home is None else [move(tensor, home) for tensor in outputs], sizes)
 
     def _submit_each(self, batches: Iterable[Any]) -> Iterator[Future[Any]]:
         """The last future holds what went wrong with reading or checking a batch."""

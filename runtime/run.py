@@ -47,7 +47,7 @@ def _run(options: argparse.Namespace) -> Mapping[str, torch.Tensor]:
     devices = options.devices.split(",") if options.devices else None
     strict, timeout = options.strict, options.timeout
     with Pipeline.load(options.artifact, devices, strict=strict, timeout=timeout) as pipe, pipe.trace(options.trace):
-        outputs = pipe.run_named(inputs)
+        outputs = pipe.run_named(inputs, microbatches=options.microbatches)
     # Copies: a file holds no views, and no tensor twice.
     outputs = {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in outputs.items()}
     save_file(outputs, options.output)
@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, required=True, help="safetensors file to write the outputs to")
     parser.add_argument("--devices", metavar="A,B", help="as Pipeline.load takes them; default: the plan's")
     parser.add_argument("--strict", action="store_true", help="refuse files that differ from the manifest")
+    parser.add_argument("--microbatches", metavar="N", type=int, default=1, help="split the batch into N parts")
     parser.add_argument("--trace", type=Path, help="write what ran and when, for ui.perfetto.dev")
     parser.add_argument(
         "--timeout", metavar="S", type=_seconds, help="seconds that a stage may take; default: any time"

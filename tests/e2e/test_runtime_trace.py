@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from runtime import Pipeline, StageError
 from runtime.run import main
@@ -158,5 +158,8 @@ def test_run_writes_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     save_file({"x": X}, x)
     assert main([str(tmp_path), "--input", x, "--output", y, "--trace", trace]) == 0
     assert set(of(read(Path(trace)), "compute")) == {(0, 0), (1, 0)}
+    assert main([str(tmp_path), "--input", x, "--output", y, "--trace", trace, "--microbatches", "2"]) == 0
+    assert set(of(read(Path(trace)), "compute")) == {(0, 0), (0, 1), (1, 0), (1, 1)}
+    assert torch.equal(load_file(y)["y"], (X + 1) * 2)
     assert main([str(tmp_path), "--input", x, "--output", y, "--trace", str(tmp_path / "no/trace.json")]) == 2
     assert "no is no folder" in capsys.readouterr().err
