@@ -40,7 +40,7 @@ class DType(str, Enum):
 
 
 def compile_source(
-    source: Annotated[str, typer.Argument(help="model.py, model.py:function or a checkpoint folder")],
+    source: Annotated[str, typer.Argument(help="model.py, model.py:function, a checkpoint folder or model.pt2")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="the artifact folder to write")] = None,
     stages: Annotated[int | None, typer.Option(help="that many equal devices of this host")] = None,
     cluster: Annotated[Path | None, typer.Option(help="a file that describes the devices and links")] = None,

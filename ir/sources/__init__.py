@@ -8,15 +8,19 @@ from ir.errors import SourceError
 from ir.sources.checkpoint_folder import read_checkpoint_folder
 from ir.sources.meta import with_values as with_values
 from ir.sources.model_file import read_model_file
+from ir.sources.program import read_program_file
 from ir.sources.source import Reading as Reading
 from ir.sources.source import Source as Source
 from ir.sources.source import uncompiled as uncompiled
 
-_WAYS = "give a model file such as examples/gpt2.py, or a checkpoint folder"
+_WAYS = "give a model file such as examples/gpt2.py, a checkpoint folder or a .pt2"
 
 
 def read_source(text: str, reading: Reading = Reading()) -> Source:  # noqa: B008 - frozen
-    """Read `model.py`, `model.py:function` or a checkpoint folder.  Raises SourceError that says what is missing."""
+    """Read `model.py`, `model.py:function`, a checkpoint folder or a .pt2.
+
+    Raises SourceError that says what is missing, and where.
+    """
     path = Path(text)
     if path.is_dir():
         return read_checkpoint_folder(path, reading)
@@ -24,6 +28,8 @@ def read_source(text: str, reading: Reading = Reading()) -> Source:  # noqa: B00
     path = Path(path_text)
     if not path.is_file():
         raise SourceError(f"there is no file {path}; {_WAYS}")
+    if path.suffix == ".pt2":
+        return read_program_file(path, reading)
     if path.suffix != ".py":
-        raise SourceError(f"{path} is not a Python file; {_WAYS}")
+        raise SourceError(f"{path} is neither a Python file nor an exported program; {_WAYS}")
     return read_model_file(path, reading, function or "model")

@@ -183,7 +183,7 @@ def test_a_failure_while_writing_leaves_the_folder_as_it_was(tmp_path: Path, mon
     compile_model(case.build(), (hidden(),), out=tmp_path / "out", cluster=slow_machine(2))
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError("no space left on device")
 
     monkeypatch.setattr(passes.core, "write_artifact", full)

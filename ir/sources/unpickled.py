@@ -1,0 +1,84 @@
+"""Reading what torch.export saved without running code that may stand in the file."""
+
+from __future__ import annotations
+
+import ast
+import json
+import pickle
+import re
+import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+from unittest.mock import patch
+
+import torch
+from torch.export.pt2_archive import _package
+
+from ir.errors import SourceError
+
+
+@contextmanager
+def without_pickled_code(path: Path) -> Iterator[None]:
+    """While this lasts, torch.export.load unpickles tensors alone; anything else in the file raises SourceError."""
+
+    def refuse(*_: Any, **__: Any) -> NoReturn:
+        raise SourceError(f"{path} holds pickled objects other than tensors, which are not read: they can run any code")
+
+    def load_tensors(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return read(*args, **{**kwargs, "weights_only": True})
+        except pickle.UnpicklingError:
+            refuse()
+
+    read = torch.load
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(torch, "load", load_tensors))
+        stack.enter_context(patch.object(pickle, "loads", refuse))
+        stack.enter_context(patch.object(torch._C, "_pickle_load_obj", refuse))
+        stack.enter_context(patch.object(_package, "_load_aoti", refuse))
+        yield
+
+
+def check_expressions(path: Path) -> None:
+    """Raise SourceError unless the sizes in a .pt2 file are arithmetic: torch evaluates them as Python."""
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.endswith(".json"):
+                for text in _expressions(json.loads(archive.read(name))):
+                    if not _is_arithmetic(text):
+                        raise SourceError(f"{path} holds a size that is no arithmetic: {text[:80]}")
+
+
+def _expressions(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if isinstance(node.get("expr_str"), str):
+            yield node["expr_str"]
+        node = list(node.values())
+    if isinstance(node, list):
+        for child in node:
+            yield from _expressions(child)
+
+
+_CLASS = re.compile(r"[A-Z]\w*|true|false|oo|nan|zoo")
+_NODES = (ast.Expression, ast.Call, ast.Name, ast.Load, ast.Constant, ast.keyword, ast.UnaryOp, ast.USub)
+
+
+def _is_arithmetic(text: str) -> bool:
+    """Whether a text is calls of sympy's classes on numbers, and names only where a symbol is made of them."""
+    try:
+        tree = ast.parse(text, mode="eval")
+    except SyntaxError:
+        return False
+    named = {a for n in ast.walk(tree) if isinstance(n, ast.Call) for a in n.args if _names_something(n)}
+    for node in ast.walk(tree):
+        if not isinstance(node, _NODES) or (isinstance(node, ast.Name) and not _CLASS.fullmatch(node.id)):
+            return False
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in named:
+            return False
+    return True
+
+
+def _names_something(call: ast.Call) -> bool:
+    return isinstance(call.func, ast.Name) and call.func.id in ("Symbol", "Float")
