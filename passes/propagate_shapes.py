@@ -1,28 +1,33 @@
-"""propagate-shapes: type every value again from the types of the inputs, and see which nodes are views."""
+"""propagate-shapes: check every type against what the operators make of the inputs', and see which nodes are views."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from functools import lru_cache
+from itertools import islice
+from typing import Any, ClassVar, TypeAlias
 
 import sympy
 import torch
-from torch._dispatch.python import enable_python_dispatcher
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
-from torch.utils._pytree import tree_leaves, tree_map
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_map
 
 from ir.bind import bind_sizes
 from ir.cluster import Cluster
 from ir.errors import VerifyError
-from ir.graph import THIS_DEVICE, Dim, Graph, Node, TensorType, Transfer, Value, at, bound
+from ir.graph import THIS_DEVICE, Graph, Node, TensorType, Transfer, Value, hold
+from ir.interpret import number
+
+Sizes: TypeAlias = Mapping[sympy.Symbol, int]
 
 
 @dataclass(frozen=True)
 class PropagateShapes:
-    """Each operator's own shape rule is run on tensors without data, over symbolic or given sizes."""
+    """Each operator's own shape rule is run on tensors without data, at the example's sizes and at others.
+
+    A node is a view if its results lie in the memory of an operand at all of these sizes.
+    """
 
     sizes: Mapping[str, int] = field(default_factory=dict)  # {"batch": 4} types the program for that batch alone
 
@@ -32,106 +37,76 @@ class PropagateShapes:
 
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
         graph = bind_sizes(graph, self.sizes)
-        nodes = []
-        with Sizes(graph) as sizes:
-            env = {leaf: sizes.tensor(leaf.type) for leaf in graph.leaves}
-            for node in graph.nodes:
-                results = _run(node, env, sizes)
-                types = [
-                    sizes.type_of(r) if isinstance(r, FakeTensor) else v.type
-                    for r, v in zip(results, node.results, strict=True)
-                ]
-                _check(node, types, graph)
-                env.update(zip(node.results, results, strict=True))
-                nodes.append(replace(node, view=_is_view(node, results, env)))
-        return replace(graph, nodes=tuple(nodes))
+        runs = [_views(graph, sizes) for sizes in islice(_allowed_sizes(graph), 2)]
+        views = map(all, zip(*runs, strict=True))
+        return replace(graph, nodes=tuple(replace(n, view=v) for n, v in zip(graph.nodes, views, strict=True)))
 
 
-def _dim(expr: Any) -> Any:
-    return int(expr) if expr.is_Integer else expr
+def _allowed_sizes(graph: Graph) -> Iterator[Sizes]:
+    """The example's sizes, but for 1, at which a copy can look like a view; then larger ones."""
+    example = {s: max(hint, 2) for s, hint in graph.hints.items()}
+    grown = [{s: (k + i) * size for i, (s, size) in enumerate(example.items())} for k in (2, 3)]
+    multiples = [{s: k * size for s, size in example.items()} for k in (2, 3, 5)]
+    yield example if _allowed(example, graph) else graph.hints
+    yield from (sizes for sizes in (*grown, *multiples) if sizes and _allowed(sizes, graph))
 
 
-class Sizes:
-    """Tensors without data whose sizes are the graph's symbols, as torch's own shape rules take them."""
-
-    def __init__(self, graph: Graph) -> None:
-        self._env = ShapeEnv()
-        self._mode = FakeTensorMode(shape_env=self._env, allow_non_fake_inputs=True)
-        self._hints = {s: max(hint, 2) for s, hint in graph.hints.items()}
-        symbols = list(self._hints)
-        carrier = self._mode.from_tensor(
-            torch.empty([self._hints[s] for s in symbols], device="meta"),
-            symbolic_context=StatelessSymbolicContext(dynamic_sizes=[DimDynamic.DYNAMIC] * len(symbols)),
-            static_shapes=False,
-        )
-        theirs: Any = carrier.shape
-        self._theirs = {s: d.node.expr for s, d in zip(symbols, theirs, strict=True)}
-        self._ours = {expr: s for s, expr in self._theirs.items()}
-
-    def __enter__(self) -> Sizes:
-        self._stack = ExitStack()
-        self._stack.enter_context(self._mode)
-        self._stack.enter_context(enable_python_dispatcher())  # operators made of others keep sizes symbolic
-        self._stack.enter_context(torch.no_grad())
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._stack.close()
-
-    def number(self, dim: Any) -> Any:
-        """A size as torch's operators take it."""
-        if not isinstance(dim, sympy.Expr):
-            return dim
-        if not dim.is_integer:
-            return float(bound(dim, self._hints))  # type: ignore[arg-type]  # no type depends on it
-        theirs: Any = dim.xreplace(self._theirs)
-        return self._env.create_symintnode(theirs, hint=at(dim, self._hints))
-
-    def tensor(self, type: TensorType) -> torch.Tensor:
-        return torch.empty([self.number(d) for d in type.shape], dtype=type.dtype)
-
-    def type_of(self, tensor: torch.Tensor) -> TensorType:
-        return TensorType(tuple(map(self._dim, tensor.shape)), tensor.dtype)
-
-    def _dim(self, size: Any) -> Dim:
-        if isinstance(size, int):
-            return size
-        return _dim(size.node.expr.xreplace(self._ours))
+def _allowed(sizes: Sizes, graph: Graph) -> bool:
+    ranges = ((size, *graph.ranges.get(s, (1, None))) for s, size in sizes.items())
+    return all(low <= size <= (high or size) for size, low, high in ranges) and hold(graph.guards, sizes)
 
 
-def _run(node: Node, env: Mapping[Value, torch.Tensor], sizes: Sizes) -> list[Any]:
-    if isinstance(node, Transfer):
-        return [env[node.value].clone()]
+def _views(graph: Graph, sizes: Sizes) -> list[bool]:
+    """Run the graph on tensors without data; for each node, whether it is a view.
+
+    Raises VerifyError where a result is not of the type that its value states.
+    """
+    numbers = lru_cache(maxsize=None)(lambda expr: number(expr, sizes))
+
+    def typed(type: TensorType) -> TensorType:
+        return TensorType(tuple(d if isinstance(d, int) else int(numbers(d)) for d in type.shape), type.dtype)
 
     def read(arg: Any) -> Any:
-        if isinstance(arg, Value):
-            return env[arg]
-        return torch.device("cpu") if arg is THIS_DEVICE else sizes.number(arg)
+        match arg:
+            case Value():
+                return env[arg]
+            case sympy.Basic():
+                return numbers(arg)
+            case _:
+                return torch.device("cpu") if arg is THIS_DEVICE else arg
 
-    args, kwargs = tree_map(read, (node.args, dict(node.kwargs)))
+    views = []
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        env: dict[Value, Any] = {v: torch.empty(typed(v.type).shape, dtype=v.type.dtype) for v in graph.leaves}  # type: ignore[arg-type]
+        for node in graph.nodes:
+            results = _run(node, tree_map(read, _arguments(node)))
+            for value, found in zip(node.results, results, strict=True):
+                if isinstance(found, torch.Tensor):  # a size among the results: nothing reads it
+                    _check(value, typed(value.type), TensorType(tuple(found.shape), found.dtype), node, sizes)
+            env.update(zip(node.results, results, strict=True))
+            views.append(_is_view(node, results, env))
+    return views
+
+
+def _arguments(node: Node) -> tuple[Any, Any]:
+    return ((node.value,), {}) if isinstance(node, Transfer) else (node.args, dict(node.kwargs))
+
+
+def _run(node: Node, arguments: tuple[Any, Any]) -> list[Any]:
+    args, kwargs = arguments
+    if isinstance(node, Transfer):
+        return [args[0].clone()]
     try:
-        out = node.op(*args, **kwargs)
+        out = _RULES.get(node.op, node.op)(*args, **kwargs)
     except Exception as e:
         raise VerifyError(f"{node.results[0].name} = {node.op} does not take these types: {e}", node) from e
     return list(out) if node.unpacks else [out]
 
 
-def _check(node: Node, types: Sequence[TensorType], graph: Graph) -> None:
-    for value, found in zip(node.results, types, strict=True):
-        if found.dtype != value.type.dtype or not _same_shape(found.shape, value.type.shape, graph):
-            raise VerifyError(f"{value.name} was {value.type}, but its operands make it {found}", node)
-
-
-def _same_shape(a: Sequence[Dim], b: Sequence[Dim], graph: Graph) -> bool:
-    return len(a) == len(b) and all(x == y or _same_size(x, y, graph.hints) for x, y in zip(a, b, strict=True))
-
-
-def _same_size(a: Dim, b: Dim, hints: Mapping[sympy.Symbol, int]) -> bool:
-    """Equal as expressions, or at the example's sizes and at their multiples (which keep divisibility)."""
-    difference = sympy.sympify(a) - sympy.sympify(b)
-    if sympy.expand(difference) == 0:
-        return True
-    return all(bound(difference, {s: k * h for s, h in hints.items()}) == 0 for k in (1, 2, 3, 5))
+def _check(value: Value, stated: TensorType, found: TensorType, node: Node, sizes: Sizes) -> None:
+    if stated != found:
+        where = f"for {', '.join(f'{s} = {size}' for s, size in sizes.items())} " if stated != value.type else ""
+        raise VerifyError(f"{value.name} was {value.type}, but {where}its operands make it {found}", node)
 
 
 def _is_view(node: Node, results: Sequence[Any], env: Mapping[Value, torch.Tensor]) -> bool:
@@ -139,7 +114,7 @@ def _is_view(node: Node, results: Sequence[Any], env: Mapping[Value, torch.Tenso
     if isinstance(node, Transfer):
         return False
     memory = {_storage(env[v]) for v in node.operands}
-    tensors = [r for r in tree_leaves(results) if isinstance(r, torch.Tensor)]
+    tensors = [r for r in results if isinstance(r, torch.Tensor)]
     return bool(tensors) and all(_storage(t) in memory for t in tensors)
 
 
