@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from codegen.report.notes import Notes, StageSource
-from codegen.report.parts import parts
+from codegen.report.parts import COLUMNS, parts
 from codegen.report.timeline import Span, Work, simulate
 from ir.dot import draw, to_svg
 from ir.graph import State
@@ -32,6 +32,7 @@ def report_data(plan: StagePlan, summary: Data, sources: Sequence[StageSource], 
         "devices": [device.name for device in plan.cluster.devices],
         "colours": [_colours(stage.index) for stage in plan.stages],
         "picture": to_svg(draw(plan)),
+        "columns": COLUMNS,
         "parts": parts(plan, sources, notes),
         "files": [{"name": source.file, "source": source.source} for source in sources],
         "memory": [_memory(plan, stage) for stage in plan.stages],

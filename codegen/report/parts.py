@@ -17,6 +17,8 @@ from ir.printer import op_name
 
 Row = dict[str, Any]
 
+COLUMNS = ("name", "module", "type", "flops", "seconds", "line", "where")  # of an operator; there are thousands
+
 
 def parts(plan: StagePlan, sources: Sequence[StageSource], notes: Notes) -> list[Row]:
     """One a box, in the order of the ids in the picture."""
@@ -71,19 +73,22 @@ def _shape(node: Call, sizes: Sizes) -> tuple[object, ...]:
     return op_name(node), tuple(str(v.type) for v in node.results), sizes.at(node.cost.flops), node.view
 
 
-def _operator(node: Call, path: str, sizes: Sizes, lines: Mapping[Node, int], seconds: Mapping[Node, float]) -> Row:
+def _operator(
+    node: Call, path: str, sizes: Sizes, lines: Mapping[Node, int], seconds: Mapping[Node, float]
+) -> list[Any]:
+    """What COLUMNS say."""
     inner = node.where.module.removeprefix(path).removeprefix(".") if path else node.where.module
-    return {
-        "name": op_name(node).removeprefix("aten.").split(".")[0],
-        "module": inner,
-        "type": _types(node),
-        "flops": sizes.at(node.cost.flops),
-        "bytes": sizes.at(node.cost.bytes),
-        "seconds": seconds.get(node, 0.0),
-        "view": node.view,
-        "line": lines.get(node, 0),
-        "where": f"{node.where.file}:{node.where.line}" if node.where.file else "",
-    }
+    where = f"{node.where.file}:{node.where.line}" if node.where.file else ""
+    time = float(f"{seconds.get(node, 0.0):.4g}")
+    return [
+        op_name(node).split(".")[1],
+        inner,
+        _types(node),
+        sizes.at(node.cost.flops),
+        time,
+        lines.get(node, 0),
+        where,
+    ]
 
 
 def _types(node: Call) -> str:

@@ -117,6 +117,8 @@ def test_it_can_be_used_without_a_mouse(page: Page) -> None:
     page.press(Keys.ENTER)
     assert page.one("#panel").is_displayed()
     assert boxes[1].get_attribute("aria-expanded") == "true"
+    page.press(Keys.ENTER)
+    assert page.driver.switch_to.active_element == page.one("#panel")
     page.press(Keys.ESCAPE)
     assert not page.one("#panel").is_displayed()
     assert page.driver.switch_to.active_element == boxes[1]

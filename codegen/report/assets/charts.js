@@ -66,10 +66,10 @@ function timeline(figure, title, spans, { stages, slowest, end }) {
         insetTop: high * 0.3, insetBottom: high * 0.3, title: described,
       }),
       Plot.text(numbered, { x: (s) => x((s.start + s.end) / 2), y: "stage", text: (s) => String(s.microbatch), className: "on-bar" }),
-      Plot.text(d3.range(stages), {
-        y: (i) => i, frameAnchor: "left", textAnchor: "end", dx: -10, text: (i) => `stage ${i}${slowest.has(i) ? " · slowest" : ""}`,
-        fontWeight: (i) => (slowest.has(i) ? 600 : 400), className: "row-label",
-      }),
+      ...d3.groups(d3.range(stages), (i) => slowest.has(i)).map(([most, some]) => Plot.text(some, {
+        y: (i) => i, frameAnchor: "left", textAnchor: "end", dx: -10, text: (i) => `stage ${i}${most ? " · slowest" : ""}`,
+        className: most ? "row-label most" : "row-label",
+      })),
       Plot.text(d3.range(stages), {
         y: (i) => i, frameAnchor: "right", textAnchor: "start", dx: 10, text: (i) => `busy ${format.percent((work.get(i) ?? 0) / last)}`,
         className: "row-note",

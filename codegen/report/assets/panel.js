@@ -29,9 +29,15 @@ function aboutPart(data, part) {
     format.plural(part.operators, "operator"),
     part.weights && `${format.bytes(part.weights)} of weights`,
     part.flops && `${format.count(part.flops)}flop, ${format.percent(part.flops / total)} of all`,
+    part.bytes && `${format.bytes(part.bytes)} moved`,
     part.seconds && `${format.seconds(part.seconds)} predicted`,
   ];
   return facts.filter(Boolean).join(" · ");
+}
+
+/** The end of a dotted path, which says most. */
+function tail(path, letters) {
+  return path.length > letters ? `…${path.slice(1 - letters)}` : path;
 }
 
 function operatorTable(group, go) {
@@ -40,7 +46,7 @@ function operatorTable(group, go) {
   const timed = d3.max(group.operators, (o) => o.seconds);
   const columns = [
     { title: "Operator", cell: (o) => (o.line ? el("button", { type: "button", class: "link", onclick: () => go(o.line) }, o.name) : o.name) },
-    { title: "In", cell: (o) => el("span", { class: "quiet", title: `${o.module} ${o.where}` }, o.module) },
+    { title: "In", cell: (o) => el("span", { class: "quiet", title: `${o.module} ${o.where}` }, tail(o.module, 18)) },
     { title: "Makes", cell: (o) => el("code", { title: o.type }, o.type) },
     { title: "Flops", number: true, cell: (o) => (o.flops ? format.count(o.flops) : "") },
     ...(timed ? [{ title: "Time", number: true, cell: (o) => (o.seconds ? format.seconds(o.seconds) : "") }] : []),

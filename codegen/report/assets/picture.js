@@ -36,7 +36,8 @@ function showPicture(data) {
     box.addEventListener("click", () => open(i));
     box.addEventListener("keydown", (event) => {
       const step = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }[event.key];
-      if (event.key === "Enter" || event.key === " ") open(i);
+      if (state.open === i && event.key === "Enter") document.querySelector("#panel").focus();
+      else if (event.key === "Enter" || event.key === " ") open(i);
       else if (step) boxes[(i + step + boxes.length) % boxes.length].focus();
       else return;
       event.preventDefault();
@@ -58,6 +59,7 @@ function inline(frame, data) {
     box.setAttribute("role", "button");
     box.setAttribute("tabindex", "0");
     box.setAttribute("aria-expanded", "false");
+    box.setAttribute("aria-controls", "panel");
     box.setAttribute("aria-label", `${part.title || part.kind}, stage ${part.stage}`);
     return box;
   });

@@ -15,8 +15,16 @@ function showColours(colours) {
   document.head.append(el("style", {}, sheet));
 }
 
-{
+/** The data of the page, with operators as objects. */
+function readData() {
   const data = JSON.parse(document.querySelector("#data").textContent);
+  const operator = (row) => Object.fromEntries(data.columns.map((name, i) => [name, row[i]]));
+  for (const part of data.parts) for (const group of part.groups) group.operators = group.operators.map(operator);
+  return data;
+}
+
+{
+  const data = readData();
   showColours(data.colours);
   showHeading(data);
   showFigures(data);
