@@ -13,6 +13,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.wait import WebDriverWait
 
 _FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
@@ -27,8 +28,10 @@ class Page:
         self.driver = driver
 
     def open(self, file: Path) -> Page:
+        """Until it says that it is complete."""
         self.driver.get_log("browser")
         self.driver.get(file.as_uri())
+        WebDriverWait(self.driver, 30).until(lambda driver: self.all("[data-ready]"))
         return self
 
     def all(self, selector: str) -> list[WebElement]:

@@ -25,7 +25,7 @@ const format = {
     const [unit, scale] = scales.find(([, scale]) => Math.abs(s) >= scale) ?? ["ns", 1e-9];
     return { unit, scale };
   },
-  percent: d3.format(".0%"),
+  percent: (share) => d3.format(".0%")(share),
   plural: (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`,
 };
 

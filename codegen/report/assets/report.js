@@ -23,7 +23,16 @@ function readData() {
   return data;
 }
 
-{
+/** The libraries are packed, as they are most of the page. */
+async function unpackLibraries() {
+  for (const packed of document.querySelectorAll("script.library")) {
+    const bytes = Uint8Array.from(atob(packed.textContent), (letter) => letter.charCodeAt(0));
+    const plain = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    document.head.append(el("script", {}, await new Response(plain).text()));
+  }
+}
+
+unpackLibraries().then(() => {
   const data = readData();
   showColours(data.colours);
   showHeading(data);
@@ -34,4 +43,5 @@ function readData() {
   showTime(data);
   showMemory(data);
   showPasses(data);
-}
+  document.documentElement.setAttribute("data-ready", "");
+});
