@@ -17,7 +17,8 @@ from ortools.sat.python import cp_model
 
 from passes.partitioners.clock import Clock
 from passes.partitioners.core import BYTES, COUNT, Core, Sets
-from passes.partitioners.integer import GRAIN, WORKERS
+from passes.partitioners.cp_sat import run
+from passes.partitioners.integer import GRAIN
 
 Row = Sequence[cp_model.LinearExpr | int]
 MOST_TERMS = 60_000
@@ -54,10 +55,7 @@ class Assignment:
         for unit, row in enumerate(self.x):
             for stage, variable in enumerate(row):
                 self.program.add_hint(variable, int(stages[self.core.nodes[unit][0]] == stage))
-        solver = cp_model.CpSolver()
-        solver.parameters.max_time_in_seconds = max(clock.left(), 0.01)
-        solver.parameters.num_workers = WORKERS
-        status = solver.solve(self.program)
+        solver, status = run(self.program, clock)
         if status == cp_model.INFEASIBLE:
             return GRAIN / self.scale, None
         bound = solver.best_objective_bound / self.scale

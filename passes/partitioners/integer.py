@@ -23,11 +23,11 @@ import numpy as np
 from ortools.sat.python import cp_model
 
 from passes.partitioners.clock import Clock
+from passes.partitioners.cp_sat import run
 from passes.partitioners.ideals import Ideals
 from passes.partitioners.relaxed import Relaxed, Stages
 
 GRAIN = 10**8  # the known value is this many units of time
-WORKERS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,10 +72,7 @@ class IntegerProgram:
             for place, variable in enumerate(row):
                 if not isinstance(variable, int):
                     self.program.add_hint(variable, int(hint[unit] <= place))
-        solver = cp_model.CpSolver()
-        solver.parameters.max_time_in_seconds = max(clock.left(), 0.01)
-        solver.parameters.num_workers = WORKERS
-        status = solver.solve(self.program)
+        solver, status = run(self.program, clock)
         if status == cp_model.INFEASIBLE:
             return Answer(GRAIN / self.scale, ())
         bound = solver.best_objective_bound / self.scale
