@@ -39,7 +39,7 @@ def events(runs: Sequence[Run], stages: int) -> Iterator[Event]:
         for run in of_stage:
             yield from _idle(stage, free, run.arrived)
             yield from _transfer(run, stages + stage)
-            yield _slice(run, "compute", stage, run.started, run.ended, bytes=run.sent)
+            yield _slice(run, "compute", stage, run.started, run.ended, bytes=run.sent or 0)
             for source in run.received:
                 if (source, run.batch) in known:
                     yield from _arrow(known[source, run.batch], run, stages)
@@ -63,7 +63,8 @@ def _transfer(run: Run, row: int) -> Iterator[Event]:
 
 def _slice(run: Run, category: str, row: int, start: float, end: float, **about: Any) -> Event:
     about = {"stage": run.stage, "microbatch": run.batch, **about}
-    return _event(f"microbatch {run.batch}", category, row, start, end, about)
+    failed = " failed" if run.sent is None and category == "compute" else ""
+    return _event(f"microbatch {run.batch}{failed}", category, row, start, end, about)
 
 
 def _idle(stage: int, start: float, end: float) -> Iterator[Event]:

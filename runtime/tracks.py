@@ -23,7 +23,7 @@ class Run:
     started: float  # and is on its device
     ended: float
     received: Mapping[int | None, int]  # bytes from each stage, and from the caller
-    sent: int  # bytes; 0 where the stage raised
+    sent: int | None  # bytes; None where the stage raised
 
 
 class _Marks(NamedTuple):
@@ -34,7 +34,7 @@ class _Marks(NamedTuple):
     started: Instant
     ended: Instant
     received: Mapping[int | None, int]
-    sent: int
+    sent: int | None
 
 
 class Track:
@@ -56,7 +56,7 @@ class Track:
         self, stage: LoadedStage, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]
     ) -> tuple[torch.Tensor, ...]:
         """Run one batch, and record it also where that fails."""
-        sent: tuple[torch.Tensor, ...] = ()
+        sent: tuple[torch.Tensor, ...] | None = None
         arrived = started = self._clock()
         try:
             received = stage.receive(tensors)
@@ -64,9 +64,9 @@ class Track:
             sent = stage(received, sizes)
             return sent
         finally:
-            self._marks.append(
-                _Marks(self._batches, arrived, started, self._clock(), self._bytes_by_source(tensors), _nbytes(sent))
-            )
+            nbytes = None if sent is None else sum(tensor.nbytes for tensor in sent)
+            came = self._bytes_by_source(tensors)
+            self._marks.append(_Marks(self._batches, arrived, started, self._clock(), came, nbytes))
             self._batches += 1
 
     def skip(self) -> None:
@@ -120,7 +120,3 @@ def in_order(runs: Sequence[Run]) -> tuple[Run, ...]:
         ends[run.stage, run.batch] = free[run.stage] = ended
         ordered.append(replace(run, arrived=arrived, started=started, ended=ended))
     return tuple(ordered)
-
-
-def _nbytes(tensors: Sequence[torch.Tensor]) -> int:
-    return sum(tensor.nbytes for tensor in tensors)

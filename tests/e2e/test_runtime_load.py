@@ -181,6 +181,17 @@ def test_run_says_once_that_a_stage_was_edited(files: tuple[str, str, str]) -> N
     assert done.stderr.startswith("error: stage_1.py differs from the manifest: it was edited")
 
 
+@pytest.mark.parametrize("text", ["0", "-1", "soon", "nan"])
+def test_run_explains_a_timeout_that_is_none(
+    files: tuple[str, str, str], capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    out, x, y = files
+    with pytest.raises(SystemExit) as ended:
+        main([out, "--input", x, "--output", y, f"--timeout={text}"])
+    assert ended.value.code == 2
+    assert f"{text} is no time in seconds" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_run_ends_where_a_stage_hangs(tmp_path: Path) -> None:
     out = write(tmp_path / "out", [Part("time.sleep(600)\nreturn (x,)", {"x": None}, {"y": ((), (0,))})])

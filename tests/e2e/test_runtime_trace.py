@@ -102,7 +102,9 @@ def test_a_batch_that_fails_keeps_its_number(slow: Path) -> None:
         futures = [pipe.submit(x) for x in (X, X * 3, X)]
         assert isinstance(futures[1].exception(), StageError)
         pipe.reset()
-    assert set(of(read(slow / "trace.json"), "compute")) == {(s, b) for s in range(3) for b in range(3)} - {(2, 1)}
+    compute = of(read(slow / "trace.json"), "compute")
+    assert set(compute) == {(stage, batch) for stage in range(3) for batch in range(3)} - {(2, 1)}
+    assert [place for place, event in compute.items() if event["name"].endswith("failed")] == [(1, 1)]
 
 
 def test_one_trace_at_a_time(slow: Path) -> None:
