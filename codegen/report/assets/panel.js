@@ -17,18 +17,19 @@ function openPanel(data, part, close) {
   );
   panel.hidden = false;
   showCode(code, file?.source ?? "", new Set(part.groups.flatMap((g) => g.operators.map((o) => o.line))), part.stage);
-  if (first.length) scrollToLine(code, Math.min(...first));
+  if (first.length) scrollToLine(code, first[0]);
 }
 
 function aboutPart(data, part) {
-  const repeats = Math.max(...part.groups.map((g) => g.paths.length), 1);
+  const repeats = d3.sum(part.groups, (group) => group.paths.length);
   const total = d3.sum(data.parts, (other) => other.flops);
   const facts = [
     `stage ${part.stage}`,
     part.kind && (repeats > 1 ? `${repeats} × ${part.kind}` : part.kind),
     format.plural(part.operators, "operator"),
     part.weights && `${format.bytes(part.weights)} of weights`,
-    part.flops && `${format.count(part.flops)}flop, ${format.percent(part.flops / total)} of all`,
+    part.flops && `${format.count(part.flops)}flop`,
+    part.flops > 0.005 * total && `${format.percent(part.flops / total)} of all flops`,
     part.bytes && `${format.bytes(part.bytes)} moved`,
     part.seconds && `${format.seconds(part.seconds)} predicted`,
   ];
