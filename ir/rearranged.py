@@ -47,8 +47,10 @@ class Rearranged(torch.Tensor):
         options = dict(kwargs or {})
         if op is aten.equal.default:
             return _equal(*args)
+        if op._schema.is_mutable:
+            return _changed(op, args, options)
         on_meta = options | {"device": "meta"} if "device" in options else options
-        like = op(*tree_map_only(Rearranged, _meta, args), **tree_map_only(Rearranged, _meta, on_meta))
+        like = op(*tree_map_only(torch.Tensor, _meta, args), **tree_map_only(torch.Tensor, _meta, on_meta))
         shapes = like if isinstance(like, (list, tuple)) else [like]
         sources = _RULES[op](*args) if op in _RULES else None
         if sources is None:
@@ -69,22 +71,33 @@ class Computed:
     dtype: torch.dtype
 
     def read(self, dtype: torch.dtype) -> torch.Tensor:
-        def real(tensor: Rearranged) -> torch.Tensor:
-            return tensor.source.read(tensor.dtype)
-
-        out = self.op(*tree_map_only(Rearranged, real, self.args), **tree_map_only(Rearranged, real, self.kwargs))
+        out = self.op(*tree_map_only(Rearranged, _real, self.args), **tree_map_only(Rearranged, _real, self.kwargs))
         return (out[self.result] if isinstance(out, (list, tuple)) else out).to(dtype).contiguous()
 
     def blocks(self, dtype: torch.dtype) -> Iterator[torch.Tensor]:
         yield self.read(dtype).flatten()
 
 
-def _meta(tensor: Rearranged) -> torch.Tensor:
+def _meta(tensor: torch.Tensor) -> torch.Tensor:
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
 
 
+def _real(tensor: Rearranged) -> torch.Tensor:
+    return tensor.source.read(tensor.dtype)
+
+
 def _equal(a: Rearranged, b: Rearranged) -> bool:
-    return a.source == b.source or torch.equal(a.source.read(a.dtype), b.source.read(b.dtype))
+    return a.source == b.source or torch.equal(_real(a), _real(b))
+
+
+def _changed(op: OpOverload, args: Sequence[Any], options: Mapping[str, Any]) -> Any:
+    """Change a tensor in place.  One that stands for a stored tensor is from then on what is computed from that."""
+    changed, *rest = args
+    if not isinstance(changed, Rearranged):
+        return op(changed, *tree_map_only(Rearranged, _real, rest), **tree_map_only(Rearranged, _real, dict(options)))
+    before = Rearranged(changed.source, _meta(changed))
+    changed.source = Computed(op, (before, *rest), options, 0, tuple(changed.shape), changed.dtype)
+    return changed
 
 
 # ---- rules: where the elements of an operator's results lie, or None where only computing them tells
