@@ -40,6 +40,8 @@ def capture(
     graph, questions = recording.graph, recording.questions
     if not graph.outputs:
         raise CaptureError(f"{type(model).__name__} returns no tensor, so there is nothing to cut")
+    for name in recording.frozen:
+        warnings.warn(f"forward changes {name}; stages keep to the value that it had at first", stacklevel=2)
     for symbol in asked_about_one(graph, questions):
         sizes, small = at_one(graph, symbol, widen(example.tensors, example.marks), example.marks)
         try:

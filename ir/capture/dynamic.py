@@ -41,8 +41,9 @@ class FixedSizes(CaptureError):
 
 
 def without_marks(marks: Marks, dims: Collection[tuple[int, int]]) -> Marks:
-    """The marks that are left when some dimensions are fixed."""
-    return [{dim: mark for dim, mark in of.items() if (i, dim) not in dims} for i, of in enumerate(marks)]
+    """The marks that are left when some dimensions are fixed, and with them all others of their names."""
+    fixed = {marks[tensor][dim].name for tensor, dim in dims}
+    return [{dim: mark for dim, mark in of.items() if mark.name not in fixed} for of in marks]
 
 
 def mark_dynamic(shapes: DynamicShapes, arguments: Tree, tensors: Sequence[torch.Tensor]) -> Marks:

@@ -17,6 +17,7 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.utils._pytree import TreeSpec
 
+from ir.capture.attributes import as_they_were, changed, plain_attributes
 from ir.capture.blame import explain
 from ir.capture.dynamic import Marks, export_spec, widen
 from ir.capture.fake import without_memory
@@ -48,32 +49,68 @@ class Recording:
 
     graph: Graph
     questions: Sequence[Question]
+    frozen: tuple[str, ...] = ()  # attributes that the model changed on the way
 
 
 def record(example: Example) -> Recording:
     """What the model computes.  Raises CaptureError for what torch.export does not take."""
     returns: list[Tree] = []
-    flat = Flat(example, returns.append)
-    program, questions = _export(flat, example)
+    frozen: list[str] = []
+    flat = Flat(example, returns.append, frozen.extend)
+    recording = recorded(flat, example, lambda program: returns[-1])
+    return replace(recording, frozen=tuple(dict.fromkeys(frozen)))
+
+
+def record_strictly(example: Example) -> Recording:
+    """The same by reading the bytecode of the model, which follows it through numpy."""
+    return recorded(_Whole(example), example, _returned, strict=True)
+
+
+def recorded(
+    flat: nn.Module, example: Example, returned: Callable[[ExportedProgram], Tree], strict: bool = False
+) -> Recording:
+    """Export `flat`, the model as a function of a list of tensors; `returned` tells the containers of the results."""
+    program, questions = _export(flat, example, strict)
     sizes = read_sizes(program, example.tensors, example.marks, questions, names(example.arguments))
-    signature = Signature(tuple(example.parameters), example.arguments, returns[-1])
+    signature = Signature(tuple(example.parameters), example.arguments, returned(program))
     return Recording(read_program(program, example.model, signature, sizes), sizes.questions)
 
 
 class Flat(nn.Module):
     """The model as a function of a flat list of tensors, whatever containers it takes and returns."""
 
-    def __init__(self, example: Example, report: Callable[[Tree], None]) -> None:
+    def __init__(self, example: Example, report: Callable[[Tree], None], freeze: Callable[[list[str]], None]) -> None:
         super().__init__()
         self.m = example.model
-        self._call = lambda tensors: call(example.model, example.parameters, example.arguments.fill(tensors))
-        self._report = report  # torch.export undoes what forward assigns to the module
+        self._example = example
+        self._report, self._freeze = report, freeze  # torch.export undoes what forward assigns to the module
 
     def forward(self, tensors: list[torch.Tensor]) -> list[Any]:
-        leaves, spec = flatten(self._call(tensors))
+        before = plain_attributes(self.m)
+        leaves, spec = flatten(call(self.m, self._example.parameters, self._example.arguments.fill(tensors)))
+        self._freeze(changed(before, plain_attributes(self.m)))
         kept = [leaf for leaf in leaves if isinstance(leaf, (torch.Tensor, torch.SymInt))]
         self._report(slotted(leaves, spec, (torch.Tensor, torch.SymInt)))
         return kept
+
+
+class _Whole(nn.Module):
+    """The model as a function of a flat list of tensors, with what it returns in its containers."""
+
+    def __init__(self, example: Example) -> None:
+        super().__init__()
+        self.m = example.model
+        self._example = example
+
+    def forward(self, tensors: list[torch.Tensor]) -> Any:
+        return call(self.m, self._example.parameters, self._example.arguments.fill(tensors))
+
+
+def _returned(program: ExportedProgram) -> Tree:
+    """Every leaf in a slot: those that are no tensors have their values in the program."""
+    spec = program.call_spec.out_spec
+    assert spec is not None
+    return Tree(spec, tuple(map(Slot, range(spec.num_leaves))))
 
 
 def slotted(leaves: Sequence[Any], spec: TreeSpec, kinds: type | tuple[type, ...] = torch.Tensor) -> Tree:
@@ -83,7 +120,7 @@ def slotted(leaves: Sequence[Any], spec: TreeSpec, kinds: type | tuple[type, ...
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """torch.export warns, logs and prints half a graph about matters that are settled here; it also raises them."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
@@ -95,15 +132,14 @@ def _quiet() -> Iterator[None]:
         logging.disable(level)
 
 
-def _export(flat: Flat, example: Example) -> tuple[ExportedProgram, Sequence[Question]]:
+def _export(flat: nn.Module, example: Example, strict: bool) -> tuple[ExportedProgram, Sequence[Question]]:
     tensors, marks = widen(example.tensors, example.marks), example.marks
     with watched() as questions:
         try:
-            with torch.no_grad(), _quiet(), without_memory(flat.m):
-                program = torch.export.export(
-                    flat, ([t.detach().clone() for t in tensors],), dynamic_shapes=(export_spec(marks),), strict=False
-                )
+            with torch.no_grad(), quiet(), without_memory(example.model), as_they_were(example.model):
+                args = ([t.detach().clone() for t in tensors],)
+                program = torch.export.export(flat, args, dynamic_shapes=(export_spec(marks),), strict=strict)
                 asked = tuple(questions)
                 return (program.run_decompositions({}) if needs_functional_form(program) else program), asked
         except Exception as e:
-            raise explain(e, flat.m, marks, names(example.arguments), questions) from e
+            raise explain(e, example.model, marks, names(example.arguments), questions) from e

@@ -1,8 +1,8 @@
-"""Parameters without memory: a model on the meta device is exported as if it stood on the CPU."""
+"""Parameters without memory: a model on the meta device is exported, and checked, as if it stood on the CPU."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -10,22 +10,41 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
+LIMIT = 1 << 30  # bytes of weights that are made up for a check
+
 
 @contextmanager
 def without_memory(model: nn.Module) -> Iterator[None]:
-    """While this lasts, meta parameters say that they are on the CPU, so that no `device=meta` is recorded.
-
-    Parameters that are tied stay so; everything else of the model is as it was.
-    """
+    """While this lasts, meta parameters say that they are on the CPU, so that no `device=meta` is recorded."""
     mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
+    with _in_place_of_meta(model, lambda param: FakeTensor(mode, param.detach(), torch.device("cpu"))):
+        yield
+
+
+@contextmanager
+def in_memory(model: nn.Module) -> Iterator[bool]:
+    """While this lasts, meta parameters have small random values; False where they would take too much memory."""
+    absent = {p for p in model.parameters() if p.is_meta}
+    fits = sum(p.nbytes for p in absent) <= LIMIT
+    with torch.random.fork_rng([]), _in_place_of_meta(model, _random if fits else lambda param: param):
+        yield fits
+
+
+def _random(param: torch.Tensor) -> torch.Tensor:
+    values = torch.rand(param.shape, dtype=torch.float32) / 10 - 0.05
+    return values.to(param.dtype)
+
+
+@contextmanager
+def _in_place_of_meta(model: nn.Module, value: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+    """Give meta parameters other values for a while.  Those that are tied stay so; all else is as it was."""
     fakes: dict[nn.Parameter, nn.Parameter] = {}
     replaced: list[tuple[nn.Module, str, nn.Parameter]] = []
     for module in model.modules():
         for name, param in module._parameters.items():
             if param is not None and param.is_meta:
                 if param not in fakes:
-                    fake = FakeTensor(mode, param.detach(), torch.device("cpu"))
-                    fakes[param] = nn.Parameter(fake, requires_grad=False)
+                    fakes[param] = nn.Parameter(value(param), requires_grad=False)
                 replaced.append((module, name, param))
     try:
         for module, name, param in replaced:

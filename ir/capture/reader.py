@@ -154,7 +154,7 @@ class _Reader:
         self.env[node] = tuple(self.read_nodes(body.graph))
 
     def read_operator(self, node: fx.Node, op: OpOverload) -> None:
-        private = mutates(node)
+        private, op = mutates(node), _TWINS.get(str(op), op)
         args = tuple(self.argument(a) for a in node.args)
         kwargs = {k: self.argument(v) for k, v in node.kwargs.items() if (k, v) not in _DEFAULTS}
         results = self.results(node)
@@ -254,6 +254,7 @@ class _Reader:
         return alias
 
 
+_TWINS = {"transformers.grouped_mm_fallback.default": aten._grouped_mm.default}  # what it runs outside of an export
 _DEFAULTS = [("pin_memory", False), ("layout", torch.strided), ("non_blocking", False)]
 
 

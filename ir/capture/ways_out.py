@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from torch import nn
 
 from ir.capture.blame import NotExported
-from ir.capture.export import Example, Recording, record
-from ir.capture.second import compare
+from ir.capture.export import Example, Recording, record, record_strictly
+from ir.capture.fake import LIMIT, in_memory
+from ir.capture.second import Verdict, compare
+from ir.capture.traced import record_traced
 from ir.capture.whole import NotWhole, kept_whole
 from ir.errors import CaptureError
 from ir.graph import Call
 from ir.opaque import Opaque, is_whole, opaque_of
+from ir.units import format_bytes
 
 Way: TypeAlias = Callable[[Example], Recording]
 
@@ -25,12 +29,28 @@ def record_somehow(example: Example) -> tuple[Recording, Way]:
         return record(example), record
     except NotExported as e:
         error = e
-    whole = Whole(example.model, error)
-    recording = whole(example)
-    verdict = compare(recording.graph, example)
-    if verdict.differs:
+    with in_memory(example.model) as runs:
+        for way in (record_strictly, record_traced) if runs else ():
+            with suppress(CaptureError):
+                recording = way(example)
+                if compare(recording.graph, example) is Verdict.SAME:
+                    return noted(recording, f"recorded {_HOW[way]}: {error.reason}, in {error.where}"), way
+        whole = Whole(example.model, error)
+        recording = whole(example)
+        verdict = compare(recording.graph, example) if runs else Verdict.UNKNOWN
+    if verdict is Verdict.DIFFERENT:
         raise error
-    return recording, whole
+    unchecked = (
+        f"what is kept whole was not compared with the model, whose weights take more than {format_bytes(LIMIT)}"
+    )
+    return (recording if runs else noted(recording, unchecked)), whole
+
+
+_HOW = {record_strictly: "by reading the model's bytecode", record_traced: "operator by operator, after autograd"}
+
+
+def noted(recording: Recording, *notes: str) -> Recording:
+    return replace(recording, graph=replace(recording.graph, notes=(*recording.graph.notes, *notes)))
 
 
 @dataclass
@@ -62,7 +82,7 @@ class Whole:
 
     def _keep(self, path: str, reason: NotExported) -> None:
         """Keep a module whole, with all others of its class, which have the same code."""
-        while path in self.refused:
+        while path in self.refused or isinstance(self.model.get_submodule(path), (nn.ModuleList, nn.ModuleDict)):
             path = path.rpartition(".")[0]
         if not path or path in self.reasons:
             raise CaptureError("\n  ".join([str(self.error), *map(str, self.refused.values())]))
@@ -71,14 +91,14 @@ class Whole:
         self.reasons = kept | dict.fromkeys(paths, reason)
 
     def _noted(self, recording: Recording) -> Recording:
-        graph = recording.graph
-        whole = tuple(dict.fromkeys(opaque_of(n) for n in graph.nodes if isinstance(n, Call) and is_whole(n)))
-        notes = [*graph.notes]
+        nodes = recording.graph.nodes
+        whole = tuple(dict.fromkeys(opaque_of(n) for n in nodes if isinstance(n, Call) and is_whole(n)))
+        notes = []
         for reason in dict.fromkeys(self.reasons[o.path] for o in whole):
             paths = list(dict.fromkeys(o.path for o in whole if self.reasons[o.path] is reason))
             more = f" and {len(paths) - 1} more {type(self.model.get_submodule(paths[0])).__name__}" * (len(paths) > 1)
             notes.append(f"{paths[0]}{more} kept whole, each in one stage: {reason.reason}, in {reason.where}")
-        return replace(recording, graph=replace(graph, whole=whole, notes=tuple(notes)))
+        return noted(replace(recording, graph=replace(recording.graph, whole=whole)), *notes)
 
 
 def _alike(model: nn.Module, path: str, other: str) -> bool:

@@ -402,3 +402,32 @@ def test_a_soft_size_that_the_model_fixes_stays_as_it_is(model: nn.Module, free:
 
 def test_a_size_that_is_free_leaves_no_note() -> None:
     assert capture(Function(torch.relu), (hidden(),), dynamic_shapes=X, soft=True).notes == ()
+
+
+# ---- what a recording freezes
+
+
+class Counter(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+        self.seen: list[int] = []
+        self.kept: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.count += 1
+        self.seen.append(x.dim())
+        self.kept = x  # prepared by the first run
+        return x * self.count
+
+
+def test_a_changed_attribute_is_warned_of_and_put_back() -> None:
+    model = nn.Sequential(nn.Linear(WIDTH, WIDTH), Counter())
+    with pytest.warns(UserWarning) as caught:
+        capture(model, (hidden(),))
+    assert sorted(str(w.message) for w in caught) == [
+        "forward changes 1.count; stages keep to the value that it had at first",
+        "forward changes 1.seen; stages keep to the value that it had at first",
+    ]
+    assert model[1].count == 0
+    assert model[1].kept is None

@@ -1,0 +1,96 @@
+"""A model recorded operator by operator as it runs, after autograd: this follows it through derivatives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
+from torch.fx import traceback
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
+
+from ir.capture.attributes import as_they_were
+from ir.capture.blame import explain
+from ir.capture.dynamic import widen
+from ir.capture.export import Example, Flat, Recording, quiet, recorded
+from ir.signature import Tree, names
+
+
+def record_traced(example: Example) -> Recording:
+    """What the model computes, traced by make_fx and then exported.  Raises CaptureError."""
+    returns: list[Tree] = []
+    frozen: list[str] = []
+    flat = Flat(example, returns.append, frozen.extend)
+    try:
+        with torch.no_grad(), quiet(), as_they_were(example.model):
+            traced = _trace(flat, example)
+    except Exception as e:
+        raise explain(e, example.model, example.marks, names(example.arguments), ()) from e
+    recording = recorded(_Traced(example.model, traced), example, lambda program: returns[-1])
+    return replace(recording, frozen=tuple(dict.fromkeys(frozen)))
+
+
+def _trace(flat: Flat, example: Example) -> fx.GraphModule:
+    mode = FakeTensorMode(shape_env=ShapeEnv(duck_shape=False), allow_non_fake_inputs=True)
+
+    def fake(tensor: torch.Tensor, dims: Mapping[int, Any]) -> torch.Tensor:
+        sizes = [DimDynamic.DYNAMIC if d in dims else DimDynamic.STATIC for d in range(tensor.dim())]
+        return mode.from_tensor(tensor.detach(), symbolic_context=StatelessSymbolicContext(dynamic_sizes=sizes))
+
+    tensors = [fake(t, d) for t, d in zip(widen(example.tensors, example.marks), example.marks, strict=True)]
+    weights = {f"m.{name}": fake(t, {}) for name, t in _weights(example.model).items()}
+    traced = make_fx(lambda w, t: functional_call(flat, w, (t,)), tracing_mode="symbolic", record_stack_traces=True)
+    with _located(flat):
+        return traced(weights, tensors)
+
+
+@contextmanager
+def _located(model: nn.Module) -> Iterator[None]:
+    """While this lasts, recorded nodes know the modules around them."""
+    stack: dict[str, tuple[str, type]] = {}
+
+    def enter(path: str) -> Callable[..., None]:
+        def note(module: nn.Module, args: Any) -> None:
+            stack[path] = (path, type(module))
+            traceback.current_meta["nn_module_stack"] = dict(stack)
+
+        return note
+
+    def leave(path: str) -> Callable[..., None]:
+        def note(module: nn.Module, args: Any, output: Any) -> None:
+            stack.pop(path)
+            traceback.current_meta["nn_module_stack"] = dict(stack)
+
+        return note
+
+    with ExitStack() as hooks, traceback.preserve_node_meta():
+        for path, module in model.named_modules():
+            for handle in (
+                module.register_forward_pre_hook(enter(path), prepend=True),
+                module.register_forward_hook(leave(path)),
+            ):
+                hooks.callback(handle.remove)
+        yield
+
+
+class _Traced(nn.Module):
+    """Runs a traced program with the weights of the model."""
+
+    def __init__(self, model: nn.Module, traced: fx.GraphModule) -> None:
+        super().__init__()
+        self.m = model
+        self._run = fx.Interpreter(traced).run  # a graph, whose nodes keep their places
+
+    def forward(self, tensors: list[torch.Tensor]) -> list[Any]:
+        with traceback.preserve_node_meta():
+            return list(self._run(*_weights(self.m).values(), *tensors))
+
+
+def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
