@@ -11,7 +11,7 @@ from codegen.report.parts import COLUMNS, parts
 from codegen.report.timeline import Span, Work, simulate
 from ir.dot import draw, to_svg
 from ir.graph import State
-from ir.memory import peak_bytes, stored_bytes
+from ir.memory import stored_bytes
 from ir.palette import colours
 from ir.plan import Stage, StagePlan
 
@@ -35,7 +35,7 @@ def report_data(plan: StagePlan, summary: Data, sources: Sequence[StageSource], 
         "columns": COLUMNS,
         "parts": parts(plan, sources, notes),
         "files": [{"name": source.file, "source": source.source} for source in sources],
-        "memory": [_memory(plan, stage) for stage in plan.stages],
+        "memory": [_memory(plan, stage, row) for stage, row in zip(plan.stages, summary["stages"], strict=True)],
         "passes": [asdict(note) for note in notes.passes],
         "work": work,
         "predicted": _stream(work, len(work) + _MORE),
@@ -82,12 +82,12 @@ def _typical(seconds: Sequence[float]) -> float:
     return sorted(seconds)[len(seconds) // 2]
 
 
-def _memory(plan: StagePlan, stage: Stage) -> Data:
+def _memory(plan: StagePlan, stage: Stage, row: Mapping[str, Any]) -> Data:
     state = stored_bytes(v for v in stage.stored if isinstance(v, State))
     return {
         "weights": stored_bytes(stage.stored) - state,
         "state": state,
-        "activations": plan.graph.split.in_flight * peak_bytes(stage.graph),
+        "activations": plan.graph.split.in_flight * row["activation_bytes"],
         "limit": stage.device.memory,
     }
 
