@@ -1,0 +1,393 @@
+"""Each kind of source through the command line: what comes out runs, and what cannot be read is one clear message."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers as t
+from safetensors.torch import save_file
+from torch import nn
+from torch.export import Dim
+
+from passes import auto_partition
+from runtime import Pipeline
+from tests.checking import assert_same
+from tests.commands import Shell
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICK = "--stages 2 --time-limit 5 --size-limit 0"
+GPT2 = dict(n_embd=32, n_layer=2, n_head=2, n_positions=64, vocab_size=64, bos_token_id=1, eos_token_id=2)
+BERT = dict(
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=64,
+    vocab_size=64,
+    max_position_embeddings=64,
+)
+T5 = dict(d_model=32, d_ff=64, d_kv=16, num_heads=2, num_layers=1, vocab_size=64)
+MIXTRAL = dict(BERT, num_key_value_heads=2, num_local_experts=4, head_dim=16)
+VIT = dict(
+    image_size=16, patch_size=8, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2
+)
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell.open(tmp_path, monkeypatch, capsys)
+
+
+def save(folder: Path, head: str, config: t.PreTrainedConfig, **options: Any) -> nn.Module:
+    """A checkpoint folder with random weights."""
+    torch.manual_seed(0)
+    model = getattr(t, head)(config).eval()
+    model.save_pretrained(folder, **options)
+    return model
+
+
+def tokens(batch: int, seq: int) -> torch.Tensor:
+    return torch.randint(3, 64, (batch, seq))
+
+
+def text(batch: int, seq: int) -> dict[str, torch.Tensor]:
+    mask = torch.ones(batch, seq, dtype=torch.int64)
+    mask[0, seq // 2 + 1 :] = 0
+    return {"input_ids": tokens(batch, seq), "attention_mask": mask}
+
+
+Inputs = Callable[[int, int], dict[str, torch.Tensor]]
+FOLDERS: dict[str, tuple[str, t.PreTrainedConfig, Inputs]] = {
+    "a decoder": ("GPT2LMHeadModel", t.GPT2Config(**GPT2), text),
+    "an encoder": ("BertForSequenceClassification", t.BertConfig(**BERT), text),
+    "both": (
+        "T5ForConditionalGeneration",
+        t.T5Config(**T5, decoder_start_token_id=0),
+        lambda batch, seq: text(batch, seq) | {"decoder_input_ids": tokens(batch, seq + 2)},
+    ),
+    "experts": ("MixtralForCausalLM", t.MixtralConfig(**MIXTRAL), text),
+    "images": (
+        "ViTForImageClassification",
+        t.ViTConfig(**VIT),
+        lambda batch, _: {"pixel_values": torch.randn(batch, 3, 16, 16)},
+    ),
+    "images and text": (
+        "CLIPModel",
+        t.CLIPConfig(text_config=dict(BERT, eos_token_id=2), vision_config=VIT, projection_dim=16),
+        lambda batch, seq: text(batch, seq) | {"pixel_values": torch.randn(batch + 1, 3, 16, 16)},
+    ),
+}
+
+
+@pytest.mark.parametrize("what", FOLDERS)
+def test_a_checkpoint_folder(what: str, shell: Shell) -> None:
+    head, config, inputs = FOLDERS[what]
+    model = save(shell.folder / "ck", head, config)
+    ended = shell.run(f"ck -o out {QUICK} --verify")
+    assert ended.status == 0, ended.err
+    check_runs(shell.folder / "out", model, [inputs(batch, seq) for batch, seq in ((2, 9), (3, 5), (1, 1))])
+
+
+def check_runs(artifact: Path, model: nn.Module, calls: list[dict[str, torch.Tensor]]) -> None:
+    """The stages return what the model returns."""
+    with Pipeline.load(artifact, devices=["cpu"]) as pipe:
+        for call in calls:
+            with torch.no_grad():
+                want = model(**call, **({"use_cache": False} if hasattr(model.config, "use_cache") else {}))
+            found = pipe(**call)
+            assert type(found) is type(want)
+            for a, b in zip(tensors(want), tensors(found), strict=True):
+                torch.testing.assert_close(b, a, rtol=1e-5, atol=1e-5)
+
+
+def tensors(output: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in torch.utils._pytree.tree_leaves(output) if isinstance(leaf, torch.Tensor)]
+
+
+def test_weights_stay_where_they_are(shell: Shell) -> None:
+    model = save(shell.folder / "ck", "GPT2LMHeadModel", t.GPT2Config(**GPT2), max_shard_size="50KB")
+    assert shell.run(f"ck -o out {QUICK} --weights link --verify").status == 0
+    check_runs(shell.folder / "out", model, [text(2, 9)])
+
+
+def test_a_folder_without_weights_can_be_planned(shell: Shell) -> None:
+    t.GPT2Config(**GPT2, architectures=["GPT2LMHeadModel"]).save_pretrained(shell.folder / "ck")
+    ended = shell.run(f"ck -o out {QUICK} --weights none --dtype bfloat16")
+    assert ended.status == 0, ended.err
+    assert "note: use_cache is off: each call computes the whole sequence" in ended.out
+    assert re.search(r"bfloat16\[batch, seq, 32\]", ended.out)
+    assert not list((shell.folder / "out").glob("*.safetensors"))
+    assert "ck" in shell.refused(f"ck -o other {QUICK}")
+
+
+def test_dtype_casts_the_weights_as_transformers_does(shell: Shell) -> None:
+    save(shell.folder / "ck", "BertModel", t.BertConfig(**BERT, architectures=["BertModel"]))
+    assert shell.run(f"ck -o out {QUICK} --dtype bfloat16").status == 0
+    model = t.BertModel.from_pretrained(shell.folder / "ck", dtype=torch.bfloat16).eval()
+    call = text(2, 9)
+    with Pipeline.load(shell.folder / "out", devices=["cpu"]) as pipe, torch.no_grad():
+        torch.testing.assert_close(
+            pipe(**call).last_hidden_state, model(**call).last_hidden_state, rtol=0.02, atol=0.02
+        )
+
+
+def test_a_dtype_for_a_model_file(shell: Shell) -> None:
+    ended = shell.run(f"model.py -o out {QUICK} --dtype bfloat16 --verify")
+    assert ended.status == 0, ended.err
+    assert "bfloat16[2, 64]" in ended.out
+
+
+# ---- folders that cannot be read
+
+CONFIG = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], **GPT2}
+BAD_FOLDERS = {
+    "no configuration": ({"notes.txt": "hello"}, "ck is a folder without config.json"),
+    "damaged": ({"config.json": "{'model"}, "cannot read ck/config.json: "),
+    "no object": ({"config.json": "[1]"}, "ck/config.json holds a list, not the fields of a configuration"),
+    "no type": ({"config.json": json.dumps({"hidden_size": 3})}, "ck/config.json names no model_type"),
+    "an unknown type": ({"config.json": json.dumps(CONFIG | {"model_type": "gpt77"})}, "model_type 'gpt77'"),
+    "an unknown class": (
+        {"config.json": json.dumps(CONFIG | {"architectures": ["GPT77Model"]})},
+        "names the architecture GPT77Model, which transformers",
+    ),
+    "a wrong field": ({"config.json": json.dumps(CONFIG | {"n_layer": "many"})}, "ck/config.json"),
+    "sizes that do not fit": (
+        {"config.json": json.dumps(CONFIG | {"n_head": 5})},
+        "cannot be built from ck/config.json",
+    ),
+    "code of its own": (
+        {"config.json": json.dumps({"model_type": "mine", "auto_map": {"AutoModel": "mine.Mine"}})},
+        "brings Python code of its own, which is not run unasked; read it, then say --trust-remote-code",
+    ),
+    "a diffusers folder": (
+        {"config.json": json.dumps({"_class_name": "UNet2DModel", "_diffusers_version": "0.36"})},
+        "`UNet2DModel.from_config(...)` and names the folder as `checkpoint`",
+    ),
+    "inputs that cannot be made up": (
+        {"config.json": json.dumps({"model_type": "time_series_transformer", "prediction_length": 4})},
+        "give a model file that builds it, with `example_inputs`",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BAD_FOLDERS)
+def test_a_folder_that_cannot_be_read(what: str, shell: Shell) -> None:
+    files, message = BAD_FOLDERS[what]
+    shell.write({f"ck/{name}": content for name, content in files.items()})
+    assert message in shell.refused(f"ck -o out {QUICK} --weights none")
+
+
+def test_quantized_weights_are_not_taken_for_plain_ones(shell: Shell) -> None:
+    quantized = CONFIG | {"quantization_config": {"quant_method": "fp8"}}
+    shell.write({"ck/config.json": json.dumps(quantized)})
+    assert "ck holds weights quantized by fp8" in shell.refused(f"ck -o out {QUICK}")
+    ended = shell.run(f"ck -o out {QUICK} --weights none")
+    assert ended.status == 0, ended.err
+    assert "note: the checkpoint is quantized (fp8)" in ended.out
+
+
+REMOTE_CONFIG = """\
+from transformers import PreTrainedConfig
+
+class MineConfig(PreTrainedConfig):
+    model_type = "mine"
+
+    def __init__(self, width=8, **options):
+        super().__init__(**options)
+        self.width, self.vocab_size = width, 16
+"""
+REMOTE_MODEL = """\
+from torch import nn
+from transformers import PreTrainedModel
+from .settings import MineConfig
+
+class Mine(PreTrainedModel):
+    config_class = MineConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.embed = nn.Embedding(config.vocab_size, config.width)
+        self.layers = nn.Sequential(*(nn.Linear(config.width, config.width) for _ in range(4)))
+        self.post_init()
+
+    def forward(self, input_ids):
+        return self.layers(self.embed(input_ids))
+"""
+
+
+def test_code_in_the_folder_runs_where_it_is_trusted(shell: Shell) -> None:
+    code = {"AutoConfig": "settings.MineConfig", "AutoModel": "mine.Mine"}
+    config = {"model_type": "mine", "architectures": ["Mine"], "auto_map": code, "width": 4}
+    shell.write({"ck/config.json": json.dumps(config), "ck/settings.py": REMOTE_CONFIG, "ck/mine.py": REMOTE_MODEL})
+    shell.refused(f"ck -o out {QUICK} --weights none")
+    ended = shell.run(f"ck -o out {QUICK} --weights none --trust-remote-code")
+    assert ended.status == 0, ended.err
+    assert "float32[batch, seq, 4]" in ended.out
+
+
+# ---- exported programs
+
+
+class Twice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.register_buffer("steps", torch.arange(8.0), persistent=False)
+        self.two.weight = self.one.weight
+
+    def forward(self, x: torch.Tensor, more: dict[str, torch.Tensor], *, scale: float = 2.0) -> dict[str, Any]:
+        return {"y": self.two(self.one(x + self.steps).relu()) * scale, "sums": [more["z"].sum(1)]}
+
+
+def test_an_exported_program(shell: Shell) -> None:
+    model, batch = Twice().eval(), Dim("batch", max=64)
+    args, kwargs = (torch.randn(3, 8), {"z": torch.randn(3, 5)}), {"scale": 3.0}
+    shapes = {"x": {0: batch}, "more": {"z": {0: batch}}, "scale": None}
+    torch.export.save(torch.export.export(model, args, kwargs, dynamic_shapes=shapes), shell.folder / "twice.pt2")
+    ended = shell.run(f"twice.pt2 -o out {QUICK} --verify")
+    assert ended.status == 0, ended.err
+    with Pipeline.load(shell.folder / "out", devices=["cpu"]) as pipe:
+        for size in (1, 7, 64):
+            x, z = torch.randn(size, 8), torch.randn(size, 5)
+            with torch.no_grad():
+                assert_same(model(x, {"z": z}, scale=3.0), pipe(x, more={"z": z}, scale=3.0))
+
+
+class Touch:
+    """Unpickled, it leaves a file behind."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def test_nothing_in_an_exported_program_is_unpickled(shell: Shell) -> None:
+    program = torch.export.export(nn.Linear(2, 2), (torch.ones(1, 2),))
+    torch.export.save(program, shell.folder / "plain.pt2")
+    touched = shell.folder / "touched"
+    torch.save(Touch(touched), shell.folder / "evil.pt")
+    with zipfile.ZipFile(shell.folder / "plain.pt2") as plain, zipfile.ZipFile(shell.folder / "evil.pt2", "w") as evil:
+        for name in plain.namelist():
+            held = (shell.folder / "evil.pt").read_bytes() if "sample_inputs" in name else plain.read(name)
+            evil.writestr(name.replace("plain/", "evil/"), held)
+    message = shell.refused(f"evil.pt2 -o out {QUICK}")
+    assert "evil.pt2 holds pickled objects other than tensors, which are not read" in message
+    assert not touched.exists()
+
+
+@pytest.mark.parametrize("held", [b"", b"PK\x03\x04 and no more", b"0" * 100])
+def test_a_program_file_that_is_damaged(held: bytes, shell: Shell) -> None:
+    (shell.folder / "bad.pt2").write_bytes(held)
+    assert "bad.pt2" in shell.refused(f"bad.pt2 -o out {QUICK}")
+    assert "whose dtypes are fixed" in shell.refused(f"bad.pt2 -o out {QUICK} --dtype float16")
+
+
+# ---- model files with a checkpoint
+
+HEAVY = """\
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(64, 64), nn.Linear(64, 64)
+        self.register_buffer("steps", torch.arange(64.0), persistent=False)
+        {more}
+    def forward(self, x):
+        return self.two(self.one(x * self.steps)){plus}
+
+model = Net
+example_inputs = (torch.ones(2, 64),)
+checkpoint = "net.safetensors"
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "plus", "note"),
+    [
+        ("", "", ""),
+        ("self.scale = self.one.weight.abs().max().item()", " * 1", "raised RuntimeError"),
+        ("self.register_buffer('norm', self.one.weight.detach().norm(), False)", "", "norm is computed from weights"),
+    ],
+)
+def test_a_model_with_a_checkpoint_is_built_without_memory(more: str, plus: str, note: str, shell: Shell) -> None:
+    weights = {f"{name}.weight": torch.randn(64, 64) for name in ("one", "two")}
+    save_file(weights | {"one.bias": torch.ones(64), "two.bias": torch.ones(64)}, shell.folder / "net.safetensors")
+    shell.write({"net.py": HEAVY.format(more=more, plus=plus)})
+    ended = shell.run(f"net.py -o out {QUICK}")
+    assert ended.status == 0, ended.err
+    assert ("note: the model was made in memory, weights and all: " in ended.out) == bool(note)
+    assert note in ended.out
+
+
+# ---- one call
+
+
+def test_auto_partition_of_a_folder(tmp_path: Path) -> None:
+    model = save(tmp_path / "ck", "GPT2LMHeadModel", t.GPT2Config(**GPT2))
+    call = text(2, 9)
+    with auto_partition(tmp_path / "ck", devices=2) as pipe, torch.no_grad():
+        assert len(pipe.manifest.stages) == 2
+        torch.testing.assert_close(pipe(**call).logits, model(**call).logits)
+        folder = Path(pipe._folder.name)
+        assert folder.exists()
+    assert not folder.exists()
+
+
+def test_auto_partition_of_a_module(tmp_path: Path) -> None:
+    model = nn.Sequential(*(nn.Linear(8, 8) for _ in range(4))).eval()
+    x = torch.randn(2, 8)
+    with auto_partition(model, ["cpu", "cpu"], (x,), out=tmp_path / "out") as pipe, torch.no_grad():
+        assert_same(model(x), pipe(x))
+    assert (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_auto_partition_leaves_nothing_behind_where_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(Exception, match=r"there is no cuda:99 on this host"):
+        auto_partition(nn.Linear(2, 2), ["cuda:99"], (torch.ones(1, 2),))
+    with pytest.raises(Exception, match=r"says itself how it is called"):
+        auto_partition("model.py", 2, (torch.ones(1, 2),))
+    assert not list(tmp_path.iterdir())
+
+
+# ---- an interrupt
+
+INTERRUPTED = """
+import os, signal
+from codegen import weights
+from passes.compile import main
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job has it ignored
+write = weights._write
+
+def write_and_interrupt(*args):
+    write(*args)
+    os.kill(os.getpid(), signal.SIGINT)
+
+weights._write = write_and_interrupt
+main()
+"""
+
+
+def test_an_interrupt_while_weights_are_written(shell: Shell) -> None:
+    """A real signal, after the first tensor: 130 and one line, and everything is as it was."""
+    before = shell.contents()
+    command = [sys.executable, "-c", INTERRUPTED, "model.py", "-o", "out", *QUICK.split()]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=shell.folder, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.endswith("interrupted; nothing was written\n")
+    assert shell.contents() == before
