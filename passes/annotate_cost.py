@@ -81,11 +81,17 @@ def _product(left: str) -> Flops:
 def _einsum(node: Call, args: Arguments) -> Dim:
     """Every index runs once; each further operand costs one multiply-add a point."""
     terms = args["equation"].replace(" ", "").partition("->")[0].split(",")
-    if "." in args["equation"] or len(terms) < 2:
-        return 0
-    pairs = zip(terms, args["tensors"], strict=True)
-    sizes = {letter: d for term, x in pairs for letter, d in zip(term, x.type.shape, strict=True)}
+    sizes: dict[Any, Dim] = {}
+    for term, x in zip(terms, args["tensors"], strict=True):
+        for index, size in zip(_indices(term, len(x.type.shape)), x.type.shape, strict=True):
+            sizes[index] = size if sizes.get(index, 1) == 1 else sizes[index]  # a size of 1 is repeated
     return 2 * (len(terms) - 1) * prod(sizes.values())
+
+
+def _indices(term: str, rank: int) -> list[Any]:
+    """The index of each dimension; those of an ellipsis are counted from its end."""
+    before, _, after = term.partition("...")
+    return [*before, *range(len(before) + len(after) - rank, 0), *after]
 
 
 def _convolution(node: Call, args: Arguments) -> Dim:
@@ -105,6 +111,24 @@ def _attention(node: Call, args: Arguments) -> Dim:
     return 2 * prod(batch) * queries * keys * (depth + width)
 
 
+def _cell(node: Call, args: Arguments) -> Dim:
+    """One step of a recurrent layer."""
+    rows = prod(args["input"].type.shape[:-1])
+    return 2 * rows * (args["w_ih"].type.numel + args["w_hh"].type.numel)
+
+
+def _bilinear(node: Call, args: Arguments) -> Dim:
+    """The weight meets the first input, and what comes of it the second."""
+    *_, first, second = args["weight"].type.shape
+    return 2 * node.results[0].type.numel * second * (first + 1)
+
+
+def _contracted(node: Call, args: Arguments) -> Dim:
+    """Each element of the result sums over the dimensions that are named."""
+    shape = args["self"].type.shape
+    return 2 * node.results[0].type.numel * prod(shape[d] for d in args["dims_self"])
+
+
 def _recurrent(node: Call, args: Arguments) -> Dim:
     """Each step multiplies every weight matrix with its input."""
     matrices = [w for w in args["params"] if len(w.type.shape) == 2]
@@ -112,16 +136,33 @@ def _recurrent(node: Call, args: Arguments) -> Dim:
     return 2 * steps * sum(w.type.numel for w in matrices)
 
 
+_ATTENTION_KERNELS = (
+    "flash_attention",
+    "flash_attention_for_cpu",
+    "efficient_attention",
+    "cudnn_attention",
+    "fused_attention_overrideable",
+    "attention_math",
+)
+
 _FLOPS: Mapping[str, Flops] = {
     "mm": _product("self"),
     "bmm": _product("self"),
     "matmul": _product("self"),
     "linear": _product("input"),
     "addmm": _product("mat1"),
+    "addmv": _product("mat"),
     "addbmm": _product("batch1"),
     "baddbmm": _product("batch1"),
     "mv": _product("self"),
     "dot": _product("self"),
+    "vdot": _product("self"),
+    "inner": _product("self"),
+    "linalg_matmul": _product("input"),
+    "linalg_vecdot": _product("x"),
+    "cdist": _product("x1"),
+    "tensordot": _contracted,
+    "bilinear": _bilinear,
     "einsum": _einsum,
     "_grouped_mm": _product("self"),
     "convolution": _convolution,
@@ -130,10 +171,12 @@ _FLOPS: Mapping[str, Flops] = {
     "conv_transpose2d": _convolution,
     "conv_transpose3d": _convolution,
     "scaled_dot_product_attention": _attention,
+    **{f"_scaled_dot_product_{kernel}": _attention for kernel in _ATTENTION_KERNELS},
     "lstm": _recurrent,
     "gru": _recurrent,
     "rnn_tanh": _recurrent,
     "rnn_relu": _recurrent,
+    **{f"{kind}_cell": _cell for kind in ("lstm", "gru", "rnn_tanh", "rnn_relu")},
 }
 
 
