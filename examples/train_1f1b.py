@@ -12,10 +12,9 @@ several stages share would each be trained apart.  The model is trained as it wa
 without dropout, and with the running statistics it has.
 """
 
-import importlib.util
+import runpy
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -54,11 +53,12 @@ def next_token_loss(logits: Tensor | tuple[Tensor], ids: Tensor) -> Tensor:
 
 def main(folder: Path) -> None:
     stages = len(list(folder.glob("stage_*.py")))
-    dist.init_process_group()  # gloo on CPUs, NCCL on GPUs
+    on_gpus = torch.cuda.device_count() >= stages
+    dist.init_process_group("nccl" if on_gpus else "gloo")
     rank = dist.get_rank()
+    device = torch.device("cuda", rank) if on_gpus else torch.device("cpu")
     if dist.get_world_size() != stages:
         sys.exit(f"{folder} has {stages} stages; start it with torchrun --nproc-per-node {stages}")
-    device = torch.device("cuda", rank) if torch.cuda.device_count() >= stages else torch.device("cpu")
     stage = load(folder, rank, device)
     optimizer = torch.optim.SGD(stage.parameters(), lr=LEARNING_RATE)
     schedule = Schedule1F1B(PipelineStage(stage, rank, stages, device), MICROBATCHES, loss_fn=next_token_loss)
@@ -74,21 +74,12 @@ def main(folder: Path) -> None:
 
 def load(folder: Path, index: int, device: torch.device) -> nn.Module:
     """A stage whose parameters take gradients."""
-    file = import_file(folder / f"stage_{index}.py")
+    file = runpy.run_path(str(folder / f"stage_{index}.py"))
     if index > 0:
-        given = import_file(folder / f"stage_{index - 1}.py").SENDS
-        if [(name, row[0]) for name, row in file.RECEIVES.items()] != [(name, index - 1) for name in given]:
+        sends = runpy.run_path(str(folder / f"stage_{index - 1}.py"))["SENDS"]
+        if [(name, row[0]) for name, row in file["RECEIVES"].items()] != [(name, index - 1) for name in sends]:
             sys.exit(f"stage {index} receives something else than what stage {index - 1} sends: they are no chain")
-    return getattr(file, f"Stage{index}").load(folder / f"stage_{index}.safetensors", device)
-
-
-def import_file(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return file[f"Stage{index}"].load(folder / f"stage_{index}.safetensors", device)
 
 
 if __name__ == "__main__":
