@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import transformers as hf
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ir.checkpoint import Checkpoint
-from ir.rearranged import Computed
+from ir.checkpoint_files import read_checkpoint
+from ir.errors import SourceError
+from ir.stored import Stored
 
 SMALL = {
     "vocab_size": 96,
@@ -39,6 +43,24 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     ),
     "gpt_oss": lambda: hf.GptOssForCausalLM(hf.GptOssConfig(**SMALL, head_dim=8, num_local_experts=4)),
     "vit": lambda: hf.ViTForImageClassification(hf.ViTConfig(**SMALL, **PICTURES)),
+    "rwkv, rescaled": lambda: hf.RwkvForCausalLM(
+        hf.RwkvConfig(vocab_size=96, hidden_size=32, num_hidden_layers=2, attention_hidden_size=32, rescale_every=1)
+    ),
+    "sinusoids in no checkpoint": lambda: hf.MarianMTModel(
+        hf.MarianConfig(
+            vocab_size=96,
+            pad_token_id=0,
+            decoder_start_token_id=0,
+            d_model=32,
+            encoder_layers=1,
+            decoder_layers=1,
+            encoder_attention_heads=4,
+            decoder_attention_heads=4,
+            encoder_ffn_dim=48,
+            decoder_ffn_dim=48,
+            max_position_embeddings=16,
+        )
+    ),
     "t5": lambda: hf.T5ForConditionalGeneration(
         hf.T5Config(vocab_size=96, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4)
     ),
@@ -50,9 +72,9 @@ def made(name: str) -> nn.Module:
     return MODELS[name]().eval()
 
 
-def assert_loaded_alike(model: nn.Module, folder: Path) -> Checkpoint:
+def assert_loaded_alike(model: nn.Module, folder: Path, **options: Any) -> Checkpoint:
     """Compare each tensor with what from_pretrained makes of the folder."""
-    expected = type(model).from_pretrained(folder).state_dict()  # type: ignore[attr-defined]
+    expected = type(model).from_pretrained(folder, **options).state_dict()  # type: ignore[attr-defined]
     found = Checkpoint.open(folder).for_model(model)
     assert set(found) == set(expected)
     for name, tensor in expected.items():
@@ -64,5 +86,74 @@ def assert_loaded_alike(model: nn.Module, folder: Path) -> Checkpoint:
 def test_as_from_pretrained(name: str, tmp_path: Path) -> None:
     made(name).save_pretrained(tmp_path, max_shard_size="40KB")  # type: ignore[operator]
     found = assert_loaded_alike(made(name), tmp_path)
-    assert not [n for n, t in found.tensors.items() if isinstance(t, Computed)]
     assert not found.notes
+    if name in ("mixtral", "qwen3_moe", "deepseek_v3", "gpt2", "vit"):
+        assert all(isinstance(t, Stored) for t in found.tensors.values())  # so that it can be linked
+
+
+@pytest.mark.parametrize("name", ["tied", "mixtral", "bert"])
+def test_a_pickled_one(name: str, tmp_path: Path) -> None:
+    made(name).save_pretrained(tmp_path)  # type: ignore[operator]
+    pickled(tmp_path)
+    assert_loaded_alike(made(name), tmp_path)
+
+
+def pickled(folder: Path, rename: Callable[[str], str] = str) -> None:
+    """Save the checkpoint as people did before safetensors."""
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save({rename(name): tensor for name, tensor in tensors.items()}, folder / "pytorch_model.bin")
+
+
+def test_names_of_old(tmp_path: Path) -> None:
+    made("bert").save_pretrained(tmp_path)  # type: ignore[operator]
+    old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+    pickled(tmp_path, lambda name: next((name.replace(n, o) for n, o in old.items() if n in name), name))
+    assert any("gamma" in name for name in read_checkpoint(tmp_path))
+    assert_loaded_alike(made("bert"), tmp_path)
+
+
+def test_a_tied_weight_under_its_other_name(tmp_path: Path) -> None:
+    made("tied").save_pretrained(tmp_path)  # type: ignore[operator]
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors["lm_head.weight"] = tensors.pop("model.embed_tokens.weight")
+    save_file(tensors, tmp_path / "model.safetensors")
+    assert_loaded_alike(made("tied"), tmp_path)
+
+
+def test_a_base_model_from_a_model_with_a_head(tmp_path: Path) -> None:
+    made("bert").save_pretrained(tmp_path)  # type: ignore[operator]
+    base = hf.BertModel(hf.BertConfig(**SMALL), add_pooling_layer=False)
+    found = assert_loaded_alike(base, tmp_path, add_pooling_layer=False)
+    assert "also holds cls.predictions.bias, " in found.notes[0]
+
+
+def test_a_model_with_a_head_from_a_base_model(tmp_path: Path) -> None:
+    """What the base lacks is missing: transformers would make it up."""
+    hf.BertModel(hf.BertConfig(**SMALL), add_pooling_layer=False).save_pretrained(tmp_path)
+    expected = hf.BertForMaskedLM.from_pretrained(tmp_path).state_dict()
+    found = Checkpoint.open(tmp_path).for_model(made("bert"))
+    assert {n for n in expected if n not in found and "cls." not in n} == set()
+    assert all(torch.equal(found[name], expected[name]) for name in found)
+    assert "cls.predictions.transform.dense.weight" not in found
+
+
+def test_what_wraps_a_module_or_lies_in_it(tmp_path: Path) -> None:
+    inner = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
+    save_file({f"module.{k}": v for k, v in inner.state_dict().items()}, tmp_path / "wrapped.safetensors")
+    save_file(inner.state_dict(), tmp_path / "bare.safetensors")
+    outer = nn.ModuleDict({"module": inner})
+    for file, model in (("wrapped", inner), ("bare", outer), ("bare", inner), ("wrapped", outer)):
+        found = Checkpoint.open(tmp_path / f"{file}.safetensors").for_model(model)
+        assert not found.notes
+        assert all(torch.equal(found[k], v) for k, v in model.state_dict().items())
+
+
+def test_a_class_that_its_user_changed_is_told(tmp_path: Path) -> None:
+    class Odd(hf.LlamaForCausalLM):
+        def __init__(self, config: hf.LlamaConfig, *, needed: int) -> None:
+            super().__init__(config)
+
+    made("llama").save_pretrained(tmp_path)  # type: ignore[operator]
+    with pytest.raises(SourceError, match=r"transformers cannot load .* into Odd: .*needed"):
+        Checkpoint.open(tmp_path).for_model(Odd(hf.LlamaConfig(**SMALL), needed=1))
