@@ -45,9 +45,8 @@ def main(source: Path, out: Path) -> int:
     if wrong:
         print(f"{out} differs from the uncut model of {source}:", *wrong, sep="\n  ")
         return 1
-    pictures = [str(out / name) for name in ("graph.svg", "graph.dot") if (out / name).exists()]
     print(f"{out} gives what the uncut model of {source} gives, bit for bit")
-    print("see the cut in", " and ".join(pictures))
+    print(f"see the cut in {out / 'report.html'}")
     return 0
 
 

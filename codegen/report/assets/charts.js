@@ -56,7 +56,7 @@ function timeline(figure, title, spans, { stages, slowest, end }) {
     y: { domain: d3.range(stages), type: "band", padding: 0.18, axis: null },
     ariaLabel: `${title} timeline of ${stages} stages`,
     marks: [
-      Plot.barX(d3.range(stages), { x1: 0, x2: x(last), y: (i) => i, className: "idle-track" }),
+      Plot.barX(d3.range(stages), { x1: 0, x2: x(last), y: (i) => i, className: "idle-track", ariaHidden: true }),
       Plot.barX(computes, {
         x1: (s) => x(s.start), x2: (s) => x(s.end), y: "stage", fill: (s) => colour.bar(s.stage), stroke: (s) => colour.line(s.stage),
         strokeWidth: 0.75, insetLeft: 0.5, insetRight: 0.5, rx: 2, title: described, tip: false,
@@ -76,6 +76,7 @@ function timeline(figure, title, spans, { stages, slowest, end }) {
       }),
     ],
   });
+  chart.setAttribute("role", "img");
   figure.replaceChildren(el("figcaption", {}, el("b", {}, title), ` ${format.seconds(last)} in all`), chart);
 }
 
@@ -123,6 +124,7 @@ function showMemory(data) {
       Plot.text(devices, { y: "name", frameAnchor: "right", textAnchor: "start", dx: 10, text: label, className: "row-note" }),
     ],
   });
+  chart.setAttribute("role", "img");
   document.querySelector("#memory").replaceChildren(chart);
 }
 

@@ -60,7 +60,8 @@ function inline(frame, data) {
     box.setAttribute("tabindex", "0");
     box.setAttribute("aria-expanded", "false");
     box.setAttribute("aria-controls", "panel");
-    box.setAttribute("aria-label", `${part.title || part.kind}, stage ${part.stage}`);
+    const words = [...box.querySelectorAll("text")].map((text) => text.textContent.trim());
+    box.setAttribute("aria-label", `${words.join(", ")}, stage ${part.stage}`);
     return box;
   });
 }
