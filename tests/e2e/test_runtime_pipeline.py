@@ -422,7 +422,7 @@ HANGING = Part(
 def test_a_stage_that_hangs_is_given_up_and_named(tmp_path: Path) -> None:
     signals.renew()
     first = Part("return (x,)", {"x": None}, {"h": ((1,), ())})
-    pipe = Pipeline.load(write(tmp_path, [first, HANGING]), timeout=0.2)
+    pipe = Pipeline.load(write(tmp_path, [first, HANGING]), timeout=1.0)
     futures = [pipe.submit(x) for x in batches(6)]
     assert [float(f.result()[0, 0]) for f in futures[:3]] == [0, 1, 2]
     for future in futures[3:]:
@@ -439,8 +439,8 @@ def test_a_stage_that_hangs_is_given_up_and_named(tmp_path: Path) -> None:
 
 
 def test_a_slow_stream_is_not_taken_for_a_stage_that_hangs(tmp_path: Path) -> None:
-    slow = Part("time.sleep(0.05)\nreturn (x,)", {"x": None}, {"y": ((), (0,))})
-    with Pipeline.load(write(tmp_path, [slow]), timeout=0.3) as pipe:
+    slow = Part("time.sleep(0.1)\nreturn (x,)", {"x": None}, {"y": ((), (0,))})
+    with Pipeline.load(write(tmp_path, [slow]), timeout=1.0) as pipe:
         assert len(list(pipe.map(batches(12)))) == 12
 
 
