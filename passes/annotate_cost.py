@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeAlias
 
 from ir.cluster import Cluster
 from ir.graph import FREE, Call, Cost, Dim, Graph, Node, Transfer, Value, at
+from ir.opaque import opaque_of
 from ir.verify import costed
 
 
@@ -136,6 +137,11 @@ def _recurrent(node: Call, args: Arguments) -> Dim:
     return 2 * steps * sum(w.type.numel for w in matrices)
 
 
+def _measured(node: Call, args: Arguments) -> Dim:
+    """Of a module kept whole: what it did in a run, for each element of its results."""
+    return round(opaque_of(node).flops) * sum(v.type.numel for v in node.results)
+
+
 _ATTENTION_KERNELS = (
     "flash_attention",
     "flash_attention_for_cpu",
@@ -176,6 +182,7 @@ _FLOPS: Mapping[str, Flops] = {
     "gru": _recurrent,
     "rnn_tanh": _recurrent,
     "rnn_relu": _recurrent,
+    "module": _measured,
     **{f"{kind}_cell": _cell for kind in ("lstm", "gru", "rnn_tanh", "rnn_relu")},
 }
 

@@ -114,6 +114,22 @@ def test_flops_that_torch_does_not_count(model: nn.Module, tensors: list[torch.T
     assert total(costed(model.eval(), tensors)).flops == flops
 
 
+class Deciding(nn.Module):
+    """A layer that torch.export does not take."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(6, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x) if x.sum() > 0 else self.linear(-x)
+
+
+def test_a_module_kept_whole_costs_what_it_was_seen_to_do() -> None:
+    graph = costed(nn.Sequential(nn.Linear(6, 6), Deciding()).eval(), [ones(4, 6)], {"input": {0: "batch"}})
+    assert total(graph, {"batch": 5}).flops == 2 * 2 * 5 * 6 * 6
+
+
 def test_attention_of_grouped_heads_counts_the_heads_of_the_query() -> None:
     model = Function(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, enable_gqa=True))
     assert total(costed(model, [ones(2, 8, 5, 4), ones(2, 2, 7, 4), ones(2, 2, 7, 4)])).flops == 2 * 2 * 8 * 5 * 7 * (
