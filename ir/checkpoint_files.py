@@ -50,14 +50,22 @@ def read_checkpoint(path: Path) -> dict[str, Stored]:
     if path.is_file():
         return _read_file(path)
     if path.is_dir():
-        for name in ("model.safetensors", "pytorch_model.bin"):
-            if (index := path / f"{name}.index.json").is_file():
-                return _read_shards(index)
+        for name in _NAMES:
             if (file := path / name).is_file():
                 return _read_file(file)
-        names = "model.safetensors, pytorch_model.bin, nor an index of shards (model.safetensors.index.json)"
-        raise SourceError(f"the folder {path} is not a checkpoint: it has no {names}")
+            if (index := path / f"{name}.index.json").is_file():
+                return _read_shards(index)
+        raise SourceError(f"the folder {path} is not a checkpoint: it has no {', '.join(_NAMES)} or index of shards")
     raise SourceError(f"there is no checkpoint at {path}; give a .safetensors file, or a folder that holds one")
+
+
+_NAMES = (
+    "model.safetensors",
+    "pytorch_model.bin",
+    "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.bin",
+)
+"""As transformers and diffusers save them, and the order in which they look for them."""
 
 
 def _read_shards(index: Path) -> dict[str, Stored]:

@@ -70,8 +70,12 @@ def bad_header() -> None:
 
 
 def shards(place: dict[str, str]) -> None:
+    index(json.dumps({"weight_map": place}))
+
+
+def index(text: str) -> None:
     Path(FILE).rename("weights/a.safetensors")
-    Path(INDEX).write_text(json.dumps({"weight_map": place}))
+    Path(INDEX).write_text(text)
 
 
 def pickled(value: Any) -> None:
@@ -118,8 +122,8 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: shards(dict.fromkeys([*GOOD, "4.bias"], "a.safetensors")),
         "model.safetensors.index.json places 4.bias in weights/a.safetensors, which does not hold it",
     ),
-    "an index of nothing": (lambda: Path(INDEX).write_text("[]"), f"cannot read {INDEX}: {DAMAGED} (TypeError: "),
-    "an index cut off": (lambda: Path(INDEX).write_text("{"), f"cannot read {INDEX}: {DAMAGED} (JSONDecodeError: "),
+    "an index of nothing": (lambda: index("[]"), f"cannot read {INDEX}: {DAMAGED} (TypeError: "),
+    "an index cut off": (lambda: index("{"), f"cannot read {INDEX}: {DAMAGED} (JSONDecodeError: "),
     "pickled code": (
         lambda: pickled(GOOD | {"2.bias": Path("x")}),
         "cannot read weights/pytorch_model.bin: it holds more than tensors, or is damaged (Weights only load failed.",
