@@ -1,0 +1,1 @@
+"""report.html: a plan, and what became of it, on one page."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -226,3 +227,12 @@ def test_a_folder_without_a_report_is_said_to_have_none(tmp_path: Path) -> None:
     ended = CliRunner().invoke(app, [str(tmp_path), "--trace", "trace.json"])
     assert ended.exit_code == 2
     assert "is no report" in ended.stderr
+
+
+def test_it_is_opened_for_the_person_at_the_keyboard(report: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", lambda url: opened.append(url) or True)
+    assert CliRunner().invoke(app, [str(report.parent), "--open"]).exit_code == 0
+    assert opened == [report.as_uri()]
+    monkeypatch.setattr(webbrowser, "open", lambda url: False)
+    assert f"the report is {report}" in CliRunner().invoke(app, [str(report.parent), "--open"]).stderr

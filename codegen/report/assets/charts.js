@@ -21,11 +21,12 @@ function showTime(data) {
     `${named.join(" and ")}${busy.size > 1 ? `; the devices then stand idle ${d3.format(".1%")(idle)} of the time.` : "."}`;
   document.querySelector("#time-legend").replaceChildren(
     key("compute", "computes"), key("transfer", "receives or sends"), key("idle", "idle: the bubble"));
-  const rows = { stages: work.length, slowest: new Set(named), end };
-  timeline(document.querySelector("#predicted"), "Predicted", predicted, rows);
+  const rows = { stages: work.length, end };
+  timeline(document.querySelector("#predicted"), "Predicted", predicted, { ...rows, slowest: new Set(named) });
   const figure = document.querySelector("#measured");
   figure.hidden = !measured.length;
-  if (measured.length) timeline(figure, "Measured", measured, rows);
+  const slow = d3.greatestIndex(data.measured_seconds ?? []);
+  if (measured.length) timeline(figure, "Measured", measured, { ...rows, slowest: new Set([slow]) });
 }
 
 /** Ticks such as 0, 20 ms, 40 ms. */
