@@ -85,7 +85,8 @@ def write_artifact(
     linked: dict[int, tuple[Path, ...]] = {}
     for stage in plan.stages:
         file = StageFile(plan, stage, model)
-        sources.append(StageSource(file.module, emit(file, linked=link)))
+        emitted = emit(file, linked=link)
+        sources.append(StageSource(file.module, emitted.source, emitted.lines))
         (folder / file.module).write_text(sources[-1].source)
         yield folder / file.module
         if weights is not None:

@@ -15,8 +15,21 @@ class Source:
         self._lines: list[str] = []
         self._depth = 0
 
+    @property
+    def count(self) -> int:
+        """The lines so far, and so the number of the last one."""
+        return len(self._lines)
+
+    def height(self, start: int) -> int:
+        """The lines since a place, with those that the formatter breaks counted more than once."""
+        return sum(1 + len(line) // LINE_LENGTH * 2 for line in self._lines[start:])
+
     def line(self, text: str = "") -> None:
         self._lines.append("    " * self._depth + text if text else "")
+
+    def insert(self, after: int, text: str) -> None:
+        """A line after one with a number, as deep as the current block."""
+        self._lines.insert(after, "    " * self._depth + text)
 
     def lines(self, text: str) -> None:
         for line in text.splitlines():

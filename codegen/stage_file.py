@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +13,8 @@ import sympy
 from codegen.whole import Whole
 from ir.graph import Call, Constant, Param, State, Value
 from ir.plan import Stage, StagePlan
+
+_NAMELESS = re.compile(r"lifted_tensor_\d+|_tensor_constant\d+")  # what torch.export calls tensors made in forward
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,14 @@ class StageFile:
     @cached_property
     def fqns(self) -> Mapping[Value, str]:
         """The name of each stored tensor: for a tied weight the one that this stage's modules know."""
-        return {value: self._fqn(value) for value in self.stage.stored}
+        named = {value: self._fqn(value) for value in self.stage.stored}
+        count = Counter[str]()
+        for value, fqn in named.items():
+            owner, _, name = fqn.rpartition(".")
+            if _NAMELESS.fullmatch(name):  # numbered throughout the model; here in each module
+                named[value] = f"{owner}.constant_{count[owner]}".lstrip(".")
+                count[owner] += 1
+        return named
 
     def _fqn(self, value: Value) -> str:
         match value:
@@ -44,7 +55,9 @@ class StageFile:
                 return value.fqn
             case Param() | State():
                 readers = {n.where.module for n in self.stage.graph.users.get(value, ())}
-                return next((f for f in value.fqns if f.rpartition(".")[0] in readers), value.fqns[0])
+                whole = tuple(f"{path}." for path in self.whole.modules)
+                known = (f for f in value.fqns if f.startswith(whole) or f.rpartition(".")[0] in readers)
+                return next(known, value.fqns[0])
         raise AssertionError(value)
 
     @cached_property

@@ -2,249 +2,269 @@
 
 from __future__ import annotations
 
-import keyword
-from collections.abc import Callable
+import ast
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from torch.utils._pytree import tree_leaves
-
-from codegen.expr import argument_source, shape_source
-from codegen.loading import emit_load, emit_reader, imports
+from codegen import paths
+from codegen.function import Function, Vocabulary
+from codegen.head import emit_head, emit_tables
+from codegen.leaves import Leaf, leaf_module
+from codegen.loading import emit_load, emit_reader
+from codegen.modules import NUMBERED, Holder, class_names, declare_class
+from codegen.naming import Names
+from codegen.paths import Paths
+from codegen.program import Block, Loop, Statement, Use, inside, walk
+from codegen.reroll import Program, reroll
 from codegen.source import Source, formatted
 from codegen.stage_file import StageFile
 from codegen.whole import SUPPORT
-from ir.graph import THIS_DEVICE, Call, Constant, Param, Value, Where
-from ir.memory import stored_bytes
-from ir.opaque import is_whole, opaque_of
-from ir.units import format_bytes
+from ir.graph import Call, Node, Value
+
+LONGEST = 60  # lines of a function
+_WIDE = 90  # calls of a region that is sure to be longer than that
 
 
-def emit(file: StageFile, linked: bool = False) -> str:
+@dataclass(frozen=True)
+class Emitted:
+    """The source of a stage file, and the line in it of each node."""
+
+    source: str
+    lines: Mapping[Node, int]
+
+
+def emit(file: StageFile, linked: bool = False) -> Emitted:
     """The source of a stage file, whose weights are copies or `linked` to the checkpoint's files."""
-    src = Source()
-    _head(file, src, linked)
-    _tables(file, src)
-    src.line()
-    src.lines(_SUPPORT)
+    opened: set[str] = set()
+    while True:
+        program = reroll(file.stage.graph, file.fqns, opened)
+        writer = _Writer(file, program)
+        texts = writer.classes_text()
+        more = _to_open(texts, program) - opened
+        if not more:
+            return _assembled(file, linked, program, texts)
+        opened |= more
+
+
+@dataclass(frozen=True)
+class ClassText:
+    """One class: its source, and the line in it of each call."""
+
+    block: Block | None  # None: the stage itself
+    source: Source
+    placed: Mapping[Call, int]
+    longest: int  # lines of its `forward`
+
+
+def _to_open(texts: Sequence[ClassText], program: Program) -> set[str]:
+    """The modules to make classes of, so that no function is too long."""
+    found = set()
+    for text in texts:
+        inner = [r for r in program.inlined[text.block] if len(r.calls) > 2]
+        if text.longest > LONGEST and inner:
+            small = [r for r in inner if len(r.calls) <= _WIDE]
+            found.add(max(small, key=lambda r: len(r.calls)).path if small else inner[-1].path)
+    return found
+
+
+class _Writer:
+    """Writes the classes of one file."""
+
+    def __init__(self, file: StageFile, program: Program) -> None:
+        self.file, self.program = file, program
+        self.names = class_names(program.blocks, [*_TAKEN, file.cls])
+        sizes = frozenset(map(str, file.symbols))
+        reserved = frozenset({*self.names.values(), *_TAKEN, file.cls, *sizes})
+        self.words = Vocabulary(file.fqns, reserved, _leaves(file), _paths(file, program), file.stage.graph.hints)
+        self.given: dict[Block, tuple[str, ...]] = {}
+
+    def classes_text(self) -> list[ClassText]:
+        """The stage first, each class before those that it uses: callers know what to call arguments."""
+        return [self._stage(), *map(self._class, reversed(self.program.blocks))]
+
+    def _stage(self) -> ClassText:
+        file, src, placed = self.file, Source(), dict[Call, int]()
+        graph = file.stage.graph
+        holder = self._holder("", self.program.body)
+        with src.block(f"class {file.cls}({holder.base}):"):
+            with src.block("def __init__(self):"):
+                declare_class(holder, src)
+            src.line()
+            sizes = [f"{s}: int" for s in file.sizes]
+            arguments = [*(v.name for v in graph.inputs), *(["*", *sizes] if sizes else [])]
+            start = src.count
+            with src.block(f"def forward({', '.join(['self', *arguments])}):"):
+                function = self._function("", graph.inputs, self.program.body, src, placed)
+                for value in graph.inputs:
+                    function.names.hold(value.name, value)
+                function.sizes(graph.inputs, self.program.body)
+                function.statements(self.program.body, graph.outputs)
+                outputs = ", ".join(function.write(v).source for v in graph.outputs)
+                src.line(f"return ({outputs}{',' if len(graph.outputs) == 1 else ''})")
+            length = src.height(start)
+            src.line()
+            emit_load(src)
+        return ClassText(None, src, placed, length)
+
+    def _class(self, block: Block) -> ClassText:
+        src, placed = Source(), dict[Call, int]()
+        holder = self._holder(block.path, block.body)
+        with src.block(f"class {self.names[block]}({holder.base}):"):
+            src.line(f'"""{_origin(block)}."""')
+            src.line()
+            if holder.parts:
+                with src.block("def __init__(self):"):
+                    declare_class(holder, src)
+                src.line()
+            function = self._function(block.path, block.inputs, block.body, src, placed)
+            function.inputs = frozenset(block.inputs)
+            arguments = self._arguments(block, function.names)
+            sizes = [str(s) for s in self.words.missing(block)]
+            start = src.count
+            with src.block(f"def forward({', '.join(['self', *arguments, *sizes])}):"):
+                function.sizes(block.inputs, block.body)
+                if not function.statements(block.body, block.outputs, returns=True):
+                    src.line(f"return {', '.join(function.write(v).source for v in block.outputs)}")
+        return ClassText(block, src, placed, src.height(start))
+
+    def _function(
+        self, path: str, inputs: Sequence[Value], body: Sequence[Statement], src: Source, placed: dict[Call, int]
+    ) -> Function:
+        large = self.words.large(inputs, body)
+        names = Names(self.words.reserved)
+        return Function(self.words, path, src, names, placed, self.given, self.file.whole, large=large)
+
+    def _arguments(self, block: Block, names: Names) -> list[str]:
+        """Parameters are called as in the user's `forward`, or else as the first caller calls what it gives."""
+        frame = next((f for f in block.calls[0].where.frames if f.module == block.path and f.parameters), None)
+        parameters = frame.parameters if frame else ()
+        found: list[str] = []
+        for i, (value, text) in enumerate(zip(block.inputs, self.given[block], strict=True)):
+            words = re.findall(r"[A-Za-z_]\w*", text)
+            known = [w for w in words[-1:] if w in parameters]
+            first = [p for p in parameters[:1] if i == 0]
+            found.append(names.give(value, [*known, *first, *words[-1:]], set(block.inputs)))
+        return found
+
+    # ---- what a class holds
+
+    def _holder(self, path: str, body: Sequence[Statement]) -> Holder:
+        """What the class of a module holds."""
+        stored = ((paths.relative(f, path), v) for v, f in self.file.fqns.items() if inside(path, f))
+        whole = self.file.whole
+        bare = {paths.relative(p, path): whole.built(o) for p, o in whole.modules.items() if inside(path, p)}
+        return Holder.of(stored, self._made(path, body), bare)
+
+    def _made(self, path: str, body: Sequence[Statement]) -> dict[str, str]:
+        """The modules in a class that one expression makes, by their path in it."""
+        kept = self.file.whole.modules
+        found = {p: leaf.source for p, leaf in self.words.leaves.items() if not any(inside(q, p) for q in kept)}
+        found |= {use.path: f"{self.names[use.block]}()" for use in _uses(body)}
+        outer = [p for p in found if inside(path, p) and not any(inside(q, p) for q in _uses_paths(body) if q != p)]
+        return {paths.relative(p, path): found[p] for p in outer}
+
+
+def _origin(block: Block) -> str:
+    frame = next((f for f in block.calls[0].where.frames if f.module == block.path and f.file), None)
+    return f"{block.path} ({frame.file}:{frame.line})" if frame else f"{block.path}"
+
+
+def _uses(body: Sequence[Statement]) -> Iterator[Use]:
+    """The calls of classes in a body, each turn of its loops."""
+    for statement in body:
+        match statement:
+            case Use():
+                yield statement
+            case Loop():
+                for turn in statement.turns:
+                    yield from _uses(turn)
+
+
+def _uses_paths(body: Sequence[Statement]) -> set[str]:
+    return {use.path for use in _uses(body)}
+
+
+_TAKEN = ("Numbered", "read_weights", "read_piece", "rebuilt", "tensors", "RECEIVES", "SENDS", "nn", "Any")
+
+
+def _leaves(file: StageFile) -> dict[str, Leaf]:
+    """The modules of torch's own that the stage holds as they are."""
+    by_module: dict[str, dict[str, Value]] = {}
+    for value, fqn in file.fqns.items():
+        owner, _, name = fqn.rpartition(".")
+        by_module.setdefault(owner, {})[name] = value
+    found: dict[str, Leaf] = {}
+    for call in file.calls:
+        path = call.where.module
+        cls, stored = file.stage.graph.modules.get(path, ""), by_module.get(path, {})
+        source = leaf_module(call, cls, stored) if path not in found else None
+        alone = not any(inside(path, owner) for owner in by_module)
+        if source and path and alone:
+            found[path] = Leaf(cls, stored, source)
+    return found
+
+
+def _paths(file: StageFile, program: Program) -> Paths:
+    bodies = (program.body, *(b.body for b in program.blocks))
+    called = {path for body in bodies for path in _uses_paths(body)} | set(file.whole.modules)
+    return Paths(frozenset(file.fqns.values()), frozenset(called))
+
+
+# ---- the file
+
+
+def _assembled(file: StageFile, linked: bool, program: Program, texts: Sequence[ClassText]) -> Emitted:
+    stage, *blocks = texts
+    body = Source()
+    placed: dict[Call, int] = {}
+    if any("Numbered" in str(t.source) for t in texts):
+        body.lines(f"\n\n{NUMBERED}")
     if file.whole.modules:
-        src.line()
-        src.lines(SUPPORT)
-        src.line()
-        src.lines("\n".join(file.whole.shared()))
-    src.line()
-    with src.block(f"class {file.cls}(Block):"):
-        _init(file, src)
-        src.line()
-        _forward(file, src)
-        src.line()
-        emit_load(src)
+        body.lines(f"\n\n{SUPPORT}\n\n" + "\n".join(file.whole.shared()))
+    for text in (*reversed(blocks), stage):
+        body.lines("\n")
+        placed |= {call: line + body.count for call, line in text.placed.items()}
+        body.lines(str(text.source))
+    src = Source()
+    emit_head(file, src, linked, str(body))
+    emit_tables(file, src)
+    placed = {call: line + src.count for call, line in placed.items()}
+    src.lines(str(body))
     src.line()
     emit_reader(src, linked)
-    return formatted(str(src))
+    source = formatted(str(src))
+    moved = _moved(str(src), source)
+    lines = {c: placed[c] for c in placed}
+    for same, call in _same_as(program):
+        if call in lines:
+            lines[same] = lines[call]
+    return Emitted(source, {call: moved[line] for call, line in lines.items() if line in moved})
 
 
-# ---- head and tables
+def _moved(before: str, after: str) -> dict[int, int]:
+    """Where the formatter put each statement, by its first line."""
+    statements = [[s.lineno for s in ast.walk(ast.parse(t)) if isinstance(s, ast.stmt)] for t in (before, after)]
+    return dict(zip(*statements, strict=True))
 
 
-def _head(file: StageFile, src: Source, linked: bool) -> None:
-    stage, plan = file.stage, file.plan
-    src.line(f'"""{file.model}, stage {stage.index} of {len(plan.stages)}, for {stage.device.name}.')
-    src.line()
-    for value in stage.graph.inputs:
-        source = file.stage.source_of(value)
-        src.line(f"takes    {value.name}: {value.type}, {_origin(source)}")
-    for value in stage.graph.outputs:
-        src.line(f"returns  {value.name}: {value.type}, {_goal(file, value)}")
-    if file.whole.packages:
-        src.line(f"needs    {', '.join(file.whole.packages)}, for {', '.join(file.whole.modules)}")
-    params = len(stage.graph.params)
-    src.line(f"holds    {params} parameters, {format_bytes(stored_bytes(stage.stored))}")
-    src.line()
-    arguments = [*(v.name for v in stage.graph.inputs), *(f"{s}={s}" for s in file.sizes)]
-    src.line(f'Alone:   {file.cls}.load("{file.weights}", device="cpu")({", ".join(arguments)})')
-    src.line('"""')
-    src.line()
-    src.lines(f"{imports(linked)}\nimport torch\nfrom torch import nn")
-    for statement in file.whole.imports():
-        src.line(statement)
-    src.lines("\naten = torch.ops.aten\n")
+def _same_as(program: Program) -> Iterator[tuple[Call, Call]]:
+    """Calls that one line stands for, each with one that is known by then; outer functions come last."""
+    bodies = [*(b.body for b in program.blocks), program.body]
+    for body in bodies:
+        for statement in walk(body):
+            if isinstance(statement, Loop):
+                for turn in statement.turns:
+                    for a, b in zip(turn, statement.body, strict=True):
+                        if isinstance(a, Call) and isinstance(b, Call):
+                            yield a, b
+            if isinstance(statement, Loop):
+                for turn in statement.turns:
+                    yield from _same_uses(turn)
+        yield from _same_uses(body)
 
 
-def _origin(source: int | None) -> str:
-    return "an input of the model" if source is None else f"from stage {source}"
-
-
-def _goal(file: StageFile, value: Value) -> str:
-    stages = [f"stage {s}" for s in file.stage.targets_of(value)]
-    outputs = [f"output {i} of the model" for i in file.outputs_of(value)]
-    return "to " + " and ".join(stages + outputs)
-
-
-def _tables(file: StageFile, src: Source) -> None:
-    stage = file.stage
-    src.line()
-    src.line("# name: (from which stage, or None for an input of the model; dtype; shape)")
-    with src.block("RECEIVES = {"):
-        for v in stage.graph.inputs:
-            src.line(f'"{v.name}": ({file.stage.source_of(v)}, {v.type.dtype}, {_shape(v)}),')
-    src.line("}")
-    src.line()
-    src.line("# name: (to which stages; as which outputs of the model; dtype; shape)")
-    with src.block("SENDS = {"):
-        for v in stage.graph.outputs:
-            row = f"{list(file.stage.targets_of(v))}, {list(file.outputs_of(v))}, {v.type.dtype}, {_shape(v)}"
-            src.line(f'"{v.name}": ({row}),')
-    src.line("}")
-    for title in ("PARAMETERS", "BUFFERS", "CONSTANTS"):
-        held = [v for v in stage.stored if _table(v) == title]
-        if held:
-            src.line()
-            src.line(f"# {_TITLES[title]}")
-            with src.block(f"{title} = {{"):
-                for v in held:
-                    src.line(f'"{file.fqns[v]}": ({v.type.dtype}, {_shape(v)}),')
-            src.line("}")
-
-
-_TITLES = {
-    "PARAMETERS": "name: (dtype, shape)",
-    "BUFFERS": "name: (dtype, shape), from the checkpoint as well",
-    "CONSTANTS": "name: (dtype, shape), in no checkpoint",
-}
-
-
-def _table(value: Value) -> str:
-    """Which table a stored tensor stands in; constants are in no checkpoint, and not in the state dict."""
-    if isinstance(value, Constant):
-        return "CONSTANTS"
-    return "PARAMETERS" if isinstance(value, Param) and not value.buffer else "BUFFERS"
-
-
-def _shape(value: Value) -> str:
-    items = [f'"{d}"' if isinstance(d, str) else str(d) for d in shape_source(value.type.shape)]
-    return f"({', '.join(items)}{',' if len(items) == 1 else ''})"
-
-
-# ---- the module
-
-
-def _init(file: StageFile, src: Source) -> None:
-    held = {_table(v) for v in file.stage.stored}
-    with src.block("def __init__(self):"):
-        src.line("super().__init__()")
-        for path, opaque in file.whole.modules.items():
-            src.line(f'place(self, "{path}", {file.whole.built(opaque)})')
-        for title, tensor in _MADE.items():
-            if title in held:
-                with src.block(f"for name, (dtype, shape) in {title}.items():"):
-                    src.line(f"place(self, name, {tensor})")
-
-
-_MADE = {
-    "PARAMETERS": "nn.Parameter(torch.empty(shape, dtype=dtype), requires_grad=dtype.is_floating_point)",
-    "BUFFERS": "torch.empty(shape, dtype=dtype)",
-    "CONSTANTS": "torch.empty(shape, dtype=dtype), persistent=False",
-}
-
-
-def _forward(file: StageFile, src: Source) -> None:
-    graph = file.stage.graph
-    sizes = [f"{s}: int" for s in file.sizes]
-    arguments = [*(v.name for v in graph.inputs), *(["*", *sizes] if sizes else [])]
-    with src.block(f"def forward({', '.join(['self', *arguments])}):"):
-        for symbol in file.symbols:
-            if symbol in file.dims:
-                value, dim = file.dims[symbol]
-                src.line(f"{symbol} = {value.name}.shape[{dim}]")
-        if any(a is THIS_DEVICE for n in file.calls for a in tree_leaves((n.args, dict(n.kwargs)))):
-            src.line(f"device = {_device(file)}")
-        _body(file, src)
-        for state, value in graph.updates:
-            src.line(f"{_name(file, state)}.copy_({value.name})")
-        outputs = ", ".join(v.name for v in graph.outputs)
-        src.line(f"return ({outputs}{',' if len(graph.outputs) == 1 else ''})")
-
-
-def _body(file: StageFile, src: Source) -> None:
-    """One statement a node, a comment where the module changes, a `del` after the last use of a value."""
-    last = {v: i for i, n in enumerate(file.calls) for v in n.operands}
-    kept = {*file.stage.graph.kept, *file.stage.stored}
-    module: str | None = None
-    for i, node in enumerate(file.calls):
-        if node.where.module != module:
-            module = node.where.module
-            src.line(f"# {_place(node.where)}")
-        src.line(_statement(file, node))
-        dead = [v.name for v in dict.fromkeys(node.operands) if last[v] == i and v not in kept]
-        if dead:
-            src.line(f"del {', '.join(dead)}")
-
-
-def _place(where: Where) -> str:
-    line = f" ({where.file}:{where.line})" if where.file else ""
-    return f"{where.module or 'the model itself'}{line}"
-
-
-def _statement(file: StageFile, node: Call) -> str:
-    graph = file.stage.graph
-    used = [v in graph.users or v in graph.kept for v in node.results]
-    names = [v.name if keep else "_" for v, keep in zip(node.results, used, strict=True)]
-    left = ", ".join(names) + ("," if node.unpacks and len(names) == 1 else "")
-    write: Callable[[Value], str] = lambda value: _name(file, value)  # noqa: E731
-    if is_whole(node):
-        return file.whole.statement(node, names, _path(opaque_of(node).path), write)
-    args = [argument_source(a, write) for a in node.args]
-    args += [f"{k}={argument_source(a, write)}" for k, a in node.kwargs.items()]
-    op = str(node.op) if node.op.namespace == "aten" else f"torch.ops.{node.op}"
-    return f"{left} = {op}({', '.join(args)})"
-
-
-def _name(file: StageFile, value: Value) -> str:
-    """How `forward` writes a value: a local variable, or the path of a weight (`load` is the stage's own method)."""
-    if value not in file.fqns:
-        return value.name
-    return _path(file.fqns[value])
-
-
-def _path(fqn: str) -> str:
-    first, *parts = fqn.split(".")
-    path = f"self{_step(first)}"
-    if first == "load":
-        path = 'self._modules["load"]' if parts else 'self._parameters["load"]'
-    return path + "".join(map(_step, parts))
-
-
-def _step(part: str) -> str:
-    """From a module to what it holds under a name."""
-    if part.isidentifier() and not keyword.iskeyword(part):
-        return f".{part}"
-    return f"[{part}]" if part.isdigit() else f'["{part}"]'
-
-
-def _device(file: StageFile) -> str:
-    """The device of the first thing that the stage has."""
-    first = next((v for v in (*file.stage.graph.inputs, *file.stage.stored)), None)
-    return f"{_name(file, first)}.device" if first is not None else "torch.get_default_device()"
-
-
-_SUPPORT = '''
-class Block(nn.Module):
-    """A module whose numbered parts are reached as h[6]."""
-
-    def __getitem__(self, index):
-        return getattr(self, str(index))
-
-
-def place(module, name, tensor, persistent=True):
-    """Put a tensor under its dotted name, making the blocks on the way."""
-    *path, leaf = name.split(".")
-    for part in path:
-        if part not in module._modules:
-            module._modules[part] = Block()
-        module = module._modules[part]
-    if isinstance(tensor, nn.Module):
-        module._modules[leaf] = tensor
-    elif isinstance(tensor, nn.Parameter):
-        module._parameters[leaf] = tensor
-    else:
-        module.register_buffer(leaf, tensor, persistent=persistent)
-'''.strip()
+def _same_uses(body: Sequence[Statement]) -> Iterator[tuple[Call, Call]]:
+    for use in body:
+        if isinstance(use, Use):
+            yield from zip(use.calls, use.block.calls, strict=True)

@@ -41,7 +41,7 @@ def test_an_example(name: str, golden: Callable[[str, str], None], monkeypatch: 
     plan = plan_stages(graph, cluster)
     for stage in plan.stages:
         file = StageFile(plan, stage, name)
-        golden(f"{name}/{file.module}", emit(file))
+        golden(f"{name}/{file.module}", emit(file).source)
     text = Console(file=io.StringIO(), width=100, highlight=False)
     print_table(summarize(plan, name), text)
     golden(f"{name}/table.txt", text.file.getvalue())

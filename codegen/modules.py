@@ -1,0 +1,206 @@
+"""The `__init__` of a class: the modules and weights that it holds, under the model's own names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import torch
+
+from codegen import paths
+from codegen.program import Block
+from codegen.source import Source
+from ir.graph import Constant, Param, Value
+
+
+@dataclass
+class Holder:
+    """A module by what it holds: tensors, what one expression makes, and others."""
+
+    parts: dict[str, Holder] = field(default_factory=dict)
+    source: str = ""  # the expression
+    tensor: bool = False
+    bare: str = ""  # an expression that makes it and the modules in it without their tensors
+
+    @classmethod
+    def of(cls, stored: Iterable[tuple[str, Value]], made: Mapping[str, str], bare: Mapping[str, str]) -> Holder:
+        """From the tensors by name, and the modules that one expression makes, by path."""
+        root = cls()
+        for path, source in bare.items():
+            root._at(path).bare = source
+        for path, source in made.items():
+            root._at(path).source = source
+        for name, value in stored:
+            if not any(name.startswith(f"{path}.") for path in made):
+                root._at(name).source = tensor_source(value)
+                root._at(name).tensor = True
+        return root
+
+    def _at(self, path: str) -> Holder:
+        holder = self
+        for part in path.split("."):
+            holder = holder.parts.setdefault(part, Holder())
+        return holder
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Those under which the parts of a list stand; none where this is no list."""
+        if self.bare:
+            return ()
+        tensors = {part.tensor for part in self.parts.values()}
+        listed = len(tensors) == 1 and all(name.isdigit() for name in self.parts)
+        numbers = tuple(sorted(map(int, self.parts))) if listed else ()
+        return () if tensors == {True} and numbers != tuple(range(len(numbers))) else numbers
+
+    @property
+    def base(self) -> str:
+        """The class that a class of the file with these parts derives from."""
+        if not self.numbers or any(part.tensor for part in self.parts.values()):
+            return "nn.Module"
+        return "nn.ModuleList" if self.numbers == tuple(range(len(self.numbers))) else "Numbered"
+
+    @property
+    def made(self) -> str:
+        """One expression that makes it, or nothing."""
+        if self.source or self.bare:
+            return self.source
+        if self.numbers and all(part.made for part in self.parts.values()):
+            return self.listed
+        return ""
+
+    @property
+    def listed(self) -> str:
+        """A list with its parts, those that have no expression still empty."""
+        kind = "nn.ParameterList" if any(part.tensor for part in self.parts.values()) else self.base
+        return f"{kind}({self.content})"
+
+    @property
+    def content(self) -> str:
+        """What a list is made from: `Layer() for _ in range(20)`."""
+        parts = {n: self.parts[str(n)] for n in self.numbers}
+        texts = {n: part.made or part.bare or "nn.Module()" for n, part in parts.items()}
+        runs = [list(run) for _, run in groupby(self.numbers, key=texts.__getitem__)]
+        if self.numbers == tuple(range(len(texts))):
+            if len(runs) == 1 and len(texts) > 1:
+                return f"{texts[0]} for _ in range({len(texts)})"
+            items = (f"*({texts[r[0]]} for _ in range({len(r)}))" if len(r) > 2 else _items(r, texts) for r in runs)
+            return f"[{', '.join(items)}]"
+        if len(runs) == 1 and len(texts) > 1:
+            return f"{{{_comprehension(runs[0], texts)}}}"
+        entries = (f"**{{{_comprehension(r, texts)}}}" if len(r) > 2 else _entries(r, texts) for r in runs)
+        return f"{{{', '.join(entries)}}}"
+
+
+def declare_class(holder: Holder, src: Source) -> None:
+    """The statements of `__init__`."""
+    if holder.base == "nn.Module":
+        src.line("super().__init__()")
+        declare(holder, src, "self")
+        return
+    content = holder.content
+    src.line(f"super().__init__({content if content[0] in '[{' else f'[{content}]'})")
+    _declare_inner(holder, src, "self")
+
+
+def declare(holder: Holder, src: Source, owner: str) -> None:
+    """Statements that fill a module."""
+    for name, part in holder.parts.items():
+        if part.bare:
+            src.line(_assignment(owner, name, part.bare))
+            _declare_tensors(part, src, paths.attribute(owner, name))
+            continue
+        if part.made:
+            src.line(_assignment(owner, name, part.made, part.tensor))
+            continue
+        open_ = _assignment(owner, name, part.listed if part.numbers else "nn.Module()")
+        src.line(open_.replace(" = ", ": Any = ", 1) if owner == "self" else open_)
+        reached = paths.attribute(owner, name)
+        if part.numbers:
+            _declare_inner(part, src, reached)
+        else:
+            declare(part, src, reached)
+
+
+def _declare_tensors(holder: Holder, src: Source, owner: str) -> None:
+    """The tensors in modules that are there."""
+    for name, part in holder.parts.items():
+        if part.tensor:
+            src.line(_assignment(owner, name, part.source, tensor=True))
+        else:
+            _declare_tensors(part, src, paths.attribute(owner, name))
+
+
+def _declare_inner(holder: Holder, src: Source, reached: str) -> None:
+    """Fill those parts of a list that no expression makes."""
+    for number in holder.numbers:
+        inner = holder.parts[str(number)]
+        if inner.bare:
+            _declare_tensors(inner, src, f"{reached}[{number}]")
+        elif not inner.made:
+            declare(inner, src, f"{reached}[{number}]")
+
+
+def _assignment(owner: str, name: str, source: str, tensor: bool = False) -> str:
+    target = paths.own_load(tensor) if (owner, name) == ("self", "load") else paths.attribute(owner, name)
+    if not target.startswith("getattr"):
+        return f"{target} = {source}"
+    how = "register_parameter" if tensor and source.startswith("nn.Parameter") else "add_module"
+    if source.startswith("nn.Buffer"):
+        return f'{owner}.register_buffer("{name}", {source})'
+    return f'{owner}.{how}("{name}", {source})'
+
+
+def _items(numbers: Sequence[int], texts: Mapping[int, str]) -> str:
+    return ", ".join(texts[n] for n in numbers)
+
+
+def _entries(numbers: Sequence[int], texts: Mapping[int, str]) -> str:
+    return ", ".join(f"{n}: {texts[n]}" for n in numbers)
+
+
+def _comprehension(numbers: Sequence[int], texts: Mapping[int, str]) -> str:
+    first, last = numbers[0], numbers[-1]
+    over = f"range({first}, {last + 1})" if list(numbers) == list(range(first, last + 1)) else str(tuple(numbers))
+    return f"i: {texts[first]} for i in {over}"
+
+
+def tensor_source(value: Value) -> str:
+    """A parameter or buffer without values."""
+    shape = ", ".join(map(str, value.type.shape)) or "()"
+    dtype = "" if value.type.dtype == torch.float32 else f", dtype={value.type.dtype}"
+    empty = f"torch.empty({shape}{dtype})"
+    if isinstance(value, Param) and not value.buffer:
+        fixed = "" if value.type.dtype.is_floating_point or value.type.dtype.is_complex else ", requires_grad=False"
+        return f"nn.Parameter({empty}{fixed})"
+    return f"nn.Buffer({empty}{', persistent=False' if isinstance(value, Constant) else ''})"
+
+
+NUMBERED = '''
+class Numbered(nn.ModuleList):
+    """Modules under the numbers that they have in the whole model."""
+
+    def __init__(self, modules):
+        super().__init__()
+        for number, module in modules.items():
+            self.add_module(str(number), module)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self._modules[str(i)] for i in range(index.start, index.stop)]
+        return self._modules[str(index)]
+'''.strip()
+
+
+def class_names(blocks: Sequence[Block], taken: Iterable[str]) -> dict[Block, str]:
+    """A name for each class: that of the user's class, numbered where several differ."""
+    names: dict[Block, str] = {}
+    used = set(taken)
+    for block in blocks:
+        name, count = block.cls, 1
+        while name in used:
+            count += 1
+            name = f"{block.cls}{count}"
+        used.add(name)
+        names[block] = name
+    return names

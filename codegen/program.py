@@ -1,0 +1,170 @@
+"""A stage as a person would write it: statements, blocks that are used again, and loops.  No text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from ir.graph import Call, State, Value
+
+
+@dataclass(frozen=True, eq=False)
+class Update:
+    """A state takes the value that a run leaves in it."""
+
+    state: State
+    value: Value
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A module of the stage that is a class of its own, as its first call shows it."""
+
+    path: str  # of the module that is called first
+    cls: str  # the class that the user gave it
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    body: tuple[Statement, ...]
+    calls: tuple[Call, ...]  # those that the first call stands for
+
+
+@dataclass(frozen=True, eq=False)
+class Use:
+    """A call of a block."""
+
+    block: Block
+    path: str
+    args: tuple[Value, ...]
+    results: tuple[Value, ...]
+    calls: tuple[Call, ...]  # what it stands for, one for each of the block's
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """The modules that a loop goes over: `layers.20`, `layers.21`, …"""
+
+    container: str
+    numbers: tuple[int, ...]
+
+    @property
+    def first(self) -> str:
+        return join(self.container, str(self.numbers[0]))
+
+
+@dataclass(frozen=True, eq=False)
+class Carried:
+    """What each turn of a loop hands to the next."""
+
+    before: Value  # what the first turn is given
+    inside: Value  # its name in the loop
+    after: Value  # what a turn makes of it
+    final: Value | None  # what the last turn made, if that is read after the loop
+
+
+@dataclass(frozen=True, eq=False)
+class Each:
+    """A value that is another one at each turn."""
+
+    inside: Value
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Collected:
+    """What every turn makes and is read after the loop."""
+
+    inside: Value
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """Statements that repeat; the body is that of the first turn."""
+
+    body: tuple[Simple, ...]
+    turns: tuple[tuple[Simple, ...], ...]  # the statements that the loop stands for
+    steps: tuple[Steps, ...]
+    carried: tuple[Carried, ...]
+    each: tuple[Each, ...]
+    collected: tuple[Collected, ...]
+
+    @property
+    def results(self) -> tuple[Value, ...]:
+        """What is read after the loop."""
+        finals = dict.fromkeys(c.final for c in self.carried if c.final is not None)
+        return (*finals, *(v for c in self.collected for v in c.values))
+
+
+Simple: TypeAlias = Call | Update | Use
+Statement: TypeAlias = Simple | Loop
+
+
+def operands(statement: Statement) -> tuple[Value, ...]:
+    """What a statement reads, in order; of a loop what comes from outside."""
+    match statement:
+        case Call():
+            return statement.operands
+        case Update():
+            return (statement.value,)
+        case Use():
+            return statement.args
+        case Loop():
+            inner = {v for s in statement.body for v in results(s)}
+            inner |= {c.inside for c in (*statement.carried, *statement.each)}
+            free = (v for s in statement.body for v in operands(s) if v not in inner)
+            given = (*(c.before for c in statement.carried), *(v for e in statement.each for v in e.values))
+            return tuple(dict.fromkeys((*given, *free)))
+
+
+def results(statement: Statement) -> tuple[Value, ...]:
+    return () if isinstance(statement, Update) else statement.results
+
+
+def reading(statement: Simple, values: Sequence[Value]) -> Simple:
+    """The same statement with other operands, given in the order of `operands`."""
+    match statement:
+        case Update():
+            return replace(statement, value=values[0])
+        case Use():
+            return replace(statement, args=tuple(values))
+        case Call():
+            leaves, spec = tree_flatten((statement.args, dict(statement.kwargs)))
+            fresh = iter(values)
+            args, kwargs = tree_unflatten([next(fresh) if isinstance(x, Value) else x for x in leaves], spec)
+            return replace(statement, args=args, kwargs=kwargs)
+
+
+def calls_of(statement: Statement) -> tuple[Call, ...]:
+    """The nodes of the graph that a statement stands for, in their order."""
+    match statement:
+        case Call():
+            return (statement,)
+        case Update():
+            return ()
+        case Use():
+            return statement.calls
+        case Loop():
+            return tuple(call for turn in statement.turns for s in turn for call in calls_of(s))
+
+
+def walk(body: Sequence[Statement]) -> Iterator[Statement]:
+    """All statements, with those inside loops."""
+    for statement in body:
+        yield statement
+        if isinstance(statement, Loop):
+            yield from walk(statement.body)
+
+
+def join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def inside(path: str, name: str) -> bool:
+    """Whether a dotted name is of something in a module."""
+    return not path or name.startswith(f"{path}.")
+
+
+NameOf: TypeAlias = Callable[[Value], str]

@@ -1,0 +1,120 @@
+"""Export unrolls what the model's code repeats; this finds the repeats and rolls them up again.  No text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+
+from codegen.loops import roll
+from codegen.program import Block, Simple, Statement, Use
+from codegen.regions import Forms, Region, regions
+from ir.graph import Graph, Value
+
+SMALLEST = 3  # calls in a class; fewer read better where they are used
+
+
+@dataclass(frozen=True)
+class Program:
+    """What `forward` of a stage does, and the classes that it does it with."""
+
+    body: tuple[Statement, ...]
+    blocks: tuple[Block, ...]  # each after those that it uses
+    inlined: Mapping[Block | None, tuple[Region, ...]]  # what could be a class, by the function that it stands in
+
+
+def reroll(graph: Graph, fqns: Mapping[Value, str], opened: AbstractSet[str] = frozenset()) -> Program:
+    """The stage with a class for each module that repeats, and for those in `opened`.
+
+    `fqns` are the names of what the stage stores.  Regions are taken for equal where operators, arguments,
+    wiring, types and relative names of weights are.
+    """
+    root = regions(graph)
+    forms = Forms(graph, fqns)
+    forms.number(root)
+    possible = _possible(root, forms, fqns)
+    counts = Counter(form for form in possible.values())
+    wanted = {form for r, form in possible.items() if r.path in opened or (counts[form] > 1 and _pays(r))}
+    roller = _Roller(graph, fqns, forms, possible, wanted)
+    body = roll(roller.flat(root), set(graph.outputs), fqns)
+    inlined: dict[Block | None, tuple[Region, ...]] = {None: tuple(roller.inlined(root))}
+    inlined |= {b: tuple(roller.inlined(r)) for b, r in roller.regions.items()}
+    return Program(body, tuple(roller.blocks.values()), inlined)
+
+
+def _pays(region: Region) -> bool:
+    return len(region.calls) >= SMALLEST
+
+
+def _possible(root: Region, forms: Forms, fqns: Mapping[Value, str]) -> dict[Region, int]:
+    """The regions that can be calls of a class, and the number of the class."""
+    form_of = {r: forms.form(r) for r in root.inner}
+    by_path: dict[str, set[int]] = {}
+    for region, form in form_of.items():
+        by_path.setdefault(region.path, set()).add(form)
+    stored = _stored_in(fqns)
+    return {
+        region: form
+        for region, form in form_of.items()
+        if len(by_path[region.path]) == 1
+        and forms.border(region).outputs
+        and stored.get(region.path, set()) <= forms.stored_by(region)
+    }
+
+
+def _stored_in(fqns: Mapping[Value, str]) -> dict[str, set[Value]]:
+    """What stands in each module and in the modules in it."""
+    found: dict[str, set[Value]] = {}
+    for value, fqn in fqns.items():
+        while fqn:
+            fqn = fqn.rpartition(".")[0]
+            found.setdefault(fqn, set()).add(value)
+    return found
+
+
+@dataclass
+class _Roller:
+    """Turns regions into statements, one block for each class."""
+
+    graph: Graph
+    fqns: Mapping[Value, str]
+    forms: Forms
+    possible: Mapping[Region, int]
+    wanted: AbstractSet[int]  # the forms that become classes
+    blocks: dict[int, Block] = field(default_factory=dict)
+    regions: dict[Block, Region] = field(default_factory=dict)
+
+    def is_class(self, region: Region) -> bool:
+        return self.possible.get(region) in self.wanted
+
+    def flat(self, region: Region) -> list[Simple]:
+        """The statements of a region: calls of classes, and all else one by one."""
+        statements: list[Simple] = []
+        for item in region.items:
+            if not isinstance(item, Region):
+                statements.append(item)
+            elif self.is_class(item):
+                border = self.forms.border(item)
+                statements.append(Use(self.block(item), item.path, border.inputs, border.outputs, item.calls))
+            else:
+                statements += self.flat(item)
+        return statements
+
+    def block(self, region: Region) -> Block:
+        form = self.possible[region]
+        if form not in self.blocks:
+            border = self.forms.border(region)
+            body = roll(self.flat(region), set(border.outputs), self.fqns)
+            cls = self.graph.modules.get(region.path, "Part")
+            self.blocks[form] = Block(region.path, cls, border.inputs, border.outputs, body, region.calls)
+            self.regions[self.blocks[form]] = region
+        return self.blocks[form]
+
+    def inlined(self, region: Region) -> Iterator[Region]:
+        """The regions in one that could be classes and are none."""
+        for item in region.items:
+            if isinstance(item, Region) and not self.is_class(item):
+                if item in self.possible:
+                    yield item
+                yield from self.inlined(item)

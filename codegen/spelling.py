@@ -1,0 +1,323 @@
+"""Operators as people write them, wherever that runs the same operator with the same arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sympy
+import torch
+
+from codegen.expr import argument_source, expr_source
+from ir.graph import Call, Value
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Text:
+    """An expression and how tightly it binds: the higher, the fewer parentheses."""
+
+    source: str
+    binds: int = 9
+
+    def within(self, binds: int) -> str:
+        return self.source if self.binds >= binds else f"({self.source})"
+
+
+ATOM, POWER, UNARY, TIMES, PLUS, AND, XOR, OR, COMPARE = 9, 8, 7, 6, 5, 4, 3, 2, 1
+Write = Callable[[Value], Text]
+
+
+def spelled(call: Call, write: Write) -> Text:
+    """A call of an operator as an expression; `write` says how its operands read."""
+    writer = _WRITERS.get(call.op)
+    text = writer(Arguments(call, write)) if writer else None
+    return text or _plain(Arguments(call, write))
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The arguments of a call, by their names in the operator's schema."""
+
+    call: Call
+    write: Write = field(default=lambda value: Text(value.name))
+
+    @property
+    def names(self) -> list[str]:
+        return [a.name for a in self.call.op._schema.arguments]
+
+    def __getitem__(self, name: str) -> Any:
+        """An argument by its name; what was left out has its default."""
+        if name in self.call.kwargs:
+            return self.call.kwargs[name]
+        at = self.names.index(name)
+        return self.call.args[at] if at < len(self.call.args) else self.call.op._schema.arguments[at].default_value
+
+    def text(self, arg: Any) -> str:
+        return argument_source(arg, lambda v: self.write(v).source)
+
+    def operand(self, arg: Any) -> Text:
+        """An operand of an operator such as +."""
+        if isinstance(arg, Value):
+            return self.write(arg)
+        if isinstance(arg, sympy.Basic):
+            return Text(expr_source(arg), ATOM if isinstance(arg, sympy.Symbol) else 0)
+        return Text(self.text(arg), UNARY if isinstance(arg, (int, float)) and arg < 0 else ATOM)
+
+    def rest(self, first: int, by_name: int = 99, skip: frozenset[str] = frozenset()) -> list[str]:
+        """Arguments from a place on, without defaults; from `by_name` on with their names."""
+        schema = self.call.op._schema.arguments
+        given = [(a, self[a.name]) for a in schema]
+        texts: list[str] = []
+        named = False
+        for i, (a, value) in enumerate(given[first:], first):
+            if a.name in skip or (a.has_default_value() and same(value, a.default_value)):
+                named = True  # what follows a gap needs its name
+                continue
+            named = named or i >= by_name or a.kwarg_only
+            texts.append(f"{a.name}={self.text(value)}" if named else self.text(value))
+        return texts
+
+
+def same(value: Any, default: Any) -> bool:
+    """Whether an argument says what its default does."""
+    if isinstance(value, Value) or isinstance(default, Value):
+        return False
+    if isinstance(value, (list, tuple)) and isinstance(default, (list, tuple)):
+        return list(value) == list(default)
+    return type(value) is type(default) and value == default
+
+
+def _plain(a: Arguments) -> Text:
+    op = a.call.op
+    name = str(op) if op.namespace == "aten" else f"torch.ops.{op}"
+    args = [a.text(x) for x in a.call.args] + [f"{k}={a.text(x)}" for k, x in a.call.kwargs.items()]
+    return Text(f"{name}({', '.join(args)})")
+
+
+# ---- ways to write
+
+
+Writer = Callable[[Arguments], "Text | None"]
+
+
+def infix(symbol: str, binds: int, swapped: bool = False) -> Writer:
+    """`a + b`; an operator with a further argument (alpha) that is not its default is none."""
+
+    def write(a: Arguments) -> Text | None:
+        left, right, *further = a.names
+        if any(not same(a[name], default(a, name)) for name in further):
+            return None
+        if swapped:
+            left, right = right, left
+        if not any(isinstance(x, Value) for x in (a[left], a[right])):
+            return None
+        tight = binds + (binds == COMPARE)  # a < b < c means something else
+        return Text(f"{a.operand(a[left]).within(tight)} {symbol} {a.operand(a[right]).within(binds + 1)}", binds)
+
+    return write
+
+
+def default(a: Arguments, name: str) -> Any:
+    return a.call.op._schema.arguments[a.names.index(name)].default_value
+
+
+def prefix(symbol: str) -> Writer:
+    return lambda a: Text(f"{symbol}{a.operand(a.call.args[0]).within(UNARY)}", UNARY)
+
+
+def power(a: Arguments) -> Text:
+    return Text(f"{a.operand(a.call.args[0]).within(ATOM)} ** {a.operand(a.call.args[1]).within(POWER)}", POWER)
+
+
+def method(name: str, by_name: int = 99) -> Writer:
+    """`x.name(…)`."""
+
+    def write(a: Arguments) -> Text | None:
+        if not isinstance(a.call.args[0], Value):
+            return None
+        return Text(f"{a.write(a.call.args[0]).within(ATOM)}.{name}({', '.join(a.rest(1, by_name))})")
+
+    return write
+
+
+def reduction(name: str) -> Writer:
+    """`x.mean(-1, keepdim=True)`: one dimension is no list."""
+
+    def write(a: Arguments) -> Text:
+        given = list(a.call.args[1:2])
+        dims = [a.text(d[0] if isinstance(d, list) and len(d) == 1 else d) for d in given if d is not None]
+        return Text(f"{a.write(a.call.args[0]).within(ATOM)}.{name}({', '.join([*dims, *a.rest(2, by_name=2)])})")
+
+    return write
+
+
+def spread(name: str) -> Writer:
+    """`x.view(2, -1)`: a list of sizes or dimensions as arguments."""
+
+    def write(a: Arguments) -> Text | None:
+        items = a.call.args[1]
+        if not isinstance(items, (list, tuple)) or not items or len(a.rest(2)) > 0:
+            return method(name)(a)
+        return Text(f"{a.write(a.call.args[0]).within(ATOM)}.{name}({', '.join(map(a.text, items))})")
+
+    return write
+
+
+def function(name: str, by_name: int = 99, skip: Sequence[str] = ()) -> Writer:
+    """`torch.name(…)`."""
+    return lambda a: Text(f"{name}({', '.join(a.rest(0, by_name, frozenset(skip)))})")
+
+
+def convolution(name: str) -> Writer:
+    """Strides and the like as one number where all are equal."""
+
+    def write(a: Arguments) -> Text:
+        texts = a.rest(0, 99)[: 3 if isinstance(a["bias"], Value) else 2]
+        for key in a.names[3:]:
+            value, usual = a[key], default(a, key)
+            if isinstance(value, (list, tuple)) and len(set(map(str, value))) == 1:
+                value = value[0]
+            if not same(value, usual[0] if isinstance(usual, list) else usual):
+                texts.append(f"{key}={a.text(value)}")
+        return Text(f"{name}({', '.join(texts)})")
+
+    return write
+
+
+def embedding(a: Arguments) -> Text | None:
+    texts = [a.text(a["indices"]), a.text(a["weight"])]
+    if a["padding_idx"] != -1:
+        texts.append(f"padding_idx={a.text(a['padding_idx'])}")
+    if a["scale_grad_by_freq"] or a["sparse"]:
+        return None
+    return Text(f"F.embedding({', '.join(texts)})")
+
+
+def batch_norm(a: Arguments) -> Text | None:
+    if a["training"] is not False:
+        return None
+    names = ("input", "running_mean", "running_var", "weight", "bias")
+    texts = [a.text(a[name]) for name in names]
+    return Text(f"F.batch_norm({', '.join(texts)}, eps={a.text(a['eps'])})")
+
+
+def slicing(a: Arguments) -> Text | None:
+    """`x[:, 1:5]`, and `x[..., :5]` for the last dimension."""
+    x, dim = a["self"], a["dim"]
+    start, end, step = (a[name] for name in ("start", "end", "step"))
+    ends = (None if start in (None, 0) else start), (None if end is None or _endless(end) else end)
+    if ends == (None, None) and step == 1:
+        return None
+    part = ":".join("" if e is None else a.text(e) for e in ends) + ("" if step == 1 else f":{a.text(step)}")
+    return _indexed(a, x, dim, part)
+
+
+def _endless(end: Any) -> bool:
+    return isinstance(end, int) and end >= 2**62
+
+
+def select(a: Arguments) -> Text | None:
+    return _indexed(a, a["self"], a["dim"], a.text(a["index"]))
+
+
+def _indexed(a: Arguments, x: Value, dim: Any, part: str) -> Text | None:
+    rank = len(x.type.shape)
+    dim = dim % rank
+    before = ["..."] if dim == rank - 1 and rank > 2 else [":"] * dim
+    return Text(f"{a.write(x).within(ATOM)}[{', '.join([*before, part])}]") if dim < 3 or before == ["..."] else None
+
+
+def index(a: Arguments) -> Text | None:
+    """`x[:, rows]`; a tensor without dimensions would be read as a number."""
+    if any(i is not None and not (isinstance(i, Value) and i.type.shape) for i in a["indices"]):
+        return None
+    parts = [":" if i is None else a.text(i) for i in a["indices"]]
+    return Text(f"{a.write(a['self']).within(ATOM)}[{', '.join(parts)}]")
+
+
+def converted(a: Arguments) -> Text:
+    return Text(f"{a.write(a['self']).within(ATOM)}.to({', '.join(a.rest(1))})")
+
+
+# ---- the table
+
+
+def _ops(names: str) -> list[str]:
+    return names.split()
+
+
+_INFIX = {
+    "add.Tensor": ("+", PLUS),
+    "sub.Tensor": ("-", PLUS),
+    "mul.Tensor": ("*", TIMES),
+    "div.Tensor": ("/", TIMES),
+    "matmul.default": ("@", TIMES),
+    "__and__.Tensor": ("&", AND),
+    "__or__.Tensor": ("|", OR),
+    "__xor__.Tensor": ("^", XOR),
+    "remainder.Scalar": ("%", TIMES),
+    "remainder.Tensor": ("%", TIMES),
+    "floor_divide.default": ("//", TIMES),
+} | {
+    f"{name}.{kind}": (symbol, COMPARE)
+    for name, symbol in {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}.items()
+    for kind in ("Tensor", "Scalar")
+}
+
+_METHODS = _ops("""
+    abs.default argmax.default bmm.default ceil.default chunk.default clamp.default clone.default contiguous.default
+    cos.default cumsum.default detach.default erf.default exp.default expand_as.default flatten.using_ints
+    flip.default floor.default gather.default index_select.default log.default log_softmax.int logical_and.default
+    logical_not.default logical_or.default masked_fill.Scalar masked_fill.Tensor mean.default new_ones.default
+    new_zeros.default new_full.default reciprocal.default repeat_interleave.self_int roll.default round.default
+    rsqrt.default scatter.src scatter.value sigmoid.default sign.default sin.default softmax.int
+    split.Tensor sqrt.default squeeze.default squeeze.dim square.default tanh.default
+    transpose.int tril.default triu.default type_as.default unbind.int unflatten.int unsqueeze.default
+    view_as.default
+""")
+_REDUCTIONS = ["mean.dim", "sum.dim_IntList", "amax.default", "amin.default", "any.dim", "all.dim", "var.dim"]
+_SPREAD = ["view.default", "reshape.default", "permute.default", "expand.default", "repeat.default"]
+_TORCH = _ops("""
+    addmm.default arange.default arange.start arange.start_step baddbmm.default cat.default einsum.default full.default
+    full_like.default maximum.default minimum.default ones.default ones_like.default outer.default stack.default
+    where.self zeros.default zeros_like.default
+""")
+_FUNCTIONAL = _ops("""
+    adaptive_avg_pool1d.default adaptive_avg_pool2d.default avg_pool2d.default elu.default gelu.default
+    hardswish.default hardtanh.default leaky_relu.default linear.default mish.default pad.default relu.default
+    relu6.default silu.default softplus.default
+""")
+
+
+def _op(name: str) -> Any:
+    packet, overload = name.split(".")
+    return getattr(getattr(aten, packet), overload)
+
+
+_WRITERS: Mapping[Any, Writer] = {
+    **{_op(name): infix(*how) for name, how in _INFIX.items()},
+    **{_op(name): method(name.split(".")[0]) for name in _METHODS},
+    **{_op(name): reduction(name.split(".")[0]) for name in _REDUCTIONS},
+    **{_op(name): spread(name.split(".")[0]) for name in _SPREAD},
+    **{_op(name): function(f"torch.{name.split('.')[0]}") for name in _TORCH},
+    **{_op(name): function(f"F.{name.split('.')[0]}") for name in _FUNCTIONAL},
+    **{_op(f"conv{n}d.default"): convolution(f"F.conv{n}d") for n in (1, 2, 3)},
+    **{_op(f"to.{kind}"): converted for kind in ("dtype", "device")},
+    aten.rsub.Scalar: infix("-", PLUS, swapped=True),
+    aten.neg.default: prefix("-"),
+    aten.bitwise_not.default: prefix("~"),
+    aten.pow.Tensor_Scalar: power,
+    aten.embedding.default: embedding,
+    aten.batch_norm.default: batch_norm,
+    aten.layer_norm.default: function("F.layer_norm", by_name=4, skip=["cudnn_enable"]),
+    aten.group_norm.default: function("F.group_norm", by_name=4, skip=["cudnn_enabled"]),
+    aten.scaled_dot_product_attention.default: function("F.scaled_dot_product_attention", by_name=3),
+    aten.split_with_sizes.default: method("split"),
+    aten.max_pool2d.default: function("F.max_pool2d", by_name=2),
+    aten.slice.Tensor: slicing,
+    aten.select.int: select,
+    aten.index.Tensor: index,
+}
