@@ -11,6 +11,8 @@ from torch import nn
 from torch.nn.parameter import UninitializedParameter
 from torch.utils.weak import WeakIdKeyDictionary
 
+from ir.checkpoint import Checkpoint
+
 
 @contextmanager
 def parameters_on_meta() -> Iterator[None]:
@@ -50,8 +52,8 @@ def lost_values(module: nn.Module) -> list[str]:
 
 @contextmanager
 def with_values(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """While this lasts, a model on the meta device has the parameters and buffers that `weights` hold."""
-    if not any(param.is_meta for param in model.parameters()):
+    """While this lasts, a model whose weights are in a checkpoint has the parameters and buffers that it holds."""
+    if not isinstance(weights, Checkpoint):
         yield
         return
     before = {name: tensors.copy() for name, tensors in _tables(model)}
