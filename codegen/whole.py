@@ -91,6 +91,16 @@ class Whole:
         left = ", ".join(names) + ("," if len(names) == 1 else "")
         return f"{left} = {result if _is_flat(opaque) else f'tensors({result})'}"
 
+    def ties(self, fqns: Mapping[Value, str]) -> Mapping[str, str]:
+        """Names of tensors in kept modules that are stored under another name."""
+        own = {
+            f"{opaque_of(call).path}.{name}": fqns[value]
+            for call in self.calls
+            if is_whole(call)
+            for name, value in zip(opaque_of(call).weights, call.args[1], strict=True)
+        }
+        return {name: stored for name, stored in own.items() if name != stored}
+
     # ---- recipes as text
 
     @cached_property

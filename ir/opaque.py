@@ -46,7 +46,8 @@ class Opaque:
     def run(self, inputs: Sequence[Any], weights: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The tensors that the module returns for tensor arguments and sizes."""
         args, kwargs = self.arguments.fill(inputs)
-        known = {name for name, _ in (*self.module.named_parameters(), *self.module.named_buffers())}
+        plain = self.module.named_parameters(), self.module.named_buffers()
+        known = {name for named in plain for name, _ in named}  # tied ones under their first name
         own = {name: tensor for name, tensor in zip(self.weights, weights, strict=True) if name in known}
         leaves = flatten(functional_call(self.module, own, args, kwargs))[0]
         return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import operator
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import fx
 from torch._ops import OpOverload
 
-_QUIET = {torch.ops.aten.detach_.default}
+_aten = torch.ops.aten
+_QUIET = {_aten.detach_.default}
 
 
 def mutates(node: fx.Node) -> bool:
@@ -14,19 +19,58 @@ def mutates(node: fx.Node) -> bool:
     return isinstance(node.target, OpOverload) and node.target._schema.is_mutable and node.target not in _QUIET
 
 
-def is_private_mutation(node: fx.Node) -> bool:
-    """Whether `x.relu_()` may be written `x = relu(x)`: x is fresh, has no views, and a functional twin exists."""
+@dataclass(frozen=True)
+class Rewrite:
+    """A change in place, as a function: from then on `changed` is `op(*args)`."""
+
+    changed: fx.Node
+    op: OpOverload
+    args: tuple[Any, ...]
+
+
+def rewritten(node: fx.Node) -> Rewrite | None:
+    """`x = relu(x)` for `x.relu_()`, `x = slice_scatter(x, y, …)` for `x[…].copy_(y)`; None where others might see x.
+
+    x must be fresh memory, and no view of it made before may be read later.
+    """
     changed = node.args[0] if node.args else None
     if not isinstance(changed, fx.Node) or not isinstance(node.target, OpOverload):
+        return None
+    rewrite = _scatter(node, changed) if node.target is _aten.copy_.default else _twinned(node, changed)
+    private = rewrite is not None and _is_fresh(rewrite.changed) and not _outlived(rewrite.changed, node)
+    return rewrite if private else None
+
+
+def _twinned(node: fx.Node, changed: fx.Node) -> Rewrite | None:
+    assert isinstance(node.target, OpOverload)
+    twin = _twin(node.target)
+    return None if twin is None else Rewrite(changed, twin, node.args)
+
+
+def _scatter(copy: fx.Node, view: fx.Node) -> Rewrite | None:
+    whole, *where = view.args
+    if not isinstance(whole, fx.Node) or not _fills(copy, view):
+        return None
+    return Rewrite(whole, _aten.slice_scatter.default, (whole, copy.args[1], *where))
+
+
+def _fills(copy: fx.Node, view: fx.Node) -> bool:
+    """Whether `view.copy_(source)` is all that a slice is there for, and no broadcast or cast."""
+    source = copy.args[1]
+    if view.target is not _aten.slice.Tensor or len(view.users) > 1 or copy.users or not isinstance(source, fx.Node):
         return False
-    return _twin(node.target) is not None and _is_fresh(changed) and not any(map(_may_alias, changed.users))
+    into, given = view.meta["val"], source.meta["val"]
+    return into.dtype == given.dtype and into.dim() == given.dim() and all(map(_same, into.shape, given.shape))
 
 
-def functional_op(op: OpOverload) -> OpOverload:
-    """`aten.relu_.default` -> `aten.relu.default`."""
-    twin = _twin(op)
-    assert twin is not None, op
-    return twin
+def _same(a: int | torch.SymInt, b: int | torch.SymInt) -> bool:
+    return str(a) == str(b)  # comparing symbols would add a guard
+
+
+def _outlived(tensor: fx.Node, change: fx.Node) -> bool:
+    """Whether a view of a tensor that was there before a change is read after it."""
+    views = [u for u in tensor.users if u < change and u is not change.args[0] and _may_alias(u)]
+    return any(not u < change or _outlived(v, change) for v in views for u in v.users)
 
 
 def _twin(op: OpOverload) -> OpOverload | None:
@@ -40,9 +84,11 @@ def _twin(op: OpOverload) -> OpOverload | None:
 
 def _is_fresh(node: fx.Node) -> bool:
     """Made by an operator that returns memory of its own."""
+    if node.target is operator.getitem and isinstance(node.args[0], fx.Node):
+        return _is_fresh(node.args[0])
     if node.op != "call_function" or not isinstance(node.target, OpOverload):
         return False
-    return (mutates(node) and is_private_mutation(node)) or not _may_alias(node)
+    return (mutates(node) and rewritten(node) is not None) or not _may_alias(node)
 
 
 def _may_alias(node: fx.Node) -> bool:
@@ -51,6 +97,8 @@ def _may_alias(node: fx.Node) -> bool:
         return node.op != "output"
     schema = node.target._schema
     if schema.is_mutable and node.target not in _QUIET:
+        return False
+    if node.target is _aten.to.dtype and node.meta["val"].dtype != node.args[0].meta["val"].dtype:  # type: ignore[union-attr]
         return False
     if node.target._opname in _SOMETIMES_VIEWS or "CompositeImplicitAutograd" in _kinds(node.target):
         return node.target._opname not in _NEVER_VIEWS

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import combinations_with_replacement, count
+from itertools import combinations_with_replacement
 from typing import Any
 
 import sympy
@@ -16,6 +17,7 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from ir.capture.dynamic import Marks
 from ir.errors import CaptureError
 from ir.graph import TensorType
 from ir.signature import Tree, flatten
@@ -33,13 +35,17 @@ class Seen:
     flops: float
 
 
-def probe(module: nn.Module, arguments: Tree, tensors: Sequence[torch.Tensor], sizes: Sequence[Any]) -> list[Seen]:
+def probe(
+    module: nn.Module, arguments: Tree, tensors: Sequence[torch.Tensor], sizes: Sequence[Any], marks: Marks
+) -> list[Seen]:
     """Run a module at several sizes, and twice at those of the example with other values.
 
-    `tensors` and `sizes` may be symbolic.  Parameters without memory are stood for by small constants.
+    `tensors` and `sizes` may be symbolic, over the sizes of the model's inputs that have `marks`.  Parameters
+    without memory are stood for by small constants.
     Raises CaptureError where the module does not run, or changes what it reads.
     """
-    symbols = _hints(d for d in (*(d for t in tensors for d in t.shape), *sizes) if isinstance(d, torch.SymInt))
+    given = (*(d for t in tensors for d in t.shape), *sizes)
+    symbols = [s for d in given if isinstance(d, torch.SymInt) for s in _symbols(d, marks)]
     points = [_scaled(symbols, scale) for scale in (_SCALES if symbols else ())]
     with ThreadPoolExecutor(1) as apart:  # torch's tracing is of one thread alone
         runs = [
@@ -92,21 +98,29 @@ def _slope(values: tuple[int, ...], found: tuple[int, ...]) -> int:
     return 0 if rest else whole
 
 
-def _hints(sizes: Iterable[Any]) -> dict[sympy.Symbol, int]:
-    """The size of each symbol in the example."""
-    hints: dict[sympy.Symbol, int] = {}
-    for size in sizes:
-        known = size.node.shape_env.backed_var_to_val
-        for symbol in size.node.expr.free_symbols:
-            if symbol not in known:
-                raise CaptureError("the size of what it is given depends on the values of a tensor")
-            hints[symbol] = int(known[symbol])
-    return dict(sorted(hints.items(), key=lambda item: str(item[0])))
+@dataclass(frozen=True)
+class _Symbol:
+    """A symbol of torch, the size that it stands for, and its value in the example."""
+
+    symbol: sympy.Symbol
+    mark: str
+    hint: int
 
 
-def _scaled(symbols: Mapping[sympy.Symbol, int], scale: int) -> dict[Any, Any]:
-    """Another size for each symbol, and other ratios between them at each scale; multiples keep divisibility."""
-    return {s: sympy.Integer(hint * (1 + (scale - 1) * (2 + i))) for (s, hint), i in zip(symbols.items(), count())}
+def _symbols(size: torch.SymInt, marks: Marks) -> Iterator[_Symbol]:
+    env = size.node.shape_env
+    for symbol in size.node.expr.free_symbols:
+        if symbol not in env.backed_var_to_val:
+            raise CaptureError("the size of what it is given depends on the values of a tensor")
+        source = re.search(r"\[(\d+)\]\.size\(\)\[(\d+)\]", str(env.var_to_sources[symbol][0].name))
+        mark = marks[int(source[1])][int(source[2])].name if source else str(symbol)
+        yield _Symbol(symbol, mark, int(env.backed_var_to_val[symbol]))
+
+
+def _scaled(symbols: Sequence[_Symbol], scale: int) -> dict[Any, Any]:
+    """Another value for each size, and other ratios between them at each scale; multiples keep divisibility."""
+    order = {mark: i for i, mark in enumerate(sorted({s.mark for s in symbols}))}
+    return {s.symbol: sympy.Integer(s.hint * (1 + (scale - 1) * (2 + order[s.mark]))) for s in symbols}
 
 
 def _at(size: Any, point: Mapping[Any, Any]) -> int:

@@ -16,7 +16,7 @@ from torch.export.graph_signature import InputKind, InputSpec, OutputKind
 
 from ir.capture.blame import NotExported
 from ir.capture.identities import is_assertion, is_identity
-from ir.capture.mutation import functional_op, is_private_mutation, mutates
+from ir.capture.mutation import mutates, rewritten
 from ir.capture.sizes import Sizes
 from ir.capture.where import clean, module_classes, where_of
 from ir.errors import CaptureError
@@ -31,7 +31,7 @@ def needs_functional_form(program: ExportedProgram) -> bool:
     """Whether something is changed in place that other code may see, or computed under autocast."""
     modules = [m for m in program.graph_module.modules() if isinstance(m, fx.GraphModule)]
     nodes = [n for m in modules for n in m.graph.nodes if n.op == "call_function"]
-    return any(_enables_autocast(n) or (mutates(n) and not is_private_mutation(n)) for n in nodes)
+    return any(_enables_autocast(n) or (mutates(n) and rewritten(n) is None) for n in nodes)
 
 
 def read_program(
@@ -154,18 +154,18 @@ class _Reader:
         self.env[node] = tuple(self.read_nodes(body.graph))
 
     def read_operator(self, node: fx.Node, op: OpOverload) -> None:
-        private, op = mutates(node), _TWINS.get(str(op), op)
-        args = tuple(self.argument(a) for a in node.args)
+        rewrite = rewritten(node) if mutates(node) else None
+        op, given = (_TWINS.get(str(op), op), node.args) if rewrite is None else (rewrite.op, rewrite.args)
+        args = tuple(self.argument(a) for a in given)
         kwargs = {k: self.argument(v) for k, v in node.kwargs.items() if (k, v) not in _DEFAULTS}
-        results = self.results(node)
-        self.nodes.append(
-            Call(
-                op=functional_op(op) if private else op, args=args, kwargs=kwargs, results=results, where=where_of(node)
-            )
-        )
+        results = self.results(node) if rewrite is None else (self.changed(node, rewrite.changed),)
+        self.nodes.append(Call(op=op, args=args, kwargs=kwargs, results=results, where=where_of(node)))
         self.env[node] = results if self.nodes[-1].unpacks else results[0]
-        if private:  # from here on the changed tensor is the new one
-            self.env[node.args[0]] = results[0]  # type: ignore[index]
+        if rewrite is not None:  # from here on the changed tensor is the new one
+            self.env[rewrite.changed] = results[0]
+
+    def changed(self, node: fx.Node, before: fx.Node) -> Value:
+        return Value(self.namer(node.name), self.type_of(before))
 
     def results(self, node: fx.Node) -> tuple[Value, ...]:
         value = node.meta["val"]

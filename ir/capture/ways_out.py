@@ -68,7 +68,7 @@ class Whole:
             self._keep(self.error.where.module, self.error)
         while True:
             try:
-                with kept_whole(self.model, self.reasons, self.known):
+                with kept_whole(example, self.reasons, self.known):
                     recording = record(example)
                 break
             except NotWhole as e:

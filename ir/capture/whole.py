@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from ir.capture.dynamic import Marks
+from ir.capture.export import Example
 from ir.capture.probe import fitted, probe
 from ir.errors import CaptureError
 from ir.opaque import OPERATOR, Opaque, make_known
@@ -29,17 +31,17 @@ class NotWhole(CaptureError):
 
 
 @contextmanager
-def kept_whole(model: nn.Module, paths: Collection[str], known: list[Opaque]) -> Iterator[None]:
+def kept_whole(example: Example, paths: Collection[str], known: list[Opaque]) -> Iterator[None]:
     """While this lasts, these modules are recorded as one operator each; `known` collects what is to be run.
 
     Raises NotWhole from a module's call for one that would not come out of the artifact as it is.
     """
-    modules = {path: model.get_submodule(path) for path in paths}
+    modules = {path: example.model.get_submodule(path) for path in paths}
     for path, module in modules.items():
         if "forward" in vars(module):
             raise NotWhole(path, "its forward was replaced by another function")
     for path, module in modules.items():
-        vars(module)["forward"] = _Whole(path, module, known)
+        vars(module)["forward"] = _Whole(path, module, example.marks, known)
     try:
         yield
     finally:
@@ -56,6 +58,7 @@ class _Whole:
 
     path: str
     module: nn.Module
+    marks: Marks
     known: list[Opaque]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -80,7 +83,7 @@ class _Whole:
         try:
             how = recipe(self.module, self.path)
             recipe(arguments.fill([Slot(i) for i in range(len(tensors) + len(sizes))]), f"an argument of {self.path}")
-            runs = probe(self.module, arguments, tensors, sizes)
+            runs = probe(self.module, arguments, tensors, sizes, self.marks)
             inputs = [sympy.Symbol(f"d{i}", integer=True) for i in range(len(runs[0].sizes))]
             returns, results = _returns([run.results for run in runs]), fitted(runs, inputs)
         except CaptureError as e:
@@ -105,14 +108,14 @@ class _Whole:
 
 
 def _tensors_of(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
-    """Parameters, buffers and tensors that are plain attributes, each under its name inside the module."""
+    """Parameters, buffers and tensors that are plain attributes, under all their names inside the module."""
     plain = (
         (f"{path}.{name}" if path else name, value)
         for path, inner in module.named_modules()
         for name, value in vars(inner).items()
         if isinstance(value, torch.Tensor)
     )
-    return [*module.named_parameters(), *module.named_buffers(), *plain]
+    return [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False), *plain]
 
 
 def _returns(results: Sequence[Any]) -> Tree:
