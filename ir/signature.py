@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,10 +90,24 @@ def flatten(value: Any) -> tuple[list[Any], pytree.TreeSpec]:
 
 def names(tree: Tree) -> list[str]:
     """A dotted name for each slot of a tree, in slot order: `past.layers.0.keys`."""
-    paths, _ = pytree.tree_flatten_with_path(pytree.tree_unflatten(list(range(len(tree.leaves))), tree.spec))
+    paths = _paths(pytree.tree_unflatten(list(range(len(tree.leaves))), tree.spec))
     named = {leaf: ".".join(_key(k) for k in path) for path, leaf in paths}
     slots = {x.index: named[i] for i, x in enumerate(tree.leaves) if isinstance(x, Slot)}
     return [slots[i] for i in sorted(slots)]
+
+
+def _paths(value: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """As torch's tree_flatten_with_path, which fails for classes that were registered without keys."""
+    container = pytree.SUPPORTED_NODES.get(pytree._get_node_type(value))
+    if container is None:
+        yield (), value
+        return
+    children, context = container.flatten_fn(value)
+    keys = context if isinstance(context, list) and len(context) == len(children) else range(len(children))
+    if container.flatten_with_keys_fn is not None:
+        keys = [key for key, _ in container.flatten_with_keys_fn(value)[0]]
+    for key, child in zip(keys, children, strict=True):
+        yield from (((key, *rest), leaf) for rest, leaf in _paths(child))
 
 
 def output_names(signature: Signature) -> list[str]:

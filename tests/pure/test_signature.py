@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 from transformers import DynamicCache
 
 from ir.signature import Signature, Slot, Tree, bind, call, flatten, forward_parameters, names, output_names
@@ -35,6 +36,13 @@ class Plain:
     ids: torch.Tensor
     name: str = "plain"
     inside: dict[str, Any] = field(default_factory=dict)
+
+
+class Output(dict[str, Any]):
+    """A class that torch knows without the keys of its children, as those of diffusers are."""
+
+
+pytree.register_pytree_node(Output, lambda x: (list(x.values()), list(x)), lambda x, keys: Output(zip(keys, x)))  # noqa: B905
 
 
 def tree(value: Any) -> Tree:
@@ -93,6 +101,7 @@ def test_names_are_the_way_to_each_tensor() -> None:
         (ONE, ["output"]),
         ((ONE, [TWO]), ["output.0", "output.1.0"]),
         ({"logits": ONE, "hidden": (TWO, THREE)}, ["logits", "hidden.0", "hidden.1"]),
+        (Output(sample=ONE, rest=[TWO]), ["sample", "rest.0"]),
     ],
 )
 def test_names_of_outputs(value: Any, expected: list[str]) -> None:
