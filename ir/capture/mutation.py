@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +50,8 @@ def _twinned(node: fx.Node, changed: fx.Node) -> Rewrite | None:
 
 def _scatter(copy: fx.Node, view: fx.Node) -> Rewrite | None:
     whole, *where = view.args
+    while isinstance(whole, fx.Node) and _is_whole_slice(whole):
+        whole = whole.args[0]
     if not isinstance(whole, fx.Node) or not _fills(copy, view):
         return None
     return Rewrite(whole, _aten.slice_scatter.default, (whole, copy.args[1], *where))
@@ -61,6 +64,14 @@ def _fills(copy: fx.Node, view: fx.Node) -> bool:
         return False
     into, given = view.meta["val"], source.meta["val"]
     return into.dtype == given.dtype and into.dim() == given.dim() and all(map(_same, into.shape, given.shape))
+
+
+def _is_whole_slice(node: fx.Node) -> bool:
+    """Whether a node is `x[:]`, for one reader: Python's `x[:, 1:]` is a slice of such a slice."""
+    if node.target is not _aten.slice.Tensor or len(node.users) > 1:
+        return False
+    _, _, start, end, step = (*node.args, *(0, None, None, 1)[len(node.args) - 1 :])
+    return bool(start in (0, None) and end in (sys.maxsize, None) and step == 1)
 
 
 def _same(a: int | torch.SymInt, b: int | torch.SymInt) -> bool:

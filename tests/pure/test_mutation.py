@@ -1,0 +1,83 @@
+"""Tensors that a model changes in place: the graph has no such thing, and computes the same."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from ir.capture import capture, reader
+from ir.interpret import interpret
+
+
+class SliceWritten(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x.new_empty(x.shape[0], 8)
+        y[:, :4] = x
+        y[:, 4:] = x.sin()
+        return y * 2
+
+
+class SortedClamped(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        values, order = x.long().sort(dim=-1)
+        small = values.float()
+        values.clamp_(max=1)
+        return values + order + small
+
+
+class ViewReadAfter(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x * 2
+        view = y[:, :2]
+        y.add_(1)
+        return view + y.sum()
+
+
+class ViewMadeAfter(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x * 2
+        before = y[:, :2].sum()
+        y.add_(1)
+        return y[:, 2:] + before
+
+
+class WriteThroughView(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x * 2
+        view = y[:, :2]
+        view.copy_(x[:, 2:])
+        return y + view.sum()
+
+
+class WriteBroadcast(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x * 2
+        y[:, :2] = x[:, :1]
+        y[:, 2:] = 7
+        return y
+
+
+class ViewOfView(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x * 2
+        inner = y.view(-1).view(2, -1)
+        y.relu_()
+        return inner.sum() + y
+
+
+ALONE = (SliceWritten, SortedClamped, ViewMadeAfter)
+
+
+@pytest.mark.parametrize("cls", [*ALONE, ViewReadAfter, WriteThroughView, WriteBroadcast, ViewOfView])
+def test_a_change_in_place(cls: type[nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, asked = cls(), list[bool]()
+    needs = reader.needs_functional_form
+    monkeypatch.setattr("ir.capture.export.needs_functional_form", lambda p: asked.append(needs(p)) or asked[-1])
+    graph = capture(model, (torch.randn(3, 4),), dynamic_shapes={"x": {0: "batch"}})
+    assert not any(node.op._schema.is_mutable for node in graph.nodes)
+    for batch in (1, 3, 5):
+        x = 3 * torch.randn(batch, 4)
+        found = interpret(graph, [x], {}).outputs
+        torch.testing.assert_close(found[0], model(x.clone()), rtol=0, atol=0)
+    assert any(asked) == (cls not in ALONE)
