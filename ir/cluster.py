@@ -25,7 +25,7 @@ class Device:
     name: str  # as torch spells it: "cuda:0"
     flops: float  # peak, per second
     bandwidth: float  # bytes per second, to its own memory
-    memory: int  # bytes
+    memory: float  # bytes; inf where nobody said how many
     launch: float = 0.0  # seconds to start one kernel
 
 

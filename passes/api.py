@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
+from math import inf
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -51,7 +52,7 @@ def compile_model(
     """
     compiler = Compiler(
         Pipeline(default_passes(objective=choice(Objective, objective), shared=choice(Shared, shared))),
-        make_cluster(stages, cluster, memory),
+        make_cluster(stages, cluster, memory, choice(Weights, weights)),
         choice(Weights, weights),
     )
     return compile_to(Path(out), source_of(model, args, kwargs, dynamic_shapes, checkpoint), compiler).plan
@@ -97,15 +98,27 @@ def choice(cls: type[_Choice], value: str) -> _Choice:
         raise CompileError(f"{cls.__name__.lower()} is {value!r}; it can be {known}") from None
 
 
-def make_cluster(stages: int | None, cluster: Cluster | str | Path | None, memory: str | int | None) -> Cluster:
-    """The devices to plan for.  Raises CompileError where neither or both of `stages` and `cluster` are given."""
+def make_cluster(
+    stages: int | None, cluster: Cluster | str | Path | None, memory: str | int | None, weights: Weights
+) -> Cluster:
+    """The devices to plan for.  Raises CompileError where neither or both of `stages` and `cluster` are given.
+
+    A plan without weights is for devices elsewhere: this host's memory does not limit it.
+    """
     if (stages is None) == (cluster is None):
         raise CompileError("say either how many stages (--stages N) or which devices (--cluster FILE.toml)")
     if stages is not None and stages < 1:
         raise CompileError(f"{stages} stages: there must be at least one")
     if isinstance(cluster, (str, Path)):
         cluster = Cluster.read(Path(cluster))
-    return limited(cluster or host_cluster(stages or 1), memory)
+    if cluster is not None:
+        return limited(cluster, memory)
+    host = host_cluster(stages or 1)
+    return limited(_unlimited(host) if weights is Weights.none else host, memory)
+
+
+def _unlimited(machine: Cluster) -> Cluster:
+    return replace(machine, devices=tuple(replace(d, memory=inf) for d in machine.devices))
 
 
 def limited(machine: Cluster, memory: str | int | None) -> Cluster:

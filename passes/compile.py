@@ -68,7 +68,10 @@ def compile_source(
     if out is not None:
         check_replaceable(out)
     compiler = Compiler(
-        pipeline.until(stop_after) if stop_after else pipeline, make_cluster(stages, cluster, memory), weights, draw
+        pipeline.until(stop_after) if stop_after else pipeline,
+        make_cluster(stages, cluster, memory, weights),
+        weights,
+        draw,
     )
     number = None if dtype is None else getattr(torch, dtype.value)
     reading = Reading(number, trust_remote_code, weights is not Weights.none)

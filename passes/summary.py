@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import isfinite
 
 from ir.graph import Node, Value
 from ir.memory import peak_bytes, stored_bytes
@@ -30,7 +31,7 @@ class StageSummary:
     parameters: int
     weight_bytes: int
     activation_bytes: int  # at their peak
-    memory_bytes: int  # what the device has
+    memory_bytes: int | None  # what the device has, None where nobody said
     compute_seconds: float
     receive_seconds: float
     send_seconds: float
@@ -87,7 +88,7 @@ def _stage(plan: StagePlan, stage: Stage, clock: Clock) -> StageSummary:
         parameters=sum(int(p.type.numel) for p in graph.params),
         weight_bytes=stored_bytes(stage.stored),
         activation_bytes=peak_bytes(graph),
-        memory_bytes=stage.device.memory,
+        memory_bytes=int(stage.device.memory) if isfinite(stage.device.memory) else None,
         compute_seconds=sum(clock.seconds(n, stage.device) for n in graph.nodes),
         receive_seconds=receive,
         send_seconds=send,

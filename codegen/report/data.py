@@ -88,7 +88,7 @@ def _memory(plan: StagePlan, stage: Stage, row: Mapping[str, Any]) -> Data:
         "weights": stored_bytes(stage.stored) - state,
         "state": state,
         "activations": plan.graph.split.in_flight * row["activation_bytes"],
-        "limit": stage.device.memory,
+        "limit": row["memory_bytes"],
     }
 
 

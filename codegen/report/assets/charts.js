@@ -98,7 +98,8 @@ function showMemory(data) {
   const end = near ? Math.max(limit, most) * 1.02 : most * 1.08;
   const { unit, scale } = byteScale(end);
   const x = (n) => n / scale;
-  const label = (d) => `${format.percent(d.used / d.limit)} of ${format.bytes(d.limit)}`.replace(/^0%/, "< 1%");
+  const share = (d) => `${format.percent(d.used / d.limit)} of ${format.bytes(d.limit)}`.replace(/^0%/, "< 1%");
+  const label = (d) => (d.limit === null ? format.bytes(d.used) : share(d)); // null: a plan for devices elsewhere
   const kinds = KINDS.filter(([kind]) => parts.some((p) => p.kind === kind && p.bytes));
   document.querySelector("#memory-lead").textContent = data.in_flight > 1
     ? `Activations are those of ${data.in_flight} microbatches in flight, at their peak.` : "Activations are at their peak.";
