@@ -20,6 +20,8 @@ from ir.sources.meta import parameters_on_meta
 from ir.sources.source import Reading, Source
 from ir.sources.switches import quantization, switch
 
+_UNTRUSTED = "the folder has Python code of its own, which is not run unasked: read it, then say --trust-remote-code"
+
 
 def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
     """Build the model of a checkpoint folder without memory for its weights, with example inputs for its task.
@@ -90,9 +92,7 @@ def _check_code(path: Path, plain: Mapping[str, Any], transformers: Any, reading
     if known or (plain.get("auto_map") and reading.trust_remote_code):
         return
     if plain.get("auto_map"):
-        raise SourceError(
-            f"{path} brings Python code of its own, which is not run unasked; read it, then say --trust-remote-code"
-        )
+        raise SourceError(f"{path} is of no model that transformers has; {_UNTRUSTED}")
     what = f"names model_type {kind!r}, which" if kind else "names no model_type, without which"
     raise SourceError(
         f"{path}/config.json {what} transformers {transformers.__version__} does not know the model; a newer version "
@@ -125,9 +125,10 @@ def _model_class(
             raise SourceError(f"the code in {path} does not give {named}: {_short(e)}") from e
     if named is not None:
         if not hasattr(transformers, named):
+            way_out = _UNTRUSTED if named in code else "a newer version may, or give a model file that makes it"
             raise SourceError(
                 f"{path}/config.json names the architecture {named}, which transformers {transformers.__version__} "
-                "does not have; a newer version may, or give a model file that makes it"
+                f"does not have; {way_out}"
             )
         return getattr(transformers, named), ()
     try:

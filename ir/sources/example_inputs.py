@@ -147,11 +147,11 @@ class _Maker:
         return pixels | Example({"pixel_mask": mask}, {"pixel_mask": {0: batch}})
 
     def features(self) -> Example:
-        """A spectrogram: of the one length that Whisper's positions have, else of any."""
-        bins = _find(self.config, "num_mel_bins", "input_feat_per_channel", "feature_size", "input_dim") or 80
-        if self.model.config.model_type == "whisper":
-            shape = (BATCH, bins, 2 * self.config.max_source_positions)
+        """A spectrogram: of the one length that the positions of Whisper's kind have, else of any."""
+        if hasattr(self.config, "num_mel_bins") and hasattr(self.config, "max_source_positions"):
+            shape = (BATCH, self.config.num_mel_bins, 2 * self.config.max_source_positions)
             return _floats("input_features", shape, self.dtype, {0: "batch"})
+        bins = _find(self.config, "input_feat_per_channel", "feature_size", "input_dim", "num_mel_bins") or 80
         return _floats("input_features", (BATCH, FRAMES, bins), self.dtype, {0: "batch", 1: "frames"})
 
     # ---- what the configuration says

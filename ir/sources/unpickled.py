@@ -48,7 +48,7 @@ def check_expressions(path: Path) -> None:
         for name in archive.namelist():
             if name.endswith(".json"):
                 for text in _expressions(json.loads(archive.read(name))):
-                    if not _is_arithmetic(text):
+                    if not is_arithmetic(text):
                         raise SourceError(f"{path} holds a size that is no arithmetic: {text[:80]}")
 
 
@@ -66,7 +66,7 @@ _CLASS = re.compile(r"[A-Z]\w*|true|false|oo|nan|zoo")
 _NODES = (ast.Expression, ast.Call, ast.Name, ast.Load, ast.Constant, ast.keyword, ast.UnaryOp, ast.USub)
 
 
-def _is_arithmetic(text: str) -> bool:
+def is_arithmetic(text: str) -> bool:
     """Whether a text is calls of sympy's classes on numbers, and names only where a symbol is made of them."""
     try:
         tree = ast.parse(text, mode="eval")

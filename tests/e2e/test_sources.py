@@ -166,7 +166,7 @@ BAD_FOLDERS = {
     ),
     "code of its own": (
         {"config.json": json.dumps({"model_type": "mine", "auto_map": {"AutoModel": "mine.Mine"}})},
-        "brings Python code of its own, which is not run unasked; read it, then say --trust-remote-code",
+        "Python code of its own, which is not run unasked: read it, then say --trust-remote-code",
     ),
     "a diffusers folder": (
         {"config.json": json.dumps({"_class_name": "UNet2DModel", "_diffusers_version": "0.36"})},

@@ -16,6 +16,8 @@ from ir.checkpoint import Checkpoint, check_weights
 from ir.errors import SourceError
 from ir.graph import TensorType, Value
 from ir.sources import Source, read_source
+from ir.sources.meta import lost_values, parameters_on_meta, with_values
+from ir.sources.unpickled import is_arithmetic
 from tests.graphs import graph, linear, param
 
 HEAD = "import torch\nfrom torch import nn\n"
@@ -112,3 +114,97 @@ def test_a_tied_weight_may_be_stored_under_any_of_its_names() -> None:
     check_weights(tied, {"head.weight": torch.zeros(4, 4)})
     with pytest.raises(SourceError, match=r"holds no embed\.weight"):
         check_weights(tied, {"other.weight": torch.zeros(4, 4)})
+
+
+# ---- without memory
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Embedding(5, 4), nn.Linear(4, 5, bias=False)
+        self.head.weight = self.embed.weight
+        shared = nn.Parameter(torch.ones(3))
+        self.first, self.second = shared, shared
+        self.register_buffer("table", torch.arange(3.0) / 3, persistent=False)
+        self.register_buffer("count", torch.tensor(7))
+
+
+def test_parameters_on_meta_leave_buffers_and_ties_as_they_are() -> None:
+    with parameters_on_meta():
+        model = Tied()
+    assert all(p.is_meta for p in model.parameters())
+    assert len(list(model.parameters())) == 2
+    assert model.head.weight is model.embed.weight
+    assert model.first is model.second
+    assert torch.equal(model.table, torch.arange(3.0) / 3)
+    assert not nn.Linear(2, 2).weight.is_meta
+
+
+def test_a_parameter_keeps_what_its_owner_wrote_on_it() -> None:
+    param = nn.Parameter(torch.ones(2), requires_grad=False)
+    param.sharded = True
+    with parameters_on_meta():
+        model = nn.Module()
+        model.weight = param
+    assert model.weight.sharded
+    assert not model.weight.requires_grad
+
+
+def test_values_that_are_computed_from_weights_are_lost() -> None:
+    with parameters_on_meta():
+        model = nn.Sequential(nn.Linear(2, 2))
+        model[0].register_buffer("norm", model[0].weight.detach().norm())
+        model[0].scale = model[0].weight.detach() * 2
+    assert lost_values(model) == ["0.norm", "0.scale"]
+
+
+def test_values_come_and_go(tmp_path: Path) -> None:
+    with parameters_on_meta():
+        model = Tied()
+    weights = {"embed.weight": torch.ones(5, 4), "first": torch.zeros(3), "count": torch.tensor(9)}
+    save_file(weights, tmp_path / "model.safetensors")
+    with with_values(model, Checkpoint.open(tmp_path)):
+        assert model.head.weight is model.embed.weight
+        assert torch.equal(model.head.weight, torch.ones(5, 4))
+        assert torch.equal(model.second, torch.zeros(3))
+        assert model.count == 9
+    assert all(p.is_meta for p in model.parameters())
+    assert model.count == 7
+
+
+# ---- what a .pt2 may say of sizes
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Symbol('s77', positive=True, integer=True)",
+        "Mul(Integer(2), Symbol('s69', positive=True, integer=True))",
+        "FloorDiv(Add(Symbol('s0', integer=True), Integer(-1)), Integer(8))",
+        "Float('0.5', precision=53)",
+        "Equality(Symbol('s0'), Integer(-3))",
+        "true",
+    ],
+)
+def test_sizes_that_are_arithmetic(text: str) -> None:
+    assert is_arithmetic(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__import__('os').system('ls')",
+        "S('__import__(1)')",
+        "Symbol('s0').__class__",
+        "eval('1')",
+        "open('x')",
+        "[x for x in (1,)]",
+        "Integer(chr(3))",
+        "lambda: 1",
+        "Symbol(",
+        "Symbol(S('x'))",
+    ],
+)
+def test_sizes_that_are_not(text: str) -> None:
+    assert not is_arithmetic(text)
