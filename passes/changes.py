@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from ir.graph import Call, Graph, Node, Transfer
@@ -20,11 +21,15 @@ def changes(before: Graph, after: Graph) -> str:
 
 def _changes(before: Graph, after: Graph) -> Iterator[str]:
     was, now = _by_name(before), _by_name(after)
-    added = [node for name, node in now.items() if name not in was]
     both = [(was[name], node) for name, node in now.items() if name in was]
-    yield from _count(sum(isinstance(n, Call) for n in added), "operator", "added")
-    yield from _count(sum(isinstance(n, Transfer) for n in added), "transfer", "added")
-    yield from _count(len(was.keys() - now.keys()), "operator", "removed")
+    added = Counter(_meaning(node) for name, node in now.items() if name not in was)
+    removed = Counter(_meaning(node) for name, node in was.items() if name not in now)
+    new = added - removed
+    transfers = new.pop(Transfer, 0)
+    yield from _count(new.total(), "operator", "added")
+    yield from _count(transfers, "transfer", "added")
+    yield from _count((removed - added).total(), "operator", "removed")
+    yield from _count((added & removed).total(), "operator", "with a new name")
     yield from _count(sum(_types(a) != _types(b) for a, b in both), "operator", "with new sizes")
     yield from _count(sum(b.view and not a.view for a, b in both), "operator", "known as views")
     yield from _count(sum(a.cost != b.cost for a, b in both), "operator", "with a cost")
@@ -45,6 +50,11 @@ def _split(before: Graph, after: Graph) -> Iterator[str]:
 
 def _by_name(graph: Graph) -> dict[str, Node]:
     return {node.results[0].name: node for node in graph.nodes}
+
+
+def _meaning(node: Node) -> object:
+    """Equal for a node and the same one under another name."""
+    return (node.op, node.where) if isinstance(node, Call) else Transfer
 
 
 def _types(node: Node) -> tuple[object, ...]:
