@@ -44,4 +44,4 @@ def changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 
 def _same(a: Any, b: Any) -> bool:
-    return a is b or (type(a) is type(b) and a == b)
+    return a is b or (type(a) is type(b) and bool(a == b))

@@ -22,7 +22,8 @@ from ir.errors import CaptureError
 from ir.graph import TensorType
 from ir.signature import Tree, flatten
 
-_SCALES = (1, 2, 3)  # the runs: every symbol gets another multiple of its example in each
+# How many times its example each size is in the runs; none follows from another by a * size + b.
+_MULTIPLES = ((1, 2, 3), (1, 3, 2), (1, 3, 4), (1, 4, 2), (1, 2, 5), (1, 5, 2))
 _CHANGED = "it changes what it is given, or a buffer"
 
 
@@ -46,11 +47,11 @@ def probe(
     """
     given = (*(d for t in tensors for d in t.shape), *sizes)
     symbols = [s for d in given if isinstance(d, torch.SymInt) for s in _symbols(d, marks)]
-    points = [_scaled(symbols, scale) for scale in (_SCALES if symbols else ())]
+    points = [_scaled(symbols, run) for run in (range(3) if symbols else ())]
     with ThreadPoolExecutor(1) as apart:  # torch's tracing is of one thread alone
         runs = [
             apart.submit(_run, module, arguments, tensors, [_at(s, point) for s in sizes], point, seed)
-            for seed, point in enumerate([_scaled(symbols, 1), *points])
+            for seed, point in enumerate([_scaled(symbols, 0), *points])
         ]
         return [run.result() for run in runs]
 
@@ -72,7 +73,11 @@ def _fit(found: tuple[int, ...], known: Mapping[sympy.Symbol, tuple[int, ...]]) 
     """A number, or an expression `a * size + b` or `a * size * size`, that gives the sizes found in each run."""
     if len(set(found)) == 1:
         return found[0]
-    for expr, values in _terms(known):
+    terms = list(_terms(known))
+    for expr, values in terms:
+        if values == found:
+            return expr
+    for expr, values in terms:
         slope = _slope(values, found)
         offset = found[0] - slope * values[0] if slope else 0
         if slope and all(slope * v + offset == f for v, f in zip(values, found, strict=True)):
@@ -117,10 +122,11 @@ def _symbols(size: torch.SymInt, marks: Marks) -> Iterator[_Symbol]:
         yield _Symbol(symbol, mark, int(env.backed_var_to_val[symbol]))
 
 
-def _scaled(symbols: Sequence[_Symbol], scale: int) -> dict[Any, Any]:
-    """Another value for each size, and other ratios between them at each scale; multiples keep divisibility."""
-    order = {mark: i for i, mark in enumerate(sorted({s.mark for s in symbols}))}
-    return {s.symbol: sympy.Integer(s.hint * (1 + (scale - 1) * (2 + order[s.mark]))) for s in symbols}
+def _scaled(symbols: Sequence[_Symbol], run: int) -> dict[Any, Any]:
+    """The sizes of a run; multiples of the example's keep divisibility."""
+    marks = sorted({s.mark for s in symbols})
+    times = {mark: _MULTIPLES[i % len(_MULTIPLES)][run] for i, mark in enumerate(marks)}
+    return {s.symbol: sympy.Integer(s.hint * times[s.mark]) for s in symbols}
 
 
 def _at(size: Any, point: Mapping[Any, Any]) -> int:
