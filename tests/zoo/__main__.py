@@ -119,7 +119,7 @@ def main() -> int:
     print(f"{good} of {len(names)} return what the uncut model does, bit for bit; {perf_counter() - start:.0f} s")
     if known.keys() >= MODELS.keys():
         COVERAGE.write_text(coverage(KINDS, {name: known[name] for name in MODELS}))
-    return 0 if good == len(names) else 1
+    return 0 if all(known[name].good or known[name].known for name in names) else 1
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ class Entry:
     make: Callable[[], nn.Module]
     inputs: Callable[[int, int], Inputs]
     dynamic: Mapping[str, Mapping[int, str]]
+    known: str = ""  # why it fails or differs, where the reason lies in the model's own code, and what to do
 
     def model(self) -> nn.Module:
         torch.manual_seed(0)

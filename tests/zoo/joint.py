@@ -151,6 +151,8 @@ JOINT: dict[str, Entry] = {
         ),
         _both,
         BOTH,
+        "while it is traced, transformers makes the mask of its cross attention from the text alone, of the wrong "
+        "length; where nothing is padded, eager code needs no mask: pass none to those layers",
     ),
     "chinese_clip": _pair_of_towers("chinese_clip", WORDS, EYE, projection_dim=32),
     "clip": _pair_of_towers("clip", WORDS, EYE, projection_dim=32),

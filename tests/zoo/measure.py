@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
@@ -52,6 +52,7 @@ class Result:
     ran: str = ""  # batches and lengths
     notes: str = ""  # what is fixed or was kept whole, and why
     failure: str = ""
+    known: str = ""  # why it fails or differs, where that lies in the model's own code
 
     @property
     def good(self) -> bool:
@@ -60,6 +61,10 @@ class Result:
 
 def measure(name: str, entry: Entry) -> Result:
     """Never raises: what goes wrong with a model is its result."""
+    return replace(_tried(name, entry), known=entry.known)
+
+
+def _tried(name: str, entry: Entry) -> Result:
     try:
         with TemporaryDirectory() as folder:
             return _measure(name, entry, Path(folder) / "out")

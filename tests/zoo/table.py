@@ -46,8 +46,8 @@ def _row(r: Result) -> str:
 
 
 def _failures(results: Iterable[Result]) -> Iterator[str]:
-    failed = [r for r in results if r.failure]
+    failed = [r for r in results if not r.good]
     if failed:
-        yield "## What fails, and what to do\n"
+        yield "## What fails or differs, and what to do\n"
     for r in sorted(failed, key=lambda r: r.name):
-        yield f"- **{r.name}**: {' '.join(r.failure.split())}"
+        yield f"- **{r.name}**: {' '.join((r.known or r.failure or 'not known yet').split())}"
