@@ -19,7 +19,8 @@ from codegen.report.page import REPORT, page
 from codegen.stage_file import StageFile
 from codegen.torch_stage import emit
 from codegen.trees import tree_json
-from codegen.weights import Weight, linked_files, relative, write_copies, write_links
+from codegen.weights import Weight, linked_files, relative, strides_of, write_copies, write_links
+from codegen.whole import copied_files
 from ir import dot
 from ir.checkpoint import source_of
 from ir.errors import OutputError
@@ -85,15 +86,17 @@ def write_artifact(
     linked: dict[int, tuple[Path, ...]] = {}
     for stage in plan.stages:
         file = StageFile(plan, stage, model)
-        emitted = emit(file, linked=link)
+        tensors = {} if weights is None else {name: _weight(v, weights) for v, name in file.fqns.items()}
+        emitted = emit(file, linked=link, strided=bool(strides_of(tensors)))
         sources.append(StageSource(file.module, emitted.source, emitted.lines))
         (folder / file.module).write_text(sources[-1].source)
         yield folder / file.module
         if weights is not None:
-            tensors = {name: _weight(value, weights) for value, name in file.fqns.items()}
             linked[stage.index] = linked_files(tensors) if link else ()
             hashes[file.weights] = (write_links if link else write_copies)(folder / file.weights, tensors)
             yield folder / file.weights
+    for own in copied_files(plan.graph.whole):
+        yield Path(shutil.copy(own, folder))
     yield from _pictures(plan, folder, model, detail)
     report = folder / REPORT
     report.write_text(page(model, report_data(plan, summary, sources, notes)), encoding="utf-8")

@@ -88,11 +88,14 @@ def _import_file(path: Path) -> ModuleType:
     module = ModuleType(name)
     module.__file__ = str(path)
     sys.modules[name] = module  # where dataclasses, inspect and pickle look for it
+    sys.path.append(str(path.parent))  # where files of the user lie whose classes a stage runs as they are
     try:
         exec(compile(path.read_bytes(), path, "exec"), vars(module))
     except Exception as e:
         del sys.modules[name]
         raise ManifestError(f"cannot import {path}: {type(e).__name__}: {e}") from e
+    finally:
+        sys.path.remove(str(path.parent))
     return module
 
 

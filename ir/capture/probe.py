@@ -47,11 +47,10 @@ def probe(
     """
     given = (*(d for t in tensors for d in t.shape), *sizes)
     symbols = [s for d in given if isinstance(d, torch.SymInt) for s in _symbols(d, marks)]
-    points = [_scaled(symbols, run) for run in (range(3) if symbols else ())]
     with ThreadPoolExecutor(1) as apart:  # torch's tracing is of one thread alone
         runs = [
             apart.submit(_run, module, arguments, tensors, [_at(s, point) for s in sizes], point, seed)
-            for seed, point in enumerate([_scaled(symbols, 0), *points])
+            for seed, point in enumerate(_scaled(symbols, run) for run in (0, 0, 1, 2))
         ]
         return [run.result() for run in runs]
 
@@ -143,7 +142,8 @@ def _run(
 ) -> Seen:
     generator = torch.Generator().manual_seed(seed)
     made = [_values([_at(d, point) for d in t.shape], t.dtype, generator) for t in tensors]
-    weights = {name: _in_memory(t) for name, t in (*module.named_parameters(), *module.named_buffers())}
+    weights = {name: _in_memory(p) for name, p in module.named_parameters()}
+    weights |= {name: b.clone() for name, b in module.named_buffers()}
     args, kwargs = arguments.fill([*made, *sizes])
     watched = [*made, *weights.values()]
     before = [t._version for t in watched]
