@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
@@ -70,19 +71,22 @@ def draw(plan: StagePlan, detail: Detail = Detail.modules, title: str = "") -> s
     return dot.source
 
 
-def to_svg(dot_source: str) -> str:
-    """Have Graphviz draw a picture; "" where its program `dot` is not installed.
+def to_svg(dot_source: str, limit: float = 60.0) -> str:
+    """Have Graphviz draw a picture; "" where its program `dot` is not installed, or not done in `limit` seconds.
 
-    Takes less than a second but for thousands of operators, where it takes minutes.
+    Takes less than a second but for thousands of operators, where it can take hours.
     """
     try:
-        return graphviz.Source(dot_source).pipe(format="svg", quiet=True, encoding="utf-8")
-    except graphviz.ExecutableNotFound:
+        drawn = subprocess.run(
+            ["dot", "-Tsvg"], input=dot_source, capture_output=True, check=True, encoding="utf-8", timeout=limit
+        )
+    except (FileNotFoundError, subprocess.TimeoutExpired):
         return ""
+    return drawn.stdout
 
 
 def render(dot_source: str, svg: Path) -> bool:
-    """Write a picture to a file; False where `dot` is not installed."""
+    """Write a picture to a file; False where it could not be drawn."""
     text = to_svg(dot_source)
     if text:
         svg.write_text(text, encoding="utf-8")

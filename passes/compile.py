@@ -7,6 +7,7 @@ import json
 import warnings
 from enum import Enum
 from pathlib import Path
+from shutil import which
 from typing import Annotated, Any
 
 import torch
@@ -93,7 +94,8 @@ def compile_source(
             with progress("verify"):
                 compare(given, folder)
     if folder / "graph.svg" not in compiled.files:
-        stderr.print(f"no picture: install graphviz (apt-get install graphviz), then dot -Tsvg {out}/graph.dot")
+        why = "it took dot over a minute" if which("dot") else "install graphviz (apt-get install graphviz)"
+        stderr.print(f"no picture: {why}; to draw it: dot -Tsvg {out}/graph.dot")
     if as_json:
         print(json.dumps(dataclasses.asdict(compiled.summary), indent=1))
     else:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ir.capture import capture
-from ir.dot import Detail, boxes_of, draw, render
+from ir.dot import Detail, boxes_of, draw, render, to_svg
 from ir.fold import MOST_PARTS, Part, Sizes, asides, fold
 from ir.graph import Call, Graph, Load, Node, Split, Where, at
 from ir.memory import peak_bytes, stored_bytes
@@ -262,3 +262,8 @@ def test_on_a_dark_page_the_colours_are_dark_under_light_lines() -> None:
 def _light(colour: str) -> float:
     red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
     return 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
+
+
+def test_a_picture_that_takes_too_long_is_none() -> None:
+    edges = "".join(f"n{i} -> n{i * 7 % 997};" for i in range(3000))
+    assert to_svg(f"digraph {{ {edges} }}", limit=0.05) == ""
