@@ -16,13 +16,13 @@ def emit_load(src: Source) -> None:
         src.line("return stage.eval()")
 
 
-def emit_reader(src: Source, linked: bool) -> None:
-    """Write the function that reads the weights: copies of them, or the checkpoint's own bytes.
+def emit_reader(src: Source, linked: bool, strided: bool) -> None:
+    """Write the function that reads the weights: copies of them, some with strides, or the checkpoint's own bytes.
 
     By ordinary reads: the pages of a memory map would count as this process's memory, and are aligned to 8
     bytes, where CPU kernels round differently than on memory of torch's own.
     """
-    src.lines(_LINKED if linked else _COPIED)
+    src.lines(_LINKED if linked else _STRIDED if strided else _COPIED)
 
 
 def imports(linked: bool) -> str:
@@ -36,7 +36,6 @@ def read_weights(stage, path, device):
     with open(path, "rb") as file:
         table = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         start = file.tell()
-        strides = json.loads(table.get("__metadata__", {}).get("strides", "{}"))
         for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:
             tensor = torch.empty(empty.shape, dtype=empty.dtype)
             first, last = table[name]["data_offsets"]
@@ -45,13 +44,26 @@ def read_weights(stage, path, device):
             if last - first != tensor.nbytes or file.readinto(memory) != tensor.nbytes:
                 raise ValueError(f"{name} is not whole in {path}")
             tensor = tensor.to(device)
-            if name in strides:
-                spread = torch.empty_strided(tensor.shape, strides[name], dtype=tensor.dtype, device=device)
-                tensor = spread.copy_(tensor)
             if isinstance(empty, nn.Parameter):
                 tensor = nn.Parameter(tensor, empty.requires_grad)
             torch.utils.swap_tensors(empty, tensor)
 '''.strip()
+
+_STRIDED = _COPIED.replace(
+    "        start = file.tell()\n",
+    """\
+        start = file.tell()
+        strides = json.loads(table["__metadata__"]["strides"])
+""",
+).replace(
+    "            tensor = tensor.to(device)\n",
+    """\
+            tensor = tensor.to(device)
+            if name in strides:
+                spread = torch.empty_strided(tensor.shape, strides[name], dtype=tensor.dtype, device=device)
+                tensor = spread.copy_(tensor)
+""",
+)
 
 _LINKED = '''
 def read_weights(stage, path, device):

@@ -34,8 +34,8 @@ class Emitted:
     lines: Mapping[Node, int]
 
 
-def emit(file: StageFile, linked: bool = False) -> Emitted:
-    """The source of a stage file, whose weights are copies or `linked` to the checkpoint's files."""
+def emit(file: StageFile, linked: bool = False, strided: bool = False) -> Emitted:
+    """The source of a stage file, whose weights are copies, some of them `strided`, or `linked` to a checkpoint."""
     opened: set[str] = set()
     while True:
         program = reroll(file.stage.graph, file.fqns, opened)
@@ -43,7 +43,7 @@ def emit(file: StageFile, linked: bool = False) -> Emitted:
         texts = writer.classes_text()
         more = _to_open(texts, program) - opened
         if not more:
-            return _assembled(file, linked, program, texts)
+            return _assembled(file, linked, strided, program, texts)
         opened |= more
 
 
@@ -214,7 +214,7 @@ def _paths(file: StageFile, program: Program) -> Paths:
 # ---- the file
 
 
-def _assembled(file: StageFile, linked: bool, program: Program, texts: Sequence[ClassText]) -> Emitted:
+def _assembled(file: StageFile, linked: bool, strided: bool, program: Program, texts: Sequence[ClassText]) -> Emitted:
     stage, *blocks = texts
     body = Source()
     placed: dict[Call, int] = {}
@@ -232,7 +232,7 @@ def _assembled(file: StageFile, linked: bool, program: Program, texts: Sequence[
     placed = {call: line + src.count for call, line in placed.items()}
     src.lines(str(body))
     src.line()
-    emit_reader(src, linked)
+    emit_reader(src, linked, strided)
     source = formatted(str(src))
     moved = _moved(str(src), source)
     lines = {c: placed[c] for c in placed}

@@ -38,10 +38,15 @@ def write_copies(path: Path, weights: Mapping[str, Weight]) -> str:
     A safetensors file has no strides; those of channels-last weights stand in its header, for `load`.
     Raises OutputError where the file cannot be written, SourceError where a tensor cannot be read.
     """
+    strides = strides_of(weights)
+    return _write(path, weights, {"strides": json.dumps(strides)} if strides else {})
+
+
+def strides_of(weights: Mapping[str, Weight]) -> dict[str, tuple[int, ...]]:
+    """The strides of those tensors whose elements the model keeps in another order: channels last, transposed."""
     held = {name: w.source.tensor for name, w in weights.items() if isinstance(w.source, Held)}
     dense = {name: torch.empty_like(tensor, device="meta") for name, tensor in held.items()}
-    strides = {name: tensor.stride() for name, tensor in dense.items() if not tensor.is_contiguous()}
-    return _write(path, weights, {"strides": json.dumps(strides)} if strides else {})
+    return {name: tensor.stride() for name, tensor in dense.items() if not tensor.is_contiguous()}
 
 
 def write_links(path: Path, weights: Mapping[str, Weight]) -> str:
