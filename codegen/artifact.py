@@ -19,7 +19,7 @@ from codegen.report.page import REPORT, page
 from codegen.stage_file import StageFile
 from codegen.torch_stage import emit
 from codegen.trees import tree_json
-from codegen.weights import Weight, linked_files, relative, strides_of, strides_of, write_copies, write_links
+from codegen.weights import Weight, linked_files, relative, strides_of, write_copies, write_links
 from codegen.whole import copied_files
 from ir import dot
 from ir.checkpoint import source_of
