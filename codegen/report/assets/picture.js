@@ -11,10 +11,10 @@ function showPicture(data) {
   const boxes = data.picture ? inline(frame, data) : listed(frame, data);
   document.querySelector("#graph-lead").textContent = data.picture
     ? "Boxes are modules, frames are stages. Open a box for its operators and its code. Drag to move, Ctrl + wheel to zoom."
-    : "The program dot of Graphviz was not found when this report was written, so the graph is not drawn. " +
-      "Its parts are listed; to draw them, install Graphviz and compile again.";
+    : "The graph is not drawn, as Graphviz's program dot was not found or took too long. " +
+      "Its parts are listed; to see it drawn, install Graphviz and compile again.";
   document.querySelector("#zoom").hidden = !data.picture;
-  const view = data.picture ? zoomable(frame) : { reveal() {} };
+  const view = data.picture ? zoomable(frame) : { enter() {}, leave() {}, reveal() {} };
   const state = { open: null };
   const close = () => {
     if (state.open === null) return;
@@ -23,13 +23,16 @@ function showPicture(data) {
     boxes[state.open].setAttribute("aria-expanded", "false");
     boxes[state.open].focus();
     state.open = null;
+    view.leave();
   };
   const open = (i) => {
-    if (state.open !== null) boxes[state.open].classList.remove("open");
+    const narrower = state.open === null;
+    if (!narrower) boxes[state.open].classList.remove("open");
     state.open = i;
     boxes[i].classList.add("open");
     boxes[i].setAttribute("aria-expanded", "true");
     openPanel(data, data.parts[i], close);
+    if (narrower) view.enter(boxes[i]);
     view.reveal(boxes[i]);
   };
   boxes.forEach((box, i) => {
@@ -102,14 +105,26 @@ function zoomable(frame) {
   };
   document.querySelectorAll("[data-zoom]").forEach((button) => button.addEventListener("click", () => actions[button.dataset.zoom]()));
   frame.addEventListener("keydown", (event) => actions[{ "+": "in", "=": "in", "-": "out", 0: "fit" }[event.key]]?.());
-  return { reveal: (element) => reveal(frame, svg, zoom, element) };
-}
-
-/** Move the drawing sideways until an element is inside the frame. */
-function reveal(frame, svg, zoom, element) {
-  const within = frame.getBoundingClientRect(), it = element.getBoundingClientRect();
-  const right = it.right + 4 * MARGIN - within.right, left = it.left - 4 * MARGIN - within.left;
-  const k = d3.zoomTransform(svg.node()).k;
-  if (right > 0) svg.call(zoom.translateBy, -right / k, 0);
-  else if (left < 0) svg.call(zoom.translateBy, -left / k, 0);
+  const move = (pixels) => svg.call(zoom.translateBy, pixels / d3.zoomTransform(svg.node()).k, 0);
+  const rectangles = (element) => [frame, element].map((e) => e.getBoundingClientRect());
+  let before = d3.zoomIdentity;
+  return {
+    /** The panel has made the frame narrower: fit the drawing into it, so far as its words stay readable. */
+    enter(element) {
+      before = d3.zoomTransform(svg.node());
+      const [within, it] = rectangles(content.node()), anchor = element.getBoundingClientRect();
+      const k = before.k * Math.min(1, (within.width - 2 * MARGIN) / it.width);
+      svg.call(zoom.scaleTo, Math.max(k, Math.min(SMALLEST, before.k)), [0, (anchor.top + anchor.bottom) / 2 - within.top]);
+      const now = content.node().getBoundingClientRect();
+      if (now.width <= within.width) move((within.left + within.right - now.left - now.right) / 2);
+    },
+    leave: () => svg.call(zoom.transform, before),
+    /** Move the drawing sideways until an element is inside the frame. */
+    reveal(element) {
+      const [within, it] = rectangles(element);
+      const right = it.right + 4 * MARGIN - within.right, left = it.left - 4 * MARGIN - within.left;
+      if (right > 0) move(-right);
+      else if (left < 0) move(-left);
+    },
+  };
 }
