@@ -88,7 +88,10 @@ FOLDERS: dict[str, tuple[str, t.PreTrainedConfig, Inputs]] = {
 }
 
 
-@pytest.mark.parametrize("what", FOLDERS)
+QUICKEST = ("a decoder", "images")
+
+
+@pytest.mark.parametrize("what", [pytest.param(k, marks=() if k in QUICKEST else pytest.mark.slow) for k in FOLDERS])
 def test_a_checkpoint_folder(what: str, shell: Shell) -> None:
     head, config, inputs = FOLDERS[what]
     model = save(shell.folder / "ck", head, config)
@@ -113,6 +116,7 @@ def tensors(output: Any) -> list[torch.Tensor]:
     return [leaf for leaf in torch.utils._pytree.tree_leaves(output) if isinstance(leaf, torch.Tensor)]
 
 
+@pytest.mark.slow
 def test_weights_stay_where_they_are(shell: Shell) -> None:
     model = save(shell.folder / "ck", "GPT2LMHeadModel", t.GPT2Config(**GPT2), max_shard_size="50KB")
     assert shell.run(f"ck -o out {QUICK} --weights link --verify").status == 0
@@ -129,6 +133,7 @@ def test_a_folder_without_weights_can_be_planned(shell: Shell) -> None:
     assert "ck" in shell.refused(f"ck -o other {QUICK}")
 
 
+@pytest.mark.slow
 def test_dtype_casts_the_weights_as_transformers_does(shell: Shell) -> None:
     save(shell.folder / "ck", "BertModel", t.BertConfig(**BERT, architectures=["BertModel"]))
     assert shell.run(f"ck -o out {QUICK} --dtype bfloat16").status == 0
@@ -382,6 +387,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_an_interrupt_while_weights_are_written(shell: Shell) -> None:
     """A real signal, after the first tensor: 130 and one line, and everything is as it was."""
     before = shell.contents()
