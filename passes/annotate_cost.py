@@ -204,7 +204,15 @@ def _gathered(node: Call, args: Arguments, source: Mapping[Value, Value]) -> Dim
     return sum(v.type.nbytes for v in (*node.results, *node.results, *indices))
 
 
+def _written(node: Call, args: Arguments, source: Mapping[Value, Value]) -> Dim:
+    """Made of the shape of an operand alone."""
+    return sum(v.type.nbytes for v in node.results)
+
+
+_MADE_OF_A_SHAPE = ("zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "randint_like")
+
 _BYTES: Mapping[str, Bytes] = {
+    **dict.fromkeys((*_MADE_OF_A_SHAPE, "new_zeros", "new_ones", "new_full", "new_empty"), _written),
     "embedding": _gathered,
     "index_select": _gathered,
     "gather": _gathered,

@@ -154,6 +154,7 @@ FLOAT, INDEX = 4, 8
 BYTES: dict[str, tuple[Callable[..., Any], list[torch.Tensor], int]] = {
     "every tensor once": (torch.add, [ones(3, 4), ones(4)], FLOAT * (12 + 4 + 12)),
     "an operand read twice": (lambda x: x * x, [ones(3, 4)], FLOAT * (12 + 12)),
+    "what is made of a shape alone": (torch.zeros_like, [ones(3, 4)], FLOAT * 12),
     "a cast": (lambda x: x.to(torch.bfloat16), [ones(3, 4)], FLOAT * 12 + 2 * 12),
     "an expanded operand": (lambda x, y: x.expand(5, 3, 4) + y, [ones(3, 4), ones(5, 3, 4)], FLOAT * (12 + 60 + 60)),
     "a slice of an operand": (lambda x: x[:, :2].relu(), [ones(3, 4)], FLOAT * (6 + 6)),
