@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
+
 import pytest
 
 from tests.zoo import KINDS, MODELS
-from tests.zoo.measure import STAGES, measure
+from tests.zoo.__main__ import Worker
+from tests.zoo.measure import STAGES, Result, measure
+from tests.zoo.table import coverage
 
 # Tied weights, experts, a recurrence, two towers of text, shared layers, windows, a detector, sound, an image among
 # words, skip connections.
@@ -33,3 +38,27 @@ def test_an_architecture_runs_in_three_stages(name: str) -> None:
 
 def test_every_model_of_the_zoo_has_its_own_name() -> None:
     assert sum(map(len, KINDS.values())) == len(MODELS)
+
+
+@pytest.mark.parametrize(
+    ("code", "timeout", "failure"),
+    [
+        ("import os; input(); os._exit(3)", 60, "its process died, status 3"),
+        ("import time; time.sleep(60)", 0.5, "took more than 0.5 s"),
+    ],
+)
+def test_a_model_that_ends_its_process_is_a_row_like_any_other(code: str, timeout: float, failure: str) -> None:
+    worker = Worker(timeout, (sys.executable, "-c", code))
+    for _ in range(2):  # a new process takes the place of the one that is gone
+        assert worker.measure("gpt2") == Result("gpt2", failure=failure)
+    worker.close()
+
+
+def test_the_table_says_what_fails_and_why() -> None:
+    good = Result("gpt2", nodes=9, stages=3, cut_bytes=2048, export_seconds=1.25, ran="2×18", notes="seq | stays")
+    bad = Result("bert", failure="CaptureError: it branches\n  in layer 3")
+    text = coverage({"All": ["gpt2", "bert", "t5"]}, {"gpt2": good, "bert": replace(bad, known="write torch.where")})
+    assert "1 of 2 models return" in text
+    assert "| gpt2 | 9 | 3 | 2.0 KiB | 1.2 s | 0 | 2×18 | seq \\| stays |" in text
+    assert text.endswith("- **bert**: write torch.where\n")
+    assert "- **bert**: CaptureError: it branches in layer 3" in coverage({"All": ["bert"]}, {"bert": bad})

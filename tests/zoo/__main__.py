@@ -32,14 +32,16 @@ COVERAGE = ROOT / "docs/coverage.md"
 class Worker:
     """A process that measures one model after another; a new one takes its place when it dies or hangs."""
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float, command: Sequence[str] = (sys.executable, "-m", "tests.zoo.worker")) -> None:
         self._timeout = timeout
+        self._command = command
         self._process: subprocess.Popen[str] | None = None
 
     def measure(self, name: str) -> Result:
         process = self._process = self._process or self._start()
         assert process.stdin is not None
         assert process.stdout is not None
+        start = perf_counter()
         alarm = Timer(self._timeout, process.kill)
         alarm.start()
         try:
@@ -49,21 +51,24 @@ class Worker:
             alarm.cancel()
         if answer:
             return Result(**json.loads(answer))
-        self._process = None
-        late = f"took more than {self._timeout:.0f} s"
-        status = process.wait()
-        return Result(name, failure=late if alarm.finished.is_set() and status == -9 else f"died with status {status}")
+        late = perf_counter() - start >= self._timeout
+        self.close()
+        return Result(
+            name,
+            failure=f"took more than {self._timeout:g} s" if late else f"its process died, status {process.returncode}",
+        )
 
     def close(self) -> None:
+        """End the process, if there is one."""
         if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+            with self._process as process:
+                process.kill()
+            self._process = None
 
     def _start(self) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "tests.zoo.worker"]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
-            command,
+            self._command,
             cwd=ROOT,
             env=environment,
             text=True,
@@ -117,8 +122,7 @@ def main() -> int:
         _keep(known)
     good = sum(known[name].good for name in names)
     print(f"{good} of {len(names)} return what the uncut model does, bit for bit; {perf_counter() - start:.0f} s")
-    if known.keys() >= MODELS.keys():
-        COVERAGE.write_text(coverage(KINDS, {name: known[name] for name in MODELS}))
+    COVERAGE.write_text(coverage(KINDS, {name: known[name] for name in MODELS if name in known}))
     return 0 if all(known[name].good or known[name].known for name in names) else 1
 
 

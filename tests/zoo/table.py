@@ -24,7 +24,7 @@ def coverage(kinds: Mapping[str, Iterable[str]], results: Mapping[str, Result]) 
     good = sum(r.good for r in results.values())
     parts = [HEAD, f"{good} of {len(results)} models return what they do uncut, bit for bit.\n"]
     for kind, names in kinds.items():
-        parts += [f"## {kind}\n", COLUMNS, *(_row(results[name]) for name in names), ""]
+        parts += [f"## {kind}\n", COLUMNS, *(_row(results[name]) for name in names if name in results), ""]
     return "\n".join([*parts, *_failures(results.values())]).rstrip() + "\n"
 
 
