@@ -23,7 +23,8 @@ def load_stages(
     """Load each stage onto its device, as many at once as there are devices.
 
     A stage file that was edited runs with a warning.  STRICT refuses it, and reads every weights
-    file once more to compare it with its hash.  Raises ManifestError for a file that is missing,
+    file once more to compare it with its hash.  A checkpoint's files are compared by their length and
+    a sample of their bytes, since they can have 100 GB and more.  Raises ManifestError for a file that is missing,
     damaged or, if strict, changed.
     """
     for stage in manifest.stages:
