@@ -74,7 +74,8 @@ def page(browser: Page, report: Path) -> Iterator[Page]:
     assert browser.complaints == []
 
 
-def test_it_is_one_file_that_asks_for_nothing(page: Page) -> None:
+def test_it_is_one_small_file_that_asks_for_nothing(page: Page, report: Path) -> None:
+    assert report.stat().st_size < 400_000
     assert page.ask("performance.getEntriesByType('resource').length") == 0
     assert not page.all("[src], link[href]")
 

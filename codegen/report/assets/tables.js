@@ -25,7 +25,11 @@ function showFigures(data) {
   const proven = summary.gap < 1e-6;
   const ranges = Object.entries(summary.good_for).map(([size, [low, high]]) => `${size} ${low} to ${high}`);
   const figures = [
-    ["Busiest device", format.seconds(summary.bottleneck_seconds), `a batch, so ${d3.format(".3~s")(1 / summary.bottleneck_seconds)} batches a second`],
+    [
+      "Busiest device",
+      format.seconds(summary.bottleneck_seconds),
+      `a batch, so ${d3.format(".3~s")(1 / summary.bottleneck_seconds)} batches a second`,
+    ],
     [
       "Gap to the best cut",
       proven ? "0 %" : `≤ ${d3.format(".1f")(Math.max(100 * summary.gap, 0.1))} %`,
