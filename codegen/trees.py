@@ -73,7 +73,10 @@ def _leaf(leaf: Any) -> Any:
             return {"value": leaf}
         case type():
             return {"class": _path(leaf)}
-    raise CompileError(f"a {type(leaf).__name__} stands among the arguments or results ({leaf!r}); it cannot be stored")
+    raise CompileError(
+        f"the model takes or returns {leaf!r}, of the class {type(leaf).__name__}, which stages cannot carry; use "
+        "tensors, numbers and text, and containers of them"
+    )
 
 
 def _path(cls: type) -> str:

@@ -39,7 +39,8 @@ def capture(
     example, (recording, way), notes = _record(example, soft)
     graph, questions = recording.graph, recording.questions
     if not graph.outputs:
-        raise CaptureError(f"{type(model).__name__} returns no tensor, so there is nothing to cut")
+        found = ", ".join(dict.fromkeys(type(x).__name__ for x in graph.signature.returns.leaves)) or "nothing"
+        raise CaptureError(f"{type(model).__name__} returns no tensor ({found}), so there is nothing to cut")
     for name in recording.frozen:
         warnings.warn(f"forward changes {name}; stages keep to the value that it had at first", stacklevel=2)
     for symbol in asked_about_one(graph, questions):

@@ -18,7 +18,7 @@ from torch.export import ExportedProgram
 from torch.utils._pytree import TreeSpec
 
 from ir.capture.attributes import as_they_were, changed, plain_attributes
-from ir.capture.blame import explain
+from ir.capture.blame import NotExported, explain
 from ir.capture.dynamic import Marks, export_spec, widen
 from ir.capture.fake import without_memory
 from ir.capture.questions import Question, watched
@@ -89,6 +89,8 @@ class Flat(nn.Module):
         before = plain_attributes(self.m)
         leaves, spec = flatten(call(self.m, self._example.parameters, self._example.arguments.fill(tensors)))
         self._freeze(changed(before, plain_attributes(self.m)))
+        if any(isinstance(leaf, (torch.SymFloat, torch.SymBool)) for leaf in leaves):
+            raise NotExported("the model returns a number that it computes", advice="return it as a tensor")
         kept = [leaf for leaf in leaves if isinstance(leaf, (torch.Tensor, torch.SymInt))]
         self._report(slotted(leaves, spec, (torch.Tensor, torch.SymInt)))
         return kept

@@ -423,7 +423,7 @@ class Counter(nn.Module):
 
 def test_a_changed_attribute_is_warned_of_and_put_back() -> None:
     model = nn.Sequential(nn.Linear(WIDTH, WIDTH), Counter())
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="forward changes") as caught:
         capture(model, (hidden(),))
     assert sorted(str(w.message) for w in caught) == [
         "forward changes 1.count; stages keep to the value that it had at first",
@@ -431,3 +431,44 @@ def test_a_changed_attribute_is_warned_of_and_put_back() -> None:
     ]
     assert model[1].count == 0
     assert model[1].kept is None
+
+
+# ---- unusual tensors
+
+
+class Unusual(nn.Module):
+    """Complex and 8-bit weights, and tensors in lists and dicts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waves = nn.Parameter(torch.randn(WIDTH, dtype=torch.complex64))
+        self.small = nn.Parameter(torch.randn(WIDTH, WIDTH).to(torch.float8_e4m3fn), requires_grad=False)
+        self.listed = [torch.full((WIDTH,), float(i)) for i in range(1, 3)]
+        self.named = {"a": torch.ones(WIDTH)}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = (torch.fft.fft(x) * self.waves).real @ self.small.to(x.dtype)
+        for t in self.listed:
+            x = x * t
+        return x + self.named["a"]
+
+
+def test_unusual_tensors_are_recorded() -> None:
+    graph = capture(Unusual(), (hidden(),), dynamic_shapes=X)
+    assert [p.type.dtype for p in graph.params] == [torch.complex64, torch.float8_e4m3fn]
+    assert sorted(c.data.mean().item() for c in graph.constants) == [1.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("compute", "message"),
+    [
+        (lambda x: (x + 1, x.sum().item()), "the model returns a number that it computes"),
+        (lambda x: (y for y in [x + 1]), "Function returns no tensor (generator), so there is nothing to cut"),
+        (lambda x: None, "Function returns no tensor (NoneType), so there is nothing to cut"),
+        (lambda x: x.to_sparse(), "UnsupportedOperatorException: aten._to_sparse.default"),
+    ],
+)
+def test_results_that_are_refused(compute: Callable[[torch.Tensor], Any], message: str) -> None:
+    with pytest.raises(CaptureError, match=re.escape(message)) as raised:
+        function(compute)
+    assert not re.search(r"\b(zu|u|s|zuf)\d+\b", str(raised.value))

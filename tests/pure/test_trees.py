@@ -80,7 +80,7 @@ class Colour(Enum):
 
 @pytest.mark.parametrize("leaf", [{1, 2}, 1j, b"bytes", Colour.red, slice(1, 2), print])
 def test_a_value_that_cannot_be_stored(leaf: Any) -> None:
-    message = f"a {type(leaf).__name__} stands among the arguments or results ({leaf!r}); it cannot be stored"
+    message = f"the model takes or returns {leaf!r}, of the class {type(leaf).__name__}, which stages cannot carry"
     with pytest.raises(CompileError, match=re.escape(message)):
         tree_json(tree([ONE, leaf])[0])
 
