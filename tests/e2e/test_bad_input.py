@@ -71,7 +71,10 @@ def test_a_model_file(what: str, shell: Shell) -> None:
 
 COMMANDS = {
     "a missing file": ("none.py -o out --stages 2", "error: there is no file none.py; give a model file such as"),
-    "a file that is no Python": ("notes.txt -o out --stages 2", "error: notes.txt is not a Python file; give a model"),
+    "a file that is no Python": (
+        "notes.txt -o out --stages 2",
+        "error: notes.txt is neither a Python file nor an exported program; give a model",
+    ),
     "a missing function": ("model.py:build -o out --stages 2", "error: model.py defines no `build`; a model file has"),
     "no output folder": ("model.py --stages 2", "error: where to? name the artifact folder with -o OUT"),
     "no machine": ("model.py -o out", "error: say either how many stages (--stages N) or which devices (--cluster"),
@@ -241,5 +244,8 @@ def test_the_real_command_has_the_status_and_no_traceback(tmp_path: Path) -> Non
     command = [sys.executable, "-m", "passes.compile", str(tmp_path / "none.py"), "-o", str(tmp_path / "out")]
     done = subprocess.run([*command, "--stages", "2"], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"error: there is no file {tmp_path}/none.py; give a model file such as examples/gpt2.py, a checkpoint folder or a .pt2\n"
+    assert (
+        done.stderr
+        == f"error: there is no file {tmp_path}/none.py; give a model file such as examples/gpt2.py, a checkpoint folder or a .pt2\n"
+    )
     assert not list(tmp_path.iterdir())
