@@ -51,6 +51,8 @@ $(READY): pyproject.toml constraints.txt
 		echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	@command -v dot >/dev/null || { echo "Installing graphviz, which draws graph.svg"; $(call debian,graphviz); } || \
 		echo "The program dot is missing, so no graph.svg will be drawn; to get it: apt-get install graphviz"
+	@command -v chromium >/dev/null || { echo "Installing chromium, which the report is tested in"; $(call debian,chromium chromium-driver); } || \
+		echo "Without chromium and chromium-driver the tests of the report are skipped"
 	@echo "Installing into .venv; torch is large, so the first time takes some minutes"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet 'pip>=23'
