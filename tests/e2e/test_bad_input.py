@@ -244,8 +244,6 @@ def test_the_real_command_has_the_status_and_no_traceback(tmp_path: Path) -> Non
     command = [sys.executable, "-m", "passes.compile", str(tmp_path / "none.py"), "-o", str(tmp_path / "out")]
     done = subprocess.run([*command, "--stages", "2"], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
-    assert (
-        done.stderr
-        == f"error: there is no file {tmp_path}/none.py; give a model file such as examples/gpt2.py, a checkpoint folder or a .pt2\n"
-    )
+    ways = "give a model file such as examples/gpt2.py, a checkpoint folder or a .pt2"
+    assert done.stderr == f"error: there is no file {tmp_path}/none.py; {ways}\n"
     assert not list(tmp_path.iterdir())
