@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from codegen.program import Loop, Statement, Update, Use, operands, results
+from codegen.program import Loop, Statement, Update, Use, operands, results, walk
 from codegen.spelling import Text, spelled
 from ir.graph import Call, Frame, Value
 from ir.opaque import is_whole
@@ -33,18 +33,25 @@ class Root:
         return tuple(v for v in (*inner, *operands(self.statement)) if v not in self.nested)
 
 
-def fold(body: Sequence[Statement], kept: AbstractSet[Value], path: str) -> list[Root]:
+def calls_in_modules(body: Sequence[Statement], path: str) -> Counter[str]:
+    """How many statements of a function come from each module."""
+    return Counter(f.module for statement in walk(body) for f in frames_of(statement, path))
+
+
+def fold(body: Sequence[Statement], kept: AbstractSet[Value], path: str, busy: Counter[str]) -> list[Root]:
     """The statements of a function in order; a value read once, right after it, stands where it is read.
 
-    Only where both come from one statement of the user's source, and the expression stays short.
+    Only where both come from one statement of the user's source, or one is a view, and the expression stays short.
+    `busy` counts the statements of the function by module.
     """
     uses = Counter(v for s in body for v in operands(s))
     uses.update(kept)
-    frames = [frames_of(statement, path) for statement in body]
-    busy = Counter(f.module for all_ in frames for f in all_)
     roots: list[Root] = []
-    for statement, around in zip(body, frames, strict=True):
-        while len(around) > 1 and busy[around[-1].module] == 1:  # a module of one call reads as that call
+    for statement in body:
+        around = frames_of(statement, path)
+        while (
+            isinstance(statement, Call) and len(around) > 1 and busy[around[-1].module] == 1
+        ):  # a module of one call reads as that call
             around = around[:-1]
         roots.append(_folded(Root(statement, around, width=width(statement)), roots, uses))
     return roots
@@ -70,7 +77,25 @@ def _fits(inner: Root, value: Value, outer: Root) -> bool:
         return False
     if isinstance(statement, Call) and (statement.unpacks or is_random(statement) or is_whole(statement)):
         return False
-    return bool(inner.frames) and inner.frames == outer.frames and inner.width + outer.width <= WIDEST
+    if not inner.frames or inner.width + outer.width > WIDEST:
+        return False
+    view = is_form(statement) or is_form(outer.statement)
+    return inner.frames == outer.frames or (view and _module(inner) == _module(outer))
+
+
+def _module(root: Root) -> str:
+    return root.frames[-1].module if root.frames else ""
+
+
+_FORMS = frozenset(
+    {"alias", "clone", "contiguous", "expand", "flatten", "permute", "repeat", "reshape", "slice", "squeeze", "to"}
+    | {"transpose", "type_as", "unsqueeze", "view"}
+)
+
+
+def is_form(statement: Statement) -> bool:
+    """Whether a statement shows its first operand in another form."""
+    return isinstance(statement, Call) and statement.op._schema.name.rpartition("::")[2] in _FORMS
 
 
 def is_random(call: Call) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 import sympy
 from torch.utils._pytree import tree_leaves
 
-from codegen.folding import Root, fold
+from codegen.folding import Root, calls_in_modules, fold
 from codegen.leaves import Leaf, input_of, leaf_module
 from codegen.naming import Names, Source
 from codegen.paths import Paths, relative
@@ -43,6 +44,7 @@ class Vocabulary:
     reserved: frozenset[str]  # names that no variable may have
     leaves: Mapping[str, Leaf]  # the modules of torch's own, by path
     paths: Paths
+    sliced: AbstractSet[str]  # the lists of which loops go over a part
     hints: Mapping[sympy.Symbol, int]
     _missing: dict[Block, tuple[sympy.Symbol, ...]] = field(default_factory=dict)
 
@@ -53,7 +55,7 @@ class Vocabulary:
     def large(self, inputs: Sequence[Value], body: Sequence[Statement]) -> int:
         """The bytes of a value that is large among those of a function."""
         made = (v for s in walk(body) for v in results(s))
-        return max((self.nbytes(v) for v in (*inputs, *made)), default=0) // 4
+        return max((self.nbytes(v) for v in (*inputs, *made)), default=0) // 2
 
     def missing(self, block: Block) -> tuple[sympy.Symbol, ...]:
         """The sizes that a block must be told, for no argument's shape shows them."""
@@ -88,7 +90,7 @@ class Written:
     dead: tuple[str | None, ...]
 
 
-SOON = 3  # statements that a large value may live on without a `del`
+SOON = 4  # statements that a large value may live on without a `del`
 
 
 @dataclass
@@ -103,6 +105,7 @@ class Function:
     given: dict[Block, tuple[str, ...]]  # what blocks are called with, by name
     whole: Whole
     inputs: AbstractSet[Value] = frozenset()  # arguments, which the caller holds as well
+    busy: Counter[str] = field(default_factory=Counter)  # how many of the statements come from each module
     large: int = 0  # bytes of a value that is worth a `del`
     bound: list[str] = field(default_factory=list)  # the names given so far, in order
     variables: dict[str, str] = field(default_factory=dict)  # the loop variable for a module
@@ -128,6 +131,12 @@ class Function:
 
     # ---- statements
 
+    def all(self, inputs: Sequence[Value], body: Sequence[Statement], outputs: Sequence[Value], returns: bool) -> bool:
+        """Write a whole function; whether its last statement is the `return`."""
+        self.busy = calls_in_modules(body, self.path)
+        self.sizes(inputs, body)
+        return self.statements(body, outputs, returns=returns)
+
     def statements(
         self,
         body: Sequence[Statement],
@@ -141,7 +150,7 @@ class Function:
         `kept` are read after them, `living` are values of the names around that must stay, `hopes` are names
         that values should get.  RETURNS: the last statement may be `return` and an expression.
         """
-        roots = fold(body, set(kept), self.path)
+        roots = fold(body, set(kept), self.path, self.busy)
         last = {v: i for i, r in enumerate(roots) for v in r.reads} | dict.fromkeys(kept, len(roots))
         source = Source(roots, last, self.names, {**self._hopes(roots), **(hopes or {})})
         written: list[Written] = []
@@ -182,7 +191,7 @@ class Function:
         """A value that goes round in a loop gets from the start the name that it has there."""
         found: dict[Value, str] = {}
         for loop in (r.statement for r in roots if isinstance(r.statement, Loop)):
-            inner = fold(loop.body, {c.after for c in loop.carried}, self.path)
+            inner = fold(loop.body, {c.after for c in loop.carried}, self.path, self.busy)
             last = {c.after: len(inner) for c in loop.carried}
             for carried in loop.carried:
                 at = next(i for i, r in enumerate(inner) if carried.after in results(r.statement))
@@ -217,7 +226,8 @@ class Function:
             return
         for frame in reversed(root.frames):
             for copy in reversed(frame.copies):
-                if copy.old == name and copy.line < frame.line and self.names.free(copy.new, busy):
+                read = busy | set(root.reads)  # the copy is made before the statement runs
+                if copy.old == name and copy.line < frame.line and self.names.free(copy.new, read):
                     self.src.line(f"{copy.new} = {name}")
                     del self.names.holder[name]
                     self.names.hold(copy.new, held)
@@ -294,10 +304,10 @@ class Function:
             kept = [*(c.after for c in loop.carried), *(c.inside for c in loop.collected)]
             variables = {c: self.names.of[c.inside] for c in loop.carried}
             hopes = {c.after: variables[c] for c in loop.carried}
-            self.names.reserved |= set(fixed.values())
             self.statements(loop.body, kept, living - {c.inside for c in loop.carried}, hopes)
             self._turn_end(loop, variables, lists)
         self.names.holder, self.variables = outer, around
+        self.names.reserved -= set(fixed.values())
         for carried in loop.carried:
             if carried.final is not None:
                 self.names.hold(variables[carried], carried.final)
@@ -331,6 +341,7 @@ class Function:
         targets, sources, fixed = [], [], {}
         for steps in loop.steps:
             fixed[steps.first] = self.names.fresh(_loop_variable(steps, loop), living)
+            self.names.reserved |= {fixed[steps.first]}
             targets.append(fixed[steps.first])
             sources.append(self._over(steps))
         for each in loop.each:
@@ -348,8 +359,9 @@ class Function:
         listed = self.words.paths.numbers.get(steps.container, ())
         if steps.numbers == listed:
             return container
-        if steps.numbers == tuple(range(first, last + 1)) and listed and listed[0] > 0:
-            return f"{container}[{first}:{last + 1}]"
+        by = steps.numbers[1] - first
+        if by > 0 and steps.numbers == tuple(range(first, last + 1, by)) and steps.container in self.words.sliced:
+            return f"{container}[{first}:{last + 1}{f':{by}' if by > 1 else ''}]"
         return f"({', '.join(self.words.paths.step(container, steps.container, str(n)) for n in steps.numbers)})"
 
     def _turn_end(self, loop: Loop, variables: Mapping[Carried, str], lists: Sequence[str]) -> None:

@@ -27,7 +27,7 @@ def leaf_module(call: Call, cls: str, stored: Mapping[str, Value]) -> str | None
     """The constructor of the module that does just this call, with what it stores under each name."""
     writer = _MODULES.get((cls, call.op))
     arguments = Arguments(call)
-    plain = all(type(v) is Param and not v.buffer and isinstance(v.type.shape[0], int) for v in stored.values())
+    plain = all(type(v) is Param and not v.buffer for v in stored.values())
     if writer is None or not plain or set(stored) > {"weight", "bias"} or "weight" not in stored:
         return None
     bias = arguments["bias"] if "bias" in arguments.names else None

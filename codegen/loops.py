@@ -20,12 +20,14 @@ from codegen.program import (
     Steps,
     Update,
     Use,
+    inside,
+    join,
     operands,
     reading,
     results,
 )
 from codegen.regions import skeleton
-from ir.graph import Value
+from ir.graph import Call, Value
 
 LONGEST = 48  # statements in a loop's body
 MOST_EACH = 3  # values that are others at each turn; with more of them a loop is harder to read
@@ -231,20 +233,32 @@ class _Repeat:
     def saved(self) -> int:
         """Lines that a loop is shorter than what it stands for; nothing where it would be hard to read."""
         uses = any(isinstance(s, Use) for s in self.turn(0))
-        least = 2 if uses or len(self.steps) else 3
+        least = 2 if (uses or self.steps) and not self.each else 3
         carried = any(s.carried for slots in self.slots for s in slots)
         if self.turns < least or len(self.each) > MOST_EACH or len(self.steps) > 2 or not self._clear:
             return 0
         if not carried and not self.steps:
             return 0
-        overhead = 1 + len(self.each) + len(self._read_after) + len(self.steps) - carried
+        lists = sum(len(turns) > 1 for turns in self._read_after.values())
+        overhead = 1 + len(self.each) + 2 * lists + max(0, len(self.steps) - 1)
         return self.unit * (self.turns - 1) - overhead
 
     @property
     def _clear(self) -> bool:
         """Whether what stays the same at every turn lies outside of the modules that the loop goes over."""
         fixed = {names[0] for names, row in self._paths.items() if row[0] is None}
-        return not any(f"{name}.".startswith(f"{s.first}.") for name in fixed for s in self.steps)
+        return self._whole_turns and not any(f"{name}.".startswith(f"{s.first}.") for name in fixed for s in self.steps)
+
+    @property
+    def _whole_turns(self) -> bool:
+        """Whether no turn has a piece of another turn's module."""
+        for t in range(self.turns):
+            here = [f"{join(s.container, str(s.numbers[t]))}." for s in self.steps]
+            for path in filter(None, map(_module, self.turn(t))):
+                stepping = any(inside(s.container, path) for s in self.steps)
+                if stepping and not any(f"{path}.".startswith(module) for module in here):
+                    return False
+        return True
 
     def loop(self) -> Loop:
         carried: dict[tuple[Value, tuple[int, int]], Carried] = {}
@@ -274,6 +288,15 @@ class _Repeat:
 
     def _value(self, turn: int, source: tuple[int, int]) -> Value:
         return results(self.turn(turn)[source[0]])[source[1]]
+
+
+def _module(statement: Simple) -> str:
+    match statement:
+        case Use():
+            return statement.path
+        case Call():
+            return statement.where.module
+    return ""
 
 
 def _key(statement: Simple) -> tuple[Any, ...]:

@@ -22,11 +22,20 @@ class Holder:
     source: str = ""  # the expression
     tensor: bool = False
     bare: str = ""  # an expression that makes it and the modules in it without their tensors
+    sliced: bool = False  # a list of which a loop goes over a part
 
     @classmethod
-    def of(cls, stored: Iterable[tuple[str, Value]], made: Mapping[str, str], bare: Mapping[str, str]) -> Holder:
-        """From the tensors by name, and the modules that one expression makes, by path."""
+    def of(
+        cls,
+        stored: Iterable[tuple[str, Value]],
+        made: Mapping[str, str],
+        bare: Mapping[str, str],
+        sliced: Iterable[str],
+    ) -> Holder:
+        """From the tensors by name, the modules that one expression makes, by path, and the lists that are sliced."""
         root = cls()
+        for path in sliced:
+            (root._at(path) if path else root).sliced = True
         for path, source in bare.items():
             root._at(path).bare = source
         for path, source in made.items():
@@ -58,7 +67,8 @@ class Holder:
         """The class that a class of the file with these parts derives from."""
         if not self.numbers or any(part.tensor for part in self.parts.values()):
             return "nn.Module"
-        return "nn.ModuleList" if self.numbers == tuple(range(len(self.numbers))) else "Numbered"
+        whole = self.numbers == tuple(range(len(self.numbers)))
+        return "nn.ModuleList" if whole and not self.sliced else "Numbered"
 
     @property
     def made(self) -> str:
@@ -81,7 +91,7 @@ class Holder:
         parts = {n: self.parts[str(n)] for n in self.numbers}
         texts = {n: part.made or part.bare or "nn.Module()" for n, part in parts.items()}
         runs = [list(run) for _, run in groupby(self.numbers, key=texts.__getitem__)]
-        if self.numbers == tuple(range(len(texts))):
+        if self.base != "Numbered":
             if len(runs) == 1 and len(texts) > 1:
                 return f"{texts[0]} for _ in range({len(texts)})"
             items = (f"*({texts[r[0]]} for _ in range({len(r)}))" if len(r) > 2 else _items(r, texts) for r in runs)
@@ -176,10 +186,8 @@ def tensor_source(value: Value) -> str:
     return f"nn.Buffer({empty}{', persistent=False' if isinstance(value, Constant) else ''})"
 
 
-NUMBERED = '''
-class Numbered(nn.ModuleList):
-    """Modules under the numbers that they have in the whole model."""
-
+NUMBERED = """
+class Numbered(nn.ModuleList):  # modules under the numbers that they have in the whole model
     def __init__(self, modules):
         super().__init__()
         for number, module in modules.items():
@@ -187,9 +195,9 @@ class Numbered(nn.ModuleList):
 
     def __getitem__(self, index):
         if isinstance(index, slice):
-            return [self._modules[str(i)] for i in range(index.start, index.stop)]
+            return [self[i] for i in range(index.start, index.stop, index.step or 1)]
         return self._modules[str(index)]
-'''.strip()
+""".strip()
 
 
 def class_names(blocks: Sequence[Block], taken: Iterable[str]) -> dict[Block, str]:

@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import chain, count
 
-from codegen.folding import Root
+from codegen.folding import Root, is_form
 from codegen.program import Use, operands, results
 from ir.graph import Call, Value
 
@@ -48,12 +48,8 @@ _NOUNS = {
     "permute": "permuted",
     "expand": "expanded",
     "unsqueeze": "unsqueezed",
+    "where": "masked",
 }
-
-_FORMS = frozenset(  # operators whose result is their first argument in another form
-    {"alias", "clone", "contiguous", "expand", "flatten", "permute", "repeat", "reshape", "slice", "squeeze", "to"}
-    | {"transpose", "type_as", "unsqueeze", "view"}
-)
 
 
 @dataclass
@@ -99,6 +95,7 @@ class Source:
         value = results(root.statement)[result]
         if value in self.hopes:
             yield self.hopes[value]
+        returned: str = ""
         for depth in range(len(root.frames), 0, -1):
             first, end = self._group(at, depth)
             made = [v for r in self.roots[first:end] for v in results(r.statement)]
@@ -108,7 +105,12 @@ class Source:
             if value not in read_after:
                 yield from names if len(names) == 1 else ()
                 break
+            returns = root.frames[depth - 1].returns
+            if len(read_after) <= len(returns):
+                returned = returned or returns[read_after.index(value)]
             if names:
+                if len(names) < len(read_after):
+                    yield returned
                 yield from self._assigned(results(root.statement), result, assigned, names, read_after)
                 break
         yield from self._own(root, result)
@@ -124,7 +126,7 @@ class Source:
                 leaf = call.where.frames[-1] if call.where.frames else None
                 if leaf is not None and not leaf.line:
                     yield _word(call.where.module)
-                if op in _FORMS:
+                if is_form(call):
                     yield self._seen(call, root)
                 yield _NOUNS.get(op, op.strip("_"))
 

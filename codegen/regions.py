@@ -99,14 +99,16 @@ class Border:
     outputs: tuple[Value, ...]
 
 
-def skeleton(leaf: Leaf) -> tuple[Any, ...]:
-    """An operator and its arguments without the values."""
+def skeleton(leaf: Leaf, sizes: Mapping[sympy.Symbol, sympy.Symbol] | None = None) -> tuple[Any, ...]:
+    """An operator and its arguments without the values, with other `sizes`."""
     if isinstance(leaf, Update):
         return ("update",)
     if is_whole(leaf):
         opaque = opaque_of(leaf)
         return repr(opaque.recipe), repr(opaque.arguments), repr(opaque.returns)
     leaves, spec = tree_flatten((leaf.args, dict(leaf.kwargs)))
+    if sizes:
+        leaves = [x.xreplace(dict(sizes)) if isinstance(x, sympy.Basic) else x for x in leaves]
     literals = tuple(_VALUE if isinstance(x, Value) else (type(x), x if x == x else "nan") for x in leaves)
     return leaf.op, literals, spec, len(leaf.results)
 
@@ -158,7 +160,8 @@ class Forms:
     def form(self, region: Region) -> int:
         """Equal for regions that one class can stand for."""
         border = self.border(region)
-        known: dict[Value, Any] = {v: ("in", i, _kind(v)) for i, v in enumerate(border.inputs)}
+        sizes = _sizes(region, border.inputs)
+        known: dict[Value, Any] = {v: ("in", i, _shown(v, sizes)) for i, v in enumerate(border.inputs)}
         rows: list[Any] = []
         for leaf in region.leaves:
             for value in operands(leaf) + ((leaf.state,) if isinstance(leaf, Update) else ()):
@@ -166,12 +169,18 @@ class Forms:
                     known[value] = self._stored(region.path, value)
             module = leaf.where.module if isinstance(leaf, Call) else region.path
             relative = module[len(region.path) :] if inside(region.path, f"{module}.") else module
-            rows.append((self._ids[leaf], tuple(known[v] for v in operands(leaf)), relative))
+            rows.append((self._literal(leaf, sizes), tuple(known[v] for v in operands(leaf)), relative))
             if isinstance(leaf, Update):
                 rows.append(known[leaf.state])
             known |= {v: len(known) + i for i, v in enumerate(results(leaf))}
         rows.append(tuple(known[v] for v in border.outputs))
         return self._numbers.setdefault(tuple(rows), len(self._numbers))
+
+    def _literal(self, leaf: Leaf, sizes: Mapping[sympy.Symbol, sympy.Symbol]) -> int:
+        """The number of an operator with its arguments, where sizes go by where they are read off."""
+        if not isinstance(leaf, Call) or all(sizes.get(s) == s for s in leaf.symbols):
+            return self._ids[leaf]
+        return self._skeletons.setdefault(skeleton(leaf, sizes), len(self._skeletons))
 
     def _stored(self, path: str, value: Value) -> tuple[Any, ...]:
         return (self.fqns[value][len(path) :], type(value), getattr(value, "buffer", False), value.type)
@@ -185,3 +194,23 @@ def made_in_order(region: Region) -> Iterator[Value]:
 def _kind(value: Value) -> tuple[Any, ...]:
     """What the code of a class depends on in the type of what it is given: all but the numbers."""
     return (value.type.dtype, tuple(d if isinstance(d, sympy.Basic) else "n" for d in value.type.shape))
+
+
+def _sizes(region: Region, inputs: Sequence[Value]) -> dict[sympy.Symbol, sympy.Symbol]:
+    """The sizes that a region computes with, numbered by where arguments show them first.
+
+    Their own names stay if some argument shows none of them: it is then told by name.
+    """
+    used = {s for call in region.calls for s in call.symbols}
+    shown = dict.fromkeys(d for v in inputs for d in v.type.shape if isinstance(d, sympy.Symbol) and d in used)
+    if len(shown) < len(used):
+        return {s: s for s in used}
+    return {s: sympy.Symbol(f"size_{i}", integer=True, positive=True) for i, s in enumerate(shown)}
+
+
+def _shown(value: Value, sizes: Mapping[sympy.Symbol, sympy.Symbol]) -> tuple[Any, ...]:
+    """What the code of a class depends on in the type of what it is given: the places of sizes that it reads."""
+    return (
+        value.type.dtype,
+        tuple(sizes.get(d, "any") if isinstance(d, sympy.Symbol) else "any" for d in value.type.shape),
+    )

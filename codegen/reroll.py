@@ -24,8 +24,13 @@ class Program:
     inlined: Mapping[Block | None, tuple[Region, ...]]  # what could be a class, by the function that it stands in
 
 
-def reroll(graph: Graph, fqns: Mapping[Value, str], opened: AbstractSet[str] = frozenset()) -> Program:
-    """The stage with a class for each module that repeats, and for those in `opened`.
+def reroll(
+    graph: Graph,
+    fqns: Mapping[Value, str],
+    opened: AbstractSet[str] = frozenset(),
+    closed: AbstractSet[str] = frozenset(),
+) -> Program:
+    """The stage with a class for each module that repeats but those in `closed`, and for those in `opened`.
 
     `fqns` are the names of what the stage stores.  Regions are taken for equal where operators, arguments,
     wiring, types and relative names of weights are.
@@ -36,6 +41,7 @@ def reroll(graph: Graph, fqns: Mapping[Value, str], opened: AbstractSet[str] = f
     possible = _possible(root, forms, fqns)
     counts = Counter(form for form in possible.values())
     wanted = {form for r, form in possible.items() if r.path in opened or (counts[form] > 1 and _pays(r))}
+    wanted -= {form for r, form in possible.items() if r.path in closed}
     roller = _Roller(graph, fqns, forms, possible, wanted)
     body = roll(roller.flat(root), set(graph.outputs), fqns)
     inlined: dict[Block | None, tuple[Region, ...]] = {None: tuple(roller.inlined(root))}

@@ -269,7 +269,7 @@ _INFIX = {
 
 _METHODS = _ops("""
     abs.default argmax.default bmm.default ceil.default chunk.default clamp.default clone.default contiguous.default
-    cos.default cumsum.default detach.default erf.default exp.default expand_as.default flatten.using_ints
+    cos.default cumsum.default diff.default detach.default erf.default exp.default expand_as.default flatten.using_ints
     flip.default floor.default gather.default index_select.default log.default log_softmax.int logical_and.default
     logical_not.default logical_or.default masked_fill.Scalar masked_fill.Tensor mean.default new_ones.default
     new_zeros.default new_full.default reciprocal.default repeat_interleave.self_int roll.default round.default
@@ -283,7 +283,7 @@ _SPREAD = ["view.default", "reshape.default", "permute.default", "expand.default
 _TORCH = _ops("""
     addmm.default arange.default arange.start arange.start_step baddbmm.default cat.default einsum.default full.default
     full_like.default maximum.default minimum.default ones.default ones_like.default outer.default stack.default
-    where.self zeros.default zeros_like.default
+    max.other min.other where.ScalarOther where.ScalarSelf where.self zeros.default zeros_like.default
 """)
 _FUNCTIONAL = _ops("""
     adaptive_avg_pool1d.default adaptive_avg_pool2d.default avg_pool2d.default elu.default gelu.default

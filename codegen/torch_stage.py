@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,12 +18,13 @@ from codegen.naming import Names
 from codegen.paths import Paths
 from codegen.program import Block, Loop, Statement, Use, inside, walk
 from codegen.reroll import Program, reroll
-from codegen.source import Source, formatted
+from codegen.source import LINE_LENGTH, Source, formatted
 from codegen.stage_file import StageFile
 from codegen.whole import SUPPORT
 from ir.graph import Call, Node, Value
 
 LONGEST = 60  # lines of a function
+LONGEST_FILE = 195  # lines, if small classes alone make it longer
 _WIDE = 90  # calls of a region that is sure to be longer than that
 
 
@@ -35,16 +37,40 @@ class Emitted:
 
 
 def emit(file: StageFile, linked: bool = False, strided: bool = False) -> Emitted:
-    """The source of a stage file, whose weights are copies, some of them `strided`, or `linked` to a checkpoint."""
-    opened: set[str] = set()
+    """The source of a stage file, whose weights are copies, some `strided`, or `linked` to the checkpoint's files.
+
+    Functions that are too long are split along the modules; where the file is, small classes that stand in one
+    place are written out there.
+    """
+    draft = _short_functions(file, frozenset())
+    closed: frozenset[str] = frozenset()
+    for path in _single(draft.program):
+        if draft.height <= LONGEST_FILE:
+            break
+        other = _short_functions(file, closed | {path})
+        if other.height < draft.height:
+            draft, closed = other, closed | {path}
+    return _assembled(draft, linked, strided)
+
+
+def _short_functions(file: StageFile, closed: frozenset[str]) -> Draft:
+    """A draft without `closed` as classes, where each function that is too long has been split, if it can be."""
+    opened: frozenset[str] = frozenset()
     while True:
-        program = reroll(file.stage.graph, file.fqns, opened)
-        writer = _Writer(file, program)
-        texts = writer.classes_text()
+        program = reroll(file.stage.graph, file.fqns, opened, closed - opened)
+        texts = _Writer(file, program).classes_text()
         more = _to_open(texts, program) - opened
         if not more:
-            return _assembled(file, linked, strided, program, texts)
+            return Draft(file, program, texts)
         opened |= more
+
+
+def _single(program: Program) -> list[str]:
+    """The modules whose class is used in one place of the file, the smallest first."""
+    uses = Counter(
+        u.block for body in (program.body, *(b.body for b in program.blocks)) for u in walk(body) if isinstance(u, Use)
+    )
+    return [b.path for b in sorted(program.blocks, key=lambda b: len(b.body)) if uses[b] == 1]
 
 
 @dataclass(frozen=True)
@@ -55,6 +81,20 @@ class ClassText:
     source: Source
     placed: Mapping[Call, int]
     longest: int  # lines of its `forward`
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The classes of a file, before they are put together."""
+
+    file: StageFile
+    program: Program
+    texts: Sequence[ClassText]
+
+    @property
+    def height(self) -> int:
+        """About how many lines the file has."""
+        return 90 + sum(text.source.height(0) + 2 for text in self.texts)
 
 
 def _to_open(texts: Sequence[ClassText], program: Program) -> set[str]:
@@ -76,7 +116,9 @@ class _Writer:
         self.names = class_names(program.blocks, [*_TAKEN, file.cls])
         sizes = frozenset(map(str, file.symbols))
         reserved = frozenset({*self.names.values(), *_TAKEN, file.cls, *sizes})
-        self.words = Vocabulary(file.fqns, reserved, _leaves(file), _paths(file, program), file.stage.graph.hints)
+        known = _paths(file, program)
+        sliced = _sliced(program, known)
+        self.words = Vocabulary(file.fqns, reserved, _leaves(file), known, sliced, file.stage.graph.hints)
         self.given: dict[Block, tuple[str, ...]] = {}
 
     def classes_text(self) -> list[ClassText]:
@@ -90,6 +132,8 @@ class _Writer:
         with src.block(f"class {file.cls}({holder.base}):"):
             with src.block("def __init__(self):"):
                 declare_class(holder, src)
+                for inner, name in file.whole.ties(file.fqns).items():
+                    src.line(" = ".join(self.words.paths.reach("self", "", path) for path in (inner, name)))
             src.line()
             sizes = [f"{s}: int" for s in file.sizes]
             arguments = [*(v.name for v in graph.inputs), *(["*", *sizes] if sizes else [])]
@@ -98,8 +142,7 @@ class _Writer:
                 function = self._function("", graph.inputs, self.program.body, src, placed)
                 for value in graph.inputs:
                     function.names.hold(value.name, value)
-                function.sizes(graph.inputs, self.program.body)
-                function.statements(self.program.body, graph.outputs)
+                function.all(graph.inputs, self.program.body, graph.outputs, returns=False)
                 outputs = ", ".join(function.write(v).source for v in graph.outputs)
                 src.line(f"return ({outputs}{',' if len(graph.outputs) == 1 else ''})")
             length = src.height(start)
@@ -110,9 +153,10 @@ class _Writer:
     def _class(self, block: Block) -> ClassText:
         src, placed = Source(), dict[Call, int]()
         holder = self._holder(block.path, block.body)
-        with src.block(f"class {self.names[block]}({holder.base}):"):
-            src.line(f'"""{_origin(block)}."""')
-            src.line()
+        head, origin = f"class {self.names[block]}({holder.base}):", f"# {_origin(block)}"
+        if len(head) + len(origin) + 2 > LINE_LENGTH:
+            src.line(origin)
+        with src.block(head if src.count else f"{head}  {origin}"):
             if holder.parts:
                 with src.block("def __init__(self):"):
                     declare_class(holder, src)
@@ -123,8 +167,7 @@ class _Writer:
             sizes = [str(s) for s in self.words.missing(block)]
             start = src.count
             with src.block(f"def forward({', '.join(['self', *arguments, *sizes])}):"):
-                function.sizes(block.inputs, block.body)
-                if not function.statements(block.body, block.outputs, returns=True):
+                if not function.all(block.inputs, block.body, block.outputs, returns=True):
                     src.line(f"return {', '.join(function.write(v).source for v in block.outputs)}")
         return ClassText(block, src, placed, src.height(start))
 
@@ -154,7 +197,9 @@ class _Writer:
         stored = ((paths.relative(f, path), v) for v, f in self.file.fqns.items() if inside(path, f))
         whole = self.file.whole
         bare = {paths.relative(p, path): whole.built(o) for p, o in whole.modules.items() if inside(path, p)}
-        return Holder.of(stored, self._made(path, body), bare)
+        sliced = [paths.relative(p, path) for p in self.words.sliced if p == path or inside(path, p)]
+        made = self._made(path, body)
+        return Holder.of(stored, made, bare, [p for p in sliced if not any(inside(q, p) or p == q for q in made)])
 
     def _made(self, path: str, body: Sequence[Statement]) -> dict[str, str]:
         """The modules in a class that one expression makes, by their path in it."""
@@ -211,10 +256,18 @@ def _paths(file: StageFile, program: Program) -> Paths:
     return Paths(frozenset(file.fqns.values()), frozenset(called))
 
 
+def _sliced(program: Program, known: Paths) -> frozenset[str]:
+    """The lists of which a loop goes over a part."""
+    bodies = (program.body, *(b.body for b in program.blocks))
+    steps = (step for body in bodies for s in walk(body) if isinstance(s, Loop) for step in s.steps)
+    return frozenset(s.container for s in steps if s.numbers != known.numbers.get(s.container, s.numbers))
+
+
 # ---- the file
 
 
-def _assembled(file: StageFile, linked: bool, strided: bool, program: Program, texts: Sequence[ClassText]) -> Emitted:
+def _assembled(draft: Draft, linked: bool, strided: bool) -> Emitted:
+    file, texts = draft.file, draft.texts
     stage, *blocks = texts
     body = Source()
     placed: dict[Call, int] = {}
@@ -236,7 +289,7 @@ def _assembled(file: StageFile, linked: bool, strided: bool, program: Program, t
     source = formatted(str(src))
     moved = _moved(str(src), source)
     lines = {c: placed[c] for c in placed}
-    for same, call in _same_as(program):
+    for same, call in _same_as(draft.program):
         if call in lines:
             lines[same] = lines[call]
     return Emitted(source, {call: moved[line] for call, line in lines.items() if line in moved})

@@ -153,6 +153,7 @@ class Frame:
     file: str = ""  # "" in torch's own modules
     line: int = 0  # the statement's first
     assigns: tuple[str, ...] = ()  # the names that the statement gives to its results
+    returns: tuple[str, ...] = ()  # the names in `return cos.to(…), sin.to(…)`
     parameters: tuple[str, ...] = ()  # those of `forward`, without self
     copies: tuple[Copy, ...] = ()  # those of `forward`
 

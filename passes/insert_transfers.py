@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from ir.borders import name_borders
 from ir.cluster import Cluster
 from ir.graph import Cost, Graph, Node, Transfer, Value, rename
 from ir.namer import Namer, repeated
@@ -44,4 +45,4 @@ class InsertTransfers:
 
         for node in graph.nodes:
             nodes.append(rename(node, lambda v, reader=node: local(v, reader)))
-        return replace(graph, nodes=tuple(nodes))
+        return name_borders(replace(graph, nodes=tuple(nodes)))

@@ -41,7 +41,26 @@ def is_identity(node: fx.Node) -> bool:
     if target is aten.slice.Tensor:
         start, end = (*args[2:4], *[None] * 2)[:2]
         return start in (None, 0) and (end is None or end == _WHOLE) and (len(args) < 5 or args[4] == 1)
-    return False
+    return _is_neutral(node)
+
+
+_SUMS, _PRODUCTS = {aten.add.Tensor, aten.sub.Tensor}, {aten.mul.Tensor, aten.div.Tensor}
+
+
+def _is_neutral(node: fx.Node) -> bool:
+    """Whether a node adds 0 to integers, or multiplies by 1; -0.0 + 0 is 0.0, so that floats are not meant."""
+    if node.target not in _SUMS | _PRODUCTS or len(node.args) < 2 or not isinstance(node.args[0], fx.Node):
+        return False
+    before, after, number = node.args[0].meta["val"], node.meta["val"], node.args[1]
+    if (
+        type(number) not in (int, float)
+        or before.dtype is not after.dtype
+        or str(before.stride()) != str(after.stride())
+    ):
+        return False
+    if node.target in _SUMS:
+        return bool(number == 0) and not after.dtype.is_floating_point and not after.dtype.is_complex
+    return bool(number == 1)
 
 
 def _copies(node: fx.Node) -> bool:

@@ -17,6 +17,7 @@ class Statement:
 
     line: int
     assigns: tuple[str, ...] = ()
+    returns: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()
     copies: tuple[Copy, ...] = ()
 
@@ -46,7 +47,7 @@ def _statements_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[int
     copies = tuple(sorted(copy for s in simple for copy in _copies(s)))
     found: dict[int, Statement] = {}
     for s in simple:
-        statement = Statement(s.lineno, _assigned(s), parameters, copies)
+        statement = Statement(s.lineno, _assigned(s), _returned(s), parameters, copies)
         found |= dict.fromkeys(range(s.lineno, (s.end_lineno or s.lineno) + 1), statement)
     return found
 
@@ -56,6 +57,21 @@ def _assigned(statement: ast.stmt) -> tuple[str, ...]:
         case ast.Assign(targets=[target]) | ast.AnnAssign(target=target) | ast.AugAssign(target=target):
             return tuple(_names(target))
     return ()
+
+
+def _returned(statement: ast.stmt) -> tuple[str, ...]:
+    """What `return cos.to(x), sin` calls its results; nothing for a single one."""
+    match statement:
+        case ast.Return(value=ast.Tuple(elts=elements)):
+            return tuple(map(_subject, elements))
+    return ()
+
+
+def _subject(value: ast.expr) -> str:
+    """The variable that a chain of calls and attributes begins with."""
+    while isinstance(value, (ast.Attribute, ast.Call, ast.Subscript)):
+        value = value.func if isinstance(value, ast.Call) else value.value
+    return value.id if isinstance(value, ast.Name) else ""
 
 
 def _names(target: ast.expr) -> Iterator[str]:

@@ -82,7 +82,7 @@ def test_a_size_that_no_argument_has_is_an_integer_argument(
 ) -> None:
     _, manifest = compiled("a size in a later stage")
     assert [stage.sizes for stage in manifest.stages] == [(), (), ("seq",)]
-    assert "def forward(self, tanh_1, *, seq: int):" in (tmp_path / "out/stage_2.py").read_text()
+    assert "def forward(self, x_2, *, seq: int):" in (tmp_path / "out/stage_2.py").read_text()
 
 
 def test_state_stays_in_one_stage_and_can_be_reset(tmp_path: Path) -> None:

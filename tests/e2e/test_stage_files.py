@@ -147,7 +147,7 @@ def test_a_stage_runs_alone_where_nothing_of_ours_is(tmp_path: Path) -> None:
     script = f"""
 import sys, torch
 from stage_2 import *
-tanh_1, seq = torch.linspace(-1, 1, 24).reshape(3, 8), 5
+x_2, seq = torch.linspace(-1, 1, 24).reshape(3, 8), 5
 torch.save({alone}, "y.pt")
 assert not {{"ir", "passes", "codegen", "runtime"}} & set(sys.modules)
 """

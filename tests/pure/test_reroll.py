@@ -1,0 +1,198 @@
+"""Rolling up loses nothing: laid out flat again, a program is the graph that it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+import sympy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codegen.program import Loop, Statement, Update, Use, operands, results, walk
+from codegen.regions import skeleton
+from codegen.reroll import Program, reroll
+from ir.graph import Call, Frame, Graph, Value, Where
+from tests.graphs import add, captured, graph, linear, param, relu, value
+
+# ---- a program laid out flat
+
+
+Row = tuple[Any, tuple[Any, ...]]
+Env = Mapping[Value, Any]
+
+
+class Flat:
+    """Runs a program on names: each result is the place of its call, each weight its own name."""
+
+    def __init__(self, fqns: Mapping[Value, str]) -> None:
+        self.fqns = fqns
+        self.rows: list[Row] = []
+
+    def run(self, body: Sequence[Statement], env: dict[Value, Any], moved: Sequence[tuple[str, str]]) -> None:
+        for statement in body:
+            match statement:
+                case Call():
+                    self.rows.append((literals(statement), self.read(operands(statement), env, moved)))
+                    env |= {v: (len(self.rows), i) for i, v in enumerate(results(statement))}
+                case Update():
+                    self.rows.append(
+                        (self.name(self.fqns[statement.state], moved), self.read([statement.value], env, moved))
+                    )
+                case Use():
+                    self.use(statement, env, moved)
+                case Loop():
+                    self.loop(statement, env, moved)
+
+    def use(self, use: Use, env: dict[Value, Any], moved: Sequence[tuple[str, str]]) -> None:
+        given = self.read(use.args, env, moved)
+        inner = dict(zip(use.block.inputs, given, strict=True))
+        self.run(use.block.body, inner, [(use.block.path, self.name(use.path, moved))])
+        env |= zip(use.results, self.read(use.block.outputs, inner, []), strict=True)
+
+    def loop(self, loop: Loop, env: dict[Value, Any], moved: Sequence[tuple[str, str]]) -> None:
+        handed = self.read([c.before for c in loop.carried], env, moved)
+        for t in range(len(loop.turns)):
+            inner = env | dict(zip([c.inside for c in loop.carried], handed, strict=True))
+            inner |= {e.inside: self.read([e.values[t]], env, moved)[0] for e in loop.each}
+            steps = [(s.first, f"{s.container}.{s.numbers[t]}".lstrip(".")) for s in loop.steps]
+            self.run(loop.body, inner, [*steps, *moved])
+            handed = tuple(inner[c.after] for c in loop.carried)
+            env |= {c.values[t]: inner[c.inside] for c in loop.collected}
+        env |= {c.final: h for c, h in zip(loop.carried, handed, strict=True) if c.final is not None}
+
+    def read(self, values: Sequence[Value], env: Env, moved: Sequence[tuple[str, str]]) -> tuple[Any, ...]:
+        return tuple(env[v] if v in env else self.name(self.fqns[v], moved) for v in values)
+
+    def name(self, fqn: str, moved: Sequence[tuple[str, str]]) -> str:
+        for old, new in moved:
+            if f"{fqn}.".startswith(f"{old}."):
+                fqn = new + fqn[len(old) :]
+        return fqn
+
+
+def literals(call: Call) -> Any:
+    """An operator and its arguments; classes that are shared may call their sizes differently."""
+    op, found, *rest = skeleton(call)
+    return op, tuple("size" if isinstance(x[1], sympy.Basic) else x for x in found if x != "value"), rest
+
+
+def flat(body: Sequence[Statement], g: Graph, fqns: Mapping[Value, str]) -> tuple[list[Row], tuple[Any, ...]]:
+    machine = Flat(fqns)
+    env: dict[Value, Any] = {v: v for v in g.inputs}
+    machine.run(body, env, [])
+    return machine.rows, machine.read(g.outputs, env, [])
+
+
+def names_of(g: Graph) -> Mapping[Value, str]:
+    stored: dict[Value, str] = {v: v.fqns[0] for v in (*g.params, *g.states)}
+    return stored | {c: c.fqn for c in g.constants}
+
+
+def check(g: Graph) -> Program:
+    fqns = names_of(g)
+    program = reroll(g, fqns)
+    rows, outputs = flat(program.body, g, fqns)
+    plain = [n for n in g.nodes if isinstance(n, Call)]
+    wanted, wanted_outputs = flat(plain, g, fqns)
+    calls = [row for row in rows if not isinstance(row[0], str)]
+    assert calls == wanted
+    assert outputs == wanted_outputs
+    return program
+
+
+# ---- random layered graphs
+
+
+KINDS = ("plain", "residual", "wide", "skip", "masked")
+
+
+def layered(kinds: Sequence[str], collects: bool, glue: bool) -> Graph:
+    """Layers of several kinds in a row; each reads the last one's result, some a mask or the first value as well."""
+    x, mask = value("x", 2, 4), value("mask", 2, 4)
+    nodes: list[Call] = []
+    carried, kept = x, []
+
+    def put(node: Call) -> Value:
+        nodes.append(node)
+        return node.results[0]
+
+    for i, kind in enumerate(kinds):
+        path = f"layers.{i}"
+        where = Where(path, "m.py", 3, "", (Frame("", "m.py", 1), Frame(path, "m.py", 3)))
+        inner = Where(f"{path}.fc", "m.py", 3, "", (*where.frames, Frame(f"{path}.fc")))
+        before = carried
+        carried = put(linear(carried, param(f"{path}.fc.weight"), f"linear_{i}", where=inner))
+        carried = put(relu(carried, f"relu_{i}", where=where))
+        if kind != "plain":
+            other = {"residual": before, "wide": carried, "skip": x, "masked": mask}[kind]
+            carried = put(add(carried, other, f"add_{i}", where=where))
+        if glue and i % 2:
+            carried = put(relu(carried, f"glue_{i}", where=Where("", "m.py", 2, "", (Frame("", "m.py", 2),))))
+        kept += [carried] if collects else []
+    return graph([x, mask], nodes, kept or [carried])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from(KINDS), min_size=1, max_size=12), st.booleans(), st.booleans())
+def test_random_layers_are_the_same_flat(kinds: list[str], collects: bool, glue: bool) -> None:
+    check(layered(kinds, collects, glue))
+
+
+CAPTURED = ["long skips", "several results", "constants", "batch normalisation", "a cache that calls fill"]
+
+
+@pytest.mark.parametrize("name", CAPTURED)
+def test_captured_models_are_the_same_flat(name: str) -> None:
+    check(captured(name))
+
+
+# ---- what is found
+
+
+def loops(body: Sequence[Statement]) -> Iterator[Loop]:
+    return (s for s in walk(body) if isinstance(s, Loop))
+
+
+def test_equal_layers_are_one_class_and_one_loop() -> None:
+    program = check(layered(["residual"] * 8, collects=False, glue=False))
+    [loop] = loops(program.body)
+    assert len(program.body) == 1
+    assert (len(loop.turns), len(loop.body), len(program.blocks)) == (8, 1, 1)
+    assert [(s.container, s.numbers) for s in loop.steps] == [("layers", tuple(range(8)))]
+    assert loop.carried[0].final is not None
+
+
+def test_what_every_layer_makes_is_collected() -> None:
+    program = check(layered(["residual"] * 8, collects=True, glue=False))
+    [loop] = loops(program.body)
+    assert [len(c.values) for c in loop.collected] == [8]
+
+
+def test_a_mask_is_the_same_at_every_turn() -> None:
+    program = check(layered(["masked"] * 5, collects=False, glue=False))
+    [loop] = loops(program.body)
+    assert len(loop.carried) == 1
+    assert not loop.each
+
+
+def test_layers_of_two_kinds_in_turn_are_one_loop() -> None:
+    program = check(layered(["plain", "residual"] * 4, collects=False, glue=False))
+    [loop] = loops(program.body)
+    assert [s.numbers for s in loop.steps] == [(0, 2, 4, 6), (1, 3, 5, 7)]
+
+
+def test_a_value_read_in_the_middle_ends_a_loop() -> None:
+    """Features of a few layers: one loop up to each, and no list of all."""
+    g = layered(["residual"] * 9, collects=True, glue=False)
+    g = graph(g.inputs, g.nodes, [g.outputs[2], g.outputs[5], g.outputs[8]])
+    program = check(g)
+    assert [len(loop.turns) for loop in loops(program.body)] == [3, 3, 3]
+    assert not any(loop.collected for loop in loops(program.body))
+
+
+def test_what_does_not_repeat_stays_straight() -> None:
+    program = check(layered(["plain", "residual", "skip"], collects=False, glue=False))
+    assert not program.blocks
+    assert not list(loops(program.body))
