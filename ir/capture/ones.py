@@ -56,19 +56,24 @@ def same_program(a: Graph, b: Graph) -> bool:
 
 
 _LAYOUT = {torch.ops.aten.contiguous.default, torch.ops.aten.clone.default}
+_WHOLE_AT_ONE = {torch.ops.aten.slice.Tensor, torch.ops.aten.expand.default}  # the identity if the shape stays
 
 
 def _without_layout(graph: Graph) -> Graph:
-    """The graph without copies that only change the order in memory; a size of 1 often needs none."""
+    """The graph without copies that only change the order in memory, and without views of the whole."""
     same: dict[Value, Value] = {}
     nodes = []
     for node in graph.nodes:
         node = rename(node, lambda v: same.get(v, v))
-        if isinstance(node, Call) and node.op in _LAYOUT and node.results[0] not in graph.kept:
+        if isinstance(node, Call) and _says_nothing(node) and node.results[0] not in graph.kept:
             same[node.results[0]] = node.operands[0]
         else:
             nodes.append(node)
     return replace(graph, nodes=tuple(nodes))
+
+
+def _says_nothing(node: Call) -> bool:
+    return node.op in _LAYOUT or (node.op in _WHOLE_AT_ONE and node.results[0].type == node.operands[0].type)
 
 
 def without_one(graph: Graph, symbol: sympy.Symbol) -> Graph:

@@ -9,6 +9,7 @@ import pytest
 import sympy
 import torch
 from torch import Tensor, nn
+from transformers import MixtralConfig, MixtralForCausalLM
 
 from ir.capture import capture
 from ir.capture.probe import Seen, fitted
@@ -16,7 +17,7 @@ from ir.errors import CaptureError
 from ir.graph import Call, Graph
 from ir.opaque import is_whole, opaque_of
 from tests.checking import Call as Inputs
-from tests.checking import check_every_pass
+from tests.checking import check_every_pass, run_graph, run_model
 from tests.hard_models import HARD, WIDTH, Branching, Gradient, Layers, Numpy, UsesSeveral
 from tests.planning import machine
 
@@ -142,7 +143,10 @@ def test_the_module_around_is_kept_where_the_innermost_cannot_be() -> None:
         (Branching, r"it decides by the values of a tensor\n  in the model \(tests/hard_models.py:\d+\): if x.sum"),
         (lambda: Layers(Remembering), r"layers.0.hard cannot be kept whole: it changes what it is given, or a buffer"),
         (lambda: Layers(Holding), r"layers.0.hard.table is a numpy.ndarray, which cannot be written down"),
-        (lambda: nn.Sequential(nn.ReLU(), Shrinking()), "1 cannot be kept whole: the size of a result depends on values"),
+        (
+            lambda: nn.Sequential(nn.ReLU(), Shrinking()),
+            "1 cannot be kept whole: the size of a result",
+        ),
     ],
 )
 def test_where_nothing_helps_the_message_says_why(make: type[nn.Module], message: str) -> None:
@@ -175,3 +179,25 @@ def test_a_size_that_follows_from_nothing_is_refused() -> None:
     runs = [Seen([x], torch.empty(n), 0.0) for x, n in ((2, 5), (4, 6), (6, 1))]
     with pytest.raises(CaptureError, match="the size of a result depends on values"):
         fitted(runs, [a])
+
+
+def test_experts_that_loop_over_values_are_kept_whole() -> None:
+    config = MixtralConfig(
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=32,
+        num_local_experts=4,
+        experts_implementation="eager",
+    )
+    model = MixtralForCausalLM(config).eval()
+    inputs = [Inputs.of(input_ids=torch.randint(3, 32, shape), use_cache=False) for shape in ((2, 8), (3, 5))]
+    shapes = {"input_ids": {0: "batch", 1: "seq"}}
+    graph = capture(model, (), inputs[0].kwargs, dynamic_shapes=shapes)
+    assert kept(graph) == ["model.layers.0.mlp.experts", "model.layers.1.mlp.experts"]
+    assert [str(s) for s in graph.hints] == ["batch", "seq"]
+    weights = model.state_dict()
+    for wanted, found in zip(run_model(model, inputs), run_graph(graph, inputs, weights), strict=True):
+        assert torch.equal(wanted.logits, found.logits)
