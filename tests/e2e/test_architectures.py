@@ -58,7 +58,7 @@ def test_the_table_says_what_fails_and_why() -> None:
     good = Result("gpt2", nodes=9, stages=3, cut_bytes=2048, export_seconds=1.25, ran="2×18", notes="seq | stays")
     bad = Result("bert", failure="CaptureError: it branches\n  in layer 3")
     text = coverage({"All": ["gpt2", "bert", "t5"]}, {"gpt2": good, "bert": replace(bad, known="write torch.where")})
-    assert "1 of 2 models return" in text
+    assert "1 of 2 models return what they do uncut, bit for bit.  1 more have not been run yet." in text
     assert "| gpt2 | 9 | 3 | 2.0 KiB | 1.2 s | 0 | 2×18 | seq \\| stays |" in text
     assert text.endswith("- **bert**: write torch.where\n")
     assert "- **bert**: CaptureError: it branches in layer 3" in coverage({"All": ["bert"]}, {"bert": bad})

@@ -22,7 +22,9 @@ COLUMNS = "| " + " | ".join(NAMES) + " |\n|---|" + "--:|" * 5 + "---|---|"
 def coverage(kinds: Mapping[str, Iterable[str]], results: Mapping[str, Result]) -> str:
     """A table a kind, and the failures with their reasons below."""
     good = sum(r.good for r in results.values())
-    parts = [HEAD, f"{good} of {len(results)} models return what they do uncut, bit for bit.\n"]
+    others = sum(name not in results for names in kinds.values() for name in names)
+    missing = f"  {others} more have not been run yet." if others else ""
+    parts = [HEAD, f"{good} of {len(results)} models return what they do uncut, bit for bit.{missing}\n"]
     for kind, names in kinds.items():
         parts += [f"## {kind}\n", COLUMNS, *(_row(results[name]) for name in names if name in results), ""]
     return "\n".join([*parts, *_failures(results.values())]).rstrip() + "\n"
