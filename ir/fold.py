@@ -180,7 +180,7 @@ def _without_views(parts: Sequence[Part], graph: Graph) -> list[Part]:
             homes = (part_of[n] for n in (*readers, *makers) if isinstance(n, Call) and n in part_of)
             home = next((p for p in homes if p.stage == part.stage and p not in gone and p is not part), None)
             if home:
-                taken[home] = (*taken.get(home, home.nodes), *part.nodes)
+                taken[home] = (*taken.get(home, home.nodes), *taken.get(part, part.nodes))
                 gone.add(part)
     return [replace(p, nodes=taken.get(p, p.nodes)) for p in parts if p not in gone]
 

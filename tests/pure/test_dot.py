@@ -108,6 +108,24 @@ def test_every_node_is_in_one_part_or_aside(cuts: tuple[str, ...]) -> None:
     assert all(n.stage == part.stage for part in folded for n in part.nodes)
 
 
+class Turned(nn.Module):
+    """Ends with a view of what the module inside makes."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x).transpose(0, 1)
+
+
+def test_views_of_views_are_in_a_part() -> None:
+    layers = (Turned(Turned(nn.Linear(WIDTH, WIDTH))) for _ in range(2))
+    graph = capture(nn.Sequential(*layers, nn.ReLU()), (torch.randn(WIDTH, WIDTH),))
+    graph = AnnotateCost().run(PropagateShapes().run(graph, machine(1)), machine(1))
+    assert {n for part in fold(graph, Sizes(graph)) for n in part.nodes} == set(graph.nodes)
+
+
 def test_repeats_are_one_part() -> None:
     assert [part.name for part in parts(plan())] == ["embed", "blocks.0 … 11", "", "head"]
     assert [part.name for part in parts(plan("blocks.6"))] == ["embed", "blocks.0 … 5", "blocks.6 … 11", "", "head"]
