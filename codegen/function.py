@@ -47,10 +47,13 @@ class Vocabulary:
     sliced: AbstractSet[str]  # the lists of which loops go over a part
     hints: Mapping[sympy.Symbol, int]
     _missing: dict[Block, tuple[sympy.Symbol, ...]] = field(default_factory=dict)
+    _nbytes: dict[Value, int] = field(default_factory=dict)
 
     def nbytes(self, value: Value) -> int:
         """At the sizes of the example inputs."""
-        return at(value.type.nbytes, self.hints)
+        if value not in self._nbytes:
+            self._nbytes[value] = at(value.type.nbytes, self.hints)
+        return self._nbytes[value]
 
     def large(self, inputs: Sequence[Value], body: Sequence[Statement]) -> int:
         """The bytes of a value that is large among those of a function."""

@@ -86,10 +86,15 @@ class Holder:
         return f"{kind}({self.content})"
 
     @property
+    def empty(self) -> str:
+        """A module that is filled later."""
+        return self.listed if self.numbers else "nn.Module()"
+
+    @property
     def content(self) -> str:
         """What a list is made from: `Layer() for _ in range(20)`."""
         parts = {n: self.parts[str(n)] for n in self.numbers}
-        texts = {n: part.made or part.bare or "nn.Module()" for n, part in parts.items()}
+        texts = {n: part.made or part.bare or part.empty for n, part in parts.items()}
         runs = [list(run) for _, run in groupby(self.numbers, key=texts.__getitem__)]
         if self.base != "Numbered":
             if len(runs) == 1 and len(texts) > 1:
@@ -123,7 +128,7 @@ def declare(holder: Holder, src: Source, owner: str) -> None:
         if part.made:
             src.line(_assignment(owner, name, part.made, part.tensor))
             continue
-        open_ = _assignment(owner, name, part.listed if part.numbers else "nn.Module()")
+        open_ = _assignment(owner, name, part.empty)
         src.line(open_.replace(" = ", ": Any = ", 1) if owner == "self" else open_)
         reached = paths.attribute(owner, name)
         if part.numbers:
@@ -147,6 +152,8 @@ def _declare_inner(holder: Holder, src: Source, reached: str) -> None:
         inner = holder.parts[str(number)]
         if inner.bare:
             _declare_tensors(inner, src, f"{reached}[{number}]")
+        elif inner.numbers:
+            _declare_inner(inner, src, f"{reached}[{number}]")
         elif not inner.made:
             declare(inner, src, f"{reached}[{number}]")
 

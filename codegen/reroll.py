@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from codegen.loops import roll
-from codegen.program import Block, Simple, Statement, Use
+from codegen.program import Block, Simple, Statement, Use, inside
 from codegen.regions import Forms, Region, regions
 from ir.graph import Graph, Value
 
@@ -111,7 +111,8 @@ class _Roller:
         form = self.possible[region]
         if form not in self.blocks:
             border = self.forms.border(region)
-            body = roll(self.flat(region), set(border.outputs), self.fqns)
+            held = {v: fqn for v, fqn in self.fqns.items() if inside(region.path, fqn)}
+            body = roll(self.flat(region), set(border.outputs), held)
             cls = self.graph.modules.get(region.path, "Part")
             self.blocks[form] = Block(region.path, cls, border.inputs, border.outputs, body, region.calls)
             self.regions[self.blocks[form]] = region

@@ -42,26 +42,25 @@ def emit(file: StageFile, linked: bool = False, strided: bool = False) -> Emitte
     Functions that are too long are split along the modules; where the file is, small classes that stand in one
     place are written out there.
     """
-    draft = _short_functions(file, frozenset())
+    draft = _short_functions(file, frozenset(), frozenset())
     closed: frozenset[str] = frozenset()
     for path in _single(draft.program):
         if draft.height <= LONGEST_FILE:
             break
-        other = _short_functions(file, closed | {path})
+        other = _short_functions(file, draft.opened - {path}, closed | {path})
         if other.height < draft.height:
             draft, closed = other, closed | {path}
     return _assembled(draft, linked, strided)
 
 
-def _short_functions(file: StageFile, closed: frozenset[str]) -> Draft:
+def _short_functions(file: StageFile, opened: frozenset[str], closed: frozenset[str]) -> Draft:
     """A draft without `closed` as classes, where each function that is too long has been split, if it can be."""
-    opened: frozenset[str] = frozenset()
     while True:
         program = reroll(file.stage.graph, file.fqns, opened, closed - opened)
         texts = _Writer(file, program).classes_text()
         more = _to_open(texts, program) - opened
         if not more:
-            return Draft(file, program, texts)
+            return Draft(file, program, texts, opened)
         opened |= more
 
 
@@ -90,6 +89,7 @@ class Draft:
     file: StageFile
     program: Program
     texts: Sequence[ClassText]
+    opened: frozenset[str]  # the modules that are classes for the length of functions
 
     @property
     def height(self) -> int:
