@@ -29,10 +29,10 @@ check: $(READY) ## lint, types and the quick tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
-	$(PYTEST) $(BOTH_CORES) -m "not slow and not zoo"
+	$(PYTEST) $(BOTH_CORES) -m "not slow"
 
-zoo: $(READY) ## cut many models and compare each with its uncut self
-	$(PYTEST) -m zoo -v
+zoo: $(READY) ## cut 272 architectures, compare each with its uncut self, write docs/coverage.md
+	$(BIN)/python -m tests.zoo
 
 bench: $(READY) ## run the benchmarks
 	$(PYTEST) tests/benchmarks -s
