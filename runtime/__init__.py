@@ -1,7 +1,15 @@
 """An artifact folder -> a running pipeline."""
 
-from runtime.errors import DeviceError, InputError, PipelineClosed, StageError
+from runtime.errors import DeviceError, DistributedError, InputError, PipelineClosed, StageError
 from runtime.manifest import ManifestError
 from runtime.pipeline import Pipeline
 
-__all__ = ["DeviceError", "InputError", "ManifestError", "Pipeline", "PipelineClosed", "StageError"]
+__all__ = [
+    "DeviceError",
+    "DistributedError",
+    "InputError",
+    "ManifestError",
+    "Pipeline",
+    "PipelineClosed",
+    "StageError",
+]

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections import deque
 from threading import Condition
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 T = TypeVar("T")
 
 
 class ChannelClosed(Exception):
     """Nothing will be sent or received here any more.  `__cause__` is what it was closed for, if that went wrong."""
+
+
+class Closable(Protocol):
+    """What others may wait for, until it is closed."""
+
+    def close(self, cause: Exception | None = None) -> None: ...
 
 
 class Channel(Generic[T]):
@@ -46,6 +52,11 @@ class Channel(Generic[T]):
             if not self._closed:
                 self._closed, self._cause = True, cause
             self._changed.notify_all()
+
+    def wait_closed(self, timeout: float | None = None) -> bool:
+        """Whether it is closed, within so many seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._closed, timeout)
 
     def require_open(self) -> None:
         """Raises ChannelClosed."""

@@ -37,6 +37,33 @@ def place_stages(planned: Sequence[str], devices: Sequence[str | torch.device] |
     return tuple(shared[name] for name in planned)
 
 
+def spread_stages(planned: Sequence[str], processes: int) -> tuple[int, ...]:
+    """The process of each stage, given the PLANNED device of each.
+
+    One for each stage; or as many as the plan has devices, or fewer, and neighbouring ones share a process.
+    Raises DeviceError where there are more processes than stages.
+    """
+    stages, distinct = len(planned), list(dict.fromkeys(planned))
+    if processes not in range(1, stages + 1):
+        raise DeviceError(f"got {processes} processes for {stages} stages; start {stages} at most")
+    if processes > len(distinct):
+        return tuple(i * processes // stages for i in range(stages))
+    return tuple(distinct.index(name) * processes // len(distinct) for name in planned)
+
+
+def device_of_process(planned: str, device: str | torch.device | None, local_rank: int) -> torch.device:
+    """The DEVICE, or one of the PLANNED kind: of several on this host, each process takes another.
+
+    Raises DeviceError where it is not here.
+    """
+    if device is not None:
+        return _find(device, "device", "")
+    kind = planned.partition(":")[0]
+    count = sum(found.type == kind for found in available())
+    name = kind if count == 0 or kind == "cpu" else f"{kind}:{local_rank % count}"
+    return _find(name, "the plan's device", "; pass device=… to use another")
+
+
 def move(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """The tensor on a device.
 

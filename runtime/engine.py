@@ -1,4 +1,4 @@
-"""The stages of an artifact on threads of this process, and the channels between them."""
+"""The stages of an artifact that run in this process, on threads."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from threading import Event, Lock, Thread, current_thread
 from typing import Any
 
-from runtime.channel import Channel, ChannelClosed
+from runtime.channel import Channel, ChannelClosed, Closable
 from runtime.collector import Collector, Finish, Ticket
 from runtime.errors import PipelineClosed
 from runtime.manifest import Manifest
-from runtime.message import Message, Port, Reset, Values, Watch, send_all
+from runtime.message import Reset, Values, Watch, send_all
+from runtime.ports import Ports, Runner, in_one_process
 from runtime.stage import LoadedStage
 from runtime.tracks import Trace
 from runtime.watchdog import Watchdog
-from runtime.wiring import routes
 from runtime.worker import Worker
 
 GRACE = 5.0  # seconds that closing waits for the stages to finish what they run
@@ -31,26 +32,33 @@ class Engine:
     need to say of which batch their tensors are.
     """
 
-    def __init__(self, manifest: Manifest, stages: Sequence[LoadedStage], timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        stages: Sequence[LoadedStage],
+        timeout: float | None = None,
+        ports: Ports | None = None,
+    ) -> None:
         """Start the threads.  Raises ManifestError where the stages do not fit together.
 
         TIMEOUT: the seconds after which a stage that still runs one batch is given up, and the engine with it.
+        PORTS: of these stages, where others run in other processes.
         """
-        ports = [Port(route, Channel[Message](route.capacity)) for route in routes(manifest)]
-        self._inlets = _from(ports, None)
+        ports = in_one_process(manifest) if ports is None else ports
+        self._inlets, self._orders = ports.outlets(None), ports.orders
         self._tickets: Channel[Ticket] = Channel()
         self._order = Lock()  # one batch at a time enters the channels
         self._watched = Lock()  # one trace at a time
-        collector = Collector(self._tickets, _into(ports, None))
-        workers = [Worker(stage, _into(ports, stage.index), _from(ports, stage.index)) for stage in stages]
-        threads = [Thread(target=collector.run, name=f"{manifest.name} collector", daemon=True)]
-        for worker in workers:
-            threads.append(Thread(target=worker.run, name=f"{manifest.name} stage {worker.stage.index}", daemon=True))
-        channels, stop = [self._tickets, *(port.channel for port in ports)], Event()
+        workers = [Worker(stage, ports.inlets(stage.index), ports.outlets(stage.index)) for stage in stages]
+        named: list[tuple[str, Runner]] = [("collector", Collector(self._tickets, ports.inlets(None)))]
+        named += [(f"stage {worker.stage.index}", worker) for worker in workers]
+        named += [(type(runner).__name__.lower(), runner) for runner in ports.runners]
+        channels, stop = [self._tickets, *ports.channels()], Event()
+        self.closables: Sequence[Closable] = (*ports.closables, *channels)  # whoever closes them ends the engine
         if timeout is not None:
-            watchdog = Watchdog(workers, channels, timeout, stop)
-            threads.append(Thread(target=watchdog.run, name=f"{manifest.name} watchdog", daemon=True))
-        self._shut = weakref.finalize(self, _shut, stop, channels, threads)
+            named.append(("watchdog", Watchdog(workers, self.closables, timeout, stop)))
+        threads = [Thread(target=runner.run, name=f"{manifest.name} {name}", daemon=True) for name, runner in named]
+        self._shut = weakref.finalize(self, _shut, stop, self.closables, channels, [*threads, *ports.threads])
         for thread in threads:
             thread.start()
 
@@ -60,9 +68,13 @@ class Engine:
         The future holds what FINISH makes of the outputs, on the collecting thread; or a StageError.
         """
         ticket = Ticket(finish)
+        self.require_open()
+        order = replace(message, tensors=()) if isinstance(message, Values) else message
         with self._order:
             try:
                 self._tickets.send(ticket)
+                for channel in self._orders:
+                    channel.send(order)
                 send_all(self._inlets, message)
             except ChannelClosed as e:
                 raise _closed(e) from e.__cause__
@@ -87,7 +99,9 @@ class Engine:
             self._watched.release()
 
     def require_open(self) -> None:
-        """Raises PipelineClosed."""
+        """Raises PipelineClosed, or RuntimeError where the caller is in another process."""
+        if not self._inlets:
+            raise RuntimeError("rank 0 makes the calls; put them under `if pipe.rank == 0:`")
         try:
             self._tickets.require_open()
         except ChannelClosed as e:
@@ -103,19 +117,13 @@ def _closed(closed: ChannelClosed) -> PipelineClosed:
     return PipelineClosed(f"this pipeline is closed{reason}; load it again with Pipeline.load")
 
 
-def _from(ports: Sequence[Port], source: int | None) -> tuple[Port, ...]:
-    return tuple(port for port in ports if port.route.source == source)
-
-
-def _into(ports: Sequence[Port], target: int | None) -> tuple[Port, ...]:
-    return tuple(port for port in ports if port.route.target == target)
-
-
-def _shut(stop: Event, channels: Sequence[Channel[Any]], threads: Sequence[Thread]) -> None:
+def _shut(
+    stop: Event, closables: Sequence[Closable], channels: Sequence[Channel[Any]], threads: Sequence[Thread]
+) -> None:
     """Also when the engine is forgotten, on whatever thread that happens, and when Python ends."""
     stop.set()
-    for channel in channels:
-        channel.close()
+    for closable in closables:
+        closable.close()
     deadline = time.monotonic() + GRACE
     for thread in threads:
         if thread is not current_thread() and thread.is_alive():

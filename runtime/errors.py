@@ -11,6 +11,10 @@ class DeviceError(ValueError):
     """The devices asked for are not here, or too many."""
 
 
+class DistributedError(RuntimeError):
+    """The processes of a job do not come together."""
+
+
 class PipelineClosed(RuntimeError):
     """The pipeline was closed before the batch was done."""
 

@@ -1,8 +1,8 @@
-"""What one input tensor must be."""
+"""What one tensor at a border must be."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,10 @@ class InputType:
     def __str__(self) -> str:
         dims = ", ".join(str(d) if isinstance(d, int) else d.text for d in self.dims)
         return f"{str(self.dtype).removeprefix('torch.')}[{dims}]"
+
+    def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """The dimensions for these values of the symbols."""
+        return tuple(d if isinstance(d, int) else d(sizes) for d in self.dims)
 
     def check(self, value: Any, argument: str) -> None:
         """Raises InputError unless VALUE is a tensor with data, of this dtype and rank and these fixed dimensions."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
@@ -18,30 +18,37 @@ from runtime.stage import LoadedStage
 
 
 def load_stages(
-    folder: Path, manifest: Manifest, devices: Sequence[torch.device], *, strict: bool
+    folder: Path,
+    manifest: Manifest,
+    devices: Sequence[torch.device],
+    *,
+    strict: bool,
+    indices: Collection[int] | None = None,
 ) -> tuple[LoadedStage, ...]:
-    """Load each stage onto its device, as many at once as there are devices.
+    """Load each stage, or those with the INDICES, onto its device, as many at once as there are devices.
 
     A stage file that was edited runs with a warning.  STRICT refuses it, and reads every weights
     file once more to compare it with its hash.  A checkpoint's files are compared by their length and
     a sample of their bytes, since they can have 100 GB and more.  Raises ManifestError for a file that is missing,
     damaged or, if strict, changed.
     """
-    for stage in manifest.stages:
+    chosen = range(len(manifest.stages)) if indices is None else sorted(indices)
+    for stage in (manifest.stages[i] for i in chosen):
         for name in (stage.module, stage.weights):
             _require_file(folder / name)
         _check_hash(folder / stage.module, manifest, strict)
         if strict:
             _check_hash(folder / stage.weights, manifest, strict)
     for link in manifest.links:
-        _check_link(folder, link)
+        if not set(chosen).isdisjoint(link.stages):
+            _check_link(folder, link)
 
     def load(index: int) -> LoadedStage:
         stage, device = manifest.stages[index], devices[index]
         return LoadedStage.of(index, stage, device, _load_module(folder, stage, device))
 
-    with ThreadPoolExecutor(max_workers=len(set(devices)), thread_name_prefix="load") as pool:
-        return tuple(pool.map(load, range(len(manifest.stages))))
+    with ThreadPoolExecutor(max_workers=len({devices[i] for i in chosen}), thread_name_prefix="load") as pool:
+        return tuple(pool.map(load, chosen))
 
 
 def _check_link(folder: Path, link: Link) -> None:

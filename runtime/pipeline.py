@@ -18,11 +18,12 @@ from runtime.collector import Finish
 from runtime.devices import move, place_stages
 from runtime.engine import Engine
 from runtime.inputs import Inputs
+from runtime.job import TIMEOUT, start
 from runtime.loader import load_stages
 from runtime.manifest import Manifest
 from runtime.message import Reset, Values
 from runtime.microbatches import Split
-from runtime.stage import LoadedStage
+from runtime.monitor import Monitor
 from runtime.tracks import Trace
 from runtime.tree import parse
 
@@ -43,13 +44,16 @@ class Pipeline:
     with the next batch.
     """
 
-    def __init__(self, manifest: Manifest, stages: Sequence[LoadedStage], *, timeout: float | None = None) -> None:
-        """Start the stages.  Most callers want `Pipeline.load`."""
+    def __init__(
+        self, manifest: Manifest, devices: Sequence[torch.device], engine: Engine, monitor: Monitor | None = None
+    ) -> None:
+        """Most callers want `Pipeline.load` or `Pipeline.distributed`.  DEVICES: of each stage."""
         self.manifest = manifest
-        self.devices = tuple(stage.device for stage in stages)
+        self.devices = tuple(devices)
         self._inputs = Inputs.parse(manifest)
         self._returns = parse(manifest.signature.returns, manifest.symbols, len(manifest.outputs))
-        self._engine = Engine(manifest, stages, timeout)
+        self._engine = engine
+        self._monitor = monitor
 
     @classmethod
     def load(
@@ -74,7 +78,38 @@ class Pipeline:
         manifest = Manifest.read(folder)
         devices = [devices] if isinstance(devices, (str, torch.device)) else devices
         placed = place_stages([stage.device for stage in manifest.stages], devices)
-        return cls(manifest, load_stages(folder, manifest, placed, strict=strict), timeout=timeout)
+        stages = load_stages(folder, manifest, placed, strict=strict)
+        return cls(manifest, placed, Engine(manifest, stages, timeout))
+
+    @classmethod
+    def distributed(
+        cls,
+        folder: str | Path,
+        device: str | torch.device | None = None,
+        *,
+        strict: bool = False,
+        timeout: float = TIMEOUT,
+    ) -> Pipeline:
+        """Load an artifact folder in the processes that torchrun started, one for each stage or fewer.
+
+            with Pipeline.distributed("build/gpt2") as pipe:
+                if pipe.rank == 0:
+                    y = pipe(*args, **kwargs)
+
+        Rank 0 calls; the others leave the block when rank 0 does.  Each loads only the weights of its
+        stages, onto its DEVICE, by default one of the plan's kind.  A stage that is busy with one batch,
+        a process that gives no sign of life, and one that does not come or load, are each given up after
+        TIMEOUT seconds: then rank 0 gets a StageError, and the other processes end, with status 1.
+
+        Raises ManifestError, DeviceError or DistributedError, on rank 0 for all.
+        """
+        job = start(Path(folder), device, strict=strict, timeout=timeout)
+        return cls(job.manifest, job.devices, job.engine, job.monitor)
+
+    @property
+    def rank(self) -> int:
+        """Of this process among those that run the pipeline.  0 makes the calls."""
+        return 0 if self._monitor is None else self._monitor.rank
 
     def __call__(self, *args: Any, microbatches: int = 1, **kwargs: Any) -> Any:
         """What the model would return.  Raises InputError before anything runs, or StageError.
@@ -140,13 +175,20 @@ class Pipeline:
                 perfetto.write(Path(path), trace)
 
     def close(self) -> None:
-        """Stop, and let go of the stages.  Batches in flight fail with PipelineClosed.  May be called twice."""
+        """Stop, and let go of the stages.  Batches in flight fail with PipelineClosed.  May be called twice.
+
+        On other ranks than 0: wait until rank 0 does, and run the stages meanwhile.
+        """
+        if self._monitor is not None and self.rank != 0:
+            self._monitor.serve()
         self._engine.close()
 
     def __enter__(self) -> Pipeline:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        if self._monitor is not None and error is not None:
+            self._monitor.leave_by(error)
         self.close()
 
     def _send(self, batch: Values, microbatches: int, build: Build) -> Future[Any]:

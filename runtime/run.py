@@ -1,14 +1,18 @@
-"""The command line: run an artifact once, on tensors from a file.
+"""The command line: run an artifact once, on tensors from a file, in one process or in several.
 
     python -m runtime.run OUT --input x.safetensors --output y.safetensors
+    torchrun --nproc-per-node N -m runtime.run OUT --input x.safetensors --output y.safetensors
 
-Exit status: 0 done, 2 bad input (one message, nothing written), 1 a stage raised.
+Rank 0 reads the input, writes the output and says what goes wrong.
+
+Exit status: 0 done, 2 bad input (one message, nothing written), 1 a stage raised, or a process was lost.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -18,7 +22,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from runtime.errors import DeviceError, InputError, StageError
+from runtime.errors import DeviceError, DistributedError, InputError, StageError
+from runtime.job import TIMEOUT
 from runtime.manifest import ManifestError
 from runtime.nodes import describe
 from runtime.pipeline import Pipeline
@@ -30,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         outputs = _run(options)
     except (DeviceError, InputError, ManifestError) as e:
         return _fail(str(e), 2)
-    except StageError as e:
+    except (DistributedError, StageError) as e:
         return _fail(str(e), 1)
     for name, tensor in outputs.items():
         print(f"{name}: {describe(tensor)}")
@@ -38,20 +43,36 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> Mapping[str, torch.Tensor]:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise InputError("all stages run in one process here; start it with `python -m runtime.run`, not torchrun")
+    """The outputs; none where another process has them."""
+    if os.environ.get("RANK", "0") != "0":
+        with _load(options):
+            return {}
     for path in filter(None, (options.output, options.trace)):
         if not path.absolute().parent.is_dir():
             raise InputError(f"cannot write {path}: {path.parent} is no folder")
     inputs = _read(options.input)
-    devices = options.devices.split(",") if options.devices else None
-    strict, timeout = options.strict, options.timeout
-    with Pipeline.load(options.artifact, devices, strict=strict, timeout=timeout) as pipe, pipe.trace(options.trace):
+    with _load(options) as pipe, pipe.trace(options.trace):
         outputs = pipe.run_named(inputs, microbatches=options.microbatches)
     # Copies: a file holds no views, and no tensor twice.
     outputs = {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in outputs.items()}
     save_file(outputs, options.output)
     return outputs
+
+
+def _load(options: argparse.Namespace) -> Pipeline:
+    """In as many processes as torchrun started."""
+    devices = options.devices.split(",") if options.devices else None
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Pipeline.load(options.artifact, devices, strict=options.strict, timeout=options.timeout)
+    signal.signal(signal.SIGTERM, _let_speak)
+    device = devices[int(os.environ.get("LOCAL_RANK", "0")) % len(devices)] if devices else None
+    timeout = options.timeout or TIMEOUT
+    return Pipeline.distributed(options.artifact, device, strict=options.strict, timeout=timeout)
+
+
+def _let_speak(*_: object) -> None:
+    """Torchrun stops all processes once one has ended; the message why is under way, and comes at once or never."""
+    signal.setitimer(signal.ITIMER_REAL, 2.0)  # then SIGALRM ends the process
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
@@ -68,12 +89,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("artifact", metavar="OUT", type=Path, help="the folder that passes.compile wrote")
     parser.add_argument("--input", type=Path, required=True, help="safetensors file: inputs by their manifest names")
     parser.add_argument("--output", type=Path, required=True, help="safetensors file to write the outputs to")
-    parser.add_argument("--devices", metavar="A,B", help="as Pipeline.load takes them; default: the plan's")
+    parser.add_argument(
+        "--devices",
+        metavar="A,B",
+        help="as Pipeline.load takes them, or one for each process of a host; default: the plan's",
+    )
     parser.add_argument("--strict", action="store_true", help="refuse files that differ from the manifest")
     parser.add_argument("--microbatches", metavar="N", type=int, default=1, help="split the batch into N parts")
     parser.add_argument("--trace", type=Path, help="write what ran and when, for ui.perfetto.dev")
     parser.add_argument(
-        "--timeout", metavar="S", type=_seconds, help="seconds that a stage may take; default: any time"
+        "--timeout",
+        metavar="S",
+        type=_seconds,
+        help="seconds that a stage may take; default: any time, or 300 in several processes",
     )
     return parser
 

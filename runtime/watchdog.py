@@ -6,19 +6,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Event
-from typing import Any
 
-from runtime.channel import Channel
+from runtime.channel import Closable
 from runtime.errors import StageError
 from runtime.worker import Worker
 
 
 @dataclass(frozen=True)
 class Watchdog:
-    """Closes the channels once a worker has been busy with one batch for TIMEOUT seconds."""
+    """Closes what the stages wait for once a worker has been busy with one batch for TIMEOUT seconds."""
 
     workers: Sequence[Worker]
-    channels: Sequence[Channel[Any]]
+    closables: Sequence[Closable]
     timeout: float
     stop: Event
 
@@ -37,5 +36,5 @@ class Watchdog:
     def _give_up(self, worker: Worker) -> None:
         hung = TimeoutError(f"it is busy with one batch for more than {self.timeout:g} s")
         cause = StageError(worker.stage.index, str(worker.stage.device), hung)
-        for channel in self.channels:
-            channel.close(cause)
+        for closable in self.closables:
+            closable.close(cause)

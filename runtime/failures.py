@@ -1,0 +1,56 @@
+"""Errors as bytes: what goes wrong in one process, raised in another."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import traceback
+
+from runtime.errors import DeviceError, DistributedError, StageError
+from runtime.manifest import ManifestError
+
+_OURS = {cls.__name__: cls for cls in (DeviceError, DistributedError, ManifestError)}
+
+
+class RemoteTraceback(Exception):
+    """Where it was raised in the other process.  The `__cause__` of what was raised there."""
+
+    def __str__(self) -> str:
+        return f"in the other process\n{self.args[0]}"
+
+
+def encode(error: Exception) -> bytes:
+    """A StageError, ManifestError or DeviceError; any other is taken to be a fault of ours, and sent by its name."""
+    table = _plain(error)
+    if isinstance(error, StageError) and error.__cause__ is not None:
+        table = {"stage": error.stage, "device": error.device, "cause": _plain(error.__cause__)}
+    return json.dumps(table).encode()
+
+
+def decode(data: bytes) -> Exception:
+    table = json.loads(data)
+    if "cause" in table:
+        return StageError(table["stage"], table["device"], _raised(table["cause"]))
+    return _raised(table)
+
+
+def _plain(error: BaseException) -> dict[str, str]:
+    where = "".join(traceback.format_tb(error.__traceback__))
+    return {"type": type(error).__name__, "text": str(error), "traceback": where}
+
+
+def _raised(table: dict[str, str]) -> Exception:
+    """Of the same class where that is one of Python's or ours, else of one with the same name."""
+    name, text = table["type"], table["text"]
+    cls = _OURS.get(name) or getattr(builtins, name, None)
+    error: Exception | None = None
+    if isinstance(cls, type) and issubclass(cls, Exception):
+        try:
+            error = cls(text)
+        except TypeError:  # UnicodeDecodeError takes five arguments
+            error = None
+    if error is None or str(error) != text:  # KeyError quotes its text
+        error = type(name, (RuntimeError,), {})(text)
+    if table["traceback"]:
+        error.__cause__ = RemoteTraceback(table["traceback"])
+    return error

@@ -1,0 +1,88 @@
+"""An artifact in several processes: this process's part of it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from runtime.devices import device_of_process, spread_stages
+from runtime.engine import Engine
+from runtime.errors import DeviceError
+from runtime.loader import load_stages
+from runtime.manifest import Manifest, ManifestError
+from runtime.members import meet, rank_and_world
+from runtime.monitor import Monitor
+from runtime.network import connect
+
+TIMEOUT = 300.0  # seconds: an endless wait costs a cluster
+
+
+@dataclass(frozen=True)
+class Job:
+    manifest: Manifest
+    devices: tuple[torch.device, ...]  # of each stage
+    engine: Engine  # runs those of this process
+    monitor: Monitor
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the stages run."""
+
+    manifest: Manifest
+    ranks: tuple[int, ...]  # of each stage
+    device: torch.device  # of this process
+
+    @classmethod
+    def find(cls, folder: Path, device: str | torch.device | None) -> _Place:
+        """Raises ManifestError or DeviceError."""
+        rank, world = rank_and_world()
+        manifest = Manifest.read(folder)
+        planned = [stage.device for stage in manifest.stages]
+        ranks = spread_stages(planned, world)
+        local = int(os.environ.get("LOCAL_RANK", rank))
+        return cls(manifest, ranks, device_of_process(planned[ranks.index(rank)], device, local))
+
+    def stages(self, rank: int) -> list[int]:
+        return [stage for stage, of in enumerate(self.ranks) if of == rank]
+
+
+def start(folder: Path, device: str | torch.device | None, *, strict: bool, timeout: float) -> Job:
+    """Every process calls this.  What goes wrong in any is raised on rank 0; the others end with status 1.
+
+    Raises ManifestError, DeviceError, DistributedError or StageError.
+    """
+    rank, world = rank_and_world()
+    try:
+        place = _Place.find(folder, device)
+    except (ManifestError, DeviceError) as e:
+        if rank == 0:
+            raise
+        monitor = Monitor(meet("cpu", (), timeout), [[]] * world, timeout)
+        monitor.alarm.close(e)
+        monitor.leave()
+        raise
+    names = [f"rank {i} ({_spell(place.stages(i))})" for i in range(world)]
+    meeting = meet(str(place.device), names, timeout)
+    monitor = Monitor(meeting, [place.stages(i) for i in range(world)], timeout)
+    devices = tuple(torch.device(meeting.members[of].device) for of in place.ranks)
+    try:
+        ports = connect(place.manifest, meeting, place.ranks, monitor, timeout)
+        stages = load_stages(folder, place.manifest, devices, strict=strict, indices=place.stages(rank))
+        engine = Engine(place.manifest, stages, timeout, ports)
+    except Exception as e:
+        monitor.alarm.close(e)
+        monitor.leave()
+        raise
+    monitor.guard(engine.closables)
+    monitor.say_ready()
+    if rank == 0:
+        monitor.wait_ready()
+    return Job(place.manifest, devices, engine, monitor)
+
+
+def _spell(stages: list[int]) -> str:
+    return f"stage{'s' * (len(stages) != 1)} {', '.join(map(str, stages))}"

@@ -1,0 +1,119 @@
+"""The routes between the processes of a job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from runtime.channel import Channel
+from runtime.input_type import InputType
+from runtime.manifest import Manifest
+from runtime.members import Meeting
+from runtime.message import Message, Port
+from runtime.monitor import Monitor
+from runtime.orders import Order, Orders
+from runtime.parcel import Packing
+from runtime.ports import Ports, Runner
+from runtime.pumps import Announcer, Listener, Peer, Receiver, Sender
+from runtime.tracks import Trace
+from runtime.wire import Wire
+from runtime.wiring import Route, routes
+
+
+def connect(manifest: Manifest, meeting: Meeting, ranks: Sequence[int], monitor: Monitor, timeout: float) -> Ports:
+    """The ports of this process, when all call this.  RANKS: of each stage.
+
+    Raises ManifestError where the stages do not fit together, DistributedError where processes do not connect.
+    """
+    wire = Wire(meeting.store, meeting.rank, len(meeting.members), timeout)
+    network = _Network(manifest, meeting, ranks, monitor, wire)
+    for tag, route in enumerate(routes(manifest)):
+        network.add(route, tag)
+    network.add_orders(2 * len(routes(manifest)))
+    return Ports(network.outward, network.inward, network.orders, network.runners, network.closables, (monitor.thread,))
+
+
+@dataclass(frozen=True)
+class _Network:
+    """The ports of this process as they are added."""
+
+    manifest: Manifest
+    meeting: Meeting
+    ranks: Sequence[int]
+    monitor: Monitor
+    wire: Wire
+    outward: list[Port] = field(default_factory=list)
+    inward: list[Port] = field(default_factory=list)
+    followers: list[Channel[Order]] = field(default_factory=list)
+    orders: list[Channel[Order]] = field(default_factory=list)
+    runners: list[Runner] = field(default_factory=list)
+
+    @property
+    def closables(self) -> list[Channel[None] | Channel[Order] | Wire]:
+        """The alarm comes first: who finds a link broken looks whether that is meant."""
+        return [self.monitor.alarm, *self.followers, *self.orders, self.wire]
+
+    def add(self, route: Route, tag: int) -> None:
+        source, target, here = self._rank(route.source), self._rank(route.target), self.meeting.rank
+        if source == target == here:
+            port = Port(route, Channel[Message](route.capacity))
+            self.outward.append(port)
+            self.inward.append(port)
+        elif source == here:
+            # The other end has the route's capacity; a batch here keeps the stage from waiting for the link.
+            channel, orders = Channel[Message](route.capacity and 1), Channel[Order]()
+            self.outward.append(Port(route, channel))
+            self.followers.append(orders)
+            packing = self._packing(route, tag)
+            self.runners.append(Sender(self.monitor.alarm, self._peer(target), orders, channel, packing))
+        elif target == here:
+            channel, orders = Channel[Message](route.capacity), Channel[Order]()
+            self.inward.append(Port(route, channel))
+            self.followers.append(orders)
+            packing = self._packing(route, tag)
+            self.runners.append(Receiver(self.monitor.alarm, self._peer(source), orders, channel, packing))
+
+    def add_orders(self, tag: int) -> None:
+        """When all routes are there."""
+        wording = Orders(tuple(self.manifest.symbols), self._new_trace)
+        if self.meeting.rank != 0:
+            link = self.wire.host_link(0, tag)
+            self.runners.append(Listener(self.monitor.alarm, self._peer(0), wording, link, tuple(self.followers)))
+            return
+        self.orders.extend(self.followers)
+        for rank in range(1, len(self.meeting.members)):
+            announcer = Announcer(self.monitor.alarm, self._peer(rank), wording, self.wire.host_link(rank, tag))
+            self.orders.append(announcer.orders)
+            self.runners.append(announcer)
+
+    def _rank(self, stage: int | None) -> int:
+        return 0 if stage is None else self.ranks[stage]
+
+    def _peer(self, rank: int) -> Peer:
+        member = self.meeting.members[rank]
+        return Peer(self.ranks.index(rank), member.device, str(member))
+
+    def _packing(self, route: Route, tag: int) -> Packing:
+        source, target = self._rank(route.source), self._rank(route.target)
+        peer = target if source == self.meeting.rank else source
+        headers, texts = (self.wire.host_link(peer, 2 * tag + i) for i in range(2))
+        tensors, device = headers, torch.device("cpu")
+        if None not in (route.source, route.target) and self._is_on_gpu(source) and self._is_on_gpu(target):
+            tensors = self.wire.device_link(source, target, tag)
+            device = torch.device(self.meeting.members[self.meeting.rank].device)
+        return Packing(route.source, tuple(self._types(route)), headers, tensors, texts, device)
+
+    def _types(self, route: Route) -> Iterator[InputType]:
+        manifest, source = self.manifest, route.source
+        offered = manifest.inputs if source is None else [send.tensor for send in manifest.stages[source].sends]
+        for i in route.takes:
+            yield InputType.parse(offered[i], manifest.symbols)
+
+    def _is_on_gpu(self, rank: int) -> bool:
+        return torch.device(self.meeting.members[rank].device).type == "cuda"
+
+    def _new_trace(self) -> Trace:
+        devices = [torch.device(self.meeting.members[rank].device) for rank in self.ranks]
+        return Trace(self.manifest, devices)

@@ -1,0 +1,112 @@
+"""The tensors of one batch on one route, as what goes over a link.
+
+A header of 64-bit integers, the tensors as they lie in memory, and after a failure, apart, its text:
+
+    [number of the batch, bytes of the text, or 0, strides of each tensor …]
+
+The receiver knows the sizes, and so takes in the tensors of a batch that failed, too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from runtime.devices import move
+from runtime.errors import StageError
+from runtime.failures import decode, encode
+from runtime.input_type import InputType
+from runtime.message import Failure, Values
+from runtime.wire import Link, Pending
+
+
+class OutOfStep(Exception):
+    """Two processes do not agree on which batch is next.  A fault of ours, that must give no wrong result."""
+
+
+@dataclass(frozen=True)
+class Arriving:
+    """A batch for which receives are posted."""
+
+    number: int
+    shapes: Sequence[tuple[int, ...]]
+    header: Pending
+    tensors: Pending
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How the tensors of a route are packed at one end, and unpacked at the other."""
+
+    source: int | None  # the stage that sends them
+    types: tuple[InputType, ...]
+    headers: Link
+    tensors: Link
+    texts: Link
+    device: torch.device  # where they are while they are sent and received
+
+    def send(self, number: int, message: Values | Failure, sizes: Mapping[str, int]) -> list[Pending]:
+        """Start to send a batch.  A stage that made something else than the manifest says has failed."""
+        shapes = [type.shape(sizes) for type in self.types]
+        if isinstance(message, Values):
+            message = self._checked(message, shapes)
+        if isinstance(message, Values):
+            tensors = [_dense(move(tensor.detach(), self.device)) for tensor in message.tensors]
+            header = torch.tensor([number, 0, *(stride for t in tensors for stride in t.stride())])
+            flat = [t.as_strided((t.numel(),), (1,)) for t in tensors]
+            return [self.headers.send([header]), self.tensors.send(flat)]
+        text = torch.frombuffer(bytearray(encode(message.error)), dtype=torch.uint8)
+        header = torch.tensor([number, len(text), *(0 for shape in shapes for _ in shape)])
+        flat = self._buffers(shapes)
+        return [self.headers.send([header]), self.tensors.send(flat), self.texts.send([text])]
+
+    def post(self, number: int, sizes: Mapping[str, int]) -> Arriving:
+        """Be ready for a batch."""
+        shapes = [type.shape(sizes) for type in self.types]
+        header = torch.empty(2 + sum(map(len, shapes)), dtype=torch.int64)
+        return Arriving(number, shapes, self.headers.receive([header]), self.tensors.receive(self._buffers(shapes)))
+
+    def unpack(self, arriving: Arriving) -> Values | Failure:
+        """Wait for a batch.  Raises ConnectionError, or OutOfStep."""
+        number, length, *strides = arriving.header.wait()[0].tolist()
+        if number != arriving.number:
+            raise OutOfStep(f"batch {number} came where batch {arriving.number} was due")
+        flat = arriving.tensors.wait()
+        if length:
+            text = torch.empty(length, dtype=torch.uint8)
+            self.texts.receive([text]).wait()
+            return Failure(_stage_error(decode(text.numpy().tobytes())))
+        left = iter(strides)
+        shaped = zip(flat, arriving.shapes, strict=True)
+        return Values(tuple(t.as_strided(shape, [next(left) for _ in shape]) for t, shape in shaped))
+
+    def _checked(self, message: Values, shapes: Sequence[tuple[int, ...]]) -> Values | Failure:
+        for tensor, type, shape in zip(message.tensors, self.types, shapes, strict=True):
+            if tuple(tensor.shape) != shape or tensor.dtype != type.dtype:
+                made = f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
+                wrong = TypeError(f"it sends `{type.name}` as {made}, the manifest says {type} and {list(shape)}")
+                return Failure(StageError(self.source or 0, str(tensor.device), wrong))
+        return message
+
+    def _buffers(self, shapes: Sequence[tuple[int, ...]]) -> list[torch.Tensor]:
+        sized = zip(self.types, shapes, strict=True)
+        return [torch.empty(math.prod(shape), dtype=type.dtype, device=self.device) for type, shape in sized]
+
+
+def _dense(tensor: torch.Tensor) -> torch.Tensor:
+    """Without holes, overlaps and lazy bits; with its strides where possible, for kernels round by them."""
+    tensor = tensor.resolve_conj().resolve_neg()
+    expected = 1
+    for stride, size in sorted((s, n) for s, n in zip(tensor.stride(), tensor.shape, strict=True) if n != 1):
+        if stride != expected:
+            return tensor.contiguous()
+        expected *= size
+    return tensor
+
+
+def _stage_error(error: Exception) -> StageError:
+    assert isinstance(error, StageError)
+    return error

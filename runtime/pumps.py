@@ -1,0 +1,137 @@
+"""The threads that carry messages between the channels of this process and the links to others.
+
+Each follows the orders: so receives are posted as soon as a batch is announced, before any of its
+tensors is made, and what has no tensors (Reset, Watch) is sent once to a process, not on every route.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+
+import torch
+
+from runtime.channel import Channel, ChannelClosed
+from runtime.errors import StageError
+from runtime.message import Failure, Message, Values
+from runtime.orders import Order, Orders
+from runtime.parcel import Arriving, OutOfStep, Packing
+from runtime.wire import Link, Pending
+
+AHEAD = 2  # batches for which receives are posted, or whose sends are not awaited
+PATIENCE = 1.0  # seconds for the monitor to find out why a link broke
+
+
+@dataclass(frozen=True)
+class Peer:
+    """The process at the other end, as errors name it."""
+
+    stage: int  # one that it runs
+    device: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Pump(ABC):
+    """Runs until a channel is closed, or the link breaks."""
+
+    alarm: Channel[None]  # closed once something goes wrong in any process
+    peer: Peer
+
+    def run(self) -> None:
+        try:
+            with torch.no_grad():
+                self.pump()
+        except ChannelClosed:
+            return
+        except (ConnectionError, OutOfStep) as e:
+            if not self.alarm.wait_closed(PATIENCE):
+                lost = ConnectionError(f"the connection to {self.peer.name} broke: {e}")
+                self.alarm.close(StageError(self.peer.stage, self.peer.device, lost))
+
+    @abstractmethod
+    def pump(self) -> None:
+        """Raises ChannelClosed, ConnectionError or OutOfStep."""
+
+
+@dataclass(frozen=True)
+class Sender(Pump):
+    """Sends the messages that a stage of this process, or the caller, leaves in a channel."""
+
+    orders: Channel[Order]
+    channel: Channel[Message]
+    packing: Packing
+
+    def pump(self) -> None:
+        sent: deque[list[Pending]] = deque()
+        for number in count():
+            order, message = self.orders.receive(), self.channel.receive()
+            if isinstance(order, Values) and isinstance(message, Values | Failure):
+                sent.append(self.packing.send(number, message, order.sizes))
+            while len(sent) > AHEAD:
+                for pending in sent.popleft():
+                    pending.wait()
+
+
+@dataclass(frozen=True)
+class Receiver(Pump):
+    """Puts what another process sends into the channel of a stage of this process, or of the caller."""
+
+    orders: Channel[Order]
+    channel: Channel[Message]
+    packing: Packing
+
+    def pump(self) -> None:
+        numbers, known = count(), deque[Order]()
+        posted: deque[tuple[Order, Arriving | None]] = deque()
+        while True:
+            known.extend(self.orders.drain())
+            if not known and not posted:
+                known.append(self.orders.receive())
+            while known and len(posted) < AHEAD:
+                posted.append(self._post(next(numbers), known.popleft()))
+            self.channel.send(self._arrived(*posted.popleft()))
+
+    def _post(self, number: int, order: Order) -> tuple[Order, Arriving | None]:
+        return order, self.packing.post(number, order.sizes) if isinstance(order, Values) else None
+
+    def _arrived(self, order: Order, arriving: Arriving | None) -> Message:
+        if arriving is None or not isinstance(order, Values):
+            return order
+        message = self.packing.unpack(arriving)
+        return replace(message, sizes=order.sizes) if isinstance(message, Values) else message
+
+
+@dataclass(frozen=True)
+class Announcer(Pump):
+    """On rank 0: tells another rank the orders."""
+
+    wording: Orders
+    link: Link
+    orders: Channel[Order] = field(default_factory=Channel)
+
+    def pump(self) -> None:
+        sent: deque[Pending] = deque()
+        while True:
+            sent.append(self.link.send([self.wording.encode(self.orders.receive())]))
+            if len(sent) > AHEAD:
+                sent.popleft().wait()
+
+
+@dataclass(frozen=True)
+class Listener(Pump):
+    """On the other ranks: tells the senders and receivers of this process what rank 0 announces."""
+
+    wording: Orders
+    link: Link
+    followers: Sequence[Channel[Order]]
+
+    def pump(self) -> None:
+        while True:
+            (vector,) = self.link.receive([self.wording.blank()]).wait()
+            order = self.wording.decode(vector)
+            for channel in self.followers:
+                channel.send(order)

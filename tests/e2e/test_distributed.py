@@ -1,0 +1,175 @@
+"""Pipelines in several processes, started by torchrun over gloo."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from runtime.manifest import Manifest
+from tests.artifacts import Part, chain, tensor, write
+from tests.jobs import ROOT, run, torchrun
+
+X = torch.arange(8.0).reshape(2, 4)
+
+SKIP = [
+    Part("return x + 1, x * 10", {"x": None}, {"a": ((1,), ()), "b": ((2,), ())}),
+    Part("return (a * 2,)", {"a": 0}, {"c": ((2,), ())}),
+    Part("return (c + b,)", {"b": 0, "c": 1}, {"y": ((), (0,))}),
+]
+
+
+def test_calls_and_streams_with_a_skip(tmp_path: Path) -> None:
+    write(tmp_path / "out", SKIP)
+    ended = run(
+        tmp_path,
+        """\
+def expected(x):
+    return (x + 1) * 2 + x * 10
+
+with Pipeline.distributed(OUT, timeout=30) as pipe:
+    assert pipe.rank == RANK
+    if RANK == 0:
+        assert torch.equal(pipe(X), expected(X))
+        batches = [torch.randn(1 + i * 7 % 64, 4) for i in range(200)]
+        found = list(pipe.map(batches, in_flight=6))
+        assert all(torch.equal(y, expected(x)) for x, y in zip(batches, found, strict=True))
+        futures = [pipe.submit(x) for x in batches]
+        assert all(torch.equal(f.result(), expected(x)) for x, f in zip(batches, futures, strict=True))
+        big = torch.randn(11, 4)
+        assert torch.equal(pipe(big, microbatches=4), expected(big))
+        assert torch.equal(pipe.run_named({"x": big})["y"], expected(big))
+        try:
+            pipe(torch.zeros(65, 4))
+        except InputError as e:
+            print(e)
+    else:
+        try:
+            pipe(X)
+        except RuntimeError as e:
+            print(e)
+with Pipeline.distributed(OUT, timeout=30) as pipe:  # another, in the same processes
+    if RANK == 0:
+        assert torch.equal(pipe(X), expected(X))
+        print("done")
+""",
+        ranks=3,
+    )
+    assert ended.status == 0, ended.err
+    assert sorted(ended.out.splitlines()) == [
+        "`batch` is 65 in `x`; expected at most 64",
+        "done",
+        *["rank 0 makes the calls; put them under `if pipe.rank == 0:`"] * 2,
+    ]
+
+
+def test_several_stages_in_a_process_and_state(tmp_path: Path) -> None:
+    counting = "self.count += 1\nreturn (h + self.count,)"
+    parts = [
+        Part("return (x.t().contiguous().t(),)", {"x": None}, {"g": ((1,), ())}, device="cpu:0"),
+        Part("return (g.t().view(-1),)", {"g": 0}, {"h": ((2, 3), ())}, device="cpu:1"),
+        Part(counting, {"h": 1}, {"i": ((3,), (1,))}, {}, {"count": torch.zeros(1)}, ("count",), "cpu:0"),
+        Part("return (i - h, h.sum())", {"h": 1, "i": 2}, {"y": ((), (0,)), "z": ((), (2,))}, device="cpu:1"),
+    ]
+    flat = [tensor(name, "4*batch") for name in "hiy"]
+    write(
+        tmp_path / "out",
+        parts,
+        outputs=[flat[2], flat[1], tensor("z", dtype="float32")],
+        returns={"tuple": [{"slot": 0}, {"slot": 1}, {"slot": 2}]},
+    )
+    shape(tmp_path / "out", {"h": ("4*batch",), "i": ("4*batch",), "z": ()})
+    ended = run(
+        tmp_path,
+        """\
+with Pipeline.distributed(OUT, timeout=30) as pipe:
+    if RANK == 0:
+        for round in range(2):
+            for n, (y, i, z) in enumerate(pipe.map([X[: 1 + n % 2] for n in range(20)])):
+                x = X[: 1 + n % 2]
+                assert torch.equal(y, torch.full((x.numel(),), n + 1.0)), (n, y)
+                assert torch.equal(i, x.t().reshape(-1) + n + 1)
+                assert z == x.sum()
+            pipe.reset()
+        print("done")
+""",
+        ranks=2,
+    )
+    assert (ended.status, ended.out) == (0, "done\n"), ended.err
+
+
+def test_a_batch_that_fails_and_those_after_it(tmp_path: Path) -> None:
+    parts = [
+        Part("if x.sum() == 3:\n    raise KeyError('three')\nreturn (x,)", {"x": None}, {"a": ((1,), ())}),
+        Part("return (a if a.sum() != 7 else a.double(),)", {"a": 0}, {"b": ((2,), ())}),
+        Part("return (b * 2,)", {"b": 1}, {"y": ((), (0,))}),
+    ]
+    write(tmp_path / "out", parts)
+    ended = run(
+        tmp_path,
+        """\
+with Pipeline.distributed(OUT, timeout=30) as pipe:
+    if RANK == 0:
+        for n, future in enumerate([pipe.submit(torch.full((1, 4), n / 4)) for n in range(20)]):
+            try:
+                assert torch.equal(future.result(), torch.full((1, 4), n / 2))
+            except StageError as e:
+                print(n, e.stage, e, type(e.__cause__).__name__)
+""",
+        ranks=3,
+    )
+    assert ended.status == 0, ended.err
+    wrong = "it sends `b` as float64[1, 4], the manifest says float32[batch, 4] and [1, 4]"
+    assert ended.out.splitlines() == [
+        "3 0 stage 0 (cpu) raised KeyError: 'three' KeyError",
+        f"7 1 stage 1 (cpu) raised TypeError: {wrong} TypeError",
+    ]
+
+
+def test_the_command_line(tmp_path: Path) -> None:
+    out, x, y = chain(tmp_path / "out"), tmp_path / "x", tmp_path / "y"
+    save_file({"x": X}, x)
+    command = torchrun(2, "-m", "runtime.run", out, "--input", x, "--output", y, "--microbatches", 2)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "y: float32[2, 4]\n"), done.stderr
+    assert torch.equal(load_file(y)["y"], (X + 1) * 2)
+
+
+def test_too_many_processes(tmp_path: Path) -> None:
+    chain(tmp_path / "out")
+    ended = run(tmp_path, "Pipeline.distributed(OUT, timeout=20)", ranks=3)
+    assert ended.status == 1
+    assert ended.errors() == ["runtime.errors.DeviceError: got 3 processes for 2 stages; start 2 at most"]
+
+
+def test_without_torchrun(tmp_path: Path) -> None:
+    chain(tmp_path / "out")
+    script = f"from runtime import Pipeline; Pipeline.distributed({str(tmp_path / 'out')!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "DistributedError: torchrun starts the processes of a job" in done.stderr
+
+
+def shape(folder: Path, shapes: dict[str, tuple[int | str, ...]]) -> None:
+    """Write other shapes of what stages send into the manifest."""
+    manifest = Manifest.read(folder)
+    known = {name: tensor(name) for name in shapes}
+    known = {name: replace(t, shape=shapes[name]) for name, t in known.items()}
+    stages = tuple(
+        replace(
+            stage,
+            receives=tuple(replace(r, tensor=known.get(r.tensor.name, r.tensor)) for r in stage.receives),
+            sends=tuple(replace(s, tensor=known.get(s.tensor.name, s.tensor)) for s in stage.sends),
+        )
+        for stage in manifest.stages
+    )
+    replace(manifest, stages=stages).write(folder)
+
+
+pytestmark = pytest.mark.slow
