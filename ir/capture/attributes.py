@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ir.capture.blame import NotExported
+
 _OF_EVERY_MODULE = set(vars(nn.Module()))
 _PLAIN = (bool, int, float, complex, str, bytes, tuple, torch.SymInt, torch.SymFloat, torch.SymBool)
 
@@ -26,6 +28,28 @@ def as_they_were(model: nn.Module) -> Iterator[None]:
             if now.keys() != attributes.keys() or any(now[k] is not v for k, v in attributes.items()):
                 now.clear()
                 now.update(attributes)
+
+
+@contextmanager
+def written_in_place(model: nn.Module) -> Iterator[None]:
+    """Afterwards every buffer is the tensor that it was, and holds what forward assigned: so that it is recorded.
+
+    Raises NotExported for a buffer that becomes another size or type.
+    """
+    before = [(path, module, dict(module._buffers)) for path, module in model.named_modules()]
+    yield
+    for path, module, buffers in before:
+        for name, buffer in buffers.items():
+            assigned = module._buffers.get(name)
+            if buffer is None or assigned is None or assigned is buffer:
+                continue
+            if (assigned.shape, assigned.dtype) != (buffer.shape, buffer.dtype):
+                raise NotExported(
+                    f"forward makes {name} of {path or 'the model'} another size or type than it had",
+                    advice="write into the buffer that is there, self.buffer[...] = value",
+                )
+            buffer.copy_(assigned)
+            module._buffers[name] = buffer
 
 
 def plain_attributes(model: nn.Module) -> dict[str, Any]:

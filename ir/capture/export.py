@@ -17,7 +17,7 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.utils._pytree import TreeSpec
 
-from ir.capture.attributes import as_they_were, changed, plain_attributes
+from ir.capture.attributes import as_they_were, changed, plain_attributes, written_in_place
 from ir.capture.blame import NotExported, explain
 from ir.capture.dynamic import Marks, export_spec, widen
 from ir.capture.fake import without_memory
@@ -87,7 +87,8 @@ class Flat(nn.Module):
 
     def forward(self, tensors: list[torch.Tensor]) -> list[Any]:
         before = plain_attributes(self.m)
-        leaves, spec = flatten(call(self.m, self._example.parameters, self._example.arguments.fill(tensors)))
+        with written_in_place(self.m):
+            leaves, spec = flatten(call(self.m, self._example.parameters, self._example.arguments.fill(tensors)))
         self._freeze(changed(before, plain_attributes(self.m)))
         if any(isinstance(leaf, (torch.SymFloat, torch.SymBool)) for leaf in leaves):
             raise NotExported("the model returns a number that it computes", advice="return it as a tensor")

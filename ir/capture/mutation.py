@@ -49,10 +49,12 @@ def _twinned(node: fx.Node, changed: fx.Node) -> Rewrite | None:
 
 
 def _scatter(copy: fx.Node, view: fx.Node) -> Rewrite | None:
+    if not _fills(copy, view):
+        return None
     whole, *where = view.args
     while isinstance(whole, fx.Node) and _is_whole_slice(whole):
         whole = whole.args[0]
-    if not isinstance(whole, fx.Node) or not _fills(copy, view):
+    if not isinstance(whole, fx.Node):
         return None
     return Rewrite(whole, _aten.slice_scatter.default, (whole, copy.args[1], *where))
 

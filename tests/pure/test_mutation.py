@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ir.capture import capture, reader
+from ir.errors import CaptureError
 from ir.interpret import interpret
 
 
@@ -81,3 +82,46 @@ def test_a_change_in_place(cls: type[nn.Module], monkeypatch: pytest.MonkeyPatch
         found = interpret(graph, [x], {}).outputs
         torch.testing.assert_close(found[0], model(x.clone()), rtol=0, atol=0)
     assert any(asked) == (cls not in ALONE)
+
+
+class BufferWritten(nn.Module):
+    """A running mean, written in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.mean.copy_(self.mean * 0.5 + x.mean(0))
+        return x - self.mean
+
+
+class BufferAssigned(BufferWritten):
+    """The same, as another tensor under the same name."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.mean = self.mean * 0.5 + x.mean(0)
+        return x - self.mean
+
+
+class BufferGrown(BufferWritten):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.mean = torch.cat([self.mean, x[0]])
+        return x + self.mean.sum()
+
+
+@pytest.mark.parametrize("cls", [BufferWritten, BufferAssigned])
+def test_a_buffer_that_forward_changes_is_state(cls: type[nn.Module]) -> None:
+    model, x = cls(), torch.randn(3, 4)
+    graph = capture(model, (x,))
+    ((state, _),) = graph.updates
+    assert state.fqns == ("mean",)
+    first, held = {"mean": torch.zeros(4)}, dict[str, torch.Tensor]()
+    for _ in range(3):
+        outputs, held = interpret(graph, [x], first, held)
+        torch.testing.assert_close(outputs[0], model(x), rtol=0, atol=0)
+
+
+def test_a_buffer_that_becomes_another_size_is_refused() -> None:
+    with pytest.raises(CaptureError, match=r"makes mean of the model another size or type"):
+        capture(BufferGrown(), (torch.randn(3, 4),))
