@@ -58,8 +58,9 @@ def _example(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], s
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise CaptureError(f"{name or 'the model'} is a ScriptModule; use the nn.Module that it was made from")
-    if any(m.training for m in model.modules() if isinstance(m, _DIFFERS_IN_TRAINING)):
-        warnings.warn("the model is in training mode (dropout is active); call model.eval() first", stacklevel=3)
+    training = [name for name, m in model.named_modules() if isinstance(m, _DIFFERS_IN_TRAINING) and m.training]
+    if training:
+        warnings.warn(f"{training[0] or 'the model'} is in training mode; call model.eval() first", stacklevel=3)
     parameters = forward_parameters(model)
     try:
         arguments = bind(parameters, args, kwargs)

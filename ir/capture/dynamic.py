@@ -73,6 +73,10 @@ def _check_agreement(input_names: Sequence[str], tensors: Sequence[torch.Tensor]
         for dim, mark in dims.items():
             if not mark.name.isidentifier() or keyword.iskeyword(mark.name):
                 raise CaptureError(f"a dynamic size of `{name}` is named {mark.name!r}; use a Python identifier")
+            if not tensor.shape[dim]:
+                raise CaptureError(
+                    f"`{mark.name}` is 0 in the example `{name}`; give an example of the usual size, for which to cut"
+                )
             size, first = seen.setdefault(mark.name, (tensor.shape[dim], name))
             if size != tensor.shape[dim]:
                 raise CaptureError(f"`{mark.name}` is {size} in `{first}` and {tensor.shape[dim]} in `{name}`")

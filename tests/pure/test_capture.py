@@ -343,8 +343,13 @@ def test_a_size_that_the_code_fixes(compute: Callable[[torch.Tensor], Any]) -> N
 
 
 def test_dropout_that_is_on_is_warned_of() -> None:
-    with pytest.warns(UserWarning, match=r"the model is in training mode .*; call model.eval\(\) first"):
+    with pytest.warns(UserWarning, match=r"1 is in training mode; call model.eval\(\) first"):
         capture(nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Dropout()).train(), (hidden(),))
+
+
+def test_an_example_without_any_rows_is_refused() -> None:
+    with pytest.raises(CaptureError, match="`batch` is 0 in the example `input`; give an example of the usual size"):
+        capture(nn.ReLU(), (torch.zeros(0, WIDTH),), dynamic_shapes={"input": {0: "batch"}})
 
 
 def test_a_changed_input_is_warned_of() -> None:
