@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from textwrap import wrap
 
 from codegen.expr import shape_source
 from codegen.loading import imports
-from codegen.source import Source
+from codegen.source import LINE_LENGTH, Source
 from codegen.stage_file import StageFile
 from ir.graph import Param, Value
 from ir.memory import stored_bytes
@@ -29,7 +30,8 @@ def emit_head(file: StageFile, src: Source, linked: bool, body: str) -> None:
     src.line(f"holds    {params} parameters, {format_bytes(stored_bytes(stage.stored))}")
     src.line()
     arguments = [*(v.name for v in stage.graph.inputs), *(f"{s}={s}" for s in file.sizes)]
-    src.line(f'Alone:   {file.cls}.load("{file.weights}", device="cpu")({", ".join(arguments)})')
+    alone = f'{file.cls}.load("{file.weights}", device="cpu")({", ".join(arguments)})'
+    src.lines("\n".join(wrap(alone, LINE_LENGTH, initial_indent="Alone:   ", subsequent_indent=" " * 9)))
     src.line('"""')
     src.line()
     for line in _imports(file, linked, body):

@@ -22,6 +22,7 @@ class Holder:
     source: str = ""  # the expression
     tensor: bool = False
     bare: str = ""  # an expression that makes it and the modules in it without their tensors
+    is_class: bool = False  # a class of the file, not a module in one
     sliced: bool = False  # a list of which a loop goes over a part
 
     @classmethod
@@ -33,7 +34,7 @@ class Holder:
         sliced: Iterable[str],
     ) -> Holder:
         """From the tensors by name, the modules that one expression makes, by path, and the lists that are sliced."""
-        root = cls()
+        root = cls(is_class=True)
         for path in sliced:
             (root._at(path) if path else root).sliced = True
         for path, source in bare.items():
@@ -68,7 +69,8 @@ class Holder:
         if not self.numbers or any(part.tensor for part in self.parts.values()):
             return "nn.Module"
         whole = self.numbers == tuple(range(len(self.numbers)))
-        return "nn.ModuleList" if whole and not self.sliced else "Numbered"
+        open_ = self.is_class and not all(part.made for part in self.parts.values())  # nn.ModuleList's parts have types
+        return "nn.ModuleList" if whole and not self.sliced and not open_ else "Numbered"
 
     @property
     def made(self) -> str:
@@ -195,12 +197,12 @@ def tensor_source(value: Value) -> str:
 
 NUMBERED = """
 class Numbered(nn.ModuleList):  # modules under the numbers that they have in the whole model
-    def __init__(self, modules):
+    def __init__(self, modules: dict[int, nn.Module]):
         super().__init__()
         for number, module in modules.items():
             self.add_module(str(number), module)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index) -> Any:
         if isinstance(index, slice):
             return [self[i] for i in range(index.start, index.stop, index.step or 1)]
         return self._modules[str(index)]

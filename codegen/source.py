@@ -22,7 +22,7 @@ class Source:
 
     def height(self, start: int) -> int:
         """The lines since a place, with those that the formatter breaks counted more than once."""
-        return sum(1 + len(line) // LINE_LENGTH * 2 for line in self._lines[start:])
+        return sum(1 + len(line) // LINE_LENGTH * 3 for line in self._lines[start:])
 
     def line(self, text: str = "") -> None:
         self._lines.append("    " * self._depth + text if text else "")

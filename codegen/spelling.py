@@ -66,8 +66,11 @@ class Arguments:
             return Text(expr_source(arg), ATOM if isinstance(arg, sympy.Symbol) else 0)
         return Text(self.text(arg), UNARY if isinstance(arg, (int, float)) and arg < 0 else ATOM)
 
-    def rest(self, first: int, by_name: int = 99, skip: frozenset[str] = frozenset()) -> list[str]:
-        """Arguments from a place on, without defaults; from `by_name` on with their names."""
+    def rest(self, first: int, by_name: int = 99, skip: frozenset[str] = frozenset(), short: bool = False) -> list[str]:
+        """Arguments from a place on, without defaults; from `by_name` on with their names.
+
+        SHORT: a list of equal numbers as one number.
+        """
         schema = self.call.op._schema.arguments
         given = [(a, self[a.name]) for a in schema]
         texts: list[str] = []
@@ -76,6 +79,8 @@ class Arguments:
             if a.name in skip or (a.has_default_value() and same(value, a.default_value)):
                 named = True  # what follows a gap needs its name
                 continue
+            if short and isinstance(value, list) and all(x == value[0] for x in value):
+                value = value[0]
             named = named or i >= by_name or a.kwarg_only
             texts.append(f"{a.name}={self.text(value)}" if named else self.text(value))
         return texts
@@ -166,9 +171,9 @@ def spread(name: str) -> Writer:
     return write
 
 
-def function(name: str, by_name: int = 99, skip: Sequence[str] = ()) -> Writer:
+def function(name: str, by_name: int = 99, skip: Sequence[str] = (), short: bool = False) -> Writer:
     """`torch.name(…)`."""
-    return lambda a: Text(f"{name}({', '.join(a.rest(0, by_name, frozenset(skip)))})")
+    return lambda a: Text(f"{name}({', '.join(a.rest(0, by_name, frozenset(skip), short))})")
 
 
 def convolution(name: str) -> Writer:
@@ -286,7 +291,7 @@ _TORCH = _ops("""
     max.other min.other where.ScalarOther where.ScalarSelf where.self zeros.default zeros_like.default
 """)
 _FUNCTIONAL = _ops("""
-    adaptive_avg_pool1d.default adaptive_avg_pool2d.default avg_pool2d.default elu.default gelu.default
+    adaptive_avg_pool1d.default elu.default gelu.default
     hardswish.default hardtanh.default leaky_relu.default linear.default mish.default pad.default relu.default
     relu6.default silu.default softplus.default
 """)
@@ -316,7 +321,9 @@ _WRITERS: Mapping[Any, Writer] = {
     aten.group_norm.default: function("F.group_norm", by_name=4, skip=["cudnn_enabled"]),
     aten.scaled_dot_product_attention.default: function("F.scaled_dot_product_attention", by_name=3),
     aten.split_with_sizes.default: method("split"),
-    aten.max_pool2d.default: function("F.max_pool2d", by_name=2),
+    aten.max_pool2d.default: function("F.max_pool2d", by_name=2, short=True),
+    aten.avg_pool2d.default: function("F.avg_pool2d", by_name=2, short=True),
+    aten.adaptive_avg_pool2d.default: function("F.adaptive_avg_pool2d", short=True),
     aten.slice.Tensor: slicing,
     aten.select.int: select,
     aten.index.Tensor: index,

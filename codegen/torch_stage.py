@@ -23,7 +23,7 @@ from codegen.stage_file import StageFile
 from codegen.whole import SUPPORT
 from ir.graph import Call, Node, Value
 
-LONGEST = 60  # lines of a function
+LONGEST = 54  # lines of a function, before the formatter breaks some of them; 60 after it
 LONGEST_FILE = 195  # lines, if small classes alone make it longer
 _WIDE = 90  # calls of a region that is sure to be longer than that
 
@@ -48,7 +48,7 @@ def emit(file: StageFile, linked: bool = False, strided: bool = False) -> Emitte
         if draft.height <= LONGEST_FILE:
             break
         other = _short_functions(file, draft.opened - {path}, closed | {path})
-        if other.height < draft.height:
+        if other.height < draft.height and other.longest <= max(LONGEST, draft.longest):
             draft, closed = other, closed | {path}
     return _assembled(draft, linked, strided)
 
@@ -79,7 +79,7 @@ class ClassText:
     block: Block | None  # None: the stage itself
     source: Source
     placed: Mapping[Call, int]
-    longest: int  # lines of its `forward`
+    longest: int  # lines of its longest function
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,10 @@ class Draft:
     program: Program
     texts: Sequence[ClassText]
     opened: frozenset[str]  # the modules that are classes for the length of functions
+
+    @property
+    def longest(self) -> int:
+        return max(text.longest for text in self.texts)
 
     @property
     def height(self) -> int:
@@ -120,6 +124,7 @@ class _Writer:
         sliced = _sliced(program, known)
         self.words = Vocabulary(file.fqns, reserved, _leaves(file), known, sliced, file.stage.graph.hints)
         self.given: dict[Block, tuple[str, ...]] = {}
+        self.repeated = _in_loops(program)
 
     def classes_text(self) -> list[ClassText]:
         """The stage first, each class before those that it uses: callers know what to call arguments."""
@@ -134,6 +139,7 @@ class _Writer:
                 declare_class(holder, src)
                 for inner, name in file.whole.ties(file.fqns).items():
                     src.line(" = ".join(self.words.paths.reach("self", "", path) for path in (inner, name)))
+            made = src.height(0)
             src.line()
             sizes = [f"{s}: int" for s in file.sizes]
             arguments = [*(v.name for v in graph.inputs), *(["*", *sizes] if sizes else [])]
@@ -145,7 +151,7 @@ class _Writer:
                 function.all(graph.inputs, self.program.body, graph.outputs, returns=False)
                 outputs = ", ".join(function.write(v).source for v in graph.outputs)
                 src.line(f"return ({outputs}{',' if len(graph.outputs) == 1 else ''})")
-            length = src.height(start)
+            length = max(made, src.height(start))
             src.line()
             emit_load(src)
         return ClassText(None, src, placed, length)
@@ -165,11 +171,13 @@ class _Writer:
             function.inputs = frozenset(block.inputs)
             arguments = self._arguments(block, function.names)
             sizes = [str(s) for s in self.words.missing(block)]
+            if block in self.repeated:
+                src.line("@torch.compiler.nested_compile_region()")  # torch.compile compiles it once for all layers
             start = src.count
             with src.block(f"def forward({', '.join(['self', *arguments, *sizes])}):"):
                 if not function.all(block.inputs, block.body, block.outputs, returns=True):
                     src.line(f"return {', '.join(function.write(v).source for v in block.outputs)}")
-        return ClassText(block, src, placed, src.height(start))
+        return ClassText(block, src, placed, max(src.height(start), src.height(0) - src.height(start)))
 
     def _function(
         self, path: str, inputs: Sequence[Value], body: Sequence[Statement], src: Source, placed: dict[Call, int]
@@ -254,6 +262,13 @@ def _paths(file: StageFile, program: Program) -> Paths:
     bodies = (program.body, *(b.body for b in program.blocks))
     called = {path for body in bodies for path in _uses_paths(body)} | set(file.whole.modules)
     return Paths(frozenset(file.fqns.values()), frozenset(called))
+
+
+def _in_loops(program: Program) -> set[Block]:
+    """The classes that a loop calls."""
+    bodies = (program.body, *(b.body for b in program.blocks))
+    loops = (s for body in bodies for s in body if isinstance(s, Loop))
+    return {use.block for loop in loops for use in loop.body if isinstance(use, Use)}
 
 
 def _sliced(program: Program, known: Paths) -> frozenset[str]:

@@ -53,6 +53,7 @@ def _of_several(graph: Graph, value: Value, depth: int, names: list[str]) -> str
         for node in graph.nodes
         if node.stage == maker.stage and isinstance(node, Call) and node.where.frames[:depth] == frames
         for v in node.results
-        if v in graph.kept or any(user.where.frames[:depth] != frames for user in graph.users.get(v, ()))
+        if v in graph.kept
+        or any(isinstance(u, Transfer) or u.where.frames[:depth] != frames for u in graph.users.get(v, ()))
     ]
-    return names[made.index(value)] if value in made and len(made) <= len(names) else ""
+    return names[made.index(value)] if value in made and len(made) <= len(names) else names[0]

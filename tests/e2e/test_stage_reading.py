@@ -1,0 +1,86 @@
+"""What the stage files of every example look like: short functions, valid types, a line for each node."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from codegen.torch_stage import Emitted, StageFile, emit
+from ir.capture import capture
+from ir.graph import Call
+from ir.plan import StagePlan, plan_stages
+from ir.sources import read_source
+from tests.planning import machine, planned
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = {"bert": 2, "gpt2": 2, "resnet50": 3, "t5": 3, "tied_lm": 2, "unet": 4}
+LONGEST = {"bert": 250, "gpt2": 250, "resnet50": 350, "t5": 350, "tied_lm": 250, "unet": 250}
+
+pytestmark = pytest.mark.slow
+
+
+@cache
+def plan(name: str) -> StagePlan:
+    source = read_source(str(ROOT / f"examples/{name}.py"))
+    graph = capture(source.model, source.args, source.kwargs, dynamic_shapes=source.dynamic_shapes)
+    cluster = machine(EXAMPLES[name])
+    return plan_stages(planned(graph, cluster, time_limit=20.0), cluster)
+
+
+@cache
+def files(name: str) -> tuple[tuple[StageFile, Emitted], ...]:
+    stages = [StageFile(plan(name), stage, name) for stage in plan(name).stages]
+    return tuple((stage, emit(stage)) for stage in stages)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_files_and_functions_are_short(name: str) -> None:
+    for _, emitted in files(name):
+        functions = [n for n in ast.walk(ast.parse(emitted.source)) if isinstance(n, ast.FunctionDef)]
+        assert max((f.end_lineno or 0) - f.lineno + 1 for f in functions) <= 62
+        assert emitted.source.count("\n") <= LONGEST[name]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_they_are_clean_to_ruff_and_pyright(name: str, tmp_path: Path) -> None:
+    for stage, emitted in files(name):
+        (tmp_path / stage.module).write_text(emitted.source)
+    for command in (
+        ["ruff", "check", "--isolated", "--select=E,F,I,UP,B", "--line-length=120", "."],
+        ["ruff", "format", "--isolated", "--check", "--line-length=120", "."],
+        ["pyright", "--pythonpath", sys.executable, "."],
+    ):
+        done = subprocess.run([sys.executable, "-m", *command], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_node_has_its_line(name: str) -> None:
+    """A line of a `forward` that is no comment; in a repeated class, nodes of every layer share one."""
+    for stage, emitted in files(name):
+        lines = emitted.source.splitlines()
+        for node in stage.stage.graph.nodes:
+            text = lines[emitted.lines[node] - 1]
+            assert text.startswith("        ")
+            assert not text.lstrip().startswith(("#", "del "))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_names_are_those_of_the_source(name: str) -> None:
+    """No variable is called after an operator and a number, as `add_37` is."""
+    for stage, emitted in files(name):
+        made = {n.id for n in ast.walk(ast.parse(emitted.source)) if isinstance(n, ast.Name)}
+        operators = {str(n.op.overloadpacket).split(".")[-1] for n in stage.stage.graph.nodes if isinstance(n, Call)}
+        numbered = {n for n in made if re.fullmatch(r"[a-z_]+_\d\d+", n)}
+        assert not {n for n in numbered if n.rstrip("_0123456789") in operators}
+
+
+@pytest.mark.parametrize("name", ["gpt2", "t5", "bert"])
+def test_layers_are_a_loop(name: str) -> None:
+    assert any(re.search(r"^        for \w+ in self\.", emitted.source, re.MULTILINE) for _, emitted in files(name))
