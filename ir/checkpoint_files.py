@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from math import prod
@@ -142,7 +143,9 @@ def _read_pickled(file: Path) -> Iterator[tuple[str, Stored]]:
         with FakeTensorMode():
             table: Any = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as e:
-        raise SourceError(f"cannot read {file}: it holds more than tensors, or is damaged ({_first_line(e)})") from e
+        code = re.search(r"GLOBAL (\S+)", str(e))
+        what = f"it holds {code[1]}, which is code and is not run" if code else f"it is damaged ({_first_line(e)})"
+        raise SourceError(f"cannot read {file}: {what}; save its state dict as .safetensors") from e
     table = table.get("state_dict", table) if isinstance(table, dict) else table
     if not isinstance(table, dict):
         raise SourceError(f"{file} holds a {type(table).__name__}, not a table of tensors by name")

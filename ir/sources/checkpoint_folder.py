@@ -93,10 +93,10 @@ def _check_code(path: Path, plain: Mapping[str, Any], transformers: Any, reading
         return
     if plain.get("auto_map"):
         raise SourceError(f"{path} is of no model that transformers has; {_UNTRUSTED}")
-    what = f"names model_type {kind!r}, which" if kind else "names no model_type, without which"
+    known_to = f"transformers {transformers.__version__}"
+    what = f"model_type {kind!r}, which {known_to} does not know" if kind else f"no model_type, as {known_to} asks"
     raise SourceError(
-        f"{path}/config.json {what} transformers {transformers.__version__} does not know the model; a newer version "
-        "may, or give a model file that makes it"
+        f"{path}/config.json names {what}; a newer version may know it, or give a model file that makes it"
     )
 
 

@@ -18,6 +18,7 @@ from ir.sources.image_tokens import image_token_id, tokens_per_image
 
 BATCH, SEQ, TARGET, SAMPLES, FRAMES, IMAGE = 4, 128, 64, 16000, 200, 224
 UNBOUNDED = 2**31
+_ONE = "one text at a time: config.json names no pad_token_id, by which the model finds the end of a text"
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,9 @@ class _Maker:
         """Token ids, with the padding mask that tokenizers make beside them."""
         length = min(SEQ, self.longest)
         dims = {0: batch, 1: self.length("seq")}
+        if self.one_by_one:
+            ids = self.tokens("input_ids", length, {1: dims[1]})
+            return Example({"input_ids": ids.inputs["input_ids"][:1]}, ids.dynamic, (_ONE,))
         if type(self.model).__name__.endswith("ForMultipleChoice"):
             return self.tokens("input_ids", length, {0: batch, 2: dims[1]}, choices=(2,))
         ids = self.tokens("input_ids", length, dims)
@@ -155,6 +159,12 @@ class _Maker:
         return _floats("input_features", (BATCH, FRAMES, bins), self.dtype, {0: "batch", 1: "frames"})
 
     # ---- what the configuration says
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether it is a decoder that looks for the padding behind a text, and has no token for it."""
+        classifies = type(self.model).__name__.endswith("ForSequenceClassification")
+        return classifies and not _embeds_padding(self.model) and _find(self.config, "pad_token_id") is None
 
     @property
     def dtype(self) -> torch.dtype:

@@ -126,7 +126,7 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "an index cut off": (lambda: index("{"), f"cannot read {INDEX}: {DAMAGED} (JSONDecodeError: "),
     "pickled code": (
         lambda: pickled(GOOD | {"2.bias": Path("x")}),
-        "cannot read weights/pytorch_model.bin: it holds more than tensors, or is damaged (Weights only load failed.",
+        "cannot read weights/pytorch_model.bin: it holds pathlib.PosixPath, which is code and is not run; save its",
     ),
     "a pickle cut off": (truncated_pickle, f"cannot read weights/pytorch_model.bin: {DAMAGED}; or save it again, as"),
     "no table in a pickle": (
