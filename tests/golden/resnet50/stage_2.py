@@ -1,567 +1,297 @@
 """resnet50, stage 2 of 3, for cpu.
 
-takes    add__9: float32[batch, 1024, 14, 14], from stage 1
-returns  linear: float32[batch, 1000], to output 0 of the model
-holds    97 parameters, 77.8 MiB
+takes    hidden_state_1: float32[batch, 1024, 14, 14], from stage 1
+returns  logits: float32[batch, 1000], to output 0 of the model
+holds    59 parameters, 77.8 MiB
 
-Alone:   Stage2.load("stage_2.safetensors", device="cpu")(add__9)
+Alone:   Stage2.load("stage_2.safetensors", device="cpu")(hidden_state_1)
 """
 
-import torch
-from safetensors import safe_open
-from torch import nn
+import ctypes
+import json
+from typing import Any
 
-aten = torch.ops.aten
+import torch
+from torch import nn
+from torch.nn import functional as F
 
 # name: (from which stage, or None for an input of the model; dtype; shape)
 RECEIVES = {
-    "add__9": (1, torch.float32, ("batch", 1024, 14, 14)),
+    "hidden_state_1": (1, torch.float32, ("batch", 1024, 14, 14)),
 }
 
 # name: (to which stages; as which outputs of the model; dtype; shape)
 SENDS = {
-    "linear": ([], [0], torch.float32, ("batch", 1000)),
-}
-
-# name: (dtype, shape)
-PARAMETERS = {
-    "resnet.encoder.stages.2.layers.3.layer.0.convolution.weight": (torch.float32, (256, 1024, 1, 1)),
-    "resnet.encoder.stages.2.layers.3.layer.0.normalization.weight": (torch.float32, (256,)),
-    "resnet.encoder.stages.2.layers.3.layer.0.normalization.bias": (torch.float32, (256,)),
-    "resnet.encoder.stages.2.layers.3.layer.1.convolution.weight": (torch.float32, (256, 256, 3, 3)),
-    "resnet.encoder.stages.2.layers.3.layer.1.normalization.weight": (torch.float32, (256,)),
-    "resnet.encoder.stages.2.layers.3.layer.1.normalization.bias": (torch.float32, (256,)),
-    "resnet.encoder.stages.2.layers.3.layer.2.convolution.weight": (torch.float32, (1024, 256, 1, 1)),
-    "resnet.encoder.stages.2.layers.3.layer.2.normalization.weight": (torch.float32, (1024,)),
-    "resnet.encoder.stages.2.layers.3.layer.2.normalization.bias": (torch.float32, (1024,)),
-    "resnet.encoder.stages.2.layers.4.layer.0.convolution.weight": (torch.float32, (256, 1024, 1, 1)),
-    "resnet.encoder.stages.2.layers.4.layer.0.normalization.weight": (torch.float32, (256,)),
-    "resnet.encoder.stages.2.layers.4.layer.0.normalization.bias": (torch.float32, (256,)),
-    "resnet.encoder.stages.2.layers.4.layer.1.convolution.weight": (torch.float32, (256, 256, 3, 3)),
-    "resnet.encoder.stages.2.layers.4.layer.1.normalization.weight": (torch.float32, (256,)),
-    "resnet.encoder.stages.2.layers.4.layer.1.normalization.bias": (torch.float32, (256,)),
-    "resnet.encoder.stages.2.layers.4.layer.2.convolution.weight": (torch.float32, (1024, 256, 1, 1)),
-    "resnet.encoder.stages.2.layers.4.layer.2.normalization.weight": (torch.float32, (1024,)),
-    "resnet.encoder.stages.2.layers.4.layer.2.normalization.bias": (torch.float32, (1024,)),
-    "resnet.encoder.stages.2.layers.5.layer.0.convolution.weight": (torch.float32, (256, 1024, 1, 1)),
-    "resnet.encoder.stages.2.layers.5.layer.0.normalization.weight": (torch.float32, (256,)),
-    "resnet.encoder.stages.2.layers.5.layer.0.normalization.bias": (torch.float32, (256,)),
-    "resnet.encoder.stages.2.layers.5.layer.1.convolution.weight": (torch.float32, (256, 256, 3, 3)),
-    "resnet.encoder.stages.2.layers.5.layer.1.normalization.weight": (torch.float32, (256,)),
-    "resnet.encoder.stages.2.layers.5.layer.1.normalization.bias": (torch.float32, (256,)),
-    "resnet.encoder.stages.2.layers.5.layer.2.convolution.weight": (torch.float32, (1024, 256, 1, 1)),
-    "resnet.encoder.stages.2.layers.5.layer.2.normalization.weight": (torch.float32, (1024,)),
-    "resnet.encoder.stages.2.layers.5.layer.2.normalization.bias": (torch.float32, (1024,)),
-    "resnet.encoder.stages.3.layers.0.shortcut.convolution.weight": (torch.float32, (2048, 1024, 1, 1)),
-    "resnet.encoder.stages.3.layers.0.shortcut.normalization.weight": (torch.float32, (2048,)),
-    "resnet.encoder.stages.3.layers.0.shortcut.normalization.bias": (torch.float32, (2048,)),
-    "resnet.encoder.stages.3.layers.0.layer.0.convolution.weight": (torch.float32, (512, 1024, 1, 1)),
-    "resnet.encoder.stages.3.layers.0.layer.0.normalization.weight": (torch.float32, (512,)),
-    "resnet.encoder.stages.3.layers.0.layer.0.normalization.bias": (torch.float32, (512,)),
-    "resnet.encoder.stages.3.layers.0.layer.1.convolution.weight": (torch.float32, (512, 512, 3, 3)),
-    "resnet.encoder.stages.3.layers.0.layer.1.normalization.weight": (torch.float32, (512,)),
-    "resnet.encoder.stages.3.layers.0.layer.1.normalization.bias": (torch.float32, (512,)),
-    "resnet.encoder.stages.3.layers.0.layer.2.convolution.weight": (torch.float32, (2048, 512, 1, 1)),
-    "resnet.encoder.stages.3.layers.0.layer.2.normalization.weight": (torch.float32, (2048,)),
-    "resnet.encoder.stages.3.layers.0.layer.2.normalization.bias": (torch.float32, (2048,)),
-    "resnet.encoder.stages.3.layers.1.layer.0.convolution.weight": (torch.float32, (512, 2048, 1, 1)),
-    "resnet.encoder.stages.3.layers.1.layer.0.normalization.weight": (torch.float32, (512,)),
-    "resnet.encoder.stages.3.layers.1.layer.0.normalization.bias": (torch.float32, (512,)),
-    "resnet.encoder.stages.3.layers.1.layer.1.convolution.weight": (torch.float32, (512, 512, 3, 3)),
-    "resnet.encoder.stages.3.layers.1.layer.1.normalization.weight": (torch.float32, (512,)),
-    "resnet.encoder.stages.3.layers.1.layer.1.normalization.bias": (torch.float32, (512,)),
-    "resnet.encoder.stages.3.layers.1.layer.2.convolution.weight": (torch.float32, (2048, 512, 1, 1)),
-    "resnet.encoder.stages.3.layers.1.layer.2.normalization.weight": (torch.float32, (2048,)),
-    "resnet.encoder.stages.3.layers.1.layer.2.normalization.bias": (torch.float32, (2048,)),
-    "resnet.encoder.stages.3.layers.2.layer.0.convolution.weight": (torch.float32, (512, 2048, 1, 1)),
-    "resnet.encoder.stages.3.layers.2.layer.0.normalization.weight": (torch.float32, (512,)),
-    "resnet.encoder.stages.3.layers.2.layer.0.normalization.bias": (torch.float32, (512,)),
-    "resnet.encoder.stages.3.layers.2.layer.1.convolution.weight": (torch.float32, (512, 512, 3, 3)),
-    "resnet.encoder.stages.3.layers.2.layer.1.normalization.weight": (torch.float32, (512,)),
-    "resnet.encoder.stages.3.layers.2.layer.1.normalization.bias": (torch.float32, (512,)),
-    "resnet.encoder.stages.3.layers.2.layer.2.convolution.weight": (torch.float32, (2048, 512, 1, 1)),
-    "resnet.encoder.stages.3.layers.2.layer.2.normalization.weight": (torch.float32, (2048,)),
-    "resnet.encoder.stages.3.layers.2.layer.2.normalization.bias": (torch.float32, (2048,)),
-    "classifier.1.weight": (torch.float32, (1000, 2048)),
-    "classifier.1.bias": (torch.float32, (1000,)),
-}
-
-# name: (dtype, shape), from the checkpoint as well
-BUFFERS = {
-    "resnet.encoder.stages.2.layers.3.layer.0.normalization.running_mean": (torch.float32, (256,)),
-    "resnet.encoder.stages.2.layers.3.layer.0.normalization.running_var": (torch.float32, (256,)),
-    "resnet.encoder.stages.2.layers.3.layer.1.normalization.running_mean": (torch.float32, (256,)),
-    "resnet.encoder.stages.2.layers.3.layer.1.normalization.running_var": (torch.float32, (256,)),
-    "resnet.encoder.stages.2.layers.3.layer.2.normalization.running_mean": (torch.float32, (1024,)),
-    "resnet.encoder.stages.2.layers.3.layer.2.normalization.running_var": (torch.float32, (1024,)),
-    "resnet.encoder.stages.2.layers.4.layer.0.normalization.running_mean": (torch.float32, (256,)),
-    "resnet.encoder.stages.2.layers.4.layer.0.normalization.running_var": (torch.float32, (256,)),
-    "resnet.encoder.stages.2.layers.4.layer.1.normalization.running_mean": (torch.float32, (256,)),
-    "resnet.encoder.stages.2.layers.4.layer.1.normalization.running_var": (torch.float32, (256,)),
-    "resnet.encoder.stages.2.layers.4.layer.2.normalization.running_mean": (torch.float32, (1024,)),
-    "resnet.encoder.stages.2.layers.4.layer.2.normalization.running_var": (torch.float32, (1024,)),
-    "resnet.encoder.stages.2.layers.5.layer.0.normalization.running_mean": (torch.float32, (256,)),
-    "resnet.encoder.stages.2.layers.5.layer.0.normalization.running_var": (torch.float32, (256,)),
-    "resnet.encoder.stages.2.layers.5.layer.1.normalization.running_mean": (torch.float32, (256,)),
-    "resnet.encoder.stages.2.layers.5.layer.1.normalization.running_var": (torch.float32, (256,)),
-    "resnet.encoder.stages.2.layers.5.layer.2.normalization.running_mean": (torch.float32, (1024,)),
-    "resnet.encoder.stages.2.layers.5.layer.2.normalization.running_var": (torch.float32, (1024,)),
-    "resnet.encoder.stages.3.layers.0.shortcut.normalization.running_mean": (torch.float32, (2048,)),
-    "resnet.encoder.stages.3.layers.0.shortcut.normalization.running_var": (torch.float32, (2048,)),
-    "resnet.encoder.stages.3.layers.0.layer.0.normalization.running_mean": (torch.float32, (512,)),
-    "resnet.encoder.stages.3.layers.0.layer.0.normalization.running_var": (torch.float32, (512,)),
-    "resnet.encoder.stages.3.layers.0.layer.1.normalization.running_mean": (torch.float32, (512,)),
-    "resnet.encoder.stages.3.layers.0.layer.1.normalization.running_var": (torch.float32, (512,)),
-    "resnet.encoder.stages.3.layers.0.layer.2.normalization.running_mean": (torch.float32, (2048,)),
-    "resnet.encoder.stages.3.layers.0.layer.2.normalization.running_var": (torch.float32, (2048,)),
-    "resnet.encoder.stages.3.layers.1.layer.0.normalization.running_mean": (torch.float32, (512,)),
-    "resnet.encoder.stages.3.layers.1.layer.0.normalization.running_var": (torch.float32, (512,)),
-    "resnet.encoder.stages.3.layers.1.layer.1.normalization.running_mean": (torch.float32, (512,)),
-    "resnet.encoder.stages.3.layers.1.layer.1.normalization.running_var": (torch.float32, (512,)),
-    "resnet.encoder.stages.3.layers.1.layer.2.normalization.running_mean": (torch.float32, (2048,)),
-    "resnet.encoder.stages.3.layers.1.layer.2.normalization.running_var": (torch.float32, (2048,)),
-    "resnet.encoder.stages.3.layers.2.layer.0.normalization.running_mean": (torch.float32, (512,)),
-    "resnet.encoder.stages.3.layers.2.layer.0.normalization.running_var": (torch.float32, (512,)),
-    "resnet.encoder.stages.3.layers.2.layer.1.normalization.running_mean": (torch.float32, (512,)),
-    "resnet.encoder.stages.3.layers.2.layer.1.normalization.running_var": (torch.float32, (512,)),
-    "resnet.encoder.stages.3.layers.2.layer.2.normalization.running_mean": (torch.float32, (2048,)),
-    "resnet.encoder.stages.3.layers.2.layer.2.normalization.running_var": (torch.float32, (2048,)),
+    "logits": ([], [0], torch.float32, ("batch", 1000)),
 }
 
 
-class Block(nn.Module):
-    """A module whose numbered parts are reached as h[6]."""
+class Numbered(nn.ModuleList):  # modules under the numbers that they have in the whole model
+    def __init__(self, modules: dict[int, nn.Module]):
+        super().__init__()
+        for number, module in modules.items():
+            self.add_module(str(number), module)
 
-    def __getitem__(self, index):
-        return getattr(self, str(index))
-
-
-def place(module, name, tensor, persistent=True):
-    """Put a tensor under its dotted name, making the blocks on the way."""
-    *path, leaf = name.split(".")
-    for part in path:
-        if part not in module._modules:
-            module._modules[part] = Block()
-        module = module._modules[part]
-    if isinstance(tensor, nn.Parameter):
-        module._parameters[leaf] = tensor
-    else:
-        module.register_buffer(leaf, tensor, persistent=persistent)
+    def __getitem__(self, index) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(index.start, index.stop, index.step or 1)]
+        return self._modules[str(index)]
 
 
-class Stage2(Block):
+class Sequential(Numbered):  # resnet.encoder.stages.2.layers.3.layer
+    def __init__(self):
+        super().__init__({i: nn.Module() for i in range(0, 3)})
+        self[0].convolution = nn.Conv2d(1024, 256, kernel_size=1, bias=False)
+        self[0].normalization = nn.Module()
+        self[0].normalization.weight = nn.Parameter(torch.empty(256))
+        self[0].normalization.bias = nn.Parameter(torch.empty(256))
+        self[0].normalization.running_mean = nn.Buffer(torch.empty(256))
+        self[0].normalization.running_var = nn.Buffer(torch.empty(256))
+        self[1].convolution = nn.Conv2d(256, 256, kernel_size=3, padding=1, bias=False)
+        self[1].normalization = nn.Module()
+        self[1].normalization.weight = nn.Parameter(torch.empty(256))
+        self[1].normalization.bias = nn.Parameter(torch.empty(256))
+        self[1].normalization.running_mean = nn.Buffer(torch.empty(256))
+        self[1].normalization.running_var = nn.Buffer(torch.empty(256))
+        self[2].convolution = nn.Conv2d(256, 1024, kernel_size=1, bias=False)
+        self[2].normalization = nn.Module()
+        self[2].normalization.weight = nn.Parameter(torch.empty(1024))
+        self[2].normalization.bias = nn.Parameter(torch.empty(1024))
+        self[2].normalization.running_mean = nn.Buffer(torch.empty(1024))
+        self[2].normalization.running_var = nn.Buffer(torch.empty(1024))
+
+    @torch.compiler.nested_compile_region()
+    def forward(self, hidden_state):
+        # 0 (transformers/models/resnet/modeling_resnet.py:66)
+        hidden_states = self[0].convolution(hidden_state)
+        hidden_states = F.batch_norm(
+            hidden_states,
+            self[0].normalization.running_mean,
+            self[0].normalization.running_var,
+            self[0].normalization.weight,
+            self[0].normalization.bias,
+            eps=1e-05,
+        )
+        hidden_states = F.relu(hidden_states)
+        # 1 (transformers/models/resnet/modeling_resnet.py:66)
+        hidden_states = self[1].convolution(hidden_states)
+        hidden_states = F.batch_norm(
+            hidden_states,
+            self[1].normalization.running_mean,
+            self[1].normalization.running_var,
+            self[1].normalization.weight,
+            self[1].normalization.bias,
+            eps=1e-05,
+        )
+        hidden_states = F.relu(hidden_states)
+        # 2 (transformers/models/resnet/modeling_resnet.py:66)
+        hidden_states = self[2].convolution(hidden_states)
+        return F.batch_norm(
+            hidden_states,
+            self[2].normalization.running_mean,
+            self[2].normalization.running_var,
+            self[2].normalization.weight,
+            self[2].normalization.bias,
+            eps=1e-05,
+        )
+
+
+# resnet.encoder.stages.3.layers.1 (transformers/models/resnet/modeling_resnet.py:174)
+class ResNetBottleNeckLayer(nn.Module):
     def __init__(self):
         super().__init__()
-        for name, (dtype, shape) in PARAMETERS.items():
-            place(self, name, nn.Parameter(torch.empty(shape, dtype=dtype), requires_grad=dtype.is_floating_point))
-        for name, (dtype, shape) in BUFFERS.items():
-            place(self, name, torch.empty(shape, dtype=dtype))
+        self.layer: Any = nn.ModuleList(nn.Module() for _ in range(3))
+        self.layer[0].convolution = nn.Conv2d(2048, 512, kernel_size=1, bias=False)
+        self.layer[0].normalization = nn.Module()
+        self.layer[0].normalization.weight = nn.Parameter(torch.empty(512))
+        self.layer[0].normalization.bias = nn.Parameter(torch.empty(512))
+        self.layer[0].normalization.running_mean = nn.Buffer(torch.empty(512))
+        self.layer[0].normalization.running_var = nn.Buffer(torch.empty(512))
+        self.layer[1].convolution = nn.Conv2d(512, 512, kernel_size=3, padding=1, bias=False)
+        self.layer[1].normalization = nn.Module()
+        self.layer[1].normalization.weight = nn.Parameter(torch.empty(512))
+        self.layer[1].normalization.bias = nn.Parameter(torch.empty(512))
+        self.layer[1].normalization.running_mean = nn.Buffer(torch.empty(512))
+        self.layer[1].normalization.running_var = nn.Buffer(torch.empty(512))
+        self.layer[2].convolution = nn.Conv2d(512, 2048, kernel_size=1, bias=False)
+        self.layer[2].normalization = nn.Module()
+        self.layer[2].normalization.weight = nn.Parameter(torch.empty(2048))
+        self.layer[2].normalization.bias = nn.Parameter(torch.empty(2048))
+        self.layer[2].normalization.running_mean = nn.Buffer(torch.empty(2048))
+        self.layer[2].normalization.running_var = nn.Buffer(torch.empty(2048))
 
-    def forward(self, add__9):
-        # resnet.encoder.stages.2.layers.2.activation (transformers/models/resnet/modeling_resnet.py:177)
-        relu_30 = aten.relu.default(add__9)
-        del add__9
-        # resnet.encoder.stages.2.layers.3.layer.0.convolution (transformers/models/resnet/modeling_resnet.py:66)
-        conv2d_34 = aten.conv2d.default(relu_30, self.resnet.encoder.stages[2].layers[3].layer[0].convolution.weight)
-        # resnet.encoder.stages.2.layers.3.layer.0.normalization (transformers/models/resnet/modeling_resnet.py:67)
-        batch_norm_34 = aten.batch_norm.default(
-            conv2d_34,
-            self.resnet.encoder.stages[2].layers[3].layer[0].normalization.weight,
-            self.resnet.encoder.stages[2].layers[3].layer[0].normalization.bias,
-            self.resnet.encoder.stages[2].layers[3].layer[0].normalization.running_mean,
-            self.resnet.encoder.stages[2].layers[3].layer[0].normalization.running_var,
-            False,
-            0.1,
-            1e-05,
-            False,
+    def forward(self, hidden_state):
+        # layer.0 (transformers/models/resnet/modeling_resnet.py:66)
+        hidden_states = self.layer[0].convolution(hidden_state)
+        hidden_states = F.batch_norm(
+            hidden_states,
+            self.layer[0].normalization.running_mean,
+            self.layer[0].normalization.running_var,
+            self.layer[0].normalization.weight,
+            self.layer[0].normalization.bias,
+            eps=1e-05,
         )
-        del conv2d_34
-        # resnet.encoder.stages.2.layers.3.layer.0.activation (transformers/models/resnet/modeling_resnet.py:68)
-        relu_31 = aten.relu.default(batch_norm_34)
-        del batch_norm_34
-        # resnet.encoder.stages.2.layers.3.layer.1.convolution (transformers/models/resnet/modeling_resnet.py:66)
-        conv2d_35 = aten.conv2d.default(
-            relu_31, self.resnet.encoder.stages[2].layers[3].layer[1].convolution.weight, None, [1, 1], [1, 1]
+        hidden_states = F.relu(hidden_states)
+        # layer.1 (transformers/models/resnet/modeling_resnet.py:66)
+        hidden_states = self.layer[1].convolution(hidden_states)
+        hidden_states = F.batch_norm(
+            hidden_states,
+            self.layer[1].normalization.running_mean,
+            self.layer[1].normalization.running_var,
+            self.layer[1].normalization.weight,
+            self.layer[1].normalization.bias,
+            eps=1e-05,
         )
-        del relu_31
-        # resnet.encoder.stages.2.layers.3.layer.1.normalization (transformers/models/resnet/modeling_resnet.py:67)
-        batch_norm_35 = aten.batch_norm.default(
-            conv2d_35,
-            self.resnet.encoder.stages[2].layers[3].layer[1].normalization.weight,
-            self.resnet.encoder.stages[2].layers[3].layer[1].normalization.bias,
-            self.resnet.encoder.stages[2].layers[3].layer[1].normalization.running_mean,
-            self.resnet.encoder.stages[2].layers[3].layer[1].normalization.running_var,
-            False,
-            0.1,
-            1e-05,
-            False,
+        hidden_states = F.relu(hidden_states)
+        # layer.2 (transformers/models/resnet/modeling_resnet.py:66)
+        hidden_states = self.layer[2].convolution(hidden_states)
+        hidden_states = F.batch_norm(
+            hidden_states,
+            self.layer[2].normalization.running_mean,
+            self.layer[2].normalization.running_var,
+            self.layer[2].normalization.weight,
+            self.layer[2].normalization.bias,
+            eps=1e-05,
         )
-        del conv2d_35
-        # resnet.encoder.stages.2.layers.3.layer.1.activation (transformers/models/resnet/modeling_resnet.py:68)
-        relu_32 = aten.relu.default(batch_norm_35)
-        del batch_norm_35
-        # resnet.encoder.stages.2.layers.3.layer.2.convolution (transformers/models/resnet/modeling_resnet.py:66)
-        conv2d_36 = aten.conv2d.default(relu_32, self.resnet.encoder.stages[2].layers[3].layer[2].convolution.weight)
-        del relu_32
-        # resnet.encoder.stages.2.layers.3.layer.2.normalization (transformers/models/resnet/modeling_resnet.py:67)
-        batch_norm_36 = aten.batch_norm.default(
-            conv2d_36,
-            self.resnet.encoder.stages[2].layers[3].layer[2].normalization.weight,
-            self.resnet.encoder.stages[2].layers[3].layer[2].normalization.bias,
-            self.resnet.encoder.stages[2].layers[3].layer[2].normalization.running_mean,
-            self.resnet.encoder.stages[2].layers[3].layer[2].normalization.running_var,
-            False,
-            0.1,
-            1e-05,
-            False,
+        # transformers/models/resnet/modeling_resnet.py:176
+        hidden_state = hidden_states + hidden_state
+        return F.relu(hidden_state)
+
+
+class ResNetModel(nn.Module):  # resnet (transformers/models/resnet/modeling_resnet.py:316)
+    def __init__(self):
+        super().__init__()
+        self.encoder: Any = nn.Module()
+        self.encoder.stages = Numbered({i: nn.Module() for i in range(2, 4)})
+        self.encoder.stages[2].layers = Numbered({i: nn.Module() for i in range(3, 6)})
+        self.encoder.stages[2].layers[3].layer = Sequential()
+        self.encoder.stages[2].layers[4].layer = Sequential()
+        self.encoder.stages[2].layers[5].layer = Sequential()
+        self.encoder.stages[3].layers = nn.ModuleList([nn.Module(), ResNetBottleNeckLayer(), ResNetBottleNeckLayer()])
+        self.encoder.stages[3].layers[0].layer = nn.ModuleList(nn.Module() for _ in range(3))
+        self.encoder.stages[3].layers[0].layer[0].convolution = nn.Conv2d(1024, 512, kernel_size=1, bias=False)
+        self.encoder.stages[3].layers[0].layer[0].normalization = nn.Module()
+        self.encoder.stages[3].layers[0].layer[0].normalization.weight = nn.Parameter(torch.empty(512))
+        self.encoder.stages[3].layers[0].layer[0].normalization.bias = nn.Parameter(torch.empty(512))
+        self.encoder.stages[3].layers[0].layer[0].normalization.running_mean = nn.Buffer(torch.empty(512))
+        self.encoder.stages[3].layers[0].layer[0].normalization.running_var = nn.Buffer(torch.empty(512))
+        self.encoder.stages[3].layers[0].layer[1].convolution = nn.Conv2d(
+            512, 512, kernel_size=3, stride=2, padding=1, bias=False
         )
-        del conv2d_36
-        # resnet.encoder.stages.2.layers.3 (transformers/models/resnet/modeling_resnet.py:176)
-        add__10 = aten.add.Tensor(batch_norm_36, relu_30)
-        del batch_norm_36, relu_30
-        # resnet.encoder.stages.2.layers.3.activation (transformers/models/resnet/modeling_resnet.py:177)
-        relu_33 = aten.relu.default(add__10)
-        del add__10
-        # resnet.encoder.stages.2.layers.4.layer.0.convolution (transformers/models/resnet/modeling_resnet.py:66)
-        conv2d_37 = aten.conv2d.default(relu_33, self.resnet.encoder.stages[2].layers[4].layer[0].convolution.weight)
-        # resnet.encoder.stages.2.layers.4.layer.0.normalization (transformers/models/resnet/modeling_resnet.py:67)
-        batch_norm_37 = aten.batch_norm.default(
-            conv2d_37,
-            self.resnet.encoder.stages[2].layers[4].layer[0].normalization.weight,
-            self.resnet.encoder.stages[2].layers[4].layer[0].normalization.bias,
-            self.resnet.encoder.stages[2].layers[4].layer[0].normalization.running_mean,
-            self.resnet.encoder.stages[2].layers[4].layer[0].normalization.running_var,
-            False,
-            0.1,
-            1e-05,
-            False,
+        self.encoder.stages[3].layers[0].layer[1].normalization = nn.Module()
+        self.encoder.stages[3].layers[0].layer[1].normalization.weight = nn.Parameter(torch.empty(512))
+        self.encoder.stages[3].layers[0].layer[1].normalization.bias = nn.Parameter(torch.empty(512))
+        self.encoder.stages[3].layers[0].layer[1].normalization.running_mean = nn.Buffer(torch.empty(512))
+        self.encoder.stages[3].layers[0].layer[1].normalization.running_var = nn.Buffer(torch.empty(512))
+        self.encoder.stages[3].layers[0].layer[2].convolution = nn.Conv2d(512, 2048, kernel_size=1, bias=False)
+        self.encoder.stages[3].layers[0].layer[2].normalization = nn.Module()
+        self.encoder.stages[3].layers[0].layer[2].normalization.weight = nn.Parameter(torch.empty(2048))
+        self.encoder.stages[3].layers[0].layer[2].normalization.bias = nn.Parameter(torch.empty(2048))
+        self.encoder.stages[3].layers[0].layer[2].normalization.running_mean = nn.Buffer(torch.empty(2048))
+        self.encoder.stages[3].layers[0].layer[2].normalization.running_var = nn.Buffer(torch.empty(2048))
+        self.encoder.stages[3].layers[0].shortcut = nn.Module()
+        self.encoder.stages[3].layers[0].shortcut.convolution = nn.Conv2d(
+            1024, 2048, kernel_size=1, stride=2, bias=False
         )
-        del conv2d_37
-        # resnet.encoder.stages.2.layers.4.layer.0.activation (transformers/models/resnet/modeling_resnet.py:68)
-        relu_34 = aten.relu.default(batch_norm_37)
-        del batch_norm_37
-        # resnet.encoder.stages.2.layers.4.layer.1.convolution (transformers/models/resnet/modeling_resnet.py:66)
-        conv2d_38 = aten.conv2d.default(
-            relu_34, self.resnet.encoder.stages[2].layers[4].layer[1].convolution.weight, None, [1, 1], [1, 1]
+        self.encoder.stages[3].layers[0].shortcut.normalization = nn.Module()
+        self.encoder.stages[3].layers[0].shortcut.normalization.weight = nn.Parameter(torch.empty(2048))
+        self.encoder.stages[3].layers[0].shortcut.normalization.bias = nn.Parameter(torch.empty(2048))
+        self.encoder.stages[3].layers[0].shortcut.normalization.running_mean = nn.Buffer(torch.empty(2048))
+        self.encoder.stages[3].layers[0].shortcut.normalization.running_var = nn.Buffer(torch.empty(2048))
+
+    def forward(self, pixel_values):
+        # encoder.stages.2 (transformers/models/resnet/modeling_resnet.py:215)
+        hidden_state = F.relu(pixel_values)
+        for layer in self.encoder.stages[2].layers:
+            # encoder.stages.2.layers.3 (transformers/models/resnet/modeling_resnet.py:174)
+            residual = hidden_state
+            hidden_state = layer.layer(hidden_state)
+            hidden_state = hidden_state + residual
+            hidden_state = F.relu(hidden_state)
+        # encoder.stages.3.layers.0.layer.0 (transformers/models/resnet/modeling_resnet.py:66)
+        hidden_states = self.encoder.stages[3].layers[0].layer[0].convolution(hidden_state)
+        hidden_states = F.batch_norm(
+            hidden_states,
+            self.encoder.stages[3].layers[0].layer[0].normalization.running_mean,
+            self.encoder.stages[3].layers[0].layer[0].normalization.running_var,
+            self.encoder.stages[3].layers[0].layer[0].normalization.weight,
+            self.encoder.stages[3].layers[0].layer[0].normalization.bias,
+            eps=1e-05,
         )
-        del relu_34
-        # resnet.encoder.stages.2.layers.4.layer.1.normalization (transformers/models/resnet/modeling_resnet.py:67)
-        batch_norm_38 = aten.batch_norm.default(
-            conv2d_38,
-            self.resnet.encoder.stages[2].layers[4].layer[1].normalization.weight,
-            self.resnet.encoder.stages[2].layers[4].layer[1].normalization.bias,
-            self.resnet.encoder.stages[2].layers[4].layer[1].normalization.running_mean,
-            self.resnet.encoder.stages[2].layers[4].layer[1].normalization.running_var,
-            False,
-            0.1,
-            1e-05,
-            False,
+        hidden_states = F.relu(hidden_states)
+        # encoder.stages.3.layers.0.layer.1 (transformers/models/resnet/modeling_resnet.py:66)
+        hidden_states = self.encoder.stages[3].layers[0].layer[1].convolution(hidden_states)
+        hidden_states = F.batch_norm(
+            hidden_states,
+            self.encoder.stages[3].layers[0].layer[1].normalization.running_mean,
+            self.encoder.stages[3].layers[0].layer[1].normalization.running_var,
+            self.encoder.stages[3].layers[0].layer[1].normalization.weight,
+            self.encoder.stages[3].layers[0].layer[1].normalization.bias,
+            eps=1e-05,
         )
-        del conv2d_38
-        # resnet.encoder.stages.2.layers.4.layer.1.activation (transformers/models/resnet/modeling_resnet.py:68)
-        relu_35 = aten.relu.default(batch_norm_38)
-        del batch_norm_38
-        # resnet.encoder.stages.2.layers.4.layer.2.convolution (transformers/models/resnet/modeling_resnet.py:66)
-        conv2d_39 = aten.conv2d.default(relu_35, self.resnet.encoder.stages[2].layers[4].layer[2].convolution.weight)
-        del relu_35
-        # resnet.encoder.stages.2.layers.4.layer.2.normalization (transformers/models/resnet/modeling_resnet.py:67)
-        batch_norm_39 = aten.batch_norm.default(
-            conv2d_39,
-            self.resnet.encoder.stages[2].layers[4].layer[2].normalization.weight,
-            self.resnet.encoder.stages[2].layers[4].layer[2].normalization.bias,
-            self.resnet.encoder.stages[2].layers[4].layer[2].normalization.running_mean,
-            self.resnet.encoder.stages[2].layers[4].layer[2].normalization.running_var,
-            False,
-            0.1,
-            1e-05,
-            False,
+        hidden_states = F.relu(hidden_states)
+        # encoder.stages.3.layers.0.layer.2 (transformers/models/resnet/modeling_resnet.py:66)
+        hidden_states = self.encoder.stages[3].layers[0].layer[2].convolution(hidden_states)
+        hidden_states = F.batch_norm(
+            hidden_states,
+            self.encoder.stages[3].layers[0].layer[2].normalization.running_mean,
+            self.encoder.stages[3].layers[0].layer[2].normalization.running_var,
+            self.encoder.stages[3].layers[0].layer[2].normalization.weight,
+            self.encoder.stages[3].layers[0].layer[2].normalization.bias,
+            eps=1e-05,
         )
-        del conv2d_39
-        # resnet.encoder.stages.2.layers.4 (transformers/models/resnet/modeling_resnet.py:176)
-        add__11 = aten.add.Tensor(batch_norm_39, relu_33)
-        del batch_norm_39, relu_33
-        # resnet.encoder.stages.2.layers.4.activation (transformers/models/resnet/modeling_resnet.py:177)
-        relu_36 = aten.relu.default(add__11)
-        del add__11
-        # resnet.encoder.stages.2.layers.5.layer.0.convolution (transformers/models/resnet/modeling_resnet.py:66)
-        conv2d_40 = aten.conv2d.default(relu_36, self.resnet.encoder.stages[2].layers[5].layer[0].convolution.weight)
-        # resnet.encoder.stages.2.layers.5.layer.0.normalization (transformers/models/resnet/modeling_resnet.py:67)
-        batch_norm_40 = aten.batch_norm.default(
-            conv2d_40,
-            self.resnet.encoder.stages[2].layers[5].layer[0].normalization.weight,
-            self.resnet.encoder.stages[2].layers[5].layer[0].normalization.bias,
-            self.resnet.encoder.stages[2].layers[5].layer[0].normalization.running_mean,
-            self.resnet.encoder.stages[2].layers[5].layer[0].normalization.running_var,
-            False,
-            0.1,
-            1e-05,
-            False,
+        # encoder.stages.3.layers.0.shortcut (transformers/models/resnet/modeling_resnet.py:108)
+        hidden_state = self.encoder.stages[3].layers[0].shortcut.convolution(hidden_state)
+        hidden_state = F.batch_norm(
+            hidden_state,
+            self.encoder.stages[3].layers[0].shortcut.normalization.running_mean,
+            self.encoder.stages[3].layers[0].shortcut.normalization.running_var,
+            self.encoder.stages[3].layers[0].shortcut.normalization.weight,
+            self.encoder.stages[3].layers[0].shortcut.normalization.bias,
+            eps=1e-05,
         )
-        del conv2d_40
-        # resnet.encoder.stages.2.layers.5.layer.0.activation (transformers/models/resnet/modeling_resnet.py:68)
-        relu_37 = aten.relu.default(batch_norm_40)
-        del batch_norm_40
-        # resnet.encoder.stages.2.layers.5.layer.1.convolution (transformers/models/resnet/modeling_resnet.py:66)
-        conv2d_41 = aten.conv2d.default(
-            relu_37, self.resnet.encoder.stages[2].layers[5].layer[1].convolution.weight, None, [1, 1], [1, 1]
-        )
-        del relu_37
-        # resnet.encoder.stages.2.layers.5.layer.1.normalization (transformers/models/resnet/modeling_resnet.py:67)
-        batch_norm_41 = aten.batch_norm.default(
-            conv2d_41,
-            self.resnet.encoder.stages[2].layers[5].layer[1].normalization.weight,
-            self.resnet.encoder.stages[2].layers[5].layer[1].normalization.bias,
-            self.resnet.encoder.stages[2].layers[5].layer[1].normalization.running_mean,
-            self.resnet.encoder.stages[2].layers[5].layer[1].normalization.running_var,
-            False,
-            0.1,
-            1e-05,
-            False,
-        )
-        del conv2d_41
-        # resnet.encoder.stages.2.layers.5.layer.1.activation (transformers/models/resnet/modeling_resnet.py:68)
-        relu_38 = aten.relu.default(batch_norm_41)
-        del batch_norm_41
-        # resnet.encoder.stages.2.layers.5.layer.2.convolution (transformers/models/resnet/modeling_resnet.py:66)
-        conv2d_42 = aten.conv2d.default(relu_38, self.resnet.encoder.stages[2].layers[5].layer[2].convolution.weight)
-        del relu_38
-        # resnet.encoder.stages.2.layers.5.layer.2.normalization (transformers/models/resnet/modeling_resnet.py:67)
-        batch_norm_42 = aten.batch_norm.default(
-            conv2d_42,
-            self.resnet.encoder.stages[2].layers[5].layer[2].normalization.weight,
-            self.resnet.encoder.stages[2].layers[5].layer[2].normalization.bias,
-            self.resnet.encoder.stages[2].layers[5].layer[2].normalization.running_mean,
-            self.resnet.encoder.stages[2].layers[5].layer[2].normalization.running_var,
-            False,
-            0.1,
-            1e-05,
-            False,
-        )
-        del conv2d_42
-        # resnet.encoder.stages.2.layers.5 (transformers/models/resnet/modeling_resnet.py:176)
-        add__12 = aten.add.Tensor(batch_norm_42, relu_36)
-        del batch_norm_42, relu_36
-        # resnet.encoder.stages.2.layers.5.activation (transformers/models/resnet/modeling_resnet.py:177)
-        relu_39 = aten.relu.default(add__12)
-        del add__12
-        # resnet.encoder.stages.3.layers.0.layer.0.convolution (transformers/models/resnet/modeling_resnet.py:66)
-        conv2d_43 = aten.conv2d.default(relu_39, self.resnet.encoder.stages[3].layers[0].layer[0].convolution.weight)
-        # resnet.encoder.stages.3.layers.0.layer.0.normalization (transformers/models/resnet/modeling_resnet.py:67)
-        batch_norm_43 = aten.batch_norm.default(
-            conv2d_43,
-            self.resnet.encoder.stages[3].layers[0].layer[0].normalization.weight,
-            self.resnet.encoder.stages[3].layers[0].layer[0].normalization.bias,
-            self.resnet.encoder.stages[3].layers[0].layer[0].normalization.running_mean,
-            self.resnet.encoder.stages[3].layers[0].layer[0].normalization.running_var,
-            False,
-            0.1,
-            1e-05,
-            False,
-        )
-        del conv2d_43
-        # resnet.encoder.stages.3.layers.0.layer.0.activation (transformers/models/resnet/modeling_resnet.py:68)
-        relu_40 = aten.relu.default(batch_norm_43)
-        del batch_norm_43
-        # resnet.encoder.stages.3.layers.0.layer.1.convolution (transformers/models/resnet/modeling_resnet.py:66)
-        conv2d_44 = aten.conv2d.default(
-            relu_40, self.resnet.encoder.stages[3].layers[0].layer[1].convolution.weight, None, [2, 2], [1, 1]
-        )
-        del relu_40
-        # resnet.encoder.stages.3.layers.0.layer.1.normalization (transformers/models/resnet/modeling_resnet.py:67)
-        batch_norm_44 = aten.batch_norm.default(
-            conv2d_44,
-            self.resnet.encoder.stages[3].layers[0].layer[1].normalization.weight,
-            self.resnet.encoder.stages[3].layers[0].layer[1].normalization.bias,
-            self.resnet.encoder.stages[3].layers[0].layer[1].normalization.running_mean,
-            self.resnet.encoder.stages[3].layers[0].layer[1].normalization.running_var,
-            False,
-            0.1,
-            1e-05,
-            False,
-        )
-        del conv2d_44
-        # resnet.encoder.stages.3.layers.0.layer.1.activation (transformers/models/resnet/modeling_resnet.py:68)
-        relu_41 = aten.relu.default(batch_norm_44)
-        del batch_norm_44
-        # resnet.encoder.stages.3.layers.0.layer.2.convolution (transformers/models/resnet/modeling_resnet.py:66)
-        conv2d_45 = aten.conv2d.default(relu_41, self.resnet.encoder.stages[3].layers[0].layer[2].convolution.weight)
-        del relu_41
-        # resnet.encoder.stages.3.layers.0.layer.2.normalization (transformers/models/resnet/modeling_resnet.py:67)
-        batch_norm_45 = aten.batch_norm.default(
-            conv2d_45,
-            self.resnet.encoder.stages[3].layers[0].layer[2].normalization.weight,
-            self.resnet.encoder.stages[3].layers[0].layer[2].normalization.bias,
-            self.resnet.encoder.stages[3].layers[0].layer[2].normalization.running_mean,
-            self.resnet.encoder.stages[3].layers[0].layer[2].normalization.running_var,
-            False,
-            0.1,
-            1e-05,
-            False,
-        )
-        del conv2d_45
-        # resnet.encoder.stages.3.layers.0.shortcut.convolution (transformers/models/resnet/modeling_resnet.py:108)
-        conv2d_46 = aten.conv2d.default(
-            relu_39, self.resnet.encoder.stages[3].layers[0].shortcut.convolution.weight, None, [2, 2]
-        )
-        del relu_39
-        # resnet.encoder.stages.3.layers.0.shortcut.normalization (transformers/models/resnet/modeling_resnet.py:109)
-        batch_norm_46 = aten.batch_norm.default(
-            conv2d_46,
-            self.resnet.encoder.stages[3].layers[0].shortcut.normalization.weight,
-            self.resnet.encoder.stages[3].layers[0].shortcut.normalization.bias,
-            self.resnet.encoder.stages[3].layers[0].shortcut.normalization.running_mean,
-            self.resnet.encoder.stages[3].layers[0].shortcut.normalization.running_var,
-            False,
-            0.1,
-            1e-05,
-            False,
-        )
-        del conv2d_46
-        # resnet.encoder.stages.3.layers.0 (transformers/models/resnet/modeling_resnet.py:176)
-        add__13 = aten.add.Tensor(batch_norm_45, batch_norm_46)
-        del batch_norm_45, batch_norm_46
-        # resnet.encoder.stages.3.layers.0.activation (transformers/models/resnet/modeling_resnet.py:177)
-        relu_42 = aten.relu.default(add__13)
-        del add__13
-        # resnet.encoder.stages.3.layers.1.layer.0.convolution (transformers/models/resnet/modeling_resnet.py:66)
-        conv2d_47 = aten.conv2d.default(relu_42, self.resnet.encoder.stages[3].layers[1].layer[0].convolution.weight)
-        # resnet.encoder.stages.3.layers.1.layer.0.normalization (transformers/models/resnet/modeling_resnet.py:67)
-        batch_norm_47 = aten.batch_norm.default(
-            conv2d_47,
-            self.resnet.encoder.stages[3].layers[1].layer[0].normalization.weight,
-            self.resnet.encoder.stages[3].layers[1].layer[0].normalization.bias,
-            self.resnet.encoder.stages[3].layers[1].layer[0].normalization.running_mean,
-            self.resnet.encoder.stages[3].layers[1].layer[0].normalization.running_var,
-            False,
-            0.1,
-            1e-05,
-            False,
-        )
-        del conv2d_47
-        # resnet.encoder.stages.3.layers.1.layer.0.activation (transformers/models/resnet/modeling_resnet.py:68)
-        relu_43 = aten.relu.default(batch_norm_47)
-        del batch_norm_47
-        # resnet.encoder.stages.3.layers.1.layer.1.convolution (transformers/models/resnet/modeling_resnet.py:66)
-        conv2d_48 = aten.conv2d.default(
-            relu_43, self.resnet.encoder.stages[3].layers[1].layer[1].convolution.weight, None, [1, 1], [1, 1]
-        )
-        del relu_43
-        # resnet.encoder.stages.3.layers.1.layer.1.normalization (transformers/models/resnet/modeling_resnet.py:67)
-        batch_norm_48 = aten.batch_norm.default(
-            conv2d_48,
-            self.resnet.encoder.stages[3].layers[1].layer[1].normalization.weight,
-            self.resnet.encoder.stages[3].layers[1].layer[1].normalization.bias,
-            self.resnet.encoder.stages[3].layers[1].layer[1].normalization.running_mean,
-            self.resnet.encoder.stages[3].layers[1].layer[1].normalization.running_var,
-            False,
-            0.1,
-            1e-05,
-            False,
-        )
-        del conv2d_48
-        # resnet.encoder.stages.3.layers.1.layer.1.activation (transformers/models/resnet/modeling_resnet.py:68)
-        relu_44 = aten.relu.default(batch_norm_48)
-        del batch_norm_48
-        # resnet.encoder.stages.3.layers.1.layer.2.convolution (transformers/models/resnet/modeling_resnet.py:66)
-        conv2d_49 = aten.conv2d.default(relu_44, self.resnet.encoder.stages[3].layers[1].layer[2].convolution.weight)
-        del relu_44
-        # resnet.encoder.stages.3.layers.1.layer.2.normalization (transformers/models/resnet/modeling_resnet.py:67)
-        batch_norm_49 = aten.batch_norm.default(
-            conv2d_49,
-            self.resnet.encoder.stages[3].layers[1].layer[2].normalization.weight,
-            self.resnet.encoder.stages[3].layers[1].layer[2].normalization.bias,
-            self.resnet.encoder.stages[3].layers[1].layer[2].normalization.running_mean,
-            self.resnet.encoder.stages[3].layers[1].layer[2].normalization.running_var,
-            False,
-            0.1,
-            1e-05,
-            False,
-        )
-        del conv2d_49
-        # resnet.encoder.stages.3.layers.1 (transformers/models/resnet/modeling_resnet.py:176)
-        add__14 = aten.add.Tensor(batch_norm_49, relu_42)
-        del batch_norm_49, relu_42
-        # resnet.encoder.stages.3.layers.1.activation (transformers/models/resnet/modeling_resnet.py:177)
-        relu_45 = aten.relu.default(add__14)
-        del add__14
-        # resnet.encoder.stages.3.layers.2.layer.0.convolution (transformers/models/resnet/modeling_resnet.py:66)
-        conv2d_50 = aten.conv2d.default(relu_45, self.resnet.encoder.stages[3].layers[2].layer[0].convolution.weight)
-        # resnet.encoder.stages.3.layers.2.layer.0.normalization (transformers/models/resnet/modeling_resnet.py:67)
-        batch_norm_50 = aten.batch_norm.default(
-            conv2d_50,
-            self.resnet.encoder.stages[3].layers[2].layer[0].normalization.weight,
-            self.resnet.encoder.stages[3].layers[2].layer[0].normalization.bias,
-            self.resnet.encoder.stages[3].layers[2].layer[0].normalization.running_mean,
-            self.resnet.encoder.stages[3].layers[2].layer[0].normalization.running_var,
-            False,
-            0.1,
-            1e-05,
-            False,
-        )
-        del conv2d_50
-        # resnet.encoder.stages.3.layers.2.layer.0.activation (transformers/models/resnet/modeling_resnet.py:68)
-        relu_46 = aten.relu.default(batch_norm_50)
-        del batch_norm_50
-        # resnet.encoder.stages.3.layers.2.layer.1.convolution (transformers/models/resnet/modeling_resnet.py:66)
-        conv2d_51 = aten.conv2d.default(
-            relu_46, self.resnet.encoder.stages[3].layers[2].layer[1].convolution.weight, None, [1, 1], [1, 1]
-        )
-        del relu_46
-        # resnet.encoder.stages.3.layers.2.layer.1.normalization (transformers/models/resnet/modeling_resnet.py:67)
-        batch_norm_51 = aten.batch_norm.default(
-            conv2d_51,
-            self.resnet.encoder.stages[3].layers[2].layer[1].normalization.weight,
-            self.resnet.encoder.stages[3].layers[2].layer[1].normalization.bias,
-            self.resnet.encoder.stages[3].layers[2].layer[1].normalization.running_mean,
-            self.resnet.encoder.stages[3].layers[2].layer[1].normalization.running_var,
-            False,
-            0.1,
-            1e-05,
-            False,
-        )
-        del conv2d_51
-        # resnet.encoder.stages.3.layers.2.layer.1.activation (transformers/models/resnet/modeling_resnet.py:68)
-        relu_47 = aten.relu.default(batch_norm_51)
-        del batch_norm_51
-        # resnet.encoder.stages.3.layers.2.layer.2.convolution (transformers/models/resnet/modeling_resnet.py:66)
-        conv2d_52 = aten.conv2d.default(relu_47, self.resnet.encoder.stages[3].layers[2].layer[2].convolution.weight)
-        del relu_47
-        # resnet.encoder.stages.3.layers.2.layer.2.normalization (transformers/models/resnet/modeling_resnet.py:67)
-        batch_norm_52 = aten.batch_norm.default(
-            conv2d_52,
-            self.resnet.encoder.stages[3].layers[2].layer[2].normalization.weight,
-            self.resnet.encoder.stages[3].layers[2].layer[2].normalization.bias,
-            self.resnet.encoder.stages[3].layers[2].layer[2].normalization.running_mean,
-            self.resnet.encoder.stages[3].layers[2].layer[2].normalization.running_var,
-            False,
-            0.1,
-            1e-05,
-            False,
-        )
-        del conv2d_52
-        # resnet.encoder.stages.3.layers.2 (transformers/models/resnet/modeling_resnet.py:176)
-        add__15 = aten.add.Tensor(batch_norm_52, relu_45)
-        del batch_norm_52, relu_45
-        # resnet.encoder.stages.3.layers.2.activation (transformers/models/resnet/modeling_resnet.py:177)
-        relu_48 = aten.relu.default(add__15)
-        del add__15
-        # resnet.pooler (transformers/models/resnet/modeling_resnet.py:322)
-        adaptive_avg_pool2d = aten.adaptive_avg_pool2d.default(relu_48, [1, 1])
-        del relu_48
-        # classifier.0 (transformers/models/resnet/modeling_resnet.py:373)
-        flatten = aten.flatten.using_ints(adaptive_avg_pool2d, 1)
-        del adaptive_avg_pool2d
-        # classifier.1 (transformers/models/resnet/modeling_resnet.py:373)
-        linear = aten.linear.default(flatten, self.classifier[1].weight, self.classifier[1].bias)
-        del flatten
-        return (linear,)
+        # encoder.stages.3.layers.0 (transformers/models/resnet/modeling_resnet.py:176)
+        hidden_state = hidden_states + hidden_state
+        hidden_state = F.relu(hidden_state)
+        # encoder.stages.3 (transformers/models/resnet/modeling_resnet.py:215)
+        hidden_state = self.encoder.stages[3].layers[2](self.encoder.stages[3].layers[1](hidden_state))
+        # transformers/models/resnet/modeling_resnet.py:322
+        return F.adaptive_avg_pool2d(hidden_state, 1)
+
+
+class Stage2(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.classifier = Numbered({1: nn.Linear(2048, 1000)})
+        self.resnet = ResNetModel()
+
+    def forward(self, hidden_state_1):
+        # the model itself (transformers/models/resnet/modeling_resnet.py:373)
+        logits = self.classifier[1](self.resnet(hidden_state_1).flatten(1))
+        return (logits,)
 
     @classmethod
     def load(cls, path, device="cpu"):
         """The stage with its weights, each read into memory of its own on the device."""
         with torch.device("meta"):
             stage = cls()
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name).to(device, copy=True) for name in file.keys()}
-        stage.load_state_dict(tensors, assign=True)
+        read_weights(stage, path, device)
         return stage.eval()
+
+
+def read_weights(stage, path, device):
+    """Give a stage made on the meta device its weights, one after the other."""
+    with open(path, "rb") as file:
+        table = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        start = file.tell()
+        for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:
+            tensor = torch.empty(empty.shape, dtype=empty.dtype)
+            first, last = table[name]["data_offsets"]
+            file.seek(start + first)
+            memory = (ctypes.c_byte * tensor.nbytes).from_address(tensor.data_ptr())
+            if last - first != tensor.nbytes or file.readinto(memory) != tensor.nbytes:
+                raise ValueError(f"{name} is not whole in {path}")
+            tensor = tensor.to(device)
+            if isinstance(empty, nn.Parameter):
+                tensor = nn.Parameter(tensor, empty.requires_grad)
+            torch.utils.swap_tensors(empty, tensor)

@@ -2,25 +2,27 @@
 
 takes    image: float32[batch, 3, 64, 64], an input of the model
 takes    time: int64[batch], an input of the model
-returns  silu_6: float32[batch, 128, 32, 32], to stage 1
-returns  conv2d_6: float32[batch, 128, 32, 32], to stage 1
-returns  unsqueeze_6: float32[batch, 256, 1, 1], to stage 1
-returns  unsqueeze_8: float32[batch, 256, 1, 1], to stage 1
-returns  unsqueeze_10: float32[batch, 256, 1, 1], to stage 2
-returns  unsqueeze_12: float32[batch, 128, 1, 1], to stage 2
-returns  unsqueeze_14: float32[batch, 64, 1, 1], to stage 2
-returns  add_1: float32[batch, 64, 64, 64], to stage 3
-returns  unsqueeze_16: float32[batch, 64, 1, 1], to stage 3
+returns  hidden: float32[batch, 128, 32, 32], to stage 1
+returns  hidden_1: float32[batch, 128, 32, 32], to stage 1
+returns  hidden_2: float32[batch, 256, 1, 1], to stage 1
+returns  hidden_3: float32[batch, 256, 1, 1], to stage 1
+returns  hidden_5: float32[batch, 256, 1, 1], to stage 2
+returns  hidden_7: float32[batch, 128, 1, 1], to stage 2
+returns  hidden_9: float32[batch, 64, 1, 1], to stage 2
+returns  hidden_11: float32[batch, 64, 64, 64], to stage 3
+returns  hidden_12: float32[batch, 64, 1, 1], to stage 3
 holds    40 parameters, 2.3 MiB
 
 Alone:   Stage0.load("stage_0.safetensors", device="cpu")(image, time)
 """
 
-import torch
-from safetensors import safe_open
-from torch import nn
+import ctypes
+import json
+from typing import Any
 
-aten = torch.ops.aten
+import torch
+from torch import nn
+from torch.nn import functional as F
 
 # name: (from which stage, or None for an input of the model; dtype; shape)
 RECEIVES = {
@@ -30,267 +32,132 @@ RECEIVES = {
 
 # name: (to which stages; as which outputs of the model; dtype; shape)
 SENDS = {
-    "silu_6": ([1], [], torch.float32, ("batch", 128, 32, 32)),
-    "conv2d_6": ([1], [], torch.float32, ("batch", 128, 32, 32)),
-    "unsqueeze_6": ([1], [], torch.float32, ("batch", 256, 1, 1)),
-    "unsqueeze_8": ([1], [], torch.float32, ("batch", 256, 1, 1)),
-    "unsqueeze_10": ([2], [], torch.float32, ("batch", 256, 1, 1)),
-    "unsqueeze_12": ([2], [], torch.float32, ("batch", 128, 1, 1)),
-    "unsqueeze_14": ([2], [], torch.float32, ("batch", 64, 1, 1)),
-    "add_1": ([3], [], torch.float32, ("batch", 64, 64, 64)),
-    "unsqueeze_16": ([3], [], torch.float32, ("batch", 64, 1, 1)),
-}
-
-# name: (dtype, shape)
-PARAMETERS = {
-    "embed.0.weight": (torch.float32, (256, 64)),
-    "embed.0.bias": (torch.float32, (256,)),
-    "embed.2.weight": (torch.float32, (256, 256)),
-    "embed.2.bias": (torch.float32, (256,)),
-    "first.weight": (torch.float32, (64, 3, 3, 3)),
-    "first.bias": (torch.float32, (64,)),
-    "down.0.norm1.weight": (torch.float32, (64,)),
-    "down.0.norm1.bias": (torch.float32, (64,)),
-    "down.0.conv1.weight": (torch.float32, (64, 64, 3, 3)),
-    "down.0.conv1.bias": (torch.float32, (64,)),
-    "down.0.time.weight": (torch.float32, (64, 256)),
-    "down.0.time.bias": (torch.float32, (64,)),
-    "down.0.norm2.weight": (torch.float32, (64,)),
-    "down.0.norm2.bias": (torch.float32, (64,)),
-    "down.0.conv2.weight": (torch.float32, (64, 64, 3, 3)),
-    "down.0.conv2.bias": (torch.float32, (64,)),
-    "down.1.norm1.weight": (torch.float32, (64,)),
-    "down.1.norm1.bias": (torch.float32, (64,)),
-    "down.1.conv1.weight": (torch.float32, (128, 64, 3, 3)),
-    "down.1.conv1.bias": (torch.float32, (128,)),
-    "down.1.time.weight": (torch.float32, (128, 256)),
-    "down.1.time.bias": (torch.float32, (128,)),
-    "down.1.norm2.weight": (torch.float32, (128,)),
-    "down.1.norm2.bias": (torch.float32, (128,)),
-    "down.1.skip.weight": (torch.float32, (128, 64, 1, 1)),
-    "down.1.skip.bias": (torch.float32, (128,)),
-    "down.2.time.weight": (torch.float32, (256, 256)),
-    "down.2.time.bias": (torch.float32, (256,)),
-    "shrink.0.weight": (torch.float32, (64, 64, 3, 3)),
-    "shrink.0.bias": (torch.float32, (64,)),
-    "middle.0.time.weight": (torch.float32, (256, 256)),
-    "middle.0.time.bias": (torch.float32, (256,)),
-    "middle.1.time.weight": (torch.float32, (256, 256)),
-    "middle.1.time.bias": (torch.float32, (256,)),
-    "up.0.time.weight": (torch.float32, (128, 256)),
-    "up.0.time.bias": (torch.float32, (128,)),
-    "up.1.time.weight": (torch.float32, (64, 256)),
-    "up.1.time.bias": (torch.float32, (64,)),
-    "up.2.time.weight": (torch.float32, (64, 256)),
-    "up.2.time.bias": (torch.float32, (64,)),
+    "hidden": ([1], [], torch.float32, ("batch", 128, 32, 32)),
+    "hidden_1": ([1], [], torch.float32, ("batch", 128, 32, 32)),
+    "hidden_2": ([1], [], torch.float32, ("batch", 256, 1, 1)),
+    "hidden_3": ([1], [], torch.float32, ("batch", 256, 1, 1)),
+    "hidden_5": ([2], [], torch.float32, ("batch", 256, 1, 1)),
+    "hidden_7": ([2], [], torch.float32, ("batch", 128, 1, 1)),
+    "hidden_9": ([2], [], torch.float32, ("batch", 64, 1, 1)),
+    "hidden_11": ([3], [], torch.float32, ("batch", 64, 64, 64)),
+    "hidden_12": ([3], [], torch.float32, ("batch", 64, 1, 1)),
 }
 
 
-class Block(nn.Module):
-    """A module whose numbered parts are reached as h[6]."""
+class Numbered(nn.ModuleList):  # modules under the numbers that they have in the whole model
+    def __init__(self, modules: dict[int, nn.Module]):
+        super().__init__()
+        for number, module in modules.items():
+            self.add_module(str(number), module)
 
-    def __getitem__(self, index):
-        return getattr(self, str(index))
-
-
-def place(module, name, tensor, persistent=True):
-    """Put a tensor under its dotted name, making the blocks on the way."""
-    *path, leaf = name.split(".")
-    for part in path:
-        if part not in module._modules:
-            module._modules[part] = Block()
-        module = module._modules[part]
-    if isinstance(tensor, nn.Parameter):
-        module._parameters[leaf] = tensor
-    else:
-        module.register_buffer(leaf, tensor, persistent=persistent)
+    def __getitem__(self, index) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(index.start, index.stop, index.step or 1)]
+        return self._modules[str(index)]
 
 
-class Stage0(Block):
+class Block(nn.Module):  # down.2 (examples/unet.py:38)
     def __init__(self):
         super().__init__()
-        for name, (dtype, shape) in PARAMETERS.items():
-            place(self, name, nn.Parameter(torch.empty(shape, dtype=dtype), requires_grad=dtype.is_floating_point))
+        self.time = nn.Linear(256, 256)
+
+    def forward(self, time):
+        return self.time(F.silu(time)).unsqueeze(2).unsqueeze(3)
+
+
+class Block2(nn.Module):  # up.1 (examples/unet.py:38)
+    def __init__(self):
+        super().__init__()
+        self.time = nn.Linear(256, 64)
+
+    def forward(self, time):
+        return self.time(F.silu(time)).unsqueeze(2).unsqueeze(3)
+
+
+class Stage0(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = Numbered({0: nn.Linear(64, 256), 2: nn.Linear(256, 256)})
+        self.first = nn.Conv2d(3, 64, kernel_size=3, padding=1)
+        self.down: Any = nn.ModuleList([nn.Module(), nn.Module(), Block()])
+        self.down[0].norm1 = nn.GroupNorm(8, 64)
+        self.down[0].conv1 = nn.Conv2d(64, 64, kernel_size=3, padding=1)
+        self.down[0].time = nn.Linear(256, 64)
+        self.down[0].norm2 = nn.GroupNorm(8, 64)
+        self.down[0].conv2 = nn.Conv2d(64, 64, kernel_size=3, padding=1)
+        self.down[1].norm1 = nn.GroupNorm(8, 64)
+        self.down[1].conv1 = nn.Conv2d(64, 128, kernel_size=3, padding=1)
+        self.down[1].time = nn.Linear(256, 128)
+        self.down[1].norm2 = nn.GroupNorm(8, 128)
+        self.down[1].skip = nn.Conv2d(64, 128, kernel_size=1)
+        self.shrink = nn.ModuleList([nn.Conv2d(64, 64, kernel_size=3, stride=2, padding=1)])
+        self.up: Any = nn.ModuleList([nn.Module(), Block2(), Block2()])
+        self.up[0].time = nn.Linear(256, 128)
+        self.middle = nn.ModuleList(Block() for _ in range(2))
 
     def forward(self, image, time):
         device = image.device
         # the model itself (examples/unet.py:79)
-        arange = aten.arange.default(32, device=device)
-        mul = aten.mul.Tensor(arange, -9.210340371976184)
-        del arange
-        div = aten.div.Tensor(mul, 32)
-        del mul
-        exp = aten.exp.default(div)
-        del div
-        unsqueeze = aten.unsqueeze.default(time, 1)
-        del time
-        mul_1 = aten.mul.Tensor(unsqueeze, exp)
-        del unsqueeze, exp
-        sin = aten.sin.default(mul_1)
-        cos = aten.cos.default(mul_1)
-        del mul_1
-        cat = aten.cat.default([sin, cos], -1)
-        del sin, cos
-        # embed.0 (examples/unet.py:79)
-        linear = aten.linear.default(cat, self.embed[0].weight, self.embed[0].bias)
-        del cat
-        # embed.1 (examples/unet.py:79)
-        silu = aten.silu.default(linear)
-        del linear
-        # embed.2 (examples/unet.py:79)
-        linear_1 = aten.linear.default(silu, self.embed[2].weight, self.embed[2].bias)
-        del silu
-        # first (examples/unet.py:80)
-        conv2d = aten.conv2d.default(image, self.first.weight, self.first.bias, [1, 1], [1, 1])
-        del image
-        # down.0.norm1 (examples/unet.py:37)
-        group_norm = aten.group_norm.default(
-            conv2d, 8, self.down[0].norm1.weight, self.down[0].norm1.bias, 1e-05, False
-        )
+        exp = (torch.arange(32, device=device) * -9.210340371976184 / 32).exp()
+        time = time.unsqueeze(1) * exp
+        time = self.embed[0](torch.cat([time.sin(), time.cos()], -1))
+        time = self.embed[2](F.silu(time))
+        hidden = self.first(image)
         # down.0 (examples/unet.py:37)
-        silu_1 = aten.silu.default(group_norm)
-        del group_norm
-        # down.0.conv1 (examples/unet.py:37)
-        conv2d_1 = aten.conv2d.default(silu_1, self.down[0].conv1.weight, self.down[0].conv1.bias, [1, 1], [1, 1])
-        del silu_1
-        # down.0 (examples/unet.py:38)
-        silu_2 = aten.silu.default(linear_1)
-        # down.0.time (examples/unet.py:38)
-        linear_2 = aten.linear.default(silu_2, self.down[0].time.weight, self.down[0].time.bias)
-        del silu_2
-        # down.0 (examples/unet.py:38)
-        unsqueeze_1 = aten.unsqueeze.default(linear_2, 2)
-        del linear_2
-        unsqueeze_2 = aten.unsqueeze.default(unsqueeze_1, 3)
-        del unsqueeze_1
-        add = aten.add.Tensor(conv2d_1, unsqueeze_2)
-        del conv2d_1, unsqueeze_2
-        # down.0.norm2 (examples/unet.py:39)
-        group_norm_1 = aten.group_norm.default(add, 8, self.down[0].norm2.weight, self.down[0].norm2.bias, 1e-05, False)
-        del add
-        # down.0 (examples/unet.py:39)
-        silu_3 = aten.silu.default(group_norm_1)
-        del group_norm_1
-        # down.0.conv2 (examples/unet.py:39)
-        conv2d_2 = aten.conv2d.default(silu_3, self.down[0].conv2.weight, self.down[0].conv2.bias, [1, 1], [1, 1])
-        del silu_3
-        # down.0 (examples/unet.py:40)
-        add_1 = aten.add.Tensor(conv2d_2, conv2d)
-        del conv2d_2, conv2d
-        # shrink.0 (examples/unet.py:85)
-        conv2d_3 = aten.conv2d.default(add_1, self.shrink[0].weight, self.shrink[0].bias, [2, 2], [1, 1])
-        # down.1.norm1 (examples/unet.py:37)
-        group_norm_2 = aten.group_norm.default(
-            conv2d_3, 8, self.down[1].norm1.weight, self.down[1].norm1.bias, 1e-05, False
-        )
+        silu = F.silu(self.down[0].norm1(hidden))
+        conv1 = self.down[0].conv1(silu)
+        unsqueezed = self.down[0].time(F.silu(time)).unsqueeze(2).unsqueeze(3)
+        total = conv1 + unsqueezed
+        del conv1
+        silu = F.silu(self.down[0].norm2(total))
+        del total
+        conv2 = self.down[0].conv2(silu)
+        hidden = conv2 + hidden
+        del conv2
+        # the model itself (examples/unet.py:85)
+        shrink = self.shrink[0](hidden)
         # down.1 (examples/unet.py:37)
-        silu_4 = aten.silu.default(group_norm_2)
-        del group_norm_2
-        # down.1.conv1 (examples/unet.py:37)
-        conv2d_4 = aten.conv2d.default(silu_4, self.down[1].conv1.weight, self.down[1].conv1.bias, [1, 1], [1, 1])
-        del silu_4
-        # down.1 (examples/unet.py:38)
-        silu_5 = aten.silu.default(linear_1)
-        # down.1.time (examples/unet.py:38)
-        linear_3 = aten.linear.default(silu_5, self.down[1].time.weight, self.down[1].time.bias)
-        del silu_5
-        # down.1 (examples/unet.py:38)
-        unsqueeze_3 = aten.unsqueeze.default(linear_3, 2)
-        del linear_3
-        unsqueeze_4 = aten.unsqueeze.default(unsqueeze_3, 3)
-        del unsqueeze_3
-        add_2 = aten.add.Tensor(conv2d_4, unsqueeze_4)
-        del conv2d_4, unsqueeze_4
-        # down.1.norm2 (examples/unet.py:39)
-        group_norm_3 = aten.group_norm.default(
-            add_2, 8, self.down[1].norm2.weight, self.down[1].norm2.bias, 1e-05, False
-        )
-        del add_2
-        # down.1 (examples/unet.py:39)
-        silu_6 = aten.silu.default(group_norm_3)
-        del group_norm_3
-        # down.1.skip (examples/unet.py:40)
-        conv2d_6 = aten.conv2d.default(conv2d_3, self.down[1].skip.weight, self.down[1].skip.bias)
-        del conv2d_3
-        # down.2 (examples/unet.py:38)
-        silu_8 = aten.silu.default(linear_1)
-        # down.2.time (examples/unet.py:38)
-        linear_4 = aten.linear.default(silu_8, self.down[2].time.weight, self.down[2].time.bias)
-        del silu_8
-        # down.2 (examples/unet.py:38)
-        unsqueeze_5 = aten.unsqueeze.default(linear_4, 2)
-        del linear_4
-        unsqueeze_6 = aten.unsqueeze.default(unsqueeze_5, 3)
-        del unsqueeze_5
-        # middle.0 (examples/unet.py:38)
-        silu_11 = aten.silu.default(linear_1)
-        # middle.0.time (examples/unet.py:38)
-        linear_5 = aten.linear.default(silu_11, self.middle[0].time.weight, self.middle[0].time.bias)
-        del silu_11
-        # middle.0 (examples/unet.py:38)
-        unsqueeze_7 = aten.unsqueeze.default(linear_5, 2)
-        del linear_5
-        unsqueeze_8 = aten.unsqueeze.default(unsqueeze_7, 3)
-        del unsqueeze_7
-        # middle.1 (examples/unet.py:38)
-        silu_14 = aten.silu.default(linear_1)
-        # middle.1.time (examples/unet.py:38)
-        linear_6 = aten.linear.default(silu_14, self.middle[1].time.weight, self.middle[1].time.bias)
-        del silu_14
-        # middle.1 (examples/unet.py:38)
-        unsqueeze_9 = aten.unsqueeze.default(linear_6, 2)
-        del linear_6
-        unsqueeze_10 = aten.unsqueeze.default(unsqueeze_9, 3)
-        del unsqueeze_9
+        silu = F.silu(self.down[1].norm1(shrink))
+        conv1 = self.down[1].conv1(silu)
+        unsqueezed = self.down[1].time(F.silu(time)).unsqueeze(2).unsqueeze(3)
+        total = conv1 + unsqueezed
+        del conv1
+        silu = F.silu(self.down[1].norm2(total))
+        del total
+        skip = self.down[1].skip(shrink)
+        # the model itself (examples/unet.py:83)
+        down = self.down[2](time)
+        middle = self.middle[0](time)
+        middle_2 = self.middle[1](time)
         # up.0 (examples/unet.py:38)
-        silu_17 = aten.silu.default(linear_1)
-        # up.0.time (examples/unet.py:38)
-        linear_7 = aten.linear.default(silu_17, self.up[0].time.weight, self.up[0].time.bias)
-        del silu_17
-        # up.0 (examples/unet.py:38)
-        unsqueeze_11 = aten.unsqueeze.default(linear_7, 2)
-        del linear_7
-        unsqueeze_12 = aten.unsqueeze.default(unsqueeze_11, 3)
-        del unsqueeze_11
-        # up.1 (examples/unet.py:38)
-        silu_20 = aten.silu.default(linear_1)
-        # up.1.time (examples/unet.py:38)
-        linear_8 = aten.linear.default(silu_20, self.up[1].time.weight, self.up[1].time.bias)
-        del silu_20
-        # up.1 (examples/unet.py:38)
-        unsqueeze_13 = aten.unsqueeze.default(linear_8, 2)
-        del linear_8
-        unsqueeze_14 = aten.unsqueeze.default(unsqueeze_13, 3)
-        del unsqueeze_13
-        # up.2 (examples/unet.py:38)
-        silu_23 = aten.silu.default(linear_1)
-        del linear_1
-        # up.2.time (examples/unet.py:38)
-        linear_9 = aten.linear.default(silu_23, self.up[2].time.weight, self.up[2].time.bias)
-        del silu_23
-        # up.2 (examples/unet.py:38)
-        unsqueeze_15 = aten.unsqueeze.default(linear_9, 2)
-        del linear_9
-        unsqueeze_16 = aten.unsqueeze.default(unsqueeze_15, 3)
-        del unsqueeze_15
-        return (
-            silu_6,
-            conv2d_6,
-            unsqueeze_6,
-            unsqueeze_8,
-            unsqueeze_10,
-            unsqueeze_12,
-            unsqueeze_14,
-            add_1,
-            unsqueeze_16,
-        )
+        unsqueezed = self.up[0].time(F.silu(time)).unsqueeze(2).unsqueeze(3)
+        # the model itself (examples/unet.py:90)
+        up = self.up[1](time)
+        up_2 = self.up[2](time)
+        return (silu, skip, down, middle, middle_2, unsqueezed, up, hidden, up_2)
 
     @classmethod
     def load(cls, path, device="cpu"):
         """The stage with its weights, each read into memory of its own on the device."""
         with torch.device("meta"):
             stage = cls()
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name).to(device, copy=True) for name in file.keys()}
-        stage.load_state_dict(tensors, assign=True)
+        read_weights(stage, path, device)
         return stage.eval()
+
+
+def read_weights(stage, path, device):
+    """Give a stage made on the meta device its weights, one after the other."""
+    with open(path, "rb") as file:
+        table = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        start = file.tell()
+        for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:
+            tensor = torch.empty(empty.shape, dtype=empty.dtype)
+            first, last = table[name]["data_offsets"]
+            file.seek(start + first)
+            memory = (ctypes.c_byte * tensor.nbytes).from_address(tensor.data_ptr())
+            if last - first != tensor.nbytes or file.readinto(memory) != tensor.nbytes:
+                raise ValueError(f"{name} is not whole in {path}")
+            tensor = tensor.to(device)
+            if isinstance(empty, nn.Parameter):
+                tensor = nn.Parameter(tensor, empty.requires_grad)
+            torch.utils.swap_tensors(empty, tensor)
