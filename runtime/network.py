@@ -57,6 +57,7 @@ class _Network:
 
     def add(self, route: Route, tag: int) -> None:
         source, target, here = self._rank(route.source), self._rank(route.target), self.meeting.rank
+        recorded = route.source if route.target is None else None
         if source == target == here:
             port = Port(route, Channel[Message](route.capacity))
             self.outward.append(port)
@@ -67,13 +68,13 @@ class _Network:
             self.outward.append(Port(route, channel))
             self.followers.append(orders)
             packing = self._packing(route, tag)
-            self.runners.append(Sender(self.monitor.alarm, self._peer(target), orders, channel, packing))
+            self.runners.append(Sender(self.monitor.alarm, self._peer(target), orders, channel, packing, recorded))
         elif target == here:
             channel, orders = Channel[Message](route.capacity), Channel[Order]()
             self.inward.append(Port(route, channel))
             self.followers.append(orders)
             packing = self._packing(route, tag)
-            self.runners.append(Receiver(self.monitor.alarm, self._peer(source), orders, channel, packing))
+            self.runners.append(Receiver(self.monitor.alarm, self._peer(source), orders, channel, packing, recorded))
 
     def add_orders(self, tag: int) -> None:
         """When all routes are there."""

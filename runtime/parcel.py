@@ -1,10 +1,11 @@
 """The tensors of one batch on one route, as what goes over a link.
 
-A header of 64-bit integers, the tensors as they lie in memory, and after a failure, apart, its text:
+A header of 64-bit integers and the tensors, as they lie in memory:
 
-    [number of the batch, bytes of the text, or 0, strides of each tensor …]
+    [number of the batch, whether it failed, strides of each tensor …]
 
-The receiver knows the sizes, and so takes in the tensors of a batch that failed, too.
+The receiver knows the sizes, and takes in the tensors of a batch that failed, too: so the receives
+that are posted ahead stay in step.  What failed follows as a text, by itself.
 """
 
 from __future__ import annotations
@@ -58,10 +59,19 @@ class Packing:
             header = torch.tensor([number, 0, *(stride for t in tensors for stride in t.stride())])
             flat = [t.as_strided((t.numel(),), (1,)) for t in tensors]
             return [self.headers.send([header]), self.tensors.send(flat)]
-        text = torch.frombuffer(bytearray(encode(message.error)), dtype=torch.uint8)
-        header = torch.tensor([number, len(text), *(0 for shape in shapes for _ in shape)])
+        header = torch.tensor([number, 1] + [0] * sum(map(len, shapes)))
         flat = self._buffers(shapes)
-        return [self.headers.send([header]), self.tensors.send(flat), self.texts.send([text])]
+        return [self.headers.send([header]), self.tensors.send(flat), self.send_text(encode(message.error))]
+
+    def send_text(self, text: bytes) -> Pending:
+        """Its length, then the text."""
+        return self.texts.send([torch.tensor([len(text)]), torch.frombuffer(bytearray(text), dtype=torch.uint8)])
+
+    def receive_text(self) -> bytes:
+        """Wait for the next one."""
+        (length,) = self.texts.receive([torch.empty(1, dtype=torch.int64)]).wait()
+        (text,) = self.texts.receive([torch.empty(int(length), dtype=torch.uint8)]).wait()
+        return text.numpy().tobytes()
 
     def post(self, number: int, sizes: Mapping[str, int]) -> Arriving:
         """Be ready for a batch."""
@@ -71,14 +81,12 @@ class Packing:
 
     def unpack(self, arriving: Arriving) -> Values | Failure:
         """Wait for a batch.  Raises ConnectionError, or OutOfStep."""
-        number, length, *strides = arriving.header.wait()[0].tolist()
+        number, failed, *strides = arriving.header.wait()[0].tolist()
         if number != arriving.number:
             raise OutOfStep(f"batch {number} came where batch {arriving.number} was due")
         flat = arriving.tensors.wait()
-        if length:
-            text = torch.empty(length, dtype=torch.uint8)
-            self.texts.receive([text]).wait()
-            return Failure(_stage_error(decode(text.numpy().tobytes())))
+        if failed:
+            return Failure(_stage_error(decode(self.receive_text())))
         left = iter(strides)
         shaped = zip(flat, arriving.shapes, strict=True)
         return Values(tuple(t.as_strided(shape, [next(left) for _ in shape]) for t, shape in shaped))

@@ -16,9 +16,10 @@ import torch
 
 from runtime.channel import Channel, ChannelClosed
 from runtime.errors import StageError
-from runtime.message import Failure, Message, Values
+from runtime.message import Failure, Message, Values, Watch
 from runtime.orders import Order, Orders
 from runtime.parcel import Arriving, OutOfStep, Packing
+from runtime.tracks import Trace
 from runtime.wire import Link, Pending
 
 AHEAD = 2  # batches for which receives are posted, or whose sends are not awaited
@@ -64,13 +65,20 @@ class Sender(Pump):
     orders: Channel[Order]
     channel: Channel[Message]
     packing: Packing
+    recorded: int | None = None  # the stage whose trace goes this way when it ends
 
     def pump(self) -> None:
         sent: deque[list[Pending]] = deque()
+        trace: Trace | None = None
         for number in count():
             order, message = self.orders.receive(), self.channel.receive()
-            if isinstance(order, Values) and isinstance(message, Values | Failure):
-                sent.append(self.packing.send(number, message, order.sizes))
+            match order, message:
+                case Values(), Values() | Failure():
+                    sent.append(self.packing.send(number, message, order.sizes))
+                case Watch(begun), _ if self.recorded is not None:
+                    if begun is None and trace is not None:
+                        sent.append([self.packing.send_text(trace.tracks[self.recorded].to_json())])
+                    trace = begun
             while len(sent) > AHEAD:
                 for pending in sent.popleft():
                     pending.wait()
@@ -83,17 +91,24 @@ class Receiver(Pump):
     orders: Channel[Order]
     channel: Channel[Message]
     packing: Packing
+    recorded: int | None = None  # the stage whose trace comes this way when it ends
 
     def pump(self) -> None:
         numbers, known = count(), deque[Order]()
         posted: deque[tuple[Order, Arriving | None]] = deque()
+        trace: Trace | None = None
         while True:
             known.extend(self.orders.drain())
             if not known and not posted:
                 known.append(self.orders.receive())
             while known and len(posted) < AHEAD:
                 posted.append(self._post(next(numbers), known.popleft()))
-            self.channel.send(self._arrived(*posted.popleft()))
+            order, arriving = posted.popleft()
+            if isinstance(order, Watch) and self.recorded is not None:
+                if order.trace is None and trace is not None:
+                    trace.tracks[self.recorded].add_json(self.packing.receive_text())
+                trace = order.trace
+            self.channel.send(self._arrived(order, arriving))
 
     def _post(self, number: int, order: Order) -> tuple[Order, Arriving | None]:
         return order, self.packing.post(number, order.sizes) if isinstance(order, Values) else None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -78,6 +80,18 @@ class Track:
         for m in self._marks:
             times = m.arrived(), m.started(), m.ended()
             yield Run(self.stage, m.batch, *times, m.received, m.sent)
+
+    def to_json(self) -> bytes:
+        """The runs, for a track of the same stage in another process.  On one host all clocks are the same."""
+        runs = self.runs()
+        return json.dumps(
+            [[run.batch, run.arrived, run.started, run.ended, [*run.received.items()], run.sent] for run in runs]
+        ).encode()
+
+    def add_json(self, text: bytes) -> None:
+        for batch, arrived, started, ended, received, sent in json.loads(text):
+            a, b, c = (partial(float, time) for time in (arrived, started, ended))
+            self._marks.append(_Marks(batch, a, b, c, dict(received), sent))
 
     def _bytes_by_source(self, tensors: Sequence[torch.Tensor]) -> dict[int | None, int]:
         count: dict[int | None, int] = {}

@@ -41,6 +41,11 @@ with Pipeline.distributed(OUT, timeout=30) as pipe:
         assert all(torch.equal(y, expected(x)) for x, y in zip(batches, found, strict=True))
         futures = [pipe.submit(x) for x in batches]
         assert all(torch.equal(f.result(), expected(x)) for x, f in zip(batches, futures, strict=True))
+        with pipe.trace(HERE / "trace.json") as trace:
+            list(pipe.map(batches[:5]))
+        assert [(run.stage, run.batch) for run in trace.runs] == [(i, n) for i in range(3) for n in range(5)]
+        assert all(run.sent == (32 - 16 * (run.stage > 0)) * len(batches[run.batch]) for run in trace.runs)
+        assert all(0 <= run.arrived <= run.started <= run.ended < 60 for run in trace.runs)
         big = torch.randn(11, 4)
         assert torch.equal(pipe(big, microbatches=4), expected(big))
         assert torch.equal(pipe.run_named({"x": big})["y"], expected(big))

@@ -1,0 +1,159 @@
+"""What goes between processes: errors, orders, and tensors with their strides."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import pytest
+import torch
+
+from runtime import DeviceError, ManifestError, StageError
+from runtime.devices import spread_stages
+from runtime.failures import decode, encode
+from runtime.input_type import InputType
+from runtime.manifest import Tensor
+from runtime.message import Failure, Reset, Values, Watch
+from runtime.orders import Order, Orders
+from runtime.parcel import OutOfStep, Packing
+from runtime.wire import Link, Pending
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A link to itself: what is received must have been sent before."""
+
+    sent: deque[torch.Tensor] = field(default_factory=deque)
+
+    def send(self, tensors: Sequence[torch.Tensor]) -> Pending:
+        assert all(t.is_contiguous() for t in tensors)
+        self.sent.extend(t.clone() for t in tensors if t.numel())
+        return Pending(tensors, [])
+
+    def receive(self, tensors: Sequence[torch.Tensor]) -> Pending:
+        for t in tensors:
+            if t.numel():
+                t.copy_(self.sent.popleft())
+        return Pending(tensors, [])
+
+
+def packing(*shapes: tuple[int | str, ...], dtype: str = "float32") -> Packing:
+    types = tuple(InputType.parse(Tensor("h", dtype, shape), ["batch"]) for shape in shapes)
+    headers, tensors, texts = (cast(Link, Loop()) for _ in range(3))
+    return Packing(1, types, headers, tensors, texts, torch.device("cpu"))
+
+
+def through(pack: Packing, message: Values | Failure, batch: int = 2) -> Values | Failure:
+    pack.send(7, message, {"batch": batch})
+    return pack.unpack(pack.post(7, {"batch": batch}))
+
+
+def layouts() -> Iterator[torch.Tensor]:
+    x = torch.randn(2, 3, 4, 5)
+    yield x
+    yield x.transpose(1, 3)
+    yield x.to(memory_format=torch.channels_last)
+    yield x[:, 1:2]
+    yield x[:, :1].expand(2, 3, 4, 5)
+    yield x[1:]
+    yield x[:0]
+    yield x.permute(3, 2, 1, 0)[:, :, ::2]
+    yield torch.tensor(3.0)
+    yield torch.zeros(4)[::2]
+    yield torch.complex(x, x).conj()
+    yield x.requires_grad_() * 2
+
+
+@pytest.mark.parametrize("sent", list(layouts()))
+def test_tensors_keep_their_values_and_dense_ones_their_strides(sent: torch.Tensor) -> None:
+    pack = packing(tuple(sent.shape), dtype=str(sent.dtype).removeprefix("torch."))
+    with torch.no_grad():
+        got = through(pack, Values((sent,)))
+    assert isinstance(got, Values)
+    assert torch.equal(got.tensors[0], sent)
+    dense = torch.empty_like(sent).stride() == sent.stride()
+    assert got.tensors[0].stride() == sent.stride() or not dense
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int8, torch.bfloat16, torch.float64])
+def test_dtypes(dtype: torch.dtype) -> None:
+    sent = torch.ones(2, 4).to(dtype)
+    got = through(packing(("batch", 4), dtype=str(dtype).removeprefix("torch.")), Values((sent,)))
+    assert isinstance(got, Values)
+    assert torch.equal(got.tensors[0], sent)
+
+
+def test_a_failure_takes_the_place_of_tensors() -> None:
+    pack = packing(("batch", 4), ())
+    got = through(pack, Failure(StageError(0, "cpu", ValueError("no"))))
+    assert isinstance(got, Failure)
+    assert str(got.error) == "stage 0 (cpu) raised ValueError: no"
+    assert isinstance(got.error.__cause__, ValueError)
+    got = through(pack, Values((torch.ones(2, 4), torch.tensor(1.0))))
+    assert isinstance(got, Values)
+
+
+def test_another_size_than_the_manifest_says_is_a_failure() -> None:
+    got = through(packing(("batch", 4)), Values((torch.ones(3, 4),)))
+    assert isinstance(got, Failure)
+    assert "it sends `h` as float32[3, 4], the manifest says float32[batch, 4] and [2, 4]" in str(got.error)
+
+
+def test_a_batch_out_of_step_is_no_result() -> None:
+    pack = packing(("batch", 4))
+    pack.send(6, Values((torch.ones(2, 4),)), {"batch": 2})
+    with pytest.raises(OutOfStep, match="batch 6 came where batch 7 was due"):
+        pack.unpack(pack.post(7, {"batch": 2}))
+
+
+class Odd(Exception):
+    def __init__(self, a: int, b: int) -> None:
+        super().__init__(f"{a} and {b}")
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("a"), KeyError("b"), Odd(1, 2), UnicodeDecodeError("utf8", b"", 0, 1, "c"), TimeoutError("d")]
+)
+def test_errors_go_over_with_their_class_names(error: Exception) -> None:
+    got = decode(encode(StageError(2, "cpu", error)))
+    assert isinstance(got, StageError)
+    assert str(got) == str(StageError(2, "cpu", error))
+    assert (got.stage, got.device, type(got.__cause__).__name__) == (2, "cpu", type(error).__name__)
+
+
+def test_where_an_error_was_raised_goes_over() -> None:
+    try:
+        raise ManifestError("bad")
+    except ManifestError as e:
+        got = decode(encode(e))
+    assert isinstance(got, ManifestError)
+    assert "test_runtime_parcel.py" in str(got.__cause__)
+
+
+def test_orders() -> None:
+    wording = Orders(("batch", "seq"), lambda: None)  # pyright: ignore[reportArgumentType]
+    for order in (Values((), {"batch": 3, "seq": 2**40}), Reset(), Watch(None)):
+        assert wording.decode(wording.encode(cast(Order, order))) == order
+
+
+@pytest.mark.parametrize(
+    ("planned", "processes", "expected"),
+    [
+        ("a b c", 3, (0, 1, 2)),
+        ("a a a", 3, (0, 1, 2)),
+        ("a a a a", 2, (0, 0, 1, 1)),
+        ("a b a b", 2, (0, 1, 0, 1)),
+        ("a b c d", 2, (0, 0, 1, 1)),
+        ("a b c", 1, (0, 0, 0)),
+        ("a a b", 2, (0, 0, 1)),
+    ],
+)
+def test_stages_are_spread_over_processes(planned: str, processes: int, expected: tuple[int, ...]) -> None:
+    assert spread_stages(planned.split(), processes) == expected
+
+
+def test_more_processes_than_stages() -> None:
+    with pytest.raises(DeviceError, match="got 3 processes for 2 stages; start 2 at most"):
+        spread_stages(["cpu", "cpu"], 3)
