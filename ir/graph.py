@@ -315,8 +315,11 @@ def bound(expr: sympy.Basic, sizes: Mapping[sympy.Symbol, int]) -> Any:
 
 
 def hold(guards: Iterable[sympy.Basic], sizes: Mapping[Any, int]) -> bool:
-    """Whether all conditions hold of some sizes; one that divides by zero there does not."""
+    """Whether all conditions hold of some sizes; one that divides by zero there does not.
+
+    Nor does one that takes the rest of a negative number, which is made of sizes too small to subtract from.
+    """
     try:
         return all(bound(guard, sizes) == sympy.true for guard in guards)
-    except ZeroDivisionError:
+    except (ZeroDivisionError, AssertionError):  # the latter of torch's own Mod
         return False

@@ -76,6 +76,56 @@ class Gradient(nn.Module):
             return torch.autograd.grad(self.energy(x).pow(2).sum(), x)[0]
 
 
+class Mapped(nn.Module):
+    """Masks by a function of two positions, mapped over both; asserts something of values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        torch._check((x.isfinite().sum() * 2).item() == x.numel() * 2)
+        at = torch.arange(x.shape[1])
+        rows = torch.vmap(lambda query, key: query >= key, (None, 0))
+        seen = torch.vmap(rows, (0, None))(at, at)
+        return torch.softmax((x @ x.mT).masked_fill(~seen, -1e9), -1) @ self.linear(x)
+
+
+class Router(nn.Module):
+    """Returns numbers that it reads from a tensor."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, list[int]]:
+        first = x[..., 0].flatten() > 0
+        return torch.argsort(first, stable=True), torch.bincount(first.long(), minlength=2).tolist()
+
+
+class Experts(nn.Module):
+    """Is called by other methods than its forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.router = Router()
+        self.either = nn.ModuleList([nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)])
+
+    def routed(self, x: Tensor) -> Tensor:
+        order, counts = self.router(x)
+        groups = x.flatten(0, -2)[order].split(counts)
+        done = torch.cat([expert(group) for expert, group in zip(self.either, groups, strict=True)])
+        return torch.zeros_like(done).index_copy(0, order, done).view(x.shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class Routed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.experts = Experts()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.experts.routed(x)
+
+
 class Several(nn.Module):
     """Takes and returns several things besides tensors, and holds tensors of each kind."""
 
@@ -144,5 +194,7 @@ HARD = {
     "numpy for a tensor": Hard(lambda: Layers(Numpy), ""),
     "numpy for a number": Hard(lambda: Layers(NumpyNumber), "layers.{}.hard"),
     "autograd inside": Hard(lambda: Layers(Gradient), ""),
+    "vmap inside": Hard(lambda: Layers(Mapped), ""),
+    "numbers from a tensor between modules": Hard(lambda: Layers(Routed), "layers.{}.hard"),
     "containers, sizes and attributes": Hard(UsesSeveral, "several"),
 }

@@ -29,6 +29,14 @@ def is_assertion(node: fx.Node) -> bool:
     return any(word in str(node.target) for word in ("_assert", "sym_constrain_range", "_check"))
 
 
+def is_checked_alone(node: fx.Node) -> bool:
+    """Whether a node is an assertion, or a number that only assertions read."""
+    if is_assertion(node):
+        return True
+    number = isinstance(node.meta.get("val"), (torch.SymInt, torch.SymFloat, torch.SymBool))
+    return number and all(map(is_checked_alone, node.users))
+
+
 def is_identity(node: fx.Node) -> bool:
     """Whether a node returns its first argument, elements, strides and all."""
     target, args = node.target, cast("tuple[Any, ...]", node.args)

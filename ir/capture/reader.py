@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec, OutputKind
 
 from ir.capture.blame import NotExported
-from ir.capture.identities import is_assertion, is_identity
+from ir.capture.identities import is_checked_alone, is_identity
 from ir.capture.mutation import mutates, rewritten
 from ir.capture.sizes import Sizes
 from ir.capture.where import clean, module_classes, where_of
@@ -28,10 +28,10 @@ aten = torch.ops.aten
 
 
 def needs_functional_form(program: ExportedProgram) -> bool:
-    """Whether something is changed in place that other code may see, or computed under autocast."""
+    """Whether something is changed in place that other code may see, or computed under autocast or by torch.vmap."""
     modules = [m for m in program.graph_module.modules() if isinstance(m, fx.GraphModule)]
     nodes = [n for m in modules for n in m.graph.nodes if n.op == "call_function"]
-    return any(_enables_autocast(n) or (mutates(n) and rewritten(n) is None) for n in nodes)
+    return any(_enables_autocast(n) or _is_transform(n) or (mutates(n) and rewritten(n) is None) for n in nodes)
 
 
 def read_program(
@@ -125,6 +125,8 @@ class _Reader:
 
     def read_call(self, node: fx.Node) -> None:
         self.modules |= module_classes(node)
+        if is_checked_alone(node):
+            return
         value = node.meta.get("val")
         if isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool)):
             self.env[node] = self.size(value, node)
@@ -133,8 +135,6 @@ class _Reader:
             self.env[node] = self.env[whole][index]  # type: ignore[index]
         elif isinstance(node.target, HigherOrderOperator):
             self.read_region(node)
-        elif is_assertion(node):
-            return
         elif is_identity(node):
             self.env[node] = self.argument(node.args[0])
         elif isinstance(node.target, OpOverload):
@@ -306,3 +306,8 @@ def _memory(t: torch.Tensor) -> tuple[Any, ...]:
 
 def _enables_autocast(node: fx.Node) -> bool:
     return isinstance(node.target, HigherOrderOperator) and "autocast" in str(node.target) and bool(node.args[2])
+
+
+def _is_transform(node: fx.Node) -> bool:
+    """Whether a node opens or closes a level of torch.vmap, jvp or grad, which say what the operators within mean."""
+    return getattr(node.target, "__module__", None) == "torch._functorch.predispatch"

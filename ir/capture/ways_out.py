@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
@@ -72,9 +72,8 @@ class Whole:
                     recording = record(example)
                 break
             except NotWhole as e:
-                self.refused[e.path] = e
                 reason = self.reasons[e.path]
-                self.reasons = {p: r for p, r in self.reasons.items() if not _alike(self.model, p, e.path)}
+                self._refuse(e)
                 self._keep(e.path.rpartition(".")[0], reason)
             except NotExported as e:
                 self._keep(e.where.module, e)
@@ -82,13 +81,23 @@ class Whole:
 
     def _keep(self, path: str, reason: NotExported) -> None:
         """Keep a module whole, with all others of its class, which have the same code."""
-        while path in self.refused or isinstance(self.model.get_submodule(path), (nn.ModuleList, nn.ModuleDict)):
+        while path and not self._may_be_kept(path):
             path = path.rpartition(".")[0]
-        if not path or path in self.reasons:
+        if not path:
             raise CaptureError("\n  ".join([str(self.error), *map(str, self.refused.values())]))
-        paths = [p for p, _ in self.model.named_modules() if _alike(self.model, p, path)]
-        kept = {p: r for p, r in self.reasons.items() if not any(p.startswith(f"{q}.") for q in paths)}
-        self.reasons = kept | dict.fromkeys(paths, reason)
+        paths = dict.fromkeys((p for p, _ in self.model.named_modules() if _alike(self.model, p, path)), reason)
+        self.reasons = _outermost(self.reasons | paths)
+
+    def _may_be_kept(self, path: str) -> bool:
+        if path in self.reasons:  # and it was reached all the same
+            self._refuse(NotWhole(path, "the model calls something else than its forward"))
+        containers = (nn.ModuleList, nn.ModuleDict)
+        refused = any(_alike(self.model, path, other) for other in self.refused)
+        return not refused and not isinstance(self.model.get_submodule(path), containers)
+
+    def _refuse(self, why: NotWhole) -> None:
+        self.refused[why.path] = why
+        self.reasons = {p: r for p, r in self.reasons.items() if not _alike(self.model, p, why.path)}
 
     def _noted(self, recording: Recording) -> Recording:
         nodes = recording.graph.nodes
@@ -99,6 +108,10 @@ class Whole:
             more = f" and {len(paths) - 1} more {type(self.model.get_submodule(paths[0])).__name__}" * (len(paths) > 1)
             notes.append(f"{paths[0]}{more} kept whole, each in one stage: {reason.reason}, in {reason.where}")
         return noted(replace(recording, graph=replace(recording.graph, whole=whole)), *notes)
+
+
+def _outermost(reasons: Mapping[str, NotExported]) -> dict[str, NotExported]:
+    return {p: r for p, r in reasons.items() if not any(p.startswith(f"{q}.") for q in reasons)}
 
 
 def _alike(model: nn.Module, path: str, other: str) -> bool:

@@ -16,11 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.export import Dim
+from torch.utils._sympy.functions import FloorDiv, Mod
 
 from ir.capture import capture
 from ir.capture.dynamic import parse_dynamic
 from ir.errors import CaptureError
-from ir.graph import THIS_DEVICE, Call, Graph
+from ir.graph import THIS_DEVICE, Call, Graph, hold
 from ir.printer import op_name
 from tests.graphs import captured
 from tests.models import CASES, WIDTH, Cache, Constants, InPlace, Regions, RunningMean, Tied, X, hidden, tokens
@@ -477,3 +478,9 @@ def test_results_that_are_refused(compute: Callable[[torch.Tensor], Any], messag
     with pytest.raises(CaptureError, match=re.escape(message)) as raised:
         function(compute)
     assert not re.search(r"\b(zu|u|s|zuf)\d+\b", str(raised.value))
+
+
+def test_a_condition_that_is_undefined_for_small_sizes_does_not_hold_of_them() -> None:
+    size = sympy.Symbol("size", integer=True, positive=True)
+    condition = sympy.Eq(Mod(FloorDiv(size, 2) - 3, 5), 0)
+    assert [n for n in range(2, 12) if hold([condition], {size: n})] == [6, 7]
