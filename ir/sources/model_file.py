@@ -32,8 +32,9 @@ def read_model_file(path: Path, reading: Reading, function: str = "model") -> So
     with _blaming(path):
         module = _import(path)
     stored = getattr(module, "checkpoint", None)
-    checkpoint = None if stored is None or not reading.weights else Checkpoint.open(path.parent / stored)
     model, notes = (_model(module, function, path), ()) if stored is None else _light_model(module, function, path)
+    # Opened when the model is made, which may be what writes the file.
+    checkpoint = None if stored is None or not reading.weights else Checkpoint.open(path.parent / stored)
     inputs = _made(module, "example_inputs", path)
     if not isinstance(inputs, (tuple, list, Mapping)):
         raise SourceError(
