@@ -64,15 +64,6 @@ def device_of_process(planned: str, device: str | torch.device | None, local_ran
     return _find(name, "the plan's device", "; pass device=… to use another")
 
 
-def move(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The tensor on a device.
-
-    Between accelerators the streams order the copy.  One from or to the host is waited for: the
-    host may change the source, or read the copy, at once.
-    """
-    return tensor.to(device, non_blocking=tensor.device.type != "cpu" and device.type != "cpu")
-
-
 def _find(name: str | torch.device, role: str, advice: str) -> torch.device:
     here = available()
     try:

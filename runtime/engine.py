@@ -11,6 +11,8 @@ from dataclasses import replace
 from threading import Event, Lock, Thread, current_thread
 from typing import Any
 
+import torch
+
 from runtime.channel import Channel, ChannelClosed, Closable
 from runtime.collector import Collector, Finish, Ticket
 from runtime.errors import PipelineClosed
@@ -18,6 +20,7 @@ from runtime.manifest import Manifest
 from runtime.message import Reset, Values, Watch, send_all
 from runtime.ports import Ports, Runner, in_one_process
 from runtime.stage import LoadedStage
+from runtime.streams import current_streams
 from runtime.tracks import Trace
 from runtime.watchdog import Watchdog
 from runtime.worker import Worker
@@ -46,6 +49,7 @@ class Engine:
         """
         ports = in_one_process(manifest) if ports is None else ports
         self._inlets, self._orders = ports.outlets(None), ports.orders
+        self._devices = {stage.device for stage in stages}
         self._tickets: Channel[Ticket] = Channel()
         self._order = Lock()  # one batch at a time enters the channels
         self._watched = Lock()  # one trace at a time
@@ -54,7 +58,8 @@ class Engine:
         named += [(f"stage {worker.stage.index}", worker) for worker in workers]
         named += [(type(runner).__name__.lower(), runner) for runner in ports.runners]
         channels, stop = [self._tickets, *ports.channels()], Event()
-        self.closables: Sequence[Closable] = (*ports.closables, *channels)  # whoever closes them ends the engine
+        # Whoever closes them ends the engine.  The links come last: what waits for one goes on with anything.
+        self.closables: Sequence[Closable] = (*ports.alarms, *channels, *ports.links)
         if timeout is not None:
             named.append(("watchdog", Watchdog(workers, self.closables, timeout, stop)))
         threads = [Thread(target=runner.run, name=f"{manifest.name} {name}", daemon=True) for name, runner in named]
@@ -62,12 +67,14 @@ class Engine:
         for thread in threads:
             thread.start()
 
-    def send(self, message: Values | Reset | Watch, finish: Finish = tuple) -> Future[Any]:
+    def send(
+        self, message: Values | Reset | Watch, finish: Finish = tuple, home: torch.device | None = None
+    ) -> Future[Any]:
         """Start a batch, or what every stage does between two, after those sent before.
 
-        The future holds what FINISH makes of the outputs, on the collecting thread; or a StageError.
+        The future holds what FINISH makes of the outputs, brought HOME, on the collecting thread; or a StageError.
         """
-        ticket = Ticket(finish)
+        ticket = Ticket(finish, home, current_streams([*self._devices, *([] if home is None else [home])]))
         self.require_open()
         order = replace(message, tensors=()) if isinstance(message, Values) else message
         with self._order:

@@ -16,6 +16,7 @@ from runtime.manifest import Manifest, ManifestError
 from runtime.members import meet, rank_and_world
 from runtime.monitor import Monitor
 from runtime.network import connect
+from runtime.speed import Speed
 
 TIMEOUT = 300.0  # seconds: an endless wait costs a cluster
 
@@ -50,7 +51,7 @@ class _Place:
         return [stage for stage, of in enumerate(self.ranks) if of == rank]
 
 
-def start(folder: Path, device: str | torch.device | None, *, strict: bool, timeout: float) -> Job:
+def start(folder: Path, device: str | torch.device | None, *, strict: bool, timeout: float, speed: Speed) -> Job:
     """Every process calls this.  What goes wrong in any is raised on rank 0; the others end with status 1.
 
     Raises ManifestError, DeviceError, DistributedError or StageError.
@@ -71,7 +72,7 @@ def start(folder: Path, device: str | torch.device | None, *, strict: bool, time
     devices = tuple(torch.device(meeting.members[of].device) for of in place.ranks)
     try:
         ports = connect(place.manifest, meeting, place.ranks, monitor, timeout)
-        stages = load_stages(folder, place.manifest, devices, strict=strict, indices=place.stages(rank))
+        stages = load_stages(folder, place.manifest, devices, strict=strict, speed=speed, indices=place.stages(rank))
         engine = Engine(place.manifest, stages, timeout, ports)
     except Exception as e:
         monitor.alarm.close(e)

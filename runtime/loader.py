@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from runtime.manifest import Link, Manifest, ManifestError, Stage, file_hash, sample_hash
+from runtime.speed import Speed
 from runtime.stage import LoadedStage
 
 
@@ -23,6 +24,7 @@ def load_stages(
     devices: Sequence[torch.device],
     *,
     strict: bool,
+    speed: Speed = Speed(),
     indices: Collection[int] | None = None,
 ) -> tuple[LoadedStage, ...]:
     """Load each stage, or those with the INDICES, onto its device, as many at once as there are devices.
@@ -30,7 +32,7 @@ def load_stages(
     A stage file that was edited runs with a warning.  STRICT refuses it, and reads every weights
     file once more to compare it with its hash.  A checkpoint's files are compared by their length and
     a sample of their bytes, since they can have 100 GB and more.  Raises ManifestError for a file that is missing,
-    damaged or, if strict, changed.
+    damaged or, if strict, changed; DeviceError for a SPEED that a device does not have.
     """
     chosen = range(len(manifest.stages)) if indices is None else sorted(indices)
     for stage in (manifest.stages[i] for i in chosen):
@@ -45,7 +47,7 @@ def load_stages(
 
     def load(index: int) -> LoadedStage:
         stage, device = manifest.stages[index], devices[index]
-        return LoadedStage.of(index, stage, device, _load_module(folder, stage, device))
+        return speed.apply(LoadedStage.of(index, stage, device, _load_module(folder, stage, device)))
 
     with ThreadPoolExecutor(max_workers=len({devices[i] for i in chosen}), thread_name_prefix="load") as pool:
         return tuple(pool.map(load, chosen))

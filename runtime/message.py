@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -19,6 +19,7 @@ class Values:
 
     tensors: tuple[torch.Tensor, ...]
     sizes: Mapping[str, int] = field(default_factory=dict)
+    ready: tuple[torch.Event, ...] = ()  # when these have come, accelerators have made the tensors
 
     @property
     def device(self) -> torch.device | None:
@@ -62,7 +63,7 @@ def send_all(ports: Sequence[Port], message: Message) -> None:
     for port in ports:
         part = message
         if isinstance(message, Values):
-            part = Values(tuple(message.tensors[i] for i in port.route.takes), message.sizes)
+            part = replace(message, tensors=tuple(message.tensors[i] for i in port.route.takes))
         port.channel.send(part)
 
 
@@ -77,9 +78,11 @@ def receive_all(ports: Sequence[Port]) -> Message:
         return failure
     placed: dict[int, torch.Tensor] = {}
     sizes: dict[str, int] = {}
+    ready: list[torch.Event] = []
     for port, message in zip(ports, messages, strict=True):
         if not isinstance(message, Values):
             return message
         placed.update(zip(port.route.places, message.tensors, strict=True))
         sizes.update(message.sizes)
-    return Values(tuple(placed[i] for i in range(len(placed))), sizes)
+        ready.extend(message.ready)
+    return Values(tuple(placed[i] for i in range(len(placed))), sizes, tuple(ready))

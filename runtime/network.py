@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from runtime.channel import Channel
+from runtime.dock import Dock
 from runtime.input_type import InputType
 from runtime.manifest import Manifest
 from runtime.members import Meeting
@@ -17,6 +18,7 @@ from runtime.orders import Order, Orders
 from runtime.parcel import Packing
 from runtime.ports import Ports, Runner
 from runtime.pumps import Announcer, Listener, Peer, Receiver, Sender
+from runtime.streams import stream_on
 from runtime.tracks import Trace
 from runtime.wire import Wire
 from runtime.wiring import Route, routes
@@ -32,7 +34,9 @@ def connect(manifest: Manifest, meeting: Meeting, ranks: Sequence[int], monitor:
     for tag, route in enumerate(routes(manifest)):
         network.add(route, tag)
     network.add_orders(2 * len(routes(manifest)))
-    return Ports(network.outward, network.inward, network.orders, network.runners, network.closables, (monitor.thread,))
+    # The monitor's comes first: who finds a link broken looks whether that is meant.
+    alarms = (monitor.alarm, *network.followers, *network.orders)
+    return Ports(network.outward, network.inward, network.orders, network.runners, alarms, (wire,), (monitor.thread,))
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,6 @@ class _Network:
     followers: list[Channel[Order]] = field(default_factory=list)
     orders: list[Channel[Order]] = field(default_factory=list)
     runners: list[Runner] = field(default_factory=list)
-
-    @property
-    def closables(self) -> list[Channel[None] | Channel[Order] | Wire]:
-        """The alarm comes first: who finds a link broken looks whether that is meant."""
-        return [self.monitor.alarm, *self.followers, *self.orders, self.wire]
 
     def add(self, route: Route, tag: int) -> None:
         source, target, here = self._rank(route.source), self._rank(route.target), self.meeting.rank
@@ -101,10 +100,12 @@ class _Network:
         peer = target if source == self.meeting.rank else source
         headers, texts = (self.wire.host_link(peer, 2 * tag + i) for i in range(2))
         tensors, device = headers, torch.device("cpu")
-        if None not in (route.source, route.target) and self._is_on_gpu(source) and self._is_on_gpu(target):
+        if route.takes and self._is_on_gpu(source) and self._is_on_gpu(target):
             tensors = self.wire.device_link(source, target, tag)
             device = torch.device(self.meeting.members[self.meeting.rank].device)
-        return Packing(route.source, tuple(self._types(route)), headers, tensors, texts, device)
+        return Packing(
+            route.source, tuple(self._types(route)), headers, tensors, texts, Dock(device), stream_on(device)
+        )
 
     def _types(self, route: Route) -> Iterator[InputType]:
         manifest, source = self.manifest, route.source

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 
 import torch
 
-from runtime.devices import move
+from runtime.dock import Dock
 from runtime.errors import StageError
 from runtime.failures import decode, encode
 from runtime.input_type import InputType
 from runtime.message import Failure, Values
+from runtime.streams import made_by_now, read_in
 from runtime.wire import Link, Pending
 
 
@@ -47,7 +48,8 @@ class Packing:
     headers: Link
     tensors: Link
     texts: Link
-    device: torch.device  # where they are while they are sent and received
+    dock: Dock  # of the device where they are while they are sent and received
+    stream: torch.Stream | None  # current in the thread that sends or receives
 
     def send(self, number: int, message: Values | Failure, sizes: Mapping[str, int]) -> list[Pending]:
         """Start to send a batch.  A stage that made something else than the manifest says has failed."""
@@ -55,7 +57,9 @@ class Packing:
         if isinstance(message, Values):
             message = self._checked(message, shapes)
         if isinstance(message, Values):
-            tensors = [_dense(move(tensor.detach(), self.device)) for tensor in message.tensors]
+            arrived, ready = self.dock.take([tensor.detach() for tensor in message.tensors], message.ready)
+            read_in(self.stream, arrived, ready)
+            tensors = [_dense(tensor) for tensor in arrived]
             header = torch.tensor([number, 0, *(stride for t in tensors for stride in t.stride())])
             flat = [t.as_strided((t.numel(),), (1,)) for t in tensors]
             return [self.headers.send([header]), self.tensors.send(flat)]
@@ -80,7 +84,7 @@ class Packing:
         return Arriving(number, shapes, self.headers.receive([header]), self.tensors.receive(self._buffers(shapes)))
 
     def unpack(self, arriving: Arriving) -> Values | Failure:
-        """Wait for a batch.  Raises ConnectionError, or OutOfStep."""
+        """Wait for a batch; on a GPU, have the stream wait for its tensors.  Raises ConnectionError, or OutOfStep."""
         number, failed, *strides = arriving.header.wait()[0].tolist()
         if number != arriving.number:
             raise OutOfStep(f"batch {number} came where batch {arriving.number} was due")
@@ -89,7 +93,8 @@ class Packing:
             return Failure(_stage_error(decode(self.receive_text())))
         left = iter(strides)
         shaped = zip(flat, arriving.shapes, strict=True)
-        return Values(tuple(t.as_strided(shape, [next(left) for _ in shape]) for t, shape in shaped))
+        tensors = tuple(t.as_strided(shape, [next(left) for _ in shape]) for t, shape in shaped)
+        return Values(tensors, ready=made_by_now(tensors))
 
     def _checked(self, message: Values, shapes: Sequence[tuple[int, ...]]) -> Values | Failure:
         for tensor, type, shape in zip(message.tensors, self.types, shapes, strict=True):
@@ -101,7 +106,7 @@ class Packing:
 
     def _buffers(self, shapes: Sequence[tuple[int, ...]]) -> list[torch.Tensor]:
         sized = zip(self.types, shapes, strict=True)
-        return [torch.empty(math.prod(shape), dtype=type.dtype, device=self.device) for type, shape in sized]
+        return [torch.empty(math.prod(shape), dtype=type.dtype, device=self.dock.device) for type, shape in sized]
 
 
 def _dense(tensor: torch.Tensor) -> torch.Tensor:

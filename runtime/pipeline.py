@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 
 from runtime import perfetto
 from runtime.collector import Finish
-from runtime.devices import move, place_stages
+from runtime.devices import place_stages
 from runtime.engine import Engine
 from runtime.inputs import Inputs
 from runtime.job import TIMEOUT, start
@@ -24,6 +25,8 @@ from runtime.manifest import Manifest
 from runtime.message import Reset, Values
 from runtime.microbatches import Split
 from runtime.monitor import Monitor
+from runtime.speed import Speed
+from runtime.streams import made_by_now
 from runtime.tracks import Trace
 from runtime.tree import parse
 
@@ -63,6 +66,8 @@ class Pipeline:
         *,
         strict: bool = False,
         timeout: float | None = None,
+        compile: bool = False,
+        cuda_graphs: bool = False,
     ) -> Pipeline:
         """Load an artifact folder and start it.
 
@@ -70,7 +75,8 @@ class Pipeline:
         stages use them, or fewer, to share; without it, the plan's.  STRICT refuses files that differ
         from the manifest, where otherwise an edited stage file runs with a warning.  A stage that is
         busy with one batch for TIMEOUT seconds is given up: all that is in flight fails with a
-        StageError that names it, and the pipeline is closed.
+        StageError that names it, and the pipeline is closed.  COMPILE has torch.compile make the stages
+        faster, CUDA_GRAPHS starts all kernels of a stage at once; both prepare at the first batch of a size.
 
         Raises ManifestError for a folder that cannot be run, DeviceError for devices that are not here.
         """
@@ -78,7 +84,7 @@ class Pipeline:
         manifest = Manifest.read(folder)
         devices = [devices] if isinstance(devices, (str, torch.device)) else devices
         placed = place_stages([stage.device for stage in manifest.stages], devices)
-        stages = load_stages(folder, manifest, placed, strict=strict)
+        stages = load_stages(folder, manifest, placed, strict=strict, speed=Speed(compile, cuda_graphs))
         return cls(manifest, placed, Engine(manifest, stages, timeout))
 
     @classmethod
@@ -89,6 +95,8 @@ class Pipeline:
         *,
         strict: bool = False,
         timeout: float = TIMEOUT,
+        compile: bool = False,
+        cuda_graphs: bool = False,
     ) -> Pipeline:
         """Load an artifact folder in the processes that torchrun started, one for each stage or fewer.
 
@@ -100,10 +108,11 @@ class Pipeline:
         stages, onto its DEVICE, by default one of the plan's kind.  A stage that is busy with one batch,
         a process that gives no sign of life, and one that does not come or load, are each given up after
         TIMEOUT seconds: then rank 0 gets a StageError, and the other processes end, with status 1.
+        COMPILE and CUDA_GRAPHS: as for `load`.
 
         Raises ManifestError, DeviceError or DistributedError, on rank 0 for all.
         """
-        job = start(Path(folder), device, strict=strict, timeout=timeout)
+        job = start(Path(folder), device, strict=strict, timeout=timeout, speed=Speed(compile, cuda_graphs))
         return cls(job.manifest, job.devices, job.engine, job.monitor)
 
     @property
@@ -192,7 +201,7 @@ class Pipeline:
         self.close()
 
     def _send(self, batch: Values, microbatches: int, build: Build) -> Future[Any]:
-        sizes = batch.sizes
+        sizes, batch = batch.sizes, replace(batch, ready=made_by_now(batch.tensors))
         if microbatches == 1:
             return self._send_part(batch, lambda outputs: build(outputs, sizes))
         *first, last = self._split.parts(batch, microbatches)
@@ -201,11 +210,11 @@ class Pipeline:
         return self._send_part(last, lambda outputs: build(self._join(futures, outputs), sizes))
 
     def _send_part(self, part: Values, finish: Finish) -> Future[Any]:
-        # Not the part itself, whose inputs are let go while it runs; but the pipeline, which must not be.
-        return self._engine.send(part, partial(self._bring_home, part.device, finish))
+        return self._engine.send(part, partial(self._finish, finish), part.device)
 
-    def _bring_home(self, home: torch.device | None, finish: Finish, outputs: Sequence[torch.Tensor]) -> Any:
-        return finish(tuple(outputs) if home is None else tuple(move(tensor, home) for tensor in outputs))
+    def _finish(self, finish: Finish, outputs: tuple[torch.Tensor, ...]) -> Any:
+        """A method: the pipeline is not let go of while a batch is in flight, as its inputs are."""
+        return finish(outputs)
 
     def _join(
         self, first: Sequence[Future[tuple[torch.Tensor, ...]]], last: Sequence[torch.Tensor]

@@ -25,8 +25,9 @@ class Ports:
     inward: Sequence[Port]  # from which they receive
     orders: Sequence[Channel[Values | Reset | Watch]] = ()  # told of each message of the caller, ahead of it
     runners: Sequence[Runner] = ()  # each runs on a thread until what it waits for is closed
-    closables: Sequence[Closable] = ()
-    threads: Sequence[Thread] = ()  # that run already, and end when the closables are closed
+    alarms: Sequence[Closable] = ()  # closed first, when all ends
+    links: Sequence[Closable] = ()  # closed last
+    threads: Sequence[Thread] = ()  # that run already, and end when the alarms are closed
 
     def outlets(self, source: int | None) -> tuple[Port, ...]:
         """Those of a stage, or of the caller."""

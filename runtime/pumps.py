@@ -19,6 +19,7 @@ from runtime.errors import StageError
 from runtime.message import Failure, Message, Values, Watch
 from runtime.orders import Order, Orders
 from runtime.parcel import Arriving, OutOfStep, Packing
+from runtime.streams import within
 from runtime.tracks import Trace
 from runtime.wire import Link, Pending
 
@@ -44,7 +45,7 @@ class Pump(ABC):
 
     def run(self) -> None:
         try:
-            with torch.no_grad():
+            with torch.no_grad(), within(self.stream):
                 self.pump()
         except ChannelClosed:
             return
@@ -52,6 +53,11 @@ class Pump(ABC):
             if not self.alarm.wait_closed(PATIENCE):
                 lost = ConnectionError(f"the connection to {self.peer.name} broke: {e}")
                 self.alarm.close(StageError(self.peer.stage, self.peer.device, lost))
+
+    @property
+    def stream(self) -> torch.Stream | None:
+        """In which tensors on a GPU are sent and received."""
+        return None
 
     @abstractmethod
     def pump(self) -> None:
@@ -66,6 +72,10 @@ class Sender(Pump):
     channel: Channel[Message]
     packing: Packing
     recorded: int | None = None  # the stage whose trace goes this way when it ends
+
+    @property
+    def stream(self) -> torch.Stream | None:
+        return self.packing.stream
 
     def pump(self) -> None:
         sent: deque[list[Pending]] = deque()
@@ -92,6 +102,10 @@ class Receiver(Pump):
     channel: Channel[Message]
     packing: Packing
     recorded: int | None = None  # the stage whose trace comes this way when it ends
+
+    @property
+    def stream(self) -> torch.Stream | None:
+        return self.packing.stream
 
     def pump(self) -> None:
         numbers, known = count(), deque[Order]()

@@ -62,12 +62,13 @@ def _run(options: argparse.Namespace) -> Mapping[str, torch.Tensor]:
 def _load(options: argparse.Namespace) -> Pipeline:
     """In as many processes as torchrun started."""
     devices = options.devices.split(",") if options.devices else None
+    speed = {"compile": options.compile, "cuda_graphs": options.cuda_graphs}
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return Pipeline.load(options.artifact, devices, strict=options.strict, timeout=options.timeout)
+        return Pipeline.load(options.artifact, devices, strict=options.strict, timeout=options.timeout, **speed)
     signal.signal(signal.SIGTERM, _let_speak)
     device = devices[int(os.environ.get("LOCAL_RANK", "0")) % len(devices)] if devices else None
     timeout = options.timeout or TIMEOUT
-    return Pipeline.distributed(options.artifact, device, strict=options.strict, timeout=timeout)
+    return Pipeline.distributed(options.artifact, device, strict=options.strict, timeout=timeout, **speed)
 
 
 def _let_speak(*_: object) -> None:
@@ -96,6 +97,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--strict", action="store_true", help="refuse files that differ from the manifest")
     parser.add_argument("--microbatches", metavar="N", type=int, default=1, help="split the batch into N parts")
+    parser.add_argument("--compile", action="store_true", help="make the stages faster by torch.compile")
+    parser.add_argument("--cuda-graphs", action="store_true", help="start all kernels of a stage at once")
     parser.add_argument("--trace", type=Path, help="write what ran and when, for ui.perfetto.dev")
     parser.add_argument(
         "--timeout",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
-from runtime.devices import move
+from runtime.dock import Dock
 from runtime.manifest import ManifestError, Stage
+from runtime.streams import read_in, stream_on
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,9 @@ class LoadedStage:
     device: torch.device
     module: nn.Module
     first_state: Mapping[str, torch.Tensor] = field(repr=False)  # on the host: device memory is scarce
+    call: Callable[..., object] = field(repr=False)  # the module, or what was made of it to be faster
+    stream: torch.Stream | None = field(repr=False)  # in which it computes, on an accelerator
+    dock: Dock = field(repr=False)
 
     @classmethod
     def of(cls, index: int, table: Stage, device: torch.device, module: nn.Module) -> LoadedStage:
@@ -30,15 +34,17 @@ class LoadedStage:
         except AttributeError as e:
             raise ManifestError(f"{table.module} lacks a buffer that the manifest lists as state: {e}") from e
         first = {name: buffer.detach().to("cpu", copy=True) for name, buffer in buffers.items()}
-        return cls(index, table, device, module, first)
+        return cls(index, table, device, module, first, module, stream_on(device), Dock(device))
 
-    def receive(self, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        """The tensors on the device of the stage."""
-        return tuple(move(tensor, self.device) for tensor in tensors)
+    def receive(self, tensors: Sequence[torch.Tensor], ready: Sequence[torch.Event]) -> tuple[torch.Tensor, ...]:
+        """The tensors on the device of the stage, for whose stream they are there after the events."""
+        arrived, ready = self.dock.take(tensors, ready)
+        read_in(self.stream, arrived, ready)
+        return arrived
 
     def __call__(self, received: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> tuple[torch.Tensor, ...]:
         """What the stage sends, for what it received: each in the order of the manifest's table."""
-        sent = self.module(*received, **{name: sizes[name] for name in self.table.sizes})
+        sent = self.call(*received, **{name: sizes[name] for name in self.table.sizes})
         if not isinstance(sent, tuple) or len(sent) != len(self.table.sends):
             count = len(sent) if isinstance(sent, tuple) else type(sent).__name__
             raise TypeError(f"{self.table.module}: forward should return {len(self.table.sends)} tensors, not {count}")

@@ -55,13 +55,17 @@ class Track:
         self._clock = clock_of(self.device)
 
     def run(
-        self, stage: LoadedStage, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]
+        self,
+        stage: LoadedStage,
+        tensors: Sequence[torch.Tensor],
+        ready: Sequence[torch.Event],
+        sizes: Mapping[str, int],
     ) -> tuple[torch.Tensor, ...]:
         """Run one batch, and record it also where that fails."""
         sent: tuple[torch.Tensor, ...] | None = None
         arrived = started = self._clock()
         try:
-            received = stage.receive(tensors)
+            received = stage.receive(tensors, ready)
             started = self._clock()
             sent = stage(received, sizes)
             return sent

@@ -26,11 +26,17 @@ class Watchdog:
             raise ValueError(f"timeout is {self.timeout}; a stage needs some time for a batch")
 
     def run(self) -> None:
-        """Until one hangs, which is seen within a tenth of the time more, or until STOP is set."""
+        """Until one hangs, which is seen within a fifth of the time more, or until STOP is set."""
+        seen: dict[Worker, tuple[int, float]] = {}  # the batch that it is busy with, and since when
         while not self.stop.wait(self.timeout / 10):
+            now = time.monotonic()
             for worker in self.workers:
-                since = worker.busy_since
-                if since is not None and time.monotonic() - since > self.timeout:
+                number = worker.busy_with
+                if number is None:
+                    seen.pop(worker, None)
+                elif seen.setdefault(worker, (number, now))[0] != number:
+                    seen[worker] = number, now
+                elif now - seen[worker][1] > self.timeout:
                     return self._give_up(worker)
 
     def _give_up(self, worker: Worker) -> None:

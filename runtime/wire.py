@@ -16,6 +16,7 @@ from runtime.errors import DistributedError
 
 _Operation = Callable[[list[torch.Tensor], int, int], distributed.Work]
 FOREVER = timedelta(days=365)  # a pipeline may be idle for long; who is too slow is for the monitor to say
+CTAS = 4  # multiprocessors that NCCL may hold while it waits for what a stage still computes: more would slow this one
 
 
 class Group(Protocol):
@@ -34,10 +35,16 @@ class Pending:
     works: Sequence[distributed.Work]
 
     def wait(self) -> Sequence[torch.Tensor]:
-        """Raises ConnectionError where the other process is gone, or this one has cut the wire."""
+        """On a GPU it is the current stream that waits, not the host.
+
+        Raises ConnectionError where the other process is gone, or this one has cut the wire.
+        """
         for work in self.works:
             try:
-                work.wait(FOREVER)
+                if self.tensors[0].is_cuda:
+                    work.wait()  # with a time, NCCL has the host wait, too
+                else:
+                    work.wait(FOREVER)
             except RuntimeError as e:
                 raise ConnectionError(str(e)) from e
         return self.tensors
@@ -74,11 +81,10 @@ class Wire:
         self.rank = rank
         self._store = store
         self._world = world
-        self._limit = timedelta(seconds=timeout)
         self._nccl: list[Group] = []
         try:
             prefixed = PrefixStore("gloo", store)
-            self._gloo = cast(Group, distributed.ProcessGroupGloo(prefixed, rank, world, self._limit))
+            self._gloo = cast(Group, distributed.ProcessGroupGloo(prefixed, rank, world, timedelta(seconds=timeout)))
         except RuntimeError as e:
             raise DistributedError(f"the processes cannot reach each other: {e}") from e
 
@@ -90,7 +96,10 @@ class Wire:
         """For tensors on GPUs.  A communicator of its own, as NCCL knows no tags; both ranks make it."""
         here = int(self.rank == target)
         make = cast(Any, distributed).ProcessGroupNCCL  # a build for CPUs has none
-        group = cast(Group, make(PrefixStore(f"nccl/{tag}", self._store), here, 2, self._limit))
+        options = make.Options()
+        options._timeout = FOREVER
+        options.config.max_ctas = CTAS
+        group = cast(Group, make(PrefixStore(f"nccl/{tag}", self._store), here, 2, options))
         self._nccl.append(group)
         return Link(group, 1 - here, 0)
 

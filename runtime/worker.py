@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -11,7 +12,21 @@ from runtime.channel import ChannelClosed
 from runtime.errors import StageError
 from runtime.message import Failure, Message, Port, Reset, Values, Watch, receive_all, send_all
 from runtime.stage import LoadedStage
+from runtime.streams import made_by_now, within
 from runtime.tracks import Trace, Track
+
+
+@dataclass
+class Under:
+    """A batch that a stage has begun, on the host or on its device."""
+
+    number: int
+    received: Sequence[torch.Event]
+    made: Sequence[torch.Event] | None = None  # None while the host runs it
+
+    @property
+    def done(self) -> bool:
+        return self.made is not None and all(event.query() for event in self.made)
 
 
 class Worker:
@@ -21,12 +36,13 @@ class Worker:
         self.stage = stage
         self.inlets = inlets
         self.outlets = outlets
-        self.busy_since: float | None = None  # while a batch is run; by time.monotonic
+        self._begun: deque[Under] = deque()
+        self._count = 0
         self._track: Track | None = None  # while a trace is on
 
     def run(self) -> None:
-        """Until a channel is closed.  Gradients and the current device are set for this thread alone."""
-        with torch.no_grad(), torch.accelerator.device_index(self.stage.device.index):
+        """Until a channel is closed.  Gradients and the current stream are set for this thread alone."""
+        with torch.no_grad(), within(self.stage.stream):
             try:
                 while True:
                     # Nested, so that no name holds tensors of this batch while the next is awaited.
@@ -34,12 +50,22 @@ class Worker:
             except ChannelClosed:
                 return
 
+    @property
+    def busy_with(self) -> int | None:
+        """The number of the batch that the stage runs, if all that it receives is there.  Any thread may ask."""
+        for under in [*self._begun]:
+            if not under.done:
+                return under.number if all(event.query() for event in under.received) else None
+        return None
+
     def _answer(self, message: Message) -> Message:
-        self.busy_since = time.monotonic()
+        under = self._begin(message.ready if isinstance(message, Values) else ())
         try:
             match message:
-                case Values(tensors, sizes):
-                    return Values(self._run(tensors, sizes))
+                case Values():
+                    tensors = self._run(message)
+                    under.made = made_by_now(tensors)
+                    return Values(tensors, ready=under.made)
                 case Failure() if self._track is not None:
                     self._track.skip()
                 case Reset():
@@ -50,12 +76,19 @@ class Worker:
         except BaseException as e:  # a thread that ends would leave the caller waiting
             return Failure(StageError(self.stage.index, str(self.stage.device), e))
         finally:
-            self.busy_since = None
+            under.made = under.made or ()
 
-    def _run(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> tuple[torch.Tensor, ...]:
+    def _begin(self, received: Sequence[torch.Event]) -> Under:
+        while self._begun and self._begun[0].done:
+            self._begun.popleft()
+        self._count += 1
+        self._begun.append(Under(self._count, received))
+        return self._begun[-1]
+
+    def _run(self, batch: Values) -> tuple[torch.Tensor, ...]:
         if self._track is not None:
-            return self._track.run(self.stage, tensors, sizes)
-        return self.stage(self.stage.receive(tensors), sizes)
+            return self._track.run(self.stage, batch.tensors, batch.ready, batch.sizes)
+        return self.stage(self.stage.receive(batch.tensors, batch.ready), batch.sizes)
 
     def _watch(self, trace: Trace | None) -> None:
         self._track = None

@@ -12,6 +12,7 @@ import torch
 
 from runtime import DeviceError, ManifestError, StageError
 from runtime.devices import spread_stages
+from runtime.dock import Dock
 from runtime.failures import decode, encode
 from runtime.input_type import InputType
 from runtime.manifest import Tensor
@@ -42,7 +43,7 @@ class Loop:
 def packing(*shapes: tuple[int | str, ...], dtype: str = "float32") -> Packing:
     types = tuple(InputType.parse(Tensor("h", dtype, shape), ["batch"]) for shape in shapes)
     headers, tensors, texts = (cast(Link, Loop()) for _ in range(3))
-    return Packing(1, types, headers, tensors, texts, torch.device("cpu"))
+    return Packing(1, types, headers, tensors, texts, Dock(torch.device("cpu")), None)
 
 
 def through(pack: Packing, message: Values | Failure, batch: int = 2) -> Values | Failure:
