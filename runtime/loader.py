@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from runtime.manifest import Link, Manifest, ManifestError, Stage, file_hash, sample_hash
-from runtime.speed import Speed
+from runtime.speed import AS_IT_IS, Speed
 from runtime.stage import LoadedStage
 
 
@@ -24,7 +24,7 @@ def load_stages(
     devices: Sequence[torch.device],
     *,
     strict: bool,
-    speed: Speed = Speed(),
+    speed: Speed = AS_IT_IS,
     indices: Collection[int] | None = None,
 ) -> tuple[LoadedStage, ...]:
     """Load each stage, or those with the INDICES, onto its device, as many at once as there are devices.

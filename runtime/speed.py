@@ -33,6 +33,9 @@ class Speed:
         return replace(stage, call=call)
 
 
+AS_IT_IS = Speed()
+
+
 def _compiled(call: Callable[..., object]) -> Callable[..., object]:
     """A class of layers that repeats is compiled once: stage files mark them so."""
     from torch._dynamo.exc import TorchDynamoException  # takes a second to import

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from runtime import Pipeline, StageError
+from runtime.manifest import Symbol
 from tests.artifacts import Part, tensor, write
 
 pytestmark = pytest.mark.gpu
@@ -17,8 +21,8 @@ pytestmark = pytest.mark.gpu
 SIZE = 512
 
 
-@pytest.fixture
-def pipe(tmp_path: Path) -> Iterator[Pipeline]:
+@pytest.fixture(params=[{}, {"compile": True}, {"cuda_graphs": True}, {"compile": True, "cuda_graphs": True}], ids=str)
+def pipe(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Pipeline]:
     """early = x·w + count, late = (early·early)·scale: long enough kernels to show a missing wait."""
     weights = {"weight": torch.eye(SIZE) * 2, "count": torch.zeros(1)}
     parts = [
@@ -41,7 +45,7 @@ def pipe(tmp_path: Path) -> Iterator[Pipeline]:
         returns={"tuple": [{"slot": 0}, {"slot": 1}]},
         symbols={},
     )
-    with Pipeline.load(path, devices=["cuda:0", f"cuda:{last}"]) as pipe:
+    with Pipeline.load(path, devices=["cuda:0", f"cuda:{last}"], **request.param) as pipe:
         yield pipe
 
 
@@ -104,3 +108,82 @@ def test_a_stage_that_runs_out_of_memory_leaves_the_pipeline_usable(tmp_path: Pa
         with pytest.raises(StageError, match=r"stage 0 \(cuda:0\) raised OutOfMemoryError"):
             pipe(torch.full((1, 4), 7.0))
         assert torch.equal(pipe(torch.ones(1, 4)), torch.ones(1, 4))
+
+
+def test_a_stream_is_right_whatever_the_host_is_ahead(tmp_path: Path) -> None:
+    """Memory of transfers is used anew while kernels are late: a missing wait would mix batches."""
+    spin = "torch.cuda._sleep(3_000_000)\n"
+    parts = [
+        Part(spin + "return (x * 2, x + 1)", {"x": None}, {"double": ((1,), ()), "skip": ((2,), ())}),
+        Part(spin + "return (double.cumsum(0),)", {"double": 0}, {"sums": ((2,), ())}),
+        Part(spin + "return (sums + skip,)", {"sums": 1, "skip": 0}, {"y": ((), (0,))}),
+    ]
+    shape = ("batch", 1000)
+    path = write(
+        tmp_path,
+        parts,
+        inputs=[tensor("x", *shape)],
+        outputs=[tensor("y", *shape)],
+        symbols={"batch": Symbol(1, 4096, 2)},
+    )
+    last = torch.cuda.device_count() - 1
+    with Pipeline.load(path, devices=["cuda:0", f"cuda:{last}", "cuda:0"]) as pipe:
+        sizes = [1 + 397 * i % 2000 for i in range(60)]
+        batches = [torch.randint(9, (n, 1000)).float() for n in sizes]
+        wanted = [(x * 2).cumsum(0) + x + 1 for x in batches]
+        for home in ("cpu", "cuda:0", f"cuda:{last}"):
+            stream = (x.to(home) for x in batches)  # let go of at once: only the stages hold them
+            for y, want in zip(pipe.map(stream, in_flight=7), wanted, strict=True):
+                assert torch.equal(y.cpu(), want)
+
+
+def test_a_result_is_done_when_its_future_is(tmp_path: Path) -> None:
+    body = "torch.cuda._sleep(200_000_000)\nreturn (x + 1,)"
+    with Pipeline.load(write(tmp_path, [Part(body, {"x": None}, {"y": ((), (0,))})]), devices=["cuda"]) as pipe:
+        futures = [pipe.submit(torch.full((1, 4), float(i), device="cuda")) for i in range(3)]
+        assert not any(future.done() for future in futures)  # the host does not wait
+        other = torch.cuda.Stream()
+        for i, future in enumerate(futures):
+            with torch.cuda.stream(other):
+                assert future.result()[0, 0].item() == i + 1
+
+
+def test_a_device_that_hangs_is_given_up(tmp_path: Path) -> None:
+    body = "torch.cuda._sleep(20_000_000_000)\nreturn (x,)"
+    parts = [
+        Part("return (x + 1,)", {"x": None}, {"h": ((1,), ())}),
+        Part(body.replace("x", "h"), {"h": 0}, {"y": ((), (0,))}),
+    ]
+    with Pipeline.load(write(tmp_path, parts), devices=["cuda"] * 2, timeout=1) as pipe:
+        started = time.monotonic()
+        with pytest.raises(StageError, match=r"stage 1 \(cuda:0\) raised TimeoutError"):
+            pipe(torch.ones(1, 4))
+        assert time.monotonic() - started < 4
+    torch.cuda.synchronize()
+
+
+def test_what_cannot_be_recorded_says_so(tmp_path: Path) -> None:
+    body = "if x.sum() > 0: x = x + 1\nreturn (x,)"
+    path = write(tmp_path, [Part(body, {"x": None}, {"y": ((), (0,))})])
+    with (
+        Pipeline.load(path, devices=["cuda"], cuda_graphs=True) as pipe,
+        pytest.raises(StageError, match="cannot be recorded as a CUDA graph; run it without cuda_graphs"),
+    ):
+        pipe(torch.ones(1, 4))
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("flags", ["", "--cuda-graphs"])
+def test_two_processes_over_nccl(tmp_path: Path, flags: str) -> None:
+    parts = [
+        Part("return (x * 2,)", {"x": None}, {"h": ((1,), ())}, device="cuda:0"),
+        Part("return (h + scale,)", {"h": 0, "scale": None}, {"y": ((), (0,))}, device="cuda:1"),
+    ]
+    path = write(tmp_path / "out", parts, inputs=[tensor("x"), tensor("scale", 1)])
+    x = torch.randn(6, 4)
+    save_file({"x": x, "scale": torch.ones(1)}, tmp_path / "x.safetensors")
+    command = f"-m torch.distributed.run --standalone --nproc-per-node 2 -m runtime.run {path} {flags} --microbatches 1"
+    files = ["--input", str(tmp_path / "x.safetensors"), "--output", str(tmp_path / "y.safetensors")]
+    done = subprocess.run([sys.executable, *command.split(), *files], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert torch.equal(load_file(tmp_path / "y.safetensors")["y"], x * 2 + 1)

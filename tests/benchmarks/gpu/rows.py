@@ -1,0 +1,217 @@
+"""One measurement in a process of its own, or in several: `python -m tests.benchmarks.gpu.rows NAME`.
+
+The last line that is printed is a JSON table of what was measured: tokens a second, or seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tests.benchmarks.gpu import llama
+
+OUT = llama.checkpoint.parent / "llama-stages"
+BATCH = 4
+STREAM = 64  # batches
+Measured = dict[str, float]
+
+
+def tokens(batches: float) -> float:
+    return batches * BATCH * llama.SEQ
+
+
+def seconds(run: Callable[[], Any]) -> float:
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    run()
+    for i in range(torch.cuda.device_count()):
+        torch.cuda.synchronize(i)
+    return time.perf_counter() - started
+
+
+def one_gpu(compiled: bool, batch: int = BATCH, count: int = STREAM) -> Measured:
+    model: Any = llama.load()
+    if compiled:
+        model = torch.compile(model)
+    ids = llama.ids(batch).cuda()
+
+    def run(batches: int) -> None:
+        for _ in range(batches):
+            model(input_ids=ids)
+
+    with torch.no_grad():
+        run(8)
+        rate = count * batch * llama.SEQ / seconds(lambda: run(count))
+        alone = statistics.median(seconds(lambda: run(1)) for _ in range(20))
+    return {"stream": rate, "alone": alone}
+
+
+def accelerate() -> Measured:
+    from accelerate import dispatch_model
+
+    devices = torch.cuda.device_count()
+    model = llama.load("cpu")
+    layers = llama.CONFIG.num_hidden_layers
+    places = {f"model.layers.{i}": i * devices // layers for i in range(layers)}
+    places |= {"model.embed_tokens": 0, "model.rotary_emb": 0, "model.norm": devices - 1, "lm_head": devices - 1}
+    dispatched = dispatch_model(model, places)
+    ids = llama.ids(BATCH).cuda()
+
+    def run(batches: int) -> None:
+        for _ in range(batches):
+            dispatched(input_ids=ids)
+
+    with torch.no_grad():
+        run(8)
+        return {"stream": tokens(STREAM) / seconds(lambda: run(STREAM))}
+
+
+class Slice(nn.Module):
+    """The layers of one of N stages, as people cut by hand."""
+
+    def __init__(self, whole: Any, index: int, of: int) -> None:
+        super().__init__()
+        layers = len(whole.model.layers)
+        self.embed = whole.model.embed_tokens if index == 0 else None
+        self.layers = whole.model.layers[index * layers // of : (index + 1) * layers // of]
+        self.rotary = whole.model.rotary_emb
+        self.norm = whole.model.norm if index == of - 1 else None
+        self.head = whole.lm_head if index == of - 1 else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x if self.embed is None else self.embed(x)
+        places = torch.arange(x.shape[1], device=x.device)[None]
+        angles = self.rotary(x, places)
+        for layer in self.layers:
+            x = layer(x, attention_mask=None, position_ids=places, position_embeddings=angles)
+        return x if self.norm is None or self.head is None else self.head(self.norm(x))
+
+
+def pipelining() -> Measured:
+    """torch.distributed.pipelining, under torchrun."""
+    from torch import distributed
+    from torch.distributed.pipelining import PipelineStage, ScheduleGPipe
+
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    device = torch.device("cuda", rank)
+    torch.cuda.set_device(device)
+    distributed.init_process_group("nccl", device_id=device)
+    part = Slice(llama.load(str(device)), rank, world)
+    measured: Measured = {}
+    with torch.no_grad():
+        for count in (16, 64):
+            stage = PipelineStage(part, rank, world, device)
+            schedule = ScheduleGPipe(stage, count)
+            ids = llama.ids(BATCH * count).to(device)
+
+            def step(schedule: Any = schedule, ids: torch.Tensor = ids) -> None:
+                schedule.step(*([ids] if rank == 0 else []))
+
+            step()
+            distributed.barrier()
+            took = []
+            for _ in range(3):
+                distributed.barrier()
+                took.append(seconds(step))
+            slowest = torch.tensor(statistics.median(took), device=device)
+            distributed.all_reduce(slowest, distributed.ReduceOp.MAX)
+            measured[str(count)] = tokens(count) / slowest.item()
+    distributed.destroy_process_group()
+    return measured if rank == 0 else {}
+
+
+@contextmanager
+def stages(**speed: bool) -> Iterator[Any]:
+    """Ours: in the processes that torchrun started, or in this one."""
+    from runtime import Pipeline
+
+    if "RANK" in os.environ:
+        with Pipeline.distributed(OUT, **speed) as pipe:
+            yield pipe
+        return
+    with Pipeline.load(OUT, **speed) as pipe:
+        yield pipe
+
+
+def ours(**speed: bool) -> Measured:
+    with stages(**speed) as pipe:
+        return {} if pipe.rank else of_pipe(pipe)
+
+
+def of_pipe(pipe: Any) -> Measured:
+    count = len(pipe.manifest.stages)
+    ids = {batch: llama.ids(batch).cuda() for batch in (1, BATCH, BATCH * 16, BATCH * 64)}
+
+    def run(batches: int, batch: int = BATCH) -> None:
+        for _ in pipe.map(repeat(ids[batch], batches), in_flight=4 * count):
+            pass
+
+    started = time.perf_counter()
+    run(1)
+    measured = {"first batch": time.perf_counter() - started}
+    run(4 * count)
+    measured["stream"] = tokens(STREAM) / seconds(lambda: run(STREAM))
+    measured["alone"] = statistics.median(seconds(lambda: pipe(ids[BATCH])) for _ in range(20))
+    for parts in (16, 64):
+        step = partial(pipe, ids[BATCH * parts], microbatches=parts)
+        step()
+        measured[f"drained {parts}"] = tokens(parts) / statistics.median(seconds(step) for _ in range(3))
+    run(4 * count, batch=1)
+    measured["small"] = 4 * STREAM * llama.SEQ / seconds(lambda: run(4 * STREAM, batch=1))
+    return measured
+
+
+def loading() -> Measured:
+    """Seconds to put the weights of all stages onto their devices, and to read the same files."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    files = sorted(OUT.glob("*.safetensors"))
+
+    def read(path: Path) -> None:
+        buffer = bytearray(1 << 24)
+        with open(path, "rb", buffering=0) as file:
+            while file.readinto(buffer):
+                pass
+
+    def read_all() -> None:
+        with ThreadPoolExecutor(len(files)) as pool:
+            list(pool.map(read, files))
+
+    def load() -> None:
+        with stages():
+            pass
+
+    for i in range(torch.cuda.device_count()):
+        torch.zeros(1, device=f"cuda:{i}")
+    read_all()
+    return {"read": seconds(read_all), "load": seconds(load)}
+
+
+ROWS: dict[str, Callable[[], Measured]] = {
+    "one-gpu": lambda: one_gpu(compiled=False),
+    "one-gpu-compiled": lambda: one_gpu(compiled=True),
+    "accelerate": accelerate,
+    "pipelining": pipelining,
+    "ours": ours,
+    "ours-compiled": lambda: ours(compile=True),
+    "ours-graphs": lambda: ours(cuda_graphs=True),
+    "ours-compiled-graphs": lambda: ours(compile=True, cuda_graphs=True),
+    "loading": loading,
+}
+
+if __name__ == "__main__":
+    result = ROWS[sys.argv[1]]()
+    if result:
+        print("\n" + json.dumps(result), flush=True)
