@@ -6,13 +6,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
 import torch
 
+from runtime.stage import Sizes, sizes_of
+
 KEPT = 32  # shapes whose graphs are kept: each holds memory for all that the stage computes
-_recording = Lock()  # torch records one graph at a time in a process
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Recorder:
         self._state = state
         self._stream = torch.cuda.Stream(device)
         self._pool = torch.cuda.graph_pool_handle()
-        self._recorded: OrderedDict[object, _Recorded] = OrderedDict()
+        self._recorded: OrderedDict[Sizes, _Recorded] = OrderedDict()
 
     def __call__(self, *tensors: torch.Tensor, **sizes: int) -> tuple[torch.Tensor, ...]:
         """Raises RuntimeError where the module cannot be recorded."""
-        key = (tuple((tensor.shape, tensor.stride()) for tensor in tensors), tuple(sizes.items()))
+        key = sizes_of(tensors, sizes)
         if key not in self._recorded:
             self._recorded[key] = self._record(tensors, sizes)
             if len(self._recorded) > KEPT:
@@ -51,16 +51,15 @@ class Recorder:
 
     def _record(self, tensors: Sequence[torch.Tensor], sizes: dict[str, int]) -> _Recorded:
         inputs = tuple(tensor.clone() for tensor in tensors)
-        with _recording:
-            with _kept(self._state):
-                for _ in range(2):  # what libraries set up at their first use cannot be recorded
-                    self._call(*inputs, **sizes)
-            graph = torch.cuda.CUDAGraph()
-            try:
-                with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
-                    outputs = self._call(*inputs, **sizes)
-            except Exception as e:
-                raise RuntimeError(f"it cannot be recorded as a CUDA graph; run it without cuda_graphs: {e}") from e
+        with _kept(self._state):
+            for _ in range(2):  # what libraries set up at their first use cannot be recorded
+                self._call(*inputs, **sizes)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+                outputs = self._call(*inputs, **sizes)
+        except Exception as e:
+            raise RuntimeError(f"it cannot be recorded as a CUDA graph; run it without cuda_graphs: {e}") from e
         return _Recorded(graph, inputs, tuple(outputs))
 
 

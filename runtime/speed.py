@@ -30,7 +30,7 @@ class Speed:
         if self.cuda_graphs:
             state = [stage.module.get_buffer(name) for name in stage.first_state]
             call = Recorder(call, state, stage.device)
-        return replace(stage, call=call)
+        return replace(stage, call=call, prepared=None if self == AS_IT_IS else set())
 
 
 AS_IT_IS = Speed()

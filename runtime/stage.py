@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -11,6 +11,15 @@ from torch import nn
 from runtime.dock import Dock
 from runtime.manifest import ManifestError, Stage
 from runtime.streams import read_in, stream_on
+from runtime.turns import Turns
+
+_TURNS = Turns()  # torch compiles and records for a process as a whole: what runs meanwhile on other threads fails
+Sizes = Hashable
+
+
+def sizes_of(tensors: Sequence[torch.Tensor], numbers: Mapping[str, int]) -> Sizes:
+    """Equal for batches for which the same kernels do."""
+    return tuple((tensor.shape, tensor.stride()) for tensor in tensors), tuple(numbers.items())
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,7 @@ class LoadedStage:
     module: nn.Module
     first_state: Mapping[str, torch.Tensor] = field(repr=False)  # on the host: device memory is scarce
     call: Callable[..., object] = field(repr=False)  # the module, or what was made of it to be faster
+    prepared: set[Sizes] | None = field(repr=False)  # for which CALL is ready; None: for all
     stream: torch.Stream | None = field(repr=False)  # in which it computes, on an accelerator
     dock: Dock = field(repr=False)
 
@@ -34,7 +44,7 @@ class LoadedStage:
         except AttributeError as e:
             raise ManifestError(f"{table.module} lacks a buffer that the manifest lists as state: {e}") from e
         first = {name: buffer.detach().to("cpu", copy=True) for name, buffer in buffers.items()}
-        return cls(index, table, device, module, first, module, stream_on(device), Dock(device))
+        return cls(index, table, device, module, first, module, None, stream_on(device), Dock(device))
 
     def receive(self, tensors: Sequence[torch.Tensor], ready: Sequence[torch.Event]) -> tuple[torch.Tensor, ...]:
         """The tensors on the device of the stage, for whose stream they are there after the events."""
@@ -44,7 +54,13 @@ class LoadedStage:
 
     def __call__(self, received: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> tuple[torch.Tensor, ...]:
         """What the stage sends, for what it received: each in the order of the manifest's table."""
-        sent = self.call(*received, **{name: sizes[name] for name in self.table.sizes})
+        numbers = {name: sizes[name] for name in self.table.sizes}
+        key = sizes_of(received, numbers)
+        prepares = self.prepared is not None and key not in self.prepared
+        with _TURNS.take(alone=prepares):
+            sent = self.call(*received, **numbers)
+        if self.prepared is not None:
+            self.prepared.add(key)
         if not isinstance(sent, tuple) or len(sent) != len(self.table.sends):
             count = len(sent) if isinstance(sent, tuple) else type(sent).__name__
             raise TypeError(f"{self.table.module}: forward should return {len(self.table.sends)} tensors, not {count}")

@@ -1,0 +1,72 @@
+"""Stages made faster; what concerns CUDA graphs alone is in test_runtime_gpu."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch._dynamo.exc import BackendCompilerFailed
+
+from runtime import DeviceError, Pipeline, StageError
+from runtime.run import main
+from runtime.turns import Turns
+from tests.artifacts import chain
+
+
+@pytest.mark.slow
+def test_compiled_stages_return_the_same_for_every_size(tmp_path: Path) -> None:
+    """Also while one of them compiles and another has batches to run."""
+    batches = [torch.randn(n, 4) for n in (3, 3, 1, 5, 2, 7, 3)]
+    with Pipeline.load(chain(tmp_path), compile=True) as pipe:
+        for x, y in zip(batches, pipe.map(batches), strict=True):
+            assert torch.allclose(y, (x + 1) * 2)
+
+
+def test_what_cannot_be_compiled_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: torch.Tensor) -> None:
+        raise BackendCompilerFailed(print, RuntimeError("no compiler found"), None)
+
+    monkeypatch.setattr("torch.compile", lambda _: fail)
+    message = r"stage 0 \(cpu\) raised RuntimeError: it cannot be compiled; run it without compile: .*\n.*no compiler"
+    with Pipeline.load(chain(tmp_path), compile=True) as pipe, pytest.raises(StageError, match=message):
+        pipe(torch.ones(1, 4))
+
+
+def test_cuda_graphs_need_a_cuda_device(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chain(tmp_path / "out")
+    message = "CUDA graphs need CUDA devices, and stage 0 is on cpu; run the pipeline without them"
+    with pytest.raises(DeviceError, match=message):
+        Pipeline.load(tmp_path / "out", cuda_graphs=True)
+    x, y = str(tmp_path / "x.safetensors"), str(tmp_path / "y.safetensors")
+    save_file({"x": torch.ones(2, 4)}, x)
+    assert main([str(tmp_path / "out"), "--input", x, "--output", y, "--cuda-graphs"]) == 2
+    assert f"error: {message}" in capsys.readouterr().err
+    assert main([str(tmp_path / "out"), "--input", x, "--output", y]) == 0
+    assert torch.equal(load_file(y)["y"], torch.full((2, 4), 4.0))
+
+
+def test_many_take_turns_at_once_and_one_alone() -> None:
+    turns, alone, late = Turns(), Event(), Event()
+
+    def run_alone() -> None:
+        with turns.take(alone=True):
+            alone.set()
+
+    def run_late() -> None:
+        with turns.take(alone=False):
+            assert alone.is_set()
+            late.set()
+
+    with turns.take(alone=False), turns.take(alone=False):
+        threads = [Thread(target=run_alone)]
+        threads[0].start()
+        assert not alone.wait(0.1)
+        threads.append(Thread(target=run_late))
+        threads[1].start()
+        assert not late.wait(0.1)
+    for thread in threads:
+        thread.join()
+    assert late.is_set()
