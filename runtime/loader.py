@@ -76,7 +76,7 @@ def _check_hash(path: Path, manifest: Manifest, strict: bool) -> None:
 
 def _load_module(folder: Path, stage: Stage, device: torch.device) -> nn.Module:
     path = folder / stage.module
-    cls = getattr(_import_file(path), stage.cls, None)
+    cls = getattr(import_file(path), stage.cls, None)
     if cls is None:
         raise ManifestError(f"{path} has no class {stage.cls}")
     try:
@@ -88,7 +88,7 @@ def _load_module(folder: Path, stage: Stage, device: torch.device) -> nn.Module:
         ) from e
 
 
-def _import_file(path: Path) -> ModuleType:
+def import_file(path: Path) -> ModuleType:
     """The module of a stage file, under a name of its own that other artifacts cannot take.
 
     Not by importlib's file loader, which leaves a cache in the folder and may take it for newer

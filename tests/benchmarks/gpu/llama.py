@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 CONFIG = LlamaConfig(
     hidden_size=4096,
@@ -19,7 +21,7 @@ CONFIG = LlamaConfig(
     dtype="bfloat16",
 )
 SEQ = 512
-checkpoint = Path(__file__).resolve().parents[3] / "build/benchmarks/llama"
+STAGES = Path(__file__).resolve().parents[3] / "build/benchmarks/llama"  # the artifact; its weights are everybody's
 
 
 def model() -> LlamaForCausalLM:
@@ -42,21 +44,33 @@ def ids(batch: int) -> torch.Tensor:
     return torch.randint(CONFIG.vocab_size, (batch, SEQ), generator=torch.Generator().manual_seed(0))
 
 
-def save() -> None:
-    """The checkpoint, in 4 files; made on a GPU, as that takes seconds."""
-    if not (checkpoint / "config.json").exists():
-        torch.manual_seed(0)
-        with torch.device("cuda"):
-            made = model()
-        made.save_pretrained(checkpoint, max_shard_size="4GB")
+def fill() -> None:
+    """Give the stages of an artifact without weights random ones."""
+    from runtime.loader import import_file
+    from runtime.manifest import Manifest
+
+    for stage in Manifest.read(STAGES).stages:
+        if not (STAGES / stage.weights).exists():
+            with torch.device("meta"):
+                module = getattr(import_file(STAGES / stage.module), stage.cls)()
+            save_file(dict(_random(module)), STAGES / stage.weights)
+
+
+def _random(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    for name, empty in module.named_parameters():
+        std = 0.0 if "norm" in name else 0.02
+        yield name, torch.randn(empty.shape, device="cuda", dtype=empty.dtype) * std + (std == 0)
+    for name, _ in module.named_buffers():
+        assert name == "model.rotary_emb.inv_freq"
+        yield name, LlamaRotaryEmbedding(CONFIG).inv_freq
 
 
 def load(device: str = "cuda:0") -> LlamaForCausalLM:
     """The whole model on one device."""
     with torch.device("meta"):
         loaded = model()
-    for file in sorted(checkpoint.glob("*.safetensors")):
+    loaded.model.rotary_emb = LlamaRotaryEmbedding(CONFIG, device=torch.device(device))
+    for file in sorted(STAGES.glob("*.safetensors")):
         loaded.load_state_dict(load_file(file, device=device), assign=True, strict=False)
-    loaded.model.rotary_emb = type(loaded.model.rotary_emb)(CONFIG, device=device)
     assert not any(tensor.is_meta for tensor in (*loaded.parameters(), *loaded.buffers()))
     return loaded.eval()

@@ -22,7 +22,6 @@ from torch import nn
 
 from tests.benchmarks.gpu import llama
 
-OUT = llama.checkpoint.parent / "llama-stages"
 BATCH = 4
 STREAM = 64  # batches
 Measured = dict[str, float]
@@ -138,10 +137,10 @@ def stages(**speed: bool) -> Iterator[Any]:
     from runtime import Pipeline
 
     if "RANK" in os.environ:
-        with Pipeline.distributed(OUT, **speed) as pipe:
+        with Pipeline.distributed(llama.STAGES, **speed) as pipe:
             yield pipe
         return
-    with Pipeline.load(OUT, **speed) as pipe:
+    with Pipeline.load(llama.STAGES, **speed) as pipe:
         yield pipe
 
 
@@ -177,7 +176,7 @@ def loading() -> Measured:
     """Seconds to put the weights of all stages onto their devices, and to read the same files."""
     from concurrent.futures import ThreadPoolExecutor
 
-    files = sorted(OUT.glob("*.safetensors"))
+    files = sorted(llama.STAGES.glob("*.safetensors"))
 
     def read(path: Path) -> None:
         buffer = bytearray(1 << 24)

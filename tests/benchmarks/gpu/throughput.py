@@ -18,18 +18,19 @@ from pathlib import Path
 import torch
 
 from tests.benchmarks.gpu import llama
-from tests.benchmarks.gpu.rows import OUT, ROWS, Measured
+from tests.benchmarks.gpu.rows import ROWS, Measured
 
 LIMIT = 300.0  # seconds for a row
 IN_PROCESSES = {"pipelining": "pipelining"} | {f"{name}-torchrun": name for name in ROWS if name.startswith("ours")}
 
 
 def prepare() -> None:
-    """The checkpoint, and the stages that it is cut into."""
-    llama.save()
+    """The stages, and their weights."""
+    if not (llama.STAGES / "manifest.json").exists():
+        command = [sys.executable, "-m", "passes.compile", llama.__file__, "-o", str(llama.STAGES), "--weights", "none"]
+        subprocess.run([*command, "--stages", str(torch.cuda.device_count())], check=True)
+    llama.fill()
     torch.cuda.empty_cache()
-    command = [sys.executable, "-m", "passes.compile", llama.__file__, "-o", str(OUT)]
-    subprocess.run([*command, "--stages", str(torch.cuda.device_count())], check=True)
 
 
 def measure(row: str) -> Measured:
