@@ -33,11 +33,12 @@ def imports(linked: bool) -> str:
 _COPIED = '''
 def read_weights(stage, path, device):
     """Give a stage made on the meta device its weights, one after the other."""
+    pinned = torch.device(device).type == "cuda"  # memory that a GPU copies from at full speed
     with open(path, "rb") as file:
         table = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         start = file.tell()
         for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:
-            tensor = torch.empty(empty.shape, dtype=empty.dtype)
+            tensor = torch.empty(empty.shape, dtype=empty.dtype, pin_memory=pinned)
             first, last = table[name]["data_offsets"]
             file.seek(start + first)
             memory = (ctypes.c_byte * tensor.nbytes).from_address(tensor.data_ptr())
@@ -68,12 +69,13 @@ _STRIDED = _COPIED.replace(
 _LINKED = '''
 def read_weights(stage, path, device):
     """Give a stage made on the meta device its weights, one after the other, most from the checkpoint's files."""
+    pinned = torch.device(device).type == "cuda"  # memory that a GPU copies from at full speed
     with open(path, "rb") as file:
         table = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         start = file.tell()
     links = json.loads(table["__metadata__"]["links"])
     for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:
-        tensor = torch.empty(empty.shape, dtype=empty.dtype)
+        tensor = torch.empty(empty.shape, dtype=empty.dtype, pin_memory=pinned)
         if name in links["pieces"]:
             for file, *piece in links["pieces"][name]:
                 read_piece(name, tensor, pathlib.Path(path).parent / links["files"][file], *piece)

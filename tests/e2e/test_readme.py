@@ -43,7 +43,10 @@ def test_it_runs_from_top_to_bottom(tmp_path: Path) -> None:
                 run("-W", "error", "-c", block, folder=tmp_path)
             case "sh":
                 for command in (first, *rest):
-                    if command.startswith(".venv/bin/python "):
-                        run(*command.split()[1:], folder=tmp_path)
+                    match command.split():
+                        case [".venv/bin/python", *arguments]:
+                            run(*arguments, folder=tmp_path)
+                        case [".venv/bin/torchrun", *arguments]:
+                            run("-m", "torch.distributed.run", *arguments, folder=tmp_path)
             case "text" if first.endswith("/"):
                 assert {file.name for file in (tmp_path / first).iterdir()} == {line.split()[0] for line in rest}

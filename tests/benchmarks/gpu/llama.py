@@ -69,7 +69,7 @@ def load(device: str = "cuda:0") -> LlamaForCausalLM:
     """The whole model on one device."""
     with torch.device("meta"):
         loaded = model()
-    loaded.model.rotary_emb = LlamaRotaryEmbedding(CONFIG, device=torch.device(device))
+    loaded.model.rotary_emb = LlamaRotaryEmbedding(CONFIG).to(device)
     for file in sorted(STAGES.glob("*.safetensors")):
         loaded.load_state_dict(load_file(file, device=device), assign=True, strict=False)
     assert not any(tensor.is_meta for tensor in (*loaded.parameters(), *loaded.buffers()))
