@@ -22,6 +22,7 @@ from ir.plan import StagePlan
 from ir.sources import Source, uncompiled
 from ir.units import parse_bytes
 from passes.core import Compiled, Compiler, Weights
+from passes.cost_models import CostSource
 from passes.defaults import default_passes
 from passes.group_shared import Shared
 from passes.pipeline import Pipeline
@@ -42,20 +43,31 @@ def compile_model(
     objective: str = "throughput",
     weights: str = "copy",
     shared: str = "auto",
+    cost: str = "roofline",
 ) -> StagePlan:
     """Cut `model`, called as `model(*args, **kwargs)`, into stages and write them to the folder `out`.
 
     Give `stages` for that many equal devices of this host, or a `cluster` (or the path of its file).
     `checkpoint` is a .safetensors file, or a folder of them, to take the weights from in place of the
     model's own.  `memory` is the most that one device may hold, in bytes or as "16GiB".
+    With `cost="profiled"` each distinct operator is timed on the devices, which must be here.
     Raises CompileError with one clear message; `out` is then as it was.
     """
     compiler = Compiler(
-        Pipeline(default_passes(objective=choice(Objective, objective), shared=choice(Shared, shared))),
+        chosen_passes(objective, shared, cost),
         make_cluster(stages, cluster, memory, choice(Weights, weights)),
         choice(Weights, weights),
     )
     return compile_to(Path(out), source_of(model, args, kwargs, dynamic_shapes, checkpoint), compiler).plan
+
+
+def chosen_passes(objective: str, shared: str, cost: str) -> Pipeline:
+    """The default passes with options by their names.  Raises CompileError for one that is not known."""
+    return Pipeline(
+        default_passes(
+            objective=choice(Objective, objective), shared=choice(Shared, shared), cost=choice(CostSource, cost)
+        )
+    )
 
 
 def source_of(

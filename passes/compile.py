@@ -27,7 +27,7 @@ from passes.defaults import default_passes
 from passes.flags import with_pass_flags
 from passes.pipeline import Pipeline, Step
 from passes.table import print_table
-from passes.terminal import progress, shown, stderr, stdout
+from passes.terminal import progress, shown, stderr, stdout, tell
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -59,7 +59,7 @@ def compile_source(
     **options: Any,
 ) -> None:
     """Cut a PyTorch model into pipeline stages, each a readable module with its own weights."""
-    pipeline = Pipeline(default_passes(**options))
+    pipeline = Pipeline(default_passes(**options, say=tell))
     for name in {print_after, stop_after} - {None, "all"}:
         pipeline.index(str(name))
     if out is None and stop_after is None:
