@@ -90,8 +90,8 @@ class Cluster:
         return cls(devices, dict.fromkeys(permutations(range(len(devices)), 2), link))
 
     @classmethod
-    def read(cls, path: Path) -> Cluster:
-        """Read a TOML file:
+    def read(cls, path: Path, copies: int = 0) -> Cluster:
+        """Read a TOML file, whose only device is taken that many times if COPIES are asked for:
 
             link = { bandwidth = "12GB", latency = 1e-5 }      # every pair of devices, unless said otherwise
             [[device]]
@@ -112,6 +112,9 @@ class Cluster:
             table = tomllib.loads(path.read_text())
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
             raise SourceError(f"cannot read the cluster file {path}: {e}") from e
+        if copies:
+            (row,) = table["device"]
+            table |= {"device": [row | {"name": f"{row['name']}:{i}"} for i in range(copies)]}
         return _cluster(table, path)
 
 

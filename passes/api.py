@@ -26,6 +26,7 @@ from passes.cost_models import CostSource
 from passes.defaults import default_passes
 from passes.group_shared import Shared
 from passes.pipeline import Pipeline
+from passes.ready_made import read_cluster
 from passes.split_stages import Objective
 
 
@@ -47,7 +48,8 @@ def compile_model(
 ) -> StagePlan:
     """Cut `model`, called as `model(*args, **kwargs)`, into stages and write them to the folder `out`.
 
-    Give `stages` for that many equal devices of this host, or a `cluster` (or the path of its file).
+    Give `stages` for that many equal devices of this host, or a `cluster`: the path of
+    its file, or the name of common devices such as "h200x4".
     `checkpoint` is a .safetensors file, or a folder of them, to take the weights from in place of the
     model's own.  `memory` is the most that one device may hold, in bytes or as "16GiB".
     With `cost="profiled"` each distinct operator is timed on the devices, which must be here.
@@ -122,7 +124,7 @@ def make_cluster(
     if stages is not None and stages < 1:
         raise CompileError(f"{stages} stages: there must be at least one")
     if isinstance(cluster, (str, Path)):
-        cluster = Cluster.read(Path(cluster))
+        cluster = read_cluster(cluster)
     if cluster is not None:
         return limited(cluster, memory)
     host = host_cluster(stages or 1)

@@ -44,7 +44,7 @@ def compile_source(
     source: Annotated[str, typer.Argument(help="model.py, model.py:function, a checkpoint folder or model.pt2")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="the artifact folder to write")] = None,
     stages: Annotated[int | None, typer.Option(help="that many equal devices of this host")] = None,
-    cluster: Annotated[Path | None, typer.Option(help="a file that describes the devices and links")] = None,
+    cluster: Annotated[Path | None, typer.Option(help="a file of devices and links, or such as h200x4")] = None,
     memory: Annotated[str | None, typer.Option(help="the most one device may hold, such as 16GiB")] = None,
     dynamic: Annotated[list[str] | None, typer.Option(help="sizes that change: input_ids:0=batch,1=seq")] = None,
     weights: Annotated[Weights, typer.Option(help="copies, links into the checkpoint, or none")] = Weights.copy,

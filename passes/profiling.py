@@ -48,7 +48,8 @@ def profile(graph: Graph, cluster: Cluster, say: Say) -> Graph:
     here = {kind: device_here(device.name) for kind, device in kinds.items()}
     measured: dict[Node, tuple[Measured, ...]] = {}
     for kind, device in here.items():
-        with stopwatch(device, kind.threads, _dtype(graph, clock)) as watch:
+        shares = sum(device_here(d.name) == device for d in cluster.devices)
+        with stopwatch(device, _dtype(graph, clock), kind.threads, shares) as watch:
             run = _Run(graph, watch)
             for node, time in zip(graph.nodes, _told(run.times(), graph, device, say), strict=True):
                 if time is not None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
 from statistics import median
+from threading import Event, Thread
 from time import perf_counter, thread_time
 from typing import Any, Protocol
 
@@ -122,8 +123,11 @@ class DeviceWatch:
 
 
 @contextmanager
-def stopwatch(device: torch.device, threads: int, dtype: torch.dtype) -> Iterator[Stopwatch]:
-    """For a model that computes in DTYPE.  A CPU uses so many threads meanwhile; 0 is as many as before."""
+def stopwatch(device: torch.device, dtype: torch.dtype, threads: int = 0, shares: int = 1) -> Iterator[Stopwatch]:
+    """For a model that computes in DTYPE.
+
+    THREADS are those of each of so many SHARES of the CPU that a pipeline keeps busy; 0 is as many as before.
+    """
     if device.type != "cpu":
         with torch.no_grad(), torch.accelerator.device_index(device.index):
             yield DeviceWatch.of(device, dtype)
@@ -131,6 +135,29 @@ def stopwatch(device: torch.device, threads: int, dtype: torch.dtype) -> Iterato
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
-        yield HostWatch(device, torch.zeros(_EVICTING["cpu"], dtype=torch.uint8))
+        with _busy(shares - 1, dtype):
+            yield HostWatch(device, torch.zeros(_EVICTING["cpu"], dtype=torch.uint8))
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _busy(mates: int, dtype: torch.dtype) -> Iterator[None]:
+    """Other threads multiply matrices meanwhile, as other stages would: all share the memory and a cache."""
+    over = Event()
+
+    def multiply() -> None:
+        x, w = (torch.randn(n, 1024).to(dtype) for n in (32, 4096))
+        with torch.no_grad():
+            while not over.is_set():
+                F.linear(x, w)
+
+    threads = [Thread(target=multiply, daemon=True) for _ in range(mates)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()

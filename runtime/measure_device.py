@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any, TypeAlias
 
 import torch
@@ -40,7 +41,7 @@ GPU = Sizes(
     images=32,
     attention=(4, 32, 512, 128),
     traffic=(*(1 << i for i in range(20, 29)), 1 << 31),
-    budget=0.2,
+    budget=0.1,
 )
 
 _CONVOLUTIONS = (  # channels in and out, kernel, height; those of ResNet-50
@@ -54,7 +55,7 @@ _CONVOLUTIONS = (  # channels in and out, kernel, height; those of ResNet-50
     (512, 512, 3, 7),
     (512, 2048, 1, 7),
 )
-_SLOW = 0.3  # seconds for one contraction; what takes longer is left out once there is one number
+_SLOW = 0.1  # seconds for one contraction; what takes longer is left out once there is one number
 
 
 def measure_device(device: torch.device, say: Say, shares: int = 1, threads: int = 0) -> Numbers:
@@ -157,8 +158,11 @@ def _products(device: torch.device, dtype: torch.dtype, sizes: Sizes) -> Calls:
 
 
 def _product(device: torch.device, dtype: torch.dtype, rows: int, inner: int, columns: int) -> Any:
+    """With another weight each time, as in a model: none of them is in the cache."""
     x, w = (_random(device, dtype, n, inner) for n in (rows, columns))
-    return 2.0 * rows * inner * columns, lambda: F.linear(x, w)
+    room = (32 << 20 if device.type == "cpu" else 128 << 20) // w.nbytes
+    weights = cycle([w, *(w.clone() for _ in range(room))])
+    return 2.0 * rows * inner * columns, lambda: F.linear(x, next(weights))
 
 
 def _convolutions(device: torch.device, dtype: torch.dtype, sizes: Sizes) -> Calls:

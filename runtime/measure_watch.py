@@ -24,10 +24,9 @@ def watch_of(device: torch.device) -> Clock:
 def seconds_of(call: Callable[[], Any], device: torch.device, budget: float) -> float:
     """The median of trials within some BUDGET of seconds, each of as many calls as last a while; of one at least."""
     clock = watch_of(device)
-    first = _trial(call, clock, 1)  # with what a first call does besides
-    if first > budget:
-        return min(first, _trial(call, clock, 1))
-    once = _trial(call, clock, 1)
+    once = min(_trial(call, clock, 1) for _ in range(2))  # the first call does much that later ones need not
+    if once > budget:
+        return once
     calls = max(1, min(100, int(budget / 10 / max(once, 1e-7))))
     trials = [once] if calls == 1 else []
     began = time.perf_counter()
