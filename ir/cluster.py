@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from itertools import permutations
+from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from ir.errors import SourceError
 from ir.units import parse_bytes
@@ -18,15 +19,52 @@ else:
     import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
 
+Unit: TypeAlias = Literal["product", "convolution", "attention"]
+Rates: TypeAlias = "float | tuple[tuple[str, float], ...]"
+"""Flops per second: of every dtype, or by the name of the dtype."""
+
+DTYPES = ("float64", "float32", "bfloat16", "float16", "float8_e4m3fn", "int8")
+
+
 @dataclass(frozen=True)
 class Device:
-    """What one device can do."""
+    """What one device can do.  Rates are those that programs reach, which is less than what vendors print.
+
+    A kernel takes `launch` plus the longer of its arithmetic and its memory traffic.  The host needs `dispatch` for
+    it, at the same time: a stage takes what the device needs for all of its kernels or what the host does, if longer.
+    """
 
     name: str  # as torch spells it: "cuda:0"
-    flops: float  # peak, per second
+    flops: Rates  # per second, of large matrix products
     bandwidth: float  # bytes per second, to its own memory
     memory: float  # bytes; inf where nobody said how many
-    launch: float = 0.0  # seconds to start one kernel
+    launch: float = 0.0  # seconds of the device for a kernel that does nothing
+    dispatch: float = 0.0  # seconds of the host for a kernel; 0 where the device does not run ahead of the host
+    fill: float = 0.0  # seconds that any contraction takes besides, whatever its size
+    convolution: Rates = ()  # flops per second, of convolutions; () is as of matrix products
+    attention: Rates = ()  # of fused attention
+    cache: float = 0.0  # bytes: what a kernel moves comes from the cache if all of it has room there
+    cache_bandwidth: float = inf  # bytes per second, from the cache
+    threads: int = 0  # of a CPU: what the numbers are for; 0 where nobody said
+
+    @property
+    def kind(self) -> Device:
+        """What it has in common with all devices that take as long as it does."""
+        return replace(self, name="", memory=0)
+
+    def rate(self, unit: Unit, dtype: str) -> float:
+        """Flops per second.  Of a dtype that nobody gave: those of the other one of 16 bits, or the least."""
+        rates = {"product": self.flops, "convolution": self.convolution, "attention": self.attention}[unit]
+        rates = rates if rates != () else self.flops
+        if not isinstance(rates, tuple):
+            return rates
+        known = dict(rates)
+        alike = {"bfloat16": "float16", "float16": "bfloat16"}.get(dtype, dtype)
+        return known.get(dtype) or known.get(alike) or min(known.values())
+
+    def speed(self, nbytes: float) -> float:
+        """Bytes per second of a kernel that moves so many."""
+        return self.bandwidth if nbytes > self.cache else max(self.cache_bandwidth, self.bandwidth)
 
 
 @dataclass(frozen=True)
@@ -52,16 +90,17 @@ class Cluster:
         return cls(devices, dict.fromkeys(permutations(range(len(devices)), 2), link))
 
     @classmethod
-    def read(cls, path: Path) -> Cluster:
-        """Read a TOML file:
+    def read(cls, path: Path, copies: int = 0) -> Cluster:
+        """Read a TOML file, whose only device is taken that many times if COPIES are asked for:
 
             link = { bandwidth = "12GB", latency = 1e-5 }      # every pair of devices, unless said otherwise
             [[device]]
             name = "cuda:0"
-            flops = 4e14
+            flops = { float32 = 5e13, bfloat16 = 7e14 }        # or one number for all dtypes
             bandwidth = "3.3TB"
             memory = "80GiB"
-            launch = 5e-6
+            launch = 2e-6
+            dispatch = 6e-6
             [[link-between]]
             devices = ["cuda:0", "cuda:1"]                     # both ways
             bandwidth = "400GB"
@@ -73,6 +112,9 @@ class Cluster:
             table = tomllib.loads(path.read_text())
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
             raise SourceError(f"cannot read the cluster file {path}: {e}") from e
+        if copies:
+            (row,) = table["device"]
+            table |= {"device": [row | {"name": f"{row['name']}:{i}"} for i in range(copies)]}
         return _cluster(table, path)
 
 
@@ -109,17 +151,31 @@ def _read(cls: type[Any], row: Mapping[str, Any], place: str) -> Any:
     for key in row:
         if key not in known:
             raise SourceError(f"{place}: unknown key {key!r}; known are {', '.join(known)}")
-    values: dict[str, Any] = {}
-    for key, text in row.items():
-        try:
-            values[key] = text if key == "name" else parse_bytes(text)
-        except ValueError as e:
-            raise SourceError(f"{place}: {key}: {e}") from e
-    for key, amount in values.items():
-        if key != "name" and (amount < 0 or (amount == 0 and key not in ("launch", "latency"))):
-            raise SourceError(f"{place}: {key} is {amount}; it must be positive")
+    values = {key: text if key == "name" else _amount(key, text, place) for key, text in row.items()}
     try:
         return cls(**values)
     except TypeError:
         needed = [f.name for f in fields(cls) if f.default is MISSING and f.name not in values]
         raise SourceError(f"{place}: {' and '.join(needed)} must be given") from None
+
+
+_RATES = ("flops", "convolution", "attention")  # keys that may be a table by dtype
+_MAY_BE_ZERO = ("launch", "latency", "dispatch", "fill", "cache", "threads")
+
+
+def _amount(key: str, text: Any, place: str) -> Any:
+    """A positive quantity, or one for each dtype."""
+    if isinstance(text, Mapping) and key in _RATES:
+        for dtype in text:
+            if dtype not in DTYPES:
+                raise SourceError(f"{place}: {key}: unknown dtype {dtype!r}; known are {', '.join(DTYPES)}")
+        if not text:
+            raise SourceError(f"{place}: {key} names no dtype; write {{ float32 = … }}, or one number for all")
+        return tuple((dtype, _amount(f"{key}.{dtype}", rate, place)) for dtype, rate in text.items())
+    try:
+        amount = parse_bytes(text if isinstance(text, (int, float)) else str(text))
+    except ValueError as e:
+        raise SourceError(f"{place}: {key}: {e}") from e
+    if amount < 0 or (amount == 0 and key not in _MAY_BE_ZERO):
+        raise SourceError(f"{place}: {key} is {amount}; it must be positive")
+    return amount

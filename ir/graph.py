@@ -13,6 +13,7 @@ import torch
 from torch._ops import OpOverload
 from torch.utils._pytree import tree_leaves, tree_map
 
+from ir.cluster import Device, Unit
 from ir.signature import Signature
 
 if TYPE_CHECKING:
@@ -84,21 +85,49 @@ class State(Value):
     data: torch.Tensor | None = field(default=None, repr=False)  # None: the first value is in the checkpoint
 
 
+class Arithmetic(NamedTuple):
+    """What flops are of: devices have units for a kind and a dtype, each with a rate of its own."""
+
+    unit: Unit = "product"
+    dtype: torch.dtype = torch.float32  # of the operands
+
+
 @dataclass(frozen=True)
 class Cost:
     """What a node asks of any machine, over the graph's symbols.
 
     `flops` are those of contractions (matrix products, convolutions, attention), two a multiply-add, as
     torch.utils.flop_counter counts them.  `bytes` is the traffic to and from memory, which bounds all the
-    rest.  `launches` is the number of kernels started.
+    rest.  `launches` is the number of kernels started.  A sum has the `arithmetic` of the first that has flops.
     """
 
     flops: Dim
     bytes: Dim
     launches: int = 1
+    arithmetic: Arithmetic = Arithmetic()
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(self.flops + other.flops, self.bytes + other.bytes, self.launches + other.launches)
+        arithmetic = other.arithmetic if self.flops == 0 else self.arithmetic
+        return Cost(self.flops + other.flops, self.bytes + other.bytes, self.launches + other.launches, arithmetic)
+
+
+class Time(NamedTuple):
+    """Seconds of a device, and of the host that gives it its kernels while it works at earlier ones."""
+
+    device: float
+    host: float = 0.0
+
+    def __add__(self, other: Time) -> Time:  # type: ignore[override]
+        return Time(self.device + other.device, self.host + other.host)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How long a node took on a device, at the sizes of the example inputs."""
+
+    device: Device  # its kind: without its name and memory
+    cost: Cost  # of the node, in plain numbers
+    time: Time
 
 
 @dataclass(frozen=True)
@@ -181,6 +210,7 @@ class _Node:
     where: Where = Where()
     view: bool = False  # set by propagate-shapes; the results lie in the memory of an operand
     cost: Cost = UNKNOWN  # set by annotate-cost
+    measured: tuple[Measured, ...] = ()  # set by annotate-cost where costs are profiled
     group: str = ""  # set by group-shared; the nodes of a group live on one device
     cheap: bool = False  # set by mark-cheap; may be computed again in every stage that needs it
     stage: int = 0  # set by split-stages; an unsplit program is one stage

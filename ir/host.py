@@ -41,3 +41,19 @@ def _device(device: torch.device, shares: int) -> Device:
 def _gpu(index: int, shares: int) -> Device:
     memory = torch.cuda.get_device_properties(index).total_memory // shares
     return Device(f"cuda:{index}", flops=4e14, bandwidth=2e12, memory=memory, launch=5e-6)
+
+
+def device_here(name: str) -> torch.device:
+    """A device of this host by torch's name for it.  Raises PlanError for one that is not here."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as e:
+        raise PlanError(f"{name!r} is no name of a device that torch knows; --cost roofline needs none") from e
+    if device.type == "cpu":
+        return torch.device("cpu")
+    if device.type != "cuda" or (device.index or 0) >= torch.cuda.device_count():
+        raise PlanError(
+            f"there is no {name} on this host, which has {torch.cuda.device_count()} GPUs and its CPU, and"
+            " --cost profiled times operators on the devices; run it there, or use --cost roofline"
+        )
+    return torch.device("cuda", device.index or 0)

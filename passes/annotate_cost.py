@@ -11,15 +11,26 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, ClassVar, TypeAlias
 
-from ir.cluster import Cluster
-from ir.graph import FREE, Call, Cost, Dim, Graph, Node, Transfer, Value, at
+import torch
+
+from ir.cluster import Cluster, Unit
+from ir.graph import FREE, Arithmetic, Call, Cost, Dim, Graph, Node, Transfer, Value, at
 from ir.opaque import opaque_of
 from ir.verify import costed
+from passes.cost_models import CostSource
+from passes.options import option
+from passes.profiling import Say, profile
 
 
 @dataclass(frozen=True)
 class AnnotateCost:
-    """Contractions by their formula, everything else by the bytes it touches; views are free."""
+    """Contractions by their formula, everything else by the bytes it touches; views are free.
+
+    Where costs are profiled, each node gets in addition what its operator takes on the devices.
+    """
+
+    cost: CostSource = option(CostSource.roofline, "predict seconds, or time each operator on the devices")
+    say: Say = str  # is told how far the timing has come
 
     name: ClassVar = "annotate-cost"
     requires: ClassVar = ()
@@ -27,7 +38,8 @@ class AnnotateCost:
 
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
         source = smaller_source(graph)
-        return graph.map(lambda node: replace(node, cost=node_cost(node, source)))
+        graph = graph.map(lambda node: replace(node, cost=node_cost(node, source)))
+        return profile(graph, cluster, self.say) if self.cost == CostSource.profiled else graph
 
 
 def node_cost(node: Node, source: Mapping[Value, Value]) -> Cost:
@@ -38,8 +50,17 @@ def node_cost(node: Node, source: Mapping[Value, Value]) -> Cost:
         return FREE
     name = node.op._schema.name.partition("::")[2]
     args = _arguments(node)
-    flops = _FLOPS[name](node, args) if name in _FLOPS else 0
-    return Cost(flops, _BYTES.get(name, _touched)(node, args, source))
+    nbytes = _BYTES.get(name, _touched)(node, args, source)
+    if name not in _FLOPS:
+        return Cost(0, nbytes)
+    return Cost(
+        _FLOPS[name](node, args), nbytes, arithmetic=Arithmetic(_UNITS.get(_FLOPS[name], "product"), _dtype(node))
+    )
+
+
+def _dtype(node: Call) -> torch.dtype:
+    """The dtype that a contraction multiplies: that of its first operand, or of what it makes of whole numbers."""
+    return next((v.type.dtype for v in node.operands if v.type.dtype.is_floating_point), node.results[0].type.dtype)
 
 
 def smaller_source(graph: Graph) -> dict[Value, Value]:
@@ -185,6 +206,9 @@ _FLOPS: Mapping[str, Flops] = {
     "module": _measured,
     **{f"{kind}_cell": _cell for kind in ("lstm", "gru", "rnn_tanh", "rnn_relu")},
 }
+
+
+_UNITS: Mapping[Flops, Unit] = {_convolution: "convolution", _attention: "attention"}
 
 
 # ---- bytes to and from memory

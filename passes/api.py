@@ -22,9 +22,11 @@ from ir.plan import StagePlan
 from ir.sources import Source, uncompiled
 from ir.units import parse_bytes
 from passes.core import Compiled, Compiler, Weights
+from passes.cost_models import CostSource
 from passes.defaults import default_passes
 from passes.group_shared import Shared
 from passes.pipeline import Pipeline
+from passes.ready_made import read_cluster
 from passes.split_stages import Objective
 
 
@@ -42,20 +44,32 @@ def compile_model(
     objective: str = "throughput",
     weights: str = "copy",
     shared: str = "auto",
+    cost: str = "roofline",
 ) -> StagePlan:
     """Cut `model`, called as `model(*args, **kwargs)`, into stages and write them to the folder `out`.
 
-    Give `stages` for that many equal devices of this host, or a `cluster` (or the path of its file).
+    Give `stages` for that many equal devices of this host, or a `cluster`: the path of
+    its file, or the name of common devices such as "h200x4".
     `checkpoint` is a .safetensors file, or a folder of them, to take the weights from in place of the
     model's own.  `memory` is the most that one device may hold, in bytes or as "16GiB".
+    With `cost="profiled"` each distinct operator is timed on the devices, which must be here.
     Raises CompileError with one clear message; `out` is then as it was.
     """
     compiler = Compiler(
-        Pipeline(default_passes(objective=choice(Objective, objective), shared=choice(Shared, shared))),
+        chosen_passes(objective, shared, cost),
         make_cluster(stages, cluster, memory, choice(Weights, weights)),
         choice(Weights, weights),
     )
     return compile_to(Path(out), source_of(model, args, kwargs, dynamic_shapes, checkpoint), compiler).plan
+
+
+def chosen_passes(objective: str, shared: str, cost: str) -> Pipeline:
+    """The default passes with options by their names.  Raises CompileError for one that is not known."""
+    return Pipeline(
+        default_passes(
+            objective=choice(Objective, objective), shared=choice(Shared, shared), cost=choice(CostSource, cost)
+        )
+    )
 
 
 def source_of(
@@ -110,7 +124,7 @@ def make_cluster(
     if stages is not None and stages < 1:
         raise CompileError(f"{stages} stages: there must be at least one")
     if isinstance(cluster, (str, Path)):
-        cluster = Cluster.read(Path(cluster))
+        cluster = read_cluster(cluster)
     if cluster is not None:
         return limited(cluster, memory)
     host = host_cluster(stages or 1)

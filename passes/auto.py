@@ -15,12 +15,8 @@ from ir.checkpoint import Checkpoint
 from ir.errors import CompileError
 from ir.host import host_cluster, named_cluster
 from ir.sources import Reading, Source, read_source
-from passes.api import choice, compile_to, limited, source_of
+from passes.api import chosen_passes, compile_to, limited, source_of
 from passes.core import Compiler, Weights
-from passes.defaults import default_passes
-from passes.group_shared import Shared
-from passes.pipeline import Pipeline as Passes
-from passes.split_stages import Objective
 from runtime import Pipeline
 
 
@@ -38,6 +34,7 @@ def auto_partition(
     memory: str | int | None = None,
     objective: str = "throughput",
     shared: str = "auto",
+    cost: str = "roofline",
 ) -> Pipeline:
     """Cut a model for the devices of this host, and start its stages.
 
@@ -57,9 +54,8 @@ def auto_partition(
         given = read_source(str(source), Reading(dtype, trust_remote_code))
     devices = max(1, torch.cuda.device_count()) if devices is None else devices
     machine = host_cluster(devices) if isinstance(devices, int) else named_cluster(devices)
-    passes = Passes(default_passes(objective=choice(Objective, objective), shared=choice(Shared, shared)))
     weights = Weights.link if isinstance(given.weights, Checkpoint) else Weights.copy
-    compiler = Compiler(passes, limited(machine, memory), weights)
+    compiler = Compiler(chosen_passes(objective, shared, cost), limited(machine, memory), weights)
     return _Passing.start(given, compiler) if out is None else _start(given, compiler, Path(out))
 
 

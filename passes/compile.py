@@ -27,7 +27,7 @@ from passes.defaults import default_passes
 from passes.flags import with_pass_flags
 from passes.pipeline import Pipeline, Step
 from passes.table import print_table
-from passes.terminal import progress, shown, stderr, stdout
+from passes.terminal import progress, shown, stderr, stdout, tell
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -44,7 +44,7 @@ def compile_source(
     source: Annotated[str, typer.Argument(help="model.py, model.py:function, a checkpoint folder or model.pt2")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="the artifact folder to write")] = None,
     stages: Annotated[int | None, typer.Option(help="that many equal devices of this host")] = None,
-    cluster: Annotated[Path | None, typer.Option(help="a file that describes the devices and links")] = None,
+    cluster: Annotated[Path | None, typer.Option(help="a file of devices and links, or such as h200x4")] = None,
     memory: Annotated[str | None, typer.Option(help="the most one device may hold, such as 16GiB")] = None,
     dynamic: Annotated[list[str] | None, typer.Option(help="sizes that change: input_ids:0=batch,1=seq")] = None,
     weights: Annotated[Weights, typer.Option(help="copies, links into the checkpoint, or none")] = Weights.copy,
@@ -59,7 +59,7 @@ def compile_source(
     **options: Any,
 ) -> None:
     """Cut a PyTorch model into pipeline stages, each a readable module with its own weights."""
-    pipeline = Pipeline(default_passes(**options))
+    pipeline = Pipeline(default_passes(**options, say=tell))
     for name in {print_after, stop_after} - {None, "all"}:
         pipeline.index(str(name))
     if out is None and stop_after is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Literal
 
 from ir.cluster import Cluster
@@ -22,7 +21,8 @@ def as_problem(
 ) -> Problem:
     """The problem at the sizes of `graph.hints`; groups bind unless copies may replace them."""
     clock, index = Clock(graph), {node: i for i, node in enumerate(graph.nodes)}
-    kinds = list(dict.fromkeys(replace(d, name="", memory=0) for d in cluster.devices))
+    kinds = list(dict.fromkeys(d.kind for d in cluster.devices))
+    times = zip(*(clock.shares(graph.nodes, kind) for kind in kinds), strict=True)
     behind = smaller_source(graph)
 
     def readers(value: Value) -> tuple[int, ...]:
@@ -34,8 +34,7 @@ def as_problem(
             groups.setdefault(node.group, []).append(index[node])
     return Problem(
         nodes=tuple(
-            Step(tuple(clock.seconds(n, kind) for kind in kinds), cheap=n.cheap, name=n.results[0].name)
-            for n in graph.nodes
+            Step(time, cheap=n.cheap, name=n.results[0].name) for n, time in zip(graph.nodes, times, strict=True)
         ),
         values=tuple(
             Flow(index[n], readers(v), clock.nbytes(v), clock.nbytes(behind.get(v, v)))
@@ -44,9 +43,7 @@ def as_problem(
         ),
         weights=tuple(Weight(clock.nbytes(v), readers(v)) for v in (*graph.params, *graph.constants, *graph.states)),
         groups=tuple(map(tuple, groups.values())),
-        devices=tuple(
-            Device(d.memory, kinds.index(replace(d, name="", memory=0)), name=d.name) for d in cluster.devices
-        ),
+        devices=tuple(Device(d.memory, kinds.index(d.kind), name=d.name) for d in cluster.devices),
         links={pair: Link(link.bandwidth, link.latency) for pair, link in cluster.links.items()},
         objective=objective,
         several_stages=bool(groups) and not graph.states,

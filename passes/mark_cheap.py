@@ -14,6 +14,7 @@ import torch
 from ir.cluster import Cluster
 from ir.graph import Call, Constant, Graph, Node, Param, State, Value
 from ir.verify import costed
+from passes.cost_models.roofline import Roofline
 from passes.timing import Clock
 
 
@@ -30,7 +31,7 @@ class MarkCheap:
     ensures: ClassVar = ()
 
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
-        clock = Clock(graph)
+        clock = Clock(graph, Roofline())  # it must know what a node takes without its start
         device = min(cluster.devices, key=lambda d: d.bandwidth)
         cones: dict[Node, frozenset[Node]] = {}
         cheap: set[Node] = set()
@@ -40,7 +41,7 @@ class MarkCheap:
             cones[node] = frozenset({node}).union(
                 *(cones[graph.producer[v]] for v in node.operands if v in graph.producer)
             )
-            work = sum(clock.seconds(replace(n, cost=replace(n.cost, launches=0)), device) for n in cones[node])
+            work = sum(clock.time(replace(n, cost=replace(n.cost, launches=0)), device).device for n in cones[node])
             sent = sum(clock.nbytes(v) for v in node.results)
             held = {v for n in cones[node] for v in n.operands if isinstance(v, Param)}
             if work <= clock.fastest_transfer(sent, cluster) and sum(map(clock.nbytes, held)) <= sent:

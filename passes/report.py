@@ -8,12 +8,14 @@ from typing import Annotated
 
 import typer
 
-from codegen.report.data import measured
+from codegen.report.data import Data, measured
 from codegen.report.measurement import read_trace
 from codegen.report.page import REPORT, data_of, with_data
 from ir.errors import OutputError, SourceError
+from ir.units import format_seconds
 from passes.browser import open_in_browser
-from passes.terminal import exit_status
+from passes.table import table_of
+from passes.terminal import exit_status, stdout
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -28,20 +30,34 @@ def report(
     with exit_status():
         page = out / REPORT
         if trace is not None:
-            add_run(page, trace)
+            print_run(add_run(page, trace))
         if show:
             open_in_browser(page)
 
 
-def add_run(page: Path, trace: Path) -> None:
-    """Raises SourceError for files that are no report or no run of that plan; the page is then as it was."""
+def print_run(data: Data) -> None:
+    """What each stage was predicted to take for a batch, and what it took."""
+    table = table_of("stage", "device", numbers=("predicted", "measured", "measured / predicted"))
+    for stage, seconds in zip(data["summary"]["stages"], data["measured_seconds"], strict=True):
+        predicted = stage["compute_seconds"]
+        ratio = f"{seconds / predicted:.2f}" if predicted else "–"
+        table.add_row(str(stage["stage"]), stage["device"], format_seconds(predicted), format_seconds(seconds), ratio)
+    stdout.print(table)
+
+
+def add_run(page: Path, trace: Path) -> Data:
+    """The data of the report with the run in it.
+
+    Raises SourceError for files that are no report or no run of that plan; the page is then as it was.
+    """
     try:
         text = page.read_text(encoding="utf-8")
         data = data_of(text)
     except (OSError, ValueError) as e:
         raise SourceError(f"{page} is no report: {e}; compile the model again") from e
     try:
-        text = with_data(text, measured(data, read_trace(trace)))
+        data = measured(data, read_trace(trace))
+        text = with_data(text, data)
     except ValueError as e:
         raise SourceError(f"{trace} is of another plan than {page}: {e}") from e
     fresh = page.with_name(f".{page.name}.new-{os.getpid()}")
@@ -51,6 +67,7 @@ def add_run(page: Path, trace: Path) -> None:
     except OSError as e:
         fresh.unlink(missing_ok=True)
         raise OutputError(f"cannot write {page}: {e}") from e
+    return data
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def _stage(plan: StagePlan, stage: Stage, clock: Clock) -> StageSummary:
         weight_bytes=stored_bytes(stage.stored),
         activation_bytes=peak_bytes(graph),
         memory_bytes=int(stage.device.memory) if isfinite(stage.device.memory) else None,
-        compute_seconds=sum(clock.seconds(n, stage.device) for n in graph.nodes),
+        compute_seconds=clock.seconds(graph.nodes, stage.device),
         receive_seconds=receive,
         send_seconds=send,
         share=0.0,
@@ -113,9 +113,13 @@ def _transfer_seconds(plan: StagePlan, stage: Stage, clock: Clock) -> tuple[floa
 
 
 def seconds_of(plan: StagePlan) -> dict[Node, float]:
-    """What each node of the whole graph is predicted to take on the device of its stage."""
-    clock, devices = Clock(plan.graph), [stage.device for stage in plan.stages]
-    return {node: clock.seconds(node, devices[node.stage]) for node in plan.graph.nodes}
+    """What each node of the whole graph adds to the time of its stage."""
+    clock = Clock(plan.graph)
+    seconds: dict[Node, float] = {}
+    for stage in plan.stages:
+        nodes = [node for node in plan.graph.nodes if node.stage == stage.index]
+        seconds |= zip(nodes, clock.shares(nodes, stage.device), strict=True)
+    return seconds
 
 
 def _edge(value: Value, stages: tuple[int, ...], clock: Clock) -> Edge:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.console import Console
@@ -30,9 +30,7 @@ def print_table(summary: Summary, console: Console) -> None:
 
 
 def _stages(summary: Summary) -> Table:
-    table = _table("stage", "device")
-    for title in ("parameters", "weights", "activations", "predicted", "share"):
-        table.add_column(title, justify="right", no_wrap=True)
+    table = table_of("stage", "device", numbers=("parameters", "weights", "activations", "predicted", "share"))
     for s in summary.stages:
         table.add_row(
             str(s.stage),
@@ -48,8 +46,7 @@ def _stages(summary: Summary) -> Table:
 
 def _flow(summary: Summary) -> Table:
     """What each stage receives and sends; the caller is one end of the model's inputs and outputs."""
-    table = _table("from", "to", "value", "type")
-    table.add_column("bytes", justify="right", no_wrap=True)
+    table = table_of("from", "to", "value", "type", numbers=("bytes",))
     for source, target, edge in _edges(summary):
         table.add_row(source, target, edge.name, escape(edge.type), format_bytes(edge.bytes))
     return table
@@ -70,10 +67,13 @@ def _edges(summary: Summary) -> Iterator[tuple[str, str, Edge]]:
             yield str(s.stage), ", ".join(ends), edge
 
 
-def _table(*titles: str) -> Table:
+def table_of(*titles: str, numbers: Sequence[str]) -> Table:
+    """A table without rows: columns of text, then columns of numbers."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for title in titles:
         table.add_column(title, overflow="fold")
+    for title in numbers:
+        table.add_column(title, justify="right", no_wrap=True)
     return table
 
 

@@ -38,6 +38,11 @@ def shown(steps: Iterator[Step]) -> Iterator[Step]:
         doing = "passes"
 
 
+def tell(what: str) -> None:
+    """A line about how far something has come."""
+    stderr.print(f"  {what}", markup=False)
+
+
 def _size(graph: Graph) -> str:
     stages = len(graph.placement)
     return f"{len(graph.nodes)} nodes" + (f", {stages} stages" if stages > 1 else "")

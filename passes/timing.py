@@ -1,23 +1,23 @@
-"""Seconds of nodes and transfers at the example's sizes."""
+"""Seconds of nodes and transfers, at the sizes of the graph's example."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 import sympy
 
 from ir.cluster import Cluster, Device
-from ir.graph import Cost, Dim, Graph, Node, Value, bound
+from ir.graph import Cost, Dim, Graph, Node, Time, Value, bound
 from passes.cost_models import CostModel
-from passes.cost_models.roofline import Roofline
+from passes.cost_models.profiled import Profiled
 
 
 class Clock:
-    """Puts numbers on a graph: sizes are those of its example inputs."""
+    """Puts numbers on a graph: what was measured, where costs are profiled, and else the roofline."""
 
     def __init__(self, graph: Graph, model: CostModel | None = None) -> None:
-        self._model = model or Roofline()
+        self._model = model or Profiled()
         sizes: Mapping[sympy.Symbol, int] = graph.hints
         self._number = lru_cache(maxsize=None)(lambda dim: float(bound(dim, sizes)))
 
@@ -29,10 +29,21 @@ class Clock:
 
     def cost(self, node: Node) -> Cost:
         """A node's cost in plain numbers."""
-        return Cost(self.number(node.cost.flops), self.number(node.cost.bytes), node.cost.launches)  # type: ignore[arg-type]
+        cost = node.cost
+        return Cost(self.number(cost.flops), self.number(cost.bytes), cost.launches, cost.arithmetic)  # type: ignore[arg-type]
 
-    def seconds(self, node: Node, device: Device) -> float:
-        return self._model.seconds(self.cost(node), device)
+    def time(self, node: Node, device: Device) -> Time:
+        return self._model.time(node, self.cost(node), device)
+
+    def seconds(self, nodes: Iterable[Node], device: Device) -> float:
+        """What a device takes for nodes that run one after the other: what it does itself or what its host does."""
+        return max(sum((self.time(node, device) for node in nodes), Time(0.0)))
+
+    def shares(self, nodes: Sequence[Node], device: Device) -> tuple[float, ...]:
+        """What each node adds to those seconds: its time on the device, or on the host if all wait for the host."""
+        times = [self.time(node, device) for node in nodes]
+        total = sum(times, Time(0.0))
+        return tuple(time.host if total.host > total.device else time.device for time in times)
 
     def fastest_transfer(self, nbytes: float, cluster: Cluster) -> float:
         """Seconds over the best link there is."""

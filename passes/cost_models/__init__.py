@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Protocol
 
 from ir.cluster import Device
-from ir.graph import Cost
+from ir.graph import Cost, Node, Time
 
 
 class CostModel(Protocol):
-    """Predicts how long a device takes for a cost whose sizes are numbers."""
+    """Predicts how long a device takes for a node, whose cost at the sizes in question is in plain numbers."""
 
-    def seconds(self, cost: Cost, device: Device) -> float: ...
+    def time(self, node: Node, cost: Cost, device: Device) -> Time: ...
+
+
+class CostSource(str, Enum):
+    """Where the seconds of a node come from."""
+
+    roofline = "roofline"  # from its cost and the table of the device
+    profiled = "profiled"  # from running its operator on the device

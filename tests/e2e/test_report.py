@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
@@ -188,7 +189,8 @@ def test_a_measured_run_stands_beneath_the_prediction(browser: Page, tmp_path: P
         for _ in pipe.map([torch.randn(64, WIDTH)] * 4):
             pass
     for _ in range(2):  # the second run takes the place of the first
-        assert CliRunner().invoke(app, [str(report.parent), "--trace", str(trace)]).exit_code == 0
+        ended = CliRunner().invoke(app, [str(report.parent), "--trace", str(trace)])
+        assert ended.exit_code == 0
     browser.open(report)
     assert browser.one("#measured").is_displayed()
     predicted, measured = (browser.all(f"#{figure} .row-label text") for figure in ("predicted", "measured"))
@@ -198,7 +200,10 @@ def test_a_measured_run_stands_beneath_the_prediction(browser: Page, tmp_path: P
         for figure in ("predicted", "measured")
     ]
     assert axes[0] == axes[1]
-    assert [h.text for h in browser.all("#stages th")][-1] == "Measured"
+    assert [h.text for h in browser.all("#stages th")][-2:] == ["Measured", "Measured / predicted"]
+    told = re.findall(r"^ *\d+ .*?([\d.]+) *$", ended.stdout, re.MULTILINE)
+    assert [row.text.split()[-1] for row in browser.all("#stages tbody tr")] == told
+    assert len(told) == STAGES
     assert browser.complaints == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,12 +15,15 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ir.capture import capture
-from ir.graph import FREE, UNKNOWN, Cost, Graph, Load, at
+from ir.cluster import Device
+from ir.graph import FREE, UNKNOWN, Arithmetic, Cost, Graph, Load, at
 from ir.sources import read_source
 from passes.annotate_cost import AnnotateCost
 from passes.cost_models.roofline import Roofline
 from passes.propagate_shapes import PropagateShapes
+from passes.timing import Clock
 from tests.checking import EXAMPLES, resized
+from tests.graphs import graph, relu, value
 from tests.planning import DEVICE, machine
 
 
@@ -218,12 +222,61 @@ def test_an_unknown_cost_poisons_the_sum() -> None:
     assert Cost(1, 2) + Cost(3, 4) == Cost(4, 6, 2)
 
 
+def seconds(cost: Cost, device: Device = DEVICE) -> float:
+    return Roofline().time(relu(value("x"), "y"), cost, device).device
+
+
 def test_a_kernel_takes_its_start_and_the_slower_of_arithmetic_and_memory() -> None:
-    seconds = Roofline().seconds
-    assert seconds(Cost(2e11, 0), DEVICE) == pytest.approx(2 + DEVICE.launch)
-    assert seconds(Cost(0, 6e10), DEVICE) == pytest.approx(3 + DEVICE.launch)
-    assert seconds(Cost(2e11, 6e10, 4), DEVICE) == pytest.approx(3 + 4 * DEVICE.launch)
-    assert seconds(FREE, DEVICE) == 0
+    assert seconds(Cost(2e11, 0)) == pytest.approx(2 + DEVICE.launch)
+    assert seconds(Cost(0, 6e10)) == pytest.approx(3 + DEVICE.launch)
+    assert seconds(Cost(2e11, 6e10, 4)) == pytest.approx(3 + 4 * DEVICE.launch)
+    assert seconds(FREE) == 0
+
+
+def test_arithmetic_has_the_rate_of_its_unit_and_dtype() -> None:
+    gpu = Device(
+        "cuda:0",
+        flops=(("float32", 5e13), ("bfloat16", 8e14)),
+        convolution=(("float32", 3e14),),
+        bandwidth=4e12,
+        memory=1 << 40,
+        fill=1.0,
+    )
+    single, half = torch.float32, torch.float16
+    assert seconds(Cost(1e14, 0, 0, Arithmetic("product", single)), gpu) == pytest.approx(1 + 2)
+    assert seconds(Cost(8e14, 0, 0, Arithmetic("product", half)), gpu) == pytest.approx(1 + 1)  # as bfloat16
+    assert seconds(Cost(1e14, 0, 0, Arithmetic("product", torch.float64)), gpu) == pytest.approx(1 + 2)  # the least
+    assert seconds(Cost(3e14, 0, 0, Arithmetic("convolution", single)), gpu) == pytest.approx(1 + 1)
+    assert seconds(Cost(8e14, 0, 0, Arithmetic("attention", half)), gpu) == pytest.approx(1 + 1)  # as products
+
+
+def test_what_has_room_in_the_cache_comes_from_it() -> None:
+    device = replace(DEVICE, cache=1e6, cache_bandwidth=1e11, launch=0.0)
+    assert seconds(Cost(0, 1e6), device) == pytest.approx(1e-5)
+    assert seconds(Cost(0, 2e6), device) == pytest.approx(1e-4)
+
+
+def test_the_cost_of_a_contraction_names_its_unit_and_dtype() -> None:
+    def arithmetic(compute: Callable[..., Any], *tensors: torch.Tensor) -> Arithmetic:
+        return costed(Function(compute), tensors).nodes[-1].cost.arithmetic
+
+    x = torch.ones(2, 4, 8, 8)
+    assert arithmetic(F.linear, x[0, 0].bfloat16(), x[0, 1].bfloat16()) == Arithmetic("product", torch.bfloat16)
+    assert arithmetic(F.conv2d, x, x[:, :, :3, :3]) == Arithmetic("convolution", torch.float32)
+    assert arithmetic(F.scaled_dot_product_attention, *[x.half()] * 3) == Arithmetic("attention", torch.float16)
+    assert (FREE + Cost(1, 1, 1, Arithmetic("attention"))).arithmetic.unit == "attention"
+
+
+def test_the_host_starts_kernels_while_the_device_works() -> None:
+    """The stage takes the longer of both; to the time of each node the shorter does not count."""
+    slow_host = replace(DEVICE, launch=0.5, dispatch=3.0)
+    x = value("x")
+    nodes = [relu(x, "y", cost=Cost(0, 0)), relu(x, "z", cost=Cost(0, 80_000_000_000))]
+    clock = Clock(graph([x], nodes, [x]))
+    assert clock.seconds(nodes, slow_host) == pytest.approx(6)
+    assert clock.shares(nodes, slow_host) == pytest.approx((3, 3))
+    assert clock.seconds(nodes, replace(slow_host, dispatch=2.0)) == pytest.approx(5)
+    assert clock.shares(nodes, replace(slow_host, dispatch=2.0)) == pytest.approx((0.5, 4.5))
 
 
 def test_the_load_of_a_device_is_computation_and_both_ends_of_transfers() -> None:

@@ -93,7 +93,7 @@ def bottleneck(graph: Graph) -> float:
     clock, load = Clock(graph), [0.0] * len(graph.placement)
     for node in connected.nodes:
         if node in graph.nodes or not hasattr(node, "src"):
-            load[node.stage] += clock.seconds(node, DEVICE)
+            load[node.stage] += clock.seconds([node], DEVICE)
         else:
             for end in (node.src, node.stage):
                 load[end] += LINK.seconds(clock.nbytes(node.value))

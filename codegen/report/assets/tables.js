@@ -58,8 +58,16 @@ function showStages(data) {
     { title: "Share", number: true, cell: (s) => format.percent(s.share) },
     { title: "Predicted", cell: (s) => timed(s.compute_seconds, s.stage) },
   ];
-  if (data.measured_seconds) columns.push({ title: "Measured", cell: (s) => timed(data.measured_seconds[s.stage], s.stage) });
+  if (data.measured_seconds)
+    columns.push(
+      { title: "Measured", cell: (s) => timed(data.measured_seconds[s.stage], s.stage) },
+      { title: "Measured / predicted", number: true, cell: (s) => ratio(data.measured_seconds[s.stage], s.compute_seconds) },
+    );
   fillTable(document.querySelector("#stages"), columns, stages);
+}
+
+function ratio(measured, predicted) {
+  return predicted ? d3.format(".2f")(measured / predicted) : "–";
 }
 
 function bar(share, stage) {

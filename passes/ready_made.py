@@ -1,0 +1,22 @@
+"""Cluster files that come with the package: so many of a common device, by its name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ir.cluster import Cluster
+from ir.errors import SourceError
+
+FOLDER = Path(__file__).with_name("clusters")
+
+
+def read_cluster(text: str | Path) -> Cluster:
+    """From a file, or from the name and number of a common device: "h200x4".  Raises SourceError."""
+    named = re.fullmatch(r"([a-z]+\d*)x([1-9]\d*)", str(text))
+    if named is None or Path(text).exists():
+        return Cluster.read(Path(text))
+    file, known = FOLDER / f"{named[1]}.toml", sorted(file.stem for file in FOLDER.glob("*.toml"))
+    if not file.exists():
+        raise SourceError(f"there is no file {text}, and of devices only {', '.join(known)} are known by name")
+    return Cluster.read(file, int(named[2]))

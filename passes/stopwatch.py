@@ -1,0 +1,163 @@
+"""How long a call takes on a device that is as warm, and whose caches are as full, as in the middle of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import ceil
+from statistics import median
+from threading import Event, Thread
+from time import perf_counter, thread_time
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+
+from ir.graph import Time
+
+_TRIALS = 7
+_PATIENCE = 0.3  # seconds for the trials of one call, once there are three
+_EVICTING = {"cpu": 64 << 20, "cuda": 256 << 20}  # bytes, more than caches hold
+_COLD = 1 << 18  # bytes of weights; fewer may well stay in the cache
+_HEATING = 1.0  # seconds until the clock of an accelerator has settled under load
+
+
+@dataclass(frozen=True)
+class Operands:
+    """What a call reads: what was computed just before, and weights, which were last read a model ago."""
+
+    warm: Sequence[torch.Tensor]
+    cold: Sequence[torch.Tensor]
+
+    def settle(self, evicting: torch.Tensor) -> None:
+        """Weights out of the cache, if they are large; then the rest into it, as far as there is room."""
+        if sum(t.nbytes for t in self.cold) >= _COLD:
+            evicting.add_(1)
+            for tensor in self.warm:
+                tensor.clone()
+
+
+class Stopwatch(Protocol):
+    @property
+    def device(self) -> torch.device: ...
+
+    def time(self, call: Callable[[], Any], operands: Operands) -> Time:
+        """The median of several runs."""
+        ...
+
+
+@dataclass(frozen=True)
+class HostWatch:
+    """For the CPU, which has done its work when a call returns.
+
+    Of one thread it counts what that computes: on a busy host that is what an idle one would need.
+    """
+
+    device: torch.device
+    evicting: torch.Tensor
+
+    def time(self, call: Callable[[], Any], operands: Operands) -> Time:
+        clock = thread_time if torch.get_num_threads() == 1 else perf_counter
+        call()
+        seconds: list[float] = []
+        began = perf_counter()
+        while len(seconds) < 3 or (len(seconds) < _TRIALS and perf_counter() - began < _PATIENCE):
+            operands.settle(self.evicting)
+            start = clock()
+            call()
+            seconds.append(clock() - start)
+        return Time(median(seconds))
+
+
+@dataclass(frozen=True)
+class DeviceWatch:
+    """For an accelerator, which works at what the host gave it while the host goes on.
+
+    It is kept busy with matrix products between the calls: an idle one would run at a higher clock, and would
+    be done with a kernel before the host hands it the next.
+    """
+
+    device: torch.device
+    evicting: torch.Tensor
+    load: Callable[[], Any]
+    load_seconds: float
+
+    @classmethod
+    def of(cls, device: torch.device, dtype: torch.dtype) -> DeviceWatch:
+        """With products of some dtype as the load."""
+        x, w = (torch.randn(n, 4096, device=device).to(dtype) for n in (1024, 4096))
+        evicting = torch.zeros(_EVICTING["cuda"], dtype=torch.uint8, device=device)
+        began, calls = perf_counter(), 0
+        while perf_counter() - began < _HEATING:
+            for _ in range(10):
+                F.linear(x, w)
+            calls += 10
+            torch.accelerator.synchronize(device)
+        return cls(device, evicting, lambda: F.linear(x, w), (perf_counter() - began) / calls)
+
+    def time(self, call: Callable[[], Any], operands: Operands) -> Time:
+        call()
+        torch.accelerator.synchronize(self.device)
+        host = min(self._host(call) for _ in range(3))
+        return Time(median(self._device(call, host, operands) for _ in range(_TRIALS)), host)
+
+    def _host(self, call: Callable[[], Any], calls: int = 10) -> float:
+        torch.accelerator.synchronize(self.device)
+        start = perf_counter()
+        for _ in range(calls):
+            call()
+        return (perf_counter() - start) / calls
+
+    def _device(self, call: Callable[[], Any], host: float, operands: Operands) -> float:
+        """Between two events, behind work that lasts until the host has handed all of it over."""
+        for _ in range(ceil((2 * host + 5e-4) / self.load_seconds)):
+            self.load()
+        operands.settle(self.evicting)
+        begin, end = (torch.Event(self.device, enable_timing=True) for _ in range(2))
+        begin.record()
+        call()
+        end.record()
+        end.synchronize()
+        return begin.elapsed_time(end) / 1000
+
+
+@contextmanager
+def stopwatch(device: torch.device, dtype: torch.dtype, threads: int = 0, shares: int = 1) -> Iterator[Stopwatch]:
+    """For a model that computes in DTYPE.
+
+    THREADS are those of each of so many SHARES of the CPU that a pipeline keeps busy; 0 is as many as before.
+    """
+    if device.type != "cpu":
+        with torch.no_grad(), torch.accelerator.device_index(device.index):
+            yield DeviceWatch.of(device, dtype)
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        with _busy(shares - 1, dtype):
+            yield HostWatch(device, torch.zeros(_EVICTING["cpu"], dtype=torch.uint8))
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _busy(mates: int, dtype: torch.dtype) -> Iterator[None]:
+    """Other threads multiply matrices meanwhile, as other stages would: all share the memory and a cache."""
+    over = Event()
+
+    def multiply() -> None:
+        x, w = (torch.randn(n, 1024).to(dtype) for n in (32, 4096))
+        with torch.no_grad():
+            while not over.is_set():
+                F.linear(x, w)
+
+    threads = [Thread(target=multiply, daemon=True) for _ in range(mates)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
