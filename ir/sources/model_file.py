@@ -32,7 +32,8 @@ def read_model_file(path: Path, reading: Reading, function: str = "model") -> So
     with _blaming(path):
         module = _import(path)
     stored = getattr(module, "checkpoint", None)
-    model, notes = (_model(module, function, path), ()) if stored is None else _light_model(module, function, path)
+    whole = stored is None and reading.weights
+    model, notes = (_model(module, function, path), ()) if whole else _light_model(module, function, path)
     # Opened when the model is made, which may be what writes the file.
     checkpoint = None if stored is None or not reading.weights else Checkpoint.open(path.parent / stored)
     inputs = _made(module, "example_inputs", path)
@@ -64,7 +65,7 @@ def _model(module: ModuleType, name: str, path: Path) -> nn.Module:
 
 
 def _light_model(module: ModuleType, name: str, path: Path) -> tuple[nn.Module, tuple[str, ...]]:
-    """The model without memory for its parameters, which a checkpoint holds; or else with it, and a note why."""
+    """The model without memory for its parameters, whose values lie elsewhere; or else with it, and a note why."""
     try:
         with parameters_on_meta():
             model = _model(module, name, path)
