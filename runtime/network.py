@@ -101,8 +101,8 @@ class _Network:
         headers, texts = (self.wire.host_link(peer, 2 * tag + i) for i in range(2))
         tensors, device = headers, torch.device("cpu")
         if route.takes and self._is_on_gpu(source) and self._is_on_gpu(target):
-            tensors = self.wire.device_link(source, target, tag)
             device = torch.device(self.meeting.members[self.meeting.rank].device)
+            tensors = self.wire.device_link(target, tag, device)
         return Packing(
             route.source, tuple(self._types(route)), headers, tensors, texts, Dock(device), stream_on(device)
         )

@@ -13,9 +13,7 @@ from runtime.manifest import ManifestError, Stage
 from runtime.streams import read_in, stream_on
 from runtime.turns import Turns
 
-# Torch compiles and records for a process as a whole: what runs meanwhile on other threads fails.  And threads
-# that start kernels at the same time wait for Python's lock at each, which takes twice as long as one after the other.
-_TURNS = Turns()
+_TURNS = Turns()  # torch compiles and records for a process as a whole: what runs meanwhile on other threads fails
 Sizes = Hashable
 
 
@@ -59,7 +57,7 @@ class LoadedStage:
         numbers = {name: sizes[name] for name in self.table.sizes}
         key = sizes_of(received, numbers)
         prepares = self.prepared is not None and key not in self.prepared
-        with _TURNS.take(alone=prepares or self.stream is not None):
+        with _TURNS.take(alone=prepares):
             sent = self.call(*received, **numbers)
         if self.prepared is not None:
             self.prepared.add(key)

@@ -92,16 +92,28 @@ class Wire:
         """For tensors in host memory."""
         return Link(self._gloo, peer, tag)
 
-    def device_link(self, source: int, target: int, tag: int) -> Link:
-        """For tensors on GPUs.  A communicator of its own, as NCCL knows no tags; both ranks make it."""
+    def device_link(self, target: int, tag: int, device: torch.device) -> Link:
+        """For tensors on GPUs, this process's on DEVICE.  A communicator of its own, as NCCL knows no tags.
+
+        Both ranks make it, and all in the order of their tags.  A first tensor goes over it at once: NCCL connects
+        when it must, which at that time would wait for what runs, and for other threads that ask the same store.
+        """
         here = int(self.rank == target)
         make = cast(Any, distributed).ProcessGroupNCCL  # a build for CPUs has none
         options = make.Options()
         options._timeout = FOREVER
         options.config.max_ctas = CTAS
-        group = cast(Group, make(PrefixStore(f"nccl/{tag}", self._store), here, 2, options))
-        self._nccl.append(group)
-        return Link(group, 1 - here, 0)
+        group = make(PrefixStore(f"nccl/{tag}", self._store), here, 2, options)
+        self._nccl.append(cast(Group, group))
+        link = Link(group, 1 - here, 0)
+        try:
+            group.eager_connect_single_device(device)
+            first = [torch.zeros(1, device=device)]
+            (link.receive(first) if here else link.send(first)).wait()
+            torch.accelerator.synchronize(device)
+        except (ConnectionError, RuntimeError) as e:
+            raise DistributedError(f"the GPUs cannot reach each other: {e}") from e
+        return link
 
     def close(self, cause: Exception | None = None) -> None:
         """Whoever waits for a link of this wire, here or in another process, gets a ConnectionError."""
