@@ -13,9 +13,11 @@ from passes.insert_transfers import InsertTransfers
 from passes.mark_cheap import MarkCheap
 from passes.pipeline import Pass
 from passes.propagate_shapes import PropagateShapes
+from passes.simplify_masks import SimplifyMasks
 from passes.split_stages import SplitStages
 
 DEFAULT_PASSES: tuple[type[Any], ...] = (
+    SimplifyMasks,
     PropagateShapes,
     AnnotateCost,
     GroupShared,

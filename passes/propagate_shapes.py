@@ -37,21 +37,21 @@ class PropagateShapes:
 
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
         graph = bind_sizes(graph, self.sizes)
-        runs = [_views(graph, sizes) for sizes in islice(_allowed_sizes(graph), 2)]
+        runs = [_views(graph, sizes) for sizes in islice(allowed_sizes(graph), 2)]
         views = map(all, zip(*runs, strict=True))
         return replace(graph, nodes=tuple(replace(n, view=v) for n, v in zip(graph.nodes, views, strict=True)))
 
 
-def _allowed_sizes(graph: Graph) -> Iterator[Sizes]:
+def allowed_sizes(graph: Graph) -> Iterator[Sizes]:
     """The example's sizes, but for 1, at which a copy can look like a view; then larger ones."""
     example = {s: max(hint, 2) for s, hint in graph.hints.items()}
     grown = [{s: (k + i) * size for i, (s, size) in enumerate(example.items())} for k in (2, 3)]
     multiples = [{s: k * size for s, size in example.items()} for k in (2, 3, 5)]
-    yield example if _allowed(example, graph) else graph.hints
-    yield from (sizes for sizes in (*grown, *multiples) if sizes and _allowed(sizes, graph))
+    yield example if allowed(example, graph) else graph.hints
+    yield from (sizes for sizes in (*grown, *multiples) if sizes and allowed(sizes, graph))
 
 
-def _allowed(sizes: Sizes, graph: Graph) -> bool:
+def allowed(sizes: Sizes, graph: Graph) -> bool:
     ranges = ((size, *graph.ranges.get(s, (1, None))) for s, size in sizes.items())
     return all(low <= size <= (high or size) for size, low, high in ranges) and hold(graph.guards, sizes)
 

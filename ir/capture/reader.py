@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from ir.capture.identities import is_checked_alone, is_identity
 from ir.capture.mutation import mutates, rewritten
 from ir.capture.sizes import Sizes
 from ir.capture.where import clean, module_classes, where_of
+from ir.dead_code import without_dead_code
 from ir.errors import CaptureError
 from ir.graph import THIS_DEVICE, Call, Constant, Dim, Graph, Param, State, TensorType, Value, Where
 from ir.namer import Namer
@@ -231,9 +232,9 @@ class _Reader:
         returns, outputs = _split_returns(signature.returns, user)
         graph = Graph(
             inputs=tuple(self.inputs),
-            params=(),
-            constants=(),
-            states=(),
+            params=self.found(Param),
+            constants=self.found(Constant),
+            states=self.found(State),
             nodes=(),
             outputs=tuple(self.made(v) for v in outputs),
             updates=tuple(updates),
@@ -243,7 +244,10 @@ class _Reader:
             guards=self.sizes.guards,
             modules=self.modules,
         )
-        return _without_dead_code(replace(graph, nodes=tuple(self.nodes)), list(self.leaves.values()))
+        return without_dead_code(replace(graph, nodes=tuple(self.nodes)))
+
+    def found(self, cls: type) -> tuple[Any, ...]:
+        return tuple(leaf for leaf in self.leaves.values() if isinstance(leaf, cls))
 
     def made(self, value: Value) -> Value:
         """A value that a node makes: an input or a weight that is returned as it is gets a node of its own."""
@@ -272,22 +276,6 @@ def _split_returns(tree: Tree, returned: list[Any]) -> tuple[Tree, list[Value]]:
         return Slot(len(outputs) - 1)
 
     return replace(tree, leaves=tuple(map(leaf, tree.leaves))), outputs
-
-
-def _without_dead_code(graph: Graph, leaves: Iterable[Value]) -> Graph:
-    """Only the nodes that an output or a state needs, and the leaves that they read."""
-    live = set(graph.kept)
-    nodes: list[Any] = []
-    for node in reversed(graph.nodes):
-        if any(v in live for v in node.results):
-            nodes.append(node)
-            live.update(node.operands)
-
-    def used(cls: type) -> tuple[Any, ...]:
-        return tuple(v for v in leaves if isinstance(v, cls) and v in live)
-
-    states = tuple(dict.fromkeys([*used(State), *(s for s, _ in graph.updates)]))
-    return replace(graph, nodes=tuple(reversed(nodes)), params=used(Param), constants=used(Constant), states=states)
 
 
 def _tied_names(model: nn.Module) -> dict[str, tuple[str, ...]]:

@@ -1,0 +1,32 @@
+"""What nothing depends on is left out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TypeVar
+
+from ir.graph import Graph, Node, Value
+
+_Leaf = TypeVar("_Leaf", bound=Value)
+
+
+def without_dead_code(graph: Graph) -> Graph:
+    """Only the nodes that an output or a state needs, and the leaves that they read; all inputs stay."""
+    live = set(graph.kept)
+    nodes: list[Node] = []
+    for node in reversed(graph.nodes):
+        if any(v in live for v in node.results):
+            nodes.append(node)
+            live.update(node.operands)
+    live.update(state for state, _ in graph.updates)
+
+    def used(leaves: tuple[_Leaf, ...]) -> tuple[_Leaf, ...]:
+        return tuple(leaf for leaf in leaves if leaf in live)
+
+    return replace(
+        graph,
+        nodes=tuple(reversed(nodes)),
+        params=used(graph.params),
+        constants=used(graph.constants),
+        states=used(graph.states),
+    )
