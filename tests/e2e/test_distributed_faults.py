@@ -133,9 +133,10 @@ with Pipeline.distributed(OUT, timeout=60) as pipe:
         for rank in range(3):
             wait_for(tmp_path / f"ready{rank}")
         os.kill(process.pid, signal.SIGKILL)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=60)
         wait_gone(tmp_path)
-    messages = [line for line in err.splitlines() if line.startswith("runtime.errors.")]
+    # A call that came too late adds to the one message that the pipeline is closed.
+    messages = [line for line in err.splitlines() if line.startswith("runtime.errors.StageError")]
     assert len(messages) == 1, err
     assert messages[0].endswith("is alone: torchrun, which started it, ended")
 
