@@ -200,6 +200,11 @@ def test_more_keys_than_queries() -> None:
     assert kind(simplified(Cross(), hidden())[1][0]) == "masked"
 
 
+def test_a_mask_that_makes_more_batches() -> None:
+    model = Masked(lambda seq, *_: causal(seq, seq).expand(5, -1, -1))
+    assert kind(simplified(model, hidden(1, 4), None)[1][0]) == "masked"
+
+
 def test_sizes_that_are_fixed() -> None:
     model = Masked(lambda *_: causal(4, 4), lambda *_: causal(4, 4) & (torch.arange(4) > torch.arange(4)[:, None] - 4))
     assert [kind(call) for call in simplified(model, hidden(2, 4), None)[1]] == ["causal", "causal"]
