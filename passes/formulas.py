@@ -12,19 +12,9 @@ from typing import Any, TypeAlias
 
 import sympy
 import torch
-from sympy.logic.boolalg import Boolean
 
 from ir.graph import Call, Constant, Graph, Value
-
-Index: TypeAlias = tuple[Any, ...]
-"""Whole numbers and expressions, one a dimension."""
-
-_WIDE = (torch.bool, torch.int32, torch.int64)  # no position overflows them
-_SMALL = 256  # to here every float type counts exactly
-
-
-class Unknown(Exception):
-    """No formula is known: an operator without a rule, or a value of an input, a weight or a state."""
+from passes.elements import Arguments, Index, Unknown, choice, constant, is_truth, number, typed
 
 
 @dataclass
@@ -44,124 +34,17 @@ class Formulas:
 
     def _find(self, value: Value, index: Index) -> Any:
         if isinstance(value, Constant):
-            return _constant(value.data, index)
+            return constant(value.data, index)
         if value in self.graph.inputs and self.inputs is not None and not value.type.dtype.is_floating_point:
-            return _typed(self.inputs, value.type.dtype)
+            return typed(self.inputs, value.type.dtype)
         node = self.graph.producer.get(value)
         rule = _RULES.get(node.op._schema.name) if isinstance(node, Call) and not node.unpacks else None
         if rule is None:
             raise Unknown
-        return _typed(rule(_Arguments(self, node), index), value.type.dtype)  # type: ignore[arg-type]
+        return typed(rule(Arguments(self.at, node), index), value.type.dtype)  # type: ignore[arg-type]
 
 
-class _Arguments:
-    """The arguments of a node by name, and the elements of those that are tensors."""
-
-    def __init__(self, formulas: Formulas, node: Call) -> None:
-        self._formulas = formulas
-        taken = node.op._schema.arguments
-        self._given = {a.name: a.default_value for a in taken} | dict(zip((a.name for a in taken), node.args))  # noqa: B905
-        self._given |= node.kwargs
-        self.result = node.results[0].type
-
-    def __getitem__(self, name: str) -> Any:
-        return self._given.get(name)
-
-    def tensor(self, name: str) -> Value:
-        if not isinstance(self[name], Value):
-            raise Unknown
-        return self[name]
-
-    def at(self, name: str, index: Index) -> Any:
-        return self._formulas.at(self.tensor(name), index)
-
-    def element(self, tensor: Value, index: Index) -> Any:
-        """That of a tensor which is stretched to a shape with such an index."""
-        last = index[len(index) - len(tensor.type.shape) :]
-        own = tuple(0 if size == 1 else i for size, i in zip(tensor.type.shape, last, strict=True))
-        return self._formulas.at(tensor, own)
-
-    def here(self, name: str, index: Index) -> Any:
-        """The same for an argument that may be a number, too."""
-        given = self[name]
-        if not isinstance(given, Value):
-            return sympy.sympify(given)
-        return self.element(given, index)
-
-    def number(self, name: str, index: Index) -> Any:
-        return _number(self.here(name, index))
-
-    def truth(self, name: str, index: Index) -> Any:
-        return _truth(self.here(name, index))
-
-    def axis(self, of: str = "self", name: str = "dim", more: int = 0) -> int:
-        return self[name] % (len(self.tensor(of).type.shape) + more)
-
-
-_Rule: TypeAlias = Callable[[_Arguments, Index], Any]
-
-
-# ---- truths and numbers
-
-
-def _is_truth(element: Any) -> bool:
-    return isinstance(element, Boolean) and not isinstance(element, sympy.Symbol)
-
-
-def _number(element: Any) -> Any:
-    return sympy.Piecewise((1, element), (0, True)) if _is_truth(element) else element
-
-
-def _truth(element: Any) -> Any:
-    return element if _is_truth(element) else sympy.Ne(element, 0)
-
-
-def _typed(element: Any, dtype: torch.dtype) -> Any:
-    """An element as a tensor of that dtype holds it.  Raises Unknown where it may be rounded, or wrap around."""
-    element = sympy.sympify(element)
-    if dtype is torch.bool:
-        return _truth(element)
-    element = _number(element)
-    if dtype in _WIDE and element.is_integer:
-        return element
-    element = sympy.piecewise_fold(element)
-    cases = [case.args[0] for case in element.args] if isinstance(element, sympy.Piecewise) else [element]
-    if not all(_exact(case, dtype) for case in cases):
-        raise Unknown
-    return element
-
-
-def _exact(number: Any, dtype: torch.dtype) -> bool:
-    if dtype.is_floating_point and (number.is_Float or number.is_infinite):
-        return True
-    return bool(number.is_Integer and (0 if dtype is torch.uint8 else -_SMALL // 2) <= number < _SMALL // 2)
-
-
-def _constant(data: torch.Tensor, index: Index) -> Any:
-    """An element of a table that holds one number, or one below and one above the diagonal, or counts along a row."""
-    if data.is_meta or not data.numel():
-        raise Unknown
-    if bool((data == (first := data.flatten()[0])).all()):
-        return _typed(first.item(), data.dtype)
-    if data.ndim >= 2 and (halves := _halves(data)) is not None:
-        low, high = (_typed(number, data.dtype) for number in halves)
-        return _choice(sympy.Le(index[-1], index[-2]), low, high)
-    if data.dtype in _WIDE and bool((data == torch.arange(data.shape[-1])).all()):
-        return index[-1]
-    raise Unknown
-
-
-def _halves(data: torch.Tensor) -> tuple[Any, Any] | None:
-    """The number at and below the diagonal of the last two dimensions, and the one above."""
-    low, high = data.flatten()[0], data[..., 0, -1].flatten()[0]
-    below = torch.ones(data.shape[-2:], dtype=torch.bool).tril()
-    return (low.item(), high.item()) if bool((data == torch.where(below, low, high)).all()) else None
-
-
-def _choice(condition: Any, yes: Any, no: Any) -> Any:
-    if _is_truth(yes) and _is_truth(no):
-        return sympy.Or(sympy.And(condition, yes), sympy.And(sympy.Not(condition), no))
-    return sympy.Piecewise((_number(yes), condition), (_number(no), True))
+_Rule: TypeAlias = Callable[[Arguments, Index], Any]
 
 
 # ---- a rule for each operator
@@ -175,7 +58,7 @@ def _pointwise(apply: Callable[..., Any], *names: str) -> _Rule:
 def _logical(apply: Callable[..., Any], *names: str) -> _Rule:
     """Of truths; the bits of whole numbers are another matter."""
 
-    def rule(a: _Arguments, i: Index) -> Any:
+    def rule(a: Arguments, i: Index) -> Any:
         if a.result.dtype is not torch.bool:
             raise Unknown
         return apply(*(a.truth(name, i) for name in names))
@@ -187,7 +70,7 @@ def _scaled(sign: int) -> _Rule:
     return lambda a, i: a.number("self", i) + sign * a.number("other", i) * sympy.sympify(a["alpha"])
 
 
-def _product(a: _Arguments, i: Index) -> Any:
+def _product(a: Arguments, i: Index) -> Any:
     if a.result.dtype is torch.bool:
         return sympy.And(a.truth("self", i), a.truth("other", i))
     return a.number("self", i) * a.number("other", i)
@@ -197,63 +80,63 @@ def _filled(number: int) -> _Rule:
     return lambda a, i: sympy.sympify(number)
 
 
-def _arange(a: _Arguments, i: Index) -> Any:
+def _arange(a: Arguments, i: Index) -> Any:
     start, step = a["start"] or 0, 1 if a["step"] is None else a["step"]
     return start + step * i[0]
 
 
-def _same(a: _Arguments, i: Index) -> Any:
+def _same(a: Arguments, i: Index) -> Any:
     return a.at("self", i)
 
 
-def _stretched(a: _Arguments, i: Index) -> Any:
+def _stretched(a: Arguments, i: Index) -> Any:
     return a.here("self", i)
 
 
-def _where(a: _Arguments, i: Index) -> Any:
-    return _choice(a.truth("condition", i), a.here("self", i), a.here("other", i))
+def _where(a: Arguments, i: Index) -> Any:
+    return choice(a.truth("condition", i), a.here("self", i), a.here("other", i))
 
 
-def _masked_fill(a: _Arguments, i: Index) -> Any:
-    return _choice(a.truth("mask", i), _typed(a.here("value", i), a.result.dtype), a.here("self", i))
+def _masked_fill(a: Arguments, i: Index) -> Any:
+    return choice(a.truth("mask", i), typed(a.here("value", i), a.result.dtype), a.here("self", i))
 
 
-def _index_put(a: _Arguments, i: Index) -> Any:
+def _index_put(a: Arguments, i: Index) -> Any:
     """`x[mask] = number`."""
     [mask, *others], number = a["indices"], a.tensor("values")
     same_rank = isinstance(mask, Value) and len(mask.type.shape) == len(i)
     if others or a["accumulate"] or number.type.shape or not same_rank or mask.type.dtype is not torch.bool:
         raise Unknown
-    return _choice(a.element(mask, i), _typed(a.here("values", i), a.result.dtype), a.at("self", i))
+    return choice(a.element(mask, i), typed(a.here("values", i), a.result.dtype), a.at("self", i))
 
 
 def _triangle(keeps: Callable[[Any, Any], Any]) -> _Rule:
     """The elements whose distance from the diagonal is in bounds, and zeros."""
-    return lambda a, i: _choice(keeps(i[-1] - i[-2], a["diagonal"]), *_or_zero(a.at("self", i)))
+    return lambda a, i: choice(keeps(i[-1] - i[-2], a["diagonal"]), *_or_zero(a.at("self", i)))
 
 
 def _or_zero(element: Any) -> tuple[Any, Any]:
-    return element, sympy.false if _is_truth(element) else sympy.Integer(0)
+    return element, sympy.false if is_truth(element) else sympy.Integer(0)
 
 
-def _unsqueeze(a: _Arguments, i: Index) -> Any:
+def _unsqueeze(a: Arguments, i: Index) -> Any:
     axis = a.axis(more=1)
     return a.at("self", i[:axis] + i[axis + 1 :])
 
 
-def _transpose(a: _Arguments, i: Index) -> Any:
+def _transpose(a: Arguments, i: Index) -> Any:
     order = list(i)
     one, two = a.axis(name="dim0"), a.axis(name="dim1")
     order[one], order[two] = i[two], i[one]
     return a.at("self", tuple(order))
 
 
-def _permute(a: _Arguments, i: Index) -> Any:
+def _permute(a: Arguments, i: Index) -> Any:
     places = {dim % len(i): index for dim, index in zip(a["dims"], i, strict=True)}
     return a.at("self", tuple(places[dim] for dim in range(len(i))))
 
 
-def _reshape(a: _Arguments, i: Index) -> Any:
+def _reshape(a: Arguments, i: Index) -> Any:
     """Where only dimensions of size 1 come and go."""
     before, after = a.tensor("self").type.shape, a.result.shape
     if [d for d in before if d != 1] != [d for d in after if d != 1]:
@@ -262,12 +145,12 @@ def _reshape(a: _Arguments, i: Index) -> Any:
     return a.at("self", tuple(0 if size == 1 else next(rest) for size in before))
 
 
-def _slice(a: _Arguments, i: Index) -> Any:
+def _slice(a: Arguments, i: Index) -> Any:
     axis, start = a.axis(), _from_the_front(a["start"] or 0, a.tensor("self").type.shape[a.axis()])
     return a.at("self", (*i[:axis], start + a["step"] * i[axis], *i[axis + 1 :]))
 
 
-def _select(a: _Arguments, i: Index) -> Any:
+def _select(a: Arguments, i: Index) -> Any:
     axis = a.axis()
     return a.at("self", (*i[:axis], _from_the_front(a["index"], a.tensor("self").type.shape[axis]), *i[axis:]))
 
@@ -281,7 +164,7 @@ def _from_the_front(index: Any, size: Any) -> Any:
     raise Unknown
 
 
-def _gather(a: _Arguments, i: Index) -> Any:
+def _gather(a: Arguments, i: Index) -> Any:
     """`x[:, rows, columns]`: tensors of whole numbers that stand side by side."""
     lead = next(n for n, t in enumerate(a["indices"]) if t is not None)
     tensors: list[Value] = a["indices"][lead:]
@@ -295,7 +178,7 @@ def _gather(a: _Arguments, i: Index) -> Any:
     return a.at("self", (*i[:lead], *found, *i[lead + rank :]))
 
 
-def _diff(a: _Arguments, i: Index) -> Any:
+def _diff(a: Arguments, i: Index) -> Any:
     """The first difference, of a row before which one element is put."""
     axis, before = a.axis(), a["prepend"]
     if a["n"] != 1 or a["append"] is not None or before is None or before.type.shape[axis] != 1:
@@ -305,10 +188,10 @@ def _diff(a: _Arguments, i: Index) -> Any:
     return sympy.Piecewise((first, sympy.Eq(i[axis], 0)), (later, True))
 
 
-def _cumsum(a: _Arguments, i: Index) -> Any:
+def _cumsum(a: Arguments, i: Index) -> Any:
     """Of a row that holds one number."""
     axis, along = a.axis(), sympy.Dummy(integer=True, nonnegative=True)
-    element = _number(a.at("self", (*i[:axis], along, *i[axis + 1 :])))
+    element = number(a.at("self", (*i[:axis], along, *i[axis + 1 :])))
     if element.has(along):
         raise Unknown
     return element * (i[axis] + 1)

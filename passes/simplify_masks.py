@@ -20,7 +20,8 @@ from ir.cluster import Cluster
 from ir.dead_code import without_dead_code
 from ir.graph import Call, Dim, Graph, Node, Value, at
 from ir.interpret import interpret
-from passes.formulas import Formulas, Unknown
+from passes.elements import Unknown
+from passes.formulas import Formulas
 from passes.propagate_shapes import allowed, allowed_sizes
 
 Kind: TypeAlias = Literal["causal", "full"]
@@ -65,7 +66,16 @@ def _masked(node: Node) -> Mapping[str, Any] | None:
         return None
     names = (a.name for a in node.op._schema.arguments)
     given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
-    return given if isinstance(given.get("attn_mask"), Value) else None
+    mask = given.get("attn_mask")
+    return given if isinstance(mask, Value) and _is_no_wider(mask, given["query"]) else None
+
+
+def _is_no_wider(mask: Value, query: Value) -> bool:
+    """Whether attention makes no more batches or heads with the mask than without."""
+    more, dims = mask.type.shape[:-2], query.type.shape[:-2]
+    return len(more) <= len(dims) and all(
+        size in (1, dim) for size, dim in zip(reversed(more), reversed(dims), strict=False)
+    )
 
 
 def _lengths(attention: Mapping[str, Any]) -> tuple[Dim, Dim]:

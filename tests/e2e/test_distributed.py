@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from runtime.manifest import Manifest
 from tests.artifacts import Part, chain, tensor, write
-from tests.jobs import ROOT, run, torchrun
+from tests.jobs import ROOT, agents, environment, run, torchrun
 
 X = torch.arange(8.0).reshape(2, 4)
 
@@ -140,8 +141,30 @@ def test_the_command_line(tmp_path: Path) -> None:
     out, x, y = chain(tmp_path / "out"), tmp_path / "x", tmp_path / "y"
     save_file({"x": X}, x)
     command = torchrun(2, "-m", "runtime.run", out, "--input", x, "--output", y, "--microbatches", 2)
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (0, "y: float32[2, 4]\n"), done.stderr
+    assert torch.equal(load_file(y)["y"], (X + 1) * 2)
+
+
+def test_two_hosts(tmp_path: Path) -> None:
+    """Each torchrun has a process of its own; one of the two is rank 0, and writes the result."""
+    out, x, y = chain(tmp_path / "out"), tmp_path / "x", tmp_path / "y"
+    save_file({"x": X}, x)
+    commands = agents(2, "-m", "runtime.run", out, "--input", x, "--output", y)
+    with ExitStack() as running:
+        hosts = [
+            running.enter_context(
+                subprocess.Popen(
+                    c, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+                )
+            )
+            for c in commands
+        ]
+        for host in hosts:
+            running.callback(host.kill)
+        ended = [host.communicate(timeout=120) for host in hosts]
+    assert [host.returncode for host in hosts] == [0, 0], ended
+    assert sorted(said for said, _ in ended) == ["", "y: float32[2, 4]\n"], ended
     assert torch.equal(load_file(y)["y"], (X + 1) * 2)
 
 
@@ -156,7 +179,7 @@ def test_without_torchrun(tmp_path: Path) -> None:
     chain(tmp_path / "out")
     script = f"from runtime import Pipeline; Pipeline.distributed({str(tmp_path / 'out')!r})"
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
     assert "DistributedError: torchrun starts the processes of a job" in done.stderr
 

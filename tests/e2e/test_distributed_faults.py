@@ -70,8 +70,8 @@ def test_rank_0_is_killed(tmp_path: Path) -> None:
 
 def test_a_stage_that_hangs(tmp_path: Path) -> None:
     stages(tmp_path, "time.sleep(600)")
-    ended = end(tmp_path, timeout=2)
-    message = "stage 1 (cpu) raised TimeoutError: it is busy with one batch for more than 2 s"
+    ended = end(tmp_path, timeout=4)
+    message = "stage 1 (cpu) raised TimeoutError: it is busy with one batch for more than 4 s"
     assert ended.errors() == [f"runtime.errors.StageError: {message}"]
     check_prefix(tmp_path)
 
@@ -79,10 +79,10 @@ def test_a_stage_that_hangs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("of", [0, 2])
 def test_a_process_that_is_stopped(tmp_path: Path, of: int) -> None:
     stages(tmp_path, "os.kill(os.getpid(), signal.SIGSTOP)", of)
-    ended = end(tmp_path, timeout=2)
+    ended = end(tmp_path, timeout=4)
     (message,) = ended.errors()
     assert f"stage {of} (cpu) raised ConnectionError: rank {of} " in message
-    assert message.endswith("gave no sign of life for 2 s")
+    assert message.endswith("gave no sign of life for 4 s")
     assert ended.seconds < 20
     check_prefix(tmp_path, limit=99)  # a process that stops itself may go on for a moment
 
@@ -133,9 +133,10 @@ with Pipeline.distributed(OUT, timeout=60) as pipe:
         for rank in range(3):
             wait_for(tmp_path / f"ready{rank}")
         os.kill(process.pid, signal.SIGKILL)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=60)
         wait_gone(tmp_path)
-    messages = [line for line in err.splitlines() if line.startswith("runtime.errors.")]
+    # A call that came too late adds to the one message that the pipeline is closed.
+    messages = [line for line in err.splitlines() if line.startswith("runtime.errors.StageError")]
     assert len(messages) == 1, err
     assert messages[0].endswith("is alone: torchrun, which started it, ended")
 

@@ -27,7 +27,8 @@ def llama() -> nn.Module:
 
 
 def mistral() -> nn.Module:
-    return MistralForCausalLM(MistralConfig(**SIZES, num_hidden_layers=2, num_key_value_heads=2, sliding_window=WINDOW))
+    sizes = dict(num_hidden_layers=2, num_key_value_heads=2, sliding_window=WINDOW, use_cache=False)
+    return MistralForCausalLM(MistralConfig(**SIZES, **sizes))
 
 
 def gpt2() -> nn.Module:
