@@ -19,7 +19,6 @@ from ir.graph import Time
 _TRIALS = 7
 _PATIENCE = 0.3  # seconds for the trials of one call, once there are three
 _EVICTING = {"cpu": 64 << 20, "cuda": 256 << 20}  # bytes, more than caches hold
-_COLD = 1 << 18  # bytes of weights; fewer may well stay in the cache
 _HEATING = 1.0  # seconds until the clock of an accelerator has settled under load
 
 
@@ -31,11 +30,10 @@ class Operands:
     cold: Sequence[torch.Tensor]
 
     def settle(self, evicting: torch.Tensor) -> None:
-        """Weights out of the cache, if they are large; then the rest into it, as far as there is room."""
-        if sum(t.nbytes for t in self.cold) >= _COLD:
-            evicting.add_(1)
-            for tensor in self.warm:
-                tensor.clone()
+        """All out of the cache, weights and room for results included; then what was computed into it, if it fits."""
+        evicting.add_(1)
+        for tensor in self.warm:
+            tensor.clone()
 
 
 class Stopwatch(Protocol):
