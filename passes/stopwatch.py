@@ -129,6 +129,7 @@ def stopwatch(device: torch.device, dtype: torch.dtype, threads: int = 0, shares
     if device.type != "cpu":
         with torch.no_grad(), torch.accelerator.device_index(device.index):
             yield DeviceWatch.of(device, dtype)
+        torch.cuda.empty_cache()
         return
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)

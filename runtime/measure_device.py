@@ -79,7 +79,7 @@ def _memory(device: torch.device, shares: int) -> Numbers:
 def _starts(device: torch.device) -> Numbers:
     """A kernel of one row, on the device; and what the host needs for it, with a view for each kernel as in a model."""
     x, w = torch.ones(8, 64, device=device), torch.ones(64, 64, device=device)
-    launch = queued_seconds(lambda: x + x, device)
+    launch = queued_seconds(lambda: x + x, device, 200, 0.2)
     if device.type == "cpu":
         return {"launch": launch}
 
@@ -96,7 +96,7 @@ def _bandwidths(device: torch.device, sizes: Sizes, launch: float) -> Numbers:
     speeds: dict[int, float] = {}
     for nbytes in sizes.traffic:
         x = torch.ones(nbytes // 8, device=device)  # read once and written once, in 4 bytes each
-        seconds = seconds_of(lambda x=x: x + 1.0, device, sizes.budget)
+        seconds = queued_seconds(lambda x=x: x + 1.0, device, 50, sizes.budget)
         speeds[nbytes] = nbytes / max(seconds - launch, 0.2 * seconds)
     memory = speeds[sizes.traffic[-1]]
     fast = [nbytes for nbytes, speed in speeds.items() if speed > 1.4 * memory]

@@ -113,8 +113,8 @@ COMMANDS = {
         "error: there is no file h300x2, and of devices only a100, ",
     ),
     "a profile of devices elsewhere": (
-        "model.py -o out --cluster h200x64 --cost profiled",
-        "error: there is no cuda:63 on this host, which has ",
+        "model.py -o out --cluster h200x2 --cost profiled",
+        "error: there is no cuda:0 on this host, which has ",
     ),
     "a cluster file in prose": (
         "model.py -o out --cluster notes.txt",
