@@ -125,8 +125,8 @@ def _contractions(device: torch.device, sizes: Sizes, launch: float, say: Say) -
             found = _points(calls(device, dtype, sizes), device, sizes.budget, launch)
             if found:
                 points[unit][name] = found
-    fills = [_fit(found)[1] for found in points["product"].values()]
-    fill = sorted(fills)[len(fills) // 2]
+    shortest = min(point.seconds for by in points.values() for found in by.values() for point in found)
+    fill = min(0.25 * shortest, *(_fit(found)[1] for found in points["product"].values()))  # noise makes it larger
     rates = {unit: {name: _rate(found, fill) for name, found in by.items()} for unit, by in points.items()}
     return {"fill": fill, "flops": rates["product"], **{u: rates[u] for u in ("convolution", "attention") if rates[u]}}
 
