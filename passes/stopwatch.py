@@ -19,7 +19,8 @@ from ir.graph import Time
 _TRIALS = 7
 _PATIENCE = 0.3  # seconds for the trials of one call, once there are three
 _EVICTING = {"cpu": 64 << 20, "cuda": 256 << 20}  # bytes, more than caches hold
-_COLD = 1 << 18  # bytes of weights; fewer may well stay in the cache
+_LARGE_WEIGHTS = 1 << 18  # bytes; smaller ones may well stay in the cache from one batch to the next
+_LARGE_VALUES = 1 << 21  # bytes; for the results of smaller ones, memory that was just freed is still in the cache
 _HEATING = 1.0  # seconds until the clock of an accelerator has settled under load
 
 
@@ -31,11 +32,15 @@ class Operands:
     cold: Sequence[torch.Tensor]
 
     def settle(self, evicting: torch.Tensor) -> None:
-        """Weights out of the cache, if they are large; then the rest into it, as far as there is room."""
-        if sum(t.nbytes for t in self.cold) >= _COLD:
+        """Large weights, or room for large results, out of the cache; then what was computed into it, if it fits."""
+        if _bytes(self.cold) >= _LARGE_WEIGHTS or _bytes(self.warm) >= _LARGE_VALUES:
             evicting.add_(1)
             for tensor in self.warm:
                 tensor.clone()
+
+
+def _bytes(tensors: Sequence[torch.Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
 
 
 class Stopwatch(Protocol):
@@ -131,6 +136,7 @@ def stopwatch(device: torch.device, dtype: torch.dtype, threads: int = 0, shares
     if device.type != "cpu":
         with torch.no_grad(), torch.accelerator.device_index(device.index):
             yield DeviceWatch.of(device, dtype)
+        torch.cuda.empty_cache()
         return
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)

@@ -79,7 +79,7 @@ def _memory(device: torch.device, shares: int) -> Numbers:
 def _starts(device: torch.device) -> Numbers:
     """A kernel of one row, on the device; and what the host needs for it, with a view for each kernel as in a model."""
     x, w = torch.ones(8, 64, device=device), torch.ones(64, 64, device=device)
-    launch = queued_seconds(lambda: x + x, device)
+    launch = queued_seconds(lambda: x + x, device, 200, 0.2)
     if device.type == "cpu":
         return {"launch": launch}
 
@@ -96,7 +96,7 @@ def _bandwidths(device: torch.device, sizes: Sizes, launch: float) -> Numbers:
     speeds: dict[int, float] = {}
     for nbytes in sizes.traffic:
         x = torch.ones(nbytes // 8, device=device)  # read once and written once, in 4 bytes each
-        seconds = seconds_of(lambda x=x: x + 1.0, device, sizes.budget)
+        seconds = queued_seconds(lambda x=x: x + 1.0, device, 50, sizes.budget)
         speeds[nbytes] = nbytes / max(seconds - launch, 0.2 * seconds)
     memory = speeds[sizes.traffic[-1]]
     fast = [nbytes for nbytes, speed in speeds.items() if speed > 1.4 * memory]
@@ -125,8 +125,8 @@ def _contractions(device: torch.device, sizes: Sizes, launch: float, say: Say) -
             found = _points(calls(device, dtype, sizes), device, sizes.budget, launch)
             if found:
                 points[unit][name] = found
-    fills = [_fit(found)[1] for found in points["product"].values()]
-    fill = sorted(fills)[len(fills) // 2]
+    shortest = min(point.seconds for by in points.values() for found in by.values() for point in found)
+    fill = min(0.25 * shortest, *(_fit(found)[1] for found in points["product"].values()))  # noise makes it larger
     rates = {unit: {name: _rate(found, fill) for name, found in by.items()} for unit, by in points.items()}
     return {"fill": fill, "flops": rates["product"], **{u: rates[u] for u in ("convolution", "attention") if rates[u]}}
 

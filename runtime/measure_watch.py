@@ -49,14 +49,14 @@ def _trial(call: Callable[[], Any], clock: Clock, calls: int) -> float:
     return (end() - start()) / calls
 
 
-def queued_seconds(call: Callable[[], Any], device: torch.device, calls: int = 200) -> float:
+def queued_seconds(call: Callable[[], Any], device: torch.device, calls: int, budget: float) -> float:
     """Seconds of the device for a call, all of which stand in its queue when it begins with the first."""
     call()
     if device.type == "cpu":
-        return seconds_of(call, device, 0.2)
+        return seconds_of(call, device, budget)
     clock = clock_of(device)
     trials: list[float] = []
-    for _ in range(3):
+    for _ in range(5):
         torch.cuda._sleep(int(20e-6 * calls * 2e9))  # cycles, of some 2 GHz: the host needs less for a call
         trials.append(_trial(call, clock, calls))
         torch.accelerator.synchronize(device)

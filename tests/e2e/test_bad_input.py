@@ -108,6 +108,14 @@ COMMANDS = {
         "model.py -o out --cluster no.toml",
         "error: cannot read the cluster file no.toml:",
     ),
+    "a device that is known by no name": (
+        "model.py -o out --cluster h300x2",
+        "error: there is no file h300x2, and of devices only a100, ",
+    ),
+    "a profile of devices elsewhere": (
+        "model.py -o out --cluster h200x2 --cost profiled",
+        "error: there is no cuda:0 on this host, which has ",
+    ),
     "a cluster file in prose": (
         "model.py -o out --cluster notes.txt",
         "error: cannot read the cluster file notes.txt:",

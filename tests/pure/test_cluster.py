@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ir.cluster import Cluster, Device, Link
 from ir.errors import SourceError
+from passes.ready_made import FOLDER, read_cluster
 from tests.planning import DEVICE, LINK
 
 GOOD = """
@@ -48,7 +50,55 @@ def test_a_file_describes_devices_and_links(tmp_path: Path) -> None:
     assert cluster.links == {(0, 1): fast, (1, 0): fast, (0, 2): slow, (2, 0): slow, (1, 2): slow, (2, 1): slow}
 
 
+def test_rates_are_one_number_or_one_for_each_dtype(tmp_path: Path) -> None:
+    by_dtype = 'flops = { float32 = "5e13", bfloat16 = 7e14 }\nconvolution = 2e14\ncache = "32MiB"\ndispatch = 6e-6'
+    (tmp_path / "cluster.toml").write_text(GOOD.replace("flops = 4e14", by_dtype))
+    first, second, _ = Cluster.read(tmp_path / "cluster.toml").devices
+    assert [first.rate("product", dtype) for dtype in ("float32", "bfloat16", "float16")] == [5e13, 7e14, 7e14]
+    assert [first.rate(unit, "bfloat16") for unit in ("convolution", "attention")] == [2e14, 7e14]
+    assert (first.cache, first.dispatch) == (32 << 20, 6e-6)
+    assert second.rate("attention", "float64") == 2e14
+    assert first.kind != second.kind == replace(second, name="cuda:7", memory=1).kind
+
+
+@pytest.mark.parametrize("file", sorted(FOLDER.glob("*.toml")), ids=lambda file: file.stem)
+def test_common_devices_come_by_name(file: Path) -> None:
+    (alone,) = Cluster.read(file).devices
+    cluster = read_cluster(f"{file.stem}x3")
+    assert [device.name for device in cluster.devices] == [f"{alone.name}:{i}" for i in range(3)]
+    assert {device.kind for device in cluster.devices} == {alone.kind}
+    assert len(cluster.links) == 6
+    assert alone.rate("product", "bfloat16") > 0 < alone.launch
+
+
+def test_a_device_without_a_file_is_named_beside_those_with_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SourceError, match=r"no file h300x2, and of devices only a100, cpu, .* are known"):
+        read_cluster("h300x2")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "h200x2").write_text(GOOD)  # a file of that name comes first
+    assert len(read_cluster("h200x2").devices) == 3
+
+
 BAD = {
+    "an unknown dtype": (
+        GOOD.replace("flops = 4e14", "flops = { fp32 = 4e14 }"),
+        "device 0: flops: unknown dtype 'fp32'; known are float64, float32",
+    ),
+    "a table of no dtype": (GOOD.replace("flops = 4e14", "flops = {}"), "device 0: flops names no dtype; write"),
+    "a rate that is no amount": (
+        GOOD.replace("flops = 4e14", 'flops = { float32 = "fast" }'),
+        "device 0: flops.float32: 'fast' is not an amount",
+    ),
+    "a table where there is none": (
+        GOOD.replace('"3.3TB"', "{ float32 = 1 }"),
+        "device 0: bandwidth: \"{'float32': 1}\"",
+    ),
+    "a rate of zero": (
+        GOOD.replace("flops = 2e14", "flops = { float16 = 0 }"),
+        "device 1: flops.float16 is 0; it must",
+    ),
     "no device": (
         "link = {bandwidth = 1, latency = 0}",
         "describes no device; add a [[device]] table with name",
