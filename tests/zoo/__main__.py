@@ -22,7 +22,7 @@ from time import perf_counter
 
 from tests.zoo import KINDS, MODELS
 from tests.zoo.measure import Result
-from tests.zoo.table import coverage, outcome
+from tests.zoo.table import coverage, outcome, recorded
 
 ROOT = Path(__file__).resolve().parents[2]
 FOUND = ROOT / "build/zoo.json"
@@ -99,8 +99,9 @@ def measured(names: Sequence[str], jobs: int, timeout: float) -> Iterator[Result
 
 
 def _known() -> dict[str, Result]:
-    """What earlier runs found."""
-    return {r["name"]: Result(**r) for r in json.loads(FOUND.read_text())} if FOUND.exists() else {}
+    """What earlier runs found: here, or where the table was last written."""
+    here = {r["name"]: Result(**r) for r in json.loads(FOUND.read_text())} if FOUND.exists() else {}
+    return recorded(COVERAGE.read_text()) | here
 
 
 def _keep(known: Mapping[str, Result]) -> None:
