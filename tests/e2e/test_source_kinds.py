@@ -397,3 +397,28 @@ def test_an_interrupt_while_weights_are_written(shell: Shell) -> None:
     assert done.returncode == 130, done.stderr
     assert done.stderr.endswith("interrupted; nothing was written\n")
     assert shell.contents() == before
+
+
+EARLY = """
+import signal, sys
+from importlib.abc import MetaPathFinder
+from passes.compile import main
+
+class Interrupting(MetaPathFinder):
+    def find_spec(self, name, *_):
+        if name == "torch":
+            signal.raise_signal(signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+assert "torch" not in sys.modules
+sys.meta_path.insert(0, Interrupting())
+main()
+"""
+
+
+def test_an_interrupt_while_torch_is_imported(shell: Shell) -> None:
+    """Which takes seconds: as likely a moment as any."""
+    command = [sys.executable, "-c", EARLY, "model.py", "-o", "out", *QUICK.split()]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=shell.folder, env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (130, "interrupted; nothing was written\n")
