@@ -50,7 +50,7 @@ def capture(
         except CaptureError:
             alone = None
         if alone is None or not same_program(bind_sizes(graph, sizes), alone):
-            graph = without_one(graph, symbol)
+            graph = without_one(graph, symbol, questions)
     return replace(graph, notes=(*graph.notes, *notes))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,16 +12,21 @@ from torch.utils._pytree import tree_flatten
 
 from ir.capture.dynamic import Marks
 from ir.capture.questions import Question
-from ir.graph import Call, Graph, Value, bound, rename, sizes_of
+from ir.graph import Call, Graph, Value, bound, hold, rename, sizes_of
 
 
 def asked_about_one(graph: Graph, questions: Sequence[Question]) -> list[sympy.Symbol]:
     """The sizes that may be 1 and of which the model's own code asks something that is different for 1."""
-    return [
-        symbol
-        for symbol, (low, _) in graph.ranges.items()
-        if low == 1 and any(_different_at_one(q.assumed, symbol, graph) for q in questions)
-    ]
+    return [s for s in graph.ranges if _may_be_one(s, graph) and _question_about_one(s, graph, questions)]
+
+
+def _may_be_one(symbol: sympy.Symbol, graph: Graph) -> bool:
+    alone = [guard for guard in graph.guards if guard.free_symbols == {symbol}]
+    return graph.ranges[symbol][0] == 1 and hold(alone, {symbol: 1})
+
+
+def _question_about_one(symbol: sympy.Symbol, graph: Graph, questions: Sequence[Question]) -> Question | None:
+    return next((q for q in questions if _different_at_one(q.assumed, symbol, graph)), None)
 
 
 def at_one(
@@ -76,14 +80,16 @@ def _says_nothing(node: Call) -> bool:
     return node.op in _LAYOUT or (node.op in _WHOLE_AT_ONE and node.results[0].type == node.operands[0].type)
 
 
-def without_one(graph: Graph, symbol: sympy.Symbol) -> Graph:
-    """The graph for sizes from 2 on, with a warning."""
-    warnings.warn(
-        f"the model computes something else where `{symbol}` is 1; its stages take 2 and more (for 1, compile them "
-        f"with `{symbol}` fixed at 1)",
-        stacklevel=3,
+def without_one(graph: Graph, symbol: sympy.Symbol, questions: Sequence[Question]) -> Graph:
+    """The graph for sizes from 2 on, with a note."""
+    question = _question_about_one(symbol, graph, questions)
+    place = f" (at {question.place})" if question else ""
+    note = (
+        f"`{symbol}` must be 2 or more: where it is 1 the model computes something else{place}; for 1, compile it "
+        f"with `{symbol}` fixed at 1"
     )
-    return replace(graph, ranges={**graph.ranges, symbol: (2, graph.ranges[symbol][1])})
+    ranges = {**graph.ranges, symbol: (2, graph.ranges[symbol][1])}
+    return replace(graph, ranges=ranges, notes=(*graph.notes, note))
 
 
 def _different_at_one(assumed: sympy.Basic, symbol: sympy.Symbol, graph: Graph) -> bool:

@@ -150,6 +150,8 @@ def _run(
     with torch.no_grad(), torch.random.fork_rng([]), _Flops() as counter:
         try:
             results = functional_call(module, weights, args, kwargs)
+        except NotImplementedError as e:  # of torch.cond and its like under a mode
+            raise CaptureError(f"on made-up inputs it raises {str(e).partition(' and mode ')[0]}") from e
         except Exception as e:
             raise CaptureError(f"on made-up inputs it raises {type(e).__name__}: {e}") from e
     if [t._version for t in watched] != before:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from types import FrameType
 from typing import Any
 from unittest.mock import patch
@@ -51,7 +52,7 @@ def watched() -> Iterator[list[Question]]:
 
     def evaluate_and_note(env: ShapeEnv, expr: Any, *args: Any, **kwargs: Any) -> Any:
         answer = evaluate(env, expr, *args, **kwargs)
-        asker = _beyond(sys._getframe(1), lambda path: any(part in path for part in _MACHINERY))
+        asker = _beyond(sys._getframe(1), _is_machinery)
         line = _beyond(asker, is_torch_file)
         if line is not None and isinstance(expr, sympy.Basic):
             place = f"{short_path(line.f_code.co_filename)}:{line.f_lineno}"
@@ -62,6 +63,11 @@ def watched() -> Iterator[list[Question]]:
 
     with patch.object(ShapeEnv, "evaluate_expr", evaluate_and_note):
         yield questions
+
+
+@cache
+def _is_machinery(path: str) -> bool:
+    return any(part in path for part in _MACHINERY)
 
 
 def _beyond(frame: FrameType | None, passed: Callable[[str], bool]) -> FrameType | None:

@@ -147,7 +147,8 @@ class _Reader:
         """Inline a region that only sets a mode: gradients, or autocast that is off."""
         name = str(node.target)
         if "set_grad_enabled" not in name and "autocast" not in name:
-            raise NotExported(f"control flow by {name} cannot be cut into stages yet", where_of(node))
+            advice = "use torch.where, or a plain if in a module of its own, which is then kept whole in one stage"
+            raise NotExported(f"control flow by {name} cannot be cut into stages yet", where_of(node), advice)
         first = next(i for i, a in enumerate(node.args) if isinstance(a, fx.Node) and a.op == "get_attr")
         body: fx.GraphModule = self.env[node.args[first]]  # type: ignore[index]
         inside = [n for n in body.graph.nodes if n.op == "placeholder"]

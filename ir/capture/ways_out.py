@@ -39,7 +39,8 @@ def record_somehow(example: Example) -> tuple[Recording, Way]:
         recording = whole(example)
         verdict = compare(recording.graph, example) if runs else Verdict.UNKNOWN
     if verdict is Verdict.DIFFERENT:
-        raise error
+        refused = NotWhole(" and ".join(whole.reasons), "on a second input the stages would compute something else")
+        raise CaptureError(f"{error}\n  {refused}")
     unchecked = (
         f"what is kept whole was not compared with the model, whose weights take more than {format_bytes(LIMIT)}"
     )
@@ -47,6 +48,9 @@ def record_somehow(example: Example) -> tuple[Recording, Way]:
 
 
 _HOW = {record_strictly: "by reading the model's bytecode", record_traced: "operator by operator, after autograd"}
+
+
+_MOVE_IT = "or move it into a module of its own, below the model: that one is then kept whole in one stage"
 
 
 def noted(recording: Recording, *notes: str) -> Recording:
@@ -84,7 +88,8 @@ class Whole:
         while path and not self._may_be_kept(path):
             path = path.rpartition(".")[0]
         if not path:
-            raise CaptureError("\n  ".join([str(self.error), *map(str, self.refused.values())]))
+            refused = [str(why) for why in self.refused.values()]
+            raise CaptureError("\n  ".join([str(self.error), *(refused or [_MOVE_IT])]))
         paths = dict.fromkeys((p for p, _ in self.model.named_modules() if _alike(self.model, p, path)), reason)
         self.reasons = _outermost(self.reasons | paths)
 
@@ -105,8 +110,9 @@ class Whole:
         notes = []
         for reason in dict.fromkeys(self.reasons[o.path] for o in whole):
             paths = list(dict.fromkeys(o.path for o in whole if self.reasons[o.path] is reason))
-            more = f" and {len(paths) - 1} more {type(self.model.get_submodule(paths[0])).__name__}" * (len(paths) > 1)
-            notes.append(f"{paths[0]}{more} kept whole, each in one stage: {reason.reason}, in {reason.where}")
+            more = f" and {len(paths) - 1} more {type(self.model.get_submodule(paths[0])).__name__} are"
+            kept = f"{more} kept whole, each in one stage" if paths[1:] else " is kept whole in one stage"
+            notes.append(f"{paths[0]}{kept}: {reason.reason}, in {reason.where}")
         return noted(replace(recording, graph=replace(recording.graph, whole=whole)), *notes)
 
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from tests.zoo import KINDS, MODELS
-from tests.zoo.__main__ import Worker
+from tests.zoo.__main__ import COVERAGE, Worker
 from tests.zoo.measure import STAGES, Result, measure
-from tests.zoo.table import coverage
+from tests.zoo.table import coverage, recorded
 
 # Tied weights, experts, a recurrence, two towers of text, shared layers, windows, a detector, sound, an image among
 # words, skip connections.
@@ -52,6 +52,19 @@ def test_a_model_that_ends_its_process_is_a_row_like_any_other(code: str, timeou
     for _ in range(2):  # a new process takes the place of the one that is gone
         assert worker.measure("gpt2") == Result("gpt2", failure=failure)
     worker.close()
+
+
+def test_the_table_can_be_read_again() -> None:
+    """So that a run of some models, on another machine, renews their rows and keeps all others."""
+    text = COVERAGE.read_text()
+    assert coverage(KINDS, recorded(text)) == text
+
+
+def test_long_conditions_are_counted() -> None:
+    long = "Eq(" + "+".join(["height"] * 9) + ", 2*width)"
+    row = Result("gpt2", ran="2×18", notes=f"seq ≥ 2; {long}; Eq(Mod(seq, 2), 0); {long[:-1]})")
+    text = coverage({"All": ["gpt2"]}, {"gpt2": row})
+    assert text.endswith("| 2×18 | seq ≥ 2; Eq(Mod(seq, 2), 0); 2 longer conditions on height and width |\n")
 
 
 def test_the_table_says_what_fails_and_why() -> None:

@@ -155,29 +155,95 @@ class Odd(nn.Module):
     def forward(self, x):
         {}
 
-model = nn.Sequential(nn.Linear(64, 64), nn.Sequential(nn.ReLU(), Odd()))
+model = {}
 example_inputs = (torch.ones(2, 64),)
 """
-ODD = {
-    "a branch on values": ("return x if x.sum() > 0 else -x", "use torch.where"),
-    "a size from values": ("return x + x[x > 0].sum()", "torch.where"),
-    "a value read out": ("return x * x.sum().item()", "a mask of fixed size in place of indexing by nonzero, .item()"),
-    "numpy": ("return torch.tensor(x.numpy() + 1)", "numpy"),
+BELOW = "nn.Sequential(nn.Linear(64, 64), nn.Sequential(nn.ReLU(), Odd()))"
+ODD = {  # a line, why it is odd, and what usually helps
+    "a branch on values": (
+        "return x if x.sum() > 0 else -x",
+        "it decides by the values of a tensor",
+        "use torch.where in place of if",
+    ),
+    "a size from values": (
+        "return x + x[x > 0].sum()",
+        "a size depends on the values of a tensor",
+        "torch.where or a mask",
+    ),
+    "a value read out": (
+        "return x * x.sum().item()",
+        "a size depends on the values of a tensor",
+        "in place of indexing by nonzero, .item()",
+    ),
     "a loop in the graph": (
         "return torch.cond(x.sum() > 0, lambda x: x + 1, lambda x: x - 1, (x,))",
         "control flow by cond cannot be cut into stages yet",
+        "use torch.where, or a plain if in a module of its own",
     ),
 }
 
 
 @pytest.mark.parametrize("what", ODD)
 def test_a_model_that_cannot_be_exported(what: str, shell: Shell) -> None:
-    """The message names the module and the line, and says what usually helps."""
-    code, advice = ODD[what]
-    shell.write({"model.py": MODULE.format(code)})
+    """Where nothing helps, the message names the module and the line, and says what to change."""
+    code, reason, advice = ODD[what]
+    shell.write({"model.py": MODULE.format(code, "Odd()")})
     error = shell.refused("model.py -o out --stages 2")
-    assert "1.1 (model.py:6)" in error
+    assert f"error: the model cannot be exported: {reason}" in error
+    assert f"in the model (model.py:6): {code[:40]}" in error
     assert advice in error
+    assert "or move it into a module of its own" in error
+
+
+@pytest.mark.parametrize("what", [what for what in ODD if what != "a loop in the graph"])
+def test_a_module_that_cannot_be_exported(what: str, shell: Shell) -> None:
+    """It is kept whole, and the table and the report say where it is and why."""
+    code, reason, _ = ODD[what]
+    shell.write({"model.py": MODULE.format(code, BELOW)})
+    ended = shell.run("model.py -o out --stages 2 --verify")
+    assert ended.status == 0, ended.err
+    [note] = [line for line in ended.out.splitlines() if line.startswith("note: ")]
+    assert note.startswith(f"note: 1.1 is kept whole in one stage: {reason}")
+    assert f"in 1.1 (model.py:6): {code}" in note
+    assert reason in (shell.folder / "out/report.html").read_text()
+
+
+def test_a_module_that_runs_only_as_it_is(shell: Shell) -> None:
+    """Why it cannot be kept whole either stands below."""
+    shell.write({"model.py": MODULE.format(ODD["a loop in the graph"][0], BELOW)})
+    error = shell.refused("model.py -o out --stages 2")
+    assert "in 1.1 (model.py:6): return torch.cond" in error
+    assert "1.1 cannot be kept whole: on made-up inputs it raises There was no rule registered for" in error
+
+
+KNOWING = """\
+import torch
+from torch import nn
+
+class Knows(nn.Module):
+    def forward(self, ids):
+        return torch.tensor(0), bool((ids > 5).any())
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.knows, self.embed = Knows(), nn.Embedding(10, 8)
+
+    def forward(self, ids):
+        return self.embed(ids) * (2 if self.knows(ids)[1] else 3)
+
+model = Model().eval()
+example_inputs = (torch.arange(10)[None],)
+"""
+
+
+def test_what_computes_something_else_on_a_second_input_is_refused(shell: Shell) -> None:
+    """A number among what a module returns, the same for every trial of it, would stay as it was there."""
+    shell.write({"model.py": KNOWING})
+    error = shell.refused("model.py -o out --stages 2")
+    assert "error: the model cannot be exported: it decides by the values of a tensor" in error
+    assert "in knows (model.py:6): return torch.tensor(0), bool((ids > 5).any())" in error
+    assert "knows cannot be kept whole: on a second input the stages would compute something else" in error
 
 
 def test_a_checkpoint_of_another_model(shell: Shell) -> None:

@@ -65,7 +65,7 @@ def test_a_class_of_the_model_file_comes_along(
     shell.write({"gated.py": MODEL_FILE})
     ended = shell.run("gated.py -o out --stages 2 --verify")
     assert ended.status == 0, ended.err
-    assert "1 kept whole, each in one stage: it decides by the values of a tensor" in " ".join(ended.out.split())
+    assert "1 is kept whole in one stage: it decides by the values of a tensor" in " ".join(ended.out.split())
     (tmp_path / "gated.py").unlink()
     assert (tmp_path / "out" / "gated.py").exists()
     subprocess.run([sys.executable, "-c", RUN, tmp_path / "out", tmp_path / "y.pt"], cwd=ROOT, check=True)

@@ -359,6 +359,31 @@ def test_auto_partition_of_a_module(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "manifest.json").exists()
 
 
+FILE = """\
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+model = nn.Sequential(*(nn.Linear(8, 8) for _ in range(4))).eval()
+example_inputs = (torch.randn(2, 8),)
+
+def build():
+    return model
+"""
+
+
+@pytest.mark.parametrize("source", ["model.py", "model.py:build", "model.pt2"])
+def test_auto_partition_of_a_file(source: str, shell: Shell) -> None:
+    shell.write({"model.py": FILE})
+    scope: dict[str, Any] = {}
+    exec(FILE, scope)
+    torch.export.save(torch.export.export(scope["model"], scope["example_inputs"]), shell.folder / "model.pt2")
+    x = torch.randn(2, 8)
+    with auto_partition(source, devices=2) as pipe, torch.no_grad():
+        assert len(pipe.manifest.stages) == 2
+        assert_same(scope["model"](x), pipe(x))
+
+
 def test_auto_partition_leaves_nothing_behind_where_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with pytest.raises(Exception, match=r"there is no cuda:99 on this host"):
@@ -397,3 +422,28 @@ def test_an_interrupt_while_weights_are_written(shell: Shell) -> None:
     assert done.returncode == 130, done.stderr
     assert done.stderr.endswith("interrupted; nothing was written\n")
     assert shell.contents() == before
+
+
+EARLY = """
+import signal, sys
+from importlib.abc import MetaPathFinder
+from passes.compile import main
+
+class Interrupting(MetaPathFinder):
+    def find_spec(self, name, *_):
+        if name == "torch":
+            signal.raise_signal(signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+assert "torch" not in sys.modules
+sys.meta_path.insert(0, Interrupting())
+main()
+"""
+
+
+def test_an_interrupt_while_torch_is_imported(shell: Shell) -> None:
+    """Which takes seconds: as likely a moment as any."""
+    command = [sys.executable, "-c", EARLY, "model.py", "-o", "out", *QUICK.split()]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=shell.folder, env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (130, "interrupted; nothing was written\n")

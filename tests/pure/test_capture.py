@@ -170,6 +170,20 @@ def test_sizes_without_names_are_named_by_their_place() -> None:
     assert list(map(str, x.type.shape)) == ["x_0", "x_1", "8"]
 
 
+def test_a_size_of_1_that_the_model_treats_otherwise_is_noted() -> None:
+    graph = capture(Function(lambda x: x * 2 if x.shape[0] == 1 else x + 1), (hidden(),), dynamic_shapes=X)
+    assert graph.ranges == {batch: (2, None), seq: (1, None)}
+    [note] = graph.notes
+    place = re.escape("(at tests/pure/test_capture.py:") + r"\d+\)"
+    assert re.match(f"`batch` must be 2 or more: where it is 1 the model computes something else {place}; for 1", note)
+
+
+def test_a_size_of_1_that_a_condition_excludes_needs_no_note() -> None:
+    graph = capture(Function(lambda x: x * 2 if x.shape[1] % 2 else x + 1), (hidden(),), dynamic_shapes=X)
+    assert not hold(graph.guards, {batch: 2, seq: 1})
+    assert graph.notes == ()
+
+
 def test_ranges_are_those_that_were_declared() -> None:
     graph = function(torch.relu, dynamic={"x": {0: Dim("batch", min=2, max=16), 1: "seq"}})
     assert graph.ranges == {batch: (2, 16), seq: (1, None)}

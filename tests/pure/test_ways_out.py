@@ -49,10 +49,8 @@ def test_after_every_pass_a_hard_model_computes_the_same(name: str) -> None:
 
 def test_what_is_kept_whole_is_noted_with_its_reason() -> None:
     [note] = recorded(Layers(Branching)).notes
-    start = (
-        "layers.0.hard and 2 more Branching kept whole, each in one stage: it decides by the values of a tensor, in "
-    )
-    assert note.startswith(f"{start}layers.0.hard (tests/hard_models.py:")
+    start = "layers.0.hard and 2 more Branching are kept whole, each in one stage: it decides by the values of a tensor"
+    assert note.startswith(f"{start}, in layers.0.hard (tests/hard_models.py:")
     assert note.endswith(": if x.sum() > self.threshold:")
 
 

@@ -22,7 +22,7 @@ from time import perf_counter
 
 from tests.zoo import KINDS, MODELS
 from tests.zoo.measure import Result
-from tests.zoo.table import coverage, outcome
+from tests.zoo.table import coverage, outcome, recorded
 
 ROOT = Path(__file__).resolve().parents[2]
 FOUND = ROOT / "build/zoo.json"
@@ -98,14 +98,14 @@ def measured(names: Sequence[str], jobs: int, timeout: float) -> Iterator[Result
         workers.get().close()
 
 
-def _known() -> dict[str, Result]:
-    """What earlier runs found."""
+def _found() -> dict[str, Result]:
+    """What earlier runs found here."""
     return {r["name"]: Result(**r) for r in json.loads(FOUND.read_text())} if FOUND.exists() else {}
 
 
-def _keep(known: Mapping[str, Result]) -> None:
+def _keep(found: Mapping[str, Result]) -> None:
     FOUND.parent.mkdir(exist_ok=True)
-    FOUND.write_text(json.dumps([asdict(result) for result in known.values()], indent=1))
+    FOUND.write_text(json.dumps([asdict(result) for result in found.values()], indent=1))
 
 
 def main() -> int:
@@ -116,16 +116,17 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="write docs/coverage.md after a run of some models too")
     options = parser.parse_args()
     names = [n for n in MODELS if not options.names or any(fnmatch(n, pattern) for pattern in options.names)]
-    start, known = perf_counter(), _known()
+    start, found = perf_counter(), _found()
     for i, result in enumerate(measured(names, options.jobs, options.timeout)):
-        known[result.name] = result
+        found[result.name] = result
         print(f"{i + 1:4}/{len(names)}  {result.name:24} {outcome(result)}", flush=True)
-        _keep(known)
-    good = sum(known[name].good for name in names)
+        _keep(found)
+    good = sum(found[name].good for name in names)
     print(f"{good} of {len(names)} return what the uncut model does, bit for bit; {perf_counter() - start:.0f} s")
     if options.write or not options.names:
+        known = recorded(COVERAGE.read_text()) | found  # the table may have been written elsewhere
         COVERAGE.write_text(coverage(KINDS, {name: known[name] for name in MODELS if name in known}))
-    return 0 if all(known[name].good or known[name].known for name in names) else 1
+    return 0 if all(found[name].good or found[name].known for name in names) else 1
 
 
 if __name__ == "__main__":

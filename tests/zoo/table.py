@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from ir.units import format_bytes
+from ir.units import format_bytes, parse_bytes
 from tests.zoo.measure import STAGES, Result
 
 HEAD = f"""# Coverage
@@ -15,6 +16,7 @@ under *ran at* (batch×length), of which the first was captured. *Difference* is
 output from the uncut model.
 """
 
+LONG = 60  # characters of a condition
 NAMES = ("model", "nodes", "stages", "over the cuts", "export", "difference", "ran at", "notes")
 COLUMNS = "| " + " | ".join(NAMES) + " |\n|---|" + "--:|" * 5 + "---|---|"
 
@@ -28,6 +30,31 @@ def coverage(kinds: Mapping[str, Iterable[str]], results: Mapping[str, Result]) 
     for kind, names in kinds.items():
         parts += [f"## {kind}\n", COLUMNS, *(_row(results[name]) for name in names if name in results), ""]
     return "\n".join([*parts, *_failures(results.values())]).rstrip() + "\n"
+
+
+def recorded(text: str) -> dict[str, Result]:
+    """The results that such a file holds, as far as it shows them."""
+    reasons = dict(re.findall(r"^- \*\*(\w+)\*\*: (.+)$", text, re.MULTILINE))
+    rows = [re.split(r"(?<!\\)\|", row) for row in re.findall(r"^\| (\w+ \| .*)\|$", text, re.MULTILINE)]
+    cells = [[cell.strip() for cell in row] for row in rows]
+    return {name: _result([name, *row], reasons.get(name, "")) for name, *row in cells if name != NAMES[0]}
+
+
+def _result(row: list[str], reason: str) -> Result:
+    name, nodes, stages, cut, seconds, difference, ran, notes = row
+    if not nodes:
+        return Result(name, failure=reason)
+    return Result(
+        name,
+        nodes=int(nodes),
+        stages=int(stages),
+        cut_bytes=parse_bytes(cut),
+        export_seconds=float(seconds.removesuffix(" s")),
+        difference=float(difference),
+        ran=ran,
+        notes=notes.replace("\\|", "|"),
+        known=reason,
+    )
 
 
 def outcome(result: Result) -> str:
@@ -44,7 +71,16 @@ def _row(r: Result) -> str:
     if r.failure:
         return f"| {r.name} | | | | | | | fails, see below |"
     cells = (r.name, r.nodes, r.stages, format_bytes(r.cut_bytes), f"{r.export_seconds:.1f} s", f"{r.difference:.2g}")
-    return "| " + " | ".join(map(str, (*cells, r.ran, " ".join(r.notes.replace("|", "\\|").split())))) + " |"
+    return "| " + " | ".join(map(str, (*cells, r.ran, _short(r.notes).replace("|", "\\|")))) + " |"
+
+
+def _short(notes: str) -> str:
+    """Notes without conditions that nobody would read: those longer than a line's half are counted."""
+    parts = " ".join(notes.split()).split("; ")
+    long = [part for part in parts if part.startswith(("Eq(", "Ne(")) and len(part) > LONG]
+    about = sorted({name for part in long for name in re.findall(r"\b[a-z_]\w*", part)})
+    more = f"{len(long)} longer condition{'s' * (len(long) > 1)} on {' and '.join(about)}"
+    return "; ".join([*(part for part in parts if part not in long), *([more] if long else [])])
 
 
 def _failures(results: Iterable[Result]) -> Iterator[str]:
