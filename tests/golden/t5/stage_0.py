@@ -158,12 +158,15 @@ class Stage0(nn.Module):
         attn_output = attn_output.transpose(1, 2).reshape(batch, source, -1)
         attn_output = self.encoder.block[0].layer[0].SelfAttention.o(attn_output)
         # encoder.block.0.layer.0 (transformers/models/t5/modeling_t5.py:400)
-        hidden_states = inputs_embeds + attn_output
-        for block, block_2 in zip(self.encoder.block[0:5], self.encoder.block[1:6], strict=True):
-            # encoder.block.0 (transformers/models/t5/modeling_t5.py:498)
-            hidden_states = block.layer[1](hidden_states)
+        attention_output = inputs_embeds + attn_output
+        # encoder.block.0 (transformers/models/t5/modeling_t5.py:498)
+        hidden_states = self.encoder.block[0].layer[1](attention_output)
+        for block in self.encoder.block[1:5]:
             # encoder.block.1 (transformers/models/t5/modeling_t5.py:459)
-            hidden_states = block_2.layer[0](hidden_states, attention_mask, position_bias)
+            hidden_states = block.layer[0](hidden_states, attention_mask, position_bias)
+            hidden_states = block.layer[1](hidden_states)
+        # encoder.block.5 (transformers/models/t5/modeling_t5.py:459)
+        hidden_states = self.encoder.block[5].layer[0](hidden_states, attention_mask, position_bias)
         return (hidden_states,)
 
     @classmethod
