@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -9,12 +10,14 @@ from dataclasses import dataclass, field
 
 import torch
 
+from codegen.paths import relative
 from codegen.program import Loop, Statement, Update, Use, operands, results, walk
-from codegen.spelling import Text, spelled
-from ir.graph import Call, Frame, Value
+from codegen.spelling import ATOM, Text, spelled
+from ir.graph import Call, Constant, Frame, Param, State, Value
 from ir.opaque import is_whole
 
-WIDEST = 88  # characters of an expression, roughly
+_USUAL = "some_value"  # a name of usual length
+WIDEST = 100  # characters of an expression, roughly: a line without its indent and `some_value = `
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +56,7 @@ def fold(body: Sequence[Statement], kept: AbstractSet[Value], path: str, busy: C
             isinstance(statement, Call) and len(around) > 1 and busy[around[-1].module] == 1
         ):  # a module of one call reads as that call
             around = around[:-1]
-        roots.append(_folded(Root(statement, around, width=width(statement)), roots, uses))
+        roots.append(_folded(Root(statement, around, width=width(statement, path)), roots, uses))
     return roots
 
 
@@ -62,13 +65,27 @@ def _folded(root: Root, roots: list[Root], uses: Counter[Value]) -> Root:
     statement = root.statement
     if isinstance(statement, (Loop, Update)) or (isinstance(statement, Call) and is_whole(statement)):
         return root
-    for value in reversed(operands(statement)):
-        if not roots or uses[value] != 1 or not _fits(roots[-1], value, root):
-            continue
-        inner = roots.pop()
-        nested = {**root.nested, **inner.nested, value: inner.statement}
-        root = Root(statement, root.frames, nested, root.width + inner.width)
+    while place := _place_of_inner(root, roots, uses):
+        inner = roots.pop(-place)
+        nested = {**root.nested, **inner.nested, results(inner.statement)[0]: inner.statement}
+        root = Root(statement, root.frames, nested, root.width + inner.width - len(_USUAL))
     return root
+
+
+def _place_of_inner(root: Root, roots: list[Root], uses: Counter[Value]) -> int:
+    """Which of the roots before one fits into it, counted from the end; 0 for none.
+
+    It is the last one, as what stands between would be made before it.  What reads nothing can be made at any time,
+    and is, where it is shown in another form.
+    """
+    far = is_form(root.statement)
+    for value in reversed(operands(root.statement)):
+        if uses[value] != 1 or value in root.nested:
+            continue
+        place = next((i for i, r in enumerate(reversed(roots), 1) if value in results(r.statement)), 0)
+        if place and (place == 1 or (far and not roots[-place].reads)) and _fits(roots[-place], value, root):
+            return place
+    return 0
 
 
 def _fits(inner: Root, value: Value, outer: Root) -> bool:
@@ -77,10 +94,22 @@ def _fits(inner: Root, value: Value, outer: Root) -> bool:
         return False
     if isinstance(statement, Call) and (statement.unpacks or is_random(statement) or is_whole(statement)):
         return False
-    if not inner.frames or inner.width + outer.width > WIDEST:
+    if not inner.frames or inner.width + outer.width - len(_USUAL) > WIDEST:
         return False
-    view = is_form(statement) or is_form(outer.statement)
+    if isinstance(statement, Use) and isinstance(outer.statement, Use) and _follow(statement, outer.statement):
+        return False
+    view = is_form(statement) or (is_form(outer.statement) and _binds(statement) == ATOM)
     return inner.frames == outer.frames or (view and _module(inner) == _module(outer))
+
+
+def _binds(statement: Statement) -> int:
+    """How tightly an expression binds: a sum that another statement of the user's views is no `(a + b).view()`."""
+    return spelled(statement, _usual_name).binds if isinstance(statement, Call) else ATOM
+
+
+def _follow(a: Use, b: Use) -> bool:
+    """Whether two modules differ in numbers alone: a loop of the user's ran its one statement for each."""
+    return re.sub(r"\d+", "", a.path) == re.sub(r"\d+", "", b.path)
 
 
 def _module(root: Root) -> str:
@@ -102,14 +131,22 @@ def is_random(call: Call) -> bool:
     return torch.Tag.nondeterministic_seeded in call.op.tags
 
 
-def width(statement: Statement) -> int:
-    """About how many characters an expression has, with names of usual length."""
+def width(statement: Statement, path: str) -> int:
+    """About how many characters an expression has in the function of module `path`, with names of usual length."""
     match statement:
         case Call() if not is_whole(statement):
-            return len(spelled(statement, lambda v: Text("value" if v.type.shape else "one")).source)
+            stored = any(isinstance(v, (Param, State, Constant)) for v in statement.operands)
+            shown = len(spelled(statement, _usual_name).source)
+            return shown + (len(relative(statement.where.module, path)) if stored else 0)
         case Use():
-            return len(statement.path.rpartition(".")[2]) + 10 + 10 * len(statement.args)
+            return len(relative(statement.path, path)) + 10 + 10 * len(statement.args)
     return 0
+
+
+def _usual_name(value: Value) -> Text:
+    if isinstance(value, (Param, State, Constant)):
+        return Text("")  # its path counts once, be it that of the module or of a weight
+    return Text(_USUAL if value.type.shape else "one")
 
 
 def frames_of(statement: Statement, path: str) -> tuple[Frame, ...]:

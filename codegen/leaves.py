@@ -25,6 +25,8 @@ class Leaf:
 
 def leaf_module(call: Call, cls: str, stored: Mapping[str, Value]) -> str | None:
     """The constructor of the module that does just this call, with what it stores under each name."""
+    if call.op is aten.batch_norm.default:
+        return _batch_norm(Arguments(call), cls, stored)
     writer = _MODULES.get((cls, call.op))
     arguments = Arguments(call)
     plain = all(type(v) is Param and not v.buffer for v in stored.values())
@@ -39,7 +41,11 @@ def leaf_module(call: Call, cls: str, stored: Mapping[str, Value]) -> str | None
     dtype = stored["weight"].type.dtype
     if any(v.type.dtype != dtype for v in stored.values()):
         return None
-    return f"nn.{cls}({', '.join(options + ([f'dtype={dtype}'] if dtype != torch.float32 else []))})"
+    return f"nn.{cls}({', '.join(options + _dtype(dtype))})"
+
+
+def _dtype(dtype: torch.dtype) -> list[str]:
+    return [f"dtype={dtype}"] if dtype != torch.float32 else []
 
 
 def _linear(a: Arguments, weight: Value) -> list[str]:
@@ -78,6 +84,35 @@ def _convolution(a: Arguments, weight: Value) -> list[str]:
         if not same(_one(a[key]), _one(usual)):
             options.append(f"{key}={_one(a[key])}")
     return options + _bias(a)
+
+
+_TENSORS = ("weight", "bias", "running_mean", "running_var")
+
+
+def _batch_norm(a: Arguments, cls: str, stored: Mapping[str, Value]) -> str | None:
+    """The constructor of a `FrozenBatchNorm`, which stands for torch's own in evaluation."""
+    ours = set(stored) == set(_TENSORS) and all(a[name] is value for name, value in stored.items())
+    dtypes = {value.type.dtype for value in stored.values()}
+    if not cls.startswith("BatchNorm") or a["training"] is not False or not ours or len(dtypes) > 1:
+        return None
+    eps = [] if a["eps"] == 1e-5 else [f"eps={a['eps']}"]
+    return f"{FROZEN}({', '.join([str(stored['weight'].type.shape[0]), *eps, *_dtype(dtypes.pop())])})"
+
+
+FROZEN = "FrozenBatchNorm"
+
+# torch's own would count its calls in a further buffer, and change with `train()` where nothing else does.
+FROZEN_BATCH_NORM = f"""
+class {FROZEN}(nn.Module):  # nn.BatchNorm in evaluation, as the model was exported
+    def __init__(self, features, eps=1e-5, dtype=torch.float32):
+        super().__init__()
+        self.weight, self.bias = (nn.Parameter(torch.empty(features, dtype=dtype)) for _ in range(2))
+        self.running_mean, self.running_var = (nn.Buffer(torch.empty(features, dtype=dtype)) for _ in range(2))
+        self.eps = eps
+
+    def forward(self, x):
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+""".strip()
 
 
 def _one(value: Any) -> Any:

@@ -247,7 +247,17 @@ class _Repeat:
     def _clear(self) -> bool:
         """Whether what stays the same at every turn lies outside of the modules that the loop goes over."""
         fixed = {names[0] for names, row in self._paths.items() if row[0] is None}
-        return self._whole_turns and not any(f"{name}.".startswith(f"{s.first}.") for name in fixed for s in self.steps)
+        return (
+            self._whole_turns
+            and self._one_turn_each
+            and not any(f"{name}.".startswith(f"{s.first}.") for name in fixed for s in self.steps)
+        )
+
+    @property
+    def _one_turn_each(self) -> bool:
+        """Whether each module has one turn: no end of a layer with the beginning of the next."""
+        modules = [join(s.container, str(number)) for s in self.steps for number in s.numbers]
+        return len(set(modules)) == len(modules)
 
     @property
     def _whole_turns(self) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 
 from codegen.folding import Root, is_form
-from codegen.program import Use, operands, results
+from codegen.program import Statement, Use, operands, results
 from ir.graph import Call, Value
 
 TAKEN = frozenset({*keyword.kwlist, "torch", "nn", "F", "aten", "math", "Any", "self", "device", "_"}) | {
@@ -122,20 +122,16 @@ class Source:
                 yield _inner_name(use, result)
                 yield _word(use.path)
             case Call() as call:
-                op = call.op._schema.name.rpartition("::")[2]
                 leaf = call.where.frames[-1] if call.where.frames else None
                 if leaf is not None and not leaf.line:
                     yield _word(call.where.module)
+                subject = _subject(call, root)
+                if isinstance(subject, Call) and not subject.operands:
+                    yield _noun(subject)
+                    return
                 if is_form(call):
-                    yield self._seen(call, root)
-                yield _NOUNS.get(op, op.strip("_"))
-
-    def _seen(self, call: Call, root: Root) -> str:
-        """The name of the value that a call shows in another form."""
-        read = call.operands
-        while read and read[0] in root.nested:
-            read = operands(root.nested[read[0]])
-        return self.names.of.get(read[0], "") if read else ""
+                    yield self.names.of.get(operands(subject)[0], "")
+                yield _noun(call)
 
     @staticmethod
     def _assigned(
@@ -157,6 +153,20 @@ class Source:
         while end < len(self.roots) and self.roots[end].frames[:depth] == frames:
             end += 1
         return first, end
+
+
+def _subject(call: Call, root: Root) -> Statement:
+    """What a call begins with: the innermost statement in its expression that makes the first operand."""
+    subject: Statement = call
+    while (read := operands(subject)) and read[0] in root.nested:
+        subject = root.nested[read[0]]
+    return subject
+
+
+def _noun(call: Call) -> str:
+    """What an operator makes."""
+    op = call.op._schema.name.rpartition("::")[2]
+    return _NOUNS.get(op, op.strip("_"))
 
 
 def _inner_name(use: Use, result: int) -> str:

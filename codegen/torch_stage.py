@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from codegen import paths
 from codegen.function import Function, Vocabulary
 from codegen.head import emit_head, emit_tables
-from codegen.leaves import Leaf, leaf_module
+from codegen.leaves import FROZEN, FROZEN_BATCH_NORM, Leaf, leaf_module
 from codegen.loading import emit_load, emit_reader
 from codegen.modules import NUMBERED, Holder, class_names, declare_class
 from codegen.naming import Names
@@ -238,7 +238,7 @@ def _uses_paths(body: Sequence[Statement]) -> set[str]:
     return {use.path for use in _uses(body)}
 
 
-_TAKEN = ("Numbered", "read_weights", "read_piece", "rebuilt", "tensors", "RECEIVES", "SENDS", "nn", "Any")
+_TAKEN = ("Numbered", FROZEN, "read_weights", "read_piece", "rebuilt", "tensors", "RECEIVES", "SENDS", "nn", "Any")
 
 
 def _leaves(file: StageFile) -> dict[str, Leaf]:
@@ -286,8 +286,9 @@ def _assembled(draft: Draft, linked: bool, strided: bool) -> Emitted:
     stage, *blocks = texts
     body = Source()
     placed: dict[Call, int] = {}
-    if any("Numbered" in str(t.source) for t in texts):
-        body.lines(f"\n\n{NUMBERED}")
+    for word, helper in {"Numbered": NUMBERED, FROZEN: FROZEN_BATCH_NORM}.items():
+        if any(word in str(t.source) for t in texts):
+            body.lines(f"\n\n{helper}")
     if file.whole.modules:
         body.lines(f"\n\n{SUPPORT}\n\n" + "\n".join(file.whole.shared()))
     for text in (*reversed(blocks), stage):

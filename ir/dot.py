@@ -230,7 +230,8 @@ def _row(stage: Stage, names: list[str]) -> graphviz.Digraph:
 
 
 def _crossing(value: Value, sizes: Sizes) -> str:
-    return f"\u00a0{value.name} {value.type} · {format_bytes(sizes.at(value.type.nbytes))}"
+    """With room at its end: browsers may have wider letters than those that Graphviz measures."""
+    return f"\u00a0{value.name} {value.type} · {format_bytes(sizes.at(value.type.nbytes))}" + 4 * "\u00a0"
 
 
 def _input(value: Value, stage: int) -> str:

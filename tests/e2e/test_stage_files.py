@@ -157,3 +157,17 @@ assert not {{"ir", "passes", "codegen", "runtime"}} & set(sys.modules)
         expected = model.layers[2](torch.linspace(-1, 1, 24).reshape(3, 8)).tanh()
         expected = expected[:, None].expand(-1, 5, -1) / 5 + model.position(torch.arange(5))
     assert torch.equal(y, expected)
+
+
+def test_batch_normalisation_stays_as_it_was_exported(tmp_path: Path) -> None:
+    """Also in training mode, which changes nothing else in a stage."""
+    case = CASES["batch normalisation"]
+    model, (x,) = case.build(), case.calls()[0].args
+    compile_model(model, (x,), out=tmp_path / "out", cluster=slow_machine(1), dynamic_shapes=case.dynamic)
+    assert "FrozenBatchNorm(" in (tmp_path / "out/stage_0.py").read_text()
+    _, stage = load(tmp_path / "out/stage_0.py")
+    before = {name: tensor.clone() for name, tensor in stage.state_dict().items()}
+    with torch.no_grad():
+        [found], expected = stage.train()(x), model(x)
+    assert torch.equal(found, expected)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in stage.state_dict().items())

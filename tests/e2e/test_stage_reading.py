@@ -1,4 +1,4 @@
-"""What the stage files of every example look like: short functions, valid types, a line for each node."""
+"""Stage files of every example and of a Llama: short functions, valid types, the names of the source, a line a node."""
 
 from __future__ import annotations
 
@@ -10,25 +10,39 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from codegen.torch_stage import Emitted, StageFile, emit
 from ir.capture import capture
-from ir.graph import Call
+from ir.graph import Call, Graph
 from ir.plan import StagePlan, plan_stages
 from ir.sources import read_source
 from tests.planning import machine, planned
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = {"bert": 2, "gpt2": 2, "resnet50": 3, "t5": 3, "tied_lm": 2, "unet": 4}
-LONGEST = {"bert": 250, "gpt2": 250, "resnet50": 350, "t5": 350, "tied_lm": 250, "unet": 250}
+EXAMPLES = {"bert": 2, "gpt2": 2, "llama": 4, "resnet50": 3, "t5": 3, "tied_lm": 2, "unet": 4}
+LONGEST = {"bert": 250, "gpt2": 250, "llama": 200, "resnet50": 250, "t5": 350, "tied_lm": 250, "unet": 250}
 
 pytestmark = pytest.mark.slow
 
 
+def example(name: str) -> Graph:
+    source = read_source(str(ROOT / f"examples/{name}.py"))
+    return capture(source.model, source.args, source.kwargs, dynamic_shapes=source.dynamic_shapes)
+
+
+def llama() -> Graph:
+    """A stage file is as long for 80 layers as for these: those that do not stand alone are one loop."""
+    sizes = dict(hidden_size=256, intermediate_size=896, num_attention_heads=8, num_key_value_heads=2, vocab_size=4000)
+    model = LlamaForCausalLM(LlamaConfig(num_hidden_layers=14, use_cache=False, **sizes)).eval()
+    inputs = {"input_ids": torch.randint(4000, (2, 32)), "attention_mask": torch.ones(2, 32, dtype=torch.int64)}
+    return capture(model, (), inputs, dynamic_shapes={name: {0: "batch", 1: "seq"} for name in inputs})
+
+
 @cache
 def plan(name: str) -> StagePlan:
-    source = read_source(str(ROOT / f"examples/{name}.py"))
-    graph = capture(source.model, source.args, source.kwargs, dynamic_shapes=source.dynamic_shapes)
+    graph = llama() if name == "llama" else example(name)
     cluster = machine(EXAMPLES[name])
     return plan_stages(planned(graph, cluster, time_limit=20.0), cluster)
 
@@ -43,7 +57,7 @@ def files(name: str) -> tuple[tuple[StageFile, Emitted], ...]:
 def test_files_and_functions_are_short(name: str) -> None:
     for _, emitted in files(name):
         functions = [n for n in ast.walk(ast.parse(emitted.source)) if isinstance(n, ast.FunctionDef)]
-        assert max((f.end_lineno or 0) - f.lineno + 1 for f in functions) <= 62
+        assert max((f.end_lineno or 0) - f.lineno + 1 for f in functions) <= 60
         assert emitted.source.count("\n") <= LONGEST[name]
 
 
@@ -81,6 +95,6 @@ def test_names_are_those_of_the_source(name: str) -> None:
         assert not {n for n in numbered if n.rstrip("_0123456789") in operators}
 
 
-@pytest.mark.parametrize("name", ["gpt2", "t5", "bert"])
+@pytest.mark.parametrize("name", ["gpt2", "t5", "bert", "llama"])
 def test_layers_are_a_loop(name: str) -> None:
     assert any(re.search(r"^        for \w+ in self\.", emitted.source, re.MULTILINE) for _, emitted in files(name))

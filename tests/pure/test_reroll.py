@@ -196,3 +196,19 @@ def test_what_does_not_repeat_stays_straight() -> None:
     program = check(layered(["plain", "residual", "skip"], collects=False, glue=False))
     assert not program.blocks
     assert not list(loops(program.body))
+
+
+def test_a_loop_begins_where_a_layer_does() -> None:
+    """After half a layer and before another half: not with the end of one and the beginning of the next."""
+    x = value("x", 2, 4)
+    nodes, before = list[Call](), x
+    for i, half in [(0, "last"), *((i, half) for i in range(1, 5) for half in ("first", "last")), (5, "first")]:
+        path = f"layers.{i}.{half}"
+        where = Where(path, "m.py", 3, "", (Frame("", "m.py", 1), Frame(path, "m.py", 3)))
+        nodes.append(linear(before, param(f"{path}.weight"), f"{half}_{i}", where=where))
+        if half == "last":
+            nodes.append(relu(nodes[-1].results[0], f"relu_{i}", where=where))
+        before = nodes[-1].results[0]
+    program = check(graph([x], nodes, [before]))
+    [loop] = loops(program.body)
+    assert [(s.container, s.numbers) for s in loop.steps] == [("layers", (1, 2, 3, 4))]

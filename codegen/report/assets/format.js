@@ -25,6 +25,12 @@ const format = {
     const [unit, scale] = scales.find(([, scale]) => Math.abs(s) >= scale) ?? ["ns", 1e-9];
     return { unit, scale };
   },
+  /** `20 batches an hour`, of seconds a batch. */
+  rate(s) {
+    const [span, seconds] = [["second", 1], ["minute", 60]].find(([, seconds]) => s <= seconds) ?? ["hour", 3600];
+    const rate = seconds / s;
+    return `${d3.format(rate < 1000 ? ".3~r" : ".3~s")(rate)} batches ${span === "hour" ? "an" : "a"} ${span}`;
+  },
   percent: (share) => d3.format(".0%")(share),
   plural: (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`,
 };

@@ -28,7 +28,7 @@ function showFigures(data) {
     [
       "Busiest device",
       format.seconds(summary.bottleneck_seconds),
-      `a batch, so ${d3.format(".3~s")(1 / summary.bottleneck_seconds)} batches a second`,
+      `a batch, so ${format.rate(summary.bottleneck_seconds)}`,
     ],
     [
       "Gap to the best cut",

@@ -53,34 +53,43 @@ class BertOutput(nn.Module):  # bert.encoder.layer.7.output (transformers/models
         return self.LayerNorm(hidden_states + hidden_states_1)
 
 
+# bert.encoder.layer.8.attention.self (transformers/models/bert/modeling_bert.py:175)
+class BertSelfAttention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.query = nn.Linear(768, 768)
+        self.key = nn.Linear(768, 768)
+        self.value = nn.Linear(768, 768)
+
+    def forward(self, hidden_states, attention_mask):
+        batch, seq = hidden_states.shape[:2]
+        query_layer = self.query(hidden_states).view(batch, seq, -1, 64).transpose(1, 2)
+        key_layer = self.key(hidden_states).view(batch, seq, -1, 64).transpose(1, 2)
+        value_layer = self.value(hidden_states).view(batch, seq, -1, 64).transpose(1, 2)
+        attn_output = F.scaled_dot_product_attention(
+            query_layer, key_layer, value_layer, attn_mask=attention_mask, scale=0.125
+        )
+        return attn_output.transpose(1, 2).reshape(batch, seq, -1)
+
+
 class BertLayer(nn.Module):  # bert.encoder.layer.8 (transformers/models/bert/modeling_bert.py:383)
     def __init__(self):
         super().__init__()
         self.attention: Any = nn.Module()
-        self.attention.self = nn.Module()
-        self.attention.self.query = nn.Linear(768, 768)
-        self.attention.self.key = nn.Linear(768, 768)
-        self.attention.self.value = nn.Linear(768, 768)
         self.attention.output = nn.Module()
         self.attention.output.dense = nn.Linear(768, 768)
         self.attention.output.LayerNorm = nn.LayerNorm(768, eps=1e-12)
+        self.attention.self = BertSelfAttention()
         self.intermediate: Any = nn.Module()
         self.intermediate.dense = nn.Linear(768, 3072)
         self.output = BertOutput()
 
     @torch.compiler.nested_compile_region()
     def forward(self, hidden_states, attention_mask):
-        batch, seq = hidden_states.shape[:2]
-        # attention.self (transformers/models/bert/modeling_bert.py:175)
-        query_layer = self.attention.self.query(hidden_states).view(batch, seq, -1, 64).transpose(1, 2)
-        key_layer = self.attention.self.key(hidden_states).view(batch, seq, -1, 64).transpose(1, 2)
-        value_layer = self.attention.self.value(hidden_states).view(batch, seq, -1, 64).transpose(1, 2)
-        attn_output = F.scaled_dot_product_attention(
-            query_layer, key_layer, value_layer, attn_mask=attention_mask, scale=0.125
-        )
-        attn_output = attn_output.transpose(1, 2).reshape(batch, seq, -1)
+        # attention (transformers/models/bert/modeling_bert.py:314)
+        attention_output = self.attention.self(hidden_states, attention_mask)
         # attention.output (transformers/models/bert/modeling_bert.py:290)
-        dense = self.attention.output.dense(attn_output)
+        dense = self.attention.output.dense(attention_output)
         hidden_states = self.attention.output.LayerNorm(dense + hidden_states)
         # intermediate (transformers/models/bert/modeling_bert.py:335)
         dense = self.intermediate.dense(hidden_states)
@@ -108,14 +117,11 @@ class Stage1(nn.Module):
         device = attention_mask.device
         # bert (transformers/models/bert/modeling_bert.py:661)
         attention_mask = attention_mask.to(device, torch.bool)
-        positions = torch.arange(batch, device=device)
-        positions_2 = torch.arange(seq, device=device)
-        positions_3 = torch.arange(seq, device=device)
-        positions = positions.unsqueeze(1).unsqueeze(2).unsqueeze(3)
-        positions_2 = positions_2.unsqueeze(0).unsqueeze(1).unsqueeze(3)
-        positions_3 = positions_3.unsqueeze(0).unsqueeze(1).unsqueeze(2)
-        both = positions_2.new_ones([], dtype=torch.bool) & (positions_2 >= 0)
-        attention_mask = (both & attention_mask[positions, positions_3]).expand(batch, -1, seq, seq)
+        positions = torch.arange(batch, device=device).unsqueeze(1).unsqueeze(2).unsqueeze(3)
+        positions_2 = torch.arange(seq, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
+        positions_3 = torch.arange(seq, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2)
+        both = positions_2.new_ones([], dtype=torch.bool) & (positions_2 >= 0) & attention_mask[positions, positions_3]
+        attention_mask = both.expand(batch, -1, seq, seq)
         # bert.encoder.layer.7 (transformers/models/bert/modeling_bert.py:408)
         hidden_states = self.bert.encoder.layer[7].output(F.gelu(hidden_states), hidden_states_1)
         for layer in self.bert.encoder.layer[8:12]:

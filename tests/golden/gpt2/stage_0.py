@@ -94,9 +94,7 @@ class GPT2Block(nn.Module):  # transformer.h.0 (transformers/models/gpt2/modelin
         # mlp.c_fc (transformers/pytorch_utils.py:120)
         x = torch.addmm(self.mlp.c_fc.bias, hidden_states.view(-1, 768), self.mlp.c_fc.weight).view(batch, seq, 3072)
         # mlp.act (transformers/activations.py:66)
-        product = x * 0.5
-        tanh = ((x + x**3.0 * 0.044715) * 0.7978845608028654).tanh()
-        hidden_states = product * (tanh + 1.0)
+        hidden_states = x * 0.5 * (((x + x**3.0 * 0.044715) * 0.7978845608028654).tanh() + 1.0)
         # mlp.c_proj (transformers/pytorch_utils.py:120)
         x = torch.addmm(self.mlp.c_proj.bias, hidden_states.view(-1, 3072), self.mlp.c_proj.weight).view(
             batch, seq, 768
@@ -124,14 +122,15 @@ class Stage0(nn.Module):
         hidden_states = inputs_embeds + position_embeds
         del inputs_embeds, position_embeds
         causal_mask = attention_mask.view(batch, -1).to(device, torch.bool)
-        positions = torch.arange(batch, device=device)
-        positions_2 = torch.arange(seq, device=device)
-        positions_3 = torch.arange(seq, device=device)
-        positions = positions.unsqueeze(1).unsqueeze(2).unsqueeze(3)
-        positions_2 = positions_2.unsqueeze(0).unsqueeze(1).unsqueeze(3)
-        positions_3 = positions_3.unsqueeze(0).unsqueeze(1).unsqueeze(2)
-        both = positions_2.new_ones([], dtype=torch.bool) & (positions_3 <= positions_2)
-        causal_mask = (both & causal_mask[positions, positions_3]).expand(batch, -1, seq, seq)
+        positions = torch.arange(batch, device=device).unsqueeze(1).unsqueeze(2).unsqueeze(3)
+        positions_2 = torch.arange(seq, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
+        positions_3 = torch.arange(seq, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2)
+        causal_mask = (
+            positions_2.new_ones([], dtype=torch.bool)
+            & (positions_3 <= positions_2)
+            & causal_mask[positions, positions_3]
+        )
+        causal_mask = causal_mask.expand(batch, -1, seq, seq)
         for block in self.transformer.h[0:8]:
             hidden_states = block(hidden_states, causal_mask)
         # transformer.h.8 (transformers/models/gpt2/modeling_gpt2.py:273)

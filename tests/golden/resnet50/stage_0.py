@@ -28,27 +28,27 @@ SENDS = {
 }
 
 
+class FrozenBatchNorm(nn.Module):  # nn.BatchNorm in evaluation, as the model was exported
+    def __init__(self, features, eps=1e-5, dtype=torch.float32):
+        super().__init__()
+        self.weight, self.bias = (nn.Parameter(torch.empty(features, dtype=dtype)) for _ in range(2))
+        self.running_mean, self.running_var = (nn.Buffer(torch.empty(features, dtype=dtype)) for _ in range(2))
+        self.eps = eps
+
+    def forward(self, x):
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+
 # resnet.encoder.stages.0.layers.0.layer.1 (transformers/models/resnet/modeling_resnet.py:66)
 class ResNetConvLayer(nn.Module):
     def __init__(self):
         super().__init__()
         self.convolution = nn.Conv2d(64, 64, kernel_size=3, padding=1, bias=False)
-        self.normalization: Any = nn.Module()
-        self.normalization.weight = nn.Parameter(torch.empty(64))
-        self.normalization.bias = nn.Parameter(torch.empty(64))
-        self.normalization.running_mean = nn.Buffer(torch.empty(64))
-        self.normalization.running_var = nn.Buffer(torch.empty(64))
+        self.normalization = FrozenBatchNorm(64)
 
     def forward(self, hidden_states):
         hidden_states = self.convolution(hidden_states)
-        hidden_states = F.batch_norm(
-            hidden_states,
-            self.normalization.running_mean,
-            self.normalization.running_var,
-            self.normalization.weight,
-            self.normalization.bias,
-            eps=1e-05,
-        )
+        hidden_states = self.normalization(hidden_states)
         return F.relu(hidden_states)
 
 
@@ -58,214 +58,24 @@ class ResNetBottleNeckLayer(nn.Module):
         super().__init__()
         self.layer: Any = nn.ModuleList([nn.Module(), ResNetConvLayer(), nn.Module()])
         self.layer[0].convolution = nn.Conv2d(256, 64, kernel_size=1, bias=False)
-        self.layer[0].normalization = nn.Module()
-        self.layer[0].normalization.weight = nn.Parameter(torch.empty(64))
-        self.layer[0].normalization.bias = nn.Parameter(torch.empty(64))
-        self.layer[0].normalization.running_mean = nn.Buffer(torch.empty(64))
-        self.layer[0].normalization.running_var = nn.Buffer(torch.empty(64))
+        self.layer[0].normalization = FrozenBatchNorm(64)
         self.layer[2].convolution = nn.Conv2d(64, 256, kernel_size=1, bias=False)
-        self.layer[2].normalization = nn.Module()
-        self.layer[2].normalization.weight = nn.Parameter(torch.empty(256))
-        self.layer[2].normalization.bias = nn.Parameter(torch.empty(256))
-        self.layer[2].normalization.running_mean = nn.Buffer(torch.empty(256))
-        self.layer[2].normalization.running_var = nn.Buffer(torch.empty(256))
+        self.layer[2].normalization = FrozenBatchNorm(256)
 
     def forward(self, hidden_state):
         # layer.0 (transformers/models/resnet/modeling_resnet.py:66)
         hidden_states = self.layer[0].convolution(hidden_state)
-        hidden_states = F.batch_norm(
-            hidden_states,
-            self.layer[0].normalization.running_mean,
-            self.layer[0].normalization.running_var,
-            self.layer[0].normalization.weight,
-            self.layer[0].normalization.bias,
-            eps=1e-05,
-        )
+        hidden_states = self.layer[0].normalization(hidden_states)
         hidden_states = F.relu(hidden_states)
         # transformers/models/resnet/modeling_resnet.py:174
         residual = hidden_state
         hidden_state = self.layer[1](hidden_states)
         # layer.2 (transformers/models/resnet/modeling_resnet.py:66)
         hidden_states = self.layer[2].convolution(hidden_state)
-        hidden_states = F.batch_norm(
-            hidden_states,
-            self.layer[2].normalization.running_mean,
-            self.layer[2].normalization.running_var,
-            self.layer[2].normalization.weight,
-            self.layer[2].normalization.bias,
-            eps=1e-05,
-        )
+        hidden_states = self.layer[2].normalization(hidden_states)
         # transformers/models/resnet/modeling_resnet.py:176
         hidden_state = hidden_states + residual
         return F.relu(hidden_state)
-
-
-class ResNetStage(nn.Module):  # resnet.encoder.stages.0 (transformers/models/resnet/modeling_resnet.py:215)
-    def __init__(self):
-        super().__init__()
-        self.layers: Any = nn.ModuleList([nn.Module(), ResNetBottleNeckLayer(), ResNetBottleNeckLayer()])
-        self.layers[0].layer = nn.ModuleList([nn.Module(), ResNetConvLayer(), nn.Module()])
-        self.layers[0].layer[0].convolution = nn.Conv2d(64, 64, kernel_size=1, bias=False)
-        self.layers[0].layer[0].normalization = nn.Module()
-        self.layers[0].layer[0].normalization.weight = nn.Parameter(torch.empty(64))
-        self.layers[0].layer[0].normalization.bias = nn.Parameter(torch.empty(64))
-        self.layers[0].layer[0].normalization.running_mean = nn.Buffer(torch.empty(64))
-        self.layers[0].layer[0].normalization.running_var = nn.Buffer(torch.empty(64))
-        self.layers[0].layer[2].convolution = nn.Conv2d(64, 256, kernel_size=1, bias=False)
-        self.layers[0].layer[2].normalization = nn.Module()
-        self.layers[0].layer[2].normalization.weight = nn.Parameter(torch.empty(256))
-        self.layers[0].layer[2].normalization.bias = nn.Parameter(torch.empty(256))
-        self.layers[0].layer[2].normalization.running_mean = nn.Buffer(torch.empty(256))
-        self.layers[0].layer[2].normalization.running_var = nn.Buffer(torch.empty(256))
-        self.layers[0].shortcut = nn.Module()
-        self.layers[0].shortcut.convolution = nn.Conv2d(64, 256, kernel_size=1, bias=False)
-        self.layers[0].shortcut.normalization = nn.Module()
-        self.layers[0].shortcut.normalization.weight = nn.Parameter(torch.empty(256))
-        self.layers[0].shortcut.normalization.bias = nn.Parameter(torch.empty(256))
-        self.layers[0].shortcut.normalization.running_mean = nn.Buffer(torch.empty(256))
-        self.layers[0].shortcut.normalization.running_var = nn.Buffer(torch.empty(256))
-
-    def forward(self, input):
-        # layers.0.layer.0 (transformers/models/resnet/modeling_resnet.py:66)
-        hidden_states = self.layers[0].layer[0].convolution(input)
-        hidden_states = F.batch_norm(
-            hidden_states,
-            self.layers[0].layer[0].normalization.running_mean,
-            self.layers[0].layer[0].normalization.running_var,
-            self.layers[0].layer[0].normalization.weight,
-            self.layers[0].layer[0].normalization.bias,
-            eps=1e-05,
-        )
-        hidden_states = F.relu(hidden_states)
-        # layers.0 (transformers/models/resnet/modeling_resnet.py:174)
-        hidden_state = self.layers[0].layer[1](hidden_states)
-        # layers.0.layer.2 (transformers/models/resnet/modeling_resnet.py:66)
-        hidden_states = self.layers[0].layer[2].convolution(hidden_state)
-        hidden_states = F.batch_norm(
-            hidden_states,
-            self.layers[0].layer[2].normalization.running_mean,
-            self.layers[0].layer[2].normalization.running_var,
-            self.layers[0].layer[2].normalization.weight,
-            self.layers[0].layer[2].normalization.bias,
-            eps=1e-05,
-        )
-        # layers.0.shortcut (transformers/models/resnet/modeling_resnet.py:108)
-        hidden_state = self.layers[0].shortcut.convolution(input)
-        hidden_state = F.batch_norm(
-            hidden_state,
-            self.layers[0].shortcut.normalization.running_mean,
-            self.layers[0].shortcut.normalization.running_var,
-            self.layers[0].shortcut.normalization.weight,
-            self.layers[0].shortcut.normalization.bias,
-            eps=1e-05,
-        )
-        # layers.0 (transformers/models/resnet/modeling_resnet.py:176)
-        hidden_state = hidden_states + hidden_state
-        hidden_state = F.relu(hidden_state)
-        # transformers/models/resnet/modeling_resnet.py:215
-        return self.layers[2](self.layers[1](hidden_state))
-
-
-class ResNetEncoder(nn.Module):  # resnet.encoder (transformers/models/resnet/modeling_resnet.py:246)
-    def __init__(self):
-        super().__init__()
-        self.stages: Any = nn.ModuleList([ResNetStage(), nn.Module()])
-        self.stages[1].layers = nn.ModuleList(nn.Module() for _ in range(2))
-        self.stages[1].layers[0].layer = nn.ModuleList(nn.Module() for _ in range(3))
-        self.stages[1].layers[0].layer[0].convolution = nn.Conv2d(256, 128, kernel_size=1, bias=False)
-        self.stages[1].layers[0].layer[0].normalization = nn.Module()
-        self.stages[1].layers[0].layer[0].normalization.weight = nn.Parameter(torch.empty(128))
-        self.stages[1].layers[0].layer[0].normalization.bias = nn.Parameter(torch.empty(128))
-        self.stages[1].layers[0].layer[0].normalization.running_mean = nn.Buffer(torch.empty(128))
-        self.stages[1].layers[0].layer[0].normalization.running_var = nn.Buffer(torch.empty(128))
-        self.stages[1].layers[0].layer[1].convolution = nn.Conv2d(
-            128, 128, kernel_size=3, stride=2, padding=1, bias=False
-        )
-        self.stages[1].layers[0].layer[1].normalization = nn.Module()
-        self.stages[1].layers[0].layer[1].normalization.weight = nn.Parameter(torch.empty(128))
-        self.stages[1].layers[0].layer[1].normalization.bias = nn.Parameter(torch.empty(128))
-        self.stages[1].layers[0].layer[1].normalization.running_mean = nn.Buffer(torch.empty(128))
-        self.stages[1].layers[0].layer[1].normalization.running_var = nn.Buffer(torch.empty(128))
-        self.stages[1].layers[0].layer[2].convolution = nn.Conv2d(128, 512, kernel_size=1, bias=False)
-        self.stages[1].layers[0].layer[2].normalization = nn.Module()
-        self.stages[1].layers[0].layer[2].normalization.weight = nn.Parameter(torch.empty(512))
-        self.stages[1].layers[0].layer[2].normalization.bias = nn.Parameter(torch.empty(512))
-        self.stages[1].layers[0].layer[2].normalization.running_mean = nn.Buffer(torch.empty(512))
-        self.stages[1].layers[0].layer[2].normalization.running_var = nn.Buffer(torch.empty(512))
-        self.stages[1].layers[0].shortcut = nn.Module()
-        self.stages[1].layers[0].shortcut.convolution = nn.Conv2d(256, 512, kernel_size=1, stride=2, bias=False)
-        self.stages[1].layers[0].shortcut.normalization = nn.Module()
-        self.stages[1].layers[0].shortcut.normalization.weight = nn.Parameter(torch.empty(512))
-        self.stages[1].layers[0].shortcut.normalization.bias = nn.Parameter(torch.empty(512))
-        self.stages[1].layers[0].shortcut.normalization.running_mean = nn.Buffer(torch.empty(512))
-        self.stages[1].layers[0].shortcut.normalization.running_var = nn.Buffer(torch.empty(512))
-        self.stages[1].layers[1].layer = nn.ModuleList([nn.Module()])
-        self.stages[1].layers[1].layer[0].convolution = nn.Conv2d(512, 128, kernel_size=1, bias=False)
-        self.stages[1].layers[1].layer[0].normalization = nn.Module()
-        self.stages[1].layers[1].layer[0].normalization.weight = nn.Parameter(torch.empty(128))
-        self.stages[1].layers[1].layer[0].normalization.bias = nn.Parameter(torch.empty(128))
-        self.stages[1].layers[1].layer[0].normalization.running_mean = nn.Buffer(torch.empty(128))
-        self.stages[1].layers[1].layer[0].normalization.running_var = nn.Buffer(torch.empty(128))
-
-    def forward(self, hidden_state):
-        hidden_state = self.stages[0](hidden_state)
-        # stages.1.layers.0.layer.0 (transformers/models/resnet/modeling_resnet.py:66)
-        hidden_states = self.stages[1].layers[0].layer[0].convolution(hidden_state)
-        hidden_states = F.batch_norm(
-            hidden_states,
-            self.stages[1].layers[0].layer[0].normalization.running_mean,
-            self.stages[1].layers[0].layer[0].normalization.running_var,
-            self.stages[1].layers[0].layer[0].normalization.weight,
-            self.stages[1].layers[0].layer[0].normalization.bias,
-            eps=1e-05,
-        )
-        hidden_states = F.relu(hidden_states)
-        # stages.1.layers.0.layer.1 (transformers/models/resnet/modeling_resnet.py:66)
-        hidden_states = self.stages[1].layers[0].layer[1].convolution(hidden_states)
-        hidden_states = F.batch_norm(
-            hidden_states,
-            self.stages[1].layers[0].layer[1].normalization.running_mean,
-            self.stages[1].layers[0].layer[1].normalization.running_var,
-            self.stages[1].layers[0].layer[1].normalization.weight,
-            self.stages[1].layers[0].layer[1].normalization.bias,
-            eps=1e-05,
-        )
-        hidden_states = F.relu(hidden_states)
-        # stages.1.layers.0.layer.2 (transformers/models/resnet/modeling_resnet.py:66)
-        hidden_states = self.stages[1].layers[0].layer[2].convolution(hidden_states)
-        hidden_states = F.batch_norm(
-            hidden_states,
-            self.stages[1].layers[0].layer[2].normalization.running_mean,
-            self.stages[1].layers[0].layer[2].normalization.running_var,
-            self.stages[1].layers[0].layer[2].normalization.weight,
-            self.stages[1].layers[0].layer[2].normalization.bias,
-            eps=1e-05,
-        )
-        # stages.1.layers.0.shortcut (transformers/models/resnet/modeling_resnet.py:108)
-        hidden_state = self.stages[1].layers[0].shortcut.convolution(hidden_state)
-        hidden_state = F.batch_norm(
-            hidden_state,
-            self.stages[1].layers[0].shortcut.normalization.running_mean,
-            self.stages[1].layers[0].shortcut.normalization.running_var,
-            self.stages[1].layers[0].shortcut.normalization.weight,
-            self.stages[1].layers[0].shortcut.normalization.bias,
-            eps=1e-05,
-        )
-        # stages.1.layers.0 (transformers/models/resnet/modeling_resnet.py:176)
-        hidden_state = hidden_states + hidden_state
-        hidden_state = F.relu(hidden_state)
-        # stages.1.layers.1.layer.0 (transformers/models/resnet/modeling_resnet.py:66)
-        hidden_states = self.stages[1].layers[1].layer[0].convolution(hidden_state)
-        hidden_states = F.batch_norm(
-            hidden_states,
-            self.stages[1].layers[1].layer[0].normalization.running_mean,
-            self.stages[1].layers[1].layer[0].normalization.running_var,
-            self.stages[1].layers[1].layer[0].normalization.weight,
-            self.stages[1].layers[1].layer[0].normalization.bias,
-            eps=1e-05,
-        )
-        hidden_states = F.relu(hidden_states)
-        return hidden_states, hidden_state
 
 
 class Stage0(nn.Module):
@@ -275,30 +85,86 @@ class Stage0(nn.Module):
         self.resnet.embedder = nn.Module()
         self.resnet.embedder.embedder = nn.Module()
         self.resnet.embedder.embedder.convolution = nn.Conv2d(3, 64, kernel_size=7, stride=2, padding=3, bias=False)
-        self.resnet.embedder.embedder.normalization = nn.Module()
-        self.resnet.embedder.embedder.normalization.weight = nn.Parameter(torch.empty(64))
-        self.resnet.embedder.embedder.normalization.bias = nn.Parameter(torch.empty(64))
-        self.resnet.embedder.embedder.normalization.running_mean = nn.Buffer(torch.empty(64))
-        self.resnet.embedder.embedder.normalization.running_var = nn.Buffer(torch.empty(64))
-        self.resnet.encoder = ResNetEncoder()
+        self.resnet.embedder.embedder.normalization = FrozenBatchNorm(64)
+        self.resnet.encoder = nn.Module()
+        self.resnet.encoder.stages = nn.ModuleList(nn.Module() for _ in range(2))
+        self.resnet.encoder.stages[0].layers = nn.ModuleList(
+            [nn.Module(), ResNetBottleNeckLayer(), ResNetBottleNeckLayer()]
+        )
+        self.resnet.encoder.stages[0].layers[0].layer = nn.ModuleList([nn.Module(), ResNetConvLayer(), nn.Module()])
+        self.resnet.encoder.stages[0].layers[0].layer[0].convolution = nn.Conv2d(64, 64, kernel_size=1, bias=False)
+        self.resnet.encoder.stages[0].layers[0].layer[0].normalization = FrozenBatchNorm(64)
+        self.resnet.encoder.stages[0].layers[0].layer[2].convolution = nn.Conv2d(64, 256, kernel_size=1, bias=False)
+        self.resnet.encoder.stages[0].layers[0].layer[2].normalization = FrozenBatchNorm(256)
+        self.resnet.encoder.stages[0].layers[0].shortcut = nn.Module()
+        self.resnet.encoder.stages[0].layers[0].shortcut.convolution = nn.Conv2d(64, 256, kernel_size=1, bias=False)
+        self.resnet.encoder.stages[0].layers[0].shortcut.normalization = FrozenBatchNorm(256)
+        self.resnet.encoder.stages[1].layers = nn.ModuleList(nn.Module() for _ in range(2))
+        self.resnet.encoder.stages[1].layers[0].layer = nn.ModuleList(nn.Module() for _ in range(3))
+        self.resnet.encoder.stages[1].layers[0].layer[0].convolution = nn.Conv2d(256, 128, kernel_size=1, bias=False)
+        self.resnet.encoder.stages[1].layers[0].layer[0].normalization = FrozenBatchNorm(128)
+        self.resnet.encoder.stages[1].layers[0].layer[1].convolution = nn.Conv2d(
+            128, 128, kernel_size=3, stride=2, padding=1, bias=False
+        )
+        self.resnet.encoder.stages[1].layers[0].layer[1].normalization = FrozenBatchNorm(128)
+        self.resnet.encoder.stages[1].layers[0].layer[2].convolution = nn.Conv2d(128, 512, kernel_size=1, bias=False)
+        self.resnet.encoder.stages[1].layers[0].layer[2].normalization = FrozenBatchNorm(512)
+        self.resnet.encoder.stages[1].layers[0].shortcut = nn.Module()
+        self.resnet.encoder.stages[1].layers[0].shortcut.convolution = nn.Conv2d(
+            256, 512, kernel_size=1, stride=2, bias=False
+        )
+        self.resnet.encoder.stages[1].layers[0].shortcut.normalization = FrozenBatchNorm(512)
+        self.resnet.encoder.stages[1].layers[1].layer = nn.ModuleList([nn.Module()])
+        self.resnet.encoder.stages[1].layers[1].layer[0].convolution = nn.Conv2d(512, 128, kernel_size=1, bias=False)
+        self.resnet.encoder.stages[1].layers[1].layer[0].normalization = FrozenBatchNorm(128)
 
     def forward(self, pixel_values):
         # resnet.embedder.embedder (transformers/models/resnet/modeling_resnet.py:66)
         hidden_states = self.resnet.embedder.embedder.convolution(pixel_values)
-        hidden_states = F.batch_norm(
-            hidden_states,
-            self.resnet.embedder.embedder.normalization.running_mean,
-            self.resnet.embedder.embedder.normalization.running_var,
-            self.resnet.embedder.embedder.normalization.weight,
-            self.resnet.embedder.embedder.normalization.bias,
-            eps=1e-05,
-        )
+        hidden_states = self.resnet.embedder.embedder.normalization(hidden_states)
         hidden_states = F.relu(hidden_states)
         # resnet.embedder (transformers/models/resnet/modeling_resnet.py:92)
         embedding = F.max_pool2d(hidden_states, 3, stride=2, padding=1)
-        # resnet (transformers/models/resnet/modeling_resnet.py:316)
-        encoder_outputs, encoder = self.resnet.encoder(embedding)
-        return (encoder_outputs, encoder)
+        # resnet.encoder.stages.0.layers.0.layer.0 (transformers/models/resnet/modeling_resnet.py:66)
+        hidden_states = self.resnet.encoder.stages[0].layers[0].layer[0].convolution(embedding)
+        hidden_states = self.resnet.encoder.stages[0].layers[0].layer[0].normalization(hidden_states)
+        hidden_states = F.relu(hidden_states)
+        # resnet.encoder.stages.0.layers.0 (transformers/models/resnet/modeling_resnet.py:174)
+        hidden_state = self.resnet.encoder.stages[0].layers[0].layer[1](hidden_states)
+        # resnet.encoder.stages.0.layers.0.layer.2 (transformers/models/resnet/modeling_resnet.py:66)
+        hidden_states = self.resnet.encoder.stages[0].layers[0].layer[2].convolution(hidden_state)
+        hidden_states = self.resnet.encoder.stages[0].layers[0].layer[2].normalization(hidden_states)
+        # resnet.encoder.stages.0.layers.0.shortcut (transformers/models/resnet/modeling_resnet.py:108)
+        hidden_state = self.resnet.encoder.stages[0].layers[0].shortcut.convolution(embedding)
+        hidden_state = self.resnet.encoder.stages[0].layers[0].shortcut.normalization(hidden_state)
+        # resnet.encoder.stages.0.layers.0 (transformers/models/resnet/modeling_resnet.py:176)
+        hidden_state = hidden_states + hidden_state
+        hidden_state = F.relu(hidden_state)
+        # resnet.encoder.stages.0 (transformers/models/resnet/modeling_resnet.py:215)
+        hidden_state = self.resnet.encoder.stages[0].layers[1](hidden_state)
+        hidden_state = self.resnet.encoder.stages[0].layers[2](hidden_state)
+        # resnet.encoder.stages.1.layers.0.layer.0 (transformers/models/resnet/modeling_resnet.py:66)
+        hidden_states = self.resnet.encoder.stages[1].layers[0].layer[0].convolution(hidden_state)
+        hidden_states = self.resnet.encoder.stages[1].layers[0].layer[0].normalization(hidden_states)
+        hidden_states = F.relu(hidden_states)
+        # resnet.encoder.stages.1.layers.0.layer.1 (transformers/models/resnet/modeling_resnet.py:66)
+        hidden_states = self.resnet.encoder.stages[1].layers[0].layer[1].convolution(hidden_states)
+        hidden_states = self.resnet.encoder.stages[1].layers[0].layer[1].normalization(hidden_states)
+        hidden_states = F.relu(hidden_states)
+        # resnet.encoder.stages.1.layers.0.layer.2 (transformers/models/resnet/modeling_resnet.py:66)
+        hidden_states = self.resnet.encoder.stages[1].layers[0].layer[2].convolution(hidden_states)
+        hidden_states = self.resnet.encoder.stages[1].layers[0].layer[2].normalization(hidden_states)
+        # resnet.encoder.stages.1.layers.0.shortcut (transformers/models/resnet/modeling_resnet.py:108)
+        hidden_state = self.resnet.encoder.stages[1].layers[0].shortcut.convolution(hidden_state)
+        hidden_state = self.resnet.encoder.stages[1].layers[0].shortcut.normalization(hidden_state)
+        # resnet.encoder.stages.1.layers.0 (transformers/models/resnet/modeling_resnet.py:176)
+        hidden_state = hidden_states + hidden_state
+        hidden_state = F.relu(hidden_state)
+        # resnet.encoder.stages.1.layers.1.layer.0 (transformers/models/resnet/modeling_resnet.py:66)
+        hidden_states = self.resnet.encoder.stages[1].layers[1].layer[0].convolution(hidden_state)
+        hidden_states = self.resnet.encoder.stages[1].layers[1].layer[0].normalization(hidden_states)
+        hidden_states = F.relu(hidden_states)
+        return (hidden_states, hidden_state)
 
     @classmethod
     def load(cls, path, device="cpu"):

@@ -40,27 +40,27 @@ class Numbered(nn.ModuleList):  # modules under the numbers that they have in th
         return self._modules[str(index)]
 
 
+class FrozenBatchNorm(nn.Module):  # nn.BatchNorm in evaluation, as the model was exported
+    def __init__(self, features, eps=1e-5, dtype=torch.float32):
+        super().__init__()
+        self.weight, self.bias = (nn.Parameter(torch.empty(features, dtype=dtype)) for _ in range(2))
+        self.running_mean, self.running_var = (nn.Buffer(torch.empty(features, dtype=dtype)) for _ in range(2))
+        self.eps = eps
+
+    def forward(self, x):
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+
 # resnet.encoder.stages.1.layers.1.layer.1 (transformers/models/resnet/modeling_resnet.py:66)
 class ResNetConvLayer(nn.Module):
     def __init__(self):
         super().__init__()
         self.convolution = nn.Conv2d(128, 128, kernel_size=3, padding=1, bias=False)
-        self.normalization: Any = nn.Module()
-        self.normalization.weight = nn.Parameter(torch.empty(128))
-        self.normalization.bias = nn.Parameter(torch.empty(128))
-        self.normalization.running_mean = nn.Buffer(torch.empty(128))
-        self.normalization.running_var = nn.Buffer(torch.empty(128))
+        self.normalization = FrozenBatchNorm(128)
 
     def forward(self, hidden_states):
         hidden_states = self.convolution(hidden_states)
-        hidden_states = F.batch_norm(
-            hidden_states,
-            self.normalization.running_mean,
-            self.normalization.running_var,
-            self.normalization.weight,
-            self.normalization.bias,
-            eps=1e-05,
-        )
+        hidden_states = self.normalization(hidden_states)
         return F.relu(hidden_states)
 
 
@@ -70,43 +70,21 @@ class ResNetBottleNeckLayer(nn.Module):
         super().__init__()
         self.layer: Any = nn.ModuleList([nn.Module(), ResNetConvLayer(), nn.Module()])
         self.layer[0].convolution = nn.Conv2d(512, 128, kernel_size=1, bias=False)
-        self.layer[0].normalization = nn.Module()
-        self.layer[0].normalization.weight = nn.Parameter(torch.empty(128))
-        self.layer[0].normalization.bias = nn.Parameter(torch.empty(128))
-        self.layer[0].normalization.running_mean = nn.Buffer(torch.empty(128))
-        self.layer[0].normalization.running_var = nn.Buffer(torch.empty(128))
+        self.layer[0].normalization = FrozenBatchNorm(128)
         self.layer[2].convolution = nn.Conv2d(128, 512, kernel_size=1, bias=False)
-        self.layer[2].normalization = nn.Module()
-        self.layer[2].normalization.weight = nn.Parameter(torch.empty(512))
-        self.layer[2].normalization.bias = nn.Parameter(torch.empty(512))
-        self.layer[2].normalization.running_mean = nn.Buffer(torch.empty(512))
-        self.layer[2].normalization.running_var = nn.Buffer(torch.empty(512))
+        self.layer[2].normalization = FrozenBatchNorm(512)
 
     def forward(self, hidden_state):
         # layer.0 (transformers/models/resnet/modeling_resnet.py:66)
         hidden_states = self.layer[0].convolution(hidden_state)
-        hidden_states = F.batch_norm(
-            hidden_states,
-            self.layer[0].normalization.running_mean,
-            self.layer[0].normalization.running_var,
-            self.layer[0].normalization.weight,
-            self.layer[0].normalization.bias,
-            eps=1e-05,
-        )
+        hidden_states = self.layer[0].normalization(hidden_states)
         hidden_states = F.relu(hidden_states)
         # transformers/models/resnet/modeling_resnet.py:174
         residual = hidden_state
         hidden_state = self.layer[1](hidden_states)
         # layer.2 (transformers/models/resnet/modeling_resnet.py:66)
         hidden_states = self.layer[2].convolution(hidden_state)
-        hidden_states = F.batch_norm(
-            hidden_states,
-            self.layer[2].normalization.running_mean,
-            self.layer[2].normalization.running_var,
-            self.layer[2].normalization.weight,
-            self.layer[2].normalization.bias,
-            eps=1e-05,
-        )
+        hidden_states = self.layer[2].normalization(hidden_states)
         # transformers/models/resnet/modeling_resnet.py:176
         hidden_state = hidden_states + residual
         return F.relu(hidden_state)
@@ -116,148 +94,24 @@ class Sequential(Numbered):  # resnet.encoder.stages.2.layers.1.layer
     def __init__(self):
         super().__init__({i: nn.Module() for i in range(0, 3)})
         self[0].convolution = nn.Conv2d(1024, 256, kernel_size=1, bias=False)
-        self[0].normalization = nn.Module()
-        self[0].normalization.weight = nn.Parameter(torch.empty(256))
-        self[0].normalization.bias = nn.Parameter(torch.empty(256))
-        self[0].normalization.running_mean = nn.Buffer(torch.empty(256))
-        self[0].normalization.running_var = nn.Buffer(torch.empty(256))
+        self[0].normalization = FrozenBatchNorm(256)
         self[1].convolution = nn.Conv2d(256, 256, kernel_size=3, padding=1, bias=False)
-        self[1].normalization = nn.Module()
-        self[1].normalization.weight = nn.Parameter(torch.empty(256))
-        self[1].normalization.bias = nn.Parameter(torch.empty(256))
-        self[1].normalization.running_mean = nn.Buffer(torch.empty(256))
-        self[1].normalization.running_var = nn.Buffer(torch.empty(256))
+        self[1].normalization = FrozenBatchNorm(256)
         self[2].convolution = nn.Conv2d(256, 1024, kernel_size=1, bias=False)
-        self[2].normalization = nn.Module()
-        self[2].normalization.weight = nn.Parameter(torch.empty(1024))
-        self[2].normalization.bias = nn.Parameter(torch.empty(1024))
-        self[2].normalization.running_mean = nn.Buffer(torch.empty(1024))
-        self[2].normalization.running_var = nn.Buffer(torch.empty(1024))
+        self[2].normalization = FrozenBatchNorm(1024)
 
     def forward(self, hidden_state):
         # 0 (transformers/models/resnet/modeling_resnet.py:66)
         hidden_states = self[0].convolution(hidden_state)
-        hidden_states = F.batch_norm(
-            hidden_states,
-            self[0].normalization.running_mean,
-            self[0].normalization.running_var,
-            self[0].normalization.weight,
-            self[0].normalization.bias,
-            eps=1e-05,
-        )
+        hidden_states = self[0].normalization(hidden_states)
         hidden_states = F.relu(hidden_states)
         # 1 (transformers/models/resnet/modeling_resnet.py:66)
         hidden_states = self[1].convolution(hidden_states)
-        hidden_states = F.batch_norm(
-            hidden_states,
-            self[1].normalization.running_mean,
-            self[1].normalization.running_var,
-            self[1].normalization.weight,
-            self[1].normalization.bias,
-            eps=1e-05,
-        )
+        hidden_states = self[1].normalization(hidden_states)
         hidden_states = F.relu(hidden_states)
         # 2 (transformers/models/resnet/modeling_resnet.py:66)
         hidden_states = self[2].convolution(hidden_states)
-        return F.batch_norm(
-            hidden_states,
-            self[2].normalization.running_mean,
-            self[2].normalization.running_var,
-            self[2].normalization.weight,
-            self[2].normalization.bias,
-            eps=1e-05,
-        )
-
-
-class ResNetStage(nn.Module):  # resnet.encoder.stages.2 (transformers/models/resnet/modeling_resnet.py:215)
-    def __init__(self):
-        super().__init__()
-        self.layers: Any = nn.ModuleList(nn.Module() for _ in range(3))
-        self.layers[0].layer = nn.ModuleList(nn.Module() for _ in range(3))
-        self.layers[0].layer[0].convolution = nn.Conv2d(512, 256, kernel_size=1, bias=False)
-        self.layers[0].layer[0].normalization = nn.Module()
-        self.layers[0].layer[0].normalization.weight = nn.Parameter(torch.empty(256))
-        self.layers[0].layer[0].normalization.bias = nn.Parameter(torch.empty(256))
-        self.layers[0].layer[0].normalization.running_mean = nn.Buffer(torch.empty(256))
-        self.layers[0].layer[0].normalization.running_var = nn.Buffer(torch.empty(256))
-        self.layers[0].layer[1].convolution = nn.Conv2d(256, 256, kernel_size=3, stride=2, padding=1, bias=False)
-        self.layers[0].layer[1].normalization = nn.Module()
-        self.layers[0].layer[1].normalization.weight = nn.Parameter(torch.empty(256))
-        self.layers[0].layer[1].normalization.bias = nn.Parameter(torch.empty(256))
-        self.layers[0].layer[1].normalization.running_mean = nn.Buffer(torch.empty(256))
-        self.layers[0].layer[1].normalization.running_var = nn.Buffer(torch.empty(256))
-        self.layers[0].layer[2].convolution = nn.Conv2d(256, 1024, kernel_size=1, bias=False)
-        self.layers[0].layer[2].normalization = nn.Module()
-        self.layers[0].layer[2].normalization.weight = nn.Parameter(torch.empty(1024))
-        self.layers[0].layer[2].normalization.bias = nn.Parameter(torch.empty(1024))
-        self.layers[0].layer[2].normalization.running_mean = nn.Buffer(torch.empty(1024))
-        self.layers[0].layer[2].normalization.running_var = nn.Buffer(torch.empty(1024))
-        self.layers[0].shortcut = nn.Module()
-        self.layers[0].shortcut.convolution = nn.Conv2d(512, 1024, kernel_size=1, stride=2, bias=False)
-        self.layers[0].shortcut.normalization = nn.Module()
-        self.layers[0].shortcut.normalization.weight = nn.Parameter(torch.empty(1024))
-        self.layers[0].shortcut.normalization.bias = nn.Parameter(torch.empty(1024))
-        self.layers[0].shortcut.normalization.running_mean = nn.Buffer(torch.empty(1024))
-        self.layers[0].shortcut.normalization.running_var = nn.Buffer(torch.empty(1024))
-        self.layers[1].layer = Sequential()
-        self.layers[2].layer = Sequential()
-
-    def forward(self, input):
-        # layers.0.layer.0 (transformers/models/resnet/modeling_resnet.py:66)
-        hidden_states = self.layers[0].layer[0].convolution(input)
-        hidden_states = F.batch_norm(
-            hidden_states,
-            self.layers[0].layer[0].normalization.running_mean,
-            self.layers[0].layer[0].normalization.running_var,
-            self.layers[0].layer[0].normalization.weight,
-            self.layers[0].layer[0].normalization.bias,
-            eps=1e-05,
-        )
-        hidden_states = F.relu(hidden_states)
-        # layers.0.layer.1 (transformers/models/resnet/modeling_resnet.py:66)
-        hidden_states = self.layers[0].layer[1].convolution(hidden_states)
-        hidden_states = F.batch_norm(
-            hidden_states,
-            self.layers[0].layer[1].normalization.running_mean,
-            self.layers[0].layer[1].normalization.running_var,
-            self.layers[0].layer[1].normalization.weight,
-            self.layers[0].layer[1].normalization.bias,
-            eps=1e-05,
-        )
-        hidden_states = F.relu(hidden_states)
-        # layers.0.layer.2 (transformers/models/resnet/modeling_resnet.py:66)
-        hidden_states = self.layers[0].layer[2].convolution(hidden_states)
-        hidden_states = F.batch_norm(
-            hidden_states,
-            self.layers[0].layer[2].normalization.running_mean,
-            self.layers[0].layer[2].normalization.running_var,
-            self.layers[0].layer[2].normalization.weight,
-            self.layers[0].layer[2].normalization.bias,
-            eps=1e-05,
-        )
-        # layers.0.shortcut (transformers/models/resnet/modeling_resnet.py:108)
-        hidden_state = self.layers[0].shortcut.convolution(input)
-        hidden_state = F.batch_norm(
-            hidden_state,
-            self.layers[0].shortcut.normalization.running_mean,
-            self.layers[0].shortcut.normalization.running_var,
-            self.layers[0].shortcut.normalization.weight,
-            self.layers[0].shortcut.normalization.bias,
-            eps=1e-05,
-        )
-        # layers.0 (transformers/models/resnet/modeling_resnet.py:176)
-        hidden_state = hidden_states + hidden_state
-        del hidden_states
-        hidden_state = F.relu(hidden_state)
-        # layers.1 (transformers/models/resnet/modeling_resnet.py:174)
-        residual = hidden_state
-        hidden_state = self.layers[1].layer(hidden_state)
-        hidden_state = hidden_state + residual
-        hidden_state = F.relu(hidden_state)
-        # layers.2 (transformers/models/resnet/modeling_resnet.py:174)
-        residual = hidden_state
-        hidden_state = self.layers[2].layer(hidden_state)
-        return hidden_state + residual
+        return self[2].normalization(hidden_states)
 
 
 class Stage1(nn.Module):
@@ -265,17 +119,30 @@ class Stage1(nn.Module):
         super().__init__()
         self.resnet: Any = nn.Module()
         self.resnet.encoder = nn.Module()
-        self.resnet.encoder.stages = Numbered({1: nn.Module(), 2: ResNetStage()})
+        self.resnet.encoder.stages = Numbered({i: nn.Module() for i in range(1, 3)})
         self.resnet.encoder.stages[1].layers = Numbered(
             {1: nn.Module(), 2: ResNetBottleNeckLayer(), 3: ResNetBottleNeckLayer()}
         )
         self.resnet.encoder.stages[1].layers[1].layer = Numbered({1: ResNetConvLayer(), 2: nn.Module()})
         self.resnet.encoder.stages[1].layers[1].layer[2].convolution = nn.Conv2d(128, 512, kernel_size=1, bias=False)
-        self.resnet.encoder.stages[1].layers[1].layer[2].normalization = nn.Module()
-        self.resnet.encoder.stages[1].layers[1].layer[2].normalization.weight = nn.Parameter(torch.empty(512))
-        self.resnet.encoder.stages[1].layers[1].layer[2].normalization.bias = nn.Parameter(torch.empty(512))
-        self.resnet.encoder.stages[1].layers[1].layer[2].normalization.running_mean = nn.Buffer(torch.empty(512))
-        self.resnet.encoder.stages[1].layers[1].layer[2].normalization.running_var = nn.Buffer(torch.empty(512))
+        self.resnet.encoder.stages[1].layers[1].layer[2].normalization = FrozenBatchNorm(512)
+        self.resnet.encoder.stages[2].layers = nn.ModuleList(nn.Module() for _ in range(3))
+        self.resnet.encoder.stages[2].layers[0].layer = nn.ModuleList(nn.Module() for _ in range(3))
+        self.resnet.encoder.stages[2].layers[0].layer[0].convolution = nn.Conv2d(512, 256, kernel_size=1, bias=False)
+        self.resnet.encoder.stages[2].layers[0].layer[0].normalization = FrozenBatchNorm(256)
+        self.resnet.encoder.stages[2].layers[0].layer[1].convolution = nn.Conv2d(
+            256, 256, kernel_size=3, stride=2, padding=1, bias=False
+        )
+        self.resnet.encoder.stages[2].layers[0].layer[1].normalization = FrozenBatchNorm(256)
+        self.resnet.encoder.stages[2].layers[0].layer[2].convolution = nn.Conv2d(256, 1024, kernel_size=1, bias=False)
+        self.resnet.encoder.stages[2].layers[0].layer[2].normalization = FrozenBatchNorm(1024)
+        self.resnet.encoder.stages[2].layers[0].shortcut = nn.Module()
+        self.resnet.encoder.stages[2].layers[0].shortcut.convolution = nn.Conv2d(
+            512, 1024, kernel_size=1, stride=2, bias=False
+        )
+        self.resnet.encoder.stages[2].layers[0].shortcut.normalization = FrozenBatchNorm(1024)
+        self.resnet.encoder.stages[2].layers[1].layer = Sequential()
+        self.resnet.encoder.stages[2].layers[2].layer = Sequential()
 
     def forward(self, hidden_states, hidden_state):
         # resnet.encoder.stages.1.layers.1 (transformers/models/resnet/modeling_resnet.py:174)
@@ -283,21 +150,41 @@ class Stage1(nn.Module):
         hidden_state = self.resnet.encoder.stages[1].layers[1].layer[1](hidden_states)
         # resnet.encoder.stages.1.layers.1.layer.2 (transformers/models/resnet/modeling_resnet.py:66)
         hidden_states = self.resnet.encoder.stages[1].layers[1].layer[2].convolution(hidden_state)
-        hidden_states = F.batch_norm(
-            hidden_states,
-            self.resnet.encoder.stages[1].layers[1].layer[2].normalization.running_mean,
-            self.resnet.encoder.stages[1].layers[1].layer[2].normalization.running_var,
-            self.resnet.encoder.stages[1].layers[1].layer[2].normalization.weight,
-            self.resnet.encoder.stages[1].layers[1].layer[2].normalization.bias,
-            eps=1e-05,
-        )
+        hidden_states = self.resnet.encoder.stages[1].layers[1].layer[2].normalization(hidden_states)
         # resnet.encoder.stages.1.layers.1 (transformers/models/resnet/modeling_resnet.py:176)
         hidden_state = hidden_states + residual
+        del residual
         hidden_state = F.relu(hidden_state)
         # resnet.encoder.stages.1 (transformers/models/resnet/modeling_resnet.py:215)
-        hidden_state = self.resnet.encoder.stages[1].layers[3](self.resnet.encoder.stages[1].layers[2](hidden_state))
-        # resnet.encoder (transformers/models/resnet/modeling_resnet.py:246)
-        hidden_state = self.resnet.encoder.stages[2](hidden_state)
+        hidden_state = self.resnet.encoder.stages[1].layers[2](hidden_state)
+        hidden_state = self.resnet.encoder.stages[1].layers[3](hidden_state)
+        # resnet.encoder.stages.2.layers.0.layer.0 (transformers/models/resnet/modeling_resnet.py:66)
+        hidden_states = self.resnet.encoder.stages[2].layers[0].layer[0].convolution(hidden_state)
+        hidden_states = self.resnet.encoder.stages[2].layers[0].layer[0].normalization(hidden_states)
+        hidden_states = F.relu(hidden_states)
+        # resnet.encoder.stages.2.layers.0.layer.1 (transformers/models/resnet/modeling_resnet.py:66)
+        hidden_states = self.resnet.encoder.stages[2].layers[0].layer[1].convolution(hidden_states)
+        hidden_states = self.resnet.encoder.stages[2].layers[0].layer[1].normalization(hidden_states)
+        hidden_states = F.relu(hidden_states)
+        # resnet.encoder.stages.2.layers.0.layer.2 (transformers/models/resnet/modeling_resnet.py:66)
+        hidden_states = self.resnet.encoder.stages[2].layers[0].layer[2].convolution(hidden_states)
+        hidden_states = self.resnet.encoder.stages[2].layers[0].layer[2].normalization(hidden_states)
+        # resnet.encoder.stages.2.layers.0.shortcut (transformers/models/resnet/modeling_resnet.py:108)
+        hidden_state = self.resnet.encoder.stages[2].layers[0].shortcut.convolution(hidden_state)
+        hidden_state = self.resnet.encoder.stages[2].layers[0].shortcut.normalization(hidden_state)
+        # resnet.encoder.stages.2.layers.0 (transformers/models/resnet/modeling_resnet.py:176)
+        hidden_state = hidden_states + hidden_state
+        del hidden_states
+        hidden_state = F.relu(hidden_state)
+        # resnet.encoder.stages.2.layers.1 (transformers/models/resnet/modeling_resnet.py:174)
+        residual = hidden_state
+        hidden_state = self.resnet.encoder.stages[2].layers[1].layer(hidden_state)
+        hidden_state = hidden_state + residual
+        hidden_state = F.relu(hidden_state)
+        # resnet.encoder.stages.2.layers.2 (transformers/models/resnet/modeling_resnet.py:174)
+        residual = hidden_state
+        hidden_state = self.resnet.encoder.stages[2].layers[2].layer(hidden_state)
+        hidden_state = hidden_state + residual
         return (hidden_state,)
 
     @classmethod

@@ -38,62 +38,40 @@ class Numbered(nn.ModuleList):  # modules under the numbers that they have in th
         return self._modules[str(index)]
 
 
+class FrozenBatchNorm(nn.Module):  # nn.BatchNorm in evaluation, as the model was exported
+    def __init__(self, features, eps=1e-5, dtype=torch.float32):
+        super().__init__()
+        self.weight, self.bias = (nn.Parameter(torch.empty(features, dtype=dtype)) for _ in range(2))
+        self.running_mean, self.running_var = (nn.Buffer(torch.empty(features, dtype=dtype)) for _ in range(2))
+        self.eps = eps
+
+    def forward(self, x):
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+
 class Sequential(Numbered):  # resnet.encoder.stages.2.layers.3.layer
     def __init__(self):
         super().__init__({i: nn.Module() for i in range(0, 3)})
         self[0].convolution = nn.Conv2d(1024, 256, kernel_size=1, bias=False)
-        self[0].normalization = nn.Module()
-        self[0].normalization.weight = nn.Parameter(torch.empty(256))
-        self[0].normalization.bias = nn.Parameter(torch.empty(256))
-        self[0].normalization.running_mean = nn.Buffer(torch.empty(256))
-        self[0].normalization.running_var = nn.Buffer(torch.empty(256))
+        self[0].normalization = FrozenBatchNorm(256)
         self[1].convolution = nn.Conv2d(256, 256, kernel_size=3, padding=1, bias=False)
-        self[1].normalization = nn.Module()
-        self[1].normalization.weight = nn.Parameter(torch.empty(256))
-        self[1].normalization.bias = nn.Parameter(torch.empty(256))
-        self[1].normalization.running_mean = nn.Buffer(torch.empty(256))
-        self[1].normalization.running_var = nn.Buffer(torch.empty(256))
+        self[1].normalization = FrozenBatchNorm(256)
         self[2].convolution = nn.Conv2d(256, 1024, kernel_size=1, bias=False)
-        self[2].normalization = nn.Module()
-        self[2].normalization.weight = nn.Parameter(torch.empty(1024))
-        self[2].normalization.bias = nn.Parameter(torch.empty(1024))
-        self[2].normalization.running_mean = nn.Buffer(torch.empty(1024))
-        self[2].normalization.running_var = nn.Buffer(torch.empty(1024))
+        self[2].normalization = FrozenBatchNorm(1024)
 
     @torch.compiler.nested_compile_region()
     def forward(self, hidden_state):
         # 0 (transformers/models/resnet/modeling_resnet.py:66)
         hidden_states = self[0].convolution(hidden_state)
-        hidden_states = F.batch_norm(
-            hidden_states,
-            self[0].normalization.running_mean,
-            self[0].normalization.running_var,
-            self[0].normalization.weight,
-            self[0].normalization.bias,
-            eps=1e-05,
-        )
+        hidden_states = self[0].normalization(hidden_states)
         hidden_states = F.relu(hidden_states)
         # 1 (transformers/models/resnet/modeling_resnet.py:66)
         hidden_states = self[1].convolution(hidden_states)
-        hidden_states = F.batch_norm(
-            hidden_states,
-            self[1].normalization.running_mean,
-            self[1].normalization.running_var,
-            self[1].normalization.weight,
-            self[1].normalization.bias,
-            eps=1e-05,
-        )
+        hidden_states = self[1].normalization(hidden_states)
         hidden_states = F.relu(hidden_states)
         # 2 (transformers/models/resnet/modeling_resnet.py:66)
         hidden_states = self[2].convolution(hidden_states)
-        return F.batch_norm(
-            hidden_states,
-            self[2].normalization.running_mean,
-            self[2].normalization.running_var,
-            self[2].normalization.weight,
-            self[2].normalization.bias,
-            eps=1e-05,
-        )
+        return self[2].normalization(hidden_states)
 
 
 # resnet.encoder.stages.3.layers.1 (transformers/models/resnet/modeling_resnet.py:174)
@@ -102,172 +80,93 @@ class ResNetBottleNeckLayer(nn.Module):
         super().__init__()
         self.layer: Any = nn.ModuleList(nn.Module() for _ in range(3))
         self.layer[0].convolution = nn.Conv2d(2048, 512, kernel_size=1, bias=False)
-        self.layer[0].normalization = nn.Module()
-        self.layer[0].normalization.weight = nn.Parameter(torch.empty(512))
-        self.layer[0].normalization.bias = nn.Parameter(torch.empty(512))
-        self.layer[0].normalization.running_mean = nn.Buffer(torch.empty(512))
-        self.layer[0].normalization.running_var = nn.Buffer(torch.empty(512))
+        self.layer[0].normalization = FrozenBatchNorm(512)
         self.layer[1].convolution = nn.Conv2d(512, 512, kernel_size=3, padding=1, bias=False)
-        self.layer[1].normalization = nn.Module()
-        self.layer[1].normalization.weight = nn.Parameter(torch.empty(512))
-        self.layer[1].normalization.bias = nn.Parameter(torch.empty(512))
-        self.layer[1].normalization.running_mean = nn.Buffer(torch.empty(512))
-        self.layer[1].normalization.running_var = nn.Buffer(torch.empty(512))
+        self.layer[1].normalization = FrozenBatchNorm(512)
         self.layer[2].convolution = nn.Conv2d(512, 2048, kernel_size=1, bias=False)
-        self.layer[2].normalization = nn.Module()
-        self.layer[2].normalization.weight = nn.Parameter(torch.empty(2048))
-        self.layer[2].normalization.bias = nn.Parameter(torch.empty(2048))
-        self.layer[2].normalization.running_mean = nn.Buffer(torch.empty(2048))
-        self.layer[2].normalization.running_var = nn.Buffer(torch.empty(2048))
+        self.layer[2].normalization = FrozenBatchNorm(2048)
 
     def forward(self, hidden_state):
         # layer.0 (transformers/models/resnet/modeling_resnet.py:66)
         hidden_states = self.layer[0].convolution(hidden_state)
-        hidden_states = F.batch_norm(
-            hidden_states,
-            self.layer[0].normalization.running_mean,
-            self.layer[0].normalization.running_var,
-            self.layer[0].normalization.weight,
-            self.layer[0].normalization.bias,
-            eps=1e-05,
-        )
+        hidden_states = self.layer[0].normalization(hidden_states)
         hidden_states = F.relu(hidden_states)
         # layer.1 (transformers/models/resnet/modeling_resnet.py:66)
         hidden_states = self.layer[1].convolution(hidden_states)
-        hidden_states = F.batch_norm(
-            hidden_states,
-            self.layer[1].normalization.running_mean,
-            self.layer[1].normalization.running_var,
-            self.layer[1].normalization.weight,
-            self.layer[1].normalization.bias,
-            eps=1e-05,
-        )
+        hidden_states = self.layer[1].normalization(hidden_states)
         hidden_states = F.relu(hidden_states)
         # layer.2 (transformers/models/resnet/modeling_resnet.py:66)
         hidden_states = self.layer[2].convolution(hidden_states)
-        hidden_states = F.batch_norm(
-            hidden_states,
-            self.layer[2].normalization.running_mean,
-            self.layer[2].normalization.running_var,
-            self.layer[2].normalization.weight,
-            self.layer[2].normalization.bias,
-            eps=1e-05,
-        )
+        hidden_states = self.layer[2].normalization(hidden_states)
         # transformers/models/resnet/modeling_resnet.py:176
         hidden_state = hidden_states + hidden_state
         return F.relu(hidden_state)
 
 
-class ResNetModel(nn.Module):  # resnet (transformers/models/resnet/modeling_resnet.py:316)
+class Stage2(nn.Module):
     def __init__(self):
         super().__init__()
-        self.encoder: Any = nn.Module()
-        self.encoder.stages = Numbered({i: nn.Module() for i in range(2, 4)})
-        self.encoder.stages[2].layers = Numbered({i: nn.Module() for i in range(3, 6)})
-        self.encoder.stages[2].layers[3].layer = Sequential()
-        self.encoder.stages[2].layers[4].layer = Sequential()
-        self.encoder.stages[2].layers[5].layer = Sequential()
-        self.encoder.stages[3].layers = nn.ModuleList([nn.Module(), ResNetBottleNeckLayer(), ResNetBottleNeckLayer()])
-        self.encoder.stages[3].layers[0].layer = nn.ModuleList(nn.Module() for _ in range(3))
-        self.encoder.stages[3].layers[0].layer[0].convolution = nn.Conv2d(1024, 512, kernel_size=1, bias=False)
-        self.encoder.stages[3].layers[0].layer[0].normalization = nn.Module()
-        self.encoder.stages[3].layers[0].layer[0].normalization.weight = nn.Parameter(torch.empty(512))
-        self.encoder.stages[3].layers[0].layer[0].normalization.bias = nn.Parameter(torch.empty(512))
-        self.encoder.stages[3].layers[0].layer[0].normalization.running_mean = nn.Buffer(torch.empty(512))
-        self.encoder.stages[3].layers[0].layer[0].normalization.running_var = nn.Buffer(torch.empty(512))
-        self.encoder.stages[3].layers[0].layer[1].convolution = nn.Conv2d(
+        self.resnet: Any = nn.Module()
+        self.resnet.encoder = nn.Module()
+        self.resnet.encoder.stages = Numbered({i: nn.Module() for i in range(2, 4)})
+        self.resnet.encoder.stages[2].layers = Numbered({i: nn.Module() for i in range(3, 6)})
+        self.resnet.encoder.stages[2].layers[3].layer = Sequential()
+        self.resnet.encoder.stages[2].layers[4].layer = Sequential()
+        self.resnet.encoder.stages[2].layers[5].layer = Sequential()
+        self.resnet.encoder.stages[3].layers = nn.ModuleList(
+            [nn.Module(), ResNetBottleNeckLayer(), ResNetBottleNeckLayer()]
+        )
+        self.resnet.encoder.stages[3].layers[0].layer = nn.ModuleList(nn.Module() for _ in range(3))
+        self.resnet.encoder.stages[3].layers[0].layer[0].convolution = nn.Conv2d(1024, 512, kernel_size=1, bias=False)
+        self.resnet.encoder.stages[3].layers[0].layer[0].normalization = FrozenBatchNorm(512)
+        self.resnet.encoder.stages[3].layers[0].layer[1].convolution = nn.Conv2d(
             512, 512, kernel_size=3, stride=2, padding=1, bias=False
         )
-        self.encoder.stages[3].layers[0].layer[1].normalization = nn.Module()
-        self.encoder.stages[3].layers[0].layer[1].normalization.weight = nn.Parameter(torch.empty(512))
-        self.encoder.stages[3].layers[0].layer[1].normalization.bias = nn.Parameter(torch.empty(512))
-        self.encoder.stages[3].layers[0].layer[1].normalization.running_mean = nn.Buffer(torch.empty(512))
-        self.encoder.stages[3].layers[0].layer[1].normalization.running_var = nn.Buffer(torch.empty(512))
-        self.encoder.stages[3].layers[0].layer[2].convolution = nn.Conv2d(512, 2048, kernel_size=1, bias=False)
-        self.encoder.stages[3].layers[0].layer[2].normalization = nn.Module()
-        self.encoder.stages[3].layers[0].layer[2].normalization.weight = nn.Parameter(torch.empty(2048))
-        self.encoder.stages[3].layers[0].layer[2].normalization.bias = nn.Parameter(torch.empty(2048))
-        self.encoder.stages[3].layers[0].layer[2].normalization.running_mean = nn.Buffer(torch.empty(2048))
-        self.encoder.stages[3].layers[0].layer[2].normalization.running_var = nn.Buffer(torch.empty(2048))
-        self.encoder.stages[3].layers[0].shortcut = nn.Module()
-        self.encoder.stages[3].layers[0].shortcut.convolution = nn.Conv2d(
+        self.resnet.encoder.stages[3].layers[0].layer[1].normalization = FrozenBatchNorm(512)
+        self.resnet.encoder.stages[3].layers[0].layer[2].convolution = nn.Conv2d(512, 2048, kernel_size=1, bias=False)
+        self.resnet.encoder.stages[3].layers[0].layer[2].normalization = FrozenBatchNorm(2048)
+        self.resnet.encoder.stages[3].layers[0].shortcut = nn.Module()
+        self.resnet.encoder.stages[3].layers[0].shortcut.convolution = nn.Conv2d(
             1024, 2048, kernel_size=1, stride=2, bias=False
         )
-        self.encoder.stages[3].layers[0].shortcut.normalization = nn.Module()
-        self.encoder.stages[3].layers[0].shortcut.normalization.weight = nn.Parameter(torch.empty(2048))
-        self.encoder.stages[3].layers[0].shortcut.normalization.bias = nn.Parameter(torch.empty(2048))
-        self.encoder.stages[3].layers[0].shortcut.normalization.running_mean = nn.Buffer(torch.empty(2048))
-        self.encoder.stages[3].layers[0].shortcut.normalization.running_var = nn.Buffer(torch.empty(2048))
+        self.resnet.encoder.stages[3].layers[0].shortcut.normalization = FrozenBatchNorm(2048)
+        self.classifier = Numbered({1: nn.Linear(2048, 1000)})
 
-    def forward(self, pixel_values):
-        # encoder.stages.2 (transformers/models/resnet/modeling_resnet.py:215)
-        hidden_state = F.relu(pixel_values)
-        for layer in self.encoder.stages[2].layers:
-            # encoder.stages.2.layers.3 (transformers/models/resnet/modeling_resnet.py:174)
+    def forward(self, hidden_state_1):
+        # resnet.encoder.stages.2 (transformers/models/resnet/modeling_resnet.py:215)
+        hidden_state = F.relu(hidden_state_1)
+        del hidden_state_1
+        for layer in self.resnet.encoder.stages[2].layers:
+            # resnet.encoder.stages.2.layers.3 (transformers/models/resnet/modeling_resnet.py:174)
             residual = hidden_state
             hidden_state = layer.layer(hidden_state)
             hidden_state = hidden_state + residual
             hidden_state = F.relu(hidden_state)
-        # encoder.stages.3.layers.0.layer.0 (transformers/models/resnet/modeling_resnet.py:66)
-        hidden_states = self.encoder.stages[3].layers[0].layer[0].convolution(hidden_state)
-        hidden_states = F.batch_norm(
-            hidden_states,
-            self.encoder.stages[3].layers[0].layer[0].normalization.running_mean,
-            self.encoder.stages[3].layers[0].layer[0].normalization.running_var,
-            self.encoder.stages[3].layers[0].layer[0].normalization.weight,
-            self.encoder.stages[3].layers[0].layer[0].normalization.bias,
-            eps=1e-05,
-        )
+        # resnet.encoder.stages.3.layers.0.layer.0 (transformers/models/resnet/modeling_resnet.py:66)
+        hidden_states = self.resnet.encoder.stages[3].layers[0].layer[0].convolution(hidden_state)
+        hidden_states = self.resnet.encoder.stages[3].layers[0].layer[0].normalization(hidden_states)
         hidden_states = F.relu(hidden_states)
-        # encoder.stages.3.layers.0.layer.1 (transformers/models/resnet/modeling_resnet.py:66)
-        hidden_states = self.encoder.stages[3].layers[0].layer[1].convolution(hidden_states)
-        hidden_states = F.batch_norm(
-            hidden_states,
-            self.encoder.stages[3].layers[0].layer[1].normalization.running_mean,
-            self.encoder.stages[3].layers[0].layer[1].normalization.running_var,
-            self.encoder.stages[3].layers[0].layer[1].normalization.weight,
-            self.encoder.stages[3].layers[0].layer[1].normalization.bias,
-            eps=1e-05,
-        )
+        # resnet.encoder.stages.3.layers.0.layer.1 (transformers/models/resnet/modeling_resnet.py:66)
+        hidden_states = self.resnet.encoder.stages[3].layers[0].layer[1].convolution(hidden_states)
+        hidden_states = self.resnet.encoder.stages[3].layers[0].layer[1].normalization(hidden_states)
         hidden_states = F.relu(hidden_states)
-        # encoder.stages.3.layers.0.layer.2 (transformers/models/resnet/modeling_resnet.py:66)
-        hidden_states = self.encoder.stages[3].layers[0].layer[2].convolution(hidden_states)
-        hidden_states = F.batch_norm(
-            hidden_states,
-            self.encoder.stages[3].layers[0].layer[2].normalization.running_mean,
-            self.encoder.stages[3].layers[0].layer[2].normalization.running_var,
-            self.encoder.stages[3].layers[0].layer[2].normalization.weight,
-            self.encoder.stages[3].layers[0].layer[2].normalization.bias,
-            eps=1e-05,
-        )
-        # encoder.stages.3.layers.0.shortcut (transformers/models/resnet/modeling_resnet.py:108)
-        hidden_state = self.encoder.stages[3].layers[0].shortcut.convolution(hidden_state)
-        hidden_state = F.batch_norm(
-            hidden_state,
-            self.encoder.stages[3].layers[0].shortcut.normalization.running_mean,
-            self.encoder.stages[3].layers[0].shortcut.normalization.running_var,
-            self.encoder.stages[3].layers[0].shortcut.normalization.weight,
-            self.encoder.stages[3].layers[0].shortcut.normalization.bias,
-            eps=1e-05,
-        )
-        # encoder.stages.3.layers.0 (transformers/models/resnet/modeling_resnet.py:176)
+        # resnet.encoder.stages.3.layers.0.layer.2 (transformers/models/resnet/modeling_resnet.py:66)
+        hidden_states = self.resnet.encoder.stages[3].layers[0].layer[2].convolution(hidden_states)
+        hidden_states = self.resnet.encoder.stages[3].layers[0].layer[2].normalization(hidden_states)
+        # resnet.encoder.stages.3.layers.0.shortcut (transformers/models/resnet/modeling_resnet.py:108)
+        hidden_state = self.resnet.encoder.stages[3].layers[0].shortcut.convolution(hidden_state)
+        hidden_state = self.resnet.encoder.stages[3].layers[0].shortcut.normalization(hidden_state)
+        # resnet.encoder.stages.3.layers.0 (transformers/models/resnet/modeling_resnet.py:176)
         hidden_state = hidden_states + hidden_state
+        del hidden_states
         hidden_state = F.relu(hidden_state)
-        # encoder.stages.3 (transformers/models/resnet/modeling_resnet.py:215)
-        hidden_state = self.encoder.stages[3].layers[2](self.encoder.stages[3].layers[1](hidden_state))
-        # transformers/models/resnet/modeling_resnet.py:322
-        return F.adaptive_avg_pool2d(hidden_state, 1)
-
-
-class Stage2(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.classifier = Numbered({1: nn.Linear(2048, 1000)})
-        self.resnet = ResNetModel()
-
-    def forward(self, hidden_state_1):
+        # resnet.encoder.stages.3 (transformers/models/resnet/modeling_resnet.py:215)
+        hidden_state = self.resnet.encoder.stages[3].layers[1](hidden_state)
+        hidden_state = self.resnet.encoder.stages[3].layers[2](hidden_state)
+        # resnet (transformers/models/resnet/modeling_resnet.py:322)
+        pooled_output = F.adaptive_avg_pool2d(hidden_state, 1)
         # the model itself (transformers/models/resnet/modeling_resnet.py:373)
-        logits = self.classifier[1](self.resnet(hidden_state_1).flatten(1))
+        logits = self.classifier[1](pooled_output.flatten(1))
         return (logits,)
 
     @classmethod

@@ -70,51 +70,6 @@ class T5LayerFF(nn.Module):  # encoder.block.0.layer.1 (transformers/models/t5/m
         return hidden_states + wo
 
 
-class T5Block(nn.Module):  # encoder.block.0 (transformers/models/t5/modeling_t5.py:459)
-    def __init__(self):
-        super().__init__()
-        self.layer: Any = nn.ModuleList([nn.Module(), T5LayerFF()])
-        self.layer[0].SelfAttention = nn.Module()
-        self.layer[0].SelfAttention.q = nn.Linear(512, 512, bias=False)
-        self.layer[0].SelfAttention.k = nn.Linear(512, 512, bias=False)
-        self.layer[0].SelfAttention.v = nn.Linear(512, 512, bias=False)
-        self.layer[0].SelfAttention.relative_attention_bias = nn.Embedding(32, 8)
-        self.layer[0].SelfAttention.o = nn.Linear(512, 512, bias=False)
-        self.layer[0].layer_norm = T5LayerNorm()
-
-    def forward(self, hidden_states, attention_mask):
-        batch, source = hidden_states.shape[:2]
-        device = hidden_states.device
-        # layer.0 (transformers/models/t5/modeling_t5.py:392)
-        normed_hidden_states = self.layer[0].layer_norm(hidden_states)
-        # layer.0.SelfAttention (transformers/models/t5/modeling_t5.py:304)
-        query_states = self.layer[0].SelfAttention.q(normed_hidden_states).view(batch, source, -1, 64).transpose(1, 2)
-        key_states = self.layer[0].SelfAttention.k(normed_hidden_states).view(batch, source, -1, 64).transpose(1, 2)
-        value_states = self.layer[0].SelfAttention.v(normed_hidden_states).view(batch, source, -1, 64).transpose(1, 2)
-        del normed_hidden_states
-        position_bias = torch.arange(source, dtype=torch.int64, device=device).unsqueeze(1)
-        position_bias = torch.arange(source, dtype=torch.int64, device=device).unsqueeze(0) - position_bias
-        product = (position_bias > 0).to(torch.int64) * 16
-        position_bias = position_bias.abs()
-        mask = position_bias < 8
-        product_2 = (position_bias.to(torch.float32) / 8).log() / 2.772588722239781 * 8
-        total = product_2.to(torch.int64) + 8
-        position_bias = torch.where(mask, position_bias, torch.min(total, torch.full_like(total, 15)))
-        position_bias = (
-            self.layer[0].SelfAttention.relative_attention_bias(product + position_bias).permute(2, 0, 1).unsqueeze(0)
-        )
-        masked = torch.where(attention_mask, position_bias, -3.4028234663852886e38)
-        attn_output = F.scaled_dot_product_attention(
-            query_states, key_states, value_states, attn_mask=masked, scale=1.0
-        )
-        attn_output = self.layer[0].SelfAttention.o(attn_output.transpose(1, 2).reshape(batch, source, -1))
-        # layer.0 (transformers/models/t5/modeling_t5.py:400)
-        attention_output = hidden_states + attn_output
-        # transformers/models/t5/modeling_t5.py:498
-        hidden_states = self.layer[1](attention_output)
-        return hidden_states, position_bias
-
-
 class T5LayerSelfAttention(nn.Module):  # encoder.block.1.layer.0 (transformers/models/t5/modeling_t5.py:392)
     def __init__(self):
         super().__init__()
@@ -126,7 +81,7 @@ class T5LayerSelfAttention(nn.Module):  # encoder.block.1.layer.0 (transformers/
         self.layer_norm = T5LayerNorm()
 
     @torch.compiler.nested_compile_region()
-    def forward(self, hidden_states, attention_mask, self_attention_position_bias):
+    def forward(self, hidden_states, attention_mask, position_bias):
         batch, source = hidden_states.shape[:2]
         normed_hidden_states = self.layer_norm(hidden_states)
         # SelfAttention (transformers/models/t5/modeling_t5.py:304)
@@ -134,7 +89,7 @@ class T5LayerSelfAttention(nn.Module):  # encoder.block.1.layer.0 (transformers/
         key_states = self.SelfAttention.k(normed_hidden_states).view(batch, source, -1, 64).transpose(1, 2)
         value_states = self.SelfAttention.v(normed_hidden_states).view(batch, source, -1, 64).transpose(1, 2)
         del normed_hidden_states
-        masked = torch.where(attention_mask, self_attention_position_bias, -3.4028234663852886e38)
+        masked = torch.where(attention_mask, position_bias, -3.4028234663852886e38)
         attn_output = F.scaled_dot_product_attention(
             query_states, key_states, value_states, attn_mask=masked, scale=1.0
         )
@@ -147,7 +102,15 @@ class Stage0(nn.Module):
     def __init__(self):
         super().__init__()
         self.encoder: Any = nn.Module()
-        self.encoder.block = Numbered({0: T5Block(), **{i: nn.Module() for i in range(1, 6)}})
+        self.encoder.block = Numbered({i: nn.Module() for i in range(0, 6)})
+        self.encoder.block[0].layer = nn.ModuleList([nn.Module(), T5LayerFF()])
+        self.encoder.block[0].layer[0].SelfAttention = nn.Module()
+        self.encoder.block[0].layer[0].SelfAttention.q = nn.Linear(512, 512, bias=False)
+        self.encoder.block[0].layer[0].SelfAttention.k = nn.Linear(512, 512, bias=False)
+        self.encoder.block[0].layer[0].SelfAttention.v = nn.Linear(512, 512, bias=False)
+        self.encoder.block[0].layer[0].SelfAttention.relative_attention_bias = nn.Embedding(32, 8)
+        self.encoder.block[0].layer[0].SelfAttention.o = nn.Linear(512, 512, bias=False)
+        self.encoder.block[0].layer[0].layer_norm = T5LayerNorm()
         self.encoder.block[1].layer = nn.ModuleList([T5LayerSelfAttention(), T5LayerFF()])
         self.encoder.block[2].layer = nn.ModuleList([T5LayerSelfAttention(), T5LayerFF()])
         self.encoder.block[3].layer = nn.ModuleList([T5LayerSelfAttention(), T5LayerFF()])
@@ -161,21 +124,49 @@ class Stage0(nn.Module):
         # encoder (transformers/models/t5/modeling_t5.py:678)
         inputs_embeds = self.encoder.embed_tokens(input_ids)
         attention_mask = attention_mask.to(device, torch.bool)
-        positions = torch.arange(batch, device=device)
-        positions_2 = torch.arange(source, device=device)
-        positions_3 = torch.arange(source, device=device)
-        positions = positions.unsqueeze(1).unsqueeze(2).unsqueeze(3)
-        positions_2 = positions_2.unsqueeze(0).unsqueeze(1).unsqueeze(3)
-        positions_3 = positions_3.unsqueeze(0).unsqueeze(1).unsqueeze(2)
-        both = positions_2.new_ones([], dtype=torch.bool) & (positions_2 >= 0)
-        attention_mask = (both & attention_mask[positions, positions_3]).expand(batch, -1, source, source)
-        hidden_states, self_attention_position_bias = self.encoder.block[0](inputs_embeds, attention_mask)
+        positions = torch.arange(batch, device=device).unsqueeze(1).unsqueeze(2).unsqueeze(3)
+        positions_2 = torch.arange(source, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
+        positions_3 = torch.arange(source, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2)
+        attention_mask = (
+            positions_2.new_ones([], dtype=torch.bool) & (positions_2 >= 0) & attention_mask[positions, positions_3]
+        )
+        attention_mask = attention_mask.expand(batch, -1, source, source)
+        # encoder.block.0.layer.0 (transformers/models/t5/modeling_t5.py:392)
+        normed_hidden_states = self.encoder.block[0].layer[0].layer_norm(inputs_embeds)
+        # encoder.block.0.layer.0.SelfAttention (transformers/models/t5/modeling_t5.py:304)
+        query_states = self.encoder.block[0].layer[0].SelfAttention.q(normed_hidden_states).view(batch, source, -1, 64)
+        query_states = query_states.transpose(1, 2)
+        key_states = self.encoder.block[0].layer[0].SelfAttention.k(normed_hidden_states).view(batch, source, -1, 64)
+        key_states = key_states.transpose(1, 2)
+        value_states = self.encoder.block[0].layer[0].SelfAttention.v(normed_hidden_states).view(batch, source, -1, 64)
+        del normed_hidden_states
+        value_states = value_states.transpose(1, 2)
+        position_bias = torch.arange(source, dtype=torch.int64, device=device).unsqueeze(1)
+        position_bias = torch.arange(source, dtype=torch.int64, device=device).unsqueeze(0) - position_bias
+        product = (position_bias > 0).to(torch.int64) * 16
+        position_bias = position_bias.abs()
+        mask = position_bias < 8
+        total = ((position_bias.to(torch.float32) / 8).log() / 2.772588722239781 * 8).to(torch.int64) + 8
+        position_bias = torch.where(mask, position_bias, torch.min(total, torch.full_like(total, 15)))
+        position_bias = self.encoder.block[0].layer[0].SelfAttention.relative_attention_bias(product + position_bias)
+        position_bias = position_bias.permute(2, 0, 1).unsqueeze(0)
+        masked = torch.where(attention_mask, position_bias, -3.4028234663852886e38)
+        attn_output = F.scaled_dot_product_attention(
+            query_states, key_states, value_states, attn_mask=masked, scale=1.0
+        )
+        del query_states, key_states, value_states, masked
+        attn_output = attn_output.transpose(1, 2).reshape(batch, source, -1)
+        attn_output = self.encoder.block[0].layer[0].SelfAttention.o(attn_output)
+        # encoder.block.0.layer.0 (transformers/models/t5/modeling_t5.py:400)
+        attention_output = inputs_embeds + attn_output
+        # encoder.block.0 (transformers/models/t5/modeling_t5.py:498)
+        hidden_states = self.encoder.block[0].layer[1](attention_output)
         for block in self.encoder.block[1:5]:
             # encoder.block.1 (transformers/models/t5/modeling_t5.py:459)
-            hidden_states = block.layer[0](hidden_states, attention_mask, self_attention_position_bias)
+            hidden_states = block.layer[0](hidden_states, attention_mask, position_bias)
             hidden_states = block.layer[1](hidden_states)
         # encoder.block.5 (transformers/models/t5/modeling_t5.py:459)
-        hidden_states = self.encoder.block[5].layer[0](hidden_states, attention_mask, self_attention_position_bias)
+        hidden_states = self.encoder.block[5].layer[0](hidden_states, attention_mask, position_bias)
         return (hidden_states,)
 
     @classmethod

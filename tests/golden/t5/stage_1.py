@@ -93,7 +93,7 @@ class T5Block(nn.Module):  # decoder.block.0 (transformers/models/t5/modeling_t5
         self.layer[1].EncDecAttention.o = nn.Linear(512, 512, bias=False)
         self.layer[1].layer_norm = T5LayerNorm()
 
-    def forward(self, hidden_states, mask, hidden_states_2, encoder_extended_attention_mask):
+    def forward(self, hidden_states, positions, hidden_states_2, encoder_extended_attention_mask):
         batch, target = hidden_states.shape[:2]
         source = hidden_states_2.shape[1]
         device = hidden_states.device
@@ -107,12 +107,11 @@ class T5Block(nn.Module):  # decoder.block.0 (transformers/models/t5/modeling_t5
         position_bias = torch.arange(target, dtype=torch.int64, device=device).unsqueeze(1)
         position_bias = torch.arange(target, dtype=torch.int64, device=device).unsqueeze(0) - position_bias
         position_bias = -torch.min(position_bias, torch.zeros_like(position_bias))
-        mask_2 = position_bias < 16
-        product = (position_bias.to(torch.float32) / 16).log() / 2.0794415416798357 * 16
-        total = product.to(torch.int64) + 16
-        position_bias = torch.where(mask_2, position_bias, torch.min(total, torch.full_like(total, 31)))
+        mask = position_bias < 16
+        total = ((position_bias.to(torch.float32) / 16).log() / 2.0794415416798357 * 16).to(torch.int64) + 16
+        position_bias = torch.where(mask, position_bias, torch.min(total, torch.full_like(total, 31)))
         position_bias = self.layer[0].SelfAttention.relative_attention_bias(position_bias).permute(2, 0, 1).unsqueeze(0)
-        masked = torch.where(mask, position_bias, -3.4028234663852886e38)
+        masked = torch.where(positions, position_bias, -3.4028234663852886e38)
         attn_output = F.scaled_dot_product_attention(
             query_states, key_states, value_states, attn_mask=masked, scale=1.0
         )
@@ -151,7 +150,7 @@ class T5LayerSelfAttention(nn.Module):  # decoder.block.1.layer.0 (transformers/
         self.SelfAttention.o = nn.Linear(512, 512, bias=False)
         self.layer_norm = T5LayerNorm()
 
-    def forward(self, hidden_states, mask, self_attention_position_bias):
+    def forward(self, hidden_states, positions, self_attention_position_bias):
         batch, target = hidden_states.shape[:2]
         normed_hidden_states = self.layer_norm(hidden_states)
         # SelfAttention (transformers/models/t5/modeling_t5.py:304)
@@ -159,7 +158,7 @@ class T5LayerSelfAttention(nn.Module):  # decoder.block.1.layer.0 (transformers/
         key_states = self.SelfAttention.k(normed_hidden_states).view(batch, target, -1, 64).transpose(1, 2)
         value_states = self.SelfAttention.v(normed_hidden_states).view(batch, target, -1, 64).transpose(1, 2)
         del normed_hidden_states
-        masked = torch.where(mask, self_attention_position_bias, -3.4028234663852886e38)
+        masked = torch.where(positions, self_attention_position_bias, -3.4028234663852886e38)
         attn_output = F.scaled_dot_product_attention(
             query_states, key_states, value_states, attn_mask=masked, scale=1.0
         )
@@ -183,7 +182,7 @@ class T5Block2(nn.Module):  # decoder.block.1 (transformers/models/t5/modeling_t
     def forward(
         self,
         hidden_states,
-        mask,
+        positions,
         self_attention_position_bias,
         hidden_states_2,
         encoder_extended_attention_mask,
@@ -191,7 +190,7 @@ class T5Block2(nn.Module):  # decoder.block.1 (transformers/models/t5/modeling_t
     ):
         batch, target = hidden_states.shape[:2]
         source = hidden_states_2.shape[1]
-        hidden_states = self.layer[0](hidden_states, mask, self_attention_position_bias)
+        hidden_states = self.layer[0](hidden_states, positions, self_attention_position_bias)
         # layer.1 (transformers/models/t5/modeling_t5.py:422)
         normed_hidden_states = self.layer[1].layer_norm(hidden_states)
         # layer.1.EncDecAttention (transformers/models/t5/modeling_t5.py:304)
@@ -223,7 +222,7 @@ class T5Block3(nn.Module):  # decoder.block.4 (transformers/models/t5/modeling_t
     def forward(
         self,
         hidden_states,
-        mask,
+        positions,
         self_attention_position_bias,
         hidden_states_2,
         encoder_extended_attention_mask,
@@ -231,7 +230,7 @@ class T5Block3(nn.Module):  # decoder.block.4 (transformers/models/t5/modeling_t
     ):
         batch, target = hidden_states.shape[:2]
         source = hidden_states_2.shape[1]
-        hidden_states = self.layer[0](hidden_states, mask, self_attention_position_bias)
+        hidden_states = self.layer[0](hidden_states, positions, self_attention_position_bias)
         # layer.1 (transformers/models/t5/modeling_t5.py:422)
         normed_hidden_states = self.layer[1].layer_norm(hidden_states)
         # layer.1.EncDecAttention (transformers/models/t5/modeling_t5.py:304)
@@ -268,29 +267,26 @@ class Stage1(nn.Module):
         hidden_states = self.encoder.final_layer_norm(hidden_states)
         # decoder (transformers/models/t5/modeling_t5.py:678)
         inputs_embeds = self.decoder.embed_tokens(decoder_input_ids)
-        positions = torch.arange(target, device=device)
-        positions_2 = torch.arange(target, device=device)
-        positions = positions.unsqueeze(0).unsqueeze(1).unsqueeze(3)
-        mask = positions_2.unsqueeze(0).unsqueeze(1).unsqueeze(2) <= positions
-        mask = mask.expand(batch, -1, target, target)
+        positions = torch.arange(target, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
+        positions = torch.arange(target, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2) <= positions
+        positions = positions.expand(batch, -1, target, target)
         encoder_extended_attention_mask = attention_mask.to(device, torch.bool)
-        positions = torch.arange(batch, device=device)
-        positions_2 = torch.arange(target, device=device)
-        positions_3 = torch.arange(source, device=device)
-        positions = positions.unsqueeze(1).unsqueeze(2).unsqueeze(3)
-        positions_2 = positions_2.unsqueeze(0).unsqueeze(1).unsqueeze(3)
-        positions_3 = positions_3.unsqueeze(0).unsqueeze(1).unsqueeze(2)
-        both = positions_2.new_ones([], dtype=torch.bool) & (positions_2 >= 0)
-        encoder_extended_attention_mask = (both & encoder_extended_attention_mask[positions, positions_3]).expand(
-            batch, -1, target, source
+        positions_2 = torch.arange(batch, device=device).unsqueeze(1).unsqueeze(2).unsqueeze(3)
+        positions_3 = torch.arange(target, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
+        positions_4 = torch.arange(source, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2)
+        encoder_extended_attention_mask = (
+            positions_3.new_ones([], dtype=torch.bool)
+            & (positions_3 >= 0)
+            & encoder_extended_attention_mask[positions_2, positions_4]
         )
+        encoder_extended_attention_mask = encoder_extended_attention_mask.expand(batch, -1, target, source)
         block, self_attention_position_bias, cross_attention_position_bias = self.decoder.block[0](
-            inputs_embeds, mask, hidden_states, encoder_extended_attention_mask
+            inputs_embeds, positions, hidden_states, encoder_extended_attention_mask
         )
         for block_2 in self.decoder.block[1:4]:
             block = block_2(
                 block,
-                mask,
+                positions,
                 self_attention_position_bias,
                 hidden_states,
                 encoder_extended_attention_mask,
@@ -298,7 +294,7 @@ class Stage1(nn.Module):
             )
         attention_output, self_attention_position_bias = self.decoder.block[4](
             block,
-            mask,
+            positions,
             self_attention_position_bias,
             hidden_states,
             encoder_extended_attention_mask,

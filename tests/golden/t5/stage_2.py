@@ -45,29 +45,6 @@ class Numbered(nn.ModuleList):  # modules under the numbers that they have in th
         return self._modules[str(index)]
 
 
-class T5Block(nn.Module):  # decoder.block.0 (transformers/models/t5/modeling_t5.py:459)
-    def __init__(self):
-        super().__init__()
-        self.layer: Any = nn.ModuleList([nn.Module()])
-        self.layer[0].SelfAttention = nn.Module()
-        self.layer[0].SelfAttention.relative_attention_bias = nn.Embedding(32, 8)
-
-    def forward(self, source, target):
-        device = self.layer[0].SelfAttention.relative_attention_bias.weight.device
-        # layer.0.SelfAttention (transformers/models/t5/modeling_t5.py:346)
-        position_bias = torch.arange(target, dtype=torch.int64, device=device).unsqueeze(1)
-        position_bias = torch.arange(target, dtype=torch.int64, device=device).unsqueeze(0) - position_bias
-        position_bias = -torch.min(position_bias, torch.zeros_like(position_bias))
-        mask = position_bias < 16
-        product = (position_bias.to(torch.float32) / 16).log() / 2.0794415416798357 * 16
-        total = product.to(torch.int64) + 16
-        position_bias = torch.where(mask, position_bias, torch.min(total, torch.full_like(total, 31)))
-        position_bias = self.layer[0].SelfAttention.relative_attention_bias(position_bias).permute(2, 0, 1).unsqueeze(0)
-        # transformers/models/t5/modeling_t5.py:479
-        hidden_states = torch.zeros([1, 8, target, source], dtype=torch.float32, device=device)
-        return position_bias, hidden_states
-
-
 class T5LayerNorm(nn.Module):  # decoder.block.4.layer.2.layer_norm (transformers/models/t5/modeling_t5.py:65)
     def __init__(self):
         super().__init__()
@@ -97,7 +74,7 @@ class T5LayerFF(nn.Module):  # decoder.block.4.layer.2 (transformers/models/t5/m
         return hidden_states + wo
 
 
-class T5Block2(nn.Module):  # decoder.block.5 (transformers/models/t5/modeling_t5.py:459)
+class T5Block(nn.Module):  # decoder.block.5 (transformers/models/t5/modeling_t5.py:459)
     def __init__(self):
         super().__init__()
         self.layer: Any = nn.ModuleList([nn.Module(), nn.Module(), T5LayerFF()])
@@ -114,7 +91,7 @@ class T5Block2(nn.Module):  # decoder.block.5 (transformers/models/t5/modeling_t
         self.layer[1].EncDecAttention.o = nn.Linear(512, 512, bias=False)
         self.layer[1].layer_norm = T5LayerNorm()
 
-    def forward(self, hidden_states, mask, position_bias, hidden_states_2, encoder_extended_attention_mask, block):
+    def forward(self, hidden_states, positions, position_bias, hidden_states_2, encoder_extended_attention_mask, zeros):
         batch, target = hidden_states.shape[:2]
         source = hidden_states_2.shape[1]
         # layer.0 (transformers/models/t5/modeling_t5.py:392)
@@ -124,7 +101,7 @@ class T5Block2(nn.Module):  # decoder.block.5 (transformers/models/t5/modeling_t
         key_states = self.layer[0].SelfAttention.k(normed_hidden_states).view(batch, target, -1, 64).transpose(1, 2)
         value_states = self.layer[0].SelfAttention.v(normed_hidden_states).view(batch, target, -1, 64).transpose(1, 2)
         del normed_hidden_states
-        masked = torch.where(mask, position_bias, -3.4028234663852886e38)
+        masked = torch.where(positions, position_bias, -3.4028234663852886e38)
         attn_output = F.scaled_dot_product_attention(
             query_states, key_states, value_states, attn_mask=masked, scale=1.0
         )
@@ -140,7 +117,7 @@ class T5Block2(nn.Module):  # decoder.block.5 (transformers/models/t5/modeling_t
         del normed_hidden_states
         key_states = self.layer[1].EncDecAttention.k(hidden_states_2).view(batch, source, -1, 64).transpose(1, 2)
         value_states = self.layer[1].EncDecAttention.v(hidden_states_2).view(batch, source, -1, 64).transpose(1, 2)
-        masked = torch.where(encoder_extended_attention_mask, block, -3.4028234663852886e38)
+        masked = torch.where(encoder_extended_attention_mask, zeros, -3.4028234663852886e38)
         attn_output = F.scaled_dot_product_attention(
             query_states, key_states, value_states, attn_mask=masked, scale=1.0
         )
@@ -155,7 +132,10 @@ class Stage2(nn.Module):
     def __init__(self):
         super().__init__()
         self.decoder: Any = nn.Module()
-        self.decoder.block = Numbered({0: T5Block(), 4: nn.Module(), 5: T5Block2()})
+        self.decoder.block = Numbered({0: nn.Module(), 4: nn.Module(), 5: T5Block()})
+        self.decoder.block[0].layer = nn.ModuleList([nn.Module()])
+        self.decoder.block[0].layer[0].SelfAttention = nn.Module()
+        self.decoder.block[0].layer[0].SelfAttention.relative_attention_bias = nn.Embedding(32, 8)
         self.decoder.block[4].layer = Numbered({1: nn.Module(), 2: T5LayerFF()})
         self.decoder.block[4].layer[1].EncDecAttention = nn.Module()
         self.decoder.block[4].layer[1].EncDecAttention.o = nn.Linear(512, 512, bias=False)
@@ -167,34 +147,40 @@ class Stage2(nn.Module):
         target = attn_output.shape[2]
         device = attention_mask.device
         # decoder (transformers/models/t5/modeling_t5.py:698)
-        positions = torch.arange(target, device=device)
-        positions_2 = torch.arange(target, device=device)
-        positions = positions.unsqueeze(0).unsqueeze(1).unsqueeze(3)
-        mask = positions_2.unsqueeze(0).unsqueeze(1).unsqueeze(2) <= positions
-        mask = mask.expand(batch, -1, target, target)
+        positions = torch.arange(target, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
+        positions = torch.arange(target, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2) <= positions
+        positions = positions.expand(batch, -1, target, target)
         encoder_extended_attention_mask = attention_mask.to(device, torch.bool)
-        positions = torch.arange(batch, device=device)
-        positions_2 = torch.arange(target, device=device)
-        positions_3 = torch.arange(source, device=device)
-        positions = positions.unsqueeze(1).unsqueeze(2).unsqueeze(3)
-        positions_2 = positions_2.unsqueeze(0).unsqueeze(1).unsqueeze(3)
-        positions_3 = positions_3.unsqueeze(0).unsqueeze(1).unsqueeze(2)
-        both = positions_2.new_ones([], dtype=torch.bool) & (positions_2 >= 0)
-        encoder_extended_attention_mask = (both & encoder_extended_attention_mask[positions, positions_3]).expand(
-            batch, -1, target, source
+        positions_2 = torch.arange(batch, device=device).unsqueeze(1).unsqueeze(2).unsqueeze(3)
+        positions_3 = torch.arange(target, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
+        positions_4 = torch.arange(source, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2)
+        encoder_extended_attention_mask = (
+            positions_3.new_ones([], dtype=torch.bool)
+            & (positions_3 >= 0)
+            & encoder_extended_attention_mask[positions_2, positions_4]
         )
-        position_bias, block = self.decoder.block[0](source=source, target=target)
-        # decoder.block.4.layer.1.EncDecAttention (transformers/models/t5/modeling_t5.py:367)
-        attn_output = (
-            self.decoder.block[4].layer[1].EncDecAttention.o(attn_output.transpose(1, 2).reshape(batch, target, -1))
-        )
+        encoder_extended_attention_mask = encoder_extended_attention_mask.expand(batch, -1, target, source)
+        # decoder.block.0.layer.0.SelfAttention (transformers/models/t5/modeling_t5.py:346)
+        position_bias = torch.arange(target, dtype=torch.int64, device=device).unsqueeze(1)
+        position_bias = torch.arange(target, dtype=torch.int64, device=device).unsqueeze(0) - position_bias
+        position_bias = -torch.min(position_bias, torch.zeros_like(position_bias))
+        mask = position_bias < 16
+        total = ((position_bias.to(torch.float32) / 16).log() / 2.0794415416798357 * 16).to(torch.int64) + 16
+        position_bias = torch.where(mask, position_bias, torch.min(total, torch.full_like(total, 31)))
+        position_bias = self.decoder.block[0].layer[0].SelfAttention.relative_attention_bias(position_bias)
+        position_bias = position_bias.permute(2, 0, 1).unsqueeze(0)
+        # decoder.block.0 (transformers/models/t5/modeling_t5.py:479)
+        zeros = torch.zeros([1, 8, target, source], dtype=torch.float32, device=device)
+        # decoder.block.4.layer.1.EncDecAttention (transformers/models/t5/modeling_t5.py:366)
+        attn_output = attn_output.transpose(1, 2).reshape(batch, target, -1)
+        attn_output = self.decoder.block[4].layer[1].EncDecAttention.o(attn_output)
         # decoder.block.4.layer.1 (transformers/models/t5/modeling_t5.py:431)
         layer_output = attention_output_1 + attn_output
         # decoder.block.4 (transformers/models/t5/modeling_t5.py:498)
         layer = self.decoder.block[4].layer[2](layer_output)
         # decoder (transformers/models/t5/modeling_t5.py:728)
         hidden_states = self.decoder.block[5](
-            layer, mask, position_bias, hidden_states, encoder_extended_attention_mask, block
+            layer, positions, position_bias, hidden_states, encoder_extended_attention_mask, zeros
         )
         hidden_states = self.decoder.final_layer_norm(hidden_states)
         # the model itself (transformers/models/t5/modeling_t5.py:1045)

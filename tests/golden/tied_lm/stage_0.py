@@ -61,8 +61,8 @@ class Block(nn.Module):  # blocks.0 (examples/tied_lm.py:26)
 
     @torch.compiler.nested_compile_region()
     def forward(self, hidden):
-        heads = self.query_key_value(self.norm1(hidden))
-        query, key, value = heads.unflatten(-1, [3, 8, -1]).permute(2, 0, 3, 1, 4).unbind()
+        heads = self.query_key_value(self.norm1(hidden)).unflatten(-1, [3, 8, -1])
+        query, key, value = heads.permute(2, 0, 3, 1, 4).unbind()
         attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         hidden = hidden + self.out(attended.transpose(1, 2).flatten(2))
         return hidden + self.feed_forward(self.norm2(hidden))

@@ -98,29 +98,21 @@ class Stage0(nn.Module):
     def forward(self, image, time):
         device = image.device
         # the model itself (examples/unet.py:79)
-        exp = (torch.arange(32, device=device) * -9.210340371976184 / 32).exp()
-        time = time.unsqueeze(1) * exp
-        time = self.embed[0](torch.cat([time.sin(), time.cos()], -1))
-        time = self.embed[2](F.silu(time))
+        time = time.unsqueeze(1) * (torch.arange(32, device=device) * -9.210340371976184 / 32).exp()
+        time = F.silu(self.embed[0](torch.cat([time.sin(), time.cos()], -1)))
+        time = self.embed[2](time)
         hidden = self.first(image)
         # down.0 (examples/unet.py:37)
-        silu = F.silu(self.down[0].norm1(hidden))
-        conv1 = self.down[0].conv1(silu)
-        unsqueezed = self.down[0].time(F.silu(time)).unsqueeze(2).unsqueeze(3)
-        total = conv1 + unsqueezed
-        del conv1
-        silu = F.silu(self.down[0].norm2(total))
-        del total
-        conv2 = self.down[0].conv2(silu)
+        conv1 = self.down[0].conv1(F.silu(self.down[0].norm1(hidden)))
+        total = conv1 + self.down[0].time(F.silu(time)).unsqueeze(2).unsqueeze(3)
+        conv2 = self.down[0].conv2(F.silu(self.down[0].norm2(total)))
         hidden = conv2 + hidden
         del conv2
         # the model itself (examples/unet.py:85)
         shrink = self.shrink[0](hidden)
         # down.1 (examples/unet.py:37)
-        silu = F.silu(self.down[1].norm1(shrink))
-        conv1 = self.down[1].conv1(silu)
-        unsqueezed = self.down[1].time(F.silu(time)).unsqueeze(2).unsqueeze(3)
-        total = conv1 + unsqueezed
+        conv1 = self.down[1].conv1(F.silu(self.down[1].norm1(shrink)))
+        total = conv1 + self.down[1].time(F.silu(time)).unsqueeze(2).unsqueeze(3)
         del conv1
         silu = F.silu(self.down[1].norm2(total))
         del total

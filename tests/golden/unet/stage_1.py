@@ -78,22 +78,16 @@ class Stage1(nn.Module):
         # the model itself (examples/unet.py:85)
         shrink = self.shrink[1](hidden)
         # down.2 (examples/unet.py:37)
-        silu = F.silu(self.down[2].norm1(shrink))
-        conv1 = self.down[2].conv1(silu)
+        conv1 = self.down[2].conv1(F.silu(self.down[2].norm1(shrink)))
         total = conv1 + hidden_2
-        del conv1
-        silu = F.silu(self.down[2].norm2(total))
-        conv2 = self.down[2].conv2(silu)
+        conv2 = self.down[2].conv2(F.silu(self.down[2].norm2(total)))
         total = conv2 + self.down[2].skip(shrink)
-        del conv2
         # the model itself (examples/unet.py:85)
         shrink = self.shrink[2](total)
         # middle.0 (examples/unet.py:37)
-        silu = F.silu(self.middle[0].norm1(shrink))
-        conv1 = self.middle[0].conv1(silu)
+        conv1 = self.middle[0].conv1(F.silu(self.middle[0].norm1(shrink)))
         total_2 = conv1 + hidden_3
-        silu = F.silu(self.middle[0].norm2(total_2))
-        conv2 = self.middle[0].conv2(silu)
+        conv2 = self.middle[0].conv2(F.silu(self.middle[0].norm2(total_2)))
         total_2 = conv2 + shrink
         return (total_2, total, hidden)
 

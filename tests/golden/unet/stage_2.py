@@ -79,35 +79,29 @@ class Stage2(nn.Module):
         heads = self.attention.query_key_value(self.attention.norm(hidden_4)).flatten(2)
         query, key, value = heads.unflatten(1, [3, 4, -1]).transpose(-1, -2).unbind(1)
         attended = F.scaled_dot_product_attention(query, key, value)
-        unflatten = attended.transpose(-1, -2).flatten(1, 2).unflatten(-1, [8, 8])
-        hidden = hidden_4 + self.attention.out(unflatten)
+        out = self.attention.out(attended.transpose(-1, -2).flatten(1, 2).unflatten(-1, [8, 8]))
+        hidden = hidden_4 + out
         # middle.1 (examples/unet.py:37)
-        silu = F.silu(self.middle[1].norm1(hidden))
-        conv1 = self.middle[1].conv1(silu)
+        conv1 = self.middle[1].conv1(F.silu(self.middle[1].norm1(hidden)))
         total = conv1 + hidden_5
-        silu = F.silu(self.middle[1].norm2(total))
-        conv2 = self.middle[1].conv2(silu)
+        conv2 = self.middle[1].conv2(F.silu(self.middle[1].norm2(total)))
         hidden = conv2 + hidden
         # the model itself (examples/unet.py:89)
         hidden = aten.upsample_nearest2d.vec(hidden, None, [2.0, 2.0])
         hidden = torch.cat([hidden, hidden_6], 1)
         # up.0 (examples/unet.py:37)
-        silu = F.silu(self.up[0].norm1(hidden))
-        conv1 = self.up[0].conv1(silu)
+        conv1 = self.up[0].conv1(F.silu(self.up[0].norm1(hidden)))
         total = conv1 + hidden_7
-        silu = F.silu(self.up[0].norm2(total))
-        conv2 = self.up[0].conv2(silu)
+        conv2 = self.up[0].conv2(F.silu(self.up[0].norm2(total)))
         hidden = conv2 + self.up[0].skip(hidden)
         # the model itself (examples/unet.py:89)
         hidden = aten.upsample_nearest2d.vec(hidden, None, [2.0, 2.0])
         hidden = torch.cat([hidden, hidden_8], 1)
         del hidden_8
         # up.1 (examples/unet.py:37)
-        silu = F.silu(self.up[1].norm1(hidden))
-        conv1 = self.up[1].conv1(silu)
+        conv1 = self.up[1].conv1(F.silu(self.up[1].norm1(hidden)))
         total = conv1 + hidden_9
-        silu = F.silu(self.up[1].norm2(total))
-        conv2 = self.up[1].conv2(silu)
+        conv2 = self.up[1].conv2(F.silu(self.up[1].norm2(total)))
         hidden = conv2 + self.up[1].skip(hidden)
         return (hidden,)
 

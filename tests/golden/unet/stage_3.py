@@ -62,17 +62,12 @@ class Stage3(nn.Module):
         hidden = torch.cat([hidden, hidden_11], 1)
         del hidden_11
         # up.2 (examples/unet.py:37)
-        silu = F.silu(self.up[2].norm1(hidden))
-        conv1 = self.up[2].conv1(silu)
+        conv1 = self.up[2].conv1(F.silu(self.up[2].norm1(hidden)))
         total = conv1 + hidden_12
-        del conv1
-        silu = F.silu(self.up[2].norm2(total))
-        del total
-        conv2 = self.up[2].conv2(silu)
+        conv2 = self.up[2].conv2(F.silu(self.up[2].norm2(total)))
         hidden = conv2 + self.up[2].skip(hidden)
         # the model itself (examples/unet.py:91)
-        silu = F.silu(self.norm(hidden))
-        last = self.last(silu)
+        last = self.last(F.silu(self.norm(hidden)))
         return (last,)
 
     @classmethod
