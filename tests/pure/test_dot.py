@@ -170,7 +170,7 @@ def test_every_transfer_is_labelled_with_its_type_and_bytes(detail: Detail, chea
     planned = plan("blocks.4.up", "blocks.8", cheap_mask=cheap_mask)
     source = draw(planned, detail)
     expected = Counter(
-        f"{t.value.name} {t.value.type} · {format_bytes(at(t.value.type.nbytes, planned.graph.hints))}<"
+        f"{t.value.name} {t.value.type} · {format_bytes(at(t.value.type.nbytes, planned.graph.hints))}\u00a0"
         for t in planned.transfers
     )
     assert expected
