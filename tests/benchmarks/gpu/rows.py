@@ -5,6 +5,7 @@ The last line that is printed is a JSON table of what was measured: tokens a sec
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import statistics
@@ -210,7 +211,10 @@ ROWS: dict[str, Callable[[], Measured]] = {
     "loading": loading,
 }
 
+HANGS = 60.0  # seconds after which a row says where it hangs
+
 if __name__ == "__main__":
+    faulthandler.dump_traceback_later(HANGS, exit=True)
     result = ROWS[sys.argv[1]]()
     if result:
         print("\n" + json.dumps(result), flush=True)

@@ -47,7 +47,7 @@ def measure(row: str) -> Measured:
         return {}
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
-        print(f"{row}: status {done.returncode}\n{done.stdout[-1000:]}\n{done.stderr[-4000:]}", flush=True)
+        print(f"{row}: status {done.returncode}\n{done.stdout[-1000:]}\n{done.stderr[-9000:]}", flush=True)
         return {}
     measured: Measured = json.loads(lines[-1])
     print(f"{row} ({time.perf_counter() - started:.0f} s): {measured}", flush=True)
