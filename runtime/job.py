@@ -56,6 +56,8 @@ def start(folder: Path, device: str | torch.device | None, *, strict: bool, time
 
     Raises ManifestError, DeviceError, DistributedError or StageError.
     """
+    # Loaded when first used, a kernel may wait for all that runs, and a transfer runs until its other end comes.
+    os.environ.setdefault("CUDA_MODULE_LOADING", "EAGER")
     rank, world = rank_and_world()
     try:
         place = _Place.find(folder, device)

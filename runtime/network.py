@@ -99,13 +99,12 @@ class _Network:
         source, target = self._rank(route.source), self._rank(route.target)
         peer = target if source == self.meeting.rank else source
         headers, texts = (self.wire.host_link(peer, 2 * tag + i) for i in range(2))
-        tensors, device = headers, torch.device("cpu")
+        tensors, device, ahead = headers, torch.device("cpu"), True
         if route.takes and self._is_on_gpu(source) and self._is_on_gpu(target):
             device = torch.device(self.meeting.members[self.meeting.rank].device)
-            tensors = self.wire.device_link(target, tag, device)
-        return Packing(
-            route.source, tuple(self._types(route)), headers, tensors, texts, Dock(device), stream_on(device)
-        )
+            tensors, ahead = self.wire.device_link(target, tag, device), False
+        types = tuple(self._types(route))
+        return Packing(route.source, types, headers, tensors, texts, Dock(device), stream_on(device), ahead)
 
     def _types(self, route: Route) -> Iterator[InputType]:
         manifest, source = self.manifest, route.source

@@ -4,8 +4,10 @@ A header of 64-bit integers and the tensors, as they lie in memory:
 
     [number of the batch, whether it failed, strides of each tensor …]
 
-The receiver knows the sizes, and takes in the tensors of a batch that failed, too: so the receives
-that are posted ahead stay in step.  What failed follows as a text, by itself.
+The receiver knows the sizes.  On the host it is ready for tensors ahead of their header, and takes in those of
+a batch that failed, too, so as to stay in step.  On a GPU a receive that is posted occupies the device until it
+is done, and CUDA may wait for it before it loads another kernel.  So it is posted when the header has come: by then
+all that the tensors depend on is in the queues of its devices, and waits for no host.  What failed follows as a text.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ class Arriving:
     number: int
     shapes: Sequence[tuple[int, ...]]
     header: Pending
-    tensors: Pending
+    tensors: Pending | None  # None where they are received after the header
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Packing:
     texts: Link
     dock: Dock  # of the device where they are while they are sent and received
     stream: torch.Stream | None  # current in the thread that sends or receives
+    ahead: bool  # whether tensors are received, and so sent, in the order of their headers
 
     def send(self, number: int, message: Values | Failure, sizes: Mapping[str, int]) -> list[Pending]:
         """Start to send a batch.  A stage that made something else than the manifest says has failed."""
@@ -62,10 +65,12 @@ class Packing:
             tensors = [_dense(tensor) for tensor in arrived]
             header = torch.tensor([number, 0, *(stride for t in tensors for stride in t.stride())])
             flat = [t.as_strided((t.numel(),), (1,)) for t in tensors]
-            return [self.headers.send([header]), self.tensors.send(flat)]
+            if self.ahead:
+                return [self.headers.send([header]), self.tensors.send(flat)]
+            return [self.tensors.send(flat), self.headers.send([header])]
         header = torch.tensor([number, 1] + [0] * sum(map(len, shapes)))
-        flat = self._buffers(shapes)
-        return [self.headers.send([header]), self.tensors.send(flat), self.send_text(encode(message.error))]
+        blank = [self.tensors.send(self._buffers(shapes))] if self.ahead else []
+        return [self.headers.send([header]), *blank, self.send_text(encode(message.error))]
 
     def send_text(self, text: bytes) -> Pending:
         """Its length, then the text."""
@@ -81,16 +86,19 @@ class Packing:
         """Be ready for a batch."""
         shapes = [type.shape(sizes) for type in self.types]
         header = torch.empty(2 + sum(map(len, shapes)), dtype=torch.int64)
-        return Arriving(number, shapes, self.headers.receive([header]), self.tensors.receive(self._buffers(shapes)))
+        coming = self.headers.receive([header])
+        return Arriving(number, shapes, coming, self._receive(shapes) if self.ahead else None)
 
     def unpack(self, arriving: Arriving) -> Values | Failure:
         """Wait for a batch; on a GPU, have the stream wait for its tensors.  Raises ConnectionError, or OutOfStep."""
         number, failed, *strides = arriving.header.wait()[0].tolist()
         if number != arriving.number:
             raise OutOfStep(f"batch {number} came where batch {arriving.number} was due")
-        flat = arriving.tensors.wait()
         if failed:
+            if arriving.tensors is not None:
+                arriving.tensors.wait()
             return Failure(_stage_error(decode(self.receive_text())))
+        flat = (arriving.tensors or self._receive(arriving.shapes)).wait()
         left = iter(strides)
         shaped = zip(flat, arriving.shapes, strict=True)
         tensors = tuple(t.as_strided(shape, [next(left) for _ in shape]) for t, shape in shaped)
@@ -103,6 +111,9 @@ class Packing:
                 wrong = TypeError(f"it sends `{type.name}` as {made}, the manifest says {type} and {list(shape)}")
                 return Failure(StageError(self.source or 0, str(tensor.device), wrong))
         return message
+
+    def _receive(self, shapes: Sequence[tuple[int, ...]]) -> Pending:
+        return self.tensors.receive(self._buffers(shapes))
 
     def _buffers(self, shapes: Sequence[tuple[int, ...]]) -> list[torch.Tensor]:
         sized = zip(self.types, shapes, strict=True)

@@ -101,6 +101,7 @@ class Wire:
         here = int(self.rank == target)
         make = cast(Any, distributed).ProcessGroupNCCL  # a build for CPUs has none
         options = make.Options()
+        options.group_name, options.global_ranks_in_group = f"link {tag}", [0, 1]
         options._timeout = FOREVER
         options.config.max_ctas = CTAS
         group = make(PrefixStore(f"nccl/{tag}", self._store), here, 2, options)

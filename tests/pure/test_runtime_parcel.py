@@ -40,10 +40,10 @@ class Loop:
         return Pending(tensors, [])
 
 
-def packing(*shapes: tuple[int | str, ...], dtype: str = "float32") -> Packing:
+def packing(*shapes: tuple[int | str, ...], dtype: str = "float32", ahead: bool = True) -> Packing:
     types = tuple(InputType.parse(Tensor("h", dtype, shape), ["batch"]) for shape in shapes)
     headers, tensors, texts = (cast(Link, Loop()) for _ in range(3))
-    return Packing(1, types, headers, tensors, texts, Dock(torch.device("cpu")), None)
+    return Packing(1, types, headers, tensors, texts, Dock(torch.device("cpu")), None, ahead)
 
 
 def through(pack: Packing, message: Values | Failure, batch: int = 2) -> Values | Failure:
@@ -67,9 +67,10 @@ def layouts() -> Iterator[torch.Tensor]:
     yield x.requires_grad_() * 2
 
 
+@pytest.mark.parametrize("ahead", [True, False])
 @pytest.mark.parametrize("sent", list(layouts()))
-def test_tensors_keep_their_values_and_dense_ones_their_strides(sent: torch.Tensor) -> None:
-    pack = packing(tuple(sent.shape), dtype=str(sent.dtype).removeprefix("torch."))
+def test_tensors_keep_their_values_and_dense_ones_their_strides(sent: torch.Tensor, ahead: bool) -> None:
+    pack = packing(tuple(sent.shape), dtype=str(sent.dtype).removeprefix("torch."), ahead=ahead)
     with torch.no_grad():
         got = through(pack, Values((sent,)))
     assert isinstance(got, Values)
@@ -86,8 +87,9 @@ def test_dtypes(dtype: torch.dtype) -> None:
     assert torch.equal(got.tensors[0], sent)
 
 
-def test_a_failure_takes_the_place_of_tensors() -> None:
-    pack = packing(("batch", 4), ())
+@pytest.mark.parametrize("ahead", [True, False])
+def test_a_failure_takes_the_place_of_tensors(ahead: bool) -> None:
+    pack = packing(("batch", 4), (), ahead=ahead)
     got = through(pack, Failure(StageError(0, "cpu", ValueError("no"))))
     assert isinstance(got, Failure)
     assert str(got.error) == "stage 0 (cpu) raised ValueError: no"
