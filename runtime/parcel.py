@@ -69,8 +69,10 @@ class Packing:
                 return [self.headers.send([header]), self.tensors.send(flat)]
             return [self.tensors.send(flat), self.headers.send([header])]
         header = torch.tensor([number, 1] + [0] * sum(map(len, shapes)))
-        blank = [self.tensors.send(self._buffers(shapes))] if self.ahead else []
-        return [self.headers.send([header]), *blank, self.send_text(encode(message.error))]
+        sent = [self.headers.send([header])]
+        if self.ahead:
+            sent.append(self.tensors.send(self._buffers(shapes)))
+        return [*sent, self.send_text(encode(message.error))]
 
     def send_text(self, text: bytes) -> Pending:
         """Its length, then the text."""
