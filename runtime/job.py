@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from runtime import last_words
 from runtime.devices import device_of_process, spread_stages
 from runtime.engine import Engine
 from runtime.errors import DeviceError
@@ -58,6 +59,7 @@ def start(folder: Path, device: str | torch.device | None, *, strict: bool, time
     """
     # Loaded when first used, a kernel may wait for all that runs, and a transfer runs until its other end comes.
     os.environ.setdefault("CUDA_MODULE_LOADING", "EAGER")
+    last_words.allow()
     rank, world = rank_and_world()
     try:
         place = _Place.find(folder, device)

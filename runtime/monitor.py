@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from threading import Event, Lock, Thread
 
+from runtime import parent
 from runtime.channel import Channel, ChannelClosed, Closable
 from runtime.errors import StageError
 from runtime.failures import decode, encode
@@ -118,11 +119,11 @@ class Monitor:
 
     def _watch(self) -> None:
         """Raises _Ended."""
-        parent, beat, looked = os.getppid(), 0.0, time.monotonic()
+        beat, looked = 0.0, time.monotonic()
         while True:
             if self.alarm.wait_closed(0):
                 raise _Ended(self._cause())
-            if os.getppid() != parent:
+            if parent.is_gone():
                 raise _Ended(self.fault(self.rank, "is alone: torchrun, which started it, ended"))
             now = time.monotonic()
             # A process that was stopped itself must not blame the others for the time.

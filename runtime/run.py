@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -65,15 +64,9 @@ def _load(options: argparse.Namespace) -> Pipeline:
     speed = {"compile": options.compile, "cuda_graphs": options.cuda_graphs}
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Pipeline.load(options.artifact, devices, strict=options.strict, timeout=options.timeout, **speed)
-    signal.signal(signal.SIGTERM, _let_speak)
     device = devices[int(os.environ.get("LOCAL_RANK", "0")) % len(devices)] if devices else None
     timeout = options.timeout or TIMEOUT
     return Pipeline.distributed(options.artifact, device, strict=options.strict, timeout=timeout, **speed)
-
-
-def _let_speak(*_: object) -> None:
-    """Torchrun stops all processes once one has ended; the message why is under way, and comes at once or never."""
-    signal.setitimer(signal.ITIMER_REAL, 2.0)  # then SIGALRM ends the process
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
