@@ -59,8 +59,9 @@ def start(folder: Path, device: str | torch.device | None, *, strict: bool, time
     """
     # Loaded when first used, a kernel may wait for all that runs, and a transfer runs until its other end comes.
     os.environ.setdefault("CUDA_MODULE_LOADING", "EAGER")
-    last_words.allow()
     rank, world = rank_and_world()
+    if rank == 0:
+        last_words.allow()
     try:
         place = _Place.find(folder, device)
     except (ManifestError, DeviceError) as e:
@@ -72,6 +73,7 @@ def start(folder: Path, device: str | torch.device | None, *, strict: bool, time
         raise
     names = [f"rank {i} ({_spell(place.stages(i))})" for i in range(world)]
     meeting = meet(str(place.device), names, timeout)
+    last_words.allow()  # others have none before they know rank 0
     monitor = Monitor(meeting, [place.stages(i) for i in range(world)], timeout)
     devices = tuple(torch.device(meeting.members[of].device) for of in place.ranks)
     try:

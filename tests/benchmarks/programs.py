@@ -24,11 +24,14 @@ SOURCES = (  # what decides what a program looks like
     "passes/annotate_cost.py",
     "passes/cost_models/*.py",
     "passes/cut_problem.py",
+    "passes/elements.py",
+    "passes/formulas.py",
     "passes/group_shared.py",
     "passes/mark_cheap.py",
     "passes/partitioners/model.py",
     "passes/partitioners/parts.py",
     "passes/propagate_shapes.py",
+    "passes/simplify_masks.py",
     "tests/benchmarks/models.py",
 )
 

@@ -91,7 +91,7 @@ COMMANDS = {
     ),
     "an unknown pass to print": (
         "model.py -o out --stages 2 --print-after fuse",
-        "error: no pass is named 'fuse'; there are propagate-shapes, annotate-cost, group-shared, mark-cheap, ",
+        "error: no pass is named 'fuse'; there are simplify-masks, propagate-shapes, annotate-cost, group-shared, ",
     ),
     "an unknown pass to stop at": (
         "model.py --stages 2 --stop-after fuse",

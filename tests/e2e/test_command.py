@@ -32,7 +32,7 @@ def test_the_plan_is_on_stdout_and_the_progress_on_stderr(shell: Shell) -> None:
     assert ["1", "output", "linear_3", "float32[2, 64]", "512 B"] in rows
     assert re.search(r"bottleneck .* · balance 1\.00 \(max/mean\) · 512 B over the cuts · .*the best cut", ended.out)
     said = [line.split()[0] for line in ended.err.splitlines()]
-    assert said[:3] == ["model", "export", "propagate-shapes"]
+    assert said[:3] == ["model", "export", "simplify-masks"]
     assert {"insert-transfers", "stages"} <= set(said)
 
 

@@ -53,12 +53,12 @@ with Pipeline.distributed(OUT, timeout=30) as pipe:
         try:
             pipe(torch.zeros(65, 4))
         except InputError as e:
-            print(e)
+            os.write(1, f"{e}{os.linesep}".encode())
     else:
         try:
             pipe(X)
         except RuntimeError as e:
-            print(e)
+            os.write(1, f"{e}{os.linesep}".encode())
 with Pipeline.distributed(OUT, timeout=30) as pipe:  # another, in the same processes
     if RANK == 0:
         assert torch.equal(pipe(X), expected(X))

@@ -14,6 +14,7 @@ from ir.capture import capture
 from ir.graph import Graph, TensorType, Value, at, sizes_of
 from ir.interpret import interpret
 from ir.sources import read_source
+from ir.sources.meta import with_values
 from passes.propagate_shapes import PropagateShapes
 from tests.checking import EXAMPLES, Call, check_artifact, check_every_pass, resized
 from tests.graphs import captured
@@ -32,7 +33,8 @@ def test_an_example_at_three_sizes(name: str) -> None:
     others = [dict.fromkeys(sizes, 1), {size: 3 if size == "batch" else 17 for size in sizes}]
     calls = [Call(source.args, source.kwargs), *(resized(source, size) for size in others)]
     graph = capture(source.model, source.args, source.kwargs, dynamic_shapes=source.dynamic_shapes)
-    check_every_pass(graph, source.model, calls, machine(3), time_limit=2.0, size_limit=2.0)  # any cut will do
+    with with_values(source.model, source.weights):
+        check_every_pass(graph, source.model, calls, machine(3), time_limit=2.0, size_limit=2.0)  # any cut will do
 
 
 @pytest.mark.parametrize("name", CASES)
