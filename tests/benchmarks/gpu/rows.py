@@ -211,7 +211,7 @@ ROWS: dict[str, Callable[[], Measured]] = {
     "loading": loading,
 }
 
-HANGS = 60.0  # seconds after which a row says where it hangs
+HANGS = 240.0  # seconds after which a row says where it hangs
 
 if __name__ == "__main__":
     faulthandler.dump_traceback_later(HANGS, exit=True)

@@ -20,7 +20,7 @@ import torch
 from tests.benchmarks.gpu import llama
 from tests.benchmarks.gpu.rows import ROWS, Measured
 
-LIMIT = 120.0  # seconds for a row
+LIMIT = 300.0  # seconds for a row: torch.compile takes minutes
 IN_PROCESSES = {"pipelining": "pipelining"} | {f"{name}-torchrun": name for name in ROWS if name.startswith("ours")}
 
 
