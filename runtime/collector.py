@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -15,9 +14,9 @@ from runtime.channel import Channel, ChannelClosed
 from runtime.dock import Dock
 from runtime.errors import PipelineClosed
 from runtime.message import Failure, Message, Port, Reset, Values, Watch, receive_all
+from runtime.streams import wait_for
 
 Finish = Callable[[tuple[torch.Tensor, ...]], Any]  # the model's outputs -> what the caller gets
-LOOK = (2e-5, 1e-3)  # seconds between two looks at what a device has done: a twentieth of the time so far, within this
 
 
 @dataclass(frozen=True)
@@ -95,11 +94,6 @@ class Collector:
         return tensors
 
     def _wait(self, events: Sequence[torch.Event]) -> None:
-        """Until they have come.  Not in one call, which nothing would end where a device hangs."""
-        started = time.perf_counter()
-        while not all(event.query() for event in events):
-            self.tickets.require_open()
-            shortest, longest = LOOK
-            time.sleep(min(longest, max(shortest, (time.perf_counter() - started) / 20)))
+        wait_for(events, self.tickets.require_open)
         if events:  # a job that ends early lets go of what waits for other processes, with nothing to show for it
             self.tickets.require_open()

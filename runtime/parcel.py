@@ -5,9 +5,9 @@ A header of 64-bit integers and the tensors, as they lie in memory:
     [number of the batch, whether it failed, strides of each tensor …]
 
 The receiver knows the sizes.  On the host it is ready for tensors ahead of their header, and takes in those of
-a batch that failed, too, so as to stay in step.  On a GPU a receive that is posted occupies the device until it
-is done, and CUDA may wait for it before it loads another kernel.  So it is posted when the header has come: by then
-all that the tensors depend on is in the queues of its devices, and waits for no host.  What failed follows as a text.
+a batch that failed, too, so as to stay in step.  A GPU that sends or receives is slowed down until both ends are
+there.  So the header goes when the tensors are made, and they are received once it has come.  What failed follows
+as a text.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Packing:
     texts: Link
     dock: Dock  # of the device where they are while they are sent and received
     stream: torch.Stream | None  # current in the thread that sends or receives
-    ahead: bool  # whether tensors are received, and so sent, in the order of their headers
+    ahead: bool  # whether who receives is ready for tensors before they are made, and so before their header
 
     def send(self, number: int, message: Values | Failure, sizes: Mapping[str, int]) -> list[Pending]:
         """Start to send a batch.  A stage that made something else than the manifest says has failed."""

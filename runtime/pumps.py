@@ -19,7 +19,7 @@ from runtime.errors import StageError
 from runtime.message import Failure, Message, Values, Watch
 from runtime.orders import Order, Orders
 from runtime.parcel import Arriving, OutOfStep, Packing
-from runtime.streams import within
+from runtime.streams import wait_for, within
 from runtime.tracks import Trace
 from runtime.wire import Link, Pending
 
@@ -84,6 +84,8 @@ class Sender(Pump):
             order, message = self.orders.receive(), self.channel.receive()
             match order, message:
                 case Values(), Values() | Failure():
+                    if isinstance(message, Values) and not self.packing.ahead:
+                        wait_for(message.ready, self.alarm.require_open)
                     sent.append(self.packing.send(number, message, order.sizes))
                 case Watch(begun), _ if self.recorded is not None:
                     if begun is None and trace is not None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+
+LOOK = (2e-5, 1e-3)  # seconds between two looks at what a device has done: a twentieth of the time so far, within this
 
 
 def stream_on(device: torch.device) -> torch.Stream | None:
@@ -37,3 +40,15 @@ def read_in(stream: torch.Stream | None, tensors: Sequence[torch.Tensor], ready:
     for tensor in tensors:
         if tensor.device == stream.device:
             tensor.record_stream(stream)
+
+
+def wait_for(events: Sequence[torch.Event], look: Callable[[], None]) -> None:
+    """Have the host wait until they have come, and LOOK meanwhile, which may raise.
+
+    Not in one call, which nothing would end where a device hangs.
+    """
+    started = time.perf_counter()
+    while not all(event.query() for event in events):
+        look()
+        shortest, longest = LOOK
+        time.sleep(min(longest, max(shortest, (time.perf_counter() - started) / 20)))

@@ -110,8 +110,12 @@ def predict_and_run(name: str, entry: Entry, cluster: Cluster, out: Path) -> tup
 
 
 def run(out: Path, batch: Kwargs) -> list[float]:
-    """Median seconds of each stage in a stream of batches, as a trace records them."""
+    """Median seconds of each stage in a stream of batches, as a trace records them.
+
+    The batches are on the first device, and so their results stay on one: copies to the host would count as well.
+    """
     with thread_seconds(), Pipeline.load(out) as pipe:
+        batch = {name: tensor.to(pipe.devices[0]) for name, tensor in batch.items()}
         for _ in pipe.map([batch] * WARM):
             pass
         with pipe.trace() as trace:

@@ -33,12 +33,18 @@ def tokens(batches: float) -> float:
 
 
 def seconds(run: Callable[[], Any]) -> float:
-    torch.cuda.synchronize()
+    """From when the GPUs of this process are idle until they are again."""
+    synchronize()
     started = time.perf_counter()
     run()
-    for i in range(torch.cuda.device_count()):
-        torch.cuda.synchronize(i)
+    synchronize()
     return time.perf_counter() - started
+
+
+def synchronize() -> None:
+    """Under torchrun a process has one GPU: to wait for another would set that up first."""
+    for i in [torch.cuda.current_device()] if "RANK" in os.environ else range(torch.cuda.device_count()):
+        torch.cuda.synchronize(i)
 
 
 def one_gpu(compiled: bool, batch: int = BATCH, count: int = STREAM) -> Measured:
