@@ -19,10 +19,19 @@ else:
     import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
 
-Unit: TypeAlias = Literal["product", "convolution", "attention"]
+Unit: TypeAlias = Literal[
+    "product", "unaligned_product", "convolution", "unaligned_convolution", "attention", "biased_attention"
+]
 Rates: TypeAlias = "float | tuple[tuple[str, float], ...]"
 """Flops per second: of every dtype, or by the name of the dtype."""
 
+_STAND_IN: Mapping[Unit, Unit] = {  # of what nobody gave
+    "unaligned_product": "product",
+    "convolution": "product",
+    "unaligned_convolution": "convolution",
+    "attention": "product",
+    "biased_attention": "attention",
+}
 DTYPES = ("float64", "float32", "bfloat16", "float16", "float8_e4m3fn", "int8")
 
 
@@ -41,8 +50,12 @@ class Device:
     launch: float = 0.0  # seconds of the device for a kernel that does nothing
     dispatch: float = 0.0  # seconds of the host for a kernel; 0 where the device does not run ahead of the host
     fill: float = 0.0  # seconds that any contraction takes besides, whatever its size
-    convolution: Rates = ()  # flops per second, of convolutions; () is as of matrix products
-    attention: Rates = ()  # of fused attention
+    unaligned_product: Rates = ()  # where rows are no multiple of 16 bytes; () is as of the other products
+    convolution: Rates = ()  # () is as of products
+    unaligned_convolution: Rates = ()  # where channels are no multiple of 16 bytes; () is as of the others
+    attention: Rates = ()  # of fused attention; () is as of products
+    biased_attention: Rates = ()  # with a bias for each head; () is as without
+    uneven: float = 1.0  # share of the bandwidth for kernels that broadcast, reduce, cast, or copy parts
     cache: float = 0.0  # bytes: what a kernel moves comes from the cache if all of it has room there
     cache_bandwidth: float = inf  # bytes per second, from the cache
     threads: int = 0  # of a CPU: what the numbers are for; 0 where nobody said
@@ -54,17 +67,19 @@ class Device:
 
     def rate(self, unit: Unit, dtype: str) -> float:
         """Flops per second.  Of a dtype that nobody gave: those of the other one of 16 bits, or the least."""
-        rates = {"product": self.flops, "convolution": self.convolution, "attention": self.attention}[unit]
-        rates = rates if rates != () else self.flops
+        rates: Rates = self.flops if unit == "product" else getattr(self, unit)
+        if rates == ():
+            return self.rate(_STAND_IN[unit], dtype)
         if not isinstance(rates, tuple):
             return rates
         known = dict(rates)
         alike = {"bfloat16": "float16", "float16": "bfloat16"}.get(dtype, dtype)
         return known.get(dtype) or known.get(alike) or min(known.values())
 
-    def speed(self, nbytes: float) -> float:
-        """Bytes per second of a kernel that moves so many."""
-        return self.bandwidth if nbytes > self.cache else max(self.cache_bandwidth, self.bandwidth)
+    def speed(self, nbytes: float, even: bool = True) -> float:
+        """Bytes per second of a kernel that moves so many.  EVEN: as `Cost.even`."""
+        most = self.bandwidth if nbytes > self.cache else max(self.cache_bandwidth, self.bandwidth)
+        return most if even else most * self.uneven
 
 
 @dataclass(frozen=True)
@@ -159,7 +174,7 @@ def _read(cls: type[Any], row: Mapping[str, Any], place: str) -> Any:
         raise SourceError(f"{place}: {' and '.join(needed)} must be given") from None
 
 
-_RATES = ("flops", "convolution", "attention")  # keys that may be a table by dtype
+_RATES = ("flops", *_STAND_IN)  # keys that may be a table by dtype
 _MAY_BE_ZERO = ("launch", "latency", "dispatch", "fill", "cache", "threads")
 
 

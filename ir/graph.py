@@ -98,17 +98,25 @@ class Cost:
 
     `flops` are those of contractions (matrix products, convolutions, attention), two a multiply-add, as
     torch.utils.flop_counter counts them.  `bytes` is the traffic to and from memory, which bounds all the
-    rest.  `launches` is the number of kernels started.  A sum has the `arithmetic` of the first that has flops.
+    rest; it is `even` where all tensors have one shape and dtype, so that a kernel streams through them.
+    `launches` is the number of kernels started.  A sum has the `arithmetic` of the first that has flops.
     """
 
     flops: Dim
     bytes: Dim
     launches: int = 1
     arithmetic: Arithmetic = Arithmetic()
+    even: bool = True
 
     def __add__(self, other: Cost) -> Cost:
         arithmetic = other.arithmetic if self.flops == 0 else self.arithmetic
-        return Cost(self.flops + other.flops, self.bytes + other.bytes, self.launches + other.launches, arithmetic)
+        return Cost(
+            self.flops + other.flops,
+            self.bytes + other.bytes,
+            self.launches + other.launches,
+            arithmetic,
+            self.even and other.even,
+        )
 
 
 class Time(NamedTuple):

@@ -6,7 +6,7 @@ does no contraction and reads and writes each of its tensors once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, ClassVar, TypeAlias
@@ -52,10 +52,32 @@ def node_cost(node: Node, source: Mapping[Value, Value]) -> Cost:
     args = _arguments(node)
     nbytes = _BYTES.get(name, _touched)(node, args, source)
     if name not in _FLOPS:
-        return Cost(0, nbytes)
-    return Cost(
-        _FLOPS[name](node, args), nbytes, arithmetic=Arithmetic(_UNITS.get(_FLOPS[name], "product"), _dtype(node))
-    )
+        return Cost(0, nbytes, even=name in _STREAMING or _even(node, source))
+    dtype = _dtype(node)
+    return Cost(_FLOPS[name](node, args), nbytes, arithmetic=Arithmetic(_unit(name, node, args, dtype), dtype))
+
+
+def _even(node: Call, source: Mapping[Value, Value]) -> bool:
+    """Whether all tensors have one shape and dtype; a number is not counted, nor who made a view of less."""
+    types = [source.get(v, v).type for v in (*node.operands, *node.results)]
+    return len({(t.shape, t.dtype) for t in types if t.numel != 1}) <= 1
+
+
+def _unit(name: str, node: Call, args: Arguments, dtype: torch.dtype) -> Unit:
+    unit = _UNITS.get(_FLOPS[name], "product")
+    if unit == "attention":
+        mask = args.get("attn_mask")
+        by_head = isinstance(mask, Value) and len(mask.type.shape) > 2 and mask.type.shape[-3] != 1
+        return "biased_attention" if by_head else "attention"
+    if unit == "convolution":
+        return "unaligned_convolution" if _unaligned(args["weight"].type.shape[1:2], dtype) else "convolution"
+    rows = [v.type.shape[-1] for v in (*node.operands, *node.results) if v.type.shape]
+    return "unaligned_product" if _unaligned(rows, dtype) else "product"
+
+
+def _unaligned(sizes: Iterable[Dim], dtype: torch.dtype) -> bool:
+    """Whether one is known to be no multiple of 16 bytes, in which tensor cores are fed."""
+    return any(isinstance(size, int) and size * dtype.itemsize % 16 for size in sizes)
 
 
 def _dtype(node: Call) -> torch.dtype:
@@ -212,6 +234,8 @@ _UNITS: Mapping[Flops, Unit] = {_convolution: "convolution", _attention: "attent
 
 
 # ---- bytes to and from memory
+
+_STREAMING = ("batch_norm", "native_batch_norm", "_native_batch_norm_legit_no_training")  # a number for each channel
 
 Bytes: TypeAlias = Callable[[Call, Arguments, Mapping[Value, Value]], Dim]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import sympy
@@ -30,7 +31,7 @@ class Clock:
     def cost(self, node: Node) -> Cost:
         """A node's cost in plain numbers."""
         cost = node.cost
-        return Cost(self.number(cost.flops), self.number(cost.bytes), cost.launches, cost.arithmetic)  # type: ignore[arg-type]
+        return replace(cost, flops=self.number(cost.flops), bytes=self.number(cost.bytes))
 
     def time(self, node: Node, device: Device) -> Time:
         return self._model.time(node, self.cost(node), device)

@@ -18,5 +18,5 @@ class Roofline:
         unit, dtype = cost.arithmetic
         rate = device.rate(unit, str(dtype).removeprefix("torch."))
         arithmetic = flops / rate + device.fill if flops else 0.0
-        work = max(arithmetic, nbytes / device.speed(nbytes))
+        work = max(arithmetic, nbytes / device.speed(nbytes, cost.even))
         return Time(cost.launches * device.launch + work, cost.launches * device.dispatch)

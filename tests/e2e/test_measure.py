@@ -10,7 +10,7 @@ import torch
 
 from ir.cluster import Cluster, Device, Link
 from runtime import measure
-from runtime.measure_device import Point, _fit
+from runtime.measure_contractions import Point, _fit
 from runtime.measure_links import Link as Measured
 
 
@@ -43,8 +43,10 @@ TABLE = {
     "bandwidth": 4e12,
     "cache": 1 << 25,
     "cache_bandwidth": 6e12,
+    "uneven": 0.5,
     "fill": 0.0,
     "flops": {"float32": 5e13, "bfloat16": 7e14},
+    "unaligned_product": {"bfloat16": 1e14},
     "convolution": {"float32": 2e14},
     "attention": {"bfloat16": 3e14},
 }
@@ -64,8 +66,10 @@ def test_the_file_is_one_that_the_compiler_reads(alike: bool, tmp_path: Path) ->
         memory=80 << 30,
         launch=2e-6,
         dispatch=6e-6,
+        unaligned_product=(("bfloat16", 1e14),),
         convolution=(("float32", 2e14),),
         attention=(("bfloat16", 3e14),),
+        uneven=0.5,
         cache=1 << 25,
         cache_bandwidth=6e12,
     )
@@ -117,4 +121,6 @@ def test_gpus_are_measured(tmp_path: Path) -> None:
     device, *others = Cluster.read(out).devices
     assert len(others) == torch.cuda.device_count() - 1
     assert device.rate("product", "bfloat16") > device.rate("product", "float32")
+    assert device.rate("product", "bfloat16") > device.rate("unaligned_product", "bfloat16")
+    assert 0 < device.uneven < 1
     assert 0 < device.launch < device.dispatch < 1e-3

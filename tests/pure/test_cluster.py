@@ -57,7 +57,8 @@ def test_rates_are_one_number_or_one_for_each_dtype(tmp_path: Path) -> None:
     assert [first.rate("product", dtype) for dtype in ("float32", "bfloat16", "float16")] == [5e13, 7e14, 7e14]
     assert [first.rate(unit, "bfloat16") for unit in ("convolution", "attention")] == [2e14, 7e14]
     assert (first.cache, first.dispatch) == (32 << 20, 6e-6)
-    assert second.rate("attention", "float64") == 2e14
+    assert first.rate("unaligned_convolution", "float32") == 2e14  # as the other convolutions
+    assert second.rate("biased_attention", "float64") == 2e14
     assert first.kind != second.kind == replace(second, name="cuda:7", memory=1).kind
 
 

@@ -214,7 +214,7 @@ def test_costs_are_expressions_over_the_dynamic_sizes() -> None:
     model = nn.Sequential(nn.Linear(4, 6), nn.GELU(), nn.Unflatten(1, (3, 2)), nn.Flatten(), nn.Linear(6, 4))
     graph = costed(model, [ones(2, 4)], {"input": {0: "batch"}})
     batch = sympy.Symbol("batch", integer=True, positive=True)
-    assert graph.nodes[0].cost == Cost(48 * batch, FLOAT * (4 * batch + 6 * batch + 30), 1)
+    assert graph.nodes[0].cost == Cost(48 * batch, FLOAT * (4 * batch + 6 * batch + 30), 1, Arithmetic("unaligned_product"))
     for size in (2, 5):
         assert total(graph, {"batch": size}) == total(costed(model, [ones(size, 4)]))
 
@@ -258,6 +258,31 @@ def test_what_has_room_in_the_cache_comes_from_it() -> None:
     assert seconds(Cost(0, 2e6), device) == pytest.approx(1e-4)
 
 
+def test_a_kernel_that_does_not_stream_has_a_share_of_the_bandwidth() -> None:
+    device = replace(DEVICE, bandwidth=1e10, uneven=0.5, launch=0.0)
+    assert seconds(Cost(0, 1e10), device) == pytest.approx(1)
+    assert seconds(Cost(0, 1e10, even=False), device) == pytest.approx(2)
+    assert (Cost(0, 1) + Cost(0, 1, even=False)).even is False
+
+
+@pytest.mark.parametrize(
+    ("compute", "even"),
+    [
+        (lambda x: x + 1, True),
+        (lambda x: x * x.tanh(), True),
+        (lambda x: F.batch_norm(x, torch.zeros(4), torch.ones(4)), True),
+        (lambda x: x * torch.tensor(2.0), True),
+        (lambda x: x.bfloat16(), False),
+        (lambda x: x.mean(-1), False),
+        (lambda x: x * torch.arange(8.0), False),
+        (lambda x: x + x[:1].expand(2, 4, 8, 8), False),
+        (lambda x: torch.cat([x, x]), False),
+    ],
+)
+def test_a_kernel_streams_where_all_tensors_are_alike(compute: Callable[..., Any], even: bool) -> None:
+    assert costed(Function(compute), (torch.ones(2, 4, 8, 8),)).nodes[-1].cost.even is even
+
+
 def test_the_cost_of_a_contraction_names_its_unit_and_dtype() -> None:
     def arithmetic(compute: Callable[..., Any], *tensors: torch.Tensor) -> Arithmetic:
         return costed(Function(compute), tensors).nodes[-1].cost.arithmetic
@@ -267,6 +292,21 @@ def test_the_cost_of_a_contraction_names_its_unit_and_dtype() -> None:
     assert arithmetic(F.conv2d, x, x[:, :, :3, :3]) == Arithmetic("convolution", torch.float32)
     assert arithmetic(F.scaled_dot_product_attention, *[x.half()] * 3) == Arithmetic("attention", torch.float16)
     assert (FREE + Cost(1, 1, 1, Arithmetic("attention"))).arithmetic.unit == "attention"
+
+
+def test_sizes_that_tensor_cores_do_not_take_and_biases_have_units_of_their_own() -> None:
+    def unit(compute: Callable[..., Any], *tensors: torch.Tensor) -> str:
+        return costed(Function(compute), tensors).nodes[-1].cost.arithmetic.unit
+
+    half = torch.ones(2, 8, 16, dtype=torch.bfloat16)
+    assert unit(F.linear, half, half[0, :7]) == "unaligned_product"
+    assert unit(F.linear, half[..., :12], half[0, :, :12]) == "unaligned_product"
+    assert unit(torch.matmul, half, half.mT) == "product"
+    x = torch.ones(2, 4, 8, 8)
+    assert unit(F.linear, x, x[0, 0, :4]) == "product"  # 4 floats are 16 bytes
+    assert unit(F.conv2d, x[:, :3], x[:, :3, :3, :3]) == "unaligned_convolution"
+    assert unit(lambda x, mask: F.scaled_dot_product_attention(x, x, x, mask), x, x) == "biased_attention"
+    assert unit(lambda x, mask: F.scaled_dot_product_attention(x, x, x, mask), x, x[:, :1]) == "attention"
 
 
 def test_the_host_starts_kernels_while_the_device_works() -> None:
