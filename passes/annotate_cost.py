@@ -52,7 +52,7 @@ def node_cost(node: Node, source: Mapping[Value, Value]) -> Cost:
     args = _arguments(node)
     nbytes = _BYTES.get(name, _touched)(node, args, source)
     if name not in _FLOPS:
-        return Cost(0, nbytes, even=name in _STREAMING or _even(node, source))
+        return Cost(0, nbytes, even=_even(node, source))
     dtype = _dtype(node)
     return Cost(_FLOPS[name](node, args), nbytes, arithmetic=Arithmetic(_unit(name, node, args, dtype), dtype))
 
@@ -235,7 +235,6 @@ _UNITS: Mapping[Flops, Unit] = {_convolution: "convolution", _attention: "attent
 
 # ---- bytes to and from memory
 
-_STREAMING = ("batch_norm", "native_batch_norm", "_native_batch_norm_legit_no_training")  # a number for each channel
 
 Bytes: TypeAlias = Callable[[Call, Arguments, Mapping[Value, Value]], Dim]
 

@@ -39,6 +39,10 @@ class Recorder:
         self._pool = torch.cuda.graph_pool_handle()
         self._recorded: OrderedDict[Sizes, _Recorded] = OrderedDict()
 
+    def knows(self, sizes: Sizes) -> bool:
+        """Whether there is a graph for them."""
+        return sizes in self._recorded
+
     def __call__(self, *tensors: torch.Tensor, **sizes: int) -> tuple[torch.Tensor, ...]:
         """Raises RuntimeError where the module cannot be recorded."""
         key = sizes_of(tensors, sizes)

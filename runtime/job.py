@@ -57,8 +57,7 @@ def start(folder: Path, device: str | torch.device | None, *, strict: bool, time
 
     Raises ManifestError, DeviceError, DistributedError or StageError.
     """
-    # Loaded when first used, a kernel may wait for all that runs, and a transfer runs until its other end comes.
-    os.environ.setdefault("CUDA_MODULE_LOADING", "EAGER")
+    _set_up_cuda()
     rank, world = rank_and_world()
     if rank == 0:
         last_words.allow()
@@ -89,6 +88,14 @@ def start(folder: Path, device: str | torch.device | None, *, strict: bool, time
     if rank == 0:
         monitor.wait_ready()
     return Job(place.manifest, devices, engine, monitor)
+
+
+def _set_up_cuda() -> None:
+    """What CUDA and NCCL read when they are first used; who has set it otherwise is left alone."""
+    # A kernel that is loaded when first used waits for all that runs, and a transfer runs until its other end comes.
+    os.environ.setdefault("CUDA_MODULE_LOADING", "EAGER")
+    # Every link has a communicator of its own, which is what this warning asks for.
+    os.environ.setdefault("TORCH_NCCL_SHOW_EAGER_INIT_P2P_SERIALIZATION_WARNING", "false")
 
 
 def _spell(stages: list[int]) -> str:

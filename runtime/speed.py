@@ -9,7 +9,7 @@ import torch
 
 from runtime.errors import DeviceError
 from runtime.graphs import Recorder
-from runtime.stage import LoadedStage
+from runtime.stage import LoadedStage, Sizes, sizes_of
 
 
 @dataclass(frozen=True)
@@ -26,26 +26,37 @@ class Speed:
                 f"CUDA graphs need CUDA devices, and stage {stage.index} is on {stage.device}; "
                 "run the pipeline without them"
             )
-        call = _compiled(stage.call) if self.compile else stage.call
+        if self.compile:
+            compiled = Compiled(stage.call)
+            stage = replace(stage, call=compiled, knows=compiled.knows)
         if self.cuda_graphs:
             state = [stage.module.get_buffer(name) for name in stage.first_state]
-            call = Recorder(call, state, stage.device)
-        return replace(stage, call=call, prepared=None if self == AS_IT_IS else set())
+            recorder = Recorder(stage.call, state, stage.device)
+            stage = replace(stage, call=recorder, knows=recorder.knows)
+        return stage
 
 
 AS_IT_IS = Speed()
 
 
-def _compiled(call: Callable[..., object]) -> Callable[..., object]:
-    """A class of layers that repeats is compiled once: stage files mark them so."""
-    from torch._dynamo.exc import TorchDynamoException  # takes a second to import
+class Compiled:
+    """Stands for a stage's module.  A class of layers that repeats is compiled once: stage files mark them so."""
 
-    compiled = torch.compile(call)
+    def __init__(self, call: Callable[..., object]) -> None:
+        self._call = torch.compile(call)
+        self._seen: set[Sizes] = set()
 
-    def run(*tensors: torch.Tensor, **sizes: int) -> object:
+    def knows(self, sizes: Sizes) -> bool:
+        """Whether it has run for them: then nothing is left to compile."""
+        return sizes in self._seen
+
+    def __call__(self, *tensors: torch.Tensor, **sizes: int) -> object:
+        """Raises RuntimeError where the module cannot be compiled."""
+        from torch._dynamo.exc import TorchDynamoException  # takes a second to import
+
         try:
-            return compiled(*tensors, **sizes)
+            made = self._call(*tensors, **sizes)
         except TorchDynamoException as e:
             raise RuntimeError(f"it cannot be compiled; run it without compile: {e}") from e
-
-    return run
+        self._seen.add(sizes_of(tensors, sizes))
+        return made

@@ -32,7 +32,7 @@ class LoadedStage:
     module: nn.Module
     first_state: Mapping[str, torch.Tensor] = field(repr=False)  # on the host: device memory is scarce
     call: Callable[..., object] = field(repr=False)  # the module, or what was made of it to be faster
-    prepared: set[Sizes] | None = field(repr=False)  # for which CALL is ready; None: for all
+    knows: Callable[[Sizes], bool] | None = field(repr=False)  # whether CALL is ready for such sizes; None: for all
     stream: torch.Stream | None = field(repr=False)  # in which it computes, on an accelerator
     dock: Dock = field(repr=False)
 
@@ -55,12 +55,8 @@ class LoadedStage:
     def __call__(self, received: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> tuple[torch.Tensor, ...]:
         """What the stage sends, for what it received: each in the order of the manifest's table."""
         numbers = {name: sizes[name] for name in self.table.sizes}
-        key = sizes_of(received, numbers)
-        prepares = self.prepared is not None and key not in self.prepared
-        with _TURNS.take(alone=prepares):
+        with _TURNS.take(alone=self.knows is not None and not self.knows(sizes_of(received, numbers))):
             sent = self.call(*received, **numbers)
-        if self.prepared is not None:
-            self.prepared.add(key)
         if not isinstance(sent, tuple) or len(sent) != len(self.table.sends):
             count = len(sent) if isinstance(sent, tuple) else type(sent).__name__
             raise TypeError(f"{self.table.module}: forward should return {len(self.table.sends)} tensors, not {count}")

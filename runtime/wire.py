@@ -16,7 +16,6 @@ from runtime.errors import DistributedError
 
 _Operation = Callable[[list[torch.Tensor], int, int], distributed.Work]
 FOREVER = timedelta(days=365)  # a pipeline may be idle for long; who is too slow is for the monitor to say
-CTAS = 4  # multiprocessors that NCCL may hold while it waits for what a stage still computes: more would slow this one
 
 
 class Group(Protocol):
@@ -103,7 +102,6 @@ class Wire:
         options = make.Options()
         options.group_name, options.global_ranks_in_group = f"link {tag}", [0, 1]
         options._timeout = FOREVER
-        options.config.max_ctas = CTAS
         group = make(PrefixStore(f"nccl/{tag}", self._store), here, 2, options)
         self._nccl.append(cast(Group, group))
         link = Link(group, 1 - here, 0)

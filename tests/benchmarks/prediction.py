@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from passes.api import compile_model
 from passes.cost_models.roofline import Roofline
 from passes.timing import Clock
 from runtime import Pipeline, tracks
+from runtime.tracks import Run
 
 Kwargs = dict[str, torch.Tensor]
 
@@ -38,10 +39,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Row:
-    """Seconds of one stage for one batch."""
+    """Seconds of a device for one batch of the stages that it runs, mostly one."""
 
     model: str
-    stage: int
+    stages: str
     roofline: float
     profiled: float
     measured: float
@@ -51,7 +52,7 @@ class Row:
             return f"{1e3 * seconds:.2f} ms ({seconds / self.measured - 1:+.1%})"
 
         measured = f"{1e3 * self.measured:.2f} ms"
-        return self.model, str(self.stage), measured, beside(self.roofline), beside(self.profiled)
+        return self.model, self.stages, measured, beside(self.roofline), beside(self.profiled)
 
     @property
     def errors(self) -> tuple[float, float]:
@@ -59,7 +60,7 @@ class Row:
         return abs(self.roofline / self.measured - 1), abs(self.profiled / self.measured - 1)
 
 
-COLUMNS = ("model", "stage", "measured", "roofline", "profiled")
+COLUMNS = ("model", "stages", "measured", "roofline", "profiled")
 
 
 def text(batch: int, seq: int, decoder: int = 0) -> Kwargs:
@@ -103,14 +104,29 @@ def predict_and_run(name: str, entry: Entry, cluster: Cluster, out: Path) -> tup
     measured = run(out, batch)
     clocks = Clock(plan.graph, Roofline()), Clock(plan.graph)
     rows = list[Row]()
-    for stage in plan.stages:
-        roofline, profiled = (clock.seconds(stage.graph.nodes, stage.device) for clock in clocks)
-        rows.append(Row(name, stage.index, roofline, profiled, measured[stage.index]))
+    for device in dict.fromkeys(stage.device for stage in plan.stages):
+        mine = [stage for stage in plan.stages if stage.device == device]
+        nodes = [node for stage in mine for node in stage.graph.nodes]
+        roofline, profiled = (clock.seconds(nodes, device) for clock in clocks)
+        stages = [stage.index for stage in mine]
+        rows.append(Row(name, " and ".join(map(str, stages)), roofline, profiled, busy(measured, stages)))
     return rows, plan
 
 
-def run(out: Path, batch: Kwargs) -> list[float]:
-    """Median seconds of each stage in a stream of batches, as a trace records them.
+def busy(runs: Sequence[Run], stages: Sequence[int]) -> float:
+    """Seconds of a device for one batch: the median run of its stage, or of several the time when any of them ran."""
+    mine = sorted((run.started, run.ended) for run in runs if run.stage in stages)
+    if len(stages) == 1:
+        return median(ended - started for started, ended in mine)
+    total, until = 0.0, 0.0
+    for started, ended in mine:
+        total += max(0.0, ended - max(started, until))
+        until = max(until, ended)
+    return total / BATCHES
+
+
+def run(out: Path, batch: Kwargs) -> list[Run]:
+    """What a trace records of a stream of batches.
 
     The batches are on the first device, and so their results stay on one: copies to the host would count as well.
     """
@@ -121,7 +137,7 @@ def run(out: Path, batch: Kwargs) -> list[float]:
         with pipe.trace() as trace:
             for _ in pipe.map([batch] * BATCHES, in_flight=4):
                 pass
-        return [median(r.ended - r.started for r in track.runs()) for track in trace.tracks]
+        return [run for track in trace.tracks for run in track.runs()]
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from runtime import Pipeline, StageError
 from runtime.manifest import Symbol
-from tests.artifacts import Part, tensor, write
+from tests.artifacts import Part, chain, tensor, write
 
 pytestmark = pytest.mark.gpu
 
@@ -170,6 +170,14 @@ def test_what_cannot_be_recorded_says_so(tmp_path: Path) -> None:
         pytest.raises(StageError, match="cannot be recorded as a CUDA graph; run it without cuda_graphs"),
     ):
         pipe(torch.ones(1, 4))
+
+
+def test_a_graph_that_was_let_go_is_recorded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.graphs.KEPT", 1)
+    batches = [torch.randn(n, 4) for n in (1, 2, 1, 2, 2, 1)]
+    with Pipeline.load(chain(tmp_path), devices=["cuda"], cuda_graphs=True) as pipe:
+        for x, y in zip(batches, pipe.map(batches), strict=True):
+            assert torch.equal(y, (x + 1) * 2)
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")

@@ -214,7 +214,8 @@ def test_costs_are_expressions_over_the_dynamic_sizes() -> None:
     model = nn.Sequential(nn.Linear(4, 6), nn.GELU(), nn.Unflatten(1, (3, 2)), nn.Flatten(), nn.Linear(6, 4))
     graph = costed(model, [ones(2, 4)], {"input": {0: "batch"}})
     batch = sympy.Symbol("batch", integer=True, positive=True)
-    assert graph.nodes[0].cost == Cost(48 * batch, FLOAT * (4 * batch + 6 * batch + 30), 1, Arithmetic("unaligned_product"))
+    unaligned = Arithmetic("unaligned_product")
+    assert graph.nodes[0].cost == Cost(48 * batch, FLOAT * (4 * batch + 6 * batch + 30), 1, unaligned)
     for size in (2, 5):
         assert total(graph, {"batch": size}) == total(costed(model, [ones(size, 4)]))
 
@@ -270,7 +271,7 @@ def test_a_kernel_that_does_not_stream_has_a_share_of_the_bandwidth() -> None:
     [
         (lambda x: x + 1, True),
         (lambda x: x * x.tanh(), True),
-        (lambda x: F.batch_norm(x, torch.zeros(4), torch.ones(4)), True),
+        (lambda x: F.batch_norm(x, torch.zeros(4), torch.ones(4)), False),
         (lambda x: x * torch.tensor(2.0), True),
         (lambda x: x.bfloat16(), False),
         (lambda x: x.mean(-1), False),

@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _rows(folder: Path, cluster: Cluster, models: Mapping[str, Entry]) -> tuple[list[Row], list[str]]:
-    """One a stage, and what each operator is predicted to take.  A model that fails is told, and left out."""
+    """One a device, and what each operator is predicted to take.  A model that fails is told, and left out."""
     rows, details = list[Row](), list[str]()
     for i, (name, entry) in enumerate(models.items()):
         start = perf_counter()
