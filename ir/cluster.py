@@ -39,7 +39,8 @@ DTYPES = ("float64", "float32", "bfloat16", "float16", "float8_e4m3fn", "int8")
 class Device:
     """What one device can do.  Rates are those that programs reach, which is less than what vendors print.
 
-    A kernel takes `launch` plus the longer of its arithmetic and its memory traffic.  The host needs `dispatch` for
+    A kernel takes `launch` plus the longest of its arithmetic, its memory traffic and, where it cannot stream through
+    memory, what its elements take one by one.  The host needs `dispatch` for
     it, at the same time: a stage takes what the device needs for all of its kernels or what the host does, if longer.
     """
 
@@ -55,7 +56,7 @@ class Device:
     unaligned_convolution: Rates = ()  # where channels are no multiple of 16 bytes; () is as of the others
     attention: Rates = ()  # of fused attention; () is as of products
     biased_attention: Rates = ()  # with a bias for each head; () is as without
-    uneven: float = 1.0  # share of the bandwidth for kernels that broadcast, reduce, cast, or copy parts
+    elements: float = inf  # a second, of kernels that broadcast, reduce, cast, or copy parts
     cache: float = 0.0  # bytes: what a kernel moves comes from the cache if all of it has room there
     cache_bandwidth: float = inf  # bytes per second, from the cache
     threads: int = 0  # of a CPU: what the numbers are for; 0 where nobody said
@@ -76,10 +77,9 @@ class Device:
         alike = {"bfloat16": "float16", "float16": "bfloat16"}.get(dtype, dtype)
         return known.get(dtype) or known.get(alike) or min(known.values())
 
-    def speed(self, nbytes: float, even: bool = True) -> float:
-        """Bytes per second of a kernel that moves so many.  EVEN: as `Cost.even`."""
-        most = self.bandwidth if nbytes > self.cache else max(self.cache_bandwidth, self.bandwidth)
-        return most if even else most * self.uneven
+    def speed(self, nbytes: float) -> float:
+        """Bytes per second of a kernel that moves so many."""
+        return self.bandwidth if nbytes > self.cache else max(self.cache_bandwidth, self.bandwidth)
 
 
 @dataclass(frozen=True)

@@ -97,16 +97,16 @@ class Cost:
     """What a node asks of any machine, over the graph's symbols.
 
     `flops` are those of contractions (matrix products, convolutions, attention), two a multiply-add, as
-    torch.utils.flop_counter counts them.  `bytes` is the traffic to and from memory, which bounds all the
-    rest; it is `even` where all tensors have one shape and dtype, so that a kernel streams through them.
-    `launches` is the number of kernels started.  A sum has the `arithmetic` of the first that has flops.
+    torch.utils.flop_counter counts them.  `bytes` is the traffic to and from memory, which bounds most of the
+    rest.  `launches` is the number of kernels started.  A sum has the `arithmetic` of the first that has flops.
+    `elements` are those of the largest tensor where shapes or dtypes differ, so that no kernel streams through them.
     """
 
     flops: Dim
     bytes: Dim
     launches: int = 1
     arithmetic: Arithmetic = Arithmetic()
-    even: bool = True
+    elements: Dim = 0
 
     def __add__(self, other: Cost) -> Cost:
         arithmetic = other.arithmetic if self.flops == 0 else self.arithmetic
@@ -115,7 +115,7 @@ class Cost:
             self.bytes + other.bytes,
             self.launches + other.launches,
             arithmetic,
-            self.even and other.even,
+            self.elements + other.elements,
         )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, ClassVar, TypeAlias
 
+import sympy
 import torch
 
 from ir.cluster import Cluster, Unit
@@ -38,12 +39,12 @@ class AnnotateCost:
 
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
         source = smaller_source(graph)
-        graph = graph.map(lambda node: replace(node, cost=node_cost(node, source)))
+        graph = graph.map(lambda node: replace(node, cost=node_cost(node, source, graph.hints)))
         return profile(graph, cluster, self.say) if self.cost == CostSource.profiled else graph
 
 
-def node_cost(node: Node, source: Mapping[Value, Value]) -> Cost:
-    """Cost of one node; `source` gives the value whose memory a view lies in."""
+def node_cost(node: Node, source: Mapping[Value, Value], sizes: Mapping[sympy.Symbol, int]) -> Cost:
+    """Cost of one node; `source` gives the value whose memory a view lies in, `sizes` say which tensor is larger."""
     if isinstance(node, Transfer):
         return Cost(0, node.value.type.nbytes)
     if node.view:
@@ -52,15 +53,18 @@ def node_cost(node: Node, source: Mapping[Value, Value]) -> Cost:
     args = _arguments(node)
     nbytes = _BYTES.get(name, _touched)(node, args, source)
     if name not in _FLOPS:
-        return Cost(0, nbytes, even=_even(node, source))
+        return Cost(0, nbytes, elements=_one_by_one(name, node, source, sizes))
     dtype = _dtype(node)
     return Cost(_FLOPS[name](node, args), nbytes, arithmetic=Arithmetic(_unit(name, node, args, dtype), dtype))
 
 
-def _even(node: Call, source: Mapping[Value, Value]) -> bool:
-    """Whether all tensors have one shape and dtype; a number is not counted, nor who made a view of less."""
+def _one_by_one(name: str, node: Call, source: Mapping[Value, Value], sizes: Mapping[sympy.Symbol, int]) -> Dim:
+    """The elements of the largest tensor, or none where all have one shape and dtype; numbers are not counted."""
     types = [source.get(v, v).type for v in (*node.operands, *node.results)]
-    return len({(t.shape, t.dtype) for t in types if t.numel != 1}) <= 1
+    if len({(t.shape, t.dtype) for t in types if t.numel != 1}) <= 1:
+        return 0
+    moved = node.results if name in _BYTES else (*node.operands, *node.results)
+    return max((v.type.numel for v in moved), key=lambda numel: at(numel, sizes))
 
 
 def _unit(name: str, node: Call, args: Arguments, dtype: torch.dtype) -> Unit:

@@ -31,7 +31,8 @@ class Clock:
     def cost(self, node: Node) -> Cost:
         """A node's cost in plain numbers."""
         cost = node.cost
-        return replace(cost, flops=self.number(cost.flops), bytes=self.number(cost.bytes))
+        flops, nbytes, elements = (self.number(dim) for dim in (cost.flops, cost.bytes, cost.elements))
+        return replace(cost, flops=flops, bytes=nbytes, elements=elements)
 
     def time(self, node: Node, device: Device) -> Time:
         return self._model.time(node, self.cost(node), device)

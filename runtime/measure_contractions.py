@@ -15,6 +15,15 @@ from runtime.measure_watch import Say, seconds_of
 Numbers: TypeAlias = "dict[str, Any]"  # a device's table in a cluster file; `ir/cluster.py` explains the keys
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+_CONVOLUTIONS = (  # of ResNet-50, those that arithmetic bounds anywhere
+    (64, 64, 3, 56),
+    (128, 128, 3, 28),
+    (256, 256, 3, 14),
+    (256, 1024, 1, 14),
+    (512, 512, 3, 7),
+    (512, 2048, 1, 7),
+)
+_POINTWISE = ((64, 64, 1, 56), (256, 64, 1, 56), (512, 128, 1, 28))  # and those that memory bounds on GPUs
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,7 @@ class Sizes:
     units: tuple[str, ...]  # that differ on it
     products: tuple[tuple[int, int, int], ...]  # rows, inner, columns; those of transformers
     images: int
+    convolutions: tuple[tuple[int, int, int, int], ...]  # channels in and out, kernel, height
     attention: tuple[int, int, int, int]  # batch, heads, tokens, width
     budget: float
 
@@ -32,6 +42,7 @@ CPU = Sizes(
     units=("product", "convolution", "attention"),
     products=((64, 768, 768), (128, 768, 3072), (256, 1024, 4096)),
     images=1,
+    convolutions=(*_CONVOLUTIONS, *_POINTWISE),
     attention=(2, 12, 128, 64),
     budget=0.25,
 )
@@ -39,21 +50,11 @@ GPU = Sizes(
     units=(*CPU.units, "unaligned_product", "unaligned_convolution", "biased_attention"),
     products=((1024, 2048, 2048), (2048, 4096, 1024), (2048, 4096, 4096), (2048, 4096, 14336), (2048, 14336, 4096)),
     images=32,
+    convolutions=_CONVOLUTIONS,
     attention=(4, 32, 512, 128),
     budget=0.1,
 )
 
-_CONVOLUTIONS = (  # channels in and out, kernel, height; those of ResNet-50
-    (64, 64, 1, 56),
-    (64, 64, 3, 56),
-    (256, 64, 1, 56),
-    (128, 128, 3, 28),
-    (512, 128, 1, 28),
-    (256, 256, 3, 14),
-    (256, 1024, 1, 14),
-    (512, 512, 3, 7),
-    (512, 2048, 1, 7),
-)
 _VOCABULARY = 50257  # of GPT-2
 _SLOW = 0.1  # seconds for one contraction; what takes longer is left out once there is one number
 
@@ -122,7 +123,7 @@ def _unaligned_products(device: torch.device, dtype: torch.dtype, sizes: Sizes) 
 
 
 def _convolutions(device: torch.device, dtype: torch.dtype, sizes: Sizes) -> Calls:
-    return [_convolution(device, dtype, sizes.images, *size) for size in _CONVOLUTIONS]
+    return [_convolution(device, dtype, sizes.images, *size) for size in sizes.convolutions]
 
 
 def _convolution(

@@ -27,7 +27,7 @@ def measure_device(device: torch.device, say: Say, shares: int = 1, threads: int
         say(f"{device}: memory")
         numbers |= _bandwidths(device, numbers["launch"], sizes.budget)
         if device.type != "cpu":
-            numbers |= {"uneven": _uneven(device, numbers, sizes.budget)}
+            numbers |= {"elements": _elements(device, numbers["launch"], sizes.budget)}
         numbers |= contractions(device, sizes, numbers["launch"], say)
     return numbers | ({"threads": threads} if threads else {})
 
@@ -68,22 +68,17 @@ def _bandwidths(device: torch.device, launch: float, budget: float) -> Numbers:
     return {"bandwidth": memory, "cache": max(fast), "cache_bandwidth": sum(held) / len(held)}
 
 
-def _uneven(device: torch.device, numbers: Numbers, budget: float) -> float:
-    """The share of the bandwidth that kernels reach which broadcast, cast or reduce: the mean of some in models."""
-    shares: list[float] = []
-    for rows in (1 << 11, 1 << 14):
-        x, wide = (random(device, dtype, rows, 4096) for dtype in (torch.bfloat16, torch.float32))
-        weight, scale = x[0].clone(), wide[:, :1].clone()
-        kernels: list[tuple[int, Callable[[], Any]]] = [
-            (2 * x.nbytes, lambda x=x, weight=weight: x * weight),
-            (x.nbytes + wide.nbytes, lambda x=x: x.float()),
-            (x.nbytes + wide.nbytes, lambda x=x, scale=scale: x * scale),
-            (2 * wide.nbytes, lambda wide=wide, scale=scale: wide * scale),
-            (wide.nbytes, lambda wide=wide: wide.mean(-1, keepdim=True)),
-            (2 * x.nbytes, lambda x=x, weight=weight: F.layer_norm(x, (4096,), weight, weight)),
-        ]
-        for nbytes, kernel in kernels:
-            speed = numbers["cache_bandwidth"] if nbytes <= numbers.get("cache", 0) else numbers["bandwidth"]
-            seconds = queued_seconds(kernel, device, 20, budget)
-            shares.append(nbytes / speed / max(seconds - numbers["launch"], 0.2 * seconds))
-    return min(1.0, sum(shares) / len(shares))
+def _elements(device: torch.device, launch: float, budget: float) -> float:
+    """Those that kernels handle in a second which broadcast, cast or reduce: the mean of some in models."""
+    x, wide = (random(device, dtype, 2048, 4096) for dtype in (torch.bfloat16, torch.float32))
+    weight, scale = x[0].clone(), wide[:, :1].clone()
+    kernels: list[Callable[[], Any]] = [
+        lambda: x * weight,
+        lambda: x * scale,
+        lambda: wide * scale,
+        lambda: x.float(),
+        lambda: wide.mean(-1, keepdim=True),
+        lambda: F.layer_norm(x, (4096,), weight, weight),
+    ]
+    seconds = [queued_seconds(kernel, device, 20, budget) for kernel in kernels]
+    return x.numel() * len(kernels) / sum(max(s - launch, 0.2 * s) for s in seconds)

@@ -1,4 +1,4 @@
-"""The roofline: a kernel takes its start, and then as long as the slower of arithmetic and memory traffic.
+"""The roofline: a kernel takes its start, and then as long as the slowest of arithmetic and memory traffic.
 
 Williams, Waterman, Patterson: "Roofline: an insightful visual performance model for multicore
 architectures", CACM 52(4), 2009.  That a contraction takes a time of its own besides, whatever its size, is from
@@ -18,5 +18,5 @@ class Roofline:
         unit, dtype = cost.arithmetic
         rate = device.rate(unit, str(dtype).removeprefix("torch."))
         arithmetic = flops / rate + device.fill if flops else 0.0
-        work = max(arithmetic, nbytes / device.speed(nbytes, cost.even))
+        work = max(arithmetic, nbytes / device.speed(nbytes), float(cost.elements) / device.elements)
         return Time(cost.launches * device.launch + work, cost.launches * device.dispatch)

@@ -259,29 +259,31 @@ def test_what_has_room_in_the_cache_comes_from_it() -> None:
     assert seconds(Cost(0, 2e6), device) == pytest.approx(1e-4)
 
 
-def test_a_kernel_that_does_not_stream_has_a_share_of_the_bandwidth() -> None:
-    device = replace(DEVICE, bandwidth=1e10, uneven=0.5, launch=0.0)
+def test_a_kernel_that_does_not_stream_takes_its_elements_one_by_one() -> None:
+    device = replace(DEVICE, bandwidth=1e10, elements=1e9, launch=0.0)
     assert seconds(Cost(0, 1e10), device) == pytest.approx(1)
-    assert seconds(Cost(0, 1e10, even=False), device) == pytest.approx(2)
-    assert (Cost(0, 1) + Cost(0, 1, even=False)).even is False
+    assert seconds(Cost(0, 1e10, elements=2e9), device) == pytest.approx(2)
+    assert seconds(Cost(0, 1e10, elements=2e8), device) == pytest.approx(1)
+    assert (Cost(0, 1, elements=3) + Cost(0, 1)).elements == 3
 
 
 @pytest.mark.parametrize(
-    ("compute", "even"),
+    ("compute", "elements"),
     [
-        (lambda x: x + 1, True),
-        (lambda x: x * x.tanh(), True),
-        (lambda x: F.batch_norm(x, torch.zeros(4), torch.ones(4)), False),
-        (lambda x: x * torch.tensor(2.0), True),
-        (lambda x: x.bfloat16(), False),
-        (lambda x: x.mean(-1), False),
-        (lambda x: x * torch.arange(8.0), False),
-        (lambda x: x + x[:1].expand(2, 4, 8, 8), False),
-        (lambda x: torch.cat([x, x]), False),
+        (lambda x: x + 1, 0),
+        (lambda x: x * x.tanh(), 0),
+        (lambda x: x * torch.tensor(2.0), 0),
+        (lambda x: F.batch_norm(x, torch.zeros(4), torch.ones(4)), 512),
+        (lambda x: x.bfloat16(), 512),
+        (lambda x: x.mean(-1), 512),
+        (lambda x: x * torch.arange(8.0), 512),
+        (lambda x: x + x[:1].expand(2, 4, 8, 8), 512),
+        (lambda x: torch.cat([x, x]), 1024),
+        (lambda x: F.embedding(x.long()[0, 0], torch.ones(1000, 2)), 128),
     ],
 )
-def test_a_kernel_streams_where_all_tensors_are_alike(compute: Callable[..., Any], even: bool) -> None:
-    assert costed(Function(compute), (torch.ones(2, 4, 8, 8),)).nodes[-1].cost.even is even
+def test_a_kernel_streams_where_all_tensors_are_alike(compute: Callable[..., Any], elements: int) -> None:
+    assert costed(Function(compute), (torch.ones(2, 4, 8, 8),)).nodes[-1].cost.elements == elements
 
 
 def test_the_cost_of_a_contraction_names_its_unit_and_dtype() -> None:
