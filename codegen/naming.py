@@ -90,7 +90,15 @@ class Source:
     hopes: Mapping[Value, str] = field(default_factory=dict)  # names that come first
 
     def wishes(self, at: int, result: int) -> Iterator[str]:
-        """Names for a result of a root, best first."""
+        """Names for a result of a root, best first; the last one may be numbered."""
+        given: list[str] = []
+        for name in self._given(at, result):
+            given += [name] if name else []
+            yield name
+        yield from self._own(self.roots[at], result, given)
+
+    def _given(self, at: int, result: int) -> Iterator[str]:
+        """The names that the user's statements give to a result."""
         root = self.roots[at]
         value = results(root.statement)[result]
         if value in self.hopes:
@@ -98,7 +106,11 @@ class Source:
         returned: str = ""
         for depth in range(len(root.frames), 0, -1):
             first, end = self._group(at, depth)
-            made = [v for r in self.roots[first:end] for v in results(r.statement)]
+            # what a module returns comes before what was made on the way
+            group = sorted(
+                self.roots[first:end], key=lambda r: not isinstance(r.statement, Use)
+            )  # modules return first
+            made = [v for r in group for v in results(r.statement)]
             read_after = [v for v in made if self.last.get(v, -1) >= end]
             assigned = root.frames[depth - 1].assigns
             names = [n for n in assigned if n and n != "_"]
@@ -113,14 +125,13 @@ class Source:
                     yield returned
                 yield from self._assigned(results(root.statement), result, assigned, names, read_after)
                 break
-        yield from self._own(root, result)
 
-    def _own(self, root: Root, result: int) -> Iterator[str]:
+    def _own(self, root: Root, result: int, given: Sequence[str]) -> Iterator[str]:
         """The name of what makes a value: of the module, of the value that it is a form of, of the operator."""
         match root.statement:
             case Use() as use:
                 yield _inner_name(use, result)
-                yield _word(use.path)
+                yield given[0] if given else _word(use.path)
             case Call() as call:
                 leaf = call.where.frames[-1] if call.where.frames else None
                 if leaf is not None and not leaf.line:
