@@ -106,11 +106,7 @@ class Source:
         returned: str = ""
         for depth in range(len(root.frames), 0, -1):
             first, end = self._group(at, depth)
-            # what a module returns comes before what was made on the way
-            group = sorted(
-                self.roots[first:end], key=lambda r: not isinstance(r.statement, Use)
-            )  # modules return first
-            made = [v for r in group for v in results(r.statement)]
+            made = [v for r in self.roots[first:end] for v in results(r.statement)]
             read_after = [v for v in made if self.last.get(v, -1) >= end]
             assigned = root.frames[depth - 1].assigns
             names = [n for n in assigned if n and n != "_"]
@@ -120,6 +116,9 @@ class Source:
             returns = root.frames[depth - 1].returns
             if len(read_after) <= len(returns):
                 returned = returned or returns[read_after.index(value)]
+            if len(names) > 1:  # what a module returns comes before what was made on the way
+                uses = [r.statement for r in self.roots[first:end] if isinstance(r.statement, Use)]
+                read_after.sort(key=lambda v: all(v not in use.results for use in uses))
             if names:
                 if len(names) < len(read_after):
                     yield returned

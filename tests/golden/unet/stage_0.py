@@ -118,15 +118,15 @@ class Stage0(nn.Module):
         del total
         skip = self.down[1].skip(shrink)
         # the model itself (examples/unet.py:83)
-        down = self.down[2](time)
-        hidden_2 = self.middle[0](time)
-        hidden_3 = self.middle[1](time)
+        hidden_2 = self.down[2](time)
+        hidden_3 = self.middle[0](time)
+        hidden_4 = self.middle[1](time)
         # up.0 (examples/unet.py:38)
         unsqueezed = self.up[0].time(F.silu(time)).unsqueeze(2).unsqueeze(3)
         # the model itself (examples/unet.py:90)
         up = self.up[1](time)
-        up_2 = self.up[2](time)
-        return (silu, skip, down, hidden_2, hidden_3, unsqueezed, up, hidden, up_2)
+        hidden_5 = self.up[2](time)
+        return (silu, skip, hidden_2, hidden_3, hidden_4, unsqueezed, up, hidden, hidden_5)
 
     @classmethod
     def load(cls, path, device="cpu"):
