@@ -37,8 +37,9 @@ class Root:
 
 
 def calls_in_modules(body: Sequence[Statement], path: str) -> Counter[str]:
-    """How many statements of a function come from each module."""
-    return Counter(f.module for statement in walk(body) for f in frames_of(statement, path))
+    """How many calls of a function, and of the classes that it uses, come from each module."""
+    inner = (call for statement in walk(body) if isinstance(statement, Use) for call in statement.calls)
+    return Counter(f.module for statement in (*walk(body), *inner) for f in frames_of(statement, path))
 
 
 def fold(body: Sequence[Statement], kept: AbstractSet[Value], path: str, busy: Counter[str]) -> list[Root]:

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-import sympy
 from torch.utils._pytree import tree_leaves
 
+from codegen.expr import dims
+from codegen.expressions import Expressions
 from codegen.folding import Root, calls_in_modules, fold
-from codegen.leaves import Leaf, input_of, leaf_module
 from codegen.naming import Names, Source
-from codegen.paths import Paths, relative
+from codegen.paths import relative
 from codegen.program import (
-    Block,
     Carried,
     Collected,
     Loop,
     Statement,
     Steps,
-    Update,
     Use,
     inside,
     operands,
@@ -30,58 +28,10 @@ from codegen.program import (
     walk,
 )
 from codegen.source import Source as Lines
-from codegen.spelling import Text, spelled
+from codegen.spelling import Text
 from codegen.whole import Whole
-from ir.graph import THIS_DEVICE, Call, Value, at
+from ir.graph import THIS_DEVICE, Call, Value
 from ir.opaque import is_whole, opaque_of
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """What the functions of one file share: the names of what it stores, of its classes and of its sizes."""
-
-    fqns: Mapping[Value, str]
-    reserved: frozenset[str]  # names that no variable may have
-    leaves: Mapping[str, Leaf]  # the modules of torch's own, by path
-    paths: Paths
-    sliced: AbstractSet[str]  # the lists of which loops go over a part
-    hints: Mapping[sympy.Symbol, int]
-    _missing: dict[Block, tuple[sympy.Symbol, ...]] = field(default_factory=dict)
-    _nbytes: dict[Value, int] = field(default_factory=dict)
-
-    def nbytes(self, value: Value) -> int:
-        """At the sizes of the example inputs."""
-        if value not in self._nbytes:
-            self._nbytes[value] = at(value.type.nbytes, self.hints)
-        return self._nbytes[value]
-
-    def large(self, inputs: Sequence[Value], body: Sequence[Statement]) -> int:
-        """The bytes of a value that is large among those of a function."""
-        made = (v for s in walk(body) for v in results(s))
-        return max((self.nbytes(v) for v in (*inputs, *made)), default=0) // 2
-
-    def missing(self, block: Block) -> tuple[sympy.Symbol, ...]:
-        """The sizes that a block must be told, for no argument's shape shows them."""
-        if block not in self._missing:
-            shown = dims(block.inputs)
-            self._missing[block] = tuple(s for s in self.needed(block.body) if s not in shown)
-        return self._missing[block]
-
-    def needed(self, body: Sequence[Statement]) -> tuple[sympy.Symbol, ...]:
-        """The sizes that statements compute with, by name."""
-        own = {s for c in walk(body) if isinstance(c, Call) for s in c.symbols}
-        told = {s for u in walk(body) if isinstance(u, Use) for s in self.missing(u.block)}
-        return tuple(sorted(own | told, key=str))
-
-
-def dims(values: Iterable[Value]) -> dict[sympy.Symbol, tuple[Value, int]]:
-    """Where each size can be read off the shape of a value."""
-    found: dict[sympy.Symbol, tuple[Value, int]] = {}
-    for value in values:
-        for i, dim in enumerate(value.type.shape):
-            if isinstance(dim, sympy.Symbol):
-                found.setdefault(dim, (value, i))
-    return found
 
 
 @dataclass(frozen=True)
@@ -100,37 +50,37 @@ SOON = 4  # statements that a large value may live on without a `del`
 class Function:
     """Writes the statements of one `forward`."""
 
-    words: Vocabulary
-    path: str  # of the module that it belongs to
+    texts: Expressions
     src: Lines
-    names: Names
     placed: dict[Call, int]  # the line of each call
-    given: dict[Block, tuple[str, ...]]  # what blocks are called with, by name
     whole: Whole
     inputs: AbstractSet[Value] = frozenset()  # arguments, which the caller holds as well
     busy: Counter[str] = field(default_factory=Counter)  # how many of the statements come from each module
     large: int = 0  # bytes of a value that is worth a `del`
     bound: list[str] = field(default_factory=list)  # the names given so far, in order
-    variables: dict[str, str] = field(default_factory=dict)  # the loop variable for a module
     module: str | None = None  # where the last comment was
+
+    @property
+    def names(self) -> Names:
+        return self.texts.names
+
+    @property
+    def path(self) -> str:
+        """Of the module that the function belongs to."""
+        return self.texts.path
 
     def sizes(self, inputs: Sequence[Value], body: Sequence[Statement]) -> None:
         """Lines that read sizes off the shapes of arguments, and the device."""
         shown = dims(inputs)
         by_value: dict[Value, dict[int, str]] = {}
-        for symbol in self.words.needed(body):
+        for symbol in self.texts.words.needed(body):
             if symbol in shown:
                 value, dim = shown[symbol]
                 by_value.setdefault(value, {})[dim] = str(symbol)
         for value, found in by_value.items():
             self.src.lines(_shape_lines(self.names.of[value], found, len(value.type.shape)))
         if any(a is THIS_DEVICE for c in walk(body) if isinstance(c, Call) for a in tree_leaves((c.args, c.kwargs))):
-            self.src.line(f"device = {self._device(inputs, body)}")
-
-    def _device(self, inputs: Sequence[Value], body: Sequence[Statement]) -> str:
-        stored = [v for s in walk(body) for v in operands(s) if v in self.words.fqns]
-        first = next(iter((*inputs, *stored)), None)
-        return f"{self.write(first).source}.device" if first is not None else "torch.get_default_device()"
+            self.src.line(f"device = {self.texts.device(inputs, body)}")
 
     # ---- statements
 
@@ -165,7 +115,7 @@ class Function:
             if isinstance(root.statement, Loop):
                 self._loop(root.statement, busy)
             elif returned and i == len(roots) - 1:
-                self._emit(root, f"return {self._expression(root.statement, root.nested).source}")
+                self._emit(root, f"return {self.texts.of(root.statement, root.nested).source}")
             else:
                 self._line(root, source, i, busy, living)
             dead = [v for v in dict.fromkeys(root.reads) if last[v] == i and self._lingers(v, living)]
@@ -177,7 +127,7 @@ class Function:
         """Whether a variable of this function still holds a large value."""
         name = self.names.of.get(value, "")
         mine = value not in living and value not in self.inputs and self.names.holder.get(name) is value
-        return mine and self.words.nbytes(value) >= self.large
+        return mine and self.texts.words.nbytes(value) >= self.large
 
     def _let_go(self, written: Sequence[Written]) -> None:
         """A `del` after the last use of what would live on for long: no statement soon gives its name away."""
@@ -204,7 +154,7 @@ class Function:
 
     def _line(self, root: Root, source: Source, i: int, busy: AbstractSet[Value], living: AbstractSet[Value]) -> None:
         whole = isinstance(root.statement, Call) and is_whole(root.statement)
-        text = Text("") if whole else self._expression(root.statement, root.nested)
+        text = Text("") if whole else self.texts.of(root.statement, root.nested)
         made = results(root.statement)
         names = []
         for r, value in enumerate(made):
@@ -216,8 +166,8 @@ class Function:
             busy = busy | {value}
         statement = root.statement
         if isinstance(statement, Call) and whole:
-            callee = self._reach(opaque_of(statement).path)
-            self._emit(root, self.whole.statement(statement, names, callee, lambda v: self.write(v).source))
+            callee = self.texts.reach(opaque_of(statement).path)
+            self._emit(root, self.whole.statement(statement, names, callee, lambda v: self.texts.write(v).source))
             return
         comma = "," if isinstance(statement, Call) and statement.unpacks and len(names) == 1 else ""
         self._emit(root, f"{', '.join(names)}{comma} = {text.source}" if made else text.source)
@@ -256,42 +206,6 @@ class Function:
             shown = "" if self.path else "the model itself"
         self.src.line(f"# {shown} ({place})" if shown else f"# {place}")
 
-    # ---- expressions
-
-    def _expression(self, statement: Statement, nested: Mapping[Value, Statement]) -> Text:
-        def write(value: Value) -> Text:
-            return self._expression(nested[value], nested) if value in nested else self.write(value)
-
-        match statement:
-            case Call() if self._is_leaf(statement):
-                return Text(f"{self._reach(statement.where.module)}({write(input_of(statement)).source})")
-            case Call():
-                return spelled(statement, write)
-            case Use():
-                sizes = [f"{s}={s}" for s in self.words.missing(statement.block)]
-                given = tuple(write(v).source for v in statement.args)
-                self.given.setdefault(statement.block, given)
-                return Text(f"{self._reach(statement.path)}({', '.join((*given, *sizes))})")
-            case Update():
-                return Text(f"{self._reach(self.words.fqns[statement.state])}.copy_({write(statement.value).source})")
-        raise AssertionError(statement)
-
-    def _is_leaf(self, call: Call) -> bool:
-        """Whether a call is that of a module of torch's own."""
-        leaf = self.words.leaves.get(call.where.module)
-        return leaf is not None and leaf_module(call, leaf.cls, leaf.stored) == leaf.source
-
-    def write(self, value: Value) -> Text:
-        """A value as a local variable, or as the path of a weight."""
-        return Text(self.names.of[value] if value in self.names.of else self._reach(self.words.fqns[value]))
-
-    def _reach(self, path: str) -> str:
-        """A module, or what it holds, from where the function stands."""
-        for first, variable in self.variables.items():
-            if f"{path}.".startswith(f"{first}."):
-                return self.words.paths.reach(variable, first, path)
-        return self.words.paths.reach("self", self.path, path)
-
     # ---- loops
 
     def _loop(self, loop: Loop, busy: AbstractSet[Value]) -> None:
@@ -301,15 +215,15 @@ class Function:
             living = living | {carried.inside}
         lists = [self._list(c, living) for c in loop.collected]
         head, fixed = self._head(loop, living)
-        outer, around = dict(self.names.holder), dict(self.variables)
-        self.variables |= fixed
+        outer, around = dict(self.names.holder), dict(self.texts.variables)
+        self.texts.variables |= fixed
         with self.src.block(head):
             kept = [*(c.after for c in loop.carried), *(c.inside for c in loop.collected)]
             variables = {c: self.names.of[c.inside] for c in loop.carried}
             hopes = {c.after: variables[c] for c in loop.carried}
             self.statements(loop.body, kept, living - {c.inside for c in loop.carried}, hopes)
             self._turn_end(loop, variables, lists)
-        self.names.holder, self.variables = outer, around
+        self.names.holder, self.texts.variables = outer, around
         self.names.reserved -= set(fixed.values())
         for carried in loop.carried:
             if carried.final is not None:
@@ -326,7 +240,7 @@ class Function:
         if self.names.holder.get(name) is before and before not in busy and before not in readers:
             self.names.hold(name, carried.inside)
             return
-        text = self.write(before).source
+        text = self.texts.write(before).source
         fresh = self.names.give(carried.inside, _words(text)[-1:], living)
         self.bound.append(fresh)
         self.src.line(f"{fresh} = {text}")
@@ -346,9 +260,9 @@ class Function:
             fixed[steps.first] = self.names.fresh(_loop_variable(steps, loop), living)
             self.names.reserved |= {fixed[steps.first]}
             targets.append(fixed[steps.first])
-            sources.append(self._over(steps))
+            sources.append(self.texts.over(steps))
         for each in loop.each:
-            texts = [self.write(v).source for v in each.values]
+            texts = [self.texts.write(v).source for v in each.values]
             targets.append(self.names.give(each.inside, _words(texts[0])[-1:], living))
             sources.append(_sequence(texts))
         if not targets:
@@ -356,22 +270,11 @@ class Function:
         over = sources[0] if len(sources) == 1 else f"zip({', '.join(sources)}, strict=True)"
         return f"for {', '.join(targets)} in {over}:", fixed
 
-    def _over(self, steps: Steps) -> str:
-        container = self._reach(steps.container)
-        first, last = steps.numbers[0], steps.numbers[-1]
-        listed = self.words.paths.numbers.get(steps.container, ())
-        if steps.numbers == listed:
-            return container
-        by = steps.numbers[1] - first
-        if by > 0 and steps.numbers == tuple(range(first, last + 1, by)) and steps.container in self.words.sliced:
-            return f"{container}[{first}:{last + 1}{f':{by}' if by > 1 else ''}]"
-        return f"({', '.join(self.words.paths.step(container, steps.container, str(n)) for n in steps.numbers)})"
-
     def _turn_end(self, loop: Loop, variables: Mapping[Carried, str], lists: Sequence[str]) -> None:
         """Keep what is collected, and hand over what is not in its variable yet."""
         for name, collected in zip(lists, loop.collected, strict=True):
-            self.src.line(f"{name}.append({self.write(collected.inside).source})")
-        pairs = [(variables[c], self.write(c.after).source) for c in loop.carried]
+            self.src.line(f"{name}.append({self.texts.write(collected.inside).source})")
+        pairs = [(variables[c], self.texts.write(c.after).source) for c in loop.carried]
         moved = [(a, b) for a, b in pairs if a != b]
         if moved:
             self.src.line(f"{', '.join(a for a, _ in moved)} = {', '.join(b for _, b in moved)}")

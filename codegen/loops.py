@@ -10,6 +10,7 @@ from functools import cached_property
 from itertools import count
 from typing import Any
 
+from codegen.forms import skeleton
 from codegen.program import (
     Carried,
     Collected,
@@ -26,7 +27,6 @@ from codegen.program import (
     reading,
     results,
 )
-from codegen.regions import skeleton
 from ir.graph import Call, Value
 
 LONGEST = 48  # statements in a loop's body

@@ -9,17 +9,26 @@ from itertools import groupby
 import torch
 
 from codegen import paths
-from codegen.program import Block
+from codegen.program import Block, join
 from codegen.source import Source
 from ir.graph import Constant, Param, Value
+
+
+@dataclass(frozen=True)
+class Made:
+    """An expression that makes a module, and the names of the tensors that this then has."""
+
+    source: str
+    names: frozenset[str]
 
 
 @dataclass
 class Holder:
     """A module by what it holds: tensors, what one expression makes, and others."""
 
-    parts: dict[str, Holder] = field(default_factory=dict)
+    parts: dict[str, Holder] = field(default_factory=dict)  # of what an expression makes those that are added to it
     source: str = ""  # the expression
+    there: bool = False  # a module in one that an expression makes
     tensor: bool = False
     bare: str = ""  # an expression that makes it and the modules in it without their tensors
     is_class: bool = False  # a class of the file, not a module in one
@@ -29,7 +38,7 @@ class Holder:
     def of(
         cls,
         stored: Iterable[tuple[str, Value]],
-        made: Mapping[str, str],
+        made: Mapping[str, Made],
         bare: Mapping[str, str],
         sliced: Iterable[str],
     ) -> Holder:
@@ -39,13 +48,25 @@ class Holder:
             (root._at(path) if path else root).sliced = True
         for path, source in bare.items():
             root._at(path).bare = source
-        for path, source in made.items():
-            root._at(path).source = source
+        maker = {join(path, name): path for path, module in made.items() for name in module.names}
         for name, value in stored:
-            if not any(name.startswith(f"{path}.") for path in made):
-                root._at(name).source = tensor_source(value)
-                root._at(name).tensor = True
+            root._at(maker.get(name, name)).source = tensor_source(value)
+            root._at(maker.get(name, name)).tensor = name not in maker
+        for path, module in made.items():
+            root._at(path).source = module.source
+        for path, module in made.items():
+            root._at(path)._find(module.names)
         return root
+
+    def _find(self, names: Iterable[str]) -> None:
+        """Note which of the modules in this one are there when it has tensors of these names."""
+        for name in names:
+            holder = self
+            for part in name.split(".")[:-1]:
+                if part not in holder.parts:
+                    break
+                holder = holder.parts[part]
+                holder.there = True
 
     def _at(self, path: str) -> Holder:
         holder = self
@@ -69,8 +90,10 @@ class Holder:
         if not self.numbers or any(part.tensor for part in self.parts.values()):
             return "nn.Module"
         whole = self.numbers == tuple(range(len(self.numbers)))
-        open_ = self.is_class and not all(part.made for part in self.parts.values())  # nn.ModuleList's parts have types
-        return "nn.ModuleList" if whole and not self.sliced and not open_ else "Numbered"
+        open_ = self.added or (
+            self.is_class and not all(part.made for part in self.parts.values())
+        )  # else parts have types
+        return "nn.ModuleList" if whole and not self.sliced and not open_ else "Numbered"  # its parts have no types
 
     @property
     def made(self) -> str:
@@ -80,6 +103,12 @@ class Holder:
         if self.numbers and all(part.made for part in self.parts.values()):
             return self.listed
         return ""
+
+    @property
+    def added(self) -> bool:
+        """Whether something is added to a module that an expression makes, to this one or one in it."""
+        made = bool(self.source) and bool(self.parts)
+        return made or (not self.bare and any(part.added for part in self.parts.values()))
 
     @property
     def listed(self) -> str:
@@ -123,20 +152,23 @@ def declare_class(holder: Holder, src: Source) -> None:
 def declare(holder: Holder, src: Source, owner: str) -> None:
     """Statements that fill a module."""
     for name, part in holder.parts.items():
+        reached = paths.attribute(owner, name)
         if part.bare:
             src.line(_assignment(owner, name, part.bare))
-            _declare_tensors(part, src, paths.attribute(owner, name))
+            _declare_tensors(part, src, reached)
             continue
-        if part.made:
-            src.line(_assignment(owner, name, part.made, part.tensor))
-            continue
-        open_ = _assignment(owner, name, part.empty)
-        src.line(open_.replace(" = ", ": Any = ", 1) if owner == "self" else open_)
-        reached = paths.attribute(owner, name)
-        if part.numbers:
-            _declare_inner(part, src, reached)
-        else:
-            declare(part, src, reached)
+        if not part.there:
+            line = _assignment(owner, name, part.made or part.empty, part.tensor)
+            typed = owner != "self" or (part.made and not part.added)
+            src.line(line if typed else line.replace(" = ", ": Any = ", 1))
+        _fill(part, src, reached)
+
+
+def _fill(part: Holder, src: Source, reached: str) -> None:
+    if part.numbers:
+        _declare_inner(part, src, reached)
+    else:
+        declare(part, src, reached)
 
 
 def _declare_tensors(holder: Holder, src: Source, owner: str) -> None:
@@ -154,10 +186,8 @@ def _declare_inner(holder: Holder, src: Source, reached: str) -> None:
         inner = holder.parts[str(number)]
         if inner.bare:
             _declare_tensors(inner, src, f"{reached}[{number}]")
-        elif inner.numbers:
-            _declare_inner(inner, src, f"{reached}[{number}]")
-        elif not inner.made:
-            declare(inner, src, f"{reached}[{number}]")
+        elif not inner.made or inner.added:
+            _fill(inner, src, f"{reached}[{number}]")
 
 
 def _assignment(owner: str, name: str, source: str, tensor: bool = False) -> str:

@@ -90,7 +90,15 @@ class Source:
     hopes: Mapping[Value, str] = field(default_factory=dict)  # names that come first
 
     def wishes(self, at: int, result: int) -> Iterator[str]:
-        """Names for a result of a root, best first."""
+        """Names for a result of a root, best first; the last one may be numbered."""
+        given: list[str] = []
+        for name in self._given(at, result):
+            given += [name] if name else []
+            yield name
+        yield from self._own(self.roots[at], result, given)
+
+    def _given(self, at: int, result: int) -> Iterator[str]:
+        """The names that the user's statements give to a result."""
         root = self.roots[at]
         value = results(root.statement)[result]
         if value in self.hopes:
@@ -108,19 +116,21 @@ class Source:
             returns = root.frames[depth - 1].returns
             if len(read_after) <= len(returns):
                 returned = returned or returns[read_after.index(value)]
+            if len(names) > 1:  # what a module returns comes before what was made on the way
+                uses = [r.statement for r in self.roots[first:end] if isinstance(r.statement, Use)]
+                read_after.sort(key=lambda v: all(v not in use.results for use in uses))
             if names:
                 if len(names) < len(read_after):
                     yield returned
                 yield from self._assigned(results(root.statement), result, assigned, names, read_after)
                 break
-        yield from self._own(root, result)
 
-    def _own(self, root: Root, result: int) -> Iterator[str]:
+    def _own(self, root: Root, result: int, given: Sequence[str]) -> Iterator[str]:
         """The name of what makes a value: of the module, of the value that it is a form of, of the operator."""
         match root.statement:
             case Use() as use:
                 yield _inner_name(use, result)
-                yield _word(use.path)
+                yield given[0] if given else _word(use.path)
             case Call() as call:
                 leaf = call.where.frames[-1] if call.where.frames else None
                 if leaf is not None and not leaf.line:

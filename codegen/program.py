@@ -29,6 +29,7 @@ class Block:
     outputs: tuple[Value, ...]
     body: tuple[Statement, ...]
     calls: tuple[Call, ...]  # those that the first call stands for
+    stored: frozenset[str]  # the names in the module of what it reads and changes of its own
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,10 +6,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from itertools import accumulate
 
+from codegen.forms import Forms
+from codegen.hoisting import hoisted
 from codegen.loops import roll
-from codegen.program import Block, Simple, Statement, Use, inside
-from codegen.regions import Forms, Region, regions
+from codegen.paths import relative
+from codegen.program import Block, Simple, Statement, Use, inside, join
+from codegen.regions import Region, regions
+from codegen.sharing import Classes, shared
 from ir.graph import Graph, Value
 
 SMALLEST = 3  # calls in a class; fewer read better where they are used
@@ -35,14 +40,15 @@ def reroll(
     `fqns` are the names of what the stage stores.  Regions are taken for equal where operators, arguments,
     wiring, types and relative names of weights are.
     """
-    root = regions(graph)
+    root, apart = hoisted(regions(graph), graph, fqns)
     forms = Forms(graph, fqns)
     forms.number(root)
-    possible = _possible(root, forms, fqns)
-    counts = Counter(form for form in possible.values())
-    wanted = {form for r, form in possible.items() if r.path in opened or (counts[form] > 1 and _pays(r))}
-    wanted -= {form for r, form in possible.items() if r.path in closed}
-    roller = _Roller(graph, fqns, forms, possible, wanted)
+    possible = _possible(root, forms, fqns, apart)
+    classes = shared(possible, forms, graph)
+    counts = Counter(classes.number.values())
+    wanted = {n for r, n in classes.number.items() if r.path in opened or (counts[n] > 1 and _pays(r))}
+    wanted -= {n for r, n in classes.number.items() if r.path in closed}
+    roller = _Roller(graph, fqns, forms, classes, wanted)
     body = roll(roller.flat(root), set(graph.outputs), fqns)
     inlined: dict[Block | None, tuple[Region, ...]] = {None: tuple(roller.inlined(root))}
     inlined |= {b: tuple(roller.inlined(r)) for b, r in roller.regions.items()}
@@ -53,8 +59,11 @@ def _pays(region: Region) -> bool:
     return len(region.calls) >= SMALLEST
 
 
-def _possible(root: Region, forms: Forms, fqns: Mapping[Value, str]) -> dict[Region, int]:
-    """The regions that can be calls of a class, and the number of the class."""
+def _possible(root: Region, forms: Forms, fqns: Mapping[Value, str], apart: AbstractSet[Value]) -> dict[Region, int]:
+    """The regions that can be calls of a class, and the number of the class.
+
+    A class holds all that its module stores, but what is read `apart` from the module and can be added to it.
+    """
     form_of = {r: forms.form(r) for r in root.inner}
     by_path: dict[str, set[int]] = {}
     for region, form in form_of.items():
@@ -65,8 +74,20 @@ def _possible(root: Region, forms: Forms, fqns: Mapping[Value, str]) -> dict[Reg
         for region, form in form_of.items()
         if len(by_path[region.path]) == 1
         and forms.border(region).outputs
-        and stored.get(region.path, set()) <= forms.stored_by(region)
+        and _is_whole(region, stored.get(region.path, set()) - forms.stored_by(region), forms, apart)
     }
+
+
+def _is_whole(region: Region, missing: AbstractSet[Value], forms: Forms, apart: AbstractSet[Value]) -> bool:
+    """Whether a class that reads what a region does can stand for its module, `missing` added."""
+    if not missing or not missing <= apart:
+        return not missing
+    modules = {path for v in forms.stored_by(region) for path in accumulate(forms.fqns[v].split("."), join)}
+    for value in missing:
+        new = next(path for path in accumulate(forms.fqns[value].split("."), join) if path not in modules)
+        if new.rpartition(".")[2].isdigit():  # nothing can be added to a list
+            return False
+    return True
 
 
 def _stored_in(fqns: Mapping[Value, str]) -> dict[str, set[Value]]:
@@ -86,13 +107,13 @@ class _Roller:
     graph: Graph
     fqns: Mapping[Value, str]
     forms: Forms
-    possible: Mapping[Region, int]
-    wanted: AbstractSet[int]  # the forms that become classes
+    classes: Classes
+    wanted: AbstractSet[int]  # the numbers of the classes that are made
     blocks: dict[int, Block] = field(default_factory=dict)
     regions: dict[Block, Region] = field(default_factory=dict)
 
     def is_class(self, region: Region) -> bool:
-        return self.possible.get(region) in self.wanted
+        return self.classes.number.get(region) in self.wanted
 
     def flat(self, region: Region) -> list[Simple]:
         """The statements of a region: calls of classes, and all else one by one."""
@@ -101,27 +122,29 @@ class _Roller:
             if not isinstance(item, Region):
                 statements.append(item)
             elif self.is_class(item):
-                border = self.forms.border(item)
-                statements.append(Use(self.block(item), item.path, border.inputs, border.outputs, item.calls))
+                outputs = self.forms.border(item).outputs
+                statements.append(Use(self.block(item), item.path, self.classes.given(item), outputs, item.calls))
             else:
                 statements += self.flat(item)
         return statements
 
     def block(self, region: Region) -> Block:
-        form = self.possible[region]
-        if form not in self.blocks:
+        number = self.classes.number[region]
+        if number not in self.blocks:
+            region = self.classes.shown[number]
             border = self.forms.border(region)
             held = {v: fqn for v, fqn in self.fqns.items() if inside(region.path, fqn)}
             body = roll(self.flat(region), set(border.outputs), held)
             cls = self.graph.modules.get(region.path, "Part")
-            self.blocks[form] = Block(region.path, cls, border.inputs, border.outputs, body, region.calls)
-            self.regions[self.blocks[form]] = region
-        return self.blocks[form]
+            stored = frozenset(relative(self.fqns[v], region.path) for v in self.forms.stored_by(region))
+            self.blocks[number] = Block(region.path, cls, border.inputs, border.outputs, body, region.calls, stored)
+            self.regions[self.blocks[number]] = region
+        return self.blocks[number]
 
     def inlined(self, region: Region) -> Iterator[Region]:
         """The regions in one that could be classes and are none."""
         for item in region.items:
             if isinstance(item, Region) and not self.is_class(item):
-                if item in self.possible:
+                if item in self.classes.number:
                     yield item
                 yield from self.inlined(item)

@@ -209,6 +209,22 @@ def batch_norm(a: Arguments) -> Text | None:
     return Text(f"F.batch_norm({', '.join(texts)}, eps={a.text(a['eps'])})")
 
 
+def interpolate(mode: str) -> Writer:
+    """To a size or by factors, which are one number where all are equal."""
+
+    def write(a: Arguments) -> Text | None:
+        size, factors = a["output_size"], a["scale_factors"]
+        if (size is None) == (factors is None):
+            return None
+        factor = factors[0] if factors and len(set(factors)) == 1 else factors
+        how = f"size={a.text(size)}" if factors is None else f"scale_factor={a.text(factor)}"
+        further = [] if mode == "nearest" else [f'mode="{mode}"']
+        further += ["align_corners=True"] if "align_corners" in a.names and a["align_corners"] else []
+        return Text(f"F.interpolate({', '.join([a.text(a['input']), how, *further])})")
+
+    return write
+
+
 def slicing(a: Arguments) -> Text | None:
     """`x[:, 1:5]`, and `x[..., :5]` for the last dimension."""
     x, dim = a["self"], a["dim"]
@@ -288,13 +304,24 @@ _SPREAD = ["view.default", "reshape.default", "permute.default", "expand.default
 _TORCH = _ops("""
     addmm.default arange.default arange.start arange.start_step baddbmm.default cat.default einsum.default full.default
     full_like.default maximum.default minimum.default ones.default ones_like.default outer.default stack.default
-    max.other min.other where.ScalarOther where.ScalarSelf where.self zeros.default zeros_like.default
+    max.other min.other sort.default sort.stable topk.default where.ScalarOther where.ScalarSelf where.self
+    zeros.default zeros_like.default
 """)
 _FUNCTIONAL = _ops("""
     adaptive_avg_pool1d.default elu.default gelu.default
     hardswish.default hardtanh.default leaky_relu.default linear.default mish.default pad.default relu.default
     relu6.default silu.default softplus.default
 """)
+
+
+_INTERPOLATE = {
+    **{f"upsample_nearest{n}d": "nearest" for n in (1, 2, 3)},
+    **{f"_upsample_nearest_exact{n}d": "nearest-exact" for n in (1, 2, 3)},
+    "upsample_linear1d": "linear",
+    "upsample_bilinear2d": "bilinear",
+    "upsample_bicubic2d": "bicubic",
+    "upsample_trilinear3d": "trilinear",
+}
 
 
 def _op(name: str) -> Any:
@@ -309,6 +336,7 @@ _WRITERS: Mapping[Any, Writer] = {
     **{_op(name): spread(name.split(".")[0]) for name in _SPREAD},
     **{_op(name): function(f"torch.{name.split('.')[0]}") for name in _TORCH},
     **{_op(name): function(f"F.{name.split('.')[0]}") for name in _FUNCTIONAL},
+    **{_op(f"{name}.vec"): interpolate(mode) for name, mode in _INTERPOLATE.items()},
     **{_op(f"conv{n}d.default"): convolution(f"F.conv{n}d") for n in (1, 2, 3)},
     **{_op(f"to.{kind}"): converted for kind in ("dtype", "device")},
     aten.rsub.Scalar: infix("-", PLUS, swapped=True),

@@ -7,14 +7,17 @@ from typing import Any
 
 import pytest
 import sympy
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codegen.forms import skeleton
 from codegen.program import Loop, Statement, Update, Use, operands, results, walk
-from codegen.regions import skeleton
 from codegen.reroll import Program, reroll
 from ir.graph import Call, Frame, Graph, Value, Where
 from tests.graphs import add, captured, graph, linear, param, relu, value
+
+aten = torch.ops.aten
 
 # ---- a program laid out flat
 
@@ -24,10 +27,13 @@ Env = Mapping[Value, Any]
 
 
 class Flat:
-    """Runs a program on names: each result is the place of its call, each weight its own name."""
+    """Runs a program on names: each result is the number of its row, each weight its own name.
 
-    def __init__(self, fqns: Mapping[Value, str]) -> None:
-        self.fqns = fqns
+    Equal rows have one number, so that it does not matter in which order they are made.
+    """
+
+    def __init__(self, fqns: Mapping[Value, str], numbers: dict[str, int]) -> None:
+        self.fqns, self.numbers = fqns, numbers
         self.rows: list[Row] = []
 
     def run(self, body: Sequence[Statement], env: dict[Value, Any], moved: Sequence[tuple[str, str]]) -> None:
@@ -35,7 +41,8 @@ class Flat:
             match statement:
                 case Call():
                     self.rows.append((literals(statement), self.read(operands(statement), env, moved)))
-                    env |= {v: (len(self.rows), i) for i, v in enumerate(results(statement))}
+                    number = self.numbers.setdefault(repr(self.rows[-1]), len(self.numbers))
+                    env |= {v: (number, i) for i, v in enumerate(results(statement))}
                 case Update():
                     self.rows.append(
                         (self.name(self.fqns[statement.state], moved), self.read([statement.value], env, moved))
@@ -78,8 +85,10 @@ def literals(call: Call) -> Any:
     return op, tuple("size" if isinstance(x[1], sympy.Basic) else x for x in found if x != "value"), rest
 
 
-def flat(body: Sequence[Statement], g: Graph, fqns: Mapping[Value, str]) -> tuple[list[Row], tuple[Any, ...]]:
-    machine = Flat(fqns)
+def flat(
+    body: Sequence[Statement], g: Graph, fqns: Mapping[Value, str], numbers: dict[str, int]
+) -> tuple[list[Row], tuple[Any, ...]]:
+    machine = Flat(fqns, numbers)
     env: dict[Value, Any] = {v: v for v in g.inputs}
     machine.run(body, env, [])
     return machine.rows, machine.read(g.outputs, env, [])
@@ -93,11 +102,12 @@ def names_of(g: Graph) -> Mapping[Value, str]:
 def check(g: Graph) -> Program:
     fqns = names_of(g)
     program = reroll(g, fqns)
-    rows, outputs = flat(program.body, g, fqns)
+    numbers: dict[str, int] = {}
+    rows, outputs = flat(program.body, g, fqns, numbers)
     plain = [n for n in g.nodes if isinstance(n, Call)]
-    wanted, wanted_outputs = flat(plain, g, fqns)
+    wanted, wanted_outputs = flat(plain, g, fqns, numbers)
     calls = [row for row in rows if not isinstance(row[0], str)]
-    assert calls == wanted
+    assert sorted(map(repr, calls)) == sorted(map(repr, wanted))
     assert outputs == wanted_outputs
     return program
 
@@ -212,3 +222,83 @@ def test_a_loop_begins_where_a_layer_does() -> None:
     program = check(graph([x], nodes, [before]))
     [loop] = loops(program.body)
     assert [(s.container, s.numbers) for s in loop.steps] == [("layers", (1, 2, 3, 4))]
+
+
+# ---- what layers share
+
+
+def biased(layers: int, own: bool = False) -> Graph:
+    """Layers that add a bias, which the first makes of a weight of its own; or each makes its `own`."""
+    x = value("x", 2, 4)
+    nodes, carried, bias = list[Call](), x, x
+    for i in range(layers):
+        path = f"layers.{i}"
+        where = Where(path, "m.py", 3, "", (Frame("", "m.py", 1), Frame(path, "m.py", 3)))
+        inner = Where(f"{path}.fc", "m.py", 3, "", (*where.frames, Frame(f"{path}.fc")))
+        nodes.append(linear(carried, param(f"{path}.fc.weight"), f"linear_{i}", where=inner))
+        if i == 0 or own:
+            nodes.append(relu(param(f"{path}.fc.table", shape=(2, 4)), f"bias_{i}", where=where))
+            bias = nodes[-1].results[0]
+        nodes.append(add(nodes[-2 if i == 0 or own else -1].results[0], bias, f"add_{i}", where=where))
+        carried = nodes[-1].results[0]
+        nodes.append(relu(carried, f"relu_{i}", where=where))
+        carried = nodes[-1].results[0]
+    modules = {f"layers.{i}": "Layer" for i in range(layers)}
+    return graph([x], nodes, [carried], modules=modules)
+
+
+def test_what_the_first_layer_makes_for_all_stands_before_it() -> None:
+    program = check(biased(5))
+    [block] = program.blocks
+    bias, loop = program.body
+    assert isinstance(bias, Call)
+    assert isinstance(loop, Loop)
+    assert [s.numbers for s in loop.steps] == [(0, 1, 2, 3, 4)]
+    assert block.stored == {"fc.weight"}  # without the table, which layer 0 alone has
+
+
+def test_what_each_layer_makes_for_itself_stays_in_it() -> None:
+    program = check(biased(5, own=True))
+    [loop] = program.body
+    assert isinstance(loop, Loop)
+    assert program.blocks[0].stored == {"fc.weight", "fc.table"}
+
+
+# ---- one class for several forms
+
+
+def attending(layers: int, seq: sympy.Symbol, other: sympy.Symbol) -> Graph:
+    """Layers that attend to themselves and then to another sequence, by the same class."""
+    x, y = value("x", 2, seq, 4), value("y", 2, other, 4)
+    nodes, carried = list[Call](), x
+
+    def put(op: Any, name: str, *args: Any, path: str, size: Any = 1) -> Value:
+        where = Where(path, "m.py", 3, "", (Frame("", "m.py", 1), Frame(path.rpartition(".")[0], "m.py", 3)))
+        nodes.append(Call(op=op, args=args, results=(value(name, 2, size, 4),), where=where))
+        return nodes[-1].results[0]
+
+    for i in range(layers):
+        for name, read, size in (("to_self", None, seq), ("to_other", y, other)):
+            path, read = f"layers.{i}.{name}", carried if read is None else read
+            q = put(
+                aten.linear.default, f"q_{name}_{i}", carried, param(f"{path}.q.weight"), path=f"{path}.q", size=seq
+            )
+            k = put(aten.linear.default, f"k_{name}_{i}", read, param(f"{path}.k.weight"), path=f"{path}.k", size=size)
+            k = put(aten.view.default, f"view_{name}_{i}", k, [2, size, 4], path=f"{path}.k", size=size)
+            carried = put(aten.bmm.default, f"product_{name}_{i}", q, k, path=f"{path}.q", size=seq)
+    modules = {f"layers.{i}.{name}": "Attention" for i in range(layers) for name in ("to_self", "to_other")}
+    return graph([x, y], nodes, [carried], modules=modules)
+
+
+def test_attention_to_itself_is_that_to_others_given_one_value_twice() -> None:
+    program = check(attending(3, *sympy.symbols("seq other", integer=True, positive=True)))
+    assert len(program.blocks) == 1
+    [block] = program.blocks
+    assert len(block.inputs) == 2
+    [loop] = program.body
+    assert isinstance(loop, Loop)
+    to_self, to_other = loop.body
+    assert isinstance(to_self, Use)
+    assert isinstance(to_other, Use)
+    assert to_self.args[0] is to_self.args[1]
+    assert len(set(to_other.args)) == 2

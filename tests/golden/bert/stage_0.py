@@ -73,12 +73,12 @@ class BertAttention(nn.Module):  # bert.encoder.layer.0.attention (transformers/
 class BertLayer(nn.Module):  # bert.encoder.layer.0 (transformers/models/bert/modeling_bert.py:383)
     def __init__(self):
         super().__init__()
+        self.attention = BertAttention()
         self.intermediate: Any = nn.Module()
         self.intermediate.dense = nn.Linear(768, 3072)
         self.output: Any = nn.Module()
         self.output.dense = nn.Linear(3072, 768)
         self.output.LayerNorm = nn.LayerNorm(768, eps=1e-12)
-        self.attention = BertAttention()
 
     @torch.compiler.nested_compile_region()
     def forward(self, hidden_states, attention_mask):
@@ -97,13 +97,13 @@ class Stage0(nn.Module):
         self.bert: Any = nn.Module()
         self.bert.encoder = nn.Module()
         self.bert.encoder.layer = Numbered({**{i: BertLayer() for i in range(0, 7)}, 7: nn.Module()})
+        self.bert.encoder.layer[7].attention = BertAttention()
         self.bert.encoder.layer[7].intermediate = nn.Module()
         self.bert.encoder.layer[7].intermediate.dense = nn.Linear(768, 3072)
-        self.bert.encoder.layer[7].attention = BertAttention()
         self.bert.embeddings = nn.Module()
         self.bert.embeddings.word_embeddings = nn.Embedding(30522, 768, padding_idx=0)
-        self.bert.embeddings.token_type_embeddings = nn.Embedding(2, 768)
         self.bert.embeddings.position_embeddings = nn.Embedding(512, 768)
+        self.bert.embeddings.token_type_embeddings = nn.Embedding(2, 768)
         self.bert.embeddings.LayerNorm = nn.LayerNorm(768, eps=1e-12)
         self.bert.embeddings.position_ids = nn.Buffer(torch.empty(1, 512, dtype=torch.int64), persistent=False)
 

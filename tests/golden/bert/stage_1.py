@@ -76,10 +76,10 @@ class BertLayer(nn.Module):  # bert.encoder.layer.8 (transformers/models/bert/mo
     def __init__(self):
         super().__init__()
         self.attention: Any = nn.Module()
+        self.attention.self = BertSelfAttention()
         self.attention.output = nn.Module()
         self.attention.output.dense = nn.Linear(768, 768)
         self.attention.output.LayerNorm = nn.LayerNorm(768, eps=1e-12)
-        self.attention.self = BertSelfAttention()
         self.intermediate: Any = nn.Module()
         self.intermediate.dense = nn.Linear(768, 3072)
         self.output = BertOutput()
@@ -107,10 +107,10 @@ class Stage1(nn.Module):
         self.bert.encoder.layer[7].output = BertOutput()
         self.cls: Any = nn.Module()
         self.cls.predictions = nn.Module()
+        self.cls.predictions.decoder = nn.Linear(768, 30522)
         self.cls.predictions.transform = nn.Module()
         self.cls.predictions.transform.dense = nn.Linear(768, 768)
         self.cls.predictions.transform.LayerNorm = nn.LayerNorm(768, eps=1e-12)
-        self.cls.predictions.decoder = nn.Linear(768, 30522)
 
     def forward(self, attention_mask, hidden_states, hidden_states_1):
         batch, seq = attention_mask.shape

@@ -72,8 +72,8 @@ class GPT2Block(nn.Module):  # transformer.h.0 (transformers/models/gpt2/modelin
     def __init__(self):
         super().__init__()
         self.ln_1 = nn.LayerNorm(768)
-        self.ln_2 = nn.LayerNorm(768)
         self.attn = GPT2Attention()
+        self.ln_2 = nn.LayerNorm(768)
         self.mlp: Any = nn.Module()
         self.mlp.c_fc = nn.Module()
         self.mlp.c_fc.weight = nn.Parameter(torch.empty(768, 3072))

@@ -64,8 +64,6 @@ class GPT2Block(nn.Module):  # transformer.h.9 (transformers/models/gpt2/modelin
     def __init__(self):
         super().__init__()
         self.ln_1 = nn.LayerNorm(768)
-        self.ln_2 = nn.LayerNorm(768)
-        self.mlp = GPT2MLP()
         self.attn: Any = nn.Module()
         self.attn.c_attn = nn.Module()
         self.attn.c_attn.weight = nn.Parameter(torch.empty(768, 2304))
@@ -73,6 +71,8 @@ class GPT2Block(nn.Module):  # transformer.h.9 (transformers/models/gpt2/modelin
         self.attn.c_proj = nn.Module()
         self.attn.c_proj.weight = nn.Parameter(torch.empty(768, 768))
         self.attn.c_proj.bias = nn.Parameter(torch.empty(768))
+        self.ln_2 = nn.LayerNorm(768)
+        self.mlp = GPT2MLP()
 
     @torch.compiler.nested_compile_region()
     def forward(self, hidden_states, causal_mask):

@@ -91,15 +91,20 @@ class Stage0(nn.Module):
         self.resnet.encoder.stages[0].layers = nn.ModuleList(
             [nn.Module(), ResNetBottleNeckLayer(), ResNetBottleNeckLayer()]
         )
+        self.resnet.encoder.stages[0].layers[0].shortcut = nn.Module()
+        self.resnet.encoder.stages[0].layers[0].shortcut.convolution = nn.Conv2d(64, 256, kernel_size=1, bias=False)
+        self.resnet.encoder.stages[0].layers[0].shortcut.normalization = FrozenBatchNorm(256)
         self.resnet.encoder.stages[0].layers[0].layer = nn.ModuleList([nn.Module(), ResNetConvLayer(), nn.Module()])
         self.resnet.encoder.stages[0].layers[0].layer[0].convolution = nn.Conv2d(64, 64, kernel_size=1, bias=False)
         self.resnet.encoder.stages[0].layers[0].layer[0].normalization = FrozenBatchNorm(64)
         self.resnet.encoder.stages[0].layers[0].layer[2].convolution = nn.Conv2d(64, 256, kernel_size=1, bias=False)
         self.resnet.encoder.stages[0].layers[0].layer[2].normalization = FrozenBatchNorm(256)
-        self.resnet.encoder.stages[0].layers[0].shortcut = nn.Module()
-        self.resnet.encoder.stages[0].layers[0].shortcut.convolution = nn.Conv2d(64, 256, kernel_size=1, bias=False)
-        self.resnet.encoder.stages[0].layers[0].shortcut.normalization = FrozenBatchNorm(256)
         self.resnet.encoder.stages[1].layers = nn.ModuleList(nn.Module() for _ in range(2))
+        self.resnet.encoder.stages[1].layers[0].shortcut = nn.Module()
+        self.resnet.encoder.stages[1].layers[0].shortcut.convolution = nn.Conv2d(
+            256, 512, kernel_size=1, stride=2, bias=False
+        )
+        self.resnet.encoder.stages[1].layers[0].shortcut.normalization = FrozenBatchNorm(512)
         self.resnet.encoder.stages[1].layers[0].layer = nn.ModuleList(nn.Module() for _ in range(3))
         self.resnet.encoder.stages[1].layers[0].layer[0].convolution = nn.Conv2d(256, 128, kernel_size=1, bias=False)
         self.resnet.encoder.stages[1].layers[0].layer[0].normalization = FrozenBatchNorm(128)
@@ -109,11 +114,6 @@ class Stage0(nn.Module):
         self.resnet.encoder.stages[1].layers[0].layer[1].normalization = FrozenBatchNorm(128)
         self.resnet.encoder.stages[1].layers[0].layer[2].convolution = nn.Conv2d(128, 512, kernel_size=1, bias=False)
         self.resnet.encoder.stages[1].layers[0].layer[2].normalization = FrozenBatchNorm(512)
-        self.resnet.encoder.stages[1].layers[0].shortcut = nn.Module()
-        self.resnet.encoder.stages[1].layers[0].shortcut.convolution = nn.Conv2d(
-            256, 512, kernel_size=1, stride=2, bias=False
-        )
-        self.resnet.encoder.stages[1].layers[0].shortcut.normalization = FrozenBatchNorm(512)
         self.resnet.encoder.stages[1].layers[1].layer = nn.ModuleList([nn.Module()])
         self.resnet.encoder.stages[1].layers[1].layer[0].convolution = nn.Conv2d(512, 128, kernel_size=1, bias=False)
         self.resnet.encoder.stages[1].layers[1].layer[0].normalization = FrozenBatchNorm(128)

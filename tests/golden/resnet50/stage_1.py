@@ -127,6 +127,11 @@ class Stage1(nn.Module):
         self.resnet.encoder.stages[1].layers[1].layer[2].convolution = nn.Conv2d(128, 512, kernel_size=1, bias=False)
         self.resnet.encoder.stages[1].layers[1].layer[2].normalization = FrozenBatchNorm(512)
         self.resnet.encoder.stages[2].layers = nn.ModuleList(nn.Module() for _ in range(3))
+        self.resnet.encoder.stages[2].layers[0].shortcut = nn.Module()
+        self.resnet.encoder.stages[2].layers[0].shortcut.convolution = nn.Conv2d(
+            512, 1024, kernel_size=1, stride=2, bias=False
+        )
+        self.resnet.encoder.stages[2].layers[0].shortcut.normalization = FrozenBatchNorm(1024)
         self.resnet.encoder.stages[2].layers[0].layer = nn.ModuleList(nn.Module() for _ in range(3))
         self.resnet.encoder.stages[2].layers[0].layer[0].convolution = nn.Conv2d(512, 256, kernel_size=1, bias=False)
         self.resnet.encoder.stages[2].layers[0].layer[0].normalization = FrozenBatchNorm(256)
@@ -136,11 +141,6 @@ class Stage1(nn.Module):
         self.resnet.encoder.stages[2].layers[0].layer[1].normalization = FrozenBatchNorm(256)
         self.resnet.encoder.stages[2].layers[0].layer[2].convolution = nn.Conv2d(256, 1024, kernel_size=1, bias=False)
         self.resnet.encoder.stages[2].layers[0].layer[2].normalization = FrozenBatchNorm(1024)
-        self.resnet.encoder.stages[2].layers[0].shortcut = nn.Module()
-        self.resnet.encoder.stages[2].layers[0].shortcut.convolution = nn.Conv2d(
-            512, 1024, kernel_size=1, stride=2, bias=False
-        )
-        self.resnet.encoder.stages[2].layers[0].shortcut.normalization = FrozenBatchNorm(1024)
         self.resnet.encoder.stages[2].layers[1].layer = Sequential()
         self.resnet.encoder.stages[2].layers[2].layer = Sequential()
 

@@ -49,33 +49,38 @@ class FrozenBatchNorm(nn.Module):  # nn.BatchNorm in evaluation, as the model wa
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
 
-class Sequential(Numbered):  # resnet.encoder.stages.2.layers.3.layer
+# resnet.encoder.stages.2.layers.3 (transformers/models/resnet/modeling_resnet.py:174)
+class ResNetBottleNeckLayer(nn.Module):
     def __init__(self):
-        super().__init__({i: nn.Module() for i in range(0, 3)})
-        self[0].convolution = nn.Conv2d(1024, 256, kernel_size=1, bias=False)
-        self[0].normalization = FrozenBatchNorm(256)
-        self[1].convolution = nn.Conv2d(256, 256, kernel_size=3, padding=1, bias=False)
-        self[1].normalization = FrozenBatchNorm(256)
-        self[2].convolution = nn.Conv2d(256, 1024, kernel_size=1, bias=False)
-        self[2].normalization = FrozenBatchNorm(1024)
+        super().__init__()
+        self.layer: Any = nn.ModuleList(nn.Module() for _ in range(3))
+        self.layer[0].convolution = nn.Conv2d(1024, 256, kernel_size=1, bias=False)
+        self.layer[0].normalization = FrozenBatchNorm(256)
+        self.layer[1].convolution = nn.Conv2d(256, 256, kernel_size=3, padding=1, bias=False)
+        self.layer[1].normalization = FrozenBatchNorm(256)
+        self.layer[2].convolution = nn.Conv2d(256, 1024, kernel_size=1, bias=False)
+        self.layer[2].normalization = FrozenBatchNorm(1024)
 
     @torch.compiler.nested_compile_region()
     def forward(self, hidden_state):
-        # 0 (transformers/models/resnet/modeling_resnet.py:66)
-        hidden_states = self[0].convolution(hidden_state)
-        hidden_states = self[0].normalization(hidden_states)
+        # layer.0 (transformers/models/resnet/modeling_resnet.py:66)
+        hidden_states = self.layer[0].convolution(hidden_state)
+        hidden_states = self.layer[0].normalization(hidden_states)
         hidden_states = F.relu(hidden_states)
-        # 1 (transformers/models/resnet/modeling_resnet.py:66)
-        hidden_states = self[1].convolution(hidden_states)
-        hidden_states = self[1].normalization(hidden_states)
+        # layer.1 (transformers/models/resnet/modeling_resnet.py:66)
+        hidden_states = self.layer[1].convolution(hidden_states)
+        hidden_states = self.layer[1].normalization(hidden_states)
         hidden_states = F.relu(hidden_states)
-        # 2 (transformers/models/resnet/modeling_resnet.py:66)
-        hidden_states = self[2].convolution(hidden_states)
-        return self[2].normalization(hidden_states)
+        # layer.2 (transformers/models/resnet/modeling_resnet.py:66)
+        hidden_states = self.layer[2].convolution(hidden_states)
+        hidden_states = self.layer[2].normalization(hidden_states)
+        # transformers/models/resnet/modeling_resnet.py:176
+        hidden_state = hidden_states + hidden_state
+        return F.relu(hidden_state)
 
 
 # resnet.encoder.stages.3.layers.1 (transformers/models/resnet/modeling_resnet.py:174)
-class ResNetBottleNeckLayer(nn.Module):
+class ResNetBottleNeckLayer2(nn.Module):
     def __init__(self):
         super().__init__()
         self.layer: Any = nn.ModuleList(nn.Module() for _ in range(3))
@@ -109,13 +114,15 @@ class Stage2(nn.Module):
         self.resnet: Any = nn.Module()
         self.resnet.encoder = nn.Module()
         self.resnet.encoder.stages = Numbered({i: nn.Module() for i in range(2, 4)})
-        self.resnet.encoder.stages[2].layers = Numbered({i: nn.Module() for i in range(3, 6)})
-        self.resnet.encoder.stages[2].layers[3].layer = Sequential()
-        self.resnet.encoder.stages[2].layers[4].layer = Sequential()
-        self.resnet.encoder.stages[2].layers[5].layer = Sequential()
+        self.resnet.encoder.stages[2].layers = Numbered({i: ResNetBottleNeckLayer() for i in range(3, 6)})
         self.resnet.encoder.stages[3].layers = nn.ModuleList(
-            [nn.Module(), ResNetBottleNeckLayer(), ResNetBottleNeckLayer()]
+            [nn.Module(), ResNetBottleNeckLayer2(), ResNetBottleNeckLayer2()]
         )
+        self.resnet.encoder.stages[3].layers[0].shortcut = nn.Module()
+        self.resnet.encoder.stages[3].layers[0].shortcut.convolution = nn.Conv2d(
+            1024, 2048, kernel_size=1, stride=2, bias=False
+        )
+        self.resnet.encoder.stages[3].layers[0].shortcut.normalization = FrozenBatchNorm(2048)
         self.resnet.encoder.stages[3].layers[0].layer = nn.ModuleList(nn.Module() for _ in range(3))
         self.resnet.encoder.stages[3].layers[0].layer[0].convolution = nn.Conv2d(1024, 512, kernel_size=1, bias=False)
         self.resnet.encoder.stages[3].layers[0].layer[0].normalization = FrozenBatchNorm(512)
@@ -125,11 +132,6 @@ class Stage2(nn.Module):
         self.resnet.encoder.stages[3].layers[0].layer[1].normalization = FrozenBatchNorm(512)
         self.resnet.encoder.stages[3].layers[0].layer[2].convolution = nn.Conv2d(512, 2048, kernel_size=1, bias=False)
         self.resnet.encoder.stages[3].layers[0].layer[2].normalization = FrozenBatchNorm(2048)
-        self.resnet.encoder.stages[3].layers[0].shortcut = nn.Module()
-        self.resnet.encoder.stages[3].layers[0].shortcut.convolution = nn.Conv2d(
-            1024, 2048, kernel_size=1, stride=2, bias=False
-        )
-        self.resnet.encoder.stages[3].layers[0].shortcut.normalization = FrozenBatchNorm(2048)
         self.classifier = Numbered({1: nn.Linear(2048, 1000)})
 
     def forward(self, hidden_state_1):
@@ -137,11 +139,7 @@ class Stage2(nn.Module):
         hidden_state = F.relu(hidden_state_1)
         del hidden_state_1
         for layer in self.resnet.encoder.stages[2].layers:
-            # resnet.encoder.stages.2.layers.3 (transformers/models/resnet/modeling_resnet.py:174)
-            residual = hidden_state
-            hidden_state = layer.layer(hidden_state)
-            hidden_state = hidden_state + residual
-            hidden_state = F.relu(hidden_state)
+            hidden_state = layer(hidden_state)
         # resnet.encoder.stages.3.layers.0.layer.0 (transformers/models/resnet/modeling_resnet.py:66)
         hidden_states = self.resnet.encoder.stages[3].layers[0].layer[0].convolution(hidden_state)
         hidden_states = self.resnet.encoder.stages[3].layers[0].layer[0].normalization(hidden_states)

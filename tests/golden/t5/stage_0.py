@@ -51,26 +51,7 @@ class T5LayerNorm(nn.Module):  # encoder.block.0.layer.0.layer_norm (transformer
         return self.weight * hidden_states
 
 
-class T5LayerFF(nn.Module):  # encoder.block.0.layer.1 (transformers/models/t5/modeling_t5.py:138)
-    def __init__(self):
-        super().__init__()
-        self.DenseReluDense: Any = nn.Module()
-        self.DenseReluDense.wi = nn.Linear(512, 2048, bias=False)
-        self.DenseReluDense.wo = nn.Linear(2048, 512, bias=False)
-        self.layer_norm = T5LayerNorm()
-
-    @torch.compiler.nested_compile_region()
-    def forward(self, hidden_states):
-        forwarded_states = self.layer_norm(hidden_states)
-        # DenseReluDense (transformers/models/t5/modeling_t5.py:84)
-        wi = self.DenseReluDense.wi(forwarded_states)
-        act = F.relu(wi)
-        wo = self.DenseReluDense.wo(act)
-        # transformers/models/t5/modeling_t5.py:140
-        return hidden_states + wo
-
-
-class T5LayerSelfAttention(nn.Module):  # encoder.block.1.layer.0 (transformers/models/t5/modeling_t5.py:392)
+class T5LayerSelfAttention(nn.Module):  # encoder.block.0.layer.0 (transformers/models/t5/modeling_t5.py:392)
     def __init__(self):
         super().__init__()
         self.SelfAttention: Any = nn.Module()
@@ -80,7 +61,6 @@ class T5LayerSelfAttention(nn.Module):  # encoder.block.1.layer.0 (transformers/
         self.SelfAttention.o = nn.Linear(512, 512, bias=False)
         self.layer_norm = T5LayerNorm()
 
-    @torch.compiler.nested_compile_region()
     def forward(self, hidden_states, attention_mask, position_bias):
         batch, source = hidden_states.shape[:2]
         normed_hidden_states = self.layer_norm(hidden_states)
@@ -98,23 +78,34 @@ class T5LayerSelfAttention(nn.Module):  # encoder.block.1.layer.0 (transformers/
         return hidden_states + attn_output
 
 
+class T5Block(nn.Module):  # encoder.block.0 (transformers/models/t5/modeling_t5.py:459)
+    def __init__(self):
+        super().__init__()
+        self.layer: Any = nn.ModuleList([T5LayerSelfAttention(), nn.Module()])
+        self.layer[1].DenseReluDense = nn.Module()
+        self.layer[1].DenseReluDense.wi = nn.Linear(512, 2048, bias=False)
+        self.layer[1].DenseReluDense.wo = nn.Linear(2048, 512, bias=False)
+        self.layer[1].layer_norm = T5LayerNorm()
+
+    @torch.compiler.nested_compile_region()
+    def forward(self, hidden_states, attention_mask, position_bias):
+        hidden_states = self.layer[0](hidden_states, attention_mask, position_bias)
+        # layer.1 (transformers/models/t5/modeling_t5.py:138)
+        forwarded_states = self.layer[1].layer_norm(hidden_states)
+        # layer.1.DenseReluDense (transformers/models/t5/modeling_t5.py:84)
+        wi = self.layer[1].DenseReluDense.wi(forwarded_states)
+        act = F.relu(wi)
+        wo = self.layer[1].DenseReluDense.wo(act)
+        # layer.1 (transformers/models/t5/modeling_t5.py:140)
+        return hidden_states + wo
+
+
 class Stage0(nn.Module):
     def __init__(self):
         super().__init__()
         self.encoder: Any = nn.Module()
-        self.encoder.block = Numbered({i: nn.Module() for i in range(0, 6)})
-        self.encoder.block[0].layer = nn.ModuleList([nn.Module(), T5LayerFF()])
-        self.encoder.block[0].layer[0].SelfAttention = nn.Module()
-        self.encoder.block[0].layer[0].SelfAttention.q = nn.Linear(512, 512, bias=False)
-        self.encoder.block[0].layer[0].SelfAttention.k = nn.Linear(512, 512, bias=False)
-        self.encoder.block[0].layer[0].SelfAttention.v = nn.Linear(512, 512, bias=False)
+        self.encoder.block = Numbered({**{i: T5Block() for i in range(0, 5)}, 5: nn.Module()})
         self.encoder.block[0].layer[0].SelfAttention.relative_attention_bias = nn.Embedding(32, 8)
-        self.encoder.block[0].layer[0].SelfAttention.o = nn.Linear(512, 512, bias=False)
-        self.encoder.block[0].layer[0].layer_norm = T5LayerNorm()
-        self.encoder.block[1].layer = nn.ModuleList([T5LayerSelfAttention(), T5LayerFF()])
-        self.encoder.block[2].layer = nn.ModuleList([T5LayerSelfAttention(), T5LayerFF()])
-        self.encoder.block[3].layer = nn.ModuleList([T5LayerSelfAttention(), T5LayerFF()])
-        self.encoder.block[4].layer = nn.ModuleList([T5LayerSelfAttention(), T5LayerFF()])
         self.encoder.block[5].layer = nn.ModuleList([T5LayerSelfAttention()])
         self.encoder.embed_tokens = nn.Embedding(32128, 512)
 
@@ -122,7 +113,7 @@ class Stage0(nn.Module):
         batch, source = input_ids.shape
         device = input_ids.device
         # encoder (transformers/models/t5/modeling_t5.py:678)
-        inputs_embeds = self.encoder.embed_tokens(input_ids)
+        hidden_states = self.encoder.embed_tokens(input_ids)
         attention_mask = attention_mask.to(device, torch.bool)
         positions = torch.arange(batch, device=device).unsqueeze(1).unsqueeze(2).unsqueeze(3)
         positions_2 = torch.arange(source, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
@@ -131,16 +122,7 @@ class Stage0(nn.Module):
             positions_2.new_ones([], dtype=torch.bool) & (positions_2 >= 0) & attention_mask[positions, positions_3]
         )
         attention_mask = attention_mask.expand(batch, -1, source, source)
-        # encoder.block.0.layer.0 (transformers/models/t5/modeling_t5.py:392)
-        normed_hidden_states = self.encoder.block[0].layer[0].layer_norm(inputs_embeds)
-        # encoder.block.0.layer.0.SelfAttention (transformers/models/t5/modeling_t5.py:304)
-        query_states = self.encoder.block[0].layer[0].SelfAttention.q(normed_hidden_states).view(batch, source, -1, 64)
-        query_states = query_states.transpose(1, 2)
-        key_states = self.encoder.block[0].layer[0].SelfAttention.k(normed_hidden_states).view(batch, source, -1, 64)
-        key_states = key_states.transpose(1, 2)
-        value_states = self.encoder.block[0].layer[0].SelfAttention.v(normed_hidden_states).view(batch, source, -1, 64)
-        del normed_hidden_states
-        value_states = value_states.transpose(1, 2)
+        # encoder.block.0.layer.0.SelfAttention (transformers/models/t5/modeling_t5.py:346)
         position_bias = torch.arange(source, dtype=torch.int64, device=device).unsqueeze(1)
         position_bias = torch.arange(source, dtype=torch.int64, device=device).unsqueeze(0) - position_bias
         product = (position_bias > 0).to(torch.int64) * 16
@@ -150,21 +132,9 @@ class Stage0(nn.Module):
         position_bias = torch.where(mask, position_bias, torch.min(total, torch.full_like(total, 15)))
         position_bias = self.encoder.block[0].layer[0].SelfAttention.relative_attention_bias(product + position_bias)
         position_bias = position_bias.permute(2, 0, 1).unsqueeze(0)
-        masked = torch.where(attention_mask, position_bias, -3.4028234663852886e38)
-        attn_output = F.scaled_dot_product_attention(
-            query_states, key_states, value_states, attn_mask=masked, scale=1.0
-        )
-        del query_states, key_states, value_states, masked
-        attn_output = attn_output.transpose(1, 2).reshape(batch, source, -1)
-        attn_output = self.encoder.block[0].layer[0].SelfAttention.o(attn_output)
-        # encoder.block.0.layer.0 (transformers/models/t5/modeling_t5.py:400)
-        attention_output = inputs_embeds + attn_output
-        # encoder.block.0 (transformers/models/t5/modeling_t5.py:498)
-        hidden_states = self.encoder.block[0].layer[1](attention_output)
-        for block in self.encoder.block[1:5]:
-            # encoder.block.1 (transformers/models/t5/modeling_t5.py:459)
-            hidden_states = block.layer[0](hidden_states, attention_mask, position_bias)
-            hidden_states = block.layer[1](hidden_states)
+        for block in self.encoder.block[0:5]:
+            # encoder (transformers/models/t5/modeling_t5.py:728)
+            hidden_states = block(hidden_states, attention_mask, position_bias)
         # encoder.block.5 (transformers/models/t5/modeling_t5.py:459)
         hidden_states = self.encoder.block[5].layer[0](hidden_states, attention_mask, position_bias)
         return (hidden_states,)

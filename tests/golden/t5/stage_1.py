@@ -75,141 +75,60 @@ class T5LayerFF(nn.Module):  # encoder.block.5.layer.1 (transformers/models/t5/m
         return hidden_states + wo
 
 
-class T5Block(nn.Module):  # decoder.block.0 (transformers/models/t5/modeling_t5.py:459)
+class T5Attention(nn.Module):  # decoder.block.0.layer.1.EncDecAttention (transformers/models/t5/modeling_t5.py:304)
     def __init__(self):
         super().__init__()
-        self.layer: Any = nn.ModuleList([nn.Module(), nn.Module(), T5LayerFF()])
-        self.layer[0].SelfAttention = nn.Module()
-        self.layer[0].SelfAttention.q = nn.Linear(512, 512, bias=False)
-        self.layer[0].SelfAttention.k = nn.Linear(512, 512, bias=False)
-        self.layer[0].SelfAttention.v = nn.Linear(512, 512, bias=False)
-        self.layer[0].SelfAttention.relative_attention_bias = nn.Embedding(32, 8)
-        self.layer[0].SelfAttention.o = nn.Linear(512, 512, bias=False)
-        self.layer[0].layer_norm = T5LayerNorm()
-        self.layer[1].EncDecAttention = nn.Module()
-        self.layer[1].EncDecAttention.q = nn.Linear(512, 512, bias=False)
-        self.layer[1].EncDecAttention.k = nn.Linear(512, 512, bias=False)
-        self.layer[1].EncDecAttention.v = nn.Linear(512, 512, bias=False)
-        self.layer[1].EncDecAttention.o = nn.Linear(512, 512, bias=False)
-        self.layer[1].layer_norm = T5LayerNorm()
+        self.q = nn.Linear(512, 512, bias=False)
+        self.k = nn.Linear(512, 512, bias=False)
+        self.v = nn.Linear(512, 512, bias=False)
+        self.o = nn.Linear(512, 512, bias=False)
 
-    def forward(self, hidden_states, positions, hidden_states_2, encoder_extended_attention_mask):
+    def forward(self, hidden_states, hidden_states_2, encoder_extended_attention_mask, zeros):
         batch, target = hidden_states.shape[:2]
         source = hidden_states_2.shape[1]
-        device = hidden_states.device
-        # layer.0 (transformers/models/t5/modeling_t5.py:392)
-        normed_hidden_states = self.layer[0].layer_norm(hidden_states)
-        # layer.0.SelfAttention (transformers/models/t5/modeling_t5.py:304)
-        query_states = self.layer[0].SelfAttention.q(normed_hidden_states).view(batch, target, -1, 64).transpose(1, 2)
-        key_states = self.layer[0].SelfAttention.k(normed_hidden_states).view(batch, target, -1, 64).transpose(1, 2)
-        value_states = self.layer[0].SelfAttention.v(normed_hidden_states).view(batch, target, -1, 64).transpose(1, 2)
-        del normed_hidden_states
-        position_bias = torch.arange(target, dtype=torch.int64, device=device).unsqueeze(1)
-        position_bias = torch.arange(target, dtype=torch.int64, device=device).unsqueeze(0) - position_bias
-        position_bias = -torch.min(position_bias, torch.zeros_like(position_bias))
-        mask = position_bias < 16
-        total = ((position_bias.to(torch.float32) / 16).log() / 2.0794415416798357 * 16).to(torch.int64) + 16
-        position_bias = torch.where(mask, position_bias, torch.min(total, torch.full_like(total, 31)))
-        position_bias = self.layer[0].SelfAttention.relative_attention_bias(position_bias).permute(2, 0, 1).unsqueeze(0)
-        masked = torch.where(positions, position_bias, -3.4028234663852886e38)
-        attn_output = F.scaled_dot_product_attention(
-            query_states, key_states, value_states, attn_mask=masked, scale=1.0
-        )
-        del key_states, value_states
-        attn_output = self.layer[0].SelfAttention.o(attn_output.transpose(1, 2).reshape(batch, target, -1))
-        # layer.0 (transformers/models/t5/modeling_t5.py:400)
-        attention_output = hidden_states + attn_output
-        del attn_output
-        # layer.1 (transformers/models/t5/modeling_t5.py:422)
-        normed_hidden_states = self.layer[1].layer_norm(attention_output)
-        # layer.1.EncDecAttention (transformers/models/t5/modeling_t5.py:304)
-        query_states = self.layer[1].EncDecAttention.q(normed_hidden_states).view(batch, target, -1, 64).transpose(1, 2)
-        del normed_hidden_states
-        key_states = self.layer[1].EncDecAttention.k(hidden_states_2).view(batch, source, -1, 64).transpose(1, 2)
-        value_states = self.layer[1].EncDecAttention.v(hidden_states_2).view(batch, source, -1, 64).transpose(1, 2)
-        zeros = torch.zeros([1, 8, target, source], dtype=torch.float32, device=device)
+        query_states = self.q(hidden_states).view(batch, target, -1, 64).transpose(1, 2)
+        key_states = self.k(hidden_states_2).view(batch, source, -1, 64).transpose(1, 2)
+        value_states = self.v(hidden_states_2).view(batch, source, -1, 64).transpose(1, 2)
         masked = torch.where(encoder_extended_attention_mask, zeros, -3.4028234663852886e38)
         attn_output = F.scaled_dot_product_attention(
             query_states, key_states, value_states, attn_mask=masked, scale=1.0
         )
-        attn_output = self.layer[1].EncDecAttention.o(attn_output.transpose(1, 2).reshape(batch, target, -1))
-        # layer.1 (transformers/models/t5/modeling_t5.py:431)
-        layer_output = attention_output + attn_output
-        # transformers/models/t5/modeling_t5.py:498
-        hidden_states = self.layer[2](layer_output)
-        return hidden_states, position_bias, zeros
+        return self.o(attn_output.transpose(1, 2).reshape(batch, target, -1))
 
 
-class T5LayerSelfAttention(nn.Module):  # decoder.block.1.layer.0 (transformers/models/t5/modeling_t5.py:392)
+class T5LayerSelfAttention(nn.Module):  # decoder.block.0.layer.0 (transformers/models/t5/modeling_t5.py:392)
     def __init__(self):
         super().__init__()
-        self.SelfAttention: Any = nn.Module()
-        self.SelfAttention.q = nn.Linear(512, 512, bias=False)
-        self.SelfAttention.k = nn.Linear(512, 512, bias=False)
-        self.SelfAttention.v = nn.Linear(512, 512, bias=False)
-        self.SelfAttention.o = nn.Linear(512, 512, bias=False)
+        self.SelfAttention = T5Attention()
         self.layer_norm = T5LayerNorm()
 
-    def forward(self, hidden_states, positions, self_attention_position_bias):
-        batch, target = hidden_states.shape[:2]
+    def forward(self, hidden_states, positions, position_bias):
         normed_hidden_states = self.layer_norm(hidden_states)
-        # SelfAttention (transformers/models/t5/modeling_t5.py:304)
-        query_states = self.SelfAttention.q(normed_hidden_states).view(batch, target, -1, 64).transpose(1, 2)
-        key_states = self.SelfAttention.k(normed_hidden_states).view(batch, target, -1, 64).transpose(1, 2)
-        value_states = self.SelfAttention.v(normed_hidden_states).view(batch, target, -1, 64).transpose(1, 2)
-        del normed_hidden_states
-        masked = torch.where(positions, self_attention_position_bias, -3.4028234663852886e38)
-        attn_output = F.scaled_dot_product_attention(
-            query_states, key_states, value_states, attn_mask=masked, scale=1.0
-        )
-        attn_output = self.SelfAttention.o(attn_output.transpose(1, 2).reshape(batch, target, -1))
-        # transformers/models/t5/modeling_t5.py:400
-        return hidden_states + attn_output
+        attention_output = self.SelfAttention(normed_hidden_states, normed_hidden_states, positions, position_bias)
+        return hidden_states + attention_output
 
 
-class T5Block2(nn.Module):  # decoder.block.1 (transformers/models/t5/modeling_t5.py:459)
+class T5Block(nn.Module):  # decoder.block.0 (transformers/models/t5/modeling_t5.py:459)
     def __init__(self):
         super().__init__()
         self.layer: Any = nn.ModuleList([T5LayerSelfAttention(), nn.Module(), T5LayerFF()])
-        self.layer[1].EncDecAttention = nn.Module()
-        self.layer[1].EncDecAttention.q = nn.Linear(512, 512, bias=False)
-        self.layer[1].EncDecAttention.k = nn.Linear(512, 512, bias=False)
-        self.layer[1].EncDecAttention.v = nn.Linear(512, 512, bias=False)
-        self.layer[1].EncDecAttention.o = nn.Linear(512, 512, bias=False)
+        self.layer[1].EncDecAttention = T5Attention()
         self.layer[1].layer_norm = T5LayerNorm()
 
     @torch.compiler.nested_compile_region()
-    def forward(
-        self,
-        hidden_states,
-        positions,
-        self_attention_position_bias,
-        hidden_states_2,
-        encoder_extended_attention_mask,
-        cross_attention_position_bias,
-    ):
-        batch, target = hidden_states.shape[:2]
-        source = hidden_states_2.shape[1]
-        hidden_states = self.layer[0](hidden_states, positions, self_attention_position_bias)
+    def forward(self, hidden_states, positions, position_bias, hidden_states_2, encoder_extended_attention_mask, zeros):
+        hidden_states = self.layer[0](hidden_states, positions, position_bias)
         # layer.1 (transformers/models/t5/modeling_t5.py:422)
         normed_hidden_states = self.layer[1].layer_norm(hidden_states)
-        # layer.1.EncDecAttention (transformers/models/t5/modeling_t5.py:304)
-        query_states = self.layer[1].EncDecAttention.q(normed_hidden_states).view(batch, target, -1, 64).transpose(1, 2)
-        del normed_hidden_states
-        key_states = self.layer[1].EncDecAttention.k(hidden_states_2).view(batch, source, -1, 64).transpose(1, 2)
-        value_states = self.layer[1].EncDecAttention.v(hidden_states_2).view(batch, source, -1, 64).transpose(1, 2)
-        masked = torch.where(encoder_extended_attention_mask, cross_attention_position_bias, -3.4028234663852886e38)
-        attn_output = F.scaled_dot_product_attention(
-            query_states, key_states, value_states, attn_mask=masked, scale=1.0
+        attention_output = self.layer[1].EncDecAttention(
+            normed_hidden_states, hidden_states_2, encoder_extended_attention_mask, zeros
         )
-        attn_output = self.layer[1].EncDecAttention.o(attn_output.transpose(1, 2).reshape(batch, target, -1))
-        # layer.1 (transformers/models/t5/modeling_t5.py:431)
-        layer_output = hidden_states + attn_output
+        layer_output = hidden_states + attention_output
         # transformers/models/t5/modeling_t5.py:498
         return self.layer[2](layer_output)
 
 
-class T5Block3(nn.Module):  # decoder.block.4 (transformers/models/t5/modeling_t5.py:459)
+class T5Block2(nn.Module):  # decoder.block.4 (transformers/models/t5/modeling_t5.py:459)
     def __init__(self):
         super().__init__()
         self.layer: Any = nn.ModuleList([T5LayerSelfAttention(), nn.Module()])
@@ -219,18 +138,10 @@ class T5Block3(nn.Module):  # decoder.block.4 (transformers/models/t5/modeling_t
         self.layer[1].EncDecAttention.v = nn.Linear(512, 512, bias=False)
         self.layer[1].layer_norm = T5LayerNorm()
 
-    def forward(
-        self,
-        hidden_states,
-        positions,
-        self_attention_position_bias,
-        hidden_states_2,
-        encoder_extended_attention_mask,
-        cross_attention_position_bias,
-    ):
+    def forward(self, hidden_states, positions, position_bias, hidden_states_2, encoder_extended_attention_mask, zeros):
         batch, target = hidden_states.shape[:2]
         source = hidden_states_2.shape[1]
-        hidden_states = self.layer[0](hidden_states, positions, self_attention_position_bias)
+        hidden_states = self.layer[0](hidden_states, positions, position_bias)
         # layer.1 (transformers/models/t5/modeling_t5.py:422)
         normed_hidden_states = self.layer[1].layer_norm(hidden_states)
         # layer.1.EncDecAttention (transformers/models/t5/modeling_t5.py:304)
@@ -238,7 +149,7 @@ class T5Block3(nn.Module):  # decoder.block.4 (transformers/models/t5/modeling_t
         del normed_hidden_states
         key_states = self.layer[1].EncDecAttention.k(hidden_states_2).view(batch, source, -1, 64).transpose(1, 2)
         value_states = self.layer[1].EncDecAttention.v(hidden_states_2).view(batch, source, -1, 64).transpose(1, 2)
-        masked = torch.where(encoder_extended_attention_mask, cross_attention_position_bias, -3.4028234663852886e38)
+        masked = torch.where(encoder_extended_attention_mask, zeros, -3.4028234663852886e38)
         attn_output = F.scaled_dot_product_attention(
             query_states, key_states, value_states, attn_mask=masked, scale=1.0
         )
@@ -249,7 +160,8 @@ class Stage1(nn.Module):
     def __init__(self):
         super().__init__()
         self.decoder: Any = nn.Module()
-        self.decoder.block = Numbered({0: T5Block(), **{i: T5Block2() for i in range(1, 4)}, 4: T5Block3()})
+        self.decoder.block = Numbered({**{i: T5Block() for i in range(0, 4)}, 4: T5Block2()})
+        self.decoder.block[0].layer[0].SelfAttention.relative_attention_bias = nn.Embedding(32, 8)
         self.decoder.embed_tokens = nn.Embedding(32128, 512)
         self.encoder: Any = nn.Module()
         self.encoder.block = Numbered({5: nn.Module()})
@@ -280,25 +192,24 @@ class Stage1(nn.Module):
             & encoder_extended_attention_mask[positions_2, positions_4]
         )
         encoder_extended_attention_mask = encoder_extended_attention_mask.expand(batch, -1, target, source)
-        block, self_attention_position_bias, cross_attention_position_bias = self.decoder.block[0](
-            inputs_embeds, positions, hidden_states, encoder_extended_attention_mask
-        )
-        for block_2 in self.decoder.block[1:4]:
-            block = block_2(
-                block,
-                positions,
-                self_attention_position_bias,
-                hidden_states,
-                encoder_extended_attention_mask,
-                cross_attention_position_bias,
+        # decoder.block.0.layer.0.SelfAttention (transformers/models/t5/modeling_t5.py:346)
+        position_bias = torch.arange(target, dtype=torch.int64, device=device).unsqueeze(1)
+        position_bias = torch.arange(target, dtype=torch.int64, device=device).unsqueeze(0) - position_bias
+        position_bias = -torch.min(position_bias, torch.zeros_like(position_bias))
+        mask = position_bias < 16
+        total = ((position_bias.to(torch.float32) / 16).log() / 2.0794415416798357 * 16).to(torch.int64) + 16
+        position_bias = torch.where(mask, position_bias, torch.min(total, torch.full_like(total, 31)))
+        position_bias = self.decoder.block[0].layer[0].SelfAttention.relative_attention_bias(position_bias)
+        position_bias = position_bias.permute(2, 0, 1).unsqueeze(0)
+        # decoder.block.0.layer.1.EncDecAttention (transformers/models/t5/modeling_t5.py:338)
+        zeros = torch.zeros([1, 8, target, source], dtype=torch.float32, device=device)
+        for block in self.decoder.block[0:4]:
+            # decoder (transformers/models/t5/modeling_t5.py:728)
+            inputs_embeds = block(
+                inputs_embeds, positions, position_bias, hidden_states, encoder_extended_attention_mask, zeros
             )
         attention_output, self_attention_position_bias = self.decoder.block[4](
-            block,
-            positions,
-            self_attention_position_bias,
-            hidden_states,
-            encoder_extended_attention_mask,
-            cross_attention_position_bias,
+            inputs_embeds, positions, position_bias, hidden_states, encoder_extended_attention_mask, zeros
         )
         return (self_attention_position_bias, attention_output, hidden_states)
 

@@ -74,56 +74,49 @@ class T5LayerFF(nn.Module):  # decoder.block.4.layer.2 (transformers/models/t5/m
         return hidden_states + wo
 
 
-class T5Block(nn.Module):  # decoder.block.5 (transformers/models/t5/modeling_t5.py:459)
+class T5Attention(nn.Module):  # decoder.block.5.layer.1.EncDecAttention (transformers/models/t5/modeling_t5.py:304)
     def __init__(self):
         super().__init__()
-        self.layer: Any = nn.ModuleList([nn.Module(), nn.Module(), T5LayerFF()])
-        self.layer[0].SelfAttention = nn.Module()
-        self.layer[0].SelfAttention.q = nn.Linear(512, 512, bias=False)
-        self.layer[0].SelfAttention.k = nn.Linear(512, 512, bias=False)
-        self.layer[0].SelfAttention.v = nn.Linear(512, 512, bias=False)
-        self.layer[0].SelfAttention.o = nn.Linear(512, 512, bias=False)
-        self.layer[0].layer_norm = T5LayerNorm()
-        self.layer[1].EncDecAttention = nn.Module()
-        self.layer[1].EncDecAttention.q = nn.Linear(512, 512, bias=False)
-        self.layer[1].EncDecAttention.k = nn.Linear(512, 512, bias=False)
-        self.layer[1].EncDecAttention.v = nn.Linear(512, 512, bias=False)
-        self.layer[1].EncDecAttention.o = nn.Linear(512, 512, bias=False)
-        self.layer[1].layer_norm = T5LayerNorm()
+        self.q = nn.Linear(512, 512, bias=False)
+        self.k = nn.Linear(512, 512, bias=False)
+        self.v = nn.Linear(512, 512, bias=False)
+        self.o = nn.Linear(512, 512, bias=False)
 
-    def forward(self, hidden_states, positions, position_bias, hidden_states_2, encoder_extended_attention_mask, zeros):
+    def forward(self, hidden_states, normed_hidden_states, positions, position_bias):
         batch, target = hidden_states.shape[:2]
-        source = hidden_states_2.shape[1]
-        # layer.0 (transformers/models/t5/modeling_t5.py:392)
-        normed_hidden_states = self.layer[0].layer_norm(hidden_states)
-        # layer.0.SelfAttention (transformers/models/t5/modeling_t5.py:304)
-        query_states = self.layer[0].SelfAttention.q(normed_hidden_states).view(batch, target, -1, 64).transpose(1, 2)
-        key_states = self.layer[0].SelfAttention.k(normed_hidden_states).view(batch, target, -1, 64).transpose(1, 2)
-        value_states = self.layer[0].SelfAttention.v(normed_hidden_states).view(batch, target, -1, 64).transpose(1, 2)
-        del normed_hidden_states
+        source = normed_hidden_states.shape[1]
+        query_states = self.q(hidden_states).view(batch, target, -1, 64).transpose(1, 2)
+        key_states = self.k(normed_hidden_states).view(batch, source, -1, 64).transpose(1, 2)
+        value_states = self.v(normed_hidden_states).view(batch, source, -1, 64).transpose(1, 2)
         masked = torch.where(positions, position_bias, -3.4028234663852886e38)
         attn_output = F.scaled_dot_product_attention(
             query_states, key_states, value_states, attn_mask=masked, scale=1.0
         )
-        del key_states, value_states
-        attn_output = self.layer[0].SelfAttention.o(attn_output.transpose(1, 2).reshape(batch, target, -1))
-        # layer.0 (transformers/models/t5/modeling_t5.py:400)
-        attention_output = hidden_states + attn_output
-        del attn_output
+        return self.o(attn_output.transpose(1, 2).reshape(batch, target, -1))
+
+
+class T5Block(nn.Module):  # decoder.block.5 (transformers/models/t5/modeling_t5.py:459)
+    def __init__(self):
+        super().__init__()
+        self.layer: Any = nn.ModuleList([nn.Module(), nn.Module(), T5LayerFF()])
+        self.layer[0].SelfAttention = T5Attention()
+        self.layer[0].layer_norm = T5LayerNorm()
+        self.layer[1].EncDecAttention = T5Attention()
+        self.layer[1].layer_norm = T5LayerNorm()
+
+    def forward(self, hidden_states, positions, position_bias, hidden_states_2, encoder_extended_attention_mask, zeros):
+        # layer.0 (transformers/models/t5/modeling_t5.py:392)
+        normed_hidden_states = self.layer[0].layer_norm(hidden_states)
+        attention_output = self.layer[0].SelfAttention(
+            normed_hidden_states, normed_hidden_states, positions, position_bias
+        )
+        attention_output = hidden_states + attention_output
         # layer.1 (transformers/models/t5/modeling_t5.py:422)
         normed_hidden_states = self.layer[1].layer_norm(attention_output)
-        # layer.1.EncDecAttention (transformers/models/t5/modeling_t5.py:304)
-        query_states = self.layer[1].EncDecAttention.q(normed_hidden_states).view(batch, target, -1, 64).transpose(1, 2)
-        del normed_hidden_states
-        key_states = self.layer[1].EncDecAttention.k(hidden_states_2).view(batch, source, -1, 64).transpose(1, 2)
-        value_states = self.layer[1].EncDecAttention.v(hidden_states_2).view(batch, source, -1, 64).transpose(1, 2)
-        masked = torch.where(encoder_extended_attention_mask, zeros, -3.4028234663852886e38)
-        attn_output = F.scaled_dot_product_attention(
-            query_states, key_states, value_states, attn_mask=masked, scale=1.0
+        attention_output_2 = self.layer[1].EncDecAttention(
+            normed_hidden_states, hidden_states_2, encoder_extended_attention_mask, zeros
         )
-        attn_output = self.layer[1].EncDecAttention.o(attn_output.transpose(1, 2).reshape(batch, target, -1))
-        # layer.1 (transformers/models/t5/modeling_t5.py:431)
-        layer_output = attention_output + attn_output
+        layer_output = attention_output + attention_output_2
         # transformers/models/t5/modeling_t5.py:498
         return self.layer[2](layer_output)
 
@@ -131,6 +124,7 @@ class T5Block(nn.Module):  # decoder.block.5 (transformers/models/t5/modeling_t5
 class Stage2(nn.Module):
     def __init__(self):
         super().__init__()
+        self.lm_head = nn.Linear(512, 32128, bias=False)
         self.decoder: Any = nn.Module()
         self.decoder.block = Numbered({0: nn.Module(), 4: nn.Module(), 5: T5Block()})
         self.decoder.block[0].layer = nn.ModuleList([nn.Module()])
@@ -140,7 +134,6 @@ class Stage2(nn.Module):
         self.decoder.block[4].layer[1].EncDecAttention = nn.Module()
         self.decoder.block[4].layer[1].EncDecAttention.o = nn.Linear(512, 512, bias=False)
         self.decoder.final_layer_norm = T5LayerNorm()
-        self.lm_head = nn.Linear(512, 32128, bias=False)
 
     def forward(self, attention_mask, attn_output, attention_output_1, hidden_states):
         batch, source = attention_mask.shape
@@ -177,10 +170,10 @@ class Stage2(nn.Module):
         # decoder.block.4.layer.1 (transformers/models/t5/modeling_t5.py:431)
         layer_output = attention_output_1 + attn_output
         # decoder.block.4 (transformers/models/t5/modeling_t5.py:498)
-        layer = self.decoder.block[4].layer[2](layer_output)
+        hidden_states_2 = self.decoder.block[4].layer[2](layer_output)
         # decoder (transformers/models/t5/modeling_t5.py:728)
         hidden_states = self.decoder.block[5](
-            layer, positions, position_bias, hidden_states, encoder_extended_attention_mask, zeros
+            hidden_states_2, positions, position_bias, hidden_states, encoder_extended_attention_mask, zeros
         )
         hidden_states = self.decoder.final_layer_norm(hidden_states)
         # the model itself (transformers/models/t5/modeling_t5.py:1045)

@@ -53,6 +53,7 @@ class Sequential(Numbered):  # blocks.4.feed_forward
 class Stage1(nn.Module):
     def __init__(self):
         super().__init__()
+        self.head = nn.Linear(256, 8000, bias=False)
         self.blocks: Any = Numbered({i: nn.Module() for i in range(4, 6)})
         self.blocks[4].out = nn.Linear(256, 256)
         self.blocks[4].norm2 = nn.LayerNorm(256)
@@ -63,7 +64,6 @@ class Stage1(nn.Module):
         self.blocks[5].norm2 = nn.LayerNorm(256)
         self.blocks[5].feed_forward = Sequential()
         self.norm = nn.LayerNorm(256)
-        self.head = nn.Linear(256, 8000, bias=False)
 
     def forward(self, attended, hidden):
         # blocks.4 (examples/tied_lm.py:29)

@@ -91,9 +91,9 @@ class Stage0(nn.Module):
         self.down[1].norm2 = nn.GroupNorm(8, 128)
         self.down[1].skip = nn.Conv2d(64, 128, kernel_size=1)
         self.shrink = nn.ModuleList([nn.Conv2d(64, 64, kernel_size=3, stride=2, padding=1)])
+        self.middle = nn.ModuleList(Block() for _ in range(2))
         self.up: Any = nn.ModuleList([nn.Module(), Block2(), Block2()])
         self.up[0].time = nn.Linear(256, 128)
-        self.middle = nn.ModuleList(Block() for _ in range(2))
 
     def forward(self, image, time):
         device = image.device
@@ -118,15 +118,15 @@ class Stage0(nn.Module):
         del total
         skip = self.down[1].skip(shrink)
         # the model itself (examples/unet.py:83)
-        down = self.down[2](time)
-        middle = self.middle[0](time)
-        middle_2 = self.middle[1](time)
+        hidden_2 = self.down[2](time)
+        hidden_3 = self.middle[0](time)
+        hidden_4 = self.middle[1](time)
         # up.0 (examples/unet.py:38)
         unsqueezed = self.up[0].time(F.silu(time)).unsqueeze(2).unsqueeze(3)
         # the model itself (examples/unet.py:90)
         up = self.up[1](time)
-        up_2 = self.up[2](time)
-        return (silu, skip, down, middle, middle_2, unsqueezed, up, hidden, up_2)
+        hidden_5 = self.up[2](time)
+        return (silu, skip, hidden_2, hidden_3, hidden_4, unsqueezed, up, hidden, hidden_5)
 
     @classmethod
     def load(cls, path, device="cpu"):

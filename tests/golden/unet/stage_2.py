@@ -20,8 +20,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-aten = torch.ops.aten
-
 # name: (from which stage, or None for an input of the model; dtype; shape)
 RECEIVES = {
     "hidden_4": (1, torch.float32, ("batch", 256, 8, 8)),
@@ -53,15 +51,15 @@ class Numbered(nn.ModuleList):  # modules under the numbers that they have in th
 class Stage2(nn.Module):
     def __init__(self):
         super().__init__()
-        self.attention: Any = nn.Module()
-        self.attention.norm = nn.GroupNorm(8, 256)
-        self.attention.query_key_value = nn.Conv2d(256, 768, kernel_size=1)
-        self.attention.out = nn.Conv2d(256, 256, kernel_size=1)
         self.middle: Any = Numbered({1: nn.Module()})
         self.middle[1].norm1 = nn.GroupNorm(8, 256)
         self.middle[1].conv1 = nn.Conv2d(256, 256, kernel_size=3, padding=1)
         self.middle[1].norm2 = nn.GroupNorm(8, 256)
         self.middle[1].conv2 = nn.Conv2d(256, 256, kernel_size=3, padding=1)
+        self.attention: Any = nn.Module()
+        self.attention.norm = nn.GroupNorm(8, 256)
+        self.attention.query_key_value = nn.Conv2d(256, 768, kernel_size=1)
+        self.attention.out = nn.Conv2d(256, 256, kernel_size=1)
         self.up: Any = nn.ModuleList(nn.Module() for _ in range(2))
         self.up[0].norm1 = nn.GroupNorm(8, 512)
         self.up[0].conv1 = nn.Conv2d(512, 128, kernel_size=3, padding=1)
@@ -87,7 +85,7 @@ class Stage2(nn.Module):
         conv2 = self.middle[1].conv2(F.silu(self.middle[1].norm2(total)))
         hidden = conv2 + hidden
         # the model itself (examples/unet.py:89)
-        hidden = aten.upsample_nearest2d.vec(hidden, None, [2.0, 2.0])
+        hidden = F.interpolate(hidden, scale_factor=2.0)
         hidden = torch.cat([hidden, hidden_6], 1)
         # up.0 (examples/unet.py:37)
         conv1 = self.up[0].conv1(F.silu(self.up[0].norm1(hidden)))
@@ -95,7 +93,7 @@ class Stage2(nn.Module):
         conv2 = self.up[0].conv2(F.silu(self.up[0].norm2(total)))
         hidden = conv2 + self.up[0].skip(hidden)
         # the model itself (examples/unet.py:89)
-        hidden = aten.upsample_nearest2d.vec(hidden, None, [2.0, 2.0])
+        hidden = F.interpolate(hidden, scale_factor=2.0)
         hidden = torch.cat([hidden, hidden_8], 1)
         del hidden_8
         # up.1 (examples/unet.py:37)

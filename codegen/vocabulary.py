@@ -1,0 +1,53 @@
+"""What the functions of one stage file share: the names of what it stores, and its sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+
+import sympy
+
+from codegen.expr import dims
+from codegen.leaves import Leaf
+from codegen.paths import Paths
+from codegen.program import Block, Statement, Use, results, walk
+from ir.graph import Call, Value, at
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What the functions of one file share: the names of what it stores, of its classes and of its sizes."""
+
+    fqns: Mapping[Value, str]
+    reserved: frozenset[str]  # names that no variable may have
+    leaves: Mapping[str, Leaf]  # the modules of torch's own, by path
+    paths: Paths
+    sliced: AbstractSet[str]  # the lists of which loops go over a part
+    hints: Mapping[sympy.Symbol, int]
+    _missing: dict[Block, tuple[sympy.Symbol, ...]] = field(default_factory=dict)
+    _nbytes: dict[Value, int] = field(default_factory=dict)
+
+    def nbytes(self, value: Value) -> int:
+        """At the sizes of the example inputs."""
+        if value not in self._nbytes:
+            self._nbytes[value] = at(value.type.nbytes, self.hints)
+        return self._nbytes[value]
+
+    def large(self, inputs: Sequence[Value], body: Sequence[Statement]) -> int:
+        """The bytes of a value that is large among those of a function."""
+        made = (v for s in walk(body) for v in results(s))
+        return max((self.nbytes(v) for v in (*inputs, *made)), default=0) // 2
+
+    def missing(self, block: Block) -> tuple[sympy.Symbol, ...]:
+        """The sizes that a block must be told, for no argument's shape shows them."""
+        if block not in self._missing:
+            shown = dims(block.inputs)
+            self._missing[block] = tuple(s for s in self.needed(block.body) if s not in shown)
+        return self._missing[block]
+
+    def needed(self, body: Sequence[Statement]) -> tuple[sympy.Symbol, ...]:
+        """The sizes that statements compute with, by name."""
+        own = {s for c in walk(body) if isinstance(c, Call) for s in c.symbols}
+        told = {s for u in walk(body) if isinstance(u, Use) for s in self.missing(u.block)}
+        return tuple(sorted(own | told, key=str))
