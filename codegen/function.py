@@ -264,6 +264,7 @@ class Function:
         for each in loop.each:
             texts = [self.texts.write(v).source for v in each.values]
             targets.append(self.names.give(each.inside, _words(texts[0])[-1:], living))
+            living = living | {each.inside}
             sources.append(_sequence(texts))
         if not targets:
             return f"for _ in range({len(loop.turns)}):", fixed

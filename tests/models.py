@@ -331,6 +331,16 @@ class Normalised(nn.Module):
         return x
 
 
+class Waves(nn.Module):
+    """Lists whose elements go with those one further on: two loop variables of one list."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = torch.arange(1.0, 5.0)
+        waves = [part.unsqueeze(-1) * 2 / scale for part in x[..., :4].unbind(-1)]
+        pairs = [torch.stack([wave[..., ::2].sin(), wave[..., 1::2].cos()], -1) for wave in waves]
+        return torch.cat([pairs[1], pairs[0], pairs[2], pairs[3]], -1)
+
+
 class Constants(nn.Module):
     """Tensors that no checkpoint holds: an attribute, one made inline, buffers left out of the state dict."""
 
@@ -548,6 +558,7 @@ CASES: dict[str, Case] = {
     "autocast and no_grad": Case(Regions, one_input(), X),
     "batch normalisation": Case(Normalised, one_input(), X),
     "constants": Case(Constants, one_input(), X, stages=2),
+    "lists that are gone through twice": Case(Waves, one_input(), X, stages=2),
     "device literals": Case(DeviceLiterals, one_input(), X, stages=2),
     "sizes shared by several inputs": Case(
         SharedSizes,

@@ -6,7 +6,7 @@ from typing import Any
 
 import transformers as t
 
-from tests.zoo.entry import GROUPED, TEXT, TOKENS, Entry, causal, from_config, text
+from tests.zoo.entry import GROUPED, TEXT, TOKENS, Entry, causal, from_config, text, without_mask
 
 EXPERTS = {
     "num_experts": 4,
@@ -172,7 +172,7 @@ DECODERS = {
     ),
     "recurrent_gemma": _grouped("recurrent_gemma", lru_width=64, attention_window_size=8),
     "rwkv": causal("rwkv", attention_hidden_size=64),
-    "xlstm": causal("xlstm", embedding_dim=64, num_blocks=4, num_heads=4, chunk_size=8),
+    "xlstm": without_mask(causal("xlstm", embedding_dim=64, num_blocks=4, num_heads=4, chunk_size=8)),
     "zamba2": causal(
         "zamba2",
         mamba_d_state=16,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import transformers as t
 
-from tests.zoo.entry import TEXT, TOKENS, Entry, from_config, masked, text
+from tests.zoo.entry import TEXT, TOKENS, Entry, from_config, masked, text, without_mask
 
 ENCODERS: dict[str, Entry] = {
     "albert": masked("albert", embedding_size=32),
@@ -21,7 +21,7 @@ ENCODERS: dict[str, Entry] = {
     "esm": masked("esm", mask_token_id=4, position_embedding_type="rotary"),
     "eurobert": masked("eurobert", num_key_value_heads=2, head_dim=16),
     "flaubert": masked("flaubert", emb_dim=64, n_layers=4, n_heads=4),
-    "fnet": masked("fnet"),
+    "fnet": without_mask(masked("fnet")),
     "funnel": Entry(
         from_config(
             t.AutoModelForMaskedLM, "funnel", **TOKENS, block_sizes=[2, 2], d_model=64, n_head=4, d_head=16, d_inner=128

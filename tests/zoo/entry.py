@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, TypeAlias
 
@@ -111,6 +111,12 @@ def causal(kind: str, **options: Any) -> Entry:
 def masked(kind: str, **options: Any) -> Entry:
     """An encoder that fills in tokens."""
     return text_entry(t.AutoModelForMaskedLM, kind, **{**BODY, **TOKENS, **options})
+
+
+def without_mask(entry: Entry) -> Entry:
+    """The same for a model that takes token ids alone."""
+    only = "input_ids"
+    return replace(entry, inputs=lambda batch, seq: {only: ids(batch, seq)}, dynamic={only: TEXT[only]})
 
 
 def pair(batch: int, seq: int) -> Inputs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -258,12 +259,16 @@ JOINT: dict[str, Entry] = {
         lambda batch, seq: {"input_ids": ids(2 * batch, seq), "pixel_values": _pixels(batch)},
         TOWERS,
     ),
-    "paligemma": _among_words(
-        "paligemma",
-        _among(PATCHES),
-        vision_config={"model_type": "siglip_vision_model", **EYE, "vision_use_head": False},
-        text_config={**LLAMA, "model_type": "gemma"},
-        projection_dim=64,
+    "paligemma": replace(
+        _among_words(
+            "paligemma",
+            _among(PATCHES),
+            vision_config={"model_type": "siglip_vision_model", **EYE, "vision_use_head": False},
+            text_config={**LLAMA, "model_type": "gemma"},
+            projection_dim=64,
+        ),
+        known="uncut, transformers leaves the mask out where no text is padded, and the attention looks ahead; traced, "
+        "it cannot know and makes the causal mask, as uncut where one is padded",
     ),
     "pix2struct": Entry(
         from_config(
