@@ -16,7 +16,7 @@ from ir.capture.export import Example, Recording, slotted
 from ir.capture.ones import asked_about_one, at_one, same_program, without_one
 from ir.capture.ways_out import Way, record_somehow
 from ir.errors import CaptureError
-from ir.graph import Graph
+from ir.graph import Graph, hold
 from ir.signature import bind, flatten, forward_parameters
 
 
@@ -84,9 +84,27 @@ def _record(example: Example, soft: bool) -> tuple[Example, tuple[Recording, Way
     notes: tuple[str, ...] = ()
     while True:
         try:
-            return example, record_somehow(example), notes
+            recorded = record_somehow(example)
+            _require_own_sizes(recorded[0].graph, example)
+            return example, recorded, notes
         except FixedSizes as e:
             if not soft:
                 raise
             example = replace(example, marks=without_marks(example.marks, e.reasons))
-            notes += tuple(f"{reason}; it stays at that" for reason in e.reasons.values())
+            notes += tuple(f"{reason}; it stays at that" for reason in dict.fromkeys(e.reasons.values()))
+
+
+def _require_own_sizes(graph: Graph, example: Example) -> None:
+    """Raise FixedSizes for the sizes of a condition that the example itself does not meet: torch.export made it up."""
+    broken = next((guard for guard in graph.guards if not hold([guard], graph.hints)), None)
+    if broken is None:
+        return
+    names = {str(symbol) for symbol in broken.free_symbols}
+    raise FixedSizes(
+        {
+            (i, dim): f"`{mark.name}` cannot be dynamic: torch.export has it meet {broken}, which {size} does not"
+            for i, (tensor, dims) in enumerate(zip(example.tensors, example.marks, strict=True))
+            for dim, mark in dims.items()
+            if mark.name in names and (size := tensor.shape[dim])
+        }
+    )

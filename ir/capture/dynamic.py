@@ -37,7 +37,7 @@ class FixedSizes(CaptureError):
     def __init__(self, reasons: Mapping[tuple[int, int], str]) -> None:
         self.reasons = reasons  # by tensor and dimension
         advice = "leave that size out of the dynamic shapes, or write the code for any size"
-        super().__init__(f"{'; '.join(reasons.values())}\n  what usually helps: {advice}")
+        super().__init__(f"{'; '.join(dict.fromkeys(reasons.values()))}\n  what usually helps: {advice}")
 
 
 def without_marks(marks: Marks, dims: Collection[tuple[int, int]]) -> Marks:

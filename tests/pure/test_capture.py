@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,7 +20,9 @@ from torch.export import Dim
 from torch.utils._sympy.functions import FloorDiv, Mod
 
 from ir.capture import capture
-from ir.capture.dynamic import parse_dynamic
+from ir.capture.dynamic import FixedSizes, parse_dynamic
+from ir.capture.export import Example, Recording
+from ir.capture.ways_out import Way, record_somehow
 from ir.errors import CaptureError
 from ir.graph import THIS_DEVICE, Call, Graph, hold
 from ir.printer import op_name
@@ -498,3 +501,21 @@ def test_a_condition_that_is_undefined_for_small_sizes_does_not_hold_of_them() -
     size = sympy.Symbol("size", integer=True, positive=True)
     condition = sympy.Eq(Mod(FloorDiv(size, 2) - 3, 5), 0)
     assert [n for n in range(2, 12) if hold([condition], {size: n})] == [6, 7]
+
+
+def test_a_condition_that_the_example_does_not_meet_fixes_its_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    seq = sympy.Symbol("seq", integer=True, positive=True)
+
+    def with_condition(example: Example) -> tuple[Recording, Way]:
+        recording, way = record_somehow(example)
+        free = seq in recording.graph.hints
+        made_up = replace(recording.graph, guards=(*recording.graph.guards, *[sympy.Eq(sympy.Mod(seq, 4), 0)] * free))
+        return replace(recording, graph=made_up), way
+
+    monkeypatch.setattr("ir.capture.record_somehow", with_condition)
+    model, x = nn.Linear(4, 4), torch.ones(2, 3, 4)
+    with pytest.raises(FixedSizes, match=r"`seq` cannot be dynamic: .* meet Eq\(Mod\(seq, 4\), 0\), which 3 does not"):
+        capture(model, (x,), dynamic_shapes={"input": {0: "batch", 1: "seq"}})
+    graph = capture(model, (x,), dynamic_shapes={"input": {0: "batch", 1: "seq"}}, soft=True)
+    assert [str(symbol) for symbol in graph.hints] == ["batch"]
+    assert len(graph.notes) == 1
