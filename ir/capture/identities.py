@@ -53,6 +53,7 @@ def is_identity(node: fx.Node) -> bool:
 
 
 SUMS, PRODUCTS = {aten.add.Tensor, aten.sub.Tensor}, {aten.mul.Tensor, aten.div.Tensor}
+BY_MEMORY = {aten.as_strided.default, aten.as_strided_copy.default, aten.as_strided_scatter.default}  # not by element
 
 
 def _is_neutral(node: fx.Node) -> bool:
