@@ -31,6 +31,7 @@ def auto_partition(
     checkpoint: str | Path | None = None,
     dtype: torch.dtype | None = None,
     trust_remote_code: bool = False,
+    padding: bool = True,
     memory: str | int | None = None,
     objective: str = "throughput",
     shared: str = "auto",
@@ -43,7 +44,9 @@ def auto_partition(
 
     `source` is what the command line takes, or a module, which is called as `source(*args, **kwargs)` and may
     take its weights from a `checkpoint`.  `devices` is how many equal ones, or their names; by default all GPUs,
-    or else the CPU.  The artifact goes to `out`, or to a temporary folder that is removed when the pipeline closes.
+    or else the CPU.  With `padding=False` the model of a checkpoint folder is called without an attention mask:
+    for batches whose texts are all of one length.  The artifact goes to `out`, or to a temporary folder that is
+    removed when the pipeline closes.
     Raises CompileError with one clear message.
     """
     if isinstance(source, nn.Module):
@@ -51,7 +54,7 @@ def auto_partition(
     elif args or kwargs or checkpoint or dynamic_shapes:
         raise CompileError(f"{source} says itself how it is called; args, kwargs and the like go with a module")
     else:
-        given = read_source(str(source), Reading(dtype, trust_remote_code))
+        given = read_source(str(source), Reading(dtype, trust_remote_code, padding=padding))
     devices = max(1, torch.cuda.device_count()) if devices is None else devices
     machine = host_cluster(devices) if isinstance(devices, int) else named_cluster(devices)
     weights = Weights.link if isinstance(given.weights, Checkpoint) else Weights.copy

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from rich.console import Console
 
 from codegen.artifact import check_replaceable, new_folder
 from codegen.report.page import REPORT
@@ -50,6 +51,7 @@ def compile_source(
     weights: Annotated[Weights, typer.Option(help="copies, links into the checkpoint, or none")] = Weights.copy,
     dtype: Annotated[DType | None, typer.Option(help="of the weights; else as the source has them")] = None,
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="run code in the folder")] = False,
+    no_padding: Annotated[bool, typer.Option("--no-padding", help="call a checkpoint without attention_mask")] = False,
     draw: Annotated[Detail, typer.Option(help="how much the picture shows")] = Detail.modules,
     print_after: Annotated[str | None, typer.Option(help="print the graph after a pass, or after all")] = None,
     stop_after: Annotated[str | None, typer.Option(help="run no pass after this one, and write nothing")] = None,
@@ -59,31 +61,13 @@ def compile_source(
     **options: Any,
 ) -> None:
     """Cut a PyTorch model into pipeline stages, each a readable module with its own weights."""
-    pipeline = Pipeline(default_passes(**options, say=tell))
-    for name in {print_after, stop_after} - {None, "all"}:
-        pipeline.index(str(name))
-    if out is None and stop_after is None:
-        raise CompileError("where to? name the artifact folder with -o OUT")
-    if verify and weights is Weights.none:
-        raise CompileError("--verify runs the stages, which needs their weights; drop --weights none")
-    if out is not None:
-        check_replaceable(out)
-    compiler = Compiler(
-        pipeline.until(stop_after) if stop_after else pipeline,
-        make_cluster(stages, cluster, memory, weights),
-        weights,
-        draw,
-    )
+    pipeline = _pipeline(options, print_after, stop_after)
+    _check_asked(out, stop_after, verify, weights)
+    compiler = Compiler(pipeline, make_cluster(stages, cluster, memory, weights), weights, draw)
     number = None if dtype is None else getattr(torch, dtype.value)
-    reading = Reading(number, trust_remote_code, weights is not Weights.none)
+    reading = Reading(number, trust_remote_code, weights is not Weights.none, not no_padding)
     given = _read(source, reading, dynamic)
-    dumps: dict[str, str] = {}
-    steps: list[Step] = []
-    for step in shown(compiler.steps(given)):
-        if steps and print_after in (step.name, "all"):
-            dumps[f"{len(steps):02}-{step.name}.txt"] = f"{step.graph}\n"
-            (stderr if as_json else stdout).print(f"# after {step.name}\n{step.graph}\n", markup=False, soft_wrap=True)
-        steps.append(step)
+    steps, dumps = _run(compiler, given, print_after, stderr if as_json else stdout)
     if stop_after is not None or out is None:
         return
     with new_folder(out) as folder:
@@ -102,6 +86,36 @@ def compile_source(
         print_table(compiled.summary, stdout)
     if show:
         open_in_browser(out / REPORT)
+
+
+def _pipeline(options: dict[str, Any], print_after: str | None, stop_after: str | None) -> Pipeline:
+    """The passes that are to run.  Raises PipelineError for a name among the options that no pass has."""
+    pipeline = Pipeline(default_passes(**options, say=tell))
+    for name in {print_after, stop_after} - {None, "all"}:
+        pipeline.index(str(name))
+    return pipeline.until(stop_after) if stop_after else pipeline
+
+
+def _check_asked(out: Path | None, stop_after: str | None, verify: bool, weights: Weights) -> None:
+    """Raise CompileError, before anything takes time, for options that do not go together."""
+    if out is None and stop_after is None:
+        raise CompileError("where to? name the artifact folder with -o OUT")
+    if verify and weights is Weights.none:
+        raise CompileError("--verify runs the stages, which needs their weights; drop --weights none")
+    if out is not None:
+        check_replaceable(out)
+
+
+def _run(compiler: Compiler, given: Source, print_after: str | None, to: Console) -> tuple[list[Step], dict[str, str]]:
+    """What each pass leaves, and by file name the dumps that were asked for, which are printed as they come."""
+    dumps: dict[str, str] = {}
+    steps: list[Step] = []
+    for step in shown(compiler.steps(given)):
+        if steps and print_after in (step.name, "all"):
+            dumps[f"{len(steps):02}-{step.name}.txt"] = f"{step.graph}\n"
+            to.print(f"# after {step.name}\n{step.graph}\n", markup=False, soft_wrap=True)
+        steps.append(step)
+    return steps, dumps
 
 
 def _read(text: str, reading: Reading, dynamic: list[str] | None) -> Source:

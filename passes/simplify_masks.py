@@ -97,7 +97,7 @@ def _padded(graph: Graph) -> Iterator[str]:
         if attention is not None and _formula_says(attention["attn_mask"], _lengths(attention), formulas) is not None:
             yield (
                 "attention takes a mask made of the inputs' values, for which GPUs have no flash kernel; where no text "
-                "of a batch is padded, give example inputs without attention_mask"
+                "of a batch is padded, give example inputs without attention_mask (of a checkpoint: --no-padding)"
             )
             return
 

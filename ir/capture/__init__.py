@@ -14,6 +14,7 @@ from ir.bind import bind_sizes
 from ir.capture.dynamic import DynamicShapes, FixedSizes, mark_dynamic, widen, without_marks
 from ir.capture.export import Example, Recording, slotted
 from ir.capture.ones import asked_about_one, at_one, same_program, without_one
+from ir.capture.terms import same_terms
 from ir.capture.ways_out import Way, record_somehow
 from ir.errors import CaptureError
 from ir.graph import Graph, hold
@@ -45,13 +46,18 @@ def capture(
         warnings.warn(f"forward changes {name}; stages keep to the value that it had at first", stacklevel=2)
     for symbol in asked_about_one(graph, questions):
         sizes, small = at_one(graph, symbol, widen(example.tensors, example.marks), example.marks)
-        try:
-            alone = way(example.at(small)).graph
-        except CaptureError:
-            alone = None
-        if alone is None or not same_program(bind_sizes(graph, sizes), alone):
+        alone = example.at(small)
+        if not same_terms(graph, alone) and not _records(bind_sizes(graph, sizes), alone, way):
             graph = without_one(graph, symbol, questions)
     return replace(graph, notes=(*graph.notes, *notes))
+
+
+def _records(graph: Graph, example: Example, way: Way) -> bool:
+    """Whether another export gives the same program."""
+    try:
+        return same_program(graph, way(example).graph)
+    except CaptureError:
+        return False
 
 
 def _example(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], shapes: DynamicShapes) -> Example:

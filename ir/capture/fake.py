@@ -14,11 +14,11 @@ LIMIT = 1 << 30  # bytes of weights that are made up for a check
 
 
 @contextmanager
-def without_memory(model: nn.Module) -> Iterator[None]:
+def without_memory(model: nn.Module) -> Iterator[FakeTensorMode]:
     """While this lasts, meta parameters say that they are on the CPU, so that no `device=meta` is recorded."""
     mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
     with _in_place_of_meta(model, lambda param: FakeTensor(mode, param.detach(), torch.device("cpu"))):
-        yield
+        yield mode
 
 
 @contextmanager

@@ -52,12 +52,13 @@ def is_identity(node: fx.Node) -> bool:
     return _is_neutral(node)
 
 
-_SUMS, _PRODUCTS = {aten.add.Tensor, aten.sub.Tensor}, {aten.mul.Tensor, aten.div.Tensor}
+SUMS, PRODUCTS = {aten.add.Tensor, aten.sub.Tensor}, {aten.mul.Tensor, aten.div.Tensor}
+BY_MEMORY = {aten.as_strided.default, aten.as_strided_copy.default, aten.as_strided_scatter.default}  # not by element
 
 
 def _is_neutral(node: fx.Node) -> bool:
     """Whether a node adds 0 to integers, or multiplies by 1; -0.0 + 0 is 0.0, so that floats are not meant."""
-    if node.target not in _SUMS | _PRODUCTS or len(node.args) < 2 or not isinstance(node.args[0], fx.Node):
+    if node.target not in SUMS | PRODUCTS or len(node.args) < 2 or not isinstance(node.args[0], fx.Node):
         return False
     before, after, number = node.args[0].meta["val"], node.meta["val"], node.args[1]
     if (
@@ -66,7 +67,7 @@ def _is_neutral(node: fx.Node) -> bool:
         or str(before.stride()) != str(after.stride())
     ):
         return False
-    if node.target in _SUMS:
+    if node.target in SUMS:
         return bool(number == 0) and not after.dtype.is_floating_point and not after.dtype.is_complex
     return bool(number == 1)
 

@@ -44,7 +44,7 @@ def rewritten(node: fx.Node) -> Rewrite | None:
 
 def _twinned(node: fx.Node, changed: fx.Node) -> Rewrite | None:
     assert isinstance(node.target, OpOverload)
-    twin = _twin(node.target)
+    twin = functional(node.target)
     return None if twin is None else Rewrite(changed, twin, node.args)
 
 
@@ -86,7 +86,8 @@ def _outlived(tensor: fx.Node, change: fx.Node) -> bool:
     return any(not u < change or _outlived(v, change) for v in views for u in v.users)
 
 
-def _twin(op: OpOverload) -> OpOverload | None:
+def functional(op: OpOverload) -> OpOverload | None:
+    """The function that an operator in place is otherwise: `relu` for `relu_`."""
     namespace, _, name = op._schema.name.partition("::")
     packet = getattr(getattr(torch.ops, namespace), name.removesuffix("_"), None)
     twin = getattr(packet, op._overloadname, None) if name.endswith("_") else None

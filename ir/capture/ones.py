@@ -11,6 +11,7 @@ import torch
 from torch.utils._pytree import tree_flatten
 
 from ir.capture.dynamic import Marks
+from ir.capture.identities import BY_MEMORY
 from ir.capture.questions import Question
 from ir.graph import Call, Graph, Value, bound, hold, rename, sizes_of
 
@@ -65,6 +66,8 @@ _WHOLE_AT_ONE = {torch.ops.aten.slice.Tensor, torch.ops.aten.expand.default}  # 
 
 def _without_layout(graph: Graph) -> Graph:
     """The graph without copies that only change the order in memory, and without views of the whole."""
+    if any(isinstance(node, Call) and node.op in BY_MEMORY for node in graph.nodes):
+        return graph
     same: dict[Value, Value] = {}
     nodes = []
     for node in graph.nodes:

@@ -157,9 +157,9 @@ class _Reader:
 
     def read_operator(self, node: fx.Node, op: OpOverload) -> None:
         rewrite = rewritten(node) if mutates(node) else None
-        op, given = (_TWINS.get(str(op), op), node.args) if rewrite is None else (rewrite.op, rewrite.args)
+        op, given = (TWINS.get(str(op), op), node.args) if rewrite is None else (rewrite.op, rewrite.args)
         args = tuple(self.argument(a) for a in given)
-        kwargs = {k: self.argument(v) for k, v in node.kwargs.items() if (k, v) not in _DEFAULTS}
+        kwargs = {k: self.argument(v) for k, v in node.kwargs.items() if (k, v) not in DEFAULTS}
         results = self.results(node) if rewrite is None else (self.changed(node, rewrite.changed),)
         self.nodes.append(Call(op=op, args=args, kwargs=kwargs, results=results, where=where_of(node)))
         self.env[node] = results if self.nodes[-1].unpacks else results[0]
@@ -259,8 +259,8 @@ class _Reader:
         return alias
 
 
-_TWINS = {"transformers.grouped_mm_fallback.default": aten._grouped_mm.default}  # what it runs outside of an export
-_DEFAULTS = [("pin_memory", False), ("layout", torch.strided), ("non_blocking", False)]
+TWINS = {"transformers.grouped_mm_fallback.default": aten._grouped_mm.default}  # what it runs outside of an export
+DEFAULTS = [("pin_memory", False), ("layout", torch.strided), ("non_blocking", False)]
 
 
 def _split_returns(tree: Tree, returned: list[Any]) -> tuple[Tree, list[Value]]:

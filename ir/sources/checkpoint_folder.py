@@ -41,7 +41,7 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
     cls, how = _model_class(path, plain, config, transformers, reading)
     notes = switch(config, caches="past_key_values" in inspect.signature(cls.forward).parameters)
     model = _build(path, cls, config, reading.dtype or config.dtype or _stored_dtype(checkpoint))
-    example = make_example(model, config, path)
+    example = make_example(model, config, path, reading.padding)
     named = None if checkpoint is None else checkpoint.for_model(model)
     return Source(
         name=path.resolve().name,

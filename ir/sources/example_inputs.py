@@ -33,13 +33,14 @@ class Example:
         return Example(self.inputs | other.inputs, self.dynamic | other.dynamic, self.notes + other.notes)
 
 
-def make_example(model: nn.Module, config: Any, path: Path) -> Example:
+def make_example(model: nn.Module, config: Any, path: Path, padding: bool = True) -> Example:
     """Inputs for what a model does: token ids, images, audio, and pairs of them.
 
+    Without `padding` no text is shorter than others, and the model is given no mask.
     Raises SourceError for a model that asks for something else.
     """
     parameters = inspect.signature(model.forward).parameters
-    example = _Maker(model, config, parameters).make()
+    example = _Maker(model, config, parameters, padding).make()
     missing = [
         p.name
         for p in parameters.values()
@@ -59,6 +60,7 @@ class _Maker:
     model: Any
     config: Any
     parameters: Mapping[str, inspect.Parameter]
+    padding: bool
 
     def make(self) -> Example:
         example = Example()
@@ -118,7 +120,7 @@ class _Maker:
     # ---- one input each
 
     def ids(self, batch: str) -> Example:
-        """Token ids, with the padding mask that tokenizers make beside them."""
+        """Token ids, with the padding mask that tokenizers make beside them where texts may be padded."""
         length = min(SEQ, self.longest)
         dims = {0: batch, 1: self.length("seq")}
         if self.one_by_one:
@@ -127,7 +129,7 @@ class _Maker:
         if type(self.model).__name__.endswith("ForMultipleChoice"):
             return self.tokens("input_ids", length, {0: batch, 2: dims[1]}, choices=(2,))
         ids = self.tokens("input_ids", length, dims)
-        if "attention_mask" not in self.parameters:
+        if "attention_mask" not in self.parameters or not self.padding:
             return ids
         mask = torch.ones_like(ids.inputs["input_ids"])
         mask[0, (length + 1) // 2 :] = 0  # one text is shorter, or the model need not look at the mask

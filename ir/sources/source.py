@@ -19,6 +19,7 @@ class Reading:
     dtype: torch.dtype | None = None  # of the floating-point weights; None: as the source has them
     trust_remote_code: bool = False  # whether Python files inside a checkpoint folder may run
     weights: bool = True  # whether their values are wanted
+    padding: bool = True  # whether texts of a batch may be padded, so that a checkpoint's model is called with a mask
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,15 @@ def tensors(output: Any) -> list[torch.Tensor]:
     return [leaf for leaf in torch.utils._pytree.tree_leaves(output) if isinstance(leaf, torch.Tensor)]
 
 
+def test_texts_of_one_length_need_no_mask(shell: Shell) -> None:
+    model = save(shell.folder / "ck", "GPT2LMHeadModel", t.GPT2Config(**GPT2))
+    assert shell.run(f"ck -o out {QUICK} --no-padding").status == 0
+    code = (shell.folder / "out/stage_0.py").read_text()
+    assert "is_causal=True" in code
+    assert "attention_mask" not in code
+    check_runs(shell.folder / "out", model, [{"input_ids": tokens(batch, seq)} for batch, seq in ((2, 9), (1, 1))])
+
+
 @pytest.mark.slow
 def test_weights_stay_where_they_are(shell: Shell) -> None:
     model = save(shell.folder / "ck", "GPT2LMHeadModel", t.GPT2Config(**GPT2), max_shard_size="50KB")

@@ -262,7 +262,7 @@ def test_a_mask_of_the_callers() -> None:
     assert SimplifyMasks().run(graph, machine(1)).notes == ()
     gpus = replace(machine(1), devices=(replace(DEVICE, name="cuda:0"),))
     [note] = SimplifyMasks().run(graph, gpus).notes
-    assert note.endswith("where no text of a batch is padded, give example inputs without attention_mask")
+    assert note.endswith("give example inputs without attention_mask (of a checkpoint: --no-padding)")
 
 
 def test_a_formula() -> None:

@@ -1,0 +1,177 @@
+"""Whether a graph computes what its model does at the sizes of an example, told from the operators that run."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from ir.capture.attributes import as_they_were
+from ir.capture.export import Example, quiet
+from ir.capture.fake import without_memory
+from ir.capture.identities import BY_MEMORY, PRODUCTS, SUMS
+from ir.capture.mutation import functional
+from ir.capture.reader import DEFAULTS, TWINS
+from ir.graph import Graph
+from ir.interpret import interpret
+from ir.signature import call, flatten
+
+aten = torch.ops.aten
+
+
+def same_terms(graph: Graph, example: Example) -> bool:
+    """Whether the same operators make the same of the same tensors in a graph and in a call of its model.
+
+    Both run on tensors without data that say they are on the device of an export, which takes a fraction of one.
+    False also where this does not tell.
+    """
+    if graph.states:
+        return False
+    model = example.model
+    exporting = patch.multiple(torch.compiler, _is_compiling_flag=True, _is_exporting_flag=True)  # when models ask
+    try:
+        with torch.no_grad(), quiet(), as_they_were(model), exporting, without_memory(model) as mode, mode:
+            terms = _Terms(mode)
+            inputs = [terms.fake(t) for t in example.tensors]
+            weights = dict(model.named_parameters(remove_duplicate=False))
+            weights |= dict(model.named_buffers(remove_duplicate=False))
+            for constant in graph.constants:
+                terms.equal(constant.data, weights.get(constant.fqn, constant.data))
+            with terms:
+                returned = flatten(call(model, example.parameters, example.arguments.fill(inputs)))[0]
+                wanted = [terms.number(t) for t in returned if isinstance(t, torch.Tensor)]
+                terms.start_again()
+                return wanted == [terms.number(t) for t in interpret(graph, inputs, weights).outputs]
+    except Exception:  # whatever operators, models and torch's own rules raise
+        return False
+
+
+class _Untold(Exception):
+    """What is in a tensor is not told by what made it."""
+
+
+class _Terms(TorchDispatchMode):
+    """Runs operators on fake tensors, and gives what they make one number if they made it of the same."""
+
+    def __init__(self, mode: FakeTensorMode) -> None:
+        super().__init__()
+        self._mode = mode
+        self._draws = 0  # random numbers are the same if they are the n-th of both runs
+        self._terms: dict[str, int] = {}
+        self._numbers: dict[int, int | None] = {}  # by id of the tensor
+        self._slices: dict[int, tuple[Any, ...]] = {}  # by id of a slice, the arguments that made it
+        self._sharing: dict[int, list[torch.Tensor]] = defaultdict(list)  # by storage; kept, so that no id comes twice
+        self._fixed: set[int] = set()  # storages that nothing may change: others may hold them
+        self._again = False
+        self._results: dict[str, tuple[Any, list[int | None]]] = {}  # what the first run made, and its numbers
+
+    def start_again(self) -> None:
+        """From here on, what is made of the same as before is not made anew."""
+        self._draws, self._again = 0, True
+
+    def fake(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The tensor without data that stands for a tensor; views of one memory remain so."""
+        return tensor if isinstance(tensor, FakeTensor) else self._mode.from_tensor(tensor, static_shapes=True)
+
+    def number(self, tensor: torch.Tensor) -> int:
+        """The number of a tensor; a new one if no operator made it."""
+        tensor = self.fake(tensor)
+        if id(tensor) not in self._numbers:
+            self._made(tensor, f"leaf {id(tensor)}")
+            self._fixed.add(_storage(tensor))
+        number = self._numbers[id(tensor)]
+        if number is None:
+            raise _Untold("another view of its memory was written to")
+        return number
+
+    def equal(self, tensor: torch.Tensor, other: torch.Tensor) -> None:
+        """Count a given tensor as another one."""
+        self._set(self.fake(tensor), self.number(other))
+        self._fixed.add(_storage(self.fake(tensor)))
+
+    def __torch_dispatch__(self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.prim.device.default:
+            return func(*args)
+        kwargs = {k: v for k, v in (kwargs or {}).items() if (k, v) not in DEFAULTS}
+        args, kwargs = tree_map_only(torch.Tensor, self.fake, (args, kwargs))
+        if func._schema.is_mutable:
+            return self._change(func, args, kwargs)
+        text = self._text(func, args, kwargs)
+        if self._again and text in self._results:
+            out, numbers = self._results[text]
+            made = tree_leaves(out)
+            if [self._numbers[id(t)] for t in made] == numbers:  # nothing was written to it since
+                self._fixed.update(map(_storage, made))
+                return out
+        out = func(*args, **kwargs)
+        made = tree_leaves(out)
+        if func in BY_MEMORY or not all(isinstance(t, FakeTensor) for t in made):
+            raise _Untold(func)
+        if _says_nothing(func, args, out):
+            self._set(out, self.number(args[0]))
+            return out
+        if func in _RESHAPES:  # whether the memory is copied, and a -1 in the shape, make no difference
+            text = self._text(_RESHAPES[func], (args[0], list(out.shape)), {})
+        for i, tensor in enumerate(made):
+            self._made(tensor, f"{text}[{i}]")
+        if func is aten.slice.Tensor:
+            self._slices[id(out)] = args
+        if "%" in text and not any(r.alias_info for r in func._schema.returns):  # made of nothing: often written to
+            self._results[text] = out, [self._numbers[id(t)] for t in made]
+        return out
+
+    def _change(self, func: OpOverload, args: Any, kwargs: Any) -> torch.Tensor:
+        """A change in place gives a tensor the number of what the function would return; views of it lose theirs."""
+        changed, as_function = args[0], functional(func)
+        if func is aten.copy_.default and id(changed) in self._slices:
+            whole, *where = self._slices[id(changed)]
+            changed, as_function, args = whole, aten.slice_scatter.default, (whole, args[1], *where)
+        before = self.number(changed)
+        if as_function is None or _storage(changed) in self._fixed:
+            raise _Untold(func)
+        out = as_function(*args, **kwargs)
+        if out.shape != changed.shape or out.dtype is not changed.dtype:
+            raise _Untold(func)
+        after = self._terms.setdefault(f"{self._text(as_function, args, kwargs)}[0]", len(self._terms))
+        for tensor in self._sharing[_storage(changed)]:
+            self._numbers[id(tensor)] = after if self._numbers[id(tensor)] == before else None
+        return args[0]
+
+    def _text(self, func: OpOverload, args: Any, kwargs: Any) -> str:
+        draws = torch.Tag.nondeterministic_seeded in func.tags
+        self._draws += draws
+        operands = tree_map_only(torch.Tensor, lambda t: f"%{self.number(t)}", (args, kwargs))
+        return f"{TWINS.get(str(func), func)}{operands}{self._draws if draws else ''}"
+
+    def _made(self, tensor: torch.Tensor, text: str) -> None:
+        self._set(tensor, self._terms.setdefault(text, len(self._terms)))
+
+    def _set(self, tensor: torch.Tensor, number: int) -> None:
+        tensor.constant = None  # type: ignore[attr-defined]  # a change in place would leave it as it was
+        self._numbers[id(tensor)] = number
+        self._sharing[_storage(tensor)].append(tensor)
+
+
+_RESHAPES = dict.fromkeys((aten.view.default, aten._unsafe_view.default), aten.reshape.default)
+_RESHAPES |= {aten.expand.default: aten.expand.default}
+_VIEWS = {aten.alias.default, aten.clone.default, aten.detach.default, aten.slice.Tensor, *_RESHAPES}
+
+
+def _says_nothing(func: OpOverload, args: Any, out: Any) -> bool:
+    """Whether the elements are those of the first argument."""
+    if func in _VIEWS:
+        return out.shape == args[0].shape
+    if func not in SUMS | PRODUCTS or isinstance(args[1], torch.Tensor) or out.dtype is not args[0].dtype:
+        return False
+    inexact = out.dtype.is_floating_point or out.dtype.is_complex  # -0.0 + 0 is 0.0
+    return args[1] == 1 if func in PRODUCTS else args[1] == 0 and not inexact
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage()._cdata

@@ -1,0 +1,140 @@
+"""A graph and its model at sizes of 1, told alike by the operators that run, without another export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from unittest.mock import patch
+
+import pytest
+import torch
+from torch import nn
+
+from ir.capture import capture
+from ir.capture import terms as under_test
+from ir.graph import Graph
+
+X = {"x": {0: "batch", 1: "seq"}}
+
+
+class Function(nn.Module):
+    def __init__(self, compute: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.compute = compute
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.compute(x)
+
+
+def recorded(compute: Callable[[torch.Tensor], torch.Tensor]) -> tuple[Graph, list[bool]]:
+    """The graph of a model that asks about sizes of 1, and what its terms told of each."""
+    told: list[bool] = []
+
+    def tell(*args: object) -> bool:
+        told.append(under_test.same_terms(*args))  # type: ignore[arg-type]
+        return told[-1]
+
+    with patch("ir.capture.same_terms", tell):
+        graph = capture(Function(compute), (torch.randn(2, 4, 8),), dynamic_shapes=X)
+    return graph, told
+
+
+def asked(x: torch.Tensor) -> bool:
+    return x.shape[1] > 1 and x.dim() == 7
+
+
+def change(x: torch.Tensor) -> torch.Tensor:
+    y = x * 2 if asked(x) else x * 3
+    y += 1
+    y[..., 2:] = x[..., 2:]
+    return y.clamp_(0).transpose(1, 2).reshape(-1, x.shape[1]).softmax(-1)
+
+
+def change_what_a_view_shows(x: torch.Tensor) -> torch.Tensor:
+    y = x * 2 if asked(x) else x * 3
+    view = y[..., 2:]
+    y += 1
+    return view * 2
+
+
+def ask_for_the_device(x: torch.Tensor) -> torch.Tensor:
+    y = x * 2 if asked(x) else x * 3
+    return torch.histc(y if y.device.type == "cpu" else y.double(), 8, 0, 1) + x
+
+
+def change_what_was_read(x: torch.Tensor) -> torch.Tensor:
+    y = (x * 2 if asked(x) else x * 3).relu()
+    z = y + 1
+    y.mul_(z)
+    return y + nn.functional.one_hot((x > 0).long(), 3).sum(-1)
+
+
+def share_memory(x: torch.Tensor) -> torch.Tensor:
+    y = x * 3
+    z = y.clone() if x.shape[1] > 1 else y.to(y.device)
+    z += 1
+    return y + z
+
+
+def change_an_input(x: torch.Tensor) -> torch.Tensor:
+    return x + 1 if x.shape[1] > 1 else x.add_(1)
+
+
+def read_memory(x: torch.Tensor) -> torch.Tensor:
+    y = x.transpose(0, 2)
+    y = y.clone(memory_format=torch.contiguous_format) if x.shape[1] > 1 else y
+    return y.as_strided((2,), (1,))
+
+
+def change_what_was_made_alike(x: torch.Tensor) -> torch.Tensor:
+    y = x.relu()
+    if x.shape[1] > 1:
+        return y + y
+    z = x.relu()
+    z += 1
+    return y + z
+
+
+def change_a_constant(x: torch.Tensor) -> torch.Tensor:
+    n = torch.tensor(1)
+    if x.shape[1] == 1:
+        n += 1
+    return x * 2 if n.item() == 1 else x * 3
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda x: x + 1 if asked(x) else (x[:] * 1).relu() + torch.arange(x.shape[1])[:, None],
+        change,
+        ask_for_the_device,
+        change_what_was_read,
+    ],
+)
+def test_equal_operators_are_told(compute: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    graph, told = recorded(compute)
+    assert told == [True]
+    assert graph.notes == ()
+
+
+@pytest.mark.filterwarnings("ignore:the model changes its input")
+@pytest.mark.parametrize("compute", [change_what_a_view_shows, change_an_input])
+def test_what_is_not_told_is_exported_again(compute: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    graph, told = recorded(compute)
+    assert told == [False]
+    assert graph.notes == ()
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda x: x.relu() if x.shape[1] > 1 else x.sigmoid(),
+        share_memory,
+        read_memory,
+        change_what_was_made_alike,
+        change_a_constant,
+    ],
+)
+def test_what_differs_is_told(compute: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    graph, told = recorded(compute)
+    assert told == [False]
+    assert len(graph.notes) == 1
