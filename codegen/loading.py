@@ -46,8 +46,7 @@ def read_weights(stage, path, device):
                 if last - first != tensor.nbytes or file.readinto(memory[: len(piece)]) != len(piece):
                     raise ValueError(f"{name} is not whole in {path}")
                 piece.copy_(room[: len(piece)])
-            if isinstance(empty, nn.Parameter):
-                tensor = nn.Parameter(tensor, empty.requires_grad)
+            tensor = nn.Parameter(tensor, empty.requires_grad) if isinstance(empty, nn.Parameter) else tensor
             torch.utils.swap_tensors(empty, tensor)
 '''.strip()
 
@@ -58,13 +57,12 @@ _STRIDED = _COPIED.replace(
         strides = json.loads(table["__metadata__"]["strides"])
 """,
 ).replace(
-    "            if isinstance(empty, nn.Parameter):\n",
+    "            tensor = nn.Parameter",
     """\
             if name in strides:
                 spread = torch.empty_strided(tensor.shape, strides[name], dtype=tensor.dtype, device=device)
                 tensor = spread.copy_(tensor)
-            if isinstance(empty, nn.Parameter):
-""",
+            tensor = nn.Parameter""",
 )
 
 _LINKED = '''
@@ -83,8 +81,7 @@ def read_weights(stage, path, device):
         else:
             read_piece(name, tensor, path, start + table[name]["data_offsets"][0])
         tensor = tensor.to(device)
-        if isinstance(empty, nn.Parameter):
-            tensor = nn.Parameter(tensor, empty.requires_grad)
+        tensor = nn.Parameter(tensor, empty.requires_grad) if isinstance(empty, nn.Parameter) else tensor
         torch.utils.swap_tensors(empty, tensor)
 
 

@@ -103,6 +103,5 @@ def read_weights(stage, path, device):
                 if last - first != tensor.nbytes or file.readinto(memory[: len(piece)]) != len(piece):
                     raise ValueError(f"{name} is not whole in {path}")
                 piece.copy_(room[: len(piece)])
-            if isinstance(empty, nn.Parameter):
-                tensor = nn.Parameter(tensor, empty.requires_grad)
+            tensor = nn.Parameter(tensor, empty.requires_grad) if isinstance(empty, nn.Parameter) else tensor
             torch.utils.swap_tensors(empty, tensor)
