@@ -40,8 +40,8 @@ class Device:
     """What one device can do.  Rates are those that programs reach, which is less than what vendors print.
 
     A kernel takes `launch` plus the longest of its arithmetic, its memory traffic and, where it cannot stream through
-    memory, what its elements take one by one.  The host needs `dispatch` for
-    it, at the same time: a stage takes what the device needs for all of its kernels or what the host does, if longer.
+    memory, what its elements take one by one.  The host needs `dispatch` for it, at the same time: a stage takes what
+    the device needs for all of its kernels or what the host does, if longer.
     """
 
     name: str  # as torch spells it: "cuda:0"

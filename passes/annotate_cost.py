@@ -239,7 +239,6 @@ _UNITS: Mapping[Flops, Unit] = {_convolution: "convolution", _attention: "attent
 
 # ---- bytes to and from memory
 
-
 Bytes: TypeAlias = Callable[[Call, Arguments, Mapping[Value, Value]], Dim]
 
 

@@ -105,12 +105,12 @@ def _require_own_sizes(graph: Graph, example: Example) -> None:
     broken = next((guard for guard in graph.guards if not hold([guard], graph.hints)), None)
     if broken is None:
         return
-    names = {str(symbol) for symbol in broken.free_symbols}
+    names, why = {str(symbol) for symbol in broken.free_symbols}, f"torch.export has it meet {broken}"
     raise FixedSizes(
         {
-            (i, dim): f"`{mark.name}` cannot be dynamic: torch.export has it meet {broken}, which {size} does not"
+            (i, dim): f"`{mark.name}` cannot be dynamic: {why}, which {tensor.shape[dim]} does not"
             for i, (tensor, dims) in enumerate(zip(example.tensors, example.marks, strict=True))
             for dim, mark in dims.items()
-            if mark.name in names and (size := tensor.shape[dim])
+            if mark.name in names
         }
     )

@@ -13,7 +13,6 @@ _WHOLE = 2**63 - 1
 _ALWAYS = {aten.alias.default, aten.detach.default, aten.detach_.default, aten.lift_fresh_copy.default}
 _DROPOUTS = {aten.dropout.default, aten.feature_dropout.default, aten.alpha_dropout.default}
 _DROPOUTS |= {aten.dropout_.default}
-_CASTS = {aten.to.device, aten.to.dtype, aten.to.dtype_layout, aten.to.other}
 _CASTS = {
     aten.to.device,
     aten.to.dtype,
@@ -57,7 +56,7 @@ BY_MEMORY = {aten.as_strided.default, aten.as_strided_copy.default, aten.as_stri
 
 
 def _is_neutral(node: fx.Node) -> bool:
-    """Whether a node adds 0 to integers, or multiplies by 1; -0.0 + 0 is 0.0, so that floats are not meant."""
+    """Whether a node adds 0 to integers, or multiplies by 1, and leaves the layout as it is."""
     if node.target not in SUMS | PRODUCTS or len(node.args) < 2 or not isinstance(node.args[0], fx.Node):
         return False
     before, after, number = node.args[0].meta["val"], node.meta["val"], node.args[1]
@@ -67,8 +66,13 @@ def _is_neutral(node: fx.Node) -> bool:
         or str(before.stride()) != str(after.stride())
     ):
         return False
-    if node.target in SUMS:
-        return bool(number == 0) and not after.dtype.is_floating_point and not after.dtype.is_complex
+    return keeps_elements(node.target, number, after.dtype)
+
+
+def keeps_elements(op: Any, number: Any, dtype: torch.dtype) -> bool:
+    """Whether a sum or product with a number leaves the elements as they are; -0.0 + 0 is 0.0: floats are not meant."""
+    if op in SUMS:
+        return bool(number == 0) and not dtype.is_floating_point and not dtype.is_complex
     return bool(number == 1)
 
 

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from ir.capture.attributes import as_they_were
 from ir.capture.export import Example, quiet
 from ir.capture.fake import without_memory
-from ir.capture.identities import BY_MEMORY, PRODUCTS, SUMS
+from ir.capture.identities import BY_MEMORY, PRODUCTS, SUMS, keeps_elements
 from ir.capture.mutation import functional
 from ir.capture.reader import DEFAULTS, TWINS
 from ir.graph import Graph
@@ -169,8 +169,7 @@ def _says_nothing(func: OpOverload, args: Any, out: Any) -> bool:
         return out.shape == args[0].shape
     if func not in SUMS | PRODUCTS or isinstance(args[1], torch.Tensor) or out.dtype is not args[0].dtype:
         return False
-    inexact = out.dtype.is_floating_point or out.dtype.is_complex  # -0.0 + 0 is 0.0
-    return args[1] == 1 if func in PRODUCTS else args[1] == 0 and not inexact
+    return keeps_elements(func, args[1], out.dtype)
 
 
 def _storage(tensor: torch.Tensor) -> int:
