@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 PYTEST := $(BIN)/python -m pytest
-BOTH_CORES := -n 2 --dist loadfile --max-worker-restart 0
+BOTH_CORES := -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 # Installs a Debian package where we may: $(call debian,NAME)
 debian = { command -v apt-get && $(if $(filter 0,$(shell id -u)),,sudo -n) \
