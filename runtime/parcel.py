@@ -65,9 +65,7 @@ class Packing:
             tensors = [_dense(tensor) for tensor in arrived]
             header = torch.tensor([number, 0, *(stride for t in tensors for stride in t.stride())])
             flat = [t.as_strided((t.numel(),), (1,)) for t in tensors]
-            if self.ahead:
-                return [self.headers.send([header]), self.tensors.send(flat)]
-            return [self.tensors.send(flat), self.headers.send([header])]
+            return [self.headers.send([header]), self.tensors.send(flat)]
         header = torch.tensor([number, 1] + [0] * sum(map(len, shapes)))
         sent = [self.headers.send([header])]
         if self.ahead:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-LOOK = (2e-5, 3e-4)  # seconds between two looks at what a device has done: a twentieth of the time so far, within this
+LOOK = (2e-5, 1e-4)  # seconds between two looks at what a device has done: a twentieth of the time so far, within this
 
 
 def stream_on(device: torch.device) -> torch.Stream | None:

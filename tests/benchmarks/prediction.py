@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
 
 import torch
 import transformers as t
@@ -22,6 +21,7 @@ from passes.api import compile_model
 from passes.cost_models.roofline import Roofline
 from passes.timing import Clock
 from runtime import Pipeline, tracks
+from runtime.tracks import Run
 
 Kwargs = dict[str, torch.Tensor]
 
@@ -35,14 +35,6 @@ class Entry:
     make: Callable[[], nn.Module]
     batch: Callable[[], Kwargs]
     dtype: torch.dtype = torch.float32
-
-
-class Span(NamedTuple):
-    """When a stage ran a batch, in seconds."""
-
-    stage: int
-    started: float
-    ended: float
 
 
 @dataclass(frozen=True)
@@ -103,35 +95,15 @@ def made(entry: Entry, device: torch.device) -> nn.Module:
         torch.set_default_dtype(before)
 
 
-def run(out: Path, batch: Kwargs) -> list[Span]:
-    """All stages in this process."""
-    with thread_seconds(), Pipeline.load(out) as pipe:
-        return stream(pipe, batch)
-
-
-def stream(pipe: Pipeline, batch: Kwargs) -> list[Span]:
-    """What a trace records of a stream of batches.
-
-    The batches are on the first device, and so their results stay on one: copies to the host would count as well.
-    """
-    batch = {name: tensor.to(pipe.devices[0]) for name, tensor in batch.items()}
-    for _ in pipe.map([batch] * WARM):
-        pass
-    with pipe.trace() as trace:
-        for _ in pipe.map([batch] * BATCHES, in_flight=4):
-            pass
-    return [Span(run.stage, run.started, run.ended) for track in trace.tracks for run in track.runs()]
-
-
 def predict_and_run(
-    name: str, entry: Entry, cluster: Cluster, out: Path, run: Callable[[Path, Kwargs], list[Span]] = run
+    name: str, entry: Entry, cluster: Cluster, out: Path, in_flight: int
 ) -> tuple[list[Row], StagePlan]:
     """Cut a model for a measured cluster, with both predictions of each stage, and run it."""
     batch = {k: v.to(entry.dtype) if v.is_floating_point() else v for k, v in entry.batch().items()}
     model = made(entry, torch.device(cluster.devices[0].name))
     plan = compile_model(model, kwargs=batch, out=out, cluster=cluster, cost="profiled")
     del model
-    measured = run(out, batch)
+    measured = run(out, batch, in_flight)
     clocks = Clock(plan.graph, Roofline()), Clock(plan.graph)
     rows = list[Row]()
     for device in dict.fromkeys(stage.device for stage in plan.stages):
@@ -143,7 +115,7 @@ def predict_and_run(
     return rows, plan
 
 
-def busy(runs: Sequence[Span], stages: Sequence[int]) -> float:
+def busy(runs: Sequence[Run], stages: Sequence[int]) -> float:
     """Seconds of a device for one batch: the median run of its stage, or of several the time when any of them ran."""
     mine = sorted((run.started, run.ended) for run in runs if run.stage in stages)
     if len(stages) == 1:
@@ -153,6 +125,21 @@ def busy(runs: Sequence[Span], stages: Sequence[int]) -> float:
         total += max(0.0, ended - max(started, until))
         until = max(until, ended)
     return total / BATCHES
+
+
+def run(out: Path, batch: Kwargs, in_flight: int) -> list[Run]:
+    """What a trace records of a stream of batches.
+
+    The batches are on the first device, and so their results stay on one: copies to the host would count as well.
+    """
+    with thread_seconds(), Pipeline.load(out) as pipe:
+        batch = {name: tensor.to(pipe.devices[0]) for name, tensor in batch.items()}
+        for _ in pipe.map([batch] * WARM):
+            pass
+        with pipe.trace() as trace:
+            for _ in pipe.map([batch] * BATCHES, in_flight=in_flight):
+                pass
+        return [run for track in trace.tracks for run in track.runs()]
 
 
 @contextmanager

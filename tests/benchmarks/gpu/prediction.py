@@ -1,14 +1,13 @@
 """Predicted and measured times of stages on the GPUs of this host: `python3 -m tests.benchmarks.gpu.prediction`.
 
-Measures the host, cuts each model in two (for one GPU: in one) with both cost models, runs the stages, under torchrun
-so that no GPU waits for what Python does for another, and prints a table; where the environment has OUT, the table,
-the cluster file and a list of operators go to that folder as well.
+Measures the host, cuts each model in two (for one GPU: in one) with both cost models, runs the stages one batch at a
+time, and prints a table; where the environment has OUT, the table, the cluster file and a list of operators go to that
+folder as well.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -22,29 +21,24 @@ from time import perf_counter
 
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
 
 from ir.cluster import Cluster
-from runtime import Pipeline
 from tests.benchmarks.prediction import (
     COLUMNS,
     Entry,
-    Kwargs,
     Row,
-    Span,
     first,
     gpt2,
     llama,
     operators,
     predict_and_run,
     resnet50,
-    run,
-    stream,
     t5,
     text,
 )
 
 TARGETS = (0.10, 0.05)  # of the roofline, of the profile
+IN_FLIGHT = 1  # with more, a stage also waits for Python, which starts the kernels of all, and slows down by transfers
 
 MODELS = {
     "Llama-like, 8 layers, bf16, 4 × 512": Entry(
@@ -80,10 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python3 -m tests.benchmarks.gpu.prediction")
     parser.add_argument("--devices", help="as runtime.measure takes them; default: all GPUs")
     parser.add_argument("--small", action="store_true", help="small models, to try the script itself")
-    parser.add_argument("--runs", nargs=2, metavar=("OUT", "BATCH"), type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
-    if options.runs:
-        return _print_runs(*options.runs)
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
     torch.manual_seed(0)
@@ -105,12 +96,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _rows(folder: Path, cluster: Cluster, models: Mapping[str, Entry]) -> tuple[list[Row], list[str]]:
     """One a device, and what each operator is predicted to take.  A model that fails is told, and left out."""
     rows, details = list[Row](), list[str]()
-    count = len(cluster.devices)
-    apart = partial(run_apart, count) if count > 1 and cluster.devices[0].name.startswith("cuda") else run
     for i, (name, entry) in enumerate(models.items()):
         start = perf_counter()
         try:
-            found, plan = predict_and_run(name, entry, cluster, folder / str(i), apart)
+            found, plan = predict_and_run(name, entry, cluster, folder / str(i), IN_FLIGHT)
         except Exception:  # the other models are worth their rows
             details += [f"## {name}", traceback.format_exc()]
             print(f"{name} failed\n{details[-1]}", file=sys.stderr, flush=True)
@@ -121,25 +110,6 @@ def _rows(folder: Path, cluster: Cluster, models: Mapping[str, Entry]) -> tuple[
         _keep("prediction-operators.txt", "\n".join(details) + "\n")
         _keep("prediction.txt", "\n".join(_table(rows)) + "\n")
     return rows, details
-
-
-def run_apart(processes: int, out: Path, batch: Kwargs) -> list[Span]:
-    """The stages of each device in a process of its own."""
-    file = out.with_suffix(".safetensors")
-    save_file(batch, file)
-    torch.cuda.empty_cache()
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command += ["-m", "tests.benchmarks.gpu.prediction", "--runs", str(out), str(file)]
-    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    return [Span(*span) for span in json.loads(printed.splitlines()[-1])]
-
-
-def _print_runs(out: Path, batch: Path) -> int:
-    """In each of those processes."""
-    with Pipeline.distributed(out) as pipe:
-        if pipe.rank == 0:
-            print(json.dumps(stream(pipe, load_file(batch))), flush=True)
-    return 0
 
 
 def _table(rows: Sequence[Row]) -> list[str]:
