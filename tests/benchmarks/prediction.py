@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import torch
 import transformers as t
@@ -97,14 +96,14 @@ def made(entry: Entry, device: torch.device) -> nn.Module:
 
 
 def predict_and_run(
-    name: str, entry: Entry, cluster: Cluster, out: Path, alone: bool = False
+    name: str, entry: Entry, cluster: Cluster, out: Path, in_flight: int
 ) -> tuple[list[Row], StagePlan]:
-    """Cut a model for a measured cluster, with both predictions of each stage, and run it; ALONE: stage by stage."""
+    """Cut a model for a measured cluster, with both predictions of each stage, and run it."""
     batch = {k: v.to(entry.dtype) if v.is_floating_point() else v for k, v in entry.batch().items()}
     model = made(entry, torch.device(cluster.devices[0].name))
     plan = compile_model(model, kwargs=batch, out=out, cluster=cluster, cost="profiled")
     del model
-    measured = run(out, batch, alone)
+    measured = run(out, batch, in_flight)
     clocks = Clock(plan.graph, Roofline()), Clock(plan.graph)
     rows = list[Row]()
     for device in dict.fromkeys(stage.device for stage in plan.stages):
@@ -128,8 +127,8 @@ def busy(runs: Sequence[Run], stages: Sequence[int]) -> float:
     return total / BATCHES
 
 
-def run(out: Path, batch: Kwargs, alone: bool) -> list[Run]:
-    """What a trace records of a stream of batches, or of each stage while the others wait.
+def run(out: Path, batch: Kwargs, in_flight: int) -> list[Run]:
+    """What a trace records of a stream of batches.
 
     The batches are on the first device, and so their results stay on one: copies to the host would count as well.
     """
@@ -137,27 +136,10 @@ def run(out: Path, batch: Kwargs, alone: bool) -> list[Run]:
         batch = {name: tensor.to(pipe.devices[0]) for name, tensor in batch.items()}
         for _ in pipe.map([batch] * WARM):
             pass
-        with over_and_over() if alone else nullcontext(), pipe.trace() as trace:
-            for _ in pipe.map([batch] * (1 if alone else BATCHES), in_flight=4):
+        with pipe.trace() as trace:
+            for _ in pipe.map([batch] * BATCHES, in_flight=in_flight):
                 pass
         return [run for track in trace.tracks for run in track.runs()]
-
-
-@contextmanager
-def over_and_over() -> Iterator[None]:
-    """Meanwhile a traced stage runs a batch many times on end, so that its device is as busy as in a stream."""
-    before = tracks.Track.run
-
-    def run(*args: Any) -> tuple[torch.Tensor, ...]:
-        for _ in range(BATCHES - 1):
-            before(*args)
-        return before(*args)
-
-    tracks.Track.run = run
-    try:
-        yield
-    finally:
-        tracks.Track.run = before
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Cluster:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_stage_takes_what_was_predicted(name: str, cluster: Cluster, table: Table, tmp_path: Path) -> None:
-    rows, _ = predict_and_run(name, MODELS[name], cluster, tmp_path / "out")
+    rows, _ = predict_and_run(name, MODELS[name], cluster, tmp_path / "out", in_flight=4)
     for row in rows:
         met = [error <= target for error, target in zip(row.errors, (ROOFLINE, PROFILED), strict=True)]
         verdict = " and ".join("met" if m else "missed" for m in met)

@@ -1,8 +1,8 @@
 """Predicted and measured times of stages on the GPUs of this host: `python3 -m tests.benchmarks.gpu.prediction`.
 
-Measures the host, cuts each model in two (for one GPU: in one) with both cost models, runs each stage alone, and
-prints a table; where the environment has OUT, the table, the cluster file and a list of operators go to that folder as
-well.  Stages side by side would also wait for Python, which starts the kernels of all.
+Measures the host, cuts each model in two (for one GPU: in one) with both cost models, runs the stages one batch at a
+time, and prints a table; where the environment has OUT, the table, the cluster file and a list of operators go to that
+folder as well.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from tests.benchmarks.prediction import (
 )
 
 TARGETS = (0.10, 0.05)  # of the roofline, of the profile
+IN_FLIGHT = 1  # with more, a stage also waits for Python, which starts the kernels of all, and slows down by transfers
 
 MODELS = {
     "Llama-like, 8 layers, bf16, 4 × 512": Entry(
@@ -98,7 +99,7 @@ def _rows(folder: Path, cluster: Cluster, models: Mapping[str, Entry]) -> tuple[
     for i, (name, entry) in enumerate(models.items()):
         start = perf_counter()
         try:
-            found, plan = predict_and_run(name, entry, cluster, folder / str(i), alone=True)
+            found, plan = predict_and_run(name, entry, cluster, folder / str(i), IN_FLIGHT)
         except Exception:  # the other models are worth their rows
             details += [f"## {name}", traceback.format_exc()]
             print(f"{name} failed\n{details[-1]}", file=sys.stderr, flush=True)
