@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 PYTEST := $(BIN)/python -m pytest
+# In the order of testpaths, the long files first: xdist itself would put files with few tests last, which are long.
 BOTH_CORES := -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 # Installs a Debian package where we may: $(call debian,NAME)
