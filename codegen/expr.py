@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import sympy
@@ -10,7 +9,8 @@ import torch
 from sympy.printing.str import StrPrinter
 from torch.utils._sympy.printers import PythonPrinter
 
-from ir.graph import THIS_DEVICE, Dim, Value
+from ir.graph import THIS_DEVICE, Value
+from ir.sizes import Dim
 
 
 class _Printer(PythonPrinter):
@@ -48,13 +48,3 @@ def argument_source(arg: Any, name_of: Any) -> str:
             return f'float("{arg}")'
         case _:
             return "device" if arg is THIS_DEVICE else repr(arg)
-
-
-def dims(values: Iterable[Value]) -> dict[sympy.Symbol, tuple[Value, int]]:
-    """Where each size can be read off the shape of a value."""
-    found: dict[sympy.Symbol, tuple[Value, int]] = {}
-    for value in values:
-        for i, dim in enumerate(value.type.shape):
-            if isinstance(dim, sympy.Symbol):
-                found.setdefault(dim, (value, i))
-    return found

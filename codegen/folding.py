@@ -13,8 +13,8 @@ import torch
 from codegen.paths import relative
 from codegen.program import Loop, Statement, Update, Use, operands, results, walk
 from codegen.spelling import ATOM, Text, spelled
-from ir.graph import Call, Constant, Frame, Param, State, Value
-from ir.opaque import is_whole
+from ir.graph import Call, Constant, Param, State, Value, is_whole
+from ir.location import Frame
 
 _USUAL = "some_value"  # a name of usual length
 WIDEST = 100  # characters of an expression, roughly: a line without its indent and `some_value = `

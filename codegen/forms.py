@@ -9,11 +9,9 @@ from typing import Any
 import sympy
 from torch.utils._pytree import tree_flatten
 
-from codegen.expr import dims
 from codegen.program import Update, inside, operands, results
 from codegen.regions import Leaf, Region
-from ir.graph import Call, Graph, Value
-from ir.opaque import is_whole, opaque_of
+from ir.graph import Call, Graph, Value, dims, is_whole, opaque_of
 
 
 @dataclass(frozen=True)

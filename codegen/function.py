@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from torch.utils._pytree import tree_leaves
 
-from codegen.expr import dims
 from codegen.expressions import Expressions
 from codegen.folding import Root, calls_in_modules, fold
 from codegen.naming import Names, Source
@@ -30,8 +29,7 @@ from codegen.program import (
 from codegen.source import Source as Lines
 from codegen.spelling import Text
 from codegen.whole import Whole
-from ir.graph import THIS_DEVICE, Call, Value
-from ir.opaque import is_whole, opaque_of
+from ir.graph import THIS_DEVICE, Call, Value, dims, is_whole, opaque_of
 
 
 @dataclass(frozen=True)

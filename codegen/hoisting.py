@@ -10,8 +10,7 @@ from codegen.folding import is_random
 from codegen.forms import Forms
 from codegen.program import operands, results
 from codegen.regions import Item, Leaf, Region
-from ir.graph import Call, Constant, Graph, Param, Value
-from ir.opaque import is_whole
+from ir.graph import Call, Constant, Graph, Param, Value, is_whole
 
 
 def hoisted(root: Region, graph: Graph, fqns: Mapping[Value, str]) -> tuple[Region, AbstractSet[Value]]:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 import sympy
 
-from codegen.expr import dims
 from codegen.leaves import Leaf
 from codegen.paths import Paths
 from codegen.program import Block, Statement, Use, results, walk
-from ir.graph import Call, Value, at
+from ir.graph import Call, Value, dims
+from ir.sizes import at
 
 
 @dataclass(frozen=True)

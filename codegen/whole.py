@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from codegen.expr import argument_source
-from ir.graph import Call, Value
-from ir.opaque import Opaque, is_whole, opaque_of
+from ir.graph import Call, Value, is_whole, opaque_of
+from ir.opaque import Opaque
 from ir.recipe import Bare, Container, Imported, Made, Pairs, Recipe
 from ir.signature import Slot
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import sympy
-from torch.utils._pytree import tree_map
 
 from ir.errors import CompileError
-from ir.graph import Graph, Node, TensorType, Transfer, Value, bound, rename
+from ir.graph import Graph, Value, map_arguments
+from ir.sizes import TensorType, bound, hold
 
 
 def bind_sizes(graph: Graph, sizes: Mapping[str, int]) -> Graph:
@@ -29,35 +29,31 @@ def bind_sizes(graph: Graph, sizes: Mapping[str, int]) -> Graph:
         found = bound(d, values)
         return int(found) if found.is_Integer else found
 
-    moved: dict[Value, Value] = {}
-
     def value(v: Value) -> Value:
-        if v not in moved:
-            moved[v] = replace(v, type=TensorType(tuple(map(dim, v.type.shape)), v.type.dtype))
-        return moved[v]
-
-    def node(n: Node) -> Node:
-        n = replace(rename(n, value), results=tuple(map(value, n.results)))
-        if isinstance(n, Transfer):
-            return n
-        args, kwargs = tree_map(dim, (n.args, dict(n.kwargs)))
-        return replace(n, args=args, kwargs=kwargs)
-
-    def moved_all(values: Sequence[Any]) -> tuple[Any, ...]:
-        return tuple(map(value, values))
+        return replace(v, type=TensorType(tuple(map(dim, v.type.shape)), v.type.dtype))
 
     returns = replace(graph.signature.returns, leaves=tuple(map(dim, graph.signature.returns.leaves)))
     return replace(
-        graph,
-        inputs=moved_all(graph.inputs),
-        params=moved_all(graph.params),
-        constants=moved_all(graph.constants),
-        states=moved_all(graph.states),
-        nodes=tuple(map(node, graph.nodes)),
-        outputs=moved_all(graph.outputs),
-        updates=tuple((moved[s], value(v)) for s, v in graph.updates),  # type: ignore[misc]
+        graph.map_values(value).map(lambda node: map_arguments(node, dim)),
         signature=replace(graph.signature, returns=returns),
         hints={s: h for s, h in graph.hints.items() if s not in values},
         ranges={s: r for s, r in graph.ranges.items() if s not in values},
         guards=tuple(g for g in (bound(guard, values) for guard in graph.guards) if g is not sympy.true),
     )
+
+
+Sizes: TypeAlias = Mapping[sympy.Symbol, int]
+
+
+def allowed_sizes(graph: Graph) -> Iterator[Sizes]:
+    """The example's sizes, but for 1, at which a copy can look like a view; then larger ones."""
+    example = {s: max(hint, 2) for s, hint in graph.hints.items()}
+    grown = [{s: (k + i) * size for i, (s, size) in enumerate(example.items())} for k in (2, 3)]
+    multiples = [{s: k * size for s, size in example.items()} for k in (2, 3, 5)]
+    yield example if allowed(example, graph) else graph.hints
+    yield from (sizes for sizes in (*grown, *multiples) if sizes and allowed(sizes, graph))
+
+
+def allowed(sizes: Sizes, graph: Graph) -> bool:
+    ranges = ((size, *graph.ranges.get(s, (1, None))) for s, size in sizes.items())
+    return all(low <= size <= (high or size) for size, low, high in ranges) and hold(graph.guards, sizes)

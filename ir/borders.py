@@ -1,12 +1,40 @@
-"""Names of the values that cross between stages, as the user's source calls them."""
+"""Names of values: unique identifiers, and as the user's source has them where values cross between stages."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import cache
+import keyword
+import re
+from dataclasses import dataclass, field, replace
 
-from ir.graph import Call, Graph, Transfer, Value, rename
-from ir.namer import Namer
+from ir.graph import Call, Graph, Transfer, Value
+
+_RESERVED = frozenset({"torch", "nn", "aten", "self", "device", "math", "F"})
+
+
+@dataclass
+class Namer:
+    """Gives each wish a name that no other has: `h.0.weight` -> h_0_weight, again -> h_0_weight_1."""
+
+    taken: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.taken |= _RESERVED
+
+    def __call__(self, wish: str) -> str:
+        stem = re.sub(r"\W", "_", wish) or "value"
+        if stem[0].isdigit() or keyword.iskeyword(stem):
+            stem = f"v_{stem}"
+        name, count = stem, 0
+        while name in self.taken:
+            count += 1
+            name = f"{stem}_{count}"
+        self.taken.add(name)
+        return name
+
+
+def repeated(value: Value, stage: int, namer: Namer) -> Value:
+    """A value of another stage, received or computed again: `x` -> `x_on1`."""
+    return replace(value, name=namer(f"{value.name}_on{stage}"), stands_for=value.stands_for or value.name)
 
 
 def name_borders(graph: Graph) -> Graph:
@@ -18,15 +46,12 @@ def name_borders(graph: Graph) -> Graph:
         if wish and not value.stands_for:
             new[value.name] = namer(wish)
 
-    @cache
     def renamed(value: Value) -> Value:
         if value.stands_for in new:
             return replace(value, stands_for=new[value.stands_for])
         return replace(value, name=new[value.name]) if value.name in new else value
 
-    nodes = (replace(rename(n, renamed), results=tuple(map(renamed, n.results))) for n in graph.nodes)
-    outputs = tuple(map(renamed, graph.outputs))
-    return replace(graph, nodes=tuple(nodes), outputs=outputs, updates=tuple((s, renamed(v)) for s, v in graph.updates))
+    return graph.map_values(renamed)
 
 
 def source_name(graph: Graph, value: Value) -> str:

@@ -11,7 +11,8 @@ from torch import nn
 from ir.checkpoint_files import read_checkpoint
 from ir.checkpoint_names import named_for
 from ir.errors import SourceError
-from ir.graph import Graph, Param, State, at
+from ir.graph import Graph, Param, State
+from ir.sizes import at
 from ir.stored import Held, Tensorlike
 
 

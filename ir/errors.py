@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from ir.graph import Node
+from ir.location import Located
 
 
 class CompileError(Exception):
     """Base of every error raised on purpose; a node adds the user's source line to the message."""
 
-    def __init__(self, message: str, node: Node | None = None) -> None:
+    def __init__(self, message: str, node: Located | None = None) -> None:
         super().__init__(message if node is None else f"{message}\n  at {node.where}")
 
 

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from math import prod
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from functools import cache, cached_property
+from typing import Any, TypeAlias, TypeVar, cast
 
 import sympy
 import torch
 from torch._ops import OpOverload
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ir.cluster import Device, Unit
+from ir.cost import UNKNOWN, Cost, Measured, Split
+from ir.location import Where
+from ir.opaque import OPERATOR, Opaque, known
 from ir.signature import Signature
-
-if TYPE_CHECKING:
-    from ir.opaque import Opaque
-
-Dim: TypeAlias = int | sympy.Expr
-"""A size: a number, or an expression over the graph's symbols."""
+from ir.sizes import TensorType
 
 
 class ThisDevice:
@@ -31,25 +27,6 @@ class ThisDevice:
 
 
 THIS_DEVICE = ThisDevice()
-
-
-@dataclass(frozen=True)
-class TensorType:
-    """Shape and dtype of a tensor."""
-
-    shape: tuple[Dim, ...]
-    dtype: torch.dtype
-
-    @property
-    def numel(self) -> Dim:
-        return prod(self.shape)
-
-    @property
-    def nbytes(self) -> Dim:
-        return self.numel * self.dtype.itemsize
-
-    def __str__(self) -> str:
-        return f"{str(self.dtype).removeprefix('torch.')}[{', '.join(map(str, self.shape))}]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,131 +60,6 @@ class State(Value):
 
     fqns: tuple[str, ...]
     data: torch.Tensor | None = field(default=None, repr=False)  # None: the first value is in the checkpoint
-
-
-class Arithmetic(NamedTuple):
-    """What flops are of: devices have units for a kind and a dtype, each with a rate of its own."""
-
-    unit: Unit = "product"
-    dtype: torch.dtype = torch.float32  # of the operands
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a node asks of any machine, over the graph's symbols.
-
-    `flops` are those of contractions (matrix products, convolutions, attention), two a multiply-add, as
-    torch.utils.flop_counter counts them.  `bytes` is the traffic to and from memory, which bounds most of the
-    rest.  `launches` is the number of kernels started.  A sum has the `arithmetic` of the first that has flops.
-    `elements` are those of the largest tensor where shapes or dtypes differ, so that no kernel streams through them.
-    """
-
-    flops: Dim
-    bytes: Dim
-    launches: int = 1
-    arithmetic: Arithmetic = Arithmetic()
-    elements: Dim = 0
-
-    def __add__(self, other: Cost) -> Cost:
-        arithmetic = other.arithmetic if self.flops == 0 else self.arithmetic
-        return Cost(
-            self.flops + other.flops,
-            self.bytes + other.bytes,
-            self.launches + other.launches,
-            arithmetic,
-            self.elements + other.elements,
-        )
-
-
-class Time(NamedTuple):
-    """Seconds of a device, and of the host that gives it its kernels while it works at earlier ones."""
-
-    device: float
-    host: float = 0.0
-
-    def __add__(self, other: Time) -> Time:  # type: ignore[override]
-        return Time(self.device + other.device, self.host + other.host)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """How long a node took on a device, at the sizes of the example inputs."""
-
-    device: Device  # its kind: without its name and memory
-    cost: Cost  # of the node, in plain numbers
-    time: Time
-
-
-@dataclass(frozen=True)
-class Load:
-    """Seconds that one device is predicted to spend on one batch, and the bytes that it holds at most."""
-
-    compute: float = 0.0
-    receive: float = 0.0
-    send: float = 0.0
-    memory: float = 0.0
-
-    @property
-    def seconds(self) -> float:
-        return self.compute + self.receive + self.send
-
-
-@dataclass(frozen=True)
-class Split:
-    """How good a choice of stages is, in seconds of the objective: no other choice beats `lower_bound`."""
-
-    objective: Literal["throughput", "latency"] = "throughput"
-    in_flight: int = 1  # microbatches whose activations a stage holds
-    value: float = 0.0
-    lower_bound: float = 0.0
-    binds: Literal["compute", "memory", "link"] = "compute"  # what keeps it from being better
-    loads: tuple[Load, ...] = ()  # one a device
-    good_for: Mapping[sympy.Symbol, tuple[int, int]] = field(default_factory=dict)  # set by check-sizes
-
-    @property
-    def gap(self) -> float:
-        """How far the value may be from the best one, as a share of it."""
-        return 1 - self.lower_bound / self.value if self.value else 0.0
-
-
-FREE = Cost(0, 0, 0)
-UNKNOWN = Cost(sympy.nan, sympy.nan)  # poisons every sum it enters
-
-
-class Copy(NamedTuple):
-    """`residual = hidden_states` in the user's source: a second name for one value."""
-
-    line: int
-    new: str
-    old: str
-
-
-@dataclass(frozen=True)
-class Frame:
-    """A module that is being called, and the statement of its `forward` that runs."""
-
-    module: str  # dotted path, "" for the model itself
-    file: str = ""  # "" in torch's own modules
-    line: int = 0  # the statement's first
-    assigns: tuple[str, ...] = ()  # the names that the statement gives to its results
-    returns: tuple[str, ...] = ()  # the names in `return cos.to(…), sin.to(…)`
-    parameters: tuple[str, ...] = ()  # those of `forward`, without self
-    copies: tuple[Copy, ...] = ()  # those of `forward`
-
-
-@dataclass(frozen=True)
-class Where:
-    """The place in the user's model that made a node."""
-
-    module: str = ""  # dotted path: "model.layers.0.self_attn"
-    file: str = ""
-    line: int = 0
-    code: str = ""  # the source line itself
-    frames: tuple[Frame, ...] = field(default=(), repr=False)  # the calls that led there, outermost first
-
-    def __str__(self) -> str:
-        place = f"{self.file}:{self.line}" if self.file else "an unknown source line"
-        return f"{self.module or 'the model'} ({place})" + (f": {self.code}" if self.code else "")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -262,14 +114,20 @@ class Transfer(_Node):
 
 
 Node: TypeAlias = Call | Transfer
+_V = TypeVar("_V", bound=Value)
+
+
+def map_arguments(node: Node, to: Callable[[Any], Any]) -> Node:
+    """The same node with `to` applied to everything in its arguments: values, sizes, literals."""
+    if isinstance(node, Transfer):
+        return replace(node, value=to(node.value))
+    args, kwargs = tree_map(to, (node.args, dict(node.kwargs)))
+    return replace(node, args=args, kwargs=kwargs)
 
 
 def rename(node: Node, to: Callable[[Value], Value]) -> Node:
     """The same node, reading other values."""
-    if isinstance(node, Transfer):
-        return replace(node, value=to(node.value))
-    args, kwargs = tree_map(lambda a: to(a) if isinstance(a, Value) else a, (node.args, dict(node.kwargs)))
-    return replace(node, args=args, kwargs=kwargs)
+    return map_arguments(node, lambda a: to(a) if isinstance(a, Value) else a)
 
 
 @dataclass(frozen=True)
@@ -326,10 +184,23 @@ class Graph:
     def map(self, rewrite: Callable[[Node], Node]) -> Graph:
         return replace(self, nodes=tuple(map(rewrite, self.nodes)))
 
-    def __str__(self) -> str:
-        from ir.printer import print_graph
+    def map_values(self, to: Callable[[Value], Value]) -> Graph:
+        """The same graph over other values; `to` is asked once for each value, and keeps its class."""
+        to = cache(to)
 
-        return print_graph(self)
+        def all_of(values: tuple[_V, ...]) -> tuple[_V, ...]:
+            return tuple(cast(_V, to(v)) for v in values)
+
+        return replace(
+            self,
+            inputs=all_of(self.inputs),
+            params=all_of(self.params),
+            constants=all_of(self.constants),
+            states=all_of(self.states),
+            nodes=tuple(replace(rename(n, to), results=all_of(n.results)) for n in self.nodes),
+            outputs=all_of(self.outputs),
+            updates=tuple((cast(State, to(s)), to(v)) for s, v in self.updates),
+        )
 
 
 def sizes_of(values: Iterable[tuple[Value, torch.Tensor]]) -> dict[sympy.Symbol, int]:
@@ -342,22 +213,21 @@ def sizes_of(values: Iterable[tuple[Value, torch.Tensor]]) -> dict[sympy.Symbol,
     }
 
 
-def at(dim: Dim, sizes: Mapping[sympy.Symbol, int]) -> int:
-    """A size as a number."""
-    return dim if isinstance(dim, int) else int(bound(dim, sizes))
+def dims(values: Iterable[Value]) -> dict[sympy.Symbol, tuple[Value, int]]:
+    """Where each size can be read off the shape of a value."""
+    found: dict[sympy.Symbol, tuple[Value, int]] = {}
+    for value in values:
+        for i, dim in enumerate(value.type.shape):
+            if isinstance(dim, sympy.Symbol):
+                found.setdefault(dim, (value, i))
+    return found
 
 
-def bound(expr: sympy.Basic, sizes: Mapping[sympy.Symbol, int]) -> Any:
-    """An expression with numbers in the place of symbols."""
-    return expr.subs(sizes.items())  # type: ignore[arg-type]
+def is_whole(call: Call) -> bool:
+    """Whether a node runs a module that is kept whole."""
+    return call.op == OPERATOR
 
 
-def hold(guards: Iterable[sympy.Basic], sizes: Mapping[Any, int]) -> bool:
-    """Whether all conditions hold of some sizes; one that divides by zero there does not.
-
-    Nor does one that takes the rest of a negative number, which is made of sizes too small to subtract from.
-    """
-    try:
-        return all(bound(guard, sizes) == sympy.true for guard in guards)
-    except (ZeroDivisionError, AssertionError):  # the latter of torch's own Mod
-        return False
+def opaque_of(call: Call) -> Opaque:
+    """What such a node runs."""
+    return known(call.args[3])

@@ -9,7 +9,8 @@ import sympy
 import torch
 from torch.utils._pytree import tree_map
 
-from ir.graph import THIS_DEVICE, Graph, Transfer, Value, at, bound, sizes_of
+from ir.graph import THIS_DEVICE, Graph, Transfer, Value, sizes_of
+from ir.sizes import at, bound
 
 
 class Result(NamedTuple):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ir.graph import Graph, Value, at
+from ir.graph import Graph, Value
+from ir.sizes import at
 
 
 def stored_bytes(values: Iterable[Value]) -> int:
@@ -49,3 +50,15 @@ def _storage_of(graph: Graph) -> dict[Value, Value]:
 
 def _size(value: Value, graph: Graph) -> int:
     return at(value.type.nbytes, graph.hints)
+
+
+def smaller_source(graph: Graph) -> dict[Value, Value]:
+    """For each view the value it was cut from, when that is smaller (an expanded tensor is read once)."""
+    source: dict[Value, Value] = {}
+    for node in graph.nodes:
+        if node.view:
+            for result in node.results:
+                behind = source.get(node.operands[0], node.operands[0])
+                if _size(behind, graph) < _size(result, graph):
+                    source[result] = behind
+    return source

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from ir.graph import Call, TensorType
 from ir.recipe import Recipe, recipe
 from ir.signature import Slot, Tree, flatten
+from ir.sizes import TensorType
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,19 +75,14 @@ def _value(expr: Any, values: dict[sympy.Symbol, Any]) -> Any:
 _KNOWN: WeakValueDictionary[str, Opaque] = WeakValueDictionary()  # the graphs that run them keep them
 
 
+def known(key: str) -> Opaque:
+    """The module behind a key."""
+    return _KNOWN[key]
+
+
 def make_known(opaque: Opaque) -> None:
     """From here on the operator finds it by its key."""
     _KNOWN[opaque.key] = opaque
-
-
-def is_whole(call: Call) -> bool:
-    """Whether a node runs a module that is kept whole."""
-    return call.op == OPERATOR
-
-
-def opaque_of(call: Call) -> Opaque:
-    """What such a node runs."""
-    return _KNOWN[call.args[3]]
 
 
 _LIBRARY = torch.library.Library("stagecut", "DEF")

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
 from ir.cluster import Cluster, Device
-from ir.graph import FREE, Call, Cost, Graph, Transfer, Value, rename
+from ir.cost import FREE, Cost
+from ir.graph import Call, Graph, Transfer, Value, rename
 from ir.verify import connected, staged, stateful
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import sympy
 import torch
 
-from ir.graph import UNKNOWN, Call, Graph, Node, Transfer, Value
+from ir.cost import UNKNOWN
+from ir.graph import Call, Graph, Node, Transfer, Value
 
 
 def print_graph(graph: Graph) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
+from ir.cost import UNKNOWN
 from ir.errors import VerifyError
-from ir.graph import UNKNOWN, Graph, Node, State, Transfer, Value
+from ir.graph import Graph, Node, State, Transfer, Value
 
 Invariant: TypeAlias = Callable[[Graph], None]
 

@@ -15,8 +15,10 @@ import sympy
 import torch
 
 from ir.cluster import Cluster, Unit
-from ir.graph import FREE, Arithmetic, Call, Cost, Dim, Graph, Node, Transfer, Value, at
-from ir.opaque import opaque_of
+from ir.cost import FREE, Arithmetic, Cost
+from ir.graph import Call, Graph, Node, Transfer, Value, opaque_of
+from ir.memory import smaller_source
+from ir.sizes import Dim, at
 from ir.verify import costed
 from passes.cost_models import CostSource
 from passes.options import option
@@ -87,22 +89,6 @@ def _unaligned(sizes: Iterable[Dim], dtype: torch.dtype) -> bool:
 def _dtype(node: Call) -> torch.dtype:
     """The dtype that a contraction multiplies: that of its first operand, or of what it makes of whole numbers."""
     return next((v.type.dtype for v in node.operands if v.type.dtype.is_floating_point), node.results[0].type.dtype)
-
-
-def smaller_source(graph: Graph) -> dict[Value, Value]:
-    """For each view the value it was cut from, when that is smaller (an expanded tensor is read once)."""
-    source: dict[Value, Value] = {}
-    for node in graph.nodes:
-        if node.view:
-            for result in node.results:
-                behind = source.get(node.operands[0], node.operands[0])
-                if _example(behind, graph) < _example(result, graph):
-                    source[result] = behind
-    return source
-
-
-def _example(value: Value, graph: Graph) -> int:
-    return at(value.type.nbytes, graph.hints)
 
 
 # ---- arguments by name

@@ -11,7 +11,8 @@ from typing import ClassVar, TypeAlias
 import sympy
 
 from ir.cluster import Cluster
-from ir.graph import Graph, hold
+from ir.graph import Graph
+from ir.sizes import hold
 from ir.verify import costed
 from passes.cut_problem import as_problem
 from passes.options import option

@@ -19,6 +19,7 @@ from codegen.report.page import REPORT
 from ir.capture.dynamic import parse_dynamic
 from ir.dot import Detail
 from ir.errors import CompileError
+from ir.printer import print_graph
 from ir.sources import Reading, Source, read_source
 from passes.api import make_cluster
 from passes.browser import open_in_browser
@@ -112,8 +113,8 @@ def _run(compiler: Compiler, given: Source, print_after: str | None, to: Console
     steps: list[Step] = []
     for step in shown(compiler.steps(given)):
         if steps and print_after in (step.name, "all"):
-            dumps[f"{len(steps):02}-{step.name}.txt"] = f"{step.graph}\n"
-            to.print(f"# after {step.name}\n{step.graph}\n", markup=False, soft_wrap=True)
+            dumps[f"{len(steps):02}-{step.name}.txt"] = f"{print_graph(step.graph)}\n"
+            to.print(f"# after {step.name}\n{print_graph(step.graph)}\n", markup=False, soft_wrap=True)
         steps.append(step)
     return steps, dumps
 

@@ -8,8 +8,8 @@ from typing import Literal
 from ir.cluster import Cluster
 from ir.errors import PlanError
 from ir.graph import Graph, Node, Param, Value
+from ir.memory import smaller_source
 from ir.units import format_bytes, format_bytes_up
-from passes.annotate_cost import smaller_source
 from passes.partitioners.problem import Device, Infeasible, InvalidSplit, Link, Problem, Weight, evaluate
 from passes.partitioners.problem import Node as Step
 from passes.partitioners.problem import Value as Flow

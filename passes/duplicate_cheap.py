@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from ir.borders import Namer, repeated
 from ir.cluster import Cluster
 from ir.graph import Graph, Node, Value, rename
-from ir.namer import Namer, repeated
 
 
 @dataclass(frozen=True)

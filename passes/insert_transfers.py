@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from ir.borders import name_borders
+from ir.borders import Namer, name_borders, repeated
 from ir.cluster import Cluster
-from ir.graph import Cost, Graph, Node, Transfer, Value, rename
-from ir.namer import Namer, repeated
+from ir.cost import Cost
+from ir.graph import Graph, Node, Transfer, Value, rename
 from ir.verify import connected
 
 

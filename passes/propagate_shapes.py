@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 import sympy
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_map
 
-from ir.bind import bind_sizes
+from ir.bind import Sizes, allowed_sizes, bind_sizes
 from ir.cluster import Cluster
 from ir.errors import VerifyError
-from ir.graph import THIS_DEVICE, Graph, Node, TensorType, Transfer, Value, hold
+from ir.graph import THIS_DEVICE, Graph, Node, Transfer, Value
 from ir.interpret import number
-
-Sizes: TypeAlias = Mapping[sympy.Symbol, int]
+from ir.sizes import TensorType
 
 
 @dataclass(frozen=True)
@@ -40,20 +39,6 @@ class PropagateShapes:
         runs = [_views(graph, sizes) for sizes in islice(allowed_sizes(graph), 2)]
         views = map(all, zip(*runs, strict=True))
         return replace(graph, nodes=tuple(replace(n, view=v) for n, v in zip(graph.nodes, views, strict=True)))
-
-
-def allowed_sizes(graph: Graph) -> Iterator[Sizes]:
-    """The example's sizes, but for 1, at which a copy can look like a view; then larger ones."""
-    example = {s: max(hint, 2) for s, hint in graph.hints.items()}
-    grown = [{s: (k + i) * size for i, (s, size) in enumerate(example.items())} for k in (2, 3)]
-    multiples = [{s: k * size for s, size in example.items()} for k in (2, 3, 5)]
-    yield example if allowed(example, graph) else graph.hints
-    yield from (sizes for sizes in (*grown, *multiples) if sizes and allowed(sizes, graph))
-
-
-def allowed(sizes: Sizes, graph: Graph) -> bool:
-    ranges = ((size, *graph.ranges.get(s, (1, None))) for s, size in sizes.items())
-    return all(low <= size <= (high or size) for size, low, high in ranges) and hold(graph.guards, sizes)
 
 
 def _views(graph: Graph, sizes: Sizes) -> list[bool]:

@@ -16,13 +16,14 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import sympy
 import torch
 
+from ir.bind import allowed, allowed_sizes
 from ir.cluster import Cluster
 from ir.dead_code import without_dead_code
-from ir.graph import Call, Dim, Graph, Node, Value, at
+from ir.graph import Call, Graph, Node, Value
 from ir.interpret import interpret
+from ir.sizes import Dim, at
 from passes.elements import Unknown
 from passes.formulas import Formulas
-from passes.propagate_shapes import allowed, allowed_sizes
 
 Kind: TypeAlias = Literal["causal", "full"]
 

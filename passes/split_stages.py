@@ -8,8 +8,9 @@ from math import inf
 from typing import ClassVar, Literal, TypeAlias
 
 from ir.cluster import Cluster
+from ir.cost import Load, Split
 from ir.errors import CompileError, PlanError
-from ir.graph import Graph, Load, Split
+from ir.graph import Graph
 from ir.verify import costed
 from passes.cut_problem import as_problem, even_share, fits, infeasible
 from passes.options import option

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 
-from ir.graph import Time
+from ir.cost import Time
 
 _TRIALS = 7
 _PATIENCE = 0.3  # seconds for the trials of one call, once there are three

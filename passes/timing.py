@@ -9,7 +9,9 @@ from functools import lru_cache
 import sympy
 
 from ir.cluster import Cluster, Device
-from ir.graph import Cost, Dim, Graph, Node, Time, Value, bound
+from ir.cost import Cost, Time
+from ir.graph import Graph, Node, Value
+from ir.sizes import Dim, bound
 from passes.cost_models import CostModel
 from passes.cost_models.profiled import Profiled
 

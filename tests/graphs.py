@@ -10,8 +10,9 @@ import torch
 from torch.utils import _pytree as pytree
 
 from ir.capture import capture
-from ir.graph import Call, Constant, Dim, Graph, Node, Param, State, TensorType, Value
+from ir.graph import Call, Constant, Graph, Node, Param, State, Value
 from ir.signature import Signature, Slot, Tree
+from ir.sizes import Dim, TensorType
 from tests.models import CASES
 
 aten = torch.ops.aten

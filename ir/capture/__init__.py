@@ -17,8 +17,9 @@ from ir.capture.ones import asked_about_one, at_one, same_program, without_one
 from ir.capture.terms import same_terms
 from ir.capture.ways_out import Way, record_somehow
 from ir.errors import CaptureError
-from ir.graph import Graph, hold
+from ir.graph import Graph
 from ir.signature import bind, flatten, forward_parameters
+from ir.sizes import hold
 
 
 def capture(

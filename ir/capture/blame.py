@@ -14,7 +14,7 @@ from ir.capture.dynamic import FixedSizes, Marks
 from ir.capture.questions import Question
 from ir.capture.where import clean, is_torch_file, short_path
 from ir.errors import CaptureError
-from ir.graph import Where
+from ir.location import Where
 
 _KNOWN = {
     "GuardOnDataDependentSymNode": (

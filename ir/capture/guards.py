@@ -11,7 +11,7 @@ from torch.export import ExportedProgram
 from torch.utils._sympy.functions import FloorDiv
 
 from ir.capture.questions import Question
-from ir.graph import hold
+from ir.sizes import hold
 
 _SAMPLES = (2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 31, 64, 100, 1000, 4096)
 

@@ -13,7 +13,8 @@ from torch.utils._pytree import tree_flatten
 from ir.capture.dynamic import Marks
 from ir.capture.identities import BY_MEMORY
 from ir.capture.questions import Question
-from ir.graph import Call, Graph, Value, bound, hold, rename, sizes_of
+from ir.graph import Call, Graph, Value, rename, sizes_of
+from ir.sizes import bound, hold
 
 
 def asked_about_one(graph: Graph, questions: Sequence[Question]) -> list[sympy.Symbol]:

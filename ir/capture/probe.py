@@ -19,8 +19,8 @@ from torch.utils.flop_counter import flop_registry
 
 from ir.capture.dynamic import Marks
 from ir.errors import CaptureError
-from ir.graph import TensorType
 from ir.signature import Tree, flatten
+from ir.sizes import TensorType
 
 # How many times its example each size is in the runs; none follows from another by a * size + b.
 _MULTIPLES = ((1, 2, 3), (1, 3, 2), (1, 3, 4), (1, 4, 2), (1, 2, 5), (1, 5, 2))

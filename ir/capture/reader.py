@@ -14,6 +14,7 @@ from torch._ops import HigherOrderOperator, OpOverload
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec, OutputKind
 
+from ir.borders import Namer
 from ir.capture.blame import NotExported
 from ir.capture.identities import is_checked_alone, is_identity
 from ir.capture.mutation import mutates, rewritten
@@ -21,9 +22,10 @@ from ir.capture.sizes import Sizes
 from ir.capture.where import clean, module_classes, where_of
 from ir.dead_code import without_dead_code
 from ir.errors import CaptureError
-from ir.graph import THIS_DEVICE, Call, Constant, Dim, Graph, Param, State, TensorType, Value, Where
-from ir.namer import Namer
+from ir.graph import THIS_DEVICE, Call, Constant, Graph, Param, State, Value
+from ir.location import Where
 from ir.signature import Signature, Slot, Tree, names
+from ir.sizes import Dim, TensorType
 
 aten = torch.ops.aten
 

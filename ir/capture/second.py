@@ -14,9 +14,10 @@ import torch
 from torch import nn
 
 from ir.capture.export import Example
-from ir.graph import Graph, hold, sizes_of
+from ir.graph import Graph, sizes_of
 from ir.interpret import interpret, number
 from ir.signature import call, flatten
+from ir.sizes import hold
 
 
 class Verdict(Enum):

@@ -14,7 +14,7 @@ from torch.export.graph_signature import InputKind
 from ir.capture.dynamic import FixedSizes, Marks
 from ir.capture.guards import read_guards
 from ir.capture.questions import Question
-from ir.graph import Dim
+from ir.sizes import Dim
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from ir.graph import Copy
+from ir.location import Copy
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from ir.capture.second import Verdict, compare
 from ir.capture.traced import record_traced
 from ir.capture.whole import NotWhole, kept_whole
 from ir.errors import CaptureError
-from ir.graph import Call
-from ir.opaque import Opaque, is_whole, opaque_of
+from ir.graph import Call, is_whole, opaque_of
+from ir.opaque import Opaque
 from ir.units import format_bytes
 
 Way: TypeAlias = Callable[[Example], Recording]

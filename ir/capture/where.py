@@ -10,7 +10,7 @@ from typing import Any
 from torch import fx
 
 from ir.capture.statements import statement_at
-from ir.graph import Frame, Where
+from ir.location import Frame, Where
 
 _FRAME = re.compile(r'^ *File "([^"]+)", line (\d+), in [^\n]+(?:\n {4,}(?! *File ")([^\n]*))?', re.MULTILINE)
 

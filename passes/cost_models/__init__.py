@@ -6,7 +6,8 @@ from enum import Enum
 from typing import Protocol
 
 from ir.cluster import Device
-from ir.graph import Cost, Node, Time
+from ir.cost import Cost, Time
+from ir.graph import Node
 
 
 class CostModel(Protocol):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ir.cluster import Device
-from ir.graph import Cost, Node, Time
+from ir.cost import Cost, Time
+from ir.graph import Node
 from passes.cost_models.roofline import Roofline
 
 

@@ -8,7 +8,8 @@ Hockney, Jesshope: "Parallel Computers", 1981, section 1.3.
 from __future__ import annotations
 
 from ir.cluster import Device
-from ir.graph import Cost, Node, Time
+from ir.cost import Cost, Time
+from ir.graph import Node
 
 
 class Roofline:

@@ -11,8 +11,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 
 from ir.capture import capture
-from ir.graph import Graph, TensorType, Value, at, sizes_of
+from ir.graph import Graph, Value, sizes_of
 from ir.interpret import interpret
+from ir.sizes import TensorType, at
 from ir.sources import read_source
 from ir.sources.meta import with_values
 from passes.propagate_shapes import PropagateShapes

@@ -7,7 +7,9 @@ from dataclasses import replace
 import sympy
 
 from ir.cluster import Cluster
-from ir.graph import Cost, Dim, Graph, Node
+from ir.cost import Cost
+from ir.graph import Graph, Node
+from ir.sizes import Dim
 from passes.check_sizes import CheckSizes
 from passes.split_stages import SplitStages
 from tests.graphs import graph, linear, param, value

@@ -16,7 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ir.capture import capture
 from ir.cluster import Device
-from ir.graph import FREE, UNKNOWN, Arithmetic, Cost, Graph, Load, at
+from ir.cost import FREE, UNKNOWN, Arithmetic, Cost, Load
+from ir.graph import Graph
+from ir.sizes import at
 from ir.sources import read_source
 from ir.sources.meta import with_values
 from passes.annotate_cost import AnnotateCost

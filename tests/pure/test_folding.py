@@ -9,7 +9,8 @@ import torch
 from codegen.folding import Root, fold
 from codegen.program import results
 from codegen.reroll import reroll
-from ir.graph import Call, Frame, Value, Where
+from ir.graph import Call, Value
+from ir.location import Frame, Where
 from tests.graphs import add, linear, param, relu, value
 from tests.pure.test_reroll import layered, names_of
 

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ir.bind import bind_sizes
-from ir.graph import FREE, Call, Cost, Graph, Transfer, sizes_of
+from ir.cost import FREE, Cost
+from ir.graph import Call, Graph, Transfer, sizes_of
 from ir.interpret import interpret
 from ir.plan import StagePlan, plan_stages
 from ir.verify import connected, staged, well_formed

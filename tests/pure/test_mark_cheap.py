@@ -10,7 +10,8 @@ from torch import nn
 
 from ir.capture import capture
 from ir.cluster import Cluster, Link
-from ir.graph import FREE, Call, Graph
+from ir.cost import FREE
+from ir.graph import Call, Graph
 from ir.printer import op_name
 from passes.annotate_cost import AnnotateCost
 from passes.group_shared import GroupShared

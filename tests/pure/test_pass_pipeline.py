@@ -12,6 +12,7 @@ import pytest
 from ir.cluster import Cluster
 from ir.errors import InternalError, PipelineError, VerifyError
 from ir.graph import Graph
+from ir.printer import print_graph
 from ir.verify import Invariant
 from passes.annotate_cost import AnnotateCost
 from passes.defaults import DEFAULT_PASSES, default_passes
@@ -69,7 +70,7 @@ def test_passes_do_not_change_the_graph_that_they_are_given() -> None:
     texts = {}
     before = str(first)
     for step in Pipeline(default_passes()).run(first, slow_machine(4)):
-        texts[step.name] = (step.graph, str(step.graph))
+        texts[step.name] = (step.graph, print_graph(step.graph))
     assert str(first) == before
     assert all(str(later) == text for later, text in texts.values())
 

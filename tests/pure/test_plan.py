@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from ir.cost import Cost
 from ir.errors import VerifyError
-from ir.graph import Cost, Graph, Transfer, at
+from ir.graph import Graph, Transfer
 from ir.memory import peak_bytes, stored_bytes
 from ir.plan import StagePlan, plan_stages
+from ir.sizes import at
 from passes.duplicate_cheap import DuplicateCheap
 from passes.insert_transfers import InsertTransfers
 from passes.propagate_shapes import PropagateShapes

@@ -7,7 +7,9 @@ from dataclasses import replace
 import sympy
 import torch
 
-from ir.graph import THIS_DEVICE, Call, Constant, Cost, Transfer, Where
+from ir.cost import Cost
+from ir.graph import THIS_DEVICE, Call, Constant, Transfer
+from ir.location import Where
 from tests.graphs import aten, graph, linear, param, state, typed, value
 
 batch, seq = (sympy.Symbol(name, integer=True, positive=True) for name in ("batch", "seq"))

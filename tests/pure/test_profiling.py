@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+from ir.cost import Cost, Measured, Time
 from ir.errors import PlanError
-from ir.graph import Call, Cost, Graph, Measured, Time
+from ir.graph import Call, Graph
 from passes import profiling
 from passes.annotate_cost import AnnotateCost
 from passes.cost_models.profiled import Profiled

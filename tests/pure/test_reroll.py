@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from codegen.forms import skeleton
 from codegen.program import Loop, Statement, Update, Use, operands, results, walk
 from codegen.reroll import Program, reroll
-from ir.graph import Call, Frame, Graph, Value, Where
+from ir.graph import Call, Graph, Value
+from ir.location import Frame, Where
 from tests.graphs import add, captured, graph, linear, param, relu, value
 
 aten = torch.ops.aten

@@ -14,7 +14,8 @@ from torch import nn
 
 from ir.checkpoint import Checkpoint, check_weights
 from ir.errors import SourceError
-from ir.graph import TensorType, Value
+from ir.graph import Value
+from ir.sizes import TensorType
 from ir.sources import Source, read_source
 from ir.sources.meta import lost_values, parameters_on_meta, with_values
 from ir.sources.unpickled import is_arithmetic

@@ -11,7 +11,8 @@ from torch._ops import OpOverload
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from codegen.spelling import _WRITERS, Text, spelled
-from ir.graph import THIS_DEVICE, Call, TensorType, Value
+from ir.graph import THIS_DEVICE, Call, Value
+from ir.sizes import TensorType
 
 aten = torch.ops.aten
 DEVICE = torch.device("cpu")

@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from ir.cost import FREE
 from ir.errors import VerifyError
-from ir.graph import FREE, Call, Graph, Transfer, Value, Where
+from ir.graph import Call, Graph, Transfer, Value
+from ir.location import Where
 from ir.verify import Invariant, connected, costed, staged, stateful, well_formed
 from tests.graphs import aten, graph, relu, state, value
 

@@ -14,8 +14,7 @@ from transformers import MixtralConfig, MixtralForCausalLM
 from ir.capture import capture
 from ir.capture.probe import Seen, fitted
 from ir.errors import CaptureError
-from ir.graph import Call, Graph
-from ir.opaque import is_whole, opaque_of
+from ir.graph import Call, Graph, is_whole, opaque_of
 from tests.checking import Call as Inputs
 from tests.checking import check_every_pass, run_graph, run_model
 from tests.hard_models import HARD, WIDTH, Branching, Gradient, Layers, Numpy, UsesSeveral

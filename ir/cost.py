@@ -1,0 +1,104 @@
+"""Costs of nodes on any machine, their times on a device, and the loads that add up from these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import sympy
+import torch
+
+from ir.cluster import Device, Unit
+from ir.sizes import Dim
+
+
+class Arithmetic(NamedTuple):
+    """The functional unit and operand dtype of the flops; a device has one rate per pair."""
+
+    unit: Unit = "product"
+    dtype: torch.dtype = torch.float32  # of the operands
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a node asks of any machine, over the graph's symbols.
+
+    `flops` are those of contractions (matrix products, convolutions, attention), two a multiply-add, as
+    torch.utils.flop_counter counts them.  `bytes` is the traffic to and from memory, which bounds most of the
+    rest.  `launches` is the number of kernels started.  A sum has the `arithmetic` of the first that has flops.
+    `elements` are those of the largest tensor where shapes or dtypes differ, so that no kernel streams through them.
+    """
+
+    flops: Dim
+    bytes: Dim
+    launches: int = 1
+    arithmetic: Arithmetic = Arithmetic()
+    elements: Dim = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        arithmetic = other.arithmetic if self.flops == 0 else self.arithmetic
+        return Cost(
+            self.flops + other.flops,
+            self.bytes + other.bytes,
+            self.launches + other.launches,
+            arithmetic,
+            self.elements + other.elements,
+        )
+
+
+class Time(NamedTuple):
+    """Seconds of a device, and of the host that gives it its kernels while it works at earlier ones."""
+
+    device: float
+    host: float = 0.0
+
+    def __add__(self, other: Time) -> Time:  # type: ignore[override]
+        return Time(self.device + other.device, self.host + other.host)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How long a node took on a device, at the sizes of the example inputs."""
+
+    device: Device  # its kind: without its name and memory
+    cost: Cost  # of the node, in plain numbers
+    time: Time
+
+
+@dataclass(frozen=True)
+class Load:
+    """Seconds that one device is predicted to spend on one batch, and the bytes that it holds at most."""
+
+    compute: float = 0.0
+    receive: float = 0.0
+    send: float = 0.0
+    memory: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        return self.compute + self.receive + self.send
+
+
+@dataclass(frozen=True)
+class Split:
+    """How good a choice of stages is, in seconds of the objective: no other choice beats `lower_bound`."""
+
+    objective: Literal["throughput", "latency"] = "throughput"
+    in_flight: int = 1  # microbatches whose activations a stage holds
+    value: float = 0.0
+    lower_bound: float = 0.0
+    binds: Literal["compute", "memory", "link"] = "compute"  # what keeps it from being better
+    loads: tuple[Load, ...] = ()  # one a device
+    good_for: Mapping[sympy.Symbol, tuple[int, int]] = field(default_factory=dict)  # set by check-sizes
+
+    @property
+    def gap(self) -> float:
+        """How far the value may be from the best one, as a share of it."""
+        return 1 - self.lower_bound / self.value if self.value else 0.0
+
+
+FREE = Cost(0, 0, 0)
+
+
+UNKNOWN = Cost(sympy.nan, sympy.nan)  # poisons every sum it enters

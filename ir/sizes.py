@@ -1,0 +1,54 @@
+"""Sizes as expressions over symbols, and the tensor types that they make up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any, TypeAlias
+
+import sympy
+import torch
+
+Dim: TypeAlias = int | sympy.Expr
+"""A size: a number, or an expression over the graph's symbols."""
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """Shape and dtype of a tensor."""
+
+    shape: tuple[Dim, ...]
+    dtype: torch.dtype
+
+    @property
+    def numel(self) -> Dim:
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> Dim:
+        return self.numel * self.dtype.itemsize
+
+    def __str__(self) -> str:
+        return f"{str(self.dtype).removeprefix('torch.')}[{', '.join(map(str, self.shape))}]"
+
+
+def at(dim: Dim, sizes: Mapping[sympy.Symbol, int]) -> int:
+    """A size as a number."""
+    return dim if isinstance(dim, int) else int(bound(dim, sizes))
+
+
+def bound(expr: sympy.Basic, sizes: Mapping[sympy.Symbol, int]) -> Any:
+    """An expression with numbers in the place of symbols."""
+    return expr.subs(sizes.items())  # type: ignore[arg-type]
+
+
+def hold(guards: Iterable[sympy.Basic], sizes: Mapping[Any, int]) -> bool:
+    """Whether all conditions hold of some sizes; one that divides by zero there does not.
+
+    Nor does one that takes the rest of a negative number, which is made of sizes too small to subtract from.
+    """
+    try:
+        return all(bound(guard, sizes) == sympy.true for guard in guards)
+    except (ZeroDivisionError, AssertionError):  # the latter of torch's own Mod
+        return False
