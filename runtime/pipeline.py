@@ -14,21 +14,21 @@ from typing import Any
 
 import torch
 
-from runtime import perfetto
-from runtime.collector import Finish
-from runtime.devices import place_stages
-from runtime.engine import Engine
-from runtime.inputs import Inputs
-from runtime.job import TIMEOUT, start
-from runtime.loader import load_stages
+from runtime.call.inputs import Inputs
+from runtime.call.microbatches import Split
+from runtime.call.tree import parse
+from runtime.device.placement import place_stages
+from runtime.device.streams import made_by_now
+from runtime.distributed.bootstrap import TIMEOUT, start
+from runtime.distributed.monitor import Monitor
+from runtime.engine.collector import Finish
+from runtime.engine.engine import Engine
+from runtime.engine.message import Reset, Values
 from runtime.manifest import Manifest
-from runtime.message import Reset, Values
-from runtime.microbatches import Split
-from runtime.monitor import Monitor
-from runtime.speed import Speed
-from runtime.streams import made_by_now
-from runtime.tracks import Trace
-from runtime.tree import parse
+from runtime.stage.loader import load_stages
+from runtime.stage.speed import Speed
+from runtime.trace import perfetto
+from runtime.trace.recording import Trace
 
 Build = Callable[[Sequence[torch.Tensor], Mapping[str, int]], Any]  # outputs and sizes -> what the caller gets
 

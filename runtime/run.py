@@ -21,10 +21,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from runtime.call.tree_nodes import describe
+from runtime.distributed.bootstrap import TIMEOUT
 from runtime.errors import DeviceError, DistributedError, InputError, StageError
-from runtime.job import TIMEOUT
 from runtime.manifest import ManifestError
-from runtime.nodes import describe
 from runtime.pipeline import Pipeline
 
 

@@ -20,8 +20,9 @@ from ir.printer import op_name
 from passes.api import compile_model
 from passes.cost_models.roofline import Roofline
 from passes.timing import Clock
-from runtime import Pipeline, tracks
-from runtime.tracks import Run
+from runtime import Pipeline
+from runtime.trace import recording as tracks
+from runtime.trace.recording import Run
 
 Kwargs = dict[str, torch.Tensor]
 

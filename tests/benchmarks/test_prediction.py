@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ir.cluster import Cluster
-from runtime.measure import main
+from runtime.measure.__main__ import main
 from tests.benchmarks.prediction import COLUMNS, Entry, gpt2, llama, predict_and_run, resnet50, t5, text
 from tests.benchmarks.report import Table
 

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from passes.api import compile_model
-from runtime.loader import import_file
+from runtime.stage.loader import import_file
 from tests.benchmarks.report import Table
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]

@@ -13,8 +13,8 @@ from torch.utils._pytree import tree_leaves
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from passes.api import compile_model
-from runtime.loader import load_stages
 from runtime.manifest import Manifest
+from runtime.stage.loader import load_stages
 from tests.checking import Call
 from tests.models import CASES
 from tests.planning import slow_machine

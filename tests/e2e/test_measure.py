@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from ir.cluster import Cluster, Device, Link
-from runtime import measure
-from runtime.measure_contractions import Point, _fit
-from runtime.measure_links import Link as Measured
+from runtime.measure import __main__ as measure
+from runtime.measure.contractions import Point, _fit
+from runtime.measure.links import Link as Measured
 
 
 @pytest.mark.slow

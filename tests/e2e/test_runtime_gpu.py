@@ -173,7 +173,7 @@ def test_what_cannot_be_recorded_says_so(tmp_path: Path) -> None:
 
 
 def test_a_graph_that_was_let_go_is_recorded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtime.graphs.KEPT", 1)
+    monkeypatch.setattr("runtime.stage.cuda_graphs.KEPT", 1)
     batches = [torch.randn(n, 4) for n in (1, 2, 1, 2, 2, 1)]
     with Pipeline.load(chain(tmp_path), devices=["cuda"], cuda_graphs=True) as pipe:
         for x, y in zip(batches, pipe.map(batches), strict=True):

@@ -478,7 +478,7 @@ def test_an_interrupt_while_sending_closes_the_pipeline(tmp_path: Path, monkeypa
         raise KeyboardInterrupt
 
     with Pipeline.load(chain(tmp_path)) as pipe:
-        monkeypatch.setattr("runtime.engine.send_all", interrupted)
+        monkeypatch.setattr("runtime.engine.engine.send_all", interrupted)
         with pytest.raises(KeyboardInterrupt):
             pipe(X)
         with pytest.raises(PipelineClosed):

@@ -12,7 +12,7 @@ from torch._dynamo.exc import BackendCompilerFailed
 
 from runtime import DeviceError, Pipeline, StageError
 from runtime.run import main
-from runtime.turns import Turns
+from runtime.stage.shared_lock import Turns
 from tests.artifacts import chain
 
 

@@ -14,7 +14,7 @@ from torch.utils._sympy.functions import FloorDiv, Max, Min, Mod
 
 from codegen.expr import argument_source, dim_source, shape_source
 from ir.graph import THIS_DEVICE
-from runtime.expressions import Expression
+from runtime.call.expressions import Expression
 from tests.graphs import value
 
 batch, seq = (sympy.Symbol(name, integer=True, positive=True) for name in ("batch", "seq"))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from runtime import InputError, ManifestError
-from runtime.inputs import Inputs
+from runtime.call.inputs import Inputs
 from runtime.manifest import Manifest, Parameter, Signature, Symbol
 from tests.artifacts import tensor
 

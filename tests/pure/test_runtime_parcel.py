@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from runtime import DeviceError, ManifestError, StageError
-from runtime.devices import spread_stages
-from runtime.dock import Dock
-from runtime.failures import decode, encode
-from runtime.input_type import InputType
+from runtime.call.input_type import InputType
+from runtime.device.copies import Dock
+from runtime.device.placement import spread_stages
+from runtime.distributed.control import Order, Orders
+from runtime.distributed.error_codec import decode, encode
+from runtime.distributed.transport import Link, Pending
+from runtime.distributed.wire_format import OutOfStep, Packing
+from runtime.engine.message import Failure, Reset, Values, Watch
 from runtime.manifest import Tensor
-from runtime.message import Failure, Reset, Values, Watch
-from runtime.orders import Order, Orders
-from runtime.parcel import OutOfStep, Packing
-from runtime.wire import Link, Pending
 
 
 @dataclass(frozen=True)

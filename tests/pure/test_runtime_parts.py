@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from runtime import DeviceError, ManifestError, devices
-from runtime.channel import Channel, ChannelClosed
-from runtime.devices import place_stages
-from runtime.expressions import Expression
+from runtime import DeviceError, ManifestError
+from runtime.call.expressions import Expression
+from runtime.device import placement as devices
+from runtime.device.placement import place_stages
+from runtime.engine.channel import Channel, ChannelClosed
+from runtime.engine.routes import Route, routes
 from runtime.manifest import Manifest, Receive, Send
-from runtime.wiring import Route, routes
 from tests.artifacts import chain, tensor
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from runtime import perfetto
-from runtime.tracks import Run, in_order
+from runtime.trace import perfetto
+from runtime.trace.recording import Run, in_order
 
 
 def run(stage: int, batch: int, arrived: float, started: float, ended: float) -> Run:

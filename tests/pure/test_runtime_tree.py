@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime import InputError, ManifestError
-from runtime.nodes import describe, slots
-from runtime.tree import parse
+from runtime.call.tree import parse
+from runtime.call.tree_nodes import describe, slots
 
 Pair = namedtuple("Pair", "left right")
 

@@ -18,7 +18,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from codegen.trees import tree_json
 from ir.errors import CompileError
 from ir.signature import Slot, Tree, flatten
-from runtime.tree import parse
+from runtime.call.tree import parse
 from tests.checking import assert_same
 
 seq = sympy.Symbol("seq", integer=True, positive=True)

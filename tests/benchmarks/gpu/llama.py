@@ -46,8 +46,8 @@ def ids(batch: int) -> torch.Tensor:
 
 def fill() -> None:
     """Give the stages of an artifact without weights random ones."""
-    from runtime.loader import import_file
     from runtime.manifest import Manifest
+    from runtime.stage.loader import import_file
 
     for stage in Manifest.read(STAGES).stages:
         if not (STAGES / stage.weights).exists():

@@ -1,0 +1,107 @@
+"""A call's arguments -> the tensors and sizes that the stages take, checked before anything runs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from runtime.call.input_type import InputType
+from runtime.call.sizes import Seen, Sizes
+from runtime.call.tree import parse
+from runtime.call.tree_nodes import Entries, Leaf, Node, Size, Slot, describe, slots
+from runtime.engine.message import Values
+from runtime.errors import InputError
+from runtime.manifest import Manifest, ManifestError, Signature
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The model's parameters: how they are called, what they hold and which sizes go together."""
+
+    signature: inspect.Signature
+    arguments: Mapping[str, Node]  # of each parameter
+    types: tuple[InputType, ...]  # of each tensor
+    sizes: Sizes
+    optional: frozenset[str]  # the parameters that may be left out
+
+    @classmethod
+    def parse(cls, manifest: Manifest) -> Inputs:
+        """Raises ManifestError where signature, arguments and inputs do not belong together."""
+        arguments = parse(manifest.signature.arguments, manifest.symbols, len(manifest.inputs))
+        parameters = {parameter.name for parameter in manifest.signature.parameters}
+        if not isinstance(arguments, Entries) or {name for name, _ in arguments.entries} != parameters:
+            raise ManifestError("the manifest's arguments are not those of its parameters; compile the model again")
+        if sorted(slots(arguments)) != list(range(len(manifest.inputs))):
+            raise ManifestError("the manifest's arguments do not hold each of its inputs once; compile the model again")
+        types = tuple(InputType.parse(tensor, manifest.symbols) for tensor in manifest.inputs)
+        optional = frozenset(p.name for p in manifest.signature.parameters if p.optional)
+        return cls(
+            _python_signature(manifest.signature), dict(arguments.entries), types, Sizes.parse(manifest), optional
+        )
+
+    def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Values:
+        """The inputs of a call, in the manifest's order, and the value of every symbol.
+
+        Raises InputError that names the argument, what was expected and what came.
+        """
+        try:
+            call = self.signature.bind_partial(*args, **kwargs)
+        except TypeError as e:
+            raise InputError(f"{e}; the model takes {self.signature}") from None
+        call.apply_defaults()  # the empty *args and **kwargs
+        leaves: list[Leaf] = []
+        for name, node in self.arguments.items():
+            if name in call.arguments:
+                leaves.extend(node.leaves(call.arguments[name], name))
+            elif list(slots(node)):
+                raise InputError(f"argument `{name}` is missing: expected {self._describe(node)}")
+            elif name not in self.optional:
+                fixed = describe(node.build((), {}))
+                raise InputError(f"argument `{name}` was captured as {fixed}, which is not its default; pass it again")
+        return self._check(leaves)
+
+    def bind_named(self, tensors: Mapping[str, torch.Tensor]) -> Values:
+        """The same, from the tensors alone, by their names in the manifest."""
+        names = [type.name for type in self.types]
+        for name in names:
+            if name not in tensors:
+                raise InputError(f"input `{name}` is missing; the model takes {', '.join(names)}")
+        for name in tensors:
+            if name not in names:
+                raise InputError(f"there is no input `{name}`; the model takes {', '.join(names)}")
+        return self._check([Leaf(name, Slot(i), tensors[name]) for i, name in enumerate(names)])
+
+    def _check(self, leaves: Sequence[Leaf]) -> Values:
+        tensors: dict[int, torch.Tensor] = {}
+        seen: list[Seen] = []
+        for leaf in leaves:
+            match leaf.node:
+                case Slot(index):
+                    self.types[index].check(leaf.value, leaf.name)
+                    seen.extend(self.types[index].seen(leaf.value, leaf.name))
+                    tensors[index] = leaf.value
+                case Size(expression):
+                    if type(leaf.value) is not int:
+                        wanted = f"the integer {expression.text}"
+                        raise InputError(f"argument `{leaf.name}`: expected {wanted}, got {describe(leaf.value)}")
+                    seen.append(Seen(leaf.name, None, expression, leaf.value))
+        return Values(tuple(tensors[i] for i in range(len(self.types))), self.sizes.read(seen))
+
+    def _describe(self, node: Node) -> str:
+        if isinstance(node, Slot):
+            return str(self.types[node.index])
+        return f"{type(node).__name__.lower()} with " + ", ".join(str(self.types[i]) for i in slots(node))
+
+
+def _python_signature(signature: Signature) -> inspect.Signature:
+    """Without defaults: whether a parameter may be left out is for `Inputs.bind` to say."""
+    try:
+        return inspect.Signature(
+            [inspect.Parameter(p.name, getattr(inspect.Parameter, p.kind)) for p in signature.parameters]
+        )
+    except (AttributeError, TypeError, ValueError) as e:
+        raise ManifestError(f"the manifest's parameters are no signature ({e}); compile the model again") from e

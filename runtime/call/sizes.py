@@ -1,0 +1,80 @@
+"""The sizes of one batch: the value of every symbol, read from the arguments and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from runtime.call.expressions import Expression
+from runtime.errors import InputError
+from runtime.manifest import Manifest, Symbol
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A size that an argument shows."""
+
+    argument: str
+    dimension: int | None  # None: the argument itself is the integer
+    expression: Expression  # what it was when the model was captured
+    size: int
+
+    def __str__(self) -> str:
+        return f"`{self.argument}`" if self.dimension is None else f"dimension {self.dimension} of `{self.argument}`"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the model was captured for: symbols with their ranges, and conditions on them."""
+
+    symbols: Mapping[str, Symbol]
+    guards: tuple[Expression, ...]
+
+    @classmethod
+    def parse(cls, manifest: Manifest) -> Sizes:
+        return cls(manifest.symbols, tuple(Expression.parse(text, manifest.symbols) for text in manifest.guards))
+
+    def read(self, seen: Sequence[Seen]) -> dict[str, int]:
+        """The value of every symbol.  Raises InputError where sizes contradict each other, a range or a guard."""
+        sizes = self._stand_alone(seen)
+        for one in seen:
+            if (expected := one.expression(sizes)) != one.size:
+                known = _spell(one.expression, sizes)
+                raise InputError(f"{one} is {one.size}; expected {one.expression.text} = {expected}, as {known}")
+        self._check_guards(sizes)
+        return sizes
+
+    def check(self, sizes: Mapping[str, int], place: str) -> None:
+        """Raises InputError where the sizes, found in PLACE, are out of range or against a guard."""
+        for name, symbol in self.symbols.items():
+            _check_range(name, symbol, sizes[name], place)
+        self._check_guards(sizes)
+
+    def _check_guards(self, sizes: Mapping[str, int]) -> None:
+        for guard in self.guards:
+            if not guard(sizes):
+                raise InputError(f"{_spell(guard, sizes)}; the model was captured for sizes with {guard.text}")
+
+    def _stand_alone(self, seen: Sequence[Seen]) -> dict[str, int]:
+        """Each symbol from where it stands alone: `batch`, not `2*batch`."""
+        found: dict[str, Seen] = {}
+        for one in seen:
+            name = one.expression.text
+            if name in self.symbols and (first := found.setdefault(name, one)).size != one.size:
+                raise InputError(f"`{name}` is {first.size} in `{first.argument}` and {one.size} in `{one.argument}`")
+        for name, symbol in self.symbols.items():
+            if name not in found:
+                raise InputError(f"no tensor given shows the size `{name}`")
+            _check_range(name, symbol, found[name].size, f"`{found[name].argument}`")
+        return {name: one.size for name, one in found.items()}
+
+
+def _check_range(name: str, symbol: Symbol, size: int, place: str) -> None:
+    if size < symbol.min:
+        raise InputError(f"`{name}` is {size} in {place}; expected at least {symbol.min}")
+    if symbol.max is not None and size > symbol.max:
+        raise InputError(f"`{name}` is {size} in {place}; expected at most {symbol.max}")
+
+
+def _spell(expression: Expression, sizes: Mapping[str, int]) -> str:
+    return " and ".join(f"{name} is {sizes[name]}" for name in expression.symbols)

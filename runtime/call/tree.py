@@ -1,0 +1,77 @@
+"""The containers of a model's arguments and results, and their form in the manifest.
+
+A tree is a JSON value, one of
+
+    {"slot": 0}                    tensor 0 of the model's inputs or outputs
+    {"size": "2*batch"}            an integer computed from the symbols
+    {"value": 1}                   None, a bool, an int, a finite float or a string
+    {"float": "inf"}               "inf", "-inf" or "nan"
+    {"torch": "float32"}           a dtype, layout or memory format
+    {"device": "cpu"}              a torch.device
+    {"class": "module:QualName"}   a class itself
+    {"tuple": [tree, …]}           {"list": [tree, …]}
+    {"dict": [[key, tree], …]}     with "class": "collections:OrderedDict" where it is not a plain dict
+    {"fields": [[name, tree], …], "class": "module:QualName", "by": …}
+                                   "position": cls(*values), "keyword": cls(**values),
+                                   "attribute": cls.__new__(cls) with these attributes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import torch
+
+from runtime.call.classes import find_class
+from runtime.call.expressions import Expression
+from runtime.call.tree_nodes import Entries, Fields, Fixed, Items, Node, Size, Slot
+from runtime.manifest import ManifestError
+
+
+def parse(tree: Any, symbols: Collection[str], tensors: int) -> Node:
+    """The node of a JSON tree with so many TENSORS to refer to.  Raises ManifestError where it is malformed."""
+    try:
+        return _parse(tree, symbols, tensors)
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as e:
+        raise ManifestError(f"the manifest holds a malformed tree ({type(e).__name__}: {e}); compile again") from e
+
+
+def _parse(tree: Any, symbols: Collection[str], tensors: int) -> Node:
+    def several(trees: Iterable[Any]) -> tuple[Node, ...]:
+        return tuple(_parse(child, symbols, tensors) for child in trees)
+
+    def named(pairs: Iterable[Any]) -> tuple[tuple[Any, Node], ...]:
+        return tuple((key, _parse(child, symbols, tensors)) for key, child in pairs)
+
+    match tree:
+        case {"slot": int(index)} if index in range(tensors):
+            return Slot(index)
+        case {"size": str(text)}:
+            return Size(Expression.parse(text, symbols))
+        case {"value": None | bool() | int() | float() | str() as value}:
+            return Fixed(value)
+        case {"float": str(text)}:
+            return Fixed(float(text))
+        case {"torch": str(name)}:
+            return Fixed(_torch_constant(name))
+        case {"device": str(name)}:
+            return Fixed(torch.device(name))
+        case {"tuple": items}:
+            return Items(tuple, several(items))
+        case {"list": items}:
+            return Items(list, several(items))
+        case {"dict": entries}:
+            return Entries(find_class(tree.get("class", "builtins:dict"), (), "entries"), named(entries))
+        case {"fields": fields, "class": str(path), "by": "position" | "keyword" | "attribute" as by}:
+            return Fields(find_class(path, tuple(name for name, _ in fields), by), by, named(fields))
+        case {"class": str(path)} if len(tree) == 1:
+            return Fixed(find_class(path, (), "attribute"))
+    raise ValueError(f"unknown node {tree!r}")
+
+
+def _torch_constant(name: str) -> Any:
+    found = getattr(torch, name)
+    if not isinstance(found, (torch.dtype, torch.layout, torch.memory_format)):
+        raise ValueError(f"torch.{name} is no dtype, layout or memory format")
+    return found

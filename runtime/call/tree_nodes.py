@@ -1,0 +1,192 @@
+"""The nodes of a tree: containers around tensors, sizes and fixed values.
+
+A node can `build` a value out of tensors and sizes, and can find the `leaves` of a value that a
+caller brings: its tensors and sizes, each with a dotted name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from runtime.call.expressions import Expression
+from runtime.errors import InputError
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """What a caller gave in the place of a Slot or a Size."""
+
+    name: str  # "past.layers.0.keys"
+    node: Slot | Size
+    value: Any
+
+
+class Node(Protocol):
+    """A tree, read."""
+
+    def build(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> Any:
+        """The value, with its tensors and sizes filled in."""
+        ...
+
+    def leaves(self, value: Any, name: str) -> Iterator[Leaf]:
+        """The tensors and sizes in VALUE.  Raises InputError where its containers or fixed values differ."""
+        ...
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A tensor."""
+
+    index: int
+
+    def build(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> torch.Tensor:
+        return tensors[self.index]
+
+    def leaves(self, value: Any, name: str) -> Iterator[Leaf]:
+        yield Leaf(name, self, value)
+
+
+@dataclass(frozen=True)
+class Size:
+    """An integer that follows from the symbols."""
+
+    expression: Expression
+
+    def build(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> int:
+        return int(self.expression(sizes))
+
+    def leaves(self, value: Any, name: str) -> Iterator[Leaf]:
+        yield Leaf(name, self, value)
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A value that was the same for every call when the model was captured."""
+
+    value: Any
+
+    def build(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> Any:
+        return self.value
+
+    def leaves(self, value: Any, name: str) -> Iterator[Leaf]:
+        # By type too (1 is not True, nor 1.0: a model may branch on it), and by repr for nan.
+        same = type(value) is type(self.value) and (value == self.value or repr(value) == repr(self.value))
+        if not same:
+            raise InputError(
+                f"argument `{name}` was captured as {self.value!r} and is fixed; got {describe(value)}; "
+                "compile again with the value you want"
+            )
+        return iter(())
+
+
+@dataclass(frozen=True)
+class Items:
+    """A tuple or a list."""
+
+    cls: type[tuple] | type[list]
+    items: tuple[Node, ...]
+
+    def build(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> Any:
+        return self.cls(item.build(tensors, sizes) for item in self.items)
+
+    def leaves(self, value: Any, name: str) -> Iterator[Leaf]:
+        if not isinstance(value, self.cls) or len(value) != len(self.items):
+            wanted = f"a {self.cls.__name__} of {len(self.items)}"
+            raise InputError(f"argument `{name}`: expected {wanted}, got {describe(value)}")
+        for i, (item, part) in enumerate(zip(self.items, value, strict=True)):
+            yield from item.leaves(part, f"{name}.{i}")
+
+
+@dataclass(frozen=True)
+class Entries:
+    """A mapping.  Any mapping with the same keys is taken for it."""
+
+    cls: type[MutableMapping]
+    entries: tuple[tuple[Any, Node], ...]
+
+    def build(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> Any:
+        made = self.cls()
+        made.update((key, node.build(tensors, sizes)) for key, node in self.entries)
+        return made
+
+    def leaves(self, value: Any, name: str) -> Iterator[Leaf]:
+        if not isinstance(value, Mapping):
+            raise InputError(f"argument `{name}`: expected a mapping, got {describe(value)}")
+        _compare_keys(name, [key for key, _ in self.entries], value)
+        for key, node in self.entries:
+            yield from node.leaves(value[key], f"{name}.{key}")
+
+
+@dataclass(frozen=True)
+class Fields:
+    """An object with named fields: a namedtuple, a dataclass, or anything with attributes."""
+
+    cls: type[Any]
+    by: str
+    fields: tuple[tuple[str, Node], ...]
+
+    def build(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> Any:
+        values = {name: node.build(tensors, sizes) for name, node in self.fields}
+        match self.by:
+            case "position":
+                return self.cls(*values.values())
+            case "keyword":
+                return self.cls(**values)
+            case _:
+                made = self.cls.__new__(self.cls)  # pyright: ignore[reportCallIssue]  (taken for type.__new__)
+                vars(made).update(values)
+                return made
+
+    def leaves(self, value: Any, name: str) -> Iterator[Leaf]:
+        # By name too: the class may be a look-alike, or the user's file imported under another name.
+        if not isinstance(value, self.cls) and type(value).__name__ != self.cls.__name__:
+            raise InputError(f"argument `{name}`: expected class {self.cls.__name__}, got {describe(value)}")
+        given = {field: getattr(value, field) for field in _field_names(value)}
+        known = [field for field, _ in self.fields]
+        _compare_keys(name, known, [field for field, part in given.items() if field in known or part is not None])
+        for field, node in self.fields:
+            yield from node.leaves(given[field], f"{name}.{field}")
+
+
+def slots(node: Node) -> Iterator[int]:
+    """The indices of the tensors below a node."""
+    match node:
+        case Slot(index):
+            yield index
+        case Items(_, items):
+            for item in items:
+                yield from slots(item)
+        case Entries(_, entries) | Fields(_, _, entries):
+            for _, child in entries:
+                yield from slots(child)
+
+
+def describe(value: Any) -> str:
+    """A value in a few words, for a message: `float32[2, 8]`, `a list of 3`, `None`."""
+    if isinstance(value, torch.Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+    if value is None or isinstance(value, (bool, int, float, str, torch.dtype, torch.device)):
+        return repr(value) if len(repr(value)) < 80 else repr(value)[:76] + " ..."
+    if type(value) in (tuple, list, dict):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"class {type(value).__name__}"
+
+
+def _field_names(value: Any) -> Collection[str]:
+    if isinstance(value, tuple):
+        return getattr(value, "_fields", ())
+    return [field.name for field in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else vars(value)
+
+
+def _compare_keys(name: str, wanted: Collection[Any], given: Collection[Any]) -> None:
+    for key in wanted:
+        if key not in given:
+            raise InputError(f"argument `{name}` has no `{key}`; it had one when the model was captured")
+    for key in given:
+        if key not in wanted:
+            raise InputError(f"argument `{name}` has a `{key}`; it had none when the model was captured")

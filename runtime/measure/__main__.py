@@ -1,0 +1,185 @@
+"""The command line: measure this host, and write a cluster file that `passes.compile --cluster` takes.
+
+    python -m runtime.measure -o cluster.toml                            all GPUs, or else two halves of the CPU
+    python -m runtime.measure -o cluster.toml --devices cpu,cpu,cpu --threads 2
+
+Exit status: 0 done, 2 bad input (one message, nothing written), 1 a process was lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import date
+from pathlib import Path
+
+import torch
+
+from runtime.device.placement import available, place_stages
+from runtime.errors import DeviceError, DistributedError
+from runtime.measure.device import Numbers, measure_device
+from runtime.measure.links import Link, measure_copies
+from runtime.measure.shares import measure_shares
+from runtime.measure.timing import Say
+
+Links = dict[tuple[int, int], Link]
+
+_ALIKE = 0.1  # devices of one kind whose numbers differ by less are the same but for noise
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(argv)
+    out: Path = options.out
+    if not out.absolute().parent.is_dir():
+        return _fail(f"cannot write {out}: {out.parent} is no folder", 2)
+    try:
+        devices = _devices(options.devices)
+        threads = options.threads or max(1, (os.cpu_count() or 1) // max(1, _shares(devices)))
+        text = "\n".join(_file(*_measure(devices, threads, _say))) + "\n"
+    except DeviceError as e:
+        return _fail(str(e), 2)
+    except DistributedError as e:
+        return _fail(str(e), 1)
+    fresh = out.with_name(f".{out.name}.new-{os.getpid()}")
+    try:
+        fresh.write_text(text)
+        fresh.replace(out)
+    except OSError as e:
+        fresh.unlink(missing_ok=True)
+        return _fail(f"cannot write {out}: {e}", 2)
+    _say("")
+    print(text, end="")
+    return 0
+
+
+def _devices(names: str | None) -> list[torch.device]:
+    """Those asked for, or all accelerators, or two shares of the CPU.  Raises DeviceError for one that is not here."""
+    if names is None:
+        return available()[1:] or [torch.device("cpu")] * 2
+    wanted = [name.strip() for name in names.split(",")]
+    found = list(place_stages(wanted, wanted))
+    twice = next((d for d in found if d.type != "cpu" and found.count(d) > 1), None)
+    if twice is not None:
+        raise DeviceError(f"{twice} is named twice; only the CPU can be shared")
+    return found
+
+
+def _shares(devices: Sequence[torch.device]) -> int:
+    return sum(device.type == "cpu" for device in devices)
+
+
+def _measure(devices: Sequence[torch.device], threads: int, say: Say) -> tuple[list[Numbers], Links, list[str]]:
+    """The table of each device, the links, and what else is worth a comment."""
+    shares, tables, links = _shares(devices), dict[int, Numbers](), Links()
+    cpus = [i for i, device in enumerate(devices) if device.type == "cpu"]
+    if shares:
+        numbers, link = measure_shares(shares, threads, say)
+        tables |= dict.fromkeys(cpus, numbers)
+        links |= {(a, b): link for a in cpus for b in cpus if a < b and link is not None}
+    for i, device in enumerate(devices):
+        if device.type != "cpu":
+            tables[i] = measure_device(device, say)
+    host, notes = torch.device("cpu"), list[str]()
+    for a, device in enumerate(devices):
+        for b in range(a):
+            if not (a in cpus and b in cpus):
+                links[b, a] = measure_copies(devices[b], device, say)
+        if device.type != "cpu" and not cpus:
+            link = measure_copies(host, device, say)
+            notes.append(f"host and {device}: {link.bandwidth / 1e9:.1f} GB/s, {link.latency * 1e6:.1f} µs")
+    named = [{"name": f"cpu:{cpus.index(i)}" if i in cpus else str(d)} | tables[i] for i, d in enumerate(devices)]
+    return _evened(named, devices), links, notes
+
+
+def _evened(tables: list[Numbers], devices: Sequence[torch.device]) -> list[Numbers]:
+    """Devices of one model that differ by noise alone get the same numbers: equal devices are easier to plan for."""
+    models = [_model(device) for device in devices]
+    for model in dict.fromkeys(models):
+        alike = [table for table, its in zip(tables, models, strict=True) if its == model]
+        means = {key: _mean([table[key] for table in alike]) for key in alike[0] if key != "name"}
+        if all(_close(table[key], mean) for table in alike for key, mean in means.items()):
+            for table in alike:
+                table |= means
+    return tables
+
+
+def _model(device: torch.device) -> str:
+    return "CPU" if device.type == "cpu" else torch.cuda.get_device_name(device)
+
+
+def _mean(values: Sequence[float | dict[str, float]]) -> float | dict[str, float]:
+    first = values[0]
+    if isinstance(first, dict):
+        return {key: sum(v[key] for v in values if isinstance(v, dict)) / len(values) for key in first}
+    return sum(v for v in values if not isinstance(v, dict)) / len(values)
+
+
+def _close(value: float | dict[str, float], mean: float | dict[str, float]) -> bool:
+    if isinstance(value, dict) and isinstance(mean, dict):
+        return all(_close(value[key], mean[key]) for key in mean)
+    assert not isinstance(value, dict)
+    assert not isinstance(mean, dict)
+    return abs(value - mean) <= _ALIKE * mean + 1e-6  # seconds: a microsecond is noise
+
+
+def _file(tables: Sequence[Numbers], links: Links, notes: Sequence[str]) -> Iterator[str]:
+    """TOML, as ir/cluster.py reads it."""
+    yield f"# Measured by python -m runtime.measure on {date.today()}, with torch {torch.__version__}."
+    yield from (f"# {note}" for note in notes)
+    if links and all(link.close(next(iter(links.values()))) for link in links.values()):
+        mean = Link.mean(list(links.values()))
+        yield f"link = {{ bandwidth = {mean.bandwidth:.4g}, latency = {mean.latency:.3g} }}"
+        links = {}
+    for table in tables:
+        yield "\n[[device]]"
+        yield from (f"{key} = {_value(value)}" for key, value in table.items())
+    for (a, b), link in links.items():
+        yield f"\n[[link-between]]\ndevices = [{_value(tables[a]['name'])}, {_value(tables[b]['name'])}]"
+        yield f"bandwidth = {link.bandwidth:.4g}\nlatency = {link.latency:.3g}"
+
+
+def _value(value: float | str | dict[str, float]) -> str:
+    match value:
+        case str():
+            return f'"{value}"'
+        case dict():
+            return "{ " + ", ".join(f"{key} = {_value(number)}" for key, number in value.items()) + " }"
+        case _:
+            return str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m runtime.measure", description="Measure the devices of this host.")
+    parser.add_argument("-o", "--out", metavar="FILE.toml", type=Path, required=True, help="the cluster file to write")
+    parser.add_argument(
+        "--devices",
+        metavar="A,B",
+        help="such as cuda:0,cuda:1 or cpu,cpu for two shares of the CPU; default: all GPUs, or two shares",
+    )
+    parser.add_argument("--threads", metavar="N", type=_count, help="of each share of the CPU; default: cores / shares")
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number of threads")
+    return int(text)
+
+
+def _say(text: str) -> None:
+    """One line that changes, on a terminal; elsewhere a line each."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+    elif text:
+        print(text, file=sys.stderr, flush=True)
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

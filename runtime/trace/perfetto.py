@@ -1,0 +1,92 @@
+"""A trace -> the JSON that ui.perfetto.dev and chrome://tracing open.
+
+Each stage has two rows: what it runs (row `i`), and what it receives (row `stages + i`).  Their
+events ("ph": "X") have the category "compute", "idle" or "transfer" and times in microseconds;
+"args" holds the stage, the microbatch and the bytes sent or received.  Arrows lead from a run to
+those that receive from it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from runtime.trace.recording import Run, Trace
+
+Event = dict[str, Any]
+
+
+def write(path: Path, trace: Trace) -> None:
+    stages = [f"stage {track.stage} ({track.device})" for track in trace.tracks]
+    page = {
+        "displayTimeUnit": "ms",
+        "otherData": {"model": trace.model},
+        "traceEvents": [*_names(trace.model, stages), *events(trace.runs, len(stages))],
+    }
+    path.write_text(json.dumps(page) + "\n")
+
+
+def events(runs: Sequence[Run], stages: int) -> Iterator[Event]:
+    """The events of runs that are sorted by stage and batch."""
+    end = max((run.ended for run in runs), default=0.0)
+    known: dict[tuple[int | None, int], Run] = {(run.stage, run.batch): run for run in runs}
+    for stage, of_stage in groupby(runs, attrgetter("stage")):
+        free = 0.0
+        for run in of_stage:
+            yield from _idle(stage, free, run.arrived)
+            yield from _transfer(run, stages + stage)
+            yield _slice(run, "compute", stage, run.started, run.ended, bytes=run.sent or 0)
+            for source in run.received:
+                if (source, run.batch) in known:
+                    yield from _arrow(known[source, run.batch], run, stages)
+            free = run.ended
+        yield from _idle(stage, free, end)
+
+
+def _names(model: str, stages: Sequence[str]) -> Iterator[Event]:
+    yield {"ph": "M", "pid": 0, "name": "process_name", "args": {"name": model}}
+    for i, stage in enumerate(stages):
+        for row, name, place in ((len(stages) + i, f"{stage} receives", 2 * i), (i, stage, 2 * i + 1)):
+            yield {"ph": "M", "pid": 0, "tid": row, "name": "thread_name", "args": {"name": name}}
+            yield {"ph": "M", "pid": 0, "tid": row, "name": "thread_sort_index", "args": {"sort_index": place}}
+
+
+def _transfer(run: Run, row: int) -> Iterator[Event]:
+    if run.received:
+        sources = {_spell(source): nbytes for source, nbytes in run.received.items()}
+        yield _slice(run, "transfer", row, run.arrived, run.started, bytes=sum(sources.values()), sources=sources)
+
+
+def _slice(run: Run, category: str, row: int, start: float, end: float, **about: Any) -> Event:
+    about = {"stage": run.stage, "microbatch": run.batch, **about}
+    failed = " failed" if run.sent is None and category == "compute" else ""
+    return _event(f"microbatch {run.batch}{failed}", category, row, start, end, about)
+
+
+def _idle(stage: int, start: float, end: float) -> Iterator[Event]:
+    if end > start:
+        yield _event("idle", "idle", stage, start, end, {"stage": stage})
+
+
+def _event(name: str, category: str, row: int, start: float, end: float, about: dict[str, Any]) -> Event:
+    times = {"ts": _micro(start), "dur": _micro(end - start)}
+    return {"ph": "X", "name": name, "cat": category, "pid": 0, "tid": row, **times, "args": about}
+
+
+def _arrow(source: Run, target: Run, stages: int) -> Iterator[Event]:
+    number = (target.batch * stages + source.stage) * stages + target.stage
+    about = {"name": "sent", "cat": "sent", "pid": 0, "id": number}
+    yield {"ph": "s", "tid": source.stage, "ts": _micro(source.started), **about}
+    yield {"ph": "f", "bp": "e", "tid": stages + target.stage, "ts": _micro(target.arrived), **about}
+
+
+def _micro(seconds: float) -> float:
+    return round(seconds * 1e6, 3)
+
+
+def _spell(source: int | None) -> str:
+    return "the caller" if source is None else f"stage {source}"

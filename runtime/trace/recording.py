@@ -1,0 +1,140 @@
+"""What ran in each stage and when, recorded only while a trace is on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
+
+import torch
+
+from runtime.device.clock import Clock, Instant, clock_of
+from runtime.manifest import Manifest
+from runtime.stage.stage import LoadedStage
+
+
+@dataclass(frozen=True)
+class Run:
+    """One batch in one stage.  Times are in seconds from the first one of the trace."""
+
+    stage: int
+    batch: int  # counted from the first one of the trace
+    arrived: float  # all that the stage receives has been made
+    started: float  # and is on its device
+    ended: float
+    received: Mapping[int | None, int]  # bytes from each stage, and from the caller
+    sent: int | None  # bytes; None where the stage raised
+
+
+class _Marks(NamedTuple):
+    """A run whose end the device may not have reached."""
+
+    batch: int
+    arrived: Instant
+    started: Instant
+    ended: Instant
+    received: Mapping[int | None, int]
+    sent: int | None
+
+
+class Track:
+    """The runs of one stage."""
+
+    def __init__(self, stage: int, device: torch.device, sources: Sequence[int | None]) -> None:
+        self.stage = stage
+        self.device = device
+        self._sources = sources  # of each tensor that the stage receives
+        self._clock: Clock
+        self._batches = 0
+        self._marks: list[_Marks] = []
+
+    def begin(self) -> None:
+        """On the thread that runs the stage."""
+        self._clock = clock_of(self.device)
+
+    def run(
+        self,
+        stage: LoadedStage,
+        tensors: Sequence[torch.Tensor],
+        ready: Sequence[torch.Event],
+        sizes: Mapping[str, int],
+    ) -> tuple[torch.Tensor, ...]:
+        """Run one batch, and record it also where that fails."""
+        sent: tuple[torch.Tensor, ...] | None = None
+        arrived = started = self._clock()
+        try:
+            received = stage.receive(tensors, ready)
+            started = self._clock()
+            sent = stage(received, sizes)
+            return sent
+        finally:
+            nbytes = None if sent is None else sum(tensor.nbytes for tensor in sent)
+            came = self._bytes_by_source(tensors)
+            self._marks.append(_Marks(self._batches, arrived, started, self._clock(), came, nbytes))
+            self._batches += 1
+
+    def skip(self) -> None:
+        """Count a batch that failed before it came here."""
+        self._batches += 1
+
+    def runs(self) -> Iterator[Run]:
+        """When all batches are done."""
+        for m in self._marks:
+            times = m.arrived(), m.started(), m.ended()
+            yield Run(self.stage, m.batch, *times, m.received, m.sent)
+
+    def to_json(self) -> bytes:
+        """The runs, for a track of the same stage in another process.  On one host all clocks are the same."""
+        runs = self.runs()
+        return json.dumps(
+            [[run.batch, run.arrived, run.started, run.ended, [*run.received.items()], run.sent] for run in runs]
+        ).encode()
+
+    def add_json(self, text: bytes) -> None:
+        for batch, arrived, started, ended, received, sent in json.loads(text):
+            a, b, c = (partial(float, time) for time in (arrived, started, ended))
+            self._marks.append(_Marks(batch, a, b, c, dict(received), sent))
+
+    def _bytes_by_source(self, tensors: Sequence[torch.Tensor]) -> dict[int | None, int]:
+        count: dict[int | None, int] = {}
+        for source, tensor in zip(self._sources, tensors, strict=True):
+            count[source] = count.get(source, 0) + tensor.nbytes
+        return count
+
+
+class Trace:
+    """The runs of all stages, once it has ended."""
+
+    def __init__(self, manifest: Manifest, devices: Sequence[torch.device]) -> None:
+        self.model = manifest.name
+        self.tracks = tuple(
+            Track(i, device, [receive.source for receive in stage.receives])
+            for i, (stage, device) in enumerate(zip(manifest.stages, devices, strict=True))
+        )
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """Stage by stage, in the order of the batches."""
+        return in_order([run for track in self.tracks for run in track.runs()])
+
+
+def in_order(runs: Sequence[Run]) -> tuple[Run, ...]:
+    """The runs with their times from the first on, and none before what it follows from.
+
+    A device takes up a transfer when it is free and then may wait for the source, which is no
+    transfer yet; and the clocks of two devices may disagree by the time of a launch.
+    """
+    zero = min((run.arrived for run in runs), default=0.0)
+    ends: dict[tuple[int | None, int], float] = {}
+    free: dict[int, float] = {}
+    ordered: list[Run] = []
+    for run in runs:
+        made = [ends.get((source, run.batch), 0.0) for source in run.received]
+        arrived = max(run.arrived - zero, free.get(run.stage, 0.0), *made)
+        started = max(run.started - zero, arrived)
+        ended = max(run.ended - zero, started)
+        ends[run.stage, run.batch] = free[run.stage] = ended
+        ordered.append(replace(run, arrived=arrived, started=started, ended=ended))
+    return tuple(ordered)
