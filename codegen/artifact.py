@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from codegen.expr import expr_source, shape_source
+from codegen.picture import dot
 from codegen.report.data import report_data
 from codegen.report.notes import NOTHING, Notes, StageSource
 from codegen.report.page import REPORT, page
@@ -21,14 +22,13 @@ from codegen.torch_stage import emit
 from codegen.trees import tree_json
 from codegen.weights import Weight, linked_files, relative, strides_of, write_copies, write_links
 from codegen.whole import copied_files
-from ir import dot
-from ir.checkpoint import source_of
+from ir.checkpoint.checkpoint import source_of
+from ir.checkpoint.tensors import Held
 from ir.errors import OutputError
 from ir.graph import Constant, Graph, Param, State, Value
 from ir.memory import stored_bytes
 from ir.plan import StagePlan
 from ir.signature import output_names
-from ir.stored import Held
 from runtime import manifest as m
 
 

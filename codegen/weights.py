@@ -13,9 +13,9 @@ from typing import Any, BinaryIO
 
 import torch
 
-from ir.checkpoint_files import DTYPES
+from ir.checkpoint.files import DTYPES
+from ir.checkpoint.tensors import Held, Piece, Stored, Tensorlike, byte_view
 from ir.errors import OutputError, SourceError
-from ir.stored import Held, Piece, Stored, Tensorlike, byte_view
 
 _SPELLED = {dtype: text for text, dtype in DTYPES.items()}
 

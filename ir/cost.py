@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import sympy
 import torch
 
-from ir.cluster import Device, Unit
+from ir.machine.cluster import Device, Unit
 from ir.sizes import Dim
 
 

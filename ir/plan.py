@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
-from ir.cluster import Cluster, Device
 from ir.cost import FREE, Cost
 from ir.graph import Call, Graph, Transfer, Value, rename
+from ir.machine.cluster import Cluster, Device
 from ir.verify import connected, staged, stateful
 
 

@@ -14,9 +14,9 @@ from typing import Any, ClassVar, TypeAlias
 import sympy
 import torch
 
-from ir.cluster import Cluster, Unit
 from ir.cost import FREE, Arithmetic, Cost
 from ir.graph import Call, Graph, Node, Transfer, Value, opaque_of
+from ir.machine.cluster import Cluster, Unit
 from ir.memory import smaller_source
 from ir.sizes import Dim, at
 from ir.verify import costed

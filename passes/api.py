@@ -14,10 +14,11 @@ from torch import nn
 
 from codegen.artifact import new_folder
 from ir.capture import DynamicShapes
-from ir.checkpoint import Checkpoint
-from ir.cluster import Cluster
+from ir.checkpoint.checkpoint import Checkpoint
 from ir.errors import CompileError
-from ir.host import host_cluster
+from ir.machine.cluster import Cluster
+from ir.machine.host import host_cluster
+from ir.machine.named import read_cluster
 from ir.plan import StagePlan
 from ir.sources import Source, uncompiled
 from ir.units import parse_bytes
@@ -26,7 +27,6 @@ from passes.cost_models import CostSource
 from passes.defaults import default_passes
 from passes.group_shared import Shared
 from passes.pipeline import Pipeline
-from passes.ready_made import read_cluster
 from passes.split_stages import Objective
 
 

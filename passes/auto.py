@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from ir.capture import DynamicShapes
-from ir.checkpoint import Checkpoint
+from ir.checkpoint.checkpoint import Checkpoint
 from ir.errors import CompileError
-from ir.host import host_cluster, named_cluster
+from ir.machine.host import host_cluster, named_cluster
 from ir.sources import Reading, Source, read_source
 from passes.api import chosen_passes, compile_to, limited, source_of
 from passes.core import Compiler, Weights

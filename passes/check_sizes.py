@@ -10,8 +10,8 @@ from typing import ClassVar, TypeAlias
 
 import sympy
 
-from ir.cluster import Cluster
 from ir.graph import Graph
+from ir.machine.cluster import Cluster
 from ir.sizes import hold
 from ir.verify import costed
 from passes.cut_problem import as_problem

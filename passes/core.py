@@ -10,11 +10,11 @@ from pathlib import Path
 from time import perf_counter
 
 from codegen.artifact import write_artifact
+from codegen.picture.dot import Detail
 from codegen.report.notes import Notes, PassNote
 from ir.capture import capture
-from ir.checkpoint import check_linked, check_weights
-from ir.cluster import Cluster
-from ir.dot import Detail
+from ir.checkpoint.checkpoint import check_linked, check_weights
+from ir.machine.cluster import Cluster
 from ir.plan import StagePlan, plan_stages
 from ir.sources import Source
 from passes.changes import changes, describe

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from ir.cluster import Cluster
 from ir.errors import PlanError
 from ir.graph import Graph, Node, Param, Value
+from ir.machine.cluster import Cluster
 from ir.memory import smaller_source
 from ir.units import format_bytes, format_bytes_up
 from passes.partitioners.problem import Device, Infeasible, InvalidSplit, Link, Problem, Weight, evaluate

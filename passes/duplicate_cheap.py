@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ir.borders import Namer, repeated
-from ir.cluster import Cluster
 from ir.graph import Graph, Node, Value, rename
+from ir.machine.cluster import Cluster
 
 
 @dataclass(frozen=True)

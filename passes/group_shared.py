@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import ClassVar
 
-from ir.cluster import Cluster
 from ir.graph import Graph, Node, Value
+from ir.machine.cluster import Cluster
 from passes.options import option
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ir.borders import Namer, name_borders, repeated
-from ir.cluster import Cluster
 from ir.cost import Cost
 from ir.graph import Graph, Node, Transfer, Value, rename
+from ir.machine.cluster import Cluster
 from ir.verify import connected
 
 

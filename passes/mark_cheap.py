@@ -11,8 +11,8 @@ from typing import ClassVar
 
 import torch
 
-from ir.cluster import Cluster
 from ir.graph import Call, Constant, Graph, Node, Param, State, Value
+from ir.machine.cluster import Cluster
 from ir.verify import costed
 from passes.cost_models.roofline import Roofline
 from passes.timing import Clock

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import ClassVar, Protocol
 
-from ir.cluster import Cluster
 from ir.errors import PipelineError, VerifyError
 from ir.graph import Graph
+from ir.machine.cluster import Cluster
 from ir.verify import Invariant, staged, stateful, well_formed
 
 

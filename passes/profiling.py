@@ -11,12 +11,12 @@ import sympy
 import torch
 from torch.utils._pytree import tree_flatten, tree_map
 
-from ir.cluster import Cluster
 from ir.cost import FREE, Measured, Time
 from ir.errors import PlanError
 from ir.graph import THIS_DEVICE, Call, Constant, Graph, Node, Param, State, Transfer, Value
-from ir.host import device_here
 from ir.interpret import number
+from ir.machine.cluster import Cluster
+from ir.machine.host import device_here
 from ir.sizes import TensorType
 from passes.stopwatch import Operands, Stopwatch, stopwatch
 from passes.timing import Clock

@@ -14,10 +14,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_map
 
 from ir.bind import Sizes, allowed_sizes, bind_sizes
-from ir.cluster import Cluster
 from ir.errors import VerifyError
 from ir.graph import THIS_DEVICE, Graph, Node, Transfer, Value
 from ir.interpret import number
+from ir.machine.cluster import Cluster
 from ir.sizes import TensorType
 
 

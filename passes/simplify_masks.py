@@ -17,10 +17,10 @@ import sympy
 import torch
 
 from ir.bind import allowed, allowed_sizes
-from ir.cluster import Cluster
 from ir.dead_code import without_dead_code
 from ir.graph import Call, Graph, Node, Value
 from ir.interpret import interpret
+from ir.machine.cluster import Cluster
 from ir.sizes import Dim, at
 from passes.elements import Unknown
 from passes.formulas import Formulas

@@ -7,10 +7,10 @@ from enum import Enum
 from math import inf
 from typing import ClassVar, Literal, TypeAlias
 
-from ir.cluster import Cluster
 from ir.cost import Load, Split
 from ir.errors import CompileError, PlanError
 from ir.graph import Graph
+from ir.machine.cluster import Cluster
 from ir.verify import costed
 from passes.cut_problem import as_problem, even_share, fits, infeasible
 from passes.options import option

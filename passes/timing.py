@@ -8,9 +8,9 @@ from functools import lru_cache
 
 import sympy
 
-from ir.cluster import Cluster, Device
 from ir.cost import Cost, Time
 from ir.graph import Graph, Node, Value
+from ir.machine.cluster import Cluster, Device
 from ir.sizes import Dim, bound
 from passes.cost_models import CostModel
 from passes.cost_models.profiled import Profiled

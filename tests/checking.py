@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from ir.capture import DynamicShapes
-from ir.cluster import Cluster
 from ir.graph import Graph, sizes_of
 from ir.interpret import Result, interpret, number
+from ir.machine.cluster import Cluster
 from ir.plan import StagePlan
 from ir.signature import bind, flatten, forward_parameters
 from ir.sources import Source

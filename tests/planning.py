@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ir.cluster import Cluster, Device, Link
 from ir.graph import Graph
+from ir.machine.cluster import Cluster, Device, Link
 from passes.defaults import default_passes
 from passes.pipeline import Pipeline, Step
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from codegen.picture.dot import draw, to_svg
+from codegen.picture.palette import colours
 from codegen.report.notes import Notes, StageSource
 from codegen.report.parts import COLUMNS, parts
 from codegen.report.timeline import Span, Work, simulate
-from ir.dot import draw, to_svg
 from ir.graph import State
 from ir.memory import stored_bytes
-from ir.palette import colours
 from ir.plan import Stage, StagePlan
 
 Data = dict[str, Any]

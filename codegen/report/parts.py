@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from codegen.picture.boxes import Box
+from codegen.picture.dot import boxes_of
+from codegen.picture.grouping import Sizes
 from codegen.report.notes import Notes, StageSource
-from ir.boxes import Box
-from ir.dot import boxes_of
-from ir.fold import Sizes
 from ir.graph import Call, Constant, Node, Param, State
 from ir.memory import stored_bytes
 from ir.plan import StagePlan

@@ -12,10 +12,10 @@ from torch import nn
 
 from ir.bind import bind_sizes
 from ir.capture.dynamic import DynamicShapes, FixedSizes, mark_dynamic, widen, without_marks
+from ir.capture.equivalence import same_terms
 from ir.capture.export import Example, Recording, slotted
-from ir.capture.ones import asked_about_one, at_one, same_program, without_one
-from ir.capture.terms import same_terms
-from ir.capture.ways_out import Way, record_somehow
+from ir.capture.fallbacks import Way, record_somehow
+from ir.capture.size_one import asked_about_one, at_one, same_program, without_one
 from ir.errors import CaptureError
 from ir.graph import Graph
 from ir.signature import bind, flatten, forward_parameters

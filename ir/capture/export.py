@@ -17,12 +17,12 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.utils._pytree import TreeSpec
 
-from ir.capture.attributes import as_they_were, changed, plain_attributes, written_in_place
-from ir.capture.blame import NotExported, explain
+from ir.capture.diagnosis import NotExported, explain
 from ir.capture.dynamic import Marks, export_spec, widen
 from ir.capture.fake import without_memory
-from ir.capture.questions import Question, watched
+from ir.capture.module_state import as_they_were, changed, plain_attributes, written_in_place
 from ir.capture.reader import needs_functional_form, read_program
+from ir.capture.size_questions import Question, watched
 from ir.capture.sizes import read_sizes
 from ir.graph import Graph
 from ir.signature import Signature, Slot, Tree, call, flatten, names

@@ -15,9 +15,9 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec, OutputKind
 
 from ir.borders import Namer
-from ir.capture.blame import NotExported
-from ir.capture.identities import is_checked_alone, is_identity
+from ir.capture.diagnosis import NotExported
 from ir.capture.mutation import mutates, rewritten
+from ir.capture.no_ops import is_checked_alone, is_identity
 from ir.capture.sizes import Sizes
 from ir.capture.where import clean, module_classes, where_of
 from ir.dead_code import without_dead_code

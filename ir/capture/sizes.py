@@ -13,7 +13,7 @@ from torch.export.graph_signature import InputKind
 
 from ir.capture.dynamic import FixedSizes, Marks
 from ir.capture.guards import read_guards
-from ir.capture.questions import Question
+from ir.capture.size_questions import Question
 from ir.sizes import Dim
 
 

@@ -15,10 +15,10 @@ from torch.fx import traceback
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 
-from ir.capture.attributes import as_they_were
-from ir.capture.blame import explain
+from ir.capture.diagnosis import explain
 from ir.capture.dynamic import widen
 from ir.capture.export import Example, Flat, Recording, quiet, recorded
+from ir.capture.module_state import as_they_were
 from ir.signature import Tree, names
 
 

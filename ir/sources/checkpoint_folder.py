@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ir.checkpoint import Checkpoint
+from ir.checkpoint.checkpoint import Checkpoint
 from ir.errors import SourceError
 from ir.sources.example_inputs import make_example
 from ir.sources.meta import parameters_on_meta

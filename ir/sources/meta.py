@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedParameter
 from torch.utils.weak import WeakIdKeyDictionary
 
-from ir.checkpoint import Checkpoint
+from ir.checkpoint.checkpoint import Checkpoint
 
 
 @contextmanager

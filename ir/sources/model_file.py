@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
-from ir.checkpoint import Checkpoint
+from ir.checkpoint.checkpoint import Checkpoint
 from ir.errors import SourceError
 from ir.sources.meta import lost_values, parameters_on_meta
 from ir.sources.source import Reading, Source, uncompiled

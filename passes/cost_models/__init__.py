@@ -5,9 +5,9 @@ from __future__ import annotations
 from enum import Enum
 from typing import Protocol
 
-from ir.cluster import Device
 from ir.cost import Cost, Time
 from ir.graph import Node
+from ir.machine.cluster import Device
 
 
 class CostModel(Protocol):

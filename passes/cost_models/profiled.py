@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ir.cluster import Device
 from ir.cost import Cost, Time
 from ir.graph import Node
+from ir.machine.cluster import Device
 from passes.cost_models.roofline import Roofline
 
 

@@ -7,9 +7,9 @@ Hockney, Jesshope: "Parallel Computers", 1981, section 1.3.
 
 from __future__ import annotations
 
-from ir.cluster import Device
 from ir.cost import Cost, Time
 from ir.graph import Node
+from ir.machine.cluster import Device
 
 
 class Roofline:

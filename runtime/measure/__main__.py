@@ -125,7 +125,7 @@ def _close(value: float | dict[str, float], mean: float | dict[str, float]) -> b
 
 
 def _file(tables: Sequence[Numbers], links: Links, notes: Sequence[str]) -> Iterator[str]:
-    """TOML, as ir/cluster.py reads it."""
+    """TOML, as ir/machine/cluster.py reads it."""
     yield f"# Measured by python -m runtime.measure on {date.today()}, with torch {torch.__version__}."
     yield from (f"# {note}" for note in notes)
     if links and all(link.close(next(iter(links.values()))) for link in links.values()):

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from runtime.measure.timing import Say, seconds_of
 
-Numbers: TypeAlias = "dict[str, Any]"  # a device's table in a cluster file; `ir/cluster.py` explains the keys
+Numbers: TypeAlias = "dict[str, Any]"  # a device's table in a cluster file; `ir/machine/cluster.py` explains the keys
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _CONVOLUTIONS = (  # of ResNet-50, those that arithmetic bounds anywhere

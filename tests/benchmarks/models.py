@@ -13,7 +13,7 @@ import transformers as t
 from diffusers import UNet2DConditionModel
 from torch import nn
 
-from ir.cluster import Cluster, Device, Link
+from ir.machine.cluster import Cluster, Device, Link
 from ir.sources import read_source
 from tests.checking import Call
 from tests.planning import machine

@@ -13,8 +13,8 @@ import torch
 import transformers as t
 from torch import nn
 
-from ir.cluster import Cluster
 from ir.graph import Call, Node
+from ir.machine.cluster import Cluster
 from ir.plan import StagePlan
 from ir.printer import op_name
 from passes.api import compile_model

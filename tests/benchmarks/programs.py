@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ir.capture import capture
-from ir.cluster import Cluster
+from ir.machine.cluster import Cluster
 from passes.cut_problem import as_problem
 from passes.defaults import default_passes
 from passes.mark_cheap import MarkCheap

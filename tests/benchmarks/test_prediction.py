@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ir.cluster import Cluster
+from ir.machine.cluster import Cluster
 from runtime.measure.__main__ import main
 from tests.benchmarks.prediction import COLUMNS, Entry, gpt2, llama, predict_and_run, resnet50, t5, text
 from tests.benchmarks.report import Table

@@ -14,7 +14,7 @@ import torch
 import transformers as hf
 
 from codegen.weights import Weight, write_copies
-from ir.stored import Held
+from ir.checkpoint.tensors import Held
 from tests.benchmarks.report import Table
 
 MB = 1e6

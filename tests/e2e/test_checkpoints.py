@@ -12,10 +12,10 @@ import transformers as hf
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ir.checkpoint import Checkpoint
-from ir.checkpoint_files import read_checkpoint
+from ir.checkpoint.checkpoint import Checkpoint
+from ir.checkpoint.files import read_checkpoint
+from ir.checkpoint.tensors import Stored
 from ir.errors import SourceError
-from ir.stored import Stored
 
 SMALL = {
     "vocab_size": 96,

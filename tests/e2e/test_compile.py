@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import passes.core
-from ir.cluster import Cluster
 from ir.errors import OutputError, SourceError
+from ir.machine.cluster import Cluster
 from ir.plan import StagePlan
 from passes.api import compile_model
 from runtime import Pipeline

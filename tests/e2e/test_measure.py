@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ir.cluster import Cluster, Device, Link
+from ir.machine.cluster import Cluster, Device, Link
 from runtime.measure import __main__ as measure
 from runtime.measure.contractions import Point, _fit
 from runtime.measure.links import Link as Measured

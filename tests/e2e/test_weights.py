@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from codegen import weights as writing
-from ir.checkpoint import Checkpoint
+from ir.checkpoint.checkpoint import Checkpoint
 from ir.errors import OutputError, SourceError
 from passes.api import compile_model
 from runtime import ManifestError, Pipeline

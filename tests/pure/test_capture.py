@@ -22,7 +22,7 @@ from torch.utils._sympy.functions import FloorDiv, Mod
 from ir.capture import capture
 from ir.capture.dynamic import FixedSizes, parse_dynamic
 from ir.capture.export import Example, Recording
-from ir.capture.ways_out import Way, record_somehow
+from ir.capture.fallbacks import Way, record_somehow
 from ir.errors import CaptureError
 from ir.graph import THIS_DEVICE, Call, Graph
 from ir.printer import op_name, print_graph

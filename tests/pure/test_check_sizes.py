@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import sympy
 
-from ir.cluster import Cluster
 from ir.cost import Cost
 from ir.graph import Graph, Node
+from ir.machine.cluster import Cluster
 from ir.sizes import Dim
 from passes.check_sizes import CheckSizes
 from passes.split_stages import SplitStages

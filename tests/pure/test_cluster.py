@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ir.cluster import Cluster, Device, Link
 from ir.errors import SourceError
-from passes.ready_made import FOLDER, read_cluster
+from ir.machine.cluster import Cluster, Device, Link
+from ir.machine.named import FOLDER, read_cluster
 from tests.planning import DEVICE, LINK
 
 GOOD = """

@@ -15,9 +15,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ir.capture import capture
-from ir.cluster import Device
 from ir.cost import FREE, UNKNOWN, Arithmetic, Cost, Load
 from ir.graph import Graph
+from ir.machine.cluster import Device
 from ir.sizes import at
 from ir.sources import read_source
 from ir.sources.meta import with_values

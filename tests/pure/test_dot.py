@@ -16,14 +16,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from codegen.picture.dot import Detail, boxes_of, draw, render, to_svg
+from codegen.picture.grouping import MOST_PARTS, Part, Sizes, asides, fold
+from codegen.picture.palette import colours
 from ir.capture import capture
 from ir.cost import Load, Split
-from ir.dot import Detail, boxes_of, draw, render, to_svg
-from ir.fold import MOST_PARTS, Part, Sizes, asides, fold
 from ir.graph import Call, Graph, Node
 from ir.location import Where
 from ir.memory import peak_bytes, stored_bytes
-from ir.palette import colours
 from ir.plan import StagePlan, plan_stages
 from ir.sizes import at
 from ir.units import format_bytes

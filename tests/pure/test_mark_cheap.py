@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from ir.capture import capture
-from ir.cluster import Cluster, Link
 from ir.cost import FREE
 from ir.graph import Call, Graph
+from ir.machine.cluster import Cluster, Link
 from ir.printer import op_name
 from passes.annotate_cost import AnnotateCost
 from passes.group_shared import GroupShared

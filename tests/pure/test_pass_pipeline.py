@@ -9,9 +9,9 @@ from typing import ClassVar
 
 import pytest
 
-from ir.cluster import Cluster
 from ir.errors import InternalError, PipelineError, VerifyError
 from ir.graph import Graph
+from ir.machine.cluster import Cluster
 from ir.printer import print_graph
 from ir.verify import Invariant
 from passes.annotate_cost import AnnotateCost

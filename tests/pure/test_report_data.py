@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from codegen.picture.dot import boxes_of
 from codegen.report.data import measured
 from codegen.report.measurement import read_trace
 from codegen.report.notes import Notes, StageSource
 from codegen.report.page import data_of, page, with_data
 from codegen.report.parts import COLUMNS, parts
 from codegen.report.timeline import Span, Work, simulate
-from ir.dot import boxes_of
 from ir.errors import SourceError
 from ir.graph import Call
 from passes.changes import changes, describe

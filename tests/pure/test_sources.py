@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from ir.checkpoint import Checkpoint, check_weights
+from ir.checkpoint.checkpoint import Checkpoint, check_weights
 from ir.errors import SourceError
 from ir.graph import Value
 from ir.sizes import TensorType

@@ -8,10 +8,10 @@ from itertools import product
 
 import pytest
 
-from ir.cluster import Cluster, Link
 from ir.cost import Cost
 from ir.errors import PlanError
 from ir.graph import Graph, Node
+from ir.machine.cluster import Cluster, Link
 from passes.insert_transfers import InsertTransfers
 from passes.split_stages import SplitStages
 from passes.timing import Clock

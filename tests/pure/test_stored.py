@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ir.checkpoint.rearranged import Computed, Rearranged
+from ir.checkpoint.tensors import BLOCK, Held, Stored, read_into
 from ir.errors import SourceError
-from ir.rearranged import Computed, Rearranged
-from ir.stored import BLOCK, Held, Stored, read_into
 
 Move = Callable[[torch.Tensor], torch.Tensor]
 SHAPE = (4, 6, 2)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ir.capture import capture
-from ir.capture import terms as under_test
+from ir.capture import equivalence as under_test
 from ir.graph import Graph
 
 X = {"x": {0: "batch", 1: "seq"}}

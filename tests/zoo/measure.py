@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from ir.dot import Detail
+from codegen.picture.dot import Detail
 from ir.errors import CompileError
 from ir.graph import Graph
 from ir.signature import flatten

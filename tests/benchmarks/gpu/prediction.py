@@ -22,7 +22,7 @@ from time import perf_counter
 import torch
 import transformers
 
-from ir.cluster import Cluster
+from ir.machine.cluster import Cluster
 from tests.benchmarks.prediction import (
     COLUMNS,
     Entry,

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from ir.checkpoint.tensors import Stored
 from ir.errors import SourceError
-from ir.stored import Stored
 
 DTYPES: Mapping[str, torch.dtype] = {
     "BOOL": torch.bool,

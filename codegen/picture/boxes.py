@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from textwrap import wrap
 
-from ir.fold import Part, Sizes, asides, fold, operators
+from codegen.picture.grouping import Part, Sizes, asides, fold, operators
 from ir.graph import Call, Constant, Param, State
 from ir.memory import stored_bytes
 from ir.plan import StagePlan

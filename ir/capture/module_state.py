@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ir.capture.blame import NotExported
+from ir.capture.diagnosis import NotExported
 
 _OF_EVERY_MODULE = set(vars(nn.Module()))
 _PLAIN = (bool, int, float, complex, str, bytes, tuple, torch.SymInt, torch.SymFloat, torch.SymBool)

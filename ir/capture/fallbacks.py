@@ -9,12 +9,12 @@ from typing import TypeAlias
 
 from torch import nn
 
-from ir.capture.blame import NotExported
+from ir.capture.diagnosis import NotExported
 from ir.capture.export import Example, Recording, record, record_strictly
 from ir.capture.fake import LIMIT, in_memory
-from ir.capture.second import Verdict, compare
+from ir.capture.opaque_modules import NotWhole, kept_whole
+from ir.capture.second_input import Verdict, compare
 from ir.capture.traced import record_traced
-from ir.capture.whole import NotWhole, kept_whole
 from ir.errors import CaptureError
 from ir.graph import Call, is_whole, opaque_of
 from ir.opaque import Opaque

@@ -14,7 +14,7 @@ import torch
 from torch._ops import OpOverload
 from torch.utils._pytree import tree_map_only
 
-from ir.stored import Piece, Stored, Tensorlike
+from ir.checkpoint.tensors import Piece, Stored, Tensorlike
 
 aten = torch.ops.aten
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import graphviz
 
-from ir.boxes import Box, caption, identifier, module_boxes, operator_boxes, stage_boxes, words
-from ir.fold import Sizes
+from codegen.picture.boxes import Box, caption, identifier, module_boxes, operator_boxes, stage_boxes, words
+from codegen.picture.grouping import Sizes
+from codegen.picture.palette import GREY, colours
 from ir.graph import Call, Node, Value
 from ir.memory import peak_bytes, stored_bytes
-from ir.palette import GREY, colours
 from ir.plan import Stage, StagePlan
 from ir.signature import output_names
 from ir.units import format_bytes, format_seconds

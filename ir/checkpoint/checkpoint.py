@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ir.checkpoint_files import read_checkpoint
-from ir.checkpoint_names import named_for
+from ir.checkpoint.files import read_checkpoint
+from ir.checkpoint.tensors import Held, Tensorlike
+from ir.checkpoint.transformers import named_for
 from ir.errors import SourceError
 from ir.graph import Graph, Param, State
 from ir.sizes import at
-from ir.stored import Held, Tensorlike
 
 
 class Checkpoint(Mapping[str, torch.Tensor]):

@@ -11,7 +11,7 @@ from types import TracebackType
 from torch import nn
 
 from ir.capture.dynamic import FixedSizes, Marks
-from ir.capture.questions import Question
+from ir.capture.size_questions import Question
 from ir.capture.where import clean, is_torch_file, short_path
 from ir.errors import CaptureError
 from ir.location import Where

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
-from ir.cluster import Cluster, Device, Link
 from ir.errors import PlanError
+from ir.machine.cluster import Cluster, Device, Link
 
 _GPU_LINK = Link(bandwidth=50e9, latency=10e-6)
 _CPU_LINK = Link(bandwidth=4e9, latency=30e-6)  # a queue between threads, or a socket between processes

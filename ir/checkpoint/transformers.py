@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from ir.checkpoint.rearranged import Rearranged
+from ir.checkpoint.tensors import Held, Tensorlike
 from ir.errors import SourceError
-from ir.rearranged import Rearranged
-from ir.stored import Held, Tensorlike
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ir.cluster import Cluster
 from ir.errors import SourceError
+from ir.machine.cluster import Cluster
 
 FOLDER = Path(__file__).with_name("clusters")
 

@@ -12,11 +12,11 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from ir.capture.attributes import as_they_were
 from ir.capture.export import Example, quiet
 from ir.capture.fake import without_memory
-from ir.capture.identities import BY_MEMORY, PRODUCTS, SUMS, keeps_elements
+from ir.capture.module_state import as_they_were
 from ir.capture.mutation import functional
+from ir.capture.no_ops import BY_MEMORY, PRODUCTS, SUMS, keeps_elements
 from ir.capture.reader import DEFAULTS, TWINS
 from ir.graph import Graph
 from ir.interpret import interpret
