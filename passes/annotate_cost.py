@@ -21,8 +21,8 @@ from ir.memory import smaller_source
 from ir.sizes import Dim, at
 from ir.verify import costed
 from passes.cost_models import CostSource
+from passes.cost_models.profiling import Say, profile
 from passes.options import option
-from passes.profiling import Say, profile
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from ir.machine.named import read_cluster
 from ir.plan import StagePlan
 from ir.sources import Source, uncompiled
 from ir.units import parse_bytes
-from passes.core import Compiled, Compiler, Weights
+from passes.compiler import Compiled, Compiler, Weights
 from passes.cost_models import CostSource
 from passes.defaults import default_passes
 from passes.group_shared import Shared

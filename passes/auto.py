@@ -16,7 +16,7 @@ from ir.errors import CompileError
 from ir.machine.host import host_cluster, named_cluster
 from ir.sources import Reading, Source, read_source
 from passes.api import chosen_passes, compile_to, limited, source_of
-from passes.core import Compiler, Weights
+from passes.compiler import Compiler, Weights
 from runtime import Pipeline
 
 

@@ -34,7 +34,7 @@ def _end(*_: object) -> None:
 
 def main() -> None:
     with ended_by_interrupt():  # torch takes seconds
-        from passes.command import run
+        from passes.cli.command import run
     run()
 
 

@@ -10,10 +10,10 @@ from ir.graph import Graph, Node, Param, Value
 from ir.machine.cluster import Cluster
 from ir.memory import smaller_source
 from ir.units import format_bytes, format_bytes_up
+from passes.cost_models.timing import Clock
 from passes.partitioners.problem import Device, Infeasible, InvalidSplit, Link, Problem, Weight, evaluate
 from passes.partitioners.problem import Node as Step
 from passes.partitioners.problem import Value as Flow
-from passes.timing import Clock
 
 
 def as_problem(

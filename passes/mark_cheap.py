@@ -15,7 +15,7 @@ from ir.graph import Call, Constant, Graph, Node, Param, State, Value
 from ir.machine.cluster import Cluster
 from ir.verify import costed
 from passes.cost_models.roofline import Roofline
-from passes.timing import Clock
+from passes.cost_models.timing import Clock
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from codegen.report.measurement import read_trace
 from codegen.report.page import REPORT, data_of, with_data
 from ir.errors import OutputError, SourceError
 from ir.units import format_seconds
-from passes.browser import open_in_browser
-from passes.table import table_of
-from passes.terminal import exit_status, stdout
+from passes.cli.browser import open_in_browser
+from passes.cli.table import table_of
+from passes.cli.terminal import exit_status, stdout
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 

@@ -22,8 +22,8 @@ from ir.graph import Call, Graph, Node, Value
 from ir.interpret import interpret
 from ir.machine.cluster import Cluster
 from ir.sizes import Dim, at
-from passes.elements import Unknown
-from passes.formulas import Formulas
+from passes.masks.elements import Unknown
+from passes.masks.formulas import Formulas
 
 Kind: TypeAlias = Literal["causal", "full"]
 

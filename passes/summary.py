@@ -8,7 +8,7 @@ from math import isfinite
 from ir.graph import Node, Value
 from ir.memory import peak_bytes, stored_bytes
 from ir.plan import Stage, StagePlan
-from passes.timing import Clock
+from passes.cost_models.timing import Clock
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 
-from passes.partitioners.errors import Infeasible, InvalidProblem
-from passes.partitioners.model import Problem, Solution
+from passes.partitioners.problem.errors import Infeasible, InvalidProblem
+from passes.partitioners.problem.model import Problem, Solution
 from passes.partitioners.solve import solve
 
 

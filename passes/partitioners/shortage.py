@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from passes.partitioners.core import Core
-from passes.partitioners.errors import Infeasible
-from passes.partitioners.sweep import Sweep
+from passes.partitioners.problem.errors import Infeasible
+from passes.partitioners.search.sweep import Sweep
+from passes.partitioners.units import Core
 
 BISECTIONS = 30
 

@@ -8,16 +8,16 @@ import numpy as np
 
 from passes.partitioners.clock import Clock
 from passes.partitioners.condense import indivisible
-from passes.partitioners.copies import final_readers, inline
-from passes.partitioners.core import Core, condensed
-from passes.partitioners.errors import Infeasible
-from passes.partitioners.evaluation import evaluate, loads, pipeline_order
-from passes.partitioners.model import Problem, Solution
-from passes.partitioners.prove import Proof, any_cut, assigned, proven
-from passes.partitioners.ring import ring_core, ring_cut, wide_groups
-from passes.partitioners.search import better, first_cut
+from passes.partitioners.problem.copies import final_readers, inline
+from passes.partitioners.problem.errors import Infeasible
+from passes.partitioners.problem.evaluation import evaluate, loads, pipeline_order
+from passes.partitioners.problem.model import Problem, Solution
+from passes.partitioners.proof.prove import Proof, any_cut, assigned, proven
+from passes.partitioners.search.first_cut import better, first_cut
+from passes.partitioners.search.ring import ring_core, ring_cut, wide_groups
+from passes.partitioners.search.thrift import thriftier
 from passes.partitioners.shortage import shortage
-from passes.partitioners.thrift import thriftier
+from passes.partitioners.units import Core, condensed
 
 
 def solve(problem: Problem, time_limit: float = 60.0) -> Solution:

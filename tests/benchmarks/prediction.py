@@ -19,7 +19,7 @@ from ir.plan import StagePlan
 from ir.printer import op_name
 from passes.api import compile_model
 from passes.cost_models.roofline import Roofline
-from passes.timing import Clock
+from passes.cost_models.timing import Clock
 from runtime import Pipeline
 from runtime.trace import recording as tracks
 from runtime.trace.recording import Run

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import passes.core
+import passes.compiler
 from ir.errors import InternalError
 from ir.units import parse_bytes
 from runtime.manifest import Manifest

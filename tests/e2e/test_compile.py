@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-import passes.core
+import passes.compiler
 from ir.errors import OutputError, SourceError
 from ir.machine.cluster import Cluster
 from ir.plan import StagePlan

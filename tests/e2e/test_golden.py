@@ -16,8 +16,8 @@ from codegen.torch_stage import StageFile, emit
 from ir.capture import capture
 from ir.plan import plan_stages
 from ir.sources import read_source
+from passes.cli.table import print_table
 from passes.summary import summarize
-from passes.table import print_table
 from tests.planning import machine, steps
 
 ROOT = Path(__file__).resolve().parents[2]

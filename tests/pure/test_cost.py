@@ -23,8 +23,8 @@ from ir.sources import read_source
 from ir.sources.meta import with_values
 from passes.annotate_cost import AnnotateCost
 from passes.cost_models.roofline import Roofline
+from passes.cost_models.timing import Clock
 from passes.propagate_shapes import PropagateShapes
-from passes.timing import Clock
 from tests.checking import EXAMPLES, resized
 from tests.graphs import graph, relu, value
 from tests.planning import DEVICE, machine

@@ -21,12 +21,12 @@ FLOORS = {
     "runtime/*": ["runtime"],
     "codegen/*": ["codegen", "ir", "runtime.manifest", "runtime.call.tree"],
     "passes/partitioners/*": ["passes.partitioners"],
-    "passes/compare.py": ["passes", "ir", "runtime"],  # --verify runs the stages
+    "passes/cli/verify_stages.py": ["passes", "ir", "runtime"],  # --verify runs the stages
     "passes/auto.py": ["passes", "ir", "runtime"],  # the call that ends with a running pipeline
     "passes/__init__.py": ["passes"],
-    "passes/command.py": ["passes", "ir", "codegen"],
+    "passes/cli/command.py": ["passes", "ir", "codegen"],
     "passes/api.py": ["passes", "ir", "codegen"],
-    "passes/core.py": ["passes", "ir", "codegen"],
+    "passes/compiler.py": ["passes", "ir", "codegen"],
     "passes/report.py": ["passes", "ir", "codegen"],
     "passes/*": ["passes", "ir"],
     "examples/check.py": ["runtime"],
@@ -43,7 +43,7 @@ OTHERS = {
 
 # Imports inside a function, each with its reason.
 LATE = {
-    ("passes/compile.py", "passes.command"),  # an interrupt ends in one line while torch is imported, too
+    ("passes/compile.py", "passes.cli.command"),  # an interrupt ends in one line while torch is imported, too
 }
 
 

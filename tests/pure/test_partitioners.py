@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from passes.partitioners import problem as problem_words
 from passes.partitioners import solve
-from passes.partitioners.copies import inline
 from passes.partitioners.problem import (
     Device,
     Infeasible,
@@ -26,6 +25,7 @@ from passes.partitioners.problem import (
     Weight,
     evaluate,
 )
+from passes.partitioners.problem.copies import inline
 
 whole = st.integers(0, 6).map(float)
 

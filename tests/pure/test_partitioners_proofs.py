@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from passes.partitioners.clock import Clock
 from passes.partitioners.condense import indivisible
-from passes.partitioners.contract import contracted
-from passes.partitioners.core import condensed
-from passes.partitioners.exact import Exact
-from passes.partitioners.ideals import TooWide
-from passes.partitioners.integer import IntegerProgram
 from passes.partitioners.problem import Device, InvalidSplit, Link, Node, Problem, Value, Weight, evaluate
-from passes.partitioners.relaxed import Relaxed, relaxed
+from passes.partitioners.proof.contract import contracted
+from passes.partitioners.proof.exact import Exact
+from passes.partitioners.proof.ideals import TooWide
+from passes.partitioners.proof.integer_program import IntegerProgram
+from passes.partitioners.proof.relaxed import Relaxed, relaxed
+from passes.partitioners.units import condensed
 
 CLOSE = 1e-5
 

@@ -13,14 +13,14 @@ import torch
 from ir.cost import Cost, Measured, Time
 from ir.errors import PlanError
 from ir.graph import Call, Graph
-from passes import profiling
 from passes.annotate_cost import AnnotateCost
+from passes.cost_models import profiling
 from passes.cost_models.profiled import Profiled
+from passes.cost_models.profiling import profile
 from passes.cost_models.roofline import Roofline
-from passes.profiling import profile
+from passes.cost_models.stopwatch import HostWatch, Operands
+from passes.cost_models.timing import Clock
 from passes.propagate_shapes import PropagateShapes
-from passes.stopwatch import HostWatch, Operands
-from passes.timing import Clock
 from tests.graphs import captured, graph, linear, param, relu, value
 from tests.planning import DEVICE, machine
 

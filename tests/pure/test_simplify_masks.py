@@ -16,7 +16,7 @@ from torch.export import Dim
 from ir.capture import capture
 from ir.graph import Call, Graph
 from ir.interpret import interpret
-from passes.formulas import Formulas
+from passes.masks.formulas import Formulas
 from passes.simplify_masks import NEVER, SimplifyMasks
 from tests.models import WIDTH, hidden
 from tests.planning import DEVICE, machine

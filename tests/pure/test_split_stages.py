@@ -12,9 +12,9 @@ from ir.cost import Cost
 from ir.errors import PlanError
 from ir.graph import Graph, Node
 from ir.machine.cluster import Cluster, Link
+from passes.cost_models.timing import Clock
 from passes.insert_transfers import InsertTransfers
 from passes.split_stages import SplitStages
-from passes.timing import Clock
 from tests.graphs import add, graph, linear, param, relu, state, value
 from tests.planning import DEVICE, LINK, cut, machine
 

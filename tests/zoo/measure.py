@@ -20,7 +20,7 @@ from ir.graph import Graph
 from ir.signature import flatten
 from ir.sources import Source
 from passes.api import compile_to
-from passes.core import Compiler
+from passes.compiler import Compiler
 from passes.defaults import default_passes
 from passes.pipeline import Pipeline
 from runtime import Pipeline as Stages

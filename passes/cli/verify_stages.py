@@ -1,0 +1,60 @@
+"""--verify: whether the stages return what the uncut model returns."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ir.errors import VerifyError
+from ir.signature import flatten
+from ir.sources import Source, with_values
+from passes.cli.terminal import stderr
+from runtime import InputError, ManifestError, Pipeline, StageError
+
+
+def compare(source: Source, folder: Path) -> None:
+    """Run the model and its stages on the example inputs.  Raises VerifyError where they differ."""
+    with with_values(source.model, source.weights):
+        wanted, again = (flatten(_run_uncut(source)) for _ in range(2))
+    if not all(map(_same, wanted[0], again[0])):
+        stderr.print("  the model is not deterministic: two runs of it differ, so there is nothing to compare with")
+        return
+    try:
+        with Pipeline.load(folder, devices=["cpu"]) as pipe:
+            got = flatten(pipe(*source.args, **source.kwargs))
+    except (StageError, InputError, ManifestError) as e:
+        raise VerifyError(f"the stages do not run: {e}") from e
+    if str(got[1]) != str(wanted[1]):
+        raise VerifyError(f"the stages return other containers than the model: {got[1]}, not {wanted[1]}")
+    for i, (a, b) in enumerate(zip(wanted[0], got[0], strict=True)):
+        if not _same(a, b):
+            raise VerifyError(f"output {i} of the stages differs from the model's{_difference(a, b)}")
+
+
+def _run_uncut(source: Source) -> Any:
+    """Run the model and put its buffers back, without the fused layers that torch swaps in for eager modules."""
+    args, kwargs = deepcopy((source.args, dict(source.kwargs)))
+    before = {name: buffer.clone() for name, buffer in source.model.named_buffers()}
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad():
+            return source.model(*args, **kwargs)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+        for name, buffer in source.model.named_buffers():
+            buffer.data.copy_(before[name])
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return a.dtype == b.dtype and a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
+    return type(a) is type(b) and a == b
+
+
+def _difference(a: Any, b: Any) -> str:
+    tensors = isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor) and a.shape == b.shape
+    return f" by at most {(a.double() - b.double()).abs().max():.3g}" if tensors else f": {a!r} and {b!r}"

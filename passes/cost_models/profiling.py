@@ -1,0 +1,152 @@
+"""Run each distinct operator of a graph on the devices of a cluster, and note on the nodes how long it took."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+from typing import Any
+
+import sympy
+import torch
+from torch.utils._pytree import tree_flatten, tree_map
+
+from ir.cost import FREE, Measured, Time
+from ir.errors import PlanError
+from ir.graph import THIS_DEVICE, Call, Constant, Graph, Node, Param, State, Transfer, Value
+from ir.interpret import number
+from ir.machine.cluster import Cluster
+from ir.machine.host import device_here
+from ir.sizes import TensorType
+from passes.cost_models.stopwatch import Operands, Stopwatch, stopwatch
+from passes.cost_models.timing import Clock
+
+Key = tuple[Hashable, ...]
+Say = Callable[[str], object]
+
+_OFTEN = 1.0  # seconds between two words about the progress
+
+
+def profile(graph: Graph, cluster: Cluster, say: Say) -> Graph:
+    """The same graph, each node with its time on each kind of device.
+
+    Raises PlanError for a device that is not here, and for an operator that does not run on one.
+    """
+    clock, kinds = Clock(graph), {d.kind: d for d in reversed(cluster.devices)}
+    here = {kind: device_here(device.name) for kind, device in kinds.items()}
+    measured: dict[Node, tuple[Measured, ...]] = {}
+    for kind, device in here.items():
+        shares = sum(device_here(d.name) == device for d in cluster.devices)
+        with stopwatch(device, _dtype(graph, clock), kind.threads, shares) as watch:
+            run = _Run(graph, watch)
+            for node, time in zip(graph.nodes, _told(run.times(), graph, device, say), strict=True):
+                if time is not None:
+                    measured[node] = (*measured.get(node, ()), Measured(kind, clock.cost(node), time))
+    return graph.map(lambda node: replace(node, measured=measured.get(node, ())))
+
+
+def _dtype(graph: Graph, clock: Clock) -> torch.dtype:
+    """That of the heaviest node."""
+    return max((clock.cost(n) for n in graph.nodes), key=lambda cost: cost.flops, default=FREE).arithmetic.dtype
+
+
+def _told(times: Iterator[Time | None], graph: Graph, device: torch.device, say: Say) -> Iterator[Time | None]:
+    """The same times, with a word now and then."""
+    last = perf_counter()
+    for i, time in enumerate(times, start=1):
+        if perf_counter() - last > _OFTEN:
+            last = perf_counter()
+            say(f"timed {i} of {len(graph.nodes)} operators on {device}")
+        yield time
+
+
+@dataclass
+class _Run:
+    """The graph run node by node, on weights that are made up for one operator at a time.
+
+    A node like an earlier one is not run again: what that one returned stands for its results.
+    """
+
+    graph: Graph
+    watch: Stopwatch
+    known: dict[Key, tuple[Time, list[Any]]] = field(default_factory=dict)
+    values: dict[Value, torch.Tensor] = field(default_factory=dict)
+
+    def times(self) -> Iterator[Time | None]:
+        """Of each node; None for a transfer."""
+        last = {value: node for node in self.graph.nodes for value in node.operands}
+        with torch.no_grad():
+            for node in self.graph.nodes:
+                yield self._time(node)
+                for value in {*node.operands, *node.results}:
+                    if last.get(value, node) is node:
+                        self.values.pop(value, None)
+
+    def _time(self, node: Node) -> Time | None:
+        if isinstance(node, Transfer):
+            self.values[node.results[0]] = self._value(node.value)
+            return None
+        key = self._key(node)
+        if key not in self.known:
+            try:
+                self.known[key] = self._measure(node)
+            except (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError) as e:
+                where = f"{node.results[0].name} = {node.op} cannot be timed on {self.watch.device}"
+                raise PlanError(f"{where}: {e}; --cost roofline predicts its time", node) from e
+        time, results = self.known[key]
+        self.values.update(zip(node.results, results, strict=True))
+        return time
+
+    def _measure(self, node: Call) -> tuple[Time, list[Any]]:
+        weights: dict[Value, torch.Tensor] = {v: self._made_up(v) for v in node.operands if isinstance(v, Param)}
+        warm = [self._value(v) for v in node.operands if v not in weights]
+        args, kwargs = self._arguments(node, lambda v: weights[v] if v in weights else self.values[v])
+        if node.op.name() == "aten::embedding":  # rows from all over the table
+            args = [args[0], torch.randint_like(args[1], args[0].shape[0]), *args[2:]]
+        out = node.op(*args, **kwargs)
+        time = self.watch.time(lambda: node.op(*args, **kwargs), Operands(warm, list(weights.values())))
+        return (Time(0.0, time.host) if node.view and time.host else time), list(out) if node.unpacks else [out]
+
+    def _value(self, value: Value) -> torch.Tensor:
+        """A value that is there; those that a run starts with are made up when they are first read."""
+        if value not in self.values:
+            self.values[value] = self._made_up(value)
+        return self.values[value]
+
+    def _made_up(self, value: Value) -> torch.Tensor:
+        """Whole numbers are 1: of a row, of something that is not masked."""
+        if isinstance(value, (Constant, State)) and value.data is not None:
+            return value.data.to(self.watch.device)
+        shape, dtype = self._type(value.type)
+        made = torch.empty(shape, dtype=dtype, device=self.watch.device)
+        if dtype.is_floating_point:
+            return made.normal_(std=0.02)
+        return made.fill_(0 if isinstance(value, State) else 1)
+
+    def _key(self, node: Call) -> Key:
+        """What is equal in nodes that take equally long."""
+
+        def part(value: Value) -> Key:
+            if isinstance(value, Param):
+                return ("weight", *self._type(value.type))
+            tensor = self._value(value)
+            return tuple(tensor.shape), tensor.stride(), tensor.dtype
+
+        leaves, spec = tree_flatten(self._arguments(node, part))
+        return str(node.op), str(spec), *map(repr, leaves)
+
+    def _arguments(self, node: Call, read: Callable[[Value], Any]) -> tuple[list[Any], Mapping[str, Any]]:
+        def argument(arg: Any) -> Any:
+            match arg:
+                case Value():
+                    return read(arg)
+                case sympy.Basic():
+                    return number(arg, self.graph.hints)
+                case _:
+                    return self.watch.device if arg is THIS_DEVICE else arg
+
+        args, kwargs = tree_map(argument, (list(node.args), dict(node.kwargs)))
+        return args, kwargs
+
+    def _type(self, of: TensorType) -> tuple[tuple[int, ...], torch.dtype]:
+        return tuple(d if isinstance(d, int) else int(number(d, self.graph.hints)) for d in of.shape), of.dtype

@@ -1,0 +1,241 @@
+"""What stands at an index of a tensor that is made of sizes and constants alone, as a formula.
+
+`arange(seq)[None, :] <= arange(seq)[:, None]` has `k <= q` at the index (q, k), whatever `seq` is.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import sympy
+import torch
+
+from ir.graph import Call, Constant, Graph, Value
+from passes.masks.elements import Arguments, Index, Unknown, choice, constant, is_truth, number, typed
+
+
+@dataclass
+class Formulas:
+    """The elements of the values of a graph.  `inputs` is what all inputs of whole numbers are taken to be full of."""
+
+    graph: Graph
+    inputs: int | None = None
+    known: dict[tuple[Value, Index], Any] = field(default_factory=dict)
+
+    def at(self, value: Value, index: Index) -> Any:
+        """The element at an index: a sympy Boolean where the tensor is boolean.  Raises Unknown."""
+        key = (value, index)
+        if key not in self.known:
+            self.known[key] = self._find(value, index)
+        return self.known[key]
+
+    def _find(self, value: Value, index: Index) -> Any:
+        if isinstance(value, Constant):
+            return constant(value.data, index)
+        if value in self.graph.inputs and self.inputs is not None and not value.type.dtype.is_floating_point:
+            return typed(self.inputs, value.type.dtype)
+        node = self.graph.producer.get(value)
+        rule = _RULES.get(node.op._schema.name) if isinstance(node, Call) and not node.unpacks else None
+        if rule is None:
+            raise Unknown
+        return typed(rule(Arguments(self.at, node), index), value.type.dtype)  # type: ignore[arg-type]
+
+
+_Rule: TypeAlias = Callable[[Arguments, Index], Any]
+
+
+# ---- a rule for each operator
+
+
+def _pointwise(apply: Callable[..., Any], *names: str) -> _Rule:
+    """Of numbers, one at each index."""
+    return lambda a, i: apply(*(a.number(name, i) for name in names))
+
+
+def _logical(apply: Callable[..., Any], *names: str) -> _Rule:
+    """Of truths; the bits of whole numbers are another matter."""
+
+    def rule(a: Arguments, i: Index) -> Any:
+        if a.result.dtype is not torch.bool:
+            raise Unknown
+        return apply(*(a.truth(name, i) for name in names))
+
+    return rule
+
+
+def _scaled(sign: int) -> _Rule:
+    return lambda a, i: a.number("self", i) + sign * a.number("other", i) * sympy.sympify(a["alpha"])
+
+
+def _product(a: Arguments, i: Index) -> Any:
+    if a.result.dtype is torch.bool:
+        return sympy.And(a.truth("self", i), a.truth("other", i))
+    return a.number("self", i) * a.number("other", i)
+
+
+def _filled(number: int) -> _Rule:
+    return lambda a, i: sympy.sympify(number)
+
+
+def _arange(a: Arguments, i: Index) -> Any:
+    start, step = a["start"] or 0, 1 if a["step"] is None else a["step"]
+    return start + step * i[0]
+
+
+def _same(a: Arguments, i: Index) -> Any:
+    return a.at("self", i)
+
+
+def _stretched(a: Arguments, i: Index) -> Any:
+    return a.here("self", i)
+
+
+def _where(a: Arguments, i: Index) -> Any:
+    return choice(a.truth("condition", i), a.here("self", i), a.here("other", i))
+
+
+def _masked_fill(a: Arguments, i: Index) -> Any:
+    return choice(a.truth("mask", i), typed(a.here("value", i), a.result.dtype), a.here("self", i))
+
+
+def _index_put(a: Arguments, i: Index) -> Any:
+    """`x[mask] = number`."""
+    [mask, *others], number = a["indices"], a.tensor("values")
+    same_rank = isinstance(mask, Value) and len(mask.type.shape) == len(i)
+    if others or a["accumulate"] or number.type.shape or not same_rank or mask.type.dtype is not torch.bool:
+        raise Unknown
+    return choice(a.element(mask, i), typed(a.here("values", i), a.result.dtype), a.at("self", i))
+
+
+def _triangle(keeps: Callable[[Any, Any], Any]) -> _Rule:
+    """The elements whose distance from the diagonal is in bounds, and zeros."""
+    return lambda a, i: choice(keeps(i[-1] - i[-2], a["diagonal"]), *_or_zero(a.at("self", i)))
+
+
+def _or_zero(element: Any) -> tuple[Any, Any]:
+    return element, sympy.false if is_truth(element) else sympy.Integer(0)
+
+
+def _unsqueeze(a: Arguments, i: Index) -> Any:
+    axis = a.axis(more=1)
+    return a.at("self", i[:axis] + i[axis + 1 :])
+
+
+def _transpose(a: Arguments, i: Index) -> Any:
+    order = list(i)
+    one, two = a.axis(name="dim0"), a.axis(name="dim1")
+    order[one], order[two] = i[two], i[one]
+    return a.at("self", tuple(order))
+
+
+def _permute(a: Arguments, i: Index) -> Any:
+    places = {dim % len(i): index for dim, index in zip(a["dims"], i, strict=True)}
+    return a.at("self", tuple(places[dim] for dim in range(len(i))))
+
+
+def _reshape(a: Arguments, i: Index) -> Any:
+    """Where only dimensions of size 1 come and go."""
+    before, after = a.tensor("self").type.shape, a.result.shape
+    if [d for d in before if d != 1] != [d for d in after if d != 1]:
+        raise Unknown
+    rest = iter(index for index, size in zip(i, after, strict=True) if size != 1)
+    return a.at("self", tuple(0 if size == 1 else next(rest) for size in before))
+
+
+def _slice(a: Arguments, i: Index) -> Any:
+    axis, start = a.axis(), _from_the_front(a["start"] or 0, a.tensor("self").type.shape[a.axis()])
+    return a.at("self", (*i[:axis], start + a["step"] * i[axis], *i[axis + 1 :]))
+
+
+def _select(a: Arguments, i: Index) -> Any:
+    axis = a.axis()
+    return a.at("self", (*i[:axis], _from_the_front(a["index"], a.tensor("self").type.shape[axis]), *i[axis:]))
+
+
+def _from_the_front(index: Any, size: Any) -> Any:
+    """An index that may count from the end; one past the start of a size that is not known has no formula."""
+    if sympy.sympify(index).is_nonnegative:
+        return index
+    if isinstance(index, int) and isinstance(size, int):
+        return max(index + size, 0)
+    raise Unknown
+
+
+def _gather(a: Arguments, i: Index) -> Any:
+    """`x[:, rows, columns]`: tensors of whole numbers that stand side by side."""
+    lead = next(n for n, t in enumerate(a["indices"]) if t is not None)
+    tensors: list[Value] = a["indices"][lead:]
+    if any(t is None or t.type.dtype is torch.bool for t in tensors):
+        raise Unknown
+    rank = max(len(t.type.shape) for t in tensors)
+    here = i[lead : lead + rank]
+    found = [a.element(t, here) for t in tensors]
+    if not all(element.is_nonnegative for element in found):
+        raise Unknown
+    return a.at("self", (*i[:lead], *found, *i[lead + rank :]))
+
+
+def _diff(a: Arguments, i: Index) -> Any:
+    """The first difference, of a row before which one element is put."""
+    axis, before = a.axis(), a["prepend"]
+    if a["n"] != 1 or a["append"] is not None or before is None or before.type.shape[axis] != 1:
+        raise Unknown
+    first = a.at("self", (*i[:axis], 0, *i[axis + 1 :])) - a.element(before, (*i[:axis], 0, *i[axis + 1 :]))
+    later = a.at("self", i) - a.at("self", (*i[:axis], i[axis] - 1, *i[axis + 1 :]))
+    return sympy.Piecewise((first, sympy.Eq(i[axis], 0)), (later, True))
+
+
+def _cumsum(a: Arguments, i: Index) -> Any:
+    """Of a row that holds one number."""
+    axis, along = a.axis(), sympy.Dummy(integer=True, nonnegative=True)
+    element = number(a.at("self", (*i[:axis], along, *i[axis + 1 :])))
+    if element.has(along):
+        raise Unknown
+    return element * (i[axis] + 1)
+
+
+_RULES: Mapping[str, _Rule] = {
+    f"aten::{name}": rule
+    for names, rule in {
+        "arange": _arange,
+        "ones ones_like new_ones": _filled(1),
+        "zeros zeros_like new_zeros": _filled(0),
+        "full full_like new_full": lambda a, i: sympy.sympify(a["fill_value"]),
+        "scalar_tensor": lambda a, i: sympy.sympify(a["s"]),
+        "fill": lambda a, i: a.number("value", i),
+        "alias clone contiguous detach lift_fresh_copy to _to_copy type_as": _same,
+        "expand expand_as broadcast_to": _stretched,
+        "unsqueeze": _unsqueeze,
+        "squeeze view reshape _unsafe_view view_as flatten unflatten": _reshape,
+        "transpose": _transpose,
+        "permute": _permute,
+        "slice": _slice,
+        "select": _select,
+        "index": _gather,
+        "diff": _diff,
+        "cumsum": _cumsum,
+        "tril": _triangle(sympy.Le),
+        "triu": _triangle(sympy.Ge),
+        "where": _where,
+        "masked_fill": _masked_fill,
+        "index_put": _index_put,
+        "__and__ logical_and bitwise_and": _logical(sympy.And, "self", "other"),
+        "__or__ logical_or bitwise_or": _logical(sympy.Or, "self", "other"),
+        "logical_not bitwise_not": _logical(sympy.Not, "self"),
+        "add": _scaled(1),
+        "sub": _scaled(-1),
+        "rsub": lambda a, i: a.number("other", i) - a.number("self", i) * sympy.sympify(a["alpha"]),
+        "mul": _product,
+        "neg": _pointwise(operator.neg, "self"),
+        "eq": _pointwise(sympy.Eq, "self", "other"),
+        "ne": _pointwise(sympy.Ne, "self", "other"),
+        "lt": _pointwise(sympy.Lt, "self", "other"),
+        "le": _pointwise(sympy.Le, "self", "other"),
+        "gt": _pointwise(sympy.Gt, "self", "other"),
+        "ge": _pointwise(sympy.Ge, "self", "other"),
+    }.items()
+    for name in names.split()
+}

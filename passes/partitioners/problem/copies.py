@@ -1,0 +1,60 @@
+"""Take nodes that are copied for free out of a problem.
+
+A cheap node runs in every stage that reads it, so it belongs to none. What it reads is read by its
+readers in its place, and what it would keep stands once on each device with a reader. The value it makes is
+made anew in each stage, and held from its first reader there to its last.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from graphlib import TopologicalSorter
+
+from passes.partitioners.problem.model import Problem
+from passes.partitioners.problem.parts import Weight
+
+
+def final_readers(problem: Problem) -> dict[int, tuple[int, ...]]:
+    """For each node that is copied, the nodes that are not copied and read it, through copies or not."""
+    bound = {node for group in problem.groups for node in group}
+    direct: dict[int, set[int]] = {i: set() for i, node in enumerate(problem.nodes) if node.cheap and i not in bound}
+    if not direct:
+        return {}
+    for value in problem.values:
+        if value.producer in direct:
+            direct[value.producer].update(value.consumers)
+    reads = {node: [reader for reader in readers if reader in direct] for node, readers in direct.items()}
+    found: dict[int, set[int]] = {}
+    for node in TopologicalSorter(reads).static_order():
+        found[node] = set().union(*(found.get(reader, {reader}) for reader in direct[node]))
+    return {node: tuple(sorted(readers)) for node, readers in found.items() if readers}
+
+
+def inline(problem: Problem) -> Problem:
+    """The problem with every copied node dissolved into its readers; `ids` name the nodes that are left."""
+    copied = final_readers(problem)
+    if not copied:
+        return problem
+    left = [node for node in range(len(problem.nodes)) if node not in copied]
+    number = {node: i for i, node in enumerate(left)}
+
+    def forwarded(readers: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sorted({number[end] for reader in readers for end in copied.get(reader, (reader,))}))
+
+    kept = (Weight(problem.nodes[node].bytes, readers) for node, readers in copied.items() if problem.nodes[node].bytes)
+    made = (value for value in problem.values if value.producer in copied and value.held)
+    pairs = ((number[a], end) for a, b in problem.before if a in number for end in forwarded((b,)))
+    return replace(
+        problem,
+        nodes=tuple(problem.nodes[node] for node in left),
+        values=tuple(
+            replace(value, producer=number[value.producer], consumers=forwarded(value.consumers))
+            for value in problem.values
+            if value.producer in number
+        ),
+        weights=tuple(replace(weight, readers=forwarded(weight.readers)) for weight in (*problem.weights, *kept)),
+        remade=tuple(Weight(value.held, tuple(number[r] for r in value.consumers if r in number)) for value in made),
+        groups=tuple(tuple(number[node] for node in group) for group in problem.groups),
+        precedence=None if problem.precedence is None else tuple(pairs),
+        ids=tuple(problem.names[node] for node in left),
+    )

@@ -1,0 +1,45 @@
+"""What a stage's activations need at their peak.
+
+A stage runs its nodes in program order (node index order). A value it receives is held from its start
+to its last reader in the stage; a value it makes from its producer to its last reader, and to the
+stage's end if somebody elsewhere reads it, or nobody does (then it is an output of the program). A value
+that every stage makes anew is held from its first reader there to its last.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from passes.partitioners.problem.parts import Value, Weight
+
+
+def peaks(values: Iterable[Value], remade: Iterable[Weight], stage_of: Sequence[int]) -> Mapping[int, float]:
+    """The most bytes of values that each stage holds at once, for one microbatch."""
+    change: dict[int, dict[int, float]] = defaultdict(lambda: defaultdict(float))
+    end = len(stage_of)
+    for value in values:
+        if value.held <= 0:
+            continue
+        last = {stage_of[node]: node for node in sorted(value.consumers)}
+        home = stage_of[value.producer]
+        leaves = not last or any(stage != home for stage in last)
+        for stage, until in {home: value.producer, **last}.items():
+            start = value.producer if stage == home else -1
+            change[stage][start] += value.held
+            change[stage][end if stage == home and leaves else until + 1] -= value.held
+    for value in remade:
+        last = {stage_of[node]: node for node in sorted(value.readers)}
+        first = {stage_of[node]: node for node in sorted(value.readers, reverse=True)}
+        for stage, until in last.items():
+            change[stage][first[stage]] += value.bytes
+            change[stage][until + 1] -= value.bytes
+    return {stage: _highest(deltas) for stage, deltas in change.items()}
+
+
+def _highest(deltas: Mapping[int, float]) -> float:
+    level = highest = 0.0
+    for position in sorted(deltas):
+        level += deltas[position]
+        highest = max(highest, level)
+    return highest

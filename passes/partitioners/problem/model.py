@@ -1,0 +1,135 @@
+"""The problem of cutting a weighted DAG into stages, and a solution of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from os import PathLike
+from typing import Literal
+
+from passes.partitioners.problem import published
+from passes.partitioners.problem.errors import InvalidProblem
+from passes.partitioners.problem.parts import Device, Link, Node, Value, Weight
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A program, the devices, and what is asked of the split. Nodes are named by their index.
+
+    `groups` are nodes bound to one device. `links[a, b]` is the link from device a to device b where it
+    differs from `link`. `precedence` are pairs (before, after) that stages must respect; None stands
+    for every value's producer before its consumers. `several_stages`: a device may hold two
+    stages, the first and the last. `every_device`: no device may stay empty. `fixed_order`: the
+    pipeline runs through the devices in the order listed. `in_flight`: the microbatches for which a
+    stage holds activations. `ids` name the nodes in `stage_of` where an index does not. `remade` are values that
+    every stage makes anew before its first reader of them (as `inline` finds them for copied nodes).
+    """
+
+    nodes: tuple[Node, ...]
+    values: tuple[Value, ...] = ()
+    weights: tuple[Weight, ...] = ()
+    groups: tuple[tuple[int, ...], ...] = ()
+    devices: tuple[Device, ...] = (Device(),)
+    link: Link = Link()
+    links: Mapping[tuple[int, int], Link] = field(default_factory=dict)
+    precedence: tuple[tuple[int, int], ...] | None = None
+    objective: Literal["throughput", "latency"] = "throughput"
+    overlap: bool = False
+    several_stages: bool = False
+    every_device: bool = False
+    fixed_order: bool = False
+    in_flight: int = 1
+    ids: tuple[int, ...] = ()
+    remade: tuple[Weight, ...] = ()
+
+    @classmethod
+    def read(cls, path: str | PathLike[str]) -> Problem:
+        """The problem in a file of the published format (training instances included)."""
+        return cls(**published.fields(path))
+
+    def __post_init__(self) -> None:
+        if not self.devices:
+            raise InvalidProblem("there are no devices")
+        if self.ids and len(set(self.ids)) != len(self.nodes):
+            raise InvalidProblem(f"{len(set(self.ids))} distinct ids for {len(self.nodes)} nodes")
+        kinds = 1 + max(device.kind for device in self.devices)
+        for node, step in enumerate(self.nodes):
+            if len(step.time) < kinds:
+                raise InvalidProblem(f"node {node} has {len(step.time)} times for {kinds} kinds of devices")
+        for what, node in self._mentioned():
+            if not 0 <= node < len(self.nodes):
+                raise InvalidProblem(f"{what} names node {node}; there are {len(self.nodes)}")
+
+    def _mentioned(self) -> Iterator[tuple[str, int]]:
+        for value in self.values:
+            yield "a value", value.producer
+            yield from (("a value", node) for node in value.consumers)
+        for weight in self.weights:
+            yield from (("a weight", node) for node in weight.readers)
+        for group in self.groups:
+            yield from (("a group", node) for node in group)
+        for pair in self.precedence or ():
+            yield from (("precedence", node) for node in pair)
+
+    @cached_property
+    def before(self) -> tuple[tuple[int, int], ...]:
+        """The pairs (before, after) in force."""
+        if self.precedence is not None:
+            return self.precedence
+        return tuple((value.producer, node) for value in self.values for node in value.consumers)
+
+    @cached_property
+    def names(self) -> tuple[int, ...]:
+        """How `stage_of` names each node."""
+        return self.ids or tuple(range(len(self.nodes)))
+
+    @property
+    def n_stages(self) -> int:
+        """One for each device, and one more where the pipeline may return to device 0 for the sake of a group."""
+        returns = self.several_stages and len(self.devices) > 1 and any(len(group) > 1 for group in self.groups)
+        return len(self.devices) + returns
+
+    def device_of(self, stage: int) -> int:
+        return stage % len(self.devices)
+
+    def between(self, source: int, target: int) -> Link:
+        return self.links.get((source, target), self.link)
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one device carries: seconds of compute, receiving and sending, and bytes of memory."""
+
+    compute: float = 0.0
+    receive: float = 0.0
+    send: float = 0.0
+    memory: float = 0.0
+
+    def seconds(self, overlap: bool) -> float:
+        if overlap:
+            return max(self.compute, self.receive, self.send)
+        return self.compute + self.receive + self.send
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A split and how good it is.
+
+    `stage_of` gives every node (by its id) a stage; `order` lists the stages in use in the order of the
+    pipeline, `placement` the device of each of those. No split has a value under `lower_bound`;
+    `optimal` says that this one is proven best (to 1e-6 relative).
+    """
+
+    stage_of: Mapping[int, int]
+    value: float
+    lower_bound: float
+    optimal: bool
+    order: tuple[int, ...] = ()
+    placement: Mapping[int, int] = field(default_factory=dict)
+    loads: tuple[Load, ...] = ()
+
+    @property
+    def gap(self) -> float:
+        """How far the value may be above the best one, relative to the value."""
+        return 0.0 if self.value <= 0 else max(0.0, (self.value - self.lower_bound) / self.value)

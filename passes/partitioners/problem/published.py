@@ -1,0 +1,76 @@
+"""The published JSON format of Tarnawski et al. (NeurIPS 2020), read as the fields of a Problem."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from passes.partitioners.problem.errors import InvalidProblem
+from passes.partitioners.problem.parts import Device, Link, Node, Value
+
+ACCELERATOR, CPU = 0, 1
+
+
+def fields(path: str | PathLike[str]) -> dict[str, Any]:
+    """The fields of the Problem that a published file states.
+
+    A published cost is a time; here it is a value's bytes over links of bandwidth 1.
+    """
+    try:
+        document = json.loads(Path(path).read_text())
+        return _fields(document)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidProblem(f"{path} is not a published partitioning instance: {error!r}") from error
+
+
+def _fields(document: dict[str, Any]) -> dict[str, Any]:
+    nodes, edges = document["nodes"], document["edges"]
+    ids = [int(node["id"]) for node in nodes]
+    index = {id: i for i, id in enumerate(ids)}
+    pairs = [(index[edge["sourceId"]], index[edge["destId"]]) for edge in edges]
+
+    readers: dict[int, dict[int, None]] = defaultdict(dict)
+    cost: dict[int, float] = {}
+    for (source, target), edge in zip(pairs, edges, strict=True):
+        readers[source][target] = None
+        cost[source] = max(cost.get(source, 0.0), float(edge["cost"]))
+
+    classes: dict[object, list[int]] = defaultdict(list)
+    for i, node in enumerate(nodes):
+        classes[node.get("colorClass", ("alone", i))].append(i)
+
+    return dict(
+        nodes=tuple(_node(node) for node in nodes),
+        values=tuple(Value(source, tuple(to), bytes=cost[source]) for source, to in readers.items()),
+        groups=tuple(tuple(members) for members in classes.values() if len(members) > 1),
+        devices=(
+            *(Device(float(document["maxSizePerFPGA"]), ACCELERATOR) for _ in range(int(document["maxFPGAs"]))),
+            *(Device(kind=CPU, free_transfers=True) for _ in range(int(document["maxCPUs"]))),
+        ),
+        link=Link(bandwidth=1.0),
+        precedence=_forward(nodes, pairs, list(classes.values())),
+        ids=tuple(ids),
+    )
+
+
+def _node(node: dict[str, Any]) -> Node:
+    accelerator = float(node["fpgaLatency"]) if node["supportedOnFpga"] else float("inf")
+    return Node((accelerator, float(node["cpuLatency"])), bytes=float(node["size"]), name=str(node.get("name", "")))
+
+
+def _forward(
+    nodes: list[dict[str, Any]], pairs: list[tuple[int, int]], classes: list[list[int]]
+) -> tuple[tuple[int, int], ...]:
+    """Order is asked of the forward nodes alone.
+
+    A class of backward nodes alone stands for a forward node whose edges are mirrored: what follows
+    it in the backward pass comes before it in the forward one.
+    """
+    backward = [bool(node.get("isBackwardNode", False)) for node in nodes]
+    alone = {i for members in classes if all(backward[i] for i in members) for i in members}
+    kept = [(a, b) for a, b in pairs if not backward[a] and not backward[b]]
+    mirrored = [(b, a) for a, b in pairs if backward[a] and backward[b] and (a in alone or b in alone)]
+    return tuple(kept + mirrored)

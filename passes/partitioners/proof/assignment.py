@@ -1,0 +1,170 @@
+"""The whole problem as one integer program, for what the relaxation leaves out.
+
+Unequal links, the latency of parallel branches, a device with two stages and the duty to use every device
+break the symmetry that makes larger problems tractable. Here nothing is relaxed but the peaks of
+activations: x[u, s] says that unit u is in stage s, an edge between two stages puts one before the other in
+rank, and moved[h, a, b] that value h goes from a to b. It is a large program, so it is for small problems
+(and, as it starts from a good cut, it may better that one in the time that is left).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil, floor
+
+import numpy as np
+from ortools.sat.python import cp_model
+
+from passes.partitioners.clock import Clock
+from passes.partitioners.proof.cp_sat import run
+from passes.partitioners.proof.integer_program import GRAIN
+from passes.partitioners.units import BYTES, COUNT, Core, Sets
+
+Row = Sequence[cp_model.LinearExpr | int]
+MOST_TERMS = 60_000
+
+
+def size(core: Core) -> int:
+    """About how many constraints the program of a core has."""
+    return (len(core.edges) + len(core.values.members)) * core.problem.n_stages**2
+
+
+class Assignment:
+    """The program of one core; units of a group that are apart are bound to one device."""
+
+    def __init__(self, core: Core, known: float) -> None:
+        self.core, self.problem, self.program = core, core.problem, cp_model.CpModel()
+        self.scale = GRAIN / known
+        self.stages, self.devices = range(core.problem.n_stages), range(len(core.problem.devices))
+        self.x = [[self.program.new_bool_var("") for _ in self.stages] for _ in range(core.n)]
+        for row in self.x:
+            self.program.add_exactly_one(row)
+        n = len(self.devices)
+        self.on = [[sum(row[s] for s in self.stages if s % n == device) for device in self.devices] for row in self.x]
+        self.value = self.program.new_int_var(0, ceil(known * self.scale), "")
+        self._keep_rules()
+        self._keep_order()
+        if self.problem.objective == "latency":
+            self._bound_latency()
+        else:
+            self._bound_loads()
+        self.program.minimize(self.value)
+
+    def solve(self, stages: Sequence[int], clock: Clock) -> tuple[float, np.ndarray | None]:
+        """A proven bound, and the stage of each unit in the best split found; `stages` is a good split of the nodes."""
+        for unit, row in enumerate(self.x):
+            for stage, variable in enumerate(row):
+                self.program.add_hint(variable, int(stages[self.core.nodes[unit][0]] == stage))
+        solver, status = run(self.program, clock)
+        if status == cp_model.INFEASIBLE:
+            return GRAIN / self.scale, None
+        bound = solver.best_objective_bound / self.scale
+        if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+            return bound, None
+        return bound, np.array([next(s for s in self.stages if solver.boolean_value(row[s])) for row in self.x])
+
+    def _keep_rules(self) -> None:
+        """Groups, devices that cannot run a unit, memory, and no idle device where none may be."""
+        program, core = self.program, self.core
+        for group in self.problem.groups:
+            first, *others = sorted({int(core.unit_of[node]) for node in group})
+            for other in others:
+                for device in self.devices:
+                    program.add(self.on[first][device] == self.on[other][device])
+        for number, device in enumerate(self.problem.devices):
+            here = [row[number] for row in self.on]
+            for unit in np.flatnonzero(np.isinf(core.time[device.kind])):
+                program.add(here[unit] == 0)
+            if self.problem.every_device:
+                program.add(sum(here) >= 1)
+            if np.isfinite(device.memory):
+                self._bound_memory(here, device.memory)
+
+    def _bound_memory(self, here: Row, memory: float) -> None:
+        scale = GRAIN / max(memory, 1e-9)
+        held = sum(floor(size * scale) * there for size, there in zip(self.core.keeps, here, strict=True))
+        for readers, size in zip(_parts(self.core.weights), self.core.weights.sizes[:, 0], strict=True):
+            stands = self.program.new_bool_var("")
+            for unit in readers:
+                self.program.add(stands >= here[unit])
+            held += floor(size * scale) * stands
+        self.program.add(held <= GRAIN)
+
+    def _keep_order(self) -> None:
+        """Wherever an edge leads from a stage to another, the one ranks before the other."""
+        rank = [self.program.new_int_var(0, len(self.stages) - 1, "") for _ in self.stages]
+        for s in self.stages:
+            for t in self.stages:
+                if s == t:
+                    continue
+                follows = self.program.new_bool_var("")
+                self.program.add(rank[s] < rank[t]).only_enforce_if(follows)
+                if self.problem.fixed_order and s > t:
+                    self.program.add(follows == 0)
+                for a, b in self.core.edges.tolist():
+                    self.program.add(follows >= self.x[a][s] + self.x[b][t] - 1)
+
+    def _bound_loads(self) -> None:
+        core, problem = self.core, self.problem
+        moved = self._moved(self.on, self.devices)
+        for number, device in enumerate(problem.devices):
+            compute = sum(self._compute(unit, device.kind) * row[number] for unit, row in enumerate(self.on))
+            received, sent = [], []
+            for (value, a, b), goes in moved.items() if not device.free_transfers else ():
+                if b == number:
+                    received.append(self._seconds(value, a, b) * goes)
+            for value in range(len(core.values)) if not device.free_transfers else ():
+                ways = [(self._seconds(value, number, b), moved[value, number, b]) for b in self.devices if b != number]
+                if ways:
+                    longest = self.program.new_int_var(0, max(seconds for seconds, _ in ways), "")
+                    for seconds, goes in ways:
+                        self.program.add(longest >= seconds * goes)
+                    sent.append(longest)
+            parts = (compute, sum(received), sum(sent))
+            for load in parts if problem.overlap else (sum(parts),):
+                self.program.add(self.value >= load)
+
+    def _bound_latency(self) -> None:
+        horizon = self.value.proto.domain[1]
+        end = [self.program.new_int_var(0, horizon, "") for _ in self.stages]
+        start = [self.program.new_int_var(0, horizon, "") for _ in self.stages]
+        moved = self._moved(self.x, self.stages)
+        n = len(self.devices)
+        for t in self.stages:
+            kind = self.problem.devices[t % n].kind
+            receives = [
+                self._seconds(value, a % n, t % n) * goes
+                for (value, a, b), goes in moved.items()
+                if b == t and a % n != t % n and not self.problem.devices[t % n].free_transfers
+            ]
+            compute = sum(self._compute(unit, kind) * row[t] for unit, row in enumerate(self.x))
+            self.program.add(end[t] >= start[t] + compute + sum(receives))
+            self.program.add(self.value >= end[t])
+        for (_, a, b), goes in moved.items():
+            self.program.add(start[b] >= end[a]).only_enforce_if(goes)
+
+    def _moved(self, places: Sequence[Row], among: range) -> dict[tuple[int, int, int], cp_model.IntVar]:
+        """For each value and two places whether it goes from the one to the other."""
+        moved: dict[tuple[int, int, int], cp_model.IntVar] = {}
+        for value, members in enumerate(_parts(self.core.values)):
+            producer = int(self.core.producer[value])
+            for a in among:
+                for b in among:
+                    if a != b:
+                        goes = moved[value, a, b] = self.program.new_bool_var("")
+                        for unit in members:
+                            if unit != producer:
+                                self.program.add(goes >= places[producer][a] + places[unit][b] - 1)
+        return moved
+
+    def _compute(self, unit: int, kind: int) -> int:
+        time = self.core.time[kind, unit]
+        return 0 if np.isinf(time) else floor(time * self.scale)
+
+    def _seconds(self, value: int, source: int, target: int) -> int:
+        link, sizes = self.problem.between(source, target), self.core.values.sizes[value]
+        return floor((link.latency * sizes[COUNT] + sizes[BYTES] / link.bandwidth) * self.scale)
+
+
+def _parts(sets: Sets) -> list[list[int]]:
+    return [part.tolist() for part in np.split(sets.members, sets.starts[1:-1])] if len(sets) else []

@@ -1,0 +1,159 @@
+"""Fuse units that some best split keeps together, so that there is less to search.
+
+Write k(S) for the transfers of a set S of units: the cost of every value with a member (its producer or a
+consumer) in S and one outside. A stage S costs its time plus k(S). k is symmetric, k(S) = k(rest), and
+submodular: adding v to a larger set adds no more than adding it to a smaller one.
+
+Let unit v follow unit u into its stage. That makes no stage worse if, on every class of devices,
+
+    (1) k({u, v}) - k({u}) + time(v) <= 0 where u may be, and k({u, v}) - k({u}) - time(v) <= 0 elsewhere,
+
+for u's stage A grows by time(v) + k(A + v) - k(A), at most the first; v's old stage B changes by
+-time(v) + k(B - v) - k(B) = -time(v) + k(C + v) - k(C), where C is everything but B and holds u, so by
+no more than the second; and k of other stages does not know where v is. The order must hold too:
+
+    (2) if v is below u: every predecessor of v is u or above u; if v is above u, the mirror image.
+
+(3) v may be wherever u may, and (4) keeps no memory where memory matters. With overlap a load is the
+largest of time, received and sent; so time(v) must be 0 and (1) hold for received and sent apart (both are
+submodular, and what S receives the rest sends).
+
+Many such moves may be made at once, as long as nobody follows a follower in a circle: moving the leaders
+first only enlarges the sets, and then (1) still holds by submodularity, and (2) by transitivity.
+
+Only splits better than one already known matter, so a unit may be only where it stays below that value;
+and where parting two units costs as much as that value, they are fused outright.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from passes.partitioners.condense import indivisible
+from passes.partitioners.proof.relaxed import Relaxed
+from passes.partitioners.units import Core, condensed
+
+
+def contracted(model: Relaxed, known: float) -> Relaxed:
+    """The same problem over fewer units: if it has a split better than `known`, one of the best is left."""
+    while True:
+        found = _Contraction(model, known)
+        pairs = found.inseparable() or found.followers()
+        if not pairs:
+            return model
+        model = model.on(fused(model.core, pairs))
+
+
+def fused(core: Core, pairs: Sequence[tuple[int, int]]) -> Core:
+    """The core in which the units of each pair are one (with all that lies between them)."""
+    unit_of = indivisible(core.n, [(a, b) for a, b in core.edges.tolist()], pairs)
+    return condensed(core.problem, unit_of[core.unit_of])
+
+
+class _Contraction:
+    """One round of contraction."""
+
+    def __init__(self, model: Relaxed, known: float) -> None:
+        core = self.core = model.core
+        self.model, self.known = model, known
+        self.may_be = model.time < known
+        self.before, self.after = core.neighbours(reverse=True), core.neighbours()
+        self.producer = core.producer.tolist()
+        self.members = [frozenset(part.tolist()) for part in np.split(core.values.members, core.values.starts[1:-1])]
+        self.of_unit: list[list[int]] = [[] for _ in range(core.n)]
+        for value, unit in zip(core.values.owner.tolist(), core.values.members.tolist(), strict=True):
+            self.of_unit[unit].append(value)
+
+    def inseparable(self) -> list[tuple[int, int]]:
+        """Neighbours of which one has a load of `known` or more wherever it is without the other."""
+        return [
+            (u, v)
+            for u in range(self.core.n)
+            for v in (*self.before[u], *self.after[u])
+            if (self._apart(u, v) >= self.known).all()
+        ]
+
+    def _apart(self, u: int, v: int) -> np.ndarray:
+        """[classes] the least load of a stage that holds u and not v."""
+        shared = [value for value in self.of_unit[u] if v in self.members[value]]
+        time, cost = self.model.time[:, u], self.model.cost
+        if not self.model.overlap:
+            return time + cost[:, shared].sum(axis=1)
+        sent = [value for value in shared if self.producer[value] == u]
+        received = [value for value in shared if self.producer[value] == v]
+        return np.maximum(time, np.maximum(cost[:, sent].sum(axis=1), cost[:, received].sum(axis=1)))
+
+    def followers(self) -> list[tuple[int, int]]:
+        """Pairs (v, u) such that v may follow u, nobody in a circle."""
+        above, below = _beyond(self.before, range(self.core.n)), _beyond(self.after, reversed(range(self.core.n)))
+        leader = list(range(self.core.n))
+        stays = _keepers(self.model)
+        for v in range(self.core.n):
+            if stays[v]:
+                continue
+            for u in self.before[v]:
+                if _all_in(self.before[v], above[u], u) and _root(leader, u) != v and self._no_worse(v, u):
+                    leader[v] = u
+                    break
+            else:
+                for u in self.after[v]:
+                    if _all_in(self.after[v], below[u], u) and _root(leader, u) != v and self._no_worse(v, u):
+                        leader[v] = u
+                        break
+        return [(v, u) for v, u in enumerate(leader) if v != u]
+
+    def _no_worse(self, v: int, u: int) -> bool:
+        """Rules (1) and (3)."""
+        time, here = self.model.time[:, v], self.may_be[:, u]
+        if (here & ~self.may_be[:, v]).any():
+            return False
+        received, sent = self._growth(v, u)
+        if self.model.overlap:
+            return not time.any() and bool((received <= 0).all() and (sent <= 0).all())
+        slack = np.where(here, -time, np.where(self.may_be[:, v], time, np.inf))
+        return bool((received + sent <= slack).all())
+
+    def _growth(self, v: int, u: int) -> tuple[np.ndarray, np.ndarray]:
+        """[classes] what {u, v} receives, and sends, more than {u}."""
+        received, sent = np.zeros((2, len(self.model.classes)))
+        for value in self.of_unit[v]:
+            cost, members = self.model.cost[:, value], self.members[value]
+            if self.producer[value] == v:
+                received -= cost * (u in members)
+                sent += cost * (not members <= {u, v})
+            elif u not in members:
+                received += cost
+            elif len(members) == 2:
+                sent -= cost
+        return received, sent
+
+
+def _keepers(model: Relaxed) -> np.ndarray:
+    """The units that keep memory, where memory matters."""
+    core = model.core
+    stays = np.zeros(core.n, dtype=bool)
+    if model.memory_matters:
+        stays = core.keeps > 0
+        stays[core.weights.members] = True
+    return stays
+
+
+def _beyond(neighbours: Sequence[Sequence[int]], order: Iterable[int]) -> list[int]:
+    """For each unit the bit set of all that can be reached over its neighbours, which come first in the order."""
+    reach = [0] * len(neighbours)
+    for unit in order:
+        for other in neighbours[unit]:
+            reach[unit] |= reach[other] | 1 << other
+    return reach
+
+
+def _all_in(units: Iterable[int], bits: int, also: int) -> bool:
+    return all(unit == also or bits >> unit & 1 for unit in units)
+
+
+def _root(leader: Sequence[int], unit: int) -> int:
+    while leader[unit] != unit:
+        unit = leader[unit]
+    return unit

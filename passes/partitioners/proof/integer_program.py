@@ -1,0 +1,185 @@
+"""The relaxed problem as an integer program, for graphs too wide to list their ideals.
+
+y[v, p] says that unit v stands in place p of the pipeline or before it, so y[v, p] <= y[v, p + 1], and for
+u before v, y[v, p] <= y[u, p]. Then x[v, p] = y[v, p] - y[v, p - 1] says that v stands in place p. A value is
+received there if a consumer stands there without the producer, and sent if the producer stands there
+without some consumer:
+
+    received[h, p] >= x[consumer, p] - x[producer, p],      sent[h, p] >= x[producer, p] - x[consumer, p].
+
+Times are whole multiples of a small unit, rounded down, so that the program's bound is one of ours. A
+value known to be reachable limits the places of each unit: what is above it must fit before it, what is
+below it after. Where classes of devices differ, each place chooses one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import floor
+
+import numpy as np
+from ortools.sat.python import cp_model
+
+from passes.partitioners.clock import Clock
+from passes.partitioners.proof.cp_sat import run
+from passes.partitioners.proof.ideals import Ideals
+from passes.partitioners.proof.relaxed import Relaxed, Stages
+
+GRAIN = 10**8  # the known value is this many units of time
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """A proven bound, and the best split found (no stages: none)."""
+
+    bound: float
+    stages: Stages
+
+
+Expression = cp_model.LinearExpr | int
+
+
+def variables(model: Relaxed, known: float) -> int:
+    """How many places the program would have to decide about, over all units."""
+    first, last = _limits(model, known, sum(len(kind.devices) for kind in model.classes))
+    return int((last - first).sum())
+
+
+class IntegerProgram:
+    """One relaxed problem, with a value known to be reachable."""
+
+    def __init__(self, model: Relaxed, known: float) -> None:
+        self.model, self.core, self.program = model, model.core, cp_model.CpModel()
+        self.scale = GRAIN / known
+        self.places = range(sum(len(kind.devices) for kind in model.classes))
+        first, last = _limits(model, known, len(self.places))
+        self.by: list[list[cp_model.IntVar | int]] = [
+            [0 if p < first[v] else 1 if p >= last[v] else self.program.new_bool_var("") for p in self.places]
+            for v in range(model.core.n)
+        ]
+        self.chosen = self._choices()
+        self.load = self.program.new_int_var(0, self._units(known), "")
+        self._keep_order()
+        for place in self.places:
+            self._bound_load(place)
+        self.program.minimize(self.load)
+
+    def solve(self, hint: np.ndarray, clock: Clock) -> Answer:
+        """`hint[unit]` is the place of each unit in a good split."""
+        for unit, row in enumerate(self.by):
+            for place, variable in enumerate(row):
+                if not isinstance(variable, int):
+                    self.program.add_hint(variable, int(hint[unit] <= place))
+        solver, status = run(self.program, clock)
+        if status == cp_model.INFEASIBLE:
+            return Answer(GRAIN / self.scale, ())
+        bound = solver.best_objective_bound / self.scale
+        return Answer(bound, self._stages(solver) if status in (cp_model.OPTIMAL, cp_model.FEASIBLE) else ())
+
+    def _units(self, seconds: float) -> int:
+        return floor(seconds * self.scale)
+
+    def _at(self, unit: int, place: int) -> Expression:
+        return self.by[unit][place] - self.by[unit][place - 1] if place else self.by[unit][0]
+
+    def _choices(self) -> Sequence[Sequence[cp_model.LiteralT]]:
+        """[place][class] whether a place has a device of a class."""
+        classes, chain = self.model.classes, self.model.chain
+        if chain:
+            return [[kind == chain[place] for kind in range(len(classes))] for place in self.places]
+        if len(classes) == 1:
+            return [[True] for _ in self.places]
+        chosen = [[self.program.new_bool_var("") for _ in classes] for _ in self.places]
+        for row in chosen:
+            self.program.add_exactly_one(row)
+        for kind, column in zip(classes, zip(*chosen, strict=True), strict=True):
+            self.program.add(sum(column) == len(kind.devices))
+        return chosen
+
+    def _keep_order(self) -> None:
+        for row in self.by:
+            self._never_falls(row)
+        for a, b in self.core.edges.tolist():
+            for early, late in zip(self.by[a], self.by[b], strict=True):
+                self._at_most(late, early)
+
+    def _never_falls(self, row: Sequence[Expression]) -> None:
+        for early, late in pairwise(row):
+            self._at_most(early, late)
+
+    def _at_most(self, small: Expression, large: Expression) -> None:
+        if not (isinstance(small, int) and small == 0) and not (isinstance(large, int) and large == 1):
+            self.program.add(small <= large)
+
+    def _bound_load(self, place: int) -> None:
+        """The load is no less than what stands in a place, whatever class of device that is."""
+        here = [unit for unit in range(self.core.n) if self._may_be(unit, place)]
+        received, sent = self._moved(place)
+        for kind, chosen in enumerate(self.chosen[place]):
+            if isinstance(chosen, bool) and not chosen:
+                continue
+            time, cost = self.model.time[kind], self.model.cost[kind]
+            compute = sum(self._units(time[unit]) * self._at(unit, place) for unit in here if time[unit] < np.inf)
+            arrives = sum(self._units(cost[value]) * moved for value, moved in received)
+            leaves = sum(self._units(cost[value]) * moved for value, moved in sent)
+            for load in (compute, arrives, leaves) if self.model.overlap else (compute + arrives + leaves,):
+                self.program.add(self.load >= load).only_enforce_if(chosen)
+            for unit in here:
+                if time[unit] == np.inf:
+                    self.program.add(self._at(unit, place) == 0).only_enforce_if(chosen)
+            if self.model.memory_matters and self.model.classes[kind].memory < np.inf:
+                self._bound_memory(place, here, self.model.classes[kind].memory, chosen)
+
+    def _bound_memory(self, place: int, here: list[int], memory: float, chosen: cp_model.LiteralT) -> None:
+        scale = GRAIN / memory
+        keeps = sum(floor(self.core.keeps[unit] * scale) * self._at(unit, place) for unit in here)
+        weights = self.core.weights
+        for number, size in enumerate(weights.sizes[:, 0]):
+            stands = self.program.new_bool_var("")
+            for unit in weights.members[weights.starts[number] : weights.starts[number + 1]]:
+                self.program.add(stands >= self._at(int(unit), place))
+            keeps += floor(size * scale) * stands
+        self.program.add(keeps <= GRAIN).only_enforce_if(chosen)
+
+    def _may_be(self, unit: int, place: int) -> bool:
+        before = self.by[unit][place - 1] if place else 0
+        return not (isinstance(before, int) and before == 1) and not (
+            isinstance(self.by[unit][place], int) and self.by[unit][place] == 0
+        )
+
+    def _moved(self, place: int) -> tuple[list[tuple[int, cp_model.IntVar]], list[tuple[int, cp_model.IntVar]]]:
+        """Which values are received and sent in a place, each as a pair (value, boolean)."""
+        received: list[tuple[int, cp_model.IntVar]] = []
+        sent: list[tuple[int, cp_model.IntVar]] = []
+        values = self.core.values
+        for value, producer in enumerate(self.core.producer.tolist()):
+            members = values.members[values.starts[value] : values.starts[value + 1]].tolist()
+            readers = [unit for unit in members if unit != producer]
+            made = self._at(producer, place)
+            arriving = [unit for unit in readers if self._may_be(unit, place)]
+            if arriving:
+                received.append((value, self.program.new_bool_var("")))
+                for unit in arriving:
+                    self.program.add(received[-1][1] >= self._at(unit, place) - made)
+            if self._may_be(producer, place):
+                sent.append((value, self.program.new_bool_var("")))
+                for unit in readers:
+                    self.program.add(sent[-1][1] >= made - self._at(unit, place))
+        return received, sent
+
+    def _stages(self, solver: cp_model.CpSolver) -> Stages:
+        placed = np.array([sum(1 - solver.value(variable) for variable in row) for row in self.by])
+        kinds = [next(k for k, chosen in enumerate(row) if solver.boolean_value(chosen)) for row in self.chosen]
+        return tuple((kinds[place], placed == place) for place in self.places)
+
+
+def _limits(model: Relaxed, known: float, places: int) -> tuple[np.ndarray, np.ndarray]:
+    """[units] the first and the last place where each may be, as what is above and below it must fit too."""
+    ideals = Ideals(model)
+    paces = sorted((pace for pace, kind in zip(ideals.pace, model.classes, strict=True) for _ in kind.devices))[::-1]
+    room = np.cumsum(paces) * known * (1 + 1e-9)
+    first = np.searchsorted(room, ideals.least)
+    last = places - 1 - np.searchsorted(room, ideals.total - ideals.most)
+    return first, last

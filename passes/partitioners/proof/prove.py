@@ -1,0 +1,136 @@
+"""Prove a cut the best, or find the best.
+
+The relaxed problem without memory comes first, being the easiest: if nothing beats the cut there, nothing
+does. Where memory could bind, the bound is raised once more with memory in it.
+
+Either way units are fused first (see `contract`). Then all ideals that could beat the cut are searched (see
+`exact`), which is fast where the program is a chain with some width, however long it is and however many the
+stages are. Where there are too many ideals, an integer program takes over (see `integer`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from passes.partitioners.clock import Clock
+from passes.partitioners.problem.evaluation import pipeline_order
+from passes.partitioners.proof.assignment import MOST_TERMS, Assignment, size
+from passes.partitioners.proof.contract import contracted
+from passes.partitioners.proof.exact import Exact
+from passes.partitioners.proof.ideals import TooWide
+from passes.partitioners.proof.integer_program import IntegerProgram, variables
+from passes.partitioners.proof.relaxed import Relaxed, Stages, relaxed
+from passes.partitioners.search.first_cut import Cut, along, better, judged
+from passes.partitioners.shortage import shortage
+from passes.partitioners.units import Core
+
+PRECISION = 1e-9  # relative: values that differ by less are the same
+PROVEN = 1e-5  # relative: a bound as close as that proves a value the best (programs round times down)
+MOST_IDEALS = 20_000
+MOST_VARIABLES = 150_000
+MOST_UNITS = 20_000  # their ancestors take a byte for each pair
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A cut, and a value that no cut is better than."""
+
+    cut: Cut
+    bound: float
+
+    def complete(self) -> bool:
+        return self.bound >= self.cut.value * (1 - PROVEN)
+
+
+def any_cut(core: Core, clock: Clock) -> Cut:
+    """A cut where no order of units gave one that fits; raises Infeasible if there is none, or none is found."""
+    model, clock = relaxed(core), Clock(clock.left() / 2)
+    longest = np.where(np.isinf(core.time), 0.0, core.time).max(axis=0)
+    known = 1.0 + float(longest.sum() + 2 * model.cost.max(axis=0).sum())
+    if core.n * len(core.problem.devices) > MOST_VARIABLES // 10:
+        raise shortage(core, proven=False)
+    try:
+        found = Exact(model).search(known, MOST_IDEALS, clock)
+    except TooWide:
+        answer = IntegerProgram(model, known).solve(np.zeros(core.n, dtype=np.int64), clock)
+        impossible, stages = answer.bound >= known and not answer.stages, answer.stages
+    else:
+        impossible, stages = found is None, found.stages if found else ()
+    cut = realised(model, stages)
+    if cut is None:
+        raise shortage(core, proven=impossible)
+    return cut
+
+
+def proven(core: Core, cut: Cut, bound: float, clock: Clock) -> Proof:
+    """The best cut and the best bound that can be had in time."""
+    proof = Proof(cut, bound)
+    models = [relaxed(core, memory=False)]
+    if relaxed(core).memory_matters:
+        models.append(relaxed(core))
+    for model in models:
+        if not proof.complete() and not clock.out():
+            proof = _searched(model, proof, clock)
+    return proof
+
+
+def _searched(model: Relaxed, proof: Proof, clock: Clock) -> Proof:
+    """Search for ever better splits until there is none; the last value is the optimum of the relaxed problem."""
+    cut, target = proof.cut, proof.cut.value
+    while target > proof.bound:
+        below = target * (1 - PRECISION)
+        small = contracted(model, below)
+        if small.core.n > MOST_UNITS:
+            return Proof(cut, proof.bound)
+        try:
+            found = Exact(small).search(below, MOST_IDEALS, clock)
+        except TooWide:
+            return _programmed(small, Proof(cut, proof.bound), target, clock)
+        if found is None:
+            break
+        cut = better(cut, realised(small, found.stages)) or cut
+        target = min(found.value, cut.value)
+    return Proof(cut, max(proof.bound, target))
+
+
+def _programmed(model: Relaxed, proof: Proof, known: float, clock: Clock) -> Proof:
+    """Let an integer program better the cut, the bound or both."""
+    if variables(model, known) > MOST_VARIABLES:
+        return proof
+    answer = IntegerProgram(model, known).solve(_places(model, proof.cut), clock)
+    cut = better(proof.cut, realised(model, answer.stages)) or proof.cut
+    return Proof(cut, max(proof.bound, min(answer.bound, known)))
+
+
+def assigned(core: Core, proof: Proof, clock: Clock) -> Proof:
+    """The best cut and bound where the relaxation was not enough, for small problems."""
+    if proof.complete() or clock.out() or size(core) > MOST_TERMS:
+        return proof
+    bound, stage = Assignment(core, proof.cut.value).solve(proof.cut.stages, clock)
+    cut = proof.cut if stage is None else better(proof.cut, judged(core, stage)) or proof.cut
+    return Proof(cut, max(proof.bound, min(bound, cut.value)))
+
+
+def _places(model: Relaxed, cut: Cut) -> np.ndarray:
+    """[units] the place of each unit along the pipeline of a cut."""
+    order = pipeline_order(model.core.problem, cut.stages)
+    place = np.empty(model.core.n, dtype=np.int64)
+    place[model.core.unit_of] = [order.index(stage) for stage in cut.stages]
+    return place
+
+
+def realised(model: Relaxed, stages: Stages) -> Cut | None:
+    """The split with these stages, or a better one with the same order of units, in the full problem."""
+    if not stages:
+        return None
+    core = model.core
+    stage, left = np.zeros(core.n, dtype=np.int64), [list(kind.devices) for kind in model.classes]
+    devices: list[int] = []
+    for kind, units in stages:
+        devices.append(left[kind].pop(0))
+        stage[units] = devices[-1]
+    order = np.concatenate([np.flatnonzero(units) for _, units in stages])
+    idle = [number for number in range(len(core.problem.devices)) if number not in devices]
+    return better(judged(core, stage), along(core, order, (*devices, *idle)))

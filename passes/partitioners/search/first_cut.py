@@ -1,0 +1,84 @@
+"""A good cut at once: the best cut of several orders of the units, and of the devices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from passes.partitioners.clock import Clock
+from passes.partitioners.problem.errors import InvalidSplit
+from passes.partitioners.problem.evaluation import evaluate
+from passes.partitioners.search.chain import bottleneck, cheapest
+from passes.partitioners.search.orders import orders
+from passes.partitioners.search.seats import Seat, seats, sequences
+from passes.partitioners.search.sweep import Sweep
+from passes.partitioners.units import Core
+
+MOST_SEQUENCES = 60
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The stage of each node, and the value by `evaluate`."""
+
+    stages: tuple[int, ...]
+    value: float
+
+
+def judged(core: Core, stage: np.ndarray) -> Cut | None:
+    """The cut that gives each unit a stage, with its true value; None if it breaks a rule.
+
+    (It may: the peaks of activations that a search goes by are estimates, and some bounds ignore them.)
+    """
+    stages = tuple(stage[core.unit_of].tolist())
+    try:
+        return Cut(stages, evaluate(core.problem, dict(zip(core.problem.names, stages, strict=True))))
+    except InvalidSplit:
+        return None
+
+
+def first_cut(core: Core, clock: Clock) -> Cut | None:
+    """The best cut of several orders on the devices as listed, or of the best order on the devices rearranged."""
+    listed, *others = islice(sequences(core.problem), MOST_SEQUENCES)
+    best: Cut | None = None
+    best_order = np.arange(core.n)
+    for order in orders(core):
+        if best is not None and clock.out():
+            return best
+        cut = along(core, order, listed, best)
+        if better(best, cut) is not best:
+            best, best_order = cut, order
+    for devices in others:
+        if best is not None and clock.out():
+            return best
+        best = better(best, along(core, best_order, devices, best))
+    return best
+
+
+def along(core: Core, order: np.ndarray, devices: Sequence[int], known: Cut | None = None) -> Cut | None:
+    """The best cut of one order, as far as neighbouring links and estimated peaks tell; none worse than known."""
+    problem, sweep, places = core.problem, Sweep(core, order), seats(core.problem, devices)
+    leave_empty, limit = not problem.every_device, known.value if known else np.inf
+    if problem.objective == "latency":
+        chain = cheapest(sweep, places, Seat.delay, leave_empty=leave_empty, reach=float("inf"))
+    else:
+        chain = bottleneck(sweep, places, overlap=problem.overlap, leave_empty=leave_empty, known=limit)
+    if np.isinf(chain.value()):
+        return None
+    return judged(core, laid_out(order, chain.ends(core.n), devices))
+
+
+def laid_out(order: np.ndarray, ends: Sequence[int], devices: Sequence[int]) -> np.ndarray:
+    """[units] the device of each unit, if each device takes the order from where the last one ended."""
+    stage = np.empty(len(order), dtype=np.int64)
+    stage[order] = np.repeat(devices, np.diff([0, *ends]))
+    return stage
+
+
+def better(one: Cut | None, other: Cut | None) -> Cut | None:
+    if one is None or other is None:
+        return one or other
+    return other if other.value < one.value else one

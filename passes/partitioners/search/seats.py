@@ -1,0 +1,111 @@
+"""The places of a pipeline: which device stands where, and what a stage costs there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from passes.partitioners.problem.model import Problem
+from passes.partitioners.problem.parts import Link
+from passes.partitioners.search.sweep import Row
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A device in its place: it receives over one link and sends over another.
+
+    Where links differ, a value from (or for) further away than the neighbour is priced as if it were the
+    neighbour's. That guides the search; what is reported is always evaluated.
+    """
+
+    kind: int
+    memory: float
+    receives: Link
+    sends: Link
+    free_transfers: bool
+
+    def transfers(self, row: Row) -> tuple[np.ndarray, np.ndarray]:
+        """Seconds to receive and to send."""
+        if self.free_transfers:
+            nothing = np.zeros_like(row.memory)
+            return nothing, nothing
+        return _seconds(self.receives, row.received), _seconds(self.sends, row.sent)
+
+    def load(self, row: Row, overlap: bool) -> np.ndarray:
+        """Seconds of load of each stage of the row, inf where it does not fit or run."""
+        receive, send = self.transfers(row)
+        compute = row.compute[self.kind]
+        load = np.maximum(compute, np.maximum(receive, send)) if overlap else compute + receive + send
+        return np.where(row.memory <= self.memory, load, np.inf)
+
+    def delay(self, row: Row) -> np.ndarray:
+        """Seconds each stage of the row adds to a batch on its way through."""
+        receive, _ = self.transfers(row)
+        return np.where(row.memory <= self.memory, row.compute[self.kind] + receive, np.inf)
+
+
+def _seconds(link: Link, amount: np.ndarray) -> np.ndarray:
+    return link.latency * amount[0] + amount[1] / link.bandwidth
+
+
+def seats(problem: Problem, devices: Sequence[int]) -> tuple[Seat, ...]:
+    """The seats of a pipeline through the devices, in this order."""
+    found: list[Seat] = []
+    for place, number in enumerate(devices):
+        device = problem.devices[number]
+        receives = problem.between(devices[max(place - 1, 0)], number) if place else problem.link
+        sends = problem.between(number, devices[place + 1]) if place + 1 < len(devices) else problem.link
+        found.append(Seat(device.kind, device.memory, receives, sends, device.free_transfers))
+    return tuple(found)
+
+
+def alike(problem: Problem) -> tuple[tuple[int, ...], ...]:
+    """Classes of devices that may trade places without any change of cost."""
+    classes: list[list[int]] = []
+    for number in range(len(problem.devices)):
+        home = next((members for members in classes if _interchangeable(problem, members[0], number)), None)
+        if home is None:
+            classes.append([number])
+        else:
+            home.append(number)
+    return tuple(map(tuple, classes))
+
+
+def _interchangeable(problem: Problem, a: int, b: int) -> bool:
+    first, second = problem.devices[a], problem.devices[b]
+    if (first.memory, first.kind, first.free_transfers) != (second.memory, second.kind, second.free_transfers):
+        return False
+    if not problem.links:
+        return True
+    others = (x for x in range(len(problem.devices)) if x not in (a, b))
+    return problem.between(a, b) == problem.between(b, a) and all(
+        problem.between(a, x) == problem.between(b, x) and problem.between(x, a) == problem.between(x, b)
+        for x in others
+    )
+
+
+def sequences(problem: Problem) -> Iterator[tuple[int, ...]]:
+    """Every order of the devices, up to devices that are alike (those in the order listed); the listed one first."""
+    listed = tuple(range(len(problem.devices)))
+    yield listed
+    if problem.fixed_order:
+        return
+    for order in _arrangements(listed, alike(problem)):
+        if order != listed:
+            yield order
+
+
+def _arrangements(places: tuple[int, ...], classes: tuple[tuple[int, ...], ...]) -> Iterator[tuple[int, ...]]:
+    """The ways of giving the first class some places, and the others the rest."""
+    if len(classes) == 1:
+        yield classes[0]
+        return
+    first = classes[0]
+    for chosen in combinations(range(len(places)), len(first)):
+        rest = tuple(p for p in range(len(places)) if p not in chosen)
+        for others in _arrangements(rest, classes[1:]):
+            order = dict(zip((*chosen, *rest), (*first, *others), strict=True))
+            yield tuple(order[p] for p in range(len(places)))

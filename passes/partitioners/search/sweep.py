@@ -1,0 +1,186 @@
+"""The cost of every stage that is an interval of one order, row by row.
+
+Everything a stage S costs is a sum over sets of units, of two kinds only. A set counts as *touched* if
+one of its members is in S, as *contained* if all are. With a value as the set of its producer and
+consumers,
+
+    received by S = touched - produced in S,        sent by S = produced in S - contained,
+
+a weight stands in S if it is touched, and times simply add up. (This holds wherever a value's readers
+lie, even before its producer, as in a backward pass.)
+
+For stages [i, j) of one order, fix i. A set is touched from j = 1 + (its first position >= i) on, and, if
+it lies wholly at or after i, contained from j = 1 + (its last position) on. So a row is a running sum over
+j of what begins there, and going from i to i + 1 changes only the sets with a member at position i.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from passes.partitioners.units import Core, Sets
+
+N_VALUE, N_ALL = 2, 3  # channels: number of values, bytes on the wire; then bytes of weights
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """The stages [start, j) for j = start + 1, ..., start + width."""
+
+    start: int
+    compute: np.ndarray  # [kinds, width] seconds
+    received: np.ndarray  # [2, width] number of values, bytes
+    sent: np.ndarray  # [2, width]
+    memory: np.ndarray  # [width] bytes
+
+
+class Sweep:
+    """All intervals of one order of a core's units."""
+
+    def __init__(self, core: Core, order: np.ndarray) -> None:
+        self.n = core.n
+        self.order = order
+        position = np.empty(core.n, dtype=np.int64)
+        position[order] = np.arange(core.n)
+        time = core.time[:, order]
+        self.time = _sums(np.where(np.isinf(time), 0.0, time))
+        self.barred = _sums(np.isinf(time).astype(float))
+        used = sorted({device.kind for device in core.problem.devices})
+        self.least_time = _sums(time[used].min(axis=0)[None])[0]
+        self.keeps = _sums(core.keeps[order][None])[0]
+        self.peak = core.peak[order]
+        made = np.zeros((N_VALUE, core.n))
+        np.add.at(made.T, position[core.producer], core.values.sizes)
+        self.produced = _sums(made)
+        both = _joined(core)
+        self._touch = _Touched(both, position)
+        self._inside = _Contained(core.values, position)
+
+    def rows(self, reach: float, start: int = 0) -> Iterator[Row]:
+        """One row for each start, wide enough for every stage that may compute within `reach` seconds."""
+        last = np.searchsorted(self.least_time, self.least_time + reach * (1 + 1e-12), side="right") - 1
+        for i, touched, inside in self._starts():
+            if i >= start:
+                yield self._row(i, max(int(last[i]), i + 1), touched, inside)
+
+    def filled(self, memory: float) -> list[float]:
+        """What each device holds if each in turn takes as much as fits; nothing if a unit alone does not."""
+        held: list[float] = []
+        end = 0
+        for i, touched, _ in self._starts():
+            if i < end:
+                continue
+            memories = self._memory(i, self.n, np.cumsum(touched[N_VALUE, i + 1 : self.n + 1]))
+            fitting = int(np.searchsorted(memories, memory * (1 + 1e-12), side="right"))
+            if not fitting:
+                return []
+            held.append(float(memories[fitting - 1]))
+            end = i + fitting
+        return held
+
+    def alone(self) -> np.ndarray:
+        """[units] the memory of a stage of one unit."""
+        alone = np.empty(self.n)
+        for i, touched, _ in self._starts():
+            alone[self.order[i]] = self._memory(i, i + 1, touched[N_VALUE, i + 1 : i + 2])[0]
+        return alone
+
+    def _starts(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """The state of the running sums for each start."""
+        touched, inside = self._touch.begin(self.n), self._inside.begin(self.n)
+        for i in range(self.n):
+            yield i, touched, inside
+            self._touch.leave(i, touched)
+            self._inside.leave(i, inside)
+
+    def _memory(self, i: int, last: int, weights: np.ndarray) -> np.ndarray:
+        peak = np.maximum.accumulate(self.peak[i:last])
+        return weights + self.keeps[i + 1 : last + 1] - self.keeps[i] + peak
+
+    def _row(self, i: int, last: int, touched: np.ndarray, inside: np.ndarray) -> Row:
+        window = slice(i + 1, last + 1)
+        met = np.cumsum(touched[:, window], axis=1)
+        own = np.cumsum(inside[:, window], axis=1)
+        made = self.produced[:, window] - self.produced[:, i, None]
+        runs = self.barred[:, window] == self.barred[:, i, None]
+        return Row(
+            start=i,
+            compute=np.where(runs, self.time[:, window] - self.time[:, i, None], np.inf),
+            received=met[:N_VALUE] - made,
+            sent=made - own,
+            memory=self._memory(i, last, met[N_VALUE]),
+        )
+
+
+class _Touched:
+    """Where, for the current row, each set is first touched."""
+
+    def __init__(self, sets: Sets, position: np.ndarray) -> None:
+        where = position[sets.members]
+        by_set = np.lexsort((where, sets.owner))
+        where, owner = where[by_set], sets.owner[by_set]
+        last_of_set = np.append(owner[1:] != owner[:-1], True) if len(owner) else np.zeros(0, dtype=bool)
+        following = np.where(last_of_set, len(position), np.append(where[1:], 0)[: len(where)])
+        self.first = where[sets.starts[:-1]]
+        self.sizes = sets.sizes
+        along = np.argsort(where, kind="stable")
+        self.next = following[along]
+        self.amount = sets.sizes[owner[along]]
+        self.events = np.searchsorted(where[along], np.arange(len(position) + 1))
+
+    def begin(self, n: int) -> np.ndarray:
+        starts = np.zeros((N_ALL, n + 2))
+        np.add.at(starts.T, self.first + 1, self.sizes)
+        return starts
+
+    def leave(self, i: int, starts: np.ndarray) -> None:
+        """Go from row i to row i + 1."""
+        starts[:, i + 1] = 0.0
+        events = slice(self.events[i], self.events[i + 1])
+        if events.start < events.stop:
+            np.add.at(starts.T, self.next[events] + 1, self.amount[events])
+
+
+class _Contained:
+    """Where, for the current row, each set that lies wholly ahead is complete."""
+
+    def __init__(self, sets: Sets, position: np.ndarray) -> None:
+        where = position[sets.members]
+        first, last = np.zeros(len(sets), dtype=np.int64), np.zeros(len(sets), dtype=np.int64)
+        if len(sets):
+            first = np.minimum.reduceat(where, sets.starts[:-1])
+            last = np.maximum.reduceat(where, sets.starts[:-1])
+        along = np.argsort(first, kind="stable")
+        self.last, self.amount = last[along], sets.sizes[along]
+        self.events = np.searchsorted(first[along], np.arange(len(position) + 1))
+
+    def begin(self, n: int) -> np.ndarray:
+        ends = np.zeros((N_VALUE, n + 2))
+        np.add.at(ends.T, self.last + 1, self.amount)
+        return ends
+
+    def leave(self, i: int, ends: np.ndarray) -> None:
+        events = slice(self.events[i], self.events[i + 1])
+        if events.start < events.stop:
+            np.subtract.at(ends.T, self.last[events] + 1, self.amount[events])
+
+
+def _joined(core: Core) -> Sets:
+    """Values and weights as sets over the same three channels."""
+    values, weights = core.values, core.weights
+    sizes = np.zeros((len(values) + len(weights), N_ALL))
+    sizes[: len(values), :N_VALUE] = values.sizes
+    sizes[len(values) :, N_VALUE:] = weights.sizes
+    return Sets(
+        np.concatenate((values.starts, values.starts[-1] + weights.starts[1:])),
+        np.concatenate((values.members, weights.members)),
+        sizes,
+    )
+
+
+def _sums(rows: np.ndarray) -> np.ndarray:
+    """[rows, n] -> [rows, n + 1]: the sum of the first j entries, for each j."""
+    return np.concatenate((np.zeros((len(rows), 1)), np.cumsum(rows, axis=1)), axis=1)

@@ -1,0 +1,150 @@
+"""The problem as the solvers see it: arrays over units, the indivisible parts of a program."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from passes.partitioners.problem.model import Problem
+
+COUNT, BYTES = 0, 1
+
+
+@dataclass(frozen=True, eq=False)
+class Sets:
+    """Sets of units, each with sizes: set s is members[starts[s]:starts[s + 1]], ascending."""
+
+    starts: np.ndarray
+    members: np.ndarray
+    sizes: np.ndarray
+
+    @classmethod
+    def of(cls, sets: Iterable[Sequence[int]], sizes: np.ndarray) -> Sets:
+        listed = [np.unique(np.asarray(members, dtype=np.int64)) for members in sets]
+        starts = np.concatenate(([0], np.cumsum([len(members) for members in listed], dtype=np.int64)))
+        joined = np.concatenate(listed) if listed else np.zeros(0, dtype=np.int64)
+        return cls(starts.astype(np.int64), joined, sizes)
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @cached_property
+    def owner(self) -> np.ndarray:
+        """The set of each member."""
+        return np.repeat(np.arange(len(self)), np.diff(self.starts))
+
+
+@dataclass(frozen=True, eq=False)
+class Core:
+    """Units, numbered along the precedence, and all that the cost of a stage is made of.
+
+    `time[kind, unit]` seconds; `keeps[unit]` bytes; `peak[unit]` bytes of activations in the whole
+    program while the unit runs, for all microbatches in flight; `edges[:, 2]` unit before unit;
+    `values` are the sets {producer, consumers} with sizes (number of values, bytes on the wire), and
+    `producer` the unit that makes each; `weights` the sets of readers with sizes (bytes,).
+    """
+
+    problem: Problem
+    unit_of: np.ndarray
+    time: np.ndarray
+    keeps: np.ndarray
+    peak: np.ndarray
+    edges: np.ndarray
+    values: Sets
+    producer: np.ndarray
+    weights: Sets
+
+    @property
+    def n(self) -> int:
+        return self.time.shape[1]
+
+    @cached_property
+    def nodes(self) -> tuple[tuple[int, ...], ...]:
+        """The nodes of each unit."""
+        listed: list[list[int]] = [[] for _ in range(self.n)]
+        for node, unit in enumerate(self.unit_of.tolist()):
+            listed[unit].append(node)
+        return tuple(map(tuple, listed))
+
+    def neighbours(self, *, reverse: bool = False) -> list[list[int]]:
+        """The direct successors of each unit, or its predecessors."""
+        listed: list[list[int]] = [[] for _ in range(self.n)]
+        for a, b in self.edges.tolist():
+            listed[b if reverse else a].append(a if reverse else b)
+        return listed
+
+
+def condensed(problem: Problem, unit_of: np.ndarray) -> Core:
+    """The core of a problem without copies, for a given choice of units (numbered along precedence)."""
+    n = int(unit_of.max()) + 1
+    times = np.array([node.time for node in problem.nodes], dtype=float).T
+    time = np.zeros((len(times), n))
+    for kind, row in enumerate(times):
+        np.add.at(time[kind], unit_of, row)
+    pairs = unit_of[np.array(problem.before, dtype=np.int64).reshape(-1, 2)]
+    edges = np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0)
+    assert (edges[:, 0] < edges[:, 1]).all(), "units must be numbered along the precedence"
+    values, producer = _values(problem, unit_of)
+    return Core(
+        problem=problem,
+        unit_of=unit_of,
+        time=time,
+        keeps=np.bincount(unit_of, [node.bytes for node in problem.nodes], n),
+        peak=_peak(problem, unit_of, n),
+        edges=edges,
+        values=values,
+        producer=producer,
+        weights=_weights(problem, unit_of),
+    )
+
+
+def _values(problem: Problem, unit_of: np.ndarray) -> tuple[Sets, np.ndarray]:
+    """Values between units; those with one producer and the same consumers are one."""
+    unit = unit_of.tolist()
+    merged: dict[tuple[int, tuple[int, ...]], list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for value in problem.values:
+        home = unit[value.producer]
+        readers = {unit[node] for node in value.consumers} - {home}
+        if readers:
+            size = merged[home, tuple(sorted(readers))]
+            size[COUNT] += 1
+            size[BYTES] += value.bytes
+    sizes = np.array(list(merged.values()), dtype=float).reshape(-1, 2)
+    producer = np.array([home for home, _ in merged], dtype=np.int64)
+    return Sets.of(((home, *readers) for home, readers in merged), sizes), producer
+
+
+def _weights(problem: Problem, unit_of: np.ndarray) -> Sets:
+    unit = unit_of.tolist()
+    merged: dict[tuple[int, ...], float] = defaultdict(float)
+    for weight in problem.weights:
+        readers = tuple(sorted({unit[node] for node in weight.readers}))
+        if readers and weight.bytes > 0:
+            merged[readers] += weight.bytes
+    return Sets.of(merged, np.array(list(merged.values()), dtype=float).reshape(-1, 1))
+
+
+def _peak(problem: Problem, unit_of: np.ndarray, n: int) -> np.ndarray:
+    """Bytes alive in the whole program while each unit runs, times the microbatches in flight.
+
+    A stage that is an interval of the program never holds more than the highest of its units here:
+    what it receives, makes and still has to send is alive in the whole program as well.
+    """
+    end = len(problem.nodes)
+    change = np.zeros(end + 1)
+    for value in problem.values:
+        if value.held > 0:
+            change[value.producer] += value.held
+            change[max(value.consumers) + 1 if value.consumers else end] -= value.held
+    for value in problem.remade:
+        if value.readers:
+            change[min(value.readers)] += value.bytes
+            change[max(value.readers) + 1] -= value.bytes
+    alive = np.maximum(np.cumsum(change)[:end], 0.0)
+    peak = np.zeros(n)
+    np.maximum.at(peak, unit_of, alive * problem.in_flight)
+    return peak
