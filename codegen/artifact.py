@@ -12,16 +12,16 @@ from typing import Any
 
 import torch
 
-from codegen.expr import expr_source, shape_source
 from codegen.picture import dot
+from codegen.pytree_json import tree_json
 from codegen.report.data import report_data
 from codegen.report.notes import NOTHING, Notes, StageSource
 from codegen.report.page import REPORT, page
-from codegen.stage_file import StageFile
-from codegen.torch_stage import emit
-from codegen.trees import tree_json
+from codegen.text.literals import expr_source, shape_source
+from codegen.text.opaque_modules import copied_files
+from codegen.text.stage_file import StageFile
+from codegen.text.stage_source import emit
 from codegen.weights import Weight, linked_files, relative, strides_of, write_copies, write_links
-from codegen.whole import copied_files
 from ir.checkpoint.checkpoint import source_of
 from ir.checkpoint.tensors import Held
 from ir.errors import OutputError

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from codegen.torch_stage import StageFile, emit
+from codegen.text.stage_source import StageFile, emit
 from ir.capture import capture
 from ir.plan import plan_stages
 from ir.sources import read_source

@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from codegen.torch_stage import Emitted, StageFile, emit
+from codegen.text.stage_source import Emitted, StageFile, emit
 from ir.capture import capture
 from ir.graph import Call, Graph
 from ir.plan import StagePlan, plan_stages

@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegen.forms import skeleton
-from codegen.program import Loop, Statement, Update, Use, operands, results, walk
-from codegen.reroll import Program, reroll
+from codegen.structure.forms import skeleton
+from codegen.structure.program import Loop, Statement, Update, Use, operands, results, walk
+from codegen.structure.reroll import Program, reroll
 from ir.graph import Call, Graph, Value
 from ir.location import Frame, Where
 from tests.graphs import add, captured, graph, linear, param, relu, value

@@ -15,7 +15,7 @@ import torch
 from torch.utils import _pytree as pytree
 from transformers.modeling_outputs import BaseModelOutput
 
-from codegen.trees import tree_json
+from codegen.pytree_json import tree_json
 from ir.errors import CompileError
 from ir.signature import Slot, Tree, flatten
 from runtime.call.tree import parse

@@ -7,16 +7,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from codegen.classes import ClassText, Writer, uses
-from codegen.head import emit_head, emit_tables
-from codegen.leaves import FROZEN, FROZEN_BATCH_NORM
-from codegen.loading import emit_reader
-from codegen.modules import NUMBERED
-from codegen.program import Loop, Statement, Use, walk
-from codegen.reroll import Program, reroll
-from codegen.source import Source, formatted
-from codegen.stage_file import StageFile
-from codegen.whole import SUPPORT
+from codegen.structure.program import Loop, Statement, Use, walk
+from codegen.structure.reroll import Program, reroll
+from codegen.text.classes import ClassText, Writer, uses
+from codegen.text.header import emit_head, emit_tables
+from codegen.text.init import NUMBERED
+from codegen.text.opaque_modules import SUPPORT
+from codegen.text.source import Source, formatted
+from codegen.text.stage_file import StageFile
+from codegen.text.torch_modules import FROZEN, FROZEN_BATCH_NORM
+from codegen.text.weight_reader import emit_reader
 from ir.graph import Call, Node
 
 LONGEST = 54  # lines of a function, before the formatter breaks some of them; 60 after it

@@ -9,8 +9,8 @@ from typing import Any
 import sympy
 from torch.utils._pytree import tree_flatten
 
-from codegen.program import Update, inside, operands, results
-from codegen.regions import Leaf, Region
+from codegen.structure.program import Update, inside, operands, results
+from codegen.structure.regions import Leaf, Region
 from ir.graph import Call, Graph, Value, dims, is_whole, opaque_of
 
 

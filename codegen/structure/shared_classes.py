@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from codegen.forms import Forms
-from codegen.regions import Region
+from codegen.structure.forms import Forms
+from codegen.structure.regions import Region
 from ir.graph import Graph, Value
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from codegen.spelling import Arguments, default, same
+from codegen.text.operators import Arguments, default, same
 from ir.graph import Call, Param, Value
 
 aten = torch.ops.aten

@@ -8,13 +8,12 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from codegen.forms import Forms
-from codegen.hoisting import hoisted
-from codegen.loops import roll
-from codegen.paths import relative
-from codegen.program import Block, Simple, Statement, Use, inside, join
-from codegen.regions import Region, regions
-from codegen.sharing import Classes, shared
+from codegen.structure.forms import Forms
+from codegen.structure.hoisting import hoisted
+from codegen.structure.loops import roll
+from codegen.structure.program import Block, Simple, Statement, Use, inside, join, relative
+from codegen.structure.regions import Region, regions
+from codegen.structure.shared_classes import Classes, shared
 from ir.graph import Graph, Value
 
 SMALLEST = 3  # calls in a class; fewer read better where they are used

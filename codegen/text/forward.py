@@ -10,11 +10,7 @@ from dataclasses import dataclass, field
 
 from torch.utils._pytree import tree_leaves
 
-from codegen.expressions import Expressions
-from codegen.folding import Root, calls_in_modules, fold
-from codegen.naming import Names, Source
-from codegen.paths import relative
-from codegen.program import (
+from codegen.structure.program import (
     Carried,
     Collected,
     Loop,
@@ -23,12 +19,16 @@ from codegen.program import (
     Use,
     inside,
     operands,
+    relative,
     results,
     walk,
 )
-from codegen.source import Source as Lines
-from codegen.spelling import Text
-from codegen.whole import Whole
+from codegen.text.expressions import Expressions
+from codegen.text.inlining import Root, calls_in_modules, fold
+from codegen.text.local_names import Names, Source
+from codegen.text.opaque_modules import Whole
+from codegen.text.operators import Text
+from codegen.text.source import Source as Lines
 from ir.graph import THIS_DEVICE, Call, Value, dims, is_whole, opaque_of
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any, TypeAlias, Union
 
-from codegen.program import Update, inside
+from codegen.structure.program import Update, inside
 from ir.graph import Call, Graph
 
 Leaf: TypeAlias = Call | Update

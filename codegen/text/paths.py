@@ -6,7 +6,7 @@ import keyword
 from dataclasses import dataclass
 from functools import cached_property
 
-from codegen.program import join
+from codegen.structure.program import join, relative
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,3 @@ def attribute(owner: str, part: str) -> str:
 def own_load(tensor: bool) -> str:
     """What the model calls `load`, which is also the name of a method of every stage."""
     return f'self._{"parameters" if tensor else "modules"}["load"]'
-
-
-def relative(path: str, to: str) -> str:
-    """`h.0.attn.weight` seen from `h.0` is `attn.weight`."""
-    return path[len(to) + 1 :] if to else path

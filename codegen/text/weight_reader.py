@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from codegen.source import Source
+from codegen.text.source import Source
 
 
 def emit_load(src: Source) -> None:

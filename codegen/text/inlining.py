@@ -8,11 +8,8 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-import torch
-
-from codegen.paths import relative
-from codegen.program import Loop, Statement, Update, Use, operands, results, walk
-from codegen.spelling import ATOM, Text, spelled
+from codegen.structure.program import Loop, Statement, Update, Use, is_random, operands, relative, results, walk
+from codegen.text.operators import ATOM, Text, spelled
 from ir.graph import Call, Constant, Param, State, Value, is_whole
 from ir.location import Frame
 
@@ -126,10 +123,6 @@ _FORMS = frozenset(
 def is_form(statement: Statement) -> bool:
     """Whether a statement shows its first operand in another form."""
     return isinstance(statement, Call) and statement.op._schema.name.rpartition("::")[2] in _FORMS
-
-
-def is_random(call: Call) -> bool:
-    return torch.Tag.nondeterministic_seeded in call.op.tags
 
 
 def width(statement: Statement, path: str) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+import torch
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ir.graph import Call, State, Value
@@ -169,3 +170,12 @@ def inside(path: str, name: str) -> bool:
 
 
 NameOf: TypeAlias = Callable[[Value], str]
+
+
+def relative(path: str, to: str) -> str:
+    """`h.0.attn.weight` seen from `h.0` is `attn.weight`."""
+    return path[len(to) + 1 :] if to else path
+
+
+def is_random(call: Call) -> bool:
+    return torch.Tag.nondeterministic_seeded in call.op.tags

@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 
-from codegen.folding import is_random
-from codegen.forms import Forms
-from codegen.program import operands, results
-from codegen.regions import Item, Leaf, Region
+from codegen.structure.forms import Forms
+from codegen.structure.program import is_random, operands, results
+from codegen.structure.regions import Item, Leaf, Region
 from ir.graph import Call, Constant, Graph, Param, Value, is_whole
 
 

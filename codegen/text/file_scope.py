@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import sympy
 
-from codegen.leaves import Leaf
-from codegen.paths import Paths
-from codegen.program import Block, Statement, Use, results, walk
+from codegen.structure.program import Block, Statement, Use, results, walk
+from codegen.text.paths import Paths
+from codegen.text.torch_modules import Leaf
 from ir.graph import Call, Value, dims
 from ir.sizes import at
 

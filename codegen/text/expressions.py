@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from codegen.leaves import input_of, leaf_module
-from codegen.naming import Names
-from codegen.program import Block, Statement, Steps, Update, Use, operands, walk
-from codegen.spelling import Text, spelled
-from codegen.vocabulary import Vocabulary
+from codegen.structure.program import Block, Statement, Steps, Update, Use, operands, walk
+from codegen.text.file_scope import Vocabulary
+from codegen.text.local_names import Names
+from codegen.text.operators import Text, spelled
+from codegen.text.torch_modules import input_of, leaf_module
 from ir.graph import Call, Value
 
 

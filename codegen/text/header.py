@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 from textwrap import wrap
 
-from codegen.expr import shape_source
-from codegen.loading import imports
-from codegen.source import LINE_LENGTH, Source
-from codegen.stage_file import StageFile
+from codegen.text.literals import shape_source
+from codegen.text.source import LINE_LENGTH, Source
+from codegen.text.stage_file import StageFile
+from codegen.text.weight_reader import imports
 from ir.graph import Param, Value
 from ir.memory import stored_bytes
 from ir.units import format_bytes

@@ -10,8 +10,8 @@ from functools import cached_property
 from itertools import count
 from typing import Any
 
-from codegen.forms import skeleton
-from codegen.program import (
+from codegen.structure.forms import skeleton
+from codegen.structure.program import (
     Carried,
     Collected,
     Each,

@@ -8,9 +8,9 @@ from itertools import groupby
 
 import torch
 
-from codegen import paths
-from codegen.program import Block, join
-from codegen.source import Source
+from codegen.structure.program import Block, join
+from codegen.text import paths
+from codegen.text.source import Source
 from ir.graph import Constant, Param, Value
 
 
