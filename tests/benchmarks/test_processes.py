@@ -11,8 +11,8 @@ import pytest
 from ir.sources import read_source
 from passes.api import compile_model
 from tests.benchmarks.report import Table
-from tests.checking import EXAMPLES
-from tests.jobs import ROOT, run
+from tests.support.checking import EXAMPLES
+from tests.support.jobs import ROOT, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 

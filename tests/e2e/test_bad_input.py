@@ -15,7 +15,7 @@ import passes.compiler
 from ir.errors import InternalError
 from ir.units import parse_bytes
 from runtime.manifest import Manifest
-from tests.commands import MODEL, Shell
+from tests.support.commands import MODEL, Shell
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -11,8 +11,8 @@ import torch
 
 from passes.defaults import DEFAULT_PASSES
 from runtime import Pipeline
-from tests.checking import assert_same
-from tests.commands import MODEL, Shell
+from tests.support.checking import assert_same
+from tests.support.commands import MODEL, Shell
 
 DYNAMIC = MODEL + "dynamic_shapes = {'input': {0: 'batch'}}\n"
 

@@ -21,9 +21,9 @@ from ir.plan import StagePlan
 from passes.api import compile_model
 from runtime import Pipeline
 from runtime.manifest import Manifest
-from tests.checking import Call, assert_same, check_artifact, run_model
-from tests.models import CASES, WIDTH, Tied, X, hidden, tokens
-from tests.planning import DEVICE, LINK, slow_machine
+from tests.support.checking import Call, assert_same, check_artifact, run_model
+from tests.support.models import CASES, WIDTH, Tied, X, hidden, tokens
+from tests.support.planning import DEVICE, LINK, slow_machine
 
 
 @pytest.mark.slow

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from runtime.manifest import Manifest
-from tests.artifacts import Part, chain, tensor, write
-from tests.jobs import ROOT, agents, environment, run, torchrun
+from tests.support.artifacts import Part, chain, tensor, write
+from tests.support.jobs import ROOT, agents, environment, run, torchrun
 
 X = torch.arange(8.0).reshape(2, 4)
 

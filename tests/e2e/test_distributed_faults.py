@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.artifacts import Part, write
-from tests.jobs import Ended, job, run, wait_for, wait_gone
+from tests.support.artifacts import Part, write
+from tests.support.jobs import Ended, job, run, wait_for, wait_gone
 
 pytestmark = pytest.mark.slow
 

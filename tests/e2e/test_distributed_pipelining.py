@@ -13,8 +13,8 @@ from torch import nn
 
 from examples import train_1f1b
 from passes.api import compile_model
-from tests.models import CASES
-from tests.planning import slow_machine
+from tests.support.models import CASES
+from tests.support.planning import slow_machine
 
 SCRIPT = Path(train_1f1b.__file__)
 

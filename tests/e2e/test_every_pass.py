@@ -17,11 +17,11 @@ from ir.sizes import TensorType, at
 from ir.sources import read_source
 from ir.sources.meta import with_values
 from passes.propagate_shapes import PropagateShapes
-from tests.checking import EXAMPLES, Call, check_artifact, check_every_pass, resized
-from tests.graphs import captured
-from tests.models import CASES
-from tests.planning import machine, slow_machine
-from tests.random_models import Recipe, recipes
+from tests.support.checking import EXAMPLES, Call, check_artifact, check_every_pass, resized
+from tests.support.graphs import captured
+from tests.support.models import CASES
+from tests.support.planning import machine, slow_machine
+from tests.support.random_models import Recipe, recipes
 
 MODELS = sorted(file.stem for file in EXAMPLES.glob("*.py") if file.name != "check.py")
 

@@ -18,7 +18,7 @@ from ir.plan import plan_stages
 from ir.sources import read_source
 from passes.cli.table import print_table
 from passes.summary import summarize
-from tests.planning import machine, steps
+from tests.support.planning import machine, steps
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = {"bert": 2, "gpt2": 2, "resnet50": 3, "t5": 3, "tied_lm": 2, "unet": 4}

@@ -15,9 +15,9 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from passes.api import compile_model
 from runtime.manifest import Manifest
 from runtime.stage.loader import load_stages
-from tests.checking import Call
-from tests.models import CASES
-from tests.planning import slow_machine
+from tests.support.checking import Call
+from tests.support.models import CASES
+from tests.support.planning import slow_machine
 
 NAMES = ("long skips", "a value read by three stages", "two outputs from different stages", "tied weights")
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.checking import Call, check_artifact
-from tests.commands import Shell
-from tests.hard_models import HARD, WIDTH
+from tests.support.checking import Call, check_artifact
+from tests.support.commands import Shell
+from tests.support.hard_models import HARD, WIDTH
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = {"x": {0: "batch", 1: "seq"}}

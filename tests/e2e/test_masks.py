@@ -13,8 +13,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from ir.capture import DynamicShapes, capture
 from passes.simplify_masks import SimplifyMasks
-from tests.checking import Call, assert_same, check_artifact, run_graph, run_model
-from tests.planning import machine
+from tests.support.checking import Call, assert_same, check_artifact, run_graph, run_model
+from tests.support.planning import machine
 
 pytestmark = pytest.mark.slow
 

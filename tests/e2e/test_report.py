@@ -18,8 +18,8 @@ from codegen.report.page import REPORT
 from passes.api import compile_model
 from passes.report import app
 from runtime import Pipeline
-from tests.browsing import Page, chromium
-from tests.planning import slow_machine
+from tests.support.browsing import Page, chromium
+from tests.support.planning import slow_machine
 
 WIDTH, STAGES = 16, 3
 

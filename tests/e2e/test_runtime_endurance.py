@@ -13,7 +13,7 @@ import torch
 
 from runtime import Pipeline
 from runtime.manifest import Symbol
-from tests.artifacts import Part, tensor, write
+from tests.support.artifacts import Part, tensor, write
 
 BATCHES, SETTLED = 10_000, 1_000
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from runtime import Pipeline, StageError
 from runtime.manifest import Symbol
-from tests.artifacts import Part, chain, tensor, write
+from tests.support.artifacts import Part, chain, tensor, write
 
 pytestmark = pytest.mark.gpu
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from runtime import DeviceError, ManifestError, Pipeline
 from runtime.run import main
-from tests.artifacts import Part, chain, write
+from tests.support.artifacts import Part, chain, write
 
 X = torch.arange(8.0).reshape(2, 4)
 

@@ -10,7 +10,7 @@ import torch
 
 from runtime import InputError, Pipeline, StageError
 from runtime.manifest import Symbol, Tensor
-from tests.artifacts import Part, chain, tensor, write
+from tests.support.artifacts import Part, chain, tensor, write
 
 X = torch.arange(28.0).reshape(7, 4)
 

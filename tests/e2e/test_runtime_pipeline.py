@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from runtime import InputError, Pipeline, PipelineClosed, StageError
 from runtime.manifest import Symbol
-from tests.artifacts import Part, chain, signals, tensor, write
+from tests.support.artifacts import Part, chain, signals, tensor, write
 
 X = torch.arange(8.0).reshape(2, 4)
 

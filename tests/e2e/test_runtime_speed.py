@@ -13,7 +13,7 @@ from torch._dynamo.exc import BackendCompilerFailed
 from runtime import DeviceError, Pipeline, StageError
 from runtime.run import main
 from runtime.stage.shared_lock import Turns
-from tests.artifacts import chain
+from tests.support.artifacts import chain
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from runtime import Pipeline, StageError
 from runtime.run import main
-from tests.artifacts import Part, chain, signals, write
+from tests.support.artifacts import Part, chain, signals, write
 
 X = torch.ones(2, 4)
 SLEEP = "time.sleep(0.01)\n"

@@ -21,8 +21,8 @@ from torch.export import Dim
 
 from passes import auto_partition
 from runtime import Pipeline
-from tests.checking import assert_same
-from tests.commands import Shell
+from tests.support.checking import assert_same
+from tests.support.commands import Shell
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = "--stages 2 --time-limit 5 --size-limit 0"

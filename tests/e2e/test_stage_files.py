@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from passes.api import compile_model
-from tests.models import CASES
-from tests.planning import slow_machine
+from tests.support.models import CASES
+from tests.support.planning import slow_machine
 
 NAMES = [
     "long skips",

@@ -18,7 +18,7 @@ from ir.capture import capture
 from ir.graph import Call, Graph
 from ir.plan import StagePlan, plan_stages
 from ir.sources import read_source
-from tests.planning import machine, planned
+from tests.support.planning import machine, planned
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = {"bert": 2, "gpt2": 2, "llama": 4, "resnet50": 3, "t5": 3, "tied_lm": 2, "unet": 4}

@@ -22,8 +22,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditional
 
 from passes.api import compile_model
 from runtime.manifest import Manifest, Stage
-from tests.models import CASES
-from tests.planning import slow_machine
+from tests.support.models import CASES
+from tests.support.planning import slow_machine
 
 # Started without site-packages: of what is installed there, only the job's modules can be found.
 ALONE = """\

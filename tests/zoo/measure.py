@@ -25,8 +25,8 @@ from passes.defaults import default_passes
 from passes.pipeline import Pipeline
 from runtime import Pipeline as Stages
 from runtime.errors import InputError
-from tests.checking import Call, run_model
-from tests.planning import machine
+from tests.support.checking import Call, run_model
+from tests.support.planning import machine
 from tests.zoo.entry import Entry
 
 STAGES = 3

@@ -1,0 +1,79 @@
+"""Sizes and literals, written as Python that means the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import sympy
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch.utils._sympy.functions import FloorDiv, Max, Min, Mod
+
+from codegen.text.literals import argument_source, dim_source, shape_source
+from ir.graph import THIS_DEVICE
+from runtime.call.expressions import Expression
+from tests.support.graphs import value
+
+batch, seq = (sympy.Symbol(name, integer=True, positive=True) for name in ("batch", "seq"))
+
+_OPERATORS: list[Callable[[sympy.Expr, sympy.Expr], sympy.Expr]] = [
+    lambda a, b: a + b,
+    lambda a, b: a - b,
+    lambda a, b: a * b,
+    lambda a, b: FloorDiv(a, b),
+    lambda a, b: Mod(a, b),
+    Max,
+    Min,
+]
+
+
+@st.composite
+def sizes(draw: st.DrawFn) -> sympy.Expr:
+    """What torch makes of sizes: sums, products, floored quotients, remainders, larger and smaller ones."""
+    expr = draw(st.sampled_from([batch, seq]))
+    for _ in range(draw(st.integers(1, 4))):
+        other = draw(st.sampled_from([batch, seq, *map(sympy.Integer, (1, 2, 3, 8))]))
+        expr = draw(st.sampled_from(_OPERATORS))(expr, other)
+    return expr
+
+
+@settings(derandomize=True, deadline=None)
+@given(expr=sizes(), numbers=st.tuples(st.integers(1, 50), st.integers(1, 50)))
+def test_a_size_means_the_same_in_python(expr: sympy.Expr, numbers: tuple[int, int]) -> None:
+    named = dict(zip(("batch", "seq"), numbers, strict=True))
+    try:
+        expected = int(expr.subs({batch: named["batch"], seq: named["seq"]}))
+    except (ZeroDivisionError, TypeError):
+        assume(False)
+    text = str(dim_source(expr))
+    assert eval(text, {"math": math}, named) == expected
+    assert Expression.parse(text, ["batch", "seq"])(named) == expected
+
+
+def test_a_shape_is_numbers_and_expressions() -> None:
+    assert shape_source((batch, 2 * seq, 8)) == ("batch", "2*seq", 8)
+
+
+@pytest.mark.parametrize(
+    "literal",
+    [
+        *(None, True, 3, -1, 0.1, 1e-12, -0.0, float("inf"), float("-inf"), "none", [1, [2, None]]),
+        *(torch.bfloat16, torch.strided, torch.channels_last, 2**63 - 1),
+    ],
+)
+def test_a_literal_reads_back(literal: object) -> None:
+    found = eval(argument_source(literal, str), {"torch": torch, "float": float})
+    assert (type(found), found) == (type(literal), literal)
+    assert str(found) == str(literal)  # the sign of zero
+
+
+def test_what_is_not_a_number_reads_back() -> None:
+    assert math.isnan(eval(argument_source(float("nan"), str)))
+
+
+def test_values_sizes_and_the_device() -> None:
+    args = [value("x"), (2 * seq, 2), THIS_DEVICE]
+    assert argument_source(args, lambda v: f"self.{v.name}") == "[self.x, [2*seq, 2], device]"

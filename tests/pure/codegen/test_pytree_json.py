@@ -1,0 +1,105 @@
+"""Containers go into the manifest and come out of it as they were."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import OrderedDict, defaultdict
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, NamedTuple
+
+import pytest
+import sympy
+import torch
+from torch.utils import _pytree as pytree
+from transformers.modeling_outputs import BaseModelOutput
+
+from codegen.pytree_json import tree_json
+from ir.errors import CompileError
+from ir.signature import Slot, Tree, flatten
+from runtime.call.tree import parse
+from tests.support.checking import assert_same
+
+seq = sympy.Symbol("seq", integer=True, positive=True)
+ONE, TWO = torch.ones(1), torch.zeros(2)
+
+
+class Pair(NamedTuple):
+    left: Any
+    right: Any
+
+
+@dataclass
+class Plain:
+    ids: Any
+    more: Any = None
+
+
+def tree(value: Any) -> tuple[Tree, list[torch.Tensor]]:
+    leaves, spec = flatten(value)
+    tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+    slots = iter(range(len(tensors)))
+    return Tree(spec, tuple(Slot(next(slots)) if isinstance(x, torch.Tensor) else x for x in leaves)), tensors
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ONE,
+        (ONE, [TWO, ()], None),
+        {"b": ONE, "a": {"deep": TWO}},
+        OrderedDict(b=ONE, a=TWO),
+        Pair(ONE, Pair(None, TWO)),
+        Plain(ONE, more=[TWO, "text"]),
+        BaseModelOutput(last_hidden_state=ONE, hidden_states=(ONE, TWO)),
+        (1, 2.5, True, "text", float("inf"), torch.float16, torch.device("cpu"), dict),
+    ],
+)
+def test_a_tree_comes_back_as_it_was(value: Any) -> None:
+    made, tensors = tree(value)
+    written = json.loads(json.dumps(tree_json(made)))
+    assert_same(value, parse(written, (), len(tensors)).build(tensors, {}))
+
+
+def test_a_default_dict_comes_back_as_a_dict() -> None:
+    made, tensors = tree(defaultdict(list, a=ONE))
+    assert parse(tree_json(made), (), 1).build(tensors, {}) == {"a": ONE}
+
+
+def test_a_size_is_computed_from_the_symbols() -> None:
+    spec = pytree.tree_flatten([0, 0])[1]
+    written = tree_json(Tree(spec, (2 * seq, Slot(0))))
+    assert written == {"list": [{"size": "2*seq"}, {"slot": 0}]}
+    assert parse(written, ("seq",), 1).build([ONE], {"seq": 5}) == [10, ONE]
+
+
+class Colour(Enum):
+    red = 1
+
+
+@pytest.mark.parametrize("leaf", [{1, 2}, 1j, b"bytes", Colour.red, slice(1, 2), print])
+def test_a_value_that_cannot_be_stored(leaf: Any) -> None:
+    message = f"the model takes or returns {leaf!r}, of the class {type(leaf).__name__}, which stages cannot carry"
+    with pytest.raises(CompileError, match=re.escape(message)):
+        tree_json(tree([ONE, leaf])[0])
+
+
+class Nameless:
+    """A container whose children have no names."""
+
+    def __init__(self, children: list[Any]) -> None:
+        self.children = children
+
+
+pytree.register_pytree_node(
+    Nameless,
+    lambda x: (x.children, None),
+    lambda children, _: Nameless(list(children)),
+    serialized_type_name="Nameless",
+)
+
+
+def test_a_container_that_cannot_be_stored() -> None:
+    with pytest.raises(CompileError, match=r"Nameless stands among the arguments or results; its fields have no names"):
+        tree_json(tree(Nameless([ONE, TWO]))[0])

@@ -1,0 +1,147 @@
+"""Who may import whom, read from the files themselves."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+OURS = ("ir", "passes", "codegen", "runtime")
+
+# What of ours a file may import; the first pattern that fits it counts.
+FLOORS = {
+    "ir/*": ["ir"],
+    "runtime/*": ["runtime"],
+    "codegen/*": ["codegen", "ir", "runtime.manifest", "runtime.call.tree"],
+    "passes/partitioners/*": ["passes.partitioners"],
+    "passes/cli/verify_stages.py": ["passes", "ir", "runtime"],  # --verify runs the stages
+    "passes/auto.py": ["passes", "ir", "runtime"],  # the call that ends with a running pipeline
+    "passes/__init__.py": ["passes"],
+    "passes/cli/command.py": ["passes", "ir", "codegen"],
+    "passes/api.py": ["passes", "ir", "codegen"],
+    "passes/compiler.py": ["passes", "ir", "codegen"],
+    "passes/report.py": ["passes", "ir", "codegen"],
+    "passes/*": ["passes", "ir"],
+    "examples/check.py": ["runtime"],
+    "examples/*": [],
+    "tests/golden/*": [],
+}
+
+# What of others some files may import besides the standard library; the rest of the files are free.
+OTHERS = {
+    "runtime/*": ["torch", "safetensors"],
+    "tests/golden/*": ["torch", "safetensors"],
+    "passes/partitioners/*": ["numpy", "ortools"],
+}
+
+# Imports inside a function, each with its reason.
+LATE = {
+    ("passes/compile.py", "passes.cli.command"),  # an interrupt ends in one line while torch is imported, too
+}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One module that a file imports."""
+
+    file: str
+    line: int
+    module: str
+    late: bool  # inside a function
+    types_only: bool  # under `if TYPE_CHECKING`
+
+    @property
+    def top(self) -> str:
+        return self.module.split(".")[0]
+
+    def within(self, modules: list[str]) -> bool:
+        return any(f"{self.module}.".startswith(f"{m}.") for m in modules)
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} imports {self.module}"
+
+
+def imports(file: Path) -> Iterator[Import]:
+    name = file.relative_to(ROOT).as_posix()
+
+    def walk(node: ast.AST, late: bool, types_only: bool) -> Iterator[Import]:
+        match node:
+            case ast.Import(names=names):
+                yield from (Import(name, node.lineno, alias.name, late, types_only) for alias in names)
+            case ast.ImportFrom(level=0, module=str(module), names=names):
+                yield from (Import(name, node.lineno, m, late, types_only) for m in imported_from(module, names))
+            case ast.ImportFrom():
+                pytest.fail(f"{name}:{node.lineno}: write the whole name, `from package.module import …`")
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
+                late = True
+            case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+                types_only = True
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child, late, types_only)
+
+    return walk(ast.parse(file.read_text()), late=False, types_only=False)
+
+
+def imported_from(module: str, names: list[ast.alias]) -> set[str]:
+    """`from package import x` is package.x where that is a module of ours, and package where it is not."""
+    return {full if is_module(full := f"{module}.{alias.name}") else module for alias in names}
+
+
+def is_module(name: str) -> bool:
+    path = ROOT / name.replace(".", "/")
+    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
+
+
+def module_of(file: str) -> str:
+    return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def allowed(rules: dict[str, list[str]], i: Import) -> bool:
+    fitting = (modules for pattern, modules in rules.items() if fnmatch(i.file, pattern))
+    modules = next(fitting, None)
+    return modules is None or i.within(modules)
+
+
+FILES = [file for folder in (*OURS, "examples", "tests") for file in sorted((ROOT / folder).rglob("*.py"))]
+IMPORTS = [found for file in FILES for found in imports(file)]
+
+
+def test_imports_of_ours_stay_on_their_floor() -> None:
+    assert not [str(i) for i in IMPORTS if i.top in OURS and not allowed(FLOORS, i)]
+
+
+def test_imports_of_others_stay_on_their_floor() -> None:
+    known = {*OURS, *sys.stdlib_module_names}
+    assert not [str(i) for i in IMPORTS if i.top not in known and not allowed(OTHERS, i)]
+
+
+def test_only_capture_knows_export_and_fx() -> None:
+    knows = [i for i in IMPORTS if i.within(["torch.export", "torch.fx"]) and i.file.startswith(OURS)]
+    assert not [str(i) for i in knows if not i.file.startswith(("ir/capture/", "ir/sources/"))]
+
+
+def test_no_late_import_of_ours() -> None:
+    late = [i for i in IMPORTS if i.late and i.top in OURS and i.file.startswith(OURS)]
+    assert not [str(i) for i in late if (i.file, i.module) not in LATE]
+
+
+def test_no_cycle() -> None:
+    needs: dict[str, set[str]] = {}
+    for i in IMPORTS:
+        if i.top in OURS:
+            needs.setdefault(module_of(i.file), set()).add(i.module)
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as e:
+        pytest.fail("modules import one another: " + " <- ".join(e.args[1]))
+
+
+def test_no_file_hides_a_standard_module() -> None:
+    assert not [str(f.relative_to(ROOT)) for f in FILES if f.stem in sys.stdlib_module_names]

@@ -1,0 +1,203 @@
+"""How models are recorded that torch.export does not take, and what is refused all the same."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import sympy
+import torch
+from torch import Tensor, nn
+from transformers import MixtralConfig, MixtralForCausalLM
+
+from ir.capture import capture
+from ir.capture.probe import Seen, fitted
+from ir.errors import CaptureError
+from ir.graph import Call, Graph, is_whole, opaque_of
+from tests.support.checking import Call as Inputs
+from tests.support.checking import check_every_pass, run_graph, run_model
+from tests.support.hard_models import HARD, WIDTH, Branching, Gradient, Layers, Numpy, UsesSeveral
+from tests.support.planning import machine
+
+SIZES = {"x": {0: "batch", 1: "seq"}}
+
+
+def hidden(batch: int = 2, seq: int = 4) -> Tensor:
+    return torch.randn(batch, seq, WIDTH)
+
+
+def recorded(model: nn.Module) -> Graph:
+    sizes = SIZES if isinstance(model, (Layers, UsesSeveral)) else None
+    return capture(model.eval(), (hidden(),), dynamic_shapes=sizes)
+
+
+def kept(graph: Graph) -> list[str]:
+    return [opaque_of(n).path for n in graph.nodes if isinstance(n, Call) and is_whole(n)]
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_after_every_pass_a_hard_model_computes_the_same(name: str) -> None:
+    model = HARD[name].make().eval()
+    graph = recorded(model)
+    path = HARD[name].kept
+    assert kept(graph) == list(dict.fromkeys(path.format(i) for i in range(3) if path))
+    calls = [Inputs.of(hidden(batch, seq)) for batch, seq in ((2, 4), (3, 5), (1, 8))]
+    check_every_pass(graph, model, calls, machine(2))
+
+
+def test_what_is_kept_whole_is_noted_with_its_reason() -> None:
+    [note] = recorded(Layers(Branching)).notes
+    start = "layers.0.hard and 2 more Branching are kept whole, each in one stage: it decides by the values of a tensor"
+    assert note.startswith(f"{start}, in layers.0.hard (tests/support/hard_models.py:")
+    assert note.endswith(": if x.sum() > self.threshold:")
+
+
+@pytest.mark.parametrize(("make", "how"), [(Numpy, "by reading the model's bytecode"), (Gradient, "after autograd")])
+def test_another_recording_is_noted(make: type[nn.Module], how: str) -> None:
+    graph = recorded(Layers(make))
+    assert how in graph.notes[0]
+    assert {n.where.module for n in graph.nodes} >= {"layers.0.norm", "layers.2.hard"}
+
+
+def test_what_a_kept_module_holds_belongs_to_the_graph() -> None:
+    graph = recorded(UsesSeveral())
+    [call] = [n for n in graph.nodes if isinstance(n, Call) and is_whole(n)]
+    assert [v.name for v in call.args[1]] == ["several_shift", "several_left_out", "several_scale"]
+    assert [str(v.type) for v in call.results] == ["float32[batch, seq, 8]", "float32[batch, seq - 1]"]
+    assert [c.fqn for c in graph.constants] == ["several.left_out", "several.scale"]
+
+
+def test_without_memory_for_weights_the_recording_is_the_same() -> None:
+    with torch.device("meta"):
+        model = Layers(Branching).eval()
+    graph = capture(model, (hidden(),), dynamic_shapes=SIZES)
+    assert kept(graph) == ["layers.0.hard", "layers.1.hard", "layers.2.hard"]
+    assert all(p.is_meta for p in model.parameters())
+
+
+def test_a_module_is_as_it_was() -> None:
+    model = Layers(Branching).eval()
+    before = [dict(vars(m)) for m in model.modules()]
+    recorded(model)
+    assert [dict(vars(m)) for m in model.modules()] == before
+
+
+# ---- what is refused
+
+
+class Shrinking(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[x.sum(-1) > 0]
+
+
+class Summing(nn.Module):
+    """What comes out of the hard part has a size that depends on values; what comes out of this one has not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shrink = Shrinking()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.shrink(x).sum()
+
+
+class Remembering(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("total", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.sum() > 0:
+            self.total += 1
+        return x
+
+
+class Holding(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = np.ones(WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * float(np.median(x.numpy() * self.table))
+
+
+def test_a_buffer_that_a_trial_changes_is_put_back() -> None:
+    model = Layers(Remembering)
+    with pytest.raises(CaptureError):
+        recorded(model)
+    assert not any(b.any() for b in model.buffers())
+
+
+def test_the_module_around_is_kept_where_the_innermost_cannot_be() -> None:
+    graph = recorded(Layers(Summing))
+    assert kept(graph) == [f"layers.{i}.hard" for i in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            Branching,
+            r"it decides by the values of a tensor\n  in the model \(tests/support/hard_models.py:\d+\): if x.sum",
+        ),
+        (lambda: Layers(Remembering), r"layers.0.hard cannot be kept whole: it changes what it is given, or a buffer"),
+        (lambda: Layers(Holding), r"layers.0.hard.table is a numpy.ndarray, which cannot be written down"),
+        (
+            lambda: nn.Sequential(nn.ReLU(), Shrinking()),
+            "1 cannot be kept whole: the size of a result",
+        ),
+    ],
+)
+def test_where_nothing_helps_the_message_says_why(make: type[nn.Module], message: str) -> None:
+    with pytest.raises(CaptureError) as raised:
+        recorded(make())
+    assert re.search(message, str(raised.value)), str(raised.value)
+    assert "what usually helps: " in str(raised.value)
+
+
+# ---- sizes of results
+
+a, b = sympy.symbols("a b", integer=True)
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        (lambda x, y: (7,), (7,)),
+        (lambda x, y: (y, x), (b, a)),
+        (lambda x, y: (2 * x + 1,), (2 * a + 1,)),
+        (lambda x, y: (x * y, 4 * x * y), (a * b, 4 * a * b)),
+    ],
+)
+def test_sizes_of_results_are_found(result: object, expected: tuple[object, ...]) -> None:
+    runs = [Seen([x, y], torch.empty(result(x, y)), 0.0) for x, y in ((2, 4), (4, 12), (6, 8))]  # type: ignore[operator]
+    assert fitted(runs, [a, b])[0].shape == expected
+
+
+def test_a_size_that_follows_from_nothing_is_refused() -> None:
+    runs = [Seen([x], torch.empty(n), 0.0) for x, n in ((2, 5), (4, 6), (6, 1))]
+    with pytest.raises(CaptureError, match="the size of a result depends on values"):
+        fitted(runs, [a])
+
+
+def test_experts_that_loop_over_values_are_kept_whole() -> None:
+    config = MixtralConfig(
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=32,
+        num_local_experts=4,
+        experts_implementation="eager",
+    )
+    model = MixtralForCausalLM(config).eval()
+    inputs = [Inputs.of(input_ids=torch.randint(3, 32, shape), use_cache=False) for shape in ((2, 8), (3, 5))]
+    shapes = {"input_ids": {0: "batch", 1: "seq"}}
+    graph = capture(model, (), inputs[0].kwargs, dynamic_shapes=shapes)
+    assert kept(graph) == ["model.layers.0.mlp.experts", "model.layers.1.mlp.experts"]
+    assert [str(s) for s in graph.hints] == ["batch", "seq"]
+    weights = model.state_dict()
+    for wanted, found in zip(run_model(model, inputs), run_graph(graph, inputs, weights), strict=True):
+        assert torch.equal(wanted.logits, found.logits)

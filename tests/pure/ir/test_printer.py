@@ -1,0 +1,76 @@
+"""A graph as text: all that it knows, one line a node."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import sympy
+import torch
+
+from ir.cost import Cost
+from ir.graph import THIS_DEVICE, Call, Constant, Transfer
+from ir.location import Where
+from ir.printer import print_graph
+from tests.support.graphs import aten, graph, linear, param, state, typed, value
+
+batch, seq = (sympy.Symbol(name, integer=True, positive=True) for name in ("batch", "seq"))
+
+TEXT = """\
+graph(ids: int64[batch, seq]):
+  where batch in [1, inf], for example 2
+  where seq in [1, 512], for example 8
+  where Eq(Mod(seq, 4), 0)
+  param embed_weight: float32[100, 4]  # embed.weight, head.weight
+  constant table: float32[4]  # rope.table
+  state mean: float32[2, 4]  # norm.mean
+  # embed
+  hidden: float32[batch, seq, 4] = aten.embedding(embed_weight, ids)  # flops=0 bytes=8*batch group=embed_weight
+  # the model
+  low: float32[batch, seq, 2], high: float32[batch, seq, 2] = aten.split.Tensor(hidden, 2, -1)  # cheap
+  hidden_on1: float32[batch, seq, 4] = transfer(hidden, 0 -> 1)  # stage=1
+  mask: bool[seq, seq] = aten.full([seq, seq - 1], -inf, dtype=bool, device=device, layout=None)  # stage=1
+  # head
+  logits: float32[batch, seq, 100] = aten.linear(hidden_on1, embed_weight)  # stage=1
+  stats: float32[4] = aten.cat([table, mean])  # stage=1
+  mean <- stats
+  return logits, low"""
+
+
+def test_everything_that_a_graph_says() -> None:
+    ids = value("ids", batch, seq, dtype=torch.int64)
+    weight = param("embed.weight", "head.weight", shape=(100, 4))
+    table = Constant("table", typed(4), "rope.table", torch.ones(4))
+    mean = replace(state("norm.mean"), name="mean")
+    hidden, low, high = (value(n, batch, seq, w) for n, w in (("hidden", 4), ("low", 2), ("high", 2)))
+    embedding = Call(
+        op=aten.embedding.default,
+        args=(weight, ids),
+        results=(hidden,),
+        where=Where("embed"),
+        cost=Cost(0, 8 * batch),
+        group="embed_weight",
+    )
+    split = Call(op=aten.split.Tensor, args=(hidden, 2, -1), results=(low, high), cheap=True)
+    moved = Transfer(value=hidden, src=0, stage=1, results=(value("hidden_on1", batch, seq, 4),))
+    kwargs = {"dtype": torch.bool, "device": THIS_DEVICE, "layout": None}
+    args = ([seq, seq - 1], float("-inf"))
+    results = (value("mask", seq, seq, dtype=torch.bool),)
+    mask = Call(op=aten.full.default, args=args, kwargs=kwargs, results=results, stage=1)
+    head = linear(moved.results[0], weight, "logits", stage=1, where=Where("head"))
+    stats = Call(op=aten.cat.default, args=([table, mean],), results=(value("stats", 4),), stage=1, where=Where("head"))
+    text = graph(
+        [ids],
+        [embedding, split, moved, mask, head, stats],
+        (*head.results, low),
+        updates=((mean, stats.results[0]),),
+        hints={batch: 2, seq: 8},
+        ranges={batch: (1, None), seq: (1, 512)},
+        guards=(sympy.Eq(sympy.Mod(seq, 4), 0),),
+        placement=(0, 1),
+    )
+    assert print_graph(text) == TEXT
+
+
+def test_a_place_in_the_users_code() -> None:
+    assert str(Where("encoder.0", "model.py", 12, "x = x + 1")) == "encoder.0 (model.py:12): x = x + 1"
+    assert str(Where()) == "the model (an unknown source line)"

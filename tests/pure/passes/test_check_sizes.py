@@ -1,0 +1,66 @@
+"""A plan says over which sizes its cut stays close to the best."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import sympy
+
+from ir.cost import Cost
+from ir.graph import Graph, Node
+from ir.machine.cluster import Cluster
+from ir.sizes import Dim
+from passes.check_sizes import CheckSizes
+from passes.split_stages import SplitStages
+from tests.support.graphs import graph, linear, param, value
+from tests.support.planning import DEVICE, machine
+
+batch = sympy.Symbol("batch", integer=True, positive=True)
+MILLISECOND = int(1e-3 * DEVICE.bandwidth)  # in bytes of traffic
+x = value("x")
+
+
+def chain(*milliseconds: Dim, hint: int = 4, low: int = 1, high: int | None = None) -> Graph:
+    """Layers whose times depend on the batch."""
+    nodes: list[Node] = []
+    source = x
+    for i, time in enumerate(milliseconds):
+        node = linear(source, param(f"w{i}"), f"y{i}")
+        nodes.append(replace(node, cost=Cost(0, time * MILLISECOND)))
+        [source] = nodes[-1].results
+    return graph([x], nodes, [source], hints={batch: hint}, ranges={batch: (low, high)})
+
+
+def good_for(graph: Graph, cluster: Cluster | None = None, **options: float) -> dict[sympy.Symbol, tuple[int, int]]:
+    cluster = cluster or machine(2)
+    return dict(CheckSizes(**options).run(SplitStages().run(graph, cluster), cluster).split.good_for)
+
+
+def test_a_cut_that_is_good_at_every_size() -> None:
+    assert good_for(chain(batch, batch, batch, batch, high=64)) == {batch: (1, 64)}
+
+
+def test_without_a_largest_size_eight_times_the_example() -> None:
+    assert good_for(chain(batch, batch, batch, batch, hint=4)) == {batch: (1, 32)}
+
+
+def test_a_cut_that_is_good_near_the_example_alone() -> None:
+    """One layer always takes 96 ms, the others grow with the batch: the best cut moves."""
+    assert good_for(chain(96, *[batch] * 24, hint=16, low=8, high=32)) == {batch: (13, 19)}
+
+
+def test_a_cut_that_is_good_nowhere_else() -> None:
+    """Both layers that grow share a device with a batch of 4, where the third takes longest."""
+    assert good_for(chain(batch**4, batch**4, 768, high=4096)) == {}
+
+
+def test_one_device_has_no_cut() -> None:
+    assert good_for(chain(batch, batch), machine(1)) == {}
+
+
+def test_without_dynamic_sizes_there_is_nothing_to_say() -> None:
+    assert good_for(replace(chain(1, 1), hints={}, ranges={})) == {}
+
+
+def test_without_time_nothing_is_claimed() -> None:
+    assert good_for(chain(batch, batch, batch, batch), size_limit=0.0) == {}

@@ -1,0 +1,99 @@
+"""Types are what the operators make of the inputs' types; views are known; sizes can be bound.
+
+That types and views are those of a run is in tests/e2e/test_every_pass.py, over many models.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ir.bind import bind_sizes
+from ir.errors import CompileError, VerifyError
+from ir.graph import Call, Graph
+from ir.printer import print_graph
+from passes.propagate_shapes import PropagateShapes
+from tests.support.checking import assert_same, run_graph, run_model
+from tests.support.graphs import aten, captured, graph, linear, param, relu, typed, value
+from tests.support.models import CASES
+from tests.support.planning import machine
+
+x = value("x")
+
+
+def propagated(graph: Graph, **sizes: int) -> Graph:
+    return PropagateShapes(sizes).run(graph, machine(1))
+
+
+def test_a_type_that_its_operands_do_not_make() -> None:
+    node = relu(x, "a")
+    wrong = replace(node, results=(replace(node.results[0], type=typed(2, 5)),))
+    message = "a was float32[2, 5], but its operands make it float32[2, 4]\n  at the model"
+    with pytest.raises(VerifyError, match=re.escape(message)):
+        propagated(graph([x], [wrong], wrong.results))
+
+
+def test_a_dtype_that_its_operands_do_not_make() -> None:
+    node = relu(x, "a")
+    wrong = replace(node, results=(replace(node.results[0], type=typed(2, 4, dtype=torch.float64)),))
+    with pytest.raises(VerifyError, match=r"a was float64\[2, 4\], but its operands make it float32\[2, 4\]"):
+        propagated(graph([x], [wrong], wrong.results))
+
+
+def test_operands_that_an_operator_does_not_take() -> None:
+    node = linear(x, param("w", shape=(3, 5)), "a")
+    with pytest.raises(VerifyError, match=r"a = aten.linear.default does not take these types: "):
+        propagated(graph([x], [node], node.results))
+
+
+@pytest.mark.parametrize(
+    ("op", "args", "shape", "view"),
+    [
+        (aten.view.default, [[8]], (8,), True),
+        (aten.transpose.int, [0, 1], (4, 2), True),
+        (aten.expand.default, [[3, 2, 4]], (3, 2, 4), True),
+        (aten.select.int, [1, 0], (2,), True),
+        (aten.reshape.default, [[8]], (8,), True),
+        (aten.contiguous.default, [], (2, 4), True),
+        (aten.clone.default, [], (2, 4), False),
+        (aten.neg.default, [], (2, 4), False),
+        (aten.index_select.default, [0, value("where", 5, dtype=torch.int64)], (5, 4), False),
+    ],
+)
+def test_views(op: torch._ops.OpOverload, args: Sequence[object], shape: tuple[int, ...], view: bool) -> None:
+    node = Call(op=op, args=(x, *args), results=(value("y", *shape),))
+    [found] = propagated(graph(list(node.operands), [node], node.results)).nodes
+    assert found.view == view
+
+
+# ---- sizes that are bound
+
+
+def test_a_bound_size_is_a_number_everywhere() -> None:
+    graph = propagated(captured("a size in a later stage"), seq=6)
+    assert "seq" not in print_graph(graph).replace("# seq", "")
+    assert [str(s) for s in graph.hints] == ["batch"]
+    assert [str(v.type) for v in graph.outputs] == ["float32[batch, 6, 8]"]
+
+
+@pytest.mark.parametrize("name", ["a size in a later stage", "outputs that nothing computes", "running statistics"])
+def test_a_graph_of_bound_sizes_computes_the_same(name: str) -> None:
+    case = CASES[name]
+    model = case.build()
+    calls = [case.calls()[1]] * 2
+    batch, seq = calls[0].args[0].shape[:2]
+    bound = bind_sizes(captured(name), {"batch": batch, "seq": seq})
+    weights = {fqn: tensor.clone() for fqn, tensor in model.state_dict().items()}
+    for want, found in zip(run_model(model, calls), run_graph(bound, calls, weights), strict=True):
+        assert_same(want, found)
+
+
+def test_a_size_that_is_not_there() -> None:
+    with pytest.raises(CompileError, match="no dynamic size is named 'width'; there are batch, seq"):
+        bind_sizes(captured("long skips"), {"width": 3})
+    with pytest.raises(CompileError, match="no dynamic size is named 'width'; there are none"):
+        bind_sizes(graph([x], [relu(x, "a")], []), {"width": 3})

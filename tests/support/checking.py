@@ -1,0 +1,108 @@
+"""Whether what we made of a model computes what the model computes: the checks that many tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import sympy
+import torch
+from torch import nn
+
+from ir.capture import DynamicShapes
+from ir.graph import Graph, sizes_of
+from ir.interpret import Result, interpret, number
+from ir.machine.cluster import Cluster
+from ir.plan import StagePlan
+from ir.signature import bind, flatten, forward_parameters
+from ir.sources import Source
+from passes.api import compile_model
+from passes.pipeline import Step
+from runtime import Pipeline
+from tests.support.planning import machine, steps
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a model: `Call.of(x, flag=True)`."""
+
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, *args: Any, **kwargs: Any) -> Call:
+        return cls(args, kwargs)
+
+
+def check_every_pass(graph: Graph, model: nn.Module, calls: Sequence[Call], cluster: Cluster, **options: Any) -> None:
+    """After every pass the graph returns what the model does, for calls in a row."""
+    weights = {fqn: tensor.clone() for fqn, tensor in model.state_dict().items()}
+    expected = list(run_model(model, calls))
+    for step in [Step("capture", graph, 0.0), *steps(graph, cluster, **options)]:
+        for i, (want, found) in enumerate(zip(expected, run_graph(step.graph, calls, weights), strict=True)):
+            assert_same(want, found, f"after {step.name}, call {i}")
+
+
+def check_artifact(
+    model: nn.Module, calls: Sequence[Call], out: Path, dynamic: DynamicShapes, stages: int | Cluster, **options: Any
+) -> StagePlan:
+    """Compiled to a folder, loaded and run, the model returns what it does uncut, for calls in a row."""
+    options |= dict(cluster=machine(stages) if isinstance(stages, int) else stages, dynamic_shapes=dynamic)
+    plan = compile_model(model, calls[0].args, calls[0].kwargs, out=out, **options)
+    with Pipeline.load(out, devices=["cpu"]) as pipe:
+        for i, (want, call) in enumerate(zip(run_model(model, calls), calls, strict=True)):
+            assert_same(want, pipe(*call.args, **call.kwargs), f"call {i}")
+    return plan
+
+
+def resized(source: Source, sizes: Mapping[str, int]) -> Call:
+    """The example inputs cut, or repeated, to other sizes."""
+    arguments = bind(forward_parameters(source.model), source.args, source.kwargs)
+    for name, dims in source.dynamic_shapes.items():
+        for dim, size in dims.items():
+            arguments[name] = arguments[name].index_select(dim, torch.arange(sizes[size]) % arguments[name].shape[dim])
+    return Call(kwargs=arguments)
+
+
+def run_model(model: nn.Module, calls: Sequence[Call]) -> Iterator[Any]:
+    """What the model returns, call after call; it may change what its arguments hold."""
+    with torch.no_grad():
+        for args, kwargs in deepcopy([(call.args, call.kwargs) for call in calls]):
+            yield model(*args, **kwargs)
+
+
+def run_graph(graph: Graph, calls: Sequence[Call], weights: Mapping[str, torch.Tensor]) -> Iterator[Any]:
+    """What the interpreted graph returns, in the model's containers; each call goes on from the last one's state."""
+    state: Mapping[str, torch.Tensor] = {}
+    for call in calls:
+        inputs = graph.signature.bind(call.args, call.kwargs)
+        result = interpret(graph, inputs, weights, state)
+        state = result.state
+        yield returned(graph, inputs, result)
+
+
+def returned(graph: Graph, inputs: Sequence[torch.Tensor], result: Result) -> Any:
+    sizes = sizes_of(zip(graph.inputs, inputs, strict=True))
+    tree = graph.signature.returns
+    leaves = tuple(number(leaf, sizes) if isinstance(leaf, sympy.Basic) else leaf for leaf in tree.leaves)
+    return replace(tree, leaves=leaves).fill(result.outputs)
+
+
+def assert_same(expected: Any, found: Any, where: str = "") -> None:
+    """Equal containers with bit for bit equal tensors of one type in them."""
+    wanted, containers = flatten(expected)
+    got, found_containers = flatten(found)
+    assert str(found_containers) == str(containers), where
+    for i, (a, b) in enumerate(zip(wanted, got, strict=True)):
+        assert type(b) is type(a) or isinstance(a, torch.Tensor), f"{where}: leaf {i} is {b!r} in place of {a!r}"
+        if isinstance(a, torch.Tensor):
+            torch.testing.assert_close(
+                b, a, rtol=0, atol=0, equal_nan=True, msg=lambda m, i=i: f"{where}, leaf {i}: {m}"
+            )
+        else:
+            assert a == b, f"{where}: leaf {i}"
