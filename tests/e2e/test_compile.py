@@ -186,7 +186,7 @@ def test_a_failure_while_writing_leaves_the_folder_as_it_was(tmp_path: Path, mon
     def full(*_: object, **__: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(passes.core, "write_artifact", full)
+    monkeypatch.setattr(passes.compiler, "write_artifact", full)
     with pytest.raises(OutputError, match=r"cannot write .*out: no space left on device"):
         compile_model(case.build(), (hidden(),), out=tmp_path / "out", cluster=slow_machine(4))
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

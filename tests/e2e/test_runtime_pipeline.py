@@ -173,7 +173,7 @@ def test_map_of_nothing(pipe: Pipeline) -> None:
 
 def test_stages_work_at_once(tmp_path: Path) -> None:
     # Stage 0 with batch k+1 and stage 1 with batch k meet at a barrier, which breaks if they never do.
-    meet = "from tests.artifacts import signals\n"
+    meet = "from tests.support.artifacts import signals\n"
     parts = [
         Part(meet + "if x[0, 0] > 0: signals.meeting.wait()\nreturn (x,)", {"x": None}, {"h": ((1,), ())}),
         Part(meet + "if h[0, 0] < 9: signals.meeting.wait()\nreturn (h,)", {"h": 0}, {"y": ((), (0,))}),
@@ -391,7 +391,7 @@ def test_a_batch_in_flight_keeps_its_pipeline(tmp_path: Path) -> None:
 
 
 BLOCKING = Part(
-    "from tests.artifacts import signals\nsignals.started.set()\nsignals.go_on.wait(30)\nreturn (x,)",
+    "from tests.support.artifacts import signals\nsignals.started.set()\nsignals.go_on.wait(30)\nreturn (x,)",
     {"x": None},
     {"y": ((), (0,))},
 )
@@ -413,7 +413,7 @@ def test_closing_fails_what_is_in_flight(tmp_path: Path) -> None:
 
 
 HANGING = Part(
-    "from tests.artifacts import signals\nif h[0, 0] == 3: signals.go_on.wait(30)\nreturn (h,)",
+    "from tests.support.artifacts import signals\nif h[0, 0] == 3: signals.go_on.wait(30)\nreturn (h,)",
     {"h": 0},
     {"y": ((), (0,))},
 )
@@ -487,7 +487,7 @@ def test_an_interrupt_while_sending_closes_the_pipeline(tmp_path: Path, monkeypa
 
 def test_tensors_of_a_batch_are_let_go(tmp_path: Path) -> None:
     signals.renew()
-    see = "import weakref\nfrom tests.artifacts import signals\nsignals.seen.append(weakref.ref({value}))\n"
+    see = "import weakref\nfrom tests.support.artifacts import signals\nsignals.seen.append(weakref.ref({value}))\n"
     parts = [
         Part(see.format(value="x") + "return x + 1, x + 2", {"x": None}, {"a": ((1,), ()), "b": ((2,), ())}),
         Part(see.format(value="a") + "return (a + 1,)", {"a": 0}, {"c": ((2,), ())}),

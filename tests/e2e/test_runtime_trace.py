@@ -144,7 +144,7 @@ def test_a_folder_that_is_missing_is_said_before_anything_runs(slow: Path) -> No
 
 def test_a_trace_keeps_no_stage_and_no_tensor(tmp_path: Path) -> None:
     signals.renew()
-    body = "import weakref\nfrom tests.artifacts import signals\nsignals.seen += map(weakref.ref, (self, x))\n"
+    body = "import weakref\nfrom tests.support.artifacts import signals\nsignals.seen += map(weakref.ref, (self, x))\n"
     parts = [Part(body + "return (x + 1,)", {"x": None}, {"y": ((), (0,))})]
     with Pipeline.load(write(tmp_path, parts)) as pipe, pipe.trace() as trace:
         pipe(X + 0)

@@ -134,7 +134,7 @@ def _measure(folder: Path, devices: str | None) -> tuple[Cluster, str, float]:
     file, start = folder / "cluster.toml", perf_counter()
     threads = ["--threads", "1"]  # of a share of the CPU
     chosen = ["--devices", devices] if devices else []
-    subprocess.run([sys.executable, "-m", "runtime.measure.__main__", "-o", str(file), *chosen, *threads], check=True)
+    subprocess.run([sys.executable, "-m", "runtime.measure", "-o", str(file), *chosen, *threads], check=True)
     return Cluster.read(file), file.read_text(), perf_counter() - start
 
 

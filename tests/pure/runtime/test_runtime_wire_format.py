@@ -132,7 +132,7 @@ def test_where_an_error_was_raised_goes_over() -> None:
     except ManifestError as e:
         got = decode(encode(e))
     assert isinstance(got, ManifestError)
-    assert "test_runtime_parcel.py" in str(got.__cause__)
+    assert "test_runtime_wire_format.py" in str(got.__cause__)
 
 
 def test_orders() -> None:
