@@ -1,4 +1,29 @@
-"""Graph -> Graph, one file a pass; and the ways in: compile_model, auto_partition."""
+"""Passes, each a function from graph to graph in a file of its own, and the entry points that run them.
+
+In the order in which a model meets them:
+
+    compile, report   the commands: `python -m passes.compile` and `python -m passes.report`
+    cli/              the command line: flags, progress, tables, --verify
+    api, auto         the same from Python: `compile_model` and `auto_partition`
+    compiler          source -> capture -> passes -> plan -> artifact, for all of these
+    defaults          the passes in their order
+    pipeline          what a pass is, and running several with their invariants checked
+    options           fields of a pass that become flags
+
+    simplify_masks    attention masks that are causal, or mask nothing    (masks/: formulas of masks)
+    propagate_shapes  types checked by running each operator without data; views
+    annotate_cost     flops and bytes of each node                        (cost_models/: costs -> seconds)
+    group_shared      nodes that must share a device
+    mark_cheap        values cheaper to compute again than to send
+    split_stages      the stage of each node                              (partitioners/: the best cut)
+    check_sizes       the sizes over which that cut stays good
+    duplicate_cheap   cheap nodes copied into the stages that read them
+    insert_transfers  a transfer for each value that crosses stages
+
+    cut_problem       a graph as the partitioners' problem, for split_stages and check_sizes
+    changes           the difference between two graphs, in words
+    summary           a plan in numbers
+"""
 
 from __future__ import annotations
 

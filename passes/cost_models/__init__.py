@@ -1,4 +1,11 @@
-"""From what a node asks of any machine to seconds on a device: one file a model."""
+"""Cost models: from what a node asks of any machine to seconds on a device.
+
+    stopwatch   the time of a call on a device, with caches and clocks as in the middle of a model
+    profiling   each distinct operator of a graph timed on the devices (--cost profiled)
+    roofline    seconds from flops, bytes and kernel launches
+    profiled    seconds from those measurements, and the roofline where there are none
+    timing      seconds and bytes of a graph's nodes and transfers at the example's sizes
+"""
 
 from __future__ import annotations
 

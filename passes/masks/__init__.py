@@ -1,1 +1,5 @@
-""""""
+"""Formulas of attention masks, for simplify-masks.
+
+    formulas    the element at an index of a tensor that is made of sizes and constants
+    elements    elements as sympy expressions: booleans, numbers, and what a dtype can hold
+"""

@@ -1,21 +1,17 @@
-"""Partitioners: cut a weighted DAG into pipeline stages, as well as can be proven. No torch in here.
+"""Partitioners: cut a weighted DAG into pipeline stages, as well as can be proven.  No torch in here.
 
-From a problem to its solution, one idea a file:
+In the order in which a problem meets them:
 
-    problem     the words, and how to state one            (parts, model, published, errors behind it)
-    copies      nodes that are copied for free are dissolved into their readers
-    evaluation  the value of a split from nothing else     (memory: the peak of its activations)
-    condense    what no boundary can part is one unit      (core: the units as arrays)
-    search      a good cut at once: a dynamic program (chain) over the prefixes of several orders (orders),
-                for which the cost of every interval is swept (sweep) on every seat of the pipeline (seats)
-    ring        the same where the first and the last stage share a device
-    relaxed     a simpler problem that is never harder: what bounds are proven about
-    contract    fuse units that some best split keeps together
-    exact       search all ideals that could beat the cut  (ideals, pairs, advance)
-    integer     an integer program where there are too many ideals
-    assignment  the whole problem as an integer program, where the relaxation is not enough
-    thrift      among equal cuts, one that moves less
-    shortage    what to say when nothing fits
+    problem/    a problem, a solution, and the value of a split
+    solve       from a problem to its solution: the other files in their order
+    clock       the time that is left
+    condense    units: nodes that no stage boundary can separate
+    units       the problem as arrays over units
+    search/     a good cut at once
+    proof/      a better cut, or the proof that there is none
+    shortage    the error where nothing fits
+
+`python -m passes.partitioners INSTANCE.json` solves a published instance.
 """
 
 from passes.partitioners.solve import solve

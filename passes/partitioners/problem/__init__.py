@@ -31,6 +31,16 @@ The words:
   times the peak of the values held while its nodes run in program order (see `memory`).
 - Not every split exists: `solve` raises `Infeasible`, with the facts; a problem that contradicts itself
   raises `InvalidProblem`, and `evaluate` raises `InvalidSplit` for a split that breaks a rule.
+
+The files:
+
+    parts       nodes, values, weights, devices, links
+    model       a problem, a solution
+    published   the published JSON format of instances
+    copies      nodes that are copied for free, dissolved into their readers
+    evaluation  the value of a split from nothing else
+    memory      the peak of a stage's activations
+    errors      what can be wrong with a problem or a split
 """
 
 from __future__ import annotations
