@@ -1,5 +1,7 @@
 """Cost models: from what a node asks of any machine to seconds on a device.
 
+In the order in which a cost meets them:
+
     stopwatch   the time of a call on a device, with caches and clocks as in the middle of a model
     profiling   each distinct operator of a graph timed on the devices (--cost profiled)
     roofline    seconds from flops, bytes and kernel launches

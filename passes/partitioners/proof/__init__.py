@@ -1,6 +1,8 @@
 """A better cut, or the proof that there is none.
 
-    prove            the methods below, from the quickest to the most general
+The first calls the others, from the quickest to the most general:
+
+    prove            which of them to use, and when to stop
     relaxed          a simpler problem whose optimum is a lower bound
     contract         units fused that some best split keeps together
     ideals           the ideals of a program (downward closed sets), listed by weight

@@ -1,5 +1,7 @@
 """A good cut at once: dynamic programs over the prefixes of several orders of the units.
 
+From the order of the units to the cut:
+
     orders      promising topological orders of the units
     sweep       the cost of every interval of one order
     seats       devices in their places along the pipeline, and the price of an interval there
