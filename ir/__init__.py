@@ -1,1 +1,26 @@
-"""The vocabulary: what a program, a machine and a plan are."""
+"""Programs, machines and plans: the types that passes and codegen share.  Imports nothing of ours.
+
+From a source to a plan, in the order in which data meets them:
+
+    errors       the exceptions raised on purpose, one class for each culprit
+    units        bytes, counts and seconds, read and written
+    location     module path and source line of a node
+    sizes        sizes as expressions over symbols; tensor types
+    signature    the nested containers of a model's arguments and results
+    recipe       a serializable recipe that rebuilds a Python object
+    opaque       a module that is kept whole, and the operator that runs it
+    machine/     devices, links and clusters
+    cost         cost of a node on any machine, its time on a device, the loads that add up from these
+    graph        the program: values, nodes and the graph they form
+    checkpoint/  tensors on disk, under the names of the model
+    capture/     nn.Module -> Graph
+    sources/     a model file, a checkpoint folder or a .pt2 -> the model, its example inputs and weights
+    dead_code    the graph without nodes that nothing needs
+    bind         the graph for given values of its sizes
+    interpret    a run of the graph, node by node: the meaning that every pass keeps
+    verify       invariants of a graph
+    printer      the graph as text
+    memory       bytes that a stage needs
+    borders      names of values that cross between stages
+    plan         the graph cut into stages
+"""

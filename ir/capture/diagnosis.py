@@ -10,9 +10,9 @@ from types import TracebackType
 
 from torch import nn
 
-from ir.capture.dynamic import FixedSizes, Marks
-from ir.capture.size_questions import Question
-from ir.capture.where import clean, is_torch_file, short_path
+from ir.capture.paths import clean, is_torch_file, short_path
+from ir.capture.sizes.dynamic import FixedSizes, Marks
+from ir.capture.sizes.questions import Question
 from ir.errors import CaptureError
 from ir.location import Where
 

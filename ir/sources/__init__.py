@@ -1,4 +1,15 @@
-"""What a user names -> the model, its example inputs and its weights."""
+"""A model file, a checkpoint folder or a .pt2 -> the model, its example inputs and its weights.
+
+source             what each of them becomes, and the options for reading it
+model_file         a Python file that defines `model` and `example_inputs`
+meta               modules built without memory for their parameters
+program            a .pt2 that torch.export.save wrote
+unpickled          such a file read without running pickled code
+checkpoint_folder  a Hugging Face folder: config.json and weights
+switches           fields of its configuration that are set so that it can be exported
+example_inputs     example inputs made from its configuration
+image_tokens       the tokens of a text that an image takes
+"""
 
 from __future__ import annotations
 

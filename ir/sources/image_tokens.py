@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
-from ir.capture.fake import without_memory
+from ir.capture.export.meta_weights import without_memory
 
 
 def image_token_id(config: Any) -> int | None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ir.capture.dynamic import DynamicShapes
+from ir.capture.sizes.dynamic import DynamicShapes
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from rich.console import Console
 from codegen.artifact import check_replaceable, new_folder
 from codegen.picture.dot import Detail
 from codegen.report.page import REPORT
-from ir.capture.dynamic import parse_dynamic
+from ir.capture.sizes.dynamic import parse_dynamic
 from ir.errors import CompileError
 from ir.printer import print_graph
 from ir.sources import Reading, Source, read_source

@@ -19,7 +19,7 @@ from tests.benchmarks.models import MODELS
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "build" / "benchmarks"
 SOURCES = (  # what decides what a program looks like
-    "ir/capture/*.py",
+    "ir/capture/**/*.py",
     "ir/graph.py",
     "passes/annotate_cost.py",
     "passes/cost_models/*.py",

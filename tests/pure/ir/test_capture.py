@@ -20,9 +20,10 @@ from torch.export import Dim
 from torch.utils._sympy.functions import FloorDiv, Mod
 
 from ir.capture import capture
-from ir.capture.dynamic import FixedSizes, parse_dynamic
-from ir.capture.export import Example, Recording
-from ir.capture.fallbacks import Way, record_somehow
+from ir.capture.export.example import Example
+from ir.capture.export.recording import Recording
+from ir.capture.fallbacks.ways import Way, record_somehow
+from ir.capture.sizes.dynamic import FixedSizes, parse_dynamic
 from ir.errors import CaptureError
 from ir.graph import THIS_DEVICE, Call, Graph
 from ir.printer import op_name, print_graph
@@ -513,7 +514,7 @@ def test_a_condition_that_the_example_does_not_meet_fixes_its_sizes(monkeypatch:
         made_up = replace(recording.graph, guards=(*recording.graph.guards, *[sympy.Eq(sympy.Mod(seq, 4), 0)] * free))
         return replace(recording, graph=made_up), way
 
-    monkeypatch.setattr("ir.capture.record_somehow", with_condition)
+    monkeypatch.setattr("ir.capture.model.record_somehow", with_condition)
     model, x = nn.Linear(4, 4), torch.ones(2, 3, 4)
     with pytest.raises(FixedSizes, match=r"`seq` cannot be dynamic: .* meet Eq\(Mod\(seq, 4\), 0\), which 3 does not"):
         capture(model, (x,), dynamic_shapes={"input": {0: "batch", 1: "seq"}})

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ir.capture import capture
-from ir.capture import equivalence as under_test
+from ir.capture.checks import equivalence as under_test
 from ir.graph import Graph
 
 X = {"x": {0: "batch", 1: "seq"}}
@@ -33,7 +33,7 @@ def recorded(compute: Callable[[torch.Tensor], torch.Tensor]) -> tuple[Graph, li
         told.append(under_test.same_terms(*args))  # type: ignore[arg-type]
         return told[-1]
 
-    with patch("ir.capture.same_terms", tell):
+    with patch("ir.capture.model.same_terms", tell):
         graph = capture(Function(compute), (torch.randn(2, 4, 8),), dynamic_shapes=X)
     return graph, told
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import MixtralConfig, MixtralForCausalLM
 
 from ir.capture import capture
-from ir.capture.probe import Seen, fitted
+from ir.capture.fallbacks.probe import Seen, fitted
 from ir.errors import CaptureError
 from ir.graph import Call, Graph, is_whole, opaque_of
 from tests.support.checking import Call as Inputs

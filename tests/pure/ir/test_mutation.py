@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from ir.capture import capture, reader
+from ir.capture import capture
+from ir.capture.program import reader
 from ir.errors import CaptureError
 from ir.interpret import interpret
 
@@ -74,7 +75,9 @@ ALONE = (SliceWritten, SortedClamped, ViewMadeAfter)
 def test_a_change_in_place(cls: type[nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
     model, asked = cls(), list[bool]()
     needs = reader.needs_functional_form
-    monkeypatch.setattr("ir.capture.export.needs_functional_form", lambda p: asked.append(needs(p)) or asked[-1])
+    monkeypatch.setattr(
+        "ir.capture.export.recording.needs_functional_form", lambda p: asked.append(needs(p)) or asked[-1]
+    )
     graph = capture(model, (torch.randn(3, 4),), dynamic_shapes={"x": {0: "batch"}})
     assert not any(node.op._schema.is_mutable for node in graph.nodes)
     for batch in (1, 3, 5):

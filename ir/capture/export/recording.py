@@ -2,45 +2,28 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import count
 from typing import Any
 from unittest.mock import patch
 
 import torch
 from torch import nn
 from torch.export import ExportedProgram
-from torch.utils._pytree import TreeSpec
 
 from ir.capture.diagnosis import NotExported, explain
-from ir.capture.dynamic import Marks, export_spec, widen
-from ir.capture.fake import without_memory
-from ir.capture.module_state import as_they_were, changed, plain_attributes, written_in_place
-from ir.capture.reader import needs_functional_form, read_program
-from ir.capture.size_questions import Question, watched
-from ir.capture.sizes import read_sizes
+from ir.capture.export.example import Example, slotted
+from ir.capture.export.meta_weights import without_memory
+from ir.capture.export.module_state import as_they_were, changed, plain_attributes, written_in_place
+from ir.capture.program.reader import needs_functional_form, read_program
+from ir.capture.sizes.dynamic import export_spec, widen
+from ir.capture.sizes.questions import Question, watched
+from ir.capture.sizes.symbols import read_sizes
 from ir.graph import Graph
 from ir.signature import Signature, Slot, Tree, call, flatten, names
-
-
-@dataclass(frozen=True)
-class Example:
-    """A model, and a call of it in which the marked sizes stand for others."""
-
-    model: nn.Module
-    parameters: Sequence[inspect.Parameter]
-    arguments: Tree
-    tensors: Sequence[torch.Tensor]
-    marks: Marks
-
-    def at(self, tensors: Sequence[torch.Tensor]) -> Example:
-        """The same model called with these tensors alone."""
-        return replace(self, tensors=tensors, marks=[{}] * len(tensors))
 
 
 @dataclass(frozen=True)
@@ -114,12 +97,6 @@ def _returned(program: ExportedProgram) -> Tree:
     spec = program.call_spec.out_spec
     assert spec is not None
     return Tree(spec, tuple(map(Slot, range(spec.num_leaves))))
-
-
-def slotted(leaves: Sequence[Any], spec: TreeSpec, kinds: type | tuple[type, ...] = torch.Tensor) -> Tree:
-    """Containers with a slot for each leaf of some kinds; the other leaves stay as they are."""
-    slots = count()
-    return Tree(spec, tuple(Slot(next(slots)) if isinstance(x, kinds) else x for x in leaves))
 
 
 @contextmanager

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 from torch import fx
 
-from ir.capture.statements import statement_at
+from ir.capture.paths import clean, is_torch_file, short_path
+from ir.capture.program.statements import statement_at
 from ir.location import Frame, Where
 
 _FRAME = re.compile(r'^ *File "([^"]+)", line (\d+), in [^\n]+(?:\n {4,}(?! *File ")([^\n]*))?', re.MULTILINE)
@@ -31,30 +31,6 @@ def module_classes(node: fx.Node) -> dict[str, str]:
     """Class name by module path, for the modules around a node."""
     stack: dict[str, Any] = node.meta.get("nn_module_stack") or {}
     return {clean(path): _class_name(cls) for path, cls in stack.values() if path and not path.startswith("_empty_nn")}
-
-
-def clean(path: str) -> str:
-    """`m.layers.0@1` -> `layers.0`: no wrapper, no call count."""
-    return re.sub(r"@\d+", "", re.sub(r"^m(\.|$)", "", path))
-
-
-_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-
-
-@cache  # asked of every frame above every question about a size
-def is_torch_file(path: str) -> bool:
-    """Whether a source file is torch's, or this package's, which calls the model."""
-    return "/torch/" in path.replace(os.sep, "/") or path.startswith(("<", _HERE))
-
-
-@cache
-def short_path(path: str) -> str:
-    """A path that reads the same on every machine."""
-    path = path.replace(os.sep, "/")
-    if "site-packages/" in path:
-        return path.rpartition("site-packages/")[2]
-    relative = os.path.relpath(path)
-    return os.path.basename(path) if relative.startswith("..") else relative
 
 
 @lru_cache(maxsize=4096)

@@ -10,9 +10,9 @@ import sympy
 import torch
 from torch.utils._pytree import tree_flatten
 
-from ir.capture.dynamic import Marks
-from ir.capture.no_ops import BY_MEMORY
-from ir.capture.size_questions import Question
+from ir.capture.program.no_ops import BY_MEMORY
+from ir.capture.sizes.dynamic import Marks
+from ir.capture.sizes.questions import Question
 from ir.graph import Call, Graph, Value, rename, sizes_of
 from ir.sizes import bound, hold
 

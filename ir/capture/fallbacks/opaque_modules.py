@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from ir.capture.dynamic import Marks
-from ir.capture.export import Example
-from ir.capture.probe import fitted, probe
+from ir.capture.export.example import Example
+from ir.capture.fallbacks.probe import fitted, probe
+from ir.capture.sizes.dynamic import Marks
 from ir.errors import CaptureError
 from ir.opaque import OPERATOR, Opaque, make_known
 from ir.recipe import recipe

@@ -12,12 +12,13 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from ir.capture.export import Example, quiet
-from ir.capture.fake import without_memory
-from ir.capture.module_state import as_they_were
-from ir.capture.mutation import functional
-from ir.capture.no_ops import BY_MEMORY, PRODUCTS, SUMS, keeps_elements
-from ir.capture.reader import DEFAULTS, TWINS
+from ir.capture.export.example import Example
+from ir.capture.export.meta_weights import without_memory
+from ir.capture.export.module_state import as_they_were
+from ir.capture.export.recording import quiet
+from ir.capture.program.mutation import functional
+from ir.capture.program.no_ops import BY_MEMORY, PRODUCTS, SUMS, keeps_elements
+from ir.capture.program.reader import DEFAULTS, TWINS
 from ir.graph import Graph
 from ir.interpret import interpret
 from ir.signature import call, flatten

@@ -10,7 +10,7 @@ import sympy
 from torch.export import ExportedProgram
 from torch.utils._sympy.functions import FloorDiv
 
-from ir.capture.size_questions import Question
+from ir.capture.sizes.questions import Question
 from ir.sizes import hold
 
 _SAMPLES = (2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 31, 64, 100, 1000, 4096)

@@ -13,7 +13,7 @@ import sympy
 import torch
 from torch import nn
 
-from ir.capture.export import Example
+from ir.capture.export.example import Example
 from ir.graph import Graph, sizes_of
 from ir.interpret import interpret, number
 from ir.signature import call, flatten

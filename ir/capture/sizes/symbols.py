@@ -11,9 +11,9 @@ import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
-from ir.capture.dynamic import FixedSizes, Marks
-from ir.capture.guards import read_guards
-from ir.capture.size_questions import Question
+from ir.capture.sizes.dynamic import FixedSizes, Marks
+from ir.capture.sizes.guards import read_guards
+from ir.capture.sizes.questions import Question
 from ir.sizes import Dim
 
 

@@ -9,12 +9,13 @@ from typing import TypeAlias
 
 from torch import nn
 
+from ir.capture.checks.second_input import Verdict, compare
 from ir.capture.diagnosis import NotExported
-from ir.capture.export import Example, Recording, record, record_strictly
-from ir.capture.fake import LIMIT, in_memory
-from ir.capture.opaque_modules import NotWhole, kept_whole
-from ir.capture.second_input import Verdict, compare
-from ir.capture.traced import record_traced
+from ir.capture.export.example import Example
+from ir.capture.export.meta_weights import LIMIT, in_memory
+from ir.capture.export.recording import Recording, record, record_strictly
+from ir.capture.fallbacks.opaque_modules import NotWhole, kept_whole
+from ir.capture.fallbacks.traced import record_traced
 from ir.errors import CaptureError
 from ir.graph import Call, is_whole, opaque_of
 from ir.opaque import Opaque

@@ -16,10 +16,11 @@ from torch.export.graph_signature import InputKind, InputSpec, OutputKind
 
 from ir.borders import Namer
 from ir.capture.diagnosis import NotExported
-from ir.capture.mutation import mutates, rewritten
-from ir.capture.no_ops import is_checked_alone, is_identity
-from ir.capture.sizes import Sizes
-from ir.capture.where import clean, module_classes, where_of
+from ir.capture.paths import clean
+from ir.capture.program.mutation import mutates, rewritten
+from ir.capture.program.no_ops import is_checked_alone, is_identity
+from ir.capture.program.where import module_classes, where_of
+from ir.capture.sizes.symbols import Sizes
 from ir.dead_code import without_dead_code
 from ir.errors import CaptureError
 from ir.graph import THIS_DEVICE, Call, Constant, Graph, Param, State, Value

@@ -17,7 +17,7 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from ir.capture.dynamic import Marks
+from ir.capture.sizes.dynamic import Marks
 from ir.errors import CaptureError
 from ir.signature import Tree, flatten
 from ir.sizes import TensorType

@@ -14,7 +14,7 @@ from unittest.mock import patch
 import sympy
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-from ir.capture.where import is_torch_file, short_path
+from ir.capture.paths import is_torch_file, short_path
 
 _MACHINERY = ("/torch/fx/experimental/", "/torch/__init__.py", "/torch/_ops.py", "/torch/utils/_stats.py")
 

@@ -16,9 +16,10 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 
 from ir.capture.diagnosis import explain
-from ir.capture.dynamic import widen
-from ir.capture.export import Example, Flat, Recording, quiet, recorded
-from ir.capture.module_state import as_they_were
+from ir.capture.export.example import Example
+from ir.capture.export.module_state import as_they_were
+from ir.capture.export.recording import Flat, Recording, quiet, recorded
+from ir.capture.sizes.dynamic import widen
 from ir.signature import Tree, names
 
 

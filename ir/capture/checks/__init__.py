@@ -1,0 +1,6 @@
+"""Does a graph compute what its model does?
+
+second_input  run both on other sizes and values
+equivalence   run both on fake tensors and compare the operators, which needs no second export
+size_one      the same question for sizes of 1, which torch.export takes to be 2 or more
+"""

@@ -1,0 +1,7 @@
+"""A model and an example call -> ExportedProgram -> Recording.
+
+example       the model, its call, and the dimensions that may change
+meta_weights  parameters on the meta device, faked as CPU or given values for a while
+module_state  Python attributes and buffers that forward assigns
+recording     the export, read as a graph
+"""

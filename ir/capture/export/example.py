@@ -1,0 +1,37 @@
+"""A model and an example call of it: what is exported, and what its graph is checked against."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import TreeSpec
+
+from ir.capture.sizes.dynamic import Marks
+from ir.signature import Slot, Tree
+
+
+@dataclass(frozen=True)
+class Example:
+    """A model, and a call of it in which the marked sizes stand for others."""
+
+    model: nn.Module
+    parameters: Sequence[inspect.Parameter]
+    arguments: Tree
+    tensors: Sequence[torch.Tensor]
+    marks: Marks
+
+    def at(self, tensors: Sequence[torch.Tensor]) -> Example:
+        """The same model called with these tensors alone."""
+        return replace(self, tensors=tensors, marks=[{}] * len(tensors))
+
+
+def slotted(leaves: Sequence[Any], spec: TreeSpec, kinds: type | tuple[type, ...] = torch.Tensor) -> Tree:
+    """Containers with a slot for each leaf of some kinds; the other leaves stay as they are."""
+    slots = count()
+    return Tree(spec, tuple(Slot(next(slots)) if isinstance(x, kinds) else x for x in leaves))

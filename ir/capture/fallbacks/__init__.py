@@ -1,0 +1,7 @@
+"""Ways to record a model that torch.export does not take as it is.
+
+ways            the ways, in the order in which they are tried
+traced          make_fx: operator by operator, after autograd
+opaque_modules  modules that are kept whole, as one operator each
+probe           types of what such a module returns, from runs at several sizes
+"""

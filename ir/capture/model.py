@@ -1,0 +1,118 @@
+"""nn.Module -> Graph; the only package that knows torch.export and torch.fx."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from ir.bind import bind_sizes
+from ir.capture.checks.equivalence import same_terms
+from ir.capture.checks.size_one import asked_about_one, at_one, same_program, without_one
+from ir.capture.export.example import Example, slotted
+from ir.capture.export.recording import Recording
+from ir.capture.fallbacks.ways import Way, record_somehow
+from ir.capture.sizes.dynamic import DynamicShapes, FixedSizes, mark_dynamic, widen, without_marks
+from ir.errors import CaptureError
+from ir.graph import Graph
+from ir.signature import bind, flatten, forward_parameters
+from ir.sizes import hold
+
+
+def capture(
+    model: nn.Module,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    dynamic_shapes: DynamicShapes = None,
+    soft: bool = False,
+) -> Graph:
+    """Record what `model(*args, **kwargs)` computes.
+
+    `dynamic_shapes` names the sizes that may change: `{"input_ids": {0: "batch", 1: "seq"}}`.  One that the model
+    fixes is an error, or stays as it is in the example and is noted in `Graph.notes` where the names are `soft`.
+    Parameters may be on the meta device; buffers must have their values.
+    Raises CaptureError that names the innermost module and source line of what cannot be recorded.
+    """
+    example = _example(model, args, kwargs or {}, dynamic_shapes)
+    example, (recording, way), notes = _record(example, soft)
+    graph, questions = recording.graph, recording.questions
+    if not graph.outputs:
+        found = ", ".join(dict.fromkeys(type(x).__name__ for x in graph.signature.returns.leaves)) or "nothing"
+        raise CaptureError(f"{type(model).__name__} returns no tensor ({found}), so there is nothing to cut")
+    for name in recording.frozen:
+        warnings.warn(f"forward changes {name}; stages keep to the value that it had at first", stacklevel=2)
+    for symbol in asked_about_one(graph, questions):
+        sizes, small = at_one(graph, symbol, widen(example.tensors, example.marks), example.marks)
+        alone = example.at(small)
+        if not same_terms(graph, alone) and not _records(bind_sizes(graph, sizes), alone, way):
+            graph = without_one(graph, symbol, questions)
+    return replace(graph, notes=(*graph.notes, *notes))
+
+
+def _records(graph: Graph, example: Example, way: Way) -> bool:
+    """Whether another export gives the same program."""
+    try:
+        return same_program(graph, way(example).graph)
+    except CaptureError:
+        return False
+
+
+def _example(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], shapes: DynamicShapes) -> Example:
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise CaptureError(f"{name or 'the model'} is a ScriptModule; use the nn.Module that it was made from")
+    training = [name for name, m in model.named_modules() if isinstance(m, _DIFFERS_IN_TRAINING) and m.training]
+    if training:
+        warnings.warn(f"{training[0] or 'the model'} is in training mode; call model.eval() first", stacklevel=3)
+    parameters = forward_parameters(model)
+    try:
+        arguments = bind(parameters, args, kwargs)
+    except TypeError as e:
+        takes = ", ".join(p.name for p in parameters)
+        raise CaptureError(f"the example inputs do not fit {type(model).__name__}.forward({takes}): {e}") from e
+    leaves, spec = flatten(arguments)
+    tree = slotted(leaves, spec)
+    tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+    marks = mark_dynamic(shapes, tree, tensors)
+    if not tensors:
+        raise CaptureError("there is no tensor among the example inputs")
+    return Example(model, parameters, tree, tensors, marks)
+
+
+_DIFFERS_IN_TRAINING = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm, nn.RNNBase)
+
+
+def _record(example: Example, soft: bool) -> tuple[Example, tuple[Recording, Way], tuple[str, ...]]:
+    """Record with as many of the marked sizes as the model leaves free; where `soft`, a note for each that it fixes."""
+    notes: tuple[str, ...] = ()
+    while True:
+        try:
+            recorded = record_somehow(example)
+            _require_own_sizes(recorded[0].graph, example)
+            return example, recorded, notes
+        except FixedSizes as e:
+            if not soft:
+                raise
+            example = replace(example, marks=without_marks(example.marks, e.reasons))
+            notes += tuple(f"{reason}; it stays at that" for reason in dict.fromkeys(e.reasons.values()))
+
+
+def _require_own_sizes(graph: Graph, example: Example) -> None:
+    """Raise FixedSizes for the sizes of a condition that the example itself does not meet: torch.export made it up."""
+    broken = next((guard for guard in graph.guards if not hold([guard], graph.hints)), None)
+    if broken is None:
+        return
+    names, why = {str(symbol) for symbol in broken.free_symbols}, f"torch.export has it meet {broken}"
+    raise FixedSizes(
+        {
+            (i, dim): f"`{mark.name}` cannot be dynamic: {why}, which {tensor.shape[dim]} does not"
+            for i, (tensor, dims) in enumerate(zip(example.tensors, example.marks, strict=True))
+            for dim, mark in dims.items()
+            if mark.name in names
+        }
+    )

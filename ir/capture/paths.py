@@ -1,0 +1,31 @@
+"""Paths of modules and of source files, as a user knows them."""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import cache
+
+
+def clean(path: str) -> str:
+    """`m.layers.0@1` -> `layers.0`: no wrapper, no call count."""
+    return re.sub(r"@\d+", "", re.sub(r"^m(\.|$)", "", path))
+
+
+_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+@cache  # asked of every frame above every question about a size
+def is_torch_file(path: str) -> bool:
+    """Whether a source file is torch's, or this package's, which calls the model."""
+    return "/torch/" in path.replace(os.sep, "/") or path.startswith(("<", _HERE))
+
+
+@cache
+def short_path(path: str) -> str:
+    """A path that reads the same on every machine."""
+    path = path.replace(os.sep, "/")
+    if "site-packages/" in path:
+        return path.rpartition("site-packages/")[2]
+    relative = os.path.relpath(path)
+    return os.path.basename(path) if relative.startswith("..") else relative

@@ -1,0 +1,8 @@
+"""ExportedProgram -> Graph.
+
+reader      the walk over an exported program that makes the graph's values and nodes
+no_ops      nodes that are left out: assertions, casts to the same dtype, dropout that is off
+mutation    in-place operators, as functions where the mutation cannot be observed
+where       module path and source line of a node
+statements  the variables that the statement on a source line assigns, returns and copies
+"""

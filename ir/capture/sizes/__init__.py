@@ -1,0 +1,7 @@
+"""Sizes that may change: named by the user, asked about by the model's code, bounded by what was recorded.
+
+dynamic    the user's `dynamic_shapes` -> a mark for each dimension that may change
+questions  what the model's own code asks of sizes while it is exported
+guards     conditions on the sizes under which the recording is the model
+symbols    torch's size symbols -> ours, with their ranges, guards and questions
+"""
