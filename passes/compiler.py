@@ -21,6 +21,8 @@ from passes.changes import changes, describe
 from passes.pipeline import Pipeline, Step
 from passes.summary import Summary, seconds_of, summarize
 
+EXPORT = "export"  # the step that captures the model, before the first pass
+
 
 class Weights(str, Enum):
     """What becomes of the weights."""
@@ -59,7 +61,7 @@ class Compiler:
         )
         if self.weights is not Weights.none:
             check_weights(graph, source.weights)
-        yield Step("export", graph, perf_counter() - start)
+        yield Step(EXPORT, graph, perf_counter() - start)
         yield from self.passes.run(graph, self.machine)
 
     def write(self, source: Source, steps: Sequence[Step], folder: Path) -> Compiled:

@@ -27,7 +27,7 @@ from passes.cli.flags import with_pass_flags
 from passes.cli.table import print_table
 from passes.cli.terminal import progress, shown, stderr, stdout, tell
 from passes.cli.verify_stages import compare
-from passes.compiler import Compiler, Weights
+from passes.compiler import EXPORT, Compiler, Weights
 from passes.defaults import default_passes
 from passes.pipeline import Pipeline, Step
 
@@ -54,7 +54,7 @@ def compile_source(
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="run code in the folder")] = False,
     no_padding: Annotated[bool, typer.Option("--no-padding", help="call a checkpoint without attention_mask")] = False,
     draw: Annotated[Detail, typer.Option(help="how much the picture shows")] = Detail.modules,
-    print_after: Annotated[str | None, typer.Option(help="print the graph after a pass, or after all")] = None,
+    print_after: Annotated[str | None, typer.Option(help="print the graph after a pass, export or all")] = None,
     stop_after: Annotated[str | None, typer.Option(help="run no pass after this one, and write nothing")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="run uncut and cut, and compare")] = False,
     show: Annotated[bool, typer.Option("--open", help="open the report in the browser")] = False,
@@ -92,7 +92,7 @@ def compile_source(
 def _pipeline(options: dict[str, Any], print_after: str | None, stop_after: str | None) -> Pipeline:
     """The passes that are to run.  Raises PipelineError for a name among the options that no pass has."""
     pipeline = Pipeline(default_passes(**options, say=tell))
-    for name in {print_after, stop_after} - {None, "all"}:
+    for name in {print_after, stop_after} - {None, "all", EXPORT}:
         pipeline.index(str(name))
     return pipeline.until(stop_after) if stop_after else pipeline
 
@@ -112,7 +112,7 @@ def _run(compiler: Compiler, given: Source, print_after: str | None, to: Console
     dumps: dict[str, str] = {}
     steps: list[Step] = []
     for step in shown(compiler.steps(given)):
-        if steps and print_after in (step.name, "all"):
+        if print_after in (step.name, "all"):
             dumps[f"{len(steps):02}-{step.name}.txt"] = f"{print_graph(step.graph)}\n"
             to.print(f"# after {step.name}\n{print_graph(step.graph)}\n", markup=False, soft_wrap=True)
         steps.append(step)

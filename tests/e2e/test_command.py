@@ -48,7 +48,7 @@ def test_json_in_place_of_the_table(shell: Shell) -> None:
 def test_the_folder_holds_what_the_manifest_lists(shell: Shell) -> None:
     shell.run("model.py -o out --stages 2 --print-after all")
     files = {name.removeprefix("out/") for name, kind in shell.contents().items() if kind != "folder"} - {"model.py"}
-    dumps = {f"passes/{i:02}-{p.name}.txt" for i, p in enumerate(DEFAULT_PASSES, 1)}
+    dumps = {f"passes/{i:02}-{name}.txt" for i, name in enumerate(["export", *(p.name for p in DEFAULT_PASSES)])}
     stages = {f"stage_{i}.{suffix}" for i in range(2) for suffix in ("py", "safetensors")}
     assert files - {"graph.svg"} == dumps | stages | {"graph.dot", "report.html", "manifest.json"}
     listed = json.loads(Path("out/manifest.json").read_text())["files"]
@@ -68,6 +68,12 @@ def test_one_pass_printed_and_no_more_run(shell: Shell) -> None:
     assert "mark-cheap" in ended.err
     assert "split-stages" not in ended.err
     assert list(shell.contents()) == ["model.py"]
+
+
+def test_the_captured_graph_printed_before_any_pass(shell: Shell) -> None:
+    ended = shell.run("model.py --stages 2 --print-after export --stop-after simplify-masks")
+    assert ended.out.startswith("# after export\ngraph(input: float32[2, 64]):")
+    assert ended.out.count("# after ") == 1
 
 
 def test_dynamic_sizes_of_the_command_go_before_those_of_the_file(shell: Shell) -> None:
