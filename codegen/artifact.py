@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 
+from codegen.lines.stage_file import StageFile
 from codegen.picture import dot
 from codegen.pytree_json import tree_json
 from codegen.report.data import report_data
 from codegen.report.notes import NOTHING, Notes, StageSource
 from codegen.report.page import REPORT, page
-from codegen.text.literals import expr_source, shape_source
-from codegen.text.opaque_modules import copied_files
-from codegen.text.stage_file import StageFile
+from codegen.spelling.literals import expr_source, shape_source
+from codegen.spelling.opaque_modules import copied_files
 from codegen.text.stage_source import emit
 from codegen.weights import Weight, linked_files, relative, strides_of, write_copies, write_links
 from ir.checkpoint.checkpoint import source_of

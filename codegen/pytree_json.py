@@ -10,7 +10,7 @@ import sympy
 import torch
 from torch.utils._pytree import TreeSpec
 
-from codegen.text.literals import expr_source
+from codegen.spelling.literals import expr_source
 from ir.errors import CompileError
 from ir.signature import Slot, Tree, is_opened
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from textwrap import wrap
 
-from codegen.text.literals import shape_source
+from codegen.lines.stage_file import StageFile
+from codegen.spelling.literals import shape_source
 from codegen.text.source import LINE_LENGTH, Source
-from codegen.text.stage_file import StageFile
 from codegen.text.weight_reader import imports
 from ir.graph import Param, Value
 from ir.memory import stored_bytes

@@ -7,15 +7,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from codegen.lines.classes import ClassText, Writer, uses
+from codegen.lines.init import NUMBERED
+from codegen.lines.stage_file import StageFile
+from codegen.spelling.opaque_modules import SUPPORT
+from codegen.spelling.torch_modules import FROZEN, FROZEN_BATCH_NORM
 from codegen.structure.program import Loop, Statement, Use, walk
 from codegen.structure.reroll import Program, reroll
-from codegen.text.classes import ClassText, Writer, uses
 from codegen.text.header import emit_head, emit_tables
-from codegen.text.init import NUMBERED
-from codegen.text.opaque_modules import SUPPORT
 from codegen.text.source import Source, formatted
-from codegen.text.stage_file import StageFile
-from codegen.text.torch_modules import FROZEN, FROZEN_BATCH_NORM
 from codegen.text.weight_reader import emit_reader
 from ir.graph import Call, Node
 

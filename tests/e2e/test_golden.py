@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from codegen.text.stage_source import StageFile, emit
+from codegen.lines.stage_file import StageFile
+from codegen.text.stage_source import emit
 from ir.capture import capture
 from ir.plan import plan_stages
 from ir.sources import read_source

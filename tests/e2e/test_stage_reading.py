@@ -13,7 +13,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from codegen.text.stage_source import Emitted, StageFile, emit
+from codegen.lines.stage_file import StageFile
+from codegen.text.stage_source import Emitted, emit
 from ir.capture import capture
 from ir.graph import Call, Graph
 from ir.plan import StagePlan, plan_stages

@@ -6,9 +6,9 @@ from collections import Counter
 
 import torch
 
+from codegen.lines.inlining import Root, fold
 from codegen.structure.program import results
 from codegen.structure.reroll import reroll
-from codegen.text.inlining import Root, fold
 from ir.graph import Call, Value
 from ir.location import Frame, Where
 from tests.pure.codegen.test_reroll import layered, names_of

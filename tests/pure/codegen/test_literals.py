@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.utils._sympy.functions import FloorDiv, Max, Min, Mod
 
-from codegen.text.literals import argument_source, dim_source, shape_source
+from codegen.spelling.literals import argument_source, dim_source, shape_source
 from ir.graph import THIS_DEVICE
 from runtime.call.expressions import Expression
 from tests.support.graphs import value

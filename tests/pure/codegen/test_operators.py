@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch._ops import OpOverload
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from codegen.text.operators import _WRITERS, Text, spelled
+from codegen.spelling.operators import _WRITERS, Text, spelled
 from ir.graph import THIS_DEVICE, Call, Value
 from ir.sizes import TensorType
 

@@ -10,6 +10,11 @@ from dataclasses import dataclass, field
 
 from torch.utils._pytree import tree_leaves
 
+from codegen.lines.inlining import Root, calls_in_modules, fold
+from codegen.lines.local_names import Names, Source
+from codegen.lines.scope import Expressions
+from codegen.spelling.opaque_modules import Whole
+from codegen.spelling.operators import Text
 from codegen.structure.program import (
     Carried,
     Collected,
@@ -23,11 +28,6 @@ from codegen.structure.program import (
     results,
     walk,
 )
-from codegen.text.expressions import Expressions
-from codegen.text.inlining import Root, calls_in_modules, fold
-from codegen.text.local_names import Names, Source
-from codegen.text.opaque_modules import Whole
-from codegen.text.operators import Text
 from codegen.text.source import Source as Lines
 from ir.graph import THIS_DEVICE, Call, Value, dims, is_whole, opaque_of
 

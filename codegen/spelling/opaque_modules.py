@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from codegen.text.literals import argument_source
+from codegen.spelling.literals import argument_source
 from ir.graph import Call, Value, is_whole, opaque_of
 from ir.opaque import Opaque
 from ir.recipe import Bare, Container, Imported, Made, Pairs, Recipe

@@ -8,8 +8,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import chain, count
 
+from codegen.lines.inlining import Root, is_form
 from codegen.structure.program import Statement, Use, operands, results
-from codegen.text.inlining import Root, is_form
 from ir.graph import Call, Value
 
 TAKEN = frozenset({*keyword.kwlist, "torch", "nn", "F", "aten", "math", "Any", "self", "device", "_"}) | {

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from codegen.lines.file_scope import Vocabulary
+from codegen.lines.local_names import Names
+from codegen.spelling.operators import Text, spelled
+from codegen.spelling.torch_modules import input_of, leaf_module
 from codegen.structure.program import Block, Statement, Steps, Update, Use, operands, walk
-from codegen.text.file_scope import Vocabulary
-from codegen.text.local_names import Names
-from codegen.text.operators import Text, spelled
-from codegen.text.torch_modules import input_of, leaf_module
 from ir.graph import Call, Value
 
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
+from codegen.spelling.operators import ATOM, Text, spelled
 from codegen.structure.program import Loop, Statement, Update, Use, is_random, operands, relative, results, walk
-from codegen.text.operators import ATOM, Text, spelled
 from ir.graph import Call, Constant, Param, State, Value, is_whole
 from ir.location import Frame
 

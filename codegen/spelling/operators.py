@@ -9,7 +9,7 @@ from typing import Any
 import sympy
 import torch
 
-from codegen.text.literals import argument_source, expr_source
+from codegen.spelling.literals import argument_source, expr_source
 from ir.graph import Call, Value
 
 aten = torch.ops.aten

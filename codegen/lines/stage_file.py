@@ -10,7 +10,7 @@ from functools import cached_property
 
 import sympy
 
-from codegen.text.opaque_modules import Whole
+from codegen.spelling.opaque_modules import Whole
 from ir.graph import Call, Constant, Param, State, Value
 from ir.plan import Stage, StagePlan
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import sympy
 
+from codegen.spelling.paths import Paths
+from codegen.spelling.torch_modules import Leaf
 from codegen.structure.program import Block, Statement, Use, results, walk
-from codegen.text.paths import Paths
-from codegen.text.torch_modules import Leaf
 from ir.graph import Call, Value, dims
 from ir.sizes import at
 

@@ -7,18 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
+from codegen.lines.file_scope import Vocabulary
+from codegen.lines.forward import Function
+from codegen.lines.init import Holder, Made, class_names, declare_class
+from codegen.lines.local_names import Names
+from codegen.lines.scope import Expressions
+from codegen.lines.stage_file import StageFile
+from codegen.spelling import paths
+from codegen.spelling.paths import Paths
+from codegen.spelling.torch_modules import FROZEN, Leaf, leaf_module
 from codegen.structure.program import Block, Loop, Statement, Use, inside, join, walk
 from codegen.structure.reroll import Program
-from codegen.text import paths
-from codegen.text.expressions import Expressions
-from codegen.text.file_scope import Vocabulary
-from codegen.text.forward import Function
-from codegen.text.init import Holder, Made, class_names, declare_class
-from codegen.text.local_names import Names
-from codegen.text.paths import Paths
 from codegen.text.source import LINE_LENGTH, Source
-from codegen.text.stage_file import StageFile
-from codegen.text.torch_modules import FROZEN, Leaf, leaf_module
 from codegen.text.weight_reader import emit_load
 from ir.graph import Call, Value
 

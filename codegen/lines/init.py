@@ -8,8 +8,8 @@ from itertools import groupby
 
 import torch
 
+from codegen.spelling import paths
 from codegen.structure.program import Block, join
-from codegen.text import paths
 from codegen.text.source import Source
 from ir.graph import Constant, Param, Value
 

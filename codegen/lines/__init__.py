@@ -1,0 +1,1 @@
+"""The plan of a stage file's lines."""

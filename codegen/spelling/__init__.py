@@ -1,0 +1,1 @@
+"""Operators, literals, paths and modules as Python expressions."""
