@@ -89,6 +89,13 @@ class Call(_Node):
         return tuple(a for a in tree_leaves((self.args, dict(self.kwargs))) if isinstance(a, Value))
 
     @cached_property
+    def arguments(self) -> Mapping[str, Any]:
+        """The arguments by their names in the operator's schema; what was left out has its default."""
+        schema = self.op._schema.arguments
+        defaults = {a.name: a.default_value for a in schema if a.has_default_value()}
+        return {**defaults, **dict(zip((a.name for a in schema), self.args, strict=False)), **self.kwargs}
+
+    @cached_property
     def symbols(self) -> frozenset[sympy.Symbol]:
         """The sizes that stand among the arguments."""
         exprs = (a for a in tree_leaves((self.args, dict(self.kwargs))) if isinstance(a, sympy.Basic))
