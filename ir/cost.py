@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import sympy
 import torch
@@ -66,30 +66,19 @@ class Measured:
     time: Time
 
 
-@dataclass(frozen=True)
-class Load:
-    """Seconds that one device is predicted to spend on one batch, and the bytes that it holds at most."""
-
-    compute: float = 0.0
-    receive: float = 0.0
-    send: float = 0.0
-    memory: float = 0.0
-
-    @property
-    def seconds(self) -> float:
-        return self.compute + self.receive + self.send
+Binds: TypeAlias = Literal["compute", "memory", "link"]
 
 
 @dataclass(frozen=True)
 class Split:
     """How good a choice of stages is, in seconds of the objective: no other choice beats `lower_bound`."""
 
-    objective: Literal["throughput", "latency"] = "throughput"
+    objective: str = ""  # the name of an Objective of the partitioners; empty for an uncut graph
     in_flight: int = 1  # microbatches whose activations a stage holds
     value: float = 0.0
     lower_bound: float = 0.0
-    binds: Literal["compute", "memory", "link"] = "compute"  # what keeps it from being better
-    loads: tuple[Load, ...] = ()  # one a device
+    binds: Binds = "compute"  # what keeps it from being better
+    loads: tuple[float, ...] = ()  # seconds for which a batch keeps each device busy
     good_for: Mapping[sympy.Symbol, tuple[int, int]] = field(default_factory=dict)  # set by check-sizes
 
     @property

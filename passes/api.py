@@ -26,8 +26,8 @@ from passes.compiler import Compiled, Compiler, Weights
 from passes.cost_models import CostSource
 from passes.defaults import default_passes
 from passes.group_shared import Shared
+from passes.partitioners.problem import Objective
 from passes.pipeline import Pipeline
-from passes.split_stages import Objective
 
 
 def compile_model(

@@ -17,7 +17,7 @@ from ir.verify import costed
 from passes.cut_problem import as_problem
 from passes.options import option
 from passes.partitioners import solve
-from passes.partitioners.problem import Infeasible, InvalidSplit, evaluate
+from passes.partitioners.problem import Infeasible, InvalidSplit, Objective, evaluate
 
 Box: TypeAlias = Mapping[sympy.Symbol, tuple[int, int]]
 
@@ -79,18 +79,11 @@ def _stays_close(graph: Graph, cluster: Cluster, deadline: float) -> bool:
     seconds = deadline - perf_counter()
     if seconds <= 0 or not hold(graph.guards, graph.hints):
         return False
-    problem = as_problem(graph, cluster, graph.split.objective, graph.split.in_flight)
+    problem = as_problem(graph, cluster, Objective(graph.split.objective), graph.split.in_flight)
+    stages = problem.stages_on(graph.placement)
     try:
-        value = evaluate(problem, _stage_of(graph))
+        value = evaluate(problem, [stages[node.stage] for node in graph.nodes])
         best = solve(problem, seconds)
     except (InvalidSplit, Infeasible):  # the activations do not fit, or nothing that does was found
         return False
     return value <= (1 + CLOSE) * best.lower_bound
-
-
-def _stage_of(graph: Graph) -> dict[int, int]:
-    """The stages as the partitioners count them: by device, a device's second stage after all first ones."""
-    label: dict[int, int] = {}
-    for stage, device in enumerate(graph.placement):
-        label[stage] = device if device not in label.values() else len(set(graph.placement)) + device
-    return {i: label[node.stage] for i, node in enumerate(graph.nodes)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 from ir.errors import PlanError
 from ir.graph import Graph, Node, Param, Value
@@ -11,13 +10,13 @@ from ir.machine.cluster import Cluster
 from ir.memory import smaller_source
 from ir.units import format_bytes, format_bytes_up
 from passes.cost_models.timing import Clock
-from passes.partitioners.problem import Device, Infeasible, InvalidSplit, Link, Problem, Weight, evaluate
+from passes.partitioners.problem import Device, Infeasible, InvalidSplit, Link, Objective, Problem, Weight, evaluate
 from passes.partitioners.problem import Node as Step
 from passes.partitioners.problem import Value as Flow
 
 
 def as_problem(
-    graph: Graph, cluster: Cluster, objective: Literal["throughput", "latency"] = "throughput", in_flight: int = 1
+    graph: Graph, cluster: Cluster, objective: Objective = Objective.throughput, in_flight: int = 1
 ) -> Problem:
     """The problem at the sizes of `graph.hints`; groups bind unless copies may replace them."""
     clock, index = Clock(graph), {node: i for i, node in enumerate(graph.nodes)}

@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import Enum
 from math import inf
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar
 
-from ir.cost import Load, Split
+from ir.cost import Binds, Split
 from ir.errors import CompileError, PlanError
 from ir.graph import Graph
 from ir.machine.cluster import Cluster
 from ir.verify import costed
 from passes.cut_problem import as_problem, even_share, fits, infeasible
 from passes.options import option
-from passes.partitioners import problem as parts
 from passes.partitioners import solve
-
-Binds: TypeAlias = Literal["compute", "memory", "link"]
+from passes.partitioners.problem import Infeasible, Load, Objective, Solution
 
 _WORTH = 0.02  # of the bottleneck
 _PATIENCE = 10.0  # seconds, for a second way that is seldom better
-
-
-class Objective(str, Enum):
-    """What the cut is to be best at."""
-
-    throughput = "throughput"  # the slowest stage is as fast as can be
-    latency = "latency"  # one batch alone is through as soon as can be
 
 
 @dataclass(frozen=True)
@@ -62,11 +52,11 @@ class SplitStages:
                 value=found.value,
                 lower_bound=found.lower_bound,
                 binds=binds,
-                loads=tuple(Load(load.compute, load.receive, load.send, load.memory) for load in found.loads),
+                loads=tuple(load.seconds() for load in found.loads),
             ),
         )
 
-    def _best(self, graph: Graph, cluster: Cluster) -> tuple[Graph, tuple[parts.Solution, Binds]]:
+    def _best(self, graph: Graph, cluster: Cluster) -> tuple[Graph, tuple[Solution, Binds]]:
         """The best split, and the graph with the groups that it keeps together.
 
         Shared parameters that copies may replace are tried both ways: copied, and kept once where the
@@ -90,31 +80,31 @@ class SplitStages:
             return graph, apart
         return (together, one_copy) if one_copy[0].value < worthwhile else (graph, apart)
 
-    def _solve(self, graph: Graph, cluster: Cluster) -> tuple[parts.Solution, Binds]:
+    def _solve(self, graph: Graph, cluster: Cluster) -> tuple[Solution, Binds]:
         """The best split, and what keeps it from being better: "memory", "compute" or "link".
 
         A best split for devices of unlimited memory that fits is the best of all.
         """
-        problem = as_problem(graph, cluster, Objective(self.objective).value, self.in_flight)
+        problem = as_problem(graph, cluster, Objective(self.objective), self.in_flight)
         roomy = replace(problem, devices=tuple(replace(d, memory=inf) for d in problem.devices))
         try:
             free = solve(roomy, self.time_limit)
             if fits(problem, free.stage_of):
                 return free, _busiest(free)
             capped = solve(problem, self.time_limit)
-        except parts.Infeasible as e:
+        except Infeasible as e:
             raise infeasible(e, graph, cluster) from e
         better_bound = max(capped.lower_bound, free.lower_bound)
         return replace(capped, lower_bound=min(better_bound, capped.value)), "memory"
 
 
-def _busiest(found: parts.Solution) -> Binds:
+def _busiest(found: Solution) -> Binds:
     """What the busiest device spends most of its time on."""
-    load = max(found.loads, key=lambda load: load.compute + load.receive + load.send)
+    load = max(found.loads, key=Load.seconds)
     return "compute" if load.compute >= load.receive + load.send else "link"
 
 
-def _copies(graph: Graph, found: parts.Solution) -> bool:
+def _copies(graph: Graph, found: Solution) -> bool:
     """Whether a split puts the readers of a shared parameter on several devices."""
     devices: dict[str, set[int]] = {}
     for i, node in enumerate(graph.nodes):

@@ -141,10 +141,9 @@ def _seconds(plan: StagePlan, stage: int) -> list[str]:
     loads, placement = plan.graph.split.loads, plan.graph.placement
     if not loads:
         return []
-    seconds = [load.seconds for load in loads]
-    own = seconds[placement[stage]]
-    share = f"{own / (sum(seconds) or 1):.0%} of all"
-    slowest = ", the slowest" if own == max(seconds) and len(set(seconds)) > 1 else ""
+    own = loads[placement[stage]]
+    share = f"{own / (sum(loads) or 1):.0%} of all"
+    slowest = ", the slowest" if own == max(loads) and len(set(loads)) > 1 else ""
     others = [str(i) for i, device in enumerate(placement) if device == placement[stage] and i != stage]
     shared = [f"with stage {', '.join(others)}"] if others else []
     return [f"{format_seconds(own)} a batch", *shared, share + slowest]

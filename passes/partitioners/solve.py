@@ -12,8 +12,9 @@ from passes.partitioners.problem.copies import final_readers, inline
 from passes.partitioners.problem.errors import Infeasible
 from passes.partitioners.problem.evaluation import evaluate, loads, pipeline_order
 from passes.partitioners.problem.model import Problem, Solution
+from passes.partitioners.problem.objective import Objective
 from passes.partitioners.proof.prove import Proof, any_cut, assigned, proven
-from passes.partitioners.search.first_cut import better, first_cut
+from passes.partitioners.search.first_cut import better, first_bound, first_cut
 from passes.partitioners.search.ring import ring_core, ring_cut, wide_groups
 from passes.partitioners.search.thrift import thriftier
 from passes.partitioners.shortage import shortage
@@ -36,11 +37,11 @@ def _along(problem: Problem, clock: Clock) -> Proof:
     core = condensed(problem, indivisible(len(problem.nodes), problem.before, problem.groups))
     _countable(core)
     cut = first_cut(core, clock) or any_cut(core, clock)
-    proof = Proof(cut, least_possible(core))
-    if problem.objective == "throughput":
+    proof = Proof(cut, first_bound(core))
+    if problem.objective == Objective.throughput:
         proof = proven(core, cut, proof.bound, clock)
     proof = assigned(core, proof, clock)
-    if problem.objective == "throughput":
+    if problem.objective == Objective.throughput:
         proof = replace(proof, cut=thriftier(core, proof.cut, clock))
     return proof
 
@@ -55,20 +56,7 @@ def _around(problem: Problem, clock: Clock) -> Proof:
         cut = better(cut, ring_cut(ring_core(problem, wide), wide, clock))
     if cut is None:
         raise shortage(loose, proven=False)
-    return assigned(loose, Proof(cut, least_possible(loose)), clock)
-
-
-def least_possible(core: Core) -> float:
-    """No load is better than all work shared evenly, or than the longest unit where it is fastest; no
-    latency better than the longest way through the program.
-    """
-    fastest = core.time[sorted({device.kind for device in core.problem.devices})].min(axis=0)
-    if core.problem.objective == "throughput":
-        return float(max(fastest.sum() / len(core.problem.devices), fastest.max()))
-    way = fastest.copy()
-    for unit, earlier in enumerate(core.neighbours(reverse=True)):
-        way[unit] += max((way[other] for other in earlier), default=0.0)
-    return float(way.max())
+    return assigned(loose, Proof(cut, first_bound(loose)), clock)
 
 
 def _countable(core: Core) -> None:

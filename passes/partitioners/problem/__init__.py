@@ -35,6 +35,7 @@ The words:
 The files:
 
     parts       nodes, values, weights, devices, links
+    objective   the quantity that a split should make small
     model       a problem, a solution
     published   the published JSON format of instances
     copies      nodes that are copied for free, dissolved into their readers
@@ -48,6 +49,7 @@ from __future__ import annotations
 from passes.partitioners.problem.errors import Infeasible, InvalidProblem, InvalidSplit
 from passes.partitioners.problem.evaluation import evaluate
 from passes.partitioners.problem.model import Load, Problem, Solution
+from passes.partitioners.problem.objective import Objective
 from passes.partitioners.problem.parts import Device, Link, Node, Value, Weight
 
 __all__ = [
@@ -58,6 +60,7 @@ __all__ = [
     "Link",
     "Load",
     "Node",
+    "Objective",
     "Problem",
     "Solution",
     "Value",

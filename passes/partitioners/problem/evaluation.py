@@ -20,6 +20,7 @@ from passes.partitioners.problem.copies import inline
 from passes.partitioners.problem.errors import InvalidSplit, named, readable
 from passes.partitioners.problem.memory import peaks
 from passes.partitioners.problem.model import Load, Problem
+from passes.partitioners.problem.objective import Objective
 
 TOLERANCE = 1e-9
 
@@ -33,9 +34,11 @@ def evaluate(problem: Problem, stage_of: Mapping[int, int] | Sequence[int]) -> f
     problem = inline(problem)
     stages = [stage_of[name] for name in problem.names]
     check(problem, stages)
-    if problem.objective == "latency":
-        return _latency(problem, stages)
-    return max(load.seconds(problem.overlap) for load in loads(problem, stages))
+    match problem.objective:
+        case Objective.throughput:
+            return max(load.seconds(problem.overlap) for load in loads(problem, stages))
+        case Objective.latency:
+            return _latency(problem, stages)
 
 
 def check(problem: Problem, stages: Sequence[int]) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
-from typing import Literal
 
 from passes.partitioners.problem import published
 from passes.partitioners.problem.errors import InvalidProblem
+from passes.partitioners.problem.objective import Objective
 from passes.partitioners.problem.parts import Device, Link, Node, Value, Weight
 
 
@@ -34,7 +34,7 @@ class Problem:
     link: Link = Link()
     links: Mapping[tuple[int, int], Link] = field(default_factory=dict)
     precedence: tuple[tuple[int, int], ...] | None = None
-    objective: Literal["throughput", "latency"] = "throughput"
+    objective: Objective = Objective.throughput
     overlap: bool = False
     several_stages: bool = False
     every_device: bool = False
@@ -51,6 +51,9 @@ class Problem:
     def __post_init__(self) -> None:
         if not self.devices:
             raise InvalidProblem("there are no devices")
+        if self.objective not in tuple(Objective):
+            known = ", ".join(objective.value for objective in Objective)
+            raise InvalidProblem(f"the objective is {self.objective!r}; it can be {known}")
         if self.ids and len(set(self.ids)) != len(self.nodes):
             raise InvalidProblem(f"{len(set(self.ids))} distinct ids for {len(self.nodes)} nodes")
         kinds = 1 + max(device.kind for device in self.devices)
@@ -93,6 +96,12 @@ class Problem:
     def device_of(self, stage: int) -> int:
         return stage % len(self.devices)
 
+    def stages_on(self, devices: Sequence[int]) -> tuple[int, ...]:
+        """The stages of a pipeline through these devices, in its order: the inverse of `device_of`."""
+        return tuple(
+            device + (len(self.devices) if device in devices[:place] else 0) for place, device in enumerate(devices)
+        )
+
     def between(self, source: int, target: int) -> Link:
         return self.links.get((source, target), self.link)
 
@@ -106,7 +115,7 @@ class Load:
     send: float = 0.0
     memory: float = 0.0
 
-    def seconds(self, overlap: bool) -> float:
+    def seconds(self, overlap: bool = False) -> float:
         if overlap:
             return max(self.compute, self.receive, self.send)
         return self.compute + self.receive + self.send

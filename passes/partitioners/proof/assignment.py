@@ -16,6 +16,7 @@ import numpy as np
 from ortools.sat.python import cp_model
 
 from passes.partitioners.clock import Clock
+from passes.partitioners.problem.objective import Objective
 from passes.partitioners.proof.cp_sat import run
 from passes.partitioners.proof.integer_program import GRAIN
 from passes.partitioners.units import BYTES, COUNT, Core, Sets
@@ -44,10 +45,11 @@ class Assignment:
         self.value = self.program.new_int_var(0, ceil(known * self.scale), "")
         self._keep_rules()
         self._keep_order()
-        if self.problem.objective == "latency":
-            self._bound_latency()
-        else:
-            self._bound_loads()
+        match self.problem.objective:
+            case Objective.throughput:
+                self._bound_loads()
+            case Objective.latency:
+                self._bound_latency()
         self.program.minimize(self.value)
 
     def solve(self, stages: Sequence[int], clock: Clock) -> tuple[float, np.ndarray | None]:

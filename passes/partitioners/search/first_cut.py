@@ -1,4 +1,4 @@
-"""A good cut at once: the best cut of several orders of the units, and of the devices."""
+"""A good cut and a lower bound at once: the best cut of several orders of the units, and of the devices."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from passes.partitioners.clock import Clock
 from passes.partitioners.problem.errors import InvalidSplit
 from passes.partitioners.problem.evaluation import evaluate
+from passes.partitioners.problem.objective import Objective
 from passes.partitioners.search.chain import bottleneck, cheapest
 from passes.partitioners.search.orders import orders
 from passes.partitioners.search.seats import Seat, seats, sequences
@@ -62,13 +63,30 @@ def along(core: Core, order: np.ndarray, devices: Sequence[int], known: Cut | No
     """The best cut of one order, as far as neighbouring links and estimated peaks tell; none worse than known."""
     problem, sweep, places = core.problem, Sweep(core, order), seats(core.problem, devices)
     leave_empty, limit = not problem.every_device, known.value if known else np.inf
-    if problem.objective == "latency":
-        chain = cheapest(sweep, places, Seat.delay, leave_empty=leave_empty, reach=float("inf"))
-    else:
-        chain = bottleneck(sweep, places, overlap=problem.overlap, leave_empty=leave_empty, known=limit)
+    match problem.objective:
+        case Objective.throughput:
+            chain = bottleneck(sweep, places, overlap=problem.overlap, leave_empty=leave_empty, known=limit)
+        case Objective.latency:
+            chain = cheapest(sweep, places, Seat.delay, leave_empty=leave_empty, reach=float("inf"))
     if np.isinf(chain.value()):
         return None
     return judged(core, laid_out(order, chain.ends(core.n), devices))
+
+
+def first_bound(core: Core) -> float:
+    """Seconds that no split can go below, without any search.
+
+    A throughput: all work shared evenly, or the longest unit where it is fastest.  A latency: the longest path.
+    """
+    fastest = core.time[sorted({device.kind for device in core.problem.devices})].min(axis=0)
+    match core.problem.objective:
+        case Objective.throughput:
+            return float(max(fastest.sum() / len(core.problem.devices), fastest.max()))
+        case Objective.latency:
+            path = fastest.copy()
+            for unit, earlier in enumerate(core.neighbours(reverse=True)):
+                path[unit] += max((path[other] for other in earlier), default=0.0)
+            return float(path.max())
 
 
 def laid_out(order: np.ndarray, ends: Sequence[int], devices: Sequence[int]) -> np.ndarray:

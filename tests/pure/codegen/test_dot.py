@@ -20,7 +20,7 @@ from codegen.picture.dot import Detail, boxes_of, draw, render, to_svg
 from codegen.picture.grouping import MOST_PARTS, Part, Sizes, asides, fold
 from codegen.picture.palette import colours
 from ir.capture import capture
-from ir.cost import Load, Split
+from ir.cost import Split
 from ir.graph import Call, Graph, Node
 from ir.location import Where
 from ir.memory import peak_bytes, stored_bytes
@@ -204,7 +204,7 @@ def test_inputs_and_outputs_stand_outside_the_stages() -> None:
 
 
 def test_titles_tell_the_share_of_time_and_stages_that_share_a_device() -> None:
-    split = Split(value=0.03, lower_bound=0.03, loads=(Load(compute=0.03), Load(compute=0.01)))
+    split = Split(value=0.03, lower_bound=0.03, loads=(0.03, 0.01))
     source = draw(plan("blocks.4", "blocks.8", devices=(0, 1, 0), split=split))
     titles = re.findall(r'"title of stage \d" \[label=(.*)', source)
     assert all("30.00 ms a batch" in title and "75% of all, the slowest" in title for title in titles[::2])

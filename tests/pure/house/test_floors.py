@@ -122,6 +122,13 @@ def test_imports_of_others_stay_on_their_floor() -> None:
     assert not [str(i) for i in IMPORTS if i.top not in known and not allowed(OTHERS, i)]
 
 
+def test_no_pass_imports_another() -> None:
+    files = [f for f in FILES if f.parent == ROOT / "passes" and "    name: ClassVar = " in f.read_text()]
+    passes = {module_of(str(f.relative_to(ROOT))) for f in files}
+    assert len(passes) > 5
+    assert not [str(i) for i in IMPORTS if module_of(i.file) in passes and i.module in passes]
+
+
 def test_only_capture_knows_export_and_fx() -> None:
     knows = [i for i in IMPORTS if i.within(["torch.export", "torch.fx"]) and i.file.startswith(OURS)]
     assert not [str(i) for i in knows if not i.file.startswith(("ir/capture/", "ir/sources/"))]

@@ -19,6 +19,7 @@ from passes.partitioners.problem import (
     InvalidSplit,
     Link,
     Node,
+    Objective,
     Problem,
     Solution,
     Value,
@@ -58,7 +59,7 @@ def problems(draw: st.DrawFn) -> Problem:
         devices=tuple(first if equal else draw(devices) for _ in range(n_devices)),
         link=draw(link),
         links={pair: draw(link) for pair in pairs} if draw(st.integers(0, 3)) == 3 else {},
-        objective=draw(st.sampled_from(("throughput", "throughput", "latency"))),
+        objective=draw(st.sampled_from((Objective.throughput, Objective.throughput, Objective.latency))),
         overlap=draw(st.booleans()),
         several_stages=draw(st.booleans()),
         every_device=draw(st.booleans()),
@@ -126,6 +127,7 @@ def test_a_tied_embedding_wraps_around() -> None:
     solution = solve(problem)
     assert solution.order == (0, 1, 2, 3, 4)
     assert solution.placement[0] == solution.placement[4] == 0
+    assert problem.stages_on([solution.placement[stage] for stage in solution.order]) == solution.order
     assert solution.value == pytest.approx(24.2)
 
 

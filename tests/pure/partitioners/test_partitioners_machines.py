@@ -107,6 +107,7 @@ def test_more_devices_than_parts() -> None:
         ({"groups": ((0, -1),)}, "a group names node -1; there are 2"),
         ({"devices": ()}, "there are no devices"),
         ({"devices": (Device(kind=3),)}, "node 0 has 1 times for 4 kinds of devices"),
+        ({"objective": "energy"}, "the objective is 'energy'; it can be throughput, latency"),
         ({"ids": (1, 1)}, "1 distinct ids for 2 nodes"),
     ],
 )

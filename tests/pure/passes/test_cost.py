@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ir.capture import capture
-from ir.cost import FREE, UNKNOWN, Arithmetic, Cost, Load
+from ir.cost import FREE, UNKNOWN, Arithmetic, Cost
 from ir.graph import Graph
 from ir.machine.cluster import Device
 from ir.sizes import at
@@ -324,7 +324,3 @@ def test_the_host_starts_kernels_while_the_device_works() -> None:
     assert clock.shares(nodes, slow_host) == pytest.approx((3, 3))
     assert clock.seconds(nodes, replace(slow_host, dispatch=2.0)) == pytest.approx(5)
     assert clock.shares(nodes, replace(slow_host, dispatch=2.0)) == pytest.approx((0.5, 4.5))
-
-
-def test_the_load_of_a_device_is_computation_and_both_ends_of_transfers() -> None:
-    assert Load(compute=1.0, receive=0.25, send=0.5, memory=100).seconds == 1.75

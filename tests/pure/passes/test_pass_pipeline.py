@@ -16,8 +16,9 @@ from ir.printer import print_graph
 from ir.verify import Invariant
 from passes.annotate_cost import AnnotateCost
 from passes.defaults import DEFAULT_PASSES, default_passes
+from passes.partitioners.problem import Objective
 from passes.pipeline import Pipeline
-from passes.split_stages import Objective, SplitStages
+from passes.split_stages import SplitStages
 from tests.support.graphs import captured, graph, relu, value
 from tests.support.planning import machine, slow_machine
 
