@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from ir.graph import Constant, Graph, Param, State, Value
 from ir.memory import stored_bytes
 from ir.plan import StagePlan
 from ir.signature import output_names
+from ir.summary import Summary
 from runtime import manifest as m
 
 
@@ -70,7 +72,7 @@ def write_artifact(
     model: str,
     weights: Mapping[str, torch.Tensor] | None,
     detail: dot.Detail,
-    summary: dict[str, Any],
+    summary: Summary,
     *,
     link: bool = False,
     notes: Notes = NOTHING,
@@ -78,7 +80,7 @@ def write_artifact(
     """Fill a folder and yield each file when it is written, the manifest last.
 
     `weights` by fully qualified name, or None to write only code; with `link` they are a Checkpoint, and stages
-    read its files in place of copies.  `summary` is the plan in plain data; `notes` are for the report.
+    read its files in place of copies.  `summary` and `notes` are for the report.
     There is no graph.svg where graphviz's `dot` is missing.
     """
     hashes: dict[str, str] = {}
@@ -138,7 +140,7 @@ def _links(linked: Mapping[int, tuple[Path, ...]], folder: Path) -> tuple[m.Link
 
 
 def _manifest(
-    plan: StagePlan, model: str, hashes: dict[str, str], links: tuple[m.Link, ...], summary: dict[str, Any]
+    plan: StagePlan, model: str, hashes: dict[str, str], links: tuple[m.Link, ...], summary: Summary
 ) -> m.Manifest:
     graph = plan.graph
     return m.Manifest(
@@ -150,7 +152,7 @@ def _manifest(
         signature=_signature(graph),
         stages=tuple(_stage(StageFile(plan, stage, model)) for stage in plan.stages),
         files=hashes,
-        plan=summary,
+        plan=asdict(summary),
         links=links,
     )
 

@@ -23,4 +23,5 @@ From a source to a plan, in the order in which data meets them:
     memory       bytes that a stage needs
     borders      names of values that cross between stages
     plan         the graph cut into stages
+    summary      a plan in numbers
 """

@@ -1,4 +1,4 @@
-"""What a pass changed, in a few words: the difference of two graphs."""
+"""The difference between two graphs, in a few words, for the report."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from ir.graph import Call, Graph, Node, Transfer
 from ir.units import format_seconds
 
 
-def describe(graph: Graph) -> str:
-    """What capture found."""
+def contents(graph: Graph) -> str:
+    """The number of operators, parameters and states of a graph."""
     held = f"{len(graph.params)} parameters" + (f", {len(graph.states)} states" if graph.states else "")
     return f"{len(graph.nodes)} operators, {held}"
 
 
 def changes(before: Graph, after: Graph) -> str:
+    """The effect of a pass that turned `before` into `after`."""
     return ", ".join(_changes(before, after)) or "nothing to change"
 
 
@@ -53,7 +54,7 @@ def _by_name(graph: Graph) -> dict[str, Node]:
 
 
 def _meaning(node: Node) -> object:
-    """Equal for a node and the same one under another name."""
+    """A key that is equal for a node and for the same node under another name."""
     return (node.op, node.where) if isinstance(node, Call) else Transfer
 
 

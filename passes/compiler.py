@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
 from pathlib import Path
@@ -17,9 +17,10 @@ from ir.checkpoint.checkpoint import check_linked, check_weights
 from ir.machine.cluster import Cluster
 from ir.plan import StagePlan, plan_stages
 from ir.sources import Source
-from passes.changes import changes, describe
+from ir.summary import Summary
+from passes.changes import changes, contents
 from passes.pipeline import Pipeline, Step
-from passes.summary import Summary, seconds_of, summarize
+from passes.summary import node_seconds, summarize
 
 EXPORT = "export"  # the step that captures the model, before the first pass
 
@@ -70,14 +71,13 @@ class Compiler:
         summary = summarize(plan, source.name, (*source.notes, *plan.graph.notes))
         weights = None if self.weights is Weights.none else source.weights
         link = self.weights is Weights.link
-        notes = Notes(tuple(_notes(steps)), seconds_of(plan))
-        about = asdict(summary)
-        files = tuple(write_artifact(plan, folder, source.name, weights, self.detail, about, link=link, notes=notes))
+        notes = Notes(tuple(_notes(steps)), node_seconds(plan))
+        files = tuple(write_artifact(plan, folder, source.name, weights, self.detail, summary, link=link, notes=notes))
         return Compiled(plan, summary, tuple(steps), files)
 
 
 def _notes(steps: Sequence[Step]) -> Iterator[PassNote]:
     """What each step did, for the report."""
-    yield PassNote(steps[0].name, steps[0].seconds, describe(steps[0].graph))
+    yield PassNote(steps[0].name, steps[0].seconds, contents(steps[0].graph))
     for before, after in pairwise(steps):
         yield PassNote(after.name, after.seconds, changes(before.graph, after.graph))

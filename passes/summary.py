@@ -1,59 +1,15 @@
-"""What a plan predicts, as plain data: for the table, for --json and for the manifest."""
+"""The summary of a plan: predicted seconds, bytes and parameters of its stages."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import isfinite
 
 from ir.graph import Node, Value
 from ir.memory import peak_bytes, stored_bytes
 from ir.plan import Stage, StagePlan
+from ir.summary import Edge, StageSummary, Summary
 from passes.cost_models.timing import Clock
-
-
-@dataclass(frozen=True)
-class Edge:
-    """What crosses a border of a stage, at the example's sizes."""
-
-    name: str
-    type: str
-    bytes: int
-    stages: tuple[int, ...]  # at the other end
-    is_output: bool = False  # of the model
-
-
-@dataclass(frozen=True)
-class StageSummary:
-    """One row of the table.  Seconds are of one batch of the example's sizes."""
-
-    stage: int
-    device: str
-    parameters: int
-    weight_bytes: int
-    activation_bytes: int  # at their peak
-    memory_bytes: int | None  # what the device has, None where nobody said
-    compute_seconds: float
-    receive_seconds: float
-    send_seconds: float
-    share: float  # of the computation of all stages
-    receives: tuple[Edge, ...]
-    sends: tuple[Edge, ...]
-
-
-@dataclass(frozen=True)
-class Summary:
-    """A plan in numbers."""
-
-    model: str
-    stages: tuple[StageSummary, ...]
-    bottleneck_seconds: float  # the load of the busiest device
-    lower_bound_seconds: float  # no cut has a smaller bottleneck
-    gap: float  # how far this cut may be from the best, relative
-    binds: str  # what keeps it from being better: "compute", "memory" or "link"
-    good_for: dict[str, tuple[int, int]]  # sizes over which the cut is within 5 % of the best
-    balance: float  # busiest device over mean
-    cut_bytes: int  # over all cuts, for one batch
-    notes: tuple[str, ...] = ()  # what was done to the model to make it compile
 
 
 def summarize(plan: StagePlan, model: str, notes: tuple[str, ...] = ()) -> Summary:
@@ -112,8 +68,8 @@ def _transfer_seconds(plan: StagePlan, stage: Stage, clock: Clock) -> tuple[floa
     return received, sum(sent.values())
 
 
-def seconds_of(plan: StagePlan) -> dict[Node, float]:
-    """What each node of the whole graph adds to the time of its stage."""
+def node_seconds(plan: StagePlan) -> dict[Node, float]:
+    """The seconds that each node of the whole graph adds to the time of its stage."""
     clock = Clock(plan.graph)
     seconds: dict[Node, float] = {}
     for stage in plan.stages:

@@ -14,17 +14,18 @@ from codegen.report.timeline import Span, Work, simulate
 from ir.graph import State
 from ir.memory import stored_bytes
 from ir.plan import Stage, StagePlan
+from ir.summary import StageSummary, Summary
 
 Data = dict[str, Any]
 
 _MORE = 8  # microbatches than stages: enough to see the pipeline fill, run and drain
 
 
-def report_data(plan: StagePlan, summary: Data, sources: Sequence[StageSource], notes: Notes) -> Data:
-    """`summary` is the plan in plain data, as the manifest has it."""
-    work = [asdict(_work(plan, stage, row)) for stage, row in zip(plan.stages, summary["stages"], strict=True)]
+def report_data(plan: StagePlan, summary: Summary, sources: Sequence[StageSource], notes: Notes) -> Data:
+    """The report of a plan before any run of it."""
+    work = [asdict(_work(plan, stage, row)) for stage, row in zip(plan.stages, summary.stages, strict=True)]
     return {
-        "summary": summary,
+        "summary": asdict(summary),
         "sizes": {str(symbol): size for symbol, size in plan.graph.hints.items()},
         "objective": plan.graph.split.objective,
         "in_flight": plan.graph.split.in_flight,
@@ -35,7 +36,7 @@ def report_data(plan: StagePlan, summary: Data, sources: Sequence[StageSource], 
         "columns": COLUMNS,
         "parts": parts(plan, sources, notes),
         "files": [{"name": source.file, "source": source.source} for source in sources],
-        "memory": [_memory(plan, stage, row) for stage, row in zip(plan.stages, summary["stages"], strict=True)],
+        "memory": [_memory(plan, stage, row) for stage, row in zip(plan.stages, summary.stages, strict=True)],
         "passes": [asdict(note) for note in notes.passes],
         "work": work,
         "predicted": _stream(work, len(work) + _MORE),
@@ -62,8 +63,8 @@ def measured(data: Data, spans: Sequence[Span]) -> Data:
     }
 
 
-def _work(plan: StagePlan, stage: Stage, row: Mapping[str, Any]) -> Work:
-    seconds = (row["receive_seconds"], row["compute_seconds"], row["send_seconds"])
+def _work(plan: StagePlan, stage: Stage, row: StageSummary) -> Work:
+    seconds = (row.receive_seconds, row.compute_seconds, row.send_seconds)
     return Work(plan.graph.placement[stage.index], *seconds, tuple(sorted({t.src for t in stage.recvs})))
 
 
@@ -82,13 +83,13 @@ def _typical(seconds: Sequence[float]) -> float:
     return sorted(seconds)[len(seconds) // 2]
 
 
-def _memory(plan: StagePlan, stage: Stage, row: Mapping[str, Any]) -> Data:
+def _memory(plan: StagePlan, stage: Stage, row: StageSummary) -> Data:
     state = stored_bytes(v for v in stage.stored if isinstance(v, State))
     return {
         "weights": stored_bytes(stage.stored) - state,
         "state": state,
-        "activations": plan.graph.split.in_flight * row["activation_bytes"],
-        "limit": row["memory_bytes"],
+        "activations": plan.graph.split.in_flight * row.activation_bytes,
+        "limit": row.memory_bytes,
     }
 
 

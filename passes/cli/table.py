@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ir.summary import Edge, Summary
 from ir.units import format_bytes, format_count, format_seconds
-from passes.summary import Edge, Summary
 
 
 def print_table(summary: Summary, console: Console) -> None:

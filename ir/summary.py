@@ -1,0 +1,52 @@
+"""A plan in numbers, as the table, the report and the manifest show it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ir.cost import Binds
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A value that a stage receives or sends, at the example's sizes."""
+
+    name: str
+    type: str
+    bytes: int
+    stages: tuple[int, ...]  # at the other end; none for an input of the model
+    is_output: bool = False  # of the model
+
+
+@dataclass(frozen=True)
+class StageSummary:
+    """A stage in numbers.  Seconds are those of one batch of the example's sizes."""
+
+    stage: int
+    device: str
+    parameters: int
+    weight_bytes: int
+    activation_bytes: int  # at their peak
+    memory_bytes: int | None  # of the device; None if unlimited
+    compute_seconds: float
+    receive_seconds: float
+    send_seconds: float
+    share: float  # of the computation of all stages
+    receives: tuple[Edge, ...]
+    sends: tuple[Edge, ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A plan in numbers."""
+
+    model: str
+    stages: tuple[StageSummary, ...]
+    bottleneck_seconds: float  # load of the busiest device
+    lower_bound_seconds: float  # no cut has a smaller bottleneck
+    gap: float  # how far this cut may be from the best, relative to its own value
+    binds: Binds  # what keeps it from being better
+    good_for: dict[str, tuple[int, int]]  # sizes over which the cut is within 5 % of the best
+    balance: float  # busiest device over mean
+    cut_bytes: int  # over all cuts, for one batch
+    notes: tuple[str, ...] = ()  # what was done to the model to make it compile
