@@ -1,12 +1,10 @@
-"""The artifact folder: written beside its place, and moved there whole."""
+"""The files of an artifact folder, and its manifest."""
 
 from __future__ import annotations
 
 import inspect
-import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,45 +23,12 @@ from codegen.text.stage_source import emit
 from codegen.weights import Weight, linked_files, relative, strides_of, write_copies, write_links
 from ir.checkpoint.checkpoint import source_of
 from ir.checkpoint.tensors import Held
-from ir.errors import OutputError
 from ir.graph import Constant, Graph, Param, State, Value
 from ir.memory import stored_bytes
 from ir.plan import StagePlan
 from ir.signature import output_names
 from ir.summary import Summary
 from runtime import manifest as m
-
-
-@contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """A folder to write into, which takes the place of OUT at the end; after an error OUT is as it was.
-
-    Raises OutputError where OUT is something else than an artifact folder or cannot be written.
-    """
-    check_replaceable(out)
-    fresh, old = out.with_name(f".{out.name}.new-{os.getpid()}"), out.with_name(f".{out.name}.old-{os.getpid()}")
-    try:
-        fresh.mkdir(parents=True)
-        yield fresh
-        if out.exists():
-            out.rename(old)
-        fresh.rename(out)
-    except OSError as e:
-        if old.exists() and not out.exists():
-            old.rename(out)
-        raise OutputError(f"cannot write {out}: {e}") from e
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def check_replaceable(out: Path) -> None:
-    """Raise OutputError unless OUT is missing, empty or an artifact folder."""
-    if out.is_dir() and not out.is_symlink():
-        if any(out.iterdir()) and not (out / m.FILE).exists():
-            raise OutputError(f"{out} is a folder that stagecut did not write; name another one, or remove it")
-    elif out.exists() or out.is_symlink():
-        raise OutputError(f"{out} is not a folder; name another place")
 
 
 def write_artifact(

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from codegen.artifact import new_folder
+from codegen.folder import check_replaceable, new_folder
 from ir.capture import DynamicShapes
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.errors import CompileError
@@ -45,6 +45,7 @@ def compile_model(
     weights: str = "copy",
     shared: str = "auto",
     cost: str = "roofline",
+    force: bool = False,
 ) -> StagePlan:
     """Cut `model`, called as `model(*args, **kwargs)`, into stages and write them to the folder `out`.
 
@@ -53,14 +54,17 @@ def compile_model(
     `checkpoint` is a .safetensors file, or a folder of them, to take the weights from in place of the
     model's own.  `memory` is the most that one device may hold, in bytes or as "16GiB".
     With `cost="profiled"` each distinct operator is timed on the devices, which must be here.
+    With `force`, a folder that holds files of others, or edited ones, is moved aside to `OUT.old`.
     Raises CompileError with one clear message; `out` is then as it was.
     """
+    check_replaceable(Path(out), force=force)
     compiler = Compiler(
         chosen_passes(objective, shared, cost),
         make_cluster(stages, cluster, memory, choice(Weights, weights)),
         choice(Weights, weights),
     )
-    return compile_to(Path(out), source_of(model, args, kwargs, dynamic_shapes, checkpoint), compiler).plan
+    source = source_of(model, args, kwargs, dynamic_shapes, checkpoint)
+    return compile_to(Path(out), source, compiler, force=force).plan
 
 
 def chosen_passes(objective: str, shared: str, cost: str) -> Pipeline:
@@ -93,11 +97,18 @@ def source_of(
     )
 
 
-def compile_to(out: Path, source: Source, compiler: Compiler) -> Compiled:
+def compile_to(out: Path, source: Source, compiler: Compiler, *, force: bool = False) -> Compiled:
     """Compile a source to a folder, without a word.  Raises CompileError; `out` is then as it was."""
+    inputs = files_of(source)
+    check_replaceable(out, force=force, inputs=inputs)
     steps = tuple(compiler.steps(source))
-    with new_folder(out) as folder:
+    with new_folder(out, force=force, inputs=inputs) as folder:
         return compiler.write(source, steps, folder)
+
+
+def files_of(source: Source) -> tuple[Path, ...]:
+    """The checkpoint of a source, which must stay where it is."""
+    return (source.weights.path,) if isinstance(source.weights, Checkpoint) else ()
 
 
 _Choice = TypeVar("_Choice", bound=Enum)

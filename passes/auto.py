@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from codegen.folder import check_replaceable
 from ir.capture import DynamicShapes
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.errors import CompileError
 from ir.machine.host import host_cluster, named_cluster
-from ir.sources import Reading, Source, read_source
+from ir.sources import Reading, Source, path_of, read_source
 from passes.api import chosen_passes, compile_to, limited, source_of
 from passes.compiler import Compiler, Weights
 from runtime import Pipeline
@@ -36,6 +37,7 @@ def auto_partition(
     objective: str = "throughput",
     shared: str = "auto",
     cost: str = "roofline",
+    force: bool = False,
 ) -> Pipeline:
     """Cut a model for the devices of this host, and start its stages.
 
@@ -46,9 +48,11 @@ def auto_partition(
     take its weights from a `checkpoint`.  `devices` is how many equal ones, or their names; by default all GPUs,
     or else the CPU.  With `padding=False` the model of a checkpoint folder is called without an attention mask:
     for batches whose texts are all of one length.  The artifact goes to `out`, or to a temporary folder that is
-    removed when the pipeline closes.
+    removed when the pipeline closes; with `force`, what others put into `out` is moved aside to `OUT.old`.
     Raises CompileError with one clear message.
     """
+    if out is not None:
+        check_replaceable(Path(out), force=force, inputs=() if isinstance(source, nn.Module) else [path_of(source)])
     if isinstance(source, nn.Module):
         given = source_of(source, args, kwargs, dynamic_shapes, checkpoint)
     elif args or kwargs or checkpoint or dynamic_shapes:
@@ -59,11 +63,11 @@ def auto_partition(
     machine = host_cluster(devices) if isinstance(devices, int) else named_cluster(devices)
     weights = Weights.link if isinstance(given.weights, Checkpoint) else Weights.copy
     compiler = Compiler(chosen_passes(objective, shared, cost), limited(machine, memory), weights)
-    return _Passing.start(given, compiler) if out is None else _start(given, compiler, Path(out))
+    return _Passing.start(given, compiler) if out is None else _start(given, compiler, Path(out), force)
 
 
-def _start(source: Source, compiler: Compiler, out: Path) -> Pipeline:
-    compile_to(out, source, compiler)
+def _start(source: Source, compiler: Compiler, out: Path, force: bool) -> Pipeline:
+    compile_to(out, source, compiler, force=force)
     return Pipeline.load(out)
 
 

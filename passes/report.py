@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from codegen.folder import restamp
 from codegen.report.data import Data, measured
 from codegen.report.measurement import read_trace
 from codegen.report.page import REPORT, data_of, with_data
@@ -64,6 +65,7 @@ def add_run(page: Path, trace: Path) -> Data:
     try:
         fresh.write_text(text, encoding="utf-8")
         fresh.replace(page)
+        restamp(page)
     except OSError as e:
         fresh.unlink(missing_ok=True)
         raise OutputError(f"cannot write {page}: {e}") from e

@@ -35,8 +35,7 @@ def read_source(text: str, reading: Reading = Reading()) -> Source:  # noqa: B00
     path = Path(text)
     if path.is_dir():
         return read_checkpoint_folder(path, reading)
-    path_text, _, function = text.partition(":")
-    path = Path(path_text)
+    path, function = path_of(text), text.partition(":")[2]
     if not path.is_file():
         raise SourceError(f"there is no file {path}; {_WAYS}")
     if path.suffix == ".pt2":
@@ -44,3 +43,9 @@ def read_source(text: str, reading: Reading = Reading()) -> Source:  # noqa: B00
     if path.suffix != ".py":
         raise SourceError(f"{path} is neither a Python file nor an exported program; {_WAYS}")
     return read_model_file(path, reading, function or "model")
+
+
+def path_of(text: str | Path) -> Path:
+    """The file or folder that the name of a source begins with: `model.py` of `model.py:function`."""
+    path = Path(text)
+    return path if path.is_dir() else Path(str(text).partition(":")[0])

@@ -14,14 +14,14 @@ import torch
 import typer
 from rich.console import Console
 
-from codegen.artifact import check_replaceable, new_folder
+from codegen.folder import check_replaceable, new_folder
 from codegen.picture.dot import Detail
 from codegen.report.page import REPORT
 from ir.capture.sizes.dynamic import parse_dynamic
 from ir.errors import CompileError
 from ir.printer import print_graph
-from ir.sources import Reading, Source, read_source
-from passes.api import make_cluster
+from ir.sources import Reading, Source, path_of, read_source
+from passes.api import files_of, make_cluster
 from passes.cli.browser import open_in_browser
 from passes.cli.flags import with_pass_flags
 from passes.cli.table import print_table
@@ -49,6 +49,7 @@ def compile_source(
     cluster: Annotated[Path | None, typer.Option(help="a file of devices and links, or such as h200x4")] = None,
     memory: Annotated[str | None, typer.Option(help="the most one device may hold, such as 16GiB")] = None,
     dynamic: Annotated[list[str] | None, typer.Option(help="sizes that change: input_ids:0=batch,1=seq")] = None,
+    force: Annotated[bool, typer.Option("--force", help="move a folder with files of others to OUT.old")] = False,
     weights: Annotated[Weights, typer.Option(help="copies, links into the checkpoint, or none")] = Weights.copy,
     dtype: Annotated[DType | None, typer.Option(help="of the weights; else as the source has them")] = None,
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="run code in the folder")] = False,
@@ -64,14 +65,19 @@ def compile_source(
     """Cut a PyTorch model into pipeline stages, each a readable module with its own weights."""
     pipeline = _pipeline(options, print_after, stop_after)
     _check_asked(out, stop_after, verify, weights)
+    if out is not None:
+        check_replaceable(out, force=force, inputs=[path_of(source)])
     compiler = Compiler(pipeline, make_cluster(stages, cluster, memory, weights), weights, draw)
     number = None if dtype is None else getattr(torch, dtype.value)
     reading = Reading(number, trust_remote_code, weights is not Weights.none, not no_padding)
     given = _read(source, reading, dynamic)
+    inputs = (path_of(source), *files_of(given))
+    if out is not None:
+        check_replaceable(out, force=force, inputs=inputs)
     steps, dumps = _run(compiler, given, print_after, stderr if as_json else stdout)
     if stop_after is not None or out is None:
         return
-    with new_folder(out) as folder:
+    with new_folder(out, force=force, inputs=inputs) as folder:
         _write_dumps(dumps, folder)
         with progress("stages and weights"):
             compiled = compiler.write(given, steps, folder)
@@ -103,8 +109,6 @@ def _check_asked(out: Path | None, stop_after: str | None, verify: bool, weights
         raise CompileError("where to? name the artifact folder with -o OUT")
     if verify and weights is Weights.none:
         raise CompileError("--verify runs the stages, which needs their weights; drop --weights none")
-    if out is not None:
-        check_replaceable(out)
 
 
 def _run(compiler: Compiler, given: Source, print_after: str | None, to: Console) -> tuple[list[Step], dict[str, str]]:

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
     """With an artifact of an earlier run in `out`, which no refused command may touch."""
     shell = Shell.open(tmp_path, monkeypatch, capsys)
-    shell.write({"out/manifest.json": "{}", "out/stage_0.py": "# of an earlier run"})
+    shell.write_artifact("out")
     return shell
 
 
@@ -99,7 +99,7 @@ COMMANDS = {
     ),
     "a folder of others": (
         "model.py -o mine --stages 2",
-        "error: mine is a folder that stagecut did not write; name an",
+        "error: mine is a folder that stagecut did not write: it holds thesis.txt; name another folder, or use --force",
     ),
     "a file in the way": ("model.py -o notes.txt --stages 2", "error: notes.txt is not a folder; name another place"),
     "a file above the folder": ("model.py -o notes.txt/out --stages 2", "error: cannot write notes.txt/out: "),
@@ -285,6 +285,9 @@ def test_most_messages_come_before_the_model_is_read(shell: Shell) -> None:
         "-o out",
         "-o out --stages 2 --print-after fuse",
         "-o mine --stages 2",
+        "-o model.py/out --stages 2",
+        "-o . --stages 2 --force",
+        "-o /proc/out --stages 2 --force",
         "-o out --stages 2 --memory x",
     ):
         assert "read too early" not in shell.refused(f"model.py {flags}")

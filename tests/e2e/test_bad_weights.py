@@ -27,8 +27,8 @@ GOOD = {f"{i}.{n}": torch.ones(s) for i in range(4) for n, s in [("weight", (64,
 def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
     """With a good checkpoint, and an artifact of an earlier run in `out`, which no refused command may touch."""
     shell = Shell.open(tmp_path, monkeypatch, capsys)
-    files = {"out/manifest.json": "{}", "out/stage_0.py": "# of an earlier run", "model.py": MODEL + NAMED}
-    shell.write(files | {"weights/config.json": "{}"})
+    shell.write_artifact("out")
+    shell.write({"model.py": MODEL + NAMED, "weights/config.json": "{}"})
     save_file(GOOD, FILE)
     return shell
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from passes.defaults import DEFAULT_PASSES
 from runtime import Pipeline
@@ -54,6 +55,28 @@ def test_the_folder_holds_what_the_manifest_lists(shell: Shell) -> None:
     listed = json.loads(Path("out/manifest.json").read_text())["files"]
     assert listed == {name: sha for name, sha in hashes(shell).items() if name in listed}
     assert set(listed) == files - {"manifest.json"}
+
+
+def test_force_moves_the_folder_of_others_aside(shell: Shell) -> None:
+    shell.write({"webapp/manifest.json": '{"name": "shop"}', "webapp/index.html": "<html>"})
+    before = {name.replace("webapp", "webapp.old"): sha for name, sha in shell.contents().items() if "webapp/" in name}
+    assert "name another folder, or use --force to move this one to" in shell.refused("model.py -o webapp --stages 2")
+    assert shell.run("model.py -o webapp --stages 2 --force").status == 0
+    assert {name: sha for name, sha in shell.contents().items() if "webapp.old/" in name} == before
+    assert shell.run("model.py -o webapp --stages 1").status == 0
+    assert not Path("webapp/stage_1.py").exists()
+    assert not Path("webapp.old.2").exists()
+
+
+@pytest.mark.parametrize("out", ["model", "model/weights"])
+def test_what_the_model_is_read_from_is_not_moved(out: str, shell: Shell) -> None:
+    shell.write({"model/model.py": f"{MODEL}checkpoint = '{shell.folder}/model/weights'\n"})
+    Path("model/weights").mkdir()
+    weights = {f"{i}.{n}": torch.ones(s) for i in range(4) for n, s in [("weight", (64, 64)), ("bias", (64,))]}
+    save_file(weights, "model/weights/model.safetensors")
+    error = " ".join(shell.refused(f"model/model.py -o {out} --stages 2 --force").split())
+    assert f"error: {out} holds " in error
+    assert "which the model is read from; name another folder" in error
 
 
 def hashes(shell: Shell) -> dict[str, str]:

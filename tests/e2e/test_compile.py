@@ -19,6 +19,7 @@ from ir.errors import OutputError, SourceError
 from ir.machine.cluster import Cluster
 from ir.plan import StagePlan
 from passes.api import compile_model
+from passes.auto import auto_partition
 from runtime import Pipeline
 from runtime.manifest import Manifest
 from tests.support.checking import Call, assert_same, check_artifact, run_model
@@ -176,6 +177,28 @@ def test_compiling_again_replaces_the_whole_folder(tmp_path: Path) -> None:
         compile_model(case.build(), (hidden(),), out=tmp_path / "out", cluster=slow_machine(stages))
         assert len(list((tmp_path / "out").glob("stage_*.safetensors"))) == files
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("call", [compile_model, auto_partition])
+def test_a_folder_that_cannot_be_replaced_is_told_before_the_export(
+    call: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "manifest.json").write_text('{"name": "shop"}')
+    monkeypatch.setattr(passes.compiler, "capture", pytest.fail)
+    with pytest.raises(OutputError, match=r"is a folder that stagecut did not write: it holds manifest.json; name"):
+        call(nn.Linear(2, 2), args=(torch.ones(2),), out=tmp_path)
+
+
+def test_force_moves_what_others_wrote_aside(tmp_path: Path) -> None:
+    for out, old in [("a", "a.old"), ("b", "b.old")]:
+        (tmp_path / out).mkdir()
+        (tmp_path / out / "thesis.txt").write_text("all of my work")
+        if out == "a":
+            compile_model(nn.Linear(2, 2), (torch.ones(2),), out=tmp_path / out, stages=1, force=True)
+        else:
+            auto_partition(nn.Linear(2, 2), 1, (torch.ones(2),), out=tmp_path / out, force=True).close()
+        assert [path.name for path in (tmp_path / old).iterdir()] == ["thesis.txt"]
+        assert (tmp_path / out / "stage_0.py").exists()
 
 
 def test_a_failure_while_writing_leaves_the_folder_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
