@@ -20,7 +20,7 @@ from ir.machine.cluster import Cluster
 from ir.machine.host import host_cluster
 from ir.machine.named import read_cluster
 from ir.plan import StagePlan
-from ir.sources import Source, uncompiled
+from ir.sources import Source, path_of, uncompiled
 from ir.units import parse_bytes
 from passes.compiler import Compiled, Compiler, Weights
 from passes.cost_models import CostSource
@@ -57,7 +57,7 @@ def compile_model(
     With `force`, a folder that holds files of others, or edited ones, is moved aside to `OUT.old`.
     Raises CompileError with one clear message; `out` is then as it was.
     """
-    check_replaceable(Path(out), force=force)
+    check_out(out, model, force=force)
     compiler = Compiler(
         chosen_passes(objective, shared, cost),
         make_cluster(stages, cluster, memory, choice(Weights, weights)),
@@ -104,6 +104,11 @@ def compile_to(out: Path, source: Source, compiler: Compiler, *, force: bool = F
     steps = tuple(compiler.steps(source))
     with new_folder(out, force=force, inputs=inputs) as folder:
         return compiler.write(source, steps, folder)
+
+
+def check_out(out: str | Path, source: str | Path | nn.Module, *, force: bool = False) -> None:
+    """Raise OutputError where the folder `out` cannot be written or replaced, before the source is read."""
+    check_replaceable(Path(out), force=force, inputs=() if isinstance(source, nn.Module) else [path_of(source)])
 
 
 def files_of(source: Source) -> tuple[Path, ...]:

@@ -10,13 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from codegen.folder import check_replaceable
 from ir.capture import DynamicShapes
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.errors import CompileError
 from ir.machine.host import host_cluster, named_cluster
-from ir.sources import Reading, Source, path_of, read_source
-from passes.api import chosen_passes, compile_to, limited, source_of
+from ir.sources import Reading, Source, read_source
+from passes.api import check_out, chosen_passes, compile_to, limited, source_of
 from passes.compiler import Compiler, Weights
 from runtime import Pipeline
 
@@ -52,7 +51,7 @@ def auto_partition(
     Raises CompileError with one clear message.
     """
     if out is not None:
-        check_replaceable(Path(out), force=force, inputs=() if isinstance(source, nn.Module) else [path_of(source)])
+        check_out(out, source, force=force)
     if isinstance(source, nn.Module):
         given = source_of(source, args, kwargs, dynamic_shapes, checkpoint)
     elif args or kwargs or checkpoint or dynamic_shapes:

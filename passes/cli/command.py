@@ -21,7 +21,7 @@ from ir.capture.sizes.dynamic import parse_dynamic
 from ir.errors import CompileError
 from ir.printer import print_graph
 from ir.sources import Reading, Source, path_of, read_source
-from passes.api import files_of, make_cluster
+from passes.api import check_out, files_of, make_cluster
 from passes.cli.browser import open_in_browser
 from passes.cli.flags import with_pass_flags
 from passes.cli.table import print_table
@@ -66,7 +66,7 @@ def compile_source(
     pipeline = _pipeline(options, print_after, stop_after)
     _check_asked(out, stop_after, verify, weights)
     if out is not None:
-        check_replaceable(out, force=force, inputs=[path_of(source)])
+        check_out(out, source, force=force)
     compiler = Compiler(pipeline, make_cluster(stages, cluster, memory, weights), weights, draw)
     number = None if dtype is None else getattr(torch, dtype.value)
     reading = Reading(number, trust_remote_code, weights is not Weights.none, not no_padding)
