@@ -1,4 +1,4 @@
-"""annotate-cost: what each node asks of any machine, as expressions over the dynamic sizes.
+"""annotate-cost: the cost of each node on any machine, as expressions over the dynamic sizes.
 
 To change the cost of an operator, change its line in `_FLOPS` or `_BYTES`; an operator in neither table
 does no contraction and reads and writes each of its tensors once.
@@ -21,19 +21,19 @@ from ir.memory import smaller_source
 from ir.sizes import Dim, at
 from ir.verify import costed
 from passes.cost_models import CostSource
-from passes.cost_models.profiling import Say, profile
+from passes.cost_models.profiling import Progress, profile
 from passes.options import option
 
 
 @dataclass(frozen=True)
 class AnnotateCost:
-    """Contractions by their formula, everything else by the bytes it touches; views are free.
+    """Flops of contractions by their formulas, bytes of all other operators; views are free.
 
-    Where costs are profiled, each node gets in addition what its operator takes on the devices.
+    With `cost` profiled, each node also gets the measured time of its operator on the devices.
     """
 
     cost: CostSource = option(CostSource.roofline, "predict seconds, or time each operator on the devices")
-    say: Say = str  # is told how far the timing has come
+    progress: Progress = str  # called with a line of text while operators are timed
 
     name: ClassVar = "annotate-cost"
     requires: ClassVar = ()
@@ -42,26 +42,28 @@ class AnnotateCost:
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
         source = smaller_source(graph)
         graph = graph.map(lambda node: replace(node, cost=node_cost(node, source, graph.hints)))
-        return profile(graph, cluster, self.say) if self.cost == CostSource.profiled else graph
+        return profile(graph, cluster, self.progress) if self.cost == CostSource.profiled else graph
 
 
 def node_cost(node: Node, source: Mapping[Value, Value], sizes: Mapping[sympy.Symbol, int]) -> Cost:
-    """Cost of one node; `source` gives the value whose memory a view lies in, `sizes` say which tensor is larger."""
+    """The cost of one node.
+
+    `source` maps a view to the value whose memory it lies in; `sizes` decide which of two tensors is larger.
+    """
     if isinstance(node, Transfer):
         return Cost(0, node.value.type.nbytes)
     if node.view:
         return FREE
     name = node.op._schema.name.partition("::")[2]
-    args = _arguments(node)
-    nbytes = _BYTES.get(name, _touched)(node, args, source)
+    nbytes = _BYTES.get(name, _touched)(node, source)
     if name not in _FLOPS:
         return Cost(0, nbytes, elements=_one_by_one(name, node, source, sizes))
     dtype = _dtype(node)
-    return Cost(_FLOPS[name](node, args), nbytes, arithmetic=Arithmetic(_unit(name, node, args, dtype), dtype))
+    return Cost(_FLOPS[name](node), nbytes, arithmetic=Arithmetic(_unit(name, node, dtype), dtype))
 
 
 def _one_by_one(name: str, node: Call, source: Mapping[Value, Value], sizes: Mapping[sympy.Symbol, int]) -> Dim:
-    """The elements of the largest tensor, or none where all have one shape and dtype; numbers are not counted."""
+    """The number of elements of the largest tensor; 0 where all have one shape and dtype, scalars aside."""
     types = [source.get(v, v).type for v in (*node.operands, *node.results)]
     if len({(t.shape, t.dtype) for t in types if t.numel != 1}) <= 1:
         return 0
@@ -69,109 +71,98 @@ def _one_by_one(name: str, node: Call, source: Mapping[Value, Value], sizes: Map
     return max((v.type.numel for v in moved), key=lambda numel: at(numel, sizes))
 
 
-def _unit(name: str, node: Call, args: Arguments, dtype: torch.dtype) -> Unit:
+def _unit(name: str, node: Call, dtype: torch.dtype) -> Unit:
     unit = _UNITS.get(_FLOPS[name], "product")
     if unit == "attention":
-        mask = args.get("attn_mask")
+        mask = node.arguments.get("attn_mask")
         by_head = isinstance(mask, Value) and len(mask.type.shape) > 2 and mask.type.shape[-3] != 1
         return "biased_attention" if by_head else "attention"
     if unit == "convolution":
-        return "unaligned_convolution" if _unaligned(args["weight"].type.shape[1:2], dtype) else "convolution"
+        return "unaligned_convolution" if _unaligned(node.arguments["weight"].type.shape[1:2], dtype) else "convolution"
     rows = [v.type.shape[-1] for v in (*node.operands, *node.results) if v.type.shape]
     return "unaligned_product" if _unaligned(rows, dtype) else "product"
 
 
 def _unaligned(sizes: Iterable[Dim], dtype: torch.dtype) -> bool:
-    """Whether one is known to be no multiple of 16 bytes, in which tensor cores are fed."""
+    """Whether a row is known not to be a multiple of 16 bytes, the unit in which tensor cores load."""
     return any(isinstance(size, int) and size * dtype.itemsize % 16 for size in sizes)
 
 
 def _dtype(node: Call) -> torch.dtype:
-    """The dtype that a contraction multiplies: that of its first operand, or of what it makes of whole numbers."""
+    """The dtype that a contraction multiplies: of its first floating-point operand, or else of its result."""
     return next((v.type.dtype for v in node.operands if v.type.dtype.is_floating_point), node.results[0].type.dtype)
-
-
-# ---- arguments by name
-
-Arguments: TypeAlias = Mapping[str, Any]
-
-
-def _arguments(node: Call) -> Arguments:
-    names = [a.name for a in node.op._schema.arguments]
-    defaults = {a.name: a.default_value for a in node.op._schema.arguments if a.has_default_value()}
-    return defaults | dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
 
 
 # ---- flops: two for each multiply-add of a contraction, as torch.utils.flop_counter has them
 
-Flops: TypeAlias = Callable[[Call, Arguments], Dim]
+Flops: TypeAlias = Callable[[Call], Dim]
 
 
 def _product(left: str) -> Flops:
     """A matrix product: each element of the result sums over the last dimension of the left operand."""
-    return lambda node, args: 2 * node.results[0].type.numel * args[left].type.shape[-1]
+    return lambda node: 2 * node.results[0].type.numel * node.arguments[left].type.shape[-1]
 
 
-def _einsum(node: Call, args: Arguments) -> Dim:
-    """Every index runs once; each further operand costs one multiply-add a point."""
-    terms = args["equation"].replace(" ", "").partition("->")[0].split(",")
+def _einsum(node: Call) -> Dim:
+    """One multiply-add for each point of the index space and each operand after the first."""
+    terms = node.arguments["equation"].replace(" ", "").partition("->")[0].split(",")
     sizes: dict[Any, Dim] = {}
-    for term, x in zip(terms, args["tensors"], strict=True):
+    for term, x in zip(terms, node.arguments["tensors"], strict=True):
         for index, size in zip(_indices(term, len(x.type.shape)), x.type.shape, strict=True):
-            sizes[index] = size if sizes.get(index, 1) == 1 else sizes[index]  # a size of 1 is repeated
+            sizes[index] = size if sizes.get(index, 1) == 1 else sizes[index]  # a size of 1 is broadcast
     return 2 * (len(terms) - 1) * prod(sizes.values())
 
 
 def _indices(term: str, rank: int) -> list[Any]:
-    """The index of each dimension; those of an ellipsis are counted from its end."""
+    """The index of each dimension; those of an ellipsis are numbered from its end."""
     before, _, after = term.partition("...")
     return [*before, *range(len(before) + len(after) - rank, 0), *after]
 
 
-def _convolution(node: Call, args: Arguments) -> Dim:
-    """Each position of the output (of the input, if transposed) meets the whole kernel once."""
-    weight = args["weight"].type.shape
-    transposed = bool(args.get("transposed")) or "transpose" in str(node.op)
-    swept = args["input"] if transposed else node.results[0]
+def _convolution(node: Call) -> Dim:
+    """A convolution: each position of the output (of the input, if transposed) meets the whole kernel once."""
+    weight = node.arguments["weight"].type.shape
+    transposed = bool(node.arguments.get("transposed")) or "transpose" in str(node.op)
+    swept = node.arguments["input"] if transposed else node.results[0]
     positions = prod(swept.type.shape[-(len(weight) - 2) :])
     batch = node.results[0].type.shape[0] if len(node.results[0].type.shape) == len(weight) else 1
     return 2 * batch * positions * prod(weight)
 
 
-def _attention(node: Call, args: Arguments) -> Dim:
-    """Q Kᵀ and the weights times V."""
-    *batch, queries, depth = args["query"].type.shape
-    keys, width = args["key"].type.shape[-2], args["value"].type.shape[-1]
+def _attention(node: Call) -> Dim:
+    """Attention: Q Kᵀ, and the attention weights times V."""
+    *batch, queries, depth = node.arguments["query"].type.shape
+    keys, width = node.arguments["key"].type.shape[-2], node.arguments["value"].type.shape[-1]
     return 2 * prod(batch) * queries * keys * (depth + width)
 
 
-def _cell(node: Call, args: Arguments) -> Dim:
-    """One step of a recurrent layer."""
-    rows = prod(args["input"].type.shape[:-1])
-    return 2 * rows * (args["w_ih"].type.numel + args["w_hh"].type.numel)
+def _cell(node: Call) -> Dim:
+    """One step of a recurrent layer: two matrix products."""
+    rows = prod(node.arguments["input"].type.shape[:-1])
+    return 2 * rows * (node.arguments["w_ih"].type.numel + node.arguments["w_hh"].type.numel)
 
 
-def _bilinear(node: Call, args: Arguments) -> Dim:
-    """The weight meets the first input, and what comes of it the second."""
-    *_, first, second = args["weight"].type.shape
+def _bilinear(node: Call) -> Dim:
+    """A bilinear layer: the weight times the first input, and the product times the second."""
+    *_, first, second = node.arguments["weight"].type.shape
     return 2 * node.results[0].type.numel * second * (first + 1)
 
 
-def _contracted(node: Call, args: Arguments) -> Dim:
-    """Each element of the result sums over the dimensions that are named."""
-    shape = args["self"].type.shape
-    return 2 * node.results[0].type.numel * prod(shape[d] for d in args["dims_self"])
+def _contracted(node: Call) -> Dim:
+    """A tensordot: each element of the result sums over the contracted dimensions."""
+    shape = node.arguments["self"].type.shape
+    return 2 * node.results[0].type.numel * prod(shape[d] for d in node.arguments["dims_self"])
 
 
-def _recurrent(node: Call, args: Arguments) -> Dim:
-    """Each step multiplies every weight matrix with its input."""
-    matrices = [w for w in args["params"] if len(w.type.shape) == 2]
-    steps = prod(args["input"].type.shape[:-1])
+def _recurrent(node: Call) -> Dim:
+    """A recurrent layer: each step multiplies every weight matrix with its input."""
+    matrices = [w for w in node.arguments["params"] if len(w.type.shape) == 2]
+    steps = prod(node.arguments["input"].type.shape[:-1])
     return 2 * steps * sum(w.type.numel for w in matrices)
 
 
-def _measured(node: Call, args: Arguments) -> Dim:
-    """Of a module kept whole: what it did in a run, for each element of its results."""
+def _measured(node: Call) -> Dim:
+    """An opaque module: the flops counted in a run, in proportion to the elements of its results."""
     return round(opaque_of(node).flops) * sum(v.type.numel for v in node.results)
 
 
@@ -225,23 +216,23 @@ _UNITS: Mapping[Flops, Unit] = {_convolution: "convolution", _attention: "attent
 
 # ---- bytes to and from memory
 
-Bytes: TypeAlias = Callable[[Call, Arguments, Mapping[Value, Value]], Dim]
+Bytes: TypeAlias = Callable[[Call, Mapping[Value, Value]], Dim]
 
 
-def _touched(node: Call, args: Arguments, source: Mapping[Value, Value]) -> Dim:
-    """Every operand is read once and every result written once."""
+def _touched(node: Call, source: Mapping[Value, Value]) -> Dim:
+    """The default: every operand is read once and every result written once."""
     read = dict.fromkeys(source.get(v, v) for v in node.operands)
     return sum(v.type.nbytes for v in (*read, *node.results))
 
 
-def _gathered(node: Call, args: Arguments, source: Mapping[Value, Value]) -> Dim:
-    """Only the elements that are returned are read, and the indices."""
+def _gathered(node: Call, source: Mapping[Value, Value]) -> Dim:
+    """A gather: the indices and the elements returned are read, and the result is written."""
     indices = [v for v in node.operands[1:] if not v.type.dtype.is_floating_point]
     return sum(v.type.nbytes for v in (*node.results, *node.results, *indices))
 
 
-def _written(node: Call, args: Arguments, source: Mapping[Value, Value]) -> Dim:
-    """Made of the shape of an operand alone."""
+def _written(node: Call, source: Mapping[Value, Value]) -> Dim:
+    """A factory that reads only the shape of its operand: the result is written."""
     return sum(v.type.nbytes for v in node.results)
 
 

@@ -19,7 +19,7 @@ from passes.options import option
 from passes.partitioners import solve
 from passes.partitioners.problem import Infeasible, InvalidSplit, Objective, evaluate
 
-Box: TypeAlias = Mapping[sympy.Symbol, tuple[int, int]]
+_Ranges: TypeAlias = Mapping[sympy.Symbol, tuple[int, int]]
 
 CLOSE = 0.05  # of the best value
 OPEN = 8  # times the example's size, where no largest size is declared
@@ -41,20 +41,20 @@ class CheckSizes:
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
         deadline = perf_counter() + self.size_limit
         for reach in (1.0, 0.5, 0.25) if graph.hints and len(cluster.devices) > 1 else ():
-            box = _box(graph, reach)
-            if all(_stays_close(replace(graph, hints=sizes), cluster, deadline) for sizes in _corners(box)):
-                return replace(graph, split=replace(graph.split, good_for=box))
+            ranges = _ranges(graph, reach)
+            if all(_stays_close(replace(graph, hints=sizes), cluster, deadline) for sizes in _corners(ranges)):
+                return replace(graph, split=replace(graph.split, good_for=ranges))
         return graph
 
 
-def _box(graph: Graph, reach: float) -> Box:
+def _ranges(graph: Graph, reach: float) -> _Ranges:
     """From the example's sizes towards the smallest and the largest; all the way at a reach of 1."""
-    box = {}
+    ranges = {}
     for symbol, size in graph.hints.items():
         low, high = graph.ranges[symbol]
         ends = (low, high if high is not None else OPEN * size)
-        box[symbol] = tuple(_allowed(symbol, round(size * (end / size) ** reach), graph) for end in ends)
-    return box
+        ranges[symbol] = tuple(_allowed(symbol, round(size * (end / size) ** reach), graph) for end in ends)
+    return ranges
 
 
 def _allowed(symbol: sympy.Symbol, end: int, graph: Graph) -> int:
@@ -64,14 +64,14 @@ def _allowed(symbol: sympy.Symbol, end: int, graph: Graph) -> int:
     return next((size for size in islice(way, 1024) if hold(graph.guards, {**graph.hints, symbol: size})), example)
 
 
-def _corners(box: Box) -> Iterator[dict[sympy.Symbol, int]]:
-    """All corners; of a box with many sides the two extreme ones."""
-    if len(box) > 3:
-        yield {symbol: low for symbol, (low, _) in box.items()}
-        yield {symbol: high for symbol, (_, high) in box.items()}
+def _corners(ranges: _Ranges) -> Iterator[dict[sympy.Symbol, int]]:
+    """All corners; of a ranges with many sides the two extreme ones."""
+    if len(ranges) > 3:
+        yield {symbol: low for symbol, (low, _) in ranges.items()}
+        yield {symbol: high for symbol, (_, high) in ranges.items()}
         return
-    for sizes in product(*box.values()):
-        yield dict(zip(box, sizes, strict=True))
+    for sizes in product(*ranges.values()):
+        yield dict(zip(ranges, sizes, strict=True))
 
 
 def _stays_close(graph: Graph, cluster: Cluster, deadline: float) -> bool:

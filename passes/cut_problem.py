@@ -9,7 +9,7 @@ from ir.graph import Graph, Node, Param, Value
 from ir.machine.cluster import Cluster
 from ir.memory import smaller_source
 from ir.units import format_bytes, format_bytes_up
-from passes.cost_models.timing import Clock
+from passes.cost_models.predictions import Predictions
 from passes.partitioners.problem import Device, Infeasible, InvalidSplit, Link, Objective, Problem, Weight, evaluate
 from passes.partitioners.problem import Node as Step
 from passes.partitioners.problem import Value as Flow
@@ -19,9 +19,9 @@ def as_problem(
     graph: Graph, cluster: Cluster, objective: Objective = Objective.throughput, in_flight: int = 1
 ) -> Problem:
     """The problem at the sizes of `graph.hints`; groups bind unless copies may replace them."""
-    clock, index = Clock(graph), {node: i for i, node in enumerate(graph.nodes)}
+    predicted, index = Predictions(graph), {node: i for i, node in enumerate(graph.nodes)}
     kinds = list(dict.fromkeys(d.kind for d in cluster.devices))
-    times = zip(*(clock.shares(graph.nodes, kind) for kind in kinds), strict=True)
+    times = zip(*(predicted.shares(graph.nodes, kind) for kind in kinds), strict=True)
     behind = smaller_source(graph)
 
     def readers(value: Value) -> tuple[int, ...]:
@@ -36,11 +36,13 @@ def as_problem(
             Step(time, cheap=n.cheap, name=n.results[0].name) for n, time in zip(graph.nodes, times, strict=True)
         ),
         values=tuple(
-            Flow(index[n], readers(v), clock.nbytes(v), clock.nbytes(behind.get(v, v)))
+            Flow(index[n], readers(v), predicted.nbytes(v), predicted.nbytes(behind.get(v, v)))
             for n in graph.nodes
             for v in n.results
         ),
-        weights=tuple(Weight(clock.nbytes(v), readers(v)) for v in (*graph.params, *graph.constants, *graph.states)),
+        weights=tuple(
+            Weight(predicted.nbytes(v), readers(v)) for v in (*graph.params, *graph.constants, *graph.states)
+        ),
         groups=tuple(map(tuple, groups.values())),
         devices=tuple(Device(d.memory, kinds.index(d.kind), name=d.name) for d in cluster.devices),
         links={pair: Link(link.bandwidth, link.latency) for pair, link in cluster.links.items()},

@@ -14,8 +14,8 @@ import torch
 from ir.graph import Call, Constant, Graph, Node, Param, State, Value
 from ir.machine.cluster import Cluster
 from ir.verify import costed
+from passes.cost_models.predictions import Predictions
 from passes.cost_models.roofline import Roofline
-from passes.cost_models.timing import Clock
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class MarkCheap:
     ensures: ClassVar = ()
 
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
-        clock = Clock(graph, Roofline())  # it must know what a node takes without its start
+        predicted = Predictions(graph, Roofline())  # it must know what a node takes without its start
         device = min(cluster.devices, key=lambda d: d.bandwidth)
         cones: dict[Node, frozenset[Node]] = {}
         cheap: set[Node] = set()
@@ -41,10 +41,10 @@ class MarkCheap:
             cones[node] = frozenset({node}).union(
                 *(cones[graph.producer[v]] for v in node.operands if v in graph.producer)
             )
-            work = sum(clock.time(replace(n, cost=replace(n.cost, launches=0)), device).device for n in cones[node])
-            sent = sum(clock.nbytes(v) for v in node.results)
+            work = sum(predicted.time(replace(n, cost=replace(n.cost, launches=0)), device).device for n in cones[node])
+            sent = sum(predicted.nbytes(v) for v in node.results)
             held = {v for n in cones[node] for v in n.operands if isinstance(v, Param)}
-            if work <= clock.fastest_transfer(sent, cluster) and sum(map(clock.nbytes, held)) <= sent:
+            if work <= predicted.fastest_transfer(sent, cluster) and sum(map(predicted.nbytes, held)) <= sent:
                 cheap |= cones[node]
         return graph.map(lambda node: replace(node, cheap=node in cheap))
 

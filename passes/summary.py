@@ -9,13 +9,13 @@ from ir.graph import Node, Value
 from ir.memory import peak_bytes, stored_bytes
 from ir.plan import Stage, StagePlan
 from ir.summary import Edge, StageSummary, Summary
-from passes.cost_models.timing import Clock
+from passes.cost_models.predictions import Predictions
 
 
 def summarize(plan: StagePlan, model: str, notes: tuple[str, ...] = ()) -> Summary:
     """Add up what a plan predicts; unlike the search for it, this counts the copies of cheap nodes."""
-    graph, clock = plan.graph, Clock(plan.graph)
-    stages = tuple(_stage(plan, stage, clock) for stage in plan.stages)
+    graph, predicted = plan.graph, Predictions(plan.graph)
+    stages = tuple(_stage(plan, stage, predicted) for stage in plan.stages)
     total = sum(s.compute_seconds for s in stages)
     loads: dict[int, float] = {}
     for device, s in zip(graph.placement, stages, strict=True):
@@ -30,14 +30,14 @@ def summarize(plan: StagePlan, model: str, notes: tuple[str, ...] = ()) -> Summa
         binds=graph.split.binds,
         good_for={str(symbol): ends for symbol, ends in graph.split.good_for.items()},
         balance=bottleneck * len(loads) / sum(loads.values()) if bottleneck else 1.0,
-        cut_bytes=sum(int(clock.nbytes(t.value)) for t in plan.transfers),
+        cut_bytes=sum(int(predicted.nbytes(t.value)) for t in plan.transfers),
         notes=notes,
     )
 
 
-def _stage(plan: StagePlan, stage: Stage, clock: Clock) -> StageSummary:
+def _stage(plan: StagePlan, stage: Stage, predicted: Predictions) -> StageSummary:
     graph, returned = stage.graph, {v.name for v in plan.graph.outputs}
-    receive, send = _transfer_seconds(plan, stage, clock)
+    receive, send = _transfer_seconds(plan, stage, predicted)
     return StageSummary(
         stage=stage.index,
         device=stage.device.name,
@@ -45,22 +45,24 @@ def _stage(plan: StagePlan, stage: Stage, clock: Clock) -> StageSummary:
         weight_bytes=stored_bytes(stage.stored),
         activation_bytes=peak_bytes(graph),
         memory_bytes=int(stage.device.memory) if isfinite(stage.device.memory) else None,
-        compute_seconds=clock.seconds(graph.nodes, stage.device),
+        compute_seconds=predicted.seconds(graph.nodes, stage.device),
         receive_seconds=receive,
         send_seconds=send,
         share=0.0,
-        receives=tuple(_edge(v, _one(stage.source_of(v)), clock) for v in graph.inputs),
-        sends=tuple(replace(_edge(v, stage.targets_of(v), clock), is_output=v.name in returned) for v in graph.outputs),
+        receives=tuple(_edge(v, _one(stage.source_of(v)), predicted) for v in graph.inputs),
+        sends=tuple(
+            replace(_edge(v, stage.targets_of(v), predicted), is_output=v.name in returned) for v in graph.outputs
+        ),
     )
 
 
-def _transfer_seconds(plan: StagePlan, stage: Stage, clock: Clock) -> tuple[float, float]:
+def _transfer_seconds(plan: StagePlan, stage: Stage, predicted: Predictions) -> tuple[float, float]:
     """Each value is received once, and sent once, at the pace of the slowest link that it takes."""
     sent: dict[Value, float] = {}
     received = 0.0
     for t in (*stage.recvs, *stage.sends):
         link = plan.cluster.links.get((plan.graph.placement[t.src], plan.graph.placement[t.stage]))
-        seconds = link.seconds(clock.nbytes(t.value)) if link is not None else 0.0  # none on one device
+        seconds = link.seconds(predicted.nbytes(t.value)) if link is not None else 0.0  # none on one device
         if t.stage == stage.index:
             received += seconds
         else:
@@ -70,16 +72,16 @@ def _transfer_seconds(plan: StagePlan, stage: Stage, clock: Clock) -> tuple[floa
 
 def node_seconds(plan: StagePlan) -> dict[Node, float]:
     """The seconds that each node of the whole graph adds to the time of its stage."""
-    clock = Clock(plan.graph)
+    predicted = Predictions(plan.graph)
     seconds: dict[Node, float] = {}
     for stage in plan.stages:
         nodes = [node for node in plan.graph.nodes if node.stage == stage.index]
-        seconds |= zip(nodes, clock.shares(nodes, stage.device), strict=True)
+        seconds |= zip(nodes, predicted.shares(nodes, stage.device), strict=True)
     return seconds
 
 
-def _edge(value: Value, stages: tuple[int, ...], clock: Clock) -> Edge:
-    return Edge(value.name, str(value.type), int(clock.nbytes(value)), stages)
+def _edge(value: Value, stages: tuple[int, ...], predicted: Predictions) -> Edge:
+    return Edge(value.name, str(value.type), int(predicted.nbytes(value)), stages)
 
 
 def _one(stage: int | None) -> tuple[int, ...]:

@@ -97,7 +97,7 @@ def compile_source(
 
 def _pipeline(options: dict[str, Any], print_after: str | None, stop_after: str | None) -> Pipeline:
     """The passes that are to run.  Raises PipelineError for a name among the options that no pass has."""
-    pipeline = Pipeline(default_passes(**options, say=tell))
+    pipeline = Pipeline(default_passes(**options, progress=tell))
     for name in {print_after, stop_after} - {None, "all", EXPORT}:
         pipeline.index(str(name))
     return pipeline.until(stop_after) if stop_after else pipeline

@@ -2,11 +2,11 @@
 
 In the order in which a cost meets them:
 
-    stopwatch   the time of a call on a device, with caches and clocks as in the middle of a model
-    profiling   each distinct operator of a graph timed on the devices (--cost profiled)
-    roofline    seconds from flops, bytes and kernel launches
-    profiled    seconds from those measurements, and the roofline where there are none
-    timing      seconds and bytes of a graph's nodes and transfers at the example's sizes
+    stopwatch    the time of a call on a device, with caches and clocks as in the middle of a model
+    profiling    each distinct operator of a graph timed on the devices (--cost profiled)
+    roofline     seconds from flops, bytes and kernel launches
+    profiled     seconds from those measurements, and the roofline where there are none
+    predictions  seconds and bytes of a graph's nodes and transfers at the example's sizes
 """
 
 from __future__ import annotations

@@ -18,45 +18,47 @@ from ir.interpret import number
 from ir.machine.cluster import Cluster
 from ir.machine.host import device_here
 from ir.sizes import TensorType
+from passes.cost_models.predictions import Predictions
 from passes.cost_models.stopwatch import Operands, Stopwatch, stopwatch
-from passes.cost_models.timing import Clock
 
 Key = tuple[Hashable, ...]
-Say = Callable[[str], object]
+Progress = Callable[[str], object]
 
 _OFTEN = 1.0  # seconds between two words about the progress
 
 
-def profile(graph: Graph, cluster: Cluster, say: Say) -> Graph:
+def profile(graph: Graph, cluster: Cluster, progress: Progress) -> Graph:
     """The same graph, each node with its time on each kind of device.
 
     Raises PlanError for a device that is not here, and for an operator that does not run on one.
     """
-    clock, kinds = Clock(graph), {d.kind: d for d in reversed(cluster.devices)}
+    predicted, kinds = Predictions(graph), {d.kind: d for d in reversed(cluster.devices)}
     here = {kind: device_here(device.name) for kind, device in kinds.items()}
     measured: dict[Node, tuple[Measured, ...]] = {}
     for kind, device in here.items():
         shares = sum(device_here(d.name) == device for d in cluster.devices)
-        with stopwatch(device, _dtype(graph, clock), kind.threads, shares) as watch:
+        with stopwatch(device, _dtype(graph, predicted), kind.threads, shares) as watch:
             run = _Run(graph, watch)
-            for node, time in zip(graph.nodes, _told(run.times(), graph, device, say), strict=True):
+            for node, time in zip(graph.nodes, _told(run.times(), graph, device, progress), strict=True):
                 if time is not None:
-                    measured[node] = (*measured.get(node, ()), Measured(kind, clock.cost(node), time))
+                    measured[node] = (*measured.get(node, ()), Measured(kind, predicted.cost(node), time))
     return graph.map(lambda node: replace(node, measured=measured.get(node, ())))
 
 
-def _dtype(graph: Graph, clock: Clock) -> torch.dtype:
+def _dtype(graph: Graph, predicted: Predictions) -> torch.dtype:
     """That of the heaviest node."""
-    return max((clock.cost(n) for n in graph.nodes), key=lambda cost: cost.flops, default=FREE).arithmetic.dtype
+    return max((predicted.cost(n) for n in graph.nodes), key=lambda cost: cost.flops, default=FREE).arithmetic.dtype
 
 
-def _told(times: Iterator[Time | None], graph: Graph, device: torch.device, say: Say) -> Iterator[Time | None]:
+def _told(
+    times: Iterator[Time | None], graph: Graph, device: torch.device, progress: Progress
+) -> Iterator[Time | None]:
     """The same times, with a word now and then."""
     last = perf_counter()
     for i, time in enumerate(times, start=1):
         if perf_counter() - last > _OFTEN:
             last = perf_counter()
-            say(f"timed {i} of {len(graph.nodes)} operators on {device}")
+            progress(f"timed {i} of {len(graph.nodes)} operators on {device}")
         yield time
 
 

@@ -55,7 +55,7 @@ def _exact(number: Any, dtype: torch.dtype) -> bool:
     return bool(number.is_Integer and (0 if dtype is torch.uint8 else -_SMALL // 2) <= number < _SMALL // 2)
 
 
-def choice(condition: Any, yes: Any, no: Any) -> Any:
+def piecewise(condition: Any, yes: Any, no: Any) -> Any:
     if is_truth(yes) and is_truth(no):
         return sympy.Or(sympy.And(condition, yes), sympy.And(sympy.Not(condition), no))
     return sympy.Piecewise((number(yes), condition), (number(no), True))
@@ -69,7 +69,7 @@ def constant(data: torch.Tensor, index: Index) -> Any:
         return typed(first.item(), data.dtype)
     if data.ndim >= 2 and (halves := _halves(data)) is not None:
         low, high = (typed(number, data.dtype) for number in halves)
-        return choice(sympy.Le(index[-1], index[-2]), low, high)
+        return piecewise(sympy.Le(index[-1], index[-2]), low, high)
     if data.dtype in _WIDE and bool((data == torch.arange(data.shape[-1])).all()):
         return index[-1]
     raise Unknown
@@ -82,7 +82,7 @@ def _halves(data: torch.Tensor) -> tuple[Any, Any] | None:
     return (low.item(), high.item()) if bool((data == torch.where(below, low, high)).all()) else None
 
 
-class Arguments:
+class CallElements:
     """The arguments of a node by name, and the elements of those that are tensors."""
 
     def __init__(self, at: Callable[[Value, Index], Any], node: Call) -> None:

@@ -14,7 +14,7 @@ import sympy
 import torch
 
 from ir.graph import Call, Constant, Graph, Value
-from passes.masks.elements import Arguments, Index, Unknown, choice, constant, is_truth, number, typed
+from passes.masks.elements import CallElements, Index, Unknown, constant, is_truth, number, piecewise, typed
 
 
 @dataclass
@@ -41,10 +41,10 @@ class Formulas:
         rule = _RULES.get(node.op._schema.name) if isinstance(node, Call) and not node.unpacks else None
         if rule is None:
             raise Unknown
-        return typed(rule(Arguments(self.at, node), index), value.type.dtype)  # type: ignore[arg-type]
+        return typed(rule(CallElements(self.at, node), index), value.type.dtype)  # type: ignore[arg-type]
 
 
-_Rule: TypeAlias = Callable[[Arguments, Index], Any]
+_Rule: TypeAlias = Callable[[CallElements, Index], Any]
 
 
 # ---- a rule for each operator
@@ -58,7 +58,7 @@ def _pointwise(apply: Callable[..., Any], *names: str) -> _Rule:
 def _logical(apply: Callable[..., Any], *names: str) -> _Rule:
     """Of truths; the bits of whole numbers are another matter."""
 
-    def rule(a: Arguments, i: Index) -> Any:
+    def rule(a: CallElements, i: Index) -> Any:
         if a.result.dtype is not torch.bool:
             raise Unknown
         return apply(*(a.truth(name, i) for name in names))
@@ -70,7 +70,7 @@ def _scaled(sign: int) -> _Rule:
     return lambda a, i: a.number("self", i) + sign * a.number("other", i) * sympy.sympify(a["alpha"])
 
 
-def _product(a: Arguments, i: Index) -> Any:
+def _product(a: CallElements, i: Index) -> Any:
     if a.result.dtype is torch.bool:
         return sympy.And(a.truth("self", i), a.truth("other", i))
     return a.number("self", i) * a.number("other", i)
@@ -80,63 +80,63 @@ def _filled(number: int) -> _Rule:
     return lambda a, i: sympy.sympify(number)
 
 
-def _arange(a: Arguments, i: Index) -> Any:
+def _arange(a: CallElements, i: Index) -> Any:
     start, step = a["start"] or 0, 1 if a["step"] is None else a["step"]
     return start + step * i[0]
 
 
-def _same(a: Arguments, i: Index) -> Any:
+def _same(a: CallElements, i: Index) -> Any:
     return a.at("self", i)
 
 
-def _stretched(a: Arguments, i: Index) -> Any:
+def _stretched(a: CallElements, i: Index) -> Any:
     return a.here("self", i)
 
 
-def _where(a: Arguments, i: Index) -> Any:
-    return choice(a.truth("condition", i), a.here("self", i), a.here("other", i))
+def _where(a: CallElements, i: Index) -> Any:
+    return piecewise(a.truth("condition", i), a.here("self", i), a.here("other", i))
 
 
-def _masked_fill(a: Arguments, i: Index) -> Any:
-    return choice(a.truth("mask", i), typed(a.here("value", i), a.result.dtype), a.here("self", i))
+def _masked_fill(a: CallElements, i: Index) -> Any:
+    return piecewise(a.truth("mask", i), typed(a.here("value", i), a.result.dtype), a.here("self", i))
 
 
-def _index_put(a: Arguments, i: Index) -> Any:
+def _index_put(a: CallElements, i: Index) -> Any:
     """`x[mask] = number`."""
     [mask, *others], number = a["indices"], a.tensor("values")
     same_rank = isinstance(mask, Value) and len(mask.type.shape) == len(i)
     if others or a["accumulate"] or number.type.shape or not same_rank or mask.type.dtype is not torch.bool:
         raise Unknown
-    return choice(a.element(mask, i), typed(a.here("values", i), a.result.dtype), a.at("self", i))
+    return piecewise(a.element(mask, i), typed(a.here("values", i), a.result.dtype), a.at("self", i))
 
 
 def _triangle(keeps: Callable[[Any, Any], Any]) -> _Rule:
     """The elements whose distance from the diagonal is in bounds, and zeros."""
-    return lambda a, i: choice(keeps(i[-1] - i[-2], a["diagonal"]), *_or_zero(a.at("self", i)))
+    return lambda a, i: piecewise(keeps(i[-1] - i[-2], a["diagonal"]), *_or_zero(a.at("self", i)))
 
 
 def _or_zero(element: Any) -> tuple[Any, Any]:
     return element, sympy.false if is_truth(element) else sympy.Integer(0)
 
 
-def _unsqueeze(a: Arguments, i: Index) -> Any:
+def _unsqueeze(a: CallElements, i: Index) -> Any:
     axis = a.axis(more=1)
     return a.at("self", i[:axis] + i[axis + 1 :])
 
 
-def _transpose(a: Arguments, i: Index) -> Any:
+def _transpose(a: CallElements, i: Index) -> Any:
     order = list(i)
     one, two = a.axis(name="dim0"), a.axis(name="dim1")
     order[one], order[two] = i[two], i[one]
     return a.at("self", tuple(order))
 
 
-def _permute(a: Arguments, i: Index) -> Any:
+def _permute(a: CallElements, i: Index) -> Any:
     places = {dim % len(i): index for dim, index in zip(a["dims"], i, strict=True)}
     return a.at("self", tuple(places[dim] for dim in range(len(i))))
 
 
-def _reshape(a: Arguments, i: Index) -> Any:
+def _reshape(a: CallElements, i: Index) -> Any:
     """Where only dimensions of size 1 come and go."""
     before, after = a.tensor("self").type.shape, a.result.shape
     if [d for d in before if d != 1] != [d for d in after if d != 1]:
@@ -145,12 +145,12 @@ def _reshape(a: Arguments, i: Index) -> Any:
     return a.at("self", tuple(0 if size == 1 else next(rest) for size in before))
 
 
-def _slice(a: Arguments, i: Index) -> Any:
+def _slice(a: CallElements, i: Index) -> Any:
     axis, start = a.axis(), _from_the_front(a["start"] or 0, a.tensor("self").type.shape[a.axis()])
     return a.at("self", (*i[:axis], start + a["step"] * i[axis], *i[axis + 1 :]))
 
 
-def _select(a: Arguments, i: Index) -> Any:
+def _select(a: CallElements, i: Index) -> Any:
     axis = a.axis()
     return a.at("self", (*i[:axis], _from_the_front(a["index"], a.tensor("self").type.shape[axis]), *i[axis:]))
 
@@ -164,7 +164,7 @@ def _from_the_front(index: Any, size: Any) -> Any:
     raise Unknown
 
 
-def _gather(a: Arguments, i: Index) -> Any:
+def _gather(a: CallElements, i: Index) -> Any:
     """`x[:, rows, columns]`: tensors of whole numbers that stand side by side."""
     lead = next(n for n, t in enumerate(a["indices"]) if t is not None)
     tensors: list[Value] = a["indices"][lead:]
@@ -178,7 +178,7 @@ def _gather(a: Arguments, i: Index) -> Any:
     return a.at("self", (*i[:lead], *found, *i[lead + rank :]))
 
 
-def _diff(a: Arguments, i: Index) -> Any:
+def _diff(a: CallElements, i: Index) -> Any:
     """The first difference, of a row before which one element is put."""
     axis, before = a.axis(), a["prepend"]
     if a["n"] != 1 or a["append"] is not None or before is None or before.type.shape[axis] != 1:
@@ -188,7 +188,7 @@ def _diff(a: Arguments, i: Index) -> Any:
     return sympy.Piecewise((first, sympy.Eq(i[axis], 0)), (later, True))
 
 
-def _cumsum(a: Arguments, i: Index) -> Any:
+def _cumsum(a: CallElements, i: Index) -> Any:
     """Of a row that holds one number."""
     axis, along = a.axis(), sympy.Dummy(integer=True, nonnegative=True)
     element = number(a.at("self", (*i[:axis], along, *i[axis + 1 :])))

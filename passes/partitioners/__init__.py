@@ -4,7 +4,7 @@ In the order in which a problem meets them:
 
     problem/    a problem, a solution, and the value of a split
     solve       from a problem to its solution: the other files in their order
-    clock       the time that is left
+    deadline    the time limit
     condense    units: nodes that no stage boundary can separate
     units       the problem as arrays over units
     search/     a good cut at once

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from passes.partitioners.clock import Clock
 from passes.partitioners.condense import indivisible
+from passes.partitioners.deadline import Deadline
 from passes.partitioners.problem.copies import final_readers, inline
 from passes.partitioners.problem.errors import Infeasible
 from passes.partitioners.problem.evaluation import evaluate, loads, pipeline_order
@@ -26,37 +26,37 @@ def solve(problem: Problem, time_limit: float = 60.0) -> Solution:
 
     Raises Infeasible, with the facts, where no split obeys the problem.
     """
-    clock = Clock(time_limit)
+    deadline = Deadline(time_limit)
     whole = inline(problem)
-    proof = _around(whole, clock) if whole.n_stages > len(whole.devices) else _along(whole, clock)
+    proof = _around(whole, deadline) if whole.n_stages > len(whole.devices) else _along(whole, deadline)
     return reported(problem, whole, proof)
 
 
-def _along(problem: Problem, clock: Clock) -> Proof:
+def _along(problem: Problem, deadline: Deadline) -> Proof:
     """One stage on each device."""
     core = condensed(problem, indivisible(len(problem.nodes), problem.before, problem.groups))
     _countable(core)
-    cut = first_cut(core, clock) or any_cut(core, clock)
+    cut = first_cut(core, deadline) or any_cut(core, deadline)
     proof = Proof(cut, first_bound(core))
     if problem.objective == Objective.throughput:
-        proof = proven(core, cut, proof.bound, clock)
-    proof = assigned(core, proof, clock)
+        proof = proven(core, cut, proof.bound, deadline)
+    proof = assigned(core, proof, deadline)
     if problem.objective == Objective.throughput:
-        proof = replace(proof, cut=thriftier(core, proof.cut, clock))
+        proof = replace(proof, cut=thriftier(core, proof.cut, deadline))
     return proof
 
 
-def _around(problem: Problem, clock: Clock) -> Proof:
+def _around(problem: Problem, deadline: Deadline) -> Proof:
     """The first and the last stage on one device, if that is better than keeping groups in a stage."""
     loose = condensed(problem, indivisible(len(problem.nodes), problem.before, []))
     fused = condensed(problem, indivisible(len(problem.nodes), problem.before, problem.groups))
     _countable(loose)
-    cut = first_cut(fused, clock)
+    cut = first_cut(fused, deadline)
     if wide := wide_groups(problem):
-        cut = better(cut, ring_cut(ring_core(problem, wide), wide, clock))
+        cut = better(cut, ring_cut(ring_core(problem, wide), wide, deadline))
     if cut is None:
         raise shortage(loose, proven=False)
-    return assigned(loose, Proof(cut, first_bound(loose)), clock)
+    return assigned(loose, Proof(cut, first_bound(loose)), deadline)
 
 
 def _countable(core: Core) -> None:

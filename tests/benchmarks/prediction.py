@@ -18,8 +18,8 @@ from ir.machine.cluster import Cluster
 from ir.plan import StagePlan
 from ir.printer import op_name
 from passes.api import compile_model
+from passes.cost_models.predictions import Predictions
 from passes.cost_models.roofline import Roofline
-from passes.cost_models.timing import Clock
 from runtime import Pipeline
 from runtime.trace import recording as tracks
 from runtime.trace.recording import Run
@@ -105,12 +105,12 @@ def predict_and_run(
     plan = compile_model(model, kwargs=batch, out=out, cluster=cluster, cost="profiled")
     del model
     measured = run(out, batch, in_flight)
-    clocks = Clock(plan.graph, Roofline()), Clock(plan.graph)
+    clocks = Predictions(plan.graph, Roofline()), Predictions(plan.graph)
     rows = list[Row]()
     for device in dict.fromkeys(stage.device for stage in plan.stages):
         mine = [stage for stage in plan.stages if stage.device == device]
         nodes = [node for stage in mine for node in stage.graph.nodes]
-        roofline, profiled = (clock.seconds(nodes, device) for clock in clocks)
+        roofline, profiled = (predicted.seconds(nodes, device) for predicted in clocks)
         stages = [stage.index for stage in mine]
         rows.append(Row(name, " and ".join(map(str, stages)), roofline, profiled, busy(measured, stages)))
     return rows, plan
@@ -167,12 +167,12 @@ def thread_seconds() -> Iterator[None]:
 
 def operators(plan: StagePlan, most: int = 25) -> Iterator[str]:
     """Where the two predictions differ: seconds by operator and type of the result, the largest first."""
-    clocks = Clock(plan.graph, Roofline()), Clock(plan.graph)
+    clocks = Predictions(plan.graph, Roofline()), Predictions(plan.graph)
     totals: dict[str, list[float]] = {}
     for stage in plan.stages:
         for node in stage.graph.nodes:
             row = totals.setdefault(_kind(node), [0, 0.0, 0.0, 0.0])
-            roofline, profiled = (clock.time(node, stage.device) for clock in clocks)
+            roofline, profiled = (predicted.time(node, stage.device) for predicted in clocks)
             row[:] = [row[0] + 1, row[1] + roofline.device, row[2] + profiled.device, row[3] + profiled.host]
     yield f"{'operator':72} {'count':>5} {'roofline':>10} {'profiled':>10} {'host':>10}  ms"
     for kind, (count, *seconds) in sorted(totals.items(), key=lambda item: -item[1][2])[:most]:

@@ -6,7 +6,7 @@ The first calls the others, from the quickest to the most general:
     relaxed          a simpler problem whose optimum is a lower bound
     contract         units fused that some best split keeps together
     ideals           the ideals of a program (downward closed sets), listed by weight
-    pairs            the loads of all stages between two lists of ideals
+    ideal_pairs      the loads of all stages between two lists of ideals
     dominated        ideals that need not be kept
     exact            a dynamic program over the ideals
     integer_program  the relaxed problem as an integer program, where there are too many ideals

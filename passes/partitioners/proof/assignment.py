@@ -15,13 +15,12 @@ from math import ceil, floor
 import numpy as np
 from ortools.sat.python import cp_model
 
-from passes.partitioners.clock import Clock
+from passes.partitioners.deadline import Deadline
 from passes.partitioners.problem.objective import Objective
-from passes.partitioners.proof.cp_sat import run
+from passes.partitioners.proof.cp_sat import Linear, run_solver
 from passes.partitioners.proof.integer_program import GRAIN
 from passes.partitioners.units import BYTES, COUNT, Core, Sets
 
-Row = Sequence[cp_model.LinearExpr | int]
 MOST_TERMS = 60_000
 
 
@@ -52,12 +51,12 @@ class Assignment:
                 self._bound_latency()
         self.program.minimize(self.value)
 
-    def solve(self, stages: Sequence[int], clock: Clock) -> tuple[float, np.ndarray | None]:
+    def solve(self, stages: Sequence[int], deadline: Deadline) -> tuple[float, np.ndarray | None]:
         """A proven bound, and the stage of each unit in the best split found; `stages` is a good split of the nodes."""
         for unit, row in enumerate(self.x):
             for stage, variable in enumerate(row):
                 self.program.add_hint(variable, int(stages[self.core.nodes[unit][0]] == stage))
-        solver, status = run(self.program, clock)
+        solver, status = run_solver(self.program, deadline)
         if status == cp_model.INFEASIBLE:
             return GRAIN / self.scale, None
         bound = solver.best_objective_bound / self.scale
@@ -82,7 +81,7 @@ class Assignment:
             if np.isfinite(device.memory):
                 self._bound_memory(here, device.memory)
 
-    def _bound_memory(self, here: Row, memory: float) -> None:
+    def _bound_memory(self, here: Sequence[Linear], memory: float) -> None:
         scale = GRAIN / max(memory, 1e-9)
         held = sum(floor(size * scale) * there for size, there in zip(self.core.keeps, here, strict=True))
         for readers, size in zip(_parts(self.core.weights), self.core.weights.sizes[:, 0], strict=True):
@@ -145,7 +144,7 @@ class Assignment:
         for (_, a, b), goes in moved.items():
             self.program.add(start[b] >= end[a]).only_enforce_if(goes)
 
-    def _moved(self, places: Sequence[Row], among: range) -> dict[tuple[int, int, int], cp_model.IntVar]:
+    def _moved(self, places: Sequence[Sequence[Linear]], among: range) -> dict[tuple[int, int, int], cp_model.IntVar]:
         """For each value and two places whether it goes from the one to the other."""
         moved: dict[tuple[int, int, int], cp_model.IntVar] = {}
         for value, members in enumerate(_parts(self.core.values)):

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from passes.partitioners.proof.pairs import Pairs, Part
+from passes.partitioners.proof.ideal_pairs import ActiveSets, IdealPairs
 from passes.partitioners.proof.relaxed import Relaxed
 
 
-class Advance:
+class Dominance:
     """Finds the ideals worth keeping, for one relaxed problem."""
 
     def __init__(self, model: Relaxed) -> None:
@@ -26,7 +26,7 @@ class Advance:
         self.predecessors = model.core.neighbours(reverse=True)
         self.mark = np.random.default_rng(0).integers(1 << 63, size=model.core.n, dtype=np.uint64)
 
-    def worth_keeping(self, pairs: Pairs, reached: np.ndarray) -> np.ndarray:
+    def worth_keeping(self, pairs: IdealPairs, reached: np.ndarray) -> np.ndarray:
         """Those of the ideals reached (by number) that no other one makes superfluous."""
         rows, part, active = pairs.after[reached], pairs.values, pairs.active
         column = {unit: at for at, unit in enumerate(active.tolist())}
@@ -46,14 +46,14 @@ class Advance:
             )
         return reached[kept]
 
-    def _no_worse(self, unit: int, counts: np.ndarray, part: Part, sets: np.ndarray) -> np.ndarray:
+    def _no_worse(self, unit: int, counts: np.ndarray, part: ActiveSets, sets: np.ndarray) -> np.ndarray:
         """[ideals] whether the unit may be added, from the members done of the sets it is in."""
         grows = (counts + 1 < part.size[sets]).astype(float) - (counts > 0)
         growth = grows @ self.model.cost[:, part.which[sets]].T
         return (growth <= (0.0 if self.model.overlap else self.model.time[:, unit])).all(axis=1)
 
 
-def _sets_of_columns(part: Part, n: int) -> list[np.ndarray]:
+def _sets_of_columns(part: ActiveSets, n: int) -> list[np.ndarray]:
     """For each active column the sets (by their place in the part) that have it as a member."""
     owner = np.repeat(np.arange(len(part.which)), np.diff(np.append(part.starts, len(part.columns))))
     by_column = np.argsort(part.columns, kind="stable")

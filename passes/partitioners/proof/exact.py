@@ -8,7 +8,7 @@ What is known limits the ideals that matter. Only values under `below` are looke
 have done only so much, and must leave no more than the others can do; and as every value open at a cut
 was sent by a device before it, and is received by one after it, the cost of open values counts against both.
 
-Of the ideals that can be reached under `below`, only those worth stopping at are kept (see `advance`), and
+Of the ideals that can be reached under `below`, only those worth stopping at are kept (see `dominated`), and
 the next layer is listed from the lightest of them up.
 """
 
@@ -20,13 +20,13 @@ from itertools import product
 
 import numpy as np
 
-from passes.partitioners.clock import Clock
-from passes.partitioners.proof.dominated import Advance
+from passes.partitioners.deadline import Deadline
+from passes.partitioners.proof.dominated import Dominance
+from passes.partitioners.proof.ideal_pairs import IdealPairs
 from passes.partitioners.proof.ideals import Ideals, TooWide
-from passes.partitioners.proof.pairs import Pairs
 from passes.partitioners.proof.relaxed import Relaxed, Stages
 
-BLOCK = 2_000_000  # pairs of ideals looked at at once
+PAIRS_AT_ONCE = 2_000_000  # pairs of ideals looked at at once
 
 Used = tuple[int, ...]  # how many devices of each class are in use; with a fixed chain, (how many,)
 
@@ -56,11 +56,11 @@ class Exact:
         self.model = model
         self.ideals = Ideals(model)
         self.pays = np.array([not kind.free_transfers for kind in model.classes])
-        self.advance = Advance(model)
+        self.dominance = Dominance(model)
         unlimited = np.isfinite(model.time).all() and not model.memory_matters
         self.simple = len(model.classes) == 1 and self.pays[0] and unlimited and not model.overlap
 
-    def search(self, below: float, limit: int, clock: Clock) -> Found | None:
+    def search(self, below: float, limit: int, deadline: Deadline) -> Found | None:
         """A split of a value less than `below`; None proves that there is none.
 
         Raises TooWide if more than `limit` ideals matter somewhere, or if the time is up.
@@ -73,7 +73,7 @@ class Exact:
         for used in self._states():
             if below <= 0:
                 break
-            if clock.out():
+            if deadline.passed():
                 raise TooWide
             layer = self._layer(used, layers, below, limit)
             if layer is None:
@@ -119,10 +119,10 @@ class Exact:
         ideals = self._candidates(moves, mine, rest, below, limit)
         if not len(ideals):
             return None
-        pairs = Pairs(self.model, np.concatenate([layer.ideals for layer, _ in moves]), ideals)
+        pairs = IdealPairs(self.model, np.concatenate([layer.ideals for layer, _ in moves]), ideals)
         if self.simple:
             sure = pairs.surely_below(below)
-            kept = np.sort(np.append(np.flatnonzero(~sure), self.advance.worth_keeping(pairs, np.flatnonzero(sure))))
+            kept = np.sort(np.append(np.flatnonzero(~sure), self.dominance.worth_keeping(pairs, np.flatnonzero(sure))))
             ideals, pairs = ideals[kept], pairs.only(kept)
         layer = _unreached(ideals)
         first = 0
@@ -131,7 +131,7 @@ class Exact:
             first += len(previous.best)
         reached = np.flatnonzero(layer.best < below)
         reached = reached[self._bearable(pairs, reached, mine, rest, below)]
-        kept = self.advance.worth_keeping(pairs, reached) if len(reached) else reached
+        kept = self.dominance.worth_keeping(pairs, reached) if len(reached) else reached
         return _only(layer, kept) if len(kept) else None
 
     def _candidates(
@@ -150,7 +150,7 @@ class Exact:
         return float((devices[devices > 0] * self.ideals.pace[devices > 0]).sum() * below)
 
     def _bearable(
-        self, pairs: Pairs, reached: np.ndarray, mine: np.ndarray, rest: np.ndarray, below: float
+        self, pairs: IdealPairs, reached: np.ndarray, mine: np.ndarray, rest: np.ndarray, below: float
     ) -> np.ndarray:
         """Whether the cost of the values open at each ideal reached is bearable on either side of the cut."""
         weight = (pairs.done * self.ideals.weight).sum() + pairs.after[reached] @ self.ideals.weight[pairs.active]
@@ -169,9 +169,9 @@ class Exact:
                 fine &= work + slowest * cost <= budget
         return fine
 
-    def _extend(self, layer: Layer, best: np.ndarray, pairs: Pairs, first: int, kind: int, below: float) -> None:
+    def _extend(self, layer: Layer, best: np.ndarray, pairs: IdealPairs, first: int, kind: int, below: float) -> None:
         """Take over every better step from the previous layer, whose ideals are numbered from `first` in the pairs."""
-        step = max(1, BLOCK // len(layer.best))
+        step = max(1, PAIRS_AT_ONCE // len(layer.best))
         for start in range(0, len(best), step):
             block = slice(start, min(start + step, len(best)))
             loads = pairs.loads(kind, slice(first + block.start, first + block.stop))

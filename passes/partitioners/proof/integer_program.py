@@ -22,8 +22,8 @@ from math import floor
 import numpy as np
 from ortools.sat.python import cp_model
 
-from passes.partitioners.clock import Clock
-from passes.partitioners.proof.cp_sat import run
+from passes.partitioners.deadline import Deadline
+from passes.partitioners.proof.cp_sat import Linear, run_solver
 from passes.partitioners.proof.ideals import Ideals
 from passes.partitioners.proof.relaxed import Relaxed, Stages
 
@@ -36,9 +36,6 @@ class Answer:
 
     bound: float
     stages: Stages
-
-
-Expression = cp_model.LinearExpr | int
 
 
 def variables(model: Relaxed, known: float) -> int:
@@ -66,13 +63,13 @@ class IntegerProgram:
             self._bound_load(place)
         self.program.minimize(self.load)
 
-    def solve(self, hint: np.ndarray, clock: Clock) -> Answer:
+    def solve(self, hint: np.ndarray, deadline: Deadline) -> Answer:
         """`hint[unit]` is the place of each unit in a good split."""
         for unit, row in enumerate(self.by):
             for place, variable in enumerate(row):
                 if not isinstance(variable, int):
                     self.program.add_hint(variable, int(hint[unit] <= place))
-        solver, status = run(self.program, clock)
+        solver, status = run_solver(self.program, deadline)
         if status == cp_model.INFEASIBLE:
             return Answer(GRAIN / self.scale, ())
         bound = solver.best_objective_bound / self.scale
@@ -81,7 +78,7 @@ class IntegerProgram:
     def _units(self, seconds: float) -> int:
         return floor(seconds * self.scale)
 
-    def _at(self, unit: int, place: int) -> Expression:
+    def _at(self, unit: int, place: int) -> Linear:
         return self.by[unit][place] - self.by[unit][place - 1] if place else self.by[unit][0]
 
     def _choices(self) -> Sequence[Sequence[cp_model.LiteralT]]:
@@ -105,11 +102,11 @@ class IntegerProgram:
             for early, late in zip(self.by[a], self.by[b], strict=True):
                 self._at_most(late, early)
 
-    def _never_falls(self, row: Sequence[Expression]) -> None:
+    def _never_falls(self, row: Sequence[Linear]) -> None:
         for early, late in pairwise(row):
             self._at_most(early, late)
 
-    def _at_most(self, small: Expression, large: Expression) -> None:
+    def _at_most(self, small: Linear, large: Linear) -> None:
         if not (isinstance(small, int) and small == 0) and not (isinstance(large, int) and large == 1):
             self.program.add(small <= large)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from passes.partitioners.clock import Clock
+from passes.partitioners.deadline import Deadline
 from passes.partitioners.problem.evaluation import pipeline_order
 from passes.partitioners.proof.assignment import MOST_TERMS, Assignment, size
 from passes.partitioners.proof.contract import contracted
@@ -44,17 +44,17 @@ class Proof:
         return self.bound >= self.cut.value * (1 - PROVEN)
 
 
-def any_cut(core: Core, clock: Clock) -> Cut:
+def any_cut(core: Core, deadline: Deadline) -> Cut:
     """A cut where no order of units gave one that fits; raises Infeasible if there is none, or none is found."""
-    model, clock = relaxed(core), Clock(clock.left() / 2)
+    model, deadline = relaxed(core), Deadline(deadline.left() / 2)
     longest = np.where(np.isinf(core.time), 0.0, core.time).max(axis=0)
     known = 1.0 + float(longest.sum() + 2 * model.cost.max(axis=0).sum())
     if core.n * len(core.problem.devices) > MOST_VARIABLES // 10:
         raise shortage(core, proven=False)
     try:
-        found = Exact(model).search(known, MOST_IDEALS, clock)
+        found = Exact(model).search(known, MOST_IDEALS, deadline)
     except TooWide:
-        answer = IntegerProgram(model, known).solve(np.zeros(core.n, dtype=np.int64), clock)
+        answer = IntegerProgram(model, known).solve(np.zeros(core.n, dtype=np.int64), deadline)
         impossible, stages = answer.bound >= known and not answer.stages, answer.stages
     else:
         impossible, stages = found is None, found.stages if found else ()
@@ -64,19 +64,19 @@ def any_cut(core: Core, clock: Clock) -> Cut:
     return cut
 
 
-def proven(core: Core, cut: Cut, bound: float, clock: Clock) -> Proof:
+def proven(core: Core, cut: Cut, bound: float, deadline: Deadline) -> Proof:
     """The best cut and the best bound that can be had in time."""
     proof = Proof(cut, bound)
     models = [relaxed(core, memory=False)]
     if relaxed(core).memory_matters:
         models.append(relaxed(core))
     for model in models:
-        if not proof.complete() and not clock.out():
-            proof = _searched(model, proof, clock)
+        if not proof.complete() and not deadline.passed():
+            proof = _searched(model, proof, deadline)
     return proof
 
 
-def _searched(model: Relaxed, proof: Proof, clock: Clock) -> Proof:
+def _searched(model: Relaxed, proof: Proof, deadline: Deadline) -> Proof:
     """Search for ever better splits until there is none; the last value is the optimum of the relaxed problem."""
     cut, target = proof.cut, proof.cut.value
     while target > proof.bound:
@@ -85,9 +85,9 @@ def _searched(model: Relaxed, proof: Proof, clock: Clock) -> Proof:
         if small.core.n > MOST_UNITS:
             return Proof(cut, proof.bound)
         try:
-            found = Exact(small).search(below, MOST_IDEALS, clock)
+            found = Exact(small).search(below, MOST_IDEALS, deadline)
         except TooWide:
-            return _programmed(small, Proof(cut, proof.bound), target, clock)
+            return _programmed(small, Proof(cut, proof.bound), target, deadline)
         if found is None:
             break
         cut = better(cut, realised(small, found.stages)) or cut
@@ -95,20 +95,20 @@ def _searched(model: Relaxed, proof: Proof, clock: Clock) -> Proof:
     return Proof(cut, max(proof.bound, target))
 
 
-def _programmed(model: Relaxed, proof: Proof, known: float, clock: Clock) -> Proof:
+def _programmed(model: Relaxed, proof: Proof, known: float, deadline: Deadline) -> Proof:
     """Let an integer program better the cut, the bound or both."""
     if variables(model, known) > MOST_VARIABLES:
         return proof
-    answer = IntegerProgram(model, known).solve(_places(model, proof.cut), clock)
+    answer = IntegerProgram(model, known).solve(_places(model, proof.cut), deadline)
     cut = better(proof.cut, realised(model, answer.stages)) or proof.cut
     return Proof(cut, max(proof.bound, min(answer.bound, known)))
 
 
-def assigned(core: Core, proof: Proof, clock: Clock) -> Proof:
+def assigned(core: Core, proof: Proof, deadline: Deadline) -> Proof:
     """The best cut and bound where the relaxation was not enough, for small problems."""
-    if proof.complete() or clock.out() or size(core) > MOST_TERMS:
+    if proof.complete() or deadline.passed() or size(core) > MOST_TERMS:
         return proof
-    bound, stage = Assignment(core, proof.cut.value).solve(proof.cut.stages, clock)
+    bound, stage = Assignment(core, proof.cut.value).solve(proof.cut.stages, deadline)
     cut = proof.cut if stage is None else better(proof.cut, judged(core, stage)) or proof.cut
     return Proof(cut, max(proof.bound, min(bound, cut.value)))
 

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from passes.partitioners.search.seats import Seat
-from passes.partitioners.search.sweep import Row, Sweep
+from passes.partitioners.search.sweep import IntervalRow, Sweep
 
-Price = Callable[[Seat, Row], np.ndarray]
+Price = Callable[[Seat, IntervalRow], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ def bottleneck_within(
 ) -> Chain:
     """The splits of least bottleneck from position `start` on; entries above `reach` may be too high."""
 
-    def load(seat: Seat, row: Row) -> np.ndarray:
+    def load(seat: Seat, row: IntervalRow) -> np.ndarray:
         return seat.load(row, overlap)
 
     return _fill(sweep, seats, load, np.maximum, leave_empty, reach, start)

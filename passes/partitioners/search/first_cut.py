@@ -8,7 +8,7 @@ from itertools import islice
 
 import numpy as np
 
-from passes.partitioners.clock import Clock
+from passes.partitioners.deadline import Deadline
 from passes.partitioners.problem.errors import InvalidSplit
 from passes.partitioners.problem.evaluation import evaluate
 from passes.partitioners.problem.objective import Objective
@@ -41,19 +41,19 @@ def judged(core: Core, stage: np.ndarray) -> Cut | None:
         return None
 
 
-def first_cut(core: Core, clock: Clock) -> Cut | None:
+def first_cut(core: Core, deadline: Deadline) -> Cut | None:
     """The best cut of several orders on the devices as listed, or of the best order on the devices rearranged."""
     listed, *others = islice(sequences(core.problem), MOST_SEQUENCES)
     best: Cut | None = None
     best_order = np.arange(core.n)
     for order in orders(core):
-        if best is not None and clock.out():
+        if best is not None and deadline.passed():
             return best
         cut = along(core, order, listed, best)
         if better(best, cut) is not best:
             best, best_order = cut, order
     for devices in others:
-        if best is not None and clock.out():
+        if best is not None and deadline.passed():
             return best
         best = better(best, along(core, best_order, devices, best))
     return best

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from passes.partitioners.clock import Clock
 from passes.partitioners.condense import indivisible
+from passes.partitioners.deadline import Deadline
 from passes.partitioners.problem.model import Problem
 from passes.partitioners.search.chain import bottleneck_within
 from passes.partitioners.search.first_cut import Cut, better, judged
 from passes.partitioners.search.orders import orders
 from passes.partitioners.search.seats import seats, sequences
-from passes.partitioners.search.sweep import N_VALUE, Row, Sweep
+from passes.partitioners.search.sweep import N_VALUE, IntervalRow, Sweep
 from passes.partitioners.units import Core, condensed
 
 FIRST_CUTS = 24  # first cuts tried in each of two rounds
@@ -43,15 +43,15 @@ def ring_core(problem: Problem, wide: Sequence[tuple[int, ...]]) -> Core:
     return condensed(problem, indivisible(len(problem.nodes), problem.before, narrow))
 
 
-def ring_cut(core: Core, wide: Sequence[tuple[int, ...]], clock: Clock) -> Cut | None:
+def ring_cut(core: Core, wide: Sequence[tuple[int, ...]], deadline: Deadline) -> Cut | None:
     """The best cut found with all wide groups on the device that holds the first and the last stage."""
     bound_units = np.unique(core.unit_of[[node for group in wide for node in group]])
     best: Cut | None = None
     for order in orders(core):
         for devices in sequences(core.problem):
-            if best is not None and clock.out():
+            if best is not None and deadline.passed():
                 return best
-            best = better(best, _Ring(core, order, devices, bound_units).cut(clock))
+            best = better(best, _Ring(core, order, devices, bound_units).cut(deadline))
     return best
 
 
@@ -67,14 +67,14 @@ class _Ring:
         self.seats = seats(core.problem, (*devices[1:], devices[0]))
         self.share = float(self.sweep.least_time[-1]) / len(devices)
 
-    def cut(self, clock: Clock) -> Cut | None:
+    def cut(self, deadline: Deadline) -> Cut | None:
         """Try first cuts over the whole range, then those between the neighbours of the best."""
         stop = int(np.searchsorted(self.sweep.least_time, 2 * self.share)) + 1
         tried: dict[int, tuple[float, list[int]]] = {}
         low, high = 0, min(stop, self.core.n)
         for _ in range(2):
             for first in np.unique(np.linspace(low, high, FIRST_CUTS).astype(int)).tolist():
-                if first not in tried and not (tried and clock.out()):
+                if first not in tried and not (tried and deadline.passed()):
                     tried[first] = self._best_with(first)
             along = sorted(tried)
             at = along.index(min(tried, key=lambda first: tried[first][0]))
@@ -104,7 +104,7 @@ class _Ring:
         last = int(np.argmin(value))
         return float(value[last]), chain.ends(first + last) if np.isfinite(value[last]) else []
 
-    def _outside(self, first: int) -> Row:
+    def _outside(self, first: int) -> IntervalRow:
         """The stage pairs [0, first) and [j, n) as one row over j = first, ..., n."""
         sweep, n = self.sweep, self.core.n
         made = sweep.produced[:, first, None] + sweep.produced[:, -1:] - sweep.produced[:, first:]
@@ -124,7 +124,7 @@ class _Ring:
         compute = sweep.time[:, first, None] + sweep.time[:, -1:] - sweep.time[:, first:]
         last_peak = np.append(np.maximum.accumulate(sweep.peak[first:][::-1])[::-1], 0.0)
         keeps = sweep.keeps[first] + sweep.keeps[-1] - sweep.keeps[first:]
-        return Row(
+        return IntervalRow(
             start=first,
             compute=np.where(barred, np.inf, compute),
             received=met - made,

@@ -10,7 +10,7 @@ import numpy as np
 
 from passes.partitioners.problem.model import Problem
 from passes.partitioners.problem.parts import Link
-from passes.partitioners.search.sweep import Row
+from passes.partitioners.search.sweep import IntervalRow
 
 
 @dataclass(frozen=True)
@@ -27,21 +27,21 @@ class Seat:
     sends: Link
     free_transfers: bool
 
-    def transfers(self, row: Row) -> tuple[np.ndarray, np.ndarray]:
+    def transfers(self, row: IntervalRow) -> tuple[np.ndarray, np.ndarray]:
         """Seconds to receive and to send."""
         if self.free_transfers:
             nothing = np.zeros_like(row.memory)
             return nothing, nothing
         return _seconds(self.receives, row.received), _seconds(self.sends, row.sent)
 
-    def load(self, row: Row, overlap: bool) -> np.ndarray:
+    def load(self, row: IntervalRow, overlap: bool) -> np.ndarray:
         """Seconds of load of each stage of the row, inf where it does not fit or run."""
         receive, send = self.transfers(row)
         compute = row.compute[self.kind]
         load = np.maximum(compute, np.maximum(receive, send)) if overlap else compute + receive + send
         return np.where(row.memory <= self.memory, load, np.inf)
 
-    def delay(self, row: Row) -> np.ndarray:
+    def delay(self, row: IntervalRow) -> np.ndarray:
         """Seconds each stage of the row adds to a batch on its way through."""
         receive, _ = self.transfers(row)
         return np.where(row.memory <= self.memory, row.compute[self.kind] + receive, np.inf)

@@ -27,7 +27,7 @@ N_VALUE, N_ALL = 2, 3  # channels: number of values, bytes on the wire; then byt
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
+class IntervalRow:
     """The stages [start, j) for j = start + 1, ..., start + width."""
 
     start: int
@@ -59,7 +59,7 @@ class Sweep:
         self._touch = _Touched(both, position)
         self._inside = _Contained(core.values, position)
 
-    def rows(self, reach: float, start: int = 0) -> Iterator[Row]:
+    def rows(self, reach: float, start: int = 0) -> Iterator[IntervalRow]:
         """One row for each start, wide enough for every stage that may compute within `reach` seconds."""
         last = np.searchsorted(self.least_time, self.least_time + reach * (1 + 1e-12), side="right") - 1
         for i, touched, inside in self._starts():
@@ -100,13 +100,13 @@ class Sweep:
         peak = np.maximum.accumulate(self.peak[i:last])
         return weights + self.keeps[i + 1 : last + 1] - self.keeps[i] + peak
 
-    def _row(self, i: int, last: int, touched: np.ndarray, inside: np.ndarray) -> Row:
+    def _row(self, i: int, last: int, touched: np.ndarray, inside: np.ndarray) -> IntervalRow:
         window = slice(i + 1, last + 1)
         met = np.cumsum(touched[:, window], axis=1)
         own = np.cumsum(inside[:, window], axis=1)
         made = self.produced[:, window] - self.produced[:, i, None]
         runs = self.barred[:, window] == self.barred[:, i, None]
-        return Row(
+        return IntervalRow(
             start=i,
             compute=np.where(runs, self.time[:, window] - self.time[:, i, None], np.inf),
             received=met[:N_VALUE] - made,

@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from passes.partitioners.clock import Clock
+from passes.partitioners.deadline import Deadline
 from passes.partitioners.problem.evaluation import loads, pipeline_order
 from passes.partitioners.search.chain import cheapest
 from passes.partitioners.search.first_cut import Cut, judged, laid_out
 from passes.partitioners.search.seats import Seat, seats
-from passes.partitioners.search.sweep import Row, Sweep
+from passes.partitioners.search.sweep import IntervalRow, Sweep
 from passes.partitioners.units import Core
 
 SAME = 1e-12  # relative
 
 
-def thriftier(core: Core, cut: Cut, clock: Clock) -> Cut:
+def thriftier(core: Core, cut: Cut, deadline: Deadline) -> Cut:
     """The cut, or one as good with less total transfer."""
     problem = core.problem
     used = pipeline_order(problem, cut.stages)
     devices = (*used, *(number for number in range(len(problem.devices)) if number not in used))
     moved = total_transfer(core, cut)
-    if clock.out() or not moved:
+    if deadline.passed() or not moved:
         return cut
     other = _along(core, along_stages(core, cut, used), devices, cut.value * (1 + SAME))
     if other and other.value <= cut.value * (1 + SAME) and total_transfer(core, other) < moved * (1 - SAME):
@@ -48,7 +48,7 @@ def total_transfer(core: Core, cut: Cut) -> float:
 def _along(core: Core, order: np.ndarray, devices: tuple[int, ...], limit: float) -> Cut | None:
     overlap = core.problem.overlap
 
-    def price(seat: Seat, row: Row) -> np.ndarray:
+    def price(seat: Seat, row: IntervalRow) -> np.ndarray:
         return np.where(seat.load(row, overlap) <= limit, sum(seat.transfers(row)), np.inf)
 
     sweep, places = Sweep(core, order), seats(core.problem, devices)

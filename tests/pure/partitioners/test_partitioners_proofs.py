@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passes.partitioners.clock import Clock
 from passes.partitioners.condense import indivisible
+from passes.partitioners.deadline import Deadline
 from passes.partitioners.problem import Device, InvalidSplit, Link, Node, Problem, Value, Weight, evaluate
 from passes.partitioners.proof.contract import contracted
 from passes.partitioners.proof.exact import Exact
@@ -70,7 +70,7 @@ def by_ideals(model: Relaxed, known: float, contract: bool = True) -> float:
     """The least value under `known`, or `known`."""
     while known > 0:
         small = contracted(model, known) if contract else model
-        found = Exact(small).search(known * (1 - 1e-9), 20_000, Clock(60))
+        found = Exact(small).search(known * (1 - 1e-9), 20_000, Deadline(60))
         if found is None:
             break
         known = found.value
@@ -93,7 +93,7 @@ def test_the_integer_program_finds_the_optimum(problem: Problem, contract: bool)
         return
     known = best * 1.2
     model = contracted(model_of(problem), known) if contract else model_of(problem)
-    answer = IntegerProgram(model, known).solve(np.zeros(model.core.n, dtype=np.int64), Clock(20))
+    answer = IntegerProgram(model, known).solve(np.zeros(model.core.n, dtype=np.int64), Deadline(20))
     assert best * (1 - CLOSE) <= answer.bound <= best * (1 + 1e-9)
 
 
@@ -107,5 +107,5 @@ def test_both_proofs_agree_on_larger_problems(problem: Problem) -> None:
         found = by_ideals(model, known)
     except TooWide:
         return
-    answer = IntegerProgram(model, known).solve(np.zeros(model.core.n, dtype=np.int64), Clock(20))
+    answer = IntegerProgram(model, known).solve(np.zeros(model.core.n, dtype=np.int64), Deadline(20))
     assert found == pytest.approx(answer.bound, rel=1e-4, abs=1e-4 * known)

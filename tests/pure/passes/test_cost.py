@@ -22,8 +22,8 @@ from ir.sizes import at
 from ir.sources import read_source
 from ir.sources.meta import with_values
 from passes.annotate_cost import AnnotateCost
+from passes.cost_models.predictions import Predictions
 from passes.cost_models.roofline import Roofline
-from passes.cost_models.timing import Clock
 from passes.propagate_shapes import PropagateShapes
 from tests.support.checking import EXAMPLES, resized
 from tests.support.graphs import graph, relu, value
@@ -319,8 +319,8 @@ def test_the_host_starts_kernels_while_the_device_works() -> None:
     slow_host = replace(DEVICE, launch=0.5, dispatch=3.0)
     x = value("x")
     nodes = [relu(x, "y", cost=Cost(0, 0)), relu(x, "z", cost=Cost(0, 80_000_000_000))]
-    clock = Clock(graph([x], nodes, [x]))
-    assert clock.seconds(nodes, slow_host) == pytest.approx(6)
-    assert clock.shares(nodes, slow_host) == pytest.approx((3, 3))
-    assert clock.seconds(nodes, replace(slow_host, dispatch=2.0)) == pytest.approx(5)
-    assert clock.shares(nodes, replace(slow_host, dispatch=2.0)) == pytest.approx((0.5, 4.5))
+    predicted = Predictions(graph([x], nodes, [x]))
+    assert predicted.seconds(nodes, slow_host) == pytest.approx(6)
+    assert predicted.shares(nodes, slow_host) == pytest.approx((3, 3))
+    assert predicted.seconds(nodes, replace(slow_host, dispatch=2.0)) == pytest.approx(5)
+    assert predicted.shares(nodes, replace(slow_host, dispatch=2.0)) == pytest.approx((0.5, 4.5))

@@ -15,11 +15,11 @@ from ir.errors import PlanError
 from ir.graph import Call, Graph
 from passes.annotate_cost import AnnotateCost
 from passes.cost_models import profiling
+from passes.cost_models.predictions import Predictions
 from passes.cost_models.profiled import Profiled
 from passes.cost_models.profiling import profile
 from passes.cost_models.roofline import Roofline
 from passes.cost_models.stopwatch import HostWatch, Operands
-from passes.cost_models.timing import Clock
 from passes.propagate_shapes import PropagateShapes
 from tests.support.graphs import captured, graph, linear, param, relu, value
 from tests.support.planning import DEVICE, machine
@@ -131,8 +131,8 @@ def test_the_plan_is_made_of_what_was_measured(counter: Counter) -> None:
     x = value("x", 2, 4)
     nodes = [relu(x, "a"), relu(x, "b")]
     found = profile(costed(graph([x], nodes, [n.results[0] for n in nodes])), machine(1), str)
-    assert Clock(found).seconds(found.nodes, DEVICE) == 2.0
-    assert Clock(found, Roofline()).seconds(found.nodes, DEVICE) < 1.0
+    assert Predictions(found).seconds(found.nodes, DEVICE) == 2.0
+    assert Predictions(found, Roofline()).seconds(found.nodes, DEVICE) < 1.0
 
 
 def test_a_stopwatch_runs_a_call_some_times_and_takes_the_median() -> None:

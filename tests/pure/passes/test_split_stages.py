@@ -12,7 +12,7 @@ from ir.cost import Cost
 from ir.errors import PlanError
 from ir.graph import Graph, Node
 from ir.machine.cluster import Cluster, Link
-from passes.cost_models.timing import Clock
+from passes.cost_models.predictions import Predictions
 from passes.insert_transfers import InsertTransfers
 from passes.split_stages import SplitStages
 from tests.support.graphs import add, graph, linear, param, relu, state, value
@@ -91,13 +91,13 @@ def assignments(graph: Graph, devices: int) -> list[tuple[int, ...]]:
 def bottleneck(graph: Graph) -> float:
     """Seconds of the busiest device: its nodes, what it receives and what it sends."""
     connected = InsertTransfers().run(graph, machine(len(graph.placement)))
-    clock, load = Clock(graph), [0.0] * len(graph.placement)
+    predicted, load = Predictions(graph), [0.0] * len(graph.placement)
     for node in connected.nodes:
         if node in graph.nodes or not hasattr(node, "src"):
-            load[node.stage] += clock.seconds([node], DEVICE)
+            load[node.stage] += predicted.seconds([node], DEVICE)
         else:
             for end in (node.src, node.stage):
-                load[end] += LINK.seconds(clock.nbytes(node.value))
+                load[end] += LINK.seconds(predicted.nbytes(node.value))
     return max(load)
 
 

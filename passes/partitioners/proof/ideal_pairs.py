@@ -21,7 +21,7 @@ from passes.partitioners.proof.relaxed import Relaxed
 from passes.partitioners.units import Sets
 
 
-class Part:
+class ActiveSets:
     """The sets with a member among some active units, and how much of each is done in an ideal."""
 
     def __init__(self, sets: Sets, active: np.ndarray, done: np.ndarray) -> None:
@@ -43,14 +43,14 @@ class Part:
         return np.add.reduceat(members, self.starts, axis=1, dtype=self.surely.dtype) + self.surely
 
 
-class Pairs:
+class IdealPairs:
     """The stages between some ideals and some others."""
 
     def __init__(self, model: Relaxed, before: np.ndarray, after: np.ndarray) -> None:
         self.model, self.done = model, np.asarray(before.all(axis=0))
         self.active = np.flatnonzero(~self.done & after.any(axis=0))
         self.before, self.after = before[:, self.active], after[:, self.active]
-        self.values = Part(model.core.values, self.active, self.done)
+        self.values = ActiveSets(model.core.values, self.active, self.done)
         self.count_before, self.count_after = self.values.count(self.before), self.values.count(self.after)
 
     def loads(self, kind: int, rows: slice) -> np.ndarray:
@@ -81,11 +81,11 @@ class Pairs:
 
     def _memory(self, rows: slice) -> np.ndarray:
         core = self.model.core
-        part = Part(core.weights, self.active, np.zeros(core.n, dtype=bool))
+        part = ActiveSets(core.weights, self.active, np.zeros(core.n, dtype=bool))
         weights = _changed(part.count(self.before[rows]), part.count(self.after), core.weights.sizes[part.which, 0])
         return weights + self._sum(core.keeps[self.active], rows)
 
-    def only(self, chosen: np.ndarray) -> Pairs:
+    def only(self, chosen: np.ndarray) -> IdealPairs:
         """The same with some of the ideals after."""
         fewer = copy(self)
         fewer.after, fewer.count_after = self.after[chosen], self.count_after[chosen]

@@ -1,4 +1,4 @@
-"""How much of the time limit is left."""
+"""The time limit of a search."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from time import monotonic
 
 
 @dataclass(frozen=True)
-class Clock:
+class Deadline:
+    """`limit` seconds from `begun`."""
+
     limit: float
     begun: float = field(default_factory=monotonic)
 
     def left(self) -> float:
+        """Seconds that are left; negative once they are over."""
         return self.limit - (monotonic() - self.begun)
 
-    def out(self) -> bool:
+    def passed(self) -> bool:
         return self.left() <= 0

@@ -16,7 +16,7 @@ from passes.cost_models import CostModel
 from passes.cost_models.profiled import Profiled
 
 
-class Clock:
+class Predictions:
     """Puts numbers on a graph: what was measured, where costs are profiled, and else the roofline."""
 
     def __init__(self, graph: Graph, model: CostModel | None = None) -> None:
