@@ -1,4 +1,4 @@
-"""check-sizes: find the sizes over which the cut stays close to the best one."""
+"""check-sizes: the ranges of sizes over which the cut stays close to the best one."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from passes.partitioners.problem import Infeasible, InvalidSplit, Objective, eva
 _Ranges: TypeAlias = Mapping[sympy.Symbol, tuple[int, int]]
 
 CLOSE = 0.05  # of the best value
-OPEN = 8  # times the example's size, where no largest size is declared
+OPEN = 8  # times the example's size: the largest where none is declared
 
 
 @dataclass(frozen=True)
 class CheckSizes:
-    """Solve again at the corners of the declared sizes, then nearer and nearer to the example's.
+    """A cut is good for ranges of sizes if at each corner it fits, with a value within 5 % of the proven bound there.
 
-    At each corner the cut must fit, and its value be within 5 % of what is proven to be possible there.
+    The declared ranges are tried first, then smaller and smaller ones around the example's sizes.
     """
 
     size_limit: float = option(10.0, "seconds to search for the sizes over which the cut stays good")
@@ -48,7 +48,7 @@ class CheckSizes:
 
 
 def _ranges(graph: Graph, reach: float) -> _Ranges:
-    """From the example's sizes towards the smallest and the largest; all the way at a reach of 1."""
+    """Ranges around the example's sizes: the declared ones at a `reach` of 1, empty ones at 0, geometric between."""
     ranges = {}
     for symbol, size in graph.hints.items():
         low, high = graph.ranges[symbol]
@@ -58,14 +58,14 @@ def _ranges(graph: Graph, reach: float) -> _Ranges:
 
 
 def _allowed(symbol: sympy.Symbol, end: int, graph: Graph) -> int:
-    """The size nearest to `end`, on the example's side of it, that the model's own conditions allow."""
+    """The size nearest to `end`, between it and the example's, that the guards allow."""
     example = graph.hints[symbol]
     way = range(end, example, 1 if end < example else -1)
     return next((size for size in islice(way, 1024) if hold(graph.guards, {**graph.hints, symbol: size})), example)
 
 
 def _corners(ranges: _Ranges) -> Iterator[dict[sympy.Symbol, int]]:
-    """All corners; of a ranges with many sides the two extreme ones."""
+    """All corners of the ranges; of more than three ranges only the smallest and the largest."""
     if len(ranges) > 3:
         yield {symbol: low for symbol, (low, _) in ranges.items()}
         yield {symbol: high for symbol, (_, high) in ranges.items()}
@@ -75,7 +75,7 @@ def _corners(ranges: _Ranges) -> Iterator[dict[sympy.Symbol, int]]:
 
 
 def _stays_close(graph: Graph, cluster: Cluster, deadline: float) -> bool:
-    """Whether the cut of a graph is close to the best at its sizes; False where that is not known in time."""
+    """Whether the cut of a graph is close to the best at its hints; False if that is not known by the deadline."""
     seconds = deadline - perf_counter()
     if seconds <= 0 or not hold(graph.guards, graph.hints):
         return False

@@ -1,4 +1,4 @@
-"""A graph as the partitioners see it: a weighted DAG whose nodes are named by their index."""
+"""A graph as a problem of the partitioners, and their errors in terms of the graph."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from passes.partitioners.problem import Value as Flow
 def as_problem(
     graph: Graph, cluster: Cluster, objective: Objective = Objective.throughput, in_flight: int = 1
 ) -> Problem:
-    """The problem at the sizes of `graph.hints`; groups bind unless copies may replace them."""
+    """The problem at the sizes of `graph.hints`, whose nodes are the indices of the graph's nodes.
+
+    The members of a group share a device, unless the group is in `graph.separable`.
+    """
     predicted, index = Predictions(graph), {node: i for i, node in enumerate(graph.nodes)}
     kinds = list(dict.fromkeys(d.kind for d in cluster.devices))
     times = zip(*(predicted.shares(graph.nodes, kind) for kind in kinds), strict=True)
@@ -54,12 +57,12 @@ def as_problem(
 
 
 def even_share(problem: Problem) -> float:
-    """Seconds that each device computes if all work is shared evenly, each node where it is fastest."""
+    """Seconds of each device if the work were shared evenly, with each node at its fastest."""
     return sum(min(node.time) for node in problem.nodes if not node.cheap) / len(problem.devices)
 
 
 def fits(problem: Problem, stage_of: Mapping[int, int]) -> bool:
-    """Whether a split obeys all of a problem, memory included."""
+    """Whether a split obeys all rules of a problem, memory included."""
     try:
         evaluate(problem, stage_of)
     except InvalidSplit:
@@ -68,7 +71,7 @@ def fits(problem: Problem, stage_of: Mapping[int, int]) -> bool:
 
 
 def infeasible(e: Infeasible, graph: Graph, cluster: Cluster) -> PlanError:
-    """What is short, on which device, what cannot be divided, and what would do."""
+    """The error where nothing fits: the device that is short, the largest indivisible part, and what would suffice."""
     if e.device < 0:
         return PlanError(f"no plan for {len(cluster.devices)} devices: {e.reason}; ask for fewer stages")
     device = cluster.devices[e.device]
@@ -84,7 +87,7 @@ def infeasible(e: Infeasible, graph: Graph, cluster: Cluster) -> PlanError:
 
 
 def _largest(nodes: Sequence[Node]) -> str:
-    """Name a part by its largest parameter."""
+    """The name of a part: its largest parameter, or the place of its first node."""
     params = {v for n in nodes for v in n.operands if isinstance(v, Param)}
     if not params:
         return str(nodes[0].where)

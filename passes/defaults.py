@@ -30,7 +30,7 @@ DEFAULT_PASSES: tuple[type[Any], ...] = (
 
 
 def default_passes(**options: Any) -> tuple[Pass, ...]:
-    """The default passes; an option goes to the pass that has a field of that name."""
+    """The default passes; an option goes to the pass that has a field of that name.  Raises TypeError for others."""
     taken = {field.name for cls in DEFAULT_PASSES for field in dataclasses.fields(cls)}
     for name in options:
         if name not in taken:

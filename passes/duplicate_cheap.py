@@ -1,4 +1,4 @@
-"""duplicate-cheap: compute cheap values again in each stage that reads them, in place of sending them."""
+"""duplicate-cheap: copies of cheap nodes in each stage that reads them, in place of transfers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ir.machine.cluster import Cluster
 
 @dataclass(frozen=True)
 class DuplicateCheap:
-    """The node itself stays where it is first read; the other stages get copies."""
+    """The node itself stays in its stage, if that reads it; each other stage that reads it gets a copy."""
 
     name: ClassVar = "duplicate-cheap"
     requires: ClassVar = ()
@@ -39,7 +39,7 @@ def _reading(local: Mapping[tuple[Value, int], Value], stage: int) -> Callable[[
 
 
 def _stages_that_need(graph: Graph) -> dict[Node, list[int]]:
-    """For each cheap node the stages that read its results, through other cheap nodes included."""
+    """For each cheap node, the stages that read its results directly or through other cheap nodes."""
     kept = set(graph.kept)
     needed: dict[Node, list[int]] = {}
     for node in reversed(graph.nodes):

@@ -1,4 +1,4 @@
-"""group-shared: bind the nodes that read one parameter, or touch one state, to one device."""
+"""group-shared: groups of nodes that must share a device, as they read one parameter or touch one state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from passes.options import option
 
 
 class Shared(str, Enum):
-    """What becomes of a parameter that several nodes read."""
+    """The treatment of a parameter that several nodes read."""
 
     colocate = "colocate"  # one copy, on one device, with all its readers
     replicate = "replicate"  # a read-only copy on each device that reads it
@@ -22,7 +22,7 @@ class Shared(str, Enum):
 
 @dataclass(frozen=True)
 class GroupShared:
-    """Groups that overlap become one.  State always binds: it is never copied."""
+    """Overlapping groups are merged.  The nodes of a state always share a device: state is never copied."""
 
     shared: Shared = option(Shared.auto, "a weight read in several places: one copy, copies, or as it pays")
 
@@ -54,7 +54,7 @@ def _touching_state(graph: Graph) -> Iterable[tuple[Value, tuple[Node, ...]]]:
 
 
 class _Groups:
-    """Disjoint sets of nodes, each named after the first value that bound it."""
+    """Disjoint sets of nodes, each named after the first value that its nodes share."""
 
     def __init__(self) -> None:
         self.name_of: dict[Node, str] = {}

@@ -1,4 +1,4 @@
-"""insert-transfers: route every value that crosses stages through a Transfer."""
+"""insert-transfers: a Transfer for every value that crosses stages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ir.verify import connected
 
 @dataclass(frozen=True)
 class InsertTransfers:
-    """One for each value and stage that reads it, straight from the stage that makes it."""
+    """One transfer for each value and stage that reads it, straight from the stage that makes it."""
 
     name: ClassVar = "insert-transfers"
     requires: ClassVar = ()

@@ -1,6 +1,6 @@
-"""mark-cheap: find the values that are cheaper to compute again in each stage than to send there.
+"""mark-cheap: the nodes whose results are cheaper to compute again in each stage than to send there.
 
-Masks, position tables, rotary angles: a few operators away from the inputs.  split-stages cuts through
+Such are masks, position tables and rotary angles: a few operators away from the inputs.  split-stages cuts through
 them for free, and duplicate-cheap copies them into the stages that read them.
 """
 
@@ -20,10 +20,10 @@ from passes.cost_models.roofline import Roofline
 
 @dataclass(frozen=True)
 class MarkCheap:
-    """A node is cheap if all that leads to it from the inputs takes less time than sending its results.
+    """A node is cheap if it and all its ancestors take less time than sending its results.
 
-    It must come from integer or boolean inputs, sizes, constants and small weights alone: what is made of
-    floating-point inputs is the model's work proper.
+    Its ancestors may read integer or boolean inputs, sizes, constants and small weights, but no floating-point
+    inputs.  Kernel launches are not counted.
     """
 
     name: ClassVar = "mark-cheap"
@@ -31,7 +31,7 @@ class MarkCheap:
     ensures: ClassVar = ()
 
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
-        predicted = Predictions(graph, Roofline())  # it must know what a node takes without its start
+        predicted = Predictions(graph, Roofline())  # unlike measured times, it can leave out launches
         device = min(cluster.devices, key=lambda d: d.bandwidth)
         cones: dict[Node, frozenset[Node]] = {}
         cheap: set[Node] = set()
@@ -50,7 +50,7 @@ class MarkCheap:
 
 
 def _repeatable(node: Node, graph: Graph, known: dict[Node, frozenset[Node]]) -> bool:
-    """Whether running a node twice gives the same result twice, from inputs, weights and repeatable nodes alone."""
+    """Whether a node is deterministic, without side effects, and reads only inputs, weights and repeatable nodes."""
     if not isinstance(node, Call) or node.group or torch.Tag.nondeterministic_seeded in node.op.tags:
         return False
     if node.cost.flops != 0 and any(isinstance(v, Param) for v in node.operands):

@@ -1,4 +1,4 @@
-"""How passes are declared, ordered, checked and run."""
+"""Passes, and pipelines of them that check invariants as they run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from ir.verify import Invariant, staged, stateful, well_formed
 
 
 class Pass(Protocol):
-    """A pure function from graph to graph.  Options are its dataclass fields."""
+    """A pure function from graph to graph, a frozen dataclass whose fields are its options.
+
+    `requires` are invariants that must hold before it, `ensures` those that hold from here on.
+    """
 
     name: ClassVar[str]
     requires: ClassVar[tuple[Invariant, ...]]
@@ -25,7 +28,7 @@ class Pass(Protocol):
 
 @dataclass(frozen=True)
 class Step:
-    """What the pipeline yields after each pass."""
+    """The result of one pass, and the seconds that it took."""
 
     name: str
     graph: Graph
@@ -37,7 +40,7 @@ _ALWAYS: tuple[Invariant, ...] = (well_formed, staged, stateful)
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Passes in an order that is checked before anything runs."""
+    """Passes in order.  Raises PipelineError where one requires what none before it ensures."""
 
     passes: tuple[Pass, ...]
 
@@ -52,17 +55,18 @@ class Pipeline:
             held.update(p.ensures)
 
     def until(self, name: str) -> Pipeline:
-        """The passes up to and including one.  Raises PipelineError for a name that is not there."""
+        """The passes up to and including `name`.  Raises PipelineError for an unknown name."""
         return Pipeline(self.passes[: self.index(name) + 1])
 
     def index(self, name: str) -> int:
+        """The place of the pass `name`.  Raises PipelineError for an unknown name."""
         names = [p.name for p in self.passes]
         if name not in names:
             raise PipelineError(f"no pass is named {name!r}; there are {', '.join(names)}")
         return names.index(name)
 
     def run(self, graph: Graph, cluster: Cluster) -> Iterator[Step]:
-        """Run each pass, check every invariant held so far, and yield the result."""
+        """The result of each pass in turn.  Raises VerifyError where it breaks an invariant ensured so far."""
         held = dict.fromkeys(_ALWAYS)
         for p in self.passes:
             start = perf_counter()

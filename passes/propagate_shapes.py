@@ -1,4 +1,4 @@
-"""propagate-shapes: check every type against what the operators make of the inputs', and see which nodes are views."""
+"""propagate-shapes: a check of every type against the operators' own shape rules, and the nodes that are views."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from ir.sizes import TensorType
 
 @dataclass(frozen=True)
 class PropagateShapes:
-    """Each operator's own shape rule is run on tensors without data, at the example's sizes and at others.
+    """Each operator runs on tensors without data, at the example's sizes and at one other set of sizes.
 
-    A node is a view if its results lie in the memory of an operand at all of these sizes.
+    A node is a view if its results lie in the memory of an operand at both.  Raises VerifyError for a wrong type.
     """
 
-    sizes: Mapping[str, int] = field(default_factory=dict)  # {"batch": 4} types the program for that batch alone
+    sizes: Mapping[str, int] = field(default_factory=dict)  # {"batch": 4} fixes that size
 
     name: ClassVar = "propagate-shapes"
     requires: ClassVar = ()
@@ -42,9 +42,9 @@ class PropagateShapes:
 
 
 def _views(graph: Graph, sizes: Sizes) -> list[bool]:
-    """Run the graph on tensors without data; for each node, whether it is a view.
+    """Whether each node is a view, from a run of the graph on tensors without data.
 
-    Raises VerifyError where a result is not of the type that its value states.
+    Raises VerifyError where the type of a result is not that of its value.
     """
     numbers = lru_cache(maxsize=None)(lambda expr: number(expr, sizes))
 
@@ -66,7 +66,7 @@ def _views(graph: Graph, sizes: Sizes) -> list[bool]:
         for node in graph.nodes:
             results = _run(node, tree_map(read, _arguments(node)))
             for value, found in zip(node.results, results, strict=True):
-                if isinstance(found, torch.Tensor):  # a size among the results: nothing reads it
+                if isinstance(found, torch.Tensor):  # otherwise a size, which nothing reads
                     _check(value, typed(value.type), TensorType(tuple(found.shape), found.dtype), node, sizes)
             env.update(zip(node.results, results, strict=True))
             views.append(_is_view(node, results, env))
@@ -77,7 +77,9 @@ def _arguments(node: Node) -> tuple[Any, Any]:
     return ((node.value,), {}) if isinstance(node, Transfer) else (node.args, dict(node.kwargs))
 
 
-_RULES: Mapping[Any, Callable[..., torch.Tensor]] = {  # torch's own rule takes bfloat16 alone, its kernel all
+_RULES: Mapping[
+    Any, Callable[..., torch.Tensor]
+] = {  # torch's own rule refuses all dtypes but bfloat16, which its kernel does not
     torch.ops.aten._grouped_mm.default: lambda x, weight, *_, **__: x.new_empty(*x.shape[:-1], weight.shape[-1]),
 }
 

@@ -1,4 +1,4 @@
-"""split-stages: choose the stage of every node and the device of every stage."""
+"""split-stages: the stage of every node and the device of every stage."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from passes.options import option
 from passes.partitioners import solve
 from passes.partitioners.problem import Infeasible, Load, Objective, Solution
 
-_WORTH = 0.02  # of the bottleneck
-_PATIENCE = 10.0  # seconds, for a second way that is seldom better
+_WORTHWHILE = 0.02  # gain, as a share of the bottleneck, for which a device gets two stages
+_SECOND_TRY = 10.0  # seconds for the search without copies, which is seldom better
 
 
 @dataclass(frozen=True)
 class SplitStages:
     """The best contiguous cut for the devices of the cluster, each of which gets a stage."""
 
-    objective: Objective = option(Objective.throughput, "what the cut is to be best at")
+    objective: Objective = option(Objective.throughput, "the fastest stream of batches, or the fastest single batch")
     in_flight: int = option(1, "microbatches whose activations a stage holds at once")
     time_limit: float = option(60.0, "seconds to search for a better cut, or for a proof")
 
@@ -57,7 +57,7 @@ class SplitStages:
         )
 
     def _best(self, graph: Graph, cluster: Cluster) -> tuple[Graph, tuple[Solution, Binds]]:
-        """The best split, and the graph with the groups that it keeps together.
+        """The graph with the groups that the best split keeps together, and that split.
 
         Shared parameters that copies may replace are tried both ways: copied, and kept once where the
         copies do not fit, or where one copy is faster by enough to be worth a device with two stages.
@@ -71,19 +71,19 @@ class SplitStages:
             return together, self._solve(together, cluster)
         if not _copies(graph, apart[0]):
             return together, apart
-        worthwhile = (1 - _WORTH) * apart[0].value
+        worthwhile = (1 - _WORTHWHILE) * apart[0].value
         if even_share(as_problem(together, cluster)) >= worthwhile:
-            return graph, apart  # no split is as good as that
+            return graph, apart  # no split with one copy is better by enough
         try:
-            one_copy = replace(self, time_limit=min(self.time_limit, _PATIENCE))._solve(together, cluster)
+            one_copy = replace(self, time_limit=min(self.time_limit, _SECOND_TRY))._solve(together, cluster)
         except PlanError:
             return graph, apart
         return (together, one_copy) if one_copy[0].value < worthwhile else (graph, apart)
 
     def _solve(self, graph: Graph, cluster: Cluster) -> tuple[Solution, Binds]:
-        """The best split, and what keeps it from being better: "memory", "compute" or "link".
+        """The best split, and what keeps it from being better.  Raises PlanError if none fits.
 
-        A best split for devices of unlimited memory that fits is the best of all.
+        If the best split for unlimited memory fits, it is the best of all.
         """
         problem = as_problem(graph, cluster, Objective(self.objective), self.in_flight)
         roomy = replace(problem, devices=tuple(replace(d, memory=inf) for d in problem.devices))
@@ -99,7 +99,7 @@ class SplitStages:
 
 
 def _busiest(found: Solution) -> Binds:
-    """What the busiest device spends most of its time on."""
+    """Whether the busiest device spends most of its time on computing or on transfers."""
     load = max(found.loads, key=Load.seconds)
     return "compute" if load.compute >= load.receive + load.send else "link"
 

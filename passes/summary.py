@@ -13,7 +13,7 @@ from passes.cost_models.predictions import Predictions
 
 
 def summarize(plan: StagePlan, model: str, notes: tuple[str, ...] = ()) -> Summary:
-    """Add up what a plan predicts; unlike the search for it, this counts the copies of cheap nodes."""
+    """The summary of a plan.  Unlike the search for the cut, it counts the copies of cheap nodes."""
     graph, predicted = plan.graph, Predictions(plan.graph)
     stages = tuple(_stage(plan, stage, predicted) for stage in plan.stages)
     total = sum(s.compute_seconds for s in stages)
@@ -57,7 +57,7 @@ def _stage(plan: StagePlan, stage: Stage, predicted: Predictions) -> StageSummar
 
 
 def _transfer_seconds(plan: StagePlan, stage: Stage, predicted: Predictions) -> tuple[float, float]:
-    """Each value is received once, and sent once, at the pace of the slowest link that it takes."""
+    """Seconds to receive and to send: each value once, and sent at the pace of the slowest link that it takes."""
     sent: dict[Value, float] = {}
     received = 0.0
     for t in (*stage.recvs, *stage.sends):

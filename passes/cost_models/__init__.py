@@ -20,13 +20,13 @@ from ir.machine.cluster import Device
 
 
 class CostModel(Protocol):
-    """Predicts how long a device takes for a node, whose cost at the sizes in question is in plain numbers."""
+    """A prediction of the time of a node on a device; `cost` is that of the node, in plain numbers."""
 
     def time(self, node: Node, cost: Cost, device: Device) -> Time: ...
 
 
 class CostSource(str, Enum):
-    """Where the seconds of a node come from."""
+    """The source of a node's seconds."""
 
     roofline = "roofline"  # from its cost and the table of the device
     profiled = "profiled"  # from running its operator on the device

@@ -1,4 +1,4 @@
-"""Seconds of nodes and transfers, at the sizes of the graph's example."""
+"""Predicted seconds and bytes of a graph's nodes and transfers, at the sizes of the example inputs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from passes.cost_models.profiled import Profiled
 
 
 class Predictions:
-    """Puts numbers on a graph: what was measured, where costs are profiled, and else the roofline."""
+    """Numbers for a graph's nodes and values.
+
+    `model` predicts times: by default, measured times where costs were profiled, and the roofline elsewhere.
+    """
 
     def __init__(self, graph: Graph, model: CostModel | None = None) -> None:
         self._model = model or Profiled()
@@ -40,15 +43,15 @@ class Predictions:
         return self._model.time(node, self.cost(node), device)
 
     def seconds(self, nodes: Iterable[Node], device: Device) -> float:
-        """What a device takes for nodes that run one after the other: what it does itself or what its host does."""
+        """Seconds for nodes that run one after the other: the device's own or its host's, whichever are more."""
         return max(sum((self.time(node, device) for node in nodes), Time(0.0)))
 
     def shares(self, nodes: Sequence[Node], device: Device) -> tuple[float, ...]:
-        """What each node adds to those seconds: its time on the device, or on the host if all wait for the host."""
+        """What each node adds to `seconds`: its time on the device, or on the host if that is slower in total."""
         times = [self.time(node, device) for node in nodes]
         total = sum(times, Time(0.0))
         return tuple(time.host if total.host > total.device else time.device for time in times)
 
     def fastest_transfer(self, nbytes: float, cluster: Cluster) -> float:
-        """Seconds over the best link there is."""
+        """Seconds over the fastest link of the cluster; 0 without links."""
         return min((link.seconds(nbytes) for link in cluster.links.values()), default=0.0)

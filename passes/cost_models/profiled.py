@@ -1,4 +1,4 @@
-"""Measured operators: what a node took on such a device, and the roofline where it did not run."""
+"""Measured times of nodes, and the roofline on devices where they were not measured."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from passes.cost_models.roofline import Roofline
 
 
 class Profiled:
+    """The measured times of a graph whose costs were profiled."""
+
     def time(self, node: Node, cost: Cost, device: Device) -> Time:
-        """At other sizes than the measured ones, the time grows as the roofline's."""
+        """The measured time, scaled to other sizes in proportion to the roofline's."""
         predicted = Roofline().time(node, cost, device)
         found = next((m for m in node.measured if m.device == device.kind), None)
         if found is None:

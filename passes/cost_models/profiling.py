@@ -1,4 +1,4 @@
-"""Run each distinct operator of a graph on the devices of a cluster, and note on the nodes how long it took."""
+"""Measurement of each distinct operator of a graph on the devices of a cluster."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from passes.cost_models.stopwatch import Operands, Stopwatch, stopwatch
 Key = tuple[Hashable, ...]
 Progress = Callable[[str], object]
 
-_OFTEN = 1.0  # seconds between two words about the progress
+_INTERVAL = 1.0  # seconds between two lines about the progress
 
 
 def profile(graph: Graph, cluster: Cluster, progress: Progress) -> Graph:
-    """The same graph, each node with its time on each kind of device.
+    """The graph with the time of each node on each kind of device.
 
     Raises PlanError for a device that is not here, and for an operator that does not run on one.
     """
@@ -39,24 +39,24 @@ def profile(graph: Graph, cluster: Cluster, progress: Progress) -> Graph:
         shares = sum(device_here(d.name) == device for d in cluster.devices)
         with stopwatch(device, _dtype(graph, predicted), kind.threads, shares) as watch:
             run = _Run(graph, watch)
-            for node, time in zip(graph.nodes, _told(run.times(), graph, device, progress), strict=True):
+            for node, time in zip(graph.nodes, _reported(run.times(), graph, device, progress), strict=True):
                 if time is not None:
                     measured[node] = (*measured.get(node, ()), Measured(kind, predicted.cost(node), time))
     return graph.map(lambda node: replace(node, measured=measured.get(node, ())))
 
 
 def _dtype(graph: Graph, predicted: Predictions) -> torch.dtype:
-    """That of the heaviest node."""
+    """The dtype of the node with the most flops."""
     return max((predicted.cost(n) for n in graph.nodes), key=lambda cost: cost.flops, default=FREE).arithmetic.dtype
 
 
-def _told(
+def _reported(
     times: Iterator[Time | None], graph: Graph, device: torch.device, progress: Progress
 ) -> Iterator[Time | None]:
-    """The same times, with a word now and then."""
+    """The same times, with a line about the progress now and then."""
     last = perf_counter()
     for i, time in enumerate(times, start=1):
-        if perf_counter() - last > _OFTEN:
+        if perf_counter() - last > _INTERVAL:
             last = perf_counter()
             progress(f"timed {i} of {len(graph.nodes)} operators on {device}")
         yield time
@@ -64,9 +64,9 @@ def _told(
 
 @dataclass
 class _Run:
-    """The graph run node by node, on weights that are made up for one operator at a time.
+    """A run of the graph node by node, with random weights that exist for one operator at a time.
 
-    A node like an earlier one is not run again: what that one returned stands for its results.
+    A node with the same key as an earlier one is not run again: it gets the time and the results of that one.
     """
 
     graph: Graph
@@ -75,7 +75,7 @@ class _Run:
     values: dict[Value, torch.Tensor] = field(default_factory=dict)
 
     def times(self) -> Iterator[Time | None]:
-        """Of each node; None for a transfer."""
+        """The time of each node; None for a transfer."""
         last = {value: node for node in self.graph.nodes for value in node.operands}
         with torch.no_grad():
             for node in self.graph.nodes:
@@ -110,13 +110,13 @@ class _Run:
         return (Time(0.0, time.host) if node.view and time.host else time), list(out) if node.unpacks else [out]
 
     def _value(self, value: Value) -> torch.Tensor:
-        """A value that is there; those that a run starts with are made up when they are first read."""
+        """The tensor of a value; inputs, constants and states are made when they are first read."""
         if value not in self.values:
             self.values[value] = self._made_up(value)
         return self.values[value]
 
     def _made_up(self, value: Value) -> torch.Tensor:
-        """Whole numbers are 1: of a row, of something that is not masked."""
+        """A tensor for a leaf: its data if it has any, small random floats, or ones (a valid index, and unmasked)."""
         if isinstance(value, (Constant, State)) and value.data is not None:
             return value.data.to(self.watch.device)
         shape, dtype = self._type(value.type)
@@ -126,7 +126,7 @@ class _Run:
         return made.fill_(0 if isinstance(value, State) else 1)
 
     def _key(self, node: Call) -> Key:
-        """What is equal in nodes that take equally long."""
+        """A key that is equal for nodes that take equally long: operator, types, strides and literals."""
 
         def part(value: Value) -> Key:
             if isinstance(value, Param):

@@ -1,8 +1,8 @@
-"""The roofline: a kernel takes its start, and then as long as the slowest of arithmetic and memory traffic.
+"""The roofline: the time of a kernel is its launch plus the slowest of arithmetic, traffic and element access.
 
 Williams, Waterman, Patterson: "Roofline: an insightful visual performance model for multicore
-architectures", CACM 52(4), 2009.  That a contraction takes a time of its own besides, whatever its size, is from
-Hockney, Jesshope: "Parallel Computers", 1981, section 1.3.
+architectures", CACM 52(4), 2009.  The fixed time of a contraction beside its rate (`Device.fill`) is from Hockney,
+Jesshope: "Parallel Computers", 1981, section 1.3.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from ir.machine.cluster import Device
 
 
 class Roofline:
+    """Times from the table of a device."""
+
     def time(self, node: Node, cost: Cost, device: Device) -> Time:
-        """From flops, bytes and launches alone; a view takes no time."""
+        """Seconds from flops, bytes, elements and launches; 0 for a view."""
         flops, nbytes = float(cost.flops), float(cost.bytes)
         unit, dtype = cost.arithmetic
         rate = device.rate(unit, str(dtype).removeprefix("torch."))

@@ -1,4 +1,4 @@
-"""How long a call takes on a device that is as warm, and whose caches are as full, as in the middle of a model."""
+"""Time of a call on a device, with clocks and caches as they are in the middle of a model."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ import torch.nn.functional as F
 from ir.cost import Time
 
 _TRIALS = 7
-_PATIENCE = 0.3  # seconds for the trials of one call, once there are three
+_PATIENCE = 0.3  # seconds for the trials of one call, after the first three
 _EVICTING = {"cpu": 64 << 20, "cuda": 256 << 20}  # bytes, more than caches hold
-_LARGE_WEIGHTS = 1 << 18  # bytes; smaller ones may well stay in the cache from one batch to the next
-_LARGE_VALUES = 1 << 21  # bytes; for the results of smaller ones, memory that was just freed is still in the cache
-_HEATING = 1.0  # seconds until the clock of an accelerator has settled under load
+_LARGE_WEIGHTS = 1 << 18  # bytes; smaller ones may stay in the cache from one batch to the next
+_LARGE_VALUES = 1 << 21  # bytes; results of smaller ones are written to freed memory that is still in the cache
+_HEATING = 1.0  # seconds of load until the clock of an accelerator is steady
 
 
 @dataclass(frozen=True)
 class Operands:
-    """What a call reads: what was computed just before, and weights, which were last read a model ago."""
+    """The operands of a call: `warm` ones, computed just before, and `cold` ones: weights, last read a batch ago."""
 
     warm: Sequence[torch.Tensor]
     cold: Sequence[torch.Tensor]
 
     def settle(self, evicting: torch.Tensor) -> None:
-        """Large weights, or room for large results, out of the cache; then what was computed into it, if it fits."""
+        """Evict the caches if the weights or operands are large, then touch the warm operands."""
         if _bytes(self.cold) >= _LARGE_WEIGHTS or _bytes(self.warm) >= _LARGE_VALUES:
             evicting.add_(1)
             for tensor in self.warm:
@@ -44,19 +44,21 @@ def _bytes(tensors: Sequence[torch.Tensor]) -> int:
 
 
 class Stopwatch(Protocol):
+    """A way to time calls on one device."""
+
     @property
     def device(self) -> torch.device: ...
 
     def time(self, call: Callable[[], Any], operands: Operands) -> Time:
-        """The median of several runs."""
+        """The median of several calls."""
         ...
 
 
 @dataclass(frozen=True)
 class HostWatch:
-    """For the CPU, which has done its work when a call returns.
+    """A stopwatch for the CPU, whose work is done when a call returns.
 
-    Of one thread it counts what that computes: on a busy host that is what an idle one would need.
+    With one thread it counts CPU time, which on a busy host is what an idle one would need.
     """
 
     device: torch.device
@@ -77,10 +79,10 @@ class HostWatch:
 
 @dataclass(frozen=True)
 class DeviceWatch:
-    """For an accelerator, which works at what the host gave it while the host goes on.
+    """A stopwatch for an accelerator, which computes while the host goes on.
 
-    It is kept busy with matrix products between the calls: an idle one would run at a higher clock, and would
-    be done with a kernel before the host hands it the next.
+    Matrix products keep it busy between the calls: an idle one would run at a higher clock, and would finish a
+    kernel before the host launches the next.
     """
 
     device: torch.device
@@ -90,7 +92,7 @@ class DeviceWatch:
 
     @classmethod
     def of(cls, device: torch.device, dtype: torch.dtype) -> DeviceWatch:
-        """With products of some dtype as the load."""
+        """A stopwatch whose load is matrix products of a dtype."""
         x, w = (torch.randn(n, 4096, device=device).to(dtype) for n in (1024, 4096))
         evicting = torch.zeros(_EVICTING["cuda"], dtype=torch.uint8, device=device)
         began, calls = perf_counter(), 0
@@ -115,7 +117,7 @@ class DeviceWatch:
         return (perf_counter() - start) / calls
 
     def _device(self, call: Callable[[], Any], host: float, operands: Operands) -> float:
-        """Between two events, behind work that lasts until the host has handed all of it over."""
+        """Seconds between two events, behind a load that lasts until the host has launched all of the call."""
         for _ in range(ceil((2 * host + 5e-4) / self.load_seconds)):
             self.load()
         operands.settle(self.evicting)
@@ -129,9 +131,10 @@ class DeviceWatch:
 
 @contextmanager
 def stopwatch(device: torch.device, dtype: torch.dtype, threads: int = 0, shares: int = 1) -> Iterator[Stopwatch]:
-    """For a model that computes in DTYPE.
+    """A stopwatch for a model that computes in `dtype`.
 
-    THREADS are those of each of so many SHARES of the CPU that a pipeline keeps busy; 0 is as many as before.
+    On the CPU, `threads` is the number of threads of a stage (0: as torch is set), and `shares` the number of stages
+    that the pipeline keeps busy on it: the others are imitated by threads that multiply matrices.
     """
     if device.type != "cpu":
         with torch.no_grad(), torch.accelerator.device_index(device.index):
@@ -149,7 +152,7 @@ def stopwatch(device: torch.device, dtype: torch.dtype, threads: int = 0, shares
 
 @contextmanager
 def _busy(mates: int, dtype: torch.dtype) -> Iterator[None]:
-    """Other threads multiply matrices meanwhile, as other stages would: all share the memory and a cache."""
+    """Threads that multiply matrices meanwhile, as other stages would, and share memory bandwidth and caches."""
     over = Event()
 
     def multiply() -> None:

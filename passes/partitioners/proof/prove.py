@@ -1,11 +1,11 @@
-"""Prove a cut the best, or find the best.
+"""The proof that a cut is the best, or a better cut.
 
 The relaxed problem without memory comes first, being the easiest: if nothing beats the cut there, nothing
 does. Where memory could bind, the bound is raised once more with memory in it.
 
 Either way units are fused first (see `contract`). Then all ideals that could beat the cut are searched (see
 `exact`), which is fast where the program is a chain with some width, however long it is and however many the
-stages are. Where there are too many ideals, an integer program takes over (see `integer`).
+stages are. Where there are too many ideals, an integer program takes over (see `integer_program`).
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ PRECISION = 1e-9  # relative: values that differ by less are the same
 PROVEN = 1e-5  # relative: a bound as close as that proves a value the best (programs round times down)
 MOST_IDEALS = 20_000
 MOST_VARIABLES = 150_000
-MOST_UNITS = 20_000  # their ancestors take a byte for each pair
+MOST_UNITS = 20_000  # the table of their ancestors takes a byte for each pair
 
 
 @dataclass(frozen=True)
 class Proof:
-    """A cut, and a value that no cut is better than."""
+    """A cut, and a lower bound of the value of every cut."""
 
     cut: Cut
     bound: float
@@ -45,7 +45,7 @@ class Proof:
 
 
 def any_cut(core: Core, deadline: Deadline) -> Cut:
-    """A cut where no order of units gave one that fits; raises Infeasible if there is none, or none is found."""
+    """A cut that fits, where no order of units gave one.  Raises Infeasible if there is none, or none is found."""
     model, deadline = relaxed(core), Deadline(deadline.left() / 2)
     longest = np.where(np.isinf(core.time), 0.0, core.time).max(axis=0)
     known = 1.0 + float(longest.sum() + 2 * model.cost.max(axis=0).sum())
@@ -65,7 +65,7 @@ def any_cut(core: Core, deadline: Deadline) -> Cut:
 
 
 def proven(core: Core, cut: Cut, bound: float, deadline: Deadline) -> Proof:
-    """The best cut and the best bound that can be had in time."""
+    """The best cut and the best bound that are found in time."""
     proof = Proof(cut, bound)
     models = [relaxed(core, memory=False)]
     if relaxed(core).memory_matters:
@@ -77,7 +77,7 @@ def proven(core: Core, cut: Cut, bound: float, deadline: Deadline) -> Proof:
 
 
 def _searched(model: Relaxed, proof: Proof, deadline: Deadline) -> Proof:
-    """Search for ever better splits until there is none; the last value is the optimum of the relaxed problem."""
+    """Better and better splits until there is none; the last value is the optimum of the relaxed problem."""
     cut, target = proof.cut, proof.cut.value
     while target > proof.bound:
         below = target * (1 - PRECISION)
@@ -96,7 +96,7 @@ def _searched(model: Relaxed, proof: Proof, deadline: Deadline) -> Proof:
 
 
 def _programmed(model: Relaxed, proof: Proof, known: float, deadline: Deadline) -> Proof:
-    """Let an integer program better the cut, the bound or both."""
+    """A better cut, a better bound or both, by an integer program."""
     if variables(model, known) > MOST_VARIABLES:
         return proof
     answer = IntegerProgram(model, known).solve(_places(model, proof.cut), deadline)
@@ -105,7 +105,7 @@ def _programmed(model: Relaxed, proof: Proof, known: float, deadline: Deadline) 
 
 
 def assigned(core: Core, proof: Proof, deadline: Deadline) -> Proof:
-    """The best cut and bound where the relaxation was not enough, for small problems."""
+    """The best cut and bound by an integer program of the whole problem, if that is small enough."""
     if proof.complete() or deadline.passed() or size(core) > MOST_TERMS:
         return proof
     bound, stage = Assignment(core, proof.cut.value).solve(proof.cut.stages, deadline)
