@@ -1,4 +1,4 @@
-"""What can go wrong, one class per culprit."""
+"""Errors that are raised on purpose, one class per culprit."""
 
 from __future__ import annotations
 
@@ -6,30 +6,39 @@ from ir.location import Located
 
 
 class CompileError(Exception):
-    """Base of every error raised on purpose; a node adds the user's source line to the message."""
+    """Base of every error raised on purpose.
+
+    `node` is the culprit; the message then ends with the user's source line, and with the `excerpt` of the graph's
+    dump around the node where `ir.verify.culprit_shown` has the graph at hand.
+    """
 
     def __init__(self, message: str, node: Located | None = None) -> None:
         super().__init__(message if node is None else f"{message}\n  at {node.where}")
+        self.node = node
+        self.excerpt = ""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}\n{self.excerpt}" if self.excerpt else super().__str__()
 
 
 class SourceError(CompileError):
-    """What the user named cannot be read: a model file, a checkpoint, a cluster file."""
+    """A model file, checkpoint or cluster file that the user named, and that cannot be read."""
 
 
 class CaptureError(CompileError):
-    """The model cannot be expressed in the IR."""
+    """A model that cannot be expressed in the IR."""
 
 
 class PipelineError(CompileError):
-    """The passes are in an order that cannot run, or are not known."""
+    """Passes in an order that cannot run, or that are not known."""
 
 
 class PlanError(CompileError):
-    """The program does not fit the machine it was planned for."""
+    """A program that does not fit the machine it was planned for."""
 
 
 class OutputError(CompileError):
-    """The artifact cannot be written where the user asked for it."""
+    """An artifact that cannot be written where the user asked for it."""
 
 
 class InternalError(CompileError):
@@ -37,4 +46,4 @@ class InternalError(CompileError):
 
 
 class VerifyError(InternalError):
-    """A pass broke an invariant, or a cut program computed something else."""
+    """An invariant that a pass broke, or a cut program that computed something else."""

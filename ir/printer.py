@@ -1,59 +1,125 @@
-"""Graph to text, one line per node."""
+"""Text of a graph, one line per node: what dumps, tooltips and errors show."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import sympy
 import torch
 
-from ir.cost import UNKNOWN
+from ir.cost import UNKNOWN, Load, Split
 from ir.graph import Call, Graph, Node, Transfer, Value
+from ir.units import format_bytes, format_seconds
 
 
 def print_graph(graph: Graph) -> str:
-    lines = [f"graph({', '.join(f'{v.name}: {v.type}' for v in graph.inputs)}):"]
-    lines += [f"  where {s} in {_range(*bounds)}, for example {graph.hints[s]}" for s, bounds in graph.ranges.items()]
-    lines += [f"  where {guard}" for guard in graph.guards]
-    lines += [f"  param {p.name}: {p.type}  # {', '.join(p.fqns)}" for p in graph.params]
-    lines += [f"  constant {c.name}: {c.type}  # {c.fqn}" for c in graph.constants]
-    lines += [f"  state {s.name}: {s.type}  # {', '.join(s.fqns)}" for s in graph.states]
-    module = None
-    for node in graph.nodes:
-        if node.where.module != module:
-            module = node.where.module
-            lines.append(f"  # {module or 'the model'}")
-        lines.append(f"  {print_node(node)}")
-    lines += [f"  {state.name} <- {value.name}" for state, value in graph.updates]
-    lines.append(f"  return {', '.join(v.name for v in graph.outputs)}")
-    return "\n".join(lines)
+    """The dump of a graph: inputs and sizes, what passes said of the whole, what is stored, the nodes, the outputs."""
+    return "\n".join(
+        [
+            f"graph({', '.join(f'{v.name}: {v.type}' for v in graph.inputs)}):",
+            *(f"  where {s} in {_range(*ends)}, for example {graph.hints[s]}" for s, ends in graph.ranges.items()),
+            *(f"  where {guard}" for guard in graph.guards),
+            *_facts(graph),
+            *(f"  param {p.name}: {p.type}  # {', '.join(p.fqns)}" for p in graph.params),
+            *(f"  constant {c.name}: {c.type}  # {c.fqn}" for c in graph.constants),
+            *(f"  state {s.name}: {s.type}  # {', '.join(s.fqns)}" for s in graph.states),
+            *(f"  {line}" for _, line in _lines(graph.nodes)),
+            *(f"  {state.name} <- {value.name}" for state, value in graph.updates),
+            f"  return {', '.join(v.name for v in graph.outputs)}",
+        ]
+    )
+
+
+def print_around(graph: Graph, culprit: Node, reach: int = 2) -> str:
+    """The lines of the dump around a node, which is marked with `>`: `reach` nodes before it and as many after it.
+
+    Empty if the graph has no such node.
+    """
+    at = [i for i, node in enumerate(graph.nodes) if node.results[0].name == culprit.results[0].name]
+    if not at:
+        return ""
+    marked = graph.nodes[at[-1]]
+    shown = graph.nodes[max(at[-1] - reach, 0) : at[-1] + reach + 1]
+    return "\n".join(f"{'>' if node is marked else ' '} {line}" for node, line in _lines(shown))
 
 
 def print_node(node: Node) -> str:
+    """The line of a node: `results = operator(arguments)`, and in a comment what passes said of it."""
     results = ", ".join(f"{v.name}: {v.type}" for v in node.results)
     match node:
         case Call():
             text = f"{results} = {op_name(node)}({print_args(node.args, node.kwargs)})"
         case Transfer():
             text = f"{results} = transfer({node.value.name}, {node.src} -> {node.stage})"
-    notes = [f"stage={node.stage}"] if node.stage else []
-    if node.cost != UNKNOWN:
-        notes.append(f"flops={node.cost.flops} bytes={node.cost.bytes}")
-    if node.group:
-        notes.append(f"group={node.group}")
-    if node.cheap:
-        notes.append("cheap")
-    return f"{text}  # {' '.join(notes)}" if notes else text
+    said = list(_said(node))
+    return f"{text}  # {' '.join(said)}" if said else text
 
 
 def op_name(node: Call) -> str:
-    """`aten.linear`, as people call it: the overload only where it is not the default."""
+    """The name of an operator as people say it: `aten.linear`, with the overload only where it is not the default."""
     return str(node.op).removesuffix(".default")
 
 
 def print_args(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
     return ", ".join([*map(_arg, args), *(f"{k}={_arg(v)}" for k, v in kwargs.items())])
+
+
+def _lines(nodes: Sequence[Node]) -> Iterator[tuple[Node | None, str]]:
+    """The lines of nodes, each with its node; where the module changes, a comment names it."""
+    module = None
+    for node in nodes:
+        if node.where.module != module:
+            module = node.where.module
+            yield None, f"# {module or 'the model'}"
+        yield node, print_node(node)
+
+
+def _said(node: Node) -> Iterator[str]:
+    """What passes said of a node."""
+    if node.stage:
+        yield f"stage={node.stage}"
+    if node.view:
+        yield "view"
+    if node.cost != UNKNOWN:
+        yield f"flops={node.cost.flops} bytes={node.cost.bytes}"
+    if node.measured:
+        yield f"measured={'/'.join(format_seconds(m.time.device) for m in node.measured)}"
+    if node.group:
+        yield f"group={node.group}"
+    if node.cheap:
+        yield "cheap"
+
+
+def _facts(graph: Graph) -> Iterator[str]:
+    """What capture and passes said of the whole graph."""
+    yield from (f"  note {note}" for note in graph.notes)
+    if graph.separable:
+        yield f"  separable {', '.join(sorted(graph.separable))}"
+    split = graph.split
+    if split != Split():
+        objective = split.objective + (f" with {split.in_flight} in flight" if split.in_flight > 1 else "")
+        least = format_seconds(split.lower_bound)
+        yield f"  split for {objective}: {format_seconds(split.value)}, no cut below {least}; {split.binds} binds"
+    if split.good_for:
+        yield f"  split good for {', '.join(f'{s} in {_range(*ends)}' for s, ends in split.good_for.items())}"
+    if graph.placement != (0,):
+        yield from (f"  {line}" for line in _devices(graph))
+
+
+def _devices(graph: Graph) -> Iterator[str]:
+    """The stages of each device, and its load where that is known."""
+    loads = dict(enumerate(graph.split.loads))
+    for device in sorted(set(graph.placement)):
+        stages = [str(stage) for stage, on in enumerate(graph.placement) if on == device]
+        text = f"device {device} runs stage{'s' if len(stages) > 1 else ''} {', '.join(stages)}"
+        yield f"{text}: {_load(loads[device])}" if device in loads else text
+
+
+def _load(load: Load) -> str:
+    times = {"compute": load.compute, "receive": load.receive, "send": load.send}
+    spent = [f"{what} {format_seconds(seconds)}" for what, seconds in times.items() if seconds]
+    return ", ".join([*spent, f"memory {format_bytes(load.memory)}"])
 
 
 def _arg(arg: object) -> str:

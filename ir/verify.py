@@ -1,17 +1,42 @@
-"""The invariants a graph can hold.  Each returns quietly or raises VerifyError."""
+"""Invariants of a graph.  Each returns quietly or raises VerifyError, which shows the culprit in the graph's dump."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from textwrap import indent
 from typing import TypeAlias
 
 from ir.cost import UNKNOWN
-from ir.errors import VerifyError
+from ir.errors import CompileError, VerifyError
 from ir.graph import Graph, Node, State, Transfer, Value
+from ir.printer import print_around
 
 Invariant: TypeAlias = Callable[[Graph], None]
 
 
+@contextmanager
+def culprit_shown(graph: Graph) -> Iterator[None]:
+    """Adds the lines around the culprit, as the dump of `graph` has them, to an error that names a node of it."""
+    try:
+        yield
+    except CompileError as e:
+        if isinstance(e.node, Node):
+            e.excerpt = e.excerpt or indent(print_around(graph, e.node), "    ")
+        raise
+
+
+def _shows_culprit(check: Invariant) -> Invariant:
+    @wraps(check)
+    def checked(graph: Graph) -> None:
+        with culprit_shown(graph):
+            check(graph)
+
+    return checked
+
+
+@_shows_culprit
 def well_formed(graph: Graph) -> None:
     """Every value is defined once, before its uses, under a name of its own."""
     defined = set(graph.leaves)
@@ -31,6 +56,7 @@ def well_formed(graph: Graph) -> None:
         raise VerifyError(f"two values are named {max(names, key=names.count)}")
 
 
+@_shows_culprit
 def costed(graph: Graph) -> None:
     """Every node has a cost."""
     for node in graph.nodes:
@@ -38,6 +64,7 @@ def costed(graph: Graph) -> None:
             raise VerifyError("no cost", node)
 
 
+@_shows_culprit
 def staged(graph: Graph) -> None:
     """Every stage has a device, every group has one device, and no edge goes back."""
     device_of: dict[str, int] = {}
@@ -53,6 +80,7 @@ def staged(graph: Graph) -> None:
                 raise VerifyError(f"{value.name} flows back to stage {node.stage}", node)
 
 
+@_shows_culprit
 def stateful(graph: Graph) -> None:
     """The nodes that touch one state share a stage."""
     stage_of: dict[Value, int] = {}
@@ -63,6 +91,7 @@ def stateful(graph: Graph) -> None:
             raise VerifyError(f"state {state.name} is touched by stages {stage_of[state]} and {node.stage}", node)
 
 
+@_shows_culprit
 def connected(graph: Graph) -> None:
     """Every edge between stages is a Transfer."""
     for node in graph.nodes:

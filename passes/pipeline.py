@@ -10,7 +10,7 @@ from typing import ClassVar, Protocol
 from ir.errors import PipelineError, VerifyError
 from ir.graph import Graph
 from ir.machine.cluster import Cluster
-from ir.verify import Invariant, staged, stateful, well_formed
+from ir.verify import Invariant, culprit_shown, staged, stateful, well_formed
 
 
 class Pass(Protocol):
@@ -70,7 +70,8 @@ class Pipeline:
         held = dict.fromkeys(_ALWAYS)
         for p in self.passes:
             start = perf_counter()
-            graph = p.run(graph, cluster)
+            with culprit_shown(graph):
+                graph = p.run(graph, cluster)
             seconds = perf_counter() - start
             held |= dict.fromkeys(p.ensures)
             for invariant in held:

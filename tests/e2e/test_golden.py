@@ -1,4 +1,4 @@
-"""What each example becomes, as files to read: a dump after each pass, each stage file, the table.
+"""What each example becomes, as files to read: the captured graph, what each pass did, each stage file, the table.
 
 `make golden` writes them anew; the difference is the review of a change.
 """
@@ -16,9 +16,11 @@ from codegen.lines.stage_file import StageFile
 from codegen.text.stage_source import emit
 from ir.capture import capture
 from ir.plan import plan_stages
+from ir.printer import print_graph
 from ir.sources import read_source
 from passes.cli.table import print_table
 from passes.summary import summarize
+from tests.support.dumps import difference
 from tests.support.planning import machine, steps
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,9 +38,11 @@ def test_an_example(name: str, golden: Callable[[str, str], None], monkeypatch: 
     source = read_source(f"examples/{name}.py")
     graph = capture(source.model, source.args, source.kwargs, dynamic_shapes=source.dynamic_shapes)
     cluster = machine(STAGES[name])
+    dump = print_graph(graph)
+    golden(f"{name}/00-export.txt", f"{dump}\n")
     for number, step in enumerate(steps(graph, cluster, time_limit=20.0, size_limit=60.0), 1):
-        graph = step.graph
-        golden(f"{name}/{number:02}-{step.name}.txt", f"{graph}\n")
+        graph, before, dump = step.graph, dump, print_graph(step.graph)
+        golden(f"{name}/{number:02}-{step.name}.diff", difference(before, dump))
     plan = plan_stages(graph, cluster)
     for stage in plan.stages:
         file = StageFile(plan, stage, name)

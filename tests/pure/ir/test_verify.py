@@ -74,6 +74,19 @@ def test_a_broken_graph(what: str) -> None:
         invariant(broken)
 
 
+def test_the_culprit_is_shown_in_the_dump() -> None:
+    with pytest.raises(VerifyError) as raised:
+        connected(two())
+    assert str(raised.value).splitlines() == [
+        "a reaches stage 1 without a transfer",
+        "  at the model (an unknown source line)",
+        "      # encoder.act",
+        "      a: float32[2, 4] = aten.relu(x)  # flops=0 bytes=0",
+        "      # the model",
+        "    > b: float32[2, 4] = aten.relu(a)  # stage=1 flops=0 bytes=0",
+    ]
+
+
 @pytest.mark.parametrize("invariant", [well_formed, costed, staged, stateful, connected])
 def test_a_whole_graph_passes(invariant: Invariant) -> None:
     invariant(WHOLE)

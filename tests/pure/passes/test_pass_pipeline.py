@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import pytest
 
-from ir.errors import InternalError, PipelineError, VerifyError
+from ir.errors import InternalError, PipelineError, PlanError, VerifyError
 from ir.graph import Graph
 from ir.machine.cluster import Cluster
 from ir.printer import print_graph
@@ -89,6 +89,20 @@ def test_passes_do_not_change_the_graph_that_they_are_given() -> None:
 def test_what_a_pass_breaks_is_found_right_after_it(change: Callable[[Graph], Graph], message: str) -> None:
     with pytest.raises(VerifyError, match=message):
         list(Pipeline((Rewrite(change),)).run(GRAPH, machine(1)))
+
+
+def test_what_a_pass_breaks_is_shown_in_what_it_left() -> None:
+    with pytest.raises(VerifyError, match=re.escape("\n    > b: float32[2, 4] = aten.relu(a)  # stage=1")):
+        list(Pipeline((Rewrite(lambda g: replace(g, nodes=(a, replace(b, stage=1)))),)).run(GRAPH, machine(1)))
+
+
+def test_what_a_pass_refuses_is_shown_in_what_it_was_given() -> None:
+    def refuse(graph: Graph) -> Graph:
+        raise PlanError("too large", graph.nodes[1])
+
+    with pytest.raises(PlanError, match=re.escape("too large\n  at the model (an unknown source line)\n")) as raised:
+        list(Pipeline((Rewrite(refuse),)).run(GRAPH, machine(1)))
+    assert str(raised.value).endswith("\n    > b: float32[2, 4] = aten.relu(a)")
 
 
 def test_what_an_earlier_pass_ensured_holds_on() -> None:
