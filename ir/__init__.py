@@ -18,8 +18,8 @@ From a source to a plan, in the order in which data meets them:
     dead_code    the graph without nodes that nothing needs
     bind         the graph for given values of its sizes
     interpret    a run of the graph, node by node: the meaning that every pass keeps
-    verify       invariants of a graph
     printer      the graph as text
+    verify       invariants of a graph; an error shows its culprit in the text
     memory       bytes that a stage needs
     borders      names of values that cross between stages
     plan         the graph cut into stages

@@ -8,9 +8,9 @@ from typing import Any
 import sympy
 import torch
 
-from ir.cost import UNKNOWN, Load, Split
+from ir.cost import UNKNOWN, Split
 from ir.graph import Call, Graph, Node, Transfer, Value
-from ir.units import format_bytes, format_seconds
+from ir.units import format_seconds
 
 
 def print_graph(graph: Graph) -> str:
@@ -113,13 +113,7 @@ def _devices(graph: Graph) -> Iterator[str]:
     for device in sorted(set(graph.placement)):
         stages = [str(stage) for stage, on in enumerate(graph.placement) if on == device]
         text = f"device {device} runs stage{'s' if len(stages) > 1 else ''} {', '.join(stages)}"
-        yield f"{text}: {_load(loads[device])}" if device in loads else text
-
-
-def _load(load: Load) -> str:
-    times = {"compute": load.compute, "receive": load.receive, "send": load.send}
-    spent = [f"{what} {format_seconds(seconds)}" for what, seconds in times.items() if seconds]
-    return ", ".join([*spent, f"memory {format_bytes(load.memory)}"])
+        yield f"{text}: {format_seconds(loads[device])} a batch" if device in loads else text
 
 
 def _arg(arg: object) -> str:

@@ -7,14 +7,13 @@ from dataclasses import replace
 import sympy
 import torch
 
-from ir.cost import Cost, Load, Measured, Split, Time
+from ir.cost import Cost, Measured, Split, Time
 from ir.graph import THIS_DEVICE, Call, Constant, Transfer
 from ir.location import Where
 from ir.printer import print_around, print_graph
 from tests.support.graphs import aten, graph, linear, param, relu, state, typed, value
 from tests.support.planning import DEVICE
 
-LOADS = (Load(compute=1e-3, send=2e-4, memory=2048), Load(receive=2e-4, memory=512))
 batch, seq = (sympy.Symbol(name, integer=True, positive=True) for name in ("batch", "seq"))
 
 TEXT = """\
@@ -26,8 +25,8 @@ graph(ids: int64[batch, seq]):
   separable tied
   split for latency with 2 in flight: 1.50 ms, no cut below 1.20 ms; link binds
   split good for batch in [1, 4], seq in [4, 64]
-  device 0 runs stages 0, 2: compute 1.00 ms, send 200.00 µs, memory 2.0 KiB
-  device 1 runs stage 1: receive 200.00 µs, memory 512 B
+  device 0 runs stages 0, 2: 1.50 ms a batch
+  device 1 runs stage 1: 200.00 µs a batch
   param embed_weight: float32[100, 4]  # embed.weight, head.weight
   constant table: float32[4]  # rope.table
   state mean: float32[2, 4]  # norm.mean
@@ -78,7 +77,7 @@ def test_everything_that_a_graph_says() -> None:
         notes=("seq stays below 512: the table ends there",),
         separable=frozenset({"tied"}),
         placement=(0, 1, 0),
-        split=Split("latency", 2, 1.5e-3, 1.2e-3, "link", LOADS, good_for={batch: (1, 4), seq: (4, 64)}),
+        split=Split("latency", 2, 1.5e-3, 1.2e-3, "link", (1.5e-3, 2e-4), good_for={batch: (1, 4), seq: (4, 64)}),
     )
     assert print_graph(text) == TEXT
 
