@@ -1,29 +1,30 @@
-"""What the functions of one stage file share: the names of what it stores, and its sizes."""
+"""Names that the functions of one stage file share: of stored tensors, of modules, of sizes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 import sympy
 
+from codegen.spelling.opaque_modules import OpaqueModules
 from codegen.spelling.paths import Paths
-from codegen.spelling.torch_modules import Leaf
+from codegen.spelling.torch_modules import TorchModule
 from codegen.structure.program import Block, Statement, Use, results, walk
 from ir.graph import Call, Value, dims
 from ir.sizes import at
 
 
 @dataclass(frozen=True)
-class Vocabulary:
-    """What the functions of one file share: the names of what it stores, of its classes and of its sizes."""
+class FileScope:
+    """The names that the functions of one file share: of what it stores, of its modules and of its sizes."""
 
     fqns: Mapping[Value, str]
     reserved: frozenset[str]  # names that no variable may have
-    leaves: Mapping[str, Leaf]  # the modules of torch's own, by path
+    torch_modules: Mapping[str, TorchModule]  # by path
+    opaque: OpaqueModules
     paths: Paths
-    sliced: AbstractSet[str]  # the lists of which loops go over a part
+    sliced: Sequence[str]  # the lists of which loops go over a part
     hints: Mapping[sympy.Symbol, int]
     _missing: dict[Block, tuple[sympy.Symbol, ...]] = field(default_factory=dict)
     _nbytes: dict[Value, int] = field(default_factory=dict)

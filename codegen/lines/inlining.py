@@ -27,6 +27,11 @@ class Root:
     width: int = 0
 
     @property
+    def origin(self) -> Frame | None:
+        """The user's statement."""
+        return self.frames[-1] if self.frames else None
+
+    @property
     def reads(self) -> tuple[Value, ...]:
         """The values that must have names."""
         inner = (v for s in self.nested.values() for v in operands(s))

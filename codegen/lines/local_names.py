@@ -60,6 +60,10 @@ class Names:
     holder: dict[str, Value] = field(default_factory=dict)
     of: dict[Value, str] = field(default_factory=dict)  # how a value reads, be it a variable or not
 
+    def inner(self) -> Names:
+        """The names inside a loop, which leave those outside as they are."""
+        return Names(self.reserved, dict(self.holder), dict(self.of))
+
     def give(self, value: Value, wishes: Iterable[str], busy: AbstractSet[Value]) -> str:
         """A name that is not reserved and holds none of `busy`: the first wish that is free, or else numbered."""
         asked = [w for w in wishes if w.isidentifier()] or ["value"]

@@ -1,78 +1,103 @@
-"""How values, modules and calls read in one function of a stage file."""
+"""Names in one function: expressions for its values, modules and calls."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from codegen.lines.file_scope import Vocabulary
+from codegen.lines.file_scope import FileScope
 from codegen.lines.local_names import Names
-from codegen.spelling.operators import Text, spelled
-from codegen.spelling.torch_modules import input_of, leaf_module
-from codegen.structure.program import Block, Statement, Steps, Update, Use, operands, walk
-from ir.graph import Call, Value
+from codegen.spelling.expressions import (
+    Attribute,
+    Expression,
+    Invocation,
+    Item,
+    OpaqueCall,
+    Operation,
+    Tuple,
+    Variable,
+)
+from codegen.spelling.torch_modules import input_of, torch_module
+from codegen.structure.program import Statement, Steps, Update, Use, operands, walk
+from ir.graph import Call, Value, is_whole, opaque_of
+
+SELF = Variable("self")
 
 
-@dataclass
-class Expressions:
-    """Writes what stands in a function of the module `path`."""
+@dataclass(frozen=True)
+class Scope:
+    """The names in a function of the module `path`, or in a loop of it."""
 
-    words: Vocabulary
+    file: FileScope
     path: str
     names: Names
-    given: dict[Block, tuple[str, ...]]  # what blocks are called with, by name
-    variables: dict[str, str] = field(default_factory=dict)  # the loop variable for a module
+    modules: dict[str, str] = field(default_factory=dict)  # loop variables, by the path of the first module
+    items: dict[Value, Item] = field(default_factory=dict)  # what loops have put into lists
 
-    def of(self, statement: Statement, nested: Mapping[Value, Statement]) -> Text:
-        """A statement as an expression, with what is nested in it."""
+    def inner(self) -> Scope:
+        """The scope of a loop's body, whose names leave those outside as they are."""
+        return replace(self, names=self.names.inner(), modules=dict(self.modules))
 
-        def write(value: Value) -> Text:
-            return self.of(nested[value], nested) if value in nested else self.write(value)
+    # ---- expressions
+
+    def of(self, statement: Statement, nested: Mapping[Value, Statement]) -> Expression:
+        """A statement as an expression, with those that are `nested` in it by their results."""
+
+        def operand(value: Value) -> Expression:
+            return self.of(nested[value], nested) if value in nested else self.value(value)
 
         match statement:
-            case Call() if self._is_leaf(statement):
-                return Text(f"{self.reach(statement.where.module)}({write(input_of(statement)).source})")
+            case Call() if is_whole(statement):
+                module = self.reach(opaque_of(statement).path)
+                return OpaqueCall(statement, module, _by_value(statement, operand), self.file.opaque)
+            case Call() if self._is_torch_module(statement):
+                return Invocation(self.reach(statement.where.module), (operand(input_of(statement)),), runs=statement)
             case Call():
-                return spelled(statement, write)
+                return Operation(statement, _by_value(statement, operand))
             case Use():
-                sizes = [f"{s}={s}" for s in self.words.missing(statement.block)]
-                given = tuple(write(v).source for v in statement.args)
-                self.given.setdefault(statement.block, given)
-                return Text(f"{self.reach(statement.path)}({', '.join((*given, *sizes))})")
+                sizes = tuple((str(s), str(s)) for s in self.file.missing(statement.block))
+                return Invocation(self.reach(statement.path), tuple(map(operand, statement.args)), sizes, statement)
             case Update():
-                return Text(f"{self.reach(self.words.fqns[statement.state])}.copy_({write(statement.value).source})")
+                state = self.reach(self.file.fqns[statement.state])
+                return Invocation(Attribute(state, "copy_"), (operand(statement.value),))
         raise AssertionError(statement)
 
-    def _is_leaf(self, call: Call) -> bool:
-        """Whether a call is that of a module of torch's own."""
-        leaf = self.words.leaves.get(call.where.module)
-        return leaf is not None and leaf_module(call, leaf.cls, leaf.stored) == leaf.source
+    def _is_torch_module(self, call: Call) -> bool:
+        module = self.file.torch_modules.get(call.where.module)
+        return module is not None and torch_module(call, module.cls, module.stored) == module.source
 
-    def write(self, value: Value) -> Text:
-        """A value as a local variable, or as the path of a weight."""
-        return Text(self.names.of[value] if value in self.names.of else self.reach(self.words.fqns[value]))
+    def value(self, value: Value) -> Expression:
+        """A value: a local variable, an item of a list, or a stored tensor."""
+        if value in self.items:
+            return self.items[value]
+        return Variable(self.names.of[value]) if value in self.names.of else self.reach(self.file.fqns[value])
 
-    def reach(self, path: str) -> str:
-        """A module, or what it holds, from where the function stands."""
-        for first, variable in self.variables.items():
+    def reach(self, path: str) -> Expression:
+        """A module or a stored tensor, by way of a loop variable where one stands for a module around it."""
+        for first, variable in self.modules.items():
             if f"{path}.".startswith(f"{first}."):
-                return self.words.paths.reach(variable, first, path)
-        return self.words.paths.reach("self", self.path, path)
+                return self.file.paths.reach(Variable(variable), first, path)
+        return self.file.paths.reach(SELF, self.path, path)
 
-    def over(self, steps: Steps) -> str:
-        """The modules that a loop goes over."""
+    def over(self, steps: Steps) -> Expression:
+        """The modules that a loop goes over: a list, a slice of it, or a tuple of its items."""
         container = self.reach(steps.container)
         first, last = steps.numbers[0], steps.numbers[-1]
-        listed = self.words.paths.numbers.get(steps.container, ())
-        if steps.numbers == listed:
+        if steps.numbers == self.file.paths.numbers.get(steps.container, ()):
             return container
         by = steps.numbers[1] - first
-        if by > 0 and steps.numbers == tuple(range(first, last + 1, by)) and steps.container in self.words.sliced:
-            return f"{container}[{first}:{last + 1}{f':{by}' if by > 1 else ''}]"
-        return f"({', '.join(self.words.paths.step(container, steps.container, str(n)) for n in steps.numbers)})"
+        if by > 0 and steps.numbers == tuple(range(first, last + 1, by)) and steps.container in self.file.sliced:
+            return Item(container, slice(first, last + 1, by if by > 1 else None))
+        return Tuple(tuple(self.file.paths.step(container, steps.container, str(n)) for n in steps.numbers))
 
-    def device(self, inputs: Sequence[Value], body: Sequence[Statement]) -> str:
+    def device(self, inputs: Sequence[Value], body: Sequence[Statement]) -> Expression:
         """The device that a function runs on."""
-        stored = [v for s in walk(body) for v in operands(s) if v in self.words.fqns]
+        stored = [v for s in walk(body) for v in operands(s) if v in self.file.fqns]
         first = next(iter((*inputs, *stored)), None)
-        return f"{self.write(first).source}.device" if first is not None else "torch.get_default_device()"
+        if first is None:
+            return Invocation(Attribute(Variable("torch"), "get_default_device"))
+        return Attribute(self.value(first), "device")
+
+
+def _by_value(call: Call, operand: Callable[[Value], Expression]) -> dict[Value, Expression]:
+    return {value: operand(value) for value in call.operands}

@@ -10,7 +10,7 @@ from functools import cached_property
 
 import sympy
 
-from codegen.spelling.opaque_modules import Whole
+from codegen.spelling.opaque_modules import OpaqueModules
 from ir.graph import Call, Constant, Param, State, Value
 from ir.plan import Stage, StagePlan
 
@@ -55,8 +55,8 @@ class StageFile:
                 return value.fqn
             case Param() | State():
                 readers = {n.where.module for n in self.stage.graph.users.get(value, ())}
-                whole = tuple(f"{path}." for path in self.whole.modules)
-                known = (f for f in value.fqns if f.startswith(whole) or f.rpartition(".")[0] in readers)
+                opaque = tuple(f"{path}." for path in self.opaque.modules)
+                known = (f for f in value.fqns if f.startswith(opaque) or f.rpartition(".")[0] in readers)
                 return next(known, value.fqns[0])
         raise AssertionError(value)
 
@@ -75,9 +75,9 @@ class StageFile:
         return tuple(n for n in self.stage.graph.nodes if isinstance(n, Call))
 
     @cached_property
-    def whole(self) -> Whole:
+    def opaque(self) -> OpaqueModules:
         """The modules that the stage runs as they are."""
-        return Whole(self.calls)
+        return OpaqueModules(self.calls)
 
     @cached_property
     def symbols(self) -> tuple[sympy.Symbol, ...]:

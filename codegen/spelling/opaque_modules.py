@@ -36,8 +36,8 @@ def tensors(result):
 
 
 @dataclass(frozen=True)
-class Whole:
-    """What a stage file needs for the modules that `calls` run as they are."""
+class OpaqueModules:
+    """The modules that `calls` run as they are, and what a stage file needs for them."""
 
     calls: Sequence[Call]
 
@@ -79,17 +79,14 @@ class Whole:
         """An expression that makes the module, without its tensors."""
         return self._write(opaque.recipe)
 
-    def statement(self, call: Call, names: Sequence[str], callee: str, name_of: Callable[[Value], str]) -> str:
-        """Call the module at `callee` and give its results names."""
+    def call_source(self, call: Call, callee: str, name_of: Callable[[Value], str]) -> str:
+        """A call of the module at `callee`, whose results are the tensors in what the module returns."""
         opaque = opaque_of(call)
         given = [argument_source(a, name_of) for a in (*call.args[0], *call.args[2])]
         args, kwargs = opaque.call
         texts = [*(self._write(a, given) for a in args), *(f"{k}={self._write(v, given)}" for k, v in kwargs.items())]
         result = f"{callee}({', '.join(texts)})"
-        if opaque.returns.spec.type is None:
-            return f"{names[0]} = {result}"
-        left = ", ".join(names) + ("," if len(names) == 1 else "")
-        return f"{left} = {result if _is_flat(opaque) else f'tensors({result})'}"
+        return result if _is_flat(opaque) or not returns_container(call) else f"tensors({result})"
 
     def ties(self, fqns: Mapping[Value, str]) -> Mapping[str, str]:
         """Names of tensors in kept modules that are stored under another name."""
@@ -141,6 +138,11 @@ class Whole:
             case float() if value != value or abs(value) == float("inf"):
                 return f'float("{value}")'
         return repr(value)
+
+
+def returns_container(call: Call) -> bool:
+    """Whether the module returns something else than one tensor."""
+    return opaque_of(call).returns.spec.type is not None
 
 
 def copied_files(opaques: Iterable[Opaque]) -> list[Path]:

@@ -1,17 +1,20 @@
-"""Dotted names of modules and weights as Python expressions."""
+"""Dotted names of modules and tensors as expressions: `h.0.attn` is `self.h[0].attn`."""
 
 from __future__ import annotations
 
-import keyword
 from dataclasses import dataclass
 from functools import cached_property
 
+from codegen.spelling.expressions import Attribute, Expression, Item, Variable
 from codegen.structure.program import join, relative
 
 
 @dataclass(frozen=True)
 class Paths:
-    """Knows which modules of a stage are lists.  `stored` are names of tensors, `called` of modules."""
+    """The tree of a stage's modules, and which of them are lists.
+
+    `stored` are names of tensors, `called` of modules.
+    """
 
     stored: frozenset[str]
     called: frozenset[str]
@@ -37,27 +40,22 @@ class Paths:
                     found[path] = numbers
         return found
 
-    def reach(self, owner: str, at: str, to: str) -> str:
-        """An expression for what has the name `to`; `owner` is that for the module `at`, in which it stands."""
+    def reach(self, owner: Expression, at: str, to: str) -> Expression:
+        """The module or tensor with the name `to`; `owner` is the module `at`, in which it stands."""
         for part in relative(to, at).split(".") if to != at else ():
             owner = self.step(owner, at, part)
             at = join(at, part)
         return owner
 
-    def step(self, owner: str, at: str, part: str) -> str:
-        """From a module to what it holds under a name."""
+    def step(self, owner: Expression, at: str, part: str) -> Expression:
+        """What the module `at` holds under the name `part`."""
         if at in self.numbers:
-            return f"{owner}[{part}]"
+            return Item(owner, int(part))
         if (at, part) == ("", "load"):
             return own_load(tensor=part in self.stored)
-        return attribute(owner, part)
+        return Attribute(owner, part)
 
 
-def attribute(owner: str, part: str) -> str:
-    plain = part.isidentifier() and not keyword.iskeyword(part)
-    return f"{owner}.{part}" if plain else f'getattr({owner}, "{part}")'
-
-
-def own_load(tensor: bool) -> str:
+def own_load(tensor: bool) -> Expression:
     """What the model calls `load`, which is also the name of a method of every stage."""
-    return f'self._{"parameters" if tensor else "modules"}["load"]'
+    return Item(Attribute(Variable("self"), "_parameters" if tensor else "_modules"), "load")

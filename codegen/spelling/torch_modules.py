@@ -15,7 +15,7 @@ aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
-class Leaf:
+class TorchModule:
     """A module of torch's own in a stage: its class, what it stores, its constructor."""
 
     cls: str
@@ -23,7 +23,7 @@ class Leaf:
     source: str
 
 
-def leaf_module(call: Call, cls: str, stored: Mapping[str, Value]) -> str | None:
+def torch_module(call: Call, cls: str, stored: Mapping[str, Value]) -> str | None:
     """The constructor of the module that does just this call, with what it stores under each name."""
     if call.op is aten.batch_norm.default:
         return _batch_norm(Arguments(call), cls, stored)
@@ -99,20 +99,7 @@ def _batch_norm(a: Arguments, cls: str, stored: Mapping[str, Value]) -> str | No
     return f"{FROZEN}({', '.join([str(stored['weight'].type.shape[0]), *eps, *_dtype(dtypes.pop())])})"
 
 
-FROZEN = "FrozenBatchNorm"
-
-# torch's own would count its calls in a further buffer, and change with `train()` where nothing else does.
-FROZEN_BATCH_NORM = f"""
-class {FROZEN}(nn.Module):  # nn.BatchNorm in evaluation, as the model was exported
-    def __init__(self, features, eps=1e-5, dtype=torch.float32):
-        super().__init__()
-        self.weight, self.bias = (nn.Parameter(torch.empty(features, dtype=dtype)) for _ in range(2))
-        self.running_mean, self.running_var = (nn.Buffer(torch.empty(features, dtype=dtype)) for _ in range(2))
-        self.eps = eps
-
-    def forward(self, x):
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-""".strip()
+FROZEN = "FrozenBatchNorm"  # the class that stands for nn.BatchNorm in evaluation
 
 
 def _one(value: Any) -> Any:

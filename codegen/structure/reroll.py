@@ -27,6 +27,11 @@ class Program:
     blocks: tuple[Block, ...]  # each after those that it uses
     inlined: Mapping[Block | None, tuple[Region, ...]]  # what could be a class, by the function that it stands in
 
+    @property
+    def bodies(self) -> tuple[tuple[Statement, ...], ...]:
+        """The statements of the stage and of each class."""
+        return (self.body, *(block.body for block in self.blocks))
+
 
 def reroll(
     graph: Graph,

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from codegen.text.source import Source
+from collections.abc import Sequence
+
+LOAD = '''
+    @classmethod
+    def load(cls, path, device="cpu"):
+        """The stage with its weights, each read into memory of its own on the device."""
+        with torch.device("meta"):
+            stage = cls()
+        read_weights(stage, path, device)
+        return stage.eval()
+'''.strip("\n").splitlines()  # the method that makes a stage from its weights
 
 
-def emit_load(src: Source) -> None:
-    """Write the method that makes a stage from its weights."""
-    src.line("@classmethod")
-    with src.block('def load(cls, path, device="cpu"):'):
-        src.line('"""The stage with its weights, each read into memory of its own on the device."""')
-        with src.block('with torch.device("meta"):'):
-            src.line("stage = cls()")
-        src.line("read_weights(stage, path, device)")
-        src.line("return stage.eval()")
-
-
-def emit_reader(src: Source, linked: bool, strided: bool) -> None:
-    """Write the function that reads the weights: copies of them, some with strides, or the checkpoint's own bytes.
+def reader(linked: bool, strided: bool) -> Sequence[str]:
+    """The function that reads the weights: copies of them, some with strides, or the checkpoint's own bytes.
 
     By ordinary reads: the pages of a memory map would count as this process's memory, and are aligned to 8
     bytes, where CPU kernels round differently than on memory of torch's own.
     """
-    src.lines(_LINKED if linked else _STRIDED if strided else _COPIED)
+    return (_LINKED if linked else _STRIDED if strided else _COPIED).splitlines()
 
 
-def imports(linked: bool) -> str:
+def imports(linked: bool) -> list[str]:
     """What the reader needs, besides torch and nn."""
-    return "import ctypes\nimport json\n" + "import pathlib\n" * linked
+    return ["import ctypes", "import json", *["import pathlib"] * linked]
 
 
 _COPIED = '''

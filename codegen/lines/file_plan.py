@@ -1,0 +1,113 @@
+"""The plan of a stage file: which modules are classes, so that functions and the file stay short."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from codegen.lines.class_plan import ClassPlan
+from codegen.lines.classes import plan_classes, uses
+from codegen.lines.stage_file import StageFile
+from codegen.structure.program import Loop, Statement, Use, walk
+from codegen.structure.reroll import Program, reroll
+from ir.graph import Call
+
+MOST_LINES = 54  # of a function, before the formatter breaks some of them; 60 after it
+MOST_LINES_OF_FILE = 195  # if small classes alone make it longer
+AROUND = 98  # about how many lines of a file are none of its classes'
+_WIDE = 90  # calls of a region that is sure to be longer than MOST_LINES
+
+
+@dataclass(frozen=True)
+class FilePlan:
+    """The classes of a stage file, the stage first."""
+
+    file: StageFile
+    program: Program
+    classes: tuple[ClassPlan, ...]
+    opened: frozenset[str]  # the modules that are classes for the length of functions
+
+    @property
+    def longest(self) -> int:
+        return max(cls.longest for cls in self.classes)
+
+    @property
+    def height(self) -> int:
+        """About how many lines the file has."""
+        return AROUND + sum(cls.height + 2 for cls in self.classes)
+
+    @property
+    def helpers(self) -> frozenset[str]:
+        """The classes of the file's own that it needs."""
+        return frozenset().union(*(cls.helpers for cls in self.classes))
+
+    @property
+    def same_lines(self) -> Mapping[Call, Call]:
+        """Calls that one line stands for, each with the one that the line is planned for."""
+        known: dict[Call, Call] = {}
+        for body in (*(b.body for b in self.program.blocks), self.program.body):  # inner functions first
+            for call, stands_for in _stood_for(body):
+                known[call] = known.get(stands_for, stands_for)
+        return known
+
+
+def plan_file(file: StageFile) -> FilePlan:
+    """The plan of a stage file.
+
+    Functions that are too long are split along the modules; where the file is, small classes that one module
+    alone has are written out where it is called.
+    """
+    plan = _with_short_functions(file, frozenset(), frozenset())
+    closed: frozenset[str] = frozenset()
+    for path in _single(plan.program):
+        if plan.height <= MOST_LINES_OF_FILE:
+            break
+        other = _with_short_functions(file, plan.opened - {path}, closed | {path})
+        if other.height < plan.height and other.longest <= max(MOST_LINES, plan.longest):
+            plan, closed = other, closed | {path}
+    return plan
+
+
+def _with_short_functions(file: StageFile, opened: frozenset[str], closed: frozenset[str]) -> FilePlan:
+    """A plan without `closed` as classes, where each function that is too long has been split, if it can be."""
+    while True:
+        program = reroll(file.stage.graph, file.fqns, opened, closed - opened)
+        classes = plan_classes(file, program)
+        more = _to_open(classes, program) - opened
+        if not more:
+            return FilePlan(file, program, classes, opened)
+        opened |= more
+
+
+def _single(program: Program) -> list[str]:
+    """The modules whose class no other module has, the smallest first."""
+    count = Counter(use.block for body in program.bodies for use in uses(body))
+    return [b.path for b in sorted(program.blocks, key=lambda b: len(b.body)) if count[b] == 1]
+
+
+def _to_open(classes: Sequence[ClassPlan], program: Program) -> set[str]:
+    """The modules to make classes of, so that no function is too long."""
+    found = set()
+    for cls in classes:
+        inner = [r for r in program.inlined[cls.block] if len(r.calls) > 2]
+        if cls.longest > MOST_LINES and inner:
+            small = [r for r in inner if len(r.calls) <= _WIDE]
+            found.add(max(small, key=lambda r: len(r.calls)).path if small else inner[-1].path)
+    return found
+
+
+def _stood_for(body: Sequence[Statement]) -> Iterator[tuple[Call, Call]]:
+    """Calls of the turns of loops and of modules, each with that of the first turn or of the class."""
+    for loop in (s for s in walk(body) if isinstance(s, Loop)):
+        for turn in loop.turns:
+            pairs = zip(turn, loop.body, strict=True)
+            yield from ((a, b) for a, b in pairs if isinstance(a, Call) and isinstance(b, Call))
+            yield from _in_uses(turn)
+    yield from _in_uses(body)
+
+
+def _in_uses(body: Sequence[Statement]) -> Iterator[tuple[Call, Call]]:
+    for use in body:
+        if isinstance(use, Use):
+            yield from zip(use.calls, use.block.calls, strict=True)

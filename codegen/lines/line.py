@@ -1,0 +1,135 @@
+"""Lines of a stage file as data: statements with their expressions, comments, `del` and loops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from codegen.spelling.expressions import Expression, Invocation, OpaqueCall, Operation, source, subexpressions
+from ir.graph import Call
+from ir.location import Frame
+
+LINE_LENGTH = 120
+INDENT = 4
+
+
+@dataclass(frozen=True)
+class Bind:
+    """`a, b = value`; without targets the value alone.  A single target of what `unpacks` has a comma."""
+
+    targets: tuple[str, ...]
+    values: tuple[Expression, ...]
+    unpacks: bool = False
+    origin: Frame | None = None  # the user's statement that it comes from
+
+    @property
+    def source(self) -> str:
+        comma = "," if self.unpacks and len(self.targets) == 1 else ""
+        left = f"{', '.join(self.targets)}{comma} = " if self.targets else ""
+        return left + ", ".join(map(source, self.values))
+
+
+@dataclass(frozen=True)
+class Store:
+    """`self.fc = value`, with the annotation Any where that keeps type checkers quiet."""
+
+    target: Expression
+    value: Expression
+    untyped: bool = False
+
+    @property
+    def source(self) -> str:
+        return f"{source(self.target)}{': Any' if self.untyped else ''} = {source(self.value)}"
+
+
+@dataclass(frozen=True)
+class Return:
+    """`return a, b`."""
+
+    values: tuple[Expression, ...]
+    origin: Frame | None = None
+
+    @property
+    def source(self) -> str:
+        return f"return {', '.join(map(source, self.values))}"
+
+
+@dataclass(frozen=True)
+class Delete:
+    """`del a, b`."""
+
+    names: tuple[str, ...]
+
+    @property
+    def source(self) -> str:
+        return f"del {', '.join(self.names)}"
+
+
+@dataclass(frozen=True)
+class Comment:
+    """`# text`."""
+
+    text: str
+
+    @property
+    def source(self) -> str:
+        return f"# {self.text}"
+
+
+@dataclass(frozen=True)
+class For:
+    """`for a, b in over:` and the lines of a turn."""
+
+    targets: tuple[str, ...]
+    over: Expression
+    body: tuple[Line, ...]
+
+    @property
+    def source(self) -> str:
+        return f"for {', '.join(self.targets)} in {source(self.over)}:"
+
+
+Line: TypeAlias = Bind | Store | Return | Delete | Comment | For
+
+
+def walk_lines(lines: Sequence[Line]) -> Iterator[Line]:
+    """All lines, with those inside loops."""
+    for line in lines:
+        yield line
+        if isinstance(line, For):
+            yield from walk_lines(line.body)
+
+
+def expressions(line: Line) -> Iterator[Expression]:
+    """The expressions in a line, each after those inside it; not those of a loop's body."""
+    match line:
+        case Bind(values=values) | Return(values):
+            outermost = values
+        case Store(target, value):
+            outermost = (target, value)
+        case For(over=over):
+            outermost = (over,)
+        case Delete() | Comment():
+            outermost = ()
+    for expression in outermost:
+        yield from subexpressions(expression)
+
+
+def calls_in(line: Line) -> Iterator[Call]:
+    """The calls of the graph that a line makes."""
+    for expression in expressions(line):
+        match expression:
+            case Operation(call) | OpaqueCall(call) | Invocation(runs=Call() as call):
+                yield call
+
+
+def height(lines: Sequence[Line], depth: int) -> int:
+    """About how many lines the formatter makes of some that are `depth` blocks deep."""
+    inner = sum(height(line.body, depth + 1) for line in lines if isinstance(line, For))
+    return inner + sum(height_of(line.source, depth) for line in lines)
+
+
+def height_of(text: str, depth: int) -> int:
+    """About how many lines the formatter makes of one."""
+    return 1 + (INDENT * depth + len(text)) // LINE_LENGTH * 3

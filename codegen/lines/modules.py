@@ -1,0 +1,163 @@
+"""The modules and tensors that a class holds: a tree, by how each is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import TypeAlias
+
+from codegen.structure.program import inside, join, relative
+from ir.graph import Param, Value
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A parameter or buffer."""
+
+    value: Value
+
+    @property
+    def is_parameter(self) -> bool:
+        return isinstance(self.value, Param) and not self.value.buffer
+
+
+@dataclass(frozen=True)
+class Constructed:
+    """A module that one expression makes, and the parts that are added to it."""
+
+    source: str
+    added: Mapping[str, Part]
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """A module that is kept whole: an expression makes it without its tensors, which have names in it."""
+
+    source: str
+    tensors: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Existing:
+    """A module in one that an expression makes, and the parts that are added to it."""
+
+    added: Mapping[str, Part]
+
+
+@dataclass(frozen=True)
+class Container:
+    """A module that holds others and does nothing."""
+
+    parts: Mapping[str, Part]
+
+
+@dataclass(frozen=True)
+class ModuleSequence:
+    """Modules under numbers; `sliced` where a loop goes over a part of them."""
+
+    parts: Mapping[int, Part]
+    sliced: bool
+
+
+@dataclass(frozen=True)
+class TensorSequence:
+    """Parameters under the numbers from 0 on."""
+
+    parts: Mapping[int, Tensor]
+
+
+Part: TypeAlias = Tensor | Constructed | Rebuilt | Existing | Container | ModuleSequence | TensorSequence
+
+
+def parts_in(part: Part) -> Iterator[Part]:
+    """A part and all in it."""
+    yield part
+    match part:
+        case Constructed(added=parts) | Existing(parts) | Container(parts) | ModuleSequence(parts):
+            for inner in parts.values():
+                yield from parts_in(inner)
+
+
+@dataclass(frozen=True)
+class Constructor:
+    """An expression that makes a module, and the names of the tensors that this then has."""
+
+    source: str
+    names: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All that a class holds, by dotted names in it.
+
+    `stored` are its tensors, `constructed` the modules that one expression makes, `rebuilt` those that are kept
+    whole, `sliced` the lists of which a loop goes over a part; "" is the class itself.
+    """
+
+    stored: Mapping[str, Value]
+    constructed: Mapping[str, Constructor]
+    rebuilt: Mapping[str, str]
+    sliced: Sequence[str]
+
+    def tree(self) -> Container | ModuleSequence:
+        """The class by what it holds."""
+        parts = self._parts("", self._children())
+        modules = numbered(parts)
+        if modules and not any(isinstance(part, Tensor) for part in modules.values()):
+            return ModuleSequence(modules, "" in self.sliced)
+        return Container(parts)
+
+    def _children(self) -> Mapping[str, list[str]]:
+        """The names in each module, in the order of the declarations."""
+        maker = {join(path, name): path for path, made in self.constructed.items() for name in made.names}
+        paths = (*self.sliced, *self.rebuilt, *(maker.get(name, name) for name in self.stored), *self.constructed)
+        found: dict[str, dict[str, None]] = {}
+        for path in filter(None, paths):
+            for prefix in accumulate(path.split("."), join):
+                owner, _, name = prefix.rpartition(".")
+                found.setdefault(owner, {})[name] = None
+        return {owner: list(names) for owner, names in found.items()}
+
+    @cached_property
+    def _existing(self) -> AbstractSet[str]:
+        """The modules in those that an expression makes."""
+        return {
+            join(path, prefix)
+            for path, made in self.constructed.items()
+            for name in made.names
+            for prefix in accumulate(name.split(".")[:-1], join)
+        }
+
+    def _parts(self, path: str, children: Mapping[str, list[str]]) -> dict[str, Part]:
+        return {name: self._part(join(path, name), children) for name in children.get(path, ())}
+
+    def _part(self, path: str, children: Mapping[str, list[str]]) -> Part:
+        if path in self.rebuilt:
+            tensors = {relative(n, path): Tensor(v) for n, v in self.stored.items() if inside(path, n)}
+            return Rebuilt(self.rebuilt[path], tensors)
+        parts = self._parts(path, children)
+        if path in self._existing:
+            return Existing(parts)
+        if path in self.constructed:
+            return Constructed(self.constructed[path].source, parts)
+        if path in self.stored:
+            return Tensor(self.stored[path])
+        listed = numbered(parts)
+        tensors = {number: part for number, part in listed.items() if isinstance(part, Tensor)}
+        if tensors:
+            return TensorSequence(tensors)
+        return ModuleSequence(listed, path in self.sliced) if listed else Container(parts)
+
+
+def numbered(parts: Mapping[str, Part]) -> dict[int, Part]:
+    """The parts of a list under their numbers, in order; nothing where they are no list."""
+    if not all(name.isdigit() for name in parts):
+        return {}
+    listed = {int(name): parts[name] for name in sorted(parts, key=int)}
+    tensors = [isinstance(part, Tensor) for part in parts.values()]
+    if any(tensors) and not (all(tensors) and list(listed) == list(range(len(listed)))):
+        return {}
+    return listed

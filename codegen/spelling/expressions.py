@@ -1,0 +1,166 @@
+"""Expressions of a stage file: a tree of operators, calls and names, and its spelling as Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from keyword import iskeyword
+from typing import TypeAlias
+
+from codegen.spelling.opaque_modules import OpaqueModules
+from codegen.spelling.operators import Text, spelled
+from codegen.structure.program import Use
+from ir.graph import Call, Value
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A local variable, or another plain name."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """`x.shape`, and `getattr(self, "0")` for what is no identifier."""
+
+    of: Expression
+    name: str
+
+
+@dataclass(frozen=True)
+class Item:
+    """`layers[3]`, `layers[0:8]`, `self._modules["load"]`."""
+
+    of: Expression
+    index: int | slice | str
+
+
+@dataclass(frozen=True)
+class Tuple:
+    """`(a, b)`."""
+
+    items: tuple[Expression, ...]
+
+
+@dataclass(frozen=True)
+class EmptyList:
+    """`[]`."""
+
+
+@dataclass(frozen=True)
+class Verbatim:
+    """An expression that is spelled already, such as the constructor of a module."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """`callee(a, b, option=c)`; `runs` is what it stands for, where that is part of the program."""
+
+    callee: Expression
+    arguments: tuple[Expression, ...] = ()
+    options: tuple[tuple[str, str], ...] = ()
+    runs: Call | Use | None = None
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A call of an operator, with an expression for each value that it reads."""
+
+    call: Call
+    operands: Mapping[Value, Expression]
+
+
+@dataclass(frozen=True)
+class OpaqueCall:
+    """A call of a module that is kept whole, with an expression for each value that it reads."""
+
+    call: Call
+    module: Expression
+    operands: Mapping[Value, Expression]
+    modules: OpaqueModules
+
+
+Expression: TypeAlias = Variable | Attribute | Item | Tuple | EmptyList | Verbatim | Invocation | Operation | OpaqueCall
+
+
+def spell(expression: Expression) -> Text:
+    """An expression as Python."""
+    match expression:
+        case Variable(text) | Verbatim(text):
+            return Text(text)
+        case Attribute(of, name):
+            return Text(f"{source(of)}.{name}" if is_plain(name) else f'getattr({source(of)}, "{name}")')
+        case Item(of, index):
+            return Text(f"{source(of)}[{_index(index)}]")
+        case Tuple(items):
+            return Text(f"({', '.join(map(source, items))}{',' if len(items) == 1 else ''})")
+        case EmptyList():
+            return Text("[]")
+        case Invocation(callee, arguments, options):
+            given = [*map(source, arguments), *(f"{name}={value}" for name, value in options)]
+            return Text(f"{source(callee)}({', '.join(given)})")
+        case Operation(call, operands):
+            return spelled(call, lambda value: spell(operands[value]))
+        case OpaqueCall(call, module, operands, modules):
+            return Text(modules.call_source(call, source(module), lambda value: source(operands[value])))
+
+
+def source(expression: Expression) -> str:
+    """An expression as Python, where nothing around it binds tighter."""
+    return spell(expression).source
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name can stand behind a dot."""
+    return name.isidentifier() and not iskeyword(name)
+
+
+def _index(index: int | slice | str) -> str:
+    match index:
+        case slice(start=start, stop=stop, step=step):
+            ends = f"{'' if start is None else start}:{stop}"
+            return ends if step is None else f"{ends}:{step}"
+        case str():
+            return f'"{index}"'
+    return str(index)
+
+
+def subject(expression: Expression) -> str:
+    """The variable or tensor that an expression begins with; "" for none."""
+    match expression:
+        case Variable(name):
+            return name
+        case Attribute(of, name):
+            return name if is_plain(name) else subject(of)
+        case Item(of):
+            return subject(of)
+        case Invocation(_, (first, *_)):
+            return subject(first)
+        case Operation(call, operands) if call.operands:
+            return subject(operands[call.operands[0]])
+    return ""
+
+
+def subexpressions(expression: Expression) -> Iterator[Expression]:
+    """An expression and all in it, the innermost first."""
+    for part in _parts(expression):
+        yield from subexpressions(part)
+    yield expression
+
+
+def _parts(expression: Expression) -> tuple[Expression, ...]:
+    match expression:
+        case Attribute(of) | Item(of):
+            return (of,)
+        case Tuple(items):
+            return items
+        case Invocation(callee, arguments):
+            return (callee, *arguments)
+        case Operation(call, operands):
+            return tuple(operands[value] for value in call.operands)
+        case OpaqueCall(call, module, operands):
+            return (module, *(operands[value] for value in call.operands))
+    return ()

@@ -1,0 +1,60 @@
+"""Prints planned lines and classes as source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from codegen.lines.class_plan import ClassPlan, FunctionPlan
+from codegen.lines.line import INDENT, For, Line, calls_in
+from ir.graph import Call
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of source, and the calls of the graph that it makes."""
+
+    text: str
+    calls: tuple[Call, ...] = ()
+
+
+def text_rows(lines: Iterable[str]) -> Iterator[Row]:
+    """Lines that are text already."""
+    return map(Row, lines)
+
+
+def class_rows(plan: ClassPlan) -> Iterator[Row]:
+    """A class: its head with its origin, and its functions."""
+    beside = f"  # {plan.origin}" if plan.origin and not plan.origin_above else ""
+    if plan.origin_above:
+        yield Row(f"# {plan.origin}")
+    yield Row(plan.head + beside)
+    for i, function in enumerate(plan.functions):
+        yield from [Row("")] * (i > 0)
+        yield from _function_rows(function)
+
+
+def _function_rows(function: FunctionPlan) -> Iterator[Row]:
+    if function.decorator:
+        yield Row(_indented(function.decorator, 1))
+    yield Row(_indented(function.head, 1))
+    yield from line_rows(function.body, 2)
+
+
+def line_rows(lines: Sequence[Line], depth: int) -> Iterator[Row]:
+    """Lines that are `depth` blocks deep."""
+    for line in lines:
+        yield Row(_indented(line.source, depth), tuple(calls_in(line)))
+        if isinstance(line, For):
+            yield from line_rows(line.body, depth + 1)
+
+
+def _indented(text: str, depth: int) -> str:
+    return " " * INDENT * depth + text
+
+
+def joined(rows: Iterable[Row]) -> tuple[str, Mapping[Call, int]]:
+    """The source, and the line in it of each call."""
+    rows = list(rows)
+    lines = {call: number for number, row in enumerate(rows, 1) for call in row.calls}
+    return "".join(f"{row.text}\n" for row in rows), lines
