@@ -91,10 +91,10 @@ def _weight(value: Value, weights: Mapping[str, torch.Tensor]) -> Weight:
     raise AssertionError(value)
 
 
-def _links(linked: Mapping[int, tuple[Path, ...]], folder: Path) -> tuple[m.Link, ...]:
+def _links(linked: Mapping[int, tuple[Path, ...]], folder: Path) -> tuple[m.CheckpointFile, ...]:
     """The checkpoint's files, and which stages read them."""
     return tuple(
-        m.Link(
+        m.CheckpointFile(
             relative(file, folder),
             file.stat().st_size,
             m.sample_hash(file),
@@ -105,7 +105,7 @@ def _links(linked: Mapping[int, tuple[Path, ...]], folder: Path) -> tuple[m.Link
 
 
 def _manifest(
-    plan: StagePlan, model: str, hashes: dict[str, str], links: tuple[m.Link, ...], summary: Summary
+    plan: StagePlan, model: str, hashes: dict[str, str], links: tuple[m.CheckpointFile, ...], summary: Summary
 ) -> m.Manifest:
     graph = plan.graph
     return m.Manifest(
@@ -122,9 +122,9 @@ def _manifest(
     )
 
 
-def _stage(file: StageFile) -> m.Stage:
+def _stage(file: StageFile) -> m.StageEntry:
     graph = file.stage.graph
-    return m.Stage(
+    return m.StageEntry(
         module=file.module,
         cls=file.cls,
         weights=file.weights,
@@ -143,10 +143,10 @@ def _is_default(parameter: inspect.Parameter, value: Any) -> bool:
     return variadic or (type(value) is type(parameter.default) and value == parameter.default)
 
 
-def _signature(graph: Graph) -> m.Signature:
+def _signature(graph: Graph) -> m.CallSignature:
     signature = graph.signature
     fixed = signature.arguments.fill(graph.inputs)
-    return m.Signature(
+    return m.CallSignature(
         parameters=tuple(m.Parameter(p.name, p.kind.name, _is_default(p, fixed[p.name])) for p in signature.parameters),
         arguments=tree_json(signature.arguments),
         returns=tree_json(signature.returns),

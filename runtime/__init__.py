@@ -1,16 +1,53 @@
-"""An artifact folder -> a running pipeline."""
+"""Artifact folder -> a running pipeline.
 
-from runtime.distributed import parent as parent  # first, to look before the others take their time
-from runtime.errors import DeviceError, DistributedError, InputError, PipelineClosed, StageError
-from runtime.manifest import ManifestError
-from runtime.pipeline import Pipeline
+    manifest      the index of an artifact folder
+    errors        one exception class per culprit
+    pipeline      Pipeline: load, call, stream, trace, close
+    run           the command line that runs an artifact once
+    device/       devices of this host, streams, copies, clocks
+    stage/        one stage with its weights on a device
+    call/         arguments <-> tensors and sizes
+    engine/       the stages of one process, on threads
+    distributed/  the processes of a job
+    trace/        what ran in each stage and when
+    measure/      the command line that measures a host, for a cluster file
 
-__all__ = [
-    "DeviceError",
-    "DistributedError",
-    "InputError",
-    "ManifestError",
-    "Pipeline",
-    "PipelineClosed",
-    "StageError",
-]
+The entry points are imported when they are asked for: torch takes seconds, for which a command line must not wait.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from runtime.distributed import parent as parent  # remembers the parent process; at once, as torch takes seconds
+
+if TYPE_CHECKING:
+    from runtime.errors import DeviceError as DeviceError
+    from runtime.errors import DistributedError as DistributedError
+    from runtime.errors import InputError as InputError
+    from runtime.errors import PipelineClosed as PipelineClosed
+    from runtime.errors import StageError as StageError
+    from runtime.manifest import ManifestError as ManifestError
+    from runtime.pipeline import Pipeline as Pipeline
+
+_ENTRY_POINTS = {
+    "DeviceError": "runtime.errors",
+    "DistributedError": "runtime.errors",
+    "InputError": "runtime.errors",
+    "ManifestError": "runtime.manifest",
+    "Pipeline": "runtime.pipeline",
+    "PipelineClosed": "runtime.errors",
+    "StageError": "runtime.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """An entry point, imported at its first use (PEP 562).  Raises AttributeError for any other name."""
+    if name not in _ENTRY_POINTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_ENTRY_POINTS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_ENTRY_POINTS)

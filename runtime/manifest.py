@@ -45,7 +45,7 @@ class Parameter:
 
 
 @dataclass(frozen=True)
-class Signature:
+class CallSignature:
     """How the model is called.  `arguments` and `returns` are trees, see runtime.tree."""
 
     parameters: tuple[Parameter, ...]
@@ -71,7 +71,7 @@ class Send:
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageEntry:
     """One generated module, its weights and its neighbours."""
 
     module: str  # file name: "stage_0.py"
@@ -86,7 +86,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Link:
+class CheckpointFile:
     """A file of the checkpoint that stages read their weights from."""
 
     path: str  # from the artifact folder
@@ -104,11 +104,11 @@ class Manifest:
     outputs: tuple[Tensor, ...]
     symbols: dict[str, Symbol]
     guards: tuple[str, ...]  # conditions on the sizes, as Python expressions: "height % 8 == 0"
-    signature: Signature
-    stages: tuple[Stage, ...]
+    signature: CallSignature
+    stages: tuple[StageEntry, ...]
     files: dict[str, str]  # file name -> sha256 of its content
     plan: dict[str, Any]  # the compiler's predictions, for people and reports
-    links: tuple[Link, ...] = ()  # none where the stages have copies of their weights
+    links: tuple[CheckpointFile, ...] = ()  # none where the stages have copies of their weights
     schema: int = SCHEMA
 
     def write(self, folder: Path) -> None:
@@ -166,11 +166,11 @@ def _manifest(t: dict[str, Any]) -> Manifest:
             "outputs": tuple(map(_tensor, t["outputs"])),
             "symbols": {name: Symbol(**s) for name, s in t["symbols"].items()},
             "guards": tuple(t["guards"]),
-            "signature": Signature(
+            "signature": CallSignature(
                 **signature | {"parameters": tuple(Parameter(**p) for p in signature["parameters"])}
             ),
             "stages": tuple(map(_stage, t["stages"])),
-            "links": tuple(Link(**link | {"stages": tuple(link["stages"])}) for link in t["links"]),
+            "links": tuple(CheckpointFile(**link | {"stages": tuple(link["stages"])}) for link in t["links"]),
         }
     )
 
@@ -179,8 +179,8 @@ def _tensor(t: dict[str, Any]) -> Tensor:
     return Tensor(t["name"], t["dtype"], tuple(t["shape"]))
 
 
-def _stage(t: dict[str, Any]) -> Stage:
+def _stage(t: dict[str, Any]) -> StageEntry:
     receives = tuple(Receive(_tensor(r["tensor"]), r["source"]) for r in t["receives"])
     sends = tuple(Send(_tensor(s["tensor"]), tuple(s["stages"]), tuple(s["outputs"])) for s in t["sends"])
     rest = {"receives": receives, "sends": sends, "sizes": tuple(t["sizes"]), "state": tuple(t["state"])}
-    return Stage(**t | rest)
+    return StageEntry(**t | rest)

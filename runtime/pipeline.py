@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from runtime.call.inputs import Inputs
-from runtime.call.microbatches import Split
+from runtime.call.microbatches import BatchSplit
 from runtime.call.tree import parse
 from runtime.device.placement import place_stages
 from runtime.device.streams import made_by_now
@@ -28,7 +28,7 @@ from runtime.manifest import Manifest
 from runtime.stage.loader import load_stages
 from runtime.stage.speed import Speed
 from runtime.trace import perfetto
-from runtime.trace.recording import Trace
+from runtime.trace.traces import Trace
 
 Build = Callable[[Sequence[torch.Tensor], Mapping[str, int]], Any]  # outputs and sizes -> what the caller gets
 
@@ -177,7 +177,7 @@ class Pipeline:
             raise FileNotFoundError(f"cannot write the trace {path}: {folder} is no folder")
         trace = Trace(self.manifest, self.devices)
         try:
-            with self._engine.watch(trace):
+            with self._engine.trace(trace):
                 yield trace
         finally:
             if path is not None:
@@ -222,8 +222,8 @@ class Pipeline:
         return self._split.join([*(part.result() for part in first), last])
 
     @cached_property
-    def _split(self) -> Split:
-        return Split.of(self.manifest)
+    def _split(self) -> BatchSplit:
+        return BatchSplit.of(self.manifest)
 
     def _submit_each(self, batches: Iterable[Any]) -> Iterator[Future[Any]]:
         """The last future holds what went wrong with reading or checking a batch."""

@@ -21,7 +21,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from runtime.call.tree_nodes import describe
+from runtime.call.tree_nodes import describe_value
 from runtime.distributed.bootstrap import TIMEOUT
 from runtime.errors import DeviceError, DistributedError, InputError, StageError
 from runtime.manifest import ManifestError
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (DistributedError, StageError) as e:
         return _fail(str(e), 1)
     for name, tensor in outputs.items():
-        print(f"{name}: {describe(tensor)}")
+        print(f"{name}: {describe_value(tensor)}")
     return 0
 
 

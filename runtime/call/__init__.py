@@ -1,1 +1,11 @@
-""""""
+"""Arguments of a call <-> tensors and sizes.
+
+expressions   sizes computed from the symbols, as the manifest writes them
+classes       the user's own classes, by qualified name
+tree_nodes    containers around tensors, sizes and fixed values
+tree          their form in the manifest
+sizes         the sizes of a batch: ranges, guards, and the value of every symbol
+input_type    the dtype and shape that a tensor must have
+inputs        arguments -> tensors and sizes, checked
+microbatches  a batch -> microbatches, and their outputs -> those of the batch
+"""

@@ -1,4 +1,4 @@
-"""Sizes computed from the symbols: the Python expressions of a manifest, compiled once."""
+"""SizeConstraints computed from the symbols: the Python expressions of a manifest, compiled once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAMES = {"max": max, "min": min, "math": math}
 
 
 @dataclass(frozen=True)
-class Expression:
+class SizeExpression:
     """`2*batch`, `height % 8 == 0`: a Python expression over the symbols, `max`, `min` and `math`."""
 
     text: str
@@ -23,7 +23,7 @@ class Expression:
     code: CodeType = field(repr=False, compare=False)
 
     @classmethod
-    def parse(cls, text: str, symbols: Collection[str]) -> Expression:
+    def parse(cls, text: str, symbols: Collection[str]) -> SizeExpression:
         """Raises ManifestError where TEXT is no expression, or names something else than a symbol."""
         try:
             tree = ast.parse(text, mode="eval")

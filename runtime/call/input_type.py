@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from runtime.call.expressions import Expression
-from runtime.call.sizes import Seen
-from runtime.call.tree_nodes import describe
+from runtime.call.expressions import SizeExpression
+from runtime.call.sizes import ObservedSize
+from runtime.call.tree_nodes import describe_value
 from runtime.errors import InputError
 from runtime.manifest import ManifestError, Tensor
 
@@ -21,14 +21,14 @@ class InputType:
 
     name: str
     dtype: torch.dtype
-    dims: tuple[int | Expression, ...]
+    dims: tuple[int | SizeExpression, ...]
 
     @classmethod
     def parse(cls, tensor: Tensor, symbols: Collection[str]) -> InputType:
         dtype = getattr(torch, tensor.dtype, None)
         if not isinstance(dtype, torch.dtype):
             raise ManifestError(f"input `{tensor.name}` has the unknown dtype {tensor.dtype!r}")
-        dims = (Expression.parse(d, symbols) if isinstance(d, str) else d for d in tensor.shape)
+        dims = (SizeExpression.parse(d, symbols) if isinstance(d, str) else d for d in tensor.shape)
         return cls(tensor.name, dtype, tuple(dims))
 
     def __str__(self) -> str:
@@ -42,18 +42,18 @@ class InputType:
     def check(self, value: Any, argument: str) -> None:
         """Raises InputError unless VALUE is a tensor with data, of this dtype and rank and these fixed dimensions."""
         if not self._fits(value):
-            raise InputError(f"argument `{argument}`: expected {self}, got {describe(value)}")
+            raise InputError(f"argument `{argument}`: expected {self}, got {describe_value(value)}")
         if value.is_meta or value.layout != torch.strided:
             odd = "on the meta device, which holds no data" if value.is_meta else f"of layout {value.layout}"
             raise InputError(f"argument `{argument}`: expected {self}, got a tensor {odd}")
 
-    def seen(self, value: torch.Tensor, argument: str) -> Iterator[Seen]:
+    def seen(self, value: torch.Tensor, argument: str) -> Iterator[ObservedSize]:
         """The sizes that a checked tensor shows."""
         for i, (dim, size) in enumerate(zip(self.dims, value.shape, strict=True)):
-            if isinstance(dim, Expression):
-                yield Seen(argument, i, dim, size)
+            if isinstance(dim, SizeExpression):
+                yield ObservedSize(argument, i, dim, size)
 
     def _fits(self, value: Any) -> bool:
         if not isinstance(value, torch.Tensor) or value.dtype != self.dtype or value.dim() != len(self.dims):
             return False
-        return all(isinstance(d, Expression) or d == n for d, n in zip(self.dims, value.shape, strict=True))
+        return all(isinstance(d, SizeExpression) or d == n for d, n in zip(self.dims, value.shape, strict=True))

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from runtime.call.input_type import InputType
-from runtime.call.sizes import Seen, Sizes
+from runtime.call.sizes import ObservedSize, SizeConstraints
 from runtime.call.tree import parse
-from runtime.call.tree_nodes import Entries, Leaf, Node, Size, Slot, describe, slots
+from runtime.call.tree_nodes import Entries, Size, TensorSlot, TreeLeaf, TreeNode, describe_value, slots
 from runtime.engine.message import Values
 from runtime.errors import InputError
-from runtime.manifest import Manifest, ManifestError, Signature
+from runtime.manifest import CallSignature, Manifest, ManifestError
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Inputs:
     """The model's parameters: how they are called, what they hold and which sizes go together."""
 
     signature: inspect.Signature
-    arguments: Mapping[str, Node]  # of each parameter
+    arguments: Mapping[str, TreeNode]  # of each parameter
     types: tuple[InputType, ...]  # of each tensor
-    sizes: Sizes
+    sizes: SizeConstraints
     optional: frozenset[str]  # the parameters that may be left out
 
     @classmethod
@@ -40,7 +40,11 @@ class Inputs:
         types = tuple(InputType.parse(tensor, manifest.symbols) for tensor in manifest.inputs)
         optional = frozenset(p.name for p in manifest.signature.parameters if p.optional)
         return cls(
-            _python_signature(manifest.signature), dict(arguments.entries), types, Sizes.parse(manifest), optional
+            _python_signature(manifest.signature),
+            dict(arguments.entries),
+            types,
+            SizeConstraints.parse(manifest),
+            optional,
         )
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Values:
@@ -53,14 +57,14 @@ class Inputs:
         except TypeError as e:
             raise InputError(f"{e}; the model takes {self.signature}") from None
         call.apply_defaults()  # the empty *args and **kwargs
-        leaves: list[Leaf] = []
+        leaves: list[TreeLeaf] = []
         for name, node in self.arguments.items():
             if name in call.arguments:
                 leaves.extend(node.leaves(call.arguments[name], name))
             elif list(slots(node)):
                 raise InputError(f"argument `{name}` is missing: expected {self._describe(node)}")
             elif name not in self.optional:
-                fixed = describe(node.build((), {}))
+                fixed = describe_value(node.build((), {}))
                 raise InputError(f"argument `{name}` was captured as {fixed}, which is not its default; pass it again")
         return self._check(leaves)
 
@@ -73,31 +77,31 @@ class Inputs:
         for name in tensors:
             if name not in names:
                 raise InputError(f"there is no input `{name}`; the model takes {', '.join(names)}")
-        return self._check([Leaf(name, Slot(i), tensors[name]) for i, name in enumerate(names)])
+        return self._check([TreeLeaf(name, TensorSlot(i), tensors[name]) for i, name in enumerate(names)])
 
-    def _check(self, leaves: Sequence[Leaf]) -> Values:
+    def _check(self, leaves: Sequence[TreeLeaf]) -> Values:
         tensors: dict[int, torch.Tensor] = {}
-        seen: list[Seen] = []
+        seen: list[ObservedSize] = []
         for leaf in leaves:
             match leaf.node:
-                case Slot(index):
+                case TensorSlot(index):
                     self.types[index].check(leaf.value, leaf.name)
                     seen.extend(self.types[index].seen(leaf.value, leaf.name))
                     tensors[index] = leaf.value
                 case Size(expression):
                     if type(leaf.value) is not int:
                         wanted = f"the integer {expression.text}"
-                        raise InputError(f"argument `{leaf.name}`: expected {wanted}, got {describe(leaf.value)}")
-                    seen.append(Seen(leaf.name, None, expression, leaf.value))
+                        raise InputError(f"argument `{leaf.name}`: expected {wanted}, got {describe_value(leaf.value)}")
+                    seen.append(ObservedSize(leaf.name, None, expression, leaf.value))
         return Values(tuple(tensors[i] for i in range(len(self.types))), self.sizes.read(seen))
 
-    def _describe(self, node: Node) -> str:
-        if isinstance(node, Slot):
+    def _describe(self, node: TreeNode) -> str:
+        if isinstance(node, TensorSlot):
             return str(self.types[node.index])
         return f"{type(node).__name__.lower()} with " + ", ".join(str(self.types[i]) for i in slots(node))
 
 
-def _python_signature(signature: Signature) -> inspect.Signature:
+def _python_signature(signature: CallSignature) -> inspect.Signature:
     """Without defaults: whether a parameter may be left out is for `Inputs.bind` to say."""
     try:
         return inspect.Signature(

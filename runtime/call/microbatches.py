@@ -8,24 +8,24 @@ from itertools import pairwise
 
 import torch
 
-from runtime.call.expressions import Expression
-from runtime.call.sizes import Sizes
+from runtime.call.expressions import SizeExpression
+from runtime.call.sizes import SizeConstraints
 from runtime.engine.message import Values
 from runtime.errors import InputError
 from runtime.manifest import Manifest, Tensor
 
 
 @dataclass(frozen=True)
-class Split:
+class BatchSplit:
     """Along which size batches are split, and which dimension of each tensor that is."""
 
     symbol: str
     inputs: tuple[int | None, ...]  # None: every microbatch takes the whole tensor
     outputs: tuple[int, ...]
-    sizes: Sizes
+    sizes: SizeConstraints
 
     @classmethod
-    def of(cls, manifest: Manifest) -> Split:
+    def of(cls, manifest: Manifest) -> BatchSplit:
         """Along the first dimension of the first input that has a size there which may change.
 
         Raises InputError for a model whose microbatches are not independent, or do not make up its outputs.
@@ -43,7 +43,7 @@ class Split:
         for tensor, dimension in zip(manifest.outputs, outputs, strict=True):
             if dimension is None:
                 raise InputError(f"a batch cannot be split: `{tensor.name}`, an output, has no dimension `{symbol}`")
-        return cls(symbol, inputs, tuple(d for d in outputs if d is not None), Sizes.parse(manifest))
+        return cls(symbol, inputs, tuple(d for d in outputs if d is not None), SizeConstraints.parse(manifest))
 
     def parts(self, batch: Values, count: int) -> list[Values]:
         """COUNT microbatches that differ by 1 in size at most, or as many as there are samples."""
@@ -73,7 +73,7 @@ class Split:
 def _dimension(tensor: Tensor, symbol: str, manifest: Manifest) -> int | None:
     """The dimension of a tensor that is the symbol.  Raises InputError where the symbol stands elsewhere too."""
     shape = [str(size) for size in tensor.shape]
-    found = [i for i, text in enumerate(shape) if symbol in Expression.parse(text, manifest.symbols).symbols]
+    found = [i for i, text in enumerate(shape) if symbol in SizeExpression.parse(text, manifest.symbols).symbols]
     if not found:
         return None
     if len(found) > 1 or shape[found[0]] != symbol:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from runtime.call.expressions import Expression
+from runtime.call.expressions import SizeExpression
 from runtime.errors import InputError
 from runtime.manifest import Manifest, Symbol
 
 
 @dataclass(frozen=True)
-class Seen:
+class ObservedSize:
     """A size that an argument shows."""
 
     argument: str
     dimension: int | None  # None: the argument itself is the integer
-    expression: Expression  # what it was when the model was captured
+    expression: SizeExpression  # what it was when the model was captured
     size: int
 
     def __str__(self) -> str:
@@ -24,17 +24,17 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Sizes:
+class SizeConstraints:
     """What the model was captured for: symbols with their ranges, and conditions on them."""
 
     symbols: Mapping[str, Symbol]
-    guards: tuple[Expression, ...]
+    guards: tuple[SizeExpression, ...]
 
     @classmethod
-    def parse(cls, manifest: Manifest) -> Sizes:
-        return cls(manifest.symbols, tuple(Expression.parse(text, manifest.symbols) for text in manifest.guards))
+    def parse(cls, manifest: Manifest) -> SizeConstraints:
+        return cls(manifest.symbols, tuple(SizeExpression.parse(text, manifest.symbols) for text in manifest.guards))
 
-    def read(self, seen: Sequence[Seen]) -> dict[str, int]:
+    def read(self, seen: Sequence[ObservedSize]) -> dict[str, int]:
         """The value of every symbol.  Raises InputError where sizes contradict each other, a range or a guard."""
         sizes = self._stand_alone(seen)
         for one in seen:
@@ -55,9 +55,9 @@ class Sizes:
             if not guard(sizes):
                 raise InputError(f"{_spell(guard, sizes)}; the model was captured for sizes with {guard.text}")
 
-    def _stand_alone(self, seen: Sequence[Seen]) -> dict[str, int]:
+    def _stand_alone(self, seen: Sequence[ObservedSize]) -> dict[str, int]:
         """Each symbol from where it stands alone: `batch`, not `2*batch`."""
-        found: dict[str, Seen] = {}
+        found: dict[str, ObservedSize] = {}
         for one in seen:
             name = one.expression.text
             if name in self.symbols and (first := found.setdefault(name, one)).size != one.size:
@@ -76,5 +76,5 @@ def _check_range(name: str, symbol: Symbol, size: int, place: str) -> None:
         raise InputError(f"`{name}` is {size} in {place}; expected at most {symbol.max}")
 
 
-def _spell(expression: Expression, sizes: Mapping[str, int]) -> str:
+def _spell(expression: SizeExpression, sizes: Mapping[str, int]) -> str:
     return " and ".join(f"{name} is {sizes[name]}" for name in expression.symbols)

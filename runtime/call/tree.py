@@ -24,12 +24,12 @@ from typing import Any
 import torch
 
 from runtime.call.classes import find_class
-from runtime.call.expressions import Expression
-from runtime.call.tree_nodes import Entries, Fields, Fixed, Items, Node, Size, Slot
+from runtime.call.expressions import SizeExpression
+from runtime.call.tree_nodes import Entries, Fields, Fixed, Items, Size, TensorSlot, TreeNode
 from runtime.manifest import ManifestError
 
 
-def parse(tree: Any, symbols: Collection[str], tensors: int) -> Node:
+def parse(tree: Any, symbols: Collection[str], tensors: int) -> TreeNode:
     """The node of a JSON tree with so many TENSORS to refer to.  Raises ManifestError where it is malformed."""
     try:
         return _parse(tree, symbols, tensors)
@@ -37,18 +37,18 @@ def parse(tree: Any, symbols: Collection[str], tensors: int) -> Node:
         raise ManifestError(f"the manifest holds a malformed tree ({type(e).__name__}: {e}); compile again") from e
 
 
-def _parse(tree: Any, symbols: Collection[str], tensors: int) -> Node:
-    def several(trees: Iterable[Any]) -> tuple[Node, ...]:
+def _parse(tree: Any, symbols: Collection[str], tensors: int) -> TreeNode:
+    def several(trees: Iterable[Any]) -> tuple[TreeNode, ...]:
         return tuple(_parse(child, symbols, tensors) for child in trees)
 
-    def named(pairs: Iterable[Any]) -> tuple[tuple[Any, Node], ...]:
+    def named(pairs: Iterable[Any]) -> tuple[tuple[Any, TreeNode], ...]:
         return tuple((key, _parse(child, symbols, tensors)) for key, child in pairs)
 
     match tree:
         case {"slot": int(index)} if index in range(tensors):
-            return Slot(index)
+            return TensorSlot(index)
         case {"size": str(text)}:
-            return Size(Expression.parse(text, symbols))
+            return Size(SizeExpression.parse(text, symbols))
         case {"value": None | bool() | int() | float() | str() as value}:
             return Fixed(value)
         case {"float": str(text)}:

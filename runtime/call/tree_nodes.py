@@ -13,33 +13,33 @@ from typing import Any, Protocol
 
 import torch
 
-from runtime.call.expressions import Expression
+from runtime.call.expressions import SizeExpression
 from runtime.errors import InputError
 
 
 @dataclass(frozen=True)
-class Leaf:
-    """What a caller gave in the place of a Slot or a Size."""
+class TreeLeaf:
+    """What a caller gave in the place of a TensorSlot or a Size."""
 
     name: str  # "past.layers.0.keys"
-    node: Slot | Size
+    node: TensorSlot | Size
     value: Any
 
 
-class Node(Protocol):
+class TreeNode(Protocol):
     """A tree, read."""
 
     def build(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> Any:
         """The value, with its tensors and sizes filled in."""
         ...
 
-    def leaves(self, value: Any, name: str) -> Iterator[Leaf]:
+    def leaves(self, value: Any, name: str) -> Iterator[TreeLeaf]:
         """The tensors and sizes in VALUE.  Raises InputError where its containers or fixed values differ."""
         ...
 
 
 @dataclass(frozen=True)
-class Slot:
+class TensorSlot:
     """A tensor."""
 
     index: int
@@ -47,21 +47,21 @@ class Slot:
     def build(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> torch.Tensor:
         return tensors[self.index]
 
-    def leaves(self, value: Any, name: str) -> Iterator[Leaf]:
-        yield Leaf(name, self, value)
+    def leaves(self, value: Any, name: str) -> Iterator[TreeLeaf]:
+        yield TreeLeaf(name, self, value)
 
 
 @dataclass(frozen=True)
 class Size:
     """An integer that follows from the symbols."""
 
-    expression: Expression
+    expression: SizeExpression
 
     def build(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> int:
         return int(self.expression(sizes))
 
-    def leaves(self, value: Any, name: str) -> Iterator[Leaf]:
-        yield Leaf(name, self, value)
+    def leaves(self, value: Any, name: str) -> Iterator[TreeLeaf]:
+        yield TreeLeaf(name, self, value)
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,12 @@ class Fixed:
     def build(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> Any:
         return self.value
 
-    def leaves(self, value: Any, name: str) -> Iterator[Leaf]:
+    def leaves(self, value: Any, name: str) -> Iterator[TreeLeaf]:
         # By type too (1 is not True, nor 1.0: a model may branch on it), and by repr for nan.
         same = type(value) is type(self.value) and (value == self.value or repr(value) == repr(self.value))
         if not same:
             raise InputError(
-                f"argument `{name}` was captured as {self.value!r} and is fixed; got {describe(value)}; "
+                f"argument `{name}` was captured as {self.value!r} and is fixed; got {describe_value(value)}; "
                 "compile again with the value you want"
             )
         return iter(())
@@ -89,15 +89,15 @@ class Items:
     """A tuple or a list."""
 
     cls: type[tuple] | type[list]
-    items: tuple[Node, ...]
+    items: tuple[TreeNode, ...]
 
     def build(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> Any:
         return self.cls(item.build(tensors, sizes) for item in self.items)
 
-    def leaves(self, value: Any, name: str) -> Iterator[Leaf]:
+    def leaves(self, value: Any, name: str) -> Iterator[TreeLeaf]:
         if not isinstance(value, self.cls) or len(value) != len(self.items):
             wanted = f"a {self.cls.__name__} of {len(self.items)}"
-            raise InputError(f"argument `{name}`: expected {wanted}, got {describe(value)}")
+            raise InputError(f"argument `{name}`: expected {wanted}, got {describe_value(value)}")
         for i, (item, part) in enumerate(zip(self.items, value, strict=True)):
             yield from item.leaves(part, f"{name}.{i}")
 
@@ -107,16 +107,16 @@ class Entries:
     """A mapping.  Any mapping with the same keys is taken for it."""
 
     cls: type[MutableMapping]
-    entries: tuple[tuple[Any, Node], ...]
+    entries: tuple[tuple[Any, TreeNode], ...]
 
     def build(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> Any:
         made = self.cls()
         made.update((key, node.build(tensors, sizes)) for key, node in self.entries)
         return made
 
-    def leaves(self, value: Any, name: str) -> Iterator[Leaf]:
+    def leaves(self, value: Any, name: str) -> Iterator[TreeLeaf]:
         if not isinstance(value, Mapping):
-            raise InputError(f"argument `{name}`: expected a mapping, got {describe(value)}")
+            raise InputError(f"argument `{name}`: expected a mapping, got {describe_value(value)}")
         _compare_keys(name, [key for key, _ in self.entries], value)
         for key, node in self.entries:
             yield from node.leaves(value[key], f"{name}.{key}")
@@ -128,7 +128,7 @@ class Fields:
 
     cls: type[Any]
     by: str
-    fields: tuple[tuple[str, Node], ...]
+    fields: tuple[tuple[str, TreeNode], ...]
 
     def build(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> Any:
         values = {name: node.build(tensors, sizes) for name, node in self.fields}
@@ -142,10 +142,10 @@ class Fields:
                 vars(made).update(values)
                 return made
 
-    def leaves(self, value: Any, name: str) -> Iterator[Leaf]:
+    def leaves(self, value: Any, name: str) -> Iterator[TreeLeaf]:
         # By name too: the class may be a look-alike, or the user's file imported under another name.
         if not isinstance(value, self.cls) and type(value).__name__ != self.cls.__name__:
-            raise InputError(f"argument `{name}`: expected class {self.cls.__name__}, got {describe(value)}")
+            raise InputError(f"argument `{name}`: expected class {self.cls.__name__}, got {describe_value(value)}")
         given = {field: getattr(value, field) for field in _field_names(value)}
         known = [field for field, _ in self.fields]
         _compare_keys(name, known, [field for field, part in given.items() if field in known or part is not None])
@@ -153,10 +153,10 @@ class Fields:
             yield from node.leaves(given[field], f"{name}.{field}")
 
 
-def slots(node: Node) -> Iterator[int]:
+def slots(node: TreeNode) -> Iterator[int]:
     """The indices of the tensors below a node."""
     match node:
-        case Slot(index):
+        case TensorSlot(index):
             yield index
         case Items(_, items):
             for item in items:
@@ -166,7 +166,7 @@ def slots(node: Node) -> Iterator[int]:
                 yield from slots(child)
 
 
-def describe(value: Any) -> str:
+def describe_value(value: Any) -> str:
     """A value in a few words, for a message: `float32[2, 8]`, `a list of 3`, `None`."""
     if isinstance(value, torch.Tensor):
         return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"

@@ -1,4 +1,4 @@
-"""When something happens on a device, without waiting for it."""
+"""Time stamps in the stream of a device, taken without waiting for the device."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import torch
 
-Instant = Callable[[], float]  # seconds of the host's clock; ask when the device has come to it
-Clock = Callable[[], Instant]  # now, in the order of what the device was given
+Instant = Callable[[], float]  # -> seconds of the host's clock; waits until the device has reached the stamp
+DeviceClock = Callable[[], Instant]  # -> a stamp after all work that this thread has queued on the device
 
 
-def clock_of(device: torch.device) -> Clock:
-    """Waits until the device has done what it was given."""
+def clock_of(device: torch.device) -> DeviceClock:
+    """The clock of a device, on this thread's current stream.  Waits once, until the device is idle."""
     return _host_clock if device.type == "cpu" else _device_clock(device)
 
 
@@ -21,8 +21,8 @@ def _host_clock() -> Instant:
     return lambda: now
 
 
-def _device_clock(device: torch.device) -> Clock:
-    """Marks the device's current stream.  All clocks of a host agree to the time of one launch."""
+def _device_clock(device: torch.device) -> DeviceClock:
+    """A clock of events.  All clocks of a host agree to within the time of one kernel launch."""
     torch.accelerator.synchronize(device)
     host, zero = time.perf_counter(), _event(device)
 

@@ -1,4 +1,4 @@
-"""Where tensors arrive on a device: copied beside what the device computes, while the host goes on."""
+"""Asynchronous copies to a device, on side streams, that overlap with computation."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import torch
 from runtime.device.streams import read_in, stream_on, within
 
 
-class Dock:
-    """One end of all ways to a device.  Used by one thread.
+class DeviceCopies:
+    """Copies to one device.  Not thread-safe.
 
-    A copy between two accelerators waits, on each side, for a stream that does nothing else.  From the
-    host it goes through pinned memory, and so is not waited for either; only one to the host is.
+    Copies between two accelerators run in a side stream on each of them.  Copies from the host go through pinned
+    memory, and do not block the host either; only copies to the host do.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._streams: dict[torch.device, torch.Stream | None] = {}
 
-    def take(
+    def bring(
         self, tensors: Sequence[torch.Tensor], ready: Sequence[torch.Event]
     ) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Event, ...]]:
-        """The tensors on this device, and the events after which they are there."""
+        """The tensors on this device, and the events after which they exist.  `ready`: those of the arguments."""
         if all(tensor.device == self.device for tensor in tensors):
             return tuple(tensors), tuple(ready)
         here = self._stream(self.device)

@@ -1,4 +1,4 @@
-"""The order of work on accelerators: streams, and the events between them.  For the CPU there is nothing to order."""
+"""Streams of accelerators, and the events that order work between them.  The CPU needs neither."""
 
 from __future__ import annotations
 
@@ -8,31 +8,34 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-LOOK = (2e-5, 1e-4)  # seconds between two looks at what a device has done: a twentieth of the time so far, within this
+POLL = (
+    2e-5,
+    1e-4,
+)  # least and most seconds between two polls of events; else a twentieth of the time so far
 
 
 def stream_on(device: torch.device) -> torch.Stream | None:
-    """A new stream; None on the CPU."""
+    """A new stream on the device; None for the CPU."""
     return None if device.type == "cpu" else torch.Stream(device)
 
 
 def within(stream: torch.Stream | None) -> AbstractContextManager[object]:
-    """What this thread gives to the stream's device goes into the stream."""
+    """A block in which the stream is this thread's current one; None changes nothing."""
     return nullcontext() if stream is None else stream
 
 
 def current_streams(devices: Iterable[torch.device]) -> tuple[torch.Stream, ...]:
-    """Those that this thread uses on the accelerators among the devices."""
+    """This thread's current stream on each accelerator among the devices."""
     return tuple(torch.accelerator.current_stream(device) for device in {*devices} if device.type != "cpu")
 
 
 def made_by_now(tensors: Sequence[torch.Tensor]) -> tuple[torch.Event, ...]:
-    """The events after which the tensors are there, if this thread's current streams make them."""
+    """Events after which the tensors exist, if they are computed in this thread's current streams."""
     return tuple(stream.record_event() for stream in current_streams(tensor.device for tensor in tensors))
 
 
 def read_in(stream: torch.Stream | None, tensors: Sequence[torch.Tensor], ready: Sequence[torch.Event]) -> None:
-    """Have the stream wait until the tensors are there.  Their memory is not used anew before it has read them."""
+    """Have the stream wait for the events.  The tensors' memory is not reused before the stream has read them."""
     if stream is None:
         return
     for event in ready:
@@ -42,13 +45,13 @@ def read_in(stream: torch.Stream | None, tensors: Sequence[torch.Tensor], ready:
             tensor.record_stream(stream)
 
 
-def wait_for(events: Sequence[torch.Event], look: Callable[[], None]) -> None:
-    """Have the host wait until they have come, and LOOK meanwhile, which may raise.
+def wait_for(events: Sequence[torch.Event], check: Callable[[], None]) -> None:
+    """Block the host until all events have completed, calling `check` meanwhile, which may raise.
 
-    Not in one call, which nothing would end where a device hangs.
+    By polling: a blocking wait could not be ended if the device hangs.
     """
     started = time.perf_counter()
     while not all(event.query() for event in events):
-        look()
-        shortest, longest = LOOK
+        check()
+        shortest, longest = POLL
         time.sleep(min(longest, max(shortest, (time.perf_counter() - started) / 20)))

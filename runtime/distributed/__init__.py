@@ -1,1 +1,16 @@
-""""""
+"""The processes of a job, which torchrun starts.
+
+parent         orphan detection: whether the process that started this one is still there
+sigterm        delayed SIGTERM, so that the cause of a failure is reported first
+exit           ending processes
+control_line   a connection between two processes for JSON values
+rendezvous     the peers of a job, and how they find each other
+monitor        the thread that notices when peers fail, and tells them of faults here
+transport      links for tensors, over gloo and NCCL
+error_codec    errors <-> bytes
+wire_format    one batch on one route <-> tensors on a link
+control        control messages from rank 0 <-> tensors
+link_threads   the threads between channels and links
+network        the endpoints of all routes of this process
+bootstrap      all of it: this process's part of a job
+"""

@@ -1,4 +1,4 @@
-"""An artifact in several processes: this process's part of it."""
+"""Bootstrap of a job: this process's stages, connected to those of its peers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 
 import torch
 
+from runtime.device.kinds import KINDS
 from runtime.device.placement import device_of_process, spread_stages
-from runtime.distributed import sigterm as last_words
+from runtime.distributed import sigterm
 from runtime.distributed.monitor import Monitor
 from runtime.distributed.network import connect
-from runtime.distributed.rendezvous import meet, rank_and_world
+from runtime.distributed.rendezvous import rank_and_world, rendezvous
 from runtime.engine.engine import Engine
 from runtime.errors import DeviceError
 from runtime.manifest import Manifest, ManifestError
@@ -24,15 +25,17 @@ TIMEOUT = 300.0  # seconds: an endless wait costs a cluster
 
 @dataclass(frozen=True)
 class Job:
+    """An artifact in several processes, as one of them sees it."""
+
     manifest: Manifest
     devices: tuple[torch.device, ...]  # of each stage
-    engine: Engine  # runs those of this process
+    engine: Engine  # of the stages of this process
     monitor: Monitor
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the stages run."""
+    """The processes and the device that stages run in."""
 
     manifest: Manifest
     ranks: tuple[int, ...]  # of each stage
@@ -40,7 +43,7 @@ class _Place:
 
     @classmethod
     def find(cls, folder: Path, device: str | torch.device | None) -> _Place:
-        """Raises ManifestError or DeviceError."""
+        """Raises ManifestError, DeviceError or DistributedError."""
         rank, world = rank_and_world()
         manifest = Manifest.read(folder)
         planned = [stage.device for stage in manifest.stages]
@@ -49,34 +52,35 @@ class _Place:
         return cls(manifest, ranks, device_of_process(planned[ranks.index(rank)], device, local))
 
     def stages(self, rank: int) -> list[int]:
-        return [stage for stage, of in enumerate(self.ranks) if of == rank]
+        return [stage for stage, host in enumerate(self.ranks) if host == rank]
 
 
 def start(folder: Path, device: str | torch.device | None, *, strict: bool, timeout: float, speed: Speed) -> Job:
-    """Every process calls this.  What goes wrong in any is raised on rank 0; the others end with status 1.
+    """Start this process's part of a job.  Every process calls this.  `device` and `timeout`: see Pipeline.distributed.
 
+    A fault of any process is raised on rank 0; the other processes end with status 1.
     Raises ManifestError, DeviceError, DistributedError or StageError.
     """
-    _set_up_cuda()
+    _set_variables()
     rank, world = rank_and_world()
     if rank == 0:
-        last_words.allow()
+        sigterm.delay()
     try:
         place = _Place.find(folder, device)
     except (ManifestError, DeviceError) as e:
         if rank == 0:
             raise
-        monitor = Monitor(meet("cpu", (), timeout), [[]] * world, timeout)
+        monitor = Monitor(rendezvous("cpu", (), timeout), [[]] * world, timeout)
         monitor.alarm.close(e)
         monitor.leave()
         raise
     names = [f"rank {i} ({_spell(place.stages(i))})" for i in range(world)]
-    meeting = meet(str(place.device), names, timeout)
-    last_words.allow()  # others have none before they know rank 0
-    monitor = Monitor(meeting, [place.stages(i) for i in range(world)], timeout)
-    devices = tuple(torch.device(meeting.members[of].device) for of in place.ranks)
+    found = rendezvous(str(place.device), names, timeout)
+    sigterm.delay()  # on other ranks from here on: they have nothing to report before they know rank 0
+    monitor = Monitor(found, [place.stages(i) for i in range(world)], timeout)
+    devices = tuple(torch.device(found.peers[rank].device) for rank in place.ranks)
     try:
-        ports = connect(place.manifest, meeting, place.ranks, monitor, timeout)
+        ports = connect(place.manifest, found, place.ranks, monitor, timeout)
         stages = load_stages(folder, place.manifest, devices, strict=strict, speed=speed, indices=place.stages(rank))
         engine = Engine(place.manifest, stages, timeout, ports)
     except Exception as e:
@@ -90,12 +94,11 @@ def start(folder: Path, device: str | torch.device | None, *, strict: bool, time
     return Job(place.manifest, devices, engine, monitor)
 
 
-def _set_up_cuda() -> None:
-    """What CUDA and NCCL read when they are first used; who has set it otherwise is left alone."""
-    # A kernel that is loaded when first used waits for all that runs, and a transfer runs until its other end comes.
-    os.environ.setdefault("CUDA_MODULE_LOADING", "EAGER")
-    # Every link has a communicator of its own, which is what this warning asks for.
-    os.environ.setdefault("TORCH_NCCL_SHOW_EAGER_INIT_P2P_SERIALIZATION_WARNING", "false")
+def _set_variables() -> None:
+    """Set the environment variables that drivers read at their first use, unless the user has set them."""
+    for kind in KINDS.values():
+        for name, value in kind.variables:
+            os.environ.setdefault(name, value)
 
 
 def _spell(stages: list[int]) -> str:

@@ -1,4 +1,4 @@
-"""What rank 0 has all stages do next, in the order in which it is done, as every process learns it."""
+"""Control messages: what rank 0 has all stages do next, sent to every process ahead of the tensors."""
 
 from __future__ import annotations
 
@@ -7,40 +7,41 @@ from dataclasses import dataclass
 
 import torch
 
-from runtime.engine.message import Reset, Values, Watch
-from runtime.trace.recording import Trace
+from runtime.engine.message import Reset, SetTrace, Values
+from runtime.trace.traces import Trace
 
-Order = Values | Reset | Watch  # the values without tensors: the sizes of a batch, known ahead of them
-_VALUES, _RESET, _WATCH, _UNWATCH = range(4)
+Control = Values | Reset | SetTrace  # Values without tensors: the sizes of the next batch
+_VALUES, _RESET, _TRACE, _END_TRACE = range(4)
 
 
 @dataclass(frozen=True)
-class Orders:
-    """Orders as vectors of 64-bit integers: what it is, then the value of each symbol."""
+class ControlCodec:
+    """Control messages as vectors of 64-bit integers: the kind, then the value of each symbol."""
 
     symbols: Sequence[str]
-    new_trace: Callable[[], Trace]  # a trace is recorded in each process, and brought together when it ends
+    new_trace: Callable[[], Trace]  # each process has a trace of its own; rank 0 gets them all at the end
 
     def blank(self) -> torch.Tensor:
+        """A vector to receive a message in."""
         return torch.zeros(1 + len(self.symbols), dtype=torch.int64)
 
-    def encode(self, order: Order) -> torch.Tensor:
+    def encode(self, control: Control) -> torch.Tensor:
+        """int64[1 + symbols]."""
         vector = self.blank()
-        match order:
+        match control:
             case Values(_, sizes):
                 vector[1:] = torch.tensor([sizes[name] for name in self.symbols], dtype=torch.int64)
             case Reset():
                 vector[0] = _RESET
-            case Watch(trace):
-                vector[0] = _UNWATCH if trace is None else _WATCH
+            case SetTrace(trace):
+                vector[0] = _END_TRACE if trace is None else _TRACE
         return vector
 
-    def decode(self, vector: torch.Tensor) -> Order:
+    def decode(self, vector: torch.Tensor) -> Control:
+        """The message of a vector that `encode` made in another process, with a new trace if it starts one."""
         kind, *sizes = vector.tolist()
-        match kind:
-            case 0:
-                return Values((), dict(zip(self.symbols, sizes, strict=True)))
-            case 1:
-                return Reset()
-            case _:
-                return Watch(self.new_trace() if kind == _WATCH else None)
+        if kind == _VALUES:
+            return Values((), dict(zip(self.symbols, sizes, strict=True)))
+        if kind == _RESET:
+            return Reset()
+        return SetTrace(self.new_trace() if kind == _TRACE else None)

@@ -1,4 +1,4 @@
-"""A connection between two processes that carries JSON values, apart from the tensors."""
+"""Control connections: JSON values between two processes, apart from the tensors."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from contextlib import suppress
 from typing import Any
 
 
-class Line:
-    """A connection to another process that carries JSON values, apart from the tensors."""
+class ControlConnection:
+    """A TCP connection to another process that carries JSON objects, one a line."""
 
     def __init__(self, connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -19,24 +19,25 @@ class Line:
         self._partial = b""
 
     def fileno(self) -> int:
+        """For select."""
         return self.connection.fileno()
 
     def send(self, table: Mapping[str, Any]) -> None:
-        """Nothing happens where the other end is gone: `receive` says so."""
+        """Send one object.  Does nothing if the other end is gone: `receive` raises then."""
         try:
             self.connection.sendall(json.dumps(table).encode() + b"\n")
         except OSError:
             return
 
     def receive(self) -> list[dict[str, Any]]:
-        """What has come, after waiting for something.  Raises EOFError where the other end is gone."""
+        """All objects that have arrived; waits for some data.  Raises EOFError if the other end is gone."""
         *whole, self._partial = (self._partial + self._read(1 << 16)).split(b"\n")
         return [json.loads(line) for line in whole]
 
     def receive_one(self, deadline: float) -> dict[str, Any]:
-        """The next value, and nothing of what follows it, which is for whoever waits on the line.
+        """The next object.  Reads nothing of those that follow, which another thread will receive.
 
-        Raises EOFError, or TimeoutError after DEADLINE, by time.monotonic.
+        `deadline`: by time.monotonic.  Raises EOFError, or TimeoutError after the deadline.
         """
         text = b""
         while not text.endswith(b"\n"):
@@ -46,14 +47,14 @@ class Line:
         return json.loads(text)
 
     def hang_up(self, timeout: float) -> None:
-        """Say no more; what was said arrives, if the other end listens within TIMEOUT seconds."""
+        """Close the connection.  All that was sent arrives if the other end reads it within `timeout` seconds."""
         with suppress(OSError):
             self.connection.shutdown(socket.SHUT_WR)
         self.wait_gone(timeout)
         self.connection.close()
 
     def wait_gone(self, timeout: float) -> None:
-        """Until the other end has hung up, or for TIMEOUT seconds."""
+        """Wait until the other end has closed the connection, for `timeout` seconds at most."""
         deadline = time.monotonic() + timeout
         with suppress(EOFError, TimeoutError):
             while True:

@@ -1,4 +1,4 @@
-"""Errors as bytes: what goes wrong in one process, raised in another."""
+"""Errors as bytes: raised in one process, raised again in another."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _OURS = {cls.__name__: cls for cls in (DeviceError, DistributedError, ManifestEr
 
 
 class RemoteTraceback(Exception):
-    """Where it was raised in the other process.  The `__cause__` of what was raised there."""
+    """The traceback in the other process, as `__cause__` of the error raised here."""
 
     def __str__(self) -> str:
         return f"in the other process\n{self.args[0]}"
 
 
 def encode(error: Exception) -> bytes:
-    """A StageError, ManifestError or DeviceError; any other is taken to be a fault of ours, and sent by its name."""
+    """An error as JSON: its class by name, its text and its traceback; of a StageError, its cause as well."""
     table = _plain(error)
     if isinstance(error, StageError) and error.__cause__ is not None:
         table = {"stage": error.stage, "device": error.device, "cause": _plain(error.__cause__)}
@@ -28,6 +28,7 @@ def encode(error: Exception) -> bytes:
 
 
 def decode(data: bytes) -> Exception:
+    """The error that `encode` was given in another process."""
     table = json.loads(data)
     if "cause" in table:
         return StageError(table["stage"], table["device"], _raised(table["cause"]))
@@ -40,7 +41,7 @@ def _plain(error: BaseException) -> dict[str, str]:
 
 
 def _raised(table: dict[str, str]) -> Exception:
-    """Of the same class where that is one of Python's or ours, else of one with the same name."""
+    """An error of the same class if that is Python's or ours, else of a new RuntimeError with the same name."""
     name, text = table["type"], table["text"]
     cls = _OURS.get(name) or getattr(builtins, name, None)
     error: Exception | None = None

@@ -1,7 +1,7 @@
-"""The threads that carry messages between the channels of this process and the links to others.
+"""The threads that carry messages between the channels of this process and the links to its peers.
 
-Each follows the orders: so receives are posted as soon as a batch is announced, before any of its
-tensors is made, and what has no tensors (Reset, Watch) is sent once to a process, not on every route.
+All follow the control messages: receives are posted as soon as a batch is announced, before its tensors are
+computed, and messages without tensors (Reset, SetTrace) are sent once to a process, not on every route.
 """
 
 from __future__ import annotations
@@ -15,154 +15,155 @@ from itertools import count
 import torch
 
 from runtime.device.streams import wait_for, within
-from runtime.distributed.control import Order, Orders
-from runtime.distributed.transport import Link, Pending
-from runtime.distributed.wire_format import Arriving, OutOfStep, Packing
+from runtime.distributed.control import Control, ControlCodec
+from runtime.distributed.transport import Pending, TensorLink
+from runtime.distributed.wire_format import OutOfStep, PostedReceive, RouteCodec
 from runtime.engine.channel import Channel, ChannelClosed
-from runtime.engine.message import Failure, Message, Values, Watch
+from runtime.engine.message import Failure, Message, SetTrace, Values
 from runtime.errors import StageError
-from runtime.trace.recording import Trace
+from runtime.trace.traces import Trace
 
-AHEAD = 2  # batches for which receives are posted, or whose sends are not awaited
-PATIENCE = 1.0  # seconds for the monitor to find out why a link broke
+AHEAD = 2  # batches for which receives are posted, or whose sends are not awaited yet
+DIAGNOSIS_TIME = 1.0  # seconds for the monitor to find out why a link broke
 
 
 @dataclass(frozen=True)
-class Peer:
-    """The process at the other end, as errors name it."""
+class RemoteStage:
+    """The other end of a link, as errors name it."""
 
-    stage: int  # one that it runs
+    stage: int  # the first one that the process runs
     device: str
-    name: str
+    process: str
 
 
 @dataclass(frozen=True)
-class Pump(ABC):
-    """Runs until a channel is closed, or the link breaks."""
+class LinkThread(ABC):
+    """A thread at one end of a link.  It runs until a channel is closed or the link breaks."""
 
-    alarm: Channel[None]  # closed once something goes wrong in any process
-    peer: Peer
+    alarm: Channel[None]  # closed at a fault of any process
+    remote: RemoteStage
 
     def run(self) -> None:
+        """Carry messages.  If the link breaks and the monitor gives no cause, the alarm is closed with a StageError."""
         try:
             with torch.no_grad(), within(self.stream):
-                self.pump()
+                self.carry()
         except ChannelClosed:
             return
         except (ConnectionError, OutOfStep) as e:
-            if not self.alarm.wait_closed(PATIENCE):
-                lost = ConnectionError(f"the connection to {self.peer.name} broke: {e}")
-                self.alarm.close(StageError(self.peer.stage, self.peer.device, lost))
+            if not self.alarm.wait_closed(DIAGNOSIS_TIME):
+                lost = ConnectionError(f"the connection to {self.remote.process} broke: {e}")
+                self.alarm.close(StageError(self.remote.stage, self.remote.device, lost))
 
     @property
     def stream(self) -> torch.Stream | None:
-        """In which tensors on a GPU are sent and received."""
+        """The stream in which tensors on an accelerator are sent and received."""
         return None
 
     @abstractmethod
-    def pump(self) -> None:
-        """Raises ChannelClosed, ConnectionError or OutOfStep."""
+    def carry(self) -> None:
+        """Carry messages forever.  Raises ChannelClosed, ConnectionError or OutOfStep."""
 
 
 @dataclass(frozen=True)
-class Sender(Pump):
-    """Sends the messages that a stage of this process, or the caller, leaves in a channel."""
+class Sender(LinkThread):
+    """Sends the messages of a channel, which a stage of this process, or the caller, fills."""
 
-    orders: Channel[Order]
+    control: Channel[Control]
     channel: Channel[Message]
-    packing: Packing
-    recorded: int | None = None  # the stage whose trace goes this way when it ends
+    codec: RouteCodec
+    traced: int | None = None  # the stage whose trace is sent on this link when it ends
 
     @property
     def stream(self) -> torch.Stream | None:
-        return self.packing.stream
+        return self.codec.stream
 
-    def pump(self) -> None:
+    def carry(self) -> None:
         sent: deque[list[Pending]] = deque()
         trace: Trace | None = None
         for number in count():
-            order, message = self.orders.receive(), self.channel.receive()
-            match order, message:
+            control, message = self.control.receive(), self.channel.receive()
+            match control, message:
                 case Values(), Values() | Failure():
-                    if isinstance(message, Values) and not self.packing.ahead:
+                    if isinstance(message, Values) and not self.codec.ahead:
                         wait_for(message.ready, self.alarm.require_open)
-                    sent.append(self.packing.send(number, message, order.sizes))
-                case Watch(begun), _ if self.recorded is not None:
-                    if begun is None and trace is not None:
-                        sent.append([self.packing.send_text(trace.tracks[self.recorded].to_json())])
-                    trace = begun
+                    sent.append(self.codec.send(number, message, control.sizes))
+                case SetTrace(started), _ if self.traced is not None:
+                    if started is None and trace is not None:
+                        sent.append([self.codec.send_text(trace.stages[self.traced].to_json())])
+                    trace = started
             while len(sent) > AHEAD:
                 for pending in sent.popleft():
                     pending.wait()
 
 
 @dataclass(frozen=True)
-class Receiver(Pump):
-    """Puts what another process sends into the channel of a stage of this process, or of the caller."""
+class Receiver(LinkThread):
+    """Receives messages into a channel, which a stage of this process, or the caller, reads."""
 
-    orders: Channel[Order]
+    control: Channel[Control]
     channel: Channel[Message]
-    packing: Packing
-    recorded: int | None = None  # the stage whose trace comes this way when it ends
+    codec: RouteCodec
+    traced: int | None = None  # the stage whose trace arrives on this link when it ends
 
     @property
     def stream(self) -> torch.Stream | None:
-        return self.packing.stream
+        return self.codec.stream
 
-    def pump(self) -> None:
-        numbers, known = count(), deque[Order]()
-        posted: deque[tuple[Order, Arriving | None]] = deque()
+    def carry(self) -> None:
+        numbers, announced = count(), deque[Control]()
+        posted: deque[tuple[Control, PostedReceive | None]] = deque()
         trace: Trace | None = None
         while True:
-            known.extend(self.orders.drain())
-            if not known and not posted:
-                known.append(self.orders.receive())
-            while known and len(posted) < AHEAD:
-                posted.append(self._post(next(numbers), known.popleft()))
-            order, arriving = posted.popleft()
-            if isinstance(order, Watch) and self.recorded is not None:
-                if order.trace is None and trace is not None:
-                    trace.tracks[self.recorded].add_json(self.packing.receive_text())
-                trace = order.trace
-            self.channel.send(self._arrived(order, arriving))
+            announced.extend(self.control.drain())
+            if not announced and not posted:
+                announced.append(self.control.receive())
+            while announced and len(posted) < AHEAD:
+                posted.append(self._post(next(numbers), announced.popleft()))
+            control, receive = posted.popleft()
+            if isinstance(control, SetTrace) and self.traced is not None:
+                if control.trace is None and trace is not None:
+                    trace.stages[self.traced].add_json(self.codec.receive_text())
+                trace = control.trace
+            self.channel.send(self._complete(control, receive))
 
-    def _post(self, number: int, order: Order) -> tuple[Order, Arriving | None]:
-        return order, self.packing.post(number, order.sizes) if isinstance(order, Values) else None
+    def _post(self, number: int, control: Control) -> tuple[Control, PostedReceive | None]:
+        return control, self.codec.post(number, control.sizes) if isinstance(control, Values) else None
 
-    def _arrived(self, order: Order, arriving: Arriving | None) -> Message:
-        if arriving is None or not isinstance(order, Values):
-            return order
-        message = self.packing.unpack(arriving)
-        return replace(message, sizes=order.sizes) if isinstance(message, Values) else message
+    def _complete(self, control: Control, posted: PostedReceive | None) -> Message:
+        if posted is None or not isinstance(control, Values):
+            return control
+        message = self.codec.complete(posted)
+        return replace(message, sizes=control.sizes) if isinstance(message, Values) else message
 
 
 @dataclass(frozen=True)
-class Announcer(Pump):
-    """On rank 0: tells another rank the orders."""
+class ControlSender(LinkThread):
+    """Sends the control messages from rank 0 to another rank."""
 
-    wording: Orders
-    link: Link
-    orders: Channel[Order] = field(default_factory=Channel)
+    codec: ControlCodec
+    link: TensorLink
+    control: Channel[Control] = field(default_factory=Channel)
 
-    def pump(self) -> None:
+    def carry(self) -> None:
         sent: deque[Pending] = deque()
         while True:
-            sent.append(self.link.send([self.wording.encode(self.orders.receive())]))
+            sent.append(self.link.send([self.codec.encode(self.control.receive())]))
             if len(sent) > AHEAD:
                 sent.popleft().wait()
 
 
 @dataclass(frozen=True)
-class Listener(Pump):
-    """On the other ranks: tells the senders and receivers of this process what rank 0 announces."""
+class ControlReceiver(LinkThread):
+    """Receives the control messages from rank 0, for all senders and receivers of this process."""
 
-    wording: Orders
-    link: Link
-    followers: Sequence[Channel[Order]]
+    codec: ControlCodec
+    link: TensorLink
+    followers: Sequence[Channel[Control]]
 
-    def pump(self) -> None:
+    def carry(self) -> None:
         while True:
-            (vector,) = self.link.receive([self.wording.blank()]).wait()
-            order = self.wording.decode(vector)
+            (vector,) = self.link.receive([self.codec.blank()]).wait()
+            control = self.codec.decode(vector)
             for channel in self.followers:
-                channel.send(order)
+                channel.send(control)

@@ -1,4 +1,4 @@
-"""The routes between the processes of a job."""
+"""The routes between the processes of a job: endpoints here, links to the peers."""
 
 from __future__ import annotations
 
@@ -8,103 +8,106 @@ from dataclasses import dataclass, field
 import torch
 
 from runtime.call.input_type import InputType
-from runtime.device.copies import Dock
+from runtime.device.copies import DeviceCopies
+from runtime.device.kinds import kind_of
 from runtime.device.streams import stream_on
-from runtime.distributed.control import Order, Orders
-from runtime.distributed.link_threads import Announcer, Listener, Peer, Receiver, Sender
+from runtime.distributed.control import Control, ControlCodec
+from runtime.distributed.link_threads import ControlReceiver, ControlSender, Receiver, RemoteStage, Sender
 from runtime.distributed.monitor import Monitor
-from runtime.distributed.rendezvous import Meeting
-from runtime.distributed.transport import Wire
-from runtime.distributed.wire_format import Packing
+from runtime.distributed.rendezvous import Rendezvous
+from runtime.distributed.transport import Transport
+from runtime.distributed.wire_format import RouteCodec
 from runtime.engine.channel import Channel
-from runtime.engine.message import Message, Port
-from runtime.engine.ports import Ports, Runner
+from runtime.engine.message import Message
+from runtime.engine.ports import Port, Ports, Runner
 from runtime.engine.routes import Route, routes
 from runtime.manifest import Manifest
-from runtime.trace.recording import Trace
+from runtime.trace.traces import Trace
 
 
-def connect(manifest: Manifest, meeting: Meeting, ranks: Sequence[int], monitor: Monitor, timeout: float) -> Ports:
-    """The ports of this process, when all call this.  RANKS: of each stage.
+def connect(manifest: Manifest, job: Rendezvous, ranks: Sequence[int], monitor: Monitor, timeout: float) -> Ports:
+    """The ports of this process.  Every process calls this.  `ranks`: that of each stage; `timeout` in seconds.
 
-    Raises ManifestError where the stages do not fit together, DistributedError where processes do not connect.
+    Raises ManifestError if the stages do not fit together, DistributedError if processes do not connect in time.
     """
-    wire = Wire(meeting.store, meeting.rank, len(meeting.members), timeout)
-    network = _Network(manifest, meeting, ranks, monitor, wire)
+    transport = Transport(job.store, job.rank, len(job.peers), timeout)
+    network = _Network(manifest, job, ranks, monitor, transport)
     for tag, route in enumerate(routes(manifest)):
         network.add(route, tag)
-    network.add_orders(2 * len(routes(manifest)))
-    # The monitor's comes first: who finds a link broken looks whether that is meant.
-    alarms = (monitor.alarm, *network.followers, *network.orders)
-    return Ports(network.outward, network.inward, network.orders, network.runners, alarms, (wire,), (monitor.thread,))
+    network.add_control(2 * len(routes(manifest)))
+    # The monitor's alarm is closed first: a thread whose link breaks looks there whether that is intended.
+    alarms = (monitor.alarm, *network.followers, *network.control)
+    threads = (monitor.thread,)
+    return Ports(network.outward, network.inward, network.control, network.runners, alarms, (transport,), threads)
 
 
 @dataclass(frozen=True)
 class _Network:
-    """The ports of this process as they are added."""
+    """The ports of this process, filled one route at a time."""
 
     manifest: Manifest
-    meeting: Meeting
+    job: Rendezvous
     ranks: Sequence[int]
     monitor: Monitor
-    wire: Wire
+    transport: Transport
     outward: list[Port] = field(default_factory=list)
     inward: list[Port] = field(default_factory=list)
-    followers: list[Channel[Order]] = field(default_factory=list)
-    orders: list[Channel[Order]] = field(default_factory=list)
+    followers: list[Channel[Control]] = field(default_factory=list)  # of the senders and receivers here
+    control: list[Channel[Control]] = field(default_factory=list)  # that the engine of rank 0 fills
     runners: list[Runner] = field(default_factory=list)
 
     def add(self, route: Route, tag: int) -> None:
-        source, target, here = self._rank(route.source), self._rank(route.target), self.meeting.rank
-        recorded = route.source if route.target is None else None
+        source, target, here = self._rank(route.source), self._rank(route.target), self.job.rank
+        traced = route.source if route.target is None else None
         if source == target == here:
             port = Port(route, Channel[Message](route.capacity))
             self.outward.append(port)
             self.inward.append(port)
         elif source == here:
-            # The other end has the route's capacity; a batch here keeps the stage from waiting for the link.
-            channel, orders = Channel[Message](route.capacity and 1), Channel[Order]()
+            # The other end has the route's capacity; room for one batch keeps the stage from waiting for the link.
+            channel, control = Channel[Message](route.capacity and 1), Channel[Control]()
             self.outward.append(Port(route, channel))
-            self.followers.append(orders)
-            packing = self._packing(route, tag)
-            self.runners.append(Sender(self.monitor.alarm, self._peer(target), orders, channel, packing, recorded))
+            self.followers.append(control)
+            codec = self._codec(route, tag)
+            self.runners.append(Sender(self.monitor.alarm, self._remote(target), control, channel, codec, traced))
         elif target == here:
-            channel, orders = Channel[Message](route.capacity), Channel[Order]()
+            channel, control = Channel[Message](route.capacity), Channel[Control]()
             self.inward.append(Port(route, channel))
-            self.followers.append(orders)
-            packing = self._packing(route, tag)
-            self.runners.append(Receiver(self.monitor.alarm, self._peer(source), orders, channel, packing, recorded))
+            self.followers.append(control)
+            codec = self._codec(route, tag)
+            self.runners.append(Receiver(self.monitor.alarm, self._remote(source), control, channel, codec, traced))
 
-    def add_orders(self, tag: int) -> None:
-        """When all routes are there."""
-        wording = Orders(tuple(self.manifest.symbols), self._new_trace)
-        if self.meeting.rank != 0:
-            link = self.wire.host_link(0, tag)
-            self.runners.append(Listener(self.monitor.alarm, self._peer(0), wording, link, tuple(self.followers)))
+    def add_control(self, tag: int) -> None:
+        """Add the control plane, after all routes."""
+        alarm, codec = self.monitor.alarm, ControlCodec(tuple(self.manifest.symbols), self._new_trace)
+        if self.job.rank != 0:
+            link = self.transport.host_link(0, tag)
+            self.runners.append(ControlReceiver(alarm, self._remote(0), codec, link, tuple(self.followers)))
             return
-        self.orders.extend(self.followers)
-        for rank in range(1, len(self.meeting.members)):
-            announcer = Announcer(self.monitor.alarm, self._peer(rank), wording, self.wire.host_link(rank, tag))
-            self.orders.append(announcer.orders)
-            self.runners.append(announcer)
+        self.control.extend(self.followers)
+        for rank in range(1, len(self.job.peers)):
+            sender = ControlSender(alarm, self._remote(rank), codec, self.transport.host_link(rank, tag))
+            self.control.append(sender.control)
+            self.runners.append(sender)
 
     def _rank(self, stage: int | None) -> int:
+        """The caller is on rank 0."""
         return 0 if stage is None else self.ranks[stage]
 
-    def _peer(self, rank: int) -> Peer:
-        member = self.meeting.members[rank]
-        return Peer(self.ranks.index(rank), member.device, str(member))
+    def _remote(self, rank: int) -> RemoteStage:
+        peer = self.job.peers[rank]
+        return RemoteStage(self.ranks.index(rank), peer.device, str(peer))
 
-    def _packing(self, route: Route, tag: int) -> Packing:
+    def _codec(self, route: Route, tag: int) -> RouteCodec:
         source, target = self._rank(route.source), self._rank(route.target)
-        peer = target if source == self.meeting.rank else source
-        headers, texts = (self.wire.host_link(peer, 2 * tag + i) for i in range(2))
+        peer = target if source == self.job.rank else source
+        headers, texts = (self.transport.host_link(peer, 2 * tag + i) for i in range(2))
         tensors, device, ahead = headers, torch.device("cpu"), True
-        if route.takes and self._is_on_gpu(source) and self._is_on_gpu(target):
-            device = torch.device(self.meeting.members[self.meeting.rank].device)
-            tensors, ahead = self.wire.device_link(target, tag, device), False
+        if route.takes and self._has_nccl(source) and self._has_nccl(target):
+            device = self._device(self.job.rank)
+            tensors, ahead = self.transport.device_link(target, tag, device), False
         types = tuple(self._types(route))
-        return Packing(route.source, types, headers, tensors, texts, Dock(device), stream_on(device), ahead)
+        return RouteCodec(route.source, types, headers, tensors, texts, DeviceCopies(device), stream_on(device), ahead)
 
     def _types(self, route: Route) -> Iterator[InputType]:
         manifest, source = self.manifest, route.source
@@ -112,9 +115,11 @@ class _Network:
         for i in route.takes:
             yield InputType.parse(offered[i], manifest.symbols)
 
-    def _is_on_gpu(self, rank: int) -> bool:
-        return torch.device(self.meeting.members[rank].device).type == "cuda"
+    def _device(self, rank: int) -> torch.device:
+        return torch.device(self.job.peers[rank].device)
+
+    def _has_nccl(self, rank: int) -> bool:
+        return kind_of(self._device(rank)).nccl
 
     def _new_trace(self) -> Trace:
-        devices = [torch.device(self.meeting.members[rank].device) for rank in self.ranks]
-        return Trace(self.manifest, devices)
+        return Trace(self.manifest, [self._device(rank) for rank in self.ranks])

@@ -1,4 +1,7 @@
-"""Whether the process that started this one is still there.  Imported before anything that takes time."""
+"""Orphan detection: whether the parent process still runs.
+
+`runtime/__init__.py` imports this before anything slow: a parent that ends meanwhile would go unnoticed.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ _known = os.getppid()
 
 
 def is_gone() -> bool:
+    """Whether the process that started this one has ended."""
     return os.getppid() != _known
 
 

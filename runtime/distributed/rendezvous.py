@@ -1,4 +1,4 @@
-"""The processes of a job, and how they find each other."""
+"""The rendezvous of a job: its processes find each other, and each gets a connection to rank 0."""
 
 from __future__ import annotations
 
@@ -6,58 +6,59 @@ import json
 import os
 import secrets
 import socket
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 
-from torch.distributed import PrefixStore, Store, rendezvous  # pyright: ignore[reportPrivateImportUsage]
+from torch.distributed import PrefixStore, Store  # pyright: ignore[reportPrivateImportUsage]
+from torch.distributed.rendezvous import rendezvous as torch_rendezvous
 
-from runtime.distributed.control_line import Line
+from runtime.distributed.control_line import ControlConnection
+from runtime.distributed.exit import ReportedByRank0
 from runtime.errors import DistributedError
 
-PATIENCE = 5.0  # seconds more than rank 0, which knows who is missing
+EXTRA_WAIT = 5.0  # seconds more than rank 0 waits, which knows the missing ranks
 
 
 @dataclass(frozen=True)
-class Member:
+class Peer:
     """A process of the job."""
 
     rank: int
     host: str
     pid: int
-    device: str  # where it runs its stages
+    device: str  # that runs its stages
 
     def __str__(self) -> str:
         return f"rank {self.rank} (process {self.pid} on {self.host})"
 
 
 @dataclass(frozen=True)
-class Meeting:
-    """All processes of the job, and the line from rank 0 to each, or from this one to rank 0."""
+class Rendezvous:
+    """All processes of a job, and control connections: from rank 0 to each other rank, or from this one to rank 0."""
 
     rank: int
-    members: tuple[Member, ...]
-    lines: Mapping[int, Line]
+    peers: tuple[Peer, ...]
+    connections: Mapping[int, ControlConnection]
     store: Store
 
 
-def meet(device: str, names: Sequence[str], timeout: float) -> Meeting:
-    """Find the other processes that torchrun started, of which each runs its stages on a DEVICE.
+def rendezvous(device: str, names: Sequence[str], timeout: float) -> Rendezvous:
+    """Find the other processes that torchrun started.  `device`: that runs this process's stages; `names`: by rank.
 
-    Raises DistributedError with the NAMES of those that do not come within TIMEOUT seconds.  Where rank 0
-    raises that, it is SystemExit in the others: one message is enough.
+    Raises DistributedError with the names of the ranks that do not arrive within `timeout` seconds.  On other
+    ranks than 0 that is SystemExit: one message is enough.
     """
     rank, world = rank_and_world()
     deadline = time.monotonic() + timeout
     store = _store(rank, world, timeout)
-    me = Member(rank, socket.gethostname(), os.getpid(), device)
+    me = Peer(rank, socket.gethostname(), os.getpid(), device)
     return _receive_all(me, names, store, deadline, timeout) if rank == 0 else _join(me, store, deadline, timeout)
 
 
 def rank_and_world() -> tuple[int, int]:
-    """Which process this is, of how many.  Raises DistributedError where torchrun did not start it."""
+    """The rank of this process and the number of processes.  Raises DistributedError if torchrun did not start it."""
     try:
         return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     except (KeyError, ValueError):
@@ -69,49 +70,51 @@ def rank_and_world() -> tuple[int, int]:
 def _store(rank: int, world: int, timeout: float) -> Store:
     limit = timedelta(seconds=timeout)
     try:
-        store = next(iter(rendezvous("env://", rank, world, timeout=limit)))[0]
+        store = next(iter(torch_rendezvous("env://", rank, world, timeout=limit)))[0]
         store.set_timeout(limit)
-        # The same number in each process, which opens one pipeline after the other as all do.
+        # The count is the same in all processes, as all open the same pipelines in the same order.
         return PrefixStore(f"stagecut/{store.add(f'stagecut/{rank}', 1)}", store)
     except (RuntimeError, ValueError) as e:
         raise DistributedError(f"rank {rank} cannot reach the store that torchrun names: {e}") from e
 
 
-def _receive_all(me: Member, names: Sequence[str], store: Store, deadline: float, timeout: float) -> Meeting:
-    key, lines, members = secrets.token_hex(), dict[int, Line](), {0: me}
+def _receive_all(me: Peer, names: Sequence[str], store: Store, deadline: float, timeout: float) -> Rendezvous:
+    key, connections, peers = secrets.token_hex(), dict[int, ControlConnection](), {0: me}
     with socket.create_server((os.environ["MASTER_ADDR"], 0), backlog=len(names)) as server:
-        store.set("line", json.dumps([server.getsockname()[1], key]))
-        while len(members) < len(names):
+        store.set("address", json.dumps([server.getsockname()[1], key]))
+        while len(peers) < len(names):
             server.settimeout(max(0.01, deadline - time.monotonic()))
             try:
-                line = Line(server.accept()[0])
-                hello = line.receive_one(deadline)
+                connection = ControlConnection(server.accept()[0])
+                hello = connection.receive_one(deadline)
             except TimeoutError:
-                for line in lines.values():
-                    line.send({"members": []})
-                missing = ", ".join(name for rank, name in enumerate(names) if rank not in members)
+                for connection in connections.values():
+                    connection.send({"peers": []})
+                missing = ", ".join(name for rank, name in enumerate(names) if rank not in peers)
                 raise DistributedError(f"{missing} did not arrive within {timeout:g} s") from None
-            except (EOFError, ValueError):  # a stranger
+            except (EOFError, ValueError):  # not one of the job's processes
                 continue
             if secrets.compare_digest(str(hello.pop("key", "")), key):
-                member = Member(**hello)
-                lines[member.rank], members[member.rank] = line, member
-    ordered = tuple(member for _, member in sorted(members.items()))
-    for line in lines.values():
-        line.send({"members": [asdict(member) for member in ordered]})
-    return Meeting(0, ordered, lines, store)
+                peer = Peer(**hello)
+                connections[peer.rank], peers[peer.rank] = connection, peer
+    ordered = tuple(peer for _, peer in sorted(peers.items()))
+    for connection in connections.values():
+        connection.send({"peers": [asdict(peer) for peer in ordered]})
+    return Rendezvous(0, ordered, connections, store)
 
 
-def _join(me: Member, store: Store, deadline: float, timeout: float) -> Meeting:
+def _join(me: Peer, store: Store, deadline: float, timeout: float) -> Rendezvous:
     try:
-        port, key = json.loads(store.get("line"))
-        line = Line(socket.create_connection((os.environ["MASTER_ADDR"], port), max(0.01, deadline - time.monotonic())))
-        line.send({**asdict(me), "key": key})
-        members = line.receive_one(deadline + PATIENCE)["members"]
+        port, key = json.loads(store.get("address"))
+        connection = ControlConnection(
+            socket.create_connection((os.environ["MASTER_ADDR"], port), max(0.01, deadline - time.monotonic()))
+        )
+        connection.send({**asdict(me), "key": key})
+        peers = connection.receive_one(deadline + EXTRA_WAIT)["peers"]
     except (EOFError, OSError, RuntimeError) as e:
         if me.rank == 1:
             raise DistributedError(f"rank 0 did not arrive within {timeout:g} s, or left at once: {e}") from e
-        sys.exit(1)
-    if not members:
-        sys.exit(1)  # somebody is missing, and rank 0 says who
-    return Meeting(me.rank, tuple(Member(**member) for member in members), {0: line}, store)
+        raise ReportedByRank0 from e
+    if not peers:  # a rank is missing
+        raise ReportedByRank0
+    return Rendezvous(me.rank, tuple(Peer(**peer) for peer in peers), {0: connection}, store)

@@ -1,4 +1,4 @@
-"""Torchrun stops all processes once one has ended; who knows why has a moment to say so."""
+"""Delays SIGTERM by 5 s, so that the process that knows the cause can report it before torchrun ends it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import os
 import signal
 from threading import current_thread, main_thread
 
-MOMENT = 5.0  # seconds between being asked to end and ending
+DELAY = 5.0  # seconds from SIGTERM to the end
 
 
-def allow() -> None:
-    """Unless the user has a way of their own to end.  What is under way comes in that time or never."""
+def delay() -> None:
+    """Delay SIGTERM in this process, unless the user has a handler, or this is not the main thread."""
     if current_thread() is main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _end_later)
 
 
 def _end_later(*_: object) -> None:
     signal.signal(signal.SIGALRM, _end)
-    signal.setitimer(signal.ITIMER_REAL, MOMENT)
+    signal.setitimer(signal.ITIMER_REAL, DELAY)
 
 
 def _end(*_: object) -> None:

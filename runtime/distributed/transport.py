@@ -1,4 +1,4 @@
-"""The connections between the processes of a job, over which tensors go."""
+"""Links for tensors between the processes of a job, over gloo and NCCL."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from torch.distributed import PrefixStore, Store  # pyright: ignore[reportPrivat
 from runtime.errors import DistributedError
 
 _Operation = Callable[[list[torch.Tensor], int, int], distributed.Work]
-FOREVER = timedelta(days=365)  # a pipeline may be idle for long; who is too slow is for the monitor to say
+FOREVER = timedelta(days=365)  # a pipeline may be idle for long; the monitor notices processes that hang
 
 
 class Group(Protocol):
-    """The part of torch's process groups that is used here; their own stubs leave it out."""
+    """The methods of torch's process groups that are used here, which torch's stubs lack."""
 
     def send(self, tensors: list[torch.Tensor], to: int, tag: int, /) -> distributed.Work: ...
     def recv(self, tensors: list[torch.Tensor], source: int, tag: int, /) -> distributed.Work: ...
@@ -28,20 +28,20 @@ class Group(Protocol):
 
 @dataclass(frozen=True)
 class Pending:
-    """Tensors under way.  They must not be changed, or read, before `wait` returns."""
+    """Tensors that are being sent or received.  They must not be changed, or read, before `wait` returns."""
 
     tensors: Sequence[torch.Tensor]
     works: Sequence[distributed.Work]
 
     def wait(self) -> Sequence[torch.Tensor]:
-        """On a GPU it is the current stream that waits, not the host.
+        """Wait for the transfer: on an accelerator in the current stream, else on the host.  Returns the tensors.
 
-        Raises ConnectionError where the other process is gone, or this one has cut the wire.
+        Raises ConnectionError if the other process is gone, or the transport was closed.
         """
         for work in self.works:
             try:
-                if self.tensors[0].is_cuda:
-                    work.wait()  # with a time, NCCL has the host wait, too
+                if self.tensors[0].device.type != "cpu":
+                    work.wait()  # with a time-out, NCCL blocks the host, too
                 else:
                     work.wait(FOREVER)
             except RuntimeError as e:
@@ -50,19 +50,19 @@ class Pending:
 
 
 @dataclass(frozen=True)
-class Link:
-    """One direction between two processes.  What is sent first is received first."""
+class TensorLink:
+    """One direction between two processes, first in, first out."""
 
     group: Group
-    peer: int  # its rank in the group
-    tag: int  # tells this link from others between the same two
+    peer: int  # rank of the other process in the group
+    tag: int  # unique among the links between the two
 
     def send(self, tensors: Sequence[torch.Tensor]) -> Pending:
-        """Contiguous tensors.  Does not wait.  Raises ConnectionError."""
+        """Start to send contiguous tensors.  Raises ConnectionError."""
         return self._start(self.group.send, tensors)
 
     def receive(self, tensors: Sequence[torch.Tensor]) -> Pending:
-        """Into contiguous tensors, as large as what is sent.  Does not wait.  Raises ConnectionError."""
+        """Start to receive into contiguous tensors of the sizes that are sent.  Raises ConnectionError."""
         return self._start(self.group.recv, tensors)
 
     def _start(self, operation: _Operation, tensors: Sequence[torch.Tensor]) -> Pending:
@@ -72,11 +72,11 @@ class Link:
             raise ConnectionError(str(e)) from e
 
 
-class Wire:
-    """The connections of this process to all others of the job."""
+class Transport:
+    """The links of this process to all others of the job."""
 
     def __init__(self, store: Store, rank: int, world: int, timeout: float) -> None:
-        """Every rank makes one.  Raises DistributedError where others do not within TIMEOUT seconds."""
+        """Every rank makes one.  Raises DistributedError if others do not within `timeout` seconds."""
         self.rank = rank
         self._store = store
         self._world = world
@@ -87,15 +87,16 @@ class Wire:
         except RuntimeError as e:
             raise DistributedError(f"the processes cannot reach each other: {e}") from e
 
-    def host_link(self, peer: int, tag: int) -> Link:
-        """For tensors in host memory."""
-        return Link(self._gloo, peer, tag)
+    def host_link(self, peer: int, tag: int) -> TensorLink:
+        """A link for tensors in host memory, over gloo.  `peer`: the other rank."""
+        return TensorLink(self._gloo, peer, tag)
 
-    def device_link(self, target: int, tag: int, device: torch.device) -> Link:
-        """For tensors on GPUs, this process's on DEVICE.  A communicator of its own, as NCCL knows no tags.
+    def device_link(self, target: int, tag: int, device: torch.device) -> TensorLink:
+        """A link for tensors on GPUs, over an NCCL communicator of its own, as NCCL has no tags.
 
-        Both ranks make it, and all in the order of their tags.  A first tensor goes over it at once: NCCL connects
-        when it must, which at that time would wait for what runs, and for other threads that ask the same store.
+        `target`: the rank that receives; `device`: this process's.  Both ranks make the link, and all in the order of
+        their tags.  It sends a first tensor at once: NCCL connects at the first transfer, which would later wait for
+        running kernels, and for other threads that use the same store.  Raises DistributedError.
         """
         here = int(self.rank == target)
         make = cast(Any, distributed).ProcessGroupNCCL  # a build for CPUs has none
@@ -104,7 +105,7 @@ class Wire:
         options._timeout = FOREVER
         group = make(PrefixStore(f"nccl/{tag}", self._store), here, 2, options)
         self._nccl.append(cast(Group, group))
-        link = Link(group, 1 - here, 0)
+        link = TensorLink(group, 1 - here, 0)
         try:
             group.eager_connect_single_device(device)
             first = [torch.zeros(1, device=device)]
@@ -115,13 +116,13 @@ class Wire:
         return link
 
     def close(self, cause: Exception | None = None) -> None:
-        """Whoever waits for a link of this wire, here or in another process, gets a ConnectionError."""
+        """Raise ConnectionError in all threads that wait for a link of this transport, here and in other processes."""
         for group in self._nccl:
             group.abort()
-        # Gloo's own `abort` wakes nobody; but a receive that runs out of time breaks all its connections.
+        # Gloo's own `abort` wakes no thread; but a receive that times out breaks all its connections.
         with suppress(RuntimeError):
-            nobody = self._gloo.recv([torch.empty(1)], (self.rank + 1) % self._world, _UNUSED)
-            nobody.wait(timedelta(milliseconds=1))
+            timed_out = self._gloo.recv([torch.empty(1)], (self.rank + 1) % self._world, _UNUSED)
+            timed_out.wait(timedelta(milliseconds=1))
 
 
-_UNUSED = 2**31 - 1  # a tag that nobody sends by
+_UNUSED = 2**31 - 1  # a tag that no link has

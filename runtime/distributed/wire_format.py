@@ -1,13 +1,13 @@
-"""The tensors of one batch on one route, as what goes over a link.
+"""The wire format of one batch on one route.
 
-A header of 64-bit integers and the tensors, as they lie in memory:
+A header of 64-bit integers, then the tensors as they lie in memory:
 
     [number of the batch, whether it failed, strides of each tensor …]
 
-The receiver knows the sizes.  On the host it is ready for tensors ahead of their header, and takes in those of
-a batch that failed, too, so as to stay in step.  A GPU that sends or receives is slowed down until both ends are
-there.  So the header goes when the tensors are made, and they are received once it has come.  What failed follows
-as a text.
+The receiver knows the sizes from the control message.  On the host it posts receives for the tensors together with
+their header, and receives those of a failed batch, too, to stay in step.  A GPU that waits for the other end of a
+transfer is slowed down, so there the header is sent once the tensors are computed, and they are received after it.
+An error follows as text.
 """
 
 from __future__ import annotations
@@ -19,48 +19,48 @@ from dataclasses import dataclass
 import torch
 
 from runtime.call.input_type import InputType
-from runtime.device.copies import Dock
+from runtime.device.copies import DeviceCopies
 from runtime.device.streams import made_by_now, read_in
 from runtime.distributed.error_codec import decode, encode
-from runtime.distributed.transport import Link, Pending
+from runtime.distributed.transport import Pending, TensorLink
 from runtime.engine.message import Failure, Values
 from runtime.errors import StageError
 
 
 class OutOfStep(Exception):
-    """Two processes do not agree on which batch is next.  A fault of ours, that must give no wrong result."""
+    """Two processes disagree on the number of the next batch: a bug of ours, which must not give a wrong result."""
 
 
 @dataclass(frozen=True)
-class Arriving:
-    """A batch for which receives are posted."""
+class PostedReceive:
+    """A batch whose receives are posted."""
 
     number: int
     shapes: Sequence[tuple[int, ...]]
     header: Pending
-    tensors: Pending | None  # None where they are received after the header
+    tensors: Pending | None  # None if they are received after the header
 
 
 @dataclass(frozen=True)
-class Packing:
-    """How the tensors of a route are packed at one end, and unpacked at the other."""
+class RouteCodec:
+    """Encodes the batches of a route at one end, and decodes them at the other."""
 
-    source: int | None  # the stage that sends them
+    source: int | None  # the stage that sends; None: the caller
     types: tuple[InputType, ...]
-    headers: Link
-    tensors: Link
-    texts: Link
-    dock: Dock  # of the device where they are while they are sent and received
-    stream: torch.Stream | None  # current in the thread that sends or receives
-    ahead: bool  # whether who receives is ready for tensors before they are made, and so before their header
+    headers: TensorLink
+    tensors: TensorLink
+    texts: TensorLink
+    copies: DeviceCopies  # to the device that tensors are sent from and received on
+    stream: torch.Stream | None  # the current one of the thread that sends or receives
+    ahead: bool  # whether receives of tensors are posted together with their header's
 
     def send(self, number: int, message: Values | Failure, sizes: Mapping[str, int]) -> list[Pending]:
-        """Start to send a batch.  A stage that made something else than the manifest says has failed."""
+        """Start to send a batch.  Tensors of other types than the manifest's are sent as a Failure of their stage."""
         shapes = [type.shape(sizes) for type in self.types]
         if isinstance(message, Values):
             message = self._checked(message, shapes)
         if isinstance(message, Values):
-            arrived, ready = self.dock.take([tensor.detach() for tensor in message.tensors], message.ready)
+            arrived, ready = self.copies.bring([tensor.detach() for tensor in message.tensors], message.ready)
             read_in(self.stream, arrived, ready)
             tensors = [_dense(tensor) for tensor in arrived]
             header = torch.tensor([number, 0, *(stride for t in tensors for stride in t.stride())])
@@ -73,34 +73,34 @@ class Packing:
         return [*sent, self.send_text(encode(message.error))]
 
     def send_text(self, text: bytes) -> Pending:
-        """Its length, then the text."""
+        """Start to send a text: its length, then its bytes."""
         return self.texts.send([torch.tensor([len(text)]), torch.frombuffer(bytearray(text), dtype=torch.uint8)])
 
     def receive_text(self) -> bytes:
-        """Wait for the next one."""
+        """The next text; waits for it.  Raises ConnectionError."""
         (length,) = self.texts.receive([torch.empty(1, dtype=torch.int64)]).wait()
         (text,) = self.texts.receive([torch.empty(int(length), dtype=torch.uint8)]).wait()
         return text.numpy().tobytes()
 
-    def post(self, number: int, sizes: Mapping[str, int]) -> Arriving:
-        """Be ready for a batch."""
+    def post(self, number: int, sizes: Mapping[str, int]) -> PostedReceive:
+        """Post the receives of a batch.  `sizes`: the value of every symbol."""
         shapes = [type.shape(sizes) for type in self.types]
         header = torch.empty(2 + sum(map(len, shapes)), dtype=torch.int64)
         coming = self.headers.receive([header])
-        return Arriving(number, shapes, coming, self._receive(shapes) if self.ahead else None)
+        return PostedReceive(number, shapes, coming, self._receive(shapes) if self.ahead else None)
 
-    def unpack(self, arriving: Arriving) -> Values | Failure:
-        """Wait for a batch; on a GPU, have the stream wait for its tensors.  Raises ConnectionError, or OutOfStep."""
-        number, failed, *strides = arriving.header.wait()[0].tolist()
-        if number != arriving.number:
-            raise OutOfStep(f"batch {number} came where batch {arriving.number} was due")
+    def complete(self, posted: PostedReceive) -> Values | Failure:
+        """Wait for a batch; on a GPU, its tensors are awaited in the stream.  Raises ConnectionError or OutOfStep."""
+        number, failed, *strides = posted.header.wait()[0].tolist()
+        if number != posted.number:
+            raise OutOfStep(f"batch {number} came where batch {posted.number} was due")
         if failed:
-            if arriving.tensors is not None:
-                arriving.tensors.wait()
+            if posted.tensors is not None:
+                posted.tensors.wait()
             return Failure(_stage_error(decode(self.receive_text())))
-        flat = (arriving.tensors or self._receive(arriving.shapes)).wait()
+        flat = (posted.tensors or self._receive(posted.shapes)).wait()
         left = iter(strides)
-        shaped = zip(flat, arriving.shapes, strict=True)
+        shaped = zip(flat, posted.shapes, strict=True)
         tensors = tuple(t.as_strided(shape, [next(left) for _ in shape]) for t, shape in shaped)
         return Values(tensors, ready=made_by_now(tensors))
 
@@ -117,11 +117,11 @@ class Packing:
 
     def _buffers(self, shapes: Sequence[tuple[int, ...]]) -> list[torch.Tensor]:
         sized = zip(self.types, shapes, strict=True)
-        return [torch.empty(math.prod(shape), dtype=type.dtype, device=self.dock.device) for type, shape in sized]
+        return [torch.empty(math.prod(shape), dtype=type.dtype, device=self.copies.device) for type, shape in sized]
 
 
 def _dense(tensor: torch.Tensor) -> torch.Tensor:
-    """Without holes, overlaps and lazy bits; with its strides where possible, for kernels round by them."""
+    """The tensor without gaps, overlaps and lazy bits; with its strides if possible, as rounding depends on them."""
     tensor = tensor.resolve_conj().resolve_neg()
     expected = 1
     for stride, size in sorted((s, n) for s, n in zip(tensor.stride(), tensor.shape, strict=True) if n != 1):

@@ -1,1 +1,11 @@
-""""""
+"""The stages of one process, on threads.
+
+channel    a bounded queue between two threads
+routes     the manifest's tables as routes: which tensors go from which stage to which
+message    messages that travel on routes
+ports      endpoints of the routes in a process
+worker     the thread of one stage
+collector  the thread that completes the caller's futures
+watchdog   the thread that gives up on a stage that hangs
+engine     all threads together: start, send, trace, close
+"""

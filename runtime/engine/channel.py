@@ -10,17 +10,17 @@ T = TypeVar("T")
 
 
 class ChannelClosed(Exception):
-    """Nothing will be sent or received here any more.  `__cause__` is what it was closed for, if that went wrong."""
+    """Raised by a channel that is closed.  `__cause__` is the fault that it was closed for, if there was one."""
 
 
 class Closable(Protocol):
-    """What others may wait for, until it is closed."""
+    """Anything that threads may block on, until it is closed."""
 
     def close(self, cause: Exception | None = None) -> None: ...
 
 
 class Channel(Generic[T]):
-    """First in, first out.  `send` waits while CAPACITY items are inside; without one it never waits."""
+    """First in, first out.  `send` blocks while `capacity` items are inside; without a capacity it never blocks."""
 
     def __init__(self, capacity: int | None = None) -> None:
         self._capacity = capacity
@@ -30,7 +30,7 @@ class Channel(Generic[T]):
         self._changed = Condition()
 
     def send(self, item: T) -> None:
-        """Raises ChannelClosed, also where it is closed while this waits."""
+        """Append an item.  Raises ChannelClosed, also when the channel is closed while this blocks."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or not self._is_full())
             self.require_open()
@@ -38,7 +38,7 @@ class Channel(Generic[T]):
             self._changed.notify_all()
 
     def receive(self) -> T:
-        """Raises ChannelClosed, also where it is closed while this waits and with items left inside."""
+        """Take the oldest item, once there is one.  Raises ChannelClosed, even if items are left inside."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._items)
             self.require_open()
@@ -47,24 +47,24 @@ class Channel(Generic[T]):
             return item
 
     def close(self, cause: Exception | None = None) -> None:
-        """Wake everyone who waits.  The first cause counts."""
+        """Wake all blocked threads.  Only the first `cause` counts."""
         with self._changed:
             if not self._closed:
                 self._closed, self._cause = True, cause
             self._changed.notify_all()
 
     def wait_closed(self, timeout: float | None = None) -> bool:
-        """Whether it is closed, within so many seconds."""
+        """Block for at most `timeout` seconds.  True if the channel is closed."""
         with self._changed:
             return self._changed.wait_for(lambda: self._closed, timeout)
 
     def require_open(self) -> None:
-        """Raises ChannelClosed."""
+        """Raises ChannelClosed if the channel is closed."""
         if self._closed:
             raise ChannelClosed from self._cause
 
     def drain(self) -> list[T]:
-        """Take out what is left inside."""
+        """Take out all items, also of a closed channel."""
         with self._changed:
             left = list(self._items)
             self._items.clear()

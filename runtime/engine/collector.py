@@ -10,29 +10,30 @@ from typing import Any
 
 import torch
 
-from runtime.device.copies import Dock
+from runtime.device.copies import DeviceCopies
 from runtime.device.streams import wait_for
 from runtime.engine.channel import Channel, ChannelClosed
-from runtime.engine.message import Failure, Message, Port, Reset, Values, Watch, receive_all
+from runtime.engine.message import Failure, Message, Reset, SetTrace, Values
+from runtime.engine.ports import Port, receive_all
 from runtime.errors import PipelineClosed
 
-Finish = Callable[[tuple[torch.Tensor, ...]], Any]  # the model's outputs -> what the caller gets
+Finish = Callable[[tuple[torch.Tensor, ...]], Any]  # the model's outputs -> the caller's result
 
 
 @dataclass(frozen=True)
 class Ticket:
-    """A message in flight, and the caller who waits for what becomes of it."""
+    """A message in flight and the future of its result."""
 
     finish: Finish
-    home: torch.device | None = None  # where the outputs are wanted; None: where they are made
-    streams: tuple[torch.Stream, ...] = ()  # that the caller uses, on all accelerators where outputs may be
+    output_device: torch.device | None = None  # None: outputs stay where they are made
+    streams: tuple[torch.Stream, ...] = ()  # the caller's, on every accelerator where outputs may be
     future: Future[Any] = field(default_factory=Future)
 
     def __post_init__(self) -> None:
         self.future.set_running_or_notify_cancel()  # the stages run it in any case: it cannot be cancelled
 
     def complete(self, outputs: tuple[torch.Tensor, ...]) -> None:
-        """FINISH works in the caller's streams, as what it makes is the caller's."""
+        """Set the future to `finish(outputs)`, computed in the caller's streams, as the result is the caller's."""
         with ExitStack() as stack:
             for stream in self.streams:
                 stack.enter_context(stream)
@@ -42,19 +43,20 @@ class Ticket:
             self.future.set_result(self.finish(outputs))
 
     def abandon(self, cause: BaseException | None) -> None:
+        """Fail the future with the cause, or with PipelineClosed."""
         self.future.set_exception(cause or PipelineClosed("the pipeline was closed before this batch was done"))
 
 
 @dataclass(frozen=True)
 class Collector:
-    """The tickets of what is in flight, and the ports where the stages leave their outputs."""
+    """The tickets of all messages in flight, and the ports that outputs arrive at."""
 
     tickets: Channel[Ticket]
     inlets: tuple[Port, ...]
-    docks: dict[torch.device, Dock] = field(default_factory=dict)  # of the devices where callers want outputs
+    copies: dict[torch.device, DeviceCopies] = field(default_factory=dict)  # to each output device
 
     def run(self) -> None:
-        """Until a channel is closed; what is in flight then fails with the cause, or with PipelineClosed."""
+        """Until a channel is closed; all that is in flight then fails with the cause, or with PipelineClosed."""
         try:
             with torch.no_grad():
                 while True:
@@ -77,23 +79,24 @@ class Collector:
             case Failure(error):
                 ticket.future.set_exception(error)
             case Values():
-                ticket.complete(self._bring(message, ticket.home))
-            case Reset() | Watch():
+                ticket.complete(self._outputs_on(ticket.output_device, message))
+            case Reset() | SetTrace():
                 ticket.future.set_result(None)
 
-    def _bring(self, outputs: Values, home: torch.device | None) -> tuple[torch.Tensor, ...]:
-        """The outputs where they are wanted, when the devices have made them.  Raises ChannelClosed.
+    def _outputs_on(self, device: torch.device | None, outputs: Values) -> tuple[torch.Tensor, ...]:
+        """The outputs on `device`, once they have been computed and copied.  Raises ChannelClosed.
 
-        Only this thread waits for devices, so that batches in flight are those that are not done.
+        Only this thread waits for devices, so batches count as in flight until they are done.
         """
         self._wait(outputs.ready)
-        if home is None:
+        if device is None:
             return outputs.tensors
-        tensors, ready = self.docks.setdefault(home, Dock(home)).take(outputs.tensors, outputs.ready)
+        copies = self.copies.setdefault(device, DeviceCopies(device))
+        tensors, ready = copies.bring(outputs.tensors, outputs.ready)
         self._wait(ready)
         return tensors
 
     def _wait(self, events: Sequence[torch.Event]) -> None:
         wait_for(events, self.tickets.require_open)
-        if events:  # a job that ends early lets go of what waits for other processes, with nothing to show for it
+        if events:  # aborting a job completes the events of broken transfers, whose tensors then hold no data
             self.tickets.require_open()

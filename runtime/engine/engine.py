@@ -16,23 +16,22 @@ import torch
 from runtime.device.streams import current_streams
 from runtime.engine.channel import Channel, ChannelClosed, Closable
 from runtime.engine.collector import Collector, Finish, Ticket
-from runtime.engine.message import Reset, Values, Watch, send_all
-from runtime.engine.ports import Ports, Runner, in_one_process
+from runtime.engine.message import Reset, SetTrace, Values
+from runtime.engine.ports import Ports, Runner, in_one_process, send_all
 from runtime.engine.watchdog import Watchdog
 from runtime.engine.worker import Worker
 from runtime.errors import PipelineClosed
 from runtime.manifest import Manifest
 from runtime.stage.stage import LoadedStage
-from runtime.trace.recording import Trace
+from runtime.trace.traces import Trace
 
-GRACE = 5.0  # seconds that closing waits for the stages to finish what they run
+CLOSE_GRACE = 5.0  # seconds that closing waits for the stages to finish what they run
 
 
 class Engine:
     """One thread for each stage, and one that collects the outputs.
 
-    Every message passes every stage, in the order in which they were sent: so the channels never
-    need to say of which batch their tensors are.
+    Every message passes every stage, in the order in which they were sent, so messages need no batch number.
     """
 
     def __init__(
@@ -42,23 +41,24 @@ class Engine:
         timeout: float | None = None,
         ports: Ports | None = None,
     ) -> None:
-        """Start the threads.  Raises ManifestError where the stages do not fit together.
+        """Start the threads.  Raises ManifestError if the stages do not fit together, ValueError for a `timeout` <= 0.
 
-        TIMEOUT: the seconds after which a stage that still runs one batch is given up, and the engine with it.
-        PORTS: of these stages, where others run in other processes.
+        `timeout`: seconds that a stage may run one batch; then the engine is closed with a StageError.
+        `ports`: those of these stages, if others run in other processes.
         """
         ports = in_one_process(manifest) if ports is None else ports
-        self._inlets, self._orders = ports.outlets(None), ports.orders
+        self._inlets, self._control = ports.outlets(None), ports.control
         self._devices = {stage.device for stage in stages}
         self._tickets: Channel[Ticket] = Channel()
-        self._order = Lock()  # one batch at a time enters the channels
-        self._watched = Lock()  # one trace at a time
+        self._sending = Lock()  # held while one message enters the channels
+        self._tracing = Lock()  # held while a trace is on
         workers = [Worker(stage, ports.inlets(stage.index), ports.outlets(stage.index)) for stage in stages]
         named: list[tuple[str, Runner]] = [("collector", Collector(self._tickets, ports.inlets(None)))]
         named += [(f"stage {worker.stage.index}", worker) for worker in workers]
         named += [(type(runner).__name__.lower(), runner) for runner in ports.runners]
         channels, stop = [self._tickets, *ports.channels()], Event()
-        # Whoever closes them ends the engine.  The links come last: what waits for one goes on with anything.
+        # Closing any of these shuts the engine down.
+        # Links are closed last: a thread blocked on one may resume with arbitrary data.
         self.closables: Sequence[Closable] = (*ports.alarms, *channels, *ports.links)
         if timeout is not None:
             named.append(("watchdog", Watchdog(workers, self.closables, timeout, stop)))
@@ -67,21 +67,28 @@ class Engine:
         for thread in threads:
             thread.start()
 
-    def send(
-        self, message: Values | Reset | Watch, finish: Finish = tuple, home: torch.device | None = None
-    ) -> Future[Any]:
-        """Start a batch, or what every stage does between two, after those sent before.
+    @property
+    def is_open(self) -> bool:
+        """False once the engine is closed, by `close` or by a fault."""
+        return not self._tickets.wait_closed(0)
 
-        The future holds what FINISH makes of the outputs, brought HOME, on the collecting thread; or a StageError.
+    def send(
+        self, message: Values | Reset | SetTrace, finish: Finish = tuple, output_device: torch.device | None = None
+    ) -> Future[Any]:
+        """Send a message to all stages, after those sent before.
+
+        The future holds `finish(outputs)`, called on the collecting thread with the outputs on `output_device`;
+        or a StageError.  Raises PipelineClosed.
         """
-        ticket = Ticket(finish, home, current_streams([*self._devices, *([] if home is None else [home])]))
+        accelerators = current_streams([*self._devices, *([] if output_device is None else [output_device])])
+        ticket = Ticket(finish, output_device, accelerators)
         self.require_open()
-        order = replace(message, tensors=()) if isinstance(message, Values) else message
-        with self._order:
+        header = replace(message, tensors=()) if isinstance(message, Values) else message
+        with self._sending:
             try:
                 self._tickets.send(ticket)
-                for channel in self._orders:
-                    channel.send(order)
+                for channel in self._control:
+                    channel.send(header)
                 send_all(self._inlets, message)
             except ChannelClosed as e:
                 raise _closed(e) from e.__cause__
@@ -91,22 +98,25 @@ class Engine:
         return ticket.future
 
     @contextmanager
-    def watch(self, trace: Trace) -> Iterator[None]:
-        """Have every stage record what is sent meanwhile.  When it ends, that is done, or the pipeline is closed."""
-        if not self._watched.acquire(blocking=False):
+    def trace(self, trace: Trace) -> Iterator[None]:
+        """Trace all batches that are sent within the block.  It ends when they are done, or the engine is closed.
+
+        Raises RuntimeError within another trace.
+        """
+        if not self._tracing.acquire(blocking=False):
             raise RuntimeError("this pipeline is traced already; end that trace before another begins")
         try:
-            self.send(Watch(trace)).result()
+            self.send(SetTrace(trace)).result()
             try:
                 yield
             finally:
                 with suppress(PipelineClosed):
-                    self.send(Watch(None)).result()
+                    self.send(SetTrace(None)).result()
         finally:
-            self._watched.release()
+            self._tracing.release()
 
     def require_open(self) -> None:
-        """Raises PipelineClosed, or RuntimeError where the caller is in another process."""
+        """Raises PipelineClosed, or RuntimeError if the caller is in another process."""
         if not self._inlets:
             raise RuntimeError("rank 0 makes the calls; put them under `if pipe.rank == 0:`")
         try:
@@ -115,7 +125,7 @@ class Engine:
             raise _closed(e) from e.__cause__
 
     def close(self) -> None:
-        """Stop the threads, which lets go of the stages.  What is in flight fails with PipelineClosed."""
+        """Stop the threads and release the stages.  All that is in flight fails with PipelineClosed."""
         self._shut()
 
 
@@ -127,11 +137,11 @@ def _closed(closed: ChannelClosed) -> PipelineClosed:
 def _shut(
     stop: Event, closables: Sequence[Closable], channels: Sequence[Channel[Any]], threads: Sequence[Thread]
 ) -> None:
-    """Also when the engine is forgotten, on whatever thread that happens, and when Python ends."""
+    """Close everything and join the threads.  Runs also on garbage collection, on any thread, and at exit."""
     stop.set()
     for closable in closables:
         closable.close()
-    deadline = time.monotonic() + GRACE
+    deadline = time.monotonic() + CLOSE_GRACE
     for thread in threads:
         if thread is not current_thread() and thread.is_alive():
             thread.join(max(0.0, deadline - time.monotonic()))

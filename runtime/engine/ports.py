@@ -1,46 +1,91 @@
-"""Which ends of the routes lie in a process, and what carries messages between it and others."""
+"""Endpoints of the routes in a process, and the threads that connect them to other processes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Thread
 from typing import Protocol
 
+import torch
+
 from runtime.engine.channel import Channel, Closable
-from runtime.engine.message import Message, Port, Reset, Values, Watch
-from runtime.engine.routes import routes
+from runtime.engine.message import Failure, Message, Reset, SetTrace, Values
+from runtime.engine.routes import Route, routes
 from runtime.manifest import Manifest
 
 
 class Runner(Protocol):
+    """The work of a thread."""
+
     def run(self) -> None: ...
 
 
 @dataclass(frozen=True)
-class Ports:
-    """The ports of the stages of a process, and of the caller where it is here."""
+class Port:
+    """One end of a route."""
 
-    outward: Sequence[Port]  # into which they send
-    inward: Sequence[Port]  # from which they receive
-    orders: Sequence[Channel[Values | Reset | Watch]] = ()  # told of each message of the caller, ahead of it
-    runners: Sequence[Runner] = ()  # each runs on a thread until what it waits for is closed
-    alarms: Sequence[Closable] = ()  # closed first, when all ends
+    route: Route
+    channel: Channel[Message]
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The ports of a process's stages, and those of the caller if it is in this process."""
+
+    outward: Sequence[Port]  # that stages and caller send to
+    inward: Sequence[Port]  # that they receive from
+    control: Sequence[Channel[Values | Reset | SetTrace]] = ()  # that get each message's header before its tensors
+    runners: Sequence[Runner] = ()  # each on a thread of its own, until a channel is closed
+    alarms: Sequence[Closable] = ()  # closed first at the end
     links: Sequence[Closable] = ()  # closed last
-    threads: Sequence[Thread] = ()  # that run already, and end when the alarms are closed
+    threads: Sequence[Thread] = ()  # that run already, and end once the alarms are closed
 
     def outlets(self, source: int | None) -> tuple[Port, ...]:
-        """Those of a stage, or of the caller."""
+        """The ports that stage `source` sends to; None is the caller."""
         return tuple(port for port in self.outward if port.route.source == source)
 
     def inlets(self, target: int | None) -> tuple[Port, ...]:
+        """The ports that stage `target` receives from; None is the caller."""
         return tuple(port for port in self.inward if port.route.target == target)
 
     def channels(self) -> tuple[Channel[Message], ...]:
+        """The channels of all ports, each once."""
         return tuple({id(port.channel): port.channel for port in (*self.outward, *self.inward)}.values())
 
 
 def in_one_process(manifest: Manifest) -> Ports:
-    """Raises ManifestError where the stages do not fit together."""
+    """The ports of all stages and of the caller.  Raises ManifestError if the stages do not fit together."""
     ports = tuple(Port(route, Channel[Message](route.capacity)) for route in routes(manifest))
     return Ports(ports, ports)
+
+
+def send_all(ports: Sequence[Port], message: Message) -> None:
+    """Send each target its part of a message.  Raises ChannelClosed."""
+    for port in ports:
+        part = message
+        if isinstance(message, Values):
+            part = replace(message, tensors=tuple(message.tensors[i] for i in port.route.takes))
+        port.channel.send(part)
+
+
+def receive_all(ports: Sequence[Port]) -> Message:
+    """The next message, with the tensors of all sources in their places; the first failure if there is one.
+
+    Takes one message from every port, whatever it holds, so that all ports stay at the same batch.
+    Raises ChannelClosed.
+    """
+    messages = [port.channel.receive() for port in ports]
+    failure = next((message for message in messages if isinstance(message, Failure)), None)
+    if failure is not None:
+        return failure
+    placed: dict[int, torch.Tensor] = {}
+    sizes: dict[str, int] = {}
+    ready: list[torch.Event] = []
+    for port, message in zip(ports, messages, strict=True):
+        if not isinstance(message, Values):
+            return message
+        placed.update(zip(port.route.places, message.tensors, strict=True))
+        sizes.update(message.sizes)
+        ready.extend(message.ready)
+    return Values(tuple(placed[i] for i in range(len(placed))), sizes, tuple(ready))

@@ -1,29 +1,29 @@
-"""Which tensors go from which stage to which: the manifest's tables as routes."""
+"""Routes: the tensors that one stage sends to another, from the manifest's tables."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from runtime.manifest import Manifest, ManifestError, Stage
+from runtime.manifest import Manifest, ManifestError, StageEntry
 
 
 @dataclass(frozen=True)
 class Route:
-    """What one stage sends to another for each batch.  None is the caller, who gives inputs and gets outputs."""
+    """The tensors of a batch that one stage sends to another.  None is the caller: it sends inputs, gets outputs."""
 
     source: int | None
     target: int | None
-    takes: tuple[int, ...]  # which of the tensors that the source has
-    places: tuple[int, ...]  # where they stand among the tensors that the target wants
+    takes: tuple[int, ...]  # indices among the tensors that the source sends
+    places: tuple[int, ...]  # indices among the tensors that the target receives
 
     @property
     def capacity(self) -> int | None:
-        """How many batches may wait on it.
+        """The number of batches that may queue on it; None for no limit.
 
-        While all stages are busy, the target is `target - source` batches behind the source, and so
-        many lie on a route that skips stages; one more keeps the source from waiting.  What the
-        caller sends and gets is bounded by the batches that the caller has in flight.
+        While all stages are busy, the target is `target - source` batches behind the source, so that many
+        queue on a route that skips stages; one more keeps the source from blocking.  Routes from and to
+        the caller are bounded by the batches that the caller has in flight.
         """
         return None if self.source is None or self.target is None else self.target - self.source + 1
 
@@ -31,7 +31,7 @@ class Route:
 def routes(manifest: Manifest) -> tuple[Route, ...]:
     """All routes.  The caller has one to and from each stage, if only to carry sizes there and failures back.
 
-    Raises ManifestError where what a stage receives is not what another sends, or an output is missing.
+    Raises ManifestError if a stage receives a tensor that none sends to it, or an output of the model is missing.
     """
     if not manifest.stages:
         raise ManifestError("the manifest has no stages; compile the model again")
@@ -48,7 +48,7 @@ def _to_stages(manifest: Manifest) -> Iterator[Route]:
             yield _route(source, target, stage, _sent(manifest.stages[source], target))
 
 
-def _route(source: int | None, target: int, stage: Stage, offered: Mapping[str, int]) -> Route:
+def _route(source: int | None, target: int, stage: StageEntry, offered: Mapping[str, int]) -> Route:
     wanted = {place: r.tensor.name for place, r in enumerate(stage.receives) if r.source == source}
     for name in wanted.values():
         if name not in offered:
@@ -57,7 +57,7 @@ def _route(source: int | None, target: int, stage: Stage, offered: Mapping[str, 
     return Route(source, target, tuple(offered[name] for name in wanted.values()), tuple(wanted))
 
 
-def _sent(stage: Stage, target: int) -> dict[str, int]:
+def _sent(stage: StageEntry, target: int) -> dict[str, int]:
     return {send.tensor.name: i for i, send in enumerate(stage.sends) if target in send.stages}
 
 

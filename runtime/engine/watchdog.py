@@ -1,4 +1,4 @@
-"""The thread that gives up on a stage which does not come to an end."""
+"""The thread that gives up on a stage that hangs."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from runtime.errors import StageError
 
 @dataclass(frozen=True)
 class Watchdog:
-    """Closes what the stages wait for once a worker has been busy with one batch for TIMEOUT seconds."""
+    """Closes all `closables` once a worker has been busy with one batch for `timeout` seconds."""
 
     workers: Sequence[Worker]
     closables: Sequence[Closable]
     timeout: float
-    stop: Event
+    stop: Event  # set when the engine is closed
 
     def __post_init__(self) -> None:
         if not self.timeout > 0:
             raise ValueError(f"timeout is {self.timeout}; a stage needs some time for a batch")
 
     def run(self) -> None:
-        """Until one hangs, which is seen within a fifth of the time more, or until STOP is set."""
-        seen: dict[Worker, tuple[int, float]] = {}  # the batch that it is busy with, and since when
+        """Until a stage hangs, which is noticed at most a fifth of the time-out late, or until `stop` is set."""
+        seen: dict[Worker, tuple[int, float]] = {}  # the batch that a worker is busy with, and since when
         while not self.stop.wait(self.timeout / 10):
             now = time.monotonic()
             for worker in self.workers:

@@ -10,19 +10,20 @@ import torch
 
 from runtime.device.streams import made_by_now, within
 from runtime.engine.channel import ChannelClosed
-from runtime.engine.message import Failure, Message, Port, Reset, Values, Watch, receive_all, send_all
+from runtime.engine.message import Failure, Message, Reset, SetTrace, Values
+from runtime.engine.ports import Port, receive_all, send_all
 from runtime.errors import StageError
 from runtime.stage.stage import LoadedStage
-from runtime.trace.recording import Trace, Track
+from runtime.trace.traces import StageTrace, Trace
 
 
 @dataclass
-class Under:
+class RunningBatch:
     """A batch that a stage has begun, on the host or on its device."""
 
     number: int
-    received: Sequence[torch.Event]
-    made: Sequence[torch.Event] | None = None  # None while the host runs it
+    received: Sequence[torch.Event]  # events after which its inputs exist
+    made: Sequence[torch.Event] | None = None  # events after which its outputs exist; None while the host runs it
 
     @property
     def done(self) -> bool:
@@ -36,9 +37,9 @@ class Worker:
         self.stage = stage
         self.inlets = inlets
         self.outlets = outlets
-        self._begun: deque[Under] = deque()
+        self._running: deque[RunningBatch] = deque()
         self._count = 0
-        self._track: Track | None = None  # while a trace is on
+        self._trace: StageTrace | None = None  # while a trace is on
 
     def run(self) -> None:
         """Until a channel is closed.  Gradients and the current stream are set for this thread alone."""
@@ -52,46 +53,46 @@ class Worker:
 
     @property
     def busy_with(self) -> int | None:
-        """The number of the batch that the stage runs, if all that it receives is there.  Any thread may ask."""
-        for under in [*self._begun]:
-            if not under.done:
-                return under.number if all(event.query() for event in under.received) else None
+        """The number of the batch that the stage runs; None if it is idle or awaits inputs.  Any thread may ask."""
+        for batch in [*self._running]:
+            if not batch.done:
+                return batch.number if all(event.query() for event in batch.received) else None
         return None
 
     def _answer(self, message: Message) -> Message:
-        under = self._begin(message.ready if isinstance(message, Values) else ())
+        running = self._begin(message.ready if isinstance(message, Values) else ())
         try:
             match message:
                 case Values():
                     tensors = self._run(message)
-                    under.made = made_by_now(tensors)
-                    return Values(tensors, ready=under.made)
-                case Failure() if self._track is not None:
-                    self._track.skip()
+                    running.made = made_by_now(tensors)
+                    return Values(tensors, ready=running.made)
+                case Failure() if self._trace is not None:
+                    self._trace.skip()
                 case Reset():
                     self.stage.reset()
-                case Watch(trace):
-                    self._watch(trace)
+                case SetTrace(trace):
+                    self._set_trace(trace)
             return message
         except BaseException as e:  # a thread that ends would leave the caller waiting
             return Failure(StageError(self.stage.index, str(self.stage.device), e))
         finally:
-            under.made = under.made or ()
+            running.made = running.made or ()
 
-    def _begin(self, received: Sequence[torch.Event]) -> Under:
-        while self._begun and self._begun[0].done:
-            self._begun.popleft()
+    def _begin(self, received: Sequence[torch.Event]) -> RunningBatch:
+        while self._running and self._running[0].done:
+            self._running.popleft()
         self._count += 1
-        self._begun.append(Under(self._count, received))
-        return self._begun[-1]
+        self._running.append(RunningBatch(self._count, received))
+        return self._running[-1]
 
     def _run(self, batch: Values) -> tuple[torch.Tensor, ...]:
-        if self._track is not None:
-            return self._track.run(self.stage, batch.tensors, batch.ready, batch.sizes)
+        if self._trace is not None:
+            return self._trace.run(self.stage, batch.tensors, batch.ready, batch.sizes)
         return self.stage(self.stage.receive(batch.tensors, batch.ready), batch.sizes)
 
-    def _watch(self, trace: Trace | None) -> None:
-        self._track = None
+    def _set_trace(self, trace: Trace | None) -> None:
+        self._trace = None
         if trace is not None:
-            self._track = trace.tracks[self.stage.index]
-            self._track.begin()
+            self._trace = trace.stages[self.stage.index]
+            self._trace.begin()

@@ -17,14 +17,15 @@ from pathlib import Path
 
 import torch
 
+from runtime.device.kinds import model_name
 from runtime.device.placement import available, place_stages
 from runtime.errors import DeviceError, DistributedError
 from runtime.measure.device import Numbers, measure_device
-from runtime.measure.links import Link, measure_copies
+from runtime.measure.links import LinkSpeed, measure_copies
 from runtime.measure.shares import measure_shares
 from runtime.measure.timing import Say
 
-Links = dict[tuple[int, int], Link]
+Links = dict[tuple[int, int], LinkSpeed]
 
 _ALIKE = 0.1  # devices of one kind whose numbers differ by less are the same but for noise
 
@@ -95,7 +96,7 @@ def _measure(devices: Sequence[torch.device], threads: int, say: Say) -> tuple[l
 
 def _evened(tables: list[Numbers], devices: Sequence[torch.device]) -> list[Numbers]:
     """Devices of one model that differ by noise alone get the same numbers: equal devices are easier to plan for."""
-    models = [_model(device) for device in devices]
+    models = [model_name(device) for device in devices]
     for model in dict.fromkeys(models):
         alike = [table for table, its in zip(tables, models, strict=True) if its == model]
         means = {key: _mean([table[key] for table in alike]) for key in alike[0] if key != "name"}
@@ -103,10 +104,6 @@ def _evened(tables: list[Numbers], devices: Sequence[torch.device]) -> list[Numb
             for table in alike:
                 table |= means
     return tables
-
-
-def _model(device: torch.device) -> str:
-    return "CPU" if device.type == "cpu" else torch.cuda.get_device_name(device)
 
 
 def _mean(values: Sequence[float | dict[str, float]]) -> float | dict[str, float]:
@@ -129,7 +126,7 @@ def _file(tables: Sequence[Numbers], links: Links, notes: Sequence[str]) -> Iter
     yield f"# Measured by python -m runtime.measure on {date.today()}, with torch {torch.__version__}."
     yield from (f"# {note}" for note in notes)
     if links and all(link.close(next(iter(links.values()))) for link in links.values()):
-        mean = Link.mean(list(links.values()))
+        mean = LinkSpeed.mean(list(links.values()))
         yield f"link = {{ bandwidth = {mean.bandwidth:.4g}, latency = {mean.latency:.3g} }}"
         links = {}
     for table in tables:

@@ -10,11 +10,11 @@ from typing import Any, TypeAlias
 import torch
 import torch.nn.functional as F
 
-from runtime.measure.timing import Say, seconds_of
+from runtime.measure.timing import Say, median_seconds
 
 Numbers: TypeAlias = "dict[str, Any]"  # a device's table in a cluster file; `ir/machine/cluster.py` explains the keys
 
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+MEASURED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _CONVOLUTIONS = (  # of ResNet-50, those that arithmetic bounds anywhere
     (64, 64, 3, 56),
     (128, 128, 3, 28),
@@ -27,7 +27,7 @@ _POINTWISE = ((64, 64, 1, 56), (256, 64, 1, 56), (512, 128, 1, 28))  # and those
 
 
 @dataclass(frozen=True)
-class Sizes:
+class Workload:
     """What is measured on a kind of device, in about its BUDGET of seconds for each operator."""
 
     units: tuple[str, ...]  # that differ on it
@@ -38,7 +38,7 @@ class Sizes:
     budget: float
 
 
-CPU = Sizes(
+CPU = Workload(
     units=("product", "convolution", "attention"),
     products=((64, 768, 768), (128, 768, 3072), (256, 1024, 4096)),
     images=1,
@@ -46,7 +46,7 @@ CPU = Sizes(
     attention=(2, 12, 128, 64),
     budget=0.25,
 )
-GPU = Sizes(
+GPU = Workload(
     units=(*CPU.units, "unaligned_product", "unaligned_convolution", "biased_attention"),
     products=((1024, 2048, 2048), (2048, 4096, 1024), (2048, 4096, 4096), (2048, 4096, 14336), (2048, 14336, 4096)),
     images=32,
@@ -67,11 +67,11 @@ class Point:
     seconds: float
 
 
-def contractions(device: torch.device, sizes: Sizes, launch: float, say: Say) -> Numbers:
+def contractions(device: torch.device, sizes: Workload, launch: float, say: Say) -> Numbers:
     """Flops per second of each unit and dtype, and what a contraction takes besides."""
     points: dict[str, dict[str, list[Point]]] = {unit: {} for unit in sizes.units}
     _heat(device)
-    for dtype in DTYPES:
+    for dtype in MEASURED_DTYPES:
         name = str(dtype).removeprefix("torch.")
         for unit in sizes.units:
             say(f"{device}: {unit.replace('_', ' ')}s in {name}")
@@ -87,7 +87,7 @@ def contractions(device: torch.device, sizes: Sizes, launch: float, say: Say) ->
 def _heat(device: torch.device) -> None:
     """Until the clock of an accelerator has settled under load."""
     if device.type != "cpu":
-        seconds_of(_product(device, torch.bfloat16, 4096, 4096, 4096)[1], device, 1.0)
+        median_seconds(_product(device, torch.bfloat16, 4096, 4096, 4096)[1], device, 1.0)
 
 
 Calls: TypeAlias = "list[tuple[float, Callable[[], Any]]]"  # flops, and what does them
@@ -100,13 +100,13 @@ def _points(calls: Calls, device: torch.device, budget: float, launch: float) ->
         if points and flops * points[-1].seconds / points[-1].flops > _SLOW:
             break
         try:
-            points.append(Point(flops, max(seconds_of(call, device, budget) - launch, 1e-9)))
+            points.append(Point(flops, max(median_seconds(call, device, budget) - launch, 1e-9)))
         except (RuntimeError, NotImplementedError):  # no kernel for this dtype, or too little memory
             continue
     return points
 
 
-def _products(device: torch.device, dtype: torch.dtype, sizes: Sizes) -> Calls:
+def _products(device: torch.device, dtype: torch.dtype, sizes: Workload) -> Calls:
     return [_product(device, dtype, *size) for size in sizes.products]
 
 
@@ -118,11 +118,11 @@ def _product(device: torch.device, dtype: torch.dtype, rows: int, inner: int, co
     return 2.0 * rows * inner * columns, lambda: F.linear(x, next(weights))
 
 
-def _unaligned_products(device: torch.device, dtype: torch.dtype, sizes: Sizes) -> Calls:
+def _unaligned_products(device: torch.device, dtype: torch.dtype, sizes: Workload) -> Calls:
     return [_product(device, dtype, 4096, 1024, _VOCABULARY)]
 
 
-def _convolutions(device: torch.device, dtype: torch.dtype, sizes: Sizes) -> Calls:
+def _convolutions(device: torch.device, dtype: torch.dtype, sizes: Workload) -> Calls:
     return [_convolution(device, dtype, sizes.images, *size) for size in sizes.convolutions]
 
 
@@ -133,18 +133,18 @@ def _convolution(
     return 2.0 * images * height * height * w.numel(), lambda: F.conv2d(x, w, padding=kernel // 2)
 
 
-def _unaligned_convolutions(device: torch.device, dtype: torch.dtype, sizes: Sizes) -> Calls:
+def _unaligned_convolutions(device: torch.device, dtype: torch.dtype, sizes: Workload) -> Calls:
     x, w = random(device, dtype, sizes.images, 3, 224, 224), random(device, dtype, 64, 3, 7, 7)
     return [(2.0 * sizes.images * 112 * 112 * w.numel(), lambda: F.conv2d(x, w, stride=2, padding=3))]
 
 
-def _attentions(device: torch.device, dtype: torch.dtype, sizes: Sizes) -> Calls:
+def _attentions(device: torch.device, dtype: torch.dtype, sizes: Workload) -> Calls:
     batch, heads, tokens, width = sizes.attention
     q, k, v = (random(device, dtype, batch, heads, tokens, width) for _ in range(3))
     return [(4.0 * batch * heads * tokens * tokens * width, lambda: F.scaled_dot_product_attention(q, k, v))]
 
 
-def _biased_attentions(device: torch.device, dtype: torch.dtype, sizes: Sizes) -> Calls:
+def _biased_attentions(device: torch.device, dtype: torch.dtype, sizes: Workload) -> Calls:
     """The bias of a head is looked up by distance, as T5 does, and so lies beside those of the other heads."""
     batch, heads, tokens, _ = sizes.attention
     q, k, v = (random(device, dtype, batch, heads, tokens, 64) for _ in range(3))
@@ -156,7 +156,7 @@ def _biased_attentions(device: torch.device, dtype: torch.dtype, sizes: Sizes) -
     return [(flops, lambda: F.scaled_dot_product_attention(q, k, v, attn_mask=mask))]
 
 
-_UNITS: Mapping[str, Callable[[torch.device, torch.dtype, Sizes], Calls]] = {
+_UNITS: Mapping[str, Callable[[torch.device, torch.dtype, Workload], Calls]] = {
     "product": _products,
     "unaligned_product": _unaligned_products,
     "convolution": _convolutions,

@@ -9,13 +9,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from runtime.device.kinds import kind_of, total_memory
 from runtime.measure.contractions import CPU, GPU, Numbers, contractions, random
 from runtime.measure.timing import Say, host_seconds, queued_seconds
-
-_TRAFFIC = {  # bytes that one kernel reads and writes, the last of them far beyond any cache
-    "cpu": (*(1 << i for i in range(16, 25)), 24 << 20),
-    "cuda": (*(1 << i for i in range(20, 29)), 1 << 31),
-}
 
 
 def measure_device(device: torch.device, say: Say, shares: int = 1, threads: int = 0) -> Numbers:
@@ -35,7 +31,7 @@ def measure_device(device: torch.device, say: Say, shares: int = 1, threads: int
 def _memory(device: torch.device, shares: int) -> Numbers:
     if device.type == "cpu":
         return {"memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // shares}
-    return {"memory": torch.cuda.get_device_properties(device).total_memory}
+    return {"memory": total_memory(device)}
 
 
 def _starts(device: torch.device) -> Numbers:
@@ -56,11 +52,12 @@ def _starts(device: torch.device) -> Numbers:
 def _bandwidths(device: torch.device, launch: float, budget: float) -> Numbers:
     """Bytes per second of a sum, from memory and from the cache, and the most that the cache has room for."""
     speeds: dict[int, float] = {}
-    for nbytes in _TRAFFIC[device.type]:
+    traffic = kind_of(device).traffic
+    for nbytes in traffic:
         x = torch.ones(nbytes // 8, device=device)  # read once and written once, in 4 bytes each
         seconds = queued_seconds(lambda x=x: x + 1.0, device, 50, budget)
         speeds[nbytes] = nbytes / max(seconds - launch, 0.2 * seconds)
-    memory = speeds[_TRAFFIC[device.type][-1]]
+    memory = speeds[traffic[-1]]
     fast = [nbytes for nbytes, speed in speeds.items() if speed > 1.4 * memory]
     if not fast:
         return {"bandwidth": memory}

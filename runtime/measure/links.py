@@ -7,48 +7,48 @@ from dataclasses import dataclass
 
 import torch
 
-from runtime.measure.timing import Say, seconds_of
+from runtime.measure.timing import Say, median_seconds
 
 LARGE, SMALL = 64 << 20, 64  # bytes
 
 
 @dataclass(frozen=True)
-class Link:
+class LinkSpeed:
     """Between two devices, the mean of both ways."""
 
     bandwidth: float  # bytes per second
     latency: float  # seconds
 
     @classmethod
-    def of(cls, large: float, small: float) -> Link:
+    def of(cls, large: float, small: float) -> LinkSpeed:
         """From the seconds of a copy of LARGE and of one of SMALL bytes."""
         return cls((LARGE - SMALL) / max(large - small, 1e-9), small)
 
     @classmethod
-    def mean(cls, links: Sequence[Link]) -> Link:
+    def mean(cls, links: Sequence[LinkSpeed]) -> LinkSpeed:
         n = len(links)
         return cls(sum(link.bandwidth for link in links) / n, sum(link.latency for link in links) / n)
 
-    def close(self, other: Link) -> bool:
+    def close(self, other: LinkSpeed) -> bool:
         """Whether they differ by noise alone."""
         near = abs(self.bandwidth - other.bandwidth) < 0.1 * other.bandwidth
         return near and abs(self.latency - other.latency) < max(0.3 * other.latency, 2e-6)
 
 
-def measure_copies(a: torch.device, b: torch.device, say: Say) -> Link:
+def measure_copies(a: torch.device, b: torch.device, say: Say) -> LinkSpeed:
     """One of them is no CPU; the host's side of a copy is pinned memory."""
     say(f"link {a} — {b}")
-    return Link.mean([_one_way(a, b), _one_way(b, a)])
+    return LinkSpeed.mean([_one_way(a, b), _one_way(b, a)])
 
 
-def _one_way(source: torch.device, target: torch.device) -> Link:
+def _one_way(source: torch.device, target: torch.device) -> LinkSpeed:
     device = source if source.type != "cpu" else target
     seconds: list[float] = []
     with torch.accelerator.device_index(device.index):
         for nbytes in (LARGE, SMALL):
             here, there = _buffer(source, nbytes), _buffer(target, nbytes)
-            seconds.append(seconds_of(lambda x=here, y=there: y.copy_(x, non_blocking=True), device, 0.1))
-    return Link.of(*seconds)
+            seconds.append(median_seconds(lambda x=here, y=there: y.copy_(x, non_blocking=True), device, 0.1))
+    return LinkSpeed.of(*seconds)
 
 
 def _buffer(device: torch.device, nbytes: int) -> torch.Tensor:

@@ -17,13 +17,13 @@ import torch.distributed as dist
 
 from runtime.errors import DistributedError
 from runtime.measure.device import Numbers, measure_device
-from runtime.measure.links import LARGE, SMALL, Link
+from runtime.measure.links import LARGE, SMALL, LinkSpeed
 from runtime.measure.timing import Say
 
 _PATIENCE = 180.0  # seconds for a message from a share
 
 
-def measure_shares(shares: int, threads: int, say: Say) -> tuple[Numbers, Link | None]:
+def measure_shares(shares: int, threads: int, say: Say) -> tuple[Numbers, LinkSpeed | None]:
     """The numbers of one share while all are busy, and of the link between two.  Raises DistributedError."""
     context = multiprocessing.get_context("spawn")
     with TemporaryDirectory(prefix="stagecut-") as folder:
@@ -78,7 +78,7 @@ def _share(rank: int, shares: int, threads: int, store: Path, sender: Connection
     link = None
     if shares > 1:
         say("link between shares of the CPU")
-        link = Link.of(*(_sent(rank, nbytes) for nbytes in (LARGE, SMALL))) if rank < 2 else None
+        link = LinkSpeed.of(*(_sent(rank, nbytes) for nbytes in (LARGE, SMALL))) if rank < 2 else None
     dist.barrier()
     sender.send({"numbers": numbers, "link": link})
     dist.destroy_process_group()

@@ -9,19 +9,20 @@ from typing import Any
 
 import torch
 
-from runtime.device.clock import Clock, Instant, clock_of
+from runtime.device.clock import DeviceClock, Instant, clock_of
+from runtime.device.kinds import kind_of
 
 Say = Callable[[str], object]
 
 
-def watch_of(device: torch.device) -> Clock:
+def watch_of(device: torch.device) -> DeviceClock:
     """Of one CPU thread the time that it computes: on a busy host that is what an idle one would need."""
     if device.type == "cpu" and torch.get_num_threads() == 1:
         return _thread_clock
     return clock_of(device)
 
 
-def seconds_of(call: Callable[[], Any], device: torch.device, budget: float) -> float:
+def median_seconds(call: Callable[[], Any], device: torch.device, budget: float) -> float:
     """The median of trials within some BUDGET of seconds, each of as many calls as last a while; of one at least."""
     clock = watch_of(device)
     once = min(_trial(call, clock, 1) for _ in range(2))  # the first call does much that later ones need not
@@ -40,7 +41,7 @@ def _thread_clock() -> Instant:
     return lambda: now
 
 
-def _trial(call: Callable[[], Any], clock: Clock, calls: int) -> float:
+def _trial(call: Callable[[], Any], clock: DeviceClock, calls: int) -> float:
     """Seconds of one call, where the device goes on from each to the next."""
     start = clock()
     for _ in range(calls):
@@ -53,11 +54,11 @@ def queued_seconds(call: Callable[[], Any], device: torch.device, calls: int, bu
     """Seconds of the device for a call, all of which stand in its queue when it begins with the first."""
     call()
     if device.type == "cpu":
-        return seconds_of(call, device, budget)
+        return median_seconds(call, device, budget)
     clock = clock_of(device)
     trials: list[float] = []
     for _ in range(5):
-        torch.cuda._sleep(int(20e-6 * calls * 2e9))  # cycles, of some 2 GHz: the host needs less for a call
+        kind_of(device).delay(20e-6 * calls)  # the host needs less to launch a kernel
         trials.append(_trial(call, clock, calls))
         torch.accelerator.synchronize(device)
     return median(trials)

@@ -1,1 +1,8 @@
-""""""
+"""A stage with its weights on a device.
+
+loader       artifact folder -> stages in memory
+stage        a loaded stage: receives tensors, computes, resets its state
+shared_lock  a readers-writer lock: compiling excludes running
+speed        torch.compile and CUDA graphs, as options
+cuda_graphs  a stage as CUDA graphs, one for each shape
+"""

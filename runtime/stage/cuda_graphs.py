@@ -1,4 +1,4 @@
-"""A stage as CUDA graphs: recorded once for each shape that comes, then started as a whole."""
+"""A stage as CUDA graphs: recorded at the first batch of a shape, then launched as a whole."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from typing import Any
 
 import torch
 
-from runtime.stage.stage import Sizes, sizes_of
+from runtime.stage.stage import ShapeKey, shape_key
 
-KEPT = 32  # shapes whose graphs are kept: each holds memory for all that the stage computes
+KEPT = 32  # graphs that are kept, one for each shape: each holds memory for all of the stage's activations
 
 
 @dataclass(frozen=True)
-class _Recorded:
+class _Graph:
+    """A recorded graph and its fixed buffers."""
+
     graph: torch.cuda.CUDAGraph
-    inputs: tuple[torch.Tensor, ...]  # read by the graph
-    outputs: tuple[torch.Tensor, ...]  # written by it
+    inputs: tuple[torch.Tensor, ...]  # buffers that the graph reads
+    outputs: tuple[torch.Tensor, ...]  # buffers that it writes
 
     def run(self, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         for place, tensor in zip(self.inputs, tensors, strict=True):
@@ -28,35 +30,35 @@ class _Recorded:
         return tuple(output.clone() for output in self.outputs)  # the next replay writes here again
 
 
-class Recorder:
-    """Stands for a stage's module on a CUDA device."""
+class GraphedStage:
+    """A stage's module on a CUDA device, run by CUDA graphs."""
 
     def __init__(self, call: Callable[..., Any], state: Sequence[torch.Tensor], device: torch.device) -> None:
-        """STATE: what CALL changes, other than what it returns."""
+        """`state`: the buffers that `call` changes."""
         self._call = call
         self._state = state
         self._stream = torch.cuda.Stream(device)
         self._pool = torch.cuda.graph_pool_handle()
-        self._recorded: OrderedDict[Sizes, _Recorded] = OrderedDict()
+        self._graphs: OrderedDict[ShapeKey, _Graph] = OrderedDict()
 
-    def knows(self, sizes: Sizes) -> bool:
-        """Whether there is a graph for them."""
-        return sizes in self._recorded
+    def is_prepared(self, key: ShapeKey) -> bool:
+        """Whether there is a graph for these shapes."""
+        return key in self._graphs
 
     def __call__(self, *tensors: torch.Tensor, **sizes: int) -> tuple[torch.Tensor, ...]:
-        """Raises RuntimeError where the module cannot be recorded."""
-        key = sizes_of(tensors, sizes)
-        if key not in self._recorded:
-            self._recorded[key] = self._record(tensors, sizes)
-            if len(self._recorded) > KEPT:
-                self._recorded.popitem(last=False)
-        self._recorded.move_to_end(key)
-        return self._recorded[key].run(tensors)
+        """Raises RuntimeError if the module cannot be recorded."""
+        key = shape_key(tensors, sizes)
+        if key not in self._graphs:
+            self._graphs[key] = self._record(tensors, sizes)
+            if len(self._graphs) > KEPT:
+                self._graphs.popitem(last=False)
+        self._graphs.move_to_end(key)
+        return self._graphs[key].run(tensors)
 
-    def _record(self, tensors: Sequence[torch.Tensor], sizes: dict[str, int]) -> _Recorded:
+    def _record(self, tensors: Sequence[torch.Tensor], sizes: dict[str, int]) -> _Graph:
         inputs = tuple(tensor.clone() for tensor in tensors)
         with _kept(self._state):
-            for _ in range(2):  # what libraries set up at their first use cannot be recorded
+            for _ in range(2):  # set-up of libraries at their first use cannot be recorded
                 self._call(*inputs, **sizes)
         graph = torch.cuda.CUDAGraph()
         try:
@@ -64,12 +66,12 @@ class Recorder:
                 outputs = self._call(*inputs, **sizes)
         except Exception as e:
             raise RuntimeError(f"it cannot be recorded as a CUDA graph; run it without cuda_graphs: {e}") from e
-        return _Recorded(graph, inputs, tuple(outputs))
+        return _Graph(graph, inputs, tuple(outputs))
 
 
 @contextmanager
 def _kept(state: Sequence[torch.Tensor]) -> Iterator[None]:
-    """Whatever is run meanwhile, the state is the same afterwards."""
+    """A block after which the state is what it was before."""
     before = [tensor.clone() for tensor in state]
     yield
     for tensor, value in zip(state, before, strict=True):

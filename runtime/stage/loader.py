@@ -13,7 +13,7 @@ from types import ModuleType
 import torch
 from torch import nn
 
-from runtime.manifest import Link, Manifest, ManifestError, Stage, file_hash, sample_hash
+from runtime.manifest import CheckpointFile, Manifest, ManifestError, StageEntry, file_hash, sample_hash
 from runtime.stage.speed import AS_IT_IS, Speed
 from runtime.stage.stage import LoadedStage
 
@@ -27,12 +27,14 @@ def load_stages(
     speed: Speed = AS_IT_IS,
     indices: Collection[int] | None = None,
 ) -> tuple[LoadedStage, ...]:
-    """Load each stage, or those with the INDICES, onto its device, as many at once as there are devices.
+    """Load each stage, or those with the `indices`, onto its device, as many at once as there are devices.
 
-    A stage file that was edited runs with a warning.  STRICT refuses it, and reads every weights
-    file once more to compare it with its hash.  A checkpoint's files are compared by their length and
-    a sample of their bytes, since they can have 100 GB and more.  Raises ManifestError for a file that is missing,
-    damaged or, if strict, changed; DeviceError for a SPEED that a device does not have.
+    A stage file that was edited runs with a warning.  `strict` refuses it, and reads every weights file once more
+    to compare it with its hash.  Files of a checkpoint are compared by length and a sample of their bytes, since
+    they can have 100 GB and more.  `devices`: one for each stage of the manifest.
+
+    Raises ManifestError for a file that is missing, damaged or, if `strict`, changed; DeviceError if a device does
+    not support `speed`.
     """
     chosen = range(len(manifest.stages)) if indices is None else sorted(indices)
     for stage in (manifest.stages[i] for i in chosen):
@@ -47,14 +49,14 @@ def load_stages(
 
     def load(index: int) -> LoadedStage:
         stage, device = manifest.stages[index], devices[index]
-        return speed.apply(LoadedStage.of(index, stage, device, _load_module(folder, stage, device)))
+        return speed.apply(LoadedStage.from_module(index, stage, device, _load_module(folder, stage, device)))
 
     with ThreadPoolExecutor(max_workers=len({devices[i] for i in chosen}), thread_name_prefix="load") as pool:
         return tuple(pool.map(load, chosen))
 
 
-def _check_link(folder: Path, link: Link) -> None:
-    """Raise ManifestError unless a file of the checkpoint is what it was when the stages were cut."""
+def _check_link(folder: Path, link: CheckpointFile) -> None:
+    """Raises ManifestError unless a file of the checkpoint is as it was when the stages were cut."""
     path, readers = folder / link.path, ", ".join(f"stage_{i}" for i in link.stages)
     if not path.is_file():
         raise ManifestError(
@@ -74,7 +76,7 @@ def _check_hash(path: Path, manifest: Manifest, strict: bool) -> None:
     warnings.warn(f"{path.name} differs from the manifest: it was edited", stacklevel=4)
 
 
-def _load_module(folder: Path, stage: Stage, device: torch.device) -> nn.Module:
+def _load_module(folder: Path, stage: StageEntry, device: torch.device) -> nn.Module:
     path = folder / stage.module
     cls = getattr(import_file(path), stage.cls, None)
     if cls is None:
@@ -89,16 +91,16 @@ def _load_module(folder: Path, stage: Stage, device: torch.device) -> nn.Module:
 
 
 def import_file(path: Path) -> ModuleType:
-    """The module of a stage file, under a name of its own that other artifacts cannot take.
+    """The module of a stage file, under a name unique to the path.  Raises ManifestError if it cannot be imported.
 
-    Not by importlib's file loader, which leaves a cache in the folder and may take it for newer
-    than an edit of the same second.
+    Without importlib's file loader, which leaves a bytecode cache in the folder that may hide an edit made in the
+    same second.
     """
     name = f"stagecut_{sha256(str(path.resolve()).encode()).hexdigest()[:12]}_{path.stem}"
     module = ModuleType(name)
     module.__file__ = str(path)
     sys.modules[name] = module  # where dataclasses, inspect and pickle look for it
-    sys.path.append(str(path.parent))  # where files of the user lie whose classes a stage runs as they are
+    sys.path.append(str(path.parent))  # for files of the user whose classes a stage uses unchanged
     try:
         exec(compile(path.read_bytes(), path, "exec"), vars(module))
     except Exception as e:

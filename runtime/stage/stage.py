@@ -8,67 +8,71 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from runtime.device.copies import Dock
+from runtime.device.copies import DeviceCopies
 from runtime.device.streams import read_in, stream_on
-from runtime.manifest import ManifestError, Stage
-from runtime.stage.shared_lock import Turns
+from runtime.manifest import ManifestError, StageEntry
+from runtime.stage.shared_lock import SharedLock
 
-_TURNS = Turns()  # torch compiles and records for a process as a whole: what runs meanwhile on other threads fails
-Sizes = Hashable
+_COMPILING = SharedLock()  # held alone to compile or record, which fails if other threads run stages meanwhile
+ShapeKey = Hashable
 
 
-def sizes_of(tensors: Sequence[torch.Tensor], numbers: Mapping[str, int]) -> Sizes:
-    """Equal for batches for which the same kernels do."""
+def shape_key(tensors: Sequence[torch.Tensor], numbers: Mapping[str, int]) -> ShapeKey:
+    """A key that is equal for batches that the same kernels can compute."""
     return tuple((tensor.shape, tensor.stride()) for tensor in tensors), tuple(numbers.items())
 
 
 @dataclass(frozen=True)
 class LoadedStage:
-    """A generated module where it runs, and the first values of its state."""
+    """A generated module on its device, and the initial values of its state."""
 
     index: int
-    table: Stage
+    entry: StageEntry
     device: torch.device
     module: nn.Module
-    first_state: Mapping[str, torch.Tensor] = field(repr=False)  # on the host: device memory is scarce
-    call: Callable[..., object] = field(repr=False)  # the module, or what was made of it to be faster
-    knows: Callable[[Sizes], bool] | None = field(repr=False)  # whether CALL is ready for such sizes; None: for all
-    stream: torch.Stream | None = field(repr=False)  # in which it computes, on an accelerator
-    dock: Dock = field(repr=False)
+    first_state: Mapping[str, torch.Tensor] = field(repr=False)  # buffer -> value, on the host to save device memory
+    call: Callable[..., object] = field(repr=False)  # the module, or a faster version of it
+    is_prepared: Callable[[ShapeKey], bool] | None = field(repr=False)  # whether `call` is compiled; None: needs not be
+    stream: torch.Stream | None = field(repr=False)  # in which it computes; None on the CPU
+    copies: DeviceCopies = field(repr=False)
 
     @classmethod
-    def of(cls, index: int, table: Stage, device: torch.device, module: nn.Module) -> LoadedStage:
-        """Raises ManifestError where the module lacks a buffer of its state."""
+    def from_module(cls, index: int, entry: StageEntry, device: torch.device, module: nn.Module) -> LoadedStage:
+        """Raises ManifestError if the module lacks a buffer of its state."""
         try:
-            buffers = {name: module.get_buffer(name) for name in table.state}
+            buffers = {name: module.get_buffer(name) for name in entry.state}
         except AttributeError as e:
-            raise ManifestError(f"{table.module} lacks a buffer that the manifest lists as state: {e}") from e
+            raise ManifestError(f"{entry.module} lacks a buffer that the manifest lists as state: {e}") from e
         first = {name: buffer.detach().to("cpu", copy=True) for name, buffer in buffers.items()}
-        return cls(index, table, device, module, first, module, None, stream_on(device), Dock(device))
+        return cls(index, entry, device, module, first, module, None, stream_on(device), DeviceCopies(device))
 
     def receive(self, tensors: Sequence[torch.Tensor], ready: Sequence[torch.Event]) -> tuple[torch.Tensor, ...]:
-        """The tensors on the device of the stage, for whose stream they are there after the events."""
-        arrived, ready = self.dock.take(tensors, ready)
+        """The tensors on the stage's device.  Its stream waits for the copies, and for the events `ready`."""
+        arrived, ready = self.copies.bring(tensors, ready)
         read_in(self.stream, arrived, ready)
         return arrived
 
     def __call__(self, received: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> tuple[torch.Tensor, ...]:
-        """What the stage sends, for what it received: each in the order of the manifest's table."""
-        numbers = {name: sizes[name] for name in self.table.sizes}
-        with _TURNS.take(alone=self.knows is not None and not self.knows(sizes_of(received, numbers))):
+        """The tensors that the stage sends, in the order of the manifest's table, as those that it receives are.
+
+        `sizes`: the value of every symbol.  Raises TypeError if `forward` returns something else.
+        """
+        numbers = {name: sizes[name] for name in self.entry.sizes}
+        unprepared = self.is_prepared is not None and not self.is_prepared(shape_key(received, numbers))
+        with _COMPILING.hold(exclusive=unprepared):
             sent = self.call(*received, **numbers)
-        if not isinstance(sent, tuple) or len(sent) != len(self.table.sends):
+        if not isinstance(sent, tuple) or len(sent) != len(self.entry.sends):
             count = len(sent) if isinstance(sent, tuple) else type(sent).__name__
-            raise TypeError(f"{self.table.module}: forward should return {len(self.table.sends)} tensors, not {count}")
+            raise TypeError(f"{self.entry.module}: forward should return {len(self.entry.sends)} tensors, not {count}")
         return self._detached(sent) if self.first_state else sent
 
     def reset(self) -> None:
-        """Put the first values of the state back.  Not while the stage runs."""
+        """Restore the initial values of the state.  Must not be called while the stage runs."""
         with torch.no_grad():
             for name, first in self.first_state.items():
                 self.module.get_buffer(name).copy_(first)
 
     def _detached(self, sent: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        """Copies where a tensor is a view of the state, which the next batch changes while others still read it."""
+        """Copies of tensors that are views of the state, which the next batch changes while others still read them."""
         state = {self.module.get_buffer(name).untyped_storage().data_ptr() for name in self.first_state}
         return tuple(t.clone() if t.untyped_storage().data_ptr() in state else t for t in sent)

@@ -1,6 +1,6 @@
 """A trace -> the JSON that ui.perfetto.dev and chrome://tracing open.
 
-Each stage has two rows: what it runs (row `i`), and what it receives (row `stages + i`).  Their
+Each stage has two rows: its runs (row `i`) and its transfers (row `stages + i`).  Their
 events ("ph": "X") have the category "compute", "idle" or "transfer" and times in microseconds;
 "args" holds the stage, the microbatch and the bytes sent or received.  Arrows lead from a run to
 those that receive from it.
@@ -15,13 +15,14 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from runtime.trace.recording import Run, Trace
+from runtime.trace.traces import Run, Trace
 
 Event = dict[str, Any]
 
 
 def write(path: Path, trace: Trace) -> None:
-    stages = [f"stage {track.stage} ({track.device})" for track in trace.tracks]
+    """Write a trace that has ended.  Raises OSError."""
+    stages = [f"stage {stage.stage} ({stage.device})" for stage in trace.stages]
     page = {
         "displayTimeUnit": "ms",
         "otherData": {"model": trace.model},
@@ -31,7 +32,7 @@ def write(path: Path, trace: Trace) -> None:
 
 
 def events(runs: Sequence[Run], stages: int) -> Iterator[Event]:
-    """The events of runs that are sorted by stage and batch."""
+    """The events of runs, which are sorted by stage, then by batch.  `stages`: their number."""
     end = max((run.ended for run in runs), default=0.0)
     known: dict[tuple[int | None, int], Run] = {(run.stage, run.batch): run for run in runs}
     for stage, of_stage in groupby(runs, attrgetter("stage")):

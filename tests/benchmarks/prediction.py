@@ -21,8 +21,8 @@ from passes.api import compile_model
 from passes.cost_models.predictions import Predictions
 from passes.cost_models.roofline import Roofline
 from runtime import Pipeline
-from runtime.trace import recording as tracks
-from runtime.trace.recording import Run
+from runtime.trace import traces
+from runtime.trace.traces import Run
 
 Kwargs = dict[str, torch.Tensor]
 
@@ -140,13 +140,13 @@ def run(out: Path, batch: Kwargs, in_flight: int) -> list[Run]:
         with pipe.trace() as trace:
             for _ in pipe.map([batch] * BATCHES, in_flight=in_flight):
                 pass
-        return [run for track in trace.tracks for run in track.runs()]
+        return [run for stage in trace.stages for run in stage.runs()]
 
 
 @contextmanager
 def thread_seconds() -> Iterator[None]:
     """Meanwhile traces of the CPU count what the thread of a stage computes, whatever else a shared machine does."""
-    before = tracks.clock_of
+    before = traces.clock_of
 
     def clock_of(device: torch.device) -> Callable[[], Callable[[], float]]:
         if device.type != "cpu":
@@ -158,11 +158,11 @@ def thread_seconds() -> Iterator[None]:
 
         return now
 
-    tracks.clock_of = clock_of
+    traces.clock_of = clock_of
     try:
         yield
     finally:
-        tracks.clock_of = before
+        traces.clock_of = before
 
 
 def operators(plan: StagePlan, most: int = 25) -> Iterator[str]:

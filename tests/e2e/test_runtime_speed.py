@@ -12,7 +12,7 @@ from torch._dynamo.exc import BackendCompilerFailed
 
 from runtime import DeviceError, Pipeline, StageError
 from runtime.run import main
-from runtime.stage.shared_lock import Turns
+from runtime.stage.shared_lock import SharedLock
 from tests.support.artifacts import chain
 
 
@@ -48,19 +48,19 @@ def test_cuda_graphs_need_a_cuda_device(tmp_path: Path, capsys: pytest.CaptureFi
     assert torch.equal(load_file(y)["y"], torch.full((2, 4), 4.0))
 
 
-def test_many_take_turns_at_once_and_one_alone() -> None:
-    turns, alone, late = Turns(), Event(), Event()
+def test_many_share_the_lock_and_a_writer_holds_it_alone() -> None:
+    lock, alone, late = SharedLock(), Event(), Event()
 
     def run_alone() -> None:
-        with turns.take(alone=True):
+        with lock.hold(exclusive=True):
             alone.set()
 
     def run_late() -> None:
-        with turns.take(alone=False):
+        with lock.hold(exclusive=False):
             assert alone.is_set()
             late.set()
 
-    with turns.take(alone=False), turns.take(alone=False):
+    with lock.hold(exclusive=False), lock.hold(exclusive=False):
         threads = [Thread(target=run_alone)]
         threads[0].start()
         assert not alone.wait(0.1)

@@ -21,7 +21,7 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration
 
 from passes.api import compile_model
-from runtime.manifest import Manifest, Stage
+from runtime.manifest import Manifest, StageEntry
 from tests.support.models import CASES
 from tests.support.planning import slow_machine
 
@@ -100,7 +100,7 @@ def test_stages_run_alone_one_after_the_other(make: Any, devices: int, tmp_path:
 
 
 def run_alone(
-    out: Path, stage: Stage, values: Mapping[str, torch.Tensor], sizes: Mapping[str, int], folder: Path
+    out: Path, stage: StageEntry, values: Mapping[str, torch.Tensor], sizes: Mapping[str, int], folder: Path
 ) -> dict[str, torch.Tensor]:
     """What a stage sends, by name, from a process that sees nothing but FOLDER and the modules of torch."""
     folder.mkdir()

@@ -12,7 +12,7 @@ from weakref import ReferenceType
 import torch
 from safetensors.torch import save_file
 
-from runtime.manifest import Manifest, Parameter, Receive, Send, Signature, Stage, Symbol, Tensor, file_hash
+from runtime.manifest import CallSignature, Manifest, Parameter, Receive, Send, StageEntry, Symbol, Tensor, file_hash
 
 TEMPLATE = '''\
 """Stage {index}"""
@@ -88,7 +88,7 @@ def write(
     folder.mkdir(exist_ok=True)
     known = {t.name: t for t in (*inputs, *outputs)}
     stages = tuple(_write_stage(folder, i, part, known) for i, part in enumerate(parts))
-    signature = Signature(
+    signature = CallSignature(
         tuple(parameters) or tuple(Parameter(t.name, "POSITIONAL_OR_KEYWORD") for t in inputs),
         arguments or {"dict": [[t.name, {"slot": i}] for i, t in enumerate(inputs)]},
         returns or {"slot": 0},
@@ -116,7 +116,7 @@ def chain(folder: Path, **options: Any) -> Path:
     return write(folder, [first, second], **options)
 
 
-def _write_stage(folder: Path, index: int, part: Part, known: Mapping[str, Tensor]) -> Stage:
+def _write_stage(folder: Path, index: int, part: Part, known: Mapping[str, Tensor]) -> StageEntry:
     lines = [f'self.register_buffer("{name}", torch.empty({list(w.shape)}))' for name, w in part.weights.items()]
     source = TEMPLATE.format(
         index=index,
@@ -126,7 +126,7 @@ def _write_stage(folder: Path, index: int, part: Part, known: Mapping[str, Tenso
     )
     (folder / f"stage_{index}.py").write_text(source)
     save_file(dict(part.weights), folder / f"stage_{index}.safetensors")
-    return Stage(
+    return StageEntry(
         f"stage_{index}.py",
         f"Stage{index}",
         f"stage_{index}.safetensors",

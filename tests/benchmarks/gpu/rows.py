@@ -42,7 +42,7 @@ def seconds(run: Callable[[], Any]) -> float:
 
 
 def synchronize() -> None:
-    """Under torchrun a process has one GPU: to wait for another would set that up first."""
+    """RunningBatch torchrun a process has one GPU: to wait for another would set that up first."""
     for i in [torch.cuda.current_device()] if "RANK" in os.environ else range(torch.cuda.device_count()):
         torch.cuda.synchronize(i)
 

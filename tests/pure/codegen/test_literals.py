@@ -14,7 +14,7 @@ from torch.utils._sympy.functions import FloorDiv, Max, Min, Mod
 
 from codegen.spelling.literals import argument_source, dim_source, shape_source
 from ir.graph import THIS_DEVICE
-from runtime.call.expressions import Expression
+from runtime.call.expressions import SizeExpression
 from tests.support.graphs import value
 
 batch, seq = (sympy.Symbol(name, integer=True, positive=True) for name in ("batch", "seq"))
@@ -50,7 +50,7 @@ def test_a_size_means_the_same_in_python(expr: sympy.Expr, numbers: tuple[int, i
         assume(False)
     text = str(dim_source(expr))
     assert eval(text, {"math": math}, named) == expected
-    assert Expression.parse(text, ["batch", "seq"])(named) == expected
+    assert SizeExpression.parse(text, ["batch", "seq"])(named) == expected
 
 
 def test_a_shape_is_numbers_and_expressions() -> None:

@@ -9,7 +9,7 @@ import torch
 
 from runtime import InputError, ManifestError
 from runtime.call.inputs import Inputs
-from runtime.manifest import Manifest, Parameter, Signature, Symbol
+from runtime.manifest import CallSignature, Manifest, Parameter, Symbol
 from tests.support.artifacts import tensor
 
 IDS = tensor("input_ids", "batch", "seq", dtype="int64")
@@ -26,7 +26,7 @@ def make(
     symbols = {"batch": Symbol(1, None, 2), "seq": Symbol(2, 16, 8)} if symbols is None else symbols
     entries = [[p[0], p[1]] for p in parameters]
     kinds = tuple(Parameter(p[0], p[2] if len(p) == 3 else POSITION) for p in parameters)
-    signature = Signature(kinds, {"dict": entries}, {"slot": 0})
+    signature = CallSignature(kinds, {"dict": entries}, {"slot": 0})
     return Inputs.parse(Manifest("model", inputs, (), symbols, guards, signature, (), {}, {}))
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from runtime import DeviceError, ManifestError
-from runtime.call.expressions import Expression
+from runtime.call.expressions import SizeExpression
 from runtime.device import placement as devices
 from runtime.device.placement import place_stages
 from runtime.engine.channel import Channel, ChannelClosed
@@ -21,7 +21,7 @@ from tests.support.artifacts import chain, tensor
 
 
 def test_an_expression_knows_its_symbols() -> None:
-    expression = Expression.parse("max(2*e, batch) + math.ceil(e / 2)", {"e": 1, "batch": 1})
+    expression = SizeExpression.parse("max(2*e, batch) + math.ceil(e / 2)", {"e": 1, "batch": 1})
     assert set(expression.symbols) == {"e", "batch"}
     assert expression({"e": 3, "batch": 4}) == 8
 
@@ -29,7 +29,7 @@ def test_an_expression_knows_its_symbols() -> None:
 @pytest.mark.parametrize("text", ["", "2 *", "x = 1", "open('f')", "().__class__.mro()[y]"])
 def test_what_is_no_expression_over_the_symbols_is_refused(text: str) -> None:
     with pytest.raises(ManifestError):
-        Expression.parse(text, {"x": 1})
+        SizeExpression.parse(text, {"x": 1})
 
 
 def test_a_channel_keeps_order() -> None:

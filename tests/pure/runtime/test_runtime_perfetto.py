@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from runtime.trace import perfetto
-from runtime.trace.recording import Run, in_order
+from runtime.trace.traces import Run, in_order
 
 
 def run(stage: int, batch: int, arrived: float, started: float, ended: float) -> Run:
@@ -59,7 +59,7 @@ def test_a_batch_that_failed_upstream_has_no_arrow() -> None:
 
 
 def test_a_file_has_a_name_for_each_row(tmp_path: Path) -> None:
-    trace: Any = SimpleNamespace(model="m", runs=(), tracks=[SimpleNamespace(stage=0, device="cuda:0")])
+    trace: Any = SimpleNamespace(model="m", runs=(), stages=[SimpleNamespace(stage=0, device="cuda:0")])
     perfetto.write(tmp_path / "trace.json", trace)
     page = json.loads((tmp_path / "trace.json").read_text())
     named = {e["tid"]: e["args"]["name"] for e in page["traceEvents"] if e["name"] == "thread_name"}

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from runtime import InputError, ManifestError
 from runtime.call.tree import parse
-from runtime.call.tree_nodes import describe, slots
+from runtime.call.tree_nodes import describe_value, slots
 
 Pair = namedtuple("Pair", "left right")
 
@@ -211,7 +211,7 @@ def test_an_import_that_raises_gets_a_look_alike(monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_values_are_described_in_a_few_words(value: Any, text: str) -> None:
-    assert describe(value) == text
+    assert describe_value(value) == text
 
 
 def to_tree(value: Any) -> Any:

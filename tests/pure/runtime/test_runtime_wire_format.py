@@ -1,4 +1,4 @@
-"""What goes between processes: errors, orders, and tensors with their strides."""
+"""What goes between processes: errors, control messages, and tensors with their strides."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import torch
 
 from runtime import DeviceError, ManifestError, StageError
 from runtime.call.input_type import InputType
-from runtime.device.copies import Dock
+from runtime.device.copies import DeviceCopies
 from runtime.device.placement import spread_stages
-from runtime.distributed.control import Order, Orders
+from runtime.distributed.control import Control, ControlCodec
 from runtime.distributed.error_codec import decode, encode
-from runtime.distributed.transport import Link, Pending
-from runtime.distributed.wire_format import OutOfStep, Packing
-from runtime.engine.message import Failure, Reset, Values, Watch
+from runtime.distributed.transport import Pending, TensorLink
+from runtime.distributed.wire_format import OutOfStep, RouteCodec
+from runtime.engine.message import Failure, Reset, SetTrace, Values
 from runtime.manifest import Tensor
 
 
@@ -40,15 +40,15 @@ class Loop:
         return Pending(tensors, [])
 
 
-def packing(*shapes: tuple[int | str, ...], dtype: str = "float32", ahead: bool = True) -> Packing:
+def packing(*shapes: tuple[int | str, ...], dtype: str = "float32", ahead: bool = True) -> RouteCodec:
     types = tuple(InputType.parse(Tensor("h", dtype, shape), ["batch"]) for shape in shapes)
-    headers, tensors, texts = (cast(Link, Loop()) for _ in range(3))
-    return Packing(1, types, headers, tensors, texts, Dock(torch.device("cpu")), None, ahead)
+    headers, tensors, texts = (cast(TensorLink, Loop()) for _ in range(3))
+    return RouteCodec(1, types, headers, tensors, texts, DeviceCopies(torch.device("cpu")), None, ahead)
 
 
-def through(pack: Packing, message: Values | Failure, batch: int = 2) -> Values | Failure:
+def through(pack: RouteCodec, message: Values | Failure, batch: int = 2) -> Values | Failure:
     pack.send(7, message, {"batch": batch})
-    return pack.unpack(pack.post(7, {"batch": batch}))
+    return pack.complete(pack.post(7, {"batch": batch}))
 
 
 def layouts() -> Iterator[torch.Tensor]:
@@ -108,7 +108,7 @@ def test_a_batch_out_of_step_is_no_result() -> None:
     pack = packing(("batch", 4))
     pack.send(6, Values((torch.ones(2, 4),)), {"batch": 2})
     with pytest.raises(OutOfStep, match="batch 6 came where batch 7 was due"):
-        pack.unpack(pack.post(7, {"batch": 2}))
+        pack.complete(pack.post(7, {"batch": 2}))
 
 
 class Odd(Exception):
@@ -135,10 +135,10 @@ def test_where_an_error_was_raised_goes_over() -> None:
     assert "test_runtime_wire_format.py" in str(got.__cause__)
 
 
-def test_orders() -> None:
-    wording = Orders(("batch", "seq"), lambda: None)  # pyright: ignore[reportArgumentType]
-    for order in (Values((), {"batch": 3, "seq": 2**40}), Reset(), Watch(None)):
-        assert wording.decode(wording.encode(cast(Order, order))) == order
+def test_control_messages() -> None:
+    codec = ControlCodec(("batch", "seq"), lambda: None)  # pyright: ignore[reportArgumentType]
+    for control in (Values((), {"batch": 3, "seq": 2**40}), Reset(), SetTrace(None)):
+        assert codec.decode(codec.encode(cast(Control, control))) == control
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What ran in each stage and when, recorded only while a trace is on."""
+"""Traces: the times of every batch in every stage, taken only while a trace is on."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import NamedTuple
 
 import torch
 
-from runtime.device.clock import Clock, Instant, clock_of
+from runtime.device.clock import DeviceClock, Instant, clock_of
 from runtime.manifest import Manifest
 from runtime.stage.stage import LoadedStage
 
 
 @dataclass(frozen=True)
 class Run:
-    """One batch in one stage.  Times are in seconds from the first one of the trace."""
+    """One batch in one stage.  Times are in seconds since the first batch of the trace arrived."""
 
     stage: int
-    batch: int  # counted from the first one of the trace
-    arrived: float  # all that the stage receives has been made
-    started: float  # and is on its device
-    ended: float
-    received: Mapping[int | None, int]  # bytes from each stage, and from the caller
-    sent: int | None  # bytes; None where the stage raised
+    batch: int  # 0 is the first one of the trace
+    arrived: float  # when all inputs existed
+    started: float  # when they were on the stage's device
+    ended: float  # when all outputs existed
+    received: Mapping[int | None, int]  # bytes from each stage; None is the caller
+    sent: int | None  # bytes to all targets; None if the stage raised
 
 
 class _Marks(NamedTuple):
-    """A run whose end the device may not have reached."""
+    """A run whose end the device may not have reached yet."""
 
     batch: int
     arrived: Instant
@@ -39,19 +39,19 @@ class _Marks(NamedTuple):
     sent: int | None
 
 
-class Track:
+class StageTrace:
     """The runs of one stage."""
 
     def __init__(self, stage: int, device: torch.device, sources: Sequence[int | None]) -> None:
         self.stage = stage
         self.device = device
-        self._sources = sources  # of each tensor that the stage receives
-        self._clock: Clock
+        self._sources = sources  # the stage that sends each input; None is the caller
+        self._clock: DeviceClock  # set by `begin`
         self._batches = 0
         self._marks: list[_Marks] = []
 
     def begin(self) -> None:
-        """On the thread that runs the stage."""
+        """Start the clock.  To be called on the thread that runs the stage."""
         self._clock = clock_of(self.device)
 
     def run(
@@ -61,7 +61,7 @@ class Track:
         ready: Sequence[torch.Event],
         sizes: Mapping[str, int],
     ) -> tuple[torch.Tensor, ...]:
-        """Run one batch, and record it also where that fails."""
+        """Run one batch of a stage, and add it to the trace even if the stage raises."""
         sent: tuple[torch.Tensor, ...] | None = None
         arrived = started = self._clock()
         try:
@@ -76,23 +76,24 @@ class Track:
             self._batches += 1
 
     def skip(self) -> None:
-        """Count a batch that failed before it came here."""
+        """Count a batch that failed in an earlier stage."""
         self._batches += 1
 
     def runs(self) -> Iterator[Run]:
-        """When all batches are done."""
+        """All runs so far, in order.  Waits for the device to finish them."""
         for m in self._marks:
             times = m.arrived(), m.started(), m.ended()
             yield Run(self.stage, m.batch, *times, m.received, m.sent)
 
     def to_json(self) -> bytes:
-        """The runs, for a track of the same stage in another process.  On one host all clocks are the same."""
+        """The runs, for the trace of this stage in another process.  All processes of a host share a clock."""
         runs = self.runs()
         return json.dumps(
             [[run.batch, run.arrived, run.started, run.ended, [*run.received.items()], run.sent] for run in runs]
         ).encode()
 
     def add_json(self, text: bytes) -> None:
+        """Add the runs that `to_json` returned in another process."""
         for batch, arrived, started, ended, received, sent in json.loads(text):
             a, b, c = (partial(float, time) for time in (arrived, started, ended))
             self._marks.append(_Marks(batch, a, b, c, dict(received), sent))
@@ -105,26 +106,26 @@ class Track:
 
 
 class Trace:
-    """The runs of all stages, once it has ended."""
+    """The traces of all stages."""
 
     def __init__(self, manifest: Manifest, devices: Sequence[torch.device]) -> None:
         self.model = manifest.name
-        self.tracks = tuple(
-            Track(i, device, [receive.source for receive in stage.receives])
+        self.stages = tuple(
+            StageTrace(i, device, [receive.source for receive in stage.receives])
             for i, (stage, device) in enumerate(zip(manifest.stages, devices, strict=True))
         )
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """Stage by stage, in the order of the batches."""
-        return in_order([run for track in self.tracks for run in track.runs()])
+        """All runs by stage, then by batch.  Complete once the trace has ended."""
+        return in_order([run for stage in self.stages for run in stage.runs()])
 
 
 def in_order(runs: Sequence[Run]) -> tuple[Run, ...]:
-    """The runs with their times from the first on, and none before what it follows from.
+    """The runs with times since the first arrival, none of them before the times that it depends on.
 
-    A device takes up a transfer when it is free and then may wait for the source, which is no
-    transfer yet; and the clocks of two devices may disagree by the time of a launch.
+    A device begins a transfer when it is free, and may then wait for the source: that wait is not part of the
+    transfer.  The clocks of two devices may disagree by the time of a kernel launch.
     """
     zero = min((run.arrived for run in runs), default=0.0)
     ends: dict[tuple[int | None, int], float] = {}

@@ -1,0 +1,55 @@
+"""Kinds of devices: all that the runtime needs to know of them and torch does not tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class DeviceKind:
+    """One kind of device, by the name that torch has for it.  The defaults do for any accelerator."""
+
+    name: str
+    nccl: bool = False  # whether NCCL carries tensors between two processes' devices; else they go by the host
+    graphs: bool = False  # whether all kernels of a stage can be launched at once, by stage/cuda_graphs.py
+    variables: tuple[tuple[str, str], ...] = ()  # name and value, in the environment of a job of several processes
+    delay: Callable[[float], None] = lambda seconds: None  # queues a kernel that does nothing for so many seconds
+    traffic: tuple[int, ...] = (*(1 << i for i in range(20, 29)), 1 << 31)  # bytes; the last is far beyond any cache
+
+
+def _delay_cuda(seconds: float) -> None:
+    torch.cuda._sleep(int(seconds * 2e9))  # cycles, of some 2 GHz
+
+
+_CPU = DeviceKind("cpu", traffic=(*(1 << i for i in range(16, 25)), 24 << 20))
+_CUDA = DeviceKind(
+    "cuda",
+    nccl=True,
+    graphs=True,
+    variables=(
+        # Loading a kernel at its first use waits for all kernels that run, and a transfer runs until its peer joins.
+        ("CUDA_MODULE_LOADING", "EAGER"),
+        # The warning advises a communicator for each link, which every link has.
+        ("TORCH_NCCL_SHOW_EAGER_INIT_P2P_SERIALIZATION_WARNING", "false"),
+    ),
+    delay=_delay_cuda,
+)
+KINDS = {kind.name: kind for kind in (_CPU, _CUDA)}
+
+
+def kind_of(device: torch.device) -> DeviceKind:
+    """The kind of a device; one with the defaults for a kind that is not in the table."""
+    return KINDS.get(device.type, DeviceKind(device.type))
+
+
+def model_name(device: torch.device) -> str:
+    """The name of the hardware, as its driver gives it; "CPU" for the CPU."""
+    return "CPU" if device.type == "cpu" else torch.get_device_module(device).get_device_properties(device).name
+
+
+def total_memory(device: torch.device) -> int:
+    """Bytes of an accelerator's memory."""
+    return torch.get_device_module(device).get_device_properties(device).total_memory

@@ -1,0 +1,22 @@
+"""Ending the processes of a job: in order and without a message, or at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+
+
+class ReportedByRank0(SystemExit):
+    """Ends this process with status 1 and without a message, since rank 0 reports the cause."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+
+def kill(pid: int) -> None:
+    """End this process, or another of this host, at once: blocks are not left, threads are not joined."""
+    if pid == os.getpid():
+        os._exit(1)
+    with suppress(OSError):  # it has ended already
+        os.kill(pid, signal.SIGKILL)
