@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from ir.machine.cluster import Cluster, Device, LinkSpeed
+from ir.machine.cluster import Cluster, Device, Link
 from runtime.measure import __main__ as measure
 from runtime.measure.contractions import Point, _fit
-from runtime.measure.links import LinkSpeed as Measured
+from runtime.measure.links import LinkSpeed
 
 
 @pytest.mark.slow
@@ -54,7 +54,7 @@ TABLE = {
 
 @pytest.mark.parametrize("alike", [True, False])
 def test_the_file_is_one_that_the_compiler_reads(alike: bool, tmp_path: Path) -> None:
-    fast, slow = Measured(4e11, 1e-5), Measured(2e11 if not alike else 4.1e11, 1e-5)
+    fast, slow = LinkSpeed(4e11, 1e-5), LinkSpeed(2e11 if not alike else 4.1e11, 1e-5)
     tables = [TABLE | {"name": f"cuda:{i}"} for i in range(3)]
     links = {(0, 1): fast, (0, 2): fast, (1, 2): slow}
     (tmp_path / "c.toml").write_text("\n".join(measure._file(tables, links, ["host and cuda:0: 55 GB/s"])))
@@ -73,7 +73,7 @@ def test_the_file_is_one_that_the_compiler_reads(alike: bool, tmp_path: Path) ->
         cache=1 << 25,
         cache_bandwidth=6e12,
     )
-    assert cluster.links[2, 0] == (LinkSpeed(pytest.approx(4.033e11), 1e-5) if alike else LinkSpeed(4e11, 1e-5))
+    assert cluster.links[2, 0] == (Link(pytest.approx(4.033e11), 1e-5) if alike else Link(4e11, 1e-5))
     assert cluster.links[2, 1].bandwidth == pytest.approx(4.033e11 if alike else 2e11)
 
 
