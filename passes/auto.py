@@ -13,7 +13,7 @@ from torch import nn
 from ir.capture import DynamicShapes
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.errors import CompileError
-from ir.machine.host import host_cluster, named_cluster
+from ir.machine.host import accelerators, host_cluster, named_cluster
 from ir.sources import Reading, Source, read_source
 from passes.api import check_out, chosen_passes, compile_to, limited, source_of
 from passes.compiler import Compiler, Weights
@@ -58,7 +58,7 @@ def auto_partition(
         raise CompileError(f"{source} says itself how it is called; args, kwargs and the like go with a module")
     else:
         given = read_source(str(source), Reading(dtype, trust_remote_code, padding=padding))
-    devices = max(1, torch.cuda.device_count()) if devices is None else devices
+    devices = max(1, len(accelerators())) if devices is None else devices
     machine = host_cluster(devices) if isinstance(devices, int) else named_cluster(devices)
     weights = Weights.link if isinstance(given.weights, Checkpoint) else Weights.copy
     compiler = Compiler(chosen_passes(objective, shared, cost), limited(machine, memory), weights)

@@ -21,6 +21,7 @@ from ir.dead_code import without_dead_code
 from ir.graph import Call, Graph, Node, Value
 from ir.interpret import interpret
 from ir.machine.cluster import Cluster
+from ir.machine.kinds import fuses_causal
 from ir.sizes import Dim, at
 from passes.masks.elements import Unknown
 from passes.masks.formulas import Formulas
@@ -53,7 +54,7 @@ class SimplifyMasks:
             return node if kind is None else _without_mask(node, attention, kind)  # type: ignore[arg-type]
 
         simplified = graph.map(simple)
-        if any(device.name.startswith("cuda") for device in cluster.devices):
+        if any(fuses_causal(device.name) for device in cluster.devices):
             simplified = replace(simplified, notes=(*graph.notes, *_padded(simplified)))
         return without_dead_code(simplified)
 

@@ -1,4 +1,4 @@
-"""The index of an artifact folder, as `manifest.json` holds it: the border between compiler and runtime."""
+"""The index of an artifact folder, `manifest.json`: the border between compiler and runtime."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ FILE = "manifest.json"
 
 
 class ManifestError(Exception):
-    """The folder is not an artifact this version can run."""
+    """The folder is not an artifact, or not one that this version can run."""
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor at the border of a stage.  A dimension is a number, or an expression over the symbols."""
+    """A tensor that crosses the border of a stage."""
 
     name: str
     dtype: str  # as torch spells it: "float32"
-    shape: tuple[int | str, ...]
+    shape: tuple[int | str, ...]  # numbers, or Python expressions over the symbols
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Symbol:
     """A size that may change from batch to batch."""
 
     min: int
-    max: int | None
-    example: int
+    max: int | None  # None: no limit
+    example: int  # its value when the model was captured
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class Parameter:
     """A parameter of the model's `forward`."""
 
     name: str
-    kind: str  # of inspect.Parameter: "POSITIONAL_OR_KEYWORD"
-    optional: bool = True  # whether a fixed value is also the model's default, and so may be left out
+    kind: str  # a name in inspect.Parameter: "POSITIONAL_OR_KEYWORD"
+    optional: bool = True  # whether callers may leave it out: its captured value is the model's default
 
 
 @dataclass(frozen=True)
 class CallSignature:
-    """How the model is called.  `arguments` and `returns` are trees, see runtime.tree."""
+    """The parameters and results of a call.  `arguments` and `returns` are trees: see runtime/call/tree.py."""
 
     parameters: tuple[Parameter, ...]
     arguments: dict[str, Any]
@@ -55,7 +55,7 @@ class CallSignature:
 
 @dataclass(frozen=True)
 class Receive:
-    """An argument of a stage's `forward`: an input of the model, or what another stage sends."""
+    """An argument of a stage's `forward`: an input of the model, or a tensor from another stage."""
 
     tensor: Tensor
     source: int | None  # the stage that sends it; None: an input of the model
@@ -66,38 +66,38 @@ class Send:
     """One of the tensors that a stage's `forward` returns."""
 
     tensor: Tensor
-    stages: tuple[int, ...]  # the stages that receive it
-    outputs: tuple[int, ...]  # its places among the outputs of the model
+    stages: tuple[int, ...]  # that receive it
+    outputs: tuple[int, ...]  # its indices among the outputs of the model
 
 
 @dataclass(frozen=True)
 class StageEntry:
-    """One generated module, its weights and its neighbours."""
+    """One stage: its module, its weights, and the tensors that it receives and sends."""
 
     module: str  # file name: "stage_0.py"
     cls: str  # class name: "Stage0"
     weights: str  # file name: "stage_0.safetensors"
-    device: str
+    device: str  # that it was planned for
     receives: tuple[Receive, ...]  # in the order of forward's parameters
-    sizes: tuple[str, ...]  # symbols that forward takes as integers by keyword
-    sends: tuple[Send, ...]  # in the order of what forward returns
-    state: tuple[str, ...]  # names of the buffers that a run changes
-    nbytes: int  # of its weights
+    sizes: tuple[str, ...]  # symbols that forward takes as keyword arguments
+    sends: tuple[Send, ...]  # in the order of forward's results
+    state: tuple[str, ...]  # names of buffers that a call changes
+    nbytes: int  # bytes of its weights
 
 
 @dataclass(frozen=True)
 class CheckpointFile:
-    """A file of the checkpoint that stages read their weights from."""
+    """A file of the checkpoint that stages read weights from, without a copy."""
 
-    path: str  # from the artifact folder
+    path: str  # relative to the artifact folder
     nbytes: int
-    sample: str  # see sample_hash
-    stages: tuple[int, ...]  # that read it
+    sample: str  # the file's sample_hash
+    stages: tuple[int, ...]  # that read the file
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything a runtime needs to know besides the stage files themselves."""
+    """Everything that the runtime needs besides the stage files."""
 
     name: str
     inputs: tuple[Tensor, ...]
@@ -108,20 +108,23 @@ class Manifest:
     stages: tuple[StageEntry, ...]
     files: dict[str, str]  # file name -> sha256 of its content
     plan: dict[str, Any]  # the compiler's predictions, for people and reports
-    links: tuple[CheckpointFile, ...] = ()  # none where the stages have copies of their weights
+    links: tuple[CheckpointFile, ...] = ()  # empty if the stages have copies of their weights
     schema: int = SCHEMA
 
     def write(self, folder: Path) -> None:
+        """Write `folder`/manifest.json.  Raises OSError."""
         (folder / FILE).write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
-        """Read FOLDER/manifest.json.  Raises ManifestError with the file and what is wrong with it."""
+        """Read `folder`/manifest.json.  Raises ManifestError with the file and the fault."""
         path = folder / FILE
         try:
             table = json.loads(path.read_text())
-        except FileNotFoundError:
-            raise ManifestError(f"{folder} is not an artifact folder: it has no {FILE}") from None
+        except (FileNotFoundError, NotADirectoryError):
+            raise ManifestError(
+                f"{_no_artifact(folder)}; `python -m passes.compile SOURCE -o OUT` writes one"
+            ) from None
         except (OSError, ValueError) as e:
             raise ManifestError(f"cannot read {path}: {e}") from e
         if not isinstance(table, dict) or table.get("schema") != SCHEMA:
@@ -131,6 +134,11 @@ class Manifest:
             return _manifest(table)
         except (AttributeError, KeyError, TypeError) as e:
             raise ManifestError(f"{path} is damaged ({type(e).__name__}: {e}); compile the model again") from e
+
+
+def _no_artifact(folder: Path) -> str:
+    fault = f"has no {FILE}" if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
+    return f"{folder} is not an artifact folder: it {fault}; `python -m passes.compile SOURCE -o OUT` writes one"
 
 
 def file_hash(path: Path) -> str:
@@ -143,10 +151,10 @@ def file_hash(path: Path) -> str:
 
 
 def sample_hash(path: Path, blocks: int = 64, size: int = 1 << 16) -> str:
-    """sha256 of a file's length and of equally spaced blocks of it, in hexadecimal.
+    """sha256 of a file's length and of `blocks` equally spaced blocks of `size` bytes, in hexadecimal.
 
-    It tells another checkpoint, or another version of one, from the right one without reading 100 GB at each
-    load.  It does not tell a few flipped bits.
+    It detects another checkpoint, or another version of one, without reading 100 GB at each load.  It does not
+    detect a few flipped bits.
     """
     length = path.stat().st_size
     digest = sha256(str(length).encode())

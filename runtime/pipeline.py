@@ -1,4 +1,4 @@
-"""A model cut into stages, called as the model was."""
+"""Pipeline: a model cut into stages, called as the model was."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,11 @@ from runtime.stage.speed import Speed
 from runtime.trace import perfetto
 from runtime.trace.traces import Trace
 
-Build = Callable[[Sequence[torch.Tensor], Mapping[str, int]], Any]  # outputs and sizes -> what the caller gets
+Build = Callable[[Sequence[torch.Tensor], Mapping[str, int]], Any]  # outputs, sizes -> the caller's result
 
 
 class Pipeline:
-    """An artifact, running.
+    """A running artifact.
 
         with Pipeline.load("build/gpt2") as pipe:
             y = pipe(*args, **kwargs)                 # what the model returns
@@ -48,11 +48,17 @@ class Pipeline:
     """
 
     def __init__(
-        self, manifest: Manifest, devices: Sequence[torch.device], engine: Engine, monitor: Monitor | None = None
+        self,
+        manifest: Manifest,
+        devices: Sequence[torch.device],
+        engine: Engine,
+        monitor: Monitor | None = None,
+        folder: Path = Path(),
     ) -> None:
-        """Most callers want `Pipeline.load` or `Pipeline.distributed`.  DEVICES: of each stage."""
+        """Most callers want `Pipeline.load` or `Pipeline.distributed`.  `devices`: that of each stage."""
         self.manifest = manifest
         self.devices = tuple(devices)
+        self.folder = folder
         self._inputs = Inputs.parse(manifest)
         self._returns = parse(manifest.signature.returns, manifest.symbols, len(manifest.outputs))
         self._engine = engine
@@ -71,21 +77,20 @@ class Pipeline:
     ) -> Pipeline:
         """Load an artifact folder and start it.
 
-        DEVICES: one for each stage, or one for each device of the plan in the order in which the
-        stages use them, or fewer, to share; without it, the plan's.  STRICT refuses files that differ
-        from the manifest, where otherwise an edited stage file runs with a warning.  A stage that is
-        busy with one batch for TIMEOUT seconds is given up: all that is in flight fails with a
-        StageError that names it, and the pipeline is closed.  COMPILE has torch.compile make the stages
-        faster, CUDA_GRAPHS starts all kernels of a stage at once; both prepare at the first batch of a size.
+        `devices`: one for each stage, or one for each device of the plan in the order in which the
+        stages use them, or fewer, to share; by default, the plan's.  `strict` refuses files that differ
+        from the manifest; otherwise an edited stage file runs with a warning.  A stage that is busy with
+        one batch for `timeout` seconds is given up: all batches in flight fail with a StageError that
+        names it, and the pipeline is closed.  `compile` makes the stages faster by torch.compile,
+        `cuda_graphs` launches all kernels of a stage at once; both prepare at the first batch of a size.
 
         Raises ManifestError for a folder that cannot be run, DeviceError for devices that are not here.
         """
         folder = Path(folder)
         manifest = Manifest.read(folder)
-        devices = [devices] if isinstance(devices, (str, torch.device)) else devices
         placed = place_stages([stage.device for stage in manifest.stages], devices)
         stages = load_stages(folder, manifest, placed, strict=strict, speed=Speed(compile, cuda_graphs))
-        return cls(manifest, placed, Engine(manifest, stages, timeout))
+        return cls(manifest, placed, Engine(manifest, stages, timeout), folder=folder)
 
     @classmethod
     def distributed(
@@ -105,30 +110,39 @@ class Pipeline:
                     y = pipe(*args, **kwargs)
 
         Rank 0 calls; the others leave the block when rank 0 does.  Each loads only the weights of its
-        stages, onto its DEVICE, by default one of the plan's kind.  A stage that is busy with one batch,
-        a process that gives no sign of life, and one that does not come or load, are each given up after
-        TIMEOUT seconds: then rank 0 gets a StageError, and the other processes end, with status 1.
-        COMPILE and CUDA_GRAPHS: as for `load`.
+        stages, onto its `device`, by default one of the plan's kind.  A stage that is busy with one batch,
+        a process without a heartbeat, and one that does not arrive or load, are each given up after
+        `timeout` seconds: then rank 0 gets a StageError, and the other processes end, with status 1.
+        `strict`, `compile` and `cuda_graphs`: as for `load`.
 
         Raises ManifestError, DeviceError or DistributedError, on rank 0 for all.
         """
         job = start(Path(folder), device, strict=strict, timeout=timeout, speed=Speed(compile, cuda_graphs))
-        return cls(job.manifest, job.devices, job.engine, job.monitor)
+        return cls(job.manifest, job.devices, job.engine, job.monitor, Path(folder))
+
+    def __repr__(self) -> str:
+        """What runs where: "<Pipeline gpt2 from build/gpt2: stages 0-1 on cuda:0, stage 2 on cuda:1; open>"."""
+        runs = [[*group] for _, group in groupby(range(len(self.devices)), key=self.devices.__getitem__)]
+        spans = (f"stages {run[0]}-{run[-1]}" if len(run) > 1 else f"stage {run[0]}" for run in runs)
+        places = ", ".join(f"{span} on {self.devices[run[0]]}" for span, run in zip(spans, runs, strict=True))
+        rank = "" if self._monitor is None else f"rank {self.rank}, "
+        state = "open" if self._engine.is_open else "closed"
+        return f"<Pipeline {self.manifest.name} from {self.folder}: {places}; {rank}{state}>"
 
     @property
     def rank(self) -> int:
-        """Of this process among those that run the pipeline.  0 makes the calls."""
+        """The rank of this process among those that run the pipeline.  Rank 0 makes the calls."""
         return 0 if self._monitor is None else self._monitor.rank
 
     def __call__(self, *args: Any, microbatches: int = 1, **kwargs: Any) -> Any:
-        """What the model would return.  Raises InputError before anything runs, or StageError.
+        """The model's result.  Raises InputError before anything runs, or StageError.
 
-        MICROBATCHES: the parts into which the batch is split, so that all stages work on it at once.
+        `microbatches`: the number of parts into which the batch is split, so that all stages work on it at once.
         """
         return self.submit(*args, microbatches=microbatches, **kwargs).result()
 
     def submit(self, *args: Any, microbatches: int = 1, **kwargs: Any) -> Future[Any]:
-        """Start a batch; the future holds what the model would return, or a StageError.
+        """Start a batch; the future holds the model's result, or a StageError.
 
         Raises InputError before anything runs.
         """
@@ -136,12 +150,12 @@ class Pipeline:
         return self._send(self._inputs.bind(args, kwargs), microbatches, self._returns.build)
 
     def map(self, batches: Iterable[Any], in_flight: int = 8) -> Iterator[Any]:
-        """Run a stream of batches, at most IN_FLIGHT at a time, and yield their results in order.
+        """Run a stream of batches, at most `in_flight` at a time, and yield their results in order.
 
         A batch that is a tuple is called as `pipe(*batch)`, a mapping as `pipe(**batch)`, anything
-        else as `pipe(batch)`.  BATCHES is read as results are taken.  What goes wrong with one batch, in
-        reading, checking or running it, is raised when its turn comes, after the results before it;
-        then, as when the caller stops early, what is still in flight is finished and dropped.
+        else as `pipe(batch)`.  `batches` is read as results are taken.  An error in reading, checking or
+        running a batch is raised in its place, after the results before it; then, as when the caller stops
+        early, batches in flight are finished and dropped.  Raises ValueError if `in_flight` is less than 1.
         """
         if in_flight < 1:
             raise ValueError(f"in_flight is {in_flight}; at least one batch must be in flight")
@@ -149,29 +163,29 @@ class Pipeline:
         return _in_order(self._submit_each(batches), in_flight)
 
     def run_named(self, tensors: Mapping[str, torch.Tensor], *, microbatches: int = 1) -> dict[str, torch.Tensor]:
-        """Run one batch of input tensors by their names in the manifest; returns the outputs by theirs."""
+        """Run one batch.  Inputs and outputs are tensors by their names in the manifest.  Raises as a call does."""
         self._engine.require_open()
         names = [tensor.name for tensor in self.manifest.outputs]
         batch = self._inputs.bind_named(tensors)
         return self._send(batch, microbatches, lambda outputs, _: dict(zip(names, outputs, strict=True))).result()
 
     def reset(self) -> None:
-        """Put the state of all stages (caches, running statistics) back to what it was when loaded.
+        """Restore the state of all stages (caches, running statistics) to its values when loaded.
 
-        Batches sent before are not touched by it.  Returns when they, and it, are done.
+        Batches sent before are not affected.  Returns when they, and the reset, are done.
         """
         self._engine.send(Reset()).result()
 
     @contextmanager
     def trace(self, path: str | Path | None = None) -> Iterator[Trace]:
-        """Record what the stages run in this block, and write it to PATH, if given, when the block ends.
+        """Trace the batches that are sent within the block, and write the trace to `path`, if given, at its end.
 
             with pipe.trace("trace.json") as trace:
                 results = list(pipe.map(batches))
             print(trace.runs[0].ended - trace.runs[0].started)  # seconds on the device
 
-        ui.perfetto.dev and chrome://tracing open the file.  Only the batches sent within the block
-        are recorded; it ends when they are done.  Raises RuntimeError within another trace.
+        ui.perfetto.dev and chrome://tracing open the file.  The block ends when its batches are done.
+        Raises RuntimeError within another trace, FileNotFoundError if the folder of `path` is missing.
         """
         if path is not None and not (folder := Path(path).absolute().parent).is_dir():
             raise FileNotFoundError(f"cannot write the trace {path}: {folder} is no folder")
@@ -184,9 +198,9 @@ class Pipeline:
                 perfetto.write(Path(path), trace)
 
     def close(self) -> None:
-        """Stop, and let go of the stages.  Batches in flight fail with PipelineClosed.  May be called twice.
+        """Stop, and release the stages.  Batches in flight fail with PipelineClosed.  May be called twice.
 
-        On other ranks than 0: wait until rank 0 does, and run the stages meanwhile.
+        On other ranks than 0: run the stages until rank 0 closes the pipeline.
         """
         if self._monitor is not None and self.rank != 0:
             self._monitor.serve()
@@ -206,14 +220,14 @@ class Pipeline:
             return self._send_part(batch, lambda outputs: build(outputs, sizes))
         *first, last = self._split.parts(batch, microbatches)
         futures = [self._send_part(part, tuple) for part in first]
-        # The last part is done after all others, and joins them.
+        # The last part is done after all others, so its `finish` joins them.
         return self._send_part(last, lambda outputs: build(self._join(futures, outputs), sizes))
 
     def _send_part(self, part: Values, finish: Finish) -> Future[Any]:
         return self._engine.send(part, partial(self._finish, finish), part.device)
 
     def _finish(self, finish: Finish, outputs: tuple[torch.Tensor, ...]) -> Any:
-        """A method: the pipeline is not let go of while a batch is in flight, as its inputs are."""
+        """A method, so that a batch in flight keeps the pipeline alive, though not its inputs."""
         return finish(outputs)
 
     def _join(
@@ -223,12 +237,12 @@ class Pipeline:
 
     @cached_property
     def _split(self) -> BatchSplit:
-        return BatchSplit.of(self.manifest)
+        return BatchSplit.from_manifest(self.manifest)
 
     def _submit_each(self, batches: Iterable[Any]) -> Iterator[Future[Any]]:
-        """The last future holds what went wrong with reading or checking a batch."""
+        """The futures of the batches; the last one holds the error in reading or checking a batch, if there is one."""
         try:
-            yield from map(self._submit_one, batches)  # a loop would hold on to its batch
+            yield from map(self._submit_one, batches)  # a loop would keep its batch alive
         except Exception as e:
             failed: Future[Any] = Future()
             failed.set_exception(e)

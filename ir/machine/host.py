@@ -1,4 +1,4 @@
-"""What this host has to offer, by rule of thumb; a cluster file says it better."""
+"""The devices of this host, with numbers by rule of thumb; a measured cluster file has better ones."""
 
 from __future__ import annotations
 
@@ -8,52 +8,74 @@ from collections.abc import Sequence
 import torch
 
 from ir.errors import PlanError
-from ir.machine.cluster import Cluster, Device, Link
+from ir.machine.cluster import Cluster, Device
+from ir.machine.kinds import KINDS
 
-_GPU_LINK = Link(bandwidth=50e9, latency=10e-6)
-_CPU_LINK = Link(bandwidth=4e9, latency=30e-6)  # a queue between threads, or a socket between processes
+
+def accelerators() -> list[torch.device]:
+    """The accelerators of this host whose kind is known."""
+    found = torch.accelerator.current_accelerator(check_available=True)
+    if found is None or found.type not in KINDS:
+        return []
+    return [torch.device(found.type, i) for i in range(torch.accelerator.device_count())]
 
 
 def host_cluster(count: int) -> Cluster:
-    """`count` equal devices: this host's GPUs if it has as many, else shares of its CPU."""
-    gpus = count <= torch.cuda.device_count()
-    return named_cluster([f"cuda:{i}" for i in range(count)] if gpus else ["cpu"] * count)
+    """`count` equal devices: accelerators of this host if it has as many, else shares of its CPU."""
+    found = accelerators()
+    return named_cluster([str(d) for d in found[:count]] if count <= len(found) else ["cpu"] * count)
 
 
 def named_cluster(names: Sequence[str]) -> Cluster:
-    """Devices of this host by torch's names for them; one that is named often is shared.
+    """Devices of this host by torch's names for them; one that is named several times is shared.
 
-    Raises PlanError for one that is not here.
+    Raises PlanError if one is not here, or if there are none.
     """
-    devices = tuple(_device(torch.device(name), names.count(name)) for name in names)
-    return Cluster.uniform(devices, _GPU_LINK if all(d.name != "cpu" for d in devices) else _CPU_LINK)
-
-
-def _device(device: torch.device, shares: int) -> Device:
-    if device.type == "cuda" and (device.index or 0) < torch.cuda.device_count():
-        return _gpu(device.index or 0, shares)
-    if device.type == "cpu":
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return Device("cpu", flops=1e11, bandwidth=2e10, memory=memory // shares, launch=2e-6)
-    raise PlanError(f"there is no {device} on this host, which has {torch.cuda.device_count()} GPUs and its CPU")
-
-
-def _gpu(index: int, shares: int) -> Device:
-    memory = torch.cuda.get_device_properties(index).total_memory // shares
-    return Device(f"cuda:{index}", flops=4e14, bandwidth=2e12, memory=memory, launch=5e-6)
+    if not names:
+        raise PlanError("there must be one device at least")
+    devices = tuple(_device(name, names.count(name)) for name in names)
+    kinds = [KINDS[device.name.partition(":")[0]] for device in devices]
+    return Cluster.uniform(devices, min((kind.link for kind in kinds), key=lambda link: link.bandwidth))
 
 
 def device_here(name: str) -> torch.device:
-    """A device of this host by torch's name for it.  Raises PlanError for one that is not here."""
+    """A device of this host by torch's name for it.  Raises PlanError if it is not here."""
+    found = _found(name, "; --cost roofline needs none")
+    if found is None:
+        raise PlanError(
+            f"there is no {name} on this host, which has {_here()}, and"
+            " --cost profiled times operators on the devices; run it there, or use --cost roofline"
+        )
+    return found
+
+
+def _device(name: str, shares: int) -> Device:
+    device = _found(name)
+    if device is None:
+        raise PlanError(f"there is no {name} on this host, which has {_here()}")
+    kind = KINDS[device.type]
+    memory = _memory(device) // shares
+    return Device(str(device), flops=kind.flops, bandwidth=kind.bandwidth, memory=memory, launch=kind.launch)
+
+
+def _found(name: str, advice: str = "") -> torch.device | None:
+    """The device with its index, "cpu:1" as "cpu"; None if it is not here.  Raises PlanError for no device's name."""
     try:
         device = torch.device(name)
     except RuntimeError as e:
-        raise PlanError(f"{name!r} is no name of a device that torch knows; --cost roofline needs none") from e
+        raise PlanError(f"{name!r} is no name of a device that torch knows{advice}") from e
     if device.type == "cpu":
         return torch.device("cpu")
-    if device.type != "cuda" or (device.index or 0) >= torch.cuda.device_count():
-        raise PlanError(
-            f"there is no {name} on this host, which has {torch.cuda.device_count()} GPUs and its CPU, and"
-            " --cost profiled times operators on the devices; run it there, or use --cost roofline"
-        )
-    return torch.device("cuda", device.index or 0)
+    device = torch.device(device.type, device.index or 0)
+    return device if device in accelerators() else None
+
+
+def _memory(device: torch.device) -> int:
+    """Bytes."""
+    if device.type == "cpu":
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return torch.get_device_module(device).get_device_properties(device).total_memory
+
+
+def _here() -> str:
+    return f"{len(accelerators())} GPUs and its CPU"

@@ -18,7 +18,7 @@ from ir.cost import Time
 
 _TRIALS = 7
 _PATIENCE = 0.3  # seconds for the trials of one call, after the first three
-_EVICTING = {"cpu": 64 << 20, "cuda": 256 << 20}  # bytes, more than caches hold
+_EVICTING_HOST, _EVICTING_DEVICE = 64 << 20, 256 << 20  # bytes, more than caches of CPUs and accelerators hold
 _LARGE_WEIGHTS = 1 << 18  # bytes; smaller ones may stay in the cache from one batch to the next
 _LARGE_VALUES = 1 << 21  # bytes; results of smaller ones are written to freed memory that is still in the cache
 _HEATING = 1.0  # seconds of load until the clock of an accelerator is steady
@@ -94,7 +94,7 @@ class DeviceWatch:
     def of(cls, device: torch.device, dtype: torch.dtype) -> DeviceWatch:
         """A stopwatch whose load is matrix products of a dtype."""
         x, w = (torch.randn(n, 4096, device=device).to(dtype) for n in (1024, 4096))
-        evicting = torch.zeros(_EVICTING["cuda"], dtype=torch.uint8, device=device)
+        evicting = torch.zeros(_EVICTING_DEVICE, dtype=torch.uint8, device=device)
         began, calls = perf_counter(), 0
         while perf_counter() - began < _HEATING:
             for _ in range(10):
@@ -139,13 +139,13 @@ def stopwatch(device: torch.device, dtype: torch.dtype, threads: int = 0, shares
     if device.type != "cpu":
         with torch.no_grad(), torch.accelerator.device_index(device.index):
             yield DeviceWatch.of(device, dtype)
-        torch.cuda.empty_cache()
+        torch.accelerator.empty_cache()
         return
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
         with _busy(shares - 1, dtype):
-            yield HostWatch(device, torch.zeros(_EVICTING["cpu"], dtype=torch.uint8))
+            yield HostWatch(device, torch.zeros(_EVICTING_HOST, dtype=torch.uint8))
     finally:
         torch.set_num_threads(before)
 

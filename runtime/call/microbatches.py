@@ -17,18 +17,18 @@ from runtime.manifest import Manifest, Tensor
 
 @dataclass(frozen=True)
 class BatchSplit:
-    """Along which size batches are split, and which dimension of each tensor that is."""
+    """The size along which batches are split, and its dimension in each tensor."""
 
     symbol: str
-    inputs: tuple[int | None, ...]  # None: every microbatch takes the whole tensor
+    inputs: tuple[int | None, ...]  # None: all microbatches take the whole tensor
     outputs: tuple[int, ...]
     sizes: SizeConstraints
 
     @classmethod
-    def of(cls, manifest: Manifest) -> BatchSplit:
-        """Along the first dimension of the first input that has a size there which may change.
+    def from_manifest(cls, manifest: Manifest) -> BatchSplit:
+        """Split along the first dimension of the first input whose first dimension may change.
 
-        Raises InputError for a model whose microbatches are not independent, or do not make up its outputs.
+        Raises InputError if microbatches are not independent, or if outputs cannot be joined from theirs.
         """
         for i, stage in enumerate(manifest.stages):
             if stage.state:
@@ -46,7 +46,7 @@ class BatchSplit:
         return cls(symbol, inputs, tuple(d for d in outputs if d is not None), SizeConstraints.parse(manifest))
 
     def parts(self, batch: Values, count: int) -> list[Values]:
-        """COUNT microbatches that differ by 1 in size at most, or as many as there are samples."""
+        """`count` microbatches, or one a sample if those are fewer; sizes differ by 1 at most.  Raises InputError."""
         if count < 1:
             raise InputError(f"microbatches is {count}; a batch is split into at least one")
         whole = batch.sizes[self.symbol]
@@ -71,7 +71,7 @@ class BatchSplit:
 
 
 def _dimension(tensor: Tensor, symbol: str, manifest: Manifest) -> int | None:
-    """The dimension of a tensor that is the symbol.  Raises InputError where the symbol stands elsewhere too."""
+    """The dimension of a tensor that is the symbol.  Raises InputError if others depend on the symbol, too."""
     shape = [str(size) for size in tensor.shape]
     found = [i for i, text in enumerate(shape) if symbol in SizeExpression.parse(text, manifest.symbols).symbols]
     if not found:

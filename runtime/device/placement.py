@@ -1,4 +1,4 @@
-"""The devices of this host, and which of them runs which stage."""
+"""The devices of this host, and the placement of stages on them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runtime.errors import DeviceError
 
 
 def available() -> list[torch.device]:
-    """The CPU and the accelerators that torch sees."""
+    """The CPU and the accelerators of this host."""
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     if accelerator is None:
         return [torch.device("cpu")]
@@ -18,15 +18,18 @@ def available() -> list[torch.device]:
     return [torch.device("cpu"), *(torch.device(accelerator.type, i) for i in range(count))]
 
 
-def place_stages(planned: Sequence[str], devices: Sequence[str | torch.device] | None) -> tuple[torch.device, ...]:
-    """The device of each stage, given the PLANNED one of each.
+def place_stages(
+    planned: Sequence[str], devices: Sequence[str | torch.device] | str | torch.device | None
+) -> tuple[torch.device, ...]:
+    """The device of each stage.  `planned`: the plan's device of each.
 
-    DEVICES holds one for each stage; or one for each device of the plan, in the order in which the
-    stages use them; or fewer, and neighbouring devices of the plan share one.  None: as planned.
-    Raises DeviceError where there are more than can be used, or where one is not here.
+    `devices`: one for each stage; or one for each device of the plan, in the order in which the stages use
+    them; or fewer, which neighbouring devices of the plan then share.  None: as planned.
+    Raises DeviceError if `devices` are no devices, none or too many, or if one is not here.
     """
     if devices is None:
         return tuple(_find(name, "the plan's device", "; pass devices=[…] to use others") for name in planned)
+    devices = _sequence(devices)
     distinct = list(dict.fromkeys(planned))
     if len(devices) not in (*range(1, len(distinct) + 1), len(planned)):
         raise DeviceError(f"got {len(devices)} devices for {len(planned)} stages planned on {', '.join(distinct)}")
@@ -38,10 +41,10 @@ def place_stages(planned: Sequence[str], devices: Sequence[str | torch.device] |
 
 
 def spread_stages(planned: Sequence[str], processes: int) -> tuple[int, ...]:
-    """The process of each stage, given the PLANNED device of each.
+    """The process of each stage.  `planned`: the plan's device of each.
 
-    One for each stage; or as many as the plan has devices, or fewer, and neighbouring ones share a process.
-    Raises DeviceError where there are more processes than stages.
+    `processes`: as many as stages; or as many as the plan has devices, or fewer, and neighbouring devices share one.
+    Raises DeviceError if there are more processes than stages.
     """
     stages, distinct = len(planned), list(dict.fromkeys(planned))
     if processes not in range(1, stages + 1):
@@ -52,9 +55,9 @@ def spread_stages(planned: Sequence[str], processes: int) -> tuple[int, ...]:
 
 
 def device_of_process(planned: str, device: str | torch.device | None, local_rank: int) -> torch.device:
-    """The DEVICE, or one of the PLANNED kind: of several on this host, each process takes another.
+    """The device of a process: `device`, or the one of the planned kind whose index is the process's local rank.
 
-    Raises DeviceError where it is not here.
+    Raises DeviceError if it is not here.
     """
     if device is not None:
         return _find(device, "device", "")
@@ -64,8 +67,25 @@ def device_of_process(planned: str, device: str | torch.device | None, local_ran
     return _find(name, "the plan's device", "; pass device=… to use another")
 
 
+def _sequence(devices: object) -> list[str | torch.device]:
+    """The devices that a caller names, who may pass anything.  Raises DeviceError."""
+    devices = [devices] if isinstance(devices, (str, torch.device)) else devices
+    wanted = 'such as devices=["cuda:0", "cuda:1"]'
+    if not isinstance(devices, Sequence):
+        raise DeviceError(f"devices is {devices!r}, which names no device; pass a list, {wanted}")
+    if not devices:
+        raise DeviceError(f"devices is empty; pass one device at least, {wanted}, or leave it out for the plan's")
+    for device in devices:
+        if not isinstance(device, (str, torch.device)):
+            raise DeviceError(f"devices holds {device!r}, which is no device's name; pass names, {wanted}")
+    return list(devices)
+
+
 def _find(name: str | torch.device, role: str, advice: str) -> torch.device:
+    """A device of this host.  Raises DeviceError, which calls it by its `role` and ends with the `advice`."""
     here = available()
+    if not isinstance(name, (str, torch.device)):
+        raise DeviceError(f"{role} is {name!r}, which is no device's name; this host has {_join(here)}{advice}")
     try:
         device = torch.device(name)
     except RuntimeError:

@@ -12,10 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import runtime
 from runtime import DeviceError, ManifestError, Pipeline
 from runtime.run import main
 from tests.support.artifacts import Part, chain, write
 
+ROOT = Path(__file__).resolve().parents[2]
 X = torch.arange(8.0).reshape(2, 4)
 
 
@@ -60,7 +62,7 @@ def drop_stages(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda f: (f / "manifest.json").unlink(), "it has no manifest.json"),
+        (lambda f: (f / "manifest.json").unlink(), "is not an artifact folder: it has no manifest.json"),
         (lambda f: (f / "manifest.json").write_text("{"), "cannot read"),
         (lambda f: edit(f / "manifest.json", '"schema": 2', '"schema": 0'), "has schema 0, this runtime reads 2"),
         (lambda f: edit(f / "manifest.json", '"source": 0', '"origin": 0'), r"is damaged \(KeyError: 'source'\)"),
@@ -83,6 +85,41 @@ def test_a_stage_file_that_cannot_be_imported_is_named(tmp_path: Path, text: str
     (chain(tmp_path) / "stage_0.py").write_text(text)
     with pytest.raises(ManifestError, match=r"cannot import .*stage_0.py: (ModuleNotFound|Syntax)Error"):
         Pipeline.load(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "message"), [("nowhere", "it does not exist"), ("stage_0.py", "it is a file")])
+def test_a_path_that_is_no_artifact_is_refused(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(ManifestError, match=f"{name} is not an artifact folder: {message}; .* writes one"):
+        Pipeline.load(chain(tmp_path) / name)
+
+
+def test_devices_of_a_wrong_type_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="devices is 2, which names no device"):
+        Pipeline.load(chain(tmp_path), devices=2)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_pipeline_says_what_runs_where(tmp_path: Path) -> None:
+    with Pipeline.load(chain(tmp_path)) as pipe:
+        assert repr(pipe) == f"<Pipeline {pipe.manifest.name} from {tmp_path}: stages 0-1 on cpu; open>"
+    assert repr(pipe).endswith("stages 0-1 on cpu; closed>")
+
+
+def test_what_needs_no_pipeline_loads_no_torch() -> None:
+    script = (
+        "import sys, runtime, runtime.errors, runtime.manifest; from runtime import StageError;"
+        "assert 'Pipeline' in dir(runtime), dir(runtime); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False).returncode == 0
+
+
+def test_the_parent_is_known_before_anything_slow_is_imported() -> None:
+    script = "import sys, runtime; sys.exit('runtime.distributed.parent' not in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False).returncode == 0
+
+
+def test_an_entry_point_that_is_missing_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'runtime' has no attribute 'Pipelines'"):
+        runtime.Pipelines  # noqa: B018
 
 
 def test_a_device_that_is_not_here(tmp_path: Path) -> None:

@@ -148,6 +148,8 @@ def four_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (FOUR, None, FOUR),
         (FOUR, ["cpu"], ["cpu"] * 4),
+        (FOUR, "cpu", ["cpu"] * 4),
+        (FOUR, torch.device("cuda", 3), ["cuda:3"] * 4),
         (FOUR, ["cuda", "cuda:3"], ["cuda:0", "cuda:0", "cuda:3", "cuda:3"]),
         (FOUR, ["cuda:0", "cuda:1", "cuda:2"], ["cuda:0", "cuda:0", "cuda:1", "cuda:2"]),
         (["cuda:1", "cuda:0", "cuda:1"], ["cuda:2", "cuda:3"], ["cuda:2", "cuda:3", "cuda:2"]),
@@ -164,7 +166,12 @@ def test_stages_are_placed_on_devices(planned: list[str], given: Any, placed: li
 @pytest.mark.parametrize(
     ("planned", "given", "message"),
     [
-        (FOUR, [], "got 0 devices for 4 stages"),
+        (FOUR, [], r"devices is empty; pass one device at least, such as devices=\["),
+        (FOUR, 2, "devices is 2, which names no device; pass a list, such as"),
+        (FOUR, 0, "devices is 0, which names no device"),
+        (FOUR, {"cpu"}, "devices is {'cpu'}, which names no device"),
+        (FOUR, [0, 1], "devices holds 0, which is no device's name; pass names, such as"),
+        (FOUR, ["gpu0"], "device 'gpu0' is no device; this host has cpu"),
         (FOUR, ["cpu"] * 5, "got 5 devices for 4 stages planned on cuda:0, cuda:1, cuda:2, cuda:3"),
         (FOUR, ["cuda:4"], "device cuda:4 is not here; this host has cpu, cuda:0, cuda:1, cuda:2, cuda:3"),
         (FOUR, ["meta"], "device meta:0 is not here"),

@@ -1,0 +1,43 @@
+"""Kinds of devices: all that the compiler needs to know of them, by rule of thumb, and torch does not tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ir.machine.cluster import Link
+
+
+@dataclass(frozen=True)
+class HardwareKind:
+    """One kind of device, with numbers that are typical of it; a measured cluster file has better ones."""
+
+    name: str  # as torch spells it, without an index
+    flops: float  # per second
+    bandwidth: float  # bytes per second, to its own memory
+    launch: float  # seconds of the device for a kernel that does nothing
+    link: Link  # between two of the kind, on one host
+    fused_causal: bool = False  # whether attention is faster with is_causal than with a mask
+
+
+_CPU = HardwareKind(
+    "cpu",
+    flops=1e11,
+    bandwidth=2e10,
+    launch=2e-6,
+    link=Link(bandwidth=4e9, latency=30e-6),  # a queue between threads, or a socket between processes
+)
+_CUDA = HardwareKind(
+    "cuda",
+    flops=4e14,
+    bandwidth=2e12,
+    launch=5e-6,
+    link=Link(bandwidth=50e9, latency=10e-6),
+    fused_causal=True,
+)
+KINDS = {kind.name: kind for kind in (_CPU, _CUDA)}
+
+
+def fuses_causal(name: str) -> bool:
+    """Whether a device of a cluster, such as "cuda:0", is faster at attention with is_causal than with a mask."""
+    kind = KINDS.get(name.partition(":")[0])
+    return kind is not None and kind.fused_causal
