@@ -1,1 +1,15 @@
-"""Plan -> artifact folder: readable stage files, sliced weights, the manifest."""
+"""Plan -> artifact folder: readable stage files, sliced weights, a picture, a report and the manifest.
+
+In the order in which a plan meets them:
+
+    folder        the output folder: checked, filled beside its place, moved there whole
+    artifact      the files of the folder and the manifest
+    structure/    a stage as statements, classes that repeat, and loops
+    spelling/     operators, literals, paths and modules as Python expressions
+    lines/        the plan of a stage file: every line, as data
+    text/         the plan as source
+    weights       the .safetensors file of a stage
+    picture/      the graph as boxes, for Graphviz
+    report/       one page about the plan and its runs
+    pytree_json   the containers of the model's arguments and results, for the manifest
+"""

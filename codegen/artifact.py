@@ -20,7 +20,7 @@ from codegen.report.page import REPORT, page
 from codegen.spelling.literals import expr_source, shape_source
 from codegen.spelling.opaque_modules import copied_files
 from codegen.text.stage_source import emit
-from codegen.weights import Weight, linked_files, relative, strides_of, write_copies, write_links
+from codegen.weights import StageTensor, linked_files, path_from, strides_of, write_copies, write_links
 from ir.checkpoint.checkpoint import source_of
 from ir.checkpoint.tensors import Held
 from ir.graph import Constant, Graph, Param, State, Value
@@ -82,12 +82,12 @@ def _pictures(plan: StagePlan, folder: Path, model: str, detail: dot.Detail) -> 
         yield folder / "graph.svg"
 
 
-def _weight(value: Value, weights: Mapping[str, torch.Tensor]) -> Weight:
+def _weight(value: Value, weights: Mapping[str, torch.Tensor]) -> StageTensor:
     match value:
         case Param() | State(data=None):
-            return Weight(source_of(weights, value.fqns), value.type.dtype)
+            return StageTensor(source_of(weights, value.fqns), value.type.dtype)
         case Constant(data=torch.Tensor() as tensor) | State(data=torch.Tensor() as tensor):
-            return Weight(Held(tensor), value.type.dtype)
+            return StageTensor(Held(tensor), value.type.dtype)
     raise AssertionError(value)
 
 
@@ -95,7 +95,7 @@ def _links(linked: Mapping[int, tuple[Path, ...]], folder: Path) -> tuple[m.Chec
     """The checkpoint's files, and which stages read them."""
     return tuple(
         m.CheckpointFile(
-            relative(file, folder),
+            path_from(folder, file),
             file.stat().st_size,
             m.sample_hash(file),
             tuple(i for i, files in linked.items() if file in files),

@@ -1,4 +1,4 @@
-"""The output folder: judged before anything takes time, filled beside its place, and moved there whole."""
+"""The output folder: checked before anything takes time, filled beside its place, and moved there whole."""
 
 from __future__ import annotations
 

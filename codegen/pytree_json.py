@@ -1,4 +1,4 @@
-"""Pytrees of a model's call -> the JSON form that runtime.tree reads."""
+"""The containers of a model's arguments and results as JSON, in the form that runtime.call.tree reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The weights of a stage -> its .safetensors file: the tensors themselves, or where in the checkpoint they lie."""
+"""The .safetensors file of a stage: copies of its tensors, or links to their bytes in the checkpoint's files."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _SPELLED = {dtype: text for text, dtype in DTYPES.items()}
 
 
 @dataclass(frozen=True)
-class Weight:
-    """A tensor of a stage: what it is read from, and the dtype that the stage has it in."""
+class StageTensor:
+    """A tensor of a stage: its source, and its dtype in the stage."""
 
     source: Tensorlike
     dtype: torch.dtype
@@ -32,25 +32,25 @@ class Weight:
         return prod(self.source.shape) * self.dtype.itemsize
 
 
-def write_copies(path: Path, weights: Mapping[str, Weight]) -> str:
-    """Write the tensors, never more than one of them in memory.  Returns the sha256 of the file.
+def write_copies(path: Path, weights: Mapping[str, StageTensor]) -> str:
+    """Write copies of the tensors, with one at a time in memory.  Returns the sha256 of the file.
 
-    A safetensors file has no strides; those of channels-last weights stand in its header, for `load`.
+    The format has no strides; those of channels-last weights are in the header's `strides`, for `load`.
     Raises OutputError where the file cannot be written, SourceError where a tensor cannot be read.
     """
     strides = strides_of(weights)
     return _write(path, weights, {"strides": json.dumps(strides)} if strides else {})
 
 
-def strides_of(weights: Mapping[str, Weight]) -> dict[str, tuple[int, ...]]:
-    """The strides of those tensors whose elements the model keeps in another order: channels last, transposed."""
+def strides_of(weights: Mapping[str, StageTensor]) -> dict[str, tuple[int, ...]]:
+    """The strides of the tensors that are not contiguous: channels last, transposed."""
     held = {name: w.source.tensor for name, w in weights.items() if isinstance(w.source, Held)}
     dense = {name: torch.empty_like(tensor, device="meta") for name, tensor in held.items()}
     return {name: tensor.stride() for name, tensor in dense.items() if not tensor.is_contiguous()}
 
 
-def write_links(path: Path, weights: Mapping[str, Weight]) -> str:
-    """Write only what the checkpoint does not hold; for the rest, where to read it.  Returns the sha256 of the file.
+def write_links(path: Path, weights: Mapping[str, StageTensor]) -> str:
+    """Write the tensors that the checkpoint lacks, and links to the others.  Returns the sha256 of the file.
 
     The header's `links` has the files, relative to this one's folder, and for each tensor its pieces: a file,
     the byte where it starts, its dtype, shape and strides (null: plain), and the corner of the box it fills.
@@ -60,20 +60,20 @@ def write_links(path: Path, weights: Mapping[str, Weight]) -> str:
     files = linked_files(weights)
     number = {file: i for i, file in enumerate(files)}
     links = {
-        "files": [relative(file, path.parent) for file in files],
+        "files": [path_from(path.parent, file) for file in files],
         "pieces": {name: [_row(piece, number) for piece in tiles] for name, tiles in pieces.items()},
     }
     return _write(path, own, {"links": json.dumps(links, separators=(",", ":"))})
 
 
-def linked_files(weights: Mapping[str, Weight]) -> tuple[Path, ...]:
-    """The checkpoint's files that the tensors lie in."""
+def linked_files(weights: Mapping[str, StageTensor]) -> tuple[Path, ...]:
+    """The checkpoint's files that hold the tensors."""
     stored = [w.source for w in weights.values() if isinstance(w.source, Stored)]
     return tuple(dict.fromkeys(piece.file for source in stored for piece in source.pieces))
 
 
-def relative(file: Path, folder: Path) -> str:
-    """The way from a folder to a file, past no symbolic link of a folder."""
+def path_from(folder: Path, file: Path) -> str:
+    """The path of a file relative to a folder; symbolic links of folders are resolved."""
     return os.path.relpath(file.parent.resolve() / file.name, folder.resolve())
 
 
@@ -83,7 +83,7 @@ def _row(piece: Piece, number: Mapping[Path, int]) -> list[Any]:
     return [number[piece.file], piece.start, dtype, piece.shape, stride, piece.at]
 
 
-def _write(path: Path, weights: Mapping[str, Weight], metadata: Mapping[str, str]) -> str:
+def _write(path: Path, weights: Mapping[str, StageTensor], metadata: Mapping[str, str]) -> str:
     # Wide dtypes first, so that each tensor is aligned to its own: readers that map the file ask for it.
     order = sorted(weights.items(), key=lambda item: -item[1].dtype.itemsize)
     digest, name = sha256(), "the header"
@@ -106,7 +106,7 @@ def _put(file: BinaryIO, digest: Any, data: bytes | memoryview) -> None:
     file.write(data)
 
 
-def _header(weights: Mapping[str, Weight], metadata: Mapping[str, str]) -> bytes:
+def _header(weights: Mapping[str, StageTensor], metadata: Mapping[str, str]) -> bytes:
     table: dict[str, Any] = {"__metadata__": {"format": "pt", **metadata}}
     end = 0
     for name, weight in weights.items():
@@ -118,7 +118,7 @@ def _header(weights: Mapping[str, Weight], metadata: Mapping[str, str]) -> bytes
     return len(text).to_bytes(8, "little") + text
 
 
-def _blocks(name: str, weight: Weight) -> Iterator[torch.Tensor]:
+def _blocks(name: str, weight: StageTensor) -> Iterator[torch.Tensor]:
     try:
         yield from weight.source.blocks(weight.dtype)
     except SourceError as e:

@@ -1,1 +1,18 @@
-"""The plan of a stage file's lines."""
+"""The plan of a stage file: names, inlined operands, comments, `del`, loops and classes, as data.  Nothing is printed.
+
+In the order in which a stage meets them:
+
+    stage_file    the names of a stage, its arguments, its results and its tensors
+    file_plan     which modules are classes, so that functions and the file stay short
+    classes       a program -> a plan for each class
+    class_plan    classes and methods as data
+    modules       what a class holds: a tree of tensors, modules and lists
+    init          the lines of an `__init__`
+    forward       the lines of a `forward`
+    inlining      calls that stand inside the expression of another
+    local_names   names of local variables
+    file_scope    names that all functions of a file share
+    scope         names in one function: values as expressions
+    layout        `del` and comments, added to planned lines
+    line          a line as data
+"""

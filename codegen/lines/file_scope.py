@@ -30,25 +30,25 @@ class FileScope:
     _nbytes: dict[Value, int] = field(default_factory=dict)
 
     def nbytes(self, value: Value) -> int:
-        """At the sizes of the example inputs."""
+        """The bytes of a value, at the sizes of the example inputs."""
         if value not in self._nbytes:
             self._nbytes[value] = at(value.type.nbytes, self.hints)
         return self._nbytes[value]
 
     def large(self, inputs: Sequence[Value], body: Sequence[Statement]) -> int:
-        """The bytes of a value that is large among those of a function."""
+        """The bytes from which on a value of a function is large: half of the largest."""
         made = (v for s in walk(body) for v in results(s))
         return max((self.nbytes(v) for v in (*inputs, *made)), default=0) // 2
 
     def missing(self, block: Block) -> tuple[sympy.Symbol, ...]:
-        """The sizes that a block must be told, for no argument's shape shows them."""
+        """The sizes that a block takes as arguments, since no shape of its inputs has them."""
         if block not in self._missing:
             shown = dims(block.inputs)
             self._missing[block] = tuple(s for s in self.needed(block.body) if s not in shown)
         return self._missing[block]
 
     def needed(self, body: Sequence[Statement]) -> tuple[sympy.Symbol, ...]:
-        """The sizes that statements compute with, by name."""
+        """The sizes that statements compute with, sorted by name."""
         own = {s for c in walk(body) if isinstance(c, Call) for s in c.symbols}
         told = {s for u in walk(body) if isinstance(u, Use) for s in self.missing(u.block)}
         return tuple(sorted(own | told, key=str))

@@ -1,4 +1,4 @@
-"""The body of a `forward`: statements become lines, with a name for each value."""
+"""The lines of a `forward`: statements, loops, and a name for each value."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from torch.utils._pytree import tree_leaves
 
-from codegen.lines.inlining import Root, calls_in_modules, fold
-from codegen.lines.layout import Step, with_comments, with_deletions
+from codegen.lines.inlining import Root, calls_in_modules, inline
+from codegen.lines.layout import StatementLines, with_comments, with_deletions
 from codegen.lines.line import Bind, For, Line, Return
 from codegen.lines.local_names import Source
 from codegen.lines.scope import Scope
@@ -20,7 +20,7 @@ from codegen.spelling.expressions import (
     EmptyList,
     Expression,
     Invocation,
-    Item,
+    Subscript,
     Tuple,
     Variable,
     subject,
@@ -79,10 +79,10 @@ def _read_shape(shape: Expression, found: Mapping[int, str], rank: int) -> Itera
     """`batch, seq = x.shape[:2]`, or a line for each size where they are not the first ones."""
     first = sorted(found)
     if len(first) > 1 and first == list(range(len(first))):
-        part = shape if len(first) == rank else Item(shape, slice(len(first)))
+        part = shape if len(first) == rank else Subscript(shape, slice(len(first)))
         yield Bind(tuple(found[d] for d in first), (part,))
     else:
-        yield from (Bind((found[d],), (Item(shape, d),)) for d in first)
+        yield from (Bind((found[d],), (Subscript(shape, d),)) for d in first)
 
 
 @dataclass(frozen=True)
@@ -107,11 +107,11 @@ class _Planner:
         `kept` are read after them.  `live_out` are values whose variables must survive; `preferred` are names to use
         if they are free.  `returns`: the last line returns `kept`.
         """
-        roots = fold(body, set(kept), scope.path, self.busy)
+        roots = inline(body, set(kept), scope.path, self.busy)
         last = {v: i for i, r in enumerate(roots) for v in r.reads} | dict.fromkeys(kept, len(roots))
         source = Source(roots, last, scope.names, {**self._preferred(roots, scope), **(preferred or {})})
         at_once = returns and bool(roots) and _makes_all(roots[-1], kept)
-        steps: list[Step] = []
+        steps: list[StatementLines] = []
         for i, root in enumerate(roots):
             live = {v for v, end in last.items() if end > i} | live_out
             if isinstance(root.statement, Loop):
@@ -121,7 +121,7 @@ class _Planner:
             else:
                 lines = _statement(root, i, source, live, live_out, scope)
             dead = [v for v in dict.fromkeys(root.reads) if last[v] == i and self._lingers(v, live_out, scope)]
-            steps.append(Step(tuple(lines), tuple(scope.names.of[v] for v in dead)))
+            steps.append(StatementLines(tuple(lines), tuple(scope.names.of[v] for v in dead)))
         ends = (Return(tuple(map(scope.value, kept))),) if returns and not at_once else ()
         return (*with_deletions(steps), *ends)
 
@@ -135,7 +135,7 @@ class _Planner:
         """Names for values that go round in a loop: from the start those that they have there."""
         found: dict[Value, str] = {}
         for loop in (r.statement for r in roots if isinstance(r.statement, Loop)):
-            inner = fold(loop.body, {c.after for c in loop.carried}, scope.path, self.busy)
+            inner = inline(loop.body, {c.after for c in loop.carried}, scope.path, self.busy)
             last = {c.after: len(inner) for c in loop.carried}
             for carried in loop.carried:
                 at = next(i for i, r in enumerate(inner) if carried.after in results(r.statement))
@@ -161,7 +161,7 @@ class _Planner:
             if carried.final is not None:
                 scope.names.hold(variables[carried], carried.final)
         for name, collected in zip(lists, loop.collected, strict=True):
-            scope.items.update((value, Item(Variable(name), t)) for t, value in enumerate(collected.values))
+            scope.items.update((value, Subscript(Variable(name), t)) for t, value in enumerate(collected.values))
         return [*lines, *(Bind((name,), (EmptyList(),)) for name in lists), For(targets, over, (*body, *end))]
 
 
@@ -275,7 +275,7 @@ def _loop_variable(steps: Steps, loop: Loop) -> str:
 def _sequence(values: Sequence[Expression], scope: Scope) -> Expression:
     """Expressions to go over; the list itself where they are all that it holds."""
     match values[0]:
-        case Item(Variable() as whole) if [i for i in scope.items.values() if i.of == whole] == values:
+        case Subscript(Variable() as whole) if [i for i in scope.items.values() if i.of == whole] == values:
             return whole
     return Tuple(tuple(values))
 

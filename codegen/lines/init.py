@@ -10,18 +10,18 @@ import torch
 from codegen.lines.line import Bind, Line, Store
 from codegen.lines.modules import (
     Constructed,
-    Container,
     Existing,
+    Member,
     ModuleSequence,
-    Part,
+    PlainModule,
     Rebuilt,
-    Tensor,
+    StoredTensor,
     TensorSequence,
     numbered,
     parts_in,
 )
 from codegen.lines.scope import SELF
-from codegen.spelling.expressions import Attribute, Expression, Invocation, Item, Variable, Verbatim, is_plain
+from codegen.spelling.expressions import Attribute, Expression, Invocation, Subscript, Variable, Verbatim, is_plain
 from codegen.spelling.paths import own_load
 from codegen.spelling.torch_modules import FROZEN
 from ir.graph import Constant, Value
@@ -29,12 +29,12 @@ from ir.graph import Constant, Value
 NUMBERED = "Numbered"  # the class for modules under numbers that nn.ModuleList cannot have
 
 
-def base_class(root: Container | ModuleSequence) -> str:
+def base_class(root: PlainModule | ModuleSequence) -> str:
     """The class that one with these parts derives from."""
     return _kind(root, is_class=True) if isinstance(root, ModuleSequence) else "nn.Module"
 
 
-def init_lines(root: Container | ModuleSequence) -> Iterator[Line]:
+def init_lines(root: PlainModule | ModuleSequence) -> Iterator[Line]:
     """The statements of `__init__`."""
     content: tuple[Expression, ...] = ()
     if isinstance(root, ModuleSequence):
@@ -44,7 +44,7 @@ def init_lines(root: Container | ModuleSequence) -> Iterator[Line]:
     yield from _filled(root, SELF)
 
 
-def helpers(root: Container | ModuleSequence) -> frozenset[str]:
+def helpers(root: PlainModule | ModuleSequence) -> frozenset[str]:
     """The classes of the file's own that the class needs: NUMBERED as its base or for a list in it, FROZEN."""
     sequence = base_class(root) == NUMBERED or any(
         isinstance(p, ModuleSequence) and p is not root and _kind(p) == NUMBERED for p in parts_in(root)
@@ -56,34 +56,34 @@ def helpers(root: Container | ModuleSequence) -> frozenset[str]:
 # ---- statements
 
 
-def _filled(part: Part, reached: Expression) -> Iterator[Line]:
+def _filled(part: Member, reached: Expression) -> Iterator[Line]:
     """Statements that add to a module what the expression that makes it lacks."""
     match part:
         case ModuleSequence(parts):
             for number, inner in parts.items():
                 if isinstance(inner, Rebuilt):
-                    yield from _tensors(inner, Item(reached, number))
+                    yield from _tensors(inner, Subscript(reached, number))
                 elif not _expression(inner) or _has_added(inner):
-                    yield from _filled(inner, Item(reached, number))
-        case Constructed(added=parts) | Existing(parts) | Container(parts):
+                    yield from _filled(inner, Subscript(reached, number))
+        case Constructed(added=parts) | Existing(parts) | PlainModule(parts):
             listed = bool(numbered(parts))
             for name, inner in parts.items():
                 yield from _declared(reached, name, inner)
-                yield from _filled(inner, Item(reached, int(name)) if listed else Attribute(reached, name))
+                yield from _filled(inner, Subscript(reached, int(name)) if listed else Attribute(reached, name))
         case Rebuilt():
             yield from _tensors(part, reached)
-        case Tensor() | TensorSequence():
+        case StoredTensor() | TensorSequence():
             pass
 
 
-def _declared(owner: Expression, name: str, part: Part) -> Iterator[Line]:
+def _declared(owner: Expression, name: str, part: Member) -> Iterator[Line]:
     """The statement that makes a part, unless it is there."""
     match part:
         case Existing():
             pass
         case Rebuilt(source):
             yield _assignment(owner, name, Verbatim(source))
-        case Tensor():
+        case StoredTensor():
             yield _assignment(owner, name, Verbatim(tensor_source(part.value)), part)
         case _:
             untyped = owner == SELF and (not _expression(part) or _has_added(part))
@@ -101,7 +101,7 @@ def _tensors(module: Rebuilt, owner: Expression) -> Iterator[Line]:
 
 
 def _assignment(
-    owner: Expression, name: str, value: Expression, tensor: Tensor | None = None, untyped: bool = False
+    owner: Expression, name: str, value: Expression, tensor: StoredTensor | None = None, untyped: bool = False
 ) -> Line:
     """`owner.name = value`, by a call where the name is none for Python."""
     if (owner, name) == (SELF, "load"):
@@ -115,10 +115,10 @@ def _assignment(
 # ---- expressions
 
 
-def _expression(part: Part) -> str:
+def _expression(part: Member) -> str:
     """One expression that makes a part; "" where that takes several statements."""
     match part:
-        case Tensor(value):
+        case StoredTensor(value):
             return tensor_source(value)
         case Constructed(source):
             return source
@@ -129,17 +129,17 @@ def _expression(part: Part) -> str:
     return ""
 
 
-def _empty(part: Part) -> str:
+def _empty(part: Member) -> str:
     """A module that is filled later."""
     return _listed(part) if isinstance(part, ModuleSequence) else "nn.Module()"
 
 
-def _has_added(part: Part) -> bool:
+def _has_added(part: Member) -> bool:
     """Whether something is added to a module that an expression makes, be it this one or one in it."""
     match part:
         case Constructed(added=added):
             return bool(added)
-        case Existing(parts) | Container(parts) | ModuleSequence(parts):
+        case Existing(parts) | PlainModule(parts) | ModuleSequence(parts):
             return any(map(_has_added, parts.values()))
     return False
 
@@ -168,7 +168,7 @@ def _content(part: ModuleSequence, is_class: bool = False) -> str:
     return f"{{{', '.join(entries)}}}"
 
 
-def _made_or_empty(part: Part) -> str:
+def _made_or_empty(part: Member) -> str:
     return part.source if isinstance(part, Rebuilt) else _expression(part) or _empty(part)
 
 
@@ -204,7 +204,7 @@ def tensor_source(value: Value) -> str:
     shape = ", ".join(map(str, value.type.shape)) or "()"
     dtype = "" if value.type.dtype == torch.float32 else f", dtype={value.type.dtype}"
     empty = f"torch.empty({shape}{dtype})"
-    if Tensor(value).is_parameter:
+    if StoredTensor(value).is_parameter:
         fixed = "" if value.type.dtype.is_floating_point or value.type.dtype.is_complex else ", requires_grad=False"
         return f"nn.Parameter({empty}{fixed})"
     return f"nn.Buffer({empty}{', persistent=False' if isinstance(value, Constant) else ''})"

@@ -1,4 +1,4 @@
-"""Which calls stand inside the expression of another: those that the user wrote in one statement."""
+"""Inlining: calls that the user wrote in one statement become one expression."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WIDEST = 100  # characters of an expression, roughly: a line without its indent 
 
 @dataclass(frozen=True, eq=False)
 class Root:
-    """A statement that gets a line, and what stands inside it."""
+    """A statement that gets a line, and the statements nested in its expression, by their result."""
 
     statement: Statement
     frames: tuple[Frame, ...]
@@ -33,22 +33,24 @@ class Root:
 
     @property
     def reads(self) -> tuple[Value, ...]:
-        """The values that must have names."""
+        """The values that it reads from variables."""
         inner = (v for s in self.nested.values() for v in operands(s))
         return tuple(v for v in (*inner, *operands(self.statement)) if v not in self.nested)
 
 
 def calls_in_modules(body: Sequence[Statement], path: str) -> Counter[str]:
-    """How many calls of a function, and of the classes that it uses, come from each module."""
+    """The number of calls of a function, and of the classes that it uses, from each module."""
     inner = (call for statement in walk(body) if isinstance(statement, Use) for call in statement.calls)
     return Counter(f.module for statement in (*walk(body), *inner) for f in frames_of(statement, path))
 
 
-def fold(body: Sequence[Statement], kept: AbstractSet[Value], path: str, busy: Counter[str]) -> list[Root]:
-    """The statements of a function in order; a value read once, right after it, stands where it is read.
+def inline(body: Sequence[Statement], kept: AbstractSet[Value], path: str, busy: Counter[str]) -> list[Root]:
+    """The statements of a function that get a line, in order, with the others nested in them.
 
-    Only where both come from one statement of the user's source, or one is a view, and the expression stays short.
-    `busy` counts the statements of the function by module.
+    A statement is nested where its result is read once, by a statement right after it; both come from one
+    statement of the user's source, or one is a view; and the expression stays short.  `kept` are the values that
+    are read after the function's statements; `path` is the module of the function; `busy` counts the statements
+    of the function by module.
     """
     uses = Counter(v for s in body for v in operands(s))
     uses.update(kept)
@@ -64,7 +66,7 @@ def fold(body: Sequence[Statement], kept: AbstractSet[Value], path: str, busy: C
 
 
 def _folded(root: Root, roots: list[Root], uses: Counter[Value]) -> Root:
-    """A statement with those before it that fit into it, which are taken off the list."""
+    """A statement with those before it that can be nested in it, which are taken off the list."""
     statement = root.statement
     if isinstance(statement, (Loop, Update)) or (isinstance(statement, Call) and is_whole(statement)):
         return root
@@ -76,10 +78,10 @@ def _folded(root: Root, roots: list[Root], uses: Counter[Value]) -> Root:
 
 
 def _place_of_inner(root: Root, roots: list[Root], uses: Counter[Value]) -> int:
-    """Which of the roots before one fits into it, counted from the end; 0 for none.
+    """The place of a root that can be nested in another, counted from the end of `roots`; 0 for none.
 
-    It is the last one, as what stands between would be made before it.  What reads nothing can be made at any time,
-    and is, where it is shown in another form.
+    Usually it is the statement just before; skipping others would reorder them.  A call without operands may come
+    from anywhere, if its consumer is a view.
     """
     far = is_form(root.statement)
     for value in reversed(operands(root.statement)):
@@ -106,12 +108,12 @@ def _fits(inner: Root, value: Value, outer: Root) -> bool:
 
 
 def _binds(statement: Statement) -> int:
-    """How tightly an expression binds: a sum that another statement of the user's views is no `(a + b).view()`."""
+    """The precedence of an expression: a sum that another statement of the user's views is no `(a + b).view()`."""
     return spelled(statement, _usual_name).binds if isinstance(statement, Call) else ATOM
 
 
 def _follow(a: Use, b: Use) -> bool:
-    """Whether two modules differ in numbers alone: a loop of the user's ran its one statement for each."""
+    """Whether the paths of two modules differ in numbers alone: they are turns of a loop of the user's."""
     return re.sub(r"\d+", "", a.path) == re.sub(r"\d+", "", b.path)
 
 
@@ -126,12 +128,12 @@ _FORMS = frozenset(
 
 
 def is_form(statement: Statement) -> bool:
-    """Whether a statement shows its first operand in another form."""
+    """Whether a statement is a view or a copy of its first operand."""
     return isinstance(statement, Call) and statement.op._schema.name.rpartition("::")[2] in _FORMS
 
 
 def width(statement: Statement, path: str) -> int:
-    """About how many characters an expression has in the function of module `path`, with names of usual length."""
+    """The approximate length of an expression in the function of module `path`, in characters."""
     match statement:
         case Call() if not is_whole(statement):
             stored = any(isinstance(v, (Param, State, Constant)) for v in statement.operands)
@@ -149,7 +151,7 @@ def _usual_name(value: Value) -> Text:
 
 
 def frames_of(statement: Statement, path: str) -> tuple[Frame, ...]:
-    """The calls that led to a statement, from the one of module `path` on, as far as the user wrote them."""
+    """The frames of a statement from module `path` inwards, up to the last in the user's source."""
     match statement:
         case Call():
             frames = statement.where.frames
@@ -163,5 +165,5 @@ def frames_of(statement: Statement, path: str) -> tuple[Frame, ...]:
 
 
 def before(frames: tuple[Frame, ...], path: str) -> tuple[Frame, ...]:
-    """The calls that led to the call of a module."""
+    """The frames outside of the call of the module `path`."""
     return frames[: next((i for i, f in enumerate(frames) if f.module == path), len(frames))]

@@ -13,7 +13,7 @@ SOON = 4  # statements that a large value may live on without a `del`
 
 
 @dataclass(frozen=True)
-class Step:
+class StatementLines:
     """The lines of one statement, and the variables of large values that nothing reads after it."""
 
     lines: tuple[Line, ...]
@@ -25,7 +25,7 @@ class Step:
         return {name for line in walk_lines(self.lines) if isinstance(line, Bind) for name in line.targets}
 
 
-def with_deletions(steps: Sequence[Step]) -> tuple[Line, ...]:
+def with_deletions(steps: Sequence[StatementLines]) -> tuple[Line, ...]:
     """The lines of all steps; a dead variable is deleted unless a step soon binds it, or the function soon ends."""
     lines: list[Line] = []
     for i, step in enumerate(steps):

@@ -14,7 +14,7 @@ from ir.graph import Param, Value
 
 
 @dataclass(frozen=True)
-class Tensor:
+class StoredTensor:
     """A parameter or buffer."""
 
     value: Value
@@ -29,7 +29,7 @@ class Constructed:
     """A module that one expression makes, and the parts that are added to it."""
 
     source: str
-    added: Mapping[str, Part]
+    added: Mapping[str, Member]
 
 
 @dataclass(frozen=True)
@@ -37,28 +37,28 @@ class Rebuilt:
     """A module that is kept whole: an expression makes it without its tensors, which have names in it."""
 
     source: str
-    tensors: Mapping[str, Tensor]
+    tensors: Mapping[str, StoredTensor]
 
 
 @dataclass(frozen=True)
 class Existing:
     """A module in one that an expression makes, and the parts that are added to it."""
 
-    added: Mapping[str, Part]
+    added: Mapping[str, Member]
 
 
 @dataclass(frozen=True)
-class Container:
+class PlainModule:
     """A module that holds others and does nothing."""
 
-    parts: Mapping[str, Part]
+    parts: Mapping[str, Member]
 
 
 @dataclass(frozen=True)
 class ModuleSequence:
     """Modules under numbers; `sliced` where a loop goes over a part of them."""
 
-    parts: Mapping[int, Part]
+    parts: Mapping[int, Member]
     sliced: bool
 
 
@@ -66,17 +66,17 @@ class ModuleSequence:
 class TensorSequence:
     """Parameters under the numbers from 0 on."""
 
-    parts: Mapping[int, Tensor]
+    parts: Mapping[int, StoredTensor]
 
 
-Part: TypeAlias = Tensor | Constructed | Rebuilt | Existing | Container | ModuleSequence | TensorSequence
+Member: TypeAlias = StoredTensor | Constructed | Rebuilt | Existing | PlainModule | ModuleSequence | TensorSequence
 
 
-def parts_in(part: Part) -> Iterator[Part]:
+def parts_in(part: Member) -> Iterator[Member]:
     """A part and all in it."""
     yield part
     match part:
-        case Constructed(added=parts) | Existing(parts) | Container(parts) | ModuleSequence(parts):
+        case Constructed(added=parts) | Existing(parts) | PlainModule(parts) | ModuleSequence(parts):
             for inner in parts.values():
                 yield from parts_in(inner)
 
@@ -102,13 +102,13 @@ class Contents:
     rebuilt: Mapping[str, str]
     sliced: Sequence[str]
 
-    def tree(self) -> Container | ModuleSequence:
+    def tree(self) -> PlainModule | ModuleSequence:
         """The class by what it holds."""
         parts = self._parts("", self._children())
         modules = numbered(parts)
-        if modules and not any(isinstance(part, Tensor) for part in modules.values()):
+        if modules and not any(isinstance(part, StoredTensor) for part in modules.values()):
             return ModuleSequence(modules, "" in self.sliced)
-        return Container(parts)
+        return PlainModule(parts)
 
     def _children(self) -> Mapping[str, list[str]]:
         """The names in each module, in the order of the declarations."""
@@ -131,12 +131,12 @@ class Contents:
             for prefix in accumulate(name.split(".")[:-1], join)
         }
 
-    def _parts(self, path: str, children: Mapping[str, list[str]]) -> dict[str, Part]:
+    def _parts(self, path: str, children: Mapping[str, list[str]]) -> dict[str, Member]:
         return {name: self._part(join(path, name), children) for name in children.get(path, ())}
 
-    def _part(self, path: str, children: Mapping[str, list[str]]) -> Part:
+    def _part(self, path: str, children: Mapping[str, list[str]]) -> Member:
         if path in self.rebuilt:
-            tensors = {relative(n, path): Tensor(v) for n, v in self.stored.items() if inside(path, n)}
+            tensors = {relative(n, path): StoredTensor(v) for n, v in self.stored.items() if inside(path, n)}
             return Rebuilt(self.rebuilt[path], tensors)
         parts = self._parts(path, children)
         if path in self._existing:
@@ -144,20 +144,20 @@ class Contents:
         if path in self.constructed:
             return Constructed(self.constructed[path].source, parts)
         if path in self.stored:
-            return Tensor(self.stored[path])
+            return StoredTensor(self.stored[path])
         listed = numbered(parts)
-        tensors = {number: part for number, part in listed.items() if isinstance(part, Tensor)}
+        tensors = {number: part for number, part in listed.items() if isinstance(part, StoredTensor)}
         if tensors:
             return TensorSequence(tensors)
-        return ModuleSequence(listed, path in self.sliced) if listed else Container(parts)
+        return ModuleSequence(listed, path in self.sliced) if listed else PlainModule(parts)
 
 
-def numbered(parts: Mapping[str, Part]) -> dict[int, Part]:
+def numbered(parts: Mapping[str, Member]) -> dict[int, Member]:
     """The parts of a list under their numbers, in order; nothing where they are no list."""
     if not all(name.isdigit() for name in parts):
         return {}
     listed = {int(name): parts[name] for name in sorted(parts, key=int)}
-    tensors = [isinstance(part, Tensor) for part in parts.values()]
+    tensors = [isinstance(part, StoredTensor) for part in parts.values()]
     if any(tensors) and not (all(tensors) and list(listed) == list(range(len(listed)))):
         return {}
     return listed

@@ -11,9 +11,9 @@ from codegen.spelling.expressions import (
     Attribute,
     Expression,
     Invocation,
-    Item,
     OpaqueCall,
     Operation,
+    Subscript,
     Tuple,
     Variable,
 )
@@ -32,7 +32,7 @@ class Scope:
     path: str
     names: Names
     modules: dict[str, str] = field(default_factory=dict)  # loop variables, by the path of the first module
-    items: dict[Value, Item] = field(default_factory=dict)  # what loops have put into lists
+    items: dict[Value, Subscript] = field(default_factory=dict)  # what loops have put into lists
 
     def inner(self) -> Scope:
         """The scope of a loop's body, whose names leave those outside as they are."""
@@ -87,7 +87,7 @@ class Scope:
             return container
         by = steps.numbers[1] - first
         if by > 0 and steps.numbers == tuple(range(first, last + 1, by)) and steps.container in self.file.sliced:
-            return Item(container, slice(first, last + 1, by if by > 1 else None))
+            return Subscript(container, slice(first, last + 1, by if by > 1 else None))
         return Tuple(tuple(self.file.paths.step(container, steps.container, str(n)) for n in steps.numbers))
 
     def device(self, inputs: Sequence[Value], body: Sequence[Statement]) -> Expression:

@@ -1,4 +1,4 @@
-"""What a generated stage is called, takes, returns and holds: what its source and the manifest agree on."""
+"""Names of a stage's file, arguments, sizes and tensors, shared by its source and the manifest."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _NAMELESS = re.compile(r"lifted_tensor_\d+|_tensor_constant\d+")  # what torch.e
 
 @dataclass(frozen=True)
 class StageFile:
-    """What stage `index` of a plan is called, takes, returns and holds."""
+    """The names of a stage of `plan`: its files, its class, its tensors, its arguments."""
 
     plan: StagePlan
     stage: Stage
-    model: str  # what the user calls the model
+    model: str  # the user's name of the model
 
     @property
     def module(self) -> str:
@@ -39,7 +39,7 @@ class StageFile:
 
     @cached_property
     def fqns(self) -> Mapping[Value, str]:
-        """The name of each stored tensor: for a tied weight the one that this stage's modules know."""
+        """The name of each stored tensor; of a tied weight's names the one that belongs to a module of this stage."""
         named = {value: self._fqn(value) for value in self.stage.stored}
         count = Counter[str]()
         for value, fqn in named.items():
@@ -62,7 +62,7 @@ class StageFile:
 
     @cached_property
     def dims(self) -> Mapping[sympy.Symbol, tuple[Value, int]]:
-        """Where each size can be read off the shape of an argument."""
+        """For each size an argument and the dimension of it that has this size."""
         found: dict[sympy.Symbol, tuple[Value, int]] = {}
         for value in self.stage.graph.inputs:
             for i, dim in enumerate(value.type.shape):
@@ -76,17 +76,17 @@ class StageFile:
 
     @cached_property
     def opaque(self) -> OpaqueModules:
-        """The modules that the stage runs as they are."""
+        """The modules of the stage that are kept whole."""
         return OpaqueModules(self.calls)
 
     @cached_property
     def symbols(self) -> tuple[sympy.Symbol, ...]:
-        """The sizes that the stage computes with, by name."""
+        """The sizes that the stage computes with, sorted by name."""
         return tuple(sorted({s for n in self.calls for s in n.symbols}, key=str))
 
     @property
     def sizes(self) -> tuple[str, ...]:
-        """The sizes that `forward` takes as integers, for no argument's shape tells them."""
+        """The sizes that `forward` takes as integers, since no argument's shape has them."""
         return tuple(str(s) for s in self.symbols if s not in self.dims)
 
     def outputs_of(self, value: Value) -> tuple[int, ...]:

@@ -1,1 +1,9 @@
-""""""
+"""Pictures of a plan: its modules as boxes, by stage.
+
+In the order in which a plan meets them:
+
+    grouping   operators grouped to modules, few enough for a screen
+    boxes      the boxes with the words on them
+    palette    a colour for each stage
+    dot        the picture as Graphviz source, and as SVG
+"""

@@ -1,4 +1,4 @@
-"""The boxes of a picture: parts of a program with the words on them."""
+"""The boxes of a picture: portions of a program with their captions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from textwrap import wrap
 
-from codegen.picture.grouping import Part, Sizes, asides, fold, operators
+from codegen.picture.grouping import ExampleSizes, Portion, asides, group_modules, operators
 from ir.graph import Call, Constant, Param, State
 from ir.memory import stored_bytes
 from ir.plan import StagePlan
@@ -60,7 +60,7 @@ def identifier(text: str) -> str:
     return text.replace(":", "_")
 
 
-def module_boxes(plan: StagePlan, sizes: Sizes) -> tuple[Box, ...]:
+def module_boxes(plan: StagePlan, sizes: ExampleSizes) -> tuple[Box, ...]:
     """One a part of each stage, and one for all that is cheap in it."""
     graph = plan.graph
     total = sizes.flops(n for n in graph.nodes if isinstance(n, Call))
@@ -69,7 +69,7 @@ def module_boxes(plan: StagePlan, sizes: Sizes) -> tuple[Box, ...]:
     for stage, nodes in _aside(plan):
         label = words(_ASIDE, f"{len(nodes)} operator{'s' if len(nodes) > 1 else ''}")
         boxes.append(Box(f"{stage}/{_ASIDE}", stage, nodes, label, _ASIDE, aside=True))
-    for part in fold(graph, sizes):
+    for part in group_modules(graph, sizes):
         kind = graph.modules.get(part.paths[0], "")
         what = " + ".join(operators(part.nodes)) if part.own else part.name or kind
         name = identifier(f"{part.stage}/{what}")
@@ -81,16 +81,16 @@ def module_boxes(plan: StagePlan, sizes: Sizes) -> tuple[Box, ...]:
     return tuple(boxes)
 
 
-def operator_boxes(plan: StagePlan, sizes: Sizes) -> tuple[Box, ...]:
+def operator_boxes(plan: StagePlan, sizes: ExampleSizes) -> tuple[Box, ...]:
     """One a node, framed by the modules that the picture of modules shows."""
     aside = [_operator(n, stage, _ASIDE) for stage, nodes in _aside(plan) for n in nodes]
-    parts = fold(plan.graph, sizes)
+    parts = group_modules(plan.graph, sizes)
     return (*aside, *(_operator(n, part.stage, _home(n, part)) for part in parts for n in part.nodes))
 
 
-def stage_boxes(plan: StagePlan, sizes: Sizes) -> tuple[Box, ...]:
+def stage_boxes(plan: StagePlan, sizes: ExampleSizes) -> tuple[Box, ...]:
     """One a stage, with the names of its parts."""
-    parts = fold(plan.graph, sizes)
+    parts = group_modules(plan.graph, sizes)
     boxes: list[Box] = []
     for stage in range(len(plan.stages)):
         nodes = tuple(n for n in plan.graph.nodes if n.stage == stage and isinstance(n, Call))
@@ -104,12 +104,12 @@ def _aside(plan: StagePlan) -> list[tuple[int, tuple[Call, ...]]]:
     return [(stage, tuple(n for n in nodes if n.stage == stage)) for stage in sorted({n.stage for n in nodes})]
 
 
-def _module(part: Part, kind: str, amounts: str) -> str:
+def _module(part: Portion, kind: str, amounts: str) -> str:
     kind = f"{len(part.paths)} × {kind}" if len(part.paths) > 1 else kind
     return words(part.name or kind, kind if part.name else "", *_wrap(part.which), amounts)
 
 
-def _own(part: Part) -> str:
+def _own(part: Portion) -> str:
     return words("", *_wrap(", ".join(operators(part.nodes))))
 
 
@@ -119,7 +119,7 @@ def _operator(node: Call, stage: int, within: str) -> Box:
     return Box(name, stage, (node,), words("", title), title, tooltip=place, within=within, aside=within == _ASIDE)
 
 
-def _home(node: Call, part: Part) -> str:
+def _home(node: Call, part: Portion) -> str:
     """The module of a folded part that a node belongs to."""
     if part.own:
         return ""
@@ -127,7 +127,7 @@ def _home(node: Call, part: Part) -> str:
     return next(modules, "")
 
 
-def _amounts(part: Part, sizes: Sizes, total: int) -> str:
+def _amounts(part: Portion, sizes: ExampleSizes, total: int) -> str:
     """`27.0 MiB · 8 % of flops`, without what there is none of."""
     weights = stored_bytes(v for n in part.nodes for v in n.operands if isinstance(v, (Param, Constant, State)))
     share = sizes.flops(part.nodes) / total if total else 0

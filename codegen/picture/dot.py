@@ -10,7 +10,7 @@ from pathlib import Path
 import graphviz
 
 from codegen.picture.boxes import Box, caption, identifier, module_boxes, operator_boxes, stage_boxes, words
-from codegen.picture.grouping import Sizes
+from codegen.picture.grouping import ExampleSizes
 from codegen.picture.palette import GREY, colours
 from ir.graph import Call, Node, Value
 from ir.memory import peak_bytes, stored_bytes
@@ -39,7 +39,7 @@ _MANY = 500  # boxes
 
 def boxes_of(plan: StagePlan, detail: Detail = Detail.modules) -> tuple[Box, ...]:
     """What `draw` shows of a plan; in the SVG, the n-th box has the id `box-n`."""
-    return _BOXES[detail](plan, Sizes(plan.graph))
+    return _BOXES[detail](plan, ExampleSizes(plan.graph))
 
 
 def draw(plan: StagePlan, detail: Detail = Detail.modules, title: str = "") -> str:
@@ -48,7 +48,7 @@ def draw(plan: StagePlan, detail: Detail = Detail.modules, title: str = "") -> s
     In the SVG, what belongs to a stage has the class `stage-N`, for a page that has colours of its own.
     With a title, there is a heading that says what the picture is of, and for which sizes its numbers hold.
     """
-    sizes = Sizes(plan.graph)
+    sizes = ExampleSizes(plan.graph)
     boxes = boxes_of(plan, detail)
     ids = {box: f"box-{i}" for i, box in enumerate(boxes)}
     box_of: dict[Node, Box] = {node: box for box in boxes for node in box.nodes}
@@ -93,7 +93,7 @@ def render(dot_source: str, svg: Path) -> bool:
     return bool(text)
 
 
-def _heading(plan: StagePlan, title: str, sizes: Sizes) -> str:
+def _heading(plan: StagePlan, title: str, sizes: ExampleSizes) -> str:
     """What the picture is of, and for which sizes its bytes and seconds hold."""
     split, hints = plan.graph.split, plan.graph.hints
     facts = [f"{len(plan.stages)} stages on {len(set(plan.graph.placement))} devices"]
@@ -164,7 +164,7 @@ def _flow(dot: graphviz.Digraph, plan: StagePlan, box_of: Mapping[Node, Box]) ->
         dot.edge(tail, head, **look)
 
 
-def _cuts(dot: graphviz.Digraph, plan: StagePlan, box_of: Mapping[Node, Box], sizes: Sizes) -> dict[str, int]:
+def _cuts(dot: graphviz.Digraph, plan: StagePlan, box_of: Mapping[Node, Box], sizes: ExampleSizes) -> dict[str, int]:
     """Bold lines for what crosses stages, one for all that goes the same way.
 
     What several boxes of a stage read arrives there once, at a point.  Returns the points, each with its stage.
@@ -228,7 +228,7 @@ def _row(stage: Stage, names: list[str]) -> graphviz.Digraph:
     return frame
 
 
-def _crossing(value: Value, sizes: Sizes) -> str:
+def _crossing(value: Value, sizes: ExampleSizes) -> str:
     """With room at its end: browsers may have wider letters than those that Graphviz measures."""
     return f"\u00a0{value.name} {value.type} · {format_bytes(sizes.at(value.type.nbytes))}" + 4 * "\u00a0"
 

@@ -1,4 +1,4 @@
-"""Operators folded to modules: the few parts in which a whole model fits a screen."""
+"""Operators grouped to modules, few enough for a screen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST_PARTS = 36  # few enough to take in at once
 MOST_A_STAGE = 6  # a piece of a module at either end, what repeats between them, and some room
 
 
-class Sizes:
+class ExampleSizes:
     """Expressions as numbers, at the sizes of the example inputs.  Remembers, as most of them come often."""
 
     def __init__(self, graph: Graph) -> None:
@@ -36,14 +36,14 @@ class Sizes:
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
-    """What one stage runs of a module, or of several modules that repeat."""
+class Portion:
+    """The operators of one stage from a module, or from several modules that repeat."""
 
     stage: int
     paths: tuple[str, ...]  # in the order they run; several where a repeat is folded
     nodes: tuple[Call, ...]
     own: bool = False  # only operators of the module itself, between the modules that it calls
-    which: str = ""  # of a module that runs elsewhere as well: "without mlp, add"
+    which: str = ""  # the pieces, of a module that runs in other stages too: "without mlp, add"
 
     @property
     def name(self) -> str:
@@ -52,7 +52,7 @@ class Part:
         return first if len(self.paths) == 1 else f"{first} … {last.rpartition('.')[2]}"
 
 
-def fold(graph: Graph, sizes: Sizes) -> tuple[Part, ...]:
+def group_modules(graph: Graph, sizes: ExampleSizes) -> tuple[Portion, ...]:
     """The parts of each stage, in the order they run.
 
     Opens the largest modules first, all of one class together, for as long as the parts stay few.
@@ -93,14 +93,14 @@ class _Run:
     def opens(self) -> bool:
         return any(not run.own for run in self.inside)
 
-    def part(self, stage: int) -> Part | None:
+    def part(self, stage: int) -> Portion | None:
         here = tuple(n for n in self.nodes if n.stage == stage)
         if not here:
             return None
-        return Part(stage, (self.path,), here, self.own, "" if self.own else self._which(frozenset(here)))
+        return Portion(stage, (self.path,), here, self.own, "" if self.own else self._which(frozenset(here)))
 
     def _which(self, here: Set[Call]) -> str:
-        """The pieces that are here, or those that are not, whichever are fewer."""
+        """The names of the pieces that are here, or of those that are not, whichever are fewer."""
         elsewhere = frozenset(n for n in self.nodes if n not in here and not n.cheap)
         pieces, lacking = list(self._pieces(here)), list(self._pieces(elsewhere))
         if not lacking:
@@ -121,7 +121,7 @@ class _Run:
 
 
 def asides(graph: Graph) -> tuple[Call, ...]:
-    """What makes masks, positions and the like: cheap, from nothing else, and no layer of the model with weights."""
+    """The operators that make masks, positions and the like: cheap ones that read nothing else, and no layers."""
     found: dict[Node, None] = {}
     for node in graph.nodes:
         makers = (graph.producer[v] for v in node.operands if v in graph.producer)
@@ -144,7 +144,7 @@ def _child(module: str, path: str) -> str:
     return prefix + path.removeprefix(prefix).split(".")[0]
 
 
-def _next_to_open(runs: Sequence[_Run], kept_closed: set[str], graph: Graph, sizes: Sizes, large: float) -> str:
+def _next_to_open(runs: Sequence[_Run], kept_closed: set[str], graph: Graph, sizes: ExampleSizes, large: float) -> str:
     """The kind of the largest module that still opens; "" for none.  Lists of modules come first."""
     flops: dict[str, float] = {}
     for run in runs:
@@ -161,19 +161,19 @@ def _kind(run: _Run, graph: Graph) -> str:
     return graph.modules.get(run.path, run.path) or "the model"
 
 
-def _parts(runs: Sequence[_Run], graph: Graph) -> tuple[Part, ...]:
-    """What each stage runs of each module, repeats as one."""
+def _parts(runs: Sequence[_Run], graph: Graph) -> tuple[Portion, ...]:
+    """The portions of each stage, repeats as one."""
     stages = range(len(graph.placement))
     parts = _without_views([part for stage in stages for run in runs if (part := run.part(stage))], graph)
     alike = groupby(parts, key=lambda part: _repeated(part, graph))
     return tuple(part for kind, same in alike for part in ([_merge(list(same))] if kind else same))
 
 
-def _without_views(parts: Sequence[Part], graph: Graph) -> list[Part]:
+def _without_views(parts: Sequence[Portion], graph: Graph) -> list[Portion]:
     """Views that stand alone go to the part that reads them, or else to the one that they look into."""
     part_of = {node: part for part in parts for node in part.nodes}
-    taken: dict[Part, tuple[Call, ...]] = {}
-    gone: set[Part] = set()
+    taken: dict[Portion, tuple[Call, ...]] = {}
+    gone: set[Portion] = set()
     for part in parts:
         if part.own and not operators(part.nodes):
             readers = (user for v in part.nodes[-1].results for user in graph.users.get(v, ()))
@@ -186,13 +186,13 @@ def _without_views(parts: Sequence[Part], graph: Graph) -> list[Part]:
     return [replace(p, nodes=taken.get(p, p.nodes)) for p in parts if p not in gone]
 
 
-def _repeated(part: Part, graph: Graph) -> tuple[object, ...]:
+def _repeated(part: Portion, graph: Graph) -> tuple[object, ...]:
     """Equal for neighbours in a list of modules of one class; empty for what is not in a list."""
     parent, _, index = part.paths[0].rpartition(".")
     kind = graph.modules.get(part.paths[0], "")
     return (part.stage, parent, kind, part.which) if index.isdigit() and kind and not part.own else ()
 
 
-def _merge(parts: Sequence[Part]) -> Part:
+def _merge(parts: Sequence[Portion]) -> Portion:
     paths = tuple(path for part in parts for path in part.paths)
-    return Part(parts[0].stage, paths, tuple(n for part in parts for n in part.nodes), which=parts[0].which)
+    return Portion(parts[0].stage, paths, tuple(n for part in parts for n in part.nodes), which=parts[0].which)

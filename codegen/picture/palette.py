@@ -1,4 +1,4 @@
-"""A colour for each stage, told apart by the colour-blind as well."""
+"""A colour for each stage, distinct for the colour-blind as well."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NIGHT = "#14171C"
 
 @dataclass(frozen=True)
 class Colours:
-    """Of one stage: behind its boxes, for lines and words on that, and for bars beside other stages' bars."""
+    """The colours of a stage: of its boxes, of lines and words on them, and of bars in charts."""
 
     fill: str
     line: str
@@ -24,7 +24,7 @@ GREY = Colours("#F2F2F2", "#888888", "#BBBBBB")
 
 
 def colours(stage: int, dark: bool = False) -> Colours:
-    """For a white page, or for a dark one."""
+    """The colours of a stage on a white page, or on a dark one."""
     turn, place = divmod(stage, len(_HUES))
     hue, tint, shade = _HUES[place], _TINTS[turn % len(_TINTS)], _SHADES[turn % len(_SHADES)]
     bar = _mix(hue, "#000000", shade)

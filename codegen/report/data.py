@@ -1,4 +1,4 @@
-"""All that a report shows, as plain data; the page itself only draws it."""
+"""The data of a report, which the page draws."""
 
 from __future__ import annotations
 

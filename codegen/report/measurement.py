@@ -1,4 +1,4 @@
-"""A measured run, read from the trace that `runtime.Pipeline.trace` writes."""
+"""The times of a measured run, from the trace that `runtime.Pipeline.trace` writes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from codegen.report.timeline import Kind, Span
+from codegen.report.timeline import Span, SpanKind
 from ir.errors import SourceError
 
-_KINDS: Mapping[str, Kind] = {"compute": "compute", "transfer": "receive"}  # by the category of an event
+_KINDS: Mapping[str, SpanKind] = {"compute": "compute", "transfer": "receive"}  # by the category of an event
 
 
 def read_trace(path: Path) -> tuple[Span, ...]:

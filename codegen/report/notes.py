@@ -1,4 +1,4 @@
-"""What only the compiler can tell a report, in plain data."""
+"""Notes of the compiler for the report: passes, stage sources, seconds of nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page: one file with its style, its scripts and its data, that needs no network."""
+"""The page of a report: one file with its style, scripts and data, which needs no network."""
 
 from __future__ import annotations
 

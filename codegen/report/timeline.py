@@ -1,4 +1,4 @@
-"""When each stage is predicted to work on each microbatch of a stream."""
+"""The predicted timeline of a stream: the spans in which each stage works on each microbatch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
-Kind: TypeAlias = Literal["receive", "compute", "send"]
+SpanKind: TypeAlias = Literal["receive", "compute", "send"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Work:
     sources: tuple[int, ...]
 
     @property
-    def parts(self) -> tuple[tuple[Kind, float], ...]:
+    def parts(self) -> tuple[tuple[SpanKind, float], ...]:
         return ("receive", self.receive), ("compute", self.compute), ("send", self.send)
 
 
@@ -29,7 +29,7 @@ class Span(NamedTuple):
 
     stage: int
     microbatch: int
-    kind: Kind
+    kind: SpanKind
     start: float
     end: float
 

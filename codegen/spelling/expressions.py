@@ -29,7 +29,7 @@ class Attribute:
 
 
 @dataclass(frozen=True)
-class Item:
+class Subscript:
     """`layers[3]`, `layers[0:8]`, `self._modules["load"]`."""
 
     of: Expression
@@ -83,7 +83,9 @@ class OpaqueCall:
     modules: OpaqueModules
 
 
-Expression: TypeAlias = Variable | Attribute | Item | Tuple | EmptyList | Verbatim | Invocation | Operation | OpaqueCall
+Expression: TypeAlias = (
+    Variable | Attribute | Subscript | Tuple | EmptyList | Verbatim | Invocation | Operation | OpaqueCall
+)
 
 
 def spell(expression: Expression) -> Text:
@@ -93,7 +95,7 @@ def spell(expression: Expression) -> Text:
             return Text(text)
         case Attribute(of, name):
             return Text(f"{source(of)}.{name}" if is_plain(name) else f'getattr({source(of)}, "{name}")')
-        case Item(of, index):
+        case Subscript(of, index):
             return Text(f"{source(of)}[{_index(index)}]")
         case Tuple(items):
             return Text(f"({', '.join(map(source, items))}{',' if len(items) == 1 else ''})")
@@ -135,7 +137,7 @@ def subject(expression: Expression) -> str:
             return name
         case Attribute(of, name):
             return name if is_plain(name) else subject(of)
-        case Item(of):
+        case Subscript(of):
             return subject(of)
         case Invocation(_, (first, *_)):
             return subject(first)
@@ -153,7 +155,7 @@ def subexpressions(expression: Expression) -> Iterator[Expression]:
 
 def _parts(expression: Expression) -> tuple[Expression, ...]:
     match expression:
-        case Attribute(of) | Item(of):
+        case Attribute(of) | Subscript(of):
             return (of,)
         case Tuple(items):
             return items

@@ -30,6 +30,7 @@ def dim_source(dim: Dim) -> int | str:
 
 
 def shape_source(shape: tuple[Dim, ...]) -> tuple[int | str, ...]:
+    """A shape as the manifest writes it."""
     return tuple(map(dim_source, shape))
 
 

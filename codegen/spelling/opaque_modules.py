@@ -1,4 +1,4 @@
-"""Modules that are kept whole, in a stage file: imported by name, rebuilt from their attributes, and called."""
+"""Modules that are kept whole: their imports, the expressions that rebuild them, and their calls."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class OpaqueModules:
 
     @cached_property
     def _aliases(self) -> Mapping[str, str]:
-        """How the file calls each Python module that it imports: by its last name, where that is unique."""
+        """The alias of each imported Python module: its last name, where that is unique."""
         written = [r for o in self.modules.values() for r in (o.recipe, *o.call[0], *o.call[1].values())]
         names = dict.fromkeys(i.module for r in written for i in _imports(r))
         last = [name.rpartition(".")[2] for name in names]
@@ -56,7 +56,7 @@ class OpaqueModules:
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """What must be installed, or importable, where the stage runs."""
+        """The packages that must be importable where the stage runs."""
         return tuple(sorted({name.partition(".")[0] for name in self._aliases} - {"torch", *sys.stdlib_module_names}))
 
     def imports(self) -> Iterator[str]:

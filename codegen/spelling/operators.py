@@ -1,4 +1,4 @@
-"""Operators as people write them, wherever that runs the same operator with the same arguments."""
+"""Operators as people write them: `a + b`, `x.view(…)`, `F.linear(…)`, wherever that runs the same operator."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class Text:
-    """An expression and how tightly it binds: the higher, the fewer parentheses."""
+    """The source of an expression, and its precedence: the higher, the fewer parentheses."""
 
     source: str
     binds: int = 9
@@ -50,10 +50,7 @@ class Arguments:
 
     def __getitem__(self, name: str) -> Any:
         """An argument by its name; what was left out has its default."""
-        if name in self.call.kwargs:
-            return self.call.kwargs[name]
-        at = self.names.index(name)
-        return self.call.args[at] if at < len(self.call.args) else self.call.op._schema.arguments[at].default_value
+        return self.call.arguments[name]
 
     def text(self, arg: Any) -> str:
         return argument_source(arg, lambda v: self.write(v).source)
@@ -69,7 +66,7 @@ class Arguments:
     def rest(self, first: int, by_name: int = 99, skip: frozenset[str] = frozenset(), short: bool = False) -> list[str]:
         """Arguments from a place on, without defaults; from `by_name` on with their names.
 
-        SHORT: a list of equal numbers as one number.
+        `short`: a list of equal numbers as one number.
         """
         schema = self.call.op._schema.arguments
         given = [(a, self[a.name]) for a in schema]
@@ -87,7 +84,7 @@ class Arguments:
 
 
 def same(value: Any, default: Any) -> bool:
-    """Whether an argument says what its default does."""
+    """Whether an argument equals its default."""
     if isinstance(value, Value) or isinstance(default, Value):
         return False
     if isinstance(value, (list, tuple)) and isinstance(default, (list, tuple)):

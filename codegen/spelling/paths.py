@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from codegen.spelling.expressions import Attribute, Expression, Item, Variable
+from codegen.spelling.expressions import Attribute, Expression, Subscript, Variable
 from codegen.structure.program import join, relative
 
 
@@ -50,7 +50,7 @@ class Paths:
     def step(self, owner: Expression, at: str, part: str) -> Expression:
         """What the module `at` holds under the name `part`."""
         if at in self.numbers:
-            return Item(owner, int(part))
+            return Subscript(owner, int(part))
         if (at, part) == ("", "load"):
             return own_load(tensor=part in self.stored)
         return Attribute(owner, part)
@@ -58,4 +58,4 @@ class Paths:
 
 def own_load(tensor: bool) -> Expression:
     """What the model calls `load`, which is also the name of a method of every stage."""
-    return Item(Attribute(Variable("self"), "_parameters" if tensor else "_modules"), "load")
+    return Subscript(Attribute(Variable("self"), "_parameters" if tensor else "_modules"), "load")

@@ -1,4 +1,4 @@
-"""Modules of torch's own that a stage can hold as they are: `nn.Linear(768, 3072)`, called as `self.fc(x)`."""
+"""Modules of torch's own: the constructor `nn.Linear(768, 3072)` for a call that such a module makes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from typing import Any
 
 import torch
 
-from codegen.spelling.operators import Arguments, default, same
+from codegen.spelling.operators import Arguments, aten, default, same
 from ir.graph import Call, Param, Value
-
-aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class TorchModule:
 
 
 def torch_module(call: Call, cls: str, stored: Mapping[str, Value]) -> str | None:
-    """The constructor of the module that does just this call, with what it stores under each name."""
+    """The constructor of a module of class `cls` that makes just this call with the tensors `stored`, or None."""
     if call.op is aten.batch_norm.default:
         return _batch_norm(Arguments(call), cls, stored)
     writer = _MODULES.get((cls, call.op))
@@ -119,6 +117,6 @@ _MODULES: Mapping[tuple[str, Any], Callable[[Arguments, Value], list[str] | None
 
 
 def input_of(call: Call) -> Value:
-    """What a module of torch's own is called with."""
+    """The argument of a call of a module of torch's own."""
     arguments = Arguments(call)
     return arguments["indices"] if call.op is aten.embedding.default else arguments["input"]

@@ -1,4 +1,4 @@
-"""Repeats in a row of statements become loops."""
+"""Loops for repeats in a row of statements."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from codegen.structure.program import (
 from ir.graph import Call, Value
 
 LONGEST = 48  # statements in a loop's body
-MOST_EACH = 3  # values that are others at each turn; with more of them a loop is harder to read
+MOST_EACH = 3  # values that differ from turn to turn; with more of them a loop is hard to read
 
 
 def roll(body: Sequence[Simple], kept: AbstractSet[Value], fqns: Mapping[Value, str]) -> tuple[Statement, ...]:
@@ -59,7 +59,7 @@ class _Search:
 
     @cached_property
     def keys(self) -> list[int]:
-        """Equal for statements that differ in what they read alone."""
+        """Numbers that are equal for statements that differ in their operands alone."""
         numbers: dict[Any, int] = {}
         return [numbers.setdefault(_key(s), len(numbers)) for s in self.body]
 
@@ -90,7 +90,7 @@ class _Search:
         return reads
 
     def best(self, at: int) -> _Repeat | None:
-        """The repeat from a place that saves most."""
+        """The repeat from a place that saves most lines."""
         found = (r for unit, runs in self.stretches.items() if runs[at] >= unit and (r := self._repeat(at, unit)))
         best = max(found, key=lambda r: r.saved, default=None)
         return best if best is not None and best.saved > 0 else None
@@ -108,7 +108,7 @@ class _Search:
 
 @dataclass(frozen=True)
 class _Slot:
-    """What one operand is over the turns: `source` is the place in the turn that makes it, if one does."""
+    """An operand over the turns: `source` is the place in the turn that makes it, if one does."""
 
     values: tuple[Value, ...]
     source: tuple[int, int] | None = None
@@ -133,7 +133,7 @@ class _Repeat:
 
     @cached_property
     def made(self) -> dict[Value, tuple[int, tuple[int, int]]]:
-        """Which turn makes a value, and where in it."""
+        """The turn that makes a value, and the place in it."""
         return {
             v: (t, (j, r))
             for t in range(self.turns)
@@ -157,7 +157,7 @@ class _Repeat:
 
     @cached_property
     def fitting(self) -> int:
-        """How many of the turns are wired alike and can stand in one loop."""
+        """The number of turns, from the first on, that are wired alike and can stand in one loop."""
         wired = (self._turns_of(s) for slots in self.slots for s in slots)
         most = min([self.turns, *wired, *map(len, self._paths.values())])
         if most < self.turns:
@@ -220,7 +220,7 @@ class _Repeat:
 
     @cached_property
     def each(self) -> dict[tuple[Value, ...], Each]:
-        """What comes from outside and is not the same at every turn; what modules of the loop store is not of these."""
+        """Values from outside that differ from turn to turn, but for tensors of the loop's modules."""
         rows = dict.fromkeys(s.values for slots in self.slots for s in slots if s.source is None)
         numbers = count()
         return {
@@ -231,7 +231,7 @@ class _Repeat:
 
     @property
     def saved(self) -> int:
-        """Lines that a loop is shorter than what it stands for; nothing where it would be hard to read."""
+        """The lines that a loop saves; 0 where it would be hard to read."""
         uses = any(isinstance(s, Use) for s in self.turn(0))
         least = 2 if (uses or self.steps) and not self.each else 3
         carried = any(s.carried for slots in self.slots for s in slots)
@@ -245,7 +245,7 @@ class _Repeat:
 
     @property
     def _clear(self) -> bool:
-        """Whether what stays the same at every turn lies outside of the modules that the loop goes over."""
+        """Whether names that are the same at every turn lie outside of the modules that the loop goes over."""
         fixed = {names[0] for names, row in self._paths.items() if row[0] is None}
         return (
             self._whole_turns
@@ -284,7 +284,7 @@ class _Repeat:
         return Loop(tuple(body), turns, self.steps, tuple(carried.values()), tuple(self.each.values()), collected)
 
     def _inside(self, slot: _Slot, carried: dict[tuple[Value, tuple[int, int]], Carried]) -> Value:
-        """What a statement of the body reads."""
+        """The value that a statement of the body reads."""
         if not slot.carried or slot.source is None:
             return self.each[slot.values].inside if slot.values in self.each else slot.values[0]
         key = (slot.values[0], slot.source)

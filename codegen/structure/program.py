@@ -1,4 +1,4 @@
-"""A stage as a person would write it: statements, blocks that are used again, and loops.  No text."""
+"""Statements of a stage as data: operators, updates of state, calls of classes, and loops."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ir.graph import Call, State, Value
 
 @dataclass(frozen=True, eq=False)
 class Update:
-    """A state takes the value that a run leaves in it."""
+    """An assignment to a state at the end of a run."""
 
     state: State
     value: Value
@@ -22,7 +22,7 @@ class Update:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """A module of the stage that is a class of its own, as its first call shows it."""
+    """A class of the stage file: the statements of its first call."""
 
     path: str  # of the module that is called first
     cls: str  # the class that the user gave it
@@ -58,7 +58,7 @@ class Steps:
 
 @dataclass(frozen=True, eq=False)
 class Carried:
-    """What each turn of a loop hands to the next."""
+    """A value that each turn of a loop hands to the next."""
 
     before: Value  # what the first turn is given
     inside: Value  # its name in the loop
@@ -68,7 +68,7 @@ class Carried:
 
 @dataclass(frozen=True, eq=False)
 class Each:
-    """A value that is another one at each turn."""
+    """A value that differs from turn to turn and is made before the loop."""
 
     inside: Value
     values: tuple[Value, ...]
@@ -76,7 +76,7 @@ class Each:
 
 @dataclass(frozen=True, eq=False)
 class Collected:
-    """What every turn makes and is read after the loop."""
+    """A value that every turn makes and that is read after the loop."""
 
     inside: Value
     values: tuple[Value, ...]
@@ -84,7 +84,7 @@ class Collected:
 
 @dataclass(frozen=True, eq=False)
 class Loop:
-    """Statements that repeat; the body is that of the first turn."""
+    """A loop; its body is the first turn."""
 
     body: tuple[Simple, ...]
     turns: tuple[tuple[Simple, ...], ...]  # the statements that the loop stands for
@@ -95,7 +95,7 @@ class Loop:
 
     @property
     def results(self) -> tuple[Value, ...]:
-        """What is read after the loop."""
+        """The values that are read after the loop."""
         finals = dict.fromkeys(c.final for c in self.carried if c.final is not None)
         return (*finals, *(v for c in self.collected for v in c.values))
 
@@ -105,7 +105,7 @@ Statement: TypeAlias = Simple | Loop
 
 
 def operands(statement: Statement) -> tuple[Value, ...]:
-    """What a statement reads, in order; of a loop what comes from outside."""
+    """The values that a statement reads, in order; of a loop those from outside."""
     match statement:
         case Call():
             return statement.operands
@@ -122,6 +122,7 @@ def operands(statement: Statement) -> tuple[Value, ...]:
 
 
 def results(statement: Statement) -> tuple[Value, ...]:
+    """The values that a statement makes."""
     return () if isinstance(statement, Update) else statement.results
 
 
@@ -161,11 +162,12 @@ def walk(body: Sequence[Statement]) -> Iterator[Statement]:
 
 
 def join(path: str, name: str) -> str:
+    """A dotted name of what has a name in the module `path`."""
     return f"{path}.{name}" if path else name
 
 
 def inside(path: str, name: str) -> bool:
-    """Whether a dotted name is of something in a module."""
+    """Whether a dotted name is in the module `path`."""
     return not path or name.startswith(f"{path}.")
 
 
@@ -178,4 +180,5 @@ def relative(path: str, to: str) -> str:
 
 
 def is_random(call: Call) -> bool:
+    """Whether an operator draws random numbers."""
     return torch.Tag.nondeterministic_seeded in call.op.tags

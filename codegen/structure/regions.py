@@ -11,28 +11,28 @@ from typing import Any, TypeAlias, Union
 from codegen.structure.program import Update, inside
 from ir.graph import Call, Graph
 
-Leaf: TypeAlias = Call | Update
-Item: TypeAlias = Union[Leaf, "Region"]
+Action: TypeAlias = Call | Update
+Item: TypeAlias = Union[Action, "Region"]
 
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """A stretch of the program in which one module runs."""
+    """A stretch of the program in which the module `path` runs."""
 
     path: str
     items: tuple[Item, ...]
 
     @cached_property
-    def leaves(self) -> tuple[Leaf, ...]:
-        return tuple(x for i in self.items for x in (i.leaves if isinstance(i, Region) else (i,)))
+    def actions(self) -> tuple[Action, ...]:
+        return tuple(x for i in self.items for x in (i.actions if isinstance(i, Region) else (i,)))
 
     @cached_property
     def calls(self) -> tuple[Call, ...]:
-        return tuple(x for x in self.leaves if isinstance(x, Call))
+        return tuple(x for x in self.actions if isinstance(x, Call))
 
     @property
     def inner(self) -> Iterator[Region]:
-        """The regions in this one, outermost first."""
+        """All regions in this one, outermost first."""
         for item in self.items:
             if isinstance(item, Region):
                 yield item
@@ -40,13 +40,13 @@ class Region:
 
 
 def modules_around(call: Call) -> tuple[str, ...]:
-    """The modules that are being called, outermost first."""
+    """The modules whose calls are in progress, outermost first."""
     frames = tuple(f.module for f in call.where.frames if f.module)
     return frames or ((call.where.module,) if call.where.module else ())
 
 
 def regions(graph: Graph) -> Region:
-    """The whole stage; states change where their module ends, if nothing else reads them."""
+    """The tree of a stage; states are updated at the end of their module, if nothing else reads them."""
     calls = [n for n in graph.nodes if isinstance(n, Call)]
     root = Region("", _nested([(c, modules_around(c)) for c in calls], 0))
     for state, value in graph.updates:
@@ -65,7 +65,7 @@ def _nested(calls: Sequence[tuple[Call, tuple[str, ...]]], depth: int) -> tuple[
 
 
 def _with_update(region: Region, update: Update, graph: Graph) -> Region:
-    """Put an update at the end of the innermost region that has all that reads the state, or looks into it."""
+    """The tree with an update at the end of the innermost region with all readers of the state and of its views."""
     touched = {update.state, update.value}
     for node in graph.nodes:  # a view of the state changes with it
         if node.view and not touched.isdisjoint(node.operands):

@@ -1,4 +1,4 @@
-"""Export unrolls what the model's code repeats; this finds the repeats and rolls them up again.  No text."""
+"""Rerolling: finds the repeats that export unrolled, and turns them into classes and loops."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ SMALLEST = 3  # calls in a class; fewer read better where they are used
 
 @dataclass(frozen=True)
 class Program:
-    """What `forward` of a stage does, and the classes that it does it with."""
+    """The statements of a stage, and the classes that they use."""
 
     body: tuple[Statement, ...]
     blocks: tuple[Block, ...]  # each after those that it uses
-    inlined: Mapping[Block | None, tuple[Region, ...]]  # what could be a class, by the function that it stands in
+    inlined: Mapping[Block | None, tuple[Region, ...]]  # regions that could be classes, by the function that has them
 
     @property
     def bodies(self) -> tuple[tuple[Statement, ...], ...]:
@@ -83,7 +83,7 @@ def _possible(root: Region, forms: Forms, fqns: Mapping[Value, str], apart: Abst
 
 
 def _is_whole(region: Region, missing: AbstractSet[Value], forms: Forms, apart: AbstractSet[Value]) -> bool:
-    """Whether a class that reads what a region does can stand for its module, `missing` added."""
+    """Whether a class with the tensors of a region can stand for its module, once `missing` are added."""
     if not missing or not missing <= apart:
         return not missing
     modules = {path for v in forms.stored_by(region) for path in accumulate(forms.fqns[v].split("."), join)}
@@ -95,7 +95,7 @@ def _is_whole(region: Region, missing: AbstractSet[Value], forms: Forms, apart: 
 
 
 def _stored_in(fqns: Mapping[Value, str]) -> dict[str, set[Value]]:
-    """What stands in each module and in the modules in it."""
+    """The tensors in each module and in the modules in it."""
     found: dict[str, set[Value]] = {}
     for value, fqn in fqns.items():
         while fqn:
@@ -120,7 +120,7 @@ class _Roller:
         return self.classes.number.get(region) in self.wanted
 
     def flat(self, region: Region) -> list[Simple]:
-        """The statements of a region: calls of classes, and all else one by one."""
+        """The statements of a region: calls of classes, and single actions."""
         statements: list[Simple] = []
         for item in region.items:
             if not isinstance(item, Region):

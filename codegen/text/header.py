@@ -1,4 +1,4 @@
-"""The top of a stage file: what the stage is, what comes in and goes out, and how to run it alone."""
+"""The top of a stage file: its docstring, its imports, and the tables RECEIVES and SENDS."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _goal(file: StageFile, value: Value) -> str:
 
 
 def tables(file: StageFile) -> Iterator[str]:
-    """What the stage receives and sends, as data."""
+    """The tables of the values that the stage receives and sends."""
     stage = file.stage
     yield "# name: (from which stage, or None for an input of the model; dtype; shape)"
     yield "RECEIVES = {"

@@ -11,40 +11,40 @@ from ir.graph import Call
 
 
 @dataclass(frozen=True)
-class Row:
+class SourceLine:
     """A line of source, and the calls of the graph that it makes."""
 
     text: str
     calls: tuple[Call, ...] = ()
 
 
-def text_rows(lines: Iterable[str]) -> Iterator[Row]:
+def text_rows(lines: Iterable[str]) -> Iterator[SourceLine]:
     """Lines that are text already."""
-    return map(Row, lines)
+    return map(SourceLine, lines)
 
 
-def class_rows(plan: ClassPlan) -> Iterator[Row]:
+def class_rows(plan: ClassPlan) -> Iterator[SourceLine]:
     """A class: its head with its origin, and its functions."""
     beside = f"  # {plan.origin}" if plan.origin and not plan.origin_above else ""
     if plan.origin_above:
-        yield Row(f"# {plan.origin}")
-    yield Row(plan.head + beside)
+        yield SourceLine(f"# {plan.origin}")
+    yield SourceLine(plan.head + beside)
     for i, function in enumerate(plan.functions):
-        yield from [Row("")] * (i > 0)
+        yield from [SourceLine("")] * (i > 0)
         yield from _function_rows(function)
 
 
-def _function_rows(function: FunctionPlan) -> Iterator[Row]:
+def _function_rows(function: FunctionPlan) -> Iterator[SourceLine]:
     if function.decorator:
-        yield Row(_indented(function.decorator, 1))
-    yield Row(_indented(function.head, 1))
+        yield SourceLine(_indented(function.decorator, 1))
+    yield SourceLine(_indented(function.head, 1))
     yield from line_rows(function.body, 2)
 
 
-def line_rows(lines: Sequence[Line], depth: int) -> Iterator[Row]:
+def line_rows(lines: Sequence[Line], depth: int) -> Iterator[SourceLine]:
     """Lines that are `depth` blocks deep."""
     for line in lines:
-        yield Row(_indented(line.source, depth), tuple(calls_in(line)))
+        yield SourceLine(_indented(line.source, depth), tuple(calls_in(line)))
         if isinstance(line, For):
             yield from line_rows(line.body, depth + 1)
 
@@ -53,7 +53,7 @@ def _indented(text: str, depth: int) -> str:
     return " " * INDENT * depth + text
 
 
-def joined(rows: Iterable[Row]) -> tuple[str, Mapping[Call, int]]:
+def joined(rows: Iterable[SourceLine]) -> tuple[str, Mapping[Call, int]]:
     """The source, and the line in it of each call."""
     rows = list(rows)
     lines = {call: number for number, row in enumerate(rows, 1) for call in row.calls}

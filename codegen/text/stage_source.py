@@ -1,4 +1,4 @@
-"""A Stage as one Python file that needs nothing but torch and safetensors."""
+"""The source of a stage: one Python file that needs nothing but torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from codegen.spelling.opaque_modules import SUPPORT
 from codegen.text.formatting import formatted
 from codegen.text.header import head, tables
 from codegen.text.helpers import HELPERS
-from codegen.text.printer import Row, class_rows, joined, text_rows
+from codegen.text.printer import SourceLine, class_rows, joined, text_rows
 from codegen.text.weight_reader import LOAD, reader
 from ir.graph import Node
 
@@ -37,7 +37,7 @@ def emit(file: StageFile, linked: bool = False, strided: bool = False) -> Emitte
     return Emitted(tidy, {call: moved[line] for call, line in lines.items() if line in moved})
 
 
-def _body(plan: FilePlan) -> Iterator[Row]:
+def _body(plan: FilePlan) -> Iterator[SourceLine]:
     """Helpers and classes, each before those that use it; the stage comes last."""
     stage, *blocks = plan.classes
     opaque = plan.file.opaque
@@ -47,8 +47,8 @@ def _body(plan: FilePlan) -> Iterator[Row]:
     if opaque.modules:
         yield from text_rows(["", "", *SUPPORT.splitlines(), "", *opaque.shared()])
     for block in reversed(blocks):
-        yield from (Row(""), Row(""), *class_rows(block))
-    yield from (Row(""), Row(""), *class_rows(stage), Row(""), *text_rows(LOAD))
+        yield from (SourceLine(""), SourceLine(""), *class_rows(block))
+    yield from (SourceLine(""), SourceLine(""), *class_rows(stage), SourceLine(""), *text_rows(LOAD))
 
 
 def _moved(before: str, after: str) -> dict[int, int]:

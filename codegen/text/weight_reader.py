@@ -25,7 +25,7 @@ def reader(linked: bool, strided: bool) -> Sequence[str]:
 
 
 def imports(linked: bool) -> list[str]:
-    """What the reader needs, besides torch and nn."""
+    """The imports of the reader, besides torch and nn."""
     return ["import ctypes", "import json", *["import pathlib"] * linked]
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 import transformers as hf
 
-from codegen.weights import Weight, write_copies
+from codegen.weights import StageTensor, write_copies
 from ir.checkpoint.tensors import Held
 from tests.benchmarks.report import Table
 
@@ -58,7 +58,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for shard in range(SHARDS):
         name = f"model-{shard + 1:05}-of-{SHARDS:05}.safetensors"
         names = list(tensors)[shard::SHARDS]
-        write_copies(folder / name, {n: Weight(Made(tensors[n]), torch.bfloat16) for n in names})
+        write_copies(folder / name, {n: StageTensor(Made(tensors[n]), torch.bfloat16) for n in names})
         place |= dict.fromkeys(names, name)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": place}))
     yield folder

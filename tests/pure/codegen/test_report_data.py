@@ -19,8 +19,8 @@ from codegen.report.parts import COLUMNS, parts
 from codegen.report.timeline import Span, Work, simulate
 from ir.errors import SourceError
 from ir.graph import Call
-from passes.changes import changes, describe
-from passes.summary import seconds_of
+from passes.changes import changes, contents
+from passes.summary import node_seconds
 from tests.pure.codegen.test_dot import plan, toy
 
 # ---- parts
@@ -40,7 +40,7 @@ def test_each_operator_has_its_line_in_the_stage_file_and_its_time() -> None:
     planned = plan("blocks.6")
     lines = [{node: 10 * stage.index + i for i, node in enumerate(stage.graph.nodes)} for stage in planned.stages]
     sources = [StageSource(f"stage_{i}.py", "", of_stage) for i, of_stage in enumerate(lines)]
-    seconds = seconds_of(planned)
+    seconds = node_seconds(planned)
     found = parts(planned, sources, Notes(seconds=seconds))
     for part, box in zip(found, boxes_of(planned), strict=True):
         assert part["seconds"] == pytest.approx(sum(seconds[node] for node in box.nodes))
@@ -53,7 +53,7 @@ def test_each_operator_has_its_line_in_the_stage_file_and_its_time() -> None:
 
 
 def test_what_passes_change_is_said_in_a_few_words() -> None:
-    assert describe(toy()) == f"{len(toy().nodes)} operators, {len(toy().params)} parameters"
+    assert contents(toy()) == f"{len(toy().nodes)} operators, {len(toy().params)} parameters"
     assert changes(toy(), toy()) == "nothing to change"
     cut = plan("blocks.4", "blocks.8").graph
     assert changes(toy(), cut).startswith("8 operators added, 3 transfers added")

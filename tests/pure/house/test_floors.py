@@ -19,7 +19,7 @@ OURS = ("ir", "passes", "codegen", "runtime")
 FLOORS = {
     "ir/*": ["ir"],
     "runtime/*": ["runtime"],
-    "codegen/*": ["codegen", "ir", "runtime.manifest", "runtime.call.tree"],
+    "codegen/*": ["codegen", "ir", "runtime.manifest"],
     "passes/partitioners/*": ["passes.partitioners"],
     "passes/cli/verify_stages.py": ["passes", "ir", "runtime"],  # --verify runs the stages
     "passes/auto.py": ["passes", "ir", "runtime"],  # the call that ends with a running pipeline
