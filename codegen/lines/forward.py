@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch.utils._pytree import tree_leaves
 
-from codegen.lines.inlining import Root, calls_in_modules, inline
+from codegen.lines.inlining import Root, calls_in_modules, inline_calls
 from codegen.lines.layout import StatementLines, with_comments, with_deletions
 from codegen.lines.line import Bind, For, Line, Return
 from codegen.lines.local_names import Source
@@ -107,7 +107,7 @@ class _Planner:
         `kept` are read after them.  `live_out` are values whose variables must survive; `preferred` are names to use
         if they are free.  `returns`: the last line returns `kept`.
         """
-        roots = inline(body, set(kept), scope.path, self.busy)
+        roots = inline_calls(body, set(kept), scope.path, self.busy)
         last = {v: i for i, r in enumerate(roots) for v in r.reads} | dict.fromkeys(kept, len(roots))
         source = Source(roots, last, scope.names, {**self._preferred(roots, scope), **(preferred or {})})
         at_once = returns and bool(roots) and _makes_all(roots[-1], kept)
@@ -135,7 +135,7 @@ class _Planner:
         """Names for values that go round in a loop: from the start those that they have there."""
         found: dict[Value, str] = {}
         for loop in (r.statement for r in roots if isinstance(r.statement, Loop)):
-            inner = inline(loop.body, {c.after for c in loop.carried}, scope.path, self.busy)
+            inner = inline_calls(loop.body, {c.after for c in loop.carried}, scope.path, self.busy)
             last = {c.after: len(inner) for c in loop.carried}
             for carried in loop.carried:
                 at = next(i for i, r in enumerate(inner) if carried.after in results(r.statement))

@@ -44,7 +44,7 @@ def calls_in_modules(body: Sequence[Statement], path: str) -> Counter[str]:
     return Counter(f.module for statement in (*walk(body), *inner) for f in frames_of(statement, path))
 
 
-def inline(body: Sequence[Statement], kept: AbstractSet[Value], path: str, busy: Counter[str]) -> list[Root]:
+def inline_calls(body: Sequence[Statement], kept: AbstractSet[Value], path: str, busy: Counter[str]) -> list[Root]:
     """The statements of a function that get a line, in order, with the others nested in them.
 
     A statement is nested where its result is read once, by a statement right after it; both come from one

@@ -6,7 +6,7 @@ from collections import Counter
 
 import torch
 
-from codegen.lines.inlining import Root, inline
+from codegen.lines.inlining import Root, inline_calls
 from codegen.structure.program import results
 from codegen.structure.reroll import reroll
 from ir.graph import Call, Value
@@ -27,7 +27,7 @@ def call(op: object, name: str, *args: object, line: int = 1) -> Call:
 
 def folded(nodes: list[Call], kept: set[Value]) -> list[tuple[str, set[str]]]:
     """The name of each statement, and of what stands inside it."""
-    return [shown(root) for root in inline(nodes, kept, "", Counter())]
+    return [shown(root) for root in inline_calls(nodes, kept, "", Counter())]
 
 
 def shown(root: Root) -> tuple[str, set[str]]:
@@ -67,7 +67,7 @@ def test_layers_of_a_loop_stay_statements_of_their_own() -> None:
     """`for layer in layers: x = layer(x)` is one statement of the user's, but two are no repeat that pays."""
     g = layered(["residual", "residual"], collects=False, glue=False)
     body = reroll(g, names_of(g)).body
-    assert [len(root.nested) for root in inline(body, set(g.outputs), "", Counter())] == [0, 0]
+    assert [len(root.nested) for root in inline_calls(body, set(g.outputs), "", Counter())] == [0, 0]
 
 
 def test_long_paths_leave_less_room() -> None:
