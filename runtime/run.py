@@ -3,7 +3,7 @@
     python -m runtime.run OUT --input x.safetensors --output y.safetensors
     torchrun --nproc-per-node N -m runtime.run OUT --input x.safetensors --output y.safetensors
 
-Rank 0 reads the input, writes the output and says what goes wrong.
+Rank 0 reads the input, writes the output and reports errors.
 
 Exit status: 0 done, 2 bad input (one message, nothing written), 1 a stage raised, or a process was lost.
 """
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> Mapping[str, torch.Tensor]:
-    """The outputs; none where another process has them."""
+    """The outputs; empty on other ranks than 0."""
     if os.environ.get("RANK", "0") != "0":
         with _load(options):
             return {}
@@ -52,14 +52,14 @@ def _run(options: argparse.Namespace) -> Mapping[str, torch.Tensor]:
     inputs = _read(options.input)
     with _load(options) as pipe, pipe.trace(options.trace):
         outputs = pipe.run_named(inputs, microbatches=options.microbatches)
-    # Copies: a file holds no views, and no tensor twice.
+    # Copies, as a safetensors file can hold neither views nor a tensor twice.
     outputs = {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in outputs.items()}
     save_file(outputs, options.output)
     return outputs
 
 
 def _load(options: argparse.Namespace) -> Pipeline:
-    """In as many processes as torchrun started."""
+    """The pipeline, in as many processes as torchrun started."""
     devices = options.devices.split(",") if options.devices else None
     speed = {"compile": options.compile, "cuda_graphs": options.cuda_graphs}
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
@@ -70,6 +70,7 @@ def _load(options: argparse.Namespace) -> Pipeline:
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file.  Raises InputError."""
     try:
         return load_file(path)
     except (OSError, SafetensorError) as e:

@@ -1,4 +1,4 @@
-"""The machine: devices and the links between them."""
+"""Clusters: devices and the links between them, as a cluster file describes them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Unit: TypeAlias = Literal[
     "product", "unaligned_product", "convolution", "unaligned_convolution", "attention", "biased_attention"
 ]
 Rates: TypeAlias = "float | tuple[tuple[str, float], ...]"
-"""Flops per second: of every dtype, or by the name of the dtype."""
+"""Flops per second: one number for all dtypes, or pairs of dtype and number."""
 
-_STAND_IN: Mapping[Unit, Unit] = {  # of what nobody gave
+_FALLBACK: Mapping[Unit, Unit] = {  # the unit whose rate is used where a file gives none
     "unaligned_product": "product",
     "convolution": "product",
     "unaligned_convolution": "convolution",
@@ -37,40 +37,40 @@ DTYPES = ("float64", "float32", "bfloat16", "float16", "float8_e4m3fn", "int8")
 
 @dataclass(frozen=True)
 class Device:
-    """What one device can do.  Rates are those that programs reach, which is less than what vendors print.
+    """The speeds and the memory of one device.  Rates are those that programs reach, less than vendors print.
 
-    A kernel takes `launch` plus the longest of its arithmetic, its memory traffic and, where it cannot stream through
-    memory, what its elements take one by one.  The host needs `dispatch` for it, at the same time: a stage takes what
-    the device needs for all of its kernels or what the host does, if longer.
+    A kernel takes `launch` plus the longest of three times: its arithmetic, its memory traffic and, if it cannot
+    stream through memory, its elements one by one.  Meanwhile the host needs `dispatch` to start it: a stage takes the
+    device's time for all of its kernels, or the host's if that is longer.
     """
 
     name: str  # as torch spells it: "cuda:0"
     flops: Rates  # per second, of large matrix products
     bandwidth: float  # bytes per second, to its own memory
-    memory: float  # bytes; inf where nobody said how many
+    memory: float  # bytes; inf for no limit
     launch: float = 0.0  # seconds of the device for a kernel that does nothing
     dispatch: float = 0.0  # seconds of the host for a kernel; 0 where the device does not run ahead of the host
     fill: float = 0.0  # seconds that any contraction takes besides, whatever its size
-    unaligned_product: Rates = ()  # where rows are no multiple of 16 bytes; () is as of the other products
-    convolution: Rates = ()  # () is as of products
-    unaligned_convolution: Rates = ()  # where channels are no multiple of 16 bytes; () is as of the others
-    attention: Rates = ()  # of fused attention; () is as of products
-    biased_attention: Rates = ()  # with a bias for each head; () is as without
-    elements: float = inf  # a second, of kernels that broadcast, reduce, cast, or copy parts
-    cache: float = 0.0  # bytes: what a kernel moves comes from the cache if all of it has room there
+    unaligned_product: Rates = ()  # if rows are no multiple of 16 bytes; (): as of other products
+    convolution: Rates = ()  # (): as of products
+    unaligned_convolution: Rates = ()  # if channels are no multiple of 16 bytes; (): as of others
+    attention: Rates = ()  # of fused attention; (): as of products
+    biased_attention: Rates = ()  # with a bias for each head; (): as without
+    elements: float = inf  # per second, of kernels that broadcast, reduce, cast, or copy parts
+    cache: float = 0.0  # bytes: a kernel that moves less works in the cache
     cache_bandwidth: float = inf  # bytes per second, from the cache
-    threads: int = 0  # of a CPU: what the numbers are for; 0 where nobody said
+    threads: int = 0  # of a CPU, that the numbers hold for; 0: unknown
 
     @property
     def kind(self) -> Device:
-        """What it has in common with all devices that take as long as it does."""
+        """The device without name and memory: equal for devices of equal speed."""
         return replace(self, name="", memory=0)
 
     def rate(self, unit: Unit, dtype: str) -> float:
-        """Flops per second.  Of a dtype that nobody gave: those of the other one of 16 bits, or the least."""
+        """Flops per second.  For a dtype that has no rate: that of the other 16-bit dtype, or the least of all."""
         rates: Rates = self.flops if unit == "product" else getattr(self, unit)
         if rates == ():
-            return self.rate(_STAND_IN[unit], dtype)
+            return self.rate(_FALLBACK[unit], dtype)
         if not isinstance(rates, tuple):
             return rates
         known = dict(rates)
@@ -78,18 +78,19 @@ class Device:
         return known.get(dtype) or known.get(alike) or min(known.values())
 
     def speed(self, nbytes: float) -> float:
-        """Bytes per second of a kernel that moves so many."""
+        """Bytes per second of a kernel that moves `nbytes`."""
         return self.bandwidth if nbytes > self.cache else max(self.cache_bandwidth, self.bandwidth)
 
 
 @dataclass(frozen=True)
 class Link:
-    """A way from one device to another."""
+    """A connection from one device to another."""
 
     bandwidth: float  # bytes per second
     latency: float  # seconds
 
     def seconds(self, nbytes: float) -> float:
+        """Seconds of a transfer."""
         return self.latency + nbytes / self.bandwidth
 
 
@@ -102,11 +103,12 @@ class Cluster:
 
     @classmethod
     def uniform(cls, devices: tuple[Device, ...], link: Link) -> Cluster:
+        """Devices with the same link between all."""
         return cls(devices, dict.fromkeys(permutations(range(len(devices)), 2), link))
 
     @classmethod
     def read(cls, path: Path, copies: int = 0) -> Cluster:
-        """Read a TOML file, whose only device is taken that many times if COPIES are asked for:
+        """Read a TOML file.  If `copies` is not 0, the file has one device, which is repeated that many times.
 
             link = { bandwidth = "12GB", latency = 1e-5 }      # every pair of devices, unless said otherwise
             [[device]]
@@ -121,7 +123,7 @@ class Cluster:
             bandwidth = "400GB"
             latency = 5e-6
 
-        Raises SourceError with the file and the entry that is wrong.
+        Raises SourceError with the file and the entry at fault.
         """
         try:
             table = tomllib.loads(path.read_text())
@@ -174,7 +176,7 @@ def _read(cls: type[Any], row: Mapping[str, Any], place: str) -> Any:
         raise SourceError(f"{place}: {' and '.join(needed)} must be given") from None
 
 
-_RATES = ("flops", *_STAND_IN)  # keys that may be a table by dtype
+_RATES = ("flops", *_FALLBACK)  # keys that may be a table by dtype
 _MAY_BE_ZERO = ("launch", "latency", "dispatch", "fill", "cache", "threads")
 
 

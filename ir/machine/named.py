@@ -1,4 +1,4 @@
-"""Cluster files that come with the package: so many of a common device, by its name."""
+"""Clusters by name: any number of a common device whose file comes with the package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FOLDER = Path(__file__).with_name("clusters")
 
 
 def read_cluster(text: str | Path) -> Cluster:
-    """From a file, or from the name and number of a common device: "h200x4".  Raises SourceError."""
+    """The cluster in a file, or of a common device by its name and number: "h200x4".  Raises SourceError."""
     named = re.fullmatch(r"([a-z]+\d*)x([1-9]\d*)", str(text))
     if named is None or Path(text).exists():
         return Cluster.read(Path(text))

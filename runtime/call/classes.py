@@ -1,4 +1,4 @@
-"""Classes of the user's own arguments and results, found by name or made to look alike."""
+"""Classes of the user's own arguments and results, found by qualified name, or replaced by look-alikes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from types import SimpleNamespace
 
 
 def find_class(path: str, fields: tuple[str, ...], by: str) -> type:
-    """The class `module:QualName`, or one like it where it cannot be imported."""
+    """The class `module:QualName`; if it cannot be imported, a look-alike with the same `fields`, and a warning.
+
+    `by`: how the manifest builds an instance, "position", "keyword", "attribute" or "entries".
+    """
     module, _, name = path.partition(":")
     try:
         found = reduce(getattr, name.split("."), importlib.import_module(module))
@@ -20,7 +23,7 @@ def find_class(path: str, fields: tuple[str, ...], by: str) -> type:
     return found if isinstance(found, type) else _look_alike(path, fields, by, "it is no class")
 
 
-@cache  # one class, and one warning, for each
+@cache  # one class and one warning a path
 def _look_alike(path: str, fields: tuple[str, ...], by: str, reason: str) -> type:
     warnings.warn(f"cannot import {path} ({reason}); a class with the same fields stands in for it", stacklevel=2)
     name = path.rpartition(":")[2].rpartition(".")[2]

@@ -1,4 +1,4 @@
-"""SizeConstraints computed from the symbols: the Python expressions of a manifest, compiled once."""
+"""Sizes computed from the symbols: the Python expressions of a manifest, compiled once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NAMES = {"max": max, "min": min, "math": math}
 
 @dataclass(frozen=True)
 class SizeExpression:
-    """`2*batch`, `height % 8 == 0`: a Python expression over the symbols, `max`, `min` and `math`."""
+    """A Python expression over the symbols, `max`, `min` and `math`, such as `2*batch` or `height % 8 == 0`."""
 
     text: str
     symbols: tuple[str, ...]  # that it reads
@@ -24,7 +24,7 @@ class SizeExpression:
 
     @classmethod
     def parse(cls, text: str, symbols: Collection[str]) -> SizeExpression:
-        """Raises ManifestError where TEXT is no expression, or names something else than a symbol."""
+        """Raises ManifestError if `text` is no expression, or has a name that is not among the symbols."""
         try:
             tree = ast.parse(text, mode="eval")
         except (SyntaxError, TypeError, ValueError) as e:
@@ -35,4 +35,5 @@ class SizeExpression:
         return cls(text, tuple(name for name in names if name in symbols), compile(tree, text, "eval"))
 
     def __call__(self, sizes: Mapping[str, int]) -> Any:
+        """The value for these values of the symbols."""
         return eval(self.code, {"__builtins__": {}, **_NAMES, **sizes})

@@ -1,4 +1,4 @@
-"""What one tensor at a border must be."""
+"""The type of a tensor at a border: dtype and shape, checked against what callers pass."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from runtime.manifest import ManifestError, Tensor
 
 @dataclass(frozen=True)
 class InputType:
-    """The dtype and the dimensions, numbers or expressions over the symbols: `int64[batch, seq]`."""
+    """The dtype and the dimensions of a tensor, numbers or expressions over the symbols: `int64[batch, seq]`."""
 
     name: str
     dtype: torch.dtype
@@ -25,6 +25,7 @@ class InputType:
 
     @classmethod
     def parse(cls, tensor: Tensor, symbols: Collection[str]) -> InputType:
+        """Raises ManifestError for an unknown dtype or a dimension that is no expression."""
         dtype = getattr(torch, tensor.dtype, None)
         if not isinstance(dtype, torch.dtype):
             raise ManifestError(f"input `{tensor.name}` has the unknown dtype {tensor.dtype!r}")
@@ -36,11 +37,11 @@ class InputType:
         return f"{str(self.dtype).removeprefix('torch.')}[{dims}]"
 
     def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
-        """The dimensions for these values of the symbols."""
+        """The shape for these values of the symbols."""
         return tuple(d if isinstance(d, int) else d(sizes) for d in self.dims)
 
     def check(self, value: Any, argument: str) -> None:
-        """Raises InputError unless VALUE is a tensor with data, of this dtype and rank and these fixed dimensions."""
+        """Raises InputError unless `value` is a tensor with data, this dtype, this rank and these fixed dimensions."""
         if not self._fits(value):
             raise InputError(f"argument `{argument}`: expected {self}, got {describe_value(value)}")
         if value.is_meta or value.layout != torch.strided:
@@ -48,7 +49,7 @@ class InputType:
             raise InputError(f"argument `{argument}`: expected {self}, got a tensor {odd}")
 
     def seen(self, value: torch.Tensor, argument: str) -> Iterator[ObservedSize]:
-        """The sizes that a checked tensor shows."""
+        """The sizes in the symbolic dimensions of a checked tensor.  `argument`: its name in messages."""
         for i, (dim, size) in enumerate(zip(self.dims, value.shape, strict=True)):
             if isinstance(dim, SizeExpression):
                 yield ObservedSize(argument, i, dim, size)

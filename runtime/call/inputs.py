@@ -1,4 +1,4 @@
-"""A call's arguments -> the tensors and sizes that the stages take, checked before anything runs."""
+"""The arguments of a call -> the tensors and sizes that stages take, checked before anything runs."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from runtime.manifest import CallSignature, Manifest, ManifestError
 
 @dataclass(frozen=True)
 class Inputs:
-    """The model's parameters: how they are called, what they hold and which sizes go together."""
+    """The parameters of the model, the trees and tensors in them, and the constraints on their sizes."""
 
     signature: inspect.Signature
-    arguments: Mapping[str, TreeNode]  # of each parameter
-    types: tuple[InputType, ...]  # of each tensor
+    arguments: Mapping[str, TreeNode]  # parameter -> its tree
+    types: tuple[InputType, ...]  # by slot
     sizes: SizeConstraints
-    optional: frozenset[str]  # the parameters that may be left out
+    optional: frozenset[str]  # parameters that may be left out
 
     @classmethod
     def parse(cls, manifest: Manifest) -> Inputs:
-        """Raises ManifestError where signature, arguments and inputs do not belong together."""
+        """Raises ManifestError if signature, arguments and inputs contradict each other."""
         arguments = parse(manifest.signature.arguments, manifest.symbols, len(manifest.inputs))
         parameters = {parameter.name for parameter in manifest.signature.parameters}
         if not isinstance(arguments, Entries) or {name for name, _ in arguments.entries} != parameters:
@@ -50,7 +50,7 @@ class Inputs:
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Values:
         """The inputs of a call, in the manifest's order, and the value of every symbol.
 
-        Raises InputError that names the argument, what was expected and what came.
+        Raises InputError that names the argument, the expected type and the given one.
         """
         try:
             call = self.signature.bind_partial(*args, **kwargs)
@@ -69,7 +69,7 @@ class Inputs:
         return self._check(leaves)
 
     def bind_named(self, tensors: Mapping[str, torch.Tensor]) -> Values:
-        """The same, from the tensors alone, by their names in the manifest."""
+        """The inputs of a call from tensors by their names in the manifest.  Raises InputError."""
         names = [type.name for type in self.types]
         for name in names:
             if name not in tensors:
@@ -102,7 +102,7 @@ class Inputs:
 
 
 def _python_signature(signature: CallSignature) -> inspect.Signature:
-    """Without defaults: whether a parameter may be left out is for `Inputs.bind` to say."""
+    """The signature without defaults: `Inputs.bind` checks which parameters may be left out."""
     try:
         return inspect.Signature(
             [inspect.Parameter(p.name, getattr(inspect.Parameter, p.kind)) for p in signature.parameters]

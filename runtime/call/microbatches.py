@@ -1,4 +1,4 @@
-"""A large batch -> microbatches, and their outputs -> those of the batch."""
+"""A batch -> microbatches, and their outputs -> those of the batch."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class BatchSplit:
         return [self._part(batch, start, end - start) for start, end in pairwise(ends)]
 
     def join(self, parts: Sequence[Sequence[torch.Tensor]]) -> tuple[torch.Tensor, ...]:
-        """The outputs of the batch from those of its microbatches."""
+        """The outputs of the batch from those of its microbatches, in order."""
         if len(parts) == 1:
             return tuple(parts[0])
         columns = zip(*parts, strict=True)

@@ -1,4 +1,4 @@
-"""The sizes of one batch: the value of every symbol, read from the arguments and checked."""
+"""The sizes of a batch: the value of every symbol, read from the arguments and checked."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from runtime.manifest import Manifest, Symbol
 
 @dataclass(frozen=True)
 class ObservedSize:
-    """A size that an argument shows."""
+    """The size of one dimension of an argument, or of an argument that is an integer."""
 
     argument: str
-    dimension: int | None  # None: the argument itself is the integer
-    expression: SizeExpression  # what it was when the model was captured
+    dimension: int | None  # None: the argument is an integer
+    expression: SizeExpression  # that it must equal
     size: int
 
     def __str__(self) -> str:
@@ -25,7 +25,7 @@ class ObservedSize:
 
 @dataclass(frozen=True)
 class SizeConstraints:
-    """What the model was captured for: symbols with their ranges, and conditions on them."""
+    """The sizes that the model was captured for: the range of each symbol, and guards on them."""
 
     symbols: Mapping[str, Symbol]
     guards: tuple[SizeExpression, ...]
@@ -35,7 +35,7 @@ class SizeConstraints:
         return cls(manifest.symbols, tuple(SizeExpression.parse(text, manifest.symbols) for text in manifest.guards))
 
     def read(self, seen: Sequence[ObservedSize]) -> dict[str, int]:
-        """The value of every symbol.  Raises InputError where sizes contradict each other, a range or a guard."""
+        """The value of every symbol.  Raises InputError if sizes contradict each other, a range or a guard."""
         sizes = self._stand_alone(seen)
         for one in seen:
             if (expected := one.expression(sizes)) != one.size:
@@ -45,7 +45,7 @@ class SizeConstraints:
         return sizes
 
     def check(self, sizes: Mapping[str, int], place: str) -> None:
-        """Raises InputError where the sizes, found in PLACE, are out of range or against a guard."""
+        """Raises InputError if sizes are out of range or violate a guard.  `place`: where they are, for the message."""
         for name, symbol in self.symbols.items():
             _check_range(name, symbol, sizes[name], place)
         self._check_guards(sizes)
@@ -56,7 +56,7 @@ class SizeConstraints:
                 raise InputError(f"{_spell(guard, sizes)}; the model was captured for sizes with {guard.text}")
 
     def _stand_alone(self, seen: Sequence[ObservedSize]) -> dict[str, int]:
-        """Each symbol from where it stands alone: `batch`, not `2*batch`."""
+        """The value of each symbol from a dimension that is the symbol alone: `batch`, not `2*batch`."""
         found: dict[str, ObservedSize] = {}
         for one in seen:
             name = one.expression.text

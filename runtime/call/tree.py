@@ -1,4 +1,4 @@
-"""The containers of a model's arguments and results, and their form in the manifest.
+"""Trees: the containers of a model's arguments and results, as JSON in the manifest.
 
 A tree is a JSON value, one of
 
@@ -30,7 +30,7 @@ from runtime.manifest import ManifestError
 
 
 def parse(tree: Any, symbols: Collection[str], tensors: int) -> TreeNode:
-    """The node of a JSON tree with so many TENSORS to refer to.  Raises ManifestError where it is malformed."""
+    """The node of a JSON tree.  `tensors`: the number of slots.  Raises ManifestError if it is malformed."""
     try:
         return _parse(tree, symbols, tensors)
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as e:

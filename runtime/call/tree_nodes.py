@@ -1,7 +1,7 @@
 """The nodes of a tree: containers around tensors, sizes and fixed values.
 
-A node can `build` a value out of tensors and sizes, and can find the `leaves` of a value that a
-caller brings: its tensors and sizes, each with a dotted name.
+A node can `build` a value from tensors and sizes, and can find the `leaves` of a value that a caller
+passes: its tensors and sizes, each with a dotted name.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from runtime.errors import InputError
 
 @dataclass(frozen=True)
 class TreeLeaf:
-    """What a caller gave in the place of a TensorSlot or a Size."""
+    """The value that a caller passed for a TensorSlot or a Size."""
 
     name: str  # "past.layers.0.keys"
     node: TensorSlot | Size
@@ -27,14 +27,14 @@ class TreeLeaf:
 
 
 class TreeNode(Protocol):
-    """A tree, read."""
+    """A node of a tree."""
 
     def build(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> Any:
         """The value, with its tensors and sizes filled in."""
         ...
 
     def leaves(self, value: Any, name: str) -> Iterator[TreeLeaf]:
-        """The tensors and sizes in VALUE.  Raises InputError where its containers or fixed values differ."""
+        """The tensors and sizes in `value`.  Raises InputError if its containers or fixed values differ."""
         ...
 
 
@@ -53,7 +53,7 @@ class TensorSlot:
 
 @dataclass(frozen=True)
 class Size:
-    """An integer that follows from the symbols."""
+    """An integer computed from the symbols."""
 
     expression: SizeExpression
 
@@ -66,7 +66,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Fixed:
-    """A value that was the same for every call when the model was captured."""
+    """A constant: its value when the model was captured."""
 
     value: Any
 
@@ -74,7 +74,7 @@ class Fixed:
         return self.value
 
     def leaves(self, value: Any, name: str) -> Iterator[TreeLeaf]:
-        # By type too (1 is not True, nor 1.0: a model may branch on it), and by repr for nan.
+        # Types must agree (1 is neither True nor 1.0: a model may branch on it); nan equals nan by repr.
         same = type(value) is type(self.value) and (value == self.value or repr(value) == repr(self.value))
         if not same:
             raise InputError(
@@ -104,7 +104,7 @@ class Items:
 
 @dataclass(frozen=True)
 class Entries:
-    """A mapping.  Any mapping with the same keys is taken for it."""
+    """A mapping.  Callers may pass any mapping with the same keys."""
 
     cls: type[MutableMapping]
     entries: tuple[tuple[Any, TreeNode], ...]
@@ -143,7 +143,7 @@ class Fields:
                 return made
 
     def leaves(self, value: Any, name: str) -> Iterator[TreeLeaf]:
-        # By name too: the class may be a look-alike, or the user's file imported under another name.
+        # The same name is enough: the class may be a look-alike, or the user's file imported under another name.
         if not isinstance(value, self.cls) and type(value).__name__ != self.cls.__name__:
             raise InputError(f"argument `{name}`: expected class {self.cls.__name__}, got {describe_value(value)}")
         given = {field: getattr(value, field) for field in _field_names(value)}

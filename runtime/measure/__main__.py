@@ -23,11 +23,11 @@ from runtime.errors import DeviceError, DistributedError
 from runtime.measure.device import Numbers, measure_device
 from runtime.measure.links import LinkSpeed, measure_copies
 from runtime.measure.shares import measure_shares
-from runtime.measure.timing import Say
+from runtime.measure.timing import ShowProgress
 
 Links = dict[tuple[int, int], LinkSpeed]
 
-_ALIKE = 0.1  # devices of one kind whose numbers differ by less are the same but for noise
+_ALIKE = 0.1  # relative difference that is taken for noise between devices of one model
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _devices(names: str | None) -> list[torch.device]:
-    """Those asked for, or all accelerators, or two shares of the CPU.  Raises DeviceError for one that is not here."""
+    """The named devices; by default all accelerators, or two shares of the CPU.  Raises DeviceError."""
     if names is None:
         return available()[1:] or [torch.device("cpu")] * 2
     wanted = [name.strip() for name in names.split(",")]
@@ -71,8 +71,10 @@ def _shares(devices: Sequence[torch.device]) -> int:
     return sum(device.type == "cpu" for device in devices)
 
 
-def _measure(devices: Sequence[torch.device], threads: int, say: Say) -> tuple[list[Numbers], Links, list[str]]:
-    """The table of each device, the links, and what else is worth a comment."""
+def _measure(
+    devices: Sequence[torch.device], threads: int, say: ShowProgress
+) -> tuple[list[Numbers], Links, list[str]]:
+    """The table of each device, the links, and comments for the file."""
     shares, tables, links = _shares(devices), dict[int, Numbers](), Links()
     cpus = [i for i, device in enumerate(devices) if device.type == "cpu"]
     if shares:
@@ -95,7 +97,7 @@ def _measure(devices: Sequence[torch.device], threads: int, say: Say) -> tuple[l
 
 
 def _evened(tables: list[Numbers], devices: Sequence[torch.device]) -> list[Numbers]:
-    """Devices of one model that differ by noise alone get the same numbers: equal devices are easier to plan for."""
+    """The same tables, with equal numbers for devices of one model that differ by noise alone: easier to plan for."""
     models = [model_name(device) for device in devices]
     for model in dict.fromkeys(models):
         alike = [table for table, its in zip(tables, models, strict=True) if its == model]
@@ -122,10 +124,10 @@ def _close(value: float | dict[str, float], mean: float | dict[str, float]) -> b
 
 
 def _file(tables: Sequence[Numbers], links: Links, notes: Sequence[str]) -> Iterator[str]:
-    """TOML, as ir/machine/cluster.py reads it."""
+    """The lines of the TOML file that ir/machine/cluster.py reads."""
     yield f"# Measured by python -m runtime.measure on {date.today()}, with torch {torch.__version__}."
     yield from (f"# {note}" for note in notes)
-    if links and all(link.close(next(iter(links.values()))) for link in links.values()):
+    if links and all(link.is_close(next(iter(links.values()))) for link in links.values()):
         mean = LinkSpeed.mean(list(links.values()))
         yield f"link = {{ bandwidth = {mean.bandwidth:.4g}, latency = {mean.latency:.3g} }}"
         links = {}
@@ -166,7 +168,7 @@ def _count(text: str) -> int:
 
 
 def _say(text: str) -> None:
-    """One line that changes, on a terminal; elsewhere a line each."""
+    """Show progress: on a terminal in one line that changes, elsewhere a line each."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
     elif text:

@@ -1,4 +1,4 @@
-"""How fast a device contracts: matrix products, convolutions and attention, in each dtype."""
+"""The speed of contractions on a device: matrix products, convolutions and attention, in each dtype."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any, TypeAlias
 import torch
 import torch.nn.functional as F
 
-from runtime.measure.timing import Say, median_seconds
+from runtime.measure.timing import ShowProgress, median_seconds
 
 Numbers: TypeAlias = "dict[str, Any]"  # a device's table in a cluster file; `ir/machine/cluster.py` explains the keys
 
 MEASURED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-_CONVOLUTIONS = (  # of ResNet-50, those that arithmetic bounds anywhere
+_CONVOLUTIONS = (  # of ResNet-50, those that are bound by arithmetic on any device
     (64, 64, 3, 56),
     (128, 128, 3, 28),
     (256, 256, 3, 14),
@@ -23,19 +23,19 @@ _CONVOLUTIONS = (  # of ResNet-50, those that arithmetic bounds anywhere
     (512, 512, 3, 7),
     (512, 2048, 1, 7),
 )
-_POINTWISE = ((64, 64, 1, 56), (256, 64, 1, 56), (512, 128, 1, 28))  # and those that memory bounds on GPUs
+_POINTWISE = ((64, 64, 1, 56), (256, 64, 1, 56), (512, 128, 1, 28))  # and those that are bound by memory on GPUs
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What is measured on a kind of device, in about its BUDGET of seconds for each operator."""
+    """The operators that are measured on a kind of device."""
 
-    units: tuple[str, ...]  # that differ on it
+    units: tuple[str, ...]  # functional units whose speeds differ on it
     products: tuple[tuple[int, int, int], ...]  # rows, inner, columns; those of transformers
     images: int
     convolutions: tuple[tuple[int, int, int, int], ...]  # channels in and out, kernel, height
     attention: tuple[int, int, int, int]  # batch, heads, tokens, width
-    budget: float
+    budget: float  # seconds for each operator, about
 
 
 CPU = Workload(
@@ -56,7 +56,7 @@ GPU = Workload(
 )
 
 _VOCABULARY = 50257  # of GPT-2
-_SLOW = 0.1  # seconds for one contraction; what takes longer is left out once there is one number
+_SLOW = 0.1  # seconds; slower contractions are skipped once one has been timed
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,11 @@ class Point:
     seconds: float
 
 
-def contractions(device: torch.device, sizes: Workload, launch: float, say: Say) -> Numbers:
-    """Flops per second of each unit and dtype, and what a contraction takes besides."""
+def contractions(device: torch.device, sizes: Workload, launch: float, say: ShowProgress) -> Numbers:
+    """Flops per second of each unit and dtype, and `fill`: seconds that any contraction takes besides.
+
+    `launch`: seconds of a kernel that does nothing.
+    """
     points: dict[str, dict[str, list[Point]]] = {unit: {} for unit in sizes.units}
     _heat(device)
     for dtype in MEASURED_DTYPES:
@@ -85,16 +88,16 @@ def contractions(device: torch.device, sizes: Workload, launch: float, say: Say)
 
 
 def _heat(device: torch.device) -> None:
-    """Until the clock of an accelerator has settled under load."""
+    """Load an accelerator until its clock is steady."""
     if device.type != "cpu":
         median_seconds(_product(device, torch.bfloat16, 4096, 4096, 4096)[1], device, 1.0)
 
 
-Calls: TypeAlias = "list[tuple[float, Callable[[], Any]]]"  # flops, and what does them
+Calls: TypeAlias = "list[tuple[float, Callable[[], Any]]]"  # flops, and a call that does them
 
 
 def _points(calls: Calls, device: torch.device, budget: float, launch: float) -> list[Point]:
-    """Without those that the device cannot do, or takes too long for."""
+    """The times of the calls that the device supports, without the slow ones."""
     points: list[Point] = []
     for flops, call in calls:
         if points and flops * points[-1].seconds / points[-1].flops > _SLOW:
@@ -111,7 +114,7 @@ def _products(device: torch.device, dtype: torch.dtype, sizes: Workload) -> Call
 
 
 def _product(device: torch.device, dtype: torch.dtype, rows: int, inner: int, columns: int) -> Any:
-    """With another weight each time, as in a model: none of them is in the cache."""
+    """The flops and the call.  Each call takes another weight, as in a model, so that none is in the cache."""
     x, w = (random(device, dtype, n, inner) for n in (rows, columns))
     room = (32 << 20 if device.type == "cpu" else 128 << 20) // w.nbytes
     weights = cycle([w, *(w.clone() for _ in range(room))])
@@ -145,7 +148,7 @@ def _attentions(device: torch.device, dtype: torch.dtype, sizes: Workload) -> Ca
 
 
 def _biased_attentions(device: torch.device, dtype: torch.dtype, sizes: Workload) -> Calls:
-    """The bias of a head is looked up by distance, as T5 does, and so lies beside those of the other heads."""
+    """Attention with a bias that is looked up by distance, as in T5, so that heads are its innermost dimension."""
     batch, heads, tokens, _ = sizes.attention
     q, k, v = (random(device, dtype, batch, heads, tokens, 64) for _ in range(3))
     places = torch.arange(tokens, device=device)
@@ -167,11 +170,12 @@ _UNITS: Mapping[str, Callable[[torch.device, torch.dtype, Workload], Calls]] = {
 
 
 def random(device: torch.device, dtype: torch.dtype, *shape: int) -> torch.Tensor:
+    """Normally distributed values."""
     return torch.randn(shape, device=device).to(dtype)
 
 
 def _fit(points: Sequence[Point]) -> tuple[float, float]:
-    """The rate and the seconds besides with the least relative error in seconds ≈ besides + flops / rate."""
+    """The flops per second and the constant seconds that fit best: seconds ≈ constant + flops / rate."""
     a = torch.tensor([[p.flops / p.seconds, 1 / p.seconds] for p in points], dtype=torch.float64)
     scale = a.abs().amax(0)
     solution = torch.linalg.lstsq(a / scale, torch.ones(len(points), 1, dtype=torch.float64)).solution.flatten() / scale
@@ -180,5 +184,5 @@ def _fit(points: Sequence[Point]) -> tuple[float, float]:
 
 
 def _rate(points: Sequence[Point], fill: float) -> float:
-    """Flops per second of all points together, each without what it takes besides."""
+    """Flops per second of all points together, without the `fill` seconds of each."""
     return sum(p.flops for p in points) / sum(max(p.seconds - fill, 0.2 * p.seconds) for p in points)

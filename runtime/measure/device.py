@@ -1,4 +1,4 @@
-"""What one device can do: a table for a cluster file."""
+"""The table of one device for a cluster file: memory, bandwidths, launch and contractions."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import torch.nn.functional as F
 
 from runtime.device.kinds import kind_of, total_memory
 from runtime.measure.contractions import CPU, GPU, Numbers, contractions, random
-from runtime.measure.timing import Say, host_seconds, queued_seconds
+from runtime.measure.timing import ShowProgress, host_seconds, queued_seconds
 
 
-def measure_device(device: torch.device, say: Say, shares: int = 1, threads: int = 0) -> Numbers:
-    """The numbers of a device, or of one of so many SHARES of the CPU."""
+def measure_device(device: torch.device, say: ShowProgress, shares: int = 1, threads: int = 0) -> Numbers:
+    """The numbers of a device, or of one of `shares` equal shares of the CPU, of `threads` each.  `say`: progress."""
     sizes = CPU if device.type == "cpu" else GPU
     with torch.no_grad(), torch.accelerator.device_index(device.index):
         say(f"{device}: starts of kernels")
@@ -35,7 +35,7 @@ def _memory(device: torch.device, shares: int) -> Numbers:
 
 
 def _starts(device: torch.device) -> Numbers:
-    """A kernel of one row, on the device; and what the host needs for it, with a view for each kernel as in a model."""
+    """`launch`: device seconds of a tiny kernel; `dispatch`: host seconds of one, with a view a kernel as in models."""
     x, w = torch.ones(8, 64, device=device), torch.ones(64, 64, device=device)
     launch = queued_seconds(lambda: x + x, device, 200, 0.2)
     if device.type == "cpu":
@@ -50,11 +50,11 @@ def _starts(device: torch.device) -> Numbers:
 
 
 def _bandwidths(device: torch.device, launch: float, budget: float) -> Numbers:
-    """Bytes per second of a sum, from memory and from the cache, and the most that the cache has room for."""
+    """Bytes per second of a sum, from memory and from the cache, and the bytes of the cache."""
     speeds: dict[int, float] = {}
     traffic = kind_of(device).traffic
     for nbytes in traffic:
-        x = torch.ones(nbytes // 8, device=device)  # read once and written once, in 4 bytes each
+        x = torch.ones(nbytes // 8, device=device)  # 4 bytes each, read once and written once
         seconds = queued_seconds(lambda x=x: x + 1.0, device, 50, budget)
         speeds[nbytes] = nbytes / max(seconds - launch, 0.2 * seconds)
     memory = speeds[traffic[-1]]
@@ -66,7 +66,7 @@ def _bandwidths(device: torch.device, launch: float, budget: float) -> Numbers:
 
 
 def _elements(device: torch.device, launch: float, budget: float) -> float:
-    """Those that kernels handle in a second which broadcast, cast or reduce: the mean of some in models."""
+    """Elements per second of kernels that broadcast, cast or reduce: the mean of some that models use."""
     x, wide = (random(device, dtype, 2048, 4096) for dtype in (torch.bfloat16, torch.float32))
     weight, scale = x[0].clone(), wide[:, :1].clone()
     kernels: list[Callable[[], Any]] = [

@@ -1,4 +1,4 @@
-"""Links between devices: real copies of a few bytes and of many."""
+"""Links between devices, measured by copies of a few bytes and of many."""
 
 from __future__ import annotations
 
@@ -7,36 +7,37 @@ from dataclasses import dataclass
 
 import torch
 
-from runtime.measure.timing import Say, median_seconds
+from runtime.measure.timing import ShowProgress, median_seconds
 
 LARGE, SMALL = 64 << 20, 64  # bytes
 
 
 @dataclass(frozen=True)
 class LinkSpeed:
-    """Between two devices, the mean of both ways."""
+    """The speed of a link between two devices, the mean of both directions."""
 
     bandwidth: float  # bytes per second
     latency: float  # seconds
 
     @classmethod
-    def of(cls, large: float, small: float) -> LinkSpeed:
-        """From the seconds of a copy of LARGE and of one of SMALL bytes."""
+    def from_copies(cls, large: float, small: float) -> LinkSpeed:
+        """The link whose copies of LARGE and of SMALL bytes take so many seconds."""
         return cls((LARGE - SMALL) / max(large - small, 1e-9), small)
 
     @classmethod
     def mean(cls, links: Sequence[LinkSpeed]) -> LinkSpeed:
+        """The mean of some links."""
         n = len(links)
         return cls(sum(link.bandwidth for link in links) / n, sum(link.latency for link in links) / n)
 
-    def close(self, other: LinkSpeed) -> bool:
-        """Whether they differ by noise alone."""
+    def is_close(self, other: LinkSpeed) -> bool:
+        """Whether the two differ by noise alone."""
         near = abs(self.bandwidth - other.bandwidth) < 0.1 * other.bandwidth
         return near and abs(self.latency - other.latency) < max(0.3 * other.latency, 2e-6)
 
 
-def measure_copies(a: torch.device, b: torch.device, say: Say) -> LinkSpeed:
-    """One of them is no CPU; the host's side of a copy is pinned memory."""
+def measure_copies(a: torch.device, b: torch.device, say: ShowProgress) -> LinkSpeed:
+    """The link between two devices, of which one at least is an accelerator.  Host memory is pinned."""
     say(f"link {a} — {b}")
     return LinkSpeed.mean([_one_way(a, b), _one_way(b, a)])
 
@@ -48,7 +49,7 @@ def _one_way(source: torch.device, target: torch.device) -> LinkSpeed:
         for nbytes in (LARGE, SMALL):
             here, there = _buffer(source, nbytes), _buffer(target, nbytes)
             seconds.append(median_seconds(lambda x=here, y=there: y.copy_(x, non_blocking=True), device, 0.1))
-    return LinkSpeed.of(*seconds)
+    return LinkSpeed.from_copies(*seconds)
 
 
 def _buffer(device: torch.device, nbytes: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Shares of the CPU: measured in as many processes at once, as the stages of a pipeline are busy at once."""
+"""Shares of the CPU, measured in as many processes at once, as all stages of a pipeline are busy at once."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ import torch.distributed as dist
 from runtime.errors import DistributedError
 from runtime.measure.device import Numbers, measure_device
 from runtime.measure.links import LARGE, SMALL, LinkSpeed
-from runtime.measure.timing import Say
+from runtime.measure.timing import ShowProgress
 
 _PATIENCE = 180.0  # seconds for a message from a share
 
 
-def measure_shares(shares: int, threads: int, say: Say) -> tuple[Numbers, LinkSpeed | None]:
-    """The numbers of one share while all are busy, and of the link between two.  Raises DistributedError."""
+def measure_shares(shares: int, threads: int, say: ShowProgress) -> tuple[Numbers, LinkSpeed | None]:
+    """The numbers of one share while all are busy, and the link between two.  Raises DistributedError."""
     context = multiprocessing.get_context("spawn")
     with TemporaryDirectory(prefix="stagecut-") as folder:
         pipes = [context.Pipe(duplex=False) for _ in range(shares)]
@@ -45,8 +45,8 @@ def measure_shares(shares: int, threads: int, say: Say) -> tuple[Numbers, LinkSp
     return _middle(numbers), answers[0]["link"]
 
 
-def _answers(receivers: list[Connection], say: Say) -> list[Any]:
-    """The last message of each share; rank 0 tells how far it is."""
+def _answers(receivers: list[Connection], say: ShowProgress) -> list[Any]:
+    """The result of each share; texts are progress, which rank 0 sends.  Raises DistributedError."""
     answers: dict[Connection, Any] = {}
     while waiting := [r for r in receivers if r not in answers]:
         ready = wait(waiting, _PATIENCE)
@@ -66,26 +66,26 @@ def _answers(receivers: list[Connection], say: Say) -> list[Any]:
 
 
 def _share(rank: int, shares: int, threads: int, store: Path, sender: Connection) -> None:
-    """In a process of its own."""
+    """Measure one share.  Runs in a process of its own."""
     torch.set_num_threads(threads)
     dist.init_process_group(
         "gloo", init_method=store.as_uri(), rank=rank, world_size=shares, timeout=timedelta(seconds=_PATIENCE)
     )
-    say: Say = sender.send if rank == 0 else str
+    say: ShowProgress = sender.send if rank == 0 else str
     dist.barrier()
     numbers = measure_device(torch.device("cpu"), say, shares, threads)
     dist.barrier()
     link = None
     if shares > 1:
         say("link between shares of the CPU")
-        link = LinkSpeed.of(*(_sent(rank, nbytes) for nbytes in (LARGE, SMALL))) if rank < 2 else None
+        link = LinkSpeed.from_copies(*(_sent(rank, nbytes) for nbytes in (LARGE, SMALL))) if rank < 2 else None
     dist.barrier()
     sender.send({"numbers": numbers, "link": link})
     dist.destroy_process_group()
 
 
 def _sent(rank: int, nbytes: int) -> float:
-    """Seconds from rank 0 to rank 1: half of there and back."""
+    """Seconds of a message from rank 0 to rank 1: half of a round trip."""
     buffer = torch.zeros(nbytes, dtype=torch.uint8)
     trials: list[float] = []
     for _ in range(20):

@@ -1,4 +1,4 @@
-"""Seconds that a device takes for a call that it is given over and over."""
+"""Time of a repeated call on a device."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import torch
 from runtime.device.clock import DeviceClock, Instant, clock_of
 from runtime.device.kinds import kind_of
 
-Say = Callable[[str], object]
+ShowProgress = Callable[[str], object]  # shows a line of text while the measurement goes on
 
 
 def watch_of(device: torch.device) -> DeviceClock:
-    """Of one CPU thread the time that it computes: on a busy host that is what an idle one would need."""
+    """The clock of a device; with one CPU thread its CPU time, which other processes of a busy host do not change."""
     if device.type == "cpu" and torch.get_num_threads() == 1:
         return _thread_clock
     return clock_of(device)
 
 
 def median_seconds(call: Callable[[], Any], device: torch.device, budget: float) -> float:
-    """The median of trials within some BUDGET of seconds, each of as many calls as last a while; of one at least."""
+    """The median seconds of a call, over one or more trials of some calls each, within a `budget` of seconds."""
     clock = watch_of(device)
-    once = min(_trial(call, clock, 1) for _ in range(2))  # the first call does much that later ones need not
+    once = min(_trial(call, clock, 1) for _ in range(2))  # the first call also initializes
     if once > budget:
         return once
     calls = max(1, min(100, int(budget / 10 / max(once, 1e-7))))
@@ -42,7 +42,7 @@ def _thread_clock() -> Instant:
 
 
 def _trial(call: Callable[[], Any], clock: DeviceClock, calls: int) -> float:
-    """Seconds of one call, where the device goes on from each to the next."""
+    """Seconds of a call, over some calls in a row."""
     start = clock()
     for _ in range(calls):
         call()
@@ -51,7 +51,7 @@ def _trial(call: Callable[[], Any], clock: DeviceClock, calls: int) -> float:
 
 
 def queued_seconds(call: Callable[[], Any], device: torch.device, calls: int, budget: float) -> float:
-    """Seconds of the device for a call, all of which stand in its queue when it begins with the first."""
+    """Device seconds of a call: all are queued before the device starts the first, so it never waits for the host."""
     call()
     if device.type == "cpu":
         return median_seconds(call, device, budget)
@@ -65,7 +65,7 @@ def queued_seconds(call: Callable[[], Any], device: torch.device, calls: int, bu
 
 
 def host_seconds(call: Callable[[], Any], device: torch.device, calls: int = 50) -> float:
-    """Seconds of the host to give a call to the device, whose queue has room."""
+    """Host seconds to launch a call on a device whose queue has room."""
     trials: list[float] = []
     for _ in range(9):
         torch.accelerator.synchronize(device)

@@ -1,0 +1,34 @@
+"""Facts that stand in few files: kinds of devices, and the end of processes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def files_with(pattern: str, *folders: str) -> set[str]:
+    files = (file for folder in folders for file in (ROOT / folder).rglob("*.py"))
+    return {file.relative_to(ROOT).as_posix() for file in files if re.search(pattern, file.read_text())}
+
+
+def test_a_kind_of_device_touches_few_files() -> None:
+    known = files_with(
+        r"torch\.cuda\b|\.is_cuda\b|[\"']cuda[\"']|ProcessGroupNCCL", "ir", "passes", "codegen", "runtime"
+    )
+    assert known == {
+        "ir/machine/kinds.py",
+        "codegen/text/weight_reader.py",  # stage files import nothing of ours
+        "runtime/device/kinds.py",
+        "runtime/stage/cuda_graphs.py",
+        "runtime/distributed/transport.py",
+    }
+
+
+def test_processes_are_ended_in_one_place() -> None:
+    assert files_with(r"os\._exit|SIGKILL|sys\.exit\((?!main\(\)\))", "runtime") == {"runtime/distributed/exit.py"}
+    assert files_with(r"(?<!\.)\bkill\(", "runtime") == {
+        "runtime/distributed/exit.py",
+        "runtime/distributed/monitor.py",
+    }
