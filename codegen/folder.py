@@ -88,7 +88,7 @@ class InTheWay:
 
 
 def in_the_way(folder: Path) -> InTheWay:
-    """What stagecut did not write into a folder, or not as it is now."""
+    """The files of a folder that stagecut did not write, or that were edited since."""
     table = _manifest(folder)
     written = _hashes(table)
     foreign, edited = [], []

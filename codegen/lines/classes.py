@@ -100,7 +100,7 @@ class _Planner:
     # ---- what a class holds
 
     def _contents(self, path: str, body: Sequence[Statement], names: Iterable[str]) -> Contents:
-        """What the class of a module holds, which stores tensors of these names."""
+        """The contents of the class of the module `path`, which stores the tensors `names`."""
         held = frozenset(names)
         opaque = self.file.opaque
         stored = {relative(f, path): v for v, f in self.file.fqns.items() if f in held}

@@ -221,7 +221,7 @@ def _make_room(
 def _carry(
     carried: Carried, loop: Loop, live: AbstractSet[Value], live_out: AbstractSet[Value], scope: Scope
 ) -> Iterator[Bind]:
-    """The variable that a turn hands to the next: that of the first value, if nothing else reads it later."""
+    """The variable that a turn hands to the next: that of the first value, or a copy where that is read later."""
     names, before = scope.names, carried.before
     readers = [v for s in loop.body for v in operands(s)] + [v for e in loop.each for v in e.values]
     readers += [c.before for c in loop.carried if c is not carried]
@@ -281,7 +281,7 @@ def _sequence(values: Sequence[Expression], scope: Scope) -> Expression:
 
 
 def _turn_end(loop: Loop, variables: Mapping[Carried, str], lists: Sequence[str], inner: Scope) -> Iterator[Bind]:
-    """Keep what is collected, and hand over what is not in its variable yet."""
+    """The end of a turn: values are collected in lists, and carried ones handed to the next turn."""
     for name, collected in zip(lists, loop.collected, strict=True):
         append = Attribute(Variable(name), "append")
         yield Bind((), (Invocation(append, (inner.value(collected.inside),)),))

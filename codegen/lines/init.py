@@ -157,7 +157,7 @@ def _listed(part: ModuleSequence) -> str:
 
 
 def _content(part: ModuleSequence, is_class: bool = False) -> str:
-    """What a list is made from: `Layer() for _ in range(20)`."""
+    """The argument of a list's constructor: `Layer() for _ in range(20)`."""
     texts = {n: _made_or_empty(inner) for n, inner in part.parts.items()}
     if _kind(part, is_class) != NUMBERED:
         return _list(texts)

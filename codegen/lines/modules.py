@@ -91,7 +91,7 @@ class Constructor:
 
 @dataclass(frozen=True)
 class Contents:
-    """All that a class holds, by dotted names in it.
+    """The contents of a class, by dotted names in it.
 
     `stored` are its tensors, `constructed` the modules that one expression makes, `rebuilt` those that are kept
     whole, `sliced` the lists of which a loop goes over a part; "" is the class itself.

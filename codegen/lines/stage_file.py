@@ -62,7 +62,7 @@ class StageFile:
 
     @cached_property
     def dims(self) -> Mapping[sympy.Symbol, tuple[Value, int]]:
-        """For each size an argument and the dimension of it that has this size."""
+        """The argument and the dimension of it that each size can be read from."""
         found: dict[sympy.Symbol, tuple[Value, int]] = {}
         for value in self.stage.graph.inputs:
             for i, dim in enumerate(value.type.shape):

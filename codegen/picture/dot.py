@@ -20,7 +20,7 @@ from ir.units import format_bytes, format_seconds
 
 
 class Detail(str, Enum):
-    """What a box in a picture stands for."""
+    """The operators that a box of a picture stands for."""
 
     modules = "modules"
     operators = "operators"
@@ -38,7 +38,7 @@ _MANY = 500  # boxes
 
 
 def boxes_of(plan: StagePlan, detail: Detail = Detail.modules) -> tuple[Box, ...]:
-    """What `draw` shows of a plan; in the SVG, the n-th box has the id `box-n`."""
+    """The boxes that `draw` shows of a plan; in the SVG, the n-th has the id `box-n`."""
     return _BOXES[detail](plan, ExampleSizes(plan.graph))
 
 
@@ -94,7 +94,7 @@ def render(dot_source: str, svg: Path) -> bool:
 
 
 def _heading(plan: StagePlan, title: str, sizes: ExampleSizes) -> str:
-    """What the picture is of, and for which sizes its bytes and seconds hold."""
+    """The heading of a picture: the model, and the sizes for which its bytes and seconds hold."""
     split, hints = plan.graph.split, plan.graph.hints
     facts = [f"{len(plan.stages)} stages on {len(set(plan.graph.placement))} devices"]
     if split.value:
@@ -125,7 +125,7 @@ def _cluster(plan: StagePlan, stage: Stage, boxes: Mapping[Box, str]) -> graphvi
 
 
 def _title(plan: StagePlan, stage: Stage) -> str:
-    """What a person asks of a stage first: where it runs, how long it takes, and whether it fits.
+    """The title of a stage: its device, its seconds, and whether it fits.
 
     It is the label of a node, as lines run around nodes but straight across the label of a cluster.
     """
@@ -229,7 +229,7 @@ def _row(stage: Stage, names: list[str]) -> graphviz.Digraph:
 
 
 def _crossing(value: Value, sizes: ExampleSizes) -> str:
-    """With room at its end: browsers may have wider letters than those that Graphviz measures."""
+    """The caption of a value, with room at its end: browsers may have wider letters than Graphviz measures."""
     return f"\u00a0{value.name} {value.type} · {format_bytes(sizes.at(value.type.nbytes))}" + 4 * "\u00a0"
 
 

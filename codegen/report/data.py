@@ -45,7 +45,7 @@ def report_data(plan: StagePlan, summary: Summary, sources: Sequence[StageSource
 
 
 def measured(data: Data, spans: Sequence[Span]) -> Data:
-    """With a run beside the prediction, as much of both as a page can show.
+    """The data with a measured run beside the prediction, as much of both as a page can show.
 
     Raises ValueError where the run has other stages than the plan.
     """

@@ -19,7 +19,7 @@ class PassNote:
 
 @dataclass(frozen=True)
 class Notes:
-    """How a plan came about, and how long each of its nodes is predicted to take."""
+    """The passes that led to a plan, and the predicted seconds of each of its nodes."""
 
     passes: tuple[PassNote, ...] = ()
     seconds: Mapping[Node, float] = field(default_factory=dict)

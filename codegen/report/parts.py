@@ -69,14 +69,14 @@ def _path(node: Call, paths: Sequence[str]) -> str:
 
 
 def _shape(node: Call, sizes: ExampleSizes) -> tuple[object, ...]:
-    """What is equal in modules that are alike."""
+    """A key that is equal for modules that are alike."""
     return op_name(node), tuple(str(v.type) for v in node.results), sizes.at(node.cost.flops), node.view
 
 
 def _operator(
     node: Call, path: str, sizes: ExampleSizes, lines: Mapping[Node, int], seconds: Mapping[Node, float]
 ) -> list[Any]:
-    """What COLUMNS say."""
+    """The row of an operator, with the fields of COLUMNS."""
     inner = node.where.module.removeprefix(path).removeprefix(".") if path else node.where.module
     where = f"{node.where.file}:{node.where.line}" if node.where.file else ""
     time = float(f"{seconds.get(node, 0.0):.4g}")

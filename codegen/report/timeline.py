@@ -11,7 +11,7 @@ SpanKind: TypeAlias = Literal["receive", "compute", "send"]
 
 @dataclass(frozen=True)
 class Work:
-    """What one stage does for a microbatch, in seconds, on which device, and which stages it waits for."""
+    """The work of one stage for a microbatch: its seconds, its device, and the stages that it waits for."""
 
     device: int
     receive: float
@@ -46,7 +46,7 @@ def simulate(stages: Sequence[Work], microbatches: int, in_flight: int) -> tuple
 
 
 class _Stream:
-    """How far each stage has come."""
+    """The state of a simulation: the progress of each stage."""
 
     def __init__(self, stages: Sequence[Work], microbatches: int, in_flight: int) -> None:
         self._stages, self._microbatches, self._in_flight = stages, microbatches, in_flight
@@ -56,7 +56,7 @@ class _Stream:
         self._left = [0.0] * microbatches  # when the last stage so far was through with it
 
     def advance(self) -> Iterator[Span]:
-        """What runs next."""
+        """The next span."""
         start, microbatch, stage = min(
             (max(ready, self._free[self._stages[s].device]), self._next[s], s) for s, ready in self._ready()
         )

@@ -43,7 +43,7 @@ class OpaqueModules:
 
     @cached_property
     def modules(self) -> Mapping[str, Opaque]:
-        """By path, each once however often it is called."""
+        """The modules by path, each once however often it is called."""
         return {opaque_of(call).path: opaque_of(call) for call in self.calls if is_whole(call)}
 
     @cached_property

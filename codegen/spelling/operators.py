@@ -207,7 +207,7 @@ def batch_norm(a: Arguments) -> Text | None:
 
 
 def interpolate(mode: str) -> Writer:
-    """To a size or by factors, which are one number where all are equal."""
+    """`F.interpolate(…)` to a size or by factors, which are one number where all are equal."""
 
     def write(a: Arguments) -> Text | None:
         size, factors = a["output_size"], a["scale_factors"]

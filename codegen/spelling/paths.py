@@ -48,7 +48,7 @@ class Paths:
         return owner
 
     def step(self, owner: Expression, at: str, part: str) -> Expression:
-        """What the module `at` holds under the name `part`."""
+        """The module or tensor that the module `at` holds under the name `part`."""
         if at in self.numbers:
             return Subscript(owner, int(part))
         if (at, part) == ("", "load"):
@@ -57,5 +57,5 @@ class Paths:
 
 
 def own_load(tensor: bool) -> Expression:
-    """What the model calls `load`, which is also the name of a method of every stage."""
+    """The module or tensor that the model calls `load`, which is also a method of every stage."""
     return Subscript(Attribute(Variable("self"), "_parameters" if tensor else "_modules"), "load")

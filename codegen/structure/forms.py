@@ -53,7 +53,7 @@ class Forms:
         self._border: dict[Region, Border] = {}
 
     def number(self, root: Region) -> None:
-        """Learn the order of the actions and where each value is read last."""
+        """Note the order of the actions and where each value is read last."""
         for i, action in enumerate(root.actions):
             self._at[action] = i
             self._ids[action] = self._skeletons.setdefault(skeleton(action), len(self._skeletons))

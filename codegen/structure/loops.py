@@ -65,7 +65,7 @@ class _Search:
 
     @cached_property
     def stretches(self) -> dict[int, list[int]]:
-        """For each length of a unit and each place: how many statements equal those one unit later."""
+        """The number of statements that equal those one unit later, for each length of a unit and each place."""
         found: dict[int, list[int]] = {}
         for unit in range(1, min(LONGEST, len(self.body) // 2) + 1):
             runs = [0] * (len(self.body) + 1)
@@ -180,7 +180,7 @@ class _Repeat:
 
     @cached_property
     def _paths(self) -> dict[tuple[str, ...], list[tuple[str, int] | None]]:
-        """For the dotted names that a place of the unit has at each turn: container and number, None for one name."""
+        """The container and number in the dotted names that a place has over the turns; None where the name stays."""
         found: dict[tuple[str, ...], list[tuple[str, int] | None]] = {}
         for j in range(self.unit):
             turns = [self.turn(t)[j] for t in range(self.turns)]

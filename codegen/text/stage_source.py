@@ -52,6 +52,6 @@ def _body(plan: FilePlan) -> Iterator[SourceLine]:
 
 
 def _moved(before: str, after: str) -> dict[int, int]:
-    """Where the formatter put each statement, by its first line."""
+    """The line to which the formatter moved each statement, by its first line before."""
     statements = [[s.lineno for s in ast.walk(ast.parse(t)) if isinstance(s, ast.stmt)] for t in (before, after)]
     return dict(zip(*statements, strict=True))
