@@ -14,7 +14,7 @@ _KINDS: Mapping[str, SpanKind] = {"compute": "compute", "transfer": "receive"}  
 
 
 def read_trace(path: Path) -> tuple[Span, ...]:
-    """The spans of a run, in the order of time, from 0.  Raises SourceError where the file is no trace of a pipeline."""
+    """The spans of a run in the order of time, from 0.  Raises SourceError where the file is no trace."""
     try:
         events = json.loads(path.read_text())["traceEvents"]
         spans = [_span(e) for e in events if e.get("ph") == "X" and e.get("cat") in _KINDS]
