@@ -28,7 +28,7 @@ _TAKEN = (NUMBERED, FROZEN, "read_weights", "read_piece", "rebuilt", "tensors", 
 
 def plan_classes(file: StageFile, program: Program) -> tuple[ClassPlan, ...]:
     """The stage first, each class before those that it uses: callers know what to call arguments."""
-    planner = _Planner(file, program)
+    planner = _ClassPlanner(file, program)
     classes = [planner.stage()]
     given = dict[Block, tuple[Expression, ...]]()
     for block in reversed(program.blocks):
@@ -39,7 +39,7 @@ def plan_classes(file: StageFile, program: Program) -> tuple[ClassPlan, ...]:
 
 
 @dataclass(frozen=True)
-class _Planner:
+class _ClassPlanner:
     """Plans the classes of one file."""
 
     file: StageFile

@@ -54,7 +54,7 @@ def forward_lines(
     `borrowed` are arguments that the caller holds as well.  `as_tuple`: it returns a tuple also of one value.
     """
     large = scope.file.large(inputs, body)
-    planner = _Planner(calls_in_modules(body, scope.path), borrowed, large)
+    planner = _BodyPlanner(calls_in_modules(body, scope.path), borrowed, large)
     lines = [*_sizes(scope, inputs, body), *planner.lines(body, scope, outputs, returns=not as_tuple)]
     if as_tuple:
         lines.append(Return((Tuple(tuple(map(scope.value, outputs))),)))
@@ -86,7 +86,7 @@ def _read_shape(shape: Expression, found: Mapping[int, str], rank: int) -> Itera
 
 
 @dataclass(frozen=True)
-class _Planner:
+class _BodyPlanner:
     """Turns the statements of one function into lines."""
 
     busy: Counter[str]  # how many of the statements come from each module
