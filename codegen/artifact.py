@@ -21,7 +21,7 @@ from codegen.spelling.literals import expr_source, shape_source
 from codegen.spelling.opaque_modules import copied_files
 from codegen.text.stage_source import emit
 from codegen.weights import StageTensor, linked_files, path_from, strides_of, write_copies, write_links
-from ir.checkpoint.checkpoint import source_of
+from ir.checkpoint.checkpoint import weight_source
 from ir.checkpoint.tensors import Held
 from ir.graph import Constant, Graph, Param, State, Value
 from ir.memory import stored_bytes
@@ -85,7 +85,7 @@ def _pictures(plan: StagePlan, folder: Path, model: str, detail: dot.Detail) -> 
 def _weight(value: Value, weights: Mapping[str, torch.Tensor]) -> StageTensor:
     match value:
         case Param() | State(data=None):
-            return StageTensor(source_of(weights, value.fqns), value.type.dtype)
+            return StageTensor(weight_source(weights, value.fqns), value.type.dtype)
         case Constant(data=torch.Tensor() as tensor) | State(data=torch.Tensor() as tensor):
             return StageTensor(Held(tensor), value.type.dtype)
     raise AssertionError(value)
@@ -129,7 +129,7 @@ def _stage(file: StageFile) -> m.StageEntry:
         cls=file.cls,
         weights=file.weights,
         device=file.stage.device.name,
-        receives=tuple(m.Receive(_tensor(v), file.stage.source_of(v)) for v in graph.inputs),
+        receives=tuple(m.Receive(_tensor(v), file.stage.weight_source(v)) for v in graph.inputs),
         sizes=file.sizes,
         sends=tuple(m.Send(_tensor(v), file.stage.targets_of(v), file.outputs_of(v)) for v in graph.outputs),
         state=tuple(file.fqns[s] for s in graph.states),

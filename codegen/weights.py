@@ -13,11 +13,11 @@ from typing import Any, BinaryIO
 
 import torch
 
-from ir.checkpoint.files import DTYPES
+from ir.checkpoint.files import SAFETENSORS_DTYPES
 from ir.checkpoint.tensors import Held, Piece, Stored, Tensorlike, byte_view
 from ir.errors import OutputError, SourceError
 
-_SPELLED = {dtype: text for text, dtype in DTYPES.items()}
+_SPELLED = {dtype: text for text, dtype in SAFETENSORS_DTYPES.items()}
 
 
 @dataclass(frozen=True)

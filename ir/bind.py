@@ -1,4 +1,4 @@
-"""A graph for given values of its sizes: `batch` becomes 4 everywhere."""
+"""Values of sizes: the graph in which `batch` is 4 everywhere, and the values that a graph allows."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def bind_sizes(graph: Graph, sizes: Mapping[str, int]) -> Graph:
     )
 
 
-Sizes: TypeAlias = Mapping[sympy.Symbol, int]
+SizeValues: TypeAlias = Mapping[sympy.Symbol, int]
 
 
-def allowed_sizes(graph: Graph) -> Iterator[Sizes]:
-    """The example's sizes, but for 1, at which a copy can look like a view; then larger ones."""
+def allowed_sizes(graph: Graph) -> Iterator[SizeValues]:
+    """The example's sizes, with 2 for 1, at which a copy can look like a view; then larger sizes."""
     example = {s: max(hint, 2) for s, hint in graph.hints.items()}
     grown = [{s: (k + i) * size for i, (s, size) in enumerate(example.items())} for k in (2, 3)]
     multiples = [{s: k * size for s, size in example.items()} for k in (2, 3, 5)]
@@ -54,6 +54,7 @@ def allowed_sizes(graph: Graph) -> Iterator[Sizes]:
     yield from (sizes for sizes in (*grown, *multiples) if sizes and allowed(sizes, graph))
 
 
-def allowed(sizes: Sizes, graph: Graph) -> bool:
+def allowed(sizes: SizeValues, graph: Graph) -> bool:
+    """Whether sizes are in their ranges and meet the guards."""
     ranges = ((size, *graph.ranges.get(s, (1, None))) for s, size in sizes.items())
     return all(low <= size <= (high or size) for size, low, high in ranges) and hold(graph.guards, sizes)

@@ -34,7 +34,7 @@ class Namer:
 
 def repeated(value: Value, stage: int, namer: Namer) -> Value:
     """A value of another stage, received or computed again: `x` -> `x_on1`."""
-    return replace(value, name=namer(f"{value.name}_on{stage}"), stands_for=value.stands_for or value.name)
+    return replace(value, name=namer(f"{value.name}_on{stage}"), copy_of=value.copy_of or value.name)
 
 
 def name_borders(graph: Graph) -> Graph:
@@ -43,12 +43,12 @@ def name_borders(graph: Graph) -> Graph:
     namer, new = Namer(graph.names), dict[str, str]()
     for value in crossing:
         wish = source_name(graph, value)
-        if wish and not value.stands_for:
+        if wish and not value.copy_of:
             new[value.name] = namer(wish)
 
     def renamed(value: Value) -> Value:
-        if value.stands_for in new:
-            return replace(value, stands_for=new[value.stands_for])
+        if value.copy_of in new:
+            return replace(value, copy_of=new[value.copy_of])
         return replace(value, name=new[value.name]) if value.name in new else value
 
     return graph.map_values(renamed)

@@ -22,12 +22,12 @@ class Arithmetic(NamedTuple):
 
 @dataclass(frozen=True)
 class Cost:
-    """What a node asks of any machine, over the graph's symbols.
+    """The work of a node on any machine, over the graph's symbols.
 
     `flops` are those of contractions (matrix products, convolutions, attention), two a multiply-add, as
-    torch.utils.flop_counter counts them.  `bytes` is the traffic to and from memory, which bounds most of the
-    rest.  `launches` is the number of kernels started.  A sum has the `arithmetic` of the first that has flops.
-    `elements` are those of the largest tensor where shapes or dtypes differ, so that no kernel streams through them.
+    torch.utils.flop_counter counts them.  `bytes` is the traffic to and from memory, which bounds most other
+    nodes.  `launches` is the number of kernels started.  A sum has the `arithmetic` of its first term with flops.
+    `elements` is the size of the largest tensor if shapes or dtypes differ, so that no kernel streams through them.
     """
 
     flops: Dim
@@ -48,7 +48,7 @@ class Cost:
 
 
 class Time(NamedTuple):
-    """Seconds of a device, and of the host that gives it its kernels while it works at earlier ones."""
+    """Seconds of a device, and of the host that launches its kernels meanwhile."""
 
     device: float
     host: float = 0.0
@@ -59,7 +59,7 @@ class Time(NamedTuple):
 
 @dataclass(frozen=True)
 class Measured:
-    """How long a node took on a device, at the sizes of the example inputs."""
+    """The measured time of a node on a device, at the sizes of the example inputs."""
 
     device: Device  # its kind: without its name and memory
     cost: Cost  # of the node, in plain numbers

@@ -1,4 +1,4 @@
-"""What nothing depends on is left out."""
+"""Dead code elimination: the graph without nodes that nothing depends on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _Leaf = TypeVar("_Leaf", bound=Value)
 
 
 def without_dead_code(graph: Graph) -> Graph:
-    """Only the nodes that an output or a state needs, and the leaves that they read; all inputs stay."""
+    """The graph with only the nodes that an output or a state depends on, and their leaves; all inputs stay."""
     live = set(graph.kept)
     nodes: list[Node] = []
     for node in reversed(graph.nodes):

@@ -20,7 +20,7 @@ from ir.sizes import TensorType
 
 
 class ThisDevice:
-    """Stands in an argument for the device of the stage that runs the node."""
+    """A placeholder in arguments for the device of the stage that runs the node."""
 
     def __repr__(self) -> str:
         return "device"
@@ -31,11 +31,11 @@ THIS_DEVICE = ThisDevice()
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """A tensor somewhere in the program.  Compared by identity, named for people; names are unique."""
+    """A tensor of the program.  Values are compared by identity; their names are unique in a graph."""
 
     name: str
     type: TensorType
-    stands_for: str = field(default="", kw_only=True)  # the value of another stage that this one repeats
+    copy_of: str = field(default="", kw_only=True)  # name of the original, where another stage's value is copied
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,15 +64,15 @@ class State(Value):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _Node:
-    """What every node has.  Passes replace nodes, never change them."""
+    """The fields of every node.  Passes replace nodes, never change them."""
 
     results: tuple[Value, ...]
     where: Where = Where()
-    view: bool = False  # set by propagate-shapes; the results lie in the memory of an operand
+    view: bool = False  # set by propagate-shapes; the results share the memory of an operand
     cost: Cost = UNKNOWN  # set by annotate-cost
     measured: tuple[Measured, ...] = ()  # set by annotate-cost where costs are profiled
     group: str = ""  # set by group-shared; the nodes of a group live on one device
-    cheap: bool = False  # set by mark-cheap; may be computed again in every stage that needs it
+    cheap: bool = False  # set by mark-cheap; may be computed again in each stage that reads it
     stage: int = 0  # set by split-stages; an unsplit program is one stage
 
 
@@ -90,14 +90,14 @@ class Call(_Node):
 
     @cached_property
     def arguments(self) -> Mapping[str, Any]:
-        """The arguments by their names in the operator's schema; what was left out has its default."""
+        """All arguments by their names in the operator's schema, in its order, with defaults for those left out."""
         schema = self.op._schema.arguments
-        defaults = {a.name: a.default_value for a in schema if a.has_default_value()}
-        return {**defaults, **dict(zip((a.name for a in schema), self.args, strict=False)), **self.kwargs}
+        given = dict(zip((a.name for a in schema), self.args, strict=False)) | dict(self.kwargs)
+        return {a.name: given.get(a.name, a.default_value) for a in schema}
 
     @cached_property
     def symbols(self) -> frozenset[sympy.Symbol]:
-        """The sizes that stand among the arguments."""
+        """The symbols in the arguments."""
         exprs = (a for a in tree_leaves((self.args, dict(self.kwargs))) if isinstance(a, sympy.Basic))
         return frozenset(s for e in exprs for s in e.free_symbols if isinstance(s, sympy.Symbol))
 
@@ -125,7 +125,7 @@ _V = TypeVar("_V", bound=Value)
 
 
 def map_arguments(node: Node, to: Callable[[Any], Any]) -> Node:
-    """The same node with `to` applied to everything in its arguments: values, sizes, literals."""
+    """The same node with `to` applied to each value, size and literal in its arguments."""
     if isinstance(node, Transfer):
         return replace(node, value=to(node.value))
     args, kwargs = tree_map(to, (node.args, dict(node.kwargs)))
@@ -133,7 +133,7 @@ def map_arguments(node: Node, to: Callable[[Any], Any]) -> Node:
 
 
 def rename(node: Node, to: Callable[[Value], Value]) -> Node:
-    """The same node, reading other values."""
+    """The same node with `to` applied to the values that it reads."""
     return map_arguments(node, lambda a: to(a) if isinstance(a, Value) else a)
 
 
@@ -147,15 +147,15 @@ class Graph:
     states: tuple[State, ...]
     nodes: tuple[Node, ...]
     outputs: tuple[Value, ...]  # each made by a node
-    updates: tuple[tuple[State, Value], ...]  # what each state holds after a run
+    updates: tuple[tuple[State, Value], ...]  # each state with its value after a run
     signature: Signature
     hints: Mapping[sympy.Symbol, int] = field(default_factory=dict)  # sizes of the example inputs
     ranges: Mapping[sympy.Symbol, tuple[int, int | None]] = field(default_factory=dict)  # least and largest size
-    guards: tuple[sympy.Basic, ...] = ()  # what must hold of the sizes besides their ranges
+    guards: tuple[sympy.Basic, ...] = ()  # conditions on the sizes besides their ranges
     modules: Mapping[str, str] = field(default_factory=dict)  # module path -> class name
-    whole: tuple[Opaque, ...] = ()  # what the calls of modules that are kept whole run
-    notes: tuple[str, ...] = ()  # what capture fixed or left whole, and why, for the user to read
-    separable: frozenset[str] = frozenset()  # groups that copies may replace; set by group-shared
+    whole: tuple[Opaque, ...] = ()  # the modules that are kept whole
+    notes: tuple[str, ...] = ()  # for the user: what capture fixed or kept whole, and why
+    separable: frozenset[str] = frozenset()  # groups that may be copied, not colocated; set by group-shared
     placement: tuple[int, ...] = (0,)  # the device of each stage; set by split-stages
     split: Split = Split()  # set by split-stages
 
@@ -174,25 +174,25 @@ class Graph:
 
     @property
     def names(self) -> set[str]:
-        """The names in use: of all values, and of the sizes."""
+        """The names of all values and symbols."""
         made = (v.name for node in self.nodes for v in node.results)
         return {*made, *(v.name for v in self.leaves), *map(str, self.hints)}
 
     @property
     def leaves(self) -> tuple[Value, ...]:
-        """What stands before the first node runs."""
+        """Values that no node makes: inputs, params, constants and states."""
         return (*self.inputs, *self.params, *self.constants, *self.states)
 
     @property
     def kept(self) -> tuple[Value, ...]:
-        """What is wanted after the last node ran: outputs and new states."""
+        """Values that are needed after the last node: outputs and new states."""
         return (*self.outputs, *(value for _, value in self.updates))
 
     def map(self, rewrite: Callable[[Node], Node]) -> Graph:
         return replace(self, nodes=tuple(map(rewrite, self.nodes)))
 
     def map_values(self, to: Callable[[Value], Value]) -> Graph:
-        """The same graph over other values; `to` is asked once for each value, and keeps its class."""
+        """The same graph with `to` applied to all values, once each; it must keep the class of a value."""
         to = cache(to)
 
         def all_of(values: tuple[_V, ...]) -> tuple[_V, ...]:
@@ -221,7 +221,7 @@ def sizes_of(values: Iterable[tuple[Value, torch.Tensor]]) -> dict[sympy.Symbol,
 
 
 def dims(values: Iterable[Value]) -> dict[sympy.Symbol, tuple[Value, int]]:
-    """Where each size can be read off the shape of a value."""
+    """For each symbol that is a dimension of a value, the value and the dimension."""
     found: dict[sympy.Symbol, tuple[Value, int]] = {}
     for value in values:
         for i, dim in enumerate(value.type.shape):
@@ -236,5 +236,5 @@ def is_whole(call: Call) -> bool:
 
 
 def opaque_of(call: Call) -> Opaque:
-    """What such a node runs."""
+    """The module that such a node runs."""
     return known(call.args[3])

@@ -1,20 +1,20 @@
-"""Run a Graph node by node: the meaning every pass must keep."""
+"""An interpreter of graphs: its results are the meaning that every pass must keep."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sympy
 import torch
 from torch.utils._pytree import tree_map
 
-from ir.graph import THIS_DEVICE, Graph, Transfer, Value, sizes_of
+from ir.graph import THIS_DEVICE, Call, Graph, Transfer, Value, sizes_of
 from ir.sizes import at, bound
 
 
 class Result(NamedTuple):
-    """What a run returns and what it leaves behind."""
+    """The outputs of a run and the new states."""
 
     outputs: list[torch.Tensor]
     state: dict[str, torch.Tensor]  # by State.name
@@ -26,23 +26,13 @@ def interpret(
     weights: Mapping[str, torch.Tensor],
     state: Mapping[str, torch.Tensor] | None = None,
 ) -> Result:
-    """Run on `inputs`, with the weights by fully qualified name, from `state` or else from the first state."""
+    """Run on `inputs` with `weights` by fully qualified name, from `state` by name or else from the initial state."""
     sizes = sizes_of(zip(graph.inputs, inputs, strict=True))
     env = dict(zip(graph.inputs, inputs, strict=True))
     env |= {p: lookup(weights, p.fqns) for p in graph.params}
     env |= {c: c.data for c in graph.constants}
     env |= {s: (state or {}).get(s.name, lookup(weights, s.fqns) if s.data is None else s.data) for s in graph.states}
     device = next((t.device for t in env.values()), torch.device("cpu"))
-
-    def read(arg: Any) -> Any:
-        match arg:
-            case Value():
-                return env[arg]
-            case sympy.Basic():
-                return number(arg, sizes)
-            case _:
-                return device if arg is THIS_DEVICE else arg
-
     last = {value: node for node in graph.nodes for value in node.operands}
     kept = {*graph.kept, *graph.leaves}
     with torch.no_grad():
@@ -50,7 +40,7 @@ def interpret(
             if isinstance(node, Transfer):
                 out = env[node.value]
             else:
-                args, kwargs = tree_map(read, (node.args, dict(node.kwargs)))
+                args, kwargs = operator_arguments(node, env.__getitem__, lambda size: as_number(size, sizes), device)
                 out = node.op(*args, **kwargs)
             many = not isinstance(node, Transfer) and node.unpacks
             env.update(zip(node.results, out if many else [out], strict=True))
@@ -60,7 +50,24 @@ def interpret(
     return Result([env[v] for v in graph.outputs], {s.name: env[v] for s, v in graph.updates})
 
 
-def number(expr: sympy.Basic, sizes: Mapping[sympy.Symbol, int]) -> int | float | bool:
+def operator_arguments(
+    call: Call, tensor: Callable[[Value], Any], number: Callable[[sympy.Basic], Any], device: torch.device
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments as the operator takes them: a `tensor` for a value, a `number` for a size."""
+
+    def read(arg: Any) -> Any:
+        match arg:
+            case Value():
+                return tensor(arg)
+            case sympy.Basic():
+                return number(arg)
+            case _:
+                return device if arg is THIS_DEVICE else arg
+
+    return tree_map(read, (call.args, dict(call.kwargs)))
+
+
+def as_number(expr: sympy.Basic, sizes: Mapping[sympy.Symbol, int]) -> int | float | bool:
     """A size expression as a Python number."""
     value = bound(expr, sizes)
     if value in (sympy.true, sympy.false):
@@ -69,5 +76,5 @@ def number(expr: sympy.Basic, sizes: Mapping[sympy.Symbol, int]) -> int | float 
 
 
 def lookup(weights: Mapping[str, torch.Tensor], fqns: Sequence[str]) -> torch.Tensor:
-    """A tensor by any of its names: a checkpoint holds a tied weight under one of them."""
+    """The tensor of any of the names: a checkpoint holds a tied weight under one of them."""
     return weights[next((fqn for fqn in fqns if fqn in weights), fqns[0])]

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 
 class Located(Protocol):
-    """Anything that knows the place in the user's model that it comes from."""
+    """Anything with a place in the user's model."""
 
     @property
     def where(self) -> Where: ...
@@ -23,13 +23,13 @@ class Copy(NamedTuple):
 
 @dataclass(frozen=True)
 class Frame:
-    """A module that is being called, and the statement of its `forward` that runs."""
+    """A call of a module, and the statement of its `forward` that was running."""
 
     module: str  # dotted path, "" for the model itself
     file: str = ""  # "" in torch's own modules
-    line: int = 0  # the statement's first
-    assigns: tuple[str, ...] = ()  # the names that the statement gives to its results
-    returns: tuple[str, ...] = ()  # the names in `return cos.to(…), sin.to(…)`
+    line: int = 0  # first line of the statement
+    assigns: tuple[str, ...] = ()  # the variables that the statement assigns
+    returns: tuple[str, ...] = ()  # the variables in `return cos.to(…), sin.to(…)`
     parameters: tuple[str, ...] = ()  # those of `forward`, without self
     copies: tuple[Copy, ...] = ()  # those of `forward`
 

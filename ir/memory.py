@@ -1,4 +1,4 @@
-"""How much memory a stage needs: what stands there between runs, and what is alive during one."""
+"""Memory of a stage: bytes stored between runs, and the peak of activations during one."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def stored_bytes(values: Iterable[Value]) -> int:
 
 
 def peak_bytes(graph: Graph) -> int:
-    """Most bytes of activations alive at once when the nodes run in order, at the example's sizes.
+    """The peak of activation bytes when the nodes run in order, at the example's sizes.
 
-    Inputs count from the start, outputs to the end.  A view keeps alive the tensor that it lies in.
+    Inputs count from the start, outputs to the end.  A view keeps the tensor alive whose memory it shares.
     """
     behind = _storage_of(graph)
     last = {behind.get(v, v): i for i, node in enumerate(graph.nodes) for v in node.operands}
@@ -39,7 +39,7 @@ def peak_bytes(graph: Graph) -> int:
 
 
 def _storage_of(graph: Graph) -> dict[Value, Value]:
-    """The tensor that each view lies in."""
+    """The tensor whose memory each view shares."""
     behind: dict[Value, Value] = {}
     for node in graph.nodes:
         if node.view:
@@ -53,7 +53,7 @@ def _size(value: Value, graph: Graph) -> int:
 
 
 def smaller_source(graph: Graph) -> dict[Value, Value]:
-    """For each view the value it was cut from, when that is smaller (an expanded tensor is read once)."""
+    """For each view that is larger than the tensor it shares memory with, that tensor: an expanded one is read once."""
     source: dict[Value, Value] = {}
     for node in graph.nodes:
         if node.view:

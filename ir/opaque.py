@@ -1,4 +1,4 @@
-"""A module that is kept whole: the operator `stagecut::module` runs it, and this is what it needs to know."""
+"""Modules that are kept whole, and the operator `stagecut::module` that runs them."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Opaque:
     recipe: Recipe  # of the module without its tensors
     arguments: Tree
     returns: Tree
-    weights: tuple[str, ...]  # the names of its tensors, inside the module
+    weights: tuple[str, ...]  # names of its tensors inside the module
     inputs: tuple[sympy.Symbol, ...]  # every size of every tensor argument in order, then the sizes
     results: tuple[TensorType, ...]
     flops: float  # for each element of its results, as measured
 
     @property
     def call(self) -> tuple[list[Recipe], dict[str, Recipe]]:
-        """How the model calls it: args and kwargs with Slots for tensors and sizes."""
+        """Recipes of the args and kwargs that the model passes, with Slots for tensors and sizes."""
         args, kwargs = self.arguments.fill([Slot(i) for i in range(len(self.arguments.leaves))])
         place = f"an argument of {self.path}"
         return [recipe(a, place) for a in args], {k: recipe(v, place) for k, v in kwargs.items()}
@@ -72,7 +72,7 @@ def _value(expr: Any, values: dict[sympy.Symbol, Any]) -> Any:
     return first
 
 
-_KNOWN: WeakValueDictionary[str, Opaque] = WeakValueDictionary()  # the graphs that run them keep them
+_KNOWN: WeakValueDictionary[str, Opaque] = WeakValueDictionary()  # kept alive by the graphs that run them
 
 
 def known(key: str) -> Opaque:
@@ -81,7 +81,7 @@ def known(key: str) -> Opaque:
 
 
 def make_known(opaque: Opaque) -> None:
-    """From here on the operator finds it by its key."""
+    """Register a module under its key, for the operator."""
     _KNOWN[opaque.key] = opaque
 
 

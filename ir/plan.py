@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 
 from ir.cost import FREE, Cost
-from ir.graph import Call, Graph, Transfer, Value, rename
+from ir.graph import Call, Graph, Transfer, Value
 from ir.machine.cluster import Cluster, Device
 from ir.verify import connected, staged, stateful
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What one device runs in one turn: receive, compute, send.
+    """A slice of the program for one device: receive, compute, send.
 
     `graph` is the slice as a program of its own: its inputs are the model's inputs that it reads and the
-    values that it receives; its outputs are what it sends and what it makes of the model's outputs.
+    values that it receives; its outputs are the values that it sends and those of the model's outputs that it makes.
     """
 
     index: int
@@ -28,7 +28,7 @@ class Stage:
 
     @property
     def stored(self) -> tuple[Value, ...]:
-        """What stands on the device between runs: weights, constants and state."""
+        """Values on the device between runs: weights, constants and state."""
         return (*self.graph.params, *self.graph.constants, *self.graph.states)
 
     def source_of(self, value: Value) -> int | None:
@@ -42,7 +42,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class StagePlan:
-    """All stages of a program, the machine they were planned for, and what that predicts."""
+    """All stages of a program, and the machine that they are planned for."""
 
     graph: Graph
     cluster: Cluster
@@ -54,27 +54,27 @@ class StagePlan:
 
 
 def plan_stages(graph: Graph, cluster: Cluster) -> StagePlan:
-    """Cut a graph into its stages.  Raises VerifyError if its stages are not whole and connected."""
+    """Cut a graph into its stages.  Raises VerifyError if `staged`, `stateful` or `connected` does not hold."""
     for invariant in (staged, stateful, connected):
         invariant(graph)
-    stages = (_cut(graph, i, cluster.devices[d]) for i, d in enumerate(graph.placement))
+    plain = graph.map_values(_plain_name)
+    stages = (_cut(plain, i, cluster.devices[d]) for i, d in enumerate(graph.placement))
     return StagePlan(graph, cluster, tuple(stages))
 
 
 def _cut(graph: Graph, index: int, device: Device) -> Stage:
+    """One stage of a graph in which copies of a value have its name."""
     transfers = [n for n in graph.nodes if isinstance(n, Transfer)]
     recvs = tuple(t for t in transfers if t.stage == index)
     sends = tuple(t for t in transfers if t.src == index)
     nodes = [n for n in graph.nodes if n.stage == index and isinstance(n, Call)]
-    plain = cache(_plain_name)
-    nodes = [replace(rename(n, plain), results=tuple(map(plain, n.results))) for n in nodes]
     made = {v for n in nodes for v in n.results}
     used = {v for n in nodes for v in n.operands}
-    outputs = dict.fromkeys(v for v in map(plain, (*(t.value for t in sends), *graph.outputs)) if v in made)
-    updates = {s: plain(v) for s, v in graph.updates if plain(v) in made}
+    outputs = dict.fromkeys(v for v in (*(t.value for t in sends), *graph.outputs) if v in made)
+    updates = {s: v for s, v in graph.updates if v in made}
     body = replace(
         graph,
-        inputs=(*(v for v in graph.inputs if v in used), *(plain(t.results[0]) for t in recvs)),
+        inputs=(*(v for v in graph.inputs if v in used), *(t.results[0] for t in recvs)),
         params=tuple(p for p in graph.params if p in used),
         constants=tuple(c for c in graph.constants if c in used),
         states=tuple(s for s in graph.states if s in used or s in updates),
@@ -87,5 +87,5 @@ def _cut(graph: Graph, index: int, device: Device) -> Stage:
 
 
 def _plain_name(value: Value) -> Value:
-    """Inside its stage a value that was received, or computed again, has the name of the original."""
-    return replace(value, name=value.stands_for, stands_for="") if value.stands_for else value
+    """A copy of another stage's value under the name of the original, as its own stage calls it."""
+    return replace(value, name=value.copy_of, copy_of="") if value.copy_of else value

@@ -1,4 +1,4 @@
-"""How to make a Python object again from what can be written down: its class, by name, and its attributes."""
+"""A serializable recipe that rebuilds a Python object from the name of its class and its attributes."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Imported:
 
 
 @dataclass(frozen=True)
-class Made:
-    """What a call returns: `partial(gelu, approximate="tanh")`."""
+class Called:
+    """The result of a call: `partial(gelu, approximate="tanh")`."""
 
     function: Imported
     args: tuple[Recipe, ...] = ()
@@ -43,7 +43,7 @@ class Container:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class DictItems:
     """A dict."""
 
     items: tuple[tuple[Recipe, Recipe], ...]
@@ -51,7 +51,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Bare:
-    """An object made without a call of its class, and its attributes; the children of a module are among them."""
+    """An object made without a call of its class, then given attributes; those of a module include its children."""
 
     cls: Imported
     attributes: tuple[tuple[str, Recipe], ...]
@@ -59,11 +59,11 @@ class Bare:
 
 
 Literal: TypeAlias = bool | int | float | complex | str | bytes | None
-Recipe: TypeAlias = Literal | Slot | Imported | Made | Container | Pairs | Bare
+Recipe: TypeAlias = Literal | Slot | Imported | Called | Container | DictItems | Bare
 
 
 def recipe(value: Any, place: str, inside: frozenset[int] = frozenset()) -> Recipe:
-    """How to make a value again.  Raises CaptureError that names the place of what cannot be written down."""
+    """The recipe of a value at `place`, `model.config`.  Raises CaptureError that names the place of what has none."""
     if id(value) in inside:
         raise CaptureError(f"{place} refers to itself")
     inside |= {id(value)}
@@ -79,13 +79,13 @@ def recipe(value: Any, place: str, inside: frozenset[int] = frozenset()) -> Reci
             return Imported("torch", str(value).removeprefix("torch."))
         case torch.device() | torch.Size():
             plain = str(value) if isinstance(value, torch.device) else tuple(value)
-            return Made(Imported("torch", type(value).__name__), (recipe(plain, place, inside),))
+            return Called(Imported("torch", type(value).__name__), (recipe(plain, place, inside),))
         case type() | types.FunctionType() | types.BuiltinFunctionType():
             return _imported(value, place)
         case functools.partial():
             named = tuple((k, recipe(v, place, inside)) for k, v in value.keywords.items())
             parts = (value.func, *value.args)
-            return Made(Imported("functools", "partial"), tuple(recipe(a, place, inside) for a in parts), named)
+            return Called(Imported("functools", "partial"), tuple(recipe(a, place, inside) for a in parts), named)
         case list() | tuple() | set() | frozenset() | dict():
             return _container(value, place, inside)
         case nn.Module():
@@ -104,21 +104,21 @@ def _container(value: Any, place: str, inside: frozenset[int]) -> Recipe:
         return recipe(item, f"{place}[{name!r}]", inside)
 
     if isinstance(value, dict):
-        plain: Recipe = Pairs(tuple((part(k, k), part(v, k)) for k, v in value.items()))
+        plain: Recipe = DictItems(tuple((part(k, k), part(v, k)) for k, v in value.items()))
     else:
         plain = Container(kind, tuple(part(item, i) for i, item in enumerate(value)))
     if type(value) is kind:
         return plain
     if hasattr(value, "_fields"):  # a named tuple
-        return Made(_imported(type(value), place), tuple(part(item, i) for i, item in enumerate(value)))
-    return Made(_imported(type(value), place), (plain,))
+        return Called(_imported(type(value), place), tuple(part(item, i) for i, item in enumerate(value)))
+    return Called(_imported(type(value), place), (plain,))
 
 
 _OF_EVERY_MODULE = set(vars(nn.Module()))
 
 
 def _module_attributes(module: nn.Module, place: str, inside: frozenset[int]) -> tuple[tuple[str, Recipe], ...]:
-    """Plain attributes, parts that are None, and children; tensors come with the weights."""
+    """Plain attributes, parameters and buffers that are None, and children; tensors come with the weights."""
     for hooks in ("_forward_hooks", "_forward_pre_hooks"):
         if vars(module)[hooks]:
             raise CaptureError(f"{place} has hooks, which cannot be written down")

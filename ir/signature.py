@@ -1,4 +1,4 @@
-"""How a model is called: the nested containers of its arguments and of what it returns."""
+"""Signatures of models: the nested containers of arguments and results (pytrees)."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Tree:
     leaves: tuple[Any, ...]
 
     def fill(self, tensors: Sequence[Any]) -> Any:
-        """The containers with tensors in their slots."""
+        """The containers with `tensors` in the slots, by index."""
         return pytree.tree_unflatten([tensors[x.index] if isinstance(x, Slot) else x for x in self.leaves], self.spec)
 
 
 @dataclass(frozen=True)
 class Signature:
-    """A model's `forward`: its parameters, the arguments it was captured with and what it returned."""
+    """A model's `forward`: its parameters, and the arguments and results of the captured call."""
 
     parameters: tuple[inspect.Parameter, ...]
     arguments: Tree  # a dict from parameter name to argument
@@ -53,7 +53,7 @@ def bind(parameters: Sequence[inspect.Parameter], args: Sequence[Any], kwargs: M
 
 
 def call(module: Any, parameters: Sequence[inspect.Parameter], arguments: Mapping[str, Any]) -> Any:
-    """Call a function with what `bind` returned: by keyword where that is possible, and defaults left out.
+    """Call a function with the result of `bind`: by keyword where possible, without defaults.
 
     Wrappers around `forward` often take keywords alone, and add some of their own.
     """
@@ -76,8 +76,8 @@ def call(module: Any, parameters: Sequence[inspect.Parameter], arguments: Mappin
 def flatten(value: Any) -> tuple[list[Any], pytree.TreeSpec]:
     """Leaves and containers of a value.
 
-    Objects that torch does not know as containers but that hold tensors (a transformers Cache, a plain
-    dataclass) are opened attribute by attribute.
+    Classes that torch has not registered as containers but that hold tensors (a transformers Cache, a plain
+    dataclass) are registered, and their objects flattened attribute by attribute.
     """
     leaves, spec = pytree.tree_flatten(value)
     unknown = {type(x) for x in leaves if _holds_tensors(x)}
@@ -97,7 +97,7 @@ def names(tree: Tree) -> list[str]:
 
 
 def _paths(value: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """As torch's tree_flatten_with_path, which fails for classes that were registered without keys."""
+    """Key paths and leaves; torch's tree_flatten_with_path fails for classes registered without keys."""
     container = pytree.SUPPORTED_NODES.get(pytree._get_node_type(value))
     if container is None:
         yield (), value
@@ -123,7 +123,7 @@ def _key(key: Any) -> str:
 
 
 def _holds_tensors(value: Any, seen: frozenset[int] = frozenset()) -> bool:
-    """Whether an object of the user's or a library's own class holds a tensor somewhere inside."""
+    """Whether an object of a class of the user or a library holds a tensor, at any depth."""
     ours = type(value).__module__.partition(".")[0] not in ("torch", "builtins") and hasattr(value, "__dict__")
     if not ours or isinstance(value, (torch.nn.Module, type)) or id(value) in seen:
         return False
@@ -135,12 +135,12 @@ _OPENED: set[type] = set()
 
 
 def is_opened(cls: type) -> bool:
-    """Whether objects of a class are taken apart by their attributes."""
+    """Whether objects of a class are flattened attribute by attribute."""
     return cls in _OPENED
 
 
 def _register(cls: type) -> None:
-    """Teach torch's pytrees an object made of its attributes."""
+    """Register a class with torch's pytrees as a container of its attributes."""
     _OPENED.add(cls)
 
     def opened(value: Any) -> tuple[list[Any], tuple[str, ...]]:

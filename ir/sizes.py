@@ -39,14 +39,14 @@ def at(dim: Dim, sizes: Mapping[sympy.Symbol, int]) -> int:
 
 
 def bound(expr: sympy.Basic, sizes: Mapping[sympy.Symbol, int]) -> Any:
-    """An expression with numbers in the place of symbols."""
+    """An expression with numbers in place of symbols."""
     return expr.subs(sizes.items())  # type: ignore[arg-type]
 
 
 def hold(guards: Iterable[sympy.Basic], sizes: Mapping[Any, int]) -> bool:
-    """Whether all conditions hold of some sizes; one that divides by zero there does not.
+    """Whether all conditions hold at `sizes`.
 
-    Nor does one that takes the rest of a negative number, which is made of sizes too small to subtract from.
+    A condition that divides by zero there does not hold, nor one that takes the remainder of a negative number.
     """
     try:
         return all(bound(guard, sizes) == sympy.true for guard in guards)

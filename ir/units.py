@@ -1,4 +1,4 @@
-"""Quantities as people write and read them."""
+"""Bytes, counts and seconds: parsed from text and printed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def format_bytes(nbytes: float) -> str:
 
 
 def format_bytes_up(nbytes: float) -> str:
-    """As format_bytes, rounded up: what it prints is enough."""
+    """Bytes as text, rounded up: the printed amount is never less."""
     text = format_bytes(nbytes)
     if parse_bytes(text) >= nbytes:
         return text

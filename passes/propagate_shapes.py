@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache
 from itertools import islice
 from typing import Any, ClassVar
 
 import sympy
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._pytree import tree_map
 
-from ir.bind import Sizes, allowed_sizes, bind_sizes
+from ir.bind import SizeValues, allowed_sizes, bind_sizes
 from ir.errors import VerifyError
-from ir.graph import THIS_DEVICE, Graph, Node, Transfer, Value
-from ir.interpret import number
+from ir.graph import Graph, Node, Transfer, Value
+from ir.interpret import as_number, operator_arguments
 from ir.machine.cluster import Cluster
 from ir.sizes import TensorType
 
@@ -41,40 +40,27 @@ class PropagateShapes:
         return replace(graph, nodes=tuple(replace(n, view=v) for n, v in zip(graph.nodes, views, strict=True)))
 
 
-def _views(graph: Graph, sizes: Sizes) -> list[bool]:
+def _views(graph: Graph, sizes: SizeValues) -> list[bool]:
     """Whether each node is a view, from a run of the graph on tensors without data.
 
     Raises VerifyError where the type of a result is not that of its value.
     """
-    numbers = lru_cache(maxsize=None)(lambda expr: number(expr, sizes))
+    numbers = cache(lambda expr: as_number(expr, sizes))
 
     def typed(type: TensorType) -> TensorType:
         return TensorType(tuple(d if isinstance(d, int) else int(numbers(d)) for d in type.shape), type.dtype)
-
-    def read(arg: Any) -> Any:
-        match arg:
-            case Value():
-                return env[arg]
-            case sympy.Basic():
-                return numbers(arg)
-            case _:
-                return torch.device("cpu") if arg is THIS_DEVICE else arg
 
     views = []
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         env: dict[Value, Any] = {v: torch.empty(typed(v.type).shape, dtype=v.type.dtype) for v in graph.leaves}  # type: ignore[arg-type]
         for node in graph.nodes:
-            results = _run(node, tree_map(read, _arguments(node)))
+            results = _run(node, env, numbers)
             for value, found in zip(node.results, results, strict=True):
                 if isinstance(found, torch.Tensor):  # otherwise a size, which nothing reads
                     _check(value, typed(value.type), TensorType(tuple(found.shape), found.dtype), node, sizes)
             env.update(zip(node.results, results, strict=True))
             views.append(_is_view(node, results, env))
     return views
-
-
-def _arguments(node: Node) -> tuple[Any, Any]:
-    return ((node.value,), {}) if isinstance(node, Transfer) else (node.args, dict(node.kwargs))
 
 
 _RULES: Mapping[
@@ -84,10 +70,10 @@ _RULES: Mapping[
 }
 
 
-def _run(node: Node, arguments: tuple[Any, Any]) -> list[Any]:
-    args, kwargs = arguments
+def _run(node: Node, env: Mapping[Value, torch.Tensor], number: Callable[[sympy.Basic], Any]) -> list[Any]:
     if isinstance(node, Transfer):
-        return [args[0].clone()]
+        return [env[node.value].clone()]
+    args, kwargs = operator_arguments(node, env.__getitem__, number, torch.device("cpu"))
     try:
         out = _RULES.get(node.op, node.op)(*args, **kwargs)
     except Exception as e:
@@ -95,7 +81,7 @@ def _run(node: Node, arguments: tuple[Any, Any]) -> list[Any]:
     return list(out) if node.unpacks else [out]
 
 
-def _check(value: Value, stated: TensorType, found: TensorType, node: Node, sizes: Sizes) -> None:
+def _check(value: Value, stated: TensorType, found: TensorType, node: Node, sizes: SizeValues) -> None:
     if stated != found:
         where = f"for {', '.join(f'{s} = {size}' for s, size in sizes.items())} " if stated != value.type else ""
         raise VerifyError(f"{value.name} was {value.type}, but {where}its operands make it {found}", node)

@@ -66,10 +66,8 @@ def _masked(node: Node) -> Mapping[str, Any] | None:
     """The arguments, by name, of attention that has a mask."""
     if not isinstance(node, Call) or node.op != torch.ops.aten.scaled_dot_product_attention.default:
         return None
-    names = (a.name for a in node.op._schema.arguments)
-    given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
-    mask = given.get("attn_mask")
-    return given if isinstance(mask, Value) and _is_no_wider(mask, given["query"]) else None
+    mask = node.arguments["attn_mask"]
+    return node.arguments if isinstance(mask, Value) and _is_no_wider(mask, node.arguments["query"]) else None
 
 
 def _is_no_wider(mask: Value, query: Value) -> bool:

@@ -12,6 +12,7 @@ from codegen.spelling.operators import ATOM, Text, spelled
 from codegen.structure.program import Loop, Statement, Update, Use, is_random, operands, relative, results, walk
 from ir.graph import Call, Constant, Param, State, Value, is_whole
 from ir.location import Frame
+from ir.operators import rearrangement
 
 _USUAL = "some_value"  # a name of usual length
 WIDEST = 100  # characters of an expression, roughly: a line without its indent and `some_value = `
@@ -121,15 +122,9 @@ def _module(root: Root) -> str:
     return root.frames[-1].module if root.frames else ""
 
 
-_FORMS = frozenset(
-    {"alias", "clone", "contiguous", "expand", "flatten", "permute", "repeat", "reshape", "slice", "squeeze", "to"}
-    | {"transpose", "type_as", "unsqueeze", "view"}
-)
-
-
 def is_form(statement: Statement) -> bool:
     """Whether a statement is a view or a copy of its first operand."""
-    return isinstance(statement, Call) and statement.op._schema.name.rpartition("::")[2] in _FORMS
+    return isinstance(statement, Call) and rearrangement(statement.op) is not None
 
 
 def width(statement: Statement, path: str) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 from codegen.spelling.literals import argument_source
 from ir.graph import Call, Value, is_whole, opaque_of
 from ir.opaque import Opaque
-from ir.recipe import Bare, Container, Imported, Made, Pairs, Recipe
+from ir.recipe import Bare, Called, Container, DictItems, Imported, Recipe
 from ir.signature import Slot
 
 SUPPORT = '''
@@ -126,14 +126,14 @@ class OpaqueModules:
                 return slots[value.index]
             case Imported():
                 return self._name(value)
-            case Made():
+            case Called():
                 args = [*map(write, value.args), *(f"{k}={write(v)}" for k, v in value.kwargs)]
                 return f"{self._name(value.function)}({', '.join(args)})"
             case Bare():
                 return self._shared[repr(value)][0] if repr(value) in self._shared else self._bare(value)
             case Container():
                 return _container(value, write)
-            case Pairs():
+            case DictItems():
                 return f"{{{', '.join(f'{write(k)}: {write(v)}' for k, v in value.items)}}}"
             case float() if value != value or abs(value) == float("inf"):
                 return f'float("{value}")'
@@ -175,13 +175,13 @@ def _is_flat(opaque: Opaque) -> bool:
 
 def _parts(value: Recipe) -> tuple[Recipe, ...]:
     match value:
-        case Made():
+        case Called():
             return (value.function, *value.args, *(v for _, v in value.kwargs))
         case Bare():
             return (value.cls, *(v for _, v in value.attributes))
         case Container():
             return value.items
-        case Pairs():
+        case DictItems():
             return tuple(part for pair in value.items for part in pair)
     return ()
 

@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import sympy
-import torch
 
 from codegen.spelling.literals import argument_source, expr_source
 from ir.graph import Call, Value
-
-aten = torch.ops.aten
+from ir.operators import aten
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from codegen.spelling.operators import Arguments, aten, default, same
+from codegen.spelling.operators import Arguments, default, same
 from ir.graph import Call, Param, Value
+from ir.operators import aten
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Why a model could not be exported: the innermost module, the source line, and what usually helps."""
+"""Errors of torch.export, as a message with the innermost module, the source line and what usually helps."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _NOWHERE = Where()
 
 
 class NotExported(CaptureError):
-    """Something in the model, inside `where.module`, that torch.export does not take."""
+    """Code in `where.module` that torch.export does not support: `reason` says what it does."""
 
     def __init__(self, reason: str, where: Where = _NOWHERE, advice: str = _RUN) -> None:
         line = f"\n  in {where}" if where.file else ""
@@ -50,7 +50,7 @@ class NotExported(CaptureError):
 def explain(
     error: Exception, model: nn.Module, marks: Marks, input_names: Sequence[str], questions: Sequence[Question]
 ) -> CaptureError:
-    """The one message that a user needs, from whatever torch.export raised."""
+    """The error to show to the user, made from what torch.export raised."""
     if own := next((e for e in _chain(error) if isinstance(e, CaptureError)), None):
         return own
     if fixed := dict(_fixed_sizes(str(error), marks, input_names, questions)):
@@ -67,7 +67,7 @@ def explain(
 def _fixed_sizes(
     text: str, marks: Marks, input_names: Sequence[str], questions: Sequence[Question]
 ) -> Iterator[tuple[tuple[int, int], str]]:
-    """The dynamic sizes that torch found to be constants, and why in the user's words."""
+    """Dynamic sizes that torch specialized to constants: tensor and dimension, and the reason in the user's names."""
     pattern = (
         r"marked \S*?(\d+)\S*?\.size\(\)\[(\d+)\] as dynamic but your code specialized it to be a constant \((\d+)\)"
     )
@@ -82,7 +82,7 @@ def _fixed_sizes(
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what it came from."""
+    """An error and its causes, outermost first."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -91,7 +91,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _short(error: Exception) -> str:
-    """torch's message without its hints for people who debug torch."""
+    """torch's message, shortened, without its hints on debugging torch."""
     text = re.sub(r"\s+", " ", str(error)).strip()
     text = re.split(r"For more information|\(Size-like symbols|\(unhinted|The error above|While executing", text)[0]
     text = re.sub(r"\b(zu|u|s|zuf)\d+\b", lambda m: "a size" if m[1] == "s" else "a value", text)

@@ -1,4 +1,4 @@
-"""nn.Module -> Graph; the only package that knows torch.export and torch.fx."""
+"""capture(): from an nn.Module and example arguments to its Graph."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ _DIFFERS_IN_TRAINING = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._Bat
 
 
 def _record(example: Example, soft: bool) -> tuple[Example, tuple[Recording, Way], tuple[str, ...]]:
-    """Record with as many of the marked sizes as the model leaves free; where `soft`, a note for each that it fixes."""
+    """Record with the marked sizes; where `soft`, those that the model fixes lose their marks and get a note."""
     notes: tuple[str, ...] = ()
     while True:
         try:
@@ -103,7 +103,7 @@ def _record(example: Example, soft: bool) -> tuple[Example, tuple[Recording, Way
 
 
 def _require_own_sizes(graph: Graph, example: Example) -> None:
-    """Raise FixedSizes for the sizes of a condition that the example itself does not meet: torch.export made it up."""
+    """Raise FixedSizes for the sizes of a guard that the example does not meet: torch.export may add such a guard."""
     broken = next((guard for guard in graph.guards if not hold([guard], graph.hints)), None)
     if broken is None:
         return

@@ -15,7 +15,7 @@ def clean(path: str) -> str:
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-@cache  # asked of every frame above every question about a size
+@cache  # called for every frame of every question about a size
 def is_torch_file(path: str) -> bool:
     """Whether a source file is torch's, or this package's, which calls the model."""
     return "/torch/" in path.replace(os.sep, "/") or path.startswith(("<", _HERE))

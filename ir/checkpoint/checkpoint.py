@@ -1,4 +1,4 @@
-"""A checkpoint on disk: its tensors by name, each read when it is asked for."""
+"""A checkpoint on disk: a mapping from names to tensors, each read on access."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ir.sizes import at
 
 
 class Checkpoint(Mapping[str, torch.Tensor]):
-    """The tensors of files, each read into memory of its own when it is asked for."""
+    """The tensors of files by name, each read into memory of its own on access."""
 
     def __init__(self, path: Path, tensors: Mapping[str, Tensorlike], notes: tuple[str, ...] = ()) -> None:
         self.path = path
@@ -28,7 +28,7 @@ class Checkpoint(Mapping[str, torch.Tensor]):
     def open(cls, path: Path) -> Checkpoint:
         """Open a .safetensors or .bin file, or a folder with one or with an index of shards.
 
-        Nothing but headers is read.  Raises SourceError with the file, and the tensor, that is missing or damaged.
+        Headers alone are read.  Raises SourceError with the file, and the tensor, that is missing or damaged.
         """
         return cls(path, read_checkpoint(path))
 
@@ -47,7 +47,7 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         return tensor.read(tensor.dtype)
 
     def dtype(self, fqn: str) -> torch.dtype:
-        """As it is stored."""
+        """The dtype of a tensor in the file."""
         return self.tensors[fqn].dtype
 
     def __contains__(self, fqn: object) -> bool:
@@ -63,8 +63,8 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         return str(self.path)
 
 
-def source_of(weights: Mapping[str, torch.Tensor], fqns: Sequence[str]) -> Tensorlike:
-    """Where a tensor is read from, by any of its names: a checkpoint holds a tied weight under one of them."""
+def weight_source(weights: Mapping[str, torch.Tensor], fqns: Sequence[str]) -> Tensorlike:
+    """The tensor of any of the names, unread: a checkpoint holds a tied weight under one of them."""
     fqn = next((fqn for fqn in fqns if fqn in weights), fqns[0])
     return weights.tensors[fqn] if isinstance(weights, Checkpoint) else Held(weights[fqn])
 
@@ -85,13 +85,13 @@ def check_weights(graph: Graph, weights: Mapping[str, torch.Tensor]) -> None:
 
 
 def check_linked(weights: Mapping[str, torch.Tensor]) -> None:
-    """Raise SourceError where the weights are in no file that stages could read them from."""
+    """Raise SourceError unless the weights are in files that stages can read."""
     if not isinstance(weights, Checkpoint):
         raise SourceError("--weights link points into a checkpoint's files, and this model's weights are in memory")
 
 
 def _check_type(value: Param | State, weights: Checkpoint) -> None:
-    found, name = source_of(weights, value.fqns), value.fqns[0]
+    found, name = weight_source(weights, value.fqns), value.fqns[0]
     if found.shape != tuple(at(d, {}) for d in value.type.shape):
         raise SourceError(f"{name} is {list(found.shape)} in {weights} and {value.type} in the model")
     if found.dtype != value.type.dtype and not (_plain(found.dtype) and _plain(value.type.dtype)):
@@ -102,7 +102,7 @@ def _check_type(value: Param | State, weights: Checkpoint) -> None:
 
 
 def _check_ties(value: Param | State, weights: Checkpoint) -> None:
-    """A weight that the model ties must be one weight in the checkpoint as well."""
+    """Raise SourceError for names that the model ties and whose tensors differ in the checkpoint."""
     first, *others = [fqn for fqn in value.fqns if fqn in weights]
     for other in others:
         if weights.tensors[other] != weights.tensors[first] and not torch.equal(weights[other], weights[first]):
@@ -110,7 +110,7 @@ def _check_ties(value: Param | State, weights: Checkpoint) -> None:
 
 
 def _plain(dtype: torch.dtype) -> bool:
-    """Whether a value means by itself what it says, as that of a quantized weight does not."""
+    """Whether elements of a dtype are values, not codes of a quantized weight."""
     return dtype.is_floating_point and dtype.itemsize >= 2
 
 

@@ -1,4 +1,4 @@
-"""Files of tensors on disk -> what they hold and where, without reading it."""
+"""Files of weights -> the dtype, shape and byte range of each tensor, without reading it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from ir.checkpoint.tensors import Stored
 from ir.errors import SourceError
 
-DTYPES: Mapping[str, torch.dtype] = {
+SAFETENSORS_DTYPES: Mapping[str, torch.dtype] = {
     "BOOL": torch.bool,
     "U8": torch.uint8,
     "I8": torch.int8,
@@ -38,13 +38,13 @@ DTYPES: Mapping[str, torch.dtype] = {
     "F64": torch.float64,
     "C64": torch.complex64,
 }
-"""How safetensors spells what torch can hold."""
+"""torch's dtypes by their names in safetensors."""
 
 _AGAIN = "it is damaged, or was not fetched whole; fetch it again"
 
 
 def read_checkpoint(path: Path) -> dict[str, Stored]:
-    """What a file of weights holds, or a folder with a file or an index of shards, by the names in it.
+    """The tensors of a file of weights, or of a folder with such a file or an index of shards, by name.
 
     Raises SourceError that names the file and, where there is one, the tensor.
     """
@@ -66,7 +66,7 @@ _NAMES = (
     "diffusion_pytorch_model.safetensors",
     "diffusion_pytorch_model.bin",
 )
-"""As transformers and diffusers save them, and the order in which they look for them."""
+"""File names that transformers and diffusers save under, in the order in which they look for them."""
 
 
 def _read_shards(index: Path) -> dict[str, Stored]:
@@ -96,7 +96,7 @@ def _read_file(file: Path) -> dict[str, Stored]:
 
 
 def _read_safetensors(file: Path) -> Iterator[tuple[str, Stored]]:
-    """https://huggingface.co/docs/safetensors: the length of a JSON table, the table, and the bytes it points into."""
+    """A JSON table of byte ranges, its length before it and the bytes behind: huggingface.co/docs/safetensors."""
     size = file.stat().st_size
     with file.open("rb") as f:
         length = int.from_bytes(f.read(8), "little")
@@ -122,9 +122,9 @@ _ASIDE = "__metadata__"
 def _entry(
     file: Path, name: str, spelled: str, shape: tuple[int, ...], span: list[int], *, base: int, end: int
 ) -> Stored:
-    if spelled not in DTYPES:
+    if spelled not in SAFETENSORS_DTYPES:
         raise SourceError(f"{name} in {file} is of dtype {spelled}, which torch cannot hold; convert the checkpoint")
-    dtype = DTYPES[spelled]
+    dtype = SAFETENSORS_DTYPES[spelled]
     first, last = span if len(span) == 2 else (0, -1)
     if not 0 <= first <= last or last - first != prod(shape) * dtype.itemsize:
         raise SourceError(f"cannot read {file}: {_AGAIN} ({name}: {spelled} {list(shape)} in bytes {first} to {last})")
@@ -134,7 +134,7 @@ def _entry(
 
 
 def _read_pickled(file: Path) -> Iterator[tuple[str, Stored]]:
-    """What torch.save wrote.  Fake tensors tell where in the file their bytes lie; no pickled code runs."""
+    """The tensors of a file of torch.save.  Fake tensors give the offsets of their bytes; no pickled code runs."""
     if not zipfile.is_zipfile(file):
         raise SourceError(
             f"cannot read {file}: {_AGAIN}; or save it again, as .safetensors or with a torch of 1.6 or later"

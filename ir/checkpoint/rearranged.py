@@ -1,7 +1,7 @@
-"""Tensors that stand for stored ones, so that code which moves tensors around tells where their bytes lie.
+"""A tensor subclass without data that tracks which checkpoint bytes it consists of.
 
-What transformers does to a checkpoint's tensors (split, concatenate, stack, transpose) is run on these in place
-of real ones.  The result is the pieces of each of the model's tensors, and nothing has been read.
+transformers' own code for loading a checkpoint (split, concatenate, stack, transpose) runs on these in place of
+real tensors.  The result is the pieces of each of the model's tensors, and nothing has been read.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from torch._ops import OpOverload
 from torch.utils._pytree import tree_map_only
 
 from ir.checkpoint.tensors import Piece, Stored, Tensorlike
-
-aten = torch.ops.aten
+from ir.operators import aten
 
 
 class Rearranged(torch.Tensor):
-    """A tensor without memory of its own, which knows what it is read from."""
+    """A tensor without data, and the `source` that it is read from."""
 
     source: Tensorlike
 
@@ -34,7 +33,7 @@ class Rearranged(torch.Tensor):
         return made
 
     @classmethod
-    def of(cls, source: Tensorlike) -> Rearranged:
+    def standing_for(cls, source: Tensorlike) -> Rearranged:
         return cls(source, torch.empty(source.shape, dtype=source.dtype, device="meta"))
 
     def __repr__(self) -> str:  # type: ignore[override]
@@ -61,7 +60,7 @@ class Rearranged(torch.Tensor):
 
 @dataclass(frozen=True, eq=False)
 class Computed:
-    """A result that is no mere rearrangement: computed when it is read, from tensors read whole."""
+    """The result of an operator that computes elements: it is run when the result is read, on operands read whole."""
 
     op: OpOverload
     args: tuple[Any, ...]

@@ -1,4 +1,4 @@
-"""Tensors that lie on disk, as pieces: byte ranges of files that each fill a box of a tensor."""
+"""Tensors on disk, as pieces: byte ranges of files that each fill a box of a tensor."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ import torch
 
 from ir.errors import SourceError
 
-BLOCK = 1 << 22
+BLOCK_ELEMENTS = 1 << 22
 """Elements read at once."""
 
 
 class Tensorlike(Protocol):
-    """What a tensor can be read from, a block at a time or whole."""
+    """A tensor that can be read whole or a block at a time."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
 
     @property
     def dtype(self) -> torch.dtype:
-        """As it is stored."""
+        """The dtype in storage."""
         ...
 
     def read(self, dtype: torch.dtype) -> torch.Tensor:
-        """The tensor in memory of its own."""
+        """The tensor in memory of its own, converted to `dtype`."""
         ...
 
     def blocks(self, dtype: torch.dtype) -> Iterator[torch.Tensor]:
-        """Its elements in order, as flat tensors."""
+        """The elements in order, as flat tensors of `dtype`."""
         ...
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A strided view on a file, and the box of a tensor that it fills."""
+    """A strided view of a file, and the box of a tensor that it fills."""
 
     file: Path
     start: int  # byte of the view's first element
@@ -49,14 +49,14 @@ class Piece:
 
     @property
     def span(self) -> int:
-        """Elements from the first to the last."""
+        """Number of elements in the file from the first to the last."""
         if 0 in self.shape:
             return 0
         return 1 + sum((n - 1) * step for n, step in zip(self.shape, self.stride, strict=True))
 
     @property
     def plain(self) -> bool:
-        """Whether its elements lie one behind the other."""
+        """Whether the view is contiguous."""
         steps = zip(self.shape, self.stride, contiguous(self.shape), strict=True)
         return all(n == 1 or step == dense for n, step, dense in steps) or 0 in self.shape
 
@@ -70,9 +70,9 @@ class Piece:
         return flat.as_strided(self.shape, self.stride)
 
     def blocks(self, dtype: torch.dtype) -> Iterator[torch.Tensor]:
-        """The elements of a plain piece, in order."""
-        for first in range(0, self.span, BLOCK):
-            flat = torch.empty(min(BLOCK, self.span - first), dtype=self.dtype)
+        """The elements of a contiguous piece, in order."""
+        for first in range(0, self.span, BLOCK_ELEMENTS):
+            flat = torch.empty(min(BLOCK_ELEMENTS, self.span - first), dtype=self.dtype)
             read_into(self.file, self.start + first * self.dtype.itemsize, flat)
             yield flat.to(dtype)
 
@@ -88,7 +88,7 @@ class Stored:
     def whole(
         cls, file: Path, start: int, dtype: torch.dtype, shape: Sequence[int], stride: Sequence[int] | None = None
     ) -> Stored:
-        """The tensor that one byte range holds."""
+        """A tensor in one byte range."""
         size = tuple(shape)
         steps = contiguous(size) if stride is None else tuple(stride)
         return cls(size, (Piece(file, start, dtype, size, steps, (0,) * len(size)),))
@@ -116,7 +116,7 @@ class Stored:
 
     @property
     def _in_order(self) -> bool:
-        """Whether reading the pieces one after the other reads the tensor in order."""
+        """Whether the pieces, one after the other, are the tensor's elements in order."""
         end = 0
         for piece in self.pieces:
             if not piece.plain or _offset(piece, self.shape) != end:
@@ -127,7 +127,7 @@ class Stored:
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """A tensor that is in memory already."""
+    """A tensor in memory."""
 
     tensor: torch.Tensor
 
@@ -147,14 +147,14 @@ class Held:
 
 
 def contiguous(shape: Sequence[int]) -> tuple[int, ...]:
-    """The strides of a tensor whose elements lie in order."""
+    """The strides of a contiguous tensor, in elements."""
     return tuple(prod(shape[i + 1 :]) for i in range(len(shape)))
 
 
 def read_into(file: Path, start: int, target: torch.Tensor) -> None:
     """Fill a contiguous tensor with bytes of a file.
 
-    By ordinary reads: the pages of a memory map would count as this process's memory.
+    It uses reads, not a memory map, whose pages would count as this process's memory.
     Raises SourceError where the file cannot be read or is too short.
     """
     rest = byte_view(target)
@@ -177,7 +177,7 @@ def byte_view(tensor: torch.Tensor) -> memoryview:
 
 
 def _offset(piece: Piece, shape: Sequence[int]) -> int:
-    """The place of the box's first element in the tensor, -1 where the box is not one run of elements."""
+    """The index of the box's first element in the tensor, -1 where the box is not contiguous in it."""
     cut = next((i for i, n in enumerate(piece.shape) if n != 1), len(shape))
     if tuple(piece.shape[cut + 1 :]) != tuple(shape[cut + 1 :]):
         return -1

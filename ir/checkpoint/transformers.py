@@ -1,7 +1,4 @@
-"""A checkpoint's tensors under the names that a module has for them.
-
-Everything that knows how transformers loads a checkpoint is here.
-"""
+"""A checkpoint's tensors under the names of the module: the only file that knows how transformers loads one."""
 
 from __future__ import annotations
 
@@ -22,14 +19,14 @@ from ir.errors import SourceError
 
 @dataclass(frozen=True)
 class Named:
-    """Tensors under a module's names, and the names in the checkpoint that it has no place for."""
+    """Tensors by the module's names, and the names in the checkpoint that have no place in it."""
 
     tensors: Mapping[str, Tensorlike]
     unexpected: tuple[str, ...]
 
 
 def named_for(model: nn.Module, tensors: Mapping[str, Tensorlike], origin: str) -> Named:
-    """Give each tensor the name it has in the module.
+    """The tensors under their names in the module.
 
     Raises SourceError where transformers has another shape for a tensor, or fails to convert it.
     """
@@ -45,9 +42,9 @@ def is_pretrained(model: nn.Module) -> bool:
 
 
 def _by_prefix(wanted: tuple[str, ...], tensors: Mapping[str, Tensorlike]) -> Named:
-    """The names as they are, or with the one prefix more or less that fits most of them.
+    """The names as they are, or with one prefix added or removed, whichever fits most of them.
 
-    A prefix differs where what was saved, or what is cut, is a part of the other, or was wrapped for training.
+    Prefixes differ if the saved module is a part of the one to cut, or contains it, or was wrapped for training.
     """
     names = set(wanted)
     tops = {name.partition(".")[0] + "." for name in (*tensors, *wanted)}
@@ -61,8 +58,8 @@ def _by_prefix(wanted: tuple[str, ...], tensors: Mapping[str, Tensorlike]) -> Na
 
 
 def _as_transformers_does(model: Any, tensors: Mapping[str, Tensorlike], origin: str) -> Named:
-    """Let from_pretrained itself load tensors that only stand for the stored ones."""
-    stand_ins = {name: Rearranged.of(t) for name, t in tensors.items()}
+    """The names that from_pretrained gives, which is run on tensors without data."""
+    stand_ins = {name: Rearranged.standing_for(t) for name, t in tensors.items()}
     try:
         with _quiet():
             loaded, report = _loader(type(model)).from_pretrained(
@@ -89,7 +86,7 @@ def _source(tensor: torch.Tensor) -> Tensorlike:
 
 
 def _loader(cls: type) -> Any:
-    """The class, but what its checkpoint lacks by mistake gets no first values: a whole model may be missing."""
+    """The class without initial values for parameters that are missing by mistake, which may be all of them."""
 
     def initialize_weights(self: Any) -> None:
         rightly = re.compile("|".join(self._keys_to_ignore_on_load_missing or ["$^"]))
@@ -103,7 +100,7 @@ def _loader(cls: type) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' progress bar and report: what they say is said by us."""
+    """Silence transformers' progress bar and report: our own messages say the same."""
     from transformers.utils import logging
 
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -1,4 +1,4 @@
-"""A Hugging Face checkpoint folder: config.json, and weights beside it or none."""
+"""A Hugging Face checkpoint folder: config.json, with or without weights."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def _build(path: Path, cls: Any, config: Any, dtype: torch.dtype) -> nn.Module:
 
 
 def _keep_in_float32(model: Any, dtype: torch.dtype) -> None:
-    """Give the parameters that transformers loads as float32 whatever the model's dtype that dtype here, too."""
+    """Make those parameters float32 that transformers loads as float32 whatever the model's dtype."""
     patterns = model._get_dtype_plan(dtype)
     if not patterns:
         return
@@ -167,12 +167,12 @@ def _keep_in_float32(model: Any, dtype: torch.dtype) -> None:
 
 
 def _stored_dtype(checkpoint: Checkpoint | None) -> torch.dtype:
-    """That of the first floating-point tensor, as transformers has it for a configuration that names none."""
+    """The dtype of the first floating-point tensor, which transformers takes if the configuration names none."""
     dtypes = (tensor.dtype for tensor in checkpoint.tensors.values()) if checkpoint is not None else ()
     return next((dtype for dtype in dtypes if dtype.is_floating_point), torch.float32)
 
 
 def _short(e: Exception) -> str:
-    """The first lines of what a library raised; some of them raise pages."""
+    """The first three lines of a library's error, in one."""
     lines = [line.strip() for line in f"{type(e).__name__}: {e}".splitlines() if line.strip()]
     return " ".join(lines[:3])

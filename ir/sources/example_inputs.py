@@ -1,4 +1,4 @@
-"""Example inputs for a transformers model, made from its configuration, and which of their sizes may change."""
+"""Example inputs for a transformers model, made from its configuration, with the sizes that may change."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ _ONE = "one text at a time: config.json names no pad_token_id, by which the mode
 
 
 @dataclass(frozen=True)
-class Example:
+class ExampleInputs:
     """Arguments by name, and their sizes that may change."""
 
     inputs: dict[str, torch.Tensor] = field(default_factory=dict)
     dynamic: dict[str, dict[int, Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
-    def __or__(self, other: Example) -> Example:
-        return Example(self.inputs | other.inputs, self.dynamic | other.dynamic, self.notes + other.notes)
+    def __or__(self, other: ExampleInputs) -> ExampleInputs:
+        return ExampleInputs(self.inputs | other.inputs, self.dynamic | other.dynamic, self.notes + other.notes)
 
 
-def make_example(model: nn.Module, config: Any, path: Path, padding: bool = True) -> Example:
-    """Inputs for what a model does: token ids, images, audio, and pairs of them.
+def make_example(model: nn.Module, config: Any, path: Path, padding: bool = True) -> ExampleInputs:
+    """Inputs for a model's task: token ids, images, audio, and pairs of them.
 
-    Without `padding` no text is shorter than others, and the model is given no mask.
-    Raises SourceError for a model that asks for something else.
+    Without `padding` all texts have one length, and the model gets no mask.
+    Raises SourceError for a model that requires other inputs.
     """
     parameters = inspect.signature(model.forward).parameters
     example = _Maker(model, config, parameters, padding).make()
@@ -62,14 +62,14 @@ class _Maker:
     parameters: Mapping[str, inspect.Parameter]
     padding: bool
 
-    def make(self) -> Example:
-        example = Example()
+    def make(self) -> ExampleInputs:
+        example = ExampleInputs()
         for part in self.parts():
             example |= part
         return example
 
-    def parts(self) -> Iterator[Example]:
-        """The inputs of the model's task, in the order in which people name them."""
+    def parts(self) -> Iterator[ExampleInputs]:
+        """The inputs of the model's task, in the usual order of arguments."""
         main = self.model.main_input_name
         match main:
             case "pixel_values":
@@ -86,7 +86,7 @@ class _Maker:
             dims = {0: "batch", 1: self.length("target")}
             yield self.tokens("decoder_input_ids", min(TARGET, self.longest), dims)
 
-    def text(self) -> Iterator[Example]:
+    def text(self) -> Iterator[ExampleInputs]:
         image = image_token_id(self.config)
         if "pixel_values" not in self.parameters:
             yield self.ids("batch")
@@ -98,34 +98,36 @@ class _Maker:
             yield self.pixels("batch")
         elif "image_grid_thw" in self.parameters:
             yield self.ids("batch")
-            yield Example(notes=("text alone: how images are read depends on the values of image_grid_thw",))
+            yield ExampleInputs(notes=("text alone: how images are read depends on the values of image_grid_thw",))
         else:
             yield from self.text_with_image(image)
 
-    def text_with_image(self, token: int) -> Iterator[Example]:
+    def text_with_image(self, token: int) -> Iterator[ExampleInputs]:
         pixels = self.pixels("batch")
         count = tokens_per_image(self.model, pixels.inputs["pixel_values"][:1])
         if not count:
             yield self.ids("batch")
-            yield Example(notes=("text alone: what the model makes of an image cannot be told from its configuration",))
+            yield ExampleInputs(
+                notes=("text alone: what the model makes of an image cannot be told from its configuration",)
+            )
             return
         text = self.tokens("input_ids", min(SEQ, self.longest), {0: "batch"})
         image = torch.full((BATCH, count), token)
         words = text.inputs["input_ids"]
         words[words == token] = token - 1 if token else 1
         ids = torch.cat([words[:, :1], image, words[:, 1:]], dim=1)
-        yield Example({"input_ids": ids}, {"input_ids": {0: "batch", 1: "seq"}})
+        yield ExampleInputs({"input_ids": ids}, {"input_ids": {0: "batch", 1: "seq"}})
         yield pixels
 
     # ---- one input each
 
-    def ids(self, batch: str) -> Example:
-        """Token ids, with the padding mask that tokenizers make beside them where texts may be padded."""
+    def ids(self, batch: str) -> ExampleInputs:
+        """Token ids, with a padding mask as tokenizers make it, if texts may be padded."""
         length = min(SEQ, self.longest)
         dims = {0: batch, 1: self.length("seq")}
         if self.one_by_one:
             ids = self.tokens("input_ids", length, {1: dims[1]})
-            return Example({"input_ids": ids.inputs["input_ids"][:1]}, ids.dynamic, (_ONE,))
+            return ExampleInputs({"input_ids": ids.inputs["input_ids"][:1]}, ids.dynamic, (_ONE,))
         if type(self.model).__name__.endswith("ForMultipleChoice"):
             return self.tokens("input_ids", length, {0: batch, 2: dims[1]}, choices=(2,))
         ids = self.tokens("input_ids", length, dims)
@@ -133,27 +135,27 @@ class _Maker:
             return ids
         mask = torch.ones_like(ids.inputs["input_ids"])
         mask[0, (length + 1) // 2 :] = 0  # one text is shorter, or the model need not look at the mask
-        return ids | Example({"attention_mask": mask}, {"attention_mask": dims})
+        return ids | ExampleInputs({"attention_mask": mask}, {"attention_mask": dims})
 
-    def tokens(self, name: str, length: int, dims: dict[int, Any], choices: tuple[int, ...] = ()) -> Example:
+    def tokens(self, name: str, length: int, dims: dict[int, Any], choices: tuple[int, ...] = ()) -> ExampleInputs:
         vocabulary = _find(self.config, "vocab_size", "src_vocab_size") or 2
         ids = torch.randint(min(3, vocabulary - 1), vocabulary, (BATCH, *choices, length))
         end = _find(self.config, "eos_token_id")
         if isinstance(end, int) and 0 <= end < vocabulary:
             ids[..., -1] = end  # where sentence classifiers and CLIP read
-        return Example({name: ids}, {name: dims})
+        return ExampleInputs({name: ids}, {name: dims})
 
-    def pixels(self, batch: str) -> Example:
+    def pixels(self, batch: str) -> ExampleInputs:
         height, width = _image_size(self.config)
         channels = _find(self.config, "num_channels", "in_channels") or 3
         pixels = _floats("pixel_values", (BATCH, channels, height, width), self.dtype, {0: batch})
         if "pixel_mask" not in self.parameters:
             return pixels
         mask = torch.ones(BATCH, height, width, dtype=torch.int64)
-        return pixels | Example({"pixel_mask": mask}, {"pixel_mask": {0: batch}})
+        return pixels | ExampleInputs({"pixel_mask": mask}, {"pixel_mask": {0: batch}})
 
-    def features(self) -> Example:
-        """A spectrogram: of the one length that the positions of Whisper's kind have, else of any."""
+    def features(self) -> ExampleInputs:
+        """A spectrogram: of fixed length for models with positions as Whisper has, else of any length."""
         if hasattr(self.config, "num_mel_bins") and hasattr(self.config, "max_source_positions"):
             shape = (BATCH, self.config.num_mel_bins, 2 * self.config.max_source_positions)
             return _floats("input_features", shape, self.dtype, {0: "batch"})
@@ -164,7 +166,7 @@ class _Maker:
 
     @property
     def one_by_one(self) -> bool:
-        """Whether it is a decoder that looks for the padding behind a text, and has no token for it."""
+        """Whether the model is a classifier that finds the end of a text by its padding, and has no padding token."""
         classifies = type(self.model).__name__.endswith("ForSequenceClassification")
         return classifies and not _embeds_padding(self.model) and _find(self.config, "pad_token_id") is None
 
@@ -173,7 +175,7 @@ class _Maker:
         return self.model.dtype
 
     def length(self, name: str) -> Any:
-        """A size of text that may change, within the model's positions if they are counted."""
+        """A number of tokens that may change, at most the model's number of positions if it is limited."""
         return Dim(name, min=1, max=self.longest) if self.longest < UNBOUNDED else name
 
     @cached_property
@@ -188,8 +190,8 @@ class _Maker:
         return max(positions - pad - 1, 1) if shifted else positions
 
 
-def _floats(name: str, shape: tuple[int, ...], dtype: torch.dtype, dims: dict[int, Any]) -> Example:
-    return Example({name: torch.randn(shape, dtype=dtype)}, {name: dims})
+def _floats(name: str, shape: tuple[int, ...], dtype: torch.dtype, dims: dict[int, Any]) -> ExampleInputs:
+    return ExampleInputs({name: torch.randn(shape, dtype=dtype)}, {name: dims})
 
 
 def _embeds_padding(model: nn.Module) -> bool:
@@ -198,7 +200,7 @@ def _embeds_padding(model: nn.Module) -> bool:
 
 
 def _find(config: Any, *names: str) -> Any:
-    """The first of these fields that the configuration has, or one of those inside it."""
+    """The first of these fields in the configuration or those inside it; None if there is none."""
     for owner in (config, *(getattr(config, name, None) for name in config.sub_configs)):
         for name in names:
             if (value := getattr(owner, name, None)) is not None:

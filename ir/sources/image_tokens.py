@@ -1,4 +1,4 @@
-"""How many tokens of its text an image stands for, asked of the model itself."""
+"""The number of text tokens that an image takes, found by running the model's vision tower on fake tensors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ir.capture.export.meta_weights import without_memory
 
 
 def image_token_id(config: Any) -> int | None:
-    """The id that stands in a text where an image is; None for models that have no such token."""
+    """The id of the placeholder token of an image; None for models that have no such token."""
     for name in ("image_token_id", "image_token_index"):
         if isinstance(token := getattr(config, name, None), int):
             return token
@@ -19,7 +19,7 @@ def image_token_id(config: Any) -> int | None:
 
 
 def tokens_per_image(model: Any, pixels: torch.Tensor) -> int:
-    """The rows that the model's vision tower makes of one image, found without computing them; 0 if it does not say."""
+    """The number of rows that the vision tower makes of one image, found on fake tensors; 0 if it cannot be found."""
     try:
         with torch.no_grad(), without_memory(model):
             found = model.get_image_features(pixel_values=pixels)

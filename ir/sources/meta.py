@@ -16,7 +16,7 @@ from ir.checkpoint.checkpoint import Checkpoint
 
 @contextmanager
 def parameters_on_meta() -> Iterator[None]:
-    """While this lasts, each parameter goes to the meta device when a module gets it; tied ones stay tied.
+    """Move each parameter to the meta device when a module registers it, inside the context; tied ones stay tied.
 
     Everything else is computed for real, so rotary tables, masks and other constants have their values.
     """
@@ -35,14 +35,14 @@ def parameters_on_meta() -> Iterator[None]:
 
 
 def _on_meta(param: nn.Parameter) -> nn.Parameter:
-    """A parameter of the same type without memory, with what its owner wrote on it."""
+    """A parameter of the same type on the meta device, with the attributes that were set on it."""
     meta = nn.Parameter(param.detach().to("meta"), requires_grad=param.requires_grad)
     vars(meta).update(vars(param))
     return meta
 
 
 def lost_values(module: nn.Module) -> list[str]:
-    """The buffers and tensor attributes that were computed from parameters on the meta device, and so have no value."""
+    """The buffers and tensor attributes without values: they were computed from parameters on the meta device."""
     lost = [name for name, buffer in module.named_buffers() if buffer.is_meta]
     for path, inner in module.named_modules():
         tensors = (name for name, value in vars(inner).items() if isinstance(value, torch.Tensor) and value.is_meta)
@@ -52,7 +52,7 @@ def lost_values(module: nn.Module) -> list[str]:
 
 @contextmanager
 def with_values(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """While this lasts, a model whose weights are in a checkpoint has the parameters and buffers that it holds."""
+    """Give a model the parameters and buffers of its checkpoint inside the context; nothing if `weights` is none."""
     if not isinstance(weights, Checkpoint):
         yield
         return
@@ -72,7 +72,7 @@ def with_values(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> Iterat
 
 
 def _tables(model: nn.Module) -> Iterator[tuple[tuple[str, str], dict[str, torch.Tensor | None]]]:
-    """The parameters and the buffers that each module holds itself."""
+    """The tables of parameters and buffers of each module, by path and kind."""
     for path, module in model.named_modules():
         yield (path, "parameters"), module._parameters  # type: ignore[misc]
         yield (path, "buffers"), module._buffers

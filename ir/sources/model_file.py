@@ -26,7 +26,7 @@ from ir.sources.source import Reading, Source, uncompiled
 def read_model_file(path: Path, reading: Reading, function: str = "model") -> Source:
     """Read a file that defines `model` (a module, or a function that makes one) and `example_inputs`.
 
-    These are a tuple, a dict, or a function that makes one.  The file may define `dynamic_shapes` and `checkpoint`.
+    The latter is a tuple, a dict, or a function that makes one.  The file may define `dynamic_shapes` and `checkpoint`.
     Raises SourceError that names the file, the line and what is missing.
     """
     with _blaming(path):
@@ -65,7 +65,7 @@ def _model(module: ModuleType, name: str, path: Path) -> nn.Module:
 
 
 def _light_model(module: ModuleType, name: str, path: Path) -> tuple[nn.Module, tuple[str, ...]]:
-    """The model without memory for its parameters, whose values lie elsewhere; or else with it, and a note why."""
+    """The model with its parameters on the meta device; or else in memory, and a note that says why."""
     try:
         with parameters_on_meta():
             model = _model(module, name, path)
@@ -83,7 +83,7 @@ def _cast(dtype: torch.dtype, leaf: Any) -> Any:
 
 
 def _import(path: Path) -> ModuleType:
-    """Run a file as a module that others can import by its name, with its neighbours in reach."""
+    """Import a file as a module under its name; modules beside it can be imported, too."""
     name = path.stem if path.stem not in sys.modules else f"{path.stem}_model"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
@@ -96,7 +96,7 @@ def _import(path: Path) -> ModuleType:
 
 
 def _made(module: ModuleType, name: str, path: Path) -> Any:
-    """A value of the file, or what the function of that name makes."""
+    """A value that the file defines, or the result of the function of that name.  Raises SourceError."""
     if not hasattr(module, name):
         raise SourceError(f"{path} defines no `{name}`; {_HOW}")
     value: Any | Callable[[], Any] = getattr(module, name)
@@ -116,7 +116,7 @@ _HOW = (
 
 @contextmanager
 def _blaming(path: Path) -> Iterator[None]:
-    """Turn what the user's code raises into a message with the line of the file."""
+    """Turn errors of the user's code into a SourceError with the line of the file."""
     try:
         yield
     except (Exception, SystemExit) as e:

@@ -1,4 +1,4 @@
-"""A .pt2 file: a model that torch.export has captured already."""
+"""A .pt2 file: a model that torch.export has exported already."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from ir.sources.unpickled import check_expressions, without_pickled_code
 
 
 def read_program_file(path: Path, reading: Reading) -> Source:
-    """Read what torch.export.save wrote, with the sizes that it was exported to change.
+    """Read a file of torch.export.save, with the dynamic sizes that it was exported with.
 
-    Nothing in the file is run.  Raises SourceError that names the file and what is wrong with it.
+    No code in the file is run.  Raises SourceError that names the file and what is wrong with it.
     """
     if reading.dtype is not None:
         raise SourceError(f"{path} is an exported program, whose dtypes are fixed; export it in another one")
@@ -59,20 +59,20 @@ def _load(path: Path) -> ExportedProgram:
 def _by_position(
     keywords: tuple[str, ...], model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Arguments as the program was exported with them; the module that torch makes of it takes no others."""
+    """Arguments by position and keyword as in the export: the module that torch makes of it takes no others."""
     bound = inspect.signature(model.forward).bind(*args, **kwargs).arguments
     return tuple(v for k, v in bound.items() if k not in keywords), {k: bound[k] for k in keywords}
 
 
 def _inputs(program: ExportedProgram) -> dict[str, Any]:
-    """By name, a fake tensor or the fixed value of each leaf of the arguments."""
+    """A fake tensor or the fixed value for each leaf of the arguments, by name."""
     nodes = [n for n in program.graph.nodes if n.op == "placeholder"]
     specs = zip(nodes, program.graph_signature.input_specs, strict=True)
     return {n.name: n.meta["val"] for n, spec in specs if spec.kind is InputKind.USER_INPUT}
 
 
 def _example(program: ExportedProgram, inputs: list[Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-    """The example inputs of the file, or zeros of their types: not every program is saved with them."""
+    """The example inputs of the file, or zeros of their types where it has none."""
     if program.example_inputs:
         args, kwargs = program.example_inputs
         return tuple(args), dict(kwargs)
@@ -87,7 +87,7 @@ def _unflatten(leaves: list[Any], program: ExportedProgram) -> Any:
 
 
 def _dynamic(program: ExportedProgram, model: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The sizes that may change, by parameter; a file keeps no names for them but their ranges."""
+    """The dynamic sizes by parameter, named after input and dimension: a file keeps their ranges alone."""
     marks: list[dict[int, Any] | None] = []
     names: dict[Any, Any] = {}
     for name, value in inputs.items():
@@ -106,7 +106,7 @@ def _dynamic(program: ExportedProgram, model: nn.Module, inputs: Mapping[str, An
 
 
 class _Leaf:
-    """Holds a mark where a tensor stands, so that pytrees do not open it."""
+    """A mark in the place of a tensor, which pytrees do not flatten."""
 
     def __init__(self, mark: dict[int, Any] | None) -> None:
         self.mark = mark

@@ -1,4 +1,4 @@
-"""What every kind of source becomes, and how it may be asked for."""
+"""Source, which every kind of source is read as, and Reading, the options of reading one."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from ir.capture.sizes.dynamic import DynamicShapes
 
 @dataclass(frozen=True)
 class Reading:
-    """What a user says about how a source is read."""
+    """The options of reading a source."""
 
     dtype: torch.dtype | None = None  # of the floating-point weights; None: as the source has them
     trust_remote_code: bool = False  # whether Python files inside a checkpoint folder may run
-    weights: bool = True  # whether their values are wanted
+    weights: bool = True  # whether the values of the weights are needed
     padding: bool = True  # whether texts of a batch may be padded, so that a checkpoint's model is called with a mask
 
 
 @dataclass(frozen=True)
 class Source:
-    """A model as its user brings it."""
+    """A model with example arguments and weights, as its user brings it."""
 
     name: str
     model: nn.Module
@@ -32,8 +32,8 @@ class Source:
     kwargs: Mapping[str, Any]
     dynamic_shapes: DynamicShapes
     weights: Mapping[str, torch.Tensor]  # by fully qualified name
-    notes: tuple[str, ...] = ()  # what was switched, fixed or left out to make it compile
-    soft: bool = False  # whether a dynamic size that the model fixes may stay fixed: where nobody asked for it
+    notes: tuple[str, ...] = ()  # for the user: what was switched or left out so that it can be exported
+    soft: bool = False  # whether a dynamic size that the model fixes stays fixed: where the user did not name it
 
 
 def uncompiled(model: nn.Module) -> nn.Module:

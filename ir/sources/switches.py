@@ -1,4 +1,4 @@
-"""What is switched in a transformers configuration so that its model can be exported."""
+"""Switches in a transformers configuration that are set so that its model can be exported."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ _EXPORTABLE = (None, "eager", "sdpa")
 
 
 def switch(config: Any, caches: bool) -> tuple[str, ...]:
-    """Set a configuration and those inside it for export, and say what was changed.
+    """Set a configuration and those inside it for export; returns a note for each change.
 
-    `caches`: whether the model returns what a later call can go on from.
+    `caches`: whether the model can return a cache for a later call.
     """
     notes: dict[str, None] = {}
     for inner in _all(config):

@@ -1,4 +1,4 @@
-"""Reading what torch.export saved without running code that may stand in the file."""
+"""Safe reading of .pt2 files: no pickled code in them runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ir.errors import SourceError
 
 @contextmanager
 def without_pickled_code(path: Path) -> Iterator[None]:
-    """While this lasts, torch.export.load unpickles tensors alone; anything else in the file raises SourceError."""
+    """Let torch.export.load unpickle tensors alone inside the context; anything else raises SourceError."""
 
     def refuse(*_: Any, **__: Any) -> NoReturn:
         raise SourceError(f"{path} holds pickled objects other than tensors, which are not read: they can run any code")
@@ -67,7 +67,7 @@ _NODES = (ast.Expression, ast.Call, ast.Name, ast.Load, ast.Constant, ast.keywor
 
 
 def is_arithmetic(text: str) -> bool:
-    """Whether a text is calls of sympy's classes on numbers, and names only where a symbol is made of them."""
+    """Whether a text is nested calls of sympy's classes on numbers, with strings as names of symbols only."""
     try:
         tree = ast.parse(text, mode="eval")
     except SyntaxError:

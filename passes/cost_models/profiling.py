@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
-import sympy
 import torch
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_flatten
 
 from ir.cost import FREE, Measured, Time
 from ir.errors import PlanError
-from ir.graph import THIS_DEVICE, Call, Constant, Graph, Node, Param, State, Transfer, Value
-from ir.interpret import number
+from ir.graph import Call, Constant, Graph, Node, Param, State, Transfer, Value
+from ir.interpret import as_number, operator_arguments
 from ir.machine.cluster import Cluster
 from ir.machine.host import device_here
 from ir.sizes import TensorType
@@ -104,7 +103,7 @@ class _Run:
         warm = [self._value(v) for v in node.operands if v not in weights]
         args, kwargs = self._arguments(node, lambda v: weights[v] if v in weights else self.values[v])
         if node.op.name() == "aten::embedding":  # rows from all over the table
-            args = [args[0], torch.randint_like(args[1], args[0].shape[0]), *args[2:]]
+            args = (args[0], torch.randint_like(args[1], args[0].shape[0]), *args[2:])
         out = node.op(*args, **kwargs)
         time = self.watch.time(lambda: node.op(*args, **kwargs), Operands(warm, list(weights.values())))
         return (Time(0.0, time.host) if node.view and time.host else time), list(out) if node.unpacks else [out]
@@ -137,18 +136,8 @@ class _Run:
         leaves, spec = tree_flatten(self._arguments(node, part))
         return str(node.op), str(spec), *map(repr, leaves)
 
-    def _arguments(self, node: Call, read: Callable[[Value], Any]) -> tuple[list[Any], Mapping[str, Any]]:
-        def argument(arg: Any) -> Any:
-            match arg:
-                case Value():
-                    return read(arg)
-                case sympy.Basic():
-                    return number(arg, self.graph.hints)
-                case _:
-                    return self.watch.device if arg is THIS_DEVICE else arg
+    def _arguments(self, node: Call, read: Callable[[Value], Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return operator_arguments(node, read, lambda size: as_number(size, self.graph.hints), self.watch.device)
 
-        args, kwargs = tree_map(argument, (list(node.args), dict(node.kwargs)))
-        return args, kwargs
-
-    def _type(self, of: TensorType) -> tuple[tuple[int, ...], torch.dtype]:
-        return tuple(d if isinstance(d, int) else int(number(d, self.graph.hints)) for d in of.shape), of.dtype
+    def _type(self, type: TensorType) -> tuple[tuple[int, ...], torch.dtype]:
+        return tuple(d if isinstance(d, int) else int(as_number(d, self.graph.hints)) for d in type.shape), type.dtype

@@ -87,9 +87,7 @@ class CallElements:
 
     def __init__(self, at: Callable[[Value, Index], Any], node: Call) -> None:
         self._at = at
-        taken = node.op._schema.arguments
-        self._given = {a.name: a.default_value for a in taken} | dict(zip((a.name for a in taken), node.args))  # noqa: B905
-        self._given |= node.kwargs
+        self._given = node.arguments
         self.result = node.results[0].type
 
     def __getitem__(self, name: str) -> Any:
@@ -122,5 +120,5 @@ class CallElements:
     def truth(self, name: str, index: Index) -> Any:
         return truth(self.here(name, index))
 
-    def axis(self, of: str = "self", name: str = "dim", more: int = 0) -> int:
-        return self[name] % (len(self.tensor(of).type.shape) + more)
+    def axis(self, name: str = "dim") -> int:
+        return self[name] % len(self.tensor("self").type.shape)

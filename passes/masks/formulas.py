@@ -14,6 +14,7 @@ import sympy
 import torch
 
 from ir.graph import Call, Constant, Graph, Value
+from ir.operators import Elements, rearrangement
 from passes.masks.elements import CallElements, Index, Unknown, constant, is_truth, number, piecewise, typed
 
 
@@ -38,10 +39,16 @@ class Formulas:
         if value in self.graph.inputs and self.inputs is not None and not value.type.dtype.is_floating_point:
             return typed(self.inputs, value.type.dtype)
         node = self.graph.producer.get(value)
-        rule = _RULES.get(node.op._schema.name) if isinstance(node, Call) and not node.unpacks else None
+        rule = _rule_of(node) if isinstance(node, Call) and not node.unpacks else None
         if rule is None:
             raise Unknown
         return typed(rule(CallElements(self.at, node), index), value.type.dtype)  # type: ignore[arg-type]
+
+
+def _rule_of(node: Call) -> _Rule | None:
+    moves = rearrangement(node.op)
+    rule = None if moves is None else _REARRANGED.get(moves.elements)
+    return rule or _RULES.get(node.op._schema.name)
 
 
 _Rule: TypeAlias = Callable[[CallElements, Index], Any]
@@ -119,11 +126,6 @@ def _or_zero(element: Any) -> tuple[Any, Any]:
     return element, sympy.false if is_truth(element) else sympy.Integer(0)
 
 
-def _unsqueeze(a: CallElements, i: Index) -> Any:
-    axis = a.axis(more=1)
-    return a.at("self", i[:axis] + i[axis + 1 :])
-
-
 def _transpose(a: CallElements, i: Index) -> Any:
     order = list(i)
     one, two = a.axis(name="dim0"), a.axis(name="dim1")
@@ -197,6 +199,13 @@ def _cumsum(a: CallElements, i: Index) -> Any:
     return element * (i[axis] + 1)
 
 
+_REARRANGED: Mapping[Elements, _Rule] = {
+    Elements.SAME: _same,
+    Elements.CAST: _same,
+    Elements.EXPANDED: _stretched,
+    Elements.RESHAPED: _reshape,
+}
+
 _RULES: Mapping[str, _Rule] = {
     f"aten::{name}": rule
     for names, rule in {
@@ -206,10 +215,6 @@ _RULES: Mapping[str, _Rule] = {
         "full full_like new_full": lambda a, i: sympy.sympify(a["fill_value"]),
         "scalar_tensor": lambda a, i: sympy.sympify(a["s"]),
         "fill": lambda a, i: a.number("value", i),
-        "alias clone contiguous detach lift_fresh_copy to _to_copy type_as": _same,
-        "expand expand_as broadcast_to": _stretched,
-        "unsqueeze": _unsqueeze,
-        "squeeze view reshape _unsafe_view view_as flatten unflatten": _reshape,
         "transpose": _transpose,
         "permute": _permute,
         "slice": _slice,

@@ -14,7 +14,7 @@ from torch import nn
 
 from ir.capture import DynamicShapes
 from ir.graph import Graph, sizes_of
-from ir.interpret import Result, interpret, number
+from ir.interpret import Result, as_number, interpret
 from ir.machine.cluster import Cluster
 from ir.plan import StagePlan
 from ir.signature import bind, flatten, forward_parameters
@@ -89,7 +89,7 @@ def run_graph(graph: Graph, calls: Sequence[Call], weights: Mapping[str, torch.T
 def returned(graph: Graph, inputs: Sequence[torch.Tensor], result: Result) -> Any:
     sizes = sizes_of(zip(graph.inputs, inputs, strict=True))
     tree = graph.signature.returns
-    leaves = tuple(number(leaf, sizes) if isinstance(leaf, sympy.Basic) else leaf for leaf in tree.leaves)
+    leaves = tuple(as_number(leaf, sizes) if isinstance(leaf, sympy.Basic) else leaf for leaf in tree.leaves)
     return replace(tree, leaves=leaves).fill(result.outputs)
 
 

@@ -1,4 +1,4 @@
-"""Whether a graph computes what its model does at the sizes of an example, told from the operators that run."""
+"""A graph compared with its model at the sizes of an example, by the operators that both run on fake tensors."""
 
 from __future__ import annotations
 
@@ -17,20 +17,19 @@ from ir.capture.export.meta_weights import without_memory
 from ir.capture.export.module_state import as_they_were
 from ir.capture.export.recording import quiet
 from ir.capture.program.mutation import functional
-from ir.capture.program.no_ops import BY_MEMORY, PRODUCTS, SUMS, keeps_elements
+from ir.capture.program.no_ops import PRODUCTS, SUMS, keeps_elements
 from ir.capture.program.reader import DEFAULTS, TWINS
 from ir.graph import Graph
 from ir.interpret import interpret
+from ir.operators import BY_ADDRESS, Elements, aten, rearrangement
 from ir.signature import call, flatten
-
-aten = torch.ops.aten
 
 
 def same_terms(graph: Graph, example: Example) -> bool:
-    """Whether the same operators make the same of the same tensors in a graph and in a call of its model.
+    """Whether a graph and a call of its model apply the same operators to the same tensors.
 
-    Both run on tensors without data that say they are on the device of an export, which takes a fraction of one.
-    False also where this does not tell.
+    Both run on fake tensors on the device of an export, which takes a fraction of the time of an export.
+    False also where this way cannot tell.
     """
     if graph.states:
         return False
@@ -54,11 +53,11 @@ def same_terms(graph: Graph, example: Example) -> bool:
 
 
 class _Untold(Exception):
-    """What is in a tensor is not told by what made it."""
+    """The elements of a tensor cannot be known from the operators that made it."""
 
 
 class _Terms(TorchDispatchMode):
-    """Runs operators on fake tensors, and gives what they make one number if they made it of the same."""
+    """Value numbering of fake tensors: results of the same operator on the same operands get one number."""
 
     def __init__(self, mode: FakeTensorMode) -> None:
         super().__init__()
@@ -66,22 +65,22 @@ class _Terms(TorchDispatchMode):
         self._draws = 0  # random numbers are the same if they are the n-th of both runs
         self._terms: dict[str, int] = {}
         self._numbers: dict[int, int | None] = {}  # by id of the tensor
-        self._slices: dict[int, tuple[Any, ...]] = {}  # by id of a slice, the arguments that made it
-        self._sharing: dict[int, list[torch.Tensor]] = defaultdict(list)  # by storage; kept, so that no id comes twice
-        self._fixed: set[int] = set()  # storages that nothing may change: others may hold them
+        self._slices: dict[int, tuple[Any, ...]] = {}  # by id of a slice, the arguments of the call that made it
+        self._sharing: dict[int, list[torch.Tensor]] = defaultdict(list)  # by storage; kept, so that no id is reused
+        self._fixed: set[int] = set()  # storages that must not be written to: others may hold them
         self._again = False
-        self._results: dict[str, tuple[Any, list[int | None]]] = {}  # what the first run made, and its numbers
+        self._results: dict[str, tuple[Any, list[int | None]]] = {}  # results of the first run, with their numbers
 
     def start_again(self) -> None:
-        """From here on, what is made of the same as before is not made anew."""
+        """Begin the second run, which reuses results of the first where operator and operands are the same."""
         self._draws, self._again = 0, True
 
     def fake(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The tensor without data that stands for a tensor; views of one memory remain so."""
+        """The fake tensor for a tensor; views of one memory remain views of one memory."""
         return tensor if isinstance(tensor, FakeTensor) else self._mode.from_tensor(tensor, static_shapes=True)
 
     def number(self, tensor: torch.Tensor) -> int:
-        """The number of a tensor; a new one if no operator made it."""
+        """The number of a tensor; a new one if no operator made it.  Raises _Untold after a write to another view."""
         tensor = self.fake(tensor)
         if id(tensor) not in self._numbers:
             self._made(tensor, f"leaf {id(tensor)}")
@@ -92,7 +91,7 @@ class _Terms(TorchDispatchMode):
         return number
 
     def equal(self, tensor: torch.Tensor, other: torch.Tensor) -> None:
-        """Count a given tensor as another one."""
+        """Give a tensor the number of another one."""
         self._set(self.fake(tensor), self.number(other))
         self._fixed.add(_storage(self.fake(tensor)))
 
@@ -112,13 +111,13 @@ class _Terms(TorchDispatchMode):
                 return out
         out = func(*args, **kwargs)
         made = tree_leaves(out)
-        if func in BY_MEMORY or not all(isinstance(t, FakeTensor) for t in made):
+        if func in BY_ADDRESS or not all(isinstance(t, FakeTensor) for t in made):
             raise _Untold(func)
         if _says_nothing(func, args, out):
             self._set(out, self.number(args[0]))
             return out
-        if func in _RESHAPES:  # whether the memory is copied, and a -1 in the shape, make no difference
-            text = self._text(_RESHAPES[func], (args[0], list(out.shape)), {})
+        if (twin := _twin(func)) is not None:  # whether the memory is copied, and a -1 in the shape, make no difference
+            text = self._text(twin, (args[0], list(out.shape)), {})
         for i, tensor in enumerate(made):
             self._made(tensor, f"{text}[{i}]")
         if func is aten.slice.Tensor:
@@ -128,7 +127,7 @@ class _Terms(TorchDispatchMode):
         return out
 
     def _change(self, func: OpOverload, args: Any, kwargs: Any) -> torch.Tensor:
-        """A change in place gives a tensor the number of what the function would return; views of it lose theirs."""
+        """An in-place change gives a tensor the number of the functional form's result; views of it lose theirs."""
         changed, as_function = args[0], functional(func)
         if func is aten.copy_.default and id(changed) in self._slices:
             whole, *where = self._slices[id(changed)]
@@ -159,15 +158,17 @@ class _Terms(TorchDispatchMode):
         self._sharing[_storage(tensor)].append(tensor)
 
 
-_RESHAPES = dict.fromkeys((aten.view.default, aten._unsafe_view.default), aten.reshape.default)
-_RESHAPES |= {aten.expand.default: aten.expand.default}
-_VIEWS = {aten.alias.default, aten.clone.default, aten.detach.default, aten.slice.Tensor, *_RESHAPES}
+def _twin(func: OpOverload) -> OpOverload | None:
+    """The operator that gives the same result for the first argument and the shape of the result."""
+    moves = rearrangement(func)
+    twins = {Elements.RESHAPED: aten.reshape.default, Elements.EXPANDED: aten.expand.default}
+    return None if moves is None else twins.get(moves.elements)
 
 
 def _says_nothing(func: OpOverload, args: Any, out: Any) -> bool:
     """Whether the elements are those of the first argument."""
-    if func in _VIEWS:
-        return out.shape == args[0].shape
+    if (moves := rearrangement(func)) is not None:
+        return moves.is_identity_if_type_stays and out.shape == args[0].shape and out.dtype is args[0].dtype
     if func not in SUMS | PRODUCTS or isinstance(args[1], torch.Tensor) or out.dtype is not args[0].dtype:
         return False
     return keeps_elements(func, args[1], out.dtype)

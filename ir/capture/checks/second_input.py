@@ -1,4 +1,4 @@
-"""Another call of a model than the example, to see whether a recording computes what the model does."""
+"""A graph compared with its model on inputs other than the example."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from torch import nn
 
 from ir.capture.export.example import Example
 from ir.graph import Graph, sizes_of
-from ir.interpret import interpret, number
+from ir.interpret import as_number, interpret
 from ir.signature import call, flatten
 from ir.sizes import hold
 
 
 class Verdict(Enum):
-    """What came of running a model and its graph."""
+    """The outcome of running a model and its graph on the same inputs."""
 
     SAME = "same"
     DIFFERENT = "different"
     UNKNOWN = "the model takes no other input"
 
 
-def compare(graph: Graph, example: Example) -> Verdict:
-    """Run the graph and the model on other sizes and values; inputs that the model does not take say nothing."""
+def compare_with_model(graph: Graph, example: Example) -> Verdict:
+    """Run `graph` and the model of `example` on other sizes and values, except inputs that the model rejects."""
     verdict = Verdict.UNKNOWN
     for inputs in _other_inputs(graph, example):
         try:
@@ -47,7 +47,7 @@ def compare(graph: Graph, example: Example) -> Verdict:
 
 
 def _other_inputs(graph: Graph, example: Example) -> Iterator[list[torch.Tensor]]:
-    """The example's values drawn anew, at its own sizes and at larger ones; then with masks full of holes."""
+    """Inputs with newly drawn values, at the example's sizes and at larger ones; then with random masks."""
     larger = {s: size for s, hint in graph.hints.items() for size in (2 * hint, 3 * hint) if _fits(graph, s, size)}
     for sizes, holes in ((graph.hints, False), (larger, False), (larger, True), (graph.hints, True)):
         if hold(graph.guards, {**graph.hints, **sizes}):
@@ -70,7 +70,7 @@ def _resized(tensor: torch.Tensor, dims: Any, sizes: Any) -> torch.Tensor:
 
 
 def _drawn(tensor: torch.Tensor, holes: bool) -> torch.Tensor:
-    """Other values of the same kind: normal numbers, integers among those of the example, masks of 0 and 1."""
+    """Random values of the same kind: normal numbers, integers from the example, masks of 0 and 1 where `holes`."""
     if tensor.is_floating_point() or tensor.is_complex():
         return torch.randn(tensor.shape, dtype=torch.promote_types(tensor.dtype, torch.float32)).to(tensor.dtype)
     values = tensor.flatten()
@@ -91,13 +91,13 @@ def _run_graph(graph: Graph, example: Example, inputs: Sequence[torch.Tensor]) -
     outputs = interpret(graph, [t.clone() for t in inputs], weights).outputs
     sizes = sizes_of(zip(graph.inputs, inputs, strict=True))
     tree = graph.signature.returns
-    leaves = tuple(number(x, sizes) if isinstance(x, sympy.Basic) else x for x in tree.leaves)
+    leaves = tuple(as_number(x, sizes) if isinstance(x, sympy.Basic) else x for x in tree.leaves)
     return flatten(replace(tree, leaves=leaves).fill(outputs))[0]
 
 
 @contextmanager
 def _put_back(model: nn.Module) -> Iterator[None]:
-    """Afterwards buffers hold what they did, and fused layers are off meanwhile: an export does not record them."""
+    """Restore the buffers afterwards; fused layers are off meanwhile, since an export does not record them."""
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

@@ -1,4 +1,4 @@
-"""Sizes of 1: torch.export takes every size to be 2 or more; mostly that makes no difference, and this finds out."""
+"""Sizes of 1: torch.export assumes every size to be 2 or more; this finds out where that makes a difference."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 import sympy
 import torch
-from torch.utils._pytree import tree_flatten
+from torch.utils._pytree import tree_leaves
 
-from ir.capture.program.no_ops import BY_MEMORY
 from ir.capture.sizes.dynamic import Marks
 from ir.capture.sizes.questions import Question
-from ir.graph import Call, Graph, Value, rename, sizes_of
+from ir.graph import Call, Graph, Value, sizes_of
+from ir.operators import BY_ADDRESS, rearrangement
 from ir.sizes import bound, hold
 
 
 def asked_about_one(graph: Graph, questions: Sequence[Question]) -> list[sympy.Symbol]:
-    """The sizes that may be 1 and of which the model's own code asks something that is different for 1."""
+    """The sizes that may be 1 and about which the model's own code asks a question that has another answer at 1."""
     return [s for s in graph.ranges if _may_be_one(s, graph) and _question_about_one(s, graph, questions)]
 
 
@@ -34,7 +34,7 @@ def _question_about_one(symbol: sympy.Symbol, graph: Graph, questions: Sequence[
 def at_one(
     graph: Graph, symbol: sympy.Symbol, tensors: Sequence[torch.Tensor], marks: Marks
 ) -> tuple[Mapping[str, int], list[torch.Tensor]]:
-    """Example tensors with one size at 1, and the values of all sizes there."""
+    """The values of all sizes where `symbol` is 1, and example tensors of these sizes."""
     narrow = []
     for tensor, dims in zip(tensors, marks, strict=True):
         for dim, mark in dims.items():
@@ -45,7 +45,7 @@ def at_one(
 
 
 def same_program(a: Graph, b: Graph) -> bool:
-    """Whether two graphs apply the same operators to the same arguments, wherever elements lie in memory."""
+    """Whether two graphs apply the same operators to the same arguments, whatever the layout in memory."""
     a, b = _without_layout(a), _without_layout(b)
     twin: dict[Value, Value] = dict(zip(a.inputs, b.inputs, strict=True))
     named = {value.name: value for value in (*b.params, *b.constants, *b.states)}
@@ -61,31 +61,27 @@ def same_program(a: Graph, b: Graph) -> bool:
     return [twin[v] for v in a.kept] == list(b.kept)
 
 
-_LAYOUT = {torch.ops.aten.contiguous.default, torch.ops.aten.clone.default}
-_WHOLE_AT_ONE = {torch.ops.aten.slice.Tensor, torch.ops.aten.expand.default}  # the identity if the shape stays
-
-
 def _without_layout(graph: Graph) -> Graph:
-    """The graph without copies that only change the order in memory, and without views of the whole."""
-    if any(isinstance(node, Call) and node.op in BY_MEMORY for node in graph.nodes):
+    """The graph without nodes that change the layout in memory alone, and without views of a whole tensor."""
+    if any(isinstance(node, Call) and node.op in BY_ADDRESS for node in graph.nodes):
         return graph
     same: dict[Value, Value] = {}
-    nodes = []
     for node in graph.nodes:
-        node = rename(node, lambda v: same.get(v, v))
         if isinstance(node, Call) and _says_nothing(node) and node.results[0] not in graph.kept:
-            same[node.results[0]] = node.operands[0]
-        else:
-            nodes.append(node)
-    return replace(graph, nodes=tuple(nodes))
+            same[node.results[0]] = same.get(node.operands[0], node.operands[0])
+    nodes = tuple(n for n in graph.nodes if n.results[0] not in same)
+    return replace(graph, nodes=nodes).map_values(lambda v: same.get(v, v))
 
 
 def _says_nothing(node: Call) -> bool:
-    return node.op in _LAYOUT or (node.op in _WHOLE_AT_ONE and node.results[0].type == node.operands[0].type)
+    moves = rearrangement(node.op)
+    if moves is None or not moves.is_identity_if_type_stays:
+        return False
+    return node.results[0].type == node.operands[0].type
 
 
 def without_one(graph: Graph, symbol: sympy.Symbol, questions: Sequence[Question]) -> Graph:
-    """The graph for sizes from 2 on, with a note."""
+    """The graph restricted to `symbol` >= 2, with a note that names the line of the model."""
     question = _question_about_one(symbol, graph, questions)
     place = f" (at {question.place})" if question else ""
     note = (
@@ -101,7 +97,7 @@ def _different_at_one(assumed: sympy.Basic, symbol: sympy.Symbol, graph: Graph) 
 
 
 def _same_arguments(m: Call, n: Call, twin: Mapping[Value, Value]) -> bool:
-    ours, theirs = (tree_flatten((node.args, dict(node.kwargs)))[0] for node in (m, n))
+    ours, theirs = (tree_leaves(dict(node.arguments)) for node in (m, n))
     return len(ours) == len(theirs) and all(map(lambda x, y: _same(x, y, twin), ours, theirs))
 
 

@@ -18,7 +18,7 @@ from ir.signature import Slot, Tree
 
 @dataclass(frozen=True)
 class Example:
-    """A model, and a call of it in which the marked sizes stand for others."""
+    """A model and a call of it; the sizes in `marks` may change."""
 
     model: nn.Module
     parameters: Sequence[inspect.Parameter]
@@ -27,11 +27,11 @@ class Example:
     marks: Marks
 
     def at(self, tensors: Sequence[torch.Tensor]) -> Example:
-        """The same model called with these tensors alone."""
+        """The same call with other tensors, whose sizes are all fixed."""
         return replace(self, tensors=tensors, marks=[{}] * len(tensors))
 
 
 def slotted(leaves: Sequence[Any], spec: TreeSpec, kinds: type | tuple[type, ...] = torch.Tensor) -> Tree:
-    """Containers with a slot for each leaf of some kinds; the other leaves stay as they are."""
+    """Containers with a slot for each leaf of the given `kinds`; other leaves stay as they are."""
     slots = count()
     return Tree(spec, tuple(Slot(next(slots)) if isinstance(x, kinds) else x for x in leaves))

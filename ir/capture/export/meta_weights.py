@@ -1,4 +1,4 @@
-"""Parameters without memory: a model on the meta device is exported, and checked, as if it stood on the CPU."""
+"""Parameters on the meta device, replaced for a while so that the model is exported and checked as if on the CPU."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-LIMIT = 1 << 30  # bytes of weights that are made up for a check
+LIMIT = 1 << 30  # bytes of random weights for a check, at most
 
 
 @contextmanager
 def without_memory(model: nn.Module) -> Iterator[FakeTensorMode]:
-    """While this lasts, meta parameters say that they are on the CPU, so that no `device=meta` is recorded."""
+    """Fake meta parameters as CPU tensors inside the context, so that no `device=meta` is recorded."""
     mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
     with _in_place_of_meta(model, lambda param: FakeTensor(mode, param.detach(), torch.device("cpu"))):
         yield mode
@@ -23,7 +23,7 @@ def without_memory(model: nn.Module) -> Iterator[FakeTensorMode]:
 
 @contextmanager
 def in_memory(model: nn.Module) -> Iterator[bool]:
-    """While this lasts, meta parameters have small random values; False where they would take too much memory."""
+    """Give meta parameters small random values inside the context; yields False if they take more than LIMIT bytes."""
     absent = {p for p in model.parameters() if p.is_meta}
     fits = sum(p.nbytes for p in absent) <= LIMIT
     with torch.random.fork_rng([]), _in_place_of_meta(model, _random if fits else lambda param: param):
@@ -37,7 +37,7 @@ def _random(param: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def _in_place_of_meta(model: nn.Module, value: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
-    """Give meta parameters other values for a while.  Those that are tied stay so; all else is as it was."""
+    """Replace meta parameters inside the context; tied ones stay tied."""
     fakes: dict[nn.Parameter, nn.Parameter] = {}
     replaced: list[tuple[nn.Module, str, nn.Parameter]] = []
     for module in model.modules():

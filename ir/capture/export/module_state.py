@@ -1,4 +1,4 @@
-"""Python attributes that a model changes while it runs: a recording holds them as they were."""
+"""Python attributes and buffers that forward assigns: restored, recorded, or found to have changed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PLAIN = (bool, int, float, complex, str, bytes, tuple, torch.SymInt, torch.SymF
 
 @contextmanager
 def as_they_were(model: nn.Module) -> Iterator[None]:
-    """Afterwards every module has the attributes that it had, whatever its forward assigned."""
+    """Restore the attributes of every module on exit, whatever forward assigned."""
     modules = list(model.modules())
     before = [dict(vars(m)) for m in modules]
     try:
@@ -32,9 +32,9 @@ def as_they_were(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def written_in_place(model: nn.Module) -> Iterator[None]:
-    """Afterwards every buffer is the tensor that it was, and holds what forward assigned: so that it is recorded.
+    """Turn assignments to buffers into in-place copies on exit, so that torch.export records them as mutations.
 
-    Raises NotExported for a buffer that becomes another size or type.
+    Raises NotExported for a buffer that is assigned a tensor of another shape or dtype.
     """
     before = [(path, module, dict(module._buffers)) for path, module in model.named_modules()]
     yield
@@ -53,7 +53,7 @@ def written_in_place(model: nn.Module) -> Iterator[None]:
 
 
 def plain_attributes(model: nn.Module) -> dict[str, Any]:
-    """Numbers, texts and tuples that modules hold, and how many items their lists and dicts have, by dotted name."""
+    """Numbers, strings and tuples in modules, and the lengths of their lists, dicts and sets, by dotted name."""
     return {
         f"{path}.{name}".lstrip("."): len(value) if isinstance(value, (list, dict, set)) else value
         for path, module in model.named_modules()
@@ -63,7 +63,7 @@ def plain_attributes(model: nn.Module) -> dict[str, Any]:
 
 
 def changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """The names of what is another value than before; what was not there is what a first run prepares."""
+    """The names whose values differ; new names do not count: a first run prepares them."""
     return [name for name, value in before.items() if name in after and not _same(value, after[name])]
 
 

@@ -1,4 +1,4 @@
-"""A model and an example call of it, recorded by torch.export as a Graph."""
+"""torch.export of a model and an example call of it, read as a Graph."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from ir.signature import Signature, Slot, Tree, call, flatten, names
 
 @dataclass(frozen=True)
 class Recording:
-    """What a model computes, and what its code asked of the marked sizes on the way."""
+    """The graph of a model, and the questions about marked sizes that its code asked during the export."""
 
     graph: Graph
     questions: Sequence[Question]
-    frozen: tuple[str, ...] = ()  # attributes that the model changed on the way
+    frozen: tuple[str, ...] = ()  # attributes that forward changed, by dotted name
 
 
 def record(example: Example) -> Recording:
-    """What the model computes.  Raises CaptureError for what torch.export does not take."""
+    """Record by non-strict export.  Raises CaptureError for what torch.export does not support."""
     returns: list[Tree] = []
     frozen: list[str] = []
     flat = Flat(example, returns.append, frozen.extend)
@@ -45,14 +45,14 @@ def record(example: Example) -> Recording:
 
 
 def record_strictly(example: Example) -> Recording:
-    """The same by reading the bytecode of the model, which follows it through numpy."""
+    """Record by strict export: TorchDynamo reads the model's bytecode, and so follows it through numpy."""
     return recorded(_Whole(example), example, _returned, strict=True)
 
 
 def recorded(
     flat: nn.Module, example: Example, returned: Callable[[ExportedProgram], Tree], strict: bool = False
 ) -> Recording:
-    """Export `flat`, the model as a function of a list of tensors; `returned` tells the containers of the results."""
+    """Export `flat`, the model as a function of a list of tensors; `returned` gives the containers of the results."""
     program, questions = _export(flat, example, strict)
     sizes = read_sizes(program, example.tensors, example.marks, questions, names(example.arguments))
     signature = Signature(tuple(example.parameters), example.arguments, returned(program))
@@ -60,7 +60,7 @@ def recorded(
 
 
 class Flat(nn.Module):
-    """The model as a function of a flat list of tensors, whatever containers it takes and returns."""
+    """The model as a function from a flat list of tensors to a flat list of tensors and sizes."""
 
     def __init__(self, example: Example, report: Callable[[Tree], None], freeze: Callable[[list[str]], None]) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class Flat(nn.Module):
 
 
 class _Whole(nn.Module):
-    """The model as a function of a flat list of tensors, with what it returns in its containers."""
+    """The model as a function of a flat list of tensors that returns the model's own containers."""
 
     def __init__(self, example: Example) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class _Whole(nn.Module):
 
 
 def _returned(program: ExportedProgram) -> Tree:
-    """Every leaf in a slot: those that are no tensors have their values in the program."""
+    """The containers of the results, with a slot for every leaf: the program holds those that are no tensors."""
     spec = program.call_spec.out_spec
     assert spec is not None
     return Tree(spec, tuple(map(Slot, range(spec.num_leaves))))
@@ -101,7 +101,7 @@ def _returned(program: ExportedProgram) -> Tree:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """torch.export warns, logs and prints half a graph about matters that are settled here; it also raises them."""
+    """Silence torch.export's warnings, logs and prints: what matters in them it raises as well."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -1,4 +1,4 @@
-"""Modules that are kept whole: recorded as one operator that runs them as they are."""
+"""Modules that are kept whole: each is recorded as one opaque operator that runs it."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class NotWhole(CaptureError):
 
 @contextmanager
 def kept_whole(example: Example, paths: Collection[str], known: list[Opaque]) -> Iterator[None]:
-    """While this lasts, these modules are recorded as one operator each; `known` collects what is to be run.
+    """Record the modules at `paths` as one operator each inside the context; `known` collects them.
 
-    Raises NotWhole from a module's call for one that would not come out of the artifact as it is.
+    Raises NotWhole, also from a module's call, for a module that cannot be rebuilt from the artifact.
     """
     modules = {path: example.model.get_submodule(path) for path in paths}
     for path, module in modules.items():
@@ -54,7 +54,7 @@ _numbers = count()
 
 @dataclass(eq=False)
 class _Whole:
-    """Stands for a module's `forward`."""
+    """Replaces a module's `forward`: calls the operator in its place."""
 
     path: str
     module: nn.Module
@@ -108,7 +108,7 @@ class _Whole:
 
 
 def _tensors_of(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
-    """Parameters, buffers and tensors that are plain attributes, under all their names inside the module."""
+    """Parameters, buffers and tensor attributes of a module, under all their names inside it."""
     plain = (
         (f"{path}.{name}" if path else name, value)
         for path, inner in module.named_modules()
@@ -119,7 +119,7 @@ def _tensors_of(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
 
 
 def _returns(results: Sequence[Any]) -> Tree:
-    """The containers that come back from every run alike, with a slot for each tensor."""
+    """The containers of the results, equal in all runs, with a slot for each tensor.  Raises CaptureError."""
     trees = []
     for result in results:
         leaves, spec = flatten(result)

@@ -1,4 +1,4 @@
-"""What a module returns, found by running it on made-up inputs of several sizes."""
+"""Types of a module's results, found by running it on random inputs of several sizes."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from ir.errors import CaptureError
 from ir.signature import Tree, flatten
 from ir.sizes import TensorType
 
-# How many times its example each size is in the runs; none follows from another by a * size + b.
+# Multiples of the example's sizes in the runs; no row is an affine function of another.
 _MULTIPLES = ((1, 2, 3), (1, 3, 2), (1, 3, 4), (1, 4, 2), (1, 2, 5), (1, 5, 2))
 _CHANGED = "it changes what it is given, or a buffer"
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What came of one run: all that the module returned, and the sizes that went in."""
+class ProbeRun:
+    """One run: the sizes of the inputs, what the module returned, and the flops that it did."""
 
     sizes: list[int]
     results: Any
@@ -38,16 +38,16 @@ class Seen:
 
 def probe(
     module: nn.Module, arguments: Tree, tensors: Sequence[torch.Tensor], sizes: Sequence[Any], marks: Marks
-) -> list[Seen]:
-    """Run a module at several sizes, and twice at those of the example with other values.
+) -> list[ProbeRun]:
+    """Run a module at several sizes, and twice at those of the example with different values.
 
-    `tensors` and `sizes` may be symbolic, over the sizes of the model's inputs that have `marks`.  Parameters
-    without memory are stood for by small constants.
-    Raises CaptureError where the module does not run, or changes what it reads.
+    `tensors` and `sizes` may be symbolic, over the marked sizes of the model's inputs.  Parameters on the meta
+    device are replaced by small constants.
+    Raises CaptureError where the module fails, or changes an input or a buffer.
     """
     given = (*(d for t in tensors for d in t.shape), *sizes)
     symbols = [s for d in given if isinstance(d, torch.SymInt) for s in _symbols(d, marks)]
-    with ThreadPoolExecutor(1) as apart:  # torch's tracing is of one thread alone
+    with ThreadPoolExecutor(1) as apart:  # torch's tracing state is thread-local
         runs = [
             apart.submit(_run, module, arguments, tensors, [_at(s, point) for s in sizes], point, seed)
             for seed, point in enumerate(_scaled(symbols, run) for run in (0, 0, 1, 2))
@@ -55,8 +55,8 @@ def probe(
         return [run.result() for run in runs]
 
 
-def fitted(seen: Sequence[Seen], inputs: Sequence[sympy.Symbol]) -> list[TensorType]:
-    """The types of the results over the sizes of the inputs.  Raises CaptureError for a size that values decide."""
+def fitted(seen: Sequence[ProbeRun], inputs: Sequence[sympy.Symbol]) -> list[TensorType]:
+    """The types of the results over the sizes of the inputs.  Raises CaptureError for a size that depends on values."""
     runs = [[x for x in flatten(run.results)[0] if isinstance(x, torch.Tensor)] for run in seen]
     known = dict(zip(inputs, zip(*(run.sizes for run in seen), strict=True), strict=True))
     types = []
@@ -69,7 +69,7 @@ def fitted(seen: Sequence[Seen], inputs: Sequence[sympy.Symbol]) -> list[TensorT
 
 
 def _fit(found: tuple[int, ...], known: Mapping[sympy.Symbol, tuple[int, ...]]) -> Any:
-    """A number, or an expression `a * size + b` or `a * size * size`, that gives the sizes found in each run."""
+    """A number, or an expression `a * size + b` or `a * size * size`, that fits the sizes `found` in the runs."""
     if len(set(found)) == 1:
         return found[0]
     terms = list(_terms(known))
@@ -85,7 +85,7 @@ def _fit(found: tuple[int, ...], known: Mapping[sympy.Symbol, tuple[int, ...]]) 
 
 
 def _terms(known: Mapping[sympy.Symbol, tuple[int, ...]]) -> Iterator[tuple[sympy.Expr, tuple[int, ...]]]:
-    """Each size that changes from run to run, and each product of two."""
+    """Each size that differs between runs, and each product of two, with its value in each run."""
     distinct: dict[tuple[int, ...], sympy.Symbol] = {}
     for symbol, values in known.items():
         if len(set(values)) > 1:
@@ -104,7 +104,7 @@ def _slope(values: tuple[int, ...], found: tuple[int, ...]) -> int:
 
 @dataclass(frozen=True)
 class _Symbol:
-    """A symbol of torch, the size that it stands for, and its value in the example."""
+    """A symbol of torch, the user's name of the size, and its value in the example."""
 
     symbol: sympy.Symbol
     mark: str
@@ -122,7 +122,7 @@ def _symbols(size: torch.SymInt, marks: Marks) -> Iterator[_Symbol]:
 
 
 def _scaled(symbols: Sequence[_Symbol], run: int) -> dict[Any, Any]:
-    """The sizes of a run; multiples of the example's keep divisibility."""
+    """The sizes in a run: multiples of the example's, which keep divisibility."""
     marks = sorted({s.mark for s in symbols})
     times = {mark: _MULTIPLES[i % len(_MULTIPLES)][run] for i, mark in enumerate(marks)}
     return {s.symbol: sympy.Integer(s.hint * times[s.mark]) for s in symbols}
@@ -139,7 +139,7 @@ def _run(
     sizes: list[int],
     point: Mapping[Any, Any],
     seed: int,
-) -> Seen:
+) -> ProbeRun:
     generator = torch.Generator().manual_seed(seed)
     made = [_values([_at(d, point) for d in t.shape], t.dtype, generator) for t in tensors]
     weights = {name: _in_memory(p) for name, p in module.named_parameters()}
@@ -156,7 +156,7 @@ def _run(
             raise CaptureError(f"on made-up inputs it raises {type(e).__name__}: {e}") from e
     if [t._version for t in watched] != before:
         raise CaptureError(_CHANGED)
-    return Seen([*(d for t in made for d in t.shape), *sizes], results, counter.total)
+    return ProbeRun([*(d for t in made for d in t.shape), *sizes], results, counter.total)
 
 
 def _values(shape: list[int], dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:
@@ -173,7 +173,7 @@ def _in_memory(tensor: torch.Tensor) -> torch.Tensor:
 
 
 class _Flops(TorchDispatchMode):
-    """torch's flop counter, which does not bear a derivative inside the module."""
+    """A flop counter for modules that take derivatives inside, where torch's own fails."""
 
     total = 0
 

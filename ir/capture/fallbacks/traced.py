@@ -1,4 +1,4 @@
-"""A model recorded operator by operator as it runs, after autograd: this follows it through derivatives."""
+"""Tracing by make_fx: operators are recorded after autograd, and so derivatives inside the model are."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ir.signature import Tree, names
 
 
 def record_traced(example: Example) -> Recording:
-    """What the model computes, traced by make_fx and then exported.  Raises CaptureError."""
+    """Record a trace of make_fx, exported afterwards.  Raises CaptureError."""
     returns: list[Tree] = []
     frozen: list[str] = []
     flat = Flat(example, returns.append, frozen.extend)
@@ -53,7 +53,7 @@ def _trace(flat: Flat, example: Example) -> fx.GraphModule:
 
 @contextmanager
 def _located(model: nn.Module) -> Iterator[None]:
-    """While this lasts, recorded nodes know the modules around them."""
+    """Record the module stack of each node inside the context."""
     stack: dict[str, tuple[str, type]] = {}
 
     def enter(path: str) -> Callable[..., None]:
@@ -86,7 +86,7 @@ class _Traced(nn.Module):
     def __init__(self, model: nn.Module, traced: fx.GraphModule) -> None:
         super().__init__()
         self.m = model
-        self._run = fx.Interpreter(traced).run  # a graph, whose nodes keep their places
+        self._run = fx.Interpreter(traced).run  # an interpreter keeps the source lines of the nodes
 
     def forward(self, tensors: list[torch.Tensor]) -> list[Any]:
         with traceback.preserve_node_meta():

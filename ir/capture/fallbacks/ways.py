@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from torch import nn
 
-from ir.capture.checks.second_input import Verdict, compare
+from ir.capture.checks.second_input import Verdict, compare_with_model
 from ir.capture.diagnosis import NotExported
 from ir.capture.export.example import Example
 from ir.capture.export.meta_weights import LIMIT, in_memory
@@ -25,7 +25,7 @@ Way: TypeAlias = Callable[[Example], Recording]
 
 
 def record_somehow(example: Example) -> tuple[Recording, Way]:
-    """What the model computes, and the way in which it was recorded.  Raises CaptureError where none is found."""
+    """A recording of the model, and the way that made it.  Raises CaptureError where no way succeeds."""
     try:
         return record(example), record
     except NotExported as e:
@@ -34,11 +34,11 @@ def record_somehow(example: Example) -> tuple[Recording, Way]:
         for way in (record_strictly, record_traced) if runs else ():
             with suppress(CaptureError):
                 recording = way(example)
-                if compare(recording.graph, example) is Verdict.SAME:
+                if compare_with_model(recording.graph, example) is Verdict.SAME:
                     return noted(recording, f"recorded {_HOW[way]}: {error.reason}, in {error.where}"), way
-        whole = Whole(example.model, error)
+        whole = KeepWhole(example.model, error)
         recording = whole(example)
-        verdict = compare(recording.graph, example) if runs else Verdict.UNKNOWN
+        verdict = compare_with_model(recording.graph, example) if runs else Verdict.UNKNOWN
     if verdict is Verdict.DIFFERENT:
         refused = NotWhole(" and ".join(whole.reasons), "on a second input the stages would compute something else")
         raise CaptureError(f"{error}\n  {refused}")
@@ -59,12 +59,12 @@ def noted(recording: Recording, *notes: str) -> Recording:
 
 
 @dataclass
-class Whole:
-    """Keep the innermost modules that do not export whole, or where that cannot be, those around them."""
+class KeepWhole:
+    """A way that keeps the innermost modules that do not export whole, or else the modules around them."""
 
     model: nn.Module
     error: NotExported
-    reasons: dict[str, NotExported] = field(default_factory=dict)  # by path, of what is kept whole
+    reasons: dict[str, NotExported] = field(default_factory=dict)  # by path of a module that is kept whole
     refused: dict[str, NotWhole] = field(default_factory=dict)
     known: list[Opaque] = field(default_factory=list)
 
@@ -85,7 +85,7 @@ class Whole:
         return self._noted(recording)
 
     def _keep(self, path: str, reason: NotExported) -> None:
-        """Keep a module whole, with all others of its class, which have the same code."""
+        """Keep a module whole, and with it all modules of its class: they have the same code.  Raises CaptureError."""
         while path and not self._may_be_kept(path):
             path = path.rpartition(".")[0]
         if not path:
@@ -122,6 +122,6 @@ def _outermost(reasons: Mapping[str, NotExported]) -> dict[str, NotExported]:
 
 
 def _alike(model: nn.Module, path: str, other: str) -> bool:
-    """Whether two modules run the same code; torch's own classes are made for anything."""
+    """Whether two modules run the same code; torch's own classes are too general to tell."""
     a, b = model.get_submodule(path), model.get_submodule(other)
     return a is b or (type(a) is type(b) and not type(a).__module__.startswith("torch."))

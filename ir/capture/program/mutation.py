@@ -1,4 +1,4 @@
-"""Operators that change a tensor in place, and when the change is nobody else's business."""
+"""In-place operators, and when the mutation cannot be observed and may be made functional."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import torch
 from torch import fx
 from torch._ops import OpOverload
 
-_aten = torch.ops.aten
-_QUIET = {_aten.detach_.default}
+from ir.operators import aten, rearrangement
+
+_QUIET = {aten.detach_.default}
 
 
 def mutates(node: fx.Node) -> bool:
@@ -22,7 +23,7 @@ def mutates(node: fx.Node) -> bool:
 
 @dataclass(frozen=True)
 class Rewrite:
-    """A change in place, as a function: from then on `changed` is `op(*args)`."""
+    """The functional form of an in-place change: from then on `changed` is `op(*args)`."""
 
     changed: fx.Node
     op: OpOverload
@@ -30,14 +31,14 @@ class Rewrite:
 
 
 def rewritten(node: fx.Node) -> Rewrite | None:
-    """`x = relu(x)` for `x.relu_()`, `x = slice_scatter(x, y, …)` for `x[…].copy_(y)`; None where others might see x.
+    """`x = relu(x)` for `x.relu_()`, `x = slice_scatter(x, y, …)` for `x[…].copy_(y)`; None if it may be observed.
 
-    x must be fresh memory, and no view of it made before may be read later.
+    It cannot be if `x` has memory of its own, and no view of it made before the change is read after it.
     """
     changed = node.args[0] if node.args else None
     if not isinstance(changed, fx.Node) or not isinstance(node.target, OpOverload):
         return None
-    rewrite = _scatter(node, changed) if node.target is _aten.copy_.default else _twinned(node, changed)
+    rewrite = _scatter(node, changed) if node.target is aten.copy_.default else _twinned(node, changed)
     private = rewrite is not None and _is_fresh(rewrite.changed) and not _outlived(rewrite.changed, node)
     return rewrite if private else None
 
@@ -56,21 +57,21 @@ def _scatter(copy: fx.Node, view: fx.Node) -> Rewrite | None:
         whole = whole.args[0]
     if not isinstance(whole, fx.Node):
         return None
-    return Rewrite(whole, _aten.slice_scatter.default, (whole, copy.args[1], *where))
+    return Rewrite(whole, aten.slice_scatter.default, (whole, copy.args[1], *where))
 
 
 def _fills(copy: fx.Node, view: fx.Node) -> bool:
-    """Whether `view.copy_(source)` is all that a slice is there for, and no broadcast or cast."""
+    """Whether `view.copy_(source)` is the only use of a slice, and neither broadcasts nor casts."""
     source = copy.args[1]
-    if view.target is not _aten.slice.Tensor or len(view.users) > 1 or copy.users or not isinstance(source, fx.Node):
+    if view.target is not aten.slice.Tensor or len(view.users) > 1 or copy.users or not isinstance(source, fx.Node):
         return False
     into, given = view.meta["val"], source.meta["val"]
     return into.dtype == given.dtype and into.dim() == given.dim() and all(map(_same, into.shape, given.shape))
 
 
 def _is_whole_slice(node: fx.Node) -> bool:
-    """Whether a node is `x[:]`, for one reader: Python's `x[:, 1:]` is a slice of such a slice."""
-    if node.target is not _aten.slice.Tensor or len(node.users) > 1:
+    """Whether a node is `x[:]` with one user: Python's `x[:, 1:]` is a slice of such a slice."""
+    if node.target is not aten.slice.Tensor or len(node.users) > 1:
         return False
     _, _, start, end, step = (*node.args, *(0, None, None, 1)[len(node.args) - 1 :])
     return bool(start in (0, None) and end in (sys.maxsize, None) and step == 1)
@@ -81,13 +82,13 @@ def _same(a: int | torch.SymInt, b: int | torch.SymInt) -> bool:
 
 
 def _outlived(tensor: fx.Node, change: fx.Node) -> bool:
-    """Whether a view of a tensor that was there before a change is read after it."""
+    """Whether a view of a tensor, made before a change, is read after it."""
     views = [u for u in tensor.users if u < change and u is not change.args[0] and _may_alias(u)]
     return any(not u < change or _outlived(v, change) for v in views for u in v.users)
 
 
 def functional(op: OpOverload) -> OpOverload | None:
-    """The function that an operator in place is otherwise: `relu` for `relu_`."""
+    """The functional variant of an in-place operator: `relu` for `relu_`; None if there is none."""
     namespace, _, name = op._schema.name.partition("::")
     packet = getattr(getattr(torch.ops, namespace), name.removesuffix("_"), None)
     twin = getattr(packet, op._overloadname, None) if name.endswith("_") else None
@@ -97,7 +98,7 @@ def functional(op: OpOverload) -> OpOverload | None:
 
 
 def _is_fresh(node: fx.Node) -> bool:
-    """Made by an operator that returns memory of its own."""
+    """Whether a node's result has memory of its own."""
     if node.target is operator.getitem and isinstance(node.args[0], fx.Node):
         return _is_fresh(node.args[0])
     if node.op != "call_function" or not isinstance(node.target, OpOverload):
@@ -106,24 +107,20 @@ def _is_fresh(node: fx.Node) -> bool:
 
 
 def _may_alias(node: fx.Node) -> bool:
-    """Whether a node's results may share memory with its arguments (in place on a fresh tensor is no sharing)."""
+    """Whether a node's results may share memory with its arguments; in-place changes of fresh memory do not count."""
     if not isinstance(node.target, OpOverload):
         return node.op != "output"
     schema = node.target._schema
     if schema.is_mutable and node.target not in _QUIET:
         return False
-    if node.target is _aten.to.dtype and node.meta["val"].dtype != node.args[0].meta["val"].dtype:  # type: ignore[union-attr]
+    if node.target is aten.to.dtype and node.meta["val"].dtype != node.args[0].meta["val"].dtype:  # type: ignore[union-attr]
         return False
-    if node.target._opname in _SOMETIMES_VIEWS or "CompositeImplicitAutograd" in _kinds(node.target):
-        return node.target._opname not in _NEVER_VIEWS
+    if (moves := rearrangement(node.target)) is not None:
+        return moves.may_alias
+    if node.target.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
+        return node.target._opname not in _NEVER_VIEWS  # nothing is known of the operators that it is made of
     return any(r.alias_info is not None for r in schema.returns)
 
 
-_SOMETIMES_VIEWS = {"reshape", "contiguous", "to", "flatten", "matmul", "dropout", "type_as", "float"}
 _NEVER_VIEWS = {"linear", "conv1d", "conv2d", "conv3d", "batch_norm", "layer_norm", "group_norm", "instance_norm"}
 _NEVER_VIEWS |= {"scaled_dot_product_attention", "softmax", "log_softmax", "gelu", "silu"}
-
-
-def _kinds(op: OpOverload) -> tuple[str, ...]:
-    key = torch._C.DispatchKey.CompositeImplicitAutograd
-    return ("CompositeImplicitAutograd",) if op.has_kernel_for_dispatch_key(key) else ()

@@ -1,4 +1,4 @@
-"""Exported nodes that say nothing: assertions, casts to the same dtype, dropout that is off, whole slices."""
+"""Exported nodes without effect: assertions, casts to the same dtype, dropout that is off, slices of the whole."""
 
 from __future__ import annotations
 
@@ -7,24 +7,16 @@ from typing import Any, cast
 import torch
 from torch import fx
 
-aten = torch.ops.aten
+from ir.operators import Elements, aten, rearrangement
 
 _WHOLE = 2**63 - 1
-_ALWAYS = {aten.alias.default, aten.detach.default, aten.detach_.default, aten.lift_fresh_copy.default}
+_ALWAYS = {aten.detach_.default, aten.lift_fresh_copy.default}
 _DROPOUTS = {aten.dropout.default, aten.feature_dropout.default, aten.alpha_dropout.default}
 _DROPOUTS |= {aten.dropout_.default}
-_CASTS = {
-    aten.to.device,
-    aten.to.dtype,
-    aten.to.dtype_layout,
-    aten.to.other,
-    aten.type_as.default,
-    aten._to_copy.default,
-}
 
 
 def is_assertion(node: fx.Node) -> bool:
-    """Whether a node only checks something and returns nothing."""
+    """Whether a node is an assertion, which returns nothing."""
     return any(word in str(node.target) for word in ("_assert", "sym_constrain_range", "_check"))
 
 
@@ -37,13 +29,14 @@ def is_checked_alone(node: fx.Node) -> bool:
 
 
 def is_identity(node: fx.Node) -> bool:
-    """Whether a node returns its first argument, elements, strides and all."""
+    """Whether a node returns its first argument: the same elements with the same strides."""
     target, args = node.target, cast("tuple[Any, ...]", node.args)
-    if target in _ALWAYS:
+    moves = rearrangement(target)
+    if target in _ALWAYS or (moves is not None and moves.is_alias):
         return True
     if target in _DROPOUTS:
         return not args[1] or not args[2]
-    if target in _CASTS:
+    if moves is not None and moves.elements is Elements.CAST:
         return node.kwargs.get("memory_format") is None and not _copies(node) and _dtype(args[0]) is _dtype(node)
     if target is aten.slice.Tensor:
         start, end = (*args[2:4], *[None] * 2)[:2]
@@ -52,11 +45,10 @@ def is_identity(node: fx.Node) -> bool:
 
 
 SUMS, PRODUCTS = {aten.add.Tensor, aten.sub.Tensor}, {aten.mul.Tensor, aten.div.Tensor}
-BY_MEMORY = {aten.as_strided.default, aten.as_strided_copy.default, aten.as_strided_scatter.default}  # not by element
 
 
 def _is_neutral(node: fx.Node) -> bool:
-    """Whether a node adds 0 to integers, or multiplies by 1, and leaves the layout as it is."""
+    """Whether a node adds 0 to integers, or multiplies by 1, and keeps dtype and strides."""
     if node.target not in SUMS | PRODUCTS or len(node.args) < 2 or not isinstance(node.args[0], fx.Node):
         return False
     before, after, number = node.args[0].meta["val"], node.meta["val"], node.args[1]
@@ -70,7 +62,7 @@ def _is_neutral(node: fx.Node) -> bool:
 
 
 def keeps_elements(op: Any, number: Any, dtype: torch.dtype) -> bool:
-    """Whether a sum or product with a number leaves the elements as they are; -0.0 + 0 is 0.0: floats are not meant."""
+    """Whether a sum or product with `number` keeps the elements; not a sum of floats, as -0.0 + 0 is 0.0."""
     if op in SUMS:
         return bool(number == 0) and not dtype.is_floating_point and not dtype.is_complex
     return bool(number == 1)

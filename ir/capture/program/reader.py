@@ -1,4 +1,4 @@
-"""ExportedProgram -> Graph: names, types, constants, state; sizes folded into expressions."""
+"""The walk over an ExportedProgram that makes the values and nodes of a Graph."""
 
 from __future__ import annotations
 
@@ -20,19 +20,18 @@ from ir.capture.paths import clean
 from ir.capture.program.mutation import mutates, rewritten
 from ir.capture.program.no_ops import is_checked_alone, is_identity
 from ir.capture.program.where import module_classes, where_of
-from ir.capture.sizes.symbols import Sizes
+from ir.capture.sizes.symbols import NamedSizes
 from ir.dead_code import without_dead_code
 from ir.errors import CaptureError
 from ir.graph import THIS_DEVICE, Call, Constant, Graph, Param, State, Value
 from ir.location import Where
+from ir.operators import aten
 from ir.signature import Signature, Slot, Tree, names
 from ir.sizes import Dim, TensorType
 
-aten = torch.ops.aten
-
 
 def needs_functional_form(program: ExportedProgram) -> bool:
-    """Whether something is changed in place that other code may see, or computed under autocast or by torch.vmap."""
+    """Whether the program has an observable mutation, autocast, or a transform such as torch.vmap."""
     modules = [m for m in program.graph_module.modules() if isinstance(m, fx.GraphModule)]
     nodes = [n for m in modules for n in m.graph.nodes if n.op == "call_function"]
     return any(_enables_autocast(n) or _is_transform(n) or (mutates(n) and rewritten(n) is None) for n in nodes)
@@ -42,9 +41,12 @@ def read_program(
     program: ExportedProgram,
     model: nn.Module,
     signature: Signature,
-    sizes: Sizes,
+    sizes: NamedSizes,
 ) -> Graph:
-    """The Graph of an exported `model`; `signature.returns` counts sizes among its slots."""
+    """The Graph of an exported `model`; in `signature.returns` sizes have slots, too.
+
+    Raises NotExported for an operator, a region or a size that the graph cannot hold.
+    """
     reader = _Reader(program, sizes, _tied_names(model), Namer(set(map(str, sizes.hints))))
     reader.read_placeholders(names(signature.arguments))
     returned = reader.read_nodes(program.graph)
@@ -56,7 +58,7 @@ class _Reader:
     """Walks an exported graph once and collects what it finds."""
 
     program: ExportedProgram
-    sizes: Sizes
+    sizes: NamedSizes
     tied: Mapping[str, tuple[str, ...]]
     namer: Namer
     env: dict[fx.Node, Any] = field(default_factory=dict)  # a Value, an Expr, a tuple of them, or a number
@@ -65,7 +67,7 @@ class _Reader:
     nodes: list[Call] = field(default_factory=list)
     modules: dict[str, str] = field(default_factory=dict)
 
-    # ---- what stands before the first node
+    # ---- inputs, weights, constants and states
 
     def read_placeholders(self, input_names: Sequence[str]) -> None:
         mutated = {
@@ -147,7 +149,7 @@ class _Reader:
             raise NotExported(f"{node.target} is not an operator that stages can run", where_of(node))
 
     def read_region(self, node: fx.Node) -> None:
-        """Inline a region that only sets a mode: gradients, or autocast that is off."""
+        """Inline a region that sets a mode only: gradients, or autocast that is off.  Raises NotExported for others."""
         name = str(node.target)
         if "set_grad_enabled" not in name and "autocast" not in name:
             advice = "use torch.where, or a plain if in a module of its own, which is then kept whole in one stage"
@@ -166,7 +168,7 @@ class _Reader:
         results = self.results(node) if rewrite is None else (self.changed(node, rewrite.changed),)
         self.nodes.append(Call(op=op, args=args, kwargs=kwargs, results=results, where=where_of(node)))
         self.env[node] = results if self.nodes[-1].unpacks else results[0]
-        if rewrite is not None:  # from here on the changed tensor is the new one
+        if rewrite is not None:  # later nodes read the new value
             self.env[rewrite.changed] = results[0]
 
     def changed(self, node: fx.Node, before: fx.Node) -> Value:
@@ -254,7 +256,7 @@ class _Reader:
         return tuple(leaf for leaf in self.leaves.values() if isinstance(leaf, cls))
 
     def made(self, value: Value) -> Value:
-        """A value that a node makes: an input or a weight that is returned as it is gets a node of its own."""
+        """The value if a node makes it, else an alias: an input or a weight that is returned gets a node."""
         if any(value in n.results for n in reversed(self.nodes)):
             return value
         alias = Value(self.namer(f"{value.name}_out"), value.type)
@@ -262,12 +264,14 @@ class _Reader:
         return alias
 
 
-TWINS = {"transformers.grouped_mm_fallback.default": aten._grouped_mm.default}  # what it runs outside of an export
+TWINS = {"transformers.grouped_mm_fallback.default": aten._grouped_mm.default}
+"""For an operator of an export, the one that the model runs outside of exports."""
+
 DEFAULTS = [("pin_memory", False), ("layout", torch.strided), ("non_blocking", False)]
 
 
 def _split_returns(tree: Tree, returned: list[Any]) -> tuple[Tree, list[Value]]:
-    """Sizes move from the slots of the returned tree into its leaves; the tensors stay, renumbered."""
+    """The returned tree with sizes as leaves and tensors in renumbered slots, and these tensors."""
     outputs: list[Value] = []
 
     def leaf(old: Any) -> Any:
@@ -283,7 +287,7 @@ def _split_returns(tree: Tree, returned: list[Any]) -> tuple[Tree, list[Value]]:
 
 
 def _tied_names(model: nn.Module) -> dict[str, tuple[str, ...]]:
-    """All names of the tensor behind each name."""
+    """All names of the tensor that has a name, by each of them."""
     tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
     by_memory: dict[Any, list[str]] = {}
     for fqn, t in tensors:
@@ -292,7 +296,7 @@ def _tied_names(model: nn.Module) -> dict[str, tuple[str, ...]]:
 
 
 def _memory(t: torch.Tensor) -> tuple[Any, ...]:
-    """Equal for two names of one tensor; storage addresses say nothing for empty or meta tensors."""
+    """A key that is equal for two names of one tensor; storage addresses would not do for empty or meta tensors."""
     return (t.untyped_storage()._cdata, t.storage_offset(), tuple(t.shape), t.stride(), t.dtype)
 
 
@@ -301,5 +305,5 @@ def _enables_autocast(node: fx.Node) -> bool:
 
 
 def _is_transform(node: fx.Node) -> bool:
-    """Whether a node opens or closes a level of torch.vmap, jvp or grad, which say what the operators within mean."""
+    """Whether a node enters or leaves torch.vmap, jvp or grad, which change what the operators within do."""
     return getattr(node.target, "__module__", None) == "torch._functorch.predispatch"

@@ -1,4 +1,4 @@
-"""What the statements of the user's source files assign to: the names that people gave to values."""
+"""Statements of the user's source files: the variables that they assign, return and copy."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ir.location import Copy
 
 
 @dataclass(frozen=True)
-class Statement:
-    """A statement of a function: its first line, the names it assigns, and what the function is given."""
+class SourceStatement:
+    """A statement of a function: its first line, the variables it assigns, and the function's parameters."""
 
     line: int
     assigns: tuple[str, ...] = ()
@@ -22,32 +22,32 @@ class Statement:
     copies: tuple[Copy, ...] = ()
 
 
-def statement_at(file: str, line: int) -> Statement:
-    """The innermost statement on a line; one that knows nothing but its line where the source cannot be read."""
-    return _statements(file).get(line, Statement(line))
+def statement_at(file: str, line: int) -> SourceStatement:
+    """The innermost statement on a line; one with the line alone where the source cannot be read."""
+    return _statements(file).get(line, SourceStatement(line))
 
 
 @cache
-def _statements(file: str) -> Mapping[int, Statement]:
+def _statements(file: str) -> Mapping[int, SourceStatement]:
     try:
         tree = ast.parse("".join(linecache.getlines(file)))
     except SyntaxError:
         return {}
-    found: dict[int, Statement] = {}
+    found: dict[int, SourceStatement] = {}
     for function in ast.walk(tree):
         if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
             found |= _statements_of(function)
     return found
 
 
-def _statements_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[int, Statement]:
+def _statements_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[int, SourceStatement]:
     given = function.args
     parameters = tuple(a.arg for a in (*given.posonlyargs, *given.args, *given.kwonlyargs))[1:]
     simple = [s for s in ast.walk(function) if isinstance(s, ast.stmt) and not hasattr(s, "body")]
     copies = tuple(sorted(copy for s in simple for copy in _copies(s)))
-    found: dict[int, Statement] = {}
+    found: dict[int, SourceStatement] = {}
     for s in simple:
-        statement = Statement(s.lineno, _assigned(s), _returned(s), parameters, copies)
+        statement = SourceStatement(s.lineno, _assigned(s), _returned(s), parameters, copies)
         found |= dict.fromkeys(range(s.lineno, (s.end_lineno or s.lineno) + 1), statement)
     return found
 
@@ -60,7 +60,7 @@ def _assigned(statement: ast.stmt) -> tuple[str, ...]:
 
 
 def _returned(statement: ast.stmt) -> tuple[str, ...]:
-    """What `return cos.to(x), sin` calls its results; nothing for a single one."""
+    """The variables in `return cos.to(x), sin`; none for a single result."""
     match statement:
         case ast.Return(value=ast.Tuple(elts=elements)):
             return tuple(map(_subject, elements))
@@ -68,7 +68,7 @@ def _returned(statement: ast.stmt) -> tuple[str, ...]:
 
 
 def _subject(value: ast.expr) -> str:
-    """The variable that a chain of calls and attributes begins with."""
+    """The variable at the start of a chain of calls and attributes; "" for none."""
     while isinstance(value, (ast.Attribute, ast.Call, ast.Subscript)):
         value = value.func if isinstance(value, ast.Call) else value.value
     return value.id if isinstance(value, ast.Name) else ""

@@ -1,4 +1,4 @@
-"""The user's module path and source line of an exported node."""
+"""Module path and source line of an exported node."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FRAME = re.compile(r'^ *File "([^"]+)", line (\d+), in [^\n]+(?:\n {4,}(?! *Fil
 
 
 def where_of(node: fx.Node) -> Where:
-    """Module path without the wrapper's prefix, and the last source line that is not torch's own."""
+    """Module path without the wrapper's prefix, and the innermost source line that is not torch's own."""
     trace = node.meta.get("stack_trace") or ""
     stack = node.meta.get("nn_module_stack") or {}
     return Where(module_path(node), *_source_line(trace), _frames(trace, tuple(path for path, _ in stack.values())))
@@ -44,7 +44,7 @@ def _source_line(trace: str) -> tuple[str, int, str]:
 
 @lru_cache(maxsize=4096)
 def _frames(trace: str, paths: tuple[str, ...]) -> tuple[Frame, ...]:
-    """The modules being called, each with its line; without lines where torch recorded other frames than calls."""
+    """The calls of modules, each with its line; without lines where torch's stack trace does not match them."""
     modules = [clean(path) for path in paths if path]  # without the wrapper
     calls = [(file, int(line)) for file, line, _ in _FRAME.findall(trace)][1:]
     if len(calls) != len(modules):

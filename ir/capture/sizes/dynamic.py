@@ -1,4 +1,4 @@
-"""Which sizes of the example inputs may change, and under what names."""
+"""Marks: the dimensions of the example inputs that may change, named by the user's `dynamic_shapes`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DynamicShapes: TypeAlias = Mapping[str, Any] | Sequence[Any] | None
 
 @dataclass(frozen=True)
 class Mark:
-    """A size that may change."""
+    """The name and the bounds of a size that may change."""
 
     name: str
     min: int = 1
@@ -28,11 +28,11 @@ class Mark:
 
 
 Marks: TypeAlias = Sequence[Mapping[int, Mark]]
-"""For each input tensor, the marked dimensions."""
+"""For each input tensor, the marks of its dimensions."""
 
 
 class FixedSizes(CaptureError):
-    """The model works for one value of some sizes that were to be dynamic."""
+    """Sizes that were to be dynamic, and for which the model works at one value only."""
 
     def __init__(self, reasons: Mapping[tuple[int, int], str]) -> None:
         self.reasons = reasons  # by tensor and dimension
@@ -40,14 +40,14 @@ class FixedSizes(CaptureError):
         super().__init__(f"{'; '.join(dict.fromkeys(reasons.values()))}\n  what usually helps: {advice}")
 
 
-def without_marks(marks: Marks, dims: Collection[tuple[int, int]]) -> Marks:
-    """The marks that are left when some dimensions are fixed, and with them all others of their names."""
-    fixed = {marks[tensor][dim].name for tensor, dim in dims}
-    return [{dim: mark for dim, mark in of.items() if mark.name not in fixed} for of in marks]
+def without_marks(marks: Marks, fixed: Collection[tuple[int, int]]) -> Marks:
+    """The marks without those of `fixed`, pairs of tensor and dimension, and all others of their names."""
+    names = {marks[tensor][dim].name for tensor, dim in fixed}
+    return [{dim: mark for dim, mark in dims.items() if mark.name not in names} for dims in marks]
 
 
 def mark_dynamic(shapes: DynamicShapes, arguments: Tree, tensors: Sequence[torch.Tensor]) -> Marks:
-    """Find the marks of each tensor.  Raises CaptureError for a name or a dimension that is not there."""
+    """The marks of each tensor.  Raises CaptureError for a name or a dimension that does not exist."""
     if isinstance(shapes, Mapping):
         _check_names(shapes, arguments)
     elif shapes is not None:
@@ -67,7 +67,7 @@ def mark_dynamic(shapes: DynamicShapes, arguments: Tree, tensors: Sequence[torch
 
 
 def _check_agreement(input_names: Sequence[str], tensors: Sequence[torch.Tensor], marks: Marks) -> None:
-    """One name, one size; and a name that code can be written with."""
+    """Raise CaptureError for a name of two sizes, one that is no Python identifier, or a size of 0."""
     seen: dict[str, tuple[int, str]] = {}
     for name, tensor, dims in zip(input_names, tensors, marks, strict=True):
         for dim, mark in dims.items():
@@ -83,7 +83,7 @@ def _check_agreement(input_names: Sequence[str], tensors: Sequence[torch.Tensor]
 
 
 def widen(tensors: Sequence[torch.Tensor], marks: Marks) -> list[torch.Tensor]:
-    """Example tensors with every marked size at least 2: torch.export takes a size of 1 for a constant."""
+    """Example tensors with every marked size at least 2: torch.export treats a size of 1 as a constant."""
     small = {
         mark.name
         for tensor, dims in zip(tensors, marks, strict=True)
@@ -105,7 +105,7 @@ def widen(tensors: Sequence[torch.Tensor], marks: Marks) -> list[torch.Tensor]:
 
 
 def export_spec(marks: Marks) -> list[dict[int, Any]]:
-    """The marks as torch.export takes them."""
+    """The marks as the `dynamic_shapes` of torch.export."""
     return [dict.fromkeys(dims, Dim.DYNAMIC) for dims in marks]
 
 
@@ -142,12 +142,12 @@ def _check_names(shapes: Mapping[str, Any], arguments: Tree) -> None:
             raise CaptureError(f"dynamic shapes name `{name}`, which is no argument of the model; it takes {known}")
 
 
-Path: TypeAlias = tuple[tuple[Any, int], ...]
-"""Key and position of each child on the way from the arguments to a tensor."""
+TreePath: TypeAlias = tuple[tuple[Any, int], ...]
+"""Key and position of each child on the path from the arguments to a tensor."""
 
 
-def _paths(arguments: Tree) -> list[Path]:
-    """The way to each slot, in slot order."""
+def _paths(arguments: Tree) -> list[TreePath]:
+    """The path to each slot, in slot order."""
     keyed, _ = pytree.tree_flatten_with_path(pytree.tree_unflatten(list(range(len(arguments.leaves))), arguments.spec))
     ways = (tuple(zip(keys, at, strict=True)) for (keys, _), at in zip(keyed, _positions(arguments.spec), strict=True))
     slots = {x.index: way for way, x in zip(ways, arguments.leaves, strict=True) if isinstance(x, Slot)}
@@ -161,8 +161,8 @@ def _positions(spec: pytree.TreeSpec) -> Iterator[tuple[int, ...]]:
         yield from ((i, *rest) for rest in _positions(child))
 
 
-def _descend(shapes: Any, path: Path) -> Any:
-    """What is said of the tensor at the end of a path; None where nothing is."""
+def _descend(shapes: Any, path: TreePath) -> Any:
+    """The entry of `shapes` for the tensor at the end of a path; None if there is none."""
     for key, position in path:
         name = getattr(key, "key", getattr(key, "name", position))
         if isinstance(shapes, Mapping):

@@ -1,4 +1,4 @@
-"""What must hold of the sizes for the recording to be the model."""
+"""Guards: conditions on the sizes under which the recording computes what the model does."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def read_guards(
 ) -> tuple[sympy.Basic, ...]:
     """Conditions on the sizes, `Eq(Mod(height, 8), 0)`, besides their ranges.
 
-    They are the equations that torch found, and what the model's own code asked.  torch's inequalities are
-    left out: each size is `!= 1` to it, and what matters among them is in the ranges.
+    These are the equations that torch found and the answers that the model's own code was given.  torch's
+    inequalities are left out: it assumes each size to be `!= 1`, and the ranges have those that matter.
     """
     values = (n.meta.get("val") for n in program.graph.nodes)
     env = next((v.fake_mode.shape_env for v in values if hasattr(v, "fake_mode")), None)
@@ -41,7 +41,7 @@ def _is_about(guard: sympy.Basic, symbols: set[sympy.Symbol]) -> bool:
 
 
 def _always_true(condition: sympy.Basic, ranges: Mapping[sympy.Symbol, tuple[int, int | None]]) -> bool:
-    """Whether a condition holds for all sizes in their ranges from 2 on, as far as a sample shows."""
+    """Whether a condition holds at every sampled size in the ranges, from 2 on."""
     return all(hold((condition,), sizes) for sizes in _sample(condition, ranges))
 
 
@@ -61,7 +61,7 @@ def _sample(
 
 
 def _simplified(guards: tuple[sympy.Basic, ...]) -> tuple[sympy.Basic, ...]:
-    """`8*b*s == 16*b*(s//2)` and its like as `s % 2 == 0`, where that is what they say together."""
+    """Equations such as `8*b*s == 16*b*(s//2)` as `s % 2 == 0`, where all together are equivalent to that."""
     divisors: dict[sympy.Basic, int] = {}
     for size, divisor in (floor.args for guard in guards for floor in guard.atoms(FloorDiv)):
         if isinstance(size, sympy.Symbol) and isinstance(divisor, sympy.Integer):

@@ -1,4 +1,4 @@
-"""What a model's own code asks of sizes while it is recorded: each answer is an assumption of the recording."""
+"""Questions about sizes that a model's own code asks during an export: the recording assumes each answer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MACHINERY = ("/torch/fx/experimental/", "/torch/__init__.py", "/torch/_ops.py",
 
 @dataclass(frozen=True)
 class Question:
-    """`if x.shape[0] > 1` at a line of the model, over torch's symbols, and the answer that was recorded."""
+    """A condition such as `x.shape[0] > 1` at a line of the model, over torch's symbols, and the recorded answer."""
 
     asked: sympy.Basic
     answer: sympy.Basic
@@ -30,14 +30,14 @@ class Question:
 
     @property
     def assumed(self) -> sympy.Basic:
-        """The condition under which the answer is this one."""
+        """The condition under which the answer holds."""
         if self.answer in (sympy.true, sympy.false):
             return self.asked if self.answer == sympy.true else sympy.Not(self.asked)
         return sympy.Eq(self.asked, self.answer)
 
     @property
     def fixed(self) -> int | None:
-        """The number that a size became by this answer."""
+        """The number that the answer fixes a size at; None if it fixes none."""
         match self.assumed:
             case sympy.Eq(lhs=sympy.Symbol(), rhs=sympy.Integer() as number):
                 return int(number)
@@ -46,7 +46,7 @@ class Question:
 
 @contextmanager
 def watched() -> Iterator[list[Question]]:
-    """Collect the questions of code outside torch, and those of torch that fix a size; it asks thousands of others."""
+    """Collect the questions of code outside torch, and those of torch that fix a size; torch asks thousands more."""
     questions: list[Question] = []
     evaluate = ShapeEnv.evaluate_expr
 
@@ -71,7 +71,7 @@ def _is_machinery(path: str) -> bool:
 
 
 def _beyond(frame: FrameType | None, passed: Callable[[str], bool]) -> FrameType | None:
-    """The nearest frame of a file that is not to be passed."""
+    """The innermost frame whose file is not `passed`."""
     while frame is not None and passed(frame.f_code.co_filename):
         frame = frame.f_back
     return frame

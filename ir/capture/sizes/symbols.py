@@ -1,4 +1,4 @@
-"""torch's size symbols -> ours, named by the user."""
+"""torch's size symbols -> ours, which the user named."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ir.sizes import Dim
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """What capture knows of the sizes that may change."""
+class NamedSizes:
+    """The sizes that may change: their symbols, example values, ranges, guards, and the questions about them."""
 
     rename: Mapping[sympy.Symbol, sympy.Symbol]
     hints: Mapping[sympy.Symbol, int]
@@ -28,7 +28,7 @@ class Sizes:
     questions: tuple[Question, ...]  # of the model's own code, over our symbols
 
     def read(self, value: Any) -> Dim | None:
-        """A size as a number or an expression; None where it depends on the values of a tensor."""
+        """A size of torch as a number or an expression; None if it depends on the values of a tensor."""
         if not isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool)):
             return value
         expr = value.node.expr.xreplace(self.rename)
@@ -46,10 +46,10 @@ def read_sizes(
     marks: Marks,
     questions: Sequence[Question],
     input_names: Sequence[str],
-) -> Sizes:
+) -> NamedSizes:
     """Name the symbols of the exported inputs as the user did.
 
-    Raises FixedSizes for a size that was to change and that the model fixes.
+    Raises FixedSizes for a marked size that the model fixes.
     """
     placeholders = {n.name: n for n in program.graph.nodes if n.op == "placeholder"}
     specs = [s for s in program.graph_signature.input_specs if s.kind is InputKind.USER_INPUT]
@@ -72,11 +72,11 @@ def read_sizes(
             )
     asked = tuple(replace(q, asked=q.asked.xreplace(rename)) for q in questions if q.direct)
     asked = tuple(q for q in asked if q.asked.free_symbols and q.asked.free_symbols <= set(hints))
-    return Sizes(rename, hints, ranges, read_guards(program, rename, ranges, asked), asked)
+    return NamedSizes(rename, hints, ranges, read_guards(program, rename, ranges, asked), asked)
 
 
 def _range(found: Any) -> tuple[int, int | None]:
-    """torch's value range.  It prints [2, inf] for any size; a size of 1 runs right all the same."""
+    """torch's value range, from 1 on where torch starts at 2, as it does for any size."""
     if found is None:
         return 1, None
     low = int(found.lower) if found.lower.is_number and int(found.lower) > 2 else 1

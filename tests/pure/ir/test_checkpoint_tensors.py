@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ir.checkpoint.rearranged import Computed, Rearranged
-from ir.checkpoint.tensors import BLOCK, Held, Stored, read_into
+from ir.checkpoint.tensors import BLOCK_ELEMENTS, Held, Stored, read_into
 from ir.errors import SourceError
 
 Move = Callable[[torch.Tensor], torch.Tensor]
@@ -74,9 +74,9 @@ def test_experts_are_pieces_that_are_read_in_order(folder: Path) -> None:
 
 
 def test_a_large_tensor_is_read_in_blocks(folder: Path) -> None:
-    tensor = torch.arange(2 * BLOCK + 5, dtype=torch.int32)
+    tensor = torch.arange(2 * BLOCK_ELEMENTS + 5, dtype=torch.int32)
     blocks = list(store(folder, tensor).blocks(torch.int64))
-    assert [b.numel() for b in blocks] == [BLOCK, BLOCK, 5]
+    assert [b.numel() for b in blocks] == [BLOCK_ELEMENTS, BLOCK_ELEMENTS, 5]
     assert torch.equal(torch.cat(blocks), tensor.long())
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import MixtralConfig, MixtralForCausalLM
 
 from ir.capture import capture
-from ir.capture.fallbacks.probe import Seen, fitted
+from ir.capture.fallbacks.probe import ProbeRun, fitted
 from ir.errors import CaptureError
 from ir.graph import Call, Graph, is_whole, opaque_of
 from tests.support.checking import Call as Inputs
@@ -171,12 +171,12 @@ a, b = sympy.symbols("a b", integer=True)
     ],
 )
 def test_sizes_of_results_are_found(result: object, expected: tuple[object, ...]) -> None:
-    runs = [Seen([x, y], torch.empty(result(x, y)), 0.0) for x, y in ((2, 4), (4, 12), (6, 8))]  # type: ignore[operator]
+    runs = [ProbeRun([x, y], torch.empty(result(x, y)), 0.0) for x, y in ((2, 4), (4, 12), (6, 8))]  # type: ignore[operator]
     assert fitted(runs, [a, b])[0].shape == expected
 
 
 def test_a_size_that_follows_from_nothing_is_refused() -> None:
-    runs = [Seen([x], torch.empty(n), 0.0) for x, n in ((2, 5), (4, 6), (6, 1))]
+    runs = [ProbeRun([x], torch.empty(n), 0.0) for x, n in ((2, 5), (4, 6), (6, 1))]
     with pytest.raises(CaptureError, match="the size of a result depends on values"):
         fitted(runs, [a])
 

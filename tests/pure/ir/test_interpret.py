@@ -9,7 +9,7 @@ import sympy
 import torch
 
 from ir.graph import THIS_DEVICE, Call, Constant, State, Transfer
-from ir.interpret import interpret, lookup, number
+from ir.interpret import as_number, interpret, lookup
 from tests.support.graphs import add, aten, graph, linear, param, relu, state, typed, value
 
 batch, seq = (sympy.Symbol(name, integer=True, positive=True) for name in ("batch", "seq"))
@@ -69,7 +69,7 @@ def test_sizes_and_the_device_among_the_arguments() -> None:
     ],
 )
 def test_a_size_becomes_a_python_number(expr: sympy.Basic, expected: float) -> None:
-    found = number(expr, {batch: 3, seq: 4})
+    found = as_number(expr, {batch: 3, seq: 4})
     assert (type(found), found) == (type(expected), expected)
 
 

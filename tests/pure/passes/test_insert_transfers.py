@@ -75,7 +75,7 @@ def run_stages(plan: StagePlan, inputs: list[torch.Tensor], weights: Mapping[str
         body = bind_sizes(stage.graph, sizes)
         made = interpret(body, [there[v.name] for v in body.inputs], weights).outputs
         there |= {v.name: tensor for v, tensor in zip(body.outputs, made, strict=True)}
-    return [there[v.stands_for or v.name] for v in plan.graph.outputs]
+    return [there[v.copy_of or v.name] for v in plan.graph.outputs]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,95 @@
+"""Facts about torch's operators that their schemas do not tell: which ones rearrange elements, and in whose memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+
+import torch
+from torch._ops import OpOverload
+
+aten = torch.ops.aten
+
+
+class Elements(Enum):
+    """The elements of a result, seen from those of the first operand."""
+
+    SAME = auto()  # each at its index
+    CAST = auto()  # each at its index, perhaps in another dtype
+    RESHAPED = auto()  # all of them in their order, in another shape
+    EXPANDED = auto()  # repeated along dimensions of size 1
+    REPEATED = auto()  # repeated along any dimension
+    PERMUTED = auto()  # the dimensions in another order
+    SLICED = auto()  # a range of one dimension
+    SELECTED = auto()  # one index of one dimension
+
+
+class Memory(Enum):
+    """The memory of a result."""
+
+    SHARED = auto()  # that of the first operand
+    EITHER = auto()  # that of the first operand where its strides allow it, or its own
+    OWN = auto()
+
+
+@dataclass(frozen=True)
+class Rearrangement:
+    """An operator that computes nothing: its result holds elements of its first operand."""
+
+    elements: Elements
+    memory: Memory
+
+    @property
+    def may_alias(self) -> bool:
+        """Whether the result may lie in the memory of the first operand."""
+        return self.memory is not Memory.OWN
+
+    @property
+    def is_alias(self) -> bool:
+        """Whether the result is the first operand: its elements, strides and memory."""
+        return self.elements is Elements.SAME and self.memory is Memory.SHARED
+
+    @property
+    def is_identity_if_type_stays(self) -> bool:
+        """Whether a result of the operand's shape and dtype has the operand's elements, each at its index."""
+        return self.elements is not Elements.PERMUTED
+
+
+def rearrangement(op: object) -> Rearrangement | None:
+    """How an operator rearranges the elements of its first operand; None for one that does anything else."""
+    if not isinstance(op, OpOverload) or op.namespace != "aten" or op is aten.view.dtype:  # the latter reads the bits
+        return None
+    return REARRANGEMENTS.get(op._opname)
+
+
+REARRANGEMENTS: Mapping[str, Rearrangement] = {
+    "alias": Rearrangement(Elements.SAME, Memory.SHARED),
+    "detach": Rearrangement(Elements.SAME, Memory.SHARED),
+    "contiguous": Rearrangement(Elements.SAME, Memory.EITHER),
+    "clone": Rearrangement(Elements.SAME, Memory.OWN),
+    "lift_fresh_copy": Rearrangement(Elements.SAME, Memory.OWN),
+    "to": Rearrangement(Elements.CAST, Memory.EITHER),
+    "type_as": Rearrangement(Elements.CAST, Memory.EITHER),
+    "_to_copy": Rearrangement(Elements.CAST, Memory.OWN),
+    "view": Rearrangement(Elements.RESHAPED, Memory.SHARED),
+    "view_as": Rearrangement(Elements.RESHAPED, Memory.SHARED),
+    "_unsafe_view": Rearrangement(Elements.RESHAPED, Memory.SHARED),
+    "unflatten": Rearrangement(Elements.RESHAPED, Memory.SHARED),
+    "squeeze": Rearrangement(Elements.RESHAPED, Memory.SHARED),
+    "unsqueeze": Rearrangement(Elements.RESHAPED, Memory.SHARED),
+    "reshape": Rearrangement(Elements.RESHAPED, Memory.EITHER),
+    "flatten": Rearrangement(Elements.RESHAPED, Memory.EITHER),
+    "expand": Rearrangement(Elements.EXPANDED, Memory.SHARED),
+    "expand_as": Rearrangement(Elements.EXPANDED, Memory.SHARED),
+    "broadcast_to": Rearrangement(Elements.EXPANDED, Memory.SHARED),
+    "repeat": Rearrangement(Elements.REPEATED, Memory.OWN),
+    "permute": Rearrangement(Elements.PERMUTED, Memory.SHARED),
+    "transpose": Rearrangement(Elements.PERMUTED, Memory.SHARED),
+    "slice": Rearrangement(Elements.SLICED, Memory.SHARED),
+    "select": Rearrangement(Elements.SELECTED, Memory.SHARED),
+}
+"""By the name of the operator, which all of its overloads have."""
+
+BY_ADDRESS = frozenset({aten.as_strided.default, aten.as_strided_copy.default, aten.as_strided_scatter.default})
+"""Operators whose result depends on how their operand lies in memory, not on its elements alone."""
