@@ -25,5 +25,4 @@ From a source to a plan, in the order in which data meets them:
     borders      names of values that cross between stages
     plan         the graph cut into stages
     summary      the numbers of a plan: sizes, seconds and transfers of its stages
-    summary      a plan in numbers
 """
