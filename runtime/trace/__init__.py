@@ -1,5 +1,5 @@
 """Traces of what ran in each stage and when.
 
-trace     recorded while a trace is on: one for each stage, then all together
+traces    recorded while a trace is on: one for each stage, then all together
 perfetto  a trace -> the JSON that ui.perfetto.dev opens
 """

@@ -50,7 +50,7 @@ def moves() -> st.SearchStrategy[Move]:
 @given(st.lists(moves(), max_size=5))
 def test_what_is_rearranged_reads_as_the_real_tensor(folder: Path, steps: list[Move]) -> None:
     real = torch.arange(48.0).reshape(SHAPE)
-    stand_in: torch.Tensor = Rearranged.of(store(folder, real))
+    stand_in: torch.Tensor = Rearranged.standing_for(store(folder, real))
     for step in steps:
         real, stand_in = step(real.clone()), step(stand_in)
     assert isinstance(stand_in, Rearranged)
@@ -63,7 +63,7 @@ def test_what_is_rearranged_reads_as_the_real_tensor(folder: Path, steps: list[M
 def test_experts_are_pieces_that_are_read_in_order(folder: Path) -> None:
     gate, up = ([torch.randn(3, 2) for _ in range(4)] for _ in "ab")
     stored = [[store(folder, t, f"{i}.{j}") for j, t in enumerate(ts)] for i, ts in enumerate((gate, up))]
-    stand_ins = [list(map(Rearranged.of, ts)) for ts in stored]
+    stand_ins = [list(map(Rearranged.standing_for, ts)) for ts in stored]
     merged = torch.cat([torch.stack(ts, 0) for ts in stand_ins], 1)
     assert isinstance(merged, Rearranged)
     assert isinstance(merged.source, Stored)
@@ -99,13 +99,13 @@ def test_strided_bytes_are_read_as_they_are_meant(folder: Path) -> None:
 
 def test_equal_tensors_are_known_without_reading(folder: Path) -> None:
     a, b = (store(folder, torch.ones(3), name) for name in "ab")
-    assert torch.equal(Rearranged.of(a), Rearranged.of(a))
-    assert torch.equal(Rearranged.of(a), Rearranged.of(b))
-    assert not torch.equal(Rearranged.of(a), Rearranged.of(store(folder, torch.zeros(3), "c")))
+    assert torch.equal(Rearranged.standing_for(a), Rearranged.standing_for(a))
+    assert torch.equal(Rearranged.standing_for(a), Rearranged.standing_for(b))
+    assert not torch.equal(Rearranged.standing_for(a), Rearranged.standing_for(store(folder, torch.zeros(3), "c")))
 
 
 def test_values_meet_tensors_in_memory(folder: Path) -> None:
-    stored = Rearranged.of(store(folder, torch.ones(3)))
+    stored = Rearranged.standing_for(store(folder, torch.ones(3)))
     total = stored + torch.arange(3.0)
     assert isinstance(total, Rearranged)
     assert isinstance(total.source, Computed)
