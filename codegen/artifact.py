@@ -129,7 +129,7 @@ def _stage(file: StageFile) -> m.StageEntry:
         cls=file.cls,
         weights=file.weights,
         device=file.stage.device.name,
-        receives=tuple(m.Receive(_tensor(v), file.stage.weight_source(v)) for v in graph.inputs),
+        receives=tuple(m.Receive(_tensor(v), file.stage.source_of(v)) for v in graph.inputs),
         sizes=file.sizes,
         sends=tuple(m.Send(_tensor(v), file.stage.targets_of(v), file.outputs_of(v)) for v in graph.outputs),
         state=tuple(file.fqns[s] for s in graph.states),
