@@ -1,4 +1,4 @@
-"""Whether an artifact computes what its model file does: python examples/check.py MODEL.py OUT"""
+"""Compares the outputs of an artifact with its model's: python examples/check.py MODEL.py OUT"""
 
 import runpy
 import sys
@@ -24,7 +24,7 @@ def load(path: Path) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
 
 
 def difference(expected: Any, found: Any) -> str:
-    """What tells two leaves of an output apart; empty if nothing does."""
+    """The difference between two leaves of an output; empty if they are equal."""
     if not isinstance(expected, torch.Tensor):
         return "" if expected == found else f"{found!r} in place of {expected!r}"
     if not isinstance(found, torch.Tensor) or (found.dtype, found.shape) != (expected.dtype, expected.shape):

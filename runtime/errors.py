@@ -1,18 +1,18 @@
-"""What goes wrong while an artifact runs: one class per culprit."""
+"""Errors while an artifact is loaded and run: one class per culprit."""
 
 from __future__ import annotations
 
 
 class InputError(ValueError):
-    """The arguments of a call are not what the model was captured for.  Raised before anything runs."""
+    """The arguments of a call do not fit what the model was captured for.  Raised before anything runs."""
 
 
 class DeviceError(ValueError):
-    """The devices asked for are not here, or too many."""
+    """The devices that were asked for are none, too many, or not here."""
 
 
 class DistributedError(RuntimeError):
-    """The processes of a job do not come together."""
+    """The processes of a job do not find each other, or cannot connect."""
 
 
 class PipelineClosed(RuntimeError):
@@ -20,7 +20,7 @@ class PipelineClosed(RuntimeError):
 
 
 class StageError(RuntimeError):
-    """A stage raised.  `stage` is its number, `device` its device and `__cause__` what it raised."""
+    """A stage raised.  `stage` is its number, `device` its device and `__cause__` the exception."""
 
     def __init__(self, stage: int, device: str, cause: BaseException) -> None:
         super().__init__(f"stage {stage} ({device}) raised {type(cause).__name__}: {cause}")

@@ -121,7 +121,7 @@ class Pipeline:
         return cls(job.manifest, job.devices, job.engine, job.monitor, Path(folder))
 
     def __repr__(self) -> str:
-        """What runs where: "<Pipeline gpt2 from build/gpt2: stages 0-1 on cuda:0, stage 2 on cuda:1; open>"."""
+        """The stages on their devices: "<Pipeline gpt2 from build/gpt2: stages 0-1 on cuda:0; open>"."""
         runs = [[*group] for _, group in groupby(range(len(self.devices)), key=self.devices.__getitem__)]
         spans = (f"stages {run[0]}-{run[-1]}" if len(run) > 1 else f"stage {run[0]}" for run in runs)
         places = ", ".join(f"{span} on {self.devices[run[0]]}" for span, run in zip(spans, runs, strict=True))

@@ -9,13 +9,13 @@ import torch
 
 from ir.errors import PlanError
 from ir.machine.cluster import Cluster, Device
-from ir.machine.kinds import KINDS
+from ir.machine.kinds import HARDWARE_KINDS
 
 
 def accelerators() -> list[torch.device]:
     """The accelerators of this host whose kind is known."""
     found = torch.accelerator.current_accelerator(check_available=True)
-    if found is None or found.type not in KINDS:
+    if found is None or found.type not in HARDWARE_KINDS:
         return []
     return [torch.device(found.type, i) for i in range(torch.accelerator.device_count())]
 
@@ -34,7 +34,7 @@ def named_cluster(names: Sequence[str]) -> Cluster:
     if not names:
         raise PlanError("there must be one device at least")
     devices = tuple(_device(name, names.count(name)) for name in names)
-    kinds = [KINDS[device.name.partition(":")[0]] for device in devices]
+    kinds = [HARDWARE_KINDS[device.name.partition(":")[0]] for device in devices]
     return Cluster.uniform(devices, min((kind.link for kind in kinds), key=lambda link: link.bandwidth))
 
 
@@ -53,7 +53,7 @@ def _device(name: str, shares: int) -> Device:
     device = _found(name)
     if device is None:
         raise PlanError(f"there is no {name} on this host, which has {_here()}")
-    kind = KINDS[device.type]
+    kind = HARDWARE_KINDS[device.type]
     memory = _memory(device) // shares
     return Device(str(device), flops=kind.flops, bandwidth=kind.bandwidth, memory=memory, launch=kind.launch)
 

@@ -34,10 +34,10 @@ _CUDA = HardwareKind(
     link=Link(bandwidth=50e9, latency=10e-6),
     fused_causal=True,
 )
-KINDS = {kind.name: kind for kind in (_CPU, _CUDA)}
+HARDWARE_KINDS = {kind.name: kind for kind in (_CPU, _CUDA)}
 
 
 def fuses_causal(name: str) -> bool:
     """Whether a device of a cluster, such as "cuda:0", is faster at attention with is_causal than with a mask."""
-    kind = KINDS.get(name.partition(":")[0])
+    kind = HARDWARE_KINDS.get(name.partition(":")[0])
     return kind is not None and kind.fused_causal

@@ -37,12 +37,12 @@ _CUDA = DeviceKind(
     ),
     delay=_delay_cuda,
 )
-KINDS = {kind.name: kind for kind in (_CPU, _CUDA)}
+DEVICE_KINDS = {kind.name: kind for kind in (_CPU, _CUDA)}
 
 
 def kind_of(device: torch.device) -> DeviceKind:
     """The kind of a device; one with the defaults for a kind that is not in the table."""
-    return KINDS.get(device.type, DeviceKind(device.type))
+    return DEVICE_KINDS.get(device.type, DeviceKind(device.type))
 
 
 def model_name(device: torch.device) -> str:

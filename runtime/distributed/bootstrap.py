@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from runtime.device.kinds import KINDS
+from runtime.device.kinds import DEVICE_KINDS
 from runtime.device.placement import device_of_process, spread_stages
 from runtime.distributed import sigterm
 from runtime.distributed.monitor import Monitor
@@ -96,7 +96,7 @@ def start(folder: Path, device: str | torch.device | None, *, strict: bool, time
 
 def _set_variables() -> None:
     """Set the environment variables that drivers read at their first use, unless the user has set them."""
-    for kind in KINDS.values():
+    for kind in DEVICE_KINDS.values():
         for name, value in kind.variables:
             os.environ.setdefault(name, value)
 

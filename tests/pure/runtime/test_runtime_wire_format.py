@@ -1,4 +1,4 @@
-"""What goes between processes: errors, control messages, and tensors with their strides."""
+"""The messages between processes: errors, control messages, and tensors with their strides."""
 
 from __future__ import annotations
 
