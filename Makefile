@@ -20,7 +20,7 @@ help: ## list these targets
 setup: $(READY) ## make the environment alone
 
 demo: $(READY) ## cut GPT-2 in two, run both stages, compare with the uncut model
-	$(BIN)/python -m passes.compile examples/gpt2.py --stages 2 -o build/gpt2 --verify
+	$(BIN)/stagecut compile examples/gpt2.py --stages 2 -o build/gpt2 --verify
 	$(BIN)/python examples/check.py examples/gpt2.py build/gpt2
 
 test: $(READY) ## run every test
@@ -57,5 +57,5 @@ $(READY): pyproject.toml constraints.txt
 	@echo "Installing into .venv; torch is large, so the first time takes some minutes"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet 'pip>=23'
-	$(BIN)/python -m pip install --quiet --editable '.[test,zoo,bench]' --constraint constraints.txt
+	$(BIN)/python -m pip install --quiet --editable '.[compile,test,zoo,bench]' --constraint constraints.txt
 	@touch $@

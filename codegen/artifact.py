@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 
 from codegen.lines.stage_file import StageFile
 from codegen.picture import dot
+from codegen.picture.detail import Detail
 from codegen.pytree_json import tree_json
 from codegen.report.data import report_data
 from codegen.report.notes import NOTHING, Notes, StageSource
@@ -36,16 +37,18 @@ def write_artifact(
     folder: Path,
     model: str,
     weights: Mapping[str, torch.Tensor] | None,
-    detail: dot.Detail,
+    detail: Detail,
     summary: Summary,
     *,
     link: bool = False,
     notes: Notes = NOTHING,
+    wrote: Callable[[int], object] = int,
 ) -> Iterator[Path]:
     """Fill a folder and yield each file when it is written, the manifest last.
 
     `weights` by fully qualified name, or None to write only code; with `link` they are a Checkpoint, and stages
     read its files in place of copies.  `summary` and `notes` are for the report.
+    `wrote` is called with the number of bytes of each block of weights that is written.
     There is no graph.svg where graphviz's `dot` is missing.
     """
     hashes: dict[str, str] = {}
@@ -60,7 +63,7 @@ def write_artifact(
         yield folder / file.module
         if weights is not None:
             linked[stage.index] = linked_files(tensors) if link else ()
-            hashes[file.weights] = (write_links if link else write_copies)(folder / file.weights, tensors)
+            hashes[file.weights] = (write_links if link else write_copies)(folder / file.weights, tensors, wrote)
             yield folder / file.weights
     for own in copied_files(plan.graph.whole):
         yield Path(shutil.copy(own, folder))
@@ -74,7 +77,7 @@ def write_artifact(
     yield folder / m.FILE
 
 
-def _pictures(plan: StagePlan, folder: Path, model: str, detail: dot.Detail) -> Iterator[Path]:
+def _pictures(plan: StagePlan, folder: Path, model: str, detail: Detail) -> Iterator[Path]:
     picture = folder / "graph.dot"
     picture.write_text(dot.draw(plan, detail, model))
     yield picture

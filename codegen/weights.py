@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import torch
 
@@ -17,6 +17,7 @@ from ir.checkpoint.files import SAFETENSORS_DTYPES
 from ir.checkpoint.tensors import Held, Piece, Stored, Tensorlike, byte_view
 from ir.errors import OutputError, SourceError
 
+Wrote: TypeAlias = Callable[[int], object]
 _SPELLED = {dtype: text for text, dtype in SAFETENSORS_DTYPES.items()}
 
 
@@ -32,14 +33,15 @@ class StageTensor:
         return prod(self.source.shape) * self.dtype.itemsize
 
 
-def write_copies(path: Path, weights: Mapping[str, StageTensor]) -> str:
+def write_copies(path: Path, weights: Mapping[str, StageTensor], wrote: Wrote = int) -> str:
     """Write copies of the tensors, with one at a time in memory.  Returns the sha256 of the file.
 
+    `wrote` is called with the number of bytes of each block.
     The format has no strides; those of channels-last weights are in the header's `strides`, for `load`.
     Raises OutputError where the file cannot be written, SourceError where a tensor cannot be read.
     """
     strides = strides_of(weights)
-    return _write(path, weights, {"strides": json.dumps(strides)} if strides else {})
+    return _write(path, weights, {"strides": json.dumps(strides)} if strides else {}, wrote)
 
 
 def strides_of(weights: Mapping[str, StageTensor]) -> dict[str, tuple[int, ...]]:
@@ -49,7 +51,7 @@ def strides_of(weights: Mapping[str, StageTensor]) -> dict[str, tuple[int, ...]]
     return {name: tensor.stride() for name, tensor in dense.items() if not tensor.is_contiguous()}
 
 
-def write_links(path: Path, weights: Mapping[str, StageTensor]) -> str:
+def write_links(path: Path, weights: Mapping[str, StageTensor], wrote: Wrote = int) -> str:
     """Write the tensors that the checkpoint lacks, and links to the others.  Returns the sha256 of the file.
 
     The header's `links` has the files, relative to this one's folder, and for each tensor its pieces: a file,
@@ -63,7 +65,7 @@ def write_links(path: Path, weights: Mapping[str, StageTensor]) -> str:
         "files": [path_from(path.parent, file) for file in files],
         "pieces": {name: [_row(piece, number) for piece in tiles] for name, tiles in pieces.items()},
     }
-    return _write(path, own, {"links": json.dumps(links, separators=(",", ":"))})
+    return _write(path, own, {"links": json.dumps(links, separators=(",", ":"))}, wrote)
 
 
 def linked_files(weights: Mapping[str, StageTensor]) -> tuple[Path, ...]:
@@ -83,7 +85,7 @@ def _row(piece: Piece, number: Mapping[Path, int]) -> list[Any]:
     return [number[piece.file], piece.start, dtype, piece.shape, stride, piece.at]
 
 
-def _write(path: Path, weights: Mapping[str, StageTensor], metadata: Mapping[str, str]) -> str:
+def _write(path: Path, weights: Mapping[str, StageTensor], metadata: Mapping[str, str], wrote: Wrote) -> str:
     # Wide dtypes first, so that each tensor is aligned to its own: readers that map the file ask for it.
     order = sorted(weights.items(), key=lambda item: -item[1].dtype.itemsize)
     digest, name = sha256(), "the header"
@@ -93,6 +95,7 @@ def _write(path: Path, weights: Mapping[str, StageTensor], metadata: Mapping[str
             for name, weight in order:
                 for block in _blocks(name, weight):
                     _put(file, digest, byte_view(block.contiguous()))
+                    wrote(block.nbytes)
     except OSError as e:
         need = sum(w.nbytes for w in weights.values())
         raise OutputError(

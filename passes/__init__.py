@@ -2,13 +2,17 @@
 
 In the order in which a model meets them:
 
-    compile, report   the commands: `python -m passes.compile` and `python -m passes.report`
-    cli/              the command line: flags, progress, tables, --verify
+    cli/              the command `stagecut`: subcommands, flags, progress, tables, --verify
+    compile, report   the same as `python -m passes.compile` and `python -m passes.report`
     api, auto         the same from Python: `compile_model` and `auto_partition`
-    compiler          source -> capture -> passes -> plan -> artifact, for all of these
+    options           every option of all of these, with its flag and its help
+    option_kinds      the values that options take, and how wrong ones are refused
+    scoped_options    options of one pass: split-stages{time-limit=20}
+    job               one compilation as its options ask for it
+    given, target     its source, and the machine that it is planned for
+    compiler          source -> capture -> passes -> plan -> artifact
     defaults          the passes in their order
     pipeline          what a pass is, and running several with their invariants checked
-    options           fields of a pass that become flags
 
     simplify_masks    attention masks that are causal, or mask nothing    (masks/: formulas of masks)
     propagate_shapes  types checked by running each operator without data; views
@@ -42,3 +46,7 @@ def __getattr__(name: str) -> Any:
     if name not in _WAYS_IN:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_WAYS_IN[name]), name)
+
+
+def __dir__() -> list[str]:
+    return list(_WAYS_IN)

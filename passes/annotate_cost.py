@@ -20,9 +20,8 @@ from ir.machine.cluster import Cluster, Unit
 from ir.memory import smaller_source
 from ir.sizes import Dim, at
 from ir.verify import costed
-from passes.cost_models import CostSource
 from passes.cost_models.profiling import Progress, profile
-from passes.options import option
+from passes.options import CostSource, Options
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class AnnotateCost:
     With `cost` profiled, each node also gets the measured time of its operator on the devices.
     """
 
-    cost: CostSource = option(CostSource.roofline, "predict seconds, or time each operator on the devices")
+    cost: CostSource = Options.cost
     progress: Progress = str  # called with a line of text while operators are timed
 
     name: ClassVar = "annotate-cost"

@@ -3,91 +3,91 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
 from torch import nn
 
-from ir.capture import DynamicShapes
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.errors import CompileError
-from ir.machine.host import accelerators, host_cluster, named_cluster
-from ir.sources import Reading, Source, read_source
-from passes.api import check_out, chosen_passes, compile_to, limited, source_of
-from passes.compiler import Compiler, Weights
+from ir.machine.host import accelerators
+from passes.job import Job
+from passes.options import Options, Weights, with_options
 from runtime import Pipeline
 
+_SHARES = 4  # of the CPU, where there is no GPU
 
+
+@with_options
 def auto_partition(
-    source: str | Path | nn.Module,
-    devices: int | Sequence[str] | None = None,
+    source_or_model: str | Path | nn.Module,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
-    out: str | Path | None = None,
-    dynamic_shapes: DynamicShapes = None,
-    checkpoint: str | Path | None = None,
-    dtype: torch.dtype | None = None,
-    trust_remote_code: bool = False,
-    padding: bool = True,
-    memory: str | int | None = None,
-    objective: str = "throughput",
-    shared: str = "auto",
-    cost: str = "roofline",
-    force: bool = False,
+    devices: int | Sequence[str] | None = None,
+    **options: Any,
 ) -> Pipeline:
     """Cut a model for the devices of this host, and start its stages.
 
         with auto_partition("checkpoint-folder", devices=4) as pipe:
             y = pipe(input_ids, attention_mask)
 
-    `source` is what the command line takes, or a module, which is called as `source(*args, **kwargs)` and may
-    take its weights from a `checkpoint`.  `devices` is how many equal ones, or their names; by default all GPUs,
-    or else the CPU.  With `padding=False` the model of a checkpoint folder is called without an attention mask:
-    for batches whose texts are all of one length.  The artifact goes to `out`, or to a temporary folder that is
-    removed when the pipeline closes; with `force`, what others put into `out` is moved aside to `OUT.old`.
+    `source_or_model`, `args`, `kwargs` and the options are those of `compile_model`.  `devices` is how many equal
+    ones, or their names; by default all GPUs, or else 4 shares of the CPU.  `weights` is by default "link" for a
+    checkpoint, whose files the stages then read, and "copy" for a module.  The artifact goes to `out`, or to a
+    temporary folder that is removed when the pipeline closes.
+
     Raises CompileError with one clear message.
     """
-    if out is not None:
-        check_out(out, source, force=force)
-    if isinstance(source, nn.Module):
-        given = source_of(source, args, kwargs, dynamic_shapes, checkpoint)
-    elif args or kwargs or checkpoint or dynamic_shapes:
-        raise CompileError(f"{source} says itself how it is called; args, kwargs and the like go with a module")
-    else:
-        given = read_source(str(source), Reading(dtype, trust_remote_code, padding=padding))
-    devices = max(1, len(accelerators())) if devices is None else devices
-    machine = host_cluster(devices) if isinstance(devices, int) else named_cluster(devices)
-    weights = Weights.link if isinstance(given.weights, Checkpoint) else Weights.copy
-    compiler = Compiler(chosen_passes(objective, shared, cost), limited(machine, memory), weights)
-    return _Passing.start(given, compiler) if out is None else _start(given, compiler, Path(out), force)
+    if isinstance(args, int) or (len(args) and all(isinstance(arg, str) for arg in args)):
+        raise CompileError(f"devices is a keyword: auto_partition(…, devices={args!r})")
+    chosen = _on_this_host(Options.of({**options, "devices": devices}))
+    if chosen.weights is Weights.none:
+        raise CompileError("auto_partition runs the stages, which needs their weights; drop weights='none'")
+    folder = None if chosen.out is not None else TemporaryDirectory(prefix="stagecut-")
+    try:
+        chosen = chosen if folder is None else replace(chosen, out=Path(folder.name) / "artifact")
+        return _start(chosen, "weights" in options, source_or_model, args, kwargs, folder)
+    except BaseException:
+        if folder is not None:
+            folder.cleanup()
+        raise
 
 
-def _start(source: Source, compiler: Compiler, out: Path, force: bool) -> Pipeline:
-    compile_to(out, source, compiler, force=force)
-    return Pipeline.load(out)
+def _on_this_host(options: Options) -> Options:
+    if options.stages or options.devices or options.cluster:
+        return options
+    return replace(options, devices=len(accelerators()) or _SHARES)
 
 
-class _Passing(Pipeline):
-    """A pipeline whose artifact goes when it is closed."""
+def _start(
+    options: Options,
+    weights_given: bool,
+    source_or_model: str | Path | nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None,
+    folder: TemporaryDirectory[str] | None,
+) -> Pipeline:
+    job = Job.of(options)
+    source = job.read(source_or_model, args, kwargs)
+    if not weights_given and isinstance(source.weights, Checkpoint):
+        job = Job.of(replace(options, weights=Weights.link))
+    job.run(source)
+    assert options.out is not None
+    if folder is None:
+        return Pipeline.load(options.out)
+    pipe = _Temporary.load(options.out)
+    assert isinstance(pipe, _Temporary)
+    pipe._folder = folder
+    return pipe
+
+
+class _Temporary(Pipeline):
+    """A pipeline whose artifact is removed when it is closed."""
 
     _folder: TemporaryDirectory[str]
-
-    @classmethod
-    def start(cls, source: Source, compiler: Compiler) -> _Passing:
-        folder = TemporaryDirectory(prefix="stagecut-")
-        try:
-            out = Path(folder.name) / source.name
-            compile_to(out, source, compiler)
-            pipe = cls.load(out)
-            assert isinstance(pipe, cls)
-        except BaseException:
-            folder.cleanup()
-            raise
-        pipe._folder = folder
-        return pipe
 
     def close(self) -> None:
         super().close()

@@ -1,4 +1,4 @@
-"""The difference between two graphs, in a few words, for the report."""
+"""The difference between two graphs, in a few words, for the report and `-v`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ def contents(graph: Graph) -> str:
     return f"{len(graph.nodes)} operators, {held}"
 
 
-def changes(before: Graph, after: Graph) -> str:
-    """The effect of a pass that turned `before` into `after`."""
+def changes(before: Graph | None, after: Graph) -> str:
+    """The effect of a step that turned `before`, None for the first, into `after`."""
+    if before is None:
+        return contents(after)
     return ", ".join(_changes(before, after)) or "nothing to change"
 
 

@@ -15,7 +15,7 @@ from ir.machine.cluster import Cluster
 from ir.sizes import hold
 from ir.verify import costed
 from passes.cut_problem import as_problem
-from passes.options import option
+from passes.options import Options
 from passes.partitioners import solve
 from passes.partitioners.problem import Infeasible, InvalidSplit, Objective, evaluate
 
@@ -32,7 +32,7 @@ class CheckSizes:
     The declared ranges are tried first, then smaller and smaller ones around the example's sizes.
     """
 
-    size_limit: float = option(10.0, "seconds to search for the sizes over which the cut stays good")
+    size_limit: float = Options.size_limit
 
     name: ClassVar = "check-sizes"
     requires: ClassVar = (costed,)

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 
 from codegen.artifact import write_artifact
-from codegen.picture.dot import Detail
+from codegen.picture.detail import Detail
 from codegen.report.notes import Notes, PassNote
 from ir.capture import capture
 from ir.checkpoint.checkpoint import check_linked, check_weights
+from ir.errors import OutputError
 from ir.machine.cluster import Cluster
+from ir.memory import stored_bytes
 from ir.plan import StagePlan, plan_stages
 from ir.sources import Source
 from ir.summary import Summary
+from ir.units import format_bytes
 from passes.changes import changes, contents
+from passes.options import Weights
 from passes.pipeline import Pipeline, Step
 from passes.summary import node_seconds, summarize
 
 EXPORT = "export"  # the step that captures the model, before the first pass
-
-
-class Weights(str, Enum):
-    """What becomes of the weights."""
-
-    copy = "copy"  # each stage's slice is written beside it
-    link = "link"  # each stage reads its slice from the checkpoint's own files
-    none = "none"  # only the code and the plan
 
 
 @dataclass(frozen=True)
@@ -65,15 +61,48 @@ class Compiler:
         yield Step(EXPORT, graph, perf_counter() - start)
         yield from self.passes.run(graph, self.machine)
 
-    def write(self, source: Source, steps: Sequence[Step], folder: Path) -> Compiled:
-        """Plan the stages of what the last step left, and fill a folder with them."""
-        plan = plan_stages(steps[-1].graph, self.machine)
+    def plan(self, steps: Sequence[Step]) -> StagePlan:
+        """The stages of what the last step left."""
+        return plan_stages(steps[-1].graph, self.machine)
+
+    def write(
+        self,
+        source: Source,
+        steps: Sequence[Step],
+        folder: Path,
+        wrote: Callable[[int], object] = int,
+        plan: StagePlan | None = None,
+    ) -> Compiled:
+        """Fill a folder with the stages of `plan`, by default those of the last step.
+
+        `wrote` is called with the number of bytes of each block of weights that is written.
+        Raises OutputError, before anything is written, where the disk has no room for the weights.
+        """
+        plan = plan or self.plan(steps)
+        check_room(folder, copied_bytes(plan, self.weights))
         summary = summarize(plan, source.name, (*source.notes, *plan.graph.notes))
         weights = None if self.weights is Weights.none else source.weights
         link = self.weights is Weights.link
         notes = Notes(tuple(_notes(steps)), node_seconds(plan))
-        files = tuple(write_artifact(plan, folder, source.name, weights, self.detail, summary, link=link, notes=notes))
-        return Compiled(plan, summary, tuple(steps), files)
+        written = write_artifact(
+            plan, folder, source.name, weights, self.detail, summary, link=link, notes=notes, wrote=wrote
+        )
+        return Compiled(plan, summary, tuple(steps), tuple(written))
+
+
+def copied_bytes(plan: StagePlan, weights: Weights) -> int:
+    """Bytes of the weights that are written beside the stages."""
+    return sum(stored_bytes(stage.stored) for stage in plan.stages) if weights is Weights.copy else 0
+
+
+def check_room(folder: Path, nbytes: int) -> None:
+    """Raise OutputError where the disk of `folder` has less than `nbytes` free."""
+    free = shutil.disk_usage(folder).free
+    if nbytes > free:
+        raise OutputError(
+            f"the weights of the stages need {nbytes:,} bytes ({format_bytes(nbytes)}), and the disk has {free:,} "
+            f"({format_bytes(free)}) free; make room, or use --weights link, which copies nothing"
+        )
 
 
 def _notes(steps: Sequence[Step]) -> Iterator[PassNote]:

@@ -4,27 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from enum import Enum
 from typing import ClassVar
 
 from ir.graph import Graph, Node, Value
 from ir.machine.cluster import Cluster
-from passes.options import option
-
-
-class Shared(str, Enum):
-    """The treatment of a parameter that several nodes read."""
-
-    colocate = "colocate"  # one copy, on one device, with all its readers
-    replicate = "replicate"  # a read-only copy on each device that reads it
-    auto = "auto"  # copies where memory allows and they shorten the bottleneck
+from passes.options import Options, Shared
 
 
 @dataclass(frozen=True)
 class GroupShared:
     """Overlapping groups are merged.  The nodes of a state always share a device: state is never copied."""
 
-    shared: Shared = option(Shared.auto, "a weight read in several places: one copy, copies, or as it pays")
+    shared: Shared = Options.shared
 
     name: ClassVar = "group-shared"
     requires: ClassVar = ()

@@ -1,11 +1,177 @@
-"""Options of passes: a dataclass field that is also a command-line flag."""
+"""The options of a compilation: names, values, defaults, flags and help texts. A new option is a field of `Options`."""
 
 from __future__ import annotations
 
-from dataclasses import field
-from typing import Any
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from codegen.picture.detail import Detail
+from ir.errors import CompileError
+from passes.option_kinds import (
+    BYTES,
+    CLUSTER,
+    COUNT,
+    DEVICES,
+    PASS_OPTIONS,
+    PATH,
+    SECONDS,
+    SIZES,
+    SWITCH,
+    TEXT,
+    Flag,
+    ValueKind,
+    one_of,
+    option,
+)
+from passes.partitioners.problem.objective import Objective
+
+if TYPE_CHECKING:
+    from ir.capture.sizes.dynamic import DynamicShapes
+    from ir.machine.cluster import Cluster
 
 
-def option(default: Any, help: str) -> Any:
-    """A field with a default and the text that `--help` shows for its flag."""
-    return field(default=default, metadata={"help": help})
+class Shared(str, Enum):
+    """Where a parameter that several nodes read is kept."""
+
+    colocate = "colocate"  # one copy, on one device, with all its readers
+    replicate = "replicate"  # a read-only copy on each device that reads it
+    auto = "auto"  # copies where memory allows and they shorten the bottleneck
+
+
+class CostSource(str, Enum):
+    """Where the seconds of a node come from."""
+
+    roofline = "roofline"  # from its cost and the table of the device
+    profiled = "profiled"  # from running its operator on the device
+
+
+class Weights(str, Enum):
+    """What is written of the weights."""
+
+    copy = "copy"  # each stage's slice is written beside it
+    link = "link"  # each stage reads its slice from the checkpoint's own files
+    none = "none"  # only the code and the plan
+
+
+class DType(str, Enum):
+    """The dtypes that weights may be given."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+_SOURCE, _MACHINE, CUT = "The model", "The machine (one of the first three)", "The cut"
+_RESULT, _TERMINAL = "What is written", "What is printed"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may be said of a compilation, on the command line and in Python alike.
+
+    An option of the cut that is also a field of a pass is handed to that pass.
+    Raises CompileError where a value is not of its kind.
+    """
+
+    out: Path | None = option(None, PATH, _RESULT, "the artifact folder to write", "--out", "-o")
+    force: bool = option(False, SWITCH, _RESULT, "move a folder that holds files of others, or edited ones, to OUT.old")
+
+    dynamic_shapes: DynamicShapes | Sequence[str] = option(
+        None, SIZES, _SOURCE, "sizes that change from call to call: input_ids:0=batch,1=seq", "--dynamic"
+    )
+    checkpoint: Path | None = option(None, PATH, _SOURCE, "the weights of a model file, if it does not hold them")
+    dtype: DType | None = option(None, one_of(DType), _SOURCE, "of the weights; else as the source has them")
+    padding: bool = option(
+        True, SWITCH, _SOURCE, "call a checkpoint's model without attention_mask", "--no-padding", turns_off=True
+    )
+    trust_remote_code: bool = option(False, SWITCH, _SOURCE, "run Python files of a checkpoint folder")
+
+    stages: int | None = option(None, COUNT, _MACHINE, "that many equal devices of this host")
+    devices: int | Sequence[str] | None = option(None, DEVICES, _MACHINE, "devices of this host: cuda:0,cuda:1")
+    cluster: Cluster | str | Path | None = option(
+        None, CLUSTER, _MACHINE, "a file of devices and links, or a name such as h200x4"
+    )
+    memory: int | None = option(None, BYTES, _MACHINE, "the most that one device may hold, such as 16GiB")
+
+    objective: Objective = option(
+        Objective.throughput, one_of(Objective), CUT, "the fastest stream of batches, or the fastest single batch"
+    )
+    in_flight: int = option(1, COUNT, CUT, "microbatches whose activations a stage holds at once")
+    shared: Shared = option(
+        Shared.auto, one_of(Shared), CUT, "a weight read in several places: one copy, copies, or as it pays"
+    )
+    cost: CostSource = option(
+        CostSource.roofline, one_of(CostSource), CUT, "predict seconds, or time each operator on the devices"
+    )
+    time_limit: float = option(60.0, SECONDS, CUT, "seconds to search for a better cut, or for a proof")
+    size_limit: float = option(10.0, SECONDS, CUT, "seconds to search for the sizes over which the cut stays good")
+    pass_options: tuple[str, ...] = option(
+        (), PASS_OPTIONS, CUT, "any option of a pass: split-stages{time-limit=20}", "--option"
+    )
+
+    weights: Weights = option(Weights.copy, one_of(Weights), _RESULT, "copies, links into the checkpoint, or none")
+    draw: Detail = option(Detail.modules, one_of(Detail), _RESULT, "how much the picture shows")
+    verify: bool = option(False, SWITCH, _RESULT, "run the stages and the uncut model, and compare")
+    open_report: bool = option(False, SWITCH, _RESULT, "open the report in the browser", "--open")
+
+    json: bool = option(False, SWITCH, _TERMINAL, "print the plan as JSON in place of the table", command_only=True)
+    print_after: str | None = option(None, TEXT, _TERMINAL, "print the graph after a pass, export or all")
+    stop_after: str | None = option(
+        None, TEXT, _TERMINAL, "run no pass after this one, and write nothing", command_only=True
+    )
+    progress: bool = option(True, SWITCH, _TERMINAL, "print no progress and no notes", "--quiet", "-q", turns_off=True)
+    verbose: bool = option(False, SWITCH, _TERMINAL, "print what each pass changed", "--verbose", "-v")
+
+    def __post_init__(self) -> None:
+        for name, flag in flags().items():
+            value = getattr(self, name)
+            if value is not getattr(Options, name):
+                object.__setattr__(self, name, _read(name, value, flag.kind))
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Options:
+        """From keywords of a call.  Raises CompileError for one that is no option of Python calls."""
+        known = [name for name, flag in flags().items() if not flag.command_only]
+        for name in given:
+            if name in flags() and name not in known:
+                raise CompileError(f"{name} is for the command line alone")
+            if name not in known:
+                near = get_close_matches(name, known, n=1)
+                raise CompileError(
+                    f"there is no option {name!r}; "
+                    + (f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}")
+                )
+        return cls(**given)
+
+
+def flags() -> dict[str, Flag]:
+    """The flag of each option, by the name of its field."""
+    return {f.name: f.metadata["flag"] for f in fields(Options)}
+
+
+def _read(name: str, value: Any, kind: ValueKind) -> Any:
+    try:
+        return kind.read(value)
+    except (ValueError, TypeError):
+        raise CompileError(f"{name} is {value!r}; it must be {kind.what}") from None
+
+
+_Call = TypeVar("_Call", bound=Callable[..., Any])
+
+
+def with_options(call: _Call) -> _Call:
+    """The same call, whose signature lists the options in place of `**options`."""
+    signature = inspect.signature(call)
+    own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    listed = [
+        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=f.type)
+        for f in fields(Options)
+        if f.name not in signature.parameters and not flags()[f.name].command_only
+    ]
+    call.__signature__ = signature.replace(parameters=[*own, *listed])  # type: ignore[attr-defined]
+    return call

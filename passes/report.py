@@ -1,12 +1,10 @@
-"""A measured run in the report: `python -m passes.report OUT --trace trace.json`."""
+"""`stagecut report`, and `python -m passes.report`: a measured run in the report of an artifact."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from codegen.folder import restamp
 from codegen.report.data import Data, measured
@@ -16,24 +14,24 @@ from ir.errors import OutputError, SourceError
 from ir.units import format_seconds
 from passes.cli.browser import open_in_browser
 from passes.cli.table import table_of
-from passes.cli.terminal import exit_status, stdout
+from passes.cli.terminal import stderr, stdout
+from stagecut import main
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
+def show_report(out: Path, trace: Path | None, show: bool) -> None:
+    """Put a measured run into the report of an artifact, or open the report in the browser.
 
-@app.command()
-def report(
-    out: Annotated[Path, typer.Argument(help="an artifact folder")],
-    trace: Annotated[Path | None, typer.Option(help="a run that Pipeline.trace wrote, to show beside the plan")] = None,
-    show: Annotated[bool, typer.Option("--open", help="open the report in the browser")] = False,
-) -> None:
-    """Put a measured run into the report of an artifact, or open the report."""
-    with exit_status():
-        page = out / REPORT
-        if trace is not None:
-            print_run(add_run(page, trace))
-        if show:
-            open_in_browser(page)
+    Raises SourceError for a folder without a report, or a trace of another plan.
+    """
+    page = out / REPORT
+    if trace is not None:
+        print_run(add_run(page, trace))
+    if not page.is_file():
+        raise SourceError(f"{out} has no {REPORT}; give the folder that stagecut compile wrote")
+    if show:
+        open_in_browser(page)
+    else:
+        stderr.print(f"the report is {page}; --open opens it in the browser", markup=False, soft_wrap=True)
 
 
 def print_run(data: Data) -> None:
@@ -73,4 +71,4 @@ def add_run(page: Path, trace: Path) -> Data:
 
 
 if __name__ == "__main__":
-    app()
+    main(["report", *sys.argv[1:]])

@@ -12,7 +12,7 @@ from ir.graph import Graph
 from ir.machine.cluster import Cluster
 from ir.verify import costed
 from passes.cut_problem import as_problem, even_share, fits, infeasible
-from passes.options import option
+from passes.options import Options
 from passes.partitioners import solve
 from passes.partitioners.problem import Infeasible, Load, Objective, Solution
 
@@ -24,9 +24,9 @@ _SECOND_TRY = 10.0  # seconds for the search without copies, which is seldom bet
 class SplitStages:
     """The best contiguous cut for the devices of the cluster, each of which gets a stage."""
 
-    objective: Objective = option(Objective.throughput, "the fastest stream of batches, or the fastest single batch")
-    in_flight: int = option(1, "microbatches whose activations a stage holds at once")
-    time_limit: float = option(60.0, "seconds to search for a better cut, or for a proof")
+    objective: Objective = Options.objective
+    in_flight: int = Options.in_flight
+    time_limit: float = Options.time_limit
 
     name: ClassVar = "split-stages"
     requires: ClassVar = (costed,)
@@ -35,7 +35,7 @@ class SplitStages:
     def __post_init__(self) -> None:
         if self.in_flight < 1:
             raise CompileError(f"in-flight is {self.in_flight}; it must be 1 or more")
-        if self.time_limit < 0:
+        if not self.time_limit >= 0:  # nan, too
             raise CompileError(f"time-limit is {self.time_limit}; it must be 0 or more")
 
     def run(self, graph: Graph, cluster: Cluster) -> Graph:

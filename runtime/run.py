@@ -28,8 +28,8 @@ from runtime.manifest import ManifestError
 from runtime.pipeline import Pipeline
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(argv)
+def main(argv: Sequence[str] | None = None, prog: str = "python -m runtime.run") -> int:
+    options = _parser(prog).parse_args(argv)
     try:
         outputs = _run(options)
     except (DeviceError, InputError, ManifestError) as e:
@@ -77,10 +77,8 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
         raise InputError(f"cannot read the inputs from {path}: {e}") from e
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m runtime.run", description="Run an artifact on tensors from a file."
-    )
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description="Run an artifact on tensors from a file.")
     parser.add_argument("artifact", metavar="OUT", type=Path, help="the folder that passes.compile wrote")
     parser.add_argument("--input", type=Path, required=True, help="safetensors file: inputs by their manifest names")
     parser.add_argument("--output", type=Path, required=True, help="safetensors file to write the outputs to")

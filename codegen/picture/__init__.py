@@ -2,6 +2,7 @@
 
 In the order in which a plan meets them:
 
+    detail     how fine a picture is
     grouping   operators grouped to modules, few enough for a screen
     boxes      the boxes with the words on them
     palette    a colour for each stage

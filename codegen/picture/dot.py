@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping
-from enum import Enum
 from pathlib import Path
 
 import graphviz
 
 from codegen.picture.boxes import Box, caption, identifier, module_boxes, operator_boxes, stage_boxes, words
+from codegen.picture.detail import Detail
 from codegen.picture.grouping import ExampleSizes
 from codegen.picture.palette import GREY, colours
 from ir.graph import Call, Node, Value
@@ -17,15 +17,6 @@ from ir.memory import peak_bytes, stored_bytes
 from ir.plan import Stage, StagePlan
 from ir.signature import output_names
 from ir.units import format_bytes, format_seconds
-
-
-class Detail(str, Enum):
-    """The operators that a box of a picture stands for."""
-
-    modules = "modules"
-    operators = "operators"
-    stages = "stages"
-
 
 _BOXES = {Detail.modules: module_boxes, Detail.operators: operator_boxes, Detail.stages: stage_boxes}
 

@@ -31,11 +31,11 @@ def read_model_file(path: Path, reading: Reading, function: str = "model") -> So
     """
     with _blaming(path):
         module = _import(path)
-    stored = getattr(module, "checkpoint", None)
+    stored = reading.checkpoint or _beside(path, getattr(module, "checkpoint", None))
     whole = stored is None and reading.weights
     model, notes = (_model(module, function, path), ()) if whole else _light_model(module, function, path)
     # Opened when the model is made, which may be what writes the file.
-    checkpoint = None if stored is None or not reading.weights else Checkpoint.open(path.parent / stored)
+    checkpoint = None if stored is None or not reading.weights else Checkpoint.open(stored)
     inputs = _made(module, "example_inputs", path)
     if not isinstance(inputs, (tuple, list, Mapping)):
         raise SourceError(
@@ -55,6 +55,10 @@ def read_model_file(path: Path, reading: Reading, function: str = "model") -> So
         weights=weights,
         notes=(*notes, *(weights.notes if isinstance(weights, Checkpoint) else ())),
     )
+
+
+def _beside(path: Path, checkpoint: str | Path | None) -> Path | None:
+    return None if checkpoint is None else path.parent / checkpoint
 
 
 def _model(module: ModuleType, name: str, path: Path) -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ class Reading:
     trust_remote_code: bool = False  # whether Python files inside a checkpoint folder may run
     weights: bool = True  # whether the values of the weights are needed
     padding: bool = True  # whether texts of a batch may be padded, so that a checkpoint's model is called with a mask
+    checkpoint: Path | None = None  # the weights of a model file, in place of those that it names or holds
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Source:
     dynamic_shapes: DynamicShapes
     weights: Mapping[str, torch.Tensor]  # by fully qualified name
     notes: tuple[str, ...] = ()  # for the user: what was switched or left out so that it can be exported
+    files: tuple[Path, ...] = ()  # files and folders that it was read from
     soft: bool = False  # whether a dynamic size that the model fixes stays fixed: where the user did not name it
 
 

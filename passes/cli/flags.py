@@ -1,39 +1,75 @@
-"""A command gets a flag for each option of each pass."""
+"""A command gets a flag for each field of `Options`."""
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Callable
-from typing import Annotated, Any, get_type_hints
+from enum import Enum
+from typing import Annotated, Any
 
 import typer
 
 from passes.cli.terminal import exit_status
-from passes.defaults import DEFAULT_PASSES
+from passes.option_kinds import SWITCH, Flag
+from passes.options import Options, flags
 
 
-def with_pass_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command a flag for each option of each pass, which typer reads off the signature."""
-    signature = inspect.signature(command)
-    own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    hints = get_type_hints(command, include_extras=True)
-    for cls in DEFAULT_PASSES:
-        types = get_type_hints(cls)
-        for field in dataclasses.fields(cls):
-            if "help" in field.metadata:
-                hints[field.name] = Annotated[types[field.name], typer.Option(help=field.metadata["help"])]
-                parameter = inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default)
-                own.append(parameter)
+def with_flags(command: Callable[[str, Options], None], source: Any) -> Callable[..., None]:
+    """The command, which takes a SOURCE and options, with the parameters that typer makes flags of.
 
-    def run(*args: Any, **kwargs: Any) -> None:
+    `source` is the annotation of the first one.
+    """
+    parameters = [inspect.Parameter("source", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=source)]
+    for name, flag in flags().items():
+        hint, default = _typed(name, flag)
+        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint))
+
+    def run(source: str, **given: Any) -> None:
         with exit_status():
-            command(*args, **kwargs)
+            command(source, Options(**{name: _value(name, value) for name, value in given.items()}))
 
     run.__doc__ = command.__doc__
-    run.__annotations__ = {p.name: hints[p.name] for p in own}
-    run.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[p.replace(annotation=hints[p.name], kind=inspect.Parameter.KEYWORD_ONLY) for p in own],
-        return_annotation=None,
-    )
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return run
+
+
+def _typed(name: str, flag: Flag) -> tuple[Any, Any]:
+    """What typer reads off a parameter, and its default."""
+    default, kind = getattr(Options, name), flag.kind
+    described = typer.Option(
+        *(flag.names or (f"--{name.replace('_', '-')}",)),
+        help=flag.help + _default(default),
+        rich_help_panel=flag.group,
+        metavar=kind.metavar or None,
+        autocompletion=(lambda: list(kind.choices)) if kind.choices else None,
+        show_default=False,
+    )
+    if kind is SWITCH:
+        return Annotated[bool, described], False
+    return Annotated[list[str] | None if kind.many else str | None, described], None
+
+
+def _default(value: Any) -> str:
+    """What the help says of a default, if there is one to speak of."""
+    match value:
+        case Enum():
+            return f" (default: {value.value})"
+        case int() | float() if not isinstance(value, bool):
+            return f" (default: {value:g})"
+    return ""
+
+
+def _value(name: str, given: Any) -> Any:
+    """The option's value, as Python calls give it; a text that does not read as one stays as it is."""
+    flag, default = flags()[name], getattr(Options, name)
+    match given:
+        case bool():
+            return given != flag.turns_off
+        case str():
+            try:
+                return flag.kind.parse(given)
+            except ValueError:
+                return given
+        case _:
+            return given or default

@@ -11,17 +11,18 @@ import torch
 from ir.errors import VerifyError
 from ir.signature import flatten
 from ir.sources import Source, with_values
-from passes.cli.terminal import stderr
 from runtime import InputError, ManifestError, Pipeline, StageError
 
 
-def compare(source: Source, folder: Path) -> None:
-    """Run the model and its stages on the example inputs.  Raises VerifyError where they differ."""
+def compare(source: Source, folder: Path) -> str:
+    """Run the model and its stages on the example inputs.  Returns the verdict.
+
+    Raises VerifyError where they differ.
+    """
     with with_values(source.model, source.weights):
         wanted, again = (flatten(_run_uncut(source)) for _ in range(2))
     if not all(map(_same, wanted[0], again[0])):
-        stderr.print("  the model is not deterministic: two runs of it differ, so there is nothing to compare with")
-        return
+        return "the model is not deterministic: two runs of it differ, so there is nothing to compare with"
     try:
         with Pipeline.load(folder, devices=["cpu"]) as pipe:
             got = flatten(pipe(*source.args, **source.kwargs))
@@ -32,6 +33,7 @@ def compare(source: Source, folder: Path) -> None:
     for i, (a, b) in enumerate(zip(wanted[0], got[0], strict=True)):
         if not _same(a, b):
             raise VerifyError(f"output {i} of the stages differs from the model's{_difference(a, b)}")
+    return "the stages return what the uncut model returns, bit for bit"
 
 
 def _run_uncut(source: Source) -> Any:

@@ -11,7 +11,6 @@ In the order in which a cost meets them:
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Protocol
 
 from ir.cost import Cost, Time
@@ -23,10 +22,3 @@ class CostModel(Protocol):
     """A prediction of the time of a node on a device; `cost` is that of the node, in plain numbers."""
 
     def time(self, node: Node, cost: Cost, device: Device) -> Time: ...
-
-
-class CostSource(str, Enum):
-    """The source of a node's seconds."""
-
-    roofline = "roofline"  # from its cost and the table of the device
-    profiled = "profiled"  # from running its operator on the device

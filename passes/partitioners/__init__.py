@@ -3,7 +3,7 @@
 In the order in which a problem meets them:
 
     problem/    a problem, a solution, and the value of a split
-    solve       from a problem to its solution: the other files in their order
+    solver      from a problem to its solution: the other files in their order
     deadline    the time limit
     condense    units: nodes that no stage boundary can separate
     units       the problem as arrays over units
@@ -14,6 +14,19 @@ In the order in which a problem meets them:
 `python -m passes.partitioners INSTANCE.json` solves a published instance.
 """
 
-from passes.partitioners.solve import solve
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from passes.partitioners.solver import solve as solve
 
 __all__ = ["solve"]
+
+
+def __getattr__(name: str) -> Any:
+    """`solve` is imported when it is asked for: the command line's help lists objectives without OR-tools."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("passes.partitioners.solver"), name)

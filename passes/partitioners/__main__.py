@@ -11,11 +11,11 @@ from time import perf_counter
 
 from passes.partitioners.problem.errors import Infeasible, InvalidProblem
 from passes.partitioners.problem.model import Problem, Solution
-from passes.partitioners.solve import solve
+from passes.partitioners.solver import solve
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m passes.partitioners") -> int:
+    options = _parser(prog).parse_args(arguments)
     try:
         problem = Problem.read(options.instance)
         begun = perf_counter()
@@ -29,10 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m passes.partitioners", description="Cut a published instance into the best stages."
-    )
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description="Cut a published instance into the best stages.")
     parser.add_argument("instance", type=Path, metavar="INSTANCE.json")
     parser.add_argument("--time-limit", type=float, default=60.0, metavar="S", help="seconds (60)")
     parser.add_argument("-o", "--output", type=Path, metavar="split.json", help="write the stage of each node here")

@@ -30,8 +30,8 @@ Links = dict[tuple[int, int], LinkSpeed]
 _ALIKE = 0.1  # relative difference that is taken for noise between devices of one model
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(argv)
+def main(argv: Sequence[str] | None = None, prog: str = "python -m runtime.measure") -> int:
+    options = _parser(prog).parse_args(argv)
     out: Path = options.out
     if not out.absolute().parent.is_dir():
         return _fail(f"cannot write {out}: {out.parent} is no folder", 2)
@@ -149,8 +149,8 @@ def _value(value: float | str | dict[str, float]) -> str:
             return str(value) if isinstance(value, int) else f"{value:.4g}"
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m runtime.measure", description="Measure the devices of this host.")
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description="Measure the devices of this host.")
     parser.add_argument("-o", "--out", metavar="FILE.toml", type=Path, required=True, help="the cluster file to write")
     parser.add_argument(
         "--devices",

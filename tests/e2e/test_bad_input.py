@@ -82,12 +82,15 @@ COMMANDS = {
         "model.py -o out --stages 2 --cluster c.toml",
         "error: say either how many stages (--stages N) or",
     ),
-    "no stage": ("model.py -o out --stages 0", "error: 0 stages: there must be at least one"),
-    "stages in words": ("model.py -o out --stages two", "Invalid value for '--stages': "),
+    "no stage": ("model.py -o out --stages 0", "error: stages is 0; it must be a whole number"),
+    "stages in words": (
+        "model.py -o out --stages two",
+        "error: stages is 'two'; it must be a whole number",
+    ),
     "an unknown flag": ("model.py -o out --stages 2 --fast", "No such option: --fast"),
     "an unknown choice": (
         "model.py -o out --stages 2 --shared maybe",
-        "'maybe' is not one of 'colocate', 'replicate', 'auto'",
+        "error: shared is 'maybe'; it must be colocate, replicate or auto",
     ),
     "an unknown pass to print": (
         "model.py -o out --stages 2 --print-after fuse",
@@ -103,7 +106,10 @@ COMMANDS = {
     ),
     "a file in the way": ("model.py -o notes.txt --stages 2", "error: notes.txt is not a folder; name another place"),
     "a file above the folder": ("model.py -o notes.txt/out --stages 2", "error: cannot write notes.txt/out: "),
-    "memory in words": ("model.py -o out --stages 2 --memory lots", "error: --memory: 'lots' is not an amount such as"),
+    "memory in words": (
+        "model.py -o out --stages 2 --memory lots",
+        "error: memory is 'lots'; it must be an amount",
+    ),
     "a cluster file that is missing": (
         "model.py -o out --cluster no.toml",
         "error: cannot read the cluster file no.toml:",

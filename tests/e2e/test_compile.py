@@ -196,7 +196,7 @@ def test_force_moves_what_others_wrote_aside(tmp_path: Path) -> None:
         if out == "a":
             compile_model(nn.Linear(2, 2), (torch.ones(2),), out=tmp_path / out, stages=1, force=True)
         else:
-            auto_partition(nn.Linear(2, 2), 1, (torch.ones(2),), out=tmp_path / out, force=True).close()
+            auto_partition(nn.Linear(2, 2), (torch.ones(2),), devices=1, out=tmp_path / out, force=True).close()
         assert [path.name for path in (tmp_path / old).iterdir()] == ["thesis.txt"]
         assert (tmp_path / out / "stage_0.py").exists()
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from codegen.folder import check_replaceable
 from codegen.report.page import REPORT
 from passes.api import compile_model
-from passes.report import app
+from passes.cli.main import app
 from runtime import Pipeline
 from tests.support.browsing import Page, chromium
 from tests.support.planning import slow_machine
@@ -190,7 +190,7 @@ def test_a_measured_run_stands_beneath_the_prediction(browser: Page, tmp_path: P
         for _ in pipe.map([torch.randn(64, WIDTH)] * 4):
             pass
     for _ in range(2):  # the second run takes the place of the first
-        ended = CliRunner().invoke(app, [str(report.parent), "--trace", str(trace)])
+        ended = CliRunner().invoke(app, ["report", str(report.parent), "--trace", str(trace)])
         check_replaceable(report.parent)  # a report that stagecut wrote again is no edited file
         assert ended.exit_code == 0
     browser.open(report)
@@ -226,13 +226,13 @@ def test_what_is_no_run_of_the_plan_leaves_the_report_alone(
 ) -> None:
     before, trace = report.read_bytes(), tmp_path / "trace.json"
     trace.write_text(text)
-    ended = CliRunner().invoke(app, [str(report.parent), "--trace", str(trace)])
+    ended = CliRunner().invoke(app, ["report", str(report.parent), "--trace", str(trace)])
     assert (ended.exit_code, message in ended.stderr) == (2, True), ended.stderr
     assert report.read_bytes() == before
 
 
 def test_a_folder_without_a_report_is_said_to_have_none(tmp_path: Path) -> None:
-    ended = CliRunner().invoke(app, [str(tmp_path), "--trace", "trace.json"])
+    ended = CliRunner().invoke(app, ["report", str(tmp_path), "--trace", "trace.json"])
     assert ended.exit_code == 2
     assert "is no report" in ended.stderr
 
@@ -240,7 +240,7 @@ def test_a_folder_without_a_report_is_said_to_have_none(tmp_path: Path) -> None:
 def test_it_is_opened_for_the_person_at_the_keyboard(report: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     monkeypatch.setattr(webbrowser, "open", lambda url: opened.append(url) or True)
-    assert CliRunner().invoke(app, [str(report.parent), "--open"]).exit_code == 0
+    assert CliRunner().invoke(app, ["report", str(report.parent), "--open"]).exit_code == 0
     assert opened == [report.as_uri()]
     monkeypatch.setattr(webbrowser, "open", lambda url: False)
-    assert f"the report is {report}" in CliRunner().invoke(app, [str(report.parent), "--open"]).stderr
+    assert f"the report is {report}" in CliRunner().invoke(app, ["report", str(report.parent), "--open"]).stderr

@@ -363,7 +363,7 @@ def test_auto_partition_of_a_folder(tmp_path: Path) -> None:
 def test_auto_partition_of_a_module(tmp_path: Path) -> None:
     model = nn.Sequential(*(nn.Linear(8, 8) for _ in range(4))).eval()
     x = torch.randn(2, 8)
-    with auto_partition(model, ["cpu", "cpu"], (x,), out=tmp_path / "out") as pipe, torch.no_grad():
+    with auto_partition(model, (x,), devices=["cpu", "cpu"], out=tmp_path / "out") as pipe, torch.no_grad():
         assert_same(model(x), pipe(x))
     assert (tmp_path / "out" / "manifest.json").exists()
 
@@ -396,9 +396,9 @@ def test_auto_partition_of_a_file(source: str, shell: Shell) -> None:
 def test_auto_partition_leaves_nothing_behind_where_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with pytest.raises(Exception, match=r"there is no cuda:99 on this host"):
-        auto_partition(nn.Linear(2, 2), ["cuda:99"], (torch.ones(1, 2),))
+        auto_partition(nn.Linear(2, 2), (torch.ones(1, 2),), devices=["cuda:99"])
     with pytest.raises(Exception, match=r"says itself how it is called"):
-        auto_partition("model.py", 2, (torch.ones(1, 2),))
+        auto_partition("model.py", (torch.ones(1, 2),), devices=2)
     assert not list(tmp_path.iterdir())
 
 
@@ -407,7 +407,7 @@ def test_auto_partition_leaves_nothing_behind_where_it_fails(tmp_path: Path, mon
 INTERRUPTED = """
 import os, signal
 from codegen import weights
-from passes.compile import main
+from stagecut import main
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job has it ignored
 write = weights._write
@@ -425,7 +425,7 @@ main()
 def test_an_interrupt_while_weights_are_written(shell: Shell) -> None:
     """A real signal, after the first tensor: 130 and one line, and everything is as it was."""
     before = shell.contents()
-    command = [sys.executable, "-c", INTERRUPTED, "model.py", "-o", "out", *QUICK.split()]
+    command = [sys.executable, "-c", INTERRUPTED, "compile", "model.py", "-o", "out", *QUICK.split()]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=shell.folder, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 130, done.stderr
@@ -436,7 +436,7 @@ def test_an_interrupt_while_weights_are_written(shell: Shell) -> None:
 EARLY = """
 import signal, sys
 from importlib.abc import MetaPathFinder
-from passes.compile import main
+from stagecut import main
 
 class Interrupting(MetaPathFinder):
     def find_spec(self, name, *_):

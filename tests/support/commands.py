@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from passes.compile import main
+from stagecut import main
 
 MODEL = """\
 import torch
@@ -34,7 +33,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Shell:
-    """A folder with `model.py`, in which `python -m passes.compile` is run."""
+    """A folder with `model.py`, in which `stagecut compile` is run."""
 
     folder: Path
     monkeypatch: pytest.MonkeyPatch
@@ -60,11 +59,10 @@ class Shell:
         self.write({f"{folder}/stage_0.py": stage, f"{folder}/manifest.json": json.dumps(table)})
 
     def run(self, command: str) -> Ended:
-        """Run what follows `python -m passes.compile`."""
+        """Run what follows `stagecut compile`."""
         self.capsys.readouterr()
-        self.monkeypatch.setattr(sys, "argv", ["passes.compile", *command.split()])
         with pytest.raises(SystemExit) as ended:
-            main()
+            main(["compile", *command.split()])
         return Ended(int(ended.value.code or 0), *self.capsys.readouterr())
 
     def refused(self, command: str) -> str:

@@ -14,12 +14,12 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from codegen.picture.dot import Detail
+from codegen.folder import new_folder
+from codegen.picture.detail import Detail
 from ir.errors import CompileError
 from ir.graph import Graph
 from ir.signature import flatten
 from ir.sources import Source
-from passes.api import compile_to
 from passes.compiler import Compiler
 from passes.defaults import default_passes
 from passes.pipeline import Pipeline
@@ -80,7 +80,9 @@ def _measure(name: str, entry: Entry, out: Path) -> Result:
     example = Call(kwargs=entry.inputs(*EXAMPLE))
     _check_felt(*map(_leaves, run_model(model, [example, Call(kwargs=entry.inputs(*EXAMPLE))])))
     compiler = Compiler(Pipeline(default_passes(**SEARCH)), machine(STAGES), detail=Detail.stages)
-    compiled = compile_to(out, _source(entry, model, example), compiler)
+    source = _source(entry, model, example)
+    with new_folder(out) as folder:
+        compiled = compiler.write(source, tuple(compiler.steps(source)), folder)
     with Stages.load(out, devices=["cpu"]) as pipe:
         ran = dict([(EXAMPLE, _differs(model, pipe, example)), *_others(entry, model, pipe)])
     graph = compiled.plan.graph

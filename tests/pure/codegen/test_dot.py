@@ -16,7 +16,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from codegen.picture.dot import Detail, boxes_of, draw, render, to_svg
+from codegen.picture.detail import Detail
+from codegen.picture.dot import boxes_of, draw, render, to_svg
 from codegen.picture.grouping import MOST_PARTS, ExampleSizes, Portion, asides, group_modules
 from codegen.picture.palette import colours
 from ir.capture import capture

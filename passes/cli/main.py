@@ -1,0 +1,107 @@
+"""The command `stagecut` and its subcommands. What they do is imported when they run, so that help is quick."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from passes.cli.flags import with_flags
+from passes.cli.loading import load
+from passes.cli.terminal import exit_status, stderr
+from passes.options import Options
+from stagecut import __version__
+
+_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: stagecut compile my_model.py --stages 2 -o build/mine && stagecut report build/mine --open",
+)
+
+
+def run(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line, and end the process with its status."""
+    warnings.showwarning = lambda message, *_: stderr.print(f"warning: {message}", markup=False)
+    try:
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        sys.exit(app(args=given, prog_name="stagecut", standalone_mode=False))
+    except Exception as e:
+        if not hasattr(e, "format_message"):  # typer's own exceptions, which older versions take from click
+            raise
+        message = e.format_message()  # type: ignore[attr-defined]
+        if message:
+            stderr.print(f"error: {message.rstrip('.')}; see stagecut --help", markup=False, soft_wrap=True)
+        sys.exit(2)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"stagecut {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def stagecut(
+    version: Annotated[
+        bool, typer.Option("--version", help="print the version", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Cut PyTorch models into pipeline stages, and run them."""
+
+
+def compile_model(source: str, options: Options) -> None:
+    """Cut a PyTorch model into pipeline stages, each a readable module with its own weights.
+
+    The plan goes to stdout, progress and notes to stderr.
+    """
+    load("passes.cli.command", "stagecut compile").compile_source(source, options)
+
+
+_SOURCE = typer.Argument(metavar="SOURCE", help="model.py, model.py:function, a checkpoint folder or a .pt2")
+app.command("compile", epilog="Example: stagecut compile my_model.py --stages 2 -o build/mine --verify")(
+    with_flags(compile_model, Annotated[str, _SOURCE])
+)
+
+
+@app.command("run", context_settings=_PASSED_ON, add_help_option=False)
+def run_artifact(context: typer.Context) -> None:
+    """Run an artifact on tensors from a file, once."""
+    _hand_on("runtime.run", context)
+
+
+@app.command()
+def report(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="an artifact folder")],
+    trace: Annotated[Path | None, typer.Option(help="a run that Pipeline.trace wrote, to show beside the plan")] = None,
+    show: Annotated[bool, typer.Option("--open", help="open the report in the browser")] = False,
+) -> None:
+    """Put a measured run into the report of an artifact, or open the report."""
+    with exit_status():
+        load("passes.report", "stagecut report").show_report(out, trace, show)
+
+
+@app.command(context_settings=_PASSED_ON, add_help_option=False)
+def measure(context: typer.Context) -> None:
+    """Measure this host's devices and links, for `compile --cluster`."""
+    _hand_on("runtime.measure.__main__", context)
+
+
+@app.command(context_settings=_PASSED_ON, add_help_option=False)
+def partition(context: typer.Context) -> None:
+    """Solve a published partitioning instance."""
+    _hand_on("passes.partitioners.__main__", context)
+
+
+def _hand_on(module: str, context: typer.Context) -> None:
+    """To a command line of its own, which also runs as `python -m`."""
+    with exit_status():
+        main = load(module, context.command_path).main
+    raise typer.Exit(main(context.args, prog=context.command_path))

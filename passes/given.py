@@ -1,0 +1,110 @@
+"""The source of a compilation: a module in memory, or what the user named, as options say it is to be read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_map
+
+from ir.capture.sizes.dynamic import DynamicShapes, parse_dynamic
+from ir.checkpoint.checkpoint import Checkpoint
+from ir.errors import CompileError, SourceError
+from ir.sources import Reading, Source, read_source, uncompiled
+from passes.options import Options, Weights
+
+
+def read_given(
+    source_or_model: str | Path | nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any] | None, options: Options
+) -> Source:
+    """A module that is called as `model(*args, **kwargs)`, or a model file, checkpoint folder or .pt2.
+
+    Raises SourceError that says what is missing, and where.
+    """
+    shapes = _shapes(options)
+    match source_or_model:
+        case nn.Module():
+            return _in_memory(source_or_model, args, kwargs, shapes, options)
+        case str() | Path():
+            if kwargs or not isinstance(args, Sequence) or len(args):
+                raise SourceError(f"{source_or_model} says itself how it is called; args and kwargs go with a module")
+            return _with_shapes(read_source(str(source_or_model), _reading(options)), shapes)
+    raise SourceError(
+        f"the model is a {type(source_or_model).__name__}; give a torch.nn.Module, or the path of a model file, "
+        "a checkpoint folder or a .pt2"
+    )
+
+
+def _reading(options: Options) -> Reading:
+    return Reading(
+        _dtype(options),
+        options.trust_remote_code,
+        weights=options.weights is not Weights.none,
+        padding=options.padding,
+        checkpoint=options.checkpoint,
+    )
+
+
+def _dtype(options: Options) -> torch.dtype | None:
+    return None if options.dtype is None else getattr(torch, options.dtype.value)
+
+
+def _shapes(options: Options) -> DynamicShapes:
+    """The dynamic shapes; texts such as `input_ids:0=batch,1=seq` are read."""
+    shapes = options.dynamic_shapes
+    if shapes is None or isinstance(shapes, Mapping) or not all(isinstance(item, str) for item in shapes):
+        return shapes
+    named: dict[str, Any] = {}
+    for item in shapes:
+        try:
+            name, dims = parse_dynamic(str(item))
+        except ValueError as e:
+            raise CompileError(f"--dynamic: {e}") from e
+        named.setdefault(name, {}).update(dims)
+    return named or None
+
+
+def _with_shapes(source: Source, shapes: DynamicShapes) -> Source:
+    """Sizes that the user names replace those that were made up for a source, and join those that it declares."""
+    if shapes is None:
+        return source
+    declared = source.dynamic_shapes
+    if isinstance(shapes, Mapping) and isinstance(declared, Mapping) and not source.soft:
+        shapes = {**declared, **shapes}
+    return replace(source, dynamic_shapes=shapes, soft=False)
+
+
+def _in_memory(
+    model: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None,
+    shapes: DynamicShapes,
+    options: Options,
+) -> Source:
+    """A module, and how it is called; one whose dtype is to change is copied first."""
+    model, dtype = uncompiled(model), _dtype(options)
+    stored = None if options.checkpoint is None else Checkpoint.open(options.checkpoint).for_model(model)
+    positional = (args,) if isinstance(args, torch.Tensor) else tuple(args)
+    named = dict(kwargs or {})
+    if dtype is not None:
+        model = deepcopy(model).to(dtype)
+        positional, named = tree_map(partial(_cast, dtype), (positional, named))
+    return Source(
+        name=type(model).__name__,
+        model=model,
+        args=positional,
+        kwargs=named,
+        dynamic_shapes=shapes,
+        weights=model.state_dict() if stored is None else stored,
+        notes=() if stored is None else stored.notes,
+    )
+
+
+def _cast(dtype: torch.dtype, leaf: Any) -> Any:
+    return leaf.to(dtype) if isinstance(leaf, torch.Tensor) and leaf.is_floating_point() else leaf

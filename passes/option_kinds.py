@@ -1,0 +1,132 @@
+"""What an option is: its kind of values, its flag on the command line, its line of help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ir.units import parse_bytes
+
+
+@dataclass(frozen=True)
+class ValueKind:
+    """The values that an option takes: `read` returns one, or raises ValueError or TypeError for anything else."""
+
+    what: str  # "a whole number of 1 or more"
+    metavar: str  # of the flag's value, as the help shows it
+    read: Callable[[Any], Any]
+    parse: Callable[[str], Any] = str  # the command line's text -> the same value in Python
+    choices: tuple[str, ...] = ()  # all texts, where they are few
+    many: bool = False  # whether the flag may be given more than once
+
+
+def _instance(*classes: type) -> Callable[[Any], Any]:
+    def read(value: Any) -> Any:
+        if not isinstance(value, classes):
+            raise TypeError
+        return value
+
+    return read
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError
+    return value
+
+
+def _seconds(value: Any) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= 0:  # nan is not
+        raise ValueError
+    return value
+
+
+def _devices(value: Any) -> int | list[str]:
+    """The number of devices, or their names."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+        return _count(value)
+    if not value or not all(isinstance(name, str) and name for name in value):
+        raise ValueError
+    return list(value)
+
+
+def _bytes(value: Any) -> int:
+    if isinstance(value, bool) or not parse_bytes(value) > 0:
+        raise ValueError
+    return int(parse_bytes(value))
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    given = (value,) if isinstance(value, str) else tuple(value)
+    return tuple(map(_instance(str), given))
+
+
+def _cluster(value: Any) -> Any:
+    if not isinstance(value, (str, Path)) and not hasattr(value, "devices"):
+        raise TypeError
+    return value
+
+
+COUNT = ValueKind("a whole number of 1 or more", "N", _count, int)
+SECONDS = ValueKind("a number of seconds, 0 or more", "S", _seconds, float)
+SWITCH = ValueKind("True or False", "", _instance(bool))
+TEXT = ValueKind("a text", "TEXT", _instance(str))
+PATH = ValueKind("a path", "PATH", lambda value: Path(_instance(str, Path)(value)))
+BYTES = ValueKind("an amount such as 16GiB or 512MB", "BYTES", _bytes)
+DEVICES = ValueKind(
+    "how many there are, or a list of their names, such as ['cuda:0', 'cuda:1']",
+    "A,B",
+    _devices,
+    lambda text: [name.strip() for name in text.split(",")],
+)
+CLUSTER = ValueKind("a Cluster, the path of a cluster file, or a name such as h200x4", "FILE|NAME", _cluster)
+SIZES = ValueKind(
+    "dynamic shapes as torch.export takes them, or texts such as input_ids:0=batch,1=seq",
+    "INPUT:DIM=SIZE",
+    _instance(Mapping, list, tuple),
+    many=True,
+)
+PASS_OPTIONS = ValueKind("texts such as split-stages{time-limit=20}", "PASS{NAME=VALUE}", _texts, many=True)
+
+
+def one_of(cls: type[Enum]) -> ValueKind:
+    """The members of an enum, or their values; `torch.float16` counts as "float16"."""
+    choices = tuple(str(member.value) for member in cls)
+    *first, last = choices
+    read = partial(_member, cls)
+    return ValueKind(f"{', '.join(first)} or {last}", "|".join(choices), read, choices=choices)
+
+
+def _member(cls: type[Enum], value: Any) -> Enum:
+    return value if isinstance(value, cls) else cls(str(value).removeprefix("torch."))
+
+
+# ---- flags
+
+
+@dataclass(frozen=True)
+class Flag:
+    """How an option is given and what `--help` says of it."""
+
+    kind: ValueKind
+    help: str
+    group: str
+    names: tuple[str, ...]  # () is the field's own name
+    turns_off: bool  # whether the flag sets the option to False
+    command_only: bool  # whether it means something on the command line alone
+
+
+def option(
+    default: Any,
+    kind: ValueKind,
+    group: str,
+    help: str,
+    *names: str,
+    turns_off: bool = False,
+    command_only: bool = False,
+) -> Any:
+    return field(default=default, metadata={"flag": Flag(kind, help, group, names, turns_off, command_only)})

@@ -1,0 +1,71 @@
+"""The front door: `import stagecut` in Python, `stagecut` on the command line. All of it lies in the packages."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from passes.api import compile_model as compile_model
+    from passes.auto import auto_partition as auto_partition
+    from runtime.pipeline import Pipeline as Pipeline
+
+__version__ = "0.1.0"
+
+_PLACES = {"compile_model": "passes.api", "auto_partition": "passes.auto", "Pipeline": "runtime.pipeline"}
+_PACKAGES = ("ir", "passes", "codegen", "runtime")
+
+__all__ = ["Pipeline", "auto_partition", "compile_model"]
+
+
+def __getattr__(name: str) -> Any:
+    """What is asked for is imported then: torch takes seconds, and the compiler need not be installed."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    check_packages()
+    module = _PLACES[name]
+    if module.startswith("runtime."):
+        return getattr(import_module(module), name)
+    return getattr(import_module("passes.cli.loading").load(module, f"stagecut.{name}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
+def check_packages() -> None:
+    """Raise ImportError, with the place, where a folder or file of the user's hides one of our packages."""
+    home = Path(__file__).resolve().parent
+    for name in _PACKAGES:
+        spec = find_spec(name)
+        if spec is None:
+            raise ImportError(f"stagecut is not all there: the package {name!r} is missing; install it again")
+        places = [*(spec.submodule_search_locations or ()), spec.origin]
+        found = Path(str(places[0])).resolve()
+        if found.parent != home:
+            raise ImportError(
+                f"{found} hides the package {name!r} of stagecut; use the command `stagecut`, which does not look "
+                f"in that folder, or start Python from another one, or rename {found.name}"
+            )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line, and end the process with its status."""
+    try:
+        check_packages()
+    except ImportError as e:
+        sys.exit(_refused(e))
+    import_module("passes.cli.main").run(arguments)
+
+
+def _refused(error: ImportError) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()
