@@ -38,13 +38,13 @@ def repeated(value: Value, stage: int, namer: Namer) -> Value:
 
 
 def name_borders(graph: Graph) -> Graph:
-    """The graph with better names for what stages send, and for its outputs; other names stay."""
+    """The graph with better names for what stages send, and for its outputs; others give way to those."""
     crossing = dict.fromkeys([n.value for n in graph.nodes if isinstance(n, Transfer)] + list(graph.outputs))
-    namer, new = Namer(graph.names), dict[str, str]()
-    for value in crossing:
-        wish = source_name(graph, value)
-        if wish and not value.copy_of:
-            new[value.name] = namer(wish)
+    wishes = {v: wish for v in crossing if not v.copy_of and (wish := source_name(graph, v))}
+    others = [v for n in graph.nodes if isinstance(n, Call) for v in n.results if v not in wishes and not v.copy_of]
+    namer = Namer(graph.names - {v.name for v in (*wishes, *others)})
+    new = {value.name: namer(wish) for value, wish in wishes.items()}
+    new |= {value.name: namer(value.name) for value in others}
 
     def renamed(value: Value) -> Value:
         if value.copy_of in new:
@@ -55,30 +55,77 @@ def name_borders(graph: Graph) -> Graph:
 
 
 def source_name(graph: Graph, value: Value) -> str:
-    """What the user's source assigns a value to, in the innermost statement that gives it a name; "" for nothing."""
+    """What the user's source calls a value where it is made, or else its role; "" for nothing.
+
+    The variable is that of the innermost module that has one, then that of the value which this one shows in another
+    form, then that of a function which the module calls.  The role is the name of the layer, or the operator's noun.
+    """
     maker = graph.producer.get(value)
     if not isinstance(maker, Call):
         return ""
-    for depth in range(len(maker.where.frames), 0, -1):
-        frames = maker.where.frames[:depth]
-        names = [name for name in frames[-1].assigns if name and name != "_"]
-        if len(names) == 1:
-            return names[0]
-        if names:
-            return _of_several(graph, value, depth, names)
-    return ""
+    *modules, function = value.variables or ("",)
+    named = next((name for name in reversed(modules) if name), "")
+    if not named and _operator(maker) in _FORMS:
+        named = source_name(graph, maker.operands[0])
+    return named or function or (_layer(maker) or noun(maker) if maker.where.frames else "")
 
 
-def _of_several(graph: Graph, value: Value, depth: int, names: list[str]) -> str:
-    """One of the names of `key, value = …`: the results of that statement which others read, in their order."""
-    maker = graph.producer[value]
-    frames = maker.where.frames[:depth]
-    made = [
-        v
-        for node in graph.nodes
-        if node.stage == maker.stage and isinstance(node, Call) and node.where.frames[:depth] == frames
-        for v in node.results
-        if v in graph.kept
-        or any(isinstance(u, Transfer) or u.where.frames[:depth] != frames for u in graph.users.get(v, ()))
-    ]
-    return names[made.index(value)] if value in made and len(made) <= len(names) else names[0]
+def _layer(call: Call) -> str:
+    """The name of the layer of torch's own that a call is made in: `model.layers.0.mlp.gate_proj` -> gate_proj."""
+    return word(call.where.module) if not call.where.frames[-1].line else ""
+
+
+def word(path: str) -> str:
+    """The last part of a path that is a name: `layers.0` -> layers."""
+    return next((part for part in reversed(path.split(".")) if part.isidentifier()), "")
+
+
+def noun(call: Call) -> str:
+    """What an operator makes."""
+    op = _operator(call)
+    return _NOUNS.get(op, op.strip("_"))
+
+
+def _operator(call: Call) -> str:
+    return call.op._schema.name.rpartition("::")[2]
+
+
+_FORMS = frozenset(  # operators that show the elements of their first operand in another form
+    {"alias", "clone", "contiguous", "expand", "flatten", "permute", "repeat", "reshape", "squeeze", "to"}
+    | {"transpose", "type_as", "unsqueeze", "view"}
+)
+
+_NOUNS = {
+    "add": "total",
+    "sub": "difference",
+    "mul": "product",
+    "div": "quotient",
+    "matmul": "product",
+    "bmm": "product",
+    "pow": "power",
+    "__and__": "both",
+    "__or__": "either",
+    "le": "mask",
+    "lt": "mask",
+    "ge": "mask",
+    "gt": "mask",
+    "eq": "equal",
+    "ne": "unequal",
+    "scaled_dot_product_attention": "attention",
+    "to": "converted",
+    "index": "picked",
+    "select": "picked",
+    "slice": "part",
+    "cat": "joined",
+    "arange": "positions",
+    "split": "parts",
+    "chunk": "parts",
+    "neg": "negated",
+    "view": "viewed",
+    "reshape": "reshaped",
+    "transpose": "transposed",
+    "permute": "permuted",
+    "expand": "expanded",
+    "unsqueeze": "unsqueezed",
+    "where": "masked",
+}

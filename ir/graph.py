@@ -36,6 +36,7 @@ class Value:
     name: str
     type: TensorType
     copy_of: str = field(default="", kw_only=True)  # name of the original, where another stage's value is copied
+    variables: tuple[str, ...] = field(default=(), kw_only=True, repr=False)  # see ir.capture.program.variables
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,9 +27,7 @@ class Frame:
 
     module: str  # dotted path, "" for the model itself
     file: str = ""  # "" in torch's own modules
-    line: int = 0  # first line of the statement
-    assigns: tuple[str, ...] = ()  # the variables that the statement assigns
-    returns: tuple[str, ...] = ()  # the variables in `return cos.to(…), sin.to(…)`
+    line: int = 0  # the statement's first
     parameters: tuple[str, ...] = ()  # those of `forward`, without self
     copies: tuple[Copy, ...] = ()  # those of `forward`
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ class _ClassPlanner:
 
     @cached_property
     def names(self) -> Mapping[Block, str]:
-        return class_names(self.program.blocks, [*_TAKEN, self.file.cls])
+        return class_names(self.program.blocks, self.file.parts, [*_TAKEN, self.file.cls])
 
     @cached_property
     def scope(self) -> FileScope:
@@ -84,7 +85,10 @@ class _ClassPlanner:
 
     def block(self, block: Block, given: Sequence[Expression]) -> ClassPlan:
         scope = self._scope(block.path)
-        parameters = [*_parameters(block, given, scope.names), *map(str, self.scope.missing(block))]
+        parameters = [
+            *_parameters(block, self.file.parts.get(block.path, ""), given, scope.names),
+            *map(str, self.scope.missing(block)),
+        ]
         body = forward_lines(scope, block.inputs, block.body, block.outputs, borrowed=frozenset(block.inputs))
         root = self._contents(block.path, block.body, (join(block.path, name) for name in block.stored)).tree()
         init = FunctionPlan("__init__", (), tuple(init_lines(root))) if root.parts else None
@@ -128,26 +132,30 @@ class _ClassPlanner:
         return {relative(p, path): made for p, made in {**own, **used}.items() if inside(path, p)}
 
 
-def _parameters(block: Block, given: Sequence[Expression], names: Names) -> Iterator[str]:
-    """Parameters are called as in the user's `forward`, or else as the first caller calls what it gives."""
+def _parameters(block: Block, part: str, given: Sequence[Expression], names: Names) -> Iterator[str]:
+    """Parameters are called as in the user's `forward`, or else as the first caller calls what it gives.
+
+    The first one is that of the user's where the class begins as the module does, be it all of it or the start.
+    """
     frame = next((f for f in block.calls[0].where.frames if f.module == block.path and f.parameters), None)
     parameters = frame.parameters if frame else ()
     for i, (value, argument) in enumerate(zip(block.inputs, given, strict=True)):
         name = subject(argument)
-        known = [name] if name in parameters else []
-        first = [p for p in parameters[:1] if i == 0]
+        known = [n for n in (name, re.sub(r"_\d+$", "", name)) if n in parameters]
+        first = [p for p in parameters[:1] if i == 0 and part in ("", "Start")]
         yield names.give(value, [*known, *first, name], set(block.inputs))
 
 
-def class_names(blocks: Sequence[Block], taken: Iterable[str]) -> dict[Block, str]:
-    """A name for each class: that of the user's class, numbered where several differ."""
+def class_names(blocks: Sequence[Block], parts: Mapping[str, str], taken: Iterable[str]) -> dict[Block, str]:
+    """A name for each class: that of the user's class, with the part of it, numbered where several differ."""
     names: dict[Block, str] = {}
     used = set(taken)
     for block in blocks:
-        name, count = block.cls, 1
+        name = stem = block.cls + parts.get(block.path, "")
+        count = 1
         while name in used:
             count += 1
-            name = f"{block.cls}{count}"
+            name = f"{stem}{count}"
         used.add(name)
         names[block] = name
     return names

@@ -51,14 +51,23 @@ def forward_lines(
 ) -> tuple[Line, ...]:
     """The lines of a function.
 
-    `borrowed` are arguments that the caller holds as well.  `as_tuple`: it returns a tuple also of one value.
+    `borrowed` are arguments that the caller holds as well.  `as_tuple`: it returns a tuple also of one value, of
+    variables that have the names of the values.
     """
     large = scope.file.large(inputs, body)
     planner = _BodyPlanner(calls_in_modules(body, scope.path), borrowed, large)
-    lines = [*_sizes(scope, inputs, body), *planner.lines(body, scope, outputs, returns=not as_tuple)]
+    own = {v: v.name for v in outputs} if as_tuple else {}
+    lines = [*_sizes(scope, inputs, body), *planner.lines(body, scope, outputs, preferred=own, returns=not as_tuple)]
     if as_tuple:
-        lines.append(Return((Tuple(tuple(map(scope.value, outputs))),)))
+        lines += [*_bound_to_names(scope, outputs), Return((Tuple(tuple(Variable(v.name) for v in outputs)),))]
     return with_comments(lines, scope.path)
+
+
+def _bound_to_names(scope: Scope, outputs: Sequence[Value]) -> Iterator[Bind]:
+    """`hidden_states_1 = hidden_states`: where a loop began with an argument, its variable has that name."""
+    other = {v.name: scope.value(v) for v in outputs if scope.names.of.get(v) != v.name}
+    if other:
+        yield Bind(tuple(other), tuple(other.values()))
 
 
 def _sizes(scope: Scope, inputs: Sequence[Value], body: Sequence[Statement]) -> Iterator[Line]:
@@ -109,7 +118,8 @@ class _BodyPlanner:
         """
         roots = inline_calls(body, set(kept), scope.path, self.busy)
         last = {v: i for i, r in enumerate(roots) for v in r.reads} | dict.fromkeys(kept, len(roots))
-        source = Source(roots, last, scope.names, {**self._preferred(roots, scope), **(preferred or {})})
+        preferred = preferred or {}
+        source = Source(roots, last, scope.names, {**self._preferred(roots, scope, preferred), **preferred})
         at_once = returns and bool(roots) and _makes_all(roots[-1], kept)
         steps: list[StatementLines] = []
         for i, root in enumerate(roots):
@@ -131,8 +141,8 @@ class _BodyPlanner:
         own = value not in live_out and value not in self.borrowed and scope.names.holder.get(name) is value
         return own and scope.file.nbytes(value) >= self.large
 
-    def _preferred(self, roots: Sequence[Root], scope: Scope) -> dict[Value, str]:
-        """Names for values that go round in a loop: from the start those that they have there."""
+    def _preferred(self, roots: Sequence[Root], scope: Scope, after: Mapping[Value, str]) -> dict[Value, str]:
+        """Names for values that go round in a loop: from the start those that they have there, or `after` it."""
         found: dict[Value, str] = {}
         for loop in (r.statement for r in roots if isinstance(r.statement, Loop)):
             inner = inline_calls(loop.body, {c.after for c in loop.carried}, scope.path, self.busy)
@@ -140,7 +150,8 @@ class _BodyPlanner:
             for carried in loop.carried:
                 at = next(i for i, r in enumerate(inner) if carried.after in results(r.statement))
                 place = results(inner[at].statement).index(carried.after)
-                found[carried.before] = next(Source(inner, last, scope.names).wishes(at, place))
+                inside = next(Source(inner, last, scope.names).wishes(at, place))
+                found[carried.before] = inside if carried.final is None else after.get(carried.final, inside)
         return found
 
     def _loop(self, loop: Loop, scope: Scope, live: AbstractSet[Value]) -> list[Line]:

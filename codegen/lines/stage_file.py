@@ -11,6 +11,7 @@ from functools import cached_property
 import sympy
 
 from codegen.spelling.opaque_modules import OpaqueModules
+from codegen.structure.parts import parts
 from ir.graph import Call, Constant, Param, State, Value
 from ir.plan import Stage, StagePlan
 
@@ -69,6 +70,11 @@ class StageFile:
                 if isinstance(dim, sympy.Symbol):
                     found.setdefault(dim, (value, i))
         return found
+
+    @cached_property
+    def parts(self) -> Mapping[str, str]:
+        """The modules that the stage runs in part, with the part."""
+        return parts(self.plan.graph, self.stage.index)
 
     @cached_property
     def calls(self) -> tuple[Call, ...]:

@@ -18,7 +18,12 @@ _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 @cache  # called for every frame of every question about a size
 def is_torch_file(path: str) -> bool:
     """Whether a source file is torch's, or this package's, which calls the model."""
-    return "/torch/" in path.replace(os.sep, "/") or path.startswith(("<", _HERE))
+    return "/torch/" in path.replace(os.sep, "/") or path.startswith("<") or is_own_file(path)
+
+
+def is_own_file(path: str) -> bool:
+    """Whether a source file is this package's."""
+    return path.startswith(_HERE)
 
 
 @cache

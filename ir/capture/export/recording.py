@@ -19,6 +19,7 @@ from ir.capture.export.example import Example, slotted
 from ir.capture.export.meta_weights import without_memory
 from ir.capture.export.module_state import as_they_were, changed, plain_attributes, written_in_place
 from ir.capture.program.reader import needs_functional_form, read_program
+from ir.capture.program.variables import watched_variables
 from ir.capture.sizes.dynamic import export_spec, widen
 from ir.capture.sizes.questions import Question, watched
 from ir.capture.sizes.symbols import read_sizes
@@ -118,7 +119,8 @@ def _export(flat: nn.Module, example: Example, strict: bool) -> tuple[ExportedPr
         try:
             with torch.no_grad(), quiet(), without_memory(example.model), as_they_were(example.model):
                 args = ([t.detach().clone() for t in tensors],)
-                program = torch.export.export(flat, args, dynamic_shapes=(export_spec(marks),), strict=strict)
+                with watched_variables():
+                    program = torch.export.export(flat, args, dynamic_shapes=(export_spec(marks),), strict=strict)
                 asked = tuple(questions)
                 return (program.run_decompositions({}) if needs_functional_form(program) else program), asked
         except Exception as e:

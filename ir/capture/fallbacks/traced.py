@@ -19,6 +19,7 @@ from ir.capture.diagnosis import explain
 from ir.capture.export.example import Example
 from ir.capture.export.module_state import as_they_were
 from ir.capture.export.recording import Flat, Recording, quiet, recorded
+from ir.capture.program.variables import watched_variables
 from ir.capture.sizes.dynamic import widen
 from ir.signature import Tree, names
 
@@ -29,7 +30,7 @@ def record_traced(example: Example) -> Recording:
     frozen: list[str] = []
     flat = Flat(example, returns.append, frozen.extend)
     try:
-        with torch.no_grad(), quiet(), as_they_were(example.model):
+        with torch.no_grad(), quiet(), as_they_were(example.model), watched_variables():
             traced = _trace(flat, example)
     except Exception as e:
         raise explain(e, example.model, example.marks, names(example.arguments), ()) from e

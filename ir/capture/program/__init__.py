@@ -4,5 +4,6 @@ reader      the walk over an exported program that makes the graph's values and 
 no_ops      nodes that are left out: assertions, casts to the same dtype, dropout that is off
 mutation    in-place operators, as functions where the mutation cannot be observed
 where       module path and source line of a node
-statements  the variables that the statement on a source line assigns, returns and copies
+statements  the statement on a source line, with the parameters and copies of its function
+variables   the variables of the user's functions that hold a node's results
 """

@@ -19,6 +19,7 @@ from ir.capture.diagnosis import NotExported
 from ir.capture.paths import clean
 from ir.capture.program.mutation import mutates, rewritten
 from ir.capture.program.no_ops import is_checked_alone, is_identity
+from ir.capture.program.variables import inherits_variables, variables_of
 from ir.capture.program.where import module_classes, where_of
 from ir.capture.sizes.symbols import NamedSizes
 from ir.dead_code import without_dead_code
@@ -66,6 +67,7 @@ class _Reader:
     leaves: dict[tuple[str, ...], Value] = field(default_factory=dict)  # by all names of a tensor
     nodes: list[Call] = field(default_factory=list)
     modules: dict[str, str] = field(default_factory=dict)
+    variables: dict[Value, tuple[str, ...]] = field(default_factory=dict)
 
     # ---- inputs, weights, constants and states
 
@@ -139,10 +141,12 @@ class _Reader:
         elif node.target is operator.getitem:
             whole, index = node.args
             self.env[node] = self.env[whole][index]  # type: ignore[index]
+            self.hold(node)
         elif isinstance(node.target, HigherOrderOperator):
             self.read_region(node)
         elif is_identity(node):
             self.env[node] = self.argument(node.args[0])
+            self.hold(node)
         elif isinstance(node.target, OpOverload):
             self.read_operator(node, node.target)
         else:
@@ -168,8 +172,18 @@ class _Reader:
         results = self.results(node) if rewrite is None else (self.changed(node, rewrite.changed),)
         self.nodes.append(Call(op=op, args=args, kwargs=kwargs, results=results, where=where_of(node)))
         self.env[node] = results if self.nodes[-1].unpacks else results[0]
+        if len(results) == 1:
+            self.hold(node)
         if rewrite is not None:  # later nodes read the new value
             self.env[rewrite.changed] = results[0]
+
+    def hold(self, node: fx.Node) -> None:
+        """The variables of the user's that hold what a node makes; those of an earlier node with that result stay."""
+        value, names = self.env[node], variables_of(node)
+        if isinstance(value, tuple) and len(value) == 1:
+            [value] = value
+        if isinstance(value, Value) and any(names) and not inherits_variables(node):
+            self.variables.setdefault(value, names)
 
     def changed(self, node: fx.Node, before: fx.Node) -> Value:
         return Value(self.namer(node.name), self.type_of(before))
@@ -250,7 +264,8 @@ class _Reader:
             guards=self.sizes.guards,
             modules=self.modules,
         )
-        return without_dead_code(replace(graph, nodes=tuple(self.nodes)))
+        graph = without_dead_code(replace(graph, nodes=tuple(self.nodes)))
+        return graph.map_values(lambda v: replace(v, variables=self.variables[v]) if v in self.variables else v)
 
     def found(self, cls: type) -> tuple[Any, ...]:
         return tuple(leaf for leaf in self.leaves.values() if isinstance(leaf, cls))

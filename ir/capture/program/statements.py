@@ -1,4 +1,4 @@
-"""Statements of the user's source files: the variables that they assign, return and copy."""
+"""The statements of the user's source files, with the parameters and the copies of the functions they stand in."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from ir.location import Copy
 
 @dataclass(frozen=True)
 class SourceStatement:
-    """A statement of a function: its first line, the variables it assigns, and the function's parameters."""
+    """A statement of a function: its first line, and the parameters and the copies of the function."""
 
     line: int
-    assigns: tuple[str, ...] = ()
-    returns: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()
     copies: tuple[Copy, ...] = ()
 
@@ -47,42 +45,9 @@ def _statements_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[int
     copies = tuple(sorted(copy for s in simple for copy in _copies(s)))
     found: dict[int, SourceStatement] = {}
     for s in simple:
-        statement = SourceStatement(s.lineno, _assigned(s), _returned(s), parameters, copies)
+        statement = SourceStatement(s.lineno, parameters, copies)
         found |= dict.fromkeys(range(s.lineno, (s.end_lineno or s.lineno) + 1), statement)
     return found
-
-
-def _assigned(statement: ast.stmt) -> tuple[str, ...]:
-    match statement:
-        case ast.Assign(targets=[target]) | ast.AnnAssign(target=target) | ast.AugAssign(target=target):
-            return tuple(_names(target))
-    return ()
-
-
-def _returned(statement: ast.stmt) -> tuple[str, ...]:
-    """The variables in `return cos.to(x), sin`; none for a single result."""
-    match statement:
-        case ast.Return(value=ast.Tuple(elts=elements)):
-            return tuple(map(_subject, elements))
-    return ()
-
-
-def _subject(value: ast.expr) -> str:
-    """The variable at the start of a chain of calls and attributes; "" for none."""
-    while isinstance(value, (ast.Attribute, ast.Call, ast.Subscript)):
-        value = value.func if isinstance(value, ast.Call) else value.value
-    return value.id if isinstance(value, ast.Name) else ""
-
-
-def _names(target: ast.expr) -> Iterator[str]:
-    match target:
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            yield name
-        case ast.Tuple(elts=elements) | ast.List(elts=elements):
-            for element in elements:
-                yield next(_names(element), "")
-        case _:
-            yield ""
 
 
 def _copies(statement: ast.stmt) -> Iterator[Copy]:

@@ -57,7 +57,7 @@ def _frame(module: str, file: str, line: int) -> Frame:
     if is_torch_file(file):
         return Frame(module)
     s = statement_at(file, line)
-    return Frame(module, short_path(file), s.line, s.assigns, s.returns, s.parameters, s.copies)
+    return Frame(module, short_path(file), s.line, s.parameters, s.copies)
 
 
 def _class_name(cls: Any) -> str:

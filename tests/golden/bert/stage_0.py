@@ -120,18 +120,18 @@ class Stage0(nn.Module):
         hidden_states = self.bert.embeddings.LayerNorm(embeddings)
         # bert (transformers/models/bert/modeling_bert.py:661)
         attention_mask = attention_mask.to(device, torch.bool)
-        positions = torch.arange(batch, device=device).unsqueeze(1).unsqueeze(2).unsqueeze(3)
-        positions_2 = torch.arange(seq, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
-        positions_3 = torch.arange(seq, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2)
-        both = positions_2.new_ones([], dtype=torch.bool) & (positions_2 >= 0) & attention_mask[positions, positions_3]
-        attention_mask = both.expand(batch, -1, seq, seq)
+        batch_indices = torch.arange(batch, device=device).unsqueeze(1).unsqueeze(2).unsqueeze(3)
+        q_indices = torch.arange(seq, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
+        kv_indices = torch.arange(seq, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2)
+        result = q_indices.new_ones([], dtype=torch.bool) & (q_indices >= 0) & attention_mask[batch_indices, kv_indices]
+        attention_mask = result.expand(batch, -1, seq, seq)
         for layer in self.bert.encoder.layer[0:7]:
             # bert.encoder (transformers/models/bert/modeling_bert.py:436)
             hidden_states = layer(hidden_states, attention_mask)
         # bert.encoder.layer.7 (transformers/models/bert/modeling_bert.py:383)
-        self_attention_output = self.bert.encoder.layer[7].attention(hidden_states, attention_mask)
-        layer_output = self.bert.encoder.layer[7].intermediate.dense(self_attention_output)
-        return (layer_output, self_attention_output)
+        hidden_states_1 = self.bert.encoder.layer[7].attention(hidden_states, attention_mask)
+        hidden_states = self.bert.encoder.layer[7].intermediate.dense(hidden_states_1)
+        return (hidden_states, hidden_states_1)
 
     @classmethod
     def load(cls, path, device="cpu"):

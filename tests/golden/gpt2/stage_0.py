@@ -87,8 +87,8 @@ class GPT2Block(nn.Module):  # transformer.h.0 (transformers/models/gpt2/modelin
         batch, seq = hidden_states.shape[:2]
         residual = hidden_states
         hidden_states = self.ln_1(hidden_states)
-        attn_output = self.attn(hidden_states, causal_mask)
-        hidden_states = attn_output + residual
+        x = self.attn(hidden_states, causal_mask)
+        hidden_states = x + residual
         residual = hidden_states
         hidden_states = self.ln_2(hidden_states)
         # mlp.c_fc (transformers/pytorch_utils.py:120)
@@ -121,23 +121,23 @@ class Stage0(nn.Module):
         position_embeds = self.transformer.wpe(torch.arange(seq, device=device).unsqueeze(0))
         hidden_states = inputs_embeds + position_embeds
         del inputs_embeds, position_embeds
-        causal_mask = attention_mask.view(batch, -1).to(device, torch.bool)
-        positions = torch.arange(batch, device=device).unsqueeze(1).unsqueeze(2).unsqueeze(3)
-        positions_2 = torch.arange(seq, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
-        positions_3 = torch.arange(seq, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2)
-        causal_mask = (
-            positions_2.new_ones([], dtype=torch.bool)
-            & (positions_3 <= positions_2)
-            & causal_mask[positions, positions_3]
+        attention_mask = attention_mask.view(batch, -1).to(device, torch.bool)
+        batch_indices = torch.arange(batch, device=device).unsqueeze(1).unsqueeze(2).unsqueeze(3)
+        q_indices = torch.arange(seq, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
+        kv_indices = torch.arange(seq, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2)
+        result = (
+            q_indices.new_ones([], dtype=torch.bool)
+            & (kv_indices <= q_indices)
+            & attention_mask[batch_indices, kv_indices]
         )
-        causal_mask = causal_mask.expand(batch, -1, seq, seq)
+        causal_mask = result.expand(batch, -1, seq, seq)
         for block in self.transformer.h[0:8]:
             hidden_states = block(hidden_states, causal_mask)
         # transformer.h.8 (transformers/models/gpt2/modeling_gpt2.py:273)
         residual = hidden_states
         hidden_states = self.transformer.h[8].ln_1(hidden_states)
-        attn_output = self.transformer.h[8].attn(hidden_states, causal_mask)
-        hidden_states = attn_output + residual
+        x = self.transformer.h[8].attn(hidden_states, causal_mask)
+        hidden_states = x + residual
         return (hidden_states,)
 
     @classmethod

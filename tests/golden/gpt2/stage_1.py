@@ -99,8 +99,8 @@ class GPT2Block(nn.Module):  # transformer.h.9 (transformers/models/gpt2/modelin
         hidden_states = x + residual
         residual = hidden_states
         hidden_states = self.ln_2(hidden_states)
-        feed_forward_hidden_states = self.mlp(hidden_states)
-        return residual + feed_forward_hidden_states
+        x = self.mlp(hidden_states)
+        return residual + x
 
 
 class Stage1(nn.Module):
@@ -117,21 +117,21 @@ class Stage1(nn.Module):
         batch, seq = attention_mask.shape
         device = attention_mask.device
         # transformer (transformers/models/gpt2/modeling_gpt2.py:583)
-        causal_mask = attention_mask.view(batch, -1).to(device, torch.bool)
-        positions = torch.arange(batch, device=device).unsqueeze(1).unsqueeze(2).unsqueeze(3)
-        positions_2 = torch.arange(seq, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
-        positions_3 = torch.arange(seq, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2)
-        causal_mask = (
-            positions_2.new_ones([], dtype=torch.bool)
-            & (positions_3 <= positions_2)
-            & causal_mask[positions, positions_3]
+        attention_mask = attention_mask.view(batch, -1).to(device, torch.bool)
+        batch_indices = torch.arange(batch, device=device).unsqueeze(1).unsqueeze(2).unsqueeze(3)
+        q_indices = torch.arange(seq, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
+        kv_indices = torch.arange(seq, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2)
+        result = (
+            q_indices.new_ones([], dtype=torch.bool)
+            & (kv_indices <= q_indices)
+            & attention_mask[batch_indices, kv_indices]
         )
-        causal_mask = causal_mask.expand(batch, -1, seq, seq)
+        causal_mask = result.expand(batch, -1, seq, seq)
         # transformer.h.8 (transformers/models/gpt2/modeling_gpt2.py:304)
         residual = hidden_states
         hidden_states = self.transformer.h[8].ln_2(hidden_states)
-        feed_forward_hidden_states = self.transformer.h[8].mlp(hidden_states)
-        hidden_states = residual + feed_forward_hidden_states
+        x = self.transformer.h[8].mlp(hidden_states)
+        hidden_states = residual + x
         for block in self.transformer.h[9:12]:
             # transformer (transformers/models/gpt2/modeling_gpt2.py:608)
             hidden_states = block(hidden_states, causal_mask)

@@ -68,13 +68,12 @@ class ResNetBottleNeckLayer(nn.Module):
         hidden_states = self.layer[0].normalization(hidden_states)
         hidden_states = F.relu(hidden_states)
         # transformers/models/resnet/modeling_resnet.py:174
-        residual = hidden_state
-        hidden_state = self.layer[1](hidden_states)
+        hidden_states = self.layer[1](hidden_states)
         # layer.2 (transformers/models/resnet/modeling_resnet.py:66)
-        hidden_states = self.layer[2].convolution(hidden_state)
+        hidden_states = self.layer[2].convolution(hidden_states)
         hidden_states = self.layer[2].normalization(hidden_states)
         # transformers/models/resnet/modeling_resnet.py:176
-        hidden_state = hidden_states + residual
+        hidden_state = hidden_states + hidden_state
         return F.relu(hidden_state)
 
 
@@ -130,9 +129,9 @@ class Stage0(nn.Module):
         hidden_states = self.resnet.encoder.stages[0].layers[0].layer[0].normalization(hidden_states)
         hidden_states = F.relu(hidden_states)
         # resnet.encoder.stages.0.layers.0 (transformers/models/resnet/modeling_resnet.py:174)
-        hidden_state = self.resnet.encoder.stages[0].layers[0].layer[1](hidden_states)
+        hidden_states = self.resnet.encoder.stages[0].layers[0].layer[1](hidden_states)
         # resnet.encoder.stages.0.layers.0.layer.2 (transformers/models/resnet/modeling_resnet.py:66)
-        hidden_states = self.resnet.encoder.stages[0].layers[0].layer[2].convolution(hidden_state)
+        hidden_states = self.resnet.encoder.stages[0].layers[0].layer[2].convolution(hidden_states)
         hidden_states = self.resnet.encoder.stages[0].layers[0].layer[2].normalization(hidden_states)
         # resnet.encoder.stages.0.layers.0.shortcut (transformers/models/resnet/modeling_resnet.py:108)
         hidden_state = self.resnet.encoder.stages[0].layers[0].shortcut.convolution(embedding)

@@ -80,13 +80,12 @@ class ResNetBottleNeckLayer(nn.Module):
         hidden_states = self.layer[0].normalization(hidden_states)
         hidden_states = F.relu(hidden_states)
         # transformers/models/resnet/modeling_resnet.py:174
-        residual = hidden_state
-        hidden_state = self.layer[1](hidden_states)
+        hidden_states = self.layer[1](hidden_states)
         # layer.2 (transformers/models/resnet/modeling_resnet.py:66)
-        hidden_states = self.layer[2].convolution(hidden_state)
+        hidden_states = self.layer[2].convolution(hidden_states)
         hidden_states = self.layer[2].normalization(hidden_states)
         # transformers/models/resnet/modeling_resnet.py:176
-        hidden_state = hidden_states + residual
+        hidden_state = hidden_states + hidden_state
         return F.relu(hidden_state)
 
 
@@ -146,14 +145,12 @@ class Stage1(nn.Module):
 
     def forward(self, hidden_states, hidden_state):
         # resnet.encoder.stages.1.layers.1 (transformers/models/resnet/modeling_resnet.py:174)
-        residual = hidden_state
-        hidden_state = self.resnet.encoder.stages[1].layers[1].layer[1](hidden_states)
+        hidden_states = self.resnet.encoder.stages[1].layers[1].layer[1](hidden_states)
         # resnet.encoder.stages.1.layers.1.layer.2 (transformers/models/resnet/modeling_resnet.py:66)
-        hidden_states = self.resnet.encoder.stages[1].layers[1].layer[2].convolution(hidden_state)
+        hidden_states = self.resnet.encoder.stages[1].layers[1].layer[2].convolution(hidden_states)
         hidden_states = self.resnet.encoder.stages[1].layers[1].layer[2].normalization(hidden_states)
         # resnet.encoder.stages.1.layers.1 (transformers/models/resnet/modeling_resnet.py:176)
-        hidden_state = hidden_states + residual
-        del residual
+        hidden_state = hidden_states + hidden_state
         hidden_state = F.relu(hidden_state)
         # resnet.encoder.stages.1 (transformers/models/resnet/modeling_resnet.py:215)
         hidden_state = self.resnet.encoder.stages[1].layers[2](hidden_state)
@@ -184,8 +181,8 @@ class Stage1(nn.Module):
         # resnet.encoder.stages.2.layers.2 (transformers/models/resnet/modeling_resnet.py:174)
         residual = hidden_state
         hidden_state = self.resnet.encoder.stages[2].layers[2].layer(hidden_state)
-        hidden_state = hidden_state + residual
-        return (hidden_state,)
+        hidden_state_1 = hidden_state + residual
+        return (hidden_state_1,)
 
     @classmethod
     def load(cls, path, device="cpu"):

@@ -69,9 +69,9 @@ class T5LayerSelfAttention(nn.Module):  # encoder.block.0.layer.0 (transformers/
         key_states = self.SelfAttention.k(normed_hidden_states).view(batch, source, -1, 64).transpose(1, 2)
         value_states = self.SelfAttention.v(normed_hidden_states).view(batch, source, -1, 64).transpose(1, 2)
         del normed_hidden_states
-        masked = torch.where(attention_mask, position_bias, -3.4028234663852886e38)
+        position_bias_mask = torch.where(attention_mask, position_bias, -3.4028234663852886e38)
         attn_output = F.scaled_dot_product_attention(
-            query_states, key_states, value_states, attn_mask=masked, scale=1.0
+            query_states, key_states, value_states, attn_mask=position_bias_mask, scale=1.0
         )
         attn_output = self.SelfAttention.o(attn_output.transpose(1, 2).reshape(batch, source, -1))
         # transformers/models/t5/modeling_t5.py:400
@@ -95,9 +95,9 @@ class T5Block(nn.Module):  # encoder.block.0 (transformers/models/t5/modeling_t5
         # layer.1.DenseReluDense (transformers/models/t5/modeling_t5.py:84)
         wi = self.layer[1].DenseReluDense.wi(forwarded_states)
         act = F.relu(wi)
-        wo = self.layer[1].DenseReluDense.wo(act)
+        forwarded_states = self.layer[1].DenseReluDense.wo(act)
         # layer.1 (transformers/models/t5/modeling_t5.py:140)
-        return hidden_states + wo
+        return hidden_states + forwarded_states
 
 
 class Stage0(nn.Module):
@@ -115,29 +115,35 @@ class Stage0(nn.Module):
         # encoder (transformers/models/t5/modeling_t5.py:678)
         hidden_states = self.encoder.embed_tokens(input_ids)
         attention_mask = attention_mask.to(device, torch.bool)
-        positions = torch.arange(batch, device=device).unsqueeze(1).unsqueeze(2).unsqueeze(3)
-        positions_2 = torch.arange(source, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
-        positions_3 = torch.arange(source, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2)
-        attention_mask = (
-            positions_2.new_ones([], dtype=torch.bool) & (positions_2 >= 0) & attention_mask[positions, positions_3]
-        )
-        attention_mask = attention_mask.expand(batch, -1, source, source)
+        batch_indices = torch.arange(batch, device=device).unsqueeze(1).unsqueeze(2).unsqueeze(3)
+        q_indices = torch.arange(source, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
+        kv_indices = torch.arange(source, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2)
+        result = q_indices.new_ones([], dtype=torch.bool) & (q_indices >= 0) & attention_mask[batch_indices, kv_indices]
+        attention_mask = result.expand(batch, -1, source, source)
         # encoder.block.0.layer.0.SelfAttention (transformers/models/t5/modeling_t5.py:346)
-        position_bias = torch.arange(source, dtype=torch.int64, device=device).unsqueeze(1)
-        position_bias = torch.arange(source, dtype=torch.int64, device=device).unsqueeze(0) - position_bias
-        product = (position_bias > 0).to(torch.int64) * 16
-        position_bias = position_bias.abs()
-        mask = position_bias < 8
-        total = ((position_bias.to(torch.float32) / 8).log() / 2.772588722239781 * 8).to(torch.int64) + 8
-        position_bias = torch.where(mask, position_bias, torch.min(total, torch.full_like(total, 15)))
-        position_bias = self.encoder.block[0].layer[0].SelfAttention.relative_attention_bias(product + position_bias)
-        position_bias = position_bias.permute(2, 0, 1).unsqueeze(0)
+        context_position = torch.arange(source, dtype=torch.int64, device=device).unsqueeze(1)
+        relative_position = torch.arange(source, dtype=torch.int64, device=device).unsqueeze(0) - context_position
+        relative_buckets = (relative_position > 0).to(torch.int64) * 16
+        relative_position = relative_position.abs()
+        is_small = relative_position < 8
+        relative_position_if_large = ((relative_position.to(torch.float32) / 8).log() / 2.772588722239781 * 8).to(
+            torch.int64
+        ) + 8
+        masked = torch.where(
+            is_small,
+            relative_position,
+            torch.min(relative_position_if_large, torch.full_like(relative_position_if_large, 15)),
+        )
+        relative_attention_bias = (
+            self.encoder.block[0].layer[0].SelfAttention.relative_attention_bias(relative_buckets + masked)
+        )
+        position_bias = relative_attention_bias.permute(2, 0, 1).unsqueeze(0)
         for block in self.encoder.block[0:5]:
             # encoder (transformers/models/t5/modeling_t5.py:728)
             hidden_states = block(hidden_states, attention_mask, position_bias)
         # encoder.block.5 (transformers/models/t5/modeling_t5.py:459)
-        hidden_states = self.encoder.block[5].layer[0](hidden_states, attention_mask, position_bias)
-        return (hidden_states,)
+        attention_output = self.encoder.block[5].layer[0](hidden_states, attention_mask, position_bias)
+        return (attention_output,)
 
     @classmethod
     def load(cls, path, device="cpu"):

@@ -69,9 +69,9 @@ class T5LayerFF(nn.Module):  # decoder.block.4.layer.2 (transformers/models/t5/m
         # DenseReluDense (transformers/models/t5/modeling_t5.py:84)
         wi = self.DenseReluDense.wi(forwarded_states)
         act = F.relu(wi)
-        wo = self.DenseReluDense.wo(act)
+        forwarded_states = self.DenseReluDense.wo(act)
         # transformers/models/t5/modeling_t5.py:140
-        return hidden_states + wo
+        return hidden_states + forwarded_states
 
 
 class T5Attention(nn.Module):  # decoder.block.5.layer.1.EncDecAttention (transformers/models/t5/modeling_t5.py:304)
@@ -82,15 +82,15 @@ class T5Attention(nn.Module):  # decoder.block.5.layer.1.EncDecAttention (transf
         self.v = nn.Linear(512, 512, bias=False)
         self.o = nn.Linear(512, 512, bias=False)
 
-    def forward(self, hidden_states, normed_hidden_states, positions, position_bias):
+    def forward(self, hidden_states, normed_hidden_states, attention_mask, position_bias):
         batch, target = hidden_states.shape[:2]
         source = normed_hidden_states.shape[1]
         query_states = self.q(hidden_states).view(batch, target, -1, 64).transpose(1, 2)
         key_states = self.k(normed_hidden_states).view(batch, source, -1, 64).transpose(1, 2)
         value_states = self.v(normed_hidden_states).view(batch, source, -1, 64).transpose(1, 2)
-        masked = torch.where(positions, position_bias, -3.4028234663852886e38)
+        position_bias_mask = torch.where(attention_mask, position_bias, -3.4028234663852886e38)
         attn_output = F.scaled_dot_product_attention(
-            query_states, key_states, value_states, attn_mask=masked, scale=1.0
+            query_states, key_states, value_states, attn_mask=position_bias_mask, scale=1.0
         )
         return self.o(attn_output.transpose(1, 2).reshape(batch, target, -1))
 
@@ -104,19 +104,27 @@ class T5Block(nn.Module):  # decoder.block.5 (transformers/models/t5/modeling_t5
         self.layer[1].EncDecAttention = T5Attention()
         self.layer[1].layer_norm = T5LayerNorm()
 
-    def forward(self, hidden_states, positions, position_bias, hidden_states_2, encoder_extended_attention_mask, zeros):
+    def forward(
+        self,
+        hidden_states,
+        attention_mask,
+        position_bias,
+        hidden_states_2,
+        encoder_extended_attention_mask,
+        cross_attn_position_bias,
+    ):
         # layer.0 (transformers/models/t5/modeling_t5.py:392)
         normed_hidden_states = self.layer[0].layer_norm(hidden_states)
         attention_output = self.layer[0].SelfAttention(
-            normed_hidden_states, normed_hidden_states, positions, position_bias
+            normed_hidden_states, normed_hidden_states, attention_mask, position_bias
         )
         attention_output = hidden_states + attention_output
         # layer.1 (transformers/models/t5/modeling_t5.py:422)
         normed_hidden_states = self.layer[1].layer_norm(attention_output)
-        attention_output_2 = self.layer[1].EncDecAttention(
-            normed_hidden_states, hidden_states_2, encoder_extended_attention_mask, zeros
+        attn_output = self.layer[1].EncDecAttention(
+            normed_hidden_states, hidden_states_2, encoder_extended_attention_mask, cross_attn_position_bias
         )
-        layer_output = attention_output + attention_output_2
+        layer_output = attention_output + attn_output
         # transformers/models/t5/modeling_t5.py:498
         return self.layer[2](layer_output)
 
@@ -140,40 +148,47 @@ class Stage2(nn.Module):
         target = attn_output.shape[2]
         device = attention_mask.device
         # decoder (transformers/models/t5/modeling_t5.py:698)
-        positions = torch.arange(target, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
-        positions = torch.arange(target, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2) <= positions
-        positions = positions.expand(batch, -1, target, target)
-        encoder_extended_attention_mask = attention_mask.to(device, torch.bool)
-        positions_2 = torch.arange(batch, device=device).unsqueeze(1).unsqueeze(2).unsqueeze(3)
-        positions_3 = torch.arange(target, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
-        positions_4 = torch.arange(source, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2)
-        encoder_extended_attention_mask = (
-            positions_3.new_ones([], dtype=torch.bool)
-            & (positions_3 >= 0)
-            & encoder_extended_attention_mask[positions_2, positions_4]
-        )
-        encoder_extended_attention_mask = encoder_extended_attention_mask.expand(batch, -1, target, source)
+        q_indices = torch.arange(target, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
+        attention_mask_2 = torch.arange(target, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2) <= q_indices
+        attention_mask_2 = attention_mask_2.expand(batch, -1, target, target)
+        attention_mask = attention_mask.to(device, torch.bool)
+        batch_indices = torch.arange(batch, device=device).unsqueeze(1).unsqueeze(2).unsqueeze(3)
+        q_indices = torch.arange(target, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
+        kv_indices = torch.arange(source, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2)
+        result = q_indices.new_ones([], dtype=torch.bool) & (q_indices >= 0) & attention_mask[batch_indices, kv_indices]
+        encoder_extended_attention_mask = result.expand(batch, -1, target, source)
         # decoder.block.0.layer.0.SelfAttention (transformers/models/t5/modeling_t5.py:346)
-        position_bias = torch.arange(target, dtype=torch.int64, device=device).unsqueeze(1)
-        position_bias = torch.arange(target, dtype=torch.int64, device=device).unsqueeze(0) - position_bias
-        position_bias = -torch.min(position_bias, torch.zeros_like(position_bias))
-        mask = position_bias < 16
-        total = ((position_bias.to(torch.float32) / 16).log() / 2.0794415416798357 * 16).to(torch.int64) + 16
-        position_bias = torch.where(mask, position_bias, torch.min(total, torch.full_like(total, 31)))
-        position_bias = self.decoder.block[0].layer[0].SelfAttention.relative_attention_bias(position_bias)
-        position_bias = position_bias.permute(2, 0, 1).unsqueeze(0)
+        context_position = torch.arange(target, dtype=torch.int64, device=device).unsqueeze(1)
+        relative_position = torch.arange(target, dtype=torch.int64, device=device).unsqueeze(0) - context_position
+        relative_position = -torch.min(relative_position, torch.zeros_like(relative_position))
+        is_small = relative_position < 16
+        relative_position_if_large = ((relative_position.to(torch.float32) / 16).log() / 2.0794415416798357 * 16).to(
+            torch.int64
+        ) + 16
+        relative_buckets = torch.where(
+            is_small,
+            relative_position,
+            torch.min(relative_position_if_large, torch.full_like(relative_position_if_large, 31)),
+        )
+        relative_attention_bias = self.decoder.block[0].layer[0].SelfAttention.relative_attention_bias(relative_buckets)
+        position_bias = relative_attention_bias.permute(2, 0, 1).unsqueeze(0)
         # decoder.block.0 (transformers/models/t5/modeling_t5.py:479)
-        zeros = torch.zeros([1, 8, target, source], dtype=torch.float32, device=device)
+        cross_attn_position_bias = torch.zeros([1, 8, target, source], dtype=torch.float32, device=device)
         # decoder.block.4.layer.1.EncDecAttention (transformers/models/t5/modeling_t5.py:366)
         attn_output = attn_output.transpose(1, 2).reshape(batch, target, -1)
         attn_output = self.decoder.block[4].layer[1].EncDecAttention.o(attn_output)
         # decoder.block.4.layer.1 (transformers/models/t5/modeling_t5.py:431)
         layer_output = attention_output_1 + attn_output
         # decoder.block.4 (transformers/models/t5/modeling_t5.py:498)
-        hidden_states_2 = self.decoder.block[4].layer[2](layer_output)
+        layer = self.decoder.block[4].layer[2](layer_output)
         # decoder (transformers/models/t5/modeling_t5.py:728)
         hidden_states = self.decoder.block[5](
-            hidden_states_2, positions, position_bias, hidden_states, encoder_extended_attention_mask, zeros
+            layer,
+            attention_mask_2,
+            position_bias,
+            hidden_states,
+            encoder_extended_attention_mask,
+            cross_attn_position_bias,
         )
         hidden_states = self.decoder.final_layer_norm(hidden_states)
         # the model itself (transformers/models/t5/modeling_t5.py:1045)

@@ -2,7 +2,7 @@
 
 takes    tokens: int64[batch, seq], an input of the model
 returns  attended: float32[batch, 8, seq, 32], to stage 1
-returns  hidden: float32[batch, seq, 256], to stage 1
+returns  total: float32[batch, seq, 256], to stage 1
 holds    54 parameters, 21.1 MiB
 
 Alone:   Stage0.load("stage_0.safetensors", device="cpu")(tokens)
@@ -24,7 +24,7 @@ RECEIVES = {
 # name: (to which stages; as which outputs of the model; dtype; shape)
 SENDS = {
     "attended": ([1], [], torch.float32, ("batch", 8, "seq", 32)),
-    "hidden": ([1], [], torch.float32, ("batch", "seq", 256)),
+    "total": ([1], [], torch.float32, ("batch", "seq", 256)),
 }
 
 
@@ -82,14 +82,14 @@ class Stage0(nn.Module):
         device = tokens.device
         # the model itself (examples/tied_lm.py:46)
         places = torch.arange(seq, device=device)
-        hidden = self.embedding(tokens) + self.position(places)
+        total = self.embedding(tokens) + self.position(places)
         for block in self.blocks[0:4]:
-            hidden = block(hidden)
+            total = block(total)
         # blocks.4 (examples/tied_lm.py:26)
-        heads = self.blocks[4].query_key_value(self.blocks[4].norm1(hidden))
-        query, key, value = heads.unflatten(-1, [3, 8, -1]).permute(2, 0, 3, 1, 4).unbind()
+        query_key_value = self.blocks[4].query_key_value(self.blocks[4].norm1(total))
+        query, key, value = query_key_value.unflatten(-1, [3, 8, -1]).permute(2, 0, 3, 1, 4).unbind()
         attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-        return (attended, hidden)
+        return (attended, total)
 
     @classmethod
     def load(cls, path, device="cpu"):

@@ -1,11 +1,11 @@
 """tied_lm, stage 1 of 2, for cpu.
 
 takes    attended: float32[batch, 8, seq, 32], from stage 0
-takes    hidden: float32[batch, seq, 256], from stage 0
-returns  linear_24: float32[batch, seq, 8000], to output 0 of the model
+takes    total: float32[batch, seq, 256], from stage 0
+returns  head: float32[batch, seq, 8000], to output 0 of the model
 holds    23 parameters, 13.1 MiB
 
-Alone:   Stage1.load("stage_1.safetensors", device="cpu")(attended, hidden)
+Alone:   Stage1.load("stage_1.safetensors", device="cpu")(attended, total)
 """
 
 import ctypes
@@ -19,12 +19,12 @@ from torch.nn import functional as F
 # name: (from which stage, or None for an input of the model; dtype; shape)
 RECEIVES = {
     "attended": (0, torch.float32, ("batch", 8, "seq", 32)),
-    "hidden": (0, torch.float32, ("batch", "seq", 256)),
+    "total": (0, torch.float32, ("batch", "seq", 256)),
 }
 
 # name: (to which stages; as which outputs of the model; dtype; shape)
 SENDS = {
-    "linear_24": ([], [0], torch.float32, ("batch", "seq", 8000)),
+    "head": ([], [0], torch.float32, ("batch", "seq", 8000)),
 }
 
 
@@ -65,15 +65,15 @@ class Stage1(nn.Module):
         self.blocks[5].feed_forward = Sequential()
         self.norm = nn.LayerNorm(256)
 
-    def forward(self, attended, hidden):
+    def forward(self, attended, total):
         # blocks.4 (examples/tied_lm.py:29)
-        hidden = hidden + self.blocks[4].out(attended.transpose(1, 2).flatten(2))
-        hidden = hidden + self.blocks[4].feed_forward(self.blocks[4].norm2(hidden))
+        hidden = total + self.blocks[4].out(attended.transpose(1, 2).flatten(2))
+        total = hidden + self.blocks[4].feed_forward(self.blocks[4].norm2(hidden))
         # blocks.5 (examples/tied_lm.py:26)
-        heads = self.blocks[5].query_key_value(self.blocks[5].norm1(hidden))
-        query, key, value = heads.unflatten(-1, [3, 8, -1]).permute(2, 0, 3, 1, 4).unbind()
+        query_key_value = self.blocks[5].query_key_value(self.blocks[5].norm1(total))
+        query, key, value = query_key_value.unflatten(-1, [3, 8, -1]).permute(2, 0, 3, 1, 4).unbind()
         attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-        hidden = hidden + self.blocks[5].out(attended.transpose(1, 2).flatten(2))
+        hidden = total + self.blocks[5].out(attended.transpose(1, 2).flatten(2))
         hidden = hidden + self.blocks[5].feed_forward(self.blocks[5].norm2(hidden))
         # the model itself (examples/tied_lm.py:50)
         head = self.head(self.norm(hidden))

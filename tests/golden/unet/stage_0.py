@@ -2,15 +2,15 @@
 
 takes    image: float32[batch, 3, 64, 64], an input of the model
 takes    time: int64[batch], an input of the model
-returns  hidden: float32[batch, 128, 32, 32], to stage 1
-returns  hidden_1: float32[batch, 128, 32, 32], to stage 1
-returns  hidden_2: float32[batch, 256, 1, 1], to stage 1
-returns  hidden_3: float32[batch, 256, 1, 1], to stage 1
-returns  hidden_5: float32[batch, 256, 1, 1], to stage 2
-returns  hidden_7: float32[batch, 128, 1, 1], to stage 2
-returns  hidden_9: float32[batch, 64, 1, 1], to stage 2
-returns  hidden_11: float32[batch, 64, 64, 64], to stage 3
-returns  hidden_12: float32[batch, 64, 1, 1], to stage 3
+returns  silu: float32[batch, 128, 32, 32], to stage 1
+returns  skip: float32[batch, 128, 32, 32], to stage 1
+returns  time_1: float32[batch, 256, 1, 1], to stage 1
+returns  time_2: float32[batch, 256, 1, 1], to stage 1
+returns  time_3: float32[batch, 256, 1, 1], to stage 2
+returns  time_4: float32[batch, 128, 1, 1], to stage 2
+returns  time_5: float32[batch, 64, 1, 1], to stage 2
+returns  hidden_4: float32[batch, 64, 64, 64], to stage 3
+returns  time_6: float32[batch, 64, 1, 1], to stage 3
 holds    40 parameters, 2.3 MiB
 
 Alone:   Stage0.load("stage_0.safetensors", device="cpu")(image, time)
@@ -32,15 +32,15 @@ RECEIVES = {
 
 # name: (to which stages; as which outputs of the model; dtype; shape)
 SENDS = {
-    "hidden": ([1], [], torch.float32, ("batch", 128, 32, 32)),
-    "hidden_1": ([1], [], torch.float32, ("batch", 128, 32, 32)),
-    "hidden_2": ([1], [], torch.float32, ("batch", 256, 1, 1)),
-    "hidden_3": ([1], [], torch.float32, ("batch", 256, 1, 1)),
-    "hidden_5": ([2], [], torch.float32, ("batch", 256, 1, 1)),
-    "hidden_7": ([2], [], torch.float32, ("batch", 128, 1, 1)),
-    "hidden_9": ([2], [], torch.float32, ("batch", 64, 1, 1)),
-    "hidden_11": ([3], [], torch.float32, ("batch", 64, 64, 64)),
-    "hidden_12": ([3], [], torch.float32, ("batch", 64, 1, 1)),
+    "silu": ([1], [], torch.float32, ("batch", 128, 32, 32)),
+    "skip": ([1], [], torch.float32, ("batch", 128, 32, 32)),
+    "time_1": ([1], [], torch.float32, ("batch", 256, 1, 1)),
+    "time_2": ([1], [], torch.float32, ("batch", 256, 1, 1)),
+    "time_3": ([2], [], torch.float32, ("batch", 256, 1, 1)),
+    "time_4": ([2], [], torch.float32, ("batch", 128, 1, 1)),
+    "time_5": ([2], [], torch.float32, ("batch", 64, 1, 1)),
+    "hidden_4": ([3], [], torch.float32, ("batch", 64, 64, 64)),
+    "time_6": ([3], [], torch.float32, ("batch", 64, 1, 1)),
 }
 
 
@@ -56,7 +56,7 @@ class Numbered(nn.ModuleList):  # modules under the numbers that they have in th
         return self._modules[str(index)]
 
 
-class Block(nn.Module):  # down.2 (examples/unet.py:38)
+class BlockMiddle(nn.Module):  # down.2 (examples/unet.py:38)
     def __init__(self):
         super().__init__()
         self.time = nn.Linear(256, 256)
@@ -65,7 +65,7 @@ class Block(nn.Module):  # down.2 (examples/unet.py:38)
         return self.time(F.silu(time)).unsqueeze(2).unsqueeze(3)
 
 
-class Block2(nn.Module):  # up.1 (examples/unet.py:38)
+class BlockMiddle2(nn.Module):  # up.1 (examples/unet.py:38)
     def __init__(self):
         super().__init__()
         self.time = nn.Linear(256, 64)
@@ -79,7 +79,7 @@ class Stage0(nn.Module):
         super().__init__()
         self.embed = Numbered({0: nn.Linear(64, 256), 2: nn.Linear(256, 256)})
         self.first = nn.Conv2d(3, 64, kernel_size=3, padding=1)
-        self.down: Any = nn.ModuleList([nn.Module(), nn.Module(), Block()])
+        self.down: Any = nn.ModuleList([nn.Module(), nn.Module(), BlockMiddle()])
         self.down[0].norm1 = nn.GroupNorm(8, 64)
         self.down[0].conv1 = nn.Conv2d(64, 64, kernel_size=3, padding=1)
         self.down[0].time = nn.Linear(256, 64)
@@ -91,42 +91,42 @@ class Stage0(nn.Module):
         self.down[1].norm2 = nn.GroupNorm(8, 128)
         self.down[1].skip = nn.Conv2d(64, 128, kernel_size=1)
         self.shrink = nn.ModuleList([nn.Conv2d(64, 64, kernel_size=3, stride=2, padding=1)])
-        self.middle = nn.ModuleList(Block() for _ in range(2))
-        self.up: Any = nn.ModuleList([nn.Module(), Block2(), Block2()])
+        self.middle = nn.ModuleList(BlockMiddle() for _ in range(2))
+        self.up: Any = nn.ModuleList([nn.Module(), BlockMiddle2(), BlockMiddle2()])
         self.up[0].time = nn.Linear(256, 128)
 
     def forward(self, image, time):
         device = image.device
         # the model itself (examples/unet.py:79)
-        time = time.unsqueeze(1) * (torch.arange(32, device=device) * -9.210340371976184 / 32).exp()
-        time = F.silu(self.embed[0](torch.cat([time.sin(), time.cos()], -1)))
-        time = self.embed[2](time)
+        angles = time.unsqueeze(1) * (torch.arange(32, device=device) * -9.210340371976184 / 32).exp()
+        embed = F.silu(self.embed[0](torch.cat([angles.sin(), angles.cos()], -1)))
+        time = self.embed[2](embed)
         hidden = self.first(image)
         # down.0 (examples/unet.py:37)
         conv1 = self.down[0].conv1(F.silu(self.down[0].norm1(hidden)))
-        total = conv1 + self.down[0].time(F.silu(time)).unsqueeze(2).unsqueeze(3)
-        conv2 = self.down[0].conv2(F.silu(self.down[0].norm2(total)))
-        hidden = conv2 + hidden
+        hidden_2 = conv1 + self.down[0].time(F.silu(time)).unsqueeze(2).unsqueeze(3)
+        conv2 = self.down[0].conv2(F.silu(self.down[0].norm2(hidden_2)))
+        hidden_4 = conv2 + hidden
         del conv2
         # the model itself (examples/unet.py:85)
-        shrink = self.shrink[0](hidden)
+        hidden = self.shrink[0](hidden_4)
         # down.1 (examples/unet.py:37)
-        conv1 = self.down[1].conv1(F.silu(self.down[1].norm1(shrink)))
-        total = conv1 + self.down[1].time(F.silu(time)).unsqueeze(2).unsqueeze(3)
+        conv1 = self.down[1].conv1(F.silu(self.down[1].norm1(hidden)))
+        hidden_2 = conv1 + self.down[1].time(F.silu(time)).unsqueeze(2).unsqueeze(3)
         del conv1
-        silu = F.silu(self.down[1].norm2(total))
-        del total
-        skip = self.down[1].skip(shrink)
+        silu = F.silu(self.down[1].norm2(hidden_2))
+        del hidden_2
+        skip = self.down[1].skip(hidden)
         # the model itself (examples/unet.py:83)
-        hidden_2 = self.down[2](time)
-        hidden_3 = self.middle[0](time)
-        hidden_4 = self.middle[1](time)
+        time_1 = self.down[2](time)
+        time_2 = self.middle[0](time)
+        time_3 = self.middle[1](time)
         # up.0 (examples/unet.py:38)
-        unsqueezed = self.up[0].time(F.silu(time)).unsqueeze(2).unsqueeze(3)
+        time_4 = self.up[0].time(F.silu(time)).unsqueeze(2).unsqueeze(3)
         # the model itself (examples/unet.py:90)
-        up = self.up[1](time)
-        hidden_5 = self.up[2](time)
-        return (silu, skip, hidden_2, hidden_3, hidden_4, unsqueezed, up, hidden, hidden_5)
+        time_5 = self.up[1](time)
+        time_6 = self.up[2](time)
+        return (silu, skip, time_1, time_2, time_3, time_4, time_5, hidden_4, time_6)
 
     @classmethod
     def load(cls, path, device="cpu"):

@@ -1,15 +1,15 @@
 """unet, stage 2 of 4, for cpu.
 
-takes    hidden_4: float32[batch, 256, 8, 8], from stage 1
-takes    hidden_5: float32[batch, 256, 1, 1], from stage 0
-takes    hidden_6: float32[batch, 256, 16, 16], from stage 1
-takes    hidden_7: float32[batch, 128, 1, 1], from stage 0
-takes    hidden_8: float32[batch, 128, 32, 32], from stage 1
-takes    hidden_9: float32[batch, 64, 1, 1], from stage 0
-returns  hidden_10: float32[batch, 64, 32, 32], to stage 3
+takes    hidden: float32[batch, 256, 8, 8], from stage 1
+takes    time_3: float32[batch, 256, 1, 1], from stage 0
+takes    hidden_1: float32[batch, 256, 16, 16], from stage 1
+takes    time_4: float32[batch, 128, 1, 1], from stage 0
+takes    hidden_2: float32[batch, 128, 32, 32], from stage 1
+takes    time_5: float32[batch, 64, 1, 1], from stage 0
+returns  hidden_3: float32[batch, 64, 32, 32], to stage 3
 holds    34 parameters, 9.3 MiB
 
-Alone:   Stage2.load("stage_2.safetensors", device="cpu")(hidden_4, hidden_5, hidden_6, hidden_7, hidden_8, hidden_9)
+Alone:   Stage2.load("stage_2.safetensors", device="cpu")(hidden, time_3, hidden_1, time_4, hidden_2, time_5)
 """
 
 import ctypes
@@ -22,17 +22,17 @@ from torch.nn import functional as F
 
 # name: (from which stage, or None for an input of the model; dtype; shape)
 RECEIVES = {
-    "hidden_4": (1, torch.float32, ("batch", 256, 8, 8)),
-    "hidden_5": (0, torch.float32, ("batch", 256, 1, 1)),
-    "hidden_6": (1, torch.float32, ("batch", 256, 16, 16)),
-    "hidden_7": (0, torch.float32, ("batch", 128, 1, 1)),
-    "hidden_8": (1, torch.float32, ("batch", 128, 32, 32)),
-    "hidden_9": (0, torch.float32, ("batch", 64, 1, 1)),
+    "hidden": (1, torch.float32, ("batch", 256, 8, 8)),
+    "time_3": (0, torch.float32, ("batch", 256, 1, 1)),
+    "hidden_1": (1, torch.float32, ("batch", 256, 16, 16)),
+    "time_4": (0, torch.float32, ("batch", 128, 1, 1)),
+    "hidden_2": (1, torch.float32, ("batch", 128, 32, 32)),
+    "time_5": (0, torch.float32, ("batch", 64, 1, 1)),
 }
 
 # name: (to which stages; as which outputs of the model; dtype; shape)
 SENDS = {
-    "hidden_10": ([3], [], torch.float32, ("batch", 64, 32, 32)),
+    "hidden_3": ([3], [], torch.float32, ("batch", 64, 32, 32)),
 }
 
 
@@ -72,36 +72,36 @@ class Stage2(nn.Module):
         self.up[1].conv2 = nn.Conv2d(64, 64, kernel_size=3, padding=1)
         self.up[1].skip = nn.Conv2d(256, 64, kernel_size=1)
 
-    def forward(self, hidden_4, hidden_5, hidden_6, hidden_7, hidden_8, hidden_9):
+    def forward(self, hidden, time_3, hidden_1, time_4, hidden_2, time_5):
         # attention (examples/unet.py:54)
-        heads = self.attention.query_key_value(self.attention.norm(hidden_4)).flatten(2)
-        query, key, value = heads.unflatten(1, [3, 4, -1]).transpose(-1, -2).unbind(1)
-        attended = F.scaled_dot_product_attention(query, key, value)
-        out = self.attention.out(attended.transpose(-1, -2).flatten(1, 2).unflatten(-1, [8, 8]))
-        hidden = hidden_4 + out
+        flatten = self.attention.query_key_value(self.attention.norm(hidden)).flatten(2)
+        query, key, value = flatten.unflatten(1, [3, 4, -1]).transpose(-1, -2).unbind(1)
+        attention = F.scaled_dot_product_attention(query, key, value)
+        out = self.attention.out(attention.transpose(-1, -2).flatten(1, 2).unflatten(-1, [8, 8]))
+        total = hidden + out
         # middle.1 (examples/unet.py:37)
-        conv1 = self.middle[1].conv1(F.silu(self.middle[1].norm1(hidden)))
-        total = conv1 + hidden_5
-        conv2 = self.middle[1].conv2(F.silu(self.middle[1].norm2(total)))
-        hidden = conv2 + hidden
+        hidden = self.middle[1].conv1(F.silu(self.middle[1].norm1(total)))
+        hidden = hidden + time_3
+        hidden = self.middle[1].conv2(F.silu(self.middle[1].norm2(hidden)))
+        hidden = hidden + total
         # the model itself (examples/unet.py:89)
         hidden = F.interpolate(hidden, scale_factor=2.0)
-        hidden = torch.cat([hidden, hidden_6], 1)
+        joined = torch.cat([hidden, hidden_1], 1)
         # up.0 (examples/unet.py:37)
-        conv1 = self.up[0].conv1(F.silu(self.up[0].norm1(hidden)))
-        total = conv1 + hidden_7
-        conv2 = self.up[0].conv2(F.silu(self.up[0].norm2(total)))
-        hidden = conv2 + self.up[0].skip(hidden)
+        hidden = self.up[0].conv1(F.silu(self.up[0].norm1(joined)))
+        hidden = hidden + time_4
+        hidden = self.up[0].conv2(F.silu(self.up[0].norm2(hidden)))
+        hidden = hidden + self.up[0].skip(joined)
         # the model itself (examples/unet.py:89)
         hidden = F.interpolate(hidden, scale_factor=2.0)
-        hidden = torch.cat([hidden, hidden_8], 1)
-        del hidden_8
+        joined = torch.cat([hidden, hidden_2], 1)
+        del hidden_2
         # up.1 (examples/unet.py:37)
-        conv1 = self.up[1].conv1(F.silu(self.up[1].norm1(hidden)))
-        total = conv1 + hidden_9
-        conv2 = self.up[1].conv2(F.silu(self.up[1].norm2(total)))
-        hidden = conv2 + self.up[1].skip(hidden)
-        return (hidden,)
+        hidden = self.up[1].conv1(F.silu(self.up[1].norm1(joined)))
+        hidden = hidden + time_5
+        hidden = self.up[1].conv2(F.silu(self.up[1].norm2(hidden)))
+        hidden_3 = hidden + self.up[1].skip(joined)
+        return (hidden_3,)
 
     @classmethod
     def load(cls, path, device="cpu"):

@@ -1,12 +1,12 @@
 """unet, stage 3 of 4, for cpu.
 
-takes    hidden_10: float32[batch, 64, 32, 32], from stage 2
-takes    hidden_11: float32[batch, 64, 64, 64], from stage 0
-takes    hidden_12: float32[batch, 64, 1, 1], from stage 0
-returns  conv2d_27: float32[batch, 3, 64, 64], to output 0 of the model
+takes    hidden_3: float32[batch, 64, 32, 32], from stage 2
+takes    hidden_4: float32[batch, 64, 64, 64], from stage 0
+takes    time_6: float32[batch, 64, 1, 1], from stage 0
+returns  last: float32[batch, 3, 64, 64], to output 0 of the model
 holds    14 parameters, 473.5 KiB
 
-Alone:   Stage3.load("stage_3.safetensors", device="cpu")(hidden_10, hidden_11, hidden_12)
+Alone:   Stage3.load("stage_3.safetensors", device="cpu")(hidden_3, hidden_4, time_6)
 """
 
 import ctypes
@@ -19,14 +19,14 @@ from torch.nn import functional as F
 
 # name: (from which stage, or None for an input of the model; dtype; shape)
 RECEIVES = {
-    "hidden_10": (2, torch.float32, ("batch", 64, 32, 32)),
-    "hidden_11": (0, torch.float32, ("batch", 64, 64, 64)),
-    "hidden_12": (0, torch.float32, ("batch", 64, 1, 1)),
+    "hidden_3": (2, torch.float32, ("batch", 64, 32, 32)),
+    "hidden_4": (0, torch.float32, ("batch", 64, 64, 64)),
+    "time_6": (0, torch.float32, ("batch", 64, 1, 1)),
 }
 
 # name: (to which stages; as which outputs of the model; dtype; shape)
 SENDS = {
-    "conv2d_27": ([], [0], torch.float32, ("batch", 3, 64, 64)),
+    "last": ([], [0], torch.float32, ("batch", 3, 64, 64)),
 }
 
 
@@ -54,16 +54,16 @@ class Stage3(nn.Module):
         self.norm = nn.GroupNorm(8, 64)
         self.last = nn.Conv2d(64, 3, kernel_size=3, padding=1)
 
-    def forward(self, hidden_10, hidden_11, hidden_12):
+    def forward(self, hidden_3, hidden_4, time_6):
         # the model itself (examples/unet.py:89)
-        hidden = F.interpolate(hidden_10, scale_factor=2.0)
-        hidden = torch.cat([hidden, hidden_11], 1)
-        del hidden_11
+        hidden = F.interpolate(hidden_3, scale_factor=2.0)
+        joined = torch.cat([hidden, hidden_4], 1)
+        del hidden_4
         # up.2 (examples/unet.py:37)
-        conv1 = self.up[2].conv1(F.silu(self.up[2].norm1(hidden)))
-        total = conv1 + hidden_12
-        conv2 = self.up[2].conv2(F.silu(self.up[2].norm2(total)))
-        hidden = conv2 + self.up[2].skip(hidden)
+        hidden = self.up[2].conv1(F.silu(self.up[2].norm1(joined)))
+        hidden = hidden + time_6
+        hidden = self.up[2].conv2(F.silu(self.up[2].norm2(hidden)))
+        hidden = hidden + self.up[2].skip(joined)
         # the model itself (examples/unet.py:91)
         last = self.last(F.silu(self.norm(hidden)))
         return (last,)
