@@ -1,0 +1,154 @@
+"""follow-rows against the definition: the parts of a batch give the parts of its result."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ir.capture import capture
+from ir.graph import Graph
+from ir.interpret import interpret
+from ir.microbatching import Microbatching
+from passes.follow_rows import FollowRows
+from tests.support.planning import machine
+
+HERE = machine(1)
+BATCH = 6
+
+
+class Function(nn.Module):
+    """A function of `x` [batch, 4, 8] as a model with weights to use."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+        self.table = nn.Parameter(torch.randn(4, 8))
+        self.matrix = nn.Parameter(torch.randn(8, 8))
+        self.kernel = nn.Parameter(torch.randn(4, 4, 3))
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.function(x, self)
+
+
+def followed(model: nn.Module) -> Graph:
+    graph = capture(model.eval(), (torch.randn(BATCH, 4, 8),), dynamic_shapes={"x": {0: "batch"}})
+    return FollowRows().run(graph, HERE)
+
+
+def in_parts(graph: Graph, x: torch.Tensor, weights: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    """The results for each third of the batch, put together as `graph.microbatching` says."""
+    found = [interpret(graph, [part], weights).outputs for part in x.chunk(3)]
+    dims = graph.microbatching.outputs
+    return [t[0] if d is None else torch.cat(t, d) for d, t in zip(dims, zip(*found, strict=True), strict=True)]
+
+
+def rows_of(x: torch.Tensor) -> torch.Tensor:
+    return torch.arange(x.shape[0])
+
+
+APART: dict[str, Callable[..., Any]] = {
+    "elementwise": lambda x, m: torch.tanh(x * 2 + m.table).clamp(min=0),
+    "reshape": lambda x, m: (x.reshape(-1, 8) @ m.matrix).view(x.shape[0], 4, 8),
+    "rows inside": lambda x, m: x.transpose(0, 1).contiguous(),
+    "merged with what is behind": lambda x, m: x.flatten(0, 1),
+    "heads": lambda x, m: x.view(x.shape[0], 4, 2, 4).transpose(1, 2).softmax(-1).transpose(1, 2).flatten(2),
+    "reduced": lambda x, m: (x.mean(1), x.amax(-1, keepdim=True), x.sum((1, 2)), x.max(-1).values),
+    "products": lambda x, m: (x @ m.matrix, x @ x.mT, m.table @ x.mT, torch.einsum("bij,jk->bik", x, m.matrix)),
+    "layers": lambda x, m: F.layer_norm(F.conv1d(x, m.kernel, padding=1), (8,), m.table[0]),
+    "attention": lambda x, m: F.scaled_dot_product_attention(x, x, x, m.table @ m.table.T),
+    "embedding": lambda x, m: F.embedding(x.argmax(-1) % 4, m.table),
+    "own rows": lambda x, m: x[rows_of(x), x[:, 0].argmax(-1) % 4],
+    "gather": lambda x, m: x.gather(1, x.argsort(1)),
+    "joined and cut": lambda x, m: torch.cat([x, x.flip(2)], 1).chunk(2, 1)[1],
+    "twice": lambda x, m: torch.add(*torch.cat([x, x + 1]).chunk(2)),
+    "expanded": lambda x, m: torch.cat([m.table.expand(x.shape[0], -1, -1), x], 1),
+    "zeros": lambda x, m: torch.cat([torch.zeros(x.shape[0], 1, 8), x], 1),
+    "sort": lambda x, m: (x.sort(-1).values, x.topk(2, 1).indices, x.cumsum(1), x.log_softmax(2)),
+    "pad": lambda x, m: F.pad(x, (1, 1, 0, 1)),
+    "pieces": lambda x, m: [t * 2 for t in (*x.unbind(1), *x.split(3, 2))],
+    "padded mask": lambda x, m: x.masked_fill((x.argmax(-1) > 3)[..., None], 0.0),
+    "without rows": lambda x, m: (x + 1, m.table * 2),
+    "a size": lambda x, m: (x + 1, x.shape[0] * 2),
+}
+
+MIXED: dict[str, tuple[Callable[..., Any], str]] = {
+    "softmax": (lambda x, m: x.softmax(0), "softmax in .* it computes over the rows"),
+    "statistics": (lambda x, m: x - x.mean(0), "mean in"),
+    "all": (lambda x, m: x / x.sum(), "sum in"),
+    "the number": (lambda x, m: x / x.shape[0], "it computes with the number of rows"),
+    "filled with it": (lambda x, m: x + torch.full((1,), float(1) * x.shape[0]), "number of rows"),
+    "one row": (lambda x, m: x - x[:1], "it takes some rows"),
+    "another": (lambda x, m: x + x.flip(0), "it computes over the rows"),
+    "rolled": (lambda x, m: x.roll(1, 0), "it computes over the rows"),
+    "rows with rows": (lambda x, m: x[:, 0] @ x[:, 0].T, "it multiplies rows with rows"),
+    "positions": (lambda x, m: x + rows_of(x)[:, None, None], "it computes with row numbers"),
+    "a table by position": (lambda x, m: x + F.embedding(rows_of(x) % 4, m.table)[:, None], "row numbers"),
+    "across": (lambda x, m: x[x[:, 0, 0].argsort()], "argsort in|it reads across the rows"),
+    "batch norm": (lambda x, m: F.batch_norm(x, None, None, training=True), "it normalises over the rows"),
+    "attention over rows": (
+        lambda x, m: F.scaled_dot_product_attention(*[x.transpose(0, 1)] * 3),
+        "it attends over the rows",
+    ),
+    "joined": (lambda x, m: torch.cat([m.table[None], x]), "it puts something else beside the rows"),
+    "ahead": (lambda x, m: x.transpose(0, 1).reshape(-1, 8), "do not lie one after another"),
+}
+
+
+@pytest.mark.parametrize("name", APART)
+def test_parts_of_a_batch_give_the_parts_of_its_result(name: str) -> None:
+    model = Function(APART[name])
+    graph = followed(model)
+    assert graph.microbatching.reason == ""
+    assert graph.microbatching.inputs == (0,)
+    x = torch.randn(BATCH, 4, 8)
+    weights = dict(model.state_dict())
+    for whole, joined in zip(interpret(graph, [x], weights).outputs, in_parts(graph, x, weights), strict=True):
+        torch.testing.assert_close(whole, joined)
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_what_mixes_rows_is_named(name: str) -> None:
+    function, message = MIXED[name]
+    found = followed(Function(function)).microbatching
+    assert found.size is None
+    assert re.search(message, found.reason), found.reason
+
+
+def test_another_size_is_taken_where_the_first_is_mixed() -> None:
+    """A model that has its sequence first attends over it, and not over the batch."""
+
+    class SequenceFirst(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = x.transpose(0, 1)
+            return F.scaled_dot_product_attention(h, h, h).transpose(0, 1)
+
+    graph = capture(SequenceFirst(), (torch.randn(5, 4, 8),), dynamic_shapes={"x": {0: "seq", 1: "batch"}})
+    found = FollowRows().run(graph, HERE).microbatching
+    assert (str(found.size), found.inputs, found.outputs) == ("batch", (1,), (1,))
+
+
+def test_a_model_with_state_is_not_split() -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("seen", torch.zeros(1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.seen += 1
+            return x + self.seen
+
+    graph = capture(Counting(), (torch.randn(4, 8),), dynamic_shapes={"x": {0: "batch"}})
+    assert FollowRows().run(graph, HERE).microbatching.reason == "the model keeps state from batch to batch, seen"
+
+
+def test_without_a_size_that_may_change_nothing_is_split() -> None:
+    graph = capture(nn.Linear(8, 8), (torch.randn(4, 8),))
+    assert FollowRows().run(graph, HERE).microbatching == Microbatching(
+        reason="no size of its inputs may change; compile the model so"
+    )
