@@ -65,7 +65,7 @@ _RULES: Mapping[str, Rule] = {
     **_all(shapes.sliced, "slice narrow"),
     **_all(shapes.parts, "split split_with_sizes chunk tensor_split"),
     "unbind": shapes.unbound,
-    **_all(shapes.concatenated, "cat concat"),
+    **_all(shapes.concatenated, "cat concat concatenate"),
     "stack": shapes.stacked,
     "repeat": shapes.repeated,
     "repeat_interleave": shapes.interleaved,
@@ -77,7 +77,8 @@ _RULES: Mapping[str, Rule] = {
     # Element by element; torch's own tag tells most
     **_all(compute.elementwise, "__and__ __or__ __xor__ where masked_fill rsub log_sigmoid floor_divide true_divide"),
     **_all(compute.elementwise, "bitwise_and bitwise_or logical_and logical_or and_ prelu hardswish relu6 isfinite"),
-    **_all(compute.elementwise, "expm1 log1p div mul add sub"),
+    **_all(compute.elementwise, "expm1 log1p div mul add sub multiply divide subtract"),
+    **_all(compute.elementwise, "negative absolute greater greater_equal less less_equal not_equal clip square"),
     "glu": compute.gated,
     # Along dimensions
     **_all(compute.along("dim"), "softmax _softmax log_softmax _log_softmax softmin cumsum cumprod logcumsumexp"),
