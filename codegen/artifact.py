@@ -26,6 +26,7 @@ from ir.checkpoint.checkpoint import weight_source
 from ir.checkpoint.tensors import Held
 from ir.graph import Constant, Graph, Param, State, Value
 from ir.memory import stored_bytes
+from ir.microbatching import Microbatching
 from ir.plan import StagePlan
 from ir.signature import output_names
 from ir.summary import Summary
@@ -121,8 +122,14 @@ def _manifest(
         stages=tuple(_stage(StageFile(plan, stage, model)) for stage in plan.stages),
         files=hashes,
         plan=asdict(summary),
+        microbatching=_microbatching(graph.microbatching),
         links=links,
     )
+
+
+def _microbatching(found: Microbatching) -> m.Microbatching:
+    symbol = None if found.size is None else str(found.size)
+    return m.Microbatching(symbol, found.inputs, found.outputs, found.reason)
 
 
 def _stage(file: StageFile) -> m.StageEntry:

@@ -96,6 +96,16 @@ class CheckpointFile:
 
 
 @dataclass(frozen=True)
+class Microbatching:
+    """The dimension of each input and output along which a batch may be split, as the compiler proved."""
+
+    symbol: str | None = None  # the size that is split; None: a batch cannot be split
+    inputs: tuple[int | None, ...] = ()  # None: every microbatch takes the whole tensor
+    outputs: tuple[int | None, ...] = ()  # None: every microbatch returns the same tensor
+    reason: str = "its artifact does not say along which size; compile the model again"  # where there is no symbol
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything that the runtime needs besides the stage files."""
 
@@ -108,6 +118,7 @@ class Manifest:
     stages: tuple[StageEntry, ...]
     files: dict[str, str]  # file name -> sha256 of its content
     plan: dict[str, Any]  # the compiler's predictions, for people and reports
+    microbatching: Microbatching = Microbatching()
     links: tuple[CheckpointFile, ...] = ()  # empty if the stages have copies of their weights
     schema: int = SCHEMA
 
@@ -178,9 +189,14 @@ def _manifest(t: dict[str, Any]) -> Manifest:
                 **signature | {"parameters": tuple(Parameter(**p) for p in signature["parameters"])}
             ),
             "stages": tuple(map(_stage, t["stages"])),
+            "microbatching": _microbatching(t["microbatching"]) if "microbatching" in t else Microbatching(),
             "links": tuple(CheckpointFile(**link | {"stages": tuple(link["stages"])}) for link in t["links"]),
         }
     )
+
+
+def _microbatching(t: dict[str, Any]) -> Microbatching:
+    return Microbatching(t["symbol"], tuple(t["inputs"]), tuple(t["outputs"]), t["reason"])
 
 
 def _tensor(t: dict[str, Any]) -> Tensor:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
+from passes import compile_model
 from runtime import InputError, Pipeline, StageError
-from runtime.manifest import Symbol, Tensor
+from runtime.manifest import Microbatching, Symbol
 from tests.support.artifacts import Part, chain, tensor, write
 
 X = torch.arange(28.0).reshape(7, 4)
@@ -36,6 +38,7 @@ def test_sizes_stand_anywhere_and_some_inputs_are_for_all(tmp_path: Path) -> Non
         outputs=[tensor("early"), tensor("late", 4, "batch")],
         symbols={"batch": Symbol(1, None, 2), "len": Symbol(1, None, 2)},
         returns={"tuple": [{"slot": 0}, {"slot": 1}, {"size": "2*batch"}]},
+        microbatching=Microbatching("batch", (None, 0, 1, None), (0, 1), ""),
     )
     with Pipeline.load(path) as pipe:
         arguments = (torch.randn(4), X, torch.randn(4, 7), torch.ones(3))
@@ -57,23 +60,11 @@ def test_a_part_that_fails_fails_the_batch(tmp_path: Path) -> None:
         assert torch.equal(pipe(X + 1, microbatches=7), X + 1)
 
 
-def counted(folder: Path) -> Path:
-    part = Part("return (x + self.n,)", {"x": None}, {"y": ((), (0,))}, weights={"n": torch.ones(1)}, state=("n",))
-    return write(folder, [part])
-
-
-def with_output(shape: tuple[int | str, ...]) -> Callable[[Path], Path]:
-    return lambda folder: chain(folder, outputs=[Tensor("y", "float32", shape)])
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (counted, "stage 0 keeps state from batch to batch, n"),
-        (with_output((4,)), "`y`, an output, has no dimension `batch`"),
-        (with_output(("2*batch", 4)), r"`y` is \[2\*batch, 4\], in which `batch` is mixed"),
-        (with_output(("batch", "batch")), r"`y` is \[batch, batch\], in which `batch` is mixed"),
-        (lambda folder: chain(folder, inputs=[tensor("x", 7, 4)], symbols={}), "no input may change in its first size"),
+        (lambda folder: chain(folder, microbatching=Microbatching(reason="softmax")), "cannot be split: softmax"),
+        (lambda folder: chain(folder, microbatching=Microbatching()), "does not say along which size; compile"),
         (lambda folder: chain(folder, symbols={"batch": Symbol(3, 8, 4)}), "`batch` is 2 in a microbatch; expected at"),
         (lambda folder: chain(folder, guards=["batch % 7 == 0"]), "sizes with batch % 7 == 0"),
     ],
@@ -89,3 +80,30 @@ def test_a_batch_that_cannot_be_split_runs_whole(tmp_path: Path, make: Callable[
 def test_there_is_at_least_one(tmp_path: Path, count: int) -> None:
     with Pipeline.load(chain(tmp_path)) as pipe, pytest.raises(InputError, match=f"microbatches is {count}"):
         pipe(X, microbatches=count)
+
+
+class Classifier(nn.Module):
+    """A prediction for each row, and the table that all share."""
+
+    def __init__(self, over: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(4))
+        self.over = over
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        for layer in self.layers:
+            x = torch.tanh(layer(x))
+        return x.softmax(self.over), self.layers[0].weight * 2
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_what_the_compiler_found_is_in_the_artifact(tmp_path: Path, over: int) -> None:
+    model = Classifier(over).eval()
+    compile_model(model, (X,), out=tmp_path / "out", stages=2, dynamic_shapes={"x": {0: "batch"}})
+    with Pipeline.load(tmp_path / "out") as pipe, torch.no_grad():
+        if over == 0:
+            with pytest.raises(InputError, match=r"along `batch`, softmax in the model \(tests/e2e/.*over the rows"):
+                pipe(X, microbatches=2)
+        else:
+            for found, expected in zip(pipe(X, microbatches=2), model(X), strict=True):
+                torch.testing.assert_close(found, expected)

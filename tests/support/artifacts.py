@@ -12,7 +12,18 @@ from weakref import ReferenceType
 import torch
 from safetensors.torch import save_file
 
-from runtime.manifest import CallSignature, Manifest, Parameter, Receive, Send, StageEntry, Symbol, Tensor, file_hash
+from runtime.manifest import (
+    CallSignature,
+    Manifest,
+    Microbatching,
+    Parameter,
+    Receive,
+    Send,
+    StageEntry,
+    Symbol,
+    Tensor,
+    file_hash,
+)
 
 TEMPLATE = '''\
 """Stage {index}"""
@@ -83,6 +94,7 @@ def write(
     parameters: Sequence[Parameter] = (),
     symbols: Mapping[str, Symbol] | None = None,
     guards: Sequence[str] = (),
+    microbatching: Microbatching | None = None,
 ) -> Path:
     """Write an artifact.  Without trees, each input is a parameter and the first output is returned."""
     folder.mkdir(exist_ok=True)
@@ -105,6 +117,7 @@ def write(
         stages,
         files,
         {},
+        microbatching or Microbatching("batch", (0,) * len(inputs), (0,) * len(outputs), ""),
     ).write(folder)
     return folder
 
