@@ -10,6 +10,7 @@ import torch
 
 from ir.cost import UNKNOWN, Split
 from ir.graph import Call, Graph, Node, Transfer, Value
+from ir.microbatching import Microbatching
 from ir.units import format_seconds
 
 
@@ -96,6 +97,8 @@ def _facts(graph: Graph) -> Iterator[str]:
     yield from (f"  note {note}" for note in graph.notes)
     if graph.separable:
         yield f"  separable {', '.join(sorted(graph.separable))}"
+    if graph.microbatching != Microbatching():
+        yield f"  {_microbatches(graph)}"
     split = graph.split
     if split != Split():
         objective = split.objective + (f" with {split.in_flight} in flight" if split.in_flight > 1 else "")
@@ -105,6 +108,15 @@ def _facts(graph: Graph) -> Iterator[str]:
         yield f"  split good for {', '.join(f'{s} in {_range(*ends)}' for s, ends in split.good_for.items())}"
     if graph.placement != (0,):
         yield from (f"  {line}" for line in _devices(graph))
+
+
+def _microbatches(graph: Graph) -> str:
+    found = graph.microbatching
+    if found.size is None:
+        return f"batches are not split: {found.reason}"
+    dims = [f"{v.name} {d}" for v, d in zip(graph.inputs, found.inputs, strict=True) if d is not None]
+    made = [f"{v.name} {d}" for v, d in zip(graph.outputs, found.outputs, strict=True) if d is not None]
+    return f"batches split along {found.size}: dimensions {', '.join(dims)} -> {', '.join(made)}"
 
 
 def _devices(graph: Graph) -> Iterator[str]:

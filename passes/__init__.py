@@ -16,6 +16,7 @@ In the order in which a model meets them:
 
     simplify_masks    attention masks that are causal, or mask nothing    (masks/: formulas of masks)
     propagate_shapes  types checked by running each operator without data; views
+    follow_rows       the size along which a batch may be split            (rows/: a rule for each operator)
     annotate_cost     flops and bytes of each node                        (cost_models/: costs -> seconds)
     group_shared      nodes that must share a device
     mark_cheap        values cheaper to compute again than to send

@@ -42,6 +42,14 @@ class Rows(nn.Module):
         return x.unbind()
 
 
+class Scores(nn.Module):
+    """Each row has its own scores; the weight of a column is that of all rows."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        scores = x.softmax(-1)
+        return scores.flatten(), torch.ones(8) * 2
+
+
 class Layer(nn.Module):
     """A product of matrices, an operator that moves bytes only, and a view."""
 
@@ -133,6 +141,7 @@ def cut_with_cheap_positions(graph: Graph) -> Graph:
 SMALL = {
     "simplify-masks": Small(Causal, torch.ones(2, 4, 8), TEXT),
     "propagate-shapes": Small(Rows, torch.ones(3, 2), {}),
+    "follow-rows": Small(Scores, ROWS, BATCH),
     "annotate-cost": Small(Layer, ROWS, BATCH, COSTED[:1]),
     "group-shared": Small(Tied, TOKENS, TEXT),
     "mark-cheap": Small(Positions, TOKENS, TEXT, COSTED),
