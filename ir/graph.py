@@ -158,9 +158,6 @@ class Graph:
     whole: tuple[Opaque, ...] = ()  # the modules that are kept whole
     notes: tuple[str, ...] = ()  # for the user: what capture fixed or kept whole, and why
     separable: frozenset[str] = frozenset()  # groups that may be copied, not colocated; set by group-shared
-    whole: tuple[Opaque, ...] = ()  # what the calls of modules that are kept whole run
-    notes: tuple[str, ...] = ()  # what capture fixed or left whole, and why, for the user to read
-    separable: frozenset[str] = frozenset()  # groups that copies may replace; set by group-shared
     microbatching: Microbatching = Microbatching()  # set by follow-rows
     placement: tuple[int, ...] = (0,)  # the device of each stage; set by split-stages
     split: Split = Split()  # set by split-stages
