@@ -12,6 +12,7 @@ From a source to a plan, in the order in which data meets them:
     opaque       a module that is kept whole, and the operator that runs it
     machine/     devices, links and clusters
     cost         cost of a node on any machine, its time on a device, the loads that add up from these
+    microbatching  the dimensions along which a batch may be split
     graph        the program: values, nodes and the graph they form
     checkpoint/  tensors on disk, under the names of the model
     interpret    a run of the graph, node by node: the meaning that every pass keeps
