@@ -1,4 +1,4 @@
-"""Elements of tensors as formulas: truths of boolean tensors, numbers of all others."""
+"""Elements of tensors as sympy expressions: booleans of boolean tensors, numbers of all others."""
 
 from __future__ import annotations
 
@@ -12,34 +12,37 @@ from sympy.logic.boolalg import Boolean
 from ir.graph import Call, Value
 
 Index: TypeAlias = tuple[Any, ...]
-"""Whole numbers and expressions, one a dimension."""
+"""Integers and integer expressions, one for each dimension."""
 
-_WIDE = (torch.bool, torch.int32, torch.int64)  # no position overflows them
-_SMALL = 256  # to here every float type counts exactly
+_WIDE = (torch.bool, torch.int32, torch.int64)  # hold every position
+_SMALL = 256  # every float type holds the integers up to here
 
 
 class Unknown(Exception):
-    """No formula is known: an operator without a rule, or a value of an input, a weight or a state."""
+    """An element without a formula: of an operator without a rule, an input, a weight or a state."""
 
 
 def is_truth(element: Any) -> bool:
+    """Whether an element is a boolean expression."""
     return isinstance(element, Boolean) and not isinstance(element, sympy.Symbol)
 
 
-def number(element: Any) -> Any:
+def numeric(element: Any) -> Any:
+    """A boolean as 1 or 0."""
     return sympy.Piecewise((1, element), (0, True)) if is_truth(element) else element
 
 
-def truth(element: Any) -> Any:
+def boolean(element: Any) -> Any:
+    """A number as a boolean: whether it differs from 0."""
     return element if is_truth(element) else sympy.Ne(element, 0)
 
 
 def typed(element: Any, dtype: torch.dtype) -> Any:
-    """An element as a tensor of that dtype holds it.  Raises Unknown where it may be rounded, or wrap around."""
+    """An element as a tensor of `dtype` holds it.  Raises Unknown if it may be rounded or overflow."""
     element = sympy.sympify(element)
     if dtype is torch.bool:
-        return truth(element)
-    element = number(element)
+        return boolean(element)
+    element = numeric(element)
     if dtype in _WIDE and element.is_integer:
         return element
     element = sympy.piecewise_fold(element)
@@ -56,13 +59,14 @@ def _exact(number: Any, dtype: torch.dtype) -> bool:
 
 
 def piecewise(condition: Any, yes: Any, no: Any) -> Any:
+    """`yes` where the condition holds, `no` elsewhere."""
     if is_truth(yes) and is_truth(no):
         return sympy.Or(sympy.And(condition, yes), sympy.And(sympy.Not(condition), no))
-    return sympy.Piecewise((number(yes), condition), (number(no), True))
+    return sympy.Piecewise((numeric(yes), condition), (numeric(no), True))
 
 
 def constant(data: torch.Tensor, index: Index) -> Any:
-    """An element of a table that holds one number, or one below and one above the diagonal, or counts along a row."""
+    """An element of a constant: of one number, one on each side of the diagonal, or positions.  Raises Unknown."""
     if data.is_meta or not data.numel():
         raise Unknown
     if bool((data == (first := data.flatten()[0])).all()):
@@ -76,7 +80,7 @@ def constant(data: torch.Tensor, index: Index) -> Any:
 
 
 def _halves(data: torch.Tensor) -> tuple[Any, Any] | None:
-    """The number at and below the diagonal of the last two dimensions, and the one above."""
+    """The number at and below the diagonal of the last two dimensions, and the number above it."""
     low, high = data.flatten()[0], data[..., 0, -1].flatten()[0]
     below = torch.ones(data.shape[-2:], dtype=torch.bool).tril()
     return (low.item(), high.item()) if bool((data == torch.where(below, low, high)).all()) else None
@@ -102,23 +106,23 @@ class CallElements:
         return self._at(self.tensor(name), index)
 
     def element(self, tensor: Value, index: Index) -> Any:
-        """That of a tensor which is stretched to a shape with such an index."""
+        """The element at `index` of `tensor` broadcast to a larger shape."""
         last = index[len(index) - len(tensor.type.shape) :]
         own = tuple(0 if size == 1 else i for size, i in zip(tensor.type.shape, last, strict=True))
         return self._at(tensor, own)
 
     def here(self, name: str, index: Index) -> Any:
-        """The same for an argument that may be a number, too."""
+        """The same for an argument that may also be a number."""
         given = self[name]
         if not isinstance(given, Value):
             return sympy.sympify(given)
         return self.element(given, index)
 
     def number(self, name: str, index: Index) -> Any:
-        return number(self.here(name, index))
+        return numeric(self.here(name, index))
 
     def truth(self, name: str, index: Index) -> Any:
-        return truth(self.here(name, index))
+        return boolean(self.here(name, index))
 
     def axis(self, name: str = "dim") -> int:
         return self[name] % len(self.tensor("self").type.shape)

@@ -1,6 +1,6 @@
-"""What stands at an index of a tensor that is made of sizes and constants alone, as a formula.
+"""Formulas for the elements of tensors that are made of sizes and constants alone.
 
-`arange(seq)[None, :] <= arange(seq)[:, None]` has `k <= q` at the index (q, k), whatever `seq` is.
+The element of `arange(seq)[None, :] <= arange(seq)[:, None]` at the index (q, k) is `k <= q`, whatever `seq` is.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import torch
 
 from ir.graph import Call, Constant, Graph, Value
 from ir.operators import Elements, rearrangement
-from passes.masks.elements import CallElements, Index, Unknown, constant, is_truth, number, piecewise, typed
+from passes.masks.elements import CallElements, Index, Unknown, constant, is_truth, numeric, piecewise, typed
 
 
 @dataclass
 class Formulas:
-    """The elements of the values of a graph.  `inputs` is what all inputs of whole numbers are taken to be full of."""
+    """The elements of the values of a graph.  `inputs`, if given, is the element of every integer input."""
 
     graph: Graph
     inputs: int | None = None
     known: dict[tuple[Value, Index], Any] = field(default_factory=dict)
 
     def at(self, value: Value, index: Index) -> Any:
-        """The element at an index: a sympy Boolean where the tensor is boolean.  Raises Unknown."""
+        """The element at an index: a sympy Boolean if the tensor is boolean.  Raises Unknown."""
         key = (value, index)
         if key not in self.known:
             self.known[key] = self._find(value, index)
@@ -58,12 +58,12 @@ _Rule: TypeAlias = Callable[[CallElements, Index], Any]
 
 
 def _pointwise(apply: Callable[..., Any], *names: str) -> _Rule:
-    """Of numbers, one at each index."""
+    """A function of the numbers at the same index."""
     return lambda a, i: apply(*(a.number(name, i) for name in names))
 
 
 def _logical(apply: Callable[..., Any], *names: str) -> _Rule:
-    """Of truths; the bits of whole numbers are another matter."""
+    """A function of the booleans at the same index; bits of integers have no formula."""
 
     def rule(a: CallElements, i: Index) -> Any:
         if a.result.dtype is not torch.bool:
@@ -109,7 +109,7 @@ def _masked_fill(a: CallElements, i: Index) -> Any:
 
 
 def _index_put(a: CallElements, i: Index) -> Any:
-    """`x[mask] = number`."""
+    """`x[mask] = number`, for a mask of the shape of x."""
     [mask, *others], number = a["indices"], a.tensor("values")
     same_rank = isinstance(mask, Value) and len(mask.type.shape) == len(i)
     if others or a["accumulate"] or number.type.shape or not same_rank or mask.type.dtype is not torch.bool:
@@ -118,7 +118,7 @@ def _index_put(a: CallElements, i: Index) -> Any:
 
 
 def _triangle(keeps: Callable[[Any, Any], Any]) -> _Rule:
-    """The elements whose distance from the diagonal is in bounds, and zeros."""
+    """The elements whose distance from the diagonal satisfies `keeps`, and zeros elsewhere."""
     return lambda a, i: piecewise(keeps(i[-1] - i[-2], a["diagonal"]), *_or_zero(a.at("self", i)))
 
 
@@ -139,7 +139,7 @@ def _permute(a: CallElements, i: Index) -> Any:
 
 
 def _reshape(a: CallElements, i: Index) -> Any:
-    """Where only dimensions of size 1 come and go."""
+    """A reshape that adds and removes only dimensions of size 1."""
     before, after = a.tensor("self").type.shape, a.result.shape
     if [d for d in before if d != 1] != [d for d in after if d != 1]:
         raise Unknown
@@ -158,7 +158,7 @@ def _select(a: CallElements, i: Index) -> Any:
 
 
 def _from_the_front(index: Any, size: Any) -> Any:
-    """An index that may count from the end; one past the start of a size that is not known has no formula."""
+    """A nonnegative index for one that may count from the end.  Raises Unknown if it cannot be resolved."""
     if sympy.sympify(index).is_nonnegative:
         return index
     if isinstance(index, int) and isinstance(size, int):
@@ -167,7 +167,7 @@ def _from_the_front(index: Any, size: Any) -> Any:
 
 
 def _gather(a: CallElements, i: Index) -> Any:
-    """`x[:, rows, columns]`: tensors of whole numbers that stand side by side."""
+    """`x[:, rows, columns]`: integer tensors for adjacent dimensions."""
     lead = next(n for n, t in enumerate(a["indices"]) if t is not None)
     tensors: list[Value] = a["indices"][lead:]
     if any(t is None or t.type.dtype is torch.bool for t in tensors):
@@ -181,7 +181,7 @@ def _gather(a: CallElements, i: Index) -> Any:
 
 
 def _diff(a: CallElements, i: Index) -> Any:
-    """The first difference, of a row before which one element is put."""
+    """The first difference along a dimension, with one element prepended."""
     axis, before = a.axis(), a["prepend"]
     if a["n"] != 1 or a["append"] is not None or before is None or before.type.shape[axis] != 1:
         raise Unknown
@@ -191,9 +191,9 @@ def _diff(a: CallElements, i: Index) -> Any:
 
 
 def _cumsum(a: CallElements, i: Index) -> Any:
-    """Of a row that holds one number."""
+    """The cumulative sum of equal elements."""
     axis, along = a.axis(), sympy.Dummy(integer=True, nonnegative=True)
-    element = number(a.at("self", (*i[:axis], along, *i[axis + 1 :])))
+    element = numeric(a.at("self", (*i[:axis], along, *i[axis + 1 :])))
     if element.has(along):
         raise Unknown
     return element * (i[axis] + 1)

@@ -17,7 +17,8 @@ from ir.capture import capture
 from ir.graph import Call, Graph
 from ir.interpret import interpret
 from passes.masks.formulas import Formulas
-from passes.simplify_masks import NEVER, SimplifyMasks
+from passes.masks.kinds import NEVER
+from passes.simplify_masks import SimplifyMasks
 from tests.support.models import WIDTH, hidden
 from tests.support.planning import DEVICE, machine
 
