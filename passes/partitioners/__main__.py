@@ -1,4 +1,4 @@
-"""Solve a published instance: python -m passes.partitioners INSTANCE.json [--time-limit S] [-o split.json]"""
+"""The solver of published instances: `python -m passes.partitioners INSTANCE.json [--time-limit S] [-o split.json]`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from passes.partitioners.solver import solve
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m passes.partitioners") -> int:
+    """The exit status: 0, or 2 where the instance cannot be read or has no solution."""
     options = _parser(prog).parse_args(arguments)
     try:
         problem = Problem.read(options.instance)

@@ -1,8 +1,8 @@
-"""Fuse what no stage boundary can part: the nodes of a group, and everything on a way between them.
+"""Units: sets of nodes that no stage boundary can separate, being a group and all nodes on paths between its members.
 
-Without several stages on a device, a group lives in one stage. A node that must run after one member and
-before another then lives there too, or that stage would wait for itself. So the indivisible units are
-the strongly connected components of the precedence graph after each group became one vertex.
+With one stage on each device, a group is in one stage. A node that must run after one member and before another
+is then in that stage too, or the stage would wait for itself. So the indivisible units are the strongly
+connected components of the precedence graph in which each group is one vertex.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 
 def indivisible(n: int, edges: Sequence[tuple[int, int]], groups: Iterable[Sequence[int]]) -> np.ndarray:
-    """For each of n nodes the number of its unit; units are numbered along the edges, then by least node."""
+    """The unit of each of `n` nodes; units are numbered in topological order, ties by their least node."""
     leader = _union(n, groups)
     successors: list[list[int]] = [[] for _ in range(n)]
     for a, b in edges:
@@ -40,7 +40,10 @@ def _union(n: int, groups: Iterable[Sequence[int]]) -> list[int]:
 
 
 def _components(successors: Sequence[Sequence[int]]) -> list[int]:
-    """Tarjan's strongly connected components, without recursion."""
+    """The strongly connected component of each node, without recursion.
+
+    Tarjan: "Depth-first search and linear graph algorithms", SIAM J. Comput. 1(2), 1972.
+    """
     n = len(successors)
     index, low, component = [-1] * n, [0] * n, [-1] * n
     path: list[int] = []
@@ -70,7 +73,7 @@ def _components(successors: Sequence[Sequence[int]]) -> list[int]:
 
 
 def _numbered(n: int, component: np.ndarray, edges: Sequence[tuple[int, int]]) -> np.ndarray:
-    """Renumber components along the edges; of those that could come next, the one with the least node."""
+    """Components renumbered in topological order; of those that could come next, the one with the least node."""
     count = int(component.max()) + 1
     least = np.full(count, n)
     np.minimum.at(least, component, np.arange(n))

@@ -1,9 +1,8 @@
-"""What to say when no split fits: what is short where, and what would do.
+"""The error where no split fits: which device is short of memory, and how much memory or how many devices suffice.
 
-The memory of a stage only grows with the stage. So along program order, filling device after device up to a
-given memory uses the fewest devices of that memory; and the least memory for which that is no more devices
-than there are is found by bisection. (In program order the peaks of activations are bounded from above, so
-what is said to fit does.)
+The memory of a stage grows with the stage. So in program order, filling one device after the other up to a given
+memory uses the fewest devices of that memory; and bisection finds the least memory for which there are enough
+devices. (Peaks of activations are bounded from above in program order, so a size that is reported to suffice does.)
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ BISECTIONS = 30
 
 
 def shortage(core: Core, *, proven: bool) -> Infeasible:
-    """The error for a core of which no split fits the memory of the devices."""
+    """The error for a core without a split that fits; `proven` if there certainly is none."""
     problem = core.problem
     devices = problem.devices
     sweep = Sweep(core, np.arange(core.n))
@@ -46,7 +45,7 @@ def shortage(core: Core, *, proven: bool) -> Infeasible:
 
 
 def _least_memory(sweep: Sweep, n_devices: int) -> tuple[float, list[float]]:
-    """The least memory with which so many devices hold everything along an order, and what each then holds."""
+    """The least memory with which `n_devices` hold all units of an order, and the bytes that each then holds."""
     low, high = float(sweep.alone().max()), sweep.filled(np.inf)[0]
     best = sweep.filled(low)
     if 0 < len(best) <= n_devices:

@@ -1,4 +1,4 @@
-"""From a problem to its solution: condense, cut, bound, and report."""
+"""The solution of a problem: condense it, find a first cut, improve or prove it, evaluate it anew."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from passes.partitioners.units import Core, condensed
 
 
 def solve(problem: Problem, time_limit: float = 60.0) -> Solution:
-    """The best split that can be found, and how good it is, in about `time_limit` seconds.
+    """The best split that is found in about `time_limit` seconds, and a lower bound of all splits.
 
-    Raises Infeasible, with the facts, where no split obeys the problem.
+    Raises Infeasible, with the facts, if no split obeys the problem or none is found.
     """
     deadline = Deadline(time_limit)
     whole = inline(problem)
@@ -33,7 +33,7 @@ def solve(problem: Problem, time_limit: float = 60.0) -> Solution:
 
 
 def _along(problem: Problem, deadline: Deadline) -> Proof:
-    """One stage on each device."""
+    """A cut with one stage on each device, and a bound."""
     core = condensed(problem, indivisible(len(problem.nodes), problem.before, problem.groups))
     _countable(core)
     cut = first_cut(core, deadline) or any_cut(core, deadline)
@@ -47,7 +47,7 @@ def _along(problem: Problem, deadline: Deadline) -> Proof:
 
 
 def _around(problem: Problem, deadline: Deadline) -> Proof:
-    """The first and the last stage on one device, if that is better than keeping groups in a stage."""
+    """A cut whose first and last stage may share a device, or one that keeps each group in a stage, and a bound."""
     loose = condensed(problem, indivisible(len(problem.nodes), problem.before, []))
     fused = condensed(problem, indivisible(len(problem.nodes), problem.before, problem.groups))
     _countable(loose)
@@ -70,7 +70,7 @@ def _countable(core: Core) -> None:
 
 
 def reported(problem: Problem, whole: Problem, proof: Proof) -> Solution:
-    """The solution in the caller's words: stages by node id, everything evaluated anew."""
+    """The solution in terms of `problem`: stages by node id, everything evaluated anew."""
     stage_of = dict(zip(whole.names, proof.cut.stages, strict=True))
     for node, readers in final_readers(problem).items():
         stage_of[problem.names[node]] = stage_of[problem.names[readers[0]]]

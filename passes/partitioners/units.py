@@ -1,4 +1,4 @@
-"""The problem as the solvers see it: arrays over units, the indivisible parts of a program."""
+"""The problem as arrays over units, the indivisible parts of a program."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ COUNT, BYTES = 0, 1
 
 @dataclass(frozen=True, eq=False)
 class Sets:
-    """Sets of units, each with sizes: set s is members[starts[s]:starts[s + 1]], ascending."""
+    """Sets of units, each with sizes: set s is `members[starts[s]:starts[s + 1]]`, ascending.
+
+    `starts[sets + 1]`, `members[...]`, `sizes[sets, channels]`.
+    """
 
     starts: np.ndarray
     members: np.ndarray
@@ -40,7 +43,7 @@ class Sets:
 
 @dataclass(frozen=True, eq=False)
 class Core:
-    """Units, numbered along the precedence, and all that the cost of a stage is made of.
+    """Units, numbered in topological order, and all quantities that the cost of a stage depends on.
 
     `time[kind, unit]` seconds; `keeps[unit]` bytes; `peak[unit]` bytes of activations in the whole
     program while the unit runs, for all microbatches in flight; `edges[:, 2]` unit before unit;
@@ -79,7 +82,7 @@ class Core:
 
 
 def condensed(problem: Problem, unit_of: np.ndarray) -> Core:
-    """The core of a problem without copies, for a given choice of units (numbered along precedence)."""
+    """The core of a problem without copies; `unit_of[node]` are units in topological order."""
     n = int(unit_of.max()) + 1
     times = np.array([node.time for node in problem.nodes], dtype=float).T
     time = np.zeros((len(times), n))
@@ -103,7 +106,7 @@ def condensed(problem: Problem, unit_of: np.ndarray) -> Core:
 
 
 def _values(problem: Problem, unit_of: np.ndarray) -> tuple[Sets, np.ndarray]:
-    """Values between units; those with one producer and the same consumers are one."""
+    """Values between units, and the producer of each; values with the same producer and consumers are merged."""
     unit = unit_of.tolist()
     merged: dict[tuple[int, tuple[int, ...]], list[float]] = defaultdict(lambda: [0.0, 0.0])
     for value in problem.values:

@@ -1,4 +1,4 @@
-"""The problem of cutting a program into stages, and how to state one.
+"""The problem of cutting a program into stages, a solution of it, and the value of a split.
 
 Nodes are numbered in program order, and everything names a node by its number. A diamond of four
 nodes whose two ends read one weight, over two equal devices of 2 KiB:
@@ -23,9 +23,9 @@ The words:
 - A `Node` has a time for each *kind* of device (`Device.kind`; inf: cannot run there) and the bytes it
   keeps. A cheap node is copied for free into every stage that reads it, and its values never travel.
 - A `Value` has one producer; it is sent once and received once by each device that reads it.
-- A `Weight` stands once on every device with one of its readers: sharing does not bind.
+- A `Weight` is held once by every device with one of its readers: sharing does not bind nodes to one device.
 - A group binds nodes to one device. Without `several_stages` that is one stage.
-- Stage s stands on device s mod the number of devices. `Solution.order` lists the stages in use as the
+- Stage s runs on device s mod the number of devices. `Solution.order` lists the stages in use as the
   pipeline runs through them; with equal devices that is 0, 1, 2, …
 - The memory of a device: its weights, the bytes of its nodes, and for each of its stages `in_flight`
   times the peak of the values held while its nodes run in program order (see `memory`).

@@ -1,8 +1,8 @@
-"""Take nodes that are copied for free out of a problem.
+"""The problem without the nodes that are copied for free.
 
-A cheap node runs in every stage that reads it, so it belongs to none. What it reads is read by its
-readers in its place, and what it would keep stands once on each device with a reader. The value it makes is
-made anew in each stage, and held from its first reader there to its last.
+A cheap node runs in every stage that reads it, so it belongs to none. Its operands are read by its readers
+instead, and its bytes are held once by each device with a reader. Its value is made anew in each stage, and held
+from the first reader there to the last.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from passes.partitioners.problem.parts import Weight
 
 
 def final_readers(problem: Problem) -> dict[int, tuple[int, ...]]:
-    """For each node that is copied, the nodes that are not copied and read it, through copies or not."""
+    """For each node that is copied, the nodes that are not and that read it, directly or through copies."""
     bound = {node for group in problem.groups for node in group}
     direct: dict[int, set[int]] = {i: set() for i, node in enumerate(problem.nodes) if node.cheap and i not in bound}
     if not direct:
@@ -31,7 +31,7 @@ def final_readers(problem: Problem) -> dict[int, tuple[int, ...]]:
 
 
 def inline(problem: Problem) -> Problem:
-    """The problem with every copied node dissolved into its readers; `ids` name the nodes that are left."""
+    """The problem with every copied node dissolved into its readers; `ids` name the remaining nodes."""
     copied = final_readers(problem)
     if not copied:
         return problem

@@ -1,4 +1,4 @@
-"""What can be wrong with a problem, with a split, or with asking for one."""
+"""Errors of a problem, of a split, and of a problem without a split."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 
 class InvalidProblem(ValueError):
-    """The problem contradicts itself: an index out of range, a cycle, a node that runs nowhere."""
+    """A problem that contradicts itself, such as by an index out of range; the message says where."""
 
 
 class InvalidSplit(ValueError):
-    """The stages break a rule of the problem; the message names the node, the group or the device."""
+    """Stages that break a rule of the problem; the message names the node, the group or the device."""
 
 
 @dataclass
@@ -47,6 +47,7 @@ class Infeasible(Exception):
 
 
 def named(nodes: tuple[int, ...]) -> str:
+    """(3, 4) -> 'nodes 3, 4'."""
     if len(nodes) == 1:
         return f"node {nodes[0]}"
     return "nodes " + ", ".join(map(str, nodes[:4])) + (f" and {len(nodes) - 4} more" if len(nodes) > 4 else "")

@@ -1,6 +1,6 @@
-"""The objective of a split, recomputed from the problem and the split alone.
+"""The value of a split, computed from the problem and the split alone.
 
-This is what tests trust: plain loops over the problem's own words, sharing nothing with the solvers.
+Tests rely on it: plain loops over the fields of the problem, sharing nothing with the solvers.
 
 Throughput: the largest load of any device. A device computes its nodes; it receives each value made on
 another device that it reads, once; it sends each value it makes that others read, once, at the pace of

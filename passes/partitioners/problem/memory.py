@@ -1,9 +1,9 @@
-"""What a stage's activations need at their peak.
+"""Peak memory of a stage's activations.
 
-A stage runs its nodes in program order (node index order). A value it receives is held from its start
-to its last reader in the stage; a value it makes from its producer to its last reader, and to the
-stage's end if somebody elsewhere reads it, or nobody does (then it is an output of the program). A value
-that every stage makes anew is held from its first reader there to its last.
+A stage runs its nodes in program order (by index). A value that it receives is held from its start to the last
+reader in the stage; a value that it makes, from the producer to the last reader, or to the end of the stage if a
+node of another stage reads it or none does (an output of the program). A value that every stage makes anew is
+held from its first reader there to its last.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from passes.partitioners.problem.parts import Value, Weight
 
 
 def peaks(values: Iterable[Value], remade: Iterable[Weight], stage_of: Sequence[int]) -> Mapping[int, float]:
-    """The most bytes of values that each stage holds at once, for one microbatch."""
+    """The peak bytes of values that each stage holds, for one microbatch; `stage_of[node]`."""
     change: dict[int, dict[int, float]] = defaultdict(lambda: defaultdict(float))
     end = len(stage_of)
     for value in values:

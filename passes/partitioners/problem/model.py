@@ -15,11 +15,11 @@ from passes.partitioners.problem.parts import Device, Link, Node, Value, Weight
 
 @dataclass(frozen=True)
 class Problem:
-    """A program, the devices, and what is asked of the split. Nodes are named by their index.
+    """A program, the devices, and the requirements on a split. Nodes are named by their index.
 
     `groups` are nodes bound to one device. `links[a, b]` is the link from device a to device b where it
-    differs from `link`. `precedence` are pairs (before, after) that stages must respect; None stands
-    for every value's producer before its consumers. `several_stages`: a device may hold two
+    differs from `link`. `precedence` are pairs (before, after) that stages must respect; None means
+    every value's producer before its consumers. `several_stages`: a device may hold two
     stages, the first and the last. `every_device`: no device may stay empty. `fixed_order`: the
     pipeline runs through the devices in the order listed. `in_flight`: the microbatches for which a
     stage holds activations. `ids` name the nodes in `stage_of` where an index does not. `remade` are values that
@@ -77,19 +77,19 @@ class Problem:
 
     @cached_property
     def before(self) -> tuple[tuple[int, int], ...]:
-        """The pairs (before, after) in force."""
+        """The pairs (before, after) that stages must respect."""
         if self.precedence is not None:
             return self.precedence
         return tuple((value.producer, node) for value in self.values for node in value.consumers)
 
     @cached_property
     def names(self) -> tuple[int, ...]:
-        """How `stage_of` names each node."""
+        """The id of each node in `stage_of`."""
         return self.ids or tuple(range(len(self.nodes)))
 
     @property
     def n_stages(self) -> int:
-        """One for each device, and one more where the pipeline may return to device 0 for the sake of a group."""
+        """The number of stages: one for each device, and one more if the pipeline may end on device 0 for a group."""
         returns = self.several_stages and len(self.devices) > 1 and any(len(group) > 1 for group in self.groups)
         return len(self.devices) + returns
 
@@ -108,7 +108,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Load:
-    """What one device carries: seconds of compute, receiving and sending, and bytes of memory."""
+    """The load of a device for one batch: seconds of compute, receiving and sending, and bytes of memory."""
 
     compute: float = 0.0
     receive: float = 0.0
@@ -116,6 +116,7 @@ class Load:
     memory: float = 0.0
 
     def seconds(self, overlap: bool = False) -> float:
+        """The sum of the three times, or the largest where transfers overlap compute."""
         if overlap:
             return max(self.compute, self.receive, self.send)
         return self.compute + self.receive + self.send
@@ -140,5 +141,5 @@ class Solution:
 
     @property
     def gap(self) -> float:
-        """How far the value may be above the best one, relative to the value."""
+        """The largest possible distance to the best value, relative to the value."""
         return 0.0 if self.value <= 0 else max(0.0, (self.value - self.lower_bound) / self.value)

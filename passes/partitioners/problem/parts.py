@@ -1,4 +1,4 @@
-"""The parts of a problem: what runs (nodes), what flows (values), what stays (weights), and on what."""
+"""The parts of a problem: nodes, the values that flow between them, weights, devices and links."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from math import inf
 class Node:
     """A step of the program.
 
-    `time[k]` is its seconds on a device of kind k, inf where it cannot run. `bytes` is what it keeps on
+    `time[k]` are its seconds on a device of kind k, inf if it cannot run there. `bytes` are those it keeps on
     its device. A `cheap` node may be copied for free into every stage that reads it: its values never
     travel, and its time counts nowhere.
     """
@@ -23,7 +23,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """What flows from one node to others: `bytes` on the wire, `held` bytes of memory (0 for a view)."""
+    """The result of a node that others read: `bytes` on the wire, `held` bytes of memory (0 for a view)."""
 
     producer: int
     consumers: tuple[int, ...]
@@ -33,7 +33,7 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """Bytes that stand once on every device that has one of their readers."""
+    """Bytes that every device with one of their readers holds once."""
 
     bytes: float
     readers: tuple[int, ...]
@@ -41,7 +41,7 @@ class Weight:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """`kind` selects the entry of `Node.time`. On one with `free_transfers`, only compute counts."""
+    """A device. `kind` selects the entry of `Node.time`; with `free_transfers`, only compute counts."""
 
     memory: float = inf
     kind: int = 0
@@ -51,7 +51,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """The way from one device to another: a value takes latency + bytes / bandwidth seconds."""
+    """A link from one device to another: a value takes `latency + bytes / bandwidth` seconds."""
 
     bandwidth: float = inf
     latency: float = 0.0

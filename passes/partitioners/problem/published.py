@@ -1,4 +1,7 @@
-"""The published JSON format of Tarnawski et al. (NeurIPS 2020), read as the fields of a Problem."""
+"""The published JSON format of instances.
+
+Tarnawski et al.: "Efficient algorithms for device placement of DNN graph operators", NeurIPS 2020.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,9 @@ ACCELERATOR, CPU = 0, 1
 
 
 def fields(path: str | PathLike[str]) -> dict[str, Any]:
-    """The fields of the Problem that a published file states.
+    """The fields of a Problem, from a file.  Raises InvalidProblem if it is not in the format.
 
-    A published cost is a time; here it is a value's bytes over links of bandwidth 1.
+    Costs of edges in a file are seconds; here they are bytes, over links of bandwidth 1.
     """
     try:
         document = json.loads(Path(path).read_text())
@@ -64,10 +67,10 @@ def _node(node: dict[str, Any]) -> Node:
 def _forward(
     nodes: list[dict[str, Any]], pairs: list[tuple[int, int]], classes: list[list[int]]
 ) -> tuple[tuple[int, int], ...]:
-    """Order is asked of the forward nodes alone.
+    """The precedence among forward nodes.
 
-    A class of backward nodes alone stands for a forward node whose edges are mirrored: what follows
-    it in the backward pass comes before it in the forward one.
+    A colour class of backward nodes only represents a forward node, with its edges mirrored: its successors in
+    the backward pass are its predecessors in the forward pass.
     """
     backward = [bool(node.get("isBackwardNode", False)) for node in nodes]
     alone = {i for members in classes if all(backward[i] for i in members) for i in members}

@@ -1,10 +1,10 @@
 """The whole problem as one integer program, for what the relaxation leaves out.
 
-Unequal links, the latency of parallel branches, a device with two stages and the duty to use every device
-break the symmetry that makes larger problems tractable. Here nothing is relaxed but the peaks of
-activations: x[u, s] says that unit u is in stage s, an edge between two stages puts one before the other in
-rank, and moved[h, a, b] that value h goes from a to b. It is a large program, so it is for small problems
-(and, as it starts from a good cut, it may better that one in the time that is left).
+Unequal links, the latency of parallel branches, a device with two stages and the rule that no device is idle
+break the symmetry that makes larger problems tractable. Only the peaks of activations are relaxed here:
+x[u, s] is 1 if unit u is in stage s, an edge between two stages orders their ranks, and moved[h, a, b] is 1 if
+value h goes from a to b. The program is large, so it is for small problems; as it starts from a good cut, it may
+improve that cut within the time limit.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ MOST_TERMS = 60_000
 
 
 def size(core: Core) -> int:
-    """About how many constraints the program of a core has."""
+    """The approximate number of constraints of a core's program."""
     return (len(core.edges) + len(core.values.members)) * core.problem.n_stages**2
 
 
 class Assignment:
-    """The program of one core; units of a group that are apart are bound to one device."""
+    """The program of one core.  `known` is the value of some split, in seconds."""
 
     def __init__(self, core: Core, known: float) -> None:
         self.core, self.problem, self.program = core, core.problem, cp_model.CpModel()
@@ -52,7 +52,10 @@ class Assignment:
         self.program.minimize(self.value)
 
     def solve(self, stages: Sequence[int], deadline: Deadline) -> tuple[float, np.ndarray | None]:
-        """A proven bound, and the stage of each unit in the best split found; `stages` is a good split of the nodes."""
+        """A proven bound, and the stage of each unit in the best split found, if any.
+
+        `stages[node]` is a good split, from which the search starts.
+        """
         for unit, row in enumerate(self.x):
             for stage, variable in enumerate(row):
                 self.program.add_hint(variable, int(stages[self.core.nodes[unit][0]] == stage))
@@ -65,7 +68,7 @@ class Assignment:
         return bound, np.array([next(s for s in self.stages if solver.boolean_value(row[s])) for row in self.x])
 
     def _keep_rules(self) -> None:
-        """Groups, devices that cannot run a unit, memory, and no idle device where none may be."""
+        """Constraints: groups on one device, units only where they can run, memory, and no idle device."""
         program, core = self.program, self.core
         for group in self.problem.groups:
             first, *others = sorted({int(core.unit_of[node]) for node in group})
@@ -92,7 +95,7 @@ class Assignment:
         self.program.add(held <= GRAIN)
 
     def _keep_order(self) -> None:
-        """Wherever an edge leads from a stage to another, the one ranks before the other."""
+        """Constraints: if an edge leads from one stage to another, the one ranks before the other."""
         rank = [self.program.new_int_var(0, len(self.stages) - 1, "") for _ in self.stages]
         for s in self.stages:
             for t in self.stages:
@@ -145,7 +148,7 @@ class Assignment:
             self.program.add(start[b] >= end[a]).only_enforce_if(goes)
 
     def _moved(self, places: Sequence[Sequence[Linear]], among: range) -> dict[tuple[int, int, int], cp_model.IntVar]:
-        """For each value and two places whether it goes from the one to the other."""
+        """For each value and two places, a variable: whether it goes from the one to the other."""
         moved: dict[tuple[int, int, int], cp_model.IntVar] = {}
         for value, members in enumerate(_parts(self.core.values)):
             producer = int(self.core.producer[value])

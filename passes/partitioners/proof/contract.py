@@ -1,4 +1,4 @@
-"""Fuse units that some best split keeps together, so that there is less to search.
+"""Contraction: units are fused that some best split keeps together, so that fewer remain to search.
 
 Write k(S) for the transfers of a set S of units: the cost of every value with a member (its producer or a
 consumer) in S and one outside. A stage S costs its time plus k(S). k is symmetric, k(S) = k(rest), and
@@ -14,7 +14,7 @@ no more than the second; and k of other stages does not know where v is. The ord
 
     (2) if v is below u: every predecessor of v is u or above u; if v is above u, the mirror image.
 
-(3) v may be wherever u may, and (4) keeps no memory where memory matters. With overlap a load is the
+(3) v can run wherever u can, and (4) keeps no memory where memory matters. With overlap a load is the
 largest of time, received and sent; so time(v) must be 0 and (1) hold for received and sent apart (both are
 submodular, and what S receives the rest sends).
 
@@ -37,7 +37,7 @@ from passes.partitioners.units import Core, condensed
 
 
 def contracted(model: Relaxed, known: float) -> Relaxed:
-    """The same problem over fewer units: if it has a split better than `known`, one of the best is left."""
+    """The same problem over fewer units: if a split is better than `known`, one of the best remains."""
     while True:
         found = _Contraction(model, known)
         pairs = found.inseparable() or found.followers()
@@ -47,7 +47,7 @@ def contracted(model: Relaxed, known: float) -> Relaxed:
 
 
 def fused(core: Core, pairs: Sequence[tuple[int, int]]) -> Core:
-    """The core in which the units of each pair are one (with all that lies between them)."""
+    """The core in which the units of each pair are fused, with all units on paths between them."""
     unit_of = indivisible(core.n, [(a, b) for a, b in core.edges.tolist()], pairs)
     return condensed(core.problem, unit_of[core.unit_of])
 
@@ -67,7 +67,7 @@ class _Contraction:
             self.of_unit[unit].append(value)
 
     def inseparable(self) -> list[tuple[int, int]]:
-        """Neighbours of which one has a load of `known` or more wherever it is without the other."""
+        """Pairs of neighbours of which one, in a stage without the other, has a load of `known` or more anywhere."""
         return [
             (u, v)
             for u in range(self.core.n)
@@ -86,7 +86,7 @@ class _Contraction:
         return np.maximum(time, np.maximum(cost[:, sent].sum(axis=1), cost[:, received].sum(axis=1)))
 
     def followers(self) -> list[tuple[int, int]]:
-        """Pairs (v, u) such that v may follow u, nobody in a circle."""
+        """Pairs (v, u) such that v may follow u, without cycles."""
         above, below = _beyond(self.before, range(self.core.n)), _beyond(self.after, reversed(range(self.core.n)))
         leader = list(range(self.core.n))
         stays = _keepers(self.model)

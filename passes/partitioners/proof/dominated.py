@@ -1,4 +1,4 @@
-"""Forget ideals that it is never worth to stop at.
+"""Dominated ideals: those at which no stage of a best pipeline needs to end.
 
 Let I and I + v both be ideals that the devices used so far can have done. Any pipeline that goes on from I
 can go on from I + v instead: the stage that held v loses it, and no other stage changes. That stage X
@@ -6,8 +6,8 @@ loses time(v), and as k (see `contract`) is symmetric and submodular, and I lies
 
     k(X - v) - k(X) = k(rest of X + v) - k(rest of X) <= k(I + v) - k(I).
 
-So if k(I + v) - k(I) <= time(v) on every class of devices, I can be forgotten. With overlap, what is sent
-and received must not grow at all, and k(I + v) <= k(I) is asked. Memory only shrinks.
+So if k(I + v) - k(I) <= time(v) on every class of devices, I is dominated and can be dropped. With overlap, what is
+sent and received must not grow at all, so the condition is k(I + v) <= k(I). Memory only shrinks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from passes.partitioners.proof.relaxed import Relaxed
 
 
 class Dominance:
-    """Finds the ideals worth keeping, for one relaxed problem."""
+    """The search for dominated ideals of one relaxed problem."""
 
     def __init__(self, model: Relaxed) -> None:
         self.model = model
@@ -27,7 +27,7 @@ class Dominance:
         self.mark = np.random.default_rng(0).integers(1 << 63, size=model.core.n, dtype=np.uint64)
 
     def worth_keeping(self, pairs: IdealPairs, reached: np.ndarray) -> np.ndarray:
-        """Those of the ideals reached (by number) that no other one makes superfluous."""
+        """Those of the ideals `reached` (by number) that are not dominated."""
         rows, part, active = pairs.after[reached], pairs.values, pairs.active
         column = {unit: at for at, unit in enumerate(active.tolist())}
         counts, of_unit = pairs.count_after[reached], _sets_of_columns(part, len(active))

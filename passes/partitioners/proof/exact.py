@@ -1,14 +1,14 @@
 """A better split of the relaxed problem, or the proof that there is none, by a dynamic program over ideals.
 
-The devices used so far and the ideal they have done are all that the rest of a pipeline depends on:
+The rest of a pipeline depends only on the devices used so far and the ideal that they have done:
 
     best[used + d, J] = min over ideals I inside J of  max(best[used, I], load of J - I on d).
 
-What is known limits the ideals that matter. Only values under `below` are looked for, so devices used can
-have done only so much, and must leave no more than the others can do; and as every value open at a cut
+Few ideals matter. Only values under `below` are searched, so the devices used can have done only so much, and
+must leave no more than the others can do; and as every value open at a cut
 was sent by a device before it, and is received by one after it, the cost of open values counts against both.
 
-Of the ideals that can be reached under `below`, only those worth stopping at are kept (see `dominated`), and
+Of the ideals that can be reached under `below`, only those that are not dominated are kept (see `dominated`), and
 the next layer is listed from the lightest of them up.
 """
 
@@ -38,12 +38,12 @@ class Layer:
     ideals: np.ndarray  # [ideals, units]
     best: np.ndarray
     last_class: np.ndarray
-    before: np.ndarray  # the ideal that the last stage began at
+    before: np.ndarray  # the number, in the previous layer, of the ideal at which the last stage began
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """A value that can be had, and how."""
+    """A split, and its value in the relaxed problem."""
 
     value: float
     stages: Stages
@@ -94,7 +94,7 @@ class Exact:
         return sorted(counts, key=sum)[1:]
 
     def _moves(self, used: Used) -> Iterator[tuple[Used, int]]:
-        """From where one more device leads here, and of which class it is."""
+        """The states from which one more device leads to `used`, and the class of that device."""
         if self.model.chain:
             yield (used[0] - 1,), self.model.chain[used[0] - 1]
             return
@@ -137,7 +137,7 @@ class Exact:
     def _candidates(
         self, moves: list[tuple[Layer, int]], mine: np.ndarray, rest: np.ndarray, below: float, limit: int
     ) -> np.ndarray:
-        """The ideals that one more stage may lead to, and that the devices left can complete."""
+        """The ideals that one more stage may reach, and that the remaining devices can complete."""
         start = np.concatenate([layer.ideals for layer, _ in moves])
         weight, slack = start @ self.ideals.weight, 1e-9 * self.ideals.total
         span = max(self.ideals.pace[kind] for _, kind in moves) * below + slack
@@ -152,7 +152,7 @@ class Exact:
     def _bearable(
         self, pairs: IdealPairs, reached: np.ndarray, mine: np.ndarray, rest: np.ndarray, below: float
     ) -> np.ndarray:
-        """Whether the cost of the values open at each ideal reached is bearable on either side of the cut."""
+        """Whether the devices on either side of each ideal have time to transfer the values open there."""
         weight = (pairs.done * self.ideals.weight).sum() + pairs.after[reached] @ self.ideals.weight[pairs.active]
         cost = pairs.open_cost(pairs.count_after[reached])
         fine = np.ones(len(weight), dtype=bool)

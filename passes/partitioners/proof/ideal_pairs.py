@@ -8,7 +8,7 @@ column for each value and number done, what is neither touched nor transferred i
 
 weighted by the cost of the value; transfers are the total less that. Weights work alike.
 
-Only units that some J has and some I has not can make a difference, and values with such a member.
+Only units that some J has and some I lacks (the *active* ones) matter, and values with such a member.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ActiveSets:
 
 
 class IdealPairs:
-    """The stages between some ideals and some others."""
+    """The stages J - I between some ideals I (`before`) and some others J (`after`)."""
 
     def __init__(self, model: Relaxed, before: np.ndarray, after: np.ndarray) -> None:
         self.model, self.done = model, np.asarray(before.all(axis=0))
@@ -86,13 +86,13 @@ class IdealPairs:
         return weights + self._sum(core.keeps[self.active], rows)
 
     def only(self, chosen: np.ndarray) -> IdealPairs:
-        """The same with some of the ideals after."""
+        """The same with only the `chosen` ideals after."""
         fewer = copy(self)
         fewer.after, fewer.count_after = self.after[chosen], self.count_after[chosen]
         return fewer
 
     def open_cost(self, counts: np.ndarray) -> np.ndarray:
-        """[ideals] what it costs at least to send every value with members on both sides of an ideal."""
+        """[ideals] the least cost, in seconds, of sending every value with members on both sides of an ideal."""
         model, values = self.model, self.model.core.values
         paying = [c for c, kind in enumerate(model.classes) if not kind.free_transfers]
         if not paying:

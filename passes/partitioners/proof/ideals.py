@@ -1,4 +1,4 @@
-"""The ideals of a program: sets of units that are closed downwards, so what may stand left of a cut.
+"""The ideals of a program: downward closed sets of units, the possible left sides of a cut.
 
 All ideals whose weight lies in a window are listed by deciding one unit after another, along the
 precedence: a unit may be in only if its predecessors are. A branch ends once it is too heavy, or once so
@@ -16,11 +16,11 @@ from passes.partitioners.proof.relaxed import Relaxed
 
 
 class TooWide(Exception):
-    """There are more ideals than one is willing to look at."""
+    """More ideals than the limit."""
 
 
 class Ideals:
-    """Lists ideals of units numbered along the precedence, by weight."""
+    """Lists of ideals by weight, over units numbered in topological order."""
 
     def __init__(self, model: Relaxed) -> None:
         """A unit weighs its time on the most common class; a device does at most `pace` of that in a second."""
@@ -88,7 +88,7 @@ def _by_blocks(matrix: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 def _pace(weight: np.ndarray, time: np.ndarray) -> float:
-    """The most weight a device may do in a second."""
+    """The most weight that a device can do in a second."""
     if ((time == 0) & (weight > 0)).any():
         return float("inf")
     busy = time > 0

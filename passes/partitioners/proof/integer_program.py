@@ -1,15 +1,14 @@
 """The relaxed problem as an integer program, for graphs too wide to list their ideals.
 
-y[v, p] says that unit v stands in place p of the pipeline or before it, so y[v, p] <= y[v, p + 1], and for
-u before v, y[v, p] <= y[u, p]. Then x[v, p] = y[v, p] - y[v, p - 1] says that v stands in place p. A value is
-received there if a consumer stands there without the producer, and sent if the producer stands there
-without some consumer:
+y[v, p] is 1 if unit v is in place p of the pipeline or before it, so y[v, p] <= y[v, p + 1], and for u before v,
+y[v, p] <= y[u, p]. Then x[v, p] = y[v, p] - y[v, p - 1] is 1 if v is in place p. A value is received there if a
+consumer is there without the producer, and sent if the producer is there without some consumer:
 
     received[h, p] >= x[consumer, p] - x[producer, p],      sent[h, p] >= x[producer, p] - x[consumer, p].
 
 Times are whole multiples of a small unit, rounded down, so that the program's bound is one of ours. A
-value known to be reachable limits the places of each unit: what is above it must fit before it, what is
-below it after. Where classes of devices differ, each place chooses one.
+value known to be reachable limits the places of each unit: its ancestors must fit before it, its descendants
+after it. Where classes of devices differ, each place chooses one.
 """
 
 from __future__ import annotations
@@ -39,13 +38,13 @@ class Answer:
 
 
 def variables(model: Relaxed, known: float) -> int:
-    """How many places the program would have to decide about, over all units."""
+    """The number of boolean variables of the program: the places open to each unit, over all units."""
     first, last = _limits(model, known, sum(len(kind.devices) for kind in model.classes))
     return int((last - first).sum())
 
 
 class IntegerProgram:
-    """One relaxed problem, with a value known to be reachable."""
+    """The program of one relaxed problem.  `known` is a value that some split has, in seconds."""
 
     def __init__(self, model: Relaxed, known: float) -> None:
         self.model, self.core, self.program = model, model.core, cp_model.CpModel()
@@ -64,7 +63,7 @@ class IntegerProgram:
         self.program.minimize(self.load)
 
     def solve(self, hint: np.ndarray, deadline: Deadline) -> Answer:
-        """`hint[unit]` is the place of each unit in a good split."""
+        """The best bound and split within the time limit; `hint[unit]` is the place of each unit in a good split."""
         for unit, row in enumerate(self.by):
             for place, variable in enumerate(row):
                 if not isinstance(variable, int):
@@ -111,7 +110,7 @@ class IntegerProgram:
             self.program.add(small <= large)
 
     def _bound_load(self, place: int) -> None:
-        """The load is no less than what stands in a place, whatever class of device that is."""
+        """Constraints: the load is at least that of the device in a place, whatever its class."""
         here = [unit for unit in range(self.core.n) if self._may_be(unit, place)]
         received, sent = self._moved(place)
         for kind, chosen in enumerate(self.chosen[place]):
@@ -173,7 +172,7 @@ class IntegerProgram:
 
 
 def _limits(model: Relaxed, known: float, places: int) -> tuple[np.ndarray, np.ndarray]:
-    """[units] the first and the last place where each may be, as what is above and below it must fit too."""
+    """[units] the first and the last place of each, as its ancestors must fit before it and its descendants after."""
     ideals = Ideals(model)
     paces = sorted((pace for pace, kind in zip(ideals.pace, model.classes, strict=True) for _ in kind.devices))[::-1]
     room = np.cumsum(paces) * known * (1 + 1e-9)

@@ -1,4 +1,4 @@
-"""A simpler problem that is never harder: what the proofs are about.
+"""The relaxed problem: a simpler one whose optimum is a lower bound of the full one.
 
 Devices that cost the same form a class; all values at a device of a class take its fastest link, in
 either direction; devices may stay empty; the peaks of activations (which depend on the order inside a stage)
@@ -21,12 +21,12 @@ from passes.partitioners.problem.parts import Link
 from passes.partitioners.search.seats import alike
 from passes.partitioners.units import BYTES, COUNT, Core
 
-Stages = tuple[tuple[int, np.ndarray], ...]  # the (class, [units] members) of each stage along a pipeline
+Stages = tuple[tuple[int, np.ndarray], ...]  # for each stage, its class of device and [units] members
 
 
 @dataclass(frozen=True)
 class DeviceClass:
-    """Devices (by number) that cost the same."""
+    """Devices (by number) with equal costs."""
 
     devices: tuple[int, ...]
     kind: int
@@ -37,7 +37,10 @@ class DeviceClass:
 
 @dataclass(frozen=True, eq=False)
 class Relaxed:
-    """Units, classes of devices and how loads add up. `chain` are the classes in pipeline order, if that is fixed."""
+    """Units and classes of devices. `chain` are the classes in pipeline order, if that is fixed.
+
+    With `overlap`, transfers overlap compute.
+    """
 
     core: Core
     classes: tuple[DeviceClass, ...]
@@ -79,6 +82,7 @@ class Relaxed:
 
 
 def relaxed(core: Core, *, memory: bool = True) -> Relaxed:
+    """The relaxation of a core's problem, with or without limits of memory."""
     problem = core.problem
     if problem.fixed_order:
         groups: Sequence[tuple[int, ...]] = [(number,) for number in range(len(problem.devices))]

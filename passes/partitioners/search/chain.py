@@ -1,14 +1,14 @@
-"""The best cut of one order into a pipeline of seats: a dynamic program over prefixes.
+"""The best cut of one order of units into a pipeline of seats: a dynamic program over prefixes.
 
-best[k, j] is the least value of the first j units on the first k seats. The last of those stages begins at
+`best[k, j]` is the least value of the first j units on the first k seats. The last of those stages begins at
 some i <= j, so
 
     best[k, j] = min over i of  max(best[k - 1, i], load[k](i, j))      for a bottleneck,
     best[k, j] = min over i of  best[k - 1, i] + price[k](i, j)         for a sum.
 
-Rows come in order of i, so all seats advance at once. A stage whose compute alone exceeds a value that is
-known to be reachable is never looked at: rows are as wide as a guess, and an answer within the guess
-is an answer for all widths. If there is none, the guess doubles.
+Rows of intervals come in order of i, so that all seats advance at once. Stages whose compute alone exceeds a guess
+of the value are not considered: a split whose value is within the guess is the best of all. If there is none,
+the guess doubles.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ class Chain:
     """The table of a dynamic program; `ends` reads a split out of it."""
 
     best: np.ndarray  # [seats + 1, n + 1]
-    start: np.ndarray  # [seats + 1, n + 1] where the stage that ends there begins
+    start: np.ndarray  # [seats + 1, n + 1] the position at which the stage that ends there begins
 
     def value(self) -> float:
+        """The value of the best split, in seconds; inf if there is none."""
         return float(self.best[-1, -1])
 
     def ends(self, end: int) -> list[int]:
-        """For each seat the position where its stage ends; the last one ends at `end`."""
+        """The position at which the stage of each seat ends, if the last one ends at `end`."""
         found: list[int] = []
         for seat in range(len(self.best) - 1, 0, -1):
             found.append(end)
@@ -44,7 +45,7 @@ class Chain:
 
 
 def bottleneck(sweep: Sweep, seats: Sequence[Seat], *, overlap: bool, leave_empty: bool, known: float) -> Chain:
-    """The split of least bottleneck along the sweep's order; what is above `known` may come out too high."""
+    """The split of least bottleneck along the sweep's order, exact up to the value `known`."""
     enough = min(float(sweep.least_time[-1]), known)
     guess = 1.5 * float(sweep.least_time[-1]) / len(seats)
     while True:
@@ -57,7 +58,7 @@ def bottleneck(sweep: Sweep, seats: Sequence[Seat], *, overlap: bool, leave_empt
 def bottleneck_within(
     sweep: Sweep, seats: Sequence[Seat], reach: float, *, overlap: bool, leave_empty: bool, start: int = 0
 ) -> Chain:
-    """The splits of least bottleneck from position `start` on; entries above `reach` may be too high."""
+    """The splits of least bottleneck from position `start` on, exact up to the value `reach`."""
 
     def load(seat: Seat, row: IntervalRow) -> np.ndarray:
         return seat.load(row, overlap)
@@ -100,7 +101,7 @@ def _fill(
 
 
 def _skip(best: np.ndarray, start: np.ndarray, position: int) -> None:
-    """Let a seat stay empty where that is no worse."""
+    """Leave seats empty if that is no worse: `best[k, position]` is at most `best[k - 1, position]`."""
     reached = np.minimum.accumulate(best[:, position])
     idle = reached < best[:, position]
     best[idle, position] = reached[idle]

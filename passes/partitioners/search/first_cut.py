@@ -23,16 +23,16 @@ MOST_SEQUENCES = 60
 
 @dataclass(frozen=True)
 class Cut:
-    """The stage of each node, and the value by `evaluate`."""
+    """The stage of each node, and the value of that split by `evaluate`."""
 
     stages: tuple[int, ...]
     value: float
 
 
 def judged(core: Core, stage: np.ndarray) -> Cut | None:
-    """The cut that gives each unit a stage, with its true value; None if it breaks a rule.
+    """The cut with `stage[unit]`, with its true value; None if it breaks a rule.
 
-    (It may: the peaks of activations that a search goes by are estimates, and some bounds ignore them.)
+    It may break one, as searches estimate the peaks of activations and some bounds ignore them.
     """
     stages = tuple(stage[core.unit_of].tolist())
     try:
@@ -42,7 +42,7 @@ def judged(core: Core, stage: np.ndarray) -> Cut | None:
 
 
 def first_cut(core: Core, deadline: Deadline) -> Cut | None:
-    """The best cut of several orders on the devices as listed, or of the best order on the devices rearranged."""
+    """The best cut of several orders on the devices as listed, or of the best order on permuted devices."""
     listed, *others = islice(sequences(core.problem), MOST_SEQUENCES)
     best: Cut | None = None
     best_order = np.arange(core.n)
@@ -60,7 +60,7 @@ def first_cut(core: Core, deadline: Deadline) -> Cut | None:
 
 
 def along(core: Core, order: np.ndarray, devices: Sequence[int], known: Cut | None = None) -> Cut | None:
-    """The best cut of one order, as far as neighbouring links and estimated peaks tell; none worse than known."""
+    """The best cut of one order, by neighbouring links and estimated peaks; None if it is no better than `known`."""
     problem, sweep, places = core.problem, Sweep(core, order), seats(core.problem, devices)
     leave_empty, limit = not problem.every_device, known.value if known else np.inf
     match problem.objective:
@@ -90,13 +90,14 @@ def first_bound(core: Core) -> float:
 
 
 def laid_out(order: np.ndarray, ends: Sequence[int], devices: Sequence[int]) -> np.ndarray:
-    """[units] the device of each unit, if each device takes the order from where the last one ended."""
+    """[units] the device of each unit, if `devices[i]` takes the units of the order from `ends[i - 1]` to `ends[i]`."""
     stage = np.empty(len(order), dtype=np.int64)
     stage[order] = np.repeat(devices, np.diff([0, *ends]))
     return stage
 
 
 def better(one: Cut | None, other: Cut | None) -> Cut | None:
+    """The cut of lower value, `one` if they are equal."""
     if one is None or other is None:
         return one or other
     return other if other.value < one.value else one

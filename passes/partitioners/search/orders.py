@@ -1,7 +1,7 @@
-"""Good orders in which to run the units: each is a line along which a dynamic program may cut.
+"""Topological orders of the units, for the dynamic program to cut.
 
-A best split into stages is an interval split of *some* topological order. No order is best for every
-graph, so a handful of different kinds are tried.
+A best split into stages consists of intervals of *some* topological order. No kind of order is best for every
+graph, so several are tried.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _kinds(core: Core, successors: list[list[int]], predecessors: list[list[int]
 def by_priority(
     successors: Sequence[Sequence[int]], predecessors: Sequence[Sequence[int]], priority: Priority
 ) -> np.ndarray:
-    """Of the units that may run next, always the one of least priority (then of least number)."""
+    """The order that always takes, of the units that may run next, the one of least priority, then of least number."""
     waiting = [len(before) for before in predecessors]
     ready = [(priority(unit), unit) for unit, count in enumerate(waiting) if not count]
     heapify(ready)
@@ -57,7 +57,7 @@ def by_priority(
 
 
 def depth_first(successors: Sequence[Sequence[int]], predecessors: Sequence[Sequence[int]]) -> np.ndarray:
-    """Follow one branch to where it must wait for another, then take up the branch left last."""
+    """The order that follows a branch until it must wait for another, then continues the latest one begun."""
     waiting = [len(before) for before in predecessors]
     stack = [unit for unit in reversed(range(len(waiting))) if not waiting[unit]]
     order: list[int] = []
@@ -72,7 +72,7 @@ def depth_first(successors: Sequence[Sequence[int]], predecessors: Sequence[Sequ
 
 
 def least_open(core: Core, successors: Sequence[Sequence[int]], predecessors: Sequence[Sequence[int]]) -> np.ndarray:
-    """Greedily keep the bytes of values in the open (made, and not read by all yet) few."""
+    """The order that greedily keeps few bytes live (made, and not yet read by all consumers)."""
     unread = np.diff(core.values.starts) - 1
     made, read = _by_producer(core), _by_reader(core)
     size = core.values.sizes[:, BYTES]
@@ -116,7 +116,7 @@ def _by_reader(core: Core) -> list[list[int]]:
 
 
 def _depth(successors: Sequence[Sequence[int]], predecessors: Sequence[Sequence[int]]) -> list[int]:
-    """The length of the longest way to each unit from a unit without predecessors."""
+    """The length of the longest path to each unit."""
     depth = [0] * len(successors)
     for unit in by_priority(successors, predecessors, lambda _: 0).tolist():
         for target in successors[unit]:

@@ -1,7 +1,7 @@
 """Cuts whose first and last stage share a device, for groups with members at both ends of a program.
 
-A language model that keeps one copy of a tied embedding needs its first and its last node on one device.
-In one stage they would fuse all between them. So the pipeline starts and ends on one device: with stages
+A language model with one copy of a tied embedding needs its first and its last node on one device. In one
+stage they would include all nodes between them. So the pipeline starts and ends on one device: with stages
 [0, i) and [j, n) there, the others divide [i, j) as in a chain. For each of some first cuts i one dynamic
 program gives the best division up to every j.
 """
@@ -38,7 +38,7 @@ def wide_groups(problem: Problem) -> list[tuple[int, ...]]:
 
 
 def ring_core(problem: Problem, wide: Sequence[tuple[int, ...]]) -> Core:
-    """The units when the wide groups are not fused."""
+    """The units if the wide groups are not fused."""
     narrow = [group for group in problem.groups if group not in wide]
     return condensed(problem, indivisible(len(problem.nodes), problem.before, narrow))
 
@@ -56,7 +56,7 @@ def ring_cut(core: Core, wide: Sequence[tuple[int, ...]], deadline: Deadline) ->
 
 
 class _Ring:
-    """The cuts of one order, on devices of which the first also takes the last stage."""
+    """The cuts of one order, on devices of which the first also runs the last stage."""
 
     def __init__(self, core: Core, order: np.ndarray, devices: Sequence[int], bound_units: np.ndarray) -> None:
         self.core, self.order, self.devices = core, order, devices
@@ -68,7 +68,7 @@ class _Ring:
         self.share = float(self.sweep.least_time[-1]) / len(devices)
 
     def cut(self, deadline: Deadline) -> Cut | None:
-        """Try first cuts over the whole range, then those between the neighbours of the best."""
+        """The best cut, of first cuts over the whole range and then of those around the best of them."""
         stop = int(np.searchsorted(self.sweep.least_time, 2 * self.share)) + 1
         tried: dict[int, tuple[float, list[int]]] = {}
         low, high = 0, min(stop, self.core.n)
@@ -140,5 +140,5 @@ class _Ring:
 
 
 def _from(amount: np.ndarray) -> np.ndarray:
-    """Suffix sums: what counts for every j up to where it stands."""
+    """Suffix sums along the last dimension."""
     return np.cumsum(amount[:, ::-1], axis=1)[:, ::-1]

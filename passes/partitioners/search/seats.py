@@ -1,4 +1,4 @@
-"""The places of a pipeline: which device stands where, and what a stage costs there."""
+"""Seats: the devices in their places along a pipeline, and the cost of a stage there."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from passes.partitioners.search.sweep import IntervalRow
 class Seat:
     """A device in its place: it receives over one link and sends over another.
 
-    Where links differ, a value from (or for) further away than the neighbour is priced as if it were the
-    neighbour's. That guides the search; what is reported is always evaluated.
+    Where links differ, a value from or for a more distant device is priced as if it were the neighbour's. This
+    guides the search only; cuts are evaluated with the true links.
     """
 
     kind: int
@@ -28,21 +28,21 @@ class Seat:
     free_transfers: bool
 
     def transfers(self, row: IntervalRow) -> tuple[np.ndarray, np.ndarray]:
-        """Seconds to receive and to send."""
+        """Seconds to receive and to send, [width] each."""
         if self.free_transfers:
             nothing = np.zeros_like(row.memory)
             return nothing, nothing
         return _seconds(self.receives, row.received), _seconds(self.sends, row.sent)
 
     def load(self, row: IntervalRow, overlap: bool) -> np.ndarray:
-        """Seconds of load of each stage of the row, inf where it does not fit or run."""
+        """[width] seconds of load of each stage of the row, inf if it does not fit or run."""
         receive, send = self.transfers(row)
         compute = row.compute[self.kind]
         load = np.maximum(compute, np.maximum(receive, send)) if overlap else compute + receive + send
         return np.where(row.memory <= self.memory, load, np.inf)
 
     def delay(self, row: IntervalRow) -> np.ndarray:
-        """Seconds each stage of the row adds to a batch on its way through."""
+        """[width] seconds that each stage of the row adds to the latency of a batch, inf if it does not fit or run."""
         receive, _ = self.transfers(row)
         return np.where(row.memory <= self.memory, row.compute[self.kind] + receive, np.inf)
 
@@ -52,7 +52,7 @@ def _seconds(link: Link, amount: np.ndarray) -> np.ndarray:
 
 
 def seats(problem: Problem, devices: Sequence[int]) -> tuple[Seat, ...]:
-    """The seats of a pipeline through the devices, in this order."""
+    """The seats of a pipeline through `devices`, in this order."""
     found: list[Seat] = []
     for place, number in enumerate(devices):
         device = problem.devices[number]
@@ -63,7 +63,7 @@ def seats(problem: Problem, devices: Sequence[int]) -> tuple[Seat, ...]:
 
 
 def alike(problem: Problem) -> tuple[tuple[int, ...], ...]:
-    """Classes of devices that may trade places without any change of cost."""
+    """Classes of devices that are interchangeable: permuting them changes no cost."""
     classes: list[list[int]] = []
     for number in range(len(problem.devices)):
         home = next((members for members in classes if _interchangeable(problem, members[0], number)), None)
@@ -99,7 +99,7 @@ def sequences(problem: Problem) -> Iterator[tuple[int, ...]]:
 
 
 def _arrangements(places: tuple[int, ...], classes: tuple[tuple[int, ...], ...]) -> Iterator[tuple[int, ...]]:
-    """The ways of giving the first class some places, and the others the rest."""
+    """All assignments of places to classes, each class in its listed order."""
     if len(classes) == 1:
         yield classes[0]
         return

@@ -6,7 +6,7 @@ consumers,
 
     received by S = touched - produced in S,        sent by S = produced in S - contained,
 
-a weight stands in S if it is touched, and times simply add up. (This holds wherever a value's readers
+S holds a weight that it touches, and times add up. (This holds wherever a value's readers
 lie, even before its producer, as in a backward pass.)
 
 For stages [i, j) of one order, fix i. A set is touched from j = 1 + (its first position >= i) on, and, if
@@ -67,7 +67,7 @@ class Sweep:
                 yield self._row(i, max(int(last[i]), i + 1), touched, inside)
 
     def filled(self, memory: float) -> list[float]:
-        """What each device holds if each in turn takes as much as fits; nothing if a unit alone does not."""
+        """The bytes on each device if one after the other is filled up to `memory`; empty if a unit does not fit."""
         held: list[float] = []
         end = 0
         for i, touched, _ in self._starts():
@@ -89,7 +89,7 @@ class Sweep:
         return alone
 
     def _starts(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """The state of the running sums for each start."""
+        """The state of the running sums for each start: position, touched, contained."""
         touched, inside = self._touch.begin(self.n), self._inside.begin(self.n)
         for i in range(self.n):
             yield i, touched, inside
@@ -116,7 +116,7 @@ class Sweep:
 
 
 class _Touched:
-    """Where, for the current row, each set is first touched."""
+    """For the current row, the position at which each set is first touched."""
 
     def __init__(self, sets: Sets, position: np.ndarray) -> None:
         where = position[sets.members]
@@ -145,7 +145,7 @@ class _Touched:
 
 
 class _Contained:
-    """Where, for the current row, each set that lies wholly ahead is complete."""
+    """For the current row, the position at which each set that lies wholly ahead is complete."""
 
     def __init__(self, sets: Sets, position: np.ndarray) -> None:
         where = position[sets.members]
@@ -169,7 +169,7 @@ class _Contained:
 
 
 def _joined(core: Core) -> Sets:
-    """Values and weights as sets over the same three channels."""
+    """Values and weights as sets with the same three channels."""
     values, weights = core.values, core.weights
     sizes = np.zeros((len(values) + len(weights), N_ALL))
     sizes[: len(values), :N_VALUE] = values.sizes

@@ -1,7 +1,7 @@
-"""Among cuts of equal bottleneck, one that moves less.
+"""A cut of equal bottleneck with less total transfer.
 
-The dynamic program over prefixes once more, along the order of the cut, now for the least sum of transfers and
-open only to stages whose load is at most the bottleneck already reached. The cut itself is one of its choices.
+A second run of the dynamic program over prefixes, along the order of the cut: it minimises the sum of transfers over
+stages whose load is at most the bottleneck already reached. The cut itself is one of its choices.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SAME = 1e-12  # relative
 
 
 def thriftier(core: Core, cut: Cut, deadline: Deadline) -> Cut:
-    """The cut, or one as good with less total transfer."""
+    """A cut of the same value with less total transfer, or the cut itself."""
     problem = core.problem
     used = pipeline_order(problem, cut.stages)
     devices = (*used, *(number for number in range(len(problem.devices)) if number not in used))
