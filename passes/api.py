@@ -37,5 +37,6 @@ def compile_model(
     job = Job.of(Options.of({**options, "out": out}))
     compiled = job.run(job.read(source_or_model, args, kwargs))
     assert compiled is not None
+    job.tell_notes(compiled)
     job.tell_result(compiled)
     return compiled.plan

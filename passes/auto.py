@@ -74,7 +74,9 @@ def _start(
     source = job.read(source_or_model, args, kwargs)
     if not weights_given and isinstance(source.weights, Checkpoint):
         job = Job.of(replace(options, weights=Weights.link))
-    job.run(source)
+    compiled = job.run(source)
+    assert compiled is not None
+    job.tell_notes(compiled)
     assert options.out is not None
     if folder is None:
         return Pipeline.load(options.out)

@@ -95,6 +95,11 @@ class Job:
             steps.append(step)
         return steps, dumps
 
+    def tell_notes(self, compiled: Compiled) -> None:
+        """The notes, which the command prints below its table."""
+        for note in compiled.summary.notes:
+            self.terminal.note(f"note: {note}")
+
     def tell_result(self, compiled: Compiled) -> None:
         """Say where the artifact is and what can be done with it, and open its report if that was asked for."""
         out = self.options.out

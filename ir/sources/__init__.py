@@ -13,6 +13,7 @@ image_tokens       the tokens of a text that an image takes
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from ir.errors import SourceError
@@ -37,12 +38,21 @@ def read_source(text: str, reading: Reading = Reading()) -> Source:  # noqa: B00
         return read_checkpoint_folder(path, reading)
     path, function = path_of(text), text.partition(":")[2]
     if not path.is_file():
-        raise SourceError(f"there is no file {path}; {_WAYS}")
+        hub = re.fullmatch(r"[\w.-]+/([\w-][\w.-]*)", text) and path.suffix not in (".py", ".pt2")
+        raise SourceError(f"there is no file {path}; {_download(text) if hub else _WAYS}")
     if path.suffix == ".pt2":
         return read_program_file(path, reading)
     if path.suffix != ".py":
         raise SourceError(f"{path} is neither a Python file nor an exported program; {_WAYS}")
     return read_model_file(path, reading, function or "model")
+
+
+def _download(name: str) -> str:
+    folder = name.rpartition("/")[2]
+    return (
+        f"if it is a model of the Hugging Face hub, download it first, and give the folder: "
+        f"hf download {name} --local-dir {folder}"
+    )
 
 
 def path_of(text: str | Path) -> Path:

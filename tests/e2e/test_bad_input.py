@@ -118,6 +118,27 @@ COMMANDS = {
         "model.py -o out --cluster h300x2",
         "error: there is no file h300x2, and of devices only a100, ",
     ),
+    "a device without a number": ("model.py -o out --cluster h100", "in any number: did you mean h100x1?"),
+    "a device in capitals": ("model.py -o out --cluster H100x4", "in any number: did you mean h100x4?"),
+    "a number before the device": ("model.py -o out --cluster 4xh100", "in any number: did you mean h100x4?"),
+    "a name of the hub": ("meta-llama/Llama-3-8B -o out --stages 2", "hf download meta-llama/Llama-3-8B --local-dir"),
+    "no time": (
+        "model.py -o out --stages 2 --time-limit nan",
+        "error: time_limit is nan; it must be a number of seconds",
+    ),
+    "negative time": (
+        "model.py -o out --stages 2 --size-limit -1",
+        "error: size_limit is -1.0; it must be a number of",
+    ),
+    "an option of no pass": ("model.py -o out --stages 2 --option fuse{a=1}", "error: no pass is named 'fuse'; there"),
+    "an option that a pass lacks": (
+        "model.py -o out --stages 2 --option split-stages{speed=1}",
+        "error: split-stages has no option 'speed'; it has objective, in-flight, time-limit",
+    ),
+    "a value that an option of a pass lacks": (
+        "model.py -o out --stages 2 --option split-stages{objective=fast}",
+        "error: split-stages{objective} is 'fast'; it must be throughput or latency",
+    ),
     "a profile of devices elsewhere": (
         "model.py -o out --cluster h200x2 --cost profiled",
         "error: there is no cuda:0 on this host, which has ",

@@ -1,0 +1,116 @@
+"""The front door: help without torch, messages for wrong options, an installation without the compiler."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+import passes
+import stagecut
+from ir.errors import CompileError
+from passes.cli.main import app
+from passes.compiler import check_room
+from passes.options import CostSource, Options
+
+ROOT = Path(__file__).resolve().parents[3]
+MISSING = """
+import sys
+class Missing:
+    def find_spec(self, name, *_):
+        if name in ("ortools", "graphviz", "numpy"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Missing())
+"""
+
+
+def run(code: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    path = f"import sys\nsys.path.append({str(ROOT)!r})\n"
+    return subprocess.run(
+        [sys.executable, "-c", path + code, *arguments], cwd=folder, capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.mark.parametrize("command", [[], ["compile"]])
+def test_help_comes_without_torch_and_without_the_compiler(command: list[str], tmp_path: Path) -> None:
+    code = f"""{MISSING}
+from stagecut import main
+try:
+    main()
+finally:
+    print([name for name in ("torch", "sympy") if name in sys.modules])
+"""
+    done = run(code, *command, "--help", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "Example: stagecut compile" in done.stdout
+
+
+def test_without_the_compiler_a_command_says_how_to_get_it(tmp_path: Path) -> None:
+    done = run(f"{MISSING}\nfrom stagecut import main\nmain()", "compile", "model.py", "-o", "out", folder=tmp_path)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: stagecut compile needs ")
+    assert line.endswith(", which is not installed; pip install 'stagecut[compile]'")
+
+
+@pytest.mark.parametrize("name", ["runtime", "ir"])
+def test_a_folder_that_hides_ours_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").touch()
+    done = run("import stagecut\nstagecut.Pipeline", folder=tmp_path)
+    assert f"ImportError: {tmp_path / name} hides the package {name!r} of stagecut" in done.stderr
+
+
+def test_the_entry_points_are_listed() -> None:
+    assert {"compile_model", "auto_partition", "Pipeline"} <= set(dir(stagecut))
+    assert dir(passes) == ["auto_partition", "compile_model"]
+
+
+def test_the_version() -> None:
+    assert CliRunner().invoke(app, ["--version"]).output == f"stagecut {stagecut.__version__}\n"
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "a device for devices": ({"devices": "cpu"}, r"devices is 'cpu'; it must be how many there are, or a list"),
+    "no devices": ({"devices": 0}, r"devices is 0; it must be how many"),
+    "an empty list of devices": ({"devices": []}, r"devices is \[\]; it must be how many"),
+    "an unknown device": ({"devices": ["gpu0"]}, r"'gpu0' is no name of a device that torch knows"),
+    "a number in quotes": ({"stages": "2"}, r"stages is '2'; it must be a whole number of 1 or more"),
+    "an unknown option": ({"stage": 2}, r"there is no option 'stage'; did you mean 'stages'\?"),
+    "an option of the command": ({"json": True}, r"json is for the command line alone"),
+    "two machines": ({"stages": 2, "devices": 2}, r"stages and devices exclude each other"),
+    "an unknown choice": ({"weights": "all"}, r"weights is 'all'; it must be copy, link or none"),
+    "not a time": ({"time_limit": float("nan")}, r"time_limit is nan; it must be a number of seconds"),
+    "a word for a switch": ({"padding": "no"}, r"padding is 'no'; it must be True or False"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_wrong_option_of_a_python_call(what: str, tmp_path: Path) -> None:
+    options, message = WRONG[what]
+    with pytest.raises(CompileError, match=message):
+        stagecut.compile_model(nn.Linear(2, 2), (torch.ones(1, 2),), out=tmp_path / "out", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_devices_is_a_keyword() -> None:
+    with pytest.raises(CompileError, match=r"devices is a keyword: auto_partition\(…, devices=2\)"):
+        stagecut.auto_partition(nn.Linear(2, 2), 2)  # type: ignore[arg-type]
+
+
+def test_options_are_read_alike_from_texts_and_values() -> None:
+    texts = Options(memory="1GiB", dtype="float16", cost="profiled", out="x")  # type: ignore[arg-type]
+    values = Options(memory=2**30, dtype=torch.float16, cost=CostSource.profiled, out=Path("x"))  # type: ignore[arg-type]
+    assert texts == values
+
+
+def test_the_disk_must_have_room(tmp_path: Path) -> None:
+    with pytest.raises(CompileError, match=r"need 1,000,000,000,000,000,000 bytes .* and the disk has [\d,]+ "):
+        check_room(tmp_path, 10**18)
