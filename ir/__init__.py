@@ -25,5 +25,6 @@ From a source to a plan, in the order in which data meets them:
     memory       bytes that a stage needs
     borders      names of values that cross between stages
     plan         the graph cut into stages
+    text_table   small tables as text and HTML, for the plan's repr
     summary      the numbers of a plan: sizes, seconds and transfers of its stages
 """

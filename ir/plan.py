@@ -8,6 +8,9 @@ from functools import cached_property
 from ir.cost import FREE, Cost
 from ir.graph import Call, Graph, Transfer, Value
 from ir.machine.cluster import Cluster, Device
+from ir.memory import stored_bytes
+from ir.text_table import html_table, text_table
+from ir.units import format_bytes, format_count
 from ir.verify import connected, staged, stateful
 
 
@@ -40,7 +43,7 @@ class Stage:
         return tuple(t.stage for t in self.sends if t.value.name == value.name)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StagePlan:
     """All stages of a program, and the machine that they are planned for."""
 
@@ -51,6 +54,29 @@ class StagePlan:
     @cached_property
     def transfers(self) -> tuple[Transfer, ...]:
         return tuple(n for n in self.graph.nodes if isinstance(n, Transfer))
+
+    def __repr__(self) -> str:
+        """A table of the stages: device, parameters, weights, and what crosses their borders."""
+        return text_table(_TITLES, [_row(stage) for stage in self.stages])
+
+    def _repr_html_(self) -> str:
+        return html_table(_TITLES, [_row(stage) for stage in self.stages])
+
+
+_TITLES = ("stage", "device", "operators", "parameters", "weights", "receives", "sends")
+
+
+def _row(stage: Stage) -> tuple[str, ...]:
+    graph = stage.graph
+    return (
+        str(stage.index),
+        stage.device.name,
+        str(len(graph.nodes)),
+        format_count(sum(int(p.type.numel) for p in graph.params)),
+        format_bytes(stored_bytes(stage.stored)),
+        ", ".join(v.name for v in graph.inputs),
+        ", ".join(v.name for v in graph.outputs),
+    )
 
 
 def plan_stages(graph: Graph, cluster: Cluster) -> StagePlan:

@@ -107,6 +107,9 @@ class Job:
         if not any(file.name == "graph.svg" for file in compiled.files):
             why = "it took dot over a minute" if which("dot") else "install graphviz (apt-get install graphviz)"
             self.terminal.note(f"no picture: {why}; to draw it: dot -Tsvg {out}/graph.dot")
+        sizes = ", ".join(f"{symbol} {size}" for symbol, size in compiled.plan.graph.hints.items())
+        if sizes:
+            self.terminal.note(f"numbers for {sizes}")
         self.terminal.note(f"wrote {out}: {_contents(compiled.plan, self.options.weights)}; see {out / REPORT}")
         if self.options.weights is not Weights.none:
             self.terminal.note(

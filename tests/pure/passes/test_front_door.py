@@ -24,7 +24,7 @@ MISSING = """
 import sys
 class Missing:
     def find_spec(self, name, *_):
-        if name in ("ortools", "graphviz", "numpy"):
+        if name in ("ortools", "graphviz"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Missing())
 """
@@ -114,3 +114,20 @@ def test_options_are_read_alike_from_texts_and_values() -> None:
 def test_the_disk_must_have_room(tmp_path: Path) -> None:
     with pytest.raises(CompileError, match=r"need 1,000,000,000,000,000,000 bytes .* and the disk has [\d,]+ "):
         check_room(tmp_path, 10**18)
+
+
+def test_a_python_call_says_what_the_command_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On stderr, unless progress is turned off; and the plan is a table."""
+    model, x = nn.Sequential(*(nn.Linear(8, 8) for _ in range(4))).eval(), torch.ones(3, 8)
+    options: dict[str, Any] = {"stages": 2, "dynamic_shapes": ["input:0=batch"], "verify": True}
+    plan = stagecut.compile_model(model, (x,), out=tmp_path / "out", **options)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "verify: the stages return what the uncut model returns, bit for bit\n" in said.err
+    assert "numbers for batch 3\n" in said.err
+    assert f"wrote {tmp_path / 'out'}: 2 stages with 1.1 KiB of weights; see" in said.err
+    assert f"to run it: stagecut run {tmp_path / 'out'} --input" in said.err
+    assert [line.split()[:2] for line in repr(plan).splitlines()] == [["stage", "device"], ["0", "cpu"], ["1", "cpu"]]
+    assert plan._repr_html_().count("<tr>") == 3
+    stagecut.compile_model(model, (x,), out=tmp_path / "out", progress=False, **options)
+    assert capsys.readouterr() == ("", "")
