@@ -12,7 +12,7 @@ debian = { command -v apt-get && $(if $(filter 0,$(shell id -u)),,sudo -n) \
 	sh -c 'apt-get update && apt-get install -y --no-install-recommends $(1)'; } >/dev/null 2>&1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check zoo bench golden clean
+.PHONY: help setup demo test check zoo fuzz bench golden clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 15
@@ -34,6 +34,9 @@ check: $(READY) ## lint, types and the quick tests
 
 zoo: $(READY) ## cut 272 architectures, compare each with its uncut self, write docs/coverage.md
 	$(BIN)/python -m tests.zoo
+
+fuzz: $(READY) ## cut 5,000 random modules, compare each with its uncut self
+	$(BIN)/python -m tests.fuzz
 
 bench: $(READY) ## run the benchmarks
 	$(PYTEST) tests/benchmarks -s

@@ -1,0 +1,264 @@
+"""Whether the stages of a module compute what it does: for its example, again, at other values, sizes and layouts."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ir.errors import CompileError, InternalError
+from ir.signature import flatten
+from passes.api import compile_to, source_of
+from passes.compiler import Compiler, Weights
+from passes.defaults import default_passes
+from passes.pipeline import Pipeline as Passes
+from runtime import InputError, Pipeline
+from tests.fuzz.generator import inputs_of
+from tests.support.planning import slow_machine
+
+SEARCH = 0.3  # seconds for a better cut
+
+# Sums in another order: eager kernels choose it by the layout of their operands, and stages may get inputs that the
+# caller passed with holes as dense ones.  Modules of nn.MultiheadAttention have a fused kernel that stages do not.
+# So with inputs laid out as in the example, and without such modules, results must have the same bits; otherwise
+# floating-point results may differ by this much of their largest element.
+ORDER_OF_SUMS = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 5e-2}
+
+
+# Faults that are known and not mended yet: a part of the message, and what is wrong.  Counted, but no findings.
+KNOWN = {
+    "view size is not compatible": "a view that export made of reshape or contiguous, of an input in another layout",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of a module: "equal", "refused", "odd" (no module to try), "known" or a new fault; and why."""
+
+    kind: str
+    reason: str = ""
+    refused_calls: tuple[str, ...] = ()  # calls at other sizes or layouts that the pipeline refused in words
+
+    @property
+    def found(self) -> bool:
+        return self.kind not in ("equal", "refused", "odd", "known")
+
+
+class Fault(Exception):
+    """A difference, or an error that is none in words."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(kind, reason)
+        self.kind, self.reason = kind, reason
+
+
+@dataclass(frozen=True)
+class Given:
+    """A call: what it is, its arguments, and whether results must have the same bits."""
+
+    what: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    exact: bool = True
+
+
+def check(file: Path, folder: Path) -> Verdict:
+    """Compile a generated file to a folder, run it, and compare; again with fixed sizes where others are refused."""
+    with loaded(file) as module, torch.random.fork_rng(), one_thread():
+        verdict = attempt(module, folder)
+        if verdict.kind != "refused" or module.dynamic_shapes is None:
+            return verdict
+        module.dynamic_shapes, module.sizes = None, module.sizes[:1]
+        fixed = attempt(module, folder)
+        return replace(fixed, refused_calls=(verdict.reason, *fixed.refused_calls))
+
+
+def attempt(module: Any, folder: Path) -> Verdict:
+    calls = list(calls_of(module))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            model = module.model()
+            if any(isinstance(m, nn.MultiheadAttention) for m in model.modules()):
+                calls = [replace(call, exact=False) for call in calls]
+            expected = [run(model, call) for call in calls]
+            if isinstance(expected[0], Exception):
+                return Verdict("odd", f"the model itself fails: {expected[0]}")
+            notes = compile_file(module, calls[0], folder)
+            texts = [*notes, *(str(w.message) for w in said)]
+            return Verdict("equal", refused_calls=tuple(compare(folder, calls, expected, texts)))
+        except InternalError as e:
+            return Verdict("a fault of ours", str(e))
+        except CompileError as e:
+            return Verdict("refused", reason_of(str(e)))
+        except Fault as e:
+            known = [what for part, what in KNOWN.items() if part in e.reason]
+            return Verdict("known", known[0]) if known else Verdict(e.kind, e.reason)
+        except Exception as e:
+            return Verdict("a crash", f"{type(e).__name__}: {e}"[:500])
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread, so that sums have one order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def loaded(file: Path) -> Iterator[Any]:
+    """The module of a Python file, under its name as long as it is needed."""
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[file.stem] = module
+    try:
+        spec.loader.exec_module(module)
+        yield module
+    finally:
+        del sys.modules[file.stem]
+
+
+def calls_of(module: Any) -> Iterator[Given]:
+    """The example twice, other values, other sizes, other layouts, and the example once more."""
+    first, *others = module.sizes
+    for what, sizes, seed in [
+        ("the example", first, 0),
+        ("the example again", first, 0),
+        ("other values", first, 1),
+        *((f"batch {batch}, seq {seq}", (batch, seq), 2) for batch, seq in others),
+        ("the example after all", first, 0),
+    ]:
+        yield Given(what, *inputs_of(module, sizes, seed))
+    for what, change in [("transposed inputs", transposed), ("inputs with holes", spread)]:
+        args, kwargs = inputs_of(module, first, 3)
+        yield Given(what, tuple(map(change, args)), {n: change(a) for n, a in kwargs.items()}, exact=False)
+
+
+def transposed(x: torch.Tensor) -> torch.Tensor:
+    return x.transpose(0, -1).contiguous().transpose(0, -1)
+
+
+def spread(x: torch.Tensor) -> torch.Tensor:
+    return x.repeat_interleave(2, -1)[..., ::2]
+
+
+def run(model: Any, call: Given) -> Any:
+    """What a model returns and leaves of its inputs, or the error that it raises."""
+    args, kwargs = copied(call)
+    try:
+        with torch.no_grad():
+            result = deepcopy(model(*args, **kwargs))
+    except Exception as e:
+        return e
+    return result, (args, kwargs)
+
+
+def copied(call: Given) -> Any:
+    """Copies of the arguments that are laid out as they are."""
+    return deepcopy((call.args, call.kwargs))
+
+
+def compile_file(module: Any, call: Given, folder: Path) -> Sequence[str]:
+    """The notes of the compiler.  Raises Fault where it changes the model or its inputs."""
+    model, (args, kwargs) = module.model(), copied(call)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    passes = Passes(default_passes(time_limit=SEARCH, size_limit=0.1))
+    compiler = Compiler(passes, slow_machine(module.stages), Weights.copy)
+    compiled = compile_to(folder, source_of(model, args, kwargs, module.dynamic_shapes, None), compiler)
+    if any(not same_bits(before[name], tensor) for name, tensor in model.state_dict().items()):
+        raise Fault("a changed model", "compiling changes the weights or buffers of the model")
+    if not all(map(same_bits, leaves((call.args, call.kwargs)), leaves((args, kwargs)))):
+        raise Fault("changed inputs", "compiling changes the example inputs")
+    return compiled.summary.notes
+
+
+def compare(folder: Path, calls: Sequence[Given], expected: Sequence[Any], said: Sequence[str]) -> Iterator[str]:
+    """Run all calls and yield those that were refused in words.  Raises Fault at the first difference."""
+    with Pipeline.load(folder, devices=["cpu"]) as pipe:
+        for call, wanted in zip(calls, expected, strict=True):
+            args, kwargs = copied(call)
+            try:
+                got = pipe(*args, **kwargs)
+            except InputError as e:
+                if call.what.startswith("the example") or call.what == "other values":
+                    raise Fault("a refused example", f"{call.what}: {e}") from e
+                yield f"{call.what}: {reason_of(str(e))}"
+                return  # a model with state goes on from a call that the stages have not seen
+            except Exception as e:
+                if isinstance(wanted, Exception):
+                    return
+                raise Fault("a crash", f"{call.what}: {type(e).__name__}: {e}"[:500]) from e
+            if isinstance(wanted, Exception):
+                return
+            same_results(call, wanted[0], got)
+            same_inputs(call, wanted[1], (args, kwargs), said)
+            scribble(got)
+
+
+def same_results(call: Given, wanted: Any, got: Any) -> None:
+    (a, a_tree), (b, b_tree) = flatten(wanted), flatten(got)
+    if str(a_tree) != str(b_tree):
+        raise Fault("other containers", f"{call.what}: {b_tree} in place of {a_tree}")
+    for i, (x, y) in enumerate(zip(a, b, strict=True)):
+        if difference := differs(x, y, call.exact):
+            raise Fault("a difference", f"{call.what}: result {i} {difference}")
+
+
+def same_inputs(call: Given, wanted: Any, got: Any, said: Sequence[str]) -> None:
+    """Raise Fault where the caller's tensors are not as the model leaves them, and no warning says so."""
+    before = leaves((call.args, call.kwargs))
+    for i, (old, model, ours) in enumerate(zip(before, leaves(wanted), leaves(got), strict=True)):
+        if not same_bits(old, ours) and not same_bits(model, ours):
+            raise Fault("changed inputs", f"{call.what}: the pipeline changes tensor {i} of the caller")
+        if not same_bits(model, ours) and not any("input" in text for text in said):
+            raise Fault("unchanged inputs", f"{call.what}: the model changes input {i}, the stages do not, unsaid")
+
+
+def leaves(tree: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in flatten(tree)[0] if isinstance(leaf, torch.Tensor)]
+
+
+def scribble(result: Any) -> None:
+    """Change what was returned, which is the caller's: nothing later may show it."""
+    for leaf in leaves(result):
+        if not any(step == 0 and size > 1 for step, size in zip(leaf.stride(), leaf.shape, strict=True)):
+            leaf.logical_not_() if leaf.dtype == torch.bool else leaf.add_(1)
+
+
+def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
+
+
+def differs(a: Any, b: Any, exact: bool) -> str:
+    """How two leaves differ; empty where they do not."""
+    if not isinstance(a, torch.Tensor) or not isinstance(b, torch.Tensor):
+        return "" if type(a) is type(b) and a == b else f"is {b!r} in place of {a!r}"
+    if (a.dtype, a.shape) != (b.dtype, b.shape):
+        return f"is {b.dtype} {list(b.shape)} in place of {a.dtype} {list(a.shape)}"
+    if same_bits(a, b):
+        return ""
+    most = (a.double() - b.double()).abs().max().item()
+    allowed = 0.0 if exact else ORDER_OF_SUMS.get(a.dtype, 0.0) * max(1.0, a.double().abs().max().item())
+    return "" if most <= allowed else f"({a.dtype}) differs by {most:.3g}"
+
+
+def reason_of(message: str) -> str:
+    """A message without its names and numbers, so that alike ones are counted together."""
+    text = re.sub(r"`[^`]*`|'[^']*'|\"[^\"]*\"", "…", message.partition("\n")[0])
+    return re.sub(r"\d+", "N", text)[:110]
