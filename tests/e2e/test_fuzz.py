@@ -9,7 +9,10 @@ import pytest
 from tests.fuzz.check import check
 from tests.fuzz.generator import generate
 
-SEEDS = range(40)
+SEEDS = [  # 40 modules that take little time
+    *(4, 5, 8, 9, 12, 15, 19, 22, 23, 24, 28, 30, 32, 33, 34, 35, 36, 39, 40, 41),
+    *(44, 48, 49, 50, 58, 59, 60, 61, 63, 66, 67, 68, 69, 71, 73, 74, 75, 78, 79, 83),
+]
 
 
 @pytest.mark.slow
