@@ -186,7 +186,7 @@ def test_a_folder_that_cannot_be_replaced_is_told_before_the_export(
     (tmp_path / "manifest.json").write_text('{"name": "shop"}')
     monkeypatch.setattr(passes.compiler, "capture", pytest.fail)
     with pytest.raises(OutputError, match=r"is a folder that stagecut did not write: it holds manifest.json; name"):
-        call(nn.Linear(2, 2), args=(torch.ones(2),), out=tmp_path)
+        call(nn.Linear(2, 2), args=(torch.ones(2),), out=tmp_path, stages=1)
 
 
 def test_force_moves_what_others_wrote_aside(tmp_path: Path) -> None:

@@ -452,7 +452,7 @@ main()
 
 def test_an_interrupt_while_torch_is_imported(shell: Shell) -> None:
     """Which takes seconds: as likely a moment as any."""
-    command = [sys.executable, "-c", EARLY, "model.py", "-o", "out", *QUICK.split()]
+    command = [sys.executable, "-c", EARLY, "compile", "model.py", "-o", "out", *QUICK.split()]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=shell.folder, env=environment, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (130, "interrupted; nothing was written\n")
