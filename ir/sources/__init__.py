@@ -1,6 +1,7 @@
 """A model file, a checkpoint folder or a .pt2 -> the model, its example inputs and its weights.
 
 source             what each of them becomes, and the options for reading it
+neighbours         packages beside a model file that have the names of ours
 model_file         a Python file that defines `model` and `example_inputs`
 meta               modules built without memory for their parameters
 program            a .pt2 that torch.export.save wrote

@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_map
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.errors import SourceError
 from ir.sources.meta import lost_values, parameters_on_meta
+from ir.sources.neighbours import own_packages
 from ir.sources.source import Reading, Source, uncompiled
 
 
@@ -95,7 +96,8 @@ def _import(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     sys.path.append(str(path.parent.resolve()))  # for good: the model may import when it is made, or run
-    spec.loader.exec_module(module)
+    with own_packages(path.parent):
+        spec.loader.exec_module(module)
     return module
 
 
@@ -108,7 +110,7 @@ def _made(module: ModuleType, name: str, path: Path) -> Any:
         return value
     if inspect.isclass(value) and not issubclass(value, nn.Module):
         return value
-    with _blaming(path):
+    with _blaming(path), own_packages(path.parent):
         return value()
 
 

@@ -118,6 +118,13 @@ def test_a_file_may_import_its_neighbours(shell: Shell) -> None:
     assert shell.run("lib/model.py -o out --stages 2").status == 0
 
 
+def test_a_project_may_have_folders_of_our_names(shell: Shell) -> None:
+    layer = "from torch import nn\n\ndef layer():\n    return nn.Linear(64, 64)\n"
+    shell.write({"runtime/layers.py": layer, "model.py": f"from runtime.layers import layer\n{MODEL}"})
+    ended = shell.run("model.py -o out --stages 2 --verify")
+    assert ended.status == 0, ended.err
+
+
 def test_flags_of_passes_reach_them(shell: Shell) -> None:
     text = DYNAMIC.replace("example_inputs", "model[3].weight = model[0].weight\nexample_inputs")
     shell.write({"model.py": text})
