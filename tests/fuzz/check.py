@@ -18,10 +18,7 @@ from torch import nn
 
 from ir.errors import CompileError, InternalError
 from ir.signature import flatten
-from passes.api import compile_to, source_of
-from passes.compiler import Compiler, Weights
-from passes.defaults import default_passes
-from passes.pipeline import Pipeline as Passes
+from passes.api import compile_model
 from runtime import InputError, Pipeline
 from tests.fuzz.generator import inputs_of
 from tests.support.planning import slow_machine
@@ -178,14 +175,23 @@ def compile_file(module: Any, call: Given, folder: Path) -> Sequence[str]:
     """The notes of the compiler.  Raises Fault where it changes the model or its inputs."""
     model, (args, kwargs) = module.model(), copied(call)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    passes = Passes(default_passes(time_limit=SEARCH, size_limit=0.1))
-    compiler = Compiler(passes, slow_machine(module.stages), Weights.copy)
-    compiled = compile_to(folder, source_of(model, args, kwargs, module.dynamic_shapes, None), compiler)
+    plan = compile_model(
+        model,
+        args,
+        kwargs,
+        out=folder,
+        cluster=slow_machine(module.stages),
+        dynamic_shapes=module.dynamic_shapes,
+        time_limit=SEARCH,
+        size_limit=0.1,
+        draw="stages",
+        progress=False,
+    )
     if any(not same_bits(before[name], tensor) for name, tensor in model.state_dict().items()):
         raise Fault("a changed model", "compiling changes the weights or buffers of the model")
     if not all(map(same_bits, leaves((call.args, call.kwargs)), leaves((args, kwargs)))):
         raise Fault("changed inputs", "compiling changes the example inputs")
-    return compiled.summary.notes
+    return plan.graph.notes
 
 
 def compare(folder: Path, calls: Sequence[Given], expected: Sequence[Any], said: Sequence[str]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from ir.capture.diagnosis import NotExported, explain
 from ir.capture.export.example import Example, slotted
 from ir.capture.export.meta_weights import without_memory
 from ir.capture.export.module_state import as_they_were, changed, plain_attributes, written_in_place
-from ir.capture.program.reader import needs_functional_form, read_program
+from ir.capture.program.reader import functional_form, needs_functional_form, read_program
 from ir.capture.program.variables import watched_variables
 from ir.capture.sizes.dynamic import export_spec, widen
 from ir.capture.sizes.questions import Question, watched
@@ -122,6 +122,6 @@ def _export(flat: nn.Module, example: Example, strict: bool) -> tuple[ExportedPr
                 with watched_variables():
                     program = torch.export.export(flat, args, dynamic_shapes=(export_spec(marks),), strict=strict)
                 asked = tuple(questions)
-                return (program.run_decompositions({}) if needs_functional_form(program) else program), asked
+                return (functional_form(program) if needs_functional_form(program) else program), asked
         except Exception as e:
             raise explain(e, example.model, marks, names(example.arguments), questions) from e

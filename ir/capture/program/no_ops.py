@@ -35,13 +35,18 @@ def is_identity(node: fx.Node) -> bool:
     if target in _ALWAYS or (moves is not None and moves.is_alias):
         return True
     if target in _DROPOUTS:
-        return not args[1] or not args[2]
+        return is_off(node)
     if moves is not None and moves.elements is Elements.CAST:
         return node.kwargs.get("memory_format") is None and not _copies(node) and _dtype(args[0]) is _dtype(node)
     if target is aten.slice.Tensor:
         start, end = (*args[2:4], *[None] * 2)[:2]
         return start in (None, 0) and (end is None or end == _WHOLE) and (len(args) < 5 or args[4] == 1)
     return _is_neutral(node)
+
+
+def is_off(node: fx.Node) -> bool:
+    """Whether a node is a dropout that returns its argument itself."""
+    return node.target in _DROPOUTS and (not node.args[1] or not node.args[2])
 
 
 SUMS, PRODUCTS = {aten.add.Tensor, aten.sub.Tensor}, {aten.mul.Tensor, aten.div.Tensor}

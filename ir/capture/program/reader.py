@@ -18,7 +18,7 @@ from ir.borders import Namer
 from ir.capture.diagnosis import NotExported
 from ir.capture.paths import clean
 from ir.capture.program.mutation import mutates, rewritten
-from ir.capture.program.no_ops import is_checked_alone, is_identity
+from ir.capture.program.no_ops import is_checked_alone, is_identity, is_off
 from ir.capture.program.variables import inherits_variables, variables_of
 from ir.capture.program.where import module_classes, where_of
 from ir.capture.sizes.symbols import NamedSizes
@@ -36,6 +36,21 @@ def needs_functional_form(program: ExportedProgram) -> bool:
     modules = [m for m in program.graph_module.modules() if isinstance(m, fx.GraphModule)]
     nodes = [n for m in modules for n in m.graph.nodes if n.op == "call_function"]
     return any(_enables_autocast(n) or _is_transform(n) or (mutates(n) and rewritten(n) is None) for n in nodes)
+
+
+def functional_form(program: ExportedProgram) -> ExportedProgram:
+    """The program without in-place operators.
+
+    `run_decompositions` takes the operators that it keeps for ones that return memory of their own.  Dropout that is
+    off returns its argument, though, and einsum of one operand a view of it.
+    """
+    nodes = [n for m in program.graph_module.modules() if isinstance(m, fx.GraphModule) for n in m.graph.nodes]
+    for node in nodes:
+        if is_off(node):
+            node.target, node.args, node.kwargs = aten.alias.default, node.args[:1], {}
+    einsum = aten.einsum.default
+    views = any(node.target is einsum and len(node.args[1]) == 1 for node in nodes)
+    return program.run_decompositions({einsum: einsum.decompose} if views else {})
 
 
 def read_program(

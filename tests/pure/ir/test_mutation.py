@@ -68,10 +68,30 @@ class ViewOfView(nn.Module):
         return inner.sum() + y
 
 
+class DropoutIsOff(nn.Module):
+    """Dropout that is off returns its argument itself."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x * 2
+        torch.dropout(y, 0.5, train=False).add_(1)
+        return y
+
+
+class EinsumOfOne(nn.Module):
+    """Einsum of one operand returns a view of it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x * 2
+        torch.einsum("ij->ji", y).add_(1)
+        return y
+
+
 ALONE = (SliceWritten, SortedClamped, ViewMadeAfter)
 
 
-@pytest.mark.parametrize("cls", [*ALONE, ViewReadAfter, WriteThroughView, WriteBroadcast, ViewOfView])
+@pytest.mark.parametrize(
+    "cls", [*ALONE, ViewReadAfter, WriteThroughView, WriteBroadcast, ViewOfView, DropoutIsOff, EinsumOfOne]
+)
 def test_a_change_in_place(cls: type[nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
     model, asked = cls(), list[bool]()
     needs = reader.needs_functional_form
