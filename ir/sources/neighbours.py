@@ -22,7 +22,7 @@ def own_packages(folder: Path) -> Iterator[None]:
         yield
         return
     ours = _taken(names)
-    sys.modules.update(_THEIRS)
+    sys.modules.update(_without_init(folder, names) | _THEIRS)
     sys.path.insert(0, str(folder))
     try:
         yield
@@ -30,6 +30,16 @@ def own_packages(folder: Path) -> Iterator[None]:
         sys.path.remove(str(folder))
         _THEIRS.update(_taken(names))
         sys.modules.update(ours)
+
+
+def _without_init(folder: Path, names: list[str]) -> dict[str, ModuleType]:
+    """Packages without `__init__.py`, which Python would look for last."""
+    packages = {}
+    for name in names:
+        if (folder / name).is_dir() and not (folder / name / "__init__.py").exists():
+            packages[name] = ModuleType(name)
+            packages[name].__path__ = [str(folder / name)]
+    return packages
 
 
 def _taken(names: list[str]) -> dict[str, ModuleType]:
