@@ -23,7 +23,7 @@ from ir.summary import Summary
 from ir.units import format_bytes
 from passes.changes import changes, contents
 from passes.options import Weights
-from passes.pipeline import Pipeline, Step
+from passes.pipeline import PassPipeline, Step
 from passes.summary import node_seconds, summarize
 
 EXPORT = "export"  # the step that captures the model, before the first pass
@@ -43,7 +43,7 @@ class Compiled:
 class Compiler:
     """How sources are cut: by which passes, for which machine, and what is written."""
 
-    passes: Pipeline
+    passes: PassPipeline
     machine: Cluster
     weights: Weights = Weights.copy
     detail: Detail = Detail.modules

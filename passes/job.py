@@ -26,7 +26,7 @@ from passes.compiler import EXPORT, Compiled, Compiler, copied_bytes
 from passes.defaults import DEFAULT_PASSES, default_passes
 from passes.given import read_given
 from passes.options import CUT, Options, Weights, flags
-from passes.pipeline import Pipeline, Step
+from passes.pipeline import PassPipeline, Step
 from passes.scoped_options import scoped
 from passes.target import target
 
@@ -120,11 +120,11 @@ class Job:
             open_in_browser(out / REPORT)
 
 
-def _passes(options: Options, terminal: Terminal) -> Pipeline:
+def _passes(options: Options, terminal: Terminal) -> PassPipeline:
     """The passes that are to run.  Raises PipelineError for a name among the options that no pass has."""
     taken = {field.name for cls in DEFAULT_PASSES for field in fields(cls)}
     shared = {name: getattr(options, name) for name, flag in flags().items() if flag.group == CUT and name in taken}
-    pipeline = Pipeline(scoped(default_passes(**shared, progress=terminal.tell), options.pass_options))
+    pipeline = PassPipeline(scoped(default_passes(**shared, progress=terminal.tell), options.pass_options))
     for name in {options.print_after, options.stop_after} - {None, "all", EXPORT}:
         pipeline.index(str(name))
     return pipeline.until(options.stop_after) if options.stop_after else pipeline

@@ -1,4 +1,4 @@
-"""What an option is: its kind of values, its flag on the command line, its line of help."""
+"""The kinds of values that options take; the flag of an option, and its line of help."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ _ALWAYS: tuple[Invariant, ...] = (well_formed, staged, stateful)
 
 
 @dataclass(frozen=True)
-class Pipeline:
+class PassPipeline:
     """Passes in order.  Raises PipelineError where one requires what none before it ensures."""
 
     passes: tuple[Pass, ...]
@@ -54,9 +54,9 @@ class Pipeline:
                     )
             held.update(p.ensures)
 
-    def until(self, name: str) -> Pipeline:
+    def until(self, name: str) -> PassPipeline:
         """The passes up to and including `name`.  Raises PipelineError for an unknown name."""
-        return Pipeline(self.passes[: self.index(name) + 1])
+        return PassPipeline(self.passes[: self.index(name) + 1])
 
     def index(self, name: str) -> int:
         """The place of the pass `name`.  Raises PipelineError for an unknown name."""

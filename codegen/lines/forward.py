@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from codegen.lines.inlining import Root, calls_in_modules, inline_calls
 from codegen.lines.layout import StatementLines, with_comments, with_deletions
 from codegen.lines.line import Bind, For, Line, Return
-from codegen.lines.local_names import Source
+from codegen.lines.local_names import NameHints
 from codegen.lines.scope import Scope
 from codegen.spelling.expressions import (
     Attribute,
@@ -119,7 +119,7 @@ class _BodyPlanner:
         roots = inline_calls(body, set(kept), scope.path, self.busy)
         last = {v: i for i, r in enumerate(roots) for v in r.reads} | dict.fromkeys(kept, len(roots))
         preferred = preferred or {}
-        source = Source(roots, last, scope.names, {**self._preferred(roots, scope, preferred), **preferred})
+        source = NameHints(roots, last, scope.names, {**self._preferred(roots, scope, preferred), **preferred})
         at_once = returns and bool(roots) and _makes_all(roots[-1], kept)
         steps: list[StatementLines] = []
         for i, root in enumerate(roots):
@@ -150,7 +150,7 @@ class _BodyPlanner:
             for carried in loop.carried:
                 at = next(i for i, r in enumerate(inner) if carried.after in results(r.statement))
                 place = results(inner[at].statement).index(carried.after)
-                inside = next(Source(inner, last, scope.names).wishes(at, place))
+                inside = next(NameHints(inner, last, scope.names).candidates(at, place))
                 found[carried.before] = inside if carried.final is None else after.get(carried.final, inside)
         return found
 
@@ -186,17 +186,17 @@ def _makes_all(root: Root, kept: Sequence[Value]) -> bool:
 
 
 def _statement(
-    root: Root, at: int, source: Source, live: AbstractSet[Value], live_out: AbstractSet[Value], scope: Scope
+    root: Root, at: int, source: NameHints, live: AbstractSet[Value], live_out: AbstractSet[Value], scope: Scope
 ) -> list[Line]:
     """A line that gives names to the results of a statement, the root `at` of those of the `source`."""
     statement, lines = root.statement, list[Line]()
     value = scope.of(statement, root.nested)
     targets: list[str] = []
     for r, result in enumerate(results(statement)):
-        wishes = list(source.wishes(at, r)) if result in source.last or result in live else []
-        if wishes:
-            lines += _make_room(root, wishes[0], live, live_out, scope)
-        targets.append(scope.names.give(result, wishes, live) if wishes else "_")
+        names = list(source.candidates(at, r)) if result in source.last or result in live else []
+        if names:
+            lines += _make_room(root, names[0], live, live_out, scope)
+        targets.append(scope.names.give(result, names, live) if names else "_")
         live = live | {result}
     return [*lines, Bind(tuple(targets), (value,), _unpacks(statement), root.origin)]
 

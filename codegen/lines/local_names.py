@@ -1,4 +1,4 @@
-"""What values are called: as in the user's source, and never two at a time alike."""
+"""Local variable names: from the user's source, unique among live values."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Names:
         """The names inside a loop, which leave those outside as they are."""
         return Names(self.reserved, dict(self.holder), dict(self.of))
 
-    def give(self, value: Value, wishes: Iterable[str], busy: AbstractSet[Value]) -> str:
+    def give(self, value: Value, candidates: Iterable[str], busy: AbstractSet[Value]) -> str:
         """A name that is not reserved and holds none of `busy`: the first wish that is free, or else numbered."""
-        asked = [w for w in wishes if w.isidentifier()] or ["value"]
+        asked = [w for w in candidates if w.isidentifier()] or ["value"]
         name = next((w for w in asked if self.free(w, busy)), "") or self.fresh(asked[-1], busy)
         self.hold(name, value)
         return name
@@ -52,20 +52,20 @@ class Names:
 
 
 @dataclass(frozen=True)
-class Source:
+class NameHints:
     """What the user's source says about the values of a body."""
 
     roots: Sequence[Root]
     last: Mapping[Value, int]  # the place of the root that reads a value last; past the end for what is kept
     names: Names
-    hopes: Mapping[Value, str] = field(default_factory=dict)  # names that come first
+    preferred: Mapping[Value, str] = field(default_factory=dict)  # names that come first
 
-    def wishes(self, at: int, result: int) -> Iterator[str]:
+    def candidates(self, at: int, result: int) -> Iterator[str]:
         """Names for a result of a root, best first; the last one may be numbered."""
         root = self.roots[at]
         value = results(root.statement)[result]
-        if value in self.hopes:
-            yield self.hopes[value]
+        if value in self.preferred:
+            yield self.preferred[value]
         here, function, within, around = _variables(root, value)
         yield from here
         if not here and isinstance(root.statement, Call):

@@ -11,7 +11,7 @@ from functools import cached_property
 import sympy
 
 from codegen.spelling.opaque_modules import OpaqueModules
-from codegen.structure.parts import parts
+from codegen.structure.partial_modules import partial_modules
 from ir.graph import Call, Constant, Param, State, Value
 from ir.plan import Stage, StagePlan
 
@@ -74,7 +74,7 @@ class StageFile:
     @cached_property
     def parts(self) -> Mapping[str, str]:
         """The modules that the stage runs in part, with the part."""
-        return parts(self.plan.graph, self.stage.index)
+        return partial_modules(self.plan.graph, self.stage.index)
 
     @cached_property
     def calls(self) -> tuple[Call, ...]:

@@ -1,4 +1,4 @@
-"""How fine a picture is; known without torch, for the command line's help."""
+"""The levels of detail of a picture; without torch, for the command line's help."""
 
 from __future__ import annotations
 

@@ -8,6 +8,6 @@ In the order in which a stage meets them:
     hoisting         values that the first layer computes for all layers move before it
     forms            equal regions have equal numbers
     shared_classes   one class for regions that differ in which arguments are the same
-    parts            modules of which the stage runs only a part
+    partial_modules  modules of which the stage runs only a part
     loops            repeats in a row of statements become loops
 """

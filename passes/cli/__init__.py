@@ -1,1 +1,13 @@
-""""""
+"""The command `stagecut`.
+
+In the order in which a command line meets them:
+
+    main           the command and its subcommands
+    flags          a flag for each field of `Options`
+    loading        imports that name the extra to install where one fails
+    command        `stagecut compile`
+    terminal       progress, notes and messages on stderr; the exit status
+    verify_stages  `--verify`: the stages beside the uncut model
+    table          the plan as a table
+    browser        `--open`: the report in a browser
+"""

@@ -57,7 +57,7 @@ def stagecut(
     """Cut PyTorch models into pipeline stages, and run them."""
 
 
-def compile_model(source: str, options: Options) -> None:
+def compile_artifact(source: str, options: Options) -> None:
     """Cut a PyTorch model into pipeline stages, each a readable module with its own weights.
 
     The plan goes to stdout, progress and notes to stderr.
@@ -67,7 +67,7 @@ def compile_model(source: str, options: Options) -> None:
 
 _SOURCE = typer.Argument(metavar="SOURCE", help="model.py, model.py:function, a checkpoint folder or a .pt2")
 app.command("compile", epilog="Example: stagecut compile my_model.py --stages 2 -o build/mine --verify")(
-    with_flags(compile_model, Annotated[str, _SOURCE])
+    with_flags(compile_artifact, Annotated[str, _SOURCE])
 )
 
 

@@ -1,4 +1,4 @@
-"""What a person is told on stderr while a model is compiled, and how a command ends."""
+"""Messages on stderr while a model is compiled, and the exit status of a command."""
 
 from __future__ import annotations
 

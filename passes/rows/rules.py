@@ -63,11 +63,11 @@ _RULES: Mapping[str, Rule] = {
     "squeeze": shapes.squeezed,
     "select": shapes.selected,
     **_all(shapes.sliced, "slice narrow"),
-    **_all(shapes.parts, "split split_with_sizes chunk tensor_split"),
+    **_all(shapes.pieces, "split split_with_sizes chunk tensor_split"),
     "unbind": shapes.unbound,
     **_all(shapes.concatenated, "cat concat concatenate"),
     "stack": shapes.stacked,
-    "repeat": shapes.repeated,
+    "repeat": shapes.tiled,
     "repeat_interleave": shapes.interleaved,
     **_all(shapes.padded, "constant_pad_nd pad"),
     # Made of a shape

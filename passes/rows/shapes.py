@@ -146,7 +146,7 @@ def sliced(site: Site) -> Found:
     return axis
 
 
-def parts(site: Site) -> Iterable[Found]:
+def pieces(site: Site) -> Iterable[Found]:
     """`split`, `chunk`: consecutive pieces along a dimension."""
     source, axis = site["self"], site.axis(site["self"])
     if axis is None or wrapped(site["dim"], rank(source)) != axis.dim:
@@ -189,7 +189,7 @@ def stacked(site: Site) -> Found:
     return None if axis is None else axis.at(axis.dim + (new <= axis.dim))
 
 
-def repeated(site: Site) -> Found:
+def tiled(site: Site) -> Found:
     """`x.repeat(2, 1)`: each dimension so many times."""
     source, times = site["self"], site["repeats"]
     axis = site.axis(source)

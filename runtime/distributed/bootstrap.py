@@ -24,7 +24,7 @@ TIMEOUT = 300.0  # seconds: an endless wait costs a cluster
 
 
 @dataclass(frozen=True)
-class Job:
+class JobMember:
     """An artifact in several processes, as one of them sees it."""
 
     manifest: Manifest
@@ -55,7 +55,7 @@ class _Place:
         return [stage for stage, host in enumerate(self.ranks) if host == rank]
 
 
-def start(folder: Path, device: str | torch.device | None, *, strict: bool, timeout: float, speed: Speed) -> Job:
+def start(folder: Path, device: str | torch.device | None, *, strict: bool, timeout: float, speed: Speed) -> JobMember:
     """Start this process's part of a job.  Every process calls this.  `device` and `timeout`: see Pipeline.distributed.
 
     A fault of any process is raised on rank 0; the other processes end with status 1.
@@ -91,7 +91,7 @@ def start(folder: Path, device: str | torch.device | None, *, strict: bool, time
     monitor.say_ready()
     if rank == 0:
         monitor.wait_ready()
-    return Job(place.manifest, devices, engine, monitor)
+    return JobMember(place.manifest, devices, engine, monitor)
 
 
 def _set_variables() -> None:

@@ -13,7 +13,7 @@ from passes.cut_problem import as_problem
 from passes.defaults import default_passes
 from passes.mark_cheap import MarkCheap
 from passes.partitioners.problem import Device, Link, Problem
-from passes.pipeline import Pipeline
+from passes.pipeline import PassPipeline
 from tests.benchmarks.models import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,7 +65,7 @@ def _captured(name: str) -> Program:
     model, call = MODELS[name].make()
     cluster = MODELS[name].cluster(2)
     graph = capture(model, call.args, call.kwargs)
-    for step in Pipeline(default_passes()).until(MarkCheap.name).run(graph, cluster):
+    for step in PassPipeline(default_passes()).until(MarkCheap.name).run(graph, cluster):
         graph = step.graph
     problem = replace(as_problem(graph, cluster), link=_only_link(cluster), links={})
     return Program(name, problem, tuple(node.where.module for node in graph.nodes))

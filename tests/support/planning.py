@@ -9,7 +9,7 @@ from typing import Any
 from ir.graph import Graph
 from ir.machine.cluster import Cluster, Device, Link
 from passes.defaults import default_passes
-from passes.pipeline import Pipeline, Step
+from passes.pipeline import PassPipeline, Step
 
 DEVICE = Device("cpu", flops=1e11, bandwidth=2e10, memory=8 << 30, launch=2e-6)
 LINK = Link(bandwidth=4e9, latency=3e-5)
@@ -27,7 +27,7 @@ def slow_machine(devices: int, **changes: Any) -> Cluster:
 
 def steps(graph: Graph, cluster: Cluster, **options: Any) -> Iterator[Step]:
     """The default passes, one after the other."""
-    return Pipeline(default_passes(**options)).run(graph, cluster)
+    return PassPipeline(default_passes(**options)).run(graph, cluster)
 
 
 def planned(graph: Graph, cluster: Cluster, **options: Any) -> Graph:

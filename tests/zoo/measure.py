@@ -22,7 +22,7 @@ from ir.signature import flatten
 from ir.sources import Source
 from passes.compiler import Compiler
 from passes.defaults import default_passes
-from passes.pipeline import Pipeline
+from passes.pipeline import PassPipeline
 from runtime import Pipeline as Stages
 from runtime.errors import InputError
 from tests.support.checking import Call, run_model
@@ -79,7 +79,7 @@ def _measure(name: str, entry: Entry, out: Path) -> Result:
     model = entry.model()
     example = Call(kwargs=entry.inputs(*EXAMPLE))
     _check_felt(*map(_leaves, run_model(model, [example, Call(kwargs=entry.inputs(*EXAMPLE))])))
-    compiler = Compiler(Pipeline(default_passes(**SEARCH)), machine(STAGES), detail=Detail.stages)
+    compiler = Compiler(PassPipeline(default_passes(**SEARCH)), machine(STAGES), detail=Detail.stages)
     source = _source(entry, model, example)
     with new_folder(out) as folder:
         compiled = compiler.write(source, tuple(compiler.steps(source)), folder)

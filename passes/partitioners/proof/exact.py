@@ -42,7 +42,7 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class RelaxedSplit:
     """A split, and its value in the relaxed problem."""
 
     value: float
@@ -60,7 +60,7 @@ class Exact:
         unlimited = np.isfinite(model.time).all() and not model.memory_matters
         self.simple = len(model.classes) == 1 and self.pays[0] and unlimited and not model.overlap
 
-    def search(self, below: float, limit: int, deadline: Deadline) -> Found | None:
+    def search(self, below: float, limit: int, deadline: Deadline) -> RelaxedSplit | None:
         """A split of a value less than `below`; None proves that there is none.
 
         Raises TooWide if more than `limit` ideals matter somewhere, or if the time is up.
@@ -82,7 +82,7 @@ class Exact:
             complete = np.flatnonzero(layer.ideals.all(axis=1))
             if len(complete) and layer.best[complete[0]] < below:
                 below, answer = float(layer.best[complete[0]]), used
-        return None if answer is None else Found(below, tuple(self._trace(layers, answer))[::-1])
+        return None if answer is None else RelaxedSplit(below, tuple(self._trace(layers, answer))[::-1])
 
     def _none(self) -> Used:
         return (0,) if self.model.chain else (0,) * len(self.model.classes)

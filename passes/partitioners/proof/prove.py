@@ -22,7 +22,7 @@ from passes.partitioners.proof.exact import Exact
 from passes.partitioners.proof.ideals import TooWide
 from passes.partitioners.proof.integer_program import IntegerProgram, variables
 from passes.partitioners.proof.relaxed import Relaxed, Stages, relaxed
-from passes.partitioners.search.first_cut import Cut, along, better, judged
+from passes.partitioners.search.first_cut import Cut, better, cut_along, judged
 from passes.partitioners.shortage import shortage
 from passes.partitioners.units import Core
 
@@ -133,4 +133,4 @@ def realised(model: Relaxed, stages: Stages) -> Cut | None:
         stage[units] = devices[-1]
     order = np.concatenate([np.flatnonzero(units) for _, units in stages])
     idle = [number for number in range(len(core.problem.devices)) if number not in devices]
-    return better(judged(core, stage), along(core, order, (*devices, *idle)))
+    return better(judged(core, stage), cut_along(core, order, (*devices, *idle)))

@@ -49,17 +49,17 @@ def first_cut(core: Core, deadline: Deadline) -> Cut | None:
     for order in orders(core):
         if best is not None and deadline.passed():
             return best
-        cut = along(core, order, listed, best)
+        cut = cut_along(core, order, listed, best)
         if better(best, cut) is not best:
             best, best_order = cut, order
     for devices in others:
         if best is not None and deadline.passed():
             return best
-        best = better(best, along(core, best_order, devices, best))
+        best = better(best, cut_along(core, best_order, devices, best))
     return best
 
 
-def along(core: Core, order: np.ndarray, devices: Sequence[int], known: Cut | None = None) -> Cut | None:
+def cut_along(core: Core, order: np.ndarray, devices: Sequence[int], known: Cut | None = None) -> Cut | None:
     """The best cut of one order, by neighbouring links and estimated peaks; None if it is no better than `known`."""
     problem, sweep, places = core.problem, Sweep(core, order), seats(core.problem, devices)
     leave_empty, limit = not problem.every_device, known.value if known else np.inf

@@ -17,7 +17,7 @@ from ir.verify import Invariant
 from passes.annotate_cost import AnnotateCost
 from passes.defaults import DEFAULT_PASSES, default_passes
 from passes.partitioners.problem import Objective
-from passes.pipeline import Pipeline
+from passes.pipeline import PassPipeline
 from passes.split_stages import SplitStages
 from tests.support.graphs import captured, graph, relu, value
 from tests.support.planning import machine, slow_machine
@@ -44,33 +44,33 @@ class Rewrite:
 
 def test_an_order_that_cannot_run_is_refused_before_anything_runs() -> None:
     with pytest.raises(PipelineError, match="split-stages requires a costed graph; put a pass that ensures it earlier"):
-        Pipeline((SplitStages(), AnnotateCost()))
-    Pipeline((AnnotateCost(), SplitStages()))
+        PassPipeline((SplitStages(), AnnotateCost()))
+    PassPipeline((AnnotateCost(), SplitStages()))
 
 
 def test_a_pass_that_is_not_there() -> None:
     known = ", ".join(p.name for p in DEFAULT_PASSES)
     with pytest.raises(PipelineError, match=re.escape(f"no pass is named 'fuse'; there are {known}")):
-        Pipeline(default_passes()).until("fuse")
+        PassPipeline(default_passes()).until("fuse")
 
 
 def test_the_first_passes_alone() -> None:
-    pipeline = Pipeline(default_passes()).until("annotate-cost")
-    assert [p.name for p in pipeline.passes] == ["simplify-masks", "propagate-shapes", "annotate-cost"]
+    pipeline = PassPipeline(default_passes()).until("annotate-cost")
+    assert [p.name for p in pipeline.passes] == ["simplify-masks", "propagate-shapes", "follow-rows", "annotate-cost"]
 
 
 def test_a_step_for_each_pass() -> None:
-    steps = list(Pipeline(default_passes()).run(captured("long skips"), machine(2)))
+    steps = list(PassPipeline(default_passes()).run(captured("long skips"), machine(2)))
     assert [step.name for step in steps] == [p.name for p in DEFAULT_PASSES]
     assert all(step.seconds >= 0 for step in steps)
-    assert [len(step.graph.placement) for step in steps] == [1, 1, 1, 1, 1, 2, 2, 2, 2]
+    assert [len(step.graph.placement) for step in steps] == [1, 1, 1, 1, 1, 1, 2, 2, 2, 2]
 
 
 def test_passes_do_not_change_the_graph_that_they_are_given() -> None:
     first = captured("a value read by three stages")
     texts = {}
     before = print_graph(first)
-    for step in Pipeline(default_passes()).run(first, slow_machine(4)):
+    for step in PassPipeline(default_passes()).run(first, slow_machine(4)):
         texts[step.name] = (step.graph, print_graph(step.graph))
     assert print_graph(first) == before
     assert all(print_graph(later) == text for later, text in texts.values())
@@ -88,12 +88,12 @@ def test_passes_do_not_change_the_graph_that_they_are_given() -> None:
 )
 def test_what_a_pass_breaks_is_found_right_after_it(change: Callable[[Graph], Graph], message: str) -> None:
     with pytest.raises(VerifyError, match=message):
-        list(Pipeline((Rewrite(change),)).run(GRAPH, machine(1)))
+        list(PassPipeline((Rewrite(change),)).run(GRAPH, machine(1)))
 
 
 def test_what_a_pass_breaks_is_shown_in_what_it_left() -> None:
     with pytest.raises(VerifyError, match=re.escape("\n    > b: float32[2, 4] = aten.relu(a)  # stage=1")):
-        list(Pipeline((Rewrite(lambda g: replace(g, nodes=(a, replace(b, stage=1)))),)).run(GRAPH, machine(1)))
+        list(PassPipeline((Rewrite(lambda g: replace(g, nodes=(a, replace(b, stage=1)))),)).run(GRAPH, machine(1)))
 
 
 def test_what_a_pass_refuses_is_shown_in_what_it_was_given() -> None:
@@ -101,14 +101,14 @@ def test_what_a_pass_refuses_is_shown_in_what_it_was_given() -> None:
         raise PlanError("too large", graph.nodes[1])
 
     with pytest.raises(PlanError, match=re.escape("too large\n  at the model (an unknown source line)\n")) as raised:
-        list(Pipeline((Rewrite(refuse),)).run(GRAPH, machine(1)))
+        list(PassPipeline((Rewrite(refuse),)).run(GRAPH, machine(1)))
     assert str(raised.value).endswith("\n    > b: float32[2, 4] = aten.relu(a)")
 
 
 def test_what_an_earlier_pass_ensured_holds_on() -> None:
     lose_costs = Rewrite(lambda g: replace(g, nodes=GRAPH.nodes))
     with pytest.raises(VerifyError, match="after rewrite, the graph is not costed: no cost"):
-        list(Pipeline((AnnotateCost(), lose_costs)).run(GRAPH, machine(1)))
+        list(PassPipeline((AnnotateCost(), lose_costs)).run(GRAPH, machine(1)))
 
 
 def test_a_broken_invariant_is_a_fault_of_ours() -> None:

@@ -8,7 +8,7 @@ from codegen.structure.regions import modules_around
 from ir.graph import Call, Graph
 
 
-def parts(graph: Graph, stage: int) -> Mapping[str, str]:
+def partial_modules(graph: Graph, stage: int) -> Mapping[str, str]:
     """ "Start", "Middle", "End" or "Ends" for each module that `stage` does not run as a whole, by path.
 
     Of the calls of `graph`, the whole program; those that may be repeated in other stages do not count.

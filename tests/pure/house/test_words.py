@@ -1,0 +1,33 @@
+"""Docstrings say the noun first; a name means one thing in the house."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from tests.pure.house.test_floors import FILES, OURS, ROOT, defined
+
+SOURCES = [file for file in FILES if file.relative_to(ROOT).parts[0].removesuffix(".py") in OURS]
+QUESTIONS = re.compile(r"(What|Which|Where|How|Who|Whose|Whether|When|Why)\b")
+
+# Names that two folders define for different things, each with its reason.
+TWO_MEANINGS = {
+    **dict.fromkeys(["Device", "Link", "Node", "Value"], "a partitioning problem's own, numbers without torch"),
+    "Microbatching": "the manifest's, which imports nothing of ir",
+    "main": "what `python -m` runs",
+}
+
+
+def test_a_module_docstring_opens_with_what_the_module_is() -> None:
+    texts = {str(file.relative_to(ROOT)): ast.get_docstring(ast.parse(file.read_text())) or "" for file in SOURCES}
+    assert not [name for name, text in texts.items() if not text or QUESTIONS.match(text)]
+
+
+def test_a_public_name_is_defined_once_in_the_house() -> None:
+    homes: dict[str, set[str]] = {}
+    for file in SOURCES:
+        for name in defined(file):
+            homes.setdefault(name, set()).add(str(file.relative_to(ROOT)))
+    twice = {name: files for name, files in homes.items() if len(files) > 1}
+    assert {name: files for name, files in twice.items() if name not in TWO_MEANINGS} == {}
+    assert twice.keys() >= TWO_MEANINGS.keys()
