@@ -215,6 +215,25 @@ def test_a_failure_while_writing_leaves_the_folder_as_it_was(tmp_path: Path, mon
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+class ReturnsItsState(nn.Module):
+    """What a buffer was before the call is read by the second stage, after the first has changed it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("b", torch.ones(8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        before = self.b.expand_as(x)
+        self.b = self.b * 0.5 + x[0, 0]
+        return before
+
+
+def test_a_view_of_a_state_is_sent_as_it_was(tmp_path: Path) -> None:
+    calls = [Call.of(torch.randn(3, 5, 8)) for _ in range(3)]
+    plan = check_artifact(ReturnsItsState().eval(), calls, tmp_path / "out", None, slow_machine(2))
+    assert [t.value.type.shape for t in plan.transfers] == [(3, 5, 8)]
+
+
 def test_weights_keep_their_order_in_memory(tmp_path: Path) -> None:
     """Kernels round differently on channels-last and transposed weights, so a stage must have them so too."""
     model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 8, 3), nn.Flatten(), nn.Linear(1152, 10)).eval()

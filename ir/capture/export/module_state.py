@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,13 +31,29 @@ def as_they_were(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def written_in_place(model: nn.Module) -> Iterator[None]:
+def written_in_place(model: nn.Module) -> Iterator[list[Any]]:
     """Turn assignments to buffers into in-place copies on exit, so that torch.export records them as mutations.
 
+    Results go into the list that it yields: one in the memory of a buffer that is written keeps what it was.
     Raises NotExported for a buffer that is assigned a tensor of another shape or dtype.
     """
     before = [(path, module, dict(module._buffers)) for path, module in model.named_modules()]
-    yield
+    results: list[Any] = []
+    yield results
+    assigned = list(_assigned(before))
+    written = {_memory(buffers[name]) for buffers, _, name in assigned}
+    results[:] = [_apart(result, written) for result in results]
+    new = [_apart(module._buffers[name], written) for _, module, name in assigned]  # two may have changed places
+    for (buffers, module, name), value in zip(assigned, new, strict=True):
+        buffers[name].copy_(value)
+        module._buffers[name] = buffers[name]
+
+
+_Buffers = dict[str, Any]
+
+
+def _assigned(before: Sequence[tuple[str, nn.Module, _Buffers]]) -> Iterator[tuple[_Buffers, nn.Module, str]]:
+    """The buffers that were assigned anew, with those that were there."""
     for path, module, buffers in before:
         for name, buffer in buffers.items():
             assigned = module._buffers.get(name)
@@ -48,8 +64,16 @@ def written_in_place(model: nn.Module) -> Iterator[None]:
                     f"forward makes {name} of {path or 'the model'} another size or type than it had",
                     advice="write into the buffer that is there, self.buffer[...] = value",
                 )
-            buffer.copy_(assigned)
-            module._buffers[name] = buffer
+            yield buffers, module, name
+
+
+def _apart(value: Any, written: set[int]) -> Any:
+    """A tensor, or a copy where it lies in memory that is about to be written."""
+    return value.clone() if isinstance(value, torch.Tensor) and _memory(value) in written else value
+
+
+def _memory(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage()._cdata
 
 
 def plain_attributes(model: nn.Module) -> dict[str, Any]:

@@ -71,8 +71,9 @@ class Flat(nn.Module):
 
     def forward(self, tensors: list[torch.Tensor]) -> list[Any]:
         before = plain_attributes(self.m)
-        with written_in_place(self.m):
-            leaves, spec = flatten(call(self.m, self._example.parameters, self._example.arguments.fill(tensors)))
+        with written_in_place(self.m) as leaves:
+            results, spec = flatten(call(self.m, self._example.parameters, self._example.arguments.fill(tensors)))
+            leaves.extend(results)
         self._freeze(changed(before, plain_attributes(self.m)))
         if any(isinstance(leaf, (torch.SymFloat, torch.SymBool)) for leaf in leaves):
             raise NotExported("the model returns a number that it computes", advice="return it as a tensor")

@@ -133,6 +133,30 @@ class BufferGrown(BufferWritten):
         return x + self.mean.sum()
 
 
+class BuffersChangePlaces(nn.Module):
+    """What a buffer was before it is assigned anew is returned, read and put into another buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("one", torch.ones(4))
+        self.register_buffer("two", torch.zeros(4))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        before = self.one.expand_as(x)
+        self.one, self.two = self.two, self.one + x[0]
+        return before, x * self.one
+
+
+def test_what_a_buffer_was_outlives_an_assignment() -> None:
+    model, x = BuffersChangePlaces(), torch.randn(3, 4)
+    graph = capture(model, (x,))
+    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state: dict[str, torch.Tensor] = {}
+    for _ in range(3):
+        outputs, state = interpret(graph, [x], weights, state)
+        assert all(map(torch.equal, outputs, model(x)))
+
+
 @pytest.mark.parametrize("cls", [BufferWritten, BufferAssigned])
 def test_a_buffer_that_forward_changes_is_state(cls: type[nn.Module]) -> None:
     model, x = cls(), torch.randn(3, 4)
