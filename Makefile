@@ -12,10 +12,10 @@ debian = { command -v apt-get && $(if $(filter 0,$(shell id -u)),,sudo -n) \
 	sh -c 'apt-get update && apt-get install -y --no-install-recommends $(1)'; } >/dev/null 2>&1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check zoo fuzz bench golden clean
+.PHONY: help setup demo test test-gpu check zoo fuzz bench golden clean
 
 help: ## list these targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 15
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 17
 
 setup: $(READY) ## make the environment alone
 
@@ -24,6 +24,11 @@ demo: $(READY) ## cut GPT-2 in two, run both stages, compare with the uncut mode
 	$(BIN)/python examples/check.py examples/gpt2.py build/gpt2
 
 test: $(READY) ## run every test
+	$(PYTEST) $(BOTH_CORES)
+
+test-gpu: $(READY) ## run every test on a machine with GPUs
+	@$(BIN)/python -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' || { \
+		echo "torch finds no GPU here; make test runs what needs none"; exit 1; }
 	$(PYTEST) $(BOTH_CORES)
 
 check: $(READY) ## lint, types and the quick tests

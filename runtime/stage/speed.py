@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -53,11 +55,23 @@ class CompiledStage:
 
     def __call__(self, *tensors: torch.Tensor, **sizes: int) -> object:
         """Raises RuntimeError if the module cannot be compiled."""
+        key = shape_key(tensors, sizes)
+        if key in self._compiled:
+            return self._call(*tensors, **sizes)
         from torch._dynamo.exc import TorchDynamoException  # takes a second to import
 
         try:
-            made = self._call(*tensors, **sizes)
+            with _warnings_shown():
+                made = self._call(*tensors, **sizes)
         except TorchDynamoException as e:
             raise RuntimeError(f"it cannot be compiled; run it without compile: {e}") from e
-        self._compiled.add(shape_key(tensors, sizes))
+        self._compiled.add(key)
         return made
+
+
+@contextmanager
+def _warnings_shown() -> Iterator[None]:
+    """The compiler's warnings, such as that float32 products could be faster, are shown and are never errors."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        yield

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Thread
 
@@ -33,6 +35,19 @@ def test_what_cannot_be_compiled_says_so(tmp_path: Path, monkeypatch: pytest.Mon
     message = r"stage 0 \(cpu\) raised RuntimeError: it cannot be compiled; run it without compile: .*\n.*no compiler"
     with Pipeline.load(chain(tmp_path), compile=True) as pipe, pytest.raises(StageError, match=message):
         pipe(torch.ones(1, 4))
+
+
+def test_what_compiles_with_a_warning_compiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def warned(call: Callable[..., object]) -> Callable[..., object]:
+        def compiled(*tensors: torch.Tensor) -> object:
+            warnings.warn("products of float32 could be faster", stacklevel=1)
+            return call(*tensors)
+
+        return compiled
+
+    monkeypatch.setattr("torch.compile", warned)
+    with Pipeline.load(chain(tmp_path), compile=True) as pipe, pytest.warns(UserWarning, match="could be faster"):
+        assert torch.equal(pipe(torch.ones(1, 4)), torch.full((1, 4), 4.0))
 
 
 def test_cuda_graphs_need_a_cuda_device(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
