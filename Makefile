@@ -12,7 +12,7 @@ debian = { command -v apt-get && $(if $(filter 0,$(shell id -u)),,sudo -n) \
 	sh -c 'apt-get update && apt-get install -y --no-install-recommends $(1)'; } >/dev/null 2>&1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-gpu check zoo fuzz bench golden clean
+.PHONY: help setup demo test test-gpu check zoo fuzz bench golden docs clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 17
@@ -48,6 +48,9 @@ bench: $(READY) ## run the benchmarks
 
 golden: $(READY) ## rewrite the golden files; read the difference before you commit it
 	$(PYTEST) --rewrite-golden
+
+docs: $(READY) ## write the reference as HTML to build/docs
+	$(BIN)/python docs/build.py build/docs
 
 clean: ## remove the environment and all that was built
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks

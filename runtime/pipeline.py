@@ -44,7 +44,7 @@ class Pipeline:
     Inputs may be on any device; they must not be changed before their result is there.  Outputs are
     on the device of the inputs if they share one, else on that of the stage that makes them.  Any
     thread may call; batches run in the order of the calls.  After a StageError the pipeline goes on
-    with the next batch.
+    with the next batch.  `manifest` and `folder` are those of the artifact, `devices` has that of each stage.
     """
 
     def __init__(

@@ -1,15 +1,25 @@
-"""What the pages say is there: targets, files, links; and the code to copy from CONTRIBUTING runs."""
+"""Pages: the targets, files, links and options that they name exist, their code runs, and `make docs` builds."""
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import re
 import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import stagecut
+from docs.build import PAGES as REFERENCE
+from docs.build import build, options_of
+from passes.option_kinds import Flag
+from passes.options import flags
+from runtime import manifest
+
 ROOT = Path(__file__).resolve().parents[3]
-PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", *(f"docs/{name}.md" for name in REFERENCE))
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -33,9 +43,10 @@ def test_make_targets_exist(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_named_files_exist(page: str) -> None:
     prose = re.sub(r"^```.*?^```", "", (ROOT / page).read_text(), flags=re.MULTILINE | re.DOTALL)
-    linked = re.findall(r"\]\(([^)#:]+)\)", prose)
-    quoted = re.findall(r"`((?:ir|passes|codegen|runtime|tests|examples)/[\w./-]*)`", prose)
-    assert not [name for name in (*linked, *quoted) if not (ROOT / name).exists()]
+    linked = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", prose)
+    quoted = re.findall(r"`((?:ir|passes|codegen|runtime|tests|examples|docs)/[\w./-]*)`", prose)
+    assert not [name for name in linked if not ((ROOT / page).parent / name).exists()]
+    assert not [name for name in quoted if not (ROOT / name).exists()]
 
 
 RUN = ("make ", "stagecut ", ".venv/bin/torchrun ")
@@ -48,8 +59,61 @@ def test_commands_are_those_that_tests_run(page: str) -> None:
     assert not [c for c in commands(page) if not c.startswith((*RUN, *NOT_RUN))]
 
 
-@pytest.mark.parametrize("block", blocks("CONTRIBUTING.md", "python"), ids=lambda block: block.partition(":")[0][3:])
-def test_code_to_copy_runs(block: str, tmp_path: Path) -> None:
-    file = tmp_path / "contributed.py"
+CODE = [(page, block) for page in PAGES if page != "README.md" for block in blocks(page, "python")]
+
+
+@pytest.mark.parametrize(("page", "block"), CODE, ids=lambda text: text.partition("\n")[0])
+def test_code_to_copy_runs(page: str, block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "copied.py"
     file.write_text(block)
     runpy.run_path(str(file))
+
+
+# ---- the reference
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return {page.name: page.read_text() for page in build(tmp_path_factory.mktemp("docs"))}
+
+
+def test_links_of_the_built_pages_lead_somewhere(html: dict[str, str]) -> None:
+    link = re.compile(r'href="([\w-]+\.html)?#?([^":$]*)"')
+    links = [(page, *found) for page, text in html.items() for found in link.findall(text)]
+    assert len(links) > 100
+    lost = [link for link in links if link[1] and link[1] not in html]
+    lost += [link for link in links if link[2] and f'id="{link[2]}"' not in html.get(link[1] or link[0], "")]
+    assert not lost
+
+
+@pytest.mark.parametrize(("name", "flag"), flags().items())
+def test_every_option_is_in_the_reference(name: str, flag: Flag, html: dict[str, str]) -> None:
+    for spelled in flag.names or (f"--{name.replace('_', '-')}",):
+        assert re.search(rf"<code>{spelled}[ <]", html["command.html"])
+    assert flag.command_only or f"<code>{name}" in html["command.html"]
+
+
+@pytest.mark.parametrize("command", commands("docs/command.md"))
+def test_examples_have_options_that_exist(command: str) -> None:
+    known = options_of(command.split()[1])
+    assert not [flag for flag in re.findall(r"(?<!\S)--?[a-z][a-z-]*", command) if flag not in known]
+
+
+PUBLIC = [getattr(stagecut, name) for name in stagecut.__all__]
+PUBLIC += [f for cls in PUBLIC if inspect.isclass(cls) for name, f in vars(cls).items() if not name.startswith("_")]
+
+
+@pytest.mark.parametrize("entry", PUBLIC, ids=lambda entry: getattr(entry, "__name__", "property"))
+def test_public_names_have_docstrings(entry: Any) -> None:
+    assert inspect.getdoc(entry)
+
+
+CONTRACT = [cls for cls in vars(manifest).values() if dataclasses.is_dataclass(cls)]
+
+
+@pytest.mark.parametrize("cls", CONTRACT, ids=lambda cls: cls.__name__)
+def test_the_contract_names_every_key(cls: Any) -> None:
+    text = (ROOT / "docs/artifact.md").read_text()
+    assert not [field.name for field in dataclasses.fields(cls) if f"`{field.name}`" not in text]
+    assert f"the version of this format: {manifest.SCHEMA}." in text
