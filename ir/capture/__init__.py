@@ -9,6 +9,7 @@ From a model to its graph, in the order in which data meets them:
     program/     ExportedProgram -> Graph
     export/      a model and an example call -> ExportedProgram
     checks/      does the graph compute what the model does, on other inputs and at sizes of 1
+    warn         warnings at the user's line
     fallbacks/   other ways to record a model that torch.export does not take as it is
 """
 

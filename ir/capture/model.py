@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,6 +16,7 @@ from ir.capture.export.example import Example, slotted
 from ir.capture.export.recording import Recording
 from ir.capture.fallbacks.ways import Way, record_somehow
 from ir.capture.sizes.dynamic import DynamicShapes, FixedSizes, mark_dynamic, widen, without_marks
+from ir.capture.warn import warn
 from ir.errors import CaptureError
 from ir.graph import Graph
 from ir.signature import bind, flatten, forward_parameters
@@ -45,7 +45,9 @@ def capture(
         found = ", ".join(dict.fromkeys(type(x).__name__ for x in graph.signature.returns.leaves)) or "nothing"
         raise CaptureError(f"{type(model).__name__} returns no tensor ({found}), so there is nothing to cut")
     for name in recording.frozen:
-        warnings.warn(f"forward changes {name}; stages keep to the value that it had at first", stacklevel=2)
+        warn(f"forward changes {name}; stages keep to the value that it had at first")
+    for name in recording.changed:
+        warn(f"the model changes its input {name} in place; stages do not")
     for symbol in asked_about_one(graph, questions):
         sizes, small = at_one(graph, symbol, widen(example.tensors, example.marks), example.marks)
         alone = example.at(small)
@@ -68,7 +70,7 @@ def _example(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], s
             raise CaptureError(f"{name or 'the model'} is a ScriptModule; use the nn.Module that it was made from")
     training = [name for name, m in model.named_modules() if isinstance(m, _DIFFERS_IN_TRAINING) and m.training]
     if training:
-        warnings.warn(f"{training[0] or 'the model'} is in training mode; call model.eval() first", stacklevel=3)
+        warn(f"{training[0] or 'the model'} is in training mode; call model.eval() first")
     parameters = forward_parameters(model)
     try:
         arguments = bind(parameters, args, kwargs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -74,6 +75,25 @@ def _apart(value: Any, written: set[int]) -> Any:
 
 def _memory(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage()._cdata
+
+
+@contextmanager
+def data_as_itself() -> Iterator[None]:
+    """Make `weight.data` the weight itself, detached, so that what is written into it is recorded.
+
+    torch.export loses what is written to `weight.data`, or crashes.  Raises NotExported where another size is assigned.
+    """
+
+    def assign(tensor: torch.Tensor, value: torch.Tensor) -> None:
+        if (value.shape, value.dtype) != (tensor.shape, tensor.dtype):
+            raise NotExported("it assigns a tensor of another size or type to .data", advice=_IN_PLACE)
+        tensor.copy_(value)
+
+    with patch.object(torch.Tensor, "data", property(torch.Tensor.detach, assign), create=True):
+        yield
+
+
+_IN_PLACE = "write into the tensor that is there, tensor[...] = value"
 
 
 def plain_attributes(model: nn.Module) -> dict[str, Any]:

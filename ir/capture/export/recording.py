@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest.mock import patch
 
 import torch
 from torch import nn
 from torch.export import ExportedProgram
+from torch.utils._pytree import TreeSpec
 
 from ir.capture.diagnosis import NotExported, explain
 from ir.capture.export.example import Example, slotted
 from ir.capture.export.meta_weights import without_memory
-from ir.capture.export.module_state import as_they_were, changed, plain_attributes, written_in_place
-from ir.capture.program.reader import functional_form, needs_functional_form, read_program
+from ir.capture.export.module_state import as_they_were, changed, data_as_itself, plain_attributes, written_in_place
+from ir.capture.program.reader import changed_inputs, functional_form, needs_functional_form, read_program
 from ir.capture.program.variables import watched_variables
 from ir.capture.sizes.dynamic import export_spec, widen
 from ir.capture.sizes.questions import Question, watched
@@ -34,15 +35,13 @@ class Recording:
     graph: Graph
     questions: Sequence[Question]
     frozen: tuple[str, ...] = ()  # attributes that forward changed, by dotted name
+    changed: tuple[str, ...] = ()  # inputs that forward changed in place, and arguments that hold others afterwards
 
 
 def record(example: Example) -> Recording:
     """Record by non-strict export.  Raises CaptureError for what torch.export does not support."""
-    returns: list[Tree] = []
-    frozen: list[str] = []
-    flat = Flat(example, returns.append, frozen.extend)
-    recording = recorded(flat, example, lambda program: returns[-1])
-    return replace(recording, frozen=tuple(dict.fromkeys(frozen)))
+    flat = Flat(example)
+    return flat.noted(recorded(flat, example, lambda program: flat.seen.returns[-1]))
 
 
 def record_strictly(example: Example) -> Recording:
@@ -57,29 +56,60 @@ def recorded(
     program, questions = _export(flat, example, strict)
     sizes = read_sizes(program, example.tensors, example.marks, questions, names(example.arguments))
     signature = Signature(tuple(example.parameters), example.arguments, returned(program))
-    return Recording(read_program(program, example.model, signature, sizes), sizes.questions)
+    changed = changed_inputs(program, names(example.arguments))
+    return Recording(read_program(program, example.model, signature, sizes), sizes.questions, changed=changed)
+
+
+@dataclass
+class _Seen:
+    """What a run shows, in an object of our own: torch.export undoes what forward assigns to a module or its lists."""
+
+    returns: list[Tree] = field(default_factory=list)  # the containers of the results, of each run
+    frozen: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
 
 
 class Flat(nn.Module):
     """The model as a function from a flat list of tensors to a flat list of tensors and sizes."""
 
-    def __init__(self, example: Example, report: Callable[[Tree], None], freeze: Callable[[list[str]], None]) -> None:
+    def __init__(self, example: Example) -> None:
         super().__init__()
         self.m = example.model
         self._example = example
-        self._report, self._freeze = report, freeze  # torch.export undoes what forward assigns to the module
+        self.seen = _Seen()
 
     def forward(self, tensors: list[torch.Tensor]) -> list[Any]:
         before = plain_attributes(self.m)
-        with written_in_place(self.m) as leaves:
-            results, spec = flatten(call(self.m, self._example.parameters, self._example.arguments.fill(tensors)))
+        arguments = self._example.arguments.fill(tensors)
+        given = {name: flatten(value) for name, value in arguments.items()}
+        with data_as_itself(), written_in_place(self.m) as leaves:
+            result = call(self.m, self._example.parameters, arguments)
+            results, spec = flatten(result)
             leaves.extend(results)
-        self._freeze(changed(before, plain_attributes(self.m)))
+        self.seen.changed += [n for n, v in arguments.items() if _refilled(given[n], v) and not _is_in(v, result)]
+        self.seen.frozen += changed(before, plain_attributes(self.m))
         if any(isinstance(leaf, (torch.SymFloat, torch.SymBool)) for leaf in leaves):
             raise NotExported("the model returns a number that it computes", advice="return it as a tensor")
         kept = [leaf for leaf in leaves if isinstance(leaf, (torch.Tensor, torch.SymInt))]
-        self._report(slotted(leaves, spec, (torch.Tensor, torch.SymInt)))
+        self.seen.returns.append(slotted(leaves, spec, (torch.Tensor, torch.SymInt)))
         return kept
+
+    def noted(self, recording: Recording) -> Recording:
+        """A recording of this module, with what forward changed while it was recorded."""
+        changed = tuple(dict.fromkeys((*recording.changed, *self.seen.changed)))
+        return replace(recording, frozen=tuple(dict.fromkeys(self.seen.frozen)), changed=changed)
+
+
+def _refilled(before: tuple[list[Any], TreeSpec], argument: Any) -> bool:
+    """Whether the containers of an argument hold something else than before."""
+    leaves, spec = flatten(argument)
+    return spec != before[1] or any(a is not b for a, b in zip(before[0], leaves, strict=True))
+
+
+def _is_in(argument: Any, result: Any) -> bool:
+    """Whether the model returns an argument, alone or in a container."""
+    inside = result.values() if isinstance(result, Mapping) else result if isinstance(result, (list, tuple)) else ()
+    return argument is result or any(argument is value for value in inside)
 
 
 class _Whole(nn.Module):

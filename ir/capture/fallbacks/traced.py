@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,21 +20,18 @@ from ir.capture.export.module_state import as_they_were
 from ir.capture.export.recording import Flat, Recording, quiet, recorded
 from ir.capture.program.variables import watched_variables
 from ir.capture.sizes.dynamic import widen
-from ir.signature import Tree, names
+from ir.signature import names
 
 
 def record_traced(example: Example) -> Recording:
     """Record a trace of make_fx, exported afterwards.  Raises CaptureError."""
-    returns: list[Tree] = []
-    frozen: list[str] = []
-    flat = Flat(example, returns.append, frozen.extend)
+    flat = Flat(example)
     try:
         with torch.no_grad(), quiet(), as_they_were(example.model), watched_variables():
             traced = _trace(flat, example)
     except Exception as e:
         raise explain(e, example.model, example.marks, names(example.arguments), ()) from e
-    recording = recorded(_Traced(example.model, traced), example, lambda program: returns[-1])
-    return replace(recording, frozen=tuple(dict.fromkeys(frozen)))
+    return flat.noted(recorded(_Traced(example.model, traced), example, lambda program: flat.seen.returns[-1]))
 
 
 def _trace(flat: Flat, example: Example) -> fx.GraphModule:

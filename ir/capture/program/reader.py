@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,7 +22,7 @@ from ir.capture.program.variables import inherits_variables, variables_of
 from ir.capture.program.where import module_classes, where_of
 from ir.capture.sizes.symbols import NamedSizes
 from ir.dead_code import without_dead_code
-from ir.errors import CaptureError
+from ir.errors import CaptureError, InternalError
 from ir.graph import THIS_DEVICE, Call, Constant, Graph, Param, State, Value
 from ir.location import Where
 from ir.operators import aten
@@ -51,6 +50,14 @@ def functional_form(program: ExportedProgram) -> ExportedProgram:
     einsum = aten.einsum.default
     views = any(node.target is einsum and len(node.args[1]) == 1 for node in nodes)
     return program.run_decompositions({einsum: einsum.decompose} if views else {})
+
+
+def changed_inputs(program: ExportedProgram, input_names: Sequence[str]) -> tuple[str, ...]:
+    """The names of the inputs that the model changes in place."""
+    signature = program.graph_signature
+    given = [spec.arg.name for spec in signature.input_specs if spec.kind is InputKind.USER_INPUT]
+    changed = [s.target for s in signature.output_specs if s.kind is OutputKind.USER_INPUT_MUTATION]
+    return tuple(input_names[given.index(str(target))] for target in changed)
 
 
 def read_program(
@@ -87,9 +94,8 @@ class _Reader:
     # ---- inputs, weights, constants and states
 
     def read_placeholders(self, input_names: Sequence[str]) -> None:
-        mutated = {
-            spec.target for spec in self.program.graph_signature.output_specs if spec.kind is OutputKind.BUFFER_MUTATION
-        }
+        outputs = self.program.graph_signature.output_specs
+        mutated = {clean(str(s.target)) for s in outputs if s.kind.name in _STATE_CHANGES}
         placeholders = [n for n in self.program.graph.nodes if n.op == "placeholder"]
         specs = self.program.graph_signature.input_specs
         given = iter(input_names)
@@ -99,15 +105,15 @@ class _Reader:
                 self.inputs.append(self.env[node])
         for spec, node in zip(specs, placeholders, strict=True):
             if spec.kind is not InputKind.USER_INPUT:
-                self.env[node] = self.leaf(spec, node, spec.target in mutated)
+                self.env[node] = self.leaf(spec, node, mutated)
 
-    def leaf(self, spec: InputSpec, node: fx.Node, mutated: bool) -> Value:
+    def leaf(self, spec: InputSpec, node: fx.Node, mutated: set[str]) -> Value:
         if spec.kind not in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
             raise CaptureError(f"{node.name} is a {spec.kind.name.lower()}, which stages cannot carry yet")
         fqn = clean(str(spec.target))
         fqns = self.tied.get(fqn, (fqn,))
         if fqns not in self.leaves:
-            self.leaves[fqns] = self.new_leaf(spec, fqns, self.type_of(node), mutated)
+            self.leaves[fqns] = self.new_leaf(spec, fqns, self.type_of(node), not mutated.isdisjoint(fqns))
         return self.leaves[fqns]
 
     def new_leaf(self, spec: InputSpec, fqns: tuple[str, ...], tensor: TensorType, mutated: bool) -> Value:
@@ -255,15 +261,17 @@ class _Reader:
         updates: list[tuple[State, Value]] = []
         user: list[Any] = []
         for spec, value in zip(specs, returned, strict=True):
-            match spec.kind:
-                case OutputKind.BUFFER_MUTATION:
+            match spec.kind.name:
+                case "USER_OUTPUT":
+                    user.append(value)
+                case name if name in _STATE_CHANGES:
                     state = by_fqn[clean(str(spec.target))]
                     assert isinstance(state, State)
                     updates.append((state, self.made(value)))
-                case OutputKind.USER_INPUT_MUTATION:
-                    warnings.warn(f"the model changes its input {spec.target} in place; stages do not", stacklevel=2)
-                case _:
-                    user.append(value)
+                case "USER_INPUT_MUTATION":
+                    pass  # see changed_inputs
+                case name:
+                    raise InternalError(f"torch.export returns a {name.lower()}, of which stages know nothing")
         returns, outputs = _split_returns(signature.returns, user)
         graph = Graph(
             inputs=tuple(self.inputs),
@@ -293,6 +301,8 @@ class _Reader:
         self.nodes.append(Call(op=aten.alias.default, args=(value,), results=(alias,), where=Where()))
         return alias
 
+
+_STATE_CHANGES = {"BUFFER_MUTATION", "PARAMETER_MUTATION"}  # by name: not every torch has the latter
 
 TWINS = {"transformers.grouped_mm_fallback.default": aten._grouped_mm.default}
 """For an operator of an export, the one that the model runs outside of exports."""

@@ -1,0 +1,18 @@
+"""Warnings about a model, at the line of the user's code that asked for its capture."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[2]
+_OURS = tuple(f"{_ROOT / folder}/" for folder in ("ir", "passes", "codegen", "runtime"))
+
+
+def warn(message: str) -> None:
+    """Issue a UserWarning at the innermost line that is not this package's."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OURS):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
