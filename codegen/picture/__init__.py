@@ -2,7 +2,7 @@
 
 In the order in which a plan meets them:
 
-    detail     how fine a picture is
+    detail     the levels of detail
     grouping   operators grouped to modules, few enough for a screen
     boxes      the boxes with the words on them
     palette    a colour for each stage

@@ -8,4 +8,6 @@ In the order in which a plan meets them:
     measurement   times of a run, from its trace
     data          all that the page shows, as plain data
     page          the page: one file with its data, styles and scripts
+    assets/       these: tables.js has the key figures and tables, charts.js time and memory, picture.js the graph,
+                  panel.js what a box of it opens, format.js quantities, report.js all of it together
 """

@@ -49,6 +49,12 @@ def test_named_files_exist(page: str) -> None:
     assert not [name for name in quoted if not (ROOT / name).exists()]
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_named_names_are_in_the_named_files(page: str) -> None:
+    pairs = re.findall(r"`(\w+)` in `([\w/]+\.py)`", (ROOT / page).read_text())
+    assert not [f"{name} in {file}" for name, file in pairs if not re.search(rf"\b{name}\b", (ROOT / file).read_text())]
+
+
 RUN = ("make ", "stagecut ", ".venv/bin/torchrun ")
 NOT_RUN = ("pip install ",)
 
