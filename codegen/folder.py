@@ -152,7 +152,7 @@ def _put(out: Path, fresh: Path, place: Path, force: bool) -> None:
 
 
 def _aside(place: Path) -> Path:
-    """The first name that is free of OUT.old, OUT.old.2, OUT.old.3 and so on."""
+    """The first free name of `OUT.old`, `OUT.old.2`, `OUT.old.3` and so on."""
     names = (place.with_name(f"{place.name}.old{f'.{i}' * (i > 1)}") for i in count(1))
     return next(name for name in names if not os.path.lexists(name))
 

@@ -98,7 +98,7 @@ Flops: TypeAlias = Callable[[Call], Dim]
 
 
 def _product(left: str) -> Flops:
-    """A matrix product: each element of the result sums over the last dimension of the left operand."""
+    """A matrix product: each element of the result sums over the last dimension of the operand named `left`."""
     return lambda node: 2 * node.results[0].type.numel * node.arguments[left].type.shape[-1]
 
 

@@ -45,7 +45,7 @@ def init_lines(root: PlainModule | ModuleSequence) -> Iterator[Line]:
 
 
 def helpers(root: PlainModule | ModuleSequence) -> frozenset[str]:
-    """The classes of the file's own that the class needs: NUMBERED as its base or for a list in it, FROZEN."""
+    """The classes of the file's own that the class needs: `NUMBERED` as its base or for a list in it, `FROZEN`."""
     sequence = base_class(root) == NUMBERED or any(
         isinstance(p, ModuleSequence) and p is not root and _kind(p) == NUMBERED for p in parts_in(root)
     )

@@ -100,7 +100,7 @@ class _Run:
         return Portion(stage, (self.path,), here, self.own, "" if self.own else self._which(frozenset(here)))
 
     def _which(self, here: Set[Call]) -> str:
-        """The names of the pieces that are here, or of those that are not, whichever are fewer."""
+        """The names of the pieces that are `here`, or of those that are not, whichever are fewer."""
         elsewhere = frozenset(n for n in self.nodes if n not in here and not n.cheap)
         pieces, lacking = list(self._pieces(here)), list(self._pieces(elsewhere))
         if not lacking:
@@ -108,7 +108,7 @@ class _Run:
         return f"without {', '.join(lacking)}" if len(lacking) < len(pieces) else f"only {', '.join(pieces)}"
 
     def _pieces(self, wanted: Set[Call]) -> Iterator[str]:
-        """Modules of which all nodes are wanted, and single operators."""
+        """Modules of which all nodes are `wanted`, and single operators."""
         for run in self.inside:
             nodes = [n for n in run.nodes if n in wanted]
             inner = run.path.removeprefix(f"{self.path}.")

@@ -24,7 +24,7 @@ GREY = Colours("#F2F2F2", "#888888", "#BBBBBB")
 
 
 def colours(stage: int, dark: bool = False) -> Colours:
-    """The colours of a stage on a white page, or on a dark one."""
+    """The colours of a stage on a white page, or on a `dark` one."""
     turn, place = divmod(stage, len(_HUES))
     hue, tint, shade = _HUES[place], _TINTS[turn % len(_TINTS)], _SHADES[turn % len(_SHADES)]
     bar = _mix(hue, "#000000", shade)

@@ -76,7 +76,7 @@ def _shape(node: Call, sizes: ExampleSizes) -> tuple[object, ...]:
 def _operator(
     node: Call, path: str, sizes: ExampleSizes, lines: Mapping[Node, int], seconds: Mapping[Node, float]
 ) -> list[Any]:
-    """The row of an operator, with the fields of COLUMNS."""
+    """The row of an operator, with the fields of `COLUMNS`."""
     inner = node.where.module.removeprefix(path).removeprefix(".") if path else node.where.module
     where = f"{node.where.file}:{node.where.line}" if node.where.file else ""
     time = float(f"{seconds.get(node, 0.0):.4g}")

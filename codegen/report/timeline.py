@@ -35,7 +35,7 @@ class Span(NamedTuple):
 
 
 def simulate(stages: Sequence[Work], microbatches: int, in_flight: int) -> tuple[Span, ...]:
-    """The stream in the order of time; at most `in_flight` microbatches have begun and not ended.
+    """The stream of `microbatches` in the order of time; at most `in_flight` microbatches have begun and not ended.
 
     As in the loads of a plan, a device does one thing at a time, transfers included: what it can begin
     first, and of that the oldest.  A value is received while it is being sent.

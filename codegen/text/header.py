@@ -1,4 +1,4 @@
-"""The top of a stage file: its docstring, its imports, and the tables RECEIVES and SENDS."""
+"""The top of a stage file: its docstring, its imports, and the tables `RECEIVES` and `SENDS`."""
 
 from __future__ import annotations
 

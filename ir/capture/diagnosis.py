@@ -99,7 +99,7 @@ def _short(error: Exception) -> str:
 
 
 def _innermost(traceback: TracebackType | None, model: nn.Module) -> Where:
-    """The innermost submodule in the traceback, and the last line of code that is not torch's own."""
+    """The innermost submodule of `model` in the `traceback`, and the last line of code that is not torch's own."""
     paths = {id(m): name for name, m in model.named_modules()}
     where = Where()
     while traceback is not None:

@@ -15,7 +15,7 @@ from passes.options import Options, flags
 
 
 def with_flags(command: Callable[[str, Options], None], source: Any) -> Callable[..., None]:
-    """The command, which takes a SOURCE and options, with the parameters that typer makes flags of.
+    """The `command`, which takes a source and options, with the parameters that typer makes flags of.
 
     `source` is the annotation of the first one.
     """

@@ -20,7 +20,7 @@ def stream_on(device: torch.device) -> torch.Stream | None:
 
 
 def within(stream: torch.Stream | None) -> AbstractContextManager[object]:
-    """A block in which the stream is this thread's current one; None changes nothing."""
+    """A block in which `stream` is this thread's current one; None changes nothing."""
     return nullcontext() if stream is None else stream
 
 
@@ -35,7 +35,7 @@ def made_by_now(tensors: Sequence[torch.Tensor]) -> tuple[torch.Event, ...]:
 
 
 def read_in(stream: torch.Stream | None, tensors: Sequence[torch.Tensor], ready: Sequence[torch.Event]) -> None:
-    """Have the stream wait for the events.  The tensors' memory is not reused before the stream has read them."""
+    """Have `stream` wait for the events `ready`.  The tensors' memory is not reused before the stream has read them."""
     if stream is None:
         return
     for event in ready:
@@ -46,7 +46,7 @@ def read_in(stream: torch.Stream | None, tensors: Sequence[torch.Tensor], ready:
 
 
 def wait_for(events: Sequence[torch.Event], check: Callable[[], None]) -> None:
-    """Block the host until all events have completed, calling `check` meanwhile, which may raise.
+    """Block the host until all `events` have completed, calling `check` meanwhile, which may raise.
 
     By polling: a blocking wait could not be ended if the device hangs.
     """

@@ -161,7 +161,7 @@ class Monitor:
     def _end(self, ended: _Ended) -> Iterator[int]:
         """End the job; yields the ids of the processes to kill.
 
-        Rank 0 ends first, so that its message comes before torchrun's; others then have EXIT_GRACE seconds.
+        Rank 0 ends first, so that its message comes before torchrun's; others then have `EXIT_GRACE` seconds.
         """
         if ended.silent is not None and self._may_kill(self.peers[ended.silent]):
             yield self.peers[ended.silent].pid

@@ -21,7 +21,7 @@ class LinkSpeed:
 
     @classmethod
     def from_copies(cls, large: float, small: float) -> LinkSpeed:
-        """The link whose copies of LARGE and of SMALL bytes take so many seconds."""
+        """The link whose copies of `LARGE` bytes take `large` seconds, and of `SMALL` bytes `small` seconds."""
         return cls((LARGE - SMALL) / max(large - small, 1e-9), small)
 
     @classmethod

@@ -32,7 +32,7 @@ def write(path: Path, trace: Trace) -> None:
 
 
 def events(runs: Sequence[Run], stages: int) -> Iterator[Event]:
-    """The events of runs, which are sorted by stage, then by batch.  `stages`: their number."""
+    """The events of `runs`, which are sorted by stage, then by batch.  `stages`: their number."""
     end = max((run.ended for run in runs), default=0.0)
     known: dict[tuple[int | None, int], Run] = {(run.stage, run.batch): run for run in runs}
     for stage, of_stage in groupby(runs, attrgetter("stage")):

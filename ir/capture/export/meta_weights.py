@@ -23,7 +23,7 @@ def without_memory(model: nn.Module) -> Iterator[FakeTensorMode]:
 
 @contextmanager
 def in_memory(model: nn.Module) -> Iterator[bool]:
-    """Give meta parameters small random values inside the context; yields False if they take more than LIMIT bytes."""
+    """Small random values for meta parameters within the block; yields False if they take more than `LIMIT` bytes."""
     absent = {p for p in model.parameters() if p.is_meta}
     fits = sum(p.nbytes for p in absent) <= LIMIT
     with torch.random.fork_rng([]), _in_place_of_meta(model, _random if fits else lambda param: param):

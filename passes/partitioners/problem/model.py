@@ -116,7 +116,7 @@ class Load:
     memory: float = 0.0
 
     def seconds(self, overlap: bool = False) -> float:
-        """The sum of the three times, or the largest where transfers overlap compute."""
+        """The sum of the three times, or with `overlap` (of transfers and compute) the largest."""
         if overlap:
             return max(self.compute, self.receive, self.send)
         return self.compute + self.receive + self.send

@@ -76,7 +76,7 @@ class _Contraction:
         ]
 
     def _apart(self, u: int, v: int) -> np.ndarray:
-        """[classes] the least load of a stage that holds u and not v."""
+        """[classes] the least load of a stage that holds `u` and not `v`."""
         shared = [value for value in self.of_unit[u] if v in self.members[value]]
         time, cost = self.model.time[:, u], self.model.cost
         if not self.model.overlap:
@@ -116,7 +116,7 @@ class _Contraction:
         return bool((received + sent <= slack).all())
 
     def _growth(self, v: int, u: int) -> tuple[np.ndarray, np.ndarray]:
-        """[classes] what {u, v} receives, and sends, more than {u}."""
+        """[classes] what `u` and `v` together receive, and send, more than `u` alone."""
         received, sent = np.zeros((2, len(self.model.classes)))
         for value in self.of_unit[v]:
             cost, members = self.model.cost[:, value], self.members[value]
@@ -141,7 +141,7 @@ def _keepers(model: Relaxed) -> np.ndarray:
 
 
 def _beyond(neighbours: Sequence[Sequence[int]], order: Iterable[int]) -> list[int]:
-    """For each unit the bit set of all that can be reached over its neighbours, which come first in the order."""
+    """For each unit the bit set of all that can be reached over its `neighbours`, which come first in `order`."""
     reach = [0] * len(neighbours)
     for unit in order:
         for other in neighbours[unit]:

@@ -67,7 +67,7 @@ def bottleneck_within(
 
 
 def cheapest(sweep: Sweep, seats: Sequence[Seat], price: Price, *, leave_empty: bool, reach: float) -> Chain:
-    """The split of least summed price; a stage computes for at most `reach` seconds."""
+    """The split of least summed `price`; a stage computes for at most `reach` seconds."""
     return _fill(sweep, seats, price, np.add, leave_empty, reach, 0)
 
 

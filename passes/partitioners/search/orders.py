@@ -41,7 +41,7 @@ def _kinds(core: Core, successors: list[list[int]], predecessors: list[list[int]
 def by_priority(
     successors: Sequence[Sequence[int]], predecessors: Sequence[Sequence[int]], priority: Priority
 ) -> np.ndarray:
-    """The order that always takes, of the units that may run next, the one of least priority, then of least number."""
+    """The order that takes, of the units that may run next, the one of least `priority`, then of least number."""
     waiting = [len(before) for before in predecessors]
     ready = [(priority(unit), unit) for unit, count in enumerate(waiting) if not count]
     heapify(ready)

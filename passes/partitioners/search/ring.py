@@ -38,13 +38,13 @@ def wide_groups(problem: Problem) -> list[tuple[int, ...]]:
 
 
 def ring_core(problem: Problem, wide: Sequence[tuple[int, ...]]) -> Core:
-    """The units if the wide groups are not fused."""
+    """The units if the `wide` groups are not fused."""
     narrow = [group for group in problem.groups if group not in wide]
     return condensed(problem, indivisible(len(problem.nodes), problem.before, narrow))
 
 
 def ring_cut(core: Core, wide: Sequence[tuple[int, ...]], deadline: Deadline) -> Cut | None:
-    """The best cut found with all wide groups on the device that holds the first and the last stage."""
+    """The best cut found with all `wide` groups on the device that holds the first and the last stage."""
     bound_units = np.unique(core.unit_of[[node for group in wide for node in group]])
     best: Cut | None = None
     for order in orders(core):

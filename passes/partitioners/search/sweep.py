@@ -137,7 +137,7 @@ class _Touched:
         return starts
 
     def leave(self, i: int, starts: np.ndarray) -> None:
-        """Go from row i to row i + 1."""
+        """Go from row `i` to row `i + 1`."""
         starts[:, i + 1] = 0.0
         events = slice(self.events[i], self.events[i + 1])
         if events.start < events.stop:

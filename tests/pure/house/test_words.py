@@ -23,6 +23,20 @@ def test_a_module_docstring_opens_with_what_the_module_is() -> None:
     assert not [name for name, text in texts.items() if not text or QUESTIONS.match(text)]
 
 
+def test_constants_stand_in_backticks_in_docstrings() -> None:
+    constants = {name for file in SOURCES for name in defined(file) if name.isupper() and len(name) > 2}
+    constants = (constants | {"OUT", "SOURCE", "RECEIVES", "SENDS"}) - {"CPU", "AND", "OR", "XOR"}  # words as well
+    bare = []
+    for file in SOURCES:
+        documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+        for node in (n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, documented)):
+            text = ast.get_docstring(node) or ""
+            prose = "\n".join(line for line in text.splitlines() if not line.startswith("    "))  # without examples
+            words = set(re.findall(r"\b[A-Z][A-Z_]+\b", re.sub(r"`[^`]*`", "", prose)))
+            bare += [f"{file.relative_to(ROOT)}: {word}" for word in words & constants]
+    assert not bare
+
+
 def test_a_public_name_is_defined_once_in_the_house() -> None:
     homes: dict[str, set[str]] = {}
     for file in SOURCES:
