@@ -25,7 +25,7 @@ def test_a_module_docstring_opens_with_what_the_module_is() -> None:
 
 def test_constants_stand_in_backticks_in_docstrings() -> None:
     constants = {name for file in SOURCES for name in defined(file) if name.isupper() and len(name) > 2}
-    constants = (constants | {"OUT", "SOURCE", "RECEIVES", "SENDS"}) - {"CPU", "AND", "OR", "XOR"}  # words as well
+    constants = (constants | {"OUT", "SOURCE", "RECEIVES", "SENDS"}) - {"CPU", "GPU", "AND", "XOR"}  # words as well
     bare = []
     for file in SOURCES:
         documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
