@@ -46,6 +46,7 @@ class Param(Value):
 
     fqns: tuple[str, ...]
     buffer: bool = False  # registered as a buffer, not as a parameter
+    frozen: bool = False  # a parameter that takes no gradient
 
 
 @dataclass(frozen=True, eq=False)

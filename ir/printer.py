@@ -22,7 +22,7 @@ def print_graph(graph: Graph) -> str:
             *(f"  where {s} in {_range(*ends)}, for example {graph.hints[s]}" for s, ends in graph.ranges.items()),
             *(f"  where {guard}" for guard in graph.guards),
             *_facts(graph),
-            *(f"  param {p.name}: {p.type}  # {', '.join(p.fqns)}" for p in graph.params),
+            *(f"  param {p.name}: {p.type}  # {', '.join(p.fqns)}{' frozen' * p.frozen}" for p in graph.params),
             *(f"  constant {c.name}: {c.type}  # {c.fqn}" for c in graph.constants),
             *(f"  state {s.name}: {s.type}  # {', '.join(s.fqns)}" for s in graph.states),
             *(f"  {line}" for _, line in _lines(graph.nodes)),

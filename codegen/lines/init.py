@@ -24,7 +24,7 @@ from codegen.lines.scope import SELF
 from codegen.spelling.expressions import Attribute, Expression, Invocation, Subscript, Variable, Verbatim, is_plain
 from codegen.spelling.paths import own_load
 from codegen.spelling.torch_modules import FROZEN
-from ir.graph import Constant, Value
+from ir.graph import Constant, Param, Value
 
 NUMBERED = "Numbered"  # the class for modules under numbers that nn.ModuleList cannot have
 
@@ -205,6 +205,7 @@ def tensor_source(value: Value) -> str:
     dtype = "" if value.type.dtype == torch.float32 else f", dtype={value.type.dtype}"
     empty = f"torch.empty({shape}{dtype})"
     if StoredTensor(value).is_parameter:
-        fixed = "" if value.type.dtype.is_floating_point or value.type.dtype.is_complex else ", requires_grad=False"
+        real = value.type.dtype.is_floating_point or value.type.dtype.is_complex
+        fixed = "" if real and not (isinstance(value, Param) and value.frozen) else ", requires_grad=False"
         return f"nn.Parameter({empty}{fixed})"
     return f"nn.Buffer({empty}{', persistent=False' if isinstance(value, Constant) else ''})"

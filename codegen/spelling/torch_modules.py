@@ -40,7 +40,13 @@ def torch_module(call: Call, cls: str, stored: Mapping[str, Value]) -> str | Non
     dtype = stored["weight"].type.dtype
     if any(v.type.dtype != dtype for v in stored.values()):
         return None
-    return f"nn.{cls}({', '.join(options + _dtype(dtype))})"
+    return _as_trained(f"nn.{cls}({', '.join(options + _dtype(dtype))})", stored)
+
+
+def _as_trained(made: str, stored: Mapping[str, Value]) -> str | None:
+    """The constructor of a module whose parameters take gradients, or take none; None where some do."""
+    frozen = {v.frozen for v in stored.values() if isinstance(v, Param) and not v.buffer}
+    return None if len(frozen) > 1 else f"{made}{'.requires_grad_(False)' * (True in frozen)}"
 
 
 def _dtype(dtype: torch.dtype) -> list[str]:
@@ -95,7 +101,8 @@ def _batch_norm(a: Arguments, cls: str, stored: Mapping[str, Value]) -> str | No
     if not cls.startswith("BatchNorm") or a["training"] is not False or not ours or len(dtypes) > 1:
         return None
     eps = [] if a["eps"] == 1e-5 else [f"eps={a['eps']}"]
-    return f"{FROZEN}({', '.join([str(stored['weight'].type.shape[0]), *eps, *_dtype(dtypes.pop())])})"
+    made = f"{FROZEN}({', '.join([str(stored['weight'].type.shape[0]), *eps, *_dtype(dtypes.pop())])})"
+    return _as_trained(made, stored)
 
 
 FROZEN = "FrozenBatchNorm"  # the class that stands for nn.BatchNorm in evaluation

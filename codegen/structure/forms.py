@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_flatten
 
 from codegen.structure.program import Update, inside, operands, results
 from codegen.structure.regions import Action, Region
-from ir.graph import Call, Graph, Value, dims, is_whole, opaque_of
+from ir.graph import Call, Graph, Param, Value, dims, is_whole, opaque_of
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,8 @@ class Forms:
         return places if equal else None
 
     def _stored(self, path: str, value: Value) -> tuple[Any, ...]:
-        return (self.fqns[value][len(path) :], type(value), getattr(value, "buffer", False), value.type)
+        kind = (value.buffer, value.frozen) if isinstance(value, Param) else ()
+        return (self.fqns[value][len(path) :], type(value), kind, value.type)
 
 
 _SIZE = sympy.Symbol("size", integer=True, positive=True)

@@ -19,6 +19,7 @@ from ir.capture.diagnosis import NotExported, explain
 from ir.capture.export.example import Example, slotted
 from ir.capture.export.meta_weights import without_memory
 from ir.capture.export.module_state import as_they_were, changed, data_as_itself, plain_attributes, written_in_place
+from ir.capture.program.gradients import GradMode, detach_what_leaves
 from ir.capture.program.reader import changed_inputs, functional_form, needs_functional_form, read_program
 from ir.capture.program.variables import watched_variables
 from ir.capture.sizes.dynamic import export_spec, widen
@@ -50,14 +51,22 @@ def record_strictly(example: Example) -> Recording:
 
 
 def recorded(
-    flat: nn.Module, example: Example, returned: Callable[[ExportedProgram], Tree], strict: bool = False
+    flat: nn.Module,
+    example: Example,
+    returned: Callable[[ExportedProgram], Tree],
+    strict: bool = False,
+    detaches: bool = True,
 ) -> Recording:
-    """Export `flat`, the model as a function of a list of tensors; `returned` gives the containers of the results."""
+    """Export `flat`, the model as a function of a list of tensors; `returned` gives the containers of the results.
+
+    `detaches`: whether each detach() in `flat` is one of the model's.
+    """
     program, questions = _export(flat, example, strict)
     sizes = read_sizes(program, example.tensors, example.marks, questions, names(example.arguments))
     signature = Signature(tuple(example.parameters), example.arguments, returned(program))
     changed = changed_inputs(program, names(example.arguments))
-    return Recording(read_program(program, example.model, signature, sizes), sizes.questions, changed=changed)
+    graph = read_program(program, example.model, signature, sizes, detaches)
+    return Recording(graph, sizes.questions, changed=changed)
 
 
 @dataclass
@@ -67,6 +76,7 @@ class _Seen:
     returns: list[Tree] = field(default_factory=list)  # the containers of the results, of each run
     frozen: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
+    gradients: GradMode = field(default_factory=GradMode)
 
 
 class Flat(nn.Module):
@@ -82,7 +92,7 @@ class Flat(nn.Module):
         before = plain_attributes(self.m)
         arguments = self._example.arguments.fill(tensors)
         given = {name: flatten(value) for name, value in arguments.items()}
-        with data_as_itself(), written_in_place(self.m) as leaves:
+        with data_as_itself(), written_in_place(self.m) as leaves, self.seen.gradients.watched():
             result = call(self.m, self._example.parameters, arguments)
             results, spec = flatten(result)
             leaves.extend(results)
@@ -95,9 +105,10 @@ class Flat(nn.Module):
         return kept
 
     def noted(self, recording: Recording) -> Recording:
-        """A recording of this module, with what forward changed while it was recorded."""
+        """A recording of this module, with what forward changed while it was recorded, and notes on its gradients."""
         changed = tuple(dict.fromkeys((*recording.changed, *self.seen.changed)))
-        return replace(recording, frozen=tuple(dict.fromkeys(self.seen.frozen)), changed=changed)
+        graph = replace(recording.graph, notes=(*recording.graph.notes, *self.seen.gradients.notes))
+        return replace(recording, graph=graph, frozen=tuple(dict.fromkeys(self.seen.frozen)), changed=changed)
 
 
 def _refilled(before: tuple[list[Any], TreeSpec], argument: Any) -> bool:
@@ -152,6 +163,7 @@ def _export(flat: nn.Module, example: Example, strict: bool) -> tuple[ExportedPr
                 args = ([t.detach().clone() for t in tensors],)
                 with watched_variables():
                     program = torch.export.export(flat, args, dynamic_shapes=(export_spec(marks),), strict=strict)
+                detach_what_leaves(program)
                 asked = tuple(questions)
                 return (functional_form(program) if needs_functional_form(program) else program), asked
         except Exception as e:

@@ -31,7 +31,8 @@ def record_traced(example: Example) -> Recording:
             traced = _trace(flat, example)
     except Exception as e:
         raise explain(e, example.model, example.marks, names(example.arguments), ()) from e
-    return flat.noted(recorded(_Traced(example.model, traced), example, lambda program: flat.seen.returns[-1]))
+    recording = recorded(_Traced(example.model, traced), example, lambda program: flat.seen.returns[-1], detaches=False)
+    return flat.noted(recording)
 
 
 def _trace(flat: Flat, example: Example) -> fx.GraphModule:

@@ -48,7 +48,10 @@ def record_somehow(example: Example) -> tuple[Recording, Way]:
     return (recording if runs else noted(recording, unchecked)), whole
 
 
-_HOW = {record_strictly: "by reading the model's bytecode", record_traced: "operator by operator, after autograd"}
+_HOW = {
+    record_strictly: "by reading the model's bytecode, without the places where gradients end",
+    record_traced: "operator by operator, after autograd, without the places where gradients end",
+}
 
 
 _MOVE_IT = "or move it into a module of its own, below the model: that one is then kept whole in one stage"

@@ -2,6 +2,7 @@
 
 reader      the walk over an exported program that makes the graph's values and nodes
 no_ops      nodes that are left out: assertions, casts to the same dtype, dropout that is off
+gradients   where gradients end: detach(), no_grad, functions with a backward of their own
 mutation    in-place operators, as functions where the mutation cannot be observed
 where       module path and source line of a node
 statements  the statement on a source line, with the parameters and copies of its function

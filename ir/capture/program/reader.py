@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch.export.graph_signature import InputKind, InputSpec, OutputKind
 from ir.borders import Namer
 from ir.capture.diagnosis import NotExported
 from ir.capture.paths import clean
+from ir.capture.program.gradients import GradientFlow
 from ir.capture.program.mutation import mutates, rewritten
 from ir.capture.program.no_ops import is_checked_alone, is_identity, is_off
 from ir.capture.program.variables import inherits_variables, variables_of
@@ -65,12 +67,16 @@ def read_program(
     model: nn.Module,
     signature: Signature,
     sizes: NamedSizes,
+    detaches: bool = True,
 ) -> Graph:
     """The Graph of an exported `model`; in `signature.returns` sizes have slots, too.
 
+    `detaches`: whether gradients end where the program says; a trace made after autograd detaches for its own ends.
     Raises NotExported for an operator, a region or a size that the graph cannot hold.
     """
-    reader = _Reader(program, sizes, _tied_names(model), Namer(set(map(str, sizes.hints))))
+    trained = {name for name, p in model.named_parameters(remove_duplicate=False) if p.requires_grad}
+    namer = Namer(set(map(str, sizes.hints)))
+    reader = _Reader(program, sizes, _tied_names(model), trained, GradientFlow(detaches), namer)
     reader.read_placeholders(names(signature.arguments))
     returned = reader.read_nodes(program.graph)
     return reader.graph(signature, returned)
@@ -83,6 +89,8 @@ class _Reader:
     program: ExportedProgram
     sizes: NamedSizes
     tied: Mapping[str, tuple[str, ...]]
+    trained: AbstractSet[str]  # names of parameters that take gradients
+    flow: GradientFlow
     namer: Namer
     env: dict[fx.Node, Any] = field(default_factory=dict)  # a Value, an Expr, a tuple of them, or a number
     inputs: list[Value] = field(default_factory=list)
@@ -103,6 +111,7 @@ class _Reader:
             if spec.kind is InputKind.USER_INPUT:
                 self.env[node] = Value(self.namer(next(given)), self.type_of(node))
                 self.inputs.append(self.env[node])
+                self.flow.start(self.env[node])
         for spec, node in zip(specs, placeholders, strict=True):
             if spec.kind is not InputKind.USER_INPUT:
                 self.env[node] = self.leaf(spec, node, mutated)
@@ -114,13 +123,15 @@ class _Reader:
         fqns = self.tied.get(fqn, (fqn,))
         if fqns not in self.leaves:
             self.leaves[fqns] = self.new_leaf(spec, fqns, self.type_of(node), not mutated.isdisjoint(fqns))
+            self.flow.start(self.leaves[fqns], not self.trained.isdisjoint(fqns))
         return self.leaves[fqns]
 
     def new_leaf(self, spec: InputSpec, fqns: tuple[str, ...], tensor: TensorType, mutated: bool) -> Value:
         name = self.namer(fqns[0])
         stored = spec.kind is InputKind.PARAMETER or (spec.kind is InputKind.BUFFER and bool(spec.persistent))
         if stored and not mutated:
-            return Param(name, tensor, fqns, buffer=spec.kind is InputKind.BUFFER)
+            buffer, frozen = spec.kind is InputKind.BUFFER, self.trained.isdisjoint(fqns)
+            return Param(name, tensor, fqns, buffer=buffer, frozen=frozen and not buffer)
         if stored:
             return State(name, tensor, fqns)
         value: Any = self.program.constants[str(spec.target)]
@@ -165,7 +176,7 @@ class _Reader:
             self.hold(node)
         elif isinstance(node.target, HigherOrderOperator):
             self.read_region(node)
-        elif is_identity(node):
+        elif is_identity(node) and not self.ends_gradients(node):
             self.env[node] = self.argument(node.args[0])
             self.hold(node)
         elif isinstance(node.target, OpOverload):
@@ -192,11 +203,16 @@ class _Reader:
         kwargs = {k: self.argument(v) for k, v in node.kwargs.items() if (k, v) not in DEFAULTS}
         results = self.results(node) if rewrite is None else (self.changed(node, rewrite.changed),)
         self.nodes.append(Call(op=op, args=args, kwargs=kwargs, results=results, where=where_of(node)))
+        self.flow.follow(self.nodes[-1])
         self.env[node] = results if self.nodes[-1].unpacks else results[0]
         if len(results) == 1:
             self.hold(node)
         if rewrite is not None:  # later nodes read the new value
             self.env[rewrite.changed] = results[0]
+
+    def ends_gradients(self, node: fx.Node) -> bool:
+        """Whether a node is a detach() that a gradient would reach."""
+        return node.target is aten.detach.default and self.env[node.args[0]] in self.flow.carrying  # type: ignore[index]
 
     def hold(self, node: fx.Node) -> None:
         """The variables of the user's that hold what a node makes; those of an earlier node with that result stay."""
