@@ -124,7 +124,8 @@ def _detach_in(graph: fx.Graph) -> dict[str, str]:
     carrying: set[fx.Node] = set()
     names: dict[str, str] = {}
     for node in list(graph.nodes):
-        if node.op == "output" or not _is_real(node) or not (node.op == "placeholder" or not carrying.isdisjoint(node.all_input_nodes)):
+        reached = node.op == "placeholder" or not carrying.isdisjoint(node.all_input_nodes)
+        if node.op == "output" or not reached or not _is_real(node):
             continue
         carrying.add(node)
         outside = [user for user in node.users if not ends_gradients(user)]
