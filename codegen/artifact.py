@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -28,7 +27,7 @@ from ir.graph import Constant, Graph, Param, State, Value
 from ir.memory import stored_bytes
 from ir.microbatching import Microbatching
 from ir.plan import StagePlan
-from ir.signature import output_names
+from ir.signature import Tree, output_names
 from ir.summary import Summary
 from runtime import manifest as m
 
@@ -147,17 +146,21 @@ def _stage(file: StageFile) -> m.StageEntry:
     )
 
 
-def _is_default(parameter: inspect.Parameter, value: Any) -> bool:
+def _is_default(parameter: inspect.Parameter, argument: Tree) -> bool:
     """Whether a call may leave an argument out; one that holds tensors has no say in this."""
     variadic = parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return variadic or (type(value) is type(parameter.default) and value == parameter.default)
+    if variadic or argument.has_slots:
+        return variadic
+    value = argument.fill(())
+    return type(value) is type(parameter.default) and value == parameter.default
 
 
 def _signature(graph: Graph) -> m.CallSignature:
     signature = graph.signature
-    fixed = signature.arguments.fill(graph.inputs)
+    arguments = signature.arguments
+    given = dict(zip(arguments.spec.context, arguments.parts, strict=True))
     return m.CallSignature(
-        parameters=tuple(m.Parameter(p.name, p.kind.name, _is_default(p, fixed[p.name])) for p in signature.parameters),
+        parameters=tuple(m.Parameter(p.name, p.kind.name, _is_default(p, given[p.name])) for p in signature.parameters),
         arguments=tree_json(signature.arguments),
         returns=tree_json(signature.returns),
     )

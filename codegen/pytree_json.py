@@ -11,8 +11,9 @@ import torch
 from torch.utils._pytree import TreeSpec
 
 from codegen.spelling.literals import expr_source
+from ir.containers import Opening, child_keys, is_items, opening_of
 from ir.errors import CompileError
-from ir.signature import Slot, Tree, is_opened
+from ir.signature import Slot, Tree
 
 
 def tree_json(tree: Tree) -> Any:
@@ -25,36 +26,32 @@ def _node(spec: TreeSpec, leaves: Any) -> Any:
     if spec.is_leaf():
         return _leaf(next(leaves))
     children = [_node(child, leaves) for child in spec.children()]
-    cls, context = spec.type, spec.context
-    if cls in (tuple, list, torch.Size):
-        return {"list" if cls is list else "tuple": children}
-    if cls is dict:
-        return {"dict": _pairs(context, children)}
-    if cls is OrderedDict:
-        return {"dict": _pairs(context, children), "class": "collections:OrderedDict"}
-    if cls is defaultdict:
-        return {"dict": _pairs(context[1], children)}
-    fields = getattr(context if isinstance(context, type) else cls, "_fields", None)
-    if fields is not None:
-        named = context if isinstance(context, type) else cls
-        return {"fields": _pairs(fields, children), "class": _path(named), "by": "position"}
-    names = _field_names(cls, context, len(children))
-    return {"fields": _pairs(names, children), "class": _path(cls), "by": "attribute" if is_opened(cls) else "keyword"}
+    cls, keys = spec.type, child_keys(spec)
+    if cls in (tuple, list):
+        return {cls.__name__: children}
+    if is_items(cls):
+        return {"list" if issubclass(cls, list) else "tuple": children, "class": _path(cls)}
+    if cls in (dict, defaultdict):
+        return {"dict": _pairs(keys, children)}
+    opening = opening_of(cls) if isinstance(cls, type) else None
+    if cls is OrderedDict or opening is Opening.ENTRIES:
+        return {"dict": _pairs(keys, children), "class": _path(cls)}
+    if keys is None:
+        raise CompileError(
+            f"{_path(cls)} stands among the arguments or results; its fields have no names to store; use a tuple, a "
+            "list or a dict in its place"
+        )
+    if hasattr(spec.context, "_fields"):  # a named tuple
+        return {"fields": _pairs(keys, children), "class": _path(spec.context), "by": "position"}
+    return {"fields": _pairs(keys, children), "class": _path(cls), "by": "keyword" if opening is None else "attribute"}
 
 
-def _pairs(keys: Sequence[Any], children: Sequence[Any]) -> list[list[Any]]:
+def _pairs(keys: Sequence[Any] | None, children: Sequence[Any]) -> list[list[Any]]:
+    keys = keys or ()
     for key in keys:
         if type(key) not in (str, int, bool, type(None)):
             raise CompileError(f"a dict among the arguments or results has the key {key!r}; use str or int keys")
     return [[key, child] for key, child in zip(keys, children, strict=True)]
-
-
-def _field_names(cls: type, context: Any, count: int) -> list[str]:
-    """The names of a container's children, as the library that registered it keeps them."""
-    for names in (context, *(context if isinstance(context, (list, tuple)) else ())):
-        if isinstance(names, (list, tuple)) and len(names) == count and all(isinstance(n, str) for n in names):
-            return list(names)
-    raise CompileError(f"{_path(cls)} stands among the arguments or results; its fields have no names to store")
 
 
 def _leaf(leaf: Any) -> Any:

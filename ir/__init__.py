@@ -6,6 +6,7 @@ From a source to a plan, in the order in which data meets them:
     units        bytes, counts and seconds, read and written
     location     module path and source line of a node
     sizes        sizes as expressions over symbols; tensor types
+    containers   classes of arguments and results that torch does not take apart; the keys of all containers
     signature    the nested containers of a model's arguments and results
     operators    facts about torch's operators that their schemas do not tell
     recipe       a serializable recipe that rebuilds a Python object

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from ir.recipe import Recipe, recipe
-from ir.signature import Slot, Tree, flatten
+from ir.recipe import Recipe, recipe_of
+from ir.signature import Tree, flatten
 from ir.sizes import TensorType
 
 
@@ -39,9 +39,10 @@ class Opaque:
     @property
     def call(self) -> tuple[list[Recipe], dict[str, Recipe]]:
         """Recipes of the args and kwargs that the model passes, with Slots for tensors and sizes."""
-        args, kwargs = self.arguments.fill([Slot(i) for i in range(len(self.arguments.leaves))])
-        place = f"an argument of {self.path}"
-        return [recipe(a, place) for a in args], {k: recipe(v, place) for k, v in kwargs.items()}
+        args, kwargs = self.arguments.parts
+        place, names = f"an argument of {self.path}", kwargs.spec.context
+        written = [recipe_of(part, place) for part in args.parts], [recipe_of(part, place) for part in kwargs.parts]
+        return written[0], dict(zip(names, written[1], strict=True))
 
     def run(self, inputs: Sequence[Any], weights: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The tensors that the module returns for tensor arguments and sizes."""

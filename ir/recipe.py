@@ -12,9 +12,10 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_unflatten
 
 from ir.errors import CaptureError
-from ir.signature import Slot
+from ir.signature import Slot, Tree
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,18 @@ def recipe(value: Any, place: str, inside: frozenset[int] = frozenset()) -> Reci
         case nn.Module():
             return Bare(_imported(type(value), place), _module_attributes(value, place, inside), is_module=True)
     return Bare(_imported(type(value), place), _attributes(value, place, inside))
+
+
+def recipe_of(tree: Tree, place: str) -> Recipe:
+    """The recipe of the containers of a tree, with its Slots; those of a named tuple need not be tensors to be made."""
+    cls, context, parts = tree.spec.type, tree.spec.context, tree.parts
+    if cls in (tuple, list):
+        return Container(cls, tuple(recipe_of(part, place) for part in parts))
+    if cls is dict:
+        return DictItems(tuple((k, recipe_of(part, place)) for k, part in zip(context, parts, strict=True)))
+    if hasattr(context, "_fields"):
+        return Called(_imported(context, place), tuple(recipe_of(part, place) for part in parts))
+    return recipe(tree_unflatten(list(tree.leaves), tree.spec), place)
 
 
 _LITERALS = (type(None), bool, int, float, complex, str, bytes)

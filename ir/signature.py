@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
+
+from ir.containers import flatten, key_paths
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,17 @@ class Tree:
     def fill(self, tensors: Sequence[Any]) -> Any:
         """The containers with `tensors` in the slots, by index."""
         return pytree.tree_unflatten([tensors[x.index] if isinstance(x, Slot) else x for x in self.leaves], self.spec)
+
+    @property
+    def parts(self) -> list[Tree]:
+        """The trees of the outermost container's children."""
+        leaves = iter(self.leaves)
+        return [Tree(child, tuple(islice(leaves, child.num_leaves))) for child in self.spec.children()]
+
+    @property
+    def has_slots(self) -> bool:
+        """Whether there is a tensor in it."""
+        return any(isinstance(leaf, Slot) for leaf in self.leaves)
 
 
 @dataclass(frozen=True)
@@ -73,94 +87,20 @@ def call(module: Any, parameters: Sequence[inspect.Parameter], arguments: Mappin
     return module(*positional, **keywords)
 
 
-def flatten(value: Any) -> tuple[list[Any], pytree.TreeSpec]:
-    """Leaves and containers of a value.
-
-    Classes that torch has not registered as containers but that hold tensors (a transformers Cache, a plain
-    dataclass) are registered, and their objects flattened attribute by attribute.
-    """
-    leaves, spec = pytree.tree_flatten(value)
-    unknown = {type(x) for x in leaves if _holds_tensors(x)}
-    if not unknown:
-        return leaves, spec
-    for cls in unknown:
-        _register(cls)
-    return flatten(value)
-
-
 def names(tree: Tree) -> list[str]:
     """A dotted name for each slot of a tree, in slot order: `past.layers.0.keys`."""
-    paths = _paths(pytree.tree_unflatten(list(range(len(tree.leaves))), tree.spec))
-    named = {leaf: ".".join(_key(k) for k in path) for path, leaf in paths}
-    slots = {x.index: named[i] for i, x in enumerate(tree.leaves) if isinstance(x, Slot)}
+    return [".".join(str(key) for key, _ in path) for path in slot_paths(tree)]
+
+
+def slot_paths(tree: Tree) -> list[tuple[tuple[Any, int], ...]]:
+    """The path to each slot, in slot order: key and position in each container on the way."""
+    slots = {x.index: path for path, x in zip(key_paths(tree.spec), tree.leaves, strict=True) if isinstance(x, Slot)}
     return [slots[i] for i in sorted(slots)]
-
-
-def _paths(value: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """Key paths and leaves; torch's tree_flatten_with_path fails for classes registered without keys."""
-    container = pytree.SUPPORTED_NODES.get(pytree._get_node_type(value))
-    if container is None:
-        yield (), value
-        return
-    children, context = container.flatten_fn(value)
-    keys = context if isinstance(context, list) and len(context) == len(children) else range(len(children))
-    if container.flatten_with_keys_fn is not None:
-        keys = [key for key, _ in container.flatten_with_keys_fn(value)[0]]
-    for key, child in zip(keys, children, strict=True):
-        yield from (((key, *rest), leaf) for rest, leaf in _paths(child))
 
 
 def output_names(signature: Signature) -> list[str]:
     """A name for each tensor that a model returns: `logits`, or `output.1` where the containers give none."""
     return [name if name[:1].isalpha() else f"output.{name}".rstrip(".") for name in names(signature.returns)]
-
-
-def _key(key: Any) -> str:
-    for attribute in ("key", "idx", "name"):
-        if hasattr(key, attribute):
-            return str(getattr(key, attribute))
-    return str(key)
-
-
-def _holds_tensors(value: Any, seen: frozenset[int] = frozenset()) -> bool:
-    """Whether an object of a class of the user or a library holds a tensor, at any depth."""
-    ours = type(value).__module__.partition(".")[0] not in ("torch", "builtins") and hasattr(value, "__dict__")
-    if not ours or isinstance(value, (torch.nn.Module, type)) or id(value) in seen:
-        return False
-    inside = pytree.tree_leaves(vars(value))
-    return any(isinstance(x, torch.Tensor) or _holds_tensors(x, seen | {id(value)}) for x in inside)
-
-
-_OPENED: set[type] = set()
-
-
-def is_opened(cls: type) -> bool:
-    """Whether objects of a class are flattened attribute by attribute."""
-    return cls in _OPENED
-
-
-def _register(cls: type) -> None:
-    """Register a class with torch's pytrees as a container of its attributes."""
-    _OPENED.add(cls)
-
-    def opened(value: Any) -> tuple[list[Any], tuple[str, ...]]:
-        return list(vars(value).values()), tuple(vars(value))
-
-    def opened_with_keys(value: Any) -> tuple[list[tuple[Any, Any]], tuple[str, ...]]:
-        return [(pytree.GetAttrKey(k), v) for k, v in vars(value).items()], tuple(vars(value))
-
-    def closed(children: Any, keys: tuple[str, ...]) -> Any:
-        value = object.__new__(cls)
-        vars(value).update(zip(keys, children, strict=True))
-        return value
-
-    pytree.register_pytree_node(
-        cls,
-        opened,
-        closed,
-        serialized_type_name=f"{cls.__module__}.{cls.__qualname__}",
-        flatten_with_keys_fn=opened_with_keys,
-    )
 
 
 def forward_parameters(model: torch.nn.Module) -> list[inspect.Parameter]:

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 def find_class(path: str, fields: tuple[str, ...], by: str) -> type:
     """The class `module:QualName`; if it cannot be imported, a look-alike with the same `fields`, and a warning.
 
-    `by`: how the manifest builds an instance, "position", "keyword", "attribute" or "entries".
+    `by`: how the manifest builds an instance, "position", "keyword", "attribute", "entries", "list" or "tuple".
     """
     module, _, name = path.partition(":")
     try:
@@ -32,7 +32,10 @@ def _look_alike(path: str, fields: tuple[str, ...], by: str, reason: str) -> typ
             return namedtuple(name, fields)
         case "keyword":
             return dataclasses.make_dataclass(name, fields)
-        case "entries":
-            return type(name, (dict,), {})
+        case "entries" | "list" | "tuple":
+            return type(name, (_BASES[by],), {})
         case _:
             return type(name, (SimpleNamespace,), {})
+
+
+_BASES = {"entries": dict, "list": list, "tuple": tuple}

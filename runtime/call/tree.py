@@ -9,11 +9,12 @@ A tree is a JSON value, one of
     {"torch": "float32"}           a dtype, layout or memory format
     {"device": "cpu"}              a torch.device
     {"class": "module:QualName"}   a class itself
-    {"tuple": [tree, …]}           {"list": [tree, …]}
+    {"tuple": [tree, …]}           with "class": "torch:Size" where it is not a plain tuple: cls([…])
+    {"list": [tree, …]}            the same for lists
     {"dict": [[key, tree], …]}     with "class": "collections:OrderedDict" where it is not a plain dict
     {"fields": [[name, tree], …], "class": "module:QualName", "by": …}
                                    "position": cls(*values), "keyword": cls(**values),
-                                   "attribute": cls.__new__(cls) with these attributes
+                                   "attribute": an object made without a call of cls, with these attributes
 """
 
 from __future__ import annotations
@@ -58,9 +59,9 @@ def _parse(tree: Any, symbols: Collection[str], tensors: int) -> TreeNode:
         case {"device": str(name)}:
             return Fixed(torch.device(name))
         case {"tuple": items}:
-            return Items(tuple, several(items))
+            return Items(find_class(tree.get("class", "builtins:tuple"), (), "tuple"), several(items))
         case {"list": items}:
-            return Items(list, several(items))
+            return Items(find_class(tree.get("class", "builtins:list"), (), "list"), several(items))
         case {"dict": entries}:
             return Entries(find_class(tree.get("class", "builtins:dict"), (), "entries"), named(entries))
         case {"fields": fields, "class": str(path), "by": "position" | "keyword" | "attribute" as by}:

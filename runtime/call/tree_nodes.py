@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from types import MemberDescriptorType
 from typing import Any, Protocol
 
 import torch
@@ -86,16 +87,17 @@ class Fixed:
 
 @dataclass(frozen=True)
 class Items:
-    """A tuple or a list."""
+    """A tuple or a list, or one of a class of its own.  Callers may pass a plain one for the latter."""
 
     cls: type[tuple] | type[list]
     items: tuple[TreeNode, ...]
 
     def build(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> Any:
-        return self.cls(item.build(tensors, sizes) for item in self.items)
+        return self.cls([item.build(tensors, sizes) for item in self.items])
 
     def leaves(self, value: Any, name: str) -> Iterator[TreeLeaf]:
-        if not isinstance(value, self.cls) or len(value) != len(self.items):
+        plain = list if issubclass(self.cls, list) else tuple
+        if not (isinstance(value, self.cls) or type(value) is plain) or len(value) != len(self.items):
             wanted = f"a {self.cls.__name__} of {len(self.items)}"
             raise InputError(f"argument `{name}`: expected {wanted}, got {describe_value(value)}")
         for i, (item, part) in enumerate(zip(self.items, value, strict=True)):
@@ -138,15 +140,13 @@ class Fields:
             case "keyword":
                 return self.cls(**values)
             case _:
-                made = self.cls.__new__(self.cls)  # pyright: ignore[reportCallIssue]  (taken for type.__new__)
-                vars(made).update(values)
-                return made
+                return _with_attributes(self.cls, values)
 
     def leaves(self, value: Any, name: str) -> Iterator[TreeLeaf]:
         # The same name is enough: the class may be a look-alike, or the user's file imported under another name.
         if not isinstance(value, self.cls) and type(value).__name__ != self.cls.__name__:
             raise InputError(f"argument `{name}`: expected class {self.cls.__name__}, got {describe_value(value)}")
-        given = {field: getattr(value, field) for field in _field_names(value)}
+        given = _attributes(value) if self.by == "attribute" else {f: getattr(value, f) for f in _field_names(value)}
         known = [field for field, _ in self.fields]
         _compare_keys(name, known, [field for field, part in given.items() if field in known or part is not None])
         for field, node in self.fields:
@@ -180,7 +180,28 @@ def describe_value(value: Any) -> str:
 def _field_names(value: Any) -> Collection[str]:
     if isinstance(value, tuple):
         return getattr(value, "_fields", ())
-    return [field.name for field in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else vars(value)
+    return [f.name for f in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else _attributes(value)
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """The attributes of an object, in slots and in `__dict__`."""
+    classes = [cls for cls in reversed(type(value).__mro__) if "__slots__" in vars(cls)]
+    names = [name for cls in classes for name, x in vars(cls).items() if isinstance(x, MemberDescriptorType)]
+    return {name: getattr(value, name) for name in names if hasattr(value, name)} | getattr(value, "__dict__", {})
+
+
+def _with_attributes(cls: type[Any], values: Mapping[str, Any]) -> Any:
+    """An object with these attributes, made without a call of its class."""
+    try:
+        made: Any = object.__new__(cls)
+    except TypeError:  # a class derived from one that is written in C
+        made = cls.__new__(cls)
+    for name, value in values.items():
+        if isinstance(getattr(cls, name, None), MemberDescriptorType):
+            object.__setattr__(made, name, value)
+        else:
+            vars(made)[name] = value
+    return made
 
 
 def _compare_keys(name: str, wanted: Collection[Any], given: Collection[Any]) -> None:

@@ -18,7 +18,7 @@ from ir.capture.fallbacks.probe import fitted, probe
 from ir.capture.sizes.dynamic import Marks
 from ir.errors import CaptureError
 from ir.opaque import OPERATOR, Opaque, make_known
-from ir.recipe import recipe
+from ir.recipe import recipe, recipe_of
 from ir.signature import Slot, Tree, flatten
 
 
@@ -82,7 +82,7 @@ class _Whole:
         forward = vars(self.module).pop("forward")
         try:
             how = recipe(self.module, self.path)
-            recipe(arguments.fill([Slot(i) for i in range(len(tensors) + len(sizes))]), f"an argument of {self.path}")
+            recipe_of(arguments, f"an argument of {self.path}")
             runs = probe(self.module, arguments, tensors, sizes, self.marks)
             inputs = [sympy.Symbol(f"d{i}", integer=True) for i in range(len(runs[0].sizes))]
             returns, results = _returns([run.results for run in runs]), fitted(runs, inputs)

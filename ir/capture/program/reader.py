@@ -267,6 +267,9 @@ class _Reader:
     def tensor_type(self, value: Any, node: fx.Node) -> TensorType:
         if not isinstance(value, torch.Tensor):  # a size among the results: nothing reads it as a tensor
             return TensorType((), torch.int64)
+        if value.layout is not torch.strided:
+            layout = str(value.layout).removeprefix("torch.")
+            raise NotExported(f"it makes a sparse tensor ({layout})", where_of(node), "make it dense: .to_dense()")
         return TensorType(tuple(self.size(d, node) for d in value.shape), value.dtype)
 
     # ---- the end

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import keyword
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 from torch.export import Dim
-from torch.utils import _pytree as pytree
 
 from ir.errors import CaptureError
-from ir.signature import Slot, Tree, names
+from ir.signature import Tree, names, slot_paths
 
 DynamicShapes: TypeAlias = Mapping[str, Any] | Sequence[Any] | None
 """By parameter name (or position), nested as the arguments are; at each tensor `{dim: name}`."""
@@ -54,7 +53,7 @@ def mark_dynamic(shapes: DynamicShapes, arguments: Tree, tensors: Sequence[torch
         shapes = dict(zip(_top_names(arguments), shapes, strict=False))
     tree_names = names(arguments)
     marks = []
-    for name, path, tensor in zip(tree_names, _paths(arguments), tensors, strict=True):
+    for name, path, tensor in zip(tree_names, slot_paths(arguments), tensors, strict=True):
         spec = _descend(shapes, path)
         dims = enumerate(spec) if isinstance(spec, (list, tuple)) else (spec or {}).items()
         found = {dim: _mark(size, name, dim) for dim, size in dims if size is not None and not isinstance(size, int)}
@@ -142,31 +141,11 @@ def _check_names(shapes: Mapping[str, Any], arguments: Tree) -> None:
             raise CaptureError(f"dynamic shapes name `{name}`, which is no argument of the model; it takes {known}")
 
 
-TreePath: TypeAlias = tuple[tuple[Any, int], ...]
-"""Key and position of each child on the path from the arguments to a tensor."""
-
-
-def _paths(arguments: Tree) -> list[TreePath]:
-    """The path to each slot, in slot order."""
-    keyed, _ = pytree.tree_flatten_with_path(pytree.tree_unflatten(list(range(len(arguments.leaves))), arguments.spec))
-    ways = (tuple(zip(keys, at, strict=True)) for (keys, _), at in zip(keyed, _positions(arguments.spec), strict=True))
-    slots = {x.index: way for way, x in zip(ways, arguments.leaves, strict=True) if isinstance(x, Slot)}
-    return [slots[i] for i in sorted(slots)]
-
-
-def _positions(spec: pytree.TreeSpec) -> Iterator[tuple[int, ...]]:
-    if spec.is_leaf():
-        yield ()
-    for i, child in enumerate(spec.children()):
-        yield from ((i, *rest) for rest in _positions(child))
-
-
-def _descend(shapes: Any, path: TreePath) -> Any:
+def _descend(shapes: Any, path: Sequence[tuple[Any, int]]) -> Any:
     """The entry of `shapes` for the tensor at the end of a path; None if there is none."""
     for key, position in path:
-        name = getattr(key, "key", getattr(key, "name", position))
         if isinstance(shapes, Mapping):
-            shapes = shapes.get(name)
+            shapes = shapes.get(key)
         elif isinstance(shapes, (list, tuple)):
             shapes = shapes[position] if position < len(shapes) else None
     return shapes

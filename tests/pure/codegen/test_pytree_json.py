@@ -7,11 +7,13 @@ import re
 from collections import OrderedDict, defaultdict
 from dataclasses import dataclass
 from enum import Enum
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
 import sympy
 import torch
+from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils import _pytree as pytree
 from transformers.modeling_outputs import BaseModelOutput
 
@@ -36,6 +38,34 @@ class Plain:
     more: Any = None
 
 
+@dataclass(slots=True, frozen=True)
+class Slotted:
+    ids: Any
+    more: Any = None
+
+
+class Base:
+    __slots__ = ("left",)
+
+
+class Derived(Base):
+    """One attribute in a slot, one in `__dict__`."""
+
+    def __init__(self, left: Any, right: Any) -> None:
+        self.left, self.right = left, right
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Derived) and (self.left, self.right) == (other.left, other.right)
+
+
+class Boxes(list[Any]):
+    pass
+
+
+class Scores(dict[Any, Any]):
+    pass
+
+
 def tree(value: Any) -> tuple[Tree, list[torch.Tensor]]:
     leaves, spec = flatten(value)
     tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
@@ -52,6 +82,14 @@ def tree(value: Any) -> tuple[Tree, list[torch.Tensor]]:
         OrderedDict(b=ONE, a=TWO),
         Pair(ONE, Pair(None, TWO)),
         Plain(ONE, more=[TWO, "text"]),
+        Slotted(ONE, more=Slotted(TWO)),
+        Derived(ONE, torch.Size([2, 3])),
+        SimpleNamespace(ids=ONE, more=SimpleNamespace(ids=TWO)),
+        (torch.zeros(2, 3).max(-1), torch.zeros(2, 3).topk(2), torch.zeros(2).sort()),
+        torch.linalg.svd(torch.eye(2)),
+        Boxes([ONE, TWO]),
+        Scores({3: ONE, "b": Boxes([TWO])}),
+        pack_padded_sequence(torch.ones(2, 3, 4), torch.tensor([3, 1]), batch_first=True),
         BaseModelOutput(last_hidden_state=ONE, hidden_states=(ONE, TWO)),
         (1, 2.5, True, "text", float("inf"), torch.float16, torch.device("cpu"), dict),
     ],

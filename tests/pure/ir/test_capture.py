@@ -348,6 +348,15 @@ def test_inputs_that_do_not_fit(args: tuple[Any, ...], dynamic: Any, message: st
         capture(Function(torch.relu), args, dynamic_shapes=dynamic)
 
 
+def test_weights_and_inputs_that_are_sparse() -> None:
+    model, sparse = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)), torch.eye(WIDTH).to_sparse()
+    with pytest.raises(CaptureError, match=r"the example input `input` is a sparse tensor \(sparse_.*pass a dense"):
+        capture(model, (sparse,))
+    model[1].weight = nn.Parameter(sparse, requires_grad=False)
+    with pytest.raises(CaptureError, match=r"1.weight is a sparse tensor \(sparse_.*make it dense first"):
+        capture(model, (hidden(),))
+
+
 @pytest.mark.parametrize(
     "compute",
     [

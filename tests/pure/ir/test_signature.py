@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils import _pytree as pytree
 from transformers import DynamicCache
 
+from ir.errors import CaptureError
 from ir.signature import Signature, Slot, Tree, bind, call, flatten, forward_parameters, names, output_names
 
 ONE, TWO, THREE = (torch.full((1,), float(i)) for i in (1, 2, 3))
@@ -90,6 +92,33 @@ def test_a_cache_of_transformers_is_opened() -> None:
     assert cache.layers[0].keys.shape == (1, 2, 3, 4)
 
 
+class Unmakeable(dict[str, Any]):
+    def __init__(self, x: Any) -> None:
+        super().__init__(x=x)
+
+
+class Endless:
+    def __init__(self, x: Any) -> None:
+        self.x, self.itself = x, self
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (Unmakeable(ONE), r"a Unmakeable among the arguments or results cannot be made again .* use a plain dict"),
+        (Endless(ONE), "an object among the arguments or results holds itself"),
+    ],
+)
+def test_objects_that_cannot_be_opened(value: Any, message: str) -> None:
+    with pytest.raises(CaptureError, match=message):
+        flatten(value)
+
+
+def test_a_packed_sequence_has_names_without_being_made_of_numbers() -> None:
+    packed = pack_padded_sequence(torch.ones(2, 3, 4), torch.tensor([3, 1]), batch_first=True)
+    assert names(tree({"p": packed})) == ["p.data", "p.batch_sizes"]
+
+
 def test_names_are_the_way_to_each_tensor() -> None:
     value = {"ids": ONE, "pair": Pair(TWO, [THREE, None]), "more": Plain(ONE), "scale": 2.0}
     assert names(tree(value)) == ["ids", "pair.left", "pair.right.0", "more.ids"]
@@ -100,6 +129,7 @@ def test_names_are_the_way_to_each_tensor() -> None:
     [
         (ONE, ["output"]),
         ((ONE, [TWO]), ["output.0", "output.1.0"]),
+        (torch.ones(2).max(0), ["values", "indices"]),
         ({"logits": ONE, "hidden": (TWO, THREE)}, ["logits", "hidden.0", "hidden.1"]),
         (Output(sample=ONE, rest=[TWO]), ["sample", "rest.0"]),
     ],

@@ -62,6 +62,7 @@ def leaves(tree: Any, value: Any, **sizes: int) -> dict[str, Any]:
         ({"class": "collections:OrderedDict"}, OrderedDict),
         ({"tuple": []}, ()),
         ({"tuple": [SLOT1, NONE]}, (Y, None)),
+        ({"tuple": [{"value": 2}, {"value": 3}], "class": "torch:Size"}, torch.Size([2, 3])),
         ({"list": [SLOT0, {"tuple": [SLOT1]}]}, [X, (Y,)]),
         ({"dict": [["a", SLOT0], [3, SLOT1]]}, {"a": X, 3: Y}),
         (fields(Pair, "position", left=SLOT0, right=SLOT1), Pair(X, Y)),
