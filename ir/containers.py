@@ -56,7 +56,7 @@ def attributes(value: Any) -> dict[str, Any]:
     return {name: getattr(value, name) for name in names if hasattr(value, name)} | getattr(value, "__dict__", {})
 
 
-def bare(cls: type) -> Any:
+def bare(cls: Any) -> Any:
     """An object of a class, made without a call of the class."""
     try:
         return object.__new__(cls)
@@ -143,10 +143,12 @@ def is_items(cls: Any) -> bool:
     return isinstance(cls, type) and issubclass(cls, (list, tuple)) and not hasattr(cls, "_fields")
 
 
-def child_keys(spec: pytree.TreeSpec) -> Sequence[Any] | None:
+def child_keys(spec: pytree.TreeSpec) -> Any:
     """The keys of a container's children, as the library that registered it keeps them; None where it keeps none."""
-    cls, context, count = spec.type, spec.context, spec.num_children
-    if isinstance(context, type) and hasattr(context, "_fields"):  # a named tuple
+    cls: Any = spec.type
+    context: Any = spec.context
+    count = spec.num_children
+    if hasattr(context, "_fields"):  # a named tuple
         return context._fields
     if cls in (dict, OrderedDict) or (isinstance(cls, type) and opening_of(cls) is Opening.ENTRIES):
         return context

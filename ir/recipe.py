@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeAlias
+from weakref import ReferenceType
 
 import torch
 from torch import nn
@@ -89,6 +90,8 @@ def recipe(value: Any, place: str, inside: frozenset[int] = frozenset()) -> Reci
             return Called(Imported("functools", "partial"), tuple(recipe(a, place, inside) for a in parts), named)
         case list() | tuple() | set() | frozenset() | dict():
             return _container(value, place, inside)
+        case torch.Tensor():
+            raise CaptureError(f"{place} is a tensor inside a container, which cannot be written down; use a buffer")
         case nn.Module():
             return Bare(_imported(type(value), place), _module_attributes(value, place, inside), is_module=True)
     return Bare(_imported(type(value), place), _attributes(value, place, inside))
@@ -136,8 +139,20 @@ def _module_attributes(module: nn.Module, place: str, inside: frozenset[int]) ->
         if vars(module)[hooks]:
             raise CaptureError(f"{place} has hooks, which cannot be written down")
     own = {k: v for k, v in vars(module).items() if k not in _OF_EVERY_MODULE and not isinstance(v, torch.Tensor)}
+    if type(module).__setattr__ is not nn.Module.__setattr__:
+        own = {k: _without_tensors(v) for k, v in own.items()}
     absent = {k: None for held in (module._parameters, module._buffers) for k, v in held.items() if v is None}
     return _attributes_of({**own, **absent, **module._modules}, place, inside)
+
+
+def _without_tensors(value: Any) -> Any:
+    """A list without its tensors and references to them.
+
+    A class that is told of each tensor that it is given (`__setattr__`) puts them there itself, as nn.LSTM does.
+    """
+    if type(value) is not list or not any(isinstance(x, (torch.Tensor, ReferenceType)) for x in value):
+        return value
+    return [None if isinstance(x, (torch.Tensor, ReferenceType)) else x for x in value]
 
 
 def _attributes(value: Any, place: str, inside: frozenset[int]) -> tuple[tuple[str, Recipe], ...]:

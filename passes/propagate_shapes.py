@@ -43,20 +43,20 @@ class PropagateShapes:
 def _views(graph: Graph, sizes: SizeValues) -> list[bool]:
     """Whether each node is a view, from a run of the graph on tensors without data.
 
-    Raises VerifyError where the type of a result is not that of its value.
+    Raises VerifyError where the type of a result that is read is not that of its value.
     """
     numbers = cache(lambda expr: as_number(expr, sizes))
 
     def typed(type: TensorType) -> TensorType:
         return TensorType(tuple(d if isinstance(d, int) else int(numbers(d)) for d in type.shape), type.dtype)
 
-    views = []
+    views, read = [], {*graph.kept, *graph.users}
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         env: dict[Value, Any] = {v: torch.empty(typed(v.type).shape, dtype=v.type.dtype) for v in graph.leaves}  # type: ignore[arg-type]
         for node in graph.nodes:
             results = _run(node, env, numbers)
             for value, found in zip(node.results, results, strict=True):
-                if isinstance(found, torch.Tensor):  # otherwise a size, which nothing reads
+                if value in read and isinstance(found, torch.Tensor):  # a size is never read
                     _check(value, typed(value.type), TensorType(tuple(found.shape), found.dtype), node, sizes)
             env.update(zip(node.results, results, strict=True))
             views.append(_is_view(node, results, env))

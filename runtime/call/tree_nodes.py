@@ -190,7 +190,7 @@ def _attributes(value: Any) -> dict[str, Any]:
     return {name: getattr(value, name) for name in names if hasattr(value, name)} | getattr(value, "__dict__", {})
 
 
-def _with_attributes(cls: type[Any], values: Mapping[str, Any]) -> Any:
+def _with_attributes(cls: Any, values: Mapping[str, Any]) -> Any:
     """An object with these attributes, made without a call of its class."""
     try:
         made: Any = object.__new__(cls)

@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._higher_order_ops.map import map as torch_map
+from torch._higher_order_ops.scan import scan
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 WIDTH = 8
 
@@ -144,6 +148,83 @@ class Several(nn.Module):
         return {"x": y, "extra": (None, y[:, : length - 1].sum(-1)), "mode": mode}
 
 
+class Recurrent(nn.Module):
+    """Packs texts of several lengths for an LSTM, whose weights are also in a list of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(WIDTH, WIDTH // 2, batch_first=True, bidirectional=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        lengths = x[..., 0].gt(0).sum(-1).clamp(min=1).cpu()
+        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        return pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+
+
+class Either(nn.Module):
+    """A branch by torch.cond."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cond(x.sum() > 0, self.left, lambda x: torch.relu(self.right(x)), (x,))
+
+
+class Repeating(nn.Module):
+    """A loop by torch.while_loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        start = torch.zeros((), dtype=torch.int64), x
+        return torch.while_loop(lambda i, x: i < 3, lambda i, x: (i + 1, torch.tanh(self.step(x))), start)[1]
+
+
+class Scanning(nn.Module):
+    """A recurrence by torch's scan."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        def combine(carry: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+            carry = torch.tanh(self.step(carry) + item)
+            return carry, carry.clone()
+
+        return scan(combine, x.new_zeros(x.shape[0], WIDTH), x.transpose(0, 1))[1].transpose(0, 1)
+
+
+class Mapping(nn.Module):
+    """A function of each row, by torch's map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch_map(lambda row, scale: torch.tanh(self.linear(row)) * scale, x, x.mean())
+
+
+class FlexAttention(nn.Module):
+    """Attention with a bias of its own and a mask by blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(3))
+        self.register_buffer("slope", torch.tensor([0.1, 0.2]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (made(x).unflatten(-1, (2, -1)).transpose(1, 2) for made in self.qkv)
+        mask = create_block_mask(lambda b, h, i, j: i >= j, None, None, x.shape[1], x.shape[1], device="cpu")
+        bias = lambda score, b, h, i, j: score - (i - j).abs() * self.slope[h]  # noqa: E731
+        return flex_attention(q, k, v, score_mod=bias, block_mask=mask).transpose(1, 2).flatten(-2)  # type: ignore[union-attr]
+
+
 class Layer(nn.Module):
     def __init__(self, hard: nn.Module) -> None:
         super().__init__()
@@ -197,4 +278,10 @@ HARD = {
     "vmap inside": Hard(lambda: Layers(Mapped), ""),
     "numbers from a tensor between modules": Hard(lambda: Layers(Routed), "layers.{}.hard"),
     "containers, sizes and attributes": Hard(UsesSeveral, "several"),
+    "an LSTM of packed texts": Hard(lambda: Layers(Recurrent, 1), "layers.0.hard"),
+    "a branch by cond": Hard(lambda: Layers(Either, 1), "layers.0.hard"),
+    "a loop by while_loop": Hard(lambda: Layers(Repeating, 1), "layers.0.hard"),
+    "a recurrence by scan": Hard(lambda: Layers(Scanning, 1), "layers.0.hard"),
+    "a function of each row by map": Hard(lambda: Layers(Mapping, 1), "layers.0.hard"),
+    "flex attention": Hard(lambda: Layers(FlexAttention, 1), "layers.0.hard"),
 }

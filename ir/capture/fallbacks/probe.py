@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from typing import Any
+from unittest.mock import patch
 
 import sympy
 import torch
 from torch import nn
+from torch._ops import HigherOrderOperator
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.func import functional_call
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils.flop_counter import flop_registry
 
+from ir.capture.fallbacks.made_up import made_up
 from ir.capture.sizes.dynamic import Marks
 from ir.errors import CaptureError
 from ir.signature import Tree, flatten
@@ -47,12 +51,31 @@ def probe(
     """
     given = (*(d for t in tensors for d in t.shape), *sizes)
     symbols = [s for d in given if isinstance(d, torch.SymInt) for s in _symbols(d, marks)]
-    with ThreadPoolExecutor(1) as apart:  # torch's tracing state is thread-local
-        runs = [
-            apart.submit(_run, module, arguments, tensors, [_at(s, point) for s in sizes], point, seed)
-            for seed, point in enumerate(_scaled(symbols, run) for run in (0, 0, 1, 2))
-        ]
-        return [run.result() for run in runs]
+    points = [_scaled(symbols, run) for run in (0, 0, 1, 2)]
+
+    def runs(least: int) -> Iterator[ProbeRun]:
+        for seed, point in enumerate(points):
+            types = [([_at(d, point) for d in t.shape], t.dtype) for t in tensors]
+            yield _run(module, arguments, made_up(arguments, types, seed, least), [_at(s, point) for s in sizes])
+
+    with _outside_of_export(), ThreadPoolExecutor(1) as apart:  # most of torch's tracing state is thread-local
+        try:
+            return apart.submit(lambda: list(runs(0))).result()
+        except CaptureError:
+            with suppress(CaptureError):  # 0 is no length, 1 and 2 may be
+                return apart.submit(lambda: list(runs(1))).result()
+            raise
+
+
+@contextmanager
+def _outside_of_export() -> Iterator[None]:
+    """Suspend what an export in progress changes for all threads, so that modules run as they do in a stage."""
+    eager_call = patch.object(nn.Module, "__call__", nn.Module._wrapped_call_impl)
+    flags = (patch.object(torch.compiler, f"_is_{name}_flag", False) for name in ("compiling", "exporting"))
+    with ExitStack() as contexts:
+        for context in (_disable_current_modes(), eager_call, *flags):
+            contexts.enter_context(context)
+        yield
 
 
 def fitted(seen: Sequence[ProbeRun], inputs: Sequence[sympy.Symbol]) -> list[TensorType]:
@@ -132,16 +155,7 @@ def _at(size: Any, point: Mapping[Any, Any]) -> int:
     return int(size.node.expr.xreplace(point)) if isinstance(size, torch.SymInt) else int(size)
 
 
-def _run(
-    module: nn.Module,
-    arguments: Tree,
-    tensors: Sequence[torch.Tensor],
-    sizes: list[int],
-    point: Mapping[Any, Any],
-    seed: int,
-) -> ProbeRun:
-    generator = torch.Generator().manual_seed(seed)
-    made = [_values([_at(d, point) for d in t.shape], t.dtype, generator) for t in tensors]
+def _run(module: nn.Module, arguments: Tree, made: Sequence[torch.Tensor], sizes: list[int]) -> ProbeRun:
     weights = {name: _in_memory(p) for name, p in module.named_parameters()}
     weights |= {name: b.clone() for name, b in module.named_buffers()}
     args, kwargs = arguments.fill([*made, *sizes])
@@ -150,20 +164,11 @@ def _run(
     with torch.no_grad(), torch.random.fork_rng([]), _Flops() as counter:
         try:
             results = functional_call(module, weights, args, kwargs)
-        except NotImplementedError as e:  # of torch.cond and its like under a mode
-            raise CaptureError(f"on made-up inputs it raises {str(e).partition(' and mode ')[0]}") from e
         except Exception as e:
             raise CaptureError(f"on made-up inputs it raises {type(e).__name__}: {e}") from e
     if [t._version for t in watched] != before:
         raise CaptureError(_CHANGED)
     return ProbeRun([*(d for t in made for d in t.shape), *sizes], results, counter.total)
-
-
-def _values(shape: list[int], dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:
-    """Normal numbers; 0 and 1 for integers, which may be indices."""
-    if dtype.is_floating_point or dtype.is_complex:
-        return torch.randn(shape, generator=generator).to(dtype)
-    return torch.randint(2, shape, generator=generator).to(dtype)
 
 
 def _in_memory(tensor: torch.Tensor) -> torch.Tensor:
@@ -173,12 +178,30 @@ def _in_memory(tensor: torch.Tensor) -> torch.Tensor:
 
 
 class _Flops(TorchDispatchMode):
-    """A flop counter for modules that take derivatives inside, where torch's own fails."""
+    """A flop counter for modules that take derivatives inside, where torch's own fails, or have control flow."""
 
     total = 0
+    supports_higher_order_operators = True
+
+    @classmethod
+    def is_infra_mode(cls) -> bool:
+        """True, or torch.compile, which runs loops and branches, would refuse to run under it."""
+        return True
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        counted = flop_registry.get(func if isinstance(func, HigherOrderOperator) else func._overloadpacket)
+        if counted is None and isinstance(func, HigherOrderOperator):
+            args = tuple(self._counting(a) if callable(a) else a for a in args)
         out = func(*args, **(kwargs or {}))
-        if func._overloadpacket in flop_registry:
-            self.total += flop_registry[func._overloadpacket](*args, **(kwargs or {}), out_val=out)
+        if counted is not None:
+            self.total += counted(*args, **(kwargs or {}), out_val=out)
         return out
+
+    def _counting(self, body: Callable[..., Any]) -> Callable[..., Any]:
+        """The body of a loop or branch, whose operators are counted in each turn."""
+
+        def run(*args: Any) -> Any:
+            with self:
+                return body(*args)
+
+        return run

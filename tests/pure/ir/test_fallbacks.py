@@ -9,12 +9,16 @@ import pytest
 import sympy
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import MixtralConfig, MixtralForCausalLM
 
 from ir.capture import capture
+from ir.capture.export.example import slotted
+from ir.capture.fallbacks.made_up import made_up
 from ir.capture.fallbacks.probe import ProbeRun, fitted
 from ir.errors import CaptureError
 from ir.graph import Call, Graph, is_whole, opaque_of
+from ir.signature import flatten
 from tests.support.checking import Call as Inputs
 from tests.support.checking import check_every_pass, run_graph, run_model
 from tests.support.hard_models import HARD, WIDTH, Branching, Gradient, Layers, Numpy, UsesSeveral
@@ -83,6 +87,25 @@ def test_a_module_is_as_it_was() -> None:
     assert [dict(vars(m)) for m in model.modules()] == before
 
 
+def test_the_operators_of_loops_and_branches_are_counted() -> None:
+    flops = {name: recorded(HARD[name].make()).whole[0].flops for name in ("a branch by cond", "a loop by while_loop")}
+    assert flops["a branch by cond"] == 2 * WIDTH  # for each element of the result
+    assert flops["a loop by while_loop"] == 3 * 2 * WIDTH
+
+
+def test_lengths_and_packed_sequences_are_made_up_so_that_they_fit() -> None:
+    packed = pack_padded_sequence(torch.ones(3, 5, 2), torch.tensor([2, 5, 3]), batch_first=True, enforce_sorted=False)
+    leaves, spec = flatten((packed, torch.ones(3, dtype=torch.int64)))
+    tree = slotted(leaves, spec)
+    types = [(list(leaf.shape), leaf.dtype) for leaf in leaves]
+    (made, lengths) = tree.fill(made_up(tree, types, seed=0, least=1))
+    assert int(lengths.min()) >= 1
+    padded, at = pad_packed_sequence(made, batch_first=True)
+    assert (padded.shape, int(at.sum())) == ((3, 5, 2), 10)
+    with pytest.raises(CaptureError, match="there are no 3 sequences of at most 2 steps with 10 in all"):
+        made_up(tree, [([10, 2], torch.float32), ([2], torch.int64), *types[2:]], seed=0, least=1)
+
+
 # ---- what is refused
 
 
@@ -111,6 +134,16 @@ class Remembering(nn.Module):
         if x.sum() > 0:
             self.total += 1
         return x
+
+
+class Aliasing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(WIDTH))
+        self.weights = [self.weight]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weights[0] if x.sum() > 0 else x
 
 
 class Holding(nn.Module):
@@ -142,6 +175,7 @@ def test_the_module_around_is_kept_where_the_innermost_cannot_be() -> None:
             r"it decides by the values of a tensor\n  in the model \(tests/support/hard_models.py:\d+\): if x.sum",
         ),
         (lambda: Layers(Remembering), r"layers.0.hard cannot be kept whole: it changes what it is given, or a buffer"),
+        (lambda: Layers(Aliasing), r"layers.0.hard.weights\[0\] is a tensor inside a container"),
         (lambda: Layers(Holding), r"layers.0.hard.table is a numpy.ndarray, which cannot be written down"),
         (
             lambda: nn.Sequential(nn.ReLU(), Shrinking()),

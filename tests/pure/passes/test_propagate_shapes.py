@@ -44,6 +44,20 @@ def test_a_dtype_that_its_operands_do_not_make() -> None:
         propagated(graph([x], [wrong], wrong.results))
 
 
+def test_what_nobody_reads_may_have_another_type() -> None:
+    """torch's own rule for embedding_bag(include_last_offset=True) gives the bag sizes one element too few."""
+    ids, offsets = value("ids", 12, dtype=torch.int64), value("offsets", 4, dtype=torch.int64)
+    types = {"bags": typed(3, 4), "map": typed(12), "sizes": typed(3), "most": typed(3)}
+    made = [
+        replace(value(name), type=t if name == "bags" else replace(t, dtype=torch.int64)) for name, t in types.items()
+    ]
+    args = (param("w", shape=(30, 4)), ids, offsets, False, 1, False, None, True, None)
+    node = Call(op=aten.embedding_bag.padding_idx, args=args, results=tuple(made))
+    propagated(graph([ids, offsets], [node], made[:1]))
+    with pytest.raises(VerifyError, match=r"sizes was int64\[3\], but its operands make it int64\[4\]"):
+        propagated(graph([ids, offsets], [node], made))
+
+
 def test_operands_that_an_operator_does_not_take() -> None:
     node = linear(x, param("w", shape=(3, 5)), "a")
     with pytest.raises(VerifyError, match=r"a = aten.linear.default does not take these types: "):
