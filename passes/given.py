@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_map
 
 from ir.capture.sizes.dynamic import DynamicShapes, parse_dynamic
 from ir.checkpoint.checkpoint import Checkpoint
+from ir.checkpoint.names import own_tensors
 from ir.errors import CompileError, SourceError
 from ir.sources import Reading, Source, read_source, uncompiled
 from passes.options import Options, Weights
@@ -101,7 +102,7 @@ def _in_memory(
         args=positional,
         kwargs=named,
         dynamic_shapes=shapes,
-        weights=model.state_dict() if stored is None else stored,
+        weights=own_tensors(model) if stored is None else stored,
         notes=() if stored is None else stored.notes,
     )
 

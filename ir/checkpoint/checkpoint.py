@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import nn
 
 from ir.checkpoint.files import read_checkpoint
+from ir.checkpoint.names import fit, stored_names
 from ir.checkpoint.tensors import Held, Tensorlike
 from ir.checkpoint.transformers import named_for
 from ir.errors import SourceError
@@ -19,10 +21,17 @@ from ir.sizes import at
 class Checkpoint(Mapping[str, torch.Tensor]):
     """The tensors of files by name, each read into memory of its own on access."""
 
-    def __init__(self, path: Path, tensors: Mapping[str, Tensorlike], notes: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        tensors: Mapping[str, Tensorlike],
+        notes: tuple[str, ...] = (),
+        tables: Mapping[str, Mapping[str, Tensorlike]] = MappingProxyType({}),
+    ) -> None:
         self.path = path
         self.tensors = tensors
         self.notes = notes  # what the user should know
+        self.tables = tables  # by their key in the file: the dicts in it that hold tensors
 
     @classmethod
     def open(cls, path: Path) -> Checkpoint:
@@ -30,17 +39,25 @@ class Checkpoint(Mapping[str, torch.Tensor]):
 
         Headers alone are read.  Raises SourceError with the file, and the tensor, that is missing or damaged.
         """
-        return cls(path, read_checkpoint(path))
+        tables = read_checkpoint(path)
+        return cls(path, tables.get("state_dict") or tables[""], tables=tables)
 
     def for_model(self, model: nn.Module) -> Checkpoint:
         """The same tensors under the model's own names, as transformers would load them if the model is one of its.
 
         Raises SourceError where they cannot be loaded into it.
         """
-        named = named_for(model, self.tensors, str(self))
+        wanted = stored_names(model)
+        fits = {key: fit(wanted, table) for key, table in self.tables.items()}
+        best = max(fits, key=fits.__getitem__, default="")
+        chosen = self.tables[best] if fits.get(best, 0) > fit(wanted, self.tensors) else self.tensors
+        named = named_for(model, chosen, str(self))
         left = named.unexpected
-        note = f"{self} also holds {_listed(left)}, which the model has no place for" if left else ""
-        return Checkpoint(self.path, named.tensors, (note,) if note else ())
+        notes = [f"{self} also holds {_listed(left)}, which the model has no place for"] if left else []
+        taken = next((key for key, table in self.tables.items() if table is chosen), "")
+        others = [key for key, n in fits.items() if key != taken and n and n == fits[taken]]
+        notes += [f"the weights are those under `{taken}` in {self}, not `{key}`" for key in others]
+        return Checkpoint(self.path, named.tensors, tuple(notes), self.tables)
 
     def __getitem__(self, fqn: str) -> torch.Tensor:
         tensor = self.tensors[fqn]
@@ -74,7 +91,7 @@ def check_weights(graph: Graph, weights: Mapping[str, torch.Tensor]) -> None:
     stored = [v for v in (*graph.params, *graph.states) if isinstance(v, Param) or v.data is None]
     missing = [v.fqns[0] for v in stored if not any(fqn in weights for fqn in v.fqns)]
     if missing:
-        raise SourceError(f"the checkpoint {weights} holds no {_listed(missing)}")
+        raise SourceError(f"{_origin(weights)} {_listed(missing)}")
     if not isinstance(weights, Checkpoint):
         if any(weights[next(f for f in v.fqns if f in weights)].is_meta for v in stored):
             raise SourceError("the model's weights are on the meta device, without values; name a `checkpoint`")
@@ -82,6 +99,15 @@ def check_weights(graph: Graph, weights: Mapping[str, torch.Tensor]) -> None:
     for value in stored:
         _check_type(value, weights)
         _check_ties(value, weights)
+
+
+def _origin(weights: Mapping[str, torch.Tensor]) -> str:
+    """The start of a message about names that are missing, with what there is instead where none fits."""
+    if not isinstance(weights, Checkpoint):
+        return "the weights of the model hold no"
+    held = [f"{key}.{name}".lstrip(".") for key, table in weights.tables.items() for name in table]
+    instead = f" {_listed(held, 3)}, and" if held and not weights else ""
+    return f"the checkpoint {weights} holds{instead} no"
 
 
 def check_linked(weights: Mapping[str, torch.Tensor]) -> None:

@@ -6,10 +6,11 @@ import json
 import pickle
 import re
 import zipfile
+from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -43,8 +44,12 @@ SAFETENSORS_DTYPES: Mapping[str, torch.dtype] = {
 _AGAIN = "it is damaged, or was not fetched whole; fetch it again"
 
 
-def read_checkpoint(path: Path) -> dict[str, Stored]:
-    """The tensors of a file of weights, or of a folder with such a file or an index of shards, by name.
+Tables: TypeAlias = dict[str, dict[str, Stored]]
+"""Tensors by name, in each table of a file: "" is the file itself, "model" a dict under that key in it."""
+
+
+def read_checkpoint(path: Path) -> Tables:
+    """The tensors of a file of weights, or of a folder with such a file or an index of shards.
 
     Raises SourceError that names the file and, where there is one, the tensor.
     """
@@ -55,7 +60,7 @@ def read_checkpoint(path: Path) -> dict[str, Stored]:
             if (file := path / name).is_file():
                 return _read_file(file)
             if (index := path / f"{name}.index.json").is_file():
-                return _read_shards(index)
+                return {"": _read_shards(index)}
         raise SourceError(f"the folder {path} is not a checkpoint: it has no {', '.join(_NAMES)} or index of shards")
     raise SourceError(f"there is no checkpoint at {path}; give a .safetensors file, or a folder that holds one")
 
@@ -82,15 +87,15 @@ def _read_shards(index: Path) -> dict[str, Stored]:
         if not (index.parent / name).is_file():
             raise SourceError(f"{index.name} places {tensor} in {index.parent / name}, which is missing; fetch it")
         if name not in shards:
-            shards[name] = _read_file(index.parent / name)
+            shards[name] = _read_file(index.parent / name)[""]
         if tensor not in shards[name]:
             raise SourceError(f"{index.name} places {tensor} in {index.parent / name}, which does not hold it")
     return {tensor: shards[name][tensor] for tensor, name in place.items()}
 
 
-def _read_file(file: Path) -> dict[str, Stored]:
+def _read_file(file: Path) -> Tables:
     try:
-        return dict(_read_safetensors(file) if file.suffix == ".safetensors" else _read_pickled(file))
+        return {"": dict(_read_safetensors(file))} if file.suffix == ".safetensors" else _read_pickled(file)
     except OSError as e:
         raise SourceError(f"cannot read {file}: {e.strerror or e}") from e
 
@@ -133,27 +138,37 @@ def _entry(
     return Stored.whole(file, base + first, dtype, shape)
 
 
-def _read_pickled(file: Path) -> Iterator[tuple[str, Stored]]:
+def _read_pickled(file: Path) -> Tables:
     """The tensors of a file of torch.save.  Fake tensors give the offsets of their bytes; no pickled code runs."""
     if not zipfile.is_zipfile(file):
         raise SourceError(
             f"cannot read {file}: {_AGAIN}; or save it again, as .safetensors or with a torch of 1.6 or later"
         )
     try:
-        with FakeTensorMode():
+        with FakeTensorMode(), torch.serialization.safe_globals([Namespace]):
             table: Any = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as e:
         code = re.search(r"GLOBAL (\S+)", str(e))
         what = f"it holds {code[1]}, which is code and is not run" if code else f"it is damaged ({_first_line(e)})"
         raise SourceError(f"cannot read {file}: {what}; save its state dict as .safetensors") from e
-    table = table.get("state_dict", table) if isinstance(table, dict) else table
     if not isinstance(table, dict):
         raise SourceError(f"{file} holds a {type(table).__name__}, not a table of tensors by name")
-    for name, tensor in table.items():
-        if isinstance(tensor, torch.Tensor):
-            offset: int = tensor.untyped_storage()._checkpoint_offset  # type: ignore[attr-defined]
-            start = offset + int(tensor.storage_offset()) * tensor.dtype.itemsize
-            yield str(name), Stored.whole(file, start, tensor.dtype, tensor.shape, tensor.stride())
+    return {"": {}, **dict(_tables(file, "", table))}
+
+
+def _tables(file: Path, path: str, table: Mapping[Any, Any]) -> Iterator[tuple[str, dict[str, Stored]]]:
+    """The tensors of a dict, and those of the dicts in it."""
+    if tensors := {str(key): _placed(file, x) for key, x in table.items() if isinstance(x, torch.Tensor)}:
+        yield path, tensors
+    for key, inner in table.items():
+        if isinstance(inner, dict):
+            yield from _tables(file, f"{path}.{key}".lstrip("."), inner)
+
+
+def _placed(file: Path, tensor: torch.Tensor) -> Stored:
+    offset: int = tensor.untyped_storage()._checkpoint_offset  # type: ignore[attr-defined]
+    start = offset + int(tensor.storage_offset()) * tensor.dtype.itemsize
+    return Stored.whole(file, start, tensor.dtype, tensor.shape, tensor.stride())
 
 
 def _first_line(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ir.checkpoint.names import renamed_for, stored_names
 from ir.checkpoint.rearranged import Rearranged
 from ir.checkpoint.tensors import Held, Tensorlike
 from ir.errors import SourceError
@@ -32,7 +33,7 @@ def named_for(model: nn.Module, tensors: Mapping[str, Tensorlike], origin: str) 
     """
     if is_pretrained(model):
         return _as_transformers_does(model, tensors, origin)
-    return _by_prefix(tuple(model.state_dict()), tensors)
+    return _by_prefix(model, tensors)
 
 
 def is_pretrained(model: nn.Module) -> bool:
@@ -41,20 +42,12 @@ def is_pretrained(model: nn.Module) -> bool:
     return base is not None and isinstance(model, base)
 
 
-def _by_prefix(wanted: tuple[str, ...], tensors: Mapping[str, Tensorlike]) -> Named:
-    """The names as they are, or with one prefix added or removed, whichever fits most of them.
-
-    Prefixes differ if the saved module is a part of the one to cut, or contains it, or was wrapped for training.
-    """
-    names = set(wanted)
-    tops = {name.partition(".")[0] + "." for name in (*tensors, *wanted)}
-    renamings: list[dict[str, str]] = [{name: name for name in tensors}]
-    for top in sorted(tops):
-        renamings.append({name: name.removeprefix(top) for name in tensors if name.startswith(top)})
-        renamings.append({name: top + name for name in tensors})
-    best = max(renamings, key=lambda new: len(names.intersection(new.values())))
-    found = {new: tensors[old] for old, new in best.items() if new in names}
-    return Named(found, tuple(old for old in tensors if best.get(old) not in names))
+def _by_prefix(model: nn.Module, tensors: Mapping[str, Tensorlike]) -> Named:
+    """The names under which the model's state dict is stored, with or without a prefix."""
+    own = stored_names(model)
+    best = renamed_for(own, tensors)
+    found = {own[new]: tensors[old] for old, new in best.items() if new in own}
+    return Named(found, tuple(old for old in tensors if best.get(old) not in own))
 
 
 def _as_transformers_does(model: Any, tensors: Mapping[str, Tensorlike], origin: str) -> Named:

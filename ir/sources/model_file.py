@@ -18,6 +18,7 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from ir.checkpoint.checkpoint import Checkpoint
+from ir.checkpoint.names import own_tensors
 from ir.errors import SourceError
 from ir.sources.meta import lost_values, parameters_on_meta
 from ir.sources.neighbours import own_packages
@@ -45,7 +46,7 @@ def read_model_file(path: Path, reading: Reading, function: str = "model") -> So
         )
     if reading.dtype is not None:
         model, inputs = model.to(reading.dtype), tree_map(partial(_cast, reading.dtype), inputs)
-    weights = model.state_dict() if checkpoint is None else checkpoint.for_model(model)
+    weights = own_tensors(model) if checkpoint is None else checkpoint.for_model(model)
     named = isinstance(inputs, Mapping)
     return Source(
         name=path.stem,

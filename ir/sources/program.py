@@ -15,6 +15,7 @@ from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
+from ir.checkpoint.names import own_tensors
 from ir.errors import SourceError
 from ir.sources.source import Reading, Source
 from ir.sources.unpickled import check_expressions, without_pickled_code
@@ -38,7 +39,7 @@ def read_program_file(path: Path, reading: Reading) -> Source:
         args=args,
         kwargs=kwargs,
         dynamic_shapes=_dynamic(program, model, inputs),
-        weights=model.state_dict(),
+        weights=own_tensors(model),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
-from ir.checkpoint.checkpoint import Checkpoint
+from ir.capture import capture
+from ir.checkpoint.checkpoint import Checkpoint, check_weights
 from ir.checkpoint.files import read_checkpoint
+from ir.checkpoint.names import own_tensors
 from ir.checkpoint.tensors import Stored
 from ir.errors import SourceError
 
@@ -109,7 +113,7 @@ def test_names_of_old(tmp_path: Path) -> None:
     made("bert").save_pretrained(tmp_path)  # type: ignore[operator]
     old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
     pickled(tmp_path, lambda name: next((name.replace(n, o) for n, o in old.items() if n in name), name))
-    assert any("gamma" in name for name in read_checkpoint(tmp_path))
+    assert any("gamma" in name for name in read_checkpoint(tmp_path)[""])
     assert_loaded_alike(made("bert"), tmp_path)
 
 
@@ -147,6 +151,51 @@ def test_what_wraps_a_module_or_lies_in_it(tmp_path: Path) -> None:
         found = Checkpoint.open(tmp_path / f"{file}.safetensors").for_model(model)
         assert not found.notes
         assert all(torch.equal(found[k], v) for k, v in model.state_dict().items())
+
+
+def test_tables_and_prefixes_are_found_by_the_names_that_fit(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
+    weights = model.state_dict()
+    moments = {"state": {0: {"exp_avg": torch.ones(2)}}}
+    for table in (
+        {"model_state_dict": weights, "optimizer": moments, "args": Namespace(lr=0.1)},
+        {"net": {"model": weights}, "other": {"weight": torch.ones(2)}},
+        {f"_orig_mod.module.{name}": tensor for name, tensor in weights.items()},
+        {"model": {f"module.model.{name}": tensor for name, tensor in weights.items()}},
+    ):
+        torch.save(table, tmp_path / "c.bin")
+        found = Checkpoint.open(tmp_path / "c.bin").for_model(model)
+        assert not found.notes
+        assert all(torch.equal(found[name], tensor) for name, tensor in weights.items())
+
+
+def test_of_two_tables_that_fit_the_first_is_taken_and_the_other_named(tmp_path: Path) -> None:
+    model = nn.Linear(2, 2)
+    torch.save({"model": model.state_dict(), "model_ema": nn.Linear(2, 2).state_dict()}, tmp_path / "c.bin")
+    found = Checkpoint.open(tmp_path / "c.bin").for_model(model)
+    assert torch.equal(found["weight"], model.weight)
+    assert found.notes == (f"the weights are those under `model` in {tmp_path / 'c.bin'}, not `model_ema`",)
+
+
+def test_a_wrapper_that_renames_in_the_state_dict(tmp_path: Path) -> None:
+    """Its parameters have the names of the modules that hold them; files have those of the state dict."""
+    model = nn.Sequential(checkpoint_wrapper(nn.Linear(2, 2)), nn.Linear(2, 2))
+    assert next(iter(model.state_dict())) == "0.weight"
+    inner = "0._checkpoint_wrapped_module.weight"
+    assert own_tensors(model)[inner] is model[0]._checkpoint_wrapped_module.weight
+    save_file(model.state_dict(), tmp_path / "c.safetensors")
+    found = Checkpoint.open(tmp_path / "c.safetensors").for_model(model)
+    assert set(found) == {name for name, _ in model.named_parameters()}
+    assert torch.equal(found[inner], model.state_dict()["0.weight"])
+
+
+def test_what_fits_nowhere_says_what_there_is(tmp_path: Path) -> None:
+    torch.save({"optimizer": {"exp_avg": torch.ones(2)}}, tmp_path / "c.bin")
+    graph, found = capture(nn.Linear(2, 2), (torch.ones(1, 2),)), Checkpoint.open(tmp_path / "c.bin")
+    with pytest.raises(SourceError, match=r"c.bin holds optimizer.exp_avg, and no weight, bias$"):
+        check_weights(graph, found.for_model(nn.Linear(2, 2)))
+    with pytest.raises(SourceError, match=r"^the weights of the model hold no weight, bias$"):
+        check_weights(graph, {"other": torch.ones(2, 2)})
 
 
 def test_a_class_that_its_user_changed_is_told(tmp_path: Path) -> None:

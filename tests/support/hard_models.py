@@ -280,8 +280,6 @@ HARD = {
     "containers, sizes and attributes": Hard(UsesSeveral, "several"),
     "an LSTM of packed texts": Hard(lambda: Layers(Recurrent, 1), "layers.0.hard"),
     "a branch by cond": Hard(lambda: Layers(Either, 1), "layers.0.hard"),
-    "a loop by while_loop": Hard(lambda: Layers(Repeating, 1), "layers.0.hard"),
-    "a recurrence by scan": Hard(lambda: Layers(Scanning, 1), "layers.0.hard"),
-    "a function of each row by map": Hard(lambda: Layers(Mapping, 1), "layers.0.hard"),
-    "flex attention": Hard(lambda: Layers(FlexAttention, 1), "layers.0.hard"),
 }
+REGIONS = {"while_loop": Repeating, "scan": Scanning, "map": Mapping, "flex attention": FlexAttention}
+"""Modules with a loop, or attention with functions of its own."""

@@ -189,12 +189,17 @@ class _Flops(TorchDispatchMode):
         return True
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        counted = flop_registry.get(func if isinstance(func, HigherOrderOperator) else func._overloadpacket)
-        if counted is None and isinstance(func, HigherOrderOperator):
-            args = tuple(self._counting(a) if callable(a) else a for a in args)
-        out = func(*args, **(kwargs or {}))
-        if counted is not None:
-            self.total += counted(*args, **(kwargs or {}), out_val=out)
+        named = kwargs or {}
+        is_region = isinstance(func, HigherOrderOperator)
+        counted = flop_registry.get(func if is_region else func._overloadpacket)
+        if counted is None and is_region:
+            return func(*(self._counting(a) if callable(a) else a for a in args), **named)
+        if counted is None:
+            with self:  # in the body of a loop or branch, operators come as they are called
+                parts = func.decompose(*args, **named)
+            return func(*args, **named) if parts is NotImplemented else parts
+        out = func(*args, **named)
+        self.total += counted(*args, **named, out_val=out)
         return out
 
     def _counting(self, body: Callable[..., Any]) -> Callable[..., Any]:

@@ -20,8 +20,8 @@ from ir.errors import CaptureError
 from ir.graph import Call, Graph, is_whole, opaque_of
 from ir.signature import flatten
 from tests.support.checking import Call as Inputs
-from tests.support.checking import check_every_pass, run_graph, run_model
-from tests.support.hard_models import HARD, WIDTH, Branching, Gradient, Layers, Numpy, UsesSeveral
+from tests.support.checking import assert_same, check_every_pass, run_graph, run_model
+from tests.support.hard_models import HARD, REGIONS, WIDTH, Branching, Gradient, Layers, Numpy, Repeating, UsesSeveral
 from tests.support.planning import machine
 
 SIZES = {"x": {0: "batch", 1: "seq"}}
@@ -87,10 +87,19 @@ def test_a_module_is_as_it_was() -> None:
     assert [dict(vars(m)) for m in model.modules()] == before
 
 
-def test_the_operators_of_loops_and_branches_are_counted() -> None:
-    flops = {name: recorded(HARD[name].make()).whole[0].flops for name in ("a branch by cond", "a loop by while_loop")}
-    assert flops["a branch by cond"] == 2 * WIDTH  # for each element of the result
-    assert flops["a loop by while_loop"] == 3 * 2 * WIDTH
+@pytest.mark.parametrize("name", REGIONS)
+def test_loops_and_attention_with_functions_are_kept_whole(name: str) -> None:
+    model = Layers(REGIONS[name], 1)
+    graph = recorded(model)
+    assert kept(graph) == ["layers.0.hard"]
+    assert graph.whole[0].flops >= 2 * WIDTH  # for each element of the result
+    calls = [Inputs.of(hidden(3, 5))]
+    for want, found in zip(run_model(model.eval(), calls), run_graph(graph, calls, model.state_dict()), strict=True):
+        assert_same(want, found)
+
+
+def test_each_turn_of_a_loop_is_counted() -> None:
+    assert recorded(Layers(Repeating, 1)).whole[0].flops == 3 * 2 * WIDTH
 
 
 def test_lengths_and_packed_sequences_are_made_up_so_that_they_fit() -> None:

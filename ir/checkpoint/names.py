@@ -1,0 +1,53 @@
+"""The names of a tensor: in the model, in its state dict, and in a checkpoint."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+
+import torch
+from torch import nn
+
+from ir.checkpoint.tensors import Tensorlike
+
+
+def own_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and buffers under the names of the modules that hold them, which hooks of a state dict may change."""
+    parameters = nn.Module.named_parameters(model, remove_duplicate=False)
+    return {**dict(parameters), **dict(nn.Module.named_buffers(model, remove_duplicate=False))}
+
+
+def stored_names(model: nn.Module) -> dict[str, str]:
+    """For each tensor of the model's state dict, its own name in the model by its name there."""
+    state = {name: t for name, t in model.state_dict(keep_vars=True).items() if isinstance(t, torch.Tensor)}
+    own = own_tensors(model)
+    by_identity = {id(tensor): name for name, tensor in own.items()}
+    return {name: name if name in own else by_identity.get(id(tensor), name) for name, tensor in state.items()}
+
+
+def renamed_for(wanted: Iterable[str], tensors: Mapping[str, Tensorlike]) -> dict[str, str]:
+    """The names in a checkpoint as they are, or with a prefix added or removed, whichever fits most of the `wanted`.
+
+    Prefixes differ if the saved module is a part of the one to cut, or contains it, or was wrapped for training.
+    """
+    names = set(wanted)
+    removed = Counter(prefix for name in tensors for prefix, rest in _splits(name) if rest in names)
+    added = Counter(prefix for name in names for prefix, rest in _splits(name) if rest in tensors)
+    fits = [(removed[""], 1, ""), *((n, 0, p) for p, n in removed.items()), *((n, -1, p) for p, n in added.items())]
+    _, way, prefix = max(fits, key=lambda fit: (fit[0], fit[1], -len(fit[2])))
+    if way < 0:
+        return {name: prefix + name for name in tensors}
+    return {name: name.removeprefix(prefix) for name in tensors if name.startswith(prefix)}
+
+
+def fit(wanted: Iterable[str], tensors: Mapping[str, Tensorlike]) -> int:
+    """How many of the wanted names a table of tensors has, with a prefix added or removed."""
+    return len(set(wanted).intersection(renamed_for(wanted, tensors).values()))
+
+
+def _splits(name: str) -> Iterator[tuple[str, str]]:
+    """Prefix and rest: "", and each sequence of the first parts with the dot behind it."""
+    at = 0
+    while at >= 0:
+        yield name[:at], name[at:]
+        at = name.find(".", at) + 1 or -1
