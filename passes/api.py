@@ -32,7 +32,8 @@ def compile_model(
     command line (`stagecut compile --help`), by the names in the signature; one of `stages`, `devices` and
     `cluster` must be given.  Progress goes to stderr; `progress=False` turns it off.
 
-    Raises CompileError with one clear message; `out` is then as it was.
+    Returns the plan: its stages, and as its `repr` the table that the command prints.  Raises CompileError with one
+    clear message; `out` is then as it was.
     """
     job = Job.of(Options.of({**options, "out": out}))
     compiled = job.run(job.read(source_or_model, args, kwargs))

@@ -39,7 +39,8 @@ def auto_partition(
     checkpoint, whose files the stages then read, and "copy" for a module.  The artifact goes to `out`, or to a
     temporary folder that is removed when the pipeline closes.
 
-    Raises CompileError with one clear message.
+    Returns the running pipeline; close it, or leave its `with` block, to stop the stages.  Raises CompileError with one
+    clear message, or DeviceError for devices that are not here.
     """
     if isinstance(args, int) or (len(args) and all(isinstance(arg, str) for arg in args)):
         raise CompileError(f"devices is a keyword: auto_partition(…, devices={args!r})")

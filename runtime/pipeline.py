@@ -163,7 +163,10 @@ class Pipeline:
         return _in_order(self._submit_each(batches), in_flight)
 
     def run_named(self, tensors: Mapping[str, torch.Tensor], *, microbatches: int = 1) -> dict[str, torch.Tensor]:
-        """Run one batch.  Inputs and outputs are tensors by their names in the manifest.  Raises as a call does."""
+        """Run one batch.  Inputs and outputs are tensors by their names in the manifest, of the shapes given there.
+
+        Raises InputError before anything runs, or StageError.
+        """
         self._engine.require_open()
         names = [tensor.name for tensor in self.manifest.outputs]
         batch = self._inputs.bind_named(tensors)
