@@ -29,8 +29,8 @@ def test_the_plan_is_on_stdout_and_the_progress_on_stderr(shell: Shell) -> None:
     rows = [re.split(r"\s{2,}", line.strip()) for line in ended.out.splitlines()]
     stages = [row for row in rows if row[1:2] == ["cpu"]]
     assert [row[:4] for row in stages] == [["0", "cpu", "8.3 k", "32.5 KiB"], ["1", "cpu", "8.3 k", "32.5 KiB"]]
-    assert ["0", "1", "linear_1", "float32[2, 64]", "512 B"] in rows
-    assert ["1", "output", "linear_3", "float32[2, 64]", "512 B"] in rows
+    assert ["0", "1", "linear", "float32[2, 64]", "512 B"] in rows
+    assert ["1", "output", "linear_1", "float32[2, 64]", "512 B"] in rows
     assert re.search(r"bottleneck .* · balance 1\.00 \(max/mean\) · 512 B over the cuts · .*the best cut", ended.out)
     said = [line.split()[0] for line in ended.err.splitlines()]
     assert said[:3] == ["model", "export", "simplify-masks"]

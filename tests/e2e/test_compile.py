@@ -58,7 +58,7 @@ def compiled(tmp_path: Path) -> Callable[..., tuple[StagePlan, Manifest]]:
 
 def test_a_value_goes_straight_to_each_stage_that_reads_it(compiled: Callable[..., tuple[StagePlan, Manifest]]) -> None:
     plan, _ = compiled("a value read by three stages")
-    assert [(t.src, t.stage) for t in plan.transfers if t.value.name == "linear"] == [(0, 1), (0, 2), (0, 3)]
+    assert [(t.src, t.stage) for t in plan.transfers if t.value.name == "x_1"] == [(0, 1), (0, 2), (0, 3)]
 
 
 def test_skips_pass_over_the_stages_between(compiled: Callable[..., tuple[StagePlan, Manifest]]) -> None:
