@@ -27,6 +27,7 @@ from ir.graph import Constant, Graph, Param, State, Value
 from ir.memory import stored_bytes
 from ir.microbatching import Microbatching
 from ir.plan import StagePlan
+from ir.registration import Registration
 from ir.signature import Tree, output_names
 from ir.summary import Summary
 from runtime import manifest as m
@@ -65,7 +66,9 @@ def write_artifact(
             linked[stage.index] = linked_files(tensors) if link else ()
             hashes[file.weights] = (write_links if link else write_copies)(folder / file.weights, tensors, wrote)
             yield folder / file.weights
-    for own in copied_files(plan.graph.whole):
+    files = [StageFile(plan, stage, model) for stage in plan.stages]
+    registering = (r.file for file in files for r in file.registrations if r.file is not None)
+    for own in dict.fromkeys((*copied_files(plan.graph.whole), *registering)):
         yield Path(shutil.copy(own, folder))
     yield from _pictures(plan, folder, model, detail)
     report = folder / REPORT
@@ -123,7 +126,17 @@ def _manifest(
         plan=asdict(summary),
         microbatching=_microbatching(graph.microbatching),
         links=links,
+        operators=_operators(plan, model),
     )
+
+
+def _operators(plan: StagePlan, model: str) -> tuple[m.Operator, ...]:
+    """The operators from outside torch, and the stages that run them."""
+    stages: dict[Registration, list[int]] = {}
+    for stage in plan.stages:
+        for found in StageFile(plan, stage, model).registrations:
+            stages.setdefault(found, []).append(stage.index)
+    return tuple(m.Operator(r.operator, r.module, r.library, r.version, tuple(on)) for r, on in stages.items())
 
 
 def _microbatching(found: Microbatching) -> m.Microbatching:

@@ -9,6 +9,7 @@ From a source to a plan, in the order in which data meets them:
     containers   classes of arguments and results that torch does not take apart; the keys of all containers
     signature    the nested containers of a model's arguments and results
     operators    facts about torch's operators that their schemas do not tell
+    registration operators from outside torch: the module and library that register them
     recipe       a serializable recipe that rebuilds a Python object
     opaque       a module that is kept whole, and the operator that runs it
     machine/     devices, links and clusters

@@ -56,11 +56,14 @@ class Rearrangement:
         return self.elements is not Elements.PERMUTED
 
 
+def aten_name(op: object) -> str:
+    """The name of one of torch's own operators, which all of its overloads have; "" for an operator of others."""
+    return op._opname if isinstance(op, OpOverload) and op.namespace == "aten" else ""
+
+
 def rearrangement(op: object) -> Rearrangement | None:
     """How an operator rearranges the elements of its first operand; None for one that does anything else."""
-    if not isinstance(op, OpOverload) or op.namespace != "aten" or op is aten.view.dtype:  # the latter reads the bits
-        return None
-    return REARRANGEMENTS.get(op._opname)
+    return None if op is aten.view.dtype else REARRANGEMENTS.get(aten_name(op))  # view(dtype) reads the bits
 
 
 REARRANGEMENTS: Mapping[str, Rearrangement] = {

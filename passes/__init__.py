@@ -25,6 +25,7 @@ In the order in which a model meets them:
     duplicate_cheap   cheap nodes copied into the stages that read them
     insert_transfers  a transfer for each value that crosses stages
 
+    registered_flops  formulas of flops that were registered for operators from outside torch
     cut_problem       a graph as the partitioners' problem, for split_stages and check_sizes
     changes           the difference between two graphs, in words
     summary           a plan in numbers

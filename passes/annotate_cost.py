@@ -6,7 +6,7 @@ does no contraction and reads and writes each of its tensors once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, ClassVar, TypeAlias
@@ -15,13 +15,16 @@ import sympy
 import torch
 
 from ir.cost import FREE, Arithmetic, Cost
-from ir.graph import Call, Graph, Node, Transfer, Value, opaque_of
+from ir.graph import Call, Graph, Node, Transfer, Value, is_whole, opaque_of
 from ir.machine.cluster import Cluster, Unit
 from ir.memory import smaller_source
+from ir.operators import aten_name
+from ir.registration import comes_with_torch
 from ir.sizes import Dim, at
 from ir.verify import costed
 from passes.cost_models.profiling import Progress, profile
 from passes.options import CostSource, Options
+from passes.registered_flops import registered_flops
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class AnnotateCost:
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
         source = smaller_source(graph)
         graph = graph.map(lambda node: replace(node, cost=node_cost(node, source, graph.hints)))
+        if self.cost != CostSource.profiled:
+            graph = replace(graph, notes=tuple(dict.fromkeys((*graph.notes, *_unknown(graph)))))
         return profile(graph, cluster, self.progress) if self.cost == CostSource.profiled else graph
 
 
@@ -53,12 +58,24 @@ def node_cost(node: Node, source: Mapping[Value, Value], sizes: Mapping[sympy.Sy
         return Cost(0, node.value.type.nbytes)
     if node.view:
         return FREE
-    name = node.op._schema.name.partition("::")[2]
+    name = "module" if is_whole(node) else aten_name(node.op)
     nbytes = _BYTES.get(name, _touched)(node, source)
-    if name not in _FLOPS:
-        return Cost(0, nbytes, elements=_one_by_one(name, node, source, sizes))
     dtype = _dtype(node)
-    return Cost(_FLOPS[name](node), nbytes, arithmetic=Arithmetic(_unit(name, node, dtype), dtype))
+    if name in _FLOPS:
+        return Cost(_FLOPS[name](node), nbytes, arithmetic=Arithmetic(_unit(name, node, dtype), dtype))
+    if not name and (flops := registered_flops(node, sizes)) is not None:
+        return Cost(flops, nbytes, arithmetic=Arithmetic("product", dtype))
+    return Cost(0, nbytes, elements=_one_by_one(name, node, source, sizes))
+
+
+def _unknown(graph: Graph) -> Iterator[str]:
+    """A note for each operator from outside torch without a formula of flops."""
+    for node in graph.nodes:
+        if isinstance(node, Call) and not comes_with_torch(node.op) and registered_flops(node, graph.hints) is None:
+            yield (
+                f"the cost of {node.op._schema.name} is unknown: it counts as reading and writing each of its tensors "
+                "once; torch.utils.flop_counter.register_flop_formula or --cost profiled tells more"
+            )
 
 
 def _one_by_one(name: str, node: Call, source: Mapping[Value, Value], sizes: Mapping[sympy.Symbol, int]) -> Dim:

@@ -96,6 +96,17 @@ class CheckpointFile:
 
 
 @dataclass(frozen=True)
+class Operator:
+    """An operator from outside torch that stages run."""
+
+    name: str  # "torchvision::nms"
+    module: str  # whose import registers it; "" if that is not known
+    library: str  # the distribution of the module, as pip calls it; "" for a file of the user's
+    version: str  # of the library, where the stages were cut
+    stages: tuple[int, ...]  # that run it
+
+
+@dataclass(frozen=True)
 class Microbatching:
     """The dimension of each input and output along which a batch may be split, as the compiler proved."""
 
@@ -120,6 +131,7 @@ class Manifest:
     plan: dict[str, Any]  # the compiler's predictions, for people and reports
     microbatching: Microbatching = Microbatching()
     links: tuple[CheckpointFile, ...] = ()  # empty if the stages have copies of their weights
+    operators: tuple[Operator, ...] = ()  # from outside torch
     schema: int = SCHEMA
 
     def write(self, folder: Path) -> None:
@@ -190,6 +202,7 @@ def _manifest(t: dict[str, Any]) -> Manifest:
             ),
             "stages": tuple(map(_stage, t["stages"])),
             "microbatching": _microbatching(t["microbatching"]) if "microbatching" in t else Microbatching(),
+            "operators": tuple(Operator(**o | {"stages": tuple(o["stages"])}) for o in t.get("operators", ())),
             "links": tuple(CheckpointFile(**link | {"stages": tuple(link["stages"])}) for link in t["links"]),
         }
     )

@@ -14,6 +14,7 @@ from codegen.spelling.opaque_modules import OpaqueModules
 from codegen.structure.partial_modules import partial_modules
 from ir.graph import Call, Constant, Param, State, Value
 from ir.plan import Stage, StagePlan
+from ir.registration import Registration, comes_with_torch, registration_of
 
 _NAMELESS = re.compile(r"lifted_tensor_\d+|_tensor_constant\d+")  # what torch.export calls tensors made in forward
 
@@ -75,6 +76,12 @@ class StageFile:
     def parts(self) -> Mapping[str, str]:
         """The modules that the stage runs in part, with the part."""
         return partial_modules(self.plan.graph, self.stage.index)
+
+    @property
+    def registrations(self) -> tuple[Registration, ...]:
+        """Where the operators from outside torch come from that the stage runs itself."""
+        ops = dict.fromkeys(call.op for call in self.calls if not comes_with_torch(call.op))
+        return tuple(map(registration_of, ops))
 
     @cached_property
     def calls(self) -> tuple[Call, ...]:

@@ -43,7 +43,16 @@ def _imports(file: StageFile, linked: bool, body: str) -> Iterator[str]:
     yield from ("", "import torch", "from torch import nn")
     yield from ["from torch.nn import functional as F"] * ("F" in read)
     yield from file.opaque.imports()
+    yield from _registering(file)
     yield from ["", "aten = torch.ops.aten"] * ("aten" in read)
+
+
+def _registering(file: StageFile) -> Iterator[str]:
+    """Imports of what registers the operators from outside torch, unless this process did so already."""
+    for found in file.registrations:
+        if found.module:
+            namespace, _, name = found.operator.partition("::")
+            yield from ("", f'if not hasattr(torch.ops.{namespace}, "{name}"):', f"    import {found.module}")
 
 
 def _origin(source: int | None) -> str:

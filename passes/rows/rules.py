@@ -7,13 +7,14 @@ from collections.abc import Mapping
 import torch
 
 from ir.graph import Value
+from ir.operators import aten_name
 from passes.rows import compute, indices, shapes
 from passes.rows.axis import Axis, Found, MixedError, Rule, Site, require
 
 
 def axes_of(site: Site) -> tuple[Found, ...]:
     """The axis of each result.  Raises MixedError with a clause that fits after the operator's name."""
-    name = site.call.op._schema.name.partition("::")[2]
+    name = aten_name(site.call.op)
     rule = compute.elementwise if torch.Tag.pointwise in site.call.op.tags else _RULES.get(name)
     if not any(site.axis(v) for v in site.call.operands) and not _mentions(site):
         return (None,) * len(site.call.results)

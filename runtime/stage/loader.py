@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import warnings
 from collections.abc import Collection, Sequence
@@ -13,7 +14,7 @@ from types import ModuleType
 import torch
 from torch import nn
 
-from runtime.manifest import CheckpointFile, Manifest, ManifestError, StageEntry, file_hash, sample_hash
+from runtime.manifest import CheckpointFile, Manifest, ManifestError, Operator, StageEntry, file_hash, sample_hash
 from runtime.stage.speed import AS_IT_IS, Speed
 from runtime.stage.stage import LoadedStage
 
@@ -43,6 +44,9 @@ def load_stages(
         _check_hash(folder / stage.module, manifest, strict)
         if strict:
             _check_hash(folder / stage.weights, manifest, strict)
+    for operator in manifest.operators:
+        if not set(chosen).isdisjoint(operator.stages):
+            _require_operator(folder, operator)
     for link in manifest.links:
         if not set(chosen).isdisjoint(link.stages):
             _check_link(folder, link)
@@ -53,6 +57,20 @@ def load_stages(
 
     with ThreadPoolExecutor(max_workers=len({devices[i] for i in chosen}), thread_name_prefix="load") as pool:
         return tuple(pool.map(load, chosen))
+
+
+def _require_operator(folder: Path, operator: Operator) -> None:
+    """Raises ManifestError unless an operator from outside torch is registered, or a stage file can have it be."""
+    namespace, _, name = operator.name.partition("::")
+    if hasattr(getattr(torch.ops, namespace), name):
+        return
+    runs = f"{', '.join(f'stage_{i}' for i in operator.stages)} runs the operator {operator.name}"
+    if not operator.module:
+        raise ManifestError(f"{runs}; import what registers it first")
+    top = operator.module.partition(".")[0]
+    if importlib.util.find_spec(top) is None and not (folder / f"{top}.py").is_file():
+        of = f"{operator.library} {operator.version}" if operator.library else operator.module
+        raise ManifestError(f"{runs} of {of}, which is not installed here")
 
 
 def _check_link(folder: Path, link: CheckpointFile) -> None:

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from ir.capture.paths import is_torch_file, short_path
 from ir.graph import Call, Value
-from ir.operators import aten
+from ir.operators import aten, aten_name
 
 _KEY = "ends_gradients"
 
@@ -160,7 +160,7 @@ class GradientFlow:
 
     def follow(self, call: Call) -> None:
         """Note the results of a call."""
-        name = call.op._opname
+        name = aten_name(call.op)
         only_shaped = name.startswith("new_") or name.endswith("_like")
         if call.op is not aten.detach.default and not only_shaped and not self.carrying.isdisjoint(call.operands):
             self.carrying.update(filter(_is_differentiable, call.results))

@@ -11,7 +11,7 @@ import torch
 from torch import fx
 from torch._ops import OpOverload
 
-from ir.operators import aten, rearrangement
+from ir.operators import aten, aten_name, rearrangement
 
 _QUIET = {aten.detach_.default}
 
@@ -118,7 +118,7 @@ def _may_alias(node: fx.Node) -> bool:
     if (moves := rearrangement(node.target)) is not None:
         return moves.may_alias
     if node.target.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
-        return node.target._opname not in _NEVER_VIEWS  # nothing is known of the operators that it is made of
+        return aten_name(node.target) not in _NEVER_VIEWS  # nothing is known of the operators that it is made of
     return any(r.alias_info is not None for r in schema.returns)
 
 

@@ -1,0 +1,123 @@
+"""Operators from outside torch: their cost, where they come from, and what a machine without them is told."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import register_flop_formula
+
+from ir.capture import capture
+from ir.errors import CaptureError
+from ir.graph import Call
+from passes.annotate_cost import AnnotateCost
+from passes.api import compile_model
+from runtime.manifest import Manifest, ManifestError
+from runtime.stage.loader import load_stages
+from tests.support.planning import slow_machine
+
+MODEL = '''
+import torch
+from torch import nn
+
+@torch.library.custom_op("test_own_file::linear", mutates_args=())
+def linear(x: torch.Tensor, k: float) -> torch.Tensor:
+    return x * 2 + k
+
+@linear.register_fake
+def _(x, k):
+    return torch.empty_like(x)
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.l = nn.ModuleList(nn.Linear(8, 8) for _ in range(4))
+
+    def forward(self, x):
+        for layer in self.l:
+            x = torch.ops.test_own_file.linear(layer(x), 0.5)
+        return x
+
+torch.manual_seed(0)
+model, example_inputs = Model().eval(), (torch.ones(2, 8),)
+'''
+
+ELSEWHERE = """
+import sys, torch
+from runtime import Pipeline
+with Pipeline.load(sys.argv[1]) as pipe:
+    torch.save(pipe(torch.ones(2, 8)), sys.argv[2])
+"""
+
+_LIBRARY = torch.library.Library("test_mylab", "DEF")
+_LIBRARY.define("mm(Tensor a, Tensor b) -> Tensor")
+_LIBRARY.define("linear(Tensor x) -> Tensor")
+_LIBRARY.define("bump(Tensor(a!) x) -> ()")
+_LIBRARY.impl("mm", torch.mm, "CompositeExplicitAutograd")
+_LIBRARY.impl("linear", torch.neg, "CompositeExplicitAutograd")
+_LIBRARY.impl("bump", lambda x: None, "CompositeExplicitAutograd")
+torch.library.register_fake("test_mylab::bump", lambda x: None)
+
+
+def test_the_file_that_registers_an_operator_goes_with_the_stages(tmp_path: Path) -> None:
+    file, out = tmp_path / "model_with_operator.py", tmp_path / "out"
+    file.write_text(MODEL)
+    plan = compile_model(file, out=out, cluster=slow_machine(2))
+    assert (out / file.name).is_file()
+    assert [o.module for o in Manifest.read(out).operators] == [file.stem]
+    subprocess.run([sys.executable, "-c", ELSEWHERE, str(out), str(tmp_path / "y.pt")], check=True)
+    with torch.no_grad():
+        wanted = sys.modules[file.stem].model(torch.ones(2, 8))
+    torch.testing.assert_close(torch.load(tmp_path / "y.pt"), wanted, rtol=0, atol=0)
+    assert any("the cost of test_own_file::linear is unknown" in note for note in plan.graph.notes)
+    for entry in (table := json.loads((out / "manifest.json").read_text()))["operators"]:
+        entry.update(name="test_nowhere::linear", module="test_nowhere", library="nowhere-ops", version="1.2")
+    (out / "manifest.json").write_text(json.dumps(table))
+    with pytest.raises(ManifestError, match=r"test_nowhere::linear of nowhere-ops 1\.2, which is not installed here"):
+        load_stages(out, Manifest.read(out), [torch.device("cpu")] * 2, strict=False)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_operators_that_are_named_as_torchs_own_are_others() -> None:
+    graph = capture(_calling(lambda x, w: torch.ops.test_mylab.linear(torch.ops.test_mylab.mm(x, w))), (X,))
+    found = AnnotateCost().run(graph, slow_machine(1))
+    assert [node.cost.flops for node in found.nodes] == [0, 0]
+    assert [note.split()[3] for note in found.notes] == ["test_mylab::mm", "test_mylab::linear"]
+
+    @register_flop_formula(torch.ops.test_mylab.mm)
+    def flops(a: tuple[int, ...], b: tuple[int, ...], **_: object) -> int:
+        return 3 * a[0] * a[1] * b[1]
+
+    found = AnnotateCost().run(graph, slow_machine(1))
+    assert [node.cost.flops for node in found.nodes if isinstance(node, Call)] == [3 * 4 * 8 * 8, 0]
+
+
+def test_an_operator_that_changes_its_argument_is_named() -> None:
+    def compute(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        x = x @ w
+        torch.ops.test_mylab.bump(x)
+        return x + 1
+
+    with pytest.raises(CaptureError, match=r"the custom operator test_mylab\.bump\.default changes its arguments"):
+        capture(_calling(compute), (X,))
+
+
+X = torch.ones(4, 8)
+
+
+def _calling(compute: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> nn.Module:
+    class Calling(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(8, 8))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return compute(x, self.weight)
+
+    return Calling().eval()
