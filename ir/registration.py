@@ -14,13 +14,11 @@ import torch
 from torch._library.custom_ops import OPDEFS
 from torch._ops import OpOverload
 
-_WITH_TORCH = set(
-    """
-    aten prim prims _prims quantized _quantized quantized_decomposed mkldnn mkldnn_prepacked onednn c10d _c10d_functional
-    c10d_functional _c10d_functional_autograd c10d_functional_autograd higher_order inductor rngprims debugprims profiler
-    sparse static_runtime symm_mem xnnpack prepacked torch_attn _dtensor fsdp streams export onnx stagecut
-    """.split()
-)
+_WITH_TORCH = {"aten", "prim", "prims", "_prims", "quantized", "_quantized", "quantized_decomposed"}
+_WITH_TORCH |= {"mkldnn", "mkldnn_prepacked", "onednn", "c10d", "_c10d_functional", "c10d_functional"}
+_WITH_TORCH |= {"_c10d_functional_autograd", "c10d_functional_autograd", "higher_order", "inductor"}
+_WITH_TORCH |= {"rngprims", "debugprims", "profiler", "sparse", "static_runtime", "symm_mem", "xnnpack"}
+_WITH_TORCH |= {"prepacked", "torch_attn", "_dtensor", "fsdp", "streams", "export", "onnx", "stagecut"}
 
 
 @dataclass(frozen=True)

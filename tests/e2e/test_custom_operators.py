@@ -22,7 +22,7 @@ from runtime.manifest import Manifest, ManifestError
 from runtime.stage.loader import load_stages
 from tests.support.planning import slow_machine
 
-MODEL = '''
+MODEL = """
 import torch
 from torch import nn
 
@@ -46,7 +46,7 @@ class Model(nn.Module):
 
 torch.manual_seed(0)
 model, example_inputs = Model().eval(), (torch.ones(2, 8),)
-'''
+"""
 
 ELSEWHERE = """
 import sys, torch

@@ -188,8 +188,9 @@ class _Reader:
         """Inline a region that sets a mode only: gradients, or autocast that is off.  Raises NotExported for others."""
         name = str(node.target)
         if "auto_functionalized" in name:
-            advice = "have it return what it makes, with mutates_args=(), or call it in a module of its own below the model"
-            raise NotExported(f"the custom operator {node.args[0]} changes its arguments in place", where_of(node), advice)
+            advice = "have it return what it makes, mutates_args=(), or call it in a module of its own below the model"
+            reason = f"the custom operator {node.args[0]} changes its arguments in place"
+            raise NotExported(reason, where_of(node), advice)
         if "set_grad_enabled" not in name and "autocast" not in name:
             advice = "use torch.where, or a plain if in a module of its own, which is then kept whole in one stage"
             raise NotExported(f"control flow by {name} cannot be cut into stages yet", where_of(node), advice)
