@@ -12,7 +12,7 @@ debian = { command -v apt-get && $(if $(filter 0,$(shell id -u)),,sudo -n) \
 	sh -c 'apt-get update && apt-get install -y --no-install-recommends $(1)'; } >/dev/null 2>&1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-gpu check zoo fuzz bench golden docs clean
+.PHONY: help setup demo test test-gpu check zoo fuzz faults bench golden docs clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 17
@@ -42,6 +42,9 @@ zoo: $(READY) ## cut 272 architectures, compare each with its uncut self, write 
 
 fuzz: $(READY) ## cut 5,000 random modules, compare each with its uncut self
 	$(BIN)/python -m tests.fuzz
+
+faults: $(READY) ## put 1,000 faults into an artifact, which `stagecut check` must find
+	$(BIN)/python -m tests.faults
 
 bench: $(READY) ## run the benchmarks
 	$(PYTEST) tests/benchmarks -s

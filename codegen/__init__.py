@@ -9,6 +9,7 @@ In the order in which a plan meets them:
     lines/        the plan of a stage file: every line, as data
     text/         the plan as source
     weights       the .safetensors file of a stage
+    inventory     the nodes and weights of the model and of each stage, for `stagecut check`
     picture/      the graph as boxes, for Graphviz
     report/       one page about the plan and its runs
     pytree_json   the containers of the model's arguments and results, for the manifest

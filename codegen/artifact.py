@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
+from codegen.inventory import held, model_nodes, model_weights, placed, returned, runs, tensor
 from codegen.lines.stage_file import StageFile
 from codegen.picture import dot
 from codegen.picture.detail import Detail
@@ -17,13 +18,13 @@ from codegen.pytree_json import tree_json
 from codegen.report.data import report_data
 from codegen.report.notes import NOTHING, Notes, StageSource
 from codegen.report.page import REPORT, page
-from codegen.spelling.literals import expr_source, shape_source
+from codegen.spelling.literals import expr_source
 from codegen.spelling.opaque_modules import copied_files
 from codegen.text.stage_source import emit
-from codegen.weights import StageTensor, linked_files, path_from, strides_of, write_copies, write_links
+from codegen.weights import StageTensor, Sums, linked_files, path_from, strides_of, write_copies, write_links
 from ir.checkpoint.checkpoint import weight_source
 from ir.checkpoint.tensors import Held
-from ir.graph import Constant, Graph, Param, State, Value
+from ir.graph import Constant, Graph, Node, Param, State, Value
 from ir.memory import stored_bytes
 from ir.microbatching import Microbatching
 from ir.plan import StagePlan
@@ -53,6 +54,7 @@ def write_artifact(
     There is no graph.svg where graphviz's `dot` is missing.
     """
     hashes: dict[str, str] = {}
+    entries: list[m.StageEntry] = []
     sources: list[StageSource] = []
     linked: dict[int, tuple[Path, ...]] = {}
     for stage in plan.stages:
@@ -62,10 +64,13 @@ def write_artifact(
         sources.append(StageSource(file.module, emitted.source, emitted.lines))
         (folder / file.module).write_text(sources[-1].source)
         yield folder / file.module
+        sums: Sums = {}
         if weights is not None:
             linked[stage.index] = linked_files(tensors) if link else ()
-            hashes[file.weights] = (write_links if link else write_copies)(folder / file.weights, tensors, wrote)
+            write = write_links if link else write_copies
+            hashes[file.weights], sums = write(folder / file.weights, tensors, wrote)
             yield folder / file.weights
+        entries.append(_stage(file, emitted.lines, sums))
     files = [StageFile(plan, stage, model) for stage in plan.stages]
     registering = (r.file for file in files for r in file.registrations if r.file is not None)
     for own in dict.fromkeys((*copied_files(plan.graph.whole), *registering)):
@@ -76,7 +81,7 @@ def write_artifact(
     yield report
     written = sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file())
     hashes = {name: hashes.get(name) or m.file_hash(folder / name) for name in written}
-    _manifest(plan, model, hashes, _links(linked, folder), summary).write(folder)
+    _manifest(plan, model, entries, hashes, _links(linked, folder), summary).sealed().write(folder)
     yield folder / m.FILE
 
 
@@ -92,8 +97,8 @@ def _weight(value: Value, weights: Mapping[str, torch.Tensor]) -> StageTensor:
     match value:
         case Param() | State(data=None):
             return StageTensor(weight_source(weights, value.fqns), value.type.dtype)
-        case Constant(data=torch.Tensor() as tensor) | State(data=torch.Tensor() as tensor):
-            return StageTensor(Held(tensor), value.type.dtype)
+        case Constant(data=torch.Tensor() as data) | State(data=torch.Tensor() as data):
+            return StageTensor(Held(data), value.type.dtype)
     raise AssertionError(value)
 
 
@@ -111,22 +116,31 @@ def _links(linked: Mapping[int, tuple[Path, ...]], folder: Path) -> tuple[m.Chec
 
 
 def _manifest(
-    plan: StagePlan, model: str, hashes: dict[str, str], links: tuple[m.CheckpointFile, ...], summary: Summary
+    plan: StagePlan,
+    model: str,
+    stages: Sequence[m.StageEntry],
+    hashes: dict[str, str],
+    links: tuple[m.CheckpointFile, ...],
+    summary: Summary,
 ) -> m.Manifest:
     graph = plan.graph
     return m.Manifest(
         name=model,
-        inputs=tuple(map(_tensor, graph.inputs)),
-        outputs=tuple(_tensor(v, name) for v, name in zip(graph.outputs, output_names(graph.signature), strict=True)),
-        symbols={str(s): m.Symbol(low, high, graph.hints[s]) for s, (low, high) in graph.ranges.items()},
-        guards=tuple(map(expr_source, graph.guards)),
+        inputs=tuple(map(tensor, graph.inputs)),
+        outputs=tuple(tensor(v, name) for v, name in zip(graph.outputs, output_names(graph.signature), strict=True)),
+        symbols=_symbols(graph),
+        guards=_guards(graph),
         signature=_signature(graph),
-        stages=tuple(_stage(StageFile(plan, stage, model)) for stage in plan.stages),
+        stages=tuple(stages),
         files=hashes,
         plan=asdict(summary),
         microbatching=_microbatching(graph.microbatching),
         links=links,
         operators=_operators(plan, model),
+        nodes=model_nodes(graph),
+        weights=model_weights(graph),
+        returns=returned(graph),
+        placement=placed(plan),
     )
 
 
@@ -144,18 +158,30 @@ def _microbatching(found: Microbatching) -> m.Microbatching:
     return m.Microbatching(symbol, found.inputs, found.outputs, found.reason)
 
 
-def _stage(file: StageFile) -> m.StageEntry:
+def _symbols(graph: Graph) -> dict[str, m.Symbol]:
+    return {str(s): m.Symbol(low, high, graph.hints[s]) for s, (low, high) in graph.ranges.items()}
+
+
+def _guards(graph: Graph) -> tuple[str, ...]:
+    return tuple(map(expr_source, graph.guards))
+
+
+def _stage(file: StageFile, lines: Mapping[Node, int], sums: Sums) -> m.StageEntry:
     graph = file.stage.graph
+    signature = _signature(graph)
     return m.StageEntry(
         module=file.module,
         cls=file.cls,
         weights=file.weights,
         device=file.stage.device.name,
-        receives=tuple(m.Receive(_tensor(v), file.stage.source_of(v)) for v in graph.inputs),
+        receives=tuple(m.Receive(tensor(v), file.stage.source_of(v)) for v in graph.inputs),
         sizes=file.sizes,
-        sends=tuple(m.Send(_tensor(v), file.stage.targets_of(v), file.outputs_of(v)) for v in graph.outputs),
+        sends=tuple(m.Send(tensor(v), file.stage.targets_of(v), file.outputs_of(v)) for v in graph.outputs),
         state=tuple(file.fqns[s] for s in graph.states),
         nbytes=stored_bytes(file.stage.stored),
+        runs=runs(file, lines),
+        holds=held(file, sums),
+        terms=m.terms_of(_symbols(graph), _guards(graph), signature, _microbatching(graph.microbatching)),
     )
 
 
@@ -177,7 +203,3 @@ def _signature(graph: Graph) -> m.CallSignature:
         arguments=tree_json(signature.arguments),
         returns=tree_json(signature.returns),
     )
-
-
-def _tensor(value: Value, name: str = "") -> m.Tensor:
-    return m.Tensor(name or value.name, str(value.type.dtype).removeprefix("torch."), shape_source(value.type.shape))

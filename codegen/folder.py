@@ -64,8 +64,9 @@ def restamp(file: Path) -> None:
     found = _manifest(file.parent)
     if file.name not in _hashes(found):
         return
+    whole = found.get("seal") == m.seal_of(found)
     found["files"][file.name] = m.file_hash(file)
-    (file.parent / m.FILE).write_text(json.dumps(found, indent=1) + "\n")
+    m.write_table(file.parent, {**found, "seal": m.seal_of(found)} if whole else found)
 
 
 @dataclass(frozen=True)

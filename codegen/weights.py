@@ -10,6 +10,7 @@ from hashlib import sha256
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
+from zlib import crc32
 
 import torch
 
@@ -18,6 +19,7 @@ from ir.checkpoint.tensors import Held, Piece, Stored, Tensorlike, byte_view
 from ir.errors import OutputError, SourceError
 
 Wrote: TypeAlias = Callable[[int], object]
+Sums: TypeAlias = Mapping[str, str]  # crc32 of the bytes of tensors that were written, in hexadecimal
 _SPELLED = {dtype: text for text, dtype in SAFETENSORS_DTYPES.items()}
 
 
@@ -33,8 +35,8 @@ class StageTensor:
         return prod(self.source.shape) * self.dtype.itemsize
 
 
-def write_copies(path: Path, weights: Mapping[str, StageTensor], wrote: Wrote = int) -> str:
-    """Write copies of the tensors, with one at a time in memory.  Returns the sha256 of the file.
+def write_copies(path: Path, weights: Mapping[str, StageTensor], wrote: Wrote = int) -> tuple[str, Sums]:
+    """Write copies of the tensors, with one at a time in memory.  Returns the file's sha256, and the tensors' sums.
 
     `wrote` is called with the number of bytes of each block.
     The format has no strides; those of channels-last weights are in the header's `strides`, for `load`.
@@ -51,8 +53,8 @@ def strides_of(weights: Mapping[str, StageTensor]) -> dict[str, tuple[int, ...]]
     return {name: tensor.stride() for name, tensor in dense.items() if not tensor.is_contiguous()}
 
 
-def write_links(path: Path, weights: Mapping[str, StageTensor], wrote: Wrote = int) -> str:
-    """Write the tensors that the checkpoint lacks, and links to the others.  Returns the sha256 of the file.
+def write_links(path: Path, weights: Mapping[str, StageTensor], wrote: Wrote = int) -> tuple[str, Sums]:
+    """Write the tensors that the checkpoint lacks, and links to the others.  Returns as `write_copies` does.
 
     The header's `links` has the files, relative to this one's folder, and for each tensor its pieces: a file,
     the byte where it starts, its dtype, shape and strides (null: plain), and the corner of the box it fills.
@@ -85,23 +87,27 @@ def _row(piece: Piece, number: Mapping[Path, int]) -> list[Any]:
     return [number[piece.file], piece.start, dtype, piece.shape, stride, piece.at]
 
 
-def _write(path: Path, weights: Mapping[str, StageTensor], metadata: Mapping[str, str], wrote: Wrote) -> str:
+def _write(
+    path: Path, weights: Mapping[str, StageTensor], metadata: Mapping[str, str], wrote: Wrote
+) -> tuple[str, Sums]:
     # Wide dtypes first, so that each tensor is aligned to its own: readers that map the file ask for it.
     order = sorted(weights.items(), key=lambda item: -item[1].dtype.itemsize)
-    digest, name = sha256(), "the header"
+    digest, name, sums = sha256(), "the header", dict.fromkeys(weights, 0)
     try:
         with path.open("wb") as file:
             _put(file, digest, _header(dict(order), metadata))
             for name, weight in order:
                 for block in _blocks(name, weight):
-                    _put(file, digest, byte_view(block.contiguous()))
+                    data = byte_view(block.contiguous())
+                    sums[name] = crc32(data, sums[name])
+                    _put(file, digest, data)
                     wrote(block.nbytes)
     except OSError as e:
         need = sum(w.nbytes for w in weights.values())
         raise OutputError(
             f"cannot write {name} to {path.name}: {e.strerror}; the file needs {need:,} bytes, --weights link very few"
         ) from e
-    return digest.hexdigest()
+    return digest.hexdigest(), {name: f"{total:08x}" for name, total in sums.items()}
 
 
 def _put(file: BinaryIO, digest: Any, data: bytes | memoryview) -> None:

@@ -25,6 +25,7 @@ PAGES = ("index", "command", "python", "artifact")
 PAGES += ("add-a-pass", "add-a-cost", "add-a-partitioner", "add-an-objective", "add-a-device")
 OF_ITS_OWN = {  # subcommands with a command line of their own
     "run": "runtime.run",
+    "check": "runtime.check.__main__",
     "measure": "runtime.measure.__main__",
     "partition": "passes.partitioners.__main__",
 }

@@ -83,7 +83,7 @@ def plan_stages(graph: Graph, cluster: Cluster) -> StagePlan:
     """Cut a graph into its stages.  Raises VerifyError if `staged`, `stateful` or `connected` does not hold."""
     for invariant in (staged, stateful, connected):
         invariant(graph)
-    plain = graph.map_values(_plain_name)
+    plain = graph.map_values(original)
     stages = (_cut(plain, i, cluster.devices[d]) for i, d in enumerate(graph.placement))
     return StagePlan(graph, cluster, tuple(stages))
 
@@ -112,6 +112,6 @@ def _cut(graph: Graph, index: int, device: Device) -> Stage:
     return Stage(index, device, body, recvs, sends, sum((n.cost for n in nodes), FREE))
 
 
-def _plain_name(value: Value) -> Value:
+def original(value: Value) -> Value:
     """A copy of another stage's value under the name of the original, as its own stage calls it."""
     return replace(value, name=value.copy_of, copy_of="") if value.copy_of else value

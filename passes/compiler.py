@@ -14,7 +14,7 @@ from codegen.picture.detail import Detail
 from codegen.report.notes import Notes, PassNote
 from ir.capture import capture
 from ir.checkpoint.checkpoint import check_linked, check_weights
-from ir.errors import OutputError
+from ir.errors import InternalError, OutputError
 from ir.machine.cluster import Cluster
 from ir.memory import stored_bytes
 from ir.plan import StagePlan, plan_stages
@@ -25,6 +25,7 @@ from passes.changes import changes, contents
 from passes.options import Weights
 from passes.pipeline import PassPipeline, Step
 from passes.summary import node_seconds, summarize
+from runtime.check.artifact import faults
 
 EXPORT = "export"  # the step that captures the model, before the first pass
 
@@ -87,7 +88,16 @@ class Compiler:
         written = write_artifact(
             plan, folder, source.name, weights, self.detail, summary, link=link, notes=notes, wrote=wrote
         )
-        return Compiled(plan, summary, tuple(steps), tuple(written))
+        compiled = Compiled(plan, summary, tuple(steps), tuple(written))
+        check_whole(folder)
+        return compiled
+
+
+def check_whole(folder: Path) -> None:
+    """Raise InternalError where an artifact is not whole.  The bytes of its weights are hashed as they are written."""
+    found = next(faults(folder, contents=False), None)
+    if found is not None:
+        raise InternalError(f"the artifact is not whole: {found}")
 
 
 def copied_bytes(plan: StagePlan, weights: Weights) -> int:

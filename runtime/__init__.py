@@ -10,6 +10,7 @@
     engine/       the stages of one process, on threads
     distributed/  the processes of a job
     trace/        what ran in each stage and when
+    check/        whether an artifact folder is whole
     measure/      the command line that measures a host, for a cluster file
 
 The entry points are imported when they are asked for: torch takes seconds, for which a command line must not wait.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,48 @@ class Send:
 
 
 @dataclass(frozen=True)
+class Node:
+    """A call of an operator of the model, whatever stage runs it."""
+
+    op: str  # as dumps print it: "aten.add.Tensor"
+    reads: tuple[str, ...]  # values, in the order of the arguments
+    makes: tuple[Tensor, ...]
+    repeats: bool  # whether several stages may run it: it is cheap, deterministic and without side effects
+    digest: str  # of the whole call, numbers among its arguments included
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A parameter, a buffer, a constant or a state of the model."""
+
+    tensor: Tensor  # under the name by which nodes read it
+    names: tuple[str, ...]  # in the model; several for a tied weight
+    state: bool  # whether a call changes it
+    becomes: str = ""  # the value that it holds after a call; empty: it keeps its own
+
+
+@dataclass(frozen=True)
+class Run:
+    """A node that a stage runs."""
+
+    node: str  # the first value that it makes
+    line: int  # of the stage's file
+    spelled: str  # how the file writes the operator: "add", "linear", "[]"
+    digest: str  # of the call, as the stage has it
+
+
+@dataclass(frozen=True)
+class Held:
+    """A tensor in the weights file of a stage, or in the checkpoint that the file refers to."""
+
+    weight: str  # the name of a Weight's tensor
+    dtype: str
+    shape: tuple[int, ...]
+    crc32: str = ""  # of its bytes; empty if the file has no copy of them
+    becomes: str = ""  # the value that the stage puts into it, if it is a state
+
+
+@dataclass(frozen=True)
 class StageEntry:
     """One stage: its module, its weights, and the tensors that it receives and sends."""
 
@@ -83,6 +126,9 @@ class StageEntry:
     sends: tuple[Send, ...]  # in the order of forward's results
     state: tuple[str, ...]  # names of buffers that a call changes
     nbytes: int  # bytes of its weights
+    runs: tuple[Run, ...] = ()  # in order
+    holds: dict[str, Held] = field(default_factory=dict)  # by name in the stage's module
+    terms: str = ""  # the `terms` of the program that it was cut from
 
 
 @dataclass(frozen=True)
@@ -132,11 +178,20 @@ class Manifest:
     microbatching: Microbatching = Microbatching()
     links: tuple[CheckpointFile, ...] = ()  # empty if the stages have copies of their weights
     operators: tuple[Operator, ...] = ()  # from outside torch
+    nodes: tuple[Node, ...] = ()  # of the uncut model, each once, in order
+    weights: tuple[Weight, ...] = ()  # of the uncut model
+    returns: tuple[str, ...] = ()  # the values that are the outputs
+    placement: tuple[str, ...] = ()  # the device of each stage
+    seal: str = ""  # sha256 of all the rest, as the compiler wrote it
     schema: int = SCHEMA
 
     def write(self, folder: Path) -> None:
         """Write `folder`/manifest.json.  Raises OSError."""
-        (folder / FILE).write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+        write_table(folder, dataclasses.asdict(self))
+
+    def sealed(self) -> Manifest:
+        """The same with its seal, which any later change breaks."""
+        return dataclasses.replace(self, seal=seal_of(dataclasses.asdict(self)))
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
@@ -157,6 +212,41 @@ class Manifest:
             return _manifest(table)
         except (AttributeError, KeyError, TypeError) as e:
             raise ManifestError(f"{path} is damaged ({type(e).__name__}: {e}); compile the model again") from e
+
+
+def write_table(folder: Path, table: dict[str, Any]) -> None:
+    """Write the JSON of a manifest, what is short on one line.  Raises OSError."""
+    (folder / FILE).write_text(_spread(table, "") + "\n")
+
+
+def _spread(value: Any, indent: str) -> str:
+    """JSON with a line for each item of what is longer than a line."""
+    short = json.dumps(value)
+    if not value or not isinstance(value, (dict, list, tuple)) or (indent and len(indent) + len(short) <= 160):
+        return short
+    inner = indent + " "
+    if isinstance(value, dict):
+        items = [f"{json.dumps(str(key))}: {_spread(item, inner)}" for key, item in value.items()]
+        return "{\n" + ",\n".join(inner + item for item in items) + f"\n{indent}}}"
+    return "[\n" + ",\n".join(inner + _spread(item, inner) for item in value) + f"\n{indent}]"
+
+
+def seal_of(table: dict[str, Any]) -> str:
+    """The seal of a manifest, as JSON or as dataclasses.asdict has it."""
+    return digest_of({key: value for key, value in table.items() if key != "seal"})
+
+
+def terms_of(
+    symbols: dict[str, Symbol], guards: Sequence[str], signature: CallSignature, microbatching: Microbatching
+) -> str:
+    """A digest of what a program asks of its callers and what it returns to them."""
+    sizes = {name: dataclasses.asdict(symbol) for name, symbol in symbols.items()}
+    return digest_of([sizes, list(guards), dataclasses.asdict(signature), dataclasses.asdict(microbatching)])
+
+
+def digest_of(value: Any) -> str:
+    """sha256 of a value's JSON, in hexadecimal."""
+    return sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _no_artifact(folder: Path) -> str:
@@ -204,6 +294,10 @@ def _manifest(t: dict[str, Any]) -> Manifest:
             "microbatching": _microbatching(t["microbatching"]) if "microbatching" in t else Microbatching(),
             "operators": tuple(Operator(**o | {"stages": tuple(o["stages"])}) for o in t.get("operators", ())),
             "links": tuple(CheckpointFile(**link | {"stages": tuple(link["stages"])}) for link in t["links"]),
+            "nodes": tuple(map(_node, t.get("nodes", ()))),
+            "weights": tuple(map(_weight, t.get("weights", ()))),
+            "returns": tuple(t.get("returns", ())),
+            "placement": tuple(t.get("placement", ())),
         }
     )
 
@@ -220,4 +314,14 @@ def _stage(t: dict[str, Any]) -> StageEntry:
     receives = tuple(Receive(_tensor(r["tensor"]), r["source"]) for r in t["receives"])
     sends = tuple(Send(_tensor(s["tensor"]), tuple(s["stages"]), tuple(s["outputs"])) for s in t["sends"])
     rest = {"receives": receives, "sends": sends, "sizes": tuple(t["sizes"]), "state": tuple(t["state"])}
+    rest["runs"] = tuple(Run(**run) for run in t.get("runs", ()))
+    rest["holds"] = {name: Held(**h | {"shape": tuple(h["shape"])}) for name, h in t.get("holds", {}).items()}
     return StageEntry(**t | rest)
+
+
+def _node(t: dict[str, Any]) -> Node:
+    return Node(**t | {"reads": tuple(t["reads"]), "makes": tuple(map(_tensor, t["makes"]))})
+
+
+def _weight(t: dict[str, Any]) -> Weight:
+    return Weight(**t | {"tensor": _tensor(t["tensor"]), "names": tuple(t["names"])})

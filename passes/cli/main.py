@@ -77,6 +77,12 @@ def run_artifact(context: typer.Context) -> None:
     _hand_on("runtime.run", context)
 
 
+@app.command("check", context_settings=_PASSED_ON, add_help_option=False)
+def check_artifact(context: typer.Context) -> None:
+    """Say whether an artifact is whole, without running it."""
+    _hand_on("runtime.check.__main__", context)
+
+
 @app.command()
 def report(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="an artifact folder")],

@@ -20,13 +20,14 @@ OURS = ("stagecut", "ir", "passes", "codegen", "runtime")
 FLOORS = {
     "ir/*": ["ir"],
     "runtime/*": ["runtime"],
+    "codegen/inventory.py": ["codegen", "ir", "runtime.manifest", "runtime.check.applied"],  # what the check reads
     "codegen/*": ["codegen", "ir", "runtime.manifest"],
     "passes/partitioners/*": ["passes.partitioners"],
     "passes/cli/verify_stages.py": ["passes", "ir", "runtime"],  # --verify runs the stages
     "passes/auto.py": ["passes", "ir", "runtime"],  # the call that ends with a running pipeline
     "passes/__init__.py": ["passes"],
     "passes/job.py": ["passes", "ir", "codegen"],
-    "passes/compiler.py": ["passes", "ir", "codegen"],
+    "passes/compiler.py": ["passes", "ir", "codegen", "runtime.check"],  # each artifact is checked
     "passes/options.py": ["passes", "ir", "codegen.picture.detail"],
     "passes/compile.py": ["stagecut"],  # the same as the command
     "passes/report.py": ["passes", "ir", "codegen", "stagecut"],
@@ -55,6 +56,7 @@ OTHERS = {
     "passes/*": ["torch", "sympy"],
     "codegen/picture/*": ["torch", "sympy", "graphviz"],
     "codegen/*": ["torch", "sympy"],
+    "runtime/check/*": [],  # an artifact is checked where torch is not installed
     "runtime/generation/text.py": ["torch", "safetensors", "tokenizers", "jinja2"],
     "runtime/serving/*": ["torch", "safetensors", "starlette", "uvicorn", "prometheus_client"],
     "runtime/*": ["torch", "safetensors"],

@@ -1,0 +1,99 @@
+"""The inventory in the manifest: the nodes and weights of the uncut model, and those of each stage.
+
+`stagecut check` compares the two, so each is read off its own graph.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cache
+
+from codegen.lines.stage_file import StageFile
+from codegen.spelling.literals import shape_source
+from codegen.spelling.operators import Text, spelled
+from codegen.weights import Sums
+from ir.graph import Call, Constant, Graph, Node, State, Value, is_whole, rename
+from ir.plan import StagePlan, original
+from ir.printer import op_name, print_args
+from runtime import manifest as m
+from runtime.check.applied import applied
+
+KEPT_WHOLE = "()"  # how a call of a module that is kept whole is said to be spelled
+
+
+def tensor(value: Value, name: str = "") -> m.Tensor:
+    """A value as the manifest lists it."""
+    return m.Tensor(name or value.name, str(value.type.dtype).removeprefix("torch."), shape_source(value.type.shape))
+
+
+def model_nodes(graph: Graph) -> tuple[m.Node, ...]:
+    """The nodes of a cut graph as they were before the cut: without transfers, and of copies one."""
+    plain = cache(original)
+    found: dict[str, m.Node] = {}
+    for node in graph.nodes:
+        if isinstance(node, Call):
+            before = replace(rename(node, plain), results=tuple(map(plain, node.results)))
+            assert isinstance(before, Call)
+            found.setdefault(before.results[0].name, _node(before))
+    return tuple(found.values())
+
+
+def model_weights(graph: Graph) -> tuple[m.Weight, ...]:
+    """The parameters, constants and states of a graph."""
+    becomes = {state: original(value).name for state, value in graph.updates}
+    return tuple(
+        m.Weight(tensor(v), _names(v), isinstance(v, State), becomes.get(v, "") if isinstance(v, State) else "")
+        for v in (*graph.params, *graph.constants, *graph.states)
+    )
+
+
+def returned(graph: Graph) -> tuple[str, ...]:
+    """The values that are the outputs of a graph."""
+    return tuple(original(v).name for v in graph.outputs)
+
+
+def placed(plan: StagePlan) -> tuple[str, ...]:
+    """The device of each stage."""
+    return tuple(plan.cluster.devices[device].name for device in plan.graph.placement)
+
+
+def runs(file: StageFile, lines: Mapping[Node, int]) -> tuple[m.Run, ...]:
+    """The nodes of a stage, each with its line in the stage's file."""
+    return tuple(m.Run(c.results[0].name, lines.get(c, 0), _spelled(c), _digest(c)) for c in file.calls)
+
+
+def held(file: StageFile, sums: Sums) -> dict[str, m.Held]:
+    """The tensors of a stage by their names in it.  `sums`: the crc32 of those that were copied."""
+    return dict(_held(file, sums))
+
+
+def _held(file: StageFile, sums: Sums) -> Iterator[tuple[str, m.Held]]:
+    becomes = {state: value.name for state, value in file.stage.graph.updates}
+    for value, name in file.fqns.items():
+        found = tensor(value)
+        new = becomes.get(value, "") if isinstance(value, State) else ""
+        yield name, m.Held(value.name, found.dtype, tuple(int(n) for n in found.shape), sums.get(name, ""), new)
+
+
+def _names(value: Value) -> tuple[str, ...]:
+    return (value.fqn,) if isinstance(value, Constant) else value.fqns  # type: ignore[attr-defined]
+
+
+def _node(call: Call) -> m.Node:
+    reads = tuple(v.name for v in call.operands)
+    return m.Node(op_name(call), reads, tuple(map(tensor, call.results)), call.cheap, _digest(call))
+
+
+def _digest(call: Call) -> str:
+    results = [f"{v.name}: {v.type}" for v in call.results]
+    return m.digest_of([results, str(call.op), print_args(call.args, call.kwargs)])[:16]
+
+
+def _spelled(call: Call) -> str:
+    """How a stage file writes the operator, where no module of torch stands for it."""
+    if is_whole(call):
+        return KEPT_WHOLE
+    text = spelled(call, lambda value: Text(value.name)).source
+    return applied(ast.parse(text, mode="eval").body)
