@@ -28,10 +28,10 @@ def tensor(value: Value, name: str = "") -> m.Tensor:
     return m.Tensor(name or value.name, str(value.type.dtype).removeprefix("torch."), shape_source(value.type.shape))
 
 
-def model_nodes(graph: Graph) -> tuple[m.Node, ...]:
+def model_nodes(graph: Graph) -> tuple[m.ModelNode, ...]:
     """The nodes of a cut graph as they were before the cut: without transfers, and of copies one."""
     plain = cache(original)
-    found: dict[str, m.Node] = {}
+    found: dict[str, m.ModelNode] = {}
     for node in graph.nodes:
         if isinstance(node, Call):
             before = replace(rename(node, plain), results=tuple(map(plain, node.results)))
@@ -40,11 +40,11 @@ def model_nodes(graph: Graph) -> tuple[m.Node, ...]:
     return tuple(found.values())
 
 
-def model_weights(graph: Graph) -> tuple[m.Weight, ...]:
+def model_weights(graph: Graph) -> tuple[m.ModelWeight, ...]:
     """The parameters, constants and states of a graph."""
     becomes = {state: original(value).name for state, value in graph.updates}
     return tuple(
-        m.Weight(tensor(v), _names(v), isinstance(v, State), becomes.get(v, "") if isinstance(v, State) else "")
+        m.ModelWeight(tensor(v), _names(v), isinstance(v, State), becomes.get(v, "") if isinstance(v, State) else "")
         for v in (*graph.params, *graph.constants, *graph.states)
     )
 
@@ -59,31 +59,31 @@ def placed(plan: StagePlan) -> tuple[str, ...]:
     return tuple(plan.cluster.devices[device].name for device in plan.graph.placement)
 
 
-def runs(file: StageFile, lines: Mapping[Node, int]) -> tuple[m.Run, ...]:
+def runs(file: StageFile, lines: Mapping[Node, int]) -> tuple[m.NodeRun, ...]:
     """The nodes of a stage, each with its line in the stage's file."""
-    return tuple(m.Run(c.results[0].name, lines.get(c, 0), _spelled(c), _digest(c)) for c in file.calls)
+    return tuple(m.NodeRun(c.results[0].name, lines.get(c, 0), _spelled(c), _digest(c)) for c in file.calls)
 
 
-def held(file: StageFile, sums: Sums) -> dict[str, m.Held]:
+def held(file: StageFile, sums: Sums) -> dict[str, m.HeldTensor]:
     """The tensors of a stage by their names in it.  `sums`: the crc32 of those that were copied."""
     return dict(_held(file, sums))
 
 
-def _held(file: StageFile, sums: Sums) -> Iterator[tuple[str, m.Held]]:
+def _held(file: StageFile, sums: Sums) -> Iterator[tuple[str, m.HeldTensor]]:
     becomes = {state: value.name for state, value in file.stage.graph.updates}
     for value, name in file.fqns.items():
         found = tensor(value)
         new = becomes.get(value, "") if isinstance(value, State) else ""
-        yield name, m.Held(value.name, found.dtype, tuple(int(n) for n in found.shape), sums.get(name, ""), new)
+        yield name, m.HeldTensor(value.name, found.dtype, tuple(int(n) for n in found.shape), sums.get(name, ""), new)
 
 
 def _names(value: Value) -> tuple[str, ...]:
     return (value.fqn,) if isinstance(value, Constant) else value.fqns  # type: ignore[attr-defined]
 
 
-def _node(call: Call) -> m.Node:
+def _node(call: Call) -> m.ModelNode:
     reads = tuple(v.name for v in call.operands)
-    return m.Node(op_name(call), reads, tuple(map(tensor, call.results)), call.cheap, _digest(call))
+    return m.ModelNode(op_name(call), reads, tuple(map(tensor, call.results)), call.cheap, _digest(call))
 
 
 def _digest(call: Call) -> str:

@@ -72,7 +72,7 @@ class Send:
 
 
 @dataclass(frozen=True)
-class Node:
+class ModelNode:
     """A call of an operator of the model, whatever stage runs it."""
 
     op: str  # as dumps print it: "aten.add.Tensor"
@@ -83,7 +83,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Weight:
+class ModelWeight:
     """A parameter, a buffer, a constant or a state of the model."""
 
     tensor: Tensor  # under the name by which nodes read it
@@ -93,7 +93,7 @@ class Weight:
 
 
 @dataclass(frozen=True)
-class Run:
+class NodeRun:
     """A node that a stage runs."""
 
     node: str  # the first value that it makes
@@ -103,10 +103,10 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldTensor:
     """A tensor in the weights file of a stage, or in the checkpoint that the file refers to."""
 
-    weight: str  # the name of a Weight's tensor
+    weight: str  # the name of a ModelWeight's tensor
     dtype: str
     shape: tuple[int, ...]
     crc32: str = ""  # of its bytes; empty if the file has no copy of them
@@ -126,8 +126,8 @@ class StageEntry:
     sends: tuple[Send, ...]  # in the order of forward's results
     state: tuple[str, ...]  # names of buffers that a call changes
     nbytes: int  # bytes of its weights
-    runs: tuple[Run, ...] = ()  # in order
-    holds: dict[str, Held] = field(default_factory=dict)  # by name in the stage's module
+    runs: tuple[NodeRun, ...] = ()  # in order
+    holds: dict[str, HeldTensor] = field(default_factory=dict)  # by name in the stage's module
     terms: str = ""  # the `terms` of the program that it was cut from
 
 
@@ -178,8 +178,8 @@ class Manifest:
     microbatching: Microbatching = Microbatching()
     links: tuple[CheckpointFile, ...] = ()  # empty if the stages have copies of their weights
     operators: tuple[Operator, ...] = ()  # from outside torch
-    nodes: tuple[Node, ...] = ()  # of the uncut model, each once, in order
-    weights: tuple[Weight, ...] = ()  # of the uncut model
+    nodes: tuple[ModelNode, ...] = ()  # of the uncut model, each once, in order
+    weights: tuple[ModelWeight, ...] = ()  # of the uncut model
     returns: tuple[str, ...] = ()  # the values that are the outputs
     placement: tuple[str, ...] = ()  # the device of each stage
     seal: str = ""  # sha256 of all the rest, as the compiler wrote it
@@ -314,14 +314,14 @@ def _stage(t: dict[str, Any]) -> StageEntry:
     receives = tuple(Receive(_tensor(r["tensor"]), r["source"]) for r in t["receives"])
     sends = tuple(Send(_tensor(s["tensor"]), tuple(s["stages"]), tuple(s["outputs"])) for s in t["sends"])
     rest = {"receives": receives, "sends": sends, "sizes": tuple(t["sizes"]), "state": tuple(t["state"])}
-    rest["runs"] = tuple(Run(**run) for run in t.get("runs", ()))
-    rest["holds"] = {name: Held(**h | {"shape": tuple(h["shape"])}) for name, h in t.get("holds", {}).items()}
+    rest["runs"] = tuple(NodeRun(**run) for run in t.get("runs", ()))
+    rest["holds"] = {name: HeldTensor(**h | {"shape": tuple(h["shape"])}) for name, h in t.get("holds", {}).items()}
     return StageEntry(**t | rest)
 
 
-def _node(t: dict[str, Any]) -> Node:
-    return Node(**t | {"reads": tuple(t["reads"]), "makes": tuple(map(_tensor, t["makes"]))})
+def _node(t: dict[str, Any]) -> ModelNode:
+    return ModelNode(**t | {"reads": tuple(t["reads"]), "makes": tuple(map(_tensor, t["makes"]))})
 
 
-def _weight(t: dict[str, Any]) -> Weight:
-    return Weight(**t | {"tensor": _tensor(t["tensor"]), "names": tuple(t["names"])})
+def _weight(t: dict[str, Any]) -> ModelWeight:
+    return ModelWeight(**t | {"tensor": _tensor(t["tensor"]), "names": tuple(t["names"])})

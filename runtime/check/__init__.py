@@ -1,4 +1,4 @@
-"""Whether an artifact folder is whole, found without the compiler, without torch, and without running a stage.
+"""Checks that an artifact folder is whole, without the compiler, without torch, and without running a stage.
 
 applied   the operators that an expression of a stage file applies
 flow      nodes and values: each node once, each value made before it is read, both ends of each transfer

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from runtime.engine.routes import routes
-from runtime.manifest import FILE, Manifest, ManifestError, Node, StageEntry, Tensor
+from runtime.manifest import FILE, Manifest, ManifestError, ModelNode, StageEntry, Tensor
 
 
 def check_flow(manifest: Manifest) -> Iterator[str]:
@@ -33,7 +33,7 @@ def made_and_read(stage: StageEntry, manifest: Manifest) -> tuple[set[str], set[
     return {t.name for node in nodes for t in node.makes}, {value for node in nodes for value in node.reads}
 
 
-def _check_nodes(manifest: Manifest, nodes: dict[str, Node]) -> Iterator[str]:
+def _check_nodes(manifest: Manifest, nodes: dict[str, ModelNode]) -> Iterator[str]:
     """Each node of the model runs once, or once in each of several stages where it repeats."""
     if len(nodes) != len(manifest.nodes) or not nodes:
         yield f"{FILE}: it lists {len(manifest.nodes)} nodes of the model, of which {len(nodes)} differ"
@@ -47,7 +47,7 @@ def _check_nodes(manifest: Manifest, nodes: dict[str, Node]) -> Iterator[str]:
             yield f"{FILE}: {name} = {node.op}({', '.join(node.reads)}) must run once, not in stages {stages[name]}"
 
 
-def _check_order(stage: StageEntry, nodes: dict[str, Node]) -> Iterator[str]:
+def _check_order(stage: StageEntry, nodes: dict[str, ModelNode]) -> Iterator[str]:
     """What a node reads is received, held, or made before it."""
     known = {*(receive.tensor.name for receive in stage.receives), *(held.weight for held in stage.holds.values())}
     for node in (nodes[run.node] for run in stage.runs if run.node in nodes):

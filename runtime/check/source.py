@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import builtins
+import symtable
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,8 @@ _SIZES = {"max", "min", "math", "float", "int"}  # names in an expression of siz
 
 def check_source(folder: Path, stage: StageEntry, manifest: Manifest) -> Iterator[str]:
     try:
-        tree = ast.parse((folder / stage.module).read_text())
+        text = (folder / stage.module).read_text()
+        tree, table = ast.parse(text), symtable.symtable(text, stage.module, "exec")
     except (OSError, SyntaxError, ValueError) as e:
         yield f"{stage.module}: it cannot be read as Python: {e}"
         return
@@ -26,6 +29,12 @@ def check_source(folder: Path, stage: StageEntry, manifest: Manifest) -> Iterato
         yield f"{stage.module}: it has no class {stage.cls} with `forward` and `load`"
         return
     yield from _check_ends(tree, forward, stage)
+    known = {*dir(builtins), *(s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported())}
+    for function in (function for cls in table.get_children() for function in cls.get_children()):
+        lost = [s.get_name() for s in function.get_symbols() if s.is_global() and s.get_name() not in known]
+        yield from (f"{stage.module}:{function.get_lineno()}: {name} is never assigned" for name in lost)
+    if any(held.becomes for held in stage.holds.values()) and ".copy_(" not in text.partition("def read_weights")[0]:
+        yield f"{stage.module}: it does not change its state"
     lines = _Lines(stage, manifest)
     for name, function in functions.items():
         if name.endswith(".forward"):
@@ -66,6 +75,7 @@ class _Lines:
         self.seen: set[int] = set()
         self.nodes: dict[int, list[str]] = {}
         self.spelled: dict[int, Counter[str]] = {}
+        self.flat = False  # whether all nodes are on lines of the stage's own forward, none on those of other classes
         for run in stage.runs:
             self.nodes.setdefault(run.line, []).append(run.node)
             self.spelled.setdefault(run.line, Counter())[run.spelled] += 1
@@ -73,6 +83,7 @@ class _Lines:
     def check(self, function: ast.FunctionDef, *, outermost: bool) -> Iterator[str]:
         """The lines of a function, which is the stage's own `forward` if it is the `outermost`."""
         body = range(function.lineno, (function.end_lineno or 0) + 1)
+        self.flat = outermost and self.nodes.keys() <= {*body}
         if outermost or not self.nodes.keys().isdisjoint(body):  # else a class that a module of torch is written as
             loose = {"self", "getattr", "tensors"}
             for node in ast.walk(function):
@@ -92,7 +103,8 @@ class _Lines:
             often = min((wanted[name] // count for name, count in found.items()), default=times or len(self.stage.runs))
             times = times or (often if found else 0)
             rest = wanted.total() - often * found.total()
-            if often != (times or often) or not 0 <= rest <= others * often:
+            idle = self.flat and not wanted and isinstance(statement, ast.Assign) and _calls_module(statement.value)
+            if often != (times or often) or not 0 <= rest <= others * often or idle:
                 nodes = ", ".join(self.nodes.get(statement.lineno, ["no node"]))
                 yield f"{self.stage.module}:{statement.lineno}: it should run {nodes}, and applies {', '.join(found)}"
 
@@ -125,6 +137,10 @@ class _Lines:
             line = assigned.get(ast.unparse(result), 0)
             if line in self.nodes and makers.get(send.tensor.name) not in self.nodes[line]:
                 yield f"{self.stage.module}:{line}: {ast.unparse(result)} is returned, where {send.tensor.name} is sent"
+
+
+def _calls_module(value: ast.expr) -> bool:
+    return any(isinstance(node, ast.Call) and _root(node.func) == "self" for node in ast.walk(value))
 
 
 def _root(node: ast.expr) -> str:

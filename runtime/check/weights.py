@@ -10,7 +10,7 @@ from typing import Any
 from zlib import crc32
 
 from runtime.check.flow import made_and_read
-from runtime.manifest import Held, Manifest, StageEntry
+from runtime.manifest import HeldTensor, Manifest, StageEntry
 
 _SPELLED = {"bool": "BOOL", "bfloat16": "BF16", "float8_e4m3fn": "F8_E4M3", "float8_e8m0fnu": "F8_E8M0"}
 
@@ -31,7 +31,7 @@ def check_holdings(manifest: Manifest) -> Iterator[str]:
                 yield f"stage {i}: it holds {name}, which none of its nodes reads"
         plan = planned[i] if len(planned) == len(manifest.stages) else {}
         room = plan.get("memory_bytes") or stage.nbytes
-        if not sum(map(_nbytes, stage.holds.values())) == stage.nbytes == plan.get("weight_bytes") <= room:
+        if not sum(map(_nbytes, stage.holds.values())) == stage.nbytes == plan.get("weight_bytes", -1) <= room:
             yield f"stage {i}: its tensors need other memory than was planned, or more than {stage.device} has"
 
 
@@ -57,7 +57,7 @@ def check_tensors(folder: Path, stage: StageEntry, *, contents: bool) -> Iterato
             yield f"{path.name}: the pieces of {name} in the checkpoint do not fill {[*held.shape]}"
 
 
-def _copy_fault(path: Path, start: int, row: Any, held: Held, contents: bool) -> str:
+def _copy_fault(path: Path, start: int, row: Any, held: HeldTensor, contents: bool) -> str:
     dtype, shape, first, last = row
     spelled = held.dtype.upper().replace("UINT", "U").replace("INT", "I").replace("FLOAT", "F").replace("COMPLEX", "C")
     if (dtype, shape) != (_SPELLED.get(held.dtype, spelled), held.shape):
@@ -72,7 +72,7 @@ def _copy_fault(path: Path, start: int, row: Any, held: Held, contents: bool) ->
     return "has other bytes than the compiler wrote" if contents and f"{total:08x}" != held.crc32 else ""
 
 
-def _nbytes(held: Held) -> int:
+def _nbytes(held: HeldTensor) -> int:
     return prod(held.shape) * _itemsize(held.dtype)
 
 

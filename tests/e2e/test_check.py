@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,12 +21,12 @@ from stagecut import compile_model
 from tests.faults.inject import inject
 from tests.faults.sample import Sample
 
-SHARE = range(0, 64)  # of the faults of `make faults`
+SHARE = range(64)  # of the faults of `make faults`
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sample]:
-    yield Sample.compiled(tmp_path_factory.mktemp("check") / "sample")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    return Sample.compiled(tmp_path_factory.mktemp("check") / "sample")
 
 
 @pytest.fixture

@@ -155,7 +155,12 @@ def _sizes(table: Any, random: Random) -> None:
 
 def _line(table: Any, random: Random) -> None:
     run = random.choice(some_stage(table, random)["runs"])
-    run[random.choice(["line", "spelled", "digest"])] = random.choice([3, 1000, "matmul", "0123456789abcdef"])
+    run["line"] = random.choice([3, 1000, run["line"] + 1])
+
+
+def _digest(table: Any, random: Random) -> None:
+    run = random.choice(some_stage(table, random)["runs"])
+    run["digest"] = random.choice(table["nodes"])["digest"]
 
 
 def _forget_hash(table: Any, random: Random) -> None:
@@ -200,6 +205,7 @@ TABLE_FAULTS: dict[str, Callable[[Any, Random], object]] = {
     "too little memory": _memory,
     "other sizes": _sizes,
     "a node on another line": _line,
+    "a node with other arguments": _digest,
     "a hash is forgotten": _forget_hash,
     "other outputs": _returns,
 }
