@@ -96,8 +96,8 @@ class _Lines:
     def _check_body(self, body: list[ast.stmt], times: int, loose: set[str]) -> Iterator[str]:
         """`times`: how often the body runs; 0 if that is not known yet."""
         for statement in body:
-            if isinstance(statement, ast.For):
-                yield from self._check_body(statement.body, 0, loose)
+            if isinstance(statement, (ast.For, ast.With)):
+                yield from self._check_body(statement.body, times if isinstance(statement, ast.With) else 0, loose)
                 continue
             self.seen.add(statement.lineno)
             wanted, (found, others) = self.spelled.get(statement.lineno, Counter()), self._operators(statement, loose)
