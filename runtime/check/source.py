@@ -46,7 +46,7 @@ def check_source(folder: Path, stage: StageEntry, manifest: Manifest) -> Iterato
 
 
 def _check_ends(tree: ast.Module, forward: ast.FunctionDef, stage: StageEntry) -> Iterator[str]:
-    """The parameters of `forward`, the tables RECEIVES and SENDS, and the number of results."""
+    """The parameters of `forward`, the tables `RECEIVES` and `SENDS`, and the number of results."""
     given = [a.arg for a in (*forward.args.args[1:], *forward.args.kwonlyargs)]
     wanted = [*(receive.tensor.name for receive in stage.receives), *stage.sizes]
     if given != wanted:
