@@ -134,6 +134,7 @@ def _manifest(
         stages=tuple(stages),
         files=hashes,
         plan=asdict(summary),
+        layouts=graph.layouts,
         microbatching=_microbatching(graph.microbatching),
         links=links,
         operators=_operators(plan, model),

@@ -56,8 +56,9 @@ def strides_of(weights: Mapping[str, StageTensor]) -> dict[str, tuple[int, ...]]
 def write_links(path: Path, weights: Mapping[str, StageTensor], wrote: Wrote = int) -> tuple[str, Sums]:
     """Write the tensors that the checkpoint lacks, and links to the others.  Returns as `write_copies` does.
 
-    The header's `links` has the files, relative to this one's folder, and for each tensor its pieces: a file,
-    the byte where it starts, its dtype, shape and strides (null: plain), and the corner of the box it fills.
+    The header's `links` has the files, relative to this one's folder, the dtypes of floating-point tensors in the
+    stage, and for each tensor its pieces: a file, the byte where it starts, its dtype, shape and strides (null:
+    plain), and the corner of the box it fills.
     """
     own = {name: w for name, w in weights.items() if not isinstance(w.source, Stored)}
     pieces = {name: w.source.pieces for name, w in weights.items() if isinstance(w.source, Stored)}
@@ -65,6 +66,7 @@ def write_links(path: Path, weights: Mapping[str, StageTensor], wrote: Wrote = i
     number = {file: i for i, file in enumerate(files)}
     links = {
         "files": [path_from(path.parent, file) for file in files],
+        "dtypes": {name: _dtype_name(w.dtype) for name, w in weights.items() if w.dtype.is_floating_point},
         "pieces": {name: [_row(piece, number) for piece in tiles] for name, tiles in pieces.items()},
     }
     return _write(path, own, {"links": json.dumps(links, separators=(",", ":"))}, wrote)
@@ -82,9 +84,12 @@ def path_from(folder: Path, file: Path) -> str:
 
 
 def _row(piece: Piece, number: Mapping[Path, int]) -> list[Any]:
-    dtype = str(piece.dtype).removeprefix("torch.")
     stride = None if piece.plain else piece.stride
-    return [number[piece.file], piece.start, dtype, piece.shape, stride, piece.at]
+    return [number[piece.file], piece.start, _dtype_name(piece.dtype), piece.shape, stride, piece.at]
+
+
+def _dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _write(

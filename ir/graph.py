@@ -159,6 +159,7 @@ class Graph:
     whole: tuple[Opaque, ...] = ()  # the modules that are kept whole
     notes: tuple[str, ...] = ()  # for the user: what capture fixed or kept whole, and why
     separable: frozenset[str] = frozenset()  # groups that may be copied, not colocated; set by group-shared
+    layouts: tuple[tuple[int, ...], ...] = ()  # of the example inputs: their dimensions, the outermost in memory first
     microbatching: Microbatching = Microbatching()  # set by follow-rows
     placement: tuple[int, ...] = (0,)  # the device of each stage; set by split-stages
     split: Split = Split()  # set by split-stages

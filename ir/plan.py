@@ -107,6 +107,7 @@ def _cut(graph: Graph, index: int, device: Device) -> Stage:
         nodes=tuple(replace(n, stage=0) for n in nodes),
         outputs=tuple(outputs),
         updates=tuple(updates.items()),
+        layouts=(),
         placement=(0,),
     )
     return Stage(index, device, body, recvs, sends, sum((n.cost for n in nodes), FREE))

@@ -1,8 +1,8 @@
-"""Sizes as expressions over symbols, and the tensor types that they make up."""
+"""Sizes as expressions over symbols, the tensor types that they make up, and layouts in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, TypeAlias
@@ -31,6 +31,11 @@ class TensorType:
 
     def __str__(self) -> str:
         return f"{str(self.dtype).removeprefix('torch.')}[{', '.join(map(str, self.shape))}]"
+
+
+def in_layout(tensor: torch.Tensor, layout: Sequence[int]) -> torch.Tensor:
+    """A tensor as one that is dense in memory, with its dimensions in this order, the outermost first."""
+    return tensor.permute(*layout).contiguous().permute(*(layout.index(d) for d in range(tensor.dim())))
 
 
 def at(dim: Dim, sizes: Mapping[sympy.Symbol, int]) -> int:

@@ -17,7 +17,7 @@ from ir.errors import VerifyError
 from ir.graph import Graph, Node, Transfer, Value
 from ir.interpret import as_number, operator_arguments
 from ir.machine.cluster import Cluster
-from ir.sizes import TensorType
+from ir.sizes import TensorType, in_layout
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ def _views(graph: Graph, sizes: SizeValues) -> list[bool]:
     views, read = [], {*graph.kept, *graph.users}
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         env: dict[Value, Any] = {v: torch.empty(typed(v.type).shape, dtype=v.type.dtype) for v in graph.leaves}  # type: ignore[arg-type]
+        env |= {v: in_layout(env[v], layout) for v, layout in zip(graph.inputs, graph.layouts, strict=False)}
         for node in graph.nodes:
             results = _run(node, env, numbers)
             for value, found in zip(node.results, results, strict=True):

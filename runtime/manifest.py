@@ -183,6 +183,7 @@ class Manifest:
     returns: tuple[str, ...] = ()  # the values that are the outputs
     placement: tuple[str, ...] = ()  # the device of each stage
     seal: str = ""  # sha256 of all the rest, as the compiler wrote it
+    layouts: tuple[tuple[int, ...], ...] = ()  # of the inputs: their dimensions, the outermost in memory first
     schema: int = SCHEMA
 
     def write(self, folder: Path) -> None:
@@ -291,6 +292,7 @@ def _manifest(t: dict[str, Any]) -> Manifest:
                 **signature | {"parameters": tuple(Parameter(**p) for p in signature["parameters"])}
             ),
             "stages": tuple(map(_stage, t["stages"])),
+            "layouts": tuple(map(tuple, t.get("layouts", ()))),
             "microbatching": _microbatching(t["microbatching"]) if "microbatching" in t else Microbatching(),
             "operators": tuple(Operator(**o | {"stages": tuple(o["stages"])}) for o in t.get("operators", ())),
             "links": tuple(CheckpointFile(**link | {"stages": tuple(link["stages"])}) for link in t["links"]),

@@ -41,9 +41,11 @@ class Pipeline:
             for y in pipe.map(batches, in_flight=8):  # a stream: the stages work at once
                 ...
 
-    Inputs may be on any device; they must not be changed before their result is there.  Outputs are
-    on the device of the inputs if they share one, else on that of the stage that makes them.  Any
-    thread may call; batches run in the order of the calls.  After a StageError the pipeline goes on
+    Inputs may be on any device; one that lies in memory otherwise than the example did (transposed, channels last)
+    is copied to lie so, as stages are made for that.  Inputs must not be changed before their result is there.
+    Outputs are on the device of the inputs if they share one, else on that of the stage that makes them.  They
+    are the caller's: none lies in the memory of an input or of a stage, also where the model returns its input.
+    Any thread may call; batches run in the order of the calls.  After a StageError the pipeline goes on
     with the next batch.  `manifest` and `folder` are those of the artifact, `devices` has that of each stage.
     """
 
@@ -218,7 +220,7 @@ class Pipeline:
         self.close()
 
     def _send(self, batch: Values, microbatches: int, build: Build) -> Future[Any]:
-        sizes, batch = batch.sizes, replace(batch, ready=made_by_now(batch.tensors))
+        sizes = batch.sizes
         if microbatches == 1:
             return self._send_part(batch, lambda outputs: build(outputs, sizes))
         *first, last = self._split.parts(batch, microbatches)
@@ -227,6 +229,8 @@ class Pipeline:
         return self._send_part(last, lambda outputs: build(self._join(futures, outputs), sizes))
 
     def _send_part(self, part: Values, finish: Finish) -> Future[Any]:
+        tensors = self._inputs.laid_out(part.tensors)
+        part = replace(part, tensors=tensors, ready=made_by_now(tensors))
         return self._engine.send(part, partial(self._finish, finish), part.device)
 
     def _finish(self, finish: Finish, outputs: tuple[torch.Tensor, ...]) -> Any:

@@ -6,6 +6,7 @@ tree_nodes    containers around tensors, sizes and fixed values
 tree          their form in the manifest
 sizes         the sizes of a batch: ranges, guards, and the value of every symbol
 input_type    the dtype and shape that a tensor must have
+layout        the layout of a tensor in memory
 inputs        arguments -> tensors and sizes, checked
 microbatches  a batch -> microbatches, and their outputs -> those of the batch
 """

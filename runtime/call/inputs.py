@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from runtime.call.input_type import InputType
+from runtime.call.layout import Layout
 from runtime.call.sizes import ObservedSize, SizeConstraints
 from runtime.call.tree import parse
 from runtime.call.tree_nodes import Entries, Size, TensorSlot, TreeLeaf, TreeNode, describe_value, slots
@@ -27,6 +28,7 @@ class Inputs:
     types: tuple[InputType, ...]  # by slot
     sizes: SizeConstraints
     optional: frozenset[str]  # parameters that may be left out
+    layouts: tuple[Layout, ...]  # by slot; none in a manifest that does not tell
 
     @classmethod
     def parse(cls, manifest: Manifest) -> Inputs:
@@ -45,6 +47,7 @@ class Inputs:
             types,
             SizeConstraints.parse(manifest),
             optional,
+            tuple(map(Layout, manifest.layouts)),
         )
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Values:
@@ -78,6 +81,12 @@ class Inputs:
             if name not in names:
                 raise InputError(f"there is no input `{name}`; the model takes {', '.join(names)}")
         return self._check([TreeLeaf(name, TensorSlot(i), tensors[name]) for i, name in enumerate(names)])
+
+    def laid_out(self, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """The inputs of a call as they lay in memory in the example: copies of those that lie otherwise."""
+        if not self.layouts:
+            return tuple(tensors)
+        return tuple(layout.bring(tensor) for layout, tensor in zip(self.layouts, tensors, strict=True))
 
     def _check(self, leaves: Sequence[TreeLeaf]) -> Values:
         tensors: dict[int, torch.Tensor] = {}

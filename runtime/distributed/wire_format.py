@@ -121,12 +121,15 @@ class RouteCodec:
 
 
 def _dense(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor without gaps, overlaps and lazy bits; with its strides if possible, as rounding depends on them."""
+    """The tensor without gaps, overlaps and lazy bits, as `Tensor.to` copies it between devices.
+
+    Its strides are the same where it is dense, else dense in the same order: views depend on them, and rounding does.
+    """
     tensor = tensor.resolve_conj().resolve_neg()
     expected = 1
     for stride, size in sorted((s, n) for s, n in zip(tensor.stride(), tensor.shape, strict=True) if n != 1):
         if stride != expected:
-            return tensor.contiguous()
+            return tensor.clone()
         expected *= size
     return tensor
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 from unittest.mock import patch
 
@@ -100,6 +101,7 @@ class _Terms(TorchDispatchMode):
             return func(*args)
         kwargs = {k: v for k, v in (kwargs or {}).items() if (k, v) not in DEFAULTS}
         args, kwargs = tree_map_only(torch.Tensor, self.fake, (args, kwargs))
+        kwargs = kwargs | _stated_dtype(func, args, kwargs)
         if func._schema.is_mutable:
             return self._change(func, args, kwargs)
         text = self._text(func, args, kwargs)
@@ -156,6 +158,15 @@ class _Terms(TorchDispatchMode):
         tensor.constant = None  # type: ignore[attr-defined]  # a change in place would leave it as it was
         self._numbers[id(tensor)] = number
         self._sharing[_storage(tensor)].append(tensor)
+
+
+def _stated_dtype(func: OpOverload, args: Any, kwargs: Mapping[str, Any]) -> dict[str, torch.dtype]:
+    """The dtype of what is made of numbers alone, as graphs state it, where the model leaves it to torch's default."""
+    takes = any(a.name == "dtype" for a in func._schema.arguments)
+    if not takes or kwargs.get("dtype") or any(isinstance(a, torch.Tensor) for a in tree_leaves((args, kwargs))):
+        return {}
+    made = func(*args, **kwargs).dtype
+    return {"dtype": made} if made.is_floating_point else {}
 
 
 def _twin(func: OpOverload) -> OpOverload | None:

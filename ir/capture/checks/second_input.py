@@ -17,7 +17,7 @@ from ir.capture.export.example import Example
 from ir.graph import Graph, sizes_of
 from ir.interpret import as_number, interpret
 from ir.signature import call, flatten
-from ir.sizes import hold
+from ir.sizes import hold, in_layout
 
 
 class Verdict(Enum):
@@ -51,9 +51,8 @@ def _other_inputs(graph: Graph, example: Example) -> Iterator[list[torch.Tensor]
     larger = {s: size for s, hint in graph.hints.items() for size in (2 * hint, 3 * hint) if _fits(graph, s, size)}
     for sizes, holes in ((graph.hints, False), (larger, False), (larger, True), (graph.hints, True)):
         if hold(graph.guards, {**graph.hints, **sizes}):
-            yield [
-                _drawn(_resized(t, dims, sizes), holes) for t, dims in zip(example.tensors, example.marks, strict=True)
-            ]
+            marked = zip(example.tensors, example.marks, graph.layouts, strict=True)
+            yield [in_layout(_drawn(_resized(t, dims, sizes), holes), layout) for t, dims, layout in marked]
 
 
 def _fits(graph: Graph, symbol: sympy.Symbol, size: int) -> bool:

@@ -31,6 +31,12 @@ class Example:
         return replace(self, tensors=tensors, marks=[{}] * len(tensors))
 
 
+def layout_of(tensor: torch.Tensor) -> tuple[int, ...]:
+    """The dimensions of a tensor, the outermost first, as a copy lies in memory: (0, 2, 3, 1) for channels last."""
+    strides = torch.empty_like(tensor, device="meta").stride()
+    return tuple(sorted(range(tensor.dim()), key=lambda d: -strides[d]))
+
+
 def slotted(leaves: Sequence[Any], spec: TreeSpec, kinds: type | tuple[type, ...] = torch.Tensor) -> Tree:
     """Containers with a slot for each leaf of the given `kinds`; other leaves stay as they are."""
     slots = count()

@@ -16,10 +16,12 @@ from torch.export import ExportedProgram
 from torch.utils._pytree import TreeSpec
 
 from ir.capture.diagnosis import NotExported, explain
-from ir.capture.export.example import Example, slotted
+from ir.capture.export.example import Example, layout_of, slotted
 from ir.capture.export.meta_weights import without_memory
 from ir.capture.export.module_state import as_they_were, changed, data_as_itself, plain_attributes, written_in_place
+from ir.capture.program.default_dtype import with_stated_dtypes
 from ir.capture.program.gradients import GradMode, detach_what_leaves
+from ir.capture.program.own_results import with_own_results
 from ir.capture.program.reader import changed_inputs, functional_form, needs_functional_form, read_program
 from ir.capture.program.variables import watched_variables
 from ir.capture.sizes.dynamic import export_spec, widen
@@ -65,7 +67,9 @@ def recorded(
     sizes = read_sizes(program, example.tensors, example.marks, questions, names(example.arguments))
     signature = Signature(tuple(example.parameters), example.arguments, returned(program))
     changed = changed_inputs(program, names(example.arguments))
+    layouts = tuple(map(layout_of, widen(example.tensors, example.marks)))
     graph = read_program(program, example.model, signature, sizes, detaches)
+    graph = replace(with_own_results(with_stated_dtypes(graph)), layouts=layouts)
     return Recording(graph, sizes.questions, changed=changed)
 
 

@@ -83,7 +83,7 @@ def _same(a: int | torch.SymInt, b: int | torch.SymInt) -> bool:
 
 def _outlived(tensor: fx.Node, change: fx.Node) -> bool:
     """Whether a view of a tensor, made before a change, is read after it."""
-    views = [u for u in tensor.users if u < change and u is not change.args[0] and _may_alias(u)]
+    views = [u for u in tensor.users if u < change and u is not change.args[0] and may_alias(u)]
     return any(not u < change or _outlived(v, change) for v in views for u in v.users)
 
 
@@ -103,10 +103,10 @@ def _is_fresh(node: fx.Node) -> bool:
         return _is_fresh(node.args[0])
     if node.op != "call_function" or not isinstance(node.target, OpOverload):
         return False
-    return (mutates(node) and rewritten(node) is not None) or not _may_alias(node)
+    return (mutates(node) and rewritten(node) is not None) or not may_alias(node)
 
 
-def _may_alias(node: fx.Node) -> bool:
+def may_alias(node: fx.Node) -> bool:
     """Whether a node's results may share memory with its arguments; in-place changes of fresh memory do not count."""
     if not isinstance(node.target, OpOverload):
         return node.op != "output"

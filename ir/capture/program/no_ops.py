@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from torch import fx
 
+from ir.capture.program.mutation import may_alias
 from ir.operators import Elements, aten, rearrangement
 
 _WHOLE = 2**63 - 1
@@ -47,6 +48,17 @@ def is_identity(node: fx.Node) -> bool:
 def is_off(node: fx.Node) -> bool:
     """Whether a node is a dropout that returns its argument itself."""
     return node.target in _DROPOUTS and (not node.args[1] or not node.args[2])
+
+
+def is_returned_copy(node: fx.Node) -> bool:
+    """Whether the model returns what an identity makes in memory of its own: `x * 1`, `torch.tensor([1.0])`."""
+    own = node.target in (*SUMS, *PRODUCTS, aten.lift_fresh_copy.default)
+    return own and _is_returned(node)
+
+
+def _is_returned(node: fx.Node) -> bool:
+    """Whether the model returns the node's result, or a view of it."""
+    return any(u.op == "output" or (may_alias(u) and _is_returned(u)) for u in node.users)
 
 
 SUMS, PRODUCTS = {aten.add.Tensor, aten.sub.Tensor}, {aten.mul.Tensor, aten.div.Tensor}

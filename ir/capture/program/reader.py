@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,7 +19,8 @@ from ir.capture.diagnosis import NotExported
 from ir.capture.paths import clean
 from ir.capture.program.gradients import GradientFlow
 from ir.capture.program.mutation import mutates, rewritten
-from ir.capture.program.no_ops import is_checked_alone, is_identity, is_off
+from ir.capture.program.no_ops import is_checked_alone, is_identity, is_off, is_returned_copy
+from ir.capture.program.own_results import copy_of
 from ir.capture.program.variables import inherits_variables, variables_of
 from ir.capture.program.where import module_classes, where_of
 from ir.capture.sizes.symbols import NamedSizes
@@ -177,7 +178,7 @@ class _Reader:
         elif isinstance(node.target, HigherOrderOperator):
             self.read_region(node)
         elif is_identity(node) and not self.ends_gradients(node):
-            self.env[node] = self.argument(node.args[0])
+            self.env[node] = self.copied(node) if is_returned_copy(node) else self.argument(node.args[0])
             self.hold(node)
         elif isinstance(node.target, OpOverload):
             self.read_operator(node, node.target)
@@ -217,6 +218,13 @@ class _Reader:
     def ends_gradients(self, node: fx.Node) -> bool:
         """Whether a node is a detach() that a gradient would reach."""
         return node.target is aten.detach.default and self.env[node.args[0]] in self.flow.carrying  # type: ignore[index]
+
+    def copied(self, node: fx.Node) -> Value:
+        """A copy of the first argument: what the model returns apart from it is apart here, too."""
+        result = Value(self.namer(node.name), self.type_of(node))
+        self.nodes.append(copy_of(self.argument(node.args[0]), result, where=where_of(node)))
+        self.flow.follow(self.nodes[-1])
+        return result
 
     def hold(self, node: fx.Node) -> None:
         """The variables of the user's that hold what a node makes; those of an earlier node with that result stay."""
@@ -290,7 +298,7 @@ class _Reader:
                 case name if name in _STATE_CHANGES:
                     state = by_fqn[clean(str(spec.target))]
                     assert isinstance(state, State)
-                    updates.append((state, self.made(value)))
+                    updates.append((state, self.made(value, _alias_of)))
                 case "USER_INPUT_MUTATION":
                     pass  # see changed_inputs
                 case name:
@@ -302,7 +310,7 @@ class _Reader:
             constants=self.found(Constant),
             states=self.found(State),
             nodes=(),
-            outputs=tuple(self.made(v) for v in outputs),
+            outputs=tuple(self.made(v, copy_of) for v in outputs),
             updates=tuple(updates),
             signature=replace(signature, returns=returns),
             hints=self.sizes.hints,
@@ -316,13 +324,17 @@ class _Reader:
     def found(self, cls: type) -> tuple[Any, ...]:
         return tuple(leaf for leaf in self.leaves.values() if isinstance(leaf, cls))
 
-    def made(self, value: Value) -> Value:
-        """The value if a node makes it, else an alias: an input or a weight that is returned gets a node."""
+    def made(self, value: Value, again: Callable[[Value, Value], Call]) -> Value:
+        """The value if a node makes it, else what `again` makes of it: an input or a weight that is returned."""
         if any(value in n.results for n in reversed(self.nodes)):
             return value
-        alias = Value(self.namer(f"{value.name}_out"), value.type)
-        self.nodes.append(Call(op=aten.alias.default, args=(value,), results=(alias,), where=Where()))
-        return alias
+        result = Value(self.namer(f"{value.name}_out"), value.type)
+        self.nodes.append(again(value, result))
+        return result
+
+
+def _alias_of(value: Value, result: Value) -> Call:
+    return Call(op=aten.alias.default, args=(value,), results=(result,))
 
 
 _STATE_CHANGES = {"BUFFER_MUTATION", "PARAMETER_MUTATION"}  # by name: not every torch has the latter

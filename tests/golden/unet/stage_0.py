@@ -98,7 +98,8 @@ class Stage0(nn.Module):
     def forward(self, image, time):
         device = image.device
         # the model itself (examples/unet.py:79)
-        angles = time.unsqueeze(1) * (torch.arange(32, device=device) * -9.210340371976184 / 32).exp()
+        frequencies = (torch.arange(32, device=device).to(torch.float32) * -9.210340371976184 / 32).exp()
+        angles = time.unsqueeze(1) * frequencies
         embed = F.silu(self.embed[0](torch.cat([angles.sin(), angles.cos()], -1)))
         time = self.embed[2](embed)
         hidden = self.first(image)
@@ -137,6 +138,9 @@ class Stage0(nn.Module):
         return stage.eval()
 
 
+FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
 def read_weights(stage, path, device):
     """Give a stage made on the meta device its weights, a piece at a time by way of memory that GPUs copy from fast."""
     room = torch.empty(1 << 24, dtype=torch.uint8, pin_memory=torch.device(device).type == "cuda")
@@ -145,7 +149,8 @@ def read_weights(stage, path, device):
         table = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         start = file.tell()
         for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:
-            tensor = torch.empty(empty.shape, dtype=empty.dtype, device=device)
+            dtype = FLOATS.get(table[name]["dtype"], empty.dtype)  # modules take torch's default, which may be another
+            tensor = torch.empty(empty.shape, dtype=dtype, device=device)
             first, last = table[name]["data_offsets"]
             file.seek(start + first)
             for piece in tensor.view(-1).view(torch.uint8).split(len(room)):

@@ -112,6 +112,9 @@ class Stage2(nn.Module):
         return stage.eval()
 
 
+FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
 def read_weights(stage, path, device):
     """Give a stage made on the meta device its weights, a piece at a time by way of memory that GPUs copy from fast."""
     room = torch.empty(1 << 24, dtype=torch.uint8, pin_memory=torch.device(device).type == "cuda")
@@ -120,7 +123,8 @@ def read_weights(stage, path, device):
         table = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         start = file.tell()
         for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:
-            tensor = torch.empty(empty.shape, dtype=empty.dtype, device=device)
+            dtype = FLOATS.get(table[name]["dtype"], empty.dtype)  # modules take torch's default, which may be another
+            tensor = torch.empty(empty.shape, dtype=dtype, device=device)
             first, last = table[name]["data_offsets"]
             file.seek(start + first)
             for piece in tensor.view(-1).view(torch.uint8).split(len(room)):
