@@ -13,6 +13,7 @@ from weakref import ReferenceType
 
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import type_before_parametrizations
 from torch.utils._pytree import tree_unflatten
 
 from ir.errors import CaptureError
@@ -93,7 +94,8 @@ def recipe(value: Any, place: str, inside: frozenset[int] = frozenset()) -> Reci
         case torch.Tensor():
             raise CaptureError(f"{place} is a tensor inside a container, which cannot be written down; use a buffer")
         case nn.Module():
-            return Bare(_imported(type(value), place), _module_attributes(value, place, inside), is_module=True)
+            cls = _imported(type_before_parametrizations(value), place)
+            return Bare(cls, _module_attributes(value, place, inside), is_module=True)
     return Bare(_imported(type(value), place), _attributes(value, place, inside))
 
 

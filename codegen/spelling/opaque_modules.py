@@ -34,6 +34,15 @@ def tensors(result):
     return [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
 '''.strip()
 
+PARAMETRIZED = '''
+def parametrized(made):
+    """A module whose tensors in `parametrizations` are properties, as register_parametrization makes them."""
+    parametrize._inject_new_class(made)
+    for name in made.parametrizations:
+        parametrize._inject_property(made, name)
+    return made
+'''.strip()
+
 
 @dataclass(frozen=True)
 class OpaqueModules:
@@ -63,12 +72,24 @@ class OpaqueModules:
         """Import statements, one a line."""
         if not self.modules:
             return
+        if self._parametrized:
+            yield "from torch.nn.utils import parametrize"
         yield "from torch.utils._pytree import tree_leaves"
         for name in self._aliases:
             package, _, last = name.rpartition(".")
             renamed = "" if self._aliases[name] == last else f" as {self._aliases[name]}"
             if name not in ("builtins", "torch"):
                 yield f"from {package} import {last}{renamed}" if package else f"import {name}"
+
+    def support(self) -> Iterator[str]:
+        """The functions that a stage file needs for its modules."""
+        yield from SUPPORT.splitlines()
+        if self._parametrized:
+            yield from ("", "", *PARAMETRIZED.splitlines())
+
+    @property
+    def _parametrized(self) -> bool:
+        return any(map(_is_parametrized, (b for o in self.modules.values() for b in _modules(o.recipe))))
 
     def shared(self) -> Iterator[str]:
         """`mixtral_config = rebuilt(…)`: an assignment for each object that several modules may share."""
@@ -117,7 +138,8 @@ class OpaqueModules:
 
     def _bare(self, made: Bare) -> str:
         attributes = ", ".join(f"{name!r}: {self._write(value)}" for name, value in made.attributes)
-        return f"rebuilt({self._name(made.cls)}, {{{attributes}}})"
+        text = f"rebuilt({self._name(made.cls)}, {{{attributes}}})"
+        return f"parametrized({text})" if _is_parametrized(made) else text
 
     def _write(self, value: Recipe, slots: Sequence[str] = ()) -> str:
         write: Callable[[Any], str] = lambda v: self._write(v, slots)  # noqa: E731
@@ -199,6 +221,18 @@ def _objects(value: Recipe) -> Iterator[Bare]:
         yield from _objects(part)
     if isinstance(value, Bare) and not value.is_module:
         yield value
+
+
+def _modules(value: Recipe) -> Iterator[Bare]:
+    """The modules in a recipe."""
+    for part in _parts(value):
+        yield from _modules(part)
+    if isinstance(value, Bare) and value.is_module:
+        yield value
+
+
+def _is_parametrized(made: Bare) -> bool:
+    return made.is_module and "parametrizations" in dict(made.attributes)
 
 
 def _snake(name: str) -> str:

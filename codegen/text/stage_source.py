@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from codegen.lines.file_plan import FilePlan, plan_file
 from codegen.lines.stage_file import StageFile
-from codegen.spelling.opaque_modules import SUPPORT
 from codegen.text.formatting import formatted
 from codegen.text.header import head, tables
 from codegen.text.helpers import HELPERS
@@ -45,7 +44,7 @@ def _body(plan: FilePlan) -> Iterator[SourceLine]:
         if name in plan.helpers:
             yield from text_rows(["", "", *HELPERS[name].splitlines()])
     if opaque.modules:
-        yield from text_rows(["", "", *SUPPORT.splitlines(), "", *opaque.shared()])
+        yield from text_rows(["", "", *opaque.support(), "", *opaque.shared()])
     for block in reversed(blocks):
         yield from (SourceLine(""), SourceLine(""), *class_rows(block))
     yield from (SourceLine(""), SourceLine(""), *class_rows(stage), SourceLine(""), *text_rows(LOAD))

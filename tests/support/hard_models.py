@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch._higher_order_ops.map import map as torch_map
 from torch._higher_order_ops.scan import scan
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 WIDTH = 8
@@ -161,6 +162,18 @@ class Recurrent(nn.Module):
         return pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=x.shape[1])[0]
 
 
+class Parametrized(nn.Module):
+    """Has a weight that is computed from others, and decides by the value of a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = weight_norm(nn.Linear(WIDTH, WIDTH))
+        self.register_buffer("heads", torch.tensor(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x).unflatten(-1, (int(self.heads), -1)).cumsum(-1).flatten(-2) if x.sum() > 0 else x
+
+
 class Either(nn.Module):
     """A branch by torch.cond."""
 
@@ -279,6 +292,7 @@ HARD = {
     "numbers from a tensor between modules": Hard(lambda: Layers(Routed), "layers.{}.hard"),
     "containers, sizes and attributes": Hard(UsesSeveral, "several"),
     "an LSTM of packed texts": Hard(lambda: Layers(Recurrent, 1), "layers.0.hard"),
+    "a parametrized weight and a buffer that decides": Hard(lambda: Layers(Parametrized, 1), "layers.0.hard"),
     "a branch by cond": Hard(lambda: Layers(Either, 1), "layers.0.hard"),
 }
 REGIONS = {"while_loop": Repeating, "scan": Scanning, "map": Mapping, "flex attention": FlexAttention}

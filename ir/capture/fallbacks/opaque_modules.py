@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -41,7 +41,8 @@ def kept_whole(example: Example, paths: Collection[str], known: list[Opaque]) ->
         if "forward" in vars(module):
             raise NotWhole(path, "its forward was replaced by another function")
     for path, module in modules.items():
-        vars(module)["forward"] = _Whole(path, module, example.marks, known)
+        held = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        vars(module)["forward"] = _Whole(path, module, held, example.marks, known)
     try:
         yield
     finally:
@@ -58,6 +59,7 @@ class _Whole:
 
     path: str
     module: nn.Module
+    held: Mapping[str, torch.Tensor]  # its parameters and buffers, with values that an export replaces
     marks: Marks
     known: list[Opaque]
 
@@ -83,7 +85,7 @@ class _Whole:
         try:
             how = recipe(self.module, self.path)
             recipe_of(arguments, f"an argument of {self.path}")
-            runs = probe(self.module, arguments, tensors, sizes, self.marks)
+            runs = probe(self.module, self.held, arguments, tensors, sizes, self.marks)
             inputs = [sympy.Symbol(f"d{i}", integer=True) for i in range(len(runs[0].sizes))]
             returns, results = _returns([run.results for run in runs]), fitted(runs, inputs)
         except CaptureError as e:

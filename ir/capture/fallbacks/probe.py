@@ -41,12 +41,17 @@ class ProbeRun:
 
 
 def probe(
-    module: nn.Module, arguments: Tree, tensors: Sequence[torch.Tensor], sizes: Sequence[Any], marks: Marks
+    module: nn.Module,
+    held: Mapping[str, torch.Tensor],
+    arguments: Tree,
+    tensors: Sequence[torch.Tensor],
+    sizes: Sequence[Any],
+    marks: Marks,
 ) -> list[ProbeRun]:
     """Run a module at several sizes, and twice at those of the example with different values.
 
-    `tensors` and `sizes` may be symbolic, over the marked sizes of the model's inputs.  Parameters on the meta
-    device are replaced by small constants.
+    `held` are its parameters and buffers; those on the meta device are replaced by small constants.  `tensors` and
+    `sizes` may be symbolic, over the marked sizes of the model's inputs.
     Raises CaptureError where the module fails, or changes an input or a buffer.
     """
     given = (*(d for t in tensors for d in t.shape), *sizes)
@@ -56,7 +61,7 @@ def probe(
     def runs(least: int) -> Iterator[ProbeRun]:
         for seed, point in enumerate(points):
             types = [([_at(d, point) for d in t.shape], t.dtype) for t in tensors]
-            yield _run(module, arguments, made_up(arguments, types, seed, least), [_at(s, point) for s in sizes])
+            yield _run(module, held, arguments, made_up(arguments, types, seed, least), [_at(s, point) for s in sizes])
 
     with _outside_of_export(), ThreadPoolExecutor(1) as apart:  # most of torch's tracing state is thread-local
         try:
@@ -155,9 +160,14 @@ def _at(size: Any, point: Mapping[Any, Any]) -> int:
     return int(size.node.expr.xreplace(point)) if isinstance(size, torch.SymInt) else int(size)
 
 
-def _run(module: nn.Module, arguments: Tree, made: Sequence[torch.Tensor], sizes: list[int]) -> ProbeRun:
-    weights = {name: _in_memory(p) for name, p in module.named_parameters()}
-    weights |= {name: b.clone() for name, b in module.named_buffers()}
+def _run(
+    module: nn.Module,
+    held: Mapping[str, torch.Tensor],
+    arguments: Tree,
+    made: Sequence[torch.Tensor],
+    sizes: list[int],
+) -> ProbeRun:
+    weights = {n: _in_memory(t) if isinstance(t, nn.Parameter) else t.clone() for n, t in held.items()}
     args, kwargs = arguments.fill([*made, *sizes])
     watched = [*made, *weights.values()]
     before = [t._version for t in watched]
@@ -194,12 +204,12 @@ class _Flops(TorchDispatchMode):
         counted = flop_registry.get(func if is_region else func._overloadpacket)
         if counted is None and is_region:
             return func(*(self._counting(a) if callable(a) else a for a in args), **named)
-        if counted is None:
+        if counted is None and func.namespace != "prim":
             with self:  # in the body of a loop or branch, operators come as they are called
                 parts = func.decompose(*args, **named)
             return func(*args, **named) if parts is NotImplemented else parts
         out = func(*args, **named)
-        self.total += counted(*args, **named, out_val=out)
+        self.total += counted(*args, **named, out_val=out) if counted else 0
         return out
 
     def _counting(self, body: Callable[..., Any]) -> Callable[..., Any]:
