@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ir.errors import PlanError
-from ir.graph import Graph, Node, Param, Value
+from ir.graph import Graph, Node, Param, State, Value
 from ir.machine.cluster import Cluster
 from ir.memory import smaller_source
 from ir.units import format_bytes, format_bytes_up
@@ -73,7 +73,8 @@ def fits(problem: Problem, stage_of: Mapping[int, int]) -> bool:
 def infeasible(e: Infeasible, graph: Graph, cluster: Cluster) -> PlanError:
     """The error where nothing fits: the device that is short, the largest indivisible part, and what would suffice."""
     if e.device < 0:
-        return PlanError(f"no plan for {len(cluster.devices)} devices: {e.reason}; ask for fewer stages")
+        tied = _widest_group(graph)
+        return PlanError(f"no plan for {len(cluster.devices)} devices: {e.reason}{tied}; ask for fewer stages")
     device = cluster.devices[e.device]
     text = f"{device.name} needs {format_bytes(e.needed)} and has {format_bytes(e.available)}"
     if e.largest_part:
@@ -84,6 +85,20 @@ def infeasible(e: Infeasible, graph: Graph, cluster: Cluster) -> PlanError:
         roomiest = max(d.memory for d in cluster.devices)
         fits.append(f"on {e.smallest_devices} devices of {format_bytes(roomiest)}")
     return PlanError(f"{text}. It fits {', or '.join(fits)}." if fits else f"{text}.")
+
+
+def _widest_group(graph: Graph) -> str:
+    """What holds most of the program together: a state, or a shared parameter, with all nodes between its readers."""
+    places: dict[str, list[int]] = {}
+    for i, node in enumerate(graph.nodes):
+        if node.group:
+            places.setdefault(node.group, []).append(i)
+    if not places:
+        return ""
+    name, at = max(places.items(), key=lambda item: item[1][-1] - item[1][0])
+    value = next(v for v in (*graph.states, *graph.params) if v.name == name)
+    kind = "a buffer that forward changes" if isinstance(value, State) else "a shared parameter"
+    return f", as `{value.fqns[0]}`, {kind}, ties together {at[-1] - at[0] + 1} of its {len(graph.nodes)} operators"
 
 
 def _largest(nodes: Sequence[Node]) -> str:

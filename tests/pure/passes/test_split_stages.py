@@ -13,6 +13,7 @@ from ir.errors import PlanError
 from ir.graph import Graph, Node
 from ir.machine.cluster import Cluster, Link
 from passes.cost_models.predictions import Predictions
+from passes.group_shared import GroupShared
 from passes.insert_transfers import InsertTransfers
 from passes.split_stages import SplitStages
 from tests.support.graphs import add, graph, linear, param, relu, state, value
@@ -184,3 +185,13 @@ def test_too_little_memory_says_what_would_do() -> None:
 def test_more_stages_than_nodes() -> None:
     with pytest.raises(PlanError, match=re.escape("no plan for 3 devices: ")):
         split(chain(1, 1), machine(3))
+
+
+def test_the_buffer_that_ties_all_together_is_named() -> None:
+    last = state("last")
+    first = add(x, last, "first")
+    second = relu(first.results[0], "second")
+    whole = graph([x], [first, second], second.results, updates=((last, second.results[0]),))
+    message = "`last`, a buffer that forward changes, ties together 2 of its 2 operators; ask for fewer stages"
+    with pytest.raises(PlanError, match=re.escape(message)):
+        split(GroupShared().run(whole, machine(2)), machine(2))
