@@ -32,6 +32,7 @@ from ir.registration import Registration
 from ir.signature import Tree, output_names
 from ir.summary import Summary
 from runtime import manifest as m
+from runtime.settings import torch_settings
 
 
 def write_artifact(
@@ -135,6 +136,7 @@ def _manifest(
         files=hashes,
         plan=asdict(summary),
         layouts=graph.layouts,
+        settings=torch_settings(),
         microbatching=_microbatching(graph.microbatching),
         links=links,
         operators=_operators(plan, model),

@@ -2,6 +2,7 @@
 
     manifest      the index of an artifact folder
     errors        one exception class per culprit
+    settings      torch's settings that change what stages compute
     pipeline      Pipeline: load, call, stream, trace, close
     run           the command line that runs an artifact once
     device/       devices of this host, streams, copies, clocks

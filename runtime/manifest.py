@@ -183,6 +183,7 @@ class Manifest:
     returns: tuple[str, ...] = ()  # the values that are the outputs
     placement: tuple[str, ...] = ()  # the device of each stage
     seal: str = ""  # sha256 of all the rest, as the compiler wrote it
+    settings: dict[str, str] = dataclasses.field(default_factory=dict)  # of torch, at the compilation
     layouts: tuple[tuple[int, ...], ...] = ()  # of the inputs: their dimensions, the outermost in memory first
     schema: int = SCHEMA
 

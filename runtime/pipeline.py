@@ -25,6 +25,7 @@ from runtime.engine.collector import Finish
 from runtime.engine.engine import Engine
 from runtime.engine.message import Reset, Values
 from runtime.manifest import Manifest
+from runtime.settings import warn_of_other_settings
 from runtime.stage.loader import load_stages
 from runtime.stage.speed import Speed
 from runtime.trace import perfetto
@@ -90,6 +91,7 @@ class Pipeline:
         """
         folder = Path(folder)
         manifest = Manifest.read(folder)
+        warn_of_other_settings(manifest.settings)
         placed = place_stages([stage.device for stage in manifest.stages], devices)
         stages = load_stages(folder, manifest, placed, strict=strict, speed=Speed(compile, cuda_graphs))
         return cls(manifest, placed, Engine(manifest, stages, timeout), folder=folder)

@@ -17,6 +17,7 @@ from runtime.distributed.rendezvous import rank_and_world, rendezvous
 from runtime.engine.engine import Engine
 from runtime.errors import DeviceError
 from runtime.manifest import Manifest, ManifestError
+from runtime.settings import warn_of_other_settings
 from runtime.stage.loader import load_stages
 from runtime.stage.speed import Speed
 
@@ -46,6 +47,7 @@ class _Place:
         """Raises ManifestError, DeviceError or DistributedError."""
         rank, world = rank_and_world()
         manifest = Manifest.read(folder)
+        warn_of_other_settings(manifest.settings)
         planned = [stage.device for stage in manifest.stages]
         ranks = spread_stages(planned, world)
         local = int(os.environ.get("LOCAL_RANK", rank))

@@ -56,3 +56,14 @@ def test_stages_keep_the_default_dtype_that_the_model_had(
     with default_dtype(now), Pipeline.load(tmp_path / "out") as pipe:
         found = pipe(x)
     torch.testing.assert_close(list(found), expected, rtol=0, atol=0)
+
+
+def test_other_settings_than_at_the_compilation_are_warned_of(tmp_path: Path) -> None:
+    compile_model(nn.Linear(4, 4).eval(), (torch.randn(2, 4),), out=tmp_path, stages=1)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        with pytest.warns(UserWarning, match="torch.set_float32_matmul_precision is high here and was highest"):
+            Pipeline.load(tmp_path).close()
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -20,8 +20,14 @@ OURS = ("stagecut", "ir", "passes", "codegen", "runtime")
 FLOORS = {
     "ir/*": ["ir"],
     "runtime/*": ["runtime"],
-    "codegen/inventory.py": ["codegen", "ir", "runtime.manifest", "runtime.check.applied"],  # what the check reads
-    "codegen/*": ["codegen", "ir", "runtime.manifest"],
+    "codegen/inventory.py": [
+        "codegen",
+        "ir",
+        "runtime.manifest",
+        "runtime.settings",
+        "runtime.check.applied",
+    ],  # what the check reads
+    "codegen/*": ["codegen", "ir", "runtime.manifest", "runtime.settings"],
     "passes/partitioners/*": ["passes.partitioners"],
     "passes/cli/verify_stages.py": ["passes", "ir", "runtime"],  # --verify runs the stages
     "passes/auto.py": ["passes", "ir", "runtime"],  # the call that ends with a running pipeline
