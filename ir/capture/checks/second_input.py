@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from ir.capture.export.example import Example
+from ir.capture.export.padding import padded_as_in_inference
 from ir.graph import Graph, sizes_of
 from ir.interpret import as_number, interpret
 from ir.signature import call, flatten
@@ -79,7 +80,7 @@ def _drawn(tensor: torch.Tensor, holes: bool) -> torch.Tensor:
 
 
 def _run_model(example: Example, inputs: Sequence[torch.Tensor]) -> list[Any]:
-    with torch.no_grad(), _put_back(example.model):
+    with torch.no_grad(), padded_as_in_inference(), _put_back(example.model):
         given = example.arguments.fill([t.clone() for t in inputs])
         return flatten(call(example.model, example.parameters, deepcopy(given)))[0]
 

@@ -19,6 +19,7 @@ from ir.capture.diagnosis import NotExported, explain
 from ir.capture.export.example import Example, layout_of, slotted
 from ir.capture.export.meta_weights import without_memory
 from ir.capture.export.module_state import as_they_were, changed, data_as_itself, plain_attributes, written_in_place
+from ir.capture.export.padding import padded_as_in_inference
 from ir.capture.program.default_dtype import with_stated_dtypes
 from ir.capture.program.gradients import GradMode, detach_what_leaves
 from ir.capture.program.own_results import with_own_results
@@ -81,6 +82,7 @@ class _Seen:
     frozen: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     gradients: GradMode = field(default_factory=GradMode)
+    notes: list[str] = field(default_factory=list)
 
 
 class Flat(nn.Module):
@@ -96,7 +98,8 @@ class Flat(nn.Module):
         before = plain_attributes(self.m)
         arguments = self._example.arguments.fill(tensors)
         given = {name: flatten(value) for name, value in arguments.items()}
-        with data_as_itself(), written_in_place(self.m) as leaves, self.seen.gradients.watched():
+        padded = padded_as_in_inference(self.seen.notes.append)
+        with data_as_itself(), padded, written_in_place(self.m) as leaves, self.seen.gradients.watched():
             result = call(self.m, self._example.parameters, arguments)
             results, spec = flatten(result)
             leaves.extend(results)
@@ -109,9 +112,10 @@ class Flat(nn.Module):
         return kept
 
     def noted(self, recording: Recording) -> Recording:
-        """A recording of this module, with what forward changed while it was recorded, and notes on its gradients."""
+        """A recording of this module, with what forward changed while it was recorded, and notes on it."""
         changed = tuple(dict.fromkeys((*recording.changed, *self.seen.changed)))
-        graph = replace(recording.graph, notes=(*recording.graph.notes, *self.seen.gradients.notes))
+        notes = dict.fromkeys((*self.seen.notes, *self.seen.gradients.notes))
+        graph = replace(recording.graph, notes=(*recording.graph.notes, *notes))
         return replace(recording, graph=graph, frozen=tuple(dict.fromkeys(self.seen.frozen)), changed=changed)
 
 
