@@ -193,8 +193,8 @@ class _Reader:
             reason = f"the custom operator {node.args[0]} changes its arguments in place"
             raise NotExported(reason, where_of(node), advice)
         if "set_grad_enabled" not in name and "autocast" not in name:
-            advice = "use torch.where, or a plain if in a module of its own, which is then kept whole in one stage"
-            raise NotExported(f"control flow by {name} cannot be cut into stages yet", where_of(node), advice)
+            advice = "use torch.where, if it is for a branch"
+            raise NotExported(f"{name} runs functions, which cannot be cut into stages", where_of(node), advice)
         first = next(i for i, a in enumerate(node.args) if isinstance(a, fx.Node) and a.op == "get_attr")
         body: fx.GraphModule = self.env[node.args[first]]  # type: ignore[index]
         inside = [n for n in body.graph.nodes if n.op == "placeholder"]

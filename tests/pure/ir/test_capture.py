@@ -314,7 +314,7 @@ REFUSED: dict[str, tuple[Callable[[torch.Tensor], Any], str]] = {
     "a size that depends on values": (lambda x: x[x > 0], "a mask of fixed size in place of indexing by nonzero"),
     "control flow": (
         lambda x: torch.cond(x.sum() > 0, torch.sin, torch.cos, (x,)),
-        "control flow by cond cannot be cut",
+        "cond runs functions, which cannot be cut into stages",
     ),
     "numpy": (lambda x: x * float(x.numpy().sum()), "the code leaves torch for numpy; write it with torch operators"),
     "a type error": (lambda x: x @ x, "run the model on its example inputs first"),
