@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import TypeVar
 
@@ -30,3 +31,9 @@ def without_dead_code(graph: Graph) -> Graph:
         constants=used(graph.constants),
         states=used(graph.states),
     )
+
+
+def without_unread(graph: Graph, fqns: Collection[str]) -> Graph:
+    """The graph without those of the named states that no node reads, and without what makes their next values."""
+    unread = {s for s in graph.states if s not in graph.users and s not in graph.kept and s.fqns[0] in fqns}
+    return without_dead_code(replace(graph, updates=tuple(u for u in graph.updates if u[0] not in unread)))

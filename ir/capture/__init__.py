@@ -7,6 +7,7 @@ From a model to its graph, in the order in which data meets them:
     sizes/       the sizes that may change: their names, what the model asks of them, what must hold of them
     diagnosis    torch.export's error -> the module, the line and what usually helps
     program/     ExportedProgram -> Graph
+    memory/      what a model keeps from call to call outside of buffers
     export/      a model and an example call -> ExportedProgram
     checks/      does the graph compute what the model does, on other inputs and at sizes of 1
     warn         warnings at the user's line

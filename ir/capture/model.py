@@ -15,8 +15,11 @@ from ir.capture.checks.size_one import asked_about_one, at_one, same_program, wi
 from ir.capture.export.example import Example, slotted
 from ir.capture.export.recording import Recording
 from ir.capture.fallbacks.ways import Way, record_somehow
+from ir.capture.memory.as_buffers import as_buffers
+from ir.capture.memory.observing import observe
 from ir.capture.sizes.dynamic import DynamicShapes, FixedSizes, mark_dynamic, widen, without_marks
 from ir.capture.warn import warn
+from ir.dead_code import without_unread
 from ir.errors import CaptureError
 from ir.graph import Graph
 from ir.signature import bind, flatten, forward_parameters, names
@@ -39,21 +42,45 @@ def capture(
     Raises CaptureError that names the innermost module and source line of what cannot be recorded.
     """
     example = _example(model, args, kwargs or {}, dynamic_shapes)
-    example, (recording, way), notes = _record(example, soft)
-    graph, questions = recording.graph, recording.questions
-    if not graph.outputs:
-        found = ", ".join(dict.fromkeys(type(x).__name__ for x in graph.signature.returns.leaves)) or "nothing"
-        raise CaptureError(f"{type(model).__name__} returns no tensor ({found}), so there is nothing to cut")
+    recording = _with_states(example, soft)
     for name in recording.frozen:
         warn(f"forward changes {name}; stages keep to the value that it had at first")
     for name in recording.changed:
         warn(f"the model changes its input {name} in place; stages do not")
+    graph = recording.graph
+    if not graph.outputs:
+        found = ", ".join(dict.fromkeys(type(x).__name__ for x in graph.signature.returns.leaves)) or "nothing"
+        raise CaptureError(f"{type(model).__name__} returns no tensor ({found}), so there is nothing to cut")
+    return graph
+
+
+def _with_states(example: Example, soft: bool) -> Recording:
+    """A recording in which what the model keeps in attributes is state, where an export can follow it."""
+    observed = observe(example)
+    if observed is None:
+        return _at_all_sizes(example, soft)
+    frozen = observed.frozen
+    if observed.states:
+        try:
+            with as_buffers(example.model, observed.states) as names:
+                recording = _at_all_sizes(example, soft=False)
+            kept = [names[constant.fqn] for constant in recording.graph.constants if constant.fqn in names]
+            return replace(recording, graph=without_unread(recording.graph, names), frozen=(*frozen, *kept))
+        except CaptureError:  # of a size that changes, perhaps; without them an error names what else is wrong
+            frozen = (*map(str, observed.states), *frozen)
+    return replace(_at_all_sizes(example, soft), frozen=frozen)
+
+
+def _at_all_sizes(example: Example, soft: bool) -> Recording:
+    """A recording, restricted to the sizes at which it is the model."""
+    example, (recording, way), notes = _record(example, soft)
+    graph, questions = recording.graph, recording.questions
     for symbol in asked_about_one(graph, questions):
         sizes, small = at_one(graph, symbol, widen(example.tensors, example.marks), example.marks)
         alone = example.at(small)
         if not same_terms(graph, alone) and not _records(bind_sizes(graph, sizes), alone, way):
             graph = without_one(graph, symbol, questions)
-    return replace(graph, notes=(*graph.notes, *notes))
+    return replace(recording, graph=replace(graph, notes=(*graph.notes, *notes)))
 
 
 def _records(graph: Graph, example: Example, way: Way) -> bool:

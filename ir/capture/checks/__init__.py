@@ -2,5 +2,6 @@
 
 second_input  run both on other sizes and values
 equivalence   run both on fake tensors and compare the operators, which needs no second export
+values        other values of the kind of an example's
 size_one      the same question for sizes of 1, which torch.export takes to be 2 or more
 """

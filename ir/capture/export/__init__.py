@@ -2,7 +2,7 @@
 
 example       the model, its call, and the dimensions that may change
 meta_weights  parameters on the meta device, faked as CPU or given values for a while
-module_state  Python attributes and buffers that forward assigns
+module_state  buffers and `.data` that forward assigns
 padding       nn.TransformerEncoder under a padding mask, as in inference
 recording     the export, read as a graph
 """

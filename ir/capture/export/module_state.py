@@ -1,4 +1,4 @@
-"""Python attributes and buffers that forward assigns: restored, recorded, or found to have changed."""
+"""Buffers and `.data` that forward assigns, recorded as what is written into them."""
 
 from __future__ import annotations
 
@@ -11,24 +11,6 @@ import torch
 from torch import nn
 
 from ir.capture.diagnosis import NotExported
-
-_OF_EVERY_MODULE = set(vars(nn.Module()))
-_PLAIN = (bool, int, float, complex, str, bytes, tuple, torch.SymInt, torch.SymFloat, torch.SymBool)
-
-
-@contextmanager
-def as_they_were(model: nn.Module) -> Iterator[None]:
-    """Restore the attributes of every module on exit, whatever forward assigned."""
-    modules = list(model.modules())
-    before = [dict(vars(m)) for m in modules]
-    try:
-        yield
-    finally:
-        for module, attributes in zip(modules, before, strict=True):
-            now = vars(module)
-            if now.keys() != attributes.keys() or any(now[k] is not v for k, v in attributes.items()):
-                now.clear()
-                now.update(attributes)
 
 
 @contextmanager
@@ -94,22 +76,3 @@ def data_as_itself() -> Iterator[None]:
 
 
 _IN_PLACE = "write into the tensor that is there, tensor[...] = value"
-
-
-def plain_attributes(model: nn.Module) -> dict[str, Any]:
-    """Numbers, strings and tuples in modules, and the lengths of their lists, dicts and sets, by dotted name."""
-    return {
-        f"{path}.{name}".lstrip("."): len(value) if isinstance(value, (list, dict, set)) else value
-        for path, module in model.named_modules()
-        for name, value in vars(module).items()
-        if name not in _OF_EVERY_MODULE and isinstance(value, (*_PLAIN, list, dict, set))
-    }
-
-
-def changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """The names whose values differ; new names do not count: a first run prepares them."""
-    return [name for name, value in before.items() if name in after and not _same(value, after[name])]
-
-
-def _same(a: Any, b: Any) -> bool:
-    return a is b or (type(a) is type(b) and bool(a == b))

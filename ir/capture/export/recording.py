@@ -18,8 +18,10 @@ from torch.utils._pytree import TreeSpec
 from ir.capture.diagnosis import NotExported, explain
 from ir.capture.export.example import Example, layout_of, slotted
 from ir.capture.export.meta_weights import without_memory
-from ir.capture.export.module_state import as_they_were, changed, data_as_itself, plain_attributes, written_in_place
+from ir.capture.export.module_state import data_as_itself, written_in_place
 from ir.capture.export.padding import padded_as_in_inference
+from ir.capture.memory.places import as_they_were, changed
+from ir.capture.memory.places import leaves as held_by
 from ir.capture.program.default_dtype import with_stated_dtypes
 from ir.capture.program.gradients import GradMode, detach_what_leaves
 from ir.capture.program.own_results import with_own_results
@@ -95,7 +97,7 @@ class Flat(nn.Module):
         self.seen = _Seen()
 
     def forward(self, tensors: list[torch.Tensor]) -> list[Any]:
-        before = plain_attributes(self.m)
+        before = held_by(self.m)
         arguments = self._example.arguments.fill(tensors)
         given = {name: flatten(value) for name, value in arguments.items()}
         padded = padded_as_in_inference(self.seen.notes.append)
@@ -104,7 +106,7 @@ class Flat(nn.Module):
             results, spec = flatten(result)
             leaves.extend(results)
         self.seen.changed += [n for n, v in arguments.items() if _refilled(given[n], v) and not _is_in(v, result)]
-        self.seen.frozen += changed(before, plain_attributes(self.m))
+        self.seen.frozen += changed(before, held_by(self.m))
         if any(isinstance(leaf, (torch.SymFloat, torch.SymBool)) for leaf in leaves):
             raise NotExported("the model returns a number that it computes", advice="return it as a tensor")
         kept = [leaf for leaf in leaves if isinstance(leaf, (torch.Tensor, torch.SymInt))]

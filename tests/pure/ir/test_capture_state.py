@@ -126,3 +126,151 @@ def test_a_dict_that_is_read_alone_is_not_warned_of() -> None:
 def test_a_tensor_that_forward_changes_is_called_as_the_user_calls_it() -> None:
     with pytest.warns(UserWarning, match=r"the model changes its input found\.y in place; stages do not"):
         capture(Given(lambda model, x, found: found["y"].add_(x)), (hidden(), {"y": torch.ones(3, WIDTH)}))
+
+
+# ---- what is kept in attributes
+
+
+def assigned(model: Any, x: torch.Tensor) -> torch.Tensor:
+    model.mean = 0.9 * model.mean + 0.1 * x.mean(0)
+    return x - model.mean
+
+
+def in_place(model: Any, x: torch.Tensor) -> torch.Tensor:
+    model.mean.lerp_(x.mean(0), 0.1)
+    return x - model.mean
+
+
+def none_at_first(model: Any, x: torch.Tensor) -> torch.Tensor:
+    if model.mean is None:
+        model.mean = torch.zeros(WIDTH)
+    return assigned(model, x)
+
+
+def missing_at_first(model: Any, x: torch.Tensor) -> torch.Tensor:
+    model.seen = getattr(model, "seen", 0) + x.sum(0)
+    return x * model.seen
+
+
+def in_a_list(model: Any, x: torch.Tensor) -> torch.Tensor:
+    model.kept[1] = model.kept[1] + x.mean(0)
+    return x - model.kept[1]
+
+
+def in_a_tuple(model: Any, x: torch.Tensor) -> torch.Tensor:
+    h, c = model.kept
+    model.kept = (c + x.mean(0), h)
+    return x - h
+
+
+def in_a_dict(model: Any, x: torch.Tensor) -> torch.Tensor:
+    model.kept["deep"]["mean"] = model.kept["deep"].get("mean", torch.zeros(WIDTH)) + x.mean(0)
+    return x - model.kept["deep"]["mean"]
+
+
+def in_an_object(model: Any, x: torch.Tensor) -> torch.Tensor:
+    model.kept.mean += x.mean(0)
+    return x - model.kept.mean
+
+
+class Box:
+    def __init__(self) -> None:
+        self.mean = torch.zeros(WIDTH)
+
+
+@pytest.mark.parametrize(
+    ("compute", "attributes", "states"),
+    [
+        (assigned, lambda: {"mean": torch.ones(WIDTH)}, ["mean"]),
+        (in_place, lambda: {"mean": torch.ones(WIDTH)}, ["mean"]),
+        (none_at_first, lambda: {"mean": None}, ["mean"]),
+        (missing_at_first, dict, ["seen"]),
+        (in_a_list, lambda: {"kept": [torch.zeros(1), torch.ones(WIDTH)]}, ["kept_1"]),
+        (in_a_tuple, lambda: {"kept": (torch.zeros(WIDTH), torch.ones(WIDTH))}, ["kept_0", "kept_1"]),
+        (in_a_dict, lambda: {"kept": {"deep": {}}}, ["kept_deep_mean"]),
+        (in_an_object, lambda: {"kept": Box()}, ["kept_mean"]),
+    ],
+)
+def test_a_tensor_that_forward_keeps_anywhere_is_state(compute: Any, attributes: Any, states: list[str]) -> None:
+    model = Changes(compute, **attributes())
+    before = deepcopy(model)
+    assert check_calls(model) == states
+    assert str(vars(model).get("kept", 0)) == str(vars(before).get("kept", 0)) or compute is in_an_object
+    assert dict(model.named_buffers()).keys() == dict(before.named_buffers()).keys()
+
+
+def counter(model: Any, x: torch.Tensor) -> torch.Tensor:
+    model.calls = getattr(model, "calls", 0) + 1
+    return x * model.calls
+
+
+def number_in_a_list(model: Any, x: torch.Tensor) -> torch.Tensor:
+    model.calls[0] += 1
+    return x * model.calls[0]
+
+
+def number_in_a_dict(model: Any, x: torch.Tensor) -> torch.Tensor:
+    model.calls["a"]["n"] += 1
+    return x * model.calls["a"]["n"]
+
+
+def first_call(model: Any, x: torch.Tensor) -> torch.Tensor:
+    was, model.started = model.started, True
+    return x if was else x * 2
+
+
+def first_values(model: Any, x: torch.Tensor) -> torch.Tensor:
+    model.mean = x.mean(0) if model.mean is None else model.mean.lerp(x.mean(0), 0.1)
+    return x - model.mean
+
+
+def grows(model: Any, x: torch.Tensor) -> torch.Tensor:
+    model.past.append(x)
+    return sum(model.past)  # type: ignore[return-value]
+
+
+def as_large_as_the_batch(model: Any, x: torch.Tensor) -> torch.Tensor:
+    model.last = x if model.last is None or model.last.shape != x.shape else model.last * 0.5 + x
+    return model.last * 2
+
+
+@pytest.mark.parametrize(
+    ("compute", "attributes", "name"),
+    [
+        (counter, {}, "calls"),
+        (number_in_a_list, {"calls": [0]}, r"calls\[0\]"),
+        (number_in_a_dict, {"calls": {"a": {"n": 0}}}, r"calls\['a'\]\['n'\]"),
+        (first_call, {"started": False}, "started"),
+        (first_values, {"mean": None}, "mean"),
+        (grows, {"past": []}, "past"),
+        (as_large_as_the_batch, {"last": None}, "last"),
+    ],
+)
+def test_what_stages_cannot_keep_is_named(compute: Any, attributes: dict[str, Any], name: str) -> None:
+    model = nn.Sequential(Changes(compute, **attributes))
+    message = rf"^forward changes 0\.{name}; stages keep to the value that it had at first$"
+    with pytest.warns(UserWarning, match=message) as caught:
+        graph = capture(model, (hidden(),), dynamic_shapes={"input": {0: "batch"}})
+    assert [Path(w.filename).name for w in caught] == [Path(__file__).name]
+    assert not graph.states
+    assert all(getattr(model[0], key) == value for key, value in attributes.items())
+
+
+def looked_at(model: Any, x: torch.Tensor) -> torch.Tensor:
+    model.attention = x.softmax(-1)
+    return model.attention @ model.w
+
+
+def made_once(model: Any, x: torch.Tensor) -> torch.Tensor:
+    if "ones" not in model.tables:
+        model.tables["ones"] = torch.ones(WIDTH)
+    model.longest = max(model.longest, WIDTH)
+    return x + model.tables["ones"]
+
+
+@pytest.mark.parametrize(
+    ("compute", "attributes"),
+    [(looked_at, {"attention": None}), (looked_at, {}), (made_once, {"tables": {}, "longest": 0})],
+)
+def test_what_a_first_run_prepares_is_neither(compute: Any, attributes: dict[str, Any]) -> None:
+    assert check_calls(Changes(compute, **attributes)) == []
