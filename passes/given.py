@@ -13,10 +13,11 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
-from ir.capture.sizes.dynamic import DynamicShapes, parse_dynamic
+from ir.capture.sizes.dynamic import DynamicShapes, merged, parse_dynamic
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.checkpoint.names import own_tensors
 from ir.errors import CompileError, SourceError
+from ir.signature import forward_parameters
 from ir.sources import Reading, Source, read_source, uncompiled
 from passes.options import Options, Weights
 
@@ -76,8 +77,10 @@ def _with_shapes(source: Source, shapes: DynamicShapes) -> Source:
     if shapes is None:
         return source
     declared = source.dynamic_shapes
+    if isinstance(declared, (list, tuple)):
+        declared = dict(zip((p.name for p in forward_parameters(source.model)), declared, strict=False))
     if isinstance(shapes, Mapping) and isinstance(declared, Mapping) and not source.soft:
-        shapes = {**declared, **shapes}
+        shapes = merged(declared, shapes)
     return replace(source, dynamic_shapes=shapes, soft=False)
 
 

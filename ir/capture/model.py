@@ -17,7 +17,8 @@ from ir.capture.export.recording import Recording
 from ir.capture.fallbacks.ways import Way, record_somehow
 from ir.capture.memory.as_buffers import as_buffers
 from ir.capture.memory.observing import observe
-from ir.capture.sizes.dynamic import DynamicShapes, FixedSizes, mark_dynamic, widen, without_marks
+from ir.capture.sizes.allowed import guard_notes
+from ir.capture.sizes.dynamic import DynamicShapes, FixedSizes, mark_dynamic, soft_marks, widen, without_marks
 from ir.capture.warn import warn
 from ir.dead_code import without_unread
 from ir.errors import CaptureError
@@ -80,7 +81,8 @@ def _at_all_sizes(example: Example, soft: bool) -> Recording:
         alone = example.at(small)
         if not same_terms(graph, alone) and not _records(bind_sizes(graph, sizes), alone, way):
             graph = without_one(graph, symbol, questions)
-    return replace(recording, graph=replace(graph, notes=(*graph.notes, *notes)))
+    conditions = guard_notes(graph.guards, graph.ranges, graph.hints, questions)
+    return replace(recording, graph=replace(graph, notes=(*graph.notes, *conditions, *notes)))
 
 
 def _records(graph: Graph, example: Example, way: Way) -> bool:
@@ -148,10 +150,16 @@ def _record(example: Example, soft: bool) -> tuple[Example, tuple[Recording, Way
             _require_own_sizes(recorded[0].graph, example)
             return example, recorded, notes
         except FixedSizes as e:
-            if not soft:
+            if not soft and not set(e.reasons) <= set(soft_marks(example.marks)):
                 raise
             example = replace(example, marks=without_marks(example.marks, e.reasons))
             notes += tuple(f"{reason}; it stays at that" for reason in dict.fromkeys(e.reasons.values()))
+        except CaptureError as e:
+            if not (auto := soft_marks(example.marks)):
+                raise
+            fixed = ", ".join(dict.fromkeys(f"`{example.marks[i][dim].name}`" for i, dim in auto))
+            notes += (f"{fixed} cannot be dynamic: {str(e).splitlines()[0]}; it stays as it is in the example",)
+            example = replace(example, marks=without_marks(example.marks, auto))
 
 
 def _require_own_sizes(graph: Graph, example: Example) -> None:

@@ -3,5 +3,6 @@
 dynamic    the user's `dynamic_shapes` -> a mark for each dimension that may change
 questions  what the model's own code asks of sizes while it is exported
 guards     conditions on the sizes under which the recording is the model
+allowed    the values of a size that guards leave, in words
 symbols    torch's size symbols -> ours, with their ranges, guards and questions
 """

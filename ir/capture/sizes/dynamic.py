@@ -24,6 +24,7 @@ class Mark:
     name: str
     min: int = 1
     max: int | None = None
+    soft: bool = False  # Dim.AUTO: it stays as it is in the example where the model fixes it
 
 
 Marks: TypeAlias = Sequence[Mapping[int, Mark]]
@@ -43,6 +44,11 @@ def without_marks(marks: Marks, fixed: Collection[tuple[int, int]]) -> Marks:
     """The marks without those of `fixed`, pairs of tensor and dimension, and all others of their names."""
     names = {marks[tensor][dim].name for tensor, dim in fixed}
     return [{dim: mark for dim, mark in dims.items() if mark.name not in names} for dims in marks]
+
+
+def soft_marks(marks: Marks) -> list[tuple[int, int]]:
+    """Tensor and dimension of each size that need not be dynamic."""
+    return [(i, dim) for i, dims in enumerate(marks) for dim, mark in dims.items() if mark.soft]
 
 
 def mark_dynamic(shapes: DynamicShapes, arguments: Tree, tensors: Sequence[torch.Tensor]) -> Marks:
@@ -108,6 +114,25 @@ def export_spec(marks: Marks) -> list[dict[int, Any]]:
     return [dict.fromkeys(dims, Dim.DYNAMIC) for dims in marks]
 
 
+def merged(declared: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Two dynamic shapes in one, dimension by dimension; `given` wins, also where it is nested otherwise."""
+    both = dict(declared)
+    for name, dims in given.items():
+        before = _by_dimension(both.get(name))
+        both[name] = dims if before is None or _by_dimension(dims) is None else {**before, **dims}
+    return both
+
+
+def _by_dimension(dims: Any) -> dict[int, Any] | None:
+    """The entry of one tensor as `{dim: name}`; None for that of containers."""
+    if isinstance(dims, (list, tuple)):
+        dims = dict(enumerate(dims))
+    if not isinstance(dims, Mapping):
+        return None
+    nested = any(not isinstance(key, int) or isinstance(v, (Mapping, list, tuple)) for key, v in dims.items())
+    return None if nested else {dim: size for dim, size in dims.items() if size is not None}
+
+
 def parse_dynamic(text: str) -> tuple[str, dict[int, str]]:
     """`input_ids:0=batch,1=seq` -> ("input_ids", {0: "batch", 1: "seq"}).  Raises ValueError."""
     name, _, dims = text.partition(":")
@@ -127,7 +152,7 @@ def _mark(size: Any, tensor: str, dim: int) -> Mark:
     if isinstance(size, Dim):
         low, high = int(getattr(size, "min", 0)), getattr(size, "max", None)
         return Mark(size.__name__, max(low, 1), None if high is None or high >= 2**31 else int(high))
-    return Mark(f"{tensor.replace('.', '_')}_{dim}")  # Dim.AUTO, Dim.DYNAMIC: sizes without a name
+    return Mark(f"{tensor.replace('.', '_')}_{dim}", soft=size is Dim.AUTO)  # or Dim.DYNAMIC: sizes without a name
 
 
 def _top_names(arguments: Tree) -> list[str]:

@@ -72,5 +72,7 @@ def _simplified(guards: tuple[sympy.Basic, ...]) -> tuple[sympy.Basic, ...]:
         others = {s: 840 * divisors.get(s, 1) for guard in guards for s in guard.free_symbols}
         if any(hold(guards, {**others, size: n * k + rest}) for n in (1, 2, 7) for rest in range(1, k)):
             return guards  # more sizes fit than the multiples
+        if not all(hold(guards, {**others, size: n * k}) for n in (1, 2, 7)):
+            return guards  # or fewer
     multiples = tuple(sympy.Eq(sympy.Mod(size, k), 0) for size, k in divisors.items())
     return (*multiples, *(guard for guard in guards if guard.subs(whole.items()) != sympy.true))  # type: ignore[arg-type]

@@ -11,10 +11,11 @@ import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
+from ir.capture.sizes.allowed import allowed_values, readable
 from ir.capture.sizes.dynamic import FixedSizes, Marks
 from ir.capture.sizes.guards import read_guards
 from ir.capture.sizes.questions import Question
-from ir.sizes import Dim
+from ir.sizes import Dim, hold
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,33 @@ def read_sizes(
             )
     asked = tuple(replace(q, asked=q.asked.xreplace(rename)) for q in questions if q.direct)
     asked = tuple(q for q in asked if q.asked.free_symbols and q.asked.free_symbols <= set(hints))
-    return NamedSizes(rename, hints, ranges, read_guards(program, rename, ranges, asked), asked)
+    guards = read_guards(program, rename, ranges, asked)
+    _require_several_values(guards, ranges, hints, tensors, marks, asked)
+    return NamedSizes(rename, hints, ranges, guards, asked)
+
+
+def _require_several_values(
+    guards: Sequence[sympy.Basic],
+    ranges: Mapping[sympy.Symbol, tuple[int, int | None]],
+    hints: Mapping[sympy.Symbol, int],
+    tensors: Sequence[torch.Tensor],
+    marks: Marks,
+    questions: Sequence[Question],
+) -> None:
+    """Raise FixedSizes for a size of which guards leave the example's value alone."""
+    for symbol, bounds in ranges.items():
+        about = [guard for guard in guards if guard.free_symbols == {symbol}]
+        if about and hold(about, hints) and allowed_values(symbol, about, bounds, hints[symbol]).is_single:
+            asked = next((f" (at {q.place})" for q in questions if q.assumed in about), "")
+            reason = f"the model works for {hints[symbol]} alone, as {readable(about[0])}{asked}"
+            raise FixedSizes(
+                {
+                    (i, dim): f"`{mark.name}` cannot be dynamic: {reason}"
+                    for i, dims in enumerate(marks)
+                    for dim, mark in dims.items()
+                    if mark.name == str(symbol) and tensors[i].shape[dim] == hints[symbol]
+                }
+            )
 
 
 def _range(found: Any) -> tuple[int, int | None]:

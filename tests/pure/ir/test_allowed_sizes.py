@@ -1,0 +1,120 @@
+"""Sizes that were declared dynamic and of which the model's code leaves a few values, or one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import sympy
+import torch
+from torch import nn
+from torch.export import Dim
+from torch.utils._sympy.functions import FloorDiv, Mod
+
+from ir.capture import capture
+from ir.capture.sizes.allowed import allowed_values, readable
+from ir.capture.sizes.dynamic import FixedSizes, merged
+from ir.graph import Graph
+
+n, m = (sympy.Symbol(name, integer=True, positive=True) for name in ("n", "m"))
+
+
+class Function(nn.Module):
+    def __init__(self, compute: Callable[..., Any]) -> None:
+        super().__init__()
+        self.compute = compute
+
+    def forward(self, samples: torch.Tensor) -> Any:
+        return self.compute(samples)
+
+
+def recorded(compute: Callable[[torch.Tensor], Any], size: int, name: Any = "samples", soft: bool = False) -> Graph:
+    dynamic = {"samples": {0: "batch", 1: name}}
+    return capture(Function(compute), (torch.ones(2, size),), dynamic_shapes=dynamic, soft=soft)
+
+
+@pytest.mark.parametrize(
+    ("guard", "example", "values"),
+    [
+        (sympy.Eq(FloorDiv(n, 32) + 1, 51), 1605, "1600 to 1631"),
+        (sympy.Eq(Mod(n, 8), 0), 64, "a multiple of 8"),
+        (sympy.Eq(Mod(n, 8), 1), 65, "a multiple of 8 plus 1"),
+        (n >= 7, 9, "7 or more"),
+        (sympy.Le(n, 40), 9, "1 to 40"),
+        (sympy.Eq(n, 9), 9, "9"),
+        (sympy.Or(sympy.Eq(n, 9), sympy.Eq(n, 20), sympy.Eq(n, 21)), 9, "9, 20, 21 and so on"),
+    ],
+)
+def test_the_values_that_a_guard_leaves(guard: sympy.Basic, example: int, values: str) -> None:
+    allowed = allowed_values(n, [guard], (1, None), example)
+    assert str(allowed) == values
+    assert allowed.is_single == (values == "9")
+
+
+def test_guards_read_as_python() -> None:
+    assert readable(sympy.Eq(Mod(n, 8), 0)) == "n % 8 == 0"
+    assert readable(sympy.Le(n, 2 * m)) == "n <= 2*m"
+
+
+def test_a_condition_that_the_neighbours_of_the_example_meet_is_noted_with_its_values() -> None:
+    graph = recorded(lambda x: x * 2 if x.shape[1] // 32 + 1 == 51 else x, 1605)
+    [note] = graph.notes
+    assert note.startswith("`samples` must be 1600 to 1631: the stages are right where ((samples//32)) + 1 == 51 (at ")
+    assert "test_allowed_sizes.py:" in note
+
+
+def test_a_table_that_fits_some_sizes_is_noted_with_its_values() -> None:
+    table = torch.ones(51)
+    [note] = recorded(lambda x: nn.functional.avg_pool1d(x, 32, 32, padding=16) + table, 1610).notes
+    assert note.startswith("`samples` must be 1600 to 1631")
+
+
+def test_a_condition_on_two_sizes_is_noted() -> None:
+    [note] = recorded(lambda x: x + 1 if x.shape[1] > 2 * x.shape[0] else x, 9).notes
+    assert note.startswith("the stages are right where samples > 2*batch (at ")
+    assert note.endswith(": other `batch` and `samples` are refused")
+
+
+def test_a_condition_that_the_example_alone_meets_fixes_the_size() -> None:
+    compute = lambda x: x * 2 if (x.shape[1] - 40) ** 2 < 1 else x  # noqa: E731
+    with pytest.raises(FixedSizes, match=r"`samples` cannot be dynamic: the model works for 40 alone, as"):
+        recorded(compute, 40)
+    graph = recorded(compute, 40, soft=True)
+    assert [str(s) for s in graph.hints] == ["batch"]
+    assert graph.notes[0].endswith("it stays at that")
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda x: x.reshape(-1, 5, 8).sum(1),
+        lambda x: sum(x[:, i] for i in range(x.shape[1])),
+        lambda x: x @ torch.ones(40, 3),
+    ],
+)
+def test_a_size_that_may_be_dynamic_stays_fixed_where_it_cannot(compute: Any) -> None:
+    graph = recorded(compute, 40, Dim.AUTO)
+    assert [str(s) for s in graph.hints] == ["batch"]
+    [note] = graph.notes
+    assert "`samples_1`" in note
+    with pytest.raises(Exception, match=r"samples_1|cannot be exported"):
+        recorded(compute, 40, Dim.DYNAMIC)
+
+
+def test_a_size_that_may_be_dynamic_is_where_it_can() -> None:
+    assert {str(s) for s in recorded(torch.relu, 40, Dim.AUTO).hints} == {"batch", "samples_1"}
+
+
+@pytest.mark.parametrize(
+    ("declared", "given", "both"),
+    [
+        ({"x": {0: "batch"}}, {"x": {1: "seq"}}, {"x": {0: "batch", 1: "seq"}}),
+        ({"x": {0: "batch"}, "y": {0: "batch"}}, {"x": {0: "b"}}, {"x": {0: "b"}, "y": {0: "batch"}}),
+        ({"x": ("batch", None, "w")}, {"x": {1: "h"}}, {"x": {0: "batch", 1: "h", 2: "w"}}),
+        ({"x": None}, {"x": {1: "h"}}, {"x": {1: "h"}}),
+        ({"x": [{0: "batch"}]}, {"x": {1: "h"}}, {"x": {1: "h"}}),
+    ],
+)
+def test_dynamic_shapes_merge_by_dimension(declared: Any, given: Any, both: Any) -> None:
+    assert merged(declared, given) == both
