@@ -141,9 +141,10 @@ def _first_value(place: Place, first: Mapping[Place, Any], runs: Sequence[_Run])
     before, later = first.get(place, MISSING), [run.held.get(place, MISSING) for run in runs]
     if before is None or before is MISSING:
         before = torch.zeros_like(later[0]) if _is_tensor(later[0]) else None
-    if not _is_tensor(before) or not all(_is_tensor(t) for t in later):
+    if not isinstance(before, torch.Tensor) or not all(_is_tensor(t) for t in later):
         return None
-    return before if all((t.shape, t.dtype) == (before.shape, before.dtype) for t in later) else None
+    kind = before.shape, before.dtype
+    return before if all((t.shape, t.dtype) == kind for t in later) else None
 
 
 def _names(places: Iterable[Place]) -> tuple[str, ...]:

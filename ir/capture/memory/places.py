@@ -51,17 +51,18 @@ class Place:
 
         Raises LookupError or TypeError where there is no such place.
         """
-        owner, key = self._owner(model), self.steps[-1][1]
+        owner: Any = self._owner(model)
+        key = self.steps[-1][1]
         if isinstance(owner, tuple) and value is not MISSING:
             items = [*owner[:key], value, *owner[key + 1 :]]
             filled = type(owner)(*items) if hasattr(owner, "_fields") else tuple(items)
             Place(self.module, self.steps[:-1]).put(model, filled)
         elif value is not MISSING:
-            owner[key] = value
+            owner[key] = value  # type: ignore[index]
         elif isinstance(owner, list):
             del owner[key:]
         else:
-            owner.pop(key, None)
+            owner.pop(key, None)  # type: ignore[union-attr]
 
     def _owner(self, model: nn.Module) -> Any:
         module = model.get_submodule(self.module)

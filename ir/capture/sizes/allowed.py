@@ -85,5 +85,5 @@ def readable(guard: sympy.Basic) -> str:
         left, right = (str(side) for side in guard.args)
         if isinstance(guard.lhs, (sympy.Mod, Mod)) and guard.rhs == 0:
             left = f"{guard.lhs.args[0]} % {guard.lhs.args[1]}"
-        return f"{left} {guard.rel_op} {right}"
+        return f"{left} {guard.rel_op} {right}"  # type: ignore[attr-defined]
     return str(guard)
