@@ -80,7 +80,7 @@ class Job:
                 compiled = self.compiler.write(source, steps, folder, wrote, plan)
             if self.options.verify:
                 with self.terminal.during("verify"):
-                    verdict = compare(source, folder)
+                    verdict = compare(source, folder, plan.graph)
                 self.terminal.note(f"verify: {verdict}")
         return compiled
 

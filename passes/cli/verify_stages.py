@@ -1,60 +1,142 @@
-"""--verify: whether the stages return what the uncut model returns."""
+"""--verify: whether the stages return what the uncut model returns, call after call."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
+from torch import nn
 
+from ir.bind import SizeValues, allowed_sizes
+from ir.capture.checks.values import other_values
+from ir.capture.memory.observing import LIMIT
+from ir.capture.memory.places import as_they_were
 from ir.errors import VerifyError
-from ir.signature import flatten
+from ir.graph import Graph
+from ir.signature import Signature, call, flatten
+from ir.sizes import at
 from ir.sources import Source, with_values
 from runtime import InputError, ManifestError, Pipeline, StageError
 
+Flattened: TypeAlias = tuple[list[Any], Any]
+"""The leaves and the containers of what a call returned."""
 
-def compare(source: Source, folder: Path) -> str:
-    """Run the model and its stages on the example inputs.  Returns the verdict.
+_CALLS = ("the example", "the example again", "other values of the example's kind")
 
+
+def compare(source: Source, folder: Path, graph: Graph) -> str:
+    """Run the model and its stages three times in a row.  Returns the verdict.
+
+    The calls are the example, the example again, and inputs of the same types with other values and, where sizes are
+    dynamic, other sizes; `graph` says which.  The last is left out where the model itself does not take it.
     Raises VerifyError where they differ.
     """
+    calls = _calls(source, graph)
     with with_values(source.model, source.weights):
-        wanted, again = (flatten(_run_uncut(source)) for _ in range(2))
-        plain = flatten(_run_uncut(source, fused=False))
-    if not all(map(_same, wanted[0], again[0])):
+        wanted, again = (_run_uncut(source, graph.signature, calls) for _ in range(2))
+        plain = _run_uncut(source, graph.signature, calls, fused=False)
+    wanted = wanted[: len(plain)]
+    if len(wanted) != len(again[: len(plain)]) or not all(map(_alike, wanted, again)):
         return "the model is not deterministic: two runs of it differ, so there is nothing to compare with"
+    most = 0.0
+    with _running(folder) as pipe:
+        for arguments, want, unfused, what in zip(calls, wanted, plain, _CALLS, strict=False):
+            got = flatten(call(pipe, graph.signature.parameters, deepcopy(arguments)))
+            most = max(most, _require_same(want, unfused, got, "" if what == _CALLS[0] else f", called with {what}"))
+    exact = f"within {most:.3g} (its fused layers round otherwise)" if most else "bit for bit"
+    more = "" if len(wanted) == len(_CALLS) else "; the model takes no other values than the example's"
+    return f"the stages return what the uncut model returns, {exact}, in {len(wanted)} calls{more}"
+
+
+@contextmanager
+def _running(folder: Path) -> Iterator[Pipeline]:
     try:
         with Pipeline.load(folder, devices=["cpu"]) as pipe:
-            got = flatten(pipe(*source.args, **source.kwargs))
+            yield pipe
     except (StageError, InputError, ManifestError) as e:
         raise VerifyError(f"the stages do not run: {e}") from e
+
+
+def _require_same(wanted: Flattened, plain: Flattened, got: Flattened, when: str) -> float:
+    """The largest difference, where fused layers make outputs otherwise than `plain` ones; else there is none.
+
+    Raises VerifyError where the stages returned something else.
+    """
     if str(got[1]) != str(wanted[1]):
-        raise VerifyError(f"the stages return other containers than the model: {got[1]}, not {wanted[1]}")
-    fused = zip(wanted[0], plain[0], strict=True)
-    rounded = [_rounded(a, b) for a, b in fused]  # outputs that torch's fused layers make otherwise than plain ones
-    for i, (a, b) in enumerate(zip(wanted[0], got[0], strict=True)):
-        if not _same(a, b) and not (rounded[i] and _close(a, b)):
-            raise VerifyError(f"output {i} of the stages differs from the model's{_difference(a, b)}")
-    if any(rounded):
-        most = max(_distance(a, b) for a, b, r in zip(wanted[0], got[0], rounded, strict=True) if r)
-        return f"the stages return what the uncut model returns, within {most:.3g}: its fused layers round otherwise"
-    return "the stages return what the uncut model returns, bit for bit"
+        raise VerifyError(f"the stages return other containers than the model{when}: {got[1]}, not {wanted[1]}")
+    most = 0.0
+    for i, (a, unfused, b) in enumerate(zip(wanted[0], plain[0], got[0], strict=True)):
+        rounded = _rounded(a, unfused)  # by torch's fused layers
+        if not _same(a, b) and not (rounded and _close(a, b)):
+            raise VerifyError(f"output {i} of the stages differs from the model's{when}{_difference(a, b)}")
+        most = max(most, _distance(a, b)) if rounded else most
+    return most
 
 
-def _run_uncut(source: Source, fused: bool = True) -> Any:
-    """Run the model and put its buffers back; not `fused`, without the layers that torch swaps in for eager modules."""
-    args, kwargs = deepcopy((source.args, dict(source.kwargs)))
-    before = {name: buffer.clone() for name, buffer in source.model.named_buffers()}
+def _calls(source: Source, graph: Graph) -> list[Mapping[str, Any]]:
+    """The arguments of each call, by the names of the model's parameters."""
+    tensors = graph.signature.bind(source.args, source.kwargs)
+    larger = next((sizes for sizes in allowed_sizes(graph) if sizes != graph.hints), graph.hints)
+    others = [other_values(t) for t in _resized(tensors, graph, larger)]
+    return [graph.signature.arguments.fill(given) for given in (tensors, tensors, others)]
+
+
+def _resized(tensors: Sequence[torch.Tensor], graph: Graph, sizes: SizeValues) -> Iterator[torch.Tensor]:
+    """The example's tensors, repeated or cut to other sizes."""
+    for tensor, value in zip(tensors, graph.inputs, strict=True):
+        for i, dim in enumerate(value.type.shape):
+            if not isinstance(dim, int):
+                tensor = tensor.index_select(i, torch.arange(at(dim, sizes)) % tensor.shape[i])
+        yield tensor
+
+
+def _run_uncut(
+    source: Source, signature: Signature, calls: Sequence[Mapping[str, Any]], fused: bool = True
+) -> list[Flattened]:
+    """Run the model on calls in a row, without one of other values that it rejects, and put back what it changed.
+
+    Not `fused`: without the layers that torch swaps in for eager modules.
+    """
+    results: list[Flattened] = []
     enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(fused and enabled)
     try:
-        with torch.no_grad():
-            return source.model(*args, **kwargs)
+        with torch.no_grad(), as_they_were(source.model), _values_put_back(source.model):
+            for arguments in deepcopy(list(calls)):
+                try:
+                    leaves, spec = flatten(call(source.model, signature.parameters, arguments))
+                except Exception:
+                    if len(results) < len(_CALLS) - 1:
+                        raise
+                    break
+                results.append(([x.clone() if isinstance(x, torch.Tensor) else x for x in leaves], spec))
     finally:
         torch.backends.mha.set_fastpath_enabled(enabled)
-        for name, buffer in source.model.named_buffers():
-            buffer.data.copy_(before[name])
+    return results
+
+
+@contextmanager
+def _values_put_back(model: nn.Module) -> Iterator[None]:
+    """Restore the values of buffers afterwards, and of parameters where a copy of them fits in memory."""
+    parameters = list(model.parameters())
+    small = sum(p.nbytes for p in parameters) <= LIMIT
+    before = [(t, t.detach().clone()) for t in (*model.buffers(), *(parameters if small else ()))]
+    try:
+        yield
+    finally:
+        for tensor, value in before:
+            if tensor.shape == value.shape:
+                tensor.data.copy_(value)
+            else:
+                tensor.data = value
+
+
+def _alike(a: Flattened, b: Flattened) -> bool:
+    return len(a[0]) == len(b[0]) and all(map(_same, a[0], b[0]))
 
 
 def _same(a: Any, b: Any) -> bool:

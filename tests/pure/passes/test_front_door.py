@@ -123,7 +123,7 @@ def test_a_python_call_says_what_the_command_says(tmp_path: Path, capsys: pytest
     plan = stagecut.compile_model(model, (x,), out=tmp_path / "out", **options)
     said = capsys.readouterr()
     assert said.out == ""
-    assert "verify: the stages return what the uncut model returns, bit for bit\n" in said.err
+    assert "verify: the stages return what the uncut model returns, bit for bit, in 3 calls\n" in said.err
     assert "numbers for batch 3\n" in said.err
     assert f"wrote {tmp_path / 'out'}: 2 stages with 1.1 KiB of weights; see" in said.err
     assert f"to run it: stagecut run {tmp_path / 'out'} --input" in said.err

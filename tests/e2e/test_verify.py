@@ -1,0 +1,66 @@
+"""--verify: calls in a row, with other values and sizes, beside those of the uncut model."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from ir.errors import VerifyError
+from passes import compile_model
+
+
+class Model(nn.Module):
+    def __init__(self, last: Callable[[Any, torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*(nn.Linear(4, 4) for _ in range(2)))
+        self.last = last
+        self.calls, self.mean = 0, torch.zeros(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self, self.layers(x))
+
+
+def mean(model: Model, x: torch.Tensor) -> torch.Tensor:
+    model.mean = 0.9 * model.mean + 0.1 * x.mean(0)
+    return x - model.mean
+
+
+def counter(model: Model, x: torch.Tensor) -> torch.Tensor:
+    model.calls += 1
+    return x * model.calls
+
+
+def by_batch(model: Model, x: torch.Tensor) -> torch.Tensor:
+    return x / x.shape[0] if not torch.compiler.is_exporting() else x / 2
+
+
+def verified(last: Any, out: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    model = Model(last).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        compile_model(model, (torch.randn(2, 4),), out=out, stages=2, dynamic_shapes={"x": {0: "n"}}, verify=True)
+    assert model.calls == 0
+    assert not model.mean.any()
+    return capsys.readouterr().err
+
+
+def test_state_in_an_attribute_is_verified_call_after_call(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = verified(mean, tmp_path / "out", capsys)
+    assert "verify: the stages return what the uncut model returns, bit for bit, in 3 calls" in said
+
+
+@pytest.mark.parametrize(
+    ("last", "when"), [(counter, "the example again"), (by_batch, "other values of the example's kind")]
+)
+def test_a_later_call_that_differs_is_found(
+    last: Any, when: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(VerifyError, match=f"output 0 of the stages differs from the model's, called with {when} by"):
+        verified(last, tmp_path / "out", capsys)
+    assert not (tmp_path / "out").exists()
