@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -124,8 +124,8 @@ def _inside(place: Place, value: Any, seen: set[int]) -> Iterator[tuple[Place, A
 
 def _held(value: Any) -> Mapping[Any, Any] | None:
     """What a container holds, by key; None for what is none."""
-    if isinstance(value, Mapping):
-        return dict(value)
+    if isinstance(value, dict):
+        return dict(dict.items(value))  # of other mappings, and of lazy ones, reading an item may do anything
     if isinstance(value, (list, tuple, deque)):
         return dict(enumerate(value))
     if isinstance(value, (set, frozenset)):
@@ -165,19 +165,20 @@ def _containers(model: nn.Module) -> Iterator[Any]:
         if held is None or id(value) in seen:
             continue
         seen.add(id(value))
-        if isinstance(value, (MutableMapping, list, set, deque)):
+        if isinstance(value, (dict, list, set, deque)):
             yield value
         waiting += [v for k, v in held.items() if id(value) not in own or k not in _OF_EVERY_MODULE]
 
 
 def _copied(value: Any) -> Any:
-    return dict(value) if isinstance(value, MutableMapping) else list(value)
+    return dict(dict.items(value)) if isinstance(value, dict) else list(value)
 
 
 def _refill(value: Any, held: Any) -> None:
     """Give a container what it held, if that is something else."""
-    if isinstance(value, MutableMapping):
-        if list(value) != list(held) or any(value[k] is not v for k, v in held.items()):
+    if isinstance(value, dict):
+        now = dict(dict.items(value))
+        if list(now) != list(held) or any(now[k] is not v for k, v in held.items()):
             value.clear()
             value.update(held)
     elif len(value) != len(held) or any(a is not b for a, b in zip(value, held, strict=True)):

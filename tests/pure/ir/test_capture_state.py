@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import UserDict
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -274,3 +275,16 @@ def made_once(model: Any, x: torch.Tensor) -> torch.Tensor:
 )
 def test_what_a_first_run_prepares_is_neither(compute: Any, attributes: dict[str, Any]) -> None:
     assert check_calls(Changes(compute, **attributes)) == []
+
+
+class Lazy(UserDict[str, Any]):
+    """A mapping whose items cannot be read, as that of offloaded weights is."""
+
+    def __getitem__(self, key: str) -> Any:
+        raise KeyError(f"nothing is read of {key}")
+
+
+def test_a_mapping_of_the_users_is_not_read() -> None:
+    lazy = Lazy()
+    lazy.data["a"] = 1
+    assert check_calls(Changes(assigned, mean=torch.ones(WIDTH), lazy=lazy)) == ["mean"]
