@@ -13,7 +13,7 @@ from torch.utils._pytree import TreeSpec
 from codegen.spelling.literals import expr_source
 from ir.containers import Opening, child_keys, is_items, opening_of
 from ir.errors import CompileError
-from ir.signature import Slot, Tree
+from ir.signature import FixedTensor, Slot, Tree
 
 
 def tree_json(tree: Tree) -> Any:
@@ -58,6 +58,8 @@ def _leaf(leaf: Any) -> Any:
     match leaf:
         case Slot():
             return {"slot": leaf.index}
+        case FixedTensor(values, dtype):
+            return {"tensor": values, "dtype": str(dtype).removeprefix("torch.")}
         case sympy.Basic():
             return {"size": expr_source(leaf)}
         case torch.dtype():

@@ -22,15 +22,44 @@ class Slot:
 
 
 @dataclass(frozen=True)
+class FixedTensor:
+    """An argument whose values are fixed, since they decide shapes: nested tuples of numbers."""
+
+    values: Any
+    dtype: torch.dtype
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> FixedTensor:
+        return cls(_as_tuples(tensor.tolist()), tensor.dtype)
+
+    def tensor(self) -> torch.Tensor:
+        """A new tensor of these values; while a model is traced, a constant."""
+        return torch.tensor(self.values, dtype=self.dtype)
+
+
+def _as_tuples(values: Any) -> Any:
+    return tuple(map(_as_tuples, values)) if isinstance(values, list) else values
+
+
+@dataclass(frozen=True)
 class Tree:
-    """Nested containers whose leaves are Slots, sizes (sympy expressions) or fixed Python values."""
+    """Nested containers whose leaves are Slots, sizes (sympy expressions), FixedTensors or fixed Python values."""
 
     spec: pytree.TreeSpec
     leaves: tuple[Any, ...]
 
     def fill(self, tensors: Sequence[Any]) -> Any:
         """The containers with `tensors` in the slots, by index."""
-        return pytree.tree_unflatten([tensors[x.index] if isinstance(x, Slot) else x for x in self.leaves], self.spec)
+
+        def filled(leaf: Any) -> Any:
+            match leaf:
+                case Slot(index):
+                    return tensors[index]
+                case FixedTensor():
+                    return leaf.tensor()
+            return leaf
+
+        return pytree.tree_unflatten(list(map(filled, self.leaves)), self.spec)
 
     @property
     def parts(self) -> list[Tree]:

@@ -55,7 +55,12 @@ class Compiler:
             check_linked(source.weights)
         start = perf_counter()
         graph = capture(
-            source.model, source.args, source.kwargs, dynamic_shapes=source.dynamic_shapes, soft=source.soft
+            source.model,
+            source.args,
+            source.kwargs,
+            dynamic_shapes=source.dynamic_shapes,
+            soft=source.soft,
+            fix=source.fix,
         )
         if self.weights is not Weights.none:
             check_weights(graph, source.weights)

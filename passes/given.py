@@ -32,11 +32,11 @@ def read_given(
     shapes = _shapes(options)
     match source_or_model:
         case nn.Module():
-            return _in_memory(source_or_model, args, kwargs, shapes, options)
+            return replace(_in_memory(source_or_model, args, kwargs, shapes, options), fix=options.fix)
         case str() | Path():
             if kwargs or not isinstance(args, Sequence) or len(args):
                 raise SourceError(f"{source_or_model} says itself how it is called; args and kwargs go with a module")
-            return _with_shapes(read_source(str(source_or_model), _reading(options)), shapes)
+            return replace(_with_shapes(read_source(str(source_or_model), _reading(options)), shapes), fix=options.fix)
     raise SourceError(
         f"the model is a {type(source_or_model).__name__}; give a torch.nn.Module, or the path of a model file, "
         "a checkpoint folder or a .pt2"

@@ -90,6 +90,7 @@ SIZES = ValueKind(
     _instance(Mapping, list, tuple),
     many=True,
 )
+INPUTS = ValueKind("names of inputs", "INPUT", _texts, many=True)
 PASS_OPTIONS = ValueKind("texts such as split-stages{time-limit=20}", "PASS{NAME=VALUE}", _texts, many=True)
 
 

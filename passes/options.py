@@ -17,6 +17,7 @@ from passes.option_kinds import (
     CLUSTER,
     COUNT,
     DEVICES,
+    INPUTS,
     PASS_OPTIONS,
     PATH,
     SECONDS,
@@ -83,6 +84,9 @@ class Options:
 
     dynamic_shapes: DynamicShapes | Sequence[str] = option(
         None, SIZES, _SOURCE, "sizes that change from call to call: input_ids:0=batch,1=seq", "--dynamic"
+    )
+    fix: tuple[str, ...] = option(
+        (), INPUTS, _SOURCE, "an input whose values decide shapes, fixed at those of the example: image_grid_thw"
     )
     checkpoint: Path | None = option(None, PATH, _SOURCE, "the weights of a model file, if it does not hold them")
     dtype: DType | None = option(None, one_of(DType), _SOURCE, "of the weights; else as the source has them")

@@ -40,11 +40,12 @@ _NOWHERE = Where()
 class NotExported(CaptureError):
     """Code in `where.module` that torch.export does not support: `reason` says what it does."""
 
-    def __init__(self, reason: str, where: Where = _NOWHERE, advice: str = _RUN) -> None:
+    def __init__(self, reason: str, where: Where = _NOWHERE, advice: str = _RUN, by_values: bool = False) -> None:
         line = f"\n  in {where}" if where.file else ""
         super().__init__(f"the model cannot be exported: {reason}{line}\n  what usually helps: {advice}")
         self.reason = reason
         self.where = where
+        self.by_values = by_values  # whether values decide what is computed
 
 
 def explain(
@@ -61,7 +62,7 @@ def explain(
     where = next((w for e in _chain(error) if (w := _innermost(e.__traceback__, model)).file), Where())
     if attribute := re.search(r"model attribute: (\S+)\.", str(error)):  # found at the end, far from its line
         where = Where(clean(attribute[1].rpartition(".")[0]))
-    return NotExported(what, where, advice)
+    return NotExported(what, where, advice, by_values=not names.isdisjoint(_KNOWN))
 
 
 def _fixed_sizes(

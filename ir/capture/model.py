@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from ir.bind import bind_sizes
 from ir.capture.checks.equivalence import same_terms
 from ir.capture.checks.size_one import asked_about_one, at_one, same_program, without_one
 from ir.capture.export.example import Example, slotted
+from ir.capture.export.fixed_inputs import notes_on_fixed, with_named_fixed
 from ir.capture.export.recording import Recording
 from ir.capture.fallbacks.ways import Way, record_somehow
 from ir.capture.memory.as_buffers import as_buffers
@@ -34,15 +35,18 @@ def capture(
     *,
     dynamic_shapes: DynamicShapes = None,
     soft: bool = False,
+    fix: Collection[str] = (),
 ) -> Graph:
     """Record what `model(*args, **kwargs)` computes.
 
     `dynamic_shapes` names the sizes that may change: `{"input_ids": {0: "batch", 1: "seq"}}`.  One that the model
     fixes is an error, or stays as it is in the example and is noted in `Graph.notes` where the names are `soft`.
+    `fix` names inputs whose values decide shapes: they are fixed at those of the example, as are others that must be.
     Parameters may be on the meta device; buffers must have their values.
     Raises CaptureError that names the innermost module and source line of what cannot be recorded.
     """
-    example = _example(model, args, kwargs or {}, dynamic_shapes)
+    given = _example(model, args, kwargs or {}, dynamic_shapes)
+    example = with_named_fixed(given, fix, soft)
     recording = _with_states(example, soft)
     for name in recording.frozen:
         warn(f"forward changes {name}; stages keep to the value that it had at first")
@@ -52,7 +56,7 @@ def capture(
     if not graph.outputs:
         found = ", ".join(dict.fromkeys(type(x).__name__ for x in graph.signature.returns.leaves)) or "nothing"
         raise CaptureError(f"{type(model).__name__} returns no tensor ({found}), so there is nothing to cut")
-    return graph
+    return replace(graph, notes=(*graph.notes, *notes_on_fixed(given, example)))
 
 
 def _with_states(example: Example, soft: bool) -> Recording:
@@ -146,9 +150,9 @@ def _record(example: Example, soft: bool) -> tuple[Example, tuple[Recording, Way
     notes: tuple[str, ...] = ()
     while True:
         try:
-            recorded = record_somehow(example)
-            _require_own_sizes(recorded[0].graph, example)
-            return example, recorded, notes
+            used, recording, way = record_somehow(example, soft)
+            _require_own_sizes(recording.graph, used)
+            return used, (recording, way), (*notes, *notes_on_fixed(example, used))
         except FixedSizes as e:
             if not soft and not set(e.reasons) <= set(soft_marks(example.marks)):
                 raise

@@ -35,6 +35,7 @@ class Source:
     dynamic_shapes: DynamicShapes
     weights: Mapping[str, torch.Tensor]  # by fully qualified name
     notes: tuple[str, ...] = ()  # for the user: what was switched or left out so that it can be exported
+    fix: tuple[str, ...] = ()  # inputs whose values are fixed at those of the example
     files: tuple[Path, ...] = ()  # files and folders that it was read from
     soft: bool = False  # whether a dynamic size that the model fixes stays fixed: where the user did not name it
 

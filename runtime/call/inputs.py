@@ -13,7 +13,7 @@ from runtime.call.input_type import InputType
 from runtime.call.layout import Layout
 from runtime.call.sizes import ObservedSize, SizeConstraints
 from runtime.call.tree import parse
-from runtime.call.tree_nodes import Entries, Size, TensorSlot, TreeLeaf, TreeNode, describe_value, slots
+from runtime.call.tree_nodes import Entries, Size, TensorSlot, TreeLeaf, TreeNode, describe_value, fixed_values, slots
 from runtime.engine.message import Values
 from runtime.errors import InputError
 from runtime.manifest import CallSignature, Manifest, ManifestError
@@ -72,13 +72,19 @@ class Inputs:
         return self._check(leaves)
 
     def bind_named(self, tensors: Mapping[str, torch.Tensor]) -> Values:
-        """The inputs of a call from tensors by their names in the manifest.  Raises InputError."""
+        """The inputs of a call from tensors by their names in the manifest; fixed ones may be left out.
+
+        Raises InputError.
+        """
         names = [type.name for type in self.types]
+        fixed = dict(pair for name, node in self.arguments.items() for pair in fixed_values(node, name))
         for name in names:
             if name not in tensors:
                 raise InputError(f"input `{name}` is missing; the model takes {', '.join(names)}")
-        for name in tensors:
-            if name not in names:
+        for name, tensor in tensors.items():
+            if name in fixed:
+                list(fixed[name].leaves(tensor, name))
+            elif name not in names:
                 raise InputError(f"there is no input `{name}`; the model takes {', '.join(names)}")
         return self._check([TreeLeaf(name, TensorSlot(i), tensors[name]) for i, name in enumerate(names)])
 

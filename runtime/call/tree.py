@@ -6,6 +6,7 @@ A tree is a JSON value, one of
     {"size": "2*batch"}            an integer computed from the symbols
     {"value": 1}                   None, a bool, an int, a finite float or a string
     {"float": "inf"}               "inf", "-inf" or "nan"
+    {"tensor": [[1, 2]], "dtype": "int64"}   a tensor of these values
     {"torch": "float32"}           a dtype, layout or memory format
     {"device": "cpu"}              a torch.device
     {"class": "module:QualName"}   a class itself
@@ -26,7 +27,7 @@ import torch
 
 from runtime.call.classes import find_class
 from runtime.call.expressions import SizeExpression
-from runtime.call.tree_nodes import Entries, Fields, Fixed, Items, Size, TensorSlot, TreeNode
+from runtime.call.tree_nodes import Entries, Fields, Fixed, FixedValues, Items, Size, TensorSlot, TreeNode
 from runtime.manifest import ManifestError
 
 
@@ -54,6 +55,8 @@ def _parse(tree: Any, symbols: Collection[str], tensors: int) -> TreeNode:
             return Fixed(value)
         case {"float": str(text)}:
             return Fixed(float(text))
+        case {"tensor": values, "dtype": str(dtype)}:
+            return FixedValues(torch.tensor(values, dtype=_torch_constant(dtype)))
         case {"torch": str(name)}:
             return Fixed(_torch_constant(name))
         case {"device": str(name)}:

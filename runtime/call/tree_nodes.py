@@ -86,6 +86,36 @@ class Fixed:
 
 
 @dataclass(frozen=True)
+class FixedValues:
+    """A tensor whose values decided shapes when the model was captured; no stage receives it."""
+
+    tensor: torch.Tensor
+
+    def build(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> torch.Tensor:
+        return self.tensor.clone()
+
+    def leaves(self, value: Any, name: str) -> Iterator[TreeLeaf]:
+        if not self._is_same(value):
+            raise InputError(
+                f"argument `{name}` is fixed at {_values(self.tensor)}, as its values decide shapes; got "
+                f"{_values(value)}; compile again with the values you want"
+            )
+        return iter(())
+
+    def _is_same(self, value: Any) -> bool:
+        if not isinstance(value, torch.Tensor) or value.is_meta or value.dtype != self.tensor.dtype:
+            return False
+        return torch.equal(value.cpu(), self.tensor)
+
+
+def _values(value: Any) -> str:
+    """The type of a tensor, and its values where they are few."""
+    if not isinstance(value, torch.Tensor) or value.is_meta or value.numel() > 64:
+        return describe_value(value)
+    return f"{value.tolist()} ({describe_value(value)})"
+
+
+@dataclass(frozen=True)
 class Items:
     """A tuple or a list, or one of a class of its own.  Callers may pass a plain one for the latter."""
 
@@ -164,6 +194,19 @@ def slots(node: TreeNode) -> Iterator[int]:
         case Entries(_, entries) | Fields(_, _, entries):
             for _, child in entries:
                 yield from slots(child)
+
+
+def fixed_values(node: TreeNode, name: str) -> Iterator[tuple[str, FixedValues]]:
+    """The fixed tensors below a node, each with its dotted name."""
+    match node:
+        case FixedValues():
+            yield name, node
+        case Items(_, items):
+            for i, item in enumerate(items):
+                yield from fixed_values(item, f"{name}.{i}")
+        case Entries(_, entries) | Fields(_, _, entries):
+            for key, child in entries:
+                yield from fixed_values(child, f"{name}.{key}")
 
 
 def describe_value(value: Any) -> str:

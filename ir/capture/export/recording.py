@@ -17,6 +17,7 @@ from torch.utils._pytree import TreeSpec
 
 from ir.capture.diagnosis import NotExported, explain
 from ir.capture.export.example import Example, layout_of, slotted
+from ir.capture.export.fixed_inputs import known_values
 from ir.capture.export.meta_weights import without_memory
 from ir.capture.export.module_state import data_as_itself, written_in_place
 from ir.capture.export.padding import padded_as_in_inference
@@ -171,7 +172,7 @@ def _export(flat: nn.Module, example: Example, strict: bool) -> tuple[ExportedPr
         try:
             with torch.no_grad(), quiet(), without_memory(example.model), as_they_were(example.model):
                 args = ([t.detach().clone() for t in tensors],)
-                with watched_variables():
+                with watched_variables(), known_values(example.arguments):
                     program = torch.export.export(flat, args, dynamic_shapes=(export_spec(marks),), strict=strict)
                 detach_what_leaves(program)
                 asked = tuple(questions)

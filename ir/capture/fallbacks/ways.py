@@ -12,6 +12,7 @@ from torch import nn
 from ir.capture.checks.second_input import Verdict, compare_with_model
 from ir.capture.diagnosis import NotExported
 from ir.capture.export.example import Example
+from ir.capture.export.fixed_inputs import looks_up, may_be_fixed, with_fixed
 from ir.capture.export.meta_weights import LIMIT, in_memory
 from ir.capture.export.recording import Recording, record, record_strictly
 from ir.capture.fallbacks.opaque_modules import NotWhole, kept_whole
@@ -24,12 +25,44 @@ from ir.units import format_bytes
 Way: TypeAlias = Callable[[Example], Recording]
 
 
-def record_somehow(example: Example) -> tuple[Recording, Way]:
-    """A recording of the model, and the way that made it.  Raises CaptureError where no way succeeds."""
+def record_somehow(example: Example, soft: bool = False) -> tuple[Example, Recording, Way]:
+    """A recording of the model, and the way that made it.  Raises CaptureError where no way succeeds.
+
+    The example that is returned has inputs fixed whose values decide shapes.
+    """
     try:
-        return record(example), record
+        return example, record(example), record
     except NotExported as e:
         error = e
+    if error.by_values and (found := _with_values(example, error, soft)):
+        return *found, record
+    return example, *_otherwise(example, error)
+
+
+def _with_values(example: Example, error: NotExported, soft: bool) -> tuple[Example, Recording] | None:
+    """A recording with as few inputs fixed as can be; None where the values of inputs do not decide alone.
+
+    Inputs are tried one after the other: one counts if the export then gets further.
+    """
+    for i in may_be_fixed(example, soft):
+        trial = with_fixed(example, [i])
+        try:
+            recording = record(trial)
+        except NotExported as e:
+            if e.by_values and e.where != error.where:
+                return _with_values(trial, e, soft)
+            continue
+        return None if looks_up(recording.graph, trial) or not _is_right(recording, trial) else (trial, recording)
+    return None
+
+
+def _is_right(recording: Recording, example: Example) -> bool:
+    with in_memory(example.model) as runs:
+        return not runs or compare_with_model(recording.graph, example) is not Verdict.DIFFERENT
+
+
+def _otherwise(example: Example, error: NotExported) -> tuple[Recording, Way]:
+    """A recording by one of the other ways, each of which is compared with the model."""
     with in_memory(example.model) as runs:
         for way in (record_strictly, record_traced) if runs else ():
             with suppress(CaptureError):

@@ -14,6 +14,7 @@ _WHOLE = 2**63 - 1
 _ALWAYS = {aten.detach_.default, aten.lift_fresh_copy.default}
 _DROPOUTS = {aten.dropout.default, aten.feature_dropout.default, aten.alpha_dropout.default}
 _DROPOUTS |= {aten.dropout_.default}
+_READINGS = {aten.item.default, aten._local_scalar_dense.default}  # of a number, which a fixed input leaves unused
 
 
 def is_assertion(node: fx.Node) -> bool:
@@ -26,7 +27,7 @@ def is_checked_alone(node: fx.Node) -> bool:
     if is_assertion(node):
         return True
     number = isinstance(node.meta.get("val"), (torch.SymInt, torch.SymFloat, torch.SymBool))
-    return number and all(map(is_checked_alone, node.users))
+    return (number or node.target in _READINGS) and all(map(is_checked_alone, node.users))
 
 
 def is_identity(node: fx.Node) -> bool:

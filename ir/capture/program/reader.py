@@ -268,9 +268,8 @@ class _Reader:
         if expr is None:
             advice = "torch.where or a mask of fixed size in place of indexing by nonzero, .item()"
             where = where_of(node) if node is not None else Where()
-            raise NotExported(
-                "a size depends on the values of a tensor, not on the shapes of the inputs", where, advice
-            )
+            what = "a size depends on the values of a tensor, not on the shapes of the inputs"
+            raise NotExported(what, where, advice, by_values=True)
         return expr
 
     def type_of(self, node: fx.Node) -> TensorType:
