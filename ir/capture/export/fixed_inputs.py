@@ -29,7 +29,7 @@ def may_be_fixed(example: Example, soft: bool) -> list[int]:
         (tensor.nbytes, i)
         for i, (tensor, dims) in enumerate(zip(example.tensors, example.marks, strict=True))
         if _is_integer(tensor) and 0 < tensor.nbytes <= LARGEST and tensor.device.type == "cpu"
-        if not dims or (soft and len(dims) < tensor.dim())
+        if not dims or (len(dims) < tensor.dim() and all(soft or mark.soft for mark in dims.values()))
     ]
     return [i for _, i in sorted(found)] if len(example.tensors) > 1 else []
 
