@@ -13,7 +13,7 @@ from torch import nn
 
 from ir.bind import SizeValues, allowed_sizes
 from ir.capture.checks.values import other_values
-from ir.capture.memory.observing import LIMIT
+from ir.capture.memory.observing import COPIED_AT_MOST
 from ir.capture.memory.places import as_they_were
 from ir.errors import VerifyError
 from ir.graph import Graph
@@ -123,7 +123,7 @@ def _run_uncut(
 def _values_put_back(model: nn.Module) -> Iterator[None]:
     """Restore the values of buffers afterwards, and of parameters where a copy of them fits in memory."""
     parameters = list(model.parameters())
-    small = sum(p.nbytes for p in parameters) <= LIMIT
+    small = sum(p.nbytes for p in parameters) <= COPIED_AT_MOST
     before = [(t, t.detach().clone()) for t in (*model.buffers(), *(parameters if small else ()))]
     try:
         yield

@@ -15,7 +15,7 @@ from runtime.manifest import Manifest, StageEntry
 _SIZES = {"max", "min", "math", "float", "int"}  # names in an expression of sizes and numbers, besides the symbols
 
 
-def check_source(folder: Path, stage: StageEntry, manifest: Manifest) -> Iterator[str]:
+def check_source(folder: Path, stage: StageEntry, manifest: Manifest, *, lines: bool) -> Iterator[str]:
     try:
         text = (folder / stage.module).read_text()
         tree, table = ast.parse(text), symtable.symtable(text, stage.module, "exec")
@@ -37,6 +37,13 @@ def check_source(folder: Path, stage: StageEntry, manifest: Manifest) -> Iterato
     updates = [(name, ast.unparse(e)) for name, f in forwards.items() for e in ast.walk(f) if isinstance(e, ast.Expr)]
     if len({*updates}) < len(updates) or not (updates or all(held.becomes == "" for held in stage.holds.values())):
         yield f"{stage.module}: it does not change each state once"
+    if lines:
+        yield from _check_lines(stage, manifest, forward, forwards)
+
+
+def _check_lines(
+    stage: StageEntry, manifest: Manifest, forward: ast.FunctionDef, forwards: dict[str, ast.FunctionDef]
+) -> Iterator[str]:
     lines = _Lines(stage, manifest)
     for function in forwards.values():
         yield from lines.check(function, outermost=function is forward)

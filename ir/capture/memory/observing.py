@@ -1,4 +1,4 @@
-"""What forward changes on a model's modules, found by running the example, and other values, call after call."""
+"""Changes that forward makes to a model's modules, found by running the example, and other values, call after call."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import nn
 
 from ir.capture.checks.values import other_values
 from ir.capture.export.example import Example
-from ir.capture.memory.places import MISSING, Container, Place, as_they_were, leaves
+from ir.capture.memory.places import MISSING, HeldContainer, Place, as_they_were, leaves
 from ir.signature import call, flatten
 
-LIMIT = 1 << 30  # bytes of weights that are copied for the runs, at most
+COPIED_AT_MOST = 1 << 30  # bytes of weights that are copied for the runs, at most
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def observe(example: Example) -> Observed | None:
     results or other changes depend on it, or if it goes on changing.
     """
     tensors = [*example.model.parameters(), *example.model.buffers()]
-    if any(t.is_meta for t in tensors) or sum(t.nbytes for t in tensors) > LIMIT:
+    if any(t.is_meta for t in tensors) or sum(t.nbytes for t in tensors) > COPIED_AT_MOST:
         return None
     try:
         with torch.no_grad(), torch.random.fork_rng([]), as_they_were(example.model):
@@ -173,5 +173,5 @@ def _same(a: Any, b: Any) -> bool:
         return (a.shape, a.dtype) == (b.shape, b.dtype) and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
     if a is b:
         return True
-    plain = (bool, int, float, complex, str, bytes, Container)
+    plain = (bool, int, float, complex, str, bytes, HeldContainer)
     return type(a) is type(b) and (not isinstance(a, plain) or a == b or (a != a and b != b))

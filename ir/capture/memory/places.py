@@ -40,14 +40,14 @@ class Place:
         return self.module == other.module and self.steps[: len(other.steps)] == other.steps
 
     def get(self, model: nn.Module) -> Any:
-        """What a model holds here; MISSING where there is no such place."""
+        """What a model holds here; `MISSING` where there is no such place."""
         try:
             return self._owner(model)[self.steps[-1][1]]
         except (KeyError, IndexError, TypeError, AttributeError):
             return MISSING
 
     def put(self, model: nn.Module, value: Any) -> None:
-        """Hold a value here; MISSING removes what is there, and in a list all after it.
+        """Hold a value here; `MISSING` removes what is there, and in a list all after it.
 
         Raises LookupError or TypeError where there is no such place.
         """
@@ -75,7 +75,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Container:
+class HeldContainer:
     """A list, dict, set or object, without what it holds."""
 
     kind: str
@@ -83,7 +83,7 @@ class Container:
 
 
 def leaves(model: nn.Module) -> dict[Place, Any]:
-    """What is in all places of a model, by place; a Container stands before what it holds."""
+    """What is in all places of a model, by place; a HeldContainer stands before what it holds."""
     found: dict[Place, Any] = {}
     seen: set[int] = set()
     for path, module in model.named_modules():
@@ -117,7 +117,7 @@ def _inside(place: Place, value: Any, seen: set[int]) -> Iterator[tuple[Place, A
         return
     seen.add(id(value))
     kind = "." if _is_object(value) else "["
-    yield place, Container(type(value).__qualname__, len(held))
+    yield place, HeldContainer(type(value).__qualname__, len(held))
     for key, item in held.items():
         yield from _inside(Place(place.module, (*place.steps, (kind, key))), item, seen)
 

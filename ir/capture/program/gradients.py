@@ -1,4 +1,4 @@
-"""Where gradients end in the user's code: detach(), no_grad regions, functions with a backward of their own."""
+"""Places in the user's code where gradients end: detach(), no_grad regions, functions with a backward of their own."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def guard_notes(
     for guard in guards:
         names = sorted(map(str, guard.free_symbols))
         place = next((f" (at {q.place})" for q in questions if q.assumed == guard), "")
-        asks = f"the stages are right where {readable(guard)}{place}"
+        asks = f"the stages are right where {guard_text(guard)}{place}"
         if len(names) == 1:
             [symbol] = guard.free_symbols
             left = allowed_values(symbol, [guard], ranges[symbol], hints[symbol])  # type: ignore[index]
@@ -79,7 +79,7 @@ def guard_notes(
             yield f"{asks}: other {' and '.join(f'`{name}`' for name in names)} are refused"
 
 
-def readable(guard: sympy.Basic) -> str:
+def guard_text(guard: sympy.Basic) -> str:
     """A condition as Python writes it: `samples//32 + 1 == 51`."""
     if isinstance(guard, Relational):
         left, right = (str(side) for side in guard.args)

@@ -11,7 +11,7 @@ import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
-from ir.capture.sizes.allowed import allowed_values, readable
+from ir.capture.sizes.allowed import allowed_values, guard_text
 from ir.capture.sizes.dynamic import FixedSizes, Marks
 from ir.capture.sizes.guards import read_guards
 from ir.capture.sizes.questions import Question
@@ -91,7 +91,7 @@ def _require_several_values(
         about = [guard for guard in guards if guard.free_symbols == {symbol}]
         if about and hold(about, hints) and allowed_values(symbol, about, bounds, hints[symbol]).is_single:
             asked = next((f" (at {q.place})" for q in questions if q.assumed in about), "")
-            reason = f"the model works for {hints[symbol]} alone, as {readable(about[0])}{asked}"
+            reason = f"the model works for {hints[symbol]} alone, as {guard_text(about[0])}{asked}"
             raise FixedSizes(
                 {
                     (i, dim): f"`{mark.name}` cannot be dynamic: {reason}"

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ir.capture import capture
 from ir.cost import FREE, UNKNOWN, Arithmetic, Cost
-from ir.graph import Graph
+from ir.graph import Call, Graph
 from ir.machine.cluster import Device
 from ir.sizes import at
 from ir.sources import read_source
@@ -26,7 +26,7 @@ from passes.cost_models.predictions import Predictions
 from passes.cost_models.roofline import Roofline
 from passes.propagate_shapes import PropagateShapes
 from tests.support.checking import EXAMPLES, resized
-from tests.support.graphs import graph, relu, value
+from tests.support.graphs import aten, graph, relu, value
 from tests.support.planning import DEVICE, machine
 
 
@@ -44,6 +44,11 @@ class Function(nn.Module):
 def costed(model: nn.Module, tensors: Sequence[torch.Tensor], dynamic: Any = None) -> Graph:
     graph = capture(model, tuple(tensors), dynamic_shapes=dynamic)
     return AnnotateCost().run(PropagateShapes().run(graph, machine(1)), machine(1))
+
+
+def without_copies(graph: Graph) -> Graph:
+    """The graph without the copies that make results the caller's own."""
+    return replace(graph, nodes=tuple(n for n in graph.nodes if isinstance(n, Call) and n.op != aten.clone.default))
 
 
 def total(graph: Graph, sizes: dict[str, int] | None = None) -> Cost:
@@ -204,11 +209,12 @@ def test_bytes_to_and_from_memory(what: str) -> None:
     ],
 )
 def test_views_are_free(compute: Callable[[torch.Tensor], Any]) -> None:
-    assert total(costed(Function(compute), [ones(3, 4)])) == FREE
+    assert total(without_copies(costed(Function(compute), [ones(3, 4)]))) == FREE
 
 
 def test_a_reshape_that_copies_is_not_free() -> None:
-    assert total(costed(Function(lambda x: x.t().reshape(12)), [ones(3, 4)])) == Cost(0, 2 * FLOAT * 12, 1)
+    graph = without_copies(costed(Function(lambda x: x.t().reshape(12)), [ones(3, 4)]))
+    assert total(graph) == Cost(0, 2 * FLOAT * 12, 1)
 
 
 def test_costs_are_expressions_over_the_dynamic_sizes() -> None:
