@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
@@ -26,6 +26,8 @@ from passes.options import Weights
 from passes.pipeline import PassPipeline, Step
 from passes.summary import node_seconds, summarize
 from runtime.check.artifact import faults
+from runtime.check.source import unmatched_lines
+from runtime.manifest import Manifest
 
 EXPORT = "export"  # the step that captures the model, before the first pass
 
@@ -101,10 +103,16 @@ class Compiler:
 def check_whole(folder: Path) -> None:
     """Raise InternalError where an artifact is not whole.
 
-    The bytes of its weights are hashed as they are written.  Lines are left to `stagecut check`: a form of line that it
-    does not know yet must not keep anybody from a stage file that is right.
+    The bytes of its weights are hashed as they are written.  A stage file with a line whose operators cannot be read
+    off it is said to be so in the manifest: that must not keep anybody from a stage that is right.
     """
-    found = next(faults(folder, contents=False, lines=False), None)
+    manifest = Manifest.read(folder)
+    texts = [(folder / stage.module).read_text() for stage in manifest.stages]
+    matched = [not any(unmatched_lines(t, s, manifest)) for t, s in zip(texts, manifest.stages, strict=True)]
+    if not all(matched):
+        stages = tuple(replace(s, matched=m) for s, m in zip(manifest.stages, matched, strict=True))
+        replace(manifest, stages=stages).sealed().write(folder)
+    found = next(faults(folder, contents=False), None)
     if found is not None:
         raise InternalError(f"the artifact is not whole: {found}")
 

@@ -129,6 +129,7 @@ class StageEntry:
     runs: tuple[NodeRun, ...] = ()  # in order
     holds: dict[str, HeldTensor] = field(default_factory=dict)  # by name in the stage's module
     terms: str = ""  # the `terms` of the program that it was cut from
+    matched: bool = True  # whether the lines of the module could be matched with `runs` when it was written
 
 
 @dataclass(frozen=True)

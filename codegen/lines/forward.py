@@ -136,7 +136,9 @@ class _BodyPlanner:
         return (*with_deletions(steps), *ends)
 
     def _lingers(self, value: Value, live_out: AbstractSet[Value], scope: Scope) -> bool:
-        """Whether a variable of this function still holds a large value."""
+        """Whether a variable of this function still holds a large value, and no list with others."""
+        if value in scope.items:
+            return False
         name = scope.names.of.get(value, "")
         own = value not in live_out and value not in self.borrowed and scope.names.holder.get(name) is value
         return own and scope.file.nbytes(value) >= self.large

@@ -12,11 +12,10 @@ from runtime.check.weights import check_holdings, check_tensors
 from runtime.manifest import FILE, Manifest, file_hash, sample_hash, seal_of, terms_of
 
 
-def faults(folder: Path, *, contents: bool = True, lines: bool = True) -> Iterator[str]:
+def faults(folder: Path, *, contents: bool = True) -> Iterator[str]:
     """What is wrong with an artifact; nothing if it is whole.
 
-    Without `contents`, the bytes of weights are not read; without `lines`, the operators on each line of a stage file
-    are not matched with its nodes.  Raises ManifestError if the manifest cannot be read.
+    Without `contents`, the bytes of weights are not read.  Raises ManifestError if the manifest cannot be read.
     """
     manifest, table = Manifest.read(folder), json.loads((folder / FILE).read_text())
     if table.get("seal") != seal_of(table):
@@ -25,10 +24,10 @@ def faults(folder: Path, *, contents: bool = True, lines: bool = True) -> Iterat
         )
         yield f"{FILE}: it {what}"
     yield from _check_files(folder, manifest, contents=contents)
-    yield from check_program(folder, manifest, contents=contents, lines=lines)
+    yield from check_program(folder, manifest, contents=contents)
 
 
-def check_program(folder: Path, manifest: Manifest, *, contents: bool, lines: bool) -> Iterator[str]:
+def check_program(folder: Path, manifest: Manifest, *, contents: bool) -> Iterator[str]:
     """What is wrong with the stages of one program."""
     terms = terms_of(manifest.symbols, manifest.guards, manifest.signature, manifest.microbatching)
     for i, stage in enumerate(manifest.stages):
@@ -37,7 +36,7 @@ def check_program(folder: Path, manifest: Manifest, *, contents: bool, lines: bo
     yield from check_flow(manifest)
     yield from check_holdings(manifest)
     for stage in manifest.stages:
-        yield from check_source(folder, stage, manifest, lines=lines)
+        yield from check_source(folder, stage, manifest)
         yield from check_tensors(folder, stage, contents=contents)
 
 

@@ -15,7 +15,7 @@ from runtime.manifest import Manifest, StageEntry
 _SIZES = {"max", "min", "math", "float", "int"}  # names in an expression of sizes and numbers, besides the symbols
 
 
-def check_source(folder: Path, stage: StageEntry, manifest: Manifest, *, lines: bool) -> Iterator[str]:
+def check_source(folder: Path, stage: StageEntry, manifest: Manifest) -> Iterator[str]:
     try:
         text = (folder / stage.module).read_text()
         tree, table = ast.parse(text), symtable.symtable(text, stage.module, "exec")
@@ -37,15 +37,16 @@ def check_source(folder: Path, stage: StageEntry, manifest: Manifest, *, lines: 
     updates = [(name, ast.unparse(e)) for name, f in forwards.items() for e in ast.walk(f) if isinstance(e, ast.Expr)]
     if len({*updates}) < len(updates) or not (updates or all(held.becomes == "" for held in stage.holds.values())):
         yield f"{stage.module}: it does not change each state once"
-    if lines:
-        yield from _check_lines(stage, manifest, forward, forwards)
+    if stage.matched:
+        yield from unmatched_lines(text, stage, manifest)
 
 
-def _check_lines(
-    stage: StageEntry, manifest: Manifest, forward: ast.FunctionDef, forwards: dict[str, ast.FunctionDef]
-) -> Iterator[str]:
-    lines = _Lines(stage, manifest)
-    for function in forwards.values():
+def unmatched_lines(text: str, stage: StageEntry, manifest: Manifest) -> Iterator[str]:
+    """The lines of a stage file that do not apply the operators of their nodes, as far as those can be read off."""
+    classes = [node for node in ast.parse(text).body if isinstance(node, ast.ClassDef)]
+    functions = {f"{c.name}.{f.name}": f for c in classes for f in c.body if isinstance(f, ast.FunctionDef)}
+    forward, lines = functions[f"{stage.cls}.forward"], _Lines(stage, manifest)
+    for function in (function for name, function in functions.items() if name.endswith(".forward")):
         yield from lines.check(function, outermost=function is forward)
     for line in sorted(lines.nodes.keys() - lines.seen):
         yield f"{stage.module}:{line}: it should run {', '.join(lines.nodes[line])}"

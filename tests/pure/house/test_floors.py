@@ -33,7 +33,7 @@ FLOORS = {
     "passes/auto.py": ["passes", "ir", "runtime"],  # the call that ends with a running pipeline
     "passes/__init__.py": ["passes"],
     "passes/job.py": ["passes", "ir", "codegen"],
-    "passes/compiler.py": ["passes", "ir", "codegen", "runtime.check"],  # each artifact is checked
+    "passes/compiler.py": ["passes", "ir", "codegen", "runtime.check", "runtime.manifest"],  # each artifact is checked
     "passes/options.py": ["passes", "ir", "codegen.picture.detail"],
     "passes/compile.py": ["stagecut"],  # the same as the command
     "passes/report.py": ["passes", "ir", "codegen", "stagecut"],

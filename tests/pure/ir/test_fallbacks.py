@@ -136,7 +136,7 @@ class Remembering(nn.Module):
         self.register_buffer("total", torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.sum() > 0:
+        if x.abs().sum() > 0:
             self.total += 1
         return x
 
