@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from passes.api import compile_model as compile_model
-    from passes.auto import auto_partition as auto_partition
+    from passes.compilation.api import compile_model as compile_model
+    from passes.compilation.auto import auto_partition as auto_partition
     from runtime.pipeline import Pipeline as Pipeline
 
 __version__ = "0.1.0"
 
-_PLACES = {"compile_model": "passes.api", "auto_partition": "passes.auto", "Pipeline": "runtime.pipeline"}
+_PLACES = {
+    "compile_model": "passes.compilation.api",
+    "auto_partition": "passes.compilation.auto",
+    "Pipeline": "runtime.pipeline",
+}
 _PACKAGES = ("ir", "passes", "codegen", "runtime")
 
 __all__ = ["Pipeline", "auto_partition", "compile_model"]

@@ -22,14 +22,14 @@ from codegen.spelling.literals import expr_source
 from codegen.spelling.opaque_modules import copied_files
 from codegen.text.stage_source import emit
 from codegen.weights import StageTensor, Sums, linked_files, path_from, strides_of, write_copies, write_links
+from ir.analysis.memory import stored_bytes
 from ir.checkpoint.checkpoint import weight_source
 from ir.checkpoint.tensors import Held
 from ir.graph import Constant, Graph, Node, Param, State, Value
-from ir.memory import stored_bytes
 from ir.microbatching import Microbatching
+from ir.objects.signature import Tree, output_names
 from ir.plan import StagePlan
 from ir.registration import Registration
-from ir.signature import Tree, output_names
 from ir.summary import Summary
 from runtime import manifest as m
 from runtime.settings import torch_settings

@@ -16,7 +16,7 @@ from codegen.spelling.operators import Text, spelled
 from codegen.weights import Sums
 from ir.graph import Call, Constant, Graph, Node, State, Value, is_whole, rename
 from ir.plan import StagePlan, original
-from ir.printer import op_name, print_args
+from ir.text.printer import op_name, print_args
 from runtime import manifest as m
 from runtime.check.applied import applied
 

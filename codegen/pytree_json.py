@@ -11,9 +11,9 @@ import torch
 from torch.utils._pytree import TreeSpec
 
 from codegen.spelling.literals import expr_source
-from ir.containers import Opening, child_keys, is_items, opening_of
 from ir.errors import CompileError
-from ir.signature import FixedTensor, Slot, Tree
+from ir.objects.containers import Opening, child_keys, is_items, opening_of
+from ir.objects.signature import FixedTensor, Slot, Tree
 
 
 def tree_json(tree: Tree) -> Any:

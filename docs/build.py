@@ -18,7 +18,7 @@ import typer.main
 
 import stagecut
 from passes.cli.main import app
-from passes.options import flags
+from passes.options.options import flags
 
 HERE = Path(__file__).resolve().parent
 PAGES = ("index", "command", "python", "artifact")
@@ -38,7 +38,8 @@ def build(out: Path) -> list[Path]:
     pdoc.render.configure(docformat="markdown", show_source=False, include_undocumented=False, template_directory=HERE)
     pdoc.render.env.globals["pages"] = [(name, _title(page.docstring)) for name, page in pages.items()]
     for name, page in pages.items():
-        with warnings.catch_warnings():  # the options' types are those of passes/options.py, shown as they stand there
+        # The options' types are those of passes/options/options.py, shown as they stand there.
+        with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Error parsing type annotation")
             (out / f"{name}.html").write_text(pdoc.render.html_module(page, pages), encoding="utf-8")
     (out / "search.js").write_text(pdoc.render.search_index(pages), encoding="utf-8")

@@ -9,7 +9,7 @@ class CompileError(Exception):
     """Base of every error raised on purpose.
 
     `node` is the culprit; the message then ends with the user's source line, and with the `excerpt` of the graph's
-    dump around the node where `ir.verify.culprit_shown` has the graph at hand.
+    dump around the node where `ir.analysis.verify.culprit_shown` has the graph at hand.
     """
 
     def __init__(self, message: str, node: Located | None = None) -> None:

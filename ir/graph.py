@@ -15,8 +15,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 from ir.cost import UNKNOWN, Cost, Measured, Split
 from ir.location import Where
 from ir.microbatching import Microbatching
-from ir.opaque import OPERATOR, Opaque, known
-from ir.signature import Signature
+from ir.objects.opaque import OPERATOR, Opaque, known
+from ir.objects.signature import Signature
 from ir.sizes import TensorType
 
 

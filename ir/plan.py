@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from ir.analysis.memory import stored_bytes
+from ir.analysis.verify import connected, staged, stateful
 from ir.cost import FREE, Cost
 from ir.graph import Call, Graph, Transfer, Value
 from ir.machine.cluster import Cluster, Device
-from ir.memory import stored_bytes
-from ir.text_table import html_table, text_table
-from ir.units import format_bytes, format_count
-from ir.verify import connected, staged, stateful
+from ir.text.table import html_table, text_table
+from ir.text.units import format_bytes, format_count
 
 
 @dataclass(frozen=True)

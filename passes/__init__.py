@@ -4,13 +4,8 @@ In the order in which a model meets them:
 
     cli/              the command `stagecut`: subcommands, flags, progress, tables, --verify
     compile, report   the same as `python -m passes.compile` and `python -m passes.report`
-    api, auto         the same from Python: `compile_model` and `auto_partition`
-    options           every option of all of these, with its flag and its help
-    option_kinds      the values that options take, and how wrong ones are refused
-    scoped_options    options of one pass: split-stages{time-limit=20}
-    job               one compilation as its options ask for it
-    given, target     its source, and the machine that it is planned for
-    compiler          source -> capture -> passes -> plan -> artifact
+    options/          every option of all of these, with its flag and its help
+    compilation/      one compilation: source -> capture -> passes -> plan -> artifact; the same from Python
     defaults          the passes in their order
     pipeline          what a pass is, and running several with their invariants checked
 
@@ -25,10 +20,7 @@ In the order in which a model meets them:
     duplicate_cheap   cheap nodes copied into the stages that read them
     insert_transfers  a transfer for each value that crosses stages
 
-    registered_flops  formulas of flops that were registered for operators from outside torch
     cut_problem       a graph as the partitioners' problem, for split_stages and check_sizes
-    changes           the difference between two graphs, in words
-    summary           a plan in numbers
 """
 
 from __future__ import annotations
@@ -37,10 +29,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from passes.api import compile_model as compile_model
-    from passes.auto import auto_partition as auto_partition
+    from passes.compilation.api import compile_model as compile_model
+    from passes.compilation.auto import auto_partition as auto_partition
 
-_WAYS_IN = {"compile_model": "passes.api", "auto_partition": "passes.auto"}
+_WAYS_IN = {"compile_model": "passes.compilation.api", "auto_partition": "passes.compilation.auto"}
 
 
 def __getattr__(name: str) -> Any:

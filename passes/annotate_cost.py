@@ -14,17 +14,17 @@ from typing import Any, ClassVar, TypeAlias
 import sympy
 import torch
 
+from ir.analysis.memory import smaller_source
+from ir.analysis.verify import costed
 from ir.cost import FREE, Arithmetic, Cost
 from ir.graph import Call, Graph, Node, Transfer, Value, is_whole, opaque_of
 from ir.machine.cluster import Cluster, Unit
-from ir.memory import smaller_source
 from ir.operators import aten_name
 from ir.registration import comes_with_torch
 from ir.sizes import Dim, at
-from ir.verify import costed
 from passes.cost_models.profiling import Progress, profile
-from passes.options import CostSource, Options
-from passes.registered_flops import registered_flops
+from passes.cost_models.registered_flops import registered_flops
+from passes.options.options import CostSource, Options
 
 
 @dataclass(frozen=True)

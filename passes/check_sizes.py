@@ -10,12 +10,12 @@ from typing import ClassVar, TypeAlias
 
 import sympy
 
+from ir.analysis.verify import costed
 from ir.graph import Graph
 from ir.machine.cluster import Cluster
 from ir.sizes import hold
-from ir.verify import costed
 from passes.cut_problem import as_problem
-from passes.options import Options
+from passes.options.options import Options
 from passes.partitioners import solve
 from passes.partitioners.problem import Infeasible, InvalidSplit, Objective, evaluate
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ir.analysis.memory import smaller_source
 from ir.errors import PlanError
 from ir.graph import Graph, Node, Param, State, Value
 from ir.machine.cluster import Cluster
-from ir.memory import smaller_source
-from ir.units import format_bytes, format_bytes_up
+from ir.text.units import format_bytes, format_bytes_up
 from passes.cost_models.predictions import Predictions
 from passes.partitioners.problem import Device, Infeasible, InvalidSplit, Link, Objective, Problem, Weight, evaluate
 from passes.partitioners.problem import Node as Step

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from ir.borders import Namer, repeated
+from ir.analysis.borders import Namer, repeated
 from ir.graph import Graph, Node, Value, rename
 from ir.machine.cluster import Cluster
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from ir.graph import Graph, Node, Value
 from ir.machine.cluster import Cluster
-from passes.options import Options, Shared
+from passes.options.options import Options, Shared
 
 
 @dataclass(frozen=True)

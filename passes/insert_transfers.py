@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from ir.borders import Namer, name_borders, repeated
+from ir.analysis.borders import Namer, name_borders, repeated
+from ir.analysis.verify import connected
 from ir.cost import Cost
 from ir.graph import Call, Graph, Node, Transfer, Value, rename
 from ir.machine.cluster import Cluster
 from ir.operators import aten
-from ir.verify import connected
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import ClassVar
 
 import torch
 
+from ir.analysis.verify import costed
 from ir.graph import Call, Constant, Graph, Node, Param, State, Value
 from ir.machine.cluster import Cluster
-from ir.verify import costed
 from passes.cost_models.predictions import Predictions
 from passes.cost_models.roofline import Roofline
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import ClassVar, Protocol
 
+from ir.analysis.verify import Invariant, culprit_shown, staged, stateful, well_formed
 from ir.errors import PipelineError, VerifyError
 from ir.graph import Graph
 from ir.machine.cluster import Cluster
-from ir.verify import Invariant, culprit_shown, staged, stateful, well_formed
 
 
 class Pass(Protocol):

@@ -12,10 +12,10 @@ import sympy
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ir.bind import SizeValues, allowed_sizes, bind_sizes
+from ir.analysis.bind import SizeValues, allowed_sizes, bind_sizes
+from ir.analysis.interpret import as_number, operator_arguments
 from ir.errors import VerifyError
 from ir.graph import Graph, Node, Transfer, Value
-from ir.interpret import as_number, operator_arguments
 from ir.machine.cluster import Cluster
 from ir.sizes import TensorType, in_layout
 

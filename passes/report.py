@@ -11,7 +11,7 @@ from codegen.report.data import Data, measured
 from codegen.report.measurement import read_trace
 from codegen.report.page import REPORT, data_of, with_data
 from ir.errors import OutputError, SourceError
-from ir.units import format_seconds
+from ir.text.units import format_seconds
 from passes.cli.browser import open_in_browser
 from passes.cli.table import table_of
 from passes.cli.terminal import stderr, stdout

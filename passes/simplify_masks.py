@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from ir.dead_code import without_dead_code
+from ir.analysis.dead_code import without_dead_code
 from ir.graph import Call, Graph, Node, Value
 from ir.machine.cluster import Cluster
 from ir.machine.kinds import fuses_causal

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import ClassVar
 
+from ir.analysis.verify import costed
 from ir.cost import Binds, Split
 from ir.errors import CompileError, PlanError
 from ir.graph import Graph
 from ir.machine.cluster import Cluster
-from ir.verify import costed
 from passes.cut_problem import as_problem, even_share, fits, infeasible
-from passes.options import Options
+from passes.options.options import Options
 from passes.partitioners import solve
 from passes.partitioners.problem import Infeasible, Load, Objective, Solution
 

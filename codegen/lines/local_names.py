@@ -10,7 +10,7 @@ from itertools import chain, count
 
 from codegen.lines.inlining import Root, is_form
 from codegen.structure.program import Statement, Use, operands, results
-from ir.borders import noun, word
+from ir.analysis.borders import noun, word
 from ir.graph import Call, Value
 from ir.location import Frame
 

@@ -8,11 +8,11 @@ from html import escape
 from textwrap import wrap
 
 from codegen.picture.grouping import ExampleSizes, Portion, asides, group_modules, operators
+from ir.analysis.memory import stored_bytes
 from ir.graph import Call, Constant, Param, State
-from ir.memory import stored_bytes
 from ir.plan import StagePlan
-from ir.printer import op_name, print_node
-from ir.units import format_bytes
+from ir.text.printer import op_name, print_node
+from ir.text.units import format_bytes
 
 _WIDTH = 44  # letters in a line
 _ASIDE = "masks and positions"

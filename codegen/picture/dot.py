@@ -12,11 +12,11 @@ from codegen.picture.boxes import Box, caption, identifier, module_boxes, operat
 from codegen.picture.detail import Detail
 from codegen.picture.grouping import ExampleSizes
 from codegen.picture.palette import GREY, colours
+from ir.analysis.memory import peak_bytes, stored_bytes
 from ir.graph import Call, Node, Value
-from ir.memory import peak_bytes, stored_bytes
+from ir.objects.signature import output_names
 from ir.plan import Stage, StagePlan
-from ir.signature import output_names
-from ir.units import format_bytes, format_seconds
+from ir.text.units import format_bytes, format_seconds
 
 _BOXES = {Detail.modules: module_boxes, Detail.operators: operator_boxes, Detail.stages: stage_boxes}
 

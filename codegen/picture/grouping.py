@@ -10,8 +10,8 @@ from itertools import groupby
 import sympy
 
 from ir.graph import Call, Graph, Node, Param
-from ir.printer import op_name
 from ir.sizes import Dim, at
+from ir.text.printer import op_name
 
 LARGE = 0.1  # of the flops; smaller modules stay folded
 MOST_PARTS = 36  # few enough to take in at once

@@ -11,8 +11,8 @@ from codegen.picture.palette import colours
 from codegen.report.notes import Notes, StageSource
 from codegen.report.parts import COLUMNS, parts
 from codegen.report.timeline import Span, Work, simulate
+from ir.analysis.memory import stored_bytes
 from ir.graph import State
-from ir.memory import stored_bytes
 from ir.plan import Stage, StagePlan
 from ir.summary import StageSummary, Summary
 

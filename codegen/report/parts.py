@@ -10,10 +10,10 @@ from codegen.picture.boxes import Box
 from codegen.picture.dot import boxes_of
 from codegen.picture.grouping import ExampleSizes
 from codegen.report.notes import Notes, StageSource
+from ir.analysis.memory import stored_bytes
 from ir.graph import Call, Constant, Node, Param, State
-from ir.memory import stored_bytes
 from ir.plan import StagePlan
-from ir.printer import op_name
+from ir.text.printer import op_name
 
 Row = dict[str, Any]
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from codegen.spelling.literals import argument_source
 from ir.graph import Call, Value, is_whole, opaque_of
-from ir.opaque import Opaque
-from ir.recipe import Bare, Called, Container, DictItems, Imported, Recipe
-from ir.signature import Slot
+from ir.objects.opaque import Opaque
+from ir.objects.recipe import Bare, Called, Container, DictItems, Imported, Recipe
+from ir.objects.signature import Slot
 
 SUPPORT = '''
 def rebuilt(cls, attributes):

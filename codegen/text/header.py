@@ -10,9 +10,9 @@ from codegen.lines.line import LINE_LENGTH
 from codegen.lines.stage_file import StageFile
 from codegen.spelling.literals import shape_source
 from codegen.text.weight_reader import imports
+from ir.analysis.memory import stored_bytes
 from ir.graph import Param, Value
-from ir.memory import stored_bytes
-from ir.units import format_bytes
+from ir.text.units import format_bytes
 
 
 def head(file: StageFile, linked: bool, body: str) -> Iterator[str]:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ir.bind import bind_sizes
+from ir.analysis.bind import bind_sizes
+from ir.analysis.dead_code import without_unread
 from ir.capture.checks.equivalence import same_terms
 from ir.capture.checks.size_one import asked_about_one, at_one, same_program, without_one
 from ir.capture.export.example import Example, slotted
@@ -21,10 +22,9 @@ from ir.capture.memory.observing import observe
 from ir.capture.sizes.allowed import guard_notes
 from ir.capture.sizes.dynamic import DynamicShapes, FixedSizes, mark_dynamic, soft_marks, widen, without_marks
 from ir.capture.warn import warn
-from ir.dead_code import without_unread
 from ir.errors import CaptureError
 from ir.graph import Graph
-from ir.signature import bind, flatten, forward_parameters, names
+from ir.objects.signature import bind, flatten, forward_parameters, names
 from ir.sizes import hold
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from ir.errors import SourceError
-from ir.units import parse_bytes
+from ir.text.units import parse_bytes
 
 if sys.version_info >= (3, 11):
     import tomllib

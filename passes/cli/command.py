@@ -7,8 +7,8 @@ import json
 
 from passes.cli.table import print_table
 from passes.cli.terminal import stderr, stdout
-from passes.job import Job
-from passes.options import Options
+from passes.compilation.job import Job
+from passes.options.options import Options
 
 
 def compile_source(source: str, options: Options) -> None:

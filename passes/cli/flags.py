@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from passes.cli.terminal import exit_status
-from passes.option_kinds import SWITCH, Flag
-from passes.options import Options, flags
+from passes.options.kinds import SWITCH, Flag
+from passes.options.options import Options, flags
 
 
 def with_flags(command: Callable[[str, Options], None], source: Any) -> Callable[..., None]:

@@ -13,7 +13,7 @@ import typer
 from passes.cli.flags import with_flags
 from passes.cli.loading import load
 from passes.cli.terminal import exit_status, stderr
-from passes.options import Options
+from passes.options.options import Options
 from stagecut import __version__
 
 _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}

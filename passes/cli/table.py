@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ir.summary import Edge, Summary
-from ir.units import format_bytes, format_count, format_seconds
+from ir.text.units import format_bytes, format_count, format_seconds
 
 
 def print_table(summary: Summary, console: Console) -> None:

@@ -16,7 +16,7 @@ from ir.errors import CompileError, InternalError
 
 if TYPE_CHECKING:
     from ir.graph import Graph
-    from passes.options import Options
+    from passes.options.options import Options
     from passes.pipeline import Step
 
 stdout, stderr = Console(highlight=False), Console(stderr=True, highlight=False)

@@ -11,13 +11,13 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from ir.bind import SizeValues, allowed_sizes
+from ir.analysis.bind import SizeValues, allowed_sizes
 from ir.capture.checks.values import other_values
 from ir.capture.memory.observing import COPIED_AT_MOST
 from ir.capture.memory.places import as_they_were
 from ir.errors import VerifyError
 from ir.graph import Graph
-from ir.signature import Signature, call, flatten
+from ir.objects.signature import Signature, call, flatten
 from ir.sizes import at
 from ir.sources import Source, with_values
 from runtime import InputError, ManifestError, Pipeline, StageError

@@ -11,10 +11,10 @@ from typing import Any, Literal, TypeAlias
 import sympy
 import torch
 
-from ir.bind import allowed, allowed_sizes
-from ir.dead_code import without_dead_code
+from ir.analysis.bind import allowed, allowed_sizes
+from ir.analysis.dead_code import without_dead_code
+from ir.analysis.interpret import interpret
 from ir.graph import Graph, Value
-from ir.interpret import interpret
 from ir.sizes import Dim, at
 from passes.masks.elements import Unknown
 from passes.masks.formulas import Formulas

@@ -16,8 +16,8 @@ from torch import nn
 from ir.graph import Call, Node
 from ir.machine.cluster import Cluster
 from ir.plan import StagePlan
-from ir.printer import op_name
-from passes.api import compile_model
+from ir.text.printer import op_name
+from passes.compilation.api import compile_model
 from passes.cost_models.predictions import Predictions
 from passes.cost_models.roofline import Roofline
 from runtime import Pipeline

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from ir.sources import read_source
-from passes.api import compile_model
+from passes.compilation.api import compile_model
 from tests.benchmarks.report import Table
 from tests.support.checking import EXAMPLES
 from tests.support.jobs import ROOT, run

@@ -23,7 +23,7 @@ from transformers import (
     ResNetForImageClassification,
 )
 
-from passes.api import compile_model
+from passes.compilation.api import compile_model
 from runtime.stage.loader import import_file
 from tests.benchmarks.report import Table
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from passes.api import compile_model
+from passes.compilation.api import compile_model
 from runtime import Pipeline
 
 

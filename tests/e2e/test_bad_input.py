@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import passes.compiler
+import passes.compilation.compiler
 from ir.errors import InternalError
-from ir.units import parse_bytes
+from ir.text.units import parse_bytes
 from runtime.manifest import Manifest
 from tests.support.commands import MODEL, Shell
 
@@ -317,7 +317,7 @@ def test_a_fault_of_ours_is_status_1(shell: Shell) -> None:
         raise InternalError("the tables do not match")
 
     before = shell.contents()
-    shell.monkeypatch.setattr(passes.compiler, "plan_stages", broken)
+    shell.monkeypatch.setattr(passes.compilation.compiler, "plan_stages", broken)
     ended = shell.run("model.py -o out --stages 2")
     assert ended.status == 1
     assert "this is a fault of stagecut, not of your input: the tables do not match" in ended.err

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ir.errors import InternalError
-from passes import compiler
+from passes.compilation import compiler
 from runtime.check.__main__ import main
 from runtime.check.artifact import faults
 from runtime.manifest import Manifest

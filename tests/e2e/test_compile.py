@@ -14,12 +14,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-import passes.compiler
+import passes.compilation.compiler
 from ir.errors import OutputError, SourceError
 from ir.machine.cluster import Cluster
 from ir.plan import StagePlan
-from passes.api import compile_model
-from passes.auto import auto_partition
+from passes.compilation.api import compile_model
+from passes.compilation.auto import auto_partition
 from runtime import Pipeline
 from runtime.manifest import Manifest
 from tests.support.checking import Call, assert_same, check_artifact, run_model
@@ -184,7 +184,7 @@ def test_a_folder_that_cannot_be_replaced_is_told_before_the_export(
     call: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "manifest.json").write_text('{"name": "shop"}')
-    monkeypatch.setattr(passes.compiler, "capture", pytest.fail)
+    monkeypatch.setattr(passes.compilation.compiler, "capture", pytest.fail)
     with pytest.raises(OutputError, match=r"is a folder that stagecut did not write: it holds manifest.json; name"):
         call(nn.Linear(2, 2), args=(torch.ones(2),), out=tmp_path, stages=1)
 
@@ -209,7 +209,7 @@ def test_a_failure_while_writing_leaves_the_folder_as_it_was(tmp_path: Path, mon
     def full(*_: object, **__: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(passes.compiler, "write_artifact", full)
+    monkeypatch.setattr(passes.compilation.compiler, "write_artifact", full)
     with pytest.raises(OutputError, match=r"cannot write .*out: no space left on device"):
         compile_model(case.build(), (hidden(),), out=tmp_path / "out", cluster=slow_machine(4))
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

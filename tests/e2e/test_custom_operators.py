@@ -17,7 +17,7 @@ from ir.capture import capture
 from ir.errors import CaptureError
 from ir.graph import Call
 from passes.annotate_cost import AnnotateCost
-from passes.api import compile_model
+from passes.compilation.api import compile_model
 from runtime.manifest import Manifest, ManifestError
 from runtime.stage.loader import load_stages
 from tests.support.planning import slow_machine

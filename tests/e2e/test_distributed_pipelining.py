@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from examples import train_1f1b
-from passes.api import compile_model
+from passes.compilation.api import compile_model
 from tests.support.models import CASES
 from tests.support.planning import slow_machine
 

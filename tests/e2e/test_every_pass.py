@@ -10,9 +10,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 
+from ir.analysis.interpret import interpret
 from ir.capture import capture
 from ir.graph import Graph, Value, sizes_of
-from ir.interpret import interpret
 from ir.sizes import TensorType, at
 from ir.sources import read_source
 from ir.sources.meta import with_values

@@ -16,10 +16,10 @@ from codegen.lines.stage_file import StageFile
 from codegen.text.stage_source import emit
 from ir.capture import capture
 from ir.plan import plan_stages
-from ir.printer import print_graph
 from ir.sources import read_source
+from ir.text.printer import print_graph
 from passes.cli.table import print_table
-from passes.summary import summarize
+from passes.compilation.summary import summarize
 from tests.support.dumps import difference
 from tests.support.planning import machine, steps
 

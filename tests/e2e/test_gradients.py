@@ -16,7 +16,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from ir.capture import capture
 from ir.graph import Call as GraphCall
 from ir.operators import aten
-from passes.api import compile_model
+from passes.compilation.api import compile_model
 from runtime.manifest import Manifest
 from runtime.stage.loader import load_stages
 from tests.support.checking import Call

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from passes.api import compile_model
+from passes.compilation.api import compile_model
 from runtime import Pipeline
 
 SHAPE = (4, 2, 6, 8)

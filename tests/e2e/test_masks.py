@@ -12,7 +12,7 @@ from torch.export import Dim
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from ir.capture import DynamicShapes, capture
-from ir.printer import print_graph
+from ir.text.printer import print_graph
 from passes.simplify_masks import SimplifyMasks
 from tests.support.checking import Call, assert_same, check_artifact, run_graph, run_model
 from tests.support.planning import machine

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from codegen.folder import check_replaceable
 from codegen.report.page import REPORT
-from passes.api import compile_model
 from passes.cli.main import app
+from passes.compilation.api import compile_model
 from runtime import Pipeline
 from tests.support.browsing import Page, chromium
 from tests.support.planning import slow_machine

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from passes.api import compile_model
+from passes.compilation.api import compile_model
 from tests.support.models import CASES
 from tests.support.planning import slow_machine
 

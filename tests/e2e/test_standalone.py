@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration
 
-from passes.api import compile_model
+from passes.compilation.api import compile_model
 from runtime.manifest import Manifest, StageEntry
 from tests.support.models import CASES
 from tests.support.planning import slow_machine

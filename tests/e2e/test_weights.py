@@ -16,7 +16,7 @@ from torch import nn
 from codegen import weights as writing
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.errors import OutputError, SourceError
-from passes.api import compile_model
+from passes.compilation.api import compile_model
 from runtime import ManifestError, Pipeline
 from runtime.manifest import Manifest
 

@@ -13,10 +13,10 @@ from codegen.artifact import write_artifact
 from codegen.picture.detail import Detail
 from ir.plan import StagePlan
 from ir.sources import Source
-from passes.compiler import Compiler
+from passes.compilation.compiler import Compiler
+from passes.compilation.summary import summarize
 from passes.defaults import default_passes
 from passes.pipeline import PassPipeline
-from passes.summary import summarize
 from tests.support.planning import slow_machine
 
 WIDTH = 8

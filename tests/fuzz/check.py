@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from ir.errors import CompileError, InternalError
-from ir.signature import flatten
-from passes.api import compile_model
+from ir.objects.signature import flatten
+from passes.compilation.api import compile_model
 from runtime import InputError, Pipeline
 from tests.fuzz.generator import inputs_of
 from tests.support.planning import slow_machine

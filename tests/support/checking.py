@@ -12,14 +12,14 @@ import sympy
 import torch
 from torch import nn
 
+from ir.analysis.interpret import Result, as_number, interpret
 from ir.capture import DynamicShapes
 from ir.graph import Graph, sizes_of
-from ir.interpret import Result, as_number, interpret
 from ir.machine.cluster import Cluster
+from ir.objects.signature import bind, flatten, forward_parameters
 from ir.plan import StagePlan
-from ir.signature import bind, flatten, forward_parameters
 from ir.sources import Source
-from passes.api import compile_model
+from passes.compilation.api import compile_model
 from passes.pipeline import Step
 from runtime import Pipeline
 from tests.support.planning import machine, steps

@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from ir.capture import capture
 from ir.graph import Call, Constant, Graph, Node, Param, State, Value
-from ir.signature import Signature, Slot, Tree
+from ir.objects.signature import Signature, Slot, Tree
 from ir.sizes import Dim, TensorType
 from tests.support.models import CASES
 

@@ -18,9 +18,9 @@ from codegen.folder import new_folder
 from codegen.picture.detail import Detail
 from ir.errors import CompileError
 from ir.graph import Graph
-from ir.signature import flatten
+from ir.objects.signature import flatten
 from ir.sources import Source
-from passes.compiler import Compiler
+from passes.compilation.compiler import Compiler
 from passes.defaults import default_passes
 from passes.pipeline import PassPipeline
 from runtime import Pipeline as Stages

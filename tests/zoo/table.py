@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from ir.units import format_bytes, parse_bytes
+from ir.text.units import format_bytes, parse_bytes
 from tests.zoo.measure import STAGES, Result
 
 HEAD = f"""# Coverage

@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from ir.analysis.interpret import interpret
 from ir.capture.export.example import Example
 from ir.capture.export.meta_weights import without_memory
 from ir.capture.export.padding import padded_as_in_inference
@@ -22,9 +23,8 @@ from ir.capture.program.mutation import functional
 from ir.capture.program.no_ops import PRODUCTS, SUMS, keeps_elements
 from ir.capture.program.reader import DEFAULTS, TWINS
 from ir.graph import Graph
-from ir.interpret import interpret
+from ir.objects.signature import call, flatten
 from ir.operators import BY_ADDRESS, Elements, aten, rearrangement
-from ir.signature import call, flatten
 
 
 def same_terms(graph: Graph, example: Example) -> bool:

@@ -13,11 +13,11 @@ import sympy
 import torch
 from torch import nn
 
+from ir.analysis.interpret import as_number, interpret
 from ir.capture.export.example import Example
 from ir.capture.export.padding import padded_as_in_inference
 from ir.graph import Graph, sizes_of
-from ir.interpret import as_number, interpret
-from ir.signature import call, flatten
+from ir.objects.signature import call, flatten
 from ir.sizes import hold, in_layout
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils._pytree import TreeSpec
 
 from ir.capture.sizes.dynamic import Marks
-from ir.signature import Slot, Tree
+from ir.objects.signature import Slot, Tree
 
 
 @dataclass(frozen=True)

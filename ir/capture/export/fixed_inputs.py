@@ -14,7 +14,7 @@ from ir.capture.export.example import Example
 from ir.capture.sizes.dynamic import FixedSizes, without_marks
 from ir.errors import CaptureError
 from ir.graph import Call, Constant, Graph, Value
-from ir.signature import FixedTensor, Slot, Tree, names
+from ir.objects.signature import FixedTensor, Slot, Tree, names
 
 LARGEST = 4096  # bytes of an input that is fixed without being named
 _ELEMENTS = 1 << 16  # of the constants that are computed with while a model is traced

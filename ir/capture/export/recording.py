@@ -32,7 +32,7 @@ from ir.capture.sizes.dynamic import export_spec, widen
 from ir.capture.sizes.questions import Question, watched
 from ir.capture.sizes.symbols import read_sizes
 from ir.graph import Graph
-from ir.signature import Signature, Slot, Tree, call, flatten, names
+from ir.objects.signature import Signature, Slot, Tree, call, flatten, names
 
 
 @dataclass(frozen=True)

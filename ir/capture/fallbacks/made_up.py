@@ -8,7 +8,7 @@ import torch
 from torch.nn.utils.rnn import PackedSequence
 
 from ir.errors import CaptureError
-from ir.signature import Slot, Tree
+from ir.objects.signature import Slot, Tree
 
 
 def made_up(

@@ -17,9 +17,9 @@ from ir.capture.export.example import Example
 from ir.capture.fallbacks.probe import fitted, probe
 from ir.capture.sizes.dynamic import Marks
 from ir.errors import CaptureError
-from ir.opaque import OPERATOR, Opaque, make_known
-from ir.recipe import recipe, recipe_of
-from ir.signature import Slot, Tree, flatten
+from ir.objects.opaque import OPERATOR, Opaque, make_known
+from ir.objects.recipe import recipe, recipe_of
+from ir.objects.signature import Slot, Tree, flatten
 
 
 class NotWhole(CaptureError):

@@ -23,7 +23,7 @@ from torch.utils.flop_counter import flop_registry
 from ir.capture.fallbacks.made_up import made_up
 from ir.capture.sizes.dynamic import Marks
 from ir.errors import CaptureError
-from ir.signature import Tree, flatten
+from ir.objects.signature import Tree, flatten
 from ir.sizes import TensorType
 
 # Multiples of the example's sizes in the runs; no row is an affine function of another.

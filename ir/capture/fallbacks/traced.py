@@ -20,7 +20,7 @@ from ir.capture.export.recording import Flat, Recording, quiet, recorded
 from ir.capture.memory.places import as_they_were
 from ir.capture.program.variables import watched_variables
 from ir.capture.sizes.dynamic import widen
-from ir.signature import names
+from ir.objects.signature import names
 
 
 def record_traced(example: Example) -> Recording:

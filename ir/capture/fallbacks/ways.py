@@ -19,8 +19,8 @@ from ir.capture.fallbacks.opaque_modules import NotWhole, kept_whole
 from ir.capture.fallbacks.traced import record_traced
 from ir.errors import CaptureError
 from ir.graph import Call, is_whole, opaque_of
-from ir.opaque import Opaque
-from ir.units import format_bytes
+from ir.objects.opaque import Opaque
+from ir.text.units import format_bytes
 
 Way: TypeAlias = Callable[[Example], Recording]
 

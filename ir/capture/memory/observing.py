@@ -13,7 +13,7 @@ from torch import nn
 from ir.capture.checks.values import other_values
 from ir.capture.export.example import Example
 from ir.capture.memory.places import MISSING, HeldContainer, Place, as_they_were, leaves
-from ir.signature import call, flatten
+from ir.objects.signature import call, flatten
 
 COPIED_AT_MOST = 1 << 30  # bytes of weights that are copied for the runs, at most
 

@@ -10,9 +10,9 @@ from typing import Any
 import sympy
 import torch
 
-from ir.borders import Namer
+from ir.analysis.borders import Namer
+from ir.analysis.interpret import as_number, operator_arguments
 from ir.graph import THIS_DEVICE, Call, Graph, Node, Value, is_whole
-from ir.interpret import as_number, operator_arguments
 from ir.location import Where
 from ir.operators import aten
 from ir.sizes import TensorType, at

@@ -9,9 +9,9 @@ import torch
 from torch._ops import OpOverload
 from torch.utils._pytree import tree_leaves
 
-from ir.borders import Namer
+from ir.analysis.borders import Namer
+from ir.analysis.interpret import as_number, operator_arguments
 from ir.graph import Call, Graph, Node, Value, is_whole
-from ir.interpret import as_number, operator_arguments
 from ir.operators import Elements, aten, rearrangement
 from ir.sizes import at
 

@@ -14,7 +14,8 @@ from torch._ops import HigherOrderOperator, OpOverload
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec, OutputKind
 
-from ir.borders import Namer
+from ir.analysis.borders import Namer
+from ir.analysis.dead_code import without_dead_code
 from ir.capture.diagnosis import NotExported
 from ir.capture.paths import clean
 from ir.capture.program.gradients import GradientFlow
@@ -24,12 +25,11 @@ from ir.capture.program.own_results import copy_of
 from ir.capture.program.variables import inherits_variables, variables_of
 from ir.capture.program.where import module_classes, where_of
 from ir.capture.sizes.symbols import NamedSizes
-from ir.dead_code import without_dead_code
 from ir.errors import CaptureError, InternalError
 from ir.graph import THIS_DEVICE, Call, Constant, Graph, Param, State, Value
 from ir.location import Where
+from ir.objects.signature import Signature, Slot, Tree, names
 from ir.operators import aten
-from ir.signature import Signature, Slot, Tree, names
 from ir.sizes import Dim, TensorType
 
 

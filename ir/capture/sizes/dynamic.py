@@ -11,7 +11,7 @@ import torch
 from torch.export import Dim
 
 from ir.errors import CaptureError
-from ir.signature import Tree, names, slot_paths
+from ir.objects.signature import Tree, names, slot_paths
 
 DynamicShapes: TypeAlias = Mapping[str, Any] | Sequence[Any] | None
 """By parameter name (or position), nested as the arguments are; at each tensor `{dim: name}`."""

@@ -20,14 +20,14 @@ from codegen.picture.detail import Detail
 from codegen.picture.dot import boxes_of, draw, render, to_svg
 from codegen.picture.grouping import MOST_PARTS, ExampleSizes, Portion, asides, group_modules
 from codegen.picture.palette import colours
+from ir.analysis.memory import peak_bytes, stored_bytes
 from ir.capture import capture
 from ir.cost import Split
 from ir.graph import Call, Graph, Node
 from ir.location import Where
-from ir.memory import peak_bytes, stored_bytes
 from ir.plan import StagePlan, plan_stages
 from ir.sizes import at
-from ir.units import format_bytes
+from ir.text.units import format_bytes
 from passes.annotate_cost import AnnotateCost
 from passes.duplicate_cheap import DuplicateCheap
 from passes.insert_transfers import InsertTransfers

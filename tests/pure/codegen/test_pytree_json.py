@@ -19,7 +19,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from codegen.pytree_json import tree_json
 from ir.errors import CompileError
-from ir.signature import Slot, Tree, flatten
+from ir.objects.signature import Slot, Tree, flatten
 from runtime.call.tree import parse
 from tests.support.checking import assert_same
 

@@ -19,8 +19,8 @@ from codegen.report.parts import COLUMNS, parts
 from codegen.report.timeline import Span, Work, simulate
 from ir.errors import SourceError
 from ir.graph import Call
-from passes.changes import changes, contents
-from passes.summary import node_seconds
+from passes.compilation.changes import changes, contents
+from passes.compilation.summary import node_seconds
 from tests.pure.codegen.test_dot import plan, toy
 
 # ---- parts

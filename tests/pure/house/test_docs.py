@@ -14,8 +14,8 @@ import pytest
 import stagecut
 from docs.build import PAGES as REFERENCE
 from docs.build import build, options_of
-from passes.option_kinds import Flag
-from passes.options import flags
+from passes.options.kinds import Flag
+from passes.options.options import flags
 from runtime import manifest
 
 ROOT = Path(__file__).resolve().parents[3]

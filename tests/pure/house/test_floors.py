@@ -30,11 +30,12 @@ FLOORS = {
     "codegen/*": ["codegen", "ir", "runtime.manifest", "runtime.settings"],
     "passes/partitioners/*": ["passes.partitioners"],
     "passes/cli/verify_stages.py": ["passes", "ir", "runtime"],  # --verify runs the stages
-    "passes/auto.py": ["passes", "ir", "runtime"],  # the call that ends with a running pipeline
+    "passes/compilation/auto.py": ["passes", "ir", "runtime"],  # the call that ends with a running pipeline
     "passes/__init__.py": ["passes"],
-    "passes/job.py": ["passes", "ir", "codegen"],
-    "passes/compiler.py": ["passes", "ir", "codegen", "runtime.check", "runtime.manifest"],  # each artifact is checked
-    "passes/options.py": ["passes", "ir", "codegen.picture.detail"],
+    "passes/compilation/job.py": ["passes", "ir", "codegen"],
+    # Each artifact is checked.
+    "passes/compilation/compiler.py": ["passes", "ir", "codegen", "runtime.check", "runtime.manifest"],
+    "passes/options/options.py": ["passes", "ir", "codegen.picture.detail"],
     "passes/compile.py": ["stagecut"],  # the same as the command
     "passes/report.py": ["passes", "ir", "codegen", "stagecut"],
     "passes/cli/main.py": ["passes", "ir", "stagecut"],  # its version
@@ -56,8 +57,8 @@ OTHERS = {
     "passes/cli/loading.py": [],
     "passes/cli/terminal.py": ["rich"],
     "passes/cli/*": ["torch", "rich"],
-    "passes/option*.py": [],
-    "passes/job.py": ["rich"],
+    "passes/options/*": [],
+    "passes/compilation/job.py": ["rich"],
     "stagecut.py": [],
     "passes/*": ["torch", "sympy"],
     "codegen/picture/*": ["torch", "sympy", "graphviz"],

@@ -26,8 +26,8 @@ from ir.capture.fallbacks.ways import Way, record_somehow
 from ir.capture.sizes.dynamic import FixedSizes, parse_dynamic
 from ir.errors import CaptureError
 from ir.graph import THIS_DEVICE, Call, Graph
-from ir.printer import op_name, print_graph
 from ir.sizes import hold
+from ir.text.printer import op_name, print_graph
 from tests.support.graphs import captured
 from tests.support.models import CASES, WIDTH, Cache, Constants, InPlace, Regions, RunningMean, Tied, X, hidden, tokens
 

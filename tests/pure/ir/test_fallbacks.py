@@ -18,7 +18,7 @@ from ir.capture.fallbacks.made_up import made_up
 from ir.capture.fallbacks.probe import ProbeRun, fitted
 from ir.errors import CaptureError
 from ir.graph import Call, Graph, is_whole, opaque_of
-from ir.signature import flatten
+from ir.objects.signature import flatten
 from tests.support.checking import Call as Inputs
 from tests.support.checking import assert_same, check_every_pass, run_graph, run_model
 from tests.support.hard_models import HARD, REGIONS, WIDTH, Branching, Gradient, Layers, Numpy, UsesSeveral

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ir.capture import capture
 from ir.errors import CaptureError
 from ir.graph import Call, Graph, is_whole
-from ir.signature import FixedTensor
-from passes.api import compile_model
+from ir.objects.signature import FixedTensor
+from passes.compilation.api import compile_model
 from runtime import Pipeline
 from runtime.errors import InputError
 

@@ -8,8 +8,8 @@ import pytest
 import sympy
 import torch
 
+from ir.analysis.interpret import as_number, interpret, lookup
 from ir.graph import THIS_DEVICE, Call, Constant, State, Transfer
-from ir.interpret import as_number, interpret, lookup
 from tests.support.graphs import add, aten, graph, linear, param, relu, state, typed, value
 
 batch, seq = (sympy.Symbol(name, integer=True, positive=True) for name in ("batch", "seq"))

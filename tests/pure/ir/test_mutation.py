@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from ir.analysis.interpret import interpret
 from ir.capture import capture
 from ir.capture.program import reader
 from ir.errors import CaptureError
-from ir.interpret import interpret
 
 
 class SliceWritten(nn.Module):

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ir.analysis.interpret import interpret
 from ir.capture import capture
 from ir.capture.export.padding import NOTE
-from ir.interpret import interpret
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning"),

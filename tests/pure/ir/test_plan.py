@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from ir.analysis.memory import peak_bytes, stored_bytes
 from ir.cost import Cost
 from ir.errors import VerifyError
 from ir.graph import Graph, Transfer
-from ir.memory import peak_bytes, stored_bytes
 from ir.plan import StagePlan, plan_stages
 from ir.sizes import at
 from passes.duplicate_cheap import DuplicateCheap

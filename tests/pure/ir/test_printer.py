@@ -10,7 +10,7 @@ import torch
 from ir.cost import Cost, Measured, Split, Time
 from ir.graph import THIS_DEVICE, Call, Constant, Transfer
 from ir.location import Where
-from ir.printer import print_around, print_graph
+from ir.text.printer import print_around, print_graph
 from tests.support.graphs import aten, graph, linear, param, relu, state, typed, value
 from tests.support.planning import DEVICE
 

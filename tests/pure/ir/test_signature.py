@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from transformers import DynamicCache
 
 from ir.errors import CaptureError
-from ir.signature import Signature, Slot, Tree, bind, call, flatten, forward_parameters, names, output_names
+from ir.objects.signature import Signature, Slot, Tree, bind, call, flatten, forward_parameters, names, output_names
 
 ONE, TWO, THREE = (torch.full((1,), float(i)) for i in (1, 2, 3))
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ir.units import format_bytes, format_bytes_up, format_count, format_seconds, parse_bytes
+from ir.text.units import format_bytes, format_bytes_up, format_count, format_seconds, parse_bytes
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from ir.analysis.verify import Invariant, connected, costed, staged, stateful, well_formed
 from ir.cost import FREE
 from ir.errors import VerifyError
 from ir.graph import Call, Graph, Transfer, Value
 from ir.location import Where
-from ir.verify import Invariant, connected, costed, staged, stateful, well_formed
 from tests.support.graphs import aten, graph, relu, state, value
 
 x = value("x")

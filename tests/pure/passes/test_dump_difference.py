@@ -7,7 +7,7 @@ from dataclasses import replace
 from ir.cost import Cost
 from ir.graph import Graph
 from ir.location import Where
-from ir.printer import print_graph
+from ir.text.printer import print_graph
 from tests.support.dumps import difference
 from tests.support.graphs import graph, relu, value
 

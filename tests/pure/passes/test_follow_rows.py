@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ir.analysis.interpret import interpret
 from ir.capture import capture
 from ir.graph import Graph
-from ir.interpret import interpret
 from ir.microbatching import Microbatching
 from passes.follow_rows import FollowRows
 from tests.support.planning import machine

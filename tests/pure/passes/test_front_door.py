@@ -16,8 +16,8 @@ import passes
 import stagecut
 from ir.errors import CompileError
 from passes.cli.main import app
-from passes.compiler import check_room
-from passes.options import CostSource, Options
+from passes.compilation.compiler import check_room
+from passes.options.options import CostSource, Options
 
 ROOT = Path(__file__).resolve().parents[3]
 MISSING = """

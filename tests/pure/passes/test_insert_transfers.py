@@ -11,12 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ir.bind import bind_sizes
+from ir.analysis.bind import bind_sizes
+from ir.analysis.interpret import interpret
+from ir.analysis.verify import connected, staged, well_formed
 from ir.cost import FREE, Cost
 from ir.graph import Call, Graph, Transfer, sizes_of
-from ir.interpret import interpret
 from ir.plan import StagePlan, plan_stages
-from ir.verify import connected, staged, well_formed
 from passes.annotate_cost import AnnotateCost
 from passes.duplicate_cheap import DuplicateCheap
 from passes.insert_transfers import InsertTransfers

@@ -12,7 +12,7 @@ from ir.capture import capture
 from ir.cost import FREE
 from ir.graph import Call, Graph
 from ir.machine.cluster import Cluster, Link
-from ir.printer import op_name
+from ir.text.printer import op_name
 from passes.annotate_cost import AnnotateCost
 from passes.group_shared import GroupShared
 from passes.mark_cheap import MarkCheap

@@ -9,11 +9,11 @@ from typing import ClassVar
 
 import pytest
 
+from ir.analysis.verify import Invariant
 from ir.errors import InternalError, PipelineError, PlanError, VerifyError
 from ir.graph import Graph
 from ir.machine.cluster import Cluster
-from ir.printer import print_graph
-from ir.verify import Invariant
+from ir.text.printer import print_graph
 from passes.annotate_cost import AnnotateCost
 from passes.defaults import DEFAULT_PASSES, default_passes
 from passes.partitioners.problem import Objective

@@ -12,10 +12,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ir.bind import bind_sizes
+from ir.analysis.bind import bind_sizes
 from ir.errors import CompileError, VerifyError
 from ir.graph import Call, Graph
-from ir.printer import print_graph
+from ir.text.printer import print_graph
 from passes.propagate_shapes import PropagateShapes
 from tests.support.checking import assert_same, run_graph, run_model
 from tests.support.graphs import aten, captured, graph, linear, param, relu, typed, value

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.export import Dim
 
+from ir.analysis.interpret import interpret
 from ir.capture import capture
 from ir.graph import Call, Graph
-from ir.interpret import interpret
 from passes.masks.formulas import Formulas
 from passes.masks.kinds import NEVER
 from passes.simplify_masks import SimplifyMasks

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ir.capture import DynamicShapes, capture
 from ir.graph import Graph
-from ir.printer import print_graph
+from ir.text.printer import print_graph
 from passes.annotate_cost import AnnotateCost
 from passes.defaults import DEFAULT_PASSES, default_passes
 from passes.pipeline import Pass

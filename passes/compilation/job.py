@@ -15,20 +15,20 @@ from codegen.report.page import REPORT
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.errors import CompileError
 from ir.plan import StagePlan
-from ir.printer import print_graph
 from ir.sources import Source, path_of
-from ir.units import format_bytes
-from passes.changes import changes
+from ir.text.printer import print_graph
+from ir.text.units import format_bytes
 from passes.cli.browser import open_in_browser
 from passes.cli.terminal import Terminal, stderr
 from passes.cli.verify_stages import compare
-from passes.compiler import EXPORT, Compiled, Compiler, copied_bytes
+from passes.compilation.changes import changes
+from passes.compilation.compiler import EXPORT, Compiled, Compiler, copied_bytes
+from passes.compilation.given import read_given
+from passes.compilation.target import target
 from passes.defaults import DEFAULT_PASSES, default_passes
-from passes.given import read_given
-from passes.options import CUT, Options, Weights, flags
+from passes.options.options import CUT, Options, Weights, flags
+from passes.options.scoped import scoped
 from passes.pipeline import PassPipeline, Step
-from passes.scoped_options import scoped
-from passes.target import target
 
 
 @dataclass(frozen=True)

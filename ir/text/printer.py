@@ -11,7 +11,7 @@ import torch
 from ir.cost import UNKNOWN, Split
 from ir.graph import Call, Graph, Node, Transfer, Value
 from ir.microbatching import Microbatching
-from ir.units import format_seconds
+from ir.text.units import format_seconds
 
 
 def print_graph(graph: Graph) -> str:

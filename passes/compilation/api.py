@@ -9,8 +9,8 @@ from typing import Any
 from torch import nn
 
 from ir.plan import StagePlan
-from passes.job import Job
-from passes.options import Options, with_options
+from passes.compilation.job import Job
+from passes.options.options import Options, with_options
 
 
 @with_options

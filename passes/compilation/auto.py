@@ -13,8 +13,8 @@ from torch import nn
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.errors import CompileError
 from ir.machine.host import accelerators
-from passes.job import Job
-from passes.options import Options, Weights, with_options
+from passes.compilation.job import Job
+from passes.options.options import Options, Weights, with_options
 from runtime import Pipeline
 
 _SHARES = 4  # of the CPU, where there is no GPU

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from ir.graph import Call, Graph, Node, Transfer
-from ir.units import format_seconds
+from ir.text.units import format_seconds
 
 
 def contents(graph: Graph) -> str:

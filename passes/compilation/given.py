@@ -17,9 +17,9 @@ from ir.capture.sizes.dynamic import DynamicShapes, merged, parse_dynamic
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.checkpoint.names import own_tensors
 from ir.errors import CompileError, SourceError
-from ir.signature import forward_parameters
+from ir.objects.signature import forward_parameters
 from ir.sources import Reading, Source, read_source, uncompiled
-from passes.options import Options, Weights
+from passes.options.options import Options, Weights
 
 
 def read_given(

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ir.units import parse_bytes
+from ir.text.units import parse_bytes
 
 
 @dataclass(frozen=True)

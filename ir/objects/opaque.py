@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from ir.recipe import Recipe, recipe_of
-from ir.signature import Tree, flatten
+from ir.objects.recipe import Recipe, recipe_of
+from ir.objects.signature import Tree, flatten
 from ir.sizes import TensorType
 
 

@@ -10,7 +10,7 @@ from ir.errors import CompileError
 from ir.machine.cluster import Cluster
 from ir.machine.host import host_cluster, named_cluster
 from ir.machine.named import read_cluster
-from passes.options import Options, Weights
+from passes.options.options import Options, Weights
 
 
 def target(options: Options) -> Cluster:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from ir.containers import flatten, key_paths
+from ir.objects.containers import flatten, key_paths
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TypeAlias
 from ir.cost import UNKNOWN
 from ir.errors import CompileError, VerifyError
 from ir.graph import Graph, Node, State, Transfer, Value
-from ir.printer import print_around
+from ir.text.printer import print_around
 
 Invariant: TypeAlias = Callable[[Graph], None]
 

@@ -17,7 +17,7 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 from torch.utils._pytree import tree_unflatten
 
 from ir.errors import CaptureError
-from ir.signature import Slot, Tree
+from ir.objects.signature import Slot, Tree
 
 
 @dataclass(frozen=True)

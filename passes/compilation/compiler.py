@@ -12,19 +12,19 @@ from time import perf_counter
 from codegen.artifact import write_artifact
 from codegen.picture.detail import Detail
 from codegen.report.notes import Notes, PassNote
+from ir.analysis.memory import stored_bytes
 from ir.capture import capture
 from ir.checkpoint.checkpoint import check_linked, check_weights
 from ir.errors import InternalError, OutputError
 from ir.machine.cluster import Cluster
-from ir.memory import stored_bytes
 from ir.plan import StagePlan, plan_stages
 from ir.sources import Source
 from ir.summary import Summary
-from ir.units import format_bytes
-from passes.changes import changes, contents
-from passes.options import Weights
+from ir.text.units import format_bytes
+from passes.compilation.changes import changes, contents
+from passes.compilation.summary import node_seconds, summarize
+from passes.options.options import Weights
 from passes.pipeline import PassPipeline, Step
-from passes.summary import node_seconds, summarize
 from runtime.check.artifact import faults
 from runtime.check.source import unmatched_lines
 from runtime.manifest import Manifest

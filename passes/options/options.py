@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from codegen.picture.detail import Detail
 from ir.errors import CompileError
-from passes.option_kinds import (
+from passes.options.kinds import (
     BYTES,
     CLUSTER,
     COUNT,

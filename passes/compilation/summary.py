@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from math import isfinite
 
+from ir.analysis.memory import peak_bytes, stored_bytes
 from ir.graph import Node, Value
-from ir.memory import peak_bytes, stored_bytes
 from ir.plan import Stage, StagePlan
 from ir.summary import Edge, StageSummary, Summary
 from passes.cost_models.predictions import Predictions

@@ -10,8 +10,8 @@ import torch
 from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import flop_registry
 
+from ir.analysis.interpret import as_number, operator_arguments
 from ir.graph import Call, Value
-from ir.interpret import as_number, operator_arguments
 from ir.sizes import Dim, at
 
 

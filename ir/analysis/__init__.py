@@ -1,0 +1,9 @@
+"""Functions of a graph: what it means, what it needs, whether it is sound.
+
+verify     invariants of a graph; an error shows its culprit in the text
+interpret  a run of the graph, node by node: the meaning that every pass keeps
+bind       the graph for given values of its sizes
+dead_code  the graph without nodes that nothing needs
+memory     bytes that a stage needs
+borders    names of values that cross between stages
+"""

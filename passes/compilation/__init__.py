@@ -1,0 +1,13 @@
+"""One compilation, from a source and options to an artifact.
+
+From the outside in, then in the order of the work:
+
+    api       `compile_model`: a model to an artifact
+    auto      `auto_partition`: a model to a running pipeline
+    job       a compilation as its options ask for it, with what it prints
+    given     its source
+    target    the machine that it is planned for
+    compiler  source -> capture -> passes -> plan -> artifact
+    changes   the difference between two graphs, in words
+    summary   a plan in numbers
+"""
