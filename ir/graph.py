@@ -77,6 +77,7 @@ class _Node:
     group: str = ""  # set by group-shared; the nodes of a group live on one device
     cheap: bool = False  # set by mark-cheap; may be computed again in each stage that reads it
     stage: int = 0  # set by split-stages; an unsplit program is one stage
+    program: int = 0  # index in Graph.programs; 0 in a graph of one program
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -141,8 +142,33 @@ def rename(node: Node, to: Callable[[Value], Value]) -> Node:
 
 
 @dataclass(frozen=True)
+class Program:
+    """One of several programs that share params, constants and states: a variant by value, prefill, an encoder.
+
+    Names of values are unique in a program.  A symbol of another size or range in another program has a name of its
+    own in the graph; `symbols` maps it to the symbol that the program itself knows.
+    """
+
+    name: str  # an identifier; files are named after it
+    condition: Mapping[str, Any]  # JSON: {"image_grid_thw": [[1, 28, 42]]}, values that inputs must have; empty: none
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    updates: tuple[tuple[State, Value], ...]
+    signature: Signature
+    layouts: tuple[tuple[int, ...], ...] = ()
+    guards: tuple[sympy.Basic, ...] = ()
+    ranges: Mapping[sympy.Symbol, tuple[int, int | None]] = field(default_factory=dict)  # of its own sizes
+    symbols: Mapping[sympy.Symbol, sympy.Symbol] = field(default_factory=dict)
+    microbatching: Microbatching = Microbatching()
+    calls: float = 1.0  # how often it runs, relative to the others: the weight of its times in the cut
+
+
+@dataclass(frozen=True)
 class Graph:
-    """A whole program in execution order.  Every pass maps one Graph to another."""
+    """A whole program in execution order, or several.  Every pass maps one Graph to another.
+
+    With several `programs`, the fields of the graph are the union of theirs, and `signature` is that of the first.
+    """
 
     inputs: tuple[Value, ...]
     params: tuple[Param, ...]
@@ -163,6 +189,7 @@ class Graph:
     microbatching: Microbatching = Microbatching()  # set by follow-rows
     placement: tuple[int, ...] = (0,)  # the device of each stage; set by split-stages
     split: Split = Split()  # set by split-stages
+    programs: tuple[Program, ...] = ()  # empty: one program, which is the graph
 
     @cached_property
     def producer(self) -> Mapping[Value, Node]:
@@ -212,6 +239,15 @@ class Graph:
             nodes=tuple(replace(rename(n, to), results=all_of(n.results)) for n in self.nodes),
             outputs=all_of(self.outputs),
             updates=tuple((cast(State, to(s)), to(v)) for s, v in self.updates),
+            programs=tuple(
+                replace(
+                    program,
+                    inputs=all_of(program.inputs),
+                    outputs=all_of(program.outputs),
+                    updates=tuple((cast(State, to(s)), to(v)) for s, v in program.updates),
+                )
+                for program in self.programs
+            ),
         )
 
 
