@@ -11,7 +11,7 @@ from ir.cost import FREE, Cost
 from ir.graph import Call, Graph, Transfer, Value
 from ir.machine.cluster import Cluster, Device
 from ir.text.table import html_table, text_table
-from ir.text.units import format_bytes, format_count
+from ir.text.units import format_bytes, format_count, format_seconds
 
 
 @dataclass(frozen=True)
@@ -56,21 +56,27 @@ class StagePlan:
         return tuple(n for n in self.graph.nodes if isinstance(n, Transfer))
 
     def __repr__(self) -> str:
-        """A table of the stages: device, parameters, weights, and what crosses their borders."""
-        return text_table(_TITLES, [_row(stage) for stage in self.stages])
+        """A table of the stages: device and its predicted load, parameters, weights, what crosses their borders."""
+        return text_table(_TITLES, self._rows())
 
     def _repr_html_(self) -> str:
-        return html_table(_TITLES, [_row(stage) for stage in self.stages])
+        return html_table(_TITLES, self._rows())
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        loads = self.graph.split.loads  # none before split-stages
+        busy = [format_seconds(loads[d]) if loads else "" for d in self.graph.placement]
+        return [_row(stage, load) for stage, load in zip(self.stages, busy, strict=True)]
 
 
-_TITLES = ("stage", "device", "operators", "parameters", "weights", "receives", "sends")
+_TITLES = ("stage", "device", "busy", "operators", "parameters", "weights", "receives", "sends")
 
 
-def _row(stage: Stage) -> tuple[str, ...]:
+def _row(stage: Stage, busy: str) -> tuple[str, ...]:
     graph = stage.graph
     return (
         str(stage.index),
         stage.device.name,
+        busy,
         str(len(graph.nodes)),
         format_count(sum(int(p.type.numel) for p in graph.params)),
         format_bytes(stored_bytes(stage.stored)),

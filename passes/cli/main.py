@@ -29,6 +29,7 @@ app = typer.Typer(
 
 def run(arguments: Sequence[str] | None = None) -> None:
     """Run the command line, and end the process with its status."""
+    warnings.filterwarnings("ignore", "Failed to initialize NumPy")  # torch works without it, and so do we
     warnings.showwarning = lambda message, *_: stderr.print(f"warning: {message}", markup=False)
     try:
         given = list(sys.argv[1:] if arguments is None else arguments)

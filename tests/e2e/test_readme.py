@@ -38,6 +38,7 @@ def test_its_options_are_some_of_the_command() -> None:
 @pytest.mark.slow
 def test_it_runs_from_top_to_bottom(tmp_path: Path) -> None:
     """Its model file, its commands, its Python, and the listing of what comes out."""
+    printed = ""
     for language, block in re.findall(r"^```(sh|python|text)\n(.*?)^```", README, re.MULTILINE | re.DOTALL):
         first, *rest = block.splitlines()
         match language:
@@ -49,8 +50,11 @@ def test_it_runs_from_top_to_bottom(tmp_path: Path) -> None:
                 for command in (first, *rest):
                     match command.split():
                         case ["stagecut", *arguments]:
-                            run("-m", "stagecut", *arguments, folder=tmp_path)
+                            printed = run("-m", "stagecut", *arguments, folder=tmp_path)
                         case [".venv/bin/torchrun", *arguments]:
                             run("-m", "torch.distributed.run", *arguments, folder=tmp_path)
+            case "text" if first.startswith(" stage"):
+                table = [row.split() for row in (first, *rest[:-3]) if row.strip(" ─")]
+                assert table == [row.split() for row in printed.splitlines() if row.split() in table]
             case "text" if first.endswith("/"):
                 assert {file.name for file in (tmp_path / first).iterdir()} == {line.split()[0] for line in rest}
