@@ -129,7 +129,8 @@ def test_a_python_call_says_what_the_command_says(tmp_path: Path, capsys: pytest
     assert f"to run it: stagecut run {tmp_path / 'out'} --input" in said.err
     rows = [line.split() for line in repr(plan).splitlines()]
     assert [row[:2] for row in rows] == [["stage", "device"], ["0", "cpu"], ["1", "cpu"]]
-    assert rows[0][2] == "busy" and all(float(row[2]) > 0 for row in rows[1:])
+    assert rows[0][2] == "busy"
+    assert all(float(row[2]) > 0 for row in rows[1:])
     assert plan._repr_html_().count("<tr>") == 3
     stagecut.compile_model(model, (x,), out=tmp_path / "out", progress=False, **options)
     assert capsys.readouterr() == ("", "")
