@@ -1,33 +1,36 @@
-"""Put faults into an artifact and say which were not found: `make faults`, or `python -m tests.faults --count 1000`."""
+"""Faults put into an artifact, and which were not found: `python -m tests.faults --first 0 --count 1000 --jobs 8`."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from runtime.check.artifact import faults
-from tests.faults.inject import inject
-from tests.faults.sample import Sample
+from tests.faults.inject import inject_in_sample
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description="Put faults into an artifact.")
-    parser.add_argument("--count", type=int, default=1000, help="how many")
     parser.add_argument("--first", type=int, default=0, help="the number of the first, which seeds it")
+    parser.add_argument("--count", type=int, default=1000, help="how many")
+    parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes")
     options = parser.parse_args()
+    numbers = range(options.first, options.first + options.count)
     missed, grades = 0, Counter[str]()
-    with TemporaryDirectory() as scratch:
-        sample = Sample.compiled(Path(scratch) / "sample")
-        assert not [*faults(sample.folder)]
-        for number in range(options.first, options.first + options.count):
-            outcome = inject(sample, number, Path(scratch))
+    with (
+        TemporaryDirectory() as scratch,
+        ProcessPoolExecutor(min(options.jobs, options.count), get_context("spawn")) as pool,
+    ):
+        for outcome in pool.map(inject_in_sample, [Path(scratch)] * len(numbers), numbers, chunksize=8):
             grades[outcome.grade] += 1
             if not outcome.found:
                 missed += 1
-                print(f"fault {number} was not found: {outcome.kind} ({outcome.grade})")
+                print(f"fault {outcome.number} was not found: {outcome.kind} ({outcome.grade})", flush=True)
     print(f"{options.count - missed} of {options.count} faults found: {dict(grades)}")
     return bool(missed)
 

@@ -8,10 +8,14 @@ wrong.  The last are found by what the manifest says twice.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from random import Random
+
+import torch
 
 from runtime.check.artifact import faults
 from runtime.manifest import FILE, ManifestError, file_hash, seal_of
@@ -30,6 +34,19 @@ class Outcome:
     kind: str
     grade: str
     found: tuple[str, ...]
+
+
+def inject_in_sample(scratch: Path, number: int) -> Outcome:
+    """The outcome of fault `number` in the sample of this process, which is compiled to `scratch` once."""
+    return inject(_sample(scratch), number, scratch)
+
+
+@cache
+def _sample(scratch: Path) -> Sample:
+    torch.set_num_threads(1)
+    sample = Sample.compiled(scratch / f"sample_{os.getpid()}")
+    assert not [*faults(sample.folder)]
+    return sample
 
 
 def inject(sample: Sample, number: int, scratch: Path) -> Outcome:

@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz --count 5000 -j 8`, or `python -m tests.fuzz SEED`: status 1 where a fault is found."""
+"""Random modules, cut and compared: `--first 0 --count 5000 --jobs 8`, or SEEDs alone; status 1 where one is wrong."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def main() -> int:
     parser.add_argument("seeds", nargs="*", type=int, metavar="SEED", help="print these modules and what comes of them")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--count", type=int, default=5000, help="how many seeds")
-    parser.add_argument("-j", type=int, default=os.cpu_count() or 1, metavar="N", help="processes")
+    parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes")
     options = parser.parse_args()
     if options.seeds:
         return max(map(alone, options.seeds))
-    return many(range(options.first, options.first + options.count), options.j)
+    return many(range(options.first, options.first + options.count), options.jobs)
 
 
 def alone(seed: int) -> int:
@@ -35,29 +35,31 @@ def alone(seed: int) -> int:
 
 
 def many(seeds: range, processes: int) -> int:
-    kinds, refused, calls, found = Counter[str](), Counter[str](), Counter[str](), list[Finding]()
+    """Print a line for each seed at fault, as it is found, what was refused and how often, and the total."""
+    kinds, refused, calls, found = Counter[str](), Counter[str](), Counter[str](), 0
     for done, (_, verdict, finding) in enumerate(fuzz(seeds, processes), 1):
         kinds[verdict.kind] += 1
-        refused.update([verdict.reason] * (verdict.kind in ("refused", "known")))
+        refused.update([verdict.reason] * (verdict.kind == "refused"))
         calls.update(verdict.refused_calls)
         if finding is not None:
-            found.append(finding)
-            told(finding)
+            found += 1
+            print(written(finding), flush=True)
         if done % 100 == 0:
             print(f"{done} of {len(seeds)}: {dict(kinds)}", flush=True)
     for title, counts in [("refused", refused), ("sizes or calls refused", calls)]:
         print(f"\n{title}: {counts.total()}")
         for reason, count in counts.most_common(30):
             print(f"{count:6} {reason}")
-    print(f"\n{len(seeds)} modules: {dict(kinds)}; {len(found)} findings, in {FOUND}/" if found else f"\n{dict(kinds)}")
-    return int(bool(found))
+    print(f"\n{len(seeds)} modules: {dict(kinds)}; {found} findings" + (f", in {FOUND}/" if found else ""))
+    return int(found > 0)
 
 
-def told(finding: Finding) -> None:
+def written(finding: Finding) -> str:
+    """The line of a finding, whose module is written to a file that begins with the same line."""
     FOUND.mkdir(parents=True, exist_ok=True)
-    head = f"# seed {finding.seed}: {finding.verdict.kind}: {finding.verdict.reason}".replace("\n", " ")
-    (FOUND / f"seed_{finding.seed}.py").write_text(f"{head}\n{finding.source}")
-    print(f"\n{head}\n{finding.source}", flush=True)
+    line = f"seed {finding.seed}: {finding.verdict.kind}: {finding.verdict.reason}".replace("\n", " ")
+    (FOUND / f"seed_{finding.seed}.py").write_text(f"# {line}\n{finding.source}")
+    return line
 
 
 if __name__ == "__main__":

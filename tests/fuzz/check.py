@@ -32,15 +32,9 @@ SEARCH = 0.3  # seconds for a better cut
 ORDER_OF_SUMS = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 5e-2}
 
 
-# Faults that are known and not mended yet: a part of the message, and what is wrong.  Counted, but no findings.
-KNOWN = {
-    "view size is not compatible": "a view that export made of reshape or contiguous, of an input in another layout",
-}
-
-
 @dataclass(frozen=True)
 class Verdict:
-    """What came of a module: "equal", "refused", "odd" (no module to try), "known" or a new fault; and why."""
+    """What came of a module: "equal", "refused", "odd" (no module to try) or a fault; and why."""
 
     kind: str
     reason: str = ""
@@ -48,7 +42,7 @@ class Verdict:
 
     @property
     def found(self) -> bool:
-        return self.kind not in ("equal", "refused", "odd", "known")
+        return self.kind not in ("equal", "refused", "odd")
 
 
 class Fault(Exception):
@@ -99,8 +93,7 @@ def attempt(module: Any, folder: Path) -> Verdict:
         except CompileError as e:
             return Verdict("refused", reason_of(str(e)))
         except Fault as e:
-            known = [what for part, what in KNOWN.items() if part in e.reason]
-            return Verdict("known", known[0]) if known else Verdict(e.kind, e.reason)
+            return Verdict(e.kind, e.reason)
         except Exception as e:
             return Verdict("a crash", f"{type(e).__name__}: {e}"[:500])
 
