@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from ir.analysis.interpret import interpret
 from ir.capture.export.example import Example
 from ir.capture.export.meta_weights import without_memory
+from ir.capture.export.module_state import converted_for_the_call
 from ir.capture.export.padding import padded_as_in_inference
 from ir.capture.export.recording import quiet
 from ir.capture.memory.places import as_they_were
@@ -45,7 +46,7 @@ def same_terms(graph: Graph, example: Example) -> bool:
             weights |= dict(model.named_buffers(remove_duplicate=False))
             for constant in graph.constants:
                 terms.equal(constant.data, weights.get(constant.fqn, constant.data))
-            with terms, padded_as_in_inference():
+            with terms, padded_as_in_inference(), converted_for_the_call(model):
                 returned = flatten(call(model, example.parameters, example.arguments.fill(inputs)))[0]
                 wanted = [terms.number(t) for t in returned if isinstance(t, torch.Tensor)]
                 terms.start_again()

@@ -15,6 +15,7 @@ from torch import nn
 
 from ir.analysis.interpret import as_number, interpret
 from ir.capture.export.example import Example
+from ir.capture.export.module_state import converted_for_the_call
 from ir.capture.export.padding import padded_as_in_inference
 from ir.graph import Graph, sizes_of
 from ir.objects.signature import call, flatten
@@ -80,7 +81,8 @@ def _drawn(tensor: torch.Tensor, holes: bool) -> torch.Tensor:
 
 
 def _run_model(example: Example, inputs: Sequence[torch.Tensor]) -> list[Any]:
-    with torch.no_grad(), padded_as_in_inference(), _put_back(example.model):
+    converted = converted_for_the_call(example.model)
+    with torch.no_grad(), padded_as_in_inference(), converted, _put_back(example.model):
         given = example.arguments.fill([t.clone() for t in inputs])
         return flatten(call(example.model, example.parameters, deepcopy(given)))[0]
 

@@ -1,8 +1,8 @@
-"""Buffers and `.data` that forward assigns, recorded as what is written into them."""
+"""Buffers, `.data` and conversions of modules that forward makes, recorded as what they do to tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -76,3 +76,32 @@ def data_as_itself() -> Iterator[None]:
 
 
 _IN_PLACE = "write into the tensor that is there, tensor[...] = value"
+
+
+@contextmanager
+def converted_for_the_call(model: nn.Module) -> Iterator[None]:
+    """Have `module.to(dtype)` inside the context convert parameters until its exit, so that conversions are recorded.
+
+    torch would exchange the tensors in place, which those of an export do not allow.
+    """
+    before = [(module._parameters, dict(module._parameters)) for module in model.modules()]
+
+    def apply(module: nn.Module, convert: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> nn.Module:
+        for child in module.children() if recurse else ():
+            child._apply(convert)
+        for held in (module._parameters, module._buffers):
+            held.update({name: _converted(t, convert) for name, t in held.items() if t is not None})  # type: ignore[misc]
+        return module
+
+    try:
+        with patch.object(nn.Module, "_apply", apply):
+            yield
+    finally:
+        for held, parameters in before:
+            held.update(parameters)
+
+
+def _converted(tensor: torch.Tensor, convert: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """The tensor itself where a conversion keeps its type."""
+    found = convert(tensor)
+    return tensor if (found.shape, found.dtype, found.device) == (tensor.shape, tensor.dtype, tensor.device) else found

@@ -19,7 +19,7 @@ from ir.capture.diagnosis import NotExported, explain
 from ir.capture.export.example import Example, layout_of, slotted
 from ir.capture.export.fixed_inputs import known_values
 from ir.capture.export.meta_weights import without_memory
-from ir.capture.export.module_state import data_as_itself, written_in_place
+from ir.capture.export.module_state import converted_for_the_call, data_as_itself, written_in_place
 from ir.capture.export.padding import padded_as_in_inference
 from ir.capture.memory.places import as_they_were, changed
 from ir.capture.memory.places import leaves as held_by
@@ -102,7 +102,8 @@ class Flat(nn.Module):
         arguments = self._example.arguments.fill(tensors)
         given = {name: flatten(value) for name, value in arguments.items()}
         padded = padded_as_in_inference(self.seen.notes.append)
-        with data_as_itself(), padded, written_in_place(self.m) as leaves, self.seen.gradients.watched():
+        itself, converted = data_as_itself(), converted_for_the_call(self.m)
+        with itself, padded, converted, written_in_place(self.m) as leaves, self.seen.gradients.watched():
             result = call(self.m, self._example.parameters, arguments)
             results, spec = flatten(result)
             leaves.extend(results)

@@ -76,9 +76,10 @@ def probe(
 def _outside_of_export() -> Iterator[None]:
     """Suspend what an export in progress changes for all threads, so that modules run as they do in a stage."""
     eager_call = patch.object(nn.Module, "__call__", nn.Module._wrapped_call_impl)
+    own_data = patch.object(torch.Tensor, "data", torch._C.TensorBase.data, create=True)
     flags = (patch.object(torch.compiler, f"_is_{name}_flag", False) for name in ("compiling", "exporting"))
     with ExitStack() as contexts:
-        for context in (_disable_current_modes(), eager_call, *flags):
+        for context in (_disable_current_modes(), eager_call, own_data, *flags):
             contexts.enter_context(context)
         yield
 

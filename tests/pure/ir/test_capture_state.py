@@ -288,3 +288,36 @@ def test_a_mapping_of_the_users_is_not_read() -> None:
     lazy = Lazy()
     lazy.data["a"] = 1
     assert check_calls(Changes(assigned, mean=torch.ones(WIDTH), lazy=lazy)) == ["mean"]
+
+
+# ---- modules that forward converts
+
+
+class Router(nn.Module):
+    """A module whose forward converts another to float32, as routers of experts do."""
+
+    def __init__(self, dtype: torch.dtype, decides: bool = False) -> None:
+        super().__init__()
+        self.classify = nn.Linear(WIDTH, WIDTH).to(dtype)
+        self.norm = nn.BatchNorm1d(WIDTH)
+        self.decides = decides
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.classify = self.classify.to(torch.float32)
+        return self.classify(self.norm.float()(x)) * (2 if self.decides and x.sum() > 0 else 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_module_that_forward_converts_is_recorded_as_it_is(dtype: torch.dtype) -> None:
+    model = Router(dtype).eval()
+    before = model.classify.weight
+    assert check_calls(model) == []
+    assert model.classify.weight is before
+    assert before.dtype == dtype
+    assert not capture(model, (hidden(),)).notes
+
+
+def test_a_module_that_converts_may_be_kept_whole() -> None:
+    model = nn.Sequential(nn.Linear(WIDTH, WIDTH), Router(torch.float32, decides=True)).eval()
+    [note] = capture(model, (hidden(),)).notes
+    assert note.startswith("1 is kept whole in one stage: it decides by the values of a tensor")
