@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from ir.capture.checks.size_one import asked_about_one, at_one, same_program, wi
 from ir.capture.export.example import Example, slotted
 from ir.capture.export.fixed_inputs import notes_on_fixed, with_named_fixed
 from ir.capture.export.recording import Recording
-from ir.capture.fallbacks.ways import Way, record_somehow
+from ir.capture.fallbacks.ways import Way, noted, record_somehow
 from ir.capture.memory.as_buffers import as_buffers
 from ir.capture.memory.observing import observe
 from ir.capture.sizes.allowed import guard_notes
@@ -62,8 +62,9 @@ def capture(
 def _with_states(example: Example, soft: bool) -> Recording:
     """A recording in which what the model keeps in attributes is state, where an export can follow it."""
     observed = observe(example)
-    if observed is None:
-        return _at_all_sizes(example, soft)
+    if observed.unseen:
+        recording = _at_all_sizes(example, soft)
+        return noted(recording, *_unseen(recording.filled, observed.unseen))
     frozen = observed.frozen
     if observed.states:
         try:
@@ -74,6 +75,13 @@ def _with_states(example: Example, soft: bool) -> Recording:
         except CaptureError:  # of a size that changes, perhaps; without them an error names what else is wrong
             frozen = (*map(str, observed.states), *frozen)
     return replace(_at_all_sizes(example, soft), frozen=frozen)
+
+
+def _unseen(filled: Sequence[str], reason: str) -> Iterator[str]:
+    """A note on attributes that the first call of a model fills, where no second call was looked at."""
+    if filled:
+        more = f" and {len(filled) - 1} more" if filled[1:] else ""
+        yield f"the first call sets {filled[0]}{more}, whether later calls read it was not looked at: {reason}"
 
 
 def _at_all_sizes(example: Example, soft: bool) -> Recording:

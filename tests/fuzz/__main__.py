@@ -30,6 +30,7 @@ def alone(seed: int) -> int:
     program = generate(seed)
     print(program.source)
     verdict = verdict_of(program)
+    print(*(f"refused: {reason}\n" for reason in verdict.refused_calls), sep="", end="")
     print(f"seed {seed}: {verdict.kind} {verdict.reason}".rstrip())
     return int(verdict.found)
 

@@ -21,10 +21,11 @@ from ir.capture.export.fixed_inputs import known_values
 from ir.capture.export.meta_weights import without_memory
 from ir.capture.export.module_state import converted_for_the_call, data_as_itself, written_in_place
 from ir.capture.export.padding import padded_as_in_inference
-from ir.capture.memory.places import as_they_were, changed
+from ir.capture.memory.places import as_they_were, changed, filled
 from ir.capture.memory.places import leaves as held_by
 from ir.capture.program.default_dtype import with_stated_dtypes
 from ir.capture.program.gradients import GradMode, detach_what_leaves
+from ir.capture.program.mutation import refuse_overlapping_writes
 from ir.capture.program.own_results import with_own_results
 from ir.capture.program.reader import changed_inputs, functional_form, needs_functional_form, read_program
 from ir.capture.program.variables import watched_variables
@@ -42,6 +43,7 @@ class Recording:
     graph: Graph
     questions: Sequence[Question]
     frozen: tuple[str, ...] = ()  # attributes that forward changed, by dotted name
+    filled: tuple[str, ...] = ()  # attributes that held nothing before forward, by dotted name
     changed: tuple[str, ...] = ()  # inputs that forward changed in place, and arguments that hold others afterwards
 
 
@@ -83,6 +85,7 @@ class _Seen:
 
     returns: list[Tree] = field(default_factory=list)  # the containers of the results, of each run
     frozen: list[str] = field(default_factory=list)
+    filled: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     gradients: GradMode = field(default_factory=GradMode)
     notes: list[str] = field(default_factory=list)
@@ -108,7 +111,9 @@ class Flat(nn.Module):
             results, spec = flatten(result)
             leaves.extend(results)
         self.seen.changed += [n for n, v in arguments.items() if _refilled(given[n], v) and not _is_in(v, result)]
-        self.seen.frozen += changed(before, held_by(self.m))
+        after = held_by(self.m)
+        self.seen.frozen += changed(before, after)
+        self.seen.filled += filled(before, after)
         if any(isinstance(leaf, (torch.SymFloat, torch.SymBool)) for leaf in leaves):
             raise NotExported("the model returns a number that it computes", advice="return it as a tensor")
         kept = [leaf for leaf in leaves if isinstance(leaf, (torch.Tensor, torch.SymInt))]
@@ -118,9 +123,10 @@ class Flat(nn.Module):
     def noted(self, recording: Recording) -> Recording:
         """A recording of this module, with what forward changed while it was recorded, and notes on it."""
         changed = tuple(dict.fromkeys((*recording.changed, *self.seen.changed)))
+        frozen, filled = (tuple(dict.fromkeys(names)) for names in (self.seen.frozen, self.seen.filled))
         notes = dict.fromkeys((*self.seen.notes, *self.seen.gradients.notes))
         graph = replace(recording.graph, notes=(*recording.graph.notes, *notes))
-        return replace(recording, graph=graph, frozen=tuple(dict.fromkeys(self.seen.frozen)), changed=changed)
+        return replace(recording, graph=graph, frozen=frozen, filled=filled, changed=changed)
 
 
 def _refilled(before: tuple[list[Any], TreeSpec], argument: Any) -> bool:
@@ -175,6 +181,7 @@ def _export(flat: nn.Module, example: Example, strict: bool) -> tuple[ExportedPr
                 args = ([t.detach().clone() for t in tensors],)
                 with watched_variables(), known_values(example.arguments):
                     program = torch.export.export(flat, args, dynamic_shapes=(export_spec(marks),), strict=strict)
+                refuse_overlapping_writes(program.graph.nodes)
                 detach_what_leaves(program)
                 asked = tuple(questions)
                 return (functional_form(program) if needs_functional_form(program) else program), asked

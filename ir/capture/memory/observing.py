@@ -14,6 +14,7 @@ from ir.capture.checks.values import other_values
 from ir.capture.export.example import Example
 from ir.capture.memory.places import MISSING, HeldContainer, Place, as_they_were, leaves
 from ir.objects.signature import call, flatten
+from ir.text.units import format_bytes
 
 COPIED_AT_MOST = 1 << 30  # bytes of weights that are copied for the runs, at most
 
@@ -24,22 +25,29 @@ class Observed:
 
     states: Mapping[Place, torch.Tensor] = field(default_factory=dict)
     frozen: tuple[str, ...] = ()  # the names of what stays as it was at first
+    unseen: str = ""  # why the model was not run; empty where it was
 
 
-def observe(example: Example) -> Observed | None:
-    """What a model changes that no buffer or parameter holds; None where it cannot be run.
+class _NotRun(Exception):
+    """A model cannot be copied, or run by itself."""
 
-    The model runs as a copy on the example, on it again, and on other values.  What differs afterwards matters if
-    results or other changes depend on it, or if it goes on changing.
+
+def observe(example: Example) -> Observed:
+    """What a model changes that no buffer or parameter holds.
+
+    The model runs as a copy on the example, on it again, and on other values if it takes them.  What differs afterwards
+    matters if results or other changes depend on it, or if it goes on changing.
     """
     tensors = [*example.model.parameters(), *example.model.buffers()]
-    if any(t.is_meta for t in tensors) or sum(t.nbytes for t in tensors) > COPIED_AT_MOST:
-        return None
+    if any(t.is_meta for t in tensors):
+        return Observed(unseen="its weights are not in memory")
+    if sum(t.nbytes for t in tensors) > COPIED_AT_MOST:
+        return Observed(unseen=f"its weights take more than {format_bytes(COPIED_AT_MOST)}")
     try:
         with torch.no_grad(), torch.random.fork_rng([]), as_they_were(example.model):
             return _observed(example)
-    except Exception:  # whatever a model raises that cannot be copied, or run by itself
-        return None
+    except _NotRun as e:
+        return Observed(unseen=str(e))
 
 
 @dataclass(frozen=True)
@@ -60,12 +68,10 @@ def _observed(example: Example) -> Observed:
     again = [example.tensors, example.tensors]
     if not (changed := _differences(first, [run.held for run in _runs(example, again)])):
         return Observed()
-    torch.manual_seed(1)
-    calls = [*again, [other_values(t) for t in example.tensors]]
-    runs = _runs(example, calls)
-    [alone] = _runs(example, calls[2:])
+    calls, runs = _with_other_values(example, again)
+    [alone] = _runs(example, calls[-1:])
     lasting = {p for p in changed if not _same(runs[0].held.get(p, MISSING), runs[1].held.get(p, MISSING))}
-    lasting |= set(_differences(runs[2].held, [alone.held])) | {p for p in changed if _is_tensor(first.get(p))}
+    lasting |= set(_differences(runs[-1].held, [alone.held])) | {p for p in changed if _is_tensor(first.get(p))}
     others = [p for p in changed if p not in lasting]
     if others and not _alike(runs, _runs(example, calls, reset=others), lasting):
         lasting |= set(others)
@@ -75,6 +81,18 @@ def _observed(example: Example) -> Observed:
         states = {p: t for p, t in states.items() if p not in made}
     kept = [p for p in _ordered(lasting) if p not in states]
     return Observed(states, _names(p for p in kept if not _is_made_of(p, changed, states)))
+
+
+def _with_other_values(
+    example: Example, calls: list[Sequence[torch.Tensor]]
+) -> tuple[Sequence[Sequence[torch.Tensor]], list[_Run]]:
+    """The calls and one of other values, and their runs; without that one where the model does not take it."""
+    torch.manual_seed(1)
+    more = [*calls, [other_values(t) for t in example.tensors]]
+    try:
+        return more, _runs(example, more)
+    except _NotRun:
+        return calls, _runs(example, calls)
 
 
 def _may_begin_with(
@@ -87,7 +105,7 @@ def _may_begin_with(
     """Whether a model that holds these tensors from the start returns and leaves what it did in `runs`."""
     try:
         return _alike(runs, _runs(example, calls, given=made), lasting)
-    except (LookupError, TypeError):  # they lie in what a first run makes
+    except (LookupError, TypeError, _NotRun):  # they lie in what a first run makes, or it does not take them
         return False
 
 
@@ -103,19 +121,32 @@ def _runs(
     reset: Collection[Place] = (),
     given: Mapping[Place, torch.Tensor] | None = None,
 ) -> list[_Run]:
-    """Calls in a row of a copy of the model that holds `given` at first; `reset` is put back after each."""
-    model, runs = deepcopy(example.model), []
+    """Calls in a row of a copy of the model that holds `given` at first; `reset` is put back after each.
+
+    Raises _NotRun where the model raises.
+    """
+    model, runs = _copied(example.model), []
     for place, value in (given or {}).items():
         place.put(model, value.clone())
     for tensors in calls:
         torch.manual_seed(0)
         arguments = deepcopy(example.arguments.fill([t.clone() for t in tensors]))
-        returned = flatten(call(model, example.parameters, arguments))[0]
-        runs.append(_Run(deepcopy([_detached(x) for x in returned]), _held(model)))
-        fresh = deepcopy(example.model) if reset else model
+        try:
+            returned = deepcopy(list(map(_detached, flatten(call(model, example.parameters, arguments))[0])))
+        except Exception as e:  # the code of a model may raise anything, and return what cannot be copied
+            raise _NotRun(f"run by itself it raises {type(e).__name__}: {e}".partition("\n")[0]) from e
+        runs.append(_Run(returned, _held(model)))
+        fresh = _copied(example.model) if reset else model
         for place in _ordered(reset):
             place.put(model, place.get(fresh))
     return runs
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    try:
+        return deepcopy(model)
+    except Exception as e:  # what a model holds may raise anything when it is copied
+        raise _NotRun(f"it cannot be copied ({type(e).__name__}: {e})".partition("\n")[0]) from e
 
 
 def _held(model: nn.Module) -> dict[Place, Any]:

@@ -98,6 +98,13 @@ def changed(before: Mapping[Place, Any], after: Mapping[Place, Any]) -> list[str
     return [str(place) for place, value in filled if place in after and not _same_traced(value, after[place])]
 
 
+def filled(before: Mapping[Place, Any], after: Mapping[Place, Any]) -> list[str]:
+    """The names of places that held nothing before and do now, without those inside of others."""
+    new = [place for place, value in after.items() if value is not None and before.get(place) is None]
+    outer = {place for place in after if place in new or before.get(place) is not None}
+    return [str(place) for place in new if not any(place != other and place.within(other) for other in outer)]
+
+
 def _same_traced(a: Any, b: Any) -> bool:
     plain = not isinstance(a, torch.Tensor) and type(a) is type(b)
     return a is b or (plain and bool(a == b))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 from torch import fx
 from torch._ops import OpOverload
 
+from ir.capture.diagnosis import NotExported
+from ir.capture.program.where import where_of
 from ir.operators import aten, aten_name, rearrangement
 
 _QUIET = {aten.detach_.default}
@@ -19,6 +22,44 @@ _QUIET = {aten.detach_.default}
 def mutates(node: fx.Node) -> bool:
     """Whether a node changes one of its arguments."""
     return isinstance(node.target, OpOverload) and node.target._schema.is_mutable and node.target not in _QUIET
+
+
+def refuse_overlapping_writes(nodes: Iterable[fx.Node]) -> None:
+    """Raise NotExported for a change of a tensor of which several elements share memory, as those of expand() do.
+
+    Made functional, such a change would be one of a single element.
+    """
+    for node in filter(mutates, nodes):
+        schema = node.target._schema  # type: ignore[union-attr]
+        written = [a.name for a in schema.arguments if a.alias_info is not None and a.alias_info.is_write]
+        given = {a.name: value for a, value in zip(schema.arguments, node.args, strict=False)} | node.kwargs
+        for value in map(given.get, written):
+            if isinstance(value, fx.Node) and _overlaps_itself(value.meta.get("val")):
+                raise NotExported(
+                    "it writes to a tensor whose elements share memory, as those of expand() and unfold() do",
+                    where_of(node),
+                    "clone() the tensor before it is written to",
+                )
+
+
+def _overlaps_itself(tensor: Any) -> bool:
+    """Whether several elements of a tensor may lie at one address, at the sizes of the example."""
+    if not isinstance(tensor, torch.Tensor):
+        return False
+    last = 0  # address of the last element, over the dimensions so far
+    for step, size in sorted(zip(map(_hint, tensor.stride()), map(_hint, tensor.shape), strict=True)):
+        if size > 1 and step <= last:
+            return True
+        last += step * (size - 1)
+    return False
+
+
+def _hint(size: int | torch.SymInt) -> int:
+    """A size in the example, without a guard on it."""
+    if isinstance(size, int):
+        return size
+    known = size.node.shape_env.backed_var_to_val
+    return int(size.node.expr.xreplace(known)) if size.node.expr.free_symbols <= known.keys() else 2
 
 
 @dataclass(frozen=True)

@@ -277,6 +277,35 @@ def test_what_a_first_run_prepares_is_neither(compute: Any, attributes: dict[str
     assert check_calls(Changes(compute, **attributes)) == []
 
 
+def whole_numbers(model: Any, x: torch.Tensor) -> torch.Tensor:
+    torch._assert_async((x == x.round()).all())
+    return none_at_first(model, x)
+
+
+def test_a_model_that_takes_no_other_values_is_run_on_its_example_alone() -> None:
+    graph = capture(Changes(whole_numbers, mean=None), (hidden().round(),))
+    assert [state.fqns for state in graph.states] == [("mean",)]
+
+
+def test_what_a_first_call_sets_is_noted_where_the_model_is_not_run() -> None:
+    with torch.device("meta"):
+        model = Changes(first_values, mean=None)
+    reason = "its weights are not in memory"
+    note = f"the first call sets mean, whether later calls read it was not looked at: {reason}"
+    assert capture(model, (hidden(),)).notes == (note,)
+
+
+def raises(model: Any, x: torch.Tensor) -> torch.Tensor:
+    if not torch.compiler.is_exporting():
+        raise RuntimeError("not\nhere")
+    return first_values(model, x)
+
+
+def test_a_model_that_cannot_be_run_by_itself_is_said_to_be_so() -> None:
+    [note] = capture(Changes(raises, mean=None), (hidden(),)).notes
+    assert note.endswith("was not looked at: run by itself it raises RuntimeError: not")
+
+
 class Lazy(UserDict[str, Any]):
     """A mapping whose items cannot be read, as that of offloaded weights is."""
 

@@ -172,3 +172,30 @@ def test_a_buffer_that_forward_changes_is_state(cls: type[nn.Module]) -> None:
 def test_a_buffer_that_becomes_another_size_is_refused() -> None:
     with pytest.raises(CaptureError, match=r"makes mean of the model another size or type"):
         capture(BufferGrown(), (torch.randn(3, 4),))
+
+
+class WritesExpanded(nn.Module):
+    """A change of a buffer, which several elements of the tensor that is written to are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.ones(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.mean.expand_as(x).chunk(2)[0].zero_()
+        return x + self.mean
+
+
+class WritesUnfolded(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        windows = x.double().unfold(1, 2, 1)
+        torch.mul(windows, 2, out=windows)
+        return windows
+
+
+@pytest.mark.parametrize("cls", [WritesExpanded, WritesUnfolded])
+def test_a_change_of_elements_that_share_memory_is_refused(cls: type[nn.Module]) -> None:
+    with pytest.raises(
+        CaptureError, match=r"elements share memory.*\n  in the model .*test_mutation.py:\d+\): .*\n.*clone"
+    ):
+        capture(cls(), (torch.randn(4, 4),), dynamic_shapes={"x": {0: "batch"}})
