@@ -162,6 +162,11 @@ class Program:
     microbatching: Microbatching = Microbatching()
     calls: float = 1.0  # how often it runs, relative to the others: the weight of its times in the cut
 
+    @property
+    def kept(self) -> tuple[Value, ...]:
+        """Values that are needed after the last node: outputs and new states."""
+        return (*self.outputs, *(value for _, value in self.updates))
+
 
 @dataclass(frozen=True)
 class Graph:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ir.analysis.memory import stored_bytes
+from ir.analysis.programs import program_of
 from ir.analysis.verify import connected, staged, stateful
 from ir.cost import FREE, Cost
 from ir.graph import Call, Graph, Transfer, Value
@@ -45,11 +46,30 @@ class Stage:
 
 @dataclass(frozen=True, repr=False)
 class StagePlan:
-    """All stages of a program, and the machine that they are planned for."""
+    """All stages of a program, and the machine that they are planned for.
+
+    With several programs the graph of a stage is the union of its slices of all: what it holds and costs.  What it runs
+    is in the plans of the single programs.
+    """
 
     graph: Graph
     cluster: Cluster
     stages: tuple[Stage, ...]
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """The names of the programs."""
+        return tuple(program.name for program in self.graph.programs) or (MAIN,)
+
+    def program(self, index: int) -> StagePlan:
+        """The plan of one program alone, with the same stages on the same devices; some may have no nodes in it."""
+        return self._alone[index]
+
+    @cached_property
+    def _alone(self) -> tuple[StagePlan, ...]:
+        if not self.graph.programs:
+            return (self,)
+        return tuple(plan_stages(program_of(self.graph, i), self.cluster) for i in range(len(self.graph.programs)))
 
     @cached_property
     def transfers(self) -> tuple[Transfer, ...]:
@@ -68,6 +88,8 @@ class StagePlan:
         return [_row(stage, load) for stage, load in zip(self.stages, busy, strict=True)]
 
 
+MAIN = "main"  # the name of a program that is alone
+
 _TITLES = ("stage", "device", "busy", "operators", "parameters", "weights", "receives", "sends")
 
 
@@ -80,8 +102,8 @@ def _row(stage: Stage, busy: str) -> tuple[str, ...]:
         str(len(graph.nodes)),
         format_count(sum(int(p.type.numel) for p in graph.params)),
         format_bytes(stored_bytes(stage.stored)),
-        ", ".join(v.name for v in graph.inputs),
-        ", ".join(v.name for v in graph.outputs),
+        ", ".join(dict.fromkeys(v.name for v in graph.inputs)),
+        ", ".join(dict.fromkeys(v.name for v in graph.outputs)),
     )
 
 
@@ -103,18 +125,20 @@ def _cut(graph: Graph, index: int, device: Device) -> Stage:
     made = {v for n in nodes for v in n.results}
     used = {v for n in nodes for v in n.operands}
     outputs = dict.fromkeys(v for v in (*(t.value for t in sends), *graph.outputs) if v in made)
-    updates = {s: v for s, v in graph.updates if v in made}
+    updates = tuple((s, v) for s, v in graph.updates if v in made)
+    changed = {s for s, _ in updates}
     body = replace(
         graph,
         inputs=(*(v for v in graph.inputs if v in used), *(t.results[0] for t in recvs)),
         params=tuple(p for p in graph.params if p in used),
         constants=tuple(c for c in graph.constants if c in used),
-        states=tuple(s for s in graph.states if s in used or s in updates),
+        states=tuple(s for s in graph.states if s in used or s in changed),
         nodes=tuple(replace(n, stage=0) for n in nodes),
         outputs=tuple(outputs),
-        updates=tuple(updates.items()),
+        updates=updates,
         layouts=(),
         placement=(0,),
+        programs=(),
     )
     return Stage(index, device, body, recvs, sends, sum((n.cost for n in nodes), FREE))
 

@@ -9,7 +9,7 @@ from ir.errors import PlanError
 from ir.graph import Graph, Node, Param, State, Value
 from ir.machine.cluster import Cluster
 from ir.text.units import format_bytes, format_bytes_up
-from passes.cost_models.predictions import Predictions
+from passes.cost_models.predictions import Predictions, parts_of_calls
 from passes.partitioners.problem import Device, Infeasible, InvalidSplit, Link, Objective, Problem, Weight, evaluate
 from passes.partitioners.problem import Node as Step
 from passes.partitioners.problem import Value as Flow
@@ -20,12 +20,13 @@ def as_problem(
 ) -> Problem:
     """The problem at the sizes of `graph.hints`, whose nodes are the indices of the graph's nodes.
 
-    The members of a group share a device, unless the group is in `graph.separable`.
+    The members of a group share a device, unless the group is in `graph.separable`.  Of several programs, times and
+    bytes are those of a call on average, by their `calls`; what crosses stages in one is held during the others.
     """
     predicted, index = Predictions(graph), {node: i for i, node in enumerate(graph.nodes)}
     kinds = list(dict.fromkeys(d.kind for d in cluster.devices))
     times = zip(*(predicted.shares(graph.nodes, kind) for kind in kinds), strict=True)
-    behind = smaller_source(graph)
+    behind, part = smaller_source(graph), parts_of_calls(graph)
 
     def readers(value: Value) -> tuple[int, ...]:
         return tuple(index[n] for n in graph.users.get(value, ()))
@@ -36,10 +37,11 @@ def as_problem(
             groups.setdefault(node.group, []).append(index[node])
     return Problem(
         nodes=tuple(
-            Step(time, cheap=n.cheap, name=n.results[0].name) for n, time in zip(graph.nodes, times, strict=True)
+            Step(tuple(t * part[n.program] for t in time), cheap=n.cheap, name=n.results[0].name)
+            for n, time in zip(graph.nodes, times, strict=True)
         ),
         values=tuple(
-            Flow(index[n], readers(v), predicted.nbytes(v), predicted.nbytes(behind.get(v, v)))
+            Flow(index[n], readers(v), predicted.nbytes(v) * part[n.program], predicted.nbytes(behind.get(v, v)))
             for n in graph.nodes
             for v in n.results
         ),
@@ -50,7 +52,7 @@ def as_problem(
         devices=tuple(Device(d.memory, kinds.index(d.kind), name=d.name) for d in cluster.devices),
         links={pair: Link(link.bandwidth, link.latency) for pair, link in cluster.links.items()},
         objective=objective,
-        several_stages=bool(groups) and not graph.states,
+        several_stages=bool(groups) and not graph.states and not graph.programs,
         every_device=True,
         in_flight=in_flight,
     )
@@ -96,7 +98,7 @@ def _widest_group(graph: Graph) -> str:
     if not places:
         return ""
     name, at = max(places.items(), key=lambda item: item[1][-1] - item[1][0])
-    value = next(v for v in (*graph.states, *graph.params) if v.name == name)
+    value = next(v for v in (*graph.states, *graph.params) if v.name == name.partition(".")[0])
     kind = "a buffer that forward changes" if isinstance(value, State) else "a shared parameter"
     return f", as `{value.fqns[0]}`, {kind}, ties together {at[-1] - at[0] + 1} of its {len(graph.nodes)} operators"
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 from ir.analysis.borders import Namer, repeated
 from ir.graph import Graph, Node, Value, rename
 from ir.machine.cluster import Cluster
+from passes.pipeline import each_program
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class DuplicateCheap:
     requires: ClassVar = ()
     ensures: ClassVar = ()
 
+    @each_program
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
         needed, namer = _stages_that_need(graph), Namer(graph.names)
         local: dict[tuple[Value, int], Value] = {}

@@ -11,6 +11,7 @@ import sympy
 from ir.graph import Call, Graph, Node, Value
 from ir.machine.cluster import Cluster
 from ir.microbatching import Microbatching
+from passes.pipeline import each_program
 from passes.rows.axis import Axis, MixedError, Site, require
 from passes.rows.rules import axes_of
 
@@ -23,6 +24,7 @@ class FollowRows:
     requires: ClassVar = ()
     ensures: ClassVar = ()
 
+    @each_program
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
         return replace(graph, microbatching=_microbatching(graph))
 

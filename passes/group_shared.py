@@ -6,14 +6,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from ir.graph import Graph, Node, Value
+from ir.graph import Graph, Node, Param, Value
 from ir.machine.cluster import Cluster
 from passes.options.options import Options, Shared
 
 
 @dataclass(frozen=True)
 class GroupShared:
-    """Overlapping groups are merged.  The nodes of a state always share a device: state is never copied."""
+    """Overlapping groups are merged.  The nodes of a state always share a device: state is never copied.
+
+    Nor are parameters copied that several programs read: the first reader of each program is bound to the first ones of
+    the others, the second to the second.  Readers of one program are bound to each other as `shared` says; those of
+    several programs only if that is colocate.
+    """
 
     shared: Shared = Options.shared
 
@@ -22,26 +27,38 @@ class GroupShared:
     ensures: ClassVar = ()
 
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
-        groups = _Groups()
+        groups, shared = _Groups(), Shared(self.shared)
         for state, nodes in _touching_state(graph):
             groups.bind(state.name, nodes)
+        for param in graph.params:
+            for i, nodes in enumerate(_met_again(graph, param)):
+                groups.bind(f"{param.name}.{i}" if i else param.name, nodes)
         bound = set(groups.name_of.values())
-        if Shared(self.shared) is not Shared.replicate:
+        if shared is not Shared.replicate:
             for param in graph.params:
                 readers = graph.users.get(param, ())
-                if len(readers) > 1:
+                if len(readers) > 1 and (shared is Shared.colocate or not _met_again(graph, param)):
                     groups.bind(param.name, readers)
         names = set(groups.name_of.values())
-        separable = frozenset(names - bound if Shared(self.shared) is Shared.auto else ())
+        separable = frozenset(names - bound if shared is Shared.auto else ())
         grouped = graph.map(lambda node: replace(node, group=groups.name_of.get(node, "")))
         return replace(grouped, separable=separable)
 
 
 def _touching_state(graph: Graph) -> Iterable[tuple[Value, tuple[Node, ...]]]:
-    written = {state: graph.producer[value] for state, value in graph.updates}
     for state in graph.states:
-        writer = (written[state],) if state in written else ()
-        yield state, tuple(dict.fromkeys((*graph.users.get(state, ()), *writer)))
+        writers = (graph.producer[value] for changed, value in graph.updates if changed is state)
+        yield state, tuple(dict.fromkeys((*graph.users.get(state, ()), *writers)))
+
+
+def _met_again(graph: Graph, param: Param) -> list[tuple[Node, ...]]:
+    """The readers of a parameter that are one in several programs; none if one program reads it alone."""
+    readers = graph.users.get(param, ())
+    programs = {node.program for node in readers}
+    if len(programs) < 2:
+        return []
+    apart = [[node for node in readers if node.program == program] for program in programs]
+    return list(zip(*apart, strict=True)) if len({len(nodes) for nodes in apart}) == 1 else [readers]
 
 
 class _Groups:

@@ -11,6 +11,7 @@ from ir.cost import Cost
 from ir.graph import Call, Graph, Node, Transfer, Value, rename
 from ir.machine.cluster import Cluster
 from ir.operators import aten
+from passes.pipeline import each_program
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class InsertTransfers:
     requires: ClassVar = ()
     ensures: ClassVar = (connected,)
 
+    @each_program
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
         moved: dict[tuple[Value, int], Value] = {}
         nodes: list[Node] = []

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import wraps
 from time import perf_counter
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, TypeVar
 
+from ir.analysis.programs import by_program
 from ir.analysis.verify import Invariant, culprit_shown, staged, stateful, well_formed
 from ir.errors import PipelineError, VerifyError
 from ir.graph import Graph
@@ -24,6 +26,19 @@ class Pass(Protocol):
     ensures: ClassVar[tuple[Invariant, ...]]
 
     def run(self, graph: Graph, cluster: Cluster) -> Graph: ...
+
+
+_P = TypeVar("_P", bound=Pass)
+
+
+def each_program(run: Callable[[_P, Graph, Cluster], Graph]) -> Callable[[_P, Graph, Cluster], Graph]:
+    """A decorator of `Pass.run`, for a pass that looks at one program at a time."""
+
+    @wraps(run)
+    def run_each(self: _P, graph: Graph, cluster: Cluster) -> Graph:
+        return by_program(graph, lambda program: run(self, program, cluster))
+
+    return run_each
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ir.analysis.bind import SizeValues, allowed_sizes, bind_sizes
 from ir.analysis.interpret import as_number, operator_arguments
+from ir.analysis.programs import by_program
 from ir.errors import VerifyError
 from ir.graph import Graph, Node, Transfer, Value
 from ir.machine.cluster import Cluster
@@ -34,10 +35,13 @@ class PropagateShapes:
     ensures: ClassVar = ()
 
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
-        graph = bind_sizes(graph, self.sizes)
-        runs = [_views(graph, sizes) for sizes in islice(allowed_sizes(graph), 2)]
-        views = map(all, zip(*runs, strict=True))
-        return replace(graph, nodes=tuple(replace(n, view=v) for n, v in zip(graph.nodes, views, strict=True)))
+        return by_program(bind_sizes(graph, self.sizes), _with_views)
+
+
+def _with_views(graph: Graph) -> Graph:
+    runs = [_views(graph, sizes) for sizes in islice(allowed_sizes(graph), 2)]
+    views = map(all, zip(*runs, strict=True))
+    return replace(graph, nodes=tuple(replace(n, view=v) for n, v in zip(graph.nodes, views, strict=True)))
 
 
 def _views(graph: Graph, sizes: SizeValues) -> list[bool]:

@@ -20,6 +20,7 @@ from ir.machine.kinds import fuses_causal
 from ir.sizes import Dim
 from passes.masks.formulas import Formulas
 from passes.masks.kinds import MaskKind, kind_by_formula, mask_kind
+from passes.pipeline import each_program
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class SimplifyMasks:
     requires: ClassVar = ()
     ensures: ClassVar = ()
 
+    @each_program
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
         formulas = Formulas(graph)
         kinds = cache(lambda mask, q, k: mask_kind(mask, (q, k), formulas))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import sympy
 
 from ir.errors import CompileError
-from ir.graph import Graph, Value, map_arguments
+from ir.graph import Graph, Node, Value, map_arguments
+from ir.objects.signature import Signature
 from ir.sizes import TensorType, bound, hold
+
+_T = TypeVar("_T")
 
 
 def bind_sizes(graph: Graph, sizes: Mapping[str, int]) -> Graph:
@@ -29,17 +32,42 @@ def bind_sizes(graph: Graph, sizes: Mapping[str, int]) -> Graph:
         found = bound(d, values)
         return int(found) if found.is_Integer else found
 
-    def value(v: Value) -> Value:
-        return replace(v, type=TensorType(tuple(map(dim, v.type.shape)), v.type.dtype))
+    def left(of: Mapping[sympy.Symbol, _T]) -> dict[sympy.Symbol, _T]:
+        return {s: what for s, what in of.items() if s not in values}
 
-    returns = replace(graph.signature.returns, leaves=tuple(map(dim, graph.signature.returns.leaves)))
+    def open_guards(guards: tuple[sympy.Basic, ...]) -> tuple[sympy.Basic, ...]:
+        return tuple(g for g in (bound(guard, values) for guard in guards) if g is not sympy.true)
+
+    fixed = map_sizes(graph, dim)
     return replace(
-        graph.map_values(value).map(lambda node: map_arguments(node, dim)),
-        signature=replace(graph.signature, returns=returns),
-        hints={s: h for s, h in graph.hints.items() if s not in values},
-        ranges={s: r for s, r in graph.ranges.items() if s not in values},
-        guards=tuple(g for g in (bound(guard, values) for guard in graph.guards) if g is not sympy.true),
+        fixed,
+        hints=left(graph.hints),
+        ranges=left(graph.ranges),
+        guards=open_guards(graph.guards),
+        programs=tuple(
+            replace(p, ranges=left(p.ranges), guards=open_guards(p.guards), symbols=left(p.symbols))
+            for p in fixed.programs
+        ),
     )
+
+
+def map_sizes(graph: Graph, to: Callable[[Any], Any]) -> Graph:
+    """The graph with `to` applied to all sizes and literals of types, arguments, costs and of what is returned."""
+
+    def value(v: Value) -> Value:
+        shape = tuple(map(to, v.type.shape))
+        return v if shape == v.type.shape else replace(v, type=TensorType(shape, v.type.dtype))
+
+    def node(n: Node) -> Node:
+        cost = replace(n.cost, flops=to(n.cost.flops), bytes=to(n.cost.bytes), elements=to(n.cost.elements))
+        return replace(map_arguments(n, to), cost=cost)
+
+    def signature(s: Signature) -> Signature:
+        return replace(s, returns=replace(s.returns, leaves=tuple(map(to, s.returns.leaves))))
+
+    mapped = graph.map_values(value).map(node)
+    programs = tuple(replace(p, signature=signature(p.signature)) for p in mapped.programs)
+    return replace(mapped, signature=signature(graph.signature), programs=programs)
 
 
 SizeValues: TypeAlias = Mapping[sympy.Symbol, int]

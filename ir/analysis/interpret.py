@@ -9,6 +9,7 @@ import sympy
 import torch
 from torch.utils._pytree import tree_map
 
+from ir.analysis.programs import program_of
 from ir.graph import THIS_DEVICE, Call, Graph, Transfer, Value, sizes_of
 from ir.sizes import at, bound
 
@@ -25,8 +26,13 @@ def interpret(
     inputs: Sequence[torch.Tensor],
     weights: Mapping[str, torch.Tensor],
     state: Mapping[str, torch.Tensor] | None = None,
+    program: int = 0,
 ) -> Result:
-    """Run on `inputs` with `weights` by fully qualified name, from `state` by name or else from the initial state."""
+    """Run on `inputs` with `weights` by fully qualified name, from `state` by name or else from the initial state.
+
+    `program` is the index of one of several.
+    """
+    graph = program_of(graph, program)
     sizes = sizes_of(zip(graph.inputs, inputs, strict=True))
     env = dict(zip(graph.inputs, inputs, strict=True))
     env |= {p: lookup(weights, p.fqns) for p in graph.params}

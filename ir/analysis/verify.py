@@ -38,22 +38,29 @@ def _shows_culprit(check: Invariant) -> Invariant:
 
 @_shows_culprit
 def well_formed(graph: Graph) -> None:
-    """Every value is defined once, before its uses, under a name of its own."""
+    """Every value is defined once, before its uses, in the program of these, under a name of its own there."""
+    stored = {*graph.params, *graph.constants, *graph.states}
     defined = set(graph.leaves)
+    home = {v: i for i, program in enumerate(graph.programs) for v in program.inputs}
     for node in graph.nodes:
         for value in node.operands:
             if value not in defined:
                 raise VerifyError(f"{value.name} is used before it is defined", node)
+            if value not in stored and home.get(value, 0) != node.program:
+                raise VerifyError(f"{value.name} is of another program", node)
         for value in node.results:
             if value in defined:
                 raise VerifyError(f"{value.name} is defined twice", node)
             defined.add(value)
-    for value in graph.kept:
-        if value not in graph.producer:
-            raise VerifyError(f"output {value.name} is made by no node")
-    names = [value.name for value in defined]
+            home[value] = node.program
+    for i, kept in enumerate(program.kept for program in graph.programs or (graph,)):
+        for value in kept:
+            if value not in graph.producer or home[value] != i:
+                raise VerifyError(f"output {value.name} is made by no node")
+    names = [(home.get(value, 0), value.name) for value in defined - stored]
+    names += [(i, value.name) for i in range(max(len(graph.programs), 1)) for value in stored]
     if len(set(names)) < len(names):
-        raise VerifyError(f"two values are named {max(names, key=names.count)}")
+        raise VerifyError(f"two values are named {max(names, key=names.count)[1]}")
 
 
 @_shows_culprit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,27 +10,57 @@ import sympy
 import torch
 
 from ir.cost import UNKNOWN, Split
-from ir.graph import Call, Graph, Node, Transfer, Value
+from ir.graph import Call, Graph, Node, Program, Transfer, Value
 from ir.microbatching import Microbatching
 from ir.text.units import format_seconds
 
 
 def print_graph(graph: Graph) -> str:
-    """The dump of a graph: inputs and sizes, what passes said of the whole, what is stored, the nodes, the outputs."""
+    """The dump of a graph: inputs and sizes, what passes said of the whole, what is stored, the nodes, the outputs.
+
+    Of several programs, what they share comes first, then each with its condition.
+    """
+    shared = [*_facts(graph), *_stored(graph)]
+    if graph.programs:
+        programs = (_program(graph, i) for i in range(len(graph.programs)))
+        return "\n".join(["graph:", *shared, *(line for lines in programs for line in lines)])
     return "\n".join(
-        [
-            f"graph({', '.join(f'{v.name}: {v.type}' for v in graph.inputs)}):",
-            *(f"  where {s} in {_range(*ends)}, for example {graph.hints[s]}" for s, ends in graph.ranges.items()),
-            *(f"  where {guard}" for guard in graph.guards),
-            *_facts(graph),
-            *(f"  param {p.name}: {p.type}  # {', '.join(p.fqns)}{' frozen' * p.frozen}" for p in graph.params),
-            *(f"  constant {c.name}: {c.type}  # {c.fqn}" for c in graph.constants),
-            *(f"  state {s.name}: {s.type}  # {', '.join(s.fqns)}" for s in graph.states),
-            *(f"  {line}" for _, line in _lines(graph.nodes)),
-            *(f"  {state.name} <- {value.name}" for state, value in graph.updates),
-            f"  return {', '.join(v.name for v in graph.outputs)}",
-        ]
+        [f"graph({_declared(graph.inputs)}):", *_sizes(graph, graph), *shared, *_run(graph.nodes, graph)],
     )
+
+
+def _program(graph: Graph, index: int) -> Iterator[str]:
+    program = graph.programs[index]
+    yield f"program {program.name}({_declared(program.inputs)}):"
+    yield from (f"  when {name} = {json.dumps(value)}" for name, value in program.condition.items())
+    if program.calls != 1:
+        yield f"  called {program.calls:g} times"
+    yield from _sizes(graph, program)
+    if program.microbatching != Microbatching():
+        yield f"  {_microbatches(program)}"
+    yield from _run([node for node in graph.nodes if node.program == index], program)
+
+
+def _declared(values: Sequence[Value]) -> str:
+    return ", ".join(f"{v.name}: {v.type}" for v in values)
+
+
+def _sizes(graph: Graph, program: Graph | Program) -> Iterator[str]:
+    for symbol, ends in program.ranges.items():
+        yield f"  where {symbol} in {_range(*ends)}, for example {graph.hints[symbol]}"
+    yield from (f"  where {guard}" for guard in program.guards)
+
+
+def _stored(graph: Graph) -> Iterator[str]:
+    yield from (f"  param {p.name}: {p.type}  # {', '.join(p.fqns)}{' frozen' * p.frozen}" for p in graph.params)
+    yield from (f"  constant {c.name}: {c.type}  # {c.fqn}" for c in graph.constants)
+    yield from (f"  state {s.name}: {s.type}  # {', '.join(s.fqns)}" for s in graph.states)
+
+
+def _run(nodes: Sequence[Node], program: Graph | Program) -> Iterator[str]:
+    yield from (f"  {line}" for _, line in _lines(nodes))
+    yield from (f"  {state.name} <- {value.name}" for state, value in program.updates)
+    yield f"  return {', '.join(v.name for v in program.outputs)}"
 
 
 def print_around(graph: Graph, culprit: Node, reach: int = 2) -> str:
@@ -37,11 +68,12 @@ def print_around(graph: Graph, culprit: Node, reach: int = 2) -> str:
 
     Empty if the graph has no such node.
     """
-    at = [i for i, node in enumerate(graph.nodes) if node.results[0].name == culprit.results[0].name]
+    nodes = [node for node in graph.nodes if node.program == culprit.program]
+    at = [i for i, node in enumerate(nodes) if node.results[0].name == culprit.results[0].name]
     if not at:
         return ""
-    marked = graph.nodes[at[-1]]
-    shown = graph.nodes[max(at[-1] - reach, 0) : at[-1] + reach + 1]
+    marked = nodes[at[-1]]
+    shown = nodes[max(at[-1] - reach, 0) : at[-1] + reach + 1]
     return "\n".join(f"{'>' if node is marked else ' '} {line}" for node, line in _lines(shown))
 
 
@@ -97,7 +129,7 @@ def _facts(graph: Graph) -> Iterator[str]:
     yield from (f"  note {note}" for note in graph.notes)
     if graph.separable:
         yield f"  separable {', '.join(sorted(graph.separable))}"
-    if graph.microbatching != Microbatching():
+    if graph.microbatching != Microbatching() and not graph.programs:
         yield f"  {_microbatches(graph)}"
     split = graph.split
     if split != Split():
@@ -110,12 +142,12 @@ def _facts(graph: Graph) -> Iterator[str]:
         yield from (f"  {line}" for line in _devices(graph))
 
 
-def _microbatches(graph: Graph) -> str:
-    found = graph.microbatching
+def _microbatches(program: Graph | Program) -> str:
+    found = program.microbatching
     if found.size is None:
         return f"batches are not split: {found.reason}"
-    dims = [f"{v.name} {d}" for v, d in zip(graph.inputs, found.inputs, strict=True) if d is not None]
-    made = [f"{v.name} {d}" for v, d in zip(graph.outputs, found.outputs, strict=True) if d is not None]
+    dims = [f"{v.name} {d}" for v, d in zip(program.inputs, found.inputs, strict=True) if d is not None]
+    made = [f"{v.name} {d}" for v, d in zip(program.outputs, found.outputs, strict=True) if d is not None]
     return f"batches split along {found.size}: dimensions {', '.join(dims)} -> {', '.join(made)}"
 
 

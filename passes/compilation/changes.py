@@ -51,8 +51,8 @@ def _split(before: Graph, after: Graph) -> Iterator[str]:
         yield "good for " + ", ".join(f"{size} {low} to {high}" for size, (low, high) in after.split.good_for.items())
 
 
-def _by_name(graph: Graph) -> dict[str, Node]:
-    return {node.results[0].name: node for node in graph.nodes}
+def _by_name(graph: Graph) -> dict[tuple[int, str], Node]:
+    return {(node.program, node.results[0].name): node for node in graph.nodes}
 
 
 def _meaning(node: Node) -> object:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import isfinite
+from typing import NamedTuple
 
 from ir.analysis.memory import peak_bytes, stored_bytes
 from ir.graph import Node, Value
 from ir.plan import Stage, StagePlan
 from ir.summary import Edge, StageSummary, Summary
-from passes.cost_models.predictions import Predictions
+from passes.cost_models.predictions import Predictions, parts_of_calls
 
 
 def summarize(plan: StagePlan, model: str, notes: tuple[str, ...] = ()) -> Summary:
-    """The summary of a plan.  Unlike the search for the cut, it counts the copies of cheap nodes."""
-    graph, predicted = plan.graph, Predictions(plan.graph)
-    stages = tuple(_stage(plan, stage, predicted) for stage in plan.stages)
+    """The summary of a plan.  Unlike the search for the cut, it counts the copies of cheap nodes.
+
+    Of several programs, seconds and the bytes over the cuts are those of a call on average.
+    """
+    graph, programs = plan.graph, _programs(plan)
+    stages = tuple(_stage(stage, programs) for stage in plan.stages)
     total = sum(s.compute_seconds for s in stages)
     loads: dict[int, float] = {}
     for device, s in zip(graph.placement, stages, strict=True):
@@ -30,30 +35,49 @@ def summarize(plan: StagePlan, model: str, notes: tuple[str, ...] = ()) -> Summa
         binds=graph.split.binds,
         good_for={str(symbol): ends for symbol, ends in graph.split.good_for.items()},
         balance=bottleneck * len(loads) / sum(loads.values()) if bottleneck else 1.0,
-        cut_bytes=sum(int(predicted.nbytes(t.value)) for t in plan.transfers),
+        cut_bytes=int(sum(p.part * p.predicted.nbytes(t.value) for p in programs for t in p.plan.transfers)),
         notes=notes,
     )
 
 
-def _stage(plan: StagePlan, stage: Stage, predicted: Predictions) -> StageSummary:
-    graph, returned = stage.graph, {v.name for v in plan.graph.outputs}
-    receive, send = _transfer_seconds(plan, stage, predicted)
+class _Program(NamedTuple):
+    """A program of a plan, and its part of the calls."""
+
+    plan: StagePlan
+    predicted: Predictions
+    part: float
+    label: str  # before the names of its values, where there are several programs
+
+
+def _programs(plan: StagePlan) -> list[_Program]:
+    alone = [plan.program(i) for i in range(len(plan.programs))]
+    labels = [f"{name}: " for name in plan.programs] if len(alone) > 1 else [""]
+    predictions = (Predictions(p.graph) for p in alone)
+    return list(map(_Program, alone, predictions, parts_of_calls(plan.graph), labels))
+
+
+def _stage(stage: Stage, programs: Sequence[_Program]) -> StageSummary:
+    slices = [(p, p.plan.stages[stage.index]) for p in programs]
+    moved = [_transfer_seconds(p.plan, s, p.predicted) for p, s in slices]
     return StageSummary(
         stage=stage.index,
         device=stage.device.name,
-        parameters=sum(int(p.type.numel) for p in graph.params),
+        parameters=sum(int(p.type.numel) for p in stage.graph.params),
         weight_bytes=stored_bytes(stage.stored),
-        activation_bytes=peak_bytes(graph),
+        activation_bytes=max(peak_bytes(s.graph) for _, s in slices),
         memory_bytes=int(stage.device.memory) if isfinite(stage.device.memory) else None,
-        compute_seconds=predicted.seconds(graph.nodes, stage.device),
-        receive_seconds=receive,
-        send_seconds=send,
+        compute_seconds=sum(p.part * p.predicted.seconds(s.graph.nodes, stage.device) for p, s in slices),
+        receive_seconds=sum(p.part * receive for p, (receive, _) in zip(programs, moved, strict=True)),
+        send_seconds=sum(p.part * send for p, (_, send) in zip(programs, moved, strict=True)),
         share=0.0,
-        receives=tuple(_edge(v, _one(stage.source_of(v)), predicted) for v in graph.inputs),
-        sends=tuple(
-            replace(_edge(v, stage.targets_of(v), predicted), is_output=v.name in returned) for v in graph.outputs
-        ),
+        receives=tuple(_edge(v, _one(s.source_of(v)), p) for p, s in slices for v in s.graph.inputs),
+        sends=tuple(_sent(v, s, p) for p, s in slices for v in s.graph.outputs),
     )
+
+
+def _sent(value: Value, stage: Stage, program: _Program) -> Edge:
+    returned = {v.name for v in program.plan.graph.outputs}
+    return replace(_edge(value, stage.targets_of(value), program), is_output=value.name in returned)
 
 
 def _transfer_seconds(plan: StagePlan, stage: Stage, predicted: Predictions) -> tuple[float, float]:
@@ -80,8 +104,9 @@ def node_seconds(plan: StagePlan) -> dict[Node, float]:
     return seconds
 
 
-def _edge(value: Value, stages: tuple[int, ...], predicted: Predictions) -> Edge:
-    return Edge(value.name, str(value.type), int(predicted.nbytes(value)), stages)
+def _edge(value: Value, stages: tuple[int, ...], program: _Program) -> Edge:
+    nbytes = int(program.predicted.nbytes(value))
+    return Edge(f"{program.label}{value.name}", str(value.type), nbytes, stages)
 
 
 def _one(stage: int | None) -> tuple[int, ...]:

@@ -16,6 +16,12 @@ from passes.cost_models import CostModel
 from passes.cost_models.profiled import Profiled
 
 
+def parts_of_calls(graph: Graph) -> Sequence[float]:
+    """The share of each program in the calls; 1 for a graph of one program."""
+    calls = [program.calls for program in graph.programs] or [1.0]
+    return [n / sum(calls) for n in calls]
+
+
 class Predictions:
     """Numbers for a graph's nodes and values.
 
