@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from ir.capture.export.example import Example
-from ir.capture.fallbacks.probe import fitted, probe
+from ir.capture.fallbacks.probe import ChangesBuffer, fitted, probe
 from ir.capture.sizes.dynamic import Marks
 from ir.errors import CaptureError
 from ir.objects.opaque import OPERATOR, Opaque, make_known
@@ -23,11 +23,12 @@ from ir.objects.signature import Slot, Tree, flatten
 
 
 class NotWhole(CaptureError):
-    """A module cannot be kept whole."""
+    """A module cannot be kept whole; nor can those around it where `around`."""
 
-    def __init__(self, path: str, reason: str) -> None:
+    def __init__(self, path: str, reason: str, around: bool = False) -> None:
         super().__init__(f"{path} cannot be kept whole: {reason}")
         self.path = path
+        self.around = around
 
 
 @contextmanager
@@ -89,7 +90,7 @@ class _Whole:
             inputs = [sympy.Symbol(f"d{i}", integer=True) for i in range(len(runs[0].sizes))]
             returns, results = _returns([run.results for run in runs]), fitted(runs, inputs)
         except CaptureError as e:
-            raise NotWhole(self.path, str(e)) from e
+            raise NotWhole(self.path, str(e), around=isinstance(e, ChangesBuffer)) from e
         finally:
             vars(self.module)["forward"] = forward
         elements = sum(t.numel() for t in flatten(runs[0].results)[0] if isinstance(t, torch.Tensor))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -28,7 +28,25 @@ from ir.sizes import TensorType
 
 # Multiples of the example's sizes in the runs; no row is an affine function of another.
 _MULTIPLES = ((1, 2, 3), (1, 3, 2), (1, 3, 4), (1, 4, 2), (1, 2, 5), (1, 5, 2))
-_CHANGED = "it changes what it is given, or a buffer"
+
+
+class ChangesBuffer(CaptureError):
+    """A module changes one of its buffers, and so do the modules around it."""
+
+
+class _Fails(CaptureError):
+    """A module raises on made-up inputs."""
+
+
+def _of_floats(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda tensor: change(tensor) if tensor.is_floating_point() else tensor
+
+
+# Values that branches tell apart: zeros, positive and negative ones, large and small.
+_OTHER_WAYS = [
+    _of_floats(f)
+    for f in (torch.zeros_like, torch.abs, lambda t: -t.abs(), lambda t: t.abs() * 1000, lambda t: -t.abs() * 1000)
+]
 
 
 @dataclass(frozen=True)
@@ -50,6 +68,8 @@ def probe(
 ) -> list[ProbeRun]:
     """Run a module at several sizes, and twice at those of the example with different values.
 
+    Further runs, of values that may take it other ways, look for changes alone.
+
     `held` are its parameters and buffers; those on the meta device are replaced by small constants.  `tensors` and
     `sizes` may be symbolic, over the marked sizes of the model's inputs.
     Raises CaptureError where the module fails, or changes an input or a buffer.
@@ -61,11 +81,16 @@ def probe(
     def runs(least: int) -> Iterator[ProbeRun]:
         for seed, point in enumerate(points):
             types = [([_at(d, point) for d in t.shape], t.dtype) for t in tensors]
-            yield _run(module, held, arguments, made_up(arguments, types, seed, least), [_at(s, point) for s in sizes])
+            made, at = made_up(arguments, types, seed, least), [_at(s, point) for s in sizes]
+            yield _run(module, held, arguments, made, at)
+            for change in _OTHER_WAYS if seed == 0 else ():
+                _run_if_it_can(module, held, arguments, list(map(change, made)), at)
 
     with _outside_of_export(), ThreadPoolExecutor(1) as apart:  # most of torch's tracing state is thread-local
         try:
             return apart.submit(lambda: list(runs(0))).result()
+        except ChangesBuffer:
+            raise
         except CaptureError:
             with suppress(CaptureError):  # 0 is no length, 1 and 2 may be
                 return apart.submit(lambda: list(runs(1))).result()
@@ -170,16 +195,26 @@ def _run(
 ) -> ProbeRun:
     weights = {n: _in_memory(t) if isinstance(t, nn.Parameter) else t.clone() for n, t in held.items()}
     args, kwargs = arguments.fill([*made, *sizes])
-    watched = [*made, *weights.values()]
-    before = [t._version for t in watched]
+    inputs, buffers = _versions(made), _versions(weights.values())
     with torch.no_grad(), torch.random.fork_rng([]), _Flops() as counter:
         try:
             results = functional_call(module, weights, args, kwargs)
         except Exception as e:
-            raise CaptureError(f"on made-up inputs it raises {type(e).__name__}: {e}") from e
-    if [t._version for t in watched] != before:
-        raise CaptureError(_CHANGED)
+            raise _Fails(f"on made-up inputs it raises {type(e).__name__}: {e}") from e
+    if _versions(weights.values()) != buffers:
+        raise ChangesBuffer("it changes a buffer")
+    if _versions(made) != inputs:
+        raise CaptureError("it changes what it is given")
     return ProbeRun([*(d for t in made for d in t.shape), *sizes], results, counter.total)
+
+
+def _versions(tensors: Iterable[torch.Tensor]) -> list[int]:
+    return [t._version for t in tensors]
+
+
+def _run_if_it_can(module: nn.Module, *given: Any) -> None:
+    with suppress(_Fails):
+        _run(module, *given)
 
 
 def _in_memory(tensor: torch.Tensor) -> torch.Tensor:

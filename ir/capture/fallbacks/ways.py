@@ -115,7 +115,7 @@ class KeepWhole:
             except NotWhole as e:
                 reason = self.reasons[e.path]
                 self._refuse(e)
-                self._keep(e.path.rpartition(".")[0], reason)
+                self._keep("" if e.around else e.path.rpartition(".")[0], reason)
             except NotExported as e:
                 self._keep(e.where.module, e)
         return self._noted(recording)

@@ -131,12 +131,14 @@ class Summing(nn.Module):
 
 
 class Remembering(nn.Module):
+    """It changes a buffer for some values alone."""
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("total", torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.abs().sum() > 0:
+        if x.sum() > WIDTH * WIDTH:
             self.total += 1
         return x
 
@@ -179,7 +181,7 @@ def test_the_module_around_is_kept_where_the_innermost_cannot_be() -> None:
             Branching,
             r"it decides by the values of a tensor\n  in the model \(tests/support/hard_models.py:\d+\): if x.sum",
         ),
-        (lambda: Layers(Remembering), r"layers.0.hard cannot be kept whole: it changes what it is given, or a buffer"),
+        (lambda: Layers(Remembering), r"layers.0.hard cannot be kept whole: it changes a buffer"),
         (lambda: Layers(Aliasing), r"layers.0.hard.weights\[0\] is a tensor inside a container"),
         (lambda: Layers(Holding), r"layers.0.hard.table is a numpy.ndarray, which cannot be written down"),
         (
