@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from codegen.inventory import held, model_nodes, model_weights, placed, returned, runs, tensor
+from codegen.inventory import held, model_nodes, model_weights, placed, returned, runs, tensor, updated
 from codegen.lines.stage_file import StageFile
 from codegen.picture import dot
 from codegen.picture.detail import Detail
@@ -55,7 +55,7 @@ def write_artifact(
     There is no graph.svg where graphviz's `dot` is missing.
     """
     hashes: dict[str, str] = {}
-    entries: list[m.StageEntry] = []
+    entries: list[m.ProgramStage] = []
     sources: list[StageSource] = []
     linked: dict[int, tuple[Path, ...]] = {}
     for stage in plan.stages:
@@ -119,31 +119,40 @@ def _links(linked: Mapping[int, tuple[Path, ...]], folder: Path) -> tuple[m.Chec
 def _manifest(
     plan: StagePlan,
     model: str,
-    stages: Sequence[m.StageEntry],
+    stages: Sequence[m.ProgramStage],
     hashes: dict[str, str],
     links: tuple[m.CheckpointFile, ...],
     summary: Summary,
 ) -> m.Manifest:
-    graph = plan.graph
+    files = [StageFile(plan, stage, model) for stage in plan.stages]
     return m.Manifest(
         name=model,
+        programs=(_program(plan.graph, stages),),
+        stages=tuple(m.StageEntry(f.weights, f.stage.device.name, stored_bytes(f.stage.stored)) for f in files),
+        files=hashes,
+        plan=asdict(summary),
+        links=links,
+        operators=_operators(plan, model),
+        weights=model_weights(plan.graph),
+        placement=placed(plan),
+        settings=torch_settings(),
+    )
+
+
+def _program(graph: Graph, stages: Sequence[m.ProgramStage]) -> m.ProgramEntry:
+    return m.ProgramEntry(
+        name="main",
         inputs=tuple(map(tensor, graph.inputs)),
         outputs=tuple(tensor(v, name) for v, name in zip(graph.outputs, output_names(graph.signature), strict=True)),
         symbols=_symbols(graph),
         guards=_guards(graph),
         signature=_signature(graph),
         stages=tuple(stages),
-        files=hashes,
-        plan=asdict(summary),
-        layouts=graph.layouts,
-        settings=torch_settings(),
         microbatching=_microbatching(graph.microbatching),
-        links=links,
-        operators=_operators(plan, model),
+        layouts=graph.layouts,
         nodes=model_nodes(graph),
-        weights=model_weights(graph),
         returns=returned(graph),
-        placement=placed(plan),
+        updates=updated(graph),
     )
 
 
@@ -169,19 +178,16 @@ def _guards(graph: Graph) -> tuple[str, ...]:
     return tuple(map(expr_source, graph.guards))
 
 
-def _stage(file: StageFile, lines: Mapping[Node, int], sums: Sums) -> m.StageEntry:
+def _stage(file: StageFile, lines: Mapping[Node, int], sums: Sums) -> m.ProgramStage:
     graph = file.stage.graph
     signature = _signature(graph)
-    return m.StageEntry(
+    return m.ProgramStage(
         module=file.module,
         cls=file.cls,
-        weights=file.weights,
-        device=file.stage.device.name,
         receives=tuple(m.Receive(tensor(v), file.stage.source_of(v)) for v in graph.inputs),
         sizes=file.sizes,
         sends=tuple(m.Send(tensor(v), file.stage.targets_of(v), file.outputs_of(v)) for v in graph.outputs),
         state=tuple(file.fqns[s] for s in graph.states),
-        nbytes=stored_bytes(file.stage.stored),
         runs=runs(file, lines),
         holds=held(file, sums),
         terms=m.terms_of(_symbols(graph), _guards(graph), signature, _microbatching(graph.microbatching)),

@@ -42,11 +42,13 @@ def model_nodes(graph: Graph) -> tuple[m.ModelNode, ...]:
 
 def model_weights(graph: Graph) -> tuple[m.ModelWeight, ...]:
     """The parameters, constants and states of a graph."""
-    becomes = {state: original(value).name for state, value in graph.updates}
-    return tuple(
-        m.ModelWeight(tensor(v), _names(v), isinstance(v, State), becomes.get(v, "") if isinstance(v, State) else "")
-        for v in (*graph.params, *graph.constants, *graph.states)
-    )
+    stored = (*graph.params, *graph.constants, *graph.states)
+    return tuple(m.ModelWeight(tensor(v), _names(v), isinstance(v, State)) for v in stored)
+
+
+def updated(graph: Graph) -> dict[str, str]:
+    """The states that a graph changes, and the values that they hold after a call, by name."""
+    return {state.name: original(value).name for state, value in graph.updates}
 
 
 def returned(graph: Graph) -> tuple[str, ...]:

@@ -10,7 +10,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-SCHEMA = 2
+from runtime.json_table import from_json, spread_json
+from runtime.schema_2 import from_schema_2
+
+SCHEMA = 3
 FILE = "manifest.json"
 
 
@@ -89,7 +92,6 @@ class ModelWeight:
     tensor: Tensor  # under the name by which nodes read it
     names: tuple[str, ...]  # in the model; several for a tied weight
     state: bool  # whether a call changes it
-    becomes: str = ""  # the value that it holds after a call; empty: it keeps its own
 
 
 @dataclass(frozen=True)
@@ -114,22 +116,28 @@ class HeldTensor:
 
 
 @dataclass(frozen=True)
-class StageEntry:
-    """One stage: its module, its weights, and the tensors that it receives and sends."""
+class ProgramStage:
+    """What a stage does in one program: its module, and the tensors that it receives and sends."""
 
     module: str  # file name: "stage_0.py"
     cls: str  # class name: "Stage0"
-    weights: str  # file name: "stage_0.safetensors"
-    device: str  # that it was planned for
     receives: tuple[Receive, ...]  # in the order of forward's parameters
     sizes: tuple[str, ...]  # symbols that forward takes as keyword arguments
     sends: tuple[Send, ...]  # in the order of forward's results
     state: tuple[str, ...]  # names of buffers that a call changes
-    nbytes: int  # bytes of its weights
     runs: tuple[NodeRun, ...] = ()  # in order
     holds: dict[str, HeldTensor] = field(default_factory=dict)  # by name in the stage's module
     terms: str = ""  # the `terms` of the program that it was cut from
     matched: bool = True  # whether the lines of the module could be matched with `runs` when it was written
+
+
+@dataclass(frozen=True)
+class StageEntry:
+    """One stage: its weights, which all programs share, and its device."""
+
+    weights: str  # file name: "stage_0.safetensors"
+    device: str  # that it was planned for
+    nbytes: int  # bytes of its weights
 
 
 @dataclass(frozen=True)
@@ -164,8 +172,8 @@ class Microbatching:
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """Everything that the runtime needs besides the stage files."""
+class ProgramEntry:
+    """One program: what a call of it takes and returns, and what each stage does in it."""
 
     name: str
     inputs: tuple[Tensor, ...]
@@ -173,19 +181,30 @@ class Manifest:
     symbols: dict[str, Symbol]
     guards: tuple[str, ...]  # conditions on the sizes, as Python expressions: "height % 8 == 0"
     signature: CallSignature
+    stages: tuple[ProgramStage, ...]  # as many as the artifact has
+    condition: dict[str, Any] = field(default_factory=dict)  # values that arguments must have, by name
+    microbatching: Microbatching = Microbatching()
+    layouts: tuple[tuple[int, ...], ...] = ()  # of the inputs: their dimensions, the outermost in memory first
+    nodes: tuple[ModelNode, ...] = ()  # of the uncut model, each once, in order
+    returns: tuple[str, ...] = ()  # the values that are the outputs
+    updates: dict[str, str] = field(default_factory=dict)  # name of a state -> the value that it holds after a call
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that the runtime needs besides the stage files."""
+
+    name: str
+    programs: tuple[ProgramEntry, ...]  # a call runs the first one that it fits
     stages: tuple[StageEntry, ...]
     files: dict[str, str]  # file name -> sha256 of its content
     plan: dict[str, Any]  # the compiler's predictions, for people and reports
-    microbatching: Microbatching = Microbatching()
     links: tuple[CheckpointFile, ...] = ()  # empty if the stages have copies of their weights
     operators: tuple[Operator, ...] = ()  # from outside torch
-    nodes: tuple[ModelNode, ...] = ()  # of the uncut model, each once, in order
     weights: tuple[ModelWeight, ...] = ()  # of the uncut model
-    returns: tuple[str, ...] = ()  # the values that are the outputs
     placement: tuple[str, ...] = ()  # the device of each stage
+    settings: dict[str, str] = field(default_factory=dict)  # of torch, at the compilation
     seal: str = ""  # sha256 of all the rest, as the compiler wrote it
-    settings: dict[str, str] = dataclasses.field(default_factory=dict)  # of torch, at the compilation
-    layouts: tuple[tuple[int, ...], ...] = ()  # of the inputs: their dimensions, the outermost in memory first
     schema: int = SCHEMA
 
     def write(self, folder: Path) -> None:
@@ -208,30 +227,18 @@ class Manifest:
             ) from None
         except (OSError, ValueError) as e:
             raise ManifestError(f"cannot read {path}: {e}") from e
-        if not isinstance(table, dict) or table.get("schema") != SCHEMA:
-            found = table.get("schema") if isinstance(table, dict) else None
+        found = table.get("schema") if isinstance(table, dict) else None
+        if found not in (2, SCHEMA):
             raise ManifestError(f"{path} has schema {found}, this runtime reads {SCHEMA}; compile the model again")
         try:
-            return _manifest(table)
+            return from_json(cls, from_schema_2(table) if found == 2 else table)
         except (AttributeError, KeyError, TypeError) as e:
             raise ManifestError(f"{path} is damaged ({type(e).__name__}: {e}); compile the model again") from e
 
 
 def write_table(folder: Path, table: dict[str, Any]) -> None:
     """Write the JSON of a manifest, what is short on one line.  Raises OSError."""
-    (folder / FILE).write_text(_spread(table, "") + "\n")
-
-
-def _spread(value: Any, indent: str) -> str:
-    """JSON with a line for each item of what is longer than a line."""
-    short = json.dumps(value)
-    if not value or not isinstance(value, (dict, list, tuple)) or (indent and len(indent) + len(short) <= 160):
-        return short
-    inner = indent + " "
-    if isinstance(value, dict):
-        items = [f"{json.dumps(str(key))}: {_spread(item, inner)}" for key, item in value.items()]
-        return "{\n" + ",\n".join(inner + item for item in items) + f"\n{indent}}}"
-    return "[\n" + ",\n".join(inner + _spread(item, inner) for item in value) + f"\n{indent}]"
+    (folder / FILE).write_text(spread_json(table) + "\n")
 
 
 def seal_of(table: dict[str, Any]) -> str:
@@ -279,53 +286,3 @@ def sample_hash(path: Path, blocks: int = 64, size: int = 1 << 16) -> str:
             f.seek(max(0, length - size) * i // (blocks - 1))
             digest.update(f.read(size))
     return digest.hexdigest()
-
-
-def _manifest(t: dict[str, Any]) -> Manifest:
-    signature = t["signature"]
-    return Manifest(
-        **t
-        | {
-            "inputs": tuple(map(_tensor, t["inputs"])),
-            "outputs": tuple(map(_tensor, t["outputs"])),
-            "symbols": {name: Symbol(**s) for name, s in t["symbols"].items()},
-            "guards": tuple(t["guards"]),
-            "signature": CallSignature(
-                **signature | {"parameters": tuple(Parameter(**p) for p in signature["parameters"])}
-            ),
-            "stages": tuple(map(_stage, t["stages"])),
-            "layouts": tuple(map(tuple, t.get("layouts", ()))),
-            "microbatching": _microbatching(t["microbatching"]) if "microbatching" in t else Microbatching(),
-            "operators": tuple(Operator(**o | {"stages": tuple(o["stages"])}) for o in t.get("operators", ())),
-            "links": tuple(CheckpointFile(**link | {"stages": tuple(link["stages"])}) for link in t["links"]),
-            "nodes": tuple(map(_node, t.get("nodes", ()))),
-            "weights": tuple(map(_weight, t.get("weights", ()))),
-            "returns": tuple(t.get("returns", ())),
-            "placement": tuple(t.get("placement", ())),
-        }
-    )
-
-
-def _microbatching(t: dict[str, Any]) -> Microbatching:
-    return Microbatching(t["symbol"], tuple(t["inputs"]), tuple(t["outputs"]), t["reason"])
-
-
-def _tensor(t: dict[str, Any]) -> Tensor:
-    return Tensor(t["name"], t["dtype"], tuple(t["shape"]))
-
-
-def _stage(t: dict[str, Any]) -> StageEntry:
-    receives = tuple(Receive(_tensor(r["tensor"]), r["source"]) for r in t["receives"])
-    sends = tuple(Send(_tensor(s["tensor"]), tuple(s["stages"]), tuple(s["outputs"])) for s in t["sends"])
-    rest = {"receives": receives, "sends": sends, "sizes": tuple(t["sizes"]), "state": tuple(t["state"])}
-    rest["runs"] = tuple(NodeRun(**run) for run in t.get("runs", ()))
-    rest["holds"] = {name: HeldTensor(**h | {"shape": tuple(h["shape"])}) for name, h in t.get("holds", {}).items()}
-    return StageEntry(**t | rest)
-
-
-def _node(t: dict[str, Any]) -> ModelNode:
-    return ModelNode(**t | {"reads": tuple(t["reads"]), "makes": tuple(map(_tensor, t["makes"]))})
-
-
-def _weight(t: dict[str, Any]) -> ModelWeight:
-    return ModelWeight(**t | {"tensor": _tensor(t["tensor"]), "names": tuple(t["names"])})

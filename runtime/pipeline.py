@@ -7,16 +7,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from runtime.call.inputs import Inputs
 from runtime.call.microbatches import BatchSplit
-from runtime.call.tree import parse
+from runtime.call.programs import Programs
 from runtime.device.placement import place_stages
 from runtime.device.streams import made_by_now
 from runtime.distributed.bootstrap import TIMEOUT, start
@@ -62,8 +61,7 @@ class Pipeline:
         self.manifest = manifest
         self.devices = tuple(devices)
         self.folder = folder
-        self._inputs = Inputs.parse(manifest)
-        self._returns = parse(manifest.signature.returns, manifest.symbols, len(manifest.outputs))
+        self._programs = Programs.parse(manifest)
         self._engine = engine
         self._monitor = monitor
 
@@ -125,13 +123,18 @@ class Pipeline:
         return cls(job.manifest, job.devices, job.engine, job.monitor, Path(folder))
 
     def __repr__(self) -> str:
-        """The stages on their devices: "<Pipeline gpt2 from build/gpt2: stages 0-1 on cuda:0; open>"."""
+        """The stages on their devices: "<Pipeline gpt2 from build/gpt2: stages 0-1 on cuda:0; open>".
+
+        Programs are listed before them where there are several.
+        """
         runs = [[*group] for _, group in groupby(range(len(self.devices)), key=self.devices.__getitem__)]
         spans = (f"stages {run[0]}-{run[-1]}" if len(run) > 1 else f"stage {run[0]}" for run in runs)
         places = ", ".join(f"{span} on {self.devices[run[0]]}" for span, run in zip(spans, runs, strict=True))
         rank = "" if self._monitor is None else f"rank {self.rank}, "
         state = "open" if self._engine.is_open else "closed"
-        return f"<Pipeline {self.manifest.name} from {self.folder}: {places}; {rank}{state}>"
+        names = [program.name for program in self.manifest.programs]
+        programs = f"programs {', '.join(names)}; " if len(names) > 1 else ""
+        return f"<Pipeline {self.manifest.name} from {self.folder}: {programs}{places}; {rank}{state}>"
 
     @property
     def rank(self) -> int:
@@ -151,7 +154,8 @@ class Pipeline:
         Raises InputError before anything runs.
         """
         self._engine.require_open()
-        return self._send(self._inputs.bind(args, kwargs), microbatches, self._returns.build)
+        batch = self._programs.bind(args, kwargs)
+        return self._send(batch, microbatches, self._programs.of(batch).returns.build)
 
     def map(self, batches: Iterable[Any], in_flight: int = 8) -> Iterator[Any]:
         """Run a stream of batches, at most `in_flight` at a time, and yield their results in order.
@@ -172,9 +176,9 @@ class Pipeline:
         Raises InputError before anything runs, or StageError.
         """
         self._engine.require_open()
-        names = [tensor.name for tensor in self.manifest.outputs]
-        batch = self._inputs.bind_named(tensors)
-        return self._send(batch, microbatches, lambda outputs, _: dict(zip(names, outputs, strict=True))).result()
+        batch = self._programs.bind_named(tensors)
+        named = self._programs.of(batch).named
+        return self._send(batch, microbatches, lambda outputs, _: named(outputs)).result()
 
     def reset(self) -> None:
         """Restore the state of all stages (caches, running statistics) to its values when loaded.
@@ -225,28 +229,20 @@ class Pipeline:
         sizes = batch.sizes
         if microbatches == 1:
             return self._send_part(batch, lambda outputs: build(outputs, sizes))
-        *first, last = self._split.parts(batch, microbatches)
+        split = self._programs.of(batch).split
+        *first, last = split.parts(batch, microbatches)
         futures = [self._send_part(part, tuple) for part in first]
         # The last part is done after all others, so its `finish` joins them.
-        return self._send_part(last, lambda outputs: build(self._join(futures, outputs), sizes))
+        return self._send_part(last, lambda outputs: build(_join(split, futures, outputs), sizes))
 
     def _send_part(self, part: Values, finish: Finish) -> Future[Any]:
-        tensors = self._inputs.laid_out(part.tensors)
+        tensors = self._programs.of(part).inputs.laid_out(part.tensors)
         part = replace(part, tensors=tensors, ready=made_by_now(tensors))
         return self._engine.send(part, partial(self._finish, finish), part.device)
 
     def _finish(self, finish: Finish, outputs: tuple[torch.Tensor, ...]) -> Any:
         """A method, so that a batch in flight keeps the pipeline alive, though not its inputs."""
         return finish(outputs)
-
-    def _join(
-        self, first: Sequence[Future[tuple[torch.Tensor, ...]]], last: Sequence[torch.Tensor]
-    ) -> Sequence[torch.Tensor]:
-        return self._split.join([*(part.result() for part in first), last])
-
-    @cached_property
-    def _split(self) -> BatchSplit:
-        return BatchSplit.from_manifest(self.manifest)
 
     def _submit_each(self, batches: Iterable[Any]) -> Iterator[Future[Any]]:
         """The futures of the batches; the last one holds the error in reading or checking a batch, if there is one."""
@@ -265,6 +261,12 @@ class Pipeline:
                 return self.submit(**batch)
             case _:
                 return self.submit(batch)
+
+
+def _join(
+    split: BatchSplit, first: Sequence[Future[tuple[torch.Tensor, ...]]], last: Sequence[torch.Tensor]
+) -> Sequence[torch.Tensor]:
+    return split.join([*(part.result() for part in first), last])
 
 
 def _in_order(futures: Iterator[Future[Any]], in_flight: int) -> Iterator[Any]:

@@ -27,7 +27,7 @@ from passes.options.options import Weights
 from passes.pipeline import PassPipeline, Step
 from runtime.check.artifact import faults
 from runtime.check.source import unmatched_lines
-from runtime.manifest import Manifest
+from runtime.manifest import Manifest, ProgramEntry, ProgramStage
 
 EXPORT = "export"  # the step that captures the model, before the first pass
 
@@ -107,14 +107,18 @@ def check_whole(folder: Path) -> None:
     off it is said to be so in the manifest: that must not keep anybody from a stage that is right.
     """
     manifest = Manifest.read(folder)
-    texts = [(folder / stage.module).read_text() for stage in manifest.stages]
-    matched = [not any(unmatched_lines(t, s, manifest)) for t, s in zip(texts, manifest.stages, strict=True)]
-    if not all(matched):
-        stages = tuple(replace(s, matched=m) for s, m in zip(manifest.stages, matched, strict=True))
-        replace(manifest, stages=stages).sealed().write(folder)
+    programs = tuple(replace(p, stages=tuple(_matched(folder, s, p) for s in p.stages)) for p in manifest.programs)
+    if programs != manifest.programs:
+        replace(manifest, programs=programs).sealed().write(folder)
     found = next(faults(folder, contents=False), None)
     if found is not None:
         raise InternalError(f"the artifact is not whole: {found}")
+
+
+def _matched(folder: Path, stage: ProgramStage, program: ProgramEntry) -> ProgramStage:
+    """A stage that says whether the lines of its file can be matched with its nodes."""
+    text = (folder / stage.module).read_text()
+    return replace(stage, matched=not any(unmatched_lines(text, stage, program)))
 
 
 def copied_bytes(plan: StagePlan, weights: Weights) -> int:

@@ -16,7 +16,7 @@ from runtime.call.tree import parse
 from runtime.call.tree_nodes import Entries, Size, TensorSlot, TreeLeaf, TreeNode, describe_value, fixed_values, slots
 from runtime.engine.message import Values
 from runtime.errors import InputError
-from runtime.manifest import CallSignature, Manifest, ManifestError
+from runtime.manifest import CallSignature, ManifestError, ProgramEntry
 
 
 @dataclass(frozen=True)
@@ -31,23 +31,23 @@ class Inputs:
     layouts: tuple[Layout, ...]  # by slot; none in a manifest that does not tell
 
     @classmethod
-    def parse(cls, manifest: Manifest) -> Inputs:
+    def parse(cls, program: ProgramEntry) -> Inputs:
         """Raises ManifestError if signature, arguments and inputs contradict each other."""
-        arguments = parse(manifest.signature.arguments, manifest.symbols, len(manifest.inputs))
-        parameters = {parameter.name for parameter in manifest.signature.parameters}
+        arguments = parse(program.signature.arguments, program.symbols, len(program.inputs))
+        parameters = {parameter.name for parameter in program.signature.parameters}
         if not isinstance(arguments, Entries) or {name for name, _ in arguments.entries} != parameters:
             raise ManifestError("the manifest's arguments are not those of its parameters; compile the model again")
-        if sorted(slots(arguments)) != list(range(len(manifest.inputs))):
+        if sorted(slots(arguments)) != list(range(len(program.inputs))):
             raise ManifestError("the manifest's arguments do not hold each of its inputs once; compile the model again")
-        types = tuple(InputType.parse(tensor, manifest.symbols) for tensor in manifest.inputs)
-        optional = frozenset(p.name for p in manifest.signature.parameters if p.optional)
+        types = tuple(InputType.parse(tensor, program.symbols) for tensor in program.inputs)
+        optional = frozenset(p.name for p in program.signature.parameters if p.optional)
         return cls(
-            _python_signature(manifest.signature),
+            _python_signature(program.signature),
             dict(arguments.entries),
             types,
-            SizeConstraints.parse(manifest),
+            SizeConstraints.parse(program),
             optional,
-            tuple(map(Layout, manifest.layouts)),
+            tuple(map(Layout, program.layouts)),
         )
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Values:

@@ -11,7 +11,7 @@ import torch
 from runtime.call.sizes import SizeConstraints
 from runtime.engine.message import Values
 from runtime.errors import InputError
-from runtime.manifest import Manifest
+from runtime.manifest import ProgramEntry
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,12 @@ class BatchSplit:
     sizes: SizeConstraints
 
     @classmethod
-    def from_manifest(cls, manifest: Manifest) -> BatchSplit:
+    def of_program(cls, program: ProgramEntry) -> BatchSplit:
         """The split that the compiler proved to be right.  Raises InputError with its reason where there is none."""
-        found = manifest.microbatching
+        found = program.microbatching
         if found.symbol is None:
             raise InputError(f"a batch cannot be split: {found.reason}")
-        return cls(found.symbol, found.inputs, found.outputs, SizeConstraints.parse(manifest))
+        return cls(found.symbol, found.inputs, found.outputs, SizeConstraints.parse(program))
 
     def parts(self, batch: Values, count: int) -> list[Values]:
         """`count` microbatches, or one a sample if those are fewer; sizes differ by 1 at most.  Raises InputError."""

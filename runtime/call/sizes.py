@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from runtime.call.expressions import SizeExpression
 from runtime.errors import InputError
-from runtime.manifest import Manifest, Symbol
+from runtime.manifest import ProgramEntry, Symbol
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class SizeConstraints:
     guards: tuple[SizeExpression, ...]
 
     @classmethod
-    def parse(cls, manifest: Manifest) -> SizeConstraints:
-        return cls(manifest.symbols, tuple(SizeExpression.parse(text, manifest.symbols) for text in manifest.guards))
+    def parse(cls, program: ProgramEntry) -> SizeConstraints:
+        return cls(program.symbols, tuple(SizeExpression.parse(text, program.symbols) for text in program.guards))
 
     def read(self, seen: Sequence[ObservedSize]) -> dict[str, int]:
         """The value of every symbol.  Raises InputError if sizes contradict each other, a range or a guard."""

@@ -8,8 +8,18 @@ from pathlib import Path
 
 from runtime.check.flow import check_flow
 from runtime.check.source import check_source
-from runtime.check.weights import check_holdings, check_tensors
-from runtime.manifest import FILE, Manifest, file_hash, sample_hash, seal_of, terms_of
+from runtime.check.weights import check_holdings, check_sharing, check_tensors
+from runtime.engine.routes import routes
+from runtime.manifest import (
+    FILE,
+    Manifest,
+    ManifestError,
+    ProgramEntry,
+    file_hash,
+    sample_hash,
+    seal_of,
+    terms_of,
+)
 
 
 def faults(folder: Path, *, contents: bool = True) -> Iterator[str]:
@@ -23,28 +33,50 @@ def faults(folder: Path, *, contents: bool = True) -> Iterator[str]:
             "was changed after the compiler wrote it" if table.get("seal") else "has no seal: an older version wrote it"
         )
         yield f"{FILE}: it {what}"
+    try:
+        # Every message goes along every route, in one order: stages block only where one receives from itself or a
+        # later one, which is refused here, or where a route has no room for a batch.
+        assert all(route.capacity is None or route.capacity > 0 for route in routes(manifest))
+    except ManifestError as e:
+        yield f"{FILE}: {str(e).partition(';')[0]}"
     yield from _check_files(folder, manifest, contents=contents)
-    yield from check_program(folder, manifest, contents=contents)
+    for program in manifest.programs:
+        if len(program.stages) == len(manifest.stages):  # else a fault of the routes
+            place = f"program {program.name}: " if len(manifest.programs) > 1 else ""
+            yield from (f"{place}{fault}" for fault in check_program(folder, program, manifest))
+    yield from _check_stages(folder, manifest, contents=contents)
 
 
-def check_program(folder: Path, manifest: Manifest, *, contents: bool) -> Iterator[str]:
-    """What is wrong with the stages of one program."""
-    terms = terms_of(manifest.symbols, manifest.guards, manifest.signature, manifest.microbatching)
-    for i, stage in enumerate(manifest.stages):
+def check_program(folder: Path, program: ProgramEntry, manifest: Manifest) -> Iterator[str]:
+    """What is wrong with what the stages do in one program."""
+    terms = terms_of(program.symbols, program.guards, program.signature, program.microbatching)
+    for i, stage in enumerate(program.stages):
         if stage.terms != terms:
             yield f"stage {i}: it was cut for other sizes, guards, microbatches or another signature than {FILE} has"
-    yield from check_flow(manifest)
-    yield from check_holdings(manifest)
-    for stage in manifest.stages:
-        yield from check_source(folder, stage, manifest)
-        yield from check_tensors(folder, stage, contents=contents)
+    yield from check_flow(program)
+    yield from check_holdings(program, manifest.weights)
+    for stage in program.stages:
+        yield from check_source(folder, stage, program)
+
+
+def _check_stages(folder: Path, manifest: Manifest, *, contents: bool) -> Iterator[str]:
+    """The place of each stage, and the tensors that its programs share."""
+    if any(len(program.stages) != len(manifest.stages) for program in manifest.programs):
+        return
+    yield from check_sharing(manifest)
+    for i, stage in enumerate(manifest.stages):
+        if manifest.placement[i : i + 1] != (stage.device,):
+            yield f"stage {i}: it is for {stage.device}, and was placed on {manifest.placement[i : i + 1]}"
+        holds = {name: held for program in manifest.programs for name, held in program.stages[i].holds.items()}
+        yield from check_tensors(folder / stage.weights, holds, contents=contents)
 
 
 def _check_files(folder: Path, manifest: Manifest, *, contents: bool) -> Iterator[str]:
     """Each file is there and as it was written; so are the checkpoint's files that stages read."""
     weights = {stage.weights for stage in manifest.stages}
     without = weights.isdisjoint(manifest.files)  # compiled without weights
-    wanted = {stage.module for stage in manifest.stages} | (set() if without else weights)
+    modules = {stage.module for program in manifest.programs for stage in program.stages}
+    wanted = modules | (set() if without else weights)
     yield from (f"{FILE}: it has no hash of {name}" for name in sorted(wanted - manifest.files.keys()))
     for name, digest in manifest.files.items():
         if not (folder / name).is_file():

@@ -2,43 +2,35 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 
-from runtime.engine.routes import routes
-from runtime.manifest import FILE, Manifest, ManifestError, ModelNode, StageEntry, Tensor
+from runtime.manifest import FILE, ModelNode, ProgramEntry, ProgramStage, Tensor
 
 
-def check_flow(manifest: Manifest) -> Iterator[str]:
-    nodes = {node.makes[0].name: node for node in manifest.nodes}
-    types = {t.name: t for t in (*manifest.inputs, *(t for node in manifest.nodes for t in node.makes))}
-    yield from _check_nodes(manifest, nodes)
-    for i, stage in enumerate(manifest.stages):
+def check_flow(program: ProgramEntry) -> Iterator[str]:
+    nodes = {node.makes[0].name: node for node in program.nodes}
+    types = {t.name: t for t in (*program.inputs, *(t for node in program.nodes for t in node.makes))}
+    yield from _check_nodes(program, nodes)
+    for i, stage in enumerate(program.stages):
         yield from (f"stage {i}: {fault}" for fault in _check_order(stage, nodes))
-        yield from (f"stage {i}: {fault}" for fault in _check_ends(i, manifest, types))
-    yield from _check_outputs(manifest)
-    yield from _check_states(manifest)
-    try:
-        # Every message goes along every route, in one order: stages block only where one receives from itself or a
-        # later one, which is refused here, or where a route has no room for a batch.
-        assert all(route.capacity is None or route.capacity > 0 for route in routes(manifest))
-    except ManifestError as e:
-        yield f"{FILE}: {str(e).partition(';')[0]}"
+        yield from (f"stage {i}: {fault}" for fault in _check_ends(i, program, types))
+    yield from _check_outputs(program)
+    yield from _check_states(program)
 
 
-def made_and_read(stage: StageEntry, manifest: Manifest) -> tuple[set[str], set[str]]:
+def made_and_read(stage: ProgramStage, program: ProgramEntry) -> tuple[set[str], set[str]]:
     """The values that the nodes of a stage make, and those that they read."""
     runs = {run.node for run in stage.runs}
-    nodes = [node for node in manifest.nodes if node.makes[0].name in runs]
+    nodes = [node for node in program.nodes if node.makes[0].name in runs]
     return {t.name for node in nodes for t in node.makes}, {value for node in nodes for value in node.reads}
 
 
-def _check_nodes(manifest: Manifest, nodes: dict[str, ModelNode]) -> Iterator[str]:
+def _check_nodes(program: ProgramEntry, nodes: dict[str, ModelNode]) -> Iterator[str]:
     """Each node of the model runs once, or once in each of several stages where it repeats."""
-    if len(nodes) != len(manifest.nodes) or not nodes:
-        yield f"{FILE}: it lists {len(manifest.nodes)} nodes of the model, of which {len(nodes)} differ"
+    if len(nodes) != len(program.nodes) or not nodes:
+        yield f"{FILE}: it lists {len(program.nodes)} nodes of the model, of which {len(nodes)} differ"
     stages: dict[str, list[int]] = {name: [] for name in nodes}
-    for i, run in ((i, run) for i, stage in enumerate(manifest.stages) for run in stage.runs):
+    for i, run in ((i, run) for i, stage in enumerate(program.stages) for run in stage.runs):
         stages.setdefault(run.node, []).append(i)
         if run.node not in nodes or run.digest != nodes[run.node].digest:
             yield f"stage {i}: it runs {run.node}, which the model does not have, or has with other arguments"
@@ -47,7 +39,7 @@ def _check_nodes(manifest: Manifest, nodes: dict[str, ModelNode]) -> Iterator[st
             yield f"{FILE}: {name} = {node.op}({', '.join(node.reads)}) must run once, not in stages {stages[name]}"
 
 
-def _check_order(stage: StageEntry, nodes: dict[str, ModelNode]) -> Iterator[str]:
+def _check_order(stage: ProgramStage, nodes: dict[str, ModelNode]) -> Iterator[str]:
     """What a node reads is received, held, or made before it."""
     known = {*(receive.tensor.name for receive in stage.receives), *(held.weight for held in stage.holds.values())}
     for node in (nodes[run.node] for run in stage.runs if run.node in nodes):
@@ -55,12 +47,12 @@ def _check_order(stage: StageEntry, nodes: dict[str, ModelNode]) -> Iterator[str
         known.update(t.name for t in node.makes)
 
 
-def _check_ends(i: int, manifest: Manifest, types: dict[str, Tensor]) -> Iterator[str]:
+def _check_ends(i: int, program: ProgramEntry, types: dict[str, Tensor]) -> Iterator[str]:
     """What stage `i` sends and receives has another end, the type that the model gives it, and a use."""
-    stage, inputs = manifest.stages[i], {tensor.name for tensor in manifest.inputs}
-    made, read = made_and_read(stage, manifest)
-    sent = {(send.tensor.name, j, to) for j, s in enumerate(manifest.stages) for send in s.sends for to in send.stages}
-    received = {(r.tensor.name, r.source, j) for j, s in enumerate(manifest.stages) for r in s.receives}
+    stage, inputs = program.stages[i], {tensor.name for tensor in program.inputs}
+    made, read = made_and_read(stage, program)
+    sent = {(send.tensor.name, j, to) for j, s in enumerate(program.stages) for send in s.sends for to in send.stages}
+    received = {(r.tensor.name, r.source, j) for j, s in enumerate(program.stages) for r in s.receives}
     for receive in stage.receives:
         name, source = receive.tensor.name, receive.source
         if name not in inputs if source is None else (name, source, i) not in sent:
@@ -77,31 +69,23 @@ def _check_ends(i: int, manifest: Manifest, types: dict[str, Tensor]) -> Iterato
         tensors = [end.tensor for end in ends]
         yield from (f"the model has {types.get(t.name)}, not {t}" for t in tensors if types.get(t.name) != t)
         yield from (f"it sends or receives {t.name} twice" for t in {*tensors} if tensors.count(t) > 1)
-    if manifest.placement[i : i + 1] != (stage.device,):
-        yield f"it is for {stage.device}, and was placed on {manifest.placement[i : i + 1]}"
 
 
-def _check_outputs(manifest: Manifest) -> Iterator[str]:
+def _check_outputs(program: ProgramEntry) -> Iterator[str]:
     """Each output is sent once, as the value that the model returns there."""
-    sends = [send for stage in manifest.stages for send in stage.sends]
+    sends = [send for stage in program.stages for send in stage.sends]
     sent = sorted((i, send.tensor.name, send.tensor.dtype, send.tensor.shape) for send in sends for i in send.outputs)
-    outputs = zip(manifest.returns, manifest.outputs, strict=False)
+    outputs = zip(program.returns, program.outputs, strict=False)
     wanted = [(i, name, tensor.dtype, tensor.shape) for i, (name, tensor) in enumerate(outputs)]
-    if sent != wanted or len(wanted) != len(manifest.outputs) or len(wanted) != len(manifest.returns):
+    if sent != wanted or len(wanted) != len(program.outputs) or len(wanted) != len(program.returns):
         yield f"{FILE}: the outputs {wanted} are sent as {sent}"
 
 
-def _check_states(manifest: Manifest) -> Iterator[str]:
-    """A state is held by one stage, which lists it and makes its next value."""
-    states = {weight.tensor.name: weight for weight in manifest.weights if weight.state}
-    holders = Counter(held.weight for stage in manifest.stages for held in stage.holds.values())
-    for i, stage in enumerate(manifest.stages):
-        held = {name: held for name, held in stage.holds.items() if held.weight in states}
-        made = made_and_read(stage, manifest)[0] | {""}
-        if sorted(held) != sorted(stage.state):
-            yield f"stage {i}: it lists the states {[*stage.state]}, and holds {[*held]}"
-        for name, own in held.items():
-            if own.becomes != states[own.weight].becomes or own.becomes not in made:
-                yield f"stage {i}: it does not give the state {name} its next value {states[own.weight].becomes}"
-            if holders[own.weight] > 1:
-                yield f"stage {i}: it holds the state {name}, as another stage does"
+def _check_states(program: ProgramEntry) -> Iterator[str]:
+    """A state that a stage holds gets its next value there."""
+    for i, stage in enumerate(program.stages):
+        made = made_and_read(stage, program)[0] | {""}
+        for name in (name for name in stage.state if name in stage.holds):
+            new, becomes = program.updates.get(stage.holds[name].weight, ""), stage.holds[name].becomes
+            if becomes != new or becomes not in made:
+                yield f"stage {i}: it does not give the state {name} its next value {new}"

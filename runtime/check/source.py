@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runtime.check.applied import applied
-from runtime.manifest import Manifest, StageEntry
+from runtime.manifest import ProgramEntry, ProgramStage
 
 _SIZES = {"max", "min", "math", "float", "int"}  # names in an expression of sizes and numbers, besides the symbols
 
 
-def check_source(folder: Path, stage: StageEntry, manifest: Manifest) -> Iterator[str]:
+def check_source(folder: Path, stage: ProgramStage, program: ProgramEntry) -> Iterator[str]:
     try:
         text = (folder / stage.module).read_text()
         tree, table = ast.parse(text), symtable.symtable(text, stage.module, "exec")
@@ -38,14 +38,14 @@ def check_source(folder: Path, stage: StageEntry, manifest: Manifest) -> Iterato
     if len({*updates}) < len(updates) or not (updates or all(held.becomes == "" for held in stage.holds.values())):
         yield f"{stage.module}: it does not change each state once"
     if stage.matched:
-        yield from unmatched_lines(text, stage, manifest)
+        yield from unmatched_lines(text, stage, program)
 
 
-def unmatched_lines(text: str, stage: StageEntry, manifest: Manifest) -> Iterator[str]:
+def unmatched_lines(text: str, stage: ProgramStage, program: ProgramEntry) -> Iterator[str]:
     """The lines of a stage file that do not apply the operators of their nodes, as far as those can be read off."""
     classes = [node for node in ast.parse(text).body if isinstance(node, ast.ClassDef)]
     functions = {f"{c.name}.{f.name}": f for c in classes for f in c.body if isinstance(f, ast.FunctionDef)}
-    forward, lines = functions[f"{stage.cls}.forward"], _Lines(stage, manifest)
+    forward, lines = functions[f"{stage.cls}.forward"], _Lines(stage, program)
     for function in (function for name, function in functions.items() if name.endswith(".forward")):
         yield from lines.check(function, outermost=function is forward)
     for line in sorted(lines.nodes.keys() - lines.seen):
@@ -53,7 +53,7 @@ def unmatched_lines(text: str, stage: StageEntry, manifest: Manifest) -> Iterato
     yield from lines.check_results(forward)
 
 
-def _check_ends(tree: ast.Module, forward: ast.FunctionDef, stage: StageEntry) -> Iterator[str]:
+def _check_ends(tree: ast.Module, forward: ast.FunctionDef, stage: ProgramStage) -> Iterator[str]:
     """The parameters of `forward`, the tables `RECEIVES` and `SENDS`, and the number of results."""
     given = [a.arg for a in (*forward.args.args[1:], *forward.args.kwonlyargs)]
     wanted = [*(receive.tensor.name for receive in stage.receives), *stage.sizes]
@@ -79,8 +79,8 @@ class _Lines:
     The lines of a loop or of a module's class run several times, those of one body as often as each other.
     """
 
-    def __init__(self, stage: StageEntry, manifest: Manifest) -> None:
-        self.stage, self.manifest = stage, manifest
+    def __init__(self, stage: ProgramStage, program: ProgramEntry) -> None:
+        self.stage, self.program = stage, program
         self.seen: set[int] = set()
         self.nodes: dict[int, list[str]] = {}
         self.spelled: dict[int, Counter[str]] = {}
@@ -123,7 +123,7 @@ class _Lines:
         Each of the latter may be a module, which applies an operator of its own, a view of a weight, or neither.
         """
         found, others = Counter[str](), 0
-        sizes = {*self.manifest.symbols, *_SIZES}
+        sizes = {*self.program.symbols, *_SIZES}
         for node in ast.walk(getattr(statement, "value", None) or ast.Tuple([])):
             if not applied(node) or {n.id for n in ast.walk(node) if isinstance(n, ast.Name)} <= sizes:
                 continue
@@ -138,7 +138,7 @@ class _Lines:
 
     def check_results(self, forward: ast.FunctionDef) -> Iterator[str]:
         """What is returned at each place was assigned on the line that makes what is sent at that place."""
-        makers = {tensor.name: node.makes[0].name for node in self.manifest.nodes for tensor in node.makes}
+        makers = {tensor.name: node.makes[0].name for node in self.program.nodes for tensor in node.makes}
         names = [(n, s.lineno) for s in forward.body for n in ast.walk(s) if isinstance(n, ast.Name)]
         assigned = {name.id: line for name, line in names if isinstance(name.ctx, ast.Store)}
         results = getattr(getattr(forward.body[-1], "value", None), "elts", ())

@@ -3,41 +3,58 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 from runtime.check.flow import made_and_read
-from runtime.manifest import HeldTensor, Manifest, StageEntry
+from runtime.manifest import FILE, HeldTensor, Manifest, ModelWeight, ProgramEntry
 
 _SPELLED = {"bool": "BOOL", "bfloat16": "BF16", "float8_e4m3fn": "F8_E4M3", "float8_e8m0fnu": "F8_E8M0"}
 
 
-def check_holdings(manifest: Manifest) -> Iterator[str]:
-    """What stages hold is what the model has, what their nodes read, and no more memory than was planned."""
-    weights = {weight.tensor.name: weight for weight in manifest.weights}
-    planned = manifest.plan.get("stages", ())
-    for i, stage in enumerate(manifest.stages):
-        read = made_and_read(stage, manifest)[1] | {weight.tensor.name for weight in manifest.weights if weight.becomes}
+def check_holdings(program: ProgramEntry, weights: Sequence[ModelWeight]) -> Iterator[str]:
+    """What stages hold in a program is what the model has, and what their nodes read; states are listed."""
+    known, updated = {weight.tensor.name: weight for weight in weights}, {*program.updates}
+    for i, stage in enumerate(program.stages):
+        read = made_and_read(stage, program)[1] | updated
         for name, held in stage.holds.items():
-            weight = weights.get(held.weight)
+            weight = known.get(held.weight)
             if weight is None or (held.dtype, held.shape) != (weight.tensor.dtype, weight.tensor.shape):
                 yield f"stage {i}: it holds {name} as {held}, the model has {weight}"
             elif name not in weight.names and not name.rpartition(".")[2].startswith("constant_"):
                 yield f"stage {i}: it holds {held.weight} as {name}, which in the model is {', '.join(weight.names)}"
             elif held.weight not in read:
                 yield f"stage {i}: it holds {name}, which none of its nodes reads"
+        states = [name for name, held in stage.holds.items() if held.weight in known and known[held.weight].state]
+        if sorted(states) != sorted(stage.state):
+            yield f"stage {i}: it lists the states {[*stage.state]}, and holds {states}"
+
+
+def check_sharing(manifest: Manifest) -> Iterator[str]:
+    """A stage's programs have the same tensors under the same names, within its memory; a state is in one stage."""
+    states = {weight.tensor.name for weight in manifest.weights if weight.state}
+    planned = manifest.plan.get("stages", ())
+    holders = Counter[str]()
+    for i, stage in enumerate(manifest.stages):
+        rows = [item for program in manifest.programs for item in program.stages[i].holds.items()]
+        held = {(name, h.weight, h.dtype, h.shape, h.crc32): _nbytes(h) for name, h in rows}
+        for what in ({key[0] for key in held}, {key[1] for key in held}):
+            if len(what) < len(held):
+                yield f"stage {i}: its programs hold {len(held)} tensors, of which {len(what)} differ"
         plan = planned[i] if len(planned) == len(manifest.stages) else {}
         room = plan.get("memory_bytes") or stage.nbytes
-        if not sum(map(_nbytes, stage.holds.values())) == stage.nbytes == plan.get("weight_bytes", -1) <= room:
+        if not sum(held.values()) == stage.nbytes == plan.get("weight_bytes", -1) <= room:
             yield f"stage {i}: its tensors need other memory than was planned, or more than {stage.device} has"
+        holders.update({key[1] for key in held})
+    yield from (f"{FILE}: {name} is a state of several stages" for name in states if holders[name] > 1)
 
 
-def check_tensors(folder: Path, stage: StageEntry, *, contents: bool) -> Iterator[str]:
-    """The weights file of a stage has the tensors that the manifest lists, and their bytes."""
-    path = folder / stage.weights
+def check_tensors(path: Path, holds: Mapping[str, HeldTensor], *, contents: bool) -> Iterator[str]:
+    """The weights file of a stage has the tensors that its programs hold, and their bytes."""
     if not path.is_file():
         return  # reported with the files, or the artifact is without weights
     try:
@@ -48,9 +65,9 @@ def check_tensors(folder: Path, stage: StageEntry, *, contents: bool) -> Iterato
     except (AttributeError, KeyError, TypeError, OSError, ValueError, MemoryError, OverflowError) as e:
         yield f"{path.name}: its header cannot be read ({type(e).__name__})"
         return
-    for name in sorted({*table, *links["pieces"]} ^ {*stage.holds}):
-        yield f"{path.name}: {name} is {'missing' if name in stage.holds else 'not in the manifest'}"
-    for name, held in stage.holds.items():
+    for name in sorted({*table, *links["pieces"]} ^ {*holds}):
+        yield f"{path.name}: {name} is {'missing' if name in holds else 'not in the manifest'}"
+    for name, held in holds.items():
         if name in table and (fault := _copy_fault(path, start, rows[name], held, contents)):
             yield f"{path.name}: {name} {fault}"
         if name in links["pieces"] and sum(prod(row[3]) for row in links["pieces"][name]) != prod(held.shape):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
 
 import torch
@@ -87,7 +87,7 @@ class Sender(LinkThread):
                 case Values(), Values() | Failure():
                     if isinstance(message, Values) and not self.codec.ahead:
                         wait_for(message.ready, self.alarm.require_open)
-                    sent.append(self.codec.send(number, message, control.sizes))
+                    sent.append(self.codec.send(number, message, control))
                 case SetTrace(started), _ if self.traced is not None:
                     if started is None and trace is not None:
                         sent.append([self.codec.send_text(trace.stages[self.traced].to_json())])
@@ -128,13 +128,12 @@ class Receiver(LinkThread):
             self.channel.send(self._complete(control, receive))
 
     def _post(self, number: int, control: Control) -> tuple[Control, PostedReceive | None]:
-        return control, self.codec.post(number, control.sizes) if isinstance(control, Values) else None
+        return control, self.codec.post(number, control) if isinstance(control, Values) else None
 
     def _complete(self, control: Control, posted: PostedReceive | None) -> Message:
         if posted is None or not isinstance(control, Values):
             return control
-        message = self.codec.complete(posted)
-        return replace(message, sizes=control.sizes) if isinstance(message, Values) else message
+        return self.codec.complete(posted)
 
 
 @dataclass(frozen=True)

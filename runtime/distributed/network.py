@@ -20,8 +20,8 @@ from runtime.distributed.wire_format import RouteCodec
 from runtime.engine.channel import Channel
 from runtime.engine.message import Message
 from runtime.engine.ports import Port, Ports, Runner
-from runtime.engine.routes import Route, routes
-from runtime.manifest import Manifest
+from runtime.engine.routes import Carried, Route, routes
+from runtime.manifest import Manifest, ProgramEntry
 from runtime.trace.traces import Trace
 
 
@@ -79,7 +79,8 @@ class _Network:
 
     def add_control(self, tag: int) -> None:
         """Add the control plane, after all routes."""
-        alarm, codec = self.monitor.alarm, ControlCodec(tuple(self.manifest.symbols), self._new_trace)
+        symbols = tuple(tuple(program.symbols) for program in self.manifest.programs)
+        alarm, codec = self.monitor.alarm, ControlCodec(symbols, self._new_trace)
         if self.job.rank != 0:
             link = self.transport.host_link(0, tag)
             self.runners.append(ControlReceiver(alarm, self._remote(0), codec, link, tuple(self.followers)))
@@ -103,17 +104,12 @@ class _Network:
         peer = target if source == self.job.rank else source
         headers, texts = (self.transport.host_link(peer, 2 * tag + i) for i in range(2))
         tensors, device, ahead = headers, torch.device("cpu"), True
-        if route.takes and self._has_nccl(source) and self._has_nccl(target):
+        if any(c.takes for c in route.programs) and self._has_nccl(source) and self._has_nccl(target):
             device = self._device(self.job.rank)
             tensors, ahead = self.transport.device_link(target, tag, device), False
-        types = tuple(self._types(route))
+        programs = zip(self.manifest.programs, route.programs, strict=True)
+        types = tuple(tuple(_types(program, route.source, carried)) for program, carried in programs)
         return RouteCodec(route.source, types, headers, tensors, texts, DeviceCopies(device), stream_on(device), ahead)
-
-    def _types(self, route: Route) -> Iterator[InputType]:
-        manifest, source = self.manifest, route.source
-        offered = manifest.inputs if source is None else [send.tensor for send in manifest.stages[source].sends]
-        for i in route.takes:
-            yield InputType.parse(offered[i], manifest.symbols)
 
     def _device(self, rank: int) -> torch.device:
         return torch.device(self.job.peers[rank].device)
@@ -123,3 +119,10 @@ class _Network:
 
     def _new_trace(self) -> Trace:
         return Trace(self.manifest, [self._device(rank) for rank in self.ranks])
+
+
+def _types(program: ProgramEntry, source: int | None, carried: Carried) -> Iterator[InputType]:
+    """The types of the tensors that a route carries in a program."""
+    offered = program.inputs if source is None else [send.tensor for send in program.stages[source].sends]
+    for i in carried.takes:
+        yield InputType.parse(offered[i], program.symbols)

@@ -4,17 +4,17 @@ A header of 64-bit integers, then the tensors as they lie in memory:
 
     [number of the batch, whether it failed, strides of each tensor …]
 
-The receiver knows the sizes from the control message.  On the host it posts receives for the tensors together with
-their header, and receives those of a failed batch, too, to stay in step.  A GPU that waits for the other end of a
-transfer is slowed down, so there the header is sent once the tensors are computed, and they are received after it.
+The receiver knows the program and the sizes from the control message.  On the host it posts receives for the tensors
+together with their header, and receives those of a failed batch, too, to stay in step.  A GPU that waits for the other
+end of a transfer is slowed down, so there the header is sent once the tensors are computed, and they are received after
+it.
 An error follows as text.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -36,7 +36,7 @@ class PostedReceive:
     """A batch whose receives are posted."""
 
     number: int
-    shapes: Sequence[tuple[int, ...]]
+    control: Values
     header: Pending
     tensors: Pending | None  # None if they are received after the header
 
@@ -46,7 +46,7 @@ class RouteCodec:
     """Encodes the batches of a route at one end, and decodes them at the other."""
 
     source: int | None  # the stage that sends; None: the caller
-    types: tuple[InputType, ...]
+    types: tuple[tuple[InputType, ...], ...]  # in each program
     headers: TensorLink
     tensors: TensorLink
     texts: TensorLink
@@ -54,11 +54,14 @@ class RouteCodec:
     stream: torch.Stream | None  # the current one of the thread that sends or receives
     ahead: bool  # whether receives of tensors are posted together with their header's
 
-    def send(self, number: int, message: Values | Failure, sizes: Mapping[str, int]) -> list[Pending]:
-        """Start to send a batch.  Tensors of other types than the manifest's are sent as a Failure of their stage."""
-        shapes = [type.shape(sizes) for type in self.types]
+    def send(self, number: int, message: Values | Failure, control: Values) -> list[Pending]:
+        """Start to send a batch.  Tensors of other types than the manifest's are sent as a Failure of their stage.
+
+        `control`: the batch's control message.
+        """
+        shapes = self._shapes(control)
         if isinstance(message, Values):
-            message = self._checked(message, shapes)
+            message = self._checked(message, control)
         if isinstance(message, Values):
             arrived, ready = self.copies.bring([tensor.detach() for tensor in message.tensors], message.ready)
             read_in(self.stream, arrived, ready)
@@ -69,7 +72,7 @@ class RouteCodec:
         header = torch.tensor([number, 1] + [0] * sum(map(len, shapes)))
         sent = [self.headers.send([header])]
         if self.ahead:
-            sent.append(self.tensors.send(self._buffers(shapes)))
+            sent.append(self.tensors.send(self._buffers(control)))
         return [*sent, self.send_text(encode(message.error))]
 
     def send_text(self, text: bytes) -> Pending:
@@ -82,12 +85,11 @@ class RouteCodec:
         (text,) = self.texts.receive([torch.empty(int(length), dtype=torch.uint8)]).wait()
         return text.numpy().tobytes()
 
-    def post(self, number: int, sizes: Mapping[str, int]) -> PostedReceive:
-        """Post the receives of a batch.  `sizes`: the value of every symbol."""
-        shapes = [type.shape(sizes) for type in self.types]
-        header = torch.empty(2 + sum(map(len, shapes)), dtype=torch.int64)
+    def post(self, number: int, control: Values) -> PostedReceive:
+        """Post the receives of a batch.  `control`: its control message."""
+        header = torch.empty(2 + sum(map(len, self._shapes(control))), dtype=torch.int64)
         coming = self.headers.receive([header])
-        return PostedReceive(number, shapes, coming, self._receive(shapes) if self.ahead else None)
+        return PostedReceive(number, control, coming, self._receive(control) if self.ahead else None)
 
     def complete(self, posted: PostedReceive) -> Values | Failure:
         """Wait for a batch; on a GPU, its tensors are awaited in the stream.  Raises ConnectionError or OutOfStep."""
@@ -98,25 +100,29 @@ class RouteCodec:
             if posted.tensors is not None:
                 posted.tensors.wait()
             return Failure(_stage_error(decode(self.receive_text())))
-        flat = (posted.tensors or self._receive(posted.shapes)).wait()
+        flat = (posted.tensors or self._receive(posted.control)).wait()
         left = iter(strides)
-        shaped = zip(flat, posted.shapes, strict=True)
+        shaped = zip(flat, self._shapes(posted.control), strict=True)
         tensors = tuple(t.as_strided(shape, [next(left) for _ in shape]) for t, shape in shaped)
-        return Values(tensors, ready=made_by_now(tensors))
+        return replace(posted.control, tensors=tensors, ready=made_by_now(tensors))
 
-    def _checked(self, message: Values, shapes: Sequence[tuple[int, ...]]) -> Values | Failure:
-        for tensor, type, shape in zip(message.tensors, self.types, shapes, strict=True):
+    def _checked(self, message: Values, control: Values) -> Values | Failure:
+        types = self.types[control.program]
+        for tensor, type, shape in zip(message.tensors, types, self._shapes(control), strict=True):
             if tuple(tensor.shape) != shape or tensor.dtype != type.dtype:
                 made = f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
                 wrong = TypeError(f"it sends `{type.name}` as {made}, the manifest says {type} and {list(shape)}")
                 return Failure(StageError(self.source or 0, str(tensor.device), wrong))
         return message
 
-    def _receive(self, shapes: Sequence[tuple[int, ...]]) -> Pending:
-        return self.tensors.receive(self._buffers(shapes))
+    def _receive(self, control: Values) -> Pending:
+        return self.tensors.receive(self._buffers(control))
 
-    def _buffers(self, shapes: Sequence[tuple[int, ...]]) -> list[torch.Tensor]:
-        sized = zip(self.types, shapes, strict=True)
+    def _shapes(self, control: Values) -> list[tuple[int, ...]]:
+        return [type.shape(control.sizes) for type in self.types[control.program]]
+
+    def _buffers(self, control: Values) -> list[torch.Tensor]:
+        sized = zip(self.types[control.program], self._shapes(control), strict=True)
         return [torch.empty(math.prod(shape), dtype=type.dtype, device=self.copies.device) for type, shape in sized]
 
 

@@ -13,11 +13,12 @@ from runtime.trace.traces import Trace
 
 @dataclass(frozen=True)
 class Values:
-    """The tensors of one batch and, from the caller, its sizes."""
+    """The tensors of one batch, its program and, from the caller, its sizes."""
 
     tensors: tuple[torch.Tensor, ...]
     sizes: Mapping[str, int] = field(default_factory=dict)  # symbol -> value
     ready: tuple[torch.Event, ...] = ()  # events after which accelerators have made the tensors
+    program: int = 0  # that runs the batch
 
     @property
     def device(self) -> torch.device | None:

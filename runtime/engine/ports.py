@@ -65,7 +65,8 @@ def send_all(ports: Sequence[Port], message: Message) -> None:
     for port in ports:
         part = message
         if isinstance(message, Values):
-            part = replace(message, tensors=tuple(message.tensors[i] for i in port.route.takes))
+            takes = port.route.programs[message.program].takes
+            part = replace(message, tensors=tuple(message.tensors[i] for i in takes))
         port.channel.send(part)
 
 
@@ -82,10 +83,12 @@ def receive_all(ports: Sequence[Port]) -> Message:
     placed: dict[int, torch.Tensor] = {}
     sizes: dict[str, int] = {}
     ready: list[torch.Event] = []
+    program = 0  # the same in all
     for port, message in zip(ports, messages, strict=True):
         if not isinstance(message, Values):
             return message
-        placed.update(zip(port.route.places, message.tensors, strict=True))
+        program = message.program
+        placed.update(zip(port.route.programs[program].places, message.tensors, strict=True))
         sizes.update(message.sizes)
         ready.extend(message.ready)
-    return Values(tuple(placed[i] for i in range(len(placed))), sizes, tuple(ready))
+    return Values(tuple(placed[i] for i in range(len(placed))), sizes, tuple(ready), program)

@@ -5,17 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from runtime.manifest import Manifest, ManifestError, StageEntry
+from runtime.manifest import Manifest, ManifestError, ProgramEntry, ProgramStage
+
+
+@dataclass(frozen=True)
+class Carried:
+    """The tensors that a route carries in one program."""
+
+    takes: tuple[int, ...] = ()  # indices among the tensors that the source sends
+    places: tuple[int, ...] = ()  # indices among the tensors that the target receives
 
 
 @dataclass(frozen=True)
 class Route:
-    """The tensors of a batch that one stage sends to another.  None is the caller: it sends inputs, gets outputs."""
+    """The way from one stage to another.  None is the caller: it sends inputs, gets outputs.
+
+    Every batch takes every route, whatever its program, if only with no tensors: so all ports stay in step.
+    """
 
     source: int | None
     target: int | None
-    takes: tuple[int, ...]  # indices among the tensors that the source sends
-    places: tuple[int, ...]  # indices among the tensors that the target receives
+    programs: tuple[Carried, ...]
 
     @property
     def capacity(self) -> int | None:
@@ -28,44 +38,59 @@ class Route:
         return None if self.source is None or self.target is None else self.target - self.source + 1
 
 
+_Ends = tuple[int | None, int | None]  # source and target
+
+
 def routes(manifest: Manifest) -> tuple[Route, ...]:
     """All routes.  The caller has one to and from each stage, if only to carry sizes there and failures back.
 
     Raises ManifestError if a stage receives a tensor that none sends to it, or an output of the model is missing.
     """
-    if not manifest.stages:
-        raise ManifestError("the manifest has no stages; compile the model again")
-    return (*_to_stages(manifest), *_to_caller(manifest))
+    if not manifest.stages or not manifest.programs:
+        missing = "programs" if manifest.stages else "stages"
+        raise ManifestError(f"the manifest has no {missing}; compile the model again")
+    tables = [dict(_routes(program, len(manifest.stages))) for program in manifest.programs]
+    return tuple(
+        Route(*ends, tuple(table.get(ends, Carried()) for table in tables))
+        for ends in dict.fromkeys(ends for table in tables for ends in table)
+    )
 
 
-def _to_stages(manifest: Manifest) -> Iterator[Route]:
-    inputs = {tensor.name: i for i, tensor in enumerate(manifest.inputs)}
-    for target, stage in enumerate(manifest.stages):
-        yield _route(None, target, stage, inputs)
+def _routes(program: ProgramEntry, stages: int) -> Iterator[tuple[_Ends, Carried]]:
+    if len(program.stages) != stages:
+        raise ManifestError(f"program {program.name} has {len(program.stages)} stages of {stages}")
+    yield from _to_stages(program)
+    yield from _to_caller(program)
+
+
+def _to_stages(program: ProgramEntry) -> Iterator[tuple[_Ends, Carried]]:
+    inputs = {tensor.name: i for i, tensor in enumerate(program.inputs)}
+    for target, stage in enumerate(program.stages):
+        yield (None, target), _carried(None, target, stage, inputs)
         for source in dict.fromkeys(receive.source for receive in stage.receives if receive.source is not None):
             if source not in range(target):
                 raise ManifestError(f"stage {target} receives from stage {source}, which does not run before it")
-            yield _route(source, target, stage, _sent(manifest.stages[source], target))
+            yield (source, target), _carried(source, target, stage, _sent(program.stages[source], target))
 
 
-def _route(source: int | None, target: int, stage: StageEntry, offered: Mapping[str, int]) -> Route:
+def _carried(source: int | None, target: int, stage: ProgramStage, offered: Mapping[str, int]) -> Carried:
     wanted = {place: r.tensor.name for place, r in enumerate(stage.receives) if r.source == source}
     for name in wanted.values():
         if name not in offered:
             giver = "the model has no such input" if source is None else f"stage {source} does not send it"
             raise ManifestError(f"stage {target} receives `{name}`, but {giver}; compile the model again")
-    return Route(source, target, tuple(offered[name] for name in wanted.values()), tuple(wanted))
+    return Carried(tuple(offered[name] for name in wanted.values()), tuple(wanted))
 
 
-def _sent(stage: StageEntry, target: int) -> dict[str, int]:
+def _sent(stage: ProgramStage, target: int) -> dict[str, int]:
     return {send.tensor.name: i for i, send in enumerate(stage.sends) if target in send.stages}
 
 
-def _to_caller(manifest: Manifest) -> Iterator[Route]:
+def _to_caller(program: ProgramEntry) -> Iterator[tuple[_Ends, Carried]]:
     places: list[int] = []
-    for source, stage in enumerate(manifest.stages):
+    for source, stage in enumerate(program.stages):
         ends = [(i, output) for i, send in enumerate(stage.sends) for output in send.outputs]
         places += [output for _, output in ends]
-        yield Route(source, None, tuple(i for i, _ in ends), tuple(output for _, output in ends))
-    if sorted(places) != list(range(len(manifest.outputs))):
-        raise ManifestError(f"the stages send the outputs {sorted(places)} of {len(manifest.outputs)}, not each once")
+        yield (source, None), Carried(tuple(i for i, _ in ends), tuple(output for _, output in ends))
+    if sorted(places) != list(range(len(program.outputs))):
+        raise ManifestError(f"the stages send the outputs {sorted(places)} of {len(program.outputs)}, not each once")

@@ -66,7 +66,7 @@ class Worker:
                 case Values():
                     tensors = self._run(message)
                     running.made = made_by_now(tensors)
-                    return Values(tensors, ready=running.made)
+                    return Values(tensors, ready=running.made, program=message.program)
                 case Failure() if self._trace is not None:
                     self._trace.skip()
                 case Reset():
@@ -88,8 +88,8 @@ class Worker:
 
     def _run(self, batch: Values) -> tuple[torch.Tensor, ...]:
         if self._trace is not None:
-            return self._trace.run(self.stage, batch.tensors, batch.ready, batch.sizes)
-        return self.stage(self.stage.receive(batch.tensors, batch.ready), batch.sizes)
+            return self._trace.run(self.stage, batch.tensors, batch.ready, batch.sizes, batch.program)
+        return self.stage(self.stage.receive(batch.tensors, batch.ready), batch.sizes, batch.program)
 
     def _set_trace(self, trace: Trace | None) -> None:
         self._trace = None

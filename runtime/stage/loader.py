@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
@@ -14,9 +14,9 @@ from types import ModuleType
 import torch
 from torch import nn
 
-from runtime.manifest import CheckpointFile, Manifest, ManifestError, Operator, StageEntry, file_hash, sample_hash
+from runtime.manifest import CheckpointFile, Manifest, ManifestError, Operator, ProgramStage, file_hash, sample_hash
 from runtime.stage.speed import AS_IT_IS, Speed
-from runtime.stage.stage import LoadedStage
+from runtime.stage.stage import LoadedStage, StageModule
 
 
 def load_stages(
@@ -38,12 +38,12 @@ def load_stages(
     not support `speed`.
     """
     chosen = range(len(manifest.stages)) if indices is None else sorted(indices)
-    for stage in (manifest.stages[i] for i in chosen):
-        for name in (stage.module, stage.weights):
+    for i in chosen:
+        weights, modules = manifest.stages[i].weights, [program.stages[i].module for program in manifest.programs]
+        for name in (*modules, weights):
             _require_file(folder / name)
-        _check_hash(folder / stage.module, manifest, strict)
-        if strict:
-            _check_hash(folder / stage.weights, manifest, strict)
+        for name in (*modules, *[weights] * strict):
+            _check_hash(folder / name, manifest, strict)
     for operator in manifest.operators:
         if not set(chosen).isdisjoint(operator.stages):
             _require_operator(folder, operator)
@@ -52,8 +52,9 @@ def load_stages(
             _check_link(folder, link)
 
     def load(index: int) -> LoadedStage:
-        stage, device = manifest.stages[index], devices[index]
-        return speed.apply(LoadedStage.from_module(index, stage, device, _load_module(folder, stage, device)))
+        weights, device = folder / manifest.stages[index].weights, devices[index]
+        modules = _load_modules(folder, [program.stages[index] for program in manifest.programs], weights, device)
+        return speed.apply(LoadedStage.from_modules(index, device, modules))
 
     with ThreadPoolExecutor(max_workers=len({devices[i] for i in chosen}), thread_name_prefix="load") as pool:
         return tuple(pool.map(load, chosen))
@@ -94,18 +95,31 @@ def _check_hash(path: Path, manifest: Manifest, strict: bool) -> None:
     warnings.warn(f"{path.name} differs from the manifest: it was edited", stacklevel=4)
 
 
-def _load_module(folder: Path, stage: StageEntry, device: torch.device) -> nn.Module:
-    path = folder / stage.module
-    cls = getattr(import_file(path), stage.cls, None)
+def _load_modules(
+    folder: Path, programs: Sequence[ProgramStage], weights: Path, device: torch.device
+) -> list[StageModule]:
+    """The modules of one stage.  Each takes the tensors that those before it hold, and reads the others."""
+    modules: list[StageModule] = []
+    held: dict[str, torch.Tensor] = {}
+    for program in programs:
+        module = _load_module(folder / program.module, program.cls, weights, device, held)
+        held.update(module.named_parameters(remove_duplicate=False))
+        held.update(module.named_buffers(remove_duplicate=False))
+        modules.append(StageModule(program, module, module))
+    return modules
+
+
+def _load_module(
+    path: Path, name: str, weights: Path, device: torch.device, held: Mapping[str, torch.Tensor]
+) -> nn.Module:
+    cls = getattr(import_file(path), name, None)
     if cls is None:
-        raise ManifestError(f"{path} has no class {stage.cls}")
+        raise ManifestError(f"{path} has no class {name}")
     try:
-        return cls.load(folder / stage.weights, device)
+        return cls.load(weights, device, held) if held else cls.load(weights, device)
     except Exception as e:  # the file may be edited, and its weights be anything
         why = f"{type(e).__name__}: {e}"
-        raise ManifestError(
-            f"{stage.module} cannot read {folder / stage.weights}: {why}; compile the model again"
-        ) from e
+        raise ManifestError(f"{path.name} cannot read {weights}: {why}; compile the model again") from e
 
 
 def import_file(path: Path) -> ModuleType:

@@ -12,7 +12,7 @@ import torch
 from runtime.device.kinds import kind_of
 from runtime.errors import DeviceError
 from runtime.stage.cuda_graphs import GraphedStage
-from runtime.stage.stage import LoadedStage, ShapeKey, shape_key
+from runtime.stage.stage import LoadedStage, ShapeKey, StageModule, shape_key
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,14 @@ class Speed:
                 f"CUDA graphs need CUDA devices, and stage {stage.index} is on {stage.device}; "
                 "run the pipeline without them"
             )
+        return replace(stage, programs=tuple(self._faster(program, stage.device) for program in stage.programs))
+
+    def _faster(self, stage: StageModule, device: torch.device) -> StageModule:
         if self.compile:
             compiled = CompiledStage(stage.call)
             stage = replace(stage, call=compiled, is_prepared=compiled.is_prepared)
         if self.cuda_graphs:
-            state = [stage.module.get_buffer(name) for name in stage.first_state]
-            graphed = GraphedStage(stage.call, state, stage.device)
+            graphed = GraphedStage(stage.call, [*stage.state.values()], device)
             stage = replace(stage, call=graphed, is_prepared=graphed.is_prepared)
         return stage
 

@@ -42,10 +42,10 @@ class _Marks(NamedTuple):
 class StageTrace:
     """The runs of one stage."""
 
-    def __init__(self, stage: int, device: torch.device, sources: Sequence[int | None]) -> None:
+    def __init__(self, stage: int, device: torch.device, sources: Sequence[Sequence[int | None]]) -> None:
         self.stage = stage
         self.device = device
-        self._sources = sources  # the stage that sends each input; None is the caller
+        self._sources = sources  # in each program, the stage that sends each input; None is the caller
         self._clock: DeviceClock  # set by `begin`
         self._batches = 0
         self._marks: list[_Marks] = []
@@ -60,6 +60,7 @@ class StageTrace:
         tensors: Sequence[torch.Tensor],
         ready: Sequence[torch.Event],
         sizes: Mapping[str, int],
+        program: int,
     ) -> tuple[torch.Tensor, ...]:
         """Run one batch of a stage, and add it to the trace even if the stage raises."""
         sent: tuple[torch.Tensor, ...] | None = None
@@ -67,11 +68,11 @@ class StageTrace:
         try:
             received = stage.receive(tensors, ready)
             started = self._clock()
-            sent = stage(received, sizes)
+            sent = stage(received, sizes, program)
             return sent
         finally:
             nbytes = None if sent is None else sum(tensor.nbytes for tensor in sent)
-            came = self._bytes_by_source(tensors)
+            came = self._bytes_by_source(tensors, program)
             self._marks.append(_Marks(self._batches, arrived, started, self._clock(), came, nbytes))
             self._batches += 1
 
@@ -98,9 +99,9 @@ class StageTrace:
             a, b, c = (partial(float, time) for time in (arrived, started, ended))
             self._marks.append(_Marks(batch, a, b, c, dict(received), sent))
 
-    def _bytes_by_source(self, tensors: Sequence[torch.Tensor]) -> dict[int | None, int]:
+    def _bytes_by_source(self, tensors: Sequence[torch.Tensor], program: int) -> dict[int | None, int]:
         count: dict[int | None, int] = {}
-        for source, tensor in zip(self._sources, tensors, strict=True):
+        for source, tensor in zip(self._sources[program], tensors, strict=True):
             count[source] = count.get(source, 0) + tensor.nbytes
         return count
 
@@ -111,8 +112,8 @@ class Trace:
     def __init__(self, manifest: Manifest, devices: Sequence[torch.device]) -> None:
         self.model = manifest.name
         self.stages = tuple(
-            StageTrace(i, device, [receive.source for receive in stage.receives])
-            for i, (stage, device) in enumerate(zip(manifest.stages, devices, strict=True))
+            StageTrace(i, device, [[r.source for r in program.stages[i].receives] for program in manifest.programs])
+            for i, device in enumerate(devices)
         )
 
     @property

@@ -1,0 +1,78 @@
+"""The programs of an artifact: which of them a call runs, and how it enters and leaves that one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from runtime.call.inputs import Inputs
+from runtime.call.microbatches import BatchSplit
+from runtime.call.tree import parse
+from runtime.call.tree_nodes import TreeNode
+from runtime.engine.message import Values
+from runtime.errors import InputError
+from runtime.manifest import Manifest, ProgramEntry
+
+
+@dataclass(frozen=True)
+class ProgramCalls:
+    """How calls of one program become batches, and its outputs their results."""
+
+    entry: ProgramEntry
+    inputs: Inputs
+    returns: TreeNode
+
+    @classmethod
+    def parse(cls, entry: ProgramEntry) -> ProgramCalls:
+        """Raises ManifestError if the tables of the program contradict each other."""
+        returns = parse(entry.signature.returns, entry.symbols, len(entry.outputs))
+        return cls(entry, Inputs.parse(entry), returns)
+
+    @cached_property
+    def split(self) -> BatchSplit:
+        """Raises InputError where a batch cannot be split."""
+        return BatchSplit.of_program(self.entry)
+
+    def named(self, outputs: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The outputs by their names in the manifest."""
+        return dict(zip((tensor.name for tensor in self.entry.outputs), outputs, strict=True))
+
+
+@dataclass(frozen=True)
+class Programs:
+    """The programs of an artifact in their order.  A call runs the first one that its arguments fit."""
+
+    programs: tuple[ProgramCalls, ...]
+
+    @classmethod
+    def parse(cls, manifest: Manifest) -> Programs:
+        """Raises ManifestError."""
+        return cls(tuple(map(ProgramCalls.parse, manifest.programs)))
+
+    def of(self, batch: Values) -> ProgramCalls:
+        """The program that runs a batch."""
+        return self.programs[batch.program]
+
+    def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Values:
+        """The batch of a call.  Raises InputError that says of each program why it does not take the call."""
+        return self._first(lambda inputs: inputs.bind(args, kwargs))
+
+    def bind_named(self, tensors: Mapping[str, torch.Tensor]) -> Values:
+        """The batch of tensors by their names in the manifest.  Raises InputError as `bind` does."""
+        return self._first(lambda inputs: inputs.bind_named(tensors))
+
+    def _first(self, bind: Callable[[Inputs], Values]) -> Values:
+        refused: dict[str, InputError] = {}
+        for i, program in enumerate(self.programs):
+            try:
+                return replace(bind(program.inputs), program=i)
+            except InputError as e:
+                refused[program.entry.name] = e
+        if len(refused) == 1:
+            raise next(iter(refused.values()))
+        reasons = "".join(f"\n  {name}: {error}" for name, error in refused.items())
+        raise InputError(f"none of the {len(refused)} programs takes this call:{reasons}")
