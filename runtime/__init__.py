@@ -1,6 +1,8 @@
 """Artifact folder -> a running pipeline.
 
     manifest      the index of an artifact folder
+    json_table    dataclasses as JSON, and back
+    schema_2      the manifest's JSON as older versions wrote it
     errors        one exception class per culprit
     settings      torch's settings that change what stages compute
     pipeline      Pipeline: load, call, stream, trace, close

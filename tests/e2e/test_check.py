@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,10 +58,11 @@ def test_an_edited_stage_file_is_a_fault(copy: Path, capsys: pytest.CaptureFixtu
 
 def test_a_transfer_that_nobody_sends_is_named(copy: Path) -> None:
     manifest = Manifest.read(copy)
-    stages = [*manifest.stages]
-    name = stages[0].sends[0].tensor.name
-    stages[0] = type(stages[0])(**vars(stages[0]) | {"sends": stages[0].sends[1:]})
-    type(manifest)(**vars(manifest) | {"stages": tuple(stages)}).sealed().write(copy)
+    (program,) = manifest.programs
+    first, *others = program.stages
+    name = first.sends[0].tensor.name
+    program = replace(program, stages=(replace(first, sends=first.sends[1:]), *others))
+    replace(manifest, programs=(program,)).sealed().write(copy)
     assert f"stage 1: it receives {name}, which stage 0 does not send" in [*faults(copy)]
 
 

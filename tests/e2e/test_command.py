@@ -103,7 +103,7 @@ def test_dynamic_sizes_of_the_command_come_to_those_of_the_file(shell: Shell) ->
     shell.write({"model.py": DYNAMIC.replace("torch.ones(2, 64)", "torch.ones(2, 3, 64)")})
     assert shell.run("model.py -o out --stages 2 --dynamic input:1=seq").status == 0
     manifest = json.loads(Path("out/manifest.json").read_text())
-    assert manifest["inputs"] == [{"name": "input", "dtype": "float32", "shape": ["batch", "seq", 64]}]
+    assert manifest["programs"][0]["inputs"] == [{"name": "input", "dtype": "float32", "shape": ["batch", "seq", 64]}]
 
 
 def test_another_function_of_the_file_makes_the_model(shell: Shell) -> None:

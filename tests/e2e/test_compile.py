@@ -68,13 +68,13 @@ def test_skips_pass_over_the_stages_between(compiled: Callable[..., tuple[StageP
 
 def test_each_stage_returns_the_outputs_that_it_makes(compiled: Callable[..., tuple[StagePlan, Manifest]]) -> None:
     _, manifest = compiled("two outputs from different stages")
-    assert [[send.outputs for send in stage.sends] for stage in manifest.stages] == [[(0,)], [(1,)], [(2,)]]
-    assert [[send.stages for send in stage.sends] for stage in manifest.stages] == [[(1,)], [(2,)], [()]]
+    assert [[send.outputs for send in stage.sends] for stage in manifest.programs[0].stages] == [[(0,)], [(1,)], [(2,)]]
+    assert [[send.stages for send in stage.sends] for stage in manifest.programs[0].stages] == [[(1,)], [(2,)], [()]]
 
 
 def test_an_input_goes_to_the_stage_that_reads_it(compiled: Callable[..., tuple[StagePlan, Manifest]]) -> None:
     _, manifest = compiled("an input first read in the last stage")
-    given = [[r.tensor.name for r in stage.receives if r.source is None] for stage in manifest.stages]
+    given = [[r.tensor.name for r in stage.receives if r.source is None] for stage in manifest.programs[0].stages]
     assert given == [["x"], [], ["labels"]]
 
 
@@ -82,7 +82,7 @@ def test_a_size_that_no_argument_has_is_an_integer_argument(
     compiled: Callable[..., tuple[StagePlan, Manifest]], tmp_path: Path
 ) -> None:
     _, manifest = compiled("a size in a later stage")
-    assert [stage.sizes for stage in manifest.stages] == [(), (), ("seq",)]
+    assert [stage.sizes for stage in manifest.programs[0].stages] == [(), (), ("seq",)]
     assert "def forward(self, x_2, *, seq: int):" in (tmp_path / "out/stage_2.py").read_text()
 
 

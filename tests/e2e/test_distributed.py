@@ -189,15 +189,16 @@ def shape(folder: Path, shapes: dict[str, tuple[int | str, ...]]) -> None:
     manifest = Manifest.read(folder)
     known = {name: tensor(name) for name in shapes}
     known = {name: replace(t, shape=shapes[name]) for name, t in known.items()}
+    (program,) = manifest.programs
     stages = tuple(
         replace(
             stage,
             receives=tuple(replace(r, tensor=known.get(r.tensor.name, r.tensor)) for r in stage.receives),
             sends=tuple(replace(s, tensor=known.get(s.tensor.name, s.tensor)) for s in stage.sends),
         )
-        for stage in manifest.stages
+        for stage in program.stages
     )
-    replace(manifest, stages=stages).write(folder)
+    replace(manifest, programs=(replace(program, stages=stages),)).write(folder)
 
 
 pytestmark = pytest.mark.slow

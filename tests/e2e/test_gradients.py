@@ -44,15 +44,15 @@ def stage_gradients(out: Path, inputs: list[Tensor]) -> Iterator[tuple[str, Tens
     """The name and gradient of each parameter of each stage; one that several stages hold has a share in each."""
     manifest = Manifest.read(out)
     stages = load_stages(out, manifest, [torch.device("cpu")] * len(manifest.stages), strict=True)
-    values = {tensor.name: x for tensor, x in zip(manifest.inputs, inputs, strict=True)}
+    values = {tensor.name: x for tensor, x in zip(manifest.programs[0].inputs, inputs, strict=True)}
     outputs: dict[int, Tensor] = {}
-    for stage in stages:
+    for (stage,) in (stage.programs for stage in stages):
         sent = stage.module(*(values[receive.tensor.name] for receive in stage.entry.receives))
         for send, tensor in zip(stage.entry.sends, sent, strict=True):
             values[send.tensor.name] = tensor
             outputs |= dict.fromkeys(send.outputs, tensor)
     loss_of([outputs[i] for i in sorted(outputs)]).backward()
-    for stage in stages:
+    for (stage,) in (stage.programs for stage in stages):
         for name, parameter in stage.module.named_parameters():
             if parameter.grad is not None:
                 yield name, parameter.grad
@@ -148,7 +148,7 @@ def test_gradients_end_where_they_do_in_the_model(model: type[nn.Module], tmp_pa
     check_gradients(module, Call.of(torch.randn(3, 8)), tmp_path / "out", stages=2)
     manifest = Manifest.read(tmp_path / "out")
     for stage in load_stages(tmp_path / "out", manifest, [torch.device("cpu")] * 2, strict=True):
-        for name, parameter in stage.module.named_parameters():
+        for name, parameter in stage.programs[0].module.named_parameters():
             assert parameter.requires_grad == module.get_parameter(name).requires_grad, name
 
 

@@ -73,5 +73,5 @@ def test_an_example_in_another_layout_sets_the_one_that_stages_compute_in(tmp_pa
     compile_model(Strided(), (example,), out=tmp_path, stages=1)
     x = torch.randn(SHAPE)
     with Pipeline.load(tmp_path) as pipe:
-        assert pipe.manifest.layouts == ((0, 2, 3, 1),)
+        assert pipe.manifest.programs[0].layouts == ((0, 2, 3, 1),)
         torch.testing.assert_close(pipe(x), x.permute(0, 2, 3, 1).reshape(-1, 2).tanh())

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.nn import functional
 
 import runtime
 from runtime import DeviceError, ManifestError, Pipeline
+from runtime.check.artifact import faults
 from runtime.run import main
 from tests.support.artifacts import Part, chain, write
 
@@ -53,6 +55,19 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
         Pipeline.load(tmp_path)
 
 
+def test_a_folder_of_schema_2_is_whole_and_runs() -> None:
+    folder = ROOT / "tests/data/schema_2"
+    assert [*faults(folder)] == []
+    weights = load_file(folder / "stage_0.safetensors") | load_file(folder / "stage_1.safetensors")
+    x = torch.randn(4, 2)
+    hidden = functional.linear(x, weights["first.weight"], weights["first.bias"])
+    expected = functional.linear(hidden, weights["second.weight"], weights["second.bias"]) + hidden.sum(0)
+    with Pipeline.load(folder, strict=True) as pipe:
+        assert torch.equal(pipe(x)["y"], expected)
+        pipe.reset()
+        assert torch.equal(pipe(x=x)["y"], expected)
+
+
 def drop_stages(folder: Path) -> None:
     table = json.loads((folder / "manifest.json").read_text())
     del table["stages"]
@@ -64,7 +79,7 @@ def drop_stages(folder: Path) -> None:
     [
         (lambda f: (f / "manifest.json").unlink(), "is not an artifact folder: it has no manifest.json"),
         (lambda f: (f / "manifest.json").write_text("{"), "cannot read"),
-        (lambda f: edit(f / "manifest.json", '"schema": 2', '"schema": 0'), "has schema 0, this runtime reads 2"),
+        (lambda f: edit(f / "manifest.json", '"schema": 3', '"schema": 0'), "has schema 0, this runtime reads 3"),
         (lambda f: edit(f / "manifest.json", '"source": 0', '"origin": 0'), r"is damaged \(KeyError: 'source'\)"),
         (lambda f: edit(f / "manifest.json", '"slot": 0', '"slot": "0"'), "malformed tree"),
         (drop_stages, r"is damaged \(KeyError: 'stages'\)"),

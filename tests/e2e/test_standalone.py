@@ -21,7 +21,7 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration
 
 from passes.compilation.api import compile_model
-from runtime.manifest import Manifest, StageEntry
+from runtime.manifest import Manifest, ProgramStage
 from tests.support.models import CASES
 from tests.support.planning import slow_machine
 
@@ -90,21 +90,28 @@ def test_stages_run_alone_one_after_the_other(make: Any, devices: int, tmp_path:
     manifest = Manifest.read(out)
     assert len(manifest.stages) >= devices
     values = dict(inputs)
-    for index, stage in enumerate(manifest.stages):
-        values |= run_alone(out, stage, values, {"batch": 2, "seq": 6, "answer": 5}, tmp_path / f"{index}")
+    (program,) = manifest.programs
+    sizes = {"batch": 2, "seq": 6, "answer": 5}
+    for index, (stage, entry) in enumerate(zip(program.stages, manifest.stages, strict=True)):
+        values |= run_alone(out, stage, entry.weights, values, sizes, tmp_path / f"{index}")
     with torch.no_grad():
         returned = model(**inputs)
     expected = returned if isinstance(returned, torch.Tensor) else returned.logits
-    found = [values[send.tensor.name] for stage in manifest.stages for send in stage.sends if 0 in send.outputs]
+    found = [values[send.tensor.name] for stage in program.stages for send in stage.sends if 0 in send.outputs]
     assert torch.equal(found[0], expected)
 
 
 def run_alone(
-    out: Path, stage: StageEntry, values: Mapping[str, torch.Tensor], sizes: Mapping[str, int], folder: Path
+    out: Path,
+    stage: ProgramStage,
+    weights: str,
+    values: Mapping[str, torch.Tensor],
+    sizes: Mapping[str, int],
+    folder: Path,
 ) -> dict[str, torch.Tensor]:
     """What a stage sends, by name, from a process that sees nothing but FOLDER and the modules of torch."""
     folder.mkdir()
-    for name in (stage.module, stage.weights):
+    for name in (stage.module, weights):
         shutil.copy(out / name, folder)
     received = {receive.tensor.name: values[receive.tensor.name].contiguous() for receive in stage.receives}
     save_file(received, folder / "received.safetensors")
@@ -113,7 +120,7 @@ def run_alone(
         "site": sysconfig.get_paths()["purelib"],
         "stage": Path(stage.module).stem,
         "class": stage.cls,
-        "weights": stage.weights,
+        "weights": weights,
         "sizes": {name: sizes[name] for name in stage.sizes},
     }
     (folder / "job.json").write_text(json.dumps(job))

@@ -22,7 +22,7 @@ from runtime.manifest import FILE, ManifestError, file_hash, seal_of
 from tests.faults.of_files import FILE_FAULTS, WEIGHTS_FAULTS
 from tests.faults.of_plan import PLAN_FAULTS, Change
 from tests.faults.of_source import ONLY_BY_HASH, SOURCE_FAULTS
-from tests.faults.of_table import TABLE_FAULTS
+from tests.faults.of_table import TABLE_FAULTS, some_stage
 from tests.faults.sample import Sample
 
 
@@ -90,7 +90,7 @@ def _in_folder(folder: Path, kind: str, random: Random) -> str:
             TABLE_FAULTS[kind](table, random)
         grades = ["alone", "sealed"]
     elif kind in SOURCE_FAULTS:
-        path = folder / random.choice(table["stages"])["module"]
+        path = folder / some_stage(table, random)["module"]
         lines = path.read_text().splitlines(keepends=True)
         while "".join(lines) == path.read_text():
             lines = SOURCE_FAULTS[kind](lines, random)

@@ -8,12 +8,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.faults.of_table import some_stage
+from tests.faults.of_table import stage_with_weights
 
 
 def _weights(folder: Path, table: Any, random: Random) -> tuple[Path, dict[str, Any], bytes]:
     """A weights file: its path, its header and its bytes."""
-    path = folder / some_stage(table, random, "holds")["weights"]
+    path = folder / stage_with_weights(table, random)["weights"]
     whole = path.read_bytes()
     size = 8 + int.from_bytes(whole[:8], "little")
     return path, json.loads(whole[8:size]), whole[size:]

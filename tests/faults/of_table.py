@@ -10,8 +10,20 @@ from tests.faults.sample import STAGES
 
 
 def some_stage(table: Any, random: Random, key: str = "") -> Any:
-    """A stage, which has something under `key`."""
-    return random.choice([stage for stage in table["stages"] if not key or stage[key]])
+    """What a stage does in the program; it has something under `key`."""
+    return random.choice([stage for stage in program_of(table)["stages"] if not key or stage[key]])
+
+
+def stage_with_weights(table: Any, random: Random) -> Any:
+    """A stage that holds tensors."""
+    pairs = zip(table["stages"], program_of(table)["stages"], strict=True)
+    return random.choice([stage for stage, does in pairs if does["holds"]])
+
+
+def program_of(table: Any) -> Any:
+    """The program of a manifest that has one."""
+    (program,) = table["programs"]
+    return program
 
 
 def _end(table: Any, random: Random) -> Any:
@@ -45,30 +57,31 @@ def _retarget(table: Any, random: Random) -> None:
 
 
 def _place(table: Any, random: Random) -> None:
-    send = random.choice([s for stage in table["stages"] for s in stage["sends"]])
+    send = random.choice([s for stage in program_of(table)["stages"] for s in stage["sends"]])
     send["outputs"] = random.choice([[], [0], [1], [2], [0, 1]])
 
 
 def _dtype(table: Any, random: Random) -> None:
-    tensors = [*table["inputs"], *table["outputs"], _end(table, random)["tensor"]]
+    tensors = [*program_of(table)["inputs"], *program_of(table)["outputs"], _end(table, random)["tensor"]]
     tensors.append(random.choice([*some_stage(table, random, "holds")["holds"].values()]))
     random.choice(tensors)["dtype"] = random.choice(["float16", "int32", "bfloat16", "float64"])
 
 
 def _shape(table: Any, random: Random) -> None:
-    tensor = random.choice([*table["inputs"], *table["outputs"], _end(table, random)["tensor"]])
+    tensor = random.choice([*program_of(table)["inputs"], *program_of(table)["outputs"], _end(table, random)["tensor"]])
     tensor["shape"] = random.choice([tensor["shape"][:-1], [*tensor["shape"], 1], ["batch", *tensor["shape"][1:]]])
 
 
 def _bound(table: Any, random: Random) -> None:
-    symbol = random.choice([*table["symbols"].values()])
+    symbol = random.choice([*program_of(table)["symbols"].values()])
     symbol[random.choice(["min", "max"])] = random.choice([0, 1, 2, 3, 128, None])
     symbol["min"] = symbol["min"] or 0
 
 
 def _guard(table: Any, random: Random) -> None:
-    name = random.choice([*table["symbols"]])
-    table["guards"] = random.choice([[], [f"{name} % 2 == 0"], [f"{name} < 100"], [f"{name} > 1", f"{name} != 7"]])
+    name = random.choice([*program_of(table)["symbols"]])
+    guards = [[], [f"{name} % 2 == 0"], [f"{name} < 100"], [f"{name} > 1", f"{name} != 7"]]
+    program_of(table)["guards"] = random.choice(guards)
 
 
 def _state(table: Any, random: Random) -> None:
@@ -78,17 +91,17 @@ def _state(table: Any, random: Random) -> None:
 
 
 def _device(table: Any, random: Random) -> None:
-    some_stage(table, random)["device"] = random.choice(["cuda:0", "cuda:1", "cpu:1"])
+    random.choice(table["stages"])["device"] = random.choice(["cuda:0", "cuda:1", "cpu:1"])
 
 
 def _move_node(table: Any, random: Random) -> None:
-    a, b = random.sample(table["stages"], 2)
+    a, b = random.sample(program_of(table)["stages"], 2)
     b["runs"].append(a["runs"].pop(random.randrange(len(a["runs"]))))
 
 
 def _add_node(table: Any, random: Random) -> None:
-    once = [node["makes"][0]["name"] for node in table["nodes"] if not node["repeats"]]
-    a, b = random.sample(table["stages"], 2)
+    once = [node["makes"][0]["name"] for node in program_of(table)["nodes"] if not node["repeats"]]
+    a, b = random.sample(program_of(table)["stages"], 2)
     b["runs"].insert(0, random.choice([run for run in a["runs"] if run["node"] in once]))
 
 
@@ -97,32 +110,32 @@ def _reverse_nodes(table: Any, random: Random) -> None:
 
 
 def _lose_node(table: Any, random: Random) -> None:
-    table["nodes"].pop(random.randrange(len(table["nodes"])))
+    program_of(table)["nodes"].pop(random.randrange(len(program_of(table)["nodes"])))
 
 
 def _rename(table: Any, random: Random) -> None:
-    random.choice(table["signature"]["parameters"])["name"] = random.choice(["x", "input_ids", "gain_2"])
+    random.choice(program_of(table)["signature"]["parameters"])["name"] = random.choice(["x", "input_ids", "gain_2"])
 
 
 def _optional(table: Any, random: Random) -> None:
-    parameter = random.choice(table["signature"]["parameters"])
+    parameter = random.choice(program_of(table)["signature"]["parameters"])
     parameter[random.choice(["optional", "kind"])] = random.choice([True, "KEYWORD_ONLY"])
 
 
 def _tree(table: Any, random: Random) -> None:
     other = [{"slot": 0}, {"slot": 1}, {"slot": 2}, {"list": [{"slot": 1}, {"slot": 0}]}, {"tuple": [{"slot": 0}]}]
-    table["signature"][random.choice(["returns", "arguments"])] = random.choice(other)
+    program_of(table)["signature"][random.choice(["returns", "arguments"])] = random.choice(other)
 
 
 def _microbatches(table: Any, random: Random) -> None:
-    found = table["microbatching"]
+    found = program_of(table)["microbatching"]
     key, value = random.choice([("symbol", None), ("symbol", "seq"), ("inputs", [1, None]), ("outputs", [None, 0])])
     found[key] = value
 
 
 def _trade_files(table: Any, random: Random) -> None:
-    a, b = random.sample(table["stages"], 2)
     key = random.choice(["module", "cls", "weights"])
+    a, b = random.sample(table["stages"] if key == "weights" else program_of(table)["stages"], 2)
     a[key], b[key] = b[key], a[key]
 
 
@@ -160,16 +173,17 @@ def _line(table: Any, random: Random) -> None:
 
 def _digest(table: Any, random: Random) -> None:
     run = random.choice(some_stage(table, random)["runs"])
-    run["digest"] = random.choice(table["nodes"])["digest"]
+    run["digest"] = random.choice(program_of(table)["nodes"])["digest"]
 
 
 def _forget_hash(table: Any, random: Random) -> None:
-    stage = some_stage(table, random)
-    del table["files"][stage[random.choice(["module", "weights"])]]
+    key = random.choice(["module", "weights"])
+    del table["files"][(some_stage(table, random) if key == "module" else random.choice(table["stages"]))[key]]
 
 
 def _returns(table: Any, random: Random) -> None:
-    random.choice([table["returns"].reverse, table["returns"].clear, table["outputs"].reverse, table["outputs"].pop])()
+    returns, outputs = program_of(table)["returns"], program_of(table)["outputs"]
+    random.choice([returns.reverse, returns.clear, outputs.reverse, outputs.pop])()
 
 
 TABLE_FAULTS: dict[str, Callable[[Any, Random], object]] = {

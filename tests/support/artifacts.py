@@ -17,6 +17,8 @@ from runtime.manifest import (
     Manifest,
     Microbatching,
     Parameter,
+    ProgramEntry,
+    ProgramStage,
     Receive,
     Send,
     StageEntry,
@@ -107,18 +109,18 @@ def write(
     )
     files = {path.name: file_hash(path) for path in folder.iterdir() if path.name.startswith("stage_")}
     default = {"batch": Symbol(1, 64, 2)}
-    Manifest(
-        "model",
+    program = ProgramEntry(
+        "main",
         tuple(inputs),
         tuple(outputs),
         dict(default if symbols is None else symbols),
         tuple(guards),
         signature,
         stages,
-        files,
-        {},
-        microbatching or Microbatching("batch", (0,) * len(inputs), (0,) * len(outputs), ""),
-    ).write(folder)
+        microbatching=microbatching or Microbatching("batch", (0,) * len(inputs), (0,) * len(outputs), ""),
+    )
+    entries = tuple(StageEntry(f"stage_{i}.safetensors", part.device, _nbytes(part)) for i, part in enumerate(parts))
+    Manifest("model", (program,), entries, files, {}).write(folder)
     return folder
 
 
@@ -129,7 +131,11 @@ def chain(folder: Path, **options: Any) -> Path:
     return write(folder, [first, second], **options)
 
 
-def _write_stage(folder: Path, index: int, part: Part, known: Mapping[str, Tensor]) -> StageEntry:
+def _nbytes(part: Part) -> int:
+    return sum(tensor.nbytes for tensor in part.weights.values())
+
+
+def _write_stage(folder: Path, index: int, part: Part, known: Mapping[str, Tensor]) -> ProgramStage:
     lines = [f'self.register_buffer("{name}", torch.empty({list(w.shape)}))' for name, w in part.weights.items()]
     source = TEMPLATE.format(
         index=index,
@@ -139,14 +145,11 @@ def _write_stage(folder: Path, index: int, part: Part, known: Mapping[str, Tenso
     )
     (folder / f"stage_{index}.py").write_text(source)
     save_file(dict(part.weights), folder / f"stage_{index}.safetensors")
-    return StageEntry(
+    return ProgramStage(
         f"stage_{index}.py",
         f"Stage{index}",
-        f"stage_{index}.safetensors",
-        part.device,
         tuple(Receive(known.get(name, tensor(name)), source) for name, source in part.receives.items()),
         part.sizes,
         tuple(Send(known.get(n, tensor(n)), tuple(to), tuple(out)) for n, (to, out) in part.sends.items()),
         part.state,
-        sum(w.nbytes for w in part.weights.values()),
     )

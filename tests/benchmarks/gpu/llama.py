@@ -49,11 +49,12 @@ def fill() -> None:
     from runtime.manifest import Manifest
     from runtime.stage.loader import import_file
 
-    for stage in Manifest.read(STAGES).stages:
-        if not (STAGES / stage.weights).exists():
+    manifest = Manifest.read(STAGES)
+    for stage, entry in zip(manifest.programs[0].stages, manifest.stages, strict=True):
+        if not (STAGES / entry.weights).exists():
             with torch.device("meta"):
                 module = getattr(import_file(STAGES / stage.module), stage.cls)()
-            save_file(dict(_random(module)), STAGES / stage.weights)
+            save_file(dict(_random(module)), STAGES / entry.weights)
 
 
 def _random(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

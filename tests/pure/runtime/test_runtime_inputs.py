@@ -9,7 +9,7 @@ import torch
 
 from runtime import InputError, ManifestError
 from runtime.call.inputs import Inputs
-from runtime.manifest import CallSignature, Manifest, Parameter, Symbol
+from runtime.manifest import CallSignature, Parameter, ProgramEntry, Symbol
 from tests.support.artifacts import tensor
 
 IDS = tensor("input_ids", "batch", "seq", dtype="int64")
@@ -27,7 +27,7 @@ def make(
     entries = [[p[0], p[1]] for p in parameters]
     kinds = tuple(Parameter(p[0], p[2] if len(p) == 3 else POSITION) for p in parameters)
     signature = CallSignature(kinds, {"dict": entries}, {"slot": 0})
-    return Inputs.parse(Manifest("model", inputs, (), symbols, guards, signature, (), {}, {}))
+    return Inputs.parse(ProgramEntry("main", inputs, (), symbols, guards, signature, ()))
 
 
 TWO = (("input_ids", {"slot": 0}), ("attention_mask", {"slot": 1}), ("use_cache", {"value": False}))

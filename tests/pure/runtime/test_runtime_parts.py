@@ -15,7 +15,7 @@ from runtime.call.expressions import SizeExpression
 from runtime.device import placement as devices
 from runtime.device.placement import place_stages
 from runtime.engine.channel import Channel, ChannelClosed
-from runtime.engine.routes import Route, routes
+from runtime.engine.routes import Carried, Route, routes
 from runtime.manifest import Manifest, Receive, Send
 from tests.support.artifacts import chain, tensor
 
@@ -96,18 +96,18 @@ def manifest(tmp_path: Path) -> Manifest:
 
 def test_routes_go_where_the_tables_say(manifest: Manifest) -> None:
     assert set(routes(manifest)) == {
-        Route(None, 0, (0,), (0,)),
-        Route(None, 1, (), ()),
-        Route(0, 1, (0,), (0,)),
-        Route(0, None, (), ()),
-        Route(1, None, (0,), (0,)),
+        Route(None, 0, (Carried((0,), (0,)),)),
+        Route(None, 1, (Carried(),)),
+        Route(0, 1, (Carried((0,), (0,)),)),
+        Route(0, None, (Carried(),)),
+        Route(1, None, (Carried((0,), (0,)),)),
     }
 
 
 def test_a_route_that_skips_stages_holds_as_many_batches_as_it_skips() -> None:
-    assert Route(0, 1, (), ()).capacity == 2
-    assert Route(0, 3, (), ()).capacity == 4
-    assert Route(None, 3, (), ()).capacity is None
+    assert Route(0, 1, ()).capacity == 2
+    assert Route(0, 3, ()).capacity == 4
+    assert Route(None, 3, ()).capacity is None
 
 
 @pytest.mark.parametrize(
@@ -123,10 +123,11 @@ def test_a_route_that_skips_stages_holds_as_many_batches_as_it_skips() -> None:
     ],
 )
 def test_tables_that_do_not_fit_are_refused(manifest: Manifest, index: int, change: Any, message: str) -> None:
-    stages = list(manifest.stages)
+    (program,) = manifest.programs
+    stages = list(program.stages)
     stages[index] = replace(stages[index], **change)
     with pytest.raises(ManifestError, match=message):
-        routes(replace(manifest, stages=tuple(stages)))
+        routes(replace(manifest, programs=(replace(program, stages=tuple(stages)),)))
 
 
 def test_a_manifest_without_stages_is_refused(manifest: Manifest) -> None:

@@ -43,12 +43,13 @@ class Loop:
 def packing(*shapes: tuple[int | str, ...], dtype: str = "float32", ahead: bool = True) -> RouteCodec:
     types = tuple(InputType.parse(Tensor("h", dtype, shape), ["batch"]) for shape in shapes)
     headers, tensors, texts = (cast(TensorLink, Loop()) for _ in range(3))
-    return RouteCodec(1, types, headers, tensors, texts, DeviceCopies(torch.device("cpu")), None, ahead)
+    return RouteCodec(1, (types,), headers, tensors, texts, DeviceCopies(torch.device("cpu")), None, ahead)
 
 
 def through(pack: RouteCodec, message: Values | Failure, batch: int = 2) -> Values | Failure:
-    pack.send(7, message, {"batch": batch})
-    return pack.complete(pack.post(7, {"batch": batch}))
+    control = Values((), {"batch": batch})
+    pack.send(7, message, control)
+    return pack.complete(pack.post(7, control))
 
 
 def layouts() -> Iterator[torch.Tensor]:
@@ -105,9 +106,10 @@ def test_another_size_than_the_manifest_says_is_a_failure() -> None:
 
 def test_a_batch_out_of_step_is_no_result() -> None:
     pack = packing(("batch", 4))
-    pack.send(6, Values((torch.ones(2, 4),)), {"batch": 2})
+    control = Values((), {"batch": 2})
+    pack.send(6, Values((torch.ones(2, 4),)), control)
     with pytest.raises(OutOfStep, match="batch 6 came where batch 7 was due"):
-        pack.complete(pack.post(7, {"batch": 2}))
+        pack.complete(pack.post(7, control))
 
 
 class Odd(Exception):
@@ -135,8 +137,9 @@ def test_where_an_error_was_raised_goes_over() -> None:
 
 
 def test_control_messages() -> None:
-    codec = ControlCodec(("batch", "seq"), lambda: None)  # pyright: ignore[reportArgumentType]
-    for control in (Values((), {"batch": 3, "seq": 2**40}), Reset(), SetTrace(None)):
+    codec = ControlCodec((("batch", "seq"), ("batch",), ()), lambda: None)  # pyright: ignore[reportArgumentType]
+    batches = (Values((), {"batch": 3, "seq": 2**40}), Values((), {"batch": 5}, program=1), Values((), program=2))
+    for control in (*batches, Reset(), SetTrace(None)):
         assert codec.decode(codec.encode(cast(Control, control))) == control
 
 
