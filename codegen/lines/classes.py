@@ -21,13 +21,13 @@ from codegen.spelling.expressions import Expression, subject
 from codegen.spelling.paths import Paths
 from codegen.spelling.torch_modules import FROZEN, TorchModule, torch_module
 from codegen.structure.program import Block, Loop, Statement, Use, inside, join, relative, walk
-from codegen.structure.reroll import Program
+from codegen.structure.reroll import Rerolled
 from ir.graph import Value
 
 _TAKEN = (NUMBERED, FROZEN, "read_weights", "read_piece", "rebuilt", "tensors", "RECEIVES", "SENDS", "nn", "Any")
 
 
-def plan_classes(file: StageFile, program: Program) -> tuple[ClassPlan, ...]:
+def plan_classes(file: StageFile, program: Rerolled) -> tuple[ClassPlan, ...]:
     """The stage first, each class before those that it uses: callers know what to call arguments."""
     planner = _ClassPlanner(file, program)
     classes = [planner.stage()]
@@ -44,7 +44,7 @@ class _ClassPlanner:
     """Plans the classes of one file."""
 
     file: StageFile
-    program: Program
+    program: Rerolled
 
     @cached_property
     def names(self) -> Mapping[Block, str]:
@@ -194,12 +194,12 @@ def _torch_modules(file: StageFile) -> dict[str, TorchModule]:
     return found
 
 
-def _paths(file: StageFile, program: Program) -> Paths:
+def _paths(file: StageFile, program: Rerolled) -> Paths:
     called = {use.path for body in program.bodies for use in uses(body)} | set(file.opaque.modules)
     return Paths(frozenset(file.fqns.values()), frozenset(called))
 
 
-def _sliced(program: Program, known: Paths) -> tuple[str, ...]:
+def _sliced(program: Rerolled, known: Paths) -> tuple[str, ...]:
     """The lists of which a loop goes over a part."""
     steps = (step for body in program.bodies for s in walk(body) if isinstance(s, Loop) for step in s.steps)
     parts = (s.container for s in steps if s.numbers != known.numbers.get(s.container, s.numbers))

@@ -10,7 +10,7 @@ from codegen.lines.class_plan import ClassPlan
 from codegen.lines.classes import plan_classes, uses
 from codegen.lines.stage_file import StageFile
 from codegen.structure.program import Loop, Statement, Use, walk
-from codegen.structure.reroll import Program, reroll
+from codegen.structure.reroll import Rerolled, reroll
 from ir.graph import Call
 
 MOST_LINES = 54  # of a function, before the formatter breaks some of them; 60 after it
@@ -24,7 +24,7 @@ class FilePlan:
     """The classes of a stage file, the stage first."""
 
     file: StageFile
-    program: Program
+    program: Rerolled
     classes: tuple[ClassPlan, ...]
     opened: frozenset[str]  # the modules that are classes for the length of functions
 
@@ -80,13 +80,13 @@ def _with_short_functions(file: StageFile, opened: frozenset[str], closed: froze
         opened |= more
 
 
-def _single(program: Program) -> list[str]:
+def _single(program: Rerolled) -> list[str]:
     """The modules whose class no other module has, the smallest first."""
     count = Counter(use.block for body in program.bodies for use in uses(body))
     return [b.path for b in sorted(program.blocks, key=lambda b: len(b.body)) if count[b] == 1]
 
 
-def _to_open(classes: Sequence[ClassPlan], program: Program) -> set[str]:
+def _to_open(classes: Sequence[ClassPlan], program: Rerolled) -> set[str]:
     """The modules to make classes of, so that no function is too long."""
     found = set()
     for cls in classes:

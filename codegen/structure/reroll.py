@@ -20,7 +20,7 @@ SMALLEST = 3  # calls in a class; fewer read better where they are used
 
 
 @dataclass(frozen=True)
-class Program:
+class Rerolled:
     """The statements of a stage, and the classes that they use."""
 
     body: tuple[Statement, ...]
@@ -38,7 +38,7 @@ def reroll(
     fqns: Mapping[Value, str],
     opened: AbstractSet[str] = frozenset(),
     closed: AbstractSet[str] = frozenset(),
-) -> Program:
+) -> Rerolled:
     """The stage with a class for each module that repeats but those in `closed`, and for those in `opened`.
 
     `fqns` are the names of what the stage stores.  Regions are taken for equal where operators, arguments,
@@ -56,7 +56,7 @@ def reroll(
     body = roll(roller.flat(root), set(graph.outputs), fqns)
     inlined: dict[Block | None, tuple[Region, ...]] = {None: tuple(roller.inlined(root))}
     inlined |= {b: tuple(roller.inlined(r)) for b, r in roller.regions.items()}
-    return Program(body, tuple(roller.blocks.values()), inlined)
+    return Rerolled(body, tuple(roller.blocks.values()), inlined)
 
 
 def _pays(region: Region) -> bool:

@@ -20,7 +20,7 @@ from runtime.distributed.wire_format import RouteCodec
 from runtime.engine.channel import Channel
 from runtime.engine.message import Message
 from runtime.engine.ports import Port, Ports, Runner
-from runtime.engine.routes import Carried, Route, routes
+from runtime.engine.routes import Route, RouteTensors, routes
 from runtime.manifest import Manifest, ProgramEntry
 from runtime.trace.traces import Trace
 
@@ -121,7 +121,7 @@ class _Network:
         return Trace(self.manifest, [self._device(rank) for rank in self.ranks])
 
 
-def _types(program: ProgramEntry, source: int | None, carried: Carried) -> Iterator[InputType]:
+def _types(program: ProgramEntry, source: int | None, carried: RouteTensors) -> Iterator[InputType]:
     """The types of the tensors that a route carries in a program."""
     offered = program.inputs if source is None else [send.tensor for send in program.stages[source].sends]
     for i in carried.takes:

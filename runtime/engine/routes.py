@@ -9,7 +9,7 @@ from runtime.manifest import Manifest, ManifestError, ProgramEntry, ProgramStage
 
 
 @dataclass(frozen=True)
-class Carried:
+class RouteTensors:
     """The tensors that a route carries in one program."""
 
     takes: tuple[int, ...] = ()  # indices among the tensors that the source sends
@@ -25,7 +25,7 @@ class Route:
 
     source: int | None
     target: int | None
-    programs: tuple[Carried, ...]
+    programs: tuple[RouteTensors, ...]
 
     @property
     def capacity(self) -> int | None:
@@ -51,19 +51,19 @@ def routes(manifest: Manifest) -> tuple[Route, ...]:
         raise ManifestError(f"the manifest has no {missing}; compile the model again")
     tables = [dict(_routes(program, len(manifest.stages))) for program in manifest.programs]
     return tuple(
-        Route(*ends, tuple(table.get(ends, Carried()) for table in tables))
+        Route(*ends, tuple(table.get(ends, RouteTensors()) for table in tables))
         for ends in dict.fromkeys(ends for table in tables for ends in table)
     )
 
 
-def _routes(program: ProgramEntry, stages: int) -> Iterator[tuple[_Ends, Carried]]:
+def _routes(program: ProgramEntry, stages: int) -> Iterator[tuple[_Ends, RouteTensors]]:
     if len(program.stages) != stages:
         raise ManifestError(f"program {program.name} has {len(program.stages)} stages of {stages}")
     yield from _to_stages(program)
     yield from _to_caller(program)
 
 
-def _to_stages(program: ProgramEntry) -> Iterator[tuple[_Ends, Carried]]:
+def _to_stages(program: ProgramEntry) -> Iterator[tuple[_Ends, RouteTensors]]:
     inputs = {tensor.name: i for i, tensor in enumerate(program.inputs)}
     for target, stage in enumerate(program.stages):
         yield (None, target), _carried(None, target, stage, inputs)
@@ -73,24 +73,24 @@ def _to_stages(program: ProgramEntry) -> Iterator[tuple[_Ends, Carried]]:
             yield (source, target), _carried(source, target, stage, _sent(program.stages[source], target))
 
 
-def _carried(source: int | None, target: int, stage: ProgramStage, offered: Mapping[str, int]) -> Carried:
+def _carried(source: int | None, target: int, stage: ProgramStage, offered: Mapping[str, int]) -> RouteTensors:
     wanted = {place: r.tensor.name for place, r in enumerate(stage.receives) if r.source == source}
     for name in wanted.values():
         if name not in offered:
             giver = "the model has no such input" if source is None else f"stage {source} does not send it"
             raise ManifestError(f"stage {target} receives `{name}`, but {giver}; compile the model again")
-    return Carried(tuple(offered[name] for name in wanted.values()), tuple(wanted))
+    return RouteTensors(tuple(offered[name] for name in wanted.values()), tuple(wanted))
 
 
 def _sent(stage: ProgramStage, target: int) -> dict[str, int]:
     return {send.tensor.name: i for i, send in enumerate(stage.sends) if target in send.stages}
 
 
-def _to_caller(program: ProgramEntry) -> Iterator[tuple[_Ends, Carried]]:
+def _to_caller(program: ProgramEntry) -> Iterator[tuple[_Ends, RouteTensors]]:
     places: list[int] = []
     for source, stage in enumerate(program.stages):
         ends = [(i, output) for i, send in enumerate(stage.sends) for output in send.outputs]
         places += [output for _, output in ends]
-        yield (source, None), Carried(tuple(i for i, _ in ends), tuple(output for _, output in ends))
+        yield (source, None), RouteTensors(tuple(i for i, _ in ends), tuple(output for _, output in ends))
     if sorted(places) != list(range(len(program.outputs))):
         raise ManifestError(f"the stages send the outputs {sorted(places)} of {len(program.outputs)}, not each once")

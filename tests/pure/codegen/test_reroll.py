@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from codegen.structure.forms import skeleton
 from codegen.structure.program import Loop, Statement, Update, Use, operands, results, walk
-from codegen.structure.reroll import Program, reroll
+from codegen.structure.reroll import Rerolled, reroll
 from ir.graph import Call, Graph, Value
 from ir.location import Frame, Where
 from tests.support.graphs import add, captured, graph, linear, param, relu, value
@@ -100,7 +100,7 @@ def names_of(g: Graph) -> Mapping[Value, str]:
     return stored | {c: c.fqn for c in g.constants}
 
 
-def check(g: Graph) -> Program:
+def check(g: Graph) -> Rerolled:
     fqns = names_of(g)
     program = reroll(g, fqns)
     numbers: dict[str, int] = {}

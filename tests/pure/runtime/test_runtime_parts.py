@@ -15,7 +15,7 @@ from runtime.call.expressions import SizeExpression
 from runtime.device import placement as devices
 from runtime.device.placement import place_stages
 from runtime.engine.channel import Channel, ChannelClosed
-from runtime.engine.routes import Carried, Route, routes
+from runtime.engine.routes import Route, RouteTensors, routes
 from runtime.manifest import Manifest, Receive, Send
 from tests.support.artifacts import chain, tensor
 
@@ -96,11 +96,11 @@ def manifest(tmp_path: Path) -> Manifest:
 
 def test_routes_go_where_the_tables_say(manifest: Manifest) -> None:
     assert set(routes(manifest)) == {
-        Route(None, 0, (Carried((0,), (0,)),)),
-        Route(None, 1, (Carried(),)),
-        Route(0, 1, (Carried((0,), (0,)),)),
-        Route(0, None, (Carried(),)),
-        Route(1, None, (Carried((0,), (0,)),)),
+        Route(None, 0, (RouteTensors((0,), (0,)),)),
+        Route(None, 1, (RouteTensors(),)),
+        Route(0, 1, (RouteTensors((0,), (0,)),)),
+        Route(0, None, (RouteTensors(),)),
+        Route(1, None, (RouteTensors((0,), (0,)),)),
     }
 
 
