@@ -37,6 +37,10 @@ class PlanError(CompileError):
     """A program that does not fit the machine it was planned for."""
 
 
+class StateError(CompileError):
+    """A model that keeps something from call to call that stages do not."""
+
+
 class OutputError(CompileError):
     """An artifact that cannot be written where the user asked for it."""
 

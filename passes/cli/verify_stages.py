@@ -14,8 +14,9 @@ from torch import nn
 from ir.analysis.bind import SizeValues, allowed_sizes
 from ir.capture.checks.values import other_values
 from ir.capture.memory.observing import COPIED_AT_MOST
-from ir.capture.memory.places import as_they_were
-from ir.errors import VerifyError
+from ir.capture.memory.places import as_they_were, changed, filled
+from ir.capture.memory.places import leaves as held_by
+from ir.errors import StateError, VerifyError
 from ir.graph import Graph
 from ir.objects.signature import Signature, call, flatten
 from ir.sizes import at
@@ -33,7 +34,7 @@ def compare(source: Source, folder: Path, graph: Graph) -> str:
 
     The calls are the example, the example again, and inputs of the same types with other values and, where sizes are
     dynamic, other sizes; `graph` says which.  The last is left out where the model itself does not take it.
-    Raises VerifyError where they differ.
+    Raises VerifyError where they differ, and StateError where that is after a call that changed the model's attributes.
     """
     calls = _calls(source, graph)
     with with_values(source.model, source.weights):
@@ -46,7 +47,15 @@ def compare(source: Source, folder: Path, graph: Graph) -> str:
     with _running(folder) as pipe:
         for arguments, want, unfused, what in zip(calls, wanted, plain, _CALLS, strict=False):
             got = flatten(call(pipe, graph.signature.parameters, deepcopy(arguments)))
-            most = max(most, _require_same(want, unfused, got, "" if what == _CALLS[0] else f", called with {what}"))
+            try:
+                most = max(
+                    most, _require_same(want, unfused, got, "" if what == _CALLS[0] else f", called with {what}")
+                )
+            except VerifyError as e:
+                if what == _CALLS[0] or not (names := _kept(source, graph.signature, calls[0])):
+                    raise
+                more = f" and {len(names) - 1} more" if names[1:] else ""
+                raise StateError(f"{e}: the model keeps {names[0]}{more} from call to call, the stages do not") from e
     exact = f"within {most:.3g} (its fused layers round otherwise)" if most else "bit for bit"
     more = "" if len(wanted) == len(_CALLS) else "; the model takes no other values than the example's"
     return f"the stages return what the uncut model returns, {exact}, in {len(wanted)} calls{more}"
@@ -133,6 +142,15 @@ def _values_put_back(model: nn.Module) -> Iterator[None]:
                 tensor.data.copy_(value)
             else:
                 tensor.data = value
+
+
+def _kept(source: Source, signature: Signature, arguments: Mapping[str, Any]) -> list[str]:
+    """The attributes of the model that a call changes."""
+    with torch.no_grad(), as_they_were(source.model), _values_put_back(source.model):
+        before = held_by(source.model)
+        call(source.model, signature.parameters, deepcopy(arguments))
+        after = held_by(source.model)
+        return [*changed(before, after), *filled(before, after)]
 
 
 def _alike(a: Flattened, b: Flattened) -> bool:

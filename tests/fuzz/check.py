@@ -188,9 +188,13 @@ def compile_file(module: Any, call: Given, folder: Path) -> Sequence[str]:
 
 
 def compare(folder: Path, calls: Sequence[Given], expected: Sequence[Any], said: Sequence[str]) -> Iterator[str]:
-    """Run all calls and yield those that were refused in words.  Raises Fault at the first difference."""
+    """Run all calls and yield those that were refused in words.  Raises Fault at the first difference.
+
+    The first call alone counts where the compiler said that the model keeps what stages do not.
+    """
+    frozen = any(text.startswith("forward changes ") for text in said)
     with Pipeline.load(folder, devices=["cpu"]) as pipe:
-        for call, wanted in zip(calls, expected, strict=True):
+        for call, wanted in [*zip(calls, expected, strict=True)][: 1 if frozen else None]:
             args, kwargs = copied(call)
             try:
                 got = pipe(*args, **kwargs)

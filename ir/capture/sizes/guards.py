@@ -8,7 +8,7 @@ from math import lcm
 
 import sympy
 from torch.export import ExportedProgram
-from torch.utils._sympy.functions import FloorDiv
+from torch.utils._sympy.functions import FloorDiv, Mod
 
 from ir.capture.sizes.questions import Question
 from ir.sizes import hold
@@ -24,16 +24,20 @@ def read_guards(
 ) -> tuple[sympy.Basic, ...]:
     """Conditions on the sizes, `Eq(Mod(height, 8), 0)`, besides their ranges.
 
-    These are the equations that torch found and the answers that the model's own code was given.  torch's
-    inequalities are left out: it assumes each size to be `!= 1`, and the ranges have those that matter.
+    These are the equations that torch found and the answers that the model's own code was given.  Of torch's
+    inequalities, those of remainders count: it assumes each size to be `!= 1`, and the ranges have the others.
     """
     values = (n.meta.get("val") for n in program.graph.nodes)
     env = next((v.fake_mode.shape_env for v in values if hasattr(v, "fake_mode")), None)
-    known = (guard.expr.xreplace(rename) for guard in (env.guards if env is not None else ()))
-    equations = dict.fromkeys(g for g in known if isinstance(g, sympy.Eq) and _is_about(g, set(ranges)))
-    found = _simplified(tuple(equations))
+    known = dict.fromkeys(guard.expr.xreplace(rename) for guard in (env.guards if env is not None else ()))
+    about = [guard for guard in known if _is_about(guard, set(ranges))]
+    found = _simplified(tuple(g for g in about if isinstance(g, sympy.Eq)))
+    for guard in about:
+        unequal = bool(guard.atoms(Mod)) and not isinstance(guard, sympy.Eq)
+        if unequal and not _always_true(guard, ranges) and not _implied(guard, found, ranges):
+            found = (*found, guard)
     asked = dict.fromkeys(q.assumed for q in questions if not _always_true(q.assumed, ranges))
-    return (*found, *(condition for condition in asked if not _implied(condition, found)))
+    return (*found, *(condition for condition in asked if not _implied(condition, found, ranges)))
 
 
 def _is_about(guard: sympy.Basic, symbols: set[sympy.Symbol]) -> bool:
@@ -45,9 +49,14 @@ def _always_true(condition: sympy.Basic, ranges: Mapping[sympy.Symbol, tuple[int
     return all(hold((condition,), sizes) for sizes in _sample(condition, ranges))
 
 
-def _implied(condition: sympy.Basic, guards: Sequence[sympy.Basic]) -> bool:
-    sizes = (dict.fromkeys(condition.free_symbols, n) for n in _SAMPLES)
-    return bool(guards) and all(hold((condition,), s) for s in sizes if hold(guards, s))
+def _implied(
+    condition: sympy.Basic,
+    guards: Sequence[sympy.Basic],
+    ranges: Mapping[sympy.Symbol, tuple[int, int | None]],
+) -> bool:
+    """Whether a condition holds at every sampled size at which those of `guards` do that are about the same sizes."""
+    about = [guard for guard in guards if guard.free_symbols <= condition.free_symbols]
+    return bool(about) and all(hold((condition,), s) for s in _sample(condition, ranges) if hold(about, s))
 
 
 def _sample(

@@ -76,6 +76,17 @@ def test_a_condition_on_two_sizes_is_noted() -> None:
     assert note.endswith(": other `batch` and `samples` are refused")
 
 
+def test_a_remainder_that_torch_asks_for_is_noted() -> None:
+    graph = recorded(lambda x: x.tensor_split(2, 1)[1], 41)
+    [note] = graph.notes
+    assert note == "`samples` must be a multiple of 2 plus 1: the stages are right where samples % 2 > 0"
+
+
+def test_a_condition_on_one_size_is_not_implied_by_one_on_another() -> None:
+    graph = recorded(lambda x: (x if x.shape[0] == 3 else x + 1).unflatten(1, (-1, 5)), 40)
+    assert [guard_text(guard) for guard in graph.guards] == ["samples % 5 == 0", "batch != 3"]
+
+
 def test_a_condition_that_the_example_alone_meets_fixes_the_size() -> None:
     compute = lambda x: x * 2 if (x.shape[1] - 40) ** 2 < 1 else x  # noqa: E731
     with pytest.raises(FixedSizes, match=r"`samples` cannot be dynamic: the model works for 40 alone, as"):
