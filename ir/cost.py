@@ -76,10 +76,23 @@ class Split:
     objective: str = ""  # the name of an Objective of the partitioners; empty for an uncut graph
     in_flight: int = 1  # microbatches whose activations a stage holds
     value: float = 0.0
+    best: float = 0.0  # of the best cut that was found; a plainer one may be chosen
+    best_bytes: float = 0.0  # that the best cut sends
+    place: str = ""  # where the stages part: "between layers"
     lower_bound: float = 0.0
     binds: Binds = "compute"  # what keeps it from being better
     loads: tuple[float, ...] = ()  # seconds for which a batch keeps each device busy
     good_for: Mapping[sympy.Symbol, tuple[int, int]] = field(default_factory=dict)  # set by check-sizes
+
+    @property
+    def above(self) -> float:
+        """How far the value is above that of the best cut that was found, as a share of that."""
+        return self.value / self.best - 1 if self.best else 0.0
+
+    @property
+    def proven(self) -> bool:
+        """Whether no cut is better than the best that was found, but for rounding."""
+        return self.best <= self.lower_bound * (1 + 1e-5)
 
     @property
     def gap(self) -> float:

@@ -46,6 +46,10 @@ class Summary:
     lower_bound_seconds: float  # no cut has a smaller bottleneck
     gap: float  # how far this cut may be from the best, relative to its own value
     binds: Binds  # what keeps it from being better
+    above: float  # how far its bottleneck is above that of the best cut that was found, relative to the latter
+    proven: bool  # that no cut is better than that best one
+    place: str  # where its stages part: "between layers"
+    best_cut_bytes: int  # that the best cut sends for one batch
     good_for: dict[str, tuple[int, int]]  # sizes over which the cut is within 5 % of the best
     balance: float  # busiest device over mean
     cut_bytes: int  # over all cuts, for one batch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ir.analysis.called_modules import module_nodes
 from ir.analysis.memory import smaller_source
 from ir.errors import PlanError
 from ir.graph import Graph, Node, Param, State, Value
@@ -49,6 +50,7 @@ def as_problem(
             Weight(predicted.nbytes(v), readers(v)) for v in (*graph.params, *graph.constants, *graph.states)
         ),
         groups=tuple(map(tuple, groups.values())),
+        modules=tuple(module_nodes(graph).values()),
         devices=tuple(Device(d.memory, kinds.index(d.kind), name=d.name) for d in cluster.devices),
         links={pair: Link(link.bandwidth, link.latency) for pair, link in cluster.links.items()},
         objective=objective,

@@ -6,15 +6,17 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import ClassVar
 
+from ir.analysis.called_modules import module_nodes, place_of_cuts
 from ir.analysis.verify import costed
 from ir.cost import Binds, Split
 from ir.errors import CompileError, PlanError
 from ir.graph import Graph
 from ir.machine.cluster import Cluster
 from passes.cut_problem import as_problem, even_share, fits, infeasible
-from passes.options.options import Options
-from passes.partitioners import solve
-from passes.partitioners.problem import Infeasible, Load, Objective, Solution
+from passes.named_cuts import between_modules, cut_before
+from passes.options.options import CutAt, Options
+from passes.partitioners import plainest, solve
+from passes.partitioners.problem import Infeasible, Load, Objective, Problem, Solution, crossing
 
 _WORTHWHILE = 0.02  # gain, as a share of the bottleneck, for which a device gets two stages
 _SECOND_TRY = 10.0  # seconds for the search without copies, which is seldom better
@@ -22,9 +24,15 @@ _SECOND_TRY = 10.0  # seconds for the search without copies, which is seldom bet
 
 @dataclass(frozen=True)
 class SplitStages:
-    """The best contiguous cut for the devices of the cluster, each of which gets a stage."""
+    """A contiguous cut for the devices of the cluster, each of which gets a stage.
+
+    It is the plainest one whose value is at most `slack` above the best, a share of that.
+    """
 
     objective: Objective = Options.objective
+    slack: float = Options.slack
+    cut_at: CutAt = Options.cut_at
+    cut_before: tuple[str, ...] = Options.cut_before
     in_flight: int = Options.in_flight
     time_limit: float = Options.time_limit
 
@@ -35,11 +43,15 @@ class SplitStages:
     def __post_init__(self) -> None:
         if self.in_flight < 1:
             raise CompileError(f"in-flight is {self.in_flight}; it must be 1 or more")
+        if not 0 <= self.slack < 1:
+            raise CompileError(f"slack is {self.slack}; it must be a share from 0 to less than 1")
         if not self.time_limit >= 0:  # nan, too
             raise CompileError(f"time-limit is {self.time_limit}; it must be 0 or more")
 
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
-        graph, (found, binds) = self._best(graph, cluster)
+        graph, (best, binds) = self._best(graph, cluster)
+        problem = as_problem(graph, cluster, Objective(self.objective), self.in_flight)
+        found = self._chosen(graph, cluster, problem, best)
         stage_at = {stage: i for i, stage in enumerate(found.order)}
         stages = [stage_at[found.stage_of[i]] for i in range(len(graph.nodes))]
         return replace(
@@ -50,11 +62,26 @@ class SplitStages:
                 objective=Objective(self.objective).value,
                 in_flight=self.in_flight,
                 value=found.value,
-                lower_bound=found.lower_bound,
+                best=min(best.value, found.value),
+                best_bytes=crossing(problem, best.stage_of).bytes,
+                place=place_of_cuts(module_nodes(graph), stages),
+                lower_bound=best.lower_bound,
                 binds=binds,
                 loads=tuple(load.seconds() for load in found.loads),
             ),
         )
+
+    def _chosen(self, graph: Graph, cluster: Cluster, problem: Problem, best: Solution) -> Solution:
+        """The split that the user asks for: the plainest that is nearly as good as the best, or one cut at modules."""
+        if self.cut_before:
+            return cut_before(graph, problem, self.cut_before)
+        if self.cut_at is CutAt.between_modules:
+            problem = between_modules(graph, problem)
+            try:
+                best = solve(problem, self.time_limit)
+            except Infeasible as e:
+                raise infeasible(e, graph, cluster) from e
+        return plainest(problem, best, self.slack) if self.slack else best
 
     def _best(self, graph: Graph, cluster: Cluster) -> tuple[Graph, tuple[Solution, Binds]]:
         """The graph with the groups that the best split keeps together, and that split.

@@ -1,10 +1,13 @@
 """Functions of a graph: what it means, what it needs, whether it is sound.
 
-verify     invariants of a graph; an error shows its culprit in the text
-interpret  a run of the graph, node by node: the meaning that every pass keeps
-bind       the graph for given values of its sizes
-programs   several programs as one graph, and one of them as a graph of its own
-dead_code  the graph without nodes that nothing needs
-memory     bytes that a stage needs
-borders    names of values that cross between stages
+The files:
+
+    verify          invariants of a graph; an error shows its culprit in the text
+    interpret       a run of the graph, node by node: the meaning that every pass keeps
+    bind            the graph for given values of its sizes
+    programs        several programs as one graph, and one of them as a graph of its own
+    dead_code       the graph without nodes that nothing needs
+    memory          bytes that a stage needs
+    called_modules  the modules that it calls: their nodes, and those that a cut parts
+    borders         names of values that cross between stages
 """

@@ -1,7 +1,9 @@
 """Python's objects around a graph: arguments, results, and modules that are kept whole.
 
-containers  classes of arguments and results that torch does not take apart; the keys of all containers
-signature   the nested containers of a model's arguments and results
-recipe      a serializable recipe that rebuilds a Python object
-opaque      a module that is kept whole, and the operator that runs it
+The files:
+
+    containers  classes of arguments and results that torch does not take apart; the keys of all containers
+    signature   the nested containers of a model's arguments and results
+    recipe      a serializable recipe that rebuilds a Python object
+    opaque      a module that is kept whole, and the operator that runs it
 """

@@ -135,7 +135,8 @@ def _facts(graph: Graph) -> Iterator[str]:
     if split != Split():
         objective = split.objective + (f" with {split.in_flight} in flight" if split.in_flight > 1 else "")
         least = format_seconds(split.lower_bound)
-        yield f"  split for {objective}: {format_seconds(split.value)}, no cut below {least}; {split.binds} binds"
+        value = f"{format_seconds(split.value)} {split.place}".rstrip()
+        yield f"  split for {objective}: {value}, no cut below {least}; {split.binds} binds"
     if split.good_for:
         yield f"  split good for {', '.join(f'{s} in {_range(*ends)}' for s, ends in split.good_for.items())}"
     if graph.placement != (0,):

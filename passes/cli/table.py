@@ -78,6 +78,13 @@ def table_of(*titles: str, numbers: Sequence[str]) -> Table:
 
 
 def _quality(summary: Summary) -> str:
+    """How far the cut is above the best, and for what."""
     if summary.gap < 1e-6:
-        return f"the best cut, proven; {summary.binds} binds"
-    return f"within {max(summary.gap, 1e-3):.1%} of the best cut; {summary.binds} binds"
+        return f"the best cut, proven; {summary.place}; {summary.binds} binds"
+    if summary.above < 1e-6:
+        return f"within {max(summary.gap, 1e-3):.1%} of the best cut; {summary.place}; {summary.binds} binds"
+    best, cut = format_bytes(summary.best_cut_bytes), format_bytes(summary.cut_bytes)
+    instead = f"; {cut} in place of {best}" if best != cut else ""
+    if summary.proven:
+        return f"{summary.above:.1%} above the best cut, proven; {summary.place}{instead}"
+    return f"at most {1 / (1 - summary.gap) - 1:.1%} above the best cut; {summary.place}{instead}"

@@ -1,6 +1,8 @@
 """The options of a compilation, which the command, `compile_model` and `auto_partition` take alike.
 
-options  every option, with its flag and its help
-kinds    the values that options take, and how wrong ones are refused
-scoped   options of one pass: split-stages{time-limit=20}
+The files:
+
+    options  every option, with its flag and its help
+    kinds    the values that options take, and how wrong ones are refused
+    scoped   options of one pass: split-stages{time-limit=20}
 """

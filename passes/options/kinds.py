@@ -45,6 +45,16 @@ def _seconds(value: Any) -> float:
     return value
 
 
+def _share(value: Any) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < 1:
+        raise ValueError
+    return float(value)
+
+
+def _parse_share(text: str) -> float:
+    return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
+
+
 def _devices(value: Any) -> int | list[str]:
     """The number of devices, or their names."""
     if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
@@ -73,6 +83,7 @@ def _cluster(value: Any) -> Any:
 
 COUNT = ValueKind("a whole number of 1 or more", "N", _count, int)
 SECONDS = ValueKind("a number of seconds, 0 or more", "S", _seconds, float)
+SHARE = ValueKind("a share such as 3% (0.03 in Python), 0 or more and less than 100%", "SHARE", _share, _parse_share)
 SWITCH = ValueKind("True or False", "", _instance(bool))
 TEXT = ValueKind("a text", "TEXT", _instance(str))
 PATH = ValueKind("a path", "PATH", lambda value: Path(_instance(str, Path)(value)))
@@ -90,6 +101,7 @@ SIZES = ValueKind(
     _instance(Mapping, list, tuple),
     many=True,
 )
+MODULES = ValueKind("dotted paths of modules", "MODULE", _texts, many=True)
 INPUTS = ValueKind("names of inputs", "INPUT", _texts, many=True)
 PASS_OPTIONS = ValueKind("texts such as split-stages{time-limit=20}", "PASS{NAME=VALUE}", _texts, many=True)
 

@@ -18,9 +18,11 @@ from passes.options.kinds import (
     COUNT,
     DEVICES,
     INPUTS,
+    MODULES,
     PASS_OPTIONS,
     PATH,
     SECONDS,
+    SHARE,
     SIZES,
     SWITCH,
     TEXT,
@@ -57,6 +59,13 @@ class Weights(str, Enum):
     copy = "copy"  # each stage's slice is written beside it
     link = "link"  # each stage reads its slice from the checkpoint's own files
     none = "none"  # only the code and the plan
+
+
+class CutAt(str, Enum):
+    """Where a cut may lie."""
+
+    anywhere = "anywhere"  # between any two operators
+    between_modules = "between-modules"  # never inside a layer
 
 
 class DType(str, Enum):
@@ -112,6 +121,9 @@ class Options:
     cost: CostSource = option(
         CostSource.roofline, one_of(CostSource), CUT, "predict seconds, or time each operator on the devices"
     )
+    slack: float = option(0.03, SHARE, CUT, "how far above the best bottleneck a cut may be that is plainer: 3%")
+    cut_at: CutAt = option(CutAt.anywhere, one_of(CutAt), CUT, "between any two operators, or never inside a layer")
+    cut_before: tuple[str, ...] = option((), MODULES, CUT, "the module with which a stage begins: model.layers.8")
     time_limit: float = option(60.0, SECONDS, CUT, "seconds to search for a better cut, or for a proof")
     size_limit: float = option(10.0, SECONDS, CUT, "seconds to search for the sizes over which the cut stays good")
     pass_options: tuple[str, ...] = option(

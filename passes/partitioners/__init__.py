@@ -3,7 +3,7 @@
 In the order in which a problem meets them:
 
     problem/    a problem, a solution, and the value of a split
-    solver      from a problem to its solution: the other files in their order
+    solver      from a problem to its solution, and to a plainer one: the other files in their order
     deadline    the time limit
     condense    units: nodes that no stage boundary can separate
     units       the problem as arrays over units
@@ -20,9 +20,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from passes.partitioners.solver import given as given
+    from passes.partitioners.solver import plainest as plainest
     from passes.partitioners.solver import solve as solve
 
-__all__ = ["solve"]
+__all__ = ["given", "plainest", "solve"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,8 @@ from passes.partitioners.problem.evaluation import evaluate, loads, pipeline_ord
 from passes.partitioners.problem.model import Problem, Solution
 from passes.partitioners.problem.objective import Objective
 from passes.partitioners.proof.prove import Proof, any_cut, assigned, proven
-from passes.partitioners.search.first_cut import better, first_bound, first_cut
+from passes.partitioners.search.first_cut import Cut, better, first_bound, first_cut
+from passes.partitioners.search.plain import plainest_cut
 from passes.partitioners.search.ring import ring_core, ring_cut, wide_groups
 from passes.partitioners.search.thrift import thriftier
 from passes.partitioners.shortage import shortage
@@ -27,9 +29,32 @@ def solve(problem: Problem, time_limit: float = 60.0) -> Solution:
     Raises Infeasible, with the facts, if no split obeys the problem or none is found.
     """
     deadline = Deadline(time_limit)
-    whole = inline(problem)
+    whole = replace(inline(problem), modules=())  # they matter to `plainest` alone
     proof = _around(whole, deadline) if whole.n_stages > len(whole.devices) else _along(whole, deadline)
     return reported(problem, whole, proof)
+
+
+def plainest(problem: Problem, found: Solution, slack: float, time_limit: float = 10.0) -> Solution:
+    """The plainest split whose bottleneck is at most `slack` above that of `found`, or `found` if none is plainer.
+
+    That is the one of least `crossing`, of those that are found (of all, in small problems): it sends the fewest
+    values, then parts the fewest modules, then sends the fewest bytes. A split whose first and last stage share a
+    device stays as it is, and so does one for the least latency.
+    """
+    whole = inline(problem)
+    if whole.n_stages > len(whole.devices) or whole.objective == Objective.latency:
+        return found
+    core = condensed(whole, indivisible(len(whole.nodes), whole.before, whole.groups))
+    cut = Cut(tuple(found.stage_of[name] for name in whole.names), found.value)
+    plain = plainest_cut(core, cut, found.value * (1 + slack), Deadline(time_limit))
+    return found if plain is cut else reported(problem, whole, Proof(plain, found.lower_bound))
+
+
+def given(problem: Problem, stage_of: Mapping[int, int]) -> Solution:
+    """A split that somebody chose, evaluated.  Raises InvalidSplit where it breaks a rule of the problem."""
+    whole = inline(problem)
+    stages = tuple(stage_of[name] for name in whole.names)
+    return reported(problem, whole, Proof(Cut(stages, evaluate(problem, stage_of)), 0.0))
 
 
 def _along(problem: Problem, deadline: Deadline) -> Proof:

@@ -48,7 +48,8 @@ class Core:
     `time[kind, unit]` seconds; `keeps[unit]` bytes; `peak[unit]` bytes of activations in the whole
     program while the unit runs, for all microbatches in flight; `edges[:, 2]` unit before unit;
     `values` are the sets {producer, consumers} with sizes (number of values, bytes on the wire), and
-    `producer` the unit that makes each; `weights` the sets of readers with sizes (bytes,).
+    `producer` the unit that makes each; `weights` the sets of readers with sizes (bytes,);
+    `modules` those of units that belong together, of size 1.
     """
 
     problem: Problem
@@ -60,6 +61,7 @@ class Core:
     values: Sets
     producer: np.ndarray
     weights: Sets
+    modules: Sets
 
     @property
     def n(self) -> int:
@@ -102,6 +104,7 @@ def condensed(problem: Problem, unit_of: np.ndarray) -> Core:
         values=values,
         producer=producer,
         weights=_weights(problem, unit_of),
+        modules=_modules(problem, unit_of),
     )
 
 
@@ -129,6 +132,13 @@ def _weights(problem: Problem, unit_of: np.ndarray) -> Sets:
         if readers and weight.bytes > 0:
             merged[readers] += weight.bytes
     return Sets.of(merged, np.array(list(merged.values()), dtype=float).reshape(-1, 1))
+
+
+def _modules(problem: Problem, unit_of: np.ndarray) -> Sets:
+    unit = unit_of.tolist()
+    parts = ({unit[node] for node in module} for module in problem.modules)
+    divisible = [tuple(sorted(part)) for part in parts if len(part) > 1]
+    return Sets.of(divisible, np.ones((len(divisible), 1)))
 
 
 def _peak(problem: Problem, unit_of: np.ndarray, n: int) -> np.ndarray:

@@ -22,7 +22,7 @@ function showHeading(data) {
 
 function showFigures(data) {
   const { summary } = data;
-  const proven = summary.gap < 1e-6;
+  const above = summary.proven ? summary.above : 1 / (1 - summary.gap) - 1;
   const ranges = Object.entries(summary.good_for).map(([size, [low, high]]) => `${size} ${low} to ${high}`);
   const figures = [
     [
@@ -31,16 +31,21 @@ function showFigures(data) {
       `a batch, so ${format.rate(summary.bottleneck_seconds)}`,
     ],
     [
-      "Gap to the best cut",
-      proven ? "0 %" : `≤ ${d3.format(".1f")(Math.max(100 * summary.gap, 0.1))} %`,
-      `${proven ? "proven: " : ""}no cut is below ${format.seconds(summary.lower_bound_seconds)}; ${summary.binds} binds`,
+      "Above the best cut",
+      above < 1e-6 ? "0 %" : `${summary.proven ? "" : "≤ "}${d3.format(".1f")(Math.max(100 * above, 0.1))} %`,
+      `${summary.proven ? "proven: " : ""}no cut is below ${format.seconds(summary.lower_bound_seconds)}; ${summary.place}`,
     ],
     ["Balance", d3.format(".2f")(summary.balance), "busiest device over the mean"],
-    ["Over the cuts", format.bytes(summary.cut_bytes), "a batch"],
+    ["Over the cuts", format.bytes(summary.cut_bytes), inPlace(summary)],
   ];
   if (ranges.length) figures.push(["Within 5 % of the best", ranges[0], ranges.slice(1).join(", ")]);
   const shown = figures.map(([name, value, more]) => el("div", {}, el("dt", {}, name), el("dd", {}, value), el("dd", { class: "more" }, more)));
   document.querySelector("#figures").replaceChildren(...shown);
+}
+
+function inPlace(summary) {
+  const [cut, best] = [format.bytes(summary.cut_bytes), format.bytes(summary.best_cut_bytes)];
+  return cut === best ? "a batch" : `a batch, in place of ${best}`;
 }
 
 function showStages(data) {

@@ -40,12 +40,14 @@ The files:
     published   the published JSON format of instances
     copies      nodes that are copied for free, dissolved into their readers
     evaluation  the value of a split from nothing else
+    crossing    the values that cross in a split, and the modules that it parts
     memory      the peak of a stage's activations
     errors      what can be wrong with a problem or a split
 """
 
 from __future__ import annotations
 
+from passes.partitioners.problem.crossing import Crossing, crossing
 from passes.partitioners.problem.errors import Infeasible, InvalidProblem, InvalidSplit
 from passes.partitioners.problem.evaluation import evaluate
 from passes.partitioners.problem.model import Load, Problem, Solution
@@ -53,6 +55,7 @@ from passes.partitioners.problem.objective import Objective
 from passes.partitioners.problem.parts import Device, Link, Node, Value, Weight
 
 __all__ = [
+    "Crossing",
     "Device",
     "Infeasible",
     "InvalidProblem",
@@ -65,5 +68,6 @@ __all__ = [
     "Solution",
     "Value",
     "Weight",
+    "crossing",
     "evaluate",
 ]

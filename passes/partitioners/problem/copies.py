@@ -55,6 +55,7 @@ def inline(problem: Problem) -> Problem:
         weights=tuple(replace(weight, readers=forwarded(weight.readers)) for weight in (*problem.weights, *kept)),
         remade=tuple(Weight(value.held, tuple(number[r] for r in value.consumers if r in number)) for value in made),
         groups=tuple(tuple(number[node] for node in group) for group in problem.groups),
+        modules=tuple(tuple(number[node] for node in module if node in number) for module in problem.modules),
         precedence=None if problem.precedence is None else tuple(pairs),
         ids=tuple(problem.names[node] for node in left),
     )

@@ -17,13 +17,14 @@ from passes.partitioners.problem.parts import Device, Link, Node, Value, Weight
 class Problem:
     """A program, the devices, and the requirements on a split. Nodes are named by their index.
 
-    `groups` are nodes bound to one device. `links[a, b]` is the link from device a to device b where it
-    differs from `link`. `precedence` are pairs (before, after) that stages must respect; None means
-    every value's producer before its consumers. `several_stages`: a device may hold two
-    stages, the first and the last. `every_device`: no device may stay empty. `fixed_order`: the
-    pipeline runs through the devices in the order listed. `in_flight`: the microbatches for which a
-    stage holds activations. `ids` name the nodes in `stage_of` where an index does not. `remade` are values that
-    every stage makes anew before its first reader of them (as `inline` finds them for copied nodes).
+    `groups` are nodes bound to one device. `modules` are nodes that belong together, which a plain cut does not
+    part (see `crossing`). `links[a, b]` is the link from device a to device b where it differs from `link`.
+    `precedence` are pairs (before, after) that stages must respect; None means every value's producer before its
+    consumers. `several_stages`: a device may hold two stages, the first and the last. `every_device`: no device may
+    stay empty. `fixed_order`: the pipeline runs through the devices in the order listed. `in_flight`: the
+    microbatches for which a stage holds activations. `ids` name the nodes in `stage_of` where an index does not.
+    `remade` are values that every stage makes anew before its first reader of them (as `inline` finds them for
+    copied nodes).
     """
 
     nodes: tuple[Node, ...]
@@ -36,6 +37,7 @@ class Problem:
     precedence: tuple[tuple[int, int], ...] | None = None
     objective: Objective = Objective.throughput
     overlap: bool = False
+    modules: tuple[tuple[int, ...], ...] = ()
     several_stages: bool = False
     every_device: bool = False
     fixed_order: bool = False
@@ -72,6 +74,8 @@ class Problem:
             yield from (("a weight", node) for node in weight.readers)
         for group in self.groups:
             yield from (("a group", node) for node in group)
+        for module in self.modules:
+            yield from (("a module", node) for node in module)
         for pair in self.precedence or ():
             yield from (("precedence", node) for node in pair)
 

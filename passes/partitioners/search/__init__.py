@@ -9,4 +9,6 @@ From the order of the units to the cut:
     first_cut   the best of these over several orders of units and of devices
     ring        the same where the first and the last stage share a device
     thrift      among cuts of equal bottleneck, one that transfers less
+    lattice     the cost of every stage of a small program, whatever the order
+    plain       among cuts that are nearly as good, the one that is plainest to read and to run
 """

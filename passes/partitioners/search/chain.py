@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from passes.partitioners.search.lattice import Lattice
 from passes.partitioners.search.seats import Seat
 from passes.partitioners.search.sweep import IntervalRow, Sweep
 
@@ -66,13 +67,13 @@ def bottleneck_within(
     return _fill(sweep, seats, load, np.maximum, leave_empty, reach, start)
 
 
-def cheapest(sweep: Sweep, seats: Sequence[Seat], price: Price, *, leave_empty: bool, reach: float) -> Chain:
+def cheapest(sweep: Sweep | Lattice, seats: Sequence[Seat], price: Price, *, leave_empty: bool, reach: float) -> Chain:
     """The split of least summed `price`; a stage computes for at most `reach` seconds."""
     return _fill(sweep, seats, price, np.add, leave_empty, reach, 0)
 
 
 def _fill(
-    sweep: Sweep,
+    sweep: Sweep | Lattice,
     seats: Sequence[Seat],
     price: Price,
     join: Callable[[np.ndarray, np.ndarray], np.ndarray],

@@ -130,6 +130,7 @@ class _Ring:
             received=met - made,
             sent=made - own,
             memory=weights[0] + keeps + sweep.peak[:first].max(initial=0.0) + last_peak,
+            modules=np.zeros(n - first + 1),  # not counted here
         )
 
     def _judge(self, first: int, ends: list[int]) -> Cut | None:

@@ -23,7 +23,7 @@ import numpy as np
 
 from passes.partitioners.units import Core, Sets
 
-N_VALUE, N_ALL = 2, 3  # channels: number of values, bytes on the wire; then bytes of weights
+N_VALUE, WEIGHTS, MODULES, N_ALL = 2, 2, 3, 4  # channels: number of values, bytes sent; bytes of weights; modules
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +35,7 @@ class IntervalRow:
     received: np.ndarray  # [2, width] number of values, bytes
     sent: np.ndarray  # [2, width]
     memory: np.ndarray  # [width] bytes
+    modules: np.ndarray  # [width] number of modules with a unit in the stage
 
 
 class Sweep:
@@ -73,7 +74,7 @@ class Sweep:
         for i, touched, _ in self._starts():
             if i < end:
                 continue
-            memories = self._memory(i, self.n, np.cumsum(touched[N_VALUE, i + 1 : self.n + 1]))
+            memories = self._memory(i, self.n, np.cumsum(touched[WEIGHTS, i + 1 : self.n + 1]))
             fitting = int(np.searchsorted(memories, memory * (1 + 1e-12), side="right"))
             if not fitting:
                 return []
@@ -85,7 +86,7 @@ class Sweep:
         """[units] the memory of a stage of one unit."""
         alone = np.empty(self.n)
         for i, touched, _ in self._starts():
-            alone[self.order[i]] = self._memory(i, i + 1, touched[N_VALUE, i + 1 : i + 2])[0]
+            alone[self.order[i]] = self._memory(i, i + 1, touched[WEIGHTS, i + 1 : i + 2])[0]
         return alone
 
     def _starts(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
@@ -111,7 +112,8 @@ class Sweep:
             compute=np.where(runs, self.time[:, window] - self.time[:, i, None], np.inf),
             received=met[:N_VALUE] - made,
             sent=made - own,
-            memory=self._memory(i, last, met[N_VALUE]),
+            memory=self._memory(i, last, met[WEIGHTS]),
+            modules=met[MODULES],
         )
 
 
@@ -169,16 +171,16 @@ class _Contained:
 
 
 def _joined(core: Core) -> Sets:
-    """Values and weights as sets with the same three channels."""
-    values, weights = core.values, core.weights
-    sizes = np.zeros((len(values) + len(weights), N_ALL))
-    sizes[: len(values), :N_VALUE] = values.sizes
-    sizes[len(values) :, N_VALUE:] = weights.sizes
-    return Sets(
-        np.concatenate((values.starts, values.starts[-1] + weights.starts[1:])),
-        np.concatenate((values.members, weights.members)),
-        sizes,
-    )
+    """Values, weights and modules as sets with the same channels."""
+    kinds = ((core.values, slice(0, N_VALUE)), (core.weights, WEIGHTS), (core.modules, MODULES))
+    sizes = np.zeros((sum(len(sets) for sets, _ in kinds), N_ALL))
+    starts, members, row = [np.zeros(1, dtype=np.int64)], [], 0
+    for sets, channels in kinds:
+        sizes[row : row + len(sets), channels] = sets.sizes if isinstance(channels, slice) else sets.sizes[:, 0]
+        starts.append(sum(map(len, members)) + sets.starts[1:])
+        members.append(sets.members)
+        row += len(sets)
+    return Sets(np.concatenate(starts), np.concatenate(members), sizes)
 
 
 def _sums(rows: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegen.picture.dot import boxes_of
@@ -67,6 +67,7 @@ def test_what_passes_change_is_said_in_a_few_words() -> None:
 # ---- the page
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_no_text_breaks_out_of_the_data(text: str) -> None:
     made = page(text, {"any": text})

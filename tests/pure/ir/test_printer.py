@@ -23,7 +23,7 @@ graph(ids: int64[batch, seq]):
   where Eq(Mod(seq, 4), 0)
   note seq stays below 512: the table ends there
   separable tied
-  split for latency with 2 in flight: 1.50 ms, no cut below 1.20 ms; link binds
+  split for latency with 2 in flight: 1.50 ms between layers, no cut below 1.20 ms; link binds
   split good for batch in [1, 4], seq in [4, 64]
   device 0 runs stages 0, 2: 1.50 ms a batch
   device 1 runs stage 1: 200.00 µs a batch
@@ -77,7 +77,16 @@ def test_everything_that_a_graph_says() -> None:
         notes=("seq stays below 512: the table ends there",),
         separable=frozenset({"tied"}),
         placement=(0, 1, 0),
-        split=Split("latency", 2, 1.5e-3, 1.2e-3, "link", (1.5e-3, 2e-4), good_for={batch: (1, 4), seq: (4, 64)}),
+        split=Split(
+            "latency",
+            2,
+            1.5e-3,
+            place="between layers",
+            lower_bound=1.2e-3,
+            binds="link",
+            loads=(1.5e-3, 2e-4),
+            good_for={batch: (1, 4), seq: (4, 64)},
+        ),
     )
     assert print_graph(text) == TEXT
 

@@ -1,0 +1,78 @@
+"""The plainest cut among those that are nearly as good as the best.
+
+Its bottleneck is at most a limit; of all such cuts it has the least `Crossing`: it sends the fewest values, then parts
+the fewest modules, then sends the fewest bytes. All three are sums over stages, so the dynamic program over prefixes
+that finds a cheap cut of one order finds a plain one, with a price in which one value outweighs all modules, and
+one module all bytes. It is run along the orders that found the best cut, or over all ideals where they are few;
+then no cut is plainer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import TypeAlias
+
+import numpy as np
+
+from passes.partitioners.deadline import Deadline
+from passes.partitioners.problem.crossing import crossing
+from passes.partitioners.problem.evaluation import pipeline_order
+from passes.partitioners.search.chain import Price, cheapest
+from passes.partitioners.search.first_cut import Cut, judged, laid_out
+from passes.partitioners.search.lattice import Lattice, all_ideals
+from passes.partitioners.search.orders import orders
+from passes.partitioners.search.seats import Seat, seats
+from passes.partitioners.search.sweep import IntervalRow, Sweep
+from passes.partitioners.search.thrift import along_stages
+from passes.partitioners.units import BYTES, COUNT, Core
+
+FEW_IDEALS = 256
+MANY_UNITS = 2_000  # from here on, three orders are tried
+
+_Path: TypeAlias = tuple[Sweep | Lattice, Callable[[Sequence[int], Sequence[int]], np.ndarray]]  # and its layout
+
+
+def plainest_cut(core: Core, cut: Cut, limit: float, deadline: Deadline) -> Cut:
+    """The plainest cut of a value up to `limit` that is found, `cut` if none is plainer."""
+    problem = core.problem
+    used = pipeline_order(problem, cut.stages)
+    devices = (*used, *(number for number in range(len(problem.devices)) if number not in used))
+    places, price = seats(problem, devices), _price(core, limit)
+    best, least = cut, _key(core, cut)
+    for path, layout in _paths(core, along_stages(core, cut, used)):
+        if deadline.passed():
+            break
+        chain = cheapest(path, places, price, leave_empty=not problem.every_device, reach=limit)
+        other = judged(core, layout(chain.ends(path.n), devices)) if np.isfinite(chain.value()) else None
+        if other and other.value <= limit and _key(core, other) < least:
+            best, least = other, _key(core, other)
+    return best
+
+
+def _paths(core: Core, along: np.ndarray) -> Iterator[_Path]:
+    ideals = all_ideals(core, FEW_IDEALS)
+    if ideals is not None:
+        lattice = Lattice(core, ideals)
+        yield lattice, lattice.laid_out
+        return
+    for order in (along, *islice(orders(core), 2 if core.n > MANY_UNITS else None)):
+        yield Sweep(core, order), lambda ends, devices, order=order: laid_out(order, ends, devices)
+
+
+def _price(core: Core, limit: float) -> Price:
+    """What a stage adds to the crossing, as one number; inf if its load is over the limit."""
+    problem = core.problem
+    module = 0.5 / (1 + len(core.modules) * len(problem.devices))
+    byte = 0.5 * module / (1 + core.values.sizes[:, BYTES].sum() * len(problem.devices))
+
+    def price(seat: Seat, row: IntervalRow) -> np.ndarray:
+        plain = row.received[COUNT] + module * row.modules + byte * row.received[BYTES]
+        return np.where(seat.load(row, problem.overlap) <= limit * (1 + 1e-12), plain, np.inf)
+
+    return price
+
+
+def _key(core: Core, cut: Cut) -> tuple[float, ...]:
+    stage_of = dict(zip(core.problem.names, cut.stages, strict=True))
+    return (*crossing(core.problem, stage_of), cut.value)

@@ -1,0 +1,84 @@
+"""The plainest split, against brute force on small problems."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from passes.partitioners import plainest, solve
+from passes.partitioners.problem import (
+    Crossing,
+    Device,
+    Infeasible,
+    InvalidSplit,
+    Link,
+    Node,
+    Problem,
+    Value,
+    crossing,
+    evaluate,
+)
+
+SLACK = 0.03
+whole = st.integers(0, 6).map(float)
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> Problem:
+    """Small problems with equal devices, and times of which several splits are within the slack."""
+    n, n_devices = draw(st.integers(2, 6)), draw(st.integers(1, 3))
+
+    def some(numbers: range, most: int) -> tuple[int, ...]:
+        return tuple(draw(st.lists(st.sampled_from(numbers), min_size=1, max_size=most, unique=True)))
+
+    return Problem(
+        nodes=tuple(Node((100.0 + draw(whole) / 4,), cheap=draw(st.integers(0, 5)) == 5) for _ in range(n)),
+        values=tuple(Value(a, some(range(a + 1, n), 3), draw(whole)) for a in range(n - 1) if draw(st.integers(0, 5))),
+        modules=tuple(some(range(n), 3) for _ in range(draw(st.integers(0, 2)))),
+        devices=(Device(),) * n_devices,
+        link=Link(bandwidth=draw(st.sampled_from((1.0, 10.0)))),
+        overlap=draw(st.booleans()),
+        every_device=draw(st.booleans()),
+    )
+
+
+def least_crossing(problem: Problem, limit: float) -> Crossing:
+    """The least crossing of all splits of a value up to `limit`."""
+    found: list[Crossing] = []
+    for stages in product(range(len(problem.devices)), repeat=len(problem.nodes)):
+        try:
+            value = evaluate(problem, dict(enumerate(stages)))
+        except InvalidSplit:
+            continue
+        if value <= limit:
+            found.append(crossing(problem, dict(enumerate(stages))))
+    return min(found)
+
+
+@settings(max_examples=500, deadline=None)
+@given(problems())
+def test_no_split_within_the_slack_is_plainer(problem: Problem) -> None:
+    try:
+        best = solve(problem, time_limit=10.0)
+    except Infeasible:  # not every device can be used
+        return
+    plain = plainest(problem, best, SLACK)
+    assert evaluate(problem, plain.stage_of) == plain.value <= best.value * (1 + SLACK)
+    least = least_crossing(problem, best.value * (1 + SLACK))
+    assert crossing(problem, plain.stage_of) == pytest.approx(least)
+
+
+def test_without_slack_it_is_as_good_as_the_best() -> None:
+    """Two residual blocks of 3 operators: the best cut lies inside the second, the plain one between them."""
+    nodes = tuple(Node((t,)) for t in (1.0, 1.0, 1.0, 1.02, 1.0, 1.0))
+    values = [Value(i, (i + 1,), bytes=1.0) for i in range(5)]
+    values[0], values[2] = Value(0, (1, 2), 1.0), Value(2, (3, 5), 1.0)
+    modules = ((0, 1, 2), (3, 4, 5))
+    problem = Problem(nodes, tuple(values), modules=modules, devices=(Device(),) * 2, link=Link(bandwidth=1e6))
+    best = solve(problem)
+    assert plainest(problem, best, 0.0).value == pytest.approx(best.value)
+    plain = plainest(problem, best, SLACK)
+    assert crossing(problem, plain.stage_of) == Crossing(1, 0, 1.0)
