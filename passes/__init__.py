@@ -21,6 +21,7 @@ In the order in which a model meets them:
     insert_transfers  a transfer for each value that crosses stages
 
     cut_problem       a graph as the partitioners' problem, for split_stages and check_sizes
+    named_cuts        cuts where the user wants them: between modules, or before those that are named
 """
 
 from __future__ import annotations
