@@ -75,7 +75,7 @@ class SplitStages:
         """The split that the user asks for: the plainest that is nearly as good as the best, or one cut at modules."""
         if self.cut_before:
             return cut_before(graph, problem, self.cut_before)
-        if self.cut_at is CutAt.between_modules:
+        if CutAt(self.cut_at) is CutAt.between_modules:
             problem = between_modules(graph, problem)
             try:
                 best = solve(problem, self.time_limit)

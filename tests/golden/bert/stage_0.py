@@ -130,7 +130,9 @@ class Stage0(nn.Module):
             hidden_states = layer(hidden_states, attention_mask)
         # bert.encoder.layer.7 (transformers/models/bert/modeling_bert.py:383)
         hidden_states_1 = self.bert.encoder.layer[7].attention(hidden_states, attention_mask)
+        # bert.encoder.layer.7.intermediate (transformers/models/bert/modeling_bert.py:335)
         hidden_states = self.bert.encoder.layer[7].intermediate.dense(hidden_states_1)
+        hidden_states = F.gelu(hidden_states)
         return (hidden_states, hidden_states_1)
 
     @classmethod

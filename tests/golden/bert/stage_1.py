@@ -114,7 +114,7 @@ class Stage1(nn.Module):
         result = q_indices.new_ones([], dtype=torch.bool) & (q_indices >= 0) & attention_mask[batch_indices, kv_indices]
         attention_mask = result.expand(batch, -1, seq, seq)
         # bert.encoder.layer.7 (transformers/models/bert/modeling_bert.py:408)
-        hidden_states = self.bert.encoder.layer[7].output(F.gelu(hidden_states), hidden_states_1)
+        hidden_states = self.bert.encoder.layer[7].output(hidden_states, hidden_states_1)
         for layer in self.bert.encoder.layer[8:12]:
             # bert.encoder (transformers/models/bert/modeling_bert.py:436)
             hidden_states = layer(hidden_states, attention_mask)

@@ -1,11 +1,11 @@
 """resnet50, stage 1 of 3, for cpu.
 
-takes    hidden_states: float32[batch, 128, 28, 28], from stage 0
 takes    hidden_state: float32[batch, 512, 28, 28], from stage 0
+returns  hidden_states: float32[batch, 256, 14, 14], to stage 2
 returns  hidden_state_1: float32[batch, 1024, 14, 14], to stage 2
-holds    54 parameters, 17.3 MiB
+holds    54 parameters, 16.5 MiB
 
-Alone:   Stage1.load("stage_1.safetensors", device="cpu")(hidden_states, hidden_state)
+Alone:   Stage1.load("stage_1.safetensors", device="cpu")(hidden_state)
 """
 
 import ctypes
@@ -18,12 +18,12 @@ from torch.nn import functional as F
 
 # name: (from which stage, or None for an input of the model; dtype; shape)
 RECEIVES = {
-    "hidden_states": (0, torch.float32, ("batch", 128, 28, 28)),
     "hidden_state": (0, torch.float32, ("batch", 512, 28, 28)),
 }
 
 # name: (to which stages; as which outputs of the model; dtype; shape)
 SENDS = {
+    "hidden_states": ([2], [], torch.float32, ("batch", 256, 14, 14)),
     "hidden_state_1": ([2], [], torch.float32, ("batch", 1024, 14, 14)),
 }
 
@@ -51,36 +51,28 @@ class FrozenBatchNorm(nn.Module):  # nn.BatchNorm in evaluation, as the model wa
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
 
-# resnet.encoder.stages.1.layers.1.layer.1 (transformers/models/resnet/modeling_resnet.py:66)
-class ResNetConvLayer(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.convolution = nn.Conv2d(128, 128, kernel_size=3, padding=1, bias=False)
-        self.normalization = FrozenBatchNorm(128)
-
-    def forward(self, hidden_states):
-        hidden_states = self.convolution(hidden_states)
-        hidden_states = self.normalization(hidden_states)
-        return F.relu(hidden_states)
-
-
-# resnet.encoder.stages.1.layers.2 (transformers/models/resnet/modeling_resnet.py:174)
+# resnet.encoder.stages.1.layers.1 (transformers/models/resnet/modeling_resnet.py:174)
 class ResNetBottleNeckLayer(nn.Module):
     def __init__(self):
         super().__init__()
-        self.layer: Any = nn.ModuleList([nn.Module(), ResNetConvLayer(), nn.Module()])
+        self.layer: Any = nn.ModuleList(nn.Module() for _ in range(3))
         self.layer[0].convolution = nn.Conv2d(512, 128, kernel_size=1, bias=False)
         self.layer[0].normalization = FrozenBatchNorm(128)
+        self.layer[1].convolution = nn.Conv2d(128, 128, kernel_size=3, padding=1, bias=False)
+        self.layer[1].normalization = FrozenBatchNorm(128)
         self.layer[2].convolution = nn.Conv2d(128, 512, kernel_size=1, bias=False)
         self.layer[2].normalization = FrozenBatchNorm(512)
 
+    @torch.compiler.nested_compile_region()
     def forward(self, hidden_state):
         # layer.0 (transformers/models/resnet/modeling_resnet.py:66)
         hidden_states = self.layer[0].convolution(hidden_state)
         hidden_states = self.layer[0].normalization(hidden_states)
         hidden_states = F.relu(hidden_states)
-        # transformers/models/resnet/modeling_resnet.py:174
-        hidden_states = self.layer[1](hidden_states)
+        # layer.1 (transformers/models/resnet/modeling_resnet.py:66)
+        hidden_states = self.layer[1].convolution(hidden_states)
+        hidden_states = self.layer[1].normalization(hidden_states)
+        hidden_states = F.relu(hidden_states)
         # layer.2 (transformers/models/resnet/modeling_resnet.py:66)
         hidden_states = self.layer[2].convolution(hidden_states)
         hidden_states = self.layer[2].normalization(hidden_states)
@@ -89,28 +81,30 @@ class ResNetBottleNeckLayer(nn.Module):
         return F.relu(hidden_state)
 
 
-class Sequential(Numbered):  # resnet.encoder.stages.2.layers.1.layer
+# resnet.encoder.stages.2.layers.1.layer.0 (transformers/models/resnet/modeling_resnet.py:66)
+class ResNetConvLayer(nn.Module):
     def __init__(self):
-        super().__init__({i: nn.Module() for i in range(0, 3)})
-        self[0].convolution = nn.Conv2d(1024, 256, kernel_size=1, bias=False)
-        self[0].normalization = FrozenBatchNorm(256)
-        self[1].convolution = nn.Conv2d(256, 256, kernel_size=3, padding=1, bias=False)
-        self[1].normalization = FrozenBatchNorm(256)
-        self[2].convolution = nn.Conv2d(256, 1024, kernel_size=1, bias=False)
-        self[2].normalization = FrozenBatchNorm(1024)
+        super().__init__()
+        self.convolution = nn.Conv2d(1024, 256, kernel_size=1, bias=False)
+        self.normalization = FrozenBatchNorm(256)
 
-    def forward(self, hidden_state):
-        # 0 (transformers/models/resnet/modeling_resnet.py:66)
-        hidden_states = self[0].convolution(hidden_state)
-        hidden_states = self[0].normalization(hidden_states)
-        hidden_states = F.relu(hidden_states)
-        # 1 (transformers/models/resnet/modeling_resnet.py:66)
-        hidden_states = self[1].convolution(hidden_states)
-        hidden_states = self[1].normalization(hidden_states)
-        hidden_states = F.relu(hidden_states)
-        # 2 (transformers/models/resnet/modeling_resnet.py:66)
-        hidden_states = self[2].convolution(hidden_states)
-        return self[2].normalization(hidden_states)
+    def forward(self, hidden_states):
+        hidden_states = self.convolution(hidden_states)
+        hidden_states = self.normalization(hidden_states)
+        return F.relu(hidden_states)
+
+
+# resnet.encoder.stages.2.layers.1.layer.1 (transformers/models/resnet/modeling_resnet.py:66)
+class ResNetConvLayer2(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(256, 256, kernel_size=3, padding=1, bias=False)
+        self.normalization = FrozenBatchNorm(256)
+
+    def forward(self, hidden_states):
+        hidden_states = self.convolution(hidden_states)
+        hidden_states = self.normalization(hidden_states)
+        return F.relu(hidden_states)
 
 
 class Stage1(nn.Module):
@@ -119,12 +113,7 @@ class Stage1(nn.Module):
         self.resnet: Any = nn.Module()
         self.resnet.encoder = nn.Module()
         self.resnet.encoder.stages = Numbered({i: nn.Module() for i in range(1, 3)})
-        self.resnet.encoder.stages[1].layers = Numbered(
-            {1: nn.Module(), 2: ResNetBottleNeckLayer(), 3: ResNetBottleNeckLayer()}
-        )
-        self.resnet.encoder.stages[1].layers[1].layer = Numbered({1: ResNetConvLayer(), 2: nn.Module()})
-        self.resnet.encoder.stages[1].layers[1].layer[2].convolution = nn.Conv2d(128, 512, kernel_size=1, bias=False)
-        self.resnet.encoder.stages[1].layers[1].layer[2].normalization = FrozenBatchNorm(512)
+        self.resnet.encoder.stages[1].layers = Numbered({i: ResNetBottleNeckLayer() for i in range(1, 4)})
         self.resnet.encoder.stages[2].layers = nn.ModuleList(nn.Module() for _ in range(3))
         self.resnet.encoder.stages[2].layers[0].shortcut = nn.Module()
         self.resnet.encoder.stages[2].layers[0].shortcut.convolution = nn.Conv2d(
@@ -140,21 +129,17 @@ class Stage1(nn.Module):
         self.resnet.encoder.stages[2].layers[0].layer[1].normalization = FrozenBatchNorm(256)
         self.resnet.encoder.stages[2].layers[0].layer[2].convolution = nn.Conv2d(256, 1024, kernel_size=1, bias=False)
         self.resnet.encoder.stages[2].layers[0].layer[2].normalization = FrozenBatchNorm(1024)
-        self.resnet.encoder.stages[2].layers[1].layer = Sequential()
-        self.resnet.encoder.stages[2].layers[2].layer = Sequential()
+        self.resnet.encoder.stages[2].layers[1].layer = nn.ModuleList(
+            [ResNetConvLayer(), ResNetConvLayer2(), nn.Module()]
+        )
+        self.resnet.encoder.stages[2].layers[1].layer[2].convolution = nn.Conv2d(256, 1024, kernel_size=1, bias=False)
+        self.resnet.encoder.stages[2].layers[1].layer[2].normalization = FrozenBatchNorm(1024)
+        self.resnet.encoder.stages[2].layers[2].layer = nn.ModuleList([ResNetConvLayer(), ResNetConvLayer2()])
 
-    def forward(self, hidden_states, hidden_state):
-        # resnet.encoder.stages.1.layers.1 (transformers/models/resnet/modeling_resnet.py:174)
-        hidden_states = self.resnet.encoder.stages[1].layers[1].layer[1](hidden_states)
-        # resnet.encoder.stages.1.layers.1.layer.2 (transformers/models/resnet/modeling_resnet.py:66)
-        hidden_states = self.resnet.encoder.stages[1].layers[1].layer[2].convolution(hidden_states)
-        hidden_states = self.resnet.encoder.stages[1].layers[1].layer[2].normalization(hidden_states)
-        # resnet.encoder.stages.1.layers.1 (transformers/models/resnet/modeling_resnet.py:176)
-        hidden_state = hidden_states + hidden_state
-        hidden_state = F.relu(hidden_state)
-        # resnet.encoder.stages.1 (transformers/models/resnet/modeling_resnet.py:215)
-        hidden_state = self.resnet.encoder.stages[1].layers[2](hidden_state)
-        hidden_state = self.resnet.encoder.stages[1].layers[3](hidden_state)
+    def forward(self, hidden_state):
+        for layer in self.resnet.encoder.stages[1].layers:
+            # resnet.encoder.stages.1 (transformers/models/resnet/modeling_resnet.py:215)
+            hidden_state = layer(hidden_state)
         # resnet.encoder.stages.2.layers.0.layer.0 (transformers/models/resnet/modeling_resnet.py:66)
         hidden_states = self.resnet.encoder.stages[2].layers[0].layer[0].convolution(hidden_state)
         hidden_states = self.resnet.encoder.stages[2].layers[0].layer[0].normalization(hidden_states)
@@ -171,18 +156,20 @@ class Stage1(nn.Module):
         hidden_state = self.resnet.encoder.stages[2].layers[0].shortcut.normalization(hidden_state)
         # resnet.encoder.stages.2.layers.0 (transformers/models/resnet/modeling_resnet.py:176)
         hidden_state = hidden_states + hidden_state
-        del hidden_states
         hidden_state = F.relu(hidden_state)
         # resnet.encoder.stages.2.layers.1 (transformers/models/resnet/modeling_resnet.py:174)
-        residual = hidden_state
-        hidden_state = self.resnet.encoder.stages[2].layers[1].layer(hidden_state)
-        hidden_state = hidden_state + residual
-        hidden_state = F.relu(hidden_state)
+        hidden_states = self.resnet.encoder.stages[2].layers[1].layer[0](hidden_state)
+        hidden_states = self.resnet.encoder.stages[2].layers[1].layer[1](hidden_states)
+        # resnet.encoder.stages.2.layers.1.layer.2 (transformers/models/resnet/modeling_resnet.py:66)
+        hidden_states = self.resnet.encoder.stages[2].layers[1].layer[2].convolution(hidden_states)
+        hidden_states = self.resnet.encoder.stages[2].layers[1].layer[2].normalization(hidden_states)
+        # resnet.encoder.stages.2.layers.1 (transformers/models/resnet/modeling_resnet.py:176)
+        hidden_state = hidden_states + hidden_state
+        hidden_state_1 = F.relu(hidden_state)
         # resnet.encoder.stages.2.layers.2 (transformers/models/resnet/modeling_resnet.py:174)
-        residual = hidden_state
-        hidden_state = self.resnet.encoder.stages[2].layers[2].layer(hidden_state)
-        hidden_state_1 = hidden_state + residual
-        return (hidden_state_1,)
+        hidden_states = self.resnet.encoder.stages[2].layers[2].layer[0](hidden_state_1)
+        hidden_states = self.resnet.encoder.stages[2].layers[2].layer[1](hidden_states)
+        return (hidden_states, hidden_state_1)
 
     @classmethod
     def load(cls, path, device="cpu"):

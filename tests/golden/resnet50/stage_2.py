@@ -1,10 +1,11 @@
 """resnet50, stage 2 of 3, for cpu.
 
+takes    hidden_states: float32[batch, 256, 14, 14], from stage 1
 takes    hidden_state_1: float32[batch, 1024, 14, 14], from stage 1
 returns  logits: float32[batch, 1000], to output 0 of the model
-holds    59 parameters, 77.8 MiB
+holds    62 parameters, 78.8 MiB
 
-Alone:   Stage2.load("stage_2.safetensors", device="cpu")(hidden_state_1)
+Alone:   Stage2.load("stage_2.safetensors", device="cpu")(hidden_states, hidden_state_1)
 """
 
 import ctypes
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 
 # name: (from which stage, or None for an input of the model; dtype; shape)
 RECEIVES = {
+    "hidden_states": (1, torch.float32, ("batch", 256, 14, 14)),
     "hidden_state_1": (1, torch.float32, ("batch", 1024, 14, 14)),
 }
 
@@ -114,7 +116,12 @@ class Stage2(nn.Module):
         self.resnet: Any = nn.Module()
         self.resnet.encoder = nn.Module()
         self.resnet.encoder.stages = Numbered({i: nn.Module() for i in range(2, 4)})
-        self.resnet.encoder.stages[2].layers = Numbered({i: ResNetBottleNeckLayer() for i in range(3, 6)})
+        self.resnet.encoder.stages[2].layers = Numbered(
+            {2: nn.Module(), **{i: ResNetBottleNeckLayer() for i in range(3, 6)}}
+        )
+        self.resnet.encoder.stages[2].layers[2].layer = Numbered({2: nn.Module()})
+        self.resnet.encoder.stages[2].layers[2].layer[2].convolution = nn.Conv2d(256, 1024, kernel_size=1, bias=False)
+        self.resnet.encoder.stages[2].layers[2].layer[2].normalization = FrozenBatchNorm(1024)
         self.resnet.encoder.stages[3].layers = nn.ModuleList(
             [nn.Module(), ResNetBottleNeckLayer2(), ResNetBottleNeckLayer2()]
         )
@@ -134,11 +141,16 @@ class Stage2(nn.Module):
         self.resnet.encoder.stages[3].layers[0].layer[2].normalization = FrozenBatchNorm(2048)
         self.classifier = Numbered({1: nn.Linear(2048, 1000)})
 
-    def forward(self, hidden_state_1):
-        # resnet.encoder.stages.2 (transformers/models/resnet/modeling_resnet.py:215)
-        hidden_state = F.relu(hidden_state_1)
+    def forward(self, hidden_states, hidden_state_1):
+        # resnet.encoder.stages.2.layers.2.layer.2 (transformers/models/resnet/modeling_resnet.py:66)
+        hidden_states = self.resnet.encoder.stages[2].layers[2].layer[2].convolution(hidden_states)
+        hidden_states = self.resnet.encoder.stages[2].layers[2].layer[2].normalization(hidden_states)
+        # resnet.encoder.stages.2.layers.2 (transformers/models/resnet/modeling_resnet.py:176)
+        hidden_state = hidden_states + hidden_state_1
         del hidden_state_1
-        for layer in self.resnet.encoder.stages[2].layers:
+        hidden_state = F.relu(hidden_state)
+        for layer in self.resnet.encoder.stages[2].layers[3:6]:
+            # resnet.encoder.stages.2 (transformers/models/resnet/modeling_resnet.py:215)
             hidden_state = layer(hidden_state)
         # resnet.encoder.stages.3.layers.0.layer.0 (transformers/models/resnet/modeling_resnet.py:66)
         hidden_states = self.resnet.encoder.stages[3].layers[0].layer[0].convolution(hidden_state)

@@ -2,8 +2,8 @@
 
 takes    input_ids: int64[batch, source], an input of the model
 takes    attention_mask: int64[batch, source], an input of the model
-returns  attention_output: float32[batch, source, 512], to stage 1
-holds    47 parameters, 126.8 MiB
+returns  hidden_states: float32[batch, source, 512], to stage 1
+holds    42 parameters, 122.8 MiB
 
 Alone:   Stage0.load("stage_0.safetensors", device="cpu")(input_ids, attention_mask)
 """
@@ -24,7 +24,7 @@ RECEIVES = {
 
 # name: (to which stages; as which outputs of the model; dtype; shape)
 SENDS = {
-    "attention_output": ([1], [], torch.float32, ("batch", "source", 512)),
+    "hidden_states": ([1], [], torch.float32, ("batch", "source", 512)),
 }
 
 
@@ -51,37 +51,16 @@ class T5LayerNorm(nn.Module):  # encoder.block.0.layer.0.layer_norm (transformer
         return self.weight * hidden_states
 
 
-class T5LayerSelfAttention(nn.Module):  # encoder.block.0.layer.0 (transformers/models/t5/modeling_t5.py:392)
-    def __init__(self):
-        super().__init__()
-        self.SelfAttention: Any = nn.Module()
-        self.SelfAttention.q = nn.Linear(512, 512, bias=False)
-        self.SelfAttention.k = nn.Linear(512, 512, bias=False)
-        self.SelfAttention.v = nn.Linear(512, 512, bias=False)
-        self.SelfAttention.o = nn.Linear(512, 512, bias=False)
-        self.layer_norm = T5LayerNorm()
-
-    def forward(self, hidden_states, attention_mask, position_bias):
-        batch, source = hidden_states.shape[:2]
-        normed_hidden_states = self.layer_norm(hidden_states)
-        # SelfAttention (transformers/models/t5/modeling_t5.py:304)
-        query_states = self.SelfAttention.q(normed_hidden_states).view(batch, source, -1, 64).transpose(1, 2)
-        key_states = self.SelfAttention.k(normed_hidden_states).view(batch, source, -1, 64).transpose(1, 2)
-        value_states = self.SelfAttention.v(normed_hidden_states).view(batch, source, -1, 64).transpose(1, 2)
-        del normed_hidden_states
-        position_bias_mask = torch.where(attention_mask, position_bias, -3.4028234663852886e38)
-        attn_output = F.scaled_dot_product_attention(
-            query_states, key_states, value_states, attn_mask=position_bias_mask, scale=1.0
-        )
-        attn_output = self.SelfAttention.o(attn_output.transpose(1, 2).reshape(batch, source, -1))
-        # transformers/models/t5/modeling_t5.py:400
-        return hidden_states + attn_output
-
-
 class T5Block(nn.Module):  # encoder.block.0 (transformers/models/t5/modeling_t5.py:459)
     def __init__(self):
         super().__init__()
-        self.layer: Any = nn.ModuleList([T5LayerSelfAttention(), nn.Module()])
+        self.layer: Any = nn.ModuleList(nn.Module() for _ in range(2))
+        self.layer[0].SelfAttention = nn.Module()
+        self.layer[0].SelfAttention.q = nn.Linear(512, 512, bias=False)
+        self.layer[0].SelfAttention.k = nn.Linear(512, 512, bias=False)
+        self.layer[0].SelfAttention.v = nn.Linear(512, 512, bias=False)
+        self.layer[0].SelfAttention.o = nn.Linear(512, 512, bias=False)
+        self.layer[0].layer_norm = T5LayerNorm()
         self.layer[1].DenseReluDense = nn.Module()
         self.layer[1].DenseReluDense.wi = nn.Linear(512, 2048, bias=False)
         self.layer[1].DenseReluDense.wo = nn.Linear(2048, 512, bias=False)
@@ -89,25 +68,37 @@ class T5Block(nn.Module):  # encoder.block.0 (transformers/models/t5/modeling_t5
 
     @torch.compiler.nested_compile_region()
     def forward(self, hidden_states, attention_mask, position_bias):
-        hidden_states = self.layer[0](hidden_states, attention_mask, position_bias)
+        batch, source = hidden_states.shape[:2]
+        # layer.0 (transformers/models/t5/modeling_t5.py:392)
+        normed_hidden_states = self.layer[0].layer_norm(hidden_states)
+        # layer.0.SelfAttention (transformers/models/t5/modeling_t5.py:304)
+        query_states = self.layer[0].SelfAttention.q(normed_hidden_states).view(batch, source, -1, 64).transpose(1, 2)
+        key_states = self.layer[0].SelfAttention.k(normed_hidden_states).view(batch, source, -1, 64).transpose(1, 2)
+        value_states = self.layer[0].SelfAttention.v(normed_hidden_states).view(batch, source, -1, 64).transpose(1, 2)
+        position_bias_mask = torch.where(attention_mask, position_bias, -3.4028234663852886e38)
+        attn_output = F.scaled_dot_product_attention(
+            query_states, key_states, value_states, attn_mask=position_bias_mask, scale=1.0
+        )
+        attn_output = self.layer[0].SelfAttention.o(attn_output.transpose(1, 2).reshape(batch, source, -1))
+        # layer.0 (transformers/models/t5/modeling_t5.py:400)
+        attention_output = hidden_states + attn_output
         # layer.1 (transformers/models/t5/modeling_t5.py:138)
-        forwarded_states = self.layer[1].layer_norm(hidden_states)
+        forwarded_states = self.layer[1].layer_norm(attention_output)
         # layer.1.DenseReluDense (transformers/models/t5/modeling_t5.py:84)
-        wi = self.layer[1].DenseReluDense.wi(forwarded_states)
-        act = F.relu(wi)
-        forwarded_states = self.layer[1].DenseReluDense.wo(act)
+        hidden_states = self.layer[1].DenseReluDense.wi(forwarded_states)
+        hidden_states = F.relu(hidden_states)
+        hidden_states = self.layer[1].DenseReluDense.wo(hidden_states)
         # layer.1 (transformers/models/t5/modeling_t5.py:140)
-        return hidden_states + forwarded_states
+        return attention_output + hidden_states
 
 
 class Stage0(nn.Module):
     def __init__(self):
         super().__init__()
         self.encoder: Any = nn.Module()
-        self.encoder.block = Numbered({**{i: T5Block() for i in range(0, 5)}, 5: nn.Module()})
-        self.encoder.block[0].layer[0].SelfAttention.relative_attention_bias = nn.Embedding(32, 8)
-        self.encoder.block[5].layer = nn.ModuleList([T5LayerSelfAttention()])
         self.encoder.embed_tokens = nn.Embedding(32128, 512)
+        self.encoder.block = Numbered({i: T5Block() for i in range(0, 5)})
+        self.encoder.block[0].layer[0].SelfAttention.relative_attention_bias = nn.Embedding(32, 8)
 
     def forward(self, input_ids, attention_mask):
         batch, source = input_ids.shape
@@ -138,12 +129,10 @@ class Stage0(nn.Module):
             self.encoder.block[0].layer[0].SelfAttention.relative_attention_bias(relative_buckets + masked)
         )
         position_bias = relative_attention_bias.permute(2, 0, 1).unsqueeze(0)
-        for block in self.encoder.block[0:5]:
+        for block in self.encoder.block:
             # encoder (transformers/models/t5/modeling_t5.py:728)
             hidden_states = block(hidden_states, attention_mask, position_bias)
-        # encoder.block.5 (transformers/models/t5/modeling_t5.py:459)
-        attention_output = self.encoder.block[5].layer[0](hidden_states, attention_mask, position_bias)
-        return (attention_output,)
+        return (hidden_states,)
 
     @classmethod
     def load(cls, path, device="cpu"):

@@ -2,13 +2,12 @@
 
 takes    attention_mask: int64[batch, source], an input of the model
 takes    decoder_input_ids: int64[batch, target], an input of the model
-takes    attention_output: float32[batch, source, 512], from stage 0
-returns  attn_output: float32[batch, 8, target, 64], to stage 2
-returns  attention_output_1: float32[batch, target, 512], to stage 2
-returns  hidden_states: float32[batch, source, 512], to stage 2 and output 1 of the model
-holds    67 parameters, 141.8 MiB
+takes    hidden_states: float32[batch, source, 512], from stage 0
+returns  attention_output: float32[batch, target, 512], to stage 2
+returns  hidden_states_1: float32[batch, source, 512], to stage 2 and output 1 of the model
+holds    69 parameters, 142.8 MiB
 
-Alone:   Stage1.load("stage_1.safetensors", device="cpu")(attention_mask, decoder_input_ids, attention_output)
+Alone:   Stage1.load("stage_1.safetensors", device="cpu")(attention_mask, decoder_input_ids, hidden_states)
 """
 
 import ctypes
@@ -23,14 +22,13 @@ from torch.nn import functional as F
 RECEIVES = {
     "attention_mask": (None, torch.int64, ("batch", "source")),
     "decoder_input_ids": (None, torch.int64, ("batch", "target")),
-    "attention_output": (0, torch.float32, ("batch", "source", 512)),
+    "hidden_states": (0, torch.float32, ("batch", "source", 512)),
 }
 
 # name: (to which stages; as which outputs of the model; dtype; shape)
 SENDS = {
-    "attn_output": ([2], [], torch.float32, ("batch", 8, "target", 64)),
-    "attention_output_1": ([2], [], torch.float32, ("batch", "target", 512)),
-    "hidden_states": ([2], [1], torch.float32, ("batch", "source", 512)),
+    "attention_output": ([2], [], torch.float32, ("batch", "target", 512)),
+    "hidden_states_1": ([2], [1], torch.float32, ("batch", "source", 512)),
 }
 
 
@@ -46,7 +44,7 @@ class Numbered(nn.ModuleList):  # modules under the numbers that they have in th
         return self._modules[str(index)]
 
 
-class T5LayerNorm(nn.Module):  # encoder.block.5.layer.1.layer_norm (transformers/models/t5/modeling_t5.py:65)
+class T5LayerNorm(nn.Module):  # encoder.block.5.layer.0.layer_norm (transformers/models/t5/modeling_t5.py:65)
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(512))
@@ -55,6 +53,41 @@ class T5LayerNorm(nn.Module):  # encoder.block.5.layer.1.layer_norm (transformer
         variance = (hidden_states**2).mean(-1, keepdim=True)
         hidden_states = hidden_states * (variance + 1e-06).rsqrt()
         return self.weight * hidden_states
+
+
+class T5Attention(nn.Module):  # decoder.block.0.layer.1.EncDecAttention (transformers/models/t5/modeling_t5.py:304)
+    def __init__(self):
+        super().__init__()
+        self.q = nn.Linear(512, 512, bias=False)
+        self.k = nn.Linear(512, 512, bias=False)
+        self.v = nn.Linear(512, 512, bias=False)
+        self.o = nn.Linear(512, 512, bias=False)
+
+    def forward(self, hidden_states, hidden_states_1, encoder_extended_attention_mask, cross_attn_position_bias):
+        batch, target = hidden_states.shape[:2]
+        source = hidden_states_1.shape[1]
+        query_states = self.q(hidden_states).view(batch, target, -1, 64).transpose(1, 2)
+        key_states = self.k(hidden_states_1).view(batch, source, -1, 64).transpose(1, 2)
+        value_states = self.v(hidden_states_1).view(batch, source, -1, 64).transpose(1, 2)
+        position_bias_mask = torch.where(
+            encoder_extended_attention_mask, cross_attn_position_bias, -3.4028234663852886e38
+        )
+        attn_output = F.scaled_dot_product_attention(
+            query_states, key_states, value_states, attn_mask=position_bias_mask, scale=1.0
+        )
+        return self.o(attn_output.transpose(1, 2).reshape(batch, target, -1))
+
+
+class T5LayerSelfAttention(nn.Module):  # encoder.block.5.layer.0 (transformers/models/t5/modeling_t5.py:392)
+    def __init__(self):
+        super().__init__()
+        self.SelfAttention = T5Attention()
+        self.layer_norm = T5LayerNorm()
+
+    def forward(self, hidden_states, attention_mask, position_bias):
+        normed_hidden_states = self.layer_norm(hidden_states)
+        attention_output = self.SelfAttention(normed_hidden_states, normed_hidden_states, attention_mask, position_bias)
+        return hidden_states + attention_output
 
 
 class T5LayerFF(nn.Module):  # encoder.block.5.layer.1 (transformers/models/t5/modeling_t5.py:138)
@@ -75,39 +108,48 @@ class T5LayerFF(nn.Module):  # encoder.block.5.layer.1 (transformers/models/t5/m
         return hidden_states + forwarded_states
 
 
-class T5Attention(nn.Module):  # decoder.block.0.layer.1.EncDecAttention (transformers/models/t5/modeling_t5.py:304)
+class T5StackEnd(nn.Module):  # encoder (transformers/models/t5/modeling_t5.py:707)
     def __init__(self):
         super().__init__()
-        self.q = nn.Linear(512, 512, bias=False)
-        self.k = nn.Linear(512, 512, bias=False)
-        self.v = nn.Linear(512, 512, bias=False)
-        self.o = nn.Linear(512, 512, bias=False)
+        self.block: Any = Numbered({i: nn.Module() for i in (0, 5)})
+        self.block[0].layer = nn.ModuleList([nn.Module()])
+        self.block[0].layer[0].SelfAttention = nn.Module()
+        self.block[0].layer[0].SelfAttention.relative_attention_bias = nn.Embedding(32, 8)
+        self.block[5].layer = nn.ModuleList([T5LayerSelfAttention(), T5LayerFF()])
+        self.final_layer_norm = T5LayerNorm()
 
-    def forward(self, hidden_states, hidden_states_2, encoder_extended_attention_mask, cross_attn_position_bias):
-        batch, target = hidden_states.shape[:2]
-        source = hidden_states_2.shape[1]
-        query_states = self.q(hidden_states).view(batch, target, -1, 64).transpose(1, 2)
-        key_states = self.k(hidden_states_2).view(batch, source, -1, 64).transpose(1, 2)
-        value_states = self.v(hidden_states_2).view(batch, source, -1, 64).transpose(1, 2)
-        position_bias_mask = torch.where(
-            encoder_extended_attention_mask, cross_attn_position_bias, -3.4028234663852886e38
+    def forward(self, attention_mask, hidden_states):
+        batch, source = attention_mask.shape
+        device = attention_mask.device
+        attention_mask = attention_mask.to(device, torch.bool)
+        batch_indices = torch.arange(batch, device=device).unsqueeze(1).unsqueeze(2).unsqueeze(3)
+        q_indices = torch.arange(source, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
+        kv_indices = torch.arange(source, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2)
+        result = q_indices.new_ones([], dtype=torch.bool) & (q_indices >= 0) & attention_mask[batch_indices, kv_indices]
+        attention_mask = result.expand(batch, -1, source, source)
+        # block.0.layer.0.SelfAttention (transformers/models/t5/modeling_t5.py:346)
+        context_position = torch.arange(source, dtype=torch.int64, device=device).unsqueeze(1)
+        relative_position = torch.arange(source, dtype=torch.int64, device=device).unsqueeze(0) - context_position
+        relative_buckets = (relative_position > 0).to(torch.int64) * 16
+        relative_position = relative_position.abs()
+        is_small = relative_position < 8
+        relative_position_if_large = ((relative_position.to(torch.float32) / 8).log() / 2.772588722239781 * 8).to(
+            torch.int64
+        ) + 8
+        masked = torch.where(
+            is_small,
+            relative_position,
+            torch.min(relative_position_if_large, torch.full_like(relative_position_if_large, 15)),
         )
-        attn_output = F.scaled_dot_product_attention(
-            query_states, key_states, value_states, attn_mask=position_bias_mask, scale=1.0
+        relative_attention_bias = (
+            self.block[0].layer[0].SelfAttention.relative_attention_bias(relative_buckets + masked)
         )
-        return self.o(attn_output.transpose(1, 2).reshape(batch, target, -1))
-
-
-class T5LayerSelfAttention(nn.Module):  # decoder.block.0.layer.0 (transformers/models/t5/modeling_t5.py:392)
-    def __init__(self):
-        super().__init__()
-        self.SelfAttention = T5Attention()
-        self.layer_norm = T5LayerNorm()
-
-    def forward(self, hidden_states, attention_mask, position_bias):
-        normed_hidden_states = self.layer_norm(hidden_states)
-        attention_output = self.SelfAttention(normed_hidden_states, normed_hidden_states, attention_mask, position_bias)
-        return hidden_states + attention_output
+        position_bias = relative_attention_bias.permute(2, 0, 1).unsqueeze(0)
+        # block.5 (transformers/models/t5/modeling_t5.py:459)
+        hidden_states = self.block[5].layer[0](hidden_states, attention_mask, position_bias)
+        hidden_states = self.block[5].layer[1](hidden_states)
+        # transformers/models/t5/modeling_t5.py:744
+        return self.final_layer_norm(hidden_states)
 
 
 class T5Block(nn.Module):  # decoder.block.0 (transformers/models/t5/modeling_t5.py:459)
@@ -123,7 +165,7 @@ class T5Block(nn.Module):  # decoder.block.0 (transformers/models/t5/modeling_t5
         hidden_states,
         attention_mask,
         position_bias,
-        hidden_states_2,
+        hidden_states_1,
         encoder_extended_attention_mask,
         cross_attn_position_bias,
     ):
@@ -131,74 +173,31 @@ class T5Block(nn.Module):  # decoder.block.0 (transformers/models/t5/modeling_t5
         # layer.1 (transformers/models/t5/modeling_t5.py:422)
         normed_hidden_states = self.layer[1].layer_norm(hidden_states)
         attention_output = self.layer[1].EncDecAttention(
-            normed_hidden_states, hidden_states_2, encoder_extended_attention_mask, cross_attn_position_bias
+            normed_hidden_states, hidden_states_1, encoder_extended_attention_mask, cross_attn_position_bias
         )
         layer_output = hidden_states + attention_output
         # transformers/models/t5/modeling_t5.py:498
         return self.layer[2](layer_output)
 
 
-class T5BlockStart(nn.Module):  # decoder.block.4 (transformers/models/t5/modeling_t5.py:459)
-    def __init__(self):
-        super().__init__()
-        self.layer: Any = nn.ModuleList([T5LayerSelfAttention(), nn.Module()])
-        self.layer[1].EncDecAttention = nn.Module()
-        self.layer[1].EncDecAttention.q = nn.Linear(512, 512, bias=False)
-        self.layer[1].EncDecAttention.k = nn.Linear(512, 512, bias=False)
-        self.layer[1].EncDecAttention.v = nn.Linear(512, 512, bias=False)
-        self.layer[1].layer_norm = T5LayerNorm()
-
-    def forward(
-        self,
-        hidden_states,
-        attention_mask,
-        position_bias,
-        hidden_states_2,
-        encoder_extended_attention_mask,
-        cross_attn_position_bias,
-    ):
-        batch, target = hidden_states.shape[:2]
-        source = hidden_states_2.shape[1]
-        hidden_states = self.layer[0](hidden_states, attention_mask, position_bias)
-        # layer.1 (transformers/models/t5/modeling_t5.py:422)
-        normed_hidden_states = self.layer[1].layer_norm(hidden_states)
-        # layer.1.EncDecAttention (transformers/models/t5/modeling_t5.py:304)
-        query_states = self.layer[1].EncDecAttention.q(normed_hidden_states).view(batch, target, -1, 64).transpose(1, 2)
-        del normed_hidden_states
-        key_states = self.layer[1].EncDecAttention.k(hidden_states_2).view(batch, source, -1, 64).transpose(1, 2)
-        value_states = self.layer[1].EncDecAttention.v(hidden_states_2).view(batch, source, -1, 64).transpose(1, 2)
-        position_bias_mask = torch.where(
-            encoder_extended_attention_mask, cross_attn_position_bias, -3.4028234663852886e38
-        )
-        attn_output = F.scaled_dot_product_attention(
-            query_states, key_states, value_states, attn_mask=position_bias_mask, scale=1.0
-        )
-        return hidden_states, attn_output
-
-
 class Stage1(nn.Module):
     def __init__(self):
         super().__init__()
         self.decoder: Any = nn.Module()
-        self.decoder.block = Numbered({**{i: T5Block() for i in range(0, 4)}, 4: T5BlockStart()})
+        self.decoder.block = Numbered({**{i: T5Block() for i in range(0, 4)}, 4: nn.Module()})
         self.decoder.block[0].layer[0].SelfAttention.relative_attention_bias = nn.Embedding(32, 8)
+        self.decoder.block[4].layer = nn.ModuleList([T5LayerSelfAttention()])
         self.decoder.embed_tokens = nn.Embedding(32128, 512)
-        self.encoder: Any = nn.Module()
-        self.encoder.block = Numbered({5: nn.Module()})
-        self.encoder.block[5].layer = Numbered({1: T5LayerFF()})
-        self.encoder.final_layer_norm = T5LayerNorm()
+        self.encoder = T5StackEnd()
 
-    def forward(self, attention_mask, decoder_input_ids, attention_output):
+    def forward(self, attention_mask, decoder_input_ids, hidden_states):
         batch, source = attention_mask.shape
         target = decoder_input_ids.shape[1]
         device = attention_mask.device
-        # encoder.block.5 (transformers/models/t5/modeling_t5.py:498)
-        hidden_states = self.encoder.block[5].layer[1](attention_output)
-        del attention_output
-        # encoder (transformers/models/t5/modeling_t5.py:744)
-        hidden_states = self.encoder.final_layer_norm(hidden_states)
+        # the model itself (transformers/models/t5/modeling_t5.py:1011)
+        hidden_states_1 = self.encoder(attention_mask, hidden_states)
         # decoder (transformers/models/t5/modeling_t5.py:678)
-        inputs_embeds = self.decoder.embed_tokens(decoder_input_ids)
+        hidden_states = self.decoder.embed_tokens(decoder_input_ids)
         q_indices = torch.arange(target, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
         attention_mask_2 = torch.arange(target, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2) <= q_indices
         attention_mask_2 = attention_mask_2.expand(batch, -1, target, target)
@@ -227,23 +226,17 @@ class Stage1(nn.Module):
         cross_attn_position_bias = torch.zeros([1, 8, target, source], dtype=torch.float32, device=device)
         for block in self.decoder.block[0:4]:
             # decoder (transformers/models/t5/modeling_t5.py:728)
-            inputs_embeds = block(
-                inputs_embeds,
+            hidden_states = block(
+                hidden_states,
                 attention_mask_2,
                 position_bias,
-                hidden_states,
+                hidden_states_1,
                 encoder_extended_attention_mask,
                 cross_attn_position_bias,
             )
-        attention_output_1, attn_output = self.decoder.block[4](
-            inputs_embeds,
-            attention_mask_2,
-            position_bias,
-            hidden_states,
-            encoder_extended_attention_mask,
-            cross_attn_position_bias,
-        )
-        return (attn_output, attention_output_1, hidden_states)
+        # decoder.block.4 (transformers/models/t5/modeling_t5.py:459)
+        attention_output = self.decoder.block[4].layer[0](hidden_states, attention_mask_2, position_bias)
+        return (attention_output, hidden_states_1)
 
     @classmethod
     def load(cls, path, device="cpu"):

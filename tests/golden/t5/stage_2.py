@@ -1,14 +1,12 @@
 """t5, stage 2 of 3, for cpu.
 
 takes    attention_mask: int64[batch, source], an input of the model
-takes    attn_output: float32[batch, 8, target, 64], from stage 1
-takes    attention_output_1: float32[batch, target, 512], from stage 1
-takes    hidden_states: float32[batch, source, 512], from stage 1
+takes    attention_output: float32[batch, target, 512], from stage 1
+takes    hidden_states_1: float32[batch, source, 512], from stage 1
 returns  lm_logits: float32[batch, target, 32128], to output 0 of the model
-holds    20 parameters, 87.8 MiB
+holds    24 parameters, 90.8 MiB
 
-Alone:   Stage2.load("stage_2.safetensors", device="cpu")(attention_mask, attn_output, attention_output_1,
-         hidden_states)
+Alone:   Stage2.load("stage_2.safetensors", device="cpu")(attention_mask, attention_output, hidden_states_1)
 """
 
 import ctypes
@@ -22,9 +20,8 @@ from torch.nn import functional as F
 # name: (from which stage, or None for an input of the model; dtype; shape)
 RECEIVES = {
     "attention_mask": (None, torch.int64, ("batch", "source")),
-    "attn_output": (1, torch.float32, ("batch", 8, "target", 64)),
-    "attention_output_1": (1, torch.float32, ("batch", "target", 512)),
-    "hidden_states": (1, torch.float32, ("batch", "source", 512)),
+    "attention_output": (1, torch.float32, ("batch", "target", 512)),
+    "hidden_states_1": (1, torch.float32, ("batch", "source", 512)),
 }
 
 # name: (to which stages; as which outputs of the model; dtype; shape)
@@ -45,7 +42,7 @@ class Numbered(nn.ModuleList):  # modules under the numbers that they have in th
         return self._modules[str(index)]
 
 
-class T5LayerNorm(nn.Module):  # decoder.block.4.layer.2.layer_norm (transformers/models/t5/modeling_t5.py:65)
+class T5LayerNorm(nn.Module):  # decoder.block.4.layer.1.layer_norm (transformers/models/t5/modeling_t5.py:65)
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(512))
@@ -56,25 +53,7 @@ class T5LayerNorm(nn.Module):  # decoder.block.4.layer.2.layer_norm (transformer
         return self.weight * hidden_states
 
 
-class T5LayerFF(nn.Module):  # decoder.block.4.layer.2 (transformers/models/t5/modeling_t5.py:138)
-    def __init__(self):
-        super().__init__()
-        self.DenseReluDense: Any = nn.Module()
-        self.DenseReluDense.wi = nn.Linear(512, 2048, bias=False)
-        self.DenseReluDense.wo = nn.Linear(2048, 512, bias=False)
-        self.layer_norm = T5LayerNorm()
-
-    def forward(self, hidden_states):
-        forwarded_states = self.layer_norm(hidden_states)
-        # DenseReluDense (transformers/models/t5/modeling_t5.py:84)
-        wi = self.DenseReluDense.wi(forwarded_states)
-        act = F.relu(wi)
-        forwarded_states = self.DenseReluDense.wo(act)
-        # transformers/models/t5/modeling_t5.py:140
-        return hidden_states + forwarded_states
-
-
-class T5Attention(nn.Module):  # decoder.block.5.layer.1.EncDecAttention (transformers/models/t5/modeling_t5.py:304)
+class T5Attention(nn.Module):  # decoder.block.4.layer.1.EncDecAttention (transformers/models/t5/modeling_t5.py:304)
     def __init__(self):
         super().__init__()
         self.q = nn.Linear(512, 512, bias=False)
@@ -95,21 +74,51 @@ class T5Attention(nn.Module):  # decoder.block.5.layer.1.EncDecAttention (transf
         return self.o(attn_output.transpose(1, 2).reshape(batch, target, -1))
 
 
+class T5LayerCrossAttention(nn.Module):  # decoder.block.4.layer.1 (transformers/models/t5/modeling_t5.py:422)
+    def __init__(self):
+        super().__init__()
+        self.EncDecAttention = T5Attention()
+        self.layer_norm = T5LayerNorm()
+
+    def forward(self, hidden_states, hidden_states_1, encoder_extended_attention_mask, cross_attn_position_bias):
+        normed_hidden_states = self.layer_norm(hidden_states)
+        attention_output = self.EncDecAttention(
+            normed_hidden_states, hidden_states_1, encoder_extended_attention_mask, cross_attn_position_bias
+        )
+        return hidden_states + attention_output
+
+
+class T5LayerFF(nn.Module):  # decoder.block.4.layer.2 (transformers/models/t5/modeling_t5.py:138)
+    def __init__(self):
+        super().__init__()
+        self.DenseReluDense: Any = nn.Module()
+        self.DenseReluDense.wi = nn.Linear(512, 2048, bias=False)
+        self.DenseReluDense.wo = nn.Linear(2048, 512, bias=False)
+        self.layer_norm = T5LayerNorm()
+
+    def forward(self, hidden_states):
+        forwarded_states = self.layer_norm(hidden_states)
+        # DenseReluDense (transformers/models/t5/modeling_t5.py:84)
+        wi = self.DenseReluDense.wi(forwarded_states)
+        act = F.relu(wi)
+        forwarded_states = self.DenseReluDense.wo(act)
+        # transformers/models/t5/modeling_t5.py:140
+        return hidden_states + forwarded_states
+
+
 class T5Block(nn.Module):  # decoder.block.5 (transformers/models/t5/modeling_t5.py:459)
     def __init__(self):
         super().__init__()
-        self.layer: Any = nn.ModuleList([nn.Module(), nn.Module(), T5LayerFF()])
+        self.layer: Any = nn.ModuleList([nn.Module(), T5LayerCrossAttention(), T5LayerFF()])
         self.layer[0].SelfAttention = T5Attention()
         self.layer[0].layer_norm = T5LayerNorm()
-        self.layer[1].EncDecAttention = T5Attention()
-        self.layer[1].layer_norm = T5LayerNorm()
 
     def forward(
         self,
         hidden_states,
         attention_mask,
         position_bias,
-        hidden_states_2,
+        hidden_states_1,
         encoder_extended_attention_mask,
         cross_attn_position_bias,
     ):
@@ -119,14 +128,11 @@ class T5Block(nn.Module):  # decoder.block.5 (transformers/models/t5/modeling_t5
             normed_hidden_states, normed_hidden_states, attention_mask, position_bias
         )
         attention_output = hidden_states + attention_output
-        # layer.1 (transformers/models/t5/modeling_t5.py:422)
-        normed_hidden_states = self.layer[1].layer_norm(attention_output)
-        attn_output = self.layer[1].EncDecAttention(
-            normed_hidden_states, hidden_states_2, encoder_extended_attention_mask, cross_attn_position_bias
+        # transformers/models/t5/modeling_t5.py:479
+        hidden_states = self.layer[1](
+            attention_output, hidden_states_1, encoder_extended_attention_mask, cross_attn_position_bias
         )
-        layer_output = attention_output + attn_output
-        # transformers/models/t5/modeling_t5.py:498
-        return self.layer[2](layer_output)
+        return self.layer[2](hidden_states)
 
 
 class Stage2(nn.Module):
@@ -138,14 +144,12 @@ class Stage2(nn.Module):
         self.decoder.block[0].layer = nn.ModuleList([nn.Module()])
         self.decoder.block[0].layer[0].SelfAttention = nn.Module()
         self.decoder.block[0].layer[0].SelfAttention.relative_attention_bias = nn.Embedding(32, 8)
-        self.decoder.block[4].layer = Numbered({1: nn.Module(), 2: T5LayerFF()})
-        self.decoder.block[4].layer[1].EncDecAttention = nn.Module()
-        self.decoder.block[4].layer[1].EncDecAttention.o = nn.Linear(512, 512, bias=False)
+        self.decoder.block[4].layer = Numbered({1: T5LayerCrossAttention(), 2: T5LayerFF()})
         self.decoder.final_layer_norm = T5LayerNorm()
 
-    def forward(self, attention_mask, attn_output, attention_output_1, hidden_states):
+    def forward(self, attention_mask, attention_output, hidden_states_1):
         batch, source = attention_mask.shape
-        target = attn_output.shape[2]
+        target = attention_output.shape[1]
         device = attention_mask.device
         # decoder (transformers/models/t5/modeling_t5.py:698)
         q_indices = torch.arange(target, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
@@ -174,19 +178,17 @@ class Stage2(nn.Module):
         position_bias = relative_attention_bias.permute(2, 0, 1).unsqueeze(0)
         # decoder.block.0 (transformers/models/t5/modeling_t5.py:479)
         cross_attn_position_bias = torch.zeros([1, 8, target, source], dtype=torch.float32, device=device)
-        # decoder.block.4.layer.1.EncDecAttention (transformers/models/t5/modeling_t5.py:366)
-        attn_output = attn_output.transpose(1, 2).reshape(batch, target, -1)
-        attn_output = self.decoder.block[4].layer[1].EncDecAttention.o(attn_output)
-        # decoder.block.4.layer.1 (transformers/models/t5/modeling_t5.py:431)
-        layer_output = attention_output_1 + attn_output
-        # decoder.block.4 (transformers/models/t5/modeling_t5.py:498)
-        layer = self.decoder.block[4].layer[2](layer_output)
+        # decoder.block.4 (transformers/models/t5/modeling_t5.py:479)
+        hidden_states = self.decoder.block[4].layer[1](
+            attention_output, hidden_states_1, encoder_extended_attention_mask, cross_attn_position_bias
+        )
+        hidden_states = self.decoder.block[4].layer[2](hidden_states)
         # decoder (transformers/models/t5/modeling_t5.py:728)
         hidden_states = self.decoder.block[5](
-            layer,
+            hidden_states,
             attention_mask_2,
             position_bias,
-            hidden_states,
+            hidden_states_1,
             encoder_extended_attention_mask,
             cross_attn_position_bias,
         )

@@ -2,16 +2,11 @@
 
 takes    image: float32[batch, 3, 64, 64], an input of the model
 takes    time: int64[batch], an input of the model
-returns  silu: float32[batch, 128, 32, 32], to stage 1
-returns  skip: float32[batch, 128, 32, 32], to stage 1
-returns  time_1: float32[batch, 256, 1, 1], to stage 1
-returns  time_2: float32[batch, 256, 1, 1], to stage 1
-returns  time_3: float32[batch, 256, 1, 1], to stage 2
-returns  time_4: float32[batch, 128, 1, 1], to stage 2
-returns  time_5: float32[batch, 64, 1, 1], to stage 2
-returns  hidden_4: float32[batch, 64, 64, 64], to stage 3
-returns  time_6: float32[batch, 64, 1, 1], to stage 3
-holds    40 parameters, 2.3 MiB
+returns  hidden: float32[batch, 128, 32, 32], to stage 1
+returns  hidden_1: float32[batch, 64, 32, 32], to stage 1
+returns  time_1: float32[batch, 256], to stage 1 and stage 2 and stage 3
+returns  hidden_6: float32[batch, 64, 64, 64], to stage 3
+holds    24 parameters, 1.2 MiB
 
 Alone:   Stage0.load("stage_0.safetensors", device="cpu")(image, time)
 """
@@ -32,15 +27,10 @@ RECEIVES = {
 
 # name: (to which stages; as which outputs of the model; dtype; shape)
 SENDS = {
-    "silu": ([1], [], torch.float32, ("batch", 128, 32, 32)),
-    "skip": ([1], [], torch.float32, ("batch", 128, 32, 32)),
-    "time_1": ([1], [], torch.float32, ("batch", 256, 1, 1)),
-    "time_2": ([1], [], torch.float32, ("batch", 256, 1, 1)),
-    "time_3": ([2], [], torch.float32, ("batch", 256, 1, 1)),
-    "time_4": ([2], [], torch.float32, ("batch", 128, 1, 1)),
-    "time_5": ([2], [], torch.float32, ("batch", 64, 1, 1)),
-    "hidden_4": ([3], [], torch.float32, ("batch", 64, 64, 64)),
-    "time_6": ([3], [], torch.float32, ("batch", 64, 1, 1)),
+    "hidden": ([1], [], torch.float32, ("batch", 128, 32, 32)),
+    "hidden_1": ([1], [], torch.float32, ("batch", 64, 32, 32)),
+    "time_1": ([1, 2, 3], [], torch.float32, ("batch", 256)),
+    "hidden_6": ([3], [], torch.float32, ("batch", 64, 64, 64)),
 }
 
 
@@ -56,30 +46,12 @@ class Numbered(nn.ModuleList):  # modules under the numbers that they have in th
         return self._modules[str(index)]
 
 
-class BlockMiddle(nn.Module):  # down.2 (examples/unet.py:38)
-    def __init__(self):
-        super().__init__()
-        self.time = nn.Linear(256, 256)
-
-    def forward(self, time):
-        return self.time(F.silu(time)).unsqueeze(2).unsqueeze(3)
-
-
-class BlockMiddle2(nn.Module):  # up.1 (examples/unet.py:38)
-    def __init__(self):
-        super().__init__()
-        self.time = nn.Linear(256, 64)
-
-    def forward(self, time):
-        return self.time(F.silu(time)).unsqueeze(2).unsqueeze(3)
-
-
 class Stage0(nn.Module):
     def __init__(self):
         super().__init__()
         self.embed = Numbered({0: nn.Linear(64, 256), 2: nn.Linear(256, 256)})
         self.first = nn.Conv2d(3, 64, kernel_size=3, padding=1)
-        self.down: Any = nn.ModuleList([nn.Module(), nn.Module(), BlockMiddle()])
+        self.down: Any = nn.ModuleList(nn.Module() for _ in range(2))
         self.down[0].norm1 = nn.GroupNorm(8, 64)
         self.down[0].conv1 = nn.Conv2d(64, 64, kernel_size=3, padding=1)
         self.down[0].time = nn.Linear(256, 64)
@@ -88,12 +60,7 @@ class Stage0(nn.Module):
         self.down[1].norm1 = nn.GroupNorm(8, 64)
         self.down[1].conv1 = nn.Conv2d(64, 128, kernel_size=3, padding=1)
         self.down[1].time = nn.Linear(256, 128)
-        self.down[1].norm2 = nn.GroupNorm(8, 128)
-        self.down[1].skip = nn.Conv2d(64, 128, kernel_size=1)
         self.shrink = nn.ModuleList([nn.Conv2d(64, 64, kernel_size=3, stride=2, padding=1)])
-        self.middle = nn.ModuleList(BlockMiddle() for _ in range(2))
-        self.up: Any = nn.ModuleList([nn.Module(), BlockMiddle2(), BlockMiddle2()])
-        self.up[0].time = nn.Linear(256, 128)
 
     def forward(self, image, time):
         device = image.device
@@ -101,33 +68,21 @@ class Stage0(nn.Module):
         frequencies = (torch.arange(32, device=device).to(torch.float32) * -9.210340371976184 / 32).exp()
         angles = time.unsqueeze(1) * frequencies
         embed = F.silu(self.embed[0](torch.cat([angles.sin(), angles.cos()], -1)))
-        time = self.embed[2](embed)
+        time_1 = self.embed[2](embed)
         hidden = self.first(image)
         # down.0 (examples/unet.py:37)
         conv1 = self.down[0].conv1(F.silu(self.down[0].norm1(hidden)))
-        hidden_2 = conv1 + self.down[0].time(F.silu(time)).unsqueeze(2).unsqueeze(3)
-        conv2 = self.down[0].conv2(F.silu(self.down[0].norm2(hidden_2)))
-        hidden_4 = conv2 + hidden
-        del conv2
-        # the model itself (examples/unet.py:85)
-        hidden = self.shrink[0](hidden_4)
-        # down.1 (examples/unet.py:37)
-        conv1 = self.down[1].conv1(F.silu(self.down[1].norm1(hidden)))
-        hidden_2 = conv1 + self.down[1].time(F.silu(time)).unsqueeze(2).unsqueeze(3)
+        hidden_2 = conv1 + self.down[0].time(F.silu(time_1)).unsqueeze(2).unsqueeze(3)
         del conv1
-        silu = F.silu(self.down[1].norm2(hidden_2))
+        conv2 = self.down[0].conv2(F.silu(self.down[0].norm2(hidden_2)))
         del hidden_2
-        skip = self.down[1].skip(hidden)
-        # the model itself (examples/unet.py:83)
-        time_1 = self.down[2](time)
-        time_2 = self.middle[0](time)
-        time_3 = self.middle[1](time)
-        # up.0 (examples/unet.py:38)
-        time_4 = self.up[0].time(F.silu(time)).unsqueeze(2).unsqueeze(3)
-        # the model itself (examples/unet.py:90)
-        time_5 = self.up[1](time)
-        time_6 = self.up[2](time)
-        return (silu, skip, time_1, time_2, time_3, time_4, time_5, hidden_4, time_6)
+        hidden_6 = conv2 + hidden
+        # the model itself (examples/unet.py:85)
+        hidden_1 = self.shrink[0](hidden_6)
+        # down.1 (examples/unet.py:37)
+        hidden = self.down[1].conv1(F.silu(self.down[1].norm1(hidden_1)))
+        hidden = hidden + self.down[1].time(F.silu(time_1)).unsqueeze(2).unsqueeze(3)
+        return (hidden, hidden_1, time_1, hidden_6)
 
     @classmethod
     def load(cls, path, device="cpu"):
