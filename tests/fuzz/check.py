@@ -61,6 +61,7 @@ class Given:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     exact: bool = True
+    laid_out_otherwise: bool = False  # than the example
 
 
 def check(file: Path, folder: Path) -> Verdict:
@@ -137,7 +138,8 @@ def calls_of(module: Any) -> Iterator[Given]:
         yield Given(what, *inputs_of(module, sizes, seed))
     for what, change in [("transposed inputs", transposed), ("inputs with holes", spread)]:
         args, kwargs = inputs_of(module, first, 3)
-        yield Given(what, tuple(map(change, args)), {n: change(a) for n, a in kwargs.items()}, exact=False)
+        kwargs = {n: change(a) for n, a in kwargs.items()}
+        yield Given(what, tuple(map(change, args)), kwargs, exact=False, laid_out_otherwise=True)
 
 
 def transposed(x: torch.Tensor) -> torch.Tensor:
@@ -190,9 +192,11 @@ def compile_file(module: Any, call: Given, folder: Path) -> Sequence[str]:
 def compare(folder: Path, calls: Sequence[Given], expected: Sequence[Any], said: Sequence[str]) -> Iterator[str]:
     """Run all calls and yield those that were refused in words.  Raises Fault at the first difference.
 
-    The first call alone counts where the compiler said that the model keeps what stages do not.
+    The first call alone counts where the compiler said that the model keeps what stages do not, and other layouts do
+    not where it said that results depend on them.
     """
     frozen = any(text.startswith("forward changes ") for text in said)
+    by_layout = any("by the layout of what it is given" in text for text in said)
     with Pipeline.load(folder, devices=["cpu"]) as pipe:
         for call, wanted in [*zip(calls, expected, strict=True)][: 1 if frozen else None]:
             args, kwargs = copied(call)
@@ -207,7 +211,7 @@ def compare(folder: Path, calls: Sequence[Given], expected: Sequence[Any], said:
                 if isinstance(wanted, Exception):
                     return
                 raise Fault("a crash", f"{call.what}: {type(e).__name__}: {e}"[:500]) from e
-            if isinstance(wanted, Exception):
+            if isinstance(wanted, Exception) or (call.laid_out_otherwise and by_layout):
                 return
             same_results(call, wanted[0], got)
             same_inputs(call, wanted[1], (args, kwargs), said)

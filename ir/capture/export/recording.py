@@ -25,7 +25,7 @@ from ir.capture.memory.places import as_they_were, changed, filled
 from ir.capture.memory.places import leaves as held_by
 from ir.capture.program.default_dtype import with_stated_dtypes
 from ir.capture.program.gradients import GradMode, detach_what_leaves
-from ir.capture.program.mutation import refuse_overlapping_writes
+from ir.capture.program.mutation import layout_notes, refuse_overlapping_writes
 from ir.capture.program.own_results import with_own_results
 from ir.capture.program.reader import changed_inputs, functional_form, needs_functional_form, read_program
 from ir.capture.program.variables import watched_variables
@@ -69,13 +69,13 @@ def recorded(
 
     `detaches`: whether each detach() in `flat` is one of the model's.
     """
-    program, questions = _export(flat, example, strict)
+    program, questions, notes = _export(flat, example, strict)
     sizes = read_sizes(program, example.tensors, example.marks, questions, names(example.arguments))
     signature = Signature(tuple(example.parameters), example.arguments, returned(program))
     changed = changed_inputs(program, names(example.arguments))
     layouts = tuple(map(layout_of, widen(example.tensors, example.marks)))
     graph = read_program(program, example.model, signature, sizes, detaches)
-    graph = replace(with_own_results(with_stated_dtypes(graph)), layouts=layouts)
+    graph = replace(with_own_results(with_stated_dtypes(graph)), layouts=layouts, notes=(*graph.notes, *notes))
     return Recording(graph, sizes.questions, changed=changed)
 
 
@@ -173,7 +173,10 @@ def quiet() -> Iterator[None]:
         logging.disable(level)
 
 
-def _export(flat: nn.Module, example: Example, strict: bool) -> tuple[ExportedProgram, Sequence[Question]]:
+def _export(
+    flat: nn.Module, example: Example, strict: bool
+) -> tuple[ExportedProgram, Sequence[Question], Sequence[str]]:
+    """The program, the questions that were asked of sizes, and notes."""
     tensors, marks = widen(example.tensors, example.marks), example.marks
     with watched() as questions:
         try:
@@ -182,8 +185,9 @@ def _export(flat: nn.Module, example: Example, strict: bool) -> tuple[ExportedPr
                 with watched_variables(), known_values(example.arguments):
                     program = torch.export.export(flat, args, dynamic_shapes=(export_spec(marks),), strict=strict)
                 refuse_overlapping_writes(program.graph.nodes)
+                notes = tuple(dict.fromkeys(layout_notes(program.graph.nodes)))
                 detach_what_leaves(program)
                 asked = tuple(questions)
-                return (functional_form(program) if needs_functional_form(program) else program), asked
+                return (functional_form(program) if needs_functional_form(program) else program), asked, notes
         except Exception as e:
             raise explain(e, example.model, marks, names(example.arguments), questions) from e

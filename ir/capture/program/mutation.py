@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,41 @@ def refuse_overlapping_writes(nodes: Iterable[fx.Node]) -> None:
                     where_of(node),
                     "clone() the tensor before it is written to",
                 )
+
+
+def layout_notes(nodes: Iterable[fx.Node]) -> Iterator[str]:
+    """Notes on changes of memory that, by the layout of an input, a view or a copy shares: reshape() returns either."""
+    for node in filter(mutates, nodes):
+        shared = set(_sharing(node.args[0])) if node.args and isinstance(node.args[0], fx.Node) else set()
+        names = [name for name in map(_name, shared) if name in _EITHER]
+        if names and any(map(_may_lie_otherwise, shared)):
+            yield (
+                f"{names[0]}() returns a view or a copy, by the layout of what it is given, and forward changes the "
+                f"memory, in {where_of(node)}: stages compute what the model does for the example's layout"
+            )
+
+
+_EITHER = {"reshape", "reshape_as", "flatten", "ravel", "contiguous"}
+
+
+def _name(node: fx.Node) -> str:
+    return aten_name(node.target) if isinstance(node.target, OpOverload) else ""
+
+
+def _sharing(node: fx.Node) -> Iterator[fx.Node]:
+    """The nodes whose results may share memory with those of a node, itself among them."""
+    waiting, seen = [node], {node}
+    while waiting:
+        node = waiting.pop()
+        yield node
+        near = [n for n in node.users if may_alias(n)] + (node.all_input_nodes if may_alias(node) else [])
+        waiting += [n for n in near if n not in seen]
+        seen.update(near)
+
+
+def _may_lie_otherwise(node: fx.Node) -> bool:
+    """Whether a node is an input, or lies in memory as one may: the results of operators on tensors often do."""
+    return node.op == "placeholder" or (not may_alias(node) and bool(node.all_input_nodes))
 
 
 def _overlaps_itself(tensor: Any) -> bool:

@@ -199,3 +199,25 @@ def test_a_change_of_elements_that_share_memory_is_refused(cls: type[nn.Module])
         CaptureError, match=r"elements share memory.*\n  in the model .*test_mutation.py:\d+\): .*\n.*clone"
     ):
         capture(cls(), (torch.randn(4, 4),), dynamic_shapes={"x": {0: "batch"}})
+
+
+@pytest.mark.parametrize("name", ["flatten", "reshape"])
+def test_a_change_that_only_one_layout_shows_is_noted(name: str) -> None:
+    class Changed(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = x + 1
+            getattr(y, name)(*(() if name == "flatten" else (-1,))).add_(1)
+            return y
+
+    [note] = capture(Changed(), (torch.randn(4, 4),)).notes
+    assert note.startswith(f"{name}() returns a view or a copy, by the layout of what it is given, and forward changes")
+
+
+def test_a_change_of_memory_of_a_known_layout_needs_no_note() -> None:
+    class Changed(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = torch.zeros(4, 4)
+            y.flatten().add_(1)
+            return x + y
+
+    assert capture(Changed(), (torch.randn(4, 4),)).notes == ()
