@@ -116,9 +116,19 @@ def call(module: Any, parameters: Sequence[inspect.Parameter], arguments: Mappin
     return module(*positional, **keywords)
 
 
+def fixed_inputs(tree: Tree) -> dict[str, Any]:
+    """The values of fixed inputs by dotted name, as nested lists."""
+    leaves = zip(key_paths(tree.spec), tree.leaves, strict=True)
+    return {_dotted(path): leaf.tensor().tolist() for path, leaf in leaves if isinstance(leaf, FixedTensor)}
+
+
 def names(tree: Tree) -> list[str]:
     """A dotted name for each slot of a tree, in slot order: `past.layers.0.keys`."""
-    return [".".join(str(key) for key, _ in path) for path in slot_paths(tree)]
+    return list(map(_dotted, slot_paths(tree)))
+
+
+def _dotted(path: Sequence[tuple[Any, int]]) -> str:
+    return ".".join(str(key) for key, _ in path)
 
 
 def slot_paths(tree: Tree) -> list[tuple[tuple[Any, int], ...]]:

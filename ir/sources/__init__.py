@@ -8,6 +8,7 @@ program            a .pt2 that torch.export.save wrote
 unpickled          such a file read without running pickled code
 checkpoint_folder  a Hugging Face folder: config.json and weights
 switches           fields of its configuration that are set so that it can be exported
+variants           other values of inputs that decide shapes, and example inputs that go with them
 example_inputs     example inputs made from its configuration
 image_tokens       the tokens of a text that an image takes
 """

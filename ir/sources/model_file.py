@@ -22,13 +22,17 @@ from ir.checkpoint.names import own_tensors
 from ir.errors import SourceError
 from ir.sources.meta import lost_values, parameters_on_meta
 from ir.sources.neighbours import own_packages
-from ir.sources.source import Reading, Source, uncompiled
+from ir.sources.source import Reading, Source, Variant, uncompiled
+from ir.sources.variants import with_variants
+
+_NOTHING: Mapping[str, Any] = {}
 
 
 def read_model_file(path: Path, reading: Reading, function: str = "model") -> Source:
     """Read a file that defines `model` (a module, or a function that makes one) and `example_inputs`.
 
-    The latter is a tuple, a dict, or a function that makes one.  The file may define `dynamic_shapes` and `checkpoint`.
+    The latter is a tuple, a dict, or a function that makes one.  The file may define `dynamic_shapes`, `checkpoint`
+    and `variants`, a dict of further such inputs by name.
     Raises SourceError that names the file, the line and what is missing.
     """
     with _blaming(path):
@@ -38,25 +42,65 @@ def read_model_file(path: Path, reading: Reading, function: str = "model") -> So
     model, notes = (_model(module, function, path), ()) if whole else _light_model(module, function, path)
     # Opened when the model is made, which may be what writes the file.
     checkpoint = None if stored is None or not reading.weights else Checkpoint.open(stored)
-    inputs = _made(module, "example_inputs", path)
+    args, kwargs = _inputs(module, path, reading, {})
+    model = model if reading.dtype is None else model.to(reading.dtype)
+    weights = own_tensors(model) if checkpoint is None else checkpoint.for_model(model)
+    source = Source(
+        name=path.stem,
+        model=model,
+        args=args,
+        kwargs=kwargs,
+        dynamic_shapes=getattr(module, "dynamic_shapes", None),
+        weights=weights,
+        notes=(*notes, *(weights.notes if isinstance(weights, Checkpoint) else ())),
+        example_for=partial(_example_for, module, path, reading),
+    )
+    return with_variants(source, dict(_variants(module, path, reading)))
+
+
+def _inputs(
+    module: ModuleType, path: Path, reading: Reading, values: Mapping[str, torch.Tensor]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The positional and keyword arguments of the example; `values` are for the function that makes it."""
+    inputs = _made(module, "example_inputs", path, values)
     if not isinstance(inputs, (tuple, list, Mapping)):
         raise SourceError(
             f"`example_inputs` in {path} is a {type(inputs).__name__}; make it a tuple (positional arguments), a dict "
             "(keyword arguments), or a function that returns one"
         )
-    if reading.dtype is not None:
-        model, inputs = model.to(reading.dtype), tree_map(partial(_cast, reading.dtype), inputs)
-    weights = own_tensors(model) if checkpoint is None else checkpoint.for_model(model)
-    named = isinstance(inputs, Mapping)
-    return Source(
-        name=path.stem,
-        model=model,
-        args=() if named else tuple(inputs),
-        kwargs=dict(inputs) if named else {},
-        dynamic_shapes=getattr(module, "dynamic_shapes", None),
-        weights=weights,
-        notes=(*notes, *(weights.notes if isinstance(weights, Checkpoint) else ())),
-    )
+    inputs = _in_dtype(inputs, reading)
+    return ((), dict(inputs)) if isinstance(inputs, Mapping) else (tuple(inputs), {})
+
+
+def _example_for(
+    module: ModuleType, path: Path, reading: Reading, values: Mapping[str, torch.Tensor]
+) -> Variant | None:
+    """The example inputs for values of some inputs, where the function that makes them takes all of these by name."""
+    made = getattr(module, "example_inputs", None)
+    if not callable(made):
+        return None
+    taken = inspect.signature(made).parameters.values()
+    if not {p.name for p in taken} >= set(values) and not any(p.kind is p.VAR_KEYWORD for p in taken):
+        return None
+    args, kwargs = _inputs(module, path, reading, values)
+    return Variant("", args, kwargs, getattr(module, "dynamic_shapes", None))
+
+
+def _variants(module: ModuleType, path: Path, reading: Reading) -> Iterator[tuple[str, Any]]:
+    """The arguments of each of the file's `variants`, by name.  Raises SourceError."""
+    given = getattr(module, "variants", {})
+    if not isinstance(given, Mapping):
+        raise SourceError(
+            f"`variants` in {path} is a {type(given).__name__}; make it a dict from names to arguments as "
+            "`example_inputs` has them"
+        )
+    for name, inputs in given.items():
+        with _blaming(path), own_packages(path.parent):
+            yield name, _in_dtype(inputs() if callable(inputs) else inputs, reading)
+
+
+def _in_dtype(inputs: Any, reading: Reading) -> Any:
+    return inputs if reading.dtype is None else tree_map(partial(_cast, reading.dtype), inputs)
 
 
 def _beside(path: Path, checkpoint: str | Path | None) -> Path | None:
@@ -102,8 +146,11 @@ def _import(path: Path) -> ModuleType:
     return module
 
 
-def _made(module: ModuleType, name: str, path: Path) -> Any:
-    """A value that the file defines, or the result of the function of that name.  Raises SourceError."""
+def _made(module: ModuleType, name: str, path: Path, given: Mapping[str, Any] = _NOTHING) -> Any:
+    """A value that the file defines, or the result of the function of that name, called with what is given.
+
+    Raises SourceError.
+    """
     if not hasattr(module, name):
         raise SourceError(f"{path} defines no `{name}`; {_HOW}")
     value: Any | Callable[[], Any] = getattr(module, name)
@@ -112,7 +159,7 @@ def _made(module: ModuleType, name: str, path: Path) -> Any:
     if inspect.isclass(value) and not issubclass(value, nn.Module):
         return value
     with _blaming(path), own_packages(path.parent):
-        return value()
+        return value(**given)
 
 
 _HOW = (

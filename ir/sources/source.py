@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,21 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class Variant:
+    """An example call of a model that becomes a program: one of several, which differ in values or sizes of inputs."""
+
+    name: str  # an identifier
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    dynamic_shapes: DynamicShapes = None
+    fix: tuple[str, ...] = ()  # inputs whose values are fixed at those of the call
+
+
+def _unknown(values: Mapping[str, torch.Tensor]) -> Variant | None:
+    return None
+
+
+@dataclass(frozen=True)
 class Source:
     """A model with example arguments and weights, as its user brings it."""
 
@@ -38,6 +53,14 @@ class Source:
     fix: tuple[str, ...] = ()  # inputs whose values are fixed at those of the example
     files: tuple[Path, ...] = ()  # files and folders that it was read from
     soft: bool = False  # whether a dynamic size that the model fixes stays fixed: where the user did not name it
+    program: str = "main"  # the name of the program that the example makes
+    variants: tuple[Variant, ...] = ()  # other calls, each a program of its own
+    example_for: Callable[[Mapping[str, torch.Tensor]], Variant | None] = _unknown  # a call with these values of inputs
+
+    @property
+    def calls(self) -> tuple[Variant, ...]:
+        """The call of each program; the example's is the first."""
+        return (Variant(self.program, self.args, self.kwargs, self.dynamic_shapes, self.fix), *self.variants)
 
 
 def uncompiled(model: nn.Module) -> nn.Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from ir.analysis.bind import SizeValues, allowed_sizes
+from ir.analysis.programs import program_of
 from ir.capture.checks.values import other_values
 from ir.capture.memory.observing import COPIED_AT_MOST
 from ir.capture.memory.places import as_they_were, changed, filled
@@ -30,6 +32,15 @@ _CALLS = ("the example", "the example again", "other values of the example's kin
 
 
 def compare(source: Source, folder: Path, graph: Graph) -> str:
+    """Compare each program with the model.  Returns the verdict; raises VerifyError where they differ."""
+    if not source.variants:
+        return _compared(source, folder, graph)
+    calls = (replace(source, args=call.args, kwargs=call.kwargs) for call in source.calls)
+    verdicts = (_compared(call, folder, program_of(graph, i)) for i, call in enumerate(calls))
+    return "; ".join(f"{call.name}: {verdict}" for call, verdict in zip(source.calls, verdicts, strict=True))
+
+
+def _compared(source: Source, folder: Path, graph: Graph) -> str:
     """Run the model and its stages three times in a row.  Returns the verdict.
 
     The calls are the example, the example again, and inputs of the same types with other values and, where sizes are

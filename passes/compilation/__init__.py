@@ -7,6 +7,7 @@ From the outside in, then in the order of the work:
     job       a compilation as its options ask for it, with what it prints
     given     its source
     target    the machine that it is planned for
+    programs  the calls of a source -> one graph
     compiler  source -> capture -> passes -> plan -> artifact
     changes   the difference between two graphs, in words
     summary   a plan in numbers

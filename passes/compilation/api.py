@@ -20,6 +20,7 @@ def compile_model(
     kwargs: Mapping[str, Any] | None = None,
     *,
     out: str | Path,
+    variants: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> StagePlan:
     """Cut a model into stages and write them to the folder `out`.
@@ -32,11 +33,14 @@ def compile_model(
     command line (`stagecut compile --help`), by the names in the signature; one of `stages`, `devices` and
     `cluster` must be given.  Progress goes to stderr; `progress=False` turns it off.
 
+    `variants` are further calls of the model by name, each a tuple of positional arguments or a dict of keywords; the
+    artifact takes calls of all of their kinds, as in `variants={"wide": (x, wide_grid)}`.
+
     Returns the plan: its stages, and as its `repr` the table that the command prints.  Raises CompileError with one
     clear message; `out` is then as it was.
     """
     job = Job.of(Options.of({**options, "out": out}))
-    compiled = job.run(job.read(source_or_model, args, kwargs))
+    compiled = job.run(job.read(source_or_model, args, kwargs, variants))
     assert compiled is not None
     job.tell_notes(compiled)
     job.tell_result(compiled)

@@ -27,6 +27,7 @@ def auto_partition(
     kwargs: Mapping[str, Any] | None = None,
     *,
     devices: int | Sequence[str] | None = None,
+    variants: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Pipeline:
     """Cut a model for the devices of this host, and start its stages.
@@ -34,9 +35,9 @@ def auto_partition(
         with auto_partition("checkpoint-folder", devices=4) as pipe:
             y = pipe(input_ids, attention_mask)
 
-    `source_or_model`, `args`, `kwargs` and the options are those of `compile_model`.  `devices` is how many equal
-    ones, or their names; by default all GPUs, or else 4 shares of the CPU.  `weights` is by default "link" for a
-    checkpoint, whose files the stages then read, and "copy" for a module.  The artifact goes to `out`, or to a
+    `source_or_model`, `args`, `kwargs`, `variants` and the options are those of `compile_model`.  `devices` is how
+    many equal ones, or their names; by default all GPUs, or else 4 shares of the CPU.  `weights` is by default "link"
+    for a checkpoint, whose files the stages then read, and "copy" for a module.  The artifact goes to `out`, or to a
     temporary folder that is removed when the pipeline closes.
 
     Returns the running pipeline; close it, or leave its `with` block, to stop the stages.  Raises CompileError with one
@@ -50,7 +51,7 @@ def auto_partition(
     folder = None if chosen.out is not None else TemporaryDirectory(prefix="stagecut-")
     try:
         chosen = chosen if folder is None else replace(chosen, out=Path(folder.name) / "artifact")
-        return _start(chosen, "weights" in options, source_or_model, args, kwargs, folder)
+        return _start(chosen, "weights" in options, (source_or_model, args, kwargs, variants), folder)
     except BaseException:
         if folder is not None:
             folder.cleanup()
@@ -66,13 +67,11 @@ def _on_this_host(options: Options) -> Options:
 def _start(
     options: Options,
     weights_given: bool,
-    source_or_model: str | Path | nn.Module,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any] | None,
+    given: tuple[Any, ...],
     folder: TemporaryDirectory[str] | None,
 ) -> Pipeline:
     job = Job.of(options)
-    source = job.read(source_or_model, args, kwargs)
+    source = job.read(*given)
     if not weights_given and isinstance(source.weights, Checkpoint):
         job = Job.of(replace(options, weights=Weights.link))
     compiled = job.run(source)

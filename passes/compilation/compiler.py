@@ -13,15 +13,15 @@ from codegen.artifact import write_artifact
 from codegen.picture.detail import Detail
 from codegen.report.notes import Notes, PassNote
 from ir.analysis.memory import stored_bytes
-from ir.capture import capture
 from ir.checkpoint.checkpoint import check_linked, check_weights
-from ir.errors import InternalError, OutputError
+from ir.errors import CompileError, InternalError, OutputError
 from ir.machine.cluster import Cluster
 from ir.plan import StagePlan, plan_stages
 from ir.sources import Source
 from ir.summary import Summary
 from ir.text.units import format_bytes
 from passes.compilation.changes import changes, contents
+from passes.compilation.programs import captured
 from passes.compilation.summary import node_seconds, summarize
 from passes.options.options import Weights
 from passes.pipeline import PassPipeline, Step
@@ -56,14 +56,7 @@ class Compiler:
         if self.weights is Weights.link:
             check_linked(source.weights)
         start = perf_counter()
-        graph = capture(
-            source.model,
-            source.args,
-            source.kwargs,
-            dynamic_shapes=source.dynamic_shapes,
-            soft=source.soft,
-            fix=source.fix,
-        )
+        graph = captured(source)
         if self.weights is not Weights.none:
             check_weights(graph, source.weights)
         yield Step(EXPORT, graph, perf_counter() - start)
@@ -87,6 +80,8 @@ class Compiler:
         Raises OutputError, before anything is written, where the disk has no room for the weights.
         """
         plan = plan or self.plan(steps)
+        if plan.graph.programs:
+            raise CompileError("artifacts hold one program each so far; give one variant")
         check_room(folder, copied_bytes(plan, self.weights))
         summary = summarize(plan, source.name, (*source.notes, *plan.graph.notes))
         weights = None if self.weights is Weights.none else source.weights

@@ -13,30 +13,42 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
-from ir.capture.sizes.dynamic import DynamicShapes, merged, parse_dynamic
+from ir.capture.sizes.dynamic import DynamicShapes, merged_shapes, parse_dynamic
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.checkpoint.names import own_tensors
 from ir.errors import CompileError, SourceError
 from ir.objects.signature import forward_parameters
 from ir.sources import Reading, Source, read_source, uncompiled
+from ir.sources.variants import with_fixed_inputs, with_shapes_of, with_variants
 from passes.options.options import Options, Weights
 
 
 def read_given(
-    source_or_model: str | Path | nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any] | None, options: Options
+    source_or_model: str | Path | nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None,
+    options: Options,
+    variants: Mapping[str, Any] | None = None,
 ) -> Source:
     """A module that is called as `model(*args, **kwargs)`, or a model file, checkpoint folder or .pt2.
 
-    Raises SourceError that says what is missing, and where.
+    `variants` are further calls, by name.  Raises SourceError that says what is missing, and where.
     """
+    source = _read(source_or_model, args, kwargs, options)
+    return with_fixed_inputs(with_variants(source, _in_dtype(variants or {}, options)), options.fix)
+
+
+def _read(
+    source_or_model: str | Path | nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any] | None, options: Options
+) -> Source:
     shapes = _shapes(options)
     match source_or_model:
         case nn.Module():
-            return replace(_in_memory(source_or_model, args, kwargs, shapes, options), fix=options.fix)
+            return _in_memory(source_or_model, args, kwargs, shapes, options)
         case str() | Path():
             if kwargs or not isinstance(args, Sequence) or len(args):
                 raise SourceError(f"{source_or_model} says itself how it is called; args and kwargs go with a module")
-            return replace(_with_shapes(read_source(str(source_or_model), _reading(options)), shapes), fix=options.fix)
+            return _with_shapes(read_source(str(source_or_model), _reading(options)), shapes)
     raise SourceError(
         f"the model is a {type(source_or_model).__name__}; give a torch.nn.Module, or the path of a model file, "
         "a checkpoint folder or a .pt2"
@@ -80,8 +92,9 @@ def _with_shapes(source: Source, shapes: DynamicShapes) -> Source:
     if isinstance(declared, (list, tuple)):
         declared = dict(zip((p.name for p in forward_parameters(source.model)), declared, strict=False))
     if isinstance(shapes, Mapping) and isinstance(declared, Mapping) and not source.soft:
-        shapes = merged(declared, shapes)
-    return replace(source, dynamic_shapes=shapes, soft=False)
+        shapes = merged_shapes(declared, shapes)
+    shaped = replace(source, dynamic_shapes=shapes, soft=False)
+    return replace(shaped, variants=tuple(with_shapes_of(shaped, variant) for variant in source.variants))
 
 
 def _in_memory(
@@ -92,22 +105,25 @@ def _in_memory(
     options: Options,
 ) -> Source:
     """A module, and how it is called; one whose dtype is to change is copied first."""
-    model, dtype = uncompiled(model), _dtype(options)
+    model = uncompiled(model)
     stored = None if options.checkpoint is None else Checkpoint.open(options.checkpoint).for_model(model)
     positional = (args,) if isinstance(args, torch.Tensor) else tuple(args)
-    named = dict(kwargs or {})
-    if dtype is not None:
+    if (dtype := _dtype(options)) is not None:
         model = deepcopy(model).to(dtype)
-        positional, named = tree_map(partial(_cast, dtype), (positional, named))
     return Source(
         name=type(model).__name__,
         model=model,
-        args=positional,
-        kwargs=named,
+        args=_in_dtype(positional, options),
+        kwargs=_in_dtype(dict(kwargs or {}), options),
         dynamic_shapes=shapes,
         weights=own_tensors(model) if stored is None else stored,
         notes=() if stored is None else stored.notes,
     )
+
+
+def _in_dtype(arguments: Any, options: Options) -> Any:
+    dtype = _dtype(options)
+    return arguments if dtype is None else tree_map(partial(_cast, dtype), arguments)
 
 
 def _cast(dtype: torch.dtype, leaf: Any) -> Any:

@@ -50,7 +50,13 @@ class Job:
             raise CompileError("--verify runs the stages, which needs their weights; drop --weights none")
         return cls(options, Compiler(passes, target(options), options.weights, options.draw), terminal)
 
-    def read(self, source_or_model: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Source:
+    def read(
+        self,
+        source_or_model: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        variants: Mapping[str, Any] | None = None,
+    ) -> Source:
         """The model, its call and its weights.
 
         Raises OutputError, first, for a folder that cannot be replaced, and SourceError for what cannot be read.
@@ -58,7 +64,7 @@ class Job:
         named = [path_of(source_or_model)] if isinstance(source_or_model, (str, Path)) else []
         self._check_replaceable(named)
         with self.terminal.during("model"):
-            source = read_given(source_or_model, args, kwargs, self.options)
+            source = read_given(source_or_model, args, kwargs, self.options, variants)
         source = replace(source, files=(*named, *_checkpoint(source)))
         self._check_replaceable(source.files)
         return source

@@ -102,7 +102,7 @@ SIZES = ValueKind(
     many=True,
 )
 MODULES = ValueKind("dotted paths of modules", "MODULE", _texts, many=True)
-INPUTS = ValueKind("names of inputs", "INPUT", _texts, many=True)
+INPUTS = ValueKind("names of inputs, or texts such as grid=1x28x42", "INPUT[=VALUES]", _texts, many=True)
 PASS_OPTIONS = ValueKind("texts such as split-stages{time-limit=20}", "PASS{NAME=VALUE}", _texts, many=True)
 
 

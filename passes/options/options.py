@@ -95,7 +95,10 @@ class Options:
         None, SIZES, _SOURCE, "sizes that change from call to call: input_ids:0=batch,1=seq", "--dynamic"
     )
     fix: tuple[str, ...] = option(
-        (), INPUTS, _SOURCE, "an input whose values decide shapes, fixed at those of the example: image_grid_thw"
+        (),
+        INPUTS,
+        _SOURCE,
+        "fix an input whose values decide shapes: grid, or grid=1x28x42; several values make variants",
     )
     checkpoint: Path | None = option(None, PATH, _SOURCE, "the weights of a model file, if it does not hold them")
     dtype: DType | None = option(None, one_of(DType), _SOURCE, "of the weights; else as the source has them")

@@ -114,7 +114,7 @@ def export_spec(marks: Marks) -> list[dict[int, Any]]:
     return [dict.fromkeys(dims, Dim.DYNAMIC) for dims in marks]
 
 
-def merged(declared: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def merged_shapes(declared: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Two dynamic shapes in one, dimension by dimension; `given` wins, also where it is nested otherwise."""
     both = dict(declared)
     for name, dims in given.items():

@@ -1,0 +1,47 @@
+"""The graph of a source: a program for each of its calls."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+from ir.analysis.programs import merged
+from ir.capture import capture
+from ir.errors import CaptureError, CompileError
+from ir.graph import Graph
+from ir.objects.signature import fixed_inputs
+from ir.sources import Source
+from ir.sources.source import Variant
+
+
+def captured(source: Source) -> Graph:
+    """The graph of a source: of one program, or of several where it has variants.
+
+    Raises CaptureError, and CompileError for two variants that take the same calls.
+    """
+    programs: list[tuple[Variant, Graph]] = []
+    for call in source.calls:
+        try:
+            graph = capture(
+                source.model,
+                call.args,
+                call.kwargs,
+                dynamic_shapes=call.dynamic_shapes,
+                soft=source.soft,
+                fix=call.fix,
+            )
+        except CaptureError as e:
+            raise e if not source.variants else CaptureError(f"in the variant {call.name}: {e}") from e
+        programs.append((call, graph))
+    for (one, first), (other, second) in combinations(programs, 2):
+        if _taken(first) == _taken(second):
+            raise CompileError(
+                f"the variants {one.name} and {other.name} take the same calls; "
+                "name the input whose values tell them apart with --fix"
+            )
+    return merged([(call.name, fixed_inputs(graph.signature.arguments), 1.0, graph) for call, graph in programs])
+
+
+def _taken(graph: Graph) -> Any:
+    """What a call must have: containers, fixed values, and the types of tensors."""
+    return graph.signature.arguments, [v.type for v in graph.inputs], graph.ranges, graph.guards
