@@ -14,7 +14,7 @@ from torch.utils._sympy.functions import FloorDiv, Mod
 
 from ir.capture import capture
 from ir.capture.sizes.allowed import allowed_values, guard_text
-from ir.capture.sizes.dynamic import FixedSizes, merged
+from ir.capture.sizes.dynamic import FixedSizes, merged_shapes
 from ir.graph import Graph
 
 n, m = (sympy.Symbol(name, integer=True, positive=True) for name in ("n", "m"))
@@ -128,4 +128,4 @@ def test_a_size_that_may_be_dynamic_is_where_it_can() -> None:
     ],
 )
 def test_dynamic_shapes_merge_by_dimension(declared: Any, given: Any, both: Any) -> None:
-    assert merged(declared, given) == both
+    assert merged_shapes(declared, given) == both
