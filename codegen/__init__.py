@@ -3,7 +3,8 @@
 In the order in which a plan meets them:
 
     folder        the output folder: checked, filled beside its place, moved there whole
-    artifact      the files of the folder and the manifest
+    artifact      the files of the folder
+    manifest      the manifest of what was written
     structure/    a stage as statements, classes that repeat, and loops
     spelling/     operators, literals, paths and modules as Python expressions
     lines/        the plan of a stage file: every line, as data

@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-import inspect
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from codegen.inventory import held, model_nodes, model_weights, placed, returned, runs, tensor, updated
-from codegen.lines.stage_file import StageFile
+from codegen.lines.stage_file import StageFile, stage_files
+from codegen.manifest import WrittenStage, manifest_of
 from codegen.picture import dot
 from codegen.picture.detail import Detail
-from codegen.pytree_json import tree_json
 from codegen.report.data import report_data
 from codegen.report.notes import NOTHING, Notes, StageSource
 from codegen.report.page import REPORT, page
-from codegen.spelling.literals import expr_source
 from codegen.spelling.opaque_modules import copied_files
 from codegen.text.stage_source import emit
-from codegen.weights import StageTensor, Sums, linked_files, path_from, strides_of, write_copies, write_links
-from ir.analysis.memory import stored_bytes
+from codegen.weights import StageTensor, linked_files, path_from, strides_of, write_copies, write_links
 from ir.checkpoint.checkpoint import weight_source
 from ir.checkpoint.tensors import Held
-from ir.graph import Constant, Graph, Node, Param, State, Value
-from ir.microbatching import Microbatching
-from ir.objects.signature import Tree, output_names
+from ir.graph import Constant, Param, State, Value
 from ir.plan import StagePlan
-from ir.registration import Registration
 from ir.summary import Summary
 from runtime import manifest as m
-from runtime.settings import torch_settings
 
 
 def write_artifact(
@@ -54,36 +45,57 @@ def write_artifact(
     `wrote` is called with the number of bytes of each block of weights that is written.
     There is no graph.svg where graphviz's `dot` is missing.
     """
-    hashes: dict[str, str] = {}
-    entries: list[m.ProgramStage] = []
-    sources: list[StageSource] = []
-    linked: dict[int, tuple[Path, ...]] = {}
-    for stage in plan.stages:
-        file = StageFile(plan, stage, model)
-        tensors = {} if weights is None else {name: _weight(v, weights) for v, name in file.fqns.items()}
-        emitted = emit(file, linked=link, strided=bool(strides_of(tensors)))
-        sources.append(StageSource(file.module, emitted.source, emitted.lines))
-        (folder / file.module).write_text(sources[-1].source)
-        yield folder / file.module
-        sums: Sums = {}
-        if weights is not None:
-            linked[stage.index] = linked_files(tensors) if link else ()
-            write = write_links if link else write_copies
-            hashes[file.weights], sums = write(folder / file.weights, tensors, wrote)
-            yield folder / file.weights
-        entries.append(_stage(file, emitted.lines, sums))
-    files = [StageFile(plan, stage, model) for stage in plan.stages]
-    registering = (r.file for file in files for r in file.registrations if r.file is not None)
+    stages: list[WrittenStage] = []
+    for files in zip(*stage_files(plan, model), strict=True):
+        tensors = None if weights is None else _tensors(files, weights)
+        stages.append(_write_stage(folder, files, tensors, wrote, link=link))
+        yield from (folder / name for name in stages[-1].names)
+    registering = (r.file for stage in stages for file in stage.files for r in file.registrations if r.file is not None)
     for own in dict.fromkeys((*copied_files(plan.graph.whole), *registering)):
         yield Path(shutil.copy(own, folder))
-    yield from _pictures(plan, folder, model, detail)
+    shown = plan.program(0)
+    yield from _pictures(shown, folder, model, detail)
     report = folder / REPORT
-    report.write_text(page(model, report_data(plan, summary, sources, notes)), encoding="utf-8")
+    report.write_text(page(model, report_data(shown, summary, _sources(stages), notes)), encoding="utf-8")
     yield report
-    written = sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file())
-    hashes = {name: hashes.get(name) or m.file_hash(folder / name) for name in written}
-    _manifest(plan, model, entries, hashes, _links(linked, folder), summary).sealed().write(folder)
+    known = {stage.weights: stage.digest for stage in stages}
+    found = sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file())
+    hashes = {name: known.get(name) or m.file_hash(folder / name) for name in found}
+    linked = {i: stage.links for i, stage in enumerate(stages)}
+    manifest_of(plan, model, stages, hashes, _links(linked, folder), summary).sealed().write(folder)
     yield folder / m.FILE
+
+
+def _write_stage(
+    folder: Path,
+    files: Sequence[StageFile],
+    tensors: Mapping[str, StageTensor] | None,
+    wrote: Callable[[int], object],
+    *,
+    link: bool,
+) -> WrittenStage:
+    """Write the modules of a stage, one a program, and its `tensors`, unless there are none to write."""
+    strided = bool(tensors and strides_of(tensors))
+    emitted = tuple(emit(file, linked=link, strided=strided) for file in files)
+    for file, one in zip(files, emitted, strict=True):
+        (folder / file.module).write_text(one.source)
+    if tensors is None:
+        return WrittenStage(tuple(files), emitted)
+    write = write_links if link else write_copies
+    digest, sums = write(folder / files[0].weights, tensors, wrote)
+    return WrittenStage(tuple(files), emitted, digest, sums, linked_files(tensors) if link else ())
+
+
+def _tensors(files: Sequence[StageFile], weights: Mapping[str, torch.Tensor]) -> dict[str, StageTensor]:
+    """The tensors of a stage, those of all programs, by name."""
+    named = {name: value for file in files for value, name in file.fqns.items()}
+    return {name: _weight(value, weights) for name, value in named.items()}
+
+
+def _sources(stages: Sequence[WrittenStage]) -> list[StageSource]:
+    """The files of the first program, which the report is about, and then those of the others."""
+    programs = zip(*(zip(stage.files, stage.emitted, strict=True) for stage in stages), strict=True)
+    return [StageSource(file.module, one.source, one.lines) for program in programs for file, one in program]
 
 
 def _pictures(plan: StagePlan, folder: Path, model: str, detail: Detail) -> Iterator[Path]:
@@ -113,102 +125,4 @@ def _links(linked: Mapping[int, tuple[Path, ...]], folder: Path) -> tuple[m.Chec
             tuple(i for i, files in linked.items() if file in files),
         )
         for file in dict.fromkeys(file for files in linked.values() for file in files)
-    )
-
-
-def _manifest(
-    plan: StagePlan,
-    model: str,
-    stages: Sequence[m.ProgramStage],
-    hashes: dict[str, str],
-    links: tuple[m.CheckpointFile, ...],
-    summary: Summary,
-) -> m.Manifest:
-    files = [StageFile(plan, stage, model) for stage in plan.stages]
-    return m.Manifest(
-        name=model,
-        programs=(_program(plan.graph, stages),),
-        stages=tuple(m.StageEntry(f.weights, f.stage.device.name, stored_bytes(f.stage.stored)) for f in files),
-        files=hashes,
-        plan=asdict(summary),
-        links=links,
-        operators=_operators(plan, model),
-        weights=model_weights(plan.graph),
-        placement=placed(plan),
-        settings=torch_settings(),
-    )
-
-
-def _program(graph: Graph, stages: Sequence[m.ProgramStage]) -> m.ProgramEntry:
-    return m.ProgramEntry(
-        name="main",
-        inputs=tuple(map(tensor, graph.inputs)),
-        outputs=tuple(tensor(v, name) for v, name in zip(graph.outputs, output_names(graph.signature), strict=True)),
-        symbols=_symbols(graph),
-        guards=_guards(graph),
-        signature=_signature(graph),
-        stages=tuple(stages),
-        microbatching=_microbatching(graph.microbatching),
-        layouts=graph.layouts,
-        nodes=model_nodes(graph),
-        returns=returned(graph),
-        updates=updated(graph),
-    )
-
-
-def _operators(plan: StagePlan, model: str) -> tuple[m.Operator, ...]:
-    """The operators from outside torch, and the stages that run them."""
-    stages: dict[Registration, list[int]] = {}
-    for stage in plan.stages:
-        for found in StageFile(plan, stage, model).registrations:
-            stages.setdefault(found, []).append(stage.index)
-    return tuple(m.Operator(r.operator, r.module, r.library, r.version, tuple(on)) for r, on in stages.items())
-
-
-def _microbatching(found: Microbatching) -> m.Microbatching:
-    symbol = None if found.size is None else str(found.size)
-    return m.Microbatching(symbol, found.inputs, found.outputs, found.reason)
-
-
-def _symbols(graph: Graph) -> dict[str, m.Symbol]:
-    return {str(s): m.Symbol(low, high, graph.hints[s]) for s, (low, high) in graph.ranges.items()}
-
-
-def _guards(graph: Graph) -> tuple[str, ...]:
-    return tuple(map(expr_source, graph.guards))
-
-
-def _stage(file: StageFile, lines: Mapping[Node, int], sums: Sums) -> m.ProgramStage:
-    graph = file.stage.graph
-    signature = _signature(graph)
-    return m.ProgramStage(
-        module=file.module,
-        cls=file.cls,
-        receives=tuple(m.Receive(tensor(v), file.stage.source_of(v)) for v in graph.inputs),
-        sizes=file.sizes,
-        sends=tuple(m.Send(tensor(v), file.stage.targets_of(v), file.outputs_of(v)) for v in graph.outputs),
-        state=tuple(file.fqns[s] for s in graph.states),
-        runs=runs(file, lines),
-        holds=held(file, sums),
-        terms=m.terms_of(_symbols(graph), _guards(graph), signature, _microbatching(graph.microbatching)),
-    )
-
-
-def _is_default(parameter: inspect.Parameter, argument: Tree) -> bool:
-    """Whether a call may leave an argument out; one that holds tensors has no say in this."""
-    variadic = parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    if variadic or argument.has_slots:
-        return variadic
-    value = argument.fill(())
-    return type(value) is type(parameter.default) and value == parameter.default
-
-
-def _signature(graph: Graph) -> m.CallSignature:
-    signature = graph.signature
-    arguments = signature.arguments
-    given = dict(zip(arguments.spec.context, arguments.parts, strict=True))
-    return m.CallSignature(
-        parameters=tuple(m.Parameter(p.name, p.kind.name, _is_default(p, given[p.name])) for p in signature.parameters),
-        arguments=tree_json(signature.arguments),
-        returns=tree_json(signature.returns),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import sympy
@@ -16,20 +16,23 @@ from ir.graph import Call, Constant, Param, State, Value
 from ir.plan import Stage, StagePlan
 from ir.registration import Registration, comes_with_torch, registration_of
 
-_NAMELESS = re.compile(r"lifted_tensor_\d+|_tensor_constant\d+")  # what torch.export calls tensors made in forward
+_NAMELESS = re.compile(r"(lifted_tensor_|_tensor_constant)\d+(_\d+)?")  # tensors made in forward
 
 
 @dataclass(frozen=True)
 class StageFile:
     """The names of a stage of `plan`: its files, its class, its tensors, its arguments."""
 
-    plan: StagePlan
+    plan: StagePlan  # of one program
     stage: Stage
     model: str  # the user's name of the model
+    program: str = ""  # the name of the program, where there are several
+    suffix: str = ""  # of the name of the file; those of the first program have none
+    names: Mapping[str, str] = field(default_factory=dict)  # of the tensors of all programs, where there are several
 
     @property
     def module(self) -> str:
-        return f"stage_{self.stage.index}.py"
+        return f"stage_{self.stage.index}{self.suffix}.py"
 
     @property
     def cls(self) -> str:
@@ -41,26 +44,10 @@ class StageFile:
 
     @cached_property
     def fqns(self) -> Mapping[Value, str]:
-        """The name of each stored tensor; of a tied weight's names the one that belongs to a module of this stage."""
-        named = {value: self._fqn(value) for value in self.stage.stored}
-        count = Counter[str]()
-        for value, fqn in named.items():
-            owner, _, name = fqn.rpartition(".")
-            if _NAMELESS.fullmatch(name):  # numbered throughout the model; here in each module
-                named[value] = f"{owner}.constant_{count[owner]}".lstrip(".")
-                count[owner] += 1
-        return named
-
-    def _fqn(self, value: Value) -> str:
-        match value:
-            case Constant():
-                return value.fqn
-            case Param() | State():
-                readers = {n.where.module for n in self.stage.graph.users.get(value, ())}
-                opaque = tuple(f"{path}." for path in self.opaque.modules)
-                known = (f for f in value.fqns if f.startswith(opaque) or f.rpartition(".")[0] in readers)
-                return next(known, value.fqns[0])
-        raise AssertionError(value)
+        """The name of each stored tensor in the stage."""
+        if not self.program:
+            return tensor_names(self.stage)
+        return {value: self.names[value.name] for value in self.stage.stored}
 
     @cached_property
     def dims(self) -> Mapping[sympy.Symbol, tuple[Value, int]]:
@@ -85,7 +72,7 @@ class StageFile:
 
     @cached_property
     def calls(self) -> tuple[Call, ...]:
-        return tuple(n for n in self.stage.graph.nodes if isinstance(n, Call))
+        return _calls(self.stage)
 
     @cached_property
     def opaque(self) -> OpaqueModules:
@@ -105,3 +92,45 @@ class StageFile:
     def outputs_of(self, value: Value) -> tuple[int, ...]:
         """The places of a value among the outputs of the model."""
         return tuple(i for i, v in enumerate(self.plan.graph.outputs) if v.name == value.name)
+
+
+def stage_files(plan: StagePlan, model: str) -> list[list[StageFile]]:
+    """The files of all stages, a list for each program."""
+    if len(plan.programs) == 1:
+        return [[StageFile(plan, stage, model) for stage in plan.stages]]
+    names = [{value.name: name for value, name in tensor_names(stage).items()} for stage in plan.stages]
+    return [
+        [
+            StageFile(plan.program(i), stage, model, program, f"_{program}" * (i > 0), names[stage.index])
+            for stage in plan.program(i).stages
+        ]
+        for i, program in enumerate(plan.programs)
+    ]
+
+
+def tensor_names(stage: Stage) -> dict[Value, str]:
+    """The name of each stored tensor; of a tied weight's names the one that belongs to a module of this stage."""
+    opaque = tuple(f"{path}." for path in OpaqueModules(_calls(stage)).modules)
+    named = {value: _tensor_name(value, stage, opaque) for value in stage.stored}
+    count = Counter[str]()
+    for value, fqn in named.items():
+        owner, _, name = fqn.rpartition(".")
+        if _NAMELESS.fullmatch(name):  # numbered throughout the model; here in each module
+            named[value] = f"{owner}.constant_{count[owner]}".lstrip(".")
+            count[owner] += 1
+    return named
+
+
+def _tensor_name(value: Value, stage: Stage, opaque: tuple[str, ...]) -> str:
+    match value:
+        case Constant():
+            return value.fqn
+        case Param() | State():
+            readers = {n.where.module for n in stage.graph.users.get(value, ())}
+            known = (f for f in value.fqns if f.startswith(opaque) or f.rpartition(".")[0] in readers)
+            return next(known, value.fqns[0])
+    raise AssertionError(value)
+
+
+def _calls(stage: Stage) -> tuple[Call, ...]:
+    return tuple(n for n in stage.graph.nodes if isinstance(n, Call))

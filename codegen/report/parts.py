@@ -28,7 +28,7 @@ def parts(plan: StagePlan, sources: Sequence[StageSource], notes: Notes) -> list
 
 def _lines(plan: StagePlan, sources: Sequence[StageSource]) -> Iterator[tuple[Node, int]]:
     """The line of each node of the whole graph, whose stages have copies of its nodes in the same order."""
-    for stage, source in zip(plan.stages, sources, strict=True):
+    for stage, source in zip(plan.stages, sources, strict=False):  # files of other programs follow
         nodes = (n for n in plan.graph.nodes if n.stage == stage.index and isinstance(n, Call))
         for node, copy in zip(nodes, stage.graph.nodes, strict=True):
             if copy in source.lines:

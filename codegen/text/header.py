@@ -18,7 +18,8 @@ from ir.text.units import format_bytes
 def head(file: StageFile, linked: bool, body: str) -> Iterator[str]:
     """The docstring, and the imports that the `body` of the file needs."""
     stage, plan = file.stage, file.plan
-    yield f'"""{file.model}, stage {stage.index} of {len(plan.stages)}, for {stage.device.name}.'
+    program = f" in the program {file.program}" if file.program else ""
+    yield f'"""{file.model}, stage {stage.index} of {len(plan.stages)}{program}, for {stage.device.name}.'
     yield ""
     for value in stage.graph.inputs:
         yield f"takes    {value.name}: {value.type}, {_origin(file.stage.source_of(value))}"

@@ -12,7 +12,7 @@ from codegen.text.formatting import formatted
 from codegen.text.header import head, tables
 from codegen.text.helpers import HELPERS
 from codegen.text.printer import SourceLine, class_rows, joined, text_rows
-from codegen.text.weight_reader import LOAD, reader
+from codegen.text.weight_reader import load_method, reader
 from ir.graph import Node
 
 
@@ -29,7 +29,8 @@ def emit(file: StageFile, linked: bool = False, strided: bool = False) -> Emitte
     plan = plan_file(file)
     body = list(_body(plan))
     top = text_rows([*head(file, linked, joined(body)[0]), "", *tables(file)])
-    source, placed = joined([*top, *body, *text_rows(["", "", *reader(linked, strided)])])
+    shared = bool(file.program)
+    source, placed = joined([*top, *body, *text_rows(["", "", *reader(linked, strided, shared)])])
     tidy = formatted(source)
     moved = _moved(source, tidy)
     lines = {**placed, **{call: placed[other] for call, other in plan.same_lines.items() if other in placed}}
@@ -47,7 +48,8 @@ def _body(plan: FilePlan) -> Iterator[SourceLine]:
         yield from text_rows(["", "", *opaque.support(), "", *opaque.shared()])
     for block in reversed(blocks):
         yield from (SourceLine(""), SourceLine(""), *class_rows(block))
-    yield from (SourceLine(""), SourceLine(""), *class_rows(stage), SourceLine(""), *text_rows(LOAD))
+    yield from (SourceLine(""), SourceLine(""), *class_rows(stage), SourceLine(""))
+    yield from text_rows(load_method(shared=bool(plan.file.program)))
 
 
 def _moved(before: str, after: str) -> dict[int, int]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
-LOAD = '''
+_LOAD = '''
     @classmethod
     def load(cls, path, device="cpu"):
         """The stage with its weights, each read into memory of its own on the device."""
@@ -12,16 +13,35 @@ LOAD = '''
             stage = cls()
         read_weights(stage, path, device)
         return stage.eval()
-'''.strip("\n").splitlines()  # the method that makes a stage from its weights
+'''.strip("\n")
+
+_SHARED_LOAD = '''
+    @classmethod
+    def load(cls, path, device="cpu", held={}):
+        """The stage with its weights on the device: those that another program's module has `held`, others read."""
+        with torch.device("meta"):
+            stage = cls()
+        read_weights(stage, path, device, held)
+        return stage.eval()
+'''.strip("\n")
 
 
-def reader(linked: bool, strided: bool) -> Sequence[str]:
+def load_method(*, shared: bool) -> Sequence[str]:
+    """The method that makes a stage from its weights, some of them `shared` with those of other programs."""
+    return (_SHARED_LOAD if shared else _LOAD).splitlines()
+
+
+def reader(linked: bool, strided: bool, shared: bool) -> Sequence[str]:
     """The function that reads the weights: copies of them, some with strides, or the checkpoint's own bytes.
 
+    Where tensors are `shared` with modules of other programs, it takes these as they are.
     By ordinary reads: the pages of a memory map would count as this process's memory, and are aligned to 8
     bytes, where CPU kernels round differently than on memory of torch's own.
     """
-    return (_LINKED if linked else _STRIDED if strided else _COPIED).splitlines()
+    text = _LINKED if linked else _STRIDED if strided else _COPIED
+    if shared:
+        text = _LOOP.sub(_TAKE_HELD, text).replace("path, device):", "path, device, held):")
+    return text.splitlines()
 
 
 def imports(linked: bool) -> list[str]:
@@ -104,3 +124,13 @@ def read_piece(name, tensor, path, first, dtype=None, shape=None, strides=None, 
     if piece is not box:
         box.copy_(piece.as_strided(shape, strides) if strides else piece.view(box.shape))
 '''.strip()
+
+_LOOP = re.compile(r"^( *)for name, empty in .*:\n", re.MULTILINE)
+
+_TAKE_HELD = r"""\g<0>\
+\1    if name in held:
+\1        tensor = held[name].detach()  # the same memory
+\1        tensor = nn.Parameter(tensor, empty.requires_grad) if isinstance(empty, nn.Parameter) else tensor
+\1        torch.utils.swap_tensors(empty, tensor)
+\1        continue
+"""

@@ -86,7 +86,7 @@ class Compiler:
         summary = summarize(plan, source.name, (*source.notes, *plan.graph.notes))
         weights = None if self.weights is Weights.none else source.weights
         link = self.weights is Weights.link
-        notes = Notes(tuple(_notes(steps)), node_seconds(plan))
+        notes = Notes(tuple(_notes(steps)), node_seconds(plan.program(0)))
         written = write_artifact(
             plan, folder, source.name, weights, self.detail, summary, link=link, notes=notes, wrote=wrote
         )
