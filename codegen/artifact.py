@@ -53,10 +53,9 @@ def write_artifact(
     registering = (r.file for stage in stages for file in stage.files for r in file.registrations if r.file is not None)
     for own in dict.fromkeys((*copied_files(plan.graph.whole), *registering)):
         yield Path(shutil.copy(own, folder))
-    shown = plan.program(0)
-    yield from _pictures(shown, folder, model, detail)
+    yield from _pictures(plan.program(0), folder, model, detail)
     report = folder / REPORT
-    report.write_text(page(model, report_data(shown, summary, _sources(stages), notes)), encoding="utf-8")
+    report.write_text(page(model, report_data(plan, summary, _sources(stages), notes)), encoding="utf-8")
     yield report
     known = {stage.weights: stage.digest for stage in stages}
     found = sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file())

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 
 class InputError(ValueError):
-    """The arguments of a call do not fit what the model was captured for.  Raised before anything runs."""
+    """The arguments of a call do not fit what the model was captured for.  Raised before anything runs.
+
+    `fault` is the message without the advice at its end.
+    """
+
+    def __init__(self, fault: str, advice: str = "") -> None:
+        super().__init__(f"{fault}; {advice}" if advice else fault)
+        self.fault = fault
 
 
 class DeviceError(ValueError):

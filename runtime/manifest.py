@@ -231,9 +231,16 @@ class Manifest:
         if found not in (2, SCHEMA):
             raise ManifestError(f"{path} has schema {found}, this runtime reads {SCHEMA}; compile the model again")
         try:
-            return from_json(cls, from_schema_2(table) if found == 2 else table)
+            manifest = from_json(cls, from_schema_2(table) if found == 2 else table)
         except (AttributeError, KeyError, TypeError) as e:
             raise ManifestError(f"{path} is damaged ({type(e).__name__}: {e}); compile the model again") from e
+        for program in manifest.programs:
+            if len(program.stages) != len(manifest.stages):
+                raise ManifestError(
+                    f"{path} is damaged (program {program.name} has {len(program.stages)} stages of "
+                    f"{len(manifest.stages)}); compile the model again"
+                )
+        return manifest
 
 
 def write_table(folder: Path, table: dict[str, Any]) -> None:

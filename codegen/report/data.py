@@ -22,7 +22,8 @@ _MORE = 8  # microbatches than stages: enough to see the pipeline fill, run and 
 
 
 def report_data(plan: StagePlan, summary: Summary, sources: Sequence[StageSource], notes: Notes) -> Data:
-    """The report of a plan before any run of it."""
+    """The report of a plan before any run of it; of several programs, the picture and its parts show the first."""
+    first = plan.program(0)
     work = [asdict(_work(plan, stage, row)) for stage, row in zip(plan.stages, summary.stages, strict=True)]
     return {
         "summary": asdict(summary),
@@ -32,9 +33,10 @@ def report_data(plan: StagePlan, summary: Summary, sources: Sequence[StageSource
         "placement": list(plan.graph.placement),
         "devices": [device.name for device in plan.cluster.devices],
         "colours": [_colours(stage.index) for stage in plan.stages],
-        "picture": to_svg(draw(plan)),
+        "programs": list(plan.programs),
+        "picture": to_svg(draw(first)),
         "columns": COLUMNS,
-        "parts": parts(plan, sources, notes),
+        "parts": parts(first, sources, notes),
         "files": [{"name": source.file, "source": source.source} for source in sources],
         "memory": [_memory(plan, stage, row) for stage, row in zip(plan.stages, summary.stages, strict=True)],
         "passes": [asdict(note) for note in notes.passes],

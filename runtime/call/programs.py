@@ -66,13 +66,13 @@ class Programs:
         return self._first(lambda inputs: inputs.bind_named(tensors))
 
     def _first(self, bind: Callable[[Inputs], Values]) -> Values:
-        refused: dict[str, InputError] = {}
+        refused: list[InputError] = []
         for i, program in enumerate(self.programs):
             try:
                 return replace(bind(program.inputs), program=i)
             except InputError as e:
-                refused[program.entry.name] = e
+                refused.append(e)
         if len(refused) == 1:
-            raise next(iter(refused.values()))
-        reasons = "".join(f"\n  {name}: {error}" for name, error in refused.items())
-        raise InputError(f"none of the {len(refused)} programs takes this call:{reasons}")
+            raise refused[0]
+        reasons = (f"\n  {p.entry.name}: {e.fault}" for p, e in zip(self.programs, refused, strict=True))
+        raise InputError(f"none of the {len(refused)} programs takes this call:{''.join(reasons)}")

@@ -79,8 +79,8 @@ class Fixed:
         same = type(value) is type(self.value) and (value == self.value or repr(value) == repr(self.value))
         if not same:
             raise InputError(
-                f"argument `{name}` was captured as {self.value!r} and is fixed; got {describe_value(value)}; "
-                "compile again with the value you want"
+                f"argument `{name}` was captured as {self.value!r} and is fixed; got {describe_value(value)}",
+                "compile again with the value you want",
             )
         return iter(())
 
@@ -98,7 +98,8 @@ class FixedValues:
         if not self._is_same(value):
             raise InputError(
                 f"argument `{name}` is fixed at {_values(self.tensor)}, as its values decide shapes; got "
-                f"{_values(value)}; compile again with the values you want"
+                f"{_values(value)}",
+                "compile again with the values you want",
             )
         return iter(())
 

@@ -41,9 +41,8 @@ def faults(folder: Path, *, contents: bool = True) -> Iterator[str]:
         yield f"{FILE}: {str(e).partition(';')[0]}"
     yield from _check_files(folder, manifest, contents=contents)
     for program in manifest.programs:
-        if len(program.stages) == len(manifest.stages):  # else a fault of the routes
-            place = f"program {program.name}: " if len(manifest.programs) > 1 else ""
-            yield from (f"{place}{fault}" for fault in check_program(folder, program, manifest))
+        place = f"program {program.name}: " if len(manifest.programs) > 1 else ""
+        yield from (f"{place}{fault}" for fault in check_program(folder, program, manifest))
     yield from _check_stages(folder, manifest, contents=contents)
 
 
@@ -61,8 +60,6 @@ def check_program(folder: Path, program: ProgramEntry, manifest: Manifest) -> It
 
 def _check_stages(folder: Path, manifest: Manifest, *, contents: bool) -> Iterator[str]:
     """The place of each stage, and the tensors that its programs share."""
-    if any(len(program.stages) != len(manifest.stages) for program in manifest.programs):
-        return
     yield from check_sharing(manifest)
     for i, stage in enumerate(manifest.stages):
         if manifest.placement[i : i + 1] != (stage.device,):

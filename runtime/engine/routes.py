@@ -49,18 +49,11 @@ def routes(manifest: Manifest) -> tuple[Route, ...]:
     if not manifest.stages or not manifest.programs:
         missing = "programs" if manifest.stages else "stages"
         raise ManifestError(f"the manifest has no {missing}; compile the model again")
-    tables = [dict(_routes(program, len(manifest.stages))) for program in manifest.programs]
+    tables = [{**dict(_to_stages(program)), **dict(_to_caller(program))} for program in manifest.programs]
     return tuple(
         Route(*ends, tuple(table.get(ends, RouteTensors()) for table in tables))
         for ends in dict.fromkeys(ends for table in tables for ends in table)
     )
-
-
-def _routes(program: ProgramEntry, stages: int) -> Iterator[tuple[_Ends, RouteTensors]]:
-    if len(program.stages) != stages:
-        raise ManifestError(f"program {program.name} has {len(program.stages)} stages of {stages}")
-    yield from _to_stages(program)
-    yield from _to_caller(program)
 
 
 def _to_stages(program: ProgramEntry) -> Iterator[tuple[_Ends, RouteTensors]]:

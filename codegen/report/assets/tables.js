@@ -15,6 +15,10 @@ function showHeading(data) {
   document.querySelector("#subject").textContent =
     `${format.plural(summary.stages.length, "stage")} on ${format.plural(devices, "device")}, cut for ${data.objective}` +
     (at ? `. Times and bytes are of one batch of the example's sizes: ${at}.` : ".");
+  const [first, ...others] = data.programs ?? [];
+  if (others.length) {
+    document.querySelector("#graph-lead").before(el("p", { class: "lead" }, `Of the program ${first}; the others are ${others.join(", ")}.`));
+  }
   const notes = document.querySelector("#notes");
   notes.hidden = !summary.notes?.length;
   notes.replaceChildren(...(summary.notes ?? []).map((note) => el("li", {}, note)));
