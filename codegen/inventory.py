@@ -15,6 +15,7 @@ from codegen.spelling.literals import shape_source
 from codegen.spelling.operators import Text, spelled
 from codegen.weights import Sums
 from ir.graph import Call, Constant, Graph, Node, State, Value, is_whole, rename
+from ir.higher_order import higher_order_of, is_higher_order
 from ir.plan import StagePlan, original
 from ir.text.printer import op_name, print_args
 from runtime import manifest as m
@@ -97,5 +98,7 @@ def _spelled(call: Call) -> str:
     """How a stage file writes the operator, where no module of torch stands for it."""
     if is_whole(call):
         return KEPT_WHOLE
+    if is_higher_order(call):
+        return higher_order_of(call).op.name()
     text = spelled(call, lambda value: Text(value.name)).source
     return applied(ast.parse(text, mode="eval").body)

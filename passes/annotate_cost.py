@@ -18,10 +18,12 @@ from ir.analysis.memory import smaller_source
 from ir.analysis.verify import costed
 from ir.cost import FREE, Arithmetic, Cost
 from ir.graph import Call, Graph, Node, Transfer, Value, is_whole, opaque_of
+from ir.higher_order import higher_order_of, is_higher_order, with_inner
 from ir.machine.cluster import Cluster, Unit
 from ir.operators import aten_name
 from ir.registration import comes_with_torch
 from ir.sizes import Dim, at
+from passes.cost_models.higher_order import higher_order_cost
 from passes.cost_models.profiling import Progress, profile
 from passes.cost_models.registered_flops import registered_flops
 from passes.options.options import CostSource, Options
@@ -58,6 +60,8 @@ def node_cost(node: Node, source: Mapping[Value, Value], sizes: Mapping[sympy.Sy
         return Cost(0, node.value.type.nbytes)
     if node.view:
         return FREE
+    if is_higher_order(node):
+        return higher_order_cost(node, higher_order_of(node), lambda inner: node_cost(inner, {}, sizes), sizes)
     name = "module" if is_whole(node) else aten_name(node.op)
     nbytes = _BYTES.get(name, _touched)(node, source)
     dtype = _dtype(node)
@@ -69,13 +73,15 @@ def node_cost(node: Node, source: Mapping[Value, Value], sizes: Mapping[sympy.Sy
 
 
 def _unknown(graph: Graph) -> Iterator[str]:
-    """A note for each operator from outside torch without a formula of flops."""
-    for node in graph.nodes:
-        if isinstance(node, Call) and not comes_with_torch(node.op) and registered_flops(node, graph.hints) is None:
+    """A note for each operator from outside torch without a formula of flops, and for loops that values end."""
+    for node in (n for outer in graph.nodes if isinstance(outer, Call) for n in with_inner(outer)):
+        if not comes_with_torch(node.op) and registered_flops(node, graph.hints) is None:
             yield (
                 f"the cost of {node.op._schema.name} is unknown: it counts as reading and writing each of its tensors "
                 "once; torch.utils.flop_counter.register_flop_formula or --cost profiled tells more"
             )
+        if is_higher_order(node) and (what := higher_order_of(node)).name == "while_loop" and what.turns == 1:
+            yield f"values decide how often while_loop runs in {node.where}: its cost is that of one turn"
 
 
 def _one_by_one(name: str, node: Call, source: Mapping[Value, Value], sizes: Mapping[sympy.Symbol, int]) -> Dim:

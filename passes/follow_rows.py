@@ -11,6 +11,7 @@ import sympy
 from ir.graph import Call, Graph, Node, Value
 from ir.machine.cluster import Cluster
 from ir.microbatching import Microbatching
+from ir.text.printer import op_name
 from passes.pipeline import each_program
 from passes.rows.axis import Axis, MixedError, Site, require
 from passes.rows.rules import axes_of
@@ -75,6 +76,6 @@ def _results(node: Node, size: sympy.Symbol, known: dict[Value, Axis]) -> dict[V
     try:
         axes = axes_of(Site(node, size, known))
     except MixedError as e:
-        name = node.op._schema.name.partition("::")[2]
+        name = op_name(node).split(".")[1]
         raise MixedError(f"{name} in {node.where}: {e}") from None
     return {v: axis for v, axis in zip(node.results, axes, strict=True) if axis is not None}

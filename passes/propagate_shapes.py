@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import islice
@@ -16,9 +16,10 @@ from ir.analysis.bind import SizeValues, allowed_sizes, bind_sizes
 from ir.analysis.interpret import as_number, operator_arguments
 from ir.analysis.programs import by_program
 from ir.errors import VerifyError
-from ir.graph import Graph, Node, Transfer, Value
+from ir.graph import Call, Graph, Node, Transfer, Value
+from ir.higher_order import HigherOrder, higher_order_of, is_higher_order
 from ir.machine.cluster import Cluster
-from ir.sizes import TensorType, in_layout
+from ir.sizes import TensorType, at, in_layout
 
 
 @dataclass(frozen=True)
@@ -49,23 +50,43 @@ def _views(graph: Graph, sizes: SizeValues) -> list[bool]:
 
     Raises VerifyError where the type of a result that is read is not that of its value.
     """
-    numbers = cache(lambda expr: as_number(expr, sizes))
-
-    def typed(type: TensorType) -> TensorType:
-        return TensorType(tuple(d if isinstance(d, int) else int(numbers(d)) for d in type.shape), type.dtype)
-
-    views, read = [], {*graph.kept, *graph.users}
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        env: dict[Value, Any] = {v: torch.empty(typed(v.type).shape, dtype=v.type.dtype) for v in graph.leaves}  # type: ignore[arg-type]
+        env: dict[Value, Any] = {v: _empty(v, sizes) for v in graph.leaves}
         env |= {v: in_layout(env[v], layout) for v, layout in zip(graph.inputs, graph.layouts, strict=False)}
-        for node in graph.nodes:
-            results = _run(node, env, numbers)
-            for value, found in zip(node.results, results, strict=True):
-                if value in read and isinstance(found, torch.Tensor):  # a size is never read
-                    _check(value, typed(value.type), TensorType(tuple(found.shape), found.dtype), node, sizes)
-            env.update(zip(node.results, results, strict=True))
-            views.append(_is_view(node, results, env))
+        return _run_all(graph.nodes, env, sizes, {*graph.kept, *graph.users})
+
+
+def _run_all(nodes: Sequence[Node], env: dict[Value, Any], sizes: SizeValues, read: Set[Value]) -> list[bool]:
+    """Whether each node is a view; `read` are the values whose types matter, `env` has those that no node makes."""
+    numbers = cache(lambda expr: as_number(expr, sizes))
+    views = []
+    for node in nodes:
+        results = _run(node, env, numbers)
+        for value, found in zip(node.results, results, strict=True):
+            if value in read and isinstance(found, torch.Tensor):  # a size is never read
+                _check(value, _typed(value, sizes), TensorType(tuple(found.shape), found.dtype), node, sizes)
+        if isinstance(node, Call) and is_higher_order(node):
+            _run_bodies(higher_order_of(node), sizes)
+        env.update(zip(node.results, results, strict=True))
+        views.append(_is_view(node, results, env))
     return views
+
+
+def _run_bodies(what: HigherOrder, sizes: SizeValues) -> None:
+    """Check the types in the functions that a node runs."""
+    for body in what.bodies:
+        counters = {s: 1 for s in body.inputs if isinstance(s, sympy.Symbol) and s not in sizes}
+        known = {**sizes, **counters}
+        given = (*what.captured, *(v for v in body.inputs if isinstance(v, Value)))
+        _run_all(body.nodes, {v: _empty(v, known) for v in given}, known, {v for n in body.nodes for v in n.results})
+
+
+def _typed(value: Value, sizes: SizeValues) -> TensorType:
+    return TensorType(tuple(at(d, sizes) for d in value.type.shape), value.type.dtype)
+
+
+def _empty(value: Value, sizes: SizeValues) -> torch.Tensor:
+    return torch.empty([at(d, sizes) for d in value.type.shape], dtype=value.type.dtype)
 
 
 _RULES: Mapping[

@@ -9,6 +9,7 @@ In the order in which a stage meets them:
     modules       what a class holds: a tree of tensors, modules and lists
     init          the lines of an `__init__`
     forward       the lines of a `forward`
+    functions     the functions inside a `forward` that `cond` and the like run
     inlining      calls that stand inside the expression of another
     local_names   names of local variables
     file_scope    names that all functions of a file share

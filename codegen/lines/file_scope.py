@@ -12,6 +12,7 @@ from codegen.spelling.paths import Paths
 from codegen.spelling.torch_modules import TorchModule
 from codegen.structure.program import Block, Statement, Use, results, walk
 from ir.graph import Call, Value, dims
+from ir.higher_order import symbols_read
 from ir.sizes import at
 
 
@@ -49,6 +50,6 @@ class FileScope:
 
     def needed(self, body: Sequence[Statement]) -> tuple[sympy.Symbol, ...]:
         """The sizes that statements compute with, sorted by name."""
-        own = {s for c in walk(body) if isinstance(c, Call) for s in c.symbols}
+        own = {s for c in walk(body) if isinstance(c, Call) for s in symbols_read(c)}
         told = {s for u in walk(body) if isinstance(u, Use) for s in self.missing(u.block)}
         return tuple(sorted(own | told, key=str))

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from torch.utils._pytree import tree_leaves
 
-from codegen.lines.inlining import Root, calls_in_modules, inline_calls
+from codegen.lines.functions import function_lines
+from codegen.lines.inlining import Root, calls_in_modules, inline_calls, is_operation
 from codegen.lines.layout import StatementLines, with_comments, with_deletions
 from codegen.lines.line import Bind, For, Line, Return
 from codegen.lines.local_names import NameHints
@@ -38,6 +39,7 @@ from codegen.structure.program import (
     walk,
 )
 from ir.graph import THIS_DEVICE, Call, Value, dims, is_whole
+from ir.higher_order import is_higher_order
 
 
 def forward_lines(
@@ -129,11 +131,22 @@ class _BodyPlanner:
             elif at_once and i == len(roots) - 1:
                 lines = [Return((scope.of(root.statement, root.nested),), root.origin)]
             else:
-                lines = _statement(root, i, source, live, live_out, scope)
+                defined = self._functions(root.statement, live, scope)
+                lines = [*defined, *_statement(root, i, source, live, live_out, scope)]
             dead = [v for v in dict.fromkeys(root.reads) if last[v] == i and self._lingers(v, live_out, scope)]
             steps.append(StatementLines(tuple(lines), tuple(scope.names.of[v] for v in dead)))
         ends = (Return(tuple(map(scope.value, kept))),) if returns and not at_once else ()
         return (*with_deletions(steps), *ends)
+
+    def _functions(self, statement: Statement, live: AbstractSet[Value], scope: Scope) -> list[Line]:
+        """The functions that a statement runs."""
+        if not isinstance(statement, Call) or not is_higher_order(statement):
+            return []
+
+        def plan(body: Sequence[Call], inner: Scope, kept: Sequence[Value]) -> tuple[Line, ...]:
+            return _BodyPlanner(calls_in_modules(body, scope.path), frozenset(), self.large).lines(body, inner, kept)
+
+        return list(function_lines(statement, live, scope, plan))
 
     def _lingers(self, value: Value, live_out: AbstractSet[Value], scope: Scope) -> bool:
         """Whether a variable of this function still holds a large value, and no list with others."""
@@ -180,7 +193,7 @@ class _BodyPlanner:
 
 def _makes_all(root: Root, kept: Sequence[Value]) -> bool:
     """Whether a statement makes all that a function returns."""
-    plain = isinstance(root.statement, Use) or (isinstance(root.statement, Call) and not is_whole(root.statement))
+    plain = isinstance(root.statement, Use) or (isinstance(root.statement, Call) and is_operation(root.statement))
     return plain and results(root.statement) == tuple(kept)
 
 
@@ -287,8 +300,9 @@ def _loop_variable(steps: Steps, loop: Loop) -> str:
 
 def _sequence(values: Sequence[Expression], scope: Scope) -> Expression:
     """Expressions to go over; the list itself where they are all that it holds."""
+    lists = [item for item in scope.items.values() if isinstance(item, Subscript)]
     match values[0]:
-        case Subscript(Variable() as whole) if [i for i in scope.items.values() if i.of == whole] == values:
+        case Subscript(Variable() as whole) if [item for item in lists if item.of == whole] == values:
             return whole
     return Tuple(tuple(values))
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from codegen.spelling.operators import ATOM, Text, spelled
 from codegen.structure.program import Loop, Statement, Update, Use, is_random, operands, relative, results, walk
 from ir.graph import Call, Constant, Param, State, Value, is_whole
+from ir.higher_order import is_higher_order
 from ir.location import Frame
 from ir.operators import rearrangement
 
@@ -69,7 +70,7 @@ def inline_calls(body: Sequence[Statement], kept: AbstractSet[Value], path: str,
 def _folded(root: Root, roots: list[Root], uses: Counter[Value]) -> Root:
     """A statement with those before it that can be nested in it, which are taken off the list."""
     statement = root.statement
-    if isinstance(statement, (Loop, Update)) or (isinstance(statement, Call) and is_whole(statement)):
+    if isinstance(statement, (Loop, Update)) or (isinstance(statement, Call) and not is_operation(statement)):
         return root
     while place := _place_of_inner(root, roots, uses):
         inner = roots.pop(-place)
@@ -127,10 +128,15 @@ def is_form(statement: Statement) -> bool:
     return isinstance(statement, Call) and rearrangement(statement.op) is not None
 
 
+def is_operation(call: Call) -> bool:
+    """Whether a call is that of an operator on its operands, not of a module or of functions."""
+    return not is_whole(call) and not is_higher_order(call)
+
+
 def width(statement: Statement, path: str) -> int:
     """The approximate length of an expression in the function of module `path`, in characters."""
     match statement:
-        case Call() if not is_whole(statement):
+        case Call() if is_operation(statement):
             stored = any(isinstance(v, (Param, State, Constant)) for v in statement.operands)
             shown = len(spelled(statement, _usual_name).source)
             return shown + (len(relative(statement.where.module, path)) if stored else 0)

@@ -6,7 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from codegen.spelling.expressions import Expression, Invocation, OpaqueCall, Operation, source, subexpressions
+from codegen.spelling.expressions import (
+    Expression,
+    FunctionsCall,
+    Invocation,
+    OpaqueCall,
+    Operation,
+    source,
+    subexpressions,
+)
 from ir.graph import Call
 from ir.location import Frame
 
@@ -90,7 +98,20 @@ class For:
         return f"for {', '.join(self.targets)} in {source(self.over)}:"
 
 
-Line: TypeAlias = Bind | Store | Return | Delete | Comment | For
+@dataclass(frozen=True)
+class Def:
+    """`def true_fn(x):` inside a function, and its lines."""
+
+    name: str
+    parameters: tuple[str, ...]
+    body: tuple[Line, ...]
+
+    @property
+    def source(self) -> str:
+        return f"def {self.name}({', '.join(self.parameters)}):"
+
+
+Line: TypeAlias = Bind | Store | Return | Delete | Comment | For | Def
 
 
 def walk_lines(lines: Sequence[Line]) -> Iterator[Line]:
@@ -102,7 +123,7 @@ def walk_lines(lines: Sequence[Line]) -> Iterator[Line]:
 
 
 def expressions(line: Line) -> Iterator[Expression]:
-    """The expressions in a line, each after those inside it; not those of a loop's body."""
+    """The expressions in a line, each after those inside it; not those of a body."""
     match line:
         case Bind(values=values) | Return(values):
             outermost = values
@@ -110,7 +131,7 @@ def expressions(line: Line) -> Iterator[Expression]:
             outermost = (target, value)
         case For(over=over):
             outermost = (over,)
-        case Delete() | Comment():
+        case Delete() | Comment() | Def():
             outermost = ()
     for expression in outermost:
         yield from subexpressions(expression)
@@ -120,13 +141,13 @@ def calls_in(line: Line) -> Iterator[Call]:
     """The calls of the graph that a line makes."""
     for expression in expressions(line):
         match expression:
-            case Operation(call) | OpaqueCall(call) | Invocation(runs=Call() as call):
+            case Operation(call) | OpaqueCall(call) | FunctionsCall(call) | Invocation(runs=Call() as call):
                 yield call
 
 
 def height(lines: Sequence[Line], depth: int) -> int:
     """About how many lines the formatter makes of some that are `depth` blocks deep."""
-    inner = sum(height(line.body, depth + 1) for line in lines if isinstance(line, For))
+    inner = sum(height(line.body, depth + 1) for line in lines if isinstance(line, (For, Def)))
     return inner + sum(height_of(line.source, depth) for line in lines)
 
 

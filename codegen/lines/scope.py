@@ -10,6 +10,7 @@ from codegen.lines.local_names import Names
 from codegen.spelling.expressions import (
     Attribute,
     Expression,
+    FunctionsCall,
     Invocation,
     OpaqueCall,
     Operation,
@@ -20,8 +21,17 @@ from codegen.spelling.expressions import (
 from codegen.spelling.torch_modules import input_of, torch_module
 from codegen.structure.program import Statement, Steps, Update, Use, operands, walk
 from ir.graph import Call, Value, is_whole, opaque_of
+from ir.higher_order import Body, HigherOrder, is_higher_order
 
 SELF = Variable("self")
+
+
+@dataclass(frozen=True)
+class Functions:
+    """The functions that a node runs, by name."""
+
+    what: HigherOrder
+    names: Mapping[Body, str]
 
 
 @dataclass(frozen=True)
@@ -32,7 +42,8 @@ class Scope:
     path: str
     names: Names
     modules: dict[str, str] = field(default_factory=dict)  # loop variables, by the path of the first module
-    items: dict[Value, Subscript] = field(default_factory=dict)  # what loops have put into lists
+    items: dict[Value, Expression] = field(default_factory=dict)  # what is read from lists and from around a function
+    functions: dict[Call, Functions] = field(default_factory=dict)  # of the nodes before which they are defined
 
     def inner(self) -> Scope:
         """The scope of a loop's body, whose names leave those outside as they are."""
@@ -50,6 +61,9 @@ class Scope:
             case Call() if is_whole(statement):
                 module = self.reach(opaque_of(statement).path)
                 return OpaqueCall(statement, module, _by_value(statement, operand), self.file.opaque)
+            case Call() if is_higher_order(statement):
+                found = self.functions[statement]
+                return FunctionsCall(statement, found.what, found.names, tuple(map(operand, statement.args[0])))
             case Call() if self._is_torch_module(statement):
                 return Invocation(self.reach(statement.where.module), (operand(input_of(statement)),), runs=statement)
             case Call():

@@ -13,6 +13,7 @@ import sympy
 from codegen.spelling.opaque_modules import OpaqueModules
 from codegen.structure.partial_modules import partial_modules
 from ir.graph import Call, Constant, Param, State, Value
+from ir.higher_order import symbols_read, with_inner
 from ir.plan import Stage, StagePlan
 from ir.registration import Registration, comes_with_torch, registration_of
 
@@ -67,7 +68,8 @@ class StageFile:
     @property
     def registrations(self) -> tuple[Registration, ...]:
         """Where the operators from outside torch come from that the stage runs itself."""
-        ops = dict.fromkeys(call.op for call in self.calls if not comes_with_torch(call.op))
+        inner = (call for outer in self.calls for call in with_inner(outer))
+        ops = dict.fromkeys(call.op for call in inner if not comes_with_torch(call.op))
         return tuple(map(registration_of, ops))
 
     @cached_property
@@ -82,7 +84,7 @@ class StageFile:
     @cached_property
     def symbols(self) -> tuple[sympy.Symbol, ...]:
         """The sizes that the stage computes with, sorted by name."""
-        return tuple(sorted({s for n in self.calls for s in n.symbols}, key=str))
+        return tuple(sorted({s for n in self.calls for s in symbols_read(n)}, key=str))
 
     @property
     def sizes(self) -> tuple[str, ...]:

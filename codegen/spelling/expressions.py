@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from keyword import iskeyword
 from typing import TypeAlias
 
+from codegen.spelling.higher_order import higher_order_source
 from codegen.spelling.opaque_modules import OpaqueModules
 from codegen.spelling.operators import Text, spelled
 from codegen.structure.program import Use
 from ir.graph import Call, Value
+from ir.higher_order import Body, HigherOrder
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,27 @@ class OpaqueCall:
     modules: OpaqueModules
 
 
+@dataclass(frozen=True)
+class FunctionsCall:
+    """A call of a higher-order operator, with names of its functions, and an expression for each operand."""
+
+    call: Call
+    what: HigherOrder
+    names: Mapping[Body, str]
+    operands: tuple[Expression, ...]
+
+
 Expression: TypeAlias = (
-    Variable | Attribute | Subscript | Tuple | EmptyList | Verbatim | Invocation | Operation | OpaqueCall
+    Variable
+    | Attribute
+    | Subscript
+    | Tuple
+    | EmptyList
+    | Verbatim
+    | Invocation
+    | Operation
+    | OpaqueCall
+    | FunctionsCall
 )
 
 
@@ -108,6 +129,8 @@ def spell(expression: Expression) -> Text:
             return spelled(call, lambda value: spell(operands[value]))
         case OpaqueCall(call, module, operands, modules):
             return Text(modules.call_source(call, source(module), lambda value: source(operands[value])))
+        case FunctionsCall(_, what, names, operands):
+            return Text(higher_order_source(what, names, list(map(source, operands))))
 
 
 def source(expression: Expression) -> str:
@@ -165,4 +188,6 @@ def _parts(expression: Expression) -> tuple[Expression, ...]:
             return tuple(operands[value] for value in call.operands)
         case OpaqueCall(call, module, operands):
             return (module, *(operands[value] for value in call.operands))
+        case FunctionsCall(operands=operands):
+            return operands
     return ()

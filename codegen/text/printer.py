@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from codegen.lines.class_plan import ClassPlan, FunctionPlan
-from codegen.lines.line import INDENT, For, Line, calls_in
+from codegen.lines.line import INDENT, Def, For, Line, calls_in
 from ir.graph import Call
 
 
@@ -45,7 +45,7 @@ def line_rows(lines: Sequence[Line], depth: int) -> Iterator[SourceLine]:
     """Lines that are `depth` blocks deep."""
     for line in lines:
         yield SourceLine(_indented(line.source, depth), tuple(calls_in(line)))
-        if isinstance(line, For):
+        if isinstance(line, (For, Def)):
             yield from line_rows(line.body, depth + 1)
 
 

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field, replace
 
 from ir.graph import Call, Graph, Transfer, Value
+from ir.higher_order import higher_order_of, is_higher_order
 
 _RESERVED = frozenset({"torch", "nn", "aten", "self", "device", "math", "F"})
 
@@ -87,6 +88,8 @@ def noun(call: Call) -> str:
 
 
 def _operator(call: Call) -> str:
+    if is_higher_order(call):
+        return higher_order_of(call).name
     return call.op._schema.name.rpartition("::")[2]
 
 
@@ -128,4 +131,9 @@ _NOUNS = {
     "expand": "expanded",
     "unsqueeze": "unsqueezed",
     "where": "masked",
+    "cond": "chosen",
+    "while_loop": "looped",
+    "scan": "scanned",
+    "map": "mapped",
+    "flex_attention": "attention",
 }

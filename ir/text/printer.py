@@ -11,6 +11,7 @@ import torch
 
 from ir.cost import UNKNOWN, Split
 from ir.graph import Call, Graph, Node, Program, Transfer, Value
+from ir.higher_order import Body, higher_order_of, is_higher_order
 from ir.microbatching import Microbatching
 from ir.text.units import format_seconds
 
@@ -91,6 +92,8 @@ def print_node(node: Node) -> str:
 
 def op_name(node: Call) -> str:
     """The name of an operator as people say it: `aten.linear`, with the overload only where it is not the default."""
+    if is_higher_order(node):
+        return f"higher_order.{higher_order_of(node).name}"
     return str(node.op).removesuffix(".default")
 
 
@@ -106,6 +109,16 @@ def _lines(nodes: Sequence[Node]) -> Iterator[tuple[Node | None, str]]:
             module = node.where.module
             yield None, f"# {module or 'the model'}"
         yield node, print_node(node)
+        if isinstance(node, Call) and is_higher_order(node):
+            yield from ((None, f"    {line}") for body in higher_order_of(node).bodies for line in _body(body))
+
+
+def _body(body: Body) -> Iterator[str]:
+    """The lines of a function that a node runs."""
+    given = (f"{v.name}: {v.type}" if isinstance(v, Value) else str(v) for v in body.inputs)
+    yield f"{body.name}({', '.join(given)}):"
+    yield from (f"  {line}" for _, line in _lines(body.nodes) if not line.startswith("#"))
+    yield f"  return {', '.join(map(_arg, body.outputs))}"
 
 
 def _said(node: Node) -> Iterator[str]:

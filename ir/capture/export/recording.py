@@ -24,10 +24,11 @@ from ir.capture.export.padding import padded_as_in_inference
 from ir.capture.memory.places import as_they_were, changed, filled
 from ir.capture.memory.places import leaves as held_by
 from ir.capture.program.default_dtype import with_stated_dtypes
+from ir.capture.program.functional import functional_form, needs_functional_form
 from ir.capture.program.gradients import GradMode, detach_what_leaves
 from ir.capture.program.mutation import layout_notes, refuse_overlapping_writes
 from ir.capture.program.own_results import with_own_results
-from ir.capture.program.reader import changed_inputs, functional_form, needs_functional_form, read_program
+from ir.capture.program.reader import changed_inputs, read_program
 from ir.capture.program.variables import watched_variables
 from ir.capture.sizes.dynamic import export_spec, widen
 from ir.capture.sizes.questions import Question, watched

@@ -1,6 +1,10 @@
 """ExportedProgram -> Graph.
 
 reader         the walk over an exported program that makes the graph's values and nodes
+higher_order   cond, loops, scan, map and flex_attention with the functions that they run
+trips          the number of turns of a loop
+functional     the program without in-place operators and transforms
+ties           names of tensors that are one in memory
 no_ops         nodes that are left out: assertions, casts to the same dtype, dropout that is off
 gradients      where gradients end: detach(), no_grad, functions with a backward of their own
 mutation       in-place operators, as functions where the mutation cannot be observed

@@ -13,6 +13,7 @@ import torch
 from ir.analysis.borders import Namer
 from ir.analysis.interpret import as_number, operator_arguments
 from ir.graph import THIS_DEVICE, Call, Graph, Node, Value, is_whole
+from ir.higher_order import Body, is_higher_order, with_bodies
 from ir.location import Where
 from ir.operators import aten
 from ir.sizes import TensorType, at
@@ -27,6 +28,9 @@ def with_stated_dtypes(graph: Graph) -> Graph:
 
 def _stated(node: Node, sizes: Mapping[sympy.Symbol, int], namer: Namer) -> Iterator[Node]:
     """The node, or nodes in its place whose last one makes its results."""
+    if isinstance(node, Call) and is_higher_order(node):
+        yield with_bodies(node, lambda body: _stated_body(body, sizes))
+        return
     if not isinstance(node, Call) or not _asks_for_default(node, sizes):
         yield node
         return
@@ -44,6 +48,11 @@ def _stated(node: Node, sizes: Mapping[sympy.Symbol, int], namer: Namer) -> Iter
     casts = {v: Value(namer(f"{v.name}_cast"), TensorType(v.type.shape, dtype)) for v in _numbers(node)}
     yield from (_cast(value, cast, node.where) for value, cast in casts.items())
     yield _with_operands(node, casts)
+
+
+def _stated_body(body: Body, sizes: Mapping[sympy.Symbol, int]) -> Body:
+    namer = Namer({v.name for node in body.nodes for v in (*node.operands, *node.results)})
+    return body.map(lambda node: [n for n in _stated(node, sizes, namer) if isinstance(n, Call)])
 
 
 def _asks_for_default(call: Call, sizes: Mapping[sympy.Symbol, int]) -> bool:

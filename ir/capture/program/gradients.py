@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 from unittest.mock import patch
 
@@ -68,6 +69,8 @@ class GradMode:
         outside: dict[int, bool] = {}
 
         def entered(entering: Any) -> Any:
+            if _is_internal(sys._getframe(1)):
+                return enter(entering)
             outside[id(entering)] = vars(entering).get(_KEY, self.enabled)
             result, self.enabled = enter(entering), enabled(entering)
             return result
@@ -83,6 +86,9 @@ class GradMode:
         init, decorate = grad_mode.set_grad_enabled.__init__, grad_mode.set_grad_enabled.__call__
 
         def called(setting: Any, mode: bool) -> None:
+            if _is_internal(sys._getframe(1)):
+                init(setting, mode)
+                return
             vars(setting)[_KEY] = self.enabled
             init(setting, mode)
             self.enabled = mode
@@ -105,6 +111,11 @@ class GradMode:
             return apply(cls, *args, **kwargs)
 
         return patch.object(torch.autograd.Function, "apply", classmethod(applied))
+
+
+def _is_internal(frame: FrameType) -> bool:
+    """Whether a call comes from torch's compiler, which sets modes for its own ends, and sets them back."""
+    return "/torch/_" in frame.f_code.co_filename and is_torch_file(frame.f_code.co_filename)
 
 
 def detach_what_leaves(program: ExportedProgram) -> None:

@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 from ir.analysis.borders import Namer
 from ir.analysis.interpret import as_number, operator_arguments
 from ir.graph import Call, Graph, Node, Value, is_whole
+from ir.higher_order import is_higher_order
 from ir.operators import Elements, aten, rearrangement
 from ir.sizes import at
 
@@ -56,6 +57,8 @@ def _sharing(node: Node, graph: Graph, lent: set[Value]) -> Iterable[Value]:
     operands = [v for v in node.operands if v in lent]
     if not operands or is_whole(node):  # nobody knows what is inside
         return operands
+    if is_higher_order(node):  # torch exports no function that returns what it is given
+        return ()
     if (moves := rearrangement(node.op)) is not None:
         copies = moves.elements is Elements.CAST and _copies(node)
         return node.operands[:1] if moves.may_alias and not copies else ()

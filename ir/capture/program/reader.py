@@ -6,6 +6,8 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import count
 from typing import Any
 
 import torch
@@ -19,40 +21,21 @@ from ir.analysis.dead_code import without_dead_code
 from ir.capture.diagnosis import NotExported
 from ir.capture.paths import clean
 from ir.capture.program.gradients import GradientFlow
+from ir.capture.program.higher_order import ReadBody, is_readable, read_higher_order
 from ir.capture.program.mutation import mutates, rewritten
-from ir.capture.program.no_ops import is_checked_alone, is_identity, is_off, is_returned_copy
+from ir.capture.program.no_ops import is_checked_alone, is_identity, is_returned_copy
 from ir.capture.program.own_results import copy_of
+from ir.capture.program.ties import tied_names
 from ir.capture.program.variables import inherits_variables, variables_of
 from ir.capture.program.where import module_classes, where_of
 from ir.capture.sizes.symbols import NamedSizes
 from ir.errors import CaptureError, InternalError
 from ir.graph import THIS_DEVICE, Call, Constant, Graph, Param, State, Value
+from ir.higher_order import Body
 from ir.location import Where
 from ir.objects.signature import Signature, Slot, Tree, names
 from ir.operators import aten
 from ir.sizes import Dim, TensorType
-
-
-def needs_functional_form(program: ExportedProgram) -> bool:
-    """Whether the program has an observable mutation, autocast, or a transform such as torch.vmap."""
-    modules = [m for m in program.graph_module.modules() if isinstance(m, fx.GraphModule)]
-    nodes = [n for m in modules for n in m.graph.nodes if n.op == "call_function"]
-    return any(_enables_autocast(n) or _is_transform(n) or (mutates(n) and rewritten(n) is None) for n in nodes)
-
-
-def functional_form(program: ExportedProgram) -> ExportedProgram:
-    """The program without in-place operators.
-
-    `run_decompositions` takes the operators that it keeps for ones that return memory of their own.  Dropout that is
-    off returns its argument, though, and einsum of one operand a view of it.
-    """
-    nodes = [n for m in program.graph_module.modules() if isinstance(m, fx.GraphModule) for n in m.graph.nodes]
-    for node in nodes:
-        if is_off(node):
-            node.target, node.args, node.kwargs = aten.alias.default, node.args[:1], {}
-    einsum = aten.einsum.default
-    views = any(node.target is einsum and len(node.args[1]) == 1 for node in nodes)
-    return program.run_decompositions({einsum: einsum.decompose} if views else {})
 
 
 def changed_inputs(program: ExportedProgram, input_names: Sequence[str]) -> tuple[str, ...]:
@@ -77,10 +60,13 @@ def read_program(
     """
     trained = {name for name, p in model.named_parameters(remove_duplicate=False) if p.requires_grad}
     namer = Namer(set(map(str, sizes.hints)))
-    reader = _Reader(program, sizes, _tied_names(model), trained, GradientFlow(detaches), namer)
+    reader = _Reader(program, sizes, tied_names(model), trained, GradientFlow(detaches), namer, namer)
     reader.read_placeholders(names(signature.arguments))
     returned = reader.read_nodes(program.graph)
     return reader.graph(signature, returned)
+
+
+_TOP = Where()
 
 
 @dataclass
@@ -93,6 +79,8 @@ class _Reader:
     trained: AbstractSet[str]  # names of parameters that take gradients
     flow: GradientFlow
     namer: Namer
+    leaf_namer: Namer  # of constants; in the body of a function, that of the graph around it
+    inside: Where = _TOP  # the call of the function whose body is read
     env: dict[fx.Node, Any] = field(default_factory=dict)  # a Value, an Expr, a tuple of them, or a number
     inputs: list[Value] = field(default_factory=list)
     leaves: dict[tuple[str, ...], Value] = field(default_factory=dict)  # by all names of a tensor
@@ -141,8 +129,8 @@ class _Reader:
 
     # ---- nodes
 
-    def read_nodes(self, graph: fx.Graph) -> list[Any]:
-        """Read a graph, or the body of a region; return what it returns."""
+    def read_nodes(self, graph: fx.Graph) -> Any:
+        """Read a graph, or the body of a region; return what it returns: a list, or one value."""
         for node in graph.nodes:
             match node.op:
                 case "call_function":
@@ -150,7 +138,7 @@ class _Reader:
                 case "get_attr":
                     self.env[node] = self.attribute(node)
                 case "output":
-                    return [self.argument(a) for a in node.args[0]]
+                    return self.argument(node.args[0])
         return []
 
     def attribute(self, node: fx.Node) -> Any:
@@ -159,9 +147,12 @@ class _Reader:
         if not isinstance(value, torch.Tensor):
             return value  # the body of a region
         fqns = (clean(str(node.target)),)
+        if owner is not self.program.graph_module:  # each body has numbers of its own
+            stem = fqns[0].rstrip("0123456789")
+            fqns = next((name,) for n in count() if (name := f"{stem}{n}",) not in self.leaves)
         if fqns not in self.leaves:
             tensor = TensorType(tuple(value.shape), value.dtype)
-            self.leaves[fqns] = Constant(self.namer(fqns[0]), tensor, fqns[0], value.detach().clone())
+            self.leaves[fqns] = Constant(self.leaf_namer(fqns[0]), tensor, fqns[0], value.detach().clone())
         return self.leaves[fqns]
 
     def read_call(self, node: fx.Node) -> None:
@@ -175,6 +166,8 @@ class _Reader:
             whole, index = node.args
             self.env[node] = self.env[whole][index]  # type: ignore[index]
             self.hold(node)
+        elif is_readable(node):
+            self.read_functions(node)
         elif isinstance(node.target, HigherOrderOperator):
             self.read_region(node)
         elif is_identity(node) and not self.ends_gradients(node):
@@ -201,13 +194,55 @@ class _Reader:
         self.env.update(zip(inside, map(self.argument, node.args[first + 1 :]), strict=True))
         self.env[node] = tuple(self.read_nodes(body.graph))
 
+    def read_functions(self, node: fx.Node) -> None:
+        """An operator that runs functions, such as `cond`: one node with their bodies."""
+        results, where = self.results(node), self.where(node)
+        producer = {value: call for call in self.nodes for value in call.results}
+        call = read_higher_order(
+            node, self.argument, partial(self.body, where), results, producer, self.sizes.hints, where
+        )
+        self.nodes.append(call)
+        self.flow.follow(call)
+        self.env[node] = results
+
+    def body(self, where: Where, function: ReadBody) -> Body:
+        """The body of a function that is called at `where`."""
+        flow, namer = GradientFlow(self.flow.followed), Namer({str(s) for s in self.sizes.hints})
+        placeholders = [n for n in function.module.graph.nodes if n.op == "placeholder"]
+        named = [(n, n.meta["val"], namer(name)) for n, name in zip(placeholders, function.arguments, strict=True)]
+        sizes = self.sizes.with_numbers([(value, name) for _, value, name in named])
+        inner = replace(
+            self,
+            sizes=sizes,
+            flow=flow,
+            namer=namer,
+            inside=where,
+            env={},
+            nodes=[],
+            modules={},
+            variables={},
+        )
+        for node, value, name in named:
+            if isinstance(value, torch.Tensor):
+                inner.env[node] = Value(name, inner.type_of(node))
+                flow.start(inner.env[node])
+            else:
+                inner.env[node] = inner.size(value, node)
+        inputs = tuple(inner.env.values())
+        returned = inner.read_nodes(function.module.graph)
+        packed = isinstance(returned, list)
+        return Body(function.name, inputs, tuple(inner.nodes), tuple(returned) if packed else (returned,), packed)
+
+    def where(self, node: fx.Node) -> Where:
+        return where_of(node) if self.inside is _TOP else self.inside
+
     def read_operator(self, node: fx.Node, op: OpOverload) -> None:
         rewrite = rewritten(node) if mutates(node) else None
         op, given = (TWINS.get(str(op), op), node.args) if rewrite is None else (rewrite.op, rewrite.args)
         args = tuple(self.argument(a) for a in given)
         kwargs = {k: self.argument(v) for k, v in node.kwargs.items() if (k, v) not in DEFAULTS}
         results = self.results(node) if rewrite is None else (self.changed(node, rewrite.changed),)
-        self.nodes.append(Call(op=op, args=args, kwargs=kwargs, results=results, where=where_of(node)))
+        self.nodes.append(Call(op=op, args=args, kwargs=kwargs, results=results, where=self.where(node)))
         self.flow.follow(self.nodes[-1])
         self.env[node] = results if self.nodes[-1].unpacks else results[0]
         if len(results) == 1:
@@ -222,7 +257,7 @@ class _Reader:
     def copied(self, node: fx.Node) -> Value:
         """A copy of the first argument: what the model returns apart from it is apart here, too."""
         result = Value(self.namer(node.name), self.type_of(node))
-        self.nodes.append(copy_of(self.argument(node.args[0]), result, where=where_of(node)))
+        self.nodes.append(copy_of(self.argument(node.args[0]), result, where=self.where(node)))
         self.flow.follow(self.nodes[-1])
         return result
 
@@ -358,26 +393,3 @@ def _split_returns(tree: Tree, returned: list[Any]) -> tuple[Tree, list[Value]]:
         return Slot(len(outputs) - 1)
 
     return replace(tree, leaves=tuple(map(leaf, tree.leaves))), outputs
-
-
-def _tied_names(model: nn.Module) -> dict[str, tuple[str, ...]]:
-    """All names of the tensor that has a name, by each of them."""
-    tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
-    by_memory: dict[Any, list[str]] = {}
-    for fqn, t in tensors:
-        by_memory.setdefault(_memory(t), []).append(fqn)
-    return {fqn: tuple(fqns) for fqns in by_memory.values() for fqn in fqns}
-
-
-def _memory(t: torch.Tensor) -> tuple[Any, ...]:
-    """A key that is equal for two names of one tensor; storage addresses would not do for empty or meta tensors."""
-    return (t.untyped_storage()._cdata, t.storage_offset(), tuple(t.shape), t.stride(), t.dtype)
-
-
-def _enables_autocast(node: fx.Node) -> bool:
-    return isinstance(node.target, HigherOrderOperator) and "autocast" in str(node.target) and bool(node.args[2])
-
-
-def _is_transform(node: fx.Node) -> bool:
-    """Whether a node enters or leaves torch.vmap, jvp or grad, which change what the operators within do."""
-    return getattr(node.target, "__module__", None) == "torch._functorch.predispatch"

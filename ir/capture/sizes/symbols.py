@@ -40,6 +40,16 @@ class NamedSizes:
         as_python = {torch.SymInt: int, torch.SymFloat: float, torch.SymBool: bool}
         return as_python[type(value)](expr)
 
+    def with_numbers(self, given: Sequence[tuple[Any, str]]) -> NamedSizes:
+        """These sizes and, by their names, numbers that a function is given: the counter of a loop."""
+        numbers = {
+            value.node.expr: sympy.Symbol(name, integer=True)
+            for value, name in given
+            if isinstance(value, torch.SymInt) and self.read(value) is None
+        }
+        hints = {**self.hints, **dict.fromkeys(numbers.values(), 1)}
+        return replace(self, rename={**self.rename, **numbers}, hints=hints)
+
 
 def read_sizes(
     program: ExportedProgram,

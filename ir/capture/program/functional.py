@@ -1,0 +1,43 @@
+"""The functional form of an exported program: without in-place operators, autocast and transforms such as vmap."""
+
+from __future__ import annotations
+
+from torch import fx
+from torch._ops import HigherOrderOperator
+from torch.export import ExportedProgram
+
+from ir.capture.program.mutation import mutates, rewritten
+from ir.capture.program.no_ops import is_off
+from ir.operators import aten
+
+
+def needs_functional_form(program: ExportedProgram) -> bool:
+    """Whether the program has an observable mutation, autocast, or a transform such as torch.vmap or its indexing."""
+    modules = [m for m in program.graph_module.modules() if isinstance(m, fx.GraphModule)]
+    nodes = [n for m in modules for n in m.graph.nodes if n.op == "call_function"]
+    return any(_enables_autocast(n) or _is_transform(n) or (mutates(n) and rewritten(n) is None) for n in nodes)
+
+
+def functional_form(program: ExportedProgram) -> ExportedProgram:
+    """The program without in-place operators.
+
+    `run_decompositions` takes the operators that it keeps for ones that return memory of their own.  Dropout that is
+    off returns its argument, though, and einsum of one operand a view of it.
+    """
+    nodes = [n for m in program.graph_module.modules() if isinstance(m, fx.GraphModule) for n in m.graph.nodes]
+    for node in nodes:
+        if is_off(node):
+            node.target, node.args, node.kwargs = aten.alias.default, node.args[:1], {}
+    einsum = aten.einsum.default
+    views = any(node.target is einsum and len(node.args[1]) == 1 for node in nodes)
+    return program.run_decompositions({einsum: einsum.decompose} if views else {})
+
+
+def _enables_autocast(node: fx.Node) -> bool:
+    return isinstance(node.target, HigherOrderOperator) and "autocast" in str(node.target) and bool(node.args[2])
+
+
+def _is_transform(node: fx.Node) -> bool:
+    """Whether a node enters or leaves torch.vmap, jvp or grad, or calls a function of torch's that these replace."""
+    module = getattr(node.target, "__module__", None)
+    return module == "torch._functorch.predispatch" or str(node.target) == "flat_apply"
