@@ -12,6 +12,7 @@ From a source to a plan, in the order in which data meets them:
     cost          cost of a node on any machine, its time on a device, the loads that add up from these
     microbatching the dimensions along which a batch may be split
     graph         the program: values, nodes and the graph they form
+    higher_order  nodes that run functions: cond, loops, flex_attention
     checkpoint/   tensors on disk, under the names of the model
     capture/      nn.Module -> Graph
     sources/      a model file, a checkpoint folder or a .pt2 -> the model, its example inputs and weights

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from ir.analysis.interpret import as_number, operator_arguments
 from ir.graph import THIS_DEVICE, Call, Value, map_arguments
 from ir.objects.signature import Slot
-from ir.sizes import TensorType
+from ir.sizes import TensorType, in_layout
 
 Sizes: TypeAlias = Mapping[sympy.Symbol, Any]
 
@@ -62,6 +62,7 @@ class HigherOrder:
     captured: tuple[Value, ...]
     symbols: tuple[sympy.Symbol, ...]
     results: tuple[TensorType, ...]
+    layouts: tuple[tuple[int, ...], ...]  # of the results: their dimensions, the outermost in memory first
     turns: int = 1  # of a loop whose condition counts them, else 1
 
     @property
@@ -135,9 +136,11 @@ class HigherOrder:
         out = self.op(*tree_map(argument, self.arguments))
         return [t if isinstance(t, torch.Tensor) else torch.tensor(0) for t in out]  # nothing reads a number
 
-    def types(self, numbers: Sequence[int]) -> list[tuple[list[Any], torch.dtype]]:
-        """Shape and dtype of each result."""
-        return [(list(t.shape), t.dtype) for t in self.at(numbers).results]
+    def empty(self, numbers: Sequence[int]) -> list[torch.Tensor]:
+        """Results without values."""
+        types = self.at(numbers).results
+        plain = [torch.empty(list(t.shape), dtype=t.dtype) for t in types]  # type: ignore[arg-type]
+        return [in_layout(t, layout) for t, layout in zip(plain, self.layouts, strict=True)]
 
 
 def _at(type: TensorType, dim: Callable[[Any], Any]) -> TensorType:
@@ -228,7 +231,7 @@ def _text(what: HigherOrder) -> str:
                 return repr((tree_map(shown, inputs), steps, tree_map(shown, outputs), packed))
         return repr(arg)
 
-    types = [str(_at(t, shown)) for t in what.results]
+    types = [str(_at(t, shown)) for t in what.results], what.layouts
     return repr((what.op.name(), tree_map(shown, what.captured), tree_map(shown, what.arguments), types, what.turns))
 
 
@@ -239,4 +242,4 @@ def _run(operands: list[torch.Tensor], sizes: list[int], key: str, *, device: An
 
 @torch.library.register_fake("stagecut::higher_order", lib=_LIBRARY)
 def _type(operands: list[torch.Tensor], sizes: list[int], key: str, *, device: Any = None) -> list[torch.Tensor]:
-    return [torch.empty(shape, dtype=dtype) for shape, dtype in _KNOWN[key].types(sizes)]
+    return _KNOWN[key].empty(sizes)

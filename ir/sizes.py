@@ -35,7 +35,7 @@ class TensorType:
 
 def in_layout(tensor: torch.Tensor, layout: Sequence[int]) -> torch.Tensor:
     """A tensor as one that is dense in memory, with its dimensions in this order, the outermost first."""
-    return tensor.permute(*layout).contiguous().permute(*(layout.index(d) for d in range(tensor.dim())))
+    return tensor.permute(tuple(layout)).contiguous().permute(tuple(map(layout.index, range(tensor.dim()))))
 
 
 def at(dim: Dim, sizes: Mapping[sympy.Symbol, int]) -> int:

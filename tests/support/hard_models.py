@@ -182,7 +182,23 @@ class Either(nn.Module):
         self.left, self.right = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cond(x.sum() > 0, self.left, lambda x: torch.relu(self.right(x)), (x,))
+        return torch.cond(x.sum() > 0, self.left, lambda x: torch.relu(self.right(x)) * x.shape[0], (x,))
+
+
+class RunsFunctions(nn.Module):
+    """A loop with a plain number that counts to a size, and a branch in a branch, at the model's own level."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step, self.last = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        def inner(x: Tensor) -> Tensor:
+            return torch.cond(x.mean() > 0.5, lambda x: self.last(x), lambda x: x * torch.tensor(2.0), (x,))
+
+        start = 0, self.step(x)
+        x = torch.while_loop(lambda i, x: i < x.shape[1], lambda i, x: (i + 1, torch.tanh(self.step(x)) + i), start)[1]
+        return torch.cond(x.sum() > 0, inner, lambda x: x + torch.arange(WIDTH), (x,))
 
 
 class Repeating(nn.Module):
@@ -293,7 +309,7 @@ HARD = {
     "containers, sizes and attributes": Hard(UsesSeveral, "several"),
     "an LSTM of packed texts": Hard(lambda: Layers(Recurrent, 1), "layers.0.hard"),
     "a parametrized weight and a buffer that decides": Hard(lambda: Layers(Parametrized, 1), "layers.0.hard"),
-    "a branch by cond": Hard(lambda: Layers(Either, 1), "layers.0.hard"),
+    "functions inside functions": Hard(RunsFunctions, ""),
 }
-REGIONS = {"while_loop": Repeating, "scan": Scanning, "map": Mapping, "flex attention": FlexAttention}
+RUNS_FUNCTIONS = {"while_loop": Repeating, "scan": Scanning, "map": Mapping, "flex_attention": FlexAttention}
 """Modules with a loop, or attention with functions of its own."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sympy
+import torch
 from torch import fx
 from torch._ops import HigherOrderOperator
 from torch.utils._pytree import tree_leaves, tree_map
@@ -63,8 +64,17 @@ def read_higher_order(
     used = {s for a in (*_sizes(arguments), *(d for t in types for d in t.shape)) for s in _symbols(a)}
     symbols = tuple(sorted(used & hints.keys(), key=str))
     turns = trips(op, arguments, operands, producer, hints)
-    what = HigherOrder(op, arguments, captured, symbols, tuple(v.type for v in results), turns)
+    layouts = tuple(map(_layout, node.meta["val"]))
+    what = HigherOrder(op, arguments, captured, symbols, tuple(v.type for v in results), layouts, turns)
     return higher_order_call(what, [*operands, *captured], symbols, results, where=where)
+
+
+def _layout(result: Any) -> tuple[int, ...]:
+    """The dimensions of a result, the outermost in memory first."""
+    if not isinstance(result, torch.Tensor):
+        return ()
+    strides = [s.node.hint or 0 if isinstance(s, torch.SymInt) else s for s in result.stride()]
+    return tuple(sorted(range(result.dim()), key=lambda d: -strides[d]))
 
 
 def _paired(part: Callable[[Any, Any], Any], given: Any, written: Any) -> Any:

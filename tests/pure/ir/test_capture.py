@@ -312,10 +312,6 @@ def deep(compute: Callable[[torch.Tensor], Any]) -> nn.Module:
 REFUSED: dict[str, tuple[Callable[[torch.Tensor], Any], str]] = {
     "a branch on values": (lambda x: x if x.sum() > 0 else -x, "use torch.where, or decide from shapes alone"),
     "a size that depends on values": (lambda x: x[x > 0], "a mask of fixed size in place of indexing by nonzero"),
-    "control flow": (
-        lambda x: torch.cond(x.sum() > 0, torch.sin, torch.cos, (x,)),
-        "cond runs functions, which cannot be cut into stages",
-    ),
     "numpy": (lambda x: x * float(x.numpy().sum()), "the code leaves torch for numpy; write it with torch operators"),
     "a type error": (lambda x: x @ x, "run the model on its example inputs first"),
 }

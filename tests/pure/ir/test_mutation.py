@@ -8,7 +8,7 @@ from torch import nn
 
 from ir.analysis.interpret import interpret
 from ir.capture import capture
-from ir.capture.program import reader
+from ir.capture.program import functional
 from ir.errors import CaptureError
 
 
@@ -94,7 +94,7 @@ ALONE = (SliceWritten, SortedClamped, ViewMadeAfter)
 )
 def test_a_change_in_place(cls: type[nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
     model, asked = cls(), list[bool]()
-    needs = reader.needs_functional_form
+    needs = functional.needs_functional_form
     monkeypatch.setattr(
         "ir.capture.export.recording.needs_functional_form", lambda p: asked.append(needs(p)) or asked[-1]
     )
