@@ -12,12 +12,12 @@ import torch
 from torch._ops import HigherOrderOperator
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ir.analysis.interpret import as_number, operator_arguments
+from ir.analysis.arguments import as_number, operator_arguments
 from ir.graph import THIS_DEVICE, Call, Value, map_arguments
 from ir.objects.signature import Slot
 from ir.sizes import TensorType, in_layout
 
-Sizes: TypeAlias = Mapping[sympy.Symbol, Any]
+_Sizes: TypeAlias = Mapping[sympy.Symbol, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class Body:
     def map(self, rewrite: Callable[[Call], Sequence[Call]]) -> Body:
         return replace(self, nodes=tuple(new for node in self.nodes for new in rewrite(node)))
 
-    def run(self, given: Sequence[Any], env: Mapping[Value, Any], sizes: Sizes, device: torch.device) -> Any:
+    def run(self, given: Sequence[Any], env: Mapping[Value, Any], sizes: _Sizes, device: torch.device) -> Any:
         """The results for arguments; `env` has what is captured."""
         known: dict[Any, Any] = {**env, **dict(zip(self.inputs, given, strict=True))}
         sizes = {**sizes, **{s: n for s, n in known.items() if isinstance(s, sympy.Symbol)}}
@@ -54,7 +54,7 @@ class HigherOrder:
     """A higher-order operator with its bodies, as the program calls it.
 
     `arguments` are the operator's, with a Body for each function and Slots for tensors.  The tensors behind those of
-    the Slots are `captured` by the bodies.  Sizes are expressions over `symbols`.
+    the Slots are `captured` by the bodies.  _Sizes are expressions over `symbols`.
     """
 
     op: HigherOrderOperator

@@ -12,8 +12,8 @@ import sympy
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from ir.analysis.arguments import as_number, operator_arguments
 from ir.analysis.bind import SizeValues, allowed_sizes, bind_sizes
-from ir.analysis.interpret import as_number, operator_arguments
 from ir.analysis.programs import by_program
 from ir.errors import VerifyError
 from ir.graph import Call, Graph, Node, Transfer, Value

@@ -3,6 +3,7 @@
 The files:
 
     verify          invariants of a graph; an error shows its culprit in the text
+    arguments       the arguments of an operator: tensors for values, numbers for sizes
     interpret       a run of the graph, node by node: the meaning that every pass keeps
     bind            the graph for given values of its sizes
     programs        several programs as one graph, and one of them as a graph of its own

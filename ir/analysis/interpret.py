@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-import sympy
 import torch
-from torch.utils._pytree import tree_map
 
+from ir.analysis.arguments import as_number, operator_arguments
 from ir.analysis.programs import program_of
-from ir.graph import THIS_DEVICE, Call, Graph, Transfer, Value, sizes_of
-from ir.sizes import at, bound
+from ir.graph import Graph, Transfer, sizes_of
 
 
 class Result(NamedTuple):
@@ -54,31 +52,6 @@ def interpret(
                 if last.get(value, node) is node and value not in kept:
                     del env[value]
     return Result([env[v] for v in graph.outputs], {s.name: env[v] for s, v in graph.updates})
-
-
-def operator_arguments(
-    call: Call, tensor: Callable[[Value], Any], number: Callable[[sympy.Basic], Any], device: torch.device
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword arguments as the operator takes them: a `tensor` for a value, a `number` for a size."""
-
-    def read(arg: Any) -> Any:
-        match arg:
-            case Value():
-                return tensor(arg)
-            case sympy.Basic():
-                return number(arg)
-            case _:
-                return device if arg is THIS_DEVICE else arg
-
-    return tree_map(read, (call.args, dict(call.kwargs)))
-
-
-def as_number(expr: sympy.Basic, sizes: Mapping[sympy.Symbol, int]) -> int | float | bool:
-    """A size expression as a Python number."""
-    value = bound(expr, sizes)
-    if value in (sympy.true, sympy.false):
-        return bool(value)
-    return at(value, {}) if value.is_integer else float(value)  # type: ignore[attr-defined, arg-type]
 
 
 def lookup(weights: Mapping[str, torch.Tensor], fqns: Sequence[str]) -> torch.Tensor:

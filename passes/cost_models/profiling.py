@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_flatten
 
-from ir.analysis.interpret import as_number, operator_arguments
+from ir.analysis.arguments import as_number, operator_arguments
 from ir.cost import FREE, Measured, Time
 from ir.errors import PlanError
 from ir.graph import Call, Constant, Graph, Node, Param, State, Transfer, Value

@@ -10,7 +10,7 @@ import torch
 from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import flop_registry
 
-from ir.analysis.interpret import as_number, operator_arguments
+from ir.analysis.arguments import as_number, operator_arguments
 from ir.graph import Call, Value
 from ir.sizes import Dim, at
 

@@ -12,7 +12,8 @@ import sympy
 import torch
 from torch import nn
 
-from ir.analysis.interpret import Result, as_number, interpret
+from ir.analysis.arguments import as_number
+from ir.analysis.interpret import Result, interpret
 from ir.capture import DynamicShapes
 from ir.graph import Graph, sizes_of
 from ir.machine.cluster import Cluster

@@ -13,7 +13,8 @@ import sympy
 import torch
 from torch import nn
 
-from ir.analysis.interpret import as_number, interpret
+from ir.analysis.arguments import as_number
+from ir.analysis.interpret import interpret
 from ir.capture.export.example import Example
 from ir.capture.export.module_state import converted_for_the_call
 from ir.capture.export.padding import padded_as_in_inference

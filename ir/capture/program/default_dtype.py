@@ -10,8 +10,8 @@ from typing import Any
 import sympy
 import torch
 
+from ir.analysis.arguments import as_number, operator_arguments
 from ir.analysis.borders import Namer
-from ir.analysis.interpret import as_number, operator_arguments
 from ir.graph import THIS_DEVICE, Call, Graph, Node, Value, is_whole
 from ir.higher_order import Body, is_higher_order, with_bodies
 from ir.location import Where

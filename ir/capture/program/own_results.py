@@ -9,8 +9,8 @@ import torch
 from torch._ops import OpOverload
 from torch.utils._pytree import tree_leaves
 
+from ir.analysis.arguments import as_number, operator_arguments
 from ir.analysis.borders import Namer
-from ir.analysis.interpret import as_number, operator_arguments
 from ir.graph import Call, Graph, Node, Value, is_whole
 from ir.higher_order import is_higher_order
 from ir.operators import Elements, aten, rearrangement

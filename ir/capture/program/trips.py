@@ -9,7 +9,7 @@ import sympy
 import torch
 from torch._ops import HigherOrderOperator
 
-from ir.analysis.interpret import as_number, operator_arguments
+from ir.analysis.arguments import as_number, operator_arguments
 from ir.graph import Call, Constant, Value
 from ir.higher_order import Body
 from ir.objects.signature import Slot

@@ -8,7 +8,8 @@ import pytest
 import sympy
 import torch
 
-from ir.analysis.interpret import as_number, interpret, lookup
+from ir.analysis.arguments import as_number
+from ir.analysis.interpret import interpret, lookup
 from ir.graph import THIS_DEVICE, Call, Constant, State, Transfer
 from tests.support.graphs import add, aten, graph, linear, param, relu, state, typed, value
 
