@@ -222,9 +222,7 @@ class Manifest:
         try:
             table = json.loads(path.read_text())
         except (FileNotFoundError, NotADirectoryError):
-            raise ManifestError(
-                f"{_no_artifact(folder)}; `python -m passes.compile SOURCE -o OUT` writes one"
-            ) from None
+            raise ManifestError(_no_artifact(folder)) from None
         except (OSError, ValueError) as e:
             raise ManifestError(f"cannot read {path}: {e}") from e
         found = table.get("schema") if isinstance(table, dict) else None

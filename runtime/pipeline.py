@@ -45,6 +45,7 @@ class Pipeline:
     is copied to lie so, as stages are made for that.  Inputs must not be changed before their result is there.
     Outputs are on the device of the inputs if they share one, else on that of the stage that makes them.  They
     are the caller's: none lies in the memory of an input or of a stage, also where the model returns its input.
+    Of several programs, a call runs the first that its arguments fit.
     Any thread may call; batches run in the order of the calls.  After a StageError the pipeline goes on
     with the next batch.  `manifest` and `folder` are those of the artifact, `devices` has that of each stage.
     """

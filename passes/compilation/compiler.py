@@ -14,7 +14,7 @@ from codegen.picture.detail import Detail
 from codegen.report.notes import Notes, PassNote
 from ir.analysis.memory import stored_bytes
 from ir.checkpoint.checkpoint import check_linked, check_weights
-from ir.errors import CompileError, InternalError, OutputError
+from ir.errors import InternalError, OutputError
 from ir.machine.cluster import Cluster
 from ir.plan import StagePlan, plan_stages
 from ir.sources import Source
@@ -80,8 +80,6 @@ class Compiler:
         Raises OutputError, before anything is written, where the disk has no room for the weights.
         """
         plan = plan or self.plan(steps)
-        if plan.graph.programs:
-            raise CompileError("artifacts hold one program each so far; give one variant")
         check_room(folder, copied_bytes(plan, self.weights))
         summary = summarize(plan, source.name, (*source.notes, *plan.graph.notes))
         weights = None if self.weights is Weights.none else source.weights

@@ -71,21 +71,21 @@ class Inputs:
                 raise InputError(f"argument `{name}` was captured as {fixed}, which is not its default; pass it again")
         return self._check(leaves)
 
-    def bind_named(self, tensors: Mapping[str, torch.Tensor]) -> Values:
-        """The inputs of a call from tensors by their names in the manifest; fixed ones may be left out.
+    def bind_named(self, tensors: Mapping[str, torch.Tensor], *, fixed_too: bool = False) -> Values:
+        """The inputs of a call from tensors by their names in the manifest; fixed ones are needed if `fixed_too`.
 
         Raises InputError.
         """
         names = [type.name for type in self.types]
         fixed = dict(pair for name, node in self.arguments.items() for pair in fixed_values(node, name))
-        for name in names:
+        for name in (*names, *(fixed if fixed_too else ())):
             if name not in tensors:
-                raise InputError(f"input `{name}` is missing; the model takes {', '.join(names)}")
+                raise InputError(f"input `{name}` is missing; the model takes {', '.join((*names, *fixed))}")
         for name, tensor in tensors.items():
             if name in fixed:
                 list(fixed[name].leaves(tensor, name))
             elif name not in names:
-                raise InputError(f"there is no input `{name}`; the model takes {', '.join(names)}")
+                raise InputError(f"there is no input `{name}`; the model takes {', '.join((*names, *fixed))}")
         return self._check([TreeLeaf(name, TensorSlot(i), tensors[name]) for i, name in enumerate(names)])
 
     def laid_out(self, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:

@@ -37,6 +37,14 @@ class ProgramCalls:
         """Raises InputError where a batch cannot be split."""
         return BatchSplit.of_program(self.entry)
 
+    def takes(self, tensors: Mapping[str, torch.Tensor]) -> bool:
+        """Whether a call with these tensors, by their names in the manifest, fits the program."""
+        try:
+            self.inputs.bind_named(tensors, fixed_too=True)
+        except InputError:
+            return False
+        return True
+
     def named(self, outputs: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
         """The outputs by their names in the manifest."""
         return dict(zip((tensor.name for tensor in self.entry.outputs), outputs, strict=True))
@@ -62,8 +70,18 @@ class Programs:
         return self._first(lambda inputs: inputs.bind(args, kwargs))
 
     def bind_named(self, tensors: Mapping[str, torch.Tensor]) -> Values:
-        """The batch of tensors by their names in the manifest.  Raises InputError as `bind` does."""
-        return self._first(lambda inputs: inputs.bind_named(tensors))
+        """The batch of tensors by their names in the manifest; of several programs, fixed ones must be there, too.
+
+        Raises InputError as `bind` does, and where programs that take the tensors differ in other arguments.
+        """
+        several = len(self.programs) > 1
+        batch = self._first(lambda inputs: inputs.bind_named(tensors, fixed_too=several))
+        first = self.of(batch).entry
+        for other in self.programs[batch.program + 1 :]:
+            if other.entry.signature.arguments != first.signature.arguments and other.takes(tensors):
+                names = f"{first.name} and {other.entry.name}"
+                raise InputError(f"the programs {names} both take these tensors; they differ in other arguments")
+        return batch
 
     def _first(self, bind: Callable[[Inputs], Values]) -> Values:
         refused: list[InputError] = []

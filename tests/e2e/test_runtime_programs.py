@@ -104,6 +104,12 @@ def test_a_call_that_fits_no_program_is_told_why(pipe: Pipeline) -> None:
     )
 
 
+def test_fixed_inputs_are_not_guessed(pipe: Pipeline) -> None:
+    missing = r"small: input `grid` is missing; the model takes x, grid\n  wide: input `grid` is missing"
+    with pytest.raises(InputError, match=missing):
+        pipe.run_named({"x": x()})
+
+
 def test_names_and_traces(pipe: Pipeline, grids: Path) -> None:
     assert repr(pipe) == f"<Pipeline model from {grids}: programs small, wide; stages 0-1 on cpu; open>"
     with pipe.trace() as trace:
