@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from math import inf
 
 from ir.analysis.called_modules import layers, module_nodes
 from ir.errors import PlanError
@@ -21,7 +22,7 @@ def between_modules(graph: Graph, problem: Problem) -> Problem:
 
 
 def cut_before(graph: Graph, problem: Problem, names: Sequence[str]) -> Solution:
-    """The split whose stages, but for the first, begin with these modules.
+    """The split whose stages, but for the first, begin with these modules, in each program.
 
     Raises PlanError for a name that is no module, and where they are not one fewer than the devices, or where a stage
     cannot begin there.
@@ -34,9 +35,18 @@ def cut_before(graph: Graph, problem: Problem, names: Sequence[str]) -> Solution
     if len(set(names)) + 1 != len(problem.devices):
         cuts = len(problem.devices) - 1
         raise PlanError(f"{cuts + 1} devices need {cuts} modules to cut before, and {len(set(names))} are named")
-    starts = sorted(modules[name][0] for name in set(names))
-    stage_of = {i: sum(start <= i for start in starts) for i in range(len(graph.nodes))}
+    ordered = sorted(set(names), key=lambda name: modules[name][0])
     try:
-        return given(problem, stage_of)
+        return given(problem, _begun(graph, [modules[name] for name in ordered]))
     except InvalidSplit as e:
         raise PlanError(f"no cut before {', '.join(names)}: {e}") from e
+
+
+def _begun(graph: Graph, starts: Sequence[Sequence[int]]) -> dict[int, int]:
+    """The stage of each node: the last one of those whose first node comes before it in its program, or the first."""
+    stage_of: dict[int, int] = {}
+    for program in {node.program for node in graph.nodes}:
+        own = [i for i, node in enumerate(graph.nodes) if node.program == program]
+        first = [min((i for i in nodes if graph.nodes[i].program == program), default=inf) for nodes in starts]
+        stage_of |= {i: max((k for k, start in enumerate(first, start=1) if start <= i), default=0) for i in own}
+    return stage_of

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from torch import nn
 
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.errors import SourceError
-from ir.sources.example_inputs import make_example
+from ir.sources.example_inputs import ExampleInputs, make_example
 from ir.sources.meta import parameters_on_meta
-from ir.sources.source import Reading, Source
+from ir.sources.source import Reading, Source, Variant
 from ir.sources.switches import quantization, switch
 
 _UNTRUSTED = "the folder has Python code of its own, which is not run unasked: read it, then say --trust-remote-code"
@@ -41,7 +42,8 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
     cls, how = _model_class(path, plain, config, transformers, reading)
     notes = switch(config, caches="past_key_values" in inspect.signature(cls.forward).parameters)
     model = _build(path, cls, config, reading.dtype or config.dtype or _stored_dtype(checkpoint))
-    example = make_example(model, config, path, reading.padding)
+    make = partial(make_example, model, config, path, reading.padding)
+    example = make()
     named = None if checkpoint is None else checkpoint.for_model(model)
     return Source(
         name=path.resolve().name,
@@ -52,7 +54,16 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
         weights={} if named is None else named,
         notes=(*how, *notes, *example.notes, *(() if named is None else named.notes)),
         soft=True,
+        example_for=partial(_example_for, make),
     )
+
+
+def _example_for(make: Callable[..., ExampleInputs], values: Mapping[str, torch.Tensor]) -> Variant | None:
+    """Inputs with images of these grids; None where anything else is given."""
+    if set(values) != {"image_grid_thw"}:
+        return None
+    example = make(grid=values["image_grid_thw"].reshape(-1, 3))
+    return Variant("", (), example.inputs, example.dynamic)
 
 
 # ---- the configuration

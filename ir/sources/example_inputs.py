@@ -18,6 +18,7 @@ from ir.sources.image_tokens import image_token_id, tokens_per_image
 
 BATCH, SEQ, TARGET, SAMPLES, FRAMES, IMAGE = 4, 128, 64, 16000, 200, 224
 UNBOUNDED = 2**31
+_TEXT_ALONE = "text alone: --fix image_grid_thw=1x16x16 reads an image of 16 rows of 16 patches; several make variants"
 _ONE = "one text at a time: config.json names no pad_token_id, by which the model finds the end of a text"
 
 
@@ -33,14 +34,21 @@ class ExampleInputs:
         return ExampleInputs(self.inputs | other.inputs, self.dynamic | other.dynamic, self.notes + other.notes)
 
 
-def make_example(model: nn.Module, config: Any, path: Path, padding: bool = True) -> ExampleInputs:
+def make_example(
+    model: nn.Module,
+    config: Any,
+    path: Path,
+    padding: bool = True,
+    grid: torch.Tensor | None = None,
+) -> ExampleInputs:
     """Inputs for a model's task: token ids, images, audio, and pairs of them.
 
-    Without `padding` all texts have one length, and the model gets no mask.
+    Without `padding` all texts have one length, and the model gets no mask.  `grid` are the patches of each image
+    (`[images, 3]`: frames, rows, columns) for a model that reads them from `image_grid_thw`; without it there is none.
     Raises SourceError for a model that requires other inputs.
     """
     parameters = inspect.signature(model.forward).parameters
-    example = _Maker(model, config, parameters, padding).make()
+    example = _Maker(model, config, parameters, padding, grid).make()
     missing = [
         p.name
         for p in parameters.values()
@@ -61,6 +69,7 @@ class _Maker:
     config: Any
     parameters: Mapping[str, inspect.Parameter]
     padding: bool
+    grid: torch.Tensor | None
 
     def make(self) -> ExampleInputs:
         example = ExampleInputs()
@@ -96,9 +105,11 @@ class _Maker:
         elif image is None:
             yield self.ids("batch")
             yield self.pixels("batch")
+        elif self.grid is not None:
+            yield self.text_with_patches(image, self.grid)
         elif "image_grid_thw" in self.parameters:
             yield self.ids("batch")
-            yield ExampleInputs(notes=("text alone: how images are read depends on the values of image_grid_thw",))
+            yield ExampleInputs(notes=(_TEXT_ALONE,))
         else:
             yield from self.text_with_image(image)
 
@@ -118,6 +129,24 @@ class _Maker:
         ids = torch.cat([words[:, :1], image, words[:, 1:]], dim=1)
         yield ExampleInputs({"input_ids": ids}, {"input_ids": {0: "batch", 1: "seq"}})
         yield pixels
+
+    def text_with_patches(self, token: int, grid: torch.Tensor) -> ExampleInputs:
+        """One text with the images of a grid, whose patches lie one after the other."""
+        vision = self.config.vision_config
+        start, end = (getattr(self.config, f"vision_{end}_token_id", token - 1) for end in ("start", "end"))
+        patches = grid.prod(dim=1)
+        images = [torch.tensor([start, *[token] * (int(n) // vision.spatial_merge_size**2), end]) for n in patches]
+        words = self.tokens("input_ids", min(SEQ, self.longest), {}).inputs["input_ids"][0]
+        words[words == token] = token - 1 if token else 1
+        ids = torch.cat([words[:1], *images, words[1:]])[None]
+        width = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+        pixels = torch.randn(int(patches.sum()), width, dtype=self.dtype)
+        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": pixels}
+        inputs |= {"image_grid_thw": grid, "mm_token_type_ids": (ids == token).int()}
+        inputs = {name: tensor for name, tensor in inputs.items() if name in self.parameters}
+        length = {1: self.length("seq")}
+        along = ("input_ids", "attention_mask", "mm_token_type_ids")
+        return ExampleInputs(inputs, {name: length for name in along if name in inputs})
 
     # ---- one input each
 
