@@ -52,7 +52,8 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
         kwargs=example.inputs,
         dynamic_shapes=example.dynamic,
         weights={} if named is None else named,
-        notes=(*how, *notes, *example.notes, *(() if named is None else named.notes)),
+        notes=(*how, *notes, *(() if named is None else named.notes)),
+        example_notes=example.notes,
         soft=True,
         example_for=partial(_example_for, make),
     )
@@ -63,7 +64,7 @@ def _example_for(make: Callable[..., ExampleInputs], values: Mapping[str, torch.
     if set(values) != {"image_grid_thw"}:
         return None
     example = make(grid=values["image_grid_thw"].reshape(-1, 3))
-    return Variant("", (), example.inputs, example.dynamic)
+    return Variant("", (), example.inputs, example.dynamic, notes=example.notes)
 
 
 # ---- the configuration

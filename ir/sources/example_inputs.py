@@ -19,6 +19,7 @@ from ir.sources.image_tokens import image_token_id, tokens_per_image
 BATCH, SEQ, TARGET, SAMPLES, FRAMES, IMAGE = 4, 128, 64, 16000, 200, 224
 UNBOUNDED = 2**31
 _TEXT_ALONE = "text alone: --fix image_grid_thw=1x16x16 reads an image of 16 rows of 16 patches; several make variants"
+_PLACES = "position_ids are an input, as the model's get_rope_index makes them, so that texts may have any length"
 _ONE = "one text at a time: config.json names no pad_token_id, by which the model finds the end of a text"
 
 
@@ -141,12 +142,12 @@ class _Maker:
         ids = torch.cat([words[:1], *images, words[1:]])[None]
         width = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
         pixels = torch.randn(int(patches.sum()), width, dtype=self.dtype)
-        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": pixels}
-        inputs |= {"image_grid_thw": grid, "mm_token_type_ids": (ids == token).int()}
-        inputs = {name: tensor for name, tensor in inputs.items() if name in self.parameters}
-        length = {1: self.length("seq")}
-        along = ("input_ids", "attention_mask", "mm_token_type_ids")
-        return ExampleInputs(inputs, {name: length for name in along if name in inputs})
+        places = torch.arange(ids.shape[1]).repeat(3, 1, 1)
+        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "position_ids": places}
+        inputs |= {"pixel_values": pixels, "image_grid_thw": grid}
+        length = self.length("seq")
+        sizes = {"input_ids": {1: length}, "attention_mask": {1: length}, "position_ids": {2: length}}
+        return ExampleInputs(inputs, sizes, (_PLACES,))
 
     # ---- one input each
 

@@ -33,6 +33,7 @@ class Variant:
     kwargs: Mapping[str, Any]
     dynamic_shapes: DynamicShapes = None
     fix: tuple[str, ...] = ()  # inputs whose values are fixed at those of the call
+    notes: tuple[str, ...] = ()  # for the user: what was left out of the call
 
 
 def _unknown(values: Mapping[str, torch.Tensor]) -> Variant | None:
@@ -49,7 +50,8 @@ class Source:
     kwargs: Mapping[str, Any]
     dynamic_shapes: DynamicShapes
     weights: Mapping[str, torch.Tensor]  # by fully qualified name
-    notes: tuple[str, ...] = ()  # for the user: what was switched or left out so that it can be exported
+    notes: tuple[str, ...] = ()  # for the user: what was switched so that it can be exported
+    example_notes: tuple[str, ...] = ()  # what was left out of the example
     fix: tuple[str, ...] = ()  # inputs whose values are fixed at those of the example
     files: tuple[Path, ...] = ()  # files and folders that it was read from
     soft: bool = False  # whether a dynamic size that the model fixes stays fixed: where the user did not name it
@@ -60,7 +62,13 @@ class Source:
     @property
     def calls(self) -> tuple[Variant, ...]:
         """The call of each program; the example's is the first."""
-        return (Variant(self.program, self.args, self.kwargs, self.dynamic_shapes, self.fix), *self.variants)
+        first = Variant(self.program, self.args, self.kwargs, self.dynamic_shapes, self.fix, self.example_notes)
+        return (first, *self.variants)
+
+    @property
+    def all_notes(self) -> tuple[str, ...]:
+        """Those of the model and those of its calls, each once."""
+        return tuple(dict.fromkeys((*self.notes, *(note for call in self.calls for note in call.notes))))
 
 
 def uncompiled(model: nn.Module) -> nn.Module:

@@ -45,6 +45,7 @@ def with_fixed_inputs(source: Source, texts: Sequence[str]) -> Source:
         args=first.args,
         kwargs=first.kwargs,
         dynamic_shapes=first.dynamic_shapes,
+        example_notes=first.notes,
         fix=first.fix if others else named,
         variants=tuple(others),
     )

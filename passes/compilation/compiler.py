@@ -81,7 +81,7 @@ class Compiler:
         """
         plan = plan or self.plan(steps)
         check_room(folder, copied_bytes(plan, self.weights))
-        summary = summarize(plan, source.name, (*source.notes, *plan.graph.notes))
+        summary = summarize(plan, source.name, (*source.all_notes, *plan.graph.notes))
         weights = None if self.weights is Weights.none else source.weights
         link = self.weights is Weights.link
         notes = Notes(tuple(_notes(steps)), node_seconds(plan.program(0)))
