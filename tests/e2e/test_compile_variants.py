@@ -1,0 +1,87 @@
+"""Variants by value in one artifact: compiled by the command and from Python, each bit for bit the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import nn
+
+from passes.compilation.api import compile_model
+from passes.compilation.auto import auto_partition
+from runtime import InputError, Pipeline
+from runtime.manifest import Manifest
+from tests.support.commands import Shell
+
+
+class Patches(nn.Module):
+    """Patches of several images, whose numbers `grid` says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.project, self.head = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+        images = self.project(x).split(grid.prod(1).tolist())
+        return self.head(torch.stack([image.mean(0) for image in images]))
+
+
+def example_inputs(grid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.randn(int(grid.prod(1).sum()), 4), grid
+
+
+GRIDS = ([[1, 2], [2, 2]], [[3, 2], [1, 1], [1, 1]])
+MODEL = """
+import torch
+from {here} import Patches, example_inputs as inputs
+model = Patches().eval()
+def example_inputs(grid=torch.tensor([[1, 2], [2, 2]])):
+    return inputs(grid)
+"""
+
+
+def check(pipe: Pipeline) -> None:
+    model = Patches().eval()
+    for grid in GRIDS:
+        for _ in range(2):
+            call = example_inputs(torch.tensor(grid))
+            assert torch.equal(pipe(*call), model(*call))
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell.open(tmp_path, monkeypatch, capsys)
+
+
+def test_values_given_to_the_command_become_programs(shell: Shell) -> None:
+    shell.write({"patches.py": MODEL.format(here=__name__)})
+    ended = shell.run("patches.py -o out --stages 2 --fix grid --fix grid=3x2,1x1,1x1 --draw stages --verify")
+    assert "bit for bit, in 3 calls; grid_3x2_1x1_1x1: the stages return what the uncut model returns" in ended.err
+    out = shell.folder / "out"
+    assert {"stage_0.py", "stage_0_grid_3x2_1x1_1x1.py"} < {path.name for path in out.iterdir()}
+    held = []
+    for i in range(2):
+        with safe_open(out / f"stage_{i}.safetensors", "pt") as weights:
+            held += weights.keys()
+    assert sorted(held) == sorted(Patches().state_dict())
+    with Pipeline.load(out, devices=["cpu"]) as pipe:
+        check(pipe)
+        with pytest.raises(InputError, match=r"none of the 2 programs takes this call:\n  grid_1x2_2x2: .*\n  grid_"):
+            pipe(*example_inputs(torch.tensor([[5, 1]])))
+
+
+def test_variants_given_to_python_become_programs(tmp_path: Path) -> None:
+    first, second = (example_inputs(torch.tensor(grid)) for grid in GRIDS)
+    options: dict[str, Any] = {"stages": 2, "progress": False, "draw": "stages"}
+    plan = compile_model(Patches().eval(), first, out=tmp_path / "out", variants={"other": second}, **options)
+    assert plan.programs == ("main", "other")
+    assert [p.name for p in Manifest.read(tmp_path / "out").programs] == ["main", "other"]
+    with Pipeline.load(tmp_path / "out", devices=["cpu"]) as pipe:
+        check(pipe)
+    named = {"x": second[0], "grid": second[1]}
+    with auto_partition(Patches().eval(), first, variants={"other": named}, devices=1, progress=False) as pipe:
+        check(pipe)
