@@ -12,16 +12,13 @@ from functools import cache
 
 from codegen.lines.stage_file import StageFile
 from codegen.spelling.literals import shape_source
-from codegen.spelling.operators import Text, spelled
+from codegen.text.printer import Place
 from codegen.weights import Sums
-from ir.graph import Call, Constant, Graph, Node, State, Value, is_whole, rename
-from ir.higher_order import higher_order_of, is_higher_order
+from ir.graph import Call, Constant, Graph, Node, State, Value, rename
 from ir.plan import StagePlan, original
 from ir.text.printer import op_name, print_args
 from runtime import manifest as m
-from runtime.check.applied import applied
-
-KEPT_WHOLE = "()"  # how a call of a module that is kept whole is said to be spelled
+from runtime.check.lines import sum_of, words_by_line
 
 
 def tensor(value: Value, name: str = "") -> m.Tensor:
@@ -62,9 +59,30 @@ def placed(plan: StagePlan) -> tuple[str, ...]:
     return tuple(plan.cluster.devices[device].name for device in plan.graph.placement)
 
 
-def runs(file: StageFile, lines: Mapping[Node, int]) -> tuple[m.NodeRun, ...]:
-    """The nodes of a stage, each with its line in the stage's file."""
-    return tuple(m.NodeRun(c.results[0].name, lines.get(c, 0), _spelled(c), _digest(c)) for c in file.calls)
+def runs(file: StageFile, places: Mapping[Node, Place]) -> tuple[m.NodeRun, ...]:
+    """The nodes of a stage, each with its line in the stage's file; 0 where no line runs it."""
+    return tuple(_run(call, places.get(call, Place(0, ""))) for call in file.calls)
+
+
+def _run(call: Call, place: Place) -> m.NodeRun:
+    return m.NodeRun(call.results[0].name, place.line, _applied(place.text), _digest(call))
+
+
+def _applied(source: str) -> str:
+    """The word for the operator that an expression applies last; "" where it has none."""
+    match ast.parse(source or '""', mode="eval").body:
+        case ast.Call(func=ast.Attribute(attr=name)) | ast.Call(func=ast.Name(id=name)):
+            return name
+        case ast.BinOp(op=operator) | ast.UnaryOp(op=operator) | ast.Compare(ops=[operator]):
+            return type(operator).__name__
+        case ast.Call(func=ast.Subscript()) | ast.Subscript():
+            return "Subscript"
+    return ""
+
+
+def lines(source: str) -> dict[str, str]:
+    """The sum of the words of each line of a stage file, by its number as JSON has it."""
+    return {str(line): sum_of(words) for line, words in words_by_line(source).items()}
 
 
 def held(file: StageFile, sums: Sums) -> dict[str, m.HeldTensor]:
@@ -92,13 +110,3 @@ def _node(call: Call) -> m.ModelNode:
 def _digest(call: Call) -> str:
     results = [f"{v.name}: {v.type}" for v in call.results]
     return m.digest_of([results, str(call.op), print_args(call.args, call.kwargs)])[:16]
-
-
-def _spelled(call: Call) -> str:
-    """How a stage file writes the operator, where no module of torch stands for it."""
-    if is_whole(call):
-        return KEPT_WHOLE
-    if is_higher_order(call):
-        return higher_order_of(call).op.name()
-    text = spelled(call, lambda value: Text(value.name)).source
-    return applied(ast.parse(text, mode="eval").body)

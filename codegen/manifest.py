@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from codegen.inventory import held, model_nodes, model_weights, placed, returned, runs, tensor, updated
+from codegen.inventory import held, lines, model_nodes, model_weights, placed, returned, runs, tensor, updated
 from codegen.lines.stage_file import StageFile
 from codegen.pytree_json import tree_json
 from codegen.spelling.literals import expr_source
@@ -112,7 +112,7 @@ def _guards(graph: Graph) -> tuple[str, ...]:
 
 
 def _stage(stage: WrittenStage, program: int) -> m.ProgramStage:
-    file, lines = stage.files[program], stage.emitted[program].lines
+    file, emitted = stage.files[program], stage.emitted[program]
     graph = file.stage.graph
     signature = _signature(graph)
     return m.ProgramStage(
@@ -122,9 +122,10 @@ def _stage(stage: WrittenStage, program: int) -> m.ProgramStage:
         sizes=file.sizes,
         sends=tuple(m.Send(tensor(v), file.stage.targets_of(v), file.outputs_of(v)) for v in graph.outputs),
         state=tuple(file.fqns[s] for s in graph.states),
-        runs=runs(file, lines),
+        runs=runs(file, emitted.places),
         holds=held(file, stage.sums),
         terms=m.terms_of(_symbols(graph), _guards(graph), signature, _microbatching(graph.microbatching)),
+        lines=lines(emitted.source),
     )
 
 

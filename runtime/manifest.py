@@ -100,7 +100,7 @@ class NodeRun:
 
     node: str  # the first value that it makes
     line: int  # of the stage's file
-    spelled: str  # how the file writes the operator: "add", "linear", "[]"
+    spelled: str  # a word of its line, the operator: "Add", "linear"; empty where it has none
     digest: str  # of the call, as the stage has it
 
 
@@ -128,7 +128,7 @@ class ProgramStage:
     runs: tuple[NodeRun, ...] = ()  # in order
     holds: dict[str, HeldTensor] = field(default_factory=dict)  # by name in the stage's module
     terms: str = ""  # the `terms` of the program that it was cut from
-    matched: bool = True  # whether the lines of the module could be matched with `runs` when it was written
+    lines: dict[str, str] = field(default_factory=dict)  # of the module, by number: crc32 of the words of each
 
 
 @dataclass(frozen=True)

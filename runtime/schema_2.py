@@ -6,6 +6,7 @@ from typing import Any
 
 _OF_PROGRAM = ("inputs", "outputs", "symbols", "guards", "signature", "microbatching", "layouts", "nodes", "returns")
 _OF_STAGE = ("weights", "device", "nbytes")  # in a stage; all others are those of its program
+_GONE = ("matched",)
 
 
 def from_schema_2(table: dict[str, Any]) -> dict[str, Any]:
@@ -14,7 +15,7 @@ def from_schema_2(table: dict[str, Any]) -> dict[str, Any]:
     program = {
         "name": "main",
         **{key: table[key] for key in _OF_PROGRAM if key in table},
-        "stages": [{key: row[key] for key in row if key not in _OF_STAGE} for row in stages],
+        "stages": [{key: row[key] for key in row if key not in (*_OF_STAGE, *_GONE)} for row in stages],
         "updates": {row["tensor"]["name"]: row["becomes"] for row in weights if row.get("becomes")},
     }
     return {

@@ -137,12 +137,12 @@ def expressions(line: Line) -> Iterator[Expression]:
         yield from subexpressions(expression)
 
 
-def calls_in(line: Line) -> Iterator[Call]:
-    """The calls of the graph that a line makes."""
+def calls_in(line: Line) -> Iterator[tuple[Call, Expression]]:
+    """The calls of the graph that a line makes, each with its expression."""
     for expression in expressions(line):
         match expression:
             case Operation(call) | OpaqueCall(call) | FunctionsCall(call) | Invocation(runs=Call() as call):
-                yield call
+                yield call, expression
 
 
 def height(lines: Sequence[Line], depth: int) -> int:

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 from codegen.lines.class_plan import ClassPlan, FunctionPlan
 from codegen.lines.line import INDENT, Def, For, Line, calls_in
+from codegen.spelling.expressions import source
 from ir.graph import Call
 
 
 @dataclass(frozen=True)
 class SourceLine:
-    """A line of source, and the calls of the graph that it makes."""
+    """A line of source, and the calls of the graph that it makes, each with its source."""
 
     text: str
-    calls: tuple[Call, ...] = ()
+    calls: tuple[tuple[Call, str], ...] = ()
 
 
 def text_rows(lines: Iterable[str]) -> Iterator[SourceLine]:
@@ -44,7 +45,8 @@ def _function_rows(function: FunctionPlan) -> Iterator[SourceLine]:
 def line_rows(lines: Sequence[Line], depth: int) -> Iterator[SourceLine]:
     """Lines that are `depth` blocks deep."""
     for line in lines:
-        yield SourceLine(_indented(line.source, depth), tuple(calls_in(line)))
+        calls = tuple((call, source(expression)) for call, expression in calls_in(line))
+        yield SourceLine(_indented(line.source, depth), calls)
         if isinstance(line, (For, Def)):
             yield from line_rows(line.body, depth + 1)
 
@@ -53,8 +55,16 @@ def _indented(text: str, depth: int) -> str:
     return " " * INDENT * depth + text
 
 
-def joined(rows: Iterable[SourceLine]) -> tuple[str, Mapping[Call, int]]:
-    """The source, and the line in it of each call."""
+@dataclass(frozen=True)
+class Place:
+    """Where a source makes a call: the line, and the call's own source."""
+
+    line: int
+    text: str
+
+
+def joined(rows: Iterable[SourceLine]) -> tuple[str, Mapping[Call, Place]]:
+    """The source, and the place in it of each call."""
     rows = list(rows)
-    lines = {call: number for number, row in enumerate(rows, 1) for call in row.calls}
-    return "".join(f"{row.text}\n" for row in rows), lines
+    places = {call: Place(number, text) for number, row in enumerate(rows, 1) for call, text in row.calls}
+    return "".join(f"{row.text}\n" for row in rows), places

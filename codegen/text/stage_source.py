@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from codegen.lines.file_plan import FilePlan, plan_file
 from codegen.lines.stage_file import StageFile
 from codegen.text.formatting import formatted
 from codegen.text.header import head, tables
 from codegen.text.helpers import HELPERS
-from codegen.text.printer import SourceLine, class_rows, joined, text_rows
+from codegen.text.printer import Place, SourceLine, class_rows, joined, text_rows
 from codegen.text.weight_reader import load_method, reader
 from ir.graph import Node
 
 
 @dataclass(frozen=True)
 class Emitted:
-    """The source of a stage file, and the line in it of each node."""
+    """The source of a stage file, and the place in it of each node."""
 
     source: str
-    lines: Mapping[Node, int]
+    places: Mapping[Node, Place]
+
+    @property
+    def lines(self) -> Mapping[Node, int]:
+        """The line of each node."""
+        return {node: place.line for node, place in self.places.items()}
 
 
 def emit(file: StageFile, linked: bool = False, strided: bool = False) -> Emitted:
@@ -33,8 +38,8 @@ def emit(file: StageFile, linked: bool = False, strided: bool = False) -> Emitte
     source, placed = joined([*top, *body, *text_rows(["", "", *reader(linked, strided, shared)])])
     tidy = formatted(source)
     moved = _moved(source, tidy)
-    lines = {**placed, **{call: placed[other] for call, other in plan.same_lines.items() if other in placed}}
-    return Emitted(tidy, {call: moved[line] for call, line in lines.items() if line in moved})
+    places = {**placed, **{call: placed[other] for call, other in plan.same_lines.items() if other in placed}}
+    return Emitted(tidy, {c: replace(p, line=moved[p.line]) for c, p in places.items() if p.line in moved})
 
 
 def _body(plan: FilePlan) -> Iterator[SourceLine]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
@@ -26,8 +26,6 @@ from passes.compilation.summary import node_seconds, summarize
 from passes.options.options import Weights
 from passes.pipeline import PassPipeline, Step
 from runtime.check.artifact import faults
-from runtime.check.source import unmatched_lines
-from runtime.manifest import Manifest, ProgramEntry, ProgramStage
 
 EXPORT = "export"  # the step that captures the model, before the first pass
 
@@ -96,22 +94,11 @@ class Compiler:
 def check_whole(folder: Path) -> None:
     """Raise InternalError where an artifact is not whole.
 
-    The bytes of its weights are hashed as they are written.  A stage file with a line whose operators cannot be read
-    off it is said to be so in the manifest: that must not keep anybody from a stage that is right.
+    The bytes of its weights are hashed as they are written.
     """
-    manifest = Manifest.read(folder)
-    programs = tuple(replace(p, stages=tuple(_matched(folder, s, p) for s in p.stages)) for p in manifest.programs)
-    if programs != manifest.programs:
-        replace(manifest, programs=programs).sealed().write(folder)
     found = next(faults(folder, contents=False), None)
     if found is not None:
         raise InternalError(f"the artifact is not whole: {found}")
-
-
-def _matched(folder: Path, stage: ProgramStage, program: ProgramEntry) -> ProgramStage:
-    """A stage that says whether the lines of its file can be matched with its nodes."""
-    text = (folder / stage.module).read_text()
-    return replace(stage, matched=not any(unmatched_lines(text, stage, program)))
 
 
 def copied_bytes(plan: StagePlan, weights: Weights) -> int:

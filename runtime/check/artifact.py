@@ -8,18 +8,9 @@ from pathlib import Path
 
 from runtime.check.flow import check_flow
 from runtime.check.source import check_source
-from runtime.check.weights import check_holdings, check_sharing, check_tensors
+from runtime.check.weights import check_holdings, check_memory, check_tensors
 from runtime.engine.routes import routes
-from runtime.manifest import (
-    FILE,
-    Manifest,
-    ManifestError,
-    ProgramEntry,
-    file_hash,
-    sample_hash,
-    seal_of,
-    terms_of,
-)
+from runtime.manifest import FILE, Manifest, ManifestError, ProgramEntry, file_hash, sample_hash, seal_of, terms_of
 
 
 def faults(folder: Path, *, contents: bool = True) -> Iterator[str]:
@@ -29,10 +20,7 @@ def faults(folder: Path, *, contents: bool = True) -> Iterator[str]:
     """
     manifest, table = Manifest.read(folder), json.loads((folder / FILE).read_text())
     if table.get("seal") != seal_of(table):
-        what = (
-            "was changed after the compiler wrote it" if table.get("seal") else "has no seal: an older version wrote it"
-        )
-        yield f"{FILE}: it {what}"
+        yield f"{FILE}: it was changed after the compiler wrote it, or an older version wrote it"
     try:
         # Every message goes along every route, in one order: stages block only where one receives from itself or a
         # later one, which is refused here, or where a route has no room for a batch.
@@ -43,7 +31,12 @@ def faults(folder: Path, *, contents: bool = True) -> Iterator[str]:
     for program in manifest.programs:
         place = f"program {program.name}: " if len(manifest.programs) > 1 else ""
         yield from (f"{place}{fault}" for fault in check_program(folder, program, manifest))
-    yield from _check_stages(folder, manifest, contents=contents)
+    yield from check_memory(manifest)
+    for i, stage in enumerate(manifest.stages):
+        if manifest.placement[i : i + 1] != (stage.device,):
+            yield f"stage {i}: it is for {stage.device}, and was placed on {manifest.placement[i : i + 1]}"
+        holds = {name: held for program in manifest.programs for name, held in program.stages[i].holds.items()}
+        yield from check_tensors(folder / stage.weights, holds, contents=contents)
 
 
 def check_program(folder: Path, program: ProgramEntry, manifest: Manifest) -> Iterator[str]:
@@ -52,20 +45,9 @@ def check_program(folder: Path, program: ProgramEntry, manifest: Manifest) -> It
     for i, stage in enumerate(program.stages):
         if stage.terms != terms:
             yield f"stage {i}: it was cut for other sizes, guards, microbatches or another signature than {FILE} has"
+        yield from check_source(folder, stage)
     yield from check_flow(program)
     yield from check_holdings(program, manifest.weights)
-    for stage in program.stages:
-        yield from check_source(folder, stage, program)
-
-
-def _check_stages(folder: Path, manifest: Manifest, *, contents: bool) -> Iterator[str]:
-    """The place of each stage, and the tensors that its programs share."""
-    yield from check_sharing(manifest)
-    for i, stage in enumerate(manifest.stages):
-        if manifest.placement[i : i + 1] != (stage.device,):
-            yield f"stage {i}: it is for {stage.device}, and was placed on {manifest.placement[i : i + 1]}"
-        holds = {name: held for program in manifest.programs for name, held in program.stages[i].holds.items()}
-        yield from check_tensors(folder / stage.weights, holds, contents=contents)
 
 
 def _check_files(folder: Path, manifest: Manifest, *, contents: bool) -> Iterator[str]:

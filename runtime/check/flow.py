@@ -1,10 +1,14 @@
-"""Nodes and values of one program: the manifest lists those of the uncut model, and those of each stage."""
+"""Nodes and values of one program: what a stage receives and sends follows from the nodes that it runs."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from typing import TypeAlias
 
 from runtime.manifest import FILE, ModelNode, ProgramEntry, ProgramStage, Tensor
+
+_Edge: TypeAlias = tuple[str, int | None, int]  # a value, the stage that sends it or None, and the one that receives it
 
 
 def check_flow(program: ProgramEntry) -> Iterator[str]:
@@ -13,9 +17,9 @@ def check_flow(program: ProgramEntry) -> Iterator[str]:
     yield from _check_nodes(program, nodes)
     for i, stage in enumerate(program.stages):
         yield from (f"stage {i}: {fault}" for fault in _check_order(stage, nodes))
-        yield from (f"stage {i}: {fault}" for fault in _check_ends(i, program, types))
+        yield from (f"stage {i}: {fault}" for fault in _check_values(stage, program, types))
+    yield from _check_transfers(program)
     yield from _check_outputs(program)
-    yield from _check_states(program)
 
 
 def made_and_read(stage: ProgramStage, program: ProgramEntry) -> tuple[set[str], set[str]]:
@@ -47,28 +51,32 @@ def _check_order(stage: ProgramStage, nodes: dict[str, ModelNode]) -> Iterator[s
         known.update(t.name for t in node.makes)
 
 
-def _check_ends(i: int, program: ProgramEntry, types: dict[str, Tensor]) -> Iterator[str]:
-    """What stage `i` sends and receives has another end, the type that the model gives it, and a use."""
-    stage, inputs = program.stages[i], {tensor.name for tensor in program.inputs}
+def _check_values(stage: ProgramStage, program: ProgramEntry, types: dict[str, Tensor]) -> Iterator[str]:
+    """A stage receives what its nodes need, sends what they make, each once and of its type, and updates its states."""
     made, read = made_and_read(stage, program)
-    sent = {(send.tensor.name, j, to) for j, s in enumerate(program.stages) for send in s.sends for to in send.stages}
-    received = {(r.tensor.name, r.source, j) for j, s in enumerate(program.stages) for r in s.receives}
-    for receive in stage.receives:
-        name, source = receive.tensor.name, receive.source
-        if name not in inputs if source is None else (name, source, i) not in sent:
-            yield f"it receives {name}, which {'no input is' if source is None else f'stage {source} does not send'}"
-        if name not in read:
-            yield f"it receives {name}, which none of its nodes reads"
-    for send in stage.sends:
-        name = send.tensor.name
-        if name not in made or not (send.stages or send.outputs):
-            yield f"it sends {name}, which {'goes nowhere' if name in made else 'it does not make'}"
-        if lost := [j for j in send.stages if (name, i, j) not in received]:
-            yield f"it sends {name} to {lost}, which receive it from elsewhere or not at all"
-    for ends in (stage.receives, stage.sends):
-        tensors = [end.tensor for end in ends]
-        yield from (f"the model has {types.get(t.name)}, not {t}" for t in tensors if types.get(t.name) != t)
-        yield from (f"it sends or receives {t.name} twice" for t in {*tensors} if tensors.count(t) > 1)
+    needed = read - made - {held.weight for held in stage.holds.values()}
+    sent = made & {send.tensor.name for send in stage.sends if send.stages or send.outputs}
+    for verb, ends, wanted in (("receives", stage.receives, needed), ("sends", stage.sends, sent)):
+        found, right = Counter(end.tensor for end in ends), Counter(types[name] for name in wanted if name in types)
+        for tensor in (found - right) + (right - found):
+            yield f"it {verb} {tensor}, which its nodes do not {'read' if ends is stage.receives else 'make'} as that"
+    for name in (name for name in stage.state if name in stage.holds):
+        new, becomes = program.updates.get(stage.holds[name].weight, ""), stage.holds[name].becomes
+        if becomes != new or becomes not in made | {""}:
+            yield f"it does not give the state {name} its next value {new}"
+
+
+def _check_transfers(program: ProgramEntry) -> Iterator[str]:
+    """Each transfer has both ends, and what no stage sends is an input."""
+    stages = [*enumerate(program.stages)]
+    received = Counter[_Edge]((r.tensor.name, r.source, i) for i, stage in stages for r in stage.receives)
+    sent = Counter[_Edge]((s.tensor.name, i, to) for i, stage in stages for s in stage.sends for to in s.stages)
+    given = Counter[_Edge]((tensor.name, None, i) for tensor in program.inputs for i, _ in stages)
+    for name, source, i in received - sent - given:
+        where = "no input is" if source is None else f"stage {source} does not send"
+        yield f"stage {i}: it receives {name}, which {where}"
+    for name, i, to in sent - received:
+        yield f"stage {i}: it sends {name} to stage {to}, which receives it from elsewhere or not at all"
 
 
 def _check_outputs(program: ProgramEntry) -> Iterator[str]:
@@ -79,13 +87,3 @@ def _check_outputs(program: ProgramEntry) -> Iterator[str]:
     wanted = [(i, name, tensor.dtype, tensor.shape) for i, (name, tensor) in enumerate(outputs)]
     if sent != wanted or len(wanted) != len(program.outputs) or len(wanted) != len(program.returns):
         yield f"{FILE}: the outputs {wanted} are sent as {sent}"
-
-
-def _check_states(program: ProgramEntry) -> Iterator[str]:
-    """A state that a stage holds gets its next value there."""
-    for i, stage in enumerate(program.stages):
-        made = made_and_read(stage, program)[0] | {""}
-        for name in (name for name in stage.state if name in stage.holds):
-            new, becomes = program.updates.get(stage.holds[name].weight, ""), stage.holds[name].becomes
-            if becomes != new or becomes not in made:
-                yield f"stage {i}: it does not give the state {name} its next value {new}"

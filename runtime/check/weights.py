@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from math import prod
+from math import inf, prod
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+from runtime.call.expressions import SizeExpression
 from runtime.check.flow import made_and_read
 from runtime.manifest import FILE, HeldTensor, Manifest, ModelWeight, ProgramEntry
 
@@ -34,8 +35,8 @@ def check_holdings(program: ProgramEntry, weights: Sequence[ModelWeight]) -> Ite
             yield f"stage {i}: it lists the states {[*stage.state]}, and holds {states}"
 
 
-def check_sharing(manifest: Manifest) -> Iterator[str]:
-    """A stage's programs have the same tensors under the same names, within its memory; a state is in one stage."""
+def check_memory(manifest: Manifest) -> Iterator[str]:
+    """A stage's programs have the same tensors under the same names; a state is in one stage; memory is as planned."""
     states = {weight.tensor.name for weight in manifest.weights if weight.state}
     planned = manifest.plan.get("stages", ())
     holders = Counter[str]()
@@ -46,11 +47,21 @@ def check_sharing(manifest: Manifest) -> Iterator[str]:
             if len(what) < len(held):
                 yield f"stage {i}: its programs hold {len(held)} tensors, of which {len(what)} differ"
         plan = planned[i] if len(planned) == len(manifest.stages) else {}
-        room = plan.get("memory_bytes") or stage.nbytes
-        if not sum(held.values()) == stage.nbytes == plan.get("weight_bytes", -1) <= room:
+        arriving = max(_arriving(i, program) for program in manifest.programs)
+        if not sum(held.values()) == stage.nbytes == plan.get("weight_bytes", -1) <= (plan.get("memory_bytes") or inf):
             yield f"stage {i}: its tensors need other memory than was planned, or more than {stage.device} has"
+        if arriving > plan.get("activation_bytes", -1):
+            yield f"stage {i}: it receives {arriving} bytes, more than was planned for activations"
         holders.update({key[1] for key in held})
     yield from (f"{FILE}: {name} is a state of several stages" for name in states if holders[name] > 1)
+
+
+def _arriving(i: int, program: ProgramEntry) -> int:
+    """Bytes that stage `i` has received when it starts, at the example's sizes."""
+    sizes = {name: symbol.example for name, symbol in program.symbols.items()}
+    tensors = [receive.tensor for receive in program.stages[i].receives]
+    shapes = [[SizeExpression.parse(str(n), sizes)(sizes) for n in t.shape] for t in tensors]
+    return sum(prod(shape) * _itemsize(t.dtype) for shape, t in zip(shapes, tensors, strict=True))
 
 
 def check_tensors(path: Path, holds: Mapping[str, HeldTensor], *, contents: bool) -> Iterator[str]:

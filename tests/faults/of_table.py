@@ -158,7 +158,8 @@ def _nbytes(table: Any, random: Random) -> None:
 
 
 def _memory(table: Any, random: Random) -> None:
-    random.choice(table["plan"]["stages"])["memory_bytes"] = 16
+    key, value = random.choice([("memory_bytes", 16), ("activation_bytes", 8)])
+    random.choice(table["plan"]["stages"])[key] = value
 
 
 def _sizes(table: Any, random: Random) -> None:
@@ -169,6 +170,12 @@ def _sizes(table: Any, random: Random) -> None:
 def _line(table: Any, random: Random) -> None:
     run = random.choice(some_stage(table, random)["runs"])
     run["line"] = random.choice([3, 1000])
+
+
+def _sum_of_line(table: Any, random: Random) -> None:
+    sums = some_stage(table, random, "lines")["lines"]
+    line = random.choice([*sums])
+    random.choice([sums.pop, lambda line: sums.update({line: random.choice([*sums.values()])})])(line)
 
 
 def _digest(table: Any, random: Random) -> None:
@@ -219,6 +226,7 @@ TABLE_FAULTS: dict[str, Callable[[Any, Random], object]] = {
     "too little memory": _memory,
     "other sizes": _sizes,
     "a node on another line": _line,
+    "a line of another sum": _sum_of_line,
     "a node with other arguments": _digest,
     "a hash is forgotten": _forget_hash,
     "other outputs": _returns,

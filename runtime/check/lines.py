@@ -1,0 +1,36 @@
+"""Lines of a stage file: the names, operators and constants in each."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from zlib import crc32
+
+
+def words_by_line(source: str) -> dict[int, list[str]]:
+    """The words of each statement, by its first line; of a loop, a function or a class those of its head.
+
+    Raises SyntaxError or ValueError.
+    """
+    statements = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.stmt))
+    return {statement.lineno: [*_words(statement)] for statement in statements}
+
+
+def sum_of(words: list[str]) -> str:
+    """The crc32 of some words."""
+    return f"{crc32(' '.join(words).encode()):08x}"
+
+
+def _words(statement: ast.stmt) -> Iterator[str]:
+    """`relu`, `x`, `Add`, `Subscript` and `0.5`, in an order that the syntax gives."""
+    waiting = [*ast.iter_child_nodes(statement)]
+    for node in waiting:  # which grows
+        if not isinstance(node, ast.stmt):
+            waiting += ast.iter_child_nodes(node)
+        match node:
+            case ast.Attribute(attr=name) | ast.Name(id=name) | ast.arg(arg=name):
+                yield name
+            case ast.Constant(value=value):
+                yield repr(value)
+            case ast.operator() | ast.unaryop() | ast.cmpop() | ast.Subscript():
+                yield type(node).__name__
