@@ -12,7 +12,7 @@ from functools import cache
 
 from codegen.lines.stage_file import StageFile
 from codegen.spelling.literals import shape_source
-from codegen.text.printer import Place
+from codegen.text.printer import CallSite
 from codegen.weights import Sums
 from ir.graph import Call, Constant, Graph, Node, State, Value, rename
 from ir.plan import StagePlan, original
@@ -59,13 +59,13 @@ def placed(plan: StagePlan) -> tuple[str, ...]:
     return tuple(plan.cluster.devices[device].name for device in plan.graph.placement)
 
 
-def runs(file: StageFile, places: Mapping[Node, Place]) -> tuple[m.NodeRun, ...]:
+def runs(file: StageFile, sites: Mapping[Node, CallSite]) -> tuple[m.NodeRun, ...]:
     """The nodes of a stage, each with its line in the stage's file; 0 where no line runs it."""
-    return tuple(_run(call, places.get(call, Place(0, ""))) for call in file.calls)
+    return tuple(_run(call, sites.get(call, CallSite(0, ""))) for call in file.calls)
 
 
-def _run(call: Call, place: Place) -> m.NodeRun:
-    return m.NodeRun(call.results[0].name, place.line, _applied(place.text), _digest(call))
+def _run(call: Call, site: CallSite) -> m.NodeRun:
+    return m.NodeRun(call.results[0].name, site.line, _applied(site.text), _digest(call))
 
 
 def _applied(source: str) -> str:

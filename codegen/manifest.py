@@ -122,7 +122,7 @@ def _stage(stage: WrittenStage, program: int) -> m.ProgramStage:
         sizes=file.sizes,
         sends=tuple(m.Send(tensor(v), file.stage.targets_of(v), file.outputs_of(v)) for v in graph.outputs),
         state=tuple(file.fqns[s] for s in graph.states),
-        runs=runs(file, emitted.places),
+        runs=runs(file, emitted.sites),
         holds=held(file, stage.sums),
         terms=m.terms_of(_symbols(graph), _guards(graph), signature, _microbatching(graph.microbatching)),
         lines=lines(emitted.source),

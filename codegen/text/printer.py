@@ -56,15 +56,15 @@ def _indented(text: str, depth: int) -> str:
 
 
 @dataclass(frozen=True)
-class Place:
+class CallSite:
     """Where a source makes a call: the line, and the call's own source."""
 
     line: int
     text: str
 
 
-def joined(rows: Iterable[SourceLine]) -> tuple[str, Mapping[Call, Place]]:
-    """The source, and the place in it of each call."""
+def joined(rows: Iterable[SourceLine]) -> tuple[str, Mapping[Call, CallSite]]:
+    """The source, and the site of each call."""
     rows = list(rows)
-    places = {call: Place(number, text) for number, row in enumerate(rows, 1) for call, text in row.calls}
-    return "".join(f"{row.text}\n" for row in rows), places
+    sites = {call: CallSite(number, text) for number, row in enumerate(rows, 1) for call, text in row.calls}
+    return "".join(f"{row.text}\n" for row in rows), sites

@@ -11,22 +11,22 @@ from codegen.lines.stage_file import StageFile
 from codegen.text.formatting import formatted
 from codegen.text.header import head, tables
 from codegen.text.helpers import HELPERS
-from codegen.text.printer import Place, SourceLine, class_rows, joined, text_rows
+from codegen.text.printer import CallSite, SourceLine, class_rows, joined, text_rows
 from codegen.text.weight_reader import load_method, reader
 from ir.graph import Node
 
 
 @dataclass(frozen=True)
 class Emitted:
-    """The source of a stage file, and the place in it of each node."""
+    """The source of a stage file, and the site of each node."""
 
     source: str
-    places: Mapping[Node, Place]
+    sites: Mapping[Node, CallSite]
 
     @property
     def lines(self) -> Mapping[Node, int]:
         """The line of each node."""
-        return {node: place.line for node, place in self.places.items()}
+        return {node: site.line for node, site in self.sites.items()}
 
 
 def emit(file: StageFile, linked: bool = False, strided: bool = False) -> Emitted:
@@ -38,8 +38,8 @@ def emit(file: StageFile, linked: bool = False, strided: bool = False) -> Emitte
     source, placed = joined([*top, *body, *text_rows(["", "", *reader(linked, strided, shared)])])
     tidy = formatted(source)
     moved = _moved(source, tidy)
-    places = {**placed, **{call: placed[other] for call, other in plan.same_lines.items() if other in placed}}
-    return Emitted(tidy, {c: replace(p, line=moved[p.line]) for c, p in places.items() if p.line in moved})
+    sites = {**placed, **{call: placed[other] for call, other in plan.same_lines.items() if other in placed}}
+    return Emitted(tidy, {c: replace(p, line=moved[p.line]) for c, p in sites.items() if p.line in moved})
 
 
 def _body(plan: FilePlan) -> Iterator[SourceLine]:

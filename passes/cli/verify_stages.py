@@ -16,7 +16,7 @@ from ir.analysis.bind import SizeValues, allowed_sizes
 from ir.analysis.programs import program_of
 from ir.capture.checks.values import other_values
 from ir.capture.memory.observing import COPIED_AT_MOST
-from ir.capture.memory.places import as_they_were, changed, filled
+from ir.capture.memory.places import as_they_were, changed, newly_held
 from ir.capture.memory.places import leaves as held_by
 from ir.errors import StateError, VerifyError
 from ir.graph import Graph
@@ -161,7 +161,7 @@ def _kept(source: Source, signature: Signature, arguments: Mapping[str, Any]) ->
         before = held_by(source.model)
         call(source.model, signature.parameters, deepcopy(arguments))
         after = held_by(source.model)
-        return [*changed(before, after), *filled(before, after)]
+        return [*changed(before, after), *newly_held(before, after)]
 
 
 def _alike(a: Flattened, b: Flattened) -> bool:

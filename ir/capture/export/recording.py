@@ -21,7 +21,7 @@ from ir.capture.export.fixed_inputs import known_values
 from ir.capture.export.meta_weights import without_memory
 from ir.capture.export.module_state import converted_for_the_call, data_as_itself, written_in_place
 from ir.capture.export.padding import padded_as_in_inference
-from ir.capture.memory.places import as_they_were, changed, filled
+from ir.capture.memory.places import as_they_were, changed, newly_held
 from ir.capture.memory.places import leaves as held_by
 from ir.capture.program.default_dtype import with_stated_dtypes
 from ir.capture.program.functional import functional_form, needs_functional_form
@@ -114,7 +114,7 @@ class Flat(nn.Module):
         self.seen.changed += [n for n, v in arguments.items() if _refilled(given[n], v) and not _is_in(v, result)]
         after = held_by(self.m)
         self.seen.frozen += changed(before, after)
-        self.seen.filled += filled(before, after)
+        self.seen.filled += newly_held(before, after)
         if any(isinstance(leaf, (torch.SymFloat, torch.SymBool)) for leaf in leaves):
             raise NotExported("the model returns a number that it computes", advice="return it as a tensor")
         kept = [leaf for leaf in leaves if isinstance(leaf, (torch.Tensor, torch.SymInt))]

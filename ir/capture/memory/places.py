@@ -35,6 +35,11 @@ class Place:
         text = "".join(f".{key}" if kind == "." else f"[{key!r}]" for kind, key in self.steps)
         return f"{self.module}{text}".lstrip(".")
 
+    @property
+    def around(self) -> Iterator[Place]:
+        """The places that this one is inside of."""
+        return (Place(self.module, self.steps[:count]) for count in range(1, len(self.steps)))
+
     def within(self, other: Place) -> bool:
         """Whether this is inside what `other` holds, or `other` itself."""
         return self.module == other.module and self.steps[: len(other.steps)] == other.steps
@@ -55,8 +60,8 @@ class Place:
         key = self.steps[-1][1]
         if isinstance(owner, tuple) and value is not MISSING:
             items = [*owner[:key], value, *owner[key + 1 :]]
-            filled = type(owner)(*items) if hasattr(owner, "_fields") else tuple(items)
-            Place(self.module, self.steps[:-1]).put(model, filled)
+            newly_held = type(owner)(*items) if hasattr(owner, "_fields") else tuple(items)
+            Place(self.module, self.steps[:-1]).put(model, newly_held)
         elif value is not MISSING:
             owner[key] = value  # type: ignore[index]
         elif isinstance(owner, list):
@@ -94,15 +99,16 @@ def leaves(model: nn.Module) -> dict[Place, Any]:
 
 def changed(before: Mapping[Place, Any], after: Mapping[Place, Any]) -> list[str]:
     """The names of places that hold something else, while torch traces; new and filled ones a first run prepares."""
-    filled = ((place, value) for place, value in before.items() if value is not None)
-    return [str(place) for place, value in filled if place in after and not _same_traced(value, after[place])]
+    held = ((place, value) for place, value in before.items() if value is not None)
+    return [str(place) for place, value in held if place in after and not _same_traced(value, after[place])]
 
 
-def filled(before: Mapping[Place, Any], after: Mapping[Place, Any]) -> list[str]:
+def newly_held(before: Mapping[Place, Any], after: Mapping[Place, Any]) -> list[str]:
     """The names of places that held nothing before and do now, without those inside of others."""
-    new = [place for place, value in after.items() if value is not None and before.get(place) is None]
-    outer = {place for place in after if place in new or before.get(place) is not None}
-    return [str(place) for place in new if not any(place != other and place.within(other) for other in outer)]
+    held = {place for place, value in before.items() if value is not None}
+    new = {place: None for place, value in after.items() if value is not None and place not in held}
+    known = held | new.keys()
+    return [str(place) for place in new if known.isdisjoint(place.around)]
 
 
 def _same_traced(a: Any, b: Any) -> bool:
