@@ -132,12 +132,18 @@ class _Maker:
         yield pixels
 
     def text_with_patches(self, token: int, grid: torch.Tensor) -> ExampleInputs:
-        """One text with the images of a grid, whose patches lie one after the other."""
+        """One text with the images of a grid, whose patches lie one after the other.
+
+        Raises SourceError where the images take more places than the model has.
+        """
         vision = self.config.vision_config
         start, end = (getattr(self.config, f"vision_{end}_token_id", token - 1) for end in ("start", "end"))
         patches = grid.prod(dim=1)
         images = [torch.tensor([start, *[token] * (int(n) // vision.spatial_merge_size**2), end]) for n in patches]
-        words = self.tokens("input_ids", min(SEQ, self.longest), {}).inputs["input_ids"][0]
+        room = self.longest - sum(map(len, images))
+        if room < 1:
+            raise SourceError(f"images of {grid.tolist()} take more than the {self.longest} places of the model")
+        words = self.tokens("input_ids", min(SEQ, room), {}).inputs["input_ids"][0]
         words[words == token] = token - 1 if token else 1
         ids = torch.cat([words[:1], *images, words[1:]])[None]
         width = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2

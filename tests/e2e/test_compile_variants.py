@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers as t
 from safetensors import safe_open
 from torch import nn
 
@@ -85,3 +86,38 @@ def test_variants_given_to_python_become_programs(tmp_path: Path) -> None:
     named = {"x": second[0], "grid": second[1]}
     with auto_partition(Patches().eval(), first, variants={"other": named}, devices=1, progress=False) as pipe:
         check(pipe)
+
+
+IMAGE, START, END = 3, 6, 7
+GRIDS_OF_IMAGES = ([[1, 4, 4]], [[1, 4, 8], [1, 2, 2]])
+
+
+@pytest.mark.slow
+def test_grids_of_images_get_inputs_that_go_with_them(shell: Shell) -> None:
+    """Qwen2-VL, called as its processor and `generate` do, with texts of any length."""
+    vision = {"depth": 1, "num_heads": 2, "patch_size": 4, "embed_dim": 16, "hidden_size": 32, "mlp_ratio": 2}
+    words = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    words |= {"num_key_value_heads": 2, "vocab_size": 32, "use_cache": False, "max_position_embeddings": 64}
+    words["rope_parameters"] = {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10000.0}
+    ids = {"image_token_id": IMAGE, "vision_start_token_id": START, "vision_end_token_id": END, "video_token_id": 5}
+    model = t.Qwen2VLForConditionalGeneration(t.Qwen2VLConfig(text_config=words, vision_config=vision, **ids)).eval()
+    model.save_pretrained(shell.folder / "vl")
+    fixed = "--fix image_grid_thw=1x4x4 --fix image_grid_thw=1x4x8,1x2x2"
+    ended = shell.run(f"vl -o out --stages 2 {fixed} --draw stages --time-limit 1 --size-limit 0")
+    assert ended.status == 0, ended.err
+    with Pipeline.load(shell.folder / "out", devices=["cpu"]) as pipe:
+        for grid in map(torch.tensor, GRIDS_OF_IMAGES):
+            call, kinds = text_with_images(grid)
+            with torch.no_grad():
+                wanted = model(**call, mm_token_type_ids=kinds, use_cache=False).logits
+            places, _ = model.model.get_rope_index(call["input_ids"], image_grid_thw=grid, mm_token_type_ids=kinds)
+            assert torch.equal(pipe(**call, position_ids=places).logits, wanted)
+
+
+def text_with_images(grid: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Text around images, and the kind of each token."""
+    images = [torch.tensor([START, *[IMAGE] * (int(n) // 4), END]) for n in grid.prod(1)]
+    ids = torch.cat([torch.randint(8, 32, (5,)), *images, torch.randint(8, 32, (9,))])[None]
+    pixels = torch.randn(int(grid.prod(1).sum()), 3 * 2 * 4 * 4)
+    call = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": pixels, "image_grid_thw": grid}
+    return call, (ids == IMAGE).int()

@@ -23,7 +23,7 @@ from passes.options.options import Shared
 from passes.pipeline import Step
 from passes.propagate_shapes import PropagateShapes
 from tests.support.graphs import graph, linear, param, value
-from tests.support.planning import machine, slow_machine, steps
+from tests.support.planning import machine, planned, slow_machine, steps
 
 CALLS = (1.0, 3.0)
 
@@ -112,6 +112,12 @@ def test_a_summary_has_the_largest_activations_and_the_average_of_seconds() -> N
         assert [edge.name for edge in found.sends] == [
             f"{name}: {edge.name}" for name, s in (("many", many), ("one", one)) for edge in s.sends
         ]
+
+
+def test_a_named_cut_is_in_each_program() -> None:
+    last = planned(two_programs(), slow_machine(2), cut_before=("layers.2",))
+    stages = {(node.program, node.where.module): node.stage for node in last.nodes if node.where.module}
+    assert stages == {(p, f"layers.{i}"): int(i >= 2) for p in range(2) for i in range(4)}
 
 
 def tied(*fqns: str) -> Graph:
