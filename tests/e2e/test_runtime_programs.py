@@ -7,16 +7,19 @@ from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from torch import nn
 
 from runtime import InputError, ManifestError, Pipeline
 from runtime.check.artifact import faults
 from runtime.manifest import Manifest
 from runtime.stage.loader import load_stages
 from runtime.stage.stage import LoadedStage
+from stagecut import compile_model
 from tests.support.jobs import run
 from tests.support.programs import (
     GRIDS,
@@ -130,6 +133,26 @@ def test_a_stage_holds_each_tensor_once(folder: str, request: pytest.FixtureRequ
         for name in names:
             assert len({module[name].data_ptr() for module in tensors if name in module}) == 1
             assert not any(module[name].is_meta for module in tensors if name in module)
+
+
+@pytest.mark.parametrize("weights", ["link", "strides"])
+def test_weights_that_are_linked_or_strided_are_held_once(weights: str, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(4, 8, 3), nn.Flatten(), nn.LazyLinear(8)).eval()
+    x = torch.randn(2, 4, 5, 5)
+    model(x)
+    options: dict[str, Any] = {}
+    if weights == "link":
+        save_file(model.state_dict(), tmp_path / "model.safetensors")
+        options = {"weights": "link", "checkpoint": tmp_path / "model.safetensors"}
+    model = model.to(memory_format=torch.channels_last) if weights == "strides" else model
+    variants = {"three": (torch.randn(3, 4, 5, 5),)}
+    compile_model(model, (x,), out=tmp_path / "out", variants=variants, stages=1, **options)
+    (stage,) = loaded(tmp_path / "out")
+    first, second = (program.module.state_dict() for program in stage.programs)
+    assert {name: t.data_ptr() for name, t in first.items()} == {name: t.data_ptr() for name, t in second.items()}
+    assert all(
+        torch.equal(first[name], t) and first[name].stride() == t.stride() for name, t in model.state_dict().items()
+    )
 
 
 def test_stages_without_a_part_in_a_program(two_models: Path, encoder: Encoder, scorer: Scorer) -> None:
