@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from runtime import Pipeline, StageError
 from runtime.manifest import Symbol
 from tests.support.artifacts import Part, chain, tensor, write
+from tests.support.programs import GRIDS, WIDTH, Grid, write_grids
 
 pytestmark = pytest.mark.gpu
 
@@ -76,6 +77,22 @@ def test_state_is_reset_on_the_device(pipe: Pipeline) -> None:
         for i in range(3):
             check(pipe(torch.eye(SIZE) * i, torch.full((1,), 3.0)), i, count=i + 1)
         pipe.reset()
+
+
+@pytest.mark.parametrize("speed", [{}, {"cuda_graphs": True}, {"cuda_graphs": True, "compile": True}], ids=str)
+def test_programs_share_weights_and_state_on_the_device(tmp_path: Path, speed: dict[str, bool]) -> None:
+    model = Grid().eval()
+    write_grids(model, tmp_path / "out", 2)
+    last = torch.cuda.device_count() - 1
+    grids = [torch.tensor(grid) for grid in GRIDS.values()]
+    with Pipeline.load(tmp_path / "out", devices=["cuda:0", f"cuda:{last}"], **speed) as pipe, torch.no_grad():
+        for _ in range(2):
+            for grid in (*grids, *grids):  # each recorded, then replayed, over one state
+                x = torch.randn(3, 12, WIDTH)
+                found, wanted = pipe(x, grid), model(x, grid)
+                assert all(torch.allclose(found[key], wanted[key], atol=1e-4) for key in wanted)
+            pipe.reset()
+            model.total.zero_()
 
 
 def test_a_trace_has_the_times_of_the_device(tmp_path: Path) -> None:

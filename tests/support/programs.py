@@ -26,6 +26,9 @@ GRIDS = {"small": [2, 2], "wide": [3, 4]}
 class Grid(nn.Module):
     """The values of `grid` decide shapes.  It has a tied weight, a state, and a buffer that no checkpoint holds."""
 
+    total: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.embed = nn.Embedding(WIDTH, WIDTH)
