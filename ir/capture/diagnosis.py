@@ -30,6 +30,7 @@ _KNOWN = {
         "keep it a tensor, without .item(), int() and bool()",
     ),
 }
+_BY_SIZE = re.compile("unhashable type: .*SymInt")
 _NUMPY = ("it leaves torch for numpy", "write it with torch operators")
 _RUN = "run the model on its example inputs first; if that works, write the line above with torch operators alone"
 
@@ -57,12 +58,33 @@ def explain(
     if fixed := dict(_fixed_sizes(str(error), marks, input_names, questions)):
         return FixedSizes(fixed)
     names = {cls.__name__ for e in _chain(error) for cls in type(e).__mro__}
-    unknown = _NUMPY if "numpy" in str(error) else (_short(error), _RUN)
-    what, advice = next((known for name, known in _KNOWN.items() if name in names), unknown)
+    what, advice = next((known for name, known in _KNOWN.items() if name in names), _unknown(error, marks, input_names))
     where = next((w for e in _chain(error) if (w := _innermost(e.__traceback__, model)).file), Where())
     if attribute := re.search(r"model attribute: (\S+)\.", str(error)):  # found at the end, far from its line
         where = Where(clean(attribute[1].rpartition(".")[0]))
     return NotExported(what, where, advice, by_values=not names.isdisjoint(_KNOWN))
+
+
+def _unknown(error: Exception, marks: Marks, input_names: Sequence[str]) -> tuple[str, str]:
+    """The reason and the advice for an error that torch has no class for."""
+    if _BY_SIZE.search(str(error)):
+        sizes = ", ".join(dict.fromkeys(f"`{mark.name}`" for dims in marks for mark in dims.values()))
+        return (
+            "it looks up a size that may change in a table",
+            f"fix that size: leave it out of the dynamic sizes {sizes}",
+        )
+    return _NUMPY if "numpy" in str(error) else (_in_own_names(_short(error), input_names), _RUN)
+
+
+def _in_own_names(text: str, input_names: Sequence[str]) -> str:
+    """A message of torch's with the user's names: of inputs, and of weights without our wrapper's prefix."""
+
+    def named(found: re.Match[str]) -> str:
+        place = int(found[1] or found[2])
+        return input_names[place] if place < len(input_names) else found[0]
+
+    text = re.sub(r"\btensors_(\d+)\b|L?\[?'?\btensors'?\]?\[(\d+)\]", named, text)
+    return re.sub(r"\b(self\.|L\['self'\]\.)?m\.(?=[a-z_]\w*)", "", text)
 
 
 def _fixed_sizes(

@@ -17,6 +17,7 @@ from ir.capture.export.example import Example, slotted
 from ir.capture.export.fixed_inputs import notes_on_fixed, with_named_fixed
 from ir.capture.export.recording import Recording
 from ir.capture.fallbacks.ways import Way, noted, record_somehow
+from ir.capture.holdable import require_holdable, unheld
 from ir.capture.memory.as_buffers import as_buffers
 from ir.capture.memory.observing import observe
 from ir.capture.sizes.allowed import guard_notes
@@ -106,10 +107,7 @@ def _records(graph: Graph, example: Example, way: Way) -> bool:
 
 
 def _example(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], shapes: DynamicShapes) -> Example:
-    for name, module in model.named_modules():
-        if isinstance(module, torch.jit.ScriptModule):
-            raise CaptureError(f"{name or 'the model'} is a ScriptModule; use the nn.Module that it was made from")
-    _require_dense(model)
+    require_holdable(model)
     training = [name for name, m in model.named_modules() if isinstance(m, _DIFFERS_IN_TRAINING) and m.training]
     if training:
         warn(f"{training[0] or 'the model'} is in training mode; call model.eval() first")
@@ -126,28 +124,9 @@ def _example(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], s
     if not tensors:
         raise CaptureError("there is no tensor among the example inputs")
     for name, tensor in zip(names(tree), tensors, strict=True):
-        if kind := _unheld(tensor):
+        if kind := unheld(tensor):
             raise CaptureError(f"the example input `{name}` is {kind}, which stages cannot carry; pass a dense tensor")
     return Example(model, parameters, tree, tensors, marks)
-
-
-def _require_dense(model: nn.Module) -> None:
-    """Raise CaptureError for a weight that is no dense tensor."""
-    for path, module in model.named_modules():
-        for name, tensor in (*module._parameters.items(), *module._buffers.items(), *vars(module).items()):
-            if isinstance(tensor, torch.Tensor) and (kind := _unheld(tensor)):
-                fqn = f"{path}.{name}".lstrip(".")
-                way_out = "make it dense first (tensor.to_dense(), or tensor.dequantize() of a quantized one)"
-                raise CaptureError(f"{fqn} is {kind}, which stages cannot hold; {way_out}")
-
-
-def _unheld(tensor: torch.Tensor) -> str:
-    """What a tensor is that stages cannot hold; nothing for a dense one."""
-    if tensor.is_nested:
-        return "a nested tensor"
-    if tensor.layout is not torch.strided:
-        return f"a sparse tensor ({str(tensor.layout).removeprefix('torch.')})"
-    return f"a quantized tensor ({str(tensor.dtype).removeprefix('torch.')})" if tensor.is_quantized else ""
 
 
 _DIFFERS_IN_TRAINING = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm, nn.RNNBase)

@@ -87,7 +87,8 @@ def _around(problem: Problem, deadline: Deadline) -> Proof:
 def _countable(core: Core) -> None:
     devices, units = len(core.problem.devices), core.n
     if core.problem.every_device and units < devices:
-        raise Infeasible(f"{devices} devices need a stage each, and the program has {units} indivisible parts")
+        parts = "one indivisible part" if units == 1 else f"{units} indivisible parts"
+        raise Infeasible(f"{devices} devices need a stage each, and the program has {parts}")
     fastest = core.time[[device.kind for device in core.problem.devices]].min(axis=0)
     if np.isinf(fastest).any():
         unit = int(np.argmax(np.isinf(fastest)))

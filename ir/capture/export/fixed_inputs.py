@@ -34,6 +34,13 @@ def may_be_fixed(example: Example, soft: bool) -> list[int]:
     return [i for _, i in sorted(found)] if len(example.tensors) > 1 else []
 
 
+def may_be_named(example: Example) -> list[str]:
+    """The inputs whose values the user may ask to fix."""
+    known = zip(names(example.arguments), example.tensors, strict=True)
+    found = [name for name, tensor in known if _is_integer(tensor) and 0 < tensor.numel() <= _ELEMENTS]
+    return found if len(example.tensors) > len(found) else found[1:]
+
+
 def with_fixed(example: Example, inputs: Collection[int]) -> Example:
     """The example with the values of these inputs fixed, and so the marked sizes that are theirs."""
     kept = [i for i in range(len(example.tensors)) if i not in inputs]

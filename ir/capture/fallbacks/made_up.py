@@ -47,6 +47,11 @@ def _packed(tree: Tree) -> Iterator[tuple[int, int, int | None, int | None]]:
         yield from _packed(part)
 
 
+def holds_sorted(arguments: Tree) -> bool:
+    """Whether a PackedSequence of sorted sequences is among arguments: its tensors do not tell how many there are."""
+    return any(order is None for _, _, order, _ in _packed(arguments))
+
+
 def _batch_sizes(rows: int, steps: int, batch: int | None, seed: int) -> torch.Tensor:
     """How many of `batch` sequences go on at each step, never more than before, with `rows` in all."""
     least = -(-rows // steps)

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from ir.capture.export.example import Example
+from ir.capture.fallbacks.made_up import holds_sorted
 from ir.capture.fallbacks.probe import ChangesBuffer, fitted, probe
 from ir.capture.sizes.dynamic import Marks
 from ir.errors import CaptureError
@@ -90,7 +91,9 @@ class _Whole:
             inputs = [sympy.Symbol(f"d{i}", integer=True) for i in range(len(runs[0].sizes))]
             returns, results = _returns([run.results for run in runs]), fitted(runs, inputs)
         except CaptureError as e:
-            raise NotWhole(self.path, str(e), around=isinstance(e, ChangesBuffer)) from e
+            way_out = "; pack with enforce_sorted=False: the number of sequences is then a size"
+            reason = f"{e}{way_out if holds_sorted(arguments) else ''}"
+            raise NotWhole(self.path, reason, around=isinstance(e, ChangesBuffer)) from e
         finally:
             vars(self.module)["forward"] = forward
         elements = sum(t.numel() for t in flatten(runs[0].results)[0] if isinstance(t, torch.Tensor))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
@@ -12,7 +12,7 @@ from torch import nn
 from ir.capture.checks.second_input import Verdict, compare_with_model
 from ir.capture.diagnosis import NotExported
 from ir.capture.export.example import Example
-from ir.capture.export.fixed_inputs import looks_up, may_be_fixed, with_fixed
+from ir.capture.export.fixed_inputs import looks_up, may_be_fixed, may_be_named, with_fixed
 from ir.capture.export.meta_weights import LIMIT, in_memory
 from ir.capture.export.recording import Recording, record, record_strictly
 from ir.capture.fallbacks.opaque_modules import NotWhole, kept_whole
@@ -69,7 +69,7 @@ def _otherwise(example: Example, error: NotExported) -> tuple[Recording, Way]:
                 recording = way(example)
                 if compare_with_model(recording.graph, example) is Verdict.SAME:
                     return noted(recording, f"recorded {_HOW[way]}: {error.reason}, in {error.where}"), way
-        whole = KeepWhole(example.model, error)
+        whole = KeepWhole(example.model, error, fixable=may_be_named(example) if error.by_values else ())
         recording = whole(example)
         verdict = compare_with_model(recording.graph, example) if runs else Verdict.UNKNOWN
     if verdict is Verdict.DIFFERENT:
@@ -100,6 +100,7 @@ class KeepWhole:
 
     model: nn.Module
     error: NotExported
+    fixable: Sequence[str] = ()  # inputs whose values may be what decides
     reasons: dict[str, NotExported] = field(default_factory=dict)  # by path of a module that is kept whole
     refused: dict[str, NotWhole] = field(default_factory=dict)
     known: list[Opaque] = field(default_factory=list)
@@ -126,7 +127,9 @@ class KeepWhole:
             path = path.rpartition(".")[0]
         if not path:
             refused = [str(why) for why in self.refused.values()]
-            raise CaptureError("\n  ".join([str(self.error), *(refused or [_MOVE_IT])]))
+            named = ", ".join(f"`{name}`" for name in self.fixable)
+            fix = [f"or fix the values that decide, if they are those of {named}: --fix NAME"] if named else []
+            raise CaptureError("\n  ".join([str(self.error), *(refused or [_MOVE_IT]), *fix]))
         paths = dict.fromkeys((p for p, _ in self.model.named_modules() if _alike(self.model, p, path)), reason)
         self.reasons = _outermost(self.reasons | paths)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from torch import fx
+from typing import Any
+
+import torch
+from torch import fx, nn
 from torch._ops import HigherOrderOperator
 from torch.export import ExportedProgram
 
 from ir.capture.program.mutation import mutates, rewritten
 from ir.capture.program.no_ops import is_off
+from ir.capture.program.ties import memory_key
 from ir.operators import aten
 
 
@@ -24,6 +28,7 @@ def functional_form(program: ExportedProgram) -> ExportedProgram:
     `run_decompositions` takes the operators that it keeps for ones that return memory of their own.  Dropout that is
     off returns its argument, though, and einsum of one operand a view of it.
     """
+    _merge_tied(program)
     nodes = [n for m in program.graph_module.modules() if isinstance(m, fx.GraphModule) for n in m.graph.nodes]
     for node in nodes:
         if is_off(node):
@@ -31,6 +36,20 @@ def functional_form(program: ExportedProgram) -> ExportedProgram:
     einsum = aten.einsum.default
     views = any(node.target is einsum and len(node.args[1]) == 1 for node in nodes)
     return program.run_decompositions({einsum: einsum.decompose} if views else {})
+
+
+def _merge_tied(program: ExportedProgram) -> None:
+    """Have all nodes read a tied weight under one name: `run_decompositions` fails where an alias of it is written."""
+    signature, stored = program.graph_signature, program.state_dict
+    names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    first: dict[Any, fx.Node] = {}
+    for node in [n for n in program.graph.nodes if n.name in names and names[n.name] in stored]:
+        weight = stored[names[node.name]]
+        known = first.setdefault(memory_key(weight), node)
+        if known is not node:
+            node.replace_all_uses_with(known)
+            apart = torch.empty_like(weight)
+            stored[names[node.name]] = nn.Parameter(apart, False) if isinstance(weight, nn.Parameter) else apart
 
 
 def _enables_autocast(node: fx.Node) -> bool:

@@ -13,10 +13,10 @@ def tied_names(model: nn.Module) -> dict[str, tuple[str, ...]]:
     tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
     by_memory: dict[Any, list[str]] = {}
     for fqn, t in tensors:
-        by_memory.setdefault(_memory(t), []).append(fqn)
+        by_memory.setdefault(memory_key(t), []).append(fqn)
     return {fqn: tuple(fqns) for fqns in by_memory.values() for fqn in fqns}
 
 
-def _memory(t: torch.Tensor) -> tuple[Any, ...]:
+def memory_key(t: torch.Tensor) -> tuple[Any, ...]:
     """A key that is equal for two names of one tensor; storage addresses would not do for empty or meta tensors."""
     return (t.untyped_storage()._cdata, t.storage_offset(), tuple(t.shape), t.stride(), t.dtype)

@@ -525,3 +525,22 @@ def test_a_condition_that_the_example_does_not_meet_fixes_its_sizes(monkeypatch:
     graph = capture(model, (x,), dynamic_shapes={"input": {0: "batch", 1: "seq"}}, soft=True)
     assert [str(symbol) for symbol in graph.hints] == ["batch"]
     assert len(graph.notes) == 1
+
+
+def test_a_table_by_size_names_the_sizes_to_fix() -> None:
+    with pytest.raises(CaptureError, match="looks up a size that may change in a table") as raised:
+        function(lambda x: x + {4: 1}.get(x.shape[1], 0))
+    assert "fix that size: leave it out of the dynamic sizes `batch`, `seq`" in str(raised.value)
+
+
+def test_values_that_decide_may_be_fixed_by_name() -> None:
+    def shortened(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        return x if lengths.sum() > 3 else -x
+
+    class Shortened(nn.Module):
+        def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+            return shortened(x, lengths)
+
+    many = torch.ones(1024, dtype=torch.int64)  # more than are fixed without being asked
+    with pytest.raises(CaptureError, match="or fix the values that decide, if they are those of `lengths`: --fix NAME"):
+        capture(Shortened(), (hidden(), many))

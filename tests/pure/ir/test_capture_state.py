@@ -75,6 +75,23 @@ def first_row(model: Changes, x: torch.Tensor) -> torch.Tensor:
     return x @ model.w
 
 
+class Tied(nn.Module):
+    """Two layers with one weight, which forward changes under its second name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.second.weight = self.first.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.second.weight.data.mul_(0.5)
+        return self.second(self.first(x))
+
+
+def test_a_tied_parameter_that_forward_changes_is_state() -> None:
+    assert check_calls(Tied()) == ["first.weight"]
+
+
 @pytest.mark.parametrize("compute", [unit, clamped, clipped, first_row])
 def test_a_parameter_that_forward_changes_is_state(compute: Any) -> None:
     model = Changes(compute)

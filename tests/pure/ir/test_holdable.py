@@ -1,0 +1,80 @@
+"""Weights that stages cannot hold are named before anything is recorded."""
+
+from __future__ import annotations
+
+import warnings
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+from torch.testing._internal.two_tensor import TwoTensor
+
+from ir.capture import capture
+from ir.capture.holdable import require_holdable
+from ir.errors import CaptureError
+
+
+def two() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+
+
+def offloaded(*hooks: object) -> nn.Module:
+    model = two()
+    model[1]._hf_hook = SimpleNamespace(hooks=hooks)
+    return model
+
+
+class Packed(nn.Parameter):
+    """A weight with what is needed to unpack it beside it, as bitsandbytes has it."""
+
+    quant_state = "nf4"
+
+
+def with_weight(weight: nn.Parameter) -> nn.Module:
+    model = two()
+    model[1].weight = weight
+    return model
+
+
+HALVES = TwoTensor(torch.ones(2, 2), torch.ones(2, 2))
+UNHELD = {
+    "offloaded": (
+        offloaded(SimpleNamespace(offload=True)),
+        "accelerate offloads the weights of 1 until it is called; load",
+    ),
+    "packed": (
+        with_weight(Packed(torch.ones(2, 2))),
+        "1.weight is a quantized tensor (Packed), which stages cannot hold; cut",
+    ),
+    "a subclass": (
+        with_weight(nn.Parameter(HALVES)),
+        "1.weight is a TwoTensor of torch, which stages cannot hold; cut",
+    ),
+    "lazy": (
+        nn.Sequential(nn.Linear(2, 2), nn.LazyLinear(2)),
+        "1.weight is not initialized yet, which stages cannot hold; run",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", UNHELD)
+def test_a_weight_that_stages_cannot_hold(what: str) -> None:
+    model, message = UNHELD[what]
+    with pytest.raises(CaptureError) as raised:
+        capture(model, (torch.ones(1, 2),))
+    assert str(raised.value).startswith(message)
+
+
+def test_a_module_quantized_for_cpus() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's quantization moves elsewhere
+        model = torch.ao.quantization.quantize_dynamic(two(), {nn.Linear})
+    with pytest.raises(
+        CaptureError, match=r"^0\._packed_params\._packed_params holds packed weights \(LinearPackedParams"
+    ):
+        require_holdable(model)
+
+
+def test_a_hook_that_brings_nothing_is_no_matter() -> None:
+    require_holdable(offloaded(SimpleNamespace(offload=False), SimpleNamespace()))
