@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from ir.analysis.called_modules import module_nodes
 from ir.analysis.memory import smaller_source
@@ -22,7 +23,7 @@ def as_problem(
     """The problem at the sizes of `graph.hints`, whose nodes are the indices of the graph's nodes.
 
     The members of a group share a device, unless the group is in `graph.separable`.  Of several programs, times and
-    bytes are those of a call on average, by their `calls`; what crosses stages in one is held during the others.
+    bytes are those of a call on average, by their `calls`.
     """
     predicted, index = Predictions(graph), {node: i for i, node in enumerate(graph.nodes)}
     kinds = list(dict.fromkeys(d.kind for d in cluster.devices))
@@ -57,6 +58,7 @@ def as_problem(
         several_stages=bool(groups) and not graph.states and not graph.programs,
         every_device=True,
         in_flight=in_flight,
+        runs=tuple(i for i, (a, b) in enumerate(pairwise(graph.nodes), start=1) if a.program != b.program),
     )
 
 

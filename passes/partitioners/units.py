@@ -152,7 +152,7 @@ def _peak(problem: Problem, unit_of: np.ndarray, n: int) -> np.ndarray:
     for value in problem.values:
         if value.held > 0:
             change[value.producer] += value.held
-            change[max(value.consumers) + 1 if value.consumers else end] -= value.held
+            change[max(value.consumers) + 1 if value.consumers else problem.run_of(value.producer)[1]] -= value.held
     for value in problem.remade:
         if value.readers:
             change[min(value.readers)] += value.bytes

@@ -7,6 +7,7 @@ from the first reader there to the last.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import replace
 from graphlib import TopologicalSorter
 
@@ -58,4 +59,5 @@ def inline(problem: Problem) -> Problem:
         modules=tuple(tuple(number[node] for node in module if node in number) for module in problem.modules),
         precedence=None if problem.precedence is None else tuple(pairs),
         ids=tuple(problem.names[node] for node in left),
+        runs=tuple(bisect_left(left, first) for first in problem.runs),
     )

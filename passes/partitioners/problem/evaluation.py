@@ -114,7 +114,7 @@ def loads(problem: Problem, stages: Sequence[int]) -> tuple[Load, ...]:
         for there, seconds in takes.items():
             receive[there] += seconds
         send[home] += max(takes.values(), default=0.0)
-    for stage, peak in peaks(problem.values, problem.remade, stages).items():
+    for stage, peak in peaks(problem, stages).items():
         memory[problem.device_of(stage)] += problem.in_flight * peak
     return tuple(
         Load(compute[d], *((0.0, 0.0) if problem.devices[d].free_transfers else (receive[d], send[d])), memory[d])

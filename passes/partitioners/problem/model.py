@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,8 +24,9 @@ class Problem:
     consumers. `several_stages`: a device may hold two stages, the first and the last. `every_device`: no device may
     stay empty. `fixed_order`: the pipeline runs through the devices in the order listed. `in_flight`: the
     microbatches for which a stage holds activations. `ids` name the nodes in `stage_of` where an index does not.
-    `remade` are values that every stage makes anew before its first reader of them (as `inline` finds them for
-    copied nodes).
+    `runs` are the first nodes of further programs, each of which begins when the one before it has ended, so that their
+    values are not held at the same time. `remade` are values that every stage makes anew before its first reader of
+    them (as `inline` finds them for copied nodes).
     """
 
     nodes: tuple[Node, ...]
@@ -43,6 +45,7 @@ class Problem:
     fixed_order: bool = False
     in_flight: int = 1
     ids: tuple[int, ...] = ()
+    runs: tuple[int, ...] = ()
     remade: tuple[Weight, ...] = ()
 
     @classmethod
@@ -96,6 +99,11 @@ class Problem:
         """The number of stages: one for each device, and one more if the pipeline may end on device 0 for a group."""
         returns = self.several_stages and len(self.devices) > 1 and any(len(group) > 1 for group in self.groups)
         return len(self.devices) + returns
+
+    def run_of(self, node: int) -> tuple[int, int]:
+        """The first node of a node's program, and the one after its last."""
+        place = bisect_right(self.runs, node)
+        return (0, *self.runs)[place], (*self.runs, len(self.nodes))[place]
 
     def device_of(self, stage: int) -> int:
         return stage % len(self.devices)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -19,6 +20,7 @@ from passes.partitioners.problem import (
     Weight,
     evaluate,
 )
+from passes.partitioners.problem.copies import inline
 
 
 def chain(times: list[float], sizes: list[float], **machine: object) -> Problem:
@@ -70,6 +72,16 @@ def test_a_large_device_takes_the_large_part() -> None:
 def test_a_shared_weight_is_charged_on_every_device_that_reads_it() -> None:
     problem = chain([1.0] * 4, [0.0] * 3, devices=(Device(memory=10.0),) * 2, weights=(Weight(5.0, (0, 3)),))
     assert [load.memory for load in solve(problem).loads] == [7.0, 7.0]
+
+
+def test_values_of_programs_that_run_apart_are_not_held_together() -> None:
+    """Two programs of two nodes, which send 4 bytes and 6."""
+    values = tuple(Value(i, (i + 1,), 1.0, held) for i, held in ((0, 4.0), (2, 6.0)))
+    together = Problem((Node((1.0,)),) * 4, values, groups=((0, 2), (1, 3)), devices=(Device(),) * 2, every_device=True)
+    for problem, needed in ((together, 10.0), (replace(together, runs=(2,)), 6.0)):
+        assert [load.memory for load in solve(problem).loads] == [needed] * 2
+    cheap = replace(together, nodes=(Node((1.0,), cheap=True), *together.nodes[1:]), groups=((1, 3),), runs=(2,))
+    assert inline(cheap).runs == (1,)
 
 
 def test_a_cheap_node_is_in_every_stage_that_reads_it() -> None:
