@@ -26,7 +26,7 @@ from ir.capture.memory.places import leaves as held_by
 from ir.capture.program.default_dtype import with_stated_dtypes
 from ir.capture.program.functional import functional_form, needs_functional_form
 from ir.capture.program.gradients import GradMode, detach_what_leaves
-from ir.capture.program.mutation import layout_notes, refuse_overlapping_writes
+from ir.capture.program.mutation import inputs_written, layout_notes, refuse_overlapping_writes
 from ir.capture.program.own_results import with_own_results
 from ir.capture.program.reader import changed_inputs, read_program
 from ir.capture.program.variables import watched_variables
@@ -46,6 +46,16 @@ class Recording:
     frozen: tuple[str, ...] = ()  # attributes that forward changed, by dotted name
     filled: tuple[str, ...] = ()  # attributes that held nothing before forward, by dotted name
     changed: tuple[str, ...] = ()  # inputs that forward changed in place, and arguments that hold others afterwards
+
+
+@dataclass(frozen=True)
+class _Exported:
+    """A program without in-place operators, and what its export showed."""
+
+    program: ExportedProgram
+    questions: Sequence[Question]
+    notes: Sequence[str]
+    written: Sequence[int]  # the inputs that it changes
 
 
 def record(example: Example) -> Recording:
@@ -70,14 +80,15 @@ def recorded(
 
     `detaches`: whether each detach() in `flat` is one of the model's.
     """
-    program, questions, notes = _export(flat, example, strict)
-    sizes = read_sizes(program, example.tensors, example.marks, questions, names(example.arguments))
+    exported, inputs = _export(flat, example, strict), names(example.arguments)
+    program = exported.program
+    sizes = read_sizes(program, example.tensors, example.marks, exported.questions, inputs)
     signature = Signature(tuple(example.parameters), example.arguments, returned(program))
-    changed = changed_inputs(program, names(example.arguments))
+    changed = dict.fromkeys((*changed_inputs(program, inputs), *(inputs[i] for i in exported.written)))
     layouts = tuple(map(layout_of, widen(example.tensors, example.marks)))
     graph = read_program(program, example.model, signature, sizes, detaches)
-    graph = replace(with_own_results(with_stated_dtypes(graph)), layouts=layouts, notes=(*graph.notes, *notes))
-    return Recording(graph, sizes.questions, changed=changed)
+    graph = replace(with_own_results(with_stated_dtypes(graph)), layouts=layouts, notes=(*graph.notes, *exported.notes))
+    return Recording(graph, sizes.questions, changed=tuple(changed))
 
 
 @dataclass
@@ -174,10 +185,7 @@ def quiet() -> Iterator[None]:
         logging.disable(level)
 
 
-def _export(
-    flat: nn.Module, example: Example, strict: bool
-) -> tuple[ExportedProgram, Sequence[Question], Sequence[str]]:
-    """The program, the questions that were asked of sizes, and notes."""
+def _export(flat: nn.Module, example: Example, strict: bool) -> _Exported:
     tensors, marks = widen(example.tensors, example.marks), example.marks
     with watched() as questions:
         try:
@@ -186,9 +194,10 @@ def _export(
                 with watched_variables(), known_values(example.arguments):
                     program = torch.export.export(flat, args, dynamic_shapes=(export_spec(marks),), strict=strict)
                 refuse_overlapping_writes(program.graph.nodes)
-                notes = tuple(dict.fromkeys(layout_notes(program.graph.nodes)))
+                notes, written = tuple(dict.fromkeys(layout_notes(program.graph.nodes))), inputs_written(program)
                 detach_what_leaves(program)
                 asked = tuple(questions)
-                return (functional_form(program) if needs_functional_form(program) else program), asked, notes
+                functional = functional_form(program) if needs_functional_form(program) else program
+                return _Exported(functional, asked, notes, written)
         except Exception as e:
             raise explain(e, example.model, marks, names(example.arguments), questions) from e

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import fx
 from torch._ops import OpOverload
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind
 
 from ir.capture.diagnosis import NotExported
 from ir.capture.program.where import where_of
@@ -30,16 +32,31 @@ def refuse_overlapping_writes(nodes: Iterable[fx.Node]) -> None:
     Made functional, such a change would be one of a single element.
     """
     for node in filter(mutates, nodes):
-        schema = node.target._schema  # type: ignore[union-attr]
-        written = [a.name for a in schema.arguments if a.alias_info is not None and a.alias_info.is_write]
-        given = {a.name: value for a, value in zip(schema.arguments, node.args, strict=False)} | node.kwargs
-        for value in map(given.get, written):
-            if isinstance(value, fx.Node) and _overlaps_itself(value.meta.get("val")):
-                raise NotExported(
-                    "it writes to a tensor whose elements share memory, as those of expand() and unfold() do",
-                    where_of(node),
-                    "clone() the tensor before it is written to",
-                )
+        if any(map(_overlaps_itself, _written(node))):
+            raise NotExported(
+                "it writes to a tensor whose elements share memory, as those of expand() and unfold() do",
+                where_of(node),
+                "clone() the tensor before it is written to",
+            )
+
+
+def inputs_written(program: ExportedProgram) -> list[int]:
+    """The numbers of the user's inputs in whose memory a node writes, also through detach()."""
+    written = {t.untyped_storage()._cdata for node in filter(mutates, program.graph.nodes) for t in _written(node)}
+    placeholders = {n.name: n.meta.get("val") for n in program.graph.nodes if n.op == "placeholder"}
+    specs = [s for s in program.graph_signature.input_specs if s.kind is InputKind.USER_INPUT]
+    values = [placeholders.get(s.arg.name) for s in specs]
+    return [i for i, v in enumerate(values) if isinstance(v, torch.Tensor) and v.untyped_storage()._cdata in written]
+
+
+def _written(node: fx.Node) -> Iterator[torch.Tensor]:
+    """The tensors that an in-place operator changes."""
+    arguments = node.target._schema.arguments  # type: ignore[union-attr]
+    given = {a.name: value for a, value in zip(arguments, node.args, strict=False)} | node.kwargs
+    for argument in arguments:
+        value = given.get(argument.name) if argument.alias_info and argument.alias_info.is_write else None
+        if isinstance(value, fx.Node) and isinstance(tensor := value.meta.get("val"), torch.Tensor):
+            yield tensor
 
 
 def layout_notes(nodes: Iterable[fx.Node]) -> Iterator[str]:
@@ -77,10 +94,8 @@ def _may_lie_otherwise(node: fx.Node) -> bool:
     return node.op == "placeholder" or (not may_alias(node) and bool(node.all_input_nodes))
 
 
-def _overlaps_itself(tensor: Any) -> bool:
+def _overlaps_itself(tensor: torch.Tensor) -> bool:
     """Whether several elements of a tensor may lie at one address, at the sizes of the example."""
-    if not isinstance(tensor, torch.Tensor):
-        return False
     last = 0  # address of the last element, over the dimensions so far
     for step, size in sorted(zip(map(_hint, tensor.stride()), map(_hint, tensor.shape), strict=True)):
         if size > 1 and step <= last:

@@ -221,3 +221,13 @@ def test_a_change_of_memory_of_a_known_layout_needs_no_note() -> None:
             return x + y
 
     assert capture(Changed(), (torch.randn(4, 4),)).notes == ()
+
+
+def test_an_input_that_is_changed_through_detach_is_warned_of() -> None:
+    class Changed(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x.detach()[:] = 0.5
+            return x * 2
+
+    with pytest.warns(UserWarning, match="the model changes its input x in place; stages do not"):
+        capture(Changed(), (torch.randn(4, 4),))
