@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def kept_graphs(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Graphs that one test keeps are for the others of this run, not for the user's next compilation."""
+    os.environ["STAGECUT_CACHE"] = str(tmp_path_factory.mktemp("kept"))
 
 
 @pytest.fixture(autouse=True)

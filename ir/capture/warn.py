@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[2]
 _OURS = tuple(f"{_ROOT / folder}/" for folder in ("ir", "passes", "codegen", "runtime"))
 
 
+_hearing: list[list[str]] = []
+
+
+@contextmanager
+def heard() -> Iterator[list[str]]:
+    """The messages of all warnings that are given while this lasts, which are given all the same."""
+    messages: list[str] = []
+    _hearing.append(messages)
+    try:
+        yield messages
+    finally:
+        _hearing.remove(messages)
+
+
 def warn(message: str) -> None:
     """Issue a UserWarning at the innermost line that is not this package's."""
+    for messages in _hearing:
+        messages.append(message)
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_OURS):
         frame, level = frame.f_back, level + 1

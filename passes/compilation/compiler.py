@@ -48,13 +48,17 @@ class Compiler:
     machine: Cluster
     weights: Weights = Weights.copy
     detail: Detail = Detail.modules
+    cache: bool = False  # whether graphs are kept from one run to the next
+    tell: Callable[[str], object] = str  # about progress
 
     def steps(self, source: Source) -> Iterator[Step]:
         """Capture a source, then run the passes over it.  Raises CompileError."""
         if self.weights is Weights.link:
             check_linked(source.weights)
         start = perf_counter()
-        graph = captured(source)
+        graph, kept = captured(source, self.cache)
+        if kept:
+            self.tell("the export is kept from an earlier run; --no-cache exports anew")
         if self.weights is not Weights.none:
             check_weights(graph, source.weights)
         yield Step(EXPORT, graph, perf_counter() - start)

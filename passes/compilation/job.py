@@ -48,7 +48,8 @@ class Job:
             raise CompileError("where to? name the artifact folder with -o OUT")
         if options.verify and options.weights is Weights.none:
             raise CompileError("--verify runs the stages, which needs their weights; drop --weights none")
-        return cls(options, Compiler(passes, target(options), options.weights, options.draw), terminal)
+        weights, draw = options.weights, options.draw
+        return cls(options, Compiler(passes, target(options), weights, draw, options.cache, terminal.tell), terminal)
 
     def read(
         self,

@@ -5,8 +5,11 @@ from __future__ import annotations
 from itertools import combinations
 from typing import Any
 
+from torch import nn
+
 from ir.analysis.programs import merged
 from ir.capture import capture
+from ir.capture.kept.once import capture_once
 from ir.errors import CaptureError, CompileError
 from ir.graph import Graph
 from ir.objects.signature import fixed_inputs
@@ -14,32 +17,36 @@ from ir.sources import Source
 from ir.sources.source import Variant
 
 
-def captured(source: Source) -> Graph:
-    """The graph of a source: of one program, or of several where it has variants.
+def captured(source: Source, cache: bool = False) -> tuple[Graph, bool]:
+    """The graph of a source, of one program or of several where it has variants; whether it was kept from another run.
+
+    `cache`: whether graphs are kept from one run to the next.
 
     Raises CaptureError, and CompileError for two variants that take the same calls.
     """
     programs: list[tuple[Variant, Graph]] = []
+    kept = True
     for call in source.calls:
         try:
-            graph = capture(
-                source.model,
-                call.args,
-                call.kwargs,
-                dynamic_shapes=call.dynamic_shapes,
-                soft=source.soft,
-                fix=call.fix,
-            )
+            terms: Any = dict(dynamic_shapes=call.dynamic_shapes, soft=source.soft, fix=call.fix)
+            record = capture_once if cache else _captured_anew
+            graph, known = record(source.model, call.args, call.kwargs, **terms)
         except CaptureError as e:
             raise e if not source.variants else CaptureError(f"in the variant {call.name}: {e}") from e
         programs.append((call, graph))
+        kept = kept and known
     for (one, first), (other, second) in combinations(programs, 2):
         if _taken(first) == _taken(second):
             raise CompileError(
                 f"the variants {one.name} and {other.name} take the same calls; "
                 "name the input whose values tell them apart with --fix"
             )
-    return merged([(call.name, fixed_inputs(graph.signature.arguments), 1.0, graph) for call, graph in programs])
+    named = [(call.name, fixed_inputs(graph.signature.arguments), 1.0, graph) for call, graph in programs]
+    return merged(named), kept
+
+
+def _captured_anew(model: nn.Module, args: Any, kwargs: Any, **terms: Any) -> tuple[Graph, bool]:
+    return capture(model, args, kwargs, **terms), False
 
 
 def _taken(graph: Graph) -> Any:

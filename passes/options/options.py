@@ -105,6 +105,9 @@ class Options:
     padding: bool = option(
         True, SWITCH, _SOURCE, "call a checkpoint's model without attention_mask", "--no-padding", turns_off=True
     )
+    cache: bool = option(
+        True, SWITCH, _SOURCE, "export the model anew, also where an earlier run did", "--no-cache", turns_off=True
+    )
     trust_remote_code: bool = option(False, SWITCH, _SOURCE, "run Python files of a checkpoint folder")
 
     stages: int | None = option(None, COUNT, _MACHINE, "that many equal devices of this host")

@@ -76,9 +76,9 @@ def test_what_is_no_value_is_refused(texts: list[str], message: str) -> None:
 
 
 def test_other_values_take_the_place_of_the_example_s() -> None:
-    graph = captured(with_fixed_inputs(source(), ["grid=3x1,1x3", "grid"]))
+    graph, _ = captured(with_fixed_inputs(source(), ["grid=3x1,1x3", "grid"]))
     assert grids(graph) == {"grid_3x1_1x3": {"grid": [[3, 1], [1, 3]]}, "grid_1x2_2x2": {"grid": [[1, 2], [2, 2]]}}
-    alone = captured(with_fixed_inputs(source(), ["grid=3x2"]))
+    alone, _ = captured(with_fixed_inputs(source(), ["grid=3x2"]))
     assert not alone.programs
     assert fixed_inputs(alone.signature.arguments) == {"grid": [[3, 2]]}
 
@@ -114,7 +114,7 @@ def test_a_function_makes_the_inputs_that_go_with_values(tmp_path: Path) -> None
 
 def test_a_file_may_have_variants_by_name(tmp_path: Path) -> None:
     found = model_file(tmp_path, DICT, dtype="bfloat16", fix=["grid"])
-    graph = captured(found)
+    graph, _ = captured(found)
     assert grids(graph) == {"main": {"grid": [[1, 2]]}, "wide": {"grid": [[2, 2]]}}
     assert [[f"{v.name}: {v.type}" for v in p.inputs] for p in graph.programs] == [
         ["x: bfloat16[2, 4]"],

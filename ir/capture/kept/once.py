@@ -1,0 +1,53 @@
+"""capture() for a model that may have been captured before."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from ir.capture.kept.fingerprint import fingerprint
+from ir.capture.kept.store import Kept, find, keep
+from ir.capture.model import capture
+from ir.capture.sizes.dynamic import DynamicShapes
+from ir.capture.warn import heard, warn
+from ir.graph import Graph
+from ir.objects.signature import FixedTensor, bind, flatten, forward_parameters
+
+
+def capture_once(
+    model: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    dynamic_shapes: DynamicShapes,
+    soft: bool,
+    fix: Collection[str],
+) -> tuple[Graph, bool]:
+    """What `capture` returns, and whether it was kept from an earlier run.
+
+    A graph with modules that are kept whole is captured each time, as it refers to the model.
+    """
+    key = fingerprint(model, (args, kwargs, dynamic_shapes, soft, list(fix)))
+    kept = None if key is None else find(key)
+    if kept is not None and _holds(kept.graph, model, args, kwargs):
+        for message in kept.warnings:
+            warn(message)
+        return kept.graph, True
+    with heard() as messages:
+        graph = capture(model, args, kwargs, dynamic_shapes=dynamic_shapes, soft=soft, fix=fix)
+    if key is not None and not graph.whole:
+        keep(key, Kept(graph, tuple(messages)))
+    return graph, False
+
+
+def _holds(graph: Graph, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether the inputs whose values a graph depends on have these values."""
+    leaves, _ = flatten(bind(forward_parameters(model), args, kwargs))
+    return all(
+        isinstance(leaf, torch.Tensor) and torch.equal(leaf, known.tensor())
+        for leaf, known in zip(leaves, graph.signature.arguments.leaves, strict=True)
+        if isinstance(known, FixedTensor)
+    )

@@ -1,0 +1,88 @@
+"""A folder of graphs, each a pickle under its fingerprint.  Only its owner may write there."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from warnings import catch_warnings, simplefilter
+
+import torch
+
+from ir.graph import THIS_DEVICE, Graph, ThisDevice
+
+LARGEST = 256 << 20  # bytes of a graph that is kept
+MOST = 64  # graphs; the one that was used longest ago goes first
+
+PLACE = "STAGECUT_CACHE"  # the environment variable that names another folder
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A graph, and the warnings that were given when it was captured."""
+
+    graph: Graph
+    warnings: tuple[str, ...]
+
+
+def folder() -> Path:
+    """The folder of kept graphs; it need not exist."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get(PLACE) or Path(home) / "stagecut") / "graphs"
+
+
+def find(key: str) -> Kept | None:
+    """The graph of a fingerprint; None where there is none, or none that can be read."""
+    file = folder() / key
+    try:
+        if file.stat().st_uid != os.getuid():
+            return None
+        with catch_warnings():
+            simplefilter("ignore", FutureWarning)  # of torch, about how its own trees are pickled
+            kept = pickle.loads(file.read_bytes())
+        os.utime(file)
+    except Exception:  # of another version, damaged, or removed meanwhile
+        return None
+    return kept if isinstance(kept, Kept) else None
+
+
+def keep(key: str, kept: Kept) -> None:
+    """Keep a graph, where it can be written as a file and there is a place for one."""
+    buffer = io.BytesIO()
+    try:
+        _Pickler(buffer).dump(kept)
+        if buffer.tell() > LARGEST:
+            return
+        place = folder()
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.NamedTemporaryFile(dir=place, delete=False) as file:
+            file.write(buffer.getbuffer())
+        os.replace(file.name, place / key)
+        for old in sorted(place.iterdir(), key=lambda f: f.stat().st_mtime, reverse=True)[MOST:]:
+            old.unlink()
+    except Exception:  # an example or a default that cannot be pickled, a full disk, no home: the next run exports anew
+        return
+
+
+class _Pickler(pickle.Pickler):
+    """Writes operators by their names."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, torch._ops.OpOverload):
+            return _operator, (*obj.name().split("::"),)
+        if isinstance(obj, ThisDevice):
+            return _this_device, ()
+        return NotImplemented
+
+
+def _operator(namespace: str, name: str) -> torch._ops.OpOverload:
+    packet, _, overload = name.partition(".")
+    return getattr(getattr(getattr(torch.ops, namespace), packet), overload or "default")
+
+
+def _this_device() -> ThisDevice:
+    return THIS_DEVICE
