@@ -46,7 +46,7 @@ _DERIVED = {"_original_object_hash"}  # of a GenerationConfig: another in each p
 _LIBRARY_MARKS = ("/site-packages/", "/dist-packages/")
 
 
-class Unknown(Exception):
+class Untold(Exception):
     """Something whose content cannot be told from one run to the next."""
 
 
@@ -62,7 +62,7 @@ def fingerprint(model: nn.Module, call: Any) -> str | None:
         digest.add(call)
         digest.add(_settings())
         digest.add_code()
-    except (Unknown, RecursionError):
+    except (Untold, RecursionError):
         return None
     return digest.hash.hexdigest()
 
@@ -131,14 +131,14 @@ class _Digest:
             slots = cls.__dict__.get("__slots__", ())
             held |= {name: getattr(thing, name, None) for name in ((slots,) if isinstance(slots, str) else slots)}
         if not held and not hasattr(thing, "__dict__"):
-            raise Unknown(f"a {type(thing).__name__}")
+            raise Untold(f"a {type(thing).__name__}")
         self.add(sorted(held))
         for name in sorted(held.keys() - _DERIVED):
             self.add(held[name])
 
     def _add_tensor(self, tensor: torch.Tensor) -> None:
         if type(tensor) not in (torch.Tensor, nn.Parameter, nn.Buffer) or tensor.layout is not torch.strided:
-            raise Unknown(str(type(tensor)))
+            raise Untold(str(type(tensor)))
         self.add((tensor.dtype, tuple(tensor.shape), tensor.stride(), tensor.requires_grad, tensor.device.type))
         if self.values and not tensor.is_meta:
             dense = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
@@ -152,7 +152,7 @@ class _Digest:
             return
         home = sys.modules.get(cls.__module__)
         if home is None or not getattr(home, "__file__", None):
-            raise Unknown(f"{cls.__module__}.{cls.__qualname__}")
+            raise Untold(f"{cls.__module__}.{cls.__qualname__}")
         for name, member in sorted(vars(cls).items()):
             if isinstance(member, types.FunctionType):
                 self._put(name)

@@ -16,7 +16,7 @@ import torch
 from ir.graph import THIS_DEVICE, Graph, ThisDevice
 
 LARGEST = 256 << 20  # bytes of a graph that is kept
-MOST = 64  # graphs; the one that was used longest ago goes first
+MOST_GRAPHS = 64  # graphs; the one that was used longest ago goes first
 
 PLACE = "STAGECUT_CACHE"  # the environment variable that names another folder
 
@@ -62,7 +62,7 @@ def keep(key: str, kept: Kept) -> None:
         with tempfile.NamedTemporaryFile(dir=place, delete=False) as file:
             file.write(buffer.getbuffer())
         os.replace(file.name, place / key)
-        for old in sorted(place.iterdir(), key=lambda f: f.stat().st_mtime, reverse=True)[MOST:]:
+        for old in sorted(place.iterdir(), key=lambda f: f.stat().st_mtime, reverse=True)[MOST_GRAPHS:]:
             old.unlink()
     except Exception:  # an example or a default that cannot be pickled, a full disk, no home: the next run exports anew
         return
