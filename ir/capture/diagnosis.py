@@ -7,7 +7,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
+from typing import Any
 
+import sympy
 from torch import nn
 
 from ir.capture.paths import clean, is_torch_file, short_path
@@ -41,25 +43,41 @@ _NOWHERE = Where()
 class NotExported(CaptureError):
     """Code in `where.module` that torch.export does not support: `reason` says what it does."""
 
-    def __init__(self, reason: str, where: Where = _NOWHERE, advice: str = _RUN, by_values: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        where: Where = _NOWHERE,
+        advice: str = _RUN,
+        by_values: bool = False,
+        cond: sympy.Basic | None = None,
+    ) -> None:
         line = f"\n  in {where}" if where.file else ""
         super().__init__(f"the model cannot be exported: {reason}{line}\n  what usually helps: {advice}")
         self.reason = reason
         self.where = where
+        self.advice = advice
         self.by_values = by_values  # whether values decide what is computed
+        self.cond = cond  # a size or a condition that is not known, as torch calls it in its own errors
+        self.origins: frozenset[Any] = frozenset()  # what a call is given that these values are made of
+
+    def advising(self, *more: str) -> NotExported:
+        """The same error with more advice."""
+        error = NotExported(self.reason, self.where, ", or ".join((self.advice, *more)), self.by_values, self.cond)
+        error.origins = self.origins
+        return error
 
 
 def explain(
     error: Exception, model: nn.Module, marks: Marks, input_names: Sequence[str], questions: Sequence[Question]
 ) -> CaptureError:
     """The error to show to the user, made from what torch.export raised."""
-    if own := next((e for e in _chain(error) if isinstance(e, CaptureError)), None):
+    if own := next((e for e in causes(error) if isinstance(e, CaptureError)), None):
         return own
     if fixed := dict(_fixed_sizes(str(error), marks, input_names, questions)):
         return FixedSizes(fixed)
-    names = {cls.__name__ for e in _chain(error) for cls in type(e).__mro__}
+    names = {cls.__name__ for e in causes(error) for cls in type(e).__mro__}
     what, advice = next((known for name, known in _KNOWN.items() if name in names), _unknown(error, marks, input_names))
-    where = next((w for e in _chain(error) if (w := _innermost(e.__traceback__, model)).file), Where())
+    where = next((w for e in causes(error) if (w := _innermost(e.__traceback__, model)).file), Where())
     if attribute := re.search(r"model attribute: (\S+)\.", str(error)):  # found at the end, far from its line
         where = Where(clean(attribute[1].rpartition(".")[0]))
     return NotExported(what, where, advice, by_values=not names.isdisjoint(_KNOWN))
@@ -104,7 +122,7 @@ def _fixed_sizes(
         )
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def causes(error: BaseException | None) -> Iterator[BaseException]:
     """An error and its causes, outermost first."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:

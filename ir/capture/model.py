@@ -21,7 +21,15 @@ from ir.capture.holdable import require_holdable, unheld
 from ir.capture.memory.as_buffers import as_buffers
 from ir.capture.memory.observing import observe
 from ir.capture.sizes.allowed import guard_notes
-from ir.capture.sizes.dynamic import DynamicShapes, FixedSizes, mark_dynamic, soft_marks, widen, without_marks
+from ir.capture.sizes.dynamic import (
+    DynamicShapes,
+    FixedSizes,
+    mark_dynamic,
+    soft_marks,
+    widen,
+    without_fixed,
+    without_marks,
+)
 from ir.capture.warn import warn
 from ir.errors import CaptureError
 from ir.graph import Graph
@@ -141,10 +149,8 @@ def _record(example: Example, soft: bool) -> tuple[Example, tuple[Recording, Way
             _require_own_sizes(recording.graph, used)
             return used, (recording, way), (*notes, *notes_on_fixed(example, used))
         except FixedSizes as e:
-            if not soft and not set(e.reasons) <= set(soft_marks(example.marks)):
-                raise
-            example = replace(example, marks=without_marks(example.marks, e.reasons))
-            notes += tuple(f"{reason}; it stays at that" for reason in dict.fromkeys(e.reasons.values()))
+            marks, more = without_fixed(example.marks, e, soft)
+            example, notes = replace(example, marks=marks), (*notes, *more)
         except CaptureError as e:
             if not (auto := soft_marks(example.marks)):
                 raise

@@ -1,7 +1,9 @@
 """A model and an example call -> ExportedProgram -> Recording.
 
 example       the model, its call, and the dimensions that may change
-fixed_inputs  inputs whose values decide shapes, captured as constants
+fixed_inputs  inputs and buffers whose values decide shapes, captured at those of the example
+known_values  fixed values and what is made of them alone, known while a model is traced
+origins       the inputs and buffers that a value which decides is made of
 meta_weights  parameters on the meta device, faked as CPU or given values for a while
 module_state  buffers and `.data` that forward assigns, and modules that it converts
 padding       nn.TransformerEncoder under a padding mask, as in inference

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
@@ -13,18 +13,19 @@ from torch import nn
 from torch.utils._pytree import TreeSpec
 
 from ir.capture.sizes.dynamic import Marks
-from ir.objects.signature import Slot, Tree
+from ir.objects.signature import FixedTensor, Slot, Tree
 
 
 @dataclass(frozen=True)
 class Example:
-    """A model and a call of it; the sizes in `marks` may change."""
+    """A model and a call of it; the sizes in `marks` may change, and the values of `buffers`, by name, may not."""
 
     model: nn.Module
     parameters: Sequence[inspect.Parameter]
     arguments: Tree
     tensors: Sequence[torch.Tensor]
     marks: Marks
+    buffers: Mapping[str, FixedTensor] = field(default_factory=dict)
 
     def at(self, tensors: Sequence[torch.Tensor]) -> Example:
         """The same call with other tensors, whose sizes are all fixed."""

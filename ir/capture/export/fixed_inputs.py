@@ -1,44 +1,81 @@
-"""Inputs whose values decide shapes, such as the grids of images: captured as constants of the example's values."""
+"""Inputs and buffers whose values decide shapes, such as the grids of images: captured at those of the example."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
-from unittest.mock import patch
 
 import torch
+from torch import nn
 
 from ir.capture.export.example import Example
-from ir.capture.sizes.dynamic import FixedSizes, without_marks
+from ir.capture.export.known_values import MOST_ELEMENTS
+from ir.capture.export.origins import Origin, Origins
+from ir.capture.sizes.dynamic import FixedSizes, Mark, without_marks
 from ir.errors import CaptureError
 from ir.graph import Call, Constant, Graph, Value
-from ir.objects.signature import FixedTensor, Slot, Tree, names
+from ir.objects.signature import FixedTensor, Slot, names
 
-LARGEST = 4096  # bytes of an input that is fixed without being named
-_ELEMENTS = 1 << 16  # of the constants that are computed with while a model is traced
+LARGEST = 4096  # bytes of an input or a buffer that is fixed without being named
 
 
-def may_be_fixed(example: Example, soft: bool) -> list[int]:
-    """The inputs that may be fixed without being named, the smallest first: few integers on the CPU.
+def may_be_fixed(example: Example, origin: Origin, soft: bool, loosely: bool) -> bool:
+    """Whether values may be fixed without being asked for: a few integers of an input, or a small buffer.
 
-    One is not if all its sizes may change, as those of token ids and padding masks, or any where they are not `soft`.
+    Sizes that may change must be `soft`.  What seems data, and sizes themselves, are fixed `loosely` alone.
     """
-    found = [
-        (tensor.nbytes, i)
-        for i, (tensor, dims) in enumerate(zip(example.tensors, example.marks, strict=True))
-        if _is_integer(tensor) and 0 < tensor.nbytes <= LARGEST and tensor.device.type == "cpu"
-        if not dims or (len(dims) < tensor.dim() and all(soft or mark.soft for mark in dims.values()))
-    ]
-    return [i for _, i in sorted(found)] if len(example.tensors) > 1 else []
+    match origin.kind:
+        case "buffer":
+            return _is_small(example.model.get_buffer(origin.name))
+        case "size":
+            return loosely and all(soft or mark.soft for _, _, mark in _of_name(example, origin.name))
+        case "input" if may_be_named(example, origin):
+            i = names(example.arguments).index(origin.name)
+            dims = example.marks[i]
+            large = loosely and bool(dims)
+            return all(soft or mark.soft for mark in dims.values()) and (large or _is_small(example.tensors[i]))
+    return False
 
 
-def may_be_named(example: Example) -> list[str]:
-    """The inputs whose values the user may ask to fix."""
-    known = zip(names(example.arguments), example.tensors, strict=True)
-    found = [name for name, tensor in known if _is_integer(tensor) and 0 < tensor.numel() <= _ELEMENTS]
-    return found if len(example.tensors) > len(found) else found[1:]
+def data_inputs(example: Example) -> Origins:
+    """The inputs all of whose sizes may change, as those of token ids and padding masks: data, not descriptions."""
+    given = zip(names(example.arguments), example.tensors, example.marks, strict=True)
+    return frozenset(Origin("input", name) for name, tensor, dims in given if dims and len(dims) == tensor.dim())
+
+
+def may_be_named(example: Example, origin: Origin) -> bool:
+    """Whether it is an input whose values can be fixed."""
+    known = names(example.arguments)
+    given = origin.kind == "input" and origin.name in known and len(known) > 1
+    return given and _is_countable(example.tensors[known.index(origin.name)])
+
+
+def with_values(example: Example, fixed: Collection[Origin]) -> Example:
+    """The example with the values of inputs and buffers fixed; with sizes fixed only where there is nothing else."""
+    given = (origin.name for origin in fixed if origin.kind == "buffer")
+    buffers = sorted({name for buffer in given for name in _alike(example.model, buffer)})
+    inputs = [i for i, name in enumerate(names(example.arguments)) if Origin("input", name) in fixed]
+    if not buffers and not inputs:
+        sizes = [(i, dim) for origin in fixed for i, dim, _ in _of_name(example, origin.name)]
+        return replace(example, marks=without_marks(example.marks, sizes))
+    values = {name: FixedTensor.of(example.model.get_buffer(name)) for name in buffers}
+    return replace(with_fixed(example, inputs), buffers={**example.buffers, **values})
+
+
+def _alike(model: nn.Module, buffer: str) -> list[str]:
+    """The buffer, and those of its name in other modules of its class, which have the same code."""
+    path, _, name = buffer.rpartition(".")
+    cls = type(model.get_submodule(path))
+    alike = (p for p, m in model.named_modules() if type(m) is cls and not cls.__module__.startswith("torch."))
+    held = dict(model.named_buffers(remove_duplicate=False))
+    others = (f"{p}.{name}".lstrip(".") for p in alike)
+    return [buffer, *(other for other in others if other in held and _is_small(held[other]))]
+
+
+def _of_name(example: Example, size: str) -> list[tuple[int, int, Mark]]:
+    """Tensor, dimension and mark of each size of that name."""
+    return [(i, d, m) for i, dims in enumerate(example.marks) for d, m in dims.items() if m.name == size]
 
 
 def with_fixed(example: Example, inputs: Collection[int]) -> Example:
@@ -69,10 +106,9 @@ def with_named_fixed(example: Example, named: Collection[str], soft: bool) -> Ex
     for name in named:
         if name not in known:
             raise CaptureError(f"there is no input `{name}` to fix; the model takes {', '.join(known)}")
-        tensor = example.tensors[known.index(name)]
-        if not _is_integer(tensor) or not 0 < tensor.numel() <= _ELEMENTS:
+        if not _is_countable(example.tensors[known.index(name)]):
             raise CaptureError(
-                f"the input `{name}` cannot be fixed: it must hold 1 to {_ELEMENTS:,} integers or booleans"
+                f"the input `{name}` cannot be fixed: it must hold 1 to {MOST_ELEMENTS:,} integers or booleans"
             )
     inputs = {known.index(name) for name in named}
     if len(inputs) == len(known):
@@ -104,47 +140,42 @@ def _origin(graph: Graph, value: Value) -> Value:
 
 
 def notes_on_fixed(before: Example, after: Example) -> tuple[str, ...]:
-    """What is fixed in `after` alone: the values of inputs, and sizes that could change before."""
+    """What is fixed in `after` alone: the values of inputs and buffers, and sizes of these inputs."""
     known = names(before.arguments)
-    inputs = [
-        (known[old.index], new)
-        for old, new in zip(before.arguments.leaves, after.arguments.leaves, strict=True)
-        if isinstance(old, Slot) and isinstance(new, FixedTensor)
-    ]
-    left = {mark.name for dims in after.marks for mark in dims.values()}
-    sizes = {
-        mark.name: tensor.shape[dim]
-        for tensor, dims in zip(before.tensors, before.marks, strict=True)
-        for dim, mark in dims.items()
-        if mark.name not in left
-    }
-    values = (f"`{name}` is fixed at {new.tensor().tolist()}: its values decide shapes" for name, new in inputs)
-    return (*values, *(f"`{name}` stays at {size}, as that of an input that is fixed" for name, size in sizes.items()))
+    leaves = zip(before.arguments.leaves, after.arguments.leaves, strict=True)
+    inputs = {old.index: new for old, new in leaves if isinstance(old, Slot) and isinstance(new, FixedTensor)}
+    sizes = {mark.name: before.tensors[i].shape[dim] for i in sorted(inputs) for dim, mark in before.marks[i].items()}
+    return (
+        *(f"`{known[i]}` is fixed at {_text(new)}: its values decide shapes" for i, new in inputs.items()),
+        *(f"`{name}` stays at {size}, as that of an input that is fixed" for name, size in sizes.items()),
+        *_notes_on_buffers({name: new for name, new in after.buffers.items() if name not in before.buffers}),
+    )
 
 
-@contextmanager
-def known_values(arguments: Tree) -> Iterator[None]:
-    """Compute with the values of fixed inputs inside the context: torch does so for single numbers alone."""
-    if not any(isinstance(leaf, FixedTensor) for leaf in arguments.leaves):
-        yield
-        return
-    with (
-        patch("torch._subclasses.fake_tensor.CONSTANT_NUMEL_LIMIT", _ELEMENTS),
-        patch("torch.tensor", _tensor_of(torch.tensor)),
-    ):
-        yield
+def _notes_on_buffers(fixed: Mapping[str, FixedTensor]) -> list[str]:
+    """A note on each buffer, or one on many."""
+    if len(fixed) > _MANY:
+        first, *others = fixed
+        return [f"{first} and {len(others)} more buffers are fixed at what they hold: their values decide shapes"]
+    return [f"{name} is fixed at {_text(value)}: its values decide shapes" for name, value in fixed.items()]
 
 
-def _tensor_of(tensor: Any) -> Any:
-    """torch.tensor, which cannot read single numbers in tensors while these are traced: they are stacked."""
-
-    def from_data(data: Any, **kwargs: Any) -> torch.Tensor:
-        if isinstance(data, list) and data and all(isinstance(x, torch.Tensor) and not x.dim() for x in data):
-            return torch.stack(data).to(**kwargs) if kwargs else torch.stack(data)
-        return tensor(data, **kwargs)
-
-    return from_data
+def _text(fixed: FixedTensor) -> str:
+    tensor = fixed.tensor()
+    sizes = ", ".join(map(str, tensor.shape))
+    return (
+        str(tensor.tolist()) if tensor.numel() <= _SHOWN else f"the {tensor.numel():,} values [{sizes}] of the example"
+    )
 
 
-def _is_integer(tensor: torch.Tensor) -> bool:
-    return not (tensor.is_floating_point() or tensor.is_complex())
+_MANY = 3
+_SHOWN = 64
+
+
+def _is_small(tensor: torch.Tensor) -> bool:
+    return 0 < tensor.nbytes <= LARGEST and tensor.device.type == "cpu"
+
+
+def _is_countable(tensor: torch.Tensor) -> bool:
+    """Whether a tensor holds integers or booleans, few enough to compute with while a model is traced."""
+    return not tensor.is_floating_point() and not tensor.is_complex() and 0 < tensor.numel() <= MOST_ELEMENTS

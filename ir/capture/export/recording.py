@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest.mock import patch
@@ -17,13 +17,15 @@ from torch.utils._pytree import TreeSpec
 
 from ir.capture.diagnosis import NotExported, explain
 from ir.capture.export.example import Example, layout_of, slotted
-from ir.capture.export.fixed_inputs import known_values
+from ir.capture.export.known_values import fixed_buffers, has_fixed_values, known_values
 from ir.capture.export.meta_weights import without_memory
 from ir.capture.export.module_state import converted_for_the_call, data_as_itself, written_in_place
+from ir.capture.export.origins import Origin, OriginTrace
 from ir.capture.export.padding import padded_as_in_inference
 from ir.capture.memory.places import as_they_were, changed, newly_held
 from ir.capture.memory.places import leaves as held_by
 from ir.capture.program.default_dtype import with_stated_dtypes
+from ir.capture.program.folded import fold_known
 from ir.capture.program.functional import functional_form, needs_functional_form
 from ir.capture.program.gradients import GradMode, detach_what_leaves
 from ir.capture.program.mutation import inputs_written, layout_notes, refuse_overlapping_writes
@@ -61,7 +63,11 @@ class _Exported:
 def record(example: Example) -> Recording:
     """Record by non-strict export.  Raises CaptureError for what torch.export does not support."""
     flat = Flat(example)
-    return flat.noted(recorded(flat, example, lambda program: flat.seen.returns[-1]))
+    try:
+        return flat.noted(recorded(flat, example, lambda program: flat.seen.returns[-1]))
+    except NotExported as e:
+        e.origins = flat.seen.origins.of_error(e)
+        raise
 
 
 def record_strictly(example: Example) -> Recording:
@@ -100,6 +106,7 @@ class _Seen:
     filled: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     gradients: GradMode = field(default_factory=GradMode)
+    origins: OriginTrace = field(default_factory=OriginTrace)
     notes: list[str] = field(default_factory=list)
 
 
@@ -117,8 +124,12 @@ class Flat(nn.Module):
         arguments = self._example.arguments.fill(tensors)
         given = {name: flatten(value) for name, value in arguments.items()}
         padded = padded_as_in_inference(self.seen.notes.append)
-        itself, converted = data_as_itself(), converted_for_the_call(self.m)
-        with itself, padded, converted, written_in_place(self.m) as leaves, self.seen.gradients.watched():
+        with ExitStack() as contexts:
+            for context in (data_as_itself(), padded, converted_for_the_call(self.m), self._origins(tensors)):
+                contexts.enter_context(context)
+            leaves = contexts.enter_context(written_in_place(self.m))
+            contexts.enter_context(fixed_buffers(self.m, self._example.buffers))
+            contexts.enter_context(self.seen.gradients.watched())
             result = call(self.m, self._example.parameters, arguments)
             results, spec = flatten(result)
             leaves.extend(results)
@@ -131,6 +142,19 @@ class Flat(nn.Module):
         kept = [leaf for leaf in leaves if isinstance(leaf, (torch.Tensor, torch.SymInt))]
         self.seen.returns.append(slotted(leaves, spec, (torch.Tensor, torch.SymInt)))
         return kept
+
+    def _origins(self, tensors: Sequence[torch.Tensor]) -> AbstractContextManager[None]:
+        """Follow what is made of the inputs, their sizes, the buffers and the parameters."""
+        given = zip(names(self._example.arguments), tensors, self._example.marks, strict=True)
+        for name, tensor, dims in given:
+            self.seen.origins.start(tensor, Origin("input", name))
+            for dim, mark in dims.items():
+                self.seen.origins.start_size(tensor.shape[dim], mark.name)
+        for name, buffer in self.m.named_buffers():
+            self.seen.origins.start(buffer, Origin("buffer", name))
+        for parameter in self.m.parameters():
+            self.seen.origins.start(parameter, Origin("parameter"))
+        return self.seen.origins.watched()
 
     def noted(self, recording: Recording) -> Recording:
         """A recording of this module, with what forward changed while it was recorded, and notes on it."""
@@ -191,11 +215,13 @@ def _export(flat: nn.Module, example: Example, strict: bool) -> _Exported:
         try:
             with torch.no_grad(), quiet(), without_memory(example.model), as_they_were(example.model):
                 args = ([t.detach().clone() for t in tensors],)
-                with watched_variables(), known_values(example.arguments):
+                with watched_variables(), known_values(example):
                     program = torch.export.export(flat, args, dynamic_shapes=(export_spec(marks),), strict=strict)
                 refuse_overlapping_writes(program.graph.nodes)
                 notes, written = tuple(dict.fromkeys(layout_notes(program.graph.nodes))), inputs_written(program)
                 detach_what_leaves(program)
+                if has_fixed_values(example):
+                    fold_known(program)
                 asked = tuple(questions)
                 functional = functional_form(program) if needs_functional_form(program) else program
                 return _Exported(functional, asked, notes, written)

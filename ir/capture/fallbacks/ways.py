@@ -12,11 +12,13 @@ from torch import nn
 from ir.capture.checks.second_input import Verdict, compare_with_model
 from ir.capture.diagnosis import NotExported
 from ir.capture.export.example import Example
-from ir.capture.export.fixed_inputs import looks_up, may_be_fixed, may_be_named, with_fixed
+from ir.capture.export.fixed_inputs import data_inputs, looks_up, may_be_fixed, may_be_named, with_values
 from ir.capture.export.meta_weights import LIMIT, in_memory
+from ir.capture.export.origins import Origins
 from ir.capture.export.recording import Recording, record, record_strictly
 from ir.capture.fallbacks.opaque_modules import NotWhole, kept_whole
 from ir.capture.fallbacks.traced import record_traced
+from ir.capture.sizes.dynamic import FixedSizes, without_fixed
 from ir.errors import CaptureError
 from ir.graph import Call, is_whole, opaque_of
 from ir.objects.opaque import Opaque
@@ -28,32 +30,85 @@ Way: TypeAlias = Callable[[Example], Recording]
 def record_somehow(example: Example, soft: bool = False) -> tuple[Example, Recording, Way]:
     """A recording of the model, and the way that made it.  Raises CaptureError where no way succeeds.
 
-    The example that is returned has inputs fixed whose values decide shapes.
+    The example that is returned has inputs and buffers fixed whose values decide shapes.
     """
     try:
         return example, record(example), record
     except NotExported as e:
         error = e
-    if error.by_values and (found := _with_values(example, error, soft)):
+    fixing = FixValues(example, error, soft, data_inputs(example))
+    if found := fixing(loosely=False):
         return *found, record
-    return example, *_otherwise(example, error)
+    try:
+        return example, *_otherwise(example, _advised(example, (error, fixing.error)))
+    except CaptureError as e:
+        refused = e
+    if found := fixing(loosely=True):
+        return *found, record
+    raise refused
 
 
-def _with_values(example: Example, error: NotExported, soft: bool) -> tuple[Example, Recording] | None:
-    """A recording with as few inputs fixed as can be; None where the values of inputs do not decide alone.
+def _advised(example: Example, errors: Sequence[NotExported]) -> NotExported:
+    """The first error, with the inputs or sizes that might be fixed against all of them."""
+    first, origins = errors[0], frozenset().union(*(_decisive(e.origins) for e in errors))
+    named = sorted(o.name for o in origins if may_be_named(example, o))
+    sizes = sorted(o.name for o in origins if o.kind == "size")
+    others = [o for o in origins if o.kind not in ("buffer", "size") and o.name not in named]
+    if not all(e.by_values for e in errors) or others:
+        return first
+    listed = " and ".join(f"`{name}`" for name in named or sizes)
+    if named:
+        flags = " ".join(f"--fix {name}" for name in named)
+        return first.advising(f"fix the values of {listed} at those of the example: {flags}")
+    return first.advising(f"leave {listed} out of the dynamic sizes") if sizes else first
 
-    Inputs are tried one after the other: one counts if the export then gets further.
-    """
-    for i in may_be_fixed(example, soft):
-        trial = with_fixed(example, [i])
-        try:
-            recording = record(trial)
-        except NotExported as e:
-            if e.by_values and e.where != error.where:
-                return _with_values(trial, e, soft)
-            continue
-        return None if looks_up(recording.graph, trial) or not _is_right(recording, trial) else (trial, recording)
-    return None
+
+def _decisive(origins: Origins) -> Origins:
+    """Those without sizes, if there are others: these may do."""
+    return frozenset(origin for origin in origins if origin.kind != "size") or origins
+
+
+@dataclass
+class FixValues:
+    """Fixes the inputs and buffers whose values decide, as far as they may be fixed."""
+
+    example: Example
+    error: NotExported
+    soft: bool
+    data: Origins  # inputs that are fixed at last
+    notes: tuple[str, ...] = ()
+
+    def __call__(self, loosely: bool) -> tuple[Example, Recording] | None:
+        """The example with values fixed, and its recording; None where others decide, too."""
+        while self.error.by_values and (origins := _decisive(self.error.origins)):
+            if not loosely and not self.data.isdisjoint(origins):
+                return None
+            if not all(may_be_fixed(self.example, origin, self.soft, loosely) for origin in origins):
+                return None
+            self._fix(origins)
+            try:
+                recording = self._recorded()
+            except NotExported as e:
+                self.error = e
+                continue
+            right = not looks_up(recording.graph, self.example) and _is_right(recording, self.example)
+            return (self.example, noted(recording, *self.notes)) if right else None
+        return None
+
+    def _fix(self, origins: Origins) -> None:
+        self.example = with_values(self.example, origins)
+        sizes = sorted(origin.name for origin in origins if origin.kind == "size")
+        why = f"{self.error.reason}, in {self.error.where}"
+        self.notes += tuple(f"`{name}` cannot be dynamic: {why}; it stays as it is in the example" for name in sizes)
+
+    def _recorded(self) -> Recording:
+        """A recording; sizes that the model fixes for these values lose their marks."""
+        while True:
+            try:
+                return record(self.example)
+            except FixedSizes as e:
+                marks, notes = without_fixed(self.example.marks, e, self.soft)
+                self.example, self.notes = replace(self.example, marks=marks), (*self.notes, *notes)
 
 
 def _is_right(recording: Recording, example: Example) -> bool:
@@ -69,7 +124,7 @@ def _otherwise(example: Example, error: NotExported) -> tuple[Recording, Way]:
                 recording = way(example)
                 if compare_with_model(recording.graph, example) is Verdict.SAME:
                     return noted(recording, f"recorded {_HOW[way]}: {error.reason}, in {error.where}"), way
-        whole = KeepWhole(example.model, error, fixable=may_be_named(example) if error.by_values else ())
+        whole = KeepWhole(example.model, error)
         recording = whole(example)
         verdict = compare_with_model(recording.graph, example) if runs else Verdict.UNKNOWN
     if verdict is Verdict.DIFFERENT:
@@ -100,7 +155,6 @@ class KeepWhole:
 
     model: nn.Module
     error: NotExported
-    fixable: Sequence[str] = ()  # inputs whose values may be what decides
     reasons: dict[str, NotExported] = field(default_factory=dict)  # by path of a module that is kept whole
     refused: dict[str, NotWhole] = field(default_factory=dict)
     known: list[Opaque] = field(default_factory=list)
@@ -127,9 +181,7 @@ class KeepWhole:
             path = path.rpartition(".")[0]
         if not path:
             refused = [str(why) for why in self.refused.values()]
-            named = ", ".join(f"`{name}`" for name in self.fixable)
-            fix = [f"or fix the values that decide, if they are those of {named}: --fix NAME"] if named else []
-            raise CaptureError("\n  ".join([str(self.error), *(refused or [_MOVE_IT]), *fix]))
+            raise CaptureError("\n  ".join([str(self.error), *(refused or [_MOVE_IT])]))
         paths = dict.fromkeys((p for p, _ in self.model.named_modules() if _alike(self.model, p, path)), reason)
         self.reasons = _outermost(self.reasons | paths)
 

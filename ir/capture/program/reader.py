@@ -304,7 +304,7 @@ class _Reader:
             advice = "torch.where or a mask of fixed size in place of indexing by nonzero, .item()"
             where = where_of(node) if node is not None else Where()
             what = "a size depends on the values of a tensor, not on the shapes of the inputs"
-            raise NotExported(what, where, advice, by_values=True)
+            raise NotExported(what, where, advice, by_values=True, cond=value.node.expr)
         return expr
 
     def type_of(self, node: fx.Node) -> TensorType:

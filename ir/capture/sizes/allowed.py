@@ -84,6 +84,6 @@ def guard_text(guard: sympy.Basic) -> str:
     if isinstance(guard, Relational):
         left, right = (str(side) for side in guard.args)
         if isinstance(guard.lhs, (sympy.Mod, Mod)) and guard.rhs == 0:
-            left = f"{guard.lhs.args[0]} % {guard.lhs.args[1]}"
+            left = " % ".join(str(side) if side.is_Atom else f"({side})" for side in guard.lhs.args)
         return f"{left} {guard.rel_op} {right}"  # type: ignore[attr-defined]
     return str(guard)

@@ -46,6 +46,17 @@ def without_marks(marks: Marks, fixed: Collection[tuple[int, int]]) -> Marks:
     return [{dim: mark for dim, mark in dims.items() if mark.name not in names} for dims in marks]
 
 
+def without_fixed(marks: Marks, error: FixedSizes, soft: bool) -> tuple[Marks, tuple[str, ...]]:
+    """The marks without those of the sizes that a model fixes, and notes on these.
+
+    Raises the error for a size that must be dynamic: one that is not `soft`.
+    """
+    if not soft and not set(error.reasons) <= set(soft_marks(marks)):
+        raise error
+    notes = tuple(f"{reason}; it stays at that" for reason in dict.fromkeys(error.reasons.values()))
+    return without_marks(marks, error.reasons), notes
+
+
 def soft_marks(marks: Marks) -> list[tuple[int, int]]:
     """Tensor and dimension of each size that need not be dynamic."""
     return [(i, dim) for i, dims in enumerate(marks) for dim, mark in dims.items() if mark.soft]

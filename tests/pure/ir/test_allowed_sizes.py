@@ -54,6 +54,7 @@ def test_the_values_that_a_guard_leaves(guard: sympy.Basic, example: int, values
 
 def test_guards_read_as_python() -> None:
     assert guard_text(sympy.Eq(Mod(n, 8), 0)) == "n % 8 == 0"
+    assert guard_text(sympy.Eq(Mod(n + 4, 2 * sympy.Symbol("m", integer=True)), 0)) == "(n + 4) % (2*m) == 0"
     assert guard_text(sympy.Le(n, 2 * m)) == "n <= 2*m"
 
 

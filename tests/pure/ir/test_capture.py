@@ -542,5 +542,5 @@ def test_values_that_decide_may_be_fixed_by_name() -> None:
             return shortened(x, lengths)
 
     many = torch.ones(1024, dtype=torch.int64)  # more than are fixed without being asked
-    with pytest.raises(CaptureError, match="or fix the values that decide, if they are those of `lengths`: --fix NAME"):
+    with pytest.raises(CaptureError, match="or fix the values of `lengths` at those of the example: --fix lengths"):
         capture(Shortened(), (hidden(), many))

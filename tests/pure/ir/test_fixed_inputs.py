@@ -16,6 +16,8 @@ from ir.objects.signature import FixedTensor
 from passes.compilation.api import compile_model
 from runtime import Pipeline
 from runtime.errors import InputError
+from tests.support.checking import Call as Inputs
+from tests.support.checking import run_graph, run_model
 
 GRID = torch.tensor([[1, 2], [2, 2]])
 X = torch.randn(6, 4)
@@ -68,17 +70,114 @@ class Embedded(nn.Module):
         return self.table(ids) * (2 if ids.sum() > 3 else 1) + x
 
 
+class Ends(Images):
+    """Ends of the images are written into zeros, which the code made."""
+
+    def lengths(self, grid: Tensor) -> list[int]:
+        ends = torch.zeros(len(grid) + 1, dtype=torch.int64)
+        ends[1:] = grid.prod(1).cumsum(0)
+        return (ends[1:] - ends[:-1]).tolist()
+
+
+class Chosen(Images):
+    """Rows are chosen by known indices, after a change in place that others see."""
+
+    def forward(self, x: Tensor, grid: Tensor) -> Tensor:
+        x = self.project(x)
+        x.view(-1).add_(1)
+        return x[(grid > 1).nonzero()[:, 0]] * x[torch.multinomial(torch.ones(len(grid)), 2)].sum(0)
+
+
+class Buffered(nn.Module):
+    """A buffer decides, in several layers."""
+
+    def __init__(self, width: float = 1.0) -> None:
+        super().__init__()
+        self.register_buffer("chance", torch.tensor([width]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if self.chance[0] > 0 else x
+
+
+class Counting(Buffered):
+    """What decides is counted up."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.chance += 1
+        return super().forward(x)
+
+
+class Padded(nn.Module):
+    """The size of what is returned is that of the input, rounded up by a tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("stride", torch.tensor(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        length = torch.ceil(x.shape[0] / self.stride).to(torch.int64) * self.stride
+        return nn.functional.pad(x, (0, 0, 0, int(length - x.shape[0])))
+
+
+class Masked(nn.Module):
+    """The lengths that a padding mask says decide in the model itself."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return torch.stack([row[: int(n)].sum(0) for row, n in zip(x, mask.sum(1), strict=True)])
+
+
 def fixed(graph: Graph) -> list[Tensor]:
     return [leaf.tensor() for leaf in graph.signature.arguments.leaves if isinstance(leaf, FixedTensor)]
 
 
-@pytest.mark.parametrize("make", [Images, Item, Cumulative])
+@pytest.mark.parametrize("make", [Images, Item, Cumulative, Ends, Chosen])
 def test_an_input_whose_values_decide_shapes_is_fixed_with_a_note(make: type[Images]) -> None:
     graph = capture(make().eval(), (X, GRID))
     assert [v.name for v in graph.inputs] == ["x"]
     assert torch.equal(fixed(graph)[0], GRID)
     assert graph.notes == ("`grid` is fixed at [[1, 2], [2, 2]]: its values decide shapes",)
     assert not any(isinstance(n, Call) and is_whole(n) for n in graph.nodes)
+
+
+def test_a_buffer_whose_values_decide_is_fixed_with_those_of_its_kind() -> None:
+    model = nn.Sequential(Buffered(), Buffered(0.0), Buffered(), nn.Linear(4, 4)).eval()
+    graph = capture(model, (X,))
+    assert graph.notes == (
+        "0.chance is fixed at [1.0]: its values decide shapes",
+        "1.chance is fixed at [0.0]: its values decide shapes",
+        "2.chance is fixed at [1.0]: its values decide shapes",
+    )
+    call = Inputs.of(X)
+    [expected], [found] = run_model(model, [call]), run_graph(graph, [call], dict(model.state_dict()))
+    assert torch.equal(expected, found)
+
+
+def test_a_buffer_that_changes_is_not_fixed() -> None:
+    with pytest.raises(CaptureError, match="it decides by the values of a tensor"):
+        capture(Counting().eval(), (X,))
+
+
+def test_a_size_that_decides_as_a_value_stays_where_it_may() -> None:
+    sizes = {"x": {0: "rows"}}
+    [note, *_] = capture(Padded().eval(), (X,), dynamic_shapes=sizes, soft=True).notes
+    assert note.startswith("`rows` cannot be dynamic: it decides by the values of a tensor, in the model")
+    with pytest.raises(CaptureError, match="leave `rows` out of the dynamic sizes"):
+        capture(Padded().eval(), (X,), dynamic_shapes=sizes)
+
+
+def test_a_padding_mask_is_fixed_where_nothing_else_helps() -> None:
+    x, mask = torch.randn(2, 3, 4), torch.tensor([[1, 1, 1], [1, 1, 0]])
+    sizes = {"x": {0: "batch", 1: "seq"}, "mask": {0: "batch", 1: "seq"}}
+    graph = capture(Masked().eval(), (x, mask), dynamic_shapes=sizes, soft=True)
+    assert "`mask` is fixed at [[1, 1, 1], [1, 1, 0]]: its values decide shapes" in graph.notes
+    with pytest.raises(CaptureError, match="fix the values of `mask` at those of the example: --fix mask"):
+        capture(Masked().eval(), (x, mask), dynamic_shapes=sizes)
+
+
+def test_many_values_are_not_all_noted() -> None:
+    grid = torch.ones(100, dtype=torch.int64)
+    [note] = capture(Images().eval(), (torch.randn(100, 4), grid[:, None]), fix=["grid"]).notes
+    assert note == "`grid` is fixed at the 100 values [100, 1] of the example: its values decide shapes"
 
 
 def test_several_inputs_are_fixed_one_after_the_other_and_no_more() -> None:
