@@ -61,13 +61,17 @@ def _written(node: fx.Node) -> Iterator[torch.Tensor]:
 
 def layout_notes(nodes: Iterable[fx.Node]) -> Iterator[str]:
     """Notes on changes of memory that, by the layout of an input, a view or a copy shares: reshape() returns either."""
+    names: dict[fx.Node, str] = {}  # of the nodes that were looked at, the function that returns either
     for node in filter(mutates, nodes):
-        shared = set(_sharing(node.args[0])) if node.args and isinstance(node.args[0], fx.Node) else set()
-        names = [name for name in map(_name, shared) if name in _EITHER]
-        if names and any(map(_may_lie_otherwise, shared)):
+        changed = node.args[0] if node.args else None
+        if isinstance(changed, fx.Node) and changed not in names:
+            shared = list(_sharing(changed))
+            either = next((name for name in map(_name, shared) if name in _EITHER), "")
+            names |= dict.fromkeys(shared, either if any(map(_may_lie_otherwise, shared)) else "")
+        if isinstance(changed, fx.Node) and names[changed]:
             yield (
-                f"{names[0]}() returns a view or a copy, by the layout of what it is given, and forward changes the "
-                f"memory, in {where_of(node)}: stages compute what the model does for the example's layout"
+                f"{names[changed]}() returns a view or a copy, by the layout of what it is given, and forward changes "
+                f"the memory, in {where_of(node)}: stages compute what the model does for the example's layout"
             )
 
 
