@@ -56,6 +56,23 @@ def test_an_edited_stage_file_is_a_fault(copy: Path, capsys: pytest.CaptureFixtu
     assert ended.out == f"{copy} is not whole; compile the model again\n"
 
 
+@pytest.mark.parametrize(("what", "other"), [("relu", "tanh"), ("x_2_2 * self.scale", "self.scale")])
+def test_a_line_that_the_compiler_did_not_write_is_named(copy: Path, what: str, other: str) -> None:
+    path = copy / "stage_0.py"
+    lines = path.read_text().splitlines(keepends=True)
+    at = next(i for i, line in enumerate(lines) if what in line)
+    lines[at] = lines[at].replace(what, other)
+    path.write_text("".join(lines))
+    assert f"stage_0.py:{at + 1}: the line is not what the compiler wrote" in [*faults(copy)]
+
+
+def test_a_stage_that_receives_more_than_was_planned_is_named(copy: Path) -> None:
+    manifest = Manifest.read(copy)
+    stages = [row | {"activation_bytes": 8} for row in manifest.plan["stages"]]
+    replace(manifest, plan=manifest.plan | {"stages": stages}).sealed().write(copy)
+    assert "stage 1: it receives 256 bytes, more than was planned for activations" in [*faults(copy)]
+
+
 def test_a_transfer_that_nobody_sends_is_named(copy: Path) -> None:
     manifest = Manifest.read(copy)
     (program,) = manifest.programs
