@@ -15,7 +15,7 @@ import torch
 
 from ir.graph import THIS_DEVICE, Graph, ThisDevice
 
-LARGEST = 256 << 20  # bytes of a graph that is kept
+LARGEST_FILE = 256 << 20  # bytes of a graph that is kept
 MOST_GRAPHS = 64  # graphs; the one that was used longest ago goes first
 
 PLACE = "STAGECUT_CACHE"  # the environment variable that names another folder
@@ -55,7 +55,7 @@ def keep(key: str, kept: Kept) -> None:
     buffer = io.BytesIO()
     try:
         _Pickler(buffer).dump(kept)
-        if buffer.tell() > LARGEST:
+        if buffer.tell() > LARGEST_FILE:
             return
         place = folder()
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
