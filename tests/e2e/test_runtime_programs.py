@@ -20,6 +20,8 @@ from runtime.manifest import Manifest
 from runtime.stage.loader import load_stages
 from runtime.stage.stage import LoadedStage
 from stagecut import compile_model
+from tests.faults.inject import inject
+from tests.faults.sample import Sample
 from tests.support.jobs import run
 from tests.support.programs import (
     GRIDS,
@@ -205,6 +207,12 @@ def test_programs_that_disagree_are_found(grids: Path, tmp_path: Path) -> None:
     replace(manifest, programs=(small, replace(wide, stages=(first,)))).sealed().write(folder)
     with pytest.raises(ManifestError, match=r"manifest.json is damaged \(program wide has 1 stages of 2\); compile"):
         Pipeline.load(folder)
+
+
+def test_faults_of_any_program_are_found(model: Grid, tmp_path: Path) -> None:
+    sample = Sample(tmp_path / "out", write_grids(model, tmp_path / "out", 3), model)
+    outcomes = [inject(sample, number, tmp_path) for number in range(200, 224) if number % 8]
+    assert [outcome for outcome in outcomes if not outcome.found] == []
 
 
 def test_a_fault_names_its_program(grids: Path, tmp_path: Path) -> None:

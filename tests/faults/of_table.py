@@ -21,9 +21,8 @@ def stage_with_weights(table: Any, random: Random) -> Any:
 
 
 def program_of(table: Any) -> Any:
-    """The program of a manifest that has one."""
-    (program,) = table["programs"]
-    return program
+    """The last program of a manifest."""
+    return table["programs"][-1]
 
 
 def _end(table: Any, random: Random) -> Any:
