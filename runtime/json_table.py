@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, Field, fields, is_dataclass
+from collections.abc import Callable
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
+
+Decode = Callable[[Any], Any]
 
 
 def from_json(hint: Any, value: Any) -> Any:
@@ -13,14 +16,7 @@ def from_json(hint: Any, value: Any) -> Any:
 
     Raises KeyError for a missing key, TypeError or AttributeError for an unknown key or another type of container.
     """
-    if is_dataclass(hint):
-        return _decode_object(hint, value)
-    match get_origin(hint), get_args(hint):
-        case (origin, (of, _)) if origin is tuple:
-            return tuple([from_json(of, item) for item in value])
-        case (origin, (_, of)) if origin is dict:
-            return {key: from_json(of, item) for key, item in value.items()}
-    return value
+    return _decoder(hint)(value)
 
 
 def spread_json(value: Any, indent: str = "") -> str:
@@ -35,19 +31,34 @@ def spread_json(value: Any, indent: str = "") -> str:
     return "[\n" + ",\n".join(inner + spread_json(item, inner) for item in value) + f"\n{indent}]"
 
 
-def _decode_object(cls: Any, value: Any) -> Any:
-    known, required = _keys(cls)
-    for name in required:
-        if name not in value:
-            raise KeyError(name)
-    return cls(**{name: from_json(known[name], item) if name in known else item for name, item in value.items()})
-
-
 @cache
-def _keys(cls: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The type of each field of a dataclass, and the fields that have no default."""
-    return get_type_hints(cls), tuple(field.name for field in fields(cls) if not _has_default(field))
+def _decoder(hint: Any) -> Decode:
+    """What makes values of a type: found once, as a manifest has tens of thousands of some."""
+    if is_dataclass(hint):
+        return _object_decoder(hint)
+    match get_origin(hint), get_args(hint):
+        case (origin, (of, _)) if origin is tuple:
+            item = _decoder(of)
+            return tuple if item is _as_it_is else lambda value: tuple([item(part) for part in value])
+        case (origin, (_, of)) if origin is dict:
+            item = _decoder(of)
+            return lambda value: {key: item(part) for key, part in value.items()}
+    return _as_it_is
 
 
-def _has_default(field: Field[Any]) -> bool:
-    return field.default is not MISSING or field.default_factory is not MISSING
+def _object_decoder(cls: Any) -> Decode:
+    hints = get_type_hints(cls)
+    required = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
+    decoders = {name: decoder for name, hint in hints.items() if (decoder := _decoder(hint)) is not _as_it_is}
+
+    def decode(value: Any) -> Any:
+        for name in required:
+            if name not in value:
+                raise KeyError(name)
+        return cls(**{**value, **{name: item(value[name]) for name, item in decoders.items() if name in value}})
+
+    return decode
+
+
+def _as_it_is(value: Any) -> Any:
+    return value

@@ -21,6 +21,7 @@ from passes.compilation.api import compile_model
 from runtime import Pipeline
 from tests.support.browsing import Page, chromium
 from tests.support.planning import slow_machine
+from tests.support.programs import Grid, write_grids
 
 WIDTH, STAGES = 16, 3
 
@@ -89,7 +90,20 @@ def test_it_says_what_the_table_says(page: Page, report: Path) -> None:
     values = [code.text for code in page.all("#flow td:nth-child(3)")]
     assert {edge["name"] for stage in plan["stages"] for edge in stage["sends"]} <= set(values)
     figures = dict(zip((d.text for d in page.all("dt")), (d.text for d in page.all("dt + dd")), strict=True))
-    assert figures["Gap to the best cut"] == "0 %"
+    assert plan["proven"]
+    assert figures["Above the best cut"] == (
+        "0 %" if plan["above"] < 1e-6 else f"{max(100 * plan['above'], 0.1):.1f} %"
+    )
+
+
+def test_of_several_programs_it_shows_the_first(browser: Page, tmp_path: Path) -> None:
+    write_grids(Grid().eval(), tmp_path / "out", STAGES)
+    page = browser.open(tmp_path / "out" / REPORT)
+    leads = [lead.text for lead in page.all("section:has(#graph) .lead")]
+    assert leads[0] == "Of the program small; the others are wide."
+    page.all("#picture .box")[-1].click()
+    assert "stage_" in page.one("#panel").text
+    assert browser.complaints == []
 
 
 def test_the_graph_has_a_cluster_a_stage_and_bytes_on_the_cuts(page: Page) -> None:
