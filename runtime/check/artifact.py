@@ -28,9 +28,10 @@ def faults(folder: Path, *, contents: bool = True) -> Iterator[str]:
     except ManifestError as e:
         yield f"{FILE}: {str(e).partition(';')[0]}"
     yield from _check_files(folder, manifest, contents=contents)
+    lines = table["schema"] == manifest.schema  # older ones have none to compare with
     for program in manifest.programs:
         place = f"program {program.name}: " if len(manifest.programs) > 1 else ""
-        yield from (f"{place}{fault}" for fault in check_program(folder, program, manifest))
+        yield from (f"{place}{fault}" for fault in check_program(folder, program, manifest, lines=lines))
     yield from check_memory(manifest)
     for i, stage in enumerate(manifest.stages):
         if manifest.placement[i : i + 1] != (stage.device,):
@@ -39,13 +40,13 @@ def faults(folder: Path, *, contents: bool = True) -> Iterator[str]:
         yield from check_tensors(folder / stage.weights, holds, contents=contents)
 
 
-def check_program(folder: Path, program: ProgramEntry, manifest: Manifest) -> Iterator[str]:
-    """What is wrong with what the stages do in one program."""
+def check_program(folder: Path, program: ProgramEntry, manifest: Manifest, *, lines: bool) -> Iterator[str]:
+    """What is wrong with what the stages do in one program.  `lines`: whether those of their files are compared."""
     terms = terms_of(program.symbols, program.guards, program.signature, program.microbatching)
     for i, stage in enumerate(program.stages):
         if stage.terms != terms:
             yield f"stage {i}: it was cut for other sizes, guards, microbatches or another signature than {FILE} has"
-        yield from check_source(folder, stage)
+        yield from check_source(folder, stage, lines=lines)
     yield from check_flow(program)
     yield from check_holdings(program, manifest.weights)
 

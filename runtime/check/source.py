@@ -10,11 +10,11 @@ from runtime.check.lines import sum_of, words_by_line
 from runtime.manifest import ProgramStage
 
 
-def check_source(folder: Path, stage: ProgramStage) -> Iterator[str]:
+def check_source(folder: Path, stage: ProgramStage, *, lines: bool) -> Iterator[str]:
     """What is wrong with the file of a stage, each fault with its line."""
     try:
         text = (folder / stage.module).read_text()
-        tree, lines = ast.parse(text), words_by_line(text)
+        tree, words = ast.parse(text), words_by_line(text)
     except (OSError, SyntaxError, ValueError) as e:
         yield f"{stage.module}: it cannot be read as Python: {e}"
         return
@@ -24,7 +24,8 @@ def check_source(folder: Path, stage: ProgramStage) -> Iterator[str]:
         yield f"{stage.module}: it has no class {stage.cls} with `forward` and `load`"
         return
     yield from (f"{stage.module}{fault}" for fault in _check_ends(tree, functions["forward"], stage))
-    yield from (f"{stage.module}:{fault}" for fault in _check_lines(lines, stage))
+    if lines:
+        yield from (f"{stage.module}:{fault}" for fault in _check_lines(words, stage))
 
 
 def _check_ends(tree: ast.Module, forward: ast.FunctionDef, stage: ProgramStage) -> Iterator[str]:
