@@ -65,7 +65,7 @@ def manifest_of(
         operators=_operators(stages),
         weights=model_weights(plan.graph),
         placement=placed(plan),
-        settings=torch_settings(),
+        settings=torch_settings(keeps_modules=bool(plan.graph.whole)),
     )
 
 

@@ -10,6 +10,7 @@ from typing import ClassVar, Protocol, TypeVar
 
 from ir.analysis.programs import by_program
 from ir.analysis.verify import Invariant, culprit_shown, staged, stateful, well_formed
+from ir.autocast import without_autocast
 from ir.errors import PipelineError, VerifyError
 from ir.graph import Graph
 from ir.machine.cluster import Cluster
@@ -85,7 +86,7 @@ class PassPipeline:
         held = dict.fromkeys(_ALWAYS)
         for p in self.passes:
             start = perf_counter()
-            with culprit_shown(graph):
+            with culprit_shown(graph), without_autocast():
                 graph = p.run(graph, cluster)
             seconds = perf_counter() - start
             held |= dict.fromkeys(p.ensures)

@@ -24,7 +24,7 @@ from runtime.engine.collector import Finish
 from runtime.engine.engine import Engine
 from runtime.engine.message import Reset, Values
 from runtime.manifest import Manifest
-from runtime.settings import warn_of_other_settings
+from runtime.settings import warn_of_autocast, warn_of_other_settings
 from runtime.stage.loader import load_stages
 from runtime.stage.speed import Speed
 from runtime.trace import perfetto
@@ -227,6 +227,7 @@ class Pipeline:
         self.close()
 
     def _send(self, batch: Values, microbatches: int, build: Build) -> Future[Any]:
+        warn_of_autocast()
         sizes = batch.sizes
         if microbatches == 1:
             return self._send_part(batch, lambda outputs: build(outputs, sizes))

@@ -7,12 +7,19 @@ from collections.abc import Mapping
 
 import torch
 
+_CUDNN = ("allow_tf32", "benchmark", "deterministic")
 
-def torch_settings() -> dict[str, str]:
-    """The settings of this process, each under the name of the function that sets it."""
-    return {
+
+def torch_settings(keeps_modules: bool = True) -> dict[str, str]:
+    """The settings of this process, each under the name of the function or flag that sets it.
+
+    `keeps_modules`: whether modules are kept whole, whose code takes torch's default dtype; all others state dtypes.
+    """
+    default = {"torch.set_default_dtype": str(torch.get_default_dtype())} if keeps_modules else {}
+    return default | {
         "torch.set_float32_matmul_precision": torch.get_float32_matmul_precision(),
         "torch.use_deterministic_algorithms": str(torch.are_deterministic_algorithms_enabled()),
+        **{f"torch.backends.cudnn.{name}": str(getattr(torch.backends.cudnn, name)) for name in _CUDNN},
     }
 
 
@@ -23,3 +30,12 @@ def warn_of_other_settings(compiled: Mapping[str, str]) -> None:
     other = [f"{name} is {here[name]} here and was {value}" for name, value in differ.items()]
     if other:
         warnings.warn(f"results may differ from those when the model was compiled: {'; '.join(other)}", stacklevel=3)
+
+
+def warn_of_autocast() -> None:
+    """Warn where autocast is on in the thread that calls: stages run in others, without it."""
+    if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+        text = (
+            "autocast is on, which stages do not follow; for stages that cast as it does, compile the model within it"
+        )
+        warnings.warn(text, stacklevel=5)

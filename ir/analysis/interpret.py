@@ -9,6 +9,7 @@ import torch
 
 from ir.analysis.arguments import as_number, operator_arguments
 from ir.analysis.programs import program_of
+from ir.autocast import without_autocast
 from ir.graph import Graph, Transfer, sizes_of
 
 
@@ -39,7 +40,7 @@ def interpret(
     device = next((t.device for t in env.values()), torch.device("cpu"))
     last = {value: node for node in graph.nodes for value in node.operands}
     kept = {*graph.kept, *graph.leaves}
-    with torch.no_grad():
+    with torch.no_grad(), without_autocast():
         for node in graph.nodes:
             if isinstance(node, Transfer):
                 out = env[node.value]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ir.capture import capture
+from ir.errors import CaptureError
 from passes.compilation.api import compile_model
 from runtime import Pipeline
+from runtime.settings import torch_settings
+from tests.support.hard_models import Branching
 
 
 class Defaults(nn.Module):
@@ -58,12 +62,61 @@ def test_stages_keep_the_default_dtype_that_the_model_had(
     torch.testing.assert_close(list(found), expected, rtol=0, atol=0)
 
 
-def test_other_settings_than_at_the_compilation_are_warned_of(tmp_path: Path) -> None:
-    compile_model(nn.Linear(4, 4).eval(), (torch.randn(2, 4),), out=tmp_path, stages=1)
+@contextmanager
+def matmul_precision(value: str) -> Iterator[None]:
     before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")
+    torch.set_float32_matmul_precision(value)
     try:
-        with pytest.warns(UserWarning, match="torch.set_float32_matmul_precision is high here and was highest"):
-            Pipeline.load(tmp_path).close()
+        yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+OTHER = {
+    "torch.set_float32_matmul_precision is high here and was highest": lambda: matmul_precision("high"),
+    "torch.backends.cudnn.benchmark is True here and was False": lambda: torch.backends.cudnn.flags(
+        enabled=True, benchmark=True, deterministic=False, allow_tf32=True
+    ),
+    "torch.set_default_dtype is torch.float64 here and was torch.float32": lambda: default_dtype(torch.float64),
+}
+
+
+def test_other_settings_than_at_the_compilation_are_warned_of(tmp_path: Path) -> None:
+    compile_model(nn.Sequential(nn.Linear(8, 8), Branching()).eval(), (torch.randn(2, 8),), out=tmp_path, stages=1)
+    for message, setting in OTHER.items():
+        with setting(), pytest.warns(UserWarning, match=message):
+            Pipeline.load(tmp_path).close()
+
+
+def test_the_default_dtype_does_not_matter_where_no_module_is_kept() -> None:
+    assert "torch.set_default_dtype" in torch_settings(keeps_modules=True)
+    assert "torch.set_default_dtype" not in torch_settings(keeps_modules=False)
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, lambda: torch.autocast("cpu", torch.bfloat16)])
+def test_a_model_is_compiled_as_it_computes_in_the_callers_mode(mode: Callable[[], Any], tmp_path: Path) -> None:
+    model, x = nn.Sequential(nn.Linear(8, 8), nn.Softmax(-1), nn.Linear(8, 8)).eval(), torch.randn(4, 8)
+    with mode():
+        compile_model(model, (torch.randn(4, 8),), out=tmp_path, stages=2)
+        expected = model(x)
+    with Pipeline.load(tmp_path) as pipe:
+        found = pipe(x)
+        with torch.inference_mode():
+            assert torch.equal(pipe(x.clone()), found)
+    assert found.dtype is expected.dtype
+    assert torch.equal(found, expected)
+
+
+def test_autocast_around_a_call_is_warned_of(tmp_path: Path) -> None:
+    compile_model(nn.Linear(4, 4).eval(), (torch.randn(2, 4),), out=tmp_path, stages=1)
+    said = pytest.warns(UserWarning, match="autocast is on, which stages do not follow")
+    with Pipeline.load(tmp_path) as pipe, torch.autocast("cpu", torch.bfloat16), said as caught:
+        assert pipe(torch.randn(2, 4)).dtype is torch.float32
+    assert caught[0].filename == __file__
+
+
+def test_a_module_under_autocast_is_not_kept_whole() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), Branching())
+    refused = "1 cannot be kept whole: it is called under autocast, which stages run without"
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(CaptureError, match=refused):
+        capture(model.eval(), (torch.randn(2, 8),))

@@ -15,6 +15,7 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.utils._pytree import TreeSpec
 
+from ir.autocast import autocast_as_around, autocast_is_on, without_autocast
 from ir.capture.diagnosis import NotExported, explain
 from ir.capture.export.example import Example, layout_of, slotted
 from ir.capture.export.known_values import fixed_buffers, has_fixed_values, known_values
@@ -72,6 +73,8 @@ def record(example: Example) -> Recording:
 
 def record_strictly(example: Example) -> Recording:
     """Record by strict export: TorchDynamo reads the model's bytecode, and so follows it through numpy."""
+    if autocast_is_on():
+        raise NotExported("autocast around the model is not recorded from bytecode")
     return recorded(_Whole(example), example, _returned, strict=True)
 
 
@@ -93,7 +96,9 @@ def recorded(
     changed = dict.fromkeys((*changed_inputs(program, inputs), *(inputs[i] for i in exported.written)))
     layouts = tuple(map(layout_of, widen(example.tensors, example.marks)))
     graph = read_program(program, example.model, signature, sizes, detaches)
-    graph = replace(with_own_results(with_stated_dtypes(graph)), layouts=layouts, notes=(*graph.notes, *exported.notes))
+    with without_autocast():
+        graph = with_own_results(with_stated_dtypes(graph))
+    graph = replace(graph, layouts=layouts, notes=(*graph.notes, *exported.notes))
     return Recording(graph, sizes.questions, changed=tuple(changed))
 
 
@@ -130,6 +135,7 @@ class Flat(nn.Module):
             leaves = contexts.enter_context(written_in_place(self.m))
             contexts.enter_context(fixed_buffers(self.m, self._example.buffers))
             contexts.enter_context(self.seen.gradients.watched())
+            contexts.enter_context(autocast_as_around())
             result = call(self.m, self._example.parameters, arguments)
             results, spec = flatten(result)
             leaves.extend(results)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from ir.autocast import autocast_is_on
 from ir.capture.export.example import Example
 from ir.capture.fallbacks.made_up import holds_sorted
 from ir.capture.fallbacks.probe import ChangesBuffer, fitted, probe
@@ -73,6 +74,8 @@ class _Whole:
         arguments = Tree(spec, tuple(slots.get(id(x), x) for x in leaves))
         if any(isinstance(x, (torch.SymFloat, torch.SymBool)) for x in leaves):
             raise NotWhole(self.path, "it takes a number that depends on sizes")
+        if autocast_is_on():
+            raise NotWhole(self.path, "it is called under autocast, which stages run without")
         weights = dict(_tensors_of(self.module))
         opaque = next((o for o in self.known if o.path == self.path and o.arguments == arguments), None)
         if opaque is None:
