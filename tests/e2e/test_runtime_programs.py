@@ -170,8 +170,13 @@ def test_stages_without_a_part_in_a_program(two_models: Path, encoder: Encoder, 
             pipe(tokens=tokens[:, :0])
 
 
-def test_several_processes(grids: Path, model: Grid, tmp_path: Path) -> None:
+def test_several_processes(
+    grids: Path, model: Grid, two_models: Path, encoder: Encoder, scorer: Scorer, tmp_path: Path
+) -> None:
     shutil.copytree(grids, tmp_path / "out")
+    shutil.copytree(two_models, tmp_path / "two_models")
+    tokens, ids = torch.randint(WIDTH, (5, 7)), torch.randint(WIDTH, (4,))
+    torch.save((tokens, encoder(tokens), ids, scorer(ids)), tmp_path / "two_models.pt")
     batches = [(x(n), grid) for n, grid in ((3, SMALL), (2, WIDE), (5, WIDE), (1, SMALL))]
     alone = deepcopy(model)
     torch.save([(batch, alone(*batch)) for batch in batches], tmp_path / "cases.pt")
@@ -188,6 +193,12 @@ with Pipeline.distributed(OUT, timeout=30) as pipe:
         pipe.reset()
         (batch, wanted), *_ = cases
         assert torch.equal(pipe(*batch)["y"], wanted["y"])
+with Pipeline.distributed(HERE / "two_models", timeout=30) as pipe:  # some stages have no part in a program
+    if RANK == 0:
+        tokens, encoded, ids, scored = torch.load(HERE / "two_models.pt")
+        for _ in range(3):
+            assert torch.allclose(pipe(tokens=tokens, microbatches=2), encoded)
+            assert all(torch.allclose(a, b) for a, b in zip(pipe(ids=ids), scored, strict=True))
         print("done")
 """,
         ranks=2,
