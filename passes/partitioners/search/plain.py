@@ -27,7 +27,7 @@ from passes.partitioners.search.sweep import IntervalRow, Sweep
 from passes.partitioners.search.thrift import along_stages
 from passes.partitioners.units import BYTES, COUNT, Core
 
-FEW_IDEALS = 256
+FEW_IDEALS = 80
 MANY_UNITS = 2_000  # from here on, three orders are tried
 
 _Path: TypeAlias = tuple[Sweep | Lattice, Callable[[Sequence[int], Sequence[int]], np.ndarray]]  # and its layout
