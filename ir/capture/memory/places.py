@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 _OF_EVERY_MODULE = set(vars(nn.Module()))
+_HOOKS = {name for name in _OF_EVERY_MODULE if "hooks" in name}
 _NUMBERS = (bool, int, float, complex, str, bytes, type(None), torch.SymInt, torch.SymFloat, torch.SymBool)
 _FOREIGN = {"torch", "numpy", "threading", "logging", "concurrent", "weakref", "re", "functools"}
 
@@ -156,7 +157,7 @@ def _is_object(value: Any) -> bool:
 
 @contextmanager
 def as_they_were(model: nn.Module) -> Iterator[None]:
-    """Restore the attributes of every module, and what containers in them hold, on exit, whatever forward assigned."""
+    """Restore the attributes and hooks of every module, and what containers in them hold, whatever forward assigned."""
     containers = list(_containers(model))
     before = [_copied(value) for value in containers]
     try:
@@ -180,7 +181,7 @@ def _containers(model: nn.Module) -> Iterator[Any]:
         seen.add(id(value))
         if isinstance(value, (dict, list, set, deque)):
             yield value
-        waiting += [v for k, v in held.items() if id(value) not in own or k not in _OF_EVERY_MODULE]
+        waiting += [v for k, v in held.items() if id(value) not in own or k not in _OF_EVERY_MODULE or k in _HOOKS]
 
 
 def _copied(value: Any) -> Any:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.export.graph_signature import OutputKind
 
+from ir.analysis.interpret import interpret
 from ir.capture import capture
 from ir.capture.program.reader import read_program
 from ir.errors import InternalError
@@ -367,3 +368,27 @@ def test_a_module_that_converts_may_be_kept_whole() -> None:
     model = nn.Sequential(nn.Linear(WIDTH, WIDTH), Router(torch.float32, decides=True)).eval()
     [note] = capture(model, (hidden(),)).notes
     assert note.startswith("1 is kept whole in one stage: it decides by the values of a tensor")
+
+
+class Hooked(nn.Module):
+    """A layer on which the first call of `forward` puts a hook, as those of transformers that collect outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.hooked = nn.Linear(4, 4), False
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.hooked:
+            self.layer.register_forward_hook(lambda module, args, output: output + 1)
+            self.hooked = True
+        return self.layer(x)
+
+
+@pytest.mark.filterwarnings("ignore:forward changes hooked")
+def test_hooks_of_a_first_call_are_not_left_on_the_model() -> None:
+    model, x = Hooked().eval(), torch.randn(2, 4)
+    graph = capture(model, (x,), dynamic_shapes={"x": {0: "batch"}})
+    assert not model.layer._forward_hooks
+    [found] = interpret(graph, [x], dict(model.state_dict())).outputs
+    assert torch.equal(found, model(x))
+    assert torch.equal(found, model(x))
