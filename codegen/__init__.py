@@ -9,6 +9,7 @@ In the order in which a plan meets them:
     spelling/     operators, literals, paths and modules as Python expressions
     lines/        the plan of a stage file: every line, as data
     text/         the plan as source
+    own_files     the user's own Python files that stages import
     weights       the .safetensors file of a stage
     inventory     the nodes and weights of the model and of each stage, for `stagecut check`
     picture/      the graph as boxes, for Graphviz

@@ -10,12 +10,13 @@ import torch
 
 from codegen.lines.stage_file import StageFile, stage_files
 from codegen.manifest import WrittenStage, manifest_of
+from codegen.own_files import own_files
 from codegen.picture import dot
 from codegen.picture.detail import Detail
 from codegen.report.data import report_data
 from codegen.report.notes import NOTHING, Notes, StageSource
 from codegen.report.page import REPORT, page
-from codegen.spelling.opaque_modules import copied_files
+from codegen.spelling.opaque_modules import imported_modules
 from codegen.text.stage_source import emit
 from codegen.weights import StageTensor, linked_files, path_from, strides_of, write_copies, write_links
 from ir.checkpoint.checkpoint import weight_source
@@ -50,9 +51,10 @@ def write_artifact(
         tensors = None if weights is None else _tensors(files, weights)
         stages.append(_write_stage(folder, files, tensors, wrote, link=link))
         yield from (folder / name for name in stages[-1].names)
-    registering = (r.file for stage in stages for file in stage.files for r in file.registrations if r.file is not None)
-    for own in dict.fromkeys((*copied_files(plan.graph.whole), *registering)):
-        yield Path(shutil.copy(own, folder))
+    registering = (r.own for stage in stages for file in stage.files for r in file.registrations if r.own)
+    for place, own in own_files([*imported_modules(plan.graph.whole), *registering]).items():
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        yield Path(shutil.copy(own, folder / place))
     yield from _pictures(plan.program(0), folder, model, detail)
     report = folder / REPORT
     report.write_text(page(model, report_data(plan, summary, _sources(stages), notes)), encoding="utf-8")

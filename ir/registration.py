@@ -27,7 +27,7 @@ class Registration:
 
     operator: str  # "torchvision::nms"
     module: str  # whose import registers the operator; "" if that is not known
-    file: Path | None  # of the module, where it is the user's own and stands in no package
+    own: str = ""  # the module as this process has it, where no installed library holds it
     library: str = ""  # the distribution that holds the module, as pip calls it; "" if none does
     version: str = ""  # of the library
 
@@ -44,12 +44,12 @@ def registration_of(op: OpOverload) -> Registration:
     module = _module(name, op.namespace)
     file = getattr(sys.modules.get(module), "__file__", None) or ""
     if module == "__main__":  # run as a script; as a module it must not do again what it did
-        return Registration(name, Path(file).stem, Path(file)) if _is_guarded(file) else Registration(name, "", None)
+        return Registration(name, Path(file).stem, module) if _is_guarded(file) else Registration(name, "")
     top = module.partition(".")[0]
     library = next(iter(packages_distributions().get(top, ())), "")
     if library:
-        return Registration(name, module, None, library, version(library))
-    return Registration(name, module, Path(file) if file and "." not in module else None)
+        return Registration(name, module, "", library, version(library))
+    return Registration(name, module, module)
 
 
 def _module(name: str, namespace: str) -> str:

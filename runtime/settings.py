@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 import torch
 
+from runtime.device.kinds import DEVICE_KINDS
+
 _CUDNN = ("allow_tf32", "benchmark", "deterministic")
 
 
@@ -34,7 +36,7 @@ def warn_of_other_settings(compiled: Mapping[str, str]) -> None:
 
 def warn_of_autocast() -> None:
     """Warn where autocast is on in the thread that calls: stages run in others, without it."""
-    if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+    if any(map(torch.is_autocast_enabled, DEVICE_KINDS)):
         text = (
             "autocast is on, which stages do not follow; for stages that cast as it does, compile the model within it"
         )

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from codegen.spelling.literals import argument_source
@@ -167,15 +166,9 @@ def returns_container(call: Call) -> bool:
     return opaque_of(call).returns.spec.type is not None
 
 
-def copied_files(opaques: Iterable[Opaque]) -> list[Path]:
-    """The user's own files that stand in no package, which a stage file finds beside itself."""
-    files = dict.fromkeys(getattr(sys.modules[i.module], "__file__", "") for o in opaques for i in _imports(o.recipe))
-    return [Path(f) for f in files if f and _is_own(Path(f))]
-
-
-def _is_own(file: Path) -> bool:
-    installed = {"site-packages", "dist-packages", f"python{sys.version_info[0]}.{sys.version_info[1]}"}
-    return installed.isdisjoint(file.parts) and sys.modules.get(file.stem) is not None
+def imported_modules(opaques: Iterable[Opaque]) -> list[str]:
+    """The Python modules that stage files import for modules that are kept whole."""
+    return list(dict.fromkeys(i.module for o in opaques for i in _imports(o.recipe)))
 
 
 def _container(value: Container, write: Callable[[Any], str]) -> str:

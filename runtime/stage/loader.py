@@ -69,7 +69,7 @@ def _require_operator(folder: Path, operator: Operator) -> None:
     if not operator.module:
         raise ManifestError(f"{runs}; import what registers it first")
     top = operator.module.partition(".")[0]
-    if importlib.util.find_spec(top) is None and not (folder / f"{top}.py").is_file():
+    if importlib.util.find_spec(top) is None and not ((folder / f"{top}.py").is_file() or (folder / top).is_dir()):
         of = f"{operator.library} {operator.version}" if operator.library else operator.module
         raise ManifestError(f"{runs} of {of}, which is not installed here")
 

@@ -83,6 +83,66 @@ def test_the_file_that_registers_an_operator_goes_with_the_stages(tmp_path: Path
         load_stages(out, Manifest.read(out), [torch.device("cpu")] * 2, strict=False)
 
 
+PACKAGE = {
+    "test_own_package/__init__.py": "from .unread import NOTHING",
+    "test_own_package/unread.py": "NOTHING = 0",
+    "test_own_package/scale.py": "FACTOR = 3.0",
+    "test_own_package/ops.py": """
+import torch
+from test_own_package import scale
+
+@torch.library.custom_op("test_own_package::scaled", mutates_args=())
+def scaled(x: torch.Tensor) -> torch.Tensor:
+    return x * scale.FACTOR
+
+@scaled.register_fake
+def _(x):
+    return torch.empty_like(x)
+""",
+    "test_own_limit.py": "LIMIT = 0.0",
+    "test_own_gate.py": """
+import torch
+from test_own_limit import LIMIT
+
+class Gate(torch.nn.Module):
+    def forward(self, x):
+        return -x if x.sum() > LIMIT else x
+""",
+    "test_model_with_package.py": """
+import torch
+from torch import nn
+import test_own_package.ops
+from test_own_gate import Gate
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.gate, self.last = nn.Linear(8, 8), Gate(), nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.last(self.gate(torch.ops.test_own_package.scaled(self.first(x))))
+
+torch.manual_seed(0)
+model, example_inputs = Model().eval(), (torch.ones(2, 8),)
+""",
+}
+
+
+def test_a_package_of_the_users_goes_with_the_stages_and_what_it_imports(tmp_path: Path) -> None:
+    for name, text in PACKAGE.items():
+        (tmp_path / "src" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "src" / name).write_text(text)
+    compile_model(tmp_path / "src" / "test_model_with_package.py", out=tmp_path / "out", stages=2)
+    copied = {str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out").rglob("test_own*.py")}
+    copied |= {str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out" / "test_own_package").iterdir()}
+    assert copied == PACKAGE.keys() - {"test_model_with_package.py"}
+    run = [sys.executable, "-c", ELSEWHERE, str(tmp_path / "out"), str(tmp_path / "y.pt")]
+    subprocess.run(run, check=True)
+    with torch.no_grad():
+        wanted = sys.modules["test_model_with_package"].model(torch.ones(2, 8))
+    torch.testing.assert_close(torch.load(tmp_path / "y.pt"), wanted, rtol=0, atol=0)
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_operators_that_are_named_as_torchs_own_are_others() -> None:
     graph = capture(_calling(lambda x, w: torch.ops.test_mylab.linear(torch.ops.test_mylab.mm(x, w))), (X,))
