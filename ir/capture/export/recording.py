@@ -31,7 +31,8 @@ from ir.capture.program.functional import functional_form, needs_functional_form
 from ir.capture.program.gradients import GradMode, detach_what_leaves
 from ir.capture.program.mutation import inputs_written, layout_notes, refuse_overlapping_writes
 from ir.capture.program.own_results import with_own_results
-from ir.capture.program.reader import changed_inputs, read_program
+from ir.capture.program.reader import read_program
+from ir.capture.program.returned import changed_inputs
 from ir.capture.program.variables import watched_variables
 from ir.capture.sizes.dynamic import export_spec, widen
 from ir.capture.sizes.questions import Question, watched

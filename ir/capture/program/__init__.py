@@ -5,6 +5,9 @@ higher_order   cond, loops, scan, map and flex_attention with the functions that
 trips          the number of turns of a loop
 functional     the program without in-place operators and transforms
 ties           names of tensors that are one in memory
+leaves         its weights, constants and states
+result_types   types and sizes of its results
+returned       what it returns, and the inputs that it changed
 folded         results whose values were known, as constants
 no_ops         nodes that are left out: assertions, casts to the same dtype, dropout that is off
 gradients      where gradients end: detach(), no_grad, functions with a backward of their own

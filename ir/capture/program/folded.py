@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -25,14 +25,15 @@ _KEY = "known"
 
 @contextmanager
 def noted_values() -> Iterator[None]:
-    """Inside the context, nodes whose result has a size by values keep it, where torch knows it."""
+    """Inside the context, nodes keep results of sizes by values, and masks, where torch knows their values."""
     set_meta: Any = proxy_tensor.set_meta
 
     def set_and_note(proxy: fx.Proxy, value: Any) -> Any:
-        if isinstance(value, FakeTensor) and value.constant is not None and _has_size_by_values(proxy.node):
+        values = value.constant if isinstance(value, FakeTensor) else None
+        if values is not None and (_has_size_by_values(proxy.node) or values.dtype is torch.bool):
             with no_dispatch():
-                known = value.constant.clone()
-            proxy.node.meta["custom"] = {**(proxy.node.meta.get("custom") or {}), _KEY: known}
+                custom = {**(proxy.node.meta.get("custom") or {}), _KEY: values.clone()}
+            proxy.node.meta["custom"] = custom
         return set_meta(proxy, value)
 
     with patch.object(proxy_tensor, "set_meta", set_and_note):
@@ -40,9 +41,9 @@ def noted_values() -> Iterator[None]:
 
 
 def fold_known(program: ExportedProgram) -> None:
-    """Make constants of the results of nonzero, unique and the like that are known, and drop what nothing reads.
+    """Make constants of the results of nonzero, unique and the like that are known, and of masks that choose elements.
 
-    In a second trace nothing would be known of them.
+    Drop what nothing reads.  In a second trace nothing would be known of them.
     """
     for module in program.graph_module.modules():
         if isinstance(module, fx.GraphModule):
@@ -57,27 +58,55 @@ def _folded(module: fx.GraphModule) -> dict[str, torch.Tensor]:
     """The constants that are made, by name."""
     made: dict[str, torch.Tensor] = {}
     may_be_changed = any(mutates(node) for node in module.graph.nodes)
+
+    def constant(node: fx.Node, values: torch.Tensor) -> fx.Node:
+        name = f"known_{node.name}_{len(made)}"
+        made[name] = values
+        module.register_buffer(name, values, persistent=False)
+        with module.graph.inserting_before(node):
+            found = module.graph.get_attr(name)
+        found.meta = {**node.meta, "val": node.meta["val"].new_empty(values.shape, dtype=values.dtype)}
+        return found
+
     for node in list(module.graph.nodes):
         values = (node.meta.get("custom") or {}).get(_KEY)
         if values is None:
             continue
-        name = f"known_{node.name}"
-        made[name] = values
-        module.register_buffer(name, values, persistent=False)
-        with module.graph.inserting_before(node):
-            constant = module.graph.get_attr(name)
-            constant.meta = dict(node.meta)
-            if may_be_changed:
-                constant = module.graph.call_function(aten.clone.default, (constant,))
-                constant.meta = dict(node.meta)
-        node.replace_all_uses_with(constant)
+        if values.dtype is torch.bool:
+            _choose(node, values, constant)
+        if not _has_size_by_values(node):
+            continue
+        if not may_be_changed:
+            node.replace_all_uses_with(constant(node, values))
+        else:
+            held = constant(node, values)
+            with module.graph.inserting_before(node):
+                copy = module.graph.call_function(aten.clone.default, (held,))
+            copy.meta = dict(held.meta)
+            node.replace_all_uses_with(copy)
     return made
+
+
+def _choose(mask: fx.Node, values: torch.Tensor, constant: Callable[[fx.Node, torch.Tensor], fx.Node]) -> None:
+    """Have operators that take the elements at a mask take those at its indices."""
+    for user in [n for n in mask.users if n.target in _CHOOSING]:
+        indices: Any = user.args[1]
+        places = [constant(mask, found) for found in values.nonzero().unbind(1)]
+        chosen = [place for index in indices for place in (places if index is mask else [index])]
+        user.args = (user.args[0], chosen, *user.args[2:])
+
+
+_CHOOSING = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default}
 
 
 def _has_size_by_values(node: fx.Node) -> bool:
     if node.target is operator.getitem and isinstance(node.args[0], fx.Node):
         return _has_size_by_values(node.args[0])
-    return isinstance(node.target, OpOverload) and torch.Tag.dynamic_output_shape in node.target.tags
+    op = node.target
+    return isinstance(op, OpOverload) and (torch.Tag.dynamic_output_shape in op.tags or op in _COMPOSED)
+
+
+_COMPOSED = {aten.repeat_interleave.self_Tensor}  # of operators with that tag
 
 
 def _is_impure(node: fx.Node) -> bool:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import count
 from typing import Any
 
 import torch
 from torch import fx, nn
 from torch._ops import HigherOrderOperator, OpOverload
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, InputSpec, OutputKind
+from torch.export.graph_signature import InputKind
 
 from ir.analysis.borders import Namer
 from ir.analysis.dead_code import without_dead_code
@@ -22,28 +20,22 @@ from ir.capture.diagnosis import NotExported
 from ir.capture.paths import clean
 from ir.capture.program.gradients import GradientFlow
 from ir.capture.program.higher_order import ReadBody, is_readable, read_higher_order
+from ir.capture.program.leaves import STATE_CHANGES, Leaves
 from ir.capture.program.mutation import mutates, rewritten
 from ir.capture.program.no_ops import is_checked_alone, is_identity, is_returned_copy
 from ir.capture.program.own_results import copy_of
+from ir.capture.program.result_types import Types
+from ir.capture.program.returned import split_returns
 from ir.capture.program.ties import tied_names
 from ir.capture.program.variables import inherits_variables, variables_of
 from ir.capture.program.where import module_classes, where_of
 from ir.capture.sizes.symbols import NamedSizes
-from ir.errors import CaptureError, InternalError
+from ir.errors import InternalError
 from ir.graph import THIS_DEVICE, Call, Constant, Graph, Param, State, Value
 from ir.higher_order import Body
 from ir.location import Where
-from ir.objects.signature import Signature, Slot, Tree, names
+from ir.objects.signature import Signature, names
 from ir.operators import aten
-from ir.sizes import Dim, TensorType
-
-
-def changed_inputs(program: ExportedProgram, input_names: Sequence[str]) -> tuple[str, ...]:
-    """The names of the inputs that the model changes in place."""
-    signature = program.graph_signature
-    given = [spec.arg.name for spec in signature.input_specs if spec.kind is InputKind.USER_INPUT]
-    changed = [s.target for s in signature.output_specs if s.kind is OutputKind.USER_INPUT_MUTATION]
-    return tuple(input_names[given.index(str(target))] for target in changed)
 
 
 def read_program(
@@ -60,7 +52,8 @@ def read_program(
     """
     trained = {name for name, p in model.named_parameters(remove_duplicate=False) if p.requires_grad}
     namer = Namer(set(map(str, sizes.hints)))
-    reader = _Reader(program, sizes, tied_names(model), trained, GradientFlow(detaches), namer, namer)
+    leaves = Leaves(program, tied_names(model), trained, namer)
+    reader = _Reader(program, Types(sizes), leaves, GradientFlow(detaches), namer)
     reader.read_placeholders(names(signature.arguments))
     returned = reader.read_nodes(program.graph)
     return reader.graph(signature, returned)
@@ -74,16 +67,13 @@ class _Reader:
     """Walks an exported graph once and collects what it finds."""
 
     program: ExportedProgram
-    sizes: NamedSizes
-    tied: Mapping[str, tuple[str, ...]]
-    trained: AbstractSet[str]  # names of parameters that take gradients
+    types: Types
+    leaves: Leaves  # of the graph around it, too, in the body of a function
     flow: GradientFlow
     namer: Namer
-    leaf_namer: Namer  # of constants; in the body of a function, that of the graph around it
     inside: Where = _TOP  # the call of the function whose body is read
     env: dict[fx.Node, Any] = field(default_factory=dict)  # a Value, an Expr, a tuple of them, or a number
     inputs: list[Value] = field(default_factory=list)
-    leaves: dict[tuple[str, ...], Value] = field(default_factory=dict)  # by all names of a tensor
     nodes: list[Call] = field(default_factory=list)
     modules: dict[str, str] = field(default_factory=dict)
     variables: dict[Value, tuple[str, ...]] = field(default_factory=dict)
@@ -91,41 +81,18 @@ class _Reader:
     # ---- inputs, weights, constants and states
 
     def read_placeholders(self, input_names: Sequence[str]) -> None:
-        outputs = self.program.graph_signature.output_specs
-        mutated = {clean(str(s.target)) for s in outputs if s.kind.name in _STATE_CHANGES}
         placeholders = [n for n in self.program.graph.nodes if n.op == "placeholder"]
         specs = self.program.graph_signature.input_specs
         given = iter(input_names)
         for spec, node in zip(specs, placeholders, strict=True):
             if spec.kind is InputKind.USER_INPUT:
-                self.env[node] = Value(self.namer(next(given)), self.type_of(node))
+                self.env[node] = Value(self.namer(next(given)), self.types.of(node))
                 self.inputs.append(self.env[node])
                 self.flow.start(self.env[node])
         for spec, node in zip(specs, placeholders, strict=True):
             if spec.kind is not InputKind.USER_INPUT:
-                self.env[node] = self.leaf(spec, node, mutated)
-
-    def leaf(self, spec: InputSpec, node: fx.Node, mutated: set[str]) -> Value:
-        if spec.kind not in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
-            raise CaptureError(f"{node.name} is a {spec.kind.name.lower()}, which stages cannot carry yet")
-        fqn = clean(str(spec.target))
-        fqns = self.tied.get(fqn, (fqn,))
-        if fqns not in self.leaves:
-            self.leaves[fqns] = self.new_leaf(spec, fqns, self.type_of(node), not mutated.isdisjoint(fqns))
-            self.flow.start(self.leaves[fqns], not self.trained.isdisjoint(fqns))
-        return self.leaves[fqns]
-
-    def new_leaf(self, spec: InputSpec, fqns: tuple[str, ...], tensor: TensorType, mutated: bool) -> Value:
-        name = self.namer(fqns[0])
-        stored = spec.kind is InputKind.PARAMETER or (spec.kind is InputKind.BUFFER and bool(spec.persistent))
-        if stored and not mutated:
-            buffer, frozen = spec.kind is InputKind.BUFFER, self.trained.isdisjoint(fqns)
-            return Param(name, tensor, fqns, buffer=buffer, frozen=frozen and not buffer)
-        if stored:
-            return State(name, tensor, fqns)
-        value: Any = self.program.constants[str(spec.target)]
-        data = value.detach().clone()
-        return State(name, tensor, fqns, data) if mutated else Constant(name, tensor, fqns[0], data)
+                self.env[node], trained = self.leaves.read(spec, node, self.types.of(node))
+                self.flow.start(self.env[node], trained)
 
     # ---- nodes
 
@@ -142,18 +109,8 @@ class _Reader:
         return []
 
     def attribute(self, node: fx.Node) -> Any:
-        owner = node.graph.owning_module
-        value = operator.attrgetter(str(node.target))(owner)
-        if not isinstance(value, torch.Tensor):
-            return value  # the body of a region
-        fqns = (clean(str(node.target)),)
-        if owner is not self.program.graph_module:  # each body has numbers of its own
-            stem = fqns[0].rstrip("0123456789")
-            fqns = next((name,) for n in count() if (name := f"{stem}{n}",) not in self.leaves)
-        if fqns not in self.leaves:
-            tensor = TensorType(tuple(value.shape), value.dtype)
-            self.leaves[fqns] = Constant(self.leaf_namer(fqns[0]), tensor, fqns[0], value.detach().clone())
-        return self.leaves[fqns]
+        value = operator.attrgetter(str(node.target))(node.graph.owning_module)
+        return self.leaves.attribute(node, value) if isinstance(value, torch.Tensor) else value  # a region's body
 
     def read_call(self, node: fx.Node) -> None:
         self.modules |= module_classes(node)
@@ -161,7 +118,7 @@ class _Reader:
             return
         value = node.meta.get("val")
         if isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool)):
-            self.env[node] = self.size(value, node)
+            self.env[node] = self.types.size(value, node)
         elif node.target is operator.getitem:
             whole, index = node.args
             self.env[node] = self.env[whole][index]  # type: ignore[index]
@@ -199,7 +156,7 @@ class _Reader:
         results, where = self.results(node), self.where(node)
         producer = {value: call for call in self.nodes for value in call.results}
         call = read_higher_order(
-            node, self.argument, partial(self.body, where), results, producer, self.sizes.hints, where
+            node, self.argument, partial(self.body, where), results, producer, self.types.sizes.hints, where
         )
         self.nodes.append(call)
         self.flow.follow(call)
@@ -207,27 +164,17 @@ class _Reader:
 
     def body(self, where: Where, function: ReadBody) -> Body:
         """The body of a function that is called at `where`."""
-        flow, namer = GradientFlow(self.flow.followed), Namer({str(s) for s in self.sizes.hints})
+        flow, namer = GradientFlow(self.flow.followed), Namer({str(s) for s in self.types.sizes.hints})
         placeholders = [n for n in function.module.graph.nodes if n.op == "placeholder"]
         named = [(n, n.meta["val"], namer(name)) for n, name in zip(placeholders, function.arguments, strict=True)]
-        sizes = self.sizes.with_numbers([(value, name) for _, value, name in named])
-        inner = replace(
-            self,
-            sizes=sizes,
-            flow=flow,
-            namer=namer,
-            inside=where,
-            env={},
-            nodes=[],
-            modules={},
-            variables={},
-        )
+        types = Types(self.types.sizes.with_numbers([(value, name) for _, value, name in named]))
+        inner = _Reader(self.program, types, self.leaves, flow, namer, where)
         for node, value, name in named:
             if isinstance(value, torch.Tensor):
-                inner.env[node] = Value(name, inner.type_of(node))
+                inner.env[node] = Value(name, types.of(node))
                 flow.start(inner.env[node])
             else:
-                inner.env[node] = inner.size(value, node)
+                inner.env[node] = types.size(value, node)
         inputs = tuple(inner.env.values())
         returned = inner.read_nodes(function.module.graph)
         packed = isinstance(returned, list)
@@ -256,7 +203,7 @@ class _Reader:
 
     def copied(self, node: fx.Node) -> Value:
         """A copy of the first argument: what the model returns apart from it is apart here, too."""
-        result = Value(self.namer(node.name), self.type_of(node))
+        result = Value(self.namer(node.name), self.types.of(node))
         self.nodes.append(copy_of(self.argument(node.args[0]), result, where=self.where(node)))
         self.flow.follow(self.nodes[-1])
         return result
@@ -270,18 +217,19 @@ class _Reader:
             self.variables.setdefault(value, names)
 
     def changed(self, node: fx.Node, before: fx.Node) -> Value:
-        return Value(self.namer(node.name), self.type_of(before))
+        return Value(self.namer(node.name), self.types.of(before))
 
     def results(self, node: fx.Node) -> tuple[Value, ...]:
         value = node.meta["val"]
         if isinstance(value, torch.Tensor):
-            return (Value(self.namer(node.name), self.type_of(node)),)
+            return (Value(self.namer(node.name), self.types.of(node)),)
         named = {u.args[1]: u.name for u in node.users if u.target is operator.getitem}
         return tuple(
-            Value(self.namer(named.get(i, f"{node.name}_{i}")), self.tensor_type(v, node)) for i, v in enumerate(value)
+            Value(self.namer(named.get(i, f"{node.name}_{i}")), self.types.of_value(v, node))
+            for i, v in enumerate(value)
         )
 
-    # ---- arguments and types
+    # ---- arguments
 
     def argument(self, arg: Any) -> Any:
         match arg:
@@ -290,7 +238,7 @@ class _Reader:
             case list() | tuple():
                 return [self.argument(a) for a in arg]
             case torch.SymInt() | torch.SymFloat() | torch.SymBool():
-                return self.size(arg, None)
+                return self.types.size(arg, None)
             case torch.device():
                 return THIS_DEVICE
             case slice():
@@ -298,65 +246,40 @@ class _Reader:
             case _:
                 return arg
 
-    def size(self, value: Any, node: fx.Node | None) -> Dim:
-        expr = self.sizes.read(value)
-        if expr is None:
-            advice = "torch.where or a mask of fixed size in place of indexing by nonzero, .item()"
-            where = where_of(node) if node is not None else Where()
-            what = "a size depends on the values of a tensor, not on the shapes of the inputs"
-            raise NotExported(what, where, advice, by_values=True, cond=value.node.expr)
-        return expr
-
-    def type_of(self, node: fx.Node) -> TensorType:
-        return self.tensor_type(node.meta["val"], node)
-
-    def tensor_type(self, value: Any, node: fx.Node) -> TensorType:
-        if not isinstance(value, torch.Tensor):  # a size among the results: nothing reads it as a tensor
-            return TensorType((), torch.int64)
-        if value.layout is not torch.strided:
-            layout = str(value.layout).removeprefix("torch.")
-            raise NotExported(f"it makes a sparse tensor ({layout})", where_of(node), "make it dense: .to_dense()")
-        return TensorType(tuple(self.size(d, node) for d in value.shape), value.dtype)
-
     # ---- the end
 
     def graph(self, signature: Signature, returned: list[Any]) -> Graph:
         specs = self.program.graph_signature.output_specs
-        by_fqn = {fqn: value for fqns, value in self.leaves.items() for fqn in fqns}
         updates: list[tuple[State, Value]] = []
         user: list[Any] = []
         for spec, value in zip(specs, returned, strict=True):
             match spec.kind.name:
                 case "USER_OUTPUT":
                     user.append(value)
-                case name if name in _STATE_CHANGES:
-                    state = by_fqn[clean(str(spec.target))]
-                    assert isinstance(state, State)
+                case name if name in STATE_CHANGES:
+                    state = self.leaves.state(clean(str(spec.target)))
                     updates.append((state, self.made(value, _alias_of)))
                 case "USER_INPUT_MUTATION":
                     pass  # see changed_inputs
                 case name:
                     raise InternalError(f"torch.export returns a {name.lower()}, of which stages know nothing")
-        returns, outputs = _split_returns(signature.returns, user)
+        returns, outputs = split_returns(signature.returns, user)
         graph = Graph(
             inputs=tuple(self.inputs),
-            params=self.found(Param),
-            constants=self.found(Constant),
-            states=self.found(State),
+            params=self.leaves.of(Param),
+            constants=self.leaves.of(Constant),
+            states=self.leaves.of(State),
             nodes=(),
             outputs=tuple(self.made(v, copy_of) for v in outputs),
             updates=tuple(updates),
             signature=replace(signature, returns=returns),
-            hints=self.sizes.hints,
-            ranges=self.sizes.ranges,
-            guards=self.sizes.guards,
+            hints=self.types.sizes.hints,
+            ranges=self.types.sizes.ranges,
+            guards=self.types.sizes.guards,
             modules=self.modules,
         )
         graph = without_dead_code(replace(graph, nodes=tuple(self.nodes)))
         return graph.map_values(lambda v: replace(v, variables=self.variables[v]) if v in self.variables else v)
-
-    def found(self, cls: type) -> tuple[Any, ...]:
-        return tuple(leaf for leaf in self.leaves.values() if isinstance(leaf, cls))
 
     def made(self, value: Value, again: Callable[[Value, Value], Call]) -> Value:
         """The value if a node makes it, else what `again` makes of it: an input or a weight that is returned."""
@@ -371,25 +294,7 @@ def _alias_of(value: Value, result: Value) -> Call:
     return Call(op=aten.alias.default, args=(value,), results=(result,))
 
 
-_STATE_CHANGES = {"BUFFER_MUTATION", "PARAMETER_MUTATION"}  # by name: not every torch has the latter
-
 TWINS = {"transformers.grouped_mm_fallback.default": aten._grouped_mm.default}
 """For an operator of an export, the one that the model runs outside of exports."""
 
 DEFAULTS = [("pin_memory", False), ("layout", torch.strided), ("non_blocking", False)]
-
-
-def _split_returns(tree: Tree, returned: list[Any]) -> tuple[Tree, list[Value]]:
-    """The returned tree with sizes as leaves and tensors in renumbered slots, and these tensors."""
-    outputs: list[Value] = []
-
-    def leaf(old: Any) -> Any:
-        if not isinstance(old, Slot):
-            return old
-        value = returned[old.index]
-        if not isinstance(value, Value):
-            return value
-        outputs.append(value)
-        return Slot(len(outputs) - 1)
-
-    return replace(tree, leaves=tuple(map(leaf, tree.leaves))), outputs

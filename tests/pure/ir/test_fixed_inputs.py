@@ -14,10 +14,12 @@ from ir.errors import CaptureError
 from ir.graph import Call, Graph, is_whole
 from ir.objects.signature import FixedTensor
 from passes.compilation.api import compile_model
+from passes.propagate_shapes import PropagateShapes
 from runtime import Pipeline
 from runtime.errors import InputError
 from tests.support.checking import Call as Inputs
 from tests.support.checking import run_graph, run_model
+from tests.support.planning import machine
 
 GRID = torch.tensor([[1, 2], [2, 2]])
 X = torch.randn(6, 4)
@@ -88,6 +90,22 @@ class Chosen(Images):
         return x[(grid > 1).nonzero()[:, 0]] * x[torch.multinomial(torch.ones(len(grid)), 2)].sum(0)
 
 
+class Repeated(Images):
+    """Rows are repeated as often as the grid says."""
+
+    def forward(self, x: Tensor, grid: Tensor) -> Tensor:
+        return self.project(x)[torch.repeat_interleave(torch.arange(2), grid.prod(1))]
+
+
+class Picked(Images):
+    """Rows are read and written at a mask."""
+
+    def forward(self, x: Tensor, grid: Tensor) -> Tensor:
+        x, rows = self.project(x), torch.repeat_interleave(grid[:, 0] > 1, grid.prod(1))
+        x[rows, :] = x[rows, :] + torch.ones(int(rows.sum()), 4)
+        return x
+
+
 class Buffered(nn.Module):
     """A buffer decides, in several layers."""
 
@@ -130,13 +148,14 @@ def fixed(graph: Graph) -> list[Tensor]:
     return [leaf.tensor() for leaf in graph.signature.arguments.leaves if isinstance(leaf, FixedTensor)]
 
 
-@pytest.mark.parametrize("make", [Images, Item, Cumulative, Ends, Chosen])
+@pytest.mark.parametrize("make", [Images, Item, Cumulative, Ends, Chosen, Repeated, Picked])
 def test_an_input_whose_values_decide_shapes_is_fixed_with_a_note(make: type[Images]) -> None:
     graph = capture(make().eval(), (X, GRID))
     assert [v.name for v in graph.inputs] == ["x"]
     assert torch.equal(fixed(graph)[0], GRID)
     assert graph.notes == ("`grid` is fixed at [[1, 2], [2, 2]]: its values decide shapes",)
     assert not any(isinstance(n, Call) and is_whole(n) for n in graph.nodes)
+    PropagateShapes().run(graph, machine(1))  # runs each operator on its types
 
 
 def test_a_buffer_whose_values_decide_is_fixed_with_those_of_its_kind() -> None:
