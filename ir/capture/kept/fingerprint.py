@@ -12,6 +12,7 @@ import sys
 import sysconfig
 import types
 from collections.abc import Mapping
+from contextlib import suppress
 from enum import Enum
 from functools import partial
 from hashlib import blake2b
@@ -193,8 +194,9 @@ class _Digest:
         own = {file for file in loaded if file.endswith(".py") and Path(file).is_absolute() and not _in_library(file)}
         own -= {file for file in own if file.startswith(f"{_ROOT}/")}
         for file in sorted({*own, *map(str, (_ROOT / "ir").rglob("*.py"))}):
+            with suppress(OSError):  # a module whose file is gone by now
+                self.hash.update(Path(file).read_bytes())
             self._put(file)
-            self.hash.update(Path(file).read_bytes())
 
     def _put(self, *parts: object) -> None:
         self.hash.update(repr(parts).encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -135,6 +136,16 @@ def test_what_cannot_be_told_is_not_kept() -> None:
     assert fingerprint(module, ()) is None
     assert not captured(module, torch.randn(2, 4))[1]
     assert not folder().exists()
+
+
+def test_a_loaded_module_may_be_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a stage file is that was compiled again."""
+    (tmp_path / "short_lived.py").write_text("x = 1")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("short_lived")
+    before = fingerprint(model(), ())
+    (tmp_path / "short_lived.py").unlink()
+    assert fingerprint(model(), ()) not in (None, before)
 
 
 def test_a_damaged_file_is_as_none() -> None:
