@@ -30,7 +30,7 @@ def capture_once(
 
     A graph with modules that are kept whole is captured each time, as it refers to the model.
     """
-    key = fingerprint(model, (args, kwargs, dynamic_shapes, soft, list(fix)))
+    key = fingerprint(model, (args, kwargs, dynamic_shapes, soft, _named_values(model, args, kwargs, fix)))
     kept = None if key is None else find(key)
     if kept is not None and _holds(kept.graph, model, args, kwargs):
         for message in kept.warnings:
@@ -41,6 +41,18 @@ def capture_once(
     if key is not None and not graph.whole:
         keep(key, Kept(graph, tuple(messages)))
     return graph, False
+
+
+def _named_values(
+    model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], names: Collection[str]
+) -> list[tuple[str, Any]]:
+    """The values of the inputs that are fixed by name: variants differ in them alone."""
+    try:
+        arguments = bind(forward_parameters(model), args, kwargs)
+    except TypeError:  # which capture words
+        arguments = {}
+    tensors = ((name, arguments.get(name)) for name in names)
+    return [(name, t.tolist() if isinstance(t, torch.Tensor) else None) for name, t in tensors]
 
 
 def _holds(graph: Graph, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:

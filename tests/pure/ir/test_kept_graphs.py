@@ -177,3 +177,15 @@ def read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 def test_no_place_to_keep_it_is_no_fault(read_only: Path) -> None:
     assert not captured(model(), torch.randn(2, 4))[1]
     assert not captured(model(), torch.randn(2, 4))[1]
+
+
+def test_variants_that_differ_in_values_alone_are_kept_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = [((torch.randn(2, 4), torch.tensor([count])), {}) for count in (2, 3)]
+
+    def graphs() -> list[tuple[str, bool]]:
+        found = [capture_once(model(), *call, dynamic_shapes=None, soft=False, fix=["times"]) for call in calls]
+        return [(print_graph(graph), kept) for graph, kept in found]
+
+    first = graphs()
+    monkeypatch.setattr(once, "capture", pytest.fail)
+    assert graphs() == [(text, True) for text, _ in first]
