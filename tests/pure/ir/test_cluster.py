@@ -83,6 +83,11 @@ def test_a_device_without_a_file_is_named_beside_those_with_one(
 
 
 BAD = {
+    "one bracket for two": (
+        '[device]\nname = "cpu"\n',
+        ": [device] stands for one device alone; write [[device]], with two brackets",
+    ),
+    "a bandwidth below zero": (GOOD.replace('"3.3TB"', "-1"), "device 0: bandwidth is -1; it must be positive"),
     "an unknown dtype": (
         GOOD.replace("flops = 4e14", "flops = { fp32 = 4e14 }"),
         "device 0: flops: unknown dtype 'fp32'; known are float64, float32",

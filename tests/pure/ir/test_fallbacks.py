@@ -18,6 +18,7 @@ from ir.capture.fallbacks.made_up import made_up
 from ir.capture.fallbacks.probe import ProbeRun, fitted
 from ir.errors import CaptureError
 from ir.graph import Call, Graph, is_whole, opaque_of
+from ir.objects.recipe import recipe
 from ir.objects.signature import flatten
 from tests.support.checking import Call as Inputs
 from tests.support.checking import check_every_pass, run_graph, run_model
@@ -231,3 +232,18 @@ def test_experts_that_loop_over_values_are_kept_whole() -> None:
     weights = model.state_dict()
     for wanted, found in zip(run_model(model, inputs), run_graph(graph, inputs, weights), strict=True):
         assert torch.equal(wanted.logits, found.logits)
+
+
+def test_a_module_whose_forward_was_replaced_is_not_kept_whole() -> None:
+    model = Layers(Branching, 1).eval()
+    hard = model.layers[0].hard
+    hard.forward = hard.forward
+    with pytest.raises(CaptureError, match="hard cannot be kept whole: its forward was replaced by another function"):
+        capture(model, (hidden(),))
+
+
+def test_an_object_that_refers_to_itself_has_no_recipe() -> None:
+    value: list[object] = []
+    value.append(value)
+    with pytest.raises(CaptureError, match=r"^table\[0\] refers to itself$"):
+        recipe(value, "table")

@@ -9,7 +9,7 @@ from itertools import product
 import pytest
 
 from ir.cost import Cost
-from ir.errors import PlanError
+from ir.errors import CompileError, PlanError
 from ir.graph import Graph, Node
 from ir.machine.cluster import Cluster, Link
 from passes.cost_models.predictions import Predictions
@@ -195,3 +195,16 @@ def test_the_buffer_that_ties_all_together_is_named() -> None:
     message = "`last`, a buffer that forward changes, ties together 2 of its 2 operators; ask for fewer stages"
     with pytest.raises(PlanError, match=re.escape(message)):
         split(GroupShared().run(whole, machine(2)), machine(2))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"in_flight": 0}, "in-flight is 0; it must be 1 or more"),
+        ({"slack": 1.0}, "slack is 1.0; it must be a share from 0 to less than 1"),
+        ({"time_limit": float("nan")}, "time-limit is nan; it must be 0 or more"),
+    ],
+)
+def test_an_option_out_of_range(options: dict[str, float], message: str) -> None:
+    with pytest.raises(CompileError, match=f"^{message}$"):
+        SplitStages(**options)  # type: ignore[arg-type]
