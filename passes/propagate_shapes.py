@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import sympy
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 
 from ir.analysis.arguments import as_number, operator_arguments
 from ir.analysis.bind import SizeValues, allowed_sizes, bind_sizes
@@ -61,7 +61,7 @@ def _run_all(nodes: Sequence[Node], env: dict[Value, Any], sizes: SizeValues, re
     numbers = cache(lambda expr: as_number(expr, sizes))
     views = []
     for node in nodes:
-        results = _run(node, env, numbers)
+        results = _run(node, env, numbers, sizes)
         for value, found in zip(node.results, results, strict=True):
             if value in read and isinstance(found, torch.Tensor):  # a size is never read
                 _check(value, _typed(value, sizes), TensorType(tuple(found.shape), found.dtype), node, sizes)
@@ -96,12 +96,16 @@ _RULES: Mapping[
 }
 
 
-def _run(node: Node, env: Mapping[Value, torch.Tensor], number: Callable[[sympy.Basic], Any]) -> list[Any]:
+def _run(
+    node: Node, env: Mapping[Value, torch.Tensor], number: Callable[[sympy.Basic], Any], sizes: SizeValues
+) -> list[Any]:
     if isinstance(node, Transfer):
         return [env[node.value].clone()]
     args, kwargs = operator_arguments(node, env.__getitem__, number, torch.device("cpu"))
     try:
         out = _RULES.get(node.op, node.op)(*args, **kwargs)
+    except DynamicOutputShapeException:  # elements at a mask, as many as the model's code takes them to be
+        return [_empty(value, sizes) for value in node.results]
     except Exception as e:
         raise VerifyError(f"{node.results[0].name} = {node.op} does not take these types: {e}", node) from e
     return list(out) if node.unpacks else [out]

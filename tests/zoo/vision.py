@@ -253,6 +253,7 @@ VISION: dict[str, Entry] = {
     "depth_anything": vision(
         t.AutoModelForDepthEstimation,
         "depth_anything",
+        depth_estimation_type="metric",  # the ReLU at the end of the other kind makes it all 0 with these weights
         backbone_config=DINO,
         patch_size=8,
         reassemble_hidden_size=64,

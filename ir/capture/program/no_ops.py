@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import torch
 from torch import fx
+from torch.fx.experimental.symbolic_shapes import cast_symbool_to_symint_guardless
 
 from ir.capture.program.mutation import may_alias
 from ir.operators import Elements, aten, rearrangement
@@ -26,8 +27,13 @@ def is_checked_alone(node: fx.Node) -> bool:
     """Whether a node is an assertion, or a number that only assertions read."""
     if is_assertion(node):
         return True
-    number = isinstance(node.meta.get("val"), (torch.SymInt, torch.SymFloat, torch.SymBool))
+    number = isinstance(node.meta.get("val"), (torch.SymInt, torch.SymFloat, torch.SymBool)) or is_truth_as_number(node)
     return (number or node.target in _READINGS) and all(map(is_checked_alone, node.users))
+
+
+def is_truth_as_number(node: fx.Node) -> bool:
+    """Whether a node makes 1 or 0 of a condition; some torch versions leave its value out."""
+    return node.target is cast_symbool_to_symint_guardless
 
 
 def is_identity(node: fx.Node) -> bool:

@@ -37,6 +37,11 @@ def copy_of(value: Value, result: Value, **fields: object) -> Call:
     return Call(op=aten.clone.default, args=(value,), results=(result,), **fields)  # type: ignore[arg-type]
 
 
+def alias_of(value: Value, result: Value) -> Call:
+    """The call that gives a value another name."""
+    return Call(op=aten.alias.default, args=(value,), results=(result,))
+
+
 def _copied(value: Value, result: Value, maker: Node) -> Call:
     return copy_of(value, result, where=maker.where)
 

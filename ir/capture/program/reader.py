@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import sympy
 import torch
 from torch import fx, nn
 from torch._ops import HigherOrderOperator, OpOverload
@@ -22,8 +23,8 @@ from ir.capture.program.gradients import GradientFlow
 from ir.capture.program.higher_order import ReadBody, is_readable, read_higher_order
 from ir.capture.program.leaves import STATE_CHANGES, Leaves
 from ir.capture.program.mutation import mutates, rewritten
-from ir.capture.program.no_ops import is_checked_alone, is_identity, is_returned_copy
-from ir.capture.program.own_results import copy_of
+from ir.capture.program.no_ops import is_checked_alone, is_identity, is_returned_copy, is_truth_as_number
+from ir.capture.program.own_results import alias_of, copy_of
 from ir.capture.program.result_types import Types
 from ir.capture.program.returned import split_returns
 from ir.capture.program.ties import tied_names
@@ -123,6 +124,8 @@ class _Reader:
             whole, index = node.args
             self.env[node] = self.env[whole][index]  # type: ignore[index]
             self.hold(node)
+        elif is_truth_as_number(node):
+            self.env[node] = sympy.Piecewise((1, sympy.sympify(self.argument(node.args[0]))), (0, True))
         elif is_readable(node):
             self.read_functions(node)
         elif isinstance(node.target, HigherOrderOperator):
@@ -258,7 +261,7 @@ class _Reader:
                     user.append(value)
                 case name if name in STATE_CHANGES:
                     state = self.leaves.state(clean(str(spec.target)))
-                    updates.append((state, self.made(value, _alias_of)))
+                    updates.append((state, self.made(value, alias_of)))
                 case "USER_INPUT_MUTATION":
                     pass  # see changed_inputs
                 case name:
@@ -288,10 +291,6 @@ class _Reader:
         result = Value(self.namer(f"{value.name}_out"), value.type)
         self.nodes.append(again(value, result))
         return result
-
-
-def _alias_of(value: Value, result: Value) -> Call:
-    return Call(op=aten.alias.default, args=(value,), results=(result,))
 
 
 TWINS = {"transformers.grouped_mm_fallback.default": aten._grouped_mm.default}

@@ -17,12 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.export import Dim
+from torch.fx.experimental.symbolic_shapes import cast_symbool_to_symint_guardless
 from torch.utils._sympy.functions import FloorDiv, Mod
 
 from ir.capture import capture
 from ir.capture.export.example import Example
 from ir.capture.export.recording import Recording
 from ir.capture.fallbacks.ways import Way, record_somehow
+from ir.capture.program.no_ops import is_checked_alone
 from ir.capture.sizes.dynamic import FixedSizes, parse_dynamic
 from ir.errors import CaptureError
 from ir.graph import THIS_DEVICE, Call, Graph
@@ -544,3 +546,13 @@ def test_values_that_decide_may_be_fixed_by_name() -> None:
     many = torch.ones(1024, dtype=torch.int64)  # more than are fixed without being asked
     with pytest.raises(CaptureError, match="or fix the values of `lengths` at those of the example: --fix lengths"):
         capture(Shortened(), (hidden(), many))
+
+
+def test_a_condition_as_a_number_that_an_assertion_reads_is_no_node() -> None:
+    """So torch 2.11 records torch._check on values; it leaves the number's value out."""
+    recorded = torch.fx.Graph()
+    condition = recorded.placeholder("condition")
+    number = recorded.call_function(cast_symbool_to_symint_guardless, (condition,))
+    recorded.call_function(torch.ops.aten._assert_scalar.default, (number, "as many images as tokens"))
+    assert is_checked_alone(number)
+    assert not is_checked_alone(condition)

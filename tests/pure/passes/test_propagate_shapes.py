@@ -64,6 +64,13 @@ def test_operands_that_an_operator_does_not_take() -> None:
         propagated(graph([x], [node], node.results))
 
 
+def test_elements_at_a_mask_are_as_many_as_stated() -> None:
+    x, mask = value("x", 4, 2), value("mask", 4, dtype=torch.bool)
+    chosen = Call(op=aten.index.Tensor, args=(x, [mask]), results=(value("chosen", 3, 2),))
+    node = relu(chosen.results[0], "a")
+    assert not any(n.view for n in propagated(graph([x, mask], [chosen, node], node.results)).nodes)
+
+
 @pytest.mark.parametrize(
     ("op", "args", "shape", "view"),
     [
