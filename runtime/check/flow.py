@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import TypeAlias
 
 from runtime.manifest import FILE, ModelNode, ProgramEntry, ProgramStage, Tensor
-
-_Edge: TypeAlias = tuple[str, int | None, int]  # a value, the stage that sends it or None, and the one that receives it
 
 
 def check_flow(program: ProgramEntry) -> Iterator[str]:
@@ -68,10 +65,10 @@ def _check_values(stage: ProgramStage, program: ProgramEntry, types: dict[str, T
 
 def _check_transfers(program: ProgramEntry) -> Iterator[str]:
     """Each transfer has both ends, and what no stage sends is an input."""
-    stages = [*enumerate(program.stages)]
-    received = Counter[_Edge]((r.tensor.name, r.source, i) for i, stage in stages for r in stage.receives)
-    sent = Counter[_Edge]((s.tensor.name, i, to) for i, stage in stages for s in stage.sends for to in s.stages)
-    given = Counter[_Edge]((tensor.name, None, i) for tensor in program.inputs for i, _ in stages)
+    stages, edges = [*enumerate(program.stages)], Counter[tuple[str, int | None, int]]
+    received = edges((r.tensor.name, r.source, i) for i, stage in stages for r in stage.receives)
+    sent = edges((s.tensor.name, i, to) for i, stage in stages for s in stage.sends for to in s.stages)
+    given = edges((tensor.name, None, i) for tensor in program.inputs for i, _ in stages)
     for name, source, i in received - sent - given:
         where = "no input is" if source is None else f"stage {source} does not send"
         yield f"stage {i}: it receives {name}, which {where}"
