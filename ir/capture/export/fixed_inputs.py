@@ -51,7 +51,7 @@ def may_be_named(example: Example, origin: Origin) -> bool:
     return given and _is_countable(example.tensors[known.index(origin.name)])
 
 
-def with_values(example: Example, fixed: Collection[Origin]) -> Example:
+def with_fixed_values(example: Example, fixed: Collection[Origin]) -> Example:
     """The example with the values of inputs and buffers fixed; with sizes fixed only where there is nothing else."""
     given = (origin.name for origin in fixed if origin.kind == "buffer")
     buffers = sorted({name for buffer in given for name in _alike(example.model, buffer)})

@@ -12,7 +12,7 @@ from torch import nn
 from ir.capture.checks.second_input import Verdict, compare_with_model
 from ir.capture.diagnosis import NotExported
 from ir.capture.export.example import Example
-from ir.capture.export.fixed_inputs import data_inputs, looks_up, may_be_fixed, may_be_named, with_values
+from ir.capture.export.fixed_inputs import data_inputs, looks_up, may_be_fixed, may_be_named, with_fixed_values
 from ir.capture.export.meta_weights import LIMIT, in_memory
 from ir.capture.export.origins import Origins
 from ir.capture.export.recording import Recording, record, record_strictly
@@ -96,7 +96,7 @@ class FixValues:
         return None
 
     def _fix(self, origins: Origins) -> None:
-        self.example = with_values(self.example, origins)
+        self.example = with_fixed_values(self.example, origins)
         sizes = sorted(origin.name for origin in origins if origin.kind == "size")
         why = f"{self.error.reason}, in {self.error.where}"
         self.notes += tuple(f"`{name}` cannot be dynamic: {why}; it stays as it is in the example" for name in sizes)

@@ -1,4 +1,4 @@
-"""What an exported program returns: the model's results, and the inputs that it changed."""
+"""The results of an exported program: those of the model, and the inputs that it changed."""
 
 from __future__ import annotations
 
