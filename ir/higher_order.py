@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import sympy
@@ -175,7 +176,12 @@ def is_higher_order(call: Call) -> bool:
 
 def higher_order_of(call: Call) -> HigherOrder:
     """The operator that such a node runs, with the sizes of the node."""
-    return _KNOWN[call.args[2]].at(call.args[1])
+    return _at_sizes(call.args[2], tuple(call.args[1]))
+
+
+@lru_cache(maxsize=1024)
+def _at_sizes(key: str, sizes: tuple[Any, ...]) -> HigherOrder:
+    return _KNOWN[key].at(sizes)
 
 
 def with_inner(call: Call) -> Iterator[Call]:
