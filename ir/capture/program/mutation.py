@@ -99,21 +99,28 @@ def _may_lie_otherwise(node: fx.Node) -> bool:
 
 
 def _overlaps_itself(tensor: torch.Tensor) -> bool:
-    """Whether several elements of a tensor may lie at one address, at the sizes of the example."""
+    """Whether several elements of a tensor may lie at one address, at the sizes of the example.
+
+    False where these depend on values: such a size is refused for itself.
+    """
+    hints = [(_hint(step), _hint(size)) for step, size in zip(tensor.stride(), tensor.shape, strict=True)]
+    known = [(step, size) for step, size in hints if step is not None and size is not None]
+    if len(known) < len(hints):
+        return False
     last = 0  # address of the last element, over the dimensions so far
-    for step, size in sorted(zip(map(_hint, tensor.stride()), map(_hint, tensor.shape), strict=True)):
+    for step, size in sorted(known):
         if size > 1 and step <= last:
             return True
         last += step * (size - 1)
     return False
 
 
-def _hint(size: int | torch.SymInt) -> int:
-    """A size in the example, without a guard on it."""
+def _hint(size: int | torch.SymInt) -> int | None:
+    """A size in the example, without a guard on it; None if it depends on values."""
     if isinstance(size, int):
         return size
     known = size.node.shape_env.backed_var_to_val
-    return int(size.node.expr.xreplace(known)) if size.node.expr.free_symbols <= known.keys() else 2
+    return int(size.node.expr.xreplace(known)) if size.node.expr.free_symbols <= known.keys() else None
 
 
 @dataclass(frozen=True)
