@@ -6,13 +6,21 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import sympy
 import torch
 from torch import nn
 
 from ir.analysis.bind import bind_sizes
 from ir.analysis.dead_code import without_unread
 from ir.capture.checks.equivalence import same_terms
-from ir.capture.checks.size_one import asked_about_one, at_one, same_program, without_one
+from ir.capture.checks.size_one import (
+    at_one,
+    may_be_one,
+    question_about_one,
+    reshaped_at_one,
+    same_program,
+    without_one,
+)
 from ir.capture.export.example import Example, slotted
 from ir.capture.export.fixed_inputs import notes_on_fixed, with_named_fixed
 from ir.capture.export.recording import Recording
@@ -30,6 +38,7 @@ from ir.capture.sizes.dynamic import (
     without_fixed,
     without_marks,
 )
+from ir.capture.sizes.questions import Question
 from ir.capture.warn import warn
 from ir.errors import CaptureError
 from ir.graph import Graph
@@ -97,13 +106,23 @@ def _at_all_sizes(example: Example, soft: bool) -> Recording:
     """A recording, restricted to the sizes at which it is the model."""
     example, (recording, way), notes = _record(example, soft)
     graph, questions = recording.graph, recording.questions
-    for symbol in asked_about_one(graph, questions):
-        sizes, small = at_one(graph, symbol, widen(example.tensors, example.marks), example.marks)
-        alone = example.at(small)
-        if not same_terms(graph, alone) and not _records(bind_sizes(graph, sizes), alone, way):
-            graph = without_one(graph, symbol, questions)
+    for symbol in may_be_one(graph):
+        if place := _other_at_one(symbol, graph, questions, example, way):
+            graph = without_one(graph, symbol, place)
     conditions = guard_notes(graph.guards, graph.ranges, graph.hints, questions)
     return replace(recording, graph=replace(graph, notes=(*graph.notes, *conditions, *notes)))
+
+
+def _other_at_one(symbol: sympy.Symbol, graph: Graph, questions: Sequence[Question], example: Example, way: Way) -> str:
+    """The line where the model computes something else than the graph if `symbol` is 1; empty if there is none."""
+    if (node := reshaped_at_one(symbol, graph)) is not None:
+        return f"{node.where.file}:{node.where.line}" if node.where.file else str(node.where)
+    if (question := question_about_one(symbol, graph, questions)) is None:
+        return ""
+    sizes, small = at_one(graph, symbol, widen(example.tensors, example.marks), example.marks)
+    alone = example.at(small)
+    same = same_terms(graph, alone) or _records(bind_sizes(graph, sizes), alone, way)
+    return "" if same else question.place
 
 
 def _records(graph: Graph, example: Example, way: Way) -> bool:

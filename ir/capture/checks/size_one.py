@@ -8,27 +8,70 @@ from typing import Any
 
 import sympy
 import torch
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
+from ir.analysis.arguments import as_number, operator_arguments
 from ir.capture.sizes.dynamic import Marks
 from ir.capture.sizes.questions import Question
-from ir.graph import Call, Graph, Value, sizes_of
+from ir.graph import Call, Graph, Value, is_whole, sizes_of
+from ir.higher_order import is_higher_order
 from ir.operators import BY_ADDRESS, rearrangement
-from ir.sizes import bound, hold
+from ir.sizes import at, bound, hold
 
 
-def asked_about_one(graph: Graph, questions: Sequence[Question]) -> list[sympy.Symbol]:
-    """The sizes that may be 1 and about which the model's own code asks a question that has another answer at 1."""
-    return [s for s in graph.ranges if _may_be_one(s, graph) and _question_about_one(s, graph, questions)]
+def may_be_one(graph: Graph) -> list[sympy.Symbol]:
+    """The sizes that neither their ranges nor a guard keeps from 1."""
+    return [s for s, (low, _) in graph.ranges.items() if low == 1 and hold(_alone(s, graph), {s: 1})]
 
 
-def _may_be_one(symbol: sympy.Symbol, graph: Graph) -> bool:
-    alone = [guard for guard in graph.guards if guard.free_symbols == {symbol}]
-    return graph.ranges[symbol][0] == 1 and hold(alone, {symbol: 1})
+def _alone(symbol: sympy.Symbol, graph: Graph) -> list[sympy.Basic]:
+    return [guard for guard in graph.guards if guard.free_symbols == {symbol}]
 
 
-def _question_about_one(symbol: sympy.Symbol, graph: Graph, questions: Sequence[Question]) -> Question | None:
+def question_about_one(symbol: sympy.Symbol, graph: Graph, questions: Sequence[Question]) -> Question | None:
+    """The first question of the model's own code that has another answer where `symbol` is 1."""
     return next((q for q in questions if _different_at_one(q.assumed, symbol, graph)), None)
+
+
+def reshaped_at_one(symbol: sympy.Symbol, graph: Graph) -> Call | None:
+    """The first node whose results have other shapes than stated where `symbol` is 1: squeeze() drops the dimension.
+
+    Nodes run on tensors without data; those that cannot are passed over.
+    """
+    sizes = {s: max(hint, 2) for s, hint in graph.hints.items()} | {symbol: 1}
+    seen: set[str] = set()
+    for node in graph.nodes:
+        if not isinstance(node, Call) or is_whole(node) or is_higher_order(node):
+            continue
+        types = tree_map(lambda a: a.type if isinstance(a, Value) else a, (node.args, dict(node.kwargs)))
+        text = f"{node.op}{types}"
+        if text not in seen and any(symbol in _symbols(v) for v in node.operands) and _reshapes(node, sizes):
+            return node
+        seen.add(text)
+    return None
+
+
+def _symbols(value: Value) -> set[sympy.Basic]:
+    return {s for dim in value.type.shape if isinstance(dim, sympy.Expr) for s in dim.free_symbols}
+
+
+def _reshapes(call: Call, sizes: Mapping[sympy.Symbol, int]) -> bool:
+    """Whether the results have other shapes at `sizes` than their types say; False where that cannot be told."""
+
+    def shape(value: Value) -> list[int]:
+        return [at(d, sizes) for d in value.type.shape]
+
+    def empty(value: Value) -> torch.Tensor:
+        return torch.empty(shape(value), dtype=value.type.dtype, device="meta")
+
+    try:
+        args, kwargs = operator_arguments(call, empty, lambda e: as_number(e, sizes), torch.device("meta"))
+        with torch.no_grad():
+            out = call.op(*args, **kwargs)
+        found = zip(call.results, out if call.unpacks else [out], strict=True)
+        return any(isinstance(t, torch.Tensor) and list(t.shape) != shape(v) for v, t in found)
+    except Exception:  # an operator that needs values, or takes no size of 1
+        return False
 
 
 def at_one(
@@ -80,13 +123,11 @@ def _says_nothing(node: Call) -> bool:
     return node.results[0].type == node.operands[0].type
 
 
-def without_one(graph: Graph, symbol: sympy.Symbol, questions: Sequence[Question]) -> Graph:
+def without_one(graph: Graph, symbol: sympy.Symbol, place: str) -> Graph:
     """The graph restricted to `symbol` >= 2, with a note that names the line of the model."""
-    question = _question_about_one(symbol, graph, questions)
-    place = f" (at {question.place})" if question else ""
     note = (
-        f"`{symbol}` must be 2 or more: where it is 1 the model computes something else{place}; for 1, compile it "
-        f"with `{symbol}` fixed at 1"
+        f"`{symbol}` must be 2 or more: where it is 1 the model computes something else (at {place}); for 1, compile "
+        f"it with `{symbol}` fixed at 1"
     )
     ranges = {**graph.ranges, symbol: (2, graph.ranges[symbol][1])}
     return replace(graph, ranges=ranges, notes=(*graph.notes, note))

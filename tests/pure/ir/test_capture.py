@@ -185,6 +185,21 @@ def test_a_size_of_1_that_the_model_treats_otherwise_is_noted() -> None:
     assert re.match(f"`batch` must be 2 or more: where it is 1 the model computes something else {place}; for 1", note)
 
 
+@pytest.mark.parametrize("drop", [torch.squeeze, lambda x: x.squeeze(0), lambda x: x[:, :2].squeeze((0, 2))])
+def test_a_size_of_1_that_is_squeezed_away_is_noted(drop: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    graph = capture(Function(lambda x: drop(x) + 1), (hidden(),), dynamic_shapes={"x": {0: "batch"}})
+    assert graph.ranges == {batch: (2, None)}
+    [note] = graph.notes
+    assert note.startswith(
+        "`batch` must be 2 or more: where it is 1 the model computes something else (at tests/pure/ir/"
+    )
+
+
+def test_other_sizes_of_1_may_be_squeezed_away() -> None:
+    graph = capture(Function(lambda x: x.unsqueeze(1).squeeze(1) + 1), (hidden(),), dynamic_shapes=X)
+    assert graph.ranges == {batch: (1, None), seq: (1, None)}
+
+
 def test_a_size_of_1_that_a_condition_excludes_needs_no_note() -> None:
     graph = capture(Function(lambda x: x * 2 if x.shape[1] % 2 else x + 1), (hidden(),), dynamic_shapes=X)
     assert not hold(graph.guards, {batch: 2, seq: 1})
