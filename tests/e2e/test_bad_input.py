@@ -133,7 +133,7 @@ COMMANDS = {
     "an option of no pass": ("model.py -o out --stages 2 --option fuse{a=1}", "error: no pass is named 'fuse'; there"),
     "an option that a pass lacks": (
         "model.py -o out --stages 2 --option split-stages{speed=1}",
-        "error: split-stages has no option 'speed'; it has objective, in-flight, time-limit",
+        "error: split-stages has no option 'speed'; it has objective, slack, cut-at, in-flight, time-limit",
     ),
     "a value that an option of a pass lacks": (
         "model.py -o out --stages 2 --option split-stages{objective=fast}",
@@ -201,11 +201,6 @@ ODD = {  # a line, why it is odd, and what usually helps
         "return x * x.sum().item()",
         "a size depends on the values of a tensor",
         "in place of indexing by nonzero, .item()",
-    ),
-    "a loop in the graph": (
-        "return torch.cond(x.sum() > 0, lambda x: x + 1, lambda x: x - 1, (x,))",
-        "cond runs functions, which cannot be cut into stages",
-        "use torch.where, if it is for a branch",
     ),
 }
 

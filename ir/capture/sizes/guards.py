@@ -25,7 +25,8 @@ def read_guards(
     """Conditions on the sizes, `Eq(Mod(height, 8), 0)`, besides their ranges.
 
     These are the equations that torch found and the answers that the model's own code was given.  Of torch's
-    inequalities, those of remainders count: it assumes each size to be `!= 1`, and the ranges have the others.
+    inequalities, those of remainders by a number count: it assumes each size to be `!= 1`, for views it asks whether
+    one size divides another, whatever the answer, and the ranges have the others.
     """
     values = (n.meta.get("val") for n in program.graph.nodes)
     env = next((v.fake_mode.shape_env for v in values if hasattr(v, "fake_mode")), None)
@@ -33,11 +34,16 @@ def read_guards(
     about = [guard for guard in known if _is_about(guard, set(ranges))]
     found = _simplified(tuple(g for g in about if isinstance(g, sympy.Eq)))
     for guard in about:
-        unequal = bool(guard.atoms(Mod)) and not isinstance(guard, sympy.Eq)
-        if unequal and not _always_true(guard, ranges) and not _implied(guard, found, ranges):
+        if _is_of_remainder(guard) and not _always_true(guard, ranges) and not _implied(guard, found, ranges):
             found = (*found, guard)
     asked = dict.fromkeys(q.assumed for q in questions if not _always_true(q.assumed, ranges))
     return (*found, *(condition for condition in asked if not _implied(condition, found, ranges)))
+
+
+def _is_of_remainder(guard: sympy.Basic) -> bool:
+    """Whether it is an inequality of remainders, each by a number."""
+    remainders = guard.atoms(Mod)
+    return bool(remainders) and not isinstance(guard, sympy.Eq) and all(r.args[1].is_number for r in remainders)
 
 
 def _is_about(guard: sympy.Basic, symbols: set[sympy.Symbol]) -> bool:
