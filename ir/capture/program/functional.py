@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch._ops import HigherOrderOperator
+from torch._ops import HigherOrderOperator, OpOverload
 from torch.export import ExportedProgram
+from torch.utils._pytree import tree_leaves
 
 from ir.capture.program.mutation import mutates, rewritten
 from ir.capture.program.no_ops import is_off
@@ -25,17 +26,42 @@ def needs_functional_form(program: ExportedProgram) -> bool:
 def functional_form(program: ExportedProgram) -> ExportedProgram:
     """The program without in-place operators.
 
-    `run_decompositions` takes the operators that it keeps for ones that return memory of their own.  Dropout that is
-    off returns its argument, though, and einsum of one operand a view of it.
+    `run_decompositions` takes the operators that it keeps for ones that return memory of their own, unless their schema
+    says otherwise.  Dropout that is off returns its argument, though, type_as() to the same dtype does, too, and einsum
+    of one operand returns a view of it.
     """
     _merge_tied(program)
     nodes = [n for m in program.graph_module.modules() if isinstance(m, fx.GraphModule) for n in m.graph.nodes]
     for node in nodes:
-        if is_off(node):
-            node.target, node.args, node.kwargs = aten.alias.default, node.args[:1], {}
-    einsum = aten.einsum.default
-    views = any(node.target is einsum and len(node.args[1]) == 1 for node in nodes)
-    return program.run_decompositions({einsum: einsum.decompose} if views else {})
+        if is_off(node) or _is_operand(node):
+            node.target, node.args, node.kwargs = aten.alias.default, tuple(node.all_input_nodes[:1]), {}
+    return program.run_decompositions({op: op.decompose for op in map(_unstated_view, nodes) if op is not None})
+
+
+def _is_operand(node: fx.Node) -> bool:
+    """Whether such a node returns its first operand as it is."""
+    if _unstated_view(node) is None or not isinstance(made := node.meta["val"], torch.Tensor):
+        return False
+    given = node.all_input_nodes[0].meta["val"]
+    lies = [(t.dtype, str(t.shape), str(t.stride()), str(t.storage_offset())) for t in (made, given)]
+    return _memory(node) == _memory(node.all_input_nodes[0]) and lies[0] == lies[1]
+
+
+def _unstated_view(node: fx.Node) -> OpOverload | None:
+    """The operator of a node that returns memory of an operand although its schema does not say so."""
+    op = node.target
+    if not isinstance(op, OpOverload) or any(r.alias_info for r in op._schema.returns):
+        return None
+    if not op.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
+        return None
+    shared = _memory(node) & set().union(*map(_memory, node.all_input_nodes))
+    return op if shared else None
+
+
+def _memory(node: fx.Node) -> set[int]:
+    """The storages of a node's results."""
+    made = tree_leaves(node.meta.get("val"))
+    return {t.untyped_storage()._cdata for t in made if isinstance(t, torch.Tensor)}
 
 
 def _merge_tied(program: ExportedProgram) -> None:

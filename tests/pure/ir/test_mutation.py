@@ -86,11 +86,21 @@ class EinsumOfOne(nn.Module):
         return y
 
 
+class TypeStays(nn.Module):
+    """type_as() of a tensor of that dtype returns it: here a view, made before a change and read after it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x * 2
+        view = y[0].type_as(x)
+        y += 1
+        return view * 2
+
+
 ALONE = (SliceWritten, SortedClamped, ViewMadeAfter)
 
 
 @pytest.mark.parametrize(
-    "cls", [*ALONE, ViewReadAfter, WriteThroughView, WriteBroadcast, ViewOfView, DropoutIsOff, EinsumOfOne]
+    "cls", [*ALONE, ViewReadAfter, WriteThroughView, WriteBroadcast, ViewOfView, DropoutIsOff, EinsumOfOne, TypeStays]
 )
 def test_a_change_in_place(cls: type[nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
     model, asked = cls(), list[bool]()
