@@ -77,8 +77,13 @@ class Scope:
         raise AssertionError(statement)
 
     def _is_torch_module(self, call: Call) -> bool:
+        """Whether a call is written as one of a module of torch's own; not so in the class of that module itself."""
         module = self.file.torch_modules.get(call.where.module)
-        return module is not None and torch_module(call, module.cls, module.stored) == module.source
+        return (
+            call.where.module != self.path
+            and module is not None
+            and torch_module(call, module.cls, module.stored) == module.source
+        )
 
     def value(self, value: Value) -> Expression:
         """A value: a local variable, an item of a list, or a stored tensor."""
