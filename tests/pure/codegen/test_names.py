@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from codegen.text.stage_source import StageFile, emit
 from ir.capture import capture
-from ir.graph import Graph
+from ir.graph import Call, Graph
+from ir.location import Frame, Where
 from ir.plan import StagePlan, plan_stages
 from passes.duplicate_cheap import DuplicateCheap
 from passes.insert_transfers import InsertTransfers
+from tests.support.graphs import add, graph, linear, param, relu, value
 from tests.support.planning import cut, machine
 
 
@@ -180,3 +182,17 @@ def keys(tree: ast.Module, table: str) -> list[str]:
             case ast.Assign(targets=[ast.Name(id=name)], value=ast.Dict(keys=found)) if name == table:
                 return [k.value for k in found if isinstance(k, ast.Constant) and isinstance(k.value, str)]
     return []
+
+
+def test_the_class_of_a_module_of_torch_does_not_call_itself() -> None:
+    x, weight, where = value("x"), param("fc.weight"), Where("fc", frames=(Frame(""), Frame("fc")))
+    nodes: list[Call] = []
+    for i in range(2):  # what functionalization adds at a layer counts as its own
+        nodes.append(relu(nodes[-1].results[0] if i else x, f"relu_{i}", where=where))
+        nodes.append(relu(nodes[-1].results[0], f"again_{i}", where=where))
+        nodes.append(linear(nodes[-1].results[0], weight, f"linear_{i}", where=where))
+        nodes.append(add(nodes[-1].results[0], x, f"add_{i}", where=Where(frames=(Frame(""),))))
+    made = graph([x], nodes, nodes[-1].results, modules={"": "Model", "fc": "Linear"})
+    [source] = sources(planned(made, len(nodes)))
+    assert "class Linear(nn.Module)" in source
+    assert "return F.linear(" in source
