@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from ir.capture.program.mutation import mutates, rewritten
 from ir.capture.program.no_ops import is_off
 from ir.capture.program.ties import memory_key
-from ir.operators import aten
+from ir.operators import Elements, aten, rearrangement
 
 
 def needs_functional_form(program: ExportedProgram) -> bool:
@@ -39,8 +39,13 @@ def functional_form(program: ExportedProgram) -> ExportedProgram:
 
 
 def _is_operand(node: fx.Node) -> bool:
-    """Whether such a node returns its first operand as it is."""
-    if _unstated_view(node) is None or not isinstance(made := node.meta["val"], torch.Tensor):
+    """Whether a node returns its first operand as it is, which `run_decompositions` does not know, or gets wrong.
+
+    It takes what is written into `x.expand(...)` to be `x + (written - x)`: rounded, and NaN where `x` is infinite.
+    """
+    moves = rearrangement(node.target)
+    expands = moves is not None and moves.elements is Elements.EXPANDED
+    if not (expands or _unstated_view(node)) or not isinstance(made := node.meta["val"], torch.Tensor):
         return False
     given = node.all_input_nodes[0].meta["val"]
     lies = [(t.dtype, str(t.shape), str(t.stride()), str(t.storage_offset())) for t in (made, given)]

@@ -96,11 +96,31 @@ class TypeStays(nn.Module):
         return view * 2
 
 
+class ExpandedToItself(nn.Module):
+    """expand() to the same shape, written to where other elements are infinite."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x / 0
+        y.expand_as(x).flatten()[:3].fill_(0.5)
+        return y
+
+
 ALONE = (SliceWritten, SortedClamped, ViewMadeAfter)
 
 
 @pytest.mark.parametrize(
-    "cls", [*ALONE, ViewReadAfter, WriteThroughView, WriteBroadcast, ViewOfView, DropoutIsOff, EinsumOfOne, TypeStays]
+    "cls",
+    [
+        *ALONE,
+        ViewReadAfter,
+        WriteThroughView,
+        WriteBroadcast,
+        ViewOfView,
+        DropoutIsOff,
+        EinsumOfOne,
+        TypeStays,
+        ExpandedToItself,
+    ],
 )
 def test_a_change_in_place(cls: type[nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
     model, asked = cls(), list[bool]()
