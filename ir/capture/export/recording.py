@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest.mock import patch
@@ -29,7 +29,12 @@ from ir.capture.program.default_dtype import with_stated_dtypes
 from ir.capture.program.folded import fold_known
 from ir.capture.program.functional import functional_form, needs_functional_form
 from ir.capture.program.gradients import GradMode, detach_what_leaves
-from ir.capture.program.mutation import inputs_written, layout_notes, refuse_overlapping_writes
+from ir.capture.program.mutation import (
+    contiguous_watched,
+    inputs_written,
+    layout_notes,
+    refuse_overlapping_writes,
+)
 from ir.capture.program.own_results import with_own_results
 from ir.capture.program.reader import read_program
 from ir.capture.program.returned import changed_inputs
@@ -222,10 +227,12 @@ def _export(flat: nn.Module, example: Example, strict: bool) -> _Exported:
         try:
             with torch.no_grad(), quiet(), without_memory(example.model), as_they_were(example.model):
                 args = ([t.detach().clone() for t in tensors],)
-                with watched_variables(), known_values(example):
+                kept = nullcontext([]) if strict else contiguous_watched()  # TorchDynamo would trace the patch
+                with watched_variables(), known_values(example), kept as as_they_are:
                     program = torch.export.export(flat, args, dynamic_shapes=(export_spec(marks),), strict=strict)
                 refuse_overlapping_writes(program.graph.nodes)
-                notes, written = tuple(dict.fromkeys(layout_notes(program.graph.nodes))), inputs_written(program)
+                notes = tuple(dict.fromkeys(layout_notes(program.graph.nodes, as_they_are)))
+                written = inputs_written(program)
                 detach_what_leaves(program)
                 if has_fixed_values(example):
                     fold_known(program)

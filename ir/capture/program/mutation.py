@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import operator
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import fx
@@ -59,20 +61,41 @@ def _written(node: fx.Node) -> Iterator[torch.Tensor]:
             yield tensor
 
 
-def layout_notes(nodes: Iterable[fx.Node]) -> Iterator[str]:
-    """Notes on changes of memory that, by the layout of an input, a view or a copy shares: reshape() returns either."""
+def layout_notes(nodes: Iterable[fx.Node], as_they_are: Sequence[torch.Tensor] = ()) -> Iterator[str]:
+    """Notes on changes of memory that, by the layout of an input, a view or a copy shares: reshape() returns either.
+
+    `as_they_are`: tensors that contiguous() returned as they are, which leaves no node.
+    """
+    unseen = {t.untyped_storage()._cdata for t in as_they_are}
     names: dict[fx.Node, str] = {}  # of the nodes that were looked at, the function that returns either
     for node in filter(mutates, nodes):
         changed = node.args[0] if node.args else None
         if isinstance(changed, fx.Node) and changed not in names:
             shared = list(_sharing(changed))
             either = next((name for name in map(_name, shared) if name in _EITHER), "")
+            if not either and any(t.untyped_storage()._cdata in unseen for t in _written(node)):
+                either = "contiguous"
             names |= dict.fromkeys(shared, either if any(map(_may_lie_otherwise, shared)) else "")
         if isinstance(changed, fx.Node) and names[changed]:
             yield (
                 f"{names[changed]}() returns a view or a copy, by the layout of what it is given, and forward changes "
                 f"the memory, in {where_of(node)}: stages compute what the model does for the example's layout"
             )
+
+
+@contextmanager
+def contiguous_watched() -> Iterator[list[torch.Tensor]]:
+    """Collect the tensors that contiguous() returns as they are inside the context: no operator runs then."""
+    contiguous, found = torch.Tensor.contiguous, list[torch.Tensor]()
+
+    def watched(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        made = contiguous(tensor, *args, **kwargs)
+        if made is tensor:
+            found.append(tensor)
+        return made
+
+    with patch.object(torch.Tensor, "contiguous", watched):
+        yield found
 
 
 _EITHER = {"reshape", "reshape_as", "flatten", "ravel", "contiguous"}

@@ -231,16 +231,24 @@ def test_a_change_of_elements_that_share_memory_is_refused(cls: type[nn.Module])
         capture(cls(), (torch.randn(4, 4),), dynamic_shapes={"x": {0: "batch"}})
 
 
-@pytest.mark.parametrize("name", ["flatten", "reshape"])
+@pytest.mark.parametrize("name", ["flatten", "reshape", "contiguous"])
 def test_a_change_that_only_one_layout_shows_is_noted(name: str) -> None:
     class Changed(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             y = x + 1
-            getattr(y, name)(*(() if name == "flatten" else (-1,))).add_(1)
+            getattr(y, name)(*((-1,) if name == "reshape" else ())).add_(1)
             return y
 
     [note] = capture(Changed(), (torch.randn(4, 4),)).notes
     assert note.startswith(f"{name}() returns a view or a copy, by the layout of what it is given, and forward changes")
+
+
+def test_contiguous_tensors_that_nothing_is_written_to_need_no_note() -> None:
+    class Read(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (x.contiguous() + 1).add_(1)
+
+    assert capture(Read(), (torch.randn(4, 4),)).notes == ()
 
 
 def test_a_change_of_memory_of_a_known_layout_needs_no_note() -> None:
