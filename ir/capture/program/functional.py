@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,7 +36,11 @@ def functional_form(program: ExportedProgram) -> ExportedProgram:
     for node in nodes:
         if is_off(node) or _is_operand(node):
             node.target, node.args, node.kwargs = aten.alias.default, tuple(node.all_input_nodes[:1]), {}
-    return program.run_decompositions({op: op.decompose for op in map(_unstated_view, nodes) if op is not None})
+    views = dict.fromkeys(op for op in map(_unstated_view, nodes) if op is not None)
+    return program.run_decompositions({op: partial(op._op_dk, _COMPOSITE) for op in views})
+
+
+_COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 
 
 def _is_operand(node: fx.Node) -> bool:
@@ -57,7 +62,7 @@ def _unstated_view(node: fx.Node) -> OpOverload | None:
     op = node.target
     if not isinstance(op, OpOverload) or any(r.alias_info for r in op._schema.returns):
         return None
-    if not op.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
+    if not op.has_kernel_for_dispatch_key(_COMPOSITE):
         return None
     shared = _memory(node) & set().union(*map(_memory, node.all_input_nodes))
     return op if shared else None

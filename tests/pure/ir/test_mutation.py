@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -241,6 +243,21 @@ def test_a_change_that_only_one_layout_shows_is_noted(name: str) -> None:
 
     [note] = capture(Changed(), (torch.randn(4, 4),)).notes
     assert note.startswith(f"{name}() returns a view or a copy, by the layout of what it is given, and forward changes")
+
+
+@pytest.mark.parametrize("views", [torch.broadcast_tensors, lambda *given: torch.meshgrid(*given, indexing="ij")])
+def test_views_that_schemas_do_not_tell_of_are_followed(views: Callable[..., tuple[torch.Tensor, ...]]) -> None:
+    class Changed(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = x * 2
+            view = views(y, x)[0]
+            y += 1
+            return view * 2
+
+    x = torch.randn(4)
+    graph = capture(Changed(), (x,))
+    assert graph.notes == ()
+    assert torch.equal(interpret(graph, [x], {}).outputs[0], Changed()(x))
 
 
 def test_contiguous_tensors_that_nothing_is_written_to_need_no_note() -> None:
