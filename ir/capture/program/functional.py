@@ -36,6 +36,8 @@ def functional_form(program: ExportedProgram) -> ExportedProgram:
     for node in nodes:
         if is_off(node) or _is_operand(node):
             node.target, node.args, node.kwargs = aten.alias.default, tuple(node.all_input_nodes[:1]), {}
+        elif _leads_with_one(node):
+            node.target, node.args, node.kwargs = aten.unsqueeze.default, (node.args[0], 0), {}
     views = dict.fromkeys(op for op in map(_unstated_view, nodes) if op is not None)
     return program.run_decompositions({op: partial(op._op_dk, _COMPOSITE) for op in views})
 
@@ -55,6 +57,15 @@ def _is_operand(node: fx.Node) -> bool:
     given = node.all_input_nodes[0].meta["val"]
     lies = [(t.dtype, str(t.shape), str(t.stride()), str(t.storage_offset())) for t in (made, given)]
     return _memory(node) == _memory(node.all_input_nodes[0]) and lies[0] == lies[1]
+
+
+def _leads_with_one(node: fx.Node) -> bool:
+    """Whether a node expands its operand by a first dimension of size 1 and no other: as unsqueeze() it is followed."""
+    moves = rearrangement(node.target)
+    if moves is None or moves.elements is not Elements.EXPANDED:
+        return False
+    made, given = node.meta["val"], node.all_input_nodes[0].meta["val"]
+    return list(map(str, made.shape)) == ["1", *map(str, given.shape)]
 
 
 def _unstated_view(node: fx.Node) -> OpOverload | None:

@@ -98,6 +98,15 @@ class TypeStays(nn.Module):
         return view * 2
 
 
+class ExpandedByOne(nn.Module):
+    """expand() by a first dimension of size 1, written to where other elements are infinite."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x / 0
+        y.expand(1, -1, -1).flatten()[:3].fill_(0.5)
+        return y
+
+
 class ExpandedToItself(nn.Module):
     """expand() to the same shape, written to where other elements are infinite."""
 
@@ -121,6 +130,7 @@ ALONE = (SliceWritten, SortedClamped, ViewMadeAfter)
         DropoutIsOff,
         EinsumOfOne,
         TypeStays,
+        ExpandedByOne,
         ExpandedToItself,
     ],
 )
