@@ -184,7 +184,7 @@ def test_a_folder_that_cannot_be_replaced_is_told_before_the_export(
     call: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "manifest.json").write_text('{"name": "shop"}')
-    monkeypatch.setattr(passes.compilation.compiler, "capture", pytest.fail)
+    monkeypatch.setattr(passes.compilation.compiler, "captured", pytest.fail)
     with pytest.raises(OutputError, match=r"is a folder that stagecut did not write: it holds manifest.json; name"):
         call(nn.Linear(2, 2), args=(torch.ones(2),), out=tmp_path, stages=1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any, cast
 
 import torch
@@ -15,6 +16,7 @@ _WHOLE = 2**63 - 1
 _ALWAYS = {aten.detach_.default, aten.lift_fresh_copy.default}
 _DROPOUTS = {aten.dropout.default, aten.feature_dropout.default, aten.alpha_dropout.default}
 _DROPOUTS |= {aten.dropout_.default}
+_RELATIONS = {operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge}
 _READINGS = {aten.item.default, aten._local_scalar_dense.default}  # of a number, which a fixed input leaves unused
 
 
@@ -27,8 +29,9 @@ def is_checked_alone(node: fx.Node) -> bool:
     """Whether a node is an assertion, or a number that only assertions read."""
     if is_assertion(node):
         return True
-    number = isinstance(node.meta.get("val"), (torch.SymInt, torch.SymFloat, torch.SymBool)) or is_truth_as_number(node)
-    return (number or node.target in _READINGS) and all(map(is_checked_alone, node.users))
+    number = isinstance(node.meta.get("val"), (torch.SymInt, torch.SymFloat, torch.SymBool))
+    valueless = is_truth_as_number(node) or node.target in _RELATIONS or node.target in _READINGS
+    return (number or valueless) and all(map(is_checked_alone, node.users))
 
 
 def is_truth_as_number(node: fx.Node) -> bool:

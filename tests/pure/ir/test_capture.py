@@ -5,6 +5,7 @@ That the recorded graph computes what the model does is in tests/e2e/test_every_
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable
 from copy import deepcopy
@@ -566,8 +567,10 @@ def test_values_that_decide_may_be_fixed_by_name() -> None:
 def test_a_condition_as_a_number_that_an_assertion_reads_is_no_node() -> None:
     """So torch 2.11 records torch._check on values; it leaves the number's value out."""
     recorded = torch.fx.Graph()
-    condition = recorded.placeholder("condition")
+    count = recorded.placeholder("count")
+    condition = recorded.call_function(operator.eq, (count, 4))
     number = recorded.call_function(cast_symbool_to_symint_guardless, (condition,))
     recorded.call_function(torch.ops.aten._assert_scalar.default, (number, "as many images as tokens"))
+    assert is_checked_alone(condition)
     assert is_checked_alone(number)
-    assert not is_checked_alone(condition)
+    assert not is_checked_alone(count)
