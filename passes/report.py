@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from codegen.folder import restamp
+from codegen.artifact.folder import restamp
 from codegen.report.data import Data, measured
 from codegen.report.measurement import read_trace
 from codegen.report.page import REPORT, data_of, with_data

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 
-from codegen.artifact import write_artifact
+from codegen.artifact.artifact import write_artifact
 from codegen.picture.detail import Detail
 from codegen.report.notes import Notes, PassNote
 from ir.analysis.memory import stored_bytes

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from codegen.folder import check_replaceable, new_folder
+from codegen.artifact.folder import check_replaceable, new_folder
 from codegen.report.page import REPORT
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.errors import CompileError

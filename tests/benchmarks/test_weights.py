@@ -13,7 +13,7 @@ import pytest
 import torch
 import transformers as hf
 
-from codegen.weights import StageTensor, write_copies
+from codegen.artifact.weights import StageTensor, write_copies
 from ir.checkpoint.tensors import Held
 from tests.benchmarks.report import Table
 

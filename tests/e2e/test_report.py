@@ -14,7 +14,7 @@ from selenium.webdriver.common.keys import Keys
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from codegen.folder import check_replaceable
+from codegen.artifact.folder import check_replaceable
 from codegen.report.page import REPORT
 from passes.cli.main import app
 from passes.compilation.api import compile_model

@@ -13,7 +13,7 @@ import transformers as hf
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from codegen import weights as writing
+from codegen.artifact import weights as writing
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.errors import OutputError, SourceError
 from passes.compilation.api import compile_model

@@ -9,7 +9,7 @@ from unittest.mock import patch
 import torch
 from torch import nn
 
-from codegen.artifact import write_artifact
+from codegen.artifact.artifact import write_artifact
 from codegen.picture.detail import Detail
 from ir.plan import StagePlan
 from ir.sources import Source

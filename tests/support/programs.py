@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from codegen.artifact import write_artifact
+from codegen.artifact.artifact import write_artifact
 from codegen.picture.detail import Detail
 from ir.analysis.programs import merged
 from ir.capture import capture

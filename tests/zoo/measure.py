@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from codegen.folder import new_folder
+from codegen.artifact.folder import new_folder
 from codegen.picture.detail import Detail
 from ir.errors import CompileError
 from ir.graph import Graph

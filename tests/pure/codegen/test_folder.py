@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from codegen.folder import check_replaceable, new_folder, restamp
+from codegen.artifact.folder import check_replaceable, new_folder, restamp
 from ir.errors import OutputError
 
 STAGE = "# the first stage"

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils import _pytree as pytree
 from transformers.modeling_outputs import BaseModelOutput
 
-from codegen.pytree_json import tree_json
+from codegen.artifact.pytree_json import tree_json
 from ir.errors import CompileError
 from ir.objects.signature import Slot, Tree, flatten
 from runtime.call.tree import parse

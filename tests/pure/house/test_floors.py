@@ -20,7 +20,7 @@ OURS = ("stagecut", "ir", "passes", "codegen", "runtime")
 FLOORS = {
     "ir/*": ["ir"],
     "runtime/*": ["runtime"],
-    "codegen/inventory.py": [
+    "codegen/artifact/inventory.py": [
         "codegen",
         "ir",
         "runtime.manifest",

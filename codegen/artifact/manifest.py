@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from codegen.inventory import held, lines, model_nodes, model_weights, placed, returned, runs, tensor, updated
+from codegen.artifact.inventory import held, lines, model_nodes, model_weights, placed, returned, runs, tensor, updated
+from codegen.artifact.pytree_json import tree_json
+from codegen.artifact.weights import Sums
 from codegen.lines.stage_file import StageFile
-from codegen.pytree_json import tree_json
 from codegen.spelling.literals import expr_source
 from codegen.text.stage_source import Emitted
-from codegen.weights import Sums
 from ir.analysis.memory import stored_bytes
 from ir.graph import Graph
 from ir.microbatching import Microbatching

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import torch
 
+from codegen.artifact.manifest import WrittenStage, manifest_of
+from codegen.artifact.own_files import own_files
+from codegen.artifact.weights import StageTensor, linked_files, path_from, strides_of, write_copies, write_links
 from codegen.lines.stage_file import StageFile, stage_files
-from codegen.manifest import WrittenStage, manifest_of
-from codegen.own_files import own_files
 from codegen.picture import dot
 from codegen.picture.detail import Detail
 from codegen.report.data import report_data
@@ -18,7 +19,6 @@ from codegen.report.notes import NOTHING, Notes, StageSource
 from codegen.report.page import REPORT, page
 from codegen.spelling.opaque_modules import imported_modules
 from codegen.text.stage_source import emit
-from codegen.weights import StageTensor, linked_files, path_from, strides_of, write_copies, write_links
 from ir.checkpoint.checkpoint import weight_source
 from ir.checkpoint.tensors import Held
 from ir.graph import Constant, Param, State, Value

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 
+from codegen.artifact.weights import Sums
 from codegen.lines.stage_file import StageFile
 from codegen.spelling.literals import shape_source
 from codegen.text.printer import CallSite
-from codegen.weights import Sums
 from ir.graph import Call, Constant, Graph, Node, State, Value, rename
 from ir.plan import StagePlan, original
 from ir.text.printer import op_name, print_args

@@ -1,0 +1,12 @@
+"""The artifact folder: what is in it, and how it comes to its place.
+
+In the order in which a plan meets them:
+
+    folder       the output folder: checked, filled beside its place, moved there whole
+    artifact     the files of the folder
+    own_files    the user's own Python files that stages import
+    weights      the .safetensors file of a stage
+    manifest     the manifest of what was written
+    inventory    the nodes and weights of the model and of each stage, for `stagecut check`
+    pytree_json  the containers of the model's arguments and results, for the manifest
+"""
