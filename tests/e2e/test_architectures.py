@@ -12,12 +12,11 @@ from tests.zoo.__main__ import COVERAGE, Worker
 from tests.zoo.measure import STAGES, Result, measure
 from tests.zoo.table import coverage, recorded
 
-# Tied weights, experts, short convolutions, two towers of text, shared layers, windows, a detector, sound, an image among
+# Tied weights, experts, two towers of text, shared layers, windows, a detector, sound, an image among
 # words, skip connections.
 VARIED = (
     "gpt2",
     "mixtral",
-    "lfm2",
     "t5",
     "albert",
     "swin",
