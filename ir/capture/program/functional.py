@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._ops import HigherOrderOperator, OpOverload
 from torch.export import ExportedProgram
 from torch.utils._pytree import tree_leaves
@@ -82,7 +83,8 @@ def _unstated_view(node: fx.Node) -> OpOverload | None:
 def _memory(node: fx.Node) -> set[int]:
     """The storages of a node's results."""
     made = tree_leaves(node.meta.get("val"))
-    return {t.untyped_storage()._cdata for t in made if isinstance(t, torch.Tensor)}
+    tensors = (t for t in made if isinstance(t, torch.Tensor) and not is_functorch_wrapped_tensor(t))  # of a vmap
+    return {t.untyped_storage()._cdata for t in tensors}
 
 
 def _merge_tied(program: ExportedProgram) -> None:
