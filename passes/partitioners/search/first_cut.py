@@ -70,7 +70,7 @@ def cut_along(core: Core, order: np.ndarray, devices: Sequence[int], known: Cut 
             chain = cheapest(sweep, places, Seat.delay, leave_empty=leave_empty, reach=float("inf"))
     if np.isinf(chain.value()):
         return None
-    return judged(core, laid_out(order, chain.ends(core.n), devices))
+    return judged(core, sweep.laid_out(chain.ends(core.n), devices))
 
 
 def first_bound(core: Core) -> float:
@@ -87,13 +87,6 @@ def first_bound(core: Core) -> float:
             for unit, earlier in enumerate(core.neighbours(reverse=True)):
                 path[unit] += max((path[other] for other in earlier), default=0.0)
             return float(path.max())
-
-
-def laid_out(order: np.ndarray, ends: Sequence[int], devices: Sequence[int]) -> np.ndarray:
-    """[units] the device of each unit, if `devices[i]` takes the units of the order from `ends[i - 1]` to `ends[i]`."""
-    stage = np.empty(len(order), dtype=np.int64)
-    stage[order] = np.repeat(devices, np.diff([0, *ends]))
-    return stage
 
 
 def better(one: Cut | None, other: Cut | None) -> Cut | None:

@@ -9,55 +9,46 @@ then no cut is plainer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
-from typing import TypeAlias
 
 import numpy as np
 
 from passes.partitioners.deadline import Deadline
 from passes.partitioners.problem.crossing import crossing
-from passes.partitioners.problem.evaluation import pipeline_order
-from passes.partitioners.search.chain import Price, cheapest
-from passes.partitioners.search.first_cut import Cut, judged, laid_out
+from passes.partitioners.search.chain import Price
+from passes.partitioners.search.first_cut import Cut
 from passes.partitioners.search.lattice import Lattice, all_ideals
 from passes.partitioners.search.orders import orders
-from passes.partitioners.search.seats import Seat, seats
+from passes.partitioners.search.seats import Seat
 from passes.partitioners.search.sweep import IntervalRow, Sweep
-from passes.partitioners.search.thrift import along_stages
+from passes.partitioners.search.thrift import along_stages, cheapest_cut
 from passes.partitioners.units import BYTES, COUNT, Core
 
 FEW_IDEALS = 80
 MANY_UNITS = 2_000  # from here on, three orders are tried
 
-_Path: TypeAlias = tuple[Sweep | Lattice, Callable[[Sequence[int], Sequence[int]], np.ndarray]]  # and its layout
-
 
 def plainest_cut(core: Core, cut: Cut, limit: float, deadline: Deadline) -> Cut:
     """The plainest cut of a value up to `limit` that is found, `cut` if none is plainer."""
-    problem = core.problem
-    used = pipeline_order(problem, cut.stages)
-    devices = (*used, *(number for number in range(len(problem.devices)) if number not in used))
-    places, price = seats(problem, devices), _price(core, limit)
-    best, least = cut, _key(core, cut)
-    for path, layout in _paths(core, along_stages(core, cut, used)):
+    along, devices = along_stages(core, cut)
+    price, best, least = _price(core, limit), cut, _key(core, cut)
+    for path in _paths(core, along):
         if deadline.passed():
             break
-        chain = cheapest(path, places, price, leave_empty=not problem.every_device, reach=limit)
-        other = judged(core, layout(chain.ends(path.n), devices)) if np.isfinite(chain.value()) else None
+        other = cheapest_cut(core, path, devices, price, limit)
         if other and other.value <= limit and _key(core, other) < least:
             best, least = other, _key(core, other)
     return best
 
 
-def _paths(core: Core, along: np.ndarray) -> Iterator[_Path]:
+def _paths(core: Core, along: np.ndarray) -> Iterator[Sweep | Lattice]:
     ideals = all_ideals(core, FEW_IDEALS)
     if ideals is not None:
-        lattice = Lattice(core, ideals)
-        yield lattice, lattice.laid_out
+        yield Lattice(core, ideals)
         return
     for order in (along, *islice(orders(core), 2 if core.n > MANY_UNITS else None)):
-        yield Sweep(core, order), lambda ends, devices, order=order: laid_out(order, ends, devices)
+        yield Sweep(core, order)
 
 
 def _price(core: Core, limit: float) -> Price:

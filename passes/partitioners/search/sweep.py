@@ -16,7 +16,7 @@ j of what begins there, and going from i to i + 1 changes only the sets with a m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +66,12 @@ class Sweep:
         for i, touched, inside in self._starts():
             if i >= start:
                 yield self._row(i, max(int(last[i]), i + 1), touched, inside)
+
+    def laid_out(self, ends: Sequence[int], devices: Sequence[int]) -> np.ndarray:
+        """[units] the device of each unit, if `devices[i]` takes those from position `ends[i - 1]` to `ends[i]`."""
+        stage = np.empty(self.n, dtype=np.int64)
+        stage[self.order] = np.repeat(devices, np.diff([0, *ends]))
+        return stage
 
     def filled(self, memory: float) -> list[float]:
         """The bytes on each device if one after the other is filled up to `memory`; empty if a unit does not fit."""

@@ -10,8 +10,9 @@ import numpy as np
 
 from passes.partitioners.deadline import Deadline
 from passes.partitioners.problem.evaluation import loads, pipeline_order
-from passes.partitioners.search.chain import cheapest
-from passes.partitioners.search.first_cut import Cut, judged, laid_out
+from passes.partitioners.search.chain import Price, cheapest
+from passes.partitioners.search.first_cut import Cut, judged
+from passes.partitioners.search.lattice import Lattice
 from passes.partitioners.search.seats import Seat, seats
 from passes.partitioners.search.sweep import IntervalRow, Sweep
 from passes.partitioners.units import Core
@@ -22,22 +23,22 @@ SAME = 1e-12  # relative
 def thriftier(core: Core, cut: Cut, deadline: Deadline) -> Cut:
     """A cut of the same value with less total transfer, or the cut itself."""
     problem = core.problem
-    used = pipeline_order(problem, cut.stages)
-    devices = (*used, *(number for number in range(len(problem.devices)) if number not in used))
-    moved = total_transfer(core, cut)
+    moved, limit = total_transfer(core, cut), cut.value * (1 + SAME)
     if deadline.passed() or not moved:
         return cut
-    other = _along(core, along_stages(core, cut, used), devices, cut.value * (1 + SAME))
-    if other and other.value <= cut.value * (1 + SAME) and total_transfer(core, other) < moved * (1 - SAME):
+    order, devices = along_stages(core, cut)
+    other = cheapest_cut(core, Sweep(core, order), devices, _transfer(problem.overlap, limit), limit)
+    if other and other.value <= limit and total_transfer(core, other) < moved * (1 - SAME):
         return other
     return cut
 
 
-def along_stages(core: Core, cut: Cut, used: list[int]) -> np.ndarray:
-    """The units in the order of the cut's stages."""
+def along_stages(core: Core, cut: Cut) -> tuple[np.ndarray, tuple[int, ...]]:
+    """The units in the order of the cut's stages, and the devices in that order, those without a stage last."""
+    used, every = pipeline_order(core.problem, cut.stages), range(len(core.problem.devices))
     place = np.empty(core.n, dtype=np.int64)
     place[core.unit_of] = [used.index(stage) for stage in cut.stages]
-    return np.argsort(place, kind="stable")
+    return np.argsort(place, kind="stable"), (*used, *(number for number in every if number not in used))
 
 
 def total_transfer(core: Core, cut: Cut) -> float:
@@ -45,14 +46,17 @@ def total_transfer(core: Core, cut: Cut) -> float:
     return sum(load.receive + load.send for load in loads(core.problem, cut.stages))
 
 
-def _along(core: Core, order: np.ndarray, devices: tuple[int, ...], limit: float) -> Cut | None:
-    overlap = core.problem.overlap
+def cheapest_cut(core: Core, path: Sweep | Lattice, devices: tuple[int, ...], price: Price, limit: float) -> Cut | None:
+    """The cut along a path of least summed `price`, whose stages compute for at most `limit` seconds."""
+    places = seats(core.problem, devices)
+    chain = cheapest(path, places, price, leave_empty=not core.problem.every_device, reach=limit)
+    return None if np.isinf(chain.value()) else judged(core, path.laid_out(chain.ends(path.n), devices))
+
+
+def _transfer(overlap: bool, limit: float) -> Price:
+    """The seconds that a stage transfers; inf if its load is over the limit."""
 
     def price(seat: Seat, row: IntervalRow) -> np.ndarray:
         return np.where(seat.load(row, overlap) <= limit, sum(seat.transfers(row)), np.inf)
 
-    sweep, places = Sweep(core, order), seats(core.problem, devices)
-    chain = cheapest(sweep, places, price, leave_empty=not core.problem.every_device, reach=limit)
-    if np.isinf(chain.value()):
-        return None
-    return judged(core, laid_out(order, chain.ends(core.n), devices))
+    return price
