@@ -17,7 +17,7 @@ from ir.analysis.arguments import as_number
 from ir.analysis.interpret import interpret
 from ir.capture.export.example import Example
 from ir.capture.export.module_state import converted_for_the_call
-from ir.capture.export.padding import padded_as_in_inference
+from ir.capture.export.padding import padded_as_in_inference, without_fused_layers
 from ir.graph import Graph, sizes_of
 from ir.objects.signature import call, flatten
 from ir.sizes import hold, in_layout
@@ -102,12 +102,10 @@ def _run_graph(graph: Graph, example: Example, inputs: Sequence[torch.Tensor]) -
 def _put_back(model: nn.Module) -> Iterator[None]:
     """Restore the buffers afterwards; fused layers are off meanwhile, since an export does not record them."""
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
     try:
-        yield
+        with without_fused_layers():
+            yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
         for name, buffer in model.named_buffers():
             buffer.data.copy_(before[name])
 

@@ -41,7 +41,7 @@ def padded_as_in_inference(seen: Callable[[str], object] = str) -> Iterator[None
         valid = src_key_padding_mask == 0
         norm, encoder.norm = encoder.norm, None  # it comes after the zeros
         try:
-            with _slowly():
+            with without_fused_layers():
                 output = plain(encoder, src, None, src_key_padding_mask, is_causal)
         finally:
             encoder.norm = norm
@@ -60,8 +60,8 @@ def _zeroed(valid: Tensor, checks: bool) -> Tensor:
 
 
 @contextmanager
-def _slowly() -> Iterator[None]:
-    """Without torch's fused layers, which neither exports nor fake tensors can run."""
+def without_fused_layers() -> Iterator[None]:
+    """Turn torch's fused layers off inside the context: neither exports nor fake tensors can run them."""
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
