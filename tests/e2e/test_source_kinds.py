@@ -406,7 +406,7 @@ def test_auto_partition_leaves_nothing_behind_where_it_fails(tmp_path: Path, mon
 
 INTERRUPTED = """
 import os, signal
-from codegen import weights
+from codegen.artifact import weights
 from stagecut import main
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job has it ignored
