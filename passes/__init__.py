@@ -20,8 +20,7 @@ In the order in which a model meets them:
     duplicate_cheap   cheap nodes copied into the stages that read them
     insert_transfers  a transfer for each value that crosses stages
 
-    cut_problem       a graph as the partitioners' problem, for split_stages and check_sizes
-    named_cuts        cuts where the user wants them: between modules, or before those that are named
+    cut/              a graph as the partitioners' problem; cuts that the user names
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from ir.analysis.verify import costed
 from ir.graph import Graph
 from ir.machine.cluster import Cluster
 from ir.sizes import hold
-from passes.cut_problem import as_problem
+from passes.cut.cut_problem import as_problem
 from passes.options.options import Options
 from passes.partitioners import solve
 from passes.partitioners.problem import Infeasible, InvalidSplit, Objective, evaluate

@@ -12,8 +12,8 @@ from ir.cost import Binds, Split
 from ir.errors import CompileError, PlanError
 from ir.graph import Graph
 from ir.machine.cluster import Cluster
-from passes.cut_problem import as_problem, even_share, fits, infeasible
-from passes.named_cuts import between_modules, cut_before
+from passes.cut.cut_problem import as_problem, even_share, fits, infeasible
+from passes.cut.named_cuts import between_modules, cut_before
 from passes.options.options import CutAt, Options
 from passes.partitioners import plainest, solve
 from passes.partitioners.problem import Infeasible, Load, Objective, Problem, Solution, crossing

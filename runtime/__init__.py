@@ -1,13 +1,10 @@
 """Artifact folder -> a running pipeline.
 
-    manifest      the index of an artifact folder
-    json_table    dataclasses as JSON, and back
-    schema_2      the manifest's JSON as older versions wrote it
     errors        one exception class per culprit
-    settings      torch's settings that change what stages compute
     pipeline      Pipeline: load, call, stream, trace, close
     run           the command line that runs an artifact once
-    device/       devices of this host, streams, copies, clocks
+    manifest/     the index of an artifact folder
+    device/       devices of this host, streams, copies, clocks, torch's settings
     stage/        one stage with its weights on a device
     call/         arguments <-> tensors and sizes
     engine/       the stages of one process, on threads
@@ -30,16 +27,16 @@ if TYPE_CHECKING:
     from runtime.errors import DeviceError as DeviceError
     from runtime.errors import DistributedError as DistributedError
     from runtime.errors import InputError as InputError
+    from runtime.errors import ManifestError as ManifestError
     from runtime.errors import PipelineClosed as PipelineClosed
     from runtime.errors import StageError as StageError
-    from runtime.manifest import ManifestError as ManifestError
     from runtime.pipeline import Pipeline as Pipeline
 
 _ENTRY_POINTS = {
     "DeviceError": "runtime.errors",
     "DistributedError": "runtime.errors",
     "InputError": "runtime.errors",
-    "ManifestError": "runtime.manifest",
+    "ManifestError": "runtime.errors",
     "Pipeline": "runtime.pipeline",
     "PipelineClosed": "runtime.errors",
     "StageError": "runtime.errors",

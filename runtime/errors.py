@@ -34,3 +34,7 @@ class StageError(RuntimeError):
         self.stage = stage
         self.device = device
         self.__cause__ = cause
+
+
+class ManifestError(Exception):
+    """The folder is not an artifact, or not one that this version can run."""

@@ -17,14 +17,14 @@ import torch
 from runtime.call.microbatches import BatchSplit
 from runtime.call.programs import Programs
 from runtime.device.placement import place_stages
+from runtime.device.settings import warn_of_autocast, warn_of_other_settings
 from runtime.device.streams import made_by_now
 from runtime.distributed.bootstrap import TIMEOUT, start
 from runtime.distributed.monitor import Monitor
 from runtime.engine.collector import Finish
 from runtime.engine.engine import Engine
 from runtime.engine.message import Reset, Values
-from runtime.manifest import Manifest
-from runtime.settings import warn_of_autocast, warn_of_other_settings
+from runtime.manifest.manifest import Manifest
 from runtime.stage.loader import load_stages
 from runtime.stage.speed import Speed
 from runtime.trace import perfetto

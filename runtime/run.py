@@ -23,8 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from runtime.call.tree_nodes import describe_value
 from runtime.distributed.bootstrap import TIMEOUT
-from runtime.errors import DeviceError, DistributedError, InputError, StageError
-from runtime.manifest import ManifestError
+from runtime.errors import DeviceError, DistributedError, InputError, ManifestError, StageError
 from runtime.pipeline import Pipeline
 
 

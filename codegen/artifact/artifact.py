@@ -24,7 +24,8 @@ from ir.checkpoint.tensors import Held
 from ir.graph import Constant, Param, State, Value
 from ir.plan import StagePlan
 from ir.summary import Summary
-from runtime import manifest as m
+from runtime.manifest import manifest as m
+from runtime.manifest.digests import file_hash, sample_hash
 
 
 def write_artifact(
@@ -61,7 +62,7 @@ def write_artifact(
     yield report
     known = {stage.weights: stage.digest for stage in stages}
     found = sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file())
-    hashes = {name: known.get(name) or m.file_hash(folder / name) for name in found}
+    hashes = {name: known.get(name) or file_hash(folder / name) for name in found}
     linked = {i: stage.links for i, stage in enumerate(stages)}
     manifest_of(plan, model, stages, hashes, _links(linked, folder), summary).sealed().write(folder)
     yield folder / m.FILE
@@ -122,7 +123,7 @@ def _links(linked: Mapping[int, tuple[Path, ...]], folder: Path) -> tuple[m.Chec
         m.CheckpointFile(
             path_from(folder, file),
             file.stat().st_size,
-            m.sample_hash(file),
+            sample_hash(file),
             tuple(i for i, files in linked.items() if file in files),
         )
         for file in dict.fromkeys(file for files in linked.values() for file in files)

@@ -17,7 +17,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ir.errors import OutputError
-from runtime import manifest as m
+from runtime.manifest import manifest as m
+from runtime.manifest.digests import file_hash, seal_of
 
 BY_NAME = ("passes/[0-9][0-9]-*.txt", "compiled/*", "__pycache__/*.pyc", m.FILE)  # ours without a hash
 
@@ -64,9 +65,9 @@ def restamp(file: Path) -> None:
     found = _manifest(file.parent)
     if file.name not in _hashes(found):
         return
-    whole = found.get("seal") == m.seal_of(found)
-    found["files"][file.name] = m.file_hash(file)
-    m.write_table(file.parent, {**found, "seal": m.seal_of(found)} if whole else found)
+    whole = found.get("seal") == seal_of(found)
+    found["files"][file.name] = file_hash(file)
+    m.write_table(file.parent, {**found, "seal": seal_of(found)} if whole else found)
 
 
 @dataclass(frozen=True)
@@ -226,7 +227,7 @@ def _unchanged(file: Path, digest: str) -> bool:
 @lru_cache
 def _hash(file: Path, *_stamp: int) -> str:
     """sha256 of a file, read once as long as its inode, size and times stay."""
-    return m.file_hash(file)
+    return file_hash(file)
 
 
 def _some(names: tuple[str, ...], most: int = 5) -> str:

@@ -20,8 +20,8 @@ from ir.objects.signature import Tree, output_names
 from ir.plan import StagePlan
 from ir.registration import Registration
 from ir.summary import Summary
-from runtime import manifest as m
-from runtime.settings import torch_settings
+from runtime.device.settings import torch_settings
+from runtime.manifest import manifest as m
 
 
 @dataclass(frozen=True)

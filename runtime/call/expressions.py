@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
 
-from runtime.manifest import ManifestError
+from runtime.errors import ManifestError
 
 _NAMES = {"max": max, "min": min, "math": math}
 

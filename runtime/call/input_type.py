@@ -11,8 +11,8 @@ import torch
 from runtime.call.expressions import SizeExpression
 from runtime.call.sizes import ObservedSize
 from runtime.call.tree_nodes import describe_value
-from runtime.errors import InputError
-from runtime.manifest import ManifestError, Tensor
+from runtime.errors import InputError, ManifestError
+from runtime.manifest.manifest import Tensor
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from runtime.call.sizes import ObservedSize, SizeConstraints
 from runtime.call.tree import parse
 from runtime.call.tree_nodes import Entries, Size, TensorSlot, TreeLeaf, TreeNode, describe_value, fixed_values, slots
 from runtime.engine.message import Values
-from runtime.errors import InputError
-from runtime.manifest import CallSignature, ManifestError, ProgramEntry
+from runtime.errors import InputError, ManifestError
+from runtime.manifest.manifest import CallSignature, ProgramEntry
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from runtime.call.sizes import SizeConstraints
 from runtime.engine.message import Values
 from runtime.errors import InputError
-from runtime.manifest import ProgramEntry
+from runtime.manifest.manifest import ProgramEntry
 
 
 @dataclass(frozen=True)

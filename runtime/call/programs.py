@@ -15,7 +15,7 @@ from runtime.call.tree import parse
 from runtime.call.tree_nodes import TreeNode
 from runtime.engine.message import Values
 from runtime.errors import InputError
-from runtime.manifest import Manifest, ProgramEntry
+from runtime.manifest.manifest import Manifest, ProgramEntry
 
 
 @dataclass(frozen=True)

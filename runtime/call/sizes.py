@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from runtime.call.expressions import SizeExpression
 from runtime.errors import InputError
-from runtime.manifest import ProgramEntry, Symbol
+from runtime.manifest.manifest import ProgramEntry, Symbol
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ import torch
 from runtime.call.classes import find_class
 from runtime.call.expressions import SizeExpression
 from runtime.call.tree_nodes import Entries, Fields, Fixed, FixedValues, Items, Size, TensorSlot, TreeNode
-from runtime.manifest import ManifestError
+from runtime.errors import ManifestError
 
 
 def parse(tree: Any, symbols: Collection[str], tensors: int) -> TreeNode:

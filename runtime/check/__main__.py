@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from runtime.check.artifact import faults
-from runtime.manifest import ManifestError
+from runtime.errors import ManifestError
 
 MOST = 20  # faults that are printed
 

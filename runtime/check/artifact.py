@@ -10,7 +10,9 @@ from runtime.check.flow import check_flow
 from runtime.check.source import check_source
 from runtime.check.weights import check_holdings, check_memory, check_tensors
 from runtime.engine.routes import routes
-from runtime.manifest import FILE, Manifest, ManifestError, ProgramEntry, file_hash, sample_hash, seal_of, terms_of
+from runtime.errors import ManifestError
+from runtime.manifest.digests import file_hash, sample_hash, seal_of
+from runtime.manifest.manifest import FILE, Manifest, ProgramEntry, terms_of
 
 
 def faults(folder: Path, *, contents: bool = True) -> Iterator[str]:

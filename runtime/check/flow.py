@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from runtime.manifest import FILE, ModelNode, ProgramEntry, ProgramStage, Tensor
+from runtime.manifest.manifest import FILE, ModelNode, ProgramEntry, ProgramStage, Tensor
 
 
 def check_flow(program: ProgramEntry) -> Iterator[str]:

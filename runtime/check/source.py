@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runtime.check.lines import sum_of, words_by_line
-from runtime.manifest import ProgramStage
+from runtime.manifest.manifest import ProgramStage
 
 
 def check_source(folder: Path, stage: ProgramStage, *, lines: bool) -> Iterator[str]:

@@ -12,7 +12,7 @@ from zlib import crc32
 
 from runtime.call.expressions import SizeExpression
 from runtime.check.flow import made_and_read
-from runtime.manifest import FILE, HeldTensor, Manifest, ModelWeight, ProgramEntry
+from runtime.manifest.manifest import FILE, HeldTensor, Manifest, ModelWeight, ProgramEntry
 
 _SPELLED = {"bool": "BOOL", "bfloat16": "BF16", "float8_e4m3fn": "F8_E4M3", "float8_e8m0fnu": "F8_E8M0"}
 

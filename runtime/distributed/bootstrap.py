@@ -10,14 +10,14 @@ import torch
 
 from runtime.device.kinds import DEVICE_KINDS
 from runtime.device.placement import device_of_process, spread_stages
+from runtime.device.settings import warn_of_other_settings
 from runtime.distributed import sigterm
 from runtime.distributed.monitor import Monitor
 from runtime.distributed.network import connect
 from runtime.distributed.rendezvous import rank_and_world, rendezvous
 from runtime.engine.engine import Engine
-from runtime.errors import DeviceError
-from runtime.manifest import Manifest, ManifestError
-from runtime.settings import warn_of_other_settings
+from runtime.errors import DeviceError, ManifestError
+from runtime.manifest.manifest import Manifest
 from runtime.stage.loader import load_stages
 from runtime.stage.speed import Speed
 

@@ -6,8 +6,7 @@ import builtins
 import json
 import traceback
 
-from runtime.errors import DeviceError, DistributedError, StageError
-from runtime.manifest import ManifestError
+from runtime.errors import DeviceError, DistributedError, ManifestError, StageError
 
 _OURS = {cls.__name__: cls for cls in (DeviceError, DistributedError, ManifestError)}
 

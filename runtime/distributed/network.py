@@ -21,7 +21,7 @@ from runtime.engine.channel import Channel
 from runtime.engine.message import Message
 from runtime.engine.ports import Port, Ports, Runner
 from runtime.engine.routes import Route, RouteTensors, routes
-from runtime.manifest import Manifest, ProgramEntry
+from runtime.manifest.manifest import Manifest, ProgramEntry
 from runtime.trace.traces import Trace
 
 

@@ -21,7 +21,7 @@ from runtime.engine.ports import Ports, Runner, in_one_process, send_all
 from runtime.engine.watchdog import Watchdog
 from runtime.engine.worker import Worker
 from runtime.errors import PipelineClosed
-from runtime.manifest import Manifest
+from runtime.manifest.manifest import Manifest
 from runtime.stage.stage import LoadedStage
 from runtime.trace.traces import Trace
 

@@ -12,7 +12,7 @@ import torch
 from runtime.engine.channel import Channel, Closable
 from runtime.engine.message import Failure, Message, Reset, SetTrace, Values
 from runtime.engine.routes import Route, routes
-from runtime.manifest import Manifest
+from runtime.manifest.manifest import Manifest
 
 
 class Runner(Protocol):

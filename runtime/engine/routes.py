@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from runtime.manifest import Manifest, ManifestError, ProgramEntry, ProgramStage
+from runtime.errors import ManifestError
+from runtime.manifest.manifest import Manifest, ProgramEntry, ProgramStage
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,9 @@ from types import ModuleType
 import torch
 from torch import nn
 
-from runtime.manifest import CheckpointFile, Manifest, ManifestError, Operator, ProgramStage, file_hash, sample_hash
+from runtime.errors import ManifestError
+from runtime.manifest.digests import file_hash, sample_hash
+from runtime.manifest.manifest import CheckpointFile, Manifest, Operator, ProgramStage
 from runtime.stage.speed import AS_IT_IS, Speed
 from runtime.stage.stage import LoadedStage, StageModule
 

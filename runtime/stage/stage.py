@@ -10,7 +10,8 @@ from torch import nn
 
 from runtime.device.copies import DeviceCopies
 from runtime.device.streams import read_in, stream_on
-from runtime.manifest import ManifestError, ProgramStage
+from runtime.errors import ManifestError
+from runtime.manifest.manifest import ProgramStage
 from runtime.stage.shared_lock import SharedLock
 
 _COMPILING = SharedLock()  # held alone to compile or record, which fails if other threads run stages meanwhile

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 
 from runtime.device.clock import DeviceClock, Instant, clock_of
-from runtime.manifest import Manifest
+from runtime.manifest.manifest import Manifest
 from runtime.stage.stage import LoadedStage
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ir.capture import capture
 from ir.machine.cluster import Cluster
-from passes.cut_problem import as_problem
+from passes.cut.cut_problem import as_problem
 from passes.defaults import default_passes
 from passes.mark_cheap import MarkCheap
 from passes.partitioners.problem import Device, Link, Problem
@@ -23,7 +23,7 @@ SOURCES = (  # what decides what a program looks like
     "ir/graph.py",
     "passes/annotate_cost.py",
     "passes/cost_models/*.py",
-    "passes/cut_problem.py",
+    "passes/cut/cut_problem.py",
     "passes/masks/*.py",
     "passes/group_shared.py",
     "passes/mark_cheap.py",

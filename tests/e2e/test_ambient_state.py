@@ -15,7 +15,7 @@ from ir.capture import capture
 from ir.errors import CaptureError
 from passes.compilation.api import compile_model
 from runtime import Pipeline
-from runtime.settings import torch_settings
+from runtime.device.settings import torch_settings
 from tests.support.hard_models import Branching
 
 

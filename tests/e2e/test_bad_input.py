@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 import passes.compilation.compiler
 from ir.errors import InternalError
 from ir.text.units import parse_bytes
-from runtime.manifest import Manifest
+from runtime.manifest.manifest import Manifest
 from tests.support.commands import MODEL, Shell
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,7 +17,7 @@ from ir.errors import InternalError
 from passes.compilation import compiler
 from runtime.check.__main__ import main
 from runtime.check.artifact import faults
-from runtime.manifest import Manifest
+from runtime.manifest.manifest import Manifest
 from stagecut import compile_model
 from tests.faults.inject import inject
 from tests.faults.sample import Sample

@@ -21,7 +21,7 @@ from ir.plan import StagePlan
 from passes.compilation.api import compile_model
 from passes.compilation.auto import auto_partition
 from runtime import Pipeline
-from runtime.manifest import Manifest
+from runtime.manifest.manifest import Manifest
 from tests.support.checking import Call, assert_same, check_artifact, run_model
 from tests.support.models import CASES, WIDTH, Tied, X, hidden, tokens
 from tests.support.planning import DEVICE, LINK, slow_machine

@@ -14,7 +14,7 @@ from torch import nn
 from passes.compilation.api import compile_model
 from passes.compilation.auto import auto_partition
 from runtime import InputError, Pipeline
-from runtime.manifest import Manifest
+from runtime.manifest.manifest import Manifest
 from tests.support.commands import Shell
 
 

@@ -18,7 +18,8 @@ from ir.errors import CaptureError
 from ir.graph import Call
 from passes.annotate_cost import AnnotateCost
 from passes.compilation.api import compile_model
-from runtime.manifest import Manifest, ManifestError
+from runtime.errors import ManifestError
+from runtime.manifest.manifest import Manifest
 from runtime.stage.loader import load_stages
 from tests.support.planning import slow_machine
 

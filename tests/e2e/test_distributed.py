@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from runtime.manifest import Manifest
+from runtime.manifest.manifest import Manifest
 from tests.support.artifacts import Part, chain, tensor, write
 from tests.support.jobs import ROOT, agents, environment, run, torchrun
 

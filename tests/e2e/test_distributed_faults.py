@@ -99,7 +99,7 @@ def test_a_stage_that_cannot_be_loaded(tmp_path: Path) -> None:
     (tmp_path / "out" / "stage_2.safetensors").write_bytes(b"")
     ended = end(tmp_path, timeout=30)
     (message,) = [line for line in ended.err.splitlines() if "ManifestError: " in line and "cannot read" in line]
-    assert message.startswith("runtime.manifest.ManifestError: stage_2.py cannot read ")
+    assert message.startswith("runtime.errors.ManifestError: stage_2.py cannot read ")
 
 
 def test_a_stage_that_does_not_come_to_an_end_of_loading(tmp_path: Path) -> None:

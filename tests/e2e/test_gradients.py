@@ -17,7 +17,7 @@ from ir.capture import capture
 from ir.graph import Call as GraphCall
 from ir.operators import aten
 from passes.compilation.api import compile_model
-from runtime.manifest import Manifest
+from runtime.manifest.manifest import Manifest
 from runtime.stage.loader import load_stages
 from tests.support.checking import Call
 from tests.support.models import CASES

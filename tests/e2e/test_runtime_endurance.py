@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from runtime import Pipeline
-from runtime.manifest import Symbol
+from runtime.manifest.manifest import Symbol
 from tests.support.artifacts import Part, tensor, write
 
 BATCHES, SETTLED = 10_000, 1_000

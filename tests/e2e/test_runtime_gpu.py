@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from runtime import Pipeline, StageError
-from runtime.manifest import Symbol
+from runtime.manifest.manifest import Symbol
 from tests.support.artifacts import Part, chain, tensor, write
 from tests.support.programs import GRIDS, WIDTH, Grid, write_grids
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from passes import compile_model
 from runtime import InputError, Pipeline, StageError
-from runtime.manifest import Microbatching, Symbol
+from runtime.manifest.manifest import Microbatching, Symbol
 from tests.support.artifacts import Part, chain, tensor, write
 
 X = torch.arange(28.0).reshape(7, 4)

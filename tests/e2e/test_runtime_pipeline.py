@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime import InputError, Pipeline, PipelineClosed, StageError
-from runtime.manifest import Symbol
+from runtime.manifest.manifest import Symbol
 from tests.support.artifacts import Part, chain, signals, tensor, write
 
 X = torch.arange(8.0).reshape(2, 4)

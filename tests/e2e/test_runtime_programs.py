@@ -16,7 +16,7 @@ from torch import nn
 
 from runtime import InputError, ManifestError, Pipeline
 from runtime.check.artifact import faults
-from runtime.manifest import Manifest
+from runtime.manifest.manifest import Manifest
 from runtime.stage.loader import load_stages
 from runtime.stage.stage import LoadedStage
 from stagecut import compile_model

@@ -21,7 +21,7 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration
 
 from passes.compilation.api import compile_model
-from runtime.manifest import Manifest, ProgramStage
+from runtime.manifest.manifest import Manifest, ProgramStage
 from tests.support.models import CASES
 from tests.support.planning import slow_machine
 

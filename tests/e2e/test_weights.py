@@ -18,7 +18,7 @@ from ir.checkpoint.checkpoint import Checkpoint
 from ir.errors import OutputError, SourceError
 from passes.compilation.api import compile_model
 from runtime import ManifestError, Pipeline
-from runtime.manifest import Manifest
+from runtime.manifest.manifest import Manifest
 
 WIDTH = 16
 

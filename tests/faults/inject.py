@@ -18,7 +18,9 @@ from random import Random
 import torch
 
 from runtime.check.artifact import faults
-from runtime.manifest import FILE, ManifestError, file_hash, seal_of
+from runtime.errors import ManifestError
+from runtime.manifest.digests import file_hash, seal_of
+from runtime.manifest.manifest import FILE
 from tests.faults.of_files import FILE_FAULTS, WEIGHTS_FAULTS
 from tests.faults.of_plan import PLAN_FAULTS, Change
 from tests.faults.of_source import ONLY_BY_HASH, SOURCE_FAULTS

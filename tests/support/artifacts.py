@@ -12,7 +12,8 @@ from weakref import ReferenceType
 import torch
 from safetensors.torch import save_file
 
-from runtime.manifest import (
+from runtime.manifest.digests import file_hash
+from runtime.manifest.manifest import (
     CallSignature,
     Manifest,
     Microbatching,
@@ -24,7 +25,6 @@ from runtime.manifest import (
     StageEntry,
     Symbol,
     Tensor,
-    file_hash,
 )
 
 TEMPLATE = '''\

@@ -38,10 +38,10 @@ from ir.capture.program.mutation import (
 from ir.capture.program.own_results import with_own_results
 from ir.capture.program.reader import read_program
 from ir.capture.program.returned import changed_inputs
-from ir.capture.program.variables import watched_variables
 from ir.capture.sizes.dynamic import export_spec, widen
 from ir.capture.sizes.questions import Question, watched
 from ir.capture.sizes.symbols import read_sizes
+from ir.capture.source_lines.variables import watched_variables
 from ir.graph import Graph
 from ir.objects.signature import Signature, Slot, Tree, call, flatten, names
 

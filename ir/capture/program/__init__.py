@@ -12,9 +12,6 @@ folded         results whose values were known, as constants
 no_ops         nodes that are left out: assertions, casts to the same dtype, dropout that is off
 gradients      where gradients end: detach(), no_grad, functions with a backward of their own
 mutation       in-place operators, as functions where the mutation cannot be observed
-where          module path and source line of a node
-statements     the statement on a source line, with the parameters and copies of its function
-variables      the variables of the user's functions that hold a node's results
 default_dtype  dtypes that the model took from torch's default, stated where they are
 own_results    copies of results that would lie in the memory of an input, a weight, a constant or a state
 """

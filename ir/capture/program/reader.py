@@ -28,9 +28,9 @@ from ir.capture.program.own_results import alias_of, copy_of
 from ir.capture.program.result_types import Types
 from ir.capture.program.returned import split_returns
 from ir.capture.program.ties import tied_names
-from ir.capture.program.variables import inherits_variables, variables_of
-from ir.capture.program.where import module_classes, where_of
 from ir.capture.sizes.symbols import NamedSizes
+from ir.capture.source_lines.variables import inherits_variables, variables_of
+from ir.capture.source_lines.where import module_classes, where_of
 from ir.errors import InternalError
 from ir.graph import THIS_DEVICE, Call, Constant, Graph, Param, State, Value
 from ir.higher_order import Body

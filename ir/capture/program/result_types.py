@@ -9,8 +9,8 @@ import torch
 from torch import fx
 
 from ir.capture.diagnosis import NotExported
-from ir.capture.program.where import where_of
 from ir.capture.sizes.symbols import NamedSizes
+from ir.capture.source_lines.where import where_of
 from ir.location import Where
 from ir.sizes import Dim, TensorType
 

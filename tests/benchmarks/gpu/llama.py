@@ -46,7 +46,7 @@ def ids(batch: int) -> torch.Tensor:
 
 def fill() -> None:
     """Give the stages of an artifact without weights random ones."""
-    from runtime.manifest import Manifest
+    from runtime.manifest.manifest import Manifest
     from runtime.stage.loader import import_file
 
     manifest = Manifest.read(STAGES)

@@ -16,7 +16,7 @@ from docs.build import PAGES as REFERENCE
 from docs.build import build, options_of
 from passes.options.kinds import Flag
 from passes.options.options import flags
-from runtime import manifest
+from runtime.manifest import manifest
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", *(f"docs/{name}.md" for name in REFERENCE))

@@ -24,10 +24,10 @@ FLOORS = {
         "codegen",
         "ir",
         "runtime.manifest",
-        "runtime.settings",
+        "runtime.device.settings",
         "runtime.check.lines",
     ],  # what the check reads
-    "codegen/*": ["codegen", "ir", "runtime.manifest", "runtime.settings"],
+    "codegen/*": ["codegen", "ir", "runtime.manifest", "runtime.device.settings"],
     "passes/partitioners/*": ["passes.partitioners"],
     "passes/cli/verify_stages.py": ["passes", "ir", "runtime"],  # --verify runs the stages
     "passes/compilation/auto.py": ["passes", "ir", "runtime"],  # the call that ends with a running pipeline

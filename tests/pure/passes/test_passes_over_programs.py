@@ -17,7 +17,7 @@ from ir.capture import capture
 from ir.graph import Graph
 from ir.plan import plan_stages
 from passes.compilation.summary import summarize
-from passes.cut_problem import as_problem
+from passes.cut.cut_problem import as_problem
 from passes.group_shared import GroupShared
 from passes.options.options import Shared
 from passes.pipeline import Step

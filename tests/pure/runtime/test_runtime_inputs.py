@@ -9,7 +9,7 @@ import torch
 
 from runtime import InputError, ManifestError
 from runtime.call.inputs import Inputs
-from runtime.manifest import CallSignature, Parameter, ProgramEntry, Symbol
+from runtime.manifest.manifest import CallSignature, Parameter, ProgramEntry, Symbol
 from tests.support.artifacts import tensor
 
 IDS = tensor("input_ids", "batch", "seq", dtype="int64")

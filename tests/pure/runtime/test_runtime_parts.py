@@ -16,7 +16,7 @@ from runtime.device import placement as devices
 from runtime.device.placement import place_stages
 from runtime.engine.channel import Channel, ChannelClosed
 from runtime.engine.routes import Route, RouteTensors, routes
-from runtime.manifest import Manifest, Receive, Send
+from runtime.manifest.manifest import Manifest, Receive, Send
 from tests.support.artifacts import chain, tensor
 
 

@@ -9,7 +9,7 @@ import torch
 
 from runtime import InputError
 from runtime.call.programs import Programs
-from runtime.manifest import CallSignature, Manifest, Parameter, ProgramEntry, Symbol, Tensor
+from runtime.manifest.manifest import CallSignature, Manifest, Parameter, ProgramEntry, Symbol, Tensor
 
 
 def program(name: str, *, mode: Any = None, high: int | None = None) -> ProgramEntry:

@@ -19,7 +19,7 @@ from runtime.distributed.error_codec import decode, encode
 from runtime.distributed.transport import Pending, TensorLink
 from runtime.distributed.wire_format import OutOfStep, RouteCodec
 from runtime.engine.message import Failure, Reset, SetTrace, Values
-from runtime.manifest import Tensor
+from runtime.manifest.manifest import Tensor
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 from torch import fx
 
 from ir.capture.paths import clean, is_torch_file, short_path
-from ir.capture.program.statements import statement_at
+from ir.capture.source_lines.statements import statement_at
 from ir.location import Frame, Where
 
 _FRAME = re.compile(r'^ *File "([^"]+)", line (\d+), in [^\n]+(?:\n {4,}(?! *File ")([^\n]*))?', re.MULTILINE)

@@ -6,19 +6,16 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from runtime.json_table import from_json, spread_json
-from runtime.schema_2 import from_schema_2
+from runtime.errors import ManifestError
+from runtime.manifest.digests import digest_of, seal_of
+from runtime.manifest.json_table import from_json, spread_json
+from runtime.manifest.schema_2 import from_schema_2
 
 SCHEMA = 3
 FILE = "manifest.json"
-
-
-class ManifestError(Exception):
-    """The folder is not an artifact, or not one that this version can run."""
 
 
 @dataclass(frozen=True)
@@ -246,11 +243,6 @@ def write_table(folder: Path, table: dict[str, Any]) -> None:
     (folder / FILE).write_text(spread_json(table) + "\n")
 
 
-def seal_of(table: dict[str, Any]) -> str:
-    """The seal of a manifest, as JSON or as dataclasses.asdict has it."""
-    return digest_of({key: value for key, value in table.items() if key != "seal"})
-
-
 def terms_of(
     symbols: dict[str, Symbol], guards: Sequence[str], signature: CallSignature, microbatching: Microbatching
 ) -> str:
@@ -259,35 +251,6 @@ def terms_of(
     return digest_of([sizes, list(guards), dataclasses.asdict(signature), dataclasses.asdict(microbatching)])
 
 
-def digest_of(value: Any) -> str:
-    """sha256 of a value's JSON, in hexadecimal."""
-    return sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
 def _no_artifact(folder: Path) -> str:
     fault = f"has no {FILE}" if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
-    return f"{folder} is not an artifact folder: it {fault}; `python -m passes.compile SOURCE -o OUT` writes one"
-
-
-def file_hash(path: Path) -> str:
-    """sha256 of a file's content, in hexadecimal."""
-    digest = sha256()
-    with path.open("rb") as f:
-        while block := f.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def sample_hash(path: Path, blocks: int = 64, size: int = 1 << 16) -> str:
-    """sha256 of a file's length and of `blocks` equally spaced blocks of `size` bytes, in hexadecimal.
-
-    It detects another checkpoint, or another version of one, without reading 100 GB at each load.  It does not
-    detect a few flipped bits.
-    """
-    length = path.stat().st_size
-    digest = sha256(str(length).encode())
-    with path.open("rb") as f:
-        for i in range(blocks):
-            f.seek(max(0, length - size) * i // (blocks - 1))
-            digest.update(f.read(size))
-    return digest.hexdigest()
+    return f"{folder} is not an artifact folder: it {fault}; `stagecut compile SOURCE -o OUT` writes one"

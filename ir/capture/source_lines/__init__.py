@@ -1,0 +1,6 @@
+"""Where in the user's source a node comes from.
+
+where       module path and source line of a node
+statements  the statement on a source line, with the parameters and copies of its function
+variables   the variables of the user's functions that hold a node's results
+"""

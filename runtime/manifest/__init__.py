@@ -1,0 +1,7 @@
+"""The index of an artifact folder, `manifest.json`.
+
+manifest    its tables, as dataclasses: what the compiler writes and the runtime reads
+digests     digests of files and values, the seal
+json_table  dataclasses as JSON, and back
+schema_2    the JSON as older versions wrote it
+"""
