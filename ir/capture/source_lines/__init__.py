@@ -1,4 +1,4 @@
-"""Where in the user's source a node comes from.
+"""Places in the user's source from which nodes come.
 
 where       module path and source line of a node
 statements  the statement on a source line, with the parameters and copies of its function
