@@ -89,9 +89,8 @@ def _countable(core: Core) -> None:
     if core.problem.every_device and units < devices:
         parts = "one indivisible part" if units == 1 else f"{units} indivisible parts"
         raise Infeasible(f"{devices} devices need a stage each, and the program has {parts}")
-    fastest = core.time[[device.kind for device in core.problem.devices]].min(axis=0)
-    if np.isinf(fastest).any():
-        unit = int(np.argmax(np.isinf(fastest)))
+    if np.isinf(core.fastest).any():
+        unit = int(np.argmax(np.isinf(core.fastest)))
         raise Infeasible(f"nodes {core.nodes[unit]} must share a device, and no device can run them all")
 
 

@@ -75,6 +75,11 @@ class Core:
             listed[unit].append(node)
         return tuple(map(tuple, listed))
 
+    @cached_property
+    def fastest(self) -> np.ndarray:
+        """[units] seconds of each unit on the device that runs it fastest."""
+        return self.time[sorted({device.kind for device in self.problem.devices})].min(axis=0)
+
     def neighbours(self, *, reverse: bool = False) -> list[list[int]]:
         """The direct successors of each unit, or its predecessors."""
         listed: list[list[int]] = [[] for _ in range(self.n)]

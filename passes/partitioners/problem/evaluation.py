@@ -33,16 +33,16 @@ def evaluate(problem: Problem, stage_of: Mapping[int, int] | Sequence[int]) -> f
     """
     problem = inline(problem)
     stages = [stage_of[name] for name in problem.names]
-    check(problem, stages)
+    found = checked(problem, stages)
     match problem.objective:
         case Objective.throughput:
-            return max(load.seconds(problem.overlap) for load in loads(problem, stages))
+            return max(load.seconds(problem.overlap) for load in found)
         case Objective.latency:
             return _latency(problem, stages)
 
 
-def check(problem: Problem, stages: Sequence[int]) -> None:
-    """Raise InvalidSplit where the stages of the nodes break a rule; no copies are left in the problem."""
+def checked(problem: Problem, stages: Sequence[int]) -> tuple[Load, ...]:
+    """What each device carries, for a problem without copies.  Raises InvalidSplit where stages break a rule."""
     for name, stage in zip(problem.names, stages, strict=True):
         if not 0 <= stage < problem.n_stages:
             raise InvalidSplit(f"node {name} is in stage {stage}; there are {problem.n_stages}")
@@ -56,12 +56,14 @@ def check(problem: Problem, stages: Sequence[int]) -> None:
     idle = set(range(len(problem.devices))) - {problem.device_of(stage) for stage in order}
     if problem.every_device and idle:
         raise InvalidSplit(f"devices {sorted(idle)} hold no node")
-    for number, (device, load) in enumerate(zip(problem.devices, loads(problem, stages), strict=True)):
+    found = loads(problem, stages)
+    for number, (device, load) in enumerate(zip(problem.devices, found, strict=True)):
         if isinf(load.compute):
             culprits = _unsupported(problem, stages, number)
             raise InvalidSplit(f"{_called(problem, culprits)} cannot run on device {number}")
         if load.memory > device.memory * (1 + TOLERANCE):
             raise InvalidSplit(f"device {number} needs {readable(load.memory)} of its {readable(device.memory)}")
+    return found
 
 
 def _called(problem: Problem, nodes: Sequence[int]) -> str:

@@ -7,8 +7,8 @@ some i <= j, so
     best[k, j] = min over i of  best[k - 1, i] + price[k](i, j)         for a sum.
 
 Rows of intervals come in order of i, so that all seats advance at once. Stages whose compute alone exceeds a guess
-of the value are not considered: a split whose value is within the guess is the best of all. If there is none,
-the guess doubles.
+of the value are not considered, nor positions that so many seats cannot reach or complete within the guess: a split
+whose value is within the guess is the best of all. If there is none, the guess grows.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from passes.partitioners.search.seats import Seat
 from passes.partitioners.search.sweep import IntervalRow, Sweep
 
 Price = Callable[[Seat, IntervalRow], np.ndarray]
+
+FIRST_SPARE = 0.06  # of an even share, by which the first guess is above it
+ROUNDING = 1e-9  # relative
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,28 +51,50 @@ class Chain:
 def bottleneck(sweep: Sweep, seats: Sequence[Seat], *, overlap: bool, leave_empty: bool, known: float) -> Chain:
     """The split of least bottleneck along the sweep's order, exact up to the value `known`."""
     enough = min(float(sweep.least_time[-1]), known)
-    guess = 1.5 * float(sweep.least_time[-1]) / len(seats)
+    least, spare = sweep.fair_share(len(seats)), FIRST_SPARE
     while True:
-        chain = bottleneck_within(sweep, seats, min(guess, known), overlap=overlap, leave_empty=leave_empty)
+        guess = least * (1 + spare)
+        reach = min(guess, known)
+        chain = _fill(sweep, seats, _load(overlap), np.maximum, leave_empty, _Reach(reach))
         if chain.value() <= guess or guess >= enough:
             return chain
-        guess *= 2
+        spare *= 3
 
 
-def bottleneck_within(
-    sweep: Sweep, seats: Sequence[Seat], reach: float, *, overlap: bool, leave_empty: bool, start: int = 0
+def bottleneck_from(
+    start: int, sweep: Sweep, seats: Sequence[Seat], reach: float, *, overlap: bool, leave_empty: bool
 ) -> Chain:
-    """The splits of least bottleneck from position `start` on, exact up to the value `reach`."""
-
-    def load(seat: Seat, row: IntervalRow) -> np.ndarray:
-        return seat.load(row, overlap)
-
-    return _fill(sweep, seats, load, np.maximum, leave_empty, reach, start)
+    """The splits of least bottleneck from position `start` to any other, exact up to the value `reach`."""
+    return _fill(sweep, seats, _load(overlap), np.maximum, leave_empty, _Reach(reach, start, to_any=True))
 
 
 def cheapest(sweep: Sweep | Lattice, seats: Sequence[Seat], price: Price, *, leave_empty: bool, reach: float) -> Chain:
     """The split of least summed `price`; a stage computes for at most `reach` seconds."""
-    return _fill(sweep, seats, price, np.add, leave_empty, reach, 0)
+    return _fill(sweep, seats, price, np.add, leave_empty, _Reach(reach))
+
+
+def _load(overlap: bool) -> Price:
+    return lambda seat, row: seat.load(row, overlap)
+
+
+@dataclass(frozen=True)
+class _Reach:
+    """The splits that are considered: the most seconds that a stage computes, and where the stages begin and end."""
+
+    seconds: float
+    begin: int = 0
+    to_any: bool = False  # whether splits may end anywhere, not after the last unit alone
+
+    def seats_before(self, least_time: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """[positions] the fewest and the most of `count` seats that can end at a position of a split."""
+        done = self._seats_for(np.maximum(least_time - least_time[self.begin], 0.0))
+        done[: self.begin] = count + 1
+        left = self._seats_for(least_time[-1] - least_time)
+        return done, np.full(len(done), count) if self.to_any else count - left
+
+    def _seats_for(self, seconds: np.ndarray) -> np.ndarray:
+        room = max(self.seconds, np.finfo(float).tiny) * (1 + ROUNDING)
+        return np.ceil(np.minimum(seconds / room, 1e9) - ROUNDING).astype(np.int64)
 
 
 def _fill(
@@ -78,24 +103,32 @@ def _fill(
     price: Price,
     join: Callable[[np.ndarray, np.ndarray], np.ndarray],
     leave_empty: bool,
-    reach: float,
-    begin: int,
+    reach: _Reach,
 ) -> Chain:
     kinds = list(dict.fromkeys(seats))
     which = np.array([kinds.index(seat) for seat in seats])
     best = np.full((len(seats) + 1, sweep.n + 1), np.inf)
     start = np.zeros(best.shape, dtype=np.int32)
-    best[0, begin] = 0.0
-    for row in sweep.rows(reach, begin):
-        i = row.start
+    best[0, reach.begin] = 0.0
+    least, most = reach.seats_before(sweep.least_time, len(seats))
+    first_end = [int(np.argmax(most > used)) for used in range(len(seats))]  # of the stage on the next seat
+    most = np.minimum(most, len(seats) - 1)
+    for row in sweep.rows(reach.seconds, least <= most):
+        i, used = row.start, slice(least[row.start], most[row.start] + 1)
         if leave_empty:
             _skip(best, start, i)
-        prices = np.array([price(seat, row) for seat in kinds])[which]
-        offer = join(best[:-1, i, None], prices)
-        window = slice(i + 1, i + 1 + offer.shape[1])
-        better = offer < best[1:, window]
-        best[1:, window][better] = offer[better]
-        start[1:, window][better] = i
+        before = best[used, i, None]
+        if np.isinf(before).all():
+            continue
+        skipped = max(first_end[used.start] - i - 1, 0)
+        row = row.without(skipped)
+        prices = [price(seat, row) if at in which[used] else row.memory for at, seat in enumerate(kinds)]
+        offer = join(before, np.array([prices[at] for at in which[used]]))
+        window = slice(i + 1 + skipped, i + 1 + skipped + offer.shape[1])
+        ends, begins = best[used.start + 1 : used.stop + 1, window], start[used.start + 1 : used.stop + 1, window]
+        better = offer < ends
+        np.copyto(ends, offer, where=better)
+        np.copyto(begins, i, where=better)
     if leave_empty:
         _skip(best, start, sweep.n)
     return Chain(best, start)

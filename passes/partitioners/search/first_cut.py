@@ -76,14 +76,13 @@ def cut_along(core: Core, order: np.ndarray, devices: Sequence[int], known: Cut 
 def first_bound(core: Core) -> float:
     """Seconds that no split can go below, without any search.
 
-    A throughput: all work shared evenly, or the longest unit where it is fastest.  A latency: the longest path.
+    A throughput: all work shared evenly, or the longest unit where it is core.fastest.  A latency: the longest path.
     """
-    fastest = core.time[sorted({device.kind for device in core.problem.devices})].min(axis=0)
     match core.problem.objective:
         case Objective.throughput:
-            return float(max(fastest.sum() / len(core.problem.devices), fastest.max()))
+            return float(max(core.fastest.sum() / len(core.problem.devices), core.fastest.max()))
         case Objective.latency:
-            path = fastest.copy()
+            path = core.fastest.copy()
             for unit, earlier in enumerate(core.neighbours(reverse=True)):
                 path[unit] += max((path[other] for other in earlier), default=0.0)
             return float(path.max())

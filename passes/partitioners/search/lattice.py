@@ -22,11 +22,11 @@ class Lattice:
         self.core, self.ideals, self.n = core, ideals, len(ideals) - 1
         self.values, self.weights = _members(core.values, core.n), _members(core.weights, core.n)
         self.modules = _members(core.modules, core.n)
+        self.least_time = ideals @ core.fastest
 
-    def rows(self, reach: float, start: int = 0) -> Iterator[IntervalRow]:
-        """One row for each ideal that a stage may begin at; a stage that is no difference of ideals runs nowhere."""
-        for i in range(start, self.n):
-            yield self._row(i)
+    def rows(self, reach: float, wanted: np.ndarray) -> Iterator[IntervalRow]:
+        """One row for each ideal of `wanted`; a stage that is no difference of ideals runs nowhere."""
+        return (self._row(i) for i in range(self.n) if wanted[i])
 
     def _row(self, i: int) -> IntervalRow:
         core, before, after = self.core, self.ideals[i], self.ideals[i + 1 :]

@@ -15,7 +15,7 @@ import numpy as np
 from passes.partitioners.condense import indivisible
 from passes.partitioners.deadline import Deadline
 from passes.partitioners.problem.model import Problem
-from passes.partitioners.search.chain import bottleneck_within
+from passes.partitioners.search.chain import bottleneck_from
 from passes.partitioners.search.first_cut import Cut, better, judged
 from passes.partitioners.search.orders import orders
 from passes.partitioners.search.seats import seats, sequences
@@ -88,13 +88,13 @@ class _Ring:
     def _best_with(self, first: int) -> tuple[float, list[int]]:
         """The least estimated value with the first stage [0, first), and the ends of the other stages."""
         problem, middle = self.core.problem, self.seats[:-1]
-        chain = bottleneck_within(
+        chain = bottleneck_from(
+            first,
             self.sweep,
             middle,
             2 * self.share + float(self.core.time.min(axis=0).max()),
             overlap=problem.overlap,
             leave_empty=not problem.every_device,
-            start=first,
         )
         shared = self.seats[-1].load(self._outside(first), problem.overlap)
         value = np.maximum(chain.best[-1, first:], shared)

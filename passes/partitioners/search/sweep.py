@@ -37,6 +37,19 @@ class IntervalRow:
     memory: np.ndarray  # [width] bytes
     modules: np.ndarray  # [width] number of modules with a unit in the stage
 
+    def without(self, first: int) -> IntervalRow:
+        """The row without the `first` shortest stages."""
+        if not first:
+            return self
+        return IntervalRow(
+            self.start,
+            self.compute[:, first:],
+            self.received[:, first:],
+            self.sent[:, first:],
+            self.memory[first:],
+            self.modules[first:],
+        )
+
 
 class Sweep:
     """All intervals of one order of a core's units."""
@@ -49,8 +62,7 @@ class Sweep:
         time = core.time[:, order]
         self.time = _sums(np.where(np.isinf(time), 0.0, time))
         self.barred = _sums(np.isinf(time).astype(float))
-        used = sorted({device.kind for device in core.problem.devices})
-        self.least_time = _sums(time[used].min(axis=0)[None])[0]
+        self.least_time = _sums(core.fastest[order][None])[0]
         self.keeps = _sums(core.keeps[order][None])[0]
         self.peak = core.peak[order]
         made = np.zeros((N_VALUE, core.n))
@@ -60,11 +72,15 @@ class Sweep:
         self._touch = _Touched(both, position)
         self._inside = _Contained(core.values, position)
 
-    def rows(self, reach: float, start: int = 0) -> Iterator[IntervalRow]:
-        """One row for each start, wide enough for every stage that may compute within `reach` seconds."""
+    def fair_share(self, stages: int) -> float:
+        """Seconds that the longest of so many stages computes at least."""
+        return float(max(self.least_time[-1] / stages, np.diff(self.least_time).max()))
+
+    def rows(self, reach: float, wanted: np.ndarray) -> Iterator[IntervalRow]:
+        """One row for each `wanted[start]`, wide enough for every stage that may compute within `reach` seconds."""
         last = np.searchsorted(self.least_time, self.least_time + reach * (1 + 1e-12), side="right") - 1
         for i, touched, inside in self._starts():
-            if i >= start:
+            if wanted[i]:
                 yield self._row(i, max(int(last[i]), i + 1), touched, inside)
 
     def laid_out(self, ends: Sequence[int], devices: Sequence[int]) -> np.ndarray:
