@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from itertools import islice
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ from ir.errors import VerifyError
 from ir.graph import Call, Graph, Node, Transfer, Value
 from ir.higher_order import HigherOrder, higher_order_of, is_higher_order
 from ir.machine.cluster import Cluster
-from ir.sizes import TensorType, at, in_layout
+from ir.sizes import TensorType, in_layout
 
 
 @dataclass(frozen=True)
@@ -51,42 +51,10 @@ def _views(graph: Graph, sizes: SizeValues) -> list[bool]:
     Raises VerifyError where the type of a result that is read is not that of its value.
     """
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        env: dict[Value, Any] = {v: _empty(v, sizes) for v in graph.leaves}
+        run = _Run(sizes)
+        env: dict[Value, Any] = {v: run.empty(v) for v in graph.leaves}
         env |= {v: in_layout(env[v], layout) for v, layout in zip(graph.inputs, graph.layouts, strict=False)}
-        return _run_all(graph.nodes, env, sizes, {*graph.kept, *graph.users})
-
-
-def _run_all(nodes: Sequence[Node], env: dict[Value, Any], sizes: SizeValues, read: Set[Value]) -> list[bool]:
-    """Whether each node is a view; `read` are the values whose types matter, `env` has those that no node makes."""
-    numbers = cache(lambda expr: as_number(expr, sizes))
-    views = []
-    for node in nodes:
-        results = _run(node, env, numbers, sizes)
-        for value, found in zip(node.results, results, strict=True):
-            if value in read and isinstance(found, torch.Tensor):  # a size is never read
-                _check(value, _typed(value, sizes), TensorType(tuple(found.shape), found.dtype), node, sizes)
-        if isinstance(node, Call) and is_higher_order(node):
-            _run_bodies(higher_order_of(node), sizes)
-        env.update(zip(node.results, results, strict=True))
-        views.append(_is_view(node, results, env))
-    return views
-
-
-def _run_bodies(what: HigherOrder, sizes: SizeValues) -> None:
-    """Check the types in the functions that a node runs."""
-    for body in what.bodies:
-        counters = {s: 1 for s in body.inputs if isinstance(s, sympy.Symbol) and s not in sizes}
-        known = {**sizes, **counters}
-        given = (*what.captured, *(v for v in body.inputs if isinstance(v, Value)))
-        _run_all(body.nodes, {v: _empty(v, known) for v in given}, known, {v for n in body.nodes for v in n.results})
-
-
-def _typed(value: Value, sizes: SizeValues) -> TensorType:
-    return TensorType(tuple(at(d, sizes) for d in value.type.shape), value.type.dtype)
-
-
-def _empty(value: Value, sizes: SizeValues) -> torch.Tensor:
-    return torch.empty([at(d, sizes) for d in value.type.shape], dtype=value.type.dtype)
+        return run.all(graph.nodes, env, {*graph.kept, *graph.users})
 
 
 _RULES: Mapping[
@@ -96,19 +64,89 @@ _RULES: Mapping[
 }
 
 
-def _run(
-    node: Node, env: Mapping[Value, torch.Tensor], number: Callable[[sympy.Basic], Any], sizes: SizeValues
-) -> list[Any]:
-    if isinstance(node, Transfer):
-        return [env[node.value].clone()]
-    args, kwargs = operator_arguments(node, env.__getitem__, number, torch.device("cpu"))
-    try:
-        out = _RULES.get(node.op, node.op)(*args, **kwargs)
-    except DynamicOutputShapeException:  # elements at a mask, as many as the model's code takes them to be
-        return [_empty(value, sizes) for value in node.results]
-    except Exception as e:
-        raise VerifyError(f"{node.results[0].name} = {node.op} does not take these types: {e}", node) from e
-    return list(out) if node.unpacks else [out]
+@dataclass(frozen=True)
+class _Run:
+    """A run on tensors without data.  An operator runs once for all nodes whose arguments look alike."""
+
+    sizes: SizeValues
+    found: dict[Any, tuple[list[Any], bool]] = field(default_factory=dict)  # results, and whether they are views
+
+    @cached_property
+    def number(self) -> Callable[[sympy.Basic], Any]:
+        return cache(lambda expr: as_number(expr, self.sizes))
+
+    def empty(self, value: Value) -> torch.Tensor:
+        return torch.empty(self.typed(value).shape, dtype=value.type.dtype)  # type: ignore[arg-type]
+
+    def typed(self, value: Value) -> TensorType:
+        shape = value.type.shape
+        return TensorType(tuple(d if isinstance(d, int) else self.number(d) for d in shape), value.type.dtype)
+
+    def all(self, nodes: Sequence[Node], env: dict[Value, Any], read: Set[Value]) -> list[bool]:
+        """Whether each node is a view.
+
+        `env` has the values that no node makes, and gets those of the nodes; `read` are those whose types matter.
+        """
+        views = []
+        for node in nodes:
+            results, view = self._once(node, env)
+            for value, found in zip(node.results, results, strict=True):
+                if value in read and isinstance(found, torch.Tensor):  # a size is never read
+                    _check(value, self.typed(value), TensorType(tuple(found.shape), found.dtype), node, self.sizes)
+            if isinstance(node, Call) and is_higher_order(node):
+                self._run_bodies(higher_order_of(node))
+            env.update(zip(node.results, results, strict=True))
+            views.append(view)
+        return views
+
+    def _run_bodies(self, what: HigherOrder) -> None:
+        """Check the types in the functions that a node runs."""
+        for body in what.bodies:
+            counters = {s: 1 for s in body.inputs if isinstance(s, sympy.Symbol) and s not in self.sizes}
+            run = _Run({**self.sizes, **counters})
+            given = (*what.captured, *(v for v in body.inputs if isinstance(v, Value)))
+            run.all(body.nodes, {v: run.empty(v) for v in given}, {v for n in body.nodes for v in n.results})
+
+    def _once(self, node: Node, env: Mapping[Value, Any]) -> tuple[list[Any], bool]:
+        """The results of a node, which are those of an earlier one like it, and whether it is a view."""
+        if isinstance(node, Transfer):
+            return [env[node.value].clone()], False
+        key = (node.op, self._look((node.args, dict(node.kwargs)), env))
+        if key not in self.found or node.op._schema.is_mutable:
+            try:
+                self.found[key] = self._anew(node, env)
+            except DynamicOutputShapeException:  # elements at a mask, as many as the model's code takes them to be
+                return [self.empty(value) for value in node.results], False
+        return self.found[key]
+
+    def _look(self, arg: Any, env: Mapping[Value, Any]) -> Any:
+        """What an operator's rule may depend on, of a node's arguments: of tensors, all but their data."""
+        match arg:
+            case Value():
+                return self._look(env[arg], env)
+            case torch.Tensor() if arg.layout is torch.strided:
+                return arg.shape, arg.stride(), arg.storage_offset(), arg.dtype, arg.device
+            case list() | tuple():
+                return type(arg), *(self._look(item, env) for item in arg)
+            case dict():
+                return tuple((name, self._look(item, env)) for name, item in arg.items())
+            case sympy.Basic():
+                return self._look(self.number(arg), env)
+            case int() | float() | str():
+                return type(arg), arg  # True is not 1
+            case _:
+                return arg
+
+    def _anew(self, node: Call, env: Mapping[Value, Any]) -> tuple[list[Any], bool]:
+        args, kwargs = operator_arguments(node, env.__getitem__, self.number, torch.device("cpu"))
+        try:
+            out = _RULES.get(node.op, node.op)(*args, **kwargs)
+        except DynamicOutputShapeException:
+            raise
+        except Exception as e:
+            raise VerifyError(f"{node.results[0].name} = {node.op} does not take these types: {e}", node) from e
+        results = list(out) if node.unpacks else [out]
+        return results, _is_view(node, results, env)
 
 
 def _check(value: Value, stated: TensorType, found: TensorType, node: Node, sizes: SizeValues) -> None:
@@ -117,10 +155,8 @@ def _check(value: Value, stated: TensorType, found: TensorType, node: Node, size
         raise VerifyError(f"{value.name} was {value.type}, but {where}its operands make it {found}", node)
 
 
-def _is_view(node: Node, results: Sequence[Any], env: Mapping[Value, torch.Tensor]) -> bool:
+def _is_view(node: Call, results: Sequence[Any], env: Mapping[Value, torch.Tensor]) -> bool:
     """Whether every result lies in the memory of an operand."""
-    if isinstance(node, Transfer):
-        return False
     memory = {_storage(env[v]) for v in node.operands}
     tensors = [r for r in results if isinstance(r, torch.Tensor)]
     return bool(tensors) and all(_storage(t) in memory for t in tensors)

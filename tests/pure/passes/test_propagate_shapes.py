@@ -16,6 +16,7 @@ from ir.analysis.bind import bind_sizes
 from ir.errors import CompileError, VerifyError
 from ir.graph import Call, Graph
 from ir.text.printer import print_graph
+from passes import propagate_shapes
 from passes.propagate_shapes import PropagateShapes
 from tests.support.checking import assert_same, run_graph, run_model
 from tests.support.graphs import aten, captured, graph, linear, param, relu, typed, value
@@ -62,6 +63,21 @@ def test_operands_that_an_operator_does_not_take() -> None:
     node = linear(x, param("w", shape=(3, 5)), "a")
     with pytest.raises(VerifyError, match=r"a = aten.linear.default does not take these types: "):
         propagated(graph([x], [node], node.results))
+
+
+def test_equal_operators_on_equal_tensors_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Types and strides are what counts: the third relu has other strides, of the same shape."""
+    runs: list[tuple[int, ...]] = []
+    rule = {aten.relu.default: lambda t: (runs.append(t.stride()), torch.relu(t))[1]}
+    monkeypatch.setattr(propagate_shapes, "_RULES", rule)
+    square = value("x", 3, 3)
+    a = relu(square, "a")
+    b = relu(a.results[0], "b")
+    turn = Call(op=aten.t.default, args=b.results, results=(value("t", 3, 3),))
+    c = relu(turn.results[0], "c")
+    done = propagated(graph([square], [a, b, turn, c], c.results))
+    assert runs == [(3, 1), (1, 3)]
+    assert [n.view for n in done.nodes] == [False, False, True, False]
 
 
 def test_elements_at_a_mask_are_as_many_as_stated() -> None:
