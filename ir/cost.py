@@ -56,6 +56,9 @@ class Time(NamedTuple):
     def __add__(self, other: Time) -> Time:  # type: ignore[override]
         return Time(self.device + other.device, self.host + other.host)
 
+    def __mul__(self, share: float) -> Time:  # type: ignore[override]
+        return Time(self.device * share, self.host * share)
+
 
 @dataclass(frozen=True)
 class Measured:

@@ -17,7 +17,7 @@ from ir.location import Where
 from ir.microbatching import Microbatching
 from ir.objects.opaque import OPERATOR, Opaque, known
 from ir.objects.signature import Signature
-from ir.sizes import TensorType
+from ir.sizes import CallSizes, TensorType
 
 
 class ThisDevice:
@@ -184,6 +184,8 @@ class Graph:
     updates: tuple[tuple[State, Value], ...]  # each state with its value after a run
     signature: Signature
     hints: Mapping[sympy.Symbol, int] = field(default_factory=dict)  # sizes of the example inputs
+    workload: tuple[CallSizes, ...] = ()  # the sizes that it is cut for; empty: those of the example
+    made_up: bool = False  # whether nobody chose these sizes
     ranges: Mapping[sympy.Symbol, tuple[int, int | None]] = field(default_factory=dict)  # least and largest size
     guards: tuple[sympy.Basic, ...] = ()  # conditions on the sizes besides their ranges
     modules: Mapping[str, str] = field(default_factory=dict)  # module path -> class name
@@ -195,6 +197,11 @@ class Graph:
     placement: tuple[int, ...] = (0,)  # the device of each stage; set by split-stages
     split: Split = Split()  # set by split-stages
     programs: tuple[Program, ...] = ()  # empty: one program, which is the graph
+
+    @property
+    def mix(self) -> tuple[CallSizes, ...]:
+        """The sizes that the graph is cut for, with their shares of the calls: predicted numbers hold for these."""
+        return self.workload or (CallSizes(self.hints),)
 
     @cached_property
     def producer(self) -> Mapping[Value, Node]:

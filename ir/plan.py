@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from html import escape
 
 from ir.analysis.memory import stored_bytes
 from ir.analysis.programs import program_of
@@ -11,6 +12,7 @@ from ir.analysis.verify import connected, staged, stateful
 from ir.cost import FREE, Cost
 from ir.graph import Call, Graph, Transfer, Value
 from ir.machine.cluster import Cluster, Device
+from ir.text.call_sizes import format_mix, how_to_choose
 from ir.text.table import html_table, text_table
 from ir.text.units import format_bytes, format_count, format_seconds
 
@@ -76,11 +78,18 @@ class StagePlan:
         return tuple(n for n in self.graph.nodes if isinstance(n, Transfer))
 
     def __repr__(self) -> str:
-        """A table of the stages: device and its predicted load, parameters, weights, what crosses their borders."""
-        return text_table(_TITLES, self._rows())
+        """A table of the stages, with their predicted loads and what crosses their borders, and for which sizes."""
+        return "\n".join([text_table(_TITLES, self._rows()), *self._sizes()])
 
     def _repr_html_(self) -> str:
-        return html_table(_TITLES, self._rows())
+        return html_table(_TITLES, self._rows()) + "".join(f"<p>{escape(line)}</p>" for line in self._sizes())
+
+    def _sizes(self) -> list[str]:
+        """The sizes for which the numbers hold."""
+        mix = [(call.sizes, call.share) for call in self.graph.mix]
+        if not self.graph.hints:
+            return []
+        return [f"numbers for {format_mix(mix)}" + (how_to_choose(self.graph.hints) if self.graph.made_up else "")]
 
     def _rows(self) -> list[tuple[str, ...]]:
         loads = self.graph.split.loads  # none before split-stages

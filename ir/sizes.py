@@ -1,4 +1,4 @@
-"""Sizes as expressions over symbols, the tensor types that they make up, and layouts in memory."""
+"""Sizes as expressions over symbols, the tensor types that they make up, the sizes of calls, and layouts in memory."""
 
 from __future__ import annotations
 
@@ -31,6 +31,14 @@ class TensorType:
 
     def __str__(self) -> str:
         return f"{str(self.dtype).removeprefix('torch.')}[{', '.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True)
+class CallSizes:
+    """The sizes of a call, and the share of all calls that have them."""
+
+    sizes: Mapping[sympy.Symbol, int]
+    share: float = 1.0
 
 
 def in_layout(tensor: torch.Tensor, layout: Sequence[int]) -> torch.Tensor:

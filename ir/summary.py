@@ -8,19 +8,28 @@ from ir.cost import Binds
 
 
 @dataclass(frozen=True)
+class CallSummary:
+    """Calls of some sizes, out of those for which the numbers of a plan hold."""
+
+    sizes: dict[str, int]
+    share: float  # of all calls
+    bottleneck_seconds: float  # load of the busiest device for such a call
+
+
+@dataclass(frozen=True)
 class Edge:
-    """A value that a stage receives or sends, at the example's sizes."""
+    """A value that a stage receives or sends."""
 
     name: str
     type: str
-    bytes: int
+    bytes: int  # of a call on average
     stages: tuple[int, ...]  # at the other end; none for an input of the model
     is_output: bool = False  # of the model
 
 
 @dataclass(frozen=True)
 class StageSummary:
-    """A stage in numbers.  Seconds are those of one batch of the example's sizes."""
+    """A stage in numbers.  Seconds are those of a call on average, bytes of activations those of the largest."""
 
     stage: int
     device: str
@@ -38,9 +47,11 @@ class StageSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """A plan in numbers."""
+    """A plan in numbers, for calls of the sizes of `calls`."""
 
     model: str
+    calls: tuple[CallSummary, ...]
+    made_up: bool  # whether nobody chose these sizes
     stages: tuple[StageSummary, ...]
     bottleneck_seconds: float  # load of the busiest device
     lower_bound_seconds: float  # no cut has a smaller bottleneck

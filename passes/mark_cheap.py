@@ -14,7 +14,7 @@ import torch
 from ir.analysis.verify import costed
 from ir.graph import Call, Constant, Graph, Node, Param, State, Value
 from ir.machine.cluster import Cluster
-from passes.cost_models.predictions import Predictions
+from passes.cost_models.predictions import MeanPredictions, fastest_transfer
 from passes.cost_models.roofline import Roofline
 
 
@@ -31,7 +31,7 @@ class MarkCheap:
     ensures: ClassVar = ()
 
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
-        predicted = Predictions(graph, Roofline())  # unlike measured times, it can leave out launches
+        predicted = MeanPredictions(graph, Roofline())  # unlike measured times, it can leave out launches
         device = min(cluster.devices, key=lambda d: d.bandwidth)
         cones: dict[Node, frozenset[Node]] = {}
         cheap: set[Node] = set()
@@ -44,7 +44,7 @@ class MarkCheap:
             work = sum(predicted.time(replace(n, cost=replace(n.cost, launches=0)), device).device for n in cones[node])
             sent = sum(predicted.nbytes(v) for v in node.results)
             held = {v for n in cones[node] for v in n.operands if isinstance(v, Param)}
-            if work <= predicted.fastest_transfer(sent, cluster) and sum(map(predicted.nbytes, held)) <= sent:
+            if work <= fastest_transfer(sent, cluster) and sum(map(predicted.nbytes, held)) <= sent:
                 cheap |= cones[node]
         return graph.map(lambda node: replace(node, cheap=node in cheap))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from textwrap import wrap
 
-from codegen.picture.grouping import ExampleSizes, Portion, asides, group_modules, operators
+from codegen.picture.grouping import MeanSizes, Portion, asides, group_modules, operators
 from ir.analysis.memory import stored_bytes
 from ir.graph import Call, Constant, Param, State
 from ir.plan import StagePlan
@@ -60,7 +60,7 @@ def identifier(text: str) -> str:
     return text.replace(":", "_")
 
 
-def module_boxes(plan: StagePlan, sizes: ExampleSizes) -> tuple[Box, ...]:
+def module_boxes(plan: StagePlan, sizes: MeanSizes) -> tuple[Box, ...]:
     """One a part of each stage, and one for all that is cheap in it."""
     graph = plan.graph
     total = sizes.flops(n for n in graph.nodes if isinstance(n, Call))
@@ -81,14 +81,14 @@ def module_boxes(plan: StagePlan, sizes: ExampleSizes) -> tuple[Box, ...]:
     return tuple(boxes)
 
 
-def operator_boxes(plan: StagePlan, sizes: ExampleSizes) -> tuple[Box, ...]:
+def operator_boxes(plan: StagePlan, sizes: MeanSizes) -> tuple[Box, ...]:
     """One a node, framed by the modules that the picture of modules shows."""
     aside = [_operator(n, stage, _ASIDE) for stage, nodes in _aside(plan) for n in nodes]
     parts = group_modules(plan.graph, sizes)
     return (*aside, *(_operator(n, part.stage, _home(n, part)) for part in parts for n in part.nodes))
 
 
-def stage_boxes(plan: StagePlan, sizes: ExampleSizes) -> tuple[Box, ...]:
+def stage_boxes(plan: StagePlan, sizes: MeanSizes) -> tuple[Box, ...]:
     """One a stage, with the names of its parts."""
     parts = group_modules(plan.graph, sizes)
     boxes: list[Box] = []
@@ -127,7 +127,7 @@ def _home(node: Call, part: Portion) -> str:
     return next(modules, "")
 
 
-def _amounts(part: Portion, sizes: ExampleSizes, total: int) -> str:
+def _amounts(part: Portion, sizes: MeanSizes, total: int) -> str:
     """`27.0 MiB · 8 % of flops`, without what there is none of."""
     weights = stored_bytes(v for n in part.nodes for v in n.operands if isinstance(v, (Param, Constant, State)))
     share = sizes.flops(part.nodes) / total if total else 0

@@ -10,12 +10,13 @@ import graphviz
 
 from codegen.picture.boxes import Box, caption, identifier, module_boxes, operator_boxes, stage_boxes, words
 from codegen.picture.detail import Detail
-from codegen.picture.grouping import ExampleSizes
+from codegen.picture.grouping import MeanSizes
 from codegen.picture.palette import GREY, colours
 from ir.analysis.memory import peak_bytes, stored_bytes
 from ir.graph import Call, Node, Value
 from ir.objects.signature import output_names
 from ir.plan import Stage, StagePlan
+from ir.text.call_sizes import format_mix
 from ir.text.units import format_bytes, format_seconds
 
 _BOXES = {Detail.modules: module_boxes, Detail.operators: operator_boxes, Detail.stages: stage_boxes}
@@ -30,7 +31,7 @@ _MANY = 500  # boxes
 
 def boxes_of(plan: StagePlan, detail: Detail = Detail.modules) -> tuple[Box, ...]:
     """The boxes that `draw` shows of a plan; in the SVG, the n-th has the id `box-n`."""
-    return _BOXES[detail](plan, ExampleSizes(plan.graph))
+    return _BOXES[detail](plan, MeanSizes(plan.graph))
 
 
 def draw(plan: StagePlan, detail: Detail = Detail.modules, title: str = "") -> str:
@@ -39,7 +40,7 @@ def draw(plan: StagePlan, detail: Detail = Detail.modules, title: str = "") -> s
     In the SVG, what belongs to a stage has the class `stage-N`, for a page that has colours of its own.
     With a title, there is a heading that says what the picture is of, and for which sizes its numbers hold.
     """
-    sizes = ExampleSizes(plan.graph)
+    sizes = MeanSizes(plan.graph)
     boxes = boxes_of(plan, detail)
     ids = {box: f"box-{i}" for i, box in enumerate(boxes)}
     box_of: dict[Node, Box] = {node: box for box in boxes for node in box.nodes}
@@ -84,15 +85,15 @@ def render(dot_source: str, svg: Path) -> bool:
     return bool(text)
 
 
-def _heading(plan: StagePlan, title: str, sizes: ExampleSizes) -> str:
+def _heading(plan: StagePlan, title: str, sizes: MeanSizes) -> str:
     """The heading of a picture: the model, and the sizes for which its bytes and seconds hold."""
-    split, hints = plan.graph.split, plan.graph.hints
+    split = plan.graph.split
     facts = [f"{len(plan.stages)} stages on {len(set(plan.graph.placement))} devices"]
     if split.value:
         facts.append(f"{format_seconds(split.value)} a batch")
     facts.append(f"{format_bytes(sum(sizes.at(t.value.type.nbytes) for t in plan.transfers))} over cuts")
-    if hints:
-        facts.append("at " + ", ".join(f"{symbol} = {size}" for symbol, size in hints.items()))
+    if plan.graph.hints:
+        facts.append("at " + format_mix([(call.sizes, call.share) for call in plan.graph.mix]))
     return caption(title, " · ".join(facts))
 
 
@@ -155,7 +156,7 @@ def _flow(dot: graphviz.Digraph, plan: StagePlan, box_of: Mapping[Node, Box]) ->
         dot.edge(tail, head, **look)
 
 
-def _cuts(dot: graphviz.Digraph, plan: StagePlan, box_of: Mapping[Node, Box], sizes: ExampleSizes) -> dict[str, int]:
+def _cuts(dot: graphviz.Digraph, plan: StagePlan, box_of: Mapping[Node, Box], sizes: MeanSizes) -> dict[str, int]:
     """Bold lines for what crosses stages, one for all that goes the same way.
 
     What several boxes of a stage read arrives there once, at a point.  Returns the points, each with its stage.
@@ -219,7 +220,7 @@ def _row(stage: Stage, names: list[str]) -> graphviz.Digraph:
     return frame
 
 
-def _crossing(value: Value, sizes: ExampleSizes) -> str:
+def _crossing(value: Value, sizes: MeanSizes) -> str:
     """The caption of a value, with room at its end: browsers may have wider letters than Graphviz measures."""
     return f"\u00a0{value.name} {value.type} · {format_bytes(sizes.at(value.type.nbytes))}" + 4 * "\u00a0"
 

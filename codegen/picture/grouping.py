@@ -18,16 +18,17 @@ MOST_PARTS = 36  # few enough to take in at once
 MOST_A_STAGE = 6  # a piece of a module at either end, what repeats between them, and some room
 
 
-class ExampleSizes:
-    """Expressions as numbers, at the sizes of the example inputs.  Remembers, as most of them come often."""
+class MeanSizes:
+    """Expressions as numbers, on average over the calls that a graph is cut for.  Remembers, as most come often."""
 
     def __init__(self, graph: Graph) -> None:
-        self._hints = graph.hints
+        self._calls = graph.mix
         self._known: dict[Dim, int] = {}
 
     def at(self, dim: Dim) -> int:
         if dim not in self._known:
-            self._known[dim] = 0 if dim is sympy.nan else at(dim, self._hints)
+            known = dim is not sympy.nan
+            self._known[dim] = round(sum(call.share * at(dim, call.sizes) for call in self._calls)) if known else 0
         return self._known[dim]
 
     def flops(self, nodes: Iterable[Call]) -> int:
@@ -52,7 +53,7 @@ class Portion:
         return first if len(self.paths) == 1 else f"{first} … {last.rpartition('.')[2]}"
 
 
-def group_modules(graph: Graph, sizes: ExampleSizes) -> tuple[Portion, ...]:
+def group_modules(graph: Graph, sizes: MeanSizes) -> tuple[Portion, ...]:
     """The parts of each stage, in the order they run.
 
     Opens the largest modules first, all of one class together, for as long as the parts stay few.
@@ -144,7 +145,7 @@ def _child(module: str, path: str) -> str:
     return prefix + path.removeprefix(prefix).split(".")[0]
 
 
-def _next_to_open(runs: Sequence[_Run], kept_closed: set[str], graph: Graph, sizes: ExampleSizes, large: float) -> str:
+def _next_to_open(runs: Sequence[_Run], kept_closed: set[str], graph: Graph, sizes: MeanSizes, large: float) -> str:
     """The kind of the largest module that still opens; "" for none.  Lists of modules come first."""
     flops: dict[str, float] = {}
     for run in runs:

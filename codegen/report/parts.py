@@ -8,7 +8,7 @@ from typing import Any
 
 from codegen.picture.boxes import Box
 from codegen.picture.dot import boxes_of
-from codegen.picture.grouping import ExampleSizes
+from codegen.picture.grouping import MeanSizes
 from codegen.report.notes import Notes, StageSource
 from ir.analysis.memory import stored_bytes
 from ir.graph import Call, Constant, Node, Param, State
@@ -22,7 +22,7 @@ COLUMNS = ("name", "module", "type", "flops", "seconds", "line", "where")  # of 
 
 def parts(plan: StagePlan, sources: Sequence[StageSource], notes: Notes) -> list[Row]:
     """One a box, in the order of the ids in the picture."""
-    sizes, lines = ExampleSizes(plan.graph), dict(_lines(plan, sources))
+    sizes, lines = MeanSizes(plan.graph), dict(_lines(plan, sources))
     return [_part(box, sizes, lines, notes.seconds) for box in boxes_of(plan)]
 
 
@@ -35,7 +35,7 @@ def _lines(plan: StagePlan, sources: Sequence[StageSource]) -> Iterator[tuple[No
                 yield node, source.lines[copy]
 
 
-def _part(box: Box, sizes: ExampleSizes, lines: Mapping[Node, int], seconds: Mapping[Node, float]) -> Row:
+def _part(box: Box, sizes: MeanSizes, lines: Mapping[Node, int], seconds: Mapping[Node, float]) -> Row:
     weights = (v for n in box.nodes for v in n.operands if isinstance(v, (Param, Constant, State)))
     return {
         "stage": box.stage,
@@ -50,7 +50,7 @@ def _part(box: Box, sizes: ExampleSizes, lines: Mapping[Node, int], seconds: Map
     }
 
 
-def _groups(box: Box, sizes: ExampleSizes, lines: Mapping[Node, int], seconds: Mapping[Node, float]) -> list[Row]:
+def _groups(box: Box, sizes: MeanSizes, lines: Mapping[Node, int], seconds: Mapping[Node, float]) -> list[Row]:
     """The operators of each module that a box stands for; of neighbours that are alike, those of the first."""
     of_path: dict[str, list[Call]] = {}
     for node in box.nodes:
@@ -68,13 +68,13 @@ def _path(node: Call, paths: Sequence[str]) -> str:
     return next((p for p in paths if f"{node.where.module}.".startswith(f"{p}.")), paths[0] if paths else "")
 
 
-def _shape(node: Call, sizes: ExampleSizes) -> tuple[object, ...]:
+def _shape(node: Call, sizes: MeanSizes) -> tuple[object, ...]:
     """A key that is equal for modules that are alike."""
     return op_name(node), tuple(str(v.type) for v in node.results), sizes.at(node.cost.flops), node.view
 
 
 def _operator(
-    node: Call, path: str, sizes: ExampleSizes, lines: Mapping[Node, int], seconds: Mapping[Node, float]
+    node: Call, path: str, sizes: MeanSizes, lines: Mapping[Node, int], seconds: Mapping[Node, float]
 ) -> list[Any]:
     """The row of an operator, with the fields of `COLUMNS`."""
     inner = node.where.module.removeprefix(path).removeprefix(".") if path else node.where.module

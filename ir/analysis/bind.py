@@ -11,9 +11,10 @@ import sympy
 from ir.errors import CompileError
 from ir.graph import Graph, Node, Value, map_arguments
 from ir.objects.signature import Signature
-from ir.sizes import TensorType, bound, hold
+from ir.sizes import CallSizes, TensorType, bound, hold
 
 _T = TypeVar("_T")
+SizeValues: TypeAlias = Mapping[sympy.Symbol, int]
 
 
 def bind_sizes(graph: Graph, sizes: Mapping[str, int]) -> Graph:
@@ -42,6 +43,7 @@ def bind_sizes(graph: Graph, sizes: Mapping[str, int]) -> Graph:
     return replace(
         fixed,
         hints=left(graph.hints),
+        workload=with_sizes(graph.workload, left),
         ranges=left(graph.ranges),
         guards=open_guards(graph.guards),
         programs=tuple(
@@ -49,6 +51,11 @@ def bind_sizes(graph: Graph, sizes: Mapping[str, int]) -> Graph:
             for p in fixed.programs
         ),
     )
+
+
+def with_sizes(workload: tuple[CallSizes, ...], to: Callable[[SizeValues], SizeValues]) -> tuple[CallSizes, ...]:
+    """A workload with `to` applied to the sizes of each call."""
+    return tuple(replace(call, sizes=to(call.sizes)) for call in workload)
 
 
 def map_sizes(graph: Graph, to: Callable[[Any], Any]) -> Graph:
@@ -68,9 +75,6 @@ def map_sizes(graph: Graph, to: Callable[[Any], Any]) -> Graph:
     mapped = graph.map_values(value).map(node)
     programs = tuple(replace(p, signature=signature(p.signature)) for p in mapped.programs)
     return replace(mapped, signature=signature(graph.signature), programs=programs)
-
-
-SizeValues: TypeAlias = Mapping[sympy.Symbol, int]
 
 
 def allowed_sizes(graph: Graph) -> Iterator[SizeValues]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from ir.graph import Graph, Value
 from ir.sizes import at
@@ -14,10 +15,15 @@ def stored_bytes(values: Iterable[Value]) -> int:
 
 
 def peak_bytes(graph: Graph) -> int:
-    """The peak of activation bytes when the nodes run in order, at the example's sizes.
+    """The peak of activation bytes when the nodes run in order, at the sizes that need most of those it is cut for.
 
     Inputs count from the start, outputs to the end.  A view keeps the tensor alive whose memory it shares.
     """
+    return max(_peak(replace(graph, hints=call.sizes)) for call in graph.mix)
+
+
+def _peak(graph: Graph) -> int:
+    """The peak at the example's sizes."""
     behind = _storage_of(graph)
     last = {behind.get(v, v): i for i, node in enumerate(graph.nodes) for v in node.operands}
     last |= {behind.get(v, v): len(graph.nodes) for v in graph.kept}

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 import sympy
 import torch
 
-from ir.analysis.bind import map_sizes
+from ir.analysis.bind import map_sizes, with_sizes
 from ir.analysis.borders import Namer
 from ir.errors import CompileError
 from ir.graph import Constant, Graph, Param, Program, State, Value
@@ -38,7 +38,10 @@ def merged(parts: Sequence[_Part]) -> Graph:
 
 
 def program_of(graph: Graph, index: int) -> Graph:
-    """One program of a graph as a graph of its own, with the sizes named as the program knows them."""
+    """One program of a graph as a graph of its own, with the sizes named as the program knows them.
+
+    Its workload has as many calls as the graph's, in the same order.
+    """
     if not graph.programs:
         return graph
     program = graph.programs[index]
@@ -56,6 +59,7 @@ def program_of(graph: Graph, index: int) -> Graph:
         updates=program.updates,
         signature=program.signature,
         hints={s: graph.hints[s] for s in program.ranges},
+        workload=with_sizes(graph.workload, lambda sizes: {s: sizes[s] for s in program.ranges}),
         ranges=program.ranges,
         guards=program.guards,
         layouts=program.layouts,
@@ -75,7 +79,7 @@ def by_program(graph: Graph, run: Callable[[Graph], Graph]) -> Graph:
         for i, program in enumerate(graph.programs)
     ]
     notes = chain.from_iterable(part.notes for *_, part in parts)
-    return replace(_union(parts), notes=_once(notes), split=graph.split)
+    return replace(_union(parts), notes=_once(notes), split=graph.split, workload=graph.workload)
 
 
 # ---- the union
@@ -163,6 +167,7 @@ def _renamed(graph: Graph, symbols: _Symbols) -> Graph:
     return replace(
         map_sizes(graph, to),
         hints={to(s): hint for s, hint in graph.hints.items()},
+        workload=with_sizes(graph.workload, lambda sizes: {to(s): size for s, size in sizes.items()}),
         ranges={to(s): ends for s, ends in graph.ranges.items()},
         guards=tuple(map(to, graph.guards)),
         microbatching=replace(graph.microbatching, size=to(graph.microbatching.size)),

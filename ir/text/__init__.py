@@ -2,7 +2,8 @@
 
 The files:
 
-    units    bytes, counts and seconds, read and written
-    table    small tables as text and HTML, for the plan's repr
-    printer  the graph as text
+    call_sizes  the sizes of calls, and shares of them
+    units       bytes, counts and seconds, read and written
+    table       small tables as text and HTML, for the plan's repr
+    printer     the graph as text
 """

@@ -13,6 +13,7 @@ from ir.cost import UNKNOWN, Split
 from ir.graph import Call, Graph, Node, Program, Transfer, Value
 from ir.higher_order import Body, higher_order_of, is_higher_order
 from ir.microbatching import Microbatching
+from ir.text.call_sizes import format_mix
 from ir.text.units import format_seconds
 
 
@@ -140,6 +141,8 @@ def _said(node: Node) -> Iterator[str]:
 def _facts(graph: Graph) -> Iterator[str]:
     """What capture and passes said of the whole graph."""
     yield from (f"  note {note}" for note in graph.notes)
+    if graph.workload:
+        yield f"  cut for {format_mix([(call.sizes, call.share) for call in graph.workload])}"
     if graph.separable:
         yield f"  separable {', '.join(sorted(graph.separable))}"
     if graph.microbatching != Microbatching() and not graph.programs:

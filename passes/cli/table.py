@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ir.summary import Edge, Summary
+from ir.text.call_sizes import format_share, format_sizes, how_to_choose
 from ir.text.units import format_bytes, format_count, format_seconds
 
 
@@ -22,11 +23,30 @@ def print_table(summary: Summary, console: Console) -> None:
         f" · {_quality(summary)}",
         soft_wrap=True,
     )
-    if summary.good_for:
-        sizes = ", ".join(f"{name} {low} to {high}" for name, (low, high) in summary.good_for.items())
-        console.print(f"within 5 % of the best for {sizes}", soft_wrap=True)
+    for line in size_lines(summary):
+        console.print(line, soft_wrap=True)
     for note in summary.notes:
         console.print(f"note: {escape(note)}", soft_wrap=True)
+
+
+def size_lines(summary: Summary) -> Iterator[str]:
+    """The sizes for which the numbers hold, and those for which the cut is good."""
+    if summary.good_for:
+        sizes = ", ".join(f"{name} {low} to {high}" for name, (low, high) in summary.good_for.items())
+        yield f"within 5 % of the best for {sizes}"
+    if summary.calls[0].sizes:
+        yield f"numbers for {_calls(summary)}"
+
+
+def _calls(summary: Summary) -> str:
+    if len(summary.calls) == 1:
+        sizes = summary.calls[0].sizes
+        return format_sizes(sizes) + (how_to_choose(sizes) if summary.made_up else "")
+    calls = (
+        f"{format_share(c.share)} {format_sizes(c.sizes)} ({format_seconds(c.bottleneck_seconds)})"
+        for c in summary.calls
+    )
+    return f"a mix: {'; '.join(calls)}"
 
 
 def _stages(summary: Summary) -> Table:

@@ -23,7 +23,9 @@ from ir.text.units import format_bytes
 from passes.compilation.changes import changes, contents
 from passes.compilation.programs import captured
 from passes.compilation.summary import node_seconds, summarize
+from passes.compilation.workload import with_workload
 from passes.options.options import Weights
+from passes.options.workload import WantedCall
 from passes.pipeline import PassPipeline, Step
 from runtime.check.artifact import faults
 
@@ -48,6 +50,7 @@ class Compiler:
     machine: Cluster
     weights: Weights = Weights.copy
     detail: Detail = Detail.modules
+    workload: tuple[WantedCall, ...] = ()  # the sizes to cut for, in place of those of the example
     cache: bool = False  # whether graphs are kept from one run to the next
     tell: Callable[[str], object] = str  # about progress
 
@@ -59,6 +62,7 @@ class Compiler:
         graph, kept = captured(source, self.cache)
         if kept:
             self.tell("the export is kept from an earlier run; --no-cache exports anew")
+        graph = with_workload(graph, self.workload)
         if self.weights is not Weights.none:
             check_weights(graph, source.weights)
         yield Step(EXPORT, graph, perf_counter() - start)

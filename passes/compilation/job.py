@@ -19,6 +19,7 @@ from ir.sources import Source, path_of
 from ir.text.printer import print_graph
 from ir.text.units import format_bytes
 from passes.cli.browser import open_in_browser
+from passes.cli.table import size_lines
 from passes.cli.terminal import Terminal, stderr
 from passes.cli.verify_stages import compare
 from passes.compilation.changes import changes
@@ -48,8 +49,10 @@ class Job:
             raise CompileError("where to? name the artifact folder with -o OUT")
         if options.verify and options.weights is Weights.none:
             raise CompileError("--verify runs the stages, which needs their weights; drop --weights none")
-        weights, draw = options.weights, options.draw
-        return cls(options, Compiler(passes, target(options), weights, draw, options.cache, terminal.tell), terminal)
+        compiler = Compiler(
+            passes, target(options), options.weights, options.draw, options.workload, options.cache, terminal.tell
+        )
+        return cls(options, compiler, terminal)
 
     def read(
         self,
@@ -103,7 +106,9 @@ class Job:
         return steps, dumps
 
     def tell_notes(self, compiled: Compiled) -> None:
-        """The notes, which the command prints below its table."""
+        """The sizes and the notes, which the command prints below its table."""
+        for line in size_lines(compiled.summary):
+            self.terminal.note(line)
         for note in compiled.summary.notes:
             self.terminal.note(f"note: {note}")
 
@@ -114,9 +119,6 @@ class Job:
         if not any(file.name == "graph.svg" for file in compiled.files):
             why = "it took dot over a minute" if which("dot") else "install graphviz (apt-get install graphviz)"
             self.terminal.note(f"no picture: {why}; to draw it: dot -Tsvg {out}/graph.dot")
-        sizes = ", ".join(f"{symbol} {size}" for symbol, size in compiled.plan.graph.hints.items())
-        if sizes:
-            self.terminal.note(f"numbers for {sizes}")
         self.terminal.note(f"wrote {out}: {_contents(compiled.plan, self.options.weights)}; see {out / REPORT}")
         if self.options.weights is not Weights.none:
             self.terminal.note(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import isfinite
 from typing import NamedTuple
@@ -10,24 +10,24 @@ from typing import NamedTuple
 from ir.analysis.memory import peak_bytes, stored_bytes
 from ir.graph import Node, Value
 from ir.plan import Stage, StagePlan
-from ir.summary import Edge, StageSummary, Summary
-from passes.cost_models.predictions import Predictions, parts_of_calls
+from ir.summary import CallSummary, Edge, StageSummary, Summary
+from passes.cost_models.predictions import MeanPredictions, Predictions, parts_of_calls
 
 
 def summarize(plan: StagePlan, model: str, notes: tuple[str, ...] = ()) -> Summary:
     """The summary of a plan.  Unlike the search for the cut, it counts the copies of cheap nodes.
 
-    Of several programs, seconds and the bytes over the cuts are those of a call on average.
+    Seconds and bytes are those of a call on average, over its workload and its programs.
     """
     graph, programs = plan.graph, _programs(plan)
     stages = tuple(_stage(stage, programs) for stage in plan.stages)
     total = sum(s.compute_seconds for s in stages)
-    loads: dict[int, float] = {}
-    for device, s in zip(graph.placement, stages, strict=True):
-        loads[device] = loads.get(device, 0.0) + s.compute_seconds + s.receive_seconds + s.send_seconds
-    bottleneck = max(loads.values())
+    loads = _loads(plan, [s.receive_seconds + s.compute_seconds + s.send_seconds for s in stages])
+    bottleneck = max(loads)
     return Summary(
         model=model,
+        calls=tuple(_calls(plan, bottleneck)),
+        made_up=graph.made_up,
         stages=tuple(replace(s, share=s.compute_seconds / total if total else 0.0) for s in stages),
         bottleneck_seconds=bottleneck,
         lower_bound_seconds=graph.split.lower_bound,
@@ -38,7 +38,7 @@ def summarize(plan: StagePlan, model: str, notes: tuple[str, ...] = ()) -> Summa
         place=graph.split.place,
         best_cut_bytes=int(graph.split.best_bytes),
         good_for={str(symbol): ends for symbol, ends in graph.split.good_for.items()},
-        balance=bottleneck * len(loads) / sum(loads.values()) if bottleneck else 1.0,
+        balance=bottleneck * len(loads) / sum(loads) if bottleneck else 1.0,
         cut_bytes=int(sum(p.part * p.predicted.nbytes(t.value) for p in programs for t in p.plan.transfers)),
         notes=notes,
     )
@@ -48,21 +48,54 @@ class _Program(NamedTuple):
     """A program of a plan, and its part of the calls."""
 
     plan: StagePlan
-    predicted: Predictions
+    predicted: MeanPredictions | Predictions
     part: float
     label: str  # before the names of its values, where there are several programs
 
 
-def _programs(plan: StagePlan) -> list[_Program]:
+def _programs(plan: StagePlan, call: int | None = None) -> list[_Program]:
+    """The programs, with predictions for one call of the workload, by its number, or for a call on average."""
     alone = [plan.program(i) for i in range(len(plan.programs))]
     labels = [f"{name}: " for name in plan.programs] if len(alone) > 1 else [""]
-    predictions = (Predictions(p.graph) for p in alone)
+    predictions = (
+        MeanPredictions(p.graph) if call is None else Predictions(p.graph, sizes=p.graph.mix[call].sizes) for p in alone
+    )
     return list(map(_Program, alone, predictions, parts_of_calls(plan.graph), labels))
+
+
+def _calls(plan: StagePlan, mean: float) -> Iterator[CallSummary]:
+    """The calls that the plan is for; `mean` is the bottleneck of a call on average."""
+    several = len(plan.graph.mix) > 1
+    for number, call in enumerate(plan.graph.mix):
+        programs = _programs(plan, number) if several else ()
+        loads = _loads(plan, [sum(_seconds(stage, programs)) for stage in plan.stages])
+        sizes = {str(symbol): size for symbol, size in call.sizes.items()}
+        yield CallSummary(sizes, call.share, max(loads) if several else mean)
+
+
+def _loads(plan: StagePlan, seconds: Sequence[float]) -> list[float]:
+    """The seconds for which a call keeps each device busy, from those of the stages."""
+    loads: dict[int, float] = {}
+    for device, of_stage in zip(plan.graph.placement, seconds, strict=True):
+        loads[device] = loads.get(device, 0.0) + of_stage
+    return list(loads.values())
+
+
+def _seconds(stage: Stage, programs: Sequence[_Program]) -> tuple[float, float, float]:
+    """The seconds of a stage: to receive, to compute and to send."""
+    compute = receive = send = 0.0
+    for p in programs:
+        own = p.plan.stages[stage.index]
+        received, sent = _transfer_seconds(p.plan, own, p.predicted)
+        compute += p.part * p.predicted.seconds(own.graph.nodes, stage.device)
+        receive += p.part * received
+        send += p.part * sent
+    return receive, compute, send
 
 
 def _stage(stage: Stage, programs: Sequence[_Program]) -> StageSummary:
     slices = [(p, p.plan.stages[stage.index]) for p in programs]
-    moved = [_transfer_seconds(p.plan, s, p.predicted) for p, s in slices]
+    receive, compute, send = _seconds(stage, programs)
     return StageSummary(
         stage=stage.index,
         device=stage.device.name,
@@ -70,9 +103,9 @@ def _stage(stage: Stage, programs: Sequence[_Program]) -> StageSummary:
         weight_bytes=stored_bytes(stage.stored),
         activation_bytes=max(peak_bytes(s.graph) for _, s in slices),
         memory_bytes=int(stage.device.memory) if isfinite(stage.device.memory) else None,
-        compute_seconds=sum(p.part * p.predicted.seconds(s.graph.nodes, stage.device) for p, s in slices),
-        receive_seconds=sum(p.part * receive for p, (receive, _) in zip(programs, moved, strict=True)),
-        send_seconds=sum(p.part * send for p, (_, send) in zip(programs, moved, strict=True)),
+        compute_seconds=compute,
+        receive_seconds=receive,
+        send_seconds=send,
         share=0.0,
         receives=tuple(_edge(v, _one(s.source_of(v)), p) for p, s in slices for v in s.graph.inputs),
         sends=tuple(_sent(v, s, p) for p, s in slices for v in s.graph.outputs),
@@ -84,7 +117,7 @@ def _sent(value: Value, stage: Stage, program: _Program) -> Edge:
     return replace(_edge(value, stage.targets_of(value), program), is_output=value.name in returned)
 
 
-def _transfer_seconds(plan: StagePlan, stage: Stage, predicted: Predictions) -> tuple[float, float]:
+def _transfer_seconds(plan: StagePlan, stage: Stage, predicted: MeanPredictions | Predictions) -> tuple[float, float]:
     """Seconds to receive and to send: each value once, and sent at the pace of the slowest link that it takes."""
     sent: dict[Value, float] = {}
     received = 0.0
@@ -100,7 +133,7 @@ def _transfer_seconds(plan: StagePlan, stage: Stage, predicted: Predictions) -> 
 
 def node_seconds(plan: StagePlan) -> dict[Node, float]:
     """The seconds that each node of the whole graph adds to the time of its stage."""
-    predicted = Predictions(plan.graph)
+    predicted = MeanPredictions(plan.graph)
     seconds: dict[Node, float] = {}
     for stage in plan.stages:
         nodes = [node for node in plan.graph.nodes if node.stage == stage.index]

@@ -1,4 +1,4 @@
-"""Predicted seconds and bytes of a graph's nodes and transfers, at the sizes of the example inputs."""
+"""Predicted seconds and bytes of a graph's nodes and transfers: at some sizes, and on average over a workload."""
 
 from __future__ import annotations
 
@@ -23,14 +23,16 @@ def parts_of_calls(graph: Graph) -> Sequence[float]:
 
 
 class Predictions:
-    """Numbers for a graph's nodes and values.
+    """Numbers for a graph's nodes and values at some sizes, by default those of the example inputs.
 
     `model` predicts times: by default, measured times where costs were profiled, and the roofline elsewhere.
     """
 
-    def __init__(self, graph: Graph, model: CostModel | None = None) -> None:
+    def __init__(
+        self, graph: Graph, model: CostModel | None = None, sizes: Mapping[sympy.Symbol, int] | None = None
+    ) -> None:
         self._model = model or Profiled()
-        sizes: Mapping[sympy.Symbol, int] = graph.hints
+        sizes = graph.hints if sizes is None else sizes
         self._number = lru_cache(maxsize=None)(lambda dim: float(bound(dim, sizes)))
 
     def number(self, dim: Dim) -> float:
@@ -58,6 +60,29 @@ class Predictions:
         total = sum(times, Time(0.0))
         return tuple(time.host if total.host > total.device else time.device for time in times)
 
-    def fastest_transfer(self, nbytes: float, cluster: Cluster) -> float:
-        """Seconds over the fastest link of the cluster; 0 without links."""
-        return min((link.seconds(nbytes) for link in cluster.links.values()), default=0.0)
+
+class MeanPredictions:
+    """Numbers for a graph's nodes and values on average over the calls of its workload (`Graph.mix`)."""
+
+    def __init__(self, graph: Graph, model: CostModel | None = None) -> None:
+        self.calls = [(call.share, Predictions(graph, model, call.sizes)) for call in graph.mix]
+
+    def nbytes(self, value: Value) -> float:
+        return sum(share * predicted.nbytes(value) for share, predicted in self.calls)
+
+    def time(self, node: Node, device: Device) -> Time:
+        return sum((predicted.time(node, device) * share for share, predicted in self.calls), Time(0.0))
+
+    def seconds(self, nodes: Sequence[Node], device: Device) -> float:
+        """Seconds for nodes that run one after the other."""
+        return sum(share * predicted.seconds(nodes, device) for share, predicted in self.calls)
+
+    def shares(self, nodes: Sequence[Node], device: Device) -> tuple[float, ...]:
+        """What each node adds to `seconds`."""
+        each = [[share * time for time in predicted.shares(nodes, device)] for share, predicted in self.calls]
+        return tuple(map(sum, zip(*each, strict=True)))
+
+
+def fastest_transfer(nbytes: float, cluster: Cluster) -> float:
+    """Seconds over the fastest link of a cluster; 0 without links."""
+    return min((link.seconds(nbytes) for link in cluster.links.values()), default=0.0)

@@ -11,27 +11,32 @@ from ir.errors import PlanError
 from ir.graph import Graph, Node, Param, State, Value
 from ir.machine.cluster import Cluster
 from ir.text.units import format_bytes, format_bytes_up
-from passes.cost_models.predictions import Predictions, parts_of_calls
+from passes.cost_models.predictions import MeanPredictions, parts_of_calls
 from passes.partitioners.problem import Device, Infeasible, InvalidSplit, Link, Objective, Problem, Weight, evaluate
 from passes.partitioners.problem import Node as Step
 from passes.partitioners.problem import Value as Flow
+from passes.partitioners.problem.parts import HeldBytes
 
 
 def as_problem(
     graph: Graph, cluster: Cluster, objective: Objective = Objective.throughput, in_flight: int = 1
 ) -> Problem:
-    """The problem at the sizes of `graph.hints`, whose nodes are the indices of the graph's nodes.
+    """The problem of cutting a graph for its workload; its nodes are the indices of the graph's nodes.
 
-    The members of a group share a device, unless the group is in `graph.separable`.  Of several programs, times and
-    bytes are those of a call on average, by their `calls`.
+    Times and bytes are those of a call on average: over the workload, and over several programs by their `calls`.
+    Memory is that of the largest call.  The members of a group share a device, unless it is in `graph.separable`.
     """
-    predicted, index = Predictions(graph), {node: i for i, node in enumerate(graph.nodes)}
+    predicted, index = MeanPredictions(graph), {node: i for i, node in enumerate(graph.nodes)}
     kinds = list(dict.fromkeys(d.kind for d in cluster.devices))
     times = zip(*(predicted.shares(graph.nodes, kind) for kind in kinds), strict=True)
     behind, part = smaller_source(graph), parts_of_calls(graph)
 
     def readers(value: Value) -> tuple[int, ...]:
         return tuple(index[n] for n in graph.users.get(value, ()))
+
+    def held(value: Value) -> HeldBytes:
+        each = [at.nbytes(behind.get(value, value)) for _, at in predicted.calls]
+        return tuple(each) if len(each) > 1 else each[0]
 
     groups: dict[str, list[int]] = {}
     for node in graph.nodes:
@@ -43,7 +48,7 @@ def as_problem(
             for n, time in zip(graph.nodes, times, strict=True)
         ),
         values=tuple(
-            Flow(index[n], readers(v), predicted.nbytes(v) * part[n.program], predicted.nbytes(behind.get(v, v)))
+            Flow(index[n], readers(v), predicted.nbytes(v) * part[n.program], held(v))
             for n in graph.nodes
             for v in n.results
         ),

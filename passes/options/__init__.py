@@ -2,7 +2,8 @@
 
 The files:
 
-    options  every option, with its flag and its help
-    kinds    the values that options take, and how wrong ones are refused
-    scoped   options of one pass: split-stages{time-limit=20}
+    options   every option, with its flag and its help
+    kinds     the values that options take, and how wrong ones are refused
+    workload  the sizes of calls that a plan is for, as a text
+    scoped    options of one pass: split-stages{time-limit=20}
 """

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ir.text.units import parse_bytes
+from passes.options.workload import read_workload
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,11 @@ SIZES = ValueKind(
 )
 MODULES = ValueKind("dotted paths of modules", "MODULE", _texts, many=True)
 INPUTS = ValueKind("names of inputs, or texts such as grid=1x28x42", "INPUT[=VALUES]", _texts, many=True)
+WORKLOAD = ValueKind(
+    "sizes such as batch=1,seq=4096, or several with weights: batch=1,seq=4096:0.7;batch=32,seq=512:0.3",
+    "SIZE=N[:WEIGHT;…]",
+    read_workload,
+)
 PASS_OPTIONS = ValueKind("texts such as split-stages{time-limit=20}", "PASS{NAME=VALUE}", _texts, many=True)
 
 

@@ -26,11 +26,13 @@ from passes.options.kinds import (
     SIZES,
     SWITCH,
     TEXT,
+    WORKLOAD,
     Flag,
     ValueKind,
     one_of,
     option,
 )
+from passes.options.workload import WantedCall
 from passes.partitioners.problem.objective import Objective
 
 if TYPE_CHECKING:
@@ -117,6 +119,9 @@ class Options:
     )
     memory: int | None = option(None, BYTES, _MACHINE, "the most that one device may hold, such as 16GiB")
 
+    workload: tuple[WantedCall, ...] = option(
+        (), WORKLOAD, CUT, "the sizes to cut for, or a mix: batch=1,seq=4096:0.7;batch=32,seq=512:0.3"
+    )
     objective: Objective = option(
         Objective.throughput, one_of(Objective), CUT, "the fastest stream of batches, or the fastest single batch"
     )

@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
+from passes.partitioners.problem.memory import kinds_of_batches
 from passes.partitioners.problem.model import Problem
 
 COUNT, BYTES = 0, 1
@@ -147,22 +148,22 @@ def _modules(problem: Problem, unit_of: np.ndarray) -> Sets:
 
 
 def _peak(problem: Problem, unit_of: np.ndarray, n: int) -> np.ndarray:
-    """Bytes alive in the whole program while each unit runs, times the microbatches in flight.
+    """Bytes alive in the whole program while each unit runs, times the microbatches in flight: the most of all batches.
 
     A stage that is an interval of the program never holds more than the highest of its units here:
     what it receives, makes and still has to send is alive in the whole program as well.
     """
     end = len(problem.nodes)
-    change = np.zeros(end + 1)
+    change = np.zeros((end + 1, kinds_of_batches(problem)))
     for value in problem.values:
-        if value.held > 0:
+        if value.held:
             change[value.producer] += value.held
             change[max(value.consumers) + 1 if value.consumers else problem.run_of(value.producer)[1]] -= value.held
     for value in problem.remade:
         if value.readers:
-            change[min(value.readers)] += value.bytes
-            change[max(value.readers) + 1] -= value.bytes
-    alive = np.maximum(np.cumsum(change)[:end], 0.0)
+            change[min(value.readers)] += value.held
+            change[max(value.readers) + 1] -= value.held
+    alive = np.maximum(np.cumsum(change, axis=0)[:end].max(axis=1), 0.0)
     peak = np.zeros(n)
     np.maximum.at(peak, unit_of, alive * problem.in_flight)
     return peak

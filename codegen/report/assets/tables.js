@@ -8,13 +8,13 @@ function fillTable(table, columns, rows) {
 }
 
 function showHeading(data) {
-  const { summary, sizes } = data;
+  const { summary } = data;
   const devices = new Set(data.placement).size;
-  const at = Object.entries(sizes).map(([name, size]) => `${name} ${size}`).join(", ");
+  const at = sizesOf(summary);
   document.querySelector("h1").textContent = summary.model;
   document.querySelector("#subject").textContent =
     `${format.plural(summary.stages.length, "stage")} on ${format.plural(devices, "device")}, cut for ${data.objective}` +
-    (at ? `. Times and bytes are of one batch of the example's sizes: ${at}.` : ".");
+    (at ? `. Times and bytes are ${at}.` : ".");
   const [first, ...others] = data.programs ?? [];
   if (others.length) {
     document.querySelector("#graph-lead").before(el("p", { class: "lead" }, `Of the program ${first}; the others are ${others.join(", ")}.`));
@@ -22,6 +22,13 @@ function showHeading(data) {
   const notes = document.querySelector("#notes");
   notes.hidden = !summary.notes?.length;
   notes.replaceChildren(...(summary.notes ?? []).map((note) => el("li", {}, note)));
+}
+
+function sizesOf({ calls, made_up }) {
+  const texts = calls.map(({ sizes }) => Object.entries(sizes).map(([name, size]) => `${name} ${size}`).join(", "));
+  if (calls.length === 1) return texts[0] && `of one batch of ${texts[0]}${made_up ? ", sizes that were made up" : ""}`;
+  const shares = calls.map((call, i) => `${format.percent(call.share)} ${texts[i]} (${format.seconds(call.bottleneck_seconds)})`);
+  return `of a batch on average over a mix: ${shares.join("; ")}`;
 }
 
 function showFigures(data) {

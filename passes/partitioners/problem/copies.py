@@ -12,7 +12,7 @@ from dataclasses import replace
 from graphlib import TopologicalSorter
 
 from passes.partitioners.problem.model import Problem
-from passes.partitioners.problem.parts import Weight
+from passes.partitioners.problem.parts import Remade, Weight
 
 
 def final_readers(problem: Problem) -> dict[int, tuple[int, ...]]:
@@ -54,7 +54,7 @@ def inline(problem: Problem) -> Problem:
             if value.producer in number
         ),
         weights=tuple(replace(weight, readers=forwarded(weight.readers)) for weight in (*problem.weights, *kept)),
-        remade=tuple(Weight(value.held, tuple(number[r] for r in value.consumers if r in number)) for value in made),
+        remade=tuple(Remade(value.held, tuple(number[r] for r in value.consumers if r in number)) for value in made),
         groups=tuple(tuple(number[node] for node in group) for group in problem.groups),
         modules=tuple(tuple(number[node] for node in module if node in number) for module in problem.modules),
         precedence=None if problem.precedence is None else tuple(pairs),

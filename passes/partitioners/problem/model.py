@@ -11,7 +11,7 @@ from os import PathLike
 from passes.partitioners.problem import published
 from passes.partitioners.problem.errors import InvalidProblem
 from passes.partitioners.problem.objective import Objective
-from passes.partitioners.problem.parts import Device, Link, Node, Value, Weight
+from passes.partitioners.problem.parts import Device, Link, Node, Remade, Value, Weight
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Problem:
     in_flight: int = 1
     ids: tuple[int, ...] = ()
     runs: tuple[int, ...] = ()
-    remade: tuple[Weight, ...] = ()
+    remade: tuple[Remade, ...] = ()
 
     @classmethod
     def read(cls, path: str | PathLike[str]) -> Problem:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
+from typing import TypeAlias
+
+HeldBytes: TypeAlias = float | tuple[float, ...]
+"""Bytes of memory; where batches differ in size, those of each kind of batch, of which a device holds one at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,15 @@ class Value:
     producer: int
     consumers: tuple[int, ...]
     bytes: float
-    held: float = 0.0
+    held: HeldBytes = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Remade:
+    """The result of a copied node: every stage with one of its readers makes it anew, and holds it."""
+
+    held: HeldBytes
+    readers: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

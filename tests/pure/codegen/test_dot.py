@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from codegen.picture.detail import Detail
 from codegen.picture.dot import boxes_of, draw, render, to_svg
-from codegen.picture.grouping import MOST_PARTS, ExampleSizes, Portion, asides, group_modules
+from codegen.picture.grouping import MOST_PARTS, MeanSizes, Portion, asides, group_modules
 from codegen.picture.palette import colours
 from ir.analysis.memory import peak_bytes, stored_bytes
 from ir.capture import capture
@@ -88,7 +88,7 @@ def plan(*starts: str, cheap_mask: bool = True, devices: Sequence[int] = (), spl
 
 
 def parts(plan: StagePlan) -> tuple[Portion, ...]:
-    return group_modules(plan.graph, ExampleSizes(plan.graph))
+    return group_modules(plan.graph, MeanSizes(plan.graph))
 
 
 def edges(source: str) -> list[tuple[str, str]]:
@@ -106,7 +106,7 @@ CUTS = [(), ("blocks.6",), ("blocks.4.up", "blocks.8")]
 @pytest.mark.parametrize("cuts", CUTS)
 def test_every_node_is_in_one_part_or_aside(cuts: tuple[str, ...]) -> None:
     graph = plan(*cuts).graph
-    folded = group_modules(graph, ExampleSizes(graph))
+    folded = group_modules(graph, MeanSizes(graph))
     shown = [*(n for part in folded for n in part.nodes), *asides(graph)]
     assert Counter(shown) == Counter(n for n in graph.nodes if isinstance(n, Call))
     assert all(n.stage == part.stage for part in folded for n in part.nodes)
@@ -127,7 +127,7 @@ def test_views_of_views_are_in_a_part() -> None:
     layers = (Turned(Turned(nn.Linear(WIDTH, WIDTH))) for _ in range(2))
     graph = capture(nn.Sequential(*layers, nn.ReLU()), (torch.randn(WIDTH, WIDTH),))
     graph = AnnotateCost().run(PropagateShapes().run(graph, machine(1)), machine(1))
-    assert {n for part in group_modules(graph, ExampleSizes(graph)) for n in part.nodes} == set(graph.nodes)
+    assert {n for part in group_modules(graph, MeanSizes(graph)) for n in part.nodes} == set(graph.nodes)
 
 
 def test_repeats_are_one_part() -> None:
@@ -143,7 +143,7 @@ def test_a_module_that_is_cut_says_which_pieces_run_where() -> None:
 def test_the_parts_stay_few_however_many_the_layers_and_stages() -> None:
     assert len(parts(plan(*(f"blocks.{i}.down" for i in range(12))))) <= 6 * 13
     flat = replace(toy(), modules={})  # no class is known, so nothing says what repeats
-    assert len(group_modules(flat, ExampleSizes(flat))) <= MOST_PARTS
+    assert len(group_modules(flat, MeanSizes(flat))) <= MOST_PARTS
 
 
 def test_a_mask_that_every_stage_makes_is_one_grey_box() -> None:

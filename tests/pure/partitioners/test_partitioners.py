@@ -27,6 +27,7 @@ from passes.partitioners.problem import (
     evaluate,
 )
 from passes.partitioners.problem.copies import inline
+from passes.partitioners.problem.memory import held_in, peaks
 
 whole = st.integers(0, 6).map(float)
 
@@ -73,7 +74,8 @@ def _some(numbers: range, most: int) -> st.SearchStrategy[tuple[int, ...]]:
 
 
 def _value(producer: int, n: int) -> st.SearchStrategy[Value]:
-    return st.builds(Value, st.just(producer), _some(range(producer + 1, n), 3), whole, whole)
+    held = st.one_of(whole, whole, st.tuples(whole, whole))  # in two kinds of batches
+    return st.builds(Value, st.just(producer), _some(range(producer + 1, n), 3), whole, held)
 
 
 def brute_force(problem: Problem) -> float:
@@ -106,6 +108,21 @@ def test_what_solve_claims_holds(problem: Problem) -> None:
     assert solution.lower_bound <= best * (1 + 1e-6) <= solution.value * (1 + 2e-6)
     if solution.optimal:
         assert solution.value == pytest.approx(best, rel=1e-6)
+
+
+@settings(max_examples=100, deadline=None)
+@given(problems())
+def test_memory_is_that_of_the_kind_of_batch_that_needs_most(problem: Problem) -> None:
+    problem = inline(problem)
+    each = [
+        replace(problem, values=tuple(replace(v, held=held_in(v.held, kind)) for v in problem.values), remade=remade)
+        for kind in (0, 1)
+        for remade in [tuple(replace(v, held=held_in(v.held, kind)) for v in problem.remade)]
+    ]
+    for stages in product(range(problem.n_stages), repeat=len(problem.nodes)):
+        found = [peaks(alone, stages) for alone in each]
+        stated = peaks(problem, stages)
+        assert {s: stated.get(s, 0.0) for s in stages} == {s: max(f.get(s, 0.0) for f in found) for s in stages}
 
 
 def test_the_example_of_the_docstring() -> None:

@@ -1,0 +1,60 @@
+"""A workload as an option: `batch=1,seq=4096:0.7;batch=32,seq=512:0.3`, sizes of calls with their weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+from ir.errors import CompileError
+from ir.text.call_sizes import as_workload
+
+
+@dataclass(frozen=True)
+class WantedCall:
+    """Sizes of a call by name, and how often such calls come, relative to the others."""
+
+    sizes: Mapping[str, int]
+    weight: float = 1.0
+
+
+def read_workload(value: Any) -> tuple[WantedCall, ...]:
+    """The calls in a text; in Python also one mapping from names to sizes, or pairs of such a mapping and a weight.
+
+    Raises ValueError or TypeError for anything else, and CompileError for a weight that is not above 0.
+    """
+    calls = tuple(_calls(value))
+    if not calls:
+        raise ValueError
+    for call in calls:
+        if not 0 < call.weight < inf:
+            given = as_workload(call.sizes)
+            raise CompileError(f"the workload gives {given} the weight {call.weight:g}; weights are numbers above 0")
+    return calls
+
+
+def _calls(value: Any) -> Iterable[WantedCall]:
+    match value:
+        case str():
+            return map(_parsed, value.split(";"))
+        case Mapping():
+            return [_checked(value, 1.0)]
+    return [item if isinstance(item, WantedCall) else _checked(*item) for item in value]
+
+
+def _parsed(text: str) -> WantedCall:
+    sizes, colon, weight = text.partition(":")
+    pairs = [re.fullmatch(r"\s*(\w+)\s*=\s*(\d+)\s*", pair) for pair in sizes.split(",")]
+    named = {pair[1]: int(pair[2]) for pair in pairs if pair}
+    if len(named) < len(pairs):  # one does not read so, or a name comes twice
+        raise ValueError
+    return _checked(named, float(weight) if colon else 1.0)
+
+
+def _checked(sizes: Mapping[str, int], weight: float) -> WantedCall:
+    numbers = [*sizes.values()]
+    if not numbers or not all(isinstance(n, int) and not isinstance(n, bool) for n in numbers):
+        raise ValueError
+    return WantedCall(dict(sizes), float(weight))
