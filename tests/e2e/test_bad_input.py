@@ -159,6 +159,10 @@ COMMANDS = {
         "model.py -o out --stages 2 --dynamic input:2=batch",
         "error: dynamic dimension 2 of `input`: it has 2 dimensions",
     ),
+    "a workload without dynamic sizes": (
+        "model.py -o out --stages 2 --workload batch=2",
+        "error: the workload names batch; no size of this model may change: --dynamic input_ids:0=batch,1=seq lets",
+    ),
     "dynamic for a size that is fixed": (
         "model.py -o out --stages 2 --dynamic input:0=batch,1=width",
         "`width` (dimension 1 of `input`)",

@@ -106,6 +106,13 @@ def test_dynamic_sizes_of_the_command_come_to_those_of_the_file(shell: Shell) ->
     assert manifest["programs"][0]["inputs"] == [{"name": "input", "dtype": "float32", "shape": ["batch", "seq", 64]}]
 
 
+def test_a_plan_for_a_mix_of_sizes(shell: Shell) -> None:
+    shell.write({"model.py": DYNAMIC})
+    ended = shell.run("model.py -o out --stages 2 --workload batch=1:3;batch=50")
+    assert re.search(r"^numbers for a mix: 75 % batch 1 \(.*s\); 25 % batch 50 \(.*s\)$", ended.out, re.MULTILINE)
+    assert re.search(r"input +float32\[batch, 64\] +3\.3 KiB", ended.out)  # 13.25 rows on average
+
+
 def test_another_function_of_the_file_makes_the_model(shell: Shell) -> None:
     shell.write({"model.py": DYNAMIC + "def small():\n    return nn.Linear(64, 3)\n"})
     assert shell.run("model.py:small -o out --stages 1").status == 0

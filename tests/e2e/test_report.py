@@ -86,6 +86,7 @@ def test_it_is_one_small_file_that_asks_for_nothing(page: Page, report: Path) ->
 def test_it_says_what_the_table_says(page: Page, report: Path) -> None:
     plan = json.loads((report.parent / "manifest.json").read_text())["plan"]
     assert page.one("h1").text == plan["model"] == "Skipping"
+    assert page.one("#subject").text.endswith("cut for throughput. Times and bytes are of one batch of batch 64.")
     assert len(page.all("#stages tbody tr")) == STAGES
     values = [code.text for code in page.all("#flow td:nth-child(3)")]
     assert {edge["name"] for stage in plan["stages"] for edge in stage["sends"]} <= set(values)
