@@ -21,7 +21,7 @@ from ir.plan import plan_stages
 from ir.sizes import CallSizes
 from passes.compilation.summary import summarize
 from passes.compilation.workload import with_workload
-from passes.cut_problem import as_problem
+from passes.cut.cut_problem import as_problem
 from passes.options.options import Options
 from passes.options.workload import WantedCall, read_workload
 from passes.partitioners.problem import InvalidSplit, evaluate
