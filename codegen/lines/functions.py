@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 import sympy
+from torch.utils._pytree import tree_leaves
 
 from codegen.lines.line import Def, Line, Return
 from codegen.lines.local_names import Names
@@ -15,8 +16,9 @@ from codegen.lines.scope import Functions, Scope
 from codegen.spelling.expressions import Expression, Tuple, Verbatim, subject
 from codegen.spelling.literals import argument_source
 from ir.graph import Call, Value
-from ir.higher_order import Body, higher_order_of
+from ir.higher_order import Body, HigherOrder, higher_order_of
 from ir.location import Frame, Where
+from ir.objects.signature import Slot
 
 Plan: TypeAlias = Callable[[Sequence[Call], Scope, Sequence[Value]], tuple[Line, ...]]
 
@@ -27,19 +29,34 @@ def function_lines(call: Call, live: AbstractSet[Value], scope: Scope, plan: Pla
     captured = dict(zip(what.captured, call.args[0][len(call.args[0]) - len(what.captured) :], strict=True))
     outside = {inner: scope.value(outer) for inner, outer in captured.items()}
     where = _one_line(call.where)
+    given = _given(call, what, scope)
     names: dict[Body, str] = {}
     for body in what.bodies:
         names[body] = scope.names.fresh(body.name, live | set(call.operands))
         scope.names.reserved |= {names[body]}
         taken = scope.names.reserved | {subject(e) for e in outside.values()}
         inner = replace(scope, names=Names(taken), modules=dict(scope.modules), items={**scope.items, **outside})
-        yield _function(body.map(lambda node: [replace(node, where=where)]), names[body], inner, plan)
+        placed = body.map(lambda node: [replace(node, where=where)])
+        yield _function(placed, names[body], given, inner, plan)
     scope.functions[call] = Functions(what, names)
 
 
-def _function(body: Body, name: str, scope: Scope, plan: Plan) -> Def:
+def _given(call: Call, what: HigherOrder, scope: Scope) -> tuple[tuple[str, Value] | None, ...]:
+    """The arguments that a node hands to its functions, each with its name around them; None for sizes and numbers."""
+    around = tuple(a for a in what.arguments if isinstance(a, (list, tuple)))
+    return tuple(_named(call.args[0][a.index], scope) if isinstance(a, Slot) else None for a in tree_leaves(around))
+
+
+def _named(value: Value, scope: Scope) -> tuple[str, Value]:
+    named = value in scope.names.of or value in scope.items or value in scope.file.fqns
+    return (subject(scope.value(value)) if named else value.name), value
+
+
+def _function(body: Body, name: str, given: Sequence[tuple[str, Value] | None], scope: Scope, plan: Plan) -> Def:
     inputs = {v for v in body.inputs if isinstance(v, Value)}
-    parameters = tuple(_parameter(i, given, inputs, scope) for i, given in enumerate(body.inputs))
+    names = given if len(given) == len(body.inputs) else [None] * len(body.inputs)
+    pairs = zip(body.inputs, names, strict=True)
+    parameters = tuple(_parameter(i, inner, wish, inputs, scope) for i, (inner, wish) in enumerate(pairs))
     kept = tuple(dict.fromkeys(out for out in body.outputs if isinstance(out, Value)))
     lines = plan(body.nodes, scope, kept)
     results = tuple(_result(out, scope) for out in body.outputs)
@@ -52,14 +69,21 @@ def _one_line(where: Where) -> Where:
     return replace(where, frames=(*around, replace(last, line=last.line or 1)))
 
 
-def _parameter(place: int, given: Value | sympy.Basic, inputs: set[Value], scope: Scope) -> str:
-    """The name of a parameter; a counter has its own, a size is known already."""
-    match given:
+def _parameter(
+    place: int, inner: Value | sympy.Basic, given: tuple[str, Value] | None, inputs: set[Value], scope: Scope
+) -> str:
+    """The name of a parameter: that of what is given, of whose rows a function gets one; a counter has its own.
+
+    A size is known already.
+    """
+    match inner:
         case Value():
-            return scope.names.give(given, [given.name], inputs)
-        case sympy.Symbol() if str(given) not in scope.file.reserved:
-            scope.names.reserved |= {str(given)}
-            return str(given)
+            name, value = given or (inner.name, inner)
+            part = value.type.shape != inner.type.shape
+            return scope.names.give(inner, [f"{name}_i" if part else name, inner.name], inputs)
+        case sympy.Symbol() if str(inner) not in scope.file.reserved:
+            scope.names.reserved |= {str(inner)}
+            return str(inner)
     return f"size_{place}"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._higher_order_ops.scan import scan
 
 from codegen.text.stage_source import StageFile, emit
 from ir.capture import capture
@@ -61,6 +62,20 @@ class Layer(nn.Module):
         scores = (queries @ keys.transpose(0, 1)).softmax(-1)
         mixed = self.o(scores @ hidden)
         return residual + mixed
+
+
+class Functions(nn.Module):
+    """A branch, a loop over rows and one that a number ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        start = self.first(x)
+        chosen = torch.cond(start.sum() > 0, lambda x: x.relu(), lambda x: x * 2, (start,))
+        total, rows = scan(lambda carry, row: (carry + row, (carry * row)), chosen.sum(0), chosen)
+        return total, rows
 
 
 class Layers(nn.Module):
@@ -182,6 +197,17 @@ def keys(tree: ast.Module, table: str) -> list[str]:
             case ast.Assign(targets=[ast.Name(id=name)], value=ast.Dict(keys=found)) if name == table:
                 return [k.value for k in found if isinstance(k, ast.Constant) and isinstance(k.value, str)]
     return []
+
+
+def test_the_parameters_of_functions_are_called_as_what_they_are_given() -> None:
+    """One of the rows that `scan` goes over is the `_i` of its rows."""
+    graph = capture(Functions().eval(), (torch.ones(3, 4),))
+    [source] = sources(planned(graph, len(graph.nodes)))
+    given = {
+        n.name: [a.arg for a in n.args.args] for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef)
+    }
+    assert given["true_fn"] == given["false_fn"] == ["start"]
+    assert given["combine_fn"] == ["sum", "chosen_i"]
 
 
 def test_the_class_of_a_module_of_torch_does_not_call_itself() -> None:
