@@ -28,7 +28,7 @@ from runtime.pipeline import Pipeline
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m runtime.run") -> int:
-    options = _parser(prog).parse_args(argv)
+    options = parser(prog).parse_args(argv)
     try:
         outputs = _run(options)
     except (DeviceError, InputError, ManifestError) as e:
@@ -76,28 +76,28 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
         raise InputError(f"cannot read the inputs from {path}: {e}") from e
 
 
-def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, description="Run an artifact on tensors from a file.")
-    parser.add_argument("artifact", metavar="OUT", type=Path, help="the folder that passes.compile wrote")
-    parser.add_argument("--input", type=Path, required=True, help="safetensors file: inputs by their manifest names")
-    parser.add_argument("--output", type=Path, required=True, help="safetensors file to write the outputs to")
-    parser.add_argument(
+def parser(prog: str) -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(prog=prog, description="Run an artifact on tensors from a file.")
+    options.add_argument("artifact", metavar="OUT", type=Path, help="the folder that stagecut compile wrote")
+    options.add_argument("--input", type=Path, required=True, help="safetensors file: inputs by their manifest names")
+    options.add_argument("--output", type=Path, required=True, help="safetensors file to write the outputs to")
+    options.add_argument(
         "--devices",
         metavar="A,B",
         help="as Pipeline.load takes them, or one for each process of a host; default: the plan's",
     )
-    parser.add_argument("--strict", action="store_true", help="refuse files that differ from the manifest")
-    parser.add_argument("--microbatches", metavar="N", type=int, default=1, help="split the batch into N parts")
-    parser.add_argument("--compile", action="store_true", help="make the stages faster by torch.compile")
-    parser.add_argument("--cuda-graphs", action="store_true", help="start all kernels of a stage at once")
-    parser.add_argument("--trace", type=Path, help="write what ran and when, for ui.perfetto.dev")
-    parser.add_argument(
+    options.add_argument("--strict", action="store_true", help="refuse files that differ from the manifest")
+    options.add_argument("--microbatches", metavar="N", type=int, default=1, help="split the batch into N parts")
+    options.add_argument("--compile", action="store_true", help="make the stages faster by torch.compile")
+    options.add_argument("--cuda-graphs", action="store_true", help="start all kernels of a stage at once")
+    options.add_argument("--trace", type=Path, help="write what ran and when, for ui.perfetto.dev")
+    options.add_argument(
         "--timeout",
         metavar="S",
         type=_seconds,
         help="seconds that a stage may take; default: any time, or 300 in several processes",
     )
-    return parser
+    return options
 
 
 def _seconds(text: str) -> float:

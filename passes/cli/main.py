@@ -11,12 +11,11 @@ from typing import Annotated
 import typer
 
 from passes.cli.flags import with_flags
+from passes.cli.handed_on import add_handed_on
 from passes.cli.loading import load
 from passes.cli.terminal import exit_status, stderr
 from passes.options.options import Options
 from stagecut import __version__
-
-_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -72,18 +71,6 @@ app.command("compile", epilog="Example: stagecut compile my_model.py --stages 2 
 )
 
 
-@app.command("run", context_settings=_PASSED_ON, add_help_option=False)
-def run_artifact(context: typer.Context) -> None:
-    """Run an artifact on tensors from a file, once."""
-    _hand_on("runtime.run", context)
-
-
-@app.command("check", context_settings=_PASSED_ON, add_help_option=False)
-def check_artifact(context: typer.Context) -> None:
-    """Say whether an artifact is whole, without running it."""
-    _hand_on("runtime.check.__main__", context)
-
-
 @app.command()
 def report(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="an artifact folder")],
@@ -95,20 +82,4 @@ def report(
         load("passes.report", "stagecut report").show_report(out, trace, show)
 
 
-@app.command(context_settings=_PASSED_ON, add_help_option=False)
-def measure(context: typer.Context) -> None:
-    """Measure this host's devices and links, for `compile --cluster`."""
-    _hand_on("runtime.measure.__main__", context)
-
-
-@app.command(context_settings=_PASSED_ON, add_help_option=False)
-def partition(context: typer.Context) -> None:
-    """Solve a published partitioning instance."""
-    _hand_on("passes.partitioners.__main__", context)
-
-
-def _hand_on(module: str, context: typer.Context) -> None:
-    """To a command line of its own, which also runs as `python -m`."""
-    with exit_status():
-        main = load(module, context.command_path).main
-    raise typer.Exit(main(context.args, prog=context.command_path))
+add_handed_on(app)

@@ -5,10 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 from typing import Any
 
-from torch import nn
-
 from ir.analysis.programs import merged
-from ir.capture import capture
 from ir.capture.kept.once import capture_once
 from ir.errors import CaptureError, CompileError
 from ir.graph import Graph
@@ -43,10 +40,6 @@ def captured(source: Source, cache: bool = False) -> tuple[Graph, bool]:
             )
     named = [(call.name, fixed_inputs(graph.signature.arguments), 1.0, graph) for call, graph in programs]
     return merged(named), kept
-
-
-def _captured_anew(model: nn.Module, args: Any, kwargs: Any, **terms: Any) -> tuple[Graph, bool]:
-    return capture(model, args, kwargs, **terms), False
 
 
 def _taken(graph: Graph) -> Any:

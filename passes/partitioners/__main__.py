@@ -16,7 +16,7 @@ from passes.partitioners.solver import solve
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m passes.partitioners") -> int:
     """The exit status: 0, or 2 where the instance cannot be read or has no solution."""
-    options = _parser(prog).parse_args(arguments)
+    options = parser(prog).parse_args(arguments)
     try:
         problem = Problem.read(options.instance)
         begun = perf_counter()
@@ -30,12 +30,12 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m passes.p
     return 0
 
 
-def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, description="Cut a published instance into the best stages.")
-    parser.add_argument("instance", type=Path, metavar="INSTANCE.json")
-    parser.add_argument("--time-limit", type=float, default=60.0, metavar="S", help="seconds (60)")
-    parser.add_argument("-o", "--output", type=Path, metavar="split.json", help="write the stage of each node here")
-    return parser
+def parser(prog: str) -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(prog=prog, description="Cut a published instance into the best stages.")
+    options.add_argument("instance", type=Path, metavar="INSTANCE.json")
+    options.add_argument("--time-limit", type=float, default=60.0, metavar="S", help="seconds (60)")
+    options.add_argument("-o", "--output", type=Path, metavar="split.json", help="write the stage of each node here")
+    return options
 
 
 def _lines(problem: Problem, solution: Solution, seconds: float) -> list[str]:

@@ -15,9 +15,7 @@ MOST = 20  # faults that are printed
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m runtime.check") -> int:
-    parser = argparse.ArgumentParser(prog=prog, description="Say whether an artifact is whole, without running it.")
-    parser.add_argument("artifact", metavar="OUT", type=Path, help="the folder that stagecut compile wrote")
-    folder = parser.parse_args(argv).artifact
+    folder = parser(prog).parse_args(argv).artifact
     try:
         found = [*islice(faults(folder), MOST)]
     except ManifestError as e:
@@ -26,6 +24,12 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m runtime.check
         print(f"error: {fault}", file=sys.stderr)
     print(f"{folder} is not whole; compile the model again" if found else f"{folder} is whole")
     return 2 if found else 0
+
+
+def parser(prog: str) -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(prog=prog, description="Say whether an artifact is whole, without running it.")
+    options.add_argument("artifact", metavar="OUT", type=Path, help="the folder that stagecut compile wrote")
+    return options
 
 
 if __name__ == "__main__":

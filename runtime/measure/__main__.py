@@ -31,7 +31,7 @@ _ALIKE = 0.1  # relative difference that is taken for noise between devices of o
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m runtime.measure") -> int:
-    options = _parser(prog).parse_args(argv)
+    options = parser(prog).parse_args(argv)
     out: Path = options.out
     if not out.absolute().parent.is_dir():
         return _fail(f"cannot write {out}: {out.parent} is no folder", 2)
@@ -149,16 +149,18 @@ def _value(value: float | str | dict[str, float]) -> str:
             return str(value) if isinstance(value, int) else f"{value:.4g}"
 
 
-def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, description="Measure the devices of this host.")
-    parser.add_argument("-o", "--out", metavar="FILE.toml", type=Path, required=True, help="the cluster file to write")
-    parser.add_argument(
+def parser(prog: str) -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(prog=prog, description="Measure the devices of this host.")
+    options.add_argument("-o", "--out", metavar="FILE.toml", type=Path, required=True, help="the cluster file to write")
+    options.add_argument(
         "--devices",
         metavar="A,B",
         help="such as cuda:0,cuda:1 or cpu,cpu for two shares of the CPU; default: all GPUs, or two shares",
     )
-    parser.add_argument("--threads", metavar="N", type=_count, help="of each share of the CPU; default: cores / shares")
-    return parser
+    options.add_argument(
+        "--threads", metavar="N", type=_count, help="of each share of the CPU; default: cores / shares"
+    )
+    return options
 
 
 def _count(text: str) -> int:

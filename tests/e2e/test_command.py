@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from passes.cli import main
 from passes.defaults import DEFAULT_PASSES
 from runtime import Pipeline
 from tests.support.checking import assert_same
@@ -195,3 +196,16 @@ def test_the_help_lists_the_options_of_passes(shell: Shell) -> None:
     assert ended.status == 0
     for flag in ("--shared", "--objective", "--in-flight", "--time-limit", "--print-after"):
         assert flag in ended.out
+
+
+@pytest.mark.parametrize(("command", "flag"), [("run", "--input"), ("measure", "--threads"), ("compile", "--stages")])
+def test_the_shell_completes_the_flags_of_each_subcommand(
+    command: str, flag: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("_STAGECUT_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", f"stagecut {command} --")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    with pytest.raises(SystemExit) as ended:
+        main.run([])
+    assert ended.value.code == 0
+    assert flag in capsys.readouterr().out.split()

@@ -54,6 +54,7 @@ OTHERS = {
     "passes/partitioners/*": ["numpy", "ortools"],
     "passes/cli/main.py": ["typer"],  # the command line's help comes without torch
     "passes/cli/flags.py": ["typer"],
+    "passes/cli/handed_on.py": ["typer"],
     "passes/cli/loading.py": [],
     "passes/cli/terminal.py": ["rich"],
     "passes/cli/*": ["torch", "rich"],
@@ -73,6 +74,7 @@ OTHERS = {
 # Public names that files of one folder may all define, each with its reason.
 REPEATED = {
     "main": "what `python -m` runs",
+    "parser": "the flags of what `python -m` runs",
 }
 
 # Imports inside a function, each with its reason.
