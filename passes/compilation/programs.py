@@ -26,8 +26,8 @@ def captured(source: Source, cache: bool = False) -> tuple[Graph, bool]:
     for call in source.calls:
         try:
             terms: Any = dict(dynamic_shapes=call.dynamic_shapes, soft=source.soft, fix=call.fix)
-            record = capture_once if cache else _captured_anew
-            graph, known = record(source.model, call.args, call.kwargs, **terms)
+            given = source.model, call.args, call.kwargs
+            graph, known = capture_once(*given, **terms) if cache else (capture(*given, **terms), False)
         except CaptureError as e:
             raise e if not source.variants else CaptureError(f"in the variant {call.name}: {e}") from e
         programs.append((call, graph))
