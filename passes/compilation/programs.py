@@ -6,6 +6,7 @@ from itertools import combinations
 from typing import Any
 
 from ir.analysis.programs import merged
+from ir.capture import capture
 from ir.capture.kept.once import capture_once
 from ir.errors import CaptureError, CompileError
 from ir.graph import Graph
