@@ -23,7 +23,8 @@ from passes.compilation.auto import auto_partition
 from runtime import Pipeline
 from runtime.manifest.manifest import Manifest
 from tests.support.checking import Call, assert_same, check_artifact, run_model
-from tests.support.models import CASES, WIDTH, Tied, X, hidden, tokens
+from tests.support.model_cases import CASES, X
+from tests.support.models import WIDTH, Tied, hidden, tokens
 from tests.support.planning import DEVICE, LINK, slow_machine
 
 

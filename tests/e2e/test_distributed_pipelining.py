@@ -13,7 +13,7 @@ from torch import nn
 
 from examples import train_1f1b
 from passes.compilation.api import compile_model
-from tests.support.models import CASES
+from tests.support.model_cases import CASES
 from tests.support.planning import slow_machine
 
 SCRIPT = Path(train_1f1b.__file__)

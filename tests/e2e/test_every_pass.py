@@ -19,7 +19,7 @@ from ir.sources.meta import with_values
 from passes.propagate_shapes import PropagateShapes
 from tests.support.checking import EXAMPLES, Call, check_artifact, check_every_pass, resized
 from tests.support.graphs import captured
-from tests.support.models import CASES
+from tests.support.model_cases import CASES
 from tests.support.planning import machine, slow_machine
 from tests.support.random_models import Recipe, recipes
 

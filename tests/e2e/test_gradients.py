@@ -20,7 +20,7 @@ from passes.compilation.api import compile_model
 from runtime.manifest.manifest import Manifest
 from runtime.stage.loader import load_stages
 from tests.support.checking import Call
-from tests.support.models import CASES
+from tests.support.model_cases import CASES
 from tests.support.planning import slow_machine
 
 NAMES = ("long skips", "a value read by three stages", "two outputs from different stages", "tied weights")

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from passes.compilation.api import compile_model
-from tests.support.models import CASES
+from tests.support.model_cases import CASES
 from tests.support.planning import slow_machine
 
 NAMES = [

@@ -22,7 +22,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditional
 
 from passes.compilation.api import compile_model
 from runtime.manifest.manifest import Manifest, ProgramStage
-from tests.support.models import CASES
+from tests.support.model_cases import CASES
 from tests.support.planning import slow_machine
 
 # Started without site-packages: of what is installed there, only the job's modules can be found.

@@ -13,7 +13,7 @@ from ir.capture import capture
 from ir.graph import Call, Constant, Graph, Node, Param, State, Value
 from ir.objects.signature import Signature, Slot, Tree
 from ir.sizes import Dim, TensorType
-from tests.support.models import CASES
+from tests.support.model_cases import CASES
 
 aten = torch.ops.aten
 

@@ -32,7 +32,8 @@ from ir.graph import THIS_DEVICE, Call, Graph
 from ir.sizes import hold
 from ir.text.printer import op_name, print_graph
 from tests.support.graphs import captured
-from tests.support.models import CASES, WIDTH, Cache, Constants, InPlace, Regions, RunningMean, Tied, X, hidden, tokens
+from tests.support.model_cases import CASES, X
+from tests.support.models import WIDTH, Cache, Constants, InPlace, Regions, RunningMean, Tied, hidden, tokens
 
 HIDDEN = X["x"]
 batch, seq = (sympy.Symbol(name, integer=True, positive=True) for name in ("batch", "seq"))

@@ -23,7 +23,7 @@ from passes.insert_transfers import InsertTransfers
 from passes.mark_cheap import MarkCheap
 from passes.propagate_shapes import PropagateShapes
 from tests.support.graphs import add, captured, graph, relu, value
-from tests.support.models import CASES
+from tests.support.model_cases import CASES
 from tests.support.planning import cut, machine
 
 NAMES = [

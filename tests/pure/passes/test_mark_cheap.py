@@ -18,7 +18,8 @@ from passes.group_shared import GroupShared
 from passes.mark_cheap import MarkCheap
 from passes.propagate_shapes import PropagateShapes
 from tests.support.graphs import graph, relu, state, value
-from tests.support.models import X, hidden
+from tests.support.model_cases import X
+from tests.support.models import hidden
 from tests.support.planning import DEVICE, machine
 
 

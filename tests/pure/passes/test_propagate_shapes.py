@@ -20,7 +20,7 @@ from passes import propagate_shapes
 from passes.propagate_shapes import PropagateShapes
 from tests.support.checking import assert_same, run_graph, run_model
 from tests.support.graphs import aten, captured, graph, linear, param, relu, typed, value
-from tests.support.models import CASES
+from tests.support.model_cases import CASES
 from tests.support.planning import machine
 
 x = value("x")
