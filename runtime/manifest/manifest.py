@@ -188,6 +188,21 @@ class ProgramEntry:
 
 
 @dataclass(frozen=True)
+class Generation:
+    """How a decoder continues texts: its pools of pages, and what ends a text.  `page` is 0 for other models."""
+
+    page: int = 0  # tokens a page
+    pages: int = 0  # of the pools of layers that attend to the whole text; page 0 belongs to no text
+    window: int = 0  # tokens that sliding layers look at; 0 if there are none
+    window_pages: int = 0  # of the pools of sliding layers
+    max_length: int = 0  # tokens of a text, prompt included
+    vocabulary: int = 0  # ids are less
+    stop: tuple[int, ...] = ()  # ids that end a text
+    pad: int = 0  # the id behind the end of a text that is shorter than others
+    defaults: dict[str, Any] = field(default_factory=dict)  # what the checkpoint says of sampling: {"temperature": 0.6}
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything that the runtime needs besides the stage files."""
 
@@ -201,6 +216,7 @@ class Manifest:
     weights: tuple[ModelWeight, ...] = ()  # of the uncut model
     placement: tuple[str, ...] = ()  # the device of each stage
     settings: dict[str, str] = field(default_factory=dict)  # of torch, at the compilation
+    generation: Generation = field(default_factory=Generation)
     seal: str = ""  # sha256 of all the rest, as the compiler wrote it
     schema: int = SCHEMA
 
