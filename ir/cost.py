@@ -69,6 +69,14 @@ class Measured:
     time: Time
 
 
+@dataclass(frozen=True)
+class BetterCut:
+    """Sizes for which another cut is better, and by how much: a share of the value of that cut."""
+
+    sizes: Mapping[sympy.Symbol, int]
+    gain: float
+
+
 Binds: TypeAlias = Literal["compute", "memory", "link"]
 
 
@@ -86,6 +94,7 @@ class Split:
     binds: Binds = "compute"  # what keeps it from being better
     loads: tuple[float, ...] = ()  # seconds for which a batch keeps each device busy
     good_for: Mapping[sympy.Symbol, tuple[int, int]] = field(default_factory=dict)  # set by check-sizes
+    better: tuple[BetterCut, ...] = ()  # where another cut is; set by check-sizes
 
     @property
     def above(self) -> float:

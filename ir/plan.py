@@ -12,7 +12,7 @@ from ir.analysis.verify import connected, staged, stateful
 from ir.cost import FREE, Cost
 from ir.graph import Call, Graph, Transfer, Value
 from ir.machine.cluster import Cluster, Device
-from ir.text.call_sizes import format_mix, how_to_choose
+from ir.text.call_sizes import better_lines, format_mix, how_to_choose
 from ir.text.table import html_table, text_table
 from ir.text.units import format_bytes, format_count, format_seconds
 
@@ -85,11 +85,13 @@ class StagePlan:
         return html_table(_TITLES, self._rows()) + "".join(f"<p>{escape(line)}</p>" for line in self._sizes())
 
     def _sizes(self) -> list[str]:
-        """The sizes for which the numbers hold."""
+        """The sizes for which the numbers hold, and those for which another cut is better."""
         mix = [(call.sizes, call.share) for call in self.graph.mix]
         if not self.graph.hints:
             return []
-        return [f"numbers for {format_mix(mix)}" + (how_to_choose(self.graph.hints) if self.graph.made_up else "")]
+        made_up = how_to_choose(self.graph.hints) if self.graph.made_up else ""
+        better = better_lines([(other.sizes, other.gain) for other in self.graph.split.better])
+        return [f"numbers for {format_mix(mix)}{made_up}", *better]
 
     def _rows(self) -> list[tuple[str, ...]]:
         loads = self.graph.split.loads  # none before split-stages

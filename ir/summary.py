@@ -17,6 +17,14 @@ class CallSummary:
 
 
 @dataclass(frozen=True)
+class BetterFor:
+    """Sizes for which another cut is better, and by how much: a share of the bottleneck of that cut."""
+
+    sizes: dict[str, int]
+    gain: float
+
+
+@dataclass(frozen=True)
 class Edge:
     """A value that a stage receives or sends."""
 
@@ -62,6 +70,7 @@ class Summary:
     place: str  # where its stages part: "between layers"
     best_cut_bytes: int  # that the best cut sends for one batch
     good_for: dict[str, tuple[int, int]]  # sizes over which the cut is within 5 % of the best
+    better: tuple[BetterFor, ...]  # sizes for which another cut is better by more than the slack
     balance: float  # busiest device over mean
     cut_bytes: int  # over all cuts, for one batch
     notes: tuple[str, ...] = ()  # what was done to the model to make it compile

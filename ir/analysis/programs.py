@@ -64,7 +64,7 @@ def program_of(graph: Graph, index: int) -> Graph:
         guards=program.guards,
         layouts=program.layouts,
         microbatching=program.microbatching,
-        split=replace(graph.split, good_for=good_for),
+        split=replace(graph.split, good_for=good_for, better=()),
         programs=(),
     )
     return _renamed(alone, program.symbols)

@@ -13,7 +13,7 @@ from ir.cost import UNKNOWN, Split
 from ir.graph import Call, Graph, Node, Program, Transfer, Value
 from ir.higher_order import Body, higher_order_of, is_higher_order
 from ir.microbatching import Microbatching
-from ir.text.call_sizes import format_mix
+from ir.text.call_sizes import format_mix, format_share, format_sizes
 from ir.text.units import format_seconds
 
 
@@ -155,6 +155,8 @@ def _facts(graph: Graph) -> Iterator[str]:
         yield f"  split for {objective}: {value}, no cut below {least}; {split.binds} binds"
     if split.good_for:
         yield f"  split good for {', '.join(f'{s} in {_range(*ends)}' for s, ends in split.good_for.items())}"
+    for other in split.better:
+        yield f"  another split is {format_share(other.gain)} better for {format_sizes(other.sizes)}"
     if graph.placement != (0,):
         yield from (f"  {line}" for line in _devices(graph))
 

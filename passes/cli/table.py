@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ir.summary import Edge, Summary
-from ir.text.call_sizes import format_share, format_sizes, how_to_choose
+from ir.text.call_sizes import better_lines, format_share, format_sizes, how_to_choose
 from ir.text.units import format_bytes, format_count, format_seconds
 
 
@@ -36,6 +36,7 @@ def size_lines(summary: Summary) -> Iterator[str]:
         yield f"within 5 % of the best for {sizes}"
     if summary.calls[0].sizes:
         yield f"numbers for {_calls(summary)}"
+    yield from better_lines([(other.sizes, other.gain) for other in summary.better])
 
 
 def _calls(summary: Summary) -> str:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from ir.graph import Call, Graph, Node, Transfer
+from ir.text.call_sizes import format_sizes
 from ir.text.units import format_seconds
 
 
@@ -47,6 +48,8 @@ def _split(before: Graph, after: Graph) -> Iterator[str]:
     if before.split.value != after.split.value:
         value, least = format_seconds(after.split.value), format_seconds(after.split.lower_bound)
         yield f"{value} a batch, which no cut brings below {least}"
+    if before.split.better != after.split.better:
+        yield "another cut better for " + "; ".join(format_sizes(other.sizes) for other in after.split.better)
     if before.split.good_for != after.split.good_for:
         yield "good for " + ", ".join(f"{size} {low} to {high}" for size, (low, high) in after.split.good_for.items())
 

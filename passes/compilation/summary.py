@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
 from typing import NamedTuple
 
+import sympy
+
 from ir.analysis.memory import peak_bytes, stored_bytes
 from ir.graph import Node, Value
 from ir.plan import Stage, StagePlan
-from ir.summary import CallSummary, Edge, StageSummary, Summary
+from ir.summary import BetterFor, CallSummary, Edge, StageSummary, Summary
 from passes.cost_models.predictions import MeanPredictions, Predictions, parts_of_calls
 
 
@@ -38,6 +40,7 @@ def summarize(plan: StagePlan, model: str, notes: tuple[str, ...] = ()) -> Summa
         place=graph.split.place,
         best_cut_bytes=int(graph.split.best_bytes),
         good_for={str(symbol): ends for symbol, ends in graph.split.good_for.items()},
+        better=tuple(BetterFor(_by_name(other.sizes), other.gain) for other in graph.split.better),
         balance=bottleneck * len(loads) / sum(loads) if bottleneck else 1.0,
         cut_bytes=int(sum(p.part * p.predicted.nbytes(t.value) for p in programs for t in p.plan.transfers)),
         notes=notes,
@@ -69,8 +72,11 @@ def _calls(plan: StagePlan, mean: float) -> Iterator[CallSummary]:
     for number, call in enumerate(plan.graph.mix):
         programs = _programs(plan, number) if several else ()
         loads = _loads(plan, [sum(_seconds(stage, programs)) for stage in plan.stages])
-        sizes = {str(symbol): size for symbol, size in call.sizes.items()}
-        yield CallSummary(sizes, call.share, max(loads) if several else mean)
+        yield CallSummary(_by_name(call.sizes), call.share, max(loads) if several else mean)
+
+
+def _by_name(sizes: Mapping[sympy.Symbol, int]) -> dict[str, int]:
+    return {str(symbol): size for symbol, size in sizes.items()}
 
 
 def _loads(plan: StagePlan, seconds: Sequence[float]) -> list[float]:

@@ -24,8 +24,12 @@ function showHeading(data) {
   notes.replaceChildren(...(summary.notes ?? []).map((note) => el("li", {}, note)));
 }
 
+function named(sizes) {
+  return Object.entries(sizes).map(([name, size]) => `${name} ${size}`).join(", ");
+}
+
 function sizesOf({ calls, made_up }) {
-  const texts = calls.map(({ sizes }) => Object.entries(sizes).map(([name, size]) => `${name} ${size}`).join(", "));
+  const texts = calls.map(({ sizes }) => named(sizes));
   if (calls.length === 1) return texts[0] && `of one batch of ${texts[0]}${made_up ? ", sizes that were made up" : ""}`;
   const shares = calls.map((call, i) => `${format.percent(call.share)} ${texts[i]} (${format.seconds(call.bottleneck_seconds)})`);
   return `of a batch on average over a mix: ${shares.join("; ")}`;
@@ -50,6 +54,8 @@ function showFigures(data) {
     ["Over the cuts", format.bytes(summary.cut_bytes), inPlace(summary)],
   ];
   if (ranges.length) figures.push(["Within 5 % of the best", ranges[0], ranges.slice(1).join(", ")]);
+  const [better, ...others] = summary.better.map(({ sizes, gain }) => `${format.percent(gain)} at ${named(sizes)}`);
+  if (better) figures.push(["Another cut is better", better, others.join("; ")]);
   const shown = figures.map(([name, value, more]) => el("div", {}, el("dt", {}, name), el("dd", {}, value), el("dd", { class: "more" }, more)));
   document.querySelector("#figures").replaceChildren(...shown);
 }

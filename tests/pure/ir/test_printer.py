@@ -7,7 +7,7 @@ from dataclasses import replace
 import sympy
 import torch
 
-from ir.cost import Cost, Measured, Split, Time
+from ir.cost import BetterCut, Cost, Measured, Split, Time
 from ir.graph import THIS_DEVICE, Call, Constant, Transfer
 from ir.location import Where
 from ir.text.printer import print_around, print_graph
@@ -25,6 +25,7 @@ graph(ids: int64[batch, seq]):
   separable tied
   split for latency with 2 in flight: 1.50 ms between layers, no cut below 1.20 ms; link binds
   split good for batch in [1, 4], seq in [4, 64]
+  another split is 11 % better for batch 1, seq 512
   device 0 runs stages 0, 2: 1.50 ms a batch
   device 1 runs stage 1: 200.00 µs a batch
   param embed_weight: float32[100, 4]  # embed.weight, head.weight
@@ -86,6 +87,7 @@ def test_everything_that_a_graph_says() -> None:
             binds="link",
             loads=(1.5e-3, 2e-4),
             good_for={batch: (1, 4), seq: (4, 64)},
+            better=(BetterCut({batch: 1, seq: 512}, 0.113),),
         ),
     )
     assert print_graph(text) == TEXT

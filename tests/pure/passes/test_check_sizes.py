@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import sympy
 
 from ir.cost import Cost
@@ -11,6 +12,8 @@ from ir.graph import Graph, Node
 from ir.machine.cluster import Cluster
 from ir.sizes import Dim
 from passes.check_sizes import CheckSizes
+from passes.compilation.workload import with_workload
+from passes.options.workload import read_workload
 from passes.split_stages import SplitStages
 from tests.support.graphs import graph, linear, param, value
 from tests.support.planning import DEVICE, machine
@@ -64,3 +67,31 @@ def test_without_dynamic_sizes_there_is_nothing_to_say() -> None:
 
 def test_without_time_nothing_is_claimed() -> None:
     assert good_for(chain(batch, batch, batch, batch), size_limit=0.0) == {}
+
+
+def better(graph: Graph, **options: float) -> dict[int, float]:
+    """By batch, how much better another cut is."""
+    done = CheckSizes(**options).run(SplitStages(slack=0.0).run(graph, machine(2)), machine(2))
+    return {other.sizes[batch]: other.gain for other in done.split.better}
+
+
+def test_where_another_cut_is_better_and_by_how_much() -> None:
+    """A layer of 96 ms and 24 that grow: for a batch of 16 the first 9 of these are beside it, 4 for 32, 6 for 8 …"""
+    layers = chain(96, *[batch] * 24, hint=16, low=8, high=32)
+
+    def value(size: int, beside: int) -> float:
+        return max(96 + beside * size, (24 - beside) * size)
+
+    expected = {size: value(size, 9) / min(value(size, beside) for beside in range(24)) - 1 for size in (32, 8)}
+    assert better(layers) == pytest.approx(expected, rel=0.02)
+    assert list(better(layers)) == sorted(expected, key=lambda size: -expected[size])
+    assert better(layers, slack=0.15) == pytest.approx({8: expected[8]}, rel=0.02)
+    assert better(layers, size_limit=0.0) == {}
+
+
+def test_a_cut_for_a_mix_is_measured_against_the_best_of_each_call() -> None:
+    """Most calls have a batch of 31, and get what is best for them."""
+    layers = with_workload(chain(96, *[batch] * 24, hint=1, low=8, high=32), read_workload("batch=10;batch=31:9"))
+    found = better(layers)
+    assert list(found) == [8, 10]
+    assert found[8] > found[10] > 0.1
