@@ -3,12 +3,14 @@
     errors        one exception class per culprit
     pipeline      Pipeline: load, call, stream, trace, close
     run           the command line that runs an artifact once
+    command_line  what command lines that run an artifact have in common
     manifest/     the index of an artifact folder
     device/       devices of this host, streams, copies, clocks, torch's settings
     stage/        one stage with its weights on a device
     call/         arguments <-> tensors and sizes
     engine/       the stages of one process, on threads
     distributed/  the processes of a job
+    generation/   texts that a decoder continues, many at once
     trace/        what ran in each stage and when
     check/        whether an artifact folder is whole
     measure/      the command line that measures a host, for a cluster file

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -24,6 +25,8 @@ from runtime.distributed.monitor import Monitor
 from runtime.engine.collector import Finish
 from runtime.engine.engine import Engine
 from runtime.engine.message import Reset, Values
+from runtime.generation.continuation import Continuation
+from runtime.generation.generate import TextGeneration
 from runtime.manifest.manifest import Manifest
 from runtime.stage.loader import load_stages
 from runtime.stage.speed import Speed
@@ -65,6 +68,8 @@ class Pipeline:
         self._programs = Programs.parse(manifest)
         self._engine = engine
         self._monitor = monitor
+        self._generation: TextGeneration | None = None
+        self._beginning = Lock()  # held while the first text begins
 
     @classmethod
     def load(
@@ -176,10 +181,56 @@ class Pipeline:
 
         Raises InputError before anything runs, or StageError.
         """
+        return self.submit_named(tensors, microbatches=microbatches).result()
+
+    def submit_named(
+        self, tensors: Mapping[str, torch.Tensor], *, microbatches: int = 1
+    ) -> Future[dict[str, torch.Tensor]]:
+        """Start a batch of tensors by their names, as `run_named` takes them; the future holds what that returns.
+
+        Raises InputError before anything runs.
+        """
         self._engine.require_open()
         batch = self._programs.bind_named(tensors)
         named = self._programs.of(batch).named
-        return self._send(batch, microbatches, lambda outputs, _: named(outputs)).result()
+        return self._send(batch, microbatches, lambda outputs, _: named(outputs))
+
+    def generate(
+        self,
+        prompts: Any,
+        attention_mask: torch.Tensor | None = None,
+        *,
+        stream: bool = False,
+        num_return_sequences: int = 1,
+        **options: Any,
+    ) -> Any:
+        """Continue prompts, as `model.generate` does, for an artifact that was compiled with `--generate`.
+
+            ids = pipe.generate(input_ids, max_new_tokens=64)
+            texts = pipe.generate(["a prompt", "another"], max_new_tokens=64)
+            for step in pipe.generate(prompts, stream=True, temperature=0.7, top_p=0.95, seed=1): ...
+
+        `prompts`: int64 [batch, length], of which `attention_mask` tells the padding: the result is
+        [batch * num_return_sequences, length + new], with the prompts and the ids that ended them, then padding.
+        Or a text, a chat (a list of messages) or a list of ids, or a list of these: the result is what
+        `Continuation.result` returns for each.  With `stream`, an iterator over the `Step`s of all rows as they come.
+        `options`: `max_new_tokens` or `max_length`, `do_sample`, `temperature`, `top_k`, `top_p`, `min_p`, `seed`,
+        `eos_token_id`, `stop` (texts and ids that end a text), `pad_token_id`; by default the checkpoint's.
+
+        Any thread may call; all texts share the batches that run.  Raises InputError, StageError or PipelineClosed.
+        """
+        return self._texts().generate(prompts, attention_mask, num_return_sequences, stream, options)
+
+    def start(self, prompt: Any, **options: Any) -> Continuation:
+        """Begin to continue one prompt, with the options of `generate`, and return at once."""
+        return self._texts().start(prompt, options)
+
+    def _texts(self) -> TextGeneration:
+        self._engine.require_open()
+        with self._beginning:
+            if self._generation is None:
+                self._generation = TextGeneration(self.manifest, self.folder, self.submit_named)
+            return self._generation
 
     def reset(self) -> None:
         """Restore the state of all stages (caches, running statistics) to its values when loaded.
@@ -217,6 +268,8 @@ class Pipeline:
         if self._monitor is not None and self.rank != 0:
             self._monitor.serve()
         self._engine.close()
+        if self._generation is not None:
+            self._generation.close()
 
     def __enter__(self) -> Pipeline:
         return self

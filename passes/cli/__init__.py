@@ -4,7 +4,7 @@ In the order in which a command line meets them:
 
     main           the command and its subcommands
     flags          a flag for each field of `Options`
-    handed_on      subcommands with a command line of their own: run, check, measure, partition
+    handed_on      subcommands with a command line of their own: run, generate, check, measure, partition
     loading        imports that name the extra to install where one fails
     command        `stagecut compile`
     terminal       progress, notes and messages on stderr; the exit status

@@ -15,6 +15,7 @@ from passes.cli.terminal import exit_status
 
 HANDED_ON = {
     "run": ("runtime.run", "Run an artifact on tensors from a file, once."),
+    "generate": ("runtime.generation.__main__", "Continue a prompt, token by token as they come."),
     "check": ("runtime.check.__main__", "Say whether an artifact is whole, without running it."),
     "measure": ("runtime.measure.__main__", "Measure this host's devices and links, for `compile --cluster`."),
     "partition": ("passes.partitioners.__main__", "Solve a published partitioning instance."),

@@ -1,0 +1,75 @@
+"""Flags, loading and exit statuses that the command lines of the runtime have in common."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from runtime.distributed.bootstrap import TIMEOUT
+from runtime.errors import DeviceError, DistributedError, InputError, ManifestError, StageError
+from runtime.pipeline import Pipeline
+
+
+def add_loading_flags(options: argparse.ArgumentParser) -> None:
+    """The artifact, and the flags of how its stages run."""
+    options.add_argument("artifact", metavar="OUT", type=Path, help="the folder that stagecut compile wrote")
+    options.add_argument(
+        "--devices",
+        metavar="A,B",
+        help="as Pipeline.load takes them, or one for each process of a host; default: the plan's",
+    )
+    options.add_argument("--strict", action="store_true", help="refuse files that differ from the manifest")
+    options.add_argument("--compile", action="store_true", help="make the stages faster by torch.compile")
+    options.add_argument("--cuda-graphs", action="store_true", help="start all kernels of a stage at once")
+    options.add_argument(
+        "--timeout",
+        metavar="S",
+        type=_seconds,
+        help="seconds that a stage may take; default: any time, or 300 in several processes",
+    )
+
+
+def is_first() -> bool:
+    """Whether this process makes the calls: the only one, or rank 0 of those that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def loaded(options: argparse.Namespace) -> Pipeline:
+    """The pipeline, in as many processes as torchrun started."""
+    devices = options.devices.split(",") if options.devices else None
+    speed = {"compile": options.compile, "cuda_graphs": options.cuda_graphs}
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Pipeline.load(options.artifact, devices, strict=options.strict, timeout=options.timeout, **speed)
+    device = devices[int(os.environ.get("LOCAL_RANK", "0")) % len(devices)] if devices else None
+    timeout = options.timeout or TIMEOUT
+    return Pipeline.distributed(options.artifact, device, strict=options.strict, timeout=timeout, **speed)
+
+
+def status_of(run: Callable[[], None]) -> int:
+    """0, or 2 for bad input and 1 for a stage that raised or a process that was lost, with one message."""
+    try:
+        run()
+    except (DeviceError, InputError, ManifestError) as e:
+        return fail(str(e), 2)
+    except (DistributedError, StageError) as e:
+        return fail(str(e), 1)
+    return 0
+
+
+def fail(message: str, status: int) -> int:
+    """Print what went wrong, and hand on the exit status."""
+    print(f"error: {message}", file=sys.stderr)
+    return status
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise argparse.ArgumentTypeError(f"{text} is no time in seconds")
+    return seconds

@@ -1,0 +1,16 @@
+"""Texts that a decoder continues, token by token, many at once.
+
+In the order in which a prompt meets them:
+
+    options       how a text is continued: its length, sampling, what ends it
+    __main__      the command line
+    text          texts as ids, and back
+    prompts       prompts and the options of a call, checked
+    generate      `Pipeline.generate`: prompts -> what `model.generate` returns, or a stream of steps
+    continuation  the continuation of one prompt, as it comes
+    generator     the thread that sends batches to the stages and hands out what they return
+    scheduler     the choice of texts for the next batch: admission by free pages, prefill in chunks, preemption
+    sequences     a text in progress: its tokens, its pages, how much of it the pools hold
+    pages         pages of the pools: who owns which; pages of prefixes that several texts have in common
+    batches       texts -> the tensors of a batch
+"""

@@ -1,0 +1,128 @@
+"""The continuation of a prompt, as it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from threading import Condition
+from typing import Any
+
+from runtime.generation.options import TextOptions
+
+
+@dataclass(frozen=True)
+class Step:
+    """A token that was written in a row, the text that it adds, and whether it is the last one of the row."""
+
+    row: int
+    token: int
+    text: str
+    done: bool
+    logprob: float = 0.0  # of the token under the model, before sampling
+
+
+Told = Callable[[Step | BaseException | None], None]
+
+
+class Continuation:
+    """What is written behind a prompt.
+
+        text = pipe.start("a prompt", max_new_tokens=64)
+        for step in text: print(step.text, end="")
+        text.result()
+
+    Any thread may read it, several at once: each iteration begins with the first token.
+    """
+
+    def __init__(
+        self,
+        row: int,
+        options: TextOptions,
+        cancel: Callable[[Continuation], None],
+        reader: Any = None,
+        told: Told | None = None,
+    ) -> None:
+        """`Pipeline.start` makes these.  `reader`: what turns ids into text, None for a prompt of ids.
+
+        `told`: called with each step, and with the error that ends it or None behind the last one.
+        """
+        self.row = row
+        self._options = options
+        self._cancel = cancel
+        self._reader = reader
+        self._told = told or (lambda _: None)
+        self._steps: list[Step] = []
+        self._done = False
+        self._error: BaseException | None = None
+        self._changed = Condition()
+
+    @property
+    def done(self) -> bool:
+        """Whether no token follows: it has ended, failed or was cancelled."""
+        return self._done
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """What was written until now, the token that ended it included."""
+        return tuple(self._steps)
+
+    def __iter__(self) -> Iterator[Step]:
+        """Each token as it comes.  Raises what `result` raises."""
+        at = 0
+        while True:
+            with self._changed:
+                while len(self._steps) == at and not self._done:
+                    self._changed.wait()
+                new = self._steps[at:]
+            if not new:
+                break
+            yield from new
+            at += len(new)
+        if self._error is not None:
+            raise self._error
+
+    def result(self, timeout: float | None = None) -> Any:
+        """The new text of a text, the new ids of ids, without what ended it; of a cancelled one, what there is.
+
+        Raises StageError or PipelineClosed if it was lost, TimeoutError after `timeout` seconds.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._done, timeout):
+                raise TimeoutError(f"the text is not done after {timeout} s")
+        if self._error is not None:
+            raise self._error
+        if self._reader is not None:
+            return "".join(step.text for step in self._steps)
+        tokens = [step.token for step in self._steps]
+        return tokens[:-1] if tokens and tokens[-1] in self._options.stop else tokens
+
+    def cancel(self) -> None:
+        """Stop writing.  Its pages are free at once; no other text is disturbed."""
+        self._cancel(self)
+
+    # ---- what the generator tells
+
+    def add(self, token: int, logprob: float) -> bool:
+        """A new token.  Returns whether it is the last one."""
+        stops, last = token in self._options.stop, len(self._steps) + 1 == self._options.new
+        text, found = "", False
+        if self._reader is not None:
+            text, found = (self._reader.end(), True) if stops else self._reader.add(token, last)
+        step = Step(self.row, token, text, stops or last or found, logprob)
+        with self._changed:
+            if self._done:
+                return True
+            self._steps.append(step)
+            self._told(step)
+            self._changed.notify_all()
+            if step.done:
+                self.end()
+        return step.done
+
+    def end(self, error: BaseException | None = None) -> None:
+        """No more tokens come: it is done, an error ended it, or nobody wants them."""
+        with self._changed:
+            if not self._done:
+                self._done, self._error = True, error
+                self._told(error)
+                self._changed.notify_all()

@@ -1,0 +1,137 @@
+"""`Pipeline.generate` and `Pipeline.start`: prompts -> what `model.generate` returns, steps, or a continuation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import torch
+
+from runtime.errors import InputError
+from runtime.generation.continuation import Continuation, Step, Told
+from runtime.generation.generator import Generator
+from runtime.generation.options import text_options
+from runtime.generation.prompts import Prompt, PromptReader, are_several
+from runtime.generation.text import Tokenizer
+from runtime.manifest.manifest import Manifest
+
+
+class TextGeneration:
+    """The texts of a pipeline."""
+
+    def __init__(
+        self, manifest: Manifest, folder: Path, submit: Callable[[Mapping[str, torch.Tensor]], Future[Any]]
+    ) -> None:
+        """`submit`: starts a batch of tensors by their names.  Raises InputError where the artifact is no decoder."""
+        if not manifest.generation.page:
+            raise InputError(f"{manifest.name} was not compiled to continue texts", "compile it with --generate")
+        self._generation = manifest.generation
+        takes = [tensor.name for tensor in manifest.programs[0].inputs]
+        self._generator = Generator(manifest.generation, takes, len(manifest.stages), submit)
+        self._tokenizer = Tokenizer(folder)
+        self._prompts = PromptReader(manifest.generation, self._tokenizer)
+
+    def start(self, prompt: Any, options: dict[str, Any]) -> Continuation:
+        """The continuation of one prompt."""
+        if are_several(prompt):
+            raise InputError("start takes one prompt", "generate takes several")
+        return self._start(self._prompts.one(prompt), options)
+
+    def generate(
+        self, given: Any, mask: torch.Tensor | None, copies: int, stream: bool, options: dict[str, Any]
+    ) -> Any:
+        if isinstance(copies, bool) or not isinstance(copies, int) or copies < 1:
+            raise InputError(f"num_return_sequences is {copies}; it must be at least 1")
+        several = are_several(given)
+        if isinstance(given, torch.Tensor):
+            rows = self._prompts.rows(given if several else given[None], mask)
+        else:
+            rows = [self._prompts.one(prompt) for prompt in (given if several else [given])]
+        prompts = [prompt for prompt in rows for _ in range(copies)]
+        if stream:
+            return self._stream(prompts, copies, options)
+        begun = self._start_all(prompts, copies, options, None)
+        with _cancelled_by_an_error(begun):
+            if isinstance(given, torch.Tensor):
+                return self._whole(
+                    given if several else given[None], copies, begun, _pad(options, self._generation.pad)
+                )
+            results = [one.result() for one in begun]
+        return results if several or copies > 1 else results[0]
+
+    def close(self) -> None:
+        self._generator.close()
+
+    def _start(self, prompt: Prompt, options: dict[str, Any], row: int = 0, told: Told | None = None) -> Continuation:
+        named = {key: value for key, value in options.items() if key != "pad_token_id"}
+        terms = text_options(self._generation, len(prompt.ids), named)
+        if terms.ends and not prompt.text:
+            raise InputError(f"the prompt is ids, which the text {terms.ends[0]!r} cannot end", "stop it by ids")
+        reader = self._tokenizer.reader(terms.ends) if prompt.text else None
+        return self._generator.start(prompt.ids, terms, row, reader, told)
+
+    def _start_all(
+        self, prompts: Sequence[Prompt], copies: int, options: dict[str, Any], told: Told | None
+    ) -> list[Continuation]:
+        """All prompts; each of several copies draws with a seed of its own."""
+        begun: list[Continuation] = []
+        with _cancelled_by_an_error(begun):
+            for row, prompt in enumerate(prompts):
+                begun.append(self._start(prompt, _seeded(options, row % copies), row, told))
+        return begun
+
+    def _stream(self, prompts: Sequence[Prompt], copies: int, options: dict[str, Any]) -> Iterator[Step]:
+        """The steps of all rows as they come.  Rows are cancelled when the caller stops reading."""
+        steps: SimpleQueue[Step | BaseException | None] = SimpleQueue()
+        begun = self._start_all(prompts, copies, options, steps.put)
+
+        def read() -> Iterator[Step]:
+            left = len(begun)
+            try:
+                while left:
+                    match steps.get():
+                        case None:
+                            left -= 1
+                        case Step() as step:
+                            yield step
+                        case BaseException() as error:
+                            raise error
+            finally:
+                for one in begun:
+                    one.cancel()
+
+        return read()
+
+    def _whole(self, given: torch.Tensor, copies: int, begun: Sequence[Continuation], pad: int) -> torch.Tensor:
+        """[rows, length] of ids: the prompts, what follows, the ids that ended it, and `pad` up to the longest."""
+        for one in begun:
+            one.result()
+        new = [[step.token for step in one.steps] for one in begun]
+        width = max(map(len, new))
+        filled = torch.tensor([[*row, *[pad] * (width - len(row))] for row in new], dtype=given.dtype)
+        return torch.cat([given.repeat_interleave(copies, 0), filled.to(given.device)], 1)
+
+
+def _pad(options: dict[str, Any], pad: int) -> int:
+    given = options.get("pad_token_id")
+    return pad if given is None else given
+
+
+def _seeded(options: dict[str, Any], copy: int) -> dict[str, Any]:
+    seed = options.get("seed")
+    return options if seed is None or not copy else {**options, "seed": seed + copy}
+
+
+@contextmanager
+def _cancelled_by_an_error(begun: Sequence[Continuation]) -> Iterator[None]:
+    """A block after whose error, an interrupt included, none of these goes on."""
+    try:
+        yield
+    except BaseException:
+        for one in begun:
+            one.cancel()
+        raise

@@ -1,0 +1,151 @@
+"""The thread that sends batches of texts to the stages, and hands out the tokens that they return."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
+from queue import SimpleQueue
+from threading import Lock, Thread
+from typing import Any
+
+import torch
+
+from runtime.errors import InputError, PipelineClosed, StageError
+from runtime.generation.batches import TextBatch
+from runtime.generation.continuation import Continuation, Told
+from runtime.generation.options import TextOptions
+from runtime.generation.pages import Pages
+from runtime.generation.scheduler import CHUNK, Scheduler
+from runtime.generation.sequences import Pools, TextInProgress
+from runtime.manifest.manifest import Generation
+
+Submit = Callable[[Mapping[str, torch.Tensor]], Future[dict[str, torch.Tensor]]]
+_Event = Callable[[], None]  # what happened, as what is to be done about it
+
+
+class Generator:
+    """Continues texts.  Any thread may start and cancel them; one thread of its own does all the rest, event by event.
+
+    A batch that a stage fails is computed again from the same places in the pools, each of its texts alone, so that
+    only a text that fails by itself is lost.
+    """
+
+    def __init__(self, generation: Generation, takes: Collection[str], stages: int, submit: Submit) -> None:
+        """`takes`: the names of the decoder's inputs.  `submit`: starts a batch of them."""
+        self._takes, self._submit = takes, submit
+        pools = Pools(generation.page, Pages(generation.pages), Pages(generation.window_pages), generation.window)
+        chunk = CHUNK
+        if generation.window:
+            room = (generation.window_pages - 2) * generation.page - generation.window
+            chunk = max(1, min(CHUNK, room))
+        self._scheduler = Scheduler(pools, stages + 1 if stages > 1 else 1, chunk)
+        self._texts: dict[Continuation, TextInProgress] = {}
+        self._events: SimpleQueue[_Event] = SimpleQueue()
+        self._lock = Lock()  # held while the thread starts or ends
+        self._runs = False
+        self._closed = False
+
+    def start(
+        self, prompt: Sequence[int], options: TextOptions, row: int = 0, reader: Any = None, told: Told | None = None
+    ) -> Continuation:
+        """Continue a prompt; `reader` and `told` are those of the Continuation.
+
+        Raises InputError where no room could ever hold it, or PipelineClosed.
+        """
+        pools = self._scheduler.pools
+        pages = -(-(len(prompt) + options.new) // pools.page)
+        if pages > pools.full.count - 1 and "table" in self._takes:
+            raise InputError(
+                f"a text of {len(prompt) + options.new} tokens needs {pages} pages, and the artifact has "
+                f"{pools.full.count - 1}",
+                "compile with more --tokens",
+            )
+        if self._closed:
+            raise PipelineClosed("the pipeline is closed")
+        found = Continuation(row, options, self._cancel, reader, told)
+        text = TextInProgress(list(prompt), options, found)
+        self._tell(lambda: self._add(text))
+        return found
+
+    def close(self) -> None:
+        """Texts that are not done fail with PipelineClosed.  May be called twice."""
+        self._closed = True
+        self._tell(lambda: self._end_all(PipelineClosed("the pipeline was closed")))
+
+    def _tell(self, event: _Event) -> None:
+        """Have the thread act on an event; it runs while there is something to do, so that it keeps nothing alive."""
+        with self._lock:
+            self._events.put(event)
+            if not self._runs:
+                self._runs = True
+                Thread(target=self._run, name="generation", daemon=True).start()
+
+    def _cancel(self, found: Continuation) -> None:
+        found.end()  # on the caller's thread, who gets no more tokens from now on
+        self._tell(lambda: self._forget(found))
+
+    # ---- on the thread
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if self._events.empty() and not self._texts:
+                    self._runs = False
+                    return
+            self._events.get()()
+            while not self._events.empty():  # all that happened meanwhile, so that the next batch is made with it
+                self._events.get()()
+            try:
+                while (batch := self._scheduler.next_batch()) is not None:
+                    self._send(batch)
+                if self._texts and not self._scheduler.in_flight:
+                    raise RuntimeError("no text can go on; this is a fault of stagecut")
+            except Exception as e:  # nobody may wait for ever
+                self._end_all(e)
+
+    def _add(self, text: TextInProgress) -> None:
+        if self._closed:
+            text.continuation.end(PipelineClosed("the pipeline was closed"))
+        elif not text.continuation.done:
+            self._texts[text.continuation] = text
+            self._scheduler.add(text)
+
+    def _send(self, batch: TextBatch) -> None:
+        future = self._submit(batch.inputs(self._takes, self._scheduler.pools.page))
+        future.add_done_callback(lambda done: self._tell(lambda: self._take(batch, done)))
+
+    def _take(self, batch: TextBatch, future: Future[dict[str, torch.Tensor]]) -> None:
+        """What the stages made of a batch."""
+        try:
+            outputs = future.result()
+        except StageError as e:
+            for text in self._scheduler.failed(batch):
+                self._leave(text, e)
+            return
+        except Exception as e:
+            self._end_all(e)
+            return
+        tokens, logprobs = (outputs[name].tolist() for name in ("token", "logprob"))
+        rows = {id(text): row for row, text in enumerate(batch.texts)}
+        for text in self._scheduler.done(batch):
+            row = rows[id(text)]
+            text.tokens.append(tokens[row])
+            if text.continuation.add(tokens[row], logprobs[row]):
+                self._leave(text)
+
+    def _leave(self, text: TextInProgress, error: BaseException | None = None) -> None:
+        self._scheduler.remove(text)
+        del self._texts[text.continuation]
+        if error is not None:
+            text.continuation.end(error)
+
+    def _forget(self, found: Continuation) -> None:
+        text = self._texts.pop(found, None)
+        if text is not None:
+            self._scheduler.remove(text)
+
+    def _end_all(self, error: BaseException) -> None:
+        for found, text in list(self._texts.items()):
+            self._scheduler.remove(text)
+            found.end(error)
+        self._texts.clear()

@@ -1,0 +1,109 @@
+"""Options of a text: its length, how its tokens are drawn, what ends it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from random import SystemRandom
+from typing import Any
+
+from runtime.errors import InputError
+from runtime.manifest.manifest import Generation
+
+_DRAWING = ("temperature", "top_k", "top_p", "min_p")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn from softmax(logits / `temperature`); at temperature 0 it is the likeliest.
+
+    Of all tokens those take part that are among the `top_k` likeliest (0: all), among the likeliest that make up
+    `top_p` of the probability, and at least `min_p` times as likely as the likeliest.  The draw hangs on the `seed`
+    and the token's position alone: a text comes out the same alone and in a batch.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """How a prompt is continued: at most `new` tokens, until one of the ids in `stop` or one of the texts in `ends`."""
+
+    new: int
+    sampling: Sampling = Sampling()
+    stop: frozenset[int] = frozenset()
+    ends: tuple[str, ...] = ()
+
+
+def text_options(generation: Generation, prompt: int, given: dict[str, Any]) -> TextOptions:
+    """The options of a prompt of `prompt` tokens, from the arguments of a call as `model.generate` takes them.
+
+    What is not given is as the checkpoint says.  Without a length, a text ends where the model can hold no more of it.
+    Naming a way to draw (`temperature`, `top_k`, `top_p`, `min_p`, `seed`) is a wish to draw.  Raises InputError.
+    """
+    named = {key: value for key, value in given.items() if value is not None}
+    unknown = named.keys() - {*_DRAWING, "do_sample", "seed", "max_new_tokens", "max_length", "eos_token_id", "stop"}
+    if unknown:
+        raise InputError(f"generate takes no {', '.join(sorted(unknown))}")
+    new = _length(generation, prompt, named)
+    stop, ends = _ends(generation, named)
+    wishes = named.keys() & {*_DRAWING, "seed"}
+    draws = named.get("do_sample", bool(wishes) or generation.defaults.get("do_sample", False))
+    sampling = Sampling()
+    if draws:
+        known = {key: generation.defaults[key] for key in _DRAWING if generation.defaults.get(key) is not None}
+        drawn = {"seed": SystemRandom().getrandbits(48), **known, **{key: named[key] for key in wishes}}
+        sampling = replace(Sampling(temperature=1.0), **drawn)
+    _check_sampling(sampling)
+    return TextOptions(new, sampling, stop, ends)
+
+
+def _length(generation: Generation, prompt: int, named: dict[str, Any]) -> int:
+    room = generation.max_length - prompt
+    if room < 1:
+        raise InputError(
+            f"the prompt has {prompt} tokens, and a text of this artifact at most {generation.max_length} with what "
+            "follows",
+            "compile with a larger --max-length",
+        )
+    if "max_new_tokens" in named:
+        new, name = named["max_new_tokens"], "max_new_tokens"
+    else:
+        new, name = named.get("max_length", generation.max_length) - prompt, "max_length"
+    if isinstance(new, bool) or not isinstance(new, int) or new < 1:
+        raise InputError(f"{name} is {named.get(name)}, which leaves no token to write; it must allow at least 1")
+    if new > room:
+        raise InputError(
+            f"a prompt of {prompt} tokens and {new} new ones are {prompt + new}, and a text of this artifact has at "
+            f"most {generation.max_length}",
+            "ask for less, or compile with a larger --max-length",
+        )
+    return new
+
+
+def _ends(generation: Generation, named: dict[str, Any]) -> tuple[frozenset[int], tuple[str, ...]]:
+    """The ids and the texts that end a text."""
+    ids = named.get("eos_token_id", generation.stop)
+    stop = named.get("stop", ())
+    parts = [*(ids if isinstance(ids, (list, tuple)) else [ids]), *([stop] if isinstance(stop, (str, int)) else stop)]
+    wrong = [part for part in parts if not isinstance(part, (str, int)) or part == ""]
+    if wrong:
+        raise InputError(f"{wrong[0]!r} ends no text; stop takes texts and token ids")
+    return frozenset(p for p in parts if isinstance(p, int)), tuple(p for p in parts if isinstance(p, str))
+
+
+def _check_sampling(sampling: Sampling) -> None:
+    """Raises InputError for a value that makes no sense, NaN included."""
+    ranges = {
+        "temperature": (sampling.temperature, 0 <= sampling.temperature < float("inf"), "at least 0"),
+        "top_k": (sampling.top_k, isinstance(sampling.top_k, int) and sampling.top_k >= 0, "a whole number, 0 for all"),
+        "top_p": (sampling.top_p, 0 < sampling.top_p <= 1, "above 0 and at most 1"),
+        "min_p": (sampling.min_p, 0 <= sampling.min_p <= 1, "from 0 to 1"),
+        "seed": (sampling.seed, isinstance(sampling.seed, int) and abs(sampling.seed) < 1 << 62, "a whole number"),
+    }
+    for name, (value, fits, what) in ranges.items():
+        if not fits:
+            raise InputError(f"{name} is {value}; it must be {what}")

@@ -1,0 +1,81 @@
+"""Prompts: ids, texts and chats, as rows of ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from runtime.errors import InputError
+from runtime.generation.text import Tokenizer
+from runtime.manifest.manifest import Generation
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt as ids, and whether it was a text."""
+
+    ids: tuple[int, ...]
+    text: bool = False
+
+
+@dataclass(frozen=True)
+class PromptReader:
+    """What a caller gives, as prompts of an artifact.  Raises InputError."""
+
+    generation: Generation
+    tokenizer: Tokenizer
+
+    def rows(self, given: torch.Tensor, mask: torch.Tensor | None) -> list[Prompt]:
+        """The rows of ids [batch, seq], without the padding that `mask` [batch, seq] marks by 0."""
+        if given.dim() != 2 or given.is_floating_point() or given.dtype == torch.bool:
+            shape = list(given.shape)
+            raise InputError(f"the ids are {given.dtype} {shape}; they must be whole numbers, [batch, length]")
+        if mask is None:
+            mask = self._mask(given)
+        if mask.shape != given.shape:
+            raise InputError(f"attention_mask is {list(mask.shape)}; it must be of the ids' shape, {list(given.shape)}")
+        rows = zip(given.tolist(), mask.to(torch.bool).tolist(), strict=True)
+        return [self.ids([token for token, counts in zip(*row, strict=True) if counts]) for row in rows]
+
+    def _mask(self, given: torch.Tensor) -> torch.Tensor:
+        """Padding ids are padding where they are told from the end of a text, as transformers has it."""
+        told = self.generation.pad not in self.generation.stop and bool((given == self.generation.pad).any())
+        return given != self.generation.pad if told else torch.ones_like(given)
+
+    def one(self, given: Any) -> Prompt:
+        """A text, a chat (messages with a role and a content) or a list of ids."""
+        match given:
+            case str():
+                return self.ids(self.tokenizer.encode(given), text=True)
+            case torch.Tensor() if given.dim() == 1:
+                return self.rows(given[None], torch.ones_like(given[None]))[0]
+            case [{"role": _, "content": _}, *_]:
+                return self.ids(self.tokenizer.encode_chat(given), text=True)
+            case [int(), *_] | []:
+                return self.ids(given)
+        raise InputError(f"a prompt is a text, a list of ids or a chat; this one is of type {type(given).__name__}")
+
+    def ids(self, ids: Sequence[Any], *, text: bool = False) -> Prompt:
+        if not ids:
+            raise InputError("a prompt is empty; it needs at least one token")
+        for token in ids:
+            if isinstance(token, bool) or not isinstance(token, int):
+                raise InputError(f"{token!r} in a prompt is no token id")
+            if not 0 <= token < self.generation.vocabulary:
+                raise InputError(
+                    f"the token id {token} is outside of the vocabulary, 0 to {self.generation.vocabulary - 1}"
+                )
+        return Prompt(tuple(ids), text)
+
+
+def are_several(given: Any) -> bool:
+    """Whether prompts are given, not one: [batch, seq] of ids, or a list of texts, of chats or of lists of ids."""
+    match given:
+        case torch.Tensor():
+            return given.dim() != 1
+        case [str() | [*_] | torch.Tensor(), *_]:
+            return True
+    return False

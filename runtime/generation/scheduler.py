@@ -1,0 +1,132 @@
+"""The choice of texts for the next batch: admission by free pages, prefill in chunks, preemption."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from runtime.generation.batches import TextBatch
+from runtime.generation.sequences import Pools, TextInProgress, common
+
+CHUNK = 512  # tokens of a prefill in one batch, padding included
+TRIES = 3  # batches with a text that may fail in a row
+
+
+@dataclass(eq=False)
+class Scheduler:
+    """Texts wait for pages, run in batches of which `groups` are in the stages at once, and leave.
+
+    A batch is of texts that have one new token each, or of such that have more: prefill, of which at most `CHUNK`
+    tokens are computed at once.  The two take turns.  Where no page is free, the text that came last gives its pages
+    up, and is prefilled again when there is room.
+    """
+
+    pools: Pools
+    groups: int
+    chunk: int = CHUNK
+    waiting: deque[TextInProgress] = field(default_factory=deque)
+    active: list[TextInProgress] = field(default_factory=list)  # those with pages, in the order of their admission
+    in_flight: int = 0
+    _prefilled: bool = False  # whether the last batch was of prefill
+
+    def add(self, text: TextInProgress) -> None:
+        self.waiting.append(text)
+
+    def remove(self, text: TextInProgress) -> None:
+        """A text is done, or nobody wants it any more: its pages are free at once.
+
+        The stages run batches in order: what one in flight still writes there is overwritten by the next owner.
+        """
+        if text in self.active:
+            self.active.remove(text)
+        elif text in self.waiting:
+            self.waiting.remove(text)
+        text.release(self.pools)
+
+    def next_batch(self) -> TextBatch | None:
+        """The next batch for the stages; None while they have enough, or nothing can run."""
+        if self.in_flight >= self.groups:
+            return None
+        self._admit()
+        idle = [text for text in self.active if not text.running]
+        fill, decode = [t for t in idle if not t.decodes], [t for t in idle if t.decodes]
+        order = (decode, fill) if self._prefilled else (fill, decode)
+        batch = next((made for some in order if (made := self._batch(some)) is not None), None)
+        if batch is not None:
+            self._prefilled = max(batch.counts) > 1
+            self.in_flight += 1
+            for text in batch.texts:
+                text.running = True
+        return batch
+
+    def done(self, batch: TextBatch) -> list[TextInProgress]:
+        """The pools hold the tokens of a batch now.  Returns the texts whose next token the batch has told."""
+        told: list[TextInProgress] = []
+        for text, count in self._landed(batch):
+            text.failures = 0
+            text.advance(self.pools, count)
+            if text.length == len(text.tokens):
+                told.append(text)
+        return told
+
+    def failed(self, batch: TextBatch) -> list[TextInProgress]:
+        """A batch was lost; its texts run again, each alone.  Returns those that fail again and again."""
+        lost = [text for text, _ in self._landed(batch)]
+        for text in lost:
+            text.failures += 1
+        return [text for text in lost if text.failures >= TRIES]
+
+    def _landed(self, batch: TextBatch) -> list[tuple[TextInProgress, int]]:
+        """The texts of a batch that has left the stages, without those that were removed meanwhile."""
+        self.in_flight -= 1
+        for text in batch.texts:
+            text.running = False
+        return [(t, count) for t, count in zip(batch.texts, batch.counts, strict=True) if t in self.active]
+
+    # ---- admission
+
+    def _admit(self) -> None:
+        """Those that wait get pages in their order, as long as each that has some could still get one more."""
+        while self.waiting:
+            text = self.waiting[0]
+            if common(text, [t for t in self.active if t.length < len(t.tokens) - 1], self.pools):
+                return  # what it has in common with another is there soon
+            text.begin(self.pools)
+            enough = text.needed(self.pools, len(text.tokens)) + len(self.active) <= self.pools.full.free
+            if not (enough and text.grow(self.pools, min(len(text.tokens), text.length + self.chunk))):
+                text.release(self.pools)
+                return
+            self.active.append(self.waiting.popleft())
+
+    # ---- batches
+
+    def _batch(self, idle: list[TextInProgress]) -> TextBatch | None:
+        """As many of these texts as a batch takes, each with room for its new tokens."""
+        texts: list[TextInProgress] = []
+        counts: list[int] = []
+        for text in idle:
+            count = min(text.new, self.chunk)
+            alone = text.failures > 0 or (texts and texts[0].failures > 0)
+            if texts and (alone or self._is_full([*counts, count])):
+                break
+            if text in self.active and self._make_room(text, text.length + count, keep=texts):
+                texts.append(text)
+                counts.append(count)
+        return TextBatch(tuple(texts), tuple(counts)) if texts else None
+
+    def _is_full(self, counts: list[int]) -> bool:
+        """Whether so many rows are too many: padded tokens of a prefill, or more than a group's share of the texts."""
+        if max(counts) > 1:
+            return len(counts) * max(counts) > self.chunk
+        return len(counts) > -(-len(self.active) // self.groups)
+
+    def _make_room(self, text: TextInProgress, length: int, keep: list[TextInProgress]) -> bool:
+        """Give a text the pages of `length` tokens, those of the text that came last if there is no other way."""
+        while not text.grow(self.pools, length):
+            last = next((t for t in reversed(self.active) if not t.running and t is not text and t not in keep), None)
+            if last is None or self.active.index(last) < self.active.index(text):
+                return False
+            self.active.remove(last)
+            last.release(self.pools)
+            self.waiting.appendleft(last)
+        return True

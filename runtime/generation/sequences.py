@@ -1,0 +1,102 @@
+"""A text in progress: its tokens, its pages, and how much of it the pools hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from runtime.generation.continuation import Continuation
+from runtime.generation.options import TextOptions
+from runtime.generation.pages import Pages, prefixes_of
+
+
+@dataclass(frozen=True)
+class Pools:
+    """The pages of an artifact: of the layers that attend to the whole text, and of those that slide."""
+
+    page: int  # tokens a page
+    full: Pages
+    sliding: Pages
+    window: int  # tokens that sliding layers look at; 0 if there are none
+
+
+@dataclass(eq=False)
+class TextInProgress:
+    """A prompt and what was written behind it.
+
+    The pools hold its first `length` tokens; all that lies behind is computed from the tokens, at any time and more
+    than once.  The `continuation` is told each new token.
+    """
+
+    tokens: list[int]
+    options: TextOptions
+    continuation: Continuation
+    length: int = 0
+    pages: list[int] = field(default_factory=list)
+    window_pages: list[int] = field(default_factory=list)
+    left: int = 0  # pages that left the window
+    running: bool = False  # in a batch that the stages have
+    failures: int = 0  # batches in a row that failed
+
+    @property
+    def new(self) -> int:
+        """The number of tokens that the pools do not hold."""
+        return len(self.tokens) - self.length
+
+    @property
+    def decodes(self) -> bool:
+        """Whether one token is new: the last one that was written, or the prompt's."""
+        return self.new == 1
+
+    def needed(self, pools: Pools, length: int) -> int:
+        """The pages that it lacks to hold `length` tokens."""
+        return max(0, _pages(length, pools.page) - len(self.pages))
+
+    def grow(self, pools: Pools, length: int) -> bool:
+        """Own the pages of `length` tokens; False, and nothing changes, if too few are free."""
+        full = self.needed(pools, length)
+        sliding = max(0, _pages(length, pools.page) - self.left - len(self.window_pages)) if pools.window else 0
+        if full > pools.full.free or sliding > pools.sliding.free:
+            return False
+        self.pages += [pools.full.take() for _ in range(full)]
+        self.window_pages += [pools.sliding.take() for _ in range(sliding)]
+        return True
+
+    def advance(self, pools: Pools, count: int) -> None:
+        """The pools hold `count` more tokens: full pages may be shared now, those behind the window are free."""
+        before, self.length = self.length, self.length + count
+        filled = range(before // pools.page, self.length // pools.page)
+        if filled and not pools.window:
+            prefixes = prefixes_of(self.tokens[: self.length], pools.page)
+            for i in filled:
+                pools.full.name(self.pages[i], prefixes[i])
+        while self.window_pages and (self.left + 1) * pools.page <= self.length - pools.window + 1:
+            pools.sliding.give([self.window_pages.pop(0)])
+            self.left += 1
+
+    def begin(self, pools: Pools) -> None:
+        """Take over the pages that hold its first tokens already, so that at least one token stays to be computed."""
+        if not pools.window:
+            self.pages = pools.full.share(prefixes_of(self.tokens[:-1], pools.page))
+            self.length = len(self.pages) * pools.page
+
+    def release(self, pools: Pools) -> None:
+        """Give up all pages."""
+        pools.full.give(self.pages)
+        pools.sliding.give(self.window_pages)
+        self.pages, self.window_pages, self.left, self.length = [], [], 0, 0
+
+
+def _pages(length: int, page: int) -> int:
+    return -(-length // page)
+
+
+def common(text: TextInProgress, others: Sequence[TextInProgress], pools: Pools) -> bool:
+    """Whether one of the others is about to compute a page that this text could share."""
+    if pools.window or not others:
+        return False
+    mine = prefixes_of(text.tokens[:-1], pools.page)
+    missing = next((i for i, prefix in enumerate(mine) if prefix not in pools.full.known), len(mine))
+    if missing == len(mine):
+        return False
+    return any(prefixes_of(o.tokens, pools.page)[missing : missing + 1] == [mine[missing]] for o in others)

@@ -1,0 +1,136 @@
+"""Texts as ids, and back: the tokenizer and the chat template that lie in the artifact."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from runtime.errors import InputError
+
+TOKENIZER = "tokenizer"  # in the artifact
+_UNFINISHED = "\ufffd"  # what stands for bytes that are no whole character yet
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """The tokenizer of an artifact folder, read at its first use.
+
+    All raise InputError where the artifact has none, or libraries are missing.
+    """
+
+    artifact: Path
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a prompt, with those that the tokenizer puts around a text."""
+        return self._model.encode(text).ids
+
+    def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        """The ids of a chat up to where the answer begins, by the checkpoint's chat template."""
+        template = self._template
+        try:
+            text = template.render(messages=list(messages), add_generation_prompt=True, **self._special)
+        except Exception as e:
+            raise InputError(f"the chat template cannot render these messages: {e}") from e
+        return self._model.encode(text, add_special_tokens=False).ids
+
+    def reader(self, ends: Sequence[str] = ()) -> TextReader:
+        """What turns the ids of a continuation into text, until one of the texts in `ends`."""
+        return TextReader(self._model, tuple(ends))
+
+    @cached_property
+    def _model(self) -> Any:
+        path = self.artifact / TOKENIZER / "tokenizer.json"
+        if not path.is_file():
+            raise InputError(
+                f"{self.artifact} has no tokenizer, so prompts must be token ids",
+                "a checkpoint folder with a tokenizer gives its artifact one",
+            )
+        try:
+            from tokenizers import Tokenizer as Library
+        except ModuleNotFoundError as e:
+            raise InputError("texts need the library tokenizers", "pip install 'stagecut[text]'") from e
+        return Library.from_file(str(path))
+
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
+        path = self.artifact / TOKENIZER / "tokenizer_config.json"
+        return json.loads(path.read_text()) if path.is_file() else {}
+
+    @cached_property
+    def _special(self) -> dict[str, str]:
+        """Special tokens by the names that templates use."""
+        known = {key: value for key, value in self._settings.items() if key.endswith("_token")}
+        texts = {key: value["content"] if isinstance(value, dict) else value for key, value in known.items()}
+        return {key: text for key, text in texts.items() if isinstance(text, str)}
+
+    @cached_property
+    def _template(self) -> Any:
+        path = self.artifact / TOKENIZER / "chat_template.jinja"
+        source = path.read_text() if path.is_file() else self._settings.get("chat_template")
+        if isinstance(source, list):  # several by name
+            source = next((t["template"] for t in source if t.get("name") == "default"), None)
+        if not source:
+            raise InputError(f"{self.artifact} has no chat template", "give the prompt as one text")
+        try:
+            from jinja2.sandbox import ImmutableSandboxedEnvironment
+        except ModuleNotFoundError as e:
+            raise InputError("chats need the library jinja2", "pip install 'stagecut[text]'") from e
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
+        environment.globals["raise_exception"] = _raise
+        return environment.from_string(source)
+
+
+def _raise(message: str) -> None:
+    raise ValueError(message)
+
+
+class TextReader:
+    """The text of ids that come one by one.
+
+    What may yet change is held back: bytes of a character that is not whole, and what may begin one of `ends`.
+    """
+
+    def __init__(self, model: Any, ends: tuple[str, ...] = ()) -> None:
+        self._model = model
+        self._ends = ends
+        self._ids: list[int] = []
+        self._from = 0  # ids before this one are not decoded again
+        self._told = ""  # the text of ids[from:] that was handed out, or held back for `ends`
+        self._held = ""
+
+    def add(self, token: int, last: bool) -> tuple[str, bool]:
+        """The text that a token adds, and whether one of `ends` is reached; with the `last` all that was held back."""
+        self._ids.append(token)
+        text = self._model.decode(self._ids[self._from :], skip_special_tokens=True)
+        if not last and text.endswith(_UNFINISHED):
+            return "", False
+        new, self._told = text[len(self._told) :], text
+        if len(self._ids) - self._from > 32 and not last:  # a few ids before, as their neighbours change how ids read
+            self._from = len(self._ids) - 8
+            self._told = self._model.decode(self._ids[self._from :], skip_special_tokens=True)
+        return self._until_end(self._held + new, last)
+
+    def end(self) -> str:
+        """What was held back: an id that is no text ended it."""
+        text, self._held = self._held + self._model.decode(self._ids[self._from :])[len(self._told) :], ""
+        return text
+
+    def _until_end(self, text: str, last: bool) -> tuple[str, bool]:
+        found = [at for end in self._ends if (at := text.find(end)) >= 0]
+        if found:
+            self._held = ""
+            return text[: min(found)], True
+        kept = 0 if last else max((_overlap(text, end) for end in self._ends), default=0)
+        self._held = text[len(text) - kept :]
+        return text[: len(text) - kept], False
+
+
+def _overlap(text: str, end: str) -> int:
+    """The length of the longest beginning of `end` with which `text` ends."""
+    return next((n for n in range(min(len(text), len(end) - 1), 0, -1) if text.endswith(end[:n])), 0)

@@ -1,0 +1,275 @@
+"""Texts that are continued, over a decoder of a few lines whose pool holds the ids that it was given."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from runtime.errors import InputError, PipelineClosed, StageError
+from runtime.generation.continuation import Continuation
+from runtime.generation.generator import Generator
+from runtime.generation.options import Sampling, TextOptions, text_options
+from runtime.generation.pages import TRASH, Pages, prefixes_of
+from runtime.manifest.manifest import Generation
+
+VOCABULARY, END = 97, 7
+FULL = Generation(page=4, pages=40, max_length=64, vocabulary=VOCABULARY, stop=(END,))
+SLIDING = Generation(page=4, pages=40, window=8, window_pages=20, max_length=64, vocabulary=VOCABULARY, stop=(END,))
+
+
+def following(tokens: Sequence[int]) -> int:
+    """The token behind these: any change of one of them changes it."""
+    total = 1
+    for token in tokens:
+        total = (total * 31 + token + 1) % 1_000_003
+    return total % VOCABULARY
+
+
+def written(prompt: Sequence[int], new: int, window: int = 0) -> list[int]:
+    """What the decoder writes behind a prompt, the id that ended it included."""
+    tokens = [*prompt]
+    while len(tokens) < len(prompt) + new and (len(tokens) == len(prompt) or tokens[-1] != END):
+        tokens.append(following(tokens[-window:]))
+    return tokens[len(prompt) :]
+
+
+@dataclass
+class Decoder:
+    """Keeps ids in pages as a decoder keeps keys: what it reads of a row comes from the pool alone."""
+
+    generation: Generation
+    pool: dict[tuple[int, int], int] = field(default_factory=dict)
+    batches: list[tuple[int, int]] = field(default_factory=list)  # rows and width of each
+    computed: int = 0  # tokens, padding apart
+    faults: int = 0  # batches that are to fail
+    poison: int = -1  # an id that fails its batch
+    at_once: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+
+    @property
+    def takes(self) -> list[str]:
+        sliding = ["window_table", "window_first"] if self.generation.window else ["table"]
+        return ["input_ids", "lengths", "counts", *sliding, "temperature", "seeds"]
+
+    def submit(self, given: Mapping[str, Tensor]) -> Future[dict[str, Tensor]]:
+        return self.at_once.submit(self.run, **{name: tensor.tolist() for name, tensor in given.items()})
+
+    def run(self, input_ids: Any, lengths: Any, counts: Any, **given: Any) -> dict[str, Tensor]:
+        self.batches.append((len(input_ids), len(input_ids[0])))
+        if self.faults:
+            self.faults -= 1
+            raise StageError(1, "cpu", ValueError("lost"))
+        if any(self.poison in row for row in input_ids):
+            raise StageError(1, "cpu", ValueError("poison"))
+        tables = given.get("table") or given["window_table"]
+        firsts = given.get("window_first") or [0] * len(tables)
+        rows = zip(input_ids, lengths, counts, tables, firsts, strict=True)
+        return {"token": torch.tensor([self._row(*row) for row in rows]), "logprob": torch.zeros(len(lengths))}
+
+    def _row(self, ids: list[int], length: int, count: int, table: list[int], first: int) -> int:
+        page = self.generation.page
+        self.computed += count
+        for at, token in enumerate(ids[len(ids) - count :], length - first):
+            assert table[at // page] != TRASH
+            self.pool[table[at // page], at % page] = token
+        begin = max(length + count - (self.generation.window or length + count), 0)
+        return following(
+            [self.pool[table[(i - first) // page], (i - first) % page] for i in range(begin, length + count)]
+        )
+
+
+@contextmanager
+def generator(decoder: Decoder, stages: int = 2, chunk: int = 6) -> Iterator[Generator]:
+    made = Generator(decoder.generation, decoder.takes, stages, decoder.submit)
+    made._scheduler.chunk = chunk
+    yield made
+    made.close()
+    decoder.at_once.shutdown()
+
+
+def begin(made: Generator, prompt: Sequence[int], new: int = 12) -> Continuation:
+    return made.start(prompt, TextOptions(new, stop=frozenset([END])))
+
+
+def tokens(found: Continuation) -> list[int]:
+    found.result(timeout=30)
+    return [step.token for step in found.steps]
+
+
+def prompts(count: int, seed: int = 0, longest: int = 20) -> list[list[int]]:
+    draw = random.Random(seed)
+    return [[draw.randrange(8, VOCABULARY) for _ in range(draw.randint(1, longest))] for _ in range(count)]
+
+
+@pytest.mark.parametrize("generation", [FULL, SLIDING], ids=["full", "sliding"])
+@pytest.mark.parametrize("stages", [1, 3])
+def test_texts_of_any_lengths_share_batches(generation: Generation, stages: int) -> None:
+    decoder = Decoder(generation)
+    with generator(decoder, stages) as made:
+        begun = [begin(made, prompt) for prompt in prompts(12)]
+        for prompt, found in zip(prompts(12), begun, strict=True):
+            assert tokens(found) == written(prompt, 12, generation.window)
+        pools = made._scheduler.pools
+        assert pools.full.free == generation.pages - 1 or generation.window
+        assert not generation.window or pools.sliding.free == generation.window_pages - 1
+    assert max(rows for rows, _ in decoder.batches) > 1
+    assert max(width for _, width in decoder.batches) <= 6
+
+
+def test_texts_that_have_no_room_wait_or_give_their_pages_up() -> None:
+    """9 pages, of which one text takes up to 8."""
+    decoder = Decoder(Generation(page=4, pages=10, max_length=64, vocabulary=VOCABULARY))
+    with generator(decoder) as made:
+        begun = [made.start(prompt, TextOptions(12)) for prompt in prompts(8)]
+        for prompt, found in zip(prompts(8), begun, strict=True):
+            assert tokens(found)[:3] == written(prompt, 3)
+            assert len(found.steps) == 12
+        assert made._scheduler.pools.full.free == 9
+    assert decoder.computed > sum(map(len, prompts(8))) + 8 * 11  # some were computed again
+
+
+def test_a_prefix_is_computed_once() -> None:
+    decoder = Decoder(FULL)
+    prefix = prompts(1, longest=20)[0] * 20
+    with generator(decoder) as made:
+        begun = [begin(made, [*prefix[:20], 9 + i], 1) for i in range(5)]
+        assert [tokens(found) for found in begun] == [written([*prefix[:20], 9 + i], 1) for i in range(5)]
+    assert decoder.computed == 20 + 5
+
+
+def test_a_batch_that_fails_costs_no_text() -> None:
+    decoder = Decoder(FULL, faults=2)
+    with generator(decoder) as made:
+        begun = [begin(made, prompt) for prompt in prompts(5)]
+        assert [tokens(found) for found in begun] == [written(prompt, 12) for prompt in prompts(5)]
+
+
+def test_a_text_that_fails_by_itself_is_lost_alone() -> None:
+    decoder = Decoder(FULL, poison=VOCABULARY)
+    with generator(decoder) as made:
+        begun = [begin(made, prompt, 3) for prompt in [*prompts(3), [VOCABULARY], *prompts(2, seed=1)]]
+        with pytest.raises(StageError, match="poison"):
+            begun[3].result(timeout=30)
+        others = [found for i, found in enumerate(begun) if i != 3]
+        assert [tokens(found) for found in others] == [written(p, 3) for p in [*prompts(3), *prompts(2, seed=1)]]
+        assert made._scheduler.pools.full.free == FULL.pages - 1
+
+
+def test_who_cancels_gets_what_there_is_and_frees_the_pages() -> None:
+    decoder = Decoder(Generation(page=4, pages=40, max_length=144, vocabulary=VOCABULARY))
+    with generator(decoder) as made:
+        long = made.start([1, 2], TextOptions(140))
+        first = next(iter(long))
+        long.cancel()
+        assert long.done
+        assert long.result()[0] == first.token == written([1, 2], 1)[0]
+        assert tokens(begin(made, [3, 4], 3)) == written([3, 4], 3)
+        assert made._scheduler.pools.full.free == 39
+
+
+def test_closing_ends_what_is_not_done() -> None:
+    decoder = Decoder(Generation(page=4, pages=40, max_length=144, vocabulary=VOCABULARY))
+    with generator(decoder) as made:
+        long = made.start([1, 2], TextOptions(140))
+        made.close()
+        with pytest.raises(PipelineClosed):
+            long.result(timeout=30)
+        with pytest.raises(PipelineClosed):
+            begin(made, [1])
+
+
+def test_a_text_for_which_there_is_never_room_is_refused() -> None:
+    small = Generation(page=4, pages=4, max_length=64, vocabulary=VOCABULARY)
+    with generator(Decoder(small)) as made, pytest.raises(InputError, match="needs 4 pages, and the artifact has 3"):
+        begin(made, [1, 2, 3, 4], 9)
+
+
+# ---- pages
+
+
+def test_pages_that_nobody_owns_are_kept_until_room_is_needed() -> None:
+    pages = Pages(4)
+    first, second = prefixes_of(range(8), 4)
+    mine = [pages.take(), pages.take()]
+    for page, prefix in zip(mine, (first, second), strict=True):
+        pages.name(page, prefix)
+    pages.give(mine)
+    assert pages.free == 3
+    assert pages.share([first, second, b"other"]) == mine
+    assert pages.free == 1
+    pages.give(mine)
+    assert [pages.take() for _ in range(3)] == [3, *mine]  # the empty one first, then the longest unused
+    assert pages.share([first]) == []
+    with pytest.raises(IndexError, match="no page is free"):
+        pages.take()
+
+
+def test_a_page_is_free_when_its_last_owner_gives_it_up() -> None:
+    pages = Pages(3)
+    page = pages.take()
+    pages.name(page, b"prefix")
+    assert pages.share([b"prefix"]) == [page]
+    pages.give([page])
+    assert pages.free == 1
+    pages.give([page])
+    assert pages.free == 2
+
+
+# ---- options
+
+SAYS = Generation(page=4, pages=9, max_length=20, vocabulary=9, stop=(2,), defaults={"temperature": 0.6, "top_k": 50})
+
+
+@pytest.mark.parametrize(
+    ("given", "want"),
+    [
+        ({}, Sampling()),
+        ({"do_sample": True, "seed": 3}, Sampling(0.6, 50, seed=3)),
+        ({"temperature": 0.9, "top_k": 0, "seed": 3}, Sampling(0.9, 0, seed=3)),
+        ({"do_sample": False, "temperature": 0.9}, Sampling()),
+    ],
+)
+def test_sampling_is_as_the_call_says_and_then_as_the_checkpoint_does(given: dict[str, Any], want: Sampling) -> None:
+    assert text_options(SAYS, 5, given).sampling == want
+
+
+def test_a_text_without_a_length_ends_where_the_model_is_full() -> None:
+    assert text_options(SAYS, 5, {}) == TextOptions(15, stop=frozenset([2]))
+    assert text_options(SAYS, 5, {"max_length": 8, "eos_token_id": [3, 4], "stop": "\n"}) == TextOptions(
+        3, stop=frozenset([3, 4]), ends=("\n",)
+    )
+
+
+@pytest.mark.parametrize(
+    ("prompt", "given", "message"),
+    [
+        (20, {}, "the prompt has 20 tokens, and a text of this artifact at most 20 with what follows"),
+        (5, {"max_new_tokens": 0}, "max_new_tokens is 0, which leaves no token to write"),
+        (5, {"max_length": 5}, "max_length is 5, which leaves no token to write"),
+        (
+            5,
+            {"max_new_tokens": 16},
+            "a prompt of 5 tokens and 16 new ones are 21, and a text of this artifact has at most 20",
+        ),
+        (5, {"max_new_tokens": 1.5}, "max_new_tokens is 1.5"),
+        (5, {"temperature": -1}, "temperature is -1; it must be at least 0"),
+        (5, {"temperature": float("nan")}, "temperature is nan; it must be at least 0"),
+        (5, {"top_p": 0}, "top_p is 0; it must be above 0 and at most 1"),
+        (5, {"top_k": -1}, "top_k is -1; it must be a whole number, 0 for all"),
+        (5, {"min_p": 2}, "min_p is 2; it must be from 0 to 1"),
+        (5, {"seed": 0.5}, "seed is 0.5; it must be a whole number"),
+        (5, {"stop": ""}, "'' ends no text; stop takes texts and token ids"),
+        (5, {"num_beams": 4}, "generate takes no num_beams"),
+    ],
+)
+def test_options_that_make_no_sense(prompt: int, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as said:
+        text_options(SAYS, prompt, given)
+    assert message in str(said.value)

@@ -1,0 +1,116 @@
+"""Texts as ids and back, a token at a time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer as Library
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from runtime.errors import InputError
+from runtime.generation.prompts import PromptReader, are_several
+from runtime.generation.text import TOKENIZER, Tokenizer
+from runtime.manifest.manifest import Generation
+
+TEXT = "the naïve café — 😀 the end of the café\n"
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a byte-level tokenizer and a chat template."""
+    folder = tmp_path_factory.mktemp("artifact")
+    (folder / TOKENIZER).mkdir()
+    library = Library(models.BPE())
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    library.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=280, special_tokens=["<s>", "</s>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    library.train_from_iterator(["the end of the"], trainer)
+    library.save(str(folder / TOKENIZER / "tokenizer.json"))
+    template = (
+        "{{ bos_token }}{% for m in messages %}"
+        "{% if m.role != 'user' %}{{ raise_exception('only users speak') }}{% endif %}"
+        "{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}me:{% endif %}"
+    )
+    settings = {"bos_token": {"content": "<s>"}, "chat_template": template}
+    (folder / TOKENIZER / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+def read(artifact: Path, ids: list[int], *ends: str) -> tuple[list[str], bool]:
+    """The text that each token adds, until one of `ends`."""
+    reader = Tokenizer(artifact).reader(ends)
+    parts: list[str] = []
+    for i, token in enumerate(ids):
+        text, found = reader.add(token, i + 1 == len(ids))
+        parts.append(text)
+        if found:
+            return parts, True
+    return parts, False
+
+
+def test_the_parts_of_a_text_are_whole_characters(artifact: Path) -> None:
+    ids = Tokenizer(artifact).encode(TEXT * 5)
+    parts, _ = read(artifact, ids)
+    assert "".join(parts) == TEXT * 5
+    assert not any("\ufffd" in part for part in parts)
+    assert "😀" in parts
+
+
+@pytest.mark.parametrize(
+    ("end", "before"),
+    [("end", "the naïve café — 😀 the "), ("é — 😀", "the naïve caf"), ("\n", TEXT[:-1]), ("nowhere", TEXT)],
+)
+def test_a_text_ends_before_what_stops_it(artifact: Path, end: str, before: str) -> None:
+    """Though it comes in several tokens, none of it is handed out."""
+    parts, found = read(artifact, Tokenizer(artifact).encode(TEXT), end)
+    assert "".join(parts) == before
+    assert found == (end != "nowhere")
+
+
+def test_what_was_held_back_is_told_where_an_id_ends_the_text(artifact: Path) -> None:
+    tokenizer = Tokenizer(artifact)
+    reader = tokenizer.reader(["end!"])
+    parts = [reader.add(token, False)[0] for token in tokenizer.encode("the end")]
+    assert "".join([*parts, reader.end()]) == "the end"
+    assert "".join(parts) == "the "
+
+
+def test_a_chat_is_put_as_its_template_says(artifact: Path) -> None:
+    ids = Tokenizer(artifact).encode_chat([{"role": "user", "content": "the end"}])
+    assert ids[0] == 0  # <s>
+    assert Library.from_file(str(artifact / TOKENIZER / "tokenizer.json")).decode(ids) == "user: the end\nme:"
+
+
+def test_an_artifact_without_a_tokenizer_takes_ids(tmp_path: Path) -> None:
+    reader = PromptReader(Generation(page=4, vocabulary=9), Tokenizer(tmp_path))
+    assert reader.one([1, 2]).ids == (1, 2)
+    with pytest.raises(InputError, match="has no tokenizer, so prompts must be token ids"):
+        reader.one("a text")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "a prompt is empty; it needs at least one token"),
+        ("", "a prompt is empty"),
+        ([1, 900], "the token id 900 is outside of the vocabulary, 0 to 279"),
+        ([1, 2.5], "2.5 in a prompt is no token id"),
+        ({"a": 1}, "a prompt is a text, a list of ids or a chat; this one is of type dict"),
+        ([{"role": "dog", "content": "a"}], "the chat template cannot render these messages: only users speak"),
+    ],
+)
+def test_what_is_no_prompt(artifact: Path, given: object, message: str) -> None:
+    reader = PromptReader(Generation(page=4, vocabulary=280), Tokenizer(artifact))
+    with pytest.raises(InputError) as said:
+        reader.one(given)
+    assert message in str(said.value)
+
+
+def test_one_prompt_and_several() -> None:
+    chat = [{"role": "user", "content": "a"}]
+    assert not any(map(are_several, ["a", [1, 2], chat]))
+    assert all(map(are_several, [["a"], [[1, 2]], [chat]]))
