@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from passes.compilation.api import compile_model as compile_model
     from passes.compilation.auto import auto_partition as auto_partition
+    from passes.compilation.compare import compare_machines as compare_machines
     from runtime.pipeline import Pipeline as Pipeline
 
 __version__ = "0.1.0"
@@ -19,11 +20,12 @@ __version__ = "0.1.0"
 _PLACES = {
     "compile_model": "passes.compilation.api",
     "auto_partition": "passes.compilation.auto",
+    "compare_machines": "passes.compilation.compare",
     "Pipeline": "runtime.pipeline",
 }
 _PACKAGES = ("ir", "passes", "codegen", "runtime")
 
-__all__ = ["Pipeline", "auto_partition", "compile_model"]
+__all__ = ["Pipeline", "auto_partition", "compare_machines", "compile_model"]
 
 
 def __getattr__(name: str) -> Any:

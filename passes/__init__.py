@@ -31,8 +31,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from passes.compilation.api import compile_model as compile_model
     from passes.compilation.auto import auto_partition as auto_partition
+    from passes.compilation.compare import compare_machines as compare_machines
 
-_WAYS_IN = {"compile_model": "passes.compilation.api", "auto_partition": "passes.compilation.auto"}
+_WAYS_IN = {
+    "compile_model": "passes.compilation.api",
+    "auto_partition": "passes.compilation.auto",
+    "compare_machines": "passes.compilation.compare",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,7 @@ does no contraction and reads and writes each of its tensors once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, ClassVar, TypeAlias
@@ -42,6 +42,9 @@ class AnnotateCost:
     name: ClassVar = "annotate-cost"
     requires: ClassVar = ()
     ensures: ClassVar = (costed,)
+
+    def looks_at(self, cluster: Cluster) -> Hashable:
+        return cluster.devices if self.cost == CostSource.profiled else ()
 
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
         source = smaller_source(graph)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -24,6 +24,9 @@ class FollowRows:
     name: ClassVar = "follow-rows"
     requires: ClassVar = ()
     ensures: ClassVar = ()
+
+    def looks_at(self, cluster: Cluster) -> Hashable:
+        return ()
 
     @each_program
     def run(self, graph: Graph, cluster: Cluster) -> Graph:

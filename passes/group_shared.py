@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -25,6 +25,9 @@ class GroupShared:
     name: ClassVar = "group-shared"
     requires: ClassVar = ()
     ensures: ClassVar = ()
+
+    def looks_at(self, cluster: Cluster) -> Hashable:
+        return ()
 
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
         groups, shared = _Groups(), Shared(self.shared)

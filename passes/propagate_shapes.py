@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Hashable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from itertools import islice
@@ -34,6 +34,9 @@ class PropagateShapes:
     name: ClassVar = "propagate-shapes"
     requires: ClassVar = ()
     ensures: ClassVar = ()
+
+    def looks_at(self, cluster: Cluster) -> Hashable:
+        return ()
 
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
         return by_program(bind_sizes(graph, self.sizes), _with_views)

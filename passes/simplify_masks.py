@@ -34,6 +34,10 @@ class SimplifyMasks:
     requires: ClassVar = ()
     ensures: ClassVar = ()
 
+    def looks_at(self, cluster: Cluster) -> bool:
+        """Whether a device has kernels for causal attention that take no mask."""
+        return any(fuses_causal(device.name) for device in cluster.devices)
+
     @each_program
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
         formulas = Formulas(graph)
@@ -46,7 +50,7 @@ class SimplifyMasks:
             return node if kind is None else _without_mask(node, attention, kind)  # type: ignore[arg-type]
 
         simplified = graph.map(simple)
-        if any(fuses_causal(device.name) for device in cluster.devices):
+        if self.looks_at(cluster):
             simplified = replace(simplified, notes=(*graph.notes, *_padded(simplified)))
         return without_dead_code(simplified)
 

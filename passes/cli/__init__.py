@@ -6,9 +6,9 @@ In the order in which a command line meets them:
     flags          a flag for each field of `Options`
     handed_on      subcommands with a command line of their own: run, generate, check, measure, partition
     loading        imports that name the extra to install where one fails
-    command        `stagecut compile`
+    command        `stagecut compile` and `stagecut compare`
     terminal       progress, notes and messages on stderr; the exit status
     verify_stages  `--verify`: the stages beside the uncut model
-    table          the plan as a table
+    table          the plan as a table, and plans side by side
     browser        `--open`: the report in a browser
 """

@@ -1,14 +1,15 @@
-"""`stagecut compile`: from a source to an artifact folder, a table and a report."""
+"""`stagecut compile` and `stagecut compare`: from a source to tables on stdout."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 
-from passes.cli.table import print_table
+from passes.cli.table import print_comparison, print_table
 from passes.cli.terminal import stderr, stdout
+from passes.compilation.compare import compared
 from passes.compilation.job import Job
-from passes.options.options import Options
+from passes.options.options import Candidates, Options
 
 
 def compile_source(source: str, options: Options) -> None:
@@ -22,3 +23,12 @@ def compile_source(source: str, options: Options) -> None:
     else:
         print_table(compiled.summary, stdout)
     job.tell_result(compiled)
+
+
+def compare_source(source: str, options: Options, candidates: Candidates) -> None:
+    """Plan what the user named for each of the candidates, and print the plans to stdout."""
+    comparison = compared(options, candidates, source)
+    if options.json:
+        print(json.dumps(dataclasses.asdict(comparison), indent=1))
+    else:
+        print_comparison(comparison, stdout)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from enum import Enum
 from typing import Annotated, Any
 
@@ -13,20 +13,26 @@ from passes.cli.terminal import exit_status
 from passes.options.kinds import SWITCH, Flag
 from passes.options.options import Options, flags
 
+_ALL: Mapping[type[Any], Collection[str]] = {Options: tuple(flags())}
 
-def with_flags(command: Callable[[str, Options], None], source: Any) -> Callable[..., None]:
+
+def with_flags(
+    command: Callable[..., None], source: Any, groups: Mapping[type[Any], Collection[str]] = _ALL
+) -> Callable[..., None]:
     """The `command`, which takes a source and options, with the parameters that typer makes flags of.
 
-    `source` is the annotation of the first one.
+    `source` is the annotation of the first one; `groups` are the classes of the options, each with the names of those
+    that the command takes.
     """
     parameters = [inspect.Parameter("source", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=source)]
-    for name, flag in flags().items():
-        hint, default = _typed(name, flag)
-        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint))
+    for options, names in groups.items():
+        for name in names:
+            hint, default = _typed(name, flags(options)[name], getattr(options, name))
+            parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint))
 
     def run(source: str, **given: Any) -> None:
         with exit_status():
-            command(source, Options(**{name: _value(name, value) for name, value in given.items()}))
+            command(source, *(_options(options, names, given) for options, names in groups.items()))
 
     run.__doc__ = command.__doc__
     run.__annotations__ = {p.name: p.annotation for p in parameters}
@@ -34,9 +40,13 @@ def with_flags(command: Callable[[str, Options], None], source: Any) -> Callable
     return run
 
 
-def _typed(name: str, flag: Flag) -> tuple[Any, Any]:
+def _options(of: type[Any], names: Collection[str], given: Mapping[str, Any]) -> Any:
+    return of(**{name: _value(flags(of)[name], getattr(of, name), given[name]) for name in names})
+
+
+def _typed(name: str, flag: Flag, default: Any) -> tuple[Any, Any]:
     """What typer reads off a parameter, and its default."""
-    default, kind = getattr(Options, name), flag.kind
+    kind = flag.kind
     described = typer.Option(
         *(flag.names or (f"--{name.replace('_', '-')}",)),
         help=flag.help + _default(default),
@@ -60,9 +70,8 @@ def _default(value: Any) -> str:
     return ""
 
 
-def _value(name: str, given: Any) -> Any:
+def _value(flag: Flag, default: Any, given: Any) -> Any:
     """The option's value, as Python calls give it; a text that does not read as one stays as it is."""
-    flag, default = flags()[name], getattr(Options, name)
     match given:
         case bool():
             return given != flag.turns_off

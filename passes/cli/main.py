@@ -14,7 +14,7 @@ from passes.cli.flags import with_flags
 from passes.cli.handed_on import add_handed_on
 from passes.cli.loading import load
 from passes.cli.terminal import exit_status, stderr
-from passes.options.options import Options
+from passes.options.options import Candidates, Options, compared_options, flags
 from stagecut import __version__
 
 app = typer.Typer(
@@ -68,6 +68,23 @@ def compile_artifact(source: str, options: Options) -> None:
 _SOURCE = typer.Argument(metavar="SOURCE", help="model.py, model.py:function, a checkpoint folder or a .pt2")
 app.command("compile", epilog="Example: stagecut compile my_model.py --stages 2 -o build/mine --verify")(
     with_flags(compile_artifact, Annotated[str, _SOURCE])
+)
+
+
+def compare_machines(source: str, options: Options, candidates: Candidates) -> None:
+    """Plan a PyTorch model for several machines, from one export, and print the plans side by side.
+
+    Nothing is written but the picture, where one is named.
+    """
+    load("passes.cli.command", "stagecut compare").compare_source(source, options, candidates)
+
+
+app.command("compare", epilog="Example: stagecut compare build/llama --clusters h100x4,l4x8 --stages 2,4,8")(
+    with_flags(
+        compare_machines,
+        Annotated[str, _SOURCE],
+        {Options: compared_options(), Candidates: tuple(flags(Candidates))},
+    )
 )
 
 

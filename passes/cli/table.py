@@ -9,9 +9,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ir.comparison import Comparison
 from ir.summary import Edge, Summary
 from ir.text.call_sizes import better_lines, format_share, format_sizes, how_to_choose
 from ir.text.units import format_bytes, format_count, format_seconds
+
+_LONGEST_BAR = 32  # characters
+_LEVELS = "▁▂▃▄▅▆▇█"
 
 
 def print_table(summary: Summary, console: Console) -> None:
@@ -48,6 +52,31 @@ def _calls(summary: Summary) -> str:
         for c in summary.calls
     )
     return f"a mix: {'; '.join(calls)}"
+
+
+def print_comparison(comparison: Comparison, console: Console) -> None:
+    """A row for each machine, and below them bars: of its tokens or samples a second, and of each device's load."""
+    table = table_of(*comparison.titles[: -len(comparison.numbers)], numbers=comparison.numbers)
+    for cells in comparison.cells():
+        table.add_row(*map(escape, cells))
+    console.print(table)
+    sizes = (line for row in comparison.planned()[:1] for line in size_lines(row.summary))
+    notes = (f"note: {note}" for note in comparison.notes)
+    for line in (*_bars(comparison), *comparison.reasons(), *sizes, *notes):
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def _bars(comparison: Comparison) -> Iterator[str]:
+    widest = max(len(row.machine) for row in comparison.rows)
+    for row in comparison.planned():
+        bar = "█" * max(round(_LONGEST_BAR * row.per_second / comparison.best), 1)
+        yield f"{row.machine:<{widest}}  {bar:<{_LONGEST_BAR}}  devices {_levels([d.seconds for d in row.loads])}"
+
+
+def _levels(amounts: Sequence[float]) -> str:
+    """A bar for each amount, the most of which is as high as a line."""
+    most = max(amounts) or 1.0
+    return "".join(_LEVELS[round(amount / most * (len(_LEVELS) - 1))] for amount in amounts)
 
 
 def _stages(summary: Summary) -> Table:

@@ -4,6 +4,7 @@ From the outside in, then in the order of the work:
 
     api       `compile_model`: a model to an artifact
     auto      `auto_partition`: a model to a running pipeline
+    compare   `compare_machines`: a model to plans for several machines
     job       a compilation as its options ask for it, with what it prints
     given     its source
     target    the machine that it is planned for

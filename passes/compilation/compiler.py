@@ -59,14 +59,18 @@ class Compiler:
         if self.weights is Weights.link:
             check_linked(source.weights)
         start = perf_counter()
-        graph, kept = captured(source, self.cache)
-        if kept:
-            self.tell("the export is kept from an earlier run; --no-cache exports anew")
-        graph = with_workload(graph, self.workload)
+        graph = self.export(source)
         if self.weights is not Weights.none:
             check_weights(graph, source.weights)
         yield Step(EXPORT, graph, perf_counter() - start)
         yield from self.passes.run(graph, self.machine)
+
+    def export(self, source: Source) -> Graph:
+        """The graph of a source, to be cut for the workload.  Raises CompileError."""
+        graph, kept = captured(source, self.cache)
+        if kept:
+            self.tell("the export is kept from an earlier run; --no-cache exports anew")
+        return with_workload(graph, self.workload)
 
     def plan(self, steps: Sequence[Step]) -> StagePlan:
         """The stages of what the last step left."""

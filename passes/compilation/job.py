@@ -44,7 +44,7 @@ class Job:
     def of(cls, options: Options, dumps: Console = stderr) -> Job:
         """Raises CompileError, before anything takes time, for options that are wrong or do not go together."""
         terminal = Terminal.of(options, dumps)
-        passes = _passes(options, terminal)
+        passes = passes_of(options, terminal)
         if options.out is None and options.stop_after is None:
             raise CompileError("where to? name the artifact folder with -o OUT")
         if options.verify and options.weights is Weights.none:
@@ -129,7 +129,7 @@ class Job:
             open_in_browser(out / REPORT)
 
 
-def _passes(options: Options, terminal: Terminal) -> PassPipeline:
+def passes_of(options: Options, terminal: Terminal) -> PassPipeline:
     """The passes that are to run.  Raises PipelineError for a name among the options that no pass has."""
     taken = {field.name for cls in DEFAULT_PASSES for field in fields(cls)}
     shared = {name: getattr(options, name) for name, flag in flags().items() if flag.group == CUT and name in taken}

@@ -82,6 +82,20 @@ def _cluster(value: Any) -> Any:
     return value
 
 
+def _all_of(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Several values, or one of them alone."""
+
+    def read_all(value: Any) -> tuple[Any, ...]:
+        several = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+        return tuple(map(read, value if several else (value,)))
+
+    return read_all
+
+
+def _listed(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    return lambda text: [parse(item.strip()) for item in text.split(",")]
+
+
 COUNT = ValueKind("a whole number of 1 or more", "N", _count, int)
 SECONDS = ValueKind("a number of seconds, 0 or more", "S", _seconds, float)
 SHARE = ValueKind("a share such as 3% (0.03 in Python), 0 or more and less than 100%", "SHARE", _share, _parse_share)
@@ -93,9 +107,13 @@ DEVICES = ValueKind(
     "how many there are, or a list of their names, such as ['cuda:0', 'cuda:1']",
     "A,B",
     _devices,
-    lambda text: [name.strip() for name in text.split(",")],
+    _listed(str),
 )
 CLUSTER = ValueKind("a Cluster, the path of a cluster file, or a name such as h200x4", "FILE|NAME", _cluster)
+CLUSTERS = ValueKind(
+    "a list of Clusters, of paths of cluster files, or of names such as h200x4", "A,B", _all_of(_cluster), _listed(str)
+)
+COUNTS = ValueKind("a list of whole numbers of 1 or more", "N,M", _all_of(_count), _listed(int))
 SIZES = ValueKind(
     "dynamic shapes as torch.export takes them, or texts such as input_ids:0=batch,1=seq",
     "INPUT:DIM=SIZE",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from enum import Enum
@@ -15,7 +15,9 @@ from ir.errors import CompileError
 from passes.options.kinds import (
     BYTES,
     CLUSTER,
+    CLUSTERS,
     COUNT,
+    COUNTS,
     DEVICES,
     INPUTS,
     MODULES,
@@ -80,6 +82,7 @@ class DType(str, Enum):
 
 _SOURCE, _MACHINE, CUT = "The model", "The machine (one of the first three)", "The cut"
 _RESULT, _TERMINAL = "What is written", "What is printed"
+_MACHINES = "The machines"
 
 
 @dataclass(frozen=True)
@@ -155,17 +158,17 @@ class Options:
     verbose: bool = option(False, SWITCH, _TERMINAL, "print what each pass changed", "--verbose", "-v")
 
     def __post_init__(self) -> None:
-        for name, flag in flags().items():
-            value = getattr(self, name)
-            if value is not getattr(Options, name):
-                object.__setattr__(self, name, _read(name, value, flag.kind))
+        _check(self)
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> Options:
-        """From keywords of a call.  Raises CompileError for one that is no option of Python calls."""
-        known = [name for name, flag in flags().items() if not flag.command_only]
+    def of(cls, given: Mapping[str, Any], taken: Collection[str] = ()) -> Options:
+        """From keywords of a call, which takes those of `taken`, by default all.
+
+        Raises CompileError for one that is no option of Python calls, or of this one.
+        """
+        known = [name for name, flag in flags().items() if not flag.command_only and name in (taken or flags())]
         for name in given:
-            if name in flags() and name not in known:
+            if name in flags() and flags()[name].command_only:
                 raise CompileError(f"{name} is for the command line alone")
             if name not in known:
                 near = get_close_matches(name, known, n=1)
@@ -176,9 +179,39 @@ class Options:
         return cls(**given)
 
 
-def flags() -> dict[str, Flag]:
+@dataclass(frozen=True)
+class Candidates:
+    """What may be said of a comparison besides.  Raises CompileError where a value is not of its kind."""
+
+    clusters: tuple[Cluster | str | Path, ...] = option(
+        (), CLUSTERS, _MACHINES, "files of devices and links, or names: h100x4,l4x8"
+    )
+    stages: tuple[int, ...] = option((), COUNTS, _MACHINES, "numbers of equal devices of this host: 2,4,8")
+    out: Path | None = option(None, PATH, _RESULT, "the file for the picture, such as compare.svg", "--out", "-o")
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+def flags(of: type[Any] = Options) -> dict[str, Flag]:
     """The flag of each option, by the name of its field."""
-    return {f.name: f.metadata["flag"] for f in fields(Options)}
+    return {f.name: f.metadata["flag"] for f in fields(of)}
+
+
+def compared_options() -> tuple[str, ...]:
+    """The options that a comparison of machines takes: all but those of one machine, and of what is written for it."""
+    groups, others = (_SOURCE, CUT), ("memory", "json", "progress")
+    left_out = ("size_limit",)  # whether a cut is good at other sizes is not asked
+    names = (name for name, flag in flags().items() if flag.group in groups or name in others)
+    return tuple(name for name in names if name not in left_out)
+
+
+def _check(options: Any) -> None:
+    """Give options the values that they read as."""
+    for name, flag in flags(type(options)).items():
+        value = getattr(options, name)
+        if value is not getattr(type(options), name):
+            object.__setattr__(options, name, _read(name, value, flag.kind))
 
 
 def _read(name: str, value: Any, kind: ValueKind) -> Any:
@@ -191,14 +224,14 @@ def _read(name: str, value: Any, kind: ValueKind) -> Any:
 _Call = TypeVar("_Call", bound=Callable[..., Any])
 
 
-def with_options(call: _Call) -> _Call:
-    """The same call, whose signature lists the options in place of `**options`."""
+def with_options(call: _Call, taken: Collection[str] = ()) -> _Call:
+    """The same call, whose signature lists the options, those of `taken` or all, in place of `**options`."""
     signature = inspect.signature(call)
     own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
     listed = [
         inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=f.type)
         for f in fields(Options)
-        if f.name not in signature.parameters and not flags()[f.name].command_only
+        if f.name not in signature.parameters and not flags()[f.name].command_only and f.name in (taken or flags())
     ]
     call.__signature__ = signature.replace(parameters=[*own, *listed])  # type: ignore[attr-defined]
     return call

@@ -50,6 +50,15 @@ def plainest(problem: Problem, found: Solution, slack: float, time_limit: float 
     return found if plain is cut else reported(problem, whole, Proof(plain, found.lower_bound))
 
 
+def check_memory(problem: Problem) -> None:
+    """Raise Infeasible, with the facts, if the weights are more than all devices together hold."""
+    whole = inline(problem)
+    needed = sum(w.bytes for w in whole.weights if w.readers) + sum(node.bytes for node in whole.nodes)
+    if needed > sum(device.memory for device in whole.devices):
+        groups = () if whole.n_stages > len(whole.devices) else whole.groups
+        raise shortage(condensed(whole, indivisible(len(whole.nodes), whole.before, groups)), proven=True)
+
+
 def given(problem: Problem, stage_of: Mapping[int, int]) -> Solution:
     """A split that somebody chose, evaluated.  Raises InvalidSplit where it breaks a rule of the problem."""
     whole = inline(problem)

@@ -33,6 +33,7 @@ FLOORS = {
     "passes/compilation/auto.py": ["passes", "ir", "runtime"],  # the call that ends with a running pipeline
     "passes/__init__.py": ["passes"],
     "passes/compilation/job.py": ["passes", "ir", "codegen"],
+    "passes/compilation/compare.py": ["passes", "ir", "codegen.picture"],
     # Each artifact is checked.
     "passes/compilation/compiler.py": ["passes", "ir", "codegen", "runtime.check", "runtime.manifest"],
     "passes/options/options.py": ["passes", "ir", "codegen.picture.detail"],
