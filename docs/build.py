@@ -18,7 +18,7 @@ import typer.main
 
 import stagecut
 from passes.cli.main import app
-from passes.options.options import flags
+from passes.options.options import Candidates, flags
 
 HERE = Path(__file__).resolve().parent
 PAGES = ("index", "command", "python", "artifact")
@@ -91,7 +91,7 @@ def _group(name: str, options: Iterable[typer.core.TyperOption]) -> Iterator[str
 
 def _in_python(name: str) -> str:
     """The keyword of a Python call, and what it is set to where the flag turns it off."""
-    flag = flags()[name]
+    flag = (flags(Candidates) | flags())[name]
     return "" if flag.command_only else f"`{name}=False`" if flag.turns_off else f"`{name}`"
 
 

@@ -21,4 +21,5 @@ From a source to a plan, in the order in which data meets them:
     text/         graphs, tables and numbers as text
     plan          the graph cut into stages
     summary       the numbers of a plan: sizes, seconds and transfers of its stages
+    comparison    the numbers of plans for several machines
 """

@@ -116,4 +116,4 @@ def _cells(row: Planned | Refused, numbers: int) -> tuple[str, ...]:
 def _memory(fullest: DeviceLoad) -> str:
     """The bytes that a device holds, and their share of what it has."""
     held = format_bytes(fullest.held_bytes)
-    return f"{held} {fullest.held_bytes / fullest.memory_bytes:4.0%}" if fullest.memory_bytes else held
+    return f"{held} {fullest.held_bytes / fullest.memory_bytes:.0%}" if fullest.memory_bytes else held

@@ -15,7 +15,7 @@ from ir.machine.cluster import Cluster
 from passes.cut.cut_problem import as_problem, even_share, fits, infeasible
 from passes.cut.named_cuts import between_modules, cut_before
 from passes.options.options import CutAt, Options
-from passes.partitioners import check_memory, plainest, solve
+from passes.partitioners import check_capacity, plainest, solve
 from passes.partitioners.problem import Infeasible, Load, Objective, Problem, Solution, crossing
 
 _WORTHWHILE = 0.02  # gain, as a share of the bottleneck, for which a device gets two stages
@@ -115,7 +115,7 @@ class SplitStages:
         problem = as_problem(graph, cluster, Objective(self.objective), self.in_flight)
         roomy = replace(problem, devices=tuple(replace(d, memory=inf) for d in problem.devices))
         try:
-            check_memory(problem)
+            check_capacity(problem)
             free = solve(roomy, self.time_limit)
             if fits(problem, free.stage_of):
                 return free, _busiest(free)

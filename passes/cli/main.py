@@ -71,7 +71,7 @@ app.command("compile", epilog="Example: stagecut compile my_model.py --stages 2 
 )
 
 
-def compare_machines(source: str, options: Options, candidates: Candidates) -> None:
+def compare_plans(source: str, options: Options, candidates: Candidates) -> None:
     """Plan a PyTorch model for several machines, from one export, and print the plans side by side.
 
     Nothing is written but the picture, where one is named.
@@ -81,7 +81,7 @@ def compare_machines(source: str, options: Options, candidates: Candidates) -> N
 
 app.command("compare", epilog="Example: stagecut compare build/llama --clusters h100x4,l4x8 --stages 2,4,8")(
     with_flags(
-        compare_machines,
+        compare_plans,
         Annotated[str, _SOURCE],
         {Options: compared_options(), Candidates: tuple(flags(Candidates))},
     )

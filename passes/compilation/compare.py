@@ -54,7 +54,7 @@ def _compare(
     which there is no plan has the reason in its place.  Raises CompileError with one clear message where the model or
     a machine cannot be read.
     """
-    candidates = Candidates(tuple(clusters), tuple(stages), None if out is None else Path(out))
+    candidates = Candidates(clusters, stages, out)  # type: ignore[arg-type]
     return compared(Options.of(options, compared_options()), candidates, source_or_model, args, kwargs, variants)
 
 

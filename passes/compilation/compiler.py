@@ -15,6 +15,7 @@ from codegen.report.notes import Notes, PassNote
 from ir.analysis.memory import stored_bytes
 from ir.checkpoint.checkpoint import check_linked, check_weights
 from ir.errors import InternalError, OutputError
+from ir.graph import Graph
 from ir.machine.cluster import Cluster
 from ir.plan import StagePlan, plan_stages
 from ir.sources import Source

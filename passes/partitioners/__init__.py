@@ -20,12 +20,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from passes.partitioners.solver import check_memory as check_memory
+    from passes.partitioners.solver import check_capacity as check_capacity
     from passes.partitioners.solver import given as given
     from passes.partitioners.solver import plainest as plainest
     from passes.partitioners.solver import solve as solve
 
-__all__ = ["check_memory", "given", "plainest", "solve"]
+__all__ = ["check_capacity", "given", "plainest", "solve"]
 
 
 def __getattr__(name: str) -> Any:

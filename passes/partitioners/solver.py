@@ -50,7 +50,7 @@ def plainest(problem: Problem, found: Solution, slack: float, time_limit: float 
     return found if plain is cut else reported(problem, whole, Proof(plain, found.lower_bound))
 
 
-def check_memory(problem: Problem) -> None:
+def check_capacity(problem: Problem) -> None:
     """Raise Infeasible, with the facts, if the weights are more than all devices together hold."""
     whole = inline(problem)
     needed = sum(w.bytes for w in whole.weights if w.readers) + sum(node.bytes for node in whole.nodes)

@@ -58,17 +58,17 @@ class Shell:
         table = {"schema": 2, "name": "model", "files": {"stage_0.py": sha256(stage.encode()).hexdigest()}}
         self.write({f"{folder}/stage_0.py": stage, f"{folder}/manifest.json": json.dumps(table)})
 
-    def run(self, command: str) -> Ended:
-        """Run what follows `stagecut compile`."""
+    def run(self, command: str, subcommand: str = "compile") -> Ended:
+        """Run what follows `stagecut compile`, or another subcommand."""
         self.capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
-            main(["compile", *command.split()])
+            main([subcommand, *command.split()])
         return Ended(int(ended.value.code or 0), *self.capsys.readouterr())
 
-    def refused(self, command: str) -> str:
+    def refused(self, command: str, subcommand: str = "compile") -> str:
         """The message of a command that is bad input: status 2, nothing on stdout, no file changed."""
         before = self.contents()
-        ended = self.run(command)
+        ended = self.run(command, subcommand)
         assert ended.status == 2, ended.err
         assert ended.out == ""
         assert self.contents() == before

@@ -70,7 +70,7 @@ def test_a_folder_that_hides_ours_is_named(name: str, tmp_path: Path) -> None:
 
 def test_the_entry_points_are_listed() -> None:
     assert {"compile_model", "auto_partition", "Pipeline"} <= set(dir(stagecut))
-    assert dir(passes) == ["auto_partition", "compile_model"]
+    assert dir(passes) == ["auto_partition", "compare_machines", "compile_model"]
 
 
 def test_the_version() -> None:
