@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,8 @@ from passes.options.options import Candidates, Options, Weights, compared_option
 from passes.pipeline import PassPipeline
 
 
-def _compare(
+@partial(with_options, taken=compared_options())
+def compare_machines(
     source_or_model: str | Path | nn.Module,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
@@ -58,11 +60,15 @@ def _compare(
     return compared(Options.of(options, compared_options()), candidates, source_or_model, args, kwargs, variants)
 
 
-compare_machines = with_options(_compare, compared_options())
-
-
-def compared(options: Options, candidates: Candidates, source_or_model: Any, *call: Any) -> Comparison:
-    """The plans for all candidates; `call` are the arguments of the model, and its variants."""
+def compared(
+    options: Options,
+    candidates: Candidates,
+    source_or_model: Any,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    variants: Mapping[str, Any] | None = None,
+) -> Comparison:
+    """The plans for all candidates."""
     terminal = Terminal.of(options)
     machines = dict(_machines(options, candidates))
     if candidates.out is not None and candidates.out.suffix != ".svg":
@@ -71,7 +77,6 @@ def compared(options: Options, candidates: Candidates, source_or_model: Any, *ca
     nothing = Cluster((), {})
     compiler = Compiler(passes, nothing, workload=options.workload, cache=options.cache, tell=terminal.tell)
     with terminal.during("model"):
-        args, kwargs, variants = (*call, *((), None, None)[len(call) :])
         source = read_given(source_or_model, args, kwargs, replace(options, weights=Weights.none), variants)
     with terminal.during("export"):
         planning = _Planning(source.name, compiler.export(source), passes)
