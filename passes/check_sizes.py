@@ -33,8 +33,8 @@ class CheckSizes:
     """A cut is good for ranges of sizes if at each corner it fits, with a value within 5 % of the proven bound there.
 
     The declared ranges are tried first, then smaller and smaller ones around the sizes that the graph is cut for.
-    Another cut is better at a corner of the declared ranges, or for a call of a mix, if its value is lower by more than
-    the slack.
+    Another cut is better at a corner of the declared ranges (of more than two, the least or the largest sizes), or for
+    a call of a mix, if its value is lower by more than the slack.
     """
 
     size_limit: float = Options.size_limit
@@ -76,7 +76,7 @@ class _Checks:
     def better_cuts(self, least: float) -> tuple[BetterCut, ...]:
         """The sizes at which another cut is better by more than `least`, those of the largest gain first."""
         calls = (call.sizes for call in self.graph.workload if len(self.graph.workload) > 1)
-        places = chain(calls, _corners(_ranges(self.graph, 1.0)))
+        places = chain(calls, _corners(_ranges(self.graph, 1.0), most=2))
         gains = {tuple(sizes.items()): self.at(sizes).gain for sizes in places}
         found = (BetterCut(dict(sizes), gain) for sizes, gain in gains.items() if gain > least)
         return tuple(sorted(found, key=lambda other: -other.gain))
@@ -121,9 +121,9 @@ def _allowed(symbol: sympy.Symbol, end: int, sizes: _Sizes, graph: Graph) -> int
     return next((size for size in islice(way, 1024) if hold(graph.guards, {**sizes, symbol: size})), own)
 
 
-def _corners(ranges: _Ranges) -> Iterator[_Sizes]:
-    """All corners of the ranges; of more than three ranges only the smallest and the largest."""
-    if len(ranges) > 3:
+def _corners(ranges: _Ranges, most: int = 3) -> Iterator[_Sizes]:
+    """All corners of the ranges; of more ranges than `most` only the smallest and the largest."""
+    if len(ranges) > most:
         yield {symbol: low for symbol, (low, _) in ranges.items()}
         yield {symbol: high for symbol, (_, high) in ranges.items()}
         return

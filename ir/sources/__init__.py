@@ -10,6 +10,7 @@ checkpoint_folder  a Hugging Face folder: config.json and weights
 switches           fields of its configuration that are set so that it can be exported
 variants           other values of inputs that decide shapes, and example inputs that go with them
 example_inputs     example inputs made from its configuration
+example_sizes      example inputs of sizes that the user names
 image_tokens       the tokens of a text that an image takes
 """
 

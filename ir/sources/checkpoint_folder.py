@@ -53,6 +53,7 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
         dynamic_shapes=example.dynamic,
         weights={} if named is None else named,
         notes=(*how, *notes, *(() if named is None else named.notes)),
+        made_up=True,
         example_notes=example.notes,
         soft=True,
         example_for=partial(_example_for, make),

@@ -51,6 +51,7 @@ class Source:
     dynamic_shapes: DynamicShapes
     weights: Mapping[str, torch.Tensor]  # by fully qualified name
     notes: tuple[str, ...] = ()  # for the user: what was switched so that it can be exported
+    made_up: bool = False  # whether nobody chose the sizes of the example
     example_notes: tuple[str, ...] = ()  # what was left out of the example
     fix: tuple[str, ...] = ()  # inputs whose values are fixed at those of the example
     files: tuple[Path, ...] = ()  # files and folders that it was read from

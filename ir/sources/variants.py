@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from ir.capture.export.example import slotted
 from ir.errors import SourceError
-from ir.objects.signature import bind, flatten, forward_parameters, names
+from ir.objects.signature import Tree, bind, flatten, forward_parameters, names
 from ir.sources.source import Source, Variant
 
 InputValues: TypeAlias = Mapping[str, torch.Tensor]
@@ -101,7 +101,7 @@ def _call(source: Source, values: InputValues) -> Variant:
         for name, value in values.items():
             if name not in known:
                 raise SourceError(f"there is no input `{name}` to fix; the model takes {', '.join(known)}")
-            example = _with_value(example, known[name], value)
+            example = with_tensors(example, [known[name]], [value])
         return example
     found = _tensors(source.model, made)
     for name, value in values.items():
@@ -111,14 +111,22 @@ def _call(source: Source, values: InputValues) -> Variant:
     return made if source.soft else with_shapes_of(source, made)
 
 
-def _tensors(model: nn.Module, call: Variant) -> dict[str, torch.Tensor]:
-    """The tensors of a call by the names of the model's inputs."""
+def call_arguments(model: nn.Module, call: Variant) -> tuple[Tree, list[torch.Tensor]]:
+    """The arguments of a call by parameter, and the tensors among them.
+
+    Raises SourceError where the model does not take them.
+    """
     try:
         leaves, spec = flatten(bind(forward_parameters(model), call.args, call.kwargs))
     except TypeError as e:
         raise SourceError(f"the example inputs do not fit {type(model).__name__}.forward: {e}") from e
-    tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-    return dict(zip(names(slotted(leaves, spec)), tensors, strict=True))
+    return slotted(leaves, spec), [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+def _tensors(model: nn.Module, call: Variant) -> dict[str, torch.Tensor]:
+    """The tensors of a call by the names of the model's inputs."""
+    tree, tensors = call_arguments(model, call)
+    return dict(zip(names(tree), tensors, strict=True))
 
 
 def _fitted(value: torch.Tensor, example: torch.Tensor) -> torch.Tensor:
@@ -130,9 +138,11 @@ def _fitted(value: torch.Tensor, example: torch.Tensor) -> torch.Tensor:
     return value.to(example.dtype)
 
 
-def _with_value(call: Variant, old: torch.Tensor, new: torch.Tensor) -> Variant:
+def with_tensors(call: Variant, old: Sequence[torch.Tensor], new: Sequence[torch.Tensor]) -> Variant:
+    """The call with tensors in place of others of it."""
+    instead = {id(before): after for before, after in zip(old, new, strict=True)}
     leaves, spec = flatten((call.args, dict(call.kwargs)))
-    args, kwargs = pytree.tree_unflatten([new if leaf is old else leaf for leaf in leaves], spec)
+    args, kwargs = pytree.tree_unflatten([instead.get(id(leaf), leaf) for leaf in leaves], spec)
     return replace(call, args=args, kwargs=kwargs)
 
 

@@ -26,7 +26,7 @@ from passes.compilation.programs import captured
 from passes.compilation.summary import node_seconds, summarize
 from passes.compilation.workload import with_workload
 from passes.options.options import Weights
-from passes.options.workload import WantedCall
+from passes.options.sizes import WantedCall
 from passes.pipeline import PassPipeline, Step
 from runtime.check.artifact import faults
 
@@ -71,7 +71,7 @@ class Compiler:
         graph, kept = captured(source, self.cache)
         if kept:
             self.tell("the export is kept from an earlier run; --no-cache exports anew")
-        return with_workload(graph, self.workload)
+        return with_workload(graph, self.workload, source.made_up)
 
     def plan(self, steps: Sequence[Step]) -> StagePlan:
         """The stages of what the last step left."""

@@ -19,6 +19,7 @@ from ir.checkpoint.names import own_tensors
 from ir.errors import CompileError, SourceError
 from ir.objects.signature import forward_parameters
 from ir.sources import Reading, Source, read_source, uncompiled
+from ir.sources.example_sizes import with_example_sizes
 from ir.sources.variants import with_fixed_inputs, with_shapes_of, with_variants
 from passes.options.options import Options, Weights
 
@@ -35,7 +36,8 @@ def read_given(
     `variants` are further calls, by name.  Raises SourceError that says what is missing, and where.
     """
     source = _read(source_or_model, args, kwargs, options)
-    return with_fixed_inputs(with_variants(source, _in_dtype(variants or {}, options)), options.fix)
+    fixed = with_fixed_inputs(with_variants(source, _in_dtype(variants or {}, options)), options.fix)
+    return with_example_sizes(fixed, dict(options.example))
 
 
 def _read(

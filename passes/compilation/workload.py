@@ -12,7 +12,7 @@ from ir.errors import CompileError
 from ir.graph import Graph
 from ir.sizes import CallSizes, hold
 from ir.text.call_sizes import as_workload
-from passes.options.workload import WantedCall
+from passes.options.sizes import WantedCall
 
 
 def with_workload(graph: Graph, wanted: Sequence[WantedCall], made_up: bool = False) -> Graph:

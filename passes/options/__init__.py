@@ -4,6 +4,6 @@ The files:
 
     options   every option, with its flag and its help
     kinds     the values that options take, and how wrong ones are refused
-    workload  the sizes of calls that a plan is for, as a text
+    sizes     workloads and shapes of example inputs, as texts
     scoped    options of one pass: split-stages{time-limit=20}
 """

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ir.text.units import parse_bytes
-from passes.options.workload import read_workload
+from passes.options.sizes import read_shapes, read_workload
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,12 @@ WORKLOAD = ValueKind(
     "sizes such as batch=1,seq=4096, or several with weights: batch=1,seq=4096:0.7;batch=32,seq=512:0.3",
     "SIZE=N[:WEIGHT;…]",
     read_workload,
+)
+SHAPES = ValueKind(
+    "shapes of inputs, each once, such as input_ids=1x4096 ({'input_ids': (1, 4096)} in Python)",
+    "INPUT=NxN",
+    read_shapes,
+    many=True,
 )
 PASS_OPTIONS = ValueKind("texts such as split-stages{time-limit=20}", "PASS{NAME=VALUE}", _texts, many=True)
 

@@ -24,6 +24,7 @@ from passes.options.kinds import (
     PASS_OPTIONS,
     PATH,
     SECONDS,
+    SHAPES,
     SHARE,
     SIZES,
     SWITCH,
@@ -34,7 +35,7 @@ from passes.options.kinds import (
     one_of,
     option,
 )
-from passes.options.workload import WantedCall
+from passes.options.sizes import WantedCall
 from passes.partitioners.problem.objective import Objective
 
 if TYPE_CHECKING:
@@ -98,6 +99,9 @@ class Options:
 
     dynamic_shapes: DynamicShapes | Sequence[str] = option(
         None, SIZES, _SOURCE, "sizes that change from call to call: input_ids:0=batch,1=seq", "--dynamic"
+    )
+    example: tuple[tuple[str, tuple[int, ...]], ...] = option(
+        (), SHAPES, _SOURCE, "sizes of the example inputs that may change, in place of the source's: input_ids=1x4096"
     )
     fix: tuple[str, ...] = option(
         (),

@@ -118,7 +118,9 @@ def tensors(output: Any) -> list[torch.Tensor]:
 
 def test_texts_of_one_length_need_no_mask(shell: Shell) -> None:
     model = save(shell.folder / "ck", "GPT2LMHeadModel", t.GPT2Config(**GPT2))
-    assert shell.run(f"ck -o out {QUICK} --no-padding").status == 0
+    ended = shell.run(f"ck -o out {QUICK} --no-padding --example input_ids=1x24")
+    assert ended.status == 0
+    assert "numbers for batch 1, seq 24\n" in ended.out
     code = (shell.folder / "out/stage_0.py").read_text()
     assert "is_causal=True" in code
     assert "attention_mask" not in code
@@ -137,6 +139,10 @@ def test_a_folder_without_weights_can_be_planned(shell: Shell) -> None:
     ended = shell.run(f"ck -o out {QUICK} --weights none --dtype bfloat16")
     assert ended.status == 0, ended.err
     assert "note: use_cache is off: each call computes the whole sequence" in ended.out
+    made_up = (
+        r"numbers for batch 4, seq \d+, which were made up: name yours with --workload batch=…,seq=… or --example\n"
+    )
+    assert re.search(made_up, ended.out)
     assert re.search(r"bfloat16\[batch, seq, 32\]", ended.out)
     assert not list((shell.folder / "out").glob("*.safetensors"))
     assert "ck" in shell.refused(f"ck -o other {QUICK}")
@@ -267,8 +273,9 @@ def test_an_exported_program(shell: Shell) -> None:
     args, kwargs = (torch.randn(3, 8), {"z": torch.randn(3, 5)}), {"scale": 3.0}
     shapes = {"x": {0: batch}, "more": {"z": {0: batch}}, "scale": None}
     torch.export.save(torch.export.export(model, args, kwargs, dynamic_shapes=shapes), shell.folder / "twice.pt2")
-    ended = shell.run(f"twice.pt2 -o out {QUICK} --verify")
+    ended = shell.run(f"twice.pt2 -o out {QUICK} --verify --example more.z=6x5")
     assert ended.status == 0, ended.err
+    assert "numbers for x_0 6\n" in ended.out
     with Pipeline.load(shell.folder / "out", devices=["cpu"]) as pipe:
         for size in (1, 7, 64):
             x, z = torch.randn(size, 8), torch.randn(size, 5)

@@ -13,7 +13,7 @@ from ir.machine.cluster import Cluster
 from ir.sizes import Dim
 from passes.check_sizes import CheckSizes
 from passes.compilation.workload import with_workload
-from passes.options.workload import read_workload
+from passes.options.sizes import read_workload
 from passes.split_stages import SplitStages
 from tests.support.graphs import graph, linear, param, value
 from tests.support.planning import DEVICE, machine

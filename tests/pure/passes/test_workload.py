@@ -23,7 +23,7 @@ from passes.compilation.summary import summarize
 from passes.compilation.workload import with_workload
 from passes.cut.cut_problem import as_problem
 from passes.options.options import Options
-from passes.options.workload import WantedCall, read_workload
+from passes.options.sizes import WantedCall, read_workload
 from passes.partitioners.problem import InvalidSplit, evaluate
 from passes.partitioners.problem.evaluation import loads
 from passes.split_stages import SplitStages

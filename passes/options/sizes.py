@@ -1,9 +1,9 @@
-"""A workload as an option: `batch=1,seq=4096:0.7;batch=32,seq=512:0.3`, sizes of calls with their weights."""
+"""Sizes as options: workloads, as `batch=1,seq=4096:0.7;batch=32,seq=512:0.3`, and shapes of example inputs."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -58,3 +58,34 @@ def _checked(sizes: Mapping[str, int], weight: float) -> WantedCall:
     if not numbers or not all(isinstance(n, int) and not isinstance(n, bool) for n in numbers):
         raise ValueError
     return WantedCall(dict(sizes), float(weight))
+
+
+def read_shapes(value: Any) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Shapes of inputs by name, from texts such as `input_ids=1x4096`; in Python also from a mapping.
+
+    Raises ValueError or TypeError for anything else, and for an input that is named twice.
+    """
+    given = value.items() if isinstance(value, Mapping) else _named_shapes([value] if isinstance(value, str) else value)
+    shapes = tuple((str(name), tuple(shape)) for name, shape in given)
+    sizes = [size for _, shape in shapes for size in shape]
+    if not all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in sizes):
+        raise ValueError
+    if len({name for name, _ in shapes}) < len(shapes):
+        raise ValueError
+    return shapes
+
+
+def _named_shapes(items: Iterable[Any]) -> Iterator[tuple[str, Sequence[int]]]:
+    """The pairs among the items, and those in their texts."""
+    for item in items:
+        if isinstance(item, str):
+            yield from map(_parsed_shape, item.split(","))
+        else:
+            yield item
+
+
+def _parsed_shape(text: str) -> tuple[str, Sequence[int]]:
+    match = re.fullmatch(r"\s*([\w.]+)\s*=\s*(\d+(?:x\d+)*)\s*", text)
+    if match is None:
+        raise ValueError
+    return match[1], [int(size) for size in match[2].split("x")]
