@@ -13,6 +13,7 @@ from torch import nn
 from ir.analysis.bind import bind_sizes
 from ir.analysis.dead_code import without_unread
 from ir.capture.checks.equivalence import same_terms
+from ir.capture.checks.first_call import differs_on_example
 from ir.capture.checks.size_one import (
     at_one,
     may_be_one,
@@ -81,18 +82,26 @@ def _with_states(example: Example, soft: bool) -> Recording:
     """A recording in which what the model keeps in attributes is state, where an export can follow it."""
     observed = observe(example)
     if observed.unseen:
-        recording = _at_all_sizes(example, soft)
+        recording = _at_all_sizes(example, soft, None)
         return noted(recording, *_unseen(recording.filled, observed.unseen))
+    if observed.restless:
+        warn(
+            "forward returns something else when it is called again with the same inputs: it keeps something outside "
+            "of its modules, as in an iterator, or draws numbers that are not torch's; stages return what one call did"
+        )
+        observed = replace(observed, first=None)
+    if observed.seeds:
+        warn("forward seeds torch's random numbers; stages do not")
     frozen = observed.frozen
     if observed.states:
         try:
             with as_buffers(example.model, observed.states) as names:
-                recording = _at_all_sizes(example, soft=False)
+                recording = _at_all_sizes(example, False, observed.first)
             kept = [names[constant.fqn] for constant in recording.graph.constants if constant.fqn in names]
             return replace(recording, graph=without_unread(recording.graph, names), frozen=(*frozen, *kept))
         except CaptureError:  # of a size that changes, perhaps; without them an error names what else is wrong
             frozen = (*map(str, observed.states), *frozen)
-    return replace(_at_all_sizes(example, soft), frozen=frozen)
+    return replace(_at_all_sizes(example, soft, observed.first), frozen=frozen)
 
 
 def _unseen(filled: Sequence[str], reason: str) -> Iterator[str]:
@@ -102,10 +111,15 @@ def _unseen(filled: Sequence[str], reason: str) -> Iterator[str]:
         yield f"the first call sets {filled[0]}{more}, whether later calls read it was not looked at: {reason}"
 
 
-def _at_all_sizes(example: Example, soft: bool) -> Recording:
-    """A recording, restricted to the sizes at which it is the model."""
+def _at_all_sizes(example: Example, soft: bool, returned: Sequence[Any] | None) -> Recording:
+    """A recording, restricted to the sizes at which it is the model; `returned`: what that returned for the example."""
     example, (recording, way), notes = _record(example, soft)
     graph, questions = recording.graph, recording.questions
+    if returned is not None and (result := differs_on_example(graph, example, returned)):
+        warn(
+            f"while it is exported, forward computes something else than when it is called with the example inputs "
+            f"({result}); stages return what was exported"
+        )
     for symbol in may_be_one(graph):
         if place := _other_at_one(symbol, graph, questions, example, way):
             graph = without_one(graph, symbol, place)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sysconfig
 from functools import cache
 
 
@@ -24,6 +25,15 @@ def is_torch_file(path: str) -> bool:
 def is_own_file(path: str) -> bool:
     """Whether a source file is this package's."""
     return path.startswith(_HERE)
+
+
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+_LIBRARY_MARKS = ("/site-packages/", "/dist-packages/")
+
+
+def in_library(path: str) -> bool:
+    """Whether a source file is of Python's own library, or of an installed one."""
+    return any(mark in path for mark in _LIBRARY_MARKS) or path.startswith(_LIBRARIES)
 
 
 @cache

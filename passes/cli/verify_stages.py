@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from torch import nn
 
 from ir.analysis.bind import SizeValues, allowed_sizes
+from ir.analysis.interpret import interpret
 from ir.analysis.programs import program_of
 from ir.capture.checks.values import other_values
-from ir.capture.memory.observing import COPIED_AT_MOST
-from ir.capture.memory.places import as_they_were, changed, newly_held
-from ir.capture.memory.places import leaves as held_by
-from ir.errors import StateError, VerifyError
+from ir.capture.memory.places import Place, leaves
+from ir.capture.memory.restoring import put_back
+from ir.capture.memory.snapshots import differences, held_around, outermost, snapshot
+from ir.errors import CaptureError, CompileError, StateError, VerifyError
 from ir.graph import Graph
 from ir.objects.signature import Signature, call, flatten
 from ir.sizes import at
@@ -45,31 +45,47 @@ def _compared(source: Source, folder: Path, graph: Graph) -> str:
 
     The calls are the example, the example again, and inputs of the same types with other values and, where sizes are
     dynamic, other sizes; `graph` says which.  The last is left out where the model itself does not take it.
-    Raises VerifyError where they differ, and StateError where that is after a call that changed the model's attributes.
+    Raises VerifyError where they differ, CaptureError where the model does from its own export, and StateError where it
+    keeps something from call to call that stages do not.
     """
     calls = _calls(source, graph)
     with with_values(source.model, source.weights):
         wanted, again = (_run_uncut(source, graph.signature, calls) for _ in range(2))
         plain = _run_uncut(source, graph.signature, calls, fused=False)
+        if not _all_alike(wanted, again, len(plain)):
+            _require_random(source, graph.signature, calls)
+            return "the model is not deterministic: two runs of it differ, so there is nothing to compare with"
     wanted = wanted[: len(plain)]
-    if len(wanted) != len(again[: len(plain)]) or not all(map(_alike, wanted, again)):
-        return "the model is not deterministic: two runs of it differ, so there is nothing to compare with"
     most = 0.0
     with _running(folder) as pipe:
         for arguments, want, unfused, what in zip(calls, wanted, plain, _CALLS, strict=False):
             got = flatten(call(pipe, graph.signature.parameters, deepcopy(arguments)))
+            when = "" if what == _CALLS[0] else f", called with {what}"
             try:
-                most = max(
-                    most, _require_same(want, unfused, got, "" if what == _CALLS[0] else f", called with {what}")
-                )
+                most = max(most, _require_same(want, unfused, got, when))
             except VerifyError as e:
-                if what == _CALLS[0] or not (names := _kept(source, graph.signature, calls[0])):
-                    raise
-                more = f" and {len(names) - 1} more" if names[1:] else ""
-                raise StateError(f"{e}: the model keeps {names[0]}{more} from call to call, the stages do not") from e
+                raise _error(e, source, graph, got, first=not when) from e
     exact = f"within {most:.3g} (its fused layers round otherwise)" if most else "bit for bit"
     more = "" if len(wanted) == len(_CALLS) else "; the model takes no other values than the example's"
     return f"the stages return what the uncut model returns, {exact}, in {len(wanted)} calls{more}"
+
+
+def _error(error: VerifyError, source: Source, graph: Graph, got: Flattened, first: bool) -> CompileError:
+    """The error to raise for a call that returned `got`, the first one or a later one, with what explains it."""
+    if first and _is_as_captured(source, graph, got):
+        return CaptureError(f"{error}: while it is exported, forward computes something else than when it is called")
+    if first or not (names := _kept(source, graph.signature)):
+        return error
+    more = f" and {len(names) - 1} more" if names[1:] else ""
+    return StateError(f"{error}: the model keeps {names[0]}{more} from call to call, the stages do not")
+
+
+def _is_as_captured(source: Source, graph: Graph, got: Flattened) -> bool:
+    """Whether the stages return for the example what the model was captured as."""
+    tensors = graph.signature.bind(source.args, source.kwargs)
+    found = interpret(graph, [t.clone() for t in tensors], source.weights).outputs
+    returned = [x for x in got[0] if isinstance(x, torch.Tensor)]
+    return len(found) == len(returned) and all(map(_same, found, returned))
 
 
 @contextmanager
@@ -125,43 +141,53 @@ def _run_uncut(
     enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(fused and enabled)
     try:
-        with torch.no_grad(), as_they_were(source.model), _values_put_back(source.model):
-            for arguments in deepcopy(list(calls)):
+        with torch.no_grad(), put_back(source.model):
+            for arguments in calls:
                 try:
-                    leaves, spec = flatten(call(source.model, signature.parameters, arguments))
+                    found, spec = flatten(call(source.model, signature.parameters, deepcopy(arguments)))
                 except Exception:
                     if len(results) < len(_CALLS) - 1:
                         raise
                     break
-                results.append(([x.clone() if isinstance(x, torch.Tensor) else x for x in leaves], spec))
+                results.append(([x.clone() if isinstance(x, torch.Tensor) else x for x in found], spec))
     finally:
         torch.backends.mha.set_fastpath_enabled(enabled)
     return results
 
 
-@contextmanager
-def _values_put_back(model: nn.Module) -> Iterator[None]:
-    """Restore the values of buffers afterwards, and of parameters where a copy of them fits in memory."""
-    parameters = list(model.parameters())
-    small = sum(p.nbytes for p in parameters) <= COPIED_AT_MOST
-    before = [(t, t.detach().clone()) for t in (*model.buffers(), *(parameters if small else ()))]
-    try:
-        yield
-    finally:
-        for tensor, value in before:
-            if tensor.shape == value.shape:
-                tensor.data.copy_(value)
-            else:
-                tensor.data = value
+def _require_random(source: Source, signature: Signature, calls: Sequence[Mapping[str, Any]]) -> None:
+    """Raise StateError for a model whose runs differ although torch draws the same random numbers in them."""
+    seeded: list[list[Flattened]] = []
+    for _ in range(2):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            seeded.append(_run_uncut(source, signature, calls))
+    if not _all_alike(*seeded, count=len(calls)):
+        raise StateError(
+            "the model returns something else when it is called again with the same inputs and random numbers: it "
+            "keeps something that stages do not, as in an iterator, or draws numbers that are not torch's"
+        )
 
 
-def _kept(source: Source, signature: Signature, arguments: Mapping[str, Any]) -> list[str]:
-    """The attributes of the model that a call changes."""
-    with torch.no_grad(), as_they_were(source.model), _values_put_back(source.model):
-        before = held_by(source.model)
-        call(source.model, signature.parameters, deepcopy(arguments))
-        after = held_by(source.model)
-        return [*changed(before, after), *newly_held(before, after)]
+def _all_alike(runs: Sequence[Flattened], others: Sequence[Flattened], count: int) -> bool:
+    """Whether two runs of `count` calls, or of fewer, return the same."""
+    runs, others = runs[:count], others[:count]
+    return len(runs) == len(others) and all(map(_alike, runs, others))
+
+
+def _kept(source: Source, signature: Signature) -> list[str]:
+    """What a call changes: attributes of the model and variables around it; tensors, which may be state, come last."""
+    model, arguments = source.model, signature.arguments.fill(signature.bind(source.args, source.kwargs))
+    registered = [name for name, _ in model.named_buffers(remove_duplicate=False)]
+
+    def held() -> Mapping[Place, Any]:
+        return {**snapshot(leaves(model, registered)), **held_around(model)}
+
+    with torch.no_grad(), put_back(model):
+        before = held()
+        call(model, signature.parameters, deepcopy(arguments))
+        places = differences(before, [after := held()])
+    return list(outermost(sorted(places, key=lambda p: isinstance(after.get(p), torch.Tensor))))
 
 
 def _alike(a: Flattened, b: Flattened) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from ir.errors import StateError, VerifyError
+from ir.errors import CaptureError, StateError, VerifyError
 from passes import compile_model
 
 
@@ -34,6 +35,25 @@ def mean(model: Model, x: torch.Tensor) -> torch.Tensor:
 def counter(model: Model, x: torch.Tensor) -> torch.Tensor:
     model.calls += 1
     return x * model.calls
+
+
+SEEN = {"calls": 0}
+
+
+def outside(model: Model, x: torch.Tensor) -> torch.Tensor:
+    SEEN["calls"] += 1
+    return x * SEEN["calls"]
+
+
+def cycles(model: Model, x: torch.Tensor) -> torch.Tensor:
+    return x * next(NUMBERS)
+
+
+NUMBERS = count()
+
+
+def asks(model: Model, x: torch.Tensor) -> torch.Tensor:
+    return x if torch.compiler.is_exporting() else x / 2
 
 
 def by_batch(model: Model, x: torch.Tensor) -> torch.Tensor:
@@ -60,7 +80,11 @@ KEPT = r"the example again by at most .*: the model keeps calls from call to cal
 
 @pytest.mark.parametrize(
     ("last", "error", "when"),
-    [(counter, StateError, KEPT), (by_batch, VerifyError, "other values of the example's kind by")],
+    [
+        (counter, StateError, KEPT),
+        (outside, StateError, KEPT.replace("calls from", r"SEEN\['calls'\] from")),
+        (by_batch, VerifyError, "other values of the example's kind by"),
+    ],
 )
 def test_a_later_call_that_differs_is_found(
     last: Any, error: type[Exception], when: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -68,3 +92,31 @@ def test_a_later_call_that_differs_is_found(
     with pytest.raises(error, match=f"output 0 of the stages differs from the model's, called with {when}"):
         verified(last, tmp_path / "out", capsys)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("last", "error", "message"),
+    [
+        (cycles, StateError, "the model returns something else when it is called again with the same inputs"),
+        (asks, CaptureError, "output 0 .* while it is exported, forward computes something else"),
+    ],
+)
+def test_a_first_call_that_differs_is_explained(
+    last: Any, error: type[Exception], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(error, match=message):
+        verified(last, tmp_path / "out", capsys)
+
+
+def in_place(model: Model, x: torch.Tensor) -> torch.Tensor:
+    return x.mul_(2) + 1
+
+
+def test_a_call_that_changes_its_input_is_made_again_with_what_was_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = Model(in_place).eval()
+    model.layers = nn.Sequential()
+    with pytest.warns(UserWarning, match="the model changes its input x in place"):
+        compile_model(model, (torch.randn(2, 4),), out=tmp_path / "out", stages=1, verify=True)
+    assert "bit for bit, in 3 calls" in capsys.readouterr().err

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
+from ir.capture.export.padding import without_fused_layers
 from ir.errors import CompileError, InternalError
 from ir.objects.signature import flatten
 from passes.compilation.api import compile_model
@@ -33,7 +34,8 @@ SEARCH = 0.3  # seconds for a better cut
 ORDER_OF_SUMS = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 5e-2}
 
 # What rounding may come to in a model that amplifies it: allowed where the stages return, to the bit, what the model
-# does for the same values laid out as in the example.  Integers, as those of argmax(), may then differ at will.
+# does without fused kernels for the same values laid out as in the example.  Integers, as those of argmax(), may then
+# differ at will.
 AMPLIFIED = 1e-2
 
 
@@ -159,7 +161,8 @@ def spread(x: torch.Tensor) -> torch.Tensor:
 class Expected:
     """What a model returns, or the error that it raises, and its arguments afterwards.
 
-    `as_usual`: what it returns for the same values laid out as in the example, where the call has another layout.
+    `as_usual`: what it returns without fused kernels for the same values laid out as in the example, where that may be
+    rounded otherwise.
     """
 
     returned: Any
@@ -168,9 +171,10 @@ class Expected:
 
 
 def expected_of(model: Any, call: Given) -> Expected:
-    if not call.laid_out_otherwise:
+    if call.exact:
         return Expected(*run(model, copied(call)))
-    as_usual, _ = run(deepcopy(model), tree_map(torch.Tensor.contiguous, copied(call)))
+    with without_fused_layers():
+        as_usual, _ = run(deepcopy(model), tree_map(torch.Tensor.contiguous, copied(call)))
     return Expected(*run(model, copied(call)), as_usual)
 
 

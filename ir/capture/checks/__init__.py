@@ -1,5 +1,6 @@
 """Does a graph compute what its model does?
 
+first_call    run the graph on the example, whose results a call of the model has shown
 second_input  run both on other sizes and values
 equivalence   run both on fake tensors and compare the operators, which needs no second export
 values        other values of the kind of an example's

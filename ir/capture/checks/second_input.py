@@ -40,7 +40,7 @@ def compare_with_model(graph: Graph, example: Example) -> Verdict:
         except Exception:
             continue
         try:
-            found = _run_graph(graph, example, inputs)
+            found = results_of(graph, example, inputs)
         except Exception:
             return Verdict.DIFFERENT
         if len(wanted) != len(found) or not all(map(_close, wanted, found)):
@@ -88,7 +88,8 @@ def _run_model(example: Example, inputs: Sequence[torch.Tensor]) -> list[Any]:
         return flatten(call(example.model, example.parameters, deepcopy(given)))[0]
 
 
-def _run_graph(graph: Graph, example: Example, inputs: Sequence[torch.Tensor]) -> list[Any]:
+def results_of(graph: Graph, example: Example, inputs: Sequence[torch.Tensor]) -> list[Any]:
+    """What a graph returns for these inputs with the weights of the example's model, without containers."""
     weights = {name: t.detach().clone() for name, t in example.model.named_buffers()}
     weights |= {name: t.detach() for name, t in example.model.named_parameters(remove_duplicate=False)}
     outputs = interpret(graph, [t.clone() for t in inputs], weights).outputs
@@ -112,7 +113,7 @@ def _put_back(model: nn.Module) -> Iterator[None]:
 
 def _close(a: Any, b: Any) -> bool:
     if not isinstance(a, torch.Tensor):
-        return bool(a == b)
+        return type(a) is type(b) and bool(a == b)
     same = isinstance(b, torch.Tensor) and a.shape == b.shape and a.dtype == b.dtype
     return same and torch.allclose(a, b, *_TOLERANCE.get(a.dtype, (0, 0)), equal_nan=True)
 

@@ -15,39 +15,42 @@ from ir.capture.diagnosis import NotExported
 
 @contextmanager
 def written_in_place(model: nn.Module) -> Iterator[list[Any]]:
-    """Turn assignments to buffers into in-place copies on exit, so that torch.export records them as mutations.
+    """Turn assignments to buffers and parameters into in-place copies on exit: torch.export records these as mutations.
 
     Results go into the list that it yields: one in the memory of a buffer that is written keeps what it was.
     Raises NotExported for a buffer that is assigned a tensor of another shape or dtype.
     """
-    before = [(path, module, dict(module._buffers)) for path, module in model.named_modules()]
+    held_by = ((path, held) for path, module in model.named_modules() for held in (module._buffers, module._parameters))
+    before = [(path, held, dict(held)) for path, held in held_by]
     results: list[Any] = []
     yield results
     assigned = list(_assigned(before))
-    written = {_memory(buffers[name]) for buffers, _, name in assigned}
+    written = {_memory(were[name]) for were, _, name in assigned}
     results[:] = [_apart(result, written) for result in results]
-    new = [_apart(module._buffers[name], written) for _, module, name in assigned]  # two may have changed places
-    for (buffers, module, name), value in zip(assigned, new, strict=True):
-        buffers[name].copy_(value)
-        module._buffers[name] = buffers[name]
+    new = [_apart(held[name], written) for _, held, name in assigned]  # two may have changed places
+    for (were, held, name), value in zip(assigned, new, strict=True):
+        were[name].copy_(value)
+        held[name] = were[name]
 
 
-_Buffers = dict[str, Any]
+_Held = dict[str, Any]  # buffers or parameters of a module
 
 
-def _assigned(before: Sequence[tuple[str, nn.Module, _Buffers]]) -> Iterator[tuple[_Buffers, nn.Module, str]]:
-    """The buffers that were assigned anew, with those that were there."""
-    for path, module, buffers in before:
-        for name, buffer in buffers.items():
-            assigned = module._buffers.get(name)
-            if buffer is None or assigned is None or assigned is buffer:
+def _assigned(before: Sequence[tuple[str, _Held, _Held]]) -> Iterator[tuple[_Held, _Held, str]]:
+    """The names that were assigned anew in what a module holds, with what was there."""
+    for path, held, were in before:
+        for name, tensor in were.items():
+            assigned = held.get(name)
+            if tensor is None or assigned is None or assigned is tensor:
                 continue
-            if (assigned.shape, assigned.dtype) != (buffer.shape, buffer.dtype):
+            if (assigned.shape, assigned.dtype) != (tensor.shape, tensor.dtype):
+                if isinstance(tensor, nn.Parameter):  # converted for the call
+                    continue
                 raise NotExported(
                     f"forward makes {name} of {path or 'the model'} another size or type than it had",
                     advice="write into the buffer that is there, self.buffer[...] = value",
                 )
-            yield buffers, module, name
+            yield were, held, name
 
 
 def _apart(value: Any, written: set[int]) -> Any:

@@ -23,8 +23,9 @@ from ir.capture.export.meta_weights import without_memory
 from ir.capture.export.module_state import converted_for_the_call, data_as_itself, written_in_place
 from ir.capture.export.origins import Origin, OriginTrace
 from ir.capture.export.padding import padded_as_in_inference
-from ir.capture.memory.places import as_they_were, changed, newly_held
+from ir.capture.memory.places import changed, newly_held
 from ir.capture.memory.places import leaves as held_by
+from ir.capture.memory.restoring import as_they_were
 from ir.capture.program.default_dtype import with_stated_dtypes
 from ir.capture.program.folded import fold_known
 from ir.capture.program.functional import functional_form, needs_functional_form
@@ -201,6 +202,13 @@ class _Whole(nn.Module):
         return call(self.m, self._example.parameters, self._example.arguments.fill(tensors))
 
 
+def _keep_values(program: ExportedProgram) -> None:
+    """Copy constants that lie in memory of others, as in arrays of NumPy's: it is put back to what it held before."""
+    for name, value in program.constants.items():
+        if isinstance(value, torch.Tensor) and not value.is_meta and not value.untyped_storage().resizable():
+            program.constants[name] = value.clone()
+
+
 def _returned(program: ExportedProgram) -> Tree:
     """The containers of the results, with a slot for every leaf: the program holds those that are no tensors."""
     spec = program.call_spec.out_spec
@@ -234,6 +242,7 @@ def _export(flat: nn.Module, example: Example, strict: bool) -> _Exported:
                 notes = tuple(dict.fromkeys(layout_notes(program.graph.nodes, as_they_are)))
                 written = inputs_written(program)
                 detach_what_leaves(program)
+                _keep_values(program)
                 if has_fixed_values(example):
                     fold_known(program)
                 asked = tuple(questions)

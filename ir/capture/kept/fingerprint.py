@@ -9,7 +9,6 @@ kind, has no fingerprint.
 from __future__ import annotations
 
 import sys
-import sysconfig
 import types
 from collections.abc import Mapping
 from contextlib import suppress
@@ -22,6 +21,8 @@ from typing import Any
 
 import torch
 from torch import nn
+
+from ir.capture.paths import in_library
 
 MOST_BYTES = 1 << 30  # of weights in memory, whose values are read
 
@@ -42,9 +43,7 @@ _PLAIN = (
     range,
 )
 _ROOT = Path(__file__).resolve().parents[3]
-_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _DERIVED = {"_original_object_hash"}  # of a GenerationConfig: another in each process
-_LIBRARY_MARKS = ("/site-packages/", "/dist-packages/")
 
 
 class Untold(Exception):
@@ -138,7 +137,8 @@ class _Digest:
             self.add(held[name])
 
     def _add_tensor(self, tensor: torch.Tensor) -> None:
-        if type(tensor) not in (torch.Tensor, nn.Parameter, nn.Buffer) or tensor.layout is not torch.strided:
+        known = type(tensor) in (torch.Tensor, nn.Parameter, nn.Buffer)
+        if not known or tensor.layout is not torch.strided or tensor.is_nested:
             raise Untold(str(type(tensor)))
         self.add((tensor.dtype, tuple(tensor.shape), tensor.stride(), tensor.requires_grad, tensor.device.type))
         if self.values and not tensor.is_meta:
@@ -191,7 +191,7 @@ class _Digest:
         for name in sorted(self.libraries):
             self._put(name, _version(name))
         loaded = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
-        own = {file for file in loaded if file.endswith(".py") and Path(file).is_absolute() and not _in_library(file)}
+        own = {file for file in loaded if file.endswith(".py") and Path(file).is_absolute() and not in_library(file)}
         own -= {file for file in own if file.startswith(f"{_ROOT}/")}
         for file in sorted({*own, *map(str, (_ROOT / "ir").rglob("*.py"))}):
             with suppress(OSError):  # a module whose file is gone by now
@@ -200,10 +200,6 @@ class _Digest:
 
     def _put(self, *parts: object) -> None:
         self.hash.update(repr(parts).encode())
-
-
-def _in_library(file: str) -> bool:
-    return any(mark in file for mark in _LIBRARY_MARKS) or file.startswith(_LIBRARIES)
 
 
 def _is_library(module: str, name: str) -> bool:

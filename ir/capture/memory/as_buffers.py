@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ir.capture.memory.places import Place, as_they_were
+from ir.capture.memory.places import Place
+from ir.capture.memory.restoring import as_they_were
 
 
 @contextmanager

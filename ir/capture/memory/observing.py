@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,11 +13,12 @@ from torch import nn
 
 from ir.capture.checks.values import other_values
 from ir.capture.export.example import Example
-from ir.capture.memory.places import MISSING, HeldContainer, Place, as_they_were, leaves
+from ir.capture.memory.places import Place, leaves
+from ir.capture.memory.restoring import COPIED_AT_MOST, as_they_were, put_back
+from ir.capture.memory.snapshots import differences, held_around, is_near, ordered, outermost, same, snapshot
+from ir.capture.memory.surroundings import MISSING
 from ir.objects.signature import call, flatten
 from ir.text.units import format_bytes
-
-COPIED_AT_MOST = 1 << 30  # bytes of weights that are copied for the runs, at most
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,16 @@ class Observed:
     states: Mapping[Place, torch.Tensor] = field(default_factory=dict)
     frozen: tuple[str, ...] = ()  # the names of what stays as it was at first
     unseen: str = ""  # why the model was not run; empty where it was
+    first: tuple[Any, ...] | None = None  # what the first call returned
+    seeds: bool = False  # whether forward seeds torch's random numbers
+    restless: bool = False  # whether a second call returned something else, although nothing changed that is looked at
+
+
+_SEED = 0
 
 
 class _NotRun(Exception):
-    """A model cannot be copied, or run by itself."""
+    """A model cannot be run by itself."""
 
 
 def observe(example: Example) -> Observed:
@@ -56,31 +64,65 @@ class _Run:
 
     returned: list[Any]
     held: Mapping[Place, Any]
+    outside: Mapping[Place, Any]  # what variables outside of the modules hold
+    registered: list[torch.Tensor]  # the values of buffers and parameters
+    seed: int  # of torch's random numbers
+
+    @classmethod
+    def after(cls, returned: list[Any], model: nn.Module, registered: Collection[str]) -> _Run:
+        """A run that has just returned; `registered` names the buffers that the model had before."""
+        return cls(returned, _held(model, registered), held_around(model), _values(model), torch.initial_seed())
 
     def same(self, other: _Run) -> bool:
         """Whether two calls returned the same."""
         returned, others = self.returned, other.returned
-        return len(returned) == len(others) and all(map(_same, returned, others))
+        return len(returned) == len(others) and all(map(same, returned, others))
+
+    def near(self, other: _Run) -> bool:
+        """Whether two calls returned the same but for rounding."""
+        return len(self.returned) == len(other.returned) and all(map(is_near, self.returned, other.returned))
 
 
 def _observed(example: Example) -> Observed:
-    first = _held(example.model)
+    first, around = _held(example.model, _registered(example.model)), held_around(example.model)
     again = [example.tensors, example.tensors]
-    if not (changed := _differences(first, [run.held for run in _runs(example, again)])):
-        return Observed()
-    calls, runs = _with_other_values(example, again)
+    runs = _runs(example, again)
+    settled = runs[0].near(runs[1])  # whether what a first call leaves around makes no difference to the next
+    outside = outermost(differences(runs[0].outside if settled else around, [runs[1].outside]))
+    changed = differences(first, [run.held for run in runs])
+    seen = Observed(frozen=outside, first=tuple(runs[0].returned), seeds=runs[0].seed != _SEED)
+    if changed:
+        seen = _with_places(seen, example, first, changed)
+    explained = seen.states or seen.frozen or _changes_registered(example.model, runs[0])
+    return replace(seen, restless=not explained and not settled)
+
+
+def _with_places(seen: Observed, example: Example, first: Mapping[Place, Any], changed: Sequence[Place]) -> Observed:
+    """What was seen, with the places that changed, as far as results or later changes depend on them."""
+    calls, runs = _with_other_values(example, [example.tensors, example.tensors])
     [alone] = _runs(example, calls[-1:])
-    lasting = {p for p in changed if not _same(runs[0].held.get(p, MISSING), runs[1].held.get(p, MISSING))}
-    lasting |= set(_differences(runs[-1].held, [alone.held])) | {p for p in changed if _is_tensor(first.get(p))}
+    lasting = {p for p in changed if not same(runs[0].held.get(p, MISSING), runs[1].held.get(p, MISSING))}
+    lasting |= set(differences(runs[-1].held, [alone.held])) | {p for p in changed if _is_tensor(first.get(p))}
     others = [p for p in changed if p not in lasting]
     if others and not _alike(runs, _runs(example, calls, reset=others), lasting):
         lasting |= set(others)
-    states = {p: t for p in _ordered(lasting) if (t := _first_value(p, first, runs)) is not None}
+    states = {p: t for p in ordered(lasting) if (t := _first_value(p, first, runs)) is not None}
     made = {p: t for p, t in states.items() if not _is_tensor(first.get(p))}
     if made and not _may_begin_with(made, example, calls, runs, lasting):
         states = {p: t for p, t in states.items() if p not in made}
-    kept = [p for p in _ordered(lasting) if p not in states]
-    return Observed(states, _names(p for p in kept if not _is_made_of(p, changed, states)))
+    kept = [p for p in ordered(lasting) if p not in states]
+    frozen = outermost(p for p in kept if not _is_made_of(p, changed, states))
+    return replace(seen, states=states, frozen=(*frozen, *seen.frozen))
+
+
+def _changes_registered(model: nn.Module, run: _Run) -> bool:
+    """Whether a call changed buffers or parameters, or their number."""
+    before = _values(model)
+    return len(before) != len(run.registered) or not all(map(same, before, run.registered))
+
+
+def _values(model: nn.Module) -> list[torch.Tensor]:
+    return [t.detach().clone() for t in (*model.buffers(), *model.parameters())]
 
 
 def _with_other_values(
@@ -125,44 +167,52 @@ def _runs(
 
     Raises _NotRun where the model raises.
     """
-    model, runs = _copied(example.model), []
-    for place, value in (given or {}).items():
-        place.put(model, value.clone())
-    for tensors in calls:
-        torch.manual_seed(0)
-        arguments = deepcopy(example.arguments.fill([t.clone() for t in tensors]))
-        try:
-            returned = deepcopy(list(map(_detached, flatten(call(model, example.parameters, arguments))[0])))
-        except Exception as e:  # the code of a model may raise anything, and return what cannot be copied
-            raise _NotRun(f"run by itself it raises {type(e).__name__}: {e}".partition("\n")[0]) from e
-        runs.append(_Run(returned, _held(model)))
-        fresh = _copied(example.model) if reset else model
-        for place in _ordered(reset):
-            place.put(model, place.get(fresh))
+    registered, runs = _registered(example.model), []
+    with _apart(example.model) as model:
+        for place, value in (given or {}).items():
+            place.put(model, value.clone())
+        for tensors in calls:
+            torch.manual_seed(_SEED)
+            arguments = deepcopy(example.arguments.fill([t.clone() for t in tensors]))
+            try:
+                returned = deepcopy(list(map(_detached, flatten(call(model, example.parameters, arguments))[0])))
+            except Exception as e:  # the code of a model may raise anything, and return what cannot be copied
+                raise _NotRun(f"run by itself it raises {type(e).__name__}: {e}".partition("\n")[0]) from e
+            runs.append(_Run.after(returned, model, registered))
+            if reset and (fresh := _copy(example.model)) is not None:
+                for place in ordered(reset):
+                    place.put(model, place.get(fresh))
     return runs
 
 
-def _copied(model: nn.Module) -> nn.Module:
+@contextmanager
+def _apart(model: nn.Module) -> Iterator[nn.Module]:
+    """A copy of a model, or the model itself where it cannot be copied; all is put back as it was, around it, too."""
+    copied = _copy(model)
+    with put_back(model, own=copied is None):
+        yield model if copied is None else copied
+
+
+def _copy(model: nn.Module) -> nn.Module | None:
+    """A copy of a model; None where it holds what cannot be copied, such as a generator."""
     try:
         return deepcopy(model)
-    except Exception as e:  # what a model holds may raise anything when it is copied
-        raise _NotRun(f"it cannot be copied ({type(e).__name__}: {e})".partition("\n")[0]) from e
+    except Exception:  # what a model holds may raise anything when it is copied
+        return None
 
 
-def _held(model: nn.Module) -> dict[Place, Any]:
-    return {p: value.detach().clone() if _is_tensor(value) else value for p, value in leaves(model).items()}
+def _registered(model: nn.Module) -> set[str]:
+    return {name for name, _ in model.named_buffers(remove_duplicate=False)}
 
 
-def _differences(first: Mapping[Place, Any], later: Iterable[Mapping[Place, Any]]) -> list[Place]:
-    """The places that hold something else later."""
-    places = {p for held in later for p in {*first, *held} if not _same(first.get(p, MISSING), held.get(p, MISSING))}
-    return _ordered(places)
+def _held(model: nn.Module, registered: Collection[str]) -> dict[Place, Any]:
+    return snapshot(leaves(model, registered))
 
 
 def _alike(runs: Sequence[_Run], others: Sequence[_Run], places: Collection[Place]) -> bool:
     """Whether calls return the same and leave the same in `places`."""
     return all(
-        a.same(b) and all(_same(a.held.get(p, MISSING), b.held.get(p, MISSING)) for p in places)
+        a.same(b) and all(same(a.held.get(p, MISSING), b.held.get(p, MISSING)) for p in places)
         for a, b in zip(runs, others, strict=True)
     )
 
@@ -178,31 +228,9 @@ def _first_value(place: Place, first: Mapping[Place, Any], runs: Sequence[_Run])
     return before if all((t.shape, t.dtype) == kind for t in later) else None
 
 
-def _names(places: Iterable[Place]) -> tuple[str, ...]:
-    """The names of places, without those inside of others."""
-    outer: list[Place] = []
-    for place in places:
-        if not any(place.within(other) for other in outer):
-            outer.append(place)
-    return tuple(map(str, outer))
-
-
-def _ordered(places: Iterable[Place]) -> list[Place]:
-    return sorted(places, key=lambda p: (p.module, [str(step) for step in p.steps]))
-
-
 def _is_tensor(value: Any) -> bool:
     return isinstance(value, torch.Tensor)
 
 
 def _detached(value: Any) -> Any:
     return value.detach() if isinstance(value, torch.Tensor) else value
-
-
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
-        return (a.shape, a.dtype) == (b.shape, b.dtype) and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
-    if a is b:
-        return True
-    plain = (bool, int, float, complex, str, bytes, HeldContainer)
-    return type(a) is type(b) and (not isinstance(a, plain) or a == b or (a != a and b != b))

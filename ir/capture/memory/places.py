@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-_OF_EVERY_MODULE = set(vars(nn.Module()))
-_HOOKS = {name for name in _OF_EVERY_MODULE if "hooks" in name}
-_NUMBERS = (bool, int, float, complex, str, bytes, type(None), torch.SymInt, torch.SymFloat, torch.SymBool)
-_FOREIGN = {"torch", "numpy", "threading", "logging", "concurrent", "weakref", "re", "functools"}
+from ir.capture.memory.held import attributes, held, is_array, is_leaf, is_object
+from ir.capture.memory.surroundings import MISSING
 
-
-class _Missing:
-    def __repr__(self) -> str:
-        return "missing"
-
-
-MISSING = _Missing()
+OF_EVERY_MODULE = set(vars(nn.Module())) - {"training"}
 
 
 @dataclass(frozen=True)
@@ -30,10 +20,10 @@ class Place:
     """Where a model holds a value: a module, and the steps from it, each an attribute or an index."""
 
     module: str  # dotted path
-    steps: tuple[tuple[str, Any], ...]  # (".", "cache"), ("[", 0)
+    steps: tuple[tuple[str, Any], ...]  # (".", "cache"), ("[", 0); ("buffer", "m") for one that forward registers
 
     def __str__(self) -> str:
-        text = "".join(f".{key}" if kind == "." else f"[{key!r}]" for kind, key in self.steps)
+        text = "".join(f"[{key!r}]" if kind == "[" else f".{key}" for kind, key in self.steps)
         return f"{self.module}{text}".lstrip(".")
 
     @property
@@ -72,11 +62,11 @@ class Place:
 
     def _owner(self, model: nn.Module) -> Any:
         module = model.get_submodule(self.module)
-        name = self.steps[0][1]
-        owner: Any = module._buffers if name in module._buffers else vars(module)
+        kind, name = self.steps[0]
+        owner: Any = module._buffers if kind == "buffer" or name in module._buffers else vars(module)
         for before, (kind, _) in zip(self.steps[:-1], self.steps[1:], strict=True):
             owner = owner[before[1]]
-            owner = vars(owner) if kind == "." else owner
+            owner = attributes(owner) if kind == "." else owner
         return owner
 
 
@@ -88,13 +78,21 @@ class HeldContainer:
     length: int
 
 
-def leaves(model: nn.Module) -> dict[Place, Any]:
-    """What is in all places of a model, by place; a HeldContainer stands before what it holds."""
+def leaves(model: nn.Module, registered: Collection[str] | None = None) -> dict[Place, Any]:
+    """What is in all places of a model, by place; a HeldContainer stands before what it holds.
+
+    Of buffers those that are None, and where `registered` names buffers, all others than these.
+    """
     found: dict[Place, Any] = {}
     seen: set[int] = set()
     for path, module in model.named_modules():
         for name, value in _attributes(module):
-            found |= _inside(Place(path, ((".", name),)), value, seen)
+            found |= inside(Place(path, ((".", name),)), value, seen)
+        for name, value in module._buffers.items():
+            if value is None:
+                found[Place(path, ((".", name),))] = value
+            elif registered is not None and f"{path}.{name}".lstrip(".") not in registered:
+                found[Place(path, (("buffer", name),))] = value
     return found
 
 
@@ -113,88 +111,24 @@ def newly_held(before: Mapping[Place, Any], after: Mapping[Place, Any]) -> list[
 
 
 def _same_traced(a: Any, b: Any) -> bool:
-    plain = not isinstance(a, torch.Tensor) and type(a) is type(b)
+    plain = not isinstance(a, torch.Tensor) and not is_array(a) and type(a) is type(b)
     return a is b or (plain and bool(a == b))
 
 
 def _attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
-    yield from ((name, value) for name, value in module._buffers.items() if value is None)
-    yield from ((name, value) for name, value in vars(module).items() if name not in _OF_EVERY_MODULE)
+    yield from ((name, value) for name, value in vars(module).items() if name not in OF_EVERY_MODULE)
 
 
-def _inside(place: Place, value: Any, seen: set[int]) -> Iterator[tuple[Place, Any]]:
-    if isinstance(value, (*_NUMBERS, torch.Tensor)):
+def inside(place: Place, value: Any, seen: set[int]) -> Iterator[tuple[Place, Any]]:
+    """What a value holds, by place; objects in `seen` are passed over."""
+    if is_leaf(value):
         yield place, value
         return
-    held = _held(value)
-    if held is None or id(value) in seen:
+    items = held(value)
+    if items is None or id(value) in seen:
         return
     seen.add(id(value))
-    kind = "." if _is_object(value) else "["
-    yield place, HeldContainer(type(value).__qualname__, len(held))
-    for key, item in held.items():
-        yield from _inside(Place(place.module, (*place.steps, (kind, key))), item, seen)
-
-
-def _held(value: Any) -> Mapping[Any, Any] | None:
-    """What a container holds, by key; None for what is none."""
-    if isinstance(value, dict):
-        return dict(dict.items(value))  # of other mappings, and of lazy ones, reading an item may do anything
-    if isinstance(value, (list, tuple, deque)):
-        return dict(enumerate(value))
-    if isinstance(value, (set, frozenset)):
-        return {item: item for item in value}
-    return vars(value) if _is_object(value) else None
-
-
-def _is_object(value: Any) -> bool:
-    """Whether a value is an object of a class of the user or a library that holds its state in attributes."""
-    if isinstance(value, (nn.Module, type, torch.Tensor, Mapping, list, tuple, set, frozenset, deque)):
-        return False
-    library = type(value).__module__.partition(".")[0]
-    return hasattr(value, "__dict__") and not callable(value) and library not in _FOREIGN
-
-
-@contextmanager
-def as_they_were(model: nn.Module) -> Iterator[None]:
-    """Restore the attributes and hooks of every module, and what containers in them hold, whatever forward assigned."""
-    containers = list(_containers(model))
-    before = [_copied(value) for value in containers]
-    try:
-        yield
-    finally:
-        for value, held in zip(containers, before, strict=True):
-            _refill(value, held)
-
-
-def _containers(model: nn.Module) -> Iterator[Any]:
-    """Every container that can be changed, once each; of modules and objects the dict of their attributes."""
-    seen: set[int] = set()
-    waiting: list[Any] = [vars(module) for module in model.modules()]
-    own = set(map(id, waiting))
-    while waiting:
-        value = waiting.pop()
-        value = vars(value) if _is_object(value) else value
-        held = _held(value)
-        if held is None or id(value) in seen:
-            continue
-        seen.add(id(value))
-        if isinstance(value, (dict, list, set, deque)):
-            yield value
-        waiting += [v for k, v in held.items() if id(value) not in own or k not in _OF_EVERY_MODULE or k in _HOOKS]
-
-
-def _copied(value: Any) -> Any:
-    return dict(dict.items(value)) if isinstance(value, dict) else list(value)
-
-
-def _refill(value: Any, held: Any) -> None:
-    """Give a container what it held, if that is something else."""
-    if isinstance(value, dict):
-        now = dict(dict.items(value))
-        if list(now) != list(held) or any(now[k] is not v for k, v in held.items()):
-            value.clear()
-            value.update(held)
-    elif len(value) != len(held) or any(a is not b for a, b in zip(value, held, strict=True)):
-        value.clear()
-        value.update(held) if isinstance(value, set) else value.extend(held)
+    kind = "." if is_object(value) else "["
+    yield place, HeldContainer(type(value).__qualname__, len(items))
+    for key, item in items.items():
+        yield from inside(Place(place.module, (*place.steps, (kind, key))), item, seen)

@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._ops import HigherOrderOperator, OpOverload
 from torch.export import ExportedProgram
 from torch.utils._pytree import tree_leaves
 
-from ir.capture.program.mutation import mutates, rewritten
+from ir.capture.program.mutation import memory_of, mutates, rewritten
 from ir.capture.program.no_ops import is_off
 from ir.capture.program.ties import memory_key
 from ir.operators import Elements, aten, rearrangement
@@ -37,8 +36,8 @@ def functional_form(program: ExportedProgram) -> ExportedProgram:
     for node in nodes:
         if is_off(node) or _is_operand(node):
             node.target, node.args, node.kwargs = aten.alias.default, tuple(node.all_input_nodes[:1]), {}
-        elif _leads_with_one(node):
-            node.target, node.args, node.kwargs = aten.unsqueeze.default, (node.args[0], 0), {}
+        else:
+            _lead_with_ones(node)
     views = dict.fromkeys(op for op in map(_unstated_view, nodes) if op is not None)
     return program.run_decompositions({op: partial(op._op_dk, _COMPOSITE) for op in views})
 
@@ -60,13 +59,22 @@ def _is_operand(node: fx.Node) -> bool:
     return _memory(node) == _memory(node.all_input_nodes[0]) and lies[0] == lies[1]
 
 
-def _leads_with_one(node: fx.Node) -> bool:
-    """Whether a node expands its operand by a first dimension of size 1 and no other: as unsqueeze() it is followed."""
+def _lead_with_ones(node: fx.Node) -> None:
+    """Make unsqueeze() of an expand() that adds first dimensions of size 1 alone: what is written into it is exact."""
     moves = rearrangement(node.target)
     if moves is None or moves.elements is not Elements.EXPANDED:
-        return False
-    made, given = node.meta["val"], node.all_input_nodes[0].meta["val"]
-    return list(map(str, made.shape)) == ["1", *map(str, given.shape)]
+        return
+    source = node.all_input_nodes[0]
+    made, given = (list(map(str, n.meta["val"].shape)) for n in (node, source))
+    ones = len(made) - len(given)
+    if not ones or made != ["1"] * ones + given:
+        return
+    for _ in range(ones - 1):
+        with node.graph.inserting_before(node):
+            inner = node.graph.call_function(aten.unsqueeze.default, (source, 0))
+        inner.meta = {**node.meta, "val": source.meta["val"].unsqueeze(0)}
+        source = inner
+    node.target, node.args, node.kwargs = aten.unsqueeze.default, (source, 0), {}
 
 
 def _unstated_view(node: fx.Node) -> OpOverload | None:
@@ -83,8 +91,7 @@ def _unstated_view(node: fx.Node) -> OpOverload | None:
 def _memory(node: fx.Node) -> set[int]:
     """The storages of a node's results."""
     made = tree_leaves(node.meta.get("val"))
-    tensors = (t for t in made if isinstance(t, torch.Tensor) and not is_functorch_wrapped_tensor(t))  # of a vmap
-    return {t.untyped_storage()._cdata for t in tensors}
+    return memory_of(t for t in made if isinstance(t, torch.Tensor))
 
 
 def _merge_tied(program: ExportedProgram) -> None:

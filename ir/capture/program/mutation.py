@@ -12,6 +12,7 @@ from unittest.mock import patch
 
 import torch
 from torch import fx
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
@@ -44,11 +45,16 @@ def refuse_overlapping_writes(nodes: Iterable[fx.Node]) -> None:
 
 def inputs_written(program: ExportedProgram) -> list[int]:
     """The numbers of the user's inputs in whose memory a node writes, also through detach()."""
-    written = {t.untyped_storage()._cdata for node in filter(mutates, program.graph.nodes) for t in _written(node)}
+    written = memory_of(t for node in filter(mutates, program.graph.nodes) for t in _written(node))
     placeholders = {n.name: n.meta.get("val") for n in program.graph.nodes if n.op == "placeholder"}
     specs = [s for s in program.graph_signature.input_specs if s.kind is InputKind.USER_INPUT]
     values = [placeholders.get(s.arg.name) for s in specs]
-    return [i for i, v in enumerate(values) if isinstance(v, torch.Tensor) and v.untyped_storage()._cdata in written]
+    return [i for i, v in enumerate(values) if isinstance(v, torch.Tensor) and memory_of([v]) & written]
+
+
+def memory_of(tensors: Iterable[torch.Tensor]) -> set[int]:
+    """The storages of tensors; those inside a vmap have none."""
+    return {t.untyped_storage()._cdata for t in tensors if not is_functorch_wrapped_tensor(t)}
 
 
 def _written(node: fx.Node) -> Iterator[torch.Tensor]:
@@ -66,14 +72,14 @@ def layout_notes(nodes: Iterable[fx.Node], as_they_are: Sequence[torch.Tensor] =
 
     `as_they_are`: tensors that contiguous() returned as they are, which leaves no node.
     """
-    unseen = {t.untyped_storage()._cdata for t in as_they_are}
+    unseen = memory_of(as_they_are)
     names: dict[fx.Node, str] = {}  # of the nodes that were looked at, the function that returns either
     for node in filter(mutates, nodes):
         changed = node.args[0] if node.args else None
         if isinstance(changed, fx.Node) and changed not in names:
             shared = list(_sharing(changed))
             either = next((name for name in map(_name, shared) if name in _EITHER), "")
-            if not either and any(t.untyped_storage()._cdata in unseen for t in _written(node)):
+            if not either and memory_of(_written(node)) & unseen:
                 either = "contiguous"
             names |= dict.fromkeys(shared, either if any(map(_may_lie_otherwise, shared)) else "")
         if isinstance(changed, fx.Node) and names[changed]:

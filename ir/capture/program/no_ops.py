@@ -17,6 +17,7 @@ _ALWAYS = {aten.detach_.default, aten.lift_fresh_copy.default}
 _DROPOUTS = {aten.dropout.default, aten.feature_dropout.default, aten.alpha_dropout.default}
 _DROPOUTS |= {aten.dropout_.default}
 _RELATIONS = {operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge}
+_WITHOUT_TENSORS = {aten.promote_types.default}  # of torch.tensor([size, 1.0])
 _READINGS = {aten.item.default, aten._local_scalar_dense.default}  # of a number, which a fixed input leaves unused
 
 
@@ -27,7 +28,7 @@ def is_assertion(node: fx.Node) -> bool:
 
 def is_checked_alone(node: fx.Node) -> bool:
     """Whether a node is an assertion, or a number that only assertions read."""
-    if is_assertion(node):
+    if is_assertion(node) or node.target in _WITHOUT_TENSORS:
         return True
     number = isinstance(node.meta.get("val"), (torch.SymInt, torch.SymFloat, torch.SymBool))
     valueless = is_truth_as_number(node) or node.target in _RELATIONS or node.target in _READINGS

@@ -107,6 +107,15 @@ class ExpandedByOne(nn.Module):
         return y
 
 
+class ExpandedByTwoOnes(nn.Module):
+    """expand() by two first dimensions of size 1, written to where other elements are infinite."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x / 0
+        y.expand(1, 1, -1, -1).flatten()[:3].fill_(0.5)
+        return y
+
+
 class ExpandedToItself(nn.Module):
     """expand() to the same shape, written to where other elements are infinite."""
 
@@ -131,6 +140,7 @@ ALONE = (SliceWritten, SortedClamped, ViewMadeAfter)
         EinsumOfOne,
         TypeStays,
         ExpandedByOne,
+        ExpandedByTwoOnes,
         ExpandedToItself,
     ],
 )

@@ -1,0 +1,104 @@
+"""A model and the variables around it, put back as they were: whatever forward assigned, and what containers held."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from ir.capture.memory.held import attributes, held, is_array, is_object
+from ir.capture.memory.places import OF_EVERY_MODULE, leaves
+from ir.capture.memory.surroundings import MISSING, held_outside, variables
+
+COPIED_AT_MOST = 1 << 30  # bytes of parameters
+
+_HOOKS = {name for name in OF_EVERY_MODULE if "hooks" in name}
+_TABLES = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
+
+
+@contextmanager
+def as_they_were(model: nn.Module) -> Iterator[None]:
+    """Restore the attributes and hooks of every module, the variables around them, and what containers hold.
+
+    Whatever forward assigned.  Tensors keep the values that they have by then.
+    """
+    outside = held_outside(model)
+    containers = list(_containers(model, outside.values()))
+    before = [_copied(value) for value in containers]
+    try:
+        yield
+    finally:
+        for value, items in zip(containers, before, strict=True):
+            _refill(value, items)
+        for variable in variables(model):
+            variable.put(outside.get(variable, MISSING))
+
+
+def _containers(model: nn.Module, outside: Iterable[Any]) -> Iterator[Any]:
+    """Every container that can be changed, once each; of modules and objects the attributes."""
+    for module in model.modules():
+        yield from (vars(module)[name] for name in _TABLES if name in vars(module))
+    seen: set[int] = set()
+    waiting: list[Any] = [*map(vars, model.modules())]
+    own = set(map(id, waiting))
+    waiting += outside
+    while waiting:
+        value = waiting.pop()
+        items = {0: None} if is_array(value) else held(value)
+        if items is None or id(value) in seen:
+            continue
+        seen.add(id(value))
+        if is_object(value):
+            yield attributes(value)
+        elif is_array(value) or isinstance(value, (dict, list, set, deque)):
+            yield value
+        waiting += [v for k, v in items.items() if id(value) not in own or k not in OF_EVERY_MODULE or k in _HOOKS]
+
+
+def _copied(value: Any) -> Any:
+    if is_array(value):
+        return value.copy()
+    if isinstance(value, MutableMapping):
+        return dict(dict.items(value) if isinstance(value, dict) else value.items())
+    return list(value)
+
+
+def _refill(value: Any, items: Any) -> None:
+    """Give a container what it held, if that is something else."""
+    if is_array(value):
+        value[...] = items
+    elif isinstance(value, MutableMapping):
+        now = _copied(value)
+        if list(now) != list(items) or any(now[k] is not v for k, v in items.items()):
+            value.clear()
+            value.update(items)
+    elif len(value) != len(items) or any(a is not b for a, b in zip(value, items, strict=True)):
+        value.clear()
+        value.update(items) if isinstance(value, set) else value.extend(items)
+
+
+@contextmanager
+def put_back(model: nn.Module, own: bool = True) -> Iterator[None]:
+    """Restore the values of tensors, too: of those around the model, and where `own` of those that it holds.
+
+    Parameters keep what they have by then where they take more than `COPIED_AT_MOST` bytes.
+    """
+    tensors = [*held_outside(model).values()]
+    if own:
+        parameters = list(model.parameters())
+        small = sum(p.nbytes for p in parameters) <= COPIED_AT_MOST
+        tensors += [*model.buffers(), *leaves(model).values(), *(parameters if small else ())]
+    before = [(t, t.detach().clone()) for t in tensors if isinstance(t, torch.Tensor)]
+    with as_they_were(model):
+        try:
+            yield
+        finally:
+            for tensor, value in before:
+                if tensor.shape != value.shape:
+                    tensor.data = value
+                elif not torch.equal(tensor, value):
+                    tensor.data.copy_(value)

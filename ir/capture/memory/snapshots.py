@@ -1,0 +1,81 @@
+"""Copies of what a model and the variables around it hold, and how two such copies differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from ir.capture.memory.held import is_array
+from ir.capture.memory.places import HeldContainer, Place, inside
+from ir.capture.memory.surroundings import MISSING, held_outside
+
+
+def held_around(model: nn.Module) -> dict[Place, Any]:
+    """What variables outside of the modules hold, by places that are named after them."""
+    found: dict[Place, Any] = {}
+    seen: set[int] = set()
+    for variable, value in held_outside(model).items():
+        if value is not MISSING:
+            found |= inside(Place("", (("outside", variable.name),)), value, seen)
+    return snapshot(found)
+
+
+def snapshot(found: Mapping[Place, Any]) -> dict[Place, Any]:
+    return {place: _copied(value) for place, value in found.items()}
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    return value.copy() if is_array(value) else value
+
+
+def differences(first: Mapping[Place, Any], later: Iterable[Mapping[Place, Any]]) -> list[Place]:
+    """The places that hold something else later."""
+    places = {p for held in later for p in {*first, *held} if not same(first.get(p, MISSING), held.get(p, MISSING))}
+    return ordered(places)
+
+
+def ordered(places: Iterable[Place]) -> list[Place]:
+    return sorted(places, key=lambda p: (p.module, [str(step) for step in p.steps]))
+
+
+def outermost(places: Iterable[Place]) -> tuple[str, ...]:
+    """The names of places, without those inside of others."""
+    outer: list[Place] = []
+    for place in places:
+        if not any(place.within(other) for other in outer):
+            outer.append(place)
+    return tuple(map(str, outer))
+
+
+def same(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return (a.shape, a.dtype) == (b.shape, b.dtype) and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
+    if a is b:
+        return True
+    if is_array(a) and is_array(b):
+        return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
+    plain = (bool, int, float, complex, str, bytes, HeldContainer)
+    return type(a) is type(b) and (not isinstance(a, plain) or a == b or (a != a and b != b))
+
+
+def is_near(a: Any, b: Any) -> bool:
+    """Whether results are the same but for rounding, or in few of their elements."""
+    if not (isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor)):
+        return same(a, b)
+    if (a.shape, a.dtype) != (b.shape, b.dtype):
+        return False
+    if not a.is_floating_point() and not a.is_complex():
+        return bool((a != b).sum() <= a.numel() * _FEW)
+    exact = torch.promote_types(a.dtype, torch.float64)
+    rounded = _ROUNDED if a.dtype in (torch.float32, torch.float64, torch.complex64, torch.complex128) else _COARSE
+    largest = a.to(exact).abs().nan_to_num(posinf=1.0).max().item() if a.numel() else 0.0
+    return torch.allclose(a.to(exact), b.to(exact), rtol=0, atol=rounded * max(largest, 1.0), equal_nan=True)
+
+
+_FEW = 0.01  # of the elements: indices of equal values, as rounding has it
+_ROUNDED, _COARSE = 1e-3, 5e-2  # of the largest element

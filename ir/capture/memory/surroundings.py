@@ -1,0 +1,138 @@
+"""Variables outside of a model's modules that its code reaches: globals, class attributes, defaults, closures."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import CellType, CodeType, FunctionType
+from typing import Any
+
+from torch import nn
+
+from ir.capture.memory.held import held, is_leaf, is_object
+from ir.capture.paths import in_library, is_torch_file
+
+_MOST = 1000  # items of a container that is looked into
+
+
+class _Missing:
+    def __repr__(self) -> str:
+        return "missing"
+
+
+MISSING = _Missing()
+
+
+@dataclass(frozen=True, eq=False)
+class Variable:
+    """A variable of a class, of a function, of a module, among a function's defaults, or in the cell of a closure."""
+
+    name: str
+    owner: Any
+    key: Any = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Variable) and self.owner is other.owner and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash((id(self.owner), self.key))
+
+    def get(self) -> Any:
+        """What it holds; MISSING where there is no such variable."""
+        match self.owner:
+            case dict() as names:
+                return names.get(self.key, MISSING)
+            case tuple() as defaults:
+                return defaults[self.key]
+            case CellType() as cell:
+                return _content(cell)
+            case owner:
+                return vars(owner).get(self.key, MISSING)
+
+    def put(self, value: Any) -> None:
+        """Hold another value, or with MISSING none."""
+        match self.owner:
+            case _ if self.get() is value:
+                pass
+            case dict() as names if value is MISSING:
+                del names[self.key]
+            case dict() as names:
+                names[self.key] = value
+            case CellType() as cell:
+                cell.cell_contents = value
+            case owner if value is MISSING:
+                delattr(owner, self.key)
+            case owner:
+                setattr(owner, self.key, value)
+
+
+def _content(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # it is empty
+        return MISSING
+
+
+def variables(model: nn.Module) -> list[Variable]:
+    """The variables that hold numbers, tensors, containers or objects, or nothing yet."""
+    seen: set[Any] = set()
+    found: list[Variable] = []
+    for module in model.modules():
+        for cls in type(module).__mro__:
+            if cls not in seen and not is_torch_file(_file(cls)):
+                seen.add(cls)
+                found += _of_class(cls, seen)
+        for name, value in vars(module).items():
+            if isinstance(value, FunctionType):
+                found += _of_function(name, value, seen)
+    return [variable for variable in dict.fromkeys(found) if _may_change(variable.get())]
+
+
+def _of_class(cls: type, seen: set[Any]) -> Iterator[Variable]:
+    for name, member in list(vars(cls).items()):
+        function = getattr(member, "__func__", member)
+        if isinstance(function, FunctionType):
+            yield from _of_function(f"{cls.__name__}.{name}", function, seen)
+        elif not name.startswith(("__", "_abc_")):
+            yield Variable(f"{cls.__name__}.{name}", cls, name)
+
+
+def _of_function(name: str, function: FunctionType, seen: set[Any]) -> Iterator[Variable]:
+    """The variables that a function of the user's has and reads, and those of functions that it calls by name."""
+    if function in seen or is_torch_file(function.__code__.co_filename):
+        return
+    seen.add(function)
+    yield from (Variable(f"{name}.{key}", function, key) for key in vars(function))
+    defaults = function.__defaults__ or ()
+    yield from (Variable(f"the default of an argument of {name}", defaults, i) for i in range(len(defaults)))
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    read = [Variable(key, cell) for key, cell in cells]
+    read += [Variable(key, function.__globals__, key) for key in sorted(_names(function.__code__))]
+    for variable in read:
+        if isinstance(called := variable.get(), FunctionType):
+            yield from _of_function(variable.name, called, seen)
+        else:
+            yield variable
+
+
+def _names(code: CodeType) -> set[str]:
+    """The names that code reads or assigns outside of itself, and those of functions that are defined in it."""
+    inner = (_names(constant) for constant in code.co_consts if isinstance(constant, CodeType))
+    return set(code.co_names).union(*inner)
+
+
+def _may_change(value: Any) -> bool:
+    """Whether a value is looked at: not what libraries make, nor large containers."""
+    if is_object(value):
+        return not in_library(_file(type(value)))
+    inside = held(value)
+    return value is MISSING or is_leaf(value) or (inside is not None and len(inside) <= _MOST)
+
+
+def _file(cls: type) -> str:
+    return getattr(sys.modules.get(cls.__module__), "__file__", None) or "<built in>"
+
+
+def held_outside(model: nn.Module) -> dict[Variable, Any]:
+    return {variable: variable.get() for variable in variables(model)}

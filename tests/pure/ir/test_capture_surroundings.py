@@ -1,0 +1,207 @@
+"""What forward keeps around its modules, or where attributes do not show it: named, and put back after the capture."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import warnings
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from ir.capture import capture
+from tests.support.checking import Call, run_graph, run_model
+
+WIDTH = 4
+CALLS: dict[str, Any] = {"n": 0, "last": None}
+
+
+class Model(nn.Module):
+    """A layer, and a number that one function of the model makes."""
+
+    calls = 0
+
+    def __init__(self, scale: Callable[..., Any], **attributes: Any) -> None:
+        super().__init__()
+        self.layer = nn.Linear(WIDTH, WIDTH)
+        self.scale = scale
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x) * self.scale(self, x)
+
+
+def of_class(model: Model, x: torch.Tensor) -> int:
+    type(model).calls += 1
+    return type(model).calls
+
+
+def of_globals(model: Model, x: torch.Tensor) -> int:
+    CALLS["n"] += 1
+    return CALLS["n"]
+
+
+def tensor_of_globals(model: Model, x: torch.Tensor) -> torch.Tensor:
+    before, CALLS["last"] = CALLS["last"], x.mean(0)
+    return x if before is None else before
+
+
+def of_function(model: Model, x: torch.Tensor) -> int:
+    of_function.n = getattr(of_function, "n", 0) + 1  # type: ignore[attr-defined]
+    return of_function.n  # type: ignore[attr-defined]
+
+
+def of_default(model: Model, x: torch.Tensor, seen: list[int] = []) -> int:  # noqa: B006
+    seen.append(1)
+    return len(seen)
+
+
+def closing_over(seen: list[int]) -> Callable[..., int]:
+    def scale(model: Model, x: torch.Tensor) -> int:
+        seen[0] += 1
+        return seen[0]
+
+    return scale
+
+
+class Counting:
+    __slots__ = ("n",)
+
+    def __init__(self) -> None:
+        self.n = 0
+
+    def __call__(self) -> int:
+        self.n += 1
+        return self.n
+
+
+def of_slots(model: Any, x: torch.Tensor) -> int:
+    return model.count()
+
+
+def of_array(model: Any, x: torch.Tensor) -> torch.Tensor:
+    model.kept *= 2
+    return torch.from_numpy(model.kept)
+
+
+def of_mode(model: Model, x: torch.Tensor) -> int:
+    model.training = not model.training
+    return 1 if model.training else 2
+
+
+@pytest.mark.parametrize(
+    ("scale", "attributes", "name"),
+    [
+        (of_class, {}, "Model.calls"),
+        (of_globals, {}, r"CALLS\['n'\]"),
+        (tensor_of_globals, {}, r"CALLS\['last'\]"),
+        (of_function, {}, "scale.n"),
+        (of_default, {}, r"the default of an argument of scale"),
+        (closing_over([0]), {}, r"seen\[0\]"),
+        (of_slots, {"count": Counting()}, "count.n"),
+        (of_array, {"kept": torch.ones(WIDTH).numpy()}, "kept"),
+        (of_mode, {}, "training"),
+    ],
+)
+def test_what_forward_keeps_is_named_and_put_back(scale: Any, attributes: dict[str, Any], name: str) -> None:
+    model, x = Model(scale, **attributes).eval(), torch.randn(3, WIDTH)
+    before = deepcopy((Model.calls, CALLS, scale.__defaults__, vars(scale)))
+    with pytest.warns(UserWarning, match=rf"^forward changes {name}; stages keep to the value that it had at first$"):
+        capture(model, (x,))
+    assert (Model.calls, CALLS, scale.__defaults__, vars(scale)) == before
+    assert not model.training
+    assert getattr(model, "kept", torch.ones(1).numpy()).max() == 1
+
+
+def of_iterator(model: Any, x: torch.Tensor) -> int:
+    return next(model.numbers)
+
+
+def numbers() -> Iterator[int]:
+    yield from range(100)
+
+
+def drawn(model: Any, x: torch.Tensor) -> float:
+    return random.random()
+
+
+@pytest.mark.parametrize(
+    ("scale", "attributes"),
+    [(of_iterator, {"numbers": itertools.count()}), (of_iterator, {"numbers": numbers()}), (drawn, {})],
+)
+def test_a_second_call_that_returns_something_else_is_warned_of(scale: Any, attributes: dict[str, Any]) -> None:
+    message = "forward returns something else when it is called again with the same inputs"
+    with pytest.warns(UserWarning, match=message):
+        capture(Model(scale, **attributes), (torch.randn(3, WIDTH),))
+
+
+def random_numbers(model: Any, x: torch.Tensor) -> torch.Tensor:
+    return torch.rand_like(x)
+
+
+def quietly(model: Model, *rows: int) -> list[str]:
+    """The graph returns what the model does, call after call, and nothing is warned of; the names of its states."""
+    calls = [Call.of(torch.randn(n, WIDTH)) for n in rows]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        graph = capture(model, calls[0].args)
+    weights = {fqn: t.clone() for fqn, t in model.state_dict().items()}
+    for want, got in zip(run_model(deepcopy(model), calls), run_graph(graph, calls, weights), strict=True):
+        torch.testing.assert_close(got, want, rtol=0, atol=0)
+    return [state.fqns[0] for state in graph.states]
+
+
+def test_random_numbers_of_torch_are_not_warned_of() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        capture(Model(random_numbers), (torch.randn(3, WIDTH),))
+
+
+def test_seeding_is_warned_of() -> None:
+    def seeded(model: Any, x: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(3)
+        return torch.rand_like(x)
+
+    with pytest.warns(UserWarning, match="forward seeds torch's random numbers; stages do not"):
+        capture(Model(seeded), (torch.randn(3, WIDTH),))
+
+
+def replaced(model: Any, x: torch.Tensor) -> torch.Tensor:
+    model.layer.bias = nn.Parameter(model.layer.bias * 0.5 + 1)
+    return x
+
+
+def registered(model: Any, x: torch.Tensor) -> torch.Tensor:
+    if "sum" not in model._buffers:
+        model.register_buffer("sum", torch.zeros(WIDTH))
+    model.sum += x.mean(0)
+    return model.sum
+
+
+@pytest.mark.parametrize(("scale", "state"), [(replaced, "layer.bias"), (registered, "sum")])
+def test_what_forward_registers_anew_is_state(scale: Any, state: str) -> None:
+    model = Model(scale)
+    before = dict(model.named_parameters())
+    assert quietly(model, 3, 3, 3) == [state]
+    assert not dict(model.named_buffers())
+    assert all(p is before[name] for name, p in model.named_parameters())
+
+
+def asked(model: Any, x: torch.Tensor) -> int:
+    return 2 if torch.compiler.is_compiling() else 1
+
+
+def by_name(model: Any, x: torch.Tensor) -> float:
+    return {"3": 2.0}.get(str(x.shape[0]), 1.0)
+
+
+@pytest.mark.parametrize("scale", [asked, by_name])
+def test_a_model_that_computes_something_else_while_it_is_exported_is_warned_of(scale: Any) -> None:
+    message = r"while it is exported, forward computes something else .* \(result 0\); stages return what was exported"
+    with pytest.warns(UserWarning, match=message):
+        capture(Model(scale), (torch.randn(3, WIDTH),), dynamic_shapes={"x": {0: "batch"}})
