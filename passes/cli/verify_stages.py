@@ -17,7 +17,7 @@ from ir.analysis.programs import program_of
 from ir.capture.checks.values import other_values
 from ir.capture.memory.places import Place, leaves
 from ir.capture.memory.restoring import put_back
-from ir.capture.memory.snapshots import differences, held_around, outermost, snapshot
+from ir.capture.memory.snapshots import copied_values, differences, held_around, outermost
 from ir.errors import CaptureError, CompileError, StateError, VerifyError
 from ir.graph import Graph
 from ir.objects.signature import Signature, call, flatten
@@ -180,13 +180,13 @@ def _kept(source: Source, signature: Signature) -> list[str]:
     model, arguments = source.model, signature.arguments.fill(signature.bind(source.args, source.kwargs))
     registered = [name for name, _ in model.named_buffers(remove_duplicate=False)]
 
-    def held() -> Mapping[Place, Any]:
-        return {**snapshot(leaves(model, registered)), **held_around(model)}
+    def items_in() -> Mapping[Place, Any]:
+        return {**copied_values(leaves(model, registered)), **held_around(model)}
 
     with torch.no_grad(), put_back(model):
-        before = held()
+        before = items_in()
         call(model, signature.parameters, deepcopy(arguments))
-        places = differences(before, [after := held()])
+        places = differences(before, [after := items_in()])
     return list(outermost(sorted(places, key=lambda p: isinstance(after.get(p), torch.Tensor))))
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from ir.machine.cluster import Cluster, Device, Link
+from runtime import DeviceError
 from runtime.measure import __main__ as measure
 from runtime.measure.contractions import Point, _fit
 from runtime.measure.links import LinkSpeed
@@ -112,6 +113,13 @@ def test_what_cannot_be_measured(
     assert measure.main(arguments) == 2
     assert re.search(message, capsys.readouterr().err)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_gpu_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "place_stages", lambda names, _: map(torch.device, names))
+    assert measure._devices("cuda:0, cuda:1, cpu, cpu") == [torch.device(d) for d in ("cuda:0", "cuda:1", "cpu", "cpu")]
+    with pytest.raises(DeviceError, match="cuda:1 is named twice; only the CPU can be shared"):
+        measure._devices("cuda:0,cuda:1,cuda:1")
 
 
 @pytest.mark.gpu

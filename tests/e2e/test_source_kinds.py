@@ -252,6 +252,14 @@ def test_code_in_the_folder_runs_where_it_is_trusted(shell: Shell) -> None:
     assert "float32[batch, seq, 4]" in ended.out
 
 
+def test_code_in_the_folder_that_lacks_the_class_is_named(shell: Shell) -> None:
+    code = {"AutoConfig": "settings.MineConfig", "AutoModel": "mine.Other"}
+    config = {"model_type": "mine", "architectures": ["Other"], "auto_map": code, "width": 4}
+    shell.write({"ck/config.json": json.dumps(config), "ck/settings.py": REMOTE_CONFIG, "ck/mine.py": REMOTE_MODEL})
+    said = shell.refused(f"ck -o out {QUICK} --weights none --trust-remote-code")
+    assert "the code in ck does not give Other: " in said
+
+
 # ---- exported programs
 
 

@@ -1,4 +1,4 @@
-"""What values hold: items of containers, attributes of objects; numbers, tensors and arrays hold nothing."""
+"""Items of containers and attributes of objects; numbers, tensors and arrays hold nothing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def is_object(value: Any) -> bool:
     return known and type(value).__module__.partition(".")[0] not in _FOREIGN
 
 
-def held(value: Any) -> Mapping[Any, Any] | None:
+def items_in(value: Any) -> Mapping[Any, Any] | None:
     """What a container or an object holds, by key; None for what is none."""
     if isinstance(value, dict):
         return dict(dict.items(value))  # of other mappings, and of lazy ones, reading an item may do anything
@@ -40,10 +40,10 @@ def held(value: Any) -> Mapping[Any, Any] | None:
         return dict(enumerate(value))
     if isinstance(value, (set, frozenset)):
         return {item: item for item in value}
-    return dict(attributes(value)) if is_object(value) else None
+    return dict(attributes_in(value)) if is_object(value) else None
 
 
-def attributes(value: Any) -> MutableMapping[str, Any]:
+def attributes_in(value: Any) -> MutableMapping[str, Any]:
     """The attributes of an object, those in slots among them; what is put there is put on the object."""
     return _Slotted(value) if any(_slots(type(value))) else vars(value)
 

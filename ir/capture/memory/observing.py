@@ -15,7 +15,7 @@ from ir.capture.checks.values import other_values
 from ir.capture.export.example import Example
 from ir.capture.memory.places import Place, leaves
 from ir.capture.memory.restoring import COPIED_AT_MOST, as_they_were, put_back
-from ir.capture.memory.snapshots import differences, held_around, is_near, ordered, outermost, same, snapshot
+from ir.capture.memory.snapshots import copied_values, differences, held_around, is_near, is_same, ordered, outermost
 from ir.capture.memory.surroundings import MISSING
 from ir.objects.signature import call, flatten
 from ir.text.units import format_bytes
@@ -76,7 +76,7 @@ class _Run:
     def same(self, other: _Run) -> bool:
         """Whether two calls returned the same."""
         returned, others = self.returned, other.returned
-        return len(returned) == len(others) and all(map(same, returned, others))
+        return len(returned) == len(others) and all(map(is_same, returned, others))
 
     def near(self, other: _Run) -> bool:
         """Whether two calls returned the same but for rounding."""
@@ -101,7 +101,7 @@ def _with_places(seen: Observed, example: Example, first: Mapping[Place, Any], c
     """What was seen, with the places that changed, as far as results or later changes depend on them."""
     calls, runs = _with_other_values(example, [example.tensors, example.tensors])
     [alone] = _runs(example, calls[-1:])
-    lasting = {p for p in changed if not same(runs[0].held.get(p, MISSING), runs[1].held.get(p, MISSING))}
+    lasting = {p for p in changed if not is_same(runs[0].held.get(p, MISSING), runs[1].held.get(p, MISSING))}
     lasting |= set(differences(runs[-1].held, [alone.held])) | {p for p in changed if _is_tensor(first.get(p))}
     others = [p for p in changed if p not in lasting]
     if others and not _alike(runs, _runs(example, calls, reset=others), lasting):
@@ -118,7 +118,7 @@ def _with_places(seen: Observed, example: Example, first: Mapping[Place, Any], c
 def _changes_registered(model: nn.Module, run: _Run) -> bool:
     """Whether a call changed buffers or parameters, or their number."""
     before = _values(model)
-    return len(before) != len(run.registered) or not all(map(same, before, run.registered))
+    return len(before) != len(run.registered) or not all(map(is_same, before, run.registered))
 
 
 def _values(model: nn.Module) -> list[torch.Tensor]:
@@ -206,13 +206,13 @@ def _registered(model: nn.Module) -> set[str]:
 
 
 def _held(model: nn.Module, registered: Collection[str]) -> dict[Place, Any]:
-    return snapshot(leaves(model, registered))
+    return copied_values(leaves(model, registered))
 
 
 def _alike(runs: Sequence[_Run], others: Sequence[_Run], places: Collection[Place]) -> bool:
     """Whether calls return the same and leave the same in `places`."""
     return all(
-        a.same(b) and all(same(a.held.get(p, MISSING), b.held.get(p, MISSING)) for p in places)
+        a.same(b) and all(is_same(a.held.get(p, MISSING), b.held.get(p, MISSING)) for p in places)
         for a, b in zip(runs, others, strict=True)
     )
 

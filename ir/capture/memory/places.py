@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ir.capture.memory.held import attributes, held, is_array, is_leaf, is_object
+from ir.capture.memory.held import attributes_in, is_array, is_leaf, is_object, items_in
 from ir.capture.memory.surroundings import MISSING
 
 OF_EVERY_MODULE = set(vars(nn.Module())) - {"training"}
@@ -66,7 +66,7 @@ class Place:
         owner: Any = module._buffers if kind == "buffer" or name in module._buffers else vars(module)
         for before, (kind, _) in zip(self.steps[:-1], self.steps[1:], strict=True):
             owner = owner[before[1]]
-            owner = attributes(owner) if kind == "." else owner
+            owner = attributes_in(owner) if kind == "." else owner
         return owner
 
 
@@ -87,7 +87,7 @@ def leaves(model: nn.Module, registered: Collection[str] | None = None) -> dict[
     seen: set[int] = set()
     for path, module in model.named_modules():
         for name, value in _attributes(module):
-            found |= inside(Place(path, ((".", name),)), value, seen)
+            found |= places_in(Place(path, ((".", name),)), value, seen)
         for name, value in module._buffers.items():
             if value is None:
                 found[Place(path, ((".", name),))] = value
@@ -119,16 +119,16 @@ def _attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
     yield from ((name, value) for name, value in vars(module).items() if name not in OF_EVERY_MODULE)
 
 
-def inside(place: Place, value: Any, seen: set[int]) -> Iterator[tuple[Place, Any]]:
+def places_in(place: Place, value: Any, seen: set[int]) -> Iterator[tuple[Place, Any]]:
     """What a value holds, by place; objects in `seen` are passed over."""
     if is_leaf(value):
         yield place, value
         return
-    items = held(value)
+    items = items_in(value)
     if items is None or id(value) in seen:
         return
     seen.add(id(value))
     kind = "." if is_object(value) else "["
     yield place, HeldContainer(type(value).__qualname__, len(items))
     for key, item in items.items():
-        yield from inside(Place(place.module, (*place.steps, (kind, key))), item, seen)
+        yield from places_in(Place(place.module, (*place.steps, (kind, key))), item, seen)

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ir.capture.memory.held import attributes, held, is_array, is_object
+from ir.capture.memory.held import attributes_in, is_array, is_object, items_in
 from ir.capture.memory.places import OF_EVERY_MODULE, leaves
-from ir.capture.memory.surroundings import MISSING, held_outside, variables
+from ir.capture.memory.surroundings import MISSING, held_outside, outer_variables
 
 COPIED_AT_MOST = 1 << 30  # bytes of parameters
 
@@ -34,7 +34,7 @@ def as_they_were(model: nn.Module) -> Iterator[None]:
     finally:
         for value, items in zip(containers, before, strict=True):
             _refill(value, items)
-        for variable in variables(model):
+        for variable in outer_variables(model):
             variable.put(outside.get(variable, MISSING))
 
 
@@ -48,12 +48,12 @@ def _containers(model: nn.Module, outside: Iterable[Any]) -> Iterator[Any]:
     waiting += outside
     while waiting:
         value = waiting.pop()
-        items = {0: None} if is_array(value) else held(value)
+        items = {0: None} if is_array(value) else items_in(value)
         if items is None or id(value) in seen:
             continue
         seen.add(id(value))
         if is_object(value):
-            yield attributes(value)
+            yield attributes_in(value)
         elif is_array(value) or isinstance(value, (dict, list, set, deque)):
             yield value
         waiting += [v for k, v in items.items() if id(value) not in own or k not in OF_EVERY_MODULE or k in _HOOKS]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import nn
 
+from ir.capture.holdable import unheld
 from ir.capture.memory.held import is_array
-from ir.capture.memory.places import HeldContainer, Place, inside
+from ir.capture.memory.places import HeldContainer, Place, places_in
 from ir.capture.memory.surroundings import MISSING, held_outside
 
 
@@ -19,11 +20,11 @@ def held_around(model: nn.Module) -> dict[Place, Any]:
     seen: set[int] = set()
     for variable, value in held_outside(model).items():
         if value is not MISSING:
-            found |= inside(Place("", (("outside", variable.name),)), value, seen)
-    return snapshot(found)
+            found |= places_in(Place("", (("outside", variable.name),)), value, seen)
+    return copied_values(found)
 
 
-def snapshot(found: Mapping[Place, Any]) -> dict[Place, Any]:
+def copied_values(found: Mapping[Place, Any]) -> dict[Place, Any]:
     return {place: _copied(value) for place, value in found.items()}
 
 
@@ -35,7 +36,7 @@ def _copied(value: Any) -> Any:
 
 def differences(first: Mapping[Place, Any], later: Iterable[Mapping[Place, Any]]) -> list[Place]:
     """The places that hold something else later."""
-    places = {p for held in later for p in {*first, *held} if not same(first.get(p, MISSING), held.get(p, MISSING))}
+    places = {p for held in later for p in {*first, *held} if not is_same(first.get(p, MISSING), held.get(p, MISSING))}
     return ordered(places)
 
 
@@ -52,8 +53,9 @@ def outermost(places: Iterable[Place]) -> tuple[str, ...]:
     return tuple(map(str, outer))
 
 
-def same(a: Any, b: Any) -> bool:
-    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+def is_same(a: Any, b: Any) -> bool:
+    """Whether two values are equal, bit for bit; of those that cannot be compared, whether they are of one type."""
+    if _is_dense(a) and _is_dense(b):
         return (a.shape, a.dtype) == (b.shape, b.dtype) and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
     if a is b:
         return True
@@ -63,10 +65,14 @@ def same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and (not isinstance(a, plain) or a == b or (a != a and b != b))
 
 
+def _is_dense(value: Any) -> TypeGuard[torch.Tensor]:
+    return isinstance(value, torch.Tensor) and not unheld(value)
+
+
 def is_near(a: Any, b: Any) -> bool:
     """Whether results are the same but for rounding, or in few of their elements."""
-    if not (isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor)):
-        return same(a, b)
+    if not (_is_dense(a) and _is_dense(b)):
+        return is_same(a, b)
     if (a.shape, a.dtype) != (b.shape, b.dtype):
         return False
     if not a.is_floating_point() and not a.is_complex():

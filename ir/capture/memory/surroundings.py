@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from ir.capture.memory.held import held, is_leaf, is_object
+from ir.capture.memory.held import is_leaf, is_object, items_in
 from ir.capture.paths import in_library, is_torch_file
 
 _MOST = 1000  # items of a container that is looked into
@@ -25,7 +25,7 @@ MISSING = _Missing()
 
 
 @dataclass(frozen=True, eq=False)
-class Variable:
+class OuterVariable:
     """A variable of a class, of a function, of a module, among a function's defaults, or in the cell of a closure."""
 
     name: str
@@ -33,13 +33,13 @@ class Variable:
     key: Any = None
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Variable) and self.owner is other.owner and self.key == other.key
+        return isinstance(other, OuterVariable) and self.owner is other.owner and self.key == other.key
 
     def __hash__(self) -> int:
         return hash((id(self.owner), self.key))
 
     def get(self) -> Any:
-        """What it holds; MISSING where there is no such variable."""
+        """What it holds; `MISSING` where there is no such variable."""
         match self.owner:
             case dict() as names:
                 return names.get(self.key, MISSING)
@@ -51,7 +51,7 @@ class Variable:
                 return vars(owner).get(self.key, MISSING)
 
     def put(self, value: Any) -> None:
-        """Hold another value, or with MISSING none."""
+        """Hold another value, or with `MISSING` none."""
         match self.owner:
             case _ if self.get() is value:
                 pass
@@ -74,10 +74,10 @@ def _content(cell: CellType) -> Any:
         return MISSING
 
 
-def variables(model: nn.Module) -> list[Variable]:
+def outer_variables(model: nn.Module) -> list[OuterVariable]:
     """The variables that hold numbers, tensors, containers or objects, or nothing yet."""
     seen: set[Any] = set()
-    found: list[Variable] = []
+    found: list[OuterVariable] = []
     for module in model.modules():
         for cls in type(module).__mro__:
             if cls not in seen and not is_torch_file(_file(cls)):
@@ -89,26 +89,26 @@ def variables(model: nn.Module) -> list[Variable]:
     return [variable for variable in dict.fromkeys(found) if _may_change(variable.get())]
 
 
-def _of_class(cls: type, seen: set[Any]) -> Iterator[Variable]:
+def _of_class(cls: type, seen: set[Any]) -> Iterator[OuterVariable]:
     for name, member in list(vars(cls).items()):
         function = getattr(member, "__func__", member)
         if isinstance(function, FunctionType):
             yield from _of_function(f"{cls.__name__}.{name}", function, seen)
         elif not name.startswith(("__", "_abc_")):
-            yield Variable(f"{cls.__name__}.{name}", cls, name)
+            yield OuterVariable(f"{cls.__name__}.{name}", cls, name)
 
 
-def _of_function(name: str, function: FunctionType, seen: set[Any]) -> Iterator[Variable]:
+def _of_function(name: str, function: FunctionType, seen: set[Any]) -> Iterator[OuterVariable]:
     """The variables that a function of the user's has and reads, and those of functions that it calls by name."""
     if function in seen or is_torch_file(function.__code__.co_filename):
         return
     seen.add(function)
-    yield from (Variable(f"{name}.{key}", function, key) for key in vars(function))
+    yield from (OuterVariable(f"{name}.{key}", function, key) for key in vars(function))
     defaults = function.__defaults__ or ()
-    yield from (Variable(f"the default of an argument of {name}", defaults, i) for i in range(len(defaults)))
+    yield from (OuterVariable(f"the default of an argument of {name}", defaults, i) for i in range(len(defaults)))
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-    read = [Variable(key, cell) for key, cell in cells]
-    read += [Variable(key, function.__globals__, key) for key in sorted(_names(function.__code__))]
+    read = [OuterVariable(key, cell) for key, cell in cells]
+    read += [OuterVariable(key, function.__globals__, key) for key in sorted(_names(function.__code__))]
     for variable in read:
         if isinstance(called := variable.get(), FunctionType):
             yield from _of_function(variable.name, called, seen)
@@ -126,7 +126,7 @@ def _may_change(value: Any) -> bool:
     """Whether a value is looked at: not what libraries make, nor large containers."""
     if is_object(value):
         return not in_library(_file(type(value)))
-    inside = held(value)
+    inside = items_in(value)
     return value is MISSING or is_leaf(value) or (inside is not None and len(inside) <= _MOST)
 
 
@@ -134,5 +134,5 @@ def _file(cls: type) -> str:
     return getattr(sys.modules.get(cls.__module__), "__file__", None) or "<built in>"
 
 
-def held_outside(model: nn.Module) -> dict[Variable, Any]:
-    return {variable: variable.get() for variable in variables(model)}
+def held_outside(model: nn.Module) -> dict[OuterVariable, Any]:
+    return {variable: variable.get() for variable in outer_variables(model)}

@@ -9,14 +9,15 @@ from typing import cast
 
 import pytest
 import torch
+from torch import distributed
 
-from runtime import DeviceError, ManifestError, StageError
+from runtime import DeviceError, DistributedError, ManifestError, StageError
 from runtime.call.input_type import InputType
 from runtime.device.copies import DeviceCopies
 from runtime.device.placement import spread_stages
 from runtime.distributed.control import Control, ControlCodec
 from runtime.distributed.error_codec import decode, encode
-from runtime.distributed.transport import Pending, TensorLink
+from runtime.distributed.transport import Pending, TensorLink, Transport
 from runtime.distributed.wire_format import OutOfStep, RouteCodec
 from runtime.engine.message import Failure, Reset, SetTrace, Values
 from runtime.manifest.manifest import Tensor
@@ -162,3 +163,23 @@ def test_stages_are_spread_over_processes(planned: str, processes: int, expected
 def test_more_processes_than_stages() -> None:
     with pytest.raises(DeviceError, match="got 3 processes for 2 stages; start 2 at most"):
         spread_stages(["cpu", "cpu"], 3)
+
+
+class Unreachable:
+    """Takes the place of NCCL between GPUs that no cable joins."""
+
+    class Options:
+        pass
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def eager_connect_single_device(self, device: torch.device) -> None:
+        raise RuntimeError(f"no peer of {device} answers")
+
+
+def test_gpus_that_cannot_reach_each_other_are_said_to_be_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "ProcessGroupNCCL", Unreachable, raising=False)
+    transport = Transport(distributed.HashStore(), 0, 1, timeout=5.0)
+    with pytest.raises(DistributedError, match="the GPUs cannot reach each other: no peer of cuda:0 answers"):
+        transport.device_link(1, 0, torch.device("cuda:0"))
