@@ -32,8 +32,18 @@ def with_example_sizes(source: Source, shapes: Shapes) -> Source:
     for name in shapes:
         if name not in known:
             raise SourceError(f"there is no input `{name}` to give a size; the model takes {', '.join(known)}")
-    first, *others = (_resized(source, call, shapes) for call in source.calls)
+    first, *others = (_resized_call(source, call, shapes) for call in source.calls)
     return replace(source, args=first.args, kwargs=first.kwargs, variants=tuple(others), made_up=False)
+
+
+def _resized_call(source: Source, call: Variant, shapes: Shapes) -> Variant:
+    """The call with these shapes; where it is one of several, an error says which, and another way."""
+    try:
+        return _resized(source, call, shapes)
+    except SourceError as e:
+        if not source.variants:
+            raise
+        raise SourceError(f"in the variant {call.name}: {e}; --workload names sizes of each variant") from e
 
 
 def _resized(source: Source, call: Variant, shapes: Shapes) -> Variant:

@@ -40,7 +40,7 @@ def _calls(value: Any) -> Iterable[WantedCall]:
         case str():
             return map(_parsed, value.split(";"))
         case Mapping():
-            return [_checked(value, 1.0)]
+            return [_checked(value)]
     return [item if isinstance(item, WantedCall) else _checked(*item) for item in value]
 
 
@@ -53,10 +53,11 @@ def _parsed(text: str) -> WantedCall:
     return _checked(named, float(weight) if colon else 1.0)
 
 
-def _checked(sizes: Mapping[str, int], weight: float) -> WantedCall:
-    numbers = [*sizes.values()]
-    if not numbers or not all(isinstance(n, int) and not isinstance(n, bool) for n in numbers):
-        raise ValueError
+def _checked(sizes: Any, weight: float = 1.0) -> WantedCall:
+    if not isinstance(sizes, Mapping) or not sizes:
+        raise TypeError
+    if not all(isinstance(name, str) and type(size) is int for name, size in sizes.items()):
+        raise TypeError
     return WantedCall(dict(sizes), float(weight))
 
 

@@ -70,6 +70,15 @@ def test_every_call_that_has_the_input_gets_the_size() -> None:
     assert [call.args[0].shape for call in made.calls] == [(1, 5), (1, 5)]
 
 
+def test_an_error_says_of_which_variant_it_is() -> None:
+    short = Variant("short", (torch.zeros(2, 3, dtype=torch.int64), {}), {}, {"ids": {0: "batch"}})
+    message = (
+        "in the variant short: dimension 1 of `ids` is fixed at 3, and 5 is given; .*; --workload names sizes of ea"
+    )
+    with pytest.raises(SourceError, match=message):
+        with_example_sizes(source(variants=(short,)), {"ids": (2, 5)})
+
+
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [

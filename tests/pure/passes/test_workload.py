@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import combinations_with_replacement
 from math import inf
+from typing import Any
 
 import pytest
 import sympy
@@ -145,10 +146,14 @@ def test_a_model_without_dynamic_sizes_has_no_workload() -> None:
         with_workload(graph([], [], []), read_workload("batch=2"))
 
 
-@pytest.mark.parametrize("text", ["", "batch", "batch=1;", "batch=1,batch=2", "batch=-1", "batch=1:much"])
-def test_texts_that_are_no_workload(text: str) -> None:
+TEXTS = ["", "batch", "batch=1;", "batch=1,batch=2", "batch=-1", "batch=1:much"]
+NUMBERS = [3, {}, {"batch": 2.5}, {"batch": True}, {1: 2}, [{"batch": 1, "seq": 2}], [({"batch": 1}, "much")]]
+
+
+@pytest.mark.parametrize("given", [*TEXTS, *NUMBERS])
+def test_what_is_no_workload(given: Any) -> None:
     with pytest.raises(CompileError, match="it must be sizes such as batch=1,seq=4096, or several with weights"):
-        Options(workload=text)  # type: ignore[arg-type]
+        Options(workload=given)
 
 
 @pytest.mark.parametrize("weight", ["0", "-1", "nan", "inf"])
