@@ -33,6 +33,15 @@ class PipelineError(CompileError):
     """Passes in an order that cannot run, or that are not known."""
 
 
+class OptionError(CompileError):
+    """An option whose value is not of its kind.  `option` is its name, and `fault` the rest of the message."""
+
+    def __init__(self, option: str, fault: str) -> None:
+        super().__init__(f"{option} {fault}")
+        self.option = option
+        self.fault = fault
+
+
 class PlanError(CompileError):
     """A program that does not fit the machine it was planned for."""
 

@@ -12,6 +12,7 @@ import sympy
 
 from ir.analysis.verify import costed
 from ir.cost import BetterCut
+from ir.errors import CompileError
 from ir.graph import Graph
 from ir.machine.cluster import Cluster
 from ir.sizes import CallSizes, hold
@@ -43,6 +44,10 @@ class CheckSizes:
     name: ClassVar = "check-sizes"
     requires: ClassVar = (costed,)
     ensures: ClassVar = ()
+
+    def __post_init__(self) -> None:
+        if not self.size_limit >= 0:  # nan, too
+            raise CompileError(f"size-limit is {self.size_limit}; it must be a number of seconds, 0 or more")
 
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
         if not graph.hints or len(cluster.devices) == 1:

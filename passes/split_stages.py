@@ -46,7 +46,7 @@ class SplitStages:
         if not 0 <= self.slack < 1:
             raise CompileError(f"slack is {self.slack}; it must be a share from 0 to less than 1")
         if not self.time_limit >= 0:  # nan, too
-            raise CompileError(f"time-limit is {self.time_limit}; it must be 0 or more")
+            raise CompileError(f"time-limit is {self.time_limit}; it must be a number of seconds, 0 or more")
 
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
         graph, (best, binds) = self._best(graph, cluster)

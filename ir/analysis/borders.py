@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from ir.graph import Call, Graph, Transfer, Value
 from ir.higher_order import higher_order_of, is_higher_order
+from ir.operators import Elements, rearrangement
 
 _RESERVED = frozenset({"torch", "nn", "aten", "self", "device", "math", "F"})
 
@@ -66,7 +67,7 @@ def source_name(graph: Graph, value: Value) -> str:
         return ""
     *modules, function = value.variables or ("",)
     named = next((name for name in reversed(modules) if name), "")
-    if not named and _operator(maker) in _FORMS:
+    if not named and _shows_its_operand(maker):
         named = source_name(graph, maker.operands[0])
     return named or function or (_layer(maker) or noun(maker) if maker.where.frames else "")
 
@@ -93,10 +94,11 @@ def _operator(call: Call) -> str:
     return call.op._schema.name.rpartition("::")[2]
 
 
-_FORMS = frozenset(  # operators that show the elements of their first operand in another form
-    {"alias", "clone", "contiguous", "expand", "flatten", "permute", "repeat", "reshape", "squeeze", "to"}
-    | {"transpose", "type_as", "unsqueeze", "view"}
-)
+def _shows_its_operand(call: Call) -> bool:
+    """Whether a result has all elements of the first operand, in another form."""
+    found = rearrangement(call.op)
+    return found is not None and found.elements not in (Elements.SLICED, Elements.SELECTED)
+
 
 _NOUNS = {
     "add": "total",

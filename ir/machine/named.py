@@ -32,5 +32,5 @@ def _nearest(text: str, known: list[str]) -> str:
     """The right spelling of what may have been meant, or an example."""
     for name in known:
         if found := re.search(rf"(?:(\d+)\s*[x*]?\s*)?{name}(?:\s*[x*:]?\s*(\d+))?$", text.lower()):
-            return f"did you mean {name}x{found[1] or found[2] or 1}?"
+            return f"did you mean {name}x{int(found[1] or found[2] or 1) or 1}?"
     return f"such as {known[0]}x4"

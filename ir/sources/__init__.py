@@ -41,8 +41,9 @@ def read_source(text: str, reading: Reading = Reading()) -> Source:  # noqa: B00
         return read_checkpoint_folder(path, reading)
     path, function = path_of(text), text.partition(":")[2]
     if not path.is_file():
-        hub = re.fullmatch(r"[\w.-]+/([\w-][\w.-]*)", text) and path.suffix not in (".py", ".pt2")
-        raise SourceError(f"there is no file {path}; {_download(text) if hub else _WAYS}")
+        hub = re.fullmatch(r"([\w.-]+/)?[\w-][\w.-]*", text) and path.suffix not in (".py", ".pt2")
+        ways = [*([] if "/" in text and hub else [_WAYS]), *([_download(text)] if hub else [])]
+        raise SourceError(f"there is no file {path}; {'; '.join(ways)}")
     if path.suffix == ".pt2":
         return read_program_file(path, reading)
     if path.suffix != ".py":

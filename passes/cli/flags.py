@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ir.errors import CompileError, OptionError
 from passes.cli.terminal import exit_status
 from passes.options.kinds import SWITCH, Flag
 from passes.options.options import Options, flags
@@ -41,14 +42,23 @@ def with_flags(
 
 
 def _options(of: type[Any], names: Collection[str], given: Mapping[str, Any]) -> Any:
-    return of(**{name: _value(flags(of)[name], getattr(of, name), given[name]) for name in names})
+    """The options that were given.  Raises CompileError that names a flag whose value is not of its kind."""
+    try:
+        return of(**{name: _value(flags(of)[name], getattr(of, name), given[name]) for name in names})
+    except OptionError as e:
+        raise CompileError(f"{_names(e.option, flags(of)[e.option])[0]} {e.fault}") from None
+
+
+def _names(name: str, flag: Flag) -> tuple[str, ...]:
+    """What the command line calls an option, the long name first."""
+    return tuple(sorted(flag.names or (f"--{name.replace('_', '-')}",), key=len, reverse=True))
 
 
 def _typed(name: str, flag: Flag, default: Any) -> tuple[Any, Any]:
     """What typer reads off a parameter, and its default."""
     kind = flag.kind
     described = typer.Option(
-        *(flag.names or (f"--{name.replace('_', '-')}",)),
+        *_names(name, flag),
         help=flag.help + _default(default),
         rich_help_panel=flag.group,
         metavar=kind.metavar or None,

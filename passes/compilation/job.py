@@ -13,7 +13,7 @@ from rich.console import Console
 from codegen.artifact.folder import check_replaceable, new_folder
 from codegen.report.page import REPORT
 from ir.checkpoint.checkpoint import Checkpoint
-from ir.errors import CompileError
+from ir.errors import CompileError, PipelineError
 from ir.plan import StagePlan
 from ir.sources import Source, path_of
 from ir.text.printer import print_graph
@@ -45,13 +45,16 @@ class Job:
         """Raises CompileError, before anything takes time, for options that are wrong or do not go together."""
         terminal = Terminal.of(options, dumps)
         passes = passes_of(options, terminal)
+        compiler = Compiler(
+            passes, target(options), options.weights, options.draw, options.workload, options.cache, terminal.tell
+        )
         if options.out is None and options.stop_after is None:
             raise CompileError("where to? name the artifact folder with -o OUT")
         if options.verify and options.weights is Weights.none:
             raise CompileError("--verify runs the stages, which needs their weights; drop --weights none")
-        compiler = Compiler(
-            passes, target(options), options.weights, options.draw, options.workload, options.cache, terminal.tell
-        )
+        if options.stop_after and (options.verify or options.json):
+            asked = "--verify" if options.verify else "--json"
+            raise CompileError(f"{asked} needs the whole plan, which --stop-after leaves out; drop one of the two")
         return cls(options, compiler, terminal)
 
     def read(
@@ -134,9 +137,10 @@ def passes_of(options: Options, terminal: Terminal) -> PassPipeline:
     taken = {field.name for cls in DEFAULT_PASSES for field in fields(cls)}
     shared = {name: getattr(options, name) for name, flag in flags().items() if flag.group == CUT and name in taken}
     pipeline = PassPipeline(scoped(default_passes(**shared, progress=terminal.tell), options.pass_options))
-    for name in {options.print_after, options.stop_after} - {None, "all", EXPORT}:
-        pipeline.index(str(name))
-    return pipeline.until(options.stop_after) if options.stop_after else pipeline
+    names = [EXPORT, *(p.name for p in pipeline.passes)]
+    for name in {options.print_after, options.stop_after} - {None, "all", *names}:
+        raise PipelineError(f"no pass is named {name!r}; there are {', '.join(names)}")
+    return PassPipeline(pipeline.passes[: names.index(options.stop_after)]) if options.stop_after else pipeline
 
 
 def _checkpoint(source: Source) -> Sequence[Path]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from codegen.picture.detail import Detail
-from ir.errors import CompileError
+from ir.errors import CompileError, OptionError
 from passes.options.kinds import (
     BYTES,
     CLUSTER,
@@ -222,7 +222,7 @@ def _read(name: str, value: Any, kind: ValueKind) -> Any:
     try:
         return kind.read(value)
     except (ValueError, TypeError):
-        raise CompileError(f"{name} is {value!r}; it must be {kind.what}") from None
+        raise OptionError(name, f"is {value!r}; it must be {kind.what}") from None
 
 
 _Call = TypeVar("_Call", bound=Callable[..., Any])

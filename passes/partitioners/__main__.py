@@ -30,10 +30,17 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m passes.p
     return 0
 
 
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not seconds >= 0:  # nan, too
+        raise ValueError
+    return seconds
+
+
 def parser(prog: str) -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(prog=prog, description="Cut a published instance into the best stages.")
     options.add_argument("instance", type=Path, metavar="INSTANCE.json")
-    options.add_argument("--time-limit", type=float, default=60.0, metavar="S", help="seconds (60)")
+    options.add_argument("--time-limit", type=_seconds, default=60.0, metavar="S", help="seconds (60)")
     options.add_argument("-o", "--output", type=Path, metavar="split.json", help="write the stage of each node here")
     return options
 

@@ -4,7 +4,7 @@ In the order in which data meets them:
 
     axis    the place of the rows in a tensor, and the errors where there is none
     shapes  operators that move, copy or make elements: views, concatenation, factories
-    math    operators that compute: elementwise, reductions, products, layers
+    compute operators that work on numbers: elementwise, reductions, products, layers
     indices operators that read or write at indices
     rules   operator -> its rule
 """

@@ -47,7 +47,7 @@ def check_memory(manifest: Manifest) -> Iterator[str]:
             if len(what) < len(held):
                 yield f"stage {i}: its programs hold {len(held)} tensors, of which {len(what)} differ"
         plan = planned[i] if len(planned) == len(manifest.stages) else {}
-        arriving = max(_arriving(i, program) for program in manifest.programs)
+        arriving = max(_arriving(i, program, manifest.plan.get("calls", ())) for program in manifest.programs)
         if not sum(held.values()) == stage.nbytes == plan.get("weight_bytes", -1) <= (plan.get("memory_bytes") or inf):
             yield f"stage {i}: its tensors need other memory than was planned, or more than {stage.device} has"
         if arriving > plan.get("activation_bytes", -1):
@@ -56,12 +56,20 @@ def check_memory(manifest: Manifest) -> Iterator[str]:
     yield from (f"{FILE}: {name} is a state of several stages" for name in states if holders[name] > 1)
 
 
-def _arriving(i: int, program: ProgramEntry) -> int:
-    """Bytes that stage `i` has received when it starts, at the example's sizes."""
-    sizes = {name: symbol.example for name, symbol in program.symbols.items()}
+def _arriving(i: int, program: ProgramEntry, calls: Sequence[Any]) -> int:
+    """Bytes that stage `i` has received when it starts: at the example's sizes, or those of its largest planned call.
+
+    The lesser of the two counts, as a plan may be for larger calls than the example, or for smaller ones.
+    """
+    example = {name: symbol.example for name, symbol in program.symbols.items()}
+    planned = [{name: call["sizes"].get(name, size) for name, size in example.items()} for call in calls]
     tensors = [receive.tensor for receive in program.stages[i].receives]
-    shapes = [[SizeExpression.parse(str(n), sizes)(sizes) for n in t.shape] for t in tensors]
-    return sum(prod(shape) * _itemsize(t.dtype) for shape, t in zip(shapes, tensors, strict=True))
+
+    def nbytes(sizes: Mapping[str, int]) -> int:
+        shapes = [[SizeExpression.parse(str(n), sizes)(sizes) for n in t.shape] for t in tensors]
+        return sum(prod(shape) * _itemsize(t.dtype) for shape, t in zip(shapes, tensors, strict=True))
+
+    return min(nbytes(example), max(map(nbytes, planned), default=nbytes(example)))
 
 
 def check_tensors(path: Path, holds: Mapping[str, HeldTensor], *, contents: bool) -> Iterator[str]:

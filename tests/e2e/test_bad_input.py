@@ -82,19 +82,19 @@ COMMANDS = {
         "model.py -o out --stages 2 --cluster c.toml",
         "error: say either how many stages (--stages N) or",
     ),
-    "no stage": ("model.py -o out --stages 0", "error: stages is 0; it must be a whole number"),
+    "no stage": ("model.py -o out --stages 0", "error: --stages is 0; it must be a whole number"),
     "stages in words": (
         "model.py -o out --stages two",
-        "error: stages is 'two'; it must be a whole number",
+        "error: --stages is 'two'; it must be a whole number",
     ),
     "an unknown flag": ("model.py -o out --stages 2 --fast", "No such option: --fast"),
     "an unknown choice": (
         "model.py -o out --stages 2 --shared maybe",
-        "error: shared is 'maybe'; it must be colocate, replicate or auto",
+        "error: --shared is 'maybe'; it must be colocate, replicate or auto",
     ),
     "an unknown pass to print": (
         "model.py -o out --stages 2 --print-after fuse",
-        "error: no pass is named 'fuse'; there are simplify-masks, propagate-shapes, ",
+        "error: no pass is named 'fuse'; there are export, simplify-masks, propagate-shapes, ",
     ),
     "an unknown pass to stop at": (
         "model.py --stages 2 --stop-after fuse",
@@ -108,7 +108,7 @@ COMMANDS = {
     "a file above the folder": ("model.py -o notes.txt/out --stages 2", "error: cannot write notes.txt/out: "),
     "memory in words": (
         "model.py -o out --stages 2 --memory lots",
-        "error: memory is 'lots'; it must be an amount",
+        "error: --memory is 'lots'; it must be an amount",
     ),
     "a cluster file that is missing": (
         "model.py -o out --cluster no.toml",
@@ -119,16 +119,30 @@ COMMANDS = {
         "error: there is no file h300x2, and of devices only a100, ",
     ),
     "a device without a number": ("model.py -o out --cluster h100", "in any number: did you mean h100x1?"),
+    "no devices of a kind": ("model.py -o out --cluster h100x0", "in any number: did you mean h100x1?"),
+    "a name without a folder": (
+        "gpt2 -o out --stages 2",
+        "there is no file gpt2; give a model file such as examples/gpt2.py, a checkpoint folder or a .pt2; if it is a "
+        "model of the Hugging Face hub, download it first, and give the folder: hf download gpt2 --local-dir gpt2",
+    ),
+    "a plan that is left out": (
+        "model.py --stages 2 --stop-after export --json",
+        "--json needs the whole plan, which --stop-after leaves out; drop one of the two",
+    ),
+    "no time for the sizes": (
+        "model.py -o out --stages 2 --option check-sizes{size-limit=nan}",
+        "size-limit is nan; it must be a number of seconds, 0 or more",
+    ),
     "a device in capitals": ("model.py -o out --cluster H100x4", "in any number: did you mean h100x4?"),
     "a number before the device": ("model.py -o out --cluster 4xh100", "in any number: did you mean h100x4?"),
     "a name of the hub": ("meta-llama/Llama-3-8B -o out --stages 2", "hf download meta-llama/Llama-3-8B --local-dir"),
     "no time": (
         "model.py -o out --stages 2 --time-limit nan",
-        "error: time_limit is nan; it must be a number of seconds",
+        "error: --time-limit is nan; it must be a number of seconds",
     ),
     "negative time": (
         "model.py -o out --stages 2 --size-limit -1",
-        "error: size_limit is -1.0; it must be a number of",
+        "error: --size-limit is -1.0; it must be a number of",
     ),
     "an option of no pass": ("model.py -o out --stages 2 --option fuse{a=1}", "error: no pass is named 'fuse'; there"),
     "an option that a pass lacks": (

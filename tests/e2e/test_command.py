@@ -170,7 +170,8 @@ model = nn.Sequential(Other(64, 64), Other(64, 64))
 def test_verify_finds_a_difference_and_writes_nothing(shell: Shell) -> None:
     """A model that computes something else while it is exported."""
     shell.write({"model.py": MODEL + CHANGES.format("1 if torch.compiler.is_exporting() else 2")})
-    ended = shell.run("model.py -o out --stages 2 --verify")
+    with pytest.warns(UserWarning, match="while it is exported, forward computes something else"):
+        ended = shell.run("model.py -o out --stages 2 --verify")
     assert ended.status == 1
     assert re.search(r"output 0 of the stages differs from the model's by at most [\d.]+", ended.err)
     assert list(shell.contents()) == ["model.py"]
@@ -209,3 +210,10 @@ def test_the_shell_completes_the_flags_of_each_subcommand(
         main.run([])
     assert ended.value.code == 0
     assert flag in capsys.readouterr().out.split()
+
+
+def test_a_plan_for_smaller_calls_than_the_example_is_whole(shell: Shell) -> None:
+    Path("sized.py").write_text(DYNAMIC)
+    ended = shell.run("sized.py -o out --stages 2 --workload batch=1")
+    assert ended.status == 0, ended.err
+    assert "numbers for batch 1" in ended.out

@@ -12,7 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch import fx
+from torch import fx, nn
 from torch.fx.experimental.proxy_tensor import PythonKeyTracer, get_proxy_slot
 
 from ir.capture.paths import is_own_file, is_torch_file
@@ -130,8 +130,11 @@ def _frames() -> list[FrameType]:
 
 
 def _is_forward(frame: FrameType) -> bool:
-    """Whether a call is that of a module."""
-    return frame.f_code.co_name == "forward" and frame.f_code.co_varnames[:1] == ("self",)
+    """Whether a call is that of a module, whatever its code calls itself."""
+    code = frame.f_code
+    if code.co_name != "forward" or not code.co_argcount:
+        return False
+    return code.co_varnames[0] == "self" or isinstance(frame.f_locals.get(code.co_varnames[0]), nn.Module)
 
 
 def _keep(node: fx.Node, number: int, names: tuple[str, ...]) -> None:

@@ -22,6 +22,18 @@ from tests.support.graphs import add, graph, linear, param, relu, value
 from tests.support.planning import cut, machine
 
 
+class Speaks(nn.Module):
+    """A module whose forward calls it otherwise than self."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.video = nn.Linear(4, 4)
+
+    def forward(me, frames: Tensor) -> Tensor:
+        features = me.video(frames)
+        return features.relu()
+
+
 class Two(nn.Module):
     """A module with two results, of which the second one is made first."""
 
@@ -134,6 +146,10 @@ def test_a_variable_of_a_function_is_known_too() -> None:
     graph = captured("branches")
     total = next(v for n in graph.nodes for v in n.results if "total" in v.variables)
     assert total.variables == ("", "total")
+
+
+def test_a_variable_is_known_whatever_forward_calls_its_module() -> None:
+    assert variables(capture(Speaks().eval(), (torch.ones(2, 4),)))[0] == ("features",)
 
 
 def test_features_cross_under_the_names_of_the_source() -> None:

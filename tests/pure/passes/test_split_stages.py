@@ -202,7 +202,7 @@ def test_the_buffer_that_ties_all_together_is_named() -> None:
     [
         ({"in_flight": 0}, "in-flight is 0; it must be 1 or more"),
         ({"slack": 1.0}, "slack is 1.0; it must be a share from 0 to less than 1"),
-        ({"time_limit": float("nan")}, "time-limit is nan; it must be 0 or more"),
+        ({"time_limit": float("nan")}, "time-limit is nan; it must be a number of seconds, 0 or more"),
     ],
 )
 def test_an_option_out_of_range(options: dict[str, float], message: str) -> None:
