@@ -12,6 +12,7 @@ From a source to a plan, in the order in which data meets them:
     cost          cost of a node on any machine, its time on a device, the loads that add up from these
     microbatching the dimensions along which a batch may be split
     autocast      autocast of the caller, and graphs without it
+    decoding      how a decoder continues texts
     graph         the program: values, nodes and the graph they form
     higher_order  nodes that run functions: cond, loops, flex_attention
     checkpoint/   tensors on disk, under the names of the model

@@ -13,6 +13,7 @@ from torch._ops import OpOverload
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ir.cost import UNKNOWN, Cost, Measured, Split
+from ir.decoding import Decoding
 from ir.location import Where
 from ir.microbatching import Microbatching
 from ir.objects.opaque import OPERATOR, Opaque, known
@@ -63,6 +64,7 @@ class State(Value):
 
     fqns: tuple[str, ...]
     data: torch.Tensor | None = field(default=None, repr=False)  # None: the first value is in the checkpoint
+    zeros: bool = False  # a pool: its first value is zeros, which are made where it is loaded
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -196,6 +198,7 @@ class Graph:
     microbatching: Microbatching = Microbatching()  # set by follow-rows
     placement: tuple[int, ...] = (0,)  # the device of each stage; set by split-stages
     split: Split = Split()  # set by split-stages
+    decoding: Decoding = Decoding()  # how a decoder's step continues texts
     programs: tuple[Program, ...] = ()  # empty: one program, which is the graph
 
     @property

@@ -61,7 +61,7 @@ def node_cost(node: Node, source: Mapping[Value, Value], sizes: Mapping[sympy.Sy
     """
     if isinstance(node, Transfer):
         return Cost(0, node.value.type.nbytes)
-    if node.view:
+    if node.view and not node.op._schema.is_mutable:
         return FREE
     if is_higher_order(node):
         return higher_order_cost(node, higher_order_of(node), lambda inner: node_cost(inner, {}, sizes), sizes)
@@ -93,6 +93,8 @@ def _one_by_one(name: str, node: Call, source: Mapping[Value, Value], sizes: Map
     if len({(t.shape, t.dtype) for t in types if t.numel != 1}) <= 1:
         return 0
     moved = node.results if name in _BYTES else (*node.operands, *node.results)
+    if name == "index_put_":
+        moved = (node.arguments["values"],)
     return max((v.type.numel for v in moved), key=lambda numel: at(numel, sizes))
 
 
@@ -256,6 +258,11 @@ def _gathered(node: Call, source: Mapping[Value, Value]) -> Dim:
     return sum(v.type.nbytes for v in (*node.results, *node.results, *indices))
 
 
+def _scattered(node: Call, source: Mapping[Value, Value]) -> Dim:
+    """An update in place: the indices and the new elements are read, and these are written."""
+    return sum(v.type.nbytes for v in (*node.operands[1:], node.arguments["values"]))
+
+
 def _written(node: Call, source: Mapping[Value, Value]) -> Dim:
     """A factory that reads only the shape of its operand: the result is written."""
     return sum(v.type.nbytes for v in node.results)
@@ -269,6 +276,7 @@ _BYTES: Mapping[str, Bytes] = {
     "index_select": _gathered,
     "gather": _gathered,
     "index": _gathered,
+    "index_put_": _scattered,
     "take": _gathered,
     "slice_copy": _gathered,
     "select_copy": _gathered,

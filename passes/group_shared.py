@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from ir.graph import Graph, Node, Param, Value
+from ir.graph import Call, Graph, Node, Param, Value
 from ir.machine.cluster import Cluster
+from ir.operators import aten, rearrangement
 from passes.options.options import Options, Shared
 
 
@@ -51,7 +52,16 @@ class GroupShared:
 def _touching_state(graph: Graph) -> Iterable[tuple[Value, tuple[Node, ...]]]:
     for state in graph.states:
         writers = (graph.producer[value] for changed, value in graph.updates if changed is state)
-        yield state, tuple(dict.fromkeys((*graph.users.get(state, ()), *writers)))
+        nodes = dict.fromkeys((*graph.users.get(state, ()), *writers))
+        yield state, tuple(dict.fromkeys((*nodes, *(_gathering(graph, nodes) if state.zeros else ()))))
+
+
+def _gathering(graph: Graph, nodes: Iterable[Node]) -> Iterator[Node]:
+    """The readers of what a pool holds for the rows of a batch, and of its rearrangements: it is large."""
+    for reader in (user for node in nodes for v in node.results for user in graph.users.get(v, ())):
+        yield reader
+        if isinstance(reader, Call) and (reader.op is aten.index.Tensor or rearrangement(reader.op) is not None):
+            yield from _gathering(graph, [reader])
 
 
 def _met_again(graph: Graph, param: Param) -> list[tuple[Node, ...]]:

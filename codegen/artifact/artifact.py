@@ -91,7 +91,8 @@ def _write_stage(
 def _tensors(files: Sequence[StageFile], weights: Mapping[str, torch.Tensor]) -> dict[str, StageTensor]:
     """The tensors of a stage, those of all programs, by name."""
     named = {name: value for file in files for value, name in file.fqns.items()}
-    return {name: _weight(value, weights) for name, value in named.items()}
+    pools = {name for name, value in named.items() if isinstance(value, State) and value.zeros}
+    return {name: _weight(value, weights) for name, value in named.items() if name not in pools}
 
 
 def _sources(stages: Sequence[WrittenStage]) -> list[StageSource]:

@@ -95,7 +95,8 @@ def _held(file: StageFile, sums: Sums) -> Iterator[tuple[str, m.HeldTensor]]:
     for value, name in file.fqns.items():
         found = tensor(value)
         new = becomes.get(value, "") if isinstance(value, State) else ""
-        yield name, m.HeldTensor(value.name, found.dtype, tuple(int(n) for n in found.shape), sums.get(name, ""), new)
+        shape, zeros = tuple(int(n) for n in found.shape), isinstance(value, State) and value.zeros
+        yield name, m.HeldTensor(value.name, found.dtype, shape, sums.get(name, ""), new, zeros)
 
 
 def _names(value: Value) -> tuple[str, ...]:

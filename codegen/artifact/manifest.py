@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from codegen.artifact.inventory import held, lines, model_nodes, model_weights, placed, returned, runs, tensor, updated
@@ -14,6 +14,7 @@ from codegen.lines.stage_file import StageFile
 from codegen.spelling.literals import expr_source
 from codegen.text.stage_source import Emitted
 from ir.analysis.memory import stored_bytes
+from ir.decoding import Decoding
 from ir.graph import Graph
 from ir.microbatching import Microbatching
 from ir.objects.signature import Tree, output_names
@@ -66,7 +67,13 @@ def manifest_of(
         weights=model_weights(plan.graph),
         placement=placed(plan),
         settings=torch_settings(keeps_modules=bool(plan.graph.whole)),
+        generation=_generation(plan.graph.decoding),
     )
+
+
+def _generation(found: Decoding) -> m.Generation:
+    named = {field.name: getattr(found, field.name) for field in fields(m.Generation)}
+    return m.Generation(**{**named, "defaults": dict(found.defaults)})
 
 
 def _program(plan: StagePlan, index: int, stages: Sequence[m.ProgramStage]) -> m.ProgramEntry:

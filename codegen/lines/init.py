@@ -24,7 +24,7 @@ from codegen.lines.scope import SELF
 from codegen.spelling.expressions import Attribute, Expression, Invocation, Subscript, Variable, Verbatim, is_plain
 from codegen.spelling.paths import own_load
 from codegen.spelling.torch_modules import FROZEN
-from ir.graph import Constant, Param, Value
+from ir.graph import Constant, Param, State, Value
 
 NUMBERED = "Numbered"  # the class for modules under numbers that nn.ModuleList cannot have
 
@@ -203,6 +203,8 @@ def tensor_source(value: Value) -> str:
     """A parameter or buffer without values."""
     shape = ", ".join(map(str, value.type.shape)) or "()"
     dtype = "" if value.type.dtype == torch.float32 else f", dtype={value.type.dtype}"
+    if isinstance(value, State) and value.zeros:
+        return f"nn.Buffer(torch.zeros({shape}, dtype={value.type.dtype}), persistent=False)"
     empty = f"torch.empty({shape}{dtype})"
     if StoredTensor(value).is_parameter:
         real = value.type.dtype.is_floating_point or value.type.dtype.is_complex

@@ -254,6 +254,14 @@ def index(a: Arguments) -> Text | None:
     return Text(f"{a.write(a['self']).within(ATOM)}[{', '.join(parts)}]")
 
 
+def store(a: Arguments) -> Text | None:
+    """`pool.index_put_((page, place), new)`."""
+    if any(not isinstance(i, Value) for i in a["indices"]):
+        return None
+    indices = ", ".join(map(a.text, a["indices"])) + "," * (len(a["indices"]) == 1)
+    return Text(f"{a.write(a['self']).within(ATOM)}.index_put_(({indices}), {', '.join(a.rest(2))})")
+
+
 def converted(a: Arguments) -> Text:
     return Text(f"{a.write(a['self']).within(ATOM)}.to({', '.join(a.rest(1))})")
 
@@ -274,6 +282,7 @@ _INFIX = {
     "__and__.Tensor": ("&", AND),
     "__or__.Tensor": ("|", OR),
     "__xor__.Tensor": ("^", XOR),
+    "__and__.Scalar": ("&", AND),
     "remainder.Scalar": ("%", TIMES),
     "remainder.Tensor": ("%", TIMES),
     "floor_divide.default": ("//", TIMES),
@@ -350,4 +359,5 @@ _WRITERS: Mapping[Any, Writer] = {
     aten.slice.Tensor: slicing,
     aten.select.int: select,
     aten.index.Tensor: index,
+    aten.index_put_.default: store,
 }

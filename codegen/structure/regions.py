@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import Any, TypeAlias, Union
 
 from codegen.structure.program import Update, inside
+from ir.analysis.pools import updated_in_place
 from ir.graph import Call, Graph
 
 Action: TypeAlias = Call | Update
@@ -49,8 +50,10 @@ def regions(graph: Graph) -> Region:
     """The tree of a stage; states are updated at the end of their module, if nothing else reads them."""
     calls = [n for n in graph.nodes if isinstance(n, Call)]
     root = Region("", _nested([(c, modules_around(c)) for c in calls], 0))
+    in_place = set(updated_in_place(graph))
     for state, value in graph.updates:
-        root = _with_update(root, Update(state, value), graph)
+        if state not in in_place:
+            root = _with_update(root, Update(state, value), graph)
     return root
 
 

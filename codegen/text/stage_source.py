@@ -34,8 +34,8 @@ def emit(file: StageFile, linked: bool = False, strided: bool = False) -> Emitte
     plan = plan_file(file)
     body = list(_body(plan))
     top = text_rows([*head(file, linked, joined(body)[0]), "", *tables(file)])
-    shared = bool(file.program)
-    source, placed = joined([*top, *body, *text_rows(["", "", *reader(linked, strided, shared)])])
+    shared, pooled = bool(file.program), any(state.zeros for state in file.stage.graph.states)
+    source, placed = joined([*top, *body, *text_rows(["", "", *reader(linked, strided, shared, pooled)])])
     tidy = formatted(source)
     moved = _moved(source, tidy)
     sites = {**placed, **{call: placed[other] for call, other in plan.same_lines.items() if other in placed}}

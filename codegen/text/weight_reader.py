@@ -31,14 +31,18 @@ def load_method(*, shared: bool) -> Sequence[str]:
     return (_SHARED_LOAD if shared else _LOAD).splitlines()
 
 
-def reader(linked: bool, strided: bool, shared: bool) -> Sequence[str]:
+def reader(linked: bool, strided: bool, shared: bool, pooled: bool = False) -> Sequence[str]:
     """The function that reads the weights: copies of them, some with strides, or the checkpoint's own bytes.
 
-    Where tensors are `shared` with modules of other programs, it takes these as they are.
+    Where tensors are `shared` with modules of other programs, it takes these as they are.  Where some are `pooled`, no
+    file has them, and they begin as zeros.
     By ordinary reads: the pages of a memory map would count as this process's memory, and are aligned to 8
     bytes, where CPU kernels round differently than on memory of torch's own.
     """
     text = _LINKED if linked else _STRIDED if strided else _COPIED
+    if pooled:
+        stored = '{*table, *links["pieces"]}' if linked else "table"
+        text = _LOOP.sub(_MAKE_POOL.replace("STORED", stored), text)
     if shared:
         text = _LOOP.sub(_TAKE_HELD, text).replace("path, device):", "path, device, held):")
     return text.splitlines()
@@ -126,6 +130,12 @@ def read_piece(name, tensor, path, first, dtype=None, shape=None, strides=None, 
 '''.strip()
 
 _LOOP = re.compile(r"^( *)for name, empty in .*:\n", re.MULTILINE)
+
+_MAKE_POOL = r"""\g<0>\
+\1    if name not in STORED:  # a pool
+\1        torch.utils.swap_tensors(empty, torch.zeros(empty.shape, dtype=empty.dtype, device=device))
+\1        continue
+"""
 
 _TAKE_HELD = r"""\g<0>\
 \1    if name in held:

@@ -8,6 +8,7 @@ The files:
     bind            the graph for given values of its sizes
     programs        several programs as one graph, and one of them as a graph of its own
     dead_code       the graph without nodes that nothing needs
+    pools           the pools of a decoder: zeros, changed in place
     memory          bytes that a stage needs
     called_modules  the modules that it calls: their nodes, and those that a cut parts
     borders         names of values that cross between stages

@@ -8,9 +8,11 @@ from typing import NamedTuple
 import torch
 
 from ir.analysis.arguments import as_number, operator_arguments
+from ir.analysis.pools import updated_in_place
 from ir.analysis.programs import program_of
 from ir.autocast import without_autocast
-from ir.graph import Graph, Transfer, sizes_of
+from ir.graph import Graph, State, Transfer, sizes_of
+from ir.sizes import at
 
 
 class Result(NamedTuple):
@@ -36,7 +38,8 @@ def interpret(
     env = dict(zip(graph.inputs, inputs, strict=True))
     env |= {p: lookup(weights, p.fqns) for p in graph.params}
     env |= {c: c.data for c in graph.constants}
-    env |= {s: (state or {}).get(s.name, lookup(weights, s.fqns) if s.data is None else s.data) for s in graph.states}
+    env |= {s: (state or {}).get(s.name, _first(s, weights)) for s in graph.states}
+    env |= {s: env[s].clone() for s in updated_in_place(graph)}
     device = next((t.device for t in env.values()), torch.device("cpu"))
     last = {value: node for node in graph.nodes for value in node.operands}
     kept = {*graph.kept, *graph.leaves}
@@ -53,6 +56,12 @@ def interpret(
                 if last.get(value, node) is node and value not in kept:
                     del env[value]
     return Result([env[v] for v in graph.outputs], {s.name: env[v] for s, v in graph.updates})
+
+
+def _first(state: State, weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    if state.zeros:
+        return torch.zeros([at(n, {}) for n in state.type.shape], dtype=state.type.dtype)
+    return lookup(weights, state.fqns) if state.data is None else state.data
 
 
 def lookup(weights: Mapping[str, torch.Tensor], fqns: Sequence[str]) -> torch.Tensor:

@@ -14,6 +14,8 @@ def clean(path: str) -> str:
 
 
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_DECODER = os.path.join(_HERE, "sources", "decoder", "")
+_STEP = os.path.join(_DECODER, "step.py")
 
 
 @cache  # called for every frame of every question about a size
@@ -23,8 +25,8 @@ def is_torch_file(path: str) -> bool:
 
 
 def is_own_file(path: str) -> bool:
-    """Whether a source file is this package's."""
-    return path.startswith(_HERE)
+    """Whether a source file is this package's; a decoder's step counts as the user's."""
+    return path.startswith(_HERE) and not path.startswith(_DECODER)
 
 
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
@@ -44,3 +46,8 @@ def short_path(path: str) -> str:
         return path.rpartition("site-packages/")[2]
     relative = os.path.relpath(path)
     return os.path.basename(path) if relative.startswith("..") else relative
+
+
+def is_step_file(file: str) -> bool:
+    """Whether a file is that of a decoder's step, whose `forward` is around that of the model's class."""
+    return file == _STEP

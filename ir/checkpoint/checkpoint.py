@@ -88,7 +88,8 @@ def weight_source(weights: Mapping[str, torch.Tensor], fqns: Sequence[str]) -> T
 
 def check_weights(graph: Graph, weights: Mapping[str, torch.Tensor]) -> None:
     """Raise SourceError where the weights lack a parameter of the graph, or hold another shape or kind of it."""
-    stored = [v for v in (*graph.params, *graph.states) if isinstance(v, Param) or v.data is None]
+    states = [state for state in graph.states if state.data is None and not state.zeros]
+    stored = [*graph.params, *states]
     missing = [v.fqns[0] for v in stored if not any(fqn in weights for fqn in v.fqns)]
     if missing:
         raise SourceError(f"{_origin(weights)} {_listed(missing)}")

@@ -12,6 +12,7 @@ variants           other values of inputs that decide shapes, and example inputs
 example_inputs     example inputs made from its configuration
 example_sizes      example inputs of sizes that the user names
 image_tokens       the tokens of a text that an image takes
+decoder            a decoder as a module that continues texts token by token
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from ir.sources.meta import parameters_on_meta
 from ir.sources.source import Reading, Source, Variant
 from ir.sources.switches import quantization, switch
 
+_GENERATION = "generation_config.json"
 _UNTRUSTED = "the folder has Python code of its own, which is not run unasked: read it, then say --trust-remote-code"
 
 
@@ -40,8 +41,11 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
         )
     checkpoint = Checkpoint.open(path) if reading.weights else None
     cls, how = _model_class(path, plain, config, transformers, reading)
-    notes = switch(config, caches="past_key_values" in inspect.signature(cls.forward).parameters)
+    caches = "past_key_values" in inspect.signature(cls.forward).parameters
+    notes = switch(config, caches=caches and not reading.generate)
     model = _build(path, cls, config, reading.dtype or config.dtype or _stored_dtype(checkpoint))
+    if (path / _GENERATION).is_file() and reading.generate:
+        model.generation_config = _generation_config(path, transformers)
     make = partial(make_example, model, config, path, reading.padding)
     example = make()
     named = None if checkpoint is None else checkpoint.for_model(model)
@@ -119,6 +123,13 @@ def _make_config(path: Path, plain: Mapping[str, Any], transformers: Any, readin
         return transformers.AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=remote)
     except Exception as e:
         raise SourceError(f"{path}/config.json is no {plain.get('model_type')} configuration: {_short(e)}") from e
+
+
+def _generation_config(path: Path, transformers: Any) -> Any:
+    try:
+        return transformers.GenerationConfig.from_pretrained(path, local_files_only=True)
+    except Exception as e:
+        raise SourceError(f"{path / _GENERATION} is no configuration of sampling: {_short(e)}") from e
 
 
 # ---- the model

@@ -216,14 +216,18 @@ class _Maker:
 
     @cached_property
     def longest(self) -> int:
-        """The most tokens that the model has positions for."""
-        names = ("max_position_embeddings", "max_target_positions", "n_positions", "max_seq_len", "max_sequence_length")
-        positions = _find(self.config, *names)
-        if not isinstance(positions, int) or positions < 1:
-            return UNBOUNDED
-        pad = _find(self.config, "pad_token_id") or 0
-        shifted = _embeds_padding(self.model)  # as RoBERTa: positions begin after that of the padding token
-        return max(positions - pad - 1, 1) if shifted else positions
+        return most_positions(self.model, self.config)
+
+
+def most_positions(model: nn.Module, config: Any) -> int:
+    """The most tokens that a model has positions for; UNBOUNDED where its configuration names no limit."""
+    names = ("max_position_embeddings", "max_target_positions", "n_positions", "max_seq_len", "max_sequence_length")
+    positions = _find(config, *names)
+    if not isinstance(positions, int) or positions < 1:
+        return UNBOUNDED
+    pad = _find(config, "pad_token_id") or 0
+    shifted = _embeds_padding(model)  # as RoBERTa: positions begin after that of the padding token
+    return max(positions - pad - 1, 1) if shifted else positions
 
 
 def _floats(name: str, shape: tuple[int, ...], dtype: torch.dtype, dims: dict[int, Any]) -> ExampleInputs:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ir.capture.sizes.dynamic import DynamicShapes
+from ir.decoding import Decoding
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Reading:
     weights: bool = True  # whether the values of the weights are needed
     padding: bool = True  # whether texts of a batch may be padded, so that a checkpoint's model is called with a mask
     checkpoint: Path | None = None  # the weights of a model file, in place of those that it names or holds
+    generate: bool = False  # whether the model is to continue texts, with a cache
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Source:
     soft: bool = False  # whether a dynamic size that the model fixes stays fixed: where the user did not name it
     program: str = "main"  # the name of the program that the example makes
     variants: tuple[Variant, ...] = ()  # other calls, each a program of its own
+    decoding: Decoding = Decoding()  # how a decoder's step continues texts
     example_for: Callable[[Mapping[str, torch.Tensor]], Variant | None] = _unknown  # a call with these values of inputs
 
     @property

@@ -10,6 +10,7 @@ From the outside in, then in the order of the work:
     target    the machine that it is planned for
     programs  the calls of a source -> one graph
     workload  the sizes that the graph is cut for
+    pools     room of a decoder for texts
     compiler  source -> capture -> passes -> plan -> artifact
     changes   the difference between two graphs, in words
     summary   a plan in numbers

@@ -25,6 +25,7 @@ from passes.cli.terminal import Terminal
 from passes.compilation.compiler import Compiler
 from passes.compilation.given import read_given
 from passes.compilation.job import passes_of
+from passes.compilation.pools import Room
 from passes.compilation.summary import summarize
 from passes.compilation.target import target
 from passes.cost_models.predictions import MeanPredictions
@@ -75,7 +76,8 @@ def compared(
         raise CompileError(f"the picture is an SVG; name a file such as {candidates.out.with_suffix('.svg')}")
     passes = PassPipeline(tuple(p for p in passes_of(options, terminal).passes if not isinstance(p, CheckSizes)))
     nothing = Cluster((), {})
-    compiler = Compiler(passes, nothing, workload=options.workload, cache=options.cache, tell=terminal.tell)
+    room = Room(options.sequences, options.tokens)
+    compiler = Compiler(passes, nothing, workload=options.workload, room=room, cache=options.cache, tell=terminal.tell)
     with terminal.during("model"):
         source = read_given(source_or_model, args, kwargs, replace(options, weights=Weights.none), variants)
     with terminal.during("export"):

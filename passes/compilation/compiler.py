@@ -22,6 +22,7 @@ from ir.sources import Source
 from ir.summary import Summary
 from ir.text.units import format_bytes
 from passes.compilation.changes import changes, contents
+from passes.compilation.pools import Room, room_line, with_room
 from passes.compilation.programs import captured
 from passes.compilation.summary import node_seconds, summarize
 from passes.compilation.workload import with_workload
@@ -52,6 +53,7 @@ class Compiler:
     weights: Weights = Weights.copy
     detail: Detail = Detail.modules
     workload: tuple[WantedCall, ...] = ()  # the sizes to cut for, in place of those of the example
+    room: Room = Room()  # that a decoder's pools are to have
     cache: bool = False  # whether graphs are kept from one run to the next
     tell: Callable[[str], object] = str  # about progress
 
@@ -71,6 +73,8 @@ class Compiler:
         graph, kept = captured(source, self.cache)
         if kept:
             self.tell("the export is kept from an earlier run; --no-cache exports anew")
+        if source.decoding.page:
+            graph = with_room(graph, source.decoding, self.room, self.machine)
         return with_workload(graph, self.workload, source.made_up)
 
     def plan(self, steps: Sequence[Step]) -> StagePlan:
@@ -92,7 +96,8 @@ class Compiler:
         """
         plan = plan or self.plan(steps)
         check_room(folder, copied_bytes(plan, self.weights))
-        summary = summarize(plan, source.name, (*source.all_notes, *plan.graph.notes))
+        room = room_line(plan.graph)
+        summary = summarize(plan, source.name, (*source.all_notes, *plan.graph.notes, *[room] * bool(room)))
         weights = None if self.weights is Weights.none else source.weights
         link = self.weights is Weights.link
         notes = Notes(tuple(_notes(steps)), node_seconds(plan.program(0)))
@@ -116,7 +121,9 @@ def check_whole(folder: Path) -> None:
 
 def copied_bytes(plan: StagePlan, weights: Weights) -> int:
     """Bytes of the weights that are written beside the stages."""
-    return sum(stored_bytes(stage.stored) for stage in plan.stages) if weights is Weights.copy else 0
+    pools = {state for state in plan.graph.states if state.zeros}
+    stored = (stored_bytes(v for v in stage.stored if v not in pools) for stage in plan.stages)
+    return sum(stored) if weights is Weights.copy else 0
 
 
 def check_room(folder: Path, nbytes: int) -> None:

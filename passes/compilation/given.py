@@ -19,6 +19,7 @@ from ir.checkpoint.names import own_tensors
 from ir.errors import CompileError, SourceError
 from ir.objects.signature import forward_parameters
 from ir.sources import Reading, Source, read_source, uncompiled
+from ir.sources.decoder.made import step_of
 from ir.sources.example_sizes import with_example_sizes
 from ir.sources.variants import with_fixed_inputs, with_shapes_of, with_variants
 from passes.options.options import Options, Weights
@@ -36,8 +37,19 @@ def read_given(
     `variants` are further calls, by name.  Raises SourceError that says what is missing, and where.
     """
     source = _read(source_or_model, args, kwargs, options)
+    if options.generate:
+        return _step(source, options, variants)
     fixed = with_fixed_inputs(with_variants(source, _in_dtype(variants or {}, options)), options.fix)
     return with_example_sizes(fixed, dict(options.example))
+
+
+def _step(source: Source, options: Options, variants: Mapping[str, Any] | None) -> Source:
+    """The step of a decoder.  Raises SourceError for what does not go with it."""
+    if options.fix or options.example or variants or options.dynamic_shapes is not None:
+        raise SourceError(
+            "--generate knows how a decoder is called; it goes without --dynamic, --example, --fix and variants"
+        )
+    return step_of(source, options.max_length, options.page)
 
 
 def _read(
@@ -64,6 +76,7 @@ def _reading(options: Options) -> Reading:
         weights=options.weights is not Weights.none,
         padding=options.padding,
         checkpoint=options.checkpoint,
+        generate=options.generate,
     )
 
 

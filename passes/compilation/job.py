@@ -25,6 +25,7 @@ from passes.cli.verify_stages import compare
 from passes.compilation.changes import changes
 from passes.compilation.compiler import EXPORT, Compiled, Compiler, copied_bytes
 from passes.compilation.given import read_given
+from passes.compilation.pools import Room
 from passes.compilation.target import target
 from passes.defaults import DEFAULT_PASSES, default_passes
 from passes.options.options import CUT, Options, Weights, flags
@@ -45,9 +46,9 @@ class Job:
         """Raises CompileError, before anything takes time, for options that are wrong or do not go together."""
         terminal = Terminal.of(options, dumps)
         passes = passes_of(options, terminal)
-        compiler = Compiler(
-            passes, target(options), options.weights, options.draw, options.workload, options.cache, terminal.tell
-        )
+        room = Room(options.sequences, options.tokens)
+        machine, tell = target(options), terminal.tell
+        compiler = Compiler(passes, machine, options.weights, options.draw, options.workload, room, options.cache, tell)
         if options.out is None and options.stop_after is None:
             raise CompileError("where to? name the artifact folder with -o OUT")
         if options.verify and options.weights is Weights.none:

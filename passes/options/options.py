@@ -82,6 +82,7 @@ class DType(str, Enum):
 
 
 _SOURCE, _MACHINE, CUT = "The model", "The machine (one of the first three)", "The cut"
+_DECODER = "Text, token by token"
 _RESULT, _TERMINAL = "What is written", "What is printed"
 _MACHINES = "The machines"
 
@@ -118,6 +119,14 @@ class Options:
         True, SWITCH, _SOURCE, "export the model anew, also where an earlier run did", "--no-cache", turns_off=True
     )
     trust_remote_code: bool = option(False, SWITCH, _SOURCE, "run Python files of a checkpoint folder")
+
+    generate: bool = option(False, SWITCH, _DECODER, "continue texts token by token, with a cache in pages")
+    max_length: int | None = option(
+        None, COUNT, _DECODER, "tokens of a text, prompt included (default: the model's positions, at most 4096)"
+    )
+    sequences: int | None = option(None, COUNT, _DECODER, "texts of that length to have room for (default: 32)")
+    tokens: int | None = option(None, COUNT, _DECODER, "or the tokens to have room for, of all texts together")
+    page: int | None = option(None, COUNT, _DECODER, "tokens a page (default: 256, less where texts are short)")
 
     stages: int | None = option(None, COUNT, _MACHINE, "that many equal devices of this host")
     devices: int | Sequence[str] | None = option(None, DEVICES, _MACHINE, "devices of this host: cuda:0,cuda:1")

@@ -84,8 +84,9 @@ def check_tensors(path: Path, holds: Mapping[str, HeldTensor], *, contents: bool
     except (AttributeError, KeyError, TypeError, OSError, ValueError, MemoryError, OverflowError) as e:
         yield f"{path.name}: its header cannot be read ({type(e).__name__})"
         return
-    for name in sorted({*table, *links["pieces"]} ^ {*holds}):
-        yield f"{path.name}: {name} is {'missing' if name in holds else 'not in the manifest'}"
+    stored = {name for name, held in holds.items() if not held.zeros}
+    for name in sorted({*table, *links["pieces"]} ^ stored):
+        yield f"{path.name}: {name} is {'missing' if name in stored else 'not in the manifest'}"
     for name, held in holds.items():
         if name in table and (fault := _copy_fault(path, start, rows[name], held, contents)):
             yield f"{path.name}: {name} {fault}"

@@ -110,6 +110,7 @@ class HeldTensor:
     shape: tuple[int, ...]
     crc32: str = ""  # of its bytes; empty if the file has no copy of them
     becomes: str = ""  # the value that the stage puts into it, if it is a state
+    zeros: bool = False  # a pool: it is made of zeros where the stage is loaded, and no file has it
 
 
 @dataclass(frozen=True)

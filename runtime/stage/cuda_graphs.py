@@ -34,7 +34,7 @@ class GraphedStage:
     """A stage's module on a CUDA device, run by CUDA graphs."""
 
     def __init__(self, call: Callable[..., Any], state: Sequence[torch.Tensor], device: torch.device) -> None:
-        """`state`: the buffers that `call` changes."""
+        """`state`: the buffers that `call` changes, and that must not change when it runs to be recorded."""
         self._call = call
         self._state = state
         self._stream = torch.cuda.Stream(device)

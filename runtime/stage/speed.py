@@ -36,7 +36,8 @@ class Speed:
             compiled = CompiledStage(stage.call)
             stage = replace(stage, call=compiled, is_prepared=compiled.is_prepared)
         if self.cuda_graphs:
-            graphed = GraphedStage(stage.call, [*stage.state.values()], device)
+            kept = [tensor for name, tensor in stage.state.items() if name not in stage.pools]
+            graphed = GraphedStage(stage.call, kept, device)
             stage = replace(stage, call=graphed, is_prepared=graphed.is_prepared)
         return stage
 

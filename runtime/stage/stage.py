@@ -34,11 +34,17 @@ class StageModule:
 
     @property
     def state(self) -> dict[str, torch.Tensor]:
-        """The buffers that a call changes.  Raises ManifestError if the module lacks one."""
+        """The buffers that a call changes, pools among them.  Raises ManifestError if the module lacks one."""
         try:
             return {name: self.module.get_buffer(name) for name in self.entry.state}
         except AttributeError as e:
             raise ManifestError(f"{self.entry.module} lacks a buffer that the manifest lists as state: {e}") from e
+
+    @property
+    def pools(self) -> dict[str, torch.Tensor]:
+        """Those of the state that are zeros at first; a call leaves the same in them if it runs twice."""
+        zeros = {name for name, held in self.entry.holds.items() if held.zeros}
+        return {name: tensor for name, tensor in self.state.items() if name in zeros}
 
     def __call__(self, received: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> tuple[torch.Tensor, ...]:
         """The tensors that the stage sends, in the order of the manifest's table, as those that it receives are.
@@ -62,7 +68,7 @@ class LoadedStage:
     index: int
     device: torch.device
     programs: tuple[StageModule, ...]
-    first_state: Mapping[str, torch.Tensor] = field(repr=False)  # buffer -> value, on the host to save device memory
+    first_state: Mapping[str, torch.Tensor] = field(repr=False)  # of buffers, pools apart; on the host to save memory
     stream: torch.Stream | None = field(repr=False)  # in which it computes; None on the CPU
     copies: DeviceCopies = field(repr=False)
 
@@ -70,7 +76,9 @@ class LoadedStage:
     def from_modules(cls, index: int, device: torch.device, programs: Sequence[StageModule]) -> LoadedStage:
         """Raises ManifestError if a module lacks a buffer of its state."""
         buffers = {name: buffer for program in programs for name, buffer in program.state.items()}
-        first = {name: buffer.detach().to("cpu", copy=True) for name, buffer in buffers.items()}
+        pools = {name for program in programs for name in program.pools}
+        kept = {name: buffer for name, buffer in buffers.items() if name not in pools}
+        first = {name: buffer.detach().to("cpu", copy=True) for name, buffer in kept.items()}
         return cls(index, device, tuple(programs), first, stream_on(device), DeviceCopies(device))
 
     def receive(self, tensors: Sequence[torch.Tensor], ready: Sequence[torch.Event]) -> tuple[torch.Tensor, ...]:
@@ -84,14 +92,17 @@ class LoadedStage:
     ) -> tuple[torch.Tensor, ...]:
         """The tensors that the stage sends in a program, see `StageModule`."""
         sent = self.programs[program](received, sizes)
-        return self._detached(sent) if self.first_state else sent
+        return self._detached(sent) if self.programs[program].entry.state else sent
 
     def reset(self) -> None:
         """Restore the initial values of the state.  Must not be called while the stage runs."""
         with torch.no_grad():
             for program in self.programs:
                 for name, buffer in program.state.items():
-                    buffer.copy_(self.first_state[name])
+                    if name in self.first_state:
+                        buffer.copy_(self.first_state[name])
+                    else:
+                        buffer.zero_()
 
     def _detached(self, sent: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         """Copies of tensors that are views of the state, which the next batch changes while others still read them."""

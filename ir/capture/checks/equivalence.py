@@ -29,13 +29,11 @@ from ir.operators import BY_ADDRESS, Elements, aten, rearrangement
 
 
 def same_terms(graph: Graph, example: Example) -> bool:
-    """Whether a graph and a call of its model apply the same operators to the same tensors.
+    """Whether a graph and a call of its model apply the same operators to the same tensors, and leave the same state.
 
     Both run on fake tensors on the device of an export, which takes a fraction of the time of an export.
     False also where this way cannot tell.
     """
-    if graph.states:
-        return False
     model = example.model
     exporting = patch.multiple(torch.compiler, _is_compiling_flag=True, _is_exporting_flag=True)  # when models ask
     try:
@@ -46,11 +44,16 @@ def same_terms(graph: Graph, example: Example) -> bool:
             weights |= dict(model.named_buffers(remove_duplicate=False))
             for constant in graph.constants:
                 terms.equal(constant.data, weights.get(constant.fqn, constant.data))
+            states = {state: weights[next(fqn for fqn in state.fqns if fqn in weights)] for state in graph.states}
+            before = {state.name: terms.as_before(buffer) for state, buffer in states.items()}
             with terms, padded_as_in_inference(), converted_for_the_call(model):
                 returned = flatten(call(model, example.parameters, example.arguments.fill(inputs)))[0]
                 wanted = [terms.number(t) for t in returned if isinstance(t, torch.Tensor)]
+                after = {state.name: terms.number(buffer) for state, buffer in states.items()}
                 terms.start_again()
-                return wanted == [terms.number(t) for t in interpret(graph, inputs, weights).outputs]
+                made = interpret(graph, inputs, weights, before)
+                left = {name: terms.number(t) for name, t in made.state.items()}
+                return wanted == [terms.number(t) for t in made.outputs] and after | left == after
     except Exception:  # whatever operators, models and torch's own rules raise
         return False
 
@@ -97,6 +100,14 @@ class _Terms(TorchDispatchMode):
         """Give a tensor the number of another one."""
         self._set(self.fake(tensor), self.number(other))
         self._fixed.add(_storage(self.fake(tensor)))
+
+    def as_before(self, buffer: torch.Tensor) -> torch.Tensor:
+        """A tensor with the elements that a buffer has now; the buffer may be changed in place."""
+        number = self.number(buffer)
+        self._fixed.discard(_storage(self.fake(buffer)))
+        same = torch.empty_like(self.fake(buffer))
+        self._set(same, number)
+        return same
 
     def __torch_dispatch__(self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.prim.device.default:

@@ -39,6 +39,7 @@ from ir.capture.program.mutation import (
 from ir.capture.program.own_results import with_own_results
 from ir.capture.program.reader import read_program
 from ir.capture.program.returned import changed_inputs
+from ir.capture.program.stores import make_stores_functional
 from ir.capture.sizes.dynamic import export_spec, widen
 from ir.capture.sizes.questions import Question, watched
 from ir.capture.sizes.symbols import read_sizes
@@ -245,6 +246,7 @@ def _export(flat: nn.Module, example: Example, strict: bool) -> _Exported:
                 _keep_values(program)
                 if has_fixed_values(example):
                     fold_known(program)
+                make_stores_functional(program)
                 asked = tuple(questions)
                 functional = functional_form(program) if needs_functional_form(program) else program
                 return _Exported(functional, asked, notes, written)

@@ -11,6 +11,7 @@ returned       what it returns, and the inputs that it changed
 folded         results whose values were known, as constants
 no_ops         nodes that are left out: assertions, casts to the same dtype, dropout that is off
 gradients      where gradients end: detach(), no_grad, functions with a backward of their own
+stores         in-place changes of buffers, as functions
 mutation       in-place operators, as functions where the mutation cannot be observed
 default_dtype  dtypes that the model took from torch's default, stated where they are
 own_results    copies of results that would lie in the memory of an input, a weight, a constant or a state

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import fx
 
-from ir.capture.paths import clean, is_torch_file, short_path
+from ir.capture.paths import clean, is_step_file, is_torch_file, short_path
 from ir.capture.source_lines.statements import statement_at
 from ir.location import Frame, Where
 
@@ -47,6 +47,8 @@ def _frames(trace: str, paths: tuple[str, ...]) -> tuple[Frame, ...]:
     """The calls of modules, each with its line; without lines where torch's stack trace does not match them."""
     modules = [clean(path) for path in paths if path]  # without the wrapper
     calls = [(file, int(line)) for file, line, _ in _FRAME.findall(trace)][1:]
+    if len(calls) > len(modules) and is_step_file(calls[0][0]):  # which calls the model's own forward
+        calls = calls[1:]
     if len(calls) != len(modules):
         return tuple(map(Frame, modules))
     return tuple(_frame(module, *call) for module, call in zip(modules, calls, strict=True))

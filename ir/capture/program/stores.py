@@ -1,0 +1,43 @@
+"""Stores into buffers: `index_put_` on a buffer itself, which is functional once later reads are of its result."""
+
+from __future__ import annotations
+
+from torch import fx
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, OutputKind, OutputSpec, TensorArgument
+
+from ir.capture.program.mutation import may_alias, mutates
+from ir.operators import aten
+
+
+def make_stores_functional(program: ExportedProgram) -> None:
+    """Make `index_put` of each `index_put_` that alone changes a buffer of which there are no views.
+
+    The buffer's new value becomes an output, as `run_decompositions` has it, which takes as long as the export.
+    """
+    placeholders = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
+    stores: list[tuple[str, fx.Node]] = []
+    for spec in program.graph_signature.input_specs:
+        if spec.kind is InputKind.BUFFER and (store := _store(placeholders[spec.arg.name])) is not None:
+            stores.append((str(spec.target), store))
+    for _, store in stores:
+        buffer = store.args[0]
+        store.target = aten.index_put.default
+        assert isinstance(buffer, fx.Node)
+        buffer.replace_all_uses_with(store, delete_user_cb=lambda user, store=store: store < user)
+    output = next(node for node in program.graph.nodes if node.op == "output")
+    returned = output.args[0]
+    assert isinstance(returned, (list, tuple))
+    output.args = ((*(store for _, store in stores), *returned),)
+    kind = OutputKind.BUFFER_MUTATION
+    program.graph_signature.output_specs[:0] = [OutputSpec(kind, TensorArgument(s.name), name) for name, s in stores]
+
+
+def _store(buffer: fx.Node) -> fx.Node | None:
+    """The node that changes a buffer, if it is the only one and there are no views of it."""
+    changes = [user for user in buffer.users if mutates(user)]
+    if len(changes) != 1 or changes[0].target is not aten.index_put_.default or changes[0].args[0] is not buffer:
+        return None
+    [store] = changes
+    seen = (*buffer.users, *store.users)
+    return None if any(may_alias(user) or (mutates(user) and user is not store) for user in seen) else store

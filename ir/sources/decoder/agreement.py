@@ -1,0 +1,116 @@
+"""The difference between a step's logits in a batch, in chunks, and those of a whole text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+CLOSE = 2e-3  # difference of logits relative to the largest one, in float32
+_LENGTHS, _CHUNK, _LONGEST_WINDOW = (3, 7, 12), 5, 64
+
+Tensors: TypeAlias = dict[str, Tensor]
+"""Tensors of a module by name."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A comparison of a decoder's step with the decoder itself, on random texts of several lengths."""
+
+    step: nn.Module
+    tables: Sequence[str]  # "table", "window_table"
+    pools: Mapping[str, Tensor]  # by fully qualified name, of any number of pages
+    page: int
+    window: int
+    vocabulary: int
+
+    @torch.no_grad()
+    def difference(self, weights: Tensors, whole: Callable[[Tensor], Tensor] | None = None) -> float:
+        """The largest difference of logits, relative to the largest logit: of prompts, and one token later.
+
+        `weights` are all parameters and buffers, by name.  `whole` returns the logits `[vocabulary]` behind a text
+        `[seq]`; by default they are those of the step for the text alone and at once.
+        """
+        whole = whole or partial(self._alone, weights)
+        rows = range(len(self._texts))
+        state = {**weights, **self._empty_pools()}
+        differences = [0.0]
+        done = dict.fromkeys(rows, 0)
+        while waiting := [i for i in rows if done[i] < len(self._texts[i])]:
+            prompts = {i: len(self._texts[i]) - 1 for i in waiting}
+            counts = {i: max(min(_CHUNK, prompts[i] - done[i]), 1) for i in waiting}
+            ids = {i: self._texts[i][done[i] : done[i] + count] for i, count in counts.items()}
+            for i, logits in zip(waiting, self._cached(done, ids, state), strict=True):
+                done[i] += counts[i]
+                if done[i] >= prompts[i]:
+                    want = whole(self._texts[i][: done[i]])
+                    differences.append(float((logits - want).abs().max() / want.abs().max()))
+        return max(differences)
+
+    @cached_property
+    def _texts(self) -> list[Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        lengths = [*_LENGTHS, *([self.window + 3] if 0 < self.window <= _LONGEST_WINDOW else [])]
+        low = min(3, self.vocabulary - 1)
+        return [torch.randint(low, self.vocabulary, (n + 1,), generator=generator) for n in lengths]
+
+    @property
+    def _pages_each(self) -> int:
+        return -(-max(map(len, self._texts)) // self.page)
+
+    @property
+    def _pages(self) -> int:
+        return 1 + len(self._texts) * self._pages_each
+
+    def _empty_pools(self) -> dict[str, Tensor]:
+        return {name: pool.new_zeros(self._pages, *pool.shape[1:]) for name, pool in self.pools.items()}
+
+    def _cached(self, done: Mapping[int, int], new: Mapping[int, Tensor], state: Tensors) -> Tensor:
+        """Logits `[rows, vocabulary]` behind the `new` tokens of each row, which follow those that are `done`."""
+        counts = torch.tensor([len(ids) for ids in new.values()])
+        seq = int(counts.max())
+        ids = torch.stack([torch.cat([ids.new_zeros(seq - len(ids)), ids]) for ids in new.values()])
+        table = torch.stack([torch.arange(self._pages_each) + 1 + i * self._pages_each for i in new])
+        tables = dict.fromkeys(self.tables, table)
+        if "window_table" in tables:
+            tables["window_first"] = torch.zeros_like(counts)
+        given = (ids, torch.tensor([done[i] for i in new]), counts, tables)
+        return functional_call(_Logits(self.step), {f"step.{name}": t for name, t in state.items()}, given)
+
+    def _alone(self, weights: Tensors, text: Tensor) -> Tensor:
+        return self._cached({0: 0}, {0: text}, {**weights, **self._empty_pools()})[0]
+
+
+class _Logits(nn.Module):
+    """The logits of a step as a module of its own."""
+
+    def __init__(self, step: Any) -> None:
+        super().__init__()
+        self.step = step
+
+    def forward(self, *given: Any) -> Tensor:
+        return self.step.logits(*given)
+
+
+def uncached(model: nn.Module, weights: Tensors, text: Tensor) -> Tensor:
+    """The logits `[vocabulary]` of a transformers model behind a text `[seq]`, without a cache."""
+    returned: Any = functional_call(model, weights, (), {"input_ids": text[None], "use_cache": False})
+    return returned.logits[0, -1]
+
+
+def random_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Float32 values for all parameters, for which every layer counts, and the buffers as they are; ties stay ties."""
+    generator = torch.Generator().manual_seed(0)
+    made: dict[int, Tensor] = {}
+    named = dict(model.named_parameters(remove_duplicate=False))
+    for param in named.values():
+        if id(param) not in made:
+            noise = torch.randn(param.shape, generator=generator)
+            made[id(param)] = 1 + 0.1 * noise if param.dim() < 2 else noise * max(param.shape[1:]) ** -0.5
+    wide = {name: b.float() if b.is_floating_point() else b for name, b in model.named_buffers()}
+    return {**wide, **{name: made[id(param)] for name, param in named.items()}}

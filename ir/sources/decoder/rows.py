@@ -1,0 +1,68 @@
+"""Rows: where the tokens of a batch lie in the pools."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+TRASH = 0  # the page that belongs to no text: padding is written there, and masked where it is read
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The pages and positions of the rows of a batch; a row is a text with new tokens at its end.
+
+    A decoder without transformers makes them of its arguments with `Rows.of`, stores keys and values with `put`, and
+    attends under `mask`.
+    """
+
+    table: Tensor  # int64[batch, pages]: the pages of each row in order of positions, 0 behind the last
+    first: Tensor  # int64[batch]: the position of the first token in the table; 0 unless a window has moved on
+    positions: Tensor  # int64[batch, seq]: of the new tokens; -1 for padding, which is on the left
+    page: int  # tokens a page
+
+    @classmethod
+    def of(cls, input_ids: Tensor, lengths: Tensor, counts: Tensor, table: Tensor, page: int) -> Rows:
+        """The rows of a step: `input_ids` `[batch, seq]`, `lengths` and `counts` `[batch]`, `table` `[batch, pages]`.
+
+        `lengths` are the tokens that rows have in the pools, `counts` their new ones, at the end of `input_ids`.
+        """
+        return cls(table, torch.zeros_like(lengths), positions_of(input_ids, lengths, counts), page)
+
+    @property
+    def width(self) -> Any:
+        """The number of keys that each row sees, those of padding included: `pages * page`."""
+        return self.table.shape[1] * self.page
+
+    @cached_property
+    def where(self) -> tuple[Tensor, Tensor]:
+        """The page of each new token, and the place in it: `[batch, seq]` both, computed once for all layers."""
+        place = self.positions - self.first[:, None]
+        pages = self.table.gather(1, (place // self.page).clamp(min=0))
+        return torch.where(self.positions >= 0, pages, TRASH), place % self.page
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """`bool[batch, 1, seq, width]`: the keys at or before the position of each new token."""
+        asks = torch.maximum(self.positions, self.first[:, None])  # padding sees one key: without any it would be NaN
+        keys = torch.arange(self.width, device=self.table.device) + self.first[:, None]
+        return (keys[:, None, :] <= asks[:, :, None])[:, None]
+
+    def put(self, pool: Tensor, new: Tensor) -> Tensor:
+        """Store `new` `[batch, heads, seq, dim]` in a pool `[pages, page, heads, dim]`.
+
+        Returns what the rows have there: `[batch, heads, width, dim]`.
+        """
+        pool.index_put_(self.where, new.transpose(1, 2).to(pool.dtype))
+        return pool[self.table].flatten(1, 2).transpose(1, 2)
+
+
+def positions_of(input_ids: Tensor, lengths: Tensor, counts: Tensor) -> Tensor:
+    """`int64[batch, seq]`: the positions of new tokens in their texts, -1 for padding."""
+    seq = input_ids.shape[1]
+    new = torch.arange(seq, device=lengths.device) - (seq - counts)[:, None]
+    return torch.where(new >= 0, lengths[:, None] + new, -1)

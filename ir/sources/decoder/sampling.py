@@ -1,0 +1,56 @@
+"""Sampling as operators: the token of a row depends on its seed and position alone, not on the other rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Sampling:
+    """How the next token of each row is drawn; all are `[batch]`."""
+
+    temperature: Tensor  # float32; 0: the most probable token
+    top_k: Tensor  # int64: the number of tokens to draw from; 0: all
+    top_p: Tensor  # float32: of the most probable tokens as many as have this probability together; 1: all
+    min_p: Tensor  # float32: tokens at least this times as probable as the most probable one; 0: all
+    seeds: Tensor  # int64
+
+    def next_tokens(self, logits: Tensor, positions: Tensor) -> dict[str, Tensor]:
+        """Tokens for `logits` `[batch, vocabulary]`; `positions` `[batch]` are theirs in their texts.
+
+        Returns "token" `int64[batch]`, and "logprob" `float32[batch]`: its log probability under the model.
+        The largest of logit + Gumbel noise is a draw from softmax; the noise is a hash of seed, position and token.
+        """
+        logits = logits.float()
+        scaled = logits / self.temperature.clamp(min=1e-6)[:, None]
+        tokens = torch.arange(logits.shape[-1], device=logits.device)
+        noise = -torch.log(-torch.log(_uniform(self.seeds[:, None], positions[:, None], tokens)))
+        drawn = torch.where(scaled >= self._least(scaled), scaled + noise, -torch.inf).argmax(-1)
+        token = torch.where(self.temperature > 0, drawn, logits.argmax(-1))
+        chosen = logits.gather(-1, token[:, None])[:, 0]
+        return {"token": token, "logprob": chosen - logits.logsumexp(-1)}
+
+    def _least(self, scaled: Tensor) -> Tensor:
+        """The least logit from which a token may be drawn, `[batch, 1]`."""
+        ordered = scaled.sort(-1, descending=True).values
+        vocabulary = ordered.shape[-1]
+        ranks = torch.arange(vocabulary, device=scaled.device)
+        of_k = torch.where(self.top_k > 0, self.top_k, vocabulary).clamp(max=vocabulary)[:, None]
+        share = torch.where(ranks < of_k, ordered, -torch.inf).softmax(-1)
+        of_p = (share.cumsum(-1) - share < self.top_p[:, None]).sum(-1, keepdim=True).clamp(min=1)
+        last = torch.minimum(of_k, of_p) - 1
+        return torch.maximum(ordered.gather(-1, last), ordered[:, :1] + self.min_p.log()[:, None])
+
+
+def _uniform(*parts: Tensor) -> Tensor:
+    """A hash of integers as a number in (0, 1), by splitmix64 (Steele, Lea, Flood 2014); int64 wraps around."""
+    x = torch.zeros((), dtype=torch.int64, device=parts[0].device)
+    for part in parts:
+        x = x + part * -7046029254386353131
+        x = (x ^ ((x >> 30) & 0x3FFFFFFFF)) * -4658895280553007687
+        x = (x ^ ((x >> 27) & 0x1FFFFFFFFF)) * -7723592293110705685
+        x = x ^ ((x >> 31) & 0x1FFFFFFFF)
+    return (((x >> 40) & 0xFFFFFF).float() + 0.5) / (1 << 24)

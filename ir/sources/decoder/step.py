@@ -1,0 +1,90 @@
+"""One step of a decoder as a module: new tokens of each row in, the next token of each row out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ir.decoding import Decoding
+from ir.sources.decoder.sampling import Sampling
+
+
+class Step(nn.Module):
+    """A decoder's class is derived from this one and from its own, whose `forward` is then behind `logits`."""
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        lengths: Tensor,
+        counts: Tensor,
+        table: Tensor | None = None,
+        window_table: Tensor | None = None,
+        window_first: Tensor | None = None,
+        *,
+        temperature: Tensor,
+        top_k: Tensor,
+        top_p: Tensor,
+        min_p: Tensor,
+        seeds: Tensor,
+    ) -> dict[str, Tensor]:
+        """The token after the last new one of each row, and its log probability; see `Sampling.next_tokens`.
+
+        `input_ids` `int64[batch, seq]` are new tokens, padded on the left; `lengths` `int64[batch]` tokens that rows
+        have in the pools, `counts` `int64[batch]` their new ones.  `table` `int64[batch, pages]` are the pages of each
+        row, `window_table` `int64[batch, window_pages]` those of sliding layers, which begin at the position
+        `window_first` `int64[batch]`.  The others are those of `Sampling`.
+        """
+        tables = {"table": table, "window_table": window_table, "window_first": window_first}
+        logits = self.logits(input_ids, lengths, counts, {name: t for name, t in tables.items() if t is not None})
+        return Sampling(temperature, top_k, top_p, min_p, seeds).next_tokens(logits, lengths + counts)
+
+    def logits(self, input_ids: Tensor, lengths: Tensor, counts: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
+        """`[batch, vocabulary]`, of a decoder that takes these arguments itself."""
+        whole: Any = super().forward
+        return whole(input_ids, lengths, counts, **tables)
+
+
+@dataclass(frozen=True)
+class CacheUse:
+    """The way in which a model takes its cache."""
+
+    counts_keys: bool = False  # whether it is told the width of the cache, with a padding mask, not positions alone
+    contiguous: bool = False  # whether it views keys and values, which must then be contiguous
+
+
+@dataclass(frozen=True)
+class MadeStep:
+    """A step with the terms on which it continues texts."""
+
+    step: nn.Module
+    terms: Decoding
+    notes: tuple[str, ...] = ()  # for the user
+
+
+def as_step(model: nn.Module, kind: type[Step]) -> nn.Module:
+    """A copy of a module that shares its tensors, of a class derived from `kind` and from its own."""
+    held = (v for m in model.modules() for v in vars(m).values() if isinstance(v, Tensor))
+    shared = {id(t): t for t in (*model.parameters(), *model.buffers(), *held)}
+    copy, own = deepcopy(model, shared), type(model)
+    copy.__class__ = type(own.__name__, (kind, own), {"__module__": kind.__module__, "__doc__": own.__doc__})
+    return copy
+
+
+def example_call(batch: int, seq: int, tables: Mapping[str, int]) -> dict[str, Tensor]:
+    """The arguments of a step: rows of different lengths.  `tables`: the number of pages of each table."""
+    whole, real = torch.full((batch,), 0), torch.zeros(batch)
+    given = {
+        "input_ids": torch.randint(1, 3, (batch, seq)),
+        "lengths": whole + 1,
+        "counts": torch.arange(batch) % seq + 1,
+    }
+    for name, pages in tables.items():
+        given[name] = torch.arange(batch * pages).reshape(batch, pages) % 4 + 1
+    if "window_table" in tables:
+        given["window_first"] = whole
+    return {**given, "temperature": real, "top_k": whole, "top_p": real + 1, "min_p": real, "seeds": whole}

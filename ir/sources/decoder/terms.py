@@ -1,0 +1,54 @@
+"""What a checkpoint says of its texts: what ends them, how long they may be, how they are sampled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ir.decoding import Decoding
+from ir.errors import SourceError
+
+LONGEST = 4096  # tokens of a text where nobody says how many, and the model has positions for as many
+_LARGEST_PAGE = 256  # tokens, which attention kernels on GPUs ask for
+_TOP_K = 50  # of sampling where a checkpoint samples and says no other, as transformers has it
+
+
+def terms_of(model: Any, max_length: int | None, page: int | None, positions: int) -> Decoding:
+    """The terms of a transformers model.  `positions`: the most tokens that it has positions for.
+
+    Raises SourceError for texts that are longer.
+    """
+    if max_length is not None and max_length > positions:
+        raise SourceError(f"--max-length {max_length} is more than the {positions} positions that the model has")
+    longest = max_length or min(positions, LONGEST)
+    config, says = model.config.get_text_config(decoder=True), model.generation_config
+    vocabulary = model.get_output_embeddings().weight.shape[0]
+    stop = tuple(i for i in _ids(says.eos_token_id) if 0 <= i < vocabulary)
+    return Decoding(
+        page=page or page_for(longest),
+        window=getattr(config, "sliding_window", None) or getattr(config, "attention_chunk_size", None) or 0,
+        max_length=longest,
+        vocabulary=vocabulary,
+        stop=stop,
+        pad=next((i for i in (*_ids(says.pad_token_id), *stop)), 0),
+        defaults=_defaults(says),
+    )
+
+
+def page_for(max_length: int) -> int:
+    """Tokens a page: a power of two, so that a text has 8 pages or more."""
+    page = _LARGEST_PAGE
+    while page > 4 and page * 8 > max_length:
+        page //= 2
+    return page
+
+
+def _ids(given: Any) -> list[int]:
+    return [] if given is None else [given] if isinstance(given, int) else list(given)
+
+
+def _defaults(says: Any) -> dict[str, Any]:
+    """The options of sampling; none where texts are continued greedily."""
+    if not says.do_sample:
+        return {}
+    named = {name: getattr(says, name, None) for name in ("temperature", "top_k", "top_p", "min_p")}
+    return {"temperature": 1.0, "top_k": _TOP_K} | {name: value for name, value in named.items() if value is not None}

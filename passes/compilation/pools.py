@@ -1,0 +1,98 @@
+"""The pools of a decoder: how many pages they have, and how many texts fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import isfinite
+
+from ir.analysis.memory import stored_bytes
+from ir.analysis.pools import page_bytes, with_pools
+from ir.decoding import Decoding
+from ir.errors import CompileError
+from ir.graph import Graph
+from ir.machine.cluster import Cluster
+from ir.text.units import format_bytes
+
+_SEQUENCES = 32  # texts that there is room for where nobody says how many
+_CHUNK = 512  # tokens of a prompt that one step takes at most, of which sliding layers keep the pages
+_USABLE = 0.9  # of the memory of all devices, for weights and pools together: the rest is for activations
+
+
+@dataclass(frozen=True)
+class Room:
+    """The room that is asked for: for texts of the greatest length, or for so many tokens; None: as much as fits."""
+
+    sequences: int | None = None
+    tokens: int | None = None
+
+    def texts(self, max_length: int) -> int:
+        """The texts of greatest length that have room."""
+        if self.tokens is not None:
+            return max(self.tokens // max_length, 1)
+        return self.sequences or _SEQUENCES
+
+
+def with_room(graph: Graph, decoding: Decoding, room: Room, machine: Cluster) -> Graph:
+    """The graph of a decoder's step with pools of the size that is asked for, or of what the machine has room for.
+
+    Raises CompileError where not one text of the greatest length fits.
+    """
+    if room.tokens is not None and room.tokens < decoding.max_length:
+        raise CompileError(f"--tokens {room.tokens} is less than one text of --max-length {decoding.max_length}")
+    texts = room.texts(decoding.max_length)
+    made = with_pools(graph, decoding_for(decoding, texts, room.tokens))
+    if room.sequences is not None or room.tokens is not None:
+        return made
+    most = _most_texts(made, machine)
+    if most >= texts:
+        return made
+    if most < 1:
+        raise CompileError(
+            f"no text of {decoding.max_length:,} tokens fits beside the weights; lower --max-length, or add devices"
+        )
+    return with_pools(graph, decoding_for(decoding, most))
+
+
+def decoding_for(decoding: Decoding, texts: int, tokens: int | None = None) -> Decoding:
+    """The terms of a decoder with room for so many texts, or tokens; page 0 is added."""
+    page = decoding.page
+    pages = -(-tokens // page) if tokens is not None else texts * pages_of(decoding)
+    window = texts * window_pages_of(decoding)
+    return replace(
+        decoding,
+        pages=1 + pages if decoding.pools else 0,
+        window_pages=1 + window if decoding.window_pools else 0,
+    )
+
+
+def pages_of(decoding: Decoding) -> int:
+    """The pages of a text of the greatest length."""
+    return -(-decoding.max_length // decoding.page)
+
+
+def window_pages_of(decoding: Decoding) -> int:
+    """The pages of sliding layers that a text has at once: of the window, and of the tokens of a step."""
+    return min(pages_of(decoding), -(-decoding.window // decoding.page) + -(-_CHUNK // decoding.page) + 1)
+
+
+def _most_texts(graph: Graph, machine: Cluster) -> int:
+    """The texts that fit beside the weights, on all devices together."""
+    memory = sum(device.memory for device in machine.devices)
+    if not machine.devices or not isfinite(memory):
+        return _SEQUENCES
+    whole, sliding = page_bytes(graph)
+    each = whole * pages_of(graph.decoding) + sliding * window_pages_of(graph.decoding)
+    weights = stored_bytes((*graph.params, *graph.constants))
+    return int((_USABLE * memory - weights) // each)
+
+
+def room_line(graph: Graph) -> str:
+    """`room for 212,992 tokens: 52 texts of 4096`, and the bytes of the pools; empty for what is no decoder."""
+    decoding = graph.decoding
+    if not decoding.page:
+        return ""
+    by_kind = [(decoding.pages, pages_of(decoding)), (decoding.window_pages, window_pages_of(decoding))]
+    texts = min((have - 1) // each for have, each in by_kind if have)
+    tokens = (decoding.pages - 1) * decoding.page if decoding.pages else texts * decoding.max_length
+    nbytes = stored_bytes(state for state in graph.states if state.zeros)
+    return f"room for {tokens:,} tokens: {texts} texts of {decoding.max_length} ({format_bytes(nbytes)} of pools)"
