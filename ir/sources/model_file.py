@@ -62,6 +62,8 @@ def _inputs(
     module: ModuleType, path: Path, reading: Reading, values: Mapping[str, torch.Tensor]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The positional and keyword arguments of the example; `values` are for the function that makes it."""
+    if reading.generate and not hasattr(module, "example_inputs"):
+        return (), {}  # a decoder's step makes its own
     inputs = _made(module, "example_inputs", path, values)
     if not isinstance(inputs, (tuple, list, Mapping)):
         raise SourceError(

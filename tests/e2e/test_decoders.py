@@ -1,0 +1,98 @@
+"""Decoders compiled to continue texts: their tokens, and their pools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import transformers as t
+from safetensors import safe_open
+
+from examples import own_decoder
+from passes.compilation.api import compile_model
+from runtime import Pipeline
+from runtime.manifest.manifest import Manifest
+from runtime.stage.loader import load_stages
+from tests.support.checking import EXAMPLES
+
+SIZES = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "vocab_size": 64}
+HEADS = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 64}
+ROOM = {"max_length": 40, "sequences": 3, "page": 4}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("llama")
+    model = t.LlamaForCausalLM(t.LlamaConfig(**SIZES, **HEADS, eos_token_id=63, pad_token_id=0))
+    model.generation_config.update(do_sample=True, temperature=0.7, top_p=0.9)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def artifact(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out") / "llama"
+    compile_model(checkpoint, out=out, stages=2, generate=True, **ROOM, size_limit=0.0)
+    return out
+
+
+def test_tokens_are_those_of_generate(checkpoint: Path, artifact: Path) -> None:
+    model = t.LlamaForCausalLM.from_pretrained(checkpoint)
+    prompts = [torch.randint(1, 63, (1, n), generator=torch.Generator().manual_seed(n)) for n in (2, 11, 5)]
+    greedy = {"max_new_tokens": 20, "do_sample": False}
+    wanted = [model.generate(p, attention_mask=torch.ones_like(p), **greedy)[0].tolist() for p in prompts]
+    with Pipeline.load(artifact) as pipe:
+        texts = [pipe.start(p[0].tolist(), max_new_tokens=20, temperature=0.0) for p in prompts]
+        found = [p[0].tolist() + text.result() for p, text in zip(prompts, texts, strict=True)]
+    assert [f + [63] * (len(w) - len(f)) for f, w in zip(found, wanted, strict=True)] == wanted
+
+
+def test_pools_are_in_no_file_and_zeros_again_after_a_reset(artifact: Path) -> None:
+    stages = load_stages(artifact, Manifest.read(artifact), [torch.device("cpu")] * 2, strict=True)
+    pools = [pool for stage in stages for pool in stage.programs[0].pools.values()]
+    assert len(pools) == 4
+    assert not any(stage.first_state for stage in stages), "no copy of them is kept"
+    for pool in pools:
+        pool.fill_(1)
+    for stage in stages:
+        stage.reset()
+    assert not any(pool.any() for pool in pools)
+    for file in artifact.glob("*.safetensors"):
+        with safe_open(file, "pt") as weights:
+            assert not [name for name in weights.keys() if name.endswith(("keys", "values"))]  # noqa: SIM118
+
+
+def test_stages_change_their_pools_in_place(artifact: Path) -> None:
+    text = (artifact / "stage_0.py").read_text()
+    assert ".keys.index_put_((" in text
+    assert "copy_(keys" not in text
+    assert "nn.Buffer(torch.zeros(31, 4, 1, 16, dtype=torch.float32), persistent=False)" in text
+
+
+def test_the_manifest_says_how_texts_are_continued(artifact: Path) -> None:
+    found = Manifest.read(artifact).generation
+    assert (found.page, found.pages, found.window_pages, found.max_length, found.vocabulary) == (4, 31, 0, 40, 64)
+    assert (found.stop, found.pad) == ((63,), 0)
+    assert found.defaults == {"temperature": 0.7, "top_k": 50, "top_p": 0.9}
+
+
+def test_the_plan_says_how_many_texts_have_room(artifact: Path) -> None:
+    notes = Manifest.read(artifact).plan["notes"]
+    assert any(note.startswith("room for 120 tokens: 3 texts of 40 (") for note in notes)
+    assert not any("use_cache" in note for note in notes)
+
+
+def test_a_decoder_without_transformers_continues_texts_as_it_does_alone(tmp_path: Path) -> None:
+    plan = compile_model(EXAMPLES / "own_decoder.py", out=tmp_path / "own", stages=2, generate=True, sequences=3)
+    assert plan.graph.decoding.max_length == 128
+    whole = own_decoder.model()
+    table = torch.arange(1, 8)[None]
+    with Pipeline.load(tmp_path / "own") as pipe, torch.no_grad():
+        texts = [pipe.start(prompt, max_new_tokens=18) for prompt in ([5, 9, 2], [7] * 30)]
+        for prompt, text in zip(([5, 9, 2], [7] * 30), texts, strict=True):
+            found = text.result()
+            for i, token in enumerate(found):
+                ids = torch.tensor([[*prompt, *found[:i]]])
+                assert int(whole(ids, torch.tensor([0]), torch.tensor([ids.shape[1]]), table).argmax()) == token

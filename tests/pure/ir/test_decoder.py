@@ -1,0 +1,186 @@
+"""Decoders as steps over pages: what they keep, how they are checked, how a token is drawn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import transformers as t
+from torch import Tensor, nn
+
+from ir.analysis.interpret import interpret
+from ir.analysis.pools import updated_in_place, with_pools
+from ir.capture import capture
+from ir.decoding import Decoding
+from ir.errors import SourceError
+from ir.sources import Source
+from ir.sources.decoder.made import step_of
+from ir.sources.decoder.rows import Rows
+from ir.sources.decoder.sampling import Sampling
+from ir.sources.decoder.terms import page_for
+
+VOCABULARY = 64
+BODY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": VOCABULARY}
+SIZES = {"intermediate_size": 32, "max_position_embeddings": 64, "num_key_value_heads": 1, "head_dim": 16}
+
+
+def decoder(kind: str, **options: Any) -> Any:
+    return t.AutoModelForCausalLM.from_config(t.AutoConfig.for_model(kind, **BODY, **options)).eval()
+
+
+def source(model: nn.Module) -> Source:
+    return Source("decoder", model, (), {}, None, {})
+
+
+def sampled(logits: Tensor, **options: float) -> Tensor:
+    """The tokens of rows with seeds 0, 1, …, each at position 5."""
+    rows = len(logits)
+    given = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0} | options
+    kinds = {"temperature": torch.float32, "top_k": torch.int64, "top_p": torch.float32, "min_p": torch.float32}
+    tensors = {name: torch.full((rows,), given[name], dtype=kind) for name, kind in kinds.items()}
+    sampling = Sampling(**tensors, seeds=torch.arange(rows))
+    return sampling.next_tokens(logits, torch.full((rows,), 5))["token"]
+
+
+class TestWhatIsKept:
+    def test_of_every_layer_in_the_module_that_attends(self) -> None:
+        found = step_of(source(decoder("llama", **SIZES))).decoding
+        assert found.pools == tuple(
+            f"model.layers.{i}.self_attn.{name}" for i in range(2) for name in ("keys", "values")
+        )
+        assert (found.max_length, found.page, found.vocabulary, found.window_pools) == (64, 8, VOCABULARY, ())
+
+    def test_of_sliding_layers_apart(self) -> None:
+        found = step_of(source(decoder("gemma2", **SIZES, sliding_window=8))).decoding
+        assert found.window == 8
+        assert {name.split(".")[2] for name in found.window_pools} == {"0"}
+        assert {name.split(".")[2] for name in found.pools} == {"1"}
+
+    def test_of_experts(self) -> None:
+        assert step_of(source(decoder("mixtral", **SIZES, num_local_experts=2))).decoding.pools
+
+    def test_shares_its_weights_with_the_model_which_stays_as_it_is(self) -> None:
+        model = decoder("llama", **SIZES)
+        step = step_of(source(model)).model
+        assert {id(p) for p in step.parameters()} == {id(p) for p in model.parameters()}
+        assert type(model) is t.LlamaForCausalLM
+        assert not [name for name, _ in model.named_buffers() if "keys" in name]
+
+
+class TestRefused:
+    def test_logits_that_are_others_with_a_cache(self) -> None:
+        model = decoder("gpt_neo", attention_types=[[["global", "local"], 1]], window_size=8, num_layers=2)
+        with pytest.raises(SourceError, match=r"GPTNeoForCausalLM cannot .* its logits with a cache differ by \d"):
+            step_of(source(model))
+
+    def test_no_cache(self) -> None:
+        with pytest.raises(SourceError, match="keeps no keys and values of a text in a cache"):
+            step_of(source(t.OpenAIGPTLMHeadModel(t.OpenAIGPTConfig(n_embd=32, n_layer=1, n_head=2, vocab_size=64))))
+
+    def test_recurrences(self) -> None:
+        mamba = {"mamba_d_state": 16, "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_chunk_size": 8}
+        model = decoder("bamba", **SIZES, **mamba, mamba_n_groups=1, attn_layer_indices=[1])
+        with pytest.raises(SourceError, match="keeps more than keys and values"):
+            step_of(source(model))
+
+    def test_an_encoder_decoder(self) -> None:
+        small = t.T5Config(d_model=16, d_ff=16, num_layers=1, num_heads=2, d_kv=8, vocab_size=32)
+        with pytest.raises(SourceError, match="reads its source with an encoder"):
+            step_of(source(t.T5ForConditionalGeneration(small)))
+
+    def test_a_model_without_next_tokens(self) -> None:
+        small = t.BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+        with pytest.raises(SourceError, match="does not predict the next token"):
+            step_of(source(t.BertModel(small)))
+
+    def test_more_tokens_than_positions(self) -> None:
+        with pytest.raises(SourceError, match="--max-length 65 is more than the 64 positions"):
+            step_of(source(decoder("llama", **SIZES)), max_length=65)
+
+    def test_a_module_with_other_arguments(self) -> None:
+        with pytest.raises(SourceError, match="its forward does not take input_ids, lengths, counts, table"):
+            step_of(source(nn.Linear(2, 2)))
+
+
+class TestSampling:
+    logits = torch.randn(40, VOCABULARY, generator=torch.Generator().manual_seed(0)) * 2
+
+    def test_is_greedy_at_temperature_0_and_with_one_token_to_draw_from(self) -> None:
+        best = self.logits.argmax(-1)
+        for options in ({"temperature": 0.0}, {"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0}):
+            assert torch.equal(sampled(self.logits, **options), best), options
+
+    def test_draws_the_same_alone_and_in_a_batch(self) -> None:
+        together = sampled(self.logits, temperature=0.8, top_p=0.9)
+        assert torch.equal(together[:1], sampled(self.logits[:1], temperature=0.8, top_p=0.9))
+        assert not torch.equal(together, self.logits.argmax(-1))
+
+    @pytest.mark.parametrize(
+        ("options", "most"), [({"top_k": 3}, 3), ({"top_p": 0.6}, VOCABULARY), ({"min_p": 0.3}, VOCABULARY)]
+    )
+    def test_draws_as_often_as_probable_from_those_that_are_kept(self, options: dict[str, float], most: int) -> None:
+        probable, order = self.logits[0].softmax(-1).sort(descending=True)
+        kept = (torch.arange(VOCABULARY) < most) & (probable.cumsum(0) - probable < options.get("top_p", 1.0))
+        kept &= probable >= options.get("min_p", 0.0) * probable[0]
+        wanted = torch.zeros(VOCABULARY).index_copy(0, order, probable * kept)
+        drawn = torch.bincount(sampled(self.logits[:1].expand(20000, -1), **options), minlength=VOCABULARY)
+        torch.testing.assert_close(drawn / 20000, wanted / wanted.sum(), rtol=0, atol=0.02)
+        assert not drawn[wanted == 0].any()
+
+
+def test_rows_find_what_they_stored_on_whatever_pages() -> None:
+    pool = torch.zeros(6, 2, 1, 1)
+    tokens = torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, 4.0]])[:, None, :, None]
+    ids, table = torch.zeros(2, 3, dtype=torch.int64), torch.tensor([[5, 2], [3, 0]])
+    rows = Rows.of(ids, torch.tensor([0, 1]), torch.tensor([3, 1]), table, page=2)
+    found = rows.put(pool, tokens)[:, 0, :, 0]
+    assert found[0, :3].tolist() == [1, 2, 3]
+    assert found[1, 1] == 4
+    assert rows.mask[:, 0, -1].tolist() == [[True, True, True, False], [True, True, False, False]]
+    assert rows.mask.any(-1).all(), "a row of padding that sees nothing would be NaN"
+
+
+def test_pages_are_small_where_texts_are_short() -> None:
+    assert [page_for(n) for n in (20, 64, 1000, 100_000)] == [4, 8, 64, 256]
+
+
+class Keeps(nn.Module):
+    """Stores rows in a pool, and returns what is there, or what was there before."""
+
+    def __init__(self, before: bool = False) -> None:
+        super().__init__()
+        self.register_buffer("pool", torch.zeros(5, 2, 3), persistent=False)
+        self.before = before
+
+    def forward(self, x: Tensor, pages: Tensor) -> Tensor:
+        old = self.pool.sum() if self.before else 0.0
+        self.pool.index_put_((pages, pages % 2), x)
+        return self.pool[pages] + old
+
+
+class TestPools:
+    call = (torch.randn(2, 3), torch.tensor([1, 4]))
+    decoding = Decoding(page=2, pages=9, pools=("pool",))
+
+    @pytest.mark.parametrize("before", [False, True])
+    def test_have_the_pages_that_are_asked_for_and_change_in_place_where_nothing_reads_what_they_held(
+        self, before: bool
+    ) -> None:
+        model = Keeps(before)
+        graph = with_pools(capture(model, self.call), self.decoding)
+        [state] = graph.states
+        assert (state.type.shape, state.zeros, state.data) == ((9, 2, 3), True, None)
+        assert list(updated_in_place(graph)) == ([] if before else [state])
+        found = interpret(graph, self.call, {})
+        again = interpret(graph, (self.call[0] * 2, torch.tensor([8, 1])), {}, found.state)
+        assert torch.equal(found.outputs[0], model(*self.call))
+        assert found.state["pool"][1, 1].equal(self.call[0][0])
+        assert again.state["pool"][1, 1].equal(2 * self.call[0][1])
+        assert not found.state["pool"][8].any()
+
+    def test_are_followed_without_the_functional_form_of_the_whole_program(self) -> None:
+        graph = capture(Keeps(), self.call)
+        [index_put, index] = [node for node in graph.nodes if "index" in str(node.op)]  # type: ignore[union-attr]
+        assert index.operands[0] is index_put.results[0], "what is read is the new value"
+        assert graph.updates == ((graph.states[0], index_put.results[0]),)
