@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ir.sources.decoder.rows import Rows
+from ir.sources.decoder.rows import TextRows
 
 WIDTH, HEADS, LAYERS, VOCABULARY, LONGEST, PAGE = 64, 4, 4, 256, 128, 16
 
@@ -28,7 +28,7 @@ class Block(nn.Module):
         for name in ("keys", "values"):
             self.register_buffer(name, torch.zeros(8, PAGE, HEADS, WIDTH // HEADS), persistent=False)
 
-    def forward(self, x: Tensor, rows: Rows) -> Tensor:
+    def forward(self, x: Tensor, rows: TextRows) -> Tensor:
         q, k, v = (t.unflatten(-1, (HEADS, -1)).transpose(1, 2) for t in self.qkv(self.attention_norm(x)).chunk(3, -1))
         k, v = rows.put(self.keys, k), rows.put(self.values, v)  # those of the whole text
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=rows.mask)
@@ -49,7 +49,7 @@ class OwnDecoder(nn.Module):
         self.norm, self.head = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, VOCABULARY, bias=False)
 
     def forward(self, input_ids: Tensor, lengths: Tensor, counts: Tensor, table: Tensor) -> Tensor:
-        rows = Rows.of(input_ids, lengths, counts, table, PAGE)
+        rows = TextRows.of(input_ids, lengths, counts, table, PAGE)
         x = self.tokens(input_ids) + self.places(rows.positions.clamp(min=0))
         for block in self.blocks:
             x = block(x, rows)

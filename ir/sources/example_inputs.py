@@ -220,7 +220,7 @@ class _Maker:
 
 
 def most_positions(model: nn.Module, config: Any) -> int:
-    """The most tokens that a model has positions for; UNBOUNDED where its configuration names no limit."""
+    """The most tokens that a model has positions for; `UNBOUNDED` where its configuration names no limit."""
     names = ("max_position_embeddings", "max_target_positions", "n_positions", "max_seq_len", "max_sequence_length")
     positions = _find(config, *names)
     if not isinstance(positions, int) or positions < 1:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-CLOSE = 2e-3  # difference of logits relative to the largest one, in float32
+AGREES_WITHIN = 2e-3  # difference of logits relative to the largest one, in float32
 _LENGTHS, _CHUNK, _LONGEST_WINDOW = (3, 7, 12), 5, 64
 
 Tensors: TypeAlias = dict[str, Tensor]

@@ -13,8 +13,8 @@ from transformers import masking_utils
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from ir.sources.decoder.kept import Pool
-from ir.sources.decoder.rows import Rows, positions_of
-from ir.sources.decoder.step import CacheUse, Step
+from ir.sources.decoder.rows import TextRows, positions_of
+from ir.sources.decoder.step import CacheUse, DecoderStep
 
 
 class PagedLayer(CacheLayerMixin):
@@ -22,7 +22,7 @@ class PagedLayer(CacheLayerMixin):
 
     is_compileable = True
 
-    def __init__(self, rows: Rows, pools: tuple[Tensor, ...], sliding: bool, seen: Any, contiguous: bool) -> None:
+    def __init__(self, rows: TextRows, pools: tuple[Tensor, ...], sliding: bool, seen: Any, contiguous: bool) -> None:
         super().__init__()
         self.contiguous = contiguous
         self.rows, self.pools, self.is_sliding, self.seen = rows, pools, sliding, seen
@@ -62,7 +62,7 @@ class RowCache(Cache):
         return layer
 
 
-class CachedStep(Step):
+class CachedStep(DecoderStep):
     """A step of a transformers model."""
 
     page: int
@@ -74,7 +74,7 @@ class CachedStep(Step):
         rows = {False: self._rows(tables.get("table"), torch.zeros_like(lengths), positions)}
         rows[True] = self._rows(tables.get("window_table"), tables.get("window_first", lengths), positions)
         layers = [self._layer(pools, rows[pools[0].sliding], input_ids.shape[1]) for pools in self.layer_pools]
-        whole: Any = super(Step, self).forward
+        whole: Any = super(DecoderStep, self).forward
         accepts = inspect.signature(whole).parameters
         given: dict[str, Any] = {"past_key_values": RowCache(layers=list(layers))}
         if "position_ids" in accepts:
@@ -87,14 +87,14 @@ class CachedStep(Step):
         with _masks_of_rows():
             return whole(input_ids=input_ids, use_cache=True, **given).logits[:, -1]
 
-    def _rows(self, table: Tensor | None, first: Tensor, positions: Tensor) -> Rows | None:
+    def _rows(self, table: Tensor | None, first: Tensor, positions: Tensor) -> TextRows | None:
         if table is None:
             return None
-        rows = Rows(table, first, positions, self.page)
+        rows = TextRows(table, first, positions, self.page)
         _ = rows.where  # before the first layer, or its code would differ from that of the others
         return rows
 
-    def _layer(self, pools: tuple[Pool, ...], rows: Rows | None, seq: Any) -> PagedLayer:
+    def _layer(self, pools: tuple[Pool, ...], rows: TextRows | None, seq: Any) -> PagedLayer:
         assert rows is not None
         seen = rows.width - seq if self.use.counts_keys else rows.positions[:, :1]
         held = tuple(getattr(self.get_submodule(pool.owner), pool.attribute) for pool in pools)

@@ -1,4 +1,4 @@
-"""What each layer of a decoder keeps from token to token, and the buffers for it."""
+"""The keys and values that each layer of a decoder keeps of every token, and the buffers for them."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _BATCH, _SEQ, _PAGES = 3, 6, 2  # of the example
 
 
 def step_of(source: Source, max_length: int | None = None, page: int | None = None) -> Source:
-    """The source of a decoder's step, which takes the arguments of `Step.forward` and keeps its texts in pools.
+    """The source of a decoder's step, which takes the arguments of `DecoderStep.forward` and keeps its texts in pools.
 
     `max_length`: tokens of a text, prompt included; `page`: tokens a page.
     Raises SourceError for what is no decoder, or one whose cached logits are not those that it has without a cache.

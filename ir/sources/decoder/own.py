@@ -12,9 +12,9 @@ from torch.func import functional_call
 from ir.decoding import Decoding
 from ir.errors import SourceError
 from ir.objects.signature import forward_parameters
-from ir.sources.decoder.agreement import CLOSE, Agreement, random_weights
+from ir.sources.decoder.agreement import AGREES_WITHIN, Agreement, random_weights
 from ir.sources.decoder.kept import faked
-from ir.sources.decoder.step import MadeStep, Step, as_step, example_call
+from ir.sources.decoder.step import DecoderStep, MadeStep, as_step, example_call
 
 _TAKES = ["input_ids", "lengths", "counts", "table"]
 
@@ -39,7 +39,7 @@ def own_step(model: nn.Module, max_length: int | None, page: int | None) -> Made
     if page not in (None, size):
         raise SourceError(f"the pools of {name} have pages of {size} tokens, not {page}")
     stop, pad = tuple(getattr(model, "stop", ())), getattr(model, "pad", 0)
-    step = as_step(model, Step)
+    step = as_step(model, DecoderStep)
     terms = Decoding(size, max_length=longest, vocabulary=vocabulary, stop=stop, pad=pad, pools=tuple(pools))
     _check(name, step, terms, pools)
     return MadeStep(step, terms)
@@ -68,7 +68,7 @@ def _check(name: str, step: nn.Module, terms: Decoding, pools: dict[str, torch.T
     """Raise SourceError unless texts have the same logits in chunks, beside others, as alone and at once."""
     wide = {name: pool.float() if pool.is_floating_point() else pool for name, pool in pools.items()}
     difference = Agreement(step, terms.tables, wide, terms.page, 0, terms.vocabulary).difference(random_weights(step))
-    if difference > CLOSE:
+    if difference > AGREES_WITHIN:
         raise SourceError(
             f"{name} returns other logits for a text in chunks, beside others, than alone and at once: they differ by "
             f"{difference:.1%}"

@@ -15,10 +15,10 @@ from torch import nn
 
 from ir.decoding import Decoding
 from ir.errors import SourceError
-from ir.sources.decoder.agreement import CLOSE, Agreement, random_weights, uncached
+from ir.sources.decoder.agreement import AGREES_WITHIN, Agreement, random_weights, uncached
 from ir.sources.decoder.kept import KeptLayer, add_pools, kept_layers
 from ir.sources.decoder.step import CacheUse, MadeStep, as_step
-from ir.sources.decoder.terms import terms_of
+from ir.sources.decoder.terms import decoding_terms
 from ir.sources.example_inputs import most_positions
 from ir.sources.meta import parameters_on_meta
 
@@ -32,7 +32,7 @@ def pretrained_step(model: Any, max_length: int | None, page: int | None) -> Mad
     Raises SourceError for another model, and where cached logits are other than those without a cache.
     """
     _require_decoder(model)
-    terms = terms_of(model, max_length, page, most_positions(model, model.config))
+    terms = decoding_terms(model, max_length, page, most_positions(model, model.config))
     layers = kept_layers(model, random_weights(model) if _is_small(model) else {})
     checked = _checked(model)
     if checked is None:
@@ -82,7 +82,7 @@ def _use(model: Any, terms: Decoding) -> CacheUse:
         except Exception as e:  # of the model's own code, which has other ideas of a cache
             found.append(f"{type(e).__name__}: {e}".splitlines()[0])
             continue
-        if difference <= CLOSE:
+        if difference <= AGREES_WITHIN:
             return use
         found.append(f"its logits with a cache differ by {difference:.1%} from those without")
     raise SourceError(f"{type(model).__name__} cannot continue texts of different lengths: {found[0]}")

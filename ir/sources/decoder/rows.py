@@ -1,4 +1,4 @@
-"""Rows: where the tokens of a batch lie in the pools."""
+"""TextRows: where the tokens of a batch lie in the pools."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-TRASH = 0  # the page that belongs to no text: padding is written there, and masked where it is read
+_TRASH = 0  # the page that belongs to no text: padding is written there, and masked where it is read
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class TextRows:
     """The pages and positions of the rows of a batch; a row is a text with new tokens at its end.
 
-    A decoder without transformers makes them of its arguments with `Rows.of`, stores keys and values with `put`, and
-    attends under `mask`.
+    A decoder without transformers makes them of its arguments with `of`, stores keys and values with `put`, and attends
+    under `mask`.
     """
 
     table: Tensor  # int64[batch, pages]: the pages of each row in order of positions, 0 behind the last
@@ -26,7 +26,7 @@ class Rows:
     page: int  # tokens a page
 
     @classmethod
-    def of(cls, input_ids: Tensor, lengths: Tensor, counts: Tensor, table: Tensor, page: int) -> Rows:
+    def of(cls, input_ids: Tensor, lengths: Tensor, counts: Tensor, table: Tensor, page: int) -> TextRows:
         """The rows of a step: `input_ids` `[batch, seq]`, `lengths` and `counts` `[batch]`, `table` `[batch, pages]`.
 
         `lengths` are the tokens that rows have in the pools, `counts` their new ones, at the end of `input_ids`.
@@ -43,7 +43,7 @@ class Rows:
         """The page of each new token, and the place in it: `[batch, seq]` both, computed once for all layers."""
         place = self.positions - self.first[:, None]
         pages = self.table.gather(1, (place // self.page).clamp(min=0))
-        return torch.where(self.positions >= 0, pages, TRASH), place % self.page
+        return torch.where(self.positions >= 0, pages, _TRASH), place % self.page
 
     @cached_property
     def mask(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""Sampling as operators: the token of a row depends on its seed and position alone, not on the other rows."""
+"""TokenSampling as operators: the token of a row depends on its seed and position alone, not on the other rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class Sampling:
+class TokenSampling:
     """How the next token of each row is drawn; all are `[batch]`."""
 
     temperature: Tensor  # float32; 0: the most probable token

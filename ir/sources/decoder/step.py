@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ir.decoding import Decoding
-from ir.sources.decoder.sampling import Sampling
+from ir.sources.decoder.sampling import TokenSampling
 
 
-class Step(nn.Module):
+class DecoderStep(nn.Module):
     """A decoder's class is derived from this one and from its own, whose `forward` is then behind `logits`."""
 
     def forward(
@@ -32,16 +32,16 @@ class Step(nn.Module):
         min_p: Tensor,
         seeds: Tensor,
     ) -> dict[str, Tensor]:
-        """The token after the last new one of each row, and its log probability; see `Sampling.next_tokens`.
+        """The token after the last new one of each row, and its log probability; see `TokenSampling.next_tokens`.
 
         `input_ids` `int64[batch, seq]` are new tokens, padded on the left; `lengths` `int64[batch]` tokens that rows
         have in the pools, `counts` `int64[batch]` their new ones.  `table` `int64[batch, pages]` are the pages of each
         row, `window_table` `int64[batch, window_pages]` those of sliding layers, which begin at the position
-        `window_first` `int64[batch]`.  The others are those of `Sampling`.
+        `window_first` `int64[batch]`.  The others are those of `TokenSampling`.
         """
         tables = {"table": table, "window_table": window_table, "window_first": window_first}
         logits = self.logits(input_ids, lengths, counts, {name: t for name, t in tables.items() if t is not None})
-        return Sampling(temperature, top_k, top_p, min_p, seeds).next_tokens(logits, lengths + counts)
+        return TokenSampling(temperature, top_k, top_p, min_p, seeds).next_tokens(logits, lengths + counts)
 
     def logits(self, input_ids: Tensor, lengths: Tensor, counts: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
         """`[batch, vocabulary]`, of a decoder that takes these arguments itself."""
@@ -66,7 +66,7 @@ class MadeStep:
     notes: tuple[str, ...] = ()  # for the user
 
 
-def as_step(model: nn.Module, kind: type[Step]) -> nn.Module:
+def as_step(model: nn.Module, kind: type[DecoderStep]) -> nn.Module:
     """A copy of a module that shares its tensors, of a class derived from `kind` and from its own."""
     held = (v for m in model.modules() for v in vars(m).values() if isinstance(v, Tensor))
     shared = {id(t): t for t in (*model.parameters(), *model.buffers(), *held)}

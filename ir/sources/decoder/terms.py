@@ -1,4 +1,4 @@
-"""What a checkpoint says of its texts: what ends them, how long they may be, how they are sampled."""
+"""The terms of a checkpoint's texts: what ends them, how long they may be, how they are sampled."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Any
 from ir.decoding import Decoding
 from ir.errors import SourceError
 
-LONGEST = 4096  # tokens of a text where nobody says how many, and the model has positions for as many
+_LONGEST = 4096  # tokens of a text where nobody says how many, and the model has positions for as many
 _LARGEST_PAGE = 256  # tokens, which attention kernels on GPUs ask for
 _TOP_K = 50  # of sampling where a checkpoint samples and says no other, as transformers has it
 
 
-def terms_of(model: Any, max_length: int | None, page: int | None, positions: int) -> Decoding:
+def decoding_terms(model: Any, max_length: int | None, page: int | None, positions: int) -> Decoding:
     """The terms of a transformers model.  `positions`: the most tokens that it has positions for.
 
     Raises SourceError for texts that are longer.
     """
     if max_length is not None and max_length > positions:
         raise SourceError(f"--max-length {max_length} is more than the {positions} positions that the model has")
-    longest = max_length or min(positions, LONGEST)
+    longest = max_length or min(positions, _LONGEST)
     config, says = model.config.get_text_config(decoder=True), model.generation_config
     vocabulary = model.get_output_embeddings().weight.shape[0]
     stop = tuple(i for i in _ids(says.eos_token_id) if 0 <= i < vocabulary)

@@ -16,8 +16,8 @@ from ir.decoding import Decoding
 from ir.errors import SourceError
 from ir.sources import Source
 from ir.sources.decoder.made import step_of
-from ir.sources.decoder.rows import Rows
-from ir.sources.decoder.sampling import Sampling
+from ir.sources.decoder.rows import TextRows
+from ir.sources.decoder.sampling import TokenSampling
 from ir.sources.decoder.terms import page_for
 
 VOCABULARY = 64
@@ -39,7 +39,7 @@ def sampled(logits: Tensor, **options: float) -> Tensor:
     given = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0} | options
     kinds = {"temperature": torch.float32, "top_k": torch.int64, "top_p": torch.float32, "min_p": torch.float32}
     tensors = {name: torch.full((rows,), given[name], dtype=kind) for name, kind in kinds.items()}
-    sampling = Sampling(**tensors, seeds=torch.arange(rows))
+    sampling = TokenSampling(**tensors, seeds=torch.arange(rows))
     return sampling.next_tokens(logits, torch.full((rows,), 5))["token"]
 
 
@@ -133,7 +133,7 @@ def test_rows_find_what_they_stored_on_whatever_pages() -> None:
     pool = torch.zeros(6, 2, 1, 1)
     tokens = torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, 4.0]])[:, None, :, None]
     ids, table = torch.zeros(2, 3, dtype=torch.int64), torch.tensor([[5, 2], [3, 0]])
-    rows = Rows.of(ids, torch.tensor([0, 1]), torch.tensor([3, 1]), table, page=2)
+    rows = TextRows.of(ids, torch.tensor([0, 1]), torch.tensor([3, 1]), table, page=2)
     found = rows.put(pool, tokens)[:, 0, :, 0]
     assert found[0, :3].tolist() == [1, 2, 3]
     assert found[1, 1] == 4
