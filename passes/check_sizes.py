@@ -16,7 +16,7 @@ from ir.errors import CompileError
 from ir.graph import Graph
 from ir.machine.cluster import Cluster
 from ir.sizes import CallSizes, hold
-from passes.cut.cut_problem import as_problem
+from passes.cut.cut_problem import as_problem, even_share
 from passes.options.options import Options
 from passes.partitioners import solve
 from passes.partitioners.problem import Infeasible, InvalidSplit, Objective, evaluate
@@ -52,9 +52,9 @@ class CheckSizes:
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
         if not graph.hints or len(cluster.devices) == 1:
             return graph
-        checks = _Checks(graph, cluster, perf_counter() + self.size_limit)
+        checks = _Checks(graph, cluster, perf_counter() + self.size_limit, max(self.slack, NOTABLE))
         good_for = next(filter(checks.stays_close, (_ranges(graph, reach) for reach in (1.0, 0.5, 0.25))), {})
-        better = checks.better_cuts(max(self.slack, NOTABLE))
+        better = checks.better_cuts()
         return replace(graph, split=replace(graph.split, good_for=good_for, better=better))
 
 
@@ -73,17 +73,18 @@ class _Checks:
     graph: Graph
     cluster: Cluster
     deadline: float
+    least: float  # gain of another cut that is worth a word
     known: dict[tuple[int, ...], _Found] = field(default_factory=dict)
 
     def stays_close(self, ranges: _Ranges) -> bool:
         return all(self.at(sizes).close for sizes in _corners(ranges))
 
-    def better_cuts(self, least: float) -> tuple[BetterCut, ...]:
+    def better_cuts(self) -> tuple[BetterCut, ...]:
         """The sizes at which another cut is better by more than `least`, those of the largest gain first."""
         calls = (call.sizes for call in self.graph.workload if len(self.graph.workload) > 1)
         places = chain(calls, _corners(_ranges(self.graph, 1.0), most=2))
         gains = {tuple(sizes.items()): self.at(sizes).gain for sizes in places}
-        found = (BetterCut(dict(sizes), gain) for sizes, gain in gains.items() if gain > least)
+        found = (BetterCut(dict(sizes), gain) for sizes, gain in gains.items() if gain > self.least)
         return tuple(sorted(found, key=lambda other: -other.gain))
 
     def at(self, sizes: _Sizes) -> _Found:
@@ -100,7 +101,11 @@ class _Checks:
         stages = problem.stages_on(graph.placement)
         try:
             value = evaluate(problem, [stages[node.stage] for node in graph.nodes])
-            best = solve(problem, seconds)
+            if problem.objective == Objective.throughput and value <= (1 + min(CLOSE, self.least)) * even_share(
+                problem
+            ):
+                return _Found(close=True)
+            best = solve(problem, seconds, enough=value / (1 + max(CLOSE, self.least)))
         except (InvalidSplit, Infeasible):  # the activations do not fit, or nothing that does was found
             return _Found()
         return _Found(value <= (1 + CLOSE) * best.lower_bound, value / best.value - 1 if best.value else 0.0)

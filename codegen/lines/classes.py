@@ -188,8 +188,7 @@ def _torch_modules(file: StageFile) -> dict[str, TorchModule]:
         path = call.where.module
         cls, stored = file.stage.graph.modules.get(path, ""), by_module.get(path, {})
         source = torch_module(call, cls, stored) if path not in found else None
-        alone = not any(inside(path, owner) for owner in by_module)
-        if source and path and alone:
+        if source and path and not any(inside(path, owner) for owner in by_module):
             found[path] = TorchModule(cls, stored, source)
     return found
 

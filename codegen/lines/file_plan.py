@@ -10,7 +10,7 @@ from codegen.lines.class_plan import ClassPlan
 from codegen.lines.classes import plan_classes, uses
 from codegen.lines.stage_file import StageFile
 from codegen.structure.program import Loop, Statement, Use, walk
-from codegen.structure.reroll import Rerolled, reroll
+from codegen.structure.reroll import Repeats, Rerolled
 from ir.graph import Call
 
 MOST_LINES = 54  # of a function, before the formatter breaks some of them; 60 after it
@@ -58,21 +58,24 @@ def plan_file(file: StageFile) -> FilePlan:
     Functions that are too long are split along the modules; where the file is, small classes that one module
     alone has are written out where it is called.
     """
-    plan = _with_short_functions(file, frozenset(), frozenset())
+    repeats = Repeats.of(file.stage.graph, file.fqns)
+    plan = _with_short_functions(file, repeats, frozenset(), frozenset())
     closed: frozenset[str] = frozenset()
     for path in _single(plan.program):
         if plan.height <= MOST_LINES_OF_FILE:
             break
-        other = _with_short_functions(file, plan.opened - {path}, closed | {path})
+        other = _with_short_functions(file, repeats, plan.opened - {path}, closed | {path})
         if other.height < plan.height and other.longest <= max(MOST_LINES, plan.longest):
             plan, closed = other, closed | {path}
     return plan
 
 
-def _with_short_functions(file: StageFile, opened: frozenset[str], closed: frozenset[str]) -> FilePlan:
+def _with_short_functions(
+    file: StageFile, repeats: Repeats, opened: frozenset[str], closed: frozenset[str]
+) -> FilePlan:
     """A plan without `closed` as classes, where each function that is too long has been split, if it can be."""
     while True:
-        program = reroll(file.stage.graph, file.fqns, opened, closed - opened)
+        program = repeats.rolled(opened, closed - opened)
         classes = plan_classes(file, program)
         more = _to_open(classes, program) - opened
         if not more:

@@ -44,19 +44,37 @@ def reroll(
     `fqns` are the names of what the stage stores.  Regions are taken for equal where operators, arguments,
     wiring, types and relative names of weights are.
     """
-    root, apart = hoisted(regions(graph), graph, fqns)
-    forms = Forms(graph, fqns)
-    forms.number(root)
-    possible = _possible(root, forms, fqns, apart)
-    classes = shared(possible, forms, graph)
-    counts = Counter(classes.number.values())
-    wanted = {n for r, n in classes.number.items() if r.path in opened or (counts[n] > 1 and _pays(r))}
-    wanted -= {n for r, n in classes.number.items() if r.path in closed}
-    roller = _Roller(graph, fqns, forms, classes, wanted)
-    body = roll(roller.flat(root), set(graph.outputs), fqns)
-    inlined: dict[Block | None, tuple[Region, ...]] = {None: tuple(roller.inlined(root))}
-    inlined |= {b: tuple(roller.inlined(r)) for b, r in roller.regions.items()}
-    return Rerolled(body, tuple(roller.blocks.values()), inlined)
+    return Repeats.of(graph, fqns).rolled(opened, closed)
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """The regions of a stage, and the classes that they can be calls of: what `reroll` finds before it chooses."""
+
+    graph: Graph
+    fqns: Mapping[Value, str]
+    root: Region
+    forms: Forms
+    classes: Classes
+
+    @classmethod
+    def of(cls, graph: Graph, fqns: Mapping[Value, str]) -> Repeats:
+        root, apart = hoisted(regions(graph), graph, fqns)
+        forms = Forms(graph, fqns)
+        forms.number(root)
+        return cls(graph, fqns, root, forms, shared(_possible(root, forms, fqns, apart), forms, graph))
+
+    def rolled(self, opened: AbstractSet[str], closed: AbstractSet[str]) -> Rerolled:
+        """The stage with the classes that repeat but those in `closed`, and those in `opened`."""
+        number = self.classes.number
+        counts = Counter(number.values())
+        wanted = {n for r, n in number.items() if r.path in opened or (counts[n] > 1 and _pays(r))}
+        wanted -= {n for r, n in number.items() if r.path in closed}
+        roller = _Roller(self.graph, self.fqns, self.forms, self.classes, wanted)
+        body = roll(roller.flat(self.root), set(self.graph.outputs), self.fqns)
+        inlined: dict[Block | None, tuple[Region, ...]] = {None: tuple(roller.inlined(self.root))}
+        inlined |= {b: tuple(roller.inlined(r)) for b, r in roller.regions.items()}
+        return Rerolled(body, tuple(roller.blocks.values()), inlined)
 
 
 def _pays(region: Region) -> bool:

@@ -16,21 +16,22 @@ from passes.partitioners.problem.model import Problem, Solution
 from passes.partitioners.problem.objective import Objective
 from passes.partitioners.proof.prove import Proof, any_cut, assigned, proven
 from passes.partitioners.search.first_cut import Cut, better, first_bound, first_cut
-from passes.partitioners.search.plain import plainest_cut
+from passes.partitioners.search.plain import MANY_UNITS, plainest_cut
 from passes.partitioners.search.ring import ring_core, ring_cut, wide_groups
 from passes.partitioners.search.thrift import thriftier
 from passes.partitioners.shortage import shortage
 from passes.partitioners.units import Core, condensed
 
 
-def solve(problem: Problem, time_limit: float = 60.0) -> Solution:
+def solve(problem: Problem, time_limit: float = 60.0, *, enough: float = 0.0) -> Solution:
     """The best split that is found in about `time_limit` seconds, and a lower bound of all splits.
 
+    Of a large program, a split of a value below `enough` is neither improved nor proven.
     Raises Infeasible, with the facts, if no split obeys the problem or none is found.
     """
     deadline = Deadline(time_limit)
     whole = replace(inline(problem), modules=())  # they matter to `plainest` alone
-    proof = _around(whole, deadline) if whole.n_stages > len(whole.devices) else _along(whole, deadline)
+    proof = _around(whole, deadline) if whole.n_stages > len(whole.devices) else _along(whole, deadline, enough)
     return reported(problem, whole, proof)
 
 
@@ -66,12 +67,14 @@ def given(problem: Problem, stage_of: Mapping[int, int]) -> Solution:
     return reported(problem, whole, Proof(Cut(stages, evaluate(problem, stage_of)), 0.0))
 
 
-def _along(problem: Problem, deadline: Deadline) -> Proof:
+def _along(problem: Problem, deadline: Deadline, enough: float) -> Proof:
     """A cut with one stage on each device, and a bound."""
     core = condensed(problem, indivisible(len(problem.nodes), problem.before, problem.groups))
     _countable(core)
     cut = first_cut(core, deadline) or any_cut(core, deadline)
     proof = Proof(cut, first_bound(core))
+    if cut.value < enough and core.n > MANY_UNITS:
+        return proof
     if problem.objective == Objective.throughput:
         proof = proven(core, cut, proof.bound, deadline)
     proof = assigned(core, proof, deadline)

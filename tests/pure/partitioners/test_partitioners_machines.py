@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from passes.partitioners import solve
+from passes.partitioners import check_capacity, solve
 from passes.partitioners.problem import (
     Device,
     Infeasible,
@@ -105,6 +105,16 @@ def test_infeasible_says_what_is_short() -> None:
     short = raised.value
     assert (short.needed, short.available, short.largest_part_bytes) == (2.0, 1.5, 1.0)
     assert (short.smallest_memory, short.smallest_devices, short.proven) == (2.0, 4, True)
+
+
+def test_weights_that_no_devices_hold_are_refused_with_what_would_hold_them() -> None:
+    problem = chain([1.0] * 4, [0.0] * 3, devices=(Device(memory=1.5),) * 2)
+    with pytest.raises(Infeasible) as raised:
+        check_capacity(problem)
+    short = raised.value
+    assert (short.needed, short.smallest_memory, short.smallest_devices, short.proven) == (2.0, 2.0, 4, True)
+    check_capacity(replace(problem, devices=(Device(memory=2.0),) * 2))
+    check_capacity(replace(problem, devices=(Device(), Device(memory=0.0))))
 
 
 def test_more_devices_than_parts() -> None:

@@ -1,0 +1,102 @@
+"""Where the cuts of usual models lie: between layers, unless that costs more than the slack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import pytest
+import transformers as t
+from torch import nn
+
+from ir.capture import capture
+from ir.graph import Graph
+from ir.plan import plan_stages
+from passes.check_sizes import CheckSizes
+from passes.defaults import default_passes
+from passes.options.options import CutAt
+from passes.pipeline import PassPipeline
+from passes.split_stages import SplitStages
+from tests.benchmarks.models import language_model, llama_70b, mixtral_8x7b, server, tokens, without_weights
+from tests.benchmarks.report import Table
+from tests.support.checking import Call
+
+SLACK = SplitStages().slack
+STAGES = (2, 4, 8)
+
+
+def llama_8b() -> tuple[nn.Module, Call]:
+    config = t.LlamaConfig(vocab_size=128256, intermediate_size=14336, num_key_value_heads=8)
+    return language_model(t.LlamaForCausalLM, config)
+
+
+def gpt2() -> tuple[nn.Module, Call]:
+    return language_model(t.GPT2LMHeadModel, t.GPT2Config(n_embd=1600, n_layer=48, n_head=25))
+
+
+def bert() -> tuple[nn.Module, Call]:
+    config = t.BertConfig(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096)
+    with without_weights():
+        model = t.BertForMaskedLM(config).eval()
+    return model, Call.of(input_ids=tokens(4, 512, config.vocab_size))
+
+
+def t5() -> tuple[nn.Module, Call]:
+    config = t.T5Config(d_model=1024, d_ff=4096, num_heads=16, num_layers=24)
+    model, call = language_model(t.T5ForConditionalGeneration, config)
+    return model, Call.of(**call.kwargs, decoder_input_ids=tokens(4, 512, config.vocab_size))
+
+
+MODELS: dict[str, Callable[[], tuple[nn.Module, Call]]] = {
+    "Llama-3-8B": llama_8b,
+    "Llama-3-70B": llama_70b,
+    "GPT-2 XL": gpt2,
+    "BERT large": bert,
+    "T5 large": t5,
+    "Mixtral-8x7B": mixtral_8x7b,
+}
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """A captured model, and the passes up to the cut, which are shared by all numbers of stages."""
+
+    graph: Graph
+    passes: PassPipeline
+
+    def plan(self, stages: int, **options: Any) -> Graph:
+        """The graph with its transfers."""
+        passes = tuple(replace(p, **options) if isinstance(p, SplitStages) else p for p in self.passes.passes)
+        *_, last = PassPipeline(passes).run(self.graph, server(stages))
+        return last.graph
+
+
+@cache
+def cuts_of(name: str) -> Cuts:
+    model, call = MODELS[name]()
+    passes = tuple(p for p in default_passes() if not isinstance(p, CheckSizes))
+    return Cuts(capture(model, call.args, call.kwargs, dynamic_shapes=None), PassPipeline(passes))
+
+
+@pytest.fixture(scope="module")
+def table() -> Iterator[Table]:
+    columns = ("model", "stages", "the cut", "values sent", "above the best", "the best between layers")
+    command = "pytest tests/benchmarks/test_plain_cuts.py -s"
+    table = Table("plain-cuts", command, columns, complete=len(MODELS) * len(STAGES))
+    yield table
+    table.publish()
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("stages", STAGES)
+def test_a_cut_is_between_layers_unless_that_costs_more_than_the_slack(name: str, stages: int, table: Table) -> None:
+    graph = cuts_of(name).plan(stages)
+    split, sent = graph.split, len(plan_stages(graph, server(stages)).transfers)
+    between = cuts_of(name).plan(stages, cut_at=CutAt.between_modules, slack=0.0).split
+    costs = between.value / split.best - 1
+    table.add(name, str(stages), split.place, str(sent), f"{split.above:.1%}", f"+{costs:.1%}")
+    assert split.above <= SLACK + 1e-9
+    if split.place != "between layers":
+        assert costs > SLACK
