@@ -73,7 +73,7 @@ class Terminal:
 
     def tell(self, what: str) -> None:
         """A line about how far something has come."""
-        self.progress.print(f"  {what}", markup=False)
+        self.progress.print(f"  {what}", markup=False, soft_wrap=True)
 
     def note(self, what: str) -> None:
         self.progress.print(what, markup=False, soft_wrap=True)

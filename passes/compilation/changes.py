@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 
-from ir.graph import Call, Graph, Node, Transfer
+from ir.graph import Call, Graph, Node, Transfer, Value, map_arguments
+from ir.microbatching import Microbatching
 from ir.text.call_sizes import format_sizes
 from ir.text.units import format_seconds
 
@@ -24,22 +24,70 @@ def changes(before: Graph | None, after: Graph) -> str:
 
 
 def _changes(before: Graph, after: Graph) -> Iterator[str]:
-    was, now = _by_name(before), _by_name(after)
-    both = [(was[name], node) for name, node in now.items() if name in was]
-    added = Counter(_meaning(node) for name, node in now.items() if name not in was)
-    removed = Counter(_meaning(node) for name, node in was.items() if name not in now)
-    new = added - removed
-    transfers = new.pop(Transfer, 0)
-    yield from _count(new.total(), "operator", "added")
-    yield from _count(transfers, "transfer", "added")
-    yield from _count((removed - added).total(), "operator", "removed")
-    yield from _count((added & removed).total(), "operator", "with a new name")
+    both, added, removed = _matched(before, after)
+    yield from _count(sum(isinstance(node, Call) for node in added), "operator", "added")
+    yield from _count(sum(isinstance(node, Transfer) for node in added), "transfer", "added")
+    yield from _count(len(removed), "operator", "removed")
+    yield from _count(sum(_name(a) != _name(b) for a, b in both), "operator", "with a new name")
+    yield from _count(sum(_literals(a) != _literals(b) for a, b in both), "operator", "with new arguments")
     yield from _count(sum(_types(a) != _types(b) for a, b in both), "operator", "with new sizes")
     yield from _count(sum(b.view and not a.view for a, b in both), "operator", "known as views")
     yield from _count(sum(a.cost != b.cost for a, b in both), "operator", "with a cost")
     yield from _count(len({b.group for a, b in both if a.group != b.group}), "group", "kept on one device")
+    yield from _count(len(after.separable - before.separable), "group", "of which copies may be made")
     yield from _count(sum(b.cheap and not a.cheap for a, b in both), "operator", "cheap enough to repeat")
+    yield from _microbatching(before, after)
     yield from _split(before, after)
+
+
+def _matched(before: Graph, after: Graph) -> tuple[list[tuple[Node, Node]], list[Node], list[Node]]:
+    """The nodes that both graphs have, those that were added and those that were removed.
+
+    A node is known by its operator and its place in the source, as a pass may give its name to another one; of several
+    that are alike, by its name, then by its turn.
+    """
+    left = {key: {_name(node): node for node in nodes} for key, nodes in _alike(before).items()}
+    both: list[tuple[Node, Node]] = []
+    added: list[Node] = []
+    for key, nodes in _alike(after).items():
+        old = left.get(key, {})
+        others = [node for node in nodes if _name(node) not in old]
+        both += [(old.pop(_name(node)), node) for node in nodes if _name(node) in old]
+        turns = min(len(old), len(others))
+        both += [(old.pop(next(iter(old))), node) for node in others[:turns]]
+        added += others[turns:]
+    return both, added, [node for nodes in left.values() for node in nodes.values()]
+
+
+def _alike(graph: Graph) -> dict[tuple[object, ...], list[Node]]:
+    """The nodes of a graph, in order, by all that tells them apart but their names."""
+    found: dict[tuple[object, ...], list[Node]] = {}
+    for node in graph.nodes:
+        what = node.op if isinstance(node, Call) else Transfer
+        found.setdefault((node.program, what, node.where), []).append(node)
+    return found
+
+
+def _name(node: Node) -> str:
+    return node.results[0].name
+
+
+def _literals(node: Node) -> str:
+    """The arguments of a node, without the names of the values among them."""
+    if isinstance(node, Transfer):
+        return ""
+    plain = map_arguments(node, lambda a: "value" if isinstance(a, Value) else a)
+    return f"{plain.args} {dict(plain.kwargs)}" if isinstance(plain, Call) else ""
+
+
+def _microbatching(before: Graph, after: Graph) -> Iterator[str]:
+    for was, now in zip(_batches(before), _batches(after), strict=True):
+        if was != now:
+            yield f"a batch may be split along {now.size}" if now.size else f"no batch may be split: {now.reason}"
+
+
+def _batches(graph: Graph) -> list[Microbatching]:
+    return [program.microbatching for program in graph.programs] or [graph.microbatching]
 
 
 def _split(before: Graph, after: Graph) -> Iterator[str]:
@@ -52,15 +100,6 @@ def _split(before: Graph, after: Graph) -> Iterator[str]:
         yield "another cut better for " + "; ".join(format_sizes(other.sizes) for other in after.split.better)
     if before.split.good_for != after.split.good_for:
         yield "good for " + ", ".join(f"{size} {low} to {high}" for size, (low, high) in after.split.good_for.items())
-
-
-def _by_name(graph: Graph) -> dict[tuple[int, str], Node]:
-    return {(node.program, node.results[0].name): node for node in graph.nodes}
-
-
-def _meaning(node: Node) -> object:
-    """A key that is equal for a node and for the same node under another name."""
-    return (node.op, node.where) if isinstance(node, Call) else Transfer
 
 
 def _types(node: Node) -> tuple[object, ...]:

@@ -18,10 +18,13 @@ from codegen.report.page import data_of, page, with_data
 from codegen.report.parts import COLUMNS, parts
 from codegen.report.timeline import Span, Work, simulate
 from ir.errors import SourceError
-from ir.graph import Call
+from ir.graph import Call, Transfer
+from ir.location import Where
+from ir.microbatching import Microbatching
 from passes.compilation.changes import changes, contents
 from passes.compilation.summary import node_seconds
 from tests.pure.codegen.test_dot import plan, toy
+from tests.support.graphs import graph, relu, value
 
 # ---- parts
 
@@ -62,6 +65,21 @@ def test_what_passes_change_is_said_in_a_few_words() -> None:
     renamed = replace(first, results=tuple(replace(value, name="other") for value in first.results))
     assert changes(toy(), replace(toy(), nodes=(renamed, *others))) == "1 operator with a new name"
     assert changes(toy(), replace(toy(), nodes=tuple(others))) == "1 operator removed"
+    along = Microbatching(next(iter(toy().hints)), (0,), (0,), "")
+    assert changes(toy(), replace(toy(), microbatching=along)) == "a batch may be split along batch"
+    mixed = Microbatching(reason="along `batch`, mean in head: it mixes rows")
+    assert changes(toy(), replace(toy(), microbatching=mixed)) == f"no batch may be split: {mixed.reason}"
+
+
+def test_an_operator_that_gives_its_name_to_another_is_the_same() -> None:
+    x = value("x", 4)
+    first, second = (relu(x, name, where=Where(module=name)) for name in ("a", "b"))
+    before = graph([x], [first, second], [second.results[0]])
+    swapped = [replace(node, results=(value(name, 4),)) for node, name in ((first, "a_0"), (second, "a"))]
+    there = value("b", 4)
+    sent = Transfer(value=swapped[0].results[0], src=0, stage=1, results=(there,))
+    after = graph([x], [swapped[0], sent, swapped[1]], [there])
+    assert changes(before, after) == "1 transfer added, 2 operators with a new name"
 
 
 # ---- the page
