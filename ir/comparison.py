@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from ir.cost import Binds
-from ir.summary import Summary
+from ir.summary import BOTTLENECK, Summary
 from ir.text.table import Rows, html_table, text_table
 from ir.text.units import format_bytes, format_count, format_seconds
 
@@ -79,7 +79,8 @@ class Comparison:
     @property
     def numbers(self) -> tuple[str, ...]:
         """The titles of the columns that hold numbers, which come last."""
-        return ("bottleneck", "balance", "cuts", "memory", f"{self.counted}/s")
+        quantity = next((row.summary.quantity for row in self.planned()), BOTTLENECK)
+        return (quantity, "balance", "cuts", "memory", f"{self.counted}/s")
 
     def cells(self) -> Rows:
         """A row of the table for each machine."""
@@ -105,7 +106,7 @@ def _cells(row: Planned | Refused, numbers: int) -> tuple[str, ...]:
             return (
                 row.machine,
                 BINDS[summary.binds],
-                format_seconds(summary.bottleneck_seconds),
+                format_seconds(summary.measures[summary.quantity]),
                 f"{summary.balance:.2f}",
                 format_bytes(summary.cut_bytes),
                 _memory(row.fullest),

@@ -87,6 +87,7 @@ class Split:
     objective: str = ""  # the name of an Objective of the partitioners; empty for an uncut graph
     in_flight: int = 1  # microbatches whose activations a stage holds
     value: float = 0.0
+    quantity: str = "bottleneck"  # the name of the value, as the objective has it
     best: float = 0.0  # of the best cut that was found; a plainer one may be chosen
     best_bytes: float = 0.0  # that the best cut sends
     place: str = ""  # where the stages part: "between layers"
@@ -94,6 +95,7 @@ class Split:
     binds: Binds = "compute"  # what keeps it from being better
     loads: tuple[float, ...] = ()  # seconds for which a batch keeps each device busy
     good_for: Mapping[sympy.Symbol, tuple[int, int]] = field(default_factory=dict)  # set by check-sizes
+    close: float = 0.0  # good: how far the value is above the best one there, at most, as a share; set by check-sizes
     better: tuple[BetterCut, ...] = ()  # where another cut is; set by check-sizes
 
     @property

@@ -78,11 +78,22 @@ class StagePlan:
         return tuple(n for n in self.graph.nodes if isinstance(n, Transfer))
 
     def __repr__(self) -> str:
-        """A table of the stages, with their predicted loads and what crosses their borders, and for which sizes."""
-        return "\n".join([text_table(_TITLES, self._rows()), *self._sizes()])
+        """A table of the stages, their loads and what crosses their borders; the value of the cut; the sizes."""
+        return "\n".join([text_table(_TITLES, self._rows()), *self._lines()])
 
     def _repr_html_(self) -> str:
-        return html_table(_TITLES, self._rows()) + "".join(f"<p>{escape(line)}</p>" for line in self._sizes())
+        return html_table(_TITLES, self._rows()) + "".join(f"<p>{escape(line)}</p>" for line in self._lines())
+
+    def _lines(self) -> list[str]:
+        """The value of the objective with its bound, and the sizes for which the numbers hold."""
+        return [*self._value(), *self._sizes()]
+
+    def _value(self) -> list[str]:
+        split = self.graph.split
+        if not split.objective:
+            return []
+        value, least = format_seconds(split.value), format_seconds(split.lower_bound)
+        return [f"{split.quantity} {value}, which no cut brings below {least}"]
 
     def _sizes(self) -> list[str]:
         """The sizes for which the numbers hold, and those for which another cut is better."""

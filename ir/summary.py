@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from ir.cost import Binds
 
+BOTTLENECK = "bottleneck"
+
 
 @dataclass(frozen=True)
 class CallSummary:
@@ -61,16 +63,25 @@ class Summary:
     calls: tuple[CallSummary, ...]
     made_up: bool  # whether nobody chose these sizes
     stages: tuple[StageSummary, ...]
-    bottleneck_seconds: float  # load of the busiest device
-    lower_bound_seconds: float  # no cut has a smaller bottleneck
+    bottleneck_seconds: float  # load of the busiest device, copies of cheap nodes included
+    objective: str  # what the cut was made for: "throughput", "latency"
+    quantity: str  # what it made small for that: "bottleneck", "latency"
+    value_seconds: float  # of that quantity, as the search for the cut had it
+    lower_bound_seconds: float  # no cut has a smaller one
     gap: float  # how far this cut may be from the best, relative to its own value
     binds: Binds  # what keeps it from being better
-    above: float  # how far its bottleneck is above that of the best cut that was found, relative to the latter
+    above: float  # how far its value is above that of the best cut that was found, relative to the latter
     proven: bool  # that no cut is better than that best one
     place: str  # where its stages part: "between layers"
     best_cut_bytes: int  # that the best cut sends for one batch
-    good_for: dict[str, tuple[int, int]]  # sizes over which the cut is within 5 % of the best
+    good_for: dict[str, tuple[int, int]]  # sizes over which the cut is as close to the best
+    close: float  # as this share of its value
     better: tuple[BetterFor, ...]  # sizes for which another cut is better by more than the slack
     balance: float  # busiest device over mean
     cut_bytes: int  # over all cuts, for one batch
     notes: tuple[str, ...] = ()  # what was done to the model to make it compile
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """The seconds by which the plan is judged: the quantity of its objective, and the bottleneck."""
+        return {self.quantity: self.value_seconds, BOTTLENECK: self.bottleneck_seconds}

@@ -31,7 +31,7 @@ NOTABLE = 0.01  # of the best value: another cut that is better by less is not w
 
 @dataclass(frozen=True)
 class CheckSizes:
-    """A cut is good for ranges of sizes if at each corner it fits, with a value within 5 % of the proven bound there.
+    """The ranges of sizes for which a cut is good: at each corner it fits, with a value within `CLOSE` of the bound there.
 
     The declared ranges are tried first, then smaller and smaller ones around the sizes that the graph is cut for.
     Another cut is better at a corner of the declared ranges (of more than two, the least or the largest sizes), or for
@@ -55,7 +55,7 @@ class CheckSizes:
         checks = _Checks(graph, cluster, perf_counter() + self.size_limit, max(self.slack, NOTABLE))
         good_for = next(filter(checks.stays_close, (_ranges(graph, reach) for reach in (1.0, 0.5, 0.25))), {})
         better = checks.better_cuts()
-        return replace(graph, split=replace(graph.split, good_for=good_for, better=better))
+        return replace(graph, split=replace(graph.split, good_for=good_for, close=CLOSE, better=better))
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ class SplitStages:
             placement=tuple(found.placement[stage] for stage in found.order),
             split=Split(
                 objective=Objective(self.objective).value,
+                quantity=Objective(self.objective).quantity,
                 in_flight=self.in_flight,
                 value=found.value,
                 best=min(best.value, found.value),

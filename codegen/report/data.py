@@ -27,7 +27,6 @@ def report_data(plan: StagePlan, summary: Summary, sources: Sequence[StageSource
     work = [asdict(_work(plan, stage, row)) for stage, row in zip(plan.stages, summary.stages, strict=True)]
     return {
         "summary": asdict(summary),
-        "objective": plan.graph.split.objective,
         "in_flight": plan.graph.split.in_flight,
         "placement": list(plan.graph.placement),
         "devices": [device.name for device in plan.cluster.devices],

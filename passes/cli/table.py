@@ -21,7 +21,7 @@ _LEVELS = "▁▂▃▄▅▆▇█"
 def print_table(summary: Summary, console: Console) -> None:
     console.print(_stages(summary), _flow(summary), sep="\n")
     console.print(
-        f"bottleneck {format_seconds(summary.bottleneck_seconds)}"
+        f"{_measures(summary)}"
         f" · balance {summary.balance:.2f} (max/mean)"
         f" · {format_bytes(summary.cut_bytes)} over the cuts"
         f" · {_quality(summary)}",
@@ -33,11 +33,15 @@ def print_table(summary: Summary, console: Console) -> None:
         console.print(f"note: {escape(note)}", soft_wrap=True)
 
 
+def _measures(summary: Summary) -> str:
+    return " · ".join(f"{name} {format_seconds(seconds)}" for name, seconds in summary.measures.items())
+
+
 def size_lines(summary: Summary) -> Iterator[str]:
     """The sizes for which the numbers hold, and those for which the cut is good."""
     if summary.good_for:
         sizes = ", ".join(f"{name} {low} to {high}" for name, (low, high) in summary.good_for.items())
-        yield f"within 5 % of the best for {sizes}"
+        yield f"within {100 * summary.close:g} % of the best for {sizes}"
     if summary.calls[0].sizes:
         yield f"numbers for {_calls(summary)}"
     yield from better_lines([(other.sizes, other.gain) for other in summary.better])

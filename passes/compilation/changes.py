@@ -95,7 +95,7 @@ def _split(before: Graph, after: Graph) -> Iterator[str]:
         yield f"{len(after.placement)} stages"
     if before.split.value != after.split.value:
         value, least = format_seconds(after.split.value), format_seconds(after.split.lower_bound)
-        yield f"{value} a batch, which no cut brings below {least}"
+        yield f"{after.split.quantity} {value}, which no cut brings below {least}"
     if before.split.better != after.split.better:
         yield "another cut better for " + "; ".join(format_sizes(other.sizes) for other in after.split.better)
     if before.split.good_for != after.split.good_for:

@@ -12,15 +12,23 @@ from ir.graph import Graph, Node, Param, State, Value
 from ir.machine.cluster import Cluster
 from ir.text.units import format_bytes, format_bytes_up
 from passes.cost_models.predictions import MeanPredictions, parts_of_calls
-from passes.partitioners.problem import Device, Infeasible, InvalidSplit, Link, Objective, Problem, Weight, evaluate
+from passes.partitioners.problem import (
+    DEFAULT_OBJECTIVE,
+    Device,
+    Infeasible,
+    InvalidSplit,
+    Link,
+    Objective,
+    Problem,
+    Weight,
+    evaluate,
+)
 from passes.partitioners.problem import Node as Step
 from passes.partitioners.problem import Value as Flow
 from passes.partitioners.problem.parts import HeldBytes
 
 
-def as_problem(
-    graph: Graph, cluster: Cluster, objective: Objective = Objective.throughput, in_flight: int = 1
-) -> Problem:
+def as_problem(graph: Graph, cluster: Cluster, objective: Objective = DEFAULT_OBJECTIVE, in_flight: int = 1) -> Problem:
     """The problem of cutting a graph for its workload; its nodes are the indices of the graph's nodes.
 
     Times and bytes are those of a call on average: over the workload, and over several programs by their `calls`.

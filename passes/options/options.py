@@ -36,7 +36,7 @@ from passes.options.kinds import (
     option,
 )
 from passes.options.sizes import WantedCall
-from passes.partitioners.problem.objective import Objective
+from passes.partitioners.problem.objective import DEFAULT_OBJECTIVE, Objective
 
 if TYPE_CHECKING:
     from ir.capture.sizes.dynamic import DynamicShapes
@@ -139,7 +139,7 @@ class Options:
         (), WORKLOAD, CUT, "the sizes to cut for, or a mix: batch=1,seq=4096:0.7;batch=32,seq=512:0.3"
     )
     objective: Objective = option(
-        Objective.throughput, one_of(Objective), CUT, "the fastest stream of batches, or the fastest single batch"
+        DEFAULT_OBJECTIVE, one_of(Objective), CUT, ", or ".join(objective.help for objective in Objective)
     )
     in_flight: int = option(1, COUNT, CUT, "microbatches whose activations a stage holds at once")
     shared: Shared = option(

@@ -13,7 +13,6 @@ from passes.partitioners.problem.copies import final_readers, inline
 from passes.partitioners.problem.errors import Infeasible
 from passes.partitioners.problem.evaluation import evaluate, loads, pipeline_order
 from passes.partitioners.problem.model import Problem, Solution
-from passes.partitioners.problem.objective import Objective
 from passes.partitioners.proof.prove import Proof, any_cut, assigned, proven
 from passes.partitioners.search.first_cut import Cut, better, first_bound, first_cut
 from passes.partitioners.search.plain import MANY_UNITS, plainest_cut
@@ -40,10 +39,10 @@ def plainest(problem: Problem, found: Solution, slack: float, time_limit: float 
 
     That is the one of least `crossing`, of those that are found (of all, in small problems): it sends the fewest
     values, then parts the fewest modules, then sends the fewest bytes. A split whose first and last stage share a
-    device stays as it is, and so does one for the least latency.
+    device stays as it is, and so does one for an objective that is not one of loads.
     """
     whole = inline(problem)
-    if whole.n_stages > len(whole.devices) or whole.objective == Objective.latency:
+    if whole.n_stages > len(whole.devices) or not whole.objective.of_loads:
         return found
     core = condensed(whole, indivisible(len(whole.nodes), whole.before, whole.groups))
     cut = Cut(tuple(found.stage_of[name] for name in whole.names), found.value)
@@ -75,10 +74,10 @@ def _along(problem: Problem, deadline: Deadline, enough: float) -> Proof:
     proof = Proof(cut, first_bound(core))
     if cut.value < enough and core.n > MANY_UNITS:
         return proof
-    if problem.objective == Objective.throughput:
+    if problem.objective.of_loads:
         proof = proven(core, cut, proof.bound, deadline)
     proof = assigned(core, proof, deadline)
-    if problem.objective == Objective.throughput:
+    if problem.objective.of_loads:
         proof = replace(proof, cut=thriftier(core, proof.cut, deadline))
     return proof
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from ir.text.units import format_seconds
 from passes.cli import main
 from passes.defaults import DEFAULT_PASSES
 from runtime import Pipeline
@@ -131,6 +132,21 @@ def test_a_project_may_have_folders_of_our_names(shell: Shell) -> None:
     shell.write({"runtime/layers.py": layer, "model.py": f"from runtime.layers import layer\n{MODEL}"})
     ended = shell.run("model.py -o out --stages 2 --verify")
     assert ended.status == 0, ended.err
+
+
+def test_a_plan_for_latency_says_the_latency_and_its_bound(shell: Shell) -> None:
+    """In the JSON that the report and the manifest hold, too; `repr` is that of the plan."""
+    ended = shell.run("model.py -o out --stages 2 --objective latency --weights none -v --json")
+    plan = json.loads(ended.out)
+    assert (plan["objective"], plan["quantity"]) == ("latency", "latency")
+    assert plan["value_seconds"] >= plan["lower_bound_seconds"] > 0
+    assert plan["value_seconds"] > plan["bottleneck_seconds"]
+    said = re.search(r"2 stages, latency (.*), which no cut brings below (.*)\n", ended.err)
+    assert said is not None
+    assert said[1] == format_seconds(plan["value_seconds"])
+    table = shell.run("model.py -o out --stages 2 --objective latency --weights none").out
+    both = [format_seconds(plan[key]) for key in ("value_seconds", "bottleneck_seconds")]
+    assert "latency {} · bottleneck {} · ".format(*both) in table
 
 
 def test_flags_of_passes_reach_them(shell: Shell) -> None:

@@ -13,7 +13,7 @@ function showHeading(data) {
   const at = sizesOf(summary);
   document.querySelector("h1").textContent = summary.model;
   document.querySelector("#subject").textContent =
-    `${format.plural(summary.stages.length, "stage")} on ${format.plural(devices, "device")}, cut for ${data.objective}` +
+    `${format.plural(summary.stages.length, "stage")} on ${format.plural(devices, "device")}, cut for ${summary.objective}` +
     (at ? `. Times and bytes are ${at}.` : ".");
   const [first, ...others] = data.programs ?? [];
   if (others.length) {
@@ -39,7 +39,9 @@ function showFigures(data) {
   const { summary } = data;
   const above = summary.proven ? summary.above : 1 / (1 - summary.gap) - 1;
   const ranges = Object.entries(summary.good_for).map(([size, [low, high]]) => `${size} ${low} to ${high}`);
+  const own = summary.quantity === "bottleneck" ? [] : [[capitalized(summary.quantity), format.seconds(summary.value_seconds), "a batch, alone in all stages"]];
   const figures = [
+    ...own,
     [
       "Busiest device",
       format.seconds(summary.bottleneck_seconds),
@@ -53,11 +55,15 @@ function showFigures(data) {
     ["Balance", d3.format(".2f")(summary.balance), "busiest device over the mean"],
     ["Over the cuts", format.bytes(summary.cut_bytes), inPlace(summary)],
   ];
-  if (ranges.length) figures.push(["Within 5 % of the best", ranges[0], ranges.slice(1).join(", ")]);
+  if (ranges.length) figures.push([`Within ${+(100 * summary.close).toFixed(2)} % of the best`, ranges[0], ranges.slice(1).join(", ")]);
   const [better, ...others] = summary.better.map(({ sizes, gain }) => `${format.percent(gain)} at ${named(sizes)}`);
   if (better) figures.push(["Another cut is better", better, others.join("; ")]);
   const shown = figures.map(([name, value, more]) => el("div", {}, el("dt", {}, name), el("dd", {}, value), el("dd", { class: "more" }, more)));
   document.querySelector("#figures").replaceChildren(...shown);
+}
+
+function capitalized(word) {
+  return word[0].toUpperCase() + word.slice(1);
 }
 
 function inPlace(summary) {

@@ -51,10 +51,11 @@ from passes.partitioners.problem.crossing import Crossing, crossing
 from passes.partitioners.problem.errors import Infeasible, InvalidProblem, InvalidSplit
 from passes.partitioners.problem.evaluation import evaluate
 from passes.partitioners.problem.model import Load, Problem, Solution
-from passes.partitioners.problem.objective import Objective
+from passes.partitioners.problem.objective import DEFAULT_OBJECTIVE, Objective
 from passes.partitioners.problem.parts import Device, Link, Node, Value, Weight
 
 __all__ = [
+    "DEFAULT_OBJECTIVE",
     "Crossing",
     "Device",
     "Infeasible",

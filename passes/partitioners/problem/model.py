@@ -10,7 +10,7 @@ from os import PathLike
 
 from passes.partitioners.problem import published
 from passes.partitioners.problem.errors import InvalidProblem
-from passes.partitioners.problem.objective import Objective
+from passes.partitioners.problem.objective import DEFAULT_OBJECTIVE, Objective
 from passes.partitioners.problem.parts import Device, Link, Node, Remade, Value, Weight
 
 
@@ -37,7 +37,7 @@ class Problem:
     link: Link = Link()
     links: Mapping[tuple[int, int], Link] = field(default_factory=dict)
     precedence: tuple[tuple[int, int], ...] | None = None
-    objective: Objective = Objective.throughput
+    objective: Objective = DEFAULT_OBJECTIVE
     overlap: bool = False
     modules: tuple[tuple[int, ...], ...] = ()
     several_stages: bool = False
@@ -59,6 +59,7 @@ class Problem:
         if self.objective not in tuple(Objective):
             known = ", ".join(objective.value for objective in Objective)
             raise InvalidProblem(f"the objective is {self.objective!r}; it can be {known}")
+        object.__setattr__(self, "objective", Objective(self.objective))
         if self.ids and len(set(self.ids)) != len(self.nodes):
             raise InvalidProblem(f"{len(set(self.ids))} distinct ids for {len(self.nodes)} nodes")
         kinds = 1 + max(device.kind for device in self.devices)

@@ -26,6 +26,16 @@ def test_a_kind_of_device_touches_few_files() -> None:
     }
 
 
+def test_an_objective_touches_four_files() -> None:
+    problem = "passes/partitioners/problem"
+    assert files_with(r"Objective\.[a-z]", "ir", "passes", "codegen", "runtime") == {
+        f"{problem}/objective.py",
+        f"{problem}/evaluation.py",
+        "passes/partitioners/search/first_cut.py",
+        "passes/partitioners/proof/assignment.py",
+    }
+
+
 def test_processes_are_ended_in_one_place() -> None:
     assert files_with(r"os\._exit|SIGKILL|sys\.exit\((?!main\(\)\))", "runtime") == {"runtime/distributed/exit.py"}
     assert files_with(r"(?<!\.)\bkill\(", "runtime") == {

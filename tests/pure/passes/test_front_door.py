@@ -127,7 +127,8 @@ def test_a_python_call_says_what_the_command_says(tmp_path: Path, capsys: pytest
     assert "numbers for batch 3\n" in said.err
     assert f"wrote {tmp_path / 'out'}: 2 stages with 1.1 KiB of weights; see" in said.err
     assert f"to run it: stagecut run {tmp_path / 'out'} --input" in said.err
-    *table, sizes = repr(plan).splitlines()
+    *table, value, sizes = repr(plan).splitlines()
+    assert value.startswith("bottleneck ")
     assert sizes == "numbers for batch 3"
     rows = [line.split() for line in table]
     assert [row[:2] for row in rows] == [["stage", "device"], ["0", "cpu"], ["1", "cpu"]]
