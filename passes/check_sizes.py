@@ -31,7 +31,7 @@ NOTABLE = 0.01  # of the best value: another cut that is better by less is not w
 
 @dataclass(frozen=True)
 class CheckSizes:
-    """The ranges of sizes for which a cut is good: at each corner it fits, with a value within `CLOSE` of the bound there.
+    """Ranges of sizes for which the cut is good: at each corner it fits, its value within `CLOSE` of the bound there.
 
     The declared ranges are tried first, then smaller and smaller ones around the sizes that the graph is cut for.
     Another cut is better at a corner of the declared ranges (of more than two, the least or the largest sizes), or for

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from codegen.artifact.folder import check_replaceable
-from codegen.report.page import REPORT
+from codegen.report.page import REPORT, data_of, with_data
 from passes.cli.main import app
 from passes.compilation.api import compile_model
 from runtime import Pipeline
@@ -95,6 +95,19 @@ def test_it_says_what_the_table_says(page: Page, report: Path) -> None:
     assert figures["Above the best cut"] == (
         "0 %" if plan["above"] < 1e-6 else f"{max(100 * plan['above'], 0.1):.1f} %"
     )
+
+
+def test_the_quantity_of_another_objective_comes_first(browser: Page, report: Path, tmp_path: Path) -> None:
+    text = report.read_text()
+    data = data_of(text)
+    data["summary"] |= {"objective": "latency", "quantity": "latency", "value_seconds": 0.25, "close": 0.05}
+    (tmp_path / "latency.html").write_text(with_data(text, data))
+    page = browser.open(tmp_path / "latency.html")
+    assert "cut for latency" in page.one("#subject").text
+    assert [name.text for name in page.all("dt")][:2] == ["Latency", "Busiest device"]
+    assert page.all("dt + dd")[0].text.split() == ["250", "ms"]
+    assert "Within 5 % of the best" in [name.text for name in page.all("dt")]
+    assert browser.complaints == []
 
 
 def test_of_several_programs_it_shows_the_first(browser: Page, tmp_path: Path) -> None:
