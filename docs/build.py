@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import re
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import redirect_stdout, suppress
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -17,18 +14,13 @@ import pdoc.render
 import typer.main
 
 import stagecut
+from passes.cli.handed_on import HANDED_ON
 from passes.cli.main import app
 from passes.options.options import Candidates, flags
 
 HERE = Path(__file__).resolve().parent
 PAGES = ("index", "command", "python", "artifact")
 PAGES += ("add-a-pass", "add-a-cost", "add-a-partitioner", "add-an-objective", "add-a-device")
-OF_ITS_OWN = {  # subcommands with a command line of their own
-    "run": "runtime.run",
-    "check": "runtime.check.__main__",
-    "measure": "runtime.measure.__main__",
-    "partition": "passes.partitioners.__main__",
-}
 
 
 def build(out: Path) -> list[Path]:
@@ -66,8 +58,8 @@ def _title(text: str) -> str:
 
 def options_of(subcommand: str) -> str:
     """The options of a subcommand, from what its `--help` is made of."""
-    if subcommand in OF_ITS_OWN:
-        return f"```text\n{_help(subcommand)}\n```"
+    if subcommand in HANDED_ON:
+        return f"```text\n{HANDED_ON[subcommand].parser(f'stagecut {subcommand}').format_help().strip()}\n```"
     command = typer.main.get_command(app).commands[subcommand]  # type: ignore[attr-defined]
     groups: dict[str, list[typer.core.TyperOption]] = {}
     for option in command.params:
@@ -93,13 +85,6 @@ def _in_python(name: str) -> str:
     """The keyword of a Python call, and what it is set to where the flag turns it off."""
     flag = (flags(Candidates) | flags())[name]
     return "" if flag.command_only else f"`{name}=False`" if flag.turns_off else f"`{name}`"
-
-
-def _help(subcommand: str) -> str:
-    out = io.StringIO()
-    with redirect_stdout(out), suppress(SystemExit):
-        import_module(OF_ITS_OWN[subcommand]).main(["--help"], prog=f"stagecut {subcommand}")
-    return out.getvalue().strip()
 
 
 if __name__ == "__main__":

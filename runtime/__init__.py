@@ -3,7 +3,8 @@
     errors        one exception class per culprit
     pipeline      Pipeline: load, call, stream, trace, close
     run           the command line that runs an artifact once
-    command_line  what command lines that run an artifact have in common
+    flags         its flags, and those of all command lines that run an artifact
+    command_line  loading and exit statuses, which those command lines have in common
     manifest/     the index of an artifact folder
     device/       devices of this host, streams, copies, clocks, torch's settings
     stage/        one stage with its weights on a device

@@ -1,4 +1,4 @@
-"""Flags, loading and exit statuses that the command lines of the runtime have in common."""
+"""Loading and exit statuses that the command lines of the runtime have in common."""
 
 from __future__ import annotations
 
@@ -6,30 +6,10 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from runtime.distributed.bootstrap import TIMEOUT
 from runtime.errors import DeviceError, DistributedError, InputError, ManifestError, StageError
 from runtime.pipeline import Pipeline
-
-
-def add_loading_flags(options: argparse.ArgumentParser) -> None:
-    """The artifact, and the flags of how its stages run."""
-    options.add_argument("artifact", metavar="OUT", type=Path, help="the folder that stagecut compile wrote")
-    options.add_argument(
-        "--devices",
-        metavar="A,B",
-        help="as Pipeline.load takes them, or one for each process of a host; default: the plan's",
-    )
-    options.add_argument("--strict", action="store_true", help="refuse files that differ from the manifest")
-    options.add_argument("--compile", action="store_true", help="make the stages faster by torch.compile")
-    options.add_argument("--cuda-graphs", action="store_true", help="start all kernels of a stage at once")
-    options.add_argument(
-        "--timeout",
-        metavar="S",
-        type=_seconds,
-        help="seconds that a stage may take; default: any time, or 300 in several processes",
-    )
 
 
 def is_first() -> bool:
@@ -63,13 +43,3 @@ def fail(message: str, status: int) -> int:
     """Print what went wrong, and hand on the exit status."""
     print(f"error: {message}", file=sys.stderr)
     return status
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not seconds > 0:
-        raise argparse.ArgumentTypeError(f"{text} is no time in seconds")
-    return seconds

@@ -21,8 +21,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from runtime.call.tree_nodes import describe_value
-from runtime.command_line import add_loading_flags, is_first, loaded, status_of
+from runtime.command_line import is_first, loaded, status_of
 from runtime.errors import InputError
+from runtime.flags import parser
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m runtime.run") -> int:
@@ -54,16 +55,6 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as e:
         raise InputError(f"cannot read the inputs from {path}: {e}") from e
-
-
-def parser(prog: str) -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(prog=prog, description="Run an artifact on tensors from a file.")
-    add_loading_flags(options)
-    options.add_argument("--input", type=Path, required=True, help="safetensors file: inputs by their manifest names")
-    options.add_argument("--output", type=Path, required=True, help="safetensors file to write the outputs to")
-    options.add_argument("--microbatches", metavar="N", type=int, default=1, help="split the batch into N parts")
-    options.add_argument("--trace", type=Path, help="write what ran and when, for ui.perfetto.dev")
-    return options
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -13,12 +14,35 @@ from typer.core import TyperCommand
 from passes.cli.loading import load
 from passes.cli.terminal import exit_status
 
+
+@dataclass(frozen=True)
+class CommandLine:
+    """A command line of its own: the modules of its `main` and of its `parser`, the latter without torch; its help."""
+
+    main: str
+    flags: str
+    help: str
+
+    def parser(self, prog: str) -> argparse.ArgumentParser:
+        return load(self.flags, prog).parser(prog)
+
+
 HANDED_ON = {
-    "run": ("runtime.run", "Run an artifact on tensors from a file, once."),
-    "generate": ("runtime.generation.__main__", "Continue a prompt, token by token as they come."),
-    "check": ("runtime.check.__main__", "Say whether an artifact is whole, without running it."),
-    "measure": ("runtime.measure.__main__", "Measure this host's devices and links, for `compile --cluster`."),
-    "partition": ("passes.partitioners.__main__", "Solve a published partitioning instance."),
+    "run": CommandLine("runtime.run", "runtime.flags", "Run an artifact on tensors from a file, once."),
+    "generate": CommandLine(
+        "runtime.generation.__main__", "runtime.generation.flags", "Continue a prompt, token by token as they come."
+    ),
+    "check": CommandLine(
+        "runtime.check.__main__", "runtime.check.__main__", "Say whether an artifact is whole, without running it."
+    ),
+    "measure": CommandLine(
+        "runtime.measure.__main__",
+        "runtime.measure.flags",
+        "Measure this host's devices and links, for `compile --cluster`.",
+    ),
+    "partition": CommandLine(
+        "passes.partitioners.__main__", "passes.partitioners.__main__", "Solve a published partitioning instance."
+    ),
 }
 
 
@@ -26,8 +50,7 @@ class HandedOn(TyperCommand):
     """A command whose arguments another command line takes; the shell completes the flags of that one."""
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
-        name = self.name or ""
-        self.params = _flags(load(HANDED_ON[name][0], name).parser(ctx.command_path))
+        self.params = _flags(HANDED_ON[self.name or ""].parser(ctx.command_path))
         return super().shell_complete(ctx, incomplete)
 
 
@@ -48,12 +71,14 @@ def _flags(parser: argparse.ArgumentParser) -> Any:
 
 def add_handed_on(app: typer.Typer) -> None:
     """Add these subcommands to a command."""
-    for name, (_, text) in HANDED_ON.items():
+    for name, line in HANDED_ON.items():
         settings = {"allow_extra_args": True, "ignore_unknown_options": True}
-        app.command(name, cls=HandedOn, help=text, context_settings=settings, add_help_option=False)(_hand_on)
+        app.command(name, cls=HandedOn, help=line.help, context_settings=settings, add_help_option=False)(_hand_on)
 
 
 def _hand_on(context: typer.Context) -> None:
+    line = HANDED_ON[context.info_name or ""]
     with exit_status():
-        main = load(HANDED_ON[context.info_name or ""][0], context.command_path).main
+        line.parser(context.command_path).parse_args(context.args)  # help and mistakes, before torch is imported
+        main = load(line.main, context.command_path).main
     raise typer.Exit(main(context.args, prog=context.command_path))

@@ -38,7 +38,11 @@ def _seconds(text: str) -> float:
 
 
 def parser(prog: str) -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(prog=prog, description="Cut a published instance into the best stages.")
+    options = argparse.ArgumentParser(
+        prog=prog,
+        description="Cut a published instance into the best stages.",
+        epilog=f"Example: {prog} instance.json --time-limit 20 -o split.json",
+    )
     options.add_argument("instance", type=Path, metavar="INSTANCE.json")
     options.add_argument("--time-limit", type=_seconds, default=60.0, metavar="S", help="seconds (60)")
     options.add_argument("-o", "--output", type=Path, metavar="split.json", help="write the stage of each node here")

@@ -27,7 +27,11 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m runtime.check
 
 
 def parser(prog: str) -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(prog=prog, description="Say whether an artifact is whole, without running it.")
+    options = argparse.ArgumentParser(
+        prog=prog,
+        description="Say whether an artifact is whole, without running it.",
+        epilog=f"Example: {prog} build/mine",
+    )
     options.add_argument("artifact", metavar="OUT", type=Path, help="the folder that stagecut compile wrote")
     return options
 

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from runtime.command_line import add_loading_flags, is_first, loaded, status_of
+from runtime.command_line import is_first, loaded, status_of
 from runtime.errors import InputError
+from runtime.generation.flags import parser
 
 _OPTIONS = ("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "seed", "stop")
 
@@ -47,22 +48,6 @@ def _prompt(options: argparse.Namespace) -> Any:
     with suppress(ValueError):
         return [int(part) for part in text.replace(",", " ").split()]
     raise InputError(f"{text!r} is no list of token ids, such as '1 15 27'")
-
-
-def parser(prog: str) -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(prog=prog, description="Continue a prompt, token by token as they come.")
-    add_loading_flags(options)
-    options.add_argument("prompt", metavar="PROMPT", help="the text to continue; - reads it from the standard input")
-    options.add_argument("--chat", action="store_true", help="put it as a user's message, by the chat template")
-    options.add_argument("--ids", action="store_true", help="it is token ids, '1 15 27', and so is what is printed")
-    options.add_argument("--max-new-tokens", metavar="N", type=int, help="default: as many as the text may have")
-    options.add_argument("--temperature", metavar="T", type=float, help="draw from softmax(logits / T)")
-    options.add_argument("--top-k", metavar="K", type=int, help="draw from the K likeliest tokens")
-    options.add_argument("--top-p", metavar="P", type=float, help="draw from the likeliest that make up P together")
-    options.add_argument("--min-p", metavar="P", type=float, help="draw from those P times as likely as the likeliest")
-    options.add_argument("--seed", metavar="N", type=int, help="draw the same again")
-    options.add_argument("--stop", metavar="TEXT", action="append", help="end before this text; may be repeated")
-    return options
 
 
 if __name__ == "__main__":

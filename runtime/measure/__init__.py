@@ -5,5 +5,6 @@ contractions  matrix products, convolutions and attention, in each dtype
 device        the table of one device: memory, bandwidth, launch, contractions
 links         copies between devices
 shares        shares of the CPU, measured in as many processes at once
+flags         the flags of the command line
 __main__      the command line, and the file
 """

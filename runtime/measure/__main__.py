@@ -8,7 +8,6 @@ Exit status: 0 done, 2 bad input (one message, nothing written), 1 a process was
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from runtime.device.kinds import model_name
 from runtime.device.placement import available, place_stages
 from runtime.errors import DeviceError, DistributedError
 from runtime.measure.device import Numbers, measure_device
+from runtime.measure.flags import parser
 from runtime.measure.links import LinkSpeed, measure_copies
 from runtime.measure.shares import measure_shares
 from runtime.measure.timing import ShowProgress
@@ -147,26 +147,6 @@ def _value(value: float | str | dict[str, float]) -> str:
             return "{ " + ", ".join(f"{key} = {_value(number)}" for key, number in value.items()) + " }"
         case _:
             return str(value) if isinstance(value, int) else f"{value:.4g}"
-
-
-def parser(prog: str) -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(prog=prog, description="Measure the devices of this host.")
-    options.add_argument("-o", "--out", metavar="FILE.toml", type=Path, required=True, help="the cluster file to write")
-    options.add_argument(
-        "--devices",
-        metavar="A,B",
-        help="such as cuda:0,cuda:1 or cpu,cpu for two shares of the CPU; default: all GPUs, or two shares",
-    )
-    options.add_argument(
-        "--threads", metavar="N", type=_count, help="of each share of the CPU; default: cores / shares"
-    )
-    return options
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no number of threads")
-    return int(text)
 
 
 def _say(text: str) -> None:

@@ -19,6 +19,8 @@ OURS = ("stagecut", "ir", "passes", "codegen", "runtime")
 # What of ours a file may import; the first pattern that fits it counts.
 FLOORS = {
     "ir/*": ["ir"],
+    "runtime/flags.py": [],  # the flags of command lines, which help shows without torch
+    "runtime/*/flags.py": ["runtime.flags"],
     "runtime/*": ["runtime"],
     "codegen/artifact/inventory.py": [
         "codegen",
@@ -70,6 +72,8 @@ OTHERS = {
     "runtime/check/*": [],  # an artifact is checked where torch is not installed
     "runtime/generation/text.py": ["torch", "safetensors", "tokenizers", "jinja2"],
     "runtime/serving/*": ["torch", "safetensors", "starlette", "uvicorn", "prometheus_client"],
+    "runtime/flags.py": [],
+    "runtime/*/flags.py": [],
     "runtime/*": ["torch", "safetensors"],
     "tests/golden/*": ["torch", "safetensors"],
 }

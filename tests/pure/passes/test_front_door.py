@@ -37,7 +37,7 @@ def run(code: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess
     )
 
 
-@pytest.mark.parametrize("command", [[], ["compile"]])
+@pytest.mark.parametrize("command", [[], ["compile"], ["generate"]])
 def test_help_comes_without_torch_and_without_the_compiler(command: list[str], tmp_path: Path) -> None:
     code = f"""{MISSING}
 from stagecut import main
@@ -49,7 +49,7 @@ finally:
     done = run(code, *command, "--help", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
-    assert "Example: stagecut compile" in done.stdout
+    assert f"Example: stagecut {' '.join(command) or 'compile'} " in done.stdout
 
 
 def test_without_the_compiler_a_command_says_how_to_get_it(tmp_path: Path) -> None:
