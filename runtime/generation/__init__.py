@@ -3,7 +3,8 @@
 In the order in which a prompt meets them:
 
     options       how a text is continued: its length, sampling, what ends it
-    __main__      the command line, with its `flags`
+    flags         the flags of the command line
+    __main__      the command line
     text          texts as ids, and back
     prompts       prompts and the options of a call, checked
     generate      `Pipeline.generate`: prompts -> what `model.generate` returns, or a stream of steps
