@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +34,7 @@ from ir.capture.sizes.allowed import guard_notes
 from ir.capture.sizes.dynamic import (
     DynamicShapes,
     FixedSizes,
+    Mark,
     mark_dynamic,
     soft_marks,
     widen,
@@ -113,18 +115,47 @@ def _unseen(filled: Sequence[str], reason: str) -> Iterator[str]:
 
 def _at_all_sizes(example: Example, soft: bool, returned: Sequence[Any] | None) -> Recording:
     """A recording, restricted to the sizes at which it is the model; `returned`: what that returned for the example."""
-    example, (recording, way), notes = _record(example, soft)
+    ones = _sizes_of_one(example)
+    try:
+        used, (recording, way), notes = _record(example, soft)
+    except CaptureError as e:
+        with suppress(CaptureError):
+            if ones:
+                return _with_ones(example, ones, f"for other sizes, {str(e).splitlines()[0]}", soft, returned)
+        raise
     graph, questions = recording.graph, recording.questions
-    if returned is not None and (result := differs_on_example(graph, example, returned)):
+    for symbol in may_be_one(graph):
+        if place := _other_at_one(symbol, graph, questions, used, way):
+            if str(symbol) in ones:
+                why = f"for other sizes the model computes something else (at {place})"
+                return _with_ones(example, [str(symbol)], why, soft, returned)
+            graph = without_one(graph, symbol, place)
+    if returned is not None and (result := differs_on_example(graph, used, returned)):
         warn(
             f"while it is exported, forward computes something else than when it is called with the example inputs "
             f"({result}); stages return what was exported"
         )
-    for symbol in may_be_one(graph):
-        if place := _other_at_one(symbol, graph, questions, example, way):
-            graph = without_one(graph, symbol, place)
     conditions = guard_notes(graph.guards, graph.ranges, graph.hints, questions)
     return replace(recording, graph=replace(graph, notes=(*graph.notes, *conditions, *notes)))
+
+
+def _sizes_of_one(example: Example) -> list[str]:
+    """The names of the sizes that may change and are 1 in the example itself."""
+    sizes = ((mark.name, t.shape[d]) for t, dims in _marked(example) for d, mark in dims.items())
+    return list(dict.fromkeys(name for name, size in sizes if size == 1))
+
+
+def _with_ones(
+    example: Example, names: Sequence[str], why: str, soft: bool, returned: Sequence[Any] | None
+) -> Recording:
+    """A recording with these sizes, which are 1 in the example, fixed at that."""
+    marks = [{d: mark for d, mark in dims.items() if mark.name not in names} for _, dims in _marked(example)]
+    recording = _at_all_sizes(replace(example, marks=marks), soft, returned)
+    return noted(recording, f"{', '.join(f'`{name}`' for name in names)} stays at 1, as in the example: {why}")
+
+
+def _marked(example: Example) -> Iterator[tuple[torch.Tensor, Mapping[int, Mark]]]:
+    return zip(example.tensors, example.marks, strict=True)
 
 
 def _other_at_one(symbol: sympy.Symbol, graph: Graph, questions: Sequence[Question], example: Example, way: Way) -> str:

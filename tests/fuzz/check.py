@@ -223,7 +223,7 @@ def compare(folder: Path, calls: Sequence[Given], expected: Sequence[Expected], 
     not where it said that results depend on them.  Where it fixed values of inputs, others may be refused.
     """
     frozen = any(text.startswith("forward changes ") for text in said)
-    by_layout = any("by the layout of what it is given" in text for text in said)
+    by_layout = any("for the example's layout" in text for text in said)
     by_values = any(text.endswith("its values decide shapes") for text in said)
     with Pipeline.load(folder, devices=["cpu"]) as pipe:
         for call, wanted in [*zip(calls, expected, strict=True)][: 1 if frozen else None]:

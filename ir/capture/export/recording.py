@@ -30,10 +30,9 @@ from ir.capture.program.default_dtype import with_stated_dtypes
 from ir.capture.program.folded import fold_known
 from ir.capture.program.functional import functional_form, needs_functional_form
 from ir.capture.program.gradients import GradMode, detach_what_leaves
+from ir.capture.program.layouts import Layouts, layouts_watched
 from ir.capture.program.mutation import (
-    contiguous_watched,
     inputs_written,
-    layout_notes,
     refuse_overlapping_writes,
 )
 from ir.capture.program.own_results import with_own_results
@@ -236,11 +235,11 @@ def _export(flat: nn.Module, example: Example, strict: bool) -> _Exported:
         try:
             with torch.no_grad(), quiet(), without_memory(example.model), as_they_were(example.model):
                 args = ([t.detach().clone() for t in tensors],)
-                kept = nullcontext([]) if strict else contiguous_watched()  # TorchDynamo would trace the patch
-                with watched_variables(), known_values(example), kept as as_they_are:
+                watch = nullcontext(Layouts()) if strict else layouts_watched()  # TorchDynamo would trace the patches
+                with watched_variables(), known_values(example), watch as layouts:
                     program = torch.export.export(flat, args, dynamic_shapes=(export_spec(marks),), strict=strict)
                 refuse_overlapping_writes(program.graph.nodes)
-                notes = tuple(dict.fromkeys(layout_notes(program.graph.nodes, as_they_are)))
+                notes = tuple(dict.fromkeys(layouts.notes(program)))
                 written = inputs_written(program)
                 detach_what_leaves(program)
                 _keep_values(program)

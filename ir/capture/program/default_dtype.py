@@ -56,10 +56,10 @@ def _stated_body(body: Body, sizes: Mapping[sympy.Symbol, int]) -> Body:
 
 
 def _asks_for_default(call: Call, sizes: Mapping[sympy.Symbol, int]) -> bool:
-    """Whether the dtype of the results would be another if torch's default were."""
-    default = torch.get_default_dtype()
+    """Whether the dtype of the results would be another if torch's default were, which forward may set itself."""
     given = any(_is_inexact(v.type.dtype) for v in call.operands)
-    if given or is_whole(call) or all(_real(v.type.dtype) is not default for v in call.results):
+    made = next((_real(v.type.dtype) for v in call.results if _is_inexact(v.type.dtype)), None)
+    if given or is_whole(call) or made is None:
         return False
 
     def operand(value: Value) -> torch.Tensor:
@@ -67,7 +67,7 @@ def _asks_for_default(call: Call, sizes: Mapping[sympy.Symbol, int]) -> bool:
 
     args, kwargs = operator_arguments(call, operand, lambda e: as_number(e, sizes), torch.device("meta"))
     try:
-        with _default_dtype(torch.float32 if default is torch.float64 else torch.float64), torch.no_grad():
+        with _default_dtype(torch.float32 if made is torch.float64 else torch.float64), torch.no_grad():
             out = call.op(*args, **kwargs)
     except Exception:  # an operator that needs values
         return False

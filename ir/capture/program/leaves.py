@@ -15,6 +15,7 @@ from torch.export.graph_signature import InputKind, InputSpec
 
 from ir.analysis.borders import Namer
 from ir.capture.paths import clean
+from ir.capture.source_lines.where import where_of
 from ir.errors import CaptureError
 from ir.graph import Constant, Param, State, Value
 from ir.sizes import TensorType
@@ -38,7 +39,7 @@ class Leaves:
     def read(self, spec: InputSpec, node: fx.Node, tensor: TensorType) -> tuple[Value, bool]:
         """The value of a placeholder, and whether it takes gradients."""
         if spec.kind not in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
-            raise CaptureError(f"{node.name} is a {spec.kind.name.lower()}, which stages cannot carry yet")
+            raise CaptureError(_unknown(self.program, spec, node))
         fqn = clean(str(spec.target))
         fqns = self.tied.get(fqn, (fqn,))
         if fqns not in self.found:
@@ -83,3 +84,12 @@ class Leaves:
     def _mutated(self) -> set[str]:
         outputs = self.program.graph_signature.output_specs
         return {clean(str(s.target)) for s in outputs if s.kind.name in STATE_CHANGES}
+
+
+def _unknown(program: ExportedProgram, spec: InputSpec, node: fx.Node) -> str:
+    """The message on what a program holds that is no tensor: by its place in the model, or where it is used."""
+    held = program.constants.get(str(spec.target))
+    kind = type(held).__name__ if held is not None else spec.kind.name.lower()
+    user = next(iter(node.users), node)
+    advice = "; draw from torch's own random numbers" if "Generator" in kind else ""
+    return f"the model uses a {kind}, which stages cannot carry, in {where_of(user)}{advice}"

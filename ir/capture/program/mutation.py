@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import operator
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch import fx
@@ -35,7 +33,7 @@ def refuse_overlapping_writes(nodes: Iterable[fx.Node]) -> None:
     Made functional, such a change would be one of a single element.
     """
     for node in filter(mutates, nodes):
-        if any(map(_overlaps_itself, _written(node))):
+        if any(map(_overlaps_itself, written_by(node))):
             raise NotExported(
                 "it writes to a tensor whose elements share memory, as those of expand() and unfold() do",
                 where_of(node),
@@ -45,7 +43,7 @@ def refuse_overlapping_writes(nodes: Iterable[fx.Node]) -> None:
 
 def inputs_written(program: ExportedProgram) -> list[int]:
     """The numbers of the user's inputs in whose memory a node writes, also through detach()."""
-    written = memory_of(t for node in filter(mutates, program.graph.nodes) for t in _written(node))
+    written = memory_of(t for node in filter(mutates, program.graph.nodes) for t in written_by(node))
     placeholders = {n.name: n.meta.get("val") for n in program.graph.nodes if n.op == "placeholder"}
     specs = [s for s in program.graph_signature.input_specs if s.kind is InputKind.USER_INPUT]
     values = [placeholders.get(s.arg.name) for s in specs]
@@ -57,7 +55,7 @@ def memory_of(tensors: Iterable[torch.Tensor]) -> set[int]:
     return {t.untyped_storage()._cdata for t in tensors if not is_functorch_wrapped_tensor(t)}
 
 
-def _written(node: fx.Node) -> Iterator[torch.Tensor]:
+def written_by(node: fx.Node) -> Iterator[torch.Tensor]:
     """The tensors that an in-place operator changes."""
     arguments = node.target._schema.arguments  # type: ignore[union-attr]
     given = {a.name: value for a, value in zip(arguments, node.args, strict=False)} | node.kwargs
@@ -65,66 +63,6 @@ def _written(node: fx.Node) -> Iterator[torch.Tensor]:
         value = given.get(argument.name) if argument.alias_info and argument.alias_info.is_write else None
         if isinstance(value, fx.Node) and isinstance(tensor := value.meta.get("val"), torch.Tensor):
             yield tensor
-
-
-def layout_notes(nodes: Iterable[fx.Node], as_they_are: Sequence[torch.Tensor] = ()) -> Iterator[str]:
-    """Notes on changes of memory that, by the layout of an input, a view or a copy shares: reshape() returns either.
-
-    `as_they_are`: tensors that contiguous() returned as they are, which leaves no node.
-    """
-    unseen = memory_of(as_they_are)
-    names: dict[fx.Node, str] = {}  # of the nodes that were looked at, the function that returns either
-    for node in filter(mutates, nodes):
-        changed = node.args[0] if node.args else None
-        if isinstance(changed, fx.Node) and changed not in names:
-            shared = list(_sharing(changed))
-            either = next((name for name in map(_name, shared) if name in _EITHER), "")
-            if not either and memory_of(_written(node)) & unseen:
-                either = "contiguous"
-            names |= dict.fromkeys(shared, either if any(map(_may_lie_otherwise, shared)) else "")
-        if isinstance(changed, fx.Node) and names[changed]:
-            yield (
-                f"{names[changed]}() returns a view or a copy, by the layout of what it is given, and forward changes "
-                f"the memory, in {where_of(node)}: stages compute what the model does for the example's layout"
-            )
-
-
-@contextmanager
-def contiguous_watched() -> Iterator[list[torch.Tensor]]:
-    """Collect the tensors that contiguous() returns as they are inside the context: no operator runs then."""
-    contiguous, found = torch.Tensor.contiguous, list[torch.Tensor]()
-
-    def watched(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        made = contiguous(tensor, *args, **kwargs)
-        if made is tensor:
-            found.append(tensor)
-        return made
-
-    with patch.object(torch.Tensor, "contiguous", watched):
-        yield found
-
-
-_EITHER = {"reshape", "reshape_as", "flatten", "ravel", "contiguous"}
-
-
-def _name(node: fx.Node) -> str:
-    return aten_name(node.target) if isinstance(node.target, OpOverload) else ""
-
-
-def _sharing(node: fx.Node) -> Iterator[fx.Node]:
-    """The nodes whose results may share memory with those of a node, itself among them."""
-    waiting, seen = [node], {node}
-    while waiting:
-        node = waiting.pop()
-        yield node
-        near = [n for n in node.users if may_alias(n)] + (node.all_input_nodes if may_alias(node) else [])
-        waiting += [n for n in near if n not in seen]
-        seen.update(near)
-
-
-def _may_lie_otherwise(node: fx.Node) -> bool:
-    """Whether a node is an input, or lies in memory as one may: the results of operators on tensors often do."""
-    return node.op == "placeholder" or (not may_alias(node) and bool(node.all_input_nodes))
 
 
 def _overlaps_itself(tensor: torch.Tensor) -> bool:

@@ -162,8 +162,16 @@ def _mark(size: Any, tensor: str, dim: int) -> Mark:
         return Mark(size)
     if isinstance(size, Dim):
         low, high = int(getattr(size, "min", 0)), getattr(size, "max", None)
-        return Mark(size.__name__, max(low, 1), None if high is None or high >= 2**31 else int(high))
+        return Mark(_in_words(size.__name__), max(low, 1), None if high is None or high >= 2**31 else int(high))
     return Mark(f"{tensor.replace('.', '_')}_{dim}", soft=size is Dim.AUTO)  # or Dim.DYNAMIC: sizes without a name
+
+
+def _in_words(name: str) -> str:
+    """The name of a size; of one that is derived from another, such as `2*h` and `h + 1`, an identifier."""
+    for sign, word in (("*", " times "), ("+", " plus "), ("-", " less ")):
+        name = name.replace(sign, word)
+    words = "_".join(name.split())
+    return f"size_{words}" if words[:1].isdigit() else words
 
 
 def _top_names(arguments: Tree) -> list[str]:

@@ -12,6 +12,7 @@ from torch import nn
 from torch.export import Dim
 from torch.utils._sympy.functions import FloorDiv, Mod
 
+from ir.analysis.interpret import interpret
 from ir.capture import capture
 from ir.capture.sizes.allowed import allowed_values, guard_text
 from ir.capture.sizes.dynamic import FixedSizes, merged_shapes
@@ -130,3 +131,38 @@ def test_a_size_that_may_be_dynamic_is_where_it_can() -> None:
 )
 def test_dynamic_shapes_merge_by_dimension(declared: Any, given: Any, both: Any) -> None:
     assert merged_shapes(declared, given) == both
+
+
+# ---- examples whose own size is 1
+
+
+@pytest.mark.parametrize(
+    ("compute", "why"),
+    [
+        (lambda x: x.squeeze() + 1, "for other sizes the model computes something else (at tests/pure/ir/test_allowed"),
+        (lambda x: x * 2 if x.shape[0] == 1 else x, "for other sizes the model computes something else (at tests/"),
+        (lambda x: x.expand(3, 4), "for other sizes, the model cannot be exported: RuntimeError: expand: "),
+    ],
+)
+def test_a_size_of_1_at_which_alone_the_example_runs_stays_at_that(compute: Any, why: str) -> None:
+    x = torch.randn(1, 4)
+    graph = capture(Function(compute), (x,), dynamic_shapes={"samples": {0: "batch"}})
+    [note] = graph.notes
+    assert note.startswith(f"`batch` stays at 1, as in the example: {why}")
+    assert graph.inputs[0].type.shape == (1, 4)
+    assert torch.equal(interpret(graph, [x], {}).outputs[0], compute(x))
+
+
+def test_a_size_of_1_that_makes_no_difference_is_dynamic() -> None:
+    graph = capture(Function(lambda x: x + 1), (torch.randn(1, 4),), dynamic_shapes={"samples": {0: "batch"}})
+    assert (graph.notes, list(graph.ranges.values())) == ((), [(1, None)])
+
+
+def test_sizes_derived_from_another_have_names_of_their_own() -> None:
+    half = Dim("half", max=8)
+    shapes = {"samples": {0: 2 * half, 1: half + 1}}
+    graph = capture(Function(lambda x: x.view(-1, 2, x.shape[1]).sum(1)), (torch.randn(4, 3),), dynamic_shapes=shapes)
+    assert {str(symbol): ends for symbol, ends in graph.ranges.items()} == {
+        "size_2_times_half": (1, 16),
+        "half_plus_1": (1, 9),
+    }

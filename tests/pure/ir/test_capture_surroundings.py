@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from ir.capture import capture
+from ir.errors import CaptureError
 from tests.support.checking import Call, run_graph, run_model
 
 WIDTH = 4
@@ -205,3 +206,26 @@ def test_a_model_that_computes_something_else_while_it_is_exported_is_warned_of(
     message = r"while it is exported, forward computes something else .* \(result 0\); stages return what was exported"
     with pytest.warns(UserWarning, match=message):
         capture(Model(scale), (torch.randn(3, WIDTH),), dynamic_shapes={"x": {0: "batch"}})
+
+
+@pytest.mark.filterwarnings("ignore:forward returns something else")
+def test_a_generator_of_random_numbers_is_refused_by_name_and_line() -> None:
+    def own_numbers(model: Any, x: torch.Tensor) -> torch.Tensor:
+        return torch.rand(x.shape, generator=model.numbers)
+
+    message = (
+        r"the model uses a Generator, .* in the model \(tests/pure/ir/.*\n?.*; draw from torch's own random numbers"
+    )
+    with pytest.raises(CaptureError, match=message):
+        capture(Model(own_numbers, numbers=torch.Generator()), (torch.randn(3, WIDTH),))
+
+
+def test_a_default_dtype_that_forward_sets_is_stated() -> None:
+    def precise(model: Any, x: torch.Tensor) -> torch.Tensor:
+        torch.set_default_dtype(torch.float64)
+        try:
+            return torch.ones(WIDTH)
+        finally:
+            torch.set_default_dtype(torch.float32)
+
+    assert quietly(Model(precise), 3, 3) == []

@@ -265,6 +265,35 @@ def test_a_change_that_only_one_layout_shows_is_noted(name: str) -> None:
     assert note.startswith(f"{name}() returns a view or a copy, by the layout of what it is given, and forward changes")
 
 
+@pytest.mark.parametrize(
+    ("compute", "note"),
+    [
+        (lambda x: x * x.stride(0), "forward asks for stride() at tests/pure/ir/test_mutation.py:"),
+        (lambda x: x if x.is_contiguous() else -x, "forward asks for is_contiguous() at tests/"),
+        (lambda x: x[1:].storage_offset() + x, "forward asks for storage_offset() at tests/"),
+        (lambda x: x.T.as_strided((4, 4), (4, 1)) + 1, "as_strided() reads an input's memory by addresses, in "),
+    ],
+)
+def test_what_asks_for_the_layout_of_an_input_is_noted(
+    compute: Callable[[torch.Tensor], torch.Tensor], note: str
+) -> None:
+    class Asks(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return compute(x)
+
+    [found] = capture(Asks(), (torch.randn(4, 4),)).notes
+    assert found.startswith(note)
+    assert found.endswith("stages compute what the model does for the example's layout")
+
+
+def test_memory_of_the_models_own_is_read_by_addresses_without_a_note() -> None:
+    class Windows(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (x * 2).contiguous().as_strided((3, 8), (4, 1))
+
+    assert capture(Windows(), (torch.randn(4, 4),)).notes == ()
+
+
 @pytest.mark.parametrize("views", [torch.broadcast_tensors, lambda *given: torch.meshgrid(*given, indexing="ij")])
 def test_views_that_schemas_do_not_tell_of_are_followed(views: Callable[..., tuple[torch.Tensor, ...]]) -> None:
     class Changed(nn.Module):

@@ -1,0 +1,122 @@
+"""Notes on what depends on the layout of tensors in memory, and not on their elements alone."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import fx
+from torch._ops import OpOverload
+from torch.export import ExportedProgram
+
+from ir.capture.paths import in_library, is_torch_file, short_path
+from ir.capture.program.mutation import may_alias, memory_of, mutates, written_by
+from ir.capture.source_lines.where import where_of
+from ir.operators import BY_ADDRESS, aten_name
+
+_OF_EXAMPLE = "stages compute what the model does for the example's layout"
+_QUESTIONS = ("stride", "is_contiguous", "storage_offset")
+
+
+@dataclass(frozen=True)
+class Layouts:
+    """What an export showed of layouts without a node for it."""
+
+    as_they_are: list[torch.Tensor] = field(default_factory=list)  # contiguous() returned them as they are
+    asked: list[str] = field(default_factory=list)  # a note for each question of the user's code
+
+    def notes(self, program: ExportedProgram) -> Iterator[str]:
+        """The notes on these, and on the nodes of a program."""
+        yield from self.asked
+        yield from _notes_on_writes(program.graph.nodes, self.as_they_are)
+        inputs = {n for n in program.graph.nodes if n.name in program.graph_signature.user_inputs}
+        for node in program.graph.nodes:
+            if node.target in BY_ADDRESS and not inputs.isdisjoint(_sharing(node)):
+                yield f"{_name(node)}() reads an input's memory by addresses, in {where_of(node)}: {_OF_EXAMPLE}"
+
+
+@contextmanager
+def layouts_watched() -> Iterator[Layouts]:
+    """Collect what code does with the layouts of tensors inside the context."""
+    layouts = Layouts()
+    with ExitStack() as patches:
+        patches.enter_context(patch.object(torch.Tensor, "contiguous", _contiguous(layouts)))
+        for name in _QUESTIONS:
+            patches.enter_context(patch.object(torch.Tensor, name, _question(name, layouts)))
+        yield layouts
+
+
+def _contiguous(layouts: Layouts) -> Callable[..., torch.Tensor]:
+    contiguous = torch.Tensor.contiguous
+
+    def watched(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        made = contiguous(tensor, *args, **kwargs)
+        if made is tensor:
+            layouts.as_they_are.append(tensor)
+        return made
+
+    return watched
+
+
+def _question(name: str, layouts: Layouts) -> Callable[..., Any]:
+    """A method of tensors that notes where the user's own code calls it for one that is no parameter."""
+    ask = getattr(torch.Tensor, name)
+
+    def watched(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        code, line = sys._getframe(1).f_code, sys._getframe(1).f_lineno
+        known = isinstance(tensor, torch.nn.Parameter) or is_torch_file(code.co_filename)
+        if not known and not in_library(code.co_filename):
+            layouts.asked.append(f"forward asks for {name}() at {short_path(code.co_filename)}:{line}: {_OF_EXAMPLE}")
+        return ask(tensor, *args, **kwargs)
+
+    return watched
+
+
+def _notes_on_writes(nodes: Iterable[fx.Node], as_they_are: Sequence[torch.Tensor]) -> Iterator[str]:
+    """Notes on changes of memory that, by the layout of an input, a view or a copy shares: reshape() returns either.
+
+    `as_they_are`: tensors that contiguous() returned as they are, which leaves no node.
+    """
+    unseen = memory_of(as_they_are)
+    names: dict[fx.Node, str] = {}  # of the nodes that were looked at, the function that returns either
+    for node in filter(mutates, nodes):
+        changed = node.args[0] if node.args else None
+        if isinstance(changed, fx.Node) and changed not in names:
+            shared = list(_sharing(changed))
+            either = next((name for name in map(_name, shared) if name in _EITHER), "")
+            if not either and memory_of(written_by(node)) & unseen:
+                either = "contiguous"
+            names |= dict.fromkeys(shared, either if any(map(_may_lie_otherwise, shared)) else "")
+        if isinstance(changed, fx.Node) and names[changed]:
+            yield (
+                f"{names[changed]}() returns a view or a copy, by the layout of what it is given, and forward changes "
+                f"the memory, in {where_of(node)}: {_OF_EXAMPLE}"
+            )
+
+
+_EITHER = {"reshape", "reshape_as", "flatten", "ravel", "contiguous"}
+
+
+def _name(node: fx.Node) -> str:
+    return aten_name(node.target) if isinstance(node.target, OpOverload) else ""
+
+
+def _sharing(node: fx.Node) -> Iterator[fx.Node]:
+    """The nodes whose results may share memory with those of a node, itself among them."""
+    waiting, seen = [node], {node}
+    while waiting:
+        node = waiting.pop()
+        yield node
+        near = [n for n in node.users if may_alias(n)] + (node.all_input_nodes if may_alias(node) else [])
+        waiting += [n for n in near if n not in seen]
+        seen.update(near)
+
+
+def _may_lie_otherwise(node: fx.Node) -> bool:
+    """Whether a node is an input, or lies in memory as one may: the results of operators on tensors often do."""
+    return node.op == "placeholder" or (not may_alias(node) and bool(node.all_input_nodes))
