@@ -30,15 +30,26 @@ class _Graph:
         return tuple(output.clone() for output in self.outputs)  # the next replay writes here again
 
 
-class GraphedStage:
-    """A stage's module on a CUDA device, run by CUDA graphs."""
+@dataclass(frozen=True)
+class GraphMemory:
+    """Memory that all graphs of a stage share, as no two of them run at once, and the stream that records them."""
 
-    def __init__(self, call: Callable[..., Any], state: Sequence[torch.Tensor], device: torch.device) -> None:
+    pool: Any
+    stream: torch.cuda.Stream
+
+    @classmethod
+    def on(cls, device: torch.device) -> GraphMemory:
+        return cls(torch.cuda.graph_pool_handle(), torch.cuda.Stream(device))
+
+
+class GraphedStage:
+    """A stage's module in one program on a CUDA device, run by CUDA graphs."""
+
+    def __init__(self, call: Callable[..., Any], state: Sequence[torch.Tensor], memory: GraphMemory) -> None:
         """`state`: the buffers that `call` changes, and that must not change when it runs to be recorded."""
         self._call = call
         self._state = state
-        self._stream = torch.cuda.Stream(device)
-        self._pool = torch.cuda.graph_pool_handle()
+        self._memory = memory
         self._graphs: OrderedDict[ShapeKey, _Graph] = OrderedDict()
 
     def is_prepared(self, key: ShapeKey) -> bool:
@@ -62,7 +73,8 @@ class GraphedStage:
                 self._call(*inputs, **sizes)
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+            memory = self._memory
+            with torch.cuda.graph(graph, pool=memory.pool, stream=memory.stream, capture_error_mode="thread_local"):
                 outputs = self._call(*inputs, **sizes)
         except Exception as e:
             raise RuntimeError(f"it cannot be recorded as a CUDA graph; run it without cuda_graphs: {e}") from e

@@ -11,7 +11,7 @@ import torch
 
 from runtime.device.kinds import kind_of
 from runtime.errors import DeviceError
-from runtime.stage.cuda_graphs import GraphedStage
+from runtime.stage.cuda_graphs import GraphedStage, GraphMemory
 from runtime.stage.stage import LoadedStage, ShapeKey, StageModule, shape_key
 
 
@@ -29,15 +29,16 @@ class Speed:
                 f"CUDA graphs need CUDA devices, and stage {stage.index} is on {stage.device}; "
                 "run the pipeline without them"
             )
-        return replace(stage, programs=tuple(self._faster(program, stage.device) for program in stage.programs))
+        memory = GraphMemory.on(stage.device) if self.cuda_graphs else None
+        return replace(stage, programs=tuple(self._faster(program, memory) for program in stage.programs))
 
-    def _faster(self, stage: StageModule, device: torch.device) -> StageModule:
+    def _faster(self, stage: StageModule, memory: GraphMemory | None) -> StageModule:
         if self.compile:
             compiled = CompiledStage(stage.call)
             stage = replace(stage, call=compiled, is_prepared=compiled.is_prepared)
-        if self.cuda_graphs:
+        if memory is not None:
             kept = [tensor for name, tensor in stage.state.items() if name not in stage.pools]
-            graphed = GraphedStage(stage.call, kept, device)
+            graphed = GraphedStage(stage.call, kept, memory)
             stage = replace(stage, call=graphed, is_prepared=graphed.is_prepared)
         return stage
 

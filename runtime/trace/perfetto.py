@@ -2,8 +2,8 @@
 
 Each stage has two rows: its runs (row `i`) and its transfers (row `stages + i`).  Their
 events ("ph": "X") have the category "compute", "idle" or "transfer" and times in microseconds;
-"args" holds the stage, the microbatch and the bytes sent or received.  Arrows lead from a run to
-those that receive from it.
+"args" holds the stage, the microbatch, the program where there are several, and the bytes sent or
+received.  Arrows lead from a run to those that receive from it.
 """
 
 from __future__ import annotations
@@ -63,9 +63,11 @@ def _transfer(run: Run, row: int) -> Iterator[Event]:
 
 
 def _slice(run: Run, category: str, row: int, start: float, end: float, **about: Any) -> Event:
-    about = {"stage": run.stage, "microbatch": run.batch, **about}
+    program = {"program": run.program} if run.program else {}
+    about = {"stage": run.stage, "microbatch": run.batch, **program, **about}
     failed = " failed" if run.sent is None and category == "compute" else ""
-    return _event(f"microbatch {run.batch}{failed}", category, row, start, end, about)
+    of = f" of {run.program}" if run.program else ""
+    return _event(f"microbatch {run.batch}{of}{failed}", category, row, start, end, about)
 
 
 def _idle(stage: int, start: float, end: float) -> Iterator[Event]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 
 from runtime.device.clock import DeviceClock, Instant, clock_of
-from runtime.manifest.manifest import Manifest
+from runtime.manifest.manifest import Manifest, ProgramEntry
 from runtime.stage.stage import LoadedStage
 
 
@@ -26,6 +26,7 @@ class Run:
     ended: float  # when all outputs existed
     received: Mapping[int | None, int]  # bytes from each stage; None is the caller
     sent: int | None  # bytes to all targets; None if the stage raised
+    program: str = ""  # the name of the program that ran, where the artifact has several
 
 
 class _Marks(NamedTuple):
@@ -37,15 +38,17 @@ class _Marks(NamedTuple):
     ended: Instant
     received: Mapping[int | None, int]
     sent: int | None
+    program: int
 
 
 class StageTrace:
     """The runs of one stage."""
 
-    def __init__(self, stage: int, device: torch.device, sources: Sequence[Sequence[int | None]]) -> None:
+    def __init__(self, stage: int, device: torch.device, programs: Sequence[ProgramEntry]) -> None:
         self.stage = stage
         self.device = device
-        self._sources = sources  # in each program, the stage that sends each input; None is the caller
+        self._sources = [[r.source for r in program.stages[stage].receives] for program in programs]  # None: the caller
+        self._names = [program.name if len(programs) > 1 else "" for program in programs]
         self._clock: DeviceClock  # set by `begin`
         self._batches = 0
         self._marks: list[_Marks] = []
@@ -73,7 +76,7 @@ class StageTrace:
         finally:
             nbytes = None if sent is None else sum(tensor.nbytes for tensor in sent)
             came = self._bytes_by_source(tensors, program)
-            self._marks.append(_Marks(self._batches, arrived, started, self._clock(), came, nbytes))
+            self._marks.append(_Marks(self._batches, arrived, started, self._clock(), came, nbytes, program))
             self._batches += 1
 
     def skip(self) -> None:
@@ -84,20 +87,18 @@ class StageTrace:
         """All runs so far, in order.  Waits for the device to finish them."""
         for m in self._marks:
             times = m.arrived(), m.started(), m.ended()
-            yield Run(self.stage, m.batch, *times, m.received, m.sent)
+            yield Run(self.stage, m.batch, *times, m.received, m.sent, self._names[m.program])
 
     def to_json(self) -> bytes:
         """The runs, for the trace of this stage in another process.  All processes of a host share a clock."""
-        runs = self.runs()
-        return json.dumps(
-            [[run.batch, run.arrived, run.started, run.ended, [*run.received.items()], run.sent] for run in runs]
-        ).encode()
+        marks = ((m, (m.arrived(), m.started(), m.ended())) for m in self._marks)
+        return json.dumps([[m.batch, *times, [*m.received.items()], m.sent, m.program] for m, times in marks]).encode()
 
     def add_json(self, text: bytes) -> None:
         """Add the runs that `to_json` returned in another process."""
-        for batch, arrived, started, ended, received, sent in json.loads(text):
-            a, b, c = (partial(float, time) for time in (arrived, started, ended))
-            self._marks.append(_Marks(batch, a, b, c, dict(received), sent))
+        for batch, *times, received, sent, program in json.loads(text):
+            a, b, c = (partial(float, time) for time in times)
+            self._marks.append(_Marks(batch, a, b, c, dict(received), sent, program))
 
     def _bytes_by_source(self, tensors: Sequence[torch.Tensor], program: int) -> dict[int | None, int]:
         count: dict[int | None, int] = {}
@@ -111,10 +112,7 @@ class Trace:
 
     def __init__(self, manifest: Manifest, devices: Sequence[torch.device]) -> None:
         self.model = manifest.name
-        self.stages = tuple(
-            StageTrace(i, device, [[r.source for r in program.stages[i].receives] for program in manifest.programs])
-            for i, device in enumerate(devices)
-        )
+        self.stages = tuple(StageTrace(i, device, manifest.programs) for i, device in enumerate(devices))
 
     @property
     def runs(self) -> tuple[Run, ...]:

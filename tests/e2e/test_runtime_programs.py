@@ -121,6 +121,7 @@ def test_names_and_traces(pipe: Pipeline, grids: Path) -> None:
         sent = [pipe.run_named({"x": x(), "grid": grid})["rows"].nbytes for grid in (SMALL, WIDE)]
     assert sent == [3 * n * WIDTH * 4 for n in (4, 12)]
     assert [(run.stage, run.batch) for run in trace.runs] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert [run.program for run in trace.runs] == ["small", "wide"] * 2
 
 
 @pytest.mark.parametrize("folder", ["grids", "two_models"])
@@ -190,6 +191,7 @@ with Pipeline.distributed(OUT, timeout=30) as pipe:
             for (_, wanted), found in zip(cases, pipe.map(batch for batch, _ in cases), strict=True):
                 assert all(torch.equal(found[key], wanted[key]) for key in wanted)
         assert [(run.stage, run.batch) for run in trace.runs] == [(i, n) for i in range(2) for n in range(4)]
+        assert [run.program for run in trace.runs] == ["small", "wide", "wide", "small"] * 2
         pipe.reset()
         (batch, wanted), *_ = cases
         assert torch.equal(pipe(*batch)["y"], wanted["y"])

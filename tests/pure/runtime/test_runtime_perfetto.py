@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -76,3 +77,10 @@ def test_waiting_for_a_source_is_no_transfer() -> None:
 def test_clocks_that_disagree_leave_no_time_before_its_cause() -> None:
     runs = (run(0, 0, 1.0, 1.0, 3.0), run(1, 0, 2.0, 2.5, 2.75), run(1, 1, 2.875, 2.875, 2.9375))
     assert in_order(runs) == (run(0, 0, 0.0, 0.0, 2.0), run(1, 0, 2.0, 2.0, 2.0), run(1, 1, 2.0, 2.0, 2.0))
+
+
+def test_runs_of_several_programs_are_named_after_theirs() -> None:
+    named = replace(TWO_STAGES[0], program="wide")
+    assert [event["name"] for event in complete("compute", (named,))] == ["microbatch 0 of wide"]
+    assert complete("compute", (named,))[0]["args"]["program"] == "wide"
+    assert "program" not in complete("compute")[0]["args"]
