@@ -101,9 +101,7 @@ class _Checks:
         stages = problem.stages_on(graph.placement)
         try:
             value = evaluate(problem, [stages[node.stage] for node in graph.nodes])
-            if problem.objective == Objective.throughput and value <= (1 + min(CLOSE, self.least)) * even_share(
-                problem
-            ):
+            if problem.objective.of_loads and value <= (1 + min(CLOSE, self.least)) * even_share(problem):
                 return _Found(close=True)
             best = solve(problem, seconds, enough=value / (1 + max(CLOSE, self.least)))
         except (InvalidSplit, Infeasible):  # the activations do not fit, or nothing that does was found
