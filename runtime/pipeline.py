@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import groupby, islice
+from os import PathLike
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -25,6 +26,7 @@ from runtime.distributed.monitor import Monitor
 from runtime.engine.collector import Finish
 from runtime.engine.engine import Engine
 from runtime.engine.message import Reset, Values
+from runtime.errors import require
 from runtime.generation.continuation import Continuation
 from runtime.generation.generate import TextGeneration
 from runtime.manifest.manifest import Manifest
@@ -93,7 +95,7 @@ class Pipeline:
 
         Raises ManifestError for a folder that cannot be run, DeviceError for devices that are not here.
         """
-        folder = Path(folder)
+        folder = _checked(folder, timeout, strict=strict, compile=compile, cuda_graphs=cuda_graphs)
         manifest = Manifest.read(folder)
         warn_of_other_settings(manifest.settings)
         placed = place_stages([stage.device for stage in manifest.stages], devices)
@@ -125,8 +127,9 @@ class Pipeline:
 
         Raises ManifestError, DeviceError or DistributedError, on rank 0 for all.
         """
-        job = start(Path(folder), device, strict=strict, timeout=timeout, speed=Speed(compile, cuda_graphs))
-        return cls(job.manifest, job.devices, job.engine, job.monitor, Path(folder))
+        folder = _checked(folder, timeout, strict=strict, compile=compile, cuda_graphs=cuda_graphs)
+        job = start(folder, device, strict=strict, timeout=timeout, speed=Speed(compile, cuda_graphs))
+        return cls(job.manifest, job.devices, job.engine, job.monitor, folder)
 
     def __repr__(self) -> str:
         """The stages on their devices: "<Pipeline gpt2 from build/gpt2: stages 0-1 on cuda:0; open>".
@@ -169,10 +172,9 @@ class Pipeline:
         A batch that is a tuple is called as `pipe(*batch)`, a mapping as `pipe(**batch)`, anything
         else as `pipe(batch)`.  `batches` is read as results are taken.  An error in reading, checking or
         running a batch is raised in its place, after the results before it; then, as when the caller stops
-        early, batches in flight are finished and dropped.  Raises ValueError if `in_flight` is less than 1.
+        early, batches in flight are finished and dropped.  Raises InputError if `in_flight` is less than 1.
         """
-        if in_flight < 1:
-            raise ValueError(f"in_flight is {in_flight}; at least one batch must be in flight")
+        require(_is_count(in_flight), "in_flight", in_flight, "a whole number of batches, at least 1")
         self._engine.require_open()
         return _in_order(self._submit_each(batches), in_flight)
 
@@ -280,6 +282,7 @@ class Pipeline:
         self.close()
 
     def _send(self, batch: Values, microbatches: int, build: Build) -> Future[Any]:
+        require(_is_count(microbatches), "microbatches", microbatches, "a whole number of parts, at least 1")
         warn_of_autocast()
         sizes = batch.sizes
         if microbatches == 1:
@@ -316,6 +319,20 @@ class Pipeline:
                 return self.submit(**batch)
             case _:
                 return self.submit(batch)
+
+
+def _checked(folder: Any, timeout: Any, **switches: Any) -> Path:
+    """The folder of an artifact.  Raises InputError for options that are of no use."""
+    require(isinstance(folder, (str, PathLike)), "the artifact", folder, "the path of a folder")
+    number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+    require(timeout is None or (number and timeout > 0), "timeout", timeout, "a number of seconds above 0, or None")
+    for name, value in switches.items():
+        require(isinstance(value, bool), name, value, "True or False")
+    return Path(folder)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _join(

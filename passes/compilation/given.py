@@ -37,6 +37,8 @@ def read_given(
     `variants` are further calls, by name.  Raises SourceError that says what is missing, and where.
     """
     source = _read(source_or_model, args, kwargs, options)
+    if variants is not None and not isinstance(variants, Mapping):
+        raise SourceError(f"variants is a {type(variants).__name__}; give a dict of calls by name")
     if options.generate:
         return _step(source, options, variants)
     fixed = with_fixed_inputs(with_variants(source, _in_dtype(variants or {}, options)), options.fix)
@@ -58,6 +60,7 @@ def _read(
     shapes = _shapes(options)
     match source_or_model:
         case nn.Module():
+            _check_call(args, kwargs)
             return _in_memory(source_or_model, args, kwargs, shapes, options)
         case str() | Path():
             if kwargs or not isinstance(args, Sequence) or len(args):
@@ -67,6 +70,14 @@ def _read(
         f"the model is a {type(source_or_model).__name__}; give a torch.nn.Module, or the path of a model file, "
         "a checkpoint folder or a .pt2"
     )
+
+
+def _check_call(args: Any, kwargs: Any) -> None:
+    """Raises SourceError for arguments that are no arguments."""
+    if isinstance(args, str) or not isinstance(args, Sequence):
+        raise SourceError(f"args is a {type(args).__name__}; give a tuple of the model's positional arguments, as (x,)")
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        raise SourceError(f"kwargs is a {type(kwargs).__name__}; give a dict of the model's arguments by name")
 
 
 def _reading(options: Options) -> Reading:

@@ -33,8 +33,6 @@ class BatchSplit:
 
     def parts(self, batch: Values, count: int) -> list[Values]:
         """`count` microbatches, or one a sample if those are fewer; sizes differ by 1 at most.  Raises InputError."""
-        if count < 1:
-            raise InputError(f"microbatches is {count}; a batch is split into at least one")
         whole = batch.sizes[self.symbol]
         count = min(count, whole) or 1
         ends = [whole * i // count for i in range(count + 1)]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 import runtime
-from runtime import DeviceError, ManifestError, Pipeline
+from runtime import DeviceError, InputError, ManifestError, Pipeline
 from runtime.check.artifact import faults
 from runtime.run import main
 from tests.support.artifacts import Part, chain, write
@@ -111,6 +113,29 @@ def test_a_path_that_is_no_artifact_is_refused(tmp_path: Path, name: str, messag
 def test_devices_of_a_wrong_type_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="devices is 2, which names no device"):
         Pipeline.load(chain(tmp_path), devices=2)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"timeout": "5"}, "timeout is '5'; it must be a number of seconds above 0, or None"),
+        ({"strict": "x"}, "strict is 'x'; it must be True or False"),
+        ({"compile": 1}, "compile is 1; it must be True or False"),
+        ({"folder": 3}, "the artifact is 3; it must be the path of a folder"),
+    ],
+)
+def test_options_of_a_wrong_type_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        Pipeline.load(**{"folder": chain(tmp_path), **options})
+
+
+@pytest.mark.parametrize("count", ["2", 0, True])
+def test_counts_of_a_wrong_type_are_refused(tmp_path: Path, count: Any) -> None:
+    with Pipeline.load(chain(tmp_path)) as pipe:
+        with pytest.raises(InputError, match=f"microbatches is {count!r}; it must be a whole number of parts"):
+            pipe(X, microbatches=count)
+        with pytest.raises(InputError, match=f"in_flight is {count!r}; it must be a whole number of batches"):
+            pipe.map([X], in_flight=count)
 
 
 def test_a_pipeline_says_what_runs_where(tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def test_map_reads_its_batches_as_results_are_taken(pipe: Pipeline) -> None:
 
 @pytest.mark.parametrize("in_flight", [0, -1])
 def test_map_needs_a_batch_in_flight(pipe: Pipeline, in_flight: int) -> None:
-    with pytest.raises(ValueError, match="at least one batch"):
+    with pytest.raises(ValueError, match="a whole number of batches, at least 1"):
         pipe.map([X], in_flight=in_flight)
 
 
@@ -446,7 +446,7 @@ def test_a_slow_stream_is_not_taken_for_a_stage_that_hangs(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan")])
 def test_a_timeout_is_some_time(tmp_path: Path, timeout: float) -> None:
-    with pytest.raises(ValueError, match="a stage needs some time"):
+    with pytest.raises(ValueError, match="it must be a number of seconds above 0, or None"):
         Pipeline.load(chain(tmp_path), timeout=timeout)
 
 

@@ -100,6 +100,21 @@ def test_a_wrong_option_of_a_python_call(what: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ({"args": 3}, r"args is a int; give a tuple of the model's positional arguments"),
+        ({"args": None}, r"args is a NoneType; give a tuple"),
+        ({"kwargs": 3}, r"kwargs is a int; give a dict of the model's arguments by name"),
+        ({"variants": 3}, r"variants is a int; give a dict of calls by name"),
+    ],
+)
+def test_a_call_that_is_none(call: dict[str, Any], message: str, tmp_path: Path) -> None:
+    given = {"args": (torch.ones(1, 2),), **call}
+    with pytest.raises(CompileError, match=message):
+        stagecut.compile_model(nn.Linear(2, 2), out=tmp_path / "out", stages=1, **given)
+
+
 def test_devices_is_a_keyword() -> None:
     with pytest.raises(CompileError, match=r"devices is a keyword: auto_partition\(…, devices=2\)"):
         stagecut.auto_partition(nn.Linear(2, 2), 2)  # type: ignore[arg-type]
