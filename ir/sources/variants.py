@@ -163,9 +163,10 @@ def _text(values: Any) -> str:
 
 
 def with_variants(source: Source, given: Mapping[str, Any]) -> Source:
-    """The source with further calls by name: a tuple of positional arguments each, or a dict of keywords.
+    """The source with further calls by name: a tuple of positional arguments each, a dict of keywords, or both.
 
-    The dynamic sizes are those of the example's call, for the inputs that a call has.
+    `((x,), {"grid": grid})` is both, if the keys are arguments of the model.  The dynamic sizes are those of the
+    example's call, for the inputs that a call has.
     """
     variants = (_variant(source, name, inputs) for name, inputs in given.items())
     return replace(source, variants=(*source.variants, *variants))
@@ -176,9 +177,20 @@ def _variant(source: Source, name: str, inputs: Any) -> Variant:
         raise SourceError(f"a variant is named {name!r}; files are named after it, so it must be a word of its own")
     if not isinstance(inputs, (tuple, list, Mapping)):
         raise SourceError(f"the variant {name} is a {type(inputs).__name__}; make it a tuple or a dict of arguments")
-    named = isinstance(inputs, Mapping)
-    call = Variant(name, () if named else tuple(inputs), dict(inputs) if named else {})  # type: ignore[arg-type]
-    return with_shapes_of(source, call)
+    return with_shapes_of(source, Variant(name, *_arguments(inputs, source.model)))
+
+
+def _arguments(inputs: Any, model: nn.Module) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """The positional arguments and the keywords of a call."""
+    match inputs:
+        case Mapping():
+            return (), dict(inputs)
+        case ((tuple() | list()) as args, Mapping() as kwargs):
+            known = forward_parameters(model)
+            others = any(p.kind is p.VAR_KEYWORD for p in known)
+            if others or kwargs.keys() <= {p.name for p in known}:
+                return tuple(args), dict(kwargs)
+    return tuple(inputs), {}
 
 
 def with_shapes_of(source: Source, call: Variant) -> Variant:

@@ -33,8 +33,8 @@ def compile_model(
     command line (`stagecut compile --help`), by the names in the signature; one of `stages`, `devices` and
     `cluster` must be given.  Progress goes to stderr; `progress=False` turns it off.
 
-    `variants` are further calls of the model by name, each a tuple of positional arguments or a dict of keywords; the
-    artifact takes calls of all of their kinds, as in `variants={"wide": (x, wide_grid)}`.
+    `variants` are further calls of the model by name, each a tuple of positional arguments, a dict of keywords, or both
+    in a pair; the artifact takes calls of all of their kinds, as in `variants={"wide": (x, wide_grid)}`.
 
     Returns the plan: its stages, and as its `repr` the table that the command prints.  Raises CompileError with one
     clear message; `out` is then as it was.

@@ -35,7 +35,7 @@ class Images(nn.Module):
 
 def source(**fields: Any) -> Source:
     example: dict[str, Any] = {"args": (torch.randn(6, 4),), "kwargs": {"grid": GRID}, "dynamic_shapes": None}
-    return Source(name="images", model=Images().eval(), weights={}, **(example | fields))
+    return Source(name="images", weights={}, **({"model": Images().eval()} | example | fields))
 
 
 def grids(graph: Graph) -> dict[str, Any]:
@@ -154,3 +154,20 @@ def test_variants_that_nothing_tells_apart_are_refused() -> None:
 def test_an_error_names_its_variant() -> None:
     with pytest.raises(CompileError, match="in the variant wrong: "):
         captured(with_variants(source(), {"wrong": (torch.randn(5, 4), GRID)}))
+
+
+def test_a_variant_may_have_positional_arguments_and_keywords() -> None:
+    x, extra = torch.randn(6, 4), {"grid": GRID, "extra": torch.ones(2)}
+    [variant] = with_variants(source(), {"more": ((x,), extra)}).variants
+    assert (variant.args, variant.kwargs) == ((x,), extra)
+
+
+class Pairs(nn.Module):
+    def forward(self, images: tuple[torch.Tensor, ...], sizes: dict[str, torch.Tensor]) -> torch.Tensor:
+        return images[0] * sizes["height"]
+
+
+def test_a_tuple_and_a_dict_that_are_arguments_themselves_are_taken_so() -> None:
+    given = ((torch.ones(1),), {"height": torch.ones(1)})
+    [variant] = with_variants(source(model=Pairs(), args=given, kwargs={}), {"more": given}).variants
+    assert (variant.args, variant.kwargs) == (given, {})
