@@ -7,8 +7,7 @@ from pathlib import Path
 
 from ir.errors import SourceError
 from ir.machine.cluster import Cluster
-
-FOLDER = Path(__file__).with_name("clusters")
+from ir.machine.common_devices import FOLDER, device_names
 
 
 def read_cluster(text: str | Path) -> Cluster:
@@ -19,7 +18,7 @@ def read_cluster(text: str | Path) -> Cluster:
     path, named = Path(text), re.fullmatch(r"([a-z]+\d*)x([1-9]\d*)", str(text))
     if path.exists() or path.suffix:
         return Cluster.read(path)
-    known = sorted(file.stem for file in FOLDER.glob("*.toml"))
+    known = device_names()
     if named is None or named[1] not in known:
         raise SourceError(
             f"there is no file {text}, and of devices only {', '.join(known)} are known by name, "

@@ -11,6 +11,7 @@ import typer
 
 from ir.errors import CompileError, OptionError
 from passes.cli.terminal import exit_status
+from passes.options.completions import Completions, none_known
 from passes.options.kinds import SWITCH, Flag
 from passes.options.options import Options, flags
 
@@ -62,12 +63,17 @@ def _typed(name: str, flag: Flag, default: Any) -> tuple[Any, Any]:
         help=flag.help + _default(default),
         rich_help_panel=flag.group,
         metavar=kind.metavar or None,
-        autocompletion=(lambda: list(kind.choices)) if kind.choices else None,
+        autocompletion=None if kind.completions is none_known else _completing(kind.completions),
         show_default=False,
     )
     if kind is SWITCH:
         return Annotated[bool, described], False
     return Annotated[list[str] | None if kind.many else str | None, described], None
+
+
+def _completing(completions: Completions) -> Callable[[str], list[str]]:
+    """What typer calls, by the name of its parameter, with the text typed so far."""
+    return lambda incomplete: list(completions(incomplete))
 
 
 def _default(value: Any) -> str:

@@ -90,7 +90,7 @@ app.command("compare", epilog="Example: stagecut compare build/llama --clusters 
 )
 
 
-@app.command()
+@app.command(epilog="Example: stagecut report build/mine --trace trace.json --open")
 def report(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="an artifact folder")],
     trace: Annotated[Path | None, typer.Option(help="a run that Pipeline.trace wrote, to show beside the plan")] = None,

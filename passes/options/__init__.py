@@ -2,8 +2,9 @@
 
 The files:
 
-    options   every option, with its flag and its help
-    kinds     the values that options take, and how wrong ones are refused
-    sizes     workloads and shapes of example inputs, as texts
-    scoped    options of one pass: split-stages{time-limit=20}
+    options      every option, with its flag and its help
+    kinds        the values that options take, and how wrong ones are refused
+    completions  the texts to which the shell completes a value
+    sizes        workloads and shapes of example inputs, as texts
+    scoped       options of one pass: split-stages{time-limit=20}
 """

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ir.text.units import parse_bytes
+from passes.options.completions import Completions, clusters, none_known, passes_and, these
 from passes.options.sizes import read_shapes, read_workload
 
 
@@ -21,7 +22,7 @@ class ValueKind:
     metavar: str  # of the flag's value, as the help shows it
     read: Callable[[Any], Any]
     parse: Callable[[str], Any] = str  # the command line's text -> the same value in Python
-    choices: tuple[str, ...] = ()  # all texts, where they are few
+    completions: Completions = none_known  # by the shell
     many: bool = False  # whether the flag may be given more than once
 
 
@@ -100,7 +101,10 @@ COUNT = ValueKind("a whole number of 1 or more", "N", _count, int)
 SECONDS = ValueKind("a number of seconds, 0 or more", "S", _seconds, float)
 SHARE = ValueKind("a share such as 3% (0.03 in Python), 0 or more and less than 100%", "SHARE", _share, _parse_share)
 SWITCH = ValueKind("True or False", "", _instance(bool))
-TEXT = ValueKind("a text", "TEXT", _instance(str))
+PASS = ValueKind("the name of a pass, or export", "PASS", _instance(str), completions=passes_and("export"))
+PASS_OR_ALL = ValueKind(
+    "the name of a pass, export or all", "PASS", _instance(str), completions=passes_and("export", "all")
+)
 PATH = ValueKind("a path", "PATH", lambda value: Path(_instance(str, Path)(value)))
 BYTES = ValueKind("an amount such as 16GiB or 512MB", "BYTES", _bytes)
 DEVICES = ValueKind(
@@ -109,7 +113,9 @@ DEVICES = ValueKind(
     _devices,
     _listed(str),
 )
-CLUSTER = ValueKind("a Cluster, the path of a cluster file, or a name such as h200x4", "FILE|NAME", _cluster)
+CLUSTER = ValueKind(
+    "a Cluster, the path of a cluster file, or a name such as h200x4", "FILE|NAME", _cluster, completions=clusters
+)
 CLUSTERS = ValueKind(
     "a list of Clusters, of paths of cluster files, or of names such as h200x4", "A,B", _all_of(_cluster), _listed(str)
 )
@@ -141,7 +147,7 @@ def one_of(cls: type[Enum]) -> ValueKind:
     choices = tuple(str(member.value) for member in cls)
     *first, last = choices
     read = partial(_member, cls)
-    return ValueKind(f"{', '.join(first)} or {last}", "|".join(choices), read, choices=choices)
+    return ValueKind(f"{', '.join(first)} or {last}", "|".join(choices), read, completions=these(*choices))
 
 
 def _member(cls: type[Enum], value: Any) -> Enum:

@@ -21,14 +21,15 @@ from passes.options.kinds import (
     DEVICES,
     INPUTS,
     MODULES,
+    PASS,
     PASS_OPTIONS,
+    PASS_OR_ALL,
     PATH,
     SECONDS,
     SHAPES,
     SHARE,
     SIZES,
     SWITCH,
-    TEXT,
     WORKLOAD,
     Flag,
     ValueKind,
@@ -163,9 +164,9 @@ class Options:
     open_report: bool = option(False, SWITCH, _RESULT, "open the report in the browser", "--open")
 
     json: bool = option(False, SWITCH, _TERMINAL, "print the plan as JSON in place of the table", command_only=True)
-    print_after: str | None = option(None, TEXT, _TERMINAL, "print the graph after a pass, export or all")
+    print_after: str | None = option(None, PASS_OR_ALL, _TERMINAL, "print the graph after a pass, export or all")
     stop_after: str | None = option(
-        None, TEXT, _TERMINAL, "run no pass after this one, and write nothing", command_only=True
+        None, PASS, _TERMINAL, "run no pass after this one, and write nothing", command_only=True
     )
     progress: bool = option(True, SWITCH, _TERMINAL, "print no progress and no notes", "--quiet", "-q", turns_off=True)
     verbose: bool = option(False, SWITCH, _TERMINAL, "print what each pass changed", "--verbose", "-v")

@@ -216,17 +216,37 @@ def test_the_help_lists_the_options_of_passes(shell: Shell) -> None:
         assert flag in ended.out
 
 
-@pytest.mark.parametrize(("command", "flag"), [("run", "--input"), ("measure", "--threads"), ("compile", "--stages")])
-def test_the_shell_completes_the_flags_of_each_subcommand(
-    command: str, flag: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+PASSES = {cls.name for cls in DEFAULT_PASSES}
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("run --", {"--input", "--output"}),
+        ("measure --", {"--threads"}),
+        ("compile --", {"--stages"}),
+        ("compile --objective ", {"throughput", "latency"}),
+        ("compile --print-after ", PASSES | {"export", "all"}),
+        ("compile --stop-after ", PASSES | {"export"}),
+        ("compile --cluster h", {"h100x4", "h200x8"}),
+        ("compile --cluster m", {"machines/", "mine.toml"}),
+        ("compile --cluster machines/", {"machines/ours.toml"}),
+    ],
+)
+def test_the_shell_completes_flags_and_values(
+    typed: str, completed: set[str], shell: Shell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    shell.write({"mine.toml": "", "machines/ours.toml": "", "machines/notes.txt": ""})
     monkeypatch.setenv("_STAGECUT_COMPLETE", "complete_bash")
-    monkeypatch.setenv("COMP_WORDS", f"stagecut {command} --")
-    monkeypatch.setenv("COMP_CWORD", "2")
+    monkeypatch.setenv("COMP_WORDS", f"stagecut {typed}")
+    monkeypatch.setenv("COMP_CWORD", str(typed.count(" ") + 1))
     with pytest.raises(SystemExit) as ended:
         main.run([])
     assert ended.value.code == 0
-    assert flag in capsys.readouterr().out.split()
+    found = set(capsys.readouterr().out.split())
+    assert completed <= found
+    assert all(text.startswith(typed.rpartition(" ")[2]) for text in found)
+    assert PASSES.isdisjoint(found) or found == completed
 
 
 def test_a_plan_for_smaller_calls_than_the_example_is_whole(shell: Shell) -> None:
