@@ -139,7 +139,9 @@ def map_arguments(node: Node, to: Callable[[Any], Any]) -> Node:
 
 
 def rename(node: Node, to: Callable[[Value], Value]) -> Node:
-    """The same node with `to` applied to the values that it reads."""
+    """The same node with `to` applied to the values that it reads; the node itself where that changes none."""
+    if all(to(v) is v for v in node.operands):
+        return node
     return map_arguments(node, lambda a: to(a) if isinstance(a, Value) else a)
 
 
@@ -251,7 +253,7 @@ class Graph:
             params=all_of(self.params),
             constants=all_of(self.constants),
             states=all_of(self.states),
-            nodes=tuple(replace(rename(n, to), results=all_of(n.results)) for n in self.nodes),
+            nodes=tuple(_with_results(rename(n, to), all_of(n.results)) for n in self.nodes),
             outputs=all_of(self.outputs),
             updates=tuple((cast(State, to(s)), to(v)) for s, v in self.updates),
             programs=tuple(
@@ -264,6 +266,10 @@ class Graph:
                 for program in self.programs
             ),
         )
+
+
+def _with_results(node: Node, results: tuple[Value, ...]) -> Node:
+    return node if results == node.results else replace(node, results=results)
 
 
 def sizes_of(values: Iterable[tuple[Value, torch.Tensor]]) -> dict[sympy.Symbol, int]:

@@ -30,7 +30,11 @@ class Stage:
     graph: Graph
     recvs: tuple[Transfer, ...]
     sends: tuple[Transfer, ...]
-    cost: Cost
+
+    @cached_property
+    def cost(self) -> Cost:
+        """The work of its nodes."""
+        return sum((node.cost for node in self.graph.nodes), FREE)
 
     @property
     def stored(self) -> tuple[Value, ...]:
@@ -162,7 +166,7 @@ def _cut(graph: Graph, index: int, device: Device) -> Stage:
         placement=(0,),
         programs=(),
     )
-    return Stage(index, device, body, recvs, sends, sum((n.cost for n in nodes), FREE))
+    return Stage(index, device, body, recvs, sends)
 
 
 def original(value: Value) -> Value:

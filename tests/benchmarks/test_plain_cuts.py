@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -59,30 +58,27 @@ MODELS: dict[str, Callable[[], tuple[nn.Module, Call]]] = {
 }
 
 
-@dataclass(frozen=True)
-class Cuts:
-    """A captured model, and the passes up to the cut, which are shared by all numbers of stages."""
-
-    graph: Graph
-    passes: PassPipeline
-
-    def plan(self, stages: int, **options: Any) -> Graph:
-        """The graph with its transfers."""
-        passes = tuple(replace(p, **options) if isinstance(p, SplitStages) else p for p in self.passes.passes)
-        *_, last = PassPipeline(passes).run(self.graph, server(stages))
-        return last.graph
+@cache
+def graph_of(name: str) -> Graph:
+    model, call = MODELS[name]()
+    return capture(model, call.args, call.kwargs, dynamic_shapes=None)
 
 
 @cache
-def cuts_of(name: str) -> Cuts:
-    model, call = MODELS[name]()
-    passes = tuple(p for p in default_passes() if not isinstance(p, CheckSizes))
-    return Cuts(capture(model, call.args, call.kwargs, dynamic_shapes=None), PassPipeline(passes))
+def passes(**options: Any) -> PassPipeline:
+    """All but check-sizes; those before the cut run once for all numbers of stages."""
+    return PassPipeline(tuple(p for p in default_passes(**options) if not isinstance(p, CheckSizes)))
+
+
+def planned(name: str, stages: int, **options: Any) -> Graph:
+    """The graph with its transfers."""
+    *_, last = passes(**options).run(graph_of(name), server(stages))
+    return last.graph
 
 
 @pytest.fixture(scope="module")
 def table() -> Iterator[Table]:
-    columns = ("model", "stages", "the cut", "values sent", "above the best", "the best between layers")
+    columns = ("model", "stages", "the cut", "values sent", "above the best", "--cut-at between-modules")
     command = "pytest tests/benchmarks/test_plain_cuts.py -s"
     table = Table("plain-cuts", command, columns, complete=len(MODELS) * len(STAGES))
     yield table
@@ -92,9 +88,9 @@ def table() -> Iterator[Table]:
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("stages", STAGES)
 def test_a_cut_is_between_layers_unless_that_costs_more_than_the_slack(name: str, stages: int, table: Table) -> None:
-    graph = cuts_of(name).plan(stages)
+    graph = planned(name, stages)
     split, sent = graph.split, len(plan_stages(graph, server(stages)).transfers)
-    between = cuts_of(name).plan(stages, cut_at=CutAt.between_modules, slack=0.0).split
+    between = planned(name, stages, cut_at=CutAt.between_modules, slack=0.0).split
     costs = between.value / split.best - 1
     table.add(name, str(stages), split.place, str(sent), f"{split.above:.1%}", f"+{costs:.1%}")
     assert split.above <= SLACK + 1e-9
