@@ -83,20 +83,37 @@ def _notes_on_writes(nodes: Iterable[fx.Node], as_they_are: Sequence[torch.Tenso
     `as_they_are`: tensors that contiguous() returned as they are, which leaves no node.
     """
     unseen = memory_of(as_they_are)
-    names: dict[fx.Node, str] = {}  # of the nodes that were looked at, the function that returns either
+    groups: dict[fx.Node, list[fx.Node]] = {}  # of the nodes that were looked at, those that may share memory with them
     for node in filter(mutates, nodes):
         changed = node.args[0] if node.args else None
-        if isinstance(changed, fx.Node) and changed not in names:
+        if not isinstance(changed, fx.Node):
+            continue
+        if changed not in groups:
             shared = list(_sharing(changed))
-            either = next((name for name in map(_name, shared) if name in _EITHER), "")
-            if not either and memory_of(written_by(node)) & unseen:
-                either = "contiguous"
-            names |= dict.fromkeys(shared, either if any(map(_may_lie_otherwise, shared)) else "")
-        if isinstance(changed, fx.Node) and names[changed]:
+            groups |= dict.fromkeys(shared, shared if any(map(_may_lie_otherwise, shared)) else [])
+        if name := _returns_either(node, changed, groups[changed], unseen):
             yield (
-                f"{names[changed]}() returns a view or a copy, by the layout of what it is given, and forward changes "
-                f"the memory, in {where_of(node)}: {_OF_EXAMPLE}"
+                f"{name}() returns a view or a copy, by the layout of what it is given, and forward changes the "
+                f"memory, in {where_of(node)}: {_OF_EXAMPLE}"
             )
+
+
+def _returns_either(write: fx.Node, changed: fx.Node, shared: Sequence[fx.Node], unseen: set[int]) -> str:
+    """The function by which a write reaches other memory, or is seen by what is read later, in some layouts alone."""
+    for node in shared:
+        if _name(node) in _EITHER and node < write and (_leads_to(node, changed) or _read_after(node, write)):
+            return _name(node)
+    return "contiguous" if shared and memory_of(written_by(write)) & unseen else ""
+
+
+def _leads_to(node: fx.Node, view: fx.Node) -> bool:
+    """Whether a tensor is a view of what a node returns, or that itself."""
+    return node is view or (may_alias(view) and any(_leads_to(node, n) for n in view.all_input_nodes))
+
+
+def _read_after(node: fx.Node, write: fx.Node) -> bool:
+    """Whether the result of a node, or a view of it, is read after a write."""
+    return any(write < u or (may_alias(u) and _read_after(u, write)) for u in node.users)
 
 
 _EITHER = {"reshape", "reshape_as", "flatten", "ravel", "contiguous"}

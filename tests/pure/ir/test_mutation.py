@@ -286,6 +286,37 @@ def test_what_asks_for_the_layout_of_an_input_is_noted(
     assert found.endswith("stages compute what the model does for the example's layout")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda y: (y.flatten(), y.add_(1))[0],  # read after the change
+        lambda y: y.flatten()[1:].unsqueeze(0).mul_(2).sum() + y,  # changed by way of it
+    ],
+)
+def test_what_a_change_reaches_in_some_layouts_alone_is_noted(change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    class Changed(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return change(x + 1) * 2
+
+    [note] = capture(Changed(), (torch.randn(4, 4),)).notes
+    assert note.startswith("flatten() returns a view or a copy")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda y: y.add_(1).sum() + y.flatten(),  # made after the change
+        lambda y: y.flatten().sum() + y.add_(1),  # read before it alone
+    ],
+)
+def test_views_of_before_or_after_a_change_need_no_note(change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    class Changed(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return change(x + 1) * 2
+
+    assert capture(Changed(), (torch.randn(4, 4),)).notes == ()
+
+
 def test_memory_of_the_models_own_is_read_by_addresses_without_a_note() -> None:
     class Windows(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
