@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -59,6 +59,7 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
         notes=(*how, *notes, *(() if named is None else named.notes)),
         made_up=True,
         example_notes=example.notes,
+        tokenizer=tuple(_tokenizer(path)) if reading.generate else (),
         soft=True,
         example_for=partial(_example_for, make),
     )
@@ -123,6 +124,13 @@ def _make_config(path: Path, plain: Mapping[str, Any], transformers: Any, readin
         return transformers.AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=remote)
     except Exception as e:
         raise SourceError(f"{path}/config.json is no {plain.get('model_type')} configuration: {_short(e)}") from e
+
+
+def _tokenizer(path: Path) -> Iterator[Path]:
+    """The files of a tokenizer and of its chat template."""
+    if (path / "tokenizer.json").is_file():
+        names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+        yield from (path / name for name in names if (path / name).is_file())
 
 
 def _generation_config(path: Path, transformers: Any) -> Any:

@@ -60,6 +60,7 @@ class Source:
     soft: bool = False  # whether a dynamic size that the model fixes stays fixed: where the user did not name it
     program: str = "main"  # the name of the program that the example makes
     variants: tuple[Variant, ...] = ()  # other calls, each a program of its own
+    tokenizer: tuple[Path, ...] = ()  # files of a checkpoint that turn texts into ids
     decoding: Decoding = Decoding()  # how a decoder's step continues texts
     example_for: Callable[[Mapping[str, torch.Tensor]], Variant | None] = _unknown  # a call with these values of inputs
 

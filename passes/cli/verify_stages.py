@@ -116,8 +116,12 @@ def _require_same(wanted: Flattened, plain: Flattened, got: Flattened, when: str
 def _calls(source: Source, graph: Graph) -> list[Mapping[str, Any]]:
     """The arguments of each call, by the names of the model's parameters."""
     tensors = graph.signature.bind(source.args, source.kwargs)
-    larger = next((sizes for sizes in allowed_sizes(graph) if sizes != graph.hints), graph.hints)
-    others = [other_values(t) for t in _resized(tensors, graph, larger)]
+    if graph.decoding.page:  # rows that share pages would overwrite each other's keys in any order
+        tokens = [value.name == "input_ids" for value in graph.inputs]
+        others = [other_values(t) if new else t for t, new in zip(tensors, tokens, strict=True)]
+    else:
+        larger = next((sizes for sizes in allowed_sizes(graph) if sizes != graph.hints), graph.hints)
+        others = [other_values(t) for t in _resized(tensors, graph, larger)]
     return [graph.signature.arguments.fill(given) for given in (tensors, tensors, others)]
 
 

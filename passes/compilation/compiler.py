@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
@@ -22,7 +22,7 @@ from ir.sources import Source
 from ir.summary import Summary
 from ir.text.units import format_bytes
 from passes.compilation.changes import changes, contents
-from passes.compilation.pools import Room, room_line, with_room
+from passes.compilation.pools import Room, room_line, usual_steps, with_room
 from passes.compilation.programs import captured
 from passes.compilation.summary import node_seconds, summarize
 from passes.compilation.workload import with_workload
@@ -31,6 +31,7 @@ from passes.options.sizes import WantedCall
 from passes.pipeline import PassPipeline, Step
 from runtime.check.artifact import faults
 
+_TOKENIZER = "tokenizer"  # the folder in the artifact that has the files of a checkpoint's tokenizer
 EXPORT = "export"  # the step that captures the model, before the first pass
 
 
@@ -75,6 +76,8 @@ class Compiler:
             self.tell("the export is kept from an earlier run; --no-cache exports anew")
         if source.decoding.page:
             graph = with_room(graph, source.decoding, self.room, self.machine)
+            workload = self.workload or usual_steps(graph)
+            return replace(with_workload(graph, workload), made_up=not self.workload)
         return with_workload(graph, self.workload, source.made_up)
 
     def plan(self, steps: Sequence[Step]) -> StagePlan:
@@ -97,6 +100,9 @@ class Compiler:
         plan = plan or self.plan(steps)
         check_room(folder, copied_bytes(plan, self.weights))
         room = room_line(plan.graph)
+        for file in source.tokenizer:
+            (folder / _TOKENIZER).mkdir(exist_ok=True)
+            shutil.copy(file, folder / _TOKENIZER)
         summary = summarize(plan, source.name, (*source.all_notes, *plan.graph.notes, *[room] * bool(room)))
         weights = None if self.weights is Weights.none else source.weights
         link = self.weights is Weights.link

@@ -46,6 +46,7 @@ class Job:
         """Raises CompileError, before anything takes time, for options that are wrong or do not go together."""
         terminal = Terminal.of(options, dumps)
         passes = passes_of(options, terminal)
+        _check_decoder_options(options)
         room = Room(options.sequences, options.tokens)
         machine, tell = target(options), terminal.tell
         compiler = Compiler(passes, machine, options.weights, options.draw, options.workload, room, options.cache, tell)
@@ -125,12 +126,21 @@ class Job:
             self.terminal.note(f"no picture: {why}; to draw it: dot -Tsvg {out}/graph.dot")
         self.terminal.note(f"wrote {out}: {_contents(compiled.plan, self.options.weights)}; see {out / REPORT}")
         if self.options.weights is not Weights.none:
-            self.terminal.note(
-                f"to run it: stagecut run {out} --input x.safetensors --output y.safetensors, "
-                f"or Pipeline.load({str(out)!r}) in Python"
-            )
+            how = f"to run it: stagecut run {out} --input x.safetensors --output y.safetensors"
+            if compiled.plan.graph.decoding.page:
+                how = f"to continue a text: stagecut generate {out} 'a prompt'"
+            self.terminal.note(f"{how}, or Pipeline.load({str(out)!r}) in Python")
         if self.options.open_report:
             open_in_browser(out / REPORT)
+
+
+def _check_decoder_options(options: Options) -> None:
+    """Raise CompileError for options of decoders that do not go together, or not with what is no decoder."""
+    given = [name for name in ("max_length", "sequences", "tokens", "page") if getattr(options, name) is not None]
+    if given and not options.generate:
+        raise CompileError(f"--{given[0].replace('_', '-')} is for decoders that continue texts; say --generate, too")
+    if options.sequences is not None and options.tokens is not None:
+        raise CompileError("say either for how many texts there is room (--sequences), or for how many --tokens")
 
 
 def passes_of(options: Options, terminal: Terminal) -> PassPipeline:

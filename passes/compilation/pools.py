@@ -12,8 +12,10 @@ from ir.errors import CompileError
 from ir.graph import Graph
 from ir.machine.cluster import Cluster
 from ir.text.units import format_bytes
+from passes.options.sizes import WantedCall
 
 _SEQUENCES = 32  # texts that there is room for where nobody says how many
+_BATCH = 8  # texts that get a token in a usual step
 _CHUNK = 512  # tokens of a prompt that one step takes at most, of which sliding layers keep the pages
 _USABLE = 0.9  # of the memory of all devices, for weights and pools together: the rest is for activations
 
@@ -39,6 +41,9 @@ def with_room(graph: Graph, decoding: Decoding, room: Room, machine: Cluster) ->
     """
     if room.tokens is not None and room.tokens < decoding.max_length:
         raise CompileError(f"--tokens {room.tokens} is less than one text of --max-length {decoding.max_length}")
+    if low := {str(s): least for s, (least, _) in graph.ranges.items() if least > 1}:
+        name, least = next(iter(low.items()))
+        raise CompileError(f"the model's code asks for {name} of {least} or more, and texts grow token by token")
     texts = room.texts(decoding.max_length)
     made = with_pools(graph, decoding_for(decoding, texts, room.tokens))
     if room.sequences is not None or room.tokens is not None:
@@ -73,6 +78,19 @@ def pages_of(decoding: Decoding) -> int:
 def window_pages_of(decoding: Decoding) -> int:
     """The pages of sliding layers that a text has at once: of the window, and of the tokens of a step."""
     return min(pages_of(decoding), -(-decoding.window // decoding.page) + -(-_CHUNK // decoding.page) + 1)
+
+
+def usual_steps(graph: Graph) -> tuple[WantedCall, ...]:
+    """The steps that a decoder is cut for by default: mostly a token of several texts, at times a chunk of a prompt.
+
+    Texts are half as long as they may be.
+    """
+    decoding = graph.decoding
+    half = max(pages_of(decoding) // 2, 1)
+    named = {"pages": half, "window_pages": min(half, window_pages_of(decoding))}
+    pages = {str(symbol): named[str(symbol)] for symbol in graph.hints if str(symbol) in named}
+    chunk = max(min(_CHUNK, decoding.max_length // 2), 1)
+    return WantedCall({"batch": _BATCH, "seq": 1, **pages}, 9.0), WantedCall({"batch": 1, "seq": chunk, **pages}, 1.0)
 
 
 def _most_texts(graph: Graph, machine: Cluster) -> int:

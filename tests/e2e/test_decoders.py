@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import transformers as t
 from safetensors import safe_open
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from examples import own_decoder
+from ir.errors import CompileError
 from passes.compilation.api import compile_model
+from passes.compilation.auto import auto_partition
 from runtime import Pipeline
 from runtime.manifest.manifest import Manifest
 from runtime.stage.loader import load_stages
@@ -28,6 +35,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = t.LlamaForCausalLM(t.LlamaConfig(**SIZES, **HEADS, eos_token_id=63, pad_token_id=0))
     model.generation_config.update(do_sample=True, temperature=0.7, top_p=0.9)
     model.save_pretrained(folder)
+    words = Tokenizer(WordLevel({f"w{i}": i for i in range(64)}, unk_token="w1"))
+    words.pre_tokenizer = WhitespaceSplit()
+    words.save(str(folder / "tokenizer.json"))
     return folder
 
 
@@ -38,15 +48,38 @@ def artifact(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return out
 
 
-def test_tokens_are_those_of_generate(checkpoint: Path, artifact: Path) -> None:
-    model = t.LlamaForCausalLM.from_pretrained(checkpoint)
+def check_tokens(model: Any, artifact: Path) -> None:
+    """Texts of several lengths, all in progress at once, are continued as `model.generate` does."""
     prompts = [torch.randint(1, 63, (1, n), generator=torch.Generator().manual_seed(n)) for n in (2, 11, 5)]
-    greedy = {"max_new_tokens": 20, "do_sample": False}
+    greedy = {"max_new_tokens": 20, "do_sample": False, "pad_token_id": 0}
     wanted = [model.generate(p, attention_mask=torch.ones_like(p), **greedy)[0].tolist() for p in prompts]
     with Pipeline.load(artifact) as pipe:
         texts = [pipe.start(p[0].tolist(), max_new_tokens=20, temperature=0.0) for p in prompts]
         found = [p[0].tolist() + text.result() for p, text in zip(prompts, texts, strict=True)]
     assert [f + [63] * (len(w) - len(f)) for f, w in zip(found, wanted, strict=True)] == wanted
+
+
+def test_tokens_are_those_of_generate(checkpoint: Path, artifact: Path) -> None:
+    check_tokens(t.LlamaForCausalLM.from_pretrained(checkpoint), artifact)
+
+
+def test_tokens_are_those_of_generate_where_a_window_has_moved_on(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = t.Gemma2ForCausalLM(t.Gemma2Config(**SIZES, **HEADS, eos_token_id=63, sliding_window=6)).eval()
+    compile_model(model, out=tmp_path / "out", stages=2, generate=True, **ROOM, size_limit=0.0)
+    check_tokens(model, tmp_path / "out")
+
+
+def test_texts_are_read_by_the_tokenizer_of_the_checkpoint(artifact: Path) -> None:
+    with Pipeline.load(artifact) as pipe:
+        text = pipe.start("w3 w14 w15", max_new_tokens=6, temperature=0.0).result()
+        ids = pipe.start([3, 14, 15], max_new_tokens=6, temperature=0.0).result()
+    assert text.split() == [f"w{i}" for i in ids if i != 63]
+
+
+def test_stages_are_verified_beside_the_uncut_step(checkpoint: Path, tmp_path: Path) -> None:
+    with auto_partition(checkpoint, devices=2, out=tmp_path / "out", generate=True, verify=True, **ROOM) as pipe:
+        assert pipe.generate([5, 6, 7], max_new_tokens=3)[:3] == [5, 6, 7]
 
 
 def test_pools_are_in_no_file_and_zeros_again_after_a_reset(artifact: Path) -> None:
@@ -82,6 +115,23 @@ def test_the_plan_says_how_many_texts_have_room(artifact: Path) -> None:
     notes = Manifest.read(artifact).plan["notes"]
     assert any(note.startswith("room for 120 tokens: 3 texts of 40 (") for note in notes)
     assert not any("use_cache" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_length": 40}, "--max-length is for decoders that continue texts; say --generate, too"),
+        ({"generate": True, "sequences": 2, "tokens": 99}, "say either for how many texts"),
+        ({"generate": True, "fix": ("lengths",)}, "--generate knows how a decoder is called"),
+        ({"generate": True, "max_length": 40, "tokens": 39}, "--tokens 39 is less than one text of --max-length 40"),
+        ({"generate": True, "max_length": 65}, "--max-length 65 is more than the 64 positions"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    checkpoint: Path, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(CompileError, match=re.escape(message)):
+        compile_model(checkpoint, out=tmp_path / "out", stages=2, **options)
 
 
 def test_a_decoder_without_transformers_continues_texts_as_it_does_alone(tmp_path: Path) -> None:

@@ -115,6 +115,8 @@ class _Terms(TorchDispatchMode):
         kwargs = {k: v for k, v in (kwargs or {}).items() if (k, v) not in DEFAULTS}
         args, kwargs = tree_map_only(torch.Tensor, self.fake, (args, kwargs))
         kwargs = kwargs | _stated_dtype(func, args, kwargs)
+        if func is aten.slice.Tensor and not kwargs:
+            args = _plain_slice(*args)
         if func._schema.is_mutable:
             return self._change(func, args, kwargs)
         text = self._text(func, args, kwargs)
@@ -180,6 +182,12 @@ def _stated_dtype(func: OpOverload, args: Any, kwargs: Mapping[str, Any]) -> dic
         return {}
     made = func(*args, **kwargs).dtype
     return {"dtype": made} if made.is_floating_point else {}
+
+
+def _plain_slice(x: torch.Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> tuple[Any, ...]:
+    """The arguments of a slice, each given, with the size for an end that is none or behind it."""
+    size = x.shape[dim]
+    return x, dim, start or 0, size if end is None or end > size else end, step
 
 
 def _twin(func: OpOverload) -> OpOverload | None:

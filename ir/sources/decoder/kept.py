@@ -15,7 +15,7 @@ from torch.func import functional_call
 from ir.capture.export.recording import quiet
 from ir.errors import SourceError
 
-CAPTURED_PAGES = 5  # of the pools while a model is captured; how many there are in the end is decided with the plan
+CAPTURED_PAGES = 5  # of the pools while a model is captured: two for each row of the example, and that of padding
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from ir.sources.decoder.pretrained import pretrained_step
 from ir.sources.decoder.step import example_call
 from ir.sources.source import Source
 
-_BATCH, _SEQ, _PAGES = 3, 6, 2  # of the example
+_BATCH, _SEQ, _PAGES = 2, 6, 2  # of the example
 
 
 def step_of(source: Source, max_length: int | None = None, page: int | None = None) -> Source:

@@ -76,7 +76,7 @@ def as_step(model: nn.Module, kind: type[DecoderStep]) -> nn.Module:
 
 
 def example_call(batch: int, seq: int, tables: Mapping[str, int]) -> dict[str, Tensor]:
-    """The arguments of a step: rows of different lengths.  `tables`: the number of pages of each table."""
+    """The arguments of a step: rows of different lengths on pages of their own.  `tables`: the pages a row in each."""
     whole, real = torch.full((batch,), 0), torch.zeros(batch)
     given = {
         "input_ids": torch.randint(1, 3, (batch, seq)),
@@ -84,7 +84,7 @@ def example_call(batch: int, seq: int, tables: Mapping[str, int]) -> dict[str, T
         "counts": torch.arange(batch) % seq + 1,
     }
     for name, pages in tables.items():
-        given[name] = torch.arange(batch * pages).reshape(batch, pages) % 4 + 1
+        given[name] = torch.arange(1, batch * pages + 1).reshape(batch, pages)
     if "window_table" in tables:
         given["window_first"] = whole
     return {**given, "temperature": real, "top_k": whole, "top_p": real + 1, "min_p": real, "seeds": whole}
