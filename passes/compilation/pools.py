@@ -59,15 +59,14 @@ def with_room(graph: Graph, decoding: Decoding, room: Room, machine: Cluster) ->
 
 
 def decoding_for(decoding: Decoding, texts: int, tokens: int | None = None) -> Decoding:
-    """The terms of a decoder with room for so many texts, or tokens; page 0 is added."""
+    """The terms of a decoder with room for so many texts, or tokens; page 0 is added.
+
+    Pages of whole texts are counted also where all layers slide: they bound the texts in progress.
+    """
     page = decoding.page
     pages = -(-tokens // page) if tokens is not None else texts * pages_of(decoding)
     window = texts * window_pages_of(decoding)
-    return replace(
-        decoding,
-        pages=1 + pages if decoding.pools else 0,
-        window_pages=1 + window if decoding.window_pools else 0,
-    )
+    return replace(decoding, pages=1 + pages, window_pages=1 + window if decoding.window_pools else 0)
 
 
 def pages_of(decoding: Decoding) -> int:
@@ -111,6 +110,6 @@ def room_line(graph: Graph) -> str:
         return ""
     by_kind = [(decoding.pages, pages_of(decoding)), (decoding.window_pages, window_pages_of(decoding))]
     texts = min((have - 1) // each for have, each in by_kind if have)
-    tokens = (decoding.pages - 1) * decoding.page if decoding.pages else texts * decoding.max_length
+    tokens = (decoding.pages - 1) * decoding.page
     nbytes = stored_bytes(state for state in graph.states if state.zeros)
     return f"room for {tokens:,} tokens: {texts} texts of {decoding.max_length} ({format_bytes(nbytes)} of pools)"

@@ -79,7 +79,7 @@ def test_texts_are_read_by_the_tokenizer_of_the_checkpoint(artifact: Path) -> No
 
 def test_stages_are_verified_beside_the_uncut_step(checkpoint: Path, tmp_path: Path) -> None:
     with auto_partition(checkpoint, devices=2, out=tmp_path / "out", generate=True, verify=True, **ROOM) as pipe:
-        assert pipe.generate([5, 6, 7], max_new_tokens=3)[:3] == [5, 6, 7]
+        assert 0 < len(pipe.start([5, 6, 7], max_new_tokens=3).result()) <= 3
 
 
 def test_pools_are_in_no_file_and_zeros_again_after_a_reset(artifact: Path) -> None:

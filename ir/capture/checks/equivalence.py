@@ -115,6 +115,7 @@ class _Terms(TorchDispatchMode):
         kwargs = {k: v for k, v in (kwargs or {}).items() if (k, v) not in DEFAULTS}
         args, kwargs = tree_map_only(torch.Tensor, self.fake, (args, kwargs))
         kwargs = kwargs | _stated_dtype(func, args, kwargs)
+        given = args
         if func is aten.slice.Tensor and not kwargs:
             args = _plain_slice(*args)
         if func._schema.is_mutable:
@@ -138,7 +139,7 @@ class _Terms(TorchDispatchMode):
         for i, tensor in enumerate(made):
             self._made(tensor, f"{text}[{i}]")
         if func is aten.slice.Tensor:
-            self._slices[id(out)] = args
+            self._slices[id(out)] = given
         if "%" in text and not any(r.alias_info for r in func._schema.returns):  # made of nothing: often written to
             self._results[text] = out, [self._numbers[id(t)] for t in made]
         return out
