@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -169,9 +169,6 @@ def join(path: str, name: str) -> str:
 def inside(path: str, name: str) -> bool:
     """Whether a dotted name is in the module `path`."""
     return not path or name.startswith(f"{path}.")
-
-
-NameOf: TypeAlias = Callable[[Value], str]
 
 
 def relative(path: str, to: str) -> str:

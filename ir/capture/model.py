@@ -28,8 +28,6 @@ from ir.capture.export.fixed_inputs import notes_on_fixed, with_named_fixed
 from ir.capture.export.recording import Recording
 from ir.capture.fallbacks.ways import Way, noted, record_somehow
 from ir.capture.holdable import require_holdable, unheld
-from ir.capture.memory.as_buffers import as_buffers
-from ir.capture.memory.observing import observe
 from ir.capture.sizes.allowed import guard_notes
 from ir.capture.sizes.dynamic import (
     DynamicShapes,
@@ -42,6 +40,8 @@ from ir.capture.sizes.dynamic import (
     without_marks,
 )
 from ir.capture.sizes.questions import Question
+from ir.capture.unregistered_state.as_buffers import as_buffers
+from ir.capture.unregistered_state.observing import observe
 from ir.capture.warn import warn
 from ir.errors import CaptureError
 from ir.graph import Graph

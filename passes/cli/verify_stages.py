@@ -15,9 +15,9 @@ from ir.analysis.bind import SizeValues, allowed_sizes
 from ir.analysis.interpret import interpret
 from ir.analysis.programs import program_of
 from ir.capture.checks.values import other_values
-from ir.capture.memory.places import Place, leaves
-from ir.capture.memory.restoring import put_back
-from ir.capture.memory.snapshots import copied_values, differences, held_around, outermost
+from ir.capture.unregistered_state.places import Place, leaves
+from ir.capture.unregistered_state.restoring import put_back
+from ir.capture.unregistered_state.snapshots import copied_values, differences, held_around, outermost
 from ir.errors import CaptureError, CompileError, StateError, VerifyError
 from ir.graph import Graph
 from ir.objects.signature import Signature, call, flatten

@@ -19,10 +19,10 @@ from ir.capture.export.meta_weights import without_memory
 from ir.capture.export.module_state import converted_for_the_call
 from ir.capture.export.padding import padded_as_in_inference
 from ir.capture.export.recording import quiet
-from ir.capture.memory.restoring import as_they_were
 from ir.capture.program.mutation import functional
 from ir.capture.program.no_ops import PRODUCTS, SUMS, keeps_elements
 from ir.capture.program.reader import DEFAULTS, TWINS
+from ir.capture.unregistered_state.restoring import as_they_were
 from ir.graph import Graph
 from ir.objects.signature import call, flatten
 from ir.operators import BY_ADDRESS, Elements, aten, rearrangement

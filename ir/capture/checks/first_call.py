@@ -9,7 +9,7 @@ import torch
 
 from ir.capture.checks.second_input import results_of
 from ir.capture.export.example import Example
-from ir.capture.memory.snapshots import is_near
+from ir.capture.unregistered_state.snapshots import is_near
 from ir.graph import Call, Graph
 
 

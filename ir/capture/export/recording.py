@@ -23,9 +23,6 @@ from ir.capture.export.meta_weights import without_memory
 from ir.capture.export.module_state import converted_for_the_call, data_as_itself, written_in_place
 from ir.capture.export.origins import Origin, OriginTrace
 from ir.capture.export.padding import padded_as_in_inference
-from ir.capture.memory.places import changed, newly_held
-from ir.capture.memory.places import leaves as held_by
-from ir.capture.memory.restoring import as_they_were
 from ir.capture.program.default_dtype import with_stated_dtypes
 from ir.capture.program.folded import fold_known
 from ir.capture.program.functional import functional_form, needs_functional_form
@@ -43,6 +40,9 @@ from ir.capture.sizes.dynamic import export_spec, widen
 from ir.capture.sizes.questions import Question, watched
 from ir.capture.sizes.symbols import read_sizes
 from ir.capture.source_lines.variables import watched_variables
+from ir.capture.unregistered_state.places import changed, newly_held
+from ir.capture.unregistered_state.places import leaves as held_by
+from ir.capture.unregistered_state.restoring import as_they_were
 from ir.graph import Graph
 from ir.objects.signature import Signature, Slot, Tree, call, flatten, names
 

@@ -17,9 +17,9 @@ from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, Stateles
 from ir.capture.diagnosis import explain
 from ir.capture.export.example import Example
 from ir.capture.export.recording import Flat, Recording, quiet, recorded
-from ir.capture.memory.restoring import as_they_were
 from ir.capture.sizes.dynamic import widen
 from ir.capture.source_lines.variables import watched_variables
+from ir.capture.unregistered_state.restoring import as_they_were
 from ir.objects.signature import names
 
 

@@ -1,4 +1,4 @@
-"""The state that a model keeps from call to call, wherever it hangs on its modules, or around them.
+"""State that a model keeps from call to call outside of registered buffers: on its modules, or around them.
 
 held          what containers, objects and arrays hold
 surroundings  variables outside of the modules that their code reaches

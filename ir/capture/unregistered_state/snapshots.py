@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from ir.capture.holdable import unheld
-from ir.capture.memory.held import is_array
-from ir.capture.memory.places import HeldContainer, Place, places_in
-from ir.capture.memory.surroundings import MISSING, held_outside
+from ir.capture.unregistered_state.held import is_array
+from ir.capture.unregistered_state.places import HeldContainer, Place, places_in
+from ir.capture.unregistered_state.surroundings import MISSING, held_outside
 
 
 def held_around(model: nn.Module) -> dict[Place, Any]:

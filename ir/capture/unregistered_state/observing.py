@@ -13,10 +13,18 @@ from torch import nn
 
 from ir.capture.checks.values import other_values
 from ir.capture.export.example import Example
-from ir.capture.memory.places import Place, leaves
-from ir.capture.memory.restoring import COPIED_AT_MOST, as_they_were, put_back
-from ir.capture.memory.snapshots import copied_values, differences, held_around, is_near, is_same, ordered, outermost
-from ir.capture.memory.surroundings import MISSING
+from ir.capture.unregistered_state.places import Place, leaves
+from ir.capture.unregistered_state.restoring import COPIED_AT_MOST, as_they_were, put_back
+from ir.capture.unregistered_state.snapshots import (
+    copied_values,
+    differences,
+    held_around,
+    is_near,
+    is_same,
+    ordered,
+    outermost,
+)
+from ir.capture.unregistered_state.surroundings import MISSING
 from ir.objects.signature import call, flatten
 from ir.text.units import format_bytes
 

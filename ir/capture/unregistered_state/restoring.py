@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ir.capture.memory.held import attributes_in, is_array, is_object, items_in
-from ir.capture.memory.places import OF_EVERY_MODULE, leaves
-from ir.capture.memory.surroundings import MISSING, held_outside, outer_variables
+from ir.capture.unregistered_state.held import attributes_in, is_array, is_object, items_in
+from ir.capture.unregistered_state.places import OF_EVERY_MODULE, leaves
+from ir.capture.unregistered_state.surroundings import MISSING, held_outside, outer_variables
 
 COPIED_AT_MOST = 1 << 30  # bytes of parameters
 

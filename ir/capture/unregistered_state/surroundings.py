@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import nn
 
-from ir.capture.memory.held import is_leaf, is_object, items_in
 from ir.capture.paths import in_library, is_torch_file
+from ir.capture.unregistered_state.held import is_leaf, is_object, items_in
 
 _MOST = 1000  # items of a container that is looked into
 

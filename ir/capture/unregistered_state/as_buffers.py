@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ir.capture.memory.places import Place
-from ir.capture.memory.restoring import as_they_were
+from ir.capture.unregistered_state.places import Place
+from ir.capture.unregistered_state.restoring import as_they_were
 
 
 @contextmanager

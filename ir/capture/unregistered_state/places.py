@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ir.capture.memory.held import attributes_in, is_array, is_leaf, is_object, items_in
-from ir.capture.memory.surroundings import MISSING
+from ir.capture.unregistered_state.held import attributes_in, is_array, is_leaf, is_object, items_in
+from ir.capture.unregistered_state.surroundings import MISSING
 
 OF_EVERY_MODULE = set(vars(nn.Module())) - {"training"}
 
