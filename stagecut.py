@@ -29,7 +29,7 @@ __all__ = ["Pipeline", "auto_partition", "compare_machines", "compile_model"]
 
 
 def __getattr__(name: str) -> Any:
-    """What is asked for is imported then: torch takes seconds, and the compiler need not be installed."""
+    """An entry point, imported when it is asked for: torch takes seconds, and the compiler need not be installed."""
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     check_packages()

@@ -82,7 +82,7 @@ Binds: TypeAlias = Literal["compute", "memory", "link"]
 
 @dataclass(frozen=True)
 class Split:
-    """How good a choice of stages is, in seconds of the objective: no other choice beats `lower_bound`."""
+    """The quality of a choice of stages, in seconds of the objective: no other choice beats `lower_bound`."""
 
     objective: str = ""  # the name of an Objective of the partitioners; empty for an uncut graph
     in_flight: int = 1  # microbatches whose activations a stage holds
@@ -100,7 +100,7 @@ class Split:
 
     @property
     def above(self) -> float:
-        """How far the value is above that of the best cut that was found, as a share of that."""
+        """The excess of the value over that of the best cut that was found, as a share of that."""
         return self.value / self.best - 1 if self.best else 0.0
 
     @property
@@ -110,7 +110,7 @@ class Split:
 
     @property
     def gap(self) -> float:
-        """How far the value may be from the best one, as a share of it."""
+        """The most that the value may be above the best one, as a share of the value."""
         return 1 - self.lower_bound / self.value if self.value else 0.0
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Decoding:
-    """What the loop that continues texts must know of a decoder.  `page` is 0 for other models."""
+    """Facts on a decoder for the loop that continues texts.  `page` is 0 for other models."""
 
     page: int = 0  # tokens a page
     pages: int = 0  # of the pools of layers that attend to the whole text; page 0 belongs to no text

@@ -9,7 +9,7 @@ import sympy
 
 @dataclass(frozen=True)
 class Microbatching:
-    """Where the rows of a batch lie in each input and output, if no row sees another on the way.
+    """The dimension of a batch's rows in each input and output, if no row sees another on the way.
 
     None in `inputs`: every microbatch gets the whole tensor.  None in `outputs`: every microbatch returns the same.
     """

@@ -62,7 +62,7 @@ def aten_name(op: object) -> str:
 
 
 def rearrangement(op: object) -> Rearrangement | None:
-    """How an operator rearranges the elements of its first operand; None for one that does anything else."""
+    """The way in which an operator rearranges the elements of its first operand; None for any other operator."""
     return None if op is aten.view.dtype else REARRANGEMENTS.get(aten_name(op))  # view(dtype) reads the bits
 
 

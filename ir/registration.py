@@ -23,7 +23,7 @@ _WITH_TORCH |= {"prepacked", "torch_attn", "_dtensor", "fsdp", "streams", "expor
 
 @dataclass(frozen=True)
 class Registration:
-    """Where an operator comes from."""
+    """The origin of an operator."""
 
     operator: str  # "torchvision::nms"
     module: str  # whose import registers the operator; "" if that is not known
@@ -39,7 +39,7 @@ def comes_with_torch(op: OpOverload) -> bool:
 
 @cache
 def registration_of(op: OpOverload) -> Registration:
-    """Where an operator from outside torch is registered."""
+    """The place where an operator from outside torch is registered."""
     name = op._schema.name
     module = _module(name, op.namespace)
     file = getattr(sys.modules.get(module), "__file__", None) or ""

@@ -123,7 +123,7 @@ class _Run:
         return self.found[key]
 
     def _look(self, arg: Any, env: Mapping[Value, Any]) -> Any:
-        """What an operator's rule may depend on, of a node's arguments: of tensors, all but their data."""
+        """The parts of a node's arguments on which its operator's rule may depend: of tensors, all but their data."""
         match arg:
             case Value():
                 return self._look(env[arg], env)

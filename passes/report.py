@@ -35,7 +35,7 @@ def show_report(out: Path, trace: Path | None, show: bool) -> None:
 
 
 def print_run(data: Data) -> None:
-    """What each stage was predicted to take for a batch, and what it took."""
+    """Print the seconds that each stage was predicted to take for a batch, and those that it took."""
     table = table_of("stage", "device", numbers=("predicted", "measured", "measured / predicted"))
     for stage, seconds in zip(data["summary"]["stages"], data["measured_seconds"], strict=True):
         predicted = stage["compute_seconds"]

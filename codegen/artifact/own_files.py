@@ -36,7 +36,7 @@ def _own_file(module: ModuleType | None) -> Path | None:
 
 
 def _place(name: str, file: Path) -> Path:
-    """Where Python looks for a module: `ops/kernels.py`, `ops/__init__.py`."""
+    """The path under which Python looks for a module: `ops/kernels.py`, `ops/__init__.py`."""
     if name == "__main__":
         return Path(file.name)
     parts = name.split(".")

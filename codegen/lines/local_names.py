@@ -53,7 +53,7 @@ class Names:
 
 @dataclass(frozen=True)
 class NameHints:
-    """What the user's source says about the values of a body."""
+    """The user's source, as a source of names for the values of a body."""
 
     roots: Sequence[Root]
     last: Mapping[Value, int]  # the place of the root that reads a value last; past the end for what is kept
@@ -104,7 +104,7 @@ class NameHints:
 
 
 def _variables(root: Root, value: Value) -> tuple[list[str], ...]:
-    """What the user calls a value: in the modules of this function, in a function they call, within, and around.
+    """The user's names for a value: in the modules of this function, in a function they call, within, and around.
 
     `within` are the modules that the statement calls, `around` those that call this function; innermost first.
     """
@@ -121,7 +121,7 @@ def _frames(statement: Statement) -> tuple[Frame, ...]:
 
 
 def _subject(call: Call, root: Root) -> Statement:
-    """What a call begins with: the innermost statement in its expression that makes the first operand."""
+    """The beginning of a call's expression: the innermost statement in it that makes the first operand."""
     subject: Statement = call
     while (read := operands(subject)) and read[0] in root.nested:
         subject = root.nested[read[0]]

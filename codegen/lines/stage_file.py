@@ -67,7 +67,7 @@ class StageFile:
 
     @property
     def registrations(self) -> tuple[Registration, ...]:
-        """Where the operators from outside torch come from that the stage runs itself."""
+        """The sources of the operators from outside torch that the stage runs itself."""
         inner = (call for outer in self.calls for call in with_inner(outer))
         ops = dict.fromkeys(call.op for call in inner if not comes_with_torch(call.op))
         return tuple(map(registration_of, ops))

@@ -20,7 +20,7 @@ class Classes:
     places: Mapping[Region, tuple[int, ...]]  # what a region gives to its class, where that is not its inputs in order
 
     def given(self, region: Region) -> tuple[Value, ...]:
-        """What a region gives to its class."""
+        """The arguments that a region gives to its class."""
         inputs = self.forms.border(region).inputs
         return tuple(inputs[i] for i in self.places[region]) if region in self.places else inputs
 

@@ -57,7 +57,7 @@ def _indented(text: str, depth: int) -> str:
 
 @dataclass(frozen=True)
 class CallSite:
-    """Where a source makes a call: the line, and the call's own source."""
+    """The place of a call in a source: the line, and the call's own source."""
 
     line: int
     text: str

@@ -57,7 +57,7 @@ def name_borders(graph: Graph) -> Graph:
 
 
 def source_name(graph: Graph, value: Value) -> str:
-    """What the user's source calls a value where it is made, or else its role; "" for nothing.
+    """The name that the user's source gives a value where it is made, or else its role; "" for nothing.
 
     The variable is that of the innermost module that has one, then that of the value which this one shows in another
     form, then that of a function which the module calls.  The role is the name of the layer, or the operator's noun.
@@ -83,7 +83,7 @@ def word(path: str) -> str:
 
 
 def noun(call: Call) -> str:
-    """What an operator makes."""
+    """A noun for the result of an operator."""
     op = _operator(call)
     return _NOUNS.get(op, op.strip("_"))
 

@@ -32,7 +32,7 @@ def layers(paths: Iterable[str]) -> tuple[str, ...]:
 
 
 def place_of_cuts(modules: Mapping[str, tuple[int, ...]], stages: Iterable[int]) -> str:
-    """Where the stages of nodes part from each other: "between layers", or "inside model.layers.3"."""
+    """The place where the stages of nodes part from each other: "between layers", or "inside model.layers.3"."""
     stage = list(stages)
     parted = [path for path, nodes in modules.items() if len({stage[i] for i in nodes}) > 1]
     innermost = [path for path in parted if path and not any(_inside(other, path) for other in parted)]

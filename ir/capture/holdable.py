@@ -45,7 +45,7 @@ def _offloads(hook: Any) -> bool:
 
 
 def unheld(tensor: torch.Tensor) -> str:
-    """What a tensor is that stages cannot hold; nothing for a dense one."""
+    """A noun for a tensor that stages cannot hold; nothing for a dense one."""
     if is_lazy(tensor):
         return "not initialized yet"
     if tensor.is_nested:

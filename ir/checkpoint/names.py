@@ -41,7 +41,7 @@ def renamed_for(wanted: Iterable[str], tensors: Mapping[str, Tensorlike]) -> dic
 
 
 def fit(wanted: Iterable[str], tensors: Mapping[str, Tensorlike]) -> int:
-    """How many of the wanted names a table of tensors has, with a prefix added or removed."""
+    """The number of the wanted names that a table of tensors has, with a prefix added or removed."""
     return len(set(wanted).intersection(renamed_for(wanted, tensors).values()))
 
 

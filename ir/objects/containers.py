@@ -15,7 +15,7 @@ from ir.errors import CaptureError
 
 
 class Opening(Enum):
-    """How objects of a class that torch does not take apart are taken apart, and made again."""
+    """A way to take apart objects of a class that torch does not take apart, and to make them again."""
 
     ENTRIES = auto()  # a dict of another class: by key
     ITEMS = auto()  # a list or tuple of another class: by position
@@ -26,7 +26,7 @@ _OPENED: dict[type, Opening] = {}
 
 
 def opening_of(cls: type) -> Opening | None:
-    """How objects of a class are taken apart; None for one that is registered with torch by others."""
+    """The way in which objects of a class are taken apart; None for one that is registered with torch by others."""
     return _OPENED.get(cls)
 
 

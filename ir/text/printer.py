@@ -123,7 +123,7 @@ def _body(body: Body) -> Iterator[str]:
 
 
 def _said(node: Node) -> Iterator[str]:
-    """What passes said of a node."""
+    """Notes of passes on a node."""
     if node.stage:
         yield f"stage={node.stage}"
     if node.view:
@@ -139,7 +139,7 @@ def _said(node: Node) -> Iterator[str]:
 
 
 def _facts(graph: Graph) -> Iterator[str]:
-    """What capture and passes said of the whole graph."""
+    """Notes of capture and passes on the whole graph."""
     yield from (f"  note {note}" for note in graph.notes)
     if graph.workload:
         yield f"  cut for {format_mix([(call.sizes, call.share) for call in graph.workload])}"

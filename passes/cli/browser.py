@@ -9,6 +9,6 @@ from passes.cli.terminal import stderr
 
 
 def open_in_browser(page: Path) -> None:
-    """Where there is no browser, say where the page is."""
+    """Open a page; without a browser, say where it is."""
     if not webbrowser.open(page.resolve().as_uri()):
         stderr.print(f"no browser was found; the report is {page}", markup=False, soft_wrap=True)

@@ -51,12 +51,12 @@ def _options(of: type[Any], names: Collection[str], given: Mapping[str, Any]) ->
 
 
 def _names(name: str, flag: Flag) -> tuple[str, ...]:
-    """What the command line calls an option, the long name first."""
+    """The names of an option on the command line, the long one first."""
     return tuple(sorted(flag.names or (f"--{name.replace('_', '-')}",), key=len, reverse=True))
 
 
 def _typed(name: str, flag: Flag, default: Any) -> tuple[Any, Any]:
-    """What typer reads off a parameter, and its default."""
+    """The annotation of a parameter, for typer, and its default."""
     kind = flag.kind
     described = typer.Option(
         *_names(name, flag),
@@ -72,12 +72,12 @@ def _typed(name: str, flag: Flag, default: Any) -> tuple[Any, Any]:
 
 
 def _completing(completions: Completions) -> Callable[[str], list[str]]:
-    """What typer calls, by the name of its parameter, with the text typed so far."""
+    """The function that typer calls with the text typed so far, by the name of its parameter."""
     return lambda incomplete: list(completions(incomplete))
 
 
 def _default(value: Any) -> str:
-    """What the help says of a default, if there is one to speak of."""
+    """The words of the help on a default, if there is one to speak of."""
     match value:
         case Enum():
             return f" (default: {value.value})"

@@ -99,7 +99,7 @@ def _stages(summary: Summary) -> Table:
 
 
 def _flow(summary: Summary) -> Table:
-    """What each stage receives and sends; the caller is one end of the model's inputs and outputs."""
+    """The values that each stage receives and sends; the caller is one end of the model's inputs and outputs."""
     table = table_of("from", "to", "value", "type", numbers=("bytes",))
     for source, target, edge in _edges(summary):
         table.add_row(source, target, edge.name, escape(edge.type), format_bytes(edge.bytes))
@@ -132,7 +132,7 @@ def table_of(*titles: str, numbers: Sequence[str]) -> Table:
 
 
 def _quality(summary: Summary) -> str:
-    """How far the cut is above the best, and for what."""
+    """The distance of the cut from the best, where it lies, and what binds it or what it saves."""
     if summary.gap < 1e-6:
         return f"the best cut, proven; {summary.place}; {summary.binds} binds"
     if summary.above < 1e-6:

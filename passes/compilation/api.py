@@ -36,8 +36,8 @@ def compile_model(
     `variants` are further calls of the model by name, each a tuple of positional arguments, a dict of keywords, or both
     in a pair; the artifact takes calls of all of their kinds, as in `variants={"wide": (x, wide_grid)}`.
 
-    Returns the plan: its stages, and as its `repr` a table of them, with the seconds for which a batch keeps each device
-    busy and the values that cross, the value of the cut with its bound, and the sizes that the numbers are for.
+    Returns the plan: its stages, and as its `repr` a table of them, with the seconds for which a batch keeps each
+    device busy and the values that cross, the value of the cut with its bound, and the sizes that the numbers are for.
     Raises CompileError with one clear message; `out` is then as it was.
     """
     job = Job.of(Options.of({**options, "out": out}))

@@ -138,7 +138,7 @@ class _Planning:
 
 
 def _loads(plan: StagePlan, summary: Summary) -> Iterator[DeviceLoad]:
-    """What each device of a plan carries, in the order of the cluster."""
+    """The load of each device of a plan, in the order of the cluster."""
     for number, device in enumerate(plan.cluster.devices):
         stages = [s for s, on in zip(summary.stages, plan.graph.placement, strict=True) if on == number]
         yield DeviceLoad(

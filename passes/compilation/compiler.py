@@ -37,7 +37,7 @@ EXPORT = "export"  # the step that captures the model, before the first pass
 
 @dataclass(frozen=True)
 class Compiled:
-    """What came of a source."""
+    """The result of compiling a source."""
 
     plan: StagePlan
     summary: Summary
@@ -47,7 +47,7 @@ class Compiled:
 
 @dataclass(frozen=True)
 class Compiler:
-    """How sources are cut: by which passes, for which machine, and what is written."""
+    """The way in which sources are cut: by which passes, for which machine, and what is written."""
 
     passes: PassPipeline
     machine: Cluster
@@ -143,7 +143,7 @@ def check_room(folder: Path, nbytes: int) -> None:
 
 
 def _notes(steps: Sequence[Step]) -> Iterator[PassNote]:
-    """What each step did, for the report."""
+    """A note on what each step did, for the report."""
     yield PassNote(steps[0].name, steps[0].seconds, contents(steps[0].graph))
     for before, after in pairwise(steps):
         yield PassNote(after.name, after.seconds, changes(before.graph, after.graph))

@@ -100,7 +100,7 @@ class Job:
         return compiled
 
     def _steps(self, source: Source) -> tuple[list[Step], dict[str, str]]:
-        """What each pass leaves, and by file name the dumps that were asked for, which are printed as they come."""
+        """The graph after each pass, and by file name the dumps that were asked for, which are printed as they come."""
         dumps: dict[str, str] = {}
         steps: list[Step] = []
         for step in self.terminal.shown(self.compiler.steps(source), changes):

@@ -44,5 +44,5 @@ def captured(source: Source, cache: bool = False) -> tuple[Graph, bool]:
 
 
 def _taken(graph: Graph) -> Any:
-    """What a call must have: containers, fixed values, and the types of tensors."""
+    """The requirements on a call: containers, fixed values, and the types of tensors."""
     return graph.signature.arguments, [v.type for v in graph.inputs], graph.ranges, graph.guards

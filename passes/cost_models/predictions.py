@@ -55,7 +55,7 @@ class Predictions:
         return max(sum((self.time(node, device) for node in nodes), Time(0.0)))
 
     def shares(self, nodes: Sequence[Node], device: Device) -> tuple[float, ...]:
-        """What each node adds to `seconds`: its time on the device, or on the host if that is slower in total."""
+        """The part of each node in `seconds`: its time on the device, or on the host if that is slower in total."""
         times = [self.time(node, device) for node in nodes]
         total = sum(times, Time(0.0))
         return tuple(time.host if total.host > total.device else time.device for time in times)
@@ -78,7 +78,7 @@ class MeanPredictions:
         return sum(share * predicted.seconds(nodes, device) for share, predicted in self.calls)
 
     def shares(self, nodes: Sequence[Node], device: Device) -> tuple[float, ...]:
-        """What each node adds to `seconds`."""
+        """The part of each node in `seconds`."""
         each = [[share * time for time in predicted.shares(nodes, device)] for share, predicted in self.calls]
         return tuple(map(sum, zip(*each, strict=True)))
 

@@ -107,7 +107,7 @@ def infeasible(e: Infeasible, graph: Graph, cluster: Cluster) -> PlanError:
 
 
 def _widest_group(graph: Graph) -> str:
-    """What holds most of the program together: a state, or a shared parameter, with all nodes between its readers."""
+    """The link across most of the program: a state, or a shared parameter, with all nodes between its readers."""
     places: dict[str, list[int]] = {}
     for i, node in enumerate(graph.nodes):
         if node.group:

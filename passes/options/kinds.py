@@ -159,7 +159,7 @@ def _member(cls: type[Enum], value: Any) -> Enum:
 
 @dataclass(frozen=True)
 class Flag:
-    """How an option is given and what `--help` says of it."""
+    """An option on the command line: its names, its kind and its line of `--help`."""
 
     kind: ValueKind
     help: str

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 
 class Shared(str, Enum):
-    """Where a parameter that several nodes read is kept."""
+    """The place of a parameter that several nodes read."""
 
     colocate = "colocate"  # one copy, on one device, with all its readers
     replicate = "replicate"  # a read-only copy on each device that reads it
@@ -53,14 +53,14 @@ class Shared(str, Enum):
 
 
 class CostSource(str, Enum):
-    """Where the seconds of a node come from."""
+    """The source of the seconds of a node."""
 
     roofline = "roofline"  # from its cost and the table of the device
     profiled = "profiled"  # from running its operator on the device
 
 
 class Weights(str, Enum):
-    """What is written of the weights."""
+    """The part of the weights that is written."""
 
     copy = "copy"  # each stage's slice is written beside it
     link = "link"  # each stage reads its slice from the checkpoint's own files
@@ -68,7 +68,7 @@ class Weights(str, Enum):
 
 
 class CutAt(str, Enum):
-    """Where a cut may lie."""
+    """The places where a cut may lie."""
 
     anywhere = "anywhere"  # between any two operators
     between_modules = "between-modules"  # never inside a layer
@@ -90,7 +90,7 @@ _MACHINES = "The machines"
 
 @dataclass(frozen=True)
 class Options:
-    """What may be said of a compilation, on the command line and in Python alike.
+    """The options of a compilation, on the command line and in Python alike.
 
     An option of the cut that is also a field of a pass is handed to that pass.
     Raises CompileError where a value is not of its kind.
@@ -195,7 +195,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Candidates:
-    """What may be said of a comparison besides.  Raises CompileError where a value is not of its kind."""
+    """The further options of a comparison.  Raises CompileError where a value is not of its kind."""
 
     clusters: tuple[Cluster | str | Path, ...] = option(
         (), CLUSTERS, _MACHINES, "files of devices and links, or names: h100x4,l4x8"

@@ -89,7 +89,7 @@ def _start(indices: list[Value | None]) -> int:
 
 
 def _place_of(dim: int, indices: list[Value | None], width: int) -> int:
-    """Where a dimension that is not indexed lies in the result."""
+    """The place in the result of a dimension that is not indexed."""
     whole = [i for i in range(max(dim + 1, len(indices))) if i >= len(indices) or indices[i] is None]
     ahead = whole.index(dim)
     return ahead + width if ahead >= _start(indices) else ahead

@@ -20,7 +20,7 @@ from runtime.manifest.manifest import Manifest, ProgramEntry
 
 @dataclass(frozen=True)
 class ProgramCalls:
-    """How calls of one program become batches, and its outputs their results."""
+    """The conversion of calls of one program to batches, and of its outputs to their results."""
 
     entry: ProgramEntry
     inputs: Inputs

@@ -16,7 +16,7 @@ from runtime.manifest.manifest import FILE, Manifest, ProgramEntry, terms_of
 
 
 def faults(folder: Path, *, contents: bool = True) -> Iterator[str]:
-    """What is wrong with an artifact; nothing if it is whole.
+    """The faults of an artifact; none if it is whole.
 
     Without `contents`, the bytes of weights are not read.  Raises ManifestError if the manifest cannot be read.
     """
@@ -43,7 +43,7 @@ def faults(folder: Path, *, contents: bool = True) -> Iterator[str]:
 
 
 def check_program(folder: Path, program: ProgramEntry, manifest: Manifest, *, lines: bool) -> Iterator[str]:
-    """What is wrong with what the stages do in one program.  `lines`: whether those of their files are compared."""
+    """The faults in what the stages do in one program.  `lines`: whether those of their files are compared."""
     terms = terms_of(program.symbols, program.guards, program.signature, program.microbatching)
     for i, stage in enumerate(program.stages):
         if stage.terms != terms:

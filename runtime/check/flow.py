@@ -41,7 +41,7 @@ def _check_nodes(program: ProgramEntry, nodes: dict[str, ModelNode]) -> Iterator
 
 
 def _check_order(stage: ProgramStage, nodes: dict[str, ModelNode]) -> Iterator[str]:
-    """What a node reads is received, held, or made before it."""
+    """Faults of order: a value that a node reads is received, held, or made before it."""
     known = {*(receive.tensor.name for receive in stage.receives), *(held.weight for held in stage.holds.values())}
     for node in (nodes[run.node] for run in stage.runs if run.node in nodes):
         yield from (f"{node.makes[0].name} reads {v}, which is not there yet" for v in node.reads if v not in known)

@@ -11,7 +11,7 @@ from runtime.manifest.manifest import ProgramStage
 
 
 def check_source(folder: Path, stage: ProgramStage, *, lines: bool) -> Iterator[str]:
-    """What is wrong with the file of a stage, each fault with its line."""
+    """The faults of the file of a stage, each with its line."""
     try:
         text = (folder / stage.module).read_text()
         tree, words = ast.parse(text), words_by_line(text)

@@ -18,7 +18,7 @@ _SPELLED = {"bool": "BOOL", "bfloat16": "BF16", "float8_e4m3fn": "F8_E4M3", "flo
 
 
 def check_holdings(program: ProgramEntry, weights: Sequence[ModelWeight]) -> Iterator[str]:
-    """What stages hold in a program is what the model has, and what their nodes read; states are listed."""
+    """Faults of weights: stages hold what the model has and what their nodes read, and states are listed."""
     known, updated = {weight.tensor.name: weight for weight in weights}, {*program.updates}
     for i, stage in enumerate(program.stages):
         read = made_and_read(stage, program)[1] | updated

@@ -25,7 +25,7 @@ Told = Callable[[Step | BaseException | None], None]
 
 
 class Continuation:
-    """What is written behind a prompt.
+    """The text that is written behind a prompt.
 
         text = pipe.start("a prompt", max_new_tokens=64)
         for step in text: print(step.text, end="")
@@ -63,7 +63,7 @@ class Continuation:
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """What was written until now, the token that ended it included."""
+        """The tokens written until now, the one that ended it included."""
         return tuple(self._steps)
 
     def __iter__(self) -> Iterator[Step]:

@@ -115,7 +115,7 @@ class Generator:
         future.add_done_callback(lambda done: self._tell(lambda: self._take(batch, done)))
 
     def _take(self, batch: TextBatch, future: Future[dict[str, torch.Tensor]]) -> None:
-        """What the stages made of a batch."""
+        """The results of the stages for a batch."""
         try:
             outputs = future.result()
         except StageError as e:

@@ -14,7 +14,7 @@ _DRAWING = ("temperature", "top_k", "top_p", "min_p")
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is drawn from softmax(logits / `temperature`); at temperature 0 it is the likeliest.
+    """Rules for drawing the next token from softmax(logits / `temperature`); at temperature 0 it is the likeliest.
 
     Of all tokens those take part that are among the `top_k` likeliest (0: all), among the likeliest that make up
     `top_p` of the probability, and at least `min_p` times as likely as the likeliest.  The draw hangs on the `seed`
@@ -30,7 +30,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class TextOptions:
-    """How a prompt is continued: at most `new` tokens, until one of the ids in `stop` or one of the texts in `ends`."""
+    """Options of a continuation: at most `new` tokens, until one of the ids in `stop` or one of the texts in `ends`."""
 
     new: int
     sampling: Sampling = Sampling()

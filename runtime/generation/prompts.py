@@ -23,7 +23,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class PromptReader:
-    """What a caller gives, as prompts of an artifact.  Raises InputError."""
+    """Reads the inputs of a caller as prompts of an artifact.  Raises InputError."""
 
     generation: Generation
     tokenizer: Tokenizer

@@ -38,7 +38,7 @@ class Tokenizer:
         return self._model.encode(text, add_special_tokens=False).ids
 
     def reader(self, ends: Sequence[str] = ()) -> TextReader:
-        """What turns the ids of a continuation into text, until one of the texts in `ends`."""
+        """A reader that turns the ids of a continuation into text, until one of the texts in `ends`."""
         return TextReader(self._model, tuple(ends))
 
     @cached_property
@@ -117,7 +117,7 @@ class TextReader:
         return self._until_end(self._held + new, last)
 
     def end(self) -> str:
-        """What was held back: an id that is no text ended it."""
+        """The text that was held back: an id that is no text ended it."""
         text, self._held = self._held + self._model.decode(self._ids[self._from :])[len(self._told) :], ""
         return text
 

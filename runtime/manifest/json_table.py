@@ -33,7 +33,7 @@ def spread_json(value: Any, indent: str = "") -> str:
 
 @cache
 def _decoder(hint: Any) -> Decode:
-    """What makes values of a type: found once, as a manifest has tens of thousands of some."""
+    """The function that makes values of a type: found once, as a manifest has tens of thousands of some."""
     if is_dataclass(hint):
         return _object_decoder(hint)
     match get_origin(hint), get_args(hint):

@@ -115,7 +115,7 @@ class HeldTensor:
 
 @dataclass(frozen=True)
 class ProgramStage:
-    """What a stage does in one program: its module, and the tensors that it receives and sends."""
+    """The part of a stage in one program: its module, and the tensors that it receives and sends."""
 
     module: str  # file name: "stage_0.py"
     cls: str  # class name: "Stage0"
@@ -190,7 +190,7 @@ class ProgramEntry:
 
 @dataclass(frozen=True)
 class Generation:
-    """How a decoder continues texts: its pools of pages, and what ends a text.  `page` is 0 for other models."""
+    """The generation of texts by a decoder: its pools of pages, and what ends a text.  `page` is 0 for other models."""
 
     page: int = 0  # tokens a page
     pages: int = 0  # of the pools of layers that attend to the whole text; page 0 belongs to no text

@@ -89,7 +89,7 @@ def _run_model(example: Example, inputs: Sequence[torch.Tensor]) -> list[Any]:
 
 
 def results_of(graph: Graph, example: Example, inputs: Sequence[torch.Tensor]) -> list[Any]:
-    """What a graph returns for these inputs with the weights of the example's model, without containers."""
+    """The results of a graph for these inputs with the weights of the example's model, without containers."""
     weights = {name: t.detach().clone() for name, t in example.model.named_buffers()}
     weights |= {name: t.detach() for name, t in example.model.named_parameters(remove_duplicate=False)}
     outputs = interpret(graph, [t.clone() for t in inputs], weights).outputs

@@ -140,7 +140,7 @@ def _origin(graph: Graph, value: Value) -> Value:
 
 
 def notes_on_fixed(before: Example, after: Example) -> tuple[str, ...]:
-    """What is fixed in `after` alone: the values of inputs and buffers, and sizes of these inputs."""
+    """Notes on all that is fixed in `after` alone: the values of inputs and buffers, and sizes of these inputs."""
     known = names(before.arguments)
     leaves = zip(before.arguments.leaves, after.arguments.leaves, strict=True)
     inputs = {old.index: new for old, new in leaves if isinstance(old, Slot) and isinstance(new, FixedTensor)}

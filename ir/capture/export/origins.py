@@ -19,7 +19,7 @@ from ir.capture.diagnosis import causes
 
 
 class Origin(NamedTuple):
-    """What a call is given: an input, a size that may change or a buffer by name, or any of the parameters."""
+    """A source of values in a call: an input, a size that may change or a buffer by name, or any of the parameters."""
 
     kind: Literal["input", "size", "buffer", "parameter"]
     name: str = ""
@@ -33,7 +33,7 @@ _BY_VALUES = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
 @dataclass
 class OriginTrace:
-    """What each tensor, and each number that was read from one, is made of."""
+    """The origins of each tensor, and of each number that was read from one."""
 
     by_storage: dict[StorageWeakRef, Origins] = field(default_factory=dict)
     by_symbol: dict[sympy.Basic, Origins] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class OriginTrace:
         self._set([tensor], frozenset([origin]))
 
     def of_error(self, error: BaseException | None) -> Origins:
-        """What the condition is made of at which torch gave up."""
+        """The origins of the condition at which torch gave up."""
         conditions = [cond for e in causes(error) if isinstance(cond := getattr(e, "cond", None), sympy.Basic)]
         known = [self.by_symbol[s] for cond in conditions for s in cond.free_symbols if s in self.by_symbol]
         if not conditions:

@@ -111,7 +111,7 @@ def recorded(
 
 @dataclass
 class _Seen:
-    """What a run shows, in an object of our own: torch.export undoes what forward assigns to a module or its lists."""
+    """Results of a run, in an object of our own: torch.export undoes what forward assigns to a module or its lists."""
 
     returns: list[Tree] = field(default_factory=list)  # the containers of the results, of each run
     frozen: list[str] = field(default_factory=list)

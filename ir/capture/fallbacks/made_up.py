@@ -53,7 +53,7 @@ def holds_sorted(arguments: Tree) -> bool:
 
 
 def _batch_sizes(rows: int, steps: int, batch: int | None, seed: int) -> torch.Tensor:
-    """How many of `batch` sequences go on at each step, never more than before, with `rows` in all."""
+    """The number of `batch` sequences that go on at each step, never more than before, with `rows` in all."""
     least = -(-rows // steps)
     first = batch or min(least + seed % 2, rows - steps + 1)
     left = rows - first - (steps - 1)

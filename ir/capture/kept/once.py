@@ -26,7 +26,7 @@ def capture_once(
     soft: bool,
     fix: Collection[str],
 ) -> tuple[Graph, bool]:
-    """What `capture` returns, and whether it was kept from an earlier run.
+    """The result of `capture`, and whether it was kept from an earlier run.
 
     A graph with modules that are kept whole is captured each time, as it refers to the model.
     """

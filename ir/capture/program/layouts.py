@@ -25,7 +25,7 @@ _QUESTIONS = ("stride", "is_contiguous", "storage_offset")
 
 @dataclass(frozen=True)
 class Layouts:
-    """What an export showed of layouts without a node for it."""
+    """Facts on layouts that an export showed without a node for them."""
 
     as_they_are: list[torch.Tensor] = field(default_factory=list)  # contiguous() returned them as they are
     asked: list[str] = field(default_factory=list)  # a note for each question of the user's code

@@ -33,7 +33,7 @@ def is_object(value: Any) -> bool:
 
 
 def items_in(value: Any) -> Mapping[Any, Any] | None:
-    """What a container or an object holds, by key; None for what is none."""
+    """The items of a container or an object, by key; None for anything else."""
     if isinstance(value, dict):
         return dict(dict.items(value))  # of other mappings, and of lazy ones, reading an item may do anything
     if isinstance(value, (list, tuple, deque)):

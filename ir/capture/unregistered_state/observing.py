@@ -31,7 +31,7 @@ from ir.text.units import format_bytes
 
 @dataclass(frozen=True)
 class Observed:
-    """What forward changes: tensors that stages can keep, with their first values, and all else."""
+    """Values that forward changes: tensors that stages can keep, with their first values, and all else."""
 
     states: Mapping[Place, torch.Tensor] = field(default_factory=dict)
     frozen: tuple[str, ...] = ()  # the names of what stays as it was at first
@@ -49,7 +49,7 @@ class _NotRun(Exception):
 
 
 def observe(example: Example) -> Observed:
-    """What a model changes that no buffer or parameter holds.
+    """The values that a model changes and that no buffer or parameter holds.
 
     The model runs as a copy on the example, on it again, and on other values if it takes them.  What differs afterwards
     matters if results or other changes depend on it, or if it goes on changing.
@@ -68,7 +68,7 @@ def observe(example: Example) -> Observed:
 
 @dataclass(frozen=True)
 class _Run:
-    """What a call returned, and what the model held afterwards."""
+    """The result of a call, and the values that the model held afterwards."""
 
     returned: list[Any]
     held: Mapping[Place, Any]
@@ -106,7 +106,7 @@ def _observed(example: Example) -> Observed:
 
 
 def _with_places(seen: Observed, example: Example, first: Mapping[Place, Any], changed: Sequence[Place]) -> Observed:
-    """What was seen, with the places that changed, as far as results or later changes depend on them."""
+    """The same observation, with the places that changed, as far as results or later changes depend on them."""
     calls, runs = _with_other_values(example, [example.tensors, example.tensors])
     [alone] = _runs(example, calls[-1:])
     lasting = {p for p in changed if not is_same(runs[0].held.get(p, MISSING), runs[1].held.get(p, MISSING))}
@@ -226,7 +226,7 @@ def _alike(runs: Sequence[_Run], others: Sequence[_Run], places: Collection[Plac
 
 
 def _first_value(place: Place, first: Mapping[Place, Any], runs: Sequence[_Run]) -> torch.Tensor | None:
-    """What a state holds at first: its tensor, or zeros where there is none yet; None if its type changes."""
+    """The first value of a state: its tensor, or zeros where there is none yet; None if its type changes."""
     before, later = first.get(place, MISSING), [run.held.get(place, MISSING) for run in runs]
     if before is None or before is MISSING:
         before = torch.zeros_like(later[0]) if _is_tensor(later[0]) else None

@@ -17,7 +17,7 @@ OF_EVERY_MODULE = set(vars(nn.Module())) - {"training"}
 
 @dataclass(frozen=True)
 class Place:
-    """Where a model holds a value: a module, and the steps from it, each an attribute or an index."""
+    """A place where a model holds a value: a module, and the steps from it, each an attribute or an index."""
 
     module: str  # dotted path
     steps: tuple[tuple[str, Any], ...]  # (".", "cache"), ("[", 0); ("buffer", "m") for one that forward registers
@@ -36,7 +36,7 @@ class Place:
         return self.module == other.module and self.steps[: len(other.steps)] == other.steps
 
     def get(self, model: nn.Module) -> Any:
-        """What a model holds here; `MISSING` where there is no such place."""
+        """The value that a model holds here; `MISSING` where there is no such place."""
         try:
             return self._owner(model)[self.steps[-1][1]]
         except (KeyError, IndexError, TypeError, AttributeError):
@@ -79,7 +79,7 @@ class HeldContainer:
 
 
 def leaves(model: nn.Module, registered: Collection[str] | None = None) -> dict[Place, Any]:
-    """What is in all places of a model, by place; a HeldContainer stands before what it holds.
+    """The values in all places of a model, by place; a HeldContainer stands before what it holds.
 
     Of buffers those that are None, and where `registered` names buffers, all others than these.
     """
@@ -120,7 +120,7 @@ def _attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
 
 
 def places_in(place: Place, value: Any, seen: set[int]) -> Iterator[tuple[Place, Any]]:
-    """What a value holds, by place; objects in `seen` are passed over."""
+    """The values that a value holds, by place; objects in `seen` are passed over."""
     if is_leaf(value):
         yield place, value
         return

@@ -15,7 +15,7 @@ from ir.capture.unregistered_state.surroundings import MISSING, held_outside
 
 
 def held_around(model: nn.Module) -> dict[Place, Any]:
-    """What variables outside of the modules hold, by places that are named after them."""
+    """The values of variables outside of the modules, by places that are named after them."""
     found: dict[Place, Any] = {}
     seen: set[int] = set()
     for variable, value in held_outside(model).items():

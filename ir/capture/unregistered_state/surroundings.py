@@ -39,7 +39,7 @@ class OuterVariable:
         return hash((id(self.owner), self.key))
 
     def get(self) -> Any:
-        """What it holds; `MISSING` where there is no such variable."""
+        """The value of the variable; `MISSING` where there is no such variable."""
         match self.owner:
             case dict() as names:
                 return names.get(self.key, MISSING)

@@ -48,7 +48,7 @@ class PagedLayer(CacheLayerMixin):
 
 
 class RowCache(Cache):
-    """What `past_key_values` is in a step."""
+    """The `past_key_values` of a step."""
 
     def get_query_offset(self, layer_idx: int = 0) -> Any:
         return self._layer(layer_idx).rows.positions

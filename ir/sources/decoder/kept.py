@@ -30,14 +30,14 @@ class KeptTensor:
 
 @dataclass(frozen=True)
 class KeptLayer:
-    """What one layer keeps of each token, and whether it forgets what a window has left."""
+    """The tensors that one layer keeps of each token, and whether it forgets what a window has left."""
 
     tensors: tuple[KeptTensor, ...]
     sliding: bool
 
 
 def kept_layers(model: Any, small: dict[str, torch.Tensor]) -> tuple[KeptLayer, ...]:
-    """What a run of the model on fake tensors leaves in its cache, a layer each.
+    """The tensors that a run of the model on fake tensors leaves in its cache, a layer each.
 
     `small`: weights by name, for a run on these where none on fake tensors is possible; none for a large model.
     Raises SourceError for a model that keeps anything else than keys and values, or nothing.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class TokenSampling:
-    """How the next token of each row is drawn; all are `[batch]`."""
+    """The rule by which the next token of each row is drawn; all are `[batch]`."""
 
     temperature: Tensor  # float32; 0: the most probable token
     top_k: Tensor  # int64: the number of tokens to draw from; 0: all

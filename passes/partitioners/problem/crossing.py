@@ -10,7 +10,7 @@ from passes.partitioners.problem.model import Problem
 
 
 class Crossing(NamedTuple):
-    """What crosses between the devices of a split.  Of two splits the one with the lesser crossing is plainer."""
+    """Traffic between the devices of a split.  Of two splits the one with the lesser crossing is plainer."""
 
     values: int  # each counted once for each device that receives it
     parted: int  # modules, each counted once for each device with nodes of it beyond the first
@@ -18,7 +18,7 @@ class Crossing(NamedTuple):
 
 
 def crossing(problem: Problem, stage_of: Mapping[int, int]) -> Crossing:
-    """What crosses in a split; `stage_of` maps the id of each node to its stage.  Copies cross nowhere."""
+    """The traffic of a split; `stage_of` maps the id of each node to its stage.  Copies cross nowhere."""
     problem = inline(problem)
     device = [problem.device_of(stage_of[name]) for name in problem.names]
     values, size = 0, 0.0

@@ -42,7 +42,7 @@ def evaluate(problem: Problem, stage_of: Mapping[int, int] | Sequence[int]) -> f
 
 
 def checked(problem: Problem, stages: Sequence[int]) -> tuple[Load, ...]:
-    """What each device carries, for a problem without copies.  Raises InvalidSplit where stages break a rule."""
+    """The load of each device, for a problem without copies.  Raises InvalidSplit where stages break a rule."""
     for name, stage in zip(problem.names, stages, strict=True):
         if not 0 <= stage < problem.n_stages:
             raise InvalidSplit(f"node {name} is in stage {stage}; there are {problem.n_stages}")
@@ -96,7 +96,7 @@ def pipeline_order(problem: Problem, stages: Sequence[int]) -> list[int]:
 
 
 def loads(problem: Problem, stages: Sequence[int]) -> tuple[Load, ...]:
-    """What each device carries; the problem has no copies left (see `inline`)."""
+    """The load of each device; the problem has no copies left (see `inline`)."""
     device = [problem.device_of(stage) for stage in stages]
     everywhere = range(len(problem.devices))
     compute, receive, send, memory = ([0.0 for _ in everywhere] for _ in range(4))

@@ -24,7 +24,7 @@ def peaks(problem: Problem, stage_of: Sequence[int]) -> Mapping[int, float]:
 
 
 def kinds_of_batches(problem: Problem) -> int:
-    """How many kinds of batches a problem tells apart."""
+    """The number of kinds of batches that a problem tells apart."""
     return max((len(v.held) for v in (*problem.values, *problem.remade) if isinstance(v.held, tuple)), default=1)
 
 

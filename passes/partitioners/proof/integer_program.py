@@ -146,7 +146,7 @@ class IntegerProgram:
         )
 
     def _moved(self, place: int) -> tuple[list[tuple[int, cp_model.IntVar]], list[tuple[int, cp_model.IntVar]]]:
-        """Which values are received and sent in a place, each as a pair (value, boolean)."""
+        """The values that are received and sent in a place, each as a pair (value, boolean)."""
         received: list[tuple[int, cp_model.IntVar]] = []
         sent: list[tuple[int, cp_model.IntVar]] = []
         values = self.core.values

@@ -52,7 +52,7 @@ def _paths(core: Core, along: np.ndarray) -> Iterator[Sweep | Lattice]:
 
 
 def _price(core: Core, limit: float) -> Price:
-    """What a stage adds to the crossing, as one number; inf if its load is over the limit."""
+    """The part of a stage in the crossing, as one number; inf if its load is over the limit."""
     problem = core.problem
     module = 0.5 / (1 + len(core.modules) * len(problem.devices))
     byte = 0.5 * module / (1 + core.values.sizes[:, BYTES].sum() * len(problem.devices))

@@ -25,6 +25,18 @@ def test_a_module_docstring_opens_with_what_the_module_is() -> None:
     assert not [name for name, text in texts.items() if not text or QUESTIONS.match(text)]
 
 
+def test_a_docstring_of_a_class_or_function_opens_with_a_noun_or_a_verb() -> None:
+    """ "Whether …" may stay: a predicate answers it."""
+    opens_with_a_question = []
+    for file in SOURCES:
+        documented = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        for node in (n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, documented)):
+            question = QUESTIONS.match(ast.get_docstring(node) or "")
+            if question and question[0] != "Whether":
+                opens_with_a_question.append(f"{file.relative_to(ROOT)}:{node.lineno} {node.name}")
+    assert not opens_with_a_question
+
+
 def test_constants_stand_in_backticks_in_docstrings() -> None:
     constants = {name for file in SOURCES for name in defined(file) if name.isupper() and len(name) > 2}
     constants = (constants | {"OUT", "SOURCE", "RECEIVES", "SENDS"}) - {"CPU", "GPU", "AND", "XOR"}  # words as well
