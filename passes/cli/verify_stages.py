@@ -180,7 +180,7 @@ def _all_alike(runs: Sequence[Flattened], others: Sequence[Flattened], count: in
 
 
 def _kept(source: Source, signature: Signature) -> list[str]:
-    """Places that a call changes: attributes of the model and variables around it; tensors, which may be state, come last."""
+    """Places that a call changes: attributes of the model, variables around it; tensors, perhaps state, come last."""
     model, arguments = source.model, signature.arguments.fill(signature.bind(source.args, source.kwargs))
     registered = [name for name, _ in model.named_buffers(remove_duplicate=False)]
 
