@@ -37,6 +37,18 @@ def chosen(site: Site) -> Found:
     return axis
 
 
+def placed(site: Site) -> Found:
+    """`index_add`, `index_copy`, `index_fill`: at places along one dimension that are the same for all rows."""
+    axis, given = site.axis(site["self"]), site.get("source")
+    require(site.axis(site["index"]) is None, "it writes at places that depend on the rows")
+    if isinstance(given, Value):
+        require(site.axis(given) == axis, "it writes across the rows")
+    require(site.axis(site.get("value")) is None, "it writes a number that depends on the rows")
+    if axis is not None:
+        require(wrapped(site["dim"], rank(site["self"])) != axis.dim, "it writes across the rows")
+    return axis
+
+
 def indexed(site: Site) -> Found:
     """`x[i, :, j]`: rows of `x` by their own numbers, or places that depend on the rows in what does not."""
     source, indices = site["self"], _indices(site)

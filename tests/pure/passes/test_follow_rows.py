@@ -53,6 +53,8 @@ def rows_of(x: torch.Tensor) -> torch.Tensor:
 
 
 APART: dict[str, Callable[..., Any]] = {
+    "added along another dimension": lambda x, m: x.index_add(1, torch.tensor([0, 0, 3]), x[:, :3] * 2),
+    "filled along another dimension": lambda x, m: x.index_fill(2, torch.tensor([1, 5]), 0.5).softmax(-1),
     "elementwise": lambda x, m: torch.tanh(x * 2 + m.table).clamp(min=0),
     "reshape": lambda x, m: (x.reshape(-1, 8) @ m.matrix).view(x.shape[0], 4, 8),
     "rows inside": lambda x, m: x.transpose(0, 1).contiguous(),
@@ -78,6 +80,10 @@ APART: dict[str, Callable[..., Any]] = {
 }
 
 MIXED: dict[str, tuple[Callable[..., Any], str]] = {
+    "copied at rows": (
+        lambda x, m: x.index_copy(0, torch.tensor([0]), torch.ones(1, 4, 8)),
+        "it writes across the rows",
+    ),
     "softmax": (lambda x, m: x.softmax(0), "softmax in .* it computes over the rows"),
     "statistics": (lambda x, m: x - x.mean(0), "mean in"),
     "all": (lambda x, m: x / x.sum(), "sum in"),
