@@ -37,7 +37,7 @@ def chosen(site: Site) -> Found:
     return axis
 
 
-def placed(site: Site) -> Found:
+def at_same_places(site: Site) -> Found:
     """`index_add`, `index_copy`, `index_fill`: at places along one dimension that are the same for all rows."""
     axis, given = site.axis(site["self"]), site.get("source")
     require(site.axis(site["index"]) is None, "it writes at places that depend on the rows")

@@ -117,7 +117,7 @@ _RULES: Mapping[str, Rule] = {
     "one_hot": shapes.same_place,
     **_all(indices.gathered, "gather scatter scatter_add scatter_reduce take_along_dim"),
     "index_select": indices.chosen,
-    **_all(indices.placed, "index_add index_copy index_fill"),
+    **_all(indices.at_same_places, "index_add index_copy index_fill"),
     "index": indices.indexed,
     **_all(indices.written, "index_put"),
 }
