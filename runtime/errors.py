@@ -14,7 +14,7 @@ class InputError(ValueError):
         self.fault = fault
 
 
-def require(fits: bool, name: str, value: object, what: str) -> None:
+def demand(fits: bool, name: str, value: object, what: str) -> None:
     """Raise InputError for the value of an option that does not fit what it must be."""
     if not fits:
         raise InputError(f"{name} is {value!r}; it must be {what}")

@@ -26,7 +26,7 @@ from runtime.distributed.monitor import Monitor
 from runtime.engine.collector import Finish
 from runtime.engine.engine import Engine
 from runtime.engine.message import Reset, Values
-from runtime.errors import require
+from runtime.errors import demand
 from runtime.generation.continuation import Continuation
 from runtime.generation.generate import TextGeneration
 from runtime.manifest.manifest import Manifest
@@ -164,7 +164,7 @@ class Pipeline:
         """
         self._engine.require_open()
         batch = self._programs.bind(args, kwargs)
-        return self._send(batch, microbatches, self._programs.of(batch).returns.build)
+        return self._send(batch, microbatches, self._programs.program_of(batch).returns.build)
 
     def map(self, batches: Iterable[Any], in_flight: int = 8) -> Iterator[Any]:
         """Run a stream of batches, at most `in_flight` at a time, and yield their results in order.
@@ -174,7 +174,7 @@ class Pipeline:
         running a batch is raised in its place, after the results before it; then, as when the caller stops
         early, batches in flight are finished and dropped.  Raises InputError if `in_flight` is less than 1.
         """
-        require(_is_count(in_flight), "in_flight", in_flight, "a whole number of batches, at least 1")
+        demand(_is_count(in_flight), "in_flight", in_flight, "a whole number of batches, at least 1")
         self._engine.require_open()
         return _in_order(self._submit_each(batches), in_flight)
 
@@ -194,7 +194,7 @@ class Pipeline:
         """
         self._engine.require_open()
         batch = self._programs.bind_named(tensors)
-        named = self._programs.of(batch).named
+        named = self._programs.program_of(batch).named
         return self._send(batch, microbatches, lambda outputs, _: named(outputs))
 
     def generate(
@@ -282,19 +282,19 @@ class Pipeline:
         self.close()
 
     def _send(self, batch: Values, microbatches: int, build: Build) -> Future[Any]:
-        require(_is_count(microbatches), "microbatches", microbatches, "a whole number of parts, at least 1")
+        demand(_is_count(microbatches), "microbatches", microbatches, "a whole number of parts, at least 1")
         warn_of_autocast()
         sizes = batch.sizes
         if microbatches == 1:
             return self._send_part(batch, lambda outputs: build(outputs, sizes))
-        split = self._programs.of(batch).split
+        split = self._programs.program_of(batch).split
         *first, last = split.parts(batch, microbatches)
         futures = [self._send_part(part, tuple) for part in first]
         # The last part is done after all others, so its `finish` joins them.
         return self._send_part(last, lambda outputs: build(_join(split, futures, outputs), sizes))
 
     def _send_part(self, part: Values, finish: Finish) -> Future[Any]:
-        tensors = self._programs.of(part).inputs.laid_out(part.tensors)
+        tensors = self._programs.program_of(part).inputs.laid_out(part.tensors)
         part = replace(part, tensors=tensors, ready=made_by_now(tensors))
         return self._engine.send(part, partial(self._finish, finish), part.device)
 
@@ -323,11 +323,11 @@ class Pipeline:
 
 def _checked(folder: Any, timeout: Any, **switches: Any) -> Path:
     """The folder of an artifact.  Raises InputError for options that are of no use."""
-    require(isinstance(folder, (str, PathLike)), "the artifact", folder, "the path of a folder")
+    demand(isinstance(folder, (str, PathLike)), "the artifact", folder, "the path of a folder")
     number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
-    require(timeout is None or (number and timeout > 0), "timeout", timeout, "a number of seconds above 0, or None")
+    demand(timeout is None or (number and timeout > 0), "timeout", timeout, "a number of seconds above 0, or None")
     for name, value in switches.items():
-        require(isinstance(value, bool), name, value, "True or False")
+        demand(isinstance(value, bool), name, value, "True or False")
     return Path(folder)
 
 

@@ -67,7 +67,7 @@ def forward_lines(
 
 def _bound_to_names(scope: Scope, outputs: Sequence[Value]) -> Iterator[Bind]:
     """`hidden_states_1 = hidden_states`: where a loop began with an argument, its variable has that name."""
-    other = {v.name: scope.value(v) for v in outputs if scope.names.of.get(v) != v.name}
+    other = {v.name: scope.value(v) for v in outputs if scope.names.read_as.get(v) != v.name}
     if other:
         yield Bind(tuple(other), tuple(other.values()))
 
@@ -129,12 +129,12 @@ class _BodyPlanner:
             if isinstance(root.statement, Loop):
                 lines = self._loop(root.statement, scope, live)
             elif at_once and i == len(roots) - 1:
-                lines = [Return((scope.of(root.statement, root.nested),), root.origin)]
+                lines = [Return((scope.expression(root.statement, root.nested),), root.origin)]
             else:
                 defined = self._functions(root.statement, live, scope)
                 lines = [*defined, *_statement(root, i, source, live, live_out, scope)]
             dead = [v for v in dict.fromkeys(root.reads) if last[v] == i and self._lingers(v, live_out, scope)]
-            steps.append(StatementLines(tuple(lines), tuple(scope.names.of[v] for v in dead)))
+            steps.append(StatementLines(tuple(lines), tuple(scope.names.read_as[v] for v in dead)))
         ends = (Return(tuple(map(scope.value, kept))),) if returns and not at_once else ()
         return (*with_deletions(steps), *ends)
 
@@ -152,7 +152,7 @@ class _BodyPlanner:
         """Whether a variable of this function still holds a large value, and no list with others."""
         if value in scope.items:
             return False
-        name = scope.names.of.get(value, "")
+        name = scope.names.read_as.get(value, "")
         own = value not in live_out and value not in self.borrowed and scope.names.holder.get(name) is value
         return own and scope.file.nbytes(value) >= self.large
 
@@ -178,7 +178,7 @@ class _BodyPlanner:
         lists = [_list(collected, live_out, scope) for collected in loop.collected]
         inner = scope.inner()
         targets, over = _head(loop, live_out, inner)
-        variables = {c: inner.names.of[c.inside] for c in loop.carried}
+        variables = {c: inner.names.read_as[c.inside] for c in loop.carried}
         kept = [*(c.after for c in loop.carried), *(c.inside for c in loop.collected)]
         around = live_out - {c.inside for c in loop.carried}
         body = self.lines(loop.body, inner, kept, around, {c.after: variables[c] for c in loop.carried})
@@ -205,7 +205,7 @@ def _statement(
 ) -> list[Line]:
     """A line that gives names to the results of a statement, the root `at` of those of the `source`."""
     statement, lines = root.statement, list[Line]()
-    value = scope.of(statement, root.nested)
+    value = scope.expression(statement, root.nested)
     targets: list[str] = []
     for r, result in enumerate(results(statement)):
         names = list(source.candidates(at, r)) if result in source.last or result in live else []
@@ -251,7 +251,7 @@ def _carry(
     names, before = scope.names, carried.before
     readers = [v for s in loop.body for v in operands(s)] + [v for e in loop.each for v in e.values]
     readers += [c.before for c in loop.carried if c is not carried]
-    name = names.of.get(before, "")
+    name = names.read_as.get(before, "")
     if names.holder.get(name) is before and before not in live and before not in readers:
         names.hold(name, carried.inside)
         return
@@ -302,7 +302,7 @@ def _sequence(values: Sequence[Expression], scope: Scope) -> Expression:
     """Expressions to go over; the list itself where they are all that it holds."""
     lists = [item for item in scope.items.values() if isinstance(item, Subscript)]
     match values[0]:
-        case Subscript(Variable() as whole) if [item for item in lists if item.of == whole] == values:
+        case Subscript(Variable() as whole) if [item for item in lists if item.owner == whole] == values:
             return whole
     return Tuple(tuple(values))
 

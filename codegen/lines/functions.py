@@ -48,7 +48,7 @@ def _given(call: Call, what: HigherOrder, scope: Scope) -> tuple[tuple[str, Valu
 
 
 def _named(value: Value, scope: Scope) -> tuple[str, Value]:
-    named = value in scope.names.of or value in scope.items or value in scope.file.fqns
+    named = value in scope.names.read_as or value in scope.items or value in scope.file.fqns
     return (subject(scope.value(value)) if named else value.name), value
 
 

@@ -25,11 +25,11 @@ class Names:
 
     reserved: frozenset[str]
     holder: dict[str, Value] = field(default_factory=dict)
-    of: dict[Value, str] = field(default_factory=dict)  # how a value reads, be it a variable or not
+    read_as: dict[Value, str] = field(default_factory=dict)  # how a value reads, be it a variable or not
 
     def inner(self) -> Names:
         """The names inside a loop, which leave those outside as they are."""
-        return Names(self.reserved, dict(self.holder), dict(self.of))
+        return Names(self.reserved, dict(self.holder), dict(self.read_as))
 
     def give(self, value: Value, candidates: Iterable[str], busy: AbstractSet[Value]) -> str:
         """A name that is not reserved and holds none of `busy`: the first wish that is free, or else numbered."""
@@ -45,7 +45,7 @@ class Names:
 
     def hold(self, name: str, value: Value) -> None:
         self.holder[name] = value
-        self.of[value] = name
+        self.read_as[value] = name
 
     def free(self, name: str, busy: AbstractSet[Value]) -> bool:
         return name not in self.reserved and name not in TAKEN and self.holder.get(name) not in busy
@@ -81,7 +81,7 @@ class NameHints:
         """The name of the value that a call shows in another form."""
         subject = _subject(call, root)
         if is_form(call) and operands(subject):
-            yield self.names.of.get(operands(subject)[0], "")
+            yield self.names.read_as.get(operands(subject)[0], "")
 
     @staticmethod
     def _role(statement: Statement) -> Iterator[str]:

@@ -51,11 +51,11 @@ class Scope:
 
     # ---- expressions
 
-    def of(self, statement: Statement, nested: Mapping[Value, Statement]) -> Expression:
+    def expression(self, statement: Statement, nested: Mapping[Value, Statement]) -> Expression:
         """A statement as an expression, with those that are `nested` in it by their results."""
 
         def operand(value: Value) -> Expression:
-            return self.of(nested[value], nested) if value in nested else self.value(value)
+            return self.expression(nested[value], nested) if value in nested else self.value(value)
 
         match statement:
             case Call() if is_whole(statement):
@@ -89,7 +89,7 @@ class Scope:
         """A value: a local variable, an item of a list, or a stored tensor."""
         if value in self.items:
             return self.items[value]
-        return Variable(self.names.of[value]) if value in self.names.of else self.reach(self.file.fqns[value])
+        return Variable(self.names.read_as[value]) if value in self.names.read_as else self.reach(self.file.fqns[value])
 
     def reach(self, path: str) -> Expression:
         """A module or a stored tensor, by way of a loop variable where one stands for a module around it."""

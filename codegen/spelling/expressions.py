@@ -26,7 +26,7 @@ class Variable:
 class Attribute:
     """`x.shape`, and `getattr(self, "0")` for what is no identifier."""
 
-    of: Expression
+    owner: Expression
     name: str
 
 
@@ -34,7 +34,7 @@ class Attribute:
 class Subscript:
     """`layers[3]`, `layers[0:8]`, `self._modules["load"]`."""
 
-    of: Expression
+    owner: Expression
     index: int | slice | str
 
 

@@ -61,7 +61,7 @@ class Programs:
         """Raises ManifestError."""
         return cls(tuple(map(ProgramCalls.parse, manifest.programs)))
 
-    def of(self, batch: Values) -> ProgramCalls:
+    def taking(self, batch: Values) -> ProgramCalls:
         """The program that runs a batch."""
         return self.programs[batch.program]
 
@@ -76,7 +76,7 @@ class Programs:
         """
         several = len(self.programs) > 1
         batch = self._first(lambda inputs: inputs.bind_named(tensors, fixed_too=several))
-        first = self.of(batch).entry
+        first = self.program_of(batch).entry
         for other in self.programs[batch.program + 1 :]:
             if other.entry.signature.arguments != first.signature.arguments and other.takes(tensors):
                 names = f"{first.name} and {other.entry.name}"

@@ -15,7 +15,7 @@ from runtime.device.kinds import kind_of
 ShowProgress = Callable[[str], object]  # shows a line of text while the measurement goes on
 
 
-def watch_of(device: torch.device) -> DeviceClock:
+def measuring_clock(device: torch.device) -> DeviceClock:
     """The clock of a device; with one CPU thread its CPU time, which other processes of a busy host do not change."""
     if device.type == "cpu" and torch.get_num_threads() == 1:
         return _thread_clock
@@ -24,7 +24,7 @@ def watch_of(device: torch.device) -> DeviceClock:
 
 def median_seconds(call: Callable[[], Any], device: torch.device, budget: float) -> float:
     """The median seconds of a call, over one or more trials of some calls each, within a `budget` of seconds."""
-    clock = watch_of(device)
+    clock = measuring_clock(device)
     once = min(_trial(call, clock, 1) for _ in range(2))  # the first call also initializes
     if once > budget:
         return once

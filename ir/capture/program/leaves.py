@@ -57,7 +57,7 @@ class Leaves:
             self.found[fqns] = Constant(self.namer(fqns[0]), tensor, fqns[0], value.detach().clone())
         return self.found[fqns]
 
-    def of(self, cls: type) -> tuple[Any, ...]:
+    def values(self, cls: type) -> tuple[Any, ...]:
         """Those of a class, in order."""
         return tuple(leaf for leaf in self.found.values() if isinstance(leaf, cls))
 

@@ -87,12 +87,12 @@ class _Reader:
         given = iter(input_names)
         for spec, node in zip(specs, placeholders, strict=True):
             if spec.kind is InputKind.USER_INPUT:
-                self.env[node] = Value(self.namer(next(given)), self.types.of(node))
+                self.env[node] = Value(self.namer(next(given)), self.types.type_of(node))
                 self.inputs.append(self.env[node])
                 self.flow.start(self.env[node])
         for spec, node in zip(specs, placeholders, strict=True):
             if spec.kind is not InputKind.USER_INPUT:
-                self.env[node], trained = self.leaves.read(spec, node, self.types.of(node))
+                self.env[node], trained = self.leaves.read(spec, node, self.types.type_of(node))
                 self.flow.start(self.env[node], trained)
 
     # ---- nodes
@@ -174,7 +174,7 @@ class _Reader:
         inner = _Reader(self.program, types, self.leaves, flow, namer, where)
         for node, value, name in named:
             if isinstance(value, torch.Tensor):
-                inner.env[node] = Value(name, types.of(node))
+                inner.env[node] = Value(name, types.type_of(node))
                 flow.start(inner.env[node])
             else:
                 inner.env[node] = types.size(value, node)
@@ -206,7 +206,7 @@ class _Reader:
 
     def copied(self, node: fx.Node) -> Value:
         """A copy of the first argument: what the model returns apart from it is apart here, too."""
-        result = Value(self.namer(node.name), self.types.of(node))
+        result = Value(self.namer(node.name), self.types.type_of(node))
         self.nodes.append(copy_of(self.argument(node.args[0]), result, where=self.where(node)))
         self.flow.follow(self.nodes[-1])
         return result
@@ -220,12 +220,12 @@ class _Reader:
             self.variables.setdefault(value, names)
 
     def changed(self, node: fx.Node, before: fx.Node) -> Value:
-        return Value(self.namer(node.name), self.types.of(before))
+        return Value(self.namer(node.name), self.types.type_of(before))
 
     def results(self, node: fx.Node) -> tuple[Value, ...]:
         value = node.meta["val"]
         if isinstance(value, torch.Tensor):
-            return (Value(self.namer(node.name), self.types.of(node)),)
+            return (Value(self.namer(node.name), self.types.type_of(node)),)
         named = {u.args[1]: u.name for u in node.users if u.target is operator.getitem}
         return tuple(
             Value(self.namer(named.get(i, f"{node.name}_{i}")), self.types.of_value(v, node))
@@ -269,9 +269,9 @@ class _Reader:
         returns, outputs = split_returns(signature.returns, user)
         graph = Graph(
             inputs=tuple(self.inputs),
-            params=self.leaves.of(Param),
-            constants=self.leaves.of(Constant),
-            states=self.leaves.of(State),
+            params=self.leaves.values(Param),
+            constants=self.leaves.values(Constant),
+            states=self.leaves.values(State),
             nodes=(),
             outputs=tuple(self.made(v, copy_of) for v in outputs),
             updates=tuple(updates),

@@ -31,7 +31,7 @@ class Types:
             raise NotExported(what, where, advice, by_values=True, cond=value.node.expr)
         return expr
 
-    def of(self, node: fx.Node) -> TensorType:
+    def type_of(self, node: fx.Node) -> TensorType:
         """The type of the one tensor that a node makes."""
         return self.of_value(node.meta["val"], node)
 

@@ -33,7 +33,7 @@ def test_the_first_program_that_a_call_fits_runs_it() -> None:
     found = programs(program("short", high=4), program("long", high=64))
     assert [found.bind((x(rows), None), {}).program for rows in (1, 4, 5, 64)] == [0, 0, 1, 1]
     assert [found.bind_named({"x": x(rows)}).program for rows in (4, 5)] == [0, 1]
-    assert found.of(found.bind((x(5), None), {})).entry.name == "long"
+    assert found.program_of(found.bind((x(5), None), {})).entry.name == "long"
 
 
 def test_a_call_of_one_program_is_refused_in_its_words() -> None:
