@@ -61,7 +61,7 @@ class Programs:
         """Raises ManifestError."""
         return cls(tuple(map(ProgramCalls.parse, manifest.programs)))
 
-    def taking(self, batch: Values) -> ProgramCalls:
+    def program_of(self, batch: Values) -> ProgramCalls:
         """The program that runs a batch."""
         return self.programs[batch.program]
 
