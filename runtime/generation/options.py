@@ -41,7 +41,7 @@ class TextOptions:
 def text_options(generation: Generation, prompt: int, given: dict[str, Any]) -> TextOptions:
     """The options of a prompt of `prompt` tokens, from the arguments of a call as `model.generate` takes them.
 
-    What is not given is as the checkpoint says.  Without a length, a text ends where the model can hold no more of it.
+    What is not given is as the checkpoint says, which draws if it says how.  Without a length, a text ends where the model can hold no more of it.
     Naming a way to draw (`temperature`, `top_k`, `top_p`, `min_p`, `seed`) is a wish to draw.  Raises InputError.
     """
     named = {key: value for key, value in given.items() if value is not None}
@@ -51,7 +51,7 @@ def text_options(generation: Generation, prompt: int, given: dict[str, Any]) -> 
     new = _length(generation, prompt, named)
     stop, ends = _ends(generation, named)
     wishes = named.keys() & {*_DRAWING, "seed"}
-    draws = named.get("do_sample", bool(wishes) or generation.defaults.get("do_sample", False))
+    draws = named.get("do_sample", bool(wishes) or bool(generation.defaults))
     sampling = Sampling()
     if draws:
         known = {key: generation.defaults[key] for key in _DRAWING if generation.defaults.get(key) is not None}

@@ -230,8 +230,9 @@ SAYS = Generation(page=4, pages=9, max_length=20, vocabulary=9, stop=(2,), defau
 @pytest.mark.parametrize(
     ("given", "want"),
     [
-        ({}, Sampling()),
+        ({"do_sample": False}, Sampling()),
         ({"do_sample": True, "seed": 3}, Sampling(0.6, 50, seed=3)),
+        ({"seed": 3}, Sampling(0.6, 50, seed=3)),
         ({"temperature": 0.9, "top_k": 0, "seed": 3}, Sampling(0.9, 0, seed=3)),
         ({"do_sample": False, "temperature": 0.9}, Sampling()),
     ],
@@ -241,8 +242,8 @@ def test_sampling_is_as_the_call_says_and_then_as_the_checkpoint_does(given: dic
 
 
 def test_a_text_without_a_length_ends_where_the_model_is_full() -> None:
-    assert text_options(SAYS, 5, {}) == TextOptions(15, stop=frozenset([2]))
-    assert text_options(SAYS, 5, {"max_length": 8, "eos_token_id": [3, 4], "stop": "\n"}) == TextOptions(
+    assert text_options(FULL, 5, {}) == TextOptions(59, stop=frozenset([END]))
+    assert text_options(SAYS, 5, {"do_sample": False, "max_length": 8, "eos_token_id": [3, 4], "stop": "\n"}) == TextOptions(
         3, stop=frozenset([3, 4]), ends=("\n",)
     )
 
