@@ -41,8 +41,9 @@ class TextOptions:
 def text_options(generation: Generation, prompt: int, given: dict[str, Any]) -> TextOptions:
     """The options of a prompt of `prompt` tokens, from the arguments of a call as `model.generate` takes them.
 
-    What is not given is as the checkpoint says, which draws if it says how.  Without a length, a text ends where the model can hold no more of it.
-    Naming a way to draw (`temperature`, `top_k`, `top_p`, `min_p`, `seed`) is a wish to draw.  Raises InputError.
+    What is not given is as the checkpoint says, which draws if it says how.  Without a length, a text ends where the
+    model can hold no more of it.  Naming a way to draw (`temperature`, `top_k`, `top_p`, `min_p`, `seed`) is a wish to
+    draw.  Raises InputError.
     """
     named = {key: value for key, value in given.items() if value is not None}
     unknown = named.keys() - {*_DRAWING, "do_sample", "seed", "max_new_tokens", "max_length", "eos_token_id", "stop"}

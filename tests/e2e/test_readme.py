@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -48,7 +49,7 @@ def test_it_runs_from_top_to_bottom(tmp_path: Path) -> None:
                 run("-W", "error", "-c", block, folder=tmp_path)
             case "sh":
                 for command in (first, *rest):
-                    match command.split():
+                    match shlex.split(command):
                         case ["stagecut", *arguments]:
                             printed = run("-m", "stagecut", *arguments, folder=tmp_path)
                         case [".venv/bin/torchrun", *arguments]:

@@ -243,9 +243,8 @@ def test_sampling_is_as_the_call_says_and_then_as_the_checkpoint_does(given: dic
 
 def test_a_text_without_a_length_ends_where_the_model_is_full() -> None:
     assert text_options(FULL, 5, {}) == TextOptions(59, stop=frozenset([END]))
-    assert text_options(SAYS, 5, {"do_sample": False, "max_length": 8, "eos_token_id": [3, 4], "stop": "\n"}) == TextOptions(
-        3, stop=frozenset([3, 4]), ends=("\n",)
-    )
+    given = {"do_sample": False, "max_length": 8, "eos_token_id": [3, 4], "stop": "\n"}
+    assert text_options(SAYS, 5, given) == TextOptions(3, stop=frozenset([3, 4]), ends=("\n",))
 
 
 @pytest.mark.parametrize(
