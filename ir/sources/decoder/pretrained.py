@@ -22,7 +22,8 @@ from ir.sources.decoder.terms import decoding_terms
 from ir.sources.example_inputs import most_positions
 from ir.sources.meta import parameters_on_meta
 
-_CHECKED_BYTES = 1 << 30  # of weights in float32 for which the whole model is compared
+_WHOLE_BYTES = 1 << 28  # of weights in float32, up to which the whole model is compared
+_CHECKED_BYTES = 3 << 29  # and up to which any is
 _PAGE = 4  # tokens a page in a comparison
 
 
@@ -33,7 +34,7 @@ def pretrained_step(model: Any, max_length: int | None, page: int | None) -> Mad
     """
     _require_decoder(model)
     terms = decoding_terms(model, max_length, page, most_positions(model, model.config))
-    layers = kept_layers(model, random_weights(model) if _is_small(model) else {})
+    layers = kept_layers(model, random_weights(model) if _float32_bytes(model) <= _CHECKED_BYTES else {})
     checked = _checked(model)
     if checked is None:
         note = f"{type(model).__name__} is too large to compare its cached logits with those without a cache"
@@ -90,8 +91,14 @@ def _use(model: Any, terms: Decoding) -> CacheUse:
 
 def _checked(model: Any) -> Any:
     """The model, or one of its class with fewer layers and words; None where that is large, too."""
-    if _is_small(model):
+    if _float32_bytes(model) <= _WHOLE_BYTES:
         return model
+    smaller = (_smaller(model), model)
+    return next((m for m in smaller if m is not None and _float32_bytes(m) <= _CHECKED_BYTES), None)
+
+
+def _smaller(model: Any) -> Any:
+    """A model of the same class with a layer of each kind, two at least, and few words; None where there is none."""
     config = deepcopy(model.config)
     kinds = getattr(config, "layer_types", None) or ["all"] * 2
     count = max(2, 1 + max(map(kinds.index, set(kinds))))
@@ -104,11 +111,10 @@ def _checked(model: Any) -> Any:
         setattr(config, name, smaller[name])
     try:
         with parameters_on_meta():
-            small = type(model)._from_config(config, dtype=torch.float32).eval()
+            return type(model)._from_config(config, dtype=torch.float32).eval()
     except Exception:  # of a configuration whose other fields go with these
         return None
-    return small if _is_small(small) else None
 
 
-def _is_small(model: nn.Module) -> bool:
-    return 4 * sum(p.numel() for p in model.parameters()) <= _CHECKED_BYTES
+def _float32_bytes(model: nn.Module) -> int:
+    return 4 * sum(p.numel() for p in model.parameters())
