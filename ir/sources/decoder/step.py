@@ -76,15 +76,18 @@ def as_step(model: nn.Module, kind: type[DecoderStep]) -> nn.Module:
 
 
 def example_call(batch: int, seq: int, tables: Mapping[str, int]) -> dict[str, Tensor]:
-    """The arguments of a step: rows of different lengths on pages of their own.  `tables`: the pages a row in each."""
-    whole, real = torch.full((batch,), 0), torch.zeros(batch)
+    """The arguments of a step: rows of different lengths on pages of their own, the first greedy, the others not.
+
+    `tables`: the number of pages that a row has in each.
+    """
+    whole, real, row = torch.full((batch,), 0), torch.zeros(batch), torch.arange(batch)
     given = {
         "input_ids": torch.randint(1, 3, (batch, seq)),
         "lengths": whole + 1,
-        "counts": torch.arange(batch) % seq + 1,
+        "counts": row % seq + 1,
     }
     for name, pages in tables.items():
         given[name] = torch.arange(1, batch * pages + 1).reshape(batch, pages)
     if "window_table" in tables:
         given["window_first"] = whole
-    return {**given, "temperature": real, "top_k": whole, "top_p": real + 1, "min_p": real, "seeds": whole}
+    return {**given, "temperature": row.float(), "top_k": whole, "top_p": real + 1, "min_p": real, "seeds": row}
