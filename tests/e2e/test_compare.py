@@ -46,7 +46,7 @@ def test_the_numbers_are_those_of_a_plan_for_the_machine_alone(shell: Shell) -> 
     compared = json.loads(shell.run("model.py --clusters l4x3 --stages 2 --json", "compare").out)
     for row, flags in zip(compared["rows"], ("--cluster l4x3", "--stages 2"), strict=True):
         alone = json.loads(shell.run(f"model.py -o out {flags} --json").out)
-        of_other_sizes = {"good_for", "better", "notes"}
+        of_other_sizes = {"good_for", "better", "close", "notes"}
         assert {k: v for k, v in row["summary"].items() if k not in of_other_sizes} == {
             k: v for k, v in alone.items() if k not in of_other_sizes
         }
