@@ -92,16 +92,20 @@ class Generator:
                 if self._events.empty() and not self._texts:
                     self._runs = False
                     return
-            self._events.get()()
-            while not self._events.empty():  # all that happened meanwhile, so that the next batch is made with it
-                self._events.get()()
             try:
-                while (batch := self._scheduler.next_batch()) is not None:
-                    self._send(batch)
-                if self._texts and not self._scheduler.in_flight:
-                    raise RuntimeError("no text can go on; this is a fault of stagecut")
+                self._act()
             except Exception as e:  # nobody may wait for ever
                 self._end_all(e)
+
+    def _act(self) -> None:
+        """Wait for an event, act on all that happened, and send what can run."""
+        self._events.get()()
+        while not self._events.empty():  # so that the next batch is made with all of it
+            self._events.get()()
+        while (batch := self._scheduler.next_batch()) is not None:
+            self._send(batch)
+        if self._texts and not self._scheduler.in_flight:
+            raise RuntimeError("no text can go on; this is a fault of stagecut")
 
     def _add(self, text: TextInProgress) -> None:
         if self._closed:

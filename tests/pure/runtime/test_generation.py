@@ -174,6 +174,18 @@ def test_who_cancels_gets_what_there_is_and_frees_the_pages() -> None:
         assert made._scheduler.pools.full.free == 39
 
 
+def test_a_reader_that_raises_leaves_nobody_waiting() -> None:
+    class Broken:
+        def add(self, token: int, last: bool) -> tuple[str, bool]:
+            raise ValueError("no such id")
+
+    with generator(Decoder(FULL)) as made:
+        found = made.start([1, 2], TextOptions(5), reader=Broken())
+        with pytest.raises(ValueError, match="no such id"):
+            found.result(timeout=30)
+        assert tokens(begin(made, [3, 4], 3)) == written([3, 4], 3)
+
+
 def test_closing_ends_what_is_not_done() -> None:
     decoder = Decoder(Generation(page=4, pages=40, max_length=144, vocabulary=VOCABULARY))
     with generator(decoder) as made:
