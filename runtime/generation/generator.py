@@ -53,7 +53,9 @@ class Generator:
         Raises InputError where no room could ever hold it, or PipelineClosed.
         """
         pools = self._scheduler.pools
-        pages = -(-(len(prompt) + options.new) // pools.page)
+        found = Continuation(row, options, self._cancel, reader, told)
+        text = TextInProgress(list(prompt), options, found)
+        pages = text.needed(pools, len(prompt) + options.new)
         if pages > pools.full.count - 1 and "table" in self._takes:
             raise InputError(
                 f"a text of {len(prompt) + options.new} tokens needs {pages} pages, and the artifact has "
@@ -62,8 +64,6 @@ class Generator:
             )
         if self._closed:
             raise PipelineClosed("the pipeline is closed")
-        found = Continuation(row, options, self._cancel, reader, told)
-        text = TextInProgress(list(prompt), options, found)
         self._tell(lambda: self._add(text))
         return found
 

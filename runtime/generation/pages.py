@@ -72,11 +72,11 @@ class Pages:
                     self._empty.append(page)
 
 
-def prefixes_of(tokens: Sequence[int], page: int) -> list[bytes]:
-    """A digest of each prefix of `tokens` that ends with a full page."""
-    digests: list[bytes] = []
-    before = b""
-    for end in range(page, len(tokens) + 1, page):
+def prefixes_of(tokens: Sequence[int], page: int, known: Sequence[bytes] = ()) -> list[bytes]:
+    """A digest of each prefix of `tokens` that ends with a full page; the first of them may be `known`."""
+    digests = [*known]
+    before = digests[-1] if digests else b""
+    for end in range((len(digests) + 1) * page, len(tokens) + 1, page):
         before = blake2b(before + array("q", tokens[end - page : end]).tobytes(), digest_size=16).digest()
         digests.append(before)
     return digests

@@ -37,6 +37,7 @@ class TextInProgress:
     left: int = 0  # pages that left the window
     running: bool = False  # in a batch that the stages have
     failures: int = 0  # batches in a row that failed
+    _prefixes: list[bytes] = field(default_factory=list)
 
     @property
     def new(self) -> int:
@@ -67,9 +68,8 @@ class TextInProgress:
         before, self.length = self.length, self.length + count
         filled = range(before // pools.page, self.length // pools.page)
         if filled and not pools.window:
-            prefixes = prefixes_of(self.tokens[: self.length], pools.page)
             for i in filled:
-                pools.full.name(self.pages[i], prefixes[i])
+                pools.full.name(self.pages[i], self.prefixes(pools)[i])
         while self.window_pages and (self.left + 1) * pools.page <= self.length - pools.window + 1:
             pools.sliding.give([self.window_pages.pop(0)])
             self.left += 1
@@ -77,8 +77,18 @@ class TextInProgress:
     def begin(self, pools: Pools) -> None:
         """Take over the pages that hold its first tokens already, so that at least one token stays to be computed."""
         if not pools.window:
-            self.pages = pools.full.share(prefixes_of(self.tokens[:-1], pools.page))
+            self.pages = pools.full.share(self.shareable(pools))
             self.length = len(self.pages) * pools.page
+
+    def prefixes(self, pools: Pools) -> list[bytes]:
+        """The digests of its prefixes that end with a full page, each made once, as tokens only join."""
+        if len(self._prefixes) < len(self.tokens) // pools.page:
+            self._prefixes = prefixes_of(self.tokens, pools.page, self._prefixes)
+        return self._prefixes
+
+    def shareable(self, pools: Pools) -> list[bytes]:
+        """Those of its prefixes that leave a token to be computed."""
+        return self.prefixes(pools)[: (len(self.tokens) - 1) // pools.page]
 
     def release(self, pools: Pools) -> None:
         """Give up all pages."""
@@ -95,8 +105,8 @@ def common(text: TextInProgress, others: Sequence[TextInProgress], pools: Pools)
     """Whether one of the others is about to compute a page that this text could share."""
     if pools.window or not others:
         return False
-    mine = prefixes_of(text.tokens[:-1], pools.page)
+    mine = text.shareable(pools)
     missing = next((i for i, prefix in enumerate(mine) if prefix not in pools.full.known), len(mine))
     if missing == len(mine):
         return False
-    return any(prefixes_of(o.tokens, pools.page)[missing : missing + 1] == [mine[missing]] for o in others)
+    return any(o.prefixes(pools)[missing : missing + 1] == [mine[missing]] for o in others)
