@@ -37,7 +37,7 @@ from ir.capture.program.reader import read_program
 from ir.capture.program.returned import changed_inputs
 from ir.capture.program.stores import make_stores_functional
 from ir.capture.sizes.dynamic import export_spec, widen
-from ir.capture.sizes.questions import Question, watched
+from ir.capture.sizes.questions import Question, about_squeezes, watched
 from ir.capture.sizes.symbols import read_sizes
 from ir.capture.source_lines.variables import watched_variables
 from ir.capture.unregistered_state.places import changed, newly_held
@@ -246,7 +246,7 @@ def _export(flat: nn.Module, example: Example, strict: bool) -> _Exported:
                 if has_fixed_values(example):
                     fold_known(program)
                 make_stores_functional(program)
-                asked = tuple(questions)
+                asked = (*questions, *about_squeezes(program))
                 functional = functional_form(program) if needs_functional_form(program) else program
                 return _Exported(functional, asked, notes, written)
         except Exception as e:

@@ -12,9 +12,13 @@ from typing import Any
 from unittest.mock import patch
 
 import sympy
+import torch
+from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from ir.capture.paths import is_torch_file, short_path
+from ir.capture.source_lines.where import where_of
+from ir.operators import aten
 
 _MACHINERY = ("/torch/fx/experimental/", "/torch/__init__.py", "/torch/_ops.py", "/torch/utils/_stats.py")
 
@@ -63,6 +67,21 @@ def watched() -> Iterator[list[Question]]:
 
     with patch.object(ShapeEnv, "evaluate_expr", evaluate_and_note):
         yield questions
+
+
+def about_squeezes(program: ExportedProgram) -> Iterator[Question]:
+    """The question of each squeeze() whether a dimension is 1: torch, which takes every size for 2 or more, asks none.
+
+    A graph may hold the squeezed shape alone, as in `weight.expand_as(x.squeeze())`, and no node that shows it.
+    """
+    for node in program.graph.nodes:
+        if getattr(node.target, "overloadpacket", None) not in (aten.squeeze, aten.squeeze_):
+            continue
+        where, shape = where_of(node), node.args[0].meta["val"].shape
+        dims = node.args[1] if node.args[1:] else range(len(shape))
+        for size in (shape[d] for d in ([dims] if isinstance(dims, int) else dims)):
+            if isinstance(size, torch.SymInt):
+                yield Question(sympy.Eq(size.node.expr, 1), sympy.false, f"{where.file}:{where.line}", direct=True)
 
 
 @cache

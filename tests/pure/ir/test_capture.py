@@ -197,6 +197,11 @@ def test_a_size_of_1_that_is_squeezed_away_is_noted(drop: Callable[[torch.Tensor
     )
 
 
+def test_a_squeezed_shape_alone_is_looked_at() -> None:
+    graph = capture(Function(lambda x: torch.zeros(x.squeeze(0).shape) + 1), (hidden(),), dynamic_shapes=X)
+    assert graph.ranges == {batch: (2, None), seq: (1, None)}
+
+
 def test_other_sizes_of_1_may_be_squeezed_away() -> None:
     graph = capture(Function(lambda x: x.unsqueeze(1).squeeze(1) + 1), (hidden(),), dynamic_shapes=X)
     assert graph.ranges == {batch: (1, None), seq: (1, None)}
