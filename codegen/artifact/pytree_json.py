@@ -31,8 +31,10 @@ def _node(spec: TreeSpec, leaves: Any) -> Any:
         return {cls.__name__: children}
     if is_items(cls):
         return {"list" if issubclass(cls, list) else "tuple": children, "class": _path(cls)}
-    if cls in (dict, defaultdict):
+    if cls is dict:
         return {"dict": _pairs(keys, children)}
+    if cls is defaultdict:
+        return {"dict": _pairs(keys, children), "class": _path(cls), "default": _default(spec.context[0])}
     opening = opening_of(cls) if isinstance(cls, type) else None
     if cls is OrderedDict or opening is Opening.ENTRIES:
         return {"dict": _pairs(keys, children), "class": _path(cls)}
@@ -44,6 +46,16 @@ def _node(spec: TreeSpec, leaves: Any) -> Any:
     if hasattr(spec.context, "_fields"):  # a named tuple
         return {"fields": _pairs(keys, children), "class": _path(spec.context), "by": "position"}
     return {"fields": _pairs(keys, children), "class": _path(cls), "by": "keyword" if opening is None else "attribute"}
+
+
+def _default(factory: Any) -> str | None:
+    """The class that makes the missing values of a defaultdict; None where nothing does."""
+    if factory is None or isinstance(factory, type):
+        return factory and _path(factory)
+    raise CompileError(
+        f"a defaultdict among the arguments or results makes missing values by {getattr(factory, '__name__', factory)},"
+        " which stages cannot carry; use a class such as list in its place, or a dict"
+    )
 
 
 def _pairs(keys: Sequence[Any] | None, children: Sequence[Any]) -> list[list[Any]]:

@@ -14,9 +14,12 @@ from ir.sizes import Dim
 
 
 class _Printer(PythonPrinter):
-    """torch's printer of sizes, with sums as people write them: `seq - 1`, not `(-1) + seq`."""
+    """torch's printer of sizes, with sums as people write them: `seq - 1`, not `(-1) + seq`; without torch's names."""
 
     _print_Add = StrPrinter._print_Add
+
+    def _print_ToFloat(self, expr: sympy.Basic) -> str:
+        return f"float({self.doprint(expr.args[0])})"
 
 
 def expr_source(expr: sympy.Basic) -> str:

@@ -11,12 +11,12 @@ from typing import Any
 
 from runtime.errors import ManifestError
 
-_NAMES = {"max": max, "min": min, "math": math}
+_NAMES = {"max": max, "min": min, "math": math, "float": float, "round": round, "abs": abs}
 
 
 @dataclass(frozen=True)
 class SizeExpression:
-    """A Python expression over the symbols, `max`, `min` and `math`, such as `2*batch` or `height % 8 == 0`."""
+    """A Python expression over the symbols, `math` and functions of numbers, such as `2*batch` or `height % 8 == 0`."""
 
     text: str
     symbols: tuple[str, ...]  # that it reads

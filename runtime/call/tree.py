@@ -3,7 +3,7 @@
 A tree is a JSON value, one of
 
     {"slot": 0}                    tensor 0 of the model's inputs or outputs
-    {"size": "2*batch"}            an integer computed from the symbols
+    {"size": "2*batch"}            a number computed from the symbols
     {"value": 1}                   None, a bool, an int, a finite float or a string
     {"float": "inf"}               "inf", "-inf" or "nan"
     {"tensor": [[1, 2]], "dtype": "int64"}   a tensor of these values
@@ -13,6 +13,7 @@ A tree is a JSON value, one of
     {"tuple": [tree, …]}           with "class": "torch:Size" where it is not a plain tuple: cls([…])
     {"list": [tree, …]}            the same for lists
     {"dict": [[key, tree], …]}     with "class": "collections:OrderedDict" where it is not a plain dict
+                                   and "default": "builtins:list" for a defaultdict of lists
     {"fields": [[name, tree], …], "class": "module:QualName", "by": …}
                                    "position": cls(*values), "keyword": cls(**values),
                                    "attribute": an object made without a call of cls, with these attributes
@@ -21,6 +22,7 @@ A tree is a JSON value, one of
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -66,12 +68,17 @@ def _parse(tree: Any, symbols: Collection[str], tensors: int) -> TreeNode:
         case {"list": items}:
             return Items(find_class(tree.get("class", "builtins:list"), (), "list"), several(items))
         case {"dict": entries}:
-            return Entries(find_class(tree.get("class", "builtins:dict"), (), "entries"), named(entries))
+            cls = find_class(tree.get("class", "builtins:dict"), (), "entries")
+            return Entries(partial(cls, _default(tree["default"])) if "default" in tree else cls, named(entries))
         case {"fields": fields, "class": str(path), "by": "position" | "keyword" | "attribute" as by}:
             return Fields(find_class(path, tuple(name for name, _ in fields), by), by, named(fields))
         case {"class": str(path)} if len(tree) == 1:
             return Fixed(find_class(path, (), "attribute"))
     raise ValueError(f"unknown node {tree!r}")
+
+
+def _default(path: str | None) -> type | None:
+    return None if path is None else find_class(path, (), "attribute")
 
 
 def _torch_constant(name: str) -> Any:

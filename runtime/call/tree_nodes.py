@@ -7,7 +7,7 @@ passes: its tensors and sizes, each with a dotted name.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from types import MemberDescriptorType
 from typing import Any, Protocol
@@ -54,12 +54,12 @@ class TensorSlot:
 
 @dataclass(frozen=True)
 class Size:
-    """An integer computed from the symbols."""
+    """A number computed from the symbols."""
 
     expression: SizeExpression
 
-    def build(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> int:
-        return int(self.expression(sizes))
+    def build(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> int | float | bool:
+        return self.expression(sizes)
 
     def leaves(self, value: Any, name: str) -> Iterator[TreeLeaf]:
         yield TreeLeaf(name, self, value)
@@ -139,11 +139,11 @@ class Items:
 class Entries:
     """A mapping.  Callers may pass any mapping with the same keys."""
 
-    cls: type[MutableMapping]
+    make: Callable[[], MutableMapping]
     entries: tuple[tuple[Any, TreeNode], ...]
 
     def build(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> Any:
-        made = self.cls()
+        made = self.make()
         made.update((key, node.build(tensors, sizes)) for key, node in self.entries)
         return made
 

@@ -13,6 +13,7 @@ from unittest.mock import patch
 import torch
 from torch import nn
 from torch.export import ExportedProgram
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.utils._pytree import TreeSpec
 
 from ir.autocast import autocast_as_around, autocast_is_on, without_autocast
@@ -122,6 +123,9 @@ class _Seen:
     notes: list[str] = field(default_factory=list)
 
 
+_RETURNED = (torch.Tensor, torch.SymInt, torch.SymFloat, torch.SymBool)  # results that a program makes
+
+
 class Flat(nn.Module):
     """The model as a function from a flat list of tensors to a flat list of tensors and sizes."""
 
@@ -150,10 +154,10 @@ class Flat(nn.Module):
         after = held_by(self.m)
         self.seen.frozen += changed(before, after)
         self.seen.filled += newly_held(before, after)
-        if any(isinstance(leaf, (torch.SymFloat, torch.SymBool)) for leaf in leaves):
-            raise NotExported("the model returns a number that it computes", advice="return it as a tensor")
-        kept = [leaf for leaf in leaves if isinstance(leaf, (torch.Tensor, torch.SymInt))]
-        self.seen.returns.append(slotted(leaves, spec, (torch.Tensor, torch.SymInt)))
+        kept = [leaf for leaf in leaves if isinstance(leaf, _RETURNED)]
+        if any(not isinstance(number, torch.Tensor) and free_unbacked_symbols(number) for number in kept):
+            raise NotExported("the model returns a number that values decide", advice="return it as a tensor")
+        self.seen.returns.append(slotted(leaves, spec, _RETURNED))
         return kept
 
     def _origins(self, tensors: Sequence[torch.Tensor]) -> AbstractContextManager[None]:

@@ -15,6 +15,7 @@ import sympy
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils import _pytree as pytree
+from torch.utils._sympy.functions import FloatPow, IntTrueDiv, ToFloat
 from transformers.modeling_outputs import BaseModelOutput
 
 from codegen.artifact.pytree_json import tree_json
@@ -100,9 +101,20 @@ def test_a_tree_comes_back_as_it_was(value: Any) -> None:
     assert_same(value, parse(written, (), len(tensors)).build(tensors, {}))
 
 
-def test_a_default_dict_comes_back_as_a_dict() -> None:
-    made, tensors = tree(defaultdict(list, a=ONE))
-    assert parse(tree_json(made), (), 1).build(tensors, {}) == {"a": ONE}
+@pytest.mark.parametrize("factory", [list, Plain, None])
+def test_a_default_dict_makes_missing_values_as_before(factory: Any) -> None:
+    made, tensors = tree(defaultdict(factory, a=ONE))
+    built = parse(tree_json(made), (), 1).build(tensors, {})
+    assert (built, built.default_factory) == ({"a": ONE}, factory)
+
+
+def test_a_default_dict_of_a_function_cannot_be_stored() -> None:
+    with pytest.raises(CompileError, match="makes missing values by one, which stages cannot carry; use a class"):
+        tree_json(tree(defaultdict(one, a=ONE))[0])
+
+
+def one() -> int:
+    return 1
 
 
 def test_a_size_is_computed_from_the_symbols() -> None:
@@ -110,6 +122,14 @@ def test_a_size_is_computed_from_the_symbols() -> None:
     written = tree_json(Tree(spec, (2 * seq, Slot(0))))
     assert written == {"list": [{"size": "2*seq"}, {"slot": 0}]}
     assert parse(written, ("seq",), 1).build([ONE], {"seq": 5}) == [10, ONE]
+
+
+@pytest.mark.parametrize(
+    ("expr", "value"), [(IntTrueDiv(seq, 2), 2.5), (seq > 2, True), (FloatPow(ToFloat(seq), sympy.Float(2)), 25.0)]
+)
+def test_a_number_of_another_type_is_computed_from_the_symbols(expr: Any, value: Any) -> None:
+    built = parse(tree_json(Tree(pytree.tree_flatten(0)[1], (expr,))), ("seq",), 0).build([], {"seq": 5})
+    assert (built, type(built)) == (value, type(value))
 
 
 class Colour(Enum):

@@ -21,6 +21,7 @@ from torch.export import Dim
 from torch.fx.experimental.symbolic_shapes import cast_symbool_to_symint_guardless
 from torch.utils._sympy.functions import FloorDiv, Mod
 
+from ir.analysis.arguments import as_number
 from ir.capture import capture
 from ir.capture.export.example import Example
 from ir.capture.export.recording import Recording
@@ -146,6 +147,14 @@ def test_sizes_are_expressions_and_no_node_computes_them() -> None:
     ]
     assert graph.hints == {batch: 2, seq: 4}
     assert graph.ranges == {batch: (1, None), seq: (1, None)}
+
+
+def test_numbers_made_of_sizes_are_returned_as_what_they_are() -> None:
+    def compute(x: torch.Tensor) -> Any:
+        return x * 2, x.shape[0] / 2, x.shape[0] > 2
+
+    _, half, above = function(compute).signature.returns.leaves
+    assert [as_number(half, {batch: 5}), as_number(above, {batch: 5})] == [2.5, True]
 
 
 def test_sizes_that_are_returned_are_no_outputs() -> None:
@@ -515,7 +524,7 @@ def test_unusual_tensors_are_recorded() -> None:
 @pytest.mark.parametrize(
     ("compute", "message"),
     [
-        (lambda x: (x + 1, x.sum().item()), "the model returns a number that it computes"),
+        (lambda x: (x + 1, x.sum().item()), "the model returns a number that values decide"),
         (lambda x: (y for y in [x + 1]), "Function returns no tensor (generator), so there is nothing to cut"),
         (lambda x: None, "Function returns no tensor (NoneType), so there is nothing to cut"),
         (lambda x: x.to_sparse(), "UnsupportedOperatorException: aten._to_sparse.default"),
