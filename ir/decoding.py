@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias
+
+Together: TypeAlias = Literal["any", "even", "equal", "alone"]
+"""The rows that one step may take: any; those with equally many new tokens; those of one length, too; one alone."""
 
 
 @dataclass(frozen=True)
@@ -15,15 +18,21 @@ class Decoding:
     pages: int = 0  # of the pools of layers that attend to the whole text; page 0 belongs to no text
     window: int = 0  # tokens that sliding layers look at; 0 if there are none
     window_pages: int = 0  # of the pools of sliding layers
+    slots: int = 0  # of the pools that have one state a text; slot 0 belongs to no text
     max_length: int = 0  # tokens of a text, prompt included
     vocabulary: int = 0  # ids are less
     stop: tuple[int, ...] = ()  # ids that end a text
     pad: int = 0  # the id behind the end of a text that is shorter than others
     defaults: Mapping[str, Any] = field(default_factory=dict)  # what a checkpoint says of sampling
+    together: Together = "any"
+    chunk: int = 0  # new tokens of a text in one step at most; 0: any number
+    cached: bool = True  # False: each step computes the whole text
     pools: tuple[str, ...] = ()  # fully qualified names of the pools of layers that attend to the whole text
     window_pools: tuple[str, ...] = ()  # those of sliding layers
+    slot_pools: tuple[str, ...] = ()  # those that have one state a text
 
     @property
     def tables(self) -> tuple[str, ...]:
-        """The inputs of a step that name pages."""
-        return ("table",) * bool(self.pools) + ("window_table",) * bool(self.window_pools)
+        """The inputs of a step that name pages or slots."""
+        named = {"table": self.pools, "window_table": self.window_pools, "slots": self.slot_pools}
+        return tuple(name for name, pools in named.items() if pools)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from ir.decoding import Decoding
@@ -14,9 +14,10 @@ from ir.sizes import TensorType, at
 def with_pools(graph: Graph, decoding: Decoding) -> Graph:
     """The graph with pools of as many pages as `decoding` says, made of zeros and updated in place.
 
-    An update is in place where nothing else reads the pool: `index_put` of new keys and values is then `index_put_`.
+    An update is in place where nothing reads the old pool after it: `index_put` of what is new is then `index_put_`.
     """
     pages = dict.fromkeys(decoding.pools, decoding.pages) | dict.fromkeys(decoding.window_pools, decoding.window_pages)
+    pages |= dict.fromkeys(decoding.slot_pools, decoding.slots)
     pools = {state: pages[name] for state in graph.states for name in state.fqns if name in pages}
     new: dict[Value, Value] = {state: replace(_sized(state, n), data=None, zeros=True) for state, n in pools.items()}
     in_place: set[Node] = set()
@@ -24,10 +25,26 @@ def with_pools(graph: Graph, decoding: Decoding) -> Graph:
         node = graph.producer[value]
         if state in pools and isinstance(node, Call) and node.op is aten.index_put.default and node.args[0] is state:
             new[value] = _sized(value, pools[state])
-            if graph.users[state] == (node,) and value not in graph.outputs:
+            if value not in graph.outputs and _is_last(graph, node, state):
                 in_place.add(node)
     written = graph.map(lambda n: replace(n, op=aten.index_put_.default) if n in in_place else n)
     return replace(written.map_values(lambda v: new.get(v, v)), decoding=decoding)
+
+
+def _is_last(graph: Graph, update: Call, state: State) -> bool:
+    """Whether nothing reads the old state after its update, in any order of nodes that the graph allows.
+
+    All that reads it must copy from it what the update is made of.
+    """
+    readers = [n for n in graph.users[state] if n.program == update.program and n is not update]
+    if not all(isinstance(n, Call) and n.op is aten.index.Tensor for n in readers):
+        return False
+    at = {node: i for i, node in enumerate(graph.nodes)} if readers else {}
+    needed: set[Node] = {update}
+    for node in reversed(graph.nodes[min(map(at.__getitem__, readers), default=0) : at.get(update, 0)]):
+        if any(user in needed for value in node.results for user in graph.users.get(value, ())):
+            needed.add(node)
+    return needed.issuperset(readers)
 
 
 def _sized(value: Value, pages: int) -> Value:
@@ -44,8 +61,15 @@ def updated_in_place(graph: Graph) -> Iterator[State]:
 
 def page_bytes(graph: Graph) -> tuple[int, int]:
     """The bytes of one page in all pools together: of those of the whole text, and of those of sliding layers."""
-    named = {
-        name: at(state.type.nbytes, {}) // at(state.type.shape[0], {}) for state in graph.states for name in state.fqns
-    }
-    decoding = graph.decoding
-    return sum(named[name] for name in decoding.pools), sum(named[name] for name in decoding.window_pools)
+    return _row_bytes(graph, graph.decoding.pools), _row_bytes(graph, graph.decoding.window_pools)
+
+
+def slot_bytes(graph: Graph) -> int:
+    """The bytes of one slot in all pools together."""
+    return _row_bytes(graph, graph.decoding.slot_pools)
+
+
+def _row_bytes(graph: Graph, pools: Collection[str]) -> int:
+    """The bytes of a page, or of a slot, in all these pools together."""
+    states = (state for state in graph.states for name in state.fqns if name in pools)
+    return sum(at(state.type.nbytes, {}) // at(state.type.shape[0], {}) for state in states)

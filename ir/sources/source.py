@@ -36,6 +36,8 @@ class Variant:
     dynamic_shapes: DynamicShapes = None
     fix: tuple[str, ...] = ()  # inputs whose values are fixed at those of the call
     notes: tuple[str, ...] = ()  # for the user: what was left out of the call
+    share: float = 1.0  # how often it is called, relative to the others
+    optional: bool = False  # whether it is left out where it cannot be exported
 
 
 def _unknown(values: Mapping[str, torch.Tensor]) -> Variant | None:
@@ -59,6 +61,7 @@ class Source:
     files: tuple[Path, ...] = ()  # files and folders that it was read from
     soft: bool = False  # whether a dynamic size that the model fixes stays fixed: where the user did not name it
     program: str = "main"  # the name of the program that the example makes
+    share: float = 1.0  # how often that is called, relative to the variants
     variants: tuple[Variant, ...] = ()  # other calls, each a program of its own
     tokenizer: tuple[Path, ...] = ()  # files of a checkpoint that turn texts into ids
     decoding: Decoding = Decoding()  # how a decoder's step continues texts
@@ -67,7 +70,8 @@ class Source:
     @property
     def calls(self) -> tuple[Variant, ...]:
         """The call of each program; the example's is the first."""
-        first = Variant(self.program, self.args, self.kwargs, self.dynamic_shapes, self.fix, self.example_notes)
+        terms = self.dynamic_shapes, self.fix, self.example_notes, self.share
+        first = Variant(self.program, self.args, self.kwargs, *terms)
         return (first, *self.variants)
 
     @property

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
+from typing import Any
+
+import sympy
 
 from ir.analysis.memory import stored_bytes
-from ir.analysis.pools import page_bytes, with_pools
+from ir.analysis.pools import page_bytes, slot_bytes, with_pools
+from ir.analysis.programs import program_of
 from ir.decoding import Decoding
 from ir.errors import CompileError
 from ir.graph import Graph
 from ir.machine.cluster import Cluster
+from ir.sizes import hold
 from ir.text.units import format_bytes
 from passes.options.sizes import WantedCall
 
@@ -41,9 +47,7 @@ def with_room(graph: Graph, decoding: Decoding, room: Room, machine: Cluster) ->
     """
     if room.tokens is not None and room.tokens < decoding.max_length:
         raise CompileError(f"--tokens {room.tokens} is less than one text of --max-length {decoding.max_length}")
-    if low := {str(s): least for s, (least, _) in graph.ranges.items() if least > 1}:
-        name, least = next(iter(low.items()))
-        raise CompileError(f"the model's code asks for {name} of {least} or more, and texts grow token by token")
+    decoding = replace(decoding, chunk=_chunk(graph, decoding))
     texts = room.texts(decoding.max_length)
     made = with_pools(graph, decoding_for(decoding, texts, room.tokens))
     if room.sequences is not None or room.tokens is not None:
@@ -58,6 +62,33 @@ def with_room(graph: Graph, decoding: Decoding, room: Room, machine: Cluster) ->
     return with_pools(graph, decoding_for(decoding, most))
 
 
+def _chunk(graph: Graph, decoding: Decoding) -> int:
+    """The new tokens of a text that a step takes at most; 0: any number.  Raises CompileError where one is too few."""
+    parts = [program_of(graph, i) for i in range(max(len(graph.programs), 1))]
+    takes = [_tokens_taken(part) for part in parts]
+    low = {str(s): least for part in parts for s, (least, _) in part.ranges.items() if s != _seq(part)}
+    for name, least in (low | {"seq": min(taken.start for taken in takes)}).items():
+        if least > 1:
+            raise CompileError(f"the model's code asks for {name} of {least} or more, and texts grow token by token")
+    most = max(len(taken) + taken.start - 1 for taken in takes)
+    return decoding.chunk if most >= _CHUNK else most
+
+
+def _seq(graph: Graph) -> Any:
+    return next(v for v in graph.inputs if v.name == "input_ids").type.shape[1]
+
+
+def _tokens_taken(graph: Graph) -> range:
+    """The numbers of new tokens that a program takes, up to those of a chunk."""
+    seq = _seq(graph)
+    if not isinstance(seq, sympy.Symbol):
+        return range(int(seq), int(seq) + 1)
+    guards = [guard for guard in graph.guards if guard.free_symbols == {seq}]
+    low, high = graph.ranges[seq]
+    most = min(high or _CHUNK, _CHUNK)
+    return range(low, next((n for n in range(low, most + 1) if not hold(guards, {seq: n})), most + 1))
+
+
 def decoding_for(decoding: Decoding, texts: int, tokens: int | None = None) -> Decoding:
     """The terms of a decoder with room for so many texts, or tokens; page 0 is added.
 
@@ -66,7 +97,12 @@ def decoding_for(decoding: Decoding, texts: int, tokens: int | None = None) -> D
     page = decoding.page
     pages = -(-tokens // page) if tokens is not None else texts * pages_of(decoding)
     window = texts * window_pages_of(decoding)
-    return replace(decoding, pages=1 + pages, window_pages=1 + window if decoding.window_pools else 0)
+    return replace(
+        decoding,
+        pages=1 + pages,
+        window_pages=1 + window if decoding.window_pools else 0,
+        slots=1 + texts if decoding.slot_pools else 0,
+    )
 
 
 def pages_of(decoding: Decoding) -> int:
@@ -88,8 +124,18 @@ def usual_steps(graph: Graph) -> tuple[WantedCall, ...]:
     half = max(pages_of(decoding) // 2, 1)
     named = {"pages": half, "window_pages": min(half, window_pages_of(decoding))}
     pages = {str(symbol): named[str(symbol)] for symbol in graph.hints if str(symbol) in named}
-    chunk = max(min(_CHUNK, decoding.max_length // 2), 1)
-    return WantedCall({"batch": _BATCH, "seq": 1, **pages}, 9.0), WantedCall({"batch": 1, "seq": chunk, **pages}, 1.0)
+    chunk = max(min(decoding.chunk or _CHUNK, _CHUNK, decoding.max_length // 2), 1)
+    if not decoding.cached:
+        return (WantedCall(_known(graph, {"batch": _BATCH, "seq": decoding.max_length // 2})),)
+    if decoding.together == "even":  # of which programs have their shares
+        return (WantedCall(_known(graph, {"batch": _BATCH, "seq": max(chunk // _BATCH, 2), **pages})),)
+    decode, prefill = {"batch": _BATCH, "seq": 1, **pages}, {"batch": 1, "seq": chunk, **pages}
+    return WantedCall(_known(graph, decode), 9.0), WantedCall(_known(graph, prefill), 1.0)
+
+
+def _known(graph: Graph, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Those of the sizes that the graph has."""
+    return {name: size for name, size in sizes.items() if name in map(str, graph.hints)}
 
 
 def _most_texts(graph: Graph, machine: Cluster) -> int:
@@ -98,9 +144,9 @@ def _most_texts(graph: Graph, machine: Cluster) -> int:
     if not machine.devices or not isfinite(memory):
         return _SEQUENCES
     whole, sliding = page_bytes(graph)
-    each = whole * pages_of(graph.decoding) + sliding * window_pages_of(graph.decoding)
+    each = whole * pages_of(graph.decoding) + sliding * window_pages_of(graph.decoding) + slot_bytes(graph)
     weights = stored_bytes((*graph.params, *graph.constants))
-    return int((_USABLE * memory - weights) // each)
+    return int((_USABLE * memory - weights) // each) if each else _SEQUENCES
 
 
 def room_line(graph: Graph) -> str:
@@ -109,6 +155,7 @@ def room_line(graph: Graph) -> str:
     if not decoding.page:
         return ""
     by_kind = [(decoding.pages, pages_of(decoding)), (decoding.window_pages, window_pages_of(decoding))]
+    by_kind.append((decoding.slots, 1))
     texts = min((have - 1) // each for have, each in by_kind if have)
     tokens = (decoding.pages - 1) * decoding.page
     nbytes = stored_bytes(state for state in graph.states if state.zeros)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -23,15 +24,18 @@ def captured(source: Source, cache: bool = False) -> tuple[Graph, bool]:
     Raises CaptureError, and CompileError for two variants that take the same calls.
     """
     programs: list[tuple[Variant, Graph]] = []
-    kept = True
+    kept, left_out = True, list[str]()
     for call in source.calls:
         try:
             terms: Any = dict(dynamic_shapes=call.dynamic_shapes, soft=source.soft, fix=call.fix)
             given = source.model, call.args, call.kwargs
             graph, known = capture_once(*given, **terms) if cache else (capture(*given, **terms), False)
         except CaptureError as e:
+            if call.optional:
+                left_out.append(f"there is no program {call.name}: {e}")
+                continue
             raise e if not source.variants else CaptureError(f"in the variant {call.name}: {e}") from e
-        programs.append((call, graph))
+        programs.append((call, replace(graph, notes=()) if call.optional else graph))
         kept = kept and known
     for (one, first), (other, second) in combinations(programs, 2):
         if _taken(first) == _taken(second):
@@ -39,8 +43,9 @@ def captured(source: Source, cache: bool = False) -> tuple[Graph, bool]:
                 f"the variants {one.name} and {other.name} take the same calls; "
                 "name the input whose values tell them apart with --fix"
             )
-    named = [(call.name, fixed_inputs(graph.signature.arguments), 1.0, graph) for call, graph in programs]
-    return merged(named), kept
+    named = [(call.name, fixed_inputs(graph.signature.arguments), call.share, graph) for call, graph in programs]
+    union = merged(named)
+    return replace(union, notes=(*union.notes, *left_out)), kept
 
 
 def _taken(graph: Graph) -> Any:

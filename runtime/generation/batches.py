@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,23 +20,33 @@ class TextBatch:
 
     def inputs(self, takes: Collection[str], page: int) -> dict[str, torch.Tensor]:
         """The inputs of a decoder that `takes` some of all there are; see docs/generation.md."""
+        return {name: _MAKE[name](self, page) for name in takes}
+
+    def ids(self) -> torch.Tensor:
+        """The new tokens, padded on the left."""
         seq = max(self.counts)
         news = [t.tokens[t.length : t.length + n] for t, n in zip(self.texts, self.counts, strict=True)]
-        draws = [t.options.sampling for t in self.texts]
-        made = {
-            "input_ids": torch.tensor([[0] * (seq - len(new)) + new for new in news]),
-            "lengths": torch.tensor([t.length for t in self.texts]),
-            "counts": torch.tensor(self.counts),
-            "table": _table([t.pages for t in self.texts]),
-            "window_table": _table([t.window_pages for t in self.texts]),
-            "window_first": torch.tensor([t.left * page for t in self.texts]),
-            "temperature": torch.tensor([float(d.temperature) for d in draws]),
-            "top_k": torch.tensor([d.top_k for d in draws]),
-            "top_p": torch.tensor([float(d.top_p) for d in draws]),
-            "min_p": torch.tensor([float(d.min_p) for d in draws]),
-            "seeds": torch.tensor([d.seed for d in draws]),
-        }
-        return {name: made[name] for name in takes}
+        return torch.tensor([[0] * (seq - len(new)) + new for new in news])
+
+    def draws(self, name: str, kind: type[int] | type[float]) -> torch.Tensor:
+        """An option of sampling, of each row."""
+        return torch.tensor([kind(getattr(text.options.sampling, name)) for text in self.texts])
+
+
+_MAKE: dict[str, Callable[[TextBatch, int], torch.Tensor]] = {
+    "input_ids": lambda batch, _: batch.ids(),
+    "lengths": lambda batch, _: torch.tensor([text.length for text in batch.texts]),
+    "counts": lambda batch, _: torch.tensor(batch.counts),
+    "table": lambda batch, _: _table([text.pages for text in batch.texts]),
+    "window_table": lambda batch, _: _table([text.window_pages for text in batch.texts]),
+    "window_first": lambda batch, page: torch.tensor([text.left * page for text in batch.texts]),
+    "slots": lambda batch, _: torch.tensor([text.slot for text in batch.texts]),
+    "temperature": lambda batch, _: batch.draws("temperature", float),
+    "top_k": lambda batch, _: batch.draws("top_k", int),
+    "top_p": lambda batch, _: batch.draws("top_p", float),
+    "min_p": lambda batch, _: batch.draws("min_p", float),
+    "seeds": lambda batch, _: batch.draws("seed", int),
+}
 
 
 def _table(rows: Sequence[Sequence[int]]) -> torch.Tensor:

@@ -14,7 +14,6 @@ from runtime.errors import InputError, PipelineClosed, StageError
 from runtime.generation.batches import TextBatch
 from runtime.generation.continuation import Continuation, Told
 from runtime.generation.options import TextOptions
-from runtime.generation.pages import Pages
 from runtime.generation.scheduler import CHUNK, Scheduler
 from runtime.generation.sequences import Pools, TextInProgress
 from runtime.manifest.manifest import Generation
@@ -33,12 +32,12 @@ class Generator:
     def __init__(self, generation: Generation, takes: Collection[str], stages: int, submit: Submit) -> None:
         """`takes`: the names of the decoder's inputs.  `submit`: starts a batch of them."""
         self._takes, self._submit = takes, submit
-        pools = Pools(generation.page, Pages(generation.pages), Pages(generation.window_pages), generation.window)
         chunk = CHUNK
         if generation.window:
             room = (generation.window_pages - 2) * generation.page - generation.window
             chunk = max(1, min(CHUNK, room))
-        self._scheduler = Scheduler(pools, stages + 1 if stages > 1 else 1, chunk)
+        groups = stages + 1 if stages > 1 else 1
+        self._scheduler = Scheduler(Pools.of(generation), groups, chunk, generation.chunk, generation.together)
         self._texts: dict[Continuation, TextInProgress] = {}
         self._events: SimpleQueue[_Event] = SimpleQueue()
         self._lock = Lock()  # held while the thread starts or ends

@@ -24,6 +24,8 @@ class Scheduler:
     pools: Pools
     groups: int
     chunk: int = CHUNK
+    most: int = 0  # new tokens of one text in a batch; 0: those of a chunk
+    together: str = "any"  # the texts that a batch may have: see `Generation`
     waiting: deque[TextInProgress] = field(default_factory=deque)
     active: list[TextInProgress] = field(default_factory=list)  # those with pages, in the order of their admission
     in_flight: int = 0
@@ -64,9 +66,9 @@ class Scheduler:
         told: list[TextInProgress] = []
         for text, count in self._landed(batch):
             text.failures = 0
-            text.advance(self.pools, count)
-            if text.length == len(text.tokens):
+            if count == text.new:
                 told.append(text)
+            text.advance(self.pools, count)
         return told
 
     def failed(self, batch: TextBatch) -> list[TextInProgress]:
@@ -74,6 +76,8 @@ class Scheduler:
         lost = [text for text, _ in self._landed(batch)]
         for text in lost:
             text.failures += 1
+            if not self.pools.repeats:
+                self._give_up(text)
         return [text for text in lost if text.failures >= TRIES]
 
     def _landed(self, batch: TextBatch) -> list[tuple[TextInProgress, int]]:
@@ -82,6 +86,12 @@ class Scheduler:
         for text in batch.texts:
             text.running = False
         return [(t, count) for t, count in zip(batch.texts, batch.counts, strict=True) if t in self.active]
+
+    def _give_up(self, text: TextInProgress) -> None:
+        """A text gives its pages to others, and is prefilled again when there is room."""
+        self.active.remove(text)
+        text.release(self.pools)
+        self.waiting.appendleft(text)
 
     # ---- admission
 
@@ -93,7 +103,7 @@ class Scheduler:
                 return  # what it has in common with another is there soon
             text.begin(self.pools)
             enough = text.needed(self.pools, len(text.tokens)) + len(self.active) <= self.pools.full.free
-            if not (enough and text.grow(self.pools, min(len(text.tokens), text.length + self.chunk))):
+            if not (enough and text.grow(self.pools, text.length + self._count(text))):
                 text.release(self.pools)
                 return
             self.active.append(self.waiting.popleft())
@@ -105,14 +115,29 @@ class Scheduler:
         texts: list[TextInProgress] = []
         counts: list[int] = []
         for text in idle:
-            count = min(text.new, self.chunk)
-            alone = text.failures > 0 or (texts and texts[0].failures > 0)
+            count = self._count(text)
+            alone = text.failures > 0 or (texts and texts[0].failures > 0) or self.together == "alone"
             if texts and (alone or self._is_full([*counts, count])):
                 break
+            if texts and self._kind(text, count) != self._kind(texts[0], counts[0]):
+                continue
             if text in self.active and self._make_room(text, text.length + count, keep=texts):
                 texts.append(text)
                 counts.append(count)
         return TextBatch(tuple(texts), tuple(counts)) if texts else None
+
+    def _count(self, text: TextInProgress) -> int:
+        """The tokens of a text that its next batch takes."""
+        return min(text.new, self.chunk, self.most or self.chunk) if self.pools.cached else text.new
+
+    def _kind(self, text: TextInProgress, count: int) -> tuple[int, ...]:
+        """What all texts of a batch have in common."""
+        match self.together:
+            case "even":
+                return (count,)
+            case "equal":
+                return (count, text.length)
+        return ()
 
     def _is_full(self, counts: list[int]) -> bool:
         """Whether so many rows are too many: padded tokens of a prefill, or more than a group's share of the texts."""
@@ -126,7 +151,5 @@ class Scheduler:
             last = next((t for t in reversed(self.active) if not t.running and t is not text and t not in keep), None)
             if last is None or self.active.index(last) < self.active.index(text):
                 return False
-            self.active.remove(last)
-            last.release(self.pools)
-            self.waiting.appendleft(last)
+            self._give_up(last)
         return True

@@ -7,17 +7,36 @@ from dataclasses import dataclass, field
 
 from runtime.generation.continuation import Continuation
 from runtime.generation.options import TextOptions
-from runtime.generation.pages import Pages, prefixes_of
+from runtime.generation.pages import TRASH, Pages, prefixes_of
+from runtime.manifest.manifest import Generation
 
 
 @dataclass(frozen=True)
 class Pools:
-    """The pages of an artifact: of the layers that attend to the whole text, and of those that slide."""
+    """The pages of an artifact: of the layers that attend to the whole text, and of those that slide; and its slots."""
 
     page: int  # tokens a page
     full: Pages
     sliding: Pages
+    slots: Pages  # each of a text; none unless layers keep a state of the text as a whole
     window: int  # tokens that sliding layers look at; 0 if there are none
+    cached: bool = True  # whether the pools hold anything
+
+    @classmethod
+    def of(cls, generation: Generation) -> Pools:
+        """The pools of an artifact, all free."""
+        full, sliding, slots = map(Pages, (generation.pages, generation.window_pages, generation.slots))
+        return cls(generation.page, full, sliding, slots, generation.window, generation.cached)
+
+    @property
+    def shares(self) -> bool:
+        """Whether texts with a common prefix can share its pages: those hold all there is of it."""
+        return self.cached and not self.window and not self.slots.count
+
+    @property
+    def repeats(self) -> bool:
+        """Whether a step that failed can run again: pages are written alike, a state has moved on."""
+        return not self.slots.count
 
 
 @dataclass(eq=False)
@@ -35,6 +54,7 @@ class TextInProgress:
     pages: list[int] = field(default_factory=list)
     window_pages: list[int] = field(default_factory=list)
     left: int = 0  # pages that left the window
+    slot: int = TRASH
     running: bool = False  # in a batch that the stages have
     failures: int = 0  # batches in a row that failed
     _prefixes: list[bytes] = field(default_factory=list)
@@ -57,17 +77,22 @@ class TextInProgress:
         """Own the pages of `length` tokens; False, and nothing changes, if too few are free."""
         full = self.needed(pools, length)
         sliding = max(0, _pages(length, pools.page) - self.left - len(self.window_pages)) if pools.window else 0
-        if full > pools.full.free or sliding > pools.sliding.free:
+        slots = 1 if pools.slots.count and self.slot == TRASH else 0
+        if full > pools.full.free or sliding > pools.sliding.free or slots > pools.slots.free:
             return False
+        if slots:
+            self.slot = pools.slots.take()
         self.pages += [pools.full.take() for _ in range(full)]
         self.window_pages += [pools.sliding.take() for _ in range(sliding)]
         return True
 
     def advance(self, pools: Pools, count: int) -> None:
         """The pools hold `count` more tokens: full pages may be shared now, those behind the window are free."""
+        if not pools.cached:
+            return
         before, self.length = self.length, self.length + count
         filled = range(before // pools.page, self.length // pools.page)
-        if filled and not pools.window:
+        if filled and pools.shares:
             for i in filled:
                 pools.full.name(self.pages[i], self.prefixes(pools)[i])
         while self.window_pages and (self.left + 1) * pools.page <= self.length - pools.window + 1:
@@ -76,7 +101,7 @@ class TextInProgress:
 
     def begin(self, pools: Pools) -> None:
         """Take over the pages that hold its first tokens already, so that at least one token stays to be computed."""
-        if not pools.window:
+        if pools.shares:
             self.pages = pools.full.share(self.shareable(pools))
             self.length = len(self.pages) * pools.page
 
@@ -91,10 +116,11 @@ class TextInProgress:
         return self.prefixes(pools)[: (len(self.tokens) - 1) // pools.page]
 
     def release(self, pools: Pools) -> None:
-        """Give up all pages."""
+        """Give up all pages, and the slot."""
+        pools.slots.give([self.slot] if self.slot != TRASH else [])
         pools.full.give(self.pages)
         pools.sliding.give(self.window_pages)
-        self.pages, self.window_pages, self.left, self.length = [], [], 0, 0
+        self.pages, self.window_pages, self.left, self.slot, self.length = [], [], 0, TRASH, 0
 
 
 def _pages(length: int, page: int) -> int:
@@ -103,7 +129,7 @@ def _pages(length: int, page: int) -> int:
 
 def common(text: TextInProgress, others: Sequence[TextInProgress], pools: Pools) -> bool:
     """Whether one of the others is about to compute a page that this text could share."""
-    if pools.window or not others:
+    if not pools.shares or not others:
         return False
     mine = text.shareable(pools)
     missing = next((i for i, prefix in enumerate(mine) if prefix not in pools.full.known), len(mine))

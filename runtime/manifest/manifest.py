@@ -196,11 +196,15 @@ class Generation:
     pages: int = 0  # of the pools of layers that attend to the whole text; page 0 belongs to no text
     window: int = 0  # tokens that sliding layers look at; 0 if there are none
     window_pages: int = 0  # of the pools of sliding layers
+    slots: int = 0  # of the pools that have one state a text; slot 0 belongs to no text
     max_length: int = 0  # tokens of a text, prompt included
     vocabulary: int = 0  # ids are less
     stop: tuple[int, ...] = ()  # ids that end a text
     pad: int = 0  # the id behind the end of a text that is shorter than others
     defaults: dict[str, Any] = field(default_factory=dict)  # what the checkpoint says of sampling: {"temperature": 0.6}
+    together: str = "any"  # the texts of a step: "any"; "even", with as many new tokens; "equal", as long, too; "alone"
+    chunk: int = 0  # new tokens of a text in one step at most; 0: any number
+    cached: bool = True  # False: each step computes its texts as a whole
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Greedy tokens of decoders in stages, beside those of `model.generate`: `python -m tests.zoo.generation [NAME …]`.
 
 Texts of different lengths join and leave a running batch, pass the window of sliding layers, and are prefilled in
-chunks.  Prints a line a decoder; those with recurrences are refused as yet.
+chunks.  Prints a line a decoder.
 """
 
 from __future__ import annotations

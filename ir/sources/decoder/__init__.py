@@ -1,15 +1,18 @@
-"""A decoder -> a module that continues texts, whose keys and values lie in pages of pools.
+"""A decoder -> a module that continues texts, whose keys, values and states lie in pools.
 
 In the order in which a model meets them:
 
 made         from a source to the source of its step: the call, the pools, what ends a text
 pretrained   the step of a transformers model
 own          the step of a module that is written for pages
-kept         what each layer of a model keeps from token to token
+kept         what each layer of a model keeps of a text
 step         the module: tokens in, the next token of each row out
 rows         the pages and positions of a batch, also for decoders without transformers
 sampling     from logits to a token
-cached       transformers' cache and masks over pages: imported where a model of transformers is read
+cached       the step of a transformers model with a cache in pools: imported where such a model is read
+layers       transformers' caches over pages and slots
+masks        its masks for rows of different lengths
+whole        the step that computes whole texts, for a model without a cache that serves
 agreement    the difference between a step's logits in a batch, in chunks, and those of a whole text
 terms        what a checkpoint says of its texts: what ends them, how they are sampled
 """

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ir.decoding import Together
+
 AGREES_WITHIN = 2e-3  # difference of logits relative to the largest one, in float32
-_LENGTHS, _CHUNK, _LONGEST_WINDOW = (3, 7, 12), 5, 64
+_LENGTHS, _LONGEST_WINDOW = (3, 7, 12), 64
 
 Tensors: TypeAlias = dict[str, Tensor]
 """Tensors of a module by name."""
@@ -23,11 +25,13 @@ class Agreement:
     """A comparison of a decoder's step with the decoder itself, on random texts of several lengths."""
 
     step: nn.Module
-    tables: Sequence[str]  # "table", "window_table"
-    pools: Mapping[str, Tensor]  # by fully qualified name, of any number of pages
+    tables: Sequence[str]  # "table", "window_table", "slots"
+    pools: Mapping[str, Tensor]  # by fully qualified name, of any number of pages or slots
     page: int
     window: int
     vocabulary: int
+    together: Together = "any"
+    chunk: int = 5  # tokens of a prompt in one step
 
     @torch.no_grad()
     def difference(self, weights: Tensors, whole: Callable[[Tensor], Tensor] | None = None) -> float:
@@ -43,19 +47,36 @@ class Agreement:
         done = dict.fromkeys(rows, 0)
         while waiting := [i for i in rows if done[i] < len(self._texts[i])]:
             prompts = {i: len(self._texts[i]) - 1 for i in waiting}
-            counts = {i: max(min(_CHUNK, prompts[i] - done[i]), 1) for i in waiting}
+            counts = {i: max(min(self.chunk, prompts[i] - done[i]), 1) for i in waiting}
+            counts = {
+                i: counts[i] for i in waiting if self._kind(i, counts, done) == self._kind(waiting[0], counts, done)
+            }
             ids = {i: self._texts[i][done[i] : done[i] + count] for i, count in counts.items()}
-            for i, logits in zip(waiting, self._cached(done, ids, state), strict=True):
+            for i, logits in zip(counts, self._cached(done, ids, state), strict=True):
                 done[i] += counts[i]
                 if done[i] >= prompts[i]:
                     want = whole(self._texts[i][: done[i]])
                     differences.append(float((logits - want).abs().max() / want.abs().max()))
         return max(differences)
 
+    def _kind(self, text: int, counts: Mapping[int, int], done: Mapping[int, int]) -> Any:
+        """What texts of one step have in common."""
+        match self.together:
+            case "any":
+                return 0
+            case "even":
+                return counts[text]
+            case "equal":
+                return counts[text], done[text]
+            case "alone":
+                return text
+
     @cached_property
     def _texts(self) -> list[Tensor]:
         generator = torch.Generator().manual_seed(0)
         lengths = [*_LENGTHS, *([self.window + 3] if 0 < self.window <= _LONGEST_WINDOW else [])]
+        if self.together != "any":
+            lengths += lengths[-1:]  # so that two share steps
         low = min(3, self.vocabulary - 1)
         return [torch.randint(low, self.vocabulary, (n + 1,), generator=generator) for n in lengths]
 
@@ -79,6 +100,8 @@ class Agreement:
         tables = dict.fromkeys(self.tables, table)
         if "window_table" in tables:
             tables["window_first"] = torch.zeros_like(counts)
+        if "slots" in tables:
+            tables["slots"] = torch.tensor([i + 1 for i in new])
         given = (ids, torch.tensor([done[i] for i in new]), counts, tables)
         return functional_call(_Logits(self.step), {f"step.{name}": t for name, t in state.items()}, given)
 
@@ -97,10 +120,21 @@ class _Logits(nn.Module):
         return self.step.logits(*given)
 
 
-def uncached(model: nn.Module, weights: Tensors, text: Tensor) -> Tensor:
-    """The logits `[vocabulary]` of a transformers model behind a text `[seq]`, without a cache."""
-    returned: Any = functional_call(model, weights, (), {"input_ids": text[None], "use_cache": False})
-    return returned.logits[0, -1]
+def uncached(model: nn.Module, weights: Tensors) -> Callable[[Tensor], Tensor]:
+    """A function that returns the logits `[vocabulary]` of a transformers model behind a text `[seq]`.
+
+    They are computed without a cache, once for each text.
+    """
+    known: dict[tuple[int, ...], Tensor] = {}
+
+    def logits(text: Tensor) -> Tensor:
+        key = tuple(text.tolist())
+        if key not in known:
+            returned: Any = functional_call(model, weights, (), {"input_ids": text[None], "use_cache": False})
+            known[key] = returned.logits[0, -1]
+        return known[key]
+
+    return logits
 
 
 def random_weights(model: nn.Module) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""The keys and values that each layer of a decoder keeps of every token, and the buffers for them."""
+"""The tensors that each layer of a decoder keeps of a text, and the buffers for them."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ from ir.capture.export.recording import quiet
 from ir.errors import SourceError
 
 CAPTURED_PAGES = 5  # of the pools while a model is captured: two for each row of the example, and that of padding
+CAPTURED_SLOTS = 3  # one for each row, and that of padding
+STATES = ("conv", "recurrent")  # kinds of what a layer keeps of a text, in whose caches they are `conv_states`
 
 
 @dataclass(frozen=True)
 class KeptTensor:
-    """The keys or the values that a layer keeps of each token."""
+    """A tensor that a layer keeps: of each token, as keys are, or one of the whole text, as a recurrence's state is."""
 
-    name: str  # "keys"
-    heads: int
-    width: int  # numbers a head
+    name: str  # "keys", "conv", "recurrent_1"
+    shape: tuple[int, ...]  # heads and numbers a head, of a token; of any shape, of a text
     dtype: torch.dtype
+    of_text: bool = False
 
 
 @dataclass(frozen=True)
 class KeptLayer:
-    """The tensors that one layer keeps of each token, and whether it forgets what a window has left."""
+    """The tensors that one layer keeps, and whether it forgets what a window has left."""
 
     tensors: tuple[KeptTensor, ...]
     sliding: bool
@@ -40,7 +42,7 @@ def kept_layers(model: Any, small: dict[str, torch.Tensor]) -> tuple[KeptLayer, 
     """The tensors that a run of the model on fake tensors leaves in its cache, a layer each.
 
     `small`: weights by name, for a run on these where none on fake tensors is possible; none for a large model.
-    Raises SourceError for a model that keeps anything else than keys and values, or nothing.
+    Raises SourceError for a model that keeps anything else than tensors of known kinds, or nothing.
     """
     name = type(model).__name__
     mode = FakeTensorMode(allow_non_fake_inputs=True)
@@ -56,10 +58,11 @@ def kept_layers(model: Any, small: dict[str, torch.Tensor]) -> tuple[KeptLayer, 
                 returned = functional_call(model, small, (), given)
     except Exception as e:
         raise SourceError(f"{name} does not run on tokens alone, which --generate asks for: {e}") from e
-    layers = getattr(getattr(returned, "past_key_values", None), "layers", None)
-    if not layers:
-        raise SourceError(f"{name} keeps no keys and values of a text in a cache; --generate is for decoders that do")
-    return tuple(_kept(name, layer) for layer in layers)
+    cache = getattr(returned, "past_key_values", None) or getattr(returned, "cache_params", None)
+    layers = [_kept(layer) for layer in getattr(cache, "layers", None) or ()]
+    if not any(layer.tensors for layer in layers):
+        raise SourceError(f"{name} keeps nothing of a text in a cache of transformers")
+    return tuple(layers)
 
 
 @contextmanager
@@ -87,28 +90,42 @@ def faked(model: nn.Module, mode: FakeTensorMode) -> dict[str, torch.Tensor]:
     return {name: made[id(tensor)] for name, tensor in tensors}
 
 
-def _kept(model: str, layer: Any) -> KeptLayer:
-    found = {name: getattr(layer, name, None) for name in ("keys", "values")}
-    odd = any(getattr(layer, f"{kind}_states", None) for kind in ("conv", "recurrent"))
-    if odd or not all(isinstance(t, torch.Tensor) and t.dim() == 4 for t in found.values()):
-        raise SourceError(
-            f"{model} keeps more than keys and values ({type(layer).__name__}), which --generate lacks yet"
-        )
-    tensors = (KeptTensor(n, t.shape[1], t.shape[3], t.dtype) for n, t in found.items() if isinstance(t, torch.Tensor))
-    return KeptLayer(tuple(tensors), bool(getattr(layer, "is_sliding", False)))
+def _kept(layer: Any) -> KeptLayer:
+    states = {f"{kind}_{i}": t for kind in STATES for i, t in getattr(layer, f"{kind}_states", {}).items()}
+    kept = [
+        KeptTensor(name.removesuffix("_0"), tuple(t.shape[1:]), t.dtype, of_text=True)
+        for name, t in states.items()
+        if isinstance(t, torch.Tensor)
+    ]
+    tokens = {name: getattr(layer, name, None) for name in ("keys", "values")}
+    kept += [
+        KeptTensor(name, (t.shape[1], t.shape[3]), t.dtype)
+        for name, t in tokens.items()
+        if isinstance(t, torch.Tensor) and t.dim() == 4
+    ]
+    return KeptLayer(tuple(kept), bool(getattr(layer, "is_sliding", False)))
 
 
 @dataclass(frozen=True)
 class Pool:
-    """The buffer of a layer for its keys or values, `[pages, page, heads, dim]`, in the module that fills it."""
+    """The buffer of a layer for a tensor that it keeps, in the module that fills it.
+
+    Keys and values lie in `[pages, page, heads, dim]`, what is kept of a text in `[slots, …]`.
+    """
 
     owner: str  # path of the module; "" is the model
     attribute: str
+    kept: KeptTensor
     sliding: bool
 
     @property
     def fqn(self) -> str:
         return f"{self.owner}.{self.attribute}".lstrip(".")
+
+    @property
+    def table(self) -> str:
+        """The input of a step that says where a text lies in it."""
+        return "slots" if self.kept.of_text else "window_table" if self.sliding else "table"
 
 
 def add_pools(model: nn.Module, layers: Sequence[KeptLayer], page: int) -> tuple[tuple[Pool, ...], ...]:
@@ -117,12 +134,22 @@ def add_pools(model: nn.Module, layers: Sequence[KeptLayer], page: int) -> tuple
 
 
 def _added(model: nn.Module, index: int, layer: KeptLayer, page: int) -> Iterator[Pool]:
-    inside = ((path, m) for path, m in model.named_modules() if getattr(m, "layer_idx", None) == index)
-    path, owner = next(inside, ("", model))
+    inside = [(path, m) for path, m in model.named_modules() if getattr(m, "layer_idx", None) == index]
     for kept in layer.tensors:
+        path, owner = _owner(inside, kept) or ("", model)
         attribute = kept.name if path else f"{kept.name}_{index}"
         while hasattr(owner, attribute):
             attribute = f"cached_{attribute}"
-        zeros = torch.zeros(CAPTURED_PAGES, page, kept.heads, kept.width, dtype=kept.dtype)
-        owner.register_buffer(attribute, zeros, persistent=False)
-        yield Pool(path, attribute, layer.sliding)
+        sizes = (CAPTURED_SLOTS,) if kept.of_text else (CAPTURED_PAGES, page)
+        owner.register_buffer(attribute, torch.zeros(*sizes, *kept.shape, dtype=kept.dtype), persistent=False)
+        yield Pool(path, attribute, kept, layer.sliding)
+
+
+def _owner(inside: Sequence[tuple[str, nn.Module]], kept: KeptTensor) -> tuple[str, nn.Module] | None:
+    """The module of a layer that keeps a tensor, the innermost of those that attend, or of those that do not."""
+    innermost = sorted(inside, key=lambda found: -found[0].count("."))
+    return min(innermost, key=lambda found: ("attention" in _class(found[1])) is kept.of_text, default=None)
+
+
+def _class(module: nn.Module) -> str:
+    return type(module).__name__.lower()

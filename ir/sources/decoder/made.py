@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
 
+from torch import Tensor
 from torch.export import Dim
 
 from ir.checkpoint.transformers import is_pretrained
+from ir.decoding import Decoding
 from ir.sources.decoder.own import own_step
 from ir.sources.decoder.pretrained import pretrained_step
 from ir.sources.decoder.step import example_call
-from ir.sources.source import Source
+from ir.sources.source import Source, Variant
 
 _BATCH, _SEQ, _PAGES = 2, 6, 2  # of the example
 
@@ -20,27 +22,48 @@ def step_of(source: Source, max_length: int | None = None, page: int | None = No
     """The source of a decoder's step, which takes the arguments of `DecoderStep.forward` and keeps its texts in pools.
 
     `max_length`: tokens of a text, prompt included; `page`: tokens a page.
-    Raises SourceError for what is no decoder, or one whose cached logits are not those that it has without a cache.
+    Raises SourceError for what is no decoder.
     """
     made = (pretrained_step if is_pretrained(source.model) else own_step)(source.model, max_length, page)
-    call = example_call(_BATCH, _SEQ, dict.fromkeys(made.terms.tables, _PAGES))
+    first, *others = _programs(made.terms)
     return replace(
         source,
         model=made.step,
         args=(),
-        kwargs=call,
-        dynamic_shapes={name: _dynamic(name) for name in call},
+        kwargs=first.kwargs,
+        dynamic_shapes=first.dynamic_shapes,
         notes=(*source.notes, *made.notes),
         example_notes=(),
-        variants=(),
+        program=first.name,
+        share=first.share,
+        variants=tuple(others),
         soft=False,
         made_up=True,
         decoding=made.terms,
     )
 
 
-def _dynamic(name: str) -> dict[int, Any]:
-    """The sizes of an argument that change from step to step."""
-    second = {"input_ids": "seq", "table": "pages", "window_table": "window_pages"}.get(name)
-    sizes = ("batch", second) if second else ("batch",)
-    return {i: Dim(size, min=1) for i, size in enumerate(sizes)}
+def _programs(terms: Decoding) -> Iterator[Variant]:
+    """The calls of a step: one for any number of new tokens, but for recurrences, whose code for one is another."""
+    sizes: dict[str, int] = {} if terms.together == "alone" else {"batch": 1}
+    batch = _BATCH if sizes else 1
+    given = dict.fromkeys(terms.tables, _PAGES)
+    if terms.together != "even":
+        yield _call("main", example_call(batch, _SEQ, given, uneven=terms.together == "any"), {**sizes, "seq": 1})
+        return
+    yield replace(_call("decode", example_call(batch, 1, given, uneven=False), sizes), share=9.0)
+    if terms.chunk != 1:
+        prefill = _call("prefill", example_call(batch, _SEQ, given, uneven=False), {**sizes, "seq": 2})
+        yield replace(prefill, optional=True)
+
+
+def _call(name: str, given: dict[str, Tensor], least: Mapping[str, int]) -> Variant:
+    """A call whose sizes change from step to step, those that have a `least`, and pages."""
+    least = {**least, "pages": 1, "window_pages": 1}
+    seconds = {"input_ids": "seq", "table": "pages", "window_table": "window_pages"}
+    named = {name: ("batch", seconds[name]) if name in seconds else ("batch",) for name in given}
+    shapes = {
+        name: {i: Dim(size, min=least[size]) for i, size in enumerate(sizes) if size in least}
+        for name, sizes in named.items()
+    }
+    return Variant(name, (), given, shapes)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
-from functools import partial
 from importlib import import_module
 from itertools import chain, product
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ir.decoding import Decoding
+from ir.decoding import Decoding, Together
 from ir.errors import SourceError
 from ir.sources.decoder.agreement import AGREES_WITHIN, Agreement, random_weights, uncached
 from ir.sources.decoder.kept import KeptLayer, add_pools, kept_layers
@@ -28,18 +27,21 @@ _PAGE = 4  # tokens a page in a comparison
 
 
 def pretrained_step(model: Any, max_length: int | None, page: int | None) -> MadeStep:
-    """The step of a decoder of transformers.
+    """The step of a decoder of transformers: of the first kind whose logits are those without a cache.
 
-    Raises SourceError for another model, and where cached logits are other than those without a cache.
+    Raises SourceError for another model.
     """
     _require_decoder(model)
     terms = decoding_terms(model, max_length, page, most_positions(model, model.config))
-    layers = kept_layers(model, random_weights(model) if _float32_bytes(model) <= _CHECKED_BYTES else {})
     checked = _checked(model)
+    try:
+        layers = kept_layers(model, random_weights(model) if _float32_bytes(model) <= _CHECKED_BYTES else {})
+    except SourceError as e:
+        return _without_cache(model, terms, str(e))
     if checked is None:
         note = f"{type(model).__name__} is too large to compare its cached logits with those without a cache"
-        return replace(_with_cache(model, layers, terms, CacheUse()), notes=(note,))
-    return _with_cache(model, layers, terms, _use(checked, terms))
+        return replace(_with_cache(model, layers, _first_terms(layers, terms), CacheUse()), notes=(note,))
+    return _first_that_agrees(model, checked, layers, terms)
 
 
 def _require_decoder(model: Any) -> None:
@@ -61,32 +63,77 @@ def _with_cache(model: Any, layers: Sequence[KeptLayer], terms: Decoding, use: C
     pools = list(chain.from_iterable(step.layer_pools))
     named = replace(
         terms,
-        pools=tuple(pool.fqn for pool in pools if not pool.sliding),
-        window_pools=tuple(pool.fqn for pool in pools if pool.sliding),
-        window=terms.window if any(pool.sliding for pool in pools) else 0,
+        pools=tuple(pool.fqn for pool in pools if pool.table == "table"),
+        window_pools=tuple(pool.fqn for pool in pools if pool.table == "window_table"),
+        slot_pools=tuple(pool.fqn for pool in pools if pool.table == "slots"),
+        window=terms.window if any(pool.table == "window_table" for pool in pools) else 0,
     )
     return MadeStep(step, named)
 
 
-def _use(model: Any, terms: Decoding) -> CacheUse:
-    """The way in which a model takes its cache.  Raises SourceError where its logits are wrong in each."""
-    weights = random_weights(model)
-    layers = kept_layers(model, weights)
+def _without_cache(model: Any, terms: Decoding, why: str) -> MadeStep:
+    """The step that computes whole texts, and why it does."""
+    note = f"no cache: each token computes its whole text anew, which is slow, as {why}"
+    terms = replace(terms, window=0, together="equal", cached=False)
+    return MadeStep(as_step(model, import_module("ir.sources.decoder.whole").WholeStep), terms, (note,))
+
+
+_LIMITS = {
+    "any": "",
+    "even": "",
+    "equal": "each step takes texts of one length alone",
+    "alone": "each step takes one text alone",
+}
+
+
+def _first_terms(layers: Sequence[KeptLayer], terms: Decoding) -> Decoding:
+    """The terms without limits, but for recurrences, which cannot skip padding."""
+    recurs = any(kept.of_text for layer in layers for kept in layer.tensors)
+    return replace(terms, together="even" if recurs else "any")
+
+
+def _kinds(layers: Sequence[KeptLayer], terms: Decoding) -> Iterator[tuple[Decoding, CacheUse]]:
+    """The ways to continue texts with a cache, the one with the least limits first.
+
+    Some recurrences are right token by token alone.
+    """
+    first = _first_terms(layers, terms)
+    chunks = (0, 1) if first.together == "even" else (0,)
+    kinds: tuple[Together, ...] = (first.together, "equal", "alone")
+    for together, chunk, flags in product(kinds, chunks, product((False, True), repeat=2)):
+        yield replace(first, together=together, chunk=chunk), CacheUse(*flags)
+
+
+def _first_that_agrees(model: Any, checked: Any, layers: Sequence[KeptLayer], terms: Decoding) -> MadeStep:
+    """The step of `model` that gives the right logits where `checked`, a model of its class, has random weights."""
+    weights = random_weights(checked)
+    small = kept_layers(checked, weights)
+    vocabulary = min(terms.vocabulary, checked.get_input_embeddings().weight.shape[0])
+    whole = uncached(checked, weights)
     found: list[str] = []
-    for use in (CacheUse(*flags) for flags in product((False, True), repeat=2)):
-        made = _with_cache(model, layers, replace(terms, page=_PAGE), use)
-        pools = {name: made.step.get_buffer(name).float() for name in (*made.terms.pools, *made.terms.window_pools)}
-        vocabulary = min(terms.vocabulary, model.get_input_embeddings().weight.shape[0])
-        agreement = Agreement(made.step, made.terms.tables, pools, _PAGE, made.terms.window, vocabulary)
+    for kind, use in _kinds(layers, terms):
+        made = _with_cache(checked, small, replace(kind, page=_PAGE), use)
+        names = (*made.terms.pools, *made.terms.window_pools, *made.terms.slot_pools)
+        agreement = Agreement(
+            step=made.step,
+            tables=made.terms.tables,
+            pools={name: made.step.get_buffer(name).float() for name in names},
+            page=_PAGE,
+            window=made.terms.window,
+            vocabulary=vocabulary,
+            together=kind.together,
+            chunk=kind.chunk or Agreement.chunk,
+        )
         try:
-            difference = agreement.difference(weights, partial(uncached, model, weights))
+            difference = agreement.difference(weights, whole)
         except Exception as e:  # of the model's own code, which has other ideas of a cache
-            found.append(f"{type(e).__name__}: {e}".splitlines()[0])
+            found.append(f"its code fails ({type(e).__name__}: {e})".splitlines()[0])
             continue
         if difference <= AGREES_WITHIN:
-            return use
+            limit = _LIMITS[kind.together]
+            return replace(_with_cache(model, layers, kind, use), notes=(f"{limit}, as {found[0]}",) if limit else ())
         found.append(f"its logits with a cache differ by {difference:.1%} from those without")
-    raise SourceError(f"{type(model).__name__} cannot continue texts of different lengths: {found[0]}")
+    return _without_cache(model, terms, found[0])
 
 
 def _checked(model: Any) -> Any:

@@ -25,6 +25,7 @@ class DecoderStep(nn.Module):
         table: Tensor | None = None,
         window_table: Tensor | None = None,
         window_first: Tensor | None = None,
+        slots: Tensor | None = None,
         *,
         temperature: Tensor,
         top_k: Tensor,
@@ -37,9 +38,10 @@ class DecoderStep(nn.Module):
         `input_ids` `int64[batch, seq]` are new tokens, padded on the left; `lengths` `int64[batch]` tokens that rows
         have in the pools, `counts` `int64[batch]` their new ones.  `table` `int64[batch, pages]` are the pages of each
         row, `window_table` `int64[batch, window_pages]` those of sliding layers, which begin at the position
-        `window_first` `int64[batch]`.  The others are those of `TokenSampling`.
+        `window_first` `int64[batch]`; `slots` `int64[batch]` say where is what layers keep of a row as a whole.  The
+        others are those of `TokenSampling`.
         """
-        tables = {"table": table, "window_table": window_table, "window_first": window_first}
+        tables = {"table": table, "window_table": window_table, "window_first": window_first, "slots": slots}
         logits = self.logits(input_ids, lengths, counts, {name: t for name, t in tables.items() if t is not None})
         return TokenSampling(temperature, top_k, top_p, min_p, seeds).next_tokens(logits, lengths + counts)
 
@@ -75,19 +77,21 @@ def as_step(model: nn.Module, kind: type[DecoderStep]) -> nn.Module:
     return copy
 
 
-def example_call(batch: int, seq: int, tables: Mapping[str, int]) -> dict[str, Tensor]:
+def example_call(batch: int, seq: int, tables: Mapping[str, int], uneven: bool = True) -> dict[str, Tensor]:
     """The arguments of a step: rows of different lengths on pages of their own, the first greedy, the others not.
 
-    `tables`: the number of pages that a row has in each.
+    `tables`: the number of pages that a row has in each.  Unless `uneven`, all rows have `seq` new tokens.
     """
     whole, real, row = torch.full((batch,), 0), torch.zeros(batch), torch.arange(batch)
     given = {
         "input_ids": torch.randint(1, 3, (batch, seq)),
         "lengths": whole + 1,
-        "counts": row % seq + 1,
+        "counts": row % seq + 1 if uneven else whole + seq,
     }
     for name, pages in tables.items():
         given[name] = torch.arange(1, batch * pages + 1).reshape(batch, pages)
+    if "slots" in tables:
+        given["slots"] = row + 1
     if "window_table" in tables:
         given["window_first"] = whole
     return {**given, "temperature": row.float(), "top_k": whole, "top_p": real + 1, "min_p": real, "seeds": row}

@@ -68,22 +68,33 @@ class TestWhatIsKept:
         assert not [name for name, _ in model.named_buffers() if "keys" in name]
 
 
-class TestRefused:
-    def test_logits_that_are_others_with_a_cache(self) -> None:
+class TestWhatACacheCannotDo:
+    def test_texts_are_computed_anew_where_logits_are_others_with_a_cache(self) -> None:
         model = decoder("gpt_neo", attention_types=[[["global", "local"], 1]], window_size=8, num_layers=2)
-        with pytest.raises(SourceError, match=r"GPTNeoForCausalLM cannot .* its logits with a cache differ by \d"):
-            step_of(source(model))
+        found = step_of(source(model))
+        assert (found.decoding.cached, found.decoding.together, found.decoding.tables) == (False, "equal", ())
+        assert any("no cache: " in note and "logits with a cache differ by" in note for note in found.notes)
 
-    def test_no_cache(self) -> None:
-        with pytest.raises(SourceError, match="keeps no keys and values of a text in a cache"):
-            step_of(source(t.OpenAIGPTLMHeadModel(t.OpenAIGPTConfig(n_embd=32, n_layer=1, n_head=2, vocab_size=64))))
+    def test_texts_are_computed_anew_where_there_is_no_cache(self) -> None:
+        found = step_of(
+            source(t.OpenAIGPTLMHeadModel(t.OpenAIGPTConfig(n_embd=32, n_layer=1, n_head=2, vocab_size=64)))
+        )
+        assert not found.decoding.cached
+        assert any("keeps nothing of a text in a cache" in note for note in found.notes)
 
-    def test_recurrences(self) -> None:
+    def test_recurrences_are_two_programs_for_rows_of_equally_many_new_tokens(self) -> None:
         mamba = {"mamba_d_state": 16, "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_chunk_size": 8}
-        model = decoder("bamba", **SIZES, **mamba, mamba_n_groups=1, attn_layer_indices=[1])
-        with pytest.raises(SourceError, match="keeps more than keys and values"):
-            step_of(source(model))
+        found = step_of(source(decoder("bamba", **SIZES, **mamba, mamba_n_groups=1, attn_layer_indices=[1])))
+        assert found.decoding.slot_pools == ("model.layers.0.mamba.conv", "model.layers.0.mamba.recurrent")
+        assert found.decoding.pools == ("model.layers.1.self_attn.keys", "model.layers.1.self_attn.values")
+        assert (found.decoding.together, [call.name for call in found.calls]) == ("even", ["decode", "prefill"])
 
+    def test_recurrences_that_are_right_token_by_token_alone(self) -> None:
+        found = step_of(source(decoder("mamba", state_size=8, time_step_rank=4)))
+        assert (found.decoding.chunk, [call.name for call in found.calls]) == (1, ["decode"])
+
+
+class TestRefused:
     def test_an_encoder_decoder(self) -> None:
         small = t.T5Config(d_model=16, d_ff=16, num_layers=1, num_heads=2, d_kv=8, vocab_size=32)
         with pytest.raises(SourceError, match="reads its source with an encoder"):
@@ -159,6 +170,20 @@ class Keeps(nn.Module):
         return self.pool[pages] + old
 
 
+class Moves(nn.Module):
+    """Reads states from slots and stores new ones, made of them; `late` reads them again for its result."""
+
+    def __init__(self, late: bool = False) -> None:
+        super().__init__()
+        self.register_buffer("pool", torch.zeros(5, 3), persistent=False)
+        self.late = late
+
+    def forward(self, x: Tensor, slots: Tensor) -> Tensor:
+        state, again = self.pool[slots], self.pool[slots] if self.late else 0
+        self.pool.index_put_((slots,), state + x)
+        return state * 2 + again
+
+
 class TestPools:
     call = (torch.randn(2, 3), torch.tensor([1, 4]))
     decoding = Decoding(page=2, pages=9, pools=("pool",))
@@ -178,6 +203,15 @@ class TestPools:
         assert found.state["pool"][1, 1].equal(self.call[0][0])
         assert again.state["pool"][1, 1].equal(2 * self.call[0][1])
         assert not found.state["pool"][8].any()
+
+    @pytest.mark.parametrize("late", [False, True])
+    def test_of_slots_change_in_place_where_all_that_is_read_of_them_makes_what_they_become(self, late: bool) -> None:
+        graph = with_pools(capture(Moves(late), self.call), Decoding(page=1, slots=9, slot_pools=("pool",)))
+        assert graph.states[0].type.shape == (9, 3)
+        assert list(updated_in_place(graph)) == ([] if late else [graph.states[0]])
+        found = interpret(graph, self.call, {})
+        again = interpret(graph, self.call, {}, found.state)
+        assert again.outputs[0].equal(self.call[0] * (3 if late else 2))
 
     def test_are_followed_without_the_functional_form_of_the_whole_program(self) -> None:
         graph = capture(Keeps(), self.call)

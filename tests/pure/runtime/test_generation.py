@@ -85,8 +85,37 @@ class Decoder:
         )
 
 
+@dataclass
+class Recurrence:
+    """Keeps one state a text, the ids until now, which a step that is repeated would spoil."""
+
+    generation: Generation
+    states: dict[int, list[int]] = field(default_factory=dict)
+    batches: list[tuple[int, int]] = field(default_factory=list)
+    faults: tuple[int, ...] = ()  # the numbers of batches that fail when they have changed the states
+    at_once: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+    takes = ("input_ids", "lengths", "counts", "slots")
+
+    def submit(self, given: Mapping[str, Tensor]) -> Future[dict[str, Tensor]]:
+        return self.at_once.submit(self.run, **{name: tensor.tolist() for name, tensor in given.items()})
+
+    def run(self, input_ids: Any, lengths: Any, counts: Any, slots: Any) -> dict[str, Tensor]:
+        self.batches.append((len(input_ids), len(input_ids[0])))
+        assert set(counts) == {len(input_ids[0])}, "no padding"
+        assert len(set(slots)) == len(slots)
+        assert TRASH not in slots
+        for ids, length, slot in zip(input_ids, lengths, slots, strict=True):
+            before = self.states[slot] if length else []
+            assert len(before) == length
+            self.states[slot] = [*before, *ids]
+        if len(self.batches) in self.faults:
+            raise StageError(1, "cpu", ValueError("lost"))
+        token = torch.tensor([following(self.states[slot]) for slot in slots])
+        return {"token": token, "logprob": torch.zeros(len(slots))}
+
+
 @contextmanager
-def generator(decoder: Decoder, stages: int = 2, chunk: int = 6) -> Iterator[Generator]:
+def generator(decoder: Decoder | Recurrence, stages: int = 2, chunk: int = 6) -> Iterator[Generator]:
     made = Generator(decoder.generation, decoder.takes, stages, decoder.submit)
     made._scheduler.chunk = chunk
     yield made
@@ -201,6 +230,36 @@ def test_a_text_for_which_there_is_never_room_is_refused() -> None:
     small = Generation(page=4, pages=4, max_length=64, vocabulary=VOCABULARY)
     with generator(Decoder(small)) as made, pytest.raises(InputError, match="needs 4 pages, and the artifact has 3"):
         begin(made, [1, 2, 3, 4], 9)
+
+
+@pytest.mark.parametrize("chunk", [0, 1])
+@pytest.mark.parametrize("faults", [(), (2, 5, 6)])
+def test_states_of_texts_lie_in_slots_and_are_computed_again_after_a_fault(chunk: int, faults: tuple[int, ...]) -> None:
+    terms = Generation(page=4, pages=40, slots=8, max_length=64, vocabulary=VOCABULARY, together="even", chunk=chunk)
+    decoder = Recurrence(terms, faults=faults)
+    with generator(decoder) as made:
+        begun = [begin(made, prompt) for prompt in [*prompts(7), [3] * 12, [4] * 12]]
+        wanted = [written(prompt, 12) for prompt in [*prompts(7), [3] * 12, [4] * 12]]
+        assert [tokens(found) for found in begun] == wanted
+        assert made._scheduler.pools.slots.free == 7
+    assert max(rows for rows, _ in decoder.batches) > 1
+    assert (max(width for _, width in decoder.batches) > 1) is not bool(chunk)
+
+
+@pytest.mark.parametrize("together", ["equal", "alone"])
+def test_texts_are_whole_in_each_batch_where_there_is_no_cache(together: str) -> None:
+    terms = Generation(page=4, pages=40, max_length=64, vocabulary=VOCABULARY, together=together, cached=False)
+    decoder = Recurrence(terms)
+    decoder.takes = ("input_ids", "lengths", "counts")  # type: ignore[misc]
+
+    def submit(given: Mapping[str, Tensor]) -> Future[dict[str, Tensor]]:
+        return plain({**given, "slots": torch.arange(1, len(given["lengths"]) + 1)})
+
+    plain, decoder.submit = decoder.submit, submit  # type: ignore[method-assign]
+    with generator(decoder, chunk=60) as made:
+        begun = [begin(made, prompt) for prompt in [*prompts(3), [3] * 12, [4] * 12]]
+        assert [tokens(found) for found in begun] == [written(p, 12) for p in [*prompts(3), [3] * 12, [4] * 12]]
+    assert (max(rows for rows, _ in decoder.batches) > 1) is (together == "equal")
 
 
 # ---- pages
