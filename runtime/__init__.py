@@ -11,6 +11,7 @@
     call/         arguments <-> tensors and sizes
     engine/       the stages of one process, on threads
     distributed/  the processes of a job
+    processes/    the processes that this one starts, one for each device
     generation/   texts that a decoder continues, many at once
     trace/        what ran in each stage and when
     check/        whether an artifact folder is whole
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from runtime.errors import ManifestError as ManifestError
     from runtime.errors import PipelineClosed as PipelineClosed
     from runtime.errors import StageError as StageError
+    from runtime.errors import StageLost as StageLost
     from runtime.pipeline import Pipeline as Pipeline
 
 _ENTRY_POINTS = {
@@ -43,6 +45,7 @@ _ENTRY_POINTS = {
     "Pipeline": "runtime.pipeline",
     "PipelineClosed": "runtime.errors",
     "StageError": "runtime.errors",
+    "StageLost": "runtime.errors",
 }
 
 

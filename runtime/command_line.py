@@ -22,7 +22,8 @@ def loaded(options: argparse.Namespace) -> Pipeline:
     devices = options.devices.split(",") if options.devices else None
     speed = {"compile": options.compile, "cuda_graphs": options.cuda_graphs}
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return Pipeline.load(options.artifact, devices, strict=options.strict, timeout=options.timeout, **speed)
+        how = {"timeout": options.timeout, "processes": options.processes}
+        return Pipeline.load(options.artifact, devices, strict=options.strict, **how, **speed)
     device = devices[int(os.environ.get("LOCAL_RANK", "0")) % len(devices)] if devices else None
     timeout = options.timeout or TIMEOUT
     return Pipeline.distributed(options.artifact, device, strict=options.strict, timeout=timeout, **speed)

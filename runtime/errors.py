@@ -42,5 +42,9 @@ class StageError(RuntimeError):
         self.__cause__ = cause
 
 
+class StageLost(StageError):
+    """A process that ran stages was lost, or given up: it ended, gave no sign of life, or a stage in it hung."""
+
+
 class ManifestError(Exception):
     """The folder is not an artifact, or not one that this version can run."""

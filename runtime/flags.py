@@ -35,6 +35,11 @@ def add_loading_flags(options: argparse.ArgumentParser) -> None:
     options.add_argument("--compile", action="store_true", help="make the stages faster by torch.compile")
     options.add_argument("--cuda-graphs", action="store_true", help="start all kernels of a stage at once")
     options.add_argument(
+        "--processes",
+        action=argparse.BooleanOptionalAction,
+        help="start a process for each device; default: where that is faster",
+    )
+    options.add_argument(
         "--timeout",
         metavar="S",
         type=_seconds,

@@ -30,7 +30,9 @@ from runtime.errors import demand
 from runtime.generation.continuation import Continuation
 from runtime.generation.generate import TextGeneration
 from runtime.manifest.manifest import Manifest
-from runtime.stage.loader import load_stages
+from runtime.processes.choice import processes_of
+from runtime.processes.owner import StageProcesses, job_of
+from runtime.stage.loader import check_stages, load_stages
 from runtime.stage.speed import Speed
 from runtime.trace import perfetto
 from runtime.trace.traces import Trace
@@ -62,6 +64,7 @@ class Pipeline:
         engine: Engine,
         monitor: Monitor | None = None,
         folder: Path = Path(),
+        processes: StageProcesses | None = None,
     ) -> None:
         """Most callers want `Pipeline.load` or `Pipeline.distributed`.  `devices`: that of each stage."""
         self.manifest = manifest
@@ -70,6 +73,7 @@ class Pipeline:
         self._programs = Programs.parse(manifest)
         self._engine = engine
         self._monitor = monitor
+        self._processes = processes
         self._generation: TextGeneration | None = None
         self._beginning = Lock()  # held while the first text begins
 
@@ -83,6 +87,7 @@ class Pipeline:
         timeout: float | None = None,
         compile: bool = False,
         cuda_graphs: bool = False,
+        processes: bool | None = None,
     ) -> Pipeline:
         """Load an artifact folder and start it.
 
@@ -93,13 +98,23 @@ class Pipeline:
         names it, and the pipeline is closed.  `compile` makes the stages faster by torch.compile,
         `cuda_graphs` launches all kernels of a stage at once; both prepare at the first batch of a size.
 
+        `processes`: whether the stages run in processes that this one starts, one for each device, and ends; by
+        default, on several accelerators, and on CPUs where the stages are large.  A process that is lost, or silent
+        for `timeout` seconds (300 by default), closes the pipeline with a StageLost; `restart` opens it again.
+
         Raises ManifestError for a folder that cannot be run, DeviceError for devices that are not here.
         """
         folder = _checked(folder, timeout, strict=strict, compile=compile, cuda_graphs=cuda_graphs)
+        demand(processes is None or isinstance(processes, bool), "processes", processes, "True, False or None")
         manifest = Manifest.read(folder)
         warn_of_other_settings(manifest.settings)
         placed = place_stages([stage.device for stage in manifest.stages], devices)
-        stages = load_stages(folder, manifest, placed, strict=strict, speed=Speed(compile, cuda_graphs))
+        speed = Speed(compile, cuda_graphs)
+        if numbers := processes_of(manifest, placed, processes):
+            check_stages(folder, manifest, range(len(placed)), strict)
+            owned = StageProcesses(job_of(folder, numbers, placed, speed, timeout), manifest)
+            return cls(manifest, placed, owned.begin(), folder=folder, processes=owned)
+        stages = load_stages(folder, manifest, placed, strict=strict, speed=speed)
         return cls(manifest, placed, Engine(manifest, stages, timeout), folder=folder)
 
     @classmethod
@@ -262,6 +277,23 @@ class Pipeline:
             if path is not None:
                 perfetto.write(Path(path), trace)
 
+    @property
+    def closed(self) -> bool:
+        """Whether the pipeline runs no more batches: it was closed, or a fault closed it."""
+        return not self._engine.is_open
+
+    def restart(self) -> None:
+        """Open the pipeline again after a StageLost: lost processes are started, the others keep their weights.
+
+        The state of all stages is what it was when they were loaded.  Raises RuntimeError where the stages do not run
+        in processes that this one started, StageLost if one is lost again.
+        """
+        if self._processes is None:
+            raise RuntimeError("this pipeline has no processes of its own; load it again with Pipeline.load")
+        self._engine.close()
+        self._end_texts()
+        self._engine = self._processes.begin()
+
     def close(self) -> None:
         """Stop, and release the stages.  Batches in flight fail with PipelineClosed.  May be called twice.
 
@@ -270,8 +302,14 @@ class Pipeline:
         if self._monitor is not None and self.rank != 0:
             self._monitor.serve()
         self._engine.close()
+        self._end_texts()
+        if self._processes is not None:
+            self._processes.close()
+
+    def _end_texts(self) -> None:
         if self._generation is not None:
             self._generation.close()
+            self._generation = None
 
     def __enter__(self) -> Pipeline:
         return self

@@ -28,6 +28,7 @@ def auto_partition(
     *,
     devices: int | Sequence[str] | None = None,
     variants: Mapping[str, Any] | None = None,
+    processes: bool | None = None,
     **options: Any,
 ) -> Pipeline:
     """Cut a model for the devices of this host, and start its stages.
@@ -38,7 +39,7 @@ def auto_partition(
     `source_or_model`, `args`, `kwargs`, `variants` and the options are those of `compile_model`.  `devices` is how
     many equal ones, or their names; by default all GPUs, or else 4 shares of the CPU.  `weights` is by default "link"
     for a checkpoint, whose files the stages then read, and "copy" for a module.  The artifact goes to `out`, or to a
-    temporary folder that is removed when the pipeline closes.
+    temporary folder that is removed when the pipeline closes.  `processes`: as `Pipeline.load` takes it.
 
     Returns the running pipeline; close it, or leave its `with` block, to stop the stages.  Raises CompileError with one
     clear message, or DeviceError for devices that are not here.
@@ -51,7 +52,7 @@ def auto_partition(
     folder = None if chosen.out is not None else TemporaryDirectory(prefix="stagecut-")
     try:
         chosen = chosen if folder is None else replace(chosen, out=Path(folder.name) / "artifact")
-        return _start(chosen, "weights" in options, (source_or_model, args, kwargs, variants), folder)
+        return _start(chosen, "weights" in options, (source_or_model, args, kwargs, variants), folder, processes)
     except BaseException:
         if folder is not None:
             folder.cleanup()
@@ -69,6 +70,7 @@ def _start(
     weights_given: bool,
     given: tuple[Any, ...],
     folder: TemporaryDirectory[str] | None,
+    processes: bool | None,
 ) -> Pipeline:
     job = Job.of(options)
     source = job.read(*given)
@@ -79,8 +81,8 @@ def _start(
     job.tell_notes(compiled)
     assert options.out is not None
     if folder is None:
-        return Pipeline.load(options.out)
-    pipe = _Temporary.load(options.out)
+        return Pipeline.load(options.out, processes=processes)
+    pipe = _Temporary.load(options.out, processes=processes)
     assert isinstance(pipe, _Temporary)
     pipe._folder = folder
     return pipe

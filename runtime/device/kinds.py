@@ -17,11 +17,18 @@ class DeviceKind:
     graphs: bool = False  # whether all kernels of a stage can be launched at once, by stage/cuda_graphs.py
     variables: tuple[tuple[str, str], ...] = ()  # name and value, in the environment of a job of several processes
     delay: Callable[[float], None] = lambda seconds: None  # queues a kernel that does nothing for so many seconds
+    ipc: Callable[[], tuple[str, str]] | None = None  # prefix of the functions, and library, that share memory
     traffic: tuple[int, ...] = (*(1 << i for i in range(20, 29)), 1 << 31)  # bytes; the last is far beyond any cache
 
 
 def _delay_cuda(seconds: float) -> None:
     torch.cuda._sleep(int(seconds * 2e9))  # cycles, of some 2 GHz
+
+
+def _cuda_runtime() -> tuple[str, str]:
+    if torch.version.hip:
+        return "hip", "libamdhip64.so"
+    return "cuda", f"libcudart.so.{(torch.version.cuda or '').partition('.')[0]}"
 
 
 _CPU = DeviceKind("cpu", traffic=(*(1 << i for i in range(16, 25)), 24 << 20))
@@ -36,6 +43,7 @@ _CUDA = DeviceKind(
         ("TORCH_NCCL_SHOW_EAGER_INIT_P2P_SERIALIZATION_WARNING", "false"),
     ),
     delay=_delay_cuda,
+    ipc=_cuda_runtime,
 )
 DEVICE_KINDS = {kind.name: kind for kind in (_CPU, _CUDA)}
 

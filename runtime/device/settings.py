@@ -25,6 +25,20 @@ def torch_settings(keeps_modules: bool = True) -> dict[str, str]:
     }
 
 
+def apply_settings(settings: Mapping[str, str]) -> None:
+    """Give this process the settings that `torch_settings` returned in another."""
+    for name, value in settings.items():
+        match name.rpartition("."):
+            case "torch", _, "set_default_dtype":
+                torch.set_default_dtype(getattr(torch, value.removeprefix("torch.")))
+            case "torch", _, "set_float32_matmul_precision":
+                torch.set_float32_matmul_precision(value)
+            case "torch", _, "use_deterministic_algorithms":
+                torch.use_deterministic_algorithms(value == "True")
+            case "torch.backends.cudnn", _, flag:
+                setattr(torch.backends.cudnn, flag, value == "True")
+
+
 def warn_of_other_settings(compiled: Mapping[str, str]) -> None:
     """Warn once of all settings that differ from those at the compilation."""
     here = torch_settings()

@@ -65,7 +65,7 @@ class RouteCodec:
         if isinstance(message, Values):
             arrived, ready = self.copies.bring([tensor.detach() for tensor in message.tensors], message.ready)
             read_in(self.stream, arrived, ready)
-            tensors = [_dense(tensor) for tensor in arrived]
+            tensors = [dense(tensor) for tensor in arrived]
             header = torch.tensor([number, 0, *(stride for t in tensors for stride in t.stride())])
             flat = [t.as_strided((t.numel(),), (1,)) for t in tensors]
             return [self.headers.send([header]), self.tensors.send(flat)]
@@ -126,7 +126,7 @@ class RouteCodec:
         return [torch.empty(math.prod(shape), dtype=type.dtype, device=self.copies.device) for type, shape in sized]
 
 
-def _dense(tensor: torch.Tensor) -> torch.Tensor:
+def dense(tensor: torch.Tensor) -> torch.Tensor:
     """The tensor without gaps, overlaps and lazy bits, as `Tensor.to` copies it between devices.
 
     Its strides are the same where it is dense, else dense in the same order: views depend on them, and rounding does.

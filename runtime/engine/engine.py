@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -40,15 +40,17 @@ class Engine:
         stages: Sequence[LoadedStage],
         timeout: float | None = None,
         ports: Ports | None = None,
+        outputs_on: Collection[torch.device] = (),
     ) -> None:
         """Start the threads.  Raises ManifestError if the stages do not fit together, ValueError for a `timeout` <= 0.
 
         `timeout`: seconds that a stage may run one batch; then the engine is closed with a StageError.
-        `ports`: those of these stages, if others run in other processes.
+        `ports`: those of these stages, if others run in other processes; `outputs_on`: devices where outputs may be,
+        besides those of these stages.
         """
         ports = in_one_process(manifest) if ports is None else ports
         self._inlets, self._control = ports.outlets(None), ports.control
-        self._devices = {stage.device for stage in stages}
+        self._devices = {*outputs_on, *(stage.device for stage in stages)}
         self._tickets: Channel[Ticket] = Channel()
         self._sending = Lock()  # held while one message enters the channels
         self._tracing = Lock()  # held while a trace is on
@@ -63,6 +65,7 @@ class Engine:
         if timeout is not None:
             named.append(("watchdog", Watchdog(workers, self.closables, timeout, stop)))
         threads = [Thread(target=runner.run, name=f"{manifest.name} {name}", daemon=True) for name, runner in named]
+        self._threads = threads
         self._shut = weakref.finalize(self, _shut, stop, self.closables, channels, [*threads, *ports.threads])
         for thread in threads:
             thread.start()
@@ -71,6 +74,11 @@ class Engine:
     def is_open(self) -> bool:
         """False once the engine is closed, by `close` or by a fault."""
         return not self._tickets.wait_closed(0)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a thread still runs: after `close`, one whose stage does not come to an end."""
+        return any(thread.is_alive() for thread in self._threads)
 
     def send(
         self, message: Values | Reset | SetTrace, finish: Finish = tuple, output_device: torch.device | None = None

@@ -21,12 +21,21 @@ class Runner(Protocol):
     def run(self) -> None: ...
 
 
+class Endpoint(Protocol):
+    """A channel within a process, or an end of a link to another one: see `Channel`."""
+
+    def send(self, item: Message, /) -> None: ...
+    def receive(self) -> Message: ...
+    def close(self, cause: Exception | None = None) -> None: ...
+    def drain(self) -> list[Message]: ...
+
+
 @dataclass(frozen=True)
 class Port:
     """One end of a route."""
 
     route: Route
-    channel: Channel[Message]
+    channel: Endpoint
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,7 @@ class Ports:
         """The ports that stage `target` receives from; None is the caller."""
         return tuple(port for port in self.inward if port.route.target == target)
 
-    def channels(self) -> tuple[Channel[Message], ...]:
+    def channels(self) -> tuple[Endpoint, ...]:
         """The channels of all ports, each once."""
         return tuple({id(port.channel): port.channel for port in (*self.outward, *self.inward)}.values())
 

@@ -29,17 +29,33 @@ def load_stages(
     strict: bool,
     speed: Speed = AS_IT_IS,
     indices: Collection[int] | None = None,
+    checked: bool = False,
 ) -> tuple[LoadedStage, ...]:
     """Load each stage, or those with the `indices`, onto its device, as many at once as there are devices.
 
     A stage file that was edited runs with a warning.  `strict` refuses it, and reads every weights file once more
     to compare it with its hash.  Files of a checkpoint are compared by length and a sample of their bytes, since
-    they can have 100 GB and more.  `devices`: one for each stage of the manifest.
+    they can have 100 GB and more.  `devices`: one for each stage of the manifest.  `checked`: whether another process
+    has called `check_stages`.
 
     Raises ManifestError for a file that is missing, damaged or, if `strict`, changed; DeviceError if a device does
     not support `speed`.
     """
     chosen = range(len(manifest.stages)) if indices is None else sorted(indices)
+    if not checked:
+        check_stages(folder, manifest, chosen, strict)
+
+    def load(index: int) -> LoadedStage:
+        weights, device = folder / manifest.stages[index].weights, devices[index]
+        modules = _load_modules(folder, [program.stages[index] for program in manifest.programs], weights, device)
+        return speed.apply(LoadedStage.from_modules(index, device, modules))
+
+    with ThreadPoolExecutor(max_workers=len({devices[i] for i in chosen}), thread_name_prefix="load") as pool:
+        return tuple(pool.map(load, chosen))
+
+
+def check_stages(folder: Path, manifest: Manifest, chosen: Sequence[int], strict: bool) -> None:
+    """Raise ManifestError, or warn, as `load_stages` does, of the files of the chosen stages."""
     for i in chosen:
         weights, modules = manifest.stages[i].weights, [program.stages[i].module for program in manifest.programs]
         for name in (*modules, weights):
@@ -52,14 +68,6 @@ def load_stages(
     for link in manifest.links:
         if not set(chosen).isdisjoint(link.stages):
             _check_link(folder, link)
-
-    def load(index: int) -> LoadedStage:
-        weights, device = folder / manifest.stages[index].weights, devices[index]
-        modules = _load_modules(folder, [program.stages[index] for program in manifest.programs], weights, device)
-        return speed.apply(LoadedStage.from_modules(index, device, modules))
-
-    with ThreadPoolExecutor(max_workers=len({devices[i] for i in chosen}), thread_name_prefix="load") as pool:
-        return tuple(pool.map(load, chosen))
 
 
 def _require_operator(folder: Path, operator: Operator) -> None:

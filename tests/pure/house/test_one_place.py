@@ -41,4 +41,6 @@ def test_processes_are_ended_in_one_place() -> None:
     assert files_with(r"(?<!\.)\bkill\(", "runtime") == {
         "runtime/distributed/exit.py",
         "runtime/distributed/monitor.py",
+        "runtime/processes/member.py",
+        "runtime/processes/owner.py",
     }

@@ -1,0 +1,105 @@
+"""Memory and events of accelerators that several processes of a host share.
+
+By the runtime library of the accelerator itself, as torch shares only memory of its own allocator, counts its users,
+and sets up a context on every device whose memory a process opens, of half a gigabyte each.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from typing import Any
+
+import torch
+
+from runtime.device.kinds import kind_of
+
+_LAZY_PEER_ACCESS = 1
+_ANY_DIRECTION = 4
+
+
+class _Handle(ctypes.Structure):
+    """A handle of memory, which another process opens."""
+
+    _fields_ = [("reserved", ctypes.c_char * 64)]
+
+
+class SharedDeviceMemory:
+    """The calls of one kind of accelerator.  All act on the current device and stream of the thread."""
+
+    def __init__(self, prefix: str, library: str) -> None:
+        """`prefix`: of the names of the functions.  Raises OSError if the `library` is not here."""
+        self._library = ctypes.CDLL(library)
+        self._prefix = prefix
+
+    def allocate(self, nbytes: int) -> int:
+        """The address of new memory.  Raises RuntimeError if there is not enough."""
+        pointer = ctypes.c_void_p()
+        self._call("Malloc", ctypes.byref(pointer), ctypes.c_size_t(nbytes))
+        return pointer.value or 0
+
+    def free(self, address: int) -> None:
+        """Release memory that `allocate` returned; waits until the device is idle."""
+        self._call("Free", ctypes.c_void_p(address))
+
+    def handle(self, address: int) -> bytes:
+        """The handle by which another process opens memory that `allocate` returned."""
+        handle = _Handle()
+        self._call("IpcGetMemHandle", ctypes.byref(handle), ctypes.c_void_p(address))
+        return ctypes.string_at(ctypes.byref(handle), ctypes.sizeof(handle))
+
+    def open(self, handle: bytes) -> int:
+        """The address of another process's memory, of any device that the current one can reach."""
+        pointer = ctypes.c_void_p()
+        opened = _Handle.from_buffer_copy(handle)
+        self._call("IpcOpenMemHandle", ctypes.byref(pointer), opened, ctypes.c_uint(_LAZY_PEER_ACCESS))
+        return pointer.value or 0
+
+    def close(self, address: int) -> None:
+        """Release what `open` returned."""
+        self._call("IpcCloseMemHandle", ctypes.c_void_p(address))
+
+    def copy(self, target: int, source: int, nbytes: int, stream: int) -> None:
+        """Start a copy in a stream, given by its native handle."""
+        direction = ctypes.c_int(_ANY_DIRECTION)
+        addresses = ctypes.c_void_p(target), ctypes.c_void_p(source)
+        self._call("MemcpyAsync", *addresses, ctypes.c_size_t(nbytes), direction, ctypes.c_void_p(stream))
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        status = getattr(self._library, self._prefix + name)(*arguments)
+        if status:
+            getattr(self._library, f"{self._prefix}GetLastError")()  # it would be raised by a later call of torch
+            raise RuntimeError(f"{self._prefix}{name} failed with status {status}")
+
+
+@cache
+def shared_memory_of(kind: str) -> SharedDeviceMemory | None:
+    """The calls for a kind of device; None if its memory cannot be shared between processes here."""
+    library = kind_of(torch.device(kind)).ipc
+    try:
+        return None if library is None else SharedDeviceMemory(*library())
+    except OSError:
+        return None
+
+
+def is_shareable(source: torch.device, target: torch.device) -> bool:
+    """Whether a process that computes on `target` can read memory of `source` that another process shares."""
+    if source.type == "cpu" or source.type != target.type or shared_memory_of(source.type) is None:
+        return False
+    module = torch.get_device_module(source)
+    return source == target or module.can_device_access_peer(target.index, source.index)
+
+
+def new_event(device: torch.device) -> Any:
+    """An event that other processes can wait for."""
+    return torch.get_device_module(device).Event(interprocess=True)
+
+
+def open_event(device: torch.device, handle: bytes) -> Any:
+    """Another process's event, for streams on `device`."""
+    return torch.get_device_module(device).Event.from_ipc_handle(device, handle)
+
+
+def native_stream(device: torch.device) -> int:
+    """The native handle of this thread's current stream on a device."""
+    return torch.get_device_module(device).current_stream(device).cuda_stream

@@ -1,0 +1,68 @@
+"""The choice between the stages of a pipeline on threads of this process, and in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Sequence
+
+import torch
+
+from runtime.device.placement import spread_stages
+from runtime.errors import DeviceError
+from runtime.manifest.manifest import Manifest
+
+LEAST_SECONDS = 0.05  # of a stage for a batch, on CPUs: a hop between processes takes a hundredth of it
+LEAST_BYTES = 500e6  # of weights for each process, on CPUs: a process itself takes less than half of that
+
+
+def processes_of(manifest: Manifest, placed: Sequence[torch.device], forced: bool | None) -> tuple[int, ...]:
+    """The process of each stage, from 1; empty where the stages run on threads of this process.
+
+    `placed`: the device of each stage.  `forced`: whether there must be processes; None: where they are faster.
+    Raises DeviceError where there must be some and cannot.
+    """
+    if forced is False:
+        return ()
+    why = _obstacle(manifest)
+    if why:
+        if forced:
+            raise DeviceError(f"the stages cannot run in processes of their own: {why}")
+        return ()
+    if any(device.type != "cpu" for device in placed):
+        distinct = [*dict.fromkeys(placed)]
+        several = len(distinct) > 1 or forced
+        return tuple(1 + distinct.index(device) for device in placed) if several else ()
+    planned = [stage.device for stage in manifest.stages]
+    count = len({*planned}) if len({*planned}) > 1 else len(planned)
+    if not forced:
+        count = min(count, _cores())
+    if count < 2 or not (forced or _is_worth_it(manifest, count)):
+        return (1,) * len(planned) if forced else ()
+    return tuple(1 + process for process in spread_stages(planned, count))
+
+
+def _cores() -> int:
+    """The cores of the CPU that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _is_worth_it(manifest: Manifest, count: int) -> bool:
+    seconds = manifest.plan.get("bottleneck_seconds", 0.0)
+    nbytes = sum(stage.nbytes for stage in manifest.stages)
+    return (
+        seconds >= LEAST_SECONDS
+        and nbytes >= count * LEAST_BYTES
+        and all(s.device.startswith("cpu") for s in manifest.stages)
+    )
+
+
+def _obstacle(manifest: Manifest) -> str:
+    """A reason why another process could not run the stages; empty if there is none."""
+    if not sys.executable:
+        return "this Python cannot start another"
+    if not hasattr(socket, "AF_UNIX") or not hasattr(socket, "send_fds"):
+        return "this system has no sockets that pass files on"
+    unknown = [operator.name for operator in manifest.operators if not operator.module]
+    return f"the operator {unknown[0]} is registered in this one alone" if unknown else ""

@@ -1,0 +1,162 @@
+"""Pipelines whose stages run in processes that this one starts, on CPUs: what they compute, and what ends them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from runtime import Pipeline, PipelineClosed, StageError, StageLost
+from tests.support.artifacts import Part, tensor, write
+from tests.support.jobs import ROOT, environment
+
+LIMIT = 1.5  # seconds without a sign of life, or for a batch
+
+FIRST = """\
+import os, signal
+if x[0, 0] == 5:
+    raise KeyError("five")
+if x[0, 0] == 6:
+    os.kill(os.getpid(), signal.SIGKILL)
+if x[0, 0] == 7:
+    time.sleep(600)
+return x + 1, (x * 10).t().contiguous().t()"""
+SECOND = "self.count += 1\nreturn (c + b.t().reshape(-1).view(4, -1).t() + self.count,)"
+
+
+def parts() -> list[Part]:
+    count = {"count": torch.zeros(1)}
+    return [
+        Part(FIRST, {"x": None}, {"a": ((1,), (1,)), "b": ((2,), ())}, device="cpu:0"),
+        Part("return (a * 2,)", {"a": 0}, {"c": ((2,), ())}, device="cpu:0"),
+        Part(SECOND, {"b": 0, "c": 1}, {"y": ((), (0,))}, weights=count, state=("count",), device="cpu:1"),
+    ]
+
+
+def expected(x: torch.Tensor, count: int) -> torch.Tensor:
+    return (x + 1) * 2 + x * 10 + count
+
+
+@pytest.fixture(scope="module")
+def pipe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
+    outputs = [tensor("y"), tensor("a")]
+    returns = {"tuple": [{"slot": 0}, {"slot": 1}]}
+    path = write(tmp_path_factory.mktemp("processes"), parts(), outputs=outputs, returns=returns)
+    with Pipeline.load(path, timeout=LIMIT, processes=True) as pipe:
+        yield pipe
+    assert not psutil.Process().children()
+
+
+def pids(pipe: Pipeline) -> dict[tuple[int, ...], int]:
+    """The process of each group of stages."""
+    assert pipe._processes is not None
+    return {stages: pid for pid, stages in pipe._processes.pids.items()}
+
+
+def batch(value: float, rows: int = 2) -> torch.Tensor:
+    return torch.full((rows, 4), float(value))
+
+
+def test_streams_traces_and_state(pipe: Pipeline, tmp_path: Path) -> None:
+    assert sorted(pids(pipe)) == [(0, 1), (2,)]
+    assert os.getpid() not in pids(pipe).values()
+    batches = [torch.randn(1 + i * 7 % 64, 4) for i in range(60)]
+    for _ in range(2):
+        for n, (x, (y, a)) in enumerate(zip(batches, pipe.map(batches, in_flight=9), strict=True)):
+            assert torch.equal(a, x + 1)
+            assert torch.allclose(y, expected(x, n + 1))
+        pipe.reset()
+    futures = [pipe.submit(x) for x in batches]  # nobody takes a result before all are sent
+    assert all(torch.equal(f.result()[1], x + 1) for x, f in zip(batches, futures, strict=True))
+    with pipe.trace(tmp_path / "trace.json") as trace:
+        list(pipe.map(batches[:5]))
+    assert [(run.stage, run.batch) for run in trace.runs] == [(i, n) for i in range(3) for n in range(5)]
+    assert all(run.sent == len(batches[run.batch]) * (32 if run.stage == 0 else 16) for run in trace.runs)
+    assert torch.equal(pipe(batches[1], microbatches=3)[1], batches[1] + 1)
+
+
+def test_a_stage_that_raises_costs_one_batch(pipe: Pipeline) -> None:
+    before = pids(pipe)
+    results = [pipe.submit(batch(value)) for value in (1, 5, 2)]
+    with pytest.raises(StageError, match=r"^stage 0 \(cpu\) raised KeyError: 'five'$") as caught:
+        results[1].result()
+    assert not isinstance(caught.value, StageLost)
+    assert torch.equal(results[2].result()[1], batch(3))
+    assert pids(pipe) == before
+
+
+def kill(pipe: Pipeline) -> None:
+    pipe(batch(6))
+
+
+def hang(pipe: Pipeline) -> None:
+    pipe(batch(7))
+
+
+def stop(pipe: Pipeline) -> None:
+    os.kill(pids(pipe)[0, 1], signal.SIGSTOP)
+    pipe(batch(1))
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        (kill, "ConnectionError: process {pid}, which ran it, was ended by SIGKILL"),
+        (hang, "TimeoutError: it is busy with one batch for more than 1.5 s"),
+        (stop, "ConnectionError: process {pid}, which ran it, gave no sign of life for 1.5 s"),
+    ],
+)
+def test_a_process_that_is_lost_and_the_restart(pipe: Pipeline, fault: Callable[[Pipeline], None], cause: str) -> None:
+    before, started = pids(pipe), time.monotonic()
+    waiting = [pipe.submit(batch(1)) for _ in range(3)]
+    text = f"stage 0 (cpu) raised {cause.format(pid=before[0, 1])}"
+    with pytest.raises(StageLost) as caught:
+        fault(pipe)
+    assert str(caught.value) == text
+    assert time.monotonic() - started < 20
+    for future in waiting:
+        assert future.exception() is not None or torch.equal(future.result()[1], batch(2))
+    assert pipe.closed
+    with pytest.raises(PipelineClosed, match="this pipeline is closed, as stage 0"):
+        pipe(batch(1))
+    pipe.restart()
+    after = pids(pipe)
+    assert after[2,] == before[2,]  # it kept its weights
+    assert after[0, 1] != before[0, 1]
+    assert not psutil.pid_exists(before[0, 1])
+    assert torch.allclose(pipe(batch(1))[0], expected(batch(1), 1))
+
+
+def test_its_owner_is_killed(tmp_path: Path) -> None:
+    write(tmp_path / "out", [Part("return (x + 1,)", {"x": None}, {"y": ((), (0,))})])
+    script = """\
+import sys, torch
+from runtime import Pipeline
+pipe = Pipeline.load(sys.argv[1], processes=True)
+print(*pipe._processes.pids, flush=True)
+while True:
+    pipe(torch.ones(1, 4))
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "out")]
+    with subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        (member,) = [psutil.Process(int(pid)) for pid in owner.stdout.readline().split()]
+        owner.kill()
+        member.wait(10)
+
+
+def test_a_stage_that_cannot_be_loaded(tmp_path: Path) -> None:
+    before = psutil.Process().children()
+    path = write(tmp_path / "out", [Part("return (x + 1,)", {"x": None}, {"y": ((), (0,))})])
+    (path / "stage_0.safetensors").write_bytes(b"")
+    with pytest.raises(Exception, match=r"^stage_0.py cannot read .*; compile the model again$"):
+        Pipeline.load(path, processes=True)
+    assert psutil.Process().children() == before
