@@ -32,7 +32,7 @@ from runtime.generation.generate import TextGeneration
 from runtime.manifest.manifest import Manifest
 from runtime.processes.choice import processes_of
 from runtime.processes.owner import StageProcesses, job_of
-from runtime.stage.loader import check_stages, load_stages
+from runtime.stage.loader import load_stages
 from runtime.stage.speed import Speed
 from runtime.trace import perfetto
 from runtime.trace.traces import Trace
@@ -65,6 +65,7 @@ class Pipeline:
         monitor: Monitor | None = None,
         folder: Path = Path(),
         processes: StageProcesses | None = None,
+        outputs_stay: bool = False,
     ) -> None:
         """Most callers want `Pipeline.load` or `Pipeline.distributed`.  `devices`: that of each stage."""
         self.manifest = manifest
@@ -74,6 +75,7 @@ class Pipeline:
         self._engine = engine
         self._monitor = monitor
         self._processes = processes
+        self._outputs_stay = outputs_stay
         self._generation: TextGeneration | None = None
         self._beginning = Lock()  # held while the first text begins
 
@@ -88,6 +90,7 @@ class Pipeline:
         compile: bool = False,
         cuda_graphs: bool = False,
         processes: bool | None = None,
+        outputs: str = "return",
     ) -> Pipeline:
         """Load an artifact folder and start it.
 
@@ -102,8 +105,12 @@ class Pipeline:
         default, on several accelerators, and on CPUs where the stages are large.  A process that is lost, or silent
         for `timeout` seconds (300 by default), closes the pipeline with a StageLost; `restart` opens it again.
 
+        `outputs`: "stay" leaves them on the devices of the stages that make them; by default, they are brought to the
+        device of the inputs.
+
         Raises ManifestError for a folder that cannot be run, DeviceError for devices that are not here.
         """
+        demand(outputs in ("return", "stay"), "outputs", outputs, '"return" or "stay"')
         folder = _checked(folder, timeout, strict=strict, compile=compile, cuda_graphs=cuda_graphs)
         demand(processes is None or isinstance(processes, bool), "processes", processes, "True, False or None")
         manifest = Manifest.read(folder)
@@ -111,11 +118,11 @@ class Pipeline:
         placed = place_stages([stage.device for stage in manifest.stages], devices)
         speed = Speed(compile, cuda_graphs)
         if numbers := processes_of(manifest, placed, processes):
-            check_stages(folder, manifest, range(len(placed)), strict)
-            owned = StageProcesses(job_of(folder, numbers, placed, speed, timeout), manifest)
-            return cls(manifest, placed, owned.begin(), folder=folder, processes=owned)
+            owned = StageProcesses(job_of(folder, numbers, placed, speed, timeout), manifest, strict)
+            return cls(manifest, placed, owned.begin(), None, folder, owned, outputs == "stay")
         stages = load_stages(folder, manifest, placed, strict=strict, speed=speed)
-        return cls(manifest, placed, Engine(manifest, stages, timeout), folder=folder)
+        engine = Engine(manifest, stages, timeout)
+        return cls(manifest, placed, engine, folder=folder, outputs_stay=outputs == "stay")
 
     @classmethod
     def distributed(
@@ -334,7 +341,7 @@ class Pipeline:
     def _send_part(self, part: Values, finish: Finish) -> Future[Any]:
         tensors = self._programs.program_of(part).inputs.laid_out(part.tensors)
         part = replace(part, tensors=tensors, ready=made_by_now(tensors))
-        return self._engine.send(part, partial(self._finish, finish), part.device)
+        return self._engine.send(part, partial(self._finish, finish), None if self._outputs_stay else part.device)
 
     def _finish(self, finish: Finish, outputs: tuple[torch.Tensor, ...]) -> Any:
         """A method, so that a batch in flight keeps the pipeline alive, though not its inputs."""

@@ -38,6 +38,7 @@ from runtime.processes.orders import (
     send_order,
 )
 from runtime.processes.session import CALLER, Places, session_ports
+from runtime.stage.loader import check_stages
 from runtime.stage.speed import Speed
 
 SILENCE = 300.0  # seconds without a sign of life after which a process is given up, unless there is a time-out
@@ -93,11 +94,13 @@ class _Shared:
 class StageProcesses:
     """A process for each device of a plan, or fewer."""
 
-    def __init__(self, job: LoadStages, manifest: Manifest) -> None:
+    def __init__(self, job: LoadStages, manifest: Manifest, strict: bool) -> None:
         """Start the processes, and wait until they have loaded their stages.
 
-        `job`: what each is told, apart from its number.  Raises ManifestError, DeviceError or StageLost.
+        `job`: what each is told, apart from its number; `strict`: see `check_stages`.  Raises ManifestError,
+        DeviceError or StageLost.
         """
+        check_stages(job.folder, manifest, range(len(manifest.stages)), strict)
         self._job = job
         self._places = Places(manifest, job.processes, job.devices)
         self._places.links()  # raises ManifestError before anything is started

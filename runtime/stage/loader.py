@@ -102,7 +102,7 @@ def _check_hash(path: Path, manifest: Manifest, strict: bool) -> None:
         return
     if strict:
         raise ManifestError(f"{path.name} differs from the manifest: it was edited; load it without strict to run it")
-    warnings.warn(f"{path.name} differs from the manifest: it was edited", stacklevel=4)
+    warnings.warn(f"{path.name} differs from the manifest: it was edited", stacklevel=5)
 
 
 def _load_modules(

@@ -25,6 +25,7 @@ from tests.benchmarks.gpu import llama
 
 BATCH = 4
 STREAM = 64  # batches
+LENGTHS = [64 + 61 * i % 449 for i in range(64)]  # tokens of a batch, none twice in a row
 Measured = dict[str, float]
 
 
@@ -61,7 +62,15 @@ def one_gpu(compiled: bool, batch: int = BATCH, count: int = STREAM) -> Measured
         run(8)
         rate = count * batch * llama.SEQ / seconds(lambda: run(count))
         alone = statistics.median(seconds(lambda: run(1)) for _ in range(20))
-    return {"stream": rate, "alone": alone}
+        changing = [ids[:, :length].contiguous() for length in LENGTHS]
+
+        def run_changing() -> None:
+            for given in changing:
+                model(input_ids=given)
+
+        run_changing()
+        changed = BATCH * sum(LENGTHS) / seconds(run_changing)
+    return {"stream": rate, "alone": alone, "changing": changed}
 
 
 def accelerate() -> Measured:
@@ -139,7 +148,7 @@ def pipelining() -> Measured:
 
 
 @contextmanager
-def stages(**speed: bool) -> Iterator[Any]:
+def stages(**speed: Any) -> Iterator[Any]:
     """Ours: in the processes that torchrun started, or in this one."""
     from runtime import Pipeline
 
@@ -151,7 +160,7 @@ def stages(**speed: bool) -> Iterator[Any]:
         yield pipe
 
 
-def ours(**speed: bool) -> Measured:
+def ours(**speed: Any) -> Measured:
     with stages(**speed) as pipe:
         return {} if pipe.rank else of_pipe(pipe)
 
@@ -174,6 +183,14 @@ def of_pipe(pipe: Any) -> Measured:
         step = partial(pipe, ids[BATCH * parts], microbatches=parts)
         step()
         measured[f"drained {parts}"] = tokens(parts) / statistics.median(seconds(step) for _ in range(3))
+    changing = [ids[BATCH][:, :length].contiguous() for length in LENGTHS]
+
+    def run_changing() -> None:
+        for _ in pipe.map(changing, in_flight=4 * count):
+            pass
+
+    run_changing()
+    measured["changing"] = BATCH * sum(LENGTHS) / seconds(run_changing)
     run(4 * count, batch=1)
     measured["small"] = 4 * STREAM * llama.SEQ / seconds(lambda: run(4 * STREAM, batch=1))
     return measured
@@ -212,6 +229,8 @@ ROWS: dict[str, Callable[[], Measured]] = {
     "accelerate": accelerate,
     "pipelining": pipelining,
     "ours": ours,
+    "ours-threads": lambda: ours(processes=False),
+    "ours-stay": lambda: ours(outputs="stay"),
     "ours-compiled": lambda: ours(compile=True),
     "ours-graphs": lambda: ours(cuda_graphs=True),
     "ours-compiled-graphs": lambda: ours(compile=True, cuda_graphs=True),
