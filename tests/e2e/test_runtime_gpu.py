@@ -22,10 +22,10 @@ pytestmark = pytest.mark.gpu
 SIZE = 512
 
 
-@pytest.fixture(
-    params=[{"processes": False}, {"processes": True}, {"cuda_graphs": True}, {"cuda_graphs": True, "compile": True}],
-    ids=str,
-)
+WAYS = [{"processes": False}, {"processes": True}, {"cuda_graphs": True}, {"cuda_graphs": True, "compile": True}]
+
+
+@pytest.fixture(params=WAYS, ids=str)
 def pipe(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Pipeline]:
     """early = x·w + count, late = (early·early)·scale: long enough kernels to show a missing wait."""
     weights = {"weight": torch.eye(SIZE) * 2, "count": torch.zeros(1)}

@@ -1,4 +1,4 @@
-"""A hop from one GPU to the next, on threads of one process and between processes: `python -m tests.benchmarks.gpu.hops`.
+"""A hop from one GPU to the next, on threads and between processes: `python -m tests.benchmarks.gpu.hops`.
 
 Two stages that each start one kernel, so that little but the hop takes time.  Then a process is killed in the middle of
 a stream, and started again.
@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from runtime import Pipeline, StageLost
+from runtime.manifest.manifest import Symbol
 from tests.support.artifacts import Part, tensor, write
 
 SIZES = (1 << 10, 1 << 20, 1 << 22)  # float32 numbers
@@ -26,7 +27,7 @@ def artifact(folder: Path) -> Path:
     last = torch.cuda.device_count() - 1
     first = Part("return (x + 1,)", {"x": None}, {"h": ((1,), ())}, device="cuda:0")
     second = Part("return (h[:1] * 2,)", {"h": 0}, {"y": ((), (0,))}, device=f"cuda:{last}")
-    return write(folder, [first, second], inputs=[tensor("x", "batch", 4)], outputs=[tensor("y", 1, 4)])
+    return write(folder, [first, second], outputs=[tensor("y", 1, 4)], symbols={"batch": Symbol(1, None, 2)})
 
 
 def microseconds(pipe: Pipeline, x: torch.Tensor, count: int = 200) -> tuple[float, float, float]:
@@ -56,9 +57,8 @@ def main() -> None:
                     mib = size * 4 / 2**20
                     print(f"  {mib:8.3f} MiB: alone {alone:6.0f} us, p90 {slow:6.0f}, stream {stream:6.0f}", flush=True)
                 memory = ["nvidia-smi", "--query-gpu=index,memory.used", "--format=csv,noheader"]
-                print(
-                    "  " + subprocess.run(memory, capture_output=True, text=True).stdout.replace("\n", "; "), flush=True
-                )
+                used = subprocess.run(memory, capture_output=True, text=True).stdout
+                print(f"  {'; '.join(used.splitlines())}", flush=True)
                 if processes:
                     lose(pipe)
 
