@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any, TypeAlias
 
@@ -21,11 +22,11 @@ class TensorType:
     shape: tuple[Dim, ...]
     dtype: torch.dtype
 
-    @property
+    @cached_property
     def numel(self) -> Dim:
         return prod(self.shape)
 
-    @property
+    @cached_property
     def nbytes(self) -> Dim:
         return self.numel * self.dtype.itemsize
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice, product
-from time import perf_counter
-from typing import ClassVar, TypeAlias
+from math import inf
+from typing import ClassVar, TypeAlias, TypeVar
 
 import sympy
 
@@ -18,10 +18,13 @@ from ir.machine.cluster import Cluster
 from ir.sizes import CallSizes, hold
 from passes.cut.cut_problem import as_problem, even_share
 from passes.options.options import Options
-from passes.partitioners import solve
+from passes.partitioners.deadline import Deadline
 from passes.partitioners.problem import Infeasible, InvalidSplit, Objective, evaluate
+from passes.partitioners.problem.copies import inline
+from passes.partitioners.rivals import Rivals
 
 _Sizes: TypeAlias = Mapping[sympy.Symbol, int]
+_Answer = TypeVar("_Answer")
 _Ranges: TypeAlias = Mapping[sympy.Symbol, tuple[int, int]]
 
 CLOSE = 0.05  # of the best value
@@ -52,18 +55,33 @@ class CheckSizes:
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
         if not graph.hints or len(cluster.devices) == 1:
             return graph
-        checks = _Checks(graph, cluster, perf_counter() + self.size_limit, max(self.slack, NOTABLE))
+        checks = _Checks(graph, cluster, Deadline(self.size_limit), max(self.slack, NOTABLE))
         good_for = next(filter(checks.stays_close, (_ranges(graph, reach) for reach in (1.0, 0.5, 0.25))), {})
         better = checks.better_cuts()
         return replace(graph, split=replace(graph.split, good_for=good_for, close=CLOSE, better=better))
 
 
 @dataclass(frozen=True)
-class _Found:
-    """A cut at some sizes: whether it is known to be close to the best, and how far it is above another known one."""
+class _AtSizes:
+    """The cut of a graph at some sizes: its value, that of an even share of the work, and what else could be cut."""
 
-    close: bool = False
-    gain: float = 0.0
+    value: float
+    even: float
+    rivals: Rivals
+
+    def is_close(self) -> bool:
+        """Whether the value is proven to be within `CLOSE` of the best."""
+        if self.value <= (1 + CLOSE) * self.even:
+            return True
+        limit = self.value / (1 + CLOSE)
+        return self.rivals.found_below(limit) == inf and self.rivals.none_below(limit)
+
+    def gain(self, least: float) -> float:
+        """The share by which the value is above that of another cut; 0 where none is found with more than `least`."""
+        if self.value <= (1 + least) * self.even:
+            return 0.0
+        other = self.rivals.found_below(self.value / (1 + least))
+        return max(0.0, self.value / other - 1) if other else 0.0
 
 
 @dataclass
@@ -72,41 +90,45 @@ class _Checks:
 
     graph: Graph
     cluster: Cluster
-    deadline: float
+    deadline: Deadline
     least: float  # gain of another cut that is worth a word
-    known: dict[tuple[int, ...], _Found] = field(default_factory=dict)
+    known: dict[tuple[int, ...], _AtSizes | None] = field(default_factory=dict)
 
     def stays_close(self, ranges: _Ranges) -> bool:
-        return all(self.at(sizes).close for sizes in _corners(ranges))
+        return all(self._ask(sizes, _AtSizes.is_close, False) for sizes in _corners(ranges))
 
     def better_cuts(self) -> tuple[BetterCut, ...]:
         """The sizes at which another cut is better by more than `least`, those of the largest gain first."""
         calls = (call.sizes for call in self.graph.workload if len(self.graph.workload) > 1)
         places = chain(calls, _corners(_ranges(self.graph, 1.0), most=2))
-        gains = {tuple(sizes.items()): self.at(sizes).gain for sizes in places}
+        gains = {tuple(sizes.items()): self._ask(sizes, lambda at: at.gain(self.least), 0.0) for sizes in places}
         found = (BetterCut(dict(sizes), gain) for sizes, gain in gains.items() if gain > self.least)
         return tuple(sorted(found, key=lambda other: -other.gain))
 
-    def at(self, sizes: _Sizes) -> _Found:
+    def _ask(self, sizes: _Sizes, question: Callable[[_AtSizes], _Answer], unknown: _Answer) -> _Answer:
+        """The answer at some sizes; `unknown` where the cut does not fit, nothing does, or the time is up."""
+        if self.deadline.passed():
+            return unknown
         key = tuple(sizes.values())
         if key not in self.known:
-            self.known[key] = self._found(replace(self.graph, workload=(CallSizes(sizes),)))
-        return self.known[key]
+            self.known[key] = self._at(replace(self.graph, workload=(CallSizes(sizes),)))
+        at = self.known[key]
+        try:
+            return unknown if at is None else question(at)
+        except Infeasible:
+            return unknown
 
-    def _found(self, graph: Graph) -> _Found:
-        seconds = self.deadline - perf_counter()
-        if seconds <= 0 or not hold(graph.guards, graph.mix[0].sizes):
-            return _Found()
-        problem = as_problem(graph, self.cluster, Objective(graph.split.objective), graph.split.in_flight)
+    def _at(self, graph: Graph) -> _AtSizes | None:
+        if not hold(graph.guards, graph.mix[0].sizes):
+            return None
+        problem = inline(as_problem(graph, self.cluster, Objective(graph.split.objective), graph.split.in_flight))
         stages = problem.stages_on(graph.placement)
         try:
             value = evaluate(problem, [stages[node.stage] for node in graph.nodes])
-            if problem.objective.of_loads and value <= (1 + min(CLOSE, self.least)) * even_share(problem):
-                return _Found(close=True)
-            best = solve(problem, seconds, enough=value / (1 + max(CLOSE, self.least)))
-        except (InvalidSplit, Infeasible):  # the activations do not fit, or nothing that does was found
-            return _Found()
-        return _Found(value <= (1 + CLOSE) * best.lower_bound, value / best.value - 1 if best.value else 0.0)
+        except InvalidSplit:  # the activations do not fit
+            return None
+        even = even_share(problem) if problem.objective.of_loads else 0.0
+        return _AtSizes(value, even, Rivals(problem, self.deadline))
 
 
 def _ranges(graph: Graph, reach: float) -> _Ranges:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
 
 from ir.graph import Graph, Value
 from ir.sizes import at
@@ -61,10 +62,11 @@ def _size(value: Value, graph: Graph) -> int:
 def smaller_source(graph: Graph) -> dict[Value, Value]:
     """For each view that is larger than the tensor it shares memory with, that tensor: an expanded one is read once."""
     source: dict[Value, Value] = {}
+    size = lru_cache(maxsize=None)(lambda dim: at(dim, graph.hints))
     for node in graph.nodes:
         if node.view:
             for result in node.results:
                 behind = source.get(node.operands[0], node.operands[0])
-                if _size(behind, graph) < _size(result, graph):
+                if size(behind.type.nbytes) < size(result.type.nbytes):
                     source[result] = behind
     return source

@@ -15,22 +15,21 @@ from passes.partitioners.problem.evaluation import evaluate, loads, pipeline_ord
 from passes.partitioners.problem.model import Problem, Solution
 from passes.partitioners.proof.prove import Proof, any_cut, assigned, proven
 from passes.partitioners.search.first_cut import Cut, better, first_bound, first_cut
-from passes.partitioners.search.plain import MANY_UNITS, plainest_cut
+from passes.partitioners.search.plain import plainest_cut
 from passes.partitioners.search.ring import ring_core, ring_cut, wide_groups
 from passes.partitioners.search.thrift import thriftier
 from passes.partitioners.shortage import shortage
 from passes.partitioners.units import Core, condensed
 
 
-def solve(problem: Problem, time_limit: float = 60.0, *, enough: float = 0.0) -> Solution:
+def solve(problem: Problem, time_limit: float = 60.0) -> Solution:
     """The best split that is found in about `time_limit` seconds, and a lower bound of all splits.
 
-    Of a large program, a split of a value below `enough` is neither improved nor proven.
     Raises Infeasible, with the facts, if no split obeys the problem or none is found.
     """
     deadline = Deadline(time_limit)
     whole = replace(inline(problem), modules=())  # they matter to `plainest` alone
-    proof = _around(whole, deadline) if whole.n_stages > len(whole.devices) else _along(whole, deadline, enough)
+    proof = _around(whole, deadline) if returns(whole) else _along(whole, deadline)
     return reported(problem, whole, proof)
 
 
@@ -42,9 +41,9 @@ def plainest(problem: Problem, found: Solution, slack: float, time_limit: float 
     device stays as it is, and so does one for an objective that is not one of loads.
     """
     whole = inline(problem)
-    if whole.n_stages > len(whole.devices) or not whole.objective.of_loads:
+    if returns(whole) or not whole.objective.of_loads:
         return found
-    core = condensed(whole, indivisible(len(whole.nodes), whole.before, whole.groups))
+    core = indivisible_parts(whole)
     cut = Cut(tuple(found.stage_of[name] for name in whole.names), found.value)
     plain = plainest_cut(core, cut, found.value * (1 + slack), Deadline(time_limit))
     return found if plain is cut else reported(problem, whole, Proof(plain, found.lower_bound))
@@ -55,7 +54,7 @@ def check_capacity(problem: Problem) -> None:
     whole = inline(problem)
     needed = sum(w.bytes for w in whole.weights if w.readers) + sum(node.bytes for node in whole.nodes)
     if needed > sum(device.memory for device in whole.devices):
-        groups = () if whole.n_stages > len(whole.devices) else whole.groups
+        groups = () if returns(whole) else whole.groups
         raise shortage(condensed(whole, indivisible(len(whole.nodes), whole.before, groups)), proven=True)
 
 
@@ -66,14 +65,26 @@ def given(problem: Problem, stage_of: Mapping[int, int]) -> Solution:
     return reported(problem, whole, Proof(Cut(stages, evaluate(problem, stage_of)), 0.0))
 
 
-def _along(problem: Problem, deadline: Deadline, enough: float) -> Proof:
-    """A cut with one stage on each device, and a bound."""
+def returns(problem: Problem) -> bool:
+    """Whether the pipeline may end on the device on which it begins."""
+    return problem.n_stages > len(problem.devices)
+
+
+def indivisible_parts(problem: Problem) -> Core:
+    """The units of a problem without copies, if each device has one stage.
+
+    Raises Infeasible where these are too few, or one of them cannot run anywhere.
+    """
     core = condensed(problem, indivisible(len(problem.nodes), problem.before, problem.groups))
     _countable(core)
+    return core
+
+
+def _along(problem: Problem, deadline: Deadline) -> Proof:
+    """A cut with one stage on each device, and a bound."""
+    core = indivisible_parts(problem)
     cut = first_cut(core, deadline) or any_cut(core, deadline)
     proof = Proof(cut, first_bound(core))
-    if cut.value < enough and core.n > MANY_UNITS:
-        return proof
     if problem.objective.of_loads:
         proof = proven(core, cut, proof.bound, deadline)
     proof = assigned(core, proof, deadline)

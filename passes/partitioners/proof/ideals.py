@@ -14,6 +14,8 @@ import numpy as np
 
 from passes.partitioners.proof.relaxed import Relaxed
 
+_BLOCK = 64  # rows of a matrix that become numbers at once, in the processor's cache
+
 
 class TooWide(Exception):
     """More ideals than the limit."""
@@ -84,7 +86,7 @@ def _ancestors(predecessors: Sequence[Sequence[int]]) -> np.ndarray:
 
 def _by_blocks(matrix: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """A boolean matrix times a vector, without the whole matrix as numbers."""
-    return np.concatenate([matrix[i : i + 1024] @ weight for i in range(0, len(matrix), 1024)])
+    return np.concatenate([matrix[i : i + _BLOCK] @ weight for i in range(0, len(matrix), _BLOCK)])
 
 
 def _pace(weight: np.ndarray, time: np.ndarray) -> float:

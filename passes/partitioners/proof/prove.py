@@ -10,6 +10,7 @@ stages are. Where there are too many ideals, an integer program takes over (see 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,6 +77,28 @@ def proven(core: Core, cut: Cut, bound: float, deadline: Deadline) -> Proof:
     return proof
 
 
+def none_below(core: Core, value: float, deadline: Deadline) -> bool:
+    """Whether it is proven in time that every cut has at least this value."""
+    models = [relaxed(core, memory=False)]
+    if relaxed(core).memory_matters:
+        models.append(relaxed(core))
+    return any(not deadline.passed() and _none_below(model, value, deadline) for model in models)
+
+
+def _none_below(model: Relaxed, value: float, deadline: Deadline) -> bool:
+    """The same in a relaxed problem.  Far below the best value few ideals matter, so units are fused only for more."""
+    if model.core.n <= MOST_UNITS:
+        with suppress(TooWide):
+            return Exact(model).search(value, MOST_IDEALS, deadline) is None
+    small = contracted(model, value)
+    if small.core.n > MOST_UNITS:
+        return False
+    try:
+        return Exact(small).search(value, MOST_IDEALS, deadline) is None
+    except TooWide:
+        return _programmed(small, Proof(Cut((), value), 0.0), value, deadline).bound >= value
+
+
 def _searched(model: Relaxed, proof: Proof, deadline: Deadline) -> Proof:
     """Better and better splits until there is none; the last value is the optimum of the relaxed problem."""
     cut, target = proof.cut, proof.cut.value
@@ -99,7 +122,8 @@ def _programmed(model: Relaxed, proof: Proof, known: float, deadline: Deadline) 
     """A better cut, a better bound or both, by an integer program."""
     if variables(model, known) > MOST_VARIABLES:
         return proof
-    answer = IntegerProgram(model, known).solve(_places(model, proof.cut), deadline)
+    places = _places(model, proof.cut) if proof.cut.stages else np.zeros(model.core.n, dtype=np.int64)
+    answer = IntegerProgram(model, known).solve(places, deadline)
     cut = better(proof.cut, realised(model, answer.stages)) or proof.cut
     return Proof(cut, max(proof.bound, min(answer.bound, known)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
+from math import inf
 
 import numpy as np
 
@@ -49,28 +50,29 @@ def first_cut(core: Core, deadline: Deadline) -> Cut | None:
     for order in orders(core):
         if best is not None and deadline.passed():
             return best
-        cut = cut_along(core, order, listed, best)
+        cut = cut_along(core, order, listed, best.value if best else inf)
         if better(best, cut) is not best:
             best, best_order = cut, order
     for devices in others:
         if best is not None and deadline.passed():
             return best
-        best = better(best, cut_along(core, best_order, devices, best))
+        best = better(best, cut_along(core, best_order, devices, best.value if best else inf))
     return best
 
 
-def cut_along(core: Core, order: np.ndarray, devices: Sequence[int], known: Cut | None = None) -> Cut | None:
-    """The best cut of one order, by neighbouring links and estimated peaks; None if it is no better than `known`."""
+def cut_along(core: Core, order: np.ndarray, devices: Sequence[int], below: float = inf) -> Cut | None:
+    """The best cut of one order, by neighbouring links and estimated peaks; None if its value is more than `below`."""
     problem, sweep, places = core.problem, Sweep(core, order), seats(core.problem, devices)
-    leave_empty, limit = not problem.every_device, known.value if known else np.inf
+    leave_empty = not problem.every_device
     match problem.objective:
         case Objective.throughput:
-            chain = bottleneck(sweep, places, overlap=problem.overlap, leave_empty=leave_empty, known=limit)
+            chain = bottleneck(sweep, places, overlap=problem.overlap, leave_empty=leave_empty, known=below)
         case Objective.latency:
-            chain = cheapest(sweep, places, Seat.delay, leave_empty=leave_empty, reach=float("inf"))
+            chain = cheapest(sweep, places, Seat.delay, leave_empty=leave_empty, reach=inf)
     if np.isinf(chain.value()):
         return None
-    return judged(core, sweep.laid_out(chain.ends(core.n), devices))
+    cut = judged(core, sweep.laid_out(chain.ends(core.n), devices))
+    return cut if cut is not None and cut.value <= below else None
 
 
 def first_bound(core: Core) -> float:
