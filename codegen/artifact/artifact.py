@@ -64,7 +64,7 @@ def write_artifact(
     found = sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file())
     hashes = {name: known.get(name) or file_hash(folder / name) for name in found}
     linked = {i: stage.links for i, stage in enumerate(stages)}
-    manifest_of(plan, model, stages, hashes, _links(linked, folder), summary).sealed().write(folder)
+    manifest_of(plan, model, stages, hashes, _links(linked, folder), summary).write_sealed(folder)
     yield folder / m.FILE
 
 

@@ -29,7 +29,7 @@ def _changes(before: Graph, after: Graph) -> Iterator[str]:
     yield from _count(sum(isinstance(node, Transfer) for node in added), "transfer", "added")
     yield from _count(len(removed), "operator", "removed")
     yield from _count(sum(_name(a) != _name(b) for a, b in both), "operator", "with a new name")
-    yield from _count(sum(_literals(a) != _literals(b) for a, b in both), "operator", "with new arguments")
+    yield from _count(sum(_has_new_literals(a, b) for a, b in both), "operator", "with new arguments")
     yield from _count(sum(_types(a) != _types(b) for a, b in both), "operator", "with new sizes")
     yield from _count(sum(b.view and not a.view for a, b in both), "operator", "known as views")
     yield from _count(sum(a.cost != b.cost for a, b in both), "operator", "with a cost")
@@ -46,30 +46,44 @@ def _matched(before: Graph, after: Graph) -> tuple[list[tuple[Node, Node]], list
     A node is known by its operator and its place in the source, as a pass may give its name to another one; of several
     that are alike, by its name, then by its turn.
     """
-    left = {key: {_name(node): node for node in nodes} for key, nodes in _alike(before).items()}
+    known = {(node.program, _name(node)): node for node in before.nodes}
     both: list[tuple[Node, Node]] = []
+    others: list[Node] = []
+    for node in after.nodes:
+        named = node.program, _name(node)
+        if named in known and _kind(known[named]) == _kind(node):
+            both.append((known.pop(named), node))
+        else:
+            others.append(node)
+    left: dict[tuple[object, ...], list[Node]] = {}
+    for node in known.values():
+        left.setdefault(_kind(node), []).append(node)
     added: list[Node] = []
-    for key, nodes in _alike(after).items():
-        old = left.get(key, {})
-        others = [node for node in nodes if _name(node) not in old]
-        both += [(old.pop(_name(node)), node) for node in nodes if _name(node) in old]
-        turns = min(len(old), len(others))
-        both += [(old.pop(next(iter(old))), node) for node in others[:turns]]
-        added += others[turns:]
-    return both, added, [node for nodes in left.values() for node in nodes.values()]
+    for node in others:
+        if alike := left.get(_kind(node)):
+            both.append((alike.pop(0), node))
+        else:
+            added.append(node)
+    return both, added, [node for nodes in left.values() for node in nodes]
 
 
-def _alike(graph: Graph) -> dict[tuple[object, ...], list[Node]]:
-    """The nodes of a graph, in order, by all that tells them apart but their names."""
-    found: dict[tuple[object, ...], list[Node]] = {}
-    for node in graph.nodes:
-        what = node.op if isinstance(node, Call) else Transfer
-        found.setdefault((node.program, what, node.where), []).append(node)
-    return found
+def _kind(node: Node) -> tuple[object, ...]:
+    """All that tells a node apart from others but its name."""
+    return node.program, node.op if isinstance(node, Call) else Transfer, node.where
 
 
 def _name(node: Node) -> str:
     return node.results[0].name
+
+
+def _has_new_literals(before: Node, after: Node) -> bool:
+    if before is after or (isinstance(before, Call) and isinstance(after, Call) and _same_arguments(before, after)):
+        return False
+    return _literals(before) != _literals(after)
+
+
+def _same_arguments(before: Call, after: Call) -> bool:
+    return before.args is after.args and before.kwargs is after.kwargs
 
 
 def _literals(node: Node) -> str:

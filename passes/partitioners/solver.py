@@ -37,8 +37,8 @@ def plainest(problem: Problem, found: Solution, slack: float, time_limit: float 
     """The plainest split whose bottleneck is at most `slack` above that of `found`, or `found` if none is plainer.
 
     That is the one of least `crossing`, of those that are found (of all, in small problems): it sends the fewest
-    values, then parts the fewest modules, then sends the fewest bytes. A split whose first and last stage share a
-    device stays as it is, and so does one for an objective that is not one of loads.
+    values, then parts the fewest modules, then sends the fewest bytes, then has the least bottleneck. A split whose
+    first and last stage share a device stays as it is, and so does one for an objective that is not one of loads.
     """
     whole = inline(problem)
     if returns(whole) or not whole.objective.of_loads:

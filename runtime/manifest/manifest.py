@@ -229,9 +229,10 @@ class Manifest:
         """Write `folder`/manifest.json.  Raises OSError."""
         write_table(folder, dataclasses.asdict(self))
 
-    def sealed(self) -> Manifest:
-        """The same with its seal, which any later change breaks."""
-        return dataclasses.replace(self, seal=seal_of(dataclasses.asdict(self)))
+    def write_sealed(self, folder: Path) -> None:
+        """Write `folder`/manifest.json with its seal, which any later change breaks.  Raises OSError."""
+        table = dataclasses.asdict(self)
+        write_table(folder, {**table, "seal": seal_of(table)})
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:

@@ -69,7 +69,7 @@ def test_a_line_that_the_compiler_did_not_write_is_named(copy: Path, what: str, 
 def test_a_stage_that_receives_more_than_was_planned_is_named(copy: Path) -> None:
     manifest = Manifest.read(copy)
     stages = [row | {"activation_bytes": 8} for row in manifest.plan["stages"]]
-    replace(manifest, plan=manifest.plan | {"stages": stages}).sealed().write(copy)
+    replace(manifest, plan=manifest.plan | {"stages": stages}).write_sealed(copy)
     assert "stage 1: it receives 256 bytes, more than was planned for activations" in [*faults(copy)]
 
 
@@ -79,7 +79,7 @@ def test_a_transfer_that_nobody_sends_is_named(copy: Path) -> None:
     first, *others = program.stages
     name = first.sends[0].tensor.name
     program = replace(program, stages=(replace(first, sends=first.sends[1:]), *others))
-    replace(manifest, programs=(program,)).sealed().write(copy)
+    replace(manifest, programs=(program,)).write_sealed(copy)
     assert f"stage 1: it receives {name}, which stage 0 does not send" in [*faults(copy)]
 
 

@@ -215,9 +215,9 @@ def test_programs_that_disagree_are_found(grids: Path, tmp_path: Path) -> None:
     first, *others = wide.stages
     name, held = next(iter(first.holds.items()))
     other = replace(first, holds={**first.holds, name: replace(held, crc32="00000000")})
-    replace(manifest, programs=(small, replace(wide, stages=(other, *others)))).sealed().write(folder)
+    replace(manifest, programs=(small, replace(wide, stages=(other, *others)))).write_sealed(folder)
     assert "stage 0: its programs hold" in "\n".join(faults(folder))
-    replace(manifest, programs=(small, replace(wide, stages=(first,)))).sealed().write(folder)
+    replace(manifest, programs=(small, replace(wide, stages=(first,)))).write_sealed(folder)
     with pytest.raises(ManifestError, match=r"manifest.json is damaged \(program wide has 1 stages of 2\); compile"):
         Pipeline.load(folder)
 

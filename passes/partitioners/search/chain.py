@@ -26,6 +26,7 @@ Price = Callable[[Seat, IntervalRow], np.ndarray]
 
 FIRST_SPARE = 0.06  # of an even share, by which the first guess is above it
 ROUNDING = 1e-9  # relative
+EQUAL = 1e-14  # relative: sums of prices that differ by less are the same
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +69,20 @@ def bottleneck_from(
     return _fill(sweep, seats, _load(overlap), np.maximum, leave_empty, _Reach(reach, start, to_any=True))
 
 
-def cheapest(sweep: Sweep | Lattice, seats: Sequence[Seat], price: Price, *, leave_empty: bool, reach: float) -> Chain:
-    """The split of least summed `price`; a stage computes for at most `reach` seconds."""
-    return _fill(sweep, seats, price, np.add, leave_empty, _Reach(reach))
+def cheapest(
+    sweep: Sweep | Lattice,
+    seats: Sequence[Seat],
+    price: Price,
+    *,
+    leave_empty: bool,
+    reach: float,
+    among_equals: Price | None = None,
+) -> Chain:
+    """The split of least summed `price`; a stage computes for at most `reach` seconds.
+
+    Of several such splits it is one whose largest `among_equals` is least.
+    """
+    return _fill(sweep, seats, price, np.add, leave_empty, _Reach(reach), among_equals)
 
 
 def _load(overlap: bool) -> Price:
@@ -104,39 +116,53 @@ def _fill(
     join: Callable[[np.ndarray, np.ndarray], np.ndarray],
     leave_empty: bool,
     reach: _Reach,
+    among_equals: Price | None = None,
 ) -> Chain:
     kinds = list(dict.fromkeys(seats))
     which = np.array([kinds.index(seat) for seat in seats])
     best = np.full((len(seats) + 1, sweep.n + 1), np.inf)
     start = np.zeros(best.shape, dtype=np.int32)
     best[0, reach.begin] = 0.0
+    peaks = best.copy()  # the largest `among_equals` of the split that is best
     least, most = reach.seats_before(sweep.least_time, len(seats))
     first_end = [int(np.argmax(most > used)) for used in range(len(seats))]  # of the stage on the next seat
     most = np.minimum(most, len(seats) - 1)
     for row in sweep.rows(reach.seconds, least <= most):
         i, used = row.start, slice(least[row.start], most[row.start] + 1)
         if leave_empty:
-            _skip(best, start, i)
+            _skip(best, start, peaks, i)
         before = best[used, i, None]
         if np.isinf(before).all():
             continue
         skipped = max(first_end[used.start] - i - 1, 0)
         row = row.without(skipped)
-        prices = [price(seat, row) if at in which[used] else row.memory for at, seat in enumerate(kinds)]
-        offer = join(before, np.array([prices[at] for at in which[used]]))
+        offer = join(before, _priced(price, row, kinds, which[used]))
         window = slice(i + 1 + skipped, i + 1 + skipped + offer.shape[1])
         ends, begins = best[used.start + 1 : used.stop + 1, window], start[used.start + 1 : used.stop + 1, window]
         better = offer < ends
+        if among_equals is not None:
+            peak = np.maximum(peaks[used, i, None], _priced(among_equals, row, kinds, which[used]))
+            lowest = peaks[used.start + 1 : used.stop + 1, window]
+            better = (offer < ends * (1 - EQUAL)) | (offer <= ends * (1 + EQUAL)) & (peak < lowest)
+            np.copyto(lowest, peak, where=better)
         np.copyto(ends, offer, where=better)
         np.copyto(begins, i, where=better)
     if leave_empty:
-        _skip(best, start, sweep.n)
+        _skip(best, start, peaks, sweep.n)
     return Chain(best, start)
 
 
-def _skip(best: np.ndarray, start: np.ndarray, position: int) -> None:
+def _priced(price: Price, row: IntervalRow, kinds: Sequence[Seat], wanted: np.ndarray) -> np.ndarray:
+    """[wanted, width] the prices of a row for the wanted kinds of seats."""
+    prices = {at: price(kinds[at], row) for at in set(wanted.tolist())}
+    return np.array([prices[at] for at in wanted.tolist()])
+
+
+def _skip(best: np.ndarray, start: np.ndarray, peaks: np.ndarray, position: int) -> None:
     """Leave seats empty if that is no worse: `best[k, position]` is at most `best[k - 1, position]`."""
     reached = np.minimum.accumulate(best[:, position])
     idle = reached < best[:, position]
+    taken = np.maximum.accumulate(np.where(idle, 0, np.arange(len(best))))  # the last seat that is not left empty
     best[idle, position] = reached[idle]
+    peaks[idle, position] = peaks[taken[idle], position]
     start[idle, position] = position

@@ -1,10 +1,10 @@
 """The plainest cut among those that are nearly as good as the best.
 
 Its bottleneck is at most a limit; of all such cuts it has the least `Crossing`: it sends the fewest values, then parts
-the fewest modules, then sends the fewest bytes. All three are sums over stages, so the dynamic program over prefixes
-that finds a cheap cut of one order finds a plain one, with a price in which one value outweighs all modules, and
-one module all bytes. It is run along the orders that found the best cut, or over all ideals where they are few;
-then no cut is plainer.
+the fewest modules, then sends the fewest bytes; of those that are equal in these it has the least bottleneck. The
+crossing is a sum over stages, so the dynamic program over prefixes that finds a cheap cut of one order finds a plain
+one, with a price in which one value outweighs all modules, and one module all bytes. It is run along the orders that
+found the best cut, or over all ideals where they are few; then no cut is plainer.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ def plainest_cut(core: Core, cut: Cut, limit: float, deadline: Deadline) -> Cut:
     """The plainest cut of a value up to `limit` that is found, `cut` if none is plainer."""
     along, devices = along_stages(core, cut)
     price, best, least = _price(core, limit), cut, _key(core, cut)
+    overlap = core.problem.overlap
     for path in _paths(core, along):
         if deadline.passed():
             break
-        other = cheapest_cut(core, path, devices, price, limit)
+        other = cheapest_cut(core, path, devices, price, limit, lambda seat, row: seat.load(row, overlap))
         if other and other.value <= limit and _key(core, other) < least:
             best, least = other, _key(core, other)
     return best

@@ -46,10 +46,20 @@ def total_transfer(core: Core, cut: Cut) -> float:
     return sum(load.receive + load.send for load in loads(core.problem, cut.stages))
 
 
-def cheapest_cut(core: Core, path: Sweep | Lattice, devices: tuple[int, ...], price: Price, limit: float) -> Cut | None:
-    """The cut along a path of least summed `price`, whose stages compute for at most `limit` seconds."""
-    places = seats(core.problem, devices)
-    chain = cheapest(path, places, price, leave_empty=not core.problem.every_device, reach=limit)
+def cheapest_cut(
+    core: Core,
+    path: Sweep | Lattice,
+    devices: tuple[int, ...],
+    price: Price,
+    limit: float,
+    among_equals: Price | None = None,
+) -> Cut | None:
+    """The cut along a path of least summed `price`, whose stages compute for at most `limit` seconds.
+
+    Of several such cuts it is one whose largest `among_equals` is least.
+    """
+    places, leave_empty = seats(core.problem, devices), not core.problem.every_device
+    chain = cheapest(path, places, price, leave_empty=leave_empty, reach=limit, among_equals=among_equals)
     return None if np.isinf(chain.value()) else judged(core, path.laid_out(chain.ends(path.n), devices))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import doctest
 from dataclasses import replace
 from itertools import product
-from math import inf
+from math import inf, isinf
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from passes.partitioners import problem as problem_words
 from passes.partitioners import solve
+from passes.partitioners.deadline import Deadline
 from passes.partitioners.problem import (
     Device,
     Infeasible,
@@ -28,6 +29,7 @@ from passes.partitioners.problem import (
 )
 from passes.partitioners.problem.copies import inline
 from passes.partitioners.problem.memory import held_in, peaks
+from passes.partitioners.rivals import Rivals
 
 whole = st.integers(0, 6).map(float)
 
@@ -108,6 +110,22 @@ def test_what_solve_claims_holds(problem: Problem) -> None:
     assert solution.lower_bound <= best * (1 + 1e-6) <= solution.value * (1 + 2e-6)
     if solution.optimal:
         assert solution.value == pytest.approx(best, rel=1e-6)
+
+
+@settings(max_examples=150, deadline=None)
+@given(problems(), st.floats(0.8, 1.3))
+def test_rivals_of_a_value(problem: Problem, share: float) -> None:
+    """What is found below a value is there, and what is proven not to be there is not."""
+    best = brute_force(problem)
+    rivals, value = Rivals(problem, Deadline(20.0)), 1.0 if isinf(best) else best * share
+    try:
+        found, none_below = rivals.found_below(value), rivals.none_below(value)
+    except Infeasible:
+        assert isinf(best)
+        return
+    assert found >= best * (1 - 1e-6)
+    assert found < value or isinf(found)
+    assert not none_below or best >= value * (1 - 1e-6)
 
 
 @settings(max_examples=100, deadline=None)
