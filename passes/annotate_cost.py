@@ -184,7 +184,7 @@ def _contracted(node: Call) -> Dim:
 def _recurrent(node: Call) -> Dim:
     """A recurrent layer: each step multiplies every weight matrix with its input."""
     matrices = [w for w in node.arguments["params"] if len(w.type.shape) == 2]
-    steps = prod(node.arguments["input"].type.shape[:-1])
+    steps = prod(node.operands[0].type.shape[:-1])  # of a batch, or of packed sequences
     return 2 * steps * sum(w.type.numel for w in matrices)
 
 

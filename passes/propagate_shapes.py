@@ -60,9 +60,18 @@ def _views(graph: Graph, sizes: SizeValues) -> list[bool]:
         return run.all(graph.nodes, env, {*graph.kept, *graph.users})
 
 
-_RULES: Mapping[
-    Any, Callable[..., torch.Tensor]
-] = {  # torch's own rule refuses all dtypes but bfloat16, which its kernel does not
+def _packed(data: torch.Tensor, _: torch.Tensor, states: Any, *options: Any) -> tuple[torch.Tensor, ...]:
+    """The results of a recurrent layer over packed sequences, `[elements, width]`, whose lengths are values."""
+    first, *others = states if isinstance(states, (list, tuple)) else [states]
+    bidirectional = options[-1]
+    width = first.shape[-1] * (2 if bidirectional else 1)
+    return data.new_empty(data.shape[0], width), first.new_empty(first.shape), *(s.new_empty(s.shape) for s in others)
+
+
+_RULES: Mapping[Any, Callable[..., Any]] = {
+    # torch's own rules ask for the values of the lengths
+    **dict.fromkeys((getattr(torch.ops.aten, name).data for name in ("lstm", "gru", "rnn_tanh", "rnn_relu")), _packed),
+    # torch's own rule refuses all dtypes but bfloat16, which its kernel does not
     torch.ops.aten._grouped_mm.default: lambda x, weight, *_, **__: x.new_empty(*x.shape[:-1], weight.shape[-1]),
 }
 

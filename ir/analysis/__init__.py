@@ -11,5 +11,6 @@ The files:
     pools           the pools of a decoder: zeros, changed in place
     memory          bytes that a stage needs
     called_modules  the modules that it calls: their nodes, and those that a cut parts
+    random_numbers  whether a run of it draws random numbers
     borders         names of values that cross between stages
 """

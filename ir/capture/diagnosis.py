@@ -34,6 +34,10 @@ _KNOWN = {
 }
 _BY_SIZE = re.compile("unhashable type: .*SymInt")
 _NUMPY = ("it leaves torch for numpy", "write it with torch operators")
+_UNFOLLOWED = (
+    "it computes where torch's tracing does not follow, as on another thread",
+    "call it on the thread that calls the model",
+)
 _RUN = "run the model on its example inputs first; if that works, write the line above with torch operators alone"
 
 
@@ -91,6 +95,8 @@ def _unknown(error: Exception, marks: Marks, input_names: Sequence[str]) -> tupl
             "it looks up a size that may change in a table",
             f"fix that size: leave it out of the dynamic sizes {sizes}",
         )
+    if "fake tensor in the exported program" in str(error):
+        return _UNFOLLOWED
     return _NUMPY if "numpy" in str(error) else (_in_own_names(_short(error), input_names), _RUN)
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import sympy
 import torch
 from torch import nn
+from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
 from ir.analysis.bind import bind_sizes
 from ir.analysis.dead_code import without_unread
 from ir.capture.checks.equivalence import same_terms
-from ir.capture.checks.first_call import differs_on_example
+from ir.capture.checks.first_call import differs_on_example, draws_on_example
 from ir.capture.checks.size_one import (
     at_one,
     may_be_one,
@@ -25,6 +26,7 @@ from ir.capture.checks.size_one import (
 )
 from ir.capture.export.example import Example, slotted
 from ir.capture.export.fixed_inputs import notes_on_fixed, with_named_fixed
+from ir.capture.export.gradient_hooks import notes_on_hooked
 from ir.capture.export.recording import Recording
 from ir.capture.fallbacks.ways import Way, noted, record_somehow
 from ir.capture.holdable import require_holdable, unheld
@@ -41,7 +43,7 @@ from ir.capture.sizes.dynamic import (
 )
 from ir.capture.sizes.questions import Question
 from ir.capture.unregistered_state.as_buffers import as_buffers
-from ir.capture.unregistered_state.observing import observe
+from ir.capture.unregistered_state.observing import Observed, observe
 from ir.capture.warn import warn
 from ir.errors import CaptureError
 from ir.graph import Graph
@@ -68,7 +70,7 @@ def capture(
     """
     given = _example(model, args, kwargs or {}, dynamic_shapes)
     example = with_named_fixed(given, fix, soft)
-    recording = _with_states(example, soft)
+    recording = _observed(example, soft)
     for name in recording.frozen:
         warn(f"forward changes {name}; stages keep to the value that it had at first")
     for name in recording.changed:
@@ -80,9 +82,20 @@ def capture(
     return replace(graph, notes=(*graph.notes, *notes_on_fixed(given, example)))
 
 
-def _with_states(example: Example, soft: bool) -> Recording:
-    """A recording in which what the model keeps in attributes is state, where an export can follow it."""
+def _observed(example: Example, soft: bool) -> Recording:
+    """A recording of a model that was run before, with warnings of what stages do not do."""
     observed = observe(example)
+    recording = _with_states(example, observed, soft)
+    if observed.seeds:
+        warn("forward seeds torch's random numbers; stages do not")
+    if observed.rewinds and not observed.seeds and draws_on_example(recording.graph, example):
+        warn("forward draws random numbers and sets torch's back to those before; stages do not")
+    notes = dict.fromkeys((*observed.hooks, *notes_on_hooked(example.model)))
+    return noted(recording, *(note for note in notes if note not in recording.graph.notes))
+
+
+def _with_states(example: Example, observed: Observed, soft: bool) -> Recording:
+    """A recording in which what the model keeps in attributes is state, where an export can follow it."""
     if observed.unseen:
         recording = _at_all_sizes(example, soft, None)
         return noted(recording, *_unseen(recording.filled, observed.unseen))
@@ -92,8 +105,6 @@ def _with_states(example: Example, soft: bool) -> Recording:
             "of its modules, as in an iterator, or draws numbers that are not torch's; stages return what one call did"
         )
         observed = replace(observed, first=None)
-    if observed.seeds:
-        warn("forward seeds torch's random numbers; stages do not")
     frozen = observed.frozen
     if observed.states:
         try:
@@ -183,6 +194,8 @@ def _example(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], s
     training = [name for name, m in model.named_modules() if isinstance(m, _DIFFERS_IN_TRAINING) and m.training]
     if training:
         warn(f"{training[0] or 'the model'} is in training mode; call model.eval() first")
+    if _global_forward_hooks or _global_forward_pre_hooks:
+        warn("hooks on all modules are registered: what they change is in the stages, whose modules run them once more")
     parameters = forward_parameters(model)
     try:
         arguments = bind(parameters, args, kwargs)

@@ -98,18 +98,21 @@ def bind(parameters: Sequence[inspect.Parameter], args: Sequence[Any], kwargs: M
 def call(module: Any, parameters: Sequence[inspect.Parameter], arguments: Mapping[str, Any]) -> Any:
     """Call a function with the result of `bind`: by keyword where possible, without defaults.
 
-    Wrappers around `forward` often take keywords alone, and add some of their own.
+    Wrappers around `forward` often take keywords alone, and add some of their own.  Hooks of a module are given what is
+    passed by position alone, so the first arguments are where there are hooks.
     """
     positional: list[Any] = []
     keywords: dict[str, Any] = {}
     spread = any(p.kind is p.VAR_POSITIONAL and arguments[p.name] for p in parameters)
+    hooked = bool(getattr(module, "_forward_pre_hooks", None) or getattr(module, "_forward_hooks", None))
     for p in parameters:
         value = arguments[p.name]
+        hooked = hooked and value is not p.default
         if p.kind is p.VAR_POSITIONAL:
             positional += value
         elif p.kind is p.VAR_KEYWORD:
             keywords |= value
-        elif p.kind is p.POSITIONAL_ONLY or (p.kind is p.POSITIONAL_OR_KEYWORD and spread):
+        elif p.kind is p.POSITIONAL_ONLY or (p.kind is p.POSITIONAL_OR_KEYWORD and (spread or hooked)):
             positional.append(value)
         elif value is not p.default:
             keywords[p.name] = value

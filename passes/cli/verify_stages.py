@@ -14,15 +14,18 @@ import torch
 from ir.analysis.bind import SizeValues, allowed_sizes
 from ir.analysis.interpret import interpret
 from ir.analysis.programs import program_of
+from ir.analysis.random_numbers import draws_numbers
 from ir.capture.checks.values import other_values
+from ir.capture.export.gradient_hooks import gradient_hooks_seen
 from ir.capture.unregistered_state.places import Place, leaves
 from ir.capture.unregistered_state.restoring import put_back
 from ir.capture.unregistered_state.snapshots import copied_values, differences, held_around, outermost
 from ir.errors import CaptureError, CompileError, StateError, VerifyError
 from ir.graph import Graph
 from ir.objects.signature import Signature, call, flatten
-from ir.sizes import at
+from ir.sizes import at, in_layout
 from ir.sources import Source, with_values
+from passes.cli.rounding import EXACT, Rounding, distance, equal_results, rounding_between
 from runtime import InputError, ManifestError, Pipeline, StageError
 
 Flattened: TypeAlias = tuple[list[Any], Any]
@@ -46,32 +49,34 @@ def _compared(source: Source, folder: Path, graph: Graph) -> str:
     The calls are the example, the example again, and inputs of the same types with other values and, where sizes are
     dynamic, other sizes; `graph` says which.  The last is left out where the model itself does not take it.
     Raises VerifyError where they differ, CaptureError where the model does from its own export, and StateError where it
-    keeps something from call to call that stages do not.
+    keeps something from call to call that stages do not, random numbers among it.
     """
     calls = _calls(source, graph)
     with with_values(source.model, source.weights):
         wanted, again = (_run_uncut(source, graph.signature, calls) for _ in range(2))
-        plain = _run_uncut(source, graph.signature, calls, fused=False)
-        if not _all_alike(wanted, again, len(plain)):
+        if not _all_alike(wanted, again):
             _require_random(source, graph.signature, calls)
             return "the model is not deterministic: two runs of it differ, so there is nothing to compare with"
-    wanted = wanted[: len(plain)]
-    most = 0.0
+    rounded = EXACT
     with _running(folder) as pipe:
-        for arguments, want, unfused, what in zip(calls, wanted, plain, _CALLS, strict=False):
+        for arguments, want, what in zip(calls, wanted, _CALLS, strict=False):
             got = flatten(call(pipe, graph.signature.parameters, deepcopy(arguments)))
             when = "" if what == _CALLS[0] else f", called with {what}"
             try:
-                most = max(most, _require_same(want, unfused, got, when))
+                rounded = max(rounded, _require_same(want, got, when))
             except VerifyError as e:
                 raise _error(e, source, graph, got, first=not when) from e
-    exact = f"within {most:.3g} (its fused layers round otherwise)" if most else "bit for bit"
     more = "" if len(wanted) == len(_CALLS) else "; the model takes no other values than the example's"
-    return f"the stages return what the uncut model returns, {exact}, in {len(wanted)} calls{more}"
+    return f"the stages return what the uncut model returns, {rounded}, in {len(wanted)} calls{more}"
 
 
 def _error(error: VerifyError, source: Source, graph: Graph, got: Flattened, first: bool) -> CompileError:
     """The error to raise for a call that returned `got`, the first one or a later one, with what explains it."""
+    if draws_numbers(lambda: _captured(source, graph)):  # and yet it returned the same in two runs
+        return StateError(
+            f"{error}: the model draws random numbers that it seeds itself, or sets torch's back to those before; the "
+            "stages draw whatever torch's seed gives"
+        )
     if first and _is_as_captured(source, graph, got):
         return CaptureError(f"{error}: while it is exported, forward computes something else than when it is called")
     if first or not (names := _kept(source, graph.signature)):
@@ -82,10 +87,15 @@ def _error(error: VerifyError, source: Source, graph: Graph, got: Flattened, fir
 
 def _is_as_captured(source: Source, graph: Graph, got: Flattened) -> bool:
     """Whether the stages return for the example what the model was captured as."""
-    tensors = graph.signature.bind(source.args, source.kwargs)
-    found = interpret(graph, [t.clone() for t in tensors], source.weights).outputs
+    found = _captured(source, graph)
     returned = [x for x in got[0] if isinstance(x, torch.Tensor)]
-    return len(found) == len(returned) and all(map(_same, found, returned))
+    return len(found) == len(returned) and all(map(equal_results, found, returned))
+
+
+def _captured(source: Source, graph: Graph) -> Sequence[torch.Tensor]:
+    """The results of the graph for the example."""
+    tensors = graph.signature.bind(source.args, source.kwargs)
+    return interpret(graph, [t.clone() for t in tensors], source.weights).outputs
 
 
 @contextmanager
@@ -97,20 +107,16 @@ def _running(folder: Path) -> Iterator[Pipeline]:
         raise VerifyError(f"the stages do not run: {e}") from e
 
 
-def _require_same(wanted: Flattened, plain: Flattened, got: Flattened, when: str) -> float:
-    """The largest difference, where fused layers make outputs otherwise than `plain` ones; else there is none.
-
-    Raises VerifyError where the stages returned something else.
-    """
+def _require_same(wanted: Flattened, got: Flattened, when: str) -> Rounding:
+    """The largest rounding in what the stages returned.  Raises VerifyError where it is something else."""
     if str(got[1]) != str(wanted[1]):
         raise VerifyError(f"the stages return other containers than the model{when}: {got[1]}, not {wanted[1]}")
-    most = 0.0
-    for i, (a, unfused, b) in enumerate(zip(wanted[0], plain[0], got[0], strict=True)):
-        rounded = _rounded(a, unfused)  # by torch's fused layers
-        if not _same(a, b) and not (rounded and _close(a, b)):
+    found = EXACT
+    for i, (a, b) in enumerate(zip(wanted[0], got[0], strict=True)):
+        if (rounded := rounding_between(a, b)) is None:
             raise VerifyError(f"output {i} of the stages differs from the model's{when}{_difference(a, b)}")
-        most = max(most, _distance(a, b)) if rounded else most
-    return most
+        found = max(found, rounded)
+    return found
 
 
 def _calls(source: Source, graph: Graph) -> list[Mapping[str, Any]]:
@@ -121,7 +127,8 @@ def _calls(source: Source, graph: Graph) -> list[Mapping[str, Any]]:
         others = [other_values(t) if new else t for t, new in zip(tensors, tokens, strict=True)]
     else:
         larger = next((sizes for sizes in allowed_sizes(graph) if sizes != graph.hints), graph.hints)
-        others = [other_values(t) for t in _resized(tensors, graph, larger)]
+        resized = zip(_resized(tensors, graph, larger), graph.layouts, strict=True)
+        others = [in_layout(other_values(t), layout) for t, layout in resized]
     return [graph.signature.arguments.fill(given) for given in (tensors, tensors, others)]
 
 
@@ -134,28 +141,18 @@ def _resized(tensors: Sequence[torch.Tensor], graph: Graph, sizes: SizeValues) -
         yield tensor
 
 
-def _run_uncut(
-    source: Source, signature: Signature, calls: Sequence[Mapping[str, Any]], fused: bool = True
-) -> list[Flattened]:
-    """Run the model on calls in a row, without one of other values that it rejects, and put back what it changed.
-
-    Not `fused`: without the layers that torch swaps in for eager modules.
-    """
+def _run_uncut(source: Source, signature: Signature, calls: Sequence[Mapping[str, Any]]) -> list[Flattened]:
+    """Run the model on calls in a row, without one of other values that it rejects, and put back what it changed."""
     results: list[Flattened] = []
-    enabled = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(fused and enabled)
-    try:
-        with torch.no_grad(), put_back(source.model):
-            for arguments in calls:
-                try:
-                    found, spec = flatten(call(source.model, signature.parameters, deepcopy(arguments)))
-                except Exception:
-                    if len(results) < len(_CALLS) - 1:
-                        raise
-                    break
-                results.append(([x.clone() if isinstance(x, torch.Tensor) else x for x in found], spec))
-    finally:
-        torch.backends.mha.set_fastpath_enabled(enabled)
+    with torch.no_grad(), gradient_hooks_seen(), put_back(source.model):
+        for arguments in calls:
+            try:
+                found, spec = flatten(call(source.model, signature.parameters, deepcopy(arguments)))
+            except Exception:
+                if len(results) < len(_CALLS) - 1:
+                    raise
+                break
+            results.append(([x.clone() if isinstance(x, torch.Tensor) else x for x in found], spec))
     return results
 
 
@@ -166,16 +163,15 @@ def _require_random(source: Source, signature: Signature, calls: Sequence[Mappin
         with torch.random.fork_rng():
             torch.manual_seed(0)
             seeded.append(_run_uncut(source, signature, calls))
-    if not _all_alike(*seeded, count=len(calls)):
+    if not _all_alike(*seeded):
         raise StateError(
             "the model returns something else when it is called again with the same inputs and random numbers: it "
             "keeps something that stages do not, as in an iterator, or draws numbers that are not torch's"
         )
 
 
-def _all_alike(runs: Sequence[Flattened], others: Sequence[Flattened], count: int) -> bool:
-    """Whether two runs of `count` calls, or of fewer, return the same."""
-    runs, others = runs[:count], others[:count]
+def _all_alike(runs: Sequence[Flattened], others: Sequence[Flattened]) -> bool:
+    """Whether two runs of the same calls return the same."""
     return len(runs) == len(others) and all(map(_alike, runs, others))
 
 
@@ -195,31 +191,9 @@ def _kept(source: Source, signature: Signature) -> list[str]:
 
 
 def _alike(a: Flattened, b: Flattened) -> bool:
-    return len(a[0]) == len(b[0]) and all(map(_same, a[0], b[0]))
-
-
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
-        return a.dtype == b.dtype and a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
-    return type(a) is type(b) and a == b
-
-
-def _rounded(a: Any, b: Any) -> bool:
-    """Whether the model's fused layers make a tensor that differs from that of its plain ones."""
-    return isinstance(a, torch.Tensor) and not _same(a, b)
-
-
-def _close(a: torch.Tensor, b: Any) -> bool:
-    """Whether two tensors differ by no more than fused layers round."""
-    tolerance = 256 * torch.finfo(a.dtype).eps if a.is_floating_point() else 0
-    least = tolerance * max(1.0, float(a.abs().max()) if a.numel() else 0.0)
-    return a.dtype == b.dtype and a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=least, equal_nan=True)
-
-
-def _distance(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float((a.double() - b.double()).abs().nan_to_num().max()) if a.numel() else 0.0
+    return len(a[0]) == len(b[0]) and all(map(equal_results, a[0], b[0]))
 
 
 def _difference(a: Any, b: Any) -> str:
     tensors = isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor) and a.shape == b.shape
-    return f" by at most {_distance(a, b):.3g}" if tensors else f": {a!r} and {b!r}"
+    return f" by at most {distance(a, b):.3g}" if tensors else f": {a!r} and {b!r}"

@@ -172,6 +172,9 @@ def attention(site: Site) -> Iterable[Found]:
 
 def recurrent(site: Site) -> Iterable[Found]:
     """`lstm`, `gru`: rows in the first dimension or the second; in the state always in the second."""
+    if "batch_sizes" in site.call.arguments:
+        require(all(site.axis(v) is None for v in site.call.operands), "its rows are packed")
+        return [None] * len(site.call.results)
     place = 0 if site["batch_first"] else 1
     axis = site.axis(site["input"])
     states = site["hx"] if isinstance(site["hx"], (list, tuple)) else [site["hx"]]

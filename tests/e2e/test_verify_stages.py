@@ -60,6 +60,26 @@ def by_batch(model: Model, x: torch.Tensor) -> torch.Tensor:
     return x / x.shape[0] if not torch.compiler.is_exporting() else x / 2
 
 
+def seeds(model: Model, x: torch.Tensor) -> torch.Tensor:
+    torch.manual_seed(0)
+    return x + torch.randn(4)
+
+
+def rewinds(model: Model, x: torch.Tensor) -> torch.Tensor:
+    with torch.random.fork_rng([]):
+        return x + torch.randn(4)
+
+
+def hooks(model: Model, x: torch.Tensor) -> torch.Tensor:
+    model.layers[0].register_forward_hook(lambda module, given, made: made * 2)
+    return model.layers(x)
+
+
+def hooked(model: Model, x: torch.Tensor) -> torch.Tensor:
+    x.register_hook(lambda gradient: gradient * 2)
+    return x
+
+
 def verified(last: Any, out: Path, capsys: pytest.CaptureFixture[str]) -> str:
     model = Model(last).eval()
     with warnings.catch_warnings():
@@ -83,6 +103,12 @@ KEPT = r"the example again by at most .*: the model keeps calls from call to cal
     [
         (counter, StateError, KEPT),
         (outside, StateError, KEPT.replace("calls from", r"SEEN\['calls'\] from")),
+        (hooks, StateError, KEPT.replace("calls from", r"layers.0._forward_hooks from")),
+        (
+            rewinds,
+            StateError,
+            "the example again by at most .*: the model draws random numbers that it seeds itself, or",
+        ),
         (by_batch, VerifyError, "other values of the example's kind by"),
     ],
 )
@@ -98,6 +124,7 @@ def test_a_later_call_that_differs_is_found(
     ("last", "error", "message"),
     [
         (cycles, StateError, "the model returns something else when it is called again with the same inputs"),
+        (seeds, StateError, "output 0 .*: the model draws random numbers that it seeds itself, or sets torch's back"),
         (asks, CaptureError, "output 0 .* while it is exported, forward computes something else"),
     ],
 )
@@ -106,6 +133,14 @@ def test_a_first_call_that_differs_is_explained(
 ) -> None:
     with pytest.raises(error, match=message):
         verified(last, tmp_path / "out", capsys)
+
+
+def test_a_hook_on_a_gradient_that_forward_registers_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = verified(hooked, tmp_path / "out", capsys)
+    assert "note: forward calls register_hook() at " in said
+    assert "bit for bit, in 3 calls" in said
 
 
 def in_place(model: Model, x: torch.Tensor) -> torch.Tensor:

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
+from ir.analysis.random_numbers import draws_numbers
 from ir.capture.checks.second_input import results_of
 from ir.capture.export.example import Example
 from ir.capture.unregistered_state.snapshots import is_near
-from ir.graph import Call, Graph
+from ir.graph import Graph
 
 
 def differs_on_example(graph: Graph, example: Example, returned: Sequence[Any]) -> str:
@@ -18,13 +19,23 @@ def differs_on_example(graph: Graph, example: Example, returned: Sequence[Any]) 
 
     A graph that draws random numbers, or cannot run where the model did, is not compared.
     """
-    if any(isinstance(node, Call) and torch.Tag.nondeterministic_seeded in node.op.tags for node in graph.nodes):
-        return ""
-    try:
-        with torch.no_grad():
-            found = results_of(graph, example, example.tensors)
-    except Exception:  # operators of anybody's, on devices that a test of values may not have
+    found: list[Any] = []
+    if draws_numbers(lambda: found.extend(_results(graph, example))) or not found:
         return ""
     if len(found) != len(returned):
         return f"{len(found)} results in place of {len(returned)}"
     return next((f"result {i}" for i, pair in enumerate(zip(returned, found, strict=True)) if not is_near(*pair)), "")
+
+
+def draws_on_example(graph: Graph, example: Example) -> bool:
+    """Whether a graph draws torch's random numbers when it runs on its example; False where it cannot run."""
+    return draws_numbers(lambda: _results(graph, example))
+
+
+def _results(graph: Graph, example: Example) -> list[Any]:
+    """The results for the example; none where the graph cannot run."""
+    try:
+        with torch.no_grad():
+            return results_of(graph, example, example.tensors)
+    except Exception:  # operators of anybody's, on devices that a test of values may not have
+        return []

@@ -16,6 +16,7 @@ from torch import nn
 from ir.analysis.arguments import as_number
 from ir.analysis.interpret import interpret
 from ir.capture.export.example import Example
+from ir.capture.export.gradient_hooks import gradient_hooks_seen
 from ir.capture.export.module_state import converted_for_the_call
 from ir.capture.export.padding import padded_as_in_inference, without_fused_layers
 from ir.graph import Graph, sizes_of
@@ -83,7 +84,7 @@ def _drawn(tensor: torch.Tensor, holes: bool) -> torch.Tensor:
 
 def _run_model(example: Example, inputs: Sequence[torch.Tensor]) -> list[Any]:
     converted = converted_for_the_call(example.model)
-    with torch.no_grad(), padded_as_in_inference(), converted, _put_back(example.model):
+    with torch.no_grad(), padded_as_in_inference(), gradient_hooks_seen(), converted, _put_back(example.model):
         given = example.arguments.fill([t.clone() for t in inputs])
         return flatten(call(example.model, example.parameters, deepcopy(given)))[0]
 

@@ -5,6 +5,7 @@ fixed_inputs  inputs and buffers whose values decide shapes, captured at those o
 known_values  fixed values and what is made of them alone, known while a model is traced
 origins       the inputs and buffers that a value which decides is made of
 meta_weights  parameters on the meta device, faked as CPU or given values for a while
+gradient_hooks  hooks on gradients, which no stage has
 module_state  buffers and `.data` that forward assigns, and modules that it converts
 padding       nn.TransformerEncoder under a padding mask, as in inference
 recording     the export, read as a graph

@@ -19,6 +19,7 @@ from torch.utils._pytree import TreeSpec
 from ir.autocast import autocast_as_around, autocast_is_on, without_autocast
 from ir.capture.diagnosis import NotExported, explain
 from ir.capture.export.example import Example, layout_of, slotted
+from ir.capture.export.gradient_hooks import gradient_hooks_seen
 from ir.capture.export.known_values import fixed_buffers, has_fixed_values, known_values
 from ir.capture.export.meta_weights import without_memory
 from ir.capture.export.module_state import converted_for_the_call, data_as_itself, written_in_place
@@ -141,7 +142,8 @@ class Flat(nn.Module):
         given = {name: flatten(value) for name, value in arguments.items()}
         padded = padded_as_in_inference(self.seen.notes.append)
         with ExitStack() as contexts:
-            for context in (data_as_itself(), padded, converted_for_the_call(self.m), self._origins(tensors)):
+            hooks = gradient_hooks_seen(self.seen.notes.append)
+            for context in (data_as_itself(), padded, hooks, converted_for_the_call(self.m), self._origins(tensors)):
                 contexts.enter_context(context)
             leaves = contexts.enter_context(written_in_place(self.m))
             contexts.enter_context(fixed_buffers(self.m, self._example.buffers))

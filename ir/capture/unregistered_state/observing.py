@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,6 +13,7 @@ from torch import nn
 
 from ir.capture.checks.values import other_values
 from ir.capture.export.example import Example
+from ir.capture.export.gradient_hooks import NAMES, gradient_hooks_seen
 from ir.capture.unregistered_state.places import Place, leaves
 from ir.capture.unregistered_state.restoring import COPIED_AT_MOST, as_they_were, put_back
 from ir.capture.unregistered_state.snapshots import (
@@ -24,7 +25,7 @@ from ir.capture.unregistered_state.snapshots import (
     ordered,
     outermost,
 )
-from ir.capture.unregistered_state.surroundings import MISSING
+from ir.capture.unregistered_state.surroundings import MISSING, names_in_code
 from ir.objects.signature import call, flatten
 from ir.text.units import format_bytes
 
@@ -38,10 +39,12 @@ class Observed:
     unseen: str = ""  # why the model was not run; empty where it was
     first: tuple[Any, ...] | None = None  # what the first call returned
     seeds: bool = False  # whether forward seeds torch's random numbers
+    hooks: tuple[str, ...] = ()  # notes on the hooks on gradients that forward registers
+    rewinds: bool = False  # whether torch's random numbers go on after a call as if it had drawn none
     restless: bool = False  # whether a second call returned something else, although nothing changed that is looked at
 
 
-_SEED = 0
+_SEED = 1_703_904_511  # that no forward would choose
 
 
 class _NotRun(Exception):
@@ -61,9 +64,20 @@ def observe(example: Example) -> Observed:
         return Observed(unseen=f"its weights take more than {format_bytes(COPIED_AT_MOST)}")
     try:
         with torch.no_grad(), torch.random.fork_rng([]), as_they_were(example.model):
-            return _observed(example)
+            with gradient_hooks_seen():
+                observed = _observed(example)
+            return replace(observed, hooks=_hooks(example))
     except _NotRun as e:
         return Observed(unseen=str(e))
+
+
+def _hooks(example: Example) -> tuple[str, ...]:
+    """Notes on the hooks on gradients that forward registers where there are gradients."""
+    notes: list[str] = []
+    if not NAMES.isdisjoint(names_in_code(example.model)):
+        with suppress(_NotRun), torch.enable_grad(), gradient_hooks_seen(notes.append):
+            _runs(example, [example.tensors])
+    return tuple(dict.fromkeys(notes))
 
 
 @dataclass(frozen=True)
@@ -75,11 +89,13 @@ class _Run:
     outside: Mapping[Place, Any]  # what variables outside of the modules hold
     registered: list[torch.Tensor]  # the values of buffers and parameters
     seed: int  # of torch's random numbers
+    random: torch.Tensor  # their state
 
     @classmethod
     def after(cls, returned: list[Any], model: nn.Module, registered: Collection[str]) -> _Run:
         """A run that has just returned; `registered` names the buffers that the model had before."""
-        return cls(returned, _held(model, registered), held_around(model), _values(model), torch.initial_seed())
+        held, outside = _held(model, registered), held_around(model)
+        return cls(returned, held, outside, _values(model), torch.initial_seed(), torch.get_rng_state())
 
     def same(self, other: _Run) -> bool:
         """Whether two calls returned the same."""
@@ -98,7 +114,9 @@ def _observed(example: Example) -> Observed:
     settled = runs[0].near(runs[1])  # whether what a first call leaves around makes no difference to the next
     outside = outermost(differences(runs[0].outside if settled else around, [runs[1].outside]))
     changed = differences(first, [run.held for run in runs])
-    seen = Observed(frozen=outside, first=tuple(runs[0].returned), seeds=runs[0].seed != _SEED)
+    torch.manual_seed(_SEED)
+    seeds, rewinds = runs[0].seed != _SEED, torch.equal(runs[0].random, torch.get_rng_state())
+    seen = Observed(frozen=outside, first=tuple(runs[0].returned), seeds=seeds, rewinds=rewinds)
     if changed:
         seen = _with_places(seen, example, first, changed)
     explained = seen.states or seen.frozen or _changes_registered(example.model, runs[0])

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ir.capture.unregistered_state.held import attributes_in, is_array, is_leaf, is_object, items_in
-from ir.capture.unregistered_state.surroundings import MISSING
+from ir.capture.unregistered_state.surroundings import HOOKS, MISSING
 
 OF_EVERY_MODULE = set(vars(nn.Module())) - {"training"}
 
@@ -116,7 +116,9 @@ def _same_traced(a: Any, b: Any) -> bool:
 
 
 def _attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
-    yield from ((name, value) for name, value in vars(module).items() if name not in OF_EVERY_MODULE)
+    own = ((name, value) for name, value in vars(module).items() if name not in OF_EVERY_MODULE)
+    yield from own
+    yield from ((name, vars(module)[name]) for name in HOOKS if name in vars(module))
 
 
 def places_in(place: Place, value: Any, seen: set[int]) -> Iterator[tuple[Place, Any]]:

@@ -13,6 +13,7 @@ from torch import nn
 from ir.capture.paths import in_library, is_torch_file
 from ir.capture.unregistered_state.held import is_leaf, is_object, items_in
 
+HOOKS = ("_forward_hooks", "_forward_pre_hooks")  # tables of a module, of functions that may change what it returns
 _MOST = 1000  # items of a container that is looked into
 
 
@@ -76,17 +77,30 @@ def _content(cell: CellType) -> Any:
 
 def outer_variables(model: nn.Module) -> list[OuterVariable]:
     """The variables that hold numbers, tensors, containers or objects, or nothing yet."""
+    found = _reached(model, set())
+    return [variable for variable in dict.fromkeys(found) if _may_change(variable.get())]
+
+
+def names_in_code(model: nn.Module) -> set[str]:
+    """The names that the code of a model's modules reads, attributes among them, and that of functions it calls."""
     seen: set[Any] = set()
+    _reached(model, seen)
+    return set().union(*(_names(function.__code__) for function in seen if isinstance(function, FunctionType)))
+
+
+def _reached(model: nn.Module, seen: set[Any]) -> list[OuterVariable]:
+    """The variables that the code of a model reaches; its classes and functions are put into `seen`."""
     found: list[OuterVariable] = []
     for module in model.modules():
         for cls in type(module).__mro__:
             if cls not in seen and not is_torch_file(_file(cls)):
                 seen.add(cls)
                 found += _of_class(cls, seen)
-        for name, value in vars(module).items():
+        hooks = [h for table in HOOKS for h in vars(module).get(table, {}).values()]
+        for name, value in (*vars(module).items(), *((getattr(h, "__name__", ""), h) for h in hooks)):
             if isinstance(value, FunctionType):
                 found += _of_function(name, value, seen)
-    return [variable for variable in dict.fromkeys(found) if _may_change(variable.get())]
+    return found
 
 
 def _of_class(cls: type, seen: set[Any]) -> Iterator[OuterVariable]:

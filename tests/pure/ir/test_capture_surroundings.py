@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from ir.capture import capture
 from ir.errors import CaptureError
@@ -161,6 +162,75 @@ def test_random_numbers_of_torch_are_not_warned_of() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         capture(Model(random_numbers), (torch.randn(3, WIDTH),))
+
+
+def test_random_numbers_that_are_set_back_are_warned_of() -> None:
+    def rewound(model: Any, x: torch.Tensor) -> torch.Tensor:
+        with torch.random.fork_rng([]):
+            return torch.rand_like(x)
+
+    with pytest.warns(UserWarning, match="forward draws random numbers and sets torch's back to those before"):
+        capture(Model(rewound), (torch.randn(3, WIDTH),))
+
+
+def test_dropout_that_is_off_draws_no_numbers() -> None:
+    def attends(model: Any, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.scaled_dot_product_attention(x, x, x)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        capture(Model(attends), (torch.randn(3, WIDTH),))
+
+
+def test_attention_is_compared_with_a_call_of_the_model() -> None:
+    def attends(model: Any, x: torch.Tensor) -> torch.Tensor:
+        x = 2 * x if torch.compiler.is_exporting() else x
+        return nn.functional.scaled_dot_product_attention(x, x, x)
+
+    with pytest.warns(UserWarning, match="forward computes something else than when it is called with the example"):
+        capture(Model(attends), (torch.randn(3, WIDTH),))
+
+
+def hooked(hook: Any) -> Model:
+    model = Model(lambda model, x: 1)
+    model.register_forward_hook(hook)
+    return model
+
+
+def test_what_a_hook_keeps_is_named() -> None:
+    seen = [0]
+
+    def counts(module: nn.Module, given: Any, made: torch.Tensor) -> torch.Tensor:
+        seen[0] += 1
+        return made * seen[0]
+
+    with pytest.warns(UserWarning, match=r"^forward changes seen\[0\]; stages keep"):
+        capture(hooked(counts), (torch.randn(3, WIDTH),))
+    assert seen == [0]
+
+
+def test_hooks_that_forward_registers_at_each_call_are_named() -> None:
+    def registers(module: nn.Module, given: Any, made: torch.Tensor) -> torch.Tensor:
+        module.register_forward_hook(lambda module, given, made: made * 2)
+        return made
+
+    with pytest.warns(UserWarning, match="^forward changes _forward_hooks; stages keep"):
+        capture(hooked(registers), (torch.randn(3, WIDTH),))
+
+
+def test_hooks_are_given_the_arguments_by_position() -> None:
+    model = Model(lambda model, x: 1)
+    model.register_forward_pre_hook(lambda module, given: (given[0] * 3,))
+    assert quietly(model, 3, 3) == []
+
+
+def test_hooks_on_all_modules_are_warned_of() -> None:
+    registered = register_module_forward_hook(lambda module, given, made: None)
+    try:
+        with pytest.warns(UserWarning, match="hooks on all modules are registered"):
+            capture(Model(lambda model, x: 1), (torch.randn(3, WIDTH),))
+    finally:
+        registered.remove()
 
 
 def test_seeding_is_warned_of() -> None:

@@ -11,13 +11,18 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from ir.analysis.bind import bind_sizes
+from ir.capture import capture
 from ir.errors import CompileError, VerifyError
 from ir.graph import Call, Graph
 from ir.text.printer import print_graph
 from passes import propagate_shapes
+from passes.annotate_cost import AnnotateCost
 from passes.propagate_shapes import PropagateShapes
+from tests.support import checking
 from tests.support.checking import assert_same, run_graph, run_model
 from tests.support.graphs import aten, captured, graph, linear, param, relu, typed, value
 from tests.support.model_cases import CASES
@@ -134,3 +139,15 @@ def test_a_size_that_is_not_there() -> None:
         bind_sizes(captured("long skips"), {"width": 3})
     with pytest.raises(CompileError, match="no dynamic size is named 'width'; there are none"):
         bind_sizes(graph([x], [relu(x, "a")], []), {"width": 3})
+
+
+@pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
+def test_a_recurrent_layer_over_packed_sequences(layer: type[nn.RNNBase]) -> None:
+    """torch's own rule asks for the values of the lengths; the rows of the sequences cannot be told apart."""
+    model = layer(4, 3, bidirectional=True).eval()
+    packed = pack_padded_sequence(torch.randn(5, 2, 4), torch.tensor([5, 3]))
+    found = AnnotateCost().run(propagated(capture(model, (packed,))), machine(1))
+    calls = [checking.Call.of(packed)]
+    assert_same([*run_model(model, calls)], [*run_graph(found, calls, model.state_dict())])
+    multiplied = [n.cost.flops for n in found.nodes if isinstance(n, Call) and n.cost.flops]
+    assert multiplied == [2 * 8 * sum(w.numel() for w in model.parameters() if w.dim() == 2)]
