@@ -43,6 +43,7 @@ class Worker:
 
     def run(self) -> None:
         """Until a channel is closed.  Gradients and the current stream are set for this thread alone."""
+        torch.get_num_threads()  # has this thread take torch.set_num_threads(): MKL alone would use all cores
         with torch.no_grad(), within(self.stage.stream):
             try:
                 while True:

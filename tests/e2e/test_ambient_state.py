@@ -120,3 +120,22 @@ def test_a_module_under_autocast_is_not_kept_whole() -> None:
     refused = "1 cannot be kept whole: it is called under autocast, which stages run without"
     with torch.autocast("cpu", torch.bfloat16), pytest.raises(CaptureError, match=refused):
         capture(model.eval(), (torch.randn(2, 8),))
+
+
+class Wide(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(32, 32) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers[0](x) @ self.layers[1].weight.t()
+
+
+def test_stages_keep_to_the_number_of_threads(tmp_path: Path) -> None:
+    """A matrix product of MKL's on several threads rounds otherwise."""
+    torch.manual_seed(0)
+    model, x = Wide().eval(), torch.randn(1, 7, 32)
+    compile_model(model, (x,), out=tmp_path / "out", stages=2)
+    with Pipeline.load(tmp_path / "out", devices=["cpu", "cpu"]) as pipe, torch.no_grad():
+        assert torch.get_num_threads() == 1
+        assert torch.equal(pipe(x), model(x))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
-from tests.fuzz.check import check
+from tests.fuzz.check import Expected, Fault, Given, check, same_results
 from tests.fuzz.generator import generate
 
 SEEDS = [  # 40 modules that take little time
@@ -24,3 +25,11 @@ def test_a_random_module(seed: int, tmp_path: Path) -> None:
     file.write_text(program.source)
     verdict = check(file, tmp_path / "out")
     assert not verdict.found, f"{verdict.kind}: {verdict.reason}\n{program.source}"
+
+
+def test_a_step_after_rounding_is_no_difference() -> None:
+    call = Given("transposed inputs", (), {}, exact=False)
+    wanted = Expected(torch.tensor([0.0, 5.0]), (), moved=(torch.tensor([1.0, 5.0]),))
+    same_results(call, wanted, torch.tensor([1.0, 5.0]))
+    with pytest.raises(Fault, match=r"result 0 \(torch.float32\) differs by 2"):
+        same_results(call, wanted, torch.tensor([2.0, 5.0]))
