@@ -27,12 +27,17 @@ class Decoding:
     together: Together = "any"
     chunk: int = 0  # new tokens of a text in one step at most; 0: any number
     cached: bool = True  # False: each step computes the whole text
+    source: int = 0  # states of an encoder that a text reads at most; 0 for a decoder without one
+    source_pages: int = 0  # of the pools that hold them
+    begin: tuple[int, ...] = ()  # ids with which a text of such a decoder begins
     pools: tuple[str, ...] = ()  # fully qualified names of the pools of layers that attend to the whole text
     window_pools: tuple[str, ...] = ()  # those of sliding layers
     slot_pools: tuple[str, ...] = ()  # those that have one state a text
+    source_pools: tuple[str, ...] = ()  # those of what layers know of a source
 
     @property
     def tables(self) -> tuple[str, ...]:
         """The inputs of a step that name pages or slots."""
         named = {"table": self.pools, "window_table": self.window_pools, "slots": self.slot_pools}
+        named["source_table"] = self.source_pools
         return tuple(name for name, pools in named.items() if pools)

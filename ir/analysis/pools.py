@@ -18,6 +18,7 @@ def with_pools(graph: Graph, decoding: Decoding) -> Graph:
     """
     pages = dict.fromkeys(decoding.pools, decoding.pages) | dict.fromkeys(decoding.window_pools, decoding.window_pages)
     pages |= dict.fromkeys(decoding.slot_pools, decoding.slots)
+    pages |= dict.fromkeys(decoding.source_pools, decoding.source_pages)
     pools = {state: pages[name] for state in graph.states for name in state.fqns if name in pages}
     new: dict[Value, Value] = {state: replace(_sized(state, n), data=None, zeros=True) for state, n in pools.items()}
     in_place: set[Node] = set()
@@ -67,6 +68,11 @@ def page_bytes(graph: Graph) -> tuple[int, int]:
 def slot_bytes(graph: Graph) -> int:
     """The bytes of one slot in all pools together."""
     return _row_bytes(graph, graph.decoding.slot_pools)
+
+
+def source_page_bytes(graph: Graph) -> int:
+    """The bytes of one page of sources in all pools together."""
+    return _row_bytes(graph, graph.decoding.source_pools)
 
 
 def _row_bytes(graph: Graph, pools: Collection[str]) -> int:

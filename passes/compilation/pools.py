@@ -10,7 +10,7 @@ from typing import Any
 import sympy
 
 from ir.analysis.memory import stored_bytes
-from ir.analysis.pools import page_bytes, slot_bytes, with_pools
+from ir.analysis.pools import page_bytes, slot_bytes, source_page_bytes, with_pools
 from ir.analysis.programs import program_of
 from ir.decoding import Decoding
 from ir.errors import CompileError
@@ -66,21 +66,24 @@ def _chunk(graph: Graph, decoding: Decoding) -> int:
     """The new tokens of a text that a step takes at most; 0: any number.  Raises CompileError where one is too few."""
     parts = [program_of(graph, i) for i in range(max(len(graph.programs), 1))]
     takes = [_tokens_taken(part) for part in parts]
-    low = {str(s): least for part in parts for s, (least, _) in part.ranges.items() if s != _seq(part)}
+    low = {str(s): least for part in parts for s, (least, _) in part.ranges.items() if s not in _token_sizes(part)}
     for name, least in (low | {"seq": min(taken.start for taken in takes)}).items():
         if least > 1:
             raise CompileError(f"the model's code asks for {name} of {least} or more, and texts grow token by token")
     most = max(len(taken) + taken.start - 1 for taken in takes)
+    if not decoding.cached and most < min(_CHUNK, decoding.max_length):
+        raise CompileError(f"without a cache the model's code takes {most} tokens at most; say --max-length {most}")
     return decoding.chunk if most >= _CHUNK else most
 
 
-def _seq(graph: Graph) -> Any:
-    return next(v for v in graph.inputs if v.name == "input_ids").type.shape[1]
+def _token_sizes(graph: Graph) -> list[Any]:
+    """The numbers of new tokens, and of those of a source."""
+    return [v.type.shape[1] for name in ("input_ids", "source") for v in graph.inputs if v.name == name]
 
 
 def _tokens_taken(graph: Graph) -> range:
     """The numbers of new tokens that a program takes, up to those of a chunk."""
-    seq = _seq(graph)
+    seq = _token_sizes(graph)[0]
     if not isinstance(seq, sympy.Symbol):
         return range(int(seq), int(seq) + 1)
     guards = [guard for guard in graph.guards if guard.free_symbols == {seq}]
@@ -102,6 +105,7 @@ def decoding_for(decoding: Decoding, texts: int, tokens: int | None = None) -> D
         pages=1 + pages,
         window_pages=1 + window if decoding.window_pools else 0,
         slots=1 + texts if decoding.slot_pools else 0,
+        source_pages=1 + texts * source_pages_of(decoding) if decoding.source_pools else 0,
     )
 
 
@@ -113,6 +117,11 @@ def pages_of(decoding: Decoding) -> int:
 def window_pages_of(decoding: Decoding) -> int:
     """The pages of sliding layers that a text has at once: of the window, and of the tokens of a step."""
     return min(pages_of(decoding), -(-decoding.window // decoding.page) + -(-_CHUNK // decoding.page) + 1)
+
+
+def source_pages_of(decoding: Decoding) -> int:
+    """The pages of the longest source."""
+    return -(-decoding.source // decoding.page)
 
 
 def usual_steps(graph: Graph) -> tuple[WantedCall, ...]:
@@ -127,8 +136,10 @@ def usual_steps(graph: Graph) -> tuple[WantedCall, ...]:
     chunk = max(min(decoding.chunk or _CHUNK, _CHUNK, decoding.max_length // 2), 1)
     if not decoding.cached:
         return (WantedCall(_known(graph, {"batch": _BATCH, "seq": decoding.max_length // 2})),)
-    if decoding.together == "even":  # of which programs have their shares
-        return (WantedCall(_known(graph, {"batch": _BATCH, "seq": max(chunk // _BATCH, 2), **pages})),)
+    if graph.programs:  # which have their shares
+        source = {"source_tokens": decoding.source // 2, "source_pages": max(source_pages_of(decoding) // 2, 1)}
+        seq = {"seq": max(chunk // _BATCH, 2)}
+        return (WantedCall(_known(graph, {"batch": _BATCH, **seq, **pages, **source})),)
     decode, prefill = {"batch": _BATCH, "seq": 1, **pages}, {"batch": 1, "seq": chunk, **pages}
     return WantedCall(_known(graph, decode), 9.0), WantedCall(_known(graph, prefill), 1.0)
 
@@ -145,6 +156,7 @@ def _most_texts(graph: Graph, machine: Cluster) -> int:
         return _SEQUENCES
     whole, sliding = page_bytes(graph)
     each = whole * pages_of(graph.decoding) + sliding * window_pages_of(graph.decoding) + slot_bytes(graph)
+    each += source_page_bytes(graph) * source_pages_of(graph.decoding)
     weights = stored_bytes((*graph.params, *graph.constants))
     return int((_USABLE * memory - weights) // each) if each else _SEQUENCES
 
@@ -155,7 +167,7 @@ def room_line(graph: Graph) -> str:
     if not decoding.page:
         return ""
     by_kind = [(decoding.pages, pages_of(decoding)), (decoding.window_pages, window_pages_of(decoding))]
-    by_kind.append((decoding.slots, 1))
+    by_kind += [(decoding.slots, 1), (decoding.source_pages, source_pages_of(decoding))]
     texts = min((have - 1) // each for have, each in by_kind if have)
     tokens = (decoding.pages - 1) * decoding.page
     nbytes = stored_bytes(state for state in graph.states if state.zeros)

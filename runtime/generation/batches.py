@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from runtime.generation.pages import TRASH
 from runtime.generation.sequences import TextInProgress
@@ -28,6 +29,10 @@ class TextBatch:
         news = [t.tokens[t.length : t.length + n] for t, n in zip(self.texts, self.counts, strict=True)]
         return torch.tensor([[0] * (seq - len(new)) + new for new in news])
 
+    def sources(self) -> torch.Tensor:
+        """The sources, those of ids padded on the right."""
+        return pad_sequence([text.source.given for text in self.texts if text.source], batch_first=True)
+
     def draws(self, name: str, kind: type[int] | type[float]) -> torch.Tensor:
         """An option of sampling, of each row."""
         return torch.tensor([kind(getattr(text.options.sampling, name)) for text in self.texts])
@@ -41,6 +46,9 @@ _MAKE: dict[str, Callable[[TextBatch, int], torch.Tensor]] = {
     "window_table": lambda batch, _: _table([text.window_pages for text in batch.texts]),
     "window_first": lambda batch, page: torch.tensor([text.left * page for text in batch.texts]),
     "slots": lambda batch, _: torch.tensor([text.slot for text in batch.texts]),
+    "source": lambda batch, _: batch.sources(),
+    "source_lengths": lambda batch, _: torch.tensor([text.source.states for text in batch.texts if text.source]),
+    "source_table": lambda batch, _: _table([text.source_pages for text in batch.texts]),
     "temperature": lambda batch, _: batch.draws("temperature", float),
     "top_k": lambda batch, _: batch.draws("top_k", int),
     "top_p": lambda batch, _: batch.draws("top_p", float),

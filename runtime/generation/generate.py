@@ -30,8 +30,8 @@ class TextGeneration:
         if not manifest.generation.page:
             raise InputError(f"{manifest.name} was not compiled to continue texts", "compile it with --generate")
         self._generation = manifest.generation
-        takes = [tensor.name for tensor in manifest.programs[0].inputs]
-        self._generator = Generator(manifest.generation, takes, len(manifest.stages), submit)
+        first, takes = ([t.name for t in manifest.programs[i].inputs] for i in (0, -1))
+        self._generator = Generator(manifest.generation, takes, len(manifest.stages), submit, first)
         self._tokenizer = Tokenizer(folder)
         self._prompts = PromptReader(manifest.generation, self._tokenizer)
 
@@ -72,7 +72,7 @@ class TextGeneration:
         if terms.ends and not prompt.text:
             raise InputError(f"the prompt is ids, which the text {terms.ends[0]!r} cannot end", "stop it by ids")
         reader = self._tokenizer.reader(terms.ends) if prompt.text else None
-        return self._generator.start(prompt.ids, terms, row, reader, told)
+        return self._generator.start(prompt.ids, terms, row, reader, told, prompt.source)
 
     def _start_all(
         self, prompts: Sequence[Prompt], copies: int, options: dict[str, Any], told: Told | None
@@ -107,7 +107,12 @@ class TextGeneration:
         return read()
 
     def _whole(self, given: torch.Tensor, copies: int, begun: Sequence[Continuation], pad: int) -> torch.Tensor:
-        """[rows, length] of ids: the prompts, what follows, the ids that ended it, and `pad` up to the longest."""
+        """[rows, length] of ids: the prompts, what follows, the ids that ended it, and `pad` up to the longest.
+
+        With an encoder that with which texts begin, in place of the prompts.
+        """
+        if self._generation.source:
+            given = torch.tensor([self._generation.begin] * len(given), device=given.device)
         for one in begun:
             one.result()
         new = [[step.token for step in one.steps] for one in begun]

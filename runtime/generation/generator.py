@@ -15,7 +15,7 @@ from runtime.generation.batches import TextBatch
 from runtime.generation.continuation import Continuation, Told
 from runtime.generation.options import TextOptions
 from runtime.generation.scheduler import CHUNK, Scheduler
-from runtime.generation.sequences import Pools, TextInProgress
+from runtime.generation.sequences import Pools, TextInProgress, TextSource
 from runtime.manifest.manifest import Generation
 
 Submit = Callable[[Mapping[str, torch.Tensor]], Future[dict[str, torch.Tensor]]]
@@ -29,9 +29,14 @@ class Generator:
     only a text that fails by itself is lost.
     """
 
-    def __init__(self, generation: Generation, takes: Collection[str], stages: int, submit: Submit) -> None:
-        """`takes`: the names of the decoder's inputs.  `submit`: starts a batch of them."""
-        self._takes, self._submit = takes, submit
+    def __init__(
+        self, generation: Generation, takes: Collection[str], stages: int, submit: Submit, first: Collection[str] = ()
+    ) -> None:
+        """`takes`: the names of the decoder's inputs.  `submit`: starts a batch of them.
+
+        `first`: the names of those of the first step of a text that has a source.
+        """
+        self._takes, self._first, self._submit = takes, first, submit
         chunk = CHUNK
         if generation.window:
             room = (generation.window_pages - 2) * generation.page - generation.window
@@ -45,15 +50,21 @@ class Generator:
         self._closed = False
 
     def start(
-        self, prompt: Sequence[int], options: TextOptions, row: int = 0, reader: Any = None, told: Told | None = None
+        self,
+        prompt: Sequence[int],
+        options: TextOptions,
+        row: int = 0,
+        reader: Any = None,
+        told: Told | None = None,
+        source: TextSource | None = None,
     ) -> Continuation:
-        """Continue a prompt; `reader` and `told` are those of the Continuation.
+        """Continue a prompt; `reader` and `told` are those of the Continuation.  `source`: what an encoder reads of it.
 
         Raises InputError where no room could ever hold it, or PipelineClosed.
         """
         pools = self._scheduler.pools
         found = Continuation(row, options, self._cancel, reader, told)
-        text = TextInProgress(list(prompt), options, found)
+        text = TextInProgress(list(prompt), options, found, source=source)
         pages = text.needed(pools, len(prompt) + options.new)
         if pages > pools.full.count - 1 and "table" in self._takes:
             raise InputError(
@@ -114,7 +125,8 @@ class Generator:
             self._scheduler.add(text)
 
     def _send(self, batch: TextBatch) -> None:
-        future = self._submit(batch.inputs(self._takes, self._scheduler.pools.page))
+        takes = self._first if batch.texts[0].starts else self._takes
+        future = self._submit(batch.inputs(takes, self._scheduler.pools.page))
         future.add_done_callback(lambda done: self._tell(lambda: self._take(batch, done)))
 
     def _take(self, batch: TextBatch, future: Future[dict[str, torch.Tensor]]) -> None:

@@ -70,8 +70,10 @@ def _length(generation: Generation, prompt: int, named: dict[str, Any]) -> int:
             "follows",
             "compile with a larger --max-length",
         )
+    forced = max(len(generation.begin) - 1, 0)  # new ones, too, as transformers counts
     if "max_new_tokens" in named:
         new, name = named["max_new_tokens"], "max_new_tokens"
+        new = new - forced if isinstance(new, int) and new > forced else new
     else:
         new, name = named.get("max_length", generation.max_length) - prompt, "max_length"
     if isinstance(new, bool) or not isinstance(new, int) or new < 1:

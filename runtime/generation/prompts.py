@@ -9,16 +9,18 @@ from typing import Any
 import torch
 
 from runtime.errors import InputError
+from runtime.generation.sequences import TextSource
 from runtime.generation.text import Tokenizer
 from runtime.manifest.manifest import Generation
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt as ids, and whether it was a text."""
+    """A prompt as ids, and whether it was a text; with an encoder the ids are those that any text begins with."""
 
     ids: tuple[int, ...]
     text: bool = False
+    source: TextSource | None = None
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,12 @@ class PromptReader:
     tokenizer: Tokenizer
 
     def rows(self, given: torch.Tensor, mask: torch.Tensor | None) -> list[Prompt]:
-        """The rows of ids [batch, seq], without the padding that `mask` [batch, seq] marks by 0."""
+        """The rows of ids [batch, seq], without the padding that `mask` [batch, seq] marks by 0.
+
+        Or what an encoder takes otherwise, such as a sound: [batch, …].
+        """
+        if self.generation.source and given.is_floating_point():
+            return [Prompt(self.generation.begin, source=TextSource(row, self.generation.source)) for row in given]
         if given.dim() != 2 or given.is_floating_point() or given.dtype == torch.bool:
             shape = list(given.shape)
             raise InputError(f"the ids are {given.dtype} {shape}; they must be whole numbers, [batch, length]")
@@ -68,7 +75,14 @@ class PromptReader:
                 raise InputError(
                     f"the token id {token} is outside of the vocabulary, 0 to {self.generation.vocabulary - 1}"
                 )
-        return Prompt(tuple(ids), text)
+        if not self.generation.source:
+            return Prompt(tuple(ids), text)
+        if len(ids) > self.generation.source:
+            raise InputError(
+                f"the source has {len(ids)} tokens, and this artifact takes at most {self.generation.source}",
+                "compile with a larger --max-length",
+            )
+        return Prompt(self.generation.begin, text, TextSource(torch.tensor(ids), len(ids)))
 
 
 def are_several(given: Any) -> bool:

@@ -131,10 +131,10 @@ class Scheduler:
         return min(text.new, self.chunk, self.most or self.chunk) if self.pools.cached else text.new
 
     def _kind(self, text: TextInProgress, count: int) -> tuple[int, ...]:
-        """What all texts of a batch have in common."""
+        """A property that all texts of a batch have in common."""
         match self.together:
             case "even":
-                return (count,)
+                return (count, text.starts)
             case "equal":
                 return (count, text.length)
         return ()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import torch
+
 from runtime.generation.continuation import Continuation
 from runtime.generation.options import TextOptions
 from runtime.generation.pages import TRASH, Pages, prefixes_of
@@ -19,24 +21,34 @@ class Pools:
     full: Pages
     sliding: Pages
     slots: Pages  # each of a text; none unless layers keep a state of the text as a whole
+    source: Pages  # of what layers know of the sources of texts
     window: int  # tokens that sliding layers look at; 0 if there are none
     cached: bool = True  # whether the pools hold anything
 
     @classmethod
     def of(cls, generation: Generation) -> Pools:
         """The pools of an artifact, all free."""
-        full, sliding, slots = map(Pages, (generation.pages, generation.window_pages, generation.slots))
-        return cls(generation.page, full, sliding, slots, generation.window, generation.cached)
+        counts = generation.pages, generation.window_pages, generation.slots, generation.source_pages
+        full, sliding, slots, source = map(Pages, counts)
+        return cls(generation.page, full, sliding, slots, source, generation.window, generation.cached)
 
     @property
     def shares(self) -> bool:
         """Whether texts with a common prefix can share its pages: those hold all there is of it."""
-        return self.cached and not self.window and not self.slots.count
+        return self.cached and not (self.window or self.slots.count or self.source.count)
 
     @property
     def repeats(self) -> bool:
         """Whether a step that failed can run again: pages are written alike, a state has moved on."""
         return not self.slots.count
+
+
+@dataclass(frozen=True, eq=False)
+class TextSource:
+    """The input of an encoder for one text, and the number of states that it makes of it."""
+
+    given: torch.Tensor  # int64[seq] of ids, or others of a fixed shape
+    states: int
 
 
 @dataclass(eq=False)
@@ -55,6 +67,8 @@ class TextInProgress:
     window_pages: list[int] = field(default_factory=list)
     left: int = 0  # pages that left the window
     slot: int = TRASH
+    source: TextSource | None = None  # what an encoder reads of it
+    source_pages: list[int] = field(default_factory=list)
     running: bool = False  # in a batch that the stages have
     failures: int = 0  # batches in a row that failed
     _prefixes: list[bytes] = field(default_factory=list)
@@ -63,6 +77,11 @@ class TextInProgress:
     def new(self) -> int:
         """The number of tokens that the pools do not hold."""
         return len(self.tokens) - self.length
+
+    @property
+    def starts(self) -> bool:
+        """Whether its next step reads its source."""
+        return self.source is not None and not self.length
 
     @property
     def decodes(self) -> bool:
@@ -78,12 +97,15 @@ class TextInProgress:
         full = self.needed(pools, length)
         sliding = max(0, _pages(length, pools.page) - self.left - len(self.window_pages)) if pools.window else 0
         slots = 1 if pools.slots.count and self.slot == TRASH else 0
-        if full > pools.full.free or sliding > pools.sliding.free or slots > pools.slots.free:
+        source = _pages(self.source.states, pools.page) - len(self.source_pages) if self.source else 0
+        wanted = {pools.full: full, pools.sliding: sliding, pools.slots: slots, pools.source: source}
+        if any(count > kind.free for kind, count in wanted.items()):
             return False
         if slots:
             self.slot = pools.slots.take()
         self.pages += [pools.full.take() for _ in range(full)]
         self.window_pages += [pools.sliding.take() for _ in range(sliding)]
+        self.source_pages += [pools.source.take() for _ in range(source)]
         return True
 
     def advance(self, pools: Pools, count: int) -> None:
@@ -118,9 +140,11 @@ class TextInProgress:
     def release(self, pools: Pools) -> None:
         """Give up all pages, and the slot."""
         pools.slots.give([self.slot] if self.slot != TRASH else [])
+        pools.source.give(self.source_pages)
         pools.full.give(self.pages)
         pools.sliding.give(self.window_pages)
-        self.pages, self.window_pages, self.left, self.slot, self.length = [], [], 0, TRASH, 0
+        self.pages, self.window_pages, self.source_pages = [], [], []
+        self.left, self.slot, self.length = 0, TRASH, 0
 
 
 def _pages(length: int, page: int) -> int:

@@ -205,6 +205,9 @@ class Generation:
     together: str = "any"  # the texts of a step: "any"; "even", with as many new tokens; "equal", as long, too; "alone"
     chunk: int = 0  # new tokens of a text in one step at most; 0: any number
     cached: bool = True  # False: each step computes its texts as a whole
+    source: int = 0  # states of an encoder that a text reads at most; 0 for a decoder without one
+    source_pages: int = 0  # of the pools that hold them
+    begin: tuple[int, ...] = ()  # ids with which a text of such a decoder begins
 
 
 @dataclass(frozen=True)

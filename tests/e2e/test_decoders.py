@@ -19,6 +19,7 @@ from ir.errors import CompileError
 from passes.compilation.api import compile_model
 from passes.compilation.auto import auto_partition
 from runtime import Pipeline
+from runtime.errors import InputError
 from runtime.manifest.manifest import Manifest
 from runtime.stage.loader import load_stages
 from tests.support.checking import EXAMPLES
@@ -68,6 +69,40 @@ def test_tokens_are_those_of_generate_where_a_window_has_moved_on(tmp_path: Path
     model = t.Gemma2ForCausalLM(t.Gemma2Config(**SIZES, **HEADS, eos_token_id=63, sliding_window=6)).eval()
     compile_model(model, out=tmp_path / "out", stages=2, generate=True, **ROOM, size_limit=0.0)
     check_tokens(model, tmp_path / "out")
+
+
+def test_tokens_are_those_of_generate_where_layers_have_states(tmp_path: Path) -> None:
+    """One layer with a convolution, one that attends: a program for one token, and one for more."""
+    torch.manual_seed(0)
+    kinds = {"layer_types": ["conv", "full_attention"], "block_multiple_of": 8}
+    model = t.Lfm2ForCausalLM(t.Lfm2Config(**SIZES, **HEADS, **kinds, eos_token_id=63)).eval()
+    model.generation_config.eos_token_id = 63
+    compile_model(model, out=tmp_path / "out", stages=2, generate=True, **ROOM, size_limit=0.0)
+    manifest = Manifest.read(tmp_path / "out")
+    assert [program.name for program in manifest.programs] == ["decode", "prefill"]
+    assert (manifest.generation.slots, manifest.generation.together) == (4, "even")
+    assert ".cached_conv.index_put_((slots,), " in (tmp_path / "out" / "stage_0.py").read_text()
+    check_tokens(model, tmp_path / "out")
+
+
+def test_tokens_are_those_of_generate_where_an_encoder_reads_the_source(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    sizes = {"d_model": 32, "d_kv": 16, "d_ff": 32, "num_layers": 1, "num_heads": 2, "vocab_size": 64}
+    model = t.T5ForConditionalGeneration(t.T5Config(**sizes, decoder_start_token_id=0, eos_token_id=63)).eval()
+    model.generation_config.eos_token_id = 63
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.5)
+    compile_model(model, out=tmp_path / "out", stages=2, generate=True, **ROOM, size_limit=0.0)
+    prompts = [torch.randint(1, 63, (n,), generator=torch.Generator().manual_seed(n)) for n in (2, 11, 5, 7)]
+    with Pipeline.load(tmp_path / "out") as pipe:
+        found = [pipe.generate(p[None], max_new_tokens=12) for p in prompts]
+        texts = pipe.generate([p.tolist() for p in prompts], max_new_tokens=12)
+        with pytest.raises(InputError, match="the source has 41 tokens, and this artifact takes at most 40"):
+            pipe.start([5] * 41)
+    model.config.use_cache = True
+    for prompt, ids, text in zip(prompts, found, texts, strict=True):
+        assert torch.equal(ids, model.generate(prompt[None], max_new_tokens=12, do_sample=False))
+        assert ids[0, 1:].tolist() in (text, [*text, 63])
 
 
 def test_texts_are_read_by_the_tokenizer_of_the_checkpoint(artifact: Path) -> None:

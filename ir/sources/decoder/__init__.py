@@ -4,12 +4,14 @@ In the order in which a model meets them:
 
 made         from a source to the source of its step: the call, the pools, what ends a text
 pretrained   the step of a transformers model
+translator   the step of an encoder-decoder of transformers
 own          the step of a module that is written for pages
 kept         what each layer of a model keeps of a text
 step         the module: tokens in, the next token of each row out
 rows         the pages and positions of a batch, also for decoders without transformers
 sampling     from logits to a token
 cached       the step of a transformers model with a cache in pools: imported where such a model is read
+sourced      the same where an encoder reads a source
 layers       transformers' caches over pages and slots
 masks        its masks for rows of different lengths
 whole        the step that computes whole texts, for a model without a cache that serves

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, TypeAlias
@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.utils.rnn import pad_sequence
 
 from ir.decoding import Together
 
@@ -18,6 +19,9 @@ _LENGTHS, _LONGEST_WINDOW = (3, 7, 12), 64
 
 Tensors: TypeAlias = dict[str, Tensor]
 """Tensors of a module by name."""
+
+Whole: TypeAlias = Callable[[Tensor, Tensor | None], Tensor]
+"""From a text `[seq]`, and the source of an encoder-decoder, to the logits `[vocabulary]` behind it."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +36,15 @@ class Agreement:
     vocabulary: int
     together: Together = "any"
     chunk: int = 5  # tokens of a prompt in one step
+    sources: Sequence[Tensor] = ()  # for an encoder, of the texts in turn: ids `[seq]`, or others, all of one shape
+    states: int = 0  # of the encoder, where all sources have as many
 
     @torch.no_grad()
-    def difference(self, weights: Tensors, whole: Callable[[Tensor], Tensor] | None = None) -> float:
+    def difference(self, weights: Tensors, whole: Whole | None = None) -> float:
         """The largest difference of logits, relative to the largest logit: of prompts, and one token later.
 
-        `weights` are all parameters and buffers, by name.  `whole` returns the logits `[vocabulary]` behind a text
-        `[seq]`; by default they are those of the step for the text alone and at once.
+        `weights` are all parameters and buffers, by name.  `whole` returns the logits `[vocabulary]` behind a text;
+        by default they are those of the step for the text alone and at once.
         """
         whole = whole or partial(self._alone, weights)
         rows = range(len(self._texts))
@@ -55,17 +61,17 @@ class Agreement:
             for i, logits in zip(counts, self._cached(done, ids, state), strict=True):
                 done[i] += counts[i]
                 if done[i] >= prompts[i]:
-                    want = whole(self._texts[i][: done[i]])
+                    want = whole(self._texts[i][: done[i]], self._source(i))
                     differences.append(float((logits - want).abs().max() / want.abs().max()))
         return max(differences)
 
     def _kind(self, text: int, counts: Mapping[int, int], done: Mapping[int, int]) -> Any:
-        """What texts of one step have in common."""
+        """A property that texts of one step have in common."""
         match self.together:
             case "any":
                 return 0
             case "even":
-                return counts[text]
+                return counts[text], bool(self.sources) and not done[text]
             case "equal":
                 return counts[text], done[text]
             case "alone":
@@ -78,6 +84,8 @@ class Agreement:
         if self.together != "any":
             lengths += lengths[-1:]  # so that two share steps
         low = min(3, self.vocabulary - 1)
+        if self.sources:
+            lengths = [lengths[i % len(lengths)] for i in range(len(self.sources))]
         return [torch.randint(low, self.vocabulary, (n + 1,), generator=generator) for n in lengths]
 
     @property
@@ -86,7 +94,7 @@ class Agreement:
 
     @property
     def _pages(self) -> int:
-        return 1 + len(self._texts) * self._pages_each
+        return 1 + len(self._texts) * max(self._pages_each, self._source_pages)
 
     def _empty_pools(self) -> dict[str, Tensor]:
         return {name: pool.new_zeros(self._pages, *pool.shape[1:]) for name, pool in self.pools.items()}
@@ -102,10 +110,30 @@ class Agreement:
             tables["window_first"] = torch.zeros_like(counts)
         if "slots" in tables:
             tables["slots"] = torch.tensor([i + 1 for i in new])
+        if self.sources:
+            tables |= self._sources(new, first=not any(done[i] for i in new))
         given = (ids, torch.tensor([done[i] for i in new]), counts, tables)
         return functional_call(_Logits(self.step), {f"step.{name}": t for name, t in state.items()}, given)
 
-    def _alone(self, weights: Tensors, text: Tensor) -> Tensor:
+    def _source(self, text: int) -> Tensor | None:
+        return self.sources[text % len(self.sources)] if self.sources else None
+
+    def _sources(self, texts: Iterable[int], first: bool) -> Tensors:
+        """The inputs of a step that are of the sources of these texts, which it reads if it is their `first`."""
+        given = [self.sources[i] for i in texts]
+        pages = self._source_pages
+        made = {
+            "source_lengths": torch.tensor([self.states or len(one) for one in given]),
+            "source_table": torch.stack([torch.arange(pages) + 1 + i * pages for i in texts]),
+        }
+        whole = torch.stack(given) if self.states else pad_sequence(given, batch_first=True)
+        return {**made, "source": whole} if first else made
+
+    @property
+    def _source_pages(self) -> int:
+        return -(-max((self.states or len(one) for one in self.sources), default=0) // self.page)
+
+    def _alone(self, weights: Tensors, text: Tensor, _: Any) -> Tensor:
         return self._cached({0: 0}, {0: text}, {**weights, **self._empty_pools()})[0]
 
 
@@ -120,17 +148,18 @@ class _Logits(nn.Module):
         return self.step.logits(*given)
 
 
-def uncached(model: nn.Module, weights: Tensors) -> Callable[[Tensor], Tensor]:
-    """A function that returns the logits `[vocabulary]` of a transformers model behind a text `[seq]`.
-
-    They are computed without a cache, once for each text.
-    """
+def uncached(model: Any, weights: Tensors) -> Whole:
+    """The logits of a transformers model without a cache, computed once for each text and source."""
     known: dict[tuple[int, ...], Tensor] = {}
 
-    def logits(text: Tensor) -> Tensor:
-        key = tuple(text.tolist())
+    def logits(text: Tensor, source: Tensor | None) -> Tensor:
+        key = (*text.tolist(), id(source))
         if key not in known:
-            returned: Any = functional_call(model, weights, (), {"input_ids": text[None], "use_cache": False})
+            given = (
+                {"input_ids": text} if source is None else {"decoder_input_ids": text, model.main_input_name: source}
+            )
+            given = {name: tensor[None] for name, tensor in given.items()}
+            returned: Any = functional_call(model, weights, (), {**given, "use_cache": False})
             known[key] = returned.logits[0, -1]
         return known[key]
 

@@ -42,11 +42,19 @@ def kept_layers(model: Any, small: dict[str, torch.Tensor]) -> tuple[KeptLayer, 
     """The tensors that a run of the model on fake tensors leaves in its cache, a layer each.
 
     `small`: weights by name, for a run on these where none on fake tensors is possible; none for a large model.
-    Raises SourceError for a model that keeps anything else than tensors of known kinds, or nothing.
+    Raises SourceError for a model that keeps nothing.
     """
-    name = type(model).__name__
+    cache = cache_after(model, small, {"input_ids": torch.ones(1, 3, dtype=torch.int64)})
+    layers = [kept_by(layer) for layer in getattr(cache, "layers", None) or ()]
+    if not any(layer.tensors for layer in layers):
+        raise SourceError(f"{type(model).__name__} keeps nothing of a text in a cache of transformers")
+    return tuple(layers)
+
+
+def cache_after(model: Any, small: dict[str, torch.Tensor], given: dict[str, Any]) -> Any:
+    """The cache after a run on fake tensors, or with the weights in `small`.  Raises SourceError where none runs."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    given = {"input_ids": torch.ones(1, 3, dtype=torch.int64), "use_cache": True}
+    given = {**given, "use_cache": True}
     try:
         with torch.no_grad(), quiet(), _batched_experts(model.config):
             try:
@@ -57,12 +65,9 @@ def kept_layers(model: Any, small: dict[str, torch.Tensor]) -> tuple[KeptLayer, 
                     raise
                 returned = functional_call(model, small, (), given)
     except Exception as e:
+        name = type(model).__name__
         raise SourceError(f"{name} does not run on tokens alone, which --generate asks for: {e}") from e
-    cache = getattr(returned, "past_key_values", None) or getattr(returned, "cache_params", None)
-    layers = [_kept(layer) for layer in getattr(cache, "layers", None) or ()]
-    if not any(layer.tensors for layer in layers):
-        raise SourceError(f"{name} keeps nothing of a text in a cache of transformers")
-    return tuple(layers)
+    return getattr(returned, "past_key_values", None) or getattr(returned, "cache_params", None)
 
 
 @contextmanager
@@ -90,7 +95,8 @@ def faked(model: nn.Module, mode: FakeTensorMode) -> dict[str, torch.Tensor]:
     return {name: made[id(tensor)] for name, tensor in tensors}
 
 
-def _kept(layer: Any) -> KeptLayer:
+def kept_by(layer: Any) -> KeptLayer:
+    """The tensors that the cache of a layer holds."""
     states = {f"{kind}_{i}": t for kind in STATES for i, t in getattr(layer, f"{kind}_states", {}).items()}
     kept = [
         KeptTensor(name.removesuffix("_0"), tuple(t.shape[1:]), t.dtype, of_text=True)
@@ -130,19 +136,23 @@ class Pool:
 
 def add_pools(model: nn.Module, layers: Sequence[KeptLayer], page: int) -> tuple[tuple[Pool, ...], ...]:
     """Register zeros in the modules of the layers; returns the pools of each layer."""
-    return tuple(tuple(_added(model, i, layer, page)) for i, layer in enumerate(layers))
+    made: list[tuple[Pool, ...]] = []
+    for index, layer in enumerate(layers):
+        inside = [(path, m) for path, m in model.named_modules() if getattr(m, "layer_idx", None) == index]
+        owners = [(kept, _owner(inside, kept) or ("", model)) for kept in layer.tensors]
+        made.append(tuple(added(index, kept, owner, page, layer.sliding) for kept, owner in owners))
+    return tuple(made)
 
 
-def _added(model: nn.Module, index: int, layer: KeptLayer, page: int) -> Iterator[Pool]:
-    inside = [(path, m) for path, m in model.named_modules() if getattr(m, "layer_idx", None) == index]
-    for kept in layer.tensors:
-        path, owner = _owner(inside, kept) or ("", model)
-        attribute = kept.name if path else f"{kept.name}_{index}"
-        while hasattr(owner, attribute):
-            attribute = f"cached_{attribute}"
-        sizes = (CAPTURED_SLOTS,) if kept.of_text else (CAPTURED_PAGES, page)
-        owner.register_buffer(attribute, torch.zeros(*sizes, *kept.shape, dtype=kept.dtype), persistent=False)
-        yield Pool(path, attribute, kept, layer.sliding)
+def added(index: int, kept: KeptTensor, owner: tuple[str, nn.Module], page: int, sliding: bool = False) -> Pool:
+    """The pool of zeros for a tensor of a layer, registered in a module that is given with its path."""
+    path, module = owner
+    attribute = kept.name if path else f"{kept.name}_{index}"
+    while hasattr(module, attribute):
+        attribute = f"cached_{attribute}"
+    sizes = (CAPTURED_SLOTS,) if kept.of_text else (CAPTURED_PAGES, page)
+    module.register_buffer(attribute, torch.zeros(*sizes, *kept.shape, dtype=kept.dtype), persistent=False)
+    return Pool(path, attribute, kept, sliding)
 
 
 def _owner(inside: Sequence[tuple[str, nn.Module]], kept: KeptTensor) -> tuple[str, nn.Module] | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 from torch.export import Dim
 
 from ir.checkpoint.transformers import is_pretrained
 from ir.decoding import Decoding
+from ir.sources.decoder.kept import CAPTURED_PAGES
 from ir.sources.decoder.own import own_step
 from ir.sources.decoder.pretrained import pretrained_step
 from ir.sources.decoder.step import example_call
@@ -25,7 +27,7 @@ def step_of(source: Source, max_length: int | None = None, page: int | None = No
     Raises SourceError for what is no decoder.
     """
     made = (pretrained_step if is_pretrained(source.model) else own_step)(source.model, max_length, page)
-    first, *others = _programs(made.terms)
+    first, *others = _sourced_programs(made.terms, made.example) if made.example is not None else _programs(made.terms)
     return replace(
         source,
         model=made.step,
@@ -57,10 +59,26 @@ def _programs(terms: Decoding) -> Iterator[Variant]:
         yield replace(prefill, optional=True)
 
 
+def _sourced_programs(terms: Decoding, example: Tensor) -> Iterator[Variant]:
+    """The calls of an encoder-decoder: with the source of texts, and their first token; and with one more token."""
+    sizes: dict[str, int] = {} if terms.together == "alone" else {"batch": 1}
+    batch = _BATCH if sizes else 1
+    given = example_call(batch, 1, dict.fromkeys(terms.tables, _PAGES), uneven=False)
+    source = example.expand(batch, *example.shape[1:]).clone()
+    if example.dim() == 2:
+        source, sizes = source[:, :_SEQ], {**sizes, "source_tokens": 2, "source_pages": 1}
+    else:
+        pages = -(-terms.source // terms.page)
+        given["source_table"] = torch.arange(batch * pages).reshape(batch, pages) % (CAPTURED_PAGES - 1) + 1
+    yield _call("start", {**given, "lengths": given["lengths"] * 0, "source": source}, sizes)
+    yield replace(_call("next", given, sizes), share=9.0)
+
+
 def _call(name: str, given: dict[str, Tensor], least: Mapping[str, int]) -> Variant:
     """A call whose sizes change from step to step, those that have a `least`, and pages."""
     least = {**least, "pages": 1, "window_pages": 1}
     seconds = {"input_ids": "seq", "table": "pages", "window_table": "window_pages"}
+    seconds |= {"source": "source_tokens", "source_table": "source_pages"}
     named = {name: ("batch", seconds[name]) if name in seconds else ("batch",) for name in given}
     shapes = {
         name: {i: Dim(size, min=least[size]) for i, size in enumerate(sizes) if size in least}

@@ -18,11 +18,13 @@ from ir.sources.decoder.agreement import AGREES_WITHIN, Agreement, random_weight
 from ir.sources.decoder.kept import KeptLayer, add_pools, kept_layers
 from ir.sources.decoder.step import CacheUse, MadeStep, as_step
 from ir.sources.decoder.terms import decoding_terms
+from ir.sources.decoder.translator import translator_step
 from ir.sources.example_inputs import most_positions
 from ir.sources.meta import parameters_on_meta
 
 _WHOLE_BYTES = 1 << 28  # of weights in float32, up to which the whole model is compared
 _CHECKED_BYTES = 3 << 29  # and up to which any is
+_HEADS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "MTModel")  # names of classes that predict tokens
 _PAGE = 4  # tokens a page in a comparison
 
 
@@ -32,6 +34,8 @@ def pretrained_step(model: Any, max_length: int | None, page: int | None) -> Mad
     Raises SourceError for another model.
     """
     _require_decoder(model)
+    if model.config.is_encoder_decoder:
+        return translator_step(model, _checked(model), max_length, page)
     terms = decoding_terms(model, max_length, page, most_positions(model, model.config))
     checked = _checked(model)
     try:
@@ -46,9 +50,7 @@ def pretrained_step(model: Any, max_length: int | None, page: int | None) -> Mad
 
 def _require_decoder(model: Any) -> None:
     name = type(model).__name__
-    if model.config.is_encoder_decoder:
-        raise SourceError(f"{name} reads its source with an encoder, which --generate lacks yet; compile it without")
-    if model.get_output_embeddings() is None or not name.endswith(("ForCausalLM", "LMHeadModel")):
+    if model.get_output_embeddings() is None or not name.endswith(_HEADS):
         raise SourceError(
             f"{name} does not predict the next token of a text, which --generate asks for; compile it without"
         )

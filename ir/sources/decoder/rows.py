@@ -58,6 +58,10 @@ class TextRows:
         Returns what the rows have there: `[batch, heads, width, dim]`.
         """
         pool.index_put_(self.where, new.transpose(1, 2).to(pool.dtype))
+        return self.take(pool)
+
+    def take(self, pool: Tensor) -> Tensor:
+        """The entries of the rows in a pool `[pages, page, heads, dim]`: `[batch, heads, width, dim]`."""
         return pool[self.table].flatten(1, 2).transpose(1, 2)
 
 

@@ -26,6 +26,9 @@ class DecoderStep(nn.Module):
         window_table: Tensor | None = None,
         window_first: Tensor | None = None,
         slots: Tensor | None = None,
+        source: Tensor | None = None,
+        source_lengths: Tensor | None = None,
+        source_table: Tensor | None = None,
         *,
         temperature: Tensor,
         top_k: Tensor,
@@ -38,10 +41,12 @@ class DecoderStep(nn.Module):
         `input_ids` `int64[batch, seq]` are new tokens, padded on the left; `lengths` `int64[batch]` tokens that rows
         have in the pools, `counts` `int64[batch]` their new ones.  `table` `int64[batch, pages]` are the pages of each
         row, `window_table` `int64[batch, window_pages]` those of sliding layers, which begin at the position
-        `window_first` `int64[batch]`; `slots` `int64[batch]` say where is what layers keep of a row as a whole.  The
-        others are those of `TokenSampling`.
+        `window_first` `int64[batch]`; `slots` `int64[batch]` say where is what layers keep of a row as a whole.
+        `source` `[batch, source, …]` is for the encoder, padded on the right, with `source_lengths` `int64[batch]` and
+        its pages `source_table` `int64[batch, source_pages]`.  The others are those of `TokenSampling`.
         """
         tables = {"table": table, "window_table": window_table, "window_first": window_first, "slots": slots}
+        tables |= {"source": source, "source_lengths": source_lengths, "source_table": source_table}
         logits = self.logits(input_ids, lengths, counts, {name: t for name, t in tables.items() if t is not None})
         return TokenSampling(temperature, top_k, top_p, min_p, seeds).next_tokens(logits, lengths + counts)
 
@@ -66,6 +71,7 @@ class MadeStep:
     step: nn.Module
     terms: Decoding
     notes: tuple[str, ...] = ()  # for the user
+    example: Tensor | None = None  # what an encoder reads of one text: ids `[1, seq]`, or others of a fixed shape
 
 
 def as_step(model: nn.Module, kind: type[DecoderStep]) -> nn.Module:
@@ -92,6 +98,8 @@ def example_call(batch: int, seq: int, tables: Mapping[str, int], uneven: bool =
         given[name] = torch.arange(1, batch * pages + 1).reshape(batch, pages)
     if "slots" in tables:
         given["slots"] = row + 1
+    if "source_table" in tables:
+        given["source_lengths"] = whole + 1
     if "window_table" in tables:
         given["window_first"] = whole
     return {**given, "temperature": row.float(), "top_k": whole, "top_p": real + 1, "min_p": real, "seeds": row}

@@ -55,6 +55,7 @@ OTHERS = {
     "ir/machine/cluster.py": ["torch", "tomli"],  # Python 3.10 has no tomllib
     "ir/checkpoint/transformers.py": ["torch", "transformers"],  # only where a model of transformers is loaded
     "ir/sources/decoder/layers.py": ["torch", "transformers"],
+    "ir/sources/decoder/sourced.py": ["torch", "transformers"],
     "ir/sources/decoder/masks.py": ["torch", "transformers"],  # imported where a model of transformers is
     "ir/*": ["torch", "sympy"],
     "passes/partitioners/*": ["numpy", "ortools"],

@@ -94,12 +94,29 @@ class TestWhatACacheCannotDo:
         assert (found.decoding.chunk, [call.name for call in found.calls]) == (1, ["decode"])
 
 
-class TestRefused:
-    def test_an_encoder_decoder(self) -> None:
+class TestEncoders:
+    def test_read_the_source_in_the_first_step_of_a_text(self) -> None:
         small = t.T5Config(d_model=16, d_ff=16, num_layers=1, num_heads=2, d_kv=8, vocab_size=32)
-        with pytest.raises(SourceError, match="reads its source with an encoder"):
-            step_of(source(t.T5ForConditionalGeneration(small)))
+        found = step_of(source(t.T5ForConditionalGeneration(small).eval()), max_length=40)
+        assert [call.name for call in found.calls] == ["start", "next"]
+        assert ["source" in call.kwargs for call in found.calls] == [True, False]
+        assert found.decoding.source_pools == tuple(
+            f"decoder.block.0.layer.1.EncDecAttention.source_{name}" for name in ("keys", "values")
+        )
+        assert (found.decoding.source, found.decoding.begin, found.decoding.together) == (40, (0,), "equal")
 
+    def test_of_sounds_make_as_many_states_of_each(self) -> None:
+        body = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+        heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "num_mel_bins": 4}
+        sizes = {"max_source_positions": 12, "max_target_positions": 20, "vocab_size": 32}
+        ends = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
+        model = t.WhisperForConditionalGeneration(t.WhisperConfig(**body, **heads, **sizes, **ends)).eval()
+        found = step_of(source(model))
+        assert (found.decoding.source, found.decoding.max_length, found.decoding.together) == (12, 20, "even")
+        assert found.kwargs["source"].shape[1:] == (4, 24)
+
+
+class TestRefused:
     def test_a_model_without_next_tokens(self) -> None:
         small = t.BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
         with pytest.raises(SourceError, match="does not predict the next token"):
