@@ -11,6 +11,7 @@ error_codec    errors <-> bytes
 wire_format    one batch on one route <-> tensors on a link
 control        control messages from rank 0 <-> tensors
 link_threads   the threads between channels and links
+host_links     connections between processes of one host
 network        the endpoints of all routes of this process
 bootstrap      all of it: this process's part of a job
 """

@@ -63,7 +63,6 @@ def start(folder: Path, device: str | torch.device | None, *, strict: bool, time
     A fault of any process is raised on rank 0; the other processes end with status 1.
     Raises ManifestError, DeviceError, DistributedError or StageError.
     """
-    _set_variables()
     rank, world = rank_and_world()
     if rank == 0:
         sigterm.delay()
@@ -78,6 +77,8 @@ def start(folder: Path, device: str | torch.device | None, *, strict: bool, time
         raise
     names = [f"rank {i} ({_spell(place.stages(i))})" for i in range(world)]
     found = rendezvous(str(place.device), names, timeout)
+    if len({peer.domain for peer in found.peers}) > 1:
+        _set_variables()
     sigterm.delay()  # on other ranks from here on: they have nothing to report before they know rank 0
     monitor = Monitor(found, [place.stages(i) for i in range(world)], timeout)
     devices = tuple(torch.device(found.peers[rank].device) for rank in place.ranks)

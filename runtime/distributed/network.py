@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,16 +12,20 @@ from runtime.device.copies import DeviceCopies
 from runtime.device.kinds import kind_of
 from runtime.device.streams import stream_on
 from runtime.distributed.control import Control, ControlCodec
+from runtime.distributed.host_links import connect_on_host
 from runtime.distributed.link_threads import ControlReceiver, ControlSender, Receiver, RemoteStage, Sender
 from runtime.distributed.monitor import Monitor
 from runtime.distributed.rendezvous import Rendezvous
 from runtime.distributed.transport import Transport
 from runtime.distributed.wire_format import RouteCodec
-from runtime.engine.channel import Channel
+from runtime.engine.channel import Channel, Closable
 from runtime.engine.message import Message
 from runtime.engine.ports import Port, Ports, Runner
 from runtime.engine.routes import Route, RouteTensors, routes
 from runtime.manifest.manifest import Manifest, ProgramEntry
+from runtime.processes.links import Tracing
+from runtime.processes.message_socket import MessageSocket
+from runtime.processes.session import Places, host_ports
 from runtime.trace.traces import Trace
 
 
@@ -31,14 +35,24 @@ def connect(manifest: Manifest, job: Rendezvous, ranks: Sequence[int], monitor: 
     Raises ManifestError if the stages do not fit together, DistributedError if processes do not connect in time.
     """
     transport = Transport(job.store, job.rank, len(job.peers), timeout)
-    network = _Network(manifest, job, ranks, monitor, transport)
+    places = Places(manifest, tuple(ranks), tuple(torch.device(job.peers[rank].device) for rank in ranks))
+    ends = connect_on_host(job, _on_one_host(job, places.links()), timeout)
+    tracing = Tracing(lambda: Trace(manifest, places.devices))
+    network = _Network(manifest, job, ranks, monitor, transport, places, ends, tracing)
     for tag, route in enumerate(routes(manifest)):
         network.add(route, tag)
     network.add_control(2 * len(routes(manifest)))
     # The monitor's alarm is closed first: a thread whose link breaks looks there whether that is intended.
     alarms = (monitor.alarm, *network.followers, *network.control)
     threads = (monitor.thread,)
-    return Ports(network.outward, network.inward, network.control, network.runners, alarms, (transport,), threads)
+    links = (transport, *network.links)
+    return Ports(network.outward, network.inward, network.control, network.runners, alarms, links, threads)
+
+
+def _on_one_host(job: Rendezvous, links: Mapping[int, tuple[int, int]]) -> dict[int, tuple[int, int]]:
+    """The links between processes that share memory."""
+    domains = [peer.domain for peer in job.peers]
+    return {route: (a, b) for route, (a, b) in links.items() if domains[a] == domains[b]}
 
 
 @dataclass(frozen=True)
@@ -50,19 +64,21 @@ class _Network:
     ranks: Sequence[int]
     monitor: Monitor
     transport: Transport
+    places: Places
+    ends: Mapping[int, MessageSocket]  # of links within the host, by the number of the route
+    tracing: Tracing
     outward: list[Port] = field(default_factory=list)
     inward: list[Port] = field(default_factory=list)
     followers: list[Channel[Control]] = field(default_factory=list)  # of the senders and receivers here
     control: list[Channel[Control]] = field(default_factory=list)  # that the engine of rank 0 fills
     runners: list[Runner] = field(default_factory=list)
+    links: list[Closable] = field(default_factory=list)
 
     def add(self, route: Route, tag: int) -> None:
         source, target, here = self._rank(route.source), self._rank(route.target), self.job.rank
         traced = route.source if route.target is None else None
-        if source == target == here:
-            port = Port(route, Channel[Message](route.capacity))
-            self.outward.append(port)
-            self.inward.append(port)
+        if source == target == here or tag in self.ends:
+            self._add_on_host(route, tag)
         elif source == here:
             # The other end has the route's capacity; room for one batch keeps the stage from waiting for the link.
             channel, control = Channel[Message](route.capacity and 1), Channel[Control]()
@@ -77,10 +93,18 @@ class _Network:
             codec = self._codec(route, tag)
             self.runners.append(Receiver(self.monitor.alarm, self._remote(source), control, channel, codec, traced))
 
+    def _add_on_host(self, route: Route, tag: int) -> None:
+        """Add a route within this process, or to another one of its host."""
+        added = host_ports(self.places, self.job.rank, route, self.ends.get(tag), self.monitor.alarm, self.tracing)
+        self.outward.extend(added.outward)
+        self.inward.extend(added.inward)
+        self.runners.extend(added.runners)
+        self.links.extend(added.links)
+
     def add_control(self, tag: int) -> None:
         """Add the control plane, after all routes."""
         symbols = tuple(tuple(program.symbols) for program in self.manifest.programs)
-        alarm, codec = self.monitor.alarm, ControlCodec(symbols, self._new_trace)
+        alarm, codec = self.monitor.alarm, ControlCodec(symbols, self.tracing.new_trace)
         if self.job.rank != 0:
             link = self.transport.host_link(0, tag)
             self.runners.append(ControlReceiver(alarm, self._remote(0), codec, link, tuple(self.followers)))
@@ -116,9 +140,6 @@ class _Network:
 
     def _has_nccl(self, rank: int) -> bool:
         return kind_of(self._device(rank)).nccl
-
-    def _new_trace(self) -> Trace:
-        return Trace(self.manifest, [self._device(rank) for rank in self.ranks])
 
 
 def _types(program: ProgramEntry, source: int | None, carried: RouteTensors) -> Iterator[InputType]:

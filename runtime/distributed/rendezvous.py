@@ -6,10 +6,12 @@ import json
 import os
 import secrets
 import socket
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from pathlib import Path
 
 from torch.distributed import PrefixStore, Store  # pyright: ignore[reportPrivateImportUsage]
 from torch.distributed.rendezvous import rendezvous as torch_rendezvous
@@ -29,6 +31,7 @@ class Peer:
     host: str
     pid: int
     device: str  # that runs its stages
+    domain: str = ""  # equal for processes that can share memory
 
     def __str__(self) -> str:
         return f"rank {self.rank} (process {self.pid} on {self.host})"
@@ -53,8 +56,17 @@ def rendezvous(device: str, names: Sequence[str], timeout: float) -> Rendezvous:
     rank, world = rank_and_world()
     deadline = time.monotonic() + timeout
     store = _store(rank, world, timeout)
-    me = Peer(rank, socket.gethostname(), os.getpid(), device)
+    me = Peer(rank, socket.gethostname(), os.getpid(), device, _memory_domain())
     return _receive_all(me, names, store, deadline, timeout) if rank == 0 else _join(me, store, deadline, timeout)
+
+
+def _memory_domain() -> str:
+    """A text that is equal for processes that see the same memory, processes and temporary files."""
+    kernel = Path("/proc/sys/kernel/random/boot_id")
+    if not kernel.exists():
+        return socket.gethostname()
+    temporary = os.stat(tempfile.gettempdir())
+    return f"{socket.gethostname()} {kernel.read_text().strip()} {temporary.st_dev} {temporary.st_ino}"
 
 
 def rank_and_world() -> tuple[int, int]:

@@ -9,7 +9,7 @@ import torch
 
 from runtime.engine.channel import Channel
 from runtime.engine.message import Message
-from runtime.engine.ports import Port, Ports, Runner
+from runtime.engine.ports import Port, Ports
 from runtime.engine.routes import Route, routes
 from runtime.manifest.manifest import Manifest
 from runtime.processes.links import Carrier, Inlet, LinkEnds, Outlet, Tracing
@@ -51,26 +51,32 @@ class Places:
 
 def session_ports(places: Places, here: int, ends: Mapping[int, MessageSocket], alarm: Channel[None]) -> Ports:
     """The ports of process `here`.  `ends`: of its links, by the number of the route; `alarm` is closed first."""
-    outward: list[Port] = []
-    inward: list[Port] = []
-    runners: list[Runner] = []
-    links: list[Outlet] = []
     tracing = Tracing(lambda: Trace(places.manifest, places.devices))
-    for number, route in enumerate(routes(places.manifest)):
-        source, target = places.process_of(route.source), places.process_of(route.target)
-        if source == target == here:
-            port = Port(route, Channel[Message](route.capacity))
-            outward.append(port)
-            inward.append(port)
-        elif source == here:
-            outlet = Outlet(ends[number], places.ends(route), alarm, tracing, places.slots(route))
-            if route.source is None:
-                channel = Channel[Message]()
-                outward.append(Port(route, channel))
-                runners.append(Carrier(channel, outlet))
-                links.append(outlet)
-            else:
-                outward.append(Port(route, outlet))
-        elif target == here:
-            inward.append(Port(route, Inlet(ends[number], places.ends(route), alarm, tracing)))
-    return Ports(outward, inward, (), runners, (alarm,), links)
+    all_routes = enumerate(routes(places.manifest))
+    of_each = [host_ports(places, here, route, ends.get(number), alarm, tracing) for number, route in all_routes]
+    return Ports(
+        [port for ports in of_each for port in ports.outward],
+        [port for ports in of_each for port in ports.inward],
+        runners=[runner for ports in of_each for runner in ports.runners],
+        alarms=[alarm],
+        links=[link for ports in of_each for link in ports.links],
+    )
+
+
+def host_ports(
+    places: Places, here: int, route: Route, end: MessageSocket | None, alarm: Channel[None], tracing: Tracing
+) -> Ports:
+    """The ports of one route in process `here`.  `end`: of its link to another process of the host."""
+    source, target = places.process_of(route.source), places.process_of(route.target)
+    if source == target == here:
+        port = Port(route, Channel[Message](route.capacity))
+        return Ports([port], [port])
+    if end is None:  # a route between others
+        return Ports([], [])
+    if target == here:
+        return Ports([], [Port(route, Inlet(end, places.ends(route), alarm, tracing))])
+    outlet = Outlet(end, places.ends(route), alarm, tracing, places.slots(route))
+    if route.source is not None:
+        return Ports([Port(route, outlet)], [])
+    channel = Channel[Message]()
+    return Ports([Port(route, channel)], [], runners=[Carrier(channel, outlet)], links=[outlet])

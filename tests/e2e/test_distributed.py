@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from runtime.manifest.manifest import Manifest
 from tests.support.artifacts import Part, chain, tensor, write
-from tests.support.jobs import ROOT, agents, environment, run, torchrun
+from tests.support.jobs import APART, ROOT, agents, environment, run, torchrun
 
 X = torch.arange(8.0).reshape(2, 4)
 
@@ -25,11 +25,13 @@ SKIP = [
 ]
 
 
-def test_calls_and_streams_with_a_skip(tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", ["", APART], ids=["one host", "hosts"])
+def test_calls_and_streams_with_a_skip(tmp_path: Path, where: str) -> None:
     write(tmp_path / "out", SKIP)
     ended = run(
         tmp_path,
-        """\
+        where
+        + """\
 def expected(x):
     return (x + 1) * 2 + x * 10
 
@@ -118,7 +120,8 @@ def test_a_batch_that_fails_and_those_after_it(tmp_path: Path) -> None:
     write(tmp_path / "out", parts)
     ended = run(
         tmp_path,
-        """\
+        APART
+        + """\
 with Pipeline.distributed(OUT, timeout=30) as pipe:
     if RANK == 0:
         for n, future in enumerate([pipe.submit(torch.full((1, 4), n / 4)) for n in range(20)]):

@@ -36,6 +36,10 @@ X = torch.arange(8.0).reshape(2, 4)
 """
 
 
+# A line that has each process take the others for processes of other hosts, which it reaches over gloo alone.
+APART = "import runtime.distributed.rendezvous as found\nfound._memory_domain = lambda: os.environ['RANK']\n"
+
+
 @dataclass(frozen=True)
 class Ended:
     status: int
