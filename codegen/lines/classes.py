@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from codegen.lines.class_plan import ClassPlan, FunctionPlan
@@ -54,8 +54,9 @@ class _ClassPlanner:
     def scope(self) -> FileScope:
         file = self.file
         reserved = frozenset({*self.names.values(), *_TAKEN, file.cls, *map(str, file.symbols)})
-        paths = _paths(file, self.program)
-        sliced = _sliced(self.program, paths)
+        known = _paths(file, self.program)
+        sliced = _sliced(self.program, known)
+        paths = replace(known, keyed=_keyed(self.program, known, sliced))
         hints = file.stage.graph.hints
         return FileScope(file.fqns, reserved, _torch_modules(file), file.opaque, paths, sliced, hints)
 
@@ -112,9 +113,12 @@ class _ClassPlanner:
         kept = (p for p in opaque.modules if inside(path, p) and not any(inside(q, p) for q in used))
         rebuilt = {relative(p, path): opaque.built(opaque.modules[p]) for p in kept}
         made = self._constructors(path, body, held)
-        lists = (relative(p, path) for p in self.scope.sliced if p == path or inside(path, p))
-        sliced = [p for p in lists if not any(inside(q, p) or p == q for q in made)]
-        return Contents(stored, made, rebuilt, sliced)
+
+        def own(lists: Iterable[str]) -> list[str]:
+            here = (relative(p, path) for p in lists if p == path or inside(path, p))
+            return [p for p in here if not any(inside(q, p) or p == q for q in made)]
+
+        return Contents(stored, made, rebuilt, own(self.scope.sliced), own(self.scope.paths.keyed))
 
     def _constructors(self, path: str, body: Sequence[Statement], held: AbstractSet[str]) -> dict[str, Constructor]:
         """The modules in a class that one expression makes, by their path in it."""
@@ -196,6 +200,14 @@ def _torch_modules(file: StageFile) -> dict[str, TorchModule]:
 def _paths(file: StageFile, program: Rerolled) -> Paths:
     called = {use.path for body in program.bodies for use in uses(body)} | set(file.opaque.modules)
     return Paths(frozenset(file.fqns.values()), frozenset(called))
+
+
+def _keyed(program: Rerolled, known: Paths, sliced: Sequence[str]) -> frozenset[str]:
+    """The lists that do not begin at 0, or have gaps, and hold nothing but modules of the file's classes."""
+    called = {use.path for body in program.bodies for use in uses(body)}
+    gaps = {path: numbers for path, numbers in known.numbers.items() if numbers != tuple(range(len(numbers)))}
+    plain = (p for p, numbers in gaps.items() if all(join(p, str(n)) in called for n in numbers))
+    return frozenset(path for path in plain if path and path not in sliced)
 
 
 def _sliced(program: Rerolled, known: Paths) -> tuple[str, ...]:

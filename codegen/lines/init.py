@@ -27,6 +27,7 @@ from codegen.spelling.torch_modules import FROZEN
 from ir.graph import Constant, Param, State, Value
 
 NUMBERED = "Numbered"  # the class for modules under numbers that nn.ModuleList cannot have
+_DICT = "nn.ModuleDict"
 
 
 def base_class(root: PlainModule | ModuleSequence) -> str:
@@ -59,12 +60,13 @@ def helpers(root: PlainModule | ModuleSequence) -> frozenset[str]:
 def _filled(part: Member, reached: Expression) -> Iterator[Line]:
     """Statements that add to a module what the expression that makes it lacks."""
     match part:
-        case ModuleSequence(parts):
+        case ModuleSequence(parts, keyed=keyed):
             for number, inner in parts.items():
+                item = Subscript(reached, str(number) if keyed else number)
                 if isinstance(inner, Rebuilt):
-                    yield from _tensors(inner, Subscript(reached, number))
+                    yield from _tensors(inner, item)
                 elif not _expression(inner) or _has_added(inner):
-                    yield from _filled(inner, Subscript(reached, number))
+                    yield from _filled(inner, item)
         case Constructed(added=parts) | Existing(parts) | PlainModule(parts):
             listed = bool(numbered(parts))
             for name, inner in parts.items():
@@ -146,6 +148,8 @@ def _has_added(part: Member) -> bool:
 
 def _kind(part: ModuleSequence, is_class: bool = False) -> str:
     """The class of a list, or the one that it derives from.  nn.ModuleList says that its parts are plain modules."""
+    if part.keyed:
+        return _DICT
     complete = list(part.parts) == list(range(len(part.parts)))
     opened = _has_added(part) or (is_class and not all(map(_expression, part.parts.values())))
     return "nn.ModuleList" if complete and not part.sliced and not opened else NUMBERED
@@ -158,13 +162,14 @@ def _listed(part: ModuleSequence) -> str:
 
 def _content(part: ModuleSequence, is_class: bool = False) -> str:
     """The argument of a list's constructor: `Layer() for _ in range(20)`."""
-    texts = {n: _made_or_empty(inner) for n, inner in part.parts.items()}
-    if _kind(part, is_class) != NUMBERED:
+    texts, kind = {n: _made_or_empty(inner) for n, inner in part.parts.items()}, _kind(part, is_class)
+    if kind not in (NUMBERED, _DICT):
         return _list(texts)
-    runs = _runs(texts)
+    runs, key = _runs(texts), "str(i)" if kind == _DICT else "i"
     if len(runs) == 1 and len(texts) > 1:
-        return f"{{{_comprehension(runs[0], texts)}}}"
-    entries = (f"**{{{_comprehension(r, texts)}}}" if len(r) > 2 else _entries(r, texts) for r in runs)
+        return f"{{{_comprehension(key, runs[0], texts)}}}"
+    quote = '"' if kind == _DICT else ""
+    entries = (f"**{{{_comprehension(key, r, texts)}}}" if len(r) > 2 else _entries(r, texts, quote) for r in runs)
     return f"{{{', '.join(entries)}}}"
 
 
@@ -189,14 +194,14 @@ def _items(numbers: Sequence[int], texts: Mapping[int, str]) -> str:
     return ", ".join(texts[n] for n in numbers)
 
 
-def _entries(numbers: Sequence[int], texts: Mapping[int, str]) -> str:
-    return ", ".join(f"{n}: {texts[n]}" for n in numbers)
+def _entries(numbers: Sequence[int], texts: Mapping[int, str], quote: str) -> str:
+    return ", ".join(f"{quote}{n}{quote}: {texts[n]}" for n in numbers)
 
 
-def _comprehension(numbers: Sequence[int], texts: Mapping[int, str]) -> str:
+def _comprehension(key: str, numbers: Sequence[int], texts: Mapping[int, str]) -> str:
     first, last = numbers[0], numbers[-1]
     over = f"range({first}, {last + 1})" if list(numbers) == list(range(first, last + 1)) else str(tuple(numbers))
-    return f"i: {texts[first]} for i in {over}"
+    return f"{key}: {texts[first]} for i in {over}"
 
 
 def tensor_source(value: Value) -> str:

@@ -6,14 +6,14 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from codegen.spelling.operators import ATOM, Text, spelled
 from codegen.structure.program import Loop, Statement, Update, Use, is_random, operands, relative, results, walk
 from ir.graph import Call, Constant, Param, State, Value, is_whole
 from ir.higher_order import is_higher_order
 from ir.location import Frame
-from ir.operators import rearrangement
+from ir.operators import Elements, rearrangement
 
 _USUAL = "some_value"  # a name of usual length
 WIDEST = 100  # characters of an expression, roughly: a line without its indent and `some_value = `
@@ -63,7 +63,12 @@ def inline_calls(body: Sequence[Statement], kept: AbstractSet[Value], path: str,
             isinstance(statement, Call) and len(around) > 1 and busy[around[-1].module] == 1
         ):  # a module of one call reads as that call
             around = around[:-1]
-        roots.append(_folded(Root(statement, around, width=width(statement, path)), roots, uses))
+        root = Root(statement, around, width=width(statement, path))
+        place = _place_of_converted(root, roots, uses)
+        if place > 1:
+            roots[-place] = _nesting(replace(root, frames=roots[-place].frames), roots[-place])
+        else:
+            roots.append(_folded(root, roots, uses))
     return roots
 
 
@@ -73,10 +78,28 @@ def _folded(root: Root, roots: list[Root], uses: Counter[Value]) -> Root:
     if isinstance(statement, (Loop, Update)) or (isinstance(statement, Call) and not is_operation(statement)):
         return root
     while place := _place_of_inner(root, roots, uses):
-        inner = roots.pop(-place)
-        nested = {**root.nested, **inner.nested, results(inner.statement)[0]: inner.statement}
-        root = Root(statement, root.frames, nested, root.width + inner.width - len(_USUAL))
+        root = _nesting(root, roots.pop(-place))
     return root
+
+
+def _nesting(root: Root, inner: Root) -> Root:
+    """A root with another one, which makes an operand, in its expression."""
+    nested = {**root.nested, **inner.nested, results(inner.statement)[0]: inner.statement}
+    return replace(root, nested=nested, width=root.width + inner.width - len(_USUAL))
+
+
+def _place_of_converted(root: Root, roots: list[Root], uses: Counter[Value]) -> int:
+    """The place of the root whose result a cast converts, if it can be nested in the cast; 0 for none.
+
+    A cast reads nothing else, so it can stand where that is made.
+    """
+    statement = root.statement
+    moves = rearrangement(statement.op) if isinstance(statement, Call) else None
+    if moves is None or moves.elements is not Elements.CAST or len(operands(statement)) != 1:
+        return 0
+    [value] = operands(statement)
+    place = next((i for i, r in enumerate(reversed(roots), 1) if value in results(r.statement)), 0)
+    return place if place and uses[value] == 1 and _fits(roots[-place], value, root) else 0
 
 
 def _place_of_inner(root: Root, roots: list[Root], uses: Counter[Value]) -> int:

@@ -72,13 +72,17 @@ class NameHints:
             yield from self._shown(root, root.statement)
         yield from function
         yield from within
+        if isinstance(root.statement, Use):
+            yield from _name_inside(root.statement, result)
         yield from self._role(root.statement)
         yield from around
         known = [*here, *function, *within]
         yield known[0] if known else self._noun(root)
 
     def _shown(self, root: Root, call: Call) -> Iterator[str]:
-        """The name of the value that a call shows in another form."""
+        """The name of the value that a call shows in another form, be it one in the same expression."""
+        inner = operands(call)[:1] if is_form(call) else ()
+        yield from [name for value in inner if value in root.nested for name in value.variables if name][-1:]
         subject = _subject(call, root)
         if is_form(call) and operands(subject):
             yield self.names.read_as.get(operands(subject)[0], "")
@@ -101,6 +105,17 @@ class NameHints:
                 subject = _subject(call, root)
                 return noun(subject if isinstance(subject, Call) and not subject.operands else call)
         return ""
+
+
+def _name_inside(use: Use, result: int) -> Iterator[str]:
+    """The name that a module has for one of several results, or for what it returns in another form."""
+    value, makers = use.block.outputs[result], {v: call for call in use.block.calls for v in call.results}
+    while len(use.results) > 1 and value in makers:
+        names, call = [name for name in value.variables if name], makers[value]
+        if names or not is_form(call):
+            yield from names[-1:]
+            return
+        value = call.operands[0]
 
 
 def _variables(root: Root, value: Value) -> tuple[list[str], ...]:

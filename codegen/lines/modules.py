@@ -56,10 +56,11 @@ class PlainModule:
 
 @dataclass(frozen=True)
 class ModuleSequence:
-    """Modules under numbers; `sliced` where a loop goes over a part of them."""
+    """Modules under numbers; `sliced` where a loop goes over a part of them, `keyed` where the numbers are keys."""
 
     parts: Mapping[int, Member]
     sliced: bool
+    keyed: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,13 +95,15 @@ class Contents:
     """The contents of a class, by dotted names in it.
 
     `stored` are its tensors, `constructed` the modules that one expression makes, `rebuilt` those that are kept
-    whole, `sliced` the lists of which a loop goes over a part; "" is the class itself.
+    whole, `sliced` the lists of which a loop goes over a part, `keyed` those whose numbers are keys; "" is the class
+    itself.
     """
 
     stored: Mapping[str, Value]
     constructed: Mapping[str, Constructor]
     rebuilt: Mapping[str, str]
     sliced: Sequence[str]
+    keyed: Sequence[str] = ()
 
     def tree(self) -> PlainModule | ModuleSequence:
         """The class by what it holds."""
@@ -149,7 +152,7 @@ class Contents:
         tensors = {number: part for number, part in listed.items() if isinstance(part, StoredTensor)}
         if tensors:
             return TensorSequence(tensors)
-        return ModuleSequence(listed, path in self.sliced) if listed else PlainModule(parts)
+        return ModuleSequence(listed, path in self.sliced, path in self.keyed) if listed else PlainModule(parts)
 
 
 def numbered(parts: Mapping[str, Member]) -> dict[int, Member]:

@@ -99,11 +99,12 @@ class Scope:
         return self.file.paths.reach(SELF, self.path, path)
 
     def over(self, steps: Steps) -> Expression:
-        """The modules that a loop goes over: a list, a slice of it, or a tuple of its items."""
+        """The modules that a loop goes over: a list or the values of a dict, a slice of a list, or a tuple of items."""
         container = self.reach(steps.container)
         first, last = steps.numbers[0], steps.numbers[-1]
         if steps.numbers == self.file.paths.numbers.get(steps.container, ()):
-            return container
+            keyed = steps.container in self.file.paths.keyed
+            return Invocation(Attribute(container, "values")) if keyed else container
         by = steps.numbers[1] - first
         if by > 0 and steps.numbers == tuple(range(first, last + 1, by)) and steps.container in self.file.sliced:
             return Subscript(container, slice(first, last + 1, by if by > 1 else None))

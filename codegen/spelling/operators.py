@@ -12,19 +12,20 @@ from codegen.spelling.literals import argument_source, expr_source
 from ir.graph import Call, Value
 from ir.operators import aten
 
+ATOM, POWER, UNARY, TIMES, PLUS, SHIFT, AND, XOR, OR, COMPARE = 10, 9, 8, 7, 6, 5, 4, 3, 2, 1
+
 
 @dataclass(frozen=True)
 class Text:
     """The source of an expression, and its precedence: the higher, the fewer parentheses."""
 
     source: str
-    binds: int = 9
+    binds: int = ATOM
 
     def within(self, binds: int) -> str:
         return self.source if self.binds >= binds else f"({self.source})"
 
 
-ATOM, POWER, UNARY, TIMES, PLUS, AND, XOR, OR, COMPARE = 9, 8, 7, 6, 5, 4, 3, 2, 1
 Write = Callable[[Value], Text]
 
 
@@ -283,6 +284,8 @@ _INFIX = {
     "__or__.Tensor": ("|", OR),
     "__xor__.Tensor": ("^", XOR),
     "__and__.Scalar": ("&", AND),
+    "__lshift__.Scalar": ("<<", SHIFT),
+    "__rshift__.Scalar": (">>", SHIFT),
     "remainder.Scalar": ("%", TIMES),
     "remainder.Tensor": ("%", TIMES),
     "floor_divide.default": ("//", TIMES),

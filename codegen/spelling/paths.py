@@ -13,11 +13,12 @@ from codegen.structure.program import join, relative
 class Paths:
     """The tree of a stage's modules, and which of them are lists.
 
-    `stored` are names of tensors, `called` of modules.
+    `stored` are names of tensors, `called` of modules; `keyed` are lists whose modules have their numbers as keys.
     """
 
     stored: frozenset[str]
     called: frozenset[str]
+    keyed: frozenset[str] = frozenset()
 
     @cached_property
     def _children(self) -> dict[str, set[str]]:
@@ -50,7 +51,7 @@ class Paths:
     def step(self, owner: Expression, at: str, part: str) -> Expression:
         """The module or tensor that the module `at` holds under the name `part`."""
         if at in self.numbers:
-            return Subscript(owner, int(part))
+            return Subscript(owner, part if at in self.keyed else int(part))
         if (at, part) == ("", "load"):
             return own_load(tensor=part in self.stored)
         return Attribute(owner, part)

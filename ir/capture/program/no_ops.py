@@ -1,8 +1,9 @@
-"""Exported nodes without effect: assertions, casts to the same dtype, dropout that is off, slices of the whole."""
+"""Exported nodes without effect: assertions, casts to the same dtype, dropout that is off, `True & mask`."""
 
 from __future__ import annotations
 
 import operator
+from itertools import permutations
 from typing import Any, cast
 
 import torch
@@ -40,6 +41,14 @@ def is_truth_as_number(node: fx.Node) -> bool:
     return node.target is cast_symbool_to_symint_guardless
 
 
+def kept_operand(node: fx.Node) -> fx.Node | None:
+    """The operand that a node returns, the same elements with the same strides; None if it returns none."""
+    if node.target in _ANDS:
+        pairs = permutations(node.all_input_nodes, 2)
+        return next((mask for mask, other in pairs if _is_one(other) and _has_type_of(mask, node)), None)
+    return node.args[0] if is_identity(node) and isinstance(node.args[0], fx.Node) else None
+
+
 def is_identity(node: fx.Node) -> bool:
     """Whether a node returns its first argument: the same elements with the same strides."""
     target, args = node.target, cast("tuple[Any, ...]", node.args)
@@ -63,7 +72,7 @@ def is_off(node: fx.Node) -> bool:
 
 def is_returned_copy(node: fx.Node) -> bool:
     """Whether the model returns what an identity makes in memory of its own: `x * 1`, `torch.tensor([1.0])`."""
-    own = node.target in (*SUMS, *PRODUCTS, aten.lift_fresh_copy.default)
+    own = node.target in (*SUMS, *PRODUCTS, *_ANDS, aten.lift_fresh_copy.default)
     return own and _is_returned(node)
 
 
@@ -72,6 +81,8 @@ def _is_returned(node: fx.Node) -> bool:
     return any(u.op == "output" or (may_alias(u) and _is_returned(u)) for u in node.users)
 
 
+_ANDS = {aten.__and__.Tensor, aten.bitwise_and.Tensor, aten.logical_and.default}
+_ONES = {aten.new_ones.default, aten.ones.default}
 SUMS, PRODUCTS = {aten.add.Tensor, aten.sub.Tensor}, {aten.mul.Tensor, aten.div.Tensor}
 
 
@@ -79,14 +90,10 @@ def _is_neutral(node: fx.Node) -> bool:
     """Whether a node adds 0 to integers, or multiplies by 1, and keeps dtype and strides."""
     if node.target not in SUMS | PRODUCTS or len(node.args) < 2 or not isinstance(node.args[0], fx.Node):
         return False
-    before, after, number = node.args[0].meta["val"], node.meta["val"], node.args[1]
-    if (
-        type(number) not in (int, float)
-        or before.dtype is not after.dtype
-        or str(before.stride()) != str(after.stride())
-    ):
+    number = node.args[1]
+    if type(number) not in (int, float) or not _has_type_of(node.args[0], node):
         return False
-    return keeps_elements(node.target, number, after.dtype)
+    return keeps_elements(node.target, number, _dtype(node))
 
 
 def keeps_elements(op: Any, number: Any, dtype: torch.dtype) -> bool:
@@ -94,6 +101,16 @@ def keeps_elements(op: Any, number: Any, dtype: torch.dtype) -> bool:
     if op in SUMS:
         return bool(number == 0) and not dtype.is_floating_point and not dtype.is_complex
     return bool(number == 1)
+
+
+def _is_one(node: fx.Node) -> bool:
+    """Whether a node makes one True, with which masks of several conditions begin."""
+    return node.target in _ONES and node.meta["val"].ndim == 0 and _dtype(node) is torch.bool
+
+
+def _has_type_of(before: fx.Node, after: fx.Node) -> bool:
+    one, other = before.meta["val"], after.meta["val"]
+    return one.dtype is other.dtype and str(one.stride()) == str(other.stride())
 
 
 def _copies(node: fx.Node) -> bool:

@@ -23,7 +23,7 @@ from ir.capture.program.gradients import GradientFlow
 from ir.capture.program.higher_order import ReadBody, is_readable, read_higher_order
 from ir.capture.program.leaves import STATE_CHANGES, Leaves
 from ir.capture.program.mutation import mutates, rewritten
-from ir.capture.program.no_ops import is_checked_alone, is_identity, is_returned_copy, is_truth_as_number
+from ir.capture.program.no_ops import is_checked_alone, is_returned_copy, is_truth_as_number, kept_operand
 from ir.capture.program.own_results import alias_of, copy_of
 from ir.capture.program.result_types import Types
 from ir.capture.program.returned import split_returns
@@ -130,8 +130,8 @@ class _Reader:
             self.read_functions(node)
         elif isinstance(node.target, HigherOrderOperator):
             self.read_region(node)
-        elif is_identity(node) and not self.ends_gradients(node):
-            self.env[node] = self.copied(node) if is_returned_copy(node) else self.argument(node.args[0])
+        elif (kept := kept_operand(node)) is not None and not self.ends_gradients(node):
+            self.env[node] = self.copied(node, kept) if is_returned_copy(node) else self.argument(kept)
             self.hold(node)
         elif isinstance(node.target, OpOverload):
             self.read_operator(node, node.target)
@@ -204,10 +204,10 @@ class _Reader:
         """Whether a node is a detach() that a gradient would reach."""
         return node.target is aten.detach.default and self.env[node.args[0]] in self.flow.carrying  # type: ignore[index]
 
-    def copied(self, node: fx.Node) -> Value:
-        """A copy of the first argument: what the model returns apart from it is apart here, too."""
+    def copied(self, node: fx.Node, kept: fx.Node) -> Value:
+        """A copy of an operand that a node returns: what the model returns apart from it is apart here, too."""
         result = Value(self.namer(node.name), self.types.type_of(node))
-        self.nodes.append(copy_of(self.argument(node.args[0]), result, where=self.where(node)))
+        self.nodes.append(copy_of(self.argument(kept), result, where=self.where(node)))
         self.flow.follow(self.nodes[-1])
         return result
 

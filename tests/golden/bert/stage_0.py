@@ -123,8 +123,7 @@ class Stage0(nn.Module):
         batch_indices = torch.arange(batch, device=device).unsqueeze(1).unsqueeze(2).unsqueeze(3)
         q_indices = torch.arange(seq, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
         kv_indices = torch.arange(seq, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2)
-        result = q_indices.new_ones([], dtype=torch.bool) & (q_indices >= 0) & attention_mask[batch_indices, kv_indices]
-        attention_mask = result.expand(batch, -1, seq, seq)
+        attention_mask = ((q_indices >= 0) & attention_mask[batch_indices, kv_indices]).expand(batch, -1, seq, seq)
         for layer in self.bert.encoder.layer[0:7]:
             # bert.encoder (transformers/models/bert/modeling_bert.py:436)
             hidden_states = layer(hidden_states, attention_mask)

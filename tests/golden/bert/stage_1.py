@@ -53,14 +53,30 @@ class BertOutput(nn.Module):  # bert.encoder.layer.7.output (transformers/models
         return self.LayerNorm(hidden_states + hidden_states_1)
 
 
+# bert.encoder.layer.8.attention.self (transformers/models/bert/modeling_bert.py:175)
+class BertSelfAttention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.query = nn.Linear(768, 768)
+        self.key = nn.Linear(768, 768)
+        self.value = nn.Linear(768, 768)
+
+    def forward(self, hidden_states, attention_mask):
+        batch, seq = hidden_states.shape[:2]
+        query_layer = self.query(hidden_states).view(batch, seq, -1, 64).transpose(1, 2)
+        key_layer = self.key(hidden_states).view(batch, seq, -1, 64).transpose(1, 2)
+        value_layer = self.value(hidden_states).view(batch, seq, -1, 64).transpose(1, 2)
+        attn_output = F.scaled_dot_product_attention(
+            query_layer, key_layer, value_layer, attn_mask=attention_mask, scale=0.125
+        )
+        return attn_output.transpose(1, 2).reshape(batch, seq, -1)
+
+
 class BertLayer(nn.Module):  # bert.encoder.layer.8 (transformers/models/bert/modeling_bert.py:383)
     def __init__(self):
         super().__init__()
         self.attention: Any = nn.Module()
-        self.attention.self = nn.Module()
-        self.attention.self.query = nn.Linear(768, 768)
-        self.attention.self.key = nn.Linear(768, 768)
-        self.attention.self.value = nn.Linear(768, 768)
+        self.attention.self = BertSelfAttention()
         self.attention.output = nn.Module()
         self.attention.output.dense = nn.Linear(768, 768)
         self.attention.output.LayerNorm = nn.LayerNorm(768, eps=1e-12)
@@ -70,17 +86,10 @@ class BertLayer(nn.Module):  # bert.encoder.layer.8 (transformers/models/bert/mo
 
     @torch.compiler.nested_compile_region()
     def forward(self, hidden_states, attention_mask):
-        batch, seq = hidden_states.shape[:2]
-        # attention.self (transformers/models/bert/modeling_bert.py:175)
-        query_layer = self.attention.self.query(hidden_states).view(batch, seq, -1, 64).transpose(1, 2)
-        key_layer = self.attention.self.key(hidden_states).view(batch, seq, -1, 64).transpose(1, 2)
-        value_layer = self.attention.self.value(hidden_states).view(batch, seq, -1, 64).transpose(1, 2)
-        attn_output = F.scaled_dot_product_attention(
-            query_layer, key_layer, value_layer, attn_mask=attention_mask, scale=0.125
-        )
-        attn_output = attn_output.transpose(1, 2).reshape(batch, seq, -1)
+        # attention (transformers/models/bert/modeling_bert.py:314)
+        attention_output = self.attention.self(hidden_states, attention_mask)
         # attention.output (transformers/models/bert/modeling_bert.py:290)
-        dense = self.attention.output.dense(attn_output)
+        dense = self.attention.output.dense(attention_output)
         hidden_states = self.attention.output.LayerNorm(dense + hidden_states)
         # intermediate (transformers/models/bert/modeling_bert.py:335)
         dense = self.intermediate.dense(hidden_states)
@@ -111,8 +120,7 @@ class Stage1(nn.Module):
         batch_indices = torch.arange(batch, device=device).unsqueeze(1).unsqueeze(2).unsqueeze(3)
         q_indices = torch.arange(seq, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
         kv_indices = torch.arange(seq, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2)
-        result = q_indices.new_ones([], dtype=torch.bool) & (q_indices >= 0) & attention_mask[batch_indices, kv_indices]
-        attention_mask = result.expand(batch, -1, seq, seq)
+        attention_mask = ((q_indices >= 0) & attention_mask[batch_indices, kv_indices]).expand(batch, -1, seq, seq)
         # bert.encoder.layer.7 (transformers/models/bert/modeling_bert.py:408)
         hidden_states = self.bert.encoder.layer[7].output(hidden_states, hidden_states_1)
         for layer in self.bert.encoder.layer[8:12]:

@@ -121,12 +121,9 @@ class Stage1(nn.Module):
         batch_indices = torch.arange(batch, device=device).unsqueeze(1).unsqueeze(2).unsqueeze(3)
         q_indices = torch.arange(seq, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
         kv_indices = torch.arange(seq, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2)
-        result = (
-            q_indices.new_ones([], dtype=torch.bool)
-            & (kv_indices <= q_indices)
-            & attention_mask[batch_indices, kv_indices]
+        causal_mask = ((kv_indices <= q_indices) & attention_mask[batch_indices, kv_indices]).expand(
+            batch, -1, seq, seq
         )
-        causal_mask = result.expand(batch, -1, seq, seq)
         # transformer.h.8 (transformers/models/gpt2/modeling_gpt2.py:304)
         residual = hidden_states
         hidden_states = self.transformer.h[8].ln_2(hidden_states)

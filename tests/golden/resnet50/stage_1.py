@@ -113,7 +113,7 @@ class Stage1(nn.Module):
         self.resnet: Any = nn.Module()
         self.resnet.encoder = nn.Module()
         self.resnet.encoder.stages = Numbered({i: nn.Module() for i in range(1, 3)})
-        self.resnet.encoder.stages[1].layers = Numbered({i: ResNetBottleNeckLayer() for i in range(1, 4)})
+        self.resnet.encoder.stages[1].layers = nn.ModuleDict({str(i): ResNetBottleNeckLayer() for i in range(1, 4)})
         self.resnet.encoder.stages[2].layers = nn.ModuleList(nn.Module() for _ in range(3))
         self.resnet.encoder.stages[2].layers[0].shortcut = nn.Module()
         self.resnet.encoder.stages[2].layers[0].shortcut.convolution = nn.Conv2d(
@@ -137,7 +137,7 @@ class Stage1(nn.Module):
         self.resnet.encoder.stages[2].layers[2].layer = nn.ModuleList([ResNetConvLayer(), ResNetConvLayer2()])
 
     def forward(self, hidden_state):
-        for layer in self.resnet.encoder.stages[1].layers:
+        for layer in self.resnet.encoder.stages[1].layers.values():
             # resnet.encoder.stages.1 (transformers/models/resnet/modeling_resnet.py:215)
             hidden_state = layer(hidden_state)
         # resnet.encoder.stages.2.layers.0.layer.0 (transformers/models/resnet/modeling_resnet.py:66)

@@ -109,8 +109,9 @@ class Stage0(nn.Module):
         batch_indices = torch.arange(batch, device=device).unsqueeze(1).unsqueeze(2).unsqueeze(3)
         q_indices = torch.arange(source, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
         kv_indices = torch.arange(source, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2)
-        result = q_indices.new_ones([], dtype=torch.bool) & (q_indices >= 0) & attention_mask[batch_indices, kv_indices]
-        attention_mask = result.expand(batch, -1, source, source)
+        attention_mask = ((q_indices >= 0) & attention_mask[batch_indices, kv_indices]).expand(
+            batch, -1, source, source
+        )
         # encoder.block.0.layer.0.SelfAttention (transformers/models/t5/modeling_t5.py:346)
         context_position = torch.arange(source, dtype=torch.int64, device=device).unsqueeze(1)
         relative_position = torch.arange(source, dtype=torch.int64, device=device).unsqueeze(0) - context_position

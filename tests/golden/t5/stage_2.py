@@ -144,7 +144,7 @@ class Stage2(nn.Module):
         self.decoder.block[0].layer = nn.ModuleList([nn.Module()])
         self.decoder.block[0].layer[0].SelfAttention = nn.Module()
         self.decoder.block[0].layer[0].SelfAttention.relative_attention_bias = nn.Embedding(32, 8)
-        self.decoder.block[4].layer = Numbered({1: T5LayerCrossAttention(), 2: T5LayerFF()})
+        self.decoder.block[4].layer = nn.ModuleDict({"1": T5LayerCrossAttention(), "2": T5LayerFF()})
         self.decoder.final_layer_norm = T5LayerNorm()
 
     def forward(self, attention_mask, attention_output, hidden_states_1):
@@ -159,8 +159,9 @@ class Stage2(nn.Module):
         batch_indices = torch.arange(batch, device=device).unsqueeze(1).unsqueeze(2).unsqueeze(3)
         q_indices = torch.arange(target, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
         kv_indices = torch.arange(source, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2)
-        result = q_indices.new_ones([], dtype=torch.bool) & (q_indices >= 0) & attention_mask[batch_indices, kv_indices]
-        encoder_extended_attention_mask = result.expand(batch, -1, target, source)
+        encoder_extended_attention_mask = ((q_indices >= 0) & attention_mask[batch_indices, kv_indices]).expand(
+            batch, -1, target, source
+        )
         # decoder.block.0.layer.0.SelfAttention (transformers/models/t5/modeling_t5.py:346)
         context_position = torch.arange(target, dtype=torch.int64, device=device).unsqueeze(1)
         relative_position = torch.arange(target, dtype=torch.int64, device=device).unsqueeze(0) - context_position
@@ -179,10 +180,10 @@ class Stage2(nn.Module):
         # decoder.block.0 (transformers/models/t5/modeling_t5.py:479)
         cross_attn_position_bias = torch.zeros([1, 8, target, source], dtype=torch.float32, device=device)
         # decoder.block.4 (transformers/models/t5/modeling_t5.py:479)
-        hidden_states = self.decoder.block[4].layer[1](
+        hidden_states = self.decoder.block[4].layer["1"](
             attention_output, hidden_states_1, encoder_extended_attention_mask, cross_attn_position_bias
         )
-        hidden_states = self.decoder.block[4].layer[2](hidden_states)
+        hidden_states = self.decoder.block[4].layer["2"](hidden_states)
         # decoder (transformers/models/t5/modeling_t5.py:728)
         hidden_states = self.decoder.block[5](
             hidden_states,

@@ -69,13 +69,13 @@ class Stage1(nn.Module):
     def __init__(self):
         super().__init__()
         self.head = nn.Linear(256, 8000, bias=False)
-        self.blocks = Numbered({i: Block() for i in range(4, 6)})
+        self.blocks = nn.ModuleDict({str(i): Block() for i in range(4, 6)})
         self.norm = nn.LayerNorm(256)
 
     def forward(self, total):
         # the model itself (examples/tied_lm.py:49)
-        blocks = self.blocks[4](total)
-        hidden = self.blocks[5](blocks)
+        blocks = self.blocks["4"](total)
+        hidden = self.blocks["5"](blocks)
         head = self.head(self.norm(hidden))
         return (head,)
 

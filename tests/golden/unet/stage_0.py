@@ -2,11 +2,11 @@
 
 takes    image: float32[batch, 3, 64, 64], an input of the model
 takes    time: int64[batch], an input of the model
-returns  hidden: float32[batch, 128, 32, 32], to stage 1
-returns  hidden_1: float32[batch, 64, 32, 32], to stage 1
+returns  silu: float32[batch, 128, 32, 32], to stage 1
+returns  hidden: float32[batch, 64, 32, 32], to stage 1
 returns  time_1: float32[batch, 256], to stage 1 and stage 2 and stage 3
-returns  hidden_6: float32[batch, 64, 64, 64], to stage 3
-holds    24 parameters, 1.2 MiB
+returns  hidden_5: float32[batch, 64, 64, 64], to stage 3
+holds    26 parameters, 1.2 MiB
 
 Alone:   Stage0.load("stage_0.safetensors", device="cpu")(image, time)
 """
@@ -27,10 +27,10 @@ RECEIVES = {
 
 # name: (to which stages; as which outputs of the model; dtype; shape)
 SENDS = {
-    "hidden": ([1], [], torch.float32, ("batch", 128, 32, 32)),
-    "hidden_1": ([1], [], torch.float32, ("batch", 64, 32, 32)),
+    "silu": ([1], [], torch.float32, ("batch", 128, 32, 32)),
+    "hidden": ([1], [], torch.float32, ("batch", 64, 32, 32)),
     "time_1": ([1, 2, 3], [], torch.float32, ("batch", 256)),
-    "hidden_6": ([3], [], torch.float32, ("batch", 64, 64, 64)),
+    "hidden_5": ([3], [], torch.float32, ("batch", 64, 64, 64)),
 }
 
 
@@ -60,6 +60,7 @@ class Stage0(nn.Module):
         self.down[1].norm1 = nn.GroupNorm(8, 64)
         self.down[1].conv1 = nn.Conv2d(64, 128, kernel_size=3, padding=1)
         self.down[1].time = nn.Linear(256, 128)
+        self.down[1].norm2 = nn.GroupNorm(8, 128)
         self.shrink = nn.ModuleList([nn.Conv2d(64, 64, kernel_size=3, stride=2, padding=1)])
 
     def forward(self, image, time):
@@ -73,16 +74,16 @@ class Stage0(nn.Module):
         # down.0 (examples/unet.py:37)
         conv1 = self.down[0].conv1(F.silu(self.down[0].norm1(hidden)))
         hidden_2 = conv1 + self.down[0].time(F.silu(time_1)).unsqueeze(2).unsqueeze(3)
-        del conv1
         conv2 = self.down[0].conv2(F.silu(self.down[0].norm2(hidden_2)))
-        del hidden_2
-        hidden_6 = conv2 + hidden
+        hidden_5 = conv2 + hidden
+        del conv2
         # the model itself (examples/unet.py:85)
-        hidden_1 = self.shrink[0](hidden_6)
+        hidden = self.shrink[0](hidden_5)
         # down.1 (examples/unet.py:37)
-        hidden = self.down[1].conv1(F.silu(self.down[1].norm1(hidden_1)))
-        hidden = hidden + self.down[1].time(F.silu(time_1)).unsqueeze(2).unsqueeze(3)
-        return (hidden, hidden_1, time_1, hidden_6)
+        conv1 = self.down[1].conv1(F.silu(self.down[1].norm1(hidden)))
+        hidden_2 = conv1 + self.down[1].time(F.silu(time_1)).unsqueeze(2).unsqueeze(3)
+        silu = F.silu(self.down[1].norm2(hidden_2))
+        return (silu, hidden, time_1, hidden_5)
 
     @classmethod
     def load(cls, path, device="cpu"):

@@ -1,14 +1,14 @@
 """unet, stage 1 of 4, for cpu.
 
-takes    hidden: float32[batch, 128, 32, 32], from stage 0
-takes    hidden_1: float32[batch, 64, 32, 32], from stage 0
+takes    silu: float32[batch, 128, 32, 32], from stage 0
+takes    hidden: float32[batch, 64, 32, 32], from stage 0
 takes    time_1: float32[batch, 256], from stage 0
-returns  hidden_2: float32[batch, 256, 8, 8], to stage 2
-returns  hidden_3: float32[batch, 256, 16, 16], to stage 2
-returns  hidden_4: float32[batch, 128, 32, 32], to stage 2
-holds    32 parameters, 11.9 MiB
+returns  hidden_1: float32[batch, 256, 8, 8], to stage 2
+returns  hidden_2: float32[batch, 256, 16, 16], to stage 2
+returns  hidden_3: float32[batch, 128, 32, 32], to stage 2
+holds    30 parameters, 11.9 MiB
 
-Alone:   Stage1.load("stage_1.safetensors", device="cpu")(hidden, hidden_1, time_1)
+Alone:   Stage1.load("stage_1.safetensors", device="cpu")(silu, hidden, time_1)
 """
 
 import ctypes
@@ -21,16 +21,16 @@ from torch.nn import functional as F
 
 # name: (from which stage, or None for an input of the model; dtype; shape)
 RECEIVES = {
-    "hidden": (0, torch.float32, ("batch", 128, 32, 32)),
-    "hidden_1": (0, torch.float32, ("batch", 64, 32, 32)),
+    "silu": (0, torch.float32, ("batch", 128, 32, 32)),
+    "hidden": (0, torch.float32, ("batch", 64, 32, 32)),
     "time_1": (0, torch.float32, ("batch", 256)),
 }
 
 # name: (to which stages; as which outputs of the model; dtype; shape)
 SENDS = {
-    "hidden_2": ([2], [], torch.float32, ("batch", 256, 8, 8)),
-    "hidden_3": ([2], [], torch.float32, ("batch", 256, 16, 16)),
-    "hidden_4": ([2], [], torch.float32, ("batch", 128, 32, 32)),
+    "hidden_1": ([2], [], torch.float32, ("batch", 256, 8, 8)),
+    "hidden_2": ([2], [], torch.float32, ("batch", 256, 16, 16)),
+    "hidden_3": ([2], [], torch.float32, ("batch", 128, 32, 32)),
 }
 
 
@@ -50,7 +50,6 @@ class Stage1(nn.Module):
     def __init__(self):
         super().__init__()
         self.down: Any = Numbered({i: nn.Module() for i in range(1, 3)})
-        self.down[1].norm2 = nn.GroupNorm(8, 128)
         self.down[1].conv2 = nn.Conv2d(128, 128, kernel_size=3, padding=1)
         self.down[1].skip = nn.Conv2d(64, 128, kernel_size=1)
         self.down[2].norm1 = nn.GroupNorm(8, 128)
@@ -72,26 +71,26 @@ class Stage1(nn.Module):
         self.middle[0].norm2 = nn.GroupNorm(8, 256)
         self.middle[0].conv2 = nn.Conv2d(256, 256, kernel_size=3, padding=1)
 
-    def forward(self, hidden, hidden_1, time_1):
+    def forward(self, silu, hidden, time_1):
         # down.1 (examples/unet.py:39)
-        hidden = self.down[1].conv2(F.silu(self.down[1].norm2(hidden)))
-        hidden_4 = hidden + self.down[1].skip(hidden_1)
-        del hidden_1
+        conv2 = self.down[1].conv2(silu)
+        del silu
+        hidden_3 = conv2 + self.down[1].skip(hidden)
         # the model itself (examples/unet.py:85)
-        hidden = self.shrink[1](hidden_4)
+        hidden = self.shrink[1](hidden_3)
         # down.2 (examples/unet.py:37)
         conv1 = self.down[2].conv1(F.silu(self.down[2].norm1(hidden)))
         hidden_2 = conv1 + self.down[2].time(F.silu(time_1)).unsqueeze(2).unsqueeze(3)
         conv2 = self.down[2].conv2(F.silu(self.down[2].norm2(hidden_2)))
-        hidden_3 = conv2 + self.down[2].skip(hidden)
+        hidden_2 = conv2 + self.down[2].skip(hidden)
         # the model itself (examples/unet.py:85)
-        hidden = self.shrink[2](hidden_3)
+        hidden = self.shrink[2](hidden_2)
         # middle.0 (examples/unet.py:37)
         conv1 = self.middle[0].conv1(F.silu(self.middle[0].norm1(hidden)))
-        hidden_2 = conv1 + self.middle[0].time(F.silu(time_1)).unsqueeze(2).unsqueeze(3)
-        conv2 = self.middle[0].conv2(F.silu(self.middle[0].norm2(hidden_2)))
-        hidden_2 = conv2 + hidden
-        return (hidden_2, hidden_3, hidden_4)
+        hidden_4 = conv1 + self.middle[0].time(F.silu(time_1)).unsqueeze(2).unsqueeze(3)
+        conv2 = self.middle[0].conv2(F.silu(self.middle[0].norm2(hidden_4)))
+        hidden_1 = conv2 + hidden
+        return (hidden_1, hidden_2, hidden_3)
 
     @classmethod
     def load(cls, path, device="cpu"):

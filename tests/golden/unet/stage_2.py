@@ -1,13 +1,13 @@
 """unet, stage 2 of 4, for cpu.
 
-takes    hidden_2: float32[batch, 256, 8, 8], from stage 1
+takes    hidden_1: float32[batch, 256, 8, 8], from stage 1
 takes    time_1: float32[batch, 256], from stage 0
-takes    hidden_3: float32[batch, 256, 16, 16], from stage 1
-takes    hidden_4: float32[batch, 128, 32, 32], from stage 1
-returns  hidden_5: float32[batch, 64, 32, 32], to stage 3
+takes    hidden_2: float32[batch, 256, 16, 16], from stage 1
+takes    hidden_3: float32[batch, 128, 32, 32], from stage 1
+returns  hidden_4: float32[batch, 64, 32, 32], to stage 3
 holds    40 parameters, 9.8 MiB
 
-Alone:   Stage2.load("stage_2.safetensors", device="cpu")(hidden_2, time_1, hidden_3, hidden_4)
+Alone:   Stage2.load("stage_2.safetensors", device="cpu")(hidden_1, time_1, hidden_2, hidden_3)
 """
 
 import ctypes
@@ -20,15 +20,15 @@ from torch.nn import functional as F
 
 # name: (from which stage, or None for an input of the model; dtype; shape)
 RECEIVES = {
-    "hidden_2": (1, torch.float32, ("batch", 256, 8, 8)),
+    "hidden_1": (1, torch.float32, ("batch", 256, 8, 8)),
     "time_1": (0, torch.float32, ("batch", 256)),
-    "hidden_3": (1, torch.float32, ("batch", 256, 16, 16)),
-    "hidden_4": (1, torch.float32, ("batch", 128, 32, 32)),
+    "hidden_2": (1, torch.float32, ("batch", 256, 16, 16)),
+    "hidden_3": (1, torch.float32, ("batch", 128, 32, 32)),
 }
 
 # name: (to which stages; as which outputs of the model; dtype; shape)
 SENDS = {
-    "hidden_5": ([3], [], torch.float32, ("batch", 64, 32, 32)),
+    "hidden_4": ([3], [], torch.float32, ("batch", 64, 32, 32)),
 }
 
 
@@ -71,13 +71,13 @@ class Stage2(nn.Module):
         self.up[1].conv2 = nn.Conv2d(64, 64, kernel_size=3, padding=1)
         self.up[1].skip = nn.Conv2d(256, 64, kernel_size=1)
 
-    def forward(self, hidden_2, time_1, hidden_3, hidden_4):
+    def forward(self, hidden_1, time_1, hidden_2, hidden_3):
         # attention (examples/unet.py:54)
-        flatten = self.attention.query_key_value(self.attention.norm(hidden_2)).flatten(2)
+        flatten = self.attention.query_key_value(self.attention.norm(hidden_1)).flatten(2)
         query, key, value = flatten.unflatten(1, [3, 4, -1]).transpose(-1, -2).unbind(1)
         attention = F.scaled_dot_product_attention(query, key, value)
         out = self.attention.out(attention.transpose(-1, -2).flatten(1, 2).unflatten(-1, [8, 8]))
-        total = hidden_2 + out
+        total = hidden_1 + out
         # middle.1 (examples/unet.py:37)
         hidden = self.middle[1].conv1(F.silu(self.middle[1].norm1(total)))
         hidden = hidden + self.middle[1].time(F.silu(time_1)).unsqueeze(2).unsqueeze(3)
@@ -85,7 +85,7 @@ class Stage2(nn.Module):
         hidden = hidden + total
         # the model itself (examples/unet.py:89)
         hidden = F.interpolate(hidden, scale_factor=2.0)
-        joined = torch.cat([hidden, hidden_3], 1)
+        joined = torch.cat([hidden, hidden_2], 1)
         # up.0 (examples/unet.py:37)
         hidden = self.up[0].conv1(F.silu(self.up[0].norm1(joined)))
         hidden = hidden + self.up[0].time(F.silu(time_1)).unsqueeze(2).unsqueeze(3)
@@ -93,14 +93,14 @@ class Stage2(nn.Module):
         hidden = hidden + self.up[0].skip(joined)
         # the model itself (examples/unet.py:89)
         hidden = F.interpolate(hidden, scale_factor=2.0)
-        joined = torch.cat([hidden, hidden_4], 1)
-        del hidden_4
+        joined = torch.cat([hidden, hidden_3], 1)
+        del hidden_3
         # up.1 (examples/unet.py:37)
         hidden = self.up[1].conv1(F.silu(self.up[1].norm1(joined)))
         hidden = hidden + self.up[1].time(F.silu(time_1)).unsqueeze(2).unsqueeze(3)
         hidden = self.up[1].conv2(F.silu(self.up[1].norm2(hidden)))
-        hidden_5 = hidden + self.up[1].skip(joined)
-        return (hidden_5,)
+        hidden_4 = hidden + self.up[1].skip(joined)
+        return (hidden_4,)
 
     @classmethod
     def load(cls, path, device="cpu"):

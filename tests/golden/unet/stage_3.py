@@ -1,12 +1,12 @@
 """unet, stage 3 of 4, for cpu.
 
-takes    hidden_5: float32[batch, 64, 32, 32], from stage 2
-takes    hidden_6: float32[batch, 64, 64, 64], from stage 0
+takes    hidden_4: float32[batch, 64, 32, 32], from stage 2
+takes    hidden_5: float32[batch, 64, 64, 64], from stage 0
 takes    time_1: float32[batch, 256], from stage 0
 returns  last: float32[batch, 3, 64, 64], to output 0 of the model
 holds    16 parameters, 537.8 KiB
 
-Alone:   Stage3.load("stage_3.safetensors", device="cpu")(hidden_5, hidden_6, time_1)
+Alone:   Stage3.load("stage_3.safetensors", device="cpu")(hidden_4, hidden_5, time_1)
 """
 
 import ctypes
@@ -19,8 +19,8 @@ from torch.nn import functional as F
 
 # name: (from which stage, or None for an input of the model; dtype; shape)
 RECEIVES = {
-    "hidden_5": (2, torch.float32, ("batch", 64, 32, 32)),
-    "hidden_6": (0, torch.float32, ("batch", 64, 64, 64)),
+    "hidden_4": (2, torch.float32, ("batch", 64, 32, 32)),
+    "hidden_5": (0, torch.float32, ("batch", 64, 64, 64)),
     "time_1": (0, torch.float32, ("batch", 256)),
 }
 
@@ -55,11 +55,11 @@ class Stage3(nn.Module):
         self.norm = nn.GroupNorm(8, 64)
         self.last = nn.Conv2d(64, 3, kernel_size=3, padding=1)
 
-    def forward(self, hidden_5, hidden_6, time_1):
+    def forward(self, hidden_4, hidden_5, time_1):
         # the model itself (examples/unet.py:89)
-        hidden = F.interpolate(hidden_5, scale_factor=2.0)
-        joined = torch.cat([hidden, hidden_6], 1)
-        del hidden_6
+        hidden = F.interpolate(hidden_4, scale_factor=2.0)
+        joined = torch.cat([hidden, hidden_5], 1)
+        del hidden_5
         # up.2 (examples/unet.py:37)
         hidden = self.up[2].conv1(F.silu(self.up[2].norm1(joined)))
         hidden = hidden + self.up[2].time(F.silu(time_1)).unsqueeze(2).unsqueeze(3)

@@ -54,6 +54,14 @@ def test_lists_that_start_late_or_are_sliced_keep_their_numbers() -> None:
         assert helpers(root) == ({NUMBERED} if kind == NUMBERED else set())
 
 
+def test_modules_of_a_class_that_start_late_are_a_dict_of_torch() -> None:
+    names = [f"h.{n}" for n in (2, 3, 4, 7)]
+    held = {f"{name}.fc.weight": param(name, shape=(2,)) for name in names}
+    root = Contents(held, dict.fromkeys(names, LAYER), {}, (), ("h",)).tree()
+    assert declared(root)[1] == 'self.h = nn.ModuleDict({str(i): Layer() for i in (2, 3, 4, 7)})'
+    assert not helpers(root)
+
+
 def test_a_class_can_be_a_list_itself() -> None:
     root = contents("0.fc.weight", "1.fc.weight", constructed={"0": LAYER, "1": LAYER})
     assert base_class(root) == "nn.ModuleList"

@@ -579,6 +579,21 @@ def test_values_that_decide_may_be_fixed_by_name() -> None:
         capture(Shortened(), (hidden(), many))
 
 
+class Conditions(nn.Module):
+    """Masks as transformers combines them, one returned as it is and one read further."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        everywhere = x.new_ones((), dtype=torch.bool)
+        return everywhere & (x > 0), (everywhere & (x < 1)).float() + (x.new_ones(2, dtype=torch.bool) & (x > 2))
+
+
+def test_a_mask_that_is_combined_with_one_true_is_the_mask() -> None:
+    """What is returned has memory of its own; what is combined with more than one value stays."""
+    graph = capture(Conditions(), (torch.rand(3, 2),))
+    ops = [node.op.name() for node in graph.nodes if isinstance(node, Call)]
+    assert [op for op in ops if "and" in op or "ones" in op] == ["aten::new_ones", "aten::__and__.Tensor"]
+
+
 def test_a_condition_as_a_number_that_an_assertion_reads_is_no_node() -> None:
     """So torch 2.11 records torch._check on values; it leaves the number's value out."""
     recorded = torch.fx.Graph()
