@@ -58,7 +58,7 @@ def test_modules_of_a_class_that_start_late_are_a_dict_of_torch() -> None:
     names = [f"h.{n}" for n in (2, 3, 4, 7)]
     held = {f"{name}.fc.weight": param(name, shape=(2,)) for name in names}
     root = Contents(held, dict.fromkeys(names, LAYER), {}, (), ("h",)).tree()
-    assert declared(root)[1] == 'self.h = nn.ModuleDict({str(i): Layer() for i in (2, 3, 4, 7)})'
+    assert declared(root)[1] == "self.h = nn.ModuleDict({str(i): Layer() for i in (2, 3, 4, 7)})"
     assert not helpers(root)
 
 
