@@ -18,7 +18,7 @@ from runtime.distributed.monitor import Monitor
 from runtime.distributed.rendezvous import Rendezvous
 from runtime.distributed.transport import Transport
 from runtime.distributed.wire_format import RouteCodec
-from runtime.engine.channel import Channel, Closable
+from runtime.engine.channel import Channel
 from runtime.engine.message import Message
 from runtime.engine.ports import Port, Ports, Runner
 from runtime.engine.routes import Route, RouteTensors, routes
@@ -45,8 +45,7 @@ def connect(manifest: Manifest, job: Rendezvous, ranks: Sequence[int], monitor: 
     # The monitor's alarm is closed first: a thread whose link breaks looks there whether that is intended.
     alarms = (monitor.alarm, *network.followers, *network.control)
     threads = (monitor.thread,)
-    links = (transport, *network.links)
-    return Ports(network.outward, network.inward, network.control, network.runners, alarms, links, threads)
+    return Ports(network.outward, network.inward, network.control, network.runners, alarms, (transport,), threads)
 
 
 def _on_one_host(job: Rendezvous, links: Mapping[int, tuple[int, int]]) -> dict[int, tuple[int, int]]:
@@ -72,7 +71,6 @@ class _Network:
     followers: list[Channel[Control]] = field(default_factory=list)  # of the senders and receivers here
     control: list[Channel[Control]] = field(default_factory=list)  # that the engine of rank 0 fills
     runners: list[Runner] = field(default_factory=list)
-    links: list[Closable] = field(default_factory=list)
 
     def add(self, route: Route, tag: int) -> None:
         source, target, here = self._rank(route.source), self._rank(route.target), self.job.rank
@@ -99,7 +97,6 @@ class _Network:
         self.outward.extend(added.outward)
         self.inward.extend(added.inward)
         self.runners.extend(added.runners)
-        self.links.extend(added.links)
 
     def add_control(self, tag: int) -> None:
         """Add the control plane, after all routes."""

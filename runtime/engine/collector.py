@@ -67,7 +67,7 @@ class Collector:
 
     def _complete(self, ticket: Ticket) -> None:
         try:
-            self._answer(ticket, receive_all(self.inlets))
+            self._answer(ticket, receive_all(self.inlets, ticket.output_device))
         except ChannelClosed as e:
             ticket.abandon(e.__cause__)
             raise
@@ -88,7 +88,8 @@ class Collector:
 
         Only this thread waits for devices, so batches count as in flight until they are done.
         """
-        self._wait(outputs.ready)
+        if device is None or device.type == "cpu":  # a copy to the host blocks, which nothing could end
+            self._wait(outputs.ready)
         if device is None:
             return outputs.tensors
         copies = self.copies.setdefault(device, DeviceCopies(device))

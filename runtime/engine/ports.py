@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from threading import Thread
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -28,6 +28,13 @@ class Endpoint(Protocol):
     def receive(self) -> Message: ...
     def close(self, cause: Exception | None = None) -> None: ...
     def drain(self) -> list[Message]: ...
+
+
+@runtime_checkable
+class Aimed(Protocol):
+    """An endpoint that brings the tensors of the next message to a device itself."""
+
+    def aim(self, device: torch.device | None) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -79,12 +86,15 @@ def send_all(ports: Sequence[Port], message: Message) -> None:
         port.channel.send(part)
 
 
-def receive_all(ports: Sequence[Port]) -> Message:
+def receive_all(ports: Sequence[Port], device: torch.device | None = None) -> Message:
     """The next message, with the tensors of all sources in their places; the first failure if there is one.
 
-    Takes one message from every port, whatever it holds, so that all ports stay at the same batch.
-    Raises ChannelClosed.
+    Takes one message from every port, whatever it holds, so that all ports stay at the same batch.  `device`: where
+    tensors of other processes are best brought to.  Raises ChannelClosed.
     """
+    for port in ports:
+        if isinstance(port.channel, Aimed):
+            port.channel.aim(device)
     messages = [port.channel.receive() for port in ports]
     failure = next((message for message in messages if isinstance(message, Failure)), None)
     if failure is not None:

@@ -67,6 +67,7 @@ class OwnDeviceBlock:
             self._filled = ipc.new_event(device)
             self.announcement = NewBlock(nbytes, self._calls.handle(self._address), self._filled.ipc_handle())
         self._taken: Any = None  # the other end's event, once it has taken something
+        self._events: dict[bytes, Any] = {}  # all that it has, by their handles
 
     def fill(self, tensors: Sequence[torch.Tensor], offsets: Sequence[int], ready: Sequence[torch.Event]) -> None:
         """Copy dense tensors into the block, after the events `ready`, once the other end has taken what was in it."""
@@ -81,7 +82,9 @@ class OwnDeviceBlock:
 
     def taken_by(self, handle: bytes) -> None:
         """Know the event after which the other end has taken what was in the block."""
-        self._taken = ipc.open_event(self._device, handle)
+        if handle not in self._events:
+            self._events[handle] = ipc.open_event(self._device, handle)
+        self._taken = self._events[handle]
 
     @property
     def is_idle(self) -> bool:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 
 import torch
 
@@ -44,6 +45,8 @@ from runtime.processes.packets import (
     encode_packet,
 )
 from runtime.trace.traces import Trace
+
+SMALL = 1 << 20  # bytes of an input that goes by the host
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,15 @@ class Outlet(_Link):
             blocks.clear()
         return []
 
+    def is_ready(self, message: Message) -> bool:
+        """Whether `send` would wait for nothing: neither for a slot nor for tensors that must go by the host."""
+        if not isinstance(message, Values):
+            return True
+        while not self._free and self._connection.has_message():
+            self._await_slot()
+        slow = any(t.device.type != "cpu" and not self._stays(t) for t in message.tensors)
+        return bool(self._free) and (not slow or all(event.query() for event in message.ready))
+
     def _send_batch(self, batch: Values) -> None:
         if not batch.tensors:
             return self._send(BatchPacket(batch.sizes, batch.program, (), None))
@@ -185,14 +197,17 @@ class Outlet(_Link):
 
     def _free_slot(self) -> int:
         while not self._free:
-            packet, _ = self._receive()
-            assert isinstance(packet, SlotTaken)
-            for place, handle in packet.events.items():
-                block = self._slots[packet.slot][place]
-                assert isinstance(block, OwnDeviceBlock)
-                block.taken_by(handle)
-            self._free.append(packet.slot)
+            self._await_slot()
         return self._free.popleft()
+
+    def _await_slot(self) -> None:
+        packet, _ = self._receive()
+        assert isinstance(packet, SlotTaken)
+        for place, handle in packet.events.items():
+            block = self._slots[packet.slot][place]
+            assert isinstance(block, OwnDeviceBlock)
+            block.taken_by(handle)
+        self._free.append(packet.slot)
 
     def _filled(self, slot: int, batch: Values, descriptors: list[int]) -> BatchPacket:
         """Copy the tensors of a batch into the blocks of a slot, which become larger where they must."""
@@ -208,9 +223,17 @@ class Outlet(_Link):
 
     def _at_place(self, tensor: torch.Tensor, ready: Sequence[torch.Event]) -> torch.Tensor:
         """The tensor where a block can hold it: on its device, or, if that cannot be shared, on the host."""
-        if tensor.device.type == "cpu" or is_shareable(tensor.device, self._ends.target_device or tensor.device):
-            return tensor
-        return self._to_host.bring([tensor], ready)[0][0]
+        return tensor if self._stays(tensor) else self._to_host.bring([tensor], ready)[0][0]
+
+    def _stays(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor is copied where it lies.
+
+        Small inputs are not: a device changes from one process's work to another's for each copy of the caller's.
+        """
+        if tensor.device.type == "cpu":
+            return True
+        small = self._ends.source is None and tensor.nbytes <= SMALL
+        return not small and is_shareable(tensor.device, self._ends.target_device or tensor.device)
 
     def _renew(self, slot: int, place: str, nbytes: int, descriptors: list[int]) -> NewBlock:
         old = self._slots[slot].pop(place, None)
@@ -231,9 +254,16 @@ class Inlet(_Link):
 
     def __init__(self, connection: MessageSocket, ends: LinkEnds, alarm: Channel[None], tracing: Tracing) -> None:
         super().__init__(connection, ends, alarm)
-        self._slots: dict[int, dict[str, HostBlock | OpenDeviceBlock]] = {}
+        self._host_blocks: dict[int, HostBlock] = {}  # by slot
+        self._announced: dict[tuple[int, str], NewBlock] = {}  # by slot and place, not of the host
+        self._opened: dict[tuple[int, str, torch.device], OpenDeviceBlock] = {}
         self._streams: dict[torch.device, torch.Stream] = {}
         self._tracing = tracing
+        self._aim = ends.target_device
+
+    def aim(self, device: torch.device | None) -> None:
+        """Bring the tensors of the next message to a device, if they can be; a stage's own stays its aim."""
+        self._aim = self._ends.target_device or device
 
     def receive(self) -> Message:
         """The next message, with its tensors on the device where they are wanted.  Raises ChannelClosed."""
@@ -259,9 +289,9 @@ class Inlet(_Link):
     def drain(self) -> list[Message]:
         """Release the slots.  Nothing is inside that could be taken out."""
         self._connection.close()
-        for blocks in self._slots.values():
-            _release(blocks.values())
-        self._slots.clear()
+        _release(self._opened.values())
+        self._opened.clear()
+        self._host_blocks.clear()
         return []
 
     def _taken(self, packet: BatchPacket, descriptors: list[int]) -> Message:
@@ -269,8 +299,8 @@ class Inlet(_Link):
             return Values((), packet.sizes, program=packet.program)
         events: dict[str, bytes] = {}
         try:
-            self._open(packet, descriptors, events)
-            tensors, ready = self._take(packet, packet.slot)
+            self._announce(packet.slot, packet.new, descriptors)
+            tensors, ready = self._take(packet, packet.slot, events)
         except Exception as e:  # memory that runs out
             self._send(SlotTaken(packet.slot, events))
             return Failure(self._ends.error_of(self._ends.target, e))
@@ -279,26 +309,36 @@ class Inlet(_Link):
         self._send(SlotTaken(packet.slot, events))
         return Values(tensors, packet.sizes, ready, packet.program)
 
-    def _open(self, packet: BatchPacket, descriptors: list[int], events: dict[str, bytes]) -> None:
-        assert packet.slot is not None
-        blocks = self._slots.setdefault(packet.slot, {})
-        for place, new in packet.new.items():
-            old = blocks.pop(place, None)
-            if isinstance(old, OpenDeviceBlock):
-                old.release()
+    def _announce(self, slot: int, new: Mapping[str, NewBlock], descriptors: list[int]) -> None:
+        """Know the new blocks of a slot, and forget those that they replace."""
+        for place, block in new.items():
             if place == HOST:
-                blocks[place] = HostBlock(descriptors.pop(), new.nbytes)
+                self._host_blocks[slot] = HostBlock(descriptors.pop(), block.nbytes)
                 continue
-            device = self._device(place)
-            blocks[place] = block = OpenDeviceBlock(new, device, self._stream(device))
-            events[place] = block.event
+            self._announced[slot, place] = block
+            for key in [key for key in self._opened if key[:2] == (slot, place)]:
+                self._opened.pop(key).release()
 
-    def _take(self, packet: BatchPacket, slot: int) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Event, ...]]:
+    def _take(
+        self, packet: BatchPacket, slot: int, events: dict[str, bytes]
+    ) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Event, ...]]:
+        """The tensors of a batch, and the events after which they exist.  Adds the `events` of blocks just opened."""
         tensors = tuple(self._empty(packed) for packed in packet.tensors)
         ready: list[torch.Event] = []
-        for place, block in self._slots[slot].items():
-            ready += block.take(*_at(place, tensors, packet.tensors))
+        for place in dict.fromkeys(packed.place for packed in packet.tensors):
+            ready += self._block(slot, place, events).take(*_at(place, tensors, packet.tensors))
         return tensors, tuple(ready)
+
+    def _block(self, slot: int, place: str, events: dict[str, bytes]) -> HostBlock | OpenDeviceBlock:
+        if place == HOST:
+            return self._host_blocks[slot]
+        device = self._device(place)
+        opened = self._opened.get((slot, place, device))
+        if opened is None:
+            opened = OpenDeviceBlock(self._announced[slot, place], device, self._stream(device))
+            self._opened[slot, place, device] = opened
+        events[place] = opened.event
+        return opened
 
     def _empty(self, packed: PackedTensor) -> torch.Tensor:
         """A tensor to copy into, in the memory of the stream that copies."""
@@ -309,7 +349,9 @@ class Inlet(_Link):
             return torch.empty_strided(packed.shape, packed.stride, dtype=packed.dtype, device=device)
 
     def _device(self, place: str) -> torch.device:
-        return self._ends.target_device or torch.device(place)
+        """The device to take tensors to: the aim, or, where that cannot reach them, where they lie."""
+        source = torch.device(place)
+        return self._aim if self._aim is not None and is_shareable(source, self._aim) else source
 
     def _stream(self, device: torch.device) -> torch.Stream:
         if device not in self._streams:
@@ -317,21 +359,53 @@ class Inlet(_Link):
         return self._streams[device]
 
 
-@dataclass(frozen=True)
 class Carrier:
-    """The thread that takes messages of a channel without a limit to an outlet, so that the caller never waits."""
+    """The caller's end of a link: a channel without a limit, so that the caller never waits, and its thread.
 
-    channel: Channel[Message]
-    outlet: Outlet
+    A message that can be sent at once is, by the thread that calls: to wake another takes longer.
+    """
+
+    def __init__(self, outlet: Outlet) -> None:
+        self._outlet = outlet
+        self._left: Channel[Message] = Channel()
+        self._sending = Lock()  # held while a message enters the outlet
+        self._behind = 0  # messages that the thread has yet to send
+
+    def send(self, message: Message) -> None:
+        """Send a message, now or later.  Raises ChannelClosed.  To be called by one thread at a time."""
+        with self._sending:
+            at_once = self._behind == 0 and self._outlet.is_ready(message)
+            if at_once:
+                self._outlet.send(message)
+            else:
+                self._behind += 1
+        if not at_once:
+            self._left.send(message)
+
+    def receive(self) -> Message:
+        """The caller's end sends."""
+        raise TypeError("the caller's end of a link sends")
 
     def run(self) -> None:
-        """Until a channel is closed."""
+        """Send what is left, until a channel is closed."""
         try:
             with torch.no_grad():
                 while True:
-                    self.outlet.send(self.channel.receive())
+                    self._outlet.send(self._left.receive())
+                    with self._sending:
+                        self._behind -= 1
         except ChannelClosed:
-            self.outlet.drain()
+            with self._sending:
+                self._outlet.drain()
+
+    def close(self, cause: Exception | None = None) -> None:
+        """Wake the thread, and those at the other end."""
+        self._left.close(cause)
+        self._outlet.close(cause)
+
+    def drain(self) -> list[Message]:
+        """The messages that were not sent."""
+        return self._left.drain()
 
 
 def _pack(tensors: Sequence[torch.Tensor]) -> tuple[tuple[PackedTensor, ...], dict[str, int]]:

@@ -82,7 +82,6 @@ class _Member:
         manifest = Manifest.read(job.folder)
         self._places = Places(manifest, job.processes, job.devices)
         indices = [stage for stage, process in enumerate(job.processes) if process == job.number]
-        torch.accelerator.is_available()
         self._stages = load_stages(
             job.folder, manifest, job.devices, strict=False, speed=job.speed, indices=indices, checked=True
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import struct
 from collections import deque
@@ -58,6 +59,10 @@ class MessageSocket:
         data = bytes(self._data[_HEAD.size : _HEAD.size + length])
         del self._data[: _HEAD.size + length]
         return data, [self._descriptors.popleft() for _ in range(count)]
+
+    def has_message(self) -> bool:
+        """Whether `receive` need not wait, or only for the rest of a message."""
+        return bool(self._data) or bool(select.select([self._socket], [], [], 0)[0])
 
     def shut(self) -> None:
         """Wake all threads of both processes that wait for this connection: it is over."""

@@ -59,7 +59,6 @@ def session_ports(places: Places, here: int, ends: Mapping[int, MessageSocket], 
         [port for ports in of_each for port in ports.inward],
         runners=[runner for ports in of_each for runner in ports.runners],
         alarms=[alarm],
-        links=[link for ports in of_each for link in ports.links],
     )
 
 
@@ -78,5 +77,5 @@ def host_ports(
     outlet = Outlet(end, places.ends(route), alarm, tracing, places.slots(route))
     if route.source is not None:
         return Ports([Port(route, outlet)], [])
-    channel = Channel[Message]()
-    return Ports([Port(route, channel)], [], runners=[Carrier(channel, outlet)], links=[outlet])
+    carrier = Carrier(outlet)
+    return Ports([Port(route, carrier)], [], runners=[carrier])
