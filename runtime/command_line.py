@@ -20,7 +20,7 @@ def is_first() -> bool:
 def loaded(options: argparse.Namespace) -> Pipeline:
     """The pipeline, in as many processes as torchrun started."""
     devices = options.devices.split(",") if options.devices else None
-    speed = {"compile": options.compile, "cuda_graphs": options.cuda_graphs}
+    speed = {"compile": options.compile, "cuda_graphs": options.cuda_graphs or None}
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         how = {"timeout": options.timeout, "processes": options.processes}
         return Pipeline.load(options.artifact, devices, strict=options.strict, **how, **speed)

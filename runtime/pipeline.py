@@ -88,7 +88,7 @@ class Pipeline:
         strict: bool = False,
         timeout: float | None = None,
         compile: bool = False,
-        cuda_graphs: bool = False,
+        cuda_graphs: bool | None = None,
         processes: bool | None = None,
         outputs: str = "return",
     ) -> Pipeline:
@@ -99,7 +99,9 @@ class Pipeline:
         from the manifest; otherwise an edited stage file runs with a warning.  A stage that is busy with
         one batch for `timeout` seconds is given up: all batches in flight fail with a StageError that
         names it, and the pipeline is closed.  `compile` makes the stages faster by torch.compile,
-        `cuda_graphs` launches all kernels of a stage at once; both prepare at the first batch of a size.
+        `cuda_graphs` launches all kernels of a stage at once; both prepare at the first batch of a size.  By default,
+        a process of its own does so from the third batch of a size on, for at most 8 sizes of each program of a stage,
+        and for no more once less than a tenth of the device's memory is free.
 
         `processes`: whether the stages run in processes that this one starts, one for each device, and ends; by
         default, on several accelerators, and on CPUs where the stages are large.  A process that is lost, or silent
@@ -111,7 +113,7 @@ class Pipeline:
         Raises ManifestError for a folder that cannot be run, DeviceError for devices that are not here.
         """
         demand(outputs in ("return", "stay"), "outputs", outputs, '"return" or "stay"')
-        folder = _checked(folder, timeout, strict=strict, compile=compile, cuda_graphs=cuda_graphs)
+        folder = _checked(folder, timeout, strict=strict, compile=compile, cuda_graphs=cuda_graphs or False)
         demand(processes is None or isinstance(processes, bool), "processes", processes, "True, False or None")
         manifest = Manifest.read(folder)
         warn_of_other_settings(manifest.settings)
@@ -120,7 +122,7 @@ class Pipeline:
         if numbers := processes_of(manifest, placed, processes):
             owned = StageProcesses(job_of(folder, numbers, placed, speed, timeout), manifest, strict)
             return cls(manifest, placed, owned.begin(), None, folder, owned, outputs == "stay")
-        stages = load_stages(folder, manifest, placed, strict=strict, speed=speed)
+        stages = load_stages(folder, manifest, placed, strict=strict, speed=Speed(compile, bool(cuda_graphs)))
         engine = Engine(manifest, stages, timeout)
         return cls(manifest, placed, engine, folder=folder, outputs_stay=outputs == "stay")
 
@@ -133,7 +135,7 @@ class Pipeline:
         strict: bool = False,
         timeout: float = TIMEOUT,
         compile: bool = False,
-        cuda_graphs: bool = False,
+        cuda_graphs: bool | None = None,
     ) -> Pipeline:
         """Load an artifact folder in the processes that torchrun started, one for each stage or fewer.
 
@@ -149,7 +151,7 @@ class Pipeline:
 
         Raises ManifestError, DeviceError or DistributedError, on rank 0 for all.
         """
-        folder = _checked(folder, timeout, strict=strict, compile=compile, cuda_graphs=cuda_graphs)
+        folder = _checked(folder, timeout, strict=strict, compile=compile, cuda_graphs=cuda_graphs or False)
         job = start(folder, device, strict=strict, timeout=timeout, speed=Speed(compile, cuda_graphs))
         return cls(job.manifest, job.devices, job.engine, job.monitor, folder)
 

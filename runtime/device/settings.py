@@ -9,6 +9,7 @@ import torch
 
 from runtime.device.kinds import DEVICE_KINDS
 
+KEEPS_MODULES = "torch.set_default_dtype"  # recorded only where modules are kept whole
 _CUDNN = ("allow_tf32", "benchmark", "deterministic")
 
 
@@ -17,7 +18,7 @@ def torch_settings(keeps_modules: bool = True) -> dict[str, str]:
 
     `keeps_modules`: whether modules are kept whole, whose code takes torch's default dtype; all others state dtypes.
     """
-    default = {"torch.set_default_dtype": str(torch.get_default_dtype())} if keeps_modules else {}
+    default = {KEEPS_MODULES: str(torch.get_default_dtype())} if keeps_modules else {}
     return default | {
         "torch.set_float32_matmul_precision": torch.get_float32_matmul_precision(),
         "torch.use_deterministic_algorithms": str(torch.are_deterministic_algorithms_enabled()),

@@ -84,7 +84,8 @@ def start(folder: Path, device: str | torch.device | None, *, strict: bool, time
     devices = tuple(torch.device(found.peers[rank].device) for rank in place.ranks)
     try:
         ports = connect(place.manifest, found, place.ranks, monitor, timeout)
-        stages = load_stages(folder, place.manifest, devices, strict=strict, speed=speed, indices=place.stages(rank))
+        chosen = speed.of_artifact(folder, place.manifest)
+        stages = load_stages(folder, place.manifest, devices, strict=strict, speed=chosen, indices=place.stages(rank))
         engine = Engine(place.manifest, stages, timeout, ports)
     except Exception as e:
         monitor.alarm.close(e)

@@ -82,8 +82,9 @@ class _Member:
         manifest = Manifest.read(job.folder)
         self._places = Places(manifest, job.processes, job.devices)
         indices = [stage for stage, process in enumerate(job.processes) if process == job.number]
+        speed = job.speed.of_artifact(job.folder, manifest)
         self._stages = load_stages(
-            job.folder, manifest, job.devices, strict=False, speed=job.speed, indices=indices, checked=True
+            job.folder, manifest, job.devices, strict=False, speed=speed, indices=indices, checked=True
         )
         send_order(self._connection, Followed())
 

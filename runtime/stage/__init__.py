@@ -5,4 +5,5 @@ stage        a loaded stage: receives tensors, computes, resets its state
 shared_lock  a readers-writer lock: compiling excludes running
 speed        torch.compile and CUDA graphs, as options
 cuda_graphs  a stage as CUDA graphs, one for each shape
+recurring_shapes  a stage that is recorded once a shape comes again
 """

@@ -56,6 +56,10 @@ class GraphedStage:
         """Whether there is a graph for these shapes."""
         return key in self._graphs
 
+    def forget(self, key: ShapeKey) -> None:
+        """Drop the graph for these shapes."""
+        del self._graphs[key]
+
     def __call__(self, *tensors: torch.Tensor, **sizes: int) -> tuple[torch.Tensor, ...]:
         """Raises RuntimeError if the module cannot be recorded."""
         key = shape_key(tensors, sizes)

@@ -6,12 +6,18 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import torch
 
 from runtime.device.kinds import kind_of
+from runtime.device.settings import KEEPS_MODULES
 from runtime.errors import DeviceError
+from runtime.manifest.digests import file_hash
+from runtime.manifest.manifest import Manifest
 from runtime.stage.cuda_graphs import GraphedStage, GraphMemory
+from runtime.stage.recurring_shapes import RecurringShapes, has_room
 from runtime.stage.stage import LoadedStage, ShapeKey, StageModule, shape_key
 
 
@@ -20,27 +26,43 @@ class Speed:
     """Options for all stages of a pipeline."""
 
     compile: bool = False  # by torch.compile: fewer and faster kernels
-    cuda_graphs: bool = False  # one launch for all kernels of a stage
+    cuda_graphs: bool | None = False  # one launch for all kernels of a stage; None: once a shape comes again
+
+    def of_artifact(self, folder: Path, manifest: Manifest) -> Speed:
+        """The same, without graphs that are recorded by themselves where they could leave out what a stage does.
+
+        That is where a stage holds code of the user's: modules that were kept whole, operators, edits of its file.
+        """
+        if self.cuda_graphs is not None:
+            return self
+        files = {stage.module for program in manifest.programs for stage in program.stages}
+        edited = any(file_hash(folder / name) != manifest.files.get(name) for name in files)
+        keeps_modules = KEEPS_MODULES in manifest.settings
+        return replace(self, cuda_graphs=False) if keeps_modules or manifest.operators or edited else self
 
     def apply(self, stage: LoadedStage) -> LoadedStage:
         """The stage with these options.  Raises DeviceError if its device does not support them."""
-        if self.cuda_graphs and not kind_of(stage.device).graphs:
+        graphs = kind_of(stage.device).graphs
+        if self.cuda_graphs and not graphs:
             raise DeviceError(
                 f"CUDA graphs need CUDA devices, and stage {stage.index} is on {stage.device}; "
                 "run the pipeline without them"
             )
-        memory = GraphMemory.on(stage.device) if self.cuda_graphs else None
-        return replace(stage, programs=tuple(self._faster(program, memory) for program in stage.programs))
+        memory = GraphMemory.on(stage.device) if graphs and self.cuda_graphs is not False else None
+        return replace(stage, programs=tuple(self._faster(program, stage, memory) for program in stage.programs))
 
-    def _faster(self, stage: StageModule, memory: GraphMemory | None) -> StageModule:
+    def _faster(self, module: StageModule, stage: LoadedStage, memory: GraphMemory | None) -> StageModule:
         if self.compile:
-            compiled = CompiledStage(stage.call)
-            stage = replace(stage, call=compiled, is_prepared=compiled.is_prepared)
-        if memory is not None:
-            kept = [tensor for name, tensor in stage.state.items() if name not in stage.pools]
-            graphed = GraphedStage(stage.call, kept, memory)
-            stage = replace(stage, call=graphed, is_prepared=graphed.is_prepared)
-        return stage
+            compiled = CompiledStage(module.call)
+            module = replace(module, call=compiled, is_prepared=compiled.is_prepared)
+        if memory is None:
+            return module
+        kept = [tensor for name, tensor in module.state.items() if name not in module.pools]
+        graphed = GraphedStage(module.call, kept, memory)
+        if self.cuda_graphs:
+            return replace(module, call=graphed, is_prepared=graphed.is_prepared)
+        recurring = RecurringShapes(module.call, graphed, partial(has_room, stage.device), module.is_prepared)
+        return replace(module, call=recurring, is_prepared=recurring.is_prepared)
 
 
 AS_IT_IS = Speed()

@@ -230,6 +230,7 @@ ROWS: dict[str, Callable[[], Measured]] = {
     "pipelining": pipelining,
     "ours": ours,
     "ours-threads": lambda: ours(processes=False),
+    "ours-eager": lambda: ours(cuda_graphs=False),
     "ours-stay": lambda: ours(outputs="stay"),
     "ours-compiled": lambda: ours(compile=True),
     "ours-graphs": lambda: ours(cuda_graphs=True),

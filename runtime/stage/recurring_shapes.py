@@ -1,0 +1,101 @@
+"""Stages that are recorded by themselves once a shape comes again."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+
+from runtime.stage.stage import ShapeKey, shape_key
+
+RECURS = 3  # the call of a shape at which it is recorded
+RECORDED = 8  # shapes of a program that are recorded at a time
+UNUSED = 256  # calls without a shape after which another may take its place
+WATCHED = 256  # shapes whose calls are counted
+ROOM = 0.1  # of the device's memory that must be free to record another
+
+
+class Recorder(Protocol):
+    """A stage's module that can be recorded: see `GraphedStage`."""
+
+    def __call__(self, *tensors: torch.Tensor, **sizes: int) -> tuple[torch.Tensor, ...]: ...
+    def is_prepared(self, key: ShapeKey) -> bool: ...
+    def forget(self, key: ShapeKey) -> None: ...
+
+
+class RecurringShapes:
+    """A stage's module in one program, recorded for the shapes that come again and again, and run as it is for others.
+
+    A module that cannot be recorded runs as it is.
+    """
+
+    def __init__(
+        self,
+        call: Callable[..., Any],
+        recorder: Recorder,
+        has_room: Callable[[], bool],
+        is_compiled: Callable[[ShapeKey], bool] | None = None,
+    ) -> None:
+        """`call`: the module as it is, which `is_compiled` tells for a shape, if it must be.
+
+        `has_room`: whether the device has memory for another recording.
+        """
+        self._call = call
+        self._is_compiled = is_compiled or (lambda key: True)
+        self._recorder = recorder
+        self._has_room = has_room
+        self._calls = 0
+        self._seen: OrderedDict[ShapeKey, int] = OrderedDict()  # how often; the latest at the end
+        self._used: dict[ShapeKey, int] = {}  # the number of the latest call of each shape that is recorded
+        self._gave_up = False
+
+    def is_prepared(self, key: ShapeKey) -> bool:
+        """Whether nothing is recorded, or compiled, at the next call of a shape."""
+        return key in self._used or (self._is_compiled(key) and not self._is_due(key))
+
+    def __call__(self, *tensors: torch.Tensor, **sizes: int) -> Any:
+        self._calls += 1
+        key = shape_key(tensors, sizes)
+        if key not in self._used and not self._record_next(key):
+            return self._call(*tensors, **sizes)
+        try:
+            made = self._recorder(*tensors, **sizes)
+        except RuntimeError:
+            if self._recorder.is_prepared(key):
+                raise
+            self._gave_up = True
+            return self._call(*tensors, **sizes)
+        self._used[key] = self._calls
+        return made
+
+    def _record_next(self, key: ShapeKey) -> bool:
+        """Whether to record a shape now.  Counts the call, and makes room for it."""
+        due = self._is_due(key)
+        self._seen[key] = self._seen.pop(key, 0) + 1
+        if len(self._seen) > WATCHED:
+            self._seen.popitem(last=False)
+        oldest = self._oldest()
+        if due and oldest is not None:
+            del self._used[oldest]
+            self._recorder.forget(oldest)
+        return due
+
+    def _is_due(self, key: ShapeKey) -> bool:
+        if self._gave_up or self._seen.get(key, 0) < RECURS - 1:
+            return False
+        return (len(self._used) < RECORDED or self._oldest() is not None) and self._has_room()
+
+    def _oldest(self) -> ShapeKey | None:
+        """The recorded shape that another may replace, if all places are taken."""
+        if len(self._used) < RECORDED:
+            return None
+        key = min(self._used, key=self._used.__getitem__)
+        return key if self._calls - self._used[key] > UNUSED else None
+
+
+def has_room(device: torch.device) -> bool:
+    """Whether a tenth of an accelerator's memory is free."""
+    free, total = torch.get_device_module(device).mem_get_info(device)
+    return free >= ROOM * total

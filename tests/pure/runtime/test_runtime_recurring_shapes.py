@@ -1,0 +1,88 @@
+"""Shapes that come again are recorded, in bounds; a fake takes the place of what records."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from runtime.stage import recurring_shapes
+from runtime.stage.recurring_shapes import RECORDED, RECURS, UNUSED, RecurringShapes
+from runtime.stage.stage import ShapeKey, shape_key
+
+
+class Recorder:
+    """Records at the first call of a shape, unless it `fails`."""
+
+    def __init__(self) -> None:
+        self.keys: list[ShapeKey] = []
+        self.fails = False
+
+    def __call__(self, *tensors: torch.Tensor, **sizes: int) -> tuple[torch.Tensor, ...]:
+        key = shape_key(tensors, sizes)
+        if key not in self.keys:
+            if self.fails:
+                raise RuntimeError("it cannot be recorded")
+            self.keys.append(key)
+        return (torch.ones(1),)
+
+    def is_prepared(self, key: ShapeKey) -> bool:
+        return key in self.keys
+
+    def forget(self, key: ShapeKey) -> None:
+        self.keys.remove(key)
+
+
+def as_it_is(*tensors: torch.Tensor, **sizes: int) -> tuple[torch.Tensor, ...]:
+    return (torch.zeros(1),)
+
+
+def calls(stage: RecurringShapes, rows: int, count: int) -> list[bool]:
+    """Whether each of so many calls ran what was recorded."""
+    return [bool(stage(torch.zeros(rows), rows=rows)[0]) for _ in range(count)]
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def stage(recorder: Recorder) -> RecurringShapes:
+    return RecurringShapes(as_it_is, recorder, lambda: True)
+
+
+def test_the_third_call_of_a_shape_is_recorded(stage: RecurringShapes) -> None:
+    key = shape_key([torch.zeros(5)], {"rows": 5})
+    assert calls(stage, 5, RECURS - 1) == [False] * (RECURS - 1)
+    assert not stage.is_prepared(key)  # the lock is held alone for what comes
+    assert calls(stage, 5, 2) == [True, True]
+    assert stage.is_prepared(key)
+    assert calls(stage, 6, 1) == [False]
+
+
+def test_only_so_many_shapes_until_one_is_out_of_use(stage: RecurringShapes, recorder: Recorder) -> None:
+    for rows in range(RECORDED + 2):
+        calls(stage, rows, RECURS)
+    assert len(recorder.keys) == RECORDED
+    calls(stage, 1, UNUSED)
+    assert calls(stage, RECORDED, 1) == [True]
+    assert len(recorder.keys) == RECORDED
+    assert shape_key([torch.zeros(0)], {"rows": 0}) not in recorder.keys  # it was in use the longest ago
+
+
+def test_nothing_is_recorded_without_memory(recorder: Recorder) -> None:
+    assert not any(calls(RecurringShapes(as_it_is, recorder, lambda: False), 5, 9))
+
+
+def test_a_module_that_cannot_be_recorded_runs_as_it_is(stage: RecurringShapes, recorder: Recorder) -> None:
+    calls(stage, 4, RECURS)
+    recorder.fails = True
+    assert not any(calls(stage, 5, 9))
+    assert calls(stage, 4, 1) == [True]
+
+
+def test_few_counts_are_kept(stage: RecurringShapes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recurring_shapes, "WATCHED", 3)
+    for rows in (1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 4):
+        calls(stage, rows, 1)
+    assert len(stage._seen) == 3
