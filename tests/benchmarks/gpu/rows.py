@@ -174,7 +174,7 @@ def of_pipe(pipe: Any) -> Measured:
             pass
 
     started = time.perf_counter()
-    run(1)
+    first = pipe(ids[BATCH])
     measured = {"first batch": time.perf_counter() - started}
     run(4 * count)
     measured["stream"] = tokens(STREAM) / seconds(lambda: run(STREAM))
@@ -192,6 +192,7 @@ def of_pipe(pipe: Any) -> Measured:
     run_changing()
     measured["changing"] = BATCH * sum(LENGTHS) / seconds(run_changing)
     run(4 * count, batch=1)
+    measured["difference"] = (pipe(ids[BATCH]).logits - first.logits).abs().max().item()  # of the first batch, again
     measured["small"] = 4 * STREAM * llama.SEQ / seconds(lambda: run(4 * STREAM, batch=1))
     return measured
 
