@@ -36,6 +36,16 @@ class Decoding:
     source_pools: tuple[str, ...] = ()  # those of what layers know of a source
 
     @property
+    def pools_by_size(self) -> Mapping[str, tuple[str, ...]]:
+        """The names of pools by that of the field with their first size, which is bound where they are loaded."""
+        return {
+            "pages": self.pools,
+            "window_pages": self.window_pools,
+            "slots": self.slot_pools,
+            "source_pages": self.source_pools,
+        }
+
+    @property
     def tables(self) -> tuple[str, ...]:
         """The inputs of a step that name pages or slots."""
         named = {"table": self.pools, "window_table": self.window_pools, "slots": self.slot_pools}

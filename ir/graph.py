@@ -64,7 +64,12 @@ class State(Value):
 
     fqns: tuple[str, ...]
     data: torch.Tensor | None = field(default=None, repr=False)  # None: the first value is in the checkpoint
-    zeros: bool = False  # a pool: its first value is zeros, which are made where it is loaded
+    rows: str = ""  # of a pool, which is made of zeros where it is loaded: the name of its first size, bound then
+
+    @property
+    def zeros(self) -> bool:
+        """Whether it is a pool: its first value is zeros, which no file has."""
+        return bool(self.rows)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

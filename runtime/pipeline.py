@@ -91,6 +91,7 @@ class Pipeline:
         cuda_graphs: bool | None = None,
         processes: bool | None = None,
         outputs: str = "return",
+        tokens: int | None = None,
     ) -> Pipeline:
         """Load an artifact folder and start it.
 
@@ -110,17 +111,19 @@ class Pipeline:
         `outputs`: "stay" leaves them on the devices of the stages that make them; by default, they are brought to the
         device of the inputs.
 
+        `tokens`: of all texts together that the pools of a decoder have room for; by default, as many as planned.
+
         Raises ManifestError for a folder that cannot be run, DeviceError for devices that are not here.
         """
         demand(outputs in ("return", "stay"), "outputs", outputs, '"return" or "stay"')
-        folder = _checked(folder, timeout, strict=strict, compile=compile, cuda_graphs=cuda_graphs or False)
+        folder = _checked(folder, timeout, tokens, strict=strict, compile=compile, cuda_graphs=cuda_graphs or False)
         demand(processes is None or isinstance(processes, bool), "processes", processes, "True, False or None")
-        manifest = Manifest.read(folder)
+        manifest = Manifest.read(folder).with_room_for(tokens or 0)
         warn_of_other_settings(manifest.settings)
         placed = place_stages([stage.device for stage in manifest.stages], devices)
         speed = Speed(compile, cuda_graphs)
         if numbers := processes_of(manifest, placed, processes):
-            owned = StageProcesses(job_of(folder, numbers, placed, speed, timeout), manifest, strict)
+            owned = StageProcesses(job_of(folder, numbers, placed, speed, timeout, tokens or 0), manifest, strict)
             return cls(manifest, placed, owned.begin(), None, folder, owned, outputs == "stay")
         stages = load_stages(folder, manifest, placed, strict=strict, speed=Speed(compile, bool(cuda_graphs)))
         engine = Engine(manifest, stages, timeout)
@@ -136,6 +139,7 @@ class Pipeline:
         timeout: float = TIMEOUT,
         compile: bool = False,
         cuda_graphs: bool | None = None,
+        tokens: int | None = None,
     ) -> Pipeline:
         """Load an artifact folder in the processes that torchrun started, one for each stage or fewer.
 
@@ -147,12 +151,13 @@ class Pipeline:
         stages, onto its `device`, by default one of the plan's kind.  A stage that is busy with one batch,
         a process without a heartbeat, and one that does not arrive or load, are each given up after
         `timeout` seconds: then rank 0 gets a StageError, and the other processes end, with status 1.
-        `strict`, `compile` and `cuda_graphs`: as for `load`.
+        `strict`, `compile` and `cuda_graphs`: as for `load`; so is `tokens`, of which that of rank 0 counts.
 
         Raises ManifestError, DeviceError or DistributedError, on rank 0 for all.
         """
-        folder = _checked(folder, timeout, strict=strict, compile=compile, cuda_graphs=cuda_graphs or False)
-        job = start(folder, device, strict=strict, timeout=timeout, speed=Speed(compile, cuda_graphs))
+        folder = _checked(folder, timeout, tokens, strict=strict, compile=compile, cuda_graphs=cuda_graphs or False)
+        speed = Speed(compile, cuda_graphs)
+        job = start(folder, device, strict=strict, timeout=timeout, speed=speed, tokens=tokens or 0)
         return cls(job.manifest, job.devices, job.engine, job.monitor, folder)
 
     def __repr__(self) -> str:
@@ -368,11 +373,12 @@ class Pipeline:
                 return self.submit(batch)
 
 
-def _checked(folder: Any, timeout: Any, **switches: Any) -> Path:
+def _checked(folder: Any, timeout: Any, tokens: Any, **switches: Any) -> Path:
     """The folder of an artifact.  Raises InputError for options that are of no use."""
     demand(isinstance(folder, (str, PathLike)), "the artifact", folder, "the path of a folder")
     number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
     demand(timeout is None or (number and timeout > 0), "timeout", timeout, "a number of seconds above 0, or None")
+    demand(tokens is None or _is_count(tokens), "tokens", tokens, "a number of tokens, at least 1, or None")
     for name, value in switches.items():
         demand(isinstance(value, bool), name, value, "True or False")
     return Path(folder)

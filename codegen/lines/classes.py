@@ -22,7 +22,7 @@ from codegen.spelling.paths import Paths
 from codegen.spelling.torch_modules import FROZEN, TorchModule, torch_module
 from codegen.structure.program import Block, Loop, Statement, Use, inside, join, relative, walk
 from codegen.structure.reroll import Rerolled
-from ir.graph import Value
+from ir.graph import State, Value
 
 _TAKEN = (NUMBERED, FROZEN, "read_weights", "read_piece", "rebuilt", "tensors", "RECEIVES", "SENDS", "nn", "Any")
 
@@ -75,7 +75,8 @@ class _ClassPlanner:
         sizes = [f"{s}: int" for s in file.sizes]
         parameters = (*(v.name for v in graph.inputs), *(["*", *sizes] if sizes else []))
         root = self._contents("", self.program.body, file.fqns.values()).tree()
-        init = FunctionPlan("__init__", (), (*init_lines(root), *self._ties()))
+        defaults = tuple(f"{name}={size}" for name, size in file.rows.items())
+        init = FunctionPlan("__init__", defaults, (*init_lines(root), *self._ties()))
         forward = FunctionPlan("forward", parameters, body)
         return ClassPlan(None, file.cls, base_class(root), "", init, forward, helpers(root))
 
@@ -92,7 +93,7 @@ class _ClassPlanner:
         ]
         body = forward_lines(scope, block.inputs, block.body, block.outputs, borrowed=frozenset(block.inputs))
         root = self._contents(block.path, block.body, (join(block.path, name) for name in block.stored)).tree()
-        init = FunctionPlan("__init__", (), tuple(init_lines(root))) if root.parts else None
+        init = FunctionPlan("__init__", self._rows(block), tuple(init_lines(root))) if root.parts else None
         # torch.compile compiles it once for all layers
         decorator = "@torch.compiler.nested_compile_region()" if block in self.repeated else ""
         forward = FunctionPlan("forward", tuple(parameters), body, decorator)
@@ -123,7 +124,7 @@ class _ClassPlanner:
     def _constructors(self, path: str, body: Sequence[Statement], held: AbstractSet[str]) -> dict[str, Constructor]:
         """The modules in a class that one expression makes, by their path in it."""
         kept = self.file.opaque.modules
-        used = {use.path: Constructor(f"{self.names[use.block]}()", use.block.stored) for use in uses(body)}
+        used = {use.path: Constructor(self._made(use.block), use.block.stored) for use in uses(body)}
         declared = {join(p, name) for p, made in used.items() for name in made.names}
         torchs = {p: Constructor(m.source, frozenset(m.stored)) for p, m in self.scope.torch_modules.items()}
         own = {
@@ -134,6 +135,15 @@ class _ClassPlanner:
             and declared.isdisjoint(all_)
         }
         return {relative(p, path): made for p, made in {**own, **used}.items() if inside(path, p)}
+
+    def _made(self, block: Block) -> str:
+        return f"{self.names[block]}({', '.join(self._rows(block))})"
+
+    def _rows(self, block: Block) -> tuple[str, ...]:
+        """The sizes that the constructor of a class takes: those of the pools in it."""
+        held = {join(block.path, name) for name in block.stored}
+        pools = {v.rows for v, name in self.file.fqns.items() if isinstance(v, State) and name in held}
+        return tuple(name for name in self.file.rows if name in pools)
 
 
 def _parameters(block: Block, part: str, given: Sequence[Expression], names: Names) -> Iterator[str]:

@@ -209,7 +209,8 @@ def tensor_source(value: Value) -> str:
     shape = ", ".join(map(str, value.type.shape)) or "()"
     dtype = "" if value.type.dtype == torch.float32 else f", dtype={value.type.dtype}"
     if isinstance(value, State) and value.zeros:
-        return f"nn.Buffer(torch.zeros({shape}, dtype={value.type.dtype}), persistent=False)"
+        pool = ", ".join((value.rows, *map(str, value.type.shape[1:])))
+        return f"nn.Buffer(torch.zeros({pool}, dtype={value.type.dtype}), persistent=False)"
     empty = f"torch.empty({shape}{dtype})"
     if StoredTensor(value).is_parameter:
         real = value.type.dtype.is_floating_point or value.type.dtype.is_complex

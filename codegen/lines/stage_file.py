@@ -16,6 +16,7 @@ from ir.graph import Call, Constant, Param, State, Value
 from ir.higher_order import symbols_read, with_inner
 from ir.plan import Stage, StagePlan
 from ir.registration import Registration, comes_with_torch, registration_of
+from ir.sizes import at
 
 _NAMELESS = re.compile(r"(lifted_tensor_|_tensor_constant)\d+(_\d+)?")  # tensors made in forward
 
@@ -49,6 +50,12 @@ class StageFile:
         if not self.program:
             return tensor_names(self.stage)
         return {value: self.names[value.name] for value in self.stage.stored}
+
+    @cached_property
+    def rows(self) -> Mapping[str, int]:
+        """The sizes of the stage's pools that are bound at load, with those of the plan."""
+        pools = (value for value in self.fqns if isinstance(value, State) and value.zeros)
+        return {pool.rows: at(pool.type.shape[0], {}) for pool in pools}
 
     @cached_property
     def dims(self) -> Mapping[sympy.Symbol, tuple[Value, int]]:

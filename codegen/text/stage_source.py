@@ -34,7 +34,7 @@ def emit(file: StageFile, linked: bool = False, strided: bool = False) -> Emitte
     plan = plan_file(file)
     body = list(_body(plan))
     top = text_rows([*head(file, linked, joined(body)[0]), "", *tables(file)])
-    shared, pooled = bool(file.program), any(state.zeros for state in file.stage.graph.states)
+    shared, pooled = bool(file.program), bool(file.rows)
     source, placed = joined([*top, *body, *text_rows(["", "", *reader(linked, strided, shared, pooled)])])
     tidy = formatted(source)
     moved = _moved(source, tidy)
@@ -54,7 +54,7 @@ def _body(plan: FilePlan) -> Iterator[SourceLine]:
     for block in reversed(blocks):
         yield from (SourceLine(""), SourceLine(""), *class_rows(block))
     yield from (SourceLine(""), SourceLine(""), *class_rows(stage), SourceLine(""))
-    yield from text_rows(load_method(shared=bool(plan.file.program)))
+    yield from text_rows(load_method(shared=bool(plan.file.program), rows=plan.file.rows))
 
 
 def _moved(before: str, after: str) -> dict[int, int]:

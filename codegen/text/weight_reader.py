@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+NO_POOLS: Mapping[str, int] = MappingProxyType({})
 
 _LOAD = '''
     @classmethod
@@ -26,9 +29,18 @@ _SHARED_LOAD = '''
 '''.strip("\n")
 
 
-def load_method(*, shared: bool) -> Sequence[str]:
-    """The method that makes a stage from its weights, some of them `shared` with those of other programs."""
-    return (_SHARED_LOAD if shared else _LOAD).splitlines()
+def load_method(*, shared: bool, rows: Mapping[str, int] = NO_POOLS) -> Sequence[str]:
+    """The method that makes a stage from its weights, some of them `shared` with those of other programs.
+
+    `rows` are the sizes of its pools, which it takes as well, with those of the plan.
+    """
+    text = _SHARED_LOAD if shared else _LOAD
+    if rows:
+        given = "".join(f", {name}={size}" for name, size in rows.items())
+        text = text.replace("):\n", f"{given}):\n", 1).replace("cls()", f"cls({', '.join(rows)})")
+        text = text.replace("each read into memory of its own on the device", "and with pools of these sizes")
+        text = text.replace("The stage with its weights on the device:", "The stage with pools, and its weights:")
+    return text.splitlines()
 
 
 def reader(linked: bool, strided: bool, shared: bool, pooled: bool = False) -> Sequence[str]:

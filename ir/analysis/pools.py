@@ -12,15 +12,16 @@ from ir.sizes import TensorType, at
 
 
 def with_pools(graph: Graph, decoding: Decoding) -> Graph:
-    """The graph with pools of as many pages as `decoding` says, made of zeros and updated in place.
+    """The graph with pools of as many pages as `decoding` says, made of zeros at load and updated in place.
 
     An update is in place where nothing reads the old pool after it: `index_put` of what is new is then `index_put_`.
     """
-    pages = dict.fromkeys(decoding.pools, decoding.pages) | dict.fromkeys(decoding.window_pools, decoding.window_pages)
-    pages |= dict.fromkeys(decoding.slot_pools, decoding.slots)
-    pages |= dict.fromkeys(decoding.source_pools, decoding.source_pages)
-    pools = {state: pages[name] for state in graph.states for name in state.fqns if name in pages}
-    new: dict[Value, Value] = {state: replace(_sized(state, n), data=None, zeros=True) for state, n in pools.items()}
+    rows = {name: size for size, names in decoding.pools_by_size.items() for name in names}
+    sizes = {state: rows[name] for state in graph.states for name in state.fqns if name in rows}
+    pools = {state: getattr(decoding, size) for state, size in sizes.items()}
+    new: dict[Value, Value] = {
+        state: replace(_sized(state, n), data=None, rows=sizes[state]) for state, n in pools.items()
+    }
     in_place: set[Node] = set()
     for state, value in graph.updates:
         node = graph.producer[value]

@@ -57,8 +57,10 @@ class _Place:
         return [stage for stage, host in enumerate(self.ranks) if host == rank]
 
 
-def start(folder: Path, device: str | torch.device | None, *, strict: bool, timeout: float, speed: Speed) -> JobMember:
-    """Start this process's part of a job.  Every process calls this.  `device` and `timeout`: see Pipeline.distributed.
+def start(
+    folder: Path, device: str | torch.device | None, *, strict: bool, timeout: float, speed: Speed, tokens: int = 0
+) -> JobMember:
+    """Start this process's part of a job.  Every process calls this.  The arguments are those of Pipeline.distributed.
 
     A fault of any process is raised on rank 0; the other processes end with status 1.
     Raises ManifestError, DeviceError, DistributedError or StageError.
@@ -76,17 +78,18 @@ def start(folder: Path, device: str | torch.device | None, *, strict: bool, time
         monitor.leave()
         raise
     names = [f"rank {i} ({_spell(place.stages(i))})" for i in range(world)]
-    found = rendezvous(str(place.device), names, timeout)
+    found = rendezvous(str(place.device), names, timeout, tokens)
     if len({peer.domain for peer in found.peers}) > 1:
         _set_variables()
     sigterm.delay()  # on other ranks from here on: they have nothing to report before they know rank 0
     monitor = Monitor(found, [place.stages(i) for i in range(world)], timeout)
     devices = tuple(torch.device(found.peers[rank].device) for rank in place.ranks)
     try:
-        ports = connect(place.manifest, found, place.ranks, monitor, timeout)
-        chosen = speed.of_artifact(folder, place.manifest)
-        stages = load_stages(folder, place.manifest, devices, strict=strict, speed=chosen, indices=place.stages(rank))
-        engine = Engine(place.manifest, stages, timeout, ports)
+        manifest = place.manifest.with_room_for(found.peers[0].tokens)  # pages are given out by rank 0
+        ports = connect(manifest, found, place.ranks, monitor, timeout)
+        chosen = speed.of_artifact(folder, manifest)
+        stages = load_stages(folder, manifest, devices, strict=strict, speed=chosen, indices=place.stages(rank))
+        engine = Engine(manifest, stages, timeout, ports)
     except Exception as e:
         monitor.alarm.close(e)
         monitor.leave()
@@ -95,7 +98,7 @@ def start(folder: Path, device: str | torch.device | None, *, strict: bool, time
     monitor.say_ready()
     if rank == 0:
         monitor.wait_ready()
-    return JobMember(place.manifest, devices, engine, monitor)
+    return JobMember(manifest, devices, engine, monitor)
 
 
 def _set_variables() -> None:

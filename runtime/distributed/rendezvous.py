@@ -32,6 +32,7 @@ class Peer:
     pid: int
     device: str  # that runs its stages
     domain: str = ""  # equal for processes that can share memory
+    tokens: int = 0  # that it wants pools to have room for; 0: as planned
 
     def __str__(self) -> str:
         return f"rank {self.rank} (process {self.pid} on {self.host})"
@@ -47,8 +48,10 @@ class Rendezvous:
     store: Store
 
 
-def rendezvous(device: str, names: Sequence[str], timeout: float) -> Rendezvous:
+def rendezvous(device: str, names: Sequence[str], timeout: float, tokens: int = 0) -> Rendezvous:
     """Find the other processes that torchrun started.  `device`: that runs this process's stages; `names`: by rank.
+
+    `tokens`: see `Peer`.
 
     Raises DistributedError with the names of the ranks that do not arrive within `timeout` seconds.  On other
     ranks than 0 that is SystemExit: one message is enough.
@@ -56,7 +59,7 @@ def rendezvous(device: str, names: Sequence[str], timeout: float) -> Rendezvous:
     rank, world = rank_and_world()
     deadline = time.monotonic() + timeout
     store = _store(rank, world, timeout)
-    me = Peer(rank, socket.gethostname(), os.getpid(), device, _memory_domain())
+    me = Peer(rank, socket.gethostname(), os.getpid(), device, _memory_domain(), tokens)
     return _receive_all(me, names, store, deadline, timeout) if rank == 0 else _join(me, store, deadline, timeout)
 
 

@@ -70,7 +70,7 @@ class Generator:
             raise InputError(
                 f"a text of {len(prompt) + options.new} tokens needs {pages} pages, and the artifact has "
                 f"{pools.full.count - 1}",
-                "compile with more --tokens",
+                "load it with more tokens, or compile with more --tokens",
             )
         if self._closed:
             raise PipelineClosed("the pipeline is closed")

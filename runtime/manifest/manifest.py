@@ -209,6 +209,19 @@ class Generation:
     source_pages: int = 0  # of the pools that hold them
     begin: tuple[int, ...] = ()  # ids with which a text of such a decoder begins
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The first sizes of the pools, by the names that stage files give them."""
+        return {name: getattr(self, name) for name in ("pages", "window_pages", "slots", "source_pages")}
+
+    def with_room_for(self, tokens: int) -> Generation:
+        """The same with pools for so many tokens of all texts together, in place of those planned; 0 for as planned."""
+        if not tokens:
+            return self
+        texts, planned = max(tokens // self.max_length, 1), max((self.pages - 1) * self.page // self.max_length, 1)
+        scaled = {name: 1 + -(-(n - 1) * texts // planned) if n else 0 for name, n in self.sizes.items()}
+        return dataclasses.replace(self, **{**scaled, "pages": 1 + -(-tokens // self.page)})
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -227,6 +240,17 @@ class Manifest:
     generation: Generation = field(default_factory=Generation)
     seal: str = ""  # sha256 of all the rest, as the compiler wrote it
     schema: int = SCHEMA
+
+    def with_room_for(self, tokens: int) -> Manifest:
+        """The manifest of a decoder with other pools, see `Generation.with_room_for`.
+
+        Raises ManifestError for what is no decoder, unless `tokens` is 0.
+        """
+        if tokens and not self.generation.page:
+            raise ManifestError(
+                f"{self.name} continues no texts, so it has no room for tokens; compile with --generate"
+            )
+        return dataclasses.replace(self, generation=self.generation.with_room_for(tokens))
 
     def write(self, folder: Path) -> None:
         """Write `folder`/manifest.json.  Raises OSError."""

@@ -79,7 +79,7 @@ class _Member:
         torch.set_num_threads(job.threads)
         apply_settings(job.settings)
         torch.manual_seed(job.seed)
-        manifest = Manifest.read(job.folder)
+        manifest = Manifest.read(job.folder).with_room_for(job.tokens)
         self._places = Places(manifest, job.processes, job.devices)
         indices = [stage for stage, process in enumerate(job.processes) if process == job.number]
         speed = job.speed.of_artifact(job.folder, manifest)

@@ -27,6 +27,7 @@ class LoadStages:
     threads: int  # of the CPU, for one operator
     settings: dict[str, str]  # of torch
     seed: int
+    tokens: int = 0  # that pools have room for; 0: as planned
 
 
 @dataclass(frozen=True)

@@ -211,9 +211,14 @@ class StageProcesses:
 
 
 def job_of(
-    folder: Path, processes: Sequence[int], devices: Sequence[torch.device], speed: Speed, timeout: float | None
+    folder: Path,
+    processes: Sequence[int],
+    devices: Sequence[torch.device],
+    speed: Speed,
+    timeout: float | None,
+    tokens: int = 0,
 ) -> LoadStages:
-    """The order that processes are given first.  `processes`: that of each stage, from 1."""
+    """The order that processes are given first.  `processes`: that of each stage, from 1; `tokens`: see LoadStages."""
     return LoadStages(
         folder.resolve(),
         CALLER,
@@ -225,6 +230,7 @@ def job_of(
         threads=max(1, torch.get_num_threads() // len({*processes})),
         settings=torch_settings(),
         seed=torch.initial_seed(),
+        tokens=tokens,
     )
 
 

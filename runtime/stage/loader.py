@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import sys
 import warnings
 from collections.abc import Collection, Mapping, Sequence
@@ -47,7 +48,8 @@ def load_stages(
 
     def load(index: int) -> LoadedStage:
         weights, device = folder / manifest.stages[index].weights, devices[index]
-        modules = _load_modules(folder, [program.stages[index] for program in manifest.programs], weights, device)
+        entries, sizes = [program.stages[index] for program in manifest.programs], manifest.generation.sizes
+        modules = _load_modules(folder, entries, weights, device, sizes)
         return speed.apply(LoadedStage.from_modules(index, device, modules))
 
     with ThreadPoolExecutor(max_workers=len({devices[i] for i in chosen}), thread_name_prefix="load") as pool:
@@ -106,13 +108,16 @@ def _check_hash(path: Path, manifest: Manifest, strict: bool) -> None:
 
 
 def _load_modules(
-    folder: Path, programs: Sequence[ProgramStage], weights: Path, device: torch.device
+    folder: Path, programs: Sequence[ProgramStage], weights: Path, device: torch.device, sizes: Mapping[str, int]
 ) -> list[StageModule]:
-    """The modules of one stage.  Each takes the tensors that those before it hold, and reads the others."""
+    """The modules of one stage, with pools of the `sizes`.
+
+    Each takes the tensors that those before it hold, and reads the others.
+    """
     modules: list[StageModule] = []
     held: dict[str, torch.Tensor] = {}
     for program in programs:
-        module = _load_module(folder / program.module, program.cls, weights, device, held)
+        module = _load_module(folder / program.module, program.cls, weights, device, held, sizes)
         held.update(module.named_parameters(remove_duplicate=False))
         held.update(module.named_buffers(remove_duplicate=False))
         modules.append(StageModule(program, module, module))
@@ -120,13 +125,19 @@ def _load_modules(
 
 
 def _load_module(
-    path: Path, name: str, weights: Path, device: torch.device, held: Mapping[str, torch.Tensor]
+    path: Path,
+    name: str,
+    weights: Path,
+    device: torch.device,
+    held: Mapping[str, torch.Tensor],
+    sizes: Mapping[str, int],
 ) -> nn.Module:
     cls = getattr(import_file(path), name, None)
     if cls is None:
         raise ManifestError(f"{path} has no class {name}")
     try:
-        return cls.load(weights, device, held) if held else cls.load(weights, device)
+        taken = {name: size for name, size in sizes.items() if name in inspect.signature(cls.load).parameters}
+        return cls.load(weights, device, held, **taken) if held else cls.load(weights, device, **taken)
     except Exception as e:  # the file may be edited, and its weights be anything
         why = f"{type(e).__name__}: {e}"
         raise ManifestError(f"{path.name} cannot read {weights}: {why}; compile the model again") from e

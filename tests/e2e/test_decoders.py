@@ -19,7 +19,7 @@ from ir.errors import CompileError
 from passes.compilation.api import compile_model
 from passes.compilation.auto import auto_partition
 from runtime import Pipeline
-from runtime.errors import InputError
+from runtime.errors import InputError, ManifestError
 from runtime.manifest.manifest import Manifest
 from runtime.stage.loader import load_stages
 from tests.support.checking import EXAMPLES
@@ -130,6 +130,32 @@ def test_pools_are_in_no_file_and_zeros_again_after_a_reset(artifact: Path) -> N
     for file in artifact.glob("*.safetensors"):
         with safe_open(file, "pt") as weights:
             assert not [name for name in weights.keys() if name.endswith(("keys", "values"))]  # noqa: SIM118
+
+
+def test_the_size_of_pools_is_bound_where_they_are_loaded(artifact: Path, tmp_path: Path) -> None:
+    """Of all processes alike, as rank 0 gives the pages out; a stage file has the planned size as a default alone."""
+    source = (artifact / "stage_0.py").read_text()
+    assert "torch.zeros(pages, 4, 1, 16, dtype=torch.float32)" in source
+    assert "def __init__(self, pages=31):" in source
+    assert 'def load(cls, path, device="cpu", pages=31):' in source
+    prompt = [3, 14, 15, 9, 2, 6]
+    with Pipeline.load(artifact) as pipe:
+        wanted = pipe.start(prompt, max_new_tokens=6, temperature=0.0).result()
+    for processes in (False, True):
+        with Pipeline.load(artifact, tokens=12, processes=processes) as pipe:
+            assert pipe.manifest.generation.pages == 4
+            assert pipe.start(prompt, max_new_tokens=6, temperature=0.0).result() == wanted
+            with pytest.raises(InputError, match=r"needs 4 pages, and the artifact has 3; load it with more tokens"):
+                pipe.start(prompt, max_new_tokens=10)
+    [stage, _] = load_stages(
+        artifact, Manifest.read(artifact).with_room_for(50), [torch.device("cpu")] * 2, strict=True
+    )
+    assert {pool.shape for pool in stage.programs[0].pools.values()} == {(14, 4, 1, 16)}
+    with pytest.raises(InputError, match="tokens is 0; it must be a number of tokens, at least 1, or None"):
+        Pipeline.load(artifact, tokens=0)
+    compile_model(torch.nn.Linear(2, 2), (torch.ones(2, 2),), out=tmp_path / "out", stages=1)
+    with pytest.raises(ManifestError, match="Linear continues no texts, so it has no pools; compile with --generate"):
+        Pipeline.load(tmp_path / "out", tokens=8)
 
 
 def test_stages_change_their_pools_in_place(artifact: Path) -> None:

@@ -265,6 +265,14 @@ def test_texts_are_whole_in_each_batch_where_there_is_no_cache(together: str) ->
 # ---- pages
 
 
+def test_room_for_other_tokens_scales_all_pools() -> None:
+    """Planned are 10 texts of 32 tokens; each has 4 pages of sliding layers, and a slot."""
+    planned = Generation(page=8, pages=41, window=9, window_pages=41, slots=11, max_length=32)
+    assert planned.with_room_for(0) is planned
+    assert planned.with_room_for(64).sizes == {"pages": 9, "window_pages": 9, "slots": 3, "source_pages": 0}
+    assert planned.with_room_for(20).sizes == {"pages": 4, "window_pages": 5, "slots": 2, "source_pages": 0}
+
+
 def test_pages_that_nobody_owns_are_kept_until_room_is_needed() -> None:
     pages = Pages(4)
     first, second = prefixes_of(range(8), 4)
