@@ -82,6 +82,7 @@ def shared_memory_of(kind: str) -> SharedDeviceMemory | None:
         return None
 
 
+@cache
 def is_shareable(source: torch.device, target: torch.device) -> bool:
     """Whether a process that computes on `target` can read memory of `source` that another process shares."""
     if source.type == "cpu" or source.type != target.type or shared_memory_of(source.type) is None:

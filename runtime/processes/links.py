@@ -8,6 +8,7 @@ they are wanted, and gives the slot back.  On accelerators both copies wait for 
 from __future__ import annotations
 
 import os
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -223,7 +224,12 @@ class Outlet(_Link):
 
     def _at_place(self, tensor: torch.Tensor, ready: Sequence[torch.Event]) -> torch.Tensor:
         """The tensor where a block can hold it: on its device, or, if that cannot be shared, on the host."""
-        return tensor if self._stays(tensor) else self._to_host.bring([tensor], ready)[0][0]
+        if self._stays(tensor):
+            return tensor
+        if not is_shareable(tensor.device, self._ends.target_device or tensor.device):
+            text = f"tensors go from {tensor.device} to {self._ends.target_device} by the host: they share no memory"
+            warnings.warn(text, stacklevel=1)  # once
+        return self._to_host.bring([tensor], ready)[0][0]
 
     def _stays(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor is copied where it lies.

@@ -1,0 +1,86 @@
+"""Stages on threads of one process, or in processes of their own: which, and how many."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from runtime.device import ipc
+from runtime.errors import DeviceError
+from runtime.manifest.manifest import Manifest, Operator
+from runtime.processes import choice
+from runtime.processes.choice import LEAST_BYTES, LEAST_SECONDS, processes_of
+from tests.support.artifacts import Part, write
+
+CPU = torch.device("cpu")
+
+
+def manifest(folder: Path, planned: str = "cpu:0 cpu:1", nbytes: float = LEAST_BYTES, seconds: float = 1.0) -> Manifest:
+    devices = planned.split()
+    last = len(devices) - 1
+    names = ["x", *"abcdefgh"[:last], "y"]
+    parts = [
+        Part(
+            f"return ({names[i]},)",
+            {names[i]: i - 1 if i else None},
+            {names[i + 1]: ((), (0,)) if i == last else ((i + 1,), ())},
+            device=device,
+        )
+        for i, device in enumerate(devices)
+    ]
+    found = Manifest.read(write(folder, parts))
+    stages = tuple(replace(stage, nbytes=int(nbytes)) for stage in found.stages)
+    return replace(found, stages=stages, plan={"bottleneck_seconds": seconds})
+
+
+@pytest.fixture(autouse=True)
+def _four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "_cores", lambda: 4)
+
+
+def test_several_accelerators_have_a_process_each(tmp_path: Path) -> None:
+    small = manifest(tmp_path, "cuda:0 cuda:0 cuda:1", nbytes=0, seconds=0.0)
+    first, second = torch.device("cuda:0"), torch.device("cuda:1")
+    assert processes_of(small, [first, first, second], None) == (1, 1, 2)
+    assert processes_of(small, [first] * 3, None) == ()
+    assert processes_of(small, [first] * 3, True) == (1, 1, 1)
+    assert processes_of(small, [first, first, second], False) == ()
+
+
+@pytest.mark.parametrize(
+    ("planned", "nbytes", "seconds", "found"),
+    [
+        ("cpu:0 cpu:1", LEAST_BYTES, LEAST_SECONDS, (1, 2)),
+        ("cpu cpu cpu", LEAST_BYTES, LEAST_SECONDS, (1, 2, 3)),
+        ("cpu cpu cpu cpu cpu cpu", LEAST_BYTES, LEAST_SECONDS, (1, 1, 2, 3, 3, 4)),  # as many as there are cores
+        ("cpu:0 cpu:1", LEAST_BYTES / 2, LEAST_SECONDS, ()),
+        ("cpu:0 cpu:1", LEAST_BYTES, LEAST_SECONDS / 2, ()),
+        ("cuda:0 cuda:1", LEAST_BYTES, LEAST_SECONDS, ()),  # the seconds are those of other devices
+        ("cpu", LEAST_BYTES, LEAST_SECONDS, ()),
+    ],
+)
+def test_large_stages_on_cpus_have_processes(
+    tmp_path: Path, planned: str, nbytes: float, seconds: float, found: tuple[int, ...]
+) -> None:
+    given = manifest(tmp_path, planned, nbytes, seconds)
+    assert processes_of(given, [CPU] * len(given.stages), None) == found
+
+
+def test_what_another_process_could_not_run_stays_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Operator("mine::op", module="", library="", version="", stages=(0,))
+    given = replace(manifest(tmp_path), operators=(own,))
+    assert processes_of(given, [CPU] * 2, None) == ()
+    with pytest.raises(DeviceError, match=r"in processes of their own: the operator mine::op is registered in this"):
+        processes_of(given, [CPU] * 2, True)
+    monkeypatch.setattr(sys, "executable", "")
+    assert processes_of(manifest(tmp_path), [CPU] * 2, None) == ()
+
+
+def test_only_accelerators_that_reach_each_other_share_memory() -> None:
+    assert not ipc.is_shareable(CPU, CPU)
+    assert not ipc.is_shareable(torch.device("xpu:0"), torch.device("xpu:1"))  # a kind without calls for it
+    assert not ipc.is_shareable(torch.device("xpu:0"), CPU)
