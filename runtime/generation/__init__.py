@@ -14,4 +14,5 @@ In the order in which a prompt meets them:
     sequences     a text in progress: its tokens, its pages, how much of it the pools hold
     pages         pages of the pools: who owns which; pages of prefixes that several texts have in common
     batches       texts -> the tensors of a batch
+    widths        widths of sources that an encoder's code takes
 """

@@ -19,7 +19,7 @@ from runtime.command_line import is_first, loaded, status_of
 from runtime.errors import InputError
 from runtime.generation.flags import parser
 
-_OPTIONS = ("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "seed", "stop")
+_OPTIONS = ("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "stop")
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m runtime.generation") -> int:

@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from runtime.generation.pages import TRASH
 from runtime.generation.sequences import TextInProgress
+from runtime.manifest.manifest import Generation
 
 
 @dataclass(frozen=True)
@@ -19,9 +20,10 @@ class TextBatch:
     texts: tuple[TextInProgress, ...]
     counts: tuple[int, ...]
 
-    def inputs(self, takes: Collection[str], page: int) -> dict[str, torch.Tensor]:
+    def inputs(self, takes: Collection[str], generation: Generation) -> dict[str, torch.Tensor]:
         """The inputs of a decoder that `takes` some of all there are; see docs/generation.md."""
-        return {name: _MAKE[name](self, page) for name in takes}
+        made = {name: make(self, generation) for name, make in _MAKE.items() if name in takes}
+        return made | (self.marks() if "marked" in takes else {})
 
     def ids(self) -> torch.Tensor:
         """The new tokens, padded on the left."""
@@ -33,18 +35,31 @@ class TextBatch:
         """The sources, those of ids padded on the right."""
         return pad_sequence([text.source.given for text in self.texts if text.source], batch_first=True)
 
+    def ranks(self, vocabulary: int) -> torch.Tensor:
+        """As many ranks as the most tokens that a text draws from, rounded up, so that few numbers of them occur."""
+        most = max(text.options.sampling.drawn_from(vocabulary) for text in self.texts)
+        return torch.arange(min(_rounded(most), vocabulary))
+
+    def marks(self) -> dict[str, torch.Tensor]:
+        """The tokens of each text whose logits change, and how; the last one again up to as many as others have."""
+        rows = [text.marks() for text in self.texts]
+        width = _rounded(max(map(len, rows)))
+        filled = [[*row, *[row[-1]] * (width - len(row))] for row in rows]
+        tokens, penalties, biases = ([[mark[i] for mark in row] for row in filled] for i in range(3))
+        return {"marked": torch.tensor(tokens), "penalty": torch.tensor(penalties), "bias": torch.tensor(biases)}
+
     def draws(self, name: str, kind: type[int] | type[float]) -> torch.Tensor:
         """An option of sampling, of each row."""
         return torch.tensor([kind(getattr(text.options.sampling, name)) for text in self.texts])
 
 
-_MAKE: dict[str, Callable[[TextBatch, int], torch.Tensor]] = {
+_MAKE: dict[str, Callable[[TextBatch, Generation], torch.Tensor]] = {
     "input_ids": lambda batch, _: batch.ids(),
     "lengths": lambda batch, _: torch.tensor([text.length for text in batch.texts]),
     "counts": lambda batch, _: torch.tensor(batch.counts),
     "table": lambda batch, _: _table([text.pages for text in batch.texts]),
     "window_table": lambda batch, _: _table([text.window_pages for text in batch.texts]),
-    "window_first": lambda batch, page: torch.tensor([text.left * page for text in batch.texts]),
+    "window_first": lambda batch, of: torch.tensor([text.left * of.page for text in batch.texts]),
     "slots": lambda batch, _: torch.tensor([text.slot for text in batch.texts]),
     "source": lambda batch, _: batch.sources(),
     "source_lengths": lambda batch, _: torch.tensor([text.source.states for text in batch.texts if text.source]),
@@ -54,7 +69,13 @@ _MAKE: dict[str, Callable[[TextBatch, int], torch.Tensor]] = {
     "top_p": lambda batch, _: batch.draws("top_p", float),
     "min_p": lambda batch, _: batch.draws("min_p", float),
     "seeds": lambda batch, _: batch.draws("seed", int),
+    "ranks": lambda batch, of: batch.ranks(of.vocabulary),
 }
+
+
+def _rounded(count: int) -> int:
+    """The power of two from there on."""
+    return 1 << (count - 1).bit_length()
 
 
 def _table(rows: Sequence[Sequence[int]]) -> torch.Tensor:

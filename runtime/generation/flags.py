@@ -22,6 +22,8 @@ def parser(prog: str) -> argparse.ArgumentParser:
     options.add_argument("--top-k", metavar="K", type=int, help="draw from the K likeliest tokens")
     options.add_argument("--top-p", metavar="P", type=float, help="draw from the likeliest that make up P together")
     options.add_argument("--min-p", metavar="P", type=float, help="draw from those P times as likely as the likeliest")
+    penalty = "divide the logits of tokens in the text by P"
+    options.add_argument("--repetition-penalty", metavar="P", type=float, help=penalty)
     options.add_argument("--seed", metavar="N", type=int, help="draw the same again")
     options.add_argument("--stop", metavar="TEXT", action="append", help="end before this text; may be repeated")
     return options

@@ -17,6 +17,7 @@ from runtime.generation.generator import Generator
 from runtime.generation.options import text_options
 from runtime.generation.prompts import Prompt, PromptReader, are_several
 from runtime.generation.text import Tokenizer
+from runtime.generation.widths import SourceWidths
 from runtime.manifest.manifest import Manifest
 
 
@@ -31,7 +32,11 @@ class TextGeneration:
             raise InputError(f"{manifest.name} was not compiled to continue texts", "compile it with --generate")
         self._generation = manifest.generation
         first, takes = ([t.name for t in manifest.programs[i].inputs] for i in (0, -1))
-        self._generator = Generator(manifest.generation, takes, len(manifest.stages), submit, first)
+        widths = SourceWidths.of(manifest.programs[0], manifest.generation.source)
+        stages = len(manifest.stages)
+        self._generator = Generator(
+            manifest.generation, takes, stages, lambda given: submit(widths.padded(given)), first
+        )
         self._tokenizer = Tokenizer(folder)
         self._prompts = PromptReader(manifest.generation, self._tokenizer)
 

@@ -36,7 +36,7 @@ class Generator:
 
         `first`: the names of those of the first step of a text that has a source.
         """
-        self._takes, self._first, self._submit = takes, first, submit
+        self._generation, self._takes, self._first, self._submit = generation, takes, first, submit
         chunk = CHUNK
         if generation.window:
             room = (generation.window_pages - 2) * generation.page - generation.window
@@ -126,7 +126,7 @@ class Generator:
 
     def _send(self, batch: TextBatch) -> None:
         takes = self._first if batch.texts[0].starts else self._takes
-        future = self._submit(batch.inputs(takes, self._scheduler.pools.page))
+        future = self._submit(batch.inputs(takes, self._generation))
         future.add_done_callback(lambda done: self._tell(lambda: self._take(batch, done)))
 
     def _take(self, batch: TextBatch, future: Future[dict[str, torch.Tensor]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from random import SystemRandom
 from typing import Any
@@ -10,6 +11,8 @@ from runtime.errors import InputError
 from runtime.manifest.manifest import Generation
 
 _DRAWING = ("temperature", "top_k", "top_p", "min_p")
+_OTHERS = ("do_sample", "seed", "max_new_tokens", "max_length", "eos_token_id", "stop")
+_ALWAYS = ("repetition_penalty", "logit_bias")
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,9 @@ class Sampling:
 
     Of all tokens those take part that are among the `top_k` likeliest (0: all), among the likeliest that make up
     `top_p` of the probability, and at least `min_p` times as likely as the likeliest.  The draw hangs on the `seed`
-    and the token's position alone: a text comes out the same alone and in a batch.
+    and the token's position alone: a text comes out the same alone and in a batch.  Before that, the logits of tokens
+    in the text are divided by `repetition_penalty`, negative ones multiplied, and `logit_bias` is added to those of its
+    ids.
     """
 
     temperature: float = 0.0
@@ -26,6 +31,14 @@ class Sampling:
     top_p: float = 1.0
     min_p: float = 0.0
     seed: int = 0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+
+    def drawn_from(self, vocabulary: int) -> int:
+        """The number of tokens that may be drawn at most, and one more, which may be as likely as the last."""
+        if not self.temperature:
+            return 1
+        return min(self.top_k + 1, vocabulary) if self.top_k else vocabulary
 
 
 @dataclass(frozen=True)
@@ -46,18 +59,20 @@ def text_options(generation: Generation, prompt: int, given: dict[str, Any]) -> 
     draw.  Raises InputError.
     """
     named = {key: value for key, value in given.items() if value is not None}
-    unknown = named.keys() - {*_DRAWING, "do_sample", "seed", "max_new_tokens", "max_length", "eos_token_id", "stop"}
-    if unknown:
+    if unknown := named.keys() - {*_DRAWING, *_ALWAYS, *_OTHERS}:
         raise InputError(f"generate takes no {', '.join(sorted(unknown))}")
     new = _length(generation, prompt, named)
     stop, ends = _ends(generation, named)
     wishes = named.keys() & {*_DRAWING, "seed"}
-    draws = named.get("do_sample", bool(wishes) or bool(generation.defaults))
+    draws = named.get("do_sample", bool(wishes) or any(name in generation.defaults for name in _DRAWING))
     sampling = Sampling()
     if draws:
         known = {key: generation.defaults[key] for key in _DRAWING if generation.defaults.get(key) is not None}
         drawn = {"seed": SystemRandom().getrandbits(48), **known, **{key: named[key] for key in wishes}}
         sampling = replace(Sampling(temperature=1.0), **drawn)
+    penalty = {"repetition_penalty": 1.0, **generation.defaults, **named}["repetition_penalty"]
+    bias = _bias(generation, named.get("logit_bias", {}))
+    sampling = replace(sampling, repetition_penalty=penalty, logit_bias=bias)
     _check_sampling(sampling)
     return TextOptions(new, sampling, stop, ends)
 
@@ -98,6 +113,18 @@ def _ends(generation: Generation, named: dict[str, Any]) -> tuple[frozenset[int]
     return frozenset(p for p in parts if isinstance(p, int)), tuple(p for p in parts if isinstance(p, str))
 
 
+def _bias(generation: Generation, given: Any) -> tuple[tuple[int, float], ...]:
+    """The ids and what is added to their logits."""
+    if not isinstance(given, Mapping):
+        raise InputError(f"logit_bias is of type {type(given).__name__}; it must be a dict from token ids to numbers")
+    for token, value in given.items():
+        if not isinstance(token, int) or not 0 <= token < generation.vocabulary:
+            raise InputError(f"logit_bias names {token!r}; token ids are 0 to {generation.vocabulary - 1}")
+        if not isinstance(value, (int, float)) or not value < float("inf"):
+            raise InputError(f"logit_bias is {value} for the token {token}; it must be a number")
+    return tuple((token, float(value)) for token, value in sorted(given.items()))
+
+
 def _check_sampling(sampling: Sampling) -> None:
     """Raises InputError for a value that makes no sense, NaN included."""
     ranges = {
@@ -105,6 +132,11 @@ def _check_sampling(sampling: Sampling) -> None:
         "top_k": (sampling.top_k, isinstance(sampling.top_k, int) and sampling.top_k >= 0, "a whole number, 0 for all"),
         "top_p": (sampling.top_p, 0 < sampling.top_p <= 1, "above 0 and at most 1"),
         "min_p": (sampling.min_p, 0 <= sampling.min_p <= 1, "from 0 to 1"),
+        "repetition_penalty": (
+            sampling.repetition_penalty,
+            0 < sampling.repetition_penalty < float("inf"),
+            "a number above 0",
+        ),
         "seed": (sampling.seed, isinstance(sampling.seed, int) and abs(sampling.seed) < 1 << 62, "a whole number"),
     }
     for name, (value, fits, what) in ranges.items():

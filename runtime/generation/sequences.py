@@ -88,6 +88,14 @@ class TextInProgress:
         """Whether one token is new: the last one that was written, or the prompt's."""
         return self.new == 1
 
+    def marks(self) -> list[tuple[int, float, float]]:
+        """The tokens whose logits change, one at least: each with the penalty that divides, and what is added."""
+        sampling = self.options.sampling
+        bias = dict(sampling.logit_bias)
+        repeated = set(self.tokens) if sampling.repetition_penalty != 1 else set[int]()
+        tokens = sorted(repeated | bias.keys()) or [0]
+        return [(t, sampling.repetition_penalty if t in repeated else 1.0, bias.get(t, 0.0)) for t in tokens]
+
     def needed(self, pools: Pools, length: int) -> int:
         """The pages that it lacks to hold `length` tokens."""
         return max(0, _pages(length, pools.page) - len(self.pages))

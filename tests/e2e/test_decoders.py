@@ -64,6 +64,18 @@ def test_tokens_are_those_of_generate(checkpoint: Path, artifact: Path) -> None:
     check_tokens(t.LlamaForCausalLM.from_pretrained(checkpoint), artifact)
 
 
+def test_tokens_are_those_of_generate_where_repetition_is_punished(checkpoint: Path, artifact: Path) -> None:
+    model = t.LlamaForCausalLM.from_pretrained(checkpoint)
+    ids, options = torch.tensor([[5, 9, 12, 5]]), {"max_new_tokens": 20, "do_sample": False}
+    wanted = model.generate(ids, **options, pad_token_id=0, repetition_penalty=1.8)
+    with Pipeline.load(artifact) as pipe:
+        assert torch.equal(pipe.generate(ids, **options, repetition_penalty=1.8), wanted)
+        plain = pipe.generate(ids, **options)
+        assert not torch.equal(plain, wanted)
+        banned = int(plain[0, 4])
+        assert banned not in pipe.generate(ids, **options, logit_bias={banned: -float("inf")})[0, 4:]
+
+
 def test_tokens_are_those_of_generate_where_a_window_has_moved_on(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = t.Gemma2ForCausalLM(t.Gemma2Config(**SIZES, **HEADS, eos_token_id=63, sliding_window=6)).eval()

@@ -35,6 +35,10 @@ class DecoderStep(nn.Module):
         top_p: Tensor,
         min_p: Tensor,
         seeds: Tensor,
+        ranks: Tensor,
+        marked: Tensor,
+        penalty: Tensor,
+        bias: Tensor,
     ) -> dict[str, Tensor]:
         """The token after the last new one of each row, and its log probability; see `TokenSampling.next_tokens`.
 
@@ -48,7 +52,8 @@ class DecoderStep(nn.Module):
         tables = {"table": table, "window_table": window_table, "window_first": window_first, "slots": slots}
         tables |= {"source": source, "source_lengths": source_lengths, "source_table": source_table}
         logits = self.logits(input_ids, lengths, counts, {name: t for name, t in tables.items() if t is not None})
-        return TokenSampling(temperature, top_k, top_p, min_p, seeds).next_tokens(logits, lengths + counts)
+        sampling = TokenSampling(temperature, top_k, top_p, min_p, seeds, ranks, marked, penalty, bias)
+        return sampling.next_tokens(logits, lengths + counts)
 
     def logits(self, input_ids: Tensor, lengths: Tensor, counts: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
         """`[batch, vocabulary]`, of a decoder that takes these arguments itself."""
@@ -102,4 +107,6 @@ def example_call(batch: int, seq: int, tables: Mapping[str, int], uneven: bool =
         given["source_lengths"] = whole + 1
     if "window_table" in tables:
         given["window_first"] = whole
-    return {**given, "temperature": row.float(), "top_k": whole, "top_p": real + 1, "min_p": real, "seeds": row}
+    given |= {"temperature": row.float(), "top_k": whole, "top_p": real + 1, "min_p": real, "seeds": row}
+    marks = torch.arange(2).expand(batch, 2).clone()
+    return {**given, "ranks": torch.arange(4), "marked": marks, "penalty": marks + 1.0, "bias": marks.float()}

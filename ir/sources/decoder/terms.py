@@ -47,8 +47,11 @@ def _ids(given: Any) -> list[int]:
 
 
 def _defaults(says: Any) -> dict[str, Any]:
-    """The options of sampling; none where texts are continued greedily."""
+    """The options of sampling; none of drawing where texts are continued greedily."""
+    penalty = getattr(says, "repetition_penalty", None)
+    always = {"repetition_penalty": penalty} if penalty not in (None, 1.0) else {}
     if not says.do_sample:
-        return {}
+        return always
     named = {name: getattr(says, name, None) for name in ("temperature", "top_k", "top_p", "min_p")}
-    return {"temperature": 1.0, "top_k": _TOP_K} | {name: value for name, value in named.items() if value is not None}
+    given = {name: value for name, value in named.items() if value is not None}
+    return {"temperature": 1.0, "top_k": _TOP_K} | given | always

@@ -33,13 +33,17 @@ def source(model: nn.Module) -> Source:
     return Source("decoder", model, (), {}, None, {})
 
 
-def sampled(logits: Tensor, **options: float) -> Tensor:
+def sampled(logits: Tensor, marks: dict[str, Tensor] | None = None, **options: float) -> Tensor:
     """The tokens of rows with seeds 0, 1, …, each at position 5."""
     rows = len(logits)
     given = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0} | options
     kinds = {"temperature": torch.float32, "top_k": torch.int64, "top_p": torch.float32, "min_p": torch.float32}
     tensors = {name: torch.full((rows,), given[name], dtype=kind) for name, kind in kinds.items()}
-    sampling = TokenSampling(**tensors, seeds=torch.arange(rows))
+    vocabulary = logits.shape[1]
+    most = int(given["top_k"]) or vocabulary
+    changes = {"marked": torch.zeros(rows, 1, dtype=torch.int64), "penalty": torch.ones(rows, 1)}
+    changes |= {"bias": torch.zeros(rows, 1), "ranks": torch.arange(min(2 * most, vocabulary))}
+    sampling = TokenSampling(**tensors, seeds=torch.arange(rows), **(changes | (marks or {})))
     return sampling.next_tokens(logits, torch.full((rows,), 5))["token"]
 
 
@@ -138,6 +142,22 @@ class TestSampling:
         best = self.logits.argmax(-1)
         for options in ({"temperature": 0.0}, {"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0}):
             assert torch.equal(sampled(self.logits, **options), best), options
+
+    def test_changes_the_logits_of_marked_tokens_first(self) -> None:
+        best = self.logits.argmax(-1, keepdim=True)
+        halved = torch.where(self.logits > 0, self.logits / 8, self.logits * 8)
+        wanted = torch.where(torch.arange(VOCABULARY) == best, halved, self.logits).argmax(-1)
+        ones = torch.ones(len(best), 1)
+        found = sampled(self.logits, {"marked": best, "penalty": ones * 8}, temperature=0.0)
+        assert torch.equal(found, wanted)
+        assert not torch.equal(found, best[:, 0])
+        forbidden = sampled(self.logits, {"marked": best, "bias": ones * -torch.inf}, temperature=0.0)
+        assert torch.equal(forbidden, self.logits.topk(2).indices[:, 1])
+
+    def test_draws_the_same_from_more_ranks_than_it_needs(self) -> None:
+        few, all_of_them = torch.arange(8), torch.arange(VOCABULARY)
+        drawn = [sampled(self.logits, {"ranks": ranks}, top_k=5, top_p=0.9) for ranks in (few, all_of_them)]
+        assert torch.equal(*drawn)
 
     def test_draws_the_same_alone_and_in_a_batch(self) -> None:
         together = sampled(self.logits, temperature=0.8, top_p=0.9)

@@ -14,11 +14,15 @@ import torch
 from torch import Tensor
 
 from runtime.errors import InputError, PipelineClosed, StageError
+from runtime.generation.batches import TextBatch
 from runtime.generation.continuation import Continuation
 from runtime.generation.generator import Generator
 from runtime.generation.options import Sampling, TextOptions, text_options
 from runtime.generation.pages import TRASH, Pages, prefixes_of
-from runtime.manifest.manifest import Generation
+from runtime.generation.sequences import TextInProgress
+from runtime.generation.widths import SourceWidths
+from runtime.manifest.manifest import CallSignature, Generation, ProgramEntry, Symbol
+from runtime.manifest.manifest import Tensor as ManifestTensor
 
 VOCABULARY, END = 97, 7
 FULL = Generation(page=4, pages=40, max_length=64, vocabulary=VOCABULARY, stop=(END,))
@@ -262,6 +266,27 @@ def test_texts_are_whole_in_each_batch_where_there_is_no_cache(together: str) ->
     assert (max(rows for rows, _ in decoder.batches) > 1) is (together == "equal")
 
 
+def test_marks_are_of_tokens_in_the_text_and_of_those_that_are_biased() -> None:
+    text = TextInProgress([5, 3, 5], TextOptions(4), Continuation(0, TextOptions(4), lambda _: None))
+    assert text.marks() == [(0, 1.0, 0.0)]
+    text.options = TextOptions(4, Sampling(repetition_penalty=2.0, logit_bias=((4, -1.0), (5, 1.0))))
+    assert text.marks() == [(3, 2.0, 0.0), (4, 1.0, -1.0), (5, 2.0, 1.0)]
+    plain = TextInProgress([1], TextOptions(4), Continuation(0, TextOptions(4), lambda _: None))
+    marks = TextBatch((text, plain), (1, 1)).marks()
+    assert marks["marked"].tolist() == [[3, 4, 5, 5], [0, 0, 0, 0]]
+    assert marks["penalty"].tolist() == [[2, 1, 2, 2], [1, 1, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("sampling", "ranks"),
+    [(Sampling(), 1), (Sampling(1.0, 50), 64), (Sampling(1.0, top_p=0.9), 97), (Sampling(1.0, 64), 97)],
+)
+def test_as_many_tokens_are_sorted_as_may_be_drawn(sampling: Sampling, ranks: int) -> None:
+    options = TextOptions(4, sampling)
+    text = TextInProgress([5], options, Continuation(0, options, lambda _: None))
+    assert len(TextBatch((text,), (1,)).ranks(VOCABULARY)) == ranks
+
+
 # ---- pages
 
 
@@ -301,6 +326,16 @@ def test_a_page_is_free_when_its_last_owner_gives_it_up() -> None:
     assert pages.free == 2
 
 
+def test_a_source_is_padded_to_a_width_that_the_encoder_takes() -> None:
+    symbols = {"batch": Symbol(1, None, 2), "width": Symbol(2, None, 6)}
+    call = CallSignature((), {}, {})
+    tensor = ManifestTensor("source", "int64", ("batch", "width"))
+    program = ProgramEntry("start", (tensor,), (), symbols, ("(width % 5) != 0",), call, ())
+    widths = SourceWidths.of(program, 20)
+    found = [widths.padded({"source": torch.ones(1, n)})["source"].shape[1] for n in (1, 2, 4, 5, 10)]
+    assert found == [2, 2, 4, 6, 11]
+
+
 # ---- options
 
 SAYS = Generation(page=4, pages=9, max_length=20, vocabulary=9, stop=(2,), defaults={"temperature": 0.6, "top_k": 50})
@@ -313,6 +348,8 @@ SAYS = Generation(page=4, pages=9, max_length=20, vocabulary=9, stop=(2,), defau
         ({"do_sample": True, "seed": 3}, Sampling(0.6, 50, seed=3)),
         ({"seed": 3}, Sampling(0.6, 50, seed=3)),
         ({"temperature": 0.9, "top_k": 0, "seed": 3}, Sampling(0.9, 0, seed=3)),
+        ({"do_sample": False, "repetition_penalty": 1.5}, Sampling(repetition_penalty=1.5)),
+        ({"do_sample": False, "logit_bias": {3: -1, 2: 4}}, Sampling(logit_bias=((2, 4.0), (3, -1.0)))),
         ({"do_sample": False, "temperature": 0.9}, Sampling()),
     ],
 )
@@ -344,6 +381,9 @@ def test_a_text_without_a_length_ends_where_the_model_is_full() -> None:
         (5, {"top_k": -1}, "top_k is -1; it must be a whole number, 0 for all"),
         (5, {"min_p": 2}, "min_p is 2; it must be from 0 to 1"),
         (5, {"seed": 0.5}, "seed is 0.5; it must be a whole number"),
+        (5, {"repetition_penalty": 0}, "repetition_penalty is 0; it must be a number above 0"),
+        (5, {"logit_bias": {9: 1}}, "logit_bias names 9; token ids are 0 to 8"),
+        (5, {"logit_bias": {3: "much"}}, "logit_bias is much for the token 3; it must be a number"),
         (5, {"stop": ""}, "'' ends no text; stop takes texts and token ids"),
         (5, {"num_beams": 4}, "generate takes no num_beams"),
     ],
