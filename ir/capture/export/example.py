@@ -18,7 +18,10 @@ from ir.objects.signature import FixedTensor, Slot, Tree
 
 @dataclass(frozen=True)
 class Example:
-    """A model and a call of it; the sizes in `marks` may change, and the values of `buffers`, by name, may not."""
+    """A model and a call of it; the sizes in `marks` may change, and the values of `buffers`, by name, may not.
+
+    `computed`: whether what is made of numbers alone, as by arange, is known while the model is traced.
+    """
 
     model: nn.Module
     parameters: Sequence[inspect.Parameter]
@@ -26,6 +29,7 @@ class Example:
     tensors: Sequence[torch.Tensor]
     marks: Marks
     buffers: Mapping[str, FixedTensor] = field(default_factory=dict)
+    computed: bool = False
 
     def at(self, tensors: Sequence[torch.Tensor]) -> Example:
         """The same call with other tensors, whose sizes are all fixed."""

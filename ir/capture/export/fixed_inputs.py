@@ -52,13 +52,16 @@ def may_be_named(example: Example, origin: Origin) -> bool:
 
 
 def with_fixed_values(example: Example, fixed: Collection[Origin]) -> Example:
-    """The example with the values of inputs and buffers fixed; with sizes fixed only where there is nothing else."""
+    """The example with the values of inputs and buffers fixed; with sizes fixed only where there is nothing else.
+
+    What is made of numbers and fixed sizes alone is then known.
+    """
     given = (origin.name for origin in fixed if origin.kind == "buffer")
     buffers = sorted({name for buffer in given for name in _alike(example.model, buffer)})
     inputs = [i for i, name in enumerate(names(example.arguments)) if Origin("input", name) in fixed]
     if not buffers and not inputs:
         sizes = [(i, dim) for origin in fixed for i, dim, _ in _of_name(example, origin.name)]
-        return replace(example, marks=without_marks(example.marks, sizes))
+        return replace(example, marks=without_marks(example.marks, sizes), computed=True)
     values = {name: FixedTensor.of(example.model.get_buffer(name)) for name in buffers}
     return replace(with_fixed(example, inputs), buffers={**example.buffers, **values})
 

@@ -23,8 +23,12 @@ MOST_ELEMENTS = 1 << 16  # of what is computed while a model is traced
 
 
 def has_fixed_values(example: Example) -> bool:
-    """Whether the values of an input or a buffer are fixed."""
-    return bool(example.buffers) or any(isinstance(leaf, FixedTensor) for leaf in example.arguments.leaves)
+    """Whether the values of an input or a buffer are fixed, or those of what is made of numbers known."""
+    return (
+        example.computed
+        or bool(example.buffers)
+        or any(isinstance(leaf, FixedTensor) for leaf in example.arguments.leaves)
+    )
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from ir.capture.fallbacks.opaque_modules import NotWhole, kept_whole
 from ir.capture.fallbacks.traced import record_traced
 from ir.capture.sizes.dynamic import FixedSizes, without_fixed
 from ir.errors import CaptureError
-from ir.graph import Call, is_whole, opaque_of
+from ir.graph import Call, Graph, is_whole, opaque_of
 from ir.objects.opaque import Opaque
 from ir.text.units import format_bytes
 
@@ -40,12 +40,27 @@ def record_somehow(example: Example, soft: bool = False) -> tuple[Example, Recor
     if found := fixing(loosely=False):
         return *found, record
     try:
-        return example, *_otherwise(example, _advised(example, (error, fixing.error)))
+        recording, way = _otherwise(example, _advised(example, (error, fixing.error)))
     except CaptureError as e:
-        refused = e
+        refused: CaptureError | None = e
+    else:
+        refused = None
+        if not _keeps_most(recording.graph, example.model):
+            return example, recording, way
     if found := fixing(loosely=True):
         return *found, record
-    raise refused
+    if refused is not None:
+        raise refused
+    return example, recording, way
+
+
+def _keeps_most(graph: Graph, model: nn.Module) -> bool:
+    """Whether a module with more than half of the model's weights is kept whole."""
+    return any(2 * _weights(model.get_submodule(kept.path)) > _weights(model) for kept in graph.whole)
+
+
+def _weights(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
 
 
 def _advised(example: Example, errors: Sequence[NotExported]) -> NotExported:
@@ -70,7 +85,10 @@ def _decisive(origins: Origins) -> Origins:
 
 @dataclass
 class FixValues:
-    """Fixes the inputs and buffers whose values decide, as far as they may be fixed."""
+    """Fixes the inputs and buffers whose values decide, as far as they may be fixed.
+
+    Where none does, what is made of numbers alone decides, which can be known.
+    """
 
     example: Example
     error: NotExported
@@ -80,7 +98,7 @@ class FixValues:
 
     def __call__(self, loosely: bool) -> tuple[Example, Recording] | None:
         """The example with values fixed, and its recording; None where others decide, too."""
-        while self.error.by_values and (origins := _decisive(self.error.origins)):
+        while self.error.by_values and ((origins := _decisive(self.error.origins)) or not self.example.computed):
             if not loosely and not self.data.isdisjoint(origins):
                 return None
             if not all(may_be_fixed(self.example, origin, self.soft, loosely) for origin in origins):

@@ -15,7 +15,7 @@ from torch._ops import OpOverload
 from torch.export import ExportedProgram
 
 from ir.capture.paths import in_library, is_torch_file, short_path
-from ir.capture.program.mutation import may_alias, memory_of, mutates, written_by
+from ir.capture.program.mutation import makes_number, may_alias, memory_of, mutates, written_by
 from ir.capture.source_lines.where import where_of
 from ir.operators import BY_ADDRESS, aten_name
 
@@ -101,9 +101,21 @@ def _notes_on_writes(nodes: Iterable[fx.Node], as_they_are: Sequence[torch.Tenso
 def _returns_either(write: fx.Node, changed: fx.Node, shared: Sequence[fx.Node], unseen: set[int]) -> str:
     """The function by which a write reaches other memory, or is seen by what is read later, in some layouts alone."""
     for node in shared:
-        if _name(node) in _EITHER and node < write and (_leads_to(node, changed) or _read_after(node, write)):
+        if _name(node) in _EITHER and node < write and _is_observed(node, write, changed, shared):
             return _name(node)
     return "contiguous" if shared and memory_of(written_by(write)) & unseen else ""
+
+
+def _is_observed(node: fx.Node, write: fx.Node, changed: fx.Node, shared: Sequence[fx.Node]) -> bool:
+    """Whether a write shows if `node`, which returns a view or a copy, returns a view.
+
+    A write through the view shows in what it is a view of, if that is read later or outlives the call; any other write
+    shows in the view.
+    """
+    if not _leads_to(node, changed):
+        return _read_after(node, write)
+    beside = (n for n in shared if not _leads_to(node, n))
+    return any(n.op == "placeholder" or _read_after(n, write, but=node) for n in beside)
 
 
 def _leads_to(node: fx.Node, view: fx.Node) -> bool:
@@ -111,9 +123,10 @@ def _leads_to(node: fx.Node, view: fx.Node) -> bool:
     return node is view or (may_alias(view) and any(_leads_to(node, n) for n in view.all_input_nodes))
 
 
-def _read_after(node: fx.Node, write: fx.Node) -> bool:
-    """Whether the result of a node, or a view of it, is read after a write."""
-    return any(write < u or (may_alias(u) and _read_after(u, write)) for u in node.users)
+def _read_after(node: fx.Node, write: fx.Node, but: fx.Node | None = None) -> bool:
+    """Whether the result of a node, or a view of it besides `but`, is read after a write."""
+    others = (u for u in node.users if u is not but)
+    return any(write < u or (may_alias(u) and _read_after(u, write, but)) for u in others)
 
 
 _EITHER = {"reshape", "reshape_as", "flatten", "ravel", "contiguous"}
@@ -130,7 +143,7 @@ def _sharing(node: fx.Node) -> Iterator[fx.Node]:
         node = waiting.pop()
         yield node
         near = [n for n in node.users if may_alias(n)] + (node.all_input_nodes if may_alias(node) else [])
-        waiting += [n for n in near if n not in seen]
+        waiting += [n for n in near if n not in seen and not makes_number(n)]
         seen.update(near)
 
 

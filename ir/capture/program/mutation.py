@@ -177,6 +177,8 @@ def _is_fresh(node: fx.Node) -> bool:
 
 def may_alias(node: fx.Node) -> bool:
     """Whether a node's results may share memory with its arguments; in-place changes of fresh memory do not count."""
+    if makes_number(node):
+        return False
     if not isinstance(node.target, OpOverload):
         return node.op != "output"
     schema = node.target._schema
@@ -187,9 +189,17 @@ def may_alias(node: fx.Node) -> bool:
     if (moves := rearrangement(node.target)) is not None:
         return moves.may_alias
     if node.target.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
+        if aten_name(node.target) == "einsum":
+            return len(node.all_input_nodes) == 1  # of one tensor it may be a view
         return aten_name(node.target) not in _NEVER_VIEWS  # nothing is known of the operators that it is made of
     return any(r.alias_info is not None for r in schema.returns)
 
 
+def makes_number(node: fx.Node) -> bool:
+    """Whether a node makes a size or another number, which lies in no tensor's memory."""
+    return isinstance(node.meta.get("val"), _NUMBERS)
+
+
 _NEVER_VIEWS = {"linear", "conv1d", "conv2d", "conv3d", "batch_norm", "layer_norm", "group_norm", "instance_norm"}
-_NEVER_VIEWS |= {"scaled_dot_product_attention", "softmax", "log_softmax", "gelu", "silu"}
+_NEVER_VIEWS |= {"scaled_dot_product_attention", "softmax", "log_softmax", "gelu", "silu", "matmul"}
+_NUMBERS = (int, float, torch.SymInt, torch.SymFloat, torch.SymBool)

@@ -137,6 +137,28 @@ class Padded(nn.Module):
         return nn.functional.pad(x, (0, 0, 0, int(length - x.shape[0])))
 
 
+class Distant(nn.Module):
+    """A table of distances, as long as positions say, and layers around it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = torch.arange(x.shape[1])
+        distances = torch.arange(places[0] - places[-1], places[-1] + 1)
+        return self.last(self.first(x) * distances.sum() + distances.shape[0])
+
+
+class Around(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = Distant()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x) + 1
+
+
 class Masked(nn.Module):
     """The lengths that a padding mask says decide in the model itself."""
 
@@ -182,6 +204,22 @@ def test_a_size_that_decides_as_a_value_stays_where_it_may() -> None:
     assert note.startswith("`rows` cannot be dynamic: it decides by the values of a tensor, in the model")
     with pytest.raises(CaptureError, match="leave `rows` out of the dynamic sizes"):
         capture(Padded().eval(), (X,), dynamic_shapes=sizes)
+
+
+def test_what_is_made_of_numbers_alone_is_known_where_it_decides() -> None:
+    graph = capture(Distant().eval(), (torch.randn(2, 3, 4),), dynamic_shapes={"x": {0: "batch"}})
+    assert not graph.notes
+    assert [str(s) for s in graph.ranges] == ["batch"]
+
+
+def test_a_size_stays_rather_than_most_of_the_model_is_kept_whole() -> None:
+    x = torch.randn(2, 3, 4)
+    graph = capture(Around().eval(), (x,), dynamic_shapes={"x": {0: "batch", 1: "seq"}}, soft=True)
+    assert not graph.whole
+    [note] = graph.notes
+    assert note.startswith("`seq` cannot be dynamic: a size depends on the values of a tensor")
+    kept = capture(Around().eval(), (x,), dynamic_shapes={"x": {0: "batch", 1: "seq"}})
+    assert [whole.path for whole in kept.whole] == ["body"]
 
 
 def test_a_padding_mask_is_fixed_where_nothing_else_helps() -> None:

@@ -266,6 +266,22 @@ def test_a_change_that_only_one_layout_shows_is_noted(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: x.reshape(-1)[1:].mul_(2),  # nothing reads what it is a view of
+        lambda x: torch.einsum("ij,jk->ik", x, x).reshape(-1, 2).mul_(x.new_ones(2)),
+        lambda x: (x.T + 1).contiguous()[1:].mul_(x.reshape(x.shape[1], -1)[1:]),  # the sizes alone are shared
+    ],
+)
+def test_a_change_that_no_layout_shows_is_not_noted(change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    class Changed(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return change(x + 1) * 2
+
+    assert capture(Changed(), (torch.randn(4, 4),)).notes == ()
+
+
+@pytest.mark.parametrize(
     ("compute", "note"),
     [
         (lambda x: x * x.stride(0), "forward asks for stride() at tests/pure/ir/test_mutation.py:"),
