@@ -39,19 +39,19 @@ def record_somehow(example: Example, soft: bool = False) -> tuple[Example, Recor
     fixing = FixValues(example, error, soft, data_inputs(example))
     if found := fixing(loosely=False):
         return *found, record
+    other: tuple[Recording, Way] | None = None
+    refused: CaptureError = fixing.error
     try:
-        recording, way = _otherwise(example, _advised(example, (error, fixing.error)))
+        other = _otherwise(example, _advised(example, (error, fixing.error)))
+        if not _keeps_most(other[0].graph, example.model):
+            return example, *other
     except CaptureError as e:
-        refused: CaptureError | None = e
-    else:
-        refused = None
-        if not _keeps_most(recording.graph, example.model):
-            return example, recording, way
+        refused = e
     if found := fixing(loosely=True):
         return *found, record
-    if refused is not None:
+    if other is None:
         raise refused
-    return example, recording, way
+    return example, *other
 
 
 def _keeps_most(graph: Graph, model: nn.Module) -> bool:
