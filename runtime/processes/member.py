@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
+from contextlib import suppress
 from queue import SimpleQueue
-from threading import Event, Thread
+from threading import Thread
 
 import torch
 
 from runtime.device.settings import apply_settings
+from runtime.distributed import parent
 from runtime.distributed.error_codec import encode
 from runtime.distributed.exit import kill
 from runtime.engine.channel import Channel, ChannelClosed
@@ -58,9 +61,12 @@ def _listen(connection: MessageSocket, orders: SimpleQueue[tuple[Order, list[int
 
 
 def _beat(connection: MessageSocket, seconds: float) -> None:
-    forever = Event()
-    while not forever.wait(seconds):
-        send_order(connection, Alive())
+    """Give signs of life.  Ends this process if its owner has ended, whose forks may hold the connection open."""
+    while not parent.is_gone():
+        with suppress(ConnectionError):
+            send_order(connection, Alive())
+        time.sleep(seconds)
+    kill(os.getpid())
 
 
 class _Member:
@@ -121,4 +127,5 @@ class _Member:
             alarm.require_open()
         except ChannelClosed as e:
             if isinstance(e.__cause__, Exception):
-                send_order(self._connection, Fault(encode(e.__cause__)))
+                with suppress(ConnectionError):
+                    send_order(self._connection, Fault(encode(e.__cause__)))

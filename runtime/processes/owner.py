@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from threading import Condition, Event, Thread
+from threading import Condition, Event, Thread, current_thread
 
 import torch
 
@@ -107,7 +107,7 @@ class StageProcesses:
         self._shared = shared = _Shared()
         self._limit = job.timeout or SILENCE
         self._thread = Thread(target=_watch, args=(shared, self._places, self._limit), daemon=True, name="processes")
-        self._end = weakref.finalize(self, _end, shared, self._thread)
+        self._end = weakref.finalize(self, _end, shared, self._thread, os.getpid())
         try:
             self._fill()
         except BaseException:
@@ -187,7 +187,7 @@ class StageProcesses:
         script = f"{path}from {member_main.__name__} import main\nmain({there.fileno()})"
         threads = str(self._job.threads)
         process = subprocess.Popen(
-            [sys.executable, "-c", script],
+            [sys.executable, "-u", "-c", script],  # -u: it ends at once, without flushing what it printed
             stdin=subprocess.DEVNULL,
             pass_fds=[there.fileno()],
             start_new_session=True,  # Ctrl-C is for the owner, which ends the others
@@ -307,10 +307,12 @@ def _end_of(process: subprocess.Popen[bytes]) -> str:
     return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
 
 
-def _end(shared: _Shared, thread: Thread) -> None:
-    """End all members.  Runs also on garbage collection, on any thread, and at exit."""
+def _end(shared: _Shared, thread: Thread, owner: int) -> None:
+    """End all members.  Runs also on garbage collection, on any thread, and at exit; not in a fork of the owner."""
+    if os.getpid() != owner:
+        return
     shared.ended.set()
-    if thread.is_alive():
+    if thread.is_alive() and thread is not current_thread():
         thread.join(GRACE)
     for member in shared.members.values():
         member.connection.close()  # a member ends when its connection does

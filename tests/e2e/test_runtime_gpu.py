@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from runtime import Pipeline, StageError
 from runtime.manifest.manifest import Symbol
 from tests.support.artifacts import Part, chain, tensor, write
+from tests.support.jobs import APART, run
 from tests.support.programs import GRIDS, WIDTH, Grid, write_grids
 
 pytestmark = pytest.mark.gpu
@@ -202,7 +203,7 @@ def test_a_graph_that_was_let_go_is_recorded_again(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 @pytest.mark.parametrize("flags", ["", "--cuda-graphs"])
-def test_two_processes_over_nccl(tmp_path: Path, flags: str) -> None:
+def test_two_processes_under_torchrun(tmp_path: Path, flags: str) -> None:
     parts = [
         Part("return (x * 2,)", {"x": None}, {"h": ((1,), ())}, device="cuda:0"),
         Part("return (h + scale,)", {"h": 0, "scale": None}, {"y": ((), (0,))}, device="cuda:1"),
@@ -215,3 +216,31 @@ def test_two_processes_over_nccl(tmp_path: Path, flags: str) -> None:
     done = subprocess.run([sys.executable, *command.split(), *files], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert torch.equal(load_file(tmp_path / "y.safetensors")["y"], x * 2 + 1)
+
+
+@pytest.mark.parametrize("processes", [False, True])
+def test_outputs_stay_where_they_are_made(tmp_path: Path, processes: bool) -> None:
+    last = torch.device("cuda", torch.cuda.device_count() - 1)
+    devices = ["cuda:0", str(last)]
+    with Pipeline.load(chain(tmp_path), devices, processes=processes, outputs="stay") as pipe:
+        y = pipe(torch.ones(2, 4, device="cuda:0"))
+    assert y.device == last
+    assert torch.equal(y.cpu(), torch.full((2, 4), 4.0))
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_two_processes_over_nccl(tmp_path: Path) -> None:
+    parts = [
+        Part("return (x * 2,)", {"x": None}, {"h": ((1,), ())}, device="cuda:0"),
+        Part("return (h + 1,)", {"h": 0}, {"y": ((), (0,))}, device="cuda:1"),
+    ]
+    write(tmp_path / "out", parts)
+    script = """\
+with Pipeline.distributed(OUT, timeout=60) as pipe:
+    if RANK == 0:
+        for n, y in enumerate(pipe.map([X + n for n in range(20)])):
+            assert torch.equal(y.cpu(), (X + n) * 2 + 1)
+        print("done")
+"""
+    ended = run(tmp_path, APART + script, ranks=2)
+    assert (ended.status, ended.out) == (0, "done\n"), ended.err
