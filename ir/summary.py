@@ -44,7 +44,7 @@ class StageSummary:
     stage: int
     device: str
     parameters: int
-    weight_bytes: int
+    weight_bytes: int  # with the cache
     activation_bytes: int  # at their peak
     memory_bytes: int | None  # of the device; None if unlimited
     compute_seconds: float
@@ -53,6 +53,16 @@ class StageSummary:
     share: float  # of the computation of all stages
     receives: tuple[Edge, ...]
     sends: tuple[Edge, ...]
+    cache_bytes: int = 0  # of the pools of a decoder
+
+
+@dataclass(frozen=True)
+class TextsAtOnce:
+    """The decoding of so many texts at once, each half as long as it may be, as it is predicted."""
+
+    texts: int
+    tokens_per_second: float  # of all texts together
+    token_seconds: float  # from one token of a text to its next
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,7 @@ class Summary:
     balance: float  # busiest device over mean
     cut_bytes: int  # over all cuts, for one batch
     notes: tuple[str, ...] = ()  # what was done to the model to make it compile
+    decoding: tuple[TextsAtOnce, ...] = ()  # of a decoder
 
     @property
     def measures(self) -> dict[str, float]:

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ir.comparison import Comparison
-from ir.summary import Edge, Summary
+from ir.summary import Edge, Summary, TextsAtOnce
 from ir.text.call_sizes import better_lines, format_share, format_sizes, how_to_choose
 from ir.text.units import format_bytes, format_count, format_seconds
 
@@ -44,7 +44,21 @@ def size_lines(summary: Summary) -> Iterator[str]:
         yield f"within {100 * summary.close:g} % of the best for {sizes}"
     if summary.calls[0].sizes:
         yield f"numbers for {_calls(summary)}"
+    if summary.decoding:
+        yield f"predicted for texts of half their length: {'; '.join(map(_texts_at_once, _some(summary.decoding)))}"
     yield from better_lines([(other.sizes, other.gain) for other in summary.better])
+
+
+def _some(decoding: Sequence[TextsAtOnce]) -> Sequence[TextsAtOnce]:
+    """One text, the most texts, and a number between."""
+    return list(dict.fromkeys((decoding[0], decoding[len(decoding) // 2], decoding[-1])))
+
+
+def _texts_at_once(found: TextsAtOnce) -> str:
+    texts = f"{found.texts} text{'s' * (found.texts > 1)}"
+    return (
+        f"{texts} {format_count(round(found.tokens_per_second))} tokens/s ({format_seconds(found.token_seconds)} each)"
+    )
 
 
 def _calls(summary: Summary) -> str:
@@ -84,13 +98,16 @@ def _levels(amounts: Sequence[float]) -> str:
 
 
 def _stages(summary: Summary) -> Table:
-    table = table_of("stage", "device", numbers=("parameters", "weights", "activations", "predicted", "share"))
+    cache = any(s.cache_bytes for s in summary.stages)
+    held = ("parameters", "weights", *["cache"] * cache, "activations")
+    table = table_of("stage", "device", numbers=(*held, "predicted", "share"))
     for s in summary.stages:
         table.add_row(
             str(s.stage),
             s.device,
             format_count(s.parameters),
-            format_bytes(s.weight_bytes),
+            format_bytes(s.weight_bytes - s.cache_bytes),
+            *[format_bytes(s.cache_bytes)] * cache,
             format_bytes(s.activation_bytes),
             format_seconds(s.compute_seconds),
             f"{s.share:.0%}",

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import sympy
 
 from ir.analysis.memory import peak_bytes, stored_bytes
-from ir.graph import Node, Value
+from ir.graph import Node, State, Value
 from ir.plan import Stage, StagePlan
-from ir.summary import BetterFor, CallSummary, Edge, StageSummary, Summary
+from ir.summary import BetterFor, CallSummary, Edge, StageSummary, Summary, TextsAtOnce
 from passes.cost_models.predictions import MeanPredictions, Predictions, parts_of_calls
 
 
@@ -48,7 +48,31 @@ def summarize(plan: StagePlan, model: str, notes: tuple[str, ...] = ()) -> Summa
         balance=bottleneck * len(loads) / sum(loads) if bottleneck else 1.0,
         cut_bytes=int(sum(p.part * p.predicted.nbytes(t.value) for p in programs for t in p.plan.transfers)),
         notes=notes,
+        decoding=tuple(_decoding(plan)),
     )
+
+
+def _decoding(plan: StagePlan) -> Iterator[TextsAtOnce]:
+    """The decoding of 1, 2, 4, … texts, up to those that have room.
+
+    Texts are in as many groups as there are stages and one more, each of which has a batch under way.
+    """
+    decoding = plan.graph.decoding
+    if not decoding.page:
+        return
+    each = -(-decoding.max_length // decoding.page)
+    most, several = max((decoding.pages - 1) // each, 1), len(plan.stages) > 1
+    number = next((i for i, name in enumerate(plan.programs) if name in ("decode", "next")), 0)
+    step = plan.program(number)
+    for texts in dict.fromkeys((*(1 << i for i in range(most.bit_length())), most)):
+        groups = min(texts, len(plan.stages) + several)
+        used = {"batch": -(-texts // groups), "seq": 1}
+        pages = dict.fromkeys(("pages", "window_pages"), max(each // 2, 1))
+        sizes = {s: {**pages, **used}.get(str(s), hint) for s, hint in step.graph.hints.items()}
+        programs = [_Program(step, Predictions(step.graph, sizes=sizes), 1.0, "")]
+        loads = [sum(_seconds(stage, programs)) for stage in step.stages]
+        seconds = max(sum(loads), groups * max(_loads(plan, loads)))
+        yield TextsAtOnce(texts, texts / seconds if seconds else 0.0, seconds)
 
 
 class _Program(NamedTuple):
@@ -119,6 +143,7 @@ def _stage(stage: Stage, programs: Sequence[_Program]) -> StageSummary:
         share=0.0,
         receives=tuple(_edge(v, _one(s.source_of(v)), p) for p, s in slices for v in s.graph.inputs),
         sends=tuple(_sent(v, s, p) for p, s in slices for v in s.graph.outputs),
+        cache_bytes=stored_bytes(v for v in stage.stored if isinstance(v, State) and v.zeros),
     )
 
 

@@ -3,7 +3,8 @@
 Each stage has two rows: its runs (row `i`) and its transfers (row `stages + i`).  Their
 events ("ph": "X") have the category "compute", "idle" or "transfer" and times in microseconds;
 "args" holds the stage, the microbatch, the program where there are several, and the bytes sent or
-received.  Arrows lead from a run to those that receive from it.
+received.  Prefills and steps of a decoder have colours of their own.  Arrows lead from a run to
+those that receive from it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,11 @@ from typing import Any
 from runtime.trace.traces import Run, Trace
 
 Event = dict[str, Any]
+
+_COLOURS = {  # of chrome://tracing, by program; ui.perfetto.dev colours by the name of an event
+    **dict.fromkeys(("prefill", "start"), "thread_state_iowait"),
+    **dict.fromkeys(("decode", "next"), "thread_state_running"),
+}
 
 
 def write(path: Path, trace: Trace) -> None:
@@ -66,8 +72,11 @@ def _slice(run: Run, category: str, row: int, start: float, end: float, **about:
     program = {"program": run.program} if run.program else {}
     about = {"stage": run.stage, "microbatch": run.batch, **program, **about}
     failed = " failed" if run.sent is None and category == "compute" else ""
-    of = f" of {run.program}" if run.program else ""
-    return _event(f"microbatch {run.batch}{of}{failed}", category, row, start, end, about)
+    if run.program not in _COLOURS:
+        of = f" of {run.program}" if run.program else ""
+        return _event(f"microbatch {run.batch}{of}{failed}", category, row, start, end, about)
+    event = _event(f"{run.program} {run.batch}{failed}", category, row, start, end, about)
+    return event | {"cname": _COLOURS[run.program]}
 
 
 def _idle(stage: int, start: float, end: float) -> Iterator[Event]:

@@ -26,7 +26,7 @@ class Run:
     ended: float  # when all outputs existed
     received: Mapping[int | None, int]  # bytes from each stage; None is the caller
     sent: int | None  # bytes to all targets; None if the stage raised
-    program: str = ""  # the name of the program that ran, where the artifact has several
+    program: str = ""  # the program that ran, where the artifact has several; of a decoder, "prefill" or "decode"
 
 
 class _Marks(NamedTuple):
@@ -38,17 +38,19 @@ class _Marks(NamedTuple):
     ended: Instant
     received: Mapping[int | None, int]
     sent: int | None
-    program: int
+    program: str
 
 
 class StageTrace:
     """The runs of one stage."""
 
-    def __init__(self, stage: int, device: torch.device, programs: Sequence[ProgramEntry]) -> None:
+    def __init__(self, stage: int, device: torch.device, programs: Sequence[ProgramEntry], decodes: bool) -> None:
+        """`decodes`: whether the artifact is a decoder's."""
         self.stage = stage
         self.device = device
         self._sources = [[r.source for r in program.stages[stage].receives] for program in programs]  # None: the caller
         self._names = [program.name if len(programs) > 1 else "" for program in programs]
+        self._decodes = decodes
         self._clock: DeviceClock  # set by `begin`
         self._batches = 0
         self._marks: list[_Marks] = []
@@ -76,8 +78,16 @@ class StageTrace:
         finally:
             nbytes = None if sent is None else sum(tensor.nbytes for tensor in sent)
             came = self._bytes_by_source(tensors, program)
-            self._marks.append(_Marks(self._batches, arrived, started, self._clock(), came, nbytes, program))
+            self._marks.append(
+                _Marks(self._batches, arrived, started, self._clock(), came, nbytes, self._name(program, sizes))
+            )
             self._batches += 1
+
+    def _name(self, program: int, sizes: Mapping[str, int]) -> str:
+        """The name of what runs; a decoder of one program prefills where texts have more than one new token."""
+        if self._decodes and not self._names[program]:
+            return "prefill" if sizes.get("seq", 1) > 1 else "decode"
+        return self._names[program]
 
     def skip(self) -> None:
         """Count a batch that failed in an earlier stage."""
@@ -87,7 +97,7 @@ class StageTrace:
         """All runs so far, in order.  Waits for the device to finish them."""
         for m in self._marks:
             times = m.arrived(), m.started(), m.ended()
-            yield Run(self.stage, m.batch, *times, m.received, m.sent, self._names[m.program])
+            yield Run(self.stage, m.batch, *times, m.received, m.sent, m.program)
 
     def to_json(self) -> bytes:
         """The runs, for the trace of this stage in another process.  All processes of a host share a clock."""
@@ -112,7 +122,8 @@ class Trace:
 
     def __init__(self, manifest: Manifest, devices: Sequence[torch.device]) -> None:
         self.model = manifest.name
-        self.stages = tuple(StageTrace(i, device, manifest.programs) for i, device in enumerate(devices))
+        decodes = manifest.generation.page > 0
+        self.stages = tuple(StageTrace(i, device, manifest.programs, decodes) for i, device in enumerate(devices))
 
     @property
     def runs(self) -> tuple[Run, ...]:

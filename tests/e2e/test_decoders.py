@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -166,8 +167,30 @@ def test_the_size_of_pools_is_bound_where_they_are_loaded(artifact: Path, tmp_pa
     with pytest.raises(InputError, match="tokens is 0; it must be a number of tokens, at least 1, or None"):
         Pipeline.load(artifact, tokens=0)
     compile_model(torch.nn.Linear(2, 2), (torch.ones(2, 2),), out=tmp_path / "out", stages=1)
-    with pytest.raises(ManifestError, match="Linear continues no texts, so it has no pools; compile with --generate"):
+    with pytest.raises(
+        ManifestError, match="Linear continues no texts, so it has no room for tokens; compile with --generate"
+    ):
         Pipeline.load(tmp_path / "out", tokens=8)
+
+
+def test_the_plan_says_what_the_cache_takes_and_how_fast_texts_grow(artifact: Path) -> None:
+    plan = Manifest.read(artifact).plan
+    pool = 31 * 4 * 16 * 4  # 31 pages of 4 tokens, with a head of 16 float32
+    assert sum(stage["cache_bytes"] for stage in plan["stages"]) == 4 * pool  # keys and values of two layers
+    assert [found["texts"] for found in plan["decoding"]] == [1, 2, 3]
+    one, _, three = plan["decoding"]
+    assert one["tokens_per_second"] == pytest.approx(1 / one["token_seconds"])
+    assert three["tokens_per_second"] > 1.5 * one["tokens_per_second"]
+
+
+def test_a_trace_tells_prefills_from_steps(artifact: Path, tmp_path: Path) -> None:
+    with Pipeline.load(artifact) as pipe:
+        with pipe.trace(tmp_path / "trace.json"):
+            pipe.start([3, 14, 15], max_new_tokens=3, temperature=0.0).result()
+        events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    runs = [event for event in events if event.get("cat") == "compute" and event["tid"] == 0]
+    assert [run["name"] for run in runs] == ["prefill 0", "decode 1", "decode 2"]
+    assert runs[0]["cname"] != runs[1]["cname"] == runs[2]["cname"]
 
 
 def test_stages_change_their_pools_in_place(artifact: Path) -> None:

@@ -38,6 +38,7 @@ unpackLibraries().then(() => {
   showHeading(data);
   showFigures(data);
   showStages(data);
+  showDecoding(data);
   showFlow(data);
   showPicture(data);
   showTime(data);

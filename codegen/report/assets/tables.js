@@ -80,7 +80,8 @@ function showStages(data) {
     { title: "Stage", cell: (s) => el("span", { class: "name" }, swatch(s.stage), String(s.stage)) },
     { title: "Device", cell: (s) => s.device },
     { title: "Parameters", number: true, cell: (s) => format.count(s.parameters) },
-    { title: "Weights", number: true, cell: (s) => format.bytes(s.weight_bytes) },
+    { title: "Weights", number: true, cell: (s) => format.bytes(s.weight_bytes - s.cache_bytes) },
+    ...(stages.some((s) => s.cache_bytes) ? [{ title: "Cache", number: true, cell: (s) => format.bytes(s.cache_bytes) }] : []),
     { title: "Activations", number: true, cell: (s) => format.bytes(s.activation_bytes) },
     { title: "Transfers", number: true, cell: (s) => format.seconds(s.receive_seconds + s.send_seconds) },
     { title: "Share", number: true, cell: (s) => format.percent(s.share) },
@@ -92,6 +93,20 @@ function showStages(data) {
       { title: "Measured / predicted", number: true, cell: (s) => ratio(data.measured_seconds[s.stage], s.compute_seconds) },
     );
   fillTable(document.querySelector("#stages"), columns, stages);
+}
+
+/** The tokens a second of a decoder, by the texts that it continues at once. */
+function showDecoding(data) {
+  const { decoding } = data.summary;
+  const most = Math.max(...decoding.map((d) => d.tokens_per_second));
+  const columns = [
+    { title: "Texts at once", number: true, cell: (d) => format.count(d.texts) },
+    { title: "A token of each", number: true, cell: (d) => format.seconds(d.token_seconds) },
+    { title: "Tokens a second", cell: (d) => el("span", { class: "timed" }, bar(d.tokens_per_second / most), el("span", { class: "amount" }, format.count(Math.round(d.tokens_per_second)))) },
+  ];
+  const section = document.querySelector("#decoding");
+  section.hidden = !decoding.length;
+  if (decoding.length) fillTable(section.querySelector("table"), columns, decoding);
 }
 
 function ratio(measured, predicted) {
