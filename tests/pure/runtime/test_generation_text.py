@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from tokenizers import Tokenizer as Library
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from runtime.errors import InputError
+from runtime.generation.generate import TextGeneration
 from runtime.generation.prompts import PromptReader, are_several
 from runtime.generation.text import TOKENIZER, Tokenizer
 from runtime.manifest.manifest import Generation
@@ -114,3 +119,36 @@ def test_one_prompt_and_several() -> None:
     chat = [{"role": "user", "content": "a"}]
     assert not any(map(are_several, ["a", [1, 2], chat]))
     assert all(map(are_several, [["a"], [[1, 2]], [chat]]))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (torch.ones(2, 3), r"the ids are torch.float32 \[2, 3\]; they must be whole numbers, \[batch, length\]"),
+        (torch.ones(3, dtype=torch.int64), r"the ids are torch.int64 \[3\]; they must be whole numbers"),
+        (torch.ones(2, 3, dtype=torch.bool), "the ids are torch.bool"),
+    ],
+)
+def test_ids_that_are_none(given: torch.Tensor, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        PromptReader(Generation(), Tokenizer(tmp_path)).rows(given, None)
+
+
+@pytest.mark.parametrize(
+    ("library", "prompt", "message"),
+    [
+        ("tokenizers", "the end", "texts need the library tokenizers.*pip install"),
+        ("jinja2.sandbox", [{"role": "user", "content": "the end"}], "chats need the library jinja2.*pip install"),
+    ],
+)
+def test_a_text_without_its_library(
+    library: str, prompt: Any, message: str, artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(InputError, match=re.compile(message, re.DOTALL)):
+        PromptReader(Generation(), Tokenizer(artifact)).one(prompt)
+
+
+def test_start_takes_one_prompt() -> None:
+    with pytest.raises(InputError, match="start takes one prompt"):
+        object.__new__(TextGeneration).start(["one", "two"], {})
