@@ -99,7 +99,8 @@ class Pipeline:
         stages use them, or fewer, to share; by default, the plan's.  `strict` refuses files that differ
         from the manifest; otherwise an edited stage file runs with a warning.  A stage that is busy with
         one batch for `timeout` seconds is given up: all batches in flight fail with a StageError that
-        names it, and the pipeline is closed.  `compile` makes the stages faster by torch.compile,
+        names it, and the pipeline is closed.  `compile` makes the stages faster by torch.compile, whose results are
+        kept in the folder for the next load of the same files on such a device;
         `cuda_graphs` launches all kernels of a stage at once; both prepare at the first batch of a size.  By default,
         a process of its own does so from the third batch of a size on, for at most 8 sizes of each program of a stage,
         and for no more once less than a tenth of the device's memory is free.
@@ -125,7 +126,8 @@ class Pipeline:
         if numbers := processes_of(manifest, placed, processes):
             owned = StageProcesses(job_of(folder, numbers, placed, speed, timeout, tokens or 0), manifest, strict)
             return cls(manifest, placed, owned.begin(), None, folder, owned, outputs == "stay")
-        stages = load_stages(folder, manifest, placed, strict=strict, speed=Speed(compile, bool(cuda_graphs)))
+        speed = Speed(compile, bool(cuda_graphs)).of_artifact(folder, manifest)
+        stages = load_stages(folder, manifest, placed, strict=strict, speed=speed)
         engine = Engine(manifest, stages, timeout)
         return cls(manifest, placed, engine, folder=folder, outputs_stay=outputs == "stay")
 

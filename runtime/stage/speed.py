@@ -16,6 +16,7 @@ from runtime.device.settings import KEEPS_MODULES
 from runtime.errors import DeviceError
 from runtime.manifest.digests import file_hash
 from runtime.manifest.manifest import Manifest
+from runtime.stage.compiled_cache import CompiledCache
 from runtime.stage.cuda_graphs import GraphedStage, GraphMemory
 from runtime.stage.recurring_shapes import RecurringShapes, has_room
 from runtime.stage.stage import LoadedStage, ShapeKey, StageModule, shape_key
@@ -27,18 +28,20 @@ class Speed:
 
     compile: bool = False  # by torch.compile: fewer and faster kernels
     cuda_graphs: bool | None = False  # one launch for all kernels of a stage; None: once a shape comes again
+    folder: Path | None = None  # the artifact, beside which what is compiled is kept; None: nowhere
 
     def of_artifact(self, folder: Path, manifest: Manifest) -> Speed:
-        """The same, without graphs that are recorded by themselves where they could leave out what a stage does.
+        """The same for an artifact, without graphs recorded by themselves where they could leave out what a stage does.
 
         That is where a stage holds code of the user's: modules that were kept whole, operators, edits of its file.
         """
+        speed = replace(self, folder=folder)
         if self.cuda_graphs is not None:
-            return self
+            return speed
         files = {stage.module for program in manifest.programs for stage in program.stages}
         edited = any(file_hash(folder / name) != manifest.files.get(name) for name in files)
         keeps_modules = KEEPS_MODULES in manifest.settings
-        return replace(self, cuda_graphs=False) if keeps_modules or manifest.operators or edited else self
+        return replace(speed, cuda_graphs=False) if keeps_modules or manifest.operators or edited else speed
 
     def apply(self, stage: LoadedStage) -> LoadedStage:
         """The stage with these options.  Raises DeviceError if its device does not support them."""
@@ -53,7 +56,7 @@ class Speed:
 
     def _faster(self, module: StageModule, stage: LoadedStage, memory: GraphMemory | None) -> StageModule:
         if self.compile:
-            compiled = CompiledStage(module.call)
+            compiled = CompiledStage(module.call, self._cache(stage))
             module = replace(module, call=compiled, is_prepared=compiled.is_prepared)
         if memory is None:
             return module
@@ -64,6 +67,12 @@ class Speed:
         recurring = RecurringShapes(module.call, graphed, partial(has_room, stage.device), module.is_prepared)
         return replace(module, call=recurring, is_prepared=recurring.is_prepared)
 
+    def _cache(self, stage: LoadedStage) -> CompiledCache | None:
+        if self.folder is None:
+            return None
+        hashes = {file_hash(self.folder / program.entry.module) for program in stage.programs}
+        return CompiledCache.of_stage(self.folder, stage.index, stage.device, hashes)
+
 
 AS_IT_IS = Speed()
 
@@ -71,8 +80,10 @@ AS_IT_IS = Speed()
 class CompiledStage:
     """A stage's module under torch.compile.  A class of repeated layers is compiled once: stage files mark them so."""
 
-    def __init__(self, call: Callable[..., object]) -> None:
+    def __init__(self, call: Callable[..., object], cache: CompiledCache | None = None) -> None:
+        """`cache`: of what was compiled for the stage by an earlier process; read at the first call."""
         self._call = torch.compile(call)
+        self._cache = cache
         self._compiled: set[ShapeKey] = set()
 
     def is_prepared(self, key: ShapeKey) -> bool:
@@ -88,10 +99,14 @@ class CompiledStage:
 
         try:
             with _warnings_shown():
+                if self._cache is not None and not self._compiled:
+                    self._cache.load()
                 made = self._call(*tensors, **sizes)
         except TorchDynamoException as e:
             raise RuntimeError(f"it cannot be compiled; run it without compile: {e}") from e
         self._compiled.add(key)
+        if self._cache is not None:
+            self._cache.save()
         return made
 
 

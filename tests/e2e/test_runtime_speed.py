@@ -85,3 +85,24 @@ def test_many_share_the_lock_and_a_writer_holds_it_alone() -> None:
     for thread in threads:
         thread.join()
     assert late.is_set()
+
+
+def test_what_is_compiled_is_kept_beside_the_artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch is not asked to compile here: what its cache is given, and asked for, counts."""
+    loaded: list[bytes] = []
+    monkeypatch.setattr("torch.compile", lambda call: call)
+    monkeypatch.setattr("torch.compiler.save_cache_artifacts", lambda: (b"compiled", None))
+    monkeypatch.setattr("torch.compiler.load_cache_artifacts", loaded.append)
+    out = chain(tmp_path / "out")
+    for known in ([], [b"compiled"] * 2):
+        with Pipeline.load(out, compile=True) as pipe:
+            assert torch.equal(pipe(torch.ones(1, 4)), torch.full((1, 4), 4.0))
+            assert torch.equal(pipe(torch.ones(2, 4)), torch.full((2, 4), 4.0))
+        assert loaded == known
+    assert [path.name.partition("-")[0] for path in sorted((out / "compiled").iterdir())] == ["stage_0", "stage_1"]
+    with monkeypatch.context() as other:
+        other.setattr("runtime.stage.compiled_cache.model_name", lambda device: "another device")
+        with Pipeline.load(out, compile=True) as pipe:
+            pipe(torch.ones(1, 4))
+    assert len(loaded) == 2
+    assert len([*(out / "compiled").iterdir()]) == 4
