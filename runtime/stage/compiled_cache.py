@@ -16,7 +16,7 @@ import torch
 from runtime.device.kinds import model_name
 from runtime.device.settings import torch_settings
 
-FOLDER = "compiled"
+_FOLDER = "compiled"
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class CompiledCache:
             "files": sorted(hashes),
         }
         key = sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:16]
-        return cls(folder / FOLDER / f"stage_{index}-{key}.bin")
+        return cls(folder / _FOLDER / f"stage_{index}-{key}.bin")
 
     def load(self) -> None:
         """Give torch what is kept, if there is anything.  A damaged file is as good as none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -10,7 +10,8 @@ import torch
 
 from runtime.stage.stage import ShapeKey, shape_key
 
-RECURS = 3  # the call of a shape at which it is recorded
+RECURS = 3  # the call of a shape at which it is recorded, if all are among so many calls:
+WINDOW = 16  # sizes that change from call to call are not recorded, which stops the device for a while
 RECORDED = 8  # shapes of a program that are recorded at a time
 UNUSED = 256  # calls without a shape after which another may take its place
 WATCHED = 256  # shapes whose calls are counted
@@ -47,7 +48,7 @@ class RecurringShapes:
         self._recorder = recorder
         self._has_room = has_room
         self._calls = 0
-        self._seen: OrderedDict[ShapeKey, int] = OrderedDict()  # how often; the latest at the end
+        self._seen: OrderedDict[ShapeKey, deque[int]] = OrderedDict()  # the numbers of its last calls; the latest last
         self._used: dict[ShapeKey, int] = {}  # the number of the latest call of each shape that is recorded
         self._gave_up = False
 
@@ -73,7 +74,8 @@ class RecurringShapes:
     def _record_next(self, key: ShapeKey) -> bool:
         """Whether to record a shape now.  Counts the call, and makes room for it."""
         due = self._is_due(key)
-        self._seen[key] = self._seen.pop(key, 0) + 1
+        self._seen[key] = self._seen.pop(key, deque(maxlen=RECURS - 1))
+        self._seen[key].append(self._calls)
         if len(self._seen) > WATCHED:
             self._seen.popitem(last=False)
         oldest = self._oldest()
@@ -83,7 +85,8 @@ class RecurringShapes:
         return due
 
     def _is_due(self, key: ShapeKey) -> bool:
-        if self._gave_up or self._seen.get(key, 0) < RECURS - 1:
+        before = self._seen.get(key)
+        if self._gave_up or before is None or len(before) < RECURS - 1 or self._calls - before[0] >= WINDOW:
             return False
         return (len(self._used) < RECORDED or self._oldest() is not None) and self._has_room()
 
