@@ -1,0 +1,232 @@
+"""The requests that wait, those that run, and what becomes of them when a batch or an engine fails.
+
+A pipeline needs batches in flight, not large ones: as many as it has stages and two more run at once.  A request runs
+at once while fewer do; those that wait meanwhile run as one batch if their shapes are equal.  Nothing waits for a batch
+to fill.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+
+from runtime.serving.arrays import Array, joined, split_rows
+
+Arrays = Mapping[str, Array]
+Send = Callable[[int, Arrays], None]  # number and inputs of a batch
+
+SPARE_SLOTS = 2  # batches in flight beyond one a stage: one on its way in, one on its way out
+MOST_DEATHS = 2  # engines that a request may end while nothing runs beside it
+
+
+class Overloaded(Exception):
+    """So many requests wait that another one would wait too long.  `retry_after`: seconds until some are done."""
+
+    def __init__(self, waiting: int, retry_after: int) -> None:
+        super().__init__(f"{waiting} requests wait already; try again in {retry_after} s")
+        self.retry_after = retry_after
+
+
+class Expired(Exception):
+    """The request's time is over."""
+
+
+class NotServing(Exception):
+    """The model is not there, and will not be: it failed, or the server ends."""
+
+
+class RequestFailed(Exception):
+    """The model did not take the inputs, which then is the request's `fault`, or it failed on them."""
+
+    def __init__(self, message: str, fault: bool) -> None:
+        super().__init__(message)
+        self.fault = fault
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much may wait, and how large a batch of several requests may become."""
+
+    waiting: int = 256
+    rows: int = 16
+    seconds: float = 60.0  # for a request, unless it says otherwise
+
+
+@dataclass(eq=False)
+class Request:
+    """One request: its inputs, and where its answer goes."""
+
+    arrays: Arrays
+    key: Hashable | None  # of requests that may run as one batch; None: it runs by itself
+    answer: asyncio.Future[Arrays]
+    since: float = field(default_factory=monotonic)
+    deaths: int = 0  # of engines that had nothing else to do
+    suspect: bool = False  # it was in flight when an engine died: nothing runs beside it
+    single: bool = False  # a batch that it was in failed: it runs by itself
+
+    @property
+    def rows(self) -> int:
+        return next(iter(self.arrays.values())).shape[0]
+
+
+Batch = tuple[Request, ...]
+
+
+class Admission:
+    """The requests of one engine.  All methods are called on one event loop."""
+
+    def __init__(self, send: Send, limits: Limits, observe: Callable[[Batch], None] = lambda _: None) -> None:
+        """`send`: hands a batch to the engine; `observe`: is told of each batch that begins."""
+        self._send = send
+        self._limits = limits
+        self._observe = observe
+        self._slots = 0  # none before the engine is ready
+        self._waiting: deque[Request] = deque()
+        self._running: dict[int, Batch] = {}
+        self._numbers = 0
+        self._closed = ""
+        self._pace = 0.0  # seconds between two finished requests, smoothed
+        self._finished = 0.0
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        """Batches in flight."""
+        return len(self._running)
+
+    @property
+    def slots(self) -> int:
+        return self._slots
+
+    async def answer(self, arrays: Arrays, key: Hashable | None, seconds: float | None = None) -> Arrays:
+        """The outputs for these inputs.
+
+        Raises Overloaded at once, Expired after `seconds`, RequestFailed, or NotServing.
+        """
+        if self._closed:
+            raise NotServing(self._closed)
+        if len(self._waiting) >= self._limits.waiting:
+            raise Overloaded(len(self._waiting), self._retry_after())
+        request = Request(arrays, key, asyncio.get_running_loop().create_future())
+        self._waiting.append(request)
+        self._fill()
+        limit = self._limits.seconds if seconds is None else seconds
+        try:
+            return await asyncio.wait_for(asyncio.shield(request.answer), limit)
+        except asyncio.TimeoutError:
+            raise Expired(f"there was no answer within {limit:g} s") from None
+        finally:
+            if not request.answer.done():  # its time is over, or its client left
+                request.answer.cancel()
+                if request in self._waiting:
+                    self._waiting.remove(request)
+
+    # ---- what the engine tells
+
+    def opened(self, stages: int) -> None:
+        """The engine is ready."""
+        self._slots = stages + SPARE_SLOTS
+        self._fill()
+
+    def lost(self) -> None:
+        """The engine is gone, and with it what ran: it will run again, each request with nothing beside it."""
+        self._slots = 0
+        alone = len(self._running) == 1 and len(next(iter(self._running.values()))) == 1
+        again = [request for batch in self._running.values() for request in batch]
+        self._running.clear()
+        for request in reversed([r for r in again if not r.answer.done()]):
+            request.deaths += alone
+            request.suspect = True
+            if request.deaths >= MOST_DEATHS:
+                self._fail(request, "the model's process ended while it ran this request, and did so again", False)
+            else:
+                self._waiting.appendleft(request)
+
+    def done(self, number: int, arrays: Arrays) -> None:
+        """A batch is done."""
+        batch = self._running.pop(number)
+        counts = [request.rows for request in batch] if len(batch) > 1 else []
+        parts = {name: split_rows(array, counts) if counts else [array] for name, array in arrays.items()}
+        for i, request in enumerate(batch):
+            self._settle(request, {name: found[i] for name, found in parts.items()})
+        self._fill()
+
+    def failed(self, number: int, message: str, fault: bool) -> None:
+        """A batch failed.  Of several requests each runs again by itself, so that only the guilty one fails."""
+        batch = self._running.pop(number)
+        if len(batch) == 1:
+            self._fail(batch[0], message, fault)
+        else:
+            for request in reversed(batch):
+                request.single = True
+                self._waiting.appendleft(request)
+        self._fill()
+
+    def close(self, why: str) -> None:
+        """No request is taken any more, and those that wait or run get no answer."""
+        self._closed, self._slots = why, 0
+        for request in (*self._waiting, *(r for batch in self._running.values() for r in batch)):
+            if not request.answer.done():
+                request.answer.set_exception(NotServing(why))
+        self._waiting.clear()
+        self._running.clear()
+
+    # ---- which batch is next
+
+    def _fill(self) -> None:
+        while self._waiting and len(self._running) < self._slots and self._may_begin():
+            batch = self._next_batch()
+            self._numbers += 1
+            self._running[self._numbers] = batch
+            self._observe(batch)
+            names = batch[0].arrays
+            self._send(self._numbers, {name: joined([r.arrays[name] for r in batch]) for name in names})
+
+    def _may_begin(self) -> bool:
+        """Whether the next request may run beside what runs."""
+        if any(request.suspect for batch in self._running.values() for request in batch):
+            return False
+        return not (self._waiting[0].suspect and self._running)
+
+    def _next_batch(self) -> Batch:
+        """The request that waits longest, and others that may run as one batch with it."""
+        first = self._waiting.popleft()
+        if first.key is None or first.suspect or first.single:
+            return (first,)
+        batch, rows = [first], first.rows
+        for request in tuple(self._waiting):
+            if request.key != first.key or request.suspect or request.single:
+                continue
+            if rows + request.rows > self._limits.rows:
+                break
+            self._waiting.remove(request)
+            batch.append(request)
+            rows += request.rows
+        return tuple(batch)
+
+    def _settle(self, request: Request, outputs: Arrays) -> None:
+        now = monotonic()
+        if self._finished:
+            self._pace += 0.1 * (min(now - self._finished, 10.0) - self._pace)
+        self._finished = now
+        if not request.answer.done():
+            request.answer.set_result(outputs)
+
+    def _fail(self, request: Request, message: str, fault: bool) -> None:
+        if not request.answer.done():
+            request.answer.set_exception(RequestFailed(message, fault))
+
+    def _retry_after(self) -> int:
+        return max(1, min(60, math.ceil(self._pace * len(self._waiting))))
+
+
+def rows_of(batch: Sequence[Request]) -> int:
+    """The rows of a batch."""
+    return sum(request.rows for request in batch if next(iter(request.arrays.values())).shape)

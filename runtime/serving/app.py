@@ -1,0 +1,194 @@
+"""The HTTP front: routes, limits, and a status and one sentence for whatever goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from runtime.errors import InputError
+from runtime.manifest.manifest import Manifest
+from runtime.serving import oip
+from runtime.serving.admission import Admission, Expired, Limits, NotServing, Overloaded, RequestFailed
+from runtime.serving.doors import Doors
+from runtime.serving.frames import Frame
+from runtime.serving.interface import Interface
+from runtime.serving.metrics import CONTENT_TYPE, Metrics
+from runtime.serving.supervisor import State, Supervisor
+
+SLOWEST_BODY = 30.0  # seconds in which a body must have arrived
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an artifact is served."""
+
+    name: str
+    limits: Limits = Limits()
+    exact: bool = False  # no request shares a batch with another
+    token: str = ""  # that requests must bring; empty: none
+    most_bytes: int = 64 << 20  # of a body
+
+
+class Server:
+    """An artifact that is served: its engine, the requests, and the routes that lead to them."""
+
+    def __init__(self, artifact: Path, arguments: list[str], settings: Settings) -> None:
+        """`arguments`: of the engine.  Raises ManifestError."""
+        self.settings = settings
+        self.interface = Interface(Manifest.read(artifact))
+        self.metrics = Metrics()
+        self.admission = Admission(self._run, self._limits(), self.metrics.began)
+        self.supervisor = Supervisor(arguments, self._told, self._lost)
+        self.metrics.follow(self.admission, self.supervisor.status)
+        self._draining = False
+
+    def app(self) -> Callable[..., Awaitable[None]]:
+        """The ASGI application."""
+        model, version = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
+        routes = [
+            Route("/v2", self._server),
+            Route("/v2/health/live", self._live),
+            Route("/v2/health/ready", self._ready),
+            *(Route(path, self._metadata) for path in (model, version)),
+            *(Route(f"{path}/ready", self._model_ready) for path in (model, version)),
+            *(Route(f"{path}/infer", self._infer, methods=["POST"]) for path in (model, version)),
+            Route("/metrics", self._metrics),
+        ]
+        handlers: dict[Any, Callable[..., Any]] = dict.fromkeys(_STATUS, _refused)
+        app = Starlette(routes=routes, lifespan=self._life, exception_handlers={**handlers, HTTPException: _not_here})
+        return Doors(app, self.settings.token, self.metrics)
+
+    def drain(self) -> None:
+        """Say that no more requests are wanted; those that are here are answered."""
+        self._draining = True
+
+    @property
+    def is_ready(self) -> bool:
+        return self.supervisor.status.state is State.READY and not self._draining
+
+    # ---- the engine
+
+    def _limits(self) -> Limits:
+        limits, most = self.settings.limits, self.interface.most_rows
+        return limits if most is None else Limits(limits.waiting, min(limits.rows, most), limits.seconds)
+
+    def _run(self, number: int, arrays: Any) -> None:
+        self.supervisor.send(Frame("run", {"id": number}, arrays))
+
+    def _told(self, frame: Frame) -> None:
+        match frame.kind:
+            case "ready":
+                self.admission.opened(frame.fields["stages"])
+            case "result":
+                self.admission.done(frame.fields["id"], frame.arrays)
+            case "error":
+                fields = frame.fields
+                self.admission.failed(fields["id"], fields["message"], fault=fields["whose"] == "input")
+
+    def _lost(self, why: str) -> None:
+        if self.supervisor.status.state is State.FAILED:
+            self.admission.close(why)
+        else:
+            self.admission.lost()
+
+    @asynccontextmanager
+    async def _life(self, app: Starlette) -> AsyncIterator[None]:
+        self.supervisor.start()
+        yield
+        self.admission.close("the server ends")
+        await self.supervisor.stop()
+
+    # ---- routes
+
+    async def _server(self, request: Request) -> Response:
+        return JSONResponse({"name": "stagecut", "version": "1", "extensions": ["binary_tensor_data"]})
+
+    async def _live(self, request: Request) -> Response:
+        return JSONResponse({"live": True})
+
+    async def _ready(self, request: Request) -> Response:
+        state = "draining" if self._draining else str(self.supervisor.status)
+        return JSONResponse({"ready": self.is_ready, "state": state}, 200 if self.is_ready else 503)
+
+    async def _model_ready(self, request: Request) -> Response:
+        self._require_model(request)
+        return JSONResponse({"name": self.settings.name, "ready": self.is_ready}, 200 if self.is_ready else 503)
+
+    async def _metadata(self, request: Request) -> Response:
+        self._require_model(request)
+        return JSONResponse(oip.metadata(self.interface, self.settings.name))
+
+    async def _metrics(self, request: Request) -> Response:
+        return Response(self.metrics.page(), media_type=CONTENT_TYPE)
+
+    async def _infer(self, request: Request) -> Response:
+        self._require_model(request)
+        if self.interface.writes_texts:
+            raise InputError(f"{self.settings.name} writes texts; ask it by /v1/completions or /v1/chat/completions")
+        asked = oip.read_request(await self._body(request), request.headers.get(oip.HEADER_LENGTH))
+        self.interface.check(asked.arrays)
+        key = None if self.settings.exact else self.interface.batch_key(asked.arrays)
+        outputs = await self.admission.answer(asked.arrays, key, asked.seconds)
+        try:
+            body, length = oip.answer(self.settings.name, asked, outputs)
+        except InputError:
+            raise
+        except ValueError as e:
+            raise RequestFailed(str(e), fault=False) from None
+        if length is None:
+            return Response(body, media_type="application/json")
+        return Response(body, headers={oip.HEADER_LENGTH: str(length)}, media_type="application/octet-stream")
+
+    def _require_model(self, request: Request) -> None:
+        model, version = request.path_params["model"], request.path_params.get("version", "1")
+        if model != self.settings.name or version != "1":
+            raise HTTPException(404, f"there is no model {model!r} of version {version}, only {self.settings.name!r}")
+
+    async def _body(self, request: Request) -> bytes:
+        """The body, if it is not too large and does not take too long."""
+        if encoding := request.headers.get("content-encoding"):
+            raise HTTPException(415, f"the content encoding {encoding} is not supported; send the body as it is")
+        try:
+            return await asyncio.wait_for(_read(request, self.settings.most_bytes), SLOWEST_BODY)
+        except asyncio.TimeoutError:
+            raise HTTPException(408, f"the body was not there within {SLOWEST_BODY:g} s") from None
+
+
+async def _read(request: Request, most: int) -> bytes:
+    """A body of at most so many bytes."""
+    parts, size = [], 0
+    told = request.headers.get("content-length", "0")
+    if not told.isdecimal() or int(told) > most:
+        raise HTTPException(413, f"the body has {told} bytes, and {most} are allowed")
+    async for part in request.stream():
+        parts.append(part)
+        size += len(part)
+        if size > most:
+            raise HTTPException(413, f"the body has more than the {most} bytes that are allowed")
+    return b"".join(parts)
+
+
+_STATUS = {InputError: 400, Overloaded: 429, Expired: 504, NotServing: 503, RequestFailed: 500, ClientDisconnect: 499}
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    status = _STATUS[type(error)]
+    if isinstance(error, RequestFailed) and error.fault:
+        status = 400
+    headers = {"retry-after": str(error.retry_after)} if isinstance(error, Overloaded) else {}
+    return JSONResponse({"error": str(error) or "the client left"}, status, headers)
+
+
+async def _not_here(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)

@@ -1,0 +1,41 @@
+"""The flags of `python -m runtime.serve`.  No torch in here, so that help comes at once."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from runtime.flags import add_loading_flags
+
+
+def parser(prog: str) -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(
+        prog=prog,
+        description="Answer requests with an artifact, over HTTP, until it is interrupted.",
+        epilog=f"Example: {prog} build/bert --port 8000",
+    )
+    add_loading_flags(options)
+    add_serving_flags(options)
+    return options
+
+
+def add_serving_flags(options: argparse.ArgumentParser) -> None:
+    """Where the server listens, who may ask, and how much at once."""
+    options.add_argument("--host", default="127.0.0.1", help="address to listen on; default: this machine alone")
+    options.add_argument("--port", type=int, default=8000, help="port to listen on; 0: one that is free; default: 8000")
+    options.add_argument("--name", help="name of the model in requests; default: that of the artifact")
+    options.add_argument("--token-file", metavar="FILE", type=Path, help="requests must bring the token in this file")
+    options.add_argument("--max-queue", metavar="N", type=_count, default=256, help="requests that may wait")
+    options.add_argument("--max-rows", metavar="N", type=_count, default=16, help="rows of a batch of several requests")
+    options.add_argument("--exact", action="store_true", help="run each request by itself, bit for bit as the model")
+    options.add_argument(
+        "--deadline", metavar="S", type=float, default=60.0, help="seconds until a request is given up"
+    )
+    options.add_argument("--max-body", metavar="MIB", type=_count, default=64, help="MiB that a request may have")
+    options.add_argument("--drain", metavar="S", type=int, default=30, help="seconds for open requests at the end")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number of 1 or more")
+    return int(text)

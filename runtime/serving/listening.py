@@ -1,0 +1,93 @@
+"""The process that listens: the socket, signals, and what is said at the start and at the end."""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import socket
+import sys
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from runtime.errors import InputError
+from runtime.serving.admission import Limits
+from runtime.serving.app import Server, Settings
+
+LOCAL = ("127.0.0.1", "::1", "localhost")
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Serve until a signal ends it.  Raises InputError or ManifestError before anything is loaded."""
+    settings = Settings(
+        name=options.name or options.artifact.resolve().name,
+        limits=Limits(options.max_queue, options.max_rows, options.deadline),
+        exact=options.exact,
+        token=_token(options.token_file),
+        most_bytes=options.max_body << 20,
+    )
+    if options.host not in LOCAL and not settings.token:
+        raise InputError(f"--host {options.host} lets other machines ask; give a token with --token-file FILE")
+    server = Server(options.artifact, _engine_arguments(options), settings)
+    listener = _listener(options.host, options.port)
+    _allow_many_connections()
+    host, port = listener.getsockname()[:2]
+    print(f"serving {settings.name} at http://{host}:{port}", file=sys.stderr, flush=True)
+    config = uvicorn.Config(
+        server.app(), log_level="warning", access_log=False, timeout_graceful_shutdown=options.drain, lifespan="on"
+    )
+    _Listening(config, server).run(sockets=[listener])
+    return 0
+
+
+class _Listening(uvicorn.Server):
+    """A server that says that it ends before it does."""
+
+    def __init__(self, config: uvicorn.Config, server: Server) -> None:
+        super().__init__(config)
+        self._served = server
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._served.drain()
+        self.force_exit = self.should_exit  # the second signal waits for nobody
+        self.should_exit = True
+
+
+def _engine_arguments(options: argparse.Namespace) -> list[str]:
+    """The flags of how stages run, for the process that loads them."""
+    arguments = [str(options.artifact)]
+    if options.devices:
+        arguments += ["--devices", options.devices]
+    if options.timeout:
+        arguments += ["--timeout", str(options.timeout)]
+    flags = {"--strict": options.strict, "--compile": options.compile, "--cuda-graphs": options.cuda_graphs}
+    return [*arguments, *(flag for flag, given in flags.items() if given)]
+
+
+def _token(path: Path | None) -> str:
+    """The token in a file.  Raises InputError."""
+    if path is None:
+        return ""
+    try:
+        token = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as e:
+        raise InputError(f"cannot read the token from {path}: {e}") from e
+    if not token.isascii() or not token:
+        raise InputError(f"{path} holds no token: one line of ASCII")
+    return token
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    """A socket that listens.  Raises InputError where it cannot."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, OverflowError) as e:
+        raise InputError(f"cannot listen on {host}, port {port}: {e}", "give another one with --port") from e
+
+
+def _allow_many_connections() -> None:
+    """As many open files as the system allows this process, a connection each."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

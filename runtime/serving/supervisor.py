@@ -1,0 +1,171 @@
+"""The engine's process: started, watched and started again, by the front.
+
+A process that ends closes its socket, which is seen at once; one that hangs shows no sign of life, and is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import Enum
+from time import monotonic
+
+from runtime.serving.frames import Frame, read_frame
+
+SILENCE = 3.0  # seconds without a sign of life after which a process counts as hung
+PAUSES = (
+    0.0,
+    0.5,
+    1.0,
+    2.0,
+    5.0,
+    10.0,
+)  # seconds before a start, by the number of starts that failed one after another
+
+
+class State(Enum):
+    """What an engine does."""
+
+    STARTING = "starting"
+    LOADING = "loading"
+    READY = "ready"
+    FAILED = "failed"  # it refused its artifact, and will again
+    CLOSED = "closed"
+
+
+@dataclass
+class EngineStatus:
+    """What is known of an engine, for health checks, metrics and people."""
+
+    state: State = State.STARTING
+    detail: str = ""
+    restarts: int = 0
+    read: int = 0  # bytes, while it loads
+    stages: int = 0
+    devices: list[str] = field(default_factory=list)
+    process: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.state.value}: {self.detail}" if self.detail else self.state.value
+
+
+class Supervisor:
+    """One engine: the process, the socket that leads to it, and what to do when either ends."""
+
+    def __init__(self, arguments: Sequence[str], told: Callable[[Frame], None], lost: Callable[[str], None]) -> None:
+        """`arguments`: of `python -m runtime.serving.engine_process`; `told`: what it says; `lost`: it is gone."""
+        self.status = EngineStatus()
+        self._arguments = list(arguments)
+        self._told = told
+        self._lost = lost
+        self._process: subprocess.Popen[bytes] | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._heard = 0.0
+        self._running: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Start it, and see to it that it runs until `stop`."""
+        self._running = asyncio.get_running_loop().create_task(self._keep(), name="supervisor")
+
+    def send(self, frame: Frame) -> None:
+        """Hand a message to the engine.  What it never reads is lost with it."""
+        if self._writer is not None:
+            self._writer.write(frame.packed())
+
+    async def stop(self) -> None:
+        """End the engine: it sees the end of the socket, and is killed if it does not."""
+        self.status.state = State.CLOSED
+        if self._running is not None:
+            self._running.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._running
+        await self._end()
+
+    async def _keep(self) -> None:
+        failures = 0
+        while self.status.state is not State.FAILED:
+            await asyncio.sleep(PAUSES[min(failures, len(PAUSES) - 1)])
+            why = await self._run_once()
+            failures = 0 if self.status.state is State.READY else failures + 1
+            if self.status.state is not State.FAILED:
+                self.status.state, self.status.detail = State.STARTING, why
+                self.status.restarts += 1
+            self._lost(why)
+            await self._end()
+
+    async def _run_once(self) -> str:
+        """One life of the process; returns what ended it."""
+        reader = await self._launch()
+        watch = asyncio.get_running_loop().create_task(self._watch())
+        try:
+            while True:
+                frame = await read_frame(reader)
+                self._heard = monotonic()
+                match frame.kind:
+                    case "beat":
+                        self._loading(frame.fields.get("read", 0))
+                    case "refused":
+                        self.status.state, self.status.detail = State.FAILED, frame.fields["message"]
+                        return self.status.detail
+                    case "lost":
+                        return frame.fields["message"]
+                    case "ready":
+                        self.status.state, self.status.detail = State.READY, ""
+                        self.status.stages, self.status.devices = frame.fields["stages"], frame.fields["devices"]
+                        self._told(frame)
+                    case _:
+                        self._told(frame)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return "the engine's process ended" if watch.cancel() else "the engine's process hung, and was ended"
+        finally:
+            watch.cancel()
+
+    async def _launch(self) -> asyncio.StreamReader:
+        ours, theirs = socket.socketpair()
+        command = [sys.executable, "-m", "runtime.serving.engine_process", *self._arguments]
+        with theirs:
+            command += ["--socket", str(theirs.fileno())]
+            # A session of its own: an interrupt at the terminal is for the front, which lets the engine finish.
+            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True)
+        self.status.process = self._process.pid
+        reader, self._writer = await asyncio.open_connection(sock=ours, limit=1 << 20)
+        self._heard = 0.0
+        return reader
+
+    async def _watch(self) -> None:
+        """End a process that is silent: it hangs, or was stopped.  Silence counts from its first sign of life on."""
+        while not self._heard or monotonic() - self._heard < SILENCE:
+            await asyncio.sleep(0.1)
+        self._kill()
+
+    def _loading(self, read: int) -> None:
+        if self.status.state is State.STARTING:
+            self.status.state, self.status.detail = State.LOADING, ""
+        self.status.read = read
+
+    def _kill(self) -> None:
+        """SIGKILL for the process and all that it started."""
+        if self._process is not None and self._process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    async def _end(self) -> None:
+        """Close the socket, and wait for the end of the process."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        if self._process is None:
+            return
+        for _ in range(60):
+            if self._process.poll() is not None:
+                return
+            await asyncio.sleep(0.05)
+        self._kill()
+        await asyncio.to_thread(self._process.wait)
