@@ -13,6 +13,7 @@ from codegen.artifact.weights import Sums
 from codegen.lines.stage_file import StageFile
 from codegen.spelling.literals import expr_source
 from codegen.text.stage_source import Emitted
+from ir.analysis.index_ranges import index_ranges
 from ir.analysis.memory import stored_bytes
 from ir.decoding import Decoding
 from ir.graph import Graph
@@ -93,6 +94,7 @@ def _program(plan: StagePlan, index: int, stages: Sequence[m.ProgramStage]) -> m
         nodes=model_nodes(graph),
         returns=returned(graph),
         updates=updated(graph),
+        index_ranges=index_ranges(graph),
     )
 
 

@@ -6,6 +6,7 @@ The files:
     arguments       the arguments of an operator: tensors for values, numbers for sizes
     interpret       a run of the graph, node by node: the meaning that every pass keeps
     bind            the graph for given values of its sizes
+    index_ranges    the values that inputs may have which index tables
     programs        several programs as one graph, and one of them as a graph of its own
     dead_code       the graph without nodes that nothing needs
     pools           the pools of a decoder: zeros, changed in place

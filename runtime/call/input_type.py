@@ -22,15 +22,16 @@ class InputType:
     name: str
     dtype: torch.dtype
     dims: tuple[int | SizeExpression, ...]
+    values: tuple[int, int] | None = None  # the least and the largest that it may hold: it indexes a table
 
     @classmethod
-    def parse(cls, tensor: Tensor, symbols: Collection[str]) -> InputType:
+    def parse(cls, tensor: Tensor, symbols: Collection[str], values: tuple[int, int] | None = None) -> InputType:
         """Raises ManifestError for an unknown dtype or a dimension that is no expression."""
         dtype = getattr(torch, tensor.dtype, None)
         if not isinstance(dtype, torch.dtype):
             raise ManifestError(f"input `{tensor.name}` has the unknown dtype {tensor.dtype!r}")
         dims = (SizeExpression.parse(d, symbols) if isinstance(d, str) else d for d in tensor.shape)
-        return cls(tensor.name, dtype, tuple(dims))
+        return cls(tensor.name, dtype, tuple(dims), values)
 
     def __str__(self) -> str:
         dims = ", ".join(str(d) if isinstance(d, int) else d.text for d in self.dims)
@@ -47,12 +48,23 @@ class InputType:
         if value.is_meta or value.layout != torch.strided:
             odd = "on the meta device, which holds no data" if value.is_meta else f"of layout {value.layout}"
             raise InputError(f"argument `{argument}`: expected {self}, got a tensor {odd}")
+        if self.values is not None:
+            self._check_values(value, argument, *self.values)
 
     def seen(self, value: torch.Tensor, argument: str) -> Iterator[ObservedSize]:
         """The sizes in the symbolic dimensions of a checked tensor.  `argument`: its name in messages."""
         for i, (dim, size) in enumerate(zip(self.dims, value.shape, strict=True)):
             if isinstance(dim, SizeExpression):
                 yield ObservedSize(argument, i, dim, size)
+
+    def _check_values(self, value: torch.Tensor, argument: str, low: int, high: int) -> None:
+        """Raises InputError for an index that is not there; tensors on a device are not waited for."""
+        if value.device.type != "cpu" or not value.numel():
+            return
+        least, most = (int(found) for found in value.aminmax())
+        if least < low or most > high:
+            wrong = least if least < low else most
+            raise InputError(f"argument `{argument}` holds {wrong}; the model takes {low} to {high}")
 
     def _fits(self, value: Any) -> bool:
         if not isinstance(value, torch.Tensor) or value.dtype != self.dtype or value.dim() != len(self.dims):

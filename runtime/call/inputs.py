@@ -39,7 +39,8 @@ class Inputs:
             raise ManifestError("the manifest's arguments are not those of its parameters; compile the model again")
         if sorted(slots(arguments)) != list(range(len(program.inputs))):
             raise ManifestError("the manifest's arguments do not hold each of its inputs once; compile the model again")
-        types = tuple(InputType.parse(tensor, program.symbols) for tensor in program.inputs)
+        values = program.index_ranges
+        types = tuple(InputType.parse(t, program.symbols, values.get(t.name)) for t in program.inputs)
         optional = frozenset(p.name for p in program.signature.parameters if p.optional)
         return cls(
             _python_signature(program.signature),

@@ -186,6 +186,7 @@ class ProgramEntry:
     nodes: tuple[ModelNode, ...] = ()  # of the uncut model, each once, in order
     returns: tuple[str, ...] = ()  # the values that are the outputs
     updates: dict[str, str] = field(default_factory=dict)  # name of a state -> the value that it holds after a call
+    index_ranges: dict[str, tuple[int, int]] = field(default_factory=dict)  # input -> its least and largest value
 
 
 @dataclass(frozen=True)
