@@ -3,6 +3,7 @@
     errors        one exception class per culprit
     pipeline      Pipeline: load, call, stream, trace, close
     run           the command line that runs an artifact once
+    serve         the command line that answers requests
     flags         its flags, and those of all command lines that run an artifact
     command_line  loading and exit statuses, which those command lines have in common
     manifest/     the index of an artifact folder
@@ -13,6 +14,7 @@
     distributed/  the processes of a job
     processes/    the processes that this one starts, one for each device
     generation/   texts that a decoder continues, many at once
+    serving/      requests over HTTP, and the engine's process
     trace/        what ran in each stage and when
     check/        whether an artifact folder is whole
     measure/      the command line that measures a host, for a cluster file

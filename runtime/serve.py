@@ -10,6 +10,7 @@ Exit status: 0 ended by a signal, 2 bad input (one message).
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -19,7 +20,11 @@ from runtime.serving.flags import parser
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m runtime.serve") -> int:
-    options = parser(prog).parse_args(argv)
+    return serve_artifact(parser(prog).parse_args(argv))
+
+
+def serve_artifact(options: argparse.Namespace) -> int:
+    """Serve until a signal comes, and return the exit status."""
     try:
         return import_module("runtime.serving.listening").serve(options)
     except ModuleNotFoundError as e:

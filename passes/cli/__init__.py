@@ -4,7 +4,9 @@ In the order in which a command line meets them:
 
     main           the command and its subcommands
     flags          a flag for each field of `Options`
-    handed_on      subcommands with a command line of their own: run, generate, check, measure, partition
+    handed_on      subcommands with a command line of their own: run, generate, serve, check, measure, partition
+    serving        serve: the model is cut first, if need be
+    prepared       the artifact of a source, made and kept where there is none yet
     loading        imports that name the extra to install where one fails
     command        `stagecut compile` and `stagecut compare`
     terminal       progress, notes and messages on stderr; the exit status

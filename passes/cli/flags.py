@@ -47,10 +47,10 @@ def _options(of: type[Any], names: Collection[str], given: Mapping[str, Any]) ->
     try:
         return of(**{name: _value(flags(of)[name], getattr(of, name), given[name]) for name in names})
     except OptionError as e:
-        raise CompileError(f"{_names(e.option, flags(of)[e.option])[0]} {e.fault}") from None
+        raise CompileError(f"{flag_names(e.option, flags(of)[e.option])[0]} {e.fault}") from None
 
 
-def _names(name: str, flag: Flag) -> tuple[str, ...]:
+def flag_names(name: str, flag: Flag) -> tuple[str, ...]:
     """The names of an option on the command line, the long one first."""
     return tuple(sorted(flag.names or (f"--{name.replace('_', '-')}",), key=len, reverse=True))
 
@@ -59,7 +59,7 @@ def _typed(name: str, flag: Flag, default: Any) -> tuple[Any, Any]:
     """The annotation of a parameter, for typer, and its default."""
     kind = flag.kind
     described = typer.Option(
-        *_names(name, flag),
+        *flag_names(name, flag),
         help=flag.help + _default(default),
         rich_help_panel=flag.group,
         metavar=kind.metavar or None,

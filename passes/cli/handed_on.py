@@ -32,6 +32,9 @@ HANDED_ON = {
     "generate": CommandLine(
         "runtime.generation.__main__", "runtime.generation.flags", "Continue a prompt, token by token as they come."
     ),
+    "serve": CommandLine(
+        "passes.cli.serving", "passes.cli.serving", "Answer requests over HTTP; cut the model first, if need be."
+    ),
     "check": CommandLine(
         "runtime.check.__main__", "runtime.check.__main__", "Say whether an artifact is whole, without running it."
     ),

@@ -14,13 +14,13 @@ def parser(prog: str) -> argparse.ArgumentParser:
         description="Answer requests with an artifact, over HTTP, until it is interrupted.",
         epilog=f"Example: {prog} build/bert --port 8000",
     )
-    add_loading_flags(options)
-    add_serving_flags(options)
+    add_flags(options)
     return options
 
 
-def add_serving_flags(options: argparse.ArgumentParser) -> None:
-    """Where the server listens, who may ask, and how much at once."""
+def add_flags(options: argparse.ArgumentParser) -> None:
+    """The artifact and how its stages run; where the server listens, who may ask, and how much at once."""
+    add_loading_flags(options)
     options.add_argument("--host", default="127.0.0.1", help="address to listen on; default: this machine alone")
     options.add_argument("--port", type=int, default=8000, help="port to listen on; 0: one that is free; default: 8000")
     options.add_argument("--name", help="name of the model in requests; default: that of the artifact")

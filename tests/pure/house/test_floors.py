@@ -33,6 +33,8 @@ FLOORS = {
     "passes/partitioners/*": ["passes.partitioners"],
     "passes/cli/verify_stages.py": ["passes", "ir", "runtime"],  # --verify runs the stages
     "passes/compilation/auto.py": ["passes", "ir", "runtime"],  # the call that ends with a running pipeline
+    "passes/cli/prepared.py": ["ir", "stagecut"],  # it runs the command
+    "passes/cli/serving.py": ["passes", "stagecut"],
     "passes/__init__.py": ["passes"],
     "passes/compilation/job.py": ["passes", "ir", "codegen"],
     "passes/compilation/compare.py": ["passes", "ir", "codegen.picture"],
@@ -62,6 +64,8 @@ OTHERS = {
     "passes/cli/main.py": ["typer"],  # the command line's help comes without torch
     "passes/cli/flags.py": ["typer"],
     "passes/cli/handed_on.py": ["typer"],
+    "passes/cli/prepared.py": [],
+    "passes/cli/serving.py": [],
     "passes/cli/loading.py": [],
     "passes/cli/terminal.py": ["rich"],
     "passes/cli/*": ["torch", "rich"],

@@ -1,0 +1,236 @@
+"""A served artifact, with real clients: right answers, each fault its status, and nothing lost when processes die."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import torch
+
+from runtime.serving.supervisor import SILENCE
+from tests.support.artifacts import Part, tensor, write
+
+tritonclient = pytest.importorskip("tritonclient.http")
+ROWS = 4
+
+
+class Served:
+    """A server that runs, and how to ask it."""
+
+    def __init__(self, process: subprocess.Popen[str], url: str) -> None:
+        self.process = process
+        self.url = url
+        self.http = httpx.Client(base_url=url, timeout=60)
+
+    def is_ready(self) -> bool:
+        return self.http.get("/v2/health/ready").status_code == 200
+
+    def wait(self, ready: bool = True) -> float:
+        """Until it is ready, or is not; the seconds that took."""
+        began = time.monotonic()
+        while self.is_ready() is not ready:
+            assert time.monotonic() - began < 60
+            time.sleep(0.02)
+        return time.monotonic() - began
+
+    def infer(self, *rows: list[float], **fields: Any) -> httpx.Response:
+        data = [value for row in rows for value in row]
+        entry = {"name": "x", "datatype": "FP32", "shape": [len(rows), len(rows[0])], "data": data}
+        return self.http.post("/v2/models/model/infer", json={"inputs": [entry], **fields})
+
+    def engine(self) -> psutil.Process:
+        [child] = [p for p in psutil.Process(self.process.pid).children() if "engine_process" in " ".join(p.cmdline())]
+        return child
+
+
+@contextmanager
+def serving(artifact: Path, *flags: str) -> Iterator[Served]:
+    command = [sys.executable, "-m", "runtime.serve", str(artifact), "--port", "0", "--name", "model", *flags]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(process.stderr.read)  # what it logs, so that it never waits for us
+            try:
+                found = re.search(r"http://\S+", line)
+                assert found, line
+                server = Served(process, found[0])
+                yield server
+                server.http.close()
+            finally:
+                process.kill()
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """y = (x + 1) * 2 in two stages; a row of -1 raises, one of -2 ends the process, one of -3 takes a while."""
+    odd = """\
+if (x == -1).any(): raise ValueError("minus one")
+if (x == -2).any(): import os; os._exit(1)
+if (x == -3).any(): time.sleep(1)
+return (x + 1,)"""
+    first = Part(odd, {"x": None}, {"h": ((1,), ())})
+    second = Part("return (h * 2,)", {"h": 0}, {"y": ((), (0,))})
+    inputs = (tensor("x", "batch", ROWS),)
+    return write(tmp_path_factory.mktemp("served") / "model", [first, second], inputs=inputs)
+
+
+@pytest.fixture(scope="module")
+def served(artifact: Path) -> Iterator[Served]:
+    with serving(artifact) as server:
+        server.wait()
+        yield server
+
+
+def test_tritons_client_gets_the_models_answers(served: Served) -> None:
+    client = tritonclient.InferenceServerClient(served.url.removeprefix("http://"))
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.is_model_ready("model")
+    described = client.get_model_metadata("model")
+    assert described["inputs"] == [
+        {"name": "x", "datatype": "FP32", "shape": [-1, ROWS], "parameters": {"sizes": "batch, 4"}}
+    ]
+    x = torch.randn(3, ROWS)
+    for binary in (True, False):
+        given = tritonclient.InferInput("x", [3, ROWS], "FP32")
+        given.set_data_from_numpy(x.numpy(), binary_data=binary)
+        wanted = tritonclient.InferRequestedOutput("y", binary_data=binary)
+        answer = client.infer("model", [given], outputs=[wanted], request_id="mine")
+        assert answer.get_response()["id"] == "mine"
+        assert torch.equal(torch.tensor(answer.as_numpy("y")), (x + 1) * 2)
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers", "status", "message"),
+    [
+        ("model/infer", b"{", {}, 400, "the request is no JSON"),
+        ("model/infer", b'{"inputs": []}', {}, 400, "input `x` is missing; the model takes `x`"),
+        ("other/infer", b"{}", {}, 404, "there is no model 'other' of version 1, only 'model'"),
+        ("model/versions/2/infer", b"{}", {}, 404, "of version 2"),
+        ("model/infer", b"{}", {"content-encoding": "gzip"}, 415, "content encoding gzip is not supported"),
+        ("model/infer", b"x" * (65 << 20), {}, 413, "67108864 are allowed"),
+        ("model", b"", {}, 405, "Method Not Allowed"),
+    ],
+)
+def test_each_fault_of_a_request_has_its_status_and_one_sentence(
+    served: Served, path: str, body: bytes, headers: dict[str, str], status: int, message: str
+) -> None:
+    answer = served.http.post(f"/v2/models/{path}", content=body, headers=headers)
+    assert answer.status_code == status
+    assert message in answer.json()["error"]
+    assert "Traceback" not in answer.text
+    assert len(answer.headers["x-request-id"]) == 32
+
+
+def test_of_requests_in_flight_only_the_one_that_raises_fails(served: Served) -> None:
+    rows = [[float(n)] * ROWS for n in (1, 2, -1, 4, 5, 6, 7, 8)]
+    with ThreadPoolExecutor(len(rows) + 4) as pool:
+        slow = [pool.submit(served.infer, [-3.0] * ROWS) for _ in range(4)]  # all slots
+        answers = [*pool.map(served.infer, rows)]
+    assert [answer.status_code for answer in answers] == [200, 200, 500, *[200] * 5]
+    assert "stage 0 (cpu) raised ValueError: minus one" in answers[2].json()["error"]
+    for row, answer in zip(rows, answers, strict=True):
+        if answer.status_code == 200:
+            assert answer.json()["outputs"][0]["data"] == [(row[0] + 1) * 2] * ROWS
+    assert all(answer.result().status_code == 200 for answer in slow)
+    assert re.search(r'stagecut_batch_rows_bucket\{le="4.0"\} (\d+)', served.http.get("/metrics").text)
+
+
+def test_a_request_that_ends_its_engine_fails_and_others_are_answered(served: Served) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        fatal = pool.submit(served.infer, [-2.0] * ROWS)
+        others = [pool.submit(served.infer, [float(n)] * ROWS) for n in (1, 2)]
+        assert [other.result().json()["outputs"][0]["data"] for other in others] == [[4.0] * ROWS, [6.0] * ROWS]
+        assert fatal.result().status_code == 500
+        assert "the model's process ended while it ran this request" in fatal.result().json()["error"]
+    served.wait()
+
+
+@pytest.mark.parametrize(("sent", "seconds"), [(signal.SIGKILL, 1.0), (signal.SIGSTOP, SILENCE + 1.0)])
+def test_nothing_is_lost_when_the_engine_dies_or_hangs(served: Served, sent: signal.Signals, seconds: float) -> None:
+    served.wait()
+    with ThreadPoolExecutor(8) as pool:
+        answers = [pool.submit(served.infer, [-3.0] * ROWS) for _ in range(4)]
+        answers += [pool.submit(served.infer, [float(n)] * ROWS) for n in range(8)]
+        time.sleep(0.3)
+        engine = served.engine()
+        engine.send_signal(sent)
+        assert served.wait(ready=False) < seconds + 2  # a busy machine is given two more
+        assert served.http.get("/v2/health/live").status_code == 200
+        assert [answer.result().status_code for answer in answers] == [200] * 12
+    assert served.engine().pid != engine.pid
+
+
+def test_a_wrong_token_opens_nothing_but_health(artifact: Path, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("secret\n")
+    with serving(artifact, "--token-file", str(tmp_path / "token"), "--max-queue", "1") as server:
+        assert server.http.get("/v2/health/live").status_code == 200
+        for headers in ({}, {"authorization": "Bearer secre"}, {"authorization": "secret"}):
+            assert server.http.get("/v2", headers=headers).status_code == 401
+        known = {"authorization": "Bearer secret"}
+        assert server.http.get("/v2", headers=known).json()["name"] == "stagecut"
+        server.http.headers.update(known)
+        server.engine().send_signal(signal.SIGSTOP)  # before it is ready, so that requests wait
+        with ThreadPoolExecutor(1) as pool:
+            waits = pool.submit(server.infer, [1.0] * ROWS)
+            while "stagecut_waiting 1.0" not in server.http.get("/metrics").text:
+                time.sleep(0.02)
+            refused = server.infer([2.0] * ROWS)
+            assert (refused.status_code, int(refused.headers["retry-after"]) >= 1) == (429, True)
+            server.engine().kill()
+            assert waits.result().status_code == 200
+        # The end: what is here is answered, nothing is left running.
+        with ThreadPoolExecutor(1) as pool:
+            last = pool.submit(server.infer, [-3.0] * ROWS)
+            time.sleep(0.3)
+            engine = server.engine()
+            server.process.send_signal(signal.SIGTERM)
+            assert last.result().status_code == 200
+        assert server.process.wait(20) == 0
+        assert not engine.is_running()
+
+
+def test_the_engine_ends_with_the_front(artifact: Path) -> None:
+    with serving(artifact) as server:
+        server.wait()
+        engine = server.engine()
+        os.kill(server.process.pid, signal.SIGKILL)
+        engine.wait(5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["nowhere"], "nowhere is not an artifact folder"),
+        (["ARTIFACT", "--host", "0.0.0.0"], "--host 0.0.0.0 lets other machines ask; give a token"),
+        (["ARTIFACT", "--token-file", "nowhere"], "cannot read the token from nowhere"),
+        (["ARTIFACT", "--port", "99999"], "cannot listen on 127.0.0.1, port 99999"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_in_one_line(artifact: Path, flags: list[str], message: str) -> None:
+    given = [str(artifact) if flag == "ARTIFACT" else flag for flag in flags]
+    done = subprocess.run([sys.executable, "-m", "runtime.serve", *given], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert message in done.stderr
+
+
+def test_a_front_imports_no_torch(artifact: Path) -> None:
+    code = "import sys, runtime.serving.listening; print('torch' in sys.modules, 'numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+    assert json.loads((artifact / "manifest.json").read_text())["name"] == "model"
