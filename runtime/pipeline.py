@@ -181,11 +181,6 @@ class Pipeline:
         """The rank of this process among those that run the pipeline.  Rank 0 makes the calls."""
         return 0 if self._monitor is None else self._monitor.rank
 
-    @property
-    def closed(self) -> bool:
-        """Whether it runs no more batches: it was closed, or one of its stages was lost."""
-        return not self._engine.is_open
-
     def __call__(self, *args: Any, microbatches: int = 1, **kwargs: Any) -> Any:
         """The model's result.  Raises InputError before anything runs, or StageError.
 

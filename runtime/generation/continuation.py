@@ -47,6 +47,7 @@ class Continuation:
         `told`: called with each step, and with the error that ends it or None behind the last one.
         """
         self.row = row
+        self.prompt_tokens = 0
         self._options = options
         self._cancel = cancel
         self._reader = reader

@@ -64,6 +64,7 @@ class Generator:
         """
         pools = self._scheduler.pools
         found = Continuation(row, options, self._cancel, reader, told)
+        found.prompt_tokens = len(prompt)
         text = TextInProgress(list(prompt), options, found, source=source)
         pages = text.needed(pools, len(prompt) + options.new)
         if pages > pools.full.count - 1 and "table" in self._takes:

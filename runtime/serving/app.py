@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from runtime.errors import InputError
@@ -23,7 +24,10 @@ from runtime.serving.doors import Doors
 from runtime.serving.frames import Frame
 from runtime.serving.interface import Interface
 from runtime.serving.metrics import CONTENT_TYPE, Metrics
+from runtime.serving.openai_answers import Answer
+from runtime.serving.openai_api import NoSuchModel, Refused, read_wish
 from runtime.serving.supervisor import State, Supervisor
+from runtime.serving.texts import Texts
 
 SLOWEST_BODY = 30.0  # seconds in which a body must have arrived
 
@@ -49,8 +53,10 @@ class Server:
         self.metrics = Metrics()
         self.admission = Admission(self._run, self._limits(), self.metrics.began)
         self.supervisor = Supervisor(arguments, self._told, self._lost)
-        self.metrics.follow(self.admission, self.supervisor.status)
+        self.texts = Texts(self.supervisor.send, settings.limits.waiting)
+        self.metrics.follow(self.admission, self.texts, self.supervisor.status)
         self._draining = False
+        self._began = int(time.time())
 
     def app(self) -> Callable[..., Awaitable[None]]:
         """The ASGI application."""
@@ -62,6 +68,10 @@ class Server:
             *(Route(path, self._metadata) for path in (model, version)),
             *(Route(f"{path}/ready", self._model_ready) for path in (model, version)),
             *(Route(f"{path}/infer", self._infer, methods=["POST"]) for path in (model, version)),
+            Route("/v1/models", self._models),
+            Route("/v1/models/{model}", self._model),
+            Route("/v1/completions", self._completions, methods=["POST"]),
+            Route("/v1/chat/completions", self._chat, methods=["POST"]),
             Route("/metrics", self._metrics),
         ]
         handlers: dict[Any, Callable[..., Any]] = dict.fromkeys(_STATUS, _refused)
@@ -89,6 +99,16 @@ class Server:
         match frame.kind:
             case "ready":
                 self.admission.opened(frame.fields["stages"])
+                self.texts.opened()
+            case "begun":
+                self.texts.begun(frame.fields)
+            case "step":
+                self.texts.step(frame.fields)
+            case "end":
+                self.texts.ended(frame.fields["id"])
+            case "text_error":
+                fields = frame.fields
+                self.texts.failed(fields["id"], fields["message"], fault=fields["whose"] == "input")
             case "result":
                 self.admission.done(frame.fields["id"], frame.arrays)
             case "error":
@@ -98,14 +118,17 @@ class Server:
     def _lost(self, why: str) -> None:
         if self.supervisor.status.state is State.FAILED:
             self.admission.close(why)
+            self.texts.close(why)
         else:
             self.admission.lost()
+            self.texts.lost()
 
     @asynccontextmanager
     async def _life(self, app: Starlette) -> AsyncIterator[None]:
         self.supervisor.start()
         yield
         self.admission.close("the server ends")
+        self.texts.close("the server ends")
         await self.supervisor.stop()
 
     # ---- routes
@@ -149,6 +172,38 @@ class Server:
             return Response(body, media_type="application/json")
         return Response(body, headers={oip.HEADER_LENGTH: str(length)}, media_type="application/octet-stream")
 
+    async def _models(self, request: Request) -> Response:
+        return JSONResponse({"object": "list", "data": [self._described()]})
+
+    async def _model(self, request: Request) -> Response:
+        if request.path_params["model"] != self.settings.name:
+            raise NoSuchModel(request.path_params["model"], self.settings.name)
+        return JSONResponse(self._described())
+
+    def _described(self) -> dict[str, Any]:
+        return {"id": self.settings.name, "object": "model", "created": self._began, "owned_by": "stagecut"}
+
+    async def _completions(self, request: Request) -> Response:
+        return await self._write(request, chat=False)
+
+    async def _chat(self, request: Request) -> Response:
+        return await self._write(request, chat=True)
+
+    async def _write(self, request: Request, chat: bool) -> Response:
+        table = oip.read_json(await self._body(request))
+        model = table.get("model") if isinstance(table, dict) else None
+        if model not in (None, self.settings.name):
+            raise NoSuchModel(model, self.settings.name)
+        wish = read_wish(table, chat)
+        if not self.interface.writes_texts:
+            raise Refused(
+                f"{self.settings.name} writes no texts; ask it by /v2/models/{self.settings.name}/infer", "model"
+            )
+        answer = Answer(wish, self.texts, self.settings.name, self.interface.manifest.generation)
+        if wish.stream:
+            return StreamingResponse(await answer.begun(), media_type="text/event-stream")
+        return JSONResponse(await answer.whole())
+
     def _require_model(self, request: Request) -> None:
         model, version = request.path_params["model"], request.path_params.get("version", "1")
         if model != self.settings.name or version != "1":
@@ -178,7 +233,16 @@ async def _read(request: Request, most: int) -> bytes:
     return b"".join(parts)
 
 
-_STATUS = {InputError: 400, Overloaded: 429, Expired: 504, NotServing: 503, RequestFailed: 500, ClientDisconnect: 499}
+_STATUS = {
+    InputError: 400,
+    Refused: 400,
+    NoSuchModel: 404,
+    ClientDisconnect: 499,
+    Overloaded: 429,
+    RequestFailed: 500,
+    NotServing: 503,
+    Expired: 504,
+}
 
 
 async def _refused(request: Request, error: Exception) -> Response:
@@ -186,9 +250,18 @@ async def _refused(request: Request, error: Exception) -> Response:
     if isinstance(error, RequestFailed) and error.fault:
         status = 400
     headers = {"retry-after": str(error.retry_after)} if isinstance(error, Overloaded) else {}
-    return JSONResponse({"error": str(error) or "the client left"}, status, headers)
+    return _said(request, status, str(error) or "the client left", headers, getattr(error, "param", None))
 
 
 async def _not_here(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+    return _said(request, error.status_code, error.detail, error.headers)
+
+
+def _said(request: Request, status: int, message: str, headers: Any, param: str | None = None) -> Response:
+    """An error, as the clients of each protocol read it."""
+    if not request.url.path.startswith("/v1/"):
+        return JSONResponse({"error": message}, status, headers)
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    code = "model_not_found" if status == 404 else None
+    return JSONResponse({"error": {"message": message, "type": kind, "param": param, "code": code}}, status, headers)

@@ -121,10 +121,11 @@ class Serving:
     def _begin(self, frame: Frame) -> None:
         number = frame.fields["id"]
         try:
-            self._texts[number] = self._pipe.start(frame.fields["prompt"], **frame.fields["options"])
+            text = self._texts[number] = self._pipe.start(frame.fields["prompt"], **frame.fields["options"])
         except Exception as e:
-            self._fail(number, e)
+            self._fail(number, e, "text_error")
         else:
+            self._wire.send("begun", {"id": number, "prompt_tokens": text.prompt_tokens})
             threading.Thread(target=self._tell, args=(number,), name=f"text {number}", daemon=True).start()
 
     def _tell(self, number: int) -> None:
@@ -135,17 +136,17 @@ class Serving:
                 self._wire.send("step", {"id": number, **told})
             self._wire.send("end", {"id": number})
         except Exception as e:
-            self._fail(number, e)
+            self._fail(number, e, "text_error")
         finally:
             del self._texts[number]
 
-    def _fail(self, number: int, error: Exception) -> None:
+    def _fail(self, number: int, error: Exception, kind: str = "error") -> None:
         """Say whose fault it was; a pipeline that is closed takes this process with it."""
         if isinstance(error, PipelineClosed) or self._pipe.closed:
             self._wire.send("lost", {"message": str(error)})
             os._exit(1)
         whose = "input" if isinstance(error, InputError) else "stage"
-        self._wire.send("error", {"id": number, "whose": whose, "message": str(error)})
+        self._wire.send(kind, {"id": number, "whose": whose, "message": str(error)})
 
 
 def _tensor(array: Array) -> torch.Tensor:

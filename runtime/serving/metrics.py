@@ -9,6 +9,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE
 
 from runtime.serving.admission import Admission, Batch, rows_of
 from runtime.serving.supervisor import EngineStatus, State
+from runtime.serving.texts import Texts
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _ROWS = (1, 2, 4, 8, 16, 32, 64)
@@ -38,12 +39,13 @@ class Metrics:
         self.rows.observe(rows_of(batch))
         self.replays.inc(sum(request.suspect for request in batch))
 
-    def follow(self, admission: Admission, status: EngineStatus) -> None:
+    def follow(self, admission: Admission, texts: Texts, status: EngineStatus) -> None:
         """Show the state of the queue and of the engine."""
         gauges: dict[str, tuple[str, Callable[[], float]]] = {
             "stagecut_waiting": ("Requests that wait.", lambda: admission.waiting),
             "stagecut_running": ("Batches in flight.", lambda: admission.running),
             "stagecut_slots": ("Batches that may be in flight.", lambda: admission.slots),
+            "stagecut_texts": ("Texts in progress.", lambda: texts.in_progress),
             "stagecut_ready": ("Whether the engine is ready.", lambda: float(status.state is State.READY)),
             "stagecut_engine_restarts": ("Starts of the engine after the first.", lambda: status.restarts),
             "stagecut_engine_read_bytes": ("Bytes read while it loads.", lambda: status.read),

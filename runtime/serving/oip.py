@@ -73,7 +73,7 @@ def read_request(body: bytes, header_length: str | None) -> Asked:
     length = _whole(header_length, f"the header {HEADER_LENGTH}") if header_length is not None else len(body)
     if length > len(body):
         raise InputError(f"the body has {len(body)} bytes, and the header {HEADER_LENGTH} says {length}")
-    table = _table(_parsed(body[:length]), "the request")
+    table = _table(read_json(body[:length]), "the request")
     binary, arrays = memoryview(body)[length:], {}
     for entry in _list(table, "inputs", "the request"):
         name, array, used = _input(entry, binary)
@@ -190,7 +190,9 @@ def values_of(array: Array) -> list[Any]:
 # ---- JSON that is what it must be
 
 
-def _parsed(text: bytes) -> Any:
+def read_json(text: bytes) -> Any:
+    """The JSON of a body.  Raises InputError."""
+
     def refuse(constant: str) -> None:
         raise InputError(f"the request holds {constant}, which is no JSON; send the tensor as bytes")
 

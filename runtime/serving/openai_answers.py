@@ -1,0 +1,148 @@
+"""Answers of the OpenAI API: the texts of one request, whole or as server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from runtime.manifest.manifest import Generation
+from runtime.serving.openai_api import Wish
+from runtime.serving.texts import News, Text, Texts, Token
+
+
+@dataclass
+class Choice:
+    """One of the texts of an answer."""
+
+    index: int
+    text: Text
+    tokens: list[Token] = field(default_factory=list)
+
+
+class Answer:
+    """The texts of one request, from their beginning on."""
+
+    def __init__(self, wish: Wish, texts: Texts, model: str, generation: Generation) -> None:
+        """Raises Overloaded or NotServing."""
+        self._wish = wish
+        self._texts = texts
+        self._generation = generation
+        self._news: asyncio.Queue[News] = asyncio.Queue()
+        prefix = "chatcmpl" if wish.chat else "cmpl"
+        self._head = {"id": f"{prefix}-{secrets.token_hex(12)}", "created": int(time.time()), "model": model}
+        self._choices: dict[Text, Choice] = {}
+        seed = wish.options.get("seed")
+        try:
+            for prompt in wish.prompts:
+                for copy in range(wish.copies):
+                    # A seed of its own: begun again, it is the same.
+                    own = secrets.randbits(31) if seed is None else seed + copy
+                    text = texts.begin(prompt, {**wish.options, "seed": own}, self._news)
+                    self._choices[text] = Choice(len(self._choices), text)
+        except Exception:
+            self.cancel()
+            raise
+
+    def cancel(self) -> None:
+        """Nobody reads it any more."""
+        for text in self._choices:
+            self._texts.cancel(text)
+
+    async def whole(self) -> dict[str, Any]:
+        """The answer, once all texts have ended.  Raises RequestFailed or NotServing."""
+        kind = "chat.completion" if self._wish.chat else "text_completion"
+        async for _ in self._tokens():
+            pass
+        return {**self._head, "object": kind, "choices": [*map(self._ended, self._choices.values())], **self._usage()}
+
+    async def begun(self) -> AsyncIterator[bytes]:
+        """The answer as events, of which the first is there.  Raises RequestFailed or NotServing before that."""
+        events = self._events()
+        first = await anext(events)
+
+        async def all_of_them() -> AsyncIterator[bytes]:
+            yield first
+            async for event in events:
+                yield event
+
+        return all_of_them()
+
+    async def _events(self) -> AsyncIterator[bytes]:
+        async for choice, token in self._tokens():
+            first = {"role": "assistant"} if self._wish.chat and len(choice.tokens) == 1 else {}
+            yield self._event(choice, token, first)
+        if self._wish.usage:
+            yield _data({**self._head, "object": self._chunk, "choices": [], **self._usage()})
+        yield b"data: [DONE]\n\n"
+
+    async def _tokens(self) -> AsyncIterator[tuple[Choice, Token]]:
+        """The tokens of all texts as they come; whatever ends this ends the texts."""
+        left = len(self._choices)
+        try:
+            while left:
+                match await self._news.get():
+                    case (text, Token() as token):
+                        choice = self._choices[text]
+                        choice.tokens.append(token)
+                        yield choice, token
+                    case (_, None):
+                        left -= 1
+                    case (_, Exception() as error):
+                        raise error
+        finally:
+            self.cancel()
+
+    # ---- what is said of a text
+
+    @property
+    def _chunk(self) -> str:
+        return "chat.completion.chunk" if self._wish.chat else "text_completion"
+
+    def _event(self, choice: Choice, token: Token, first: dict[str, str]) -> bytes:
+        logprobs = self._logprobs([token], len("".join(t.text for t in choice.tokens[:-1])))
+        said = {"delta": {**first, "content": token.text}} if self._wish.chat else {"text": token.text}
+        reason = self._reason(choice) if token.done else None
+        entry = {"index": choice.index, **said, "logprobs": logprobs, "finish_reason": reason}
+        return _data({**self._head, "object": self._chunk, "choices": [entry]})
+
+    def _ended(self, choice: Choice) -> dict[str, Any]:
+        text = "".join(token.text for token in choice.tokens)
+        said = {"message": {"role": "assistant", "content": text}} if self._wish.chat else {"text": text}
+        reason = self._reason(choice)
+        return {"index": choice.index, **said, "logprobs": self._logprobs(choice.tokens, 0), "finish_reason": reason}
+
+    def _reason(self, choice: Choice) -> str:
+        """Why it ended: at a stop, or as it is long enough."""
+        longest = self._generation.max_length - choice.text.prompt_tokens
+        limit = min(longest, self._wish.options.get("max_new_tokens", longest))
+        if choice.tokens and choice.tokens[-1].token in self._generation.stop:
+            return "stop"
+        return "length" if len(choice.tokens) >= limit else "stop"
+
+    def _logprobs(self, tokens: list[Token], offset: int) -> dict[str, Any] | None:
+        if not self._wish.logprobs:
+            return None
+        if self._wish.chat:
+            told = [
+                {"token": t.text, "logprob": t.logprob, "bytes": [*t.text.encode()], "top_logprobs": []} for t in tokens
+            ]
+            return {"content": told, "refusal": None}
+        offsets = [offset + sum(len(t.text) for t in tokens[:i]) for i in range(len(tokens))]
+        said = {"tokens": [t.text for t in tokens], "token_logprobs": [t.logprob for t in tokens]}
+        return {**said, "top_logprobs": None, "text_offset": offsets}
+
+    def _usage(self) -> dict[str, Any]:
+        choices = self._choices.values()
+        prompt = sum(choice.text.prompt_tokens for choice in [*choices][:: self._wish.copies])
+        written = sum(len(choice.tokens) for choice in choices)
+        return {"usage": {"prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written}}
+
+
+def _data(table: dict[str, Any]) -> bytes:
+    """A server-sent event."""
+    return b"data: " + json.dumps(table, separators=(",", ":")).encode() + b"\n\n"

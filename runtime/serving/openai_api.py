@@ -1,0 +1,153 @@
+"""Requests of the OpenAI API for texts: completions and chats.
+
+https://platform.openai.com/docs/api-reference.  A field that is not supported is refused by its name, never ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from runtime.errors import InputError
+
+# Fields that say nothing about the answer, and values that ask for what is done anyway.
+_MEANS_NOTHING = ("model", "user", "metadata", "safety_identifier", "prompt_cache_key", "service_tier")
+_ONLY: Mapping[str, tuple[Any, ...]] = {
+    "presence_penalty": (0, None),
+    "frequency_penalty": (0, None),
+    "logit_bias": ({}, None),
+    "best_of": (1, None),
+    "echo": (False, None),
+    "suffix": ("", None),
+    "top_logprobs": (0, None),
+    "tools": ([], None),
+    "tool_choice": ("none", "auto", None),
+    "parallel_tool_calls": (True, False, None),
+    "functions": ([], None),
+    "response_format": ({"type": "text"}, None),
+    "modalities": (["text"], None),
+    "store": (False, None),
+    "reasoning_effort": (None,),
+}
+_NUMBERS = {"temperature": (0, 2), "top_p": (0, 1), "min_p": (0, 1), "top_k": (0, None), "seed": (None, None)}
+_MOST_CHOICES = 16
+
+
+class Refused(InputError):
+    """A field of a request that is wrong, or that is not supported."""
+
+    def __init__(self, message: str, param: str) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class NoSuchModel(Exception):
+    """A request for a model that is not served."""
+
+    def __init__(self, asked: Any, served: str) -> None:
+        super().__init__(f"there is no model {asked!r}, only {served!r}")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a request asks for: prompts, options of the generation, and how the answer looks."""
+
+    prompts: tuple[Any, ...]
+    options: Mapping[str, Any]
+    chat: bool
+    copies: int = 1
+    stream: bool = False
+    usage: bool = False  # also in a stream
+    logprobs: bool = False
+
+
+def read_wish(table: Any, chat: bool) -> Wish:
+    """The wish in a request.  Raises Refused that names the field."""
+    if not isinstance(table, dict):
+        raise Refused("the request must be an object", "")
+    left = {name: value for name, value in table.items() if name not in _MEANS_NOTHING}
+    for name, fine in _ONLY.items():
+        if name in left and left.pop(name) not in fine:
+            raise Refused(f"`{name}` is not supported", name)
+    prompts = (_messages(left.pop("messages", None)),) if chat else _prompts(left.pop("prompt", None))
+    options = {name: _number(name, left.pop(name), *b) for name, b in _NUMBERS.items() if left.get(name) is not None}
+    limits = [left.pop(name, None) for name in ("max_tokens", "max_completion_tokens")]
+    limit = next((n for n in limits if n is not None), None if chat else 16)  # 16: what the API says
+    if limit is not None:
+        options["max_new_tokens"] = _whole("max_tokens", limit, 1, None)
+    if (stop := left.pop("stop", None)) is not None:
+        options["stop"] = [stop] if isinstance(stop, str) else _list_of_texts("stop", stop)
+    copies = _whole("n", left.pop("n", None) or 1, 1, _MOST_CHOICES)
+    stream = _truth("stream", left.pop("stream", None))
+    told = left.pop("stream_options", None) or {}
+    if not isinstance(told, dict) or set(told) - {"include_usage", "include_obfuscation"}:
+        raise Refused("of `stream_options`, only `include_usage` is supported", "stream_options")
+    logprobs = left.pop("logprobs", None)
+    if not isinstance(logprobs, bool) and logprobs not in (None, 0):
+        raise Refused("`logprobs` of other tokens than the written ones are not supported; ask for 0", "logprobs")
+    if left := {name: value for name, value in left.items() if value is not None or name not in _NUMBERS}:
+        raise Refused(f"`{next(iter(left))}` is not supported", next(iter(left)))
+    wanted = logprobs if isinstance(logprobs, bool) else logprobs == 0
+    return Wish(prompts, options, chat, copies, stream, bool(told.get("include_usage")), wanted)
+
+
+def _messages(value: Any) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not value:
+        raise Refused("`messages` must be a list of messages", "messages")
+    return [_message(message) for message in value]
+
+
+def _message(message: Any) -> dict[str, Any]:
+    if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+        raise Refused("each of `messages` is an object with a `role` and a `content`", "messages")
+    content = message.get("content")
+    if isinstance(content, list):
+        if not all(isinstance(part, dict) and part.get("type") == "text" for part in content):
+            raise Refused("of the parts of a message, only texts are supported", "messages")
+        content = "".join(str(part.get("text", "")) for part in content)
+    if not isinstance(content, str):
+        raise Refused("the `content` of a message must be a text", "messages")
+    return {"role": message["role"], "content": content}
+
+
+def _prompts(value: Any) -> tuple[Any, ...]:
+    """One text, or ids, or a list of these."""
+    if isinstance(value, str) or _are_ids(value):
+        return (value,)
+    if isinstance(value, list) and value and all(isinstance(one, str) or _are_ids(one) for one in value):
+        return tuple(value)
+    raise Refused("`prompt` must be a text, a list of token ids, or a list of these", "prompt")
+
+
+def _are_ids(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(one) is int for one in value)
+
+
+def _number(name: str, value: Any, low: float | None, high: float | None) -> Any:
+    whole = name in ("top_k", "seed")
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        raise Refused(f"`{name}` must be {'a whole' if whole else 'a'} number", name)
+    if (low is not None and value < low) or (high is not None and value > high):
+        limits = f"from {low} to {high}" if high is not None else f"at least {low}"
+        raise Refused(f"`{name}` is {value}; it must be {limits}", name)
+    return value
+
+
+def _whole(name: str, value: Any, low: int, high: int | None) -> int:
+    if type(value) is not int or value < low or (high is not None and value > high):
+        limits = f"of at least {low}" if high is None else f"from {low} to {high}"
+        raise Refused(f"`{name}` must be a whole number {limits}", name)
+    return value
+
+
+def _list_of_texts(name: str, value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise Refused(f"`{name}` must be a text or a list of texts", name)
+    return value
+
+
+def _truth(name: str, value: Any) -> bool:
+    if value not in (None, True, False):
+        raise Refused(f"`{name}` must be true or false", name)
+    return bool(value)
