@@ -14,7 +14,7 @@ from ir.errors import SourceError
 from stagecut import __file__ as _COMMAND
 from stagecut import __version__
 
-PLACE = "STAGECUT_CACHE"  # the environment variable that names another folder than ~/.cache/stagecut
+_PLACE = "STAGECUT_CACHE"  # the environment variable that names another folder than ~/.cache/stagecut
 
 
 def is_artifact(source: str) -> bool:
@@ -44,7 +44,7 @@ def prepared(source: str, flags: Sequence[str]) -> Path:
 
 
 def _defaults(source: Path, flags: Sequence[str]) -> list[str]:
-    """What is said where the user says nothing: weights that need no copy are not copied."""
+    """Flags where the user gives none: weights that need no copy are not copied."""
     given = {flag.partition("=")[0] for flag in flags}
     linked = source.is_dir() and any(source.glob("*.safetensors"))
     return ["--weights", "link"] if linked and "--weights" not in given else []
@@ -52,7 +52,7 @@ def _defaults(source: Path, flags: Sequence[str]) -> list[str]:
 
 def _cache() -> Path:
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get(PLACE) or Path(home) / "stagecut") / "artifacts"
+    return Path(os.environ.get(_PLACE) or Path(home) / "stagecut") / "artifacts"
 
 
 def _key(source: Path, flags: Sequence[str]) -> str:

@@ -5,11 +5,14 @@ listening       the process that listens, signals
 doors           around every request: token, id, log, count
 app             routes, limits, statuses
 oip             the Open Inference Protocol: requests and answers as JSON and bytes
-interface       what the model takes and returns, and which requests may share a batch
+openai_api      the OpenAI API: its requests
+openai_answers  its answers, whole or as events
+interface       the inputs and outputs of the model, and which requests may share a batch
 admission       the requests that wait and run; what becomes of them when a batch or the engine fails
+texts           texts in progress, which begin again where an engine took them with it
 supervisor      the engine's process: started, watched, started again
-frames          messages between the two processes
+messages        what the two processes tell each other
 arrays          tensors as bytes
-engine_process  the other process: the pipeline behind a socket; of these alone it imports torch
+engine_process  the other process: the pipeline behind a socket; of these files it alone imports torch
 metrics         numbers for Prometheus
 """

@@ -14,10 +14,10 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
-from runtime.serving.arrays import Array, joined, split_rows
+from runtime.serving.arrays import Array, rows_joined, split_rows
 
 Arrays = Mapping[str, Array]
-Send = Callable[[int, Arrays], None]  # number and inputs of a batch
+Hand = Callable[[int, Arrays], None]  # number and inputs of a batch
 
 SPARE_SLOTS = 2  # batches in flight beyond one a stage: one on its way in, one on its way out
 MOST_DEATHS = 2  # engines that a request may end while nothing runs beside it
@@ -49,7 +49,7 @@ class RequestFailed(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """How much may wait, and how large a batch of several requests may become."""
+    """The most that may wait, and the rows and seconds that requests may have."""
 
     waiting: int = 256
     rows: int = 16
@@ -79,7 +79,7 @@ Batch = tuple[Request, ...]
 class Admission:
     """The requests of one engine.  All methods are called on one event loop."""
 
-    def __init__(self, send: Send, limits: Limits, observe: Callable[[Batch], None] = lambda _: None) -> None:
+    def __init__(self, send: Hand, limits: Limits, observe: Callable[[Batch], None] = lambda _: None) -> None:
         """`send`: hands a batch to the engine; `observe`: is told of each batch that begins."""
         self._send = send
         self._limits = limits
@@ -187,7 +187,7 @@ class Admission:
             self._running[self._numbers] = batch
             self._observe(batch)
             names = batch[0].arrays
-            self._send(self._numbers, {name: joined([r.arrays[name] for r in batch]) for name in names})
+            self._send(self._numbers, {name: rows_joined([r.arrays[name] for r in batch]) for name in names})
 
     def _may_begin(self) -> bool:
         """Whether the next request may run beside what runs."""

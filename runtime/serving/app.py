@@ -21,12 +21,12 @@ from runtime.manifest.manifest import Manifest
 from runtime.serving import oip
 from runtime.serving.admission import Admission, Expired, Limits, NotServing, Overloaded, RequestFailed
 from runtime.serving.doors import Doors
-from runtime.serving.frames import Frame
 from runtime.serving.interface import Interface
+from runtime.serving.messages import EngineMessage
 from runtime.serving.metrics import CONTENT_TYPE, Metrics
-from runtime.serving.openai_answers import Answer
-from runtime.serving.openai_api import NoSuchModel, Refused, read_wish
-from runtime.serving.supervisor import State, Supervisor
+from runtime.serving.openai_answers import TextAnswer
+from runtime.serving.openai_api import FieldRefused, NoSuchModel, read_wish
+from runtime.serving.supervisor import EngineState, Supervisor
 from runtime.serving.texts import Texts
 
 SLOWEST_BODY = 30.0  # seconds in which a body must have arrived
@@ -34,7 +34,7 @@ SLOWEST_BODY = 30.0  # seconds in which a body must have arrived
 
 @dataclass(frozen=True)
 class Settings:
-    """How an artifact is served."""
+    """The settings of a server."""
 
     name: str
     limits: Limits = Limits()
@@ -84,7 +84,7 @@ class Server:
 
     @property
     def is_ready(self) -> bool:
-        return self.supervisor.status.state is State.READY and not self._draining
+        return self.supervisor.status.state is EngineState.READY and not self._draining
 
     # ---- the engine
 
@@ -93,9 +93,9 @@ class Server:
         return limits if most is None else Limits(limits.waiting, min(limits.rows, most), limits.seconds)
 
     def _run(self, number: int, arrays: Any) -> None:
-        self.supervisor.send(Frame("run", {"id": number}, arrays))
+        self.supervisor.send(EngineMessage("run", {"id": number}, arrays))
 
-    def _told(self, frame: Frame) -> None:
+    def _told(self, frame: EngineMessage) -> None:
         match frame.kind:
             case "ready":
                 self.admission.opened(frame.fields["stages"])
@@ -116,7 +116,7 @@ class Server:
                 self.admission.failed(fields["id"], fields["message"], fault=fields["whose"] == "input")
 
     def _lost(self, why: str) -> None:
-        if self.supervisor.status.state is State.FAILED:
+        if self.supervisor.status.state is EngineState.FAILED:
             self.admission.close(why)
             self.texts.close(why)
         else:
@@ -196,10 +196,10 @@ class Server:
             raise NoSuchModel(model, self.settings.name)
         wish = read_wish(table, chat)
         if not self.interface.writes_texts:
-            raise Refused(
+            raise FieldRefused(
                 f"{self.settings.name} writes no texts; ask it by /v2/models/{self.settings.name}/infer", "model"
             )
-        answer = Answer(wish, self.texts, self.settings.name, self.interface.manifest.generation)
+        answer = TextAnswer(wish, self.texts, self.settings.name, self.interface.manifest.generation)
         if wish.stream:
             return StreamingResponse(await answer.begun(), media_type="text/event-stream")
         return JSONResponse(await answer.whole())
@@ -235,7 +235,7 @@ async def _read(request: Request, most: int) -> bytes:
 
 _STATUS = {
     InputError: 400,
-    Refused: 400,
+    FieldRefused: 400,
     NoSuchModel: 404,
     ClientDisconnect: 499,
     Overloaded: 429,

@@ -30,7 +30,7 @@ def nbytes_of(dtype: str, shape: Sequence[int]) -> int:
     return ITEM_BYTES[dtype] * prod(shape)
 
 
-def joined(parts: Sequence[Array]) -> Array:
+def rows_joined(parts: Sequence[Array]) -> Array:
     """The parts along their first dimension; their other dimensions and dtypes are equal."""
     if len(parts) == 1:
         return parts[0]

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from runtime.serving.metrics import Metrics
 
-OPEN = ("/v2/health/live", "/v2/health/ready")  # without a token
+UNGUARDED = ("/v2/health/live", "/v2/health/ready")  # without a token
 
 
 class Doors:
@@ -38,7 +38,7 @@ class Doors:
             await send(message)
 
         try:
-            if self._token and scope["path"] not in OPEN and not self._is_known(headers):
+            if self._token and scope["path"] not in UNGUARDED and not self._is_known(headers):
                 await _refuse(answer)
             else:
                 await self._app(scope, receive, answer)

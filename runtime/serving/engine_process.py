@@ -28,12 +28,13 @@ from typing import Any
 import torch
 
 from runtime.command_line import loaded
+from runtime.distributed.exit import kill
 from runtime.errors import DeviceError, InputError, ManifestError, PipelineClosed
 from runtime.flags import add_loading_flags
 from runtime.generation.continuation import Continuation
 from runtime.pipeline import Pipeline
 from runtime.serving.arrays import Array
-from runtime.serving.frames import Frame, receive_frame
+from runtime.serving.messages import EngineMessage, receive_message
 
 BEAT = 0.5  # seconds between two signs of life
 
@@ -46,12 +47,12 @@ class Wire:
         self._lock = threading.Lock()
 
     def send(self, kind: str, fields: Mapping[str, Any], arrays: Mapping[str, Array] | None = None) -> None:
-        data = Frame(kind, fields, arrays or {}).packed()
+        data = EngineMessage(kind, fields, arrays or {}).packed()
         with self._lock, suppress(ConnectionError):  # nobody is left to tell: `receive` sees that, too
             self._connection.sendall(data)
 
-    def receive(self) -> Frame | None:
-        return receive_frame(self._connection)
+    def receive(self) -> EngineMessage | None:
+        return receive_message(self._connection)
 
 
 class Beating:
@@ -100,7 +101,7 @@ class Serving:
                     if (text := self._texts.get(frame.fields["id"])) is not None:
                         text.cancel()
 
-    def _run(self, frame: Frame) -> None:
+    def _run(self, frame: EngineMessage) -> None:
         number = frame.fields["id"]
         try:
             future = self._pipe.submit_named({name: _tensor(array) for name, array in frame.arrays.items()})
@@ -118,7 +119,7 @@ class Serving:
             except Exception as e:
                 self._fail(number, e)
 
-    def _begin(self, frame: Frame) -> None:
+    def _begin(self, frame: EngineMessage) -> None:
         number = frame.fields["id"]
         try:
             text = self._texts[number] = self._pipe.start(frame.fields["prompt"], **frame.fields["options"])
@@ -144,7 +145,7 @@ class Serving:
         """Say whose fault it was; a pipeline that is closed takes this process with it."""
         if isinstance(error, PipelineClosed) or self._pipe.closed:
             self._wire.send("lost", {"message": str(error)})
-            os._exit(1)
+            kill(os.getpid())
         whose = "input" if isinstance(error, InputError) else "stage"
         self._wire.send(kind, {"id": number, "whose": whose, "message": str(error)})
 
@@ -179,9 +180,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     beating.loaded()
     wire.send("ready", {"stages": len(pipe.devices), "devices": [str(device) for device in pipe.devices]})
     Serving(pipe, wire).serve()
-    threading.Timer(_LAST, os._exit, (0,)).start()  # whatever hangs
+    last = threading.Timer(_LAST, kill, (os.getpid(),))  # whatever hangs
+    last.daemon = True
+    last.start()
     pipe.close()
-    os._exit(0)
+    return 0
 
 
 _LAST = 2.0  # seconds for the stages to end once the front is gone

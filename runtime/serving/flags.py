@@ -11,7 +11,7 @@ from runtime.flags import add_loading_flags
 def parser(prog: str) -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(
         prog=prog,
-        description="Answer requests with an artifact, over HTTP, until it is interrupted.",
+        description="TextAnswer requests with an artifact, over HTTP, until it is interrupted.",
         epilog=f"Example: {prog} build/bert --port 8000",
     )
     add_flags(options)

@@ -1,4 +1,4 @@
-"""What a served model takes and returns, read from its manifest, and which requests may share a batch."""
+"""The inputs and outputs of a served model, read from its manifest, and the requests that may share a batch."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Interface:
             raise InputError(f"input `{missing[0]}` is missing; the model takes {takes}")
 
     def batch_key(self, arrays: Mapping[str, Array]) -> Hashable | None:
-        """What is equal for requests whose rows may run as one batch; None where they must run alone.
+        """A key that is equal for requests whose rows may run as one batch; None where they must run alone.
 
         The compiler proved that the rows of a batch do not look at each other, or the manifest says no such thing.
         """

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE
 
 from runtime.serving.admission import Admission, Batch, rows_of
-from runtime.serving.supervisor import EngineStatus, State
+from runtime.serving.supervisor import EngineState, EngineStatus
 from runtime.serving.texts import Texts
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -18,7 +18,7 @@ __all__ = ["CONTENT_TYPE", "Metrics"]
 
 
 class Metrics:
-    """What a server counts.  Gauges are read when they are asked for."""
+    """The counts and times of a server.  Gauges are read when they are asked for."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -46,7 +46,7 @@ class Metrics:
             "stagecut_running": ("Batches in flight.", lambda: admission.running),
             "stagecut_slots": ("Batches that may be in flight.", lambda: admission.slots),
             "stagecut_texts": ("Texts in progress.", lambda: texts.in_progress),
-            "stagecut_ready": ("Whether the engine is ready.", lambda: float(status.state is State.READY)),
+            "stagecut_ready": ("Whether the engine is ready.", lambda: float(status.state is EngineState.READY)),
             "stagecut_engine_restarts": ("Starts of the engine after the first.", lambda: status.restarts),
             "stagecut_engine_read_bytes": ("Bytes read while it loads.", lambda: status.read),
         }

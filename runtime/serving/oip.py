@@ -35,7 +35,7 @@ HEADER_LENGTH = "inference-header-content-length"
 
 @dataclass(frozen=True)
 class Asked:
-    """What a request asks for: its id, its inputs, and the outputs that it wants."""
+    """A request: its id, its inputs, and the outputs that it wants."""
 
     id: str
     arrays: dict[str, Array]
@@ -48,7 +48,7 @@ class Asked:
 
 
 def metadata(interface: Interface, name: str) -> dict[str, Any]:
-    """What `GET /v2/models/NAME` says: -1 for a size that may change."""
+    """The answer to `GET /v2/models/NAME`: -1 for a size that may change."""
     return {
         "name": name,
         "versions": ["1"],

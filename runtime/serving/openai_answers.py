@@ -12,7 +12,7 @@ from typing import Any
 
 from runtime.manifest.manifest import Generation
 from runtime.serving.openai_api import Wish
-from runtime.serving.texts import News, Text, Texts, Token
+from runtime.serving.texts import ServedText, TextNews, Texts, Token
 
 
 @dataclass
@@ -20,11 +20,11 @@ class Choice:
     """One of the texts of an answer."""
 
     index: int
-    text: Text
+    text: ServedText
     tokens: list[Token] = field(default_factory=list)
 
 
-class Answer:
+class TextAnswer:
     """The texts of one request, from their beginning on."""
 
     def __init__(self, wish: Wish, texts: Texts, model: str, generation: Generation) -> None:
@@ -32,10 +32,10 @@ class Answer:
         self._wish = wish
         self._texts = texts
         self._generation = generation
-        self._news: asyncio.Queue[News] = asyncio.Queue()
+        self._news: asyncio.Queue[TextNews] = asyncio.Queue()
         prefix = "chatcmpl" if wish.chat else "cmpl"
         self._head = {"id": f"{prefix}-{secrets.token_hex(12)}", "created": int(time.time()), "model": model}
-        self._choices: dict[Text, Choice] = {}
+        self._choices: dict[ServedText, Choice] = {}
         seed = wish.options.get("seed")
         try:
             for prompt in wish.prompts:
@@ -117,7 +117,7 @@ class Answer:
         return {"index": choice.index, **said, "logprobs": self._logprobs(choice.tokens, 0), "finish_reason": reason}
 
     def _reason(self, choice: Choice) -> str:
-        """Why it ended: at a stop, or as it is long enough."""
+        """The reason of its end: a stop, or its length."""
         longest = self._generation.max_length - choice.text.prompt_tokens
         limit = min(longest, self._wish.options.get("max_new_tokens", longest))
         if choice.tokens and choice.tokens[-1].token in self._generation.stop:

@@ -34,7 +34,7 @@ _NUMBERS = {"temperature": (0, 2), "top_p": (0, 1), "min_p": (0, 1), "top_k": (0
 _MOST_CHOICES = 16
 
 
-class Refused(InputError):
+class FieldRefused(InputError):
     """A field of a request that is wrong, or that is not supported."""
 
     def __init__(self, message: str, param: str) -> None:
@@ -51,7 +51,7 @@ class NoSuchModel(Exception):
 
 @dataclass(frozen=True)
 class Wish:
-    """What a request asks for: prompts, options of the generation, and how the answer looks."""
+    """A request: prompts, options of the generation, and the form of the answer."""
 
     prompts: tuple[Any, ...]
     options: Mapping[str, Any]
@@ -63,13 +63,13 @@ class Wish:
 
 
 def read_wish(table: Any, chat: bool) -> Wish:
-    """The wish in a request.  Raises Refused that names the field."""
+    """The wish in a request.  Raises FieldRefused that names the field."""
     if not isinstance(table, dict):
-        raise Refused("the request must be an object", "")
+        raise FieldRefused("the request must be an object", "")
     left = {name: value for name, value in table.items() if name not in _MEANS_NOTHING}
     for name, fine in _ONLY.items():
         if name in left and left.pop(name) not in fine:
-            raise Refused(f"`{name}` is not supported", name)
+            raise FieldRefused(f"`{name}` is not supported", name)
     prompts = (_messages(left.pop("messages", None)),) if chat else _prompts(left.pop("prompt", None))
     options = {name: _number(name, left.pop(name), *b) for name, b in _NUMBERS.items() if left.get(name) is not None}
     limits = [left.pop(name, None) for name in ("max_tokens", "max_completion_tokens")]
@@ -82,32 +82,32 @@ def read_wish(table: Any, chat: bool) -> Wish:
     stream = _truth("stream", left.pop("stream", None))
     told = left.pop("stream_options", None) or {}
     if not isinstance(told, dict) or set(told) - {"include_usage", "include_obfuscation"}:
-        raise Refused("of `stream_options`, only `include_usage` is supported", "stream_options")
+        raise FieldRefused("of `stream_options`, only `include_usage` is supported", "stream_options")
     logprobs = left.pop("logprobs", None)
     if not isinstance(logprobs, bool) and logprobs not in (None, 0):
-        raise Refused("`logprobs` of other tokens than the written ones are not supported; ask for 0", "logprobs")
+        raise FieldRefused("`logprobs` of other tokens than the written ones are not supported; ask for 0", "logprobs")
     if left := {name: value for name, value in left.items() if value is not None or name not in _NUMBERS}:
-        raise Refused(f"`{next(iter(left))}` is not supported", next(iter(left)))
+        raise FieldRefused(f"`{next(iter(left))}` is not supported", next(iter(left)))
     wanted = logprobs if isinstance(logprobs, bool) else logprobs == 0
     return Wish(prompts, options, chat, copies, stream, bool(told.get("include_usage")), wanted)
 
 
 def _messages(value: Any) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not value:
-        raise Refused("`messages` must be a list of messages", "messages")
+        raise FieldRefused("`messages` must be a list of messages", "messages")
     return [_message(message) for message in value]
 
 
 def _message(message: Any) -> dict[str, Any]:
     if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-        raise Refused("each of `messages` is an object with a `role` and a `content`", "messages")
+        raise FieldRefused("each of `messages` is an object with a `role` and a `content`", "messages")
     content = message.get("content")
     if isinstance(content, list):
         if not all(isinstance(part, dict) and part.get("type") == "text" for part in content):
-            raise Refused("of the parts of a message, only texts are supported", "messages")
+            raise FieldRefused("of the parts of a message, only texts are supported", "messages")
         content = "".join(str(part.get("text", "")) for part in content)
     if not isinstance(content, str):
-        raise Refused("the `content` of a message must be a text", "messages")
+        raise FieldRefused("the `content` of a message must be a text", "messages")
     return {"role": message["role"], "content": content}
 
 
@@ -117,7 +117,7 @@ def _prompts(value: Any) -> tuple[Any, ...]:
         return (value,)
     if isinstance(value, list) and value and all(isinstance(one, str) or _are_ids(one) for one in value):
         return tuple(value)
-    raise Refused("`prompt` must be a text, a list of token ids, or a list of these", "prompt")
+    raise FieldRefused("`prompt` must be a text, a list of token ids, or a list of these", "prompt")
 
 
 def _are_ids(value: Any) -> bool:
@@ -127,27 +127,27 @@ def _are_ids(value: Any) -> bool:
 def _number(name: str, value: Any, low: float | None, high: float | None) -> Any:
     whole = name in ("top_k", "seed")
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-        raise Refused(f"`{name}` must be {'a whole' if whole else 'a'} number", name)
+        raise FieldRefused(f"`{name}` must be {'a whole' if whole else 'a'} number", name)
     if (low is not None and value < low) or (high is not None and value > high):
         limits = f"from {low} to {high}" if high is not None else f"at least {low}"
-        raise Refused(f"`{name}` is {value}; it must be {limits}", name)
+        raise FieldRefused(f"`{name}` is {value}; it must be {limits}", name)
     return value
 
 
 def _whole(name: str, value: Any, low: int, high: int | None) -> int:
     if type(value) is not int or value < low or (high is not None and value > high):
         limits = f"of at least {low}" if high is None else f"from {low} to {high}"
-        raise Refused(f"`{name}` must be a whole number {limits}", name)
+        raise FieldRefused(f"`{name}` must be a whole number {limits}", name)
     return value
 
 
 def _list_of_texts(name: str, value: Any) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-        raise Refused(f"`{name}` must be a text or a list of texts", name)
+        raise FieldRefused(f"`{name}` must be a text or a list of texts", name)
     return value
 
 
 def _truth(name: str, value: Any) -> bool:
     if value not in (None, True, False):
-        raise Refused(f"`{name}` must be true or false", name)
+        raise FieldRefused(f"`{name}` must be true or false", name)
     return bool(value)

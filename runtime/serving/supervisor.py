@@ -6,8 +6,6 @@ A process that ends closes its socket, which is seen at once; one that hangs sho
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -17,9 +15,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from time import monotonic
 
-from runtime.serving.frames import Frame, read_frame
+from runtime.serving.messages import EngineMessage, read_message
 
-SILENCE = 3.0  # seconds without a sign of life after which a process counts as hung
+HUNG_AFTER = 3.0  # seconds without a sign of life after which a process counts as hung
 PAUSES = (
     0.0,
     0.5,
@@ -30,8 +28,8 @@ PAUSES = (
 )  # seconds before a start, by the number of starts that failed one after another
 
 
-class State(Enum):
-    """What an engine does."""
+class EngineState(Enum):
+    """The state of an engine."""
 
     STARTING = "starting"
     LOADING = "loading"
@@ -42,9 +40,9 @@ class State(Enum):
 
 @dataclass
 class EngineStatus:
-    """What is known of an engine, for health checks, metrics and people."""
+    """Facts about an engine, for health checks, metrics and people."""
 
-    state: State = State.STARTING
+    state: EngineState = EngineState.STARTING
     detail: str = ""
     restarts: int = 0
     read: int = 0  # bytes, while it loads
@@ -59,7 +57,9 @@ class EngineStatus:
 class Supervisor:
     """One engine: the process, the socket that leads to it, and what to do when either ends."""
 
-    def __init__(self, arguments: Sequence[str], told: Callable[[Frame], None], lost: Callable[[str], None]) -> None:
+    def __init__(
+        self, arguments: Sequence[str], told: Callable[[EngineMessage], None], lost: Callable[[str], None]
+    ) -> None:
         """`arguments`: of `python -m runtime.serving.engine_process`; `told`: what it says; `lost`: it is gone."""
         self.status = EngineStatus()
         self._arguments = list(arguments)
@@ -74,14 +74,14 @@ class Supervisor:
         """Start it, and see to it that it runs until `stop`."""
         self._running = asyncio.get_running_loop().create_task(self._keep(), name="supervisor")
 
-    def send(self, frame: Frame) -> None:
+    def send(self, frame: EngineMessage) -> None:
         """Hand a message to the engine.  What it never reads is lost with it."""
         if self._writer is not None:
             self._writer.write(frame.packed())
 
     async def stop(self) -> None:
         """End the engine: it sees the end of the socket, and is killed if it does not."""
-        self.status.state = State.CLOSED
+        self.status.state = EngineState.CLOSED
         if self._running is not None:
             self._running.cancel()
             with suppress(asyncio.CancelledError):
@@ -90,12 +90,12 @@ class Supervisor:
 
     async def _keep(self) -> None:
         failures = 0
-        while self.status.state is not State.FAILED:
+        while self.status.state is not EngineState.FAILED:
             await asyncio.sleep(PAUSES[min(failures, len(PAUSES) - 1)])
             why = await self._run_once()
-            failures = 0 if self.status.state is State.READY else failures + 1
-            if self.status.state is not State.FAILED:
-                self.status.state, self.status.detail = State.STARTING, why
+            failures = 0 if self.status.state is EngineState.READY else failures + 1
+            if self.status.state is not EngineState.FAILED:
+                self.status.state, self.status.detail = EngineState.STARTING, why
                 self.status.restarts += 1
             self._lost(why)
             await self._end()
@@ -106,18 +106,18 @@ class Supervisor:
         watch = asyncio.get_running_loop().create_task(self._watch())
         try:
             while True:
-                frame = await read_frame(reader)
+                frame = await read_message(reader)
                 self._heard = monotonic()
                 match frame.kind:
                     case "beat":
                         self._loading(frame.fields.get("read", 0))
                     case "refused":
-                        self.status.state, self.status.detail = State.FAILED, frame.fields["message"]
+                        self.status.state, self.status.detail = EngineState.FAILED, frame.fields["message"]
                         return self.status.detail
                     case "lost":
                         return frame.fields["message"]
                     case "ready":
-                        self.status.state, self.status.detail = State.READY, ""
+                        self.status.state, self.status.detail = EngineState.READY, ""
                         self.status.stages, self.status.devices = frame.fields["stages"], frame.fields["devices"]
                         self._told(frame)
                     case _:
@@ -141,20 +141,19 @@ class Supervisor:
 
     async def _watch(self) -> None:
         """End a process that is silent: it hangs, or was stopped.  Silence counts from its first sign of life on."""
-        while not self._heard or monotonic() - self._heard < SILENCE:
+        while not self._heard or monotonic() - self._heard < HUNG_AFTER:
             await asyncio.sleep(0.1)
         self._kill()
 
     def _loading(self, read: int) -> None:
-        if self.status.state is State.STARTING:
-            self.status.state, self.status.detail = State.LOADING, ""
+        if self.status.state is EngineState.STARTING:
+            self.status.state, self.status.detail = EngineState.LOADING, ""
         self.status.read = read
 
     def _kill(self) -> None:
-        """SIGKILL for the process and all that it started."""
-        if self._process is not None and self._process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+        """End the process at once; those that it started see that, and end, too."""
+        if self._process is not None:
+            self._process.kill()
 
     async def _end(self) -> None:
         """Close the socket, and wait for the end of the process."""

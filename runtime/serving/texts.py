@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime.serving.admission import MOST_DEATHS, NotServing, Overloaded, RequestFailed
-from runtime.serving.frames import Frame
+from runtime.serving.messages import EngineMessage
 
 _RETRY_AFTER = 5  # seconds
 
@@ -24,12 +24,12 @@ class Token:
 
 
 @dataclass(eq=False)
-class Text:
+class ServedText:
     """A text in progress.  `options` hold a seed: begun again, it is the same."""
 
     prompt: Any
     options: Mapping[str, Any]
-    news: asyncio.Queue[News]  # its tokens, then None or the error that ended it
+    news: asyncio.Queue[TextNews]  # its tokens, then None or the error that ended it
     number: int
     prompt_tokens: int = 0
     seen: int = 0  # tokens of the present engine
@@ -37,41 +37,41 @@ class Text:
     deaths: int = 0
 
 
-News = tuple[Text, Token | Exception | None]
+TextNews = tuple[ServedText, Token | Exception | None]
 
 
 class Texts:
     """The texts of one engine, which shares its batches among them."""
 
-    def __init__(self, send: Callable[[Frame], None], most: int) -> None:
+    def __init__(self, send: Callable[[EngineMessage], None], most: int) -> None:
         """`most`: texts that may be in progress."""
         self._send = send
         self._most = most
         self._open = False
         self._closed = ""
-        self._texts: dict[int, Text] = {}
+        self._texts: dict[int, ServedText] = {}
         self._numbers = 0
 
     @property
     def in_progress(self) -> int:
         return len(self._texts)
 
-    def begin(self, prompt: Any, options: Mapping[str, Any], news: asyncio.Queue[News]) -> Text:
+    def begin(self, prompt: Any, options: Mapping[str, Any], news: asyncio.Queue[TextNews]) -> ServedText:
         """A new text, which is told to `news`.  Raises Overloaded or NotServing."""
         if self._closed:
             raise NotServing(self._closed)
         if len(self._texts) >= self._most:
             raise Overloaded(len(self._texts), _RETRY_AFTER)
         self._numbers += 1
-        text = self._texts[self._numbers] = Text(prompt, options, news, self._numbers)
+        text = self._texts[self._numbers] = ServedText(prompt, options, news, self._numbers)
         if self._open:
             self._ask(text)
         return text
 
-    def cancel(self, text: Text) -> None:
+    def cancel(self, text: ServedText) -> None:
         """Nobody reads it any more.  One that has ended is not there, and that is right."""
         if self._texts.pop(text.number, None) is not None and self._open:
-            self._send(Frame("cancel", {"id": text.number}))
+            self._send(EngineMessage("cancel", {"id": text.number}))
 
     # ---- what the engine tells
 
@@ -116,8 +116,8 @@ class Texts:
         for number in [*self._texts]:
             self._end(number, NotServing(why))
 
-    def _ask(self, text: Text) -> None:
-        self._send(Frame("text", {"id": text.number, "prompt": text.prompt, "options": dict(text.options)}))
+    def _ask(self, text: ServedText) -> None:
+        self._send(EngineMessage("text", {"id": text.number, "prompt": text.prompt, "options": dict(text.options)}))
 
     def _end(self, number: int, error: Exception | None) -> None:
         if (text := self._texts.pop(number, None)) is not None:

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import psutil
 import pytest
 import torch
 
-from runtime.serving.supervisor import SILENCE
+from runtime.serving.supervisor import HUNG_AFTER
 from tests.support.artifacts import Part, tensor, write
 
 tritonclient = pytest.importorskip("tritonclient.http")
@@ -30,10 +30,10 @@ ROWS = 4
 class Served:
     """A server that runs, and how to ask it."""
 
-    def __init__(self, process: subprocess.Popen[str], url: str) -> None:
+    def __init__(self, process: subprocess.Popen[str], url: str, http: httpx.Client) -> None:
         self.process = process
         self.url = url
-        self.http = httpx.Client(base_url=url, timeout=60)
+        self.http = http
 
     def is_ready(self) -> bool:
         return self.http.get("/v2/health/ready").status_code == 200
@@ -52,8 +52,14 @@ class Served:
         return self.http.post("/v2/models/model/infer", json={"inputs": [entry], **fields})
 
     def engine(self) -> psutil.Process:
-        [child] = [p for p in psutil.Process(self.process.pid).children() if "engine_process" in " ".join(p.cmdline())]
-        return child
+        """The process of the engine, as soon as there is one."""
+        for _ in range(500):
+            for child in psutil.Process(self.process.pid).children():
+                with suppress(psutil.Error):
+                    if "runtime.serving.engine_process" in child.cmdline():
+                        return child
+            time.sleep(0.02)
+        raise AssertionError("there is no engine")
 
 
 @contextmanager
@@ -64,12 +70,11 @@ def serving(artifact: Path, *flags: str) -> Iterator[Served]:
         line = process.stderr.readline()
         with ThreadPoolExecutor(1) as pool:
             pool.submit(process.stderr.read)  # what it logs, so that it never waits for us
+            found = re.search(r"http://\S+", line)
             try:
-                found = re.search(r"http://\S+", line)
                 assert found, line
-                server = Served(process, found[0])
-                yield server
-                server.http.close()
+                with httpx.Client(base_url=found[0], timeout=60) as client:
+                    yield Served(process, found[0], client)
             finally:
                 process.kill()
 
@@ -161,7 +166,7 @@ def test_a_request_that_ends_its_engine_fails_and_others_are_answered(served: Se
     served.wait()
 
 
-@pytest.mark.parametrize(("sent", "seconds"), [(signal.SIGKILL, 1.0), (signal.SIGSTOP, SILENCE + 1.0)])
+@pytest.mark.parametrize(("sent", "seconds"), [(signal.SIGKILL, 1.0), (signal.SIGSTOP, HUNG_AFTER + 1.0)])
 def test_nothing_is_lost_when_the_engine_dies_or_hangs(served: Served, sent: signal.Signals, seconds: float) -> None:
     served.wait()
     with ThreadPoolExecutor(8) as pool:

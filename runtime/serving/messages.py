@@ -20,7 +20,7 @@ _LENGTHS = struct.Struct("<IQ")
 
 
 @dataclass(frozen=True)
-class Frame:
+class EngineMessage:
     """A message: what it is, its fields, and tensors by name."""
 
     kind: str
@@ -35,13 +35,13 @@ class Frame:
         return b"".join((_LENGTHS.pack(len(head), sum(map(len, bodies))), head, *bodies))
 
 
-async def read_frame(reader: asyncio.StreamReader) -> Frame:
+async def read_message(reader: asyncio.StreamReader) -> EngineMessage:
     """The next frame.  Raises asyncio.IncompleteReadError or ConnectionError where the other end is gone."""
     head, body = _LENGTHS.unpack(await reader.readexactly(_LENGTHS.size))
     return _unpacked(await reader.readexactly(head), await reader.readexactly(body))
 
 
-def receive_frame(connection: socket.socket) -> Frame | None:
+def receive_message(connection: socket.socket) -> EngineMessage | None:
     """The next frame; None where the other end is gone.  Its tensors lie in memory that may be written."""
     try:
         head, body = _LENGTHS.unpack(_exactly(connection, _LENGTHS.size))
@@ -50,14 +50,14 @@ def receive_frame(connection: socket.socket) -> Frame | None:
         return None
 
 
-def _unpacked(head: bytes | bytearray, body: bytes | bytearray) -> Frame:
+def _unpacked(head: bytes | bytearray, body: bytes | bytearray) -> EngineMessage:
     kind, fields, listed = json.loads(head)
     data, arrays, at = memoryview(body), {}, 0
     for name, dtype, shape in listed:
         end = at + nbytes_of(dtype, shape)
         arrays[name] = Array(dtype, tuple(shape), data[at:end])
         at = end
-    return Frame(kind, fields, arrays)
+    return EngineMessage(kind, fields, arrays)
 
 
 def _exactly(connection: socket.socket, count: int) -> bytearray:
