@@ -19,7 +19,7 @@ from passes.cli.main import app
 from passes.options.options import Candidates, flags
 
 HERE = Path(__file__).resolve().parent
-PAGES = ("index", "command", "python", "generation", "artifact")
+PAGES = ("index", "command", "python", "generation", "serving", "artifact")
 PAGES += ("add-a-pass", "add-a-cost", "add-a-partitioner", "add-an-objective", "add-a-device")
 
 

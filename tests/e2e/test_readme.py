@@ -8,11 +8,13 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from passes.cli.main import app
+from tests.support.serving import serving
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -28,6 +30,15 @@ def run(*arguments: str, folder: Path) -> str:
     return done.stdout
 
 
+def ask(artifact: Path, url: str, body: str) -> Any:
+    """The answer of a server, which is started for the question."""
+    with serving(artifact) as server:
+        server.wait()
+        answer = server.http.post(url.removeprefix("http://127.0.0.1:8000"), content=body)
+    assert answer.status_code == 200
+    return answer.json()
+
+
 def test_its_options_are_some_of_the_command() -> None:
     rows = re.findall(r"^\| (`-.*?) \|", README, re.MULTILINE)
     told = {option for row in rows for option in re.findall(r"--[a-z-]+", row)}
@@ -39,7 +50,7 @@ def test_its_options_are_some_of_the_command() -> None:
 @pytest.mark.slow
 def test_it_runs_from_top_to_bottom(tmp_path: Path) -> None:
     """Its model file, its commands, its Python, and the listing of what comes out."""
-    printed = ""
+    printed, served = "", None
     for language, block in re.findall(r"^```(sh|python|text)\n(.*?)^```", README, re.MULTILINE | re.DOTALL):
         first, *rest = block.splitlines()
         match language:
@@ -50,6 +61,10 @@ def test_it_runs_from_top_to_bottom(tmp_path: Path) -> None:
             case "sh":
                 for command in (first, *rest):
                     match shlex.split(command):
+                        case ["stagecut", "serve", artifact, *_]:
+                            served = tmp_path / artifact
+                        case ["curl", _, url, "--json", body] if served is not None:
+                            assert ask(served, url, body)["choices"][0]["finish_reason"] == "length"
                         case ["stagecut", *arguments]:
                             printed = run("-m", "stagecut", *arguments, folder=tmp_path)
                         case [".venv/bin/torchrun", *arguments]:

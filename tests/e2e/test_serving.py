@@ -11,72 +11,17 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-import httpx
-import psutil
 import pytest
 import torch
 
 from runtime.serving.supervisor import HUNG_AFTER
 from tests.support.artifacts import Part, tensor, write
+from tests.support.serving import Served, serving
 
 tritonclient = pytest.importorskip("tritonclient.http")
 ROWS = 4
-
-
-class Served:
-    """A server that runs, and how to ask it."""
-
-    def __init__(self, process: subprocess.Popen[str], url: str, http: httpx.Client) -> None:
-        self.process = process
-        self.url = url
-        self.http = http
-
-    def is_ready(self) -> bool:
-        return self.http.get("/v2/health/ready").status_code == 200
-
-    def wait(self, ready: bool = True) -> float:
-        """Until it is ready, or is not; the seconds that took."""
-        began = time.monotonic()
-        while self.is_ready() is not ready:
-            assert time.monotonic() - began < 60
-            time.sleep(0.02)
-        return time.monotonic() - began
-
-    def infer(self, *rows: list[float], **fields: Any) -> httpx.Response:
-        data = [value for row in rows for value in row]
-        entry = {"name": "x", "datatype": "FP32", "shape": [len(rows), len(rows[0])], "data": data}
-        return self.http.post("/v2/models/model/infer", json={"inputs": [entry], **fields})
-
-    def engine(self) -> psutil.Process:
-        """The process of the engine, as soon as there is one."""
-        for _ in range(500):
-            for child in psutil.Process(self.process.pid).children():
-                with suppress(psutil.Error):
-                    if "runtime.serving.engine_process" in child.cmdline():
-                        return child
-            time.sleep(0.02)
-        raise AssertionError("there is no engine")
-
-
-@contextmanager
-def serving(artifact: Path, *flags: str) -> Iterator[Served]:
-    command = [sys.executable, "-m", "runtime.serve", str(artifact), "--port", "0", "--name", "model", *flags]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        line = process.stderr.readline()
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(process.stderr.read)  # what it logs, so that it never waits for us
-            found = re.search(r"http://\S+", line)
-            try:
-                assert found, line
-                with httpx.Client(base_url=found[0], timeout=60) as client:
-                    yield Served(process, found[0], client)
-            finally:
-                process.kill()
 
 
 @pytest.fixture(scope="module")

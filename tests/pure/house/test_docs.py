@@ -55,7 +55,7 @@ def test_named_names_are_in_the_named_files(page: str) -> None:
     assert not [f"{name} in {file}" for name, file in pairs if not re.search(rf"\b{name}\b", (ROOT / file).read_text())]
 
 
-RUN = ("make ", "stagecut ", ".venv/bin/torchrun ")
+RUN = ("make ", "stagecut ", ".venv/bin/torchrun ", "curl ")
 NOT_RUN = ("pip install ",)
 
 

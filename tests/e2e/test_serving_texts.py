@@ -1,0 +1,149 @@
+"""A served decoder, with the client that people have: from a checkpoint folder to tokens, and none of them lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers as t
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+
+from tests.support.serving import Served, serving
+
+openai = pytest.importorskip("openai")
+GREEDY: dict[str, Any] = {"model": "model", "temperature": 0}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("served") / "llama"
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "vocab_size": 64}
+    heads = {"num_attention_heads": 2, "max_position_embeddings": 512}
+    t.LlamaForCausalLM(t.LlamaConfig(**sizes, **heads, eos_token_id=63, pad_token_id=0)).save_pretrained(folder)
+    words = Tokenizer(WordLevel({f"w{i}": i for i in range(64)}, unk_token="w1"))
+    words.pre_tokenizer = WhitespaceSplit()
+    words.save(str(folder / "tokenizer.json"))
+    (folder / "chat_template.jinja").write_text("w2{% for m in messages %} {{ m.content }}{% endfor %} w4")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(checkpoint: Path) -> Iterator[Served]:
+    """`stagecut serve CHECKPOINT`: it is cut into the cache, and served from there."""
+    flags = ("--stages", "2", "--generate", "--max-length", "400", "--sequences", "4", "-q")
+    with serving(checkpoint, *flags, command=("stagecut", "serve")) as server:
+        server.wait()
+        yield server
+
+
+@pytest.fixture(scope="module")
+def client(served: Served) -> Iterator[Any]:
+    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0) as found:
+        yield found
+
+
+def words_of(ids: torch.Tensor) -> list[str]:
+    return [f"w{i}" for i in ids.tolist() if i != 63]
+
+
+def test_completions_are_those_of_generate(checkpoint: Path, client: Any) -> None:
+    model = t.AutoModelForCausalLM.from_pretrained(checkpoint)
+    prompts = [[3, 14, 15], [9, 2]]
+    made = client.completions.create(**GREEDY, prompt=["w3 w14 w15", "w9 w2"], max_tokens=12, logprobs=0)
+    for ids, choice in zip(prompts, made.choices, strict=True):
+        wanted = model.generate(torch.tensor([ids]), max_new_tokens=12, do_sample=False)[0, len(ids) :]
+        assert choice.text.split() == words_of(wanted)
+        assert choice.finish_reason == ("stop" if 63 in wanted.tolist() else "length")
+        assert len(choice.logprobs.tokens) == len(wanted)
+        assert all(logprob < 0 for logprob in choice.logprobs.token_logprobs)
+    assert (made.usage.prompt_tokens, made.usage.total_tokens - made.usage.completion_tokens) == (5, 5)
+    [by_ids] = client.completions.create(**GREEDY, prompt=[3, 14, 15], max_tokens=12).choices
+    assert by_ids.text == ""  # ids have no tokenizer, and usage counts them
+    assert [entry.id for entry in client.models.list()] == ["model"]
+
+
+def test_chats_are_streamed_as_they_are_whole(client: Any) -> None:
+    asked = {"model": "model", "messages": [{"role": "user", "content": "w7 w8"}], "max_tokens": 9, "seed": 5}
+    whole = client.chat.completions.create(**asked, temperature=0.9, n=2)
+    events = [
+        *client.chat.completions.create(**asked, temperature=0.9, stream=True, stream_options={"include_usage": True})
+    ]
+    assert "".join(e.choices[0].delta.content or "" for e in events if e.choices) == whole.choices[0].message.content
+    assert events[-1].usage.prompt_tokens == 4
+    assert events[-2].choices[0].finish_reason == whole.choices[0].finish_reason
+    assert whole.choices[0].message.content != whole.choices[1].message.content
+
+
+def test_a_stop_text_ends_a_completion_before_it(client: Any) -> None:
+    [all_of_it] = client.completions.create(**GREEDY, prompt="w3", max_tokens=8).choices
+    third = all_of_it.text.split()[2]
+    [stopped] = client.completions.create(**GREEDY, prompt="w3", max_tokens=8, stop=third).choices
+    assert stopped.text == all_of_it.text[: all_of_it.text.index(third)]
+    assert stopped.finish_reason == "stop"
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "message"),
+    [
+        ({"presence_penalty": 1.0}, "presence_penalty", "`presence_penalty` is not supported"),
+        ({"logprobs": 3}, "logprobs", "`logprobs` of other tokens than the written ones are not supported"),
+        ({"temperature": 3}, "temperature", "`temperature` is 3; it must be from 0 to 2"),
+        ({"max_tokens": 0}, "max_tokens", "`max_tokens` must be a whole number of at least 1"),
+        ({"max_tokens": 4000}, None, "a text of this artifact has at most 400"),
+        ({"n": 99}, "n", "`n` must be a whole number from 1 to 16"),
+        ({"stop": [1]}, "stop", "`stop` must be a text or a list of texts"),
+        ({"extra_body": {"wishes": 3}}, "wishes", "`wishes` is not supported"),
+        ({"prompt": [3, 64]}, None, "64"),
+        ({"prompt": []}, "prompt", "`prompt` must be a text, a list of token ids, or a list of these"),
+        ({"prompt": ""}, None, "empty"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_field_that_is_wrong_is_named(
+    client: Any, fields: dict[str, Any], param: str, message: str, stream: bool
+) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.completions.create(**{"model": "model", "prompt": "w3", "stream": stream} | fields)
+    assert message in refused.value.body["message"]
+    assert refused.value.param == param
+
+
+def test_another_model_is_not_there(client: Any) -> None:
+    with pytest.raises(openai.NotFoundError, match="there is no model 'other', only 'model'"):
+        client.completions.create(model="other", prompt="w3")
+
+
+def test_a_text_goes_on_after_its_engine_died(served: Served, client: Any) -> None:
+    asked = {**GREEDY, "temperature": 0.8, "seed": 3, "prompt": "w3 w4", "max_tokens": 300}
+    [whole] = client.completions.create(**asked).choices
+    stream = client.completions.create(**asked, stream=True)
+    pieces = [next(stream).choices[0].text for _ in range(3)]
+    engine = served.engine()
+    engine.kill()
+    pieces += [event.choices[0].text for event in stream]
+    assert "".join(pieces) == whole.text
+    assert served.engine().pid != engine.pid
+
+
+def test_a_client_that_leaves_holds_no_pages(served: Served, client: Any) -> None:
+    for _ in range(6):  # more than have room at once
+        with client.completions.create(**GREEDY, prompt="w3 w5", max_tokens=390, stream=True) as stream:
+            next(stream)
+    for _ in range(200):
+        if "stagecut_texts 0.0" in served.http.get("/metrics").text:
+            break
+        time.sleep(0.05)
+    [choice] = client.completions.create(**GREEDY, prompt="w3", max_tokens=3).choices
+    assert choice.text
+
+
+def test_plain_requests_are_told_where_texts_are_asked(served: Served) -> None:
+    answer = served.http.post("/v2/models/model/infer", json={"inputs": []})
+    assert (answer.status_code, "ask it by /v1/completions" in answer.text) == (400, True)

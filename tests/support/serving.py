@@ -1,0 +1,70 @@
+"""A server that runs, and how tests ask it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+
+class Served:
+    """A server that runs, and how to ask it."""
+
+    def __init__(self, process: subprocess.Popen[str], url: str, http: httpx.Client) -> None:
+        self.process = process
+        self.url = url
+        self.http = http
+
+    def is_ready(self) -> bool:
+        return self.http.get("/v2/health/ready").status_code == 200
+
+    def wait(self, ready: bool = True) -> float:
+        """Until it is ready, or is not; the seconds that took."""
+        began = time.monotonic()
+        while self.is_ready() is not ready:
+            assert time.monotonic() - began < 60
+            time.sleep(0.02)
+        return time.monotonic() - began
+
+    def infer(self, *rows: list[float], **fields: Any) -> httpx.Response:
+        data = [value for row in rows for value in row]
+        entry = {"name": "x", "datatype": "FP32", "shape": [len(rows), len(rows[0])], "data": data}
+        return self.http.post("/v2/models/model/infer", json={"inputs": [entry], **fields})
+
+    def engine(self) -> psutil.Process:
+        """The process of the engine, as soon as there is one."""
+        for _ in range(500):
+            for child in psutil.Process(self.process.pid).children():
+                with suppress(psutil.Error):
+                    if "runtime.serving.engine_process" in child.cmdline():
+                        return child
+            time.sleep(0.02)
+        raise AssertionError("there is no engine")
+
+
+@contextmanager
+def serving(source: Path, *flags: str, command: Sequence[str] = ("runtime.serve",)) -> Iterator[Served]:
+    """A server of an artifact, or of what `command` takes, which is a module and its first arguments."""
+    arguments = [*command, str(source), "--port", "0", "--name", "model", *flags]
+    with subprocess.Popen([sys.executable, "-m", *arguments], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        lines = iter(process.stderr.readline, "")
+        line = next((line for line in lines if line.startswith("serving ")), "")
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(process.stderr.read)  # what it logs, so that it never waits for us
+            found = re.search(r"http://\S+", line)
+            try:
+                assert found, line
+                with httpx.Client(base_url=found[0], timeout=60) as client:
+                    yield Served(process, found[0], client)
+            finally:
+                process.kill()
