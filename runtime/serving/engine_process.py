@@ -122,7 +122,10 @@ class Serving:
     def _begin(self, frame: EngineMessage) -> None:
         number = frame.fields["id"]
         try:
-            text = self._texts[number] = self._pipe.start(frame.fields["prompt"], **frame.fields["options"])
+            options = frame.fields["options"]
+            if "logit_bias" in options:  # JSON has no numbers as keys
+                options["logit_bias"] = dict(options["logit_bias"])
+            text = self._texts[number] = self._pipe.start(frame.fields["prompt"], **options)
         except Exception as e:
             self._fail(number, e, "text_error")
         else:

@@ -105,14 +105,18 @@ class TextAnswer:
 
     def _event(self, choice: Choice, token: Token, first: dict[str, str]) -> bytes:
         logprobs = self._logprobs([token], len("".join(t.text for t in choice.tokens[:-1])))
-        said = {"delta": {**first, "content": token.text}} if self._wish.chat else {"text": token.text}
+        said: dict[str, Any] = {"delta": {**first, "content": token.text}} if self._wish.chat else {"text": token.text}
+        if isinstance(choice.text.prompt, list) and not self._wish.chat:
+            said["token_ids"] = [token.token]
         reason = self._reason(choice) if token.done else None
         entry = {"index": choice.index, **said, "logprobs": logprobs, "finish_reason": reason}
         return _data({**self._head, "object": self._chunk, "choices": [entry]})
 
     def _ended(self, choice: Choice) -> dict[str, Any]:
         text = "".join(token.text for token in choice.tokens)
-        said = {"message": {"role": "assistant", "content": text}} if self._wish.chat else {"text": text}
+        said: dict[str, Any] = {"message": {"role": "assistant", "content": text}} if self._wish.chat else {"text": text}
+        if isinstance(choice.text.prompt, list) and not self._wish.chat:  # of ids, which are continued by ids
+            said["token_ids"] = [token.token for token in choice.tokens]
         reason = self._reason(choice)
         return {"index": choice.index, **said, "logprobs": self._logprobs(choice.tokens, 0), "finish_reason": reason}
 

@@ -5,7 +5,7 @@ https://platform.openai.com/docs/api-reference.  A field that is not supported i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,6 @@ _MEANS_NOTHING = ("model", "user", "metadata", "safety_identifier", "prompt_cach
 _ONLY: Mapping[str, tuple[Any, ...]] = {
     "presence_penalty": (0, None),
     "frequency_penalty": (0, None),
-    "logit_bias": ({}, None),
     "best_of": (1, None),
     "echo": (False, None),
     "suffix": ("", None),
@@ -30,7 +29,14 @@ _ONLY: Mapping[str, tuple[Any, ...]] = {
     "store": (False, None),
     "reasoning_effort": (None,),
 }
-_NUMBERS = {"temperature": (0, 2), "top_p": (0, 1), "min_p": (0, 1), "top_k": (0, None), "seed": (None, None)}
+_NUMBERS: Mapping[str, tuple[float | None, float | None]] = {
+    "temperature": (0, 2),
+    "top_p": (0, 1),
+    "min_p": (0, 1),
+    "top_k": (0, None),
+    "repetition_penalty": (0, None),
+    "seed": (None, None),
+}
 _MOST_CHOICES = 16
 
 
@@ -78,6 +84,8 @@ def read_wish(table: Any, chat: bool) -> Wish:
         options["max_new_tokens"] = _whole("max_tokens", limit, 1, None)
     if (stop := left.pop("stop", None)) is not None:
         options["stop"] = [stop] if isinstance(stop, str) else _list_of_texts("stop", stop)
+    if bias := left.pop("logit_bias", None):
+        options["logit_bias"] = [[token, value] for token, value in _biases(bias)]
     copies = _whole("n", left.pop("n", None) or 1, 1, _MOST_CHOICES)
     stream = _truth("stream", left.pop("stream", None))
     told = left.pop("stream_options", None) or {}
@@ -145,6 +153,18 @@ def _list_of_texts(name: str, value: Any) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
         raise FieldRefused(f"`{name}` must be a text or a list of texts", name)
     return value
+
+
+def _biases(value: Any) -> Iterator[tuple[int, float]]:
+    """Pairs of a token id and what is added to its logit: JSON has ids as texts."""
+    if not isinstance(value, dict):
+        raise FieldRefused("`logit_bias` must be an object of token ids and numbers", "logit_bias")
+    for token, bias in value.items():
+        if not token.isdecimal() or isinstance(bias, bool) or not isinstance(bias, (int, float)):
+            raise FieldRefused(
+                f"`logit_bias` has {token!r}: {bias!r}; it must be a token id and a number", "logit_bias"
+            )
+        yield int(token), bias
 
 
 def _truth(name: str, value: Any) -> bool:

@@ -65,7 +65,9 @@ def test_completions_are_those_of_generate(checkpoint: Path, client: Any) -> Non
         assert all(logprob < 0 for logprob in choice.logprobs.token_logprobs)
     assert (made.usage.prompt_tokens, made.usage.total_tokens - made.usage.completion_tokens) == (5, 5)
     [by_ids] = client.completions.create(**GREEDY, prompt=[3, 14, 15], max_tokens=12).choices
-    assert by_ids.text == ""  # ids have no tokenizer, and usage counts them
+    assert (by_ids.text, words_of(torch.tensor(by_ids.token_ids))) == ("", made.choices[0].text.split())
+    biased = {**GREEDY, "prompt": "w3 w14 w15", "max_tokens": 4, "logit_bias": {"17": 100}}
+    assert client.completions.create(**biased).choices[0].text.split() == ["w17"] * 4
     assert [entry.id for entry in client.models.list()] == ["model"]
 
 
@@ -97,6 +99,7 @@ def test_a_stop_text_ends_a_completion_before_it(client: Any) -> None:
         ({"temperature": 3}, "temperature", "`temperature` is 3; it must be from 0 to 2"),
         ({"max_tokens": 0}, "max_tokens", "`max_tokens` must be a whole number of at least 1"),
         ({"max_tokens": 4000}, None, "a text of this artifact has at most 400"),
+        ({"logit_bias": {"w3": 1}}, "logit_bias", "it must be a token id and a number"),
         ({"n": 99}, "n", "`n` must be a whole number from 1 to 16"),
         ({"stop": [1]}, "stop", "`stop` must be a text or a list of texts"),
         ({"extra_body": {"wishes": 3}}, "wishes", "`wishes` is not supported"),
