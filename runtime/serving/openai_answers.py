@@ -114,7 +114,8 @@ class TextAnswer:
 
     def _ended(self, choice: Choice) -> dict[str, Any]:
         text = "".join(token.text for token in choice.tokens)
-        said: dict[str, Any] = {"message": {"role": "assistant", "content": text}} if self._wish.chat else {"text": text}
+        message = {"message": {"role": "assistant", "content": text}}
+        said: dict[str, Any] = message if self._wish.chat else {"text": text}
         if isinstance(choice.text.prompt, list) and not self._wish.chat:  # of ids, which are continued by ids
             said["token_ids"] = [token.token for token in choice.tokens]
         reason = self._reason(choice)
