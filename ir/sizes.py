@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import prod
 from typing import Any, TypeAlias
 
@@ -54,7 +54,12 @@ def at(dim: Dim, sizes: Mapping[sympy.Symbol, int]) -> int:
 
 def bound(expr: sympy.Basic, sizes: Mapping[sympy.Symbol, int]) -> Any:
     """An expression with numbers in place of symbols."""
-    return expr.subs(sizes.items())  # type: ignore[arg-type]
+    return _bound(expr, tuple(sizes.items()))
+
+
+@lru_cache(maxsize=1 << 16)  # a graph has few expressions, each in many of its types and costs
+def _bound(expr: sympy.Basic, sizes: tuple[tuple[Any, int], ...]) -> Any:
+    return expr.subs(sizes)
 
 
 def hold(guards: Iterable[sympy.Basic], sizes: Mapping[Any, int]) -> bool:

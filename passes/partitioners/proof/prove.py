@@ -90,8 +90,8 @@ def _none_below(model: Relaxed, value: float, deadline: Deadline) -> bool:
     if model.core.n <= MOST_UNITS:
         with suppress(TooWide):
             return Exact(model).search(value, MOST_IDEALS, deadline) is None
-    small = contracted(model, value)
-    if small.core.n > MOST_UNITS:
+    small = model if deadline.passed() else contracted(model, value)
+    if deadline.passed() or small.core.n > MOST_UNITS:
         return False
     try:
         return Exact(small).search(value, MOST_IDEALS, deadline) is None
