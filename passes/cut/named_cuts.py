@@ -13,6 +13,8 @@ from ir.graph import Graph
 from passes.partitioners import given
 from passes.partitioners.problem import InvalidSplit, Problem, Solution
 
+_SHOWN = 8  # modules that a message lists
+
 
 def between_modules(graph: Graph, problem: Problem) -> Problem:
     """The problem whose splits leave the layers of a model whole, and the modules beside them."""
@@ -31,7 +33,8 @@ def cut_before(graph: Graph, problem: Problem, names: Sequence[str]) -> Solution
     for name in names:
         if name not in modules:
             near = get_close_matches(name, modules, n=1)
-            raise PlanError(f"no module `{name}` is called" + (f"; there is `{near[0]}`" if near else ""))
+            known = f"there is `{near[0]}`" if near else f"those that are: {', '.join(layers(modules)[:_SHOWN])}"
+            raise PlanError(f"no module `{name}` is called; {known}")
     if len(set(names)) + 1 != len(problem.devices):
         cuts = len(problem.devices) - 1
         raise PlanError(f"{cuts + 1} devices need {cuts} modules to cut before, and {len(set(names))} are named")

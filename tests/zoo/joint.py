@@ -366,7 +366,6 @@ JOINT: dict[str, Entry] = {
         from_config(t.ViltForQuestionAnswering, "vilt", **{**BODY, **TOKENS}, image_size=32, patch_size=8),
         lambda batch, seq: _both(batch, seq) | {"pixel_mask": torch.ones(batch, 32, 32, dtype=torch.int64)},
         {**BOTH, "pixel_mask": {0: "batch"}},
-        "it draws the order of its patches at random: two calls of the uncut model differ as much",
     ),
     "vipllava": _among_words(
         "vipllava",

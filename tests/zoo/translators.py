@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from tests.zoo.entry import Entry, translator
+import torch
+
+from tests.zoo.entry import Entry, Inputs, translator
 
 BART = {
     "d_model": 64,
@@ -30,12 +32,22 @@ def _t5(kind: str, **options: Any) -> Entry:
     return translator(kind, **{**T5, "decoder_start_token_id": 0, **options})
 
 
+def _with_target_mask(entry: Entry) -> Entry:
+    """The same with a mask of the target text, without which the model asks whether any of its ids is padding."""
+
+    def inputs(batch: int, seq: int) -> Inputs:
+        given = entry.inputs(batch, seq)
+        return given | {"decoder_attention_mask": torch.ones_like(given["decoder_input_ids"])}
+
+    return replace(entry, inputs=inputs, dynamic={**entry.dynamic, "decoder_attention_mask": {0: "batch", 1: "target"}})
+
+
 TRANSLATORS: dict[str, Entry] = {
     "bart": _bart("bart"),
     "bigbird_pegasus": _bart("bigbird_pegasus", attention_type="original_full"),
     "blenderbot": _bart("blenderbot"),
     "blenderbot_small": _bart("blenderbot-small"),
-    "fsmt": _bart("fsmt", src_vocab_size=128, tgt_vocab_size=128, langs=["en", "de"]),
+    "fsmt": _with_target_mask(_bart("fsmt", src_vocab_size=128, tgt_vocab_size=128, langs=["en", "de"])),
     "led": _bart("led", max_encoder_position_embeddings=64, max_decoder_position_embeddings=64, attention_window=8),
     "longt5": _t5("longt5", encoder_attention_type="local", local_radius=4),
     "longt5_global": _t5("longt5", encoder_attention_type="transient-global", local_radius=4, global_block_size=4),

@@ -90,6 +90,7 @@ def test_a_stage_begins_where_the_user_says() -> None:
     ("names", "fault"),
     [
         (("layers.9",), "no module `layers.9` is called; there is `layers.5`"),
+        (("encoder",), "no module `encoder` is called; those that are: "),
         (("layers.0",), "no cut before layers.0: devices [0] hold no node"),
         (("layers.1", "layers.2"), "2 devices need 1 modules to cut before, and 2 are named"),
     ],
