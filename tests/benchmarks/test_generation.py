@@ -1,0 +1,89 @@
+"""Texts that two stages continue on the CPU, beside transformers' `generate` with its static cache; both have all cores.
+
+Ratios of the best of some turns, which take place side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from time import perf_counter
+from typing import Any
+
+import pytest
+import torch
+import transformers as t
+
+from passes.compilation.api import compile_model
+from runtime import Pipeline
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+NEW, TURNS = 48, 3
+LENGTHS = (16, 48, 96, 192)
+SLOWER_ALONE, FASTER_TOGETHER = 1.15, 1.3
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    """A Llama of 124 million parameters."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12, "vocab_size": 32000}
+    heads = {"num_attention_heads": 12, "num_key_value_heads": 4, "max_position_embeddings": 512}
+    model = t.LlamaForCausalLM(t.LlamaConfig(**sizes, **heads)).eval()
+    model.generation_config.eos_token_id = None
+    return model
+
+
+@pytest.fixture(scope="module")
+def pipe(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
+    out = tmp_path_factory.mktemp("llama") / "out"
+    compile_model(model, out=out, stages=2, generate=True, max_length=256, sequences=8, page=64)
+    with Pipeline.load(out, processes=False) as pipe:
+        yield pipe
+
+
+def prompt(length: int) -> torch.Tensor:
+    return torch.randint(3, 32000, (1, length), generator=torch.Generator().manual_seed(length))
+
+
+def beside(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """What transformers continues."""
+    static = {"cache_implementation": "static", "disable_compile": True, "pad_token_id": 0}
+    return model.generate(ids, attention_mask=mask, max_new_tokens=NEW, do_sample=False, **static)
+
+
+def seconds(*runs: Callable[[], object]) -> list[float]:
+    """Those of the fastest of some turns, in which all take place one after the other."""
+    best = [float("inf")] * len(runs)
+    for _ in range(TURNS):
+        for i, run in enumerate(runs):
+            start = perf_counter()
+            run()
+            best[i] = min(best[i], perf_counter() - start)
+    return best
+
+
+def test_one_text(model: Any, pipe: Pipeline) -> None:
+    ids = prompt(48)
+    ours, theirs = lambda: pipe.generate(ids, max_new_tokens=NEW), lambda: beside(model, ids, torch.ones_like(ids))
+    assert torch.equal(ours(), theirs())
+    mine, other = seconds(ours, theirs)
+    print(
+        f"\none text: {1e3 * mine / NEW:.1f} ms a token, transformers {1e3 * other / NEW:.1f}: {mine / other:.2f} times"
+    )
+    assert mine <= SLOWER_ALONE * other
+
+
+def test_four_texts_of_different_lengths(model: Any, pipe: Pipeline) -> None:
+    """Against the batch of all four, padded to the longest one."""
+    prompts = [prompt(length) for length in LENGTHS]
+    width = max(LENGTHS)
+    ids = torch.cat([torch.cat([p.new_zeros(1, width - p.shape[1]), p], 1) for p in prompts])
+    mask = torch.stack([torch.arange(width) >= width - length for length in LENGTHS]).long()
+    given = [p[0].tolist() for p in prompts]
+    ours, theirs = lambda: pipe.generate(given, max_new_tokens=NEW), lambda: beside(model, ids, mask)
+    assert ours() == theirs()[:, width:].tolist()
+    mine, other = seconds(ours, theirs)
+    rates = [len(LENGTHS) * NEW / taken for taken in (mine, other)]
+    print(f"\nfour texts: {rates[0]:.1f} tokens a second, transformers {rates[1]:.1f}: {other / mine:.2f} times")
+    assert other >= FASTER_TOGETHER * mine
