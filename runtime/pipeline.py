@@ -263,7 +263,9 @@ class Pipeline:
         self._engine.require_open()
         with self._beginning:
             if self._generation is None:
-                self._generation = TextGeneration(self.manifest, self.folder, self.submit_named)
+                apart = self._monitor is not None or self._processes is not None
+                at_once = len(self.devices) if apart else len(set(self.devices))
+                self._generation = TextGeneration(self.manifest, self.folder, self.submit_named, at_once)
             return self._generation
 
     def reset(self) -> None:

@@ -25,17 +25,23 @@ class TextGeneration:
     """The texts of a pipeline."""
 
     def __init__(
-        self, manifest: Manifest, folder: Path, submit: Callable[[Mapping[str, torch.Tensor]], Future[Any]]
+        self,
+        manifest: Manifest,
+        folder: Path,
+        submit: Callable[[Mapping[str, torch.Tensor]], Future[Any]],
+        at_once: int,
     ) -> None:
-        """`submit`: starts a batch of tensors by their names.  Raises InputError where the artifact is no decoder."""
+        """`submit`: starts a batch of tensors by their names; `at_once`: how many batches the stages compute at once.
+
+        Raises InputError where the artifact is no decoder.
+        """
         if not manifest.generation.page:
             raise InputError(f"{manifest.name} was not compiled to continue texts", "compile it with --generate")
         self._generation = manifest.generation
         first, takes = ([t.name for t in manifest.programs[i].inputs] for i in (0, -1))
         widths = SourceWidths.of(manifest.programs[0], manifest.generation.source)
-        stages = len(manifest.stages)
         self._generator = Generator(
-            manifest.generation, takes, stages, lambda given: submit(widths.padded(given)), first
+            manifest.generation, takes, at_once, lambda given: submit(widths.padded(given)), first
         )
         self._tokenizer = Tokenizer(folder)
         self._prompts = PromptReader(manifest.generation, self._tokenizer)

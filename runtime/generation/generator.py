@@ -30,9 +30,9 @@ class Generator:
     """
 
     def __init__(
-        self, generation: Generation, takes: Collection[str], stages: int, submit: Submit, first: Collection[str] = ()
+        self, generation: Generation, takes: Collection[str], at_once: int, submit: Submit, first: Collection[str] = ()
     ) -> None:
-        """`takes`: the names of the decoder's inputs.  `submit`: starts a batch of them.
+        """`takes`: the names of the decoder's inputs.  `submit`: starts a batch; `at_once` of them are computed at once.
 
         `first`: the names of those of the first step of a text that has a source.
         """
@@ -41,7 +41,7 @@ class Generator:
         if generation.window:
             room = (generation.window_pages - 2) * generation.page - generation.window
             chunk = max(1, min(CHUNK, room))
-        groups = stages + 1 if stages > 1 else 1
+        groups = at_once + 1 if at_once > 1 else 1  # stages that share a device read their weights once for all texts
         self._scheduler = Scheduler(Pools.of(generation), groups, chunk, generation.chunk, generation.together)
         self._texts: dict[Continuation, TextInProgress] = {}
         self._events: SimpleQueue[_Event] = SimpleQueue()

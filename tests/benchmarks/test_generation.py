@@ -1,4 +1,6 @@
-"""Texts that two stages continue on the CPU, beside transformers' `generate` with its static cache; both have all cores.
+"""Texts that two stages continue on the CPU, beside transformers' `generate` with its static cache.
+
+Both have all cores.
 
 Ratios of the best of some turns, which take place side by side.
 """
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 import transformers as t
+from torch.nn.functional import pad
 
 from passes.compilation.api import compile_model
 from runtime import Pipeline
@@ -42,8 +45,9 @@ def pipe(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipel
         yield pipe
 
 
-def prompt(length: int) -> torch.Tensor:
-    return torch.randint(3, 32000, (1, length), generator=torch.Generator().manual_seed(length))
+def prompt(length: int, turn: int) -> torch.Tensor:
+    """Another one each turn, or pages of its prefix would be known."""
+    return torch.randint(3, 32000, (1, length), generator=torch.Generator().manual_seed(1000 * turn + length))
 
 
 def beside(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -52,37 +56,44 @@ def beside(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return model.generate(ids, attention_mask=mask, max_new_tokens=NEW, do_sample=False, **static)
 
 
-def seconds(*runs: Callable[[], object]) -> list[float]:
+def seconds(*runs: Callable[[int], object]) -> list[float]:
     """Those of the fastest of some turns, in which all take place one after the other."""
     best = [float("inf")] * len(runs)
-    for _ in range(TURNS):
+    for turn in range(1, TURNS + 1):
         for i, run in enumerate(runs):
             start = perf_counter()
-            run()
+            run(turn)
             best[i] = min(best[i], perf_counter() - start)
     return best
 
 
 def test_one_text(model: Any, pipe: Pipeline) -> None:
-    ids = prompt(48)
-    ours, theirs = lambda: pipe.generate(ids, max_new_tokens=NEW), lambda: beside(model, ids, torch.ones_like(ids))
-    assert torch.equal(ours(), theirs())
+    def ours(turn: int) -> torch.Tensor:
+        return pipe.generate(prompt(48, turn), max_new_tokens=NEW)
+
+    def theirs(turn: int) -> torch.Tensor:
+        return beside(model, prompt(48, turn), torch.ones(1, 48, dtype=torch.int64))
+
+    assert torch.equal(ours(0), theirs(0))
     mine, other = seconds(ours, theirs)
-    print(
-        f"\none text: {1e3 * mine / NEW:.1f} ms a token, transformers {1e3 * other / NEW:.1f}: {mine / other:.2f} times"
-    )
+    each = [1e3 * taken / NEW for taken in (mine, other)]
+    print(f"\none text: {each[0]:.1f} ms a token, transformers {each[1]:.1f}: {mine / other:.2f} times")
     assert mine <= SLOWER_ALONE * other
 
 
 def test_four_texts_of_different_lengths(model: Any, pipe: Pipeline) -> None:
     """Against the batch of all four, padded to the longest one."""
-    prompts = [prompt(length) for length in LENGTHS]
     width = max(LENGTHS)
-    ids = torch.cat([torch.cat([p.new_zeros(1, width - p.shape[1]), p], 1) for p in prompts])
-    mask = torch.stack([torch.arange(width) >= width - length for length in LENGTHS]).long()
-    given = [p[0].tolist() for p in prompts]
-    ours, theirs = lambda: pipe.generate(given, max_new_tokens=NEW), lambda: beside(model, ids, mask)
-    assert ours() == theirs()[:, width:].tolist()
+
+    def ours(turn: int) -> list[list[int]]:
+        return pipe.generate([prompt(n, turn)[0].tolist() for n in LENGTHS], max_new_tokens=NEW)
+
+    def theirs(turn: int) -> list[list[int]]:
+        ids = torch.cat([pad(prompt(n, turn), (width - n, 0)) for n in LENGTHS])
+        mask = torch.stack([torch.arange(width) >= width - n for n in LENGTHS]).long()
+        return beside(model, ids, mask)[:, width:].tolist()
+
+    assert ours(0) == theirs(0)
     mine, other = seconds(ours, theirs)
     rates = [len(LENGTHS) * NEW / taken for taken in (mine, other)]
     print(f"\nfour texts: {rates[0]:.1f} tokens a second, transformers {rates[1]:.1f}: {other / mine:.2f} times")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from runtime.errors import InputError, ManifestError
 from runtime.manifest.manifest import Manifest
 from runtime.stage.loader import load_stages
 from tests.support.checking import EXAMPLES
+from tests.support.jobs import ROOT, torchrun
 
 SIZES = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "vocab_size": 64}
 HEADS = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 64}
@@ -123,6 +125,16 @@ def test_texts_are_read_by_the_tokenizer_of_the_checkpoint(artifact: Path) -> No
         text = pipe.start("w3 w14 w15", max_new_tokens=6, temperature=0.0).result()
         ids = pipe.start([3, 14, 15], max_new_tokens=6, temperature=0.0).result()
     assert text.split() == [f"w{i}" for i in ids if i != 63]
+
+
+def test_tokens_are_the_same_in_several_processes(artifact: Path) -> None:
+    given = ["5 6 7", "--ids", "--max-new-tokens", "6", "--temperature", "0"]
+    command = torchrun(2, "-m", "runtime.generation", artifact, *given)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    with Pipeline.load(artifact) as pipe:
+        steps = pipe.generate([5, 6, 7], stream=True, max_new_tokens=6, temperature=0.0)
+        assert done.stdout.split() == [str(step.token) for step in steps]
 
 
 def test_stages_are_verified_beside_the_uncut_step(checkpoint: Path, tmp_path: Path) -> None:
