@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from queue import SimpleQueue
-from threading import Lock, Thread
+from threading import Lock, Thread, current_thread
 from typing import Any
 
 import torch
@@ -32,7 +32,7 @@ class Generator:
     def __init__(
         self, generation: Generation, takes: Collection[str], at_once: int, submit: Submit, first: Collection[str] = ()
     ) -> None:
-        """`takes`: the names of the decoder's inputs.  `submit`: starts a batch; `at_once` of them are computed at once.
+        """`takes`: the names of the decoder's inputs.  `submit`: starts a batch; `at_once` are computed at once.
 
         `first`: the names of those of the first step of a text that has a source.
         """
@@ -47,6 +47,7 @@ class Generator:
         self._events: SimpleQueue[_Event] = SimpleQueue()
         self._lock = Lock()  # held while the thread starts or ends
         self._runs = False
+        self._thread: Thread | None = None  # the last one that ran
         self._closed = False
 
     def start(
@@ -79,9 +80,11 @@ class Generator:
         return found
 
     def close(self) -> None:
-        """Texts that are not done fail with PipelineClosed.  May be called twice."""
+        """Texts that are not done fail with PipelineClosed; returns when nothing runs any more.  May be called twice."""
         self._closed = True
         self._tell(lambda: self._end_all(PipelineClosed("the pipeline was closed")))
+        if (thread := self._thread) is not None and thread is not current_thread():
+            thread.join()  # or Python's end would meet it inside of torch
 
     def _tell(self, event: _Event) -> None:
         """Have the thread act on an event; it runs while there is something to do, so that it keeps nothing alive."""
@@ -89,7 +92,8 @@ class Generator:
             self._events.put(event)
             if not self._runs:
                 self._runs = True
-                Thread(target=self._run, name="generation", daemon=True).start()
+                self._thread = Thread(target=self._run, name="generation", daemon=True)
+                self._thread.start()
 
     def _cancel(self, found: Continuation) -> None:
         found.end()  # on the caller's thread, who gets no more tokens from now on
