@@ -80,7 +80,7 @@ class Generator:
         return found
 
     def close(self) -> None:
-        """Texts that are not done fail with PipelineClosed; returns when nothing runs any more.  May be called twice."""
+        """Texts that are not done fail with PipelineClosed; returns when nothing runs.  May be called twice."""
         self._closed = True
         self._tell(lambda: self._end_all(PipelineClosed("the pipeline was closed")))
         if (thread := self._thread) is not None and thread is not current_thread():
