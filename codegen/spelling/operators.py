@@ -306,7 +306,9 @@ _METHODS = _ops("""
     transpose.int tril.default triu.default type_as.default unbind.int unflatten.int unsqueeze.default
     view_as.default
 """)
-_REDUCTIONS = ["mean.dim", "sum.dim_IntList", "amax.default", "amin.default", "any.dim", "all.dim", "var.dim"]
+_REDUCTIONS = _ops("""
+    all.dim amax.default amin.default any.dim logsumexp.default mean.dim sum.dim_IntList var.dim
+""")
 _SPREAD = ["view.default", "reshape.default", "permute.default", "expand.default", "repeat.default"]
 _TORCH = _ops("""
     addmm.default arange.default arange.start arange.start_step baddbmm.default cat.default einsum.default full.default

@@ -55,10 +55,9 @@ def _some(decoding: Sequence[TextsAtOnce]) -> Sequence[TextsAtOnce]:
 
 
 def _texts_at_once(found: TextsAtOnce) -> str:
-    texts = f"{found.texts} text{'s' * (found.texts > 1)}"
-    return (
-        f"{texts} {format_count(round(found.tokens_per_second))} tokens/s ({format_seconds(found.token_seconds)} each)"
-    )
+    texts, speed = f"{found.texts} text{'s' * (found.texts > 1)}", found.tokens_per_second
+    shown = format_count(round(speed)) if speed >= 10 else f"{speed:.2g}"
+    return f"{texts} {shown} tokens/s ({format_seconds(found.token_seconds)} each)"
 
 
 def _calls(summary: Summary) -> str:

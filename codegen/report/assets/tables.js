@@ -95,6 +95,10 @@ function showStages(data) {
   fillTable(document.querySelector("#stages"), columns, stages);
 }
 
+function speed(perSecond) {
+  return perSecond < 10 ? d3.format(".2~r")(perSecond) : format.count(Math.round(perSecond));
+}
+
 /** The tokens a second of a decoder, by the texts that it continues at once. */
 function showDecoding(data) {
   const { decoding } = data.summary;
@@ -102,7 +106,7 @@ function showDecoding(data) {
   const columns = [
     { title: "Texts at once", number: true, cell: (d) => format.count(d.texts) },
     { title: "A token of each", number: true, cell: (d) => format.seconds(d.token_seconds) },
-    { title: "Tokens a second", cell: (d) => el("span", { class: "timed" }, bar(d.tokens_per_second / most), el("span", { class: "amount" }, format.count(Math.round(d.tokens_per_second)))) },
+    { title: "Tokens a second", cell: (d) => el("span", { class: "timed" }, bar(d.tokens_per_second / most), el("span", { class: "amount" }, speed(d.tokens_per_second))) },
   ];
   const section = document.querySelector("#decoding");
   section.hidden = !decoding.length;

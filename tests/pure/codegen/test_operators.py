@@ -82,6 +82,7 @@ CALLS: list[tuple[Any, ...]] = [
     (aten.mean.dim, x, [1, 2]),
     (aten.sum.dim_IntList, x, [1]),
     (aten.amax.default, x, [-1], True),
+    (aten.logsumexp.default, x, [-1]),
     (aten.any.dim, m, 1),
     (aten.var.dim, x, [-1], False, True),
     (aten.view.default, x, [2, -1]),
