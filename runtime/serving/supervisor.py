@@ -18,6 +18,7 @@ from time import monotonic
 from runtime.serving.messages import EngineMessage, read_message
 
 HUNG_AFTER = 3.0  # seconds without a sign of life after which a process counts as hung
+HUNG_LOADING_AFTER = 60.0  # while it loads, as libraries then keep Python from running for seconds
 PAUSES = (
     0.0,
     0.5,
@@ -141,9 +142,12 @@ class Supervisor:
 
     async def _watch(self) -> None:
         """End a process that is silent: it hangs, or was stopped.  Silence counts from its first sign of life on."""
-        while not self._heard or monotonic() - self._heard < HUNG_AFTER:
+        while not self._heard or monotonic() - self._heard < self._patience():
             await asyncio.sleep(0.1)
         self._kill()
+
+    def _patience(self) -> float:
+        return HUNG_AFTER if self.status.state is EngineState.READY else HUNG_LOADING_AFTER
 
     def _loading(self, read: int) -> None:
         if self.status.state is EngineState.STARTING:
