@@ -5,6 +5,7 @@
     run           the command line that runs an artifact once
     serve         the command line that answers requests
     flags         its flags, and those of all command lines that run an artifact
+    options       checks of a pipeline's options
     command_line  loading and exit statuses, which those command lines have in common
     manifest/     the index of an artifact folder
     device/       devices of this host, streams, copies, clocks, torch's settings

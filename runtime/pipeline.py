@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import groupby, islice
-from os import PathLike
+from itertools import groupby
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -25,11 +23,13 @@ from runtime.distributed.bootstrap import TIMEOUT, start
 from runtime.distributed.monitor import Monitor
 from runtime.engine.collector import Finish
 from runtime.engine.engine import Engine
+from runtime.engine.in_flight import results_of
 from runtime.engine.message import Reset, Values
 from runtime.errors import demand
 from runtime.generation.continuation import Continuation
 from runtime.generation.generate import TextGeneration
 from runtime.manifest.manifest import Manifest
+from runtime.options import checked_folder, is_count
 from runtime.processes.choice import processes_of
 from runtime.processes.owner import StageProcesses, job_of
 from runtime.stage.loader import load_stages
@@ -117,7 +117,8 @@ class Pipeline:
         Raises ManifestError for a folder that cannot be run, DeviceError for devices that are not here.
         """
         demand(outputs in ("return", "stay"), "outputs", outputs, '"return" or "stay"')
-        folder = _checked(folder, timeout, tokens, strict=strict, compile=compile, cuda_graphs=cuda_graphs or False)
+        switches = {"strict": strict, "compile": compile, "cuda_graphs": cuda_graphs or False}
+        folder = checked_folder(folder, timeout, tokens, **switches)
         demand(processes is None or isinstance(processes, bool), "processes", processes, "True, False or None")
         manifest = Manifest.read(folder).with_room_for(tokens or 0)
         warn_of_other_settings(manifest.settings)
@@ -157,7 +158,8 @@ class Pipeline:
 
         Raises ManifestError, DeviceError or DistributedError, on rank 0 for all.
         """
-        folder = _checked(folder, timeout, tokens, strict=strict, compile=compile, cuda_graphs=cuda_graphs or False)
+        switches = {"strict": strict, "compile": compile, "cuda_graphs": cuda_graphs or False}
+        folder = checked_folder(folder, timeout, tokens, **switches)
         speed = Speed(compile, cuda_graphs)
         job = start(folder, device, strict=strict, timeout=timeout, speed=speed, tokens=tokens or 0)
         return cls(job.manifest, job.devices, job.engine, job.monitor, folder)
@@ -205,9 +207,9 @@ class Pipeline:
         running a batch is raised in its place, after the results before it; then, as when the caller stops
         early, batches in flight are finished and dropped.  Raises InputError if `in_flight` is less than 1.
         """
-        demand(_is_count(in_flight), "in_flight", in_flight, "a whole number of batches, at least 1")
+        demand(is_count(in_flight), "in_flight", in_flight, "a whole number of batches, at least 1")
         self._engine.require_open()
-        return _in_order(self._submit_each(batches), in_flight)
+        return results_of(self._submit_each(batches), in_flight)
 
     def run_named(self, tensors: Mapping[str, torch.Tensor], *, microbatches: int = 1) -> dict[str, torch.Tensor]:
         """Run one batch.  Inputs and outputs are tensors by their names in the manifest, of the shapes given there.
@@ -339,7 +341,7 @@ class Pipeline:
         self.close()
 
     def _send(self, batch: Values, microbatches: int, build: Build) -> Future[Any]:
-        demand(_is_count(microbatches), "microbatches", microbatches, "a whole number of parts, at least 1")
+        demand(is_count(microbatches), "microbatches", microbatches, "a whole number of parts, at least 1")
         warn_of_autocast()
         sizes = batch.sizes
         if microbatches == 1:
@@ -378,34 +380,7 @@ class Pipeline:
                 return self.submit(batch)
 
 
-def _checked(folder: Any, timeout: Any, tokens: Any, **switches: Any) -> Path:
-    """The folder of an artifact.  Raises InputError for options that are of no use."""
-    demand(isinstance(folder, (str, PathLike)), "the artifact", folder, "the path of a folder")
-    number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
-    demand(timeout is None or (number and timeout > 0), "timeout", timeout, "a number of seconds above 0, or None")
-    demand(tokens is None or _is_count(tokens), "tokens", tokens, "a number of tokens, at least 1, or None")
-    for name, value in switches.items():
-        demand(isinstance(value, bool), name, value, "True or False")
-    return Path(folder)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
 def _join(
     split: BatchSplit, first: Sequence[Future[tuple[torch.Tensor, ...]]], last: Sequence[torch.Tensor]
 ) -> Sequence[torch.Tensor]:
     return split.join([*(part.result() for part in first), last])
-
-
-def _in_order(futures: Iterator[Future[Any]], in_flight: int) -> Iterator[Any]:
-    waiting: deque[Future[Any]] = deque()
-    try:
-        while True:
-            waiting.extend(islice(futures, in_flight - len(waiting)))
-            if not waiting:
-                return
-            yield waiting.popleft().result()
-    finally:
-        wait(waiting)

@@ -7,5 +7,6 @@ ports      endpoints of the routes in a process
 worker     the thread of one stage
 collector  the thread that completes the caller's futures
 watchdog   the thread that gives up on a stage that hangs
+in_flight  a stream of batches, of which some are in flight at a time
 engine     all threads together: start, send, trace, close
 """

@@ -1,0 +1,25 @@
+"""Checks of the options of a pipeline."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from runtime.errors import demand
+
+
+def checked_folder(folder: Any, timeout: Any, tokens: Any, **switches: Any) -> Path:
+    """The folder of an artifact.  Raises InputError for options that are of no use."""
+    demand(isinstance(folder, (str, PathLike)), "the artifact", folder, "the path of a folder")
+    number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+    demand(timeout is None or (number and timeout > 0), "timeout", timeout, "a number of seconds above 0, or None")
+    demand(tokens is None or is_count(tokens), "tokens", tokens, "a number of tokens, at least 1, or None")
+    for name, value in switches.items():
+        demand(isinstance(value, bool), name, value, "True or False")
+    return Path(folder)
+
+
+def is_count(value: Any) -> bool:
+    """Whether a value is a whole number of at least 1."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -1,0 +1,140 @@
+"""The end of a link that receives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from runtime.device.ipc import is_shareable
+from runtime.distributed.error_codec import decode
+from runtime.engine.channel import Channel
+from runtime.engine.message import Failure, Message, Reset, SetTrace, Values
+from runtime.errors import StageError
+from runtime.processes.blocks import (
+    HostBlock,
+    NewBlock,
+    OpenDeviceBlock,
+    side_stream,
+)
+from runtime.processes.links import Link, LinkEnds, Tracing, at_place, close_all, release_idle
+from runtime.processes.message_socket import MessageSocket
+from runtime.processes.packets import (
+    HOST,
+    BatchPacket,
+    FailurePacket,
+    PackedTensor,
+    ResetPacket,
+    SlotTaken,
+    TracePacket,
+)
+
+
+class Inlet(Link):
+    """The end that receives.  A channel of which only `receive` is called, on one thread."""
+
+    def __init__(self, connection: MessageSocket, ends: LinkEnds, alarm: Channel[None], tracing: Tracing) -> None:
+        super().__init__(connection, ends, alarm)
+        self._host_blocks: dict[int, HostBlock] = {}  # by slot
+        self._announced: dict[tuple[int, str], NewBlock] = {}  # by slot and place, not of the host
+        self._opened: dict[tuple[int, str, torch.device], OpenDeviceBlock] = {}
+        self._streams: dict[torch.device, torch.Stream] = {}
+        self._tracing = tracing
+        self._aim = ends.target_device
+
+    def aim(self, device: torch.device | None) -> None:
+        """Bring the tensors of the next message to a device, if they can be; a stage's own stays its aim."""
+        self._aim = self._ends.target_device or device
+
+    def receive(self) -> Message:
+        """The next message, with its tensors on the device where they are wanted.  Raises ChannelClosed."""
+        packet, descriptors = self._receive()
+        match packet:
+            case BatchPacket():
+                return self._taken(packet, descriptors)
+            case FailurePacket(error):
+                failed = decode(error)
+                assert isinstance(failed, StageError)
+                return Failure(failed)
+            case ResetPacket():
+                return Reset()
+            case TracePacket():
+                return SetTrace(self._tracing.received(self._ends, packet))
+            case SlotTaken():
+                raise AssertionError("an outlet receives what an outlet should")
+
+    def send(self, message: Message) -> None:
+        """An inlet receives."""
+        raise TypeError("an inlet receives")
+
+    def drain(self) -> list[Message]:
+        """Release the slots.  Nothing is inside that could be taken out."""
+        self._connection.close()
+        release_idle(self._opened.values())
+        self._opened.clear()
+        self._host_blocks.clear()
+        return []
+
+    def _taken(self, packet: BatchPacket, descriptors: list[int]) -> Message:
+        if packet.slot is None:
+            return Values((), packet.sizes, program=packet.program)
+        events: dict[str, bytes] = {}
+        try:
+            self._announce(packet.slot, packet.new, descriptors)
+            tensors, ready = self._take(packet, packet.slot, events)
+        except Exception as e:  # memory that runs out
+            self._send(SlotTaken(packet.slot, events))
+            return Failure(self._ends.error_of(self._ends.target, e))
+        finally:
+            close_all(descriptors)
+        self._send(SlotTaken(packet.slot, events))
+        return Values(tensors, packet.sizes, ready, packet.program)
+
+    def _announce(self, slot: int, new: Mapping[str, NewBlock], descriptors: list[int]) -> None:
+        """Know the new blocks of a slot, and forget those that they replace."""
+        for place, block in new.items():
+            if place == HOST:
+                self._host_blocks[slot] = HostBlock(descriptors.pop(), block.nbytes)
+                continue
+            self._announced[slot, place] = block
+            for key in [key for key in self._opened if key[:2] == (slot, place)]:
+                self._opened.pop(key).release()
+
+    def _take(
+        self, packet: BatchPacket, slot: int, events: dict[str, bytes]
+    ) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Event, ...]]:
+        """The tensors of a batch, and the events after which they exist.  Adds the `events` of blocks just opened."""
+        tensors = tuple(self._empty(packed) for packed in packet.tensors)
+        ready: list[torch.Event] = []
+        for place in dict.fromkeys(packed.place for packed in packet.tensors):
+            ready += self._block(slot, place, events).take(*at_place(place, tensors, packet.tensors))
+        return tensors, tuple(ready)
+
+    def _block(self, slot: int, place: str, events: dict[str, bytes]) -> HostBlock | OpenDeviceBlock:
+        if place == HOST:
+            return self._host_blocks[slot]
+        device = self._device(place)
+        opened = self._opened.get((slot, place, device))
+        if opened is None:
+            opened = OpenDeviceBlock(self._announced[slot, place], device, self._stream(device))
+            self._opened[slot, place, device] = opened
+        events[place] = opened.event
+        return opened
+
+    def _empty(self, packed: PackedTensor) -> torch.Tensor:
+        """A tensor to copy into, in the memory of the stream that copies."""
+        if packed.place == HOST:
+            return torch.empty_strided(packed.shape, packed.stride, dtype=packed.dtype)
+        device = self._device(packed.place)
+        with self._stream(device):
+            return torch.empty_strided(packed.shape, packed.stride, dtype=packed.dtype, device=device)
+
+    def _device(self, place: str) -> torch.device:
+        """The device to take tensors to: the aim, or, where that cannot reach them, where they lie."""
+        source = torch.device(place)
+        return self._aim if self._aim is not None and is_shareable(source, self._aim) else source
+
+    def _stream(self, device: torch.device) -> torch.Stream:
+        if device not in self._streams:
+            self._streams[device] = side_stream(device)
+        return self._streams[device]
