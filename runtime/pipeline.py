@@ -23,7 +23,7 @@ from runtime.distributed.bootstrap import TIMEOUT, start
 from runtime.distributed.monitor import Monitor
 from runtime.engine.collector import Finish
 from runtime.engine.engine import Engine
-from runtime.engine.in_flight import results_of
+from runtime.engine.in_flight import results_in_order
 from runtime.engine.message import Reset, Values
 from runtime.errors import demand
 from runtime.generation.continuation import Continuation
@@ -209,7 +209,7 @@ class Pipeline:
         """
         demand(is_count(in_flight), "in_flight", in_flight, "a whole number of batches, at least 1")
         self._engine.require_open()
-        return results_of(self._submit_each(batches), in_flight)
+        return results_in_order(self._submit_each(batches), in_flight)
 
     def run_named(self, tensors: Mapping[str, torch.Tensor], *, microbatches: int = 1) -> dict[str, torch.Tensor]:
         """Run one batch.  Inputs and outputs are tensors by their names in the manifest, of the shapes given there.

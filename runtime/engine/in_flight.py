@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 
-def results_of(futures: Iterator[Future[Any]], in_flight: int) -> Iterator[Any]:
+def results_in_order(futures: Iterator[Future[Any]], in_flight: int) -> Iterator[Any]:
     """The results of batches, in order.  `futures` begins the next each time; at most `in_flight` are begun at once."""
     waiting: deque[Future[Any]] = deque()
     try:
