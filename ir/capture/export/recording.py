@@ -36,6 +36,7 @@ from ir.capture.program.mutation import (
 )
 from ir.capture.program.own_results import with_own_results
 from ir.capture.program.reader import read_program
+from ir.capture.program.reading_order import notes_on_order
 from ir.capture.program.returned import changed_inputs
 from ir.capture.program.stores import make_stores_functional
 from ir.capture.sizes.dynamic import export_spec, widen
@@ -245,7 +246,7 @@ def _export(flat: nn.Module, example: Example, strict: bool) -> _Exported:
                 with watched_variables(), known_values(example), watch as layouts:
                     program = torch.export.export(flat, args, dynamic_shapes=(export_spec(marks),), strict=strict)
                 refuse_overlapping_writes(program.graph.nodes)
-                notes = tuple(dict.fromkeys(layouts.notes(program)))
+                notes = tuple(dict.fromkeys((*layouts.notes(program), *notes_on_order(program.graph.nodes))))
                 written = inputs_written(program)
                 detach_what_leaves(program)
                 _keep_values(program)

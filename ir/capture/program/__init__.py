@@ -13,6 +13,7 @@ no_ops         nodes that are left out: assertions, casts to the same dtype, dro
 gradients      where gradients end: detach(), no_grad, functions with a backward of their own
 stores         in-place changes of buffers, as functions
 mutation       in-place operators, as functions where the mutation cannot be observed
+reading_order  notes on in-place operators that read what they change
 layouts        notes on what depends on the layout of tensors in memory
 default_dtype  dtypes that the model took from torch's default, stated where they are
 own_results    copies of results that would lie in the memory of an input, a weight, a constant or a state

@@ -70,7 +70,7 @@ def _overlaps_itself(tensor: torch.Tensor) -> bool:
 
     False where these depend on values: such a size is refused for itself.
     """
-    hints = [(_hint(step), _hint(size)) for step, size in zip(tensor.stride(), tensor.shape, strict=True)]
+    hints = [(hint(step), hint(size)) for step, size in zip(tensor.stride(), tensor.shape, strict=True)]
     known = [(step, size) for step, size in hints if step is not None and size is not None]
     if len(known) < len(hints):
         return False
@@ -82,7 +82,7 @@ def _overlaps_itself(tensor: torch.Tensor) -> bool:
     return False
 
 
-def _hint(size: int | torch.SymInt) -> int | None:
+def hint(size: int | torch.SymInt) -> int | None:
     """A size in the example, without a guard on it; None if it depends on values."""
     if isinstance(size, int):
         return size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import pytest
@@ -279,6 +280,32 @@ def test_a_change_that_no_layout_shows_is_not_noted(change: Callable[[torch.Tens
             return change(x + 1) * 2
 
     assert capture(Changed(), (torch.randn(4, 4),)).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "noted"),
+    [
+        (lambda y: y.T.mul_(y[:, 0]), True),
+        (lambda y: y.add_(y.T), True),
+        (lambda y: y[1:].copy_(y[:-1]), True),
+        (lambda y: y.mul_(y), False),
+        (lambda y: y[:, :2].mul_(y[:, 2:]), False),
+        (lambda y: y.sub_(y.mean()), False),
+    ],
+)
+def test_a_change_that_reads_what_it_changes_elsewhere_is_noted(
+    change: Callable[[torch.Tensor], object], noted: bool
+) -> None:
+    class Changed(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = x + 1
+            change(y)
+            return y
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the model may compute something else than its export
+        notes = capture(Changed(), (torch.randn(4, 4),)).notes
+    assert any("depends on their order; stages read all before" in note for note in notes) == noted
 
 
 @pytest.mark.parametrize(
