@@ -4,9 +4,7 @@ flags           of the command line
 listening       the process that listens, signals
 doors           around every request: token, id, log, count
 app             routes, limits, statuses
-oip             the Open Inference Protocol: requests and answers as JSON and bytes
-openai_api      the OpenAI API: its requests
-openai_answers  its answers, whole or as events
+protocols/      the Open Inference Protocol and the OpenAI API: their requests and answers
 interface       the inputs and outputs of the model, and which requests may share a batch
 admission       the requests that wait and run; what becomes of them when a batch or the engine fails
 texts           texts in progress, which begin again where an engine took them with it

@@ -18,14 +18,14 @@ from starlette.routing import Route
 
 from runtime.errors import InputError
 from runtime.manifest.manifest import Manifest
-from runtime.serving import oip
 from runtime.serving.admission import Admission, Expired, Limits, NotServing, Overloaded, RequestFailed
 from runtime.serving.doors import Doors
 from runtime.serving.interface import Interface
 from runtime.serving.messages import EngineMessage
 from runtime.serving.metrics import CONTENT_TYPE, Metrics
-from runtime.serving.openai_answers import TextAnswer
-from runtime.serving.openai_api import FieldRefused, NoSuchModel, read_wish
+from runtime.serving.protocols import oip
+from runtime.serving.protocols.openai_answers import TextAnswer
+from runtime.serving.protocols.openai_requests import FieldRefused, NoSuchModel, read_wish
 from runtime.serving.supervisor import EngineState, Supervisor
 from runtime.serving.texts import Texts
 

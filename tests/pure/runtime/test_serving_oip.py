@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from runtime.errors import InputError
 from runtime.serving.arrays import Array
-from runtime.serving.oip import answer, read_request, values_of
+from runtime.serving.protocols.oip import answer, read_request, values_of
 
 
 def request(*inputs: dict[str, Any], **fields: Any) -> bytes:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runtime.manifest.manifest import Generation
-from runtime.serving.openai_api import Wish
+from runtime.serving.protocols.openai_requests import Wish
 from runtime.serving.texts import ServedText, TextNews, Texts, Token
 
 
