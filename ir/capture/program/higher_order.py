@@ -13,11 +13,13 @@ from torch import fx
 from torch._ops import HigherOrderOperator
 from torch.utils._pytree import tree_leaves, tree_map
 
+from ir.capture.diagnosis import NotExported
 from ir.capture.program.trips import trips
 from ir.graph import Call, Param, State, Value
 from ir.higher_order import Body, HigherOrder, higher_order_call
 from ir.location import Where
 from ir.objects.signature import Slot
+from ir.operators import aten
 
 READABLE = {"cond", "while_loop", "scan", "map_impl", "flex_attention", "associative_scan"}
 """Operators whose functions a node can hold: they read their arguments alone and change none."""
@@ -55,6 +57,7 @@ def read_higher_order(
 
     def part(arg: Any, fx_arg: Any) -> Any:
         if isinstance(arg, fx.GraphModule):
+            _refuse_assumed_sizes(arg, where)
             return body(ReadBody(arg, _name(str(fx_arg.target), op), _parameters(arg, str(fx_arg.target), names)))
         return Slot(operands.index(arg)) if isinstance(arg, Value) else arg
 
@@ -75,6 +78,21 @@ def _layout(result: Any) -> tuple[int, ...]:
         return ()
     strides = [s.node.hint or 0 if isinstance(s, torch.SymInt) else s for s in result.stride()]
     return tuple(sorted(range(result.dim()), key=lambda d: -strides[d]))
+
+
+def _refuse_assumed_sizes(module: fx.GraphModule, where: Where) -> None:
+    """Raise NotExported for a size inside a function that hangs on a counter, and that torch takes for another number.
+
+    torch assumes so where a slice is broadcast, and asserts it at run time.
+    """
+    for node in module.graph.nodes:
+        text = str(node.args[1]) if node.target is aten._assert_scalar.default and len(node.args) > 1 else ""
+        if assumed := re.search(r"expression Eq\(u\d+, (\d+)\)", text):
+            raise NotExported(
+                f"a size inside of a function hangs on values, and torch takes it to be {assumed[1]}",
+                where,
+                "select one element, x.select(dim, i), in place of a slice that moves",
+            )
 
 
 def _paired(part: Callable[[Any, Any], Any], given: Any, written: Any) -> Any:

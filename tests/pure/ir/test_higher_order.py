@@ -8,10 +8,11 @@ from functools import cache
 import pytest
 import torch
 from torch import nn
+from torch._higher_order_ops.while_loop import while_loop
 
 from ir.capture import capture
 from ir.cost import Cost
-from ir.errors import VerifyError
+from ir.errors import CaptureError, VerifyError
 from ir.graph import Call, Graph
 from ir.higher_order import Body, higher_order_of, is_higher_order, with_bodies
 from ir.sizes import TensorType
@@ -129,3 +130,19 @@ def test_gradients_end_inside_a_function_where_the_model_says() -> None:
     first, second = higher_order_of(call).bodies
     assert [str(n.op) for n in first.nodes] == ["aten.sin.default", "aten.detach.default", "aten.add.Tensor"]
     assert [str(n.op) for n in second.nodes] == ["aten.cos.default"]
+
+
+class Windowed(nn.Module):
+    """A loop that adds one column after the other, each as a slice that is broadcast."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        def column(i: int, y: torch.Tensor) -> tuple[int, torch.Tensor]:
+            return i + 1, y + x[:, i : i + 1]
+
+        return while_loop(lambda i, y: i < 3, column, (0, x))[1]
+
+
+def test_a_slice_that_moves_with_a_counter_is_refused_in_words() -> None:
+    message = r"a size inside of a function hangs on values, and torch takes it to be 4(.|\n)*select one element"
+    with pytest.raises(CaptureError, match=message):
+        capture(Windowed(), (torch.randn(3, 4),))
