@@ -21,7 +21,7 @@ qwen3_next, zamba2.
 10 with an encoder: bart, blenderbot, longt5, m2m_100, marian, mbart, mt5, pegasus, t5, whisper.
 
 Others: transformers gives doge other tokens with its cache than without, and stages give those without; xlnet adds a
-token and a mask of its own to each step of `generate`, which stages do not; jetmoe cannot be exported; rwkv, minimax,
+token and a mask of its own to each step of `generate`, so it is refused; jetmoe cannot be exported; rwkv, minimax,
 recurrent_gemma and xlstm have caches of their own, and code that takes few lengths of a text without one.
 
 Not run yet in this way: qwen2_moe, qwen3_moe.

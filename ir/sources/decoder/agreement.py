@@ -166,6 +166,38 @@ def uncached(model: Any, weights: Tensors) -> Whole:
     return logits
 
 
+@torch.no_grad()
+def generates_by_logits(model: Any, weights: Tensors, new: int = 4) -> bool:
+    """Whether `model.generate` writes the likeliest tokens by the logits that forward returns for the text alone.
+
+    Where `generate` cannot be run with these weights, or drops elements at random as it is in training mode, that is
+    not known, and taken to be so.
+    """
+    if any(module.training for module in model.modules()):
+        return True
+    whole = uncached(model, weights)
+    text = torch.randint(3, 8, (5,), generator=torch.Generator().manual_seed(0))
+    try:
+        written = functional_call(_Generating(model), {f"model.{n}": t for n, t in weights.items()}, (text[None], new))[
+            0
+        ]
+    except Exception:  # of the model's own code
+        return True
+    return all(whole(written[:at], None).argmax() == written[at] for at in range(len(text), len(written)))
+
+
+class _Generating(nn.Module):
+    """Greedy generation by a transformers model as a module of its own."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, text: Tensor, new: int) -> Tensor:
+        greedy = {"do_sample": False, "num_beams": 1, "use_cache": False, "repetition_penalty": 1.0}
+        return self.model.generate(text, attention_mask=torch.ones_like(text), max_new_tokens=new, **greedy)
+
+
 def random_weights(model: nn.Module) -> dict[str, Tensor]:
     """Float32 values for all parameters, for which every layer counts, and the buffers as they are; ties stay ties."""
     generator = torch.Generator().manual_seed(0)

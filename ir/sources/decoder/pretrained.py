@@ -14,7 +14,7 @@ from torch import nn
 
 from ir.decoding import Decoding, Together
 from ir.errors import SourceError
-from ir.sources.decoder.agreement import AGREES_WITHIN, Agreement, random_weights, uncached
+from ir.sources.decoder.agreement import AGREES_WITHIN, Agreement, generates_by_logits, random_weights, uncached
 from ir.sources.decoder.kept import KeptLayer, add_pools, kept_layers
 from ir.sources.decoder.step import CacheUse, MadeStep, as_step
 from ir.sources.decoder.terms import decoding_terms
@@ -41,7 +41,7 @@ def pretrained_step(model: Any, max_length: int | None, page: int | None) -> Mad
     try:
         layers = kept_layers(model, random_weights(model) if _float32_bytes(model) <= _CHECKED_BYTES else {})
     except SourceError as e:
-        return _without_cache(model, terms, str(e))
+        return _without_cache(model, checked, terms, str(e))
     if checked is None:
         note = f"{type(model).__name__} is too large to compare its cached logits with those without a cache"
         return replace(_with_cache(model, layers, _first_terms(layers, terms), CacheUse()), notes=(note,))
@@ -73,8 +73,16 @@ def _with_cache(model: Any, layers: Sequence[KeptLayer], terms: Decoding, use: C
     return MadeStep(step, named)
 
 
-def _without_cache(model: Any, terms: Decoding, why: str) -> MadeStep:
-    """The step that computes whole texts, and why it does."""
+def _without_cache(model: Any, checked: Any, terms: Decoding, why: str) -> MadeStep:
+    """The step that computes whole texts, and why it does.
+
+    Raises SourceError where `generate` of the model reads more than the text: XLNet's asks for a token to come.
+    """
+    if checked is not None and not generates_by_logits(checked, random_weights(checked)):
+        raise SourceError(
+            f"{type(model).__name__} writes other tokens than its logits behind a text say, as its `generate` gives "
+            f"forward more than the text, which stages do not; compile it without --generate"
+        )
     note = f"no cache: each token computes its whole text anew, which is slow, as {why}"
     terms = replace(terms, window=0, together="equal", cached=False)
     return MadeStep(as_step(model, import_module("ir.sources.decoder.whole").WholeStep), terms, (note,))
@@ -135,7 +143,7 @@ def _first_that_agrees(model: Any, checked: Any, layers: Sequence[KeptLayer], te
             limit = _LIMITS[kind.together]
             return replace(_with_cache(model, layers, kind, use), notes=(f"{limit}, as {found[0]}",) if limit else ())
         found.append(f"its logits with a cache differ by {difference:.1%} from those without")
-    return _without_cache(model, terms, found[0])
+    return _without_cache(model, checked, terms, found[0])
 
 
 def _checked(model: Any) -> Any:

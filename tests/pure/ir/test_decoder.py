@@ -86,6 +86,11 @@ class TestWhatACacheCannotDo:
         assert not found.decoding.cached
         assert any("keeps nothing of a text in a cache" in note for note in found.notes)
 
+    def test_a_model_whose_generate_reads_more_than_the_text_is_refused(self) -> None:
+        model = t.XLNetLMHeadModel(t.XLNetConfig(d_model=32, n_layer=1, n_head=2, d_inner=32, vocab_size=64)).eval()
+        with pytest.raises(SourceError, match="its `generate` gives forward more than the text"):
+            step_of(source(model))
+
     def test_recurrences_are_two_programs_for_rows_of_equally_many_new_tokens(self) -> None:
         mamba = {"mamba_d_state": 16, "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_chunk_size": 8}
         found = step_of(source(decoder("bamba", **SIZES, **mamba, mamba_n_groups=1, attn_layer_indices=[1])))
