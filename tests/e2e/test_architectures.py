@@ -61,7 +61,7 @@ def test_long_conditions_are_counted() -> None:
     long = "Eq(" + "+".join(["height"] * 9) + ", 2*width)"
     row = Result("gpt2", ran="2×18", notes=f"seq ≥ 2; {long}; Eq(Mod(seq, 2), 0); {long[:-1]})")
     text = coverage({"All": ["gpt2"]}, {"gpt2": row})
-    assert text.endswith("| 2×18 | seq ≥ 2; Eq(Mod(seq, 2), 0); 2 longer conditions on height and width |\n")
+    assert ("| 2×18 | seq ≥ 2; Eq(Mod(seq, 2), 0); 2 longer conditions on height and width |\n") in text
 
 
 def test_the_table_says_what_fails_and_why() -> None:
@@ -70,5 +70,5 @@ def test_the_table_says_what_fails_and_why() -> None:
     text = coverage({"All": ["gpt2", "bert", "t5"]}, {"gpt2": good, "bert": replace(bad, known="write torch.where")})
     assert "1 of 2 models return what they do uncut, bit for bit.  1 more have not been run yet." in text
     assert "| gpt2 | 9 | 3 | 2.0 KiB | 1.2 s | 0 | 2×18 | seq \\| stays |" in text
-    assert text.endswith("- **bert**: write torch.where\n")
+    assert "- **bert**: write torch.where\n" in text
     assert "- **bert**: CaptureError: it branches in layer 3" in coverage({"All": ["bert"]}, {"bert": bad})

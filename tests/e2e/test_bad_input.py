@@ -342,7 +342,7 @@ def test_an_interrupt_leaves_everything_as_it_was(shell: Shell) -> None:
         raise KeyboardInterrupt
 
     before = shell.contents()
-    shell.monkeypatch.setattr(Manifest, "write", stopped)
+    shell.monkeypatch.setattr(Manifest, "write_sealed", stopped)
     ended = shell.run("model.py -o out --stages 2")
     assert ended.status == 130
     assert "interrupted; nothing was written" in ended.err

@@ -209,7 +209,8 @@ def test_stages_change_their_pools_in_place(artifact: Path) -> None:
     text = (artifact / "stage_0.py").read_text()
     assert ".keys.index_put_((" in text
     assert "copy_(keys" not in text
-    assert "nn.Buffer(torch.zeros(31, 4, 1, 16, dtype=torch.float32), persistent=False)" in text
+    assert "nn.Buffer(torch.zeros(pages, 4, 1, 16, dtype=torch.float32), persistent=False)" in text
+    assert 'def load(cls, path, device="cpu", pages=31):' in text
 
 
 def test_the_manifest_says_how_texts_are_continued(artifact: Path) -> None:

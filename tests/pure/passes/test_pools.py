@@ -32,7 +32,7 @@ class Keeps(nn.Module):
         super().__init__()
         self.register_buffer("pool", torch.zeros(5, 4, 3), persistent=False)
 
-    def forward(self, x: Tensor, table: Tensor) -> Tensor:
+    def forward(self, x: Tensor, table: Tensor, input_ids: Tensor) -> Tensor:
         self.pool.index_put_((table, table % 4), x)
         seen = self.pool[table].flatten(0, 1)
         return (seen * 2).sum() + x.relu() + (seen.transpose(0, 1) + 1).mean()
@@ -40,7 +40,7 @@ class Keeps(nn.Module):
 
 @pytest.fixture(scope="module")
 def captured() -> Graph:
-    return capture(Keeps(), (torch.randn(2, 3), torch.tensor([1, 4])))
+    return capture(Keeps(), (torch.randn(2, 3), torch.tensor([1, 4]), torch.zeros(2, 1, dtype=torch.int64)))
 
 
 def costed(graph: Graph, pages: int) -> Graph:
