@@ -97,6 +97,6 @@ def test_four_texts_of_different_lengths(model: Any, pipe: Pipeline) -> None:
     assert ours(0) == theirs(0)
     mine, other = seconds(ours, theirs)
     rates = [len(LENGTHS) * NEW / taken for taken in (mine, other)]
-    print(
-        f"\nfour texts: {rates[0]:.1f} tokens a second, transformers {rates[1]:.1f}: {other / mine:.2f} times (asked {ASKED[1]})"
-    )
+    mine_said, other_said = (f"{rate:.1f}" for rate in rates)
+    ratio = f"{other / mine:.2f} times (asked {ASKED[1]})"
+    print(f"\nfour texts: {mine_said} tokens a second, transformers {other_said}: {ratio}")
