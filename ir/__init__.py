@@ -2,6 +2,7 @@
 
 From a source to a plan, in the order in which data meets them:
 
+    cache_folder  the folder of what is kept from one run to the next
     errors        the exceptions raised on purpose, one class for each culprit
     location      module path and source line of a node
     sizes         sizes as expressions over symbols; tensor types

@@ -129,8 +129,7 @@ class Pipeline:
             return cls(manifest, placed, owned.begin(), None, folder, owned, outputs == "stay")
         speed = Speed(compile, bool(cuda_graphs)).of_artifact(folder, manifest)
         stages = load_stages(folder, manifest, placed, strict=strict, speed=speed)
-        engine = Engine(manifest, stages, timeout)
-        return cls(manifest, placed, engine, folder=folder, outputs_stay=outputs == "stay")
+        return cls(manifest, placed, Engine(manifest, stages, timeout), folder=folder, outputs_stay=outputs == "stay")
 
     @classmethod
     def distributed(

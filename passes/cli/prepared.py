@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
+from ir.cache_folder import cache_folder
 from ir.errors import SourceError
 from stagecut import __file__ as _COMMAND
 from stagecut import __version__
-
-_PLACE = "STAGECUT_CACHE"  # the environment variable that names another folder than ~/.cache/stagecut
 
 
 def is_artifact(source: str) -> bool:
@@ -34,7 +32,7 @@ def prepared(source: str, flags: Sequence[str]) -> Path:
             raise SourceError(f"{source} is cut already, so {flags[0]} says nothing; it is for `stagecut compile`")
         return path
     flags = [*flags, *_defaults(path, flags)]
-    out = _cache() / f"{path.resolve().stem}-{_key(path, flags)}"
+    out = cache_folder() / "artifacts" / f"{path.resolve().stem}-{_key(path, flags)}"
     if not is_artifact(str(out)):
         out.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         done = subprocess.run([sys.executable, _COMMAND, "compile", source, *flags, "-o", str(out)], stdout=sys.stderr)
@@ -48,11 +46,6 @@ def _defaults(source: Path, flags: Sequence[str]) -> list[str]:
     given = {flag.partition("=")[0] for flag in flags}
     linked = source.is_dir() and any(source.glob("*.safetensors"))
     return ["--weights", "link"] if linked and "--weights" not in given else []
-
-
-def _cache() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get(_PLACE) or Path(home) / "stagecut") / "artifacts"
 
 
 def _key(source: Path, flags: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import monotonic
 
 from runtime.serving.arrays import Array, rows_joined, split_rows
@@ -63,7 +63,6 @@ class Request:
     arrays: Arrays
     key: Hashable | None  # of requests that may run as one batch; None: it runs by itself
     answer: asyncio.Future[Arrays]
-    since: float = field(default_factory=monotonic)
     deaths: int = 0  # of engines that had nothing else to do
     suspect: bool = False  # it was in flight when an engine died: nothing runs beside it
     single: bool = False  # a batch that it was in failed: it runs by itself

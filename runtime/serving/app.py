@@ -95,24 +95,24 @@ class Server:
     def _run(self, number: int, arrays: Any) -> None:
         self.supervisor.send(EngineMessage("run", {"id": number}, arrays))
 
-    def _told(self, frame: EngineMessage) -> None:
-        match frame.kind:
+    def _told(self, message: EngineMessage) -> None:
+        match message.kind:
             case "ready":
-                self.admission.opened(frame.fields["stages"])
+                self.admission.opened(message.fields["stages"])
                 self.texts.opened()
             case "begun":
-                self.texts.begun(frame.fields)
+                self.texts.begun(message.fields)
             case "step":
-                self.texts.step(frame.fields)
+                self.texts.step(message.fields)
             case "end":
-                self.texts.ended(frame.fields["id"])
+                self.texts.ended(message.fields["id"])
             case "text_error":
-                fields = frame.fields
+                fields = message.fields
                 self.texts.failed(fields["id"], fields["message"], fault=fields["whose"] == "input")
             case "result":
-                self.admission.done(frame.fields["id"], frame.arrays)
+                self.admission.done(message.fields["id"], message.arrays)
             case "error":
-                fields = frame.fields
+                fields = message.fields
                 self.admission.failed(fields["id"], fields["message"], fault=fields["whose"] == "input")
 
     def _lost(self, why: str) -> None:

@@ -91,20 +91,20 @@ class Serving:
 
     def serve(self) -> None:
         """Until the front is gone."""
-        while (frame := self._wire.receive()) is not None:
-            match frame.kind:
+        while (message := self._wire.receive()) is not None:
+            match message.kind:
                 case "run":
-                    self._run(frame)
+                    self._run(message)
                 case "text":
-                    self._begin(frame)
+                    self._begin(message)
                 case "cancel":
-                    if (text := self._texts.get(frame.fields["id"])) is not None:
+                    if (text := self._texts.get(message.fields["id"])) is not None:
                         text.cancel()
 
-    def _run(self, frame: EngineMessage) -> None:
-        number = frame.fields["id"]
+    def _run(self, message: EngineMessage) -> None:
+        number = message.fields["id"]
         try:
-            future = self._pipe.submit_named({name: _tensor(array) for name, array in frame.arrays.items()})
+            future = self._pipe.submit_named({name: _tensor(array) for name, array in message.arrays.items()})
         except Exception as e:
             self._fail(number, e)
         else:
@@ -119,13 +119,13 @@ class Serving:
             except Exception as e:
                 self._fail(number, e)
 
-    def _begin(self, frame: EngineMessage) -> None:
-        number = frame.fields["id"]
+    def _begin(self, message: EngineMessage) -> None:
+        number = message.fields["id"]
         try:
-            options = frame.fields["options"]
+            options = message.fields["options"]
             if "logit_bias" in options:  # JSON has no numbers as keys
                 options["logit_bias"] = dict(options["logit_bias"])
-            text = self._texts[number] = self._pipe.start(frame.fields["prompt"], **options)
+            text = self._texts[number] = self._pipe.start(message.fields["prompt"], **options)
         except Exception as e:
             self._fail(number, e, "text_error")
         else:
@@ -154,7 +154,7 @@ class Serving:
 
 
 def _tensor(array: Array) -> torch.Tensor:
-    """A tensor over the bytes of a frame, which are its own."""
+    """A tensor over the bytes of a message, which are its own."""
     dtype = getattr(torch, array.dtype)
     if not array.data:
         return torch.empty(array.shape, dtype=dtype)
@@ -181,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         wire.send("refused", {"message": str(e)})
         return 2
     beating.loaded()
-    wire.send("ready", {"stages": len(pipe.devices), "devices": [str(device) for device in pipe.devices]})
+    wire.send("ready", {"stages": len(pipe.devices)})
     Serving(pipe, wire).serve()
     last = threading.Timer(_LAST, kill, (os.getpid(),))  # whatever hangs
     last.daemon = True

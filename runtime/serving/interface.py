@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from runtime.errors import InputError
 from runtime.manifest.manifest import Manifest, ProgramEntry, Tensor
@@ -16,11 +17,11 @@ class Interface:
 
     manifest: Manifest
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[Tensor, ...]:
         return self._all("inputs")
 
-    @property
+    @cached_property
     def outputs(self) -> tuple[Tensor, ...]:
         return self._all("outputs")
 
@@ -49,12 +50,18 @@ class Interface:
 
         The compiler proved that the rows of a batch do not look at each other, or the manifest says no such thing.
         """
-        if not _rows_are_independent(self.manifest):
+        if not self._rows_are_independent:
             return None
         rows = {array.shape[0] for array in arrays.values()}
         if len(rows) != 1:
             return None
         return tuple(sorted((name, array.dtype, array.shape[1:]) for name, array in arrays.items()))
+
+    @cached_property
+    def _rows_are_independent(self) -> bool:
+        """Whether a batch may be split along the first dimension of each input and output."""
+        [program, *others] = self.manifest.programs
+        return not others and _splits_by_rows(program)
 
     @property
     def most_rows(self) -> int | None:
@@ -69,12 +76,6 @@ class Interface:
             for tensor in getattr(program, which):
                 found.setdefault(tensor.name, tensor)
         return tuple(found.values())
-
-
-def _rows_are_independent(manifest: Manifest) -> bool:
-    """Whether a batch may be split along the first dimension of each input and output."""
-    [program, *others] = manifest.programs
-    return not others and _splits_by_rows(program)
 
 
 def _splits_by_rows(program: ProgramEntry) -> bool:

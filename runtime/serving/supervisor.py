@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from time import monotonic
 
@@ -47,9 +47,6 @@ class EngineStatus:
     detail: str = ""
     restarts: int = 0
     read: int = 0  # bytes, while it loads
-    stages: int = 0
-    devices: list[str] = field(default_factory=list)
-    process: int = 0
 
     def __str__(self) -> str:
         return f"{self.state.value}: {self.detail}" if self.detail else self.state.value
@@ -75,10 +72,10 @@ class Supervisor:
         """Start it, and see to it that it runs until `stop`."""
         self._running = asyncio.get_running_loop().create_task(self._keep(), name="supervisor")
 
-    def send(self, frame: EngineMessage) -> None:
+    def send(self, message: EngineMessage) -> None:
         """Hand a message to the engine.  What it never reads is lost with it."""
         if self._writer is not None:
-            self._writer.write(frame.packed())
+            self._writer.write(message.packed())
 
     async def stop(self) -> None:
         """End the engine: it sees the end of the socket, and is killed if it does not."""
@@ -107,22 +104,21 @@ class Supervisor:
         watch = asyncio.get_running_loop().create_task(self._watch())
         try:
             while True:
-                frame = await read_message(reader)
+                message = await read_message(reader)
                 self._heard = monotonic()
-                match frame.kind:
+                match message.kind:
                     case "beat":
-                        self._loading(frame.fields.get("read", 0))
+                        self._loading(message.fields.get("read", 0))
                     case "refused":
-                        self.status.state, self.status.detail = EngineState.FAILED, frame.fields["message"]
+                        self.status.state, self.status.detail = EngineState.FAILED, message.fields["message"]
                         return self.status.detail
                     case "lost":
-                        return frame.fields["message"]
+                        return message.fields["message"]
                     case "ready":
                         self.status.state, self.status.detail = EngineState.READY, ""
-                        self.status.stages, self.status.devices = frame.fields["stages"], frame.fields["devices"]
-                        self._told(frame)
+                        self._told(message)
                     case _:
-                        self._told(frame)
+                        self._told(message)
         except (asyncio.IncompleteReadError, ConnectionError):
             return "the engine's process ended" if watch.cancel() else "the engine's process hung, and was ended"
         finally:
@@ -135,7 +131,6 @@ class Supervisor:
             command += ["--socket", str(theirs.fileno())]
             # A session of its own: an interrupt at the terminal is for the front, which lets the engine finish.
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True)
-        self.status.process = self._process.pid
         reader, self._writer = await asyncio.open_connection(sock=ours, limit=1 << 20)
         self._heard = 0.0
         return reader

@@ -13,12 +13,11 @@ from warnings import catch_warnings, simplefilter
 
 import torch
 
+from ir.cache_folder import cache_folder
 from ir.graph import THIS_DEVICE, Graph, ThisDevice
 
 LARGEST_FILE = 256 << 20  # bytes of a graph that is kept
 MOST_GRAPHS = 64  # graphs; the one that was used longest ago goes first
-
-PLACE = "STAGECUT_CACHE"  # the environment variable that names another folder
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,7 @@ class Kept:
 
 def folder() -> Path:
     """The folder of kept graphs; it need not exist."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get(PLACE) or Path(home) / "stagecut") / "graphs"
+    return cache_folder() / "graphs"
 
 
 def find(key: str) -> Kept | None:

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from runtime.manifest.manifest import Generation
@@ -22,6 +23,7 @@ class Choice:
     index: int
     text: ServedText
     tokens: list[Token] = field(default_factory=list)
+    length: int = 0  # characters of all tokens
 
 
 class TextAnswer:
@@ -89,6 +91,7 @@ class TextAnswer:
                     case (text, Token() as token):
                         choice = self._choices[text]
                         choice.tokens.append(token)
+                        choice.length += len(token.text)
                         yield choice, token
                     case (_, None):
                         left -= 1
@@ -104,22 +107,25 @@ class TextAnswer:
         return "chat.completion.chunk" if self._wish.chat else "text_completion"
 
     def _event(self, choice: Choice, token: Token, first: dict[str, str]) -> bytes:
-        logprobs = self._logprobs([token], len("".join(t.text for t in choice.tokens[:-1])))
-        said: dict[str, Any] = {"delta": {**first, "content": token.text}} if self._wish.chat else {"text": token.text}
-        if isinstance(choice.text.prompt, list) and not self._wish.chat:
-            said["token_ids"] = [token.token]
+        logprobs = self._logprobs([token], choice.length - len(token.text))
+        said = self._said(choice, [token], "delta", first)
         reason = self._reason(choice) if token.done else None
         entry = {"index": choice.index, **said, "logprobs": logprobs, "finish_reason": reason}
         return _data({**self._head, "object": self._chunk, "choices": [entry]})
 
     def _ended(self, choice: Choice) -> dict[str, Any]:
-        text = "".join(token.text for token in choice.tokens)
-        message = {"message": {"role": "assistant", "content": text}}
-        said: dict[str, Any] = message if self._wish.chat else {"text": text}
-        if isinstance(choice.text.prompt, list) and not self._wish.chat:  # of ids, which are continued by ids
-            said["token_ids"] = [token.token for token in choice.tokens]
+        said = self._said(choice, choice.tokens, "message", {"role": "assistant"})
         reason = self._reason(choice)
         return {"index": choice.index, **said, "logprobs": self._logprobs(choice.tokens, 0), "finish_reason": reason}
+
+    def _said(self, choice: Choice, tokens: list[Token], key: str, first: dict[str, str]) -> dict[str, Any]:
+        """The text of some tokens; of a chat as a `message` or a `delta` that opens with `first`."""
+        text = "".join(token.text for token in tokens)
+        if self._wish.chat:
+            return {key: {**first, "content": text}}
+        if isinstance(choice.text.prompt, list):  # of ids, which are continued by ids
+            return {"text": text, "token_ids": [token.token for token in tokens]}
+        return {"text": text}
 
     def _reason(self, choice: Choice) -> str:
         """The reason of its end: a stop, or its length."""
@@ -137,7 +143,7 @@ class TextAnswer:
                 {"token": t.text, "logprob": t.logprob, "bytes": [*t.text.encode()], "top_logprobs": []} for t in tokens
             ]
             return {"content": told, "refusal": None}
-        offsets = [offset + sum(len(t.text) for t in tokens[:i]) for i in range(len(tokens))]
+        offsets = [*accumulate((len(t.text) for t in tokens[:-1]), initial=offset)]
         said = {"tokens": [t.text for t in tokens], "token_logprobs": [t.logprob for t in tokens]}
         return {**said, "top_logprobs": None, "text_offset": offsets}
 

@@ -12,10 +12,11 @@ import pytest
 import torch
 from torch import nn
 
+from ir.cache_folder import PLACE
 from ir.capture.kept import once
 from ir.capture.kept.fingerprint import fingerprint
 from ir.capture.kept.once import capture_once
-from ir.capture.kept.store import PLACE, folder
+from ir.capture.kept.store import folder
 from ir.text.printer import print_graph
 
 
