@@ -7,6 +7,8 @@ import re
 import sysconfig
 from functools import cache
 
+import torch
+
 
 def clean(path: str) -> str:
     """`m.layers.0@1` -> `layers.0`: no wrapper, no call count."""
@@ -16,12 +18,18 @@ def clean(path: str) -> str:
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _DECODER = os.path.join(_HERE, "sources", "decoder", "")
 _STEP = os.path.join(_DECODER, "step.py")
+_TORCH = os.path.join(os.path.dirname(torch.__file__), "")
 
 
 @cache  # called for every frame of every question about a size
 def is_torch_file(path: str) -> bool:
     """Whether a source file is torch's, or this package's, which calls the model."""
-    return "/torch/" in path.replace(os.sep, "/") or path.startswith("<") or is_own_file(path)
+    return path.startswith((_TORCH, "<")) or is_own_file(path)
+
+
+def in_torch(path: str) -> str:
+    """The path of a source file inside torch's package, as `nn/functional.py`; empty for others."""
+    return path.removeprefix(_TORCH).replace(os.sep, "/") if path.startswith(_TORCH) else ""
 
 
 def is_own_file(path: str) -> bool:

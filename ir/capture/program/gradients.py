@@ -18,7 +18,7 @@ from torch.export.graph_signature import TensorArgument
 from torch.fx.experimental.proxy_tensor import PythonKeyTracer
 from torch.utils._pytree import tree_leaves
 
-from ir.capture.paths import is_torch_file, short_path
+from ir.capture.paths import in_torch, is_torch_file, short_path
 from ir.graph import Call, Value
 from ir.operators import aten, aten_name
 
@@ -115,7 +115,7 @@ class GradMode:
 
 def _is_internal(frame: FrameType) -> bool:
     """Whether a call comes from torch's compiler, which sets modes for its own ends, and sets them back."""
-    return "/torch/_" in frame.f_code.co_filename and is_torch_file(frame.f_code.co_filename)
+    return in_torch(frame.f_code.co_filename).startswith("_")
 
 
 def detach_what_leaves(program: ExportedProgram) -> None:

@@ -16,11 +16,11 @@ import torch
 from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-from ir.capture.paths import is_torch_file, short_path
+from ir.capture.paths import in_torch, is_torch_file, short_path
 from ir.capture.source_lines.where import where_of
 from ir.operators import aten
 
-_MACHINERY = ("/torch/fx/experimental/", "/torch/__init__.py", "/torch/_ops.py", "/torch/utils/_stats.py")
+_MACHINERY = ("fx/experimental/", "__init__.py", "_ops.py", "utils/_stats.py")  # inside torch's package
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def about_squeezes(program: ExportedProgram) -> Iterator[Question]:
 
 @cache
 def _is_machinery(path: str) -> bool:
-    return any(part in path for part in _MACHINERY)
+    return in_torch(path).startswith(_MACHINERY)
 
 
 def _beyond(frame: FrameType | None, passed: Callable[[str], bool]) -> FrameType | None:

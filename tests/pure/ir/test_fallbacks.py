@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,6 +58,22 @@ def test_what_is_kept_whole_is_noted_with_its_reason() -> None:
     start = "layers.0.hard and 2 more Branching are kept whole, each in one stage: it decides by the values of a tensor"
     assert note.startswith(f"{start}, in layers.0.hard (tests/support/hard_models.py:")
     assert note.endswith(": if x.sum() > self.threshold:")
+
+
+BRANCHES = """from torch import nn
+class Branches(nn.Module):
+    def forward(self, x):
+        return x * 2 if x.sum() > 0 else x
+"""
+
+
+def test_a_model_in_a_folder_named_torch_is_not_taken_for_torch_itself(tmp_path: Path) -> None:
+    file = tmp_path / "torch/branches.py"
+    file.parent.mkdir()
+    file.write_text(BRANCHES)
+    model = nn.Sequential(nn.Linear(WIDTH, WIDTH), runpy.run_path(str(file))["Branches"]())
+    with pytest.raises(CaptureError, match=r"\n  in 1 \(branches.py:4\): return x \* 2 if x.sum\(\) > 0 else x\n"):
+        capture(model.eval(), (hidden(),))
 
 
 @pytest.mark.parametrize(("make", "how"), [(Numpy, "by reading the model's bytecode"), (Gradient, "after autograd")])
