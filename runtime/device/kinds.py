@@ -18,6 +18,7 @@ class DeviceKind:
     variables: tuple[tuple[str, str], ...] = ()  # name and value, in the environment of a job of several processes
     delay: Callable[[float], None] = lambda seconds: None  # queues a kernel that does nothing for so many seconds
     ipc: Callable[[], tuple[str, str]] | None = None  # prefix of the functions, and library, that share memory
+    packs_linear: bool = False  # whether stage/packed_linear.py makes the layers of a decoder faster
     traffic: tuple[int, ...] = (*(1 << i for i in range(20, 29)), 1 << 31)  # bytes; the last is far beyond any cache
 
 
@@ -31,7 +32,7 @@ def _cuda_runtime() -> tuple[str, str]:
     return "cuda", f"libcudart.so.{(torch.version.cuda or '').partition('.')[0]}"
 
 
-_CPU = DeviceKind("cpu", traffic=(*(1 << i for i in range(16, 25)), 24 << 20))
+_CPU = DeviceKind("cpu", packs_linear=True, traffic=(*(1 << i for i in range(16, 25)), 24 << 20))
 _CUDA = DeviceKind(
     "cuda",
     nccl=True,

@@ -4,6 +4,7 @@ loader       artifact folder -> stages in memory
 stage        a loaded stage: receives tensors, computes, resets its state
 shared_lock  a readers-writer lock: compiling excludes running
 compiled_cache  what torch.compile made, kept beside the artifact
+packed_linear  linear layers of a decoder on a CPU, with packed weights
 speed        torch.compile and CUDA graphs, as options
 cuda_graphs  a stage as CUDA graphs, one for each shape
 recurring_shapes  a stage that is recorded once a shape comes again

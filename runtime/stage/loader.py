@@ -15,9 +15,11 @@ from types import ModuleType
 import torch
 from torch import nn
 
+from runtime.device.kinds import kind_of
 from runtime.errors import ManifestError
 from runtime.manifest.digests import file_hash, sample_hash
 from runtime.manifest.manifest import CheckpointFile, Manifest, Operator, ProgramStage
+from runtime.stage.packed_linear import pack_linear
 from runtime.stage.speed import AS_IT_IS, Speed
 from runtime.stage.stage import LoadedStage, StageModule
 
@@ -50,6 +52,8 @@ def load_stages(
         weights, device = folder / manifest.stages[index].weights, devices[index]
         entries, sizes = [program.stages[index] for program in manifest.programs], manifest.generation.sizes
         modules = _load_modules(folder, entries, weights, device, sizes)
+        if manifest.generation.page and kind_of(device).packs_linear and not speed.compile:
+            pack_linear([program.module for program in modules])
         return speed.apply(LoadedStage.from_modules(index, device, modules))
 
     with ThreadPoolExecutor(max_workers=len({devices[i] for i in chosen}), thread_name_prefix="load") as pool:
