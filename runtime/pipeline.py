@@ -302,6 +302,11 @@ class Pipeline:
         """Whether the pipeline runs no more batches: it was closed, or a fault closed it."""
         return not self._engine.is_open
 
+    @property
+    def pids(self) -> dict[int, tuple[int, ...]]:
+        """The ids of the processes that this one started for stages, and the stages of each."""
+        return {} if self._processes is None else self._processes.pids
+
     def restart(self) -> None:
         """Open the pipeline again after a StageLost: lost processes are started, the others keep their weights.
 

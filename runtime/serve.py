@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m runtime.serve
 def serve_artifact(options: argparse.Namespace) -> int:
     """Serve until a signal comes, and return the exit status."""
     try:
-        return import_module("runtime.serving.listening").serve(options)
+        return import_module("runtime.serving.front.listening").serve(options)
     except ModuleNotFoundError as e:
         if str(e.name).startswith("runtime"):
             raise

@@ -11,13 +11,13 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 
 from runtime.serving.arrays import Array, rows_joined, split_rows
 
 Arrays = Mapping[str, Array]
-Hand = Callable[[int, Arrays], None]  # number and inputs of a batch
+Hand = Callable[[int, int, Arrays], None]  # an engine, and the number and inputs of a batch for it
 
 SPARE_SLOTS = 2  # batches in flight beyond one a stage: one on its way in, one on its way out
 MOST_DEATHS = 2  # engines that a request may end while nothing runs beside it
@@ -56,6 +56,9 @@ class Limits:
     seconds: float = 60.0  # for a request, unless it says otherwise
 
 
+DEFAULT_LIMITS = Limits()
+
+
 @dataclass(eq=False)
 class Request:
     """One request: its inputs, and where its answer goes."""
@@ -75,17 +78,34 @@ class Request:
 Batch = tuple[Request, ...]
 
 
+@dataclass(eq=False)
+class Lane:
+    """An engine that is ready: the batches that it may run at once, and those that it runs, by number."""
+
+    slots: int
+    running: dict[int, Batch] = field(default_factory=dict)
+
+    @property
+    def requests(self) -> list[Request]:
+        return [request for batch in self.running.values() for request in batch]
+
+    def has_room_for(self, request: Request) -> bool:
+        """Whether a request may begin: one that may have ended an engine runs with nothing beside it."""
+        if len(self.running) >= self.slots or any(other.suspect for other in self.requests):
+            return False
+        return not (request.suspect and self.running)
+
+
 class Admission:
-    """The requests of one engine.  All methods are called on one event loop."""
+    """The requests of one engine, or of several that are alike.  All methods are called on one event loop."""
 
     def __init__(self, send: Hand, limits: Limits, observe: Callable[[Batch], None] = lambda _: None) -> None:
-        """`send`: hands a batch to the engine; `observe`: is told of each batch that begins."""
+        """`send`: hands a batch to an engine; `observe`: is told of each batch that begins."""
         self._send = send
         self._limits = limits
         self._observe = observe
-        self._slots = 0  # none before the engine is ready
+        self._lanes: dict[int, Lane] = {}  # of the engines that are ready, by their numbers
         self._waiting: deque[Request] = deque()
-        self._running: dict[int, Batch] = {}
         self._numbers = 0
         self._closed = ""
         self._pace = 0.0  # seconds between two finished requests, smoothed
@@ -98,11 +118,12 @@ class Admission:
     @property
     def running(self) -> int:
         """Batches in flight."""
-        return len(self._running)
+        return sum(len(lane.running) for lane in self._lanes.values())
 
     @property
     def slots(self) -> int:
-        return self._slots
+        """Batches that may be in flight."""
+        return sum(lane.slots for lane in self._lanes.values())
 
     async def answer(self, arrays: Arrays, key: Hashable | None, seconds: float | None = None) -> Arrays:
         """The outputs for these inputs.
@@ -113,44 +134,42 @@ class Admission:
             raise NotServing(self._closed)
         if len(self._waiting) >= self._limits.waiting:
             raise Overloaded(len(self._waiting), self._retry_after())
-        request = Request(arrays, key, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        request = Request(arrays, key, loop.create_future())
         self._waiting.append(request)
         self._fill()
         limit = self._limits.seconds if seconds is None else seconds
+        timer = loop.call_later(limit, self._expire, request, limit)
         try:
-            return await asyncio.wait_for(asyncio.shield(request.answer), limit)
-        except asyncio.TimeoutError:
-            raise Expired(f"there was no answer within {limit:g} s") from None
+            return await request.answer
         finally:
-            if not request.answer.done():  # its time is over, or its client left
-                request.answer.cancel()
-                if request in self._waiting:
-                    self._waiting.remove(request)
+            timer.cancel()
+            if request in self._waiting:  # its client left
+                self._waiting.remove(request)
 
-    # ---- what the engine tells
+    # ---- what the engines tell
 
-    def opened(self, stages: int) -> None:
-        """The engine is ready."""
-        self._slots = stages + SPARE_SLOTS
+    def opened(self, stages: int, engine: int = 0) -> None:
+        """An engine is ready."""
+        self._lanes[engine] = Lane(stages + SPARE_SLOTS)
         self._fill()
 
-    def lost(self) -> None:
-        """The engine is gone, and with it what ran: it will run again, each request with nothing beside it."""
-        self._slots = 0
-        alone = len(self._running) == 1 and len(next(iter(self._running.values()))) == 1
-        again = [request for batch in self._running.values() for request in batch]
-        self._running.clear()
+    def lost(self, engine: int = 0) -> None:
+        """An engine is gone, and with it what ran: it will run again, each request with nothing beside it."""
+        lane = self._lanes.pop(engine, None)
+        again = lane.requests if lane is not None else []
         for request in reversed([r for r in again if not r.answer.done()]):
-            request.deaths += alone
+            request.deaths += len(again) == 1
             request.suspect = True
             if request.deaths >= MOST_DEATHS:
                 self._fail(request, "the model's process ended while it ran this request, and did so again", False)
             else:
                 self._waiting.appendleft(request)
+        self._fill()
 
     def done(self, number: int, arrays: Arrays) -> None:
         """A batch is done."""
-        batch = self._running.pop(number)
+        batch = self._ended(number)
         counts = [request.rows for request in batch] if len(batch) > 1 else []
         parts = {name: split_rows(array, counts) if counts else [array] for name, array in arrays.items()}
         for i, request in enumerate(batch):
@@ -159,7 +178,7 @@ class Admission:
 
     def failed(self, number: int, message: str, fault: bool) -> None:
         """A batch failed.  Of several requests each runs again by itself, so that only the guilty one fails."""
-        batch = self._running.pop(number)
+        batch = self._ended(number)
         if len(batch) == 1:
             self._fail(batch[0], message, fault)
         else:
@@ -170,29 +189,35 @@ class Admission:
 
     def close(self, why: str) -> None:
         """No request is taken any more, and those that wait or run get no answer."""
-        self._closed, self._slots = why, 0
-        for request in (*self._waiting, *(r for batch in self._running.values() for r in batch)):
+        self._closed = why
+        for request in (*self._waiting, *(r for lane in self._lanes.values() for r in lane.requests)):
             if not request.answer.done():
                 request.answer.set_exception(NotServing(why))
         self._waiting.clear()
-        self._running.clear()
+        self._lanes.clear()
 
     # ---- which batch is next
 
     def _fill(self) -> None:
-        while self._waiting and len(self._running) < self._slots and self._may_begin():
+        while self._waiting and (engine := self._engine_for(self._waiting[0])) is not None:
             batch = self._next_batch()
             self._numbers += 1
-            self._running[self._numbers] = batch
+            self._lanes[engine].running[self._numbers] = batch
             self._observe(batch)
             names = batch[0].arrays
-            self._send(self._numbers, {name: rows_joined([r.arrays[name] for r in batch]) for name in names})
+            self._send(engine, self._numbers, {name: rows_joined([r.arrays[name] for r in batch]) for name in names})
 
-    def _may_begin(self) -> bool:
-        """Whether the next request may run beside what runs."""
-        if any(request.suspect for batch in self._running.values() for request in batch):
-            return False
-        return not (self._waiting[0].suspect and self._running)
+    def _engine_for(self, request: Request) -> int | None:
+        """The engine that has the most room for the next request; None while none has any."""
+        free = [engine for engine, lane in self._lanes.items() if lane.has_room_for(request)]
+        return min(free, key=lambda engine: len(self._lanes[engine].running), default=None)
+
+    def _ended(self, number: int) -> Batch:
+        """The batch of this number, which runs no more; none where its engine was lost meanwhile."""
+        for lane in self._lanes.values():
+            if number in lane.running:
+                return lane.running.pop(number)
+        return ()
 
     def _next_batch(self) -> Batch:
         """The request that waits longest, and others that may run as one batch with it."""
@@ -221,6 +246,10 @@ class Admission:
     def _fail(self, request: Request, message: str, fault: bool) -> None:
         if not request.answer.done():
             request.answer.set_exception(RequestFailed(message, fault))
+
+    def _expire(self, request: Request, limit: float) -> None:
+        if not request.answer.done():
+            request.answer.set_exception(Expired(f"there was no answer within {limit:g} s"))
 
     def _retry_after(self) -> int:
         return max(1, min(60, math.ceil(self._pace * len(self._waiting))))

@@ -11,7 +11,7 @@ from runtime.flags import add_loading_flags
 def parser(prog: str) -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(
         prog=prog,
-        description="TextAnswer requests with an artifact, over HTTP, until it is interrupted.",
+        description="Answer requests with an artifact, over HTTP, until it is interrupted.",
         epilog=f"Example: {prog} build/bert --port 8000",
     )
     add_flags(options)
@@ -27,6 +27,13 @@ def add_flags(options: argparse.ArgumentParser) -> None:
     options.add_argument("--token-file", metavar="FILE", type=Path, help="requests must bring the token in this file")
     options.add_argument("--max-queue", metavar="N", type=_count, default=256, help="requests that may wait")
     options.add_argument("--max-rows", metavar="N", type=_count, default=16, help="rows of a batch of several requests")
+    options.add_argument(
+        "--replicas",
+        metavar="N",
+        type=_count,
+        default=1,
+        help="engines to spread requests over, on devices of their own",
+    )
     options.add_argument("--exact", action="store_true", help="run each request by itself, bit for bit as the model")
     options.add_argument(
         "--deadline", metavar="S", type=float, default=60.0, help="seconds until a request is given up"

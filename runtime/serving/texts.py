@@ -1,14 +1,15 @@
-"""Texts in progress: what the engine writes goes to who asked, and a text that an engine took with it begins again."""
+"""Texts in progress: what an engine writes goes to who asked, and a text that an engine took with it begins again."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from runtime.serving.admission import MOST_DEATHS, NotServing, Overloaded, RequestFailed
-from runtime.serving.messages import EngineMessage
+from runtime.serving.engines.messages import EngineMessage
 
 _RETRY_AFTER = 5  # seconds
 
@@ -31,6 +32,7 @@ class ServedText:
     options: Mapping[str, Any]
     news: asyncio.Queue[TextNews]  # its tokens, then None or the error that ended it
     number: int
+    engine: int | None = None  # that writes it; None while none is ready
     prompt_tokens: int = 0
     seen: int = 0  # tokens of the present engine
     told: int = 0  # tokens that were handed on
@@ -41,13 +43,13 @@ TextNews = tuple[ServedText, Token | Exception | None]
 
 
 class Texts:
-    """The texts of one engine, which shares its batches among them."""
+    """The texts of some engines, each of which shares its batches among its texts."""
 
-    def __init__(self, send: Callable[[EngineMessage], None], most: int) -> None:
-        """`most`: texts that may be in progress."""
+    def __init__(self, send: Callable[[int, EngineMessage], None], most: int) -> None:
+        """`send`: a message to an engine; `most`: texts that may be in progress."""
         self._send = send
         self._most = most
-        self._open = False
+        self._ready: set[int] = set()  # numbers of engines
         self._closed = ""
         self._texts: dict[int, ServedText] = {}
         self._numbers = 0
@@ -64,31 +66,34 @@ class Texts:
             raise Overloaded(len(self._texts), _RETRY_AFTER)
         self._numbers += 1
         text = self._texts[self._numbers] = ServedText(prompt, options, news, self._numbers)
-        if self._open:
-            self._ask(text)
+        self._ask(text)
         return text
 
     def cancel(self, text: ServedText) -> None:
         """Nobody reads it any more.  One that has ended is not there, and that is right."""
-        if self._texts.pop(text.number, None) is not None and self._open:
-            self._send(EngineMessage("cancel", {"id": text.number}))
+        if self._texts.pop(text.number, None) is not None and text.engine is not None:
+            self._send(text.engine, EngineMessage("cancel", {"id": text.number}))
 
-    # ---- what the engine tells
+    # ---- what the engines tell
 
-    def opened(self) -> None:
-        """The engine is ready: all that is in progress begins, or begins again."""
-        self._open = True
+    def opened(self, engine: int = 0) -> None:
+        """An engine is ready: what no engine writes begins, or begins again."""
+        self._ready.add(engine)
         for text in self._texts.values():
-            text.seen = 0
-            self._ask(text)
+            if text.engine is None:
+                self._ask(text)
 
-    def lost(self) -> None:
-        """The engine is gone."""
-        alone, self._open = len(self._texts) == 1, False
-        for number, text in [*self._texts.items()]:
-            text.deaths += alone
+    def lost(self, engine: int = 0) -> None:
+        """An engine is gone."""
+        self._ready.discard(engine)
+        lost = [text for text in self._texts.values() if text.engine == engine]
+        for text in lost:
+            text.engine, text.deaths = None, text.deaths + (len(lost) == 1)
             if text.deaths >= MOST_DEATHS:
-                self._end(number, RequestFailed("the model's process ended while it wrote this text, twice", False))
+                error = RequestFailed("the model's process ended while it wrote this text, twice", False)
+                self._end(text.number, error)
+            else:
+                self._ask(text)
 
     def step(self, fields: Mapping[str, Any]) -> None:
         """A token.  Those that were handed on before the engine died are not handed on again."""
@@ -117,7 +122,14 @@ class Texts:
             self._end(number, NotServing(why))
 
     def _ask(self, text: ServedText) -> None:
-        self._send(EngineMessage("text", {"id": text.number, "prompt": text.prompt, "options": dict(text.options)}))
+        """Have the engine that is ready and writes the fewest texts begin this one, if any is ready."""
+        load = Counter(text.engine for text in self._texts.values())
+        engine = min(self._ready, key=load.__getitem__, default=None)
+        if engine is None:
+            return
+        text.engine, text.seen = engine, 0
+        asked = {"id": text.number, "prompt": text.prompt, "options": dict(text.options)}
+        self._send(engine, EngineMessage("text", asked))
 
     def _end(self, number: int, error: Exception | None) -> None:
         if (text := self._texts.pop(number, None)) is not None:

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
-from runtime.serving.supervisor import HUNG_AFTER
+from runtime.serving.engines.supervisor import HUNG_AFTER
 from tests.support.artifacts import Part, tensor, write
 from tests.support.serving import Served, serving
 
@@ -40,7 +41,8 @@ return (x + 1,)"""
 
 @pytest.fixture(scope="module")
 def served(artifact: Path) -> Iterator[Served]:
-    with serving(artifact) as server:
+    """Each stage has a process of its own."""
+    with serving(artifact, "--processes") as server:
         server.wait()
         yield server
 
@@ -101,51 +103,54 @@ def test_of_requests_in_flight_only_the_one_that_raises_fails(served: Served) ->
     assert re.search(r'stagecut_batch_rows_bucket\{le="4.0"\} (\d+)', served.http.get("/metrics").text)
 
 
-def test_a_request_that_ends_its_engine_fails_and_others_are_answered(served: Served) -> None:
+def test_a_request_that_ends_a_stage_fails_and_others_are_answered(served: Served) -> None:
+    engine = served.engine()
     with ThreadPoolExecutor(3) as pool:
         fatal = pool.submit(served.infer, [-2.0] * ROWS)
+        assert served.wait(ready=False) < 3.0  # 1 is promised; a busy machine is given two more
         others = [pool.submit(served.infer, [float(n)] * ROWS) for n in (1, 2)]
+        assert served.http.get("/v2/health/live").status_code == 200
         assert [other.result().json()["outputs"][0]["data"] for other in others] == [[4.0] * ROWS, [6.0] * ROWS]
         assert fatal.result().status_code == 500
         assert "the model's process ended while it ran this request" in fatal.result().json()["error"]
+    assert served.engine() == engine  # only the process of the stage was started again
     served.wait()
 
 
-@pytest.mark.parametrize(("sent", "seconds"), [(signal.SIGKILL, 1.0), (signal.SIGSTOP, HUNG_AFTER + 1.0)])
-def test_nothing_is_lost_when_the_engine_dies_or_hangs(served: Served, sent: signal.Signals, seconds: float) -> None:
+@pytest.mark.parametrize("hangs", ["engine", "stage"])
+def test_nothing_is_lost_when_a_process_hangs(served: Served, hangs: str) -> None:
     served.wait()
+    engine = served.engine()
+    victim = engine if hangs == "engine" else engine.children()[-1]
     with ThreadPoolExecutor(8) as pool:
         answers = [pool.submit(served.infer, [-3.0] * ROWS) for _ in range(4)]
         answers += [pool.submit(served.infer, [float(n)] * ROWS) for n in range(8)]
         time.sleep(0.3)
-        engine = served.engine()
-        engine.send_signal(sent)
-        assert served.wait(ready=False) < seconds + 2  # a busy machine is given two more
-        assert served.http.get("/v2/health/live").status_code == 200
+        victim.send_signal(signal.SIGSTOP)
+        assert served.wait(ready=False) < HUNG_AFTER + 3.0
         assert [answer.result().status_code for answer in answers] == [200] * 12
-    assert served.engine().pid != engine.pid
+    assert (served.engine() == engine) is (hangs == "stage")
 
 
-def test_a_wrong_token_opens_nothing_but_health(artifact: Path, tmp_path: Path) -> None:
+def test_a_wrong_token_opens_nothing_but_health_and_the_end_answers_what_is_here(
+    artifact: Path, tmp_path: Path
+) -> None:
     (tmp_path / "token").write_text("secret\n")
     with serving(artifact, "--token-file", str(tmp_path / "token"), "--max-queue", "1") as server:
         assert server.http.get("/v2/health/live").status_code == 200
         for headers in ({}, {"authorization": "Bearer secre"}, {"authorization": "secret"}):
             assert server.http.get("/v2", headers=headers).status_code == 401
+            assert server.http.get("/status", headers=headers).status_code == 401
         known = {"authorization": "Bearer secret"}
         assert server.http.get("/v2", headers=known).json()["name"] == "stagecut"
         server.http.headers.update(known)
-        server.engine().send_signal(signal.SIGSTOP)  # before it is ready, so that requests wait
-        with ThreadPoolExecutor(1) as pool:
-            waits = pool.submit(server.infer, [1.0] * ROWS)
+        with ThreadPoolExecutor(2) as pool:
+            waits = pool.submit(server.infer, [1.0] * ROWS)  # for the stages, which are not loaded yet
             while "stagecut_waiting 1.0" not in server.http.get("/metrics").text:
                 time.sleep(0.02)
             refused = server.infer([2.0] * ROWS)
             assert (refused.status_code, int(refused.headers["retry-after"]) >= 1) == (429, True)
-            server.engine().kill()
             assert waits.result().status_code == 200
-        # The end: what is here is answered, nothing is left running.
-        with ThreadPoolExecutor(1) as pool:
             last = pool.submit(server.infer, [-3.0] * ROWS)
             time.sleep(0.3)
             engine = server.engine()
@@ -153,14 +158,6 @@ def test_a_wrong_token_opens_nothing_but_health(artifact: Path, tmp_path: Path) 
             assert last.result().status_code == 200
         assert server.process.wait(20) == 0
         assert not engine.is_running()
-
-
-def test_the_engine_ends_with_the_front(artifact: Path) -> None:
-    with serving(artifact) as server:
-        server.wait()
-        engine = server.engine()
-        os.kill(server.process.pid, signal.SIGKILL)
-        engine.wait(5)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +177,18 @@ def test_what_cannot_be_served_is_refused_in_one_line(artifact: Path, flags: lis
 
 
 def test_a_front_imports_no_torch(artifact: Path) -> None:
-    code = "import sys, runtime.serving.listening; print('torch' in sys.modules, 'numpy' in sys.modules)"
+    code = "import sys, runtime.serving.front.listening; print('torch' in sys.modules, 'numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
     assert json.loads((artifact / "manifest.json").read_text())["name"] == "model"
+
+
+def test_the_processes_end_with_the_front(served: Served) -> None:
+    """The last test: nothing can be asked after it."""
+    served.wait()
+    engine = served.engine()
+    processes = [engine, *engine.children()]
+    assert len(processes) == 3
+    os.kill(served.process.pid, signal.SIGKILL)
+    _, alive = psutil.wait_procs(processes, 5)
+    assert not alive

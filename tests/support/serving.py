@@ -43,10 +43,11 @@ class Served:
     def engine(self) -> psutil.Process:
         """The process of the engine, as soon as there is one."""
         for _ in range(500):
-            for child in psutil.Process(self.process.pid).children():
-                with suppress(psutil.Error):
-                    if "runtime.serving.engine_process" in child.cmdline():
-                        return child
+            with suppress(psutil.Error):
+                pid = self.http.get("/status").json()["engines"][0]["pid"]
+                found = psutil.Process(pid)
+                if pid and found.status() != psutil.STATUS_ZOMBIE:
+                    return found
             time.sleep(0.02)
         raise AssertionError("there is no engine")
 

@@ -43,5 +43,5 @@ def test_processes_are_ended_in_one_place() -> None:
         "runtime/distributed/monitor.py",
         "runtime/processes/member.py",
         "runtime/processes/owner.py",
-        "runtime/serving/engine_process.py",
+        "runtime/serving/engines/engine_process.py",
     }

@@ -21,11 +21,13 @@ class Engine:
 
     def __init__(self, stages: int = 1, **limits: Any) -> None:
         self.batches: dict[int, bytes] = {}
+        self.where: list[int] = []  # the engines of all batches
         self.admission = Admission(self.take, Limits(**limits))
         if stages:
             self.admission.opened(stages)
 
-    def take(self, number: int, arrays: Any) -> None:
+    def take(self, engine: int, number: int, arrays: Any) -> None:
+        self.where.append(engine)
         self.batches[number] = bytes(arrays["x"].data)
 
     def answer(self, number: int) -> None:
@@ -140,6 +142,25 @@ def test_a_request_that_ends_its_engine_twice_fails_and_others_do_not() -> None:
         with pytest.raises(RequestFailed, match="ended"):
             tasks[0].result()
         assert values(tasks[1:]) == [b"\2"]
+
+    run(test())
+
+
+def test_requests_are_spread_over_engines_and_go_to_the_one_that_is_left() -> None:
+    async def test() -> None:
+        engine = Engine()
+        engine.admission.opened(1, engine=1)
+        tasks = await engine.ask(1, 2, 3, 4)
+        assert engine.where == [0, 1, 0, 1]
+        engine.admission.lost(1)  # with the second and the fourth
+        engine.answer(1)
+        engine.answer(3)  # now nothing runs beside what the lost engine had
+        assert engine.where[4:] == [0]
+        engine.answer(5)
+        engine.answer(6)
+        await settled(tasks)
+        assert values(tasks) == [b"\1", b"\2", b"\3", b"\4"]
+        engine.admission.done(2, {})  # what a lost engine still says is dropped
 
     run(test())
 

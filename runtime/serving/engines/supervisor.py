@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from time import monotonic
 
-from runtime.serving.messages import EngineMessage, read_message
+from runtime.serving.engines.messages import EngineMessage, read_message
 
 HUNG_AFTER = 3.0  # seconds without a sign of life after which a process counts as hung
 HUNG_LOADING_AFTER = 60.0  # while it loads, as libraries then keep Python from running for seconds
@@ -35,6 +35,7 @@ class EngineState(Enum):
     STARTING = "starting"
     LOADING = "loading"
     READY = "ready"
+    MENDING = "mending"  # a stage's process is started again, the others keep their weights
     FAILED = "failed"  # it refused its artifact, and will again
     CLOSED = "closed"
 
@@ -45,7 +46,7 @@ class EngineStatus:
 
     state: EngineState = EngineState.STARTING
     detail: str = ""
-    restarts: int = 0
+    starts: int = 0  # of the process, or of a stage's
     read: int = 0  # bytes, while it loads
 
     def __str__(self) -> str:
@@ -58,7 +59,7 @@ class Supervisor:
     def __init__(
         self, arguments: Sequence[str], told: Callable[[EngineMessage], None], lost: Callable[[str], None]
     ) -> None:
-        """`arguments`: of `python -m runtime.serving.engine_process`; `told`: what it says; `lost`: it is gone."""
+        """`arguments`: of `engine_process`; `told`: what it says; `lost`: it is gone."""
         self.status = EngineStatus()
         self._arguments = list(arguments)
         self._told = told
@@ -67,6 +68,11 @@ class Supervisor:
         self._writer: asyncio.StreamWriter | None = None
         self._heard = 0.0
         self._running: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The id of the engine's process; 0 before the first."""
+        return 0 if self._process is None else self._process.pid
 
     def start(self) -> None:
         """Start it, and see to it that it runs until `stop`."""
@@ -91,10 +97,10 @@ class Supervisor:
         while self.status.state is not EngineState.FAILED:
             await asyncio.sleep(PAUSES[min(failures, len(PAUSES) - 1)])
             why = await self._run_once()
-            failures = 0 if self.status.state is EngineState.READY else failures + 1
+            served = self.status.state in (EngineState.READY, EngineState.MENDING)
+            failures = 0 if served else failures + 1
             if self.status.state is not EngineState.FAILED:
                 self.status.state, self.status.detail = EngineState.STARTING, why
-                self.status.restarts += 1
             self._lost(why)
             await self._end()
 
@@ -113,8 +119,10 @@ class Supervisor:
                         self.status.state, self.status.detail = EngineState.FAILED, message.fields["message"]
                         return self.status.detail
                     case "lost":
-                        return message.fields["message"]
+                        self.status.state, self.status.detail = EngineState.MENDING, ""
+                        self._lost("a stage was lost")
                     case "ready":
+                        self.status.starts += self.status.state is EngineState.MENDING
                         self.status.state, self.status.detail = EngineState.READY, ""
                         self._told(message)
                     case _:
@@ -126,11 +134,12 @@ class Supervisor:
 
     async def _launch(self) -> asyncio.StreamReader:
         ours, theirs = socket.socketpair()
-        command = [sys.executable, "-m", "runtime.serving.engine_process", *self._arguments]
+        command = [sys.executable, "-m", "runtime.serving.engines.engine_process", *self._arguments]
         with theirs:
             command += ["--socket", str(theirs.fileno())]
             # A session of its own: an interrupt at the terminal is for the front, which lets the engine finish.
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True)
+        self.status.starts += 1
         reader, self._writer = await asyncio.open_connection(sock=ours, limit=1 << 20)
         self._heard = 0.0
         return reader

@@ -13,7 +13,8 @@ import uvicorn
 
 from runtime.errors import InputError
 from runtime.serving.admission import Limits
-from runtime.serving.app import Server, Settings
+from runtime.serving.engines.replicas import engine_arguments
+from runtime.serving.front.app import Server, Settings
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
 
@@ -29,7 +30,7 @@ def serve(options: argparse.Namespace) -> int:
     )
     if options.host not in LOCAL and not settings.token:
         raise InputError(f"--host {options.host} lets other machines ask; give a token with --token-file FILE")
-    server = Server(options.artifact, _engine_arguments(options), settings)
+    server = Server(options.artifact, engine_arguments(options), settings)
     listener = _listener(options.host, options.port)
     _allow_many_connections()
     host, port = listener.getsockname()[:2]
@@ -49,20 +50,9 @@ class _Listening(uvicorn.Server):
         self._served = server
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._served.drain()
+        self._served.model.drain()
         self.force_exit = self.should_exit  # the second signal waits for nobody
         self.should_exit = True
-
-
-def _engine_arguments(options: argparse.Namespace) -> list[str]:
-    """The flags of how stages run, for the process that loads them."""
-    arguments = [str(options.artifact)]
-    if options.devices:
-        arguments += ["--devices", options.devices]
-    if options.timeout:
-        arguments += ["--timeout", str(options.timeout)]
-    flags = {"--strict": options.strict, "--compile": options.compile, "--cuda-graphs": options.cuda_graphs}
-    return [*arguments, *(flag for flag, given in flags.items() if given)]
 
 
 def _token(path: Path | None) -> str:

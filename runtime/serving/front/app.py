@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +17,14 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from runtime.errors import InputError
-from runtime.manifest.manifest import Manifest
-from runtime.serving.admission import Admission, Expired, Limits, NotServing, Overloaded, RequestFailed
-from runtime.serving.doors import Doors
-from runtime.serving.interface import Interface
-from runtime.serving.messages import EngineMessage
-from runtime.serving.metrics import CONTENT_TYPE, Metrics
+from runtime.serving.admission import Expired, Limits, NotServing, Overloaded, RequestFailed
+from runtime.serving.front.doors import Doors
+from runtime.serving.front.metrics import CONTENT_TYPE, Metrics
+from runtime.serving.front.status_page import StatusPage
 from runtime.serving.protocols import oip
 from runtime.serving.protocols.openai_answers import TextAnswer
 from runtime.serving.protocols.openai_requests import FieldRefused, NoSuchModel, read_wish
-from runtime.serving.supervisor import EngineState, Supervisor
-from runtime.serving.texts import Texts
+from runtime.serving.served_model import ServedModel
 
 SLOWEST_BODY = 30.0  # seconds in which a body must have arrived
 
@@ -44,24 +41,22 @@ class Settings:
 
 
 class Server:
-    """An artifact that is served: its engine, the requests, and the routes that lead to them."""
+    """The routes that lead to an artifact that is served."""
 
-    def __init__(self, artifact: Path, arguments: list[str], settings: Settings) -> None:
-        """`arguments`: of the engine.  Raises ManifestError."""
+    def __init__(self, artifact: Path, engines: Sequence[Sequence[str]], settings: Settings) -> None:
+        """`engines`: the arguments of each.  Raises ManifestError."""
         self.settings = settings
-        self.interface = Interface(Manifest.read(artifact))
         self.metrics = Metrics()
-        self.admission = Admission(self._run, self._limits(), self.metrics.began)
-        self.supervisor = Supervisor(arguments, self._told, self._lost)
-        self.texts = Texts(self.supervisor.send, settings.limits.waiting)
-        self.metrics.follow(self.admission, self.texts, self.supervisor.status)
-        self._draining = False
+        self.model = ServedModel(artifact, engines, settings.limits, settings.exact, self.metrics.began)
+        self.metrics.follow(self.model)
+        self._page = StatusPage(self.model, settings.name, self.metrics.recent)
         self._began = int(time.time())
 
     def app(self) -> Callable[..., Awaitable[None]]:
         """The ASGI application."""
         model, version = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
         routes = [
+            *self._page.routes(),
             Route("/v2", self._server),
             Route("/v2/health/live", self._live),
             Route("/v2/health/ready", self._ready),
@@ -78,58 +73,11 @@ class Server:
         app = Starlette(routes=routes, lifespan=self._life, exception_handlers={**handlers, HTTPException: _not_here})
         return Doors(app, self.settings.token, self.metrics)
 
-    def drain(self) -> None:
-        """Say that no more requests are wanted; those that are here are answered."""
-        self._draining = True
-
-    @property
-    def is_ready(self) -> bool:
-        return self.supervisor.status.state is EngineState.READY and not self._draining
-
-    # ---- the engine
-
-    def _limits(self) -> Limits:
-        limits, most = self.settings.limits, self.interface.most_rows
-        return limits if most is None else Limits(limits.waiting, min(limits.rows, most), limits.seconds)
-
-    def _run(self, number: int, arrays: Any) -> None:
-        self.supervisor.send(EngineMessage("run", {"id": number}, arrays))
-
-    def _told(self, message: EngineMessage) -> None:
-        match message.kind:
-            case "ready":
-                self.admission.opened(message.fields["stages"])
-                self.texts.opened()
-            case "begun":
-                self.texts.begun(message.fields)
-            case "step":
-                self.texts.step(message.fields)
-            case "end":
-                self.texts.ended(message.fields["id"])
-            case "text_error":
-                fields = message.fields
-                self.texts.failed(fields["id"], fields["message"], fault=fields["whose"] == "input")
-            case "result":
-                self.admission.done(message.fields["id"], message.arrays)
-            case "error":
-                fields = message.fields
-                self.admission.failed(fields["id"], fields["message"], fault=fields["whose"] == "input")
-
-    def _lost(self, why: str) -> None:
-        if self.supervisor.status.state is EngineState.FAILED:
-            self.admission.close(why)
-            self.texts.close(why)
-        else:
-            self.admission.lost()
-            self.texts.lost()
-
     @asynccontextmanager
     async def _life(self, app: Starlette) -> AsyncIterator[None]:
-        self.supervisor.start()
+        self.model.start()
         yield
-        self.admission.close("the server ends")
-        self.texts.close("the server ends")
-        await self.supervisor.stop()
+        await self.model.stop()
 
     # ---- routes
 
@@ -140,28 +88,25 @@ class Server:
         return JSONResponse({"live": True})
 
     async def _ready(self, request: Request) -> Response:
-        state = "draining" if self._draining else str(self.supervisor.status)
-        return JSONResponse({"ready": self.is_ready, "state": state}, 200 if self.is_ready else 503)
+        ready = self.model.is_ready
+        return JSONResponse({"ready": ready, "state": self.model.state}, 200 if ready else 503)
 
     async def _model_ready(self, request: Request) -> Response:
         self._require_model(request)
-        return JSONResponse({"name": self.settings.name, "ready": self.is_ready}, 200 if self.is_ready else 503)
+        ready = self.model.is_ready
+        return JSONResponse({"name": self.settings.name, "ready": ready}, 200 if ready else 503)
 
     async def _metadata(self, request: Request) -> Response:
         self._require_model(request)
-        return JSONResponse(oip.metadata(self.interface, self.settings.name))
+        return JSONResponse(oip.metadata(self.model.interface, self.settings.name))
 
     async def _metrics(self, request: Request) -> Response:
         return Response(self.metrics.page(), media_type=CONTENT_TYPE)
 
     async def _infer(self, request: Request) -> Response:
         self._require_model(request)
-        if self.interface.writes_texts:
-            raise InputError(f"{self.settings.name} writes texts; ask it by /v1/completions or /v1/chat/completions")
         asked = oip.read_request(await self._body(request), request.headers.get(oip.HEADER_LENGTH))
-        self.interface.check(asked.arrays)
-        key = None if self.settings.exact else self.interface.batch_key(asked.arrays)
-        outputs = await self.admission.answer(asked.arrays, key, asked.seconds)
+        outputs = await self.model.answer(asked.arrays, asked.seconds)
         try:
             body, length = oip.answer(self.settings.name, asked, outputs)
         except InputError:
@@ -195,11 +140,11 @@ class Server:
         if model not in (None, self.settings.name):
             raise NoSuchModel(model, self.settings.name)
         wish = read_wish(table, chat)
-        if not self.interface.writes_texts:
+        if not self.model.interface.writes_texts:
             raise FieldRefused(
                 f"{self.settings.name} writes no texts; ask it by /v2/models/{self.settings.name}/infer", "model"
             )
-        answer = TextAnswer(wish, self.texts, self.settings.name, self.interface.manifest.generation)
+        answer = TextAnswer(wish, self.model.texts, self.settings.name, self.model.interface.manifest.generation)
         if wish.stream:
             return StreamingResponse(await answer.begun(), media_type="text/event-stream")
         return JSONResponse(await answer.whole())

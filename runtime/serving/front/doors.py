@@ -9,9 +9,9 @@ from time import perf_counter
 from typing import Any
 from uuid import uuid4
 
-from runtime.serving.metrics import Metrics
+from runtime.serving.front.metrics import Metrics
 
-UNGUARDED = ("/v2/health/live", "/v2/health/ready")  # without a token
+UNGUARDED = ("/", "/v2/health/live", "/v2/health/ready")  # without a token: they tell nothing of the model
 
 
 class Doors:
@@ -51,8 +51,7 @@ class Doors:
     def _note(self, scope: Any, status: int, seconds: float, number: bytes) -> None:
         """Counted by the handler, not by the path: paths that clients make up would make metrics without end."""
         handler = getattr(scope.get("endpoint"), "__name__", "none").strip("_")
-        self._metrics.requests.labels(handler, status).inc()
-        self._metrics.seconds.labels(handler).observe(seconds)
+        self._metrics.note(handler, status, seconds)
         line = {
             "request": number.decode("latin-1"),
             "method": scope["method"],

@@ -1,0 +1,8 @@
+"""Engines: processes that hold a pipeline each, and what the front knows of them.
+
+replicas        the arguments of each engine
+supervisor      an engine's process: started, watched, started again
+messages        what the two processes tell each other
+engine_process  the other process: the pipeline behind a socket
+observation     how busy each stage is, what waits before it; this and the file before alone import torch
+"""

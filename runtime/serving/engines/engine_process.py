@@ -1,0 +1,271 @@
+"""The process that holds the pipeline, behind a socket: a fault of a device ends this process, and no client notices.
+
+    python -m runtime.serving.engines.engine_process OUT --socket FD
+
+To the front: `beat` twice a second; `ready` once the stages are loaded, or `refused` where they cannot be; for each
+`run` a `result`, or an `error` and whose fault it is; for each `text` its `step`s; for each `observe` what the `stages`
+do; `lost` where a stage is, and `ready` once its process is there again, or the end of this process where stages have
+none of their own.  It ends when the socket does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import torch
+
+from runtime.command_line import loaded
+from runtime.distributed.exit import kill
+from runtime.errors import DeviceError, InputError, ManifestError, PipelineClosed, StageError, StageLost
+from runtime.flags import add_loading_flags
+from runtime.generation.continuation import Continuation
+from runtime.pipeline import Pipeline
+from runtime.serving.arrays import Array
+from runtime.serving.engines.messages import EngineMessage, receive_message
+from runtime.serving.engines.observation import Observer, is_stopped
+
+BEAT = 0.5  # seconds between two signs of life
+
+
+class Wire:
+    """The end of the socket in this process; any thread may send."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    def send(self, kind: str, fields: Mapping[str, Any], arrays: Mapping[str, Array] | None = None) -> None:
+        data = EngineMessage(kind, fields, arrays or {}).packed()
+        with self._lock, suppress(ConnectionError):  # nobody is left to tell: `receive` sees that, too
+            self._connection.sendall(data)
+
+    def receive(self) -> EngineMessage | None:
+        return receive_message(self._connection)
+
+
+class Beating:
+    """The thread that shows that the process lives, how much it has read while it loads, and then that stages do."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._serving: Serving | None = None
+        threading.Thread(target=self._run, name="beat", daemon=True).start()
+
+    def watch(self, serving: Serving) -> None:
+        """The stages are loaded."""
+        self._serving = serving
+
+    def _run(self) -> None:
+        while True:
+            self._wire.send("beat", {} if self._serving else {"read": _bytes_read()})
+            if self._serving is not None:
+                self._serving.look()
+            time.sleep(BEAT)
+
+
+def _bytes_read() -> int:
+    """Bytes that this process has read until now; 0 where the system does not tell."""
+    with suppress(OSError):
+        return int(Path("/proc/self/io").read_text().split(maxsplit=2)[1])
+    return 0
+
+
+class Serving:
+    """The answers to what the front asks of a pipeline, which is mended when one of its processes is lost.
+
+    Between two such losses lies a session.  What an earlier session still says is dropped: the front asks again.
+    """
+
+    def __init__(self, pipe: Pipeline, wire: Wire) -> None:
+        self._pipe = pipe
+        self._wire = wire
+        self._session = 0
+        self._gate = threading.Lock()  # held while something is said, and while a session ends
+        self._broken = threading.Event()
+        self._ending = False
+        self._stopped: set[int] = set()  # processes that were stopped at the last look
+        self._asked = threading.Event()  # to observe the stages
+        self._done: SimpleQueue[tuple[int, int, Future[Any]]] = SimpleQueue()
+        self._in_flight = 0
+        self._texts: dict[tuple[int, int], Continuation] = {}  # by session and number
+        for name, work in {"answers": self._answer, "mending": self._mend, "observer": self._observe}.items():
+            threading.Thread(target=work, name=name, daemon=True).start()
+        self._ready()
+
+    def serve(self) -> None:
+        """Until the front is gone."""
+        while (message := self._wire.receive()) is not None:
+            match message.kind:
+                case "run":
+                    self._run(message)
+                case "text":
+                    self._begin(message)
+                case "cancel":
+                    if (text := self._texts.get((self._session, message.fields["id"]))) is not None:
+                        text.cancel()
+                case "observe":
+                    self._asked.set()
+        self._ending = True
+
+    def look(self) -> None:
+        """See whether the stages' processes live; one that is stopped twice in a row is killed."""
+        stopped = {pid for pid in self._pipe.pids if is_stopped(pid)}
+        for pid in stopped & self._stopped:
+            kill(pid)
+        self._stopped = stopped
+        if self._pipe.closed:
+            self._broken.set()
+
+    def _run(self, message: EngineMessage) -> None:
+        number, session = message.fields["id"], self._session
+        try:
+            future = self._pipe.submit_named({name: _tensor(array) for name, array in message.arrays.items()})
+        except Exception as e:
+            self._fail(session, number, e)
+        else:
+            self._in_flight += 1  # on this thread; the other one is `_answer`'s, so it may be off by one for a moment
+            future.add_done_callback(lambda done: self._done.put((session, number, done)))
+
+    def _answer(self) -> None:
+        """On a thread of its own: a large output must not stop the stages from handing on the next one."""
+        while True:
+            session, number, future = self._done.get()
+            self._in_flight -= 1
+            try:
+                arrays = {name: _array(tensor) for name, tensor in future.result().items()}
+            except Exception as e:
+                self._fail(session, number, e)
+            else:
+                self._say(session, "result", {"id": number}, arrays)
+
+    def _begin(self, message: EngineMessage) -> None:
+        number, session = message.fields["id"], self._session
+        if (session, number) in self._texts:  # asked for before the front knew of a loss, and again after it
+            return
+        try:
+            options = message.fields["options"]
+            if "logit_bias" in options:  # JSON has no numbers as keys
+                options["logit_bias"] = dict(options["logit_bias"])
+            text = self._texts[session, number] = self._pipe.start(message.fields["prompt"], **options)
+        except Exception as e:
+            self._fail(session, number, e, "text_error")
+        else:
+            self._say(session, "begun", {"id": number, "prompt_tokens": text.prompt_tokens})
+            threading.Thread(target=self._tell, args=(session, number), name=f"text {number}", daemon=True).start()
+
+    def _tell(self, session: int, number: int) -> None:
+        text = self._texts[session, number]
+        try:
+            for step in text:
+                told = {"token": step.token, "text": step.text, "logprob": step.logprob, "done": step.done}
+                self._say(session, "step", {"id": number, **told})
+            self._say(session, "end", {"id": number})
+        except Exception as e:
+            self._fail(session, number, e, "text_error")
+        finally:
+            del self._texts[session, number]
+
+    def _observe(self) -> None:
+        """On a thread of its own, one window after the other."""
+        observer = Observer(self._pipe, lambda: self._in_flight)
+        while True:
+            self._asked.wait()
+            self._asked.clear()
+            with suppress(StageError, PipelineClosed):
+                self._say(self._session, "stages", {"stages": observer.observe()})
+
+    def _ready(self) -> None:
+        self._wire.send("ready", {"stages": len(self._pipe.devices)})
+
+    def _say(
+        self, session: int, kind: str, fields: Mapping[str, Any], arrays: Mapping[str, Array] | None = None
+    ) -> None:
+        with self._gate:
+            if session == self._session:
+                self._wire.send(kind, fields, arrays)
+
+    def _fail(self, session: int, number: int, error: Exception, kind: str = "error") -> None:
+        """Say whose fault it was; where a stage is lost it was nobody's, and the front asks again."""
+        if isinstance(error, (PipelineClosed, StageLost)) or self._pipe.closed:
+            if session == self._session:
+                self._broken.set()
+            return
+        whose = "input" if isinstance(error, InputError) else "stage"
+        self._say(session, kind, {"id": number, "whose": whose, "message": str(error)})
+
+    def _mend(self) -> None:
+        """On a thread of its own: start again the processes that are lost; the others keep their weights."""
+        while True:
+            self._broken.wait()
+            if self._ending:
+                return
+            with self._gate:
+                self._session += 1
+                self._wire.send("lost", {})
+            try:
+                self._pipe.restart()
+            except Exception as e:  # the stages are on threads of this process, or one was lost again
+                print(f"the engine ends: {e}", file=sys.stderr, flush=True)
+                kill(os.getpid())
+            self._in_flight = 0
+            self._broken.clear()
+            self._ready()
+
+
+def _tensor(array: Array) -> torch.Tensor:
+    """A tensor over the bytes of a message, which are its own."""
+    dtype = getattr(torch, array.dtype)
+    if not array.data:
+        return torch.empty(array.shape, dtype=dtype)
+    return torch.frombuffer(array.data, dtype=torch.uint8).view(dtype).view(array.shape)
+
+
+def _array(tensor: torch.Tensor) -> Array:
+    dense = tensor.detach().cpu().contiguous()
+    data = ctypes.string_at(dense.data_ptr(), dense.nbytes) if dense.nbytes else b""
+    return Array(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), data)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m runtime.serving.engines.engine_process")
+    add_loading_flags(parser)
+    parser.add_argument("--socket", type=int, required=True, help="the file descriptor that leads to the front")
+    options = parser.parse_args(argv)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the front decides when it ends
+    wire = Wire(socket.socket(fileno=options.socket))
+    beating = Beating(wire)
+    try:
+        pipe = loaded(options)
+    except (DeviceError, InputError, ManifestError) as e:
+        wire.send("refused", {"message": str(e)})
+        return 2
+    serving = Serving(pipe, wire)
+    beating.watch(serving)
+    serving.serve()
+    last = threading.Timer(_LAST, kill, (os.getpid(),))  # whatever hangs
+    last.daemon = True
+    last.start()
+    pipe.close()
+    return 0
+
+
+_LAST = 2.0  # seconds for the stages to end once the front is gone
+
+
+if __name__ == "__main__":
+    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+    sys.exit(main())

@@ -1,0 +1,10 @@
+"""The front: the process that talks to clients, without torch.
+
+listening    the process that listens, signals
+doors        around every request: token, id, log, count
+app          routes, limits, statuses
+status_page  the page at `/`, and its data
+metrics      numbers for Prometheus
+recent       the requests of the last minute
+assets/      the page: page.html, page.css, page.js
+"""
