@@ -32,7 +32,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True, scope="session")
 def kept_graphs(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Graphs that one test keeps are for the others of this run, not for the user's next compilation."""
-    os.environ["STAGECUT_CACHE"] = str(tmp_path_factory.mktemp("kept"))
+    run = tmp_path_factory.getbasetemp()  # a worker of several has a folder in that of the run
+    os.environ["STAGECUT_CACHE"] = str((run.parent if os.environ.get("PYTEST_XDIST_WORKER") else run) / "kept")
 
 
 @pytest.fixture(autouse=True)

@@ -14,10 +14,9 @@ from ir.analysis.interpret import interpret
 from ir.capture import capture
 from ir.graph import Graph, Value, sizes_of
 from ir.sizes import TensorType, at
-from ir.sources import read_source
 from ir.sources.meta import with_values
 from passes.propagate_shapes import PropagateShapes
-from tests.support.checking import EXAMPLES, Call, check_artifact, check_every_pass, resized
+from tests.support.checking import EXAMPLES, Call, captured_example, check_artifact, check_every_pass, resized
 from tests.support.graphs import captured
 from tests.support.model_cases import CASES
 from tests.support.planning import machine, slow_machine
@@ -29,11 +28,10 @@ MODELS = sorted(file.stem for file in EXAMPLES.glob("*.py") if file.name != "che
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_an_example_at_three_sizes(name: str) -> None:
-    source = read_source(str(EXAMPLES / f"{name}.py"))
+    source, graph = captured_example(name)
     sizes = {size for dims in source.dynamic_shapes.values() for size in dims.values()}
     others = [dict.fromkeys(sizes, 1), {size: 3 if size == "batch" else 17 for size in sizes}]
     calls = [Call(source.args, source.kwargs), *(resized(source, size) for size in others)]
-    graph = capture(source.model, source.args, source.kwargs, dynamic_shapes=source.dynamic_shapes)
     with with_values(source.model, source.weights):
         check_every_pass(graph, source.model, calls, machine(3), time_limit=2.0, size_limit=2.0)  # any cut will do
 

@@ -14,12 +14,11 @@ from rich.console import Console
 
 from codegen.lines.stage_file import StageFile
 from codegen.text.stage_source import emit
-from ir.capture import capture
 from ir.plan import plan_stages
-from ir.sources import read_source
 from ir.text.printer import print_graph
 from passes.cli.table import print_table
 from passes.compilation.summary import summarize
+from tests.support.checking import captured_example
 from tests.support.dumps import difference
 from tests.support.planning import machine, steps
 
@@ -36,8 +35,7 @@ def test_every_example_is_here() -> None:
 @pytest.mark.parametrize("name", STAGES)
 def test_an_example(name: str, golden: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)  # the files name source lines from here
-    source = read_source(f"examples/{name}.py")
-    graph = capture(source.model, source.args, source.kwargs, dynamic_shapes=source.dynamic_shapes)
+    _, graph = captured_example(name)
     cluster = machine(STAGES[name])
     dump = print_graph(graph)
     golden(f"{name}/00-export.txt", f"{dump}\n")

@@ -19,13 +19,12 @@ from ir.cost import FREE, UNKNOWN, Arithmetic, Cost
 from ir.graph import Call, Graph
 from ir.machine.cluster import Device
 from ir.sizes import at
-from ir.sources import read_source
 from ir.sources.meta import with_values
 from passes.annotate_cost import AnnotateCost
 from passes.cost_models.predictions import Predictions
 from passes.cost_models.roofline import Roofline
 from passes.propagate_shapes import PropagateShapes
-from tests.support.checking import EXAMPLES, resized
+from tests.support.checking import captured_example, resized
 from tests.support.graphs import aten, graph, relu, value
 from tests.support.planning import DEVICE, machine
 
@@ -152,8 +151,7 @@ def test_attention_of_grouped_heads_counts_the_heads_of_the_query() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["bert", "gpt2", "resnet50"])
 def test_the_flops_of_an_example_are_what_torch_counts(name: str) -> None:
-    source = read_source(str(EXAMPLES / f"{name}.py"))
-    graph = capture(source.model, source.args, source.kwargs, dynamic_shapes=source.dynamic_shapes)
+    source, graph = captured_example(name)
     graph = AnnotateCost().run(PropagateShapes().run(graph, machine(1)), machine(1))
     for batch, seq in ((2, 32), (3, 17)):
         sizes = {"batch": batch, "seq": seq}
