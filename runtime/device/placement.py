@@ -11,10 +11,10 @@ from runtime.errors import DeviceError
 
 def available() -> list[torch.device]:
     """The CPU and the accelerators of this host."""
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    accelerator = torch.accelerator.current_accelerator()
     if accelerator is None:
         return [torch.device("cpu")]
-    count = torch.accelerator.device_count()
+    count = torch.accelerator.device_count()  # asks no driver that a copy of this process could not use any more
     return [torch.device("cpu"), *(torch.device(accelerator.type, i) for i in range(count))]
 
 

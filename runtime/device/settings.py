@@ -27,8 +27,14 @@ def torch_settings(keeps_modules: bool = True) -> dict[str, str]:
 
 
 def apply_settings(settings: Mapping[str, str]) -> None:
-    """Give this process the settings that `torch_settings` returned in another."""
+    """Give this process the settings that `torch_settings` returned in another.
+
+    Those that it has already are left alone: setting one can import a compiler, which takes seconds.
+    """
+    here = torch_settings()
     for name, value in settings.items():
+        if here.get(name) == value:
+            continue
         match name.rpartition("."):
             case "torch", _, "set_default_dtype":
                 torch.set_default_dtype(getattr(torch, value.removeprefix("torch.")))

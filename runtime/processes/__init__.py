@@ -10,5 +10,6 @@ inlet           its end that receives
 orders          orders to a process, and its answers
 session         the ports of one process, from the first batch to a fault or the end
 member          the main of a process that was started
+start           starting one: a copy of this one, or a new Python
 owner           starting, watching, restarting and ending the processes
 """

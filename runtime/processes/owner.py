@@ -6,7 +6,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import time
 import weakref
 from collections.abc import Sequence
@@ -24,7 +23,6 @@ from runtime.engine.channel import Channel, Closable
 from runtime.engine.engine import Engine
 from runtime.errors import StageError, StageLost
 from runtime.manifest.manifest import Manifest
-from runtime.processes import member as member_main
 from runtime.processes.message_socket import MessageSocket
 from runtime.processes.orders import (
     Alive,
@@ -38,6 +36,7 @@ from runtime.processes.orders import (
     send_order,
 )
 from runtime.processes.session import CALLER, Places, session_ports
+from runtime.processes.start import Started, start_member
 from runtime.stage.loader import check_stages
 from runtime.stage.speed import Speed
 
@@ -51,7 +50,7 @@ class StageProcess:
     """A process that runs stages."""
 
     number: int
-    process: subprocess.Popen[bytes]
+    process: Started
     connection: MessageSocket
     waits: int = 0  # orders that it has not answered
     silent: float = 0.0  # seconds since its last sign of life
@@ -183,17 +182,8 @@ class StageProcesses:
 
     def _start(self, number: int) -> StageProcess:
         here, there = MessageSocket.pair()
-        path = f"import sys\nsys.path[:] = {sys.path!r}\n"
-        script = f"{path}from {member_main.__name__} import main\nmain({there.fileno()})"
-        threads = str(self._job.threads)
-        process = subprocess.Popen(
-            [sys.executable, "-u", "-c", script],  # -u: it ends at once, without flushing what it printed
-            stdin=subprocess.DEVNULL,
-            pass_fds=[there.fileno()],
-            start_new_session=True,  # Ctrl-C is for the owner, which ends the others
-            env={**os.environ, "OMP_NUM_THREADS": threads},
-        )
-        there.forget()
+        device = self._places.devices[self._places.processes.index(number)]
+        process = start_member(there, device, self._job.threads)
         started = StageProcess(number, process, here)
         started.order(replace(self._job, number=number))
         return started
@@ -254,8 +244,9 @@ def _watch(shared: _Shared, places: Places, limit: float) -> None:
             if member.silent > member.patience:
                 kill(member.process.pid)
                 _lost(shared, places, member, f"gave no sign of life for {member.patience:g} s")
-            elif heard:
+            while heard and not member.is_lost:  # all that has come: what was read already wakes nobody
                 _hear(shared, places, member, limit)
+                heard = not member.is_lost and member.connection.has_message()
 
 
 def _hear(shared: _Shared, places: Places, member: StageProcess, limit: float) -> None:
@@ -297,7 +288,7 @@ def _fail(shared: _Shared, member: StageProcess, cause: Exception) -> None:
         closable.close(cause)
 
 
-def _end_of(process: subprocess.Popen[bytes]) -> str:
+def _end_of(process: Started) -> str:
     """The way in which a process that closed its connection ended."""
     try:
         status = process.wait(1.0)

@@ -136,20 +136,28 @@ def test_a_process_that_is_lost_and_the_restart(pipe: Pipeline, fault: Callable[
     assert torch.allclose(pipe(batch(1))[0], expected(batch(1), 1))
 
 
-def test_its_owner_is_killed(tmp_path: Path) -> None:
-    write(tmp_path / "out", [Part("return (x + 1,)", {"x": None}, {"y": ((), (0,))})])
-    script = """\
+@pytest.mark.parametrize("works", [True, False])
+def test_its_owner_is_killed(tmp_path: Path, works: bool) -> None:
+    """An owner of one thread, of which processes are copies; or, where a copy cannot use the device, new Pythons."""
+    write(tmp_path / "out", [Part("return (x @ x.T,)", {"x": None}, {"y": ((), (0,))})])
+    script = f"""\
 import sys, torch
 from runtime import Pipeline
+from runtime.processes import start
+start._works = lambda device: {works}
+torch.set_num_threads(2)
+x = torch.randn(300, 4)
+y = x @ x.T  # by threads that no copy has
 pipe = Pipeline.load(sys.argv[1], processes=True)
 print(*pipe._processes.pids, flush=True)
 while True:
-    pipe(torch.ones(1, 4))
+    assert torch.allclose(pipe(x), y)
 """
     command = [sys.executable, "-c", script, str(tmp_path / "out")]
     with subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
         (member,) = [psutil.Process(int(pid)) for pid in owner.stdout.readline().split()]
+        assert (script in member.cmdline()) == works
         owner.kill()
         member.wait(10)
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import repeat
+from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def seconds(run: Callable[[], Any]) -> float:
 
 
 def synchronize() -> None:
-    """RunningBatch torchrun a process has one GPU: to wait for another would set that up first."""
+    """Under torchrun a process has one GPU: to wait for another would set that up first."""
     for i in [torch.cuda.current_device()] if "RANK" in os.environ else range(torch.cuda.device_count()):
         torch.cuda.synchronize(i)
 
@@ -69,7 +69,7 @@ def one_gpu(compiled: bool, batch: int = BATCH, count: int = STREAM) -> Measured
                 model(input_ids=given)
 
         run_changing()
-        changed = BATCH * sum(LENGTHS) / seconds(run_changing)
+        changed = BATCH * sum(LENGTHS) / statistics.median(seconds(run_changing) for _ in range(3))
     return {"stream": rate, "alone": alone, "changing": changed}
 
 
@@ -167,17 +167,20 @@ def ours(**speed: Any) -> Measured:
 
 def of_pipe(pipe: Any) -> Measured:
     count = len(pipe.manifest.stages)
+    ahead = 4 * count
     ids = {batch: llama.ids(batch).cuda() for batch in (1, BATCH, BATCH * 16, BATCH * 64)}
 
     def run(batches: int, batch: int = BATCH) -> None:
-        for _ in pipe.map(repeat(ids[batch], batches), in_flight=4 * count):
+        for _ in pipe.map(repeat(ids[batch], batches), in_flight=ahead):
             pass
 
     started = time.perf_counter()
     first = pipe(ids[BATCH])
     measured = {"first batch": time.perf_counter() - started}
-    run(4 * count)
+    run(ahead)
     measured["stream"] = tokens(STREAM) / seconds(lambda: run(STREAM))
+    came = [time.perf_counter() for _ in pipe.map(repeat(ids[BATCH], STREAM + 2 * ahead), in_flight=ahead)]
+    measured["full"] = tokens(STREAM) / (came[ahead + STREAM] - came[ahead])  # neither filling nor draining
     measured["alone"] = statistics.median(seconds(lambda: pipe(ids[BATCH])) for _ in range(20))
     for parts in (16, 64):
         step = partial(pipe, ids[BATCH * parts], microbatches=parts)
@@ -186,15 +189,56 @@ def of_pipe(pipe: Any) -> Measured:
     changing = [ids[BATCH][:, :length].contiguous() for length in LENGTHS]
 
     def run_changing() -> None:
-        for _ in pipe.map(changing, in_flight=4 * count):
+        for _ in pipe.map(changing, in_flight=ahead):
             pass
 
     run_changing()
-    measured["changing"] = BATCH * sum(LENGTHS) / seconds(run_changing)
-    run(4 * count, batch=1)
+    measured["changing"] = BATCH * sum(LENGTHS) / statistics.median(seconds(run_changing) for _ in range(3))
+    run(ahead, batch=1)
     measured["difference"] = (pipe(ids[BATCH]).logits - first.logits).abs().max().item()  # of the first batch, again
     measured["small"] = 4 * STREAM * llama.SEQ / seconds(lambda: run(4 * STREAM, batch=1))
     return measured
+
+
+def busy(**speed: Any) -> Measured:
+    """What each GPU does in a stream: seconds of a batch, between two batches, and from a stage's end to the next."""
+    with stages(**speed) as pipe:
+        if pipe.rank:
+            return {}
+        ids = llama.ids(BATCH).cuda()
+        ahead = 4 * len(pipe.manifest.stages)
+        changing = [ids[:, :length].contiguous() for length in LENGTHS]
+        measured: Measured = {}
+        for name, batches, in_flight in (
+            ("full", [ids] * 64, ahead),
+            ("changing", changing, ahead),
+            ("one", [ids] * 9, 1),
+        ):
+            for _ in range(2):
+                for _ in pipe.map(batches, in_flight=in_flight):
+                    pass
+            with pipe.trace() as trace:
+                for _ in pipe.map(batches, in_flight=in_flight):
+                    pass
+            of_stage = [[run for run in trace.runs if run.stage == i] for i in range(len(pipe.manifest.stages))]
+            for i, runs in enumerate(of_stage):
+                measured[f"{name}: stage {i}"] = statistics.mean(run.ended - run.started for run in runs)
+                if in_flight > 1:
+                    gaps = [after.started - before.ended for before, after in pairwise(runs)][8:]
+                    measured[f"{name}: between batches of {i}"] = statistics.mean(gaps)
+                elif i:
+                    hops = [there.started - here.ended for here, there in zip(of_stage[i - 1], runs, strict=True)]
+                    measured[f"{name}: from {i - 1} to {i}"] = statistics.median(hops)
+        return measured
+
+
+def two_hosts() -> Measured:
+    """Under torchrun, where the first half of the ranks and the second may not share memory, as on two hosts."""
+    from runtime.distributed import rendezvous
+
+    half = int(os.environ["RANK"]) * 2 // int(os.environ["WORLD_SIZE"])
+    rendezvous._memory_domain = lambda: f"host {half}"
+    return ours()
 
 
 def loading() -> Measured:
@@ -236,6 +280,9 @@ ROWS: dict[str, Callable[[], Measured]] = {
     "ours-compiled": lambda: ours(compile=True),
     "ours-graphs": lambda: ours(cuda_graphs=True),
     "ours-compiled-graphs": lambda: ours(compile=True, cuda_graphs=True),
+    "two-hosts": two_hosts,
+    "busy": busy,
+    "busy-eager": lambda: busy(cuda_graphs=False),
     "loading": loading,
 }
 

@@ -22,7 +22,7 @@ from tests.benchmarks.gpu.rows import ROWS, Measured
 
 TORCHRUN = ("ours", "ours-graphs", "ours-compiled-graphs")
 LIMIT = 300.0  # seconds for a row: torch.compile takes minutes
-IN_PROCESSES = {"pipelining": "pipelining"} | {f"{name}-torchrun": name for name in TORCHRUN}
+IN_PROCESSES = {"pipelining": "pipelining", "two-hosts": "two-hosts"} | {f"{name}-torchrun": name for name in TORCHRUN}
 
 
 def prepare() -> None:

@@ -43,5 +43,6 @@ def test_processes_are_ended_in_one_place() -> None:
         "runtime/distributed/monitor.py",
         "runtime/processes/member.py",
         "runtime/processes/owner.py",
+        "runtime/processes/start.py",
         "runtime/serving/engines/engine_process.py",
     }
