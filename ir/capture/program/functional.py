@@ -12,7 +12,7 @@ from torch.export import ExportedProgram
 from torch.utils._pytree import tree_leaves
 
 from ir.capture.program.mutation import memory_of, mutates, rewritten
-from ir.capture.program.no_ops import is_off
+from ir.capture.program.no_ops import is_checked_alone, is_off, is_truth_as_number
 from ir.capture.program.ties import memory_key
 from ir.operators import Elements, aten, rearrangement
 
@@ -32,6 +32,7 @@ def functional_form(program: ExportedProgram) -> ExportedProgram:
     of one operand returns a view of it.
     """
     _merge_tied(program)
+    _erase_checks_of_truths(program.graph)
     nodes = [n for m in program.graph_module.modules() if isinstance(m, fx.GraphModule) for n in m.graph.nodes]
     for node in nodes:
         if is_off(node) or _is_operand(node):
@@ -40,6 +41,18 @@ def functional_form(program: ExportedProgram) -> ExportedProgram:
             _lead_with_ones(node)
     views = dict.fromkeys(op for op in map(_unstated_view, nodes) if op is not None)
     return program.run_decompositions({op: partial(op._op_dk, _COMPOSITE) for op in views})
+
+
+def _erase_checks_of_truths(graph: fx.Graph) -> None:
+    """Erase the assertions that a boolean tensor is True: torch 2.11 cannot trace its number again."""
+    for node in reversed([n for n in graph.nodes if is_truth_as_number(n) and is_checked_alone(n)]):
+        _erase_with_users(node)
+
+
+def _erase_with_users(node: fx.Node) -> None:
+    for user in list(node.users):
+        _erase_with_users(user)
+    node.graph.erase_node(node)
 
 
 _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
