@@ -242,7 +242,7 @@ def two_hosts() -> Measured:
 
 
 def loading() -> Measured:
-    """Seconds to put the weights of all stages onto their devices, and to read the same files."""
+    """Seconds to read all weights, and to load the stages: before this process uses a GPU, and after."""
     from concurrent.futures import ThreadPoolExecutor
 
     files = sorted(llama.STAGES.glob("*.safetensors"))
@@ -257,15 +257,23 @@ def loading() -> Measured:
         with ThreadPoolExecutor(len(files)) as pool:
             list(pool.map(read, files))
 
-    def load() -> None:
-        with stages():
-            pass
+    def took(run: Callable[[], Any]) -> float:
+        started = time.perf_counter()
+        run()
+        return time.perf_counter() - started
 
+    def load(**options: Any) -> float:
+        started = time.perf_counter()
+        with stages(**options):
+            return time.perf_counter() - started
+
+    read_all()
+    measured = {"read": statistics.median(took(read_all) for _ in range(3)), "load": load()}
     for i in range(torch.cuda.device_count()):
         torch.zeros(1, device=f"cuda:{i}")
-    read_all()
-    times = [(seconds(read_all), seconds(load)) for _ in range(5)]
-    return dict(zip(("read", "load"), (statistics.median(column) for column in zip(*times, strict=True)), strict=True))
+    measured["load, GPUs in use"] = load()
+    measured["load on threads, GPUs in use"] = statistics.median(load(processes=False) for _ in range(3))
+    return measured
 
 
 ROWS: dict[str, Callable[[], Measured]] = {
