@@ -103,4 +103,5 @@ def open_event(device: torch.device, handle: bytes) -> Any:
 
 def native_stream(device: torch.device) -> int:
     """The native handle of this thread's current stream on a device."""
-    return torch.get_device_module(device).current_stream(device).cuda_stream
+    stream: Any = torch.accelerator.current_stream(device)  # whose stubs lack the handle
+    return stream.native_handle

@@ -13,8 +13,8 @@ class DeviceKind:
     """One kind of device, by the name that torch has for it.  The defaults do for any accelerator."""
 
     name: str
-    nccl: bool = False  # whether NCCL carries tensors between two processes' devices; else they go by the host
-    graphs: bool = False  # whether all kernels of a stage can be launched at once, by stage/cuda_graphs.py
+    group: str = ""  # the class in torch.distributed of a direct link between two hosts; without it, by the host
+    graph: str = ""  # the class of graphs, of which each launches all kernels of a stage; without it, one by one
     variables: tuple[tuple[str, str], ...] = ()  # name and value, in the environment of a job of several processes
     delay: Callable[[float], None] = lambda seconds: None  # queues a kernel that does nothing for so many seconds
     ipc: Callable[[], tuple[str, str]] | None = None  # prefix of the functions, and library, that share memory
@@ -35,8 +35,8 @@ def _cuda_runtime() -> tuple[str, str]:
 _CPU = DeviceKind("cpu", packs_linear=True, traffic=(*(1 << i for i in range(16, 25)), 24 << 20))
 _CUDA = DeviceKind(
     "cuda",
-    nccl=True,
-    graphs=True,
+    group="ProcessGroupNCCL",
+    graph="CUDAGraph",
     variables=(
         # Loading a kernel at its first use waits for all kernels that run, and a transfer runs until its peer joins.
         ("CUDA_MODULE_LOADING", "EAGER"),

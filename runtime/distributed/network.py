@@ -125,7 +125,7 @@ class _Network:
         peer = target if source == self.job.rank else source
         headers, texts = (self.transport.host_link(peer, 2 * tag + i) for i in range(2))
         tensors, device, ahead = headers, torch.device("cpu"), True
-        if any(c.takes for c in route.programs) and self._has_nccl(source) and self._has_nccl(target):
+        if any(c.takes for c in route.programs) and self._group(source) == self._group(target) != "":
             device = self._device(self.job.rank)
             tensors, ahead = self.transport.device_link(target, tag, device), False
         programs = zip(self.manifest.programs, route.programs, strict=True)
@@ -135,8 +135,8 @@ class _Network:
     def _device(self, rank: int) -> torch.device:
         return torch.device(self.job.peers[rank].device)
 
-    def _has_nccl(self, rank: int) -> bool:
-        return kind_of(self._device(rank)).nccl
+    def _group(self, rank: int) -> str:
+        return kind_of(self._device(rank)).group
 
 
 def _types(program: ProgramEntry, source: int | None, carried: RouteTensors) -> Iterator[InputType]:

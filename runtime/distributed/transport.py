@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import torch
 from torch import distributed
 from torch.distributed import PrefixStore, Store  # pyright: ignore[reportPrivateImportUsage]
 
+from runtime.device.kinds import kind_of
 from runtime.errors import DistributedError
 
 _Operation = Callable[[list[torch.Tensor], int, int], distributed.Work]
@@ -80,7 +81,7 @@ class Transport:
         self.rank = rank
         self._store = store
         self._world = world
-        self._nccl: list[Group] = []
+        self._direct: list[Group] = []
         try:
             prefixed = PrefixStore("gloo", store)
             self._gloo = cast(Group, distributed.ProcessGroupGloo(prefixed, rank, world, timedelta(seconds=timeout)))
@@ -92,19 +93,19 @@ class Transport:
         return TensorLink(self._gloo, peer, tag)
 
     def device_link(self, target: int, tag: int, device: torch.device) -> TensorLink:
-        """A link for tensors on GPUs, over an NCCL communicator of its own, as NCCL has no tags.
+        """A link for tensors on accelerators, over a group of its kind (NCCL, for GPUs) of its own: these have no tags.
 
         `target`: the rank that receives; `device`: this process's.  Both ranks make the link, and all in the order of
         their tags.  It sends a first tensor at once: NCCL connects at the first transfer, which would later wait for
         running kernels, and for other threads that use the same store.  Raises DistributedError.
         """
         here = int(self.rank == target)
-        make = cast(Any, distributed).ProcessGroupNCCL  # a build for CPUs has none
+        make = getattr(distributed, kind_of(device).group)  # a build for CPUs has none
         options = make.Options()
         options.group_name, options.global_ranks_in_group = f"link {tag}", [0, 1]
         options._timeout = FOREVER
         group = make(PrefixStore(f"nccl/{tag}", self._store), here, 2, options)
-        self._nccl.append(cast(Group, group))
+        self._direct.append(cast(Group, group))
         link = TensorLink(group, 1 - here, 0)
         try:
             group.eager_connect_single_device(device)
@@ -117,7 +118,7 @@ class Transport:
 
     def close(self, cause: Exception | None = None) -> None:
         """Raise ConnectionError in all threads that wait for a link of this transport, here and in other processes."""
-        for group in self._nccl:
+        for group in self._direct:
             group.abort()
         # Gloo's own `abort` wakes no thread; but a receive that times out breaks all its connections.
         with suppress(RuntimeError):

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from runtime.device.kinds import kind_of
 from runtime.stage.stage import ShapeKey, shape_key
 
 KEPT = 32  # graphs that are kept, one for each shape: each holds memory for all of the stage's activations
@@ -19,7 +20,7 @@ KEPT = 32  # graphs that are kept, one for each shape: each holds memory for all
 class _Graph:
     """A recorded graph and its fixed buffers."""
 
-    graph: torch.cuda.CUDAGraph
+    graph: Any  # of the class that the kind of device has
     inputs: tuple[torch.Tensor, ...]  # buffers that the graph reads
     outputs: tuple[torch.Tensor, ...]  # buffers that it writes
 
@@ -34,16 +35,26 @@ class _Graph:
 class GraphMemory:
     """Memory that all graphs of a stage share, as no two of them run at once, and the stream that records them."""
 
+    device: torch.device
     pool: Any
-    stream: torch.cuda.Stream
+    stream: Any
 
     @classmethod
     def on(cls, device: torch.device) -> GraphMemory:
-        return cls(torch.cuda.graph_pool_handle(), torch.cuda.Stream(device))
+        module = torch.get_device_module(device)
+        return cls(device, module.graph_pool_handle(), module.Stream(device))
+
+    @contextmanager
+    def recording(self) -> Iterator[Any]:
+        """A block whose kernels become the graph.  Other threads may use the device meanwhile."""
+        module = torch.get_device_module(self.device)
+        graph = getattr(module, kind_of(self.device).graph)()
+        with module.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
+            yield graph
 
 
 class GraphedStage:
-    """A stage's module in one program on a CUDA device, run by CUDA graphs."""
+    """A stage's module in one program on a device that has graphs, run by them."""
 
     def __init__(self, call: Callable[..., Any], state: Sequence[torch.Tensor], memory: GraphMemory) -> None:
         """`state`: the buffers that `call` changes, and that must not change when it runs to be recorded."""
@@ -75,10 +86,8 @@ class GraphedStage:
         with _kept(self._state):
             for _ in range(2):  # set-up of libraries at their first use cannot be recorded
                 self._call(*inputs, **sizes)
-        graph = torch.cuda.CUDAGraph()
         try:
-            memory = self._memory
-            with torch.cuda.graph(graph, pool=memory.pool, stream=memory.stream, capture_error_mode="thread_local"):
+            with self._memory.recording() as graph:
                 outputs = self._call(*inputs, **sizes)
         except Exception as e:
             raise RuntimeError(f"it cannot be recorded as a CUDA graph; run it without cuda_graphs: {e}") from e

@@ -45,13 +45,13 @@ class Speed:
 
     def apply(self, stage: LoadedStage) -> LoadedStage:
         """The stage with these options.  Raises DeviceError if its device does not support them."""
-        graphs = kind_of(stage.device).graphs
-        if self.cuda_graphs and not graphs:
+        has_graphs = bool(kind_of(stage.device).graph)
+        if self.cuda_graphs and not has_graphs:
             raise DeviceError(
                 f"CUDA graphs need CUDA devices, and stage {stage.index} is on {stage.device}; "
                 "run the pipeline without them"
             )
-        memory = GraphMemory.on(stage.device) if graphs and self.cuda_graphs is not False else None
+        memory = GraphMemory.on(stage.device) if has_graphs and self.cuda_graphs is not False else None
         return replace(stage, programs=tuple(self._faster(program, stage, memory) for program in stage.programs))
 
     def _faster(self, module: StageModule, stage: LoadedStage, memory: GraphMemory | None) -> StageModule:

@@ -1,0 +1,124 @@
+"""Accelerators of a kind that the table does not know: a stand-in of two, of which torch tells no more than it must."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from runtime.device import ipc, kinds, placement
+from runtime.device.copies import DeviceCopies
+from runtime.device.kinds import DeviceKind, kind_of, model_name, total_memory
+from runtime.device.streams import current_streams, made_by_now, read_in
+from runtime.errors import DeviceError
+from runtime.manifest.manifest import Manifest
+from runtime.processes.choice import processes_of
+from runtime.processes.start import can_be_copied
+from runtime.stage.cuda_graphs import GraphedStage, GraphMemory
+from runtime.stage.loader import load_stages
+from runtime.stage.recurring_shapes import has_room
+from runtime.stage.speed import Speed
+from tests.support.artifacts import chain
+
+STAND_IN = torch.device("xpu:1")
+
+
+@dataclass
+class StandInStream:
+    """What a stream was asked for, in order."""
+
+    device: torch.device
+    asked: list[str] = field(default_factory=list)
+
+    def record_event(self) -> str:
+        self.asked.append("record")
+        return f"event of {self.device}"
+
+    def wait_event(self, event: object) -> None:
+        self.asked.append(f"wait for {event}")
+
+    def __enter__(self) -> None:
+        self.asked.append("enter")
+
+    def __exit__(self, *_: object) -> None:
+        self.asked.append("leave")
+
+
+class StandInGraph:
+    """Of a program that adds one: what a graph does when it is replayed."""
+
+    replays = 0
+
+    def replay(self) -> None:
+        StandInGraph.replays += 1
+
+
+@pytest.fixture(autouse=True)
+def accelerator(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """torch, as it is where the two are: it has no name for what they do but those that all kinds share."""
+    properties = SimpleNamespace(name="Stand-in 1", total_memory=1 << 30)
+    module = SimpleNamespace(
+        get_device_properties=lambda device: properties,
+        is_initialized=lambda: False,
+        mem_get_info=lambda device: (50 << 20, 1 << 30),
+        graph_pool_handle=lambda: "pool",
+        Stream=StandInStream,
+        StandInGraph=StandInGraph,
+        graph=lambda graph, **_: StandInStream(STAND_IN),
+    )
+    streams = {torch.device("xpu", i): StandInStream(torch.device("xpu", i)) for i in range(2)}
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: torch.device("xpu"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.accelerator, "current_stream", streams.__getitem__)
+    monkeypatch.setattr(torch, "get_device_module", lambda device=None: module)
+    return module
+
+
+def test_its_devices_are_found_and_take_a_process_each(tmp_path: Path) -> None:
+    here = [torch.device("cpu"), torch.device("xpu:0"), torch.device("xpu:1")]
+    assert placement.available() == here
+    assert placement.place_stages(["xpu:0", "xpu:1"], None) == (*here[1:],)
+    assert placement.device_of_process("xpu:0", None, 3) == here[2]
+    with pytest.raises(DeviceError, match=r"device xpu:2 is not here; this host has cpu, xpu:0, xpu:1"):
+        placement.place_stages(["cpu"], ["xpu:2"])
+    manifest = Manifest.read(chain(tmp_path))
+    assert processes_of(manifest, here[1:], None) == (1, 2)
+    assert (model_name(STAND_IN), total_memory(STAND_IN)) == ("Stand-in 1", 1 << 30)
+
+
+def test_what_torch_does_not_tell_has_defaults(tmp_path: Path, accelerator: SimpleNamespace) -> None:
+    kind = kind_of(STAND_IN)
+    assert (kind.group, kind.graph, kind.ipc) == ("", "", None)  # by the host, kernel by kernel, by the host
+    assert not ipc.is_shareable(STAND_IN, torch.device("xpu:0"))
+    assert not has_room(STAND_IN)
+    manifest = Manifest.read(chain(tmp_path))
+    (stage,) = load_stages(tmp_path, manifest, [torch.device("cpu")] * 2, strict=False, indices=[0])
+    stage = replace(stage, device=STAND_IN)
+    assert Speed(cuda_graphs=None).apply(stage).programs[0].is_prepared is None
+    with pytest.raises(DeviceError, match="CUDA graphs need CUDA devices, and stage 0 is on xpu:1"):
+        Speed(cuda_graphs=True).apply(stage)
+    accelerator.is_initialized = lambda: True
+    assert not can_be_copied()
+
+
+def test_its_streams_wait_for_events() -> None:
+    tensor = SimpleNamespace(device=STAND_IN, record_stream=lambda stream: stream.asked.append("keep"))
+    stream = current_streams([STAND_IN, torch.device("cpu")])[0]
+    assert isinstance(stream, StandInStream)
+    ready = made_by_now([tensor])  # pyright: ignore[reportArgumentType]
+    read_in(stream, [tensor], ready)  # pyright: ignore[reportArgumentType]
+    assert stream.asked == ["record", "wait for event of xpu:1", "keep"]
+    assert DeviceCopies(STAND_IN).bring([tensor], ready) == ((tensor,), ready)  # pyright: ignore[reportArgumentType]
+
+
+def test_its_graphs_have_the_class_that_the_table_names(
+    monkeypatch: pytest.MonkeyPatch, accelerator: SimpleNamespace
+) -> None:
+    monkeypatch.setitem(kinds.DEVICE_KINDS, "xpu", DeviceKind("xpu", graph="StandInGraph"))
+    graphed = GraphedStage(lambda x: (x + 1,), (), GraphMemory.on(STAND_IN))
+    x = torch.ones(2)
+    assert torch.equal(graphed(x)[0], x + 1)
+    assert (GraphMemory.on(STAND_IN).pool, StandInGraph.replays) == ("pool", 1)
