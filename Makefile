@@ -7,12 +7,14 @@ PYTEST := $(BIN)/python -m pytest
 # In the order of testpaths, the long files first: xdist itself would put files with few tests last, which are long.
 BOTH_CORES := -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
+# Runs what follows with a loopback of its own, where we may: Ray insists on the address of the host.
+ALONE = $(shell unshare -rn true 2>/dev/null && echo unshare -rn sh -c \''ip link set lo up && exec "$$0" "$$@"'\')
 # Installs a Debian package where we may: $(call debian,NAME)
 debian = { command -v apt-get && $(if $(filter 0,$(shell id -u)),,sudo -n) \
 	sh -c 'apt-get update && apt-get install -y --no-install-recommends $(1)'; } >/dev/null 2>&1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-gpu check zoo fuzz faults bench golden docs clean
+.PHONY: help setup demo test test-gpu check zoo fuzz faults servers bench golden docs clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 17
@@ -46,6 +48,9 @@ fuzz: $(READY) ## cut 5,000 random modules, compare each with its uncut self
 faults: $(READY) ## put 1,000 faults into an artifact, which `stagecut check` must find
 	$(BIN)/python -m tests.faults
 
+servers: build/servers/.ready ## run packages on the real TorchServe (needs Java 17), Triton and Ray Serve
+	$(ALONE) $(PYTEST) tests/servers
+
 bench: $(READY) ## run the benchmarks
 	$(PYTEST) tests/benchmarks -s
 
@@ -54,6 +59,22 @@ golden: $(READY) ## rewrite the golden files; read the difference before you com
 
 docs: $(READY) ## write the reference as HTML to build/docs
 	$(BIN)/python docs/build.py build/docs
+
+# Each server in an environment of its own, which finds behind its own libraries ours and this folder.  Triton's server is
+# in the wheel of pytriton, whose own requirements do not fit ours.
+build/servers/.ready: $(READY)
+	rm -rf build/servers
+	for server in torchserve triton ray; do \
+		$(BIN)/python -m venv build/servers/$$server; \
+		site=$$(cd build/servers/$$server/lib/python*/site-packages && pwd); \
+		(pwd; ls -d $$PWD/.venv/lib/python*/site-packages) > $$site/behind.pth; done
+	build/servers/torchserve/bin/pip install --quiet torchserve torch-model-archiver
+	build/servers/ray/bin/pip install --quiet 'ray[serve]'
+	$(BIN)/pip download --quiet --no-deps --dest build/servers nvidia-pytriton
+	$(BIN)/python -m zipfile -e build/servers/nvidia_pytriton-*.whl build/servers/triton/wheel
+	cd build/servers/triton/wheel/pytriton/tritonserver && chmod +x bin/tritonserver && \
+		install python_backend_stubs/$$($(CURDIR)/$(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')/* backends/python
+	@touch $@
 
 clean: ## remove the environment and all that was built
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks

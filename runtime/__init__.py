@@ -4,7 +4,8 @@
     pipeline      Pipeline: load, call, stream, trace, close
     run           the command line that runs an artifact once
     serve         the command line that answers requests
-    flags         its flags, and those of all command lines that run an artifact
+    package       the command line that writes what another server needs
+    flags         flags of `run`, and those of all command lines that run an artifact
     options       checks of a pipeline's options
     command_line  loading and exit statuses, which those command lines have in common
     manifest/     the index of an artifact folder

@@ -35,6 +35,11 @@ HANDED_ON = {
     "serve": CommandLine(
         "passes.cli.serving", "passes.cli.serving", "Answer requests over HTTP; cut the model first, if need be."
     ),
+    "package": CommandLine(
+        "runtime.package",
+        "runtime.serving.packages.flags",
+        "Write what TorchServe, Triton, Ray or KServe need to run it.",
+    ),
     "check": CommandLine(
         "runtime.check.__main__", "runtime.check.__main__", "Say whether an artifact is whole, without running it."
     ),

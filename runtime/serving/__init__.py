@@ -9,4 +9,6 @@ admission     the requests that wait and run; what becomes of them when a batch 
 texts         texts in progress, which begin again where an engine took them with it
 engines/      the processes that hold pipelines: started, watched, started again; what is said between them and us
 arrays        tensors as bytes
+adapters/     an artifact within TorchServe, Triton or Ray Serve
+packages/     what these, and KServe, need to run an artifact
 """

@@ -25,6 +25,7 @@ def add_flags(options: argparse.ArgumentParser) -> None:
     options.add_argument("--port", type=int, default=8000, help="port to listen on; 0: one that is free; default: 8000")
     options.add_argument("--name", help="name of the model in requests; default: that of the artifact")
     options.add_argument("--token-file", metavar="FILE", type=Path, help="requests must bring the token in this file")
+    options.add_argument("--no-token", action="store_true", help="let other machines ask without one")
     options.add_argument("--max-queue", metavar="N", type=_count, default=256, help="requests that may wait")
     options.add_argument("--max-rows", metavar="N", type=_count, default=16, help="rows of a batch of several requests")
     options.add_argument(

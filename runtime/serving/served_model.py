@@ -12,14 +12,39 @@ from typing import Any
 
 from runtime.errors import InputError
 from runtime.manifest.manifest import Manifest
-from runtime.serving.admission import DEFAULT_LIMITS, Admission, Arrays, Batch, Limits
+from runtime.serving.admission import (
+    DEFAULT_LIMITS,
+    Admission,
+    Arrays,
+    Batch,
+    Expired,
+    Limits,
+    NotServing,
+    Overloaded,
+    RequestFailed,
+)
 from runtime.serving.engines.messages import EngineMessage
 from runtime.serving.engines.supervisor import EngineState, EngineStatus, Supervisor
 from runtime.serving.interface import Interface
 from runtime.serving.texts import Texts
 
+# The HTTP status of what `ServedModel.answer` raises.
+STATUS: Mapping[type[Exception], int] = {
+    InputError: 400,
+    Overloaded: 429,
+    RequestFailed: 500,
+    NotServing: 503,
+    Expired: 504,
+}
 OBSERVED_FOR = 60.0  # seconds for which stages are observed after somebody asked
 _LOOK = 2.0  # seconds between two observations
+
+
+def http_status(error: Exception) -> int:
+    """The HTTP status of what `ServedModel.answer` raises; 500 for anything else."""
+    if isinstance(error, RequestFailed) and error.fault:
+        return 400
+    return next((status for kind, status in STATUS.items() if isinstance(error, kind)), 500)
 
 
 class ServedModel:

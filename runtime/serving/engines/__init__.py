@@ -4,5 +4,6 @@ replicas        the arguments of each engine
 supervisor      an engine's process: started, watched, started again
 messages        what the two processes tell each other
 engine_process  the other process: the pipeline behind a socket
-observation     how busy each stage is, what waits before it; this and the file before alone import torch
+observation     how busy each stage is, what waits before it
+tensors         tensors of torch <-> arrays; this and the two files before alone import torch
 """

@@ -11,7 +11,6 @@ none of their own.  It ends when the socket does.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import signal
 import socket
@@ -26,8 +25,6 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-import torch
-
 from runtime.command_line import loaded
 from runtime.distributed.exit import kill
 from runtime.errors import DeviceError, InputError, ManifestError, PipelineClosed, StageError, StageLost
@@ -37,6 +34,7 @@ from runtime.pipeline import Pipeline
 from runtime.serving.arrays import Array
 from runtime.serving.engines.messages import EngineMessage, receive_message
 from runtime.serving.engines.observation import Observer, is_stopped
+from runtime.serving.engines.tensors import array_of, tensor_of
 
 BEAT = 0.5  # seconds between two signs of life
 
@@ -133,7 +131,7 @@ class Serving:
     def _run(self, message: EngineMessage) -> None:
         number, session = message.fields["id"], self._session
         try:
-            future = self._pipe.submit_named({name: _tensor(array) for name, array in message.arrays.items()})
+            future = self._pipe.submit_named({name: tensor_of(array) for name, array in message.arrays.items()})
         except Exception as e:
             self._fail(session, number, e)
         else:
@@ -146,7 +144,7 @@ class Serving:
             session, number, future = self._done.get()
             self._in_flight -= 1
             try:
-                arrays = {name: _array(tensor) for name, tensor in future.result().items()}
+                arrays = {name: array_of(tensor) for name, tensor in future.result().items()}
             except Exception as e:
                 self._fail(session, number, e)
             else:
@@ -224,20 +222,6 @@ class Serving:
             self._in_flight = 0
             self._broken.clear()
             self._ready()
-
-
-def _tensor(array: Array) -> torch.Tensor:
-    """A tensor over the bytes of a message, which are its own."""
-    dtype = getattr(torch, array.dtype)
-    if not array.data:
-        return torch.empty(array.shape, dtype=dtype)
-    return torch.frombuffer(array.data, dtype=torch.uint8).view(dtype).view(array.shape)
-
-
-def _array(tensor: torch.Tensor) -> Array:
-    dense = tensor.detach().cpu().contiguous()
-    data = ctypes.string_at(dense.data_ptr(), dense.nbytes) if dense.nbytes else b""
-    return Array(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), data)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,14 +17,14 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from runtime.errors import InputError
-from runtime.serving.admission import Expired, Limits, NotServing, Overloaded, RequestFailed
+from runtime.serving.admission import Limits, Overloaded, RequestFailed
 from runtime.serving.front.doors import Doors
 from runtime.serving.front.metrics import CONTENT_TYPE, Metrics
 from runtime.serving.front.status_page import StatusPage
 from runtime.serving.protocols import oip
 from runtime.serving.protocols.openai_answers import TextAnswer
 from runtime.serving.protocols.openai_requests import FieldRefused, NoSuchModel, read_wish
-from runtime.serving.served_model import ServedModel
+from runtime.serving.served_model import STATUS, ServedModel, http_status
 
 SLOWEST_BODY = 30.0  # seconds in which a body must have arrived
 
@@ -69,7 +69,7 @@ class Server:
             Route("/v1/chat/completions", self._chat, methods=["POST"]),
             Route("/metrics", self._metrics),
         ]
-        handlers: dict[Any, Callable[..., Any]] = dict.fromkeys(_STATUS, _refused)
+        handlers: dict[Any, Callable[..., Any]] = dict.fromkeys((*STATUS, *_OF_REQUESTS), _refused)
         app = Starlette(routes=routes, lifespan=self._life, exception_handlers={**handlers, HTTPException: _not_here})
         return Doors(app, self.settings.token, self.metrics)
 
@@ -178,24 +178,13 @@ async def _read(request: Request, most: int) -> bytes:
     return b"".join(parts)
 
 
-_STATUS = {
-    InputError: 400,
-    FieldRefused: 400,
-    NoSuchModel: 404,
-    ClientDisconnect: 499,
-    Overloaded: 429,
-    RequestFailed: 500,
-    NotServing: 503,
-    Expired: 504,
-}
-
-
 async def _refused(request: Request, error: Exception) -> Response:
-    status = _STATUS[type(error)]
-    if isinstance(error, RequestFailed) and error.fault:
-        status = 400
+    status = _OF_REQUESTS.get(type(error)) or http_status(error)
     headers = {"retry-after": str(error.retry_after)} if isinstance(error, Overloaded) else {}
     return _said(request, status, str(error) or "the client left", headers, getattr(error, "param", None))
+
+
+_OF_REQUESTS = {FieldRefused: 400, NoSuchModel: 404, ClientDisconnect: 499}
 
 
 async def _not_here(request: Request, error: Exception) -> Response:

@@ -19,8 +19,8 @@ from runtime.serving.front.app import Server, Settings
 LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
-def serve(options: argparse.Namespace) -> int:
-    """Serve until a signal ends it.  Raises InputError or ManifestError before anything is loaded."""
+def server_of(options: argparse.Namespace) -> Server:
+    """The server that these flags ask for.  Raises InputError or ManifestError."""
     settings = Settings(
         name=options.name or options.artifact.resolve().name,
         limits=Limits(options.max_queue, options.max_rows, options.deadline),
@@ -28,13 +28,20 @@ def serve(options: argparse.Namespace) -> int:
         token=_token(options.token_file),
         most_bytes=options.max_body << 20,
     )
-    if options.host not in LOCAL and not settings.token:
-        raise InputError(f"--host {options.host} lets other machines ask; give a token with --token-file FILE")
-    server = Server(options.artifact, engine_arguments(options), settings)
+    return Server(options.artifact, engine_arguments(options), settings)
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Serve until a signal ends it.  Raises InputError or ManifestError before anything is loaded."""
+    if options.host not in LOCAL and not options.token_file and not options.no_token:
+        raise InputError(
+            f"--host {options.host} lets other machines ask; give a token with --token-file FILE, or say --no-token"
+        )
+    server = server_of(options)
     listener = _listener(options.host, options.port)
     _allow_many_connections()
     host, port = listener.getsockname()[:2]
-    print(f"serving {settings.name} at http://{host}:{port}", file=sys.stderr, flush=True)
+    print(f"serving {server.settings.name} at http://{host}:{port}", file=sys.stderr, flush=True)
     config = uvicorn.Config(
         server.app(), log_level="warning", access_log=False, timeout_graceful_shutdown=options.drain, lifespan="on"
     )

@@ -73,8 +73,12 @@ def read_request(body: bytes, header_length: str | None) -> Asked:
     length = _whole(header_length, f"the header {HEADER_LENGTH}") if header_length is not None else len(body)
     if length > len(body):
         raise InputError(f"the body has {len(body)} bytes, and the header {HEADER_LENGTH} says {length}")
-    table = _table(read_json(body[:length]), "the request")
-    binary, arrays = memoryview(body)[length:], {}
+    return read_table(read_json(body[:length]), memoryview(body)[length:])
+
+
+def read_table(value: Any, tail: bytes | memoryview = b"") -> Asked:
+    """The request in JSON that is read already, and the bytes that follow it.  Raises InputError."""
+    table, binary, arrays = _table(value, "the request"), memoryview(tail), {}
     for entry in _list(table, "inputs", "the request"):
         name, array, used = _input(entry, binary)
         if name in arrays:

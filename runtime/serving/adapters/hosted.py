@@ -1,0 +1,75 @@
+"""A served model on an event loop of its own thread, for use within another server."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+from runtime.serving.admission import Arrays, Limits, NotServing
+from runtime.serving.engines.replicas import engine_arguments
+from runtime.serving.engines.supervisor import EngineState
+from runtime.serving.flags import parser
+from runtime.serving.interface import Interface
+from runtime.serving.served_model import ServedModel
+
+
+class HostedModel:
+    """The engines of an artifact, and what they work on.  Any thread may ask.
+
+    A process of the model that dies or hangs is started again, and what it ran runs again, as in a server of our own.
+    """
+
+    def __init__(self, artifact: str, flags: Sequence[str] = ()) -> None:
+        """Start the engines.  `flags`: of `python -m runtime.serve`; those of its front mean nothing here.
+
+        Raises InputError or ManifestError.
+        """
+        options = parser("stagecut").parse_args([str(artifact), *flags])
+        self._loop = asyncio.new_event_loop()
+        self._model = ServedModel(options.artifact, engine_arguments(options), _limits(options), options.exact)
+        self._thread = threading.Thread(target=self._run, name="stagecut", daemon=True)
+        self._thread.start()
+
+    @property
+    def interface(self) -> Interface:
+        return self._model.interface
+
+    @property
+    def state(self) -> str:
+        """The state of the engines, for people."""
+        return self._model.state
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the artifact was refused, and would be again."""
+        return all(engine.state is EngineState.FAILED for engine in self._model.engines)
+
+    def submit(self, arrays: Arrays, seconds: float | None = None) -> Future[Arrays]:
+        """Start a request; the future holds its outputs, or what `ServedModel.answer` raises."""
+        return asyncio.run_coroutine_threadsafe(self._model.answer(arrays, seconds), self._loop)
+
+    def wait(self) -> None:
+        """Until a request would run.  Raises NotServing where none ever will."""
+        while not self._model.is_ready:
+            if self.has_failed:
+                raise NotServing(self.state)
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        """End the engines."""
+        asyncio.run_coroutine_threadsafe(self._model.stop(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.call_soon(self._model.start)
+        self._loop.run_forever()
+
+
+def _limits(options: argparse.Namespace) -> Limits:
+    return Limits(options.max_queue, options.max_rows, options.deadline)

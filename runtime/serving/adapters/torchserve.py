@@ -1,0 +1,73 @@
+"""A handler for TorchServe, also as the base of a handler of your own.
+
+class Mine(StagecutHandler):
+    def preprocess(self, request):
+        return {"input_ids": torch.tensor([self.tokenizer.encode(request["text"])])}
+
+    def postprocess(self, outputs):
+        return outputs["logits"].argmax(-1).tolist()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from runtime.errors import InputError
+from runtime.serving.adapters.hosted import HostedModel
+from runtime.serving.admission import Expired, NotServing, Overloaded, RequestFailed
+from runtime.serving.engines.tensors import array_of, tensor_of
+from runtime.serving.protocols import oip
+from runtime.serving.served_model import http_status
+
+_KNOWN = (InputError, Overloaded, RequestFailed, NotServing, Expired)
+
+
+class StagecutHandler:
+    """A handler that answers many requests at once; TorchServe must call it with `asyncCommunication`.
+
+    The file model-config.yaml names the artifact and flags of `python -m runtime.serve` under `stagecut`.
+    """
+
+    def initialize(self, context: Any) -> None:
+        """Start the engines, and wait until they are ready."""
+        settings = context.model_yaml_config["stagecut"]
+        self.name = str(context.manifest["model"]["modelName"])
+        self.model = HostedModel(settings["artifact"], [str(flag) for flag in settings.get("flags", ())])
+        self.model.wait()
+
+    async def handle(self, data: list[Any], context: Any) -> list[Any]:
+        """The answers to some requests, each with a status of its own."""
+        return [*await asyncio.gather(*(self._answer(i, row, context) for i, row in enumerate(data)))]
+
+    def preprocess(self, request: Any) -> Mapping[str, torch.Tensor]:
+        """The inputs in a body: parsed JSON, or bytes.  By default the JSON of the Open Inference Protocol."""
+        asked = (
+            oip.read_request(bytes(request), None)
+            if isinstance(request, (bytes, bytearray))
+            else oip.read_table(request)
+        )
+        return {name: tensor_of(array) for name, array in asked.arrays.items()}
+
+    def postprocess(self, outputs: Mapping[str, torch.Tensor]) -> Any:
+        """The body of an answer, as JSON has it."""
+        body, _ = oip.answer(
+            self.name, oip.Asked("", {}, {}, False, None), {n: array_of(t) for n, t in outputs.items()}
+        )
+        return json.loads(body)
+
+    async def _answer(self, index: int, row: Mapping[str, Any], context: Any) -> Any:
+        body = row.get("body", row.get("data"))
+        try:
+            inputs = {name: array_of(tensor) for name, tensor in self.preprocess(body).items()}
+            outputs = await asyncio.wrap_future(self.model.submit(inputs))
+            return self.postprocess({name: tensor_of(array) for name, array in outputs.items()})
+        except _KNOWN as e:
+            context.set_response_status(http_status(e), type(e).__name__, index)
+            if isinstance(e, Overloaded):
+                context.set_response_header(index, "retry-after", str(e.retry_after))
+            return {"error": str(e)}

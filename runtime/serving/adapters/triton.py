@@ -1,0 +1,60 @@
+"""A model for Triton's Python backend: requests in, responses as the pipeline finishes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+import torch
+import triton_python_backend_utils as triton  # pyright: ignore[reportMissingImports]
+
+from runtime.errors import InputError
+from runtime.serving.adapters.hosted import HostedModel
+from runtime.serving.admission import Arrays, RequestFailed
+from runtime.serving.engines.tensors import array_of, tensor_of
+
+
+class TritonPythonModel:
+    """One instance that owns the model's devices, and has as many requests in flight as Triton hands it.
+
+    The parameters of config.pbtxt name the `artifact`, and `flags` of `python -m runtime.serve`, as a JSON list.
+    """
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Start the engines, and wait until they are ready."""
+        given = json.loads(args["model_config"])["parameters"]
+        flags = json.loads(given.get("flags", {}).get("string_value", "[]"))
+        self.model = HostedModel(given["artifact"]["string_value"], flags)
+        self.model.wait()
+
+    def execute(self, requests: Sequence[Any]) -> None:
+        """Start requests.  Their responses are sent when they are done, so that Triton may hand on others."""
+        for request in requests:
+            inputs = {t.name(): array_of(torch.from_dlpack(t.to_dlpack())) for t in request.inputs()}
+            wanted = request.requested_output_names()
+            done = partial(_respond, request.get_response_sender(), wanted)
+            self.model.submit(inputs).add_done_callback(done)
+
+    def finalize(self) -> None:
+        self.model.close()
+
+
+def _respond(sender: Any, wanted: Sequence[str], future: Future[Arrays]) -> None:
+    try:
+        outputs = {name: array for name, array in future.result().items() if name in wanted}
+        tensors = [
+            triton.Tensor.from_dlpack(name, torch.to_dlpack(tensor_of(array))) for name, array in outputs.items()
+        ]
+        response = triton.InferenceResponse(tensors)
+    except Exception as e:
+        response = triton.InferenceResponse(error=triton.TritonError(str(e), _code(e)))
+    sender.send(response, flags=triton.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+
+def _code(error: Exception) -> Any:
+    if isinstance(error, InputError) or (isinstance(error, RequestFailed) and error.fault):
+        return triton.TritonError.INVALID_ARG
+    return triton.TritonError.INTERNAL if isinstance(error, RequestFailed) else triton.TritonError.UNAVAILABLE

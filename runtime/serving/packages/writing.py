@@ -1,0 +1,91 @@
+"""The files of a package: templates, filled in with what an artifact says."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from runtime.errors import InputError
+from runtime.manifest.manifest import Manifest, Tensor
+from runtime.serving.interface import Interface
+from runtime.serving.protocols.oip import DATATYPES
+
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+_FOR_TEXTS = ("ray", "kserve")  # servers whose adapter has the OpenAI API
+
+
+def write_package(artifact: Path, server: str, out: Path, name: str, flags: Sequence[str]) -> list[Path]:
+    """Write the package of an artifact for a server, and return its files.  What is there already is replaced.
+
+    Raises InputError for a name or an artifact that the server cannot take, or where files cannot be written;
+    ManifestError.
+    """
+    manifest = Manifest.read(artifact)
+    if not _NAME.fullmatch(name):
+        raise InputError(f"{name!r} is no name of a model: letters, digits, dots and dashes", "give one with --name")
+    if manifest.generation.page and server not in _FOR_TEXTS:
+        raise InputError(f"{name} writes texts, which {server} cannot ask for", f"use {' or '.join(_FOR_TEXTS)}")
+    values = _values(artifact, manifest, name, flags)
+    written = []
+    try:
+        for path, template in _templates(server):
+            file = out / path.replace("NAME", name)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(_filled(template, values), encoding="utf-8")
+            written.append(file)
+    except OSError as e:
+        raise InputError(f"cannot write {e.filename}: {e.strerror}") from e
+    return written
+
+
+def _templates(server: str) -> Iterator[tuple[str, str]]:
+    """Each file of a server's package: its path, and its text with {{…}}.  Python files end with .txt here."""
+    folder = Path(__file__).parent / "templates" / server
+    for file in sorted(file for file in folder.rglob("*") if file.is_file()):
+        yield file.relative_to(folder).as_posix().removesuffix(".txt"), file.read_text(encoding="utf-8")
+
+
+def _filled(template: str, values: Mapping[str, str]) -> str:
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], template)
+
+
+def _values(artifact: Path, manifest: Manifest, name: str, flags: Sequence[str]) -> dict[str, str]:
+    interface = Interface(manifest)
+    accelerators = {stage.device for stage in manifest.stages if not stage.device.startswith("cpu")}
+    told = json.dumps([*flags])
+    return {
+        "name": name,
+        "artifact": str(artifact.resolve()),
+        "flags": told,
+        "flags_escaped": json.dumps(told),
+        "command_flags": "".join(f', "{flag}"' for flag in flags),
+        "gpus": str(len(accelerators)),
+        "inputs": _triton_tensors(interface.inputs),
+        "outputs": _triton_tensors(interface.outputs),
+        "example": json.dumps({"inputs": [_example(tensor) for tensor in interface.inputs]}),
+    }
+
+
+def _triton_tensors(tensors: Sequence[Tensor]) -> str:
+    """The tensors as config.pbtxt has them."""
+    entries = [
+        f'{{ name: "{t.name}", data_type: TYPE_{DATATYPES.get(t.dtype, "INVALID")}, dims: {[*_sizes(t, -1)]} }}'
+        for t in tensors
+    ]
+    return ",\n  ".join(entries)
+
+
+def _example(tensor: Tensor) -> dict[str, Any]:
+    shape, value = [*_sizes(tensor, 1)], True if tensor.dtype == "bool" else 1
+    count = 1
+    for size in shape:
+        count *= size
+    return {"name": tensor.name, "datatype": DATATYPES.get(tensor.dtype, ""), "shape": shape, "data": [value] * count}
+
+
+def _sizes(tensor: Tensor, changing: int) -> Iterator[int]:
+    """The sizes of a tensor, with `changing` for those that may change."""
+    return (size if isinstance(size, int) else changing for size in tensor.shape)

@@ -1,0 +1,162 @@
+"""Packages for other servers: their files, and their adapters with stand-ins of these servers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from concurrent.futures import Future
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from runtime.package import main
+from runtime.serving.adapters.torchserve import StagecutHandler
+from runtime.serving.admission import Overloaded, RequestFailed
+from runtime.serving.arrays import Array
+from runtime.serving.engines.tensors import array_of, tensor_of
+from runtime.serving.packages.flags import SERVERS
+from tests.support.artifacts import Part, tensor, write
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Path:
+    parts = [Part("return (x,)", {"x": None}, {"y": ((), (0,))})]
+    return write(tmp_path / "twice", parts, inputs=(tensor("x", "batch", 4),))
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_package_has_no_gaps_and_names_the_artifact(
+    server: str, artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "package"
+    assert main([str(artifact), "--for", server, "-o", str(out), "--serve-flag=--exact"]) == 0
+    files = [Path(line) for line in capsys.readouterr().out.split()]
+    assert sorted(files) == sorted(file for file in out.rglob("*") if file.is_file())
+    text = "".join(file.read_text() for file in files)
+    assert "{{" not in text.replace("{{ name", "")
+    assert (str(artifact) in text, "--exact" in text) == (True, True)
+    for file in (file for file in files if file.suffix == ".py"):
+        compile(file.read_text(), str(file), "exec")
+
+
+def test_tritons_configuration_has_the_inputs_of_the_manifest(artifact: Path, tmp_path: Path) -> None:
+    main([str(artifact), "--for", "triton", "-o", str(tmp_path), "--name", "mine"])
+    text = (tmp_path / "mine" / "config.pbtxt").read_text()
+    assert 'name: "x", data_type: TYPE_FP32, dims: [-1, 4]' in text
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--name", "a b"], "'a b' is no name of a model"),
+        (["--name", "../up"], "'../up' is no name of a model"),
+    ],
+)
+def test_what_cannot_be_packed_is_refused_in_one_line(
+    flags: list[str], message: str, artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(artifact), "--for", "triton", "-o", str(tmp_path / "out"), *flags]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+class Model:
+    """In place of a HostedModel: y = 2 x, at once."""
+
+    def submit(self, arrays: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        x = tensor_of(arrays["x"])
+        if (x == -1).any():
+            done.set_exception(RequestFailed("it raised", fault=False))
+        elif (x == -2).any():
+            done.set_exception(Overloaded(9, 3))
+        else:
+            done.set_result({"y": array_of(x * 2)})
+        return done
+
+
+class Context:
+    """In place of TorchServe's."""
+
+    def __init__(self) -> None:
+        self.statuses: dict[int, int] = {}
+        self.headers: dict[str, str] = {}
+
+    def set_response_status(self, code: int, phrase: str, index: int) -> None:
+        self.statuses[index] = code
+
+    def set_response_header(self, index: int, name: str, value: str) -> None:
+        self.headers[name] = value
+
+
+def asked(value: float, width: int = 4) -> dict[str, Any]:
+    return {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, width], "data": [value] * width}]}
+
+
+def test_each_request_to_torchserve_has_a_status_of_its_own() -> None:
+    handler, context = StagecutHandler(), Context()
+    handler.name, handler.model = "twice", Model()  # type: ignore[assignment]
+    rows = [
+        {"body": asked(1)},
+        {"body": asked(-1)},
+        {"data": b"{"},
+        {"body": asked(-2)},
+        {"body": json.dumps(asked(3)).encode()},
+    ]
+    answers = asyncio.run(handler.handle(rows, context))
+    assert context.statuses == {1: 500, 2: 400, 3: 429}
+    assert context.headers == {"retry-after": "3"}
+    assert [answer["outputs"][0]["data"][0] for answer in (answers[0], answers[4])] == [2.0, 6.0]
+    assert answers[1] == {"error": "it raised"}
+
+
+def test_a_handler_of_ones_own_gives_and_takes_tensors() -> None:
+    class Mine(StagecutHandler):
+        def preprocess(self, request: Any) -> dict[str, torch.Tensor]:
+            return {"x": torch.full((1, 4), request["value"])}
+
+        def postprocess(self, outputs: Any) -> Any:
+            return outputs["y"].sum().item()
+
+    handler = Mine()
+    handler.model = Model()  # type: ignore[assignment]
+    assert asyncio.run(handler.handle([{"body": {"value": 2.0}}], Context())) == [16.0]
+
+
+def test_triton_is_answered_from_the_callback_with_what_it_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake: Any = ModuleType("triton_python_backend_utils")
+    fake.TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1
+    fake.Tensor = SimpleNamespace(from_dlpack=lambda name, capsule: (name, torch.from_dlpack(capsule)))
+    fake.TritonError = lambda message, code: (message, code)
+    fake.TritonError.INVALID_ARG, fake.TritonError.INTERNAL, fake.TritonError.UNAVAILABLE = "bad", "internal", "busy"
+    fake.InferenceResponse = lambda tensors=(), error=None: SimpleNamespace(tensors=tensors, error=error)
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", fake)
+    from runtime.serving.adapters.triton import TritonPythonModel
+
+    sent: list[Any] = []
+    sender = SimpleNamespace(send=lambda response, flags: sent.append(response))
+
+    def request(value: float) -> Any:
+        x = torch.full((1, 4), value)
+        given = SimpleNamespace(name=lambda: "x", to_dlpack=lambda: torch.to_dlpack(x))
+        return SimpleNamespace(
+            inputs=lambda: [given], requested_output_names=lambda: ["y"], get_response_sender=lambda: sender
+        )
+
+    model = TritonPythonModel()
+    model.model = Model()
+    model.execute([request(1.0), request(-1.0), request(-2.0)])
+    [(name, y)] = sent[0].tensors
+    assert (name, y.tolist()) == ("y", [[2.0] * 4])
+    assert [response.error[1] for response in sent[1:]] == ["internal", "busy"]
+    monkeypatch.delitem(sys.modules, "runtime.serving.adapters.triton")
+
+
+def test_arrays_are_copies_of_tensors_of_any_layout() -> None:
+    x = torch.arange(6, dtype=torch.bfloat16).view(2, 3).t()
+    assert torch.equal(tensor_of(array_of(x)), x)
+    assert tensor_of(Array("int64", (0, 3), b"")).shape == (0, 3)

@@ -1,0 +1,1 @@
+"""Packages on the real servers, each in an environment of its own: `make servers`."""
