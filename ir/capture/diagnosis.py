@@ -12,6 +12,7 @@ from typing import Any
 import sympy
 from torch import nn
 
+from ir.capture.holdable import not_carried
 from ir.capture.paths import clean, is_torch_file, short_path
 from ir.capture.sizes.dynamic import FixedSizes, Marks
 from ir.capture.sizes.questions import Question
@@ -33,6 +34,7 @@ _KNOWN = {
     ),
 }
 _BY_SIZE = re.compile("unhashable type: .*SymInt")
+_FOREIGN = re.compile(r"argument of type: <class '(?:\w+\.)*(\w+)'>")
 _NUMPY = ("it leaves torch for numpy", "write it with torch operators")
 _UNFOLLOWED = (
     "it computes where torch's tracing does not follow, as on another thread",
@@ -84,6 +86,8 @@ def explain(
     where = next((w for e in causes(error) if (w := _innermost(e.__traceback__, model)).file), Where())
     if attribute := re.search(r"model attribute: (\S+)\.", str(error)):  # found at the end, far from its line
         where = Where(clean(attribute[1].rpartition(".")[0]))
+    if foreign := _FOREIGN.search(str(error)):
+        return CaptureError(not_carried(foreign[1], where))
     return NotExported(what, where, advice, by_values=not names.isdisjoint(_KNOWN))
 
 

@@ -11,6 +11,13 @@ from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from ir.errors import CaptureError
+from ir.location import Where
+
+
+def not_carried(kind: str, where: Where) -> str:
+    """The message on an object of a class `kind`, no tensor, that a model passes to an operator."""
+    advice = "; draw from torch's own random numbers" if "Generator" in kind else ""
+    return f"the model uses a {kind}, which stages cannot carry, in {where}{advice}"
 
 
 def require_holdable(model: nn.Module) -> None:

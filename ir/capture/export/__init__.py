@@ -7,6 +7,7 @@ origins       the inputs and buffers that a value which decides is made of
 meta_weights  parameters on the meta device, faked as CPU or given values for a while
 gradient_hooks  hooks on gradients, which no stage has
 module_state  buffers and `.data` that forward assigns, and modules that it converts
+final_states  the states of an LSTM, which torch 2.11 traces in another shape
 padding       nn.TransformerEncoder under a padding mask, as in inference
 recording     the export, read as a graph
 """

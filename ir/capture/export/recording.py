@@ -19,6 +19,7 @@ from torch.utils._pytree import TreeSpec
 from ir.autocast import autocast_as_around, autocast_is_on, without_autocast
 from ir.capture.diagnosis import NotExported, explain
 from ir.capture.export.example import Example, layout_of, slotted
+from ir.capture.export.final_states import states_in_their_shape
 from ir.capture.export.gradient_hooks import gradient_hooks_seen
 from ir.capture.export.known_values import fixed_buffers, has_fixed_values, known_values
 from ir.capture.export.meta_weights import without_memory
@@ -243,7 +244,7 @@ def _export(flat: nn.Module, example: Example, strict: bool) -> _Exported:
             with torch.no_grad(), quiet(), without_memory(example.model), as_they_were(example.model):
                 args = ([t.detach().clone() for t in tensors],)
                 watch = nullcontext(Layouts()) if strict else layouts_watched()  # TorchDynamo would trace the patches
-                with watched_variables(), known_values(example), watch as layouts:
+                with watched_variables(), states_in_their_shape(), known_values(example), watch as layouts:
                     program = torch.export.export(flat, args, dynamic_shapes=(export_spec(marks),), strict=strict)
                 refuse_overlapping_writes(program.graph.nodes)
                 notes = tuple(dict.fromkeys((*layouts.notes(program), *notes_on_order(program.graph.nodes))))

@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec
 
 from ir.analysis.borders import Namer
+from ir.capture.holdable import not_carried
 from ir.capture.paths import clean
 from ir.capture.source_lines.where import where_of
 from ir.errors import CaptureError
@@ -91,5 +92,4 @@ def _unknown(program: ExportedProgram, spec: InputSpec, node: fx.Node) -> str:
     held = program.constants.get(str(spec.target))
     kind = type(held).__name__ if held is not None else spec.kind.name.lower()
     user = next(iter(node.users), node)
-    advice = "; draw from torch's own random numbers" if "Generator" in kind else ""
-    return f"the model uses a {kind}, which stages cannot carry, in {where_of(user)}{advice}"
+    return not_carried(kind, where_of(user))

@@ -226,6 +226,8 @@ class _Reader:
         value = node.meta["val"]
         if isinstance(value, torch.Tensor):
             return (Value(self.namer(node.name), self.types.type_of(node)),)
+        if isinstance(value, (int, float)):
+            raise NotExported(f"torch takes a number that values decide to be {value}", where_of(node))
         named = {u.args[1]: u.name for u in node.users if u.target is operator.getitem}
         return tuple(
             Value(self.namer(named.get(i, f"{node.name}_{i}")), self.types.of_value(v, node))

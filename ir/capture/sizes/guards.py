@@ -8,7 +8,7 @@ from math import lcm
 
 import sympy
 from torch.export import ExportedProgram
-from torch.utils._sympy.functions import FloorDiv, Mod
+from torch.utils._sympy.functions import FloorDiv, Max, Min, Mod
 
 from ir.capture.sizes.questions import Question
 from ir.sizes import hold
@@ -30,7 +30,7 @@ def read_guards(
     """
     values = (n.meta.get("val") for n in program.graph.nodes)
     env = next((v.fake_mode.shape_env for v in values if hasattr(v, "fake_mode")), None)
-    known = dict.fromkeys(guard.expr.xreplace(rename) for guard in (env.guards if env is not None else ()))
+    known = dict.fromkeys(_plain(guard.expr.xreplace(rename)) for guard in (env.guards if env is not None else ()))
     about = [guard for guard in known if _is_about(guard, set(ranges))]
     found = _simplified(tuple(g for g in about if isinstance(g, sympy.Eq)))
     for guard in about:
@@ -38,6 +38,11 @@ def read_guards(
             found = (*found, guard)
     asked = dict.fromkeys(q.assumed for q in questions if not _always_true(q.assumed, ranges))
     return (*found, *(condition for condition in asked if not _implied(condition, found, ranges)))
+
+
+def _plain(guard: sympy.Basic) -> sympy.Basic:
+    """A guard in which sympy knows which of two sizes is the smaller: `Min(seq, 8*seq) == seq` is true."""
+    return guard.replace(Min, sympy.Min).replace(Max, sympy.Max)  # type: ignore[no-any-return]
 
 
 def _is_of_remainder(guard: sympy.Basic) -> bool:
