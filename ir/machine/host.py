@@ -1,15 +1,19 @@
-"""The devices of this host, with numbers by rule of thumb; a measured cluster file has better ones."""
+"""The devices of this host, with numbers of a common device or by rule of thumb; a measured file has better ones."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
 from ir.errors import PlanError
-from ir.machine.cluster import Cluster, Device
+from ir.machine.cluster import Cluster, Device, Link
+from ir.machine.common_devices import device_names
 from ir.machine.kinds import HARDWARE_KINDS
+from ir.machine.named import read_cluster
 
 
 def accelerators() -> list[torch.device]:
@@ -34,8 +38,7 @@ def named_cluster(names: Sequence[str]) -> Cluster:
     if not names:
         raise PlanError("there must be one device at least")
     devices = tuple(_device(name, names.count(name)) for name in names)
-    kinds = [HARDWARE_KINDS[device.name.partition(":")[0]] for device in devices]
-    return Cluster.uniform(devices, min((kind.link for kind in kinds), key=lambda link: link.bandwidth))
+    return Cluster.uniform(devices, min(map(_link, devices), key=lambda link: link.bandwidth))
 
 
 def device_here(name: str) -> torch.device:
@@ -55,7 +58,25 @@ def _device(name: str, shares: int) -> Device:
         raise PlanError(f"there is no {name} on this host, which has {_here()}")
     kind = HARDWARE_KINDS[device.type]
     memory = _memory(device) // shares
+    if common := _common_name(device):
+        return replace(read_cluster(f"{common}x1").devices[0], name=str(device), memory=memory)
     return Device(str(device), flops=kind.flops, bandwidth=kind.bandwidth, memory=memory, launch=kind.launch)
+
+
+def _link(device: Device) -> Link:
+    """Between two such devices."""
+    found = torch.device(device.name)
+    if common := _common_name(found):
+        return read_cluster(f"{common}x2").links[0, 1]
+    return HARDWARE_KINDS[found.type].link
+
+
+def _common_name(device: torch.device) -> str:
+    """The name of a common device, such as "h200"; "" for others, as of the same chip on a slower board."""
+    if device.type == "cpu":
+        return ""
+    words = re.split(r"\W+", torch.get_device_module(device).get_device_properties(device).name.lower())
+    return next((name for name in device_names() if name in words and not {"pcie", "nvl"} & {*words}), "")
 
 
 def _found(name: str, advice: str = "") -> torch.device | None:

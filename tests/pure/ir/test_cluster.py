@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from ir.errors import SourceError
 from ir.machine.cluster import Cluster, Device, Link
+from ir.machine.host import host_cluster
+from ir.machine.kinds import HARDWARE_KINDS
 from ir.machine.named import FOLDER, read_cluster
 from tests.support.planning import DEVICE, LINK
 
@@ -152,3 +156,32 @@ def test_equal_devices_are_all_linked_both_ways() -> None:
 
 def test_a_transfer_takes_the_latency_and_then_the_bytes() -> None:
     assert Link(bandwidth=4e9, latency=3e-5).seconds(8e9) == pytest.approx(2.00003)
+
+
+@pytest.mark.parametrize(
+    ("model", "memory", "like"),
+    [
+        ("NVIDIA H200", 140, "h200x2"),
+        ("NVIDIA H100 80GB HBM3", 79, "h100x2"),
+        ("NVIDIA H100 PCIe", 79, ""),  # the same chip, with less power, and without NVLink
+        ("NVIDIA GeForce RTX 4090", 24, ""),
+    ],
+)
+def test_a_host_of_common_devices_has_their_numbers(
+    monkeypatch: pytest.MonkeyPatch, model: str, memory: int, like: str
+) -> None:
+    properties = SimpleNamespace(name=model, total_memory=memory << 30)
+    module = SimpleNamespace(get_device_properties=lambda device: properties)
+    monkeypatch.setattr(torch, "get_device_module", lambda device: module)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    cluster = host_cluster(2)
+    assert [device.name for device in cluster.devices] == ["cuda:0", "cuda:1"]
+    assert {device.memory for device in cluster.devices} == {memory << 30}
+    if like:
+        known = read_cluster(like)
+        assert {device.kind for device in cluster.devices} == {device.kind for device in known.devices}
+        assert cluster.links == known.links
+    else:
+        kind = HARDWARE_KINDS["cuda"]
+        assert (cluster.devices[0].flops, cluster.links[0, 1]) == (kind.flops, kind.link)
