@@ -59,7 +59,7 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
         notes=(*how, *notes, *(() if named is None else named.notes)),
         made_up=True,
         example_notes=example.notes,
-        tokenizer=tuple(_tokenizer(path)) if reading.generate else (),
+        tokenizer=tuple(_tokenizer(path)),
         soft=True,
         example_for=partial(_example_for, make),
     )
@@ -127,9 +127,9 @@ def _make_config(path: Path, plain: Mapping[str, Any], transformers: Any, readin
 
 
 def _tokenizer(path: Path) -> Iterator[Path]:
-    """The files of a tokenizer and of its chat template."""
+    """The files of a tokenizer, of its chat template, and of the pooling that makes an embedding of a text's states."""
     if (path / "tokenizer.json").is_file():
-        names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+        names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "1_Pooling/config.json")
         yield from (path / name for name in names if (path / name).is_file())
 
 

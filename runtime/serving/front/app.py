@@ -18,11 +18,13 @@ from starlette.routing import Route
 
 from runtime.errors import InputError
 from runtime.serving.admission import Limits, Overloaded, RequestFailed
+from runtime.serving.embeddings import Embeddings
 from runtime.serving.front.doors import Doors
 from runtime.serving.front.metrics import CONTENT_TYPE, Metrics
 from runtime.serving.front.status_page import StatusPage
 from runtime.serving.protocols import oip
 from runtime.serving.protocols.openai_answers import TextAnswer
+from runtime.serving.protocols.openai_embeddings import embedding_answer, read_embedding_wish
 from runtime.serving.protocols.openai_requests import FieldRefused, NoSuchModel, read_wish
 from runtime.serving.served_model import STATUS, ServedModel, http_status
 
@@ -50,6 +52,7 @@ class Server:
         self.model = ServedModel(artifact, engines, settings.limits, settings.exact, self.metrics.began)
         self.metrics.follow(self.model)
         self._page = StatusPage(self.model, settings.name, self.metrics.recent)
+        self._embedder = Embeddings(self.model)
         self._began = int(time.time())
 
     def app(self) -> Callable[..., Awaitable[None]]:
@@ -67,6 +70,7 @@ class Server:
             Route("/v1/models/{model}", self._model),
             Route("/v1/completions", self._completions, methods=["POST"]),
             Route("/v1/chat/completions", self._chat, methods=["POST"]),
+            Route("/v1/embeddings", self._embeddings, methods=["POST"]),
             Route("/metrics", self._metrics),
         ]
         handlers: dict[Any, Callable[..., Any]] = dict.fromkeys((*STATUS, *_OF_REQUESTS), _refused)
@@ -134,11 +138,21 @@ class Server:
     async def _chat(self, request: Request) -> Response:
         return await self._write(request, chat=True)
 
-    async def _write(self, request: Request, chat: bool) -> Response:
+    async def _embeddings(self, request: Request) -> Response:
+        wish = read_embedding_wish(await self._asked(request))
+        vectors, tokens = await self._embedder.of(wish.prompts)
+        return JSONResponse(embedding_answer(wish, self.settings.name, vectors, tokens))
+
+    async def _asked(self, request: Request) -> Any:
+        """The JSON of a request to the OpenAI API, which may name the model."""
         table = oip.read_json(await self._body(request))
         model = table.get("model") if isinstance(table, dict) else None
         if model not in (None, self.settings.name):
             raise NoSuchModel(model, self.settings.name)
+        return table
+
+    async def _write(self, request: Request, chat: bool) -> Response:
+        table = await self._asked(request)
         wish = read_wish(table, chat)
         if not self.model.interface.writes_texts:
             raise FieldRefused(

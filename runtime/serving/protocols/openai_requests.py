@@ -76,7 +76,7 @@ def read_wish(table: Any, chat: bool) -> Wish:
     for name, fine in _ONLY.items():
         if name in left and left.pop(name) not in fine:
             raise FieldRefused(f"`{name}` is not supported", name)
-    prompts = (_messages(left.pop("messages", None)),) if chat else _prompts(left.pop("prompt", None))
+    prompts = (_messages(left.pop("messages", None)),) if chat else read_prompts(left.pop("prompt", None))
     options = {name: _number(name, left.pop(name), *b) for name, b in _NUMBERS.items() if left.get(name) is not None}
     limits = [left.pop(name, None) for name in ("max_tokens", "max_completion_tokens")]
     limit = next((n for n in limits if n is not None), None if chat else 16)  # 16: what the API says
@@ -119,13 +119,13 @@ def _message(message: Any) -> dict[str, Any]:
     return {"role": message["role"], "content": content}
 
 
-def _prompts(value: Any) -> tuple[Any, ...]:
-    """One text, or ids, or a list of these."""
+def read_prompts(value: Any, field: str = "prompt") -> tuple[Any, ...]:
+    """The texts and lists of ids in a field: one, or a list of them.  Raises FieldRefused."""
     if isinstance(value, str) or _are_ids(value):
         return (value,)
     if isinstance(value, list) and value and all(isinstance(one, str) or _are_ids(one) for one in value):
         return tuple(value)
-    raise FieldRefused("`prompt` must be a text, a list of token ids, or a list of these", "prompt")
+    raise FieldRefused(f"`{field}` must be a text, a list of token ids, or a list of these", field)
 
 
 def _are_ids(value: Any) -> bool:

@@ -80,6 +80,7 @@ OTHERS = {
     "runtime/serving/adapters/triton.py": ["torch", "triton_python_backend_utils"],  # where that server runs it
     "runtime/serving/adapters/ray_serve.py": ["ray"],
     "runtime/serving/packages/flags.py": [],
+    "runtime/serving/embeddings.py": ["tokenizers"],
     "runtime/serving/*": ["torch", "safetensors", "starlette", "uvicorn", "prometheus_client"],
     "runtime/flags.py": [],
     "runtime/*/flags.py": [],

@@ -1,0 +1,105 @@
+"""Embeddings of texts, by an encoder whose outputs are the states of its tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from runtime.errors import InputError
+from runtime.manifest.manifest import Tensor
+from runtime.serving.arrays import Array
+from runtime.serving.protocols.oip import values_of
+from runtime.serving.served_model import ServedModel
+
+IDS, STATES = "input_ids", "last_hidden_state"
+_FILLED = {"attention_mask": 1, "token_type_ids": 0, "token_types": 0}  # the value of other inputs, at each token
+_FORMATS = {"int64": "q", "int32": "i", "bool": "?", "float32": "f"}
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """The embeddings that a model gives: the mean of the states of a text's tokens, or the first one, of length 1."""
+
+    model: ServedModel
+
+    async def of(self, prompts: Sequence[str | list[int]]) -> tuple[list[list[float]], int]:
+        """An embedding for each text or list of token ids, and the number of tokens of all.
+
+        Raises InputError where the model gives none, and what `ServedModel.answer` does.
+        """
+        self._require_encoder()
+        ids = [self._encode(prompt) for prompt in prompts]
+        outputs = await asyncio.gather(*(self.model.answer(self._inputs(row)) for row in ids))
+        return [self._pooled(output[STATES]) for output in outputs], sum(map(len, ids))
+
+    def _require_encoder(self) -> None:
+        """Raises InputError."""
+        inputs = {tensor.name: tensor for tensor in self.model.interface.inputs}
+        outputs = {tensor.name: tensor for tensor in self.model.interface.outputs}
+        if self.model.interface.writes_texts or IDS not in inputs or STATES not in outputs:
+            raise InputError(f"this model gives no embeddings: it has no `{IDS}` or returns no `{STATES}`")
+        unknown = [name for name in inputs if name != IDS and name not in _FILLED]
+        if unknown:
+            raise InputError(f"this model gives no embeddings of texts alone: it takes `{unknown[0]}`, too")
+
+    def _encode(self, prompt: str | list[int]) -> list[int]:
+        if isinstance(prompt, list):
+            return prompt
+        ids = self._tokenizer.encode(prompt).ids
+        if not ids:
+            raise InputError("a text is empty")
+        return ids
+
+    def _inputs(self, ids: Sequence[int]) -> dict[str, Array]:
+        return {
+            t.name: _row(t, ids if t.name == IDS else [_FILLED[t.name]] * len(ids)) for t in self.model.interface.inputs
+        }
+
+    def _pooled(self, states: Array) -> list[float]:
+        """One vector of states [1, tokens, width]."""
+        _, tokens, width = states.shape
+        values = values_of(states)
+        vector = values[:width] if self._takes_first else [sum(values[i::width]) / tokens for i in range(width)]
+        length = math.sqrt(sum(x * x for x in vector)) or 1.0
+        return [x / length for x in vector]
+
+    @cached_property
+    def _takes_first(self) -> bool:
+        """Whether the checkpoint says that the first token's state stands for the text.  Raises InputError."""
+        path = self._folder / "config.json"
+        told = json.loads(path.read_text()) if path.is_file() else {"pooling_mode_mean_tokens": True}
+        modes = [name for name, on in told.items() if name.startswith("pooling_mode_") and on]
+        if modes not in (["pooling_mode_mean_tokens"], ["pooling_mode_cls_token"]):
+            raise InputError(f"this checkpoint pools by {', '.join(modes)}, which is not supported")
+        return modes == ["pooling_mode_cls_token"]
+
+    @property
+    def _folder(self) -> Path:
+        return self.model.artifact / "tokenizer"
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        path = self._folder / "tokenizer.json"
+        if not path.is_file():
+            raise InputError("the artifact has no tokenizer, so `input` must be token ids")
+        try:
+            from tokenizers import Tokenizer as Library
+        except ModuleNotFoundError:
+            raise InputError("texts need the library tokenizers: pip install 'stagecut[text]'") from None
+        return Library.from_file(str(path))
+
+
+def _row(tensor: Tensor, values: Sequence[int]) -> Array:
+    """An input of one row."""
+    try:
+        data = struct.pack(f"<{len(values)}{_FORMATS[tensor.dtype]}", *values)
+    except (KeyError, struct.error):
+        raise InputError(f"`{tensor.name}` is {tensor.dtype}, and cannot hold these token ids") from None
+    return Array(tensor.dtype, (1, len(values)), data)
