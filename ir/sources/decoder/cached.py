@@ -26,7 +26,7 @@ class CachedStep(DecoderStep):
 
     def logits(self, input_ids: Tensor, lengths: Tensor, counts: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
         positions = positions_of(input_ids, lengths, counts)
-        rows = {"table": self._rows(tables.get("table"), torch.zeros_like(lengths), positions)}
+        rows = {"table": self._rows(tables.get("table"), 0, positions)}
         rows["window_table"] = self._rows(tables.get("window_table"), tables.get("window_first", lengths), positions)
         slots = RowSlots(tables["slots"], lengths == 0) if "slots" in tables else None
         layers = [self._layer(pools, rows, slots, input_ids.shape[1]) for pools in self.layer_pools]
@@ -44,7 +44,7 @@ class CachedStep(DecoderStep):
         with masks_of_rows(), self._stored_states(layers):
             return whole(input_ids=input_ids, use_cache=True, **given).logits[:, -1]
 
-    def _rows(self, table: Tensor | None, first: Tensor, positions: Tensor) -> TextRows | None:
+    def _rows(self, table: Tensor | None, first: Tensor | int, positions: Tensor) -> TextRows | None:
         if table is None:
             return None
         rows = TextRows(table, first, positions, self.page)

@@ -44,8 +44,9 @@ def _of_rows(plain: Callable[..., Any]) -> Callable[..., Any]:
             return plain(
                 batch_size, q_length, kv_length, attention_mask=attention_mask, device=device, **given, **others
             )
-        asks = torch.maximum(q_offset, kv_offset[:, None])  # padding sees one key: without any it would be NaN
-        keys = torch.arange(kv_length, device=device) + kv_offset[:, None]
+        asks, keys = q_offset.clamp(min=0), torch.arange(kv_length, device=device)[None]
+        if isinstance(kv_offset, Tensor):  # padding sees one key: without any it would be NaN
+            asks, keys = torch.maximum(q_offset, kv_offset[:, None]), keys + kv_offset[:, None]
         batch = torch.arange(batch_size, device=device)[:, None, None, None]
         head = torch.zeros(1, dtype=torch.int64, device=device)[:, None, None, None]
         allowed = mask_function(batch, head, asks[:, None, :, None], keys[:, None, None, :])

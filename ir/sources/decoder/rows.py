@@ -21,7 +21,7 @@ class TextRows:
     """
 
     table: Tensor  # int64[batch, pages]: the pages of each row in order of positions, 0 behind the last
-    first: Tensor  # int64[batch]: the position of the first token in the table; 0 unless a window has moved on
+    first: Tensor | int  # int64[batch]: the position of the first token in the table, which a window moves; or 0
     positions: Tensor  # int64[batch, seq]: of the new tokens; -1 for padding, which is on the left
     page: int  # tokens a page
 
@@ -31,7 +31,7 @@ class TextRows:
 
         `lengths` are the tokens that rows have in the pools, `counts` their new ones, at the end of `input_ids`.
         """
-        return cls(table, torch.zeros_like(lengths), positions_of(input_ids, lengths, counts), page)
+        return cls(table, 0, positions_of(input_ids, lengths, counts), page)
 
     @property
     def width(self) -> Any:
@@ -41,16 +41,17 @@ class TextRows:
     @cached_property
     def where(self) -> tuple[Tensor, Tensor]:
         """The page of each new token, and the place in it: `[batch, seq]` both, computed once for all layers."""
-        place = self.positions - self.first[:, None]
+        place = self.positions - self.first[:, None] if isinstance(self.first, Tensor) else self.positions
         pages = self.table.gather(1, (place // self.page).clamp(min=0))
         return torch.where(self.positions >= 0, pages, _TRASH), place % self.page
 
     @cached_property
     def mask(self) -> Tensor:
         """`bool[batch, 1, seq, width]`: the keys at or before the position of each new token."""
-        asks = torch.maximum(self.positions, self.first[:, None])  # padding sees one key: without any it would be NaN
-        keys = torch.arange(self.width, device=self.table.device) + self.first[:, None]
-        return (keys[:, None, :] <= asks[:, :, None])[:, None]
+        asks, keys = self.positions.clamp(min=0), torch.arange(self.width, device=self.table.device)[None]
+        if isinstance(self.first, Tensor):
+            asks, keys = torch.maximum(self.positions, self.first[:, None]), keys + self.first[:, None]
+        return (keys[:, None, :] <= asks[:, :, None])[:, None]  # padding sees one key: without any it would be NaN
 
     def put(self, pool: Tensor, new: Tensor) -> Tensor:
         """Store `new` `[batch, heads, seq, dim]` in a pool `[pages, page, heads, dim]`.

@@ -52,7 +52,7 @@ class SourcedStep(DecoderStep):
         whole: Any = super(DecoderStep, self).forward
         accepts = inspect.signature(whole).parameters
         positions = positions_of(input_ids, lengths, counts)
-        rows = TextRows(tables["table"], torch.zeros_like(lengths), positions, self.page)
+        rows = TextRows(tables["table"], 0, positions, self.page)
         given, width = self._source(tables)
         if "decoder_position_ids" in accepts:
             given["decoder_position_ids"] = positions
@@ -62,7 +62,7 @@ class SourcedStep(DecoderStep):
         own: list[Any] = [PagedLayer(rows, self._held(pools), False, seen, False) for pools in self.own_pools]
         first = "source" in tables
         places = self._places(tables["source_lengths"], width)
-        source = TextRows(tables["source_table"], torch.zeros_like(lengths), places, self.page)
+        source = TextRows(tables["source_table"], 0, places, self.page)
         cross: list[Any] = [CrossLayer(source, self._held(pools), not first, width) for pools in self.cross_pools]
         given["past_key_values"] = PairCache(RowCache(layers=own), Cache(layers=cross))
         with masks_of_rows():
