@@ -10,6 +10,10 @@ Together: TypeAlias = Literal["any", "even", "equal", "alone"]
 """The rows that one step may take: any; those with equally many new tokens; those of one length, too; one alone."""
 
 
+MEDIA = "media_"
+"""The beginning of the names of inputs that are images or sounds before a text, in a graph and its manifest."""
+
+
 @dataclass(frozen=True)
 class Decoding:
     """Facts on a decoder for the loop that continues texts.  `page` is 0 for other models."""
@@ -30,6 +34,7 @@ class Decoding:
     source: int = 0  # states of an encoder that a text reads at most; 0 for a decoder without one
     source_pages: int = 0  # of the pools that hold them
     begin: tuple[int, ...] = ()  # ids with which a text of such a decoder begins
+    places: tuple[tuple[int, int], ...] = ()  # ids in whose places media stand, and how many a prompt with media has
     pools: tuple[str, ...] = ()  # fully qualified names of the pools of layers that attend to the whole text
     window_pools: tuple[str, ...] = ()  # those of sliding layers
     slot_pools: tuple[str, ...] = ()  # those that have one state a text

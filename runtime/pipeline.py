@@ -250,7 +250,8 @@ class Pipeline:
         `Continuation.result` returns for each.  With `stream`, an iterator over the `Step`s of all rows as they come.
         `options`: `max_new_tokens` or `max_length`, `do_sample`, `temperature`, `top_k`, `top_p`, `min_p`, `seed`,
         `repetition_penalty`, `logit_bias` (a dict from ids to what is added to their logits), `eos_token_id`, `stop`
-        (texts and ids that end a text), `pad_token_id`; by default the checkpoint's.
+        (texts and ids that end a text), `pad_token_id`; by default the checkpoint's; and by its name what a model takes
+        beside ids, as `pixel_values` [batch, …].
 
         Any thread may call; all texts share the batches that run.  Raises InputError, StageError or PipelineClosed.
         """

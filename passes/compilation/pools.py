@@ -12,7 +12,7 @@ import sympy
 from ir.analysis.memory import stored_bytes
 from ir.analysis.pools import page_bytes, slot_bytes, source_page_bytes, with_pools
 from ir.analysis.programs import program_of
-from ir.decoding import Decoding
+from ir.decoding import MEDIA, Decoding
 from ir.errors import CompileError
 from ir.graph import Graph
 from ir.machine.cluster import Cluster
@@ -64,7 +64,8 @@ def with_room(graph: Graph, decoding: Decoding, room: Room, machine: Cluster) ->
 
 def _chunk(graph: Graph, decoding: Decoding) -> int:
     """The new tokens of a text that a step takes at most; 0: any number.  Raises CompileError where one is too few."""
-    parts = [program_of(graph, i) for i in range(max(len(graph.programs), 1))]
+    programs = [program_of(graph, i) for i in range(max(len(graph.programs), 1))]
+    parts = [part for part in programs if not any(v.name.startswith(MEDIA) for v in part.inputs)]  # takes whole prompts
     takes = [_tokens_taken(part) for part in parts]
     low = {str(s): least for part in parts for s, (least, _) in part.ranges.items() if s not in _token_sizes(part)}
     for name, least in (low | {"seq": min(taken.start for taken in takes)}).items():

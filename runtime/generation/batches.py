@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from runtime.generation.pages import TRASH
@@ -23,7 +24,11 @@ class TextBatch:
     def inputs(self, takes: Collection[str], generation: Generation) -> dict[str, torch.Tensor]:
         """The inputs of a decoder that `takes` some of all there are; see docs/generation.md."""
         made = {name: make(self, generation) for name, make in _MAKE.items() if name in takes}
-        return made | (self.marks() if "marked" in takes else {})
+        made |= self.marks() if "marked" in takes else {}
+        if (media := self.texts[0].media) is None or not self.texts[0].looks:
+            return made
+        longer = {name: pad(made[name], (0, 1), value=TRASH) for name in ("table", "window_table") if name in made}
+        return made | longer | media.inputs(self.counts[0])
 
     def ids(self) -> torch.Tensor:
         """The new tokens, padded on the left."""

@@ -14,6 +14,7 @@ import torch
 from runtime.errors import InputError
 from runtime.generation.continuation import Continuation, Step, Told
 from runtime.generation.generator import Generator
+from runtime.generation.media import MediaInputs
 from runtime.generation.options import text_options
 from runtime.generation.prompts import Prompt, PromptReader, are_several
 from runtime.generation.text import Tokenizer
@@ -38,31 +39,31 @@ class TextGeneration:
         if not manifest.generation.page:
             raise InputError(f"{manifest.name} was not compiled to continue texts", "compile it with --generate")
         self._generation = manifest.generation
-        first, takes = ([t.name for t in manifest.programs[i].inputs] for i in (0, -1))
+        self._media = media = MediaInputs.of(manifest)
+        first, takes = ([t.name for t in manifest.programs[i].inputs] for i in (0, 0 if media.types else -1))
         widths = SourceWidths.of(manifest.programs[0], manifest.generation.source)
         self._generator = Generator(
-            manifest.generation, takes, at_once, lambda given: submit(widths.padded(given)), first
+            manifest.generation, takes, at_once, lambda given: submit(widths.padded(given)), first, media.takes
         )
         self._tokenizer = Tokenizer(folder)
-        self._prompts = PromptReader(manifest.generation, self._tokenizer)
+        self._prompts = PromptReader(manifest.generation, self._tokenizer, media)
 
     def start(self, prompt: Any, options: dict[str, Any]) -> Continuation:
         """The continuation of one prompt."""
         if are_several(prompt):
             raise InputError("start takes one prompt", "generate takes several")
-        return self._start(self._prompts.one(prompt), options)
+        beside = self._media.named(options)
+        [read] = self._prompts.read(prompt, None, beside)
+        return self._start(read, {name: value for name, value in options.items() if name not in beside})
 
     def generate(
         self, given: Any, mask: torch.Tensor | None, copies: int, stream: bool, options: dict[str, Any]
     ) -> Any:
         if isinstance(copies, bool) or not isinstance(copies, int) or copies < 1:
             raise InputError(f"num_return_sequences is {copies}; it must be at least 1")
-        several = are_several(given)
-        if isinstance(given, torch.Tensor):
-            rows = self._prompts.rows(given if several else given[None], mask)
-        else:
-            rows = [self._prompts.one(prompt) for prompt in (given if several else [given])]
-        prompts = [prompt for prompt in rows for _ in range(copies)]
+        several, beside = are_several(given), self._media.named(options)
+        options = {name: value for name, value in options.items() if name not in beside}
+        prompts = [prompt for prompt in self._prompts.read(given, mask, beside) for _ in range(copies)]
         if stream:
             return self._stream(prompts, copies, options)
         begun = self._start_all(prompts, copies, options, None)
@@ -83,7 +84,7 @@ class TextGeneration:
         if terms.ends and not prompt.text:
             raise InputError(f"the prompt is ids, which the text {terms.ends[0]!r} cannot end", "stop it by ids")
         reader = self._tokenizer.reader(terms.ends) if prompt.text else None
-        return self._generator.start(prompt.ids, terms, row, reader, told, prompt.source)
+        return self._generator.start(prompt.ids, terms, row, reader, told, prompt.source, prompt.media)
 
     def _start_all(
         self, prompts: Sequence[Prompt], copies: int, options: dict[str, Any], told: Told | None

@@ -13,6 +13,7 @@ import torch
 from runtime.errors import InputError, PipelineClosed, StageError
 from runtime.generation.batches import TextBatch
 from runtime.generation.continuation import Continuation, Told
+from runtime.generation.media import TextMedia
 from runtime.generation.options import TextOptions
 from runtime.generation.scheduler import CHUNK, Scheduler
 from runtime.generation.sequences import Pools, TextInProgress, TextSource
@@ -30,13 +31,20 @@ class Generator:
     """
 
     def __init__(
-        self, generation: Generation, takes: Collection[str], at_once: int, submit: Submit, first: Collection[str] = ()
+        self,
+        generation: Generation,
+        takes: Collection[str],
+        at_once: int,
+        submit: Submit,
+        first: Collection[str] = (),
+        media: Collection[str] = (),
     ) -> None:
         """`takes`: the names of the decoder's inputs.  `submit`: starts a batch; `at_once` are computed at once.
 
-        `first`: the names of those of the first step of a text that has a source.
+        `first`: the names of those of the first step of a text that has a source, `media` of one that has media.
         """
-        self._generation, self._takes, self._first, self._submit = generation, takes, first, submit
+        self._generation, self._submit = generation, submit
+        self._takes, self._first, self._media = takes, first, media
         chunk = CHUNK
         if generation.window:
             room = (generation.window_pages - 2) * generation.page - generation.window
@@ -58,21 +66,29 @@ class Generator:
         reader: Any = None,
         told: Told | None = None,
         source: TextSource | None = None,
+        media: TextMedia | None = None,
     ) -> Continuation:
         """Continue a prompt; `reader` and `told` are those of the Continuation.  `source`: what an encoder reads of it.
 
-        Raises InputError where no room could ever hold it, or PipelineClosed.
+        `media`: what stands before it.  Raises InputError where no room could ever hold it, or PipelineClosed.
         """
         pools = self._scheduler.pools
         found = Continuation(row, options, self._cancel, reader, told)
         found.prompt_tokens = len(prompt)
-        text = TextInProgress(list(prompt), options, found, source=source)
+        text = TextInProgress(list(prompt), options, found, source=source, media=media)
         pages = text.needed(pools, len(prompt) + options.new)
         if pages > pools.full.count - 1 and "table" in self._takes:
             raise InputError(
                 f"a text of {len(prompt) + options.new} tokens needs {pages} pages, and the artifact has "
                 f"{pools.full.count - 1}",
                 "load it with more tokens, or compile with more --tokens",
+            )
+        sliding = -(-len(prompt) // pools.page)
+        if media is not None and pools.window and sliding > pools.sliding.count - 1:
+            raise InputError(
+                f"a prompt of {len(prompt)} tokens with media is computed at once, and the layers that slide have room "
+                f"for {(pools.sliding.count - 1) * pools.page}",
+                "compile with more --tokens",
             )
         if self._closed:
             raise PipelineClosed("the pipeline is closed")
@@ -130,8 +146,15 @@ class Generator:
             self._scheduler.add(text)
 
     def _send(self, batch: TextBatch) -> None:
-        takes = self._first if batch.texts[0].starts else self._takes
-        future = self._submit(batch.inputs(takes, self._generation))
+        text = batch.texts[0]
+        takes = self._first if text.starts else self._media if text.looks else self._takes
+        try:
+            future = self._submit(batch.inputs(takes, self._generation))
+        except InputError as e:  # no program takes it, as one for media may have bounds of its own
+            self._scheduler.failed(batch)
+            for one in batch.texts:
+                self._leave(one, e)
+            return
         future.add_done_callback(lambda done: self._tell(lambda: self._take(batch, done)))
 
     def _take(self, batch: TextBatch, future: Future[dict[str, torch.Tensor]]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from runtime.errors import InputError
+from runtime.generation.media import MediaInputs, TextMedia
 from runtime.generation.sequences import TextSource
 from runtime.generation.text import Tokenizer
 from runtime.manifest.manifest import Generation
@@ -21,6 +22,7 @@ class Prompt:
     ids: tuple[int, ...]
     text: bool = False
     source: TextSource | None = None
+    media: TextMedia | None = None
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,19 @@ class PromptReader:
 
     generation: Generation
     tokenizer: Tokenizer
+    media: MediaInputs = MediaInputs({})
+
+    def read(self, given: Any, mask: torch.Tensor | None, beside: Mapping[str, torch.Tensor]) -> list[Prompt]:
+        """The prompts of a call: a tensor with its padding, one prompt or several; `beside` them media of all."""
+        several = are_several(given)
+        if isinstance(given, torch.Tensor):
+            given = given if several else given[None]
+            mask = self._mask(given) if mask is None and given.dim() == 2 else mask
+            prompts = self.rows(given, mask)
+        else:
+            mask, prompts = None, [self.one(prompt) for prompt in (given if several else [given])]
+        media = self.media.of_rows(beside, [prompt.ids for prompt in prompts], mask)
+        return [replace(prompt, media=its) for prompt, its in zip(prompts, media, strict=True)] if media else prompts
 
     def rows(self, given: torch.Tensor, mask: torch.Tensor | None) -> list[Prompt]:
         """The rows of ids [batch, seq], without the padding that `mask` [batch, seq] marks by 0.

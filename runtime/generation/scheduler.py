@@ -116,7 +116,7 @@ class Scheduler:
         counts: list[int] = []
         for text in idle:
             count = self._count(text)
-            alone = text.failures > 0 or (texts and texts[0].failures > 0) or self.together == "alone"
+            alone = self.together == "alone" or any(t.failures > 0 or t.looks for t in (text, *texts[:1]))
             if texts and (alone or self._is_full([*counts, count])):
                 break
             if texts and self._kind(text, count) != self._kind(texts[0], counts[0]):
@@ -128,7 +128,8 @@ class Scheduler:
 
     def _count(self, text: TextInProgress) -> int:
         """The tokens of a text that its next batch takes."""
-        return min(text.new, self.chunk, self.most or self.chunk) if self.pools.cached else text.new
+        whole = text.looks or not self.pools.cached
+        return text.new if whole else min(text.new, self.chunk, self.most or self.chunk)
 
     def _kind(self, text: TextInProgress, count: int) -> tuple[int, ...]:
         """A property that all texts of a batch have in common."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from runtime.generation.continuation import Continuation
+from runtime.generation.media import TextMedia
 from runtime.generation.options import TextOptions
 from runtime.generation.pages import TRASH, Pages, prefixes_of
 from runtime.manifest.manifest import Generation
@@ -69,6 +70,7 @@ class TextInProgress:
     slot: int = TRASH
     source: TextSource | None = None  # what an encoder reads of it
     source_pages: list[int] = field(default_factory=list)
+    media: TextMedia | None = None  # what stands before it, which its first step takes with the whole prompt
     running: bool = False  # in a batch that the stages have
     failures: int = 0  # batches in a row that failed
     _prefixes: list[bytes] = field(default_factory=list)
@@ -82,6 +84,11 @@ class TextInProgress:
     def starts(self) -> bool:
         """Whether its next step reads its source."""
         return self.source is not None and not self.length
+
+    @property
+    def looks(self) -> bool:
+        """Whether its next step takes media."""
+        return self.media is not None and not self.length
 
     @property
     def decodes(self) -> bool:
@@ -122,7 +129,7 @@ class TextInProgress:
             return
         before, self.length = self.length, self.length + count
         filled = range(before // pools.page, self.length // pools.page)
-        if filled and pools.shares:
+        if filled and self._shares(pools):
             for i in filled:
                 pools.full.name(self.pages[i], self.prefixes(pools)[i])
         while self.window_pages and (self.left + 1) * pools.page <= self.length - pools.window + 1:
@@ -131,9 +138,13 @@ class TextInProgress:
 
     def begin(self, pools: Pools) -> None:
         """Take over the pages that hold its first tokens already, so that at least one token stays to be computed."""
-        if pools.shares:
+        if self._shares(pools):
             self.pages = pools.full.share(self.shareable(pools))
             self.length = len(self.pages) * pools.page
+
+    def _shares(self, pools: Pools) -> bool:
+        """Whether its tokens tell all there is of its prefixes."""
+        return pools.shares and self.media is None
 
     def prefixes(self, pools: Pools) -> list[bytes]:
         """The digests of its prefixes that end with a full page, each made once, as tokens only join."""
@@ -161,7 +172,8 @@ def _pages(length: int, page: int) -> int:
 
 def common(text: TextInProgress, others: Sequence[TextInProgress], pools: Pools) -> bool:
     """Whether one of the others is about to compute a page that this text could share."""
-    if not pools.shares or not others:
+    others = [other for other in others if other.media is None]
+    if not pools.shares or text.media is not None or not others:
         return False
     mine = text.shareable(pools)
     missing = next((i for i, prefix in enumerate(mine) if prefix not in pools.full.known), len(mine))

@@ -209,6 +209,7 @@ class Generation:
     source: int = 0  # states of an encoder that a text reads at most; 0 for a decoder without one
     source_pages: int = 0  # of the pools that hold them
     begin: tuple[int, ...] = ()  # ids with which a text of such a decoder begins
+    places: tuple[tuple[int, int], ...] = ()  # ids in whose places media stand, and how many a prompt with media has
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -113,7 +113,7 @@ class Agreement:
         if self.sources:
             tables |= self._sources(new, first=not any(done[i] for i in new))
         given = (ids, torch.tensor([done[i] for i in new]), counts, tables)
-        return functional_call(_Logits(self.step), {f"step.{name}": t for name, t in state.items()}, given)
+        return step_logits(self.step, state, given)
 
     def _source(self, text: int) -> Tensor | None:
         return self.sources[text % len(self.sources)] if self.sources else None
@@ -135,6 +135,11 @@ class Agreement:
 
     def _alone(self, weights: Tensors, text: Tensor, _: Any) -> Tensor:
         return self._cached({0: 0}, {0: text}, {**weights, **self._empty_pools()})[0]
+
+
+def step_logits(step: nn.Module, state: Tensors, given: tuple[Any, ...]) -> Tensor:
+    """The logits `[rows, vocabulary]` of a step with these weights and pools, which it changes."""
+    return functional_call(_Logits(step), {f"step.{name}": t for name, t in state.items()}, given)
 
 
 class _Logits(nn.Module):

@@ -14,7 +14,7 @@ from ir.sources.decoder.kept import Pool
 from ir.sources.decoder.layers import EmptyLayer, PagedLayer, PagedSlotLayer, RowCache, RowSlots, SlotLayer
 from ir.sources.decoder.masks import masks_of_rows
 from ir.sources.decoder.rows import TextRows, positions_of
-from ir.sources.decoder.step import CacheUse, DecoderStep
+from ir.sources.decoder.step import OWN, CacheUse, DecoderStep
 
 
 class CachedStep(DecoderStep):
@@ -27,7 +27,7 @@ class CachedStep(DecoderStep):
     def logits(self, input_ids: Tensor, lengths: Tensor, counts: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
         positions = positions_of(input_ids, lengths, counts)
         rows = {"table": self._rows(tables.get("table"), 0, positions)}
-        rows["window_table"] = self._rows(tables.get("window_table"), tables.get("window_first", lengths), positions)
+        rows["window_table"] = self._rows(tables.get("window_table"), tables.get("window_first", 0), positions)
         slots = RowSlots(tables["slots"], lengths == 0) if "slots" in tables else None
         layers = [self._layer(pools, rows, slots, input_ids.shape[1]) for pools in self.layer_pools]
         whole: Any = super(DecoderStep, self).forward
@@ -39,6 +39,7 @@ class CachedStep(DecoderStep):
         if self.use.counts_keys:
             width = next(layer.rows.width for layer in layers if isinstance(layer, PagedLayer))
             given["attention_mask"] = (torch.arange(width, device=lengths.device) < (lengths + counts)[:, None]).long()
+        given |= {name: tensor for name, tensor in tables.items() if name not in OWN}
         if "logits_to_keep" in accepts:
             given["logits_to_keep"] = 1
         with masks_of_rows(), self._stored_states(layers):

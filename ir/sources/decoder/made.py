@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,9 +13,10 @@ from torch.export import Dim
 from ir.checkpoint.transformers import is_pretrained
 from ir.decoding import Decoding
 from ir.sources.decoder.kept import CAPTURED_PAGES
+from ir.sources.decoder.media import Media, media_of
 from ir.sources.decoder.own import own_step
 from ir.sources.decoder.pretrained import pretrained_step
-from ir.sources.decoder.step import example_call
+from ir.sources.decoder.step import MadeStep, example_call
 from ir.sources.source import Source, Variant
 
 _BATCH, _SEQ, _PAGES = 2, 6, 2  # of the example
@@ -26,37 +28,62 @@ def step_of(source: Source, max_length: int | None = None, page: int | None = No
     `max_length`: tokens of a text, prompt included; `page`: tokens a page.
     Raises SourceError for what is no decoder.
     """
-    made = (pretrained_step if is_pretrained(source.model) else own_step)(source.model, max_length, page)
-    first, *others = _sourced_programs(made.terms, made.example) if made.example is not None else _programs(made.terms)
+    if is_pretrained(source.model):
+        media, why_not = media_of(source)
+        made = pretrained_step(source.model, max_length, page, media)
+    else:
+        made, why_not = own_step(source.model, max_length, page), ""
+    first, *others = _sourced_programs(made.terms, made.example) if made.example is not None else _programs(made)
     return replace(
         source,
         model=made.step,
         args=(),
         kwargs=first.kwargs,
         dynamic_shapes=first.dynamic_shapes,
-        notes=(*source.notes, *made.notes),
+        notes=(*source.notes, *made.notes, *([f"texts alone: {why_not}"] if why_not else [])),
         example_notes=(),
         program=first.name,
         share=first.share,
         variants=tuple(others),
         soft=False,
         made_up=True,
-        decoding=made.terms,
+        decoding=made.terms if made.media is None else replace(made.terms, places=made.media.places),
     )
 
 
-def _programs(terms: Decoding) -> Iterator[Variant]:
-    """The calls of a step: one for any number of new tokens, but for recurrences, whose code for one is another."""
+def _programs(made: MadeStep) -> Iterator[Variant]:
+    """The calls of a step: one for any number of new tokens, but for recurrences, whose code for one is another.
+
+    With media there is one more, for the first step of one text.
+    """
+    terms = made.terms
     sizes: dict[str, int] = {} if terms.together == "alone" else {"batch": 1}
     batch = _BATCH if sizes else 1
     given = dict.fromkeys(terms.tables, _PAGES)
     if terms.together != "even":
         yield _call("main", example_call(batch, _SEQ, given, uneven=terms.together == "any"), {**sizes, "seq": 1})
+        if made.media is not None:
+            yield _media_call(made.media, terms)
         return
     yield replace(_call("decode", example_call(batch, 1, given, uneven=False), sizes), share=9.0)
     if terms.chunk != 1:
         prefill = _call("prefill", example_call(batch, _SEQ, given, uneven=False), {**sizes, "seq": 2})
         yield replace(prefill, optional=True)
+
+
+def _media_call(media: Media, terms: Decoding) -> Variant:
+    """The call with the whole prompt of one text and what stands before it: its tables name a page more than it has.
+
+    Some code asks whether there are more keys than tokens, where masks are of the values of each token.
+    """
+    seq = media.ids.shape[1]
+    given = example_call(1, seq, dict.fromkeys(terms.tables, -(-seq // terms.page) + 1), uneven=False)
+    given.pop("window_first", None)
+    beside = {name: tensor.clone() for name, tensor in media.inputs.items()}
+    call = _call("media", given | {"input_ids": media.ids.clone(), "lengths": given["lengths"] * 0}, {"seq": 2, "pages": 2, "window_pages": 2})
+    shapes: dict[str, Any] = dict(call.dynamic_shapes or {})
+    shapes["media"] = {name: {1: shapes["input_ids"][1]} if media.is_of_tokens(name) else {} for name in beside}
+    return replace(call, kwargs={**call.kwargs, **beside}, dynamic_shapes=shapes, share=0.1, optional=True)
 
 
 def _sourced_programs(terms: Decoding, example: Tensor) -> Iterator[Variant]:
@@ -76,7 +103,7 @@ def _sourced_programs(terms: Decoding, example: Tensor) -> Iterator[Variant]:
 
 def _call(name: str, given: dict[str, Tensor], least: Mapping[str, int]) -> Variant:
     """A call whose sizes change from step to step, those that have a `least`, and pages."""
-    least = {**least, "pages": 1, "window_pages": 1}
+    least = {"pages": 1, "window_pages": 1, **least}
     seconds = {"input_ids": "seq", "table": "pages", "window_table": "window_pages"}
     least |= {"drawn": 1, "marks": 1}
     seconds |= {"source": "source_tokens", "source_table": "source_pages"}

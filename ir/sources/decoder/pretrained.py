@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from importlib import import_module
@@ -16,6 +16,7 @@ from ir.decoding import Decoding, Together
 from ir.errors import SourceError
 from ir.sources.decoder.agreement import AGREES_WITHIN, Agreement, generates_by_logits, random_weights, uncached
 from ir.sources.decoder.kept import KeptLayer, add_pools, kept_layers
+from ir.sources.decoder.media import Media, MediaAgreement
 from ir.sources.decoder.step import CacheUse, MadeStep, as_step
 from ir.sources.decoder.terms import decoding_terms
 from ir.sources.decoder.translator import translator_step
@@ -28,10 +29,10 @@ _HEADS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "MTModel")  
 _PAGE = 4  # tokens a page in a comparison
 
 
-def pretrained_step(model: Any, max_length: int | None, page: int | None) -> MadeStep:
+def pretrained_step(model: Any, max_length: int | None, page: int | None, media: Media | None = None) -> MadeStep:
     """The step of a decoder of transformers: of the first kind whose logits are those without a cache.
 
-    Raises SourceError for another model.
+    `media`: what may stand before a text.  Raises SourceError for another model.
     """
     _require_decoder(model)
     if model.config.is_encoder_decoder:
@@ -44,8 +45,8 @@ def pretrained_step(model: Any, max_length: int | None, page: int | None) -> Mad
         return _without_cache(model, checked, terms, str(e))
     if checked is None:
         note = f"{type(model).__name__} is too large to compare its cached logits with those without a cache"
-        return replace(_with_cache(model, layers, _first_terms(layers, terms), CacheUse()), notes=(note,))
-    return _first_that_agrees(model, checked, layers, terms)
+        return replace(_with_cache(model, layers, _first_terms(layers, terms), CacheUse()), notes=(note,), media=media)
+    return _first_that_agrees(model, checked, layers, terms, media)
 
 
 def _require_decoder(model: Any) -> None:
@@ -114,7 +115,9 @@ def _kinds(layers: Sequence[KeptLayer], terms: Decoding) -> Iterator[tuple[Decod
         yield replace(first, together=together, chunk=chunk), CacheUse(*flags)
 
 
-def _first_that_agrees(model: Any, checked: Any, layers: Sequence[KeptLayer], terms: Decoding) -> MadeStep:
+def _first_that_agrees(
+    model: Any, checked: Any, layers: Sequence[KeptLayer], terms: Decoding, media: Media | None
+) -> MadeStep:
     """The step of `model` that gives the right logits where `checked`, a model of its class, has random weights."""
     weights = random_weights(checked)
     small = kept_layers(checked, weights)
@@ -141,9 +144,29 @@ def _first_that_agrees(model: Any, checked: Any, layers: Sequence[KeptLayer], te
             continue
         if difference <= AGREES_WITHIN:
             limit = _LIMITS[kind.together]
-            return replace(_with_cache(model, layers, kind, use), notes=(f"{limit}, as {found[0]}",) if limit else ())
+            notes = (f"{limit}, as {found[0]}",) if limit else ()
+            if media is not None and (why_not := _against_media(made, agreement.pools, checked, model, media)):
+                notes, media = (*notes, f"texts alone: with {', '.join(media.inputs)} {why_not}"), None
+            return replace(_with_cache(model, layers, kind, use), notes=notes, media=media)
         found.append(f"its logits with a cache differ by {difference:.1%} from those without")
     return _without_cache(model, checked, terms, found[0])
+
+
+def _against_media(made: MadeStep, pools: Mapping[str, torch.Tensor], checked: Any, model: Any, media: Media) -> str:
+    """The reason for which `model` continues texts alone; empty where its step with media gives the right logits.
+
+    A smaller model than that of the user is not asked, as it does not know the ids of media.
+    """
+    if made.terms.slot_pools:
+        return "it would keep a state, which knows no first step"
+    if checked is not model:
+        return ""
+    compared = MediaAgreement(made.step, made.terms.tables, pools, made.terms.page, media)
+    try:
+        difference = compared.difference(checked, random_weights(checked))
+    except Exception as e:  # of the model's own code
+        return f"its code fails ({type(e).__name__}: {e})".splitlines()[0]
+    return f"its logits differ by {difference:.1%} from those without a cache" if difference > AGREES_WITHIN else ""
 
 
 def _checked(model: Any) -> Any:

@@ -11,7 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from ir.decoding import Decoding
+from ir.sources.decoder.media import Media
 from ir.sources.decoder.sampling import TokenSampling
+
+OWN = ("table", "window_table", "window_first", "slots", "source", "source_lengths", "source_table")
+"""Inputs of a step that say where its rows lie and what an encoder reads; the model's own have other names."""
 
 
 class DecoderStep(nn.Module):
@@ -39,6 +43,7 @@ class DecoderStep(nn.Module):
         marked: Tensor,
         penalty: Tensor,
         bias: Tensor,
+        **media: Tensor,
     ) -> dict[str, Tensor]:
         """The token after the last new one of each row, and its log probability; see `TokenSampling.next_tokens`.
 
@@ -47,10 +52,11 @@ class DecoderStep(nn.Module):
         row, `window_table` `int64[batch, window_pages]` those of sliding layers, which begin at the position
         `window_first` `int64[batch]`; `slots` `int64[batch]` say where is what layers keep of a row as a whole.
         `source` `[batch, source, …]` is for the encoder, padded on the right, with `source_lengths` `int64[batch]` and
-        its pages `source_table` `int64[batch, source_pages]`.  The others are those of `TokenSampling`.
+        its pages `source_table` `int64[batch, source_pages]`.  `media` are what the model takes beside ids in the first
+        step of a text, such as the pixels of an image.  The others are those of `TokenSampling`.
         """
-        tables = {"table": table, "window_table": window_table, "window_first": window_first, "slots": slots}
-        tables |= {"source": source, "source_lengths": source_lengths, "source_table": source_table}
+        own = (table, window_table, window_first, slots, source, source_lengths, source_table)
+        tables = {**dict(zip(OWN, own, strict=True)), **media}
         logits = self.logits(input_ids, lengths, counts, {name: t for name, t in tables.items() if t is not None})
         sampling = TokenSampling(temperature, top_k, top_p, min_p, seeds, ranks, marked, penalty, bias)
         return sampling.next_tokens(logits, lengths + counts)
@@ -77,6 +83,7 @@ class MadeStep:
     terms: Decoding
     notes: tuple[str, ...] = ()  # for the user
     example: Tensor | None = None  # what an encoder reads of one text: ids `[1, seq]`, or others of a fixed shape
+    media: Media | None = None  # what may stand before a text
 
 
 def as_step(model: nn.Module, kind: type[DecoderStep]) -> nn.Module:

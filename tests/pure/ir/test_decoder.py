@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from ir.capture import capture
 from ir.decoding import Decoding
 from ir.errors import SourceError
 from ir.sources import Source
+from ir.sources.decoder.cached import CachedStep
 from ir.sources.decoder.made import step_of
 from ir.sources.decoder.rows import TextRows
 from ir.sources.decoder.sampling import TokenSampling
@@ -101,6 +103,43 @@ class TestWhatACacheCannotDo:
     def test_recurrences_that_are_right_token_by_token_alone(self) -> None:
         found = step_of(source(decoder("mamba", state_size=8, time_step_rank=4)))
         assert (found.decoding.chunk, [call.name for call in found.calls]) == (1, ["decode"])
+
+
+class TestMedia:
+    def given(self, rows: int = 1, images: int = 1) -> dict[str, Tensor]:
+        ids = torch.tensor([[9, 3, 3, 3, 3, 8]] * rows)
+        return {"input_ids": ids, "pixel_values": torch.randn(images, 3, 8, 8)}
+
+    def llava(self) -> nn.Module:
+        body = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+        eye = {"model_type": "clip_vision_model", **body, "image_size": 8, "patch_size": 4, "projection_dim": 32}
+        words = {"model_type": "llama", **BODY, **SIZES}
+        given = {"vision_config": eye, "text_config": words, "image_token_index": 3, "image_seq_length": 4}
+        return t.LlavaForConditionalGeneration(t.LlavaConfig(**given)).eval()
+
+    def test_stand_before_a_text_in_a_program_for_its_whole_prompt(self) -> None:
+        found = step_of(replace(source(self.llava()), kwargs=self.given()), max_length=40)
+        main, media = found.calls
+        assert (main.name, media.name, media.optional) == ("main", "media", True)
+        assert media.kwargs.keys() - main.kwargs.keys() == {"pixel_values"}
+        assert media.kwargs["input_ids"].tolist() == self.given()["input_ids"].tolist()
+        assert found.decoding.places == ((3, 4),)
+        assert not [note for note in found.notes if "texts alone" in note]
+
+    def test_that_would_have_other_logits_are_left_out_with_a_note(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def blind(self: CachedStep, *given: Any) -> Tensor:
+            *before, tables = given
+            return plain(self, *before, {name: t for name, t in tables.items() if name != "pixel_values"})
+
+        plain = CachedStep.logits
+        monkeypatch.setattr(CachedStep, "logits", blind)
+        found = step_of(replace(source(self.llava()), kwargs=self.given()), max_length=40)
+        assert [call.name for call in found.calls] == ["main"]
+        assert any("texts alone: with pixel_values its logits differ by" in note for note in found.notes)
+
+    def test_of_an_example_that_does_not_say_whose_they_are(self) -> None:
+        found = step_of(replace(source(self.llava()), kwargs=self.given(rows=2, images=3)), max_length=40)
+        assert any("texts alone: its example has 2 texts, and inputs" in note for note in found.notes)
 
 
 class TestEncoders:
