@@ -52,7 +52,7 @@ def pack_linear(modules: Sequence[nn.Module]) -> None:
 
 
 def _place(tensor: Tensor) -> Hashable:
-    """What tensors over the same numbers have in common."""
+    """A key that tensors over the same numbers have in common."""
     return tensor.data_ptr(), tensor.shape
 
 

@@ -80,7 +80,8 @@ def _media_call(media: Media, terms: Decoding) -> Variant:
     given = example_call(1, seq, dict.fromkeys(terms.tables, -(-seq // terms.page) + 1), uneven=False)
     given.pop("window_first", None)
     beside = {name: tensor.clone() for name, tensor in media.inputs.items()}
-    call = _call("media", given | {"input_ids": media.ids.clone(), "lengths": given["lengths"] * 0}, {"seq": 2, "pages": 2, "window_pages": 2})
+    given |= {"input_ids": media.ids.clone(), "lengths": given["lengths"] * 0}
+    call = _call("media", given, {"seq": 2, "pages": 2, "window_pages": 2})
     shapes: dict[str, Any] = dict(call.dynamic_shapes or {})
     shapes["media"] = {name: {1: shapes["input_ids"][1]} if media.is_of_tokens(name) else {} for name in beside}
     return replace(call, kwargs={**call.kwargs, **beside}, dynamic_shapes=shapes, share=0.1, optional=True)

@@ -70,7 +70,7 @@ class MediaAgreement:
 
     step: nn.Module
     tables: Sequence[str]
-    pools: Tensors  # by fully qualified name, of any number of pages or slots
+    pools: Mapping[str, Tensor]  # by fully qualified name, of any number of pages or slots
     page: int
     media: Media
 
