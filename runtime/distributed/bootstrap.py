@@ -19,6 +19,7 @@ from runtime.engine.engine import Engine
 from runtime.errors import DeviceError, ManifestError
 from runtime.manifest.manifest import Manifest
 from runtime.stage.loader import load_stages
+from runtime.stage.rehearsal import rehearse
 from runtime.stage.speed import Speed
 
 TIMEOUT = 300.0  # seconds: an endless wait costs a cluster
@@ -89,6 +90,7 @@ def start(
         ports = connect(manifest, found, place.ranks, monitor, timeout)
         chosen = speed.of_artifact(folder, manifest)
         stages = load_stages(folder, manifest, devices, strict=strict, speed=chosen, indices=place.stages(rank))
+        rehearse(stages, manifest, chosen)
         engine = Engine(manifest, stages, timeout, ports)
     except Exception as e:
         monitor.alarm.close(e)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from runtime.device import ipc
-from runtime.device.streams import read_in, stream_on, within
+from runtime.device.streams import read_in, stream_on, wait_for, within
 
 ALIGNMENT = 256  # bytes, of each tensor in a block
 
@@ -119,6 +119,10 @@ class OpenDeviceBlock:
             self._filled = ipc.open_event(device, new.filled)
             self._taken = ipc.new_event(device)
             self.event = self._taken.ipc_handle()
+
+    def await_filled(self, check: Callable[[], None]) -> None:
+        """Block the host until the other end has filled the block, calling `check` meanwhile, which may raise."""
+        wait_for([self._filled], check)
 
     def take(self, tensors: Sequence[torch.Tensor], offsets: Sequence[int]) -> list[torch.Event]:
         """Copy from the block into dense tensors that were made in its stream.  The event after which they exist."""

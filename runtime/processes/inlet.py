@@ -8,7 +8,7 @@ import torch
 
 from runtime.device.ipc import is_shareable
 from runtime.distributed.error_codec import decode
-from runtime.engine.channel import Channel
+from runtime.engine.channel import Channel, ChannelClosed
 from runtime.engine.message import Failure, Message, Reset, SetTrace, Values
 from runtime.errors import StageError
 from runtime.processes.blocks import (
@@ -82,6 +82,8 @@ class Inlet(Link):
         try:
             self._announce(packet.slot, packet.new, descriptors)
             tensors, ready = self._take(packet, packet.slot, events)
+        except ChannelClosed:
+            raise
         except Exception as e:  # memory that runs out
             self._send(SlotTaken(packet.slot, events))
             return Failure(self._ends.error_of(self._ends.target, e))
@@ -107,7 +109,11 @@ class Inlet(Link):
         tensors = tuple(self._empty(packed) for packed in packet.tensors)
         ready: list[torch.Event] = []
         for place in dict.fromkeys(packed.place for packed in packet.tensors):
-            ready += self._block(slot, place, events).take(*at_place(place, tensors, packet.tensors))
+            block = self._block(slot, place, events)
+            if self._ends.target is None and isinstance(block, OpenDeviceBlock):
+                # The caller's device may run a stage, too, which is held up where another process waits on the device.
+                block.await_filled(self._alarm.require_open)
+            ready += block.take(*at_place(place, tensors, packet.tensors))
         return tensors, tuple(ready)
 
     def _block(self, slot: int, place: str, events: dict[str, bytes]) -> HostBlock | OpenDeviceBlock:

@@ -31,6 +31,7 @@ from runtime.processes.orders import (
 )
 from runtime.processes.session import Places, session_ports
 from runtime.stage.loader import load_stages
+from runtime.stage.rehearsal import rehearse
 from runtime.stage.stage import LoadedStage
 
 
@@ -48,6 +49,7 @@ def main(descriptor: int) -> None:
     except Exception as e:
         send_order(connection, Fault(encode(e)))
         return
+    member.rehearse()
     while True:
         member.follow(*orders.get())
 
@@ -93,6 +95,10 @@ class _Member:
             job.folder, manifest, job.devices, strict=False, speed=speed, indices=indices, checked=True
         )
         send_order(self._connection, Followed())
+
+    def rehearse(self) -> None:
+        """Run the stages once, while the owner already goes on: a batch may come meanwhile, and waits."""
+        rehearse(self._stages, self._places.manifest, self._job.speed)
 
     def follow(self, order: Order, descriptors: list[int]) -> None:
         match order:

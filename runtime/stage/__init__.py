@@ -7,5 +7,6 @@ compiled_cache  what torch.compile made, kept beside the artifact
 packed_linear  linear layers of a decoder on a CPU, with packed weights
 speed        torch.compile and CUDA graphs, as options
 cuda_graphs  a stage as CUDA graphs, one for each shape
+rehearsal    a first run on zeros, before the first batch
 recurring_shapes  a stage that is recorded once a shape comes again
 """

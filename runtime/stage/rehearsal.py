@@ -1,0 +1,51 @@
+"""A first run of a stage on zeros: its kernels are then loaded, or compiled, when the first batch comes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+import torch
+
+from runtime.call.input_type import InputType
+from runtime.call.layout import Layout
+from runtime.device.settings import KEEPS_MODULES
+from runtime.device.streams import within
+from runtime.manifest.manifest import Manifest, ProgramEntry
+from runtime.stage.speed import Speed
+from runtime.stage.stage import LoadedStage
+
+
+def rehearse(stages: Sequence[LoadedStage], manifest: Manifest, speed: Speed) -> None:
+    """Run each program of the stages once, for the sizes that it was captured with.
+
+    State and random numbers are as before.  Only what has something to prepare runs, on an accelerator or compiled, and
+    no code of the user's, which could do more than compute.  A stage that fails is left to fail for a batch.
+    """
+    if KEEPS_MODULES in manifest.settings or manifest.operators:
+        return
+    for stage in stages:
+        if stage.device.type == "cpu" and not speed.compile:
+            continue
+        devices = [] if stage.device.type == "cpu" else [stage.device]
+        drawn = torch.random.fork_rng(devices, device_type=stage.device.type)
+        with torch.no_grad(), within(stage.stream), drawn:
+            for number, program in enumerate(manifest.programs):
+                sizes = {name: symbol.example for name, symbol in program.symbols.items()}
+                with suppress(Exception):
+                    stage(_zeros(stage, program), sizes, number)
+            stage.reset()
+
+
+def _zeros(stage: LoadedStage, program: ProgramEntry) -> list[torch.Tensor]:
+    """What a stage receives: zeros, or the least that an index may be."""
+    layouts = {t.name: Layout(order) for t, order in zip(program.inputs, program.layouts, strict=False)}
+    sizes = {name: symbol.example for name, symbol in program.symbols.items()}
+    made: list[torch.Tensor] = []
+    for receive in program.stages[stage.index].receives:
+        kind = InputType.parse(receive.tensor, program.symbols)
+        is_input = receive.source is None
+        least, _ = program.index_ranges.get(kind.name, (0, 0)) if is_input else (0, 0)
+        tensor = torch.full(kind.shape(sizes), max(0, least), dtype=kind.dtype, device=stage.device)
+        made.append(layouts[kind.name].bring(tensor) if is_input and kind.name in layouts else tensor)
+    return made

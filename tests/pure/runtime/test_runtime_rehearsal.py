@@ -1,0 +1,76 @@
+"""The first run of a stage, on zeros: what it prepares, and what it leaves as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from runtime.device.settings import KEEPS_MODULES
+from runtime.manifest.manifest import Manifest, Operator
+from runtime.stage.loader import load_stages
+from runtime.stage.rehearsal import rehearse
+from runtime.stage.speed import Speed
+from runtime.stage.stage import LoadedStage
+from tests.support.artifacts import Part, write
+
+COMPILED = Speed(compile=True)
+
+
+@dataclass
+class Seen:
+    """What a stage's module was called with."""
+
+    run: Callable[..., object]
+    calls: list[tuple[torch.Tensor, ...]] = field(default_factory=list)
+
+    def __call__(self, *tensors: torch.Tensor, **sizes: int) -> object:
+        self.calls.append(tensors)
+        return self.run(*tensors, **sizes)
+
+
+@pytest.fixture
+def loaded(tmp_path: Path) -> tuple[Manifest, LoadedStage, Seen]:
+    body = "self.count += 1\nreturn (torch.rand_like(x) / x + self.count,)"
+    part = Part(body, {"x": None}, {"y": ((), (0,))}, weights={"count": torch.zeros(1)}, state=("count",))
+    path = write(tmp_path, [part])
+    manifest = Manifest.read(path)
+    (stage,) = load_stages(path, manifest, [torch.device("cpu")], strict=False)
+    seen = Seen(stage.programs[0].call)
+    return manifest, replace(stage, programs=(replace(stage.programs[0], call=seen),)), seen
+
+
+def test_it_runs_for_the_sizes_of_the_example(loaded: tuple[Manifest, LoadedStage, Seen]) -> None:
+    manifest, stage, seen = loaded
+    program = replace(manifest.programs[0], index_ranges={"x": (3, 9)}, layouts=((1, 0),))
+    before = torch.get_rng_state()
+    rehearse([stage], replace(manifest, programs=(program,)), COMPILED)
+    ((x,),) = seen.calls
+    assert torch.equal(x, torch.full((program.symbols["batch"].example, 4), 3.0))
+    assert x.stride() == (1, len(x))  # as a batch is brought to lie
+    assert stage.programs[0].module.get_buffer("count").item() == 0
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_what_has_nothing_to_prepare_or_code_of_the_users_does_not_run(
+    loaded: tuple[Manifest, LoadedStage, Seen],
+) -> None:
+    manifest, stage, seen = loaded
+    rehearse([stage], manifest, Speed())  # on a CPU, as it is
+    rehearse([stage], replace(manifest, settings={KEEPS_MODULES: "torch.float32"}), COMPILED)
+    rehearse([stage], replace(manifest, operators=(Operator("mine::op", "mine", "", "", (0,)),)), COMPILED)
+    assert not seen.calls
+
+
+def test_a_stage_that_fails_is_left_to_fail_for_a_batch(loaded: tuple[Manifest, LoadedStage, Seen]) -> None:
+    manifest, stage, seen = loaded
+
+    def fail(*_: object, **__: object) -> object:
+        raise RuntimeError("not for zeros")
+
+    seen.run = fail
+    rehearse([stage], manifest, COMPILED)
+    assert len(seen.calls) == 1
