@@ -232,6 +232,47 @@ def busy(**speed: Any) -> Measured:
         return measured
 
 
+def start(**speed: Any) -> Measured:
+    """Seconds until the stages are loaded, and until the first batch is done."""
+    ids = llama.ids(BATCH)
+    started = time.perf_counter()
+    with stages(**speed) as pipe:
+        loaded = time.perf_counter()
+        pipe(ids)
+        return {"load": loaded - started, "load and first batch": time.perf_counter() - started}
+
+
+def causal() -> Measured:
+    """Seconds of a stage on one GPU, with the causal mask written out as models do, and as a flag of attention."""
+    from runtime.manifest.manifest import Manifest
+    from runtime.stage.loader import load_stages
+
+    manifest = Manifest.read(llama.STAGES)
+    device = torch.device("cuda:0")
+    mask = torch.ones(llama.SEQ, llama.SEQ, dtype=torch.bool, device=device).tril()
+    attention = nn.functional.scaled_dot_product_attention
+
+    def masked(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, is_causal: bool, scale: float) -> Any:
+        return attention(query, key, value, attn_mask=mask, scale=scale)
+
+    devices = [device] * len(manifest.stages)
+    (stage,) = load_stages(llama.STAGES, manifest, devices, strict=False, indices=[1], checked=True)
+    given = [
+        torch.randn(BATCH, llama.SEQ, r.tensor.shape[-1], dtype=torch.bfloat16, device=device)
+        for r in manifest.programs[0].stages[1].receives
+        if len(r.tensor.shape) == 3
+    ]
+    times: dict[Any, list[float]] = {attention: [], masked: []}
+    with torch.no_grad():
+        for _ in range(20):
+            for way, took in times.items():
+                nn.functional.scaled_dot_product_attention = way
+                took.append(seconds(lambda: stage(given, {"batch": BATCH, "seq": llama.SEQ})))
+    nn.functional.scaled_dot_product_attention = attention
+    flag, written = (statistics.median(took[4:]) for took in times.values())
+    return {"stage with is_causal": flag, "stage with the mask": written}
+
+
 def two_hosts() -> Measured:
     """Under torchrun, where the first half of the ranks and the second may not share memory, as on two hosts."""
     from runtime.distributed import rendezvous
@@ -288,6 +329,9 @@ ROWS: dict[str, Callable[[], Measured]] = {
     "ours-compiled": lambda: ours(compile=True),
     "ours-graphs": lambda: ours(cuda_graphs=True),
     "ours-compiled-graphs": lambda: ours(compile=True, cuda_graphs=True),
+    "start": start,
+    "start-compiled": lambda: start(compile=True),
+    "causal": causal,
     "two-hosts": two_hosts,
     "busy": busy,
     "busy-eager": lambda: busy(cuda_graphs=False),

@@ -26,10 +26,10 @@ IN_PROCESSES = {"pipelining": "pipelining", "two-hosts": "two-hosts"} | {f"{name
 
 
 def prepare() -> None:
-    """The stages, and their weights."""
+    """The stages, by the cut of the least bottleneck, and their weights."""
     if not (llama.STAGES / "manifest.json").exists():
         command = [sys.executable, "-m", "passes.compile", llama.__file__, "-o", str(llama.STAGES), "--weights", "none"]
-        subprocess.run([*command, "--stages", str(torch.cuda.device_count())], check=True)
+        subprocess.run([*command, "--stages", str(torch.cuda.device_count()), "--slack", "0"], check=True)
     llama.fill()
     torch.cuda.empty_cache()
 
