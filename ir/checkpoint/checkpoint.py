@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 from ir.checkpoint.files import read_checkpoint
+from ir.checkpoint.mosaic import Mosaic
 from ir.checkpoint.names import fit, stored_names
+from ir.checkpoint.quantized.dequantized import Dequantized
+from ir.checkpoint.quantized.quantization import Quantization, quantization_of
 from ir.checkpoint.tensors import Held, Tensorlike
 from ir.checkpoint.transformers import named_for
 from ir.errors import SourceError
@@ -27,11 +31,13 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         tensors: Mapping[str, Tensorlike],
         notes: tuple[str, ...] = (),
         tables: Mapping[str, Mapping[str, Tensorlike]] = MappingProxyType({}),
+        quantization: Quantization | None = None,
     ) -> None:
         self.path = path
         self.tensors = tensors
         self.notes = notes  # what the user should know
         self.tables = tables  # by their key in the file: the dicts in it that hold tensors
+        self.quantization = quantization  # of the tensors; None where they are plain, or dequantized
 
     @classmethod
     def open(cls, path: Path) -> Checkpoint:
@@ -40,13 +46,16 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         Headers alone are read.  Raises SourceError with the file, and the tensor, that is missing or damaged.
         """
         tables = read_checkpoint(path)
-        return cls(path, tables.get("state_dict") or tables[""], tables=tables)
+        return cls(path, _main(tables), tables=tables, quantization=quantization_of(path))
 
     def for_model(self, model: nn.Module) -> Checkpoint:
         """The same tensors under the model's own names, as transformers would load them if the model is one of its.
 
+        Quantized weights are dequantized into the model's dtype.
         Raises SourceError where they cannot be loaded into it.
         """
+        if self.quantization is not None:
+            return self._dequantized(self.quantization, model).for_model(model)
         wanted = stored_names(model)
         fits = {key: fit(wanted, table) for key, table in self.tables.items()}
         best = max(fits, key=fits.__getitem__, default="")
@@ -57,7 +66,16 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         taken = next((key for key, table in self.tables.items() if table is chosen), "")
         others = [key for key, n in fits.items() if key != taken and n and n == fits[taken]]
         notes += [f"the weights are those under `{taken}` in {self}, not `{key}`" for key in others]
-        return Checkpoint(self.path, named.tensors, tuple(notes), self.tables)
+        return Checkpoint(self.path, named.tensors, (*self.notes, *notes), self.tables)
+
+    def _dequantized(self, quantization: Quantization, model: nn.Module) -> Checkpoint:
+        dtype = next((p.dtype for p in model.parameters() if _plain(p.dtype)), torch.float32)
+        try:
+            tables = {key: quantization.dequantized(table, dtype) for key, table in self.tables.items()}
+            notes = quantization.notes(self.tensors)
+        except SourceError as e:
+            raise SourceError(f"{self}: {e}") from e
+        return Checkpoint(self.path, _main(tables), tuple(notes), tables)
 
     def __getitem__(self, fqn: str) -> torch.Tensor:
         tensor = self.tensors[fqn]
@@ -78,6 +96,14 @@ class Checkpoint(Mapping[str, torch.Tensor]):
 
     def __str__(self) -> str:
         return str(self.path)
+
+
+_Table = TypeVar("_Table", bound=Mapping[str, Tensorlike])
+
+
+def _main(tables: Mapping[str, _Table]) -> _Table:
+    """The table that a file's tensors are in, unless a model fits another one better."""
+    return tables.get("state_dict") or tables[""]
 
 
 def weight_source(weights: Mapping[str, torch.Tensor], fqns: Sequence[str]) -> Tensorlike:
@@ -115,6 +141,17 @@ def check_linked(weights: Mapping[str, torch.Tensor]) -> None:
     """Raise SourceError unless the weights are in files that stages can read."""
     if not isinstance(weights, Checkpoint):
         raise SourceError("--weights link points into a checkpoint's files, and this model's weights are in memory")
+    if any(_computed(tensor) for tensor in weights.tensors.values()):
+        raise SourceError(
+            f"--weights link points into a checkpoint's files, and {weights} has quantized weights, which stages hold "
+            "dequantized; say --weights copy"
+        )
+
+
+def _computed(tensor: Tensorlike) -> bool:
+    """Whether a tensor is dequantized, or joined from some that are."""
+    tiles = tensor.tiles if isinstance(tensor, Mosaic) else ()
+    return isinstance(tensor, Dequantized) or any(_computed(tile.source) for tile in tiles)
 
 
 def _check_type(value: Param | State, weights: Checkpoint) -> None:

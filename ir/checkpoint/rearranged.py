@@ -14,7 +14,8 @@ import torch
 from torch._ops import OpOverload
 from torch.utils._pytree import tree_map_only
 
-from ir.checkpoint.tensors import Piece, Stored, Tensorlike
+from ir.checkpoint.mosaic import Mosaic
+from ir.checkpoint.tensors import Piece, Stored, Tensorlike, replaced
 from ir.operators import aten
 
 
@@ -111,25 +112,34 @@ def _unpadded(tensor: Any, pad: Sequence[int], *_: Any) -> list[Tensorlike] | No
 
 
 def _concatenated(tensors: Sequence[Any], dim: int = 0) -> list[Tensorlike] | None:
-    stored = [t.source for t in tensors if isinstance(t, Rearranged) and isinstance(t.source, Stored)]
-    return [_joined(stored, dim % tensors[0].ndim)] if len(stored) == len(tensors) else None
+    sources, dim = _sources(tensors), dim % tensors[0].ndim
+    if sources is None:
+        return None
+    stored = [s for s in sources if isinstance(s, Stored)]
+    return [_joined(stored, dim) if len(stored) == len(sources) else Mosaic.concatenated(sources, dim)]
 
 
 def _stacked(tensors: Sequence[Any], dim: int = 0) -> list[Tensorlike] | None:
-    stored = [t.source for t in tensors if isinstance(t, Rearranged) and isinstance(t.source, Stored)]
-    if len(stored) < len(tensors):
+    sources, dim = _sources(tensors), dim % (tensors[0].ndim + 1)
+    if sources is None:
         return None
-    dim %= tensors[0].ndim + 1
-    thin = [_each(s, _inserted(s.shape, dim, 1), lambda p: _with_dim(p, dim)) for s in stored]
-    return [_joined(thin, dim)]
+    thin = [_each(s, _inserted(s.shape, dim, 1), lambda p: _with_dim(p, dim)) for s in sources if isinstance(s, Stored)]
+    return [_joined(thin, dim) if len(thin) == len(sources) else Mosaic.stacked(sources, dim)]
+
+
+def _sources(tensors: Sequence[Any]) -> list[Tensorlike] | None:
+    sources = [tensor.source for tensor in tensors if isinstance(tensor, Rearranged)]
+    return sources if len(sources) == len(tensors) else None
 
 
 def _split(tensor: Any, size: int, dim: int = 0) -> list[Tensorlike] | None:
+    dim %= tensor.ndim
+    if isinstance(tensor.source, Mosaic):
+        return tensor.source.split(dim, size)  # type: ignore[return-value]
     if not isinstance(tensor.source, Stored):
         return None
-    dim %= tensor.ndim
     return [
-        _narrowed(tensor.source, dim, first, min(size, tensor.shape[dim] - first))
+        tensor.source.narrowed(dim, first, min(size, tensor.shape[dim] - first))
         for first in range(0, tensor.shape[dim], size)
     ]
 
@@ -192,25 +202,10 @@ def _inserted(items: tuple[int, ...], place: int, item: int) -> tuple[int, ...]:
     return (*items[:place], item, *items[place:])
 
 
-def _replaced(items: tuple[int, ...], place: int, item: int) -> tuple[int, ...]:
-    return (*items[:place], item, *items[place + 1 :])
-
-
 def _joined(parts: Sequence[Stored], dim: int) -> Stored:
     pieces, end = list[Piece](), 0
     for part in parts:
-        pieces += [replace(p, at=_replaced(p.at, dim, p.at[dim] + end)) for p in part.pieces]
+        pieces += [replace(p, at=replaced(p.at, dim, p.at[dim] + end)) for p in part.pieces]
         end += part.shape[dim]
-    shape = _replaced(parts[0].shape, dim, end)
+    shape = replaced(parts[0].shape, dim, end)
     return Stored(shape, tuple(sorted(pieces, key=lambda p: p.at)))
-
-
-def _narrowed(stored: Stored, dim: int, first: int, length: int) -> Stored:
-    pieces = list[Piece]()
-    for p in stored.pieces:
-        low, high = max(p.at[dim], first), min(p.at[dim] + p.shape[dim], first + length)
-        if low < high:
-            start = p.start + (low - p.at[dim]) * p.stride[dim] * p.dtype.itemsize
-            corner, size = _replaced(p.at, dim, low - first), _replaced(p.shape, dim, high - low)
-            pieces.append(replace(p, start=start, shape=size, at=corner))
-    return Stored(_replaced(stored.shape, dim, length), tuple(pieces))

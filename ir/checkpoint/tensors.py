@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Protocol
@@ -114,15 +114,21 @@ class Stored:
         for piece in self.pieces:
             yield from piece.blocks(dtype)
 
+    def narrowed(self, dim: int, first: int, length: int) -> Stored:
+        """The part of the tensor at the indices from `first` on in a dimension."""
+        pieces = list[Piece]()
+        for p in self.pieces:
+            low, high = max(p.at[dim], first), min(p.at[dim] + p.shape[dim], first + length)
+            if low < high:
+                start = p.start + (low - p.at[dim]) * p.stride[dim] * p.dtype.itemsize
+                corner, size = replaced(p.at, dim, low - first), replaced(p.shape, dim, high - low)
+                pieces.append(replace(p, start=start, shape=size, at=corner))
+        return Stored(replaced(self.shape, dim, length), tuple(pieces))
+
     @property
     def _in_order(self) -> bool:
         """Whether the pieces, one after the other, are the tensor's elements in order."""
-        end = 0
-        for piece in self.pieces:
-            if not piece.plain or _offset(piece, self.shape) != end:
-                return False
-            end += prod(piece.shape)
-        return True
+        return all(p.plain for p in self.pieces) and boxes_in_order(self.shape, [(p.shape, p.at) for p in self.pieces])
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +150,11 @@ class Held:
 
     def blocks(self, dtype: torch.dtype) -> Iterator[torch.Tensor]:
         yield self.read(dtype).flatten()
+
+
+def replaced(items: tuple[int, ...], place: int, item: int) -> tuple[int, ...]:
+    """The items with another one in a place."""
+    return (*items[:place], item, *items[place + 1 :])
 
 
 def contiguous(shape: Sequence[int]) -> tuple[int, ...]:
@@ -176,9 +187,19 @@ def byte_view(tensor: torch.Tensor) -> memoryview:
     return tensor.view(-1).view(torch.uint8).numpy().data
 
 
-def _offset(piece: Piece, shape: Sequence[int]) -> int:
-    """The index of the box's first element in the tensor, -1 where the box is not contiguous in it."""
-    cut = next((i for i, n in enumerate(piece.shape) if n != 1), len(shape))
-    if tuple(piece.shape[cut + 1 :]) != tuple(shape[cut + 1 :]):
+def boxes_in_order(shape: Sequence[int], boxes: Sequence[tuple[Sequence[int], Sequence[int]]]) -> bool:
+    """Whether boxes (size, first corner) of a tensor, one after the other, have all of its elements in order."""
+    end = 0
+    for size, corner in boxes:
+        if _offset(size, corner, shape) != end:
+            return False
+        end += prod(size)
+    return end == prod(shape)
+
+
+def _offset(size: Sequence[int], corner: Sequence[int], shape: Sequence[int]) -> int:
+    """The index of a box's first element in the tensor, -1 where the box is not contiguous in it."""
+    cut = next((i for i, n in enumerate(size) if n != 1), len(shape))
+    if tuple(size[cut + 1 :]) != tuple(shape[cut + 1 :]):
         return -1
-    return sum(a * step for a, step in zip(piece.at, contiguous(shape), strict=True))
+    return sum(a * step for a, step in zip(corner, contiguous(shape), strict=True))

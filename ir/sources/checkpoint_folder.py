@@ -19,7 +19,7 @@ from ir.errors import SourceError
 from ir.sources.example_inputs import ExampleInputs, make_example
 from ir.sources.meta import parameters_on_meta
 from ir.sources.source import Reading, Source, Variant
-from ir.sources.switches import quantization, switch
+from ir.sources.switches import switch
 
 _GENERATION = "generation_config.json"
 _UNTRUSTED = "the folder has Python code of its own, which is not run unasked: read it, then say --trust-remote-code"
@@ -34,15 +34,10 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
     transformers = _transformers(path)
     _check_code(path, plain, transformers, reading)
     config = _make_config(path, plain, transformers, reading)
-    if reading.weights and getattr(config, "quantization_config", None) is not None:
-        raise SourceError(
-            f"{path} holds weights quantized by {quantization(config)}, which stages do not run; save the model "
-            "dequantized, or plan without its weights: --weights none"
-        )
     checkpoint = Checkpoint.open(path) if reading.weights else None
     cls, how = _model_class(path, plain, config, transformers, reading)
     caches = "past_key_values" in inspect.signature(cls.forward).parameters
-    notes = switch(config, caches=caches and not reading.generate)
+    notes = switch(config, caches=caches and not reading.generate, weights=reading.weights)
     model = _build(path, cls, config, reading.dtype or config.dtype or _stored_dtype(checkpoint))
     if (path / _GENERATION).is_file() and reading.generate:
         model.generation_config = _generation_config(path, transformers)
@@ -201,7 +196,7 @@ def _keep_in_float32(model: Any, dtype: torch.dtype) -> None:
 def _stored_dtype(checkpoint: Checkpoint | None) -> torch.dtype:
     """The dtype of the first floating-point tensor, which transformers takes if the configuration names none."""
     dtypes = (tensor.dtype for tensor in checkpoint.tensors.values()) if checkpoint is not None else ()
-    return next((dtype for dtype in dtypes if dtype.is_floating_point), torch.float32)
+    return next((dtype for dtype in dtypes if dtype.is_floating_point and dtype.itemsize > 1), torch.float32)
 
 
 def _short(e: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
 from ir.capture import capture
-from ir.checkpoint.checkpoint import Checkpoint, check_weights
+from ir.checkpoint.checkpoint import Checkpoint, check_linked, check_weights
 from ir.checkpoint.files import read_checkpoint
 from ir.checkpoint.names import own_tensors
 from ir.checkpoint.tensors import Stored
@@ -93,6 +94,31 @@ def test_as_from_pretrained(name: str, tmp_path: Path) -> None:
     assert not found.notes
     if name in ("mixtral", "qwen3_moe", "deepseek_v3", "gpt2", "vit"):
         assert all(isinstance(t, Stored) for t in found.tensors.values())  # so that it can be linked
+
+
+def test_fp8_experts_are_merged_a_block_at_a_time(tmp_path: Path) -> None:
+    model = made("qwen3_moe").bfloat16()
+    write_fp8(model, tmp_path)
+    options = {"quantization_config": hf.FineGrainedFP8Config(dequantize=True)}
+    found = assert_loaded_alike(model, tmp_path, **options)
+    experts = found.tensors["model.layers.0.mlp.experts.gate_up_proj"]
+    assert [len(block) for block in experts.blocks(torch.bfloat16)] == [16 * 32] * 8  # gate and up of each expert
+    with pytest.raises(SourceError, match="has quantized weights, which stages hold dequantized; say --weights copy"):
+        check_linked(found)
+
+
+def write_fp8(model: Any, folder: Path) -> None:
+    """Save a model with its linear layers in fp8, a scale for each block of 16 x 16."""
+    model.save_pretrained(folder)
+    stored = load_file(folder / "model.safetensors")
+    for name in [name for name in stored if name.endswith("proj.weight")]:
+        rows, columns = (n // 16 for n in stored[name].shape)
+        stored[name] = stored[name].to(torch.float8_e4m3fn)
+        stored[name + "_scale_inv"] = torch.rand(rows, columns) + 0.5
+    save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "fp8", "weight_block_size": [16, 16]}
+    (folder / "config.json").write_text(json.dumps(config))
 
 
 @pytest.mark.parametrize("name", ["tied", "mixtral", "bert"])

@@ -1,0 +1,175 @@
+"""The libraries that quantize checkpoints: how each names its tensors, and the scheme that its settings mean."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, TypeAlias
+
+import torch
+
+from ir.checkpoint.quantized.four_bit_floats import BitsAndBytes4Bit, BitsAndBytes8Bit, Fp4, Mxfp4Experts
+from ir.checkpoint.quantized.groups import Sources, Suffixes
+from ir.checkpoint.quantized.packed import Awq, Gptq, PackedRows
+from ir.checkpoint.quantized.scaled import Scaled
+from ir.checkpoint.quantized.scheme import Scheme
+from ir.errors import SourceError
+
+MethodSettings: TypeAlias = Mapping[str, Any]
+"""The fields of a `quantization_config`."""
+
+Kinds: TypeAlias = Mapping[Suffixes, Callable[[Sources], tuple[Scheme, Sources]]]
+
+_ZEROS, _COLUMNS = {"zeros": "_zero_point"}, {"g_idx": "_g_idx"}
+_SCALE_INV = Suffixes("_scale_inv", "", {"codes": "", "scale": "_scale_inv"})
+_SHORT_SCALE = Suffixes(".scale", ".weight", {"codes": ".weight", "scale": ".scale"})
+_SCALE = Suffixes("_scale", "", {"codes": "", "scale": "_scale"}, {**_ZEROS, "global_scale": "_scale_2"})
+_PACKED = Suffixes(
+    "_packed",
+    "",
+    {"codes": "_packed", "scale": "_scale"},
+    {**_ZEROS, **_COLUMNS, "shape": "_shape", "global_scale": "_global_scale"},
+)
+_BLOCKS = Suffixes("_blocks", "", {"codes": "_blocks", "scale": "_scales"})
+_QWEIGHT = Suffixes(
+    ".qweight", ".weight", {"codes": ".qweight", "zeros": ".qzeros", "scale": ".scales"}, {"g_idx": ".g_idx"}
+)
+_SCB = Suffixes(".SCB", ".weight", {"codes": ".weight", "scale": ".SCB"}, {"format": ".weight_format"})
+_QDATA = Suffixes(
+    "._weight_qdata",
+    ".weight",
+    {"codes": "._weight_qdata", "scale": "._weight_scale"},
+    {"zeros": "._weight_zero_point", "pre_scale": "._weight_act_pre_scale"},
+)
+_NF4, _FP4 = (
+    Suffixes(
+        f".quant_state.bitsandbytes__{kind}",
+        "",
+        {"codes": "", "absmax": ".absmax", "table": ".quant_map", "state": f".quant_state.bitsandbytes__{kind}"},
+        {"nested_absmax": ".nested_absmax", "nested_table": ".nested_quant_map"},
+    )
+    for kind in ("nf4", "fp4")
+)
+
+
+def kinds_of(method: str, settings: MethodSettings) -> Kinds | None:
+    """The suffixes of a library, each with the function that makes a scheme of the tensors; None for an unknown method.
+
+    Raises SourceError for a form of a known method that is not read.
+    """
+    known: Mapping[str, Callable[[MethodSettings], Kinds]] = {
+        "fp8": _fine_grained,
+        "fbgemm_fp8": lambda _: {_SCALE: _scaled},
+        "modelopt": _modelopt,
+        "compressed-tensors": _compressed_tensors,
+        "gptq": _gptq,
+        "awq": _awq,
+        "mxfp4": lambda _: {_BLOCKS: lambda parts: (Mxfp4Experts(), parts)},
+        "bitsandbytes": lambda _: {_SCB: _eight_bit, _NF4: _four_bit, _FP4: _four_bit},
+        "torchao": lambda _: {_QDATA: _torchao},
+    }
+    return known[method](settings) if method in known else None
+
+
+KNOWN = "fp8, fbgemm_fp8, modelopt, compressed-tensors, gptq, awq, mxfp4, bitsandbytes and torchao"
+
+
+def _scaled(parts: Sources, block: tuple[int, int] | None = None, wide: bool = True) -> tuple[Scheme, Sources]:
+    """Codes and scales; integers that the scales say are two to a byte are FP4."""
+    codes = parts["codes"]
+    if "global_scale" in parts or (codes.dtype in (torch.int8, torch.uint8) and parts["scale"].dtype.itemsize == 1):
+        return Fp4(), parts
+    return Scaled(block, wide), parts
+
+
+def _fine_grained(settings: MethodSettings) -> Kinds:
+    scaled = partial(_scaled, block=_block(settings.get("weight_block_size")))
+    return {_SCALE_INV: scaled, _SHORT_SCALE: scaled}
+
+
+def _block(size: Any) -> tuple[int, int] | None:
+    return (int(size[0]), int(size[1])) if size else None
+
+
+def _modelopt(settings: MethodSettings) -> Kinds:
+    algorithm = str(settings.get("quant_algo"))
+    if algorithm not in ("FP8", "FP8_PER_CHANNEL_PER_TOKEN", "FP8_PB_WO", "NVFP4", "NVFP4_AWQ", "MIXED_PRECISION"):
+        raise SourceError(f"ModelOpt's {algorithm} is not read; export the model as FP8 or NVFP4, or unquantized")
+    return {_SCALE: _scaled}
+
+
+def _compressed_tensors(settings: MethodSettings) -> Kinds:
+    blocks = {_block((group.get("weights") or {}).get("block_structure")) for group in _groups(settings)}
+    scaled = partial(_scaled, block=next(filter(None, blocks), None), wide=False)
+    if any(group.get("format") == "marlin-24" for group in (*_groups(settings), settings)):
+        raise SourceError("the format marlin-24 is not read; save the model as pack-quantized")
+    return {_PACKED: _packed, _SCALE: scaled}
+
+
+def _groups(settings: MethodSettings) -> list[Mapping[str, Any]]:
+    return [group for group in (settings.get("config_groups") or {}).values() if isinstance(group, Mapping)]
+
+
+def _packed(parts: Sources) -> tuple[Scheme, Sources]:
+    codes = parts["codes"]
+    tensors = {name: part for name, part in parts.items() if name not in ("shape", "g_idx")}
+    if codes.dtype == torch.uint8:
+        return Fp4(divided=True), tensors
+    if "shape" not in parts:
+        raise SourceError("packed weights have no `weight_shape`")
+    columns = int(parts["shape"].read(torch.int64)[-1])
+    if codes.shape[-1] * 32 // columns not in (2, 4, 8):
+        raise SourceError("packed weights are read if they have 2, 4 or 8 bits; save the model so")
+    if "g_idx" in parts and int(parts["g_idx"].read(torch.int64).min()) >= 0:
+        tensors["g_idx"] = parts["g_idx"]
+    return PackedRows(codes.shape[-1] * 32 // columns, columns), tensors
+
+
+def _gptq(settings: MethodSettings) -> Kinds:
+    bits = int(settings.get("bits", 4))
+    form = str(settings.get("checkpoint_format") or settings.get("format") or "gptq")
+    if bits not in (2, 4, 8) or form not in ("gptq", "gptq_v2"):
+        raise SourceError(f"GPTQ of {bits} bits as {form} is not read; 2, 4 or 8 bits as gptq or gptq_v2 are")
+    return {_QWEIGHT: partial(_gptq_weight, Gptq(bits, zeros_less_one=form == "gptq"))}
+
+
+def _gptq_weight(scheme: Gptq, parts: Sources) -> tuple[Scheme, Sources]:
+    """Without the groups of the columns, where these are next to each other."""
+    if "g_idx" in parts:
+        group = parts["g_idx"].read(torch.int64)
+        size = -(-len(group) // parts["scale"].shape[0])
+        if torch.equal(group, torch.arange(len(group)) // size) and len(group) == size * parts["scale"].shape[0]:
+            return scheme, {name: part for name, part in parts.items() if name != "g_idx"}
+    return scheme, parts
+
+
+def _awq(settings: MethodSettings) -> Kinds:
+    form = str(settings.get("version") or settings.get("format") or "gemm").lower()
+    if form != "gemm" or int(settings.get("bits", settings.get("w_bit", 4))) != 4:
+        raise SourceError(f"AWQ in the format {form} is not read, of 4 bits in gemm it is; save the model so")
+    return {_QWEIGHT: lambda parts: (Awq(), {name: part for name, part in parts.items() if name != "g_idx"})}
+
+
+def _eight_bit(parts: Sources) -> tuple[Scheme, Sources]:
+    if "format" in parts and int(parts["format"].read(torch.int64)):
+        raise SourceError("bitsandbytes' weights in a GPU's order are not read; save the model with a newer version")
+    return BitsAndBytes8Bit(), {name: parts[name] for name in ("codes", "scale")}
+
+
+def _four_bit(parts: Sources) -> tuple[Scheme, Sources]:
+    state = json.loads(bytes(parts["state"].read(torch.uint8).tolist()))
+    scheme = BitsAndBytes4Bit(
+        shape=tuple(state["shape"]),
+        dtype=getattr(torch, state["dtype"]),
+        block=int(state["blocksize"]),
+        nested_block=int(state.get("nested_blocksize", 0)),
+        offset=float(state.get("nested_offset", 0.0)),
+    )
+    return scheme, {name: part for name, part in parts.items() if name != "state"}
+
+
+def _torchao(parts: Sources) -> tuple[Scheme, Sources]:
+    if "pre_scale" in parts or parts["codes"].dtype not in (torch.int8, torch.float8_e4m3fn):
+        raise SourceError("torchao's weights are read if they are int8 or float8 weights alone; save the model so")
+    return Scaled(wide=False), parts

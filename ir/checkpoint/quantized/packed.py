@@ -1,0 +1,106 @@
+"""Integers of 2, 4 or 8 bits, packed into 32: compressed-tensors, GPTQ and AWQ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from ir.checkpoint.quantized.scheme import Parts, PartShapes, RowAxis
+
+_AWQ_ORDER = (0, 4, 1, 5, 2, 6, 3, 7)
+
+
+@dataclass(frozen=True)
+class PackedRows:
+    """compressed-tensors' pack-quantized: codes [rows, columns * bits / 32], scale and zeros by group of columns.
+
+    `g_idx` [columns] is the group of each column; without it, groups are next to each other.
+    """
+
+    bits: int
+    columns: int
+
+    def dequantize(self, parts: Parts) -> torch.Tensor:
+        scale, lowest = parts["scale"], 1 << (self.bits - 1)
+        values = (unpacked(parts["codes"], self.bits)[..., : self.columns] - lowest).to(scale.dtype)
+        scale, zeros = scale.reshape(scale.shape[0], -1), None
+        if "zeros" in parts:
+            columns = unpacked(parts["zeros"].t(), self.bits)[..., : scale.shape[0]] - lowest
+            zeros = columns.t().to(scale.dtype)
+        if "g_idx" in parts:
+            group = parts["g_idx"].to(torch.int64)
+            shifted = values if zeros is None else values - zeros[:, group]
+            return shifted * scale[:, group]
+        grouped = values.unflatten(-1, (scale.shape[1], -1))
+        shifted = grouped if zeros is None else grouped - zeros.unsqueeze(-1)
+        return (shifted * scale.unsqueeze(-1)).flatten(-2)
+
+    def rows(self, shapes: PartShapes) -> Mapping[str, RowAxis]:
+        axes = {"codes": RowAxis(0), "scale": RowAxis(0), "zeros": RowAxis(0, 32 // self.bits)}
+        return {name: axis for name, axis in axes.items() if name in shapes}
+
+    def __str__(self) -> str:
+        return f"{self.bits} bits, packed"
+
+
+@dataclass(frozen=True)
+class Gptq:
+    """GPTQ: codes [columns * bits / 32, rows], zeros [groups, rows * bits / 32], scale [groups, rows].
+
+    `g_idx` [columns] is the group of each column; without it, groups are next to each other.
+    With `zeros_less_one` (format 1) the stored zeros are one less than the true ones.
+    """
+
+    bits: int
+    zeros_less_one: bool = True
+
+    def dequantize(self, parts: Parts) -> torch.Tensor:
+        scale, zeros = parts["scale"], parts["zeros"]
+        if self.zeros_less_one:
+            zeros = zeros + sum(1 << shift for shift in range(0, 32, self.bits))
+        zeros = unpacked(zeros, self.bits)[:, : scale.shape[1]]
+        values = unpacked(parts["codes"].t(), self.bits).t()
+        if "g_idx" in parts:
+            group = parts["g_idx"].to(torch.int64)
+            return (scale[group] * (values[: len(group)] - zeros[group])).t()
+        return _by_group(values, zeros, scale).t()
+
+    def rows(self, shapes: PartShapes) -> Mapping[str, RowAxis]:
+        return {"codes": RowAxis(1), "zeros": RowAxis(1, 32 // self.bits), "scale": RowAxis(1)}
+
+    def __str__(self) -> str:
+        return f"GPTQ, {self.bits} bits"
+
+
+@dataclass(frozen=True)
+class Awq:
+    """AWQ's gemm layout: codes [columns, rows / 8], zeros [groups, rows / 8], scale [groups, rows], of 4 bits."""
+
+    def dequantize(self, parts: Parts) -> torch.Tensor:
+        values, zeros = _awq_unpacked(parts["codes"]), _awq_unpacked(parts["zeros"])
+        return _by_group(values, zeros, parts["scale"]).t()
+
+    def rows(self, shapes: PartShapes) -> Mapping[str, RowAxis]:
+        return {"codes": RowAxis(1, 8), "zeros": RowAxis(1, 8), "scale": RowAxis(1)}
+
+    def __str__(self) -> str:
+        return "AWQ, 4 bits"
+
+
+def unpacked(words: torch.Tensor, bits: int) -> torch.Tensor:
+    """The unsigned numbers in 32-bit words, the lowest bits first: [..., n] -> [..., n * 32 / bits]."""
+    shifts = torch.arange(0, 32, bits, dtype=torch.int32, device=words.device)
+    return ((words.unsqueeze(-1) >> shifts) & ((1 << bits) - 1)).flatten(-2)
+
+
+def _awq_unpacked(words: torch.Tensor) -> torch.Tensor:
+    shifts = torch.tensor([4 * place for place in _AWQ_ORDER], dtype=torch.int32, device=words.device)
+    return ((words.unsqueeze(-1) >> shifts) & 15).flatten(-2)
+
+
+def _by_group(values: torch.Tensor, zeros: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """`values` [columns, rows] with zeros and scale [groups, rows]."""
+    grouped = values.unflatten(0, (scale.shape[0], -1))
+    return ((grouped - zeros.unsqueeze(1)) * scale.unsqueeze(1)).flatten(0, 1)

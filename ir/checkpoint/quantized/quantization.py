@@ -1,0 +1,105 @@
+"""The quantization that a checkpoint folder names, and its tensors with the weights dequantized."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ir.checkpoint.quantized.dequantized import Dequantized
+from ir.checkpoint.quantized.groups import GroupedWeight, grouped
+from ir.checkpoint.quantized.kinds import KNOWN, MethodSettings, kinds_of
+from ir.checkpoint.tensors import Tensorlike
+from ir.errors import SourceError
+
+_OF_ACTIVATIONS = (
+    ".input_scale",
+    ".output_scale",
+    ".activation_scale",
+    ".input_zero_point",
+    ".output_zero_point",
+    ".input_global_scale",
+    ".input_scale_ub",
+    ".k_scale",
+    ".v_scale",
+    ".q_scale",
+)
+"""Endings of names of tensors that quantize activations, which stages do not."""
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """The method by which weights are quantized, and its settings."""
+
+    method: str
+    settings: MethodSettings
+
+    def weights(self, tensors: Mapping[str, Tensorlike]) -> list[GroupedWeight]:
+        """The quantized weights of a table.
+
+        Raises SourceError that names the method, or the form of it, that is not read.
+        """
+        kinds = kinds_of(self.method, self.settings)
+        if kinds is None:
+            raise SourceError(
+                f"weights quantized by {self.method} are not read, those of {KNOWN} are; "
+                "save the model dequantized, or plan without its weights: --weights none"
+            )
+        return list(grouped(tensors, kinds))
+
+    def dequantized(self, tensors: Mapping[str, Tensorlike], dtype: torch.dtype) -> dict[str, Tensorlike]:
+        """The table with each quantized weight in place of its stored tensors, and without those of activations."""
+        weights = self.weights(tensors)
+        taken = {name for weight in weights for name in weight.names.values()}
+        rest = {n: t for n, t in tensors.items() if n not in taken and not n.endswith(_OF_ACTIVATIONS)}
+        return rest | {weight.name: Dequantized(weight.scheme, weight.parts, dtype) for weight in weights}
+
+    def notes(self, tensors: Mapping[str, Tensorlike]) -> list[str]:
+        """Notes for the user about weights that are dequantized."""
+        schemes = dict.fromkeys(str(weight.scheme) for weight in self.weights(tensors))
+        notes = [f"the weights are dequantized from {self.method} ({'; '.join(schemes)})"] if schemes else []
+        if self._activations or any(name.endswith(_OF_ACTIVATIONS) for name in tensors):
+            notes.append("activations are not quantized, which they are in the checkpoint's own library")
+        return notes
+
+    @property
+    def _activations(self) -> bool:
+        groups = (self.settings.get("config_groups") or {}).values()
+        return bool(self.settings.get("activation_scheme")) or any(group.get("input_activations") for group in groups)
+
+
+def quantization_of(path: Path) -> Quantization | None:
+    """The quantization of a checkpoint's folder, or of the folder of its file; None if it names none.
+
+    It is in `config.json`, or in a file of its own beside that.  Raises SourceError where one cannot be read.
+    """
+    folder = path if path.is_dir() else path.parent
+    config = _json(folder / "config.json")
+    text = config.get("text_config") or {}
+    for found in (config.get("quantization_config"), config.get("compression_config"), text.get("quantization_config")):
+        if isinstance(found, dict):
+            return _quantization(found)
+    if found := _json(folder / "hf_quant_config.json").get("quantization"):
+        return Quantization("modelopt", found)
+    if found := _json(folder / "quantize_config.json"):
+        return _quantization({"quant_method": "awq" if "w_bit" in found else "gptq", **found})
+    return None
+
+
+def _quantization(found: Mapping[str, Any]) -> Quantization:
+    method = found.get("quant_method") or ("bitsandbytes" if "load_in_4bit" in found else "compressed-tensors")
+    return Quantization(str(method).lower().replace("_", "-").replace("fbgemm-fp8", "fbgemm_fp8"), found)
+
+
+def _json(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError) as e:
+        raise SourceError(f"cannot read {file}: {e}") from e
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,37 @@
+"""Quantization schemes: a formula from stored tensors to a weight, and the place of the weight's rows in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import torch
+
+Parts: TypeAlias = Mapping[str, torch.Tensor]
+"""The stored tensors of one weight by what they are: codes, scale, zeros, …"""
+
+PartShapes: TypeAlias = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class RowAxis:
+    """The dimension of a stored tensor along which the weight's rows lie, and how many rows an index of it holds."""
+
+    dim: int
+    rows: int = 1
+
+
+class Scheme(Protocol):
+    """A frozen dataclass, equal where the formula is; `str` names it in notes."""
+
+    def dequantize(self, parts: Parts) -> torch.Tensor:
+        """The weight as its library computes it, in the dtype of that.  Plain operators: it can be exported."""
+        ...
+
+    def rows(self, shapes: PartShapes) -> Mapping[str, RowAxis]:
+        """The axes of the stored tensors that hold some of the rows each; a tensor without one belongs to all rows.
+
+        Empty where the weight can only be computed whole.
+        """
+        ...

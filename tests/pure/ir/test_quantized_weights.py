@@ -1,0 +1,213 @@
+"""Quantized weights: numbers packed here by hand, element by element, are what comes out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from transformers.integrations.mxfp4 import convert_moe_packed_tensors
+
+from ir.checkpoint.files import read_checkpoint
+from ir.checkpoint.quantized import dequantized
+from ir.checkpoint.quantized.quantization import Quantization, quantization_of
+from ir.errors import SourceError
+
+Tensors = dict[str, torch.Tensor]
+R, C, GROUP = 16, 24, 8
+GENERATOR = torch.Generator().manual_seed(0)
+
+
+def integers(low: int, high: int, *shape: int) -> torch.Tensor:
+    return torch.randint(low, high, shape, generator=GENERATOR)
+
+
+def scales(*shape: int, dtype: torch.dtype = torch.float16) -> torch.Tensor:
+    return (torch.rand(shape, generator=GENERATOR) + 0.5).to(dtype)
+
+
+def fp8(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=GENERATOR).to(torch.float8_e4m3fn)
+
+
+def words(numbers: torch.Tensor, bits: int, order: tuple[int, ...] = ()) -> torch.Tensor:
+    """Pack unsigned numbers along the last dimension into 32-bit words, the first lowest unless `order` says."""
+    count = 32 // bits
+    out = torch.zeros(numbers.shape[0], numbers.shape[1] // count, dtype=torch.int64)
+    for i, place in enumerate(order or range(count)):
+        out |= numbers[:, place::count] << (bits * i)
+    return out.to(torch.int32)
+
+
+def each(rows: int, columns: int, value: object) -> torch.Tensor:
+    """A weight element by element: `value(row, column)`."""
+    out = torch.empty(rows, columns)
+    for r, c in product(range(rows), range(columns)):
+        out[r, c] = value(r, c)  # type: ignore[operator]
+    return out
+
+
+def by_blocks() -> tuple[Tensors, torch.Tensor]:
+    q, s = fp8(R, C), scales(3, 5, dtype=torch.float32)  # blocks of 7 x 5, the last smaller
+    return {"x.weight": q, "x.weight_scale_inv": s}, each(R, C, lambda r, c: q[r, c].float() * s[r // 7, c // 5])
+
+
+def by_channel() -> tuple[Tensors, torch.Tensor]:
+    q, s = integers(-128, 128, R, C).to(torch.int8), scales(R, 1)
+    return {"x.weight": q, "x.weight_scale": s}, each(R, C, lambda r, c: q[r, c].half() * s[r, 0])
+
+
+def packed(bits: int, ordered: bool = False) -> tuple[Tensors, torch.Tensor]:
+    half, groups = 1 << (bits - 1), integers(0, 3, C) if ordered else torch.arange(C) // GROUP
+    q, z, s = integers(-half, half, R, C), integers(-half, half, R, 3), scales(R, 3)
+    stored = {
+        "x.weight_packed": words(q + half, bits),
+        "x.weight_zero_point": words((z + half).t(), bits).t(),
+        "x.weight_scale": s,
+        "x.weight_shape": torch.tensor([R, C]),
+        "x.weight_g_idx": groups.int() if ordered else torch.full((C,), -1, dtype=torch.int32),
+    }
+    return stored, each(R, C, lambda r, c: (q[r, c] - z[r, groups[c]]).half() * s[r, groups[c]])
+
+
+def gptq(less: int, ordered: bool) -> tuple[Tensors, torch.Tensor]:
+    groups = torch.arange(C) // GROUP
+    groups = groups.flip(0) if ordered else groups
+    q, z, s = integers(0, 16, C, R), integers(1, 16, 3, R), scales(3, R)
+    stored = {"x.qweight": words(q.t(), 4).t(), "x.qzeros": words(z - less, 4), "x.scales": s, "x.g_idx": groups.int()}
+    return stored, each(R, C, lambda r, c: (q[c, r] - z[groups[c], r]).half() * s[groups[c], r])
+
+
+def awq() -> tuple[Tensors, torch.Tensor]:
+    q, z, s, order = integers(0, 16, C, R), integers(0, 16, 3, R), scales(3, R), (0, 2, 4, 6, 1, 3, 5, 7)
+    stored = {"x.qweight": words(q, 4, order), "x.qzeros": words(z, 4, order), "x.scales": s}
+    return stored, each(R, C, lambda r, c: (q[c, r] - z[c // GROUP, r]).half() * s[c // GROUP, r])
+
+
+E2M1 = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0]
+
+
+def signed(code: int) -> float:
+    return E2M1[code & 7] * (-1 if code & 8 else 1)
+
+
+def fp4(divided: bool) -> tuple[Tensors, torch.Tensor]:
+    q, s, whole = integers(0, 16, R, 32), scales(R, 2, dtype=torch.float8_e4m3fn), torch.tensor([0.37])
+    both = (q[:, 0::2] | q[:, 1::2] << 4).to(torch.uint8)
+    names = ("x.weight_packed", "x.weight_global_scale") if divided else ("x.weight", "x.weight_scale_2")
+    local = s.float() / whole if divided else s.float() * whole
+    weight = each(R, 32, lambda r, c: signed(int(q[r, c])) * local[r, c // 16])
+    stored = {names[0]: both, "x.weight_scale": s, names[1]: whole, "x.input_scale": torch.ones(1)}
+    return stored, weight.bfloat16() if divided else weight
+
+
+def mxfp4() -> tuple[Tensors, torch.Tensor]:
+    codes = integers(0, 256, 2, R, 3, 16).to(torch.uint8)
+    exponents = integers(120, 130, 2, R, 3).to(torch.uint8)
+    return {"x.weight_blocks": codes, "x.weight_scales": exponents}, convert_moe_packed_tensors(codes, exponents)
+
+
+def nf4() -> tuple[Tensors, torch.Tensor]:
+    q, table = integers(0, 16, R * C), scales(16, dtype=torch.float32)
+    fine, coarse, nested = (
+        integers(0, 256, R * C // 8),
+        scales(2, dtype=torch.float32),
+        scales(256, dtype=torch.float32),
+    )
+    state = {"shape": [R, C], "dtype": "float32", "blocksize": 8, "nested_blocksize": 32, "nested_offset": 0.25}
+    stored = {
+        "x.weight": (q[0::2] << 4 | q[1::2]).to(torch.uint8).unsqueeze(1),
+        "x.weight.absmax": fine.to(torch.uint8),
+        "x.weight.quant_map": table,
+        "x.weight.nested_absmax": coarse,
+        "x.weight.nested_quant_map": nested,
+        "x.weight.quant_state.bitsandbytes__nf4": torch.tensor(list(json.dumps(state).encode()), dtype=torch.uint8),
+    }
+    absmax = [nested[fine[b]] * coarse[b // 32] + 0.25 for b in range(R * C // 8)]
+    return stored, each(R, C, lambda r, c: table[q[r * C + c]] * absmax[(r * C + c) // 8])
+
+
+def int8_rows() -> tuple[Tensors, torch.Tensor]:
+    q, s = integers(-127, 128, R, C).to(torch.int8), scales(R, dtype=torch.float32)
+    stored = {"x.weight": q, "x.SCB": s, "x.weight_format": torch.tensor(0, dtype=torch.uint8)}
+    return stored, q.float() * s[:, None] * 7.874015718698502e-3
+
+
+CT: dict[str, object] = {"quant_method": "compressed-tensors"}
+CASES: Mapping[str, tuple[dict[str, object], tuple[Tensors, torch.Tensor]]] = {
+    "fp8 in blocks": ({"quant_method": "fp8", "weight_block_size": [7, 5]}, by_blocks()),
+    "int8 by channel": (CT, by_channel()),
+    "4 bits packed": (CT, packed(4)),
+    "8 bits packed, columns in any order": (CT, packed(8, ordered=True)),
+    "gptq": ({"quant_method": "gptq", "bits": 4}, gptq(1, ordered=False)),
+    "gptq 2, columns in any order": (
+        {"quant_method": "gptq", "bits": 4, "checkpoint_format": "gptq_v2"},
+        gptq(0, ordered=True),
+    ),
+    "awq": ({"quant_method": "awq", "version": "gemm"}, awq()),
+    "nvfp4 of modelopt": ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, fp4(divided=False)),
+    "nvfp4 of compressed-tensors": (CT, fp4(divided=True)),
+    "mxfp4": ({"quant_method": "mxfp4"}, mxfp4()),
+    "nf4": ({"quant_method": "bitsandbytes", "load_in_4bit": True}, nf4()),
+    "int8 of bitsandbytes": ({"quant_method": "bitsandbytes", "load_in_8bit": True}, int8_rows()),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("block", [64, 1 << 22])
+def test_a_weight_is_what_was_packed(name: str, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, (stored, expected) = CASES[name]
+    save_file({key: tensor.contiguous() for key, tensor in stored.items()}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"quantization_config": settings}))
+    monkeypatch.setattr(dequantized, "BLOCK_ELEMENTS", block)
+    quantization = quantization_of(tmp_path)
+    assert quantization is not None
+    table = quantization.dequantized(read_checkpoint(tmp_path)[""], torch.float32)
+    assert set(table) == {"x.weight"}
+    weight = table["x.weight"]
+    assert weight.shape == tuple(expected.shape)
+    assert torch.equal(weight.read(torch.float32), expected.float())
+    assert torch.equal(torch.cat(list(weight.blocks(torch.float32))), expected.float().flatten())
+
+
+def test_memory_is_that_of_a_block_of_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dequantized, "BLOCK_ELEMENTS", 2 * C)
+    save_file({"x.weight": fp8(R, C), "x.weight_scale_inv": scales(R, 1)}, tmp_path / "model.safetensors")
+    table = Quantization("fp8", {}).dequantized(read_checkpoint(tmp_path)[""], torch.float32)
+    assert [len(block) for block in table["x.weight"].blocks(torch.float32)] == [2 * C] * (R // 2)
+
+
+SIDE_FILES = {
+    "hf_quant_config.json": ({"quantization": {"quant_algo": "FP8"}}, "modelopt"),
+    "quantize_config.json": ({"bits": 4, "group_size": 128}, "gptq"),
+}
+
+
+@pytest.mark.parametrize("name", SIDE_FILES)
+def test_a_file_beside_the_configuration_names_the_method(name: str, tmp_path: Path) -> None:
+    content, method = SIDE_FILES[name]
+    (tmp_path / name).write_text(json.dumps(content))
+    assert quantization_of(tmp_path / "model.safetensors") == Quantization(
+        method, content.get("quantization", {"quant_method": method, **content})
+    )
+
+
+REFUSED: Mapping[str, tuple[str, dict[str, object], str]] = {
+    "an unknown method": ("aqlm", {}, "weights quantized by aqlm are not read, those of fp8, fbgemm_fp8, modelopt, "),
+    "odd bits": ("gptq", {"bits": 3}, "GPTQ of 3 bits as gptq is not read; 2, 4 or 8 bits as gptq or gptq_v2 are"),
+    "gemv": ("awq", {"version": "GEMV"}, "AWQ in the format gemv is not read, of 4 bits in gemm it is"),
+    "awq of modelopt": ("modelopt", {"quant_algo": "W4A16_AWQ"}, "ModelOpt's W4A16_AWQ is not read; export the model"),
+    "sparse": ("compressed-tensors", {"format": "marlin-24"}, "the format marlin-24 is not read"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_form_that_is_not_read_is_named(what: str) -> None:
+    method, settings, message = REFUSED[what]
+    with pytest.raises(SourceError) as error:
+        Quantization(method, settings).weights({})
+    assert message in str(error.value)
