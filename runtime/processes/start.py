@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -15,8 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from io import FileIO, TextIOWrapper
 from pathlib import Path
-from threading import Lock, Thread, active_count
+from threading import Lock, Thread
 from typing import Protocol
+from weakref import WeakSet
 
 import torch
 
@@ -24,6 +26,7 @@ from runtime.distributed.exit import kill
 from runtime.processes import member
 from runtime.processes.message_socket import MessageSocket
 
+QUIET: WeakSet[Thread] = WeakSet()  # threads that hold no lock which a copy without them would wait for
 COPIED = 1e9  # bytes of this process's own memory up to which it is copied: a copy holds what this one lets go
 
 
@@ -92,10 +95,14 @@ def start_member(end: MessageSocket, device: torch.device, threads: int) -> Star
 
 
 def can_be_copied() -> bool:
-    """Whether a copy of this process would work: it has one thread, little memory, and has not used an accelerator."""
+    """Whether a copy of this process would work.
+
+    It has no other thread that could hold a lock, little memory, and has not used an accelerator.
+    """
     accelerator = torch.accelerator.current_accelerator()
     is_used = accelerator is not None and torch.get_device_module(accelerator).is_initialized()
-    return sys.platform == "linux" and active_count() == 1 and not is_used and _own_memory() <= COPIED
+    others = {*threading.enumerate()} - {*QUIET, threading.current_thread()}
+    return sys.platform == "linux" and not others and not is_used and _own_memory() <= COPIED
 
 
 def _own_memory() -> int:

@@ -31,6 +31,7 @@ from runtime.errors import DeviceError, InputError, ManifestError, PipelineClose
 from runtime.flags import add_loading_flags
 from runtime.generation.continuation import Continuation
 from runtime.pipeline import Pipeline
+from runtime.processes.start import QUIET
 from runtime.serving.arrays import Array
 from runtime.serving.engines.messages import EngineMessage, receive_message
 from runtime.serving.engines.observation import Observer, is_stopped
@@ -61,7 +62,9 @@ class Beating:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self._serving: Serving | None = None
-        threading.Thread(target=self._run, name="beat", daemon=True).start()
+        thread = threading.Thread(target=self._run, name="beat", daemon=True)
+        QUIET.add(thread)
+        thread.start()
 
     def watch(self, serving: Serving) -> None:
         """The stages are loaded."""

@@ -1,4 +1,4 @@
-"""The thread that hears the processes of stages."""
+"""The processes of stages as their owner sees them: when they are copies of it, and what it hears of them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import struct
 from pathlib import Path
 from threading import Thread
 
+import pytest
 import torch
 
 from runtime.manifest.manifest import Manifest
+from runtime.processes import start
 from runtime.processes.message_socket import MessageSocket
 from runtime.processes.orders import Alive, Followed
 from runtime.processes.owner import StageProcess, _Shared, _watch
 from runtime.processes.session import Places
-from runtime.processes.start import Fork
+from runtime.processes.start import QUIET, Fork, can_be_copied
 from tests.support.artifacts import chain
 
 
@@ -36,3 +38,16 @@ def test_reports_that_come_together_are_heard_together(tmp_path: Path) -> None:
         thread.join()
         here.close()
         there.close()
+
+
+def test_a_process_with_threads_or_much_memory_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start.threading, "enumerate", lambda: [start.threading.current_thread()])
+    monkeypatch.setattr(start, "_own_memory", lambda: 0)
+    assert can_be_copied()
+    other = Thread()
+    monkeypatch.setattr(start.threading, "enumerate", lambda: [start.threading.current_thread(), other])
+    assert not can_be_copied()
+    QUIET.add(other)
+    assert can_be_copied()
+    monkeypatch.setattr(start, "_own_memory", lambda: start.COPIED + 1)
+    assert not can_be_copied()
