@@ -51,11 +51,15 @@ class TextBatch:
         width = _rounded(max(map(len, rows)))
         filled = [[*row, *[row[-1]] * (width - len(row))] for row in rows]
         tokens, penalties, biases = ([[mark[i] for mark in row] for row in filled] for i in range(3))
-        return {"marked": torch.tensor(tokens), "penalty": torch.tensor(penalties), "bias": torch.tensor(biases)}
+        changes = [list(row) for row in zip(penalties, biases, strict=True)]
+        return {"marked": torch.tensor(tokens), "changes": torch.tensor(changes)}
 
-    def draws(self, name: str, kind: type[int] | type[float]) -> torch.Tensor:
-        """An option of sampling, of each row."""
-        return torch.tensor([kind(getattr(text.options.sampling, name)) for text in self.texts])
+    def sampling(self) -> torch.Tensor:
+        """float32[rows, 4]: temperature, top_k, top_p and min_p."""
+        rules = [text.options.sampling for text in self.texts]
+        return torch.tensor(
+            [[rule.temperature, rule.top_k, rule.top_p, rule.min_p] for rule in rules], dtype=torch.float32
+        )
 
 
 _MAKE: dict[str, Callable[[TextBatch, Generation], torch.Tensor]] = {
@@ -69,11 +73,8 @@ _MAKE: dict[str, Callable[[TextBatch, Generation], torch.Tensor]] = {
     "source": lambda batch, _: batch.sources(),
     "source_lengths": lambda batch, _: torch.tensor([text.source.states for text in batch.texts if text.source]),
     "source_table": lambda batch, _: _table([text.source_pages for text in batch.texts]),
-    "temperature": lambda batch, _: batch.draws("temperature", float),
-    "top_k": lambda batch, _: batch.draws("top_k", int),
-    "top_p": lambda batch, _: batch.draws("top_p", float),
-    "min_p": lambda batch, _: batch.draws("min_p", float),
-    "seeds": lambda batch, _: batch.draws("seed", int),
+    "sampling": lambda batch, _: batch.sampling(),
+    "seeds": lambda batch, _: torch.tensor([text.options.sampling.seed for text in batch.texts]),
     "ranks": lambda batch, of: batch.ranks(of.vocabulary),
 }
 

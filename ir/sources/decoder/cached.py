@@ -35,7 +35,8 @@ class CachedStep(DecoderStep):
         cache = "past_key_values" if "past_key_values" in accepts else "cache_params"
         given: dict[str, Any] = {cache: RowCache(layers=layers)}
         if "position_ids" in accepts:
-            given["position_ids"] = positions.clamp(min=0)
+            whole_rows = rows["table"]
+            given["position_ids"] = positions.clamp(min=0) if whole_rows is None else whole_rows.asked
         if self.use.counts_keys:
             width = next(layer.rows.width for layer in layers if isinstance(layer, PagedLayer))
             given["attention_mask"] = (torch.arange(width, device=lengths.device) < (lengths + counts)[:, None]).long()

@@ -145,7 +145,7 @@ class RowCache(Cache):
     """The `past_key_values` of a step."""
 
     def get_query_offset(self, layer_idx: int = 0) -> Any:
-        return self._attending(layer_idx).rows.positions
+        return self._attending(layer_idx).rows.asked
 
     def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[Any, Any]:
         return self._attending(layer_idx).get_mask_sizes(query_length)

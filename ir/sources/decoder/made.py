@@ -108,9 +108,8 @@ def _call(name: str, given: dict[str, Tensor], least: Mapping[str, int]) -> Vari
     seconds = {"input_ids": "seq", "table": "pages", "window_table": "window_pages"}
     least |= {"drawn": 1, "marks": 1}
     seconds |= {"source": "source_tokens", "source_table": "source_pages"}
-    seconds |= dict.fromkeys(("marked", "penalty", "bias"), "marks")
     named = {name: ("batch", seconds[name]) if name in seconds else ("batch",) for name in given}
-    named["ranks"] = ("drawn",)
+    named |= {"ranks": ("drawn",), "marked": ("batch", "marks"), "changes": ("batch", "", "marks")}
     shapes = {
         name: {i: Dim(size, min=least[size]) for i, size in enumerate(sizes) if size in least}
         for name, sizes in named.items()

@@ -25,7 +25,10 @@ def masks_of_rows() -> Iterator[None]:
 
 
 def _of_rows(plain: Callable[..., Any]) -> Callable[..., Any]:
-    """A mask function of transformers that takes positions `[batch, seq]` as the offset of the queries."""
+    """A mask function of transformers that takes positions `[batch, seq]` as the offset of the queries.
+
+    Padding has one that some key is before.
+    """
 
     def mask(
         batch_size: int,
@@ -44,12 +47,12 @@ def _of_rows(plain: Callable[..., Any]) -> Callable[..., Any]:
             return plain(
                 batch_size, q_length, kv_length, attention_mask=attention_mask, device=device, **given, **others
             )
-        asks, keys = q_offset.clamp(min=0), torch.arange(kv_length, device=device)[None]
-        if isinstance(kv_offset, Tensor):  # padding sees one key: without any it would be NaN
-            asks, keys = torch.maximum(q_offset, kv_offset[:, None]), keys + kv_offset[:, None]
+        keys = torch.arange(kv_length, device=device)[None]
+        if isinstance(kv_offset, Tensor):
+            keys = keys + kv_offset[:, None]
         batch = torch.arange(batch_size, device=device)[:, None, None, None]
         head = torch.zeros(1, dtype=torch.int64, device=device)[:, None, None, None]
-        allowed = mask_function(batch, head, asks[:, None, :, None], keys[:, None, None, :])
+        allowed = mask_function(batch, head, q_offset[:, None, :, None], keys[:, None, None, :])
         allowed = allowed.expand(batch_size, -1, q_length, kv_length)
         if plain is masking_utils.eager_mask:
             return torch.where(allowed, torch.zeros((), dtype=dtype), torch.finfo(dtype).min)

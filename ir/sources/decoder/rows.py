@@ -46,12 +46,21 @@ class TextRows:
         return torch.where(self.positions >= 0, pages, _TRASH), place % self.page
 
     @cached_property
+    def asked(self) -> Tensor:
+        """`int64[batch, seq]`: the last position that each new token sees; padding sees one, or it would be NaN."""
+        if isinstance(self.first, Tensor):
+            asked = torch.maximum(self.positions, self.first[:, None])
+        else:
+            asked = self.positions.clamp(min=0)
+        return asked
+
+    @cached_property
     def mask(self) -> Tensor:
         """`bool[batch, 1, seq, width]`: the keys at or before the position of each new token."""
-        asks, keys = self.positions.clamp(min=0), torch.arange(self.width, device=self.table.device)[None]
+        keys = torch.arange(self.width, device=self.table.device)[None]
         if isinstance(self.first, Tensor):
-            asks, keys = torch.maximum(self.positions, self.first[:, None]), keys + self.first[:, None]
-        return (keys[:, None, :] <= asks[:, :, None])[:, None]  # padding sees one key: without any it would be NaN
+            keys = keys + self.first[:, None]
+        return (keys[:, None, :] <= self.asked[:, :, None])[:, None]
 
     def put(self, pool: Tensor, new: Tensor) -> Tensor:
         """Store `new` `[batch, heads, seq, dim]` in a pool `[pages, page, heads, dim]`.

@@ -16,7 +16,7 @@ class TokenSampling:
     """
 
     temperature: Tensor  # float32; 0: the most probable token
-    top_k: Tensor  # int64: the number of tokens to draw from; 0: all
+    top_k: Tensor  # float32: the number of tokens to draw from; 0: all
     top_p: Tensor  # float32: of the most probable tokens as many as have this probability together; 1: all
     min_p: Tensor  # float32: tokens at least this times as probable as the most probable one; 0: all
     seeds: Tensor  # int64
@@ -40,12 +40,13 @@ class TokenSampling:
         drawn = torch.where(ordered >= self._least(ordered), ordered + noise, -torch.inf).argmax(-1, keepdim=True)
         token = torch.where(self.temperature > 0, tokens.gather(1, drawn)[:, 0], changed.argmax(-1))
         chosen = logits.gather(-1, token[:, None])[:, 0]
-        return {"token": token, "logprob": chosen - logits.logsumexp(-1)}
+        logprob = chosen - logits.logsumexp(-1)
+        return {"token": token, "logprob": logprob}
 
     def _least(self, ordered: Tensor) -> Tensor:
         """The least logit from which a token may be drawn, `[batch, 1]`, of `ordered` `[batch, ranks]`."""
         count = ordered.shape[-1]
-        of_k = torch.where(self.top_k > 0, self.top_k, count).clamp(max=count)[:, None]
+        of_k = torch.where(self.top_k > 0, self.top_k, count).clamp(max=count).long()[:, None]
         share = torch.where(self.ranks < of_k, ordered, -torch.inf).softmax(-1)
         of_p = (share.cumsum(-1) - share < self.top_p[:, None]).sum(-1, keepdim=True).clamp(min=1)
         last = torch.minimum(of_k, of_p) - 1

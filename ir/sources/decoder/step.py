@@ -34,15 +34,11 @@ class DecoderStep(nn.Module):
         source_lengths: Tensor | None = None,
         source_table: Tensor | None = None,
         *,
-        temperature: Tensor,
-        top_k: Tensor,
-        top_p: Tensor,
-        min_p: Tensor,
+        sampling: Tensor,
         seeds: Tensor,
         ranks: Tensor,
         marked: Tensor,
-        penalty: Tensor,
-        bias: Tensor,
+        changes: Tensor,
         **media: Tensor,
     ) -> dict[str, Tensor]:
         """The token after the last new one of each row, and its log probability; see `TokenSampling.next_tokens`.
@@ -53,13 +49,17 @@ class DecoderStep(nn.Module):
         `window_first` `int64[batch]`; `slots` `int64[batch]` say where is what layers keep of a row as a whole.
         `source` `[batch, source, …]` is for the encoder, padded on the right, with `source_lengths` `int64[batch]` and
         its pages `source_table` `int64[batch, source_pages]`.  `media` are what the model takes beside ids in the first
-        step of a text, such as the pixels of an image.  The others are those of `TokenSampling`.
+        step of a text, such as the pixels of an image.  The others are those of `TokenSampling`: `sampling`
+        `float32[batch, 4]` has its temperature, top_k, top_p and min_p, and `changes` `float32[batch, 2, marks]` its
+        penalty and bias.
         """
         own = (table, window_table, window_first, slots, source, source_lengths, source_table)
         tables = {**dict(zip(OWN, own, strict=True)), **media}
         logits = self.logits(input_ids, lengths, counts, {name: t for name, t in tables.items() if t is not None})
-        sampling = TokenSampling(temperature, top_k, top_p, min_p, seeds, ranks, marked, penalty, bias)
-        return sampling.next_tokens(logits, lengths + counts)
+        temperature, top_k, top_p, min_p = sampling.unbind(1)
+        penalty, bias = changes.unbind(1)
+        rule = TokenSampling(temperature, top_k, top_p, min_p, seeds, ranks, marked, penalty, bias)
+        return rule.next_tokens(logits, lengths + counts)
 
     def logits(self, input_ids: Tensor, lengths: Tensor, counts: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
         """`[batch, vocabulary]`, of a decoder that takes these arguments itself."""
@@ -114,6 +114,6 @@ def example_call(batch: int, seq: int, tables: Mapping[str, int], uneven: bool =
         given["source_lengths"] = whole + 1
     if "window_table" in tables:
         given["window_first"] = whole
-    given |= {"temperature": row.float(), "top_k": whole, "top_p": real + 1, "min_p": real, "seeds": row}
     marks = torch.arange(2).expand(batch, 2).clone()
-    return {**given, "ranks": torch.arange(4), "marked": marks, "penalty": marks + 1.0, "bias": marks.float()}
+    given |= {"sampling": torch.stack([row.float(), real, real + 1, real], 1), "seeds": row, "ranks": torch.arange(4)}
+    return {**given, "marked": marks, "changes": torch.stack([marks + 1.0, marks.float()], 1)}

@@ -39,8 +39,7 @@ def sampled(logits: Tensor, marks: dict[str, Tensor] | None = None, **options: f
     """The tokens of rows with seeds 0, 1, …, each at position 5."""
     rows = len(logits)
     given = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0} | options
-    kinds = {"temperature": torch.float32, "top_k": torch.int64, "top_p": torch.float32, "min_p": torch.float32}
-    tensors = {name: torch.full((rows,), given[name], dtype=kind) for name, kind in kinds.items()}
+    tensors = {name: torch.full((rows,), given[name], dtype=torch.float32) for name in given}
     vocabulary = logits.shape[1]
     most = int(given["top_k"]) or vocabulary
     changes = {"marked": torch.zeros(rows, 1, dtype=torch.int64), "penalty": torch.ones(rows, 1)}

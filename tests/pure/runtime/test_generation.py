@@ -60,7 +60,7 @@ class Decoder:
     @property
     def takes(self) -> list[str]:
         sliding = ["window_table", "window_first"] if self.generation.window else ["table"]
-        return ["input_ids", "lengths", "counts", *sliding, "temperature", "seeds"]
+        return ["input_ids", "lengths", "counts", *sliding, "sampling", "seeds"]
 
     def submit(self, given: Mapping[str, Tensor]) -> Future[dict[str, Tensor]]:
         return self.at_once.submit(self.run, **{name: tensor.tolist() for name, tensor in given.items()})
@@ -274,7 +274,9 @@ def test_marks_are_of_tokens_in_the_text_and_of_those_that_are_biased() -> None:
     plain = TextInProgress([1], TextOptions(4), Continuation(0, TextOptions(4), lambda _: None))
     marks = TextBatch((text, plain), (1, 1)).marks()
     assert marks["marked"].tolist() == [[3, 4, 5, 5], [0, 0, 0, 0]]
-    assert marks["penalty"].tolist() == [[2, 1, 2, 2], [1, 1, 1, 1]]
+    assert marks["changes"].tolist() == [[[2, 1, 2, 2], [0, -1, 1, 1]], [[1, 1, 1, 1], [0, 0, 0, 0]]]
+    sampled = TextInProgress([1], TextOptions(4, Sampling(0.5, 3, 0.75, 0.25)), Continuation(0, plain.options, id))
+    assert TextBatch((plain, sampled), (1, 1)).sampling().tolist() == [[0, 0, 1, 0], [0.5, 3, 0.75, 0.25]]
 
 
 @pytest.mark.parametrize(
