@@ -38,7 +38,7 @@ def rehearse(stages: Sequence[LoadedStage], manifest: Manifest, speed: Speed) ->
 
 
 def _zeros(stage: LoadedStage, program: ProgramEntry) -> list[torch.Tensor]:
-    """What a stage receives: zeros, or the least that an index may be."""
+    """The tensors of a batch for a stage: zeros, or the least that an index may be."""
     layouts = {t.name: Layout(order) for t, order in zip(program.inputs, program.layouts, strict=False)}
     sizes = {name: symbol.example for name, symbol in program.symbols.items()}
     made: list[torch.Tensor] = []
