@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -38,6 +39,7 @@ from runtime.serving.engines.observation import Observer, is_stopped
 from runtime.serving.engines.tensors import array_of, tensor_of
 
 BEAT = 0.5  # seconds between two signs of life
+_SMALL = 64 << 10  # bytes that are copied and sent in less time than another thread takes to wake
 
 
 class Wire:
@@ -103,7 +105,7 @@ class Serving:
         self._done: SimpleQueue[tuple[int, int, Future[Any]]] = SimpleQueue()
         self._in_flight = 0
         self._texts: dict[tuple[int, int], Continuation] = {}  # by session and number
-        for name, work in {"answers": self._answer, "mending": self._mend, "observer": self._observe}.items():
+        for name, work in {"answers": self._answer_large, "mending": self._mend, "observer": self._observe}.items():
             threading.Thread(target=work, name=name, daemon=True).start()
         self._ready()
 
@@ -139,19 +141,27 @@ class Serving:
             self._fail(session, number, e)
         else:
             self._in_flight += 1  # on this thread; the other one is `_answer`'s, so it may be off by one for a moment
-            future.add_done_callback(lambda done: self._done.put((session, number, done)))
+            future.add_done_callback(partial(self._finished, session, number))
 
-    def _answer(self) -> None:
-        """On a thread of its own: a large output must not stop the stages from handing on the next one."""
+    def _finished(self, session: int, number: int, future: Future[Any]) -> None:
+        """On the thread that collects results: a large output must not keep it from the next one."""
+        if future.exception() is None and sum(t.nbytes for t in future.result().values()) <= _SMALL:
+            self._answer(session, number, future)
+        else:
+            self._done.put((session, number, future))
+
+    def _answer_large(self) -> None:
         while True:
-            session, number, future = self._done.get()
-            self._in_flight -= 1
-            try:
-                arrays = {name: array_of(tensor) for name, tensor in future.result().items()}
-            except Exception as e:
-                self._fail(session, number, e)
-            else:
-                self._say(session, "result", {"id": number}, arrays)
+            self._answer(*self._done.get())
+
+    def _answer(self, session: int, number: int, future: Future[Any]) -> None:
+        self._in_flight -= 1
+        try:
+            arrays = {name: array_of(tensor) for name, tensor in future.result().items()}
+        except Exception as e:
+            self._fail(session, number, e)
+        else:
+            self._say(session, "result", {"id": number}, arrays)
 
     def _begin(self, message: EngineMessage) -> None:
         number, session = message.fields["id"], self._session

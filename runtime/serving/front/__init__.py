@@ -6,5 +6,5 @@ app          routes, limits, statuses
 status_page  the page at `/`, and its data
 metrics      numbers for Prometheus
 recent       the requests of the last minute
-assets/      the page: page.html, page.css, page.js
+assets/      the page: page.html, page.css, page.js; openapi.json describes the routes
 """

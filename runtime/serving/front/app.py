@@ -172,10 +172,32 @@ class Server:
         """The body, if it is not too large and does not take too long."""
         if encoding := request.headers.get("content-encoding"):
             raise HTTPException(415, f"the content encoding {encoding} is not supported; send the body as it is")
-        try:
-            return await asyncio.wait_for(_read(request, self.settings.most_bytes), SLOWEST_BODY)
-        except asyncio.TimeoutError:
-            raise HTTPException(408, f"the body was not there within {SLOWEST_BODY:g} s") from None
+        async with _Deadline(SLOWEST_BODY) as deadline:
+            return await _read(request, self.settings.most_bytes)
+        assert deadline.passed
+        raise HTTPException(408, f"the body was not there within {SLOWEST_BODY:g} s")
+
+
+class _Deadline:
+    """Ends the block in it after some seconds.  Without a task of its own, which asyncio.wait_for takes."""
+
+    def __init__(self, seconds: float) -> None:
+        self.passed = False
+        self._seconds = seconds
+
+    async def __aenter__(self) -> _Deadline:
+        task = asyncio.current_task()
+        assert task is not None
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._end, task)
+        return self
+
+    async def __aexit__(self, kind: object, error: object, _: object) -> bool:
+        self._timer.cancel()
+        return self.passed and isinstance(error, asyncio.CancelledError)
+
+    def _end(self, task: asyncio.Task[Any]) -> None:
+        self.passed = True
+        task.cancel()
 
 
 async def _read(request: Request, most: int) -> bytes:

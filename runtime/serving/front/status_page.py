@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -36,6 +38,7 @@ class StatusPage:
             Route("/", self._page),
             Route("/status", self._status),
             Route("/graph.svg", self._picture),
+            Route("/openapi.json", self._description),
         ]
 
     async def _page(self, request: Request) -> Response:
@@ -43,6 +46,11 @@ class StatusPage:
 
     async def _status(self, request: Request) -> Response:
         return JSONResponse(self.status(), headers={"cache-control": "no-store"})
+
+    async def _description(self, request: Request) -> Response:
+        """The routes as OpenAPI describes them."""
+        text = _filled("openapi.json", {"name": quote(self._name)})
+        return Response(text, media_type="application/json")
 
     async def _picture(self, request: Request) -> Response:
         """The picture of the cut; nothing where the compiler could draw none."""
@@ -93,10 +101,13 @@ def _cut(manifest: Manifest) -> list[dict[str, Any]]:
 
 @cache
 def _page() -> str:
-    """The page, with each `{{name}}` in it replaced by the file of that name."""
-    folder = files("runtime.serving.front") / "assets"
+    return _filled("page.html", {name: _asset(name) for name in ("page.css", "page.js")})
 
-    def read(name: str) -> str:
-        return (folder / name).read_text(encoding="utf-8")
 
-    return re.sub(r"\{\{(\S+)\}\}", lambda found: read(found[1]), read("page.html"))
+def _asset(name: str) -> str:
+    return (files("runtime.serving.front") / "assets" / name).read_text(encoding="utf-8")
+
+
+def _filled(name: str, values: Mapping[str, str]) -> str:
+    """An asset with each `{{name}}` in it replaced."""
+    return re.sub(r"\{\{(\S+?)\}\}", lambda found: values[found[1]], _asset(name))
