@@ -99,7 +99,6 @@ class Serving:
         self._session = 0
         self._gate = threading.Lock()  # held while something is said, and while a session ends
         self._broken = threading.Event()
-        self._ending = False
         self._stopped: set[int] = set()  # processes that were stopped at the last look
         self._asked = threading.Event()  # to observe the stages
         self._done: SimpleQueue[tuple[int, int, Future[Any]]] = SimpleQueue()
@@ -122,7 +121,6 @@ class Serving:
                         text.cancel()
                 case "observe":
                     self._asked.set()
-        self._ending = True
 
     def look(self) -> None:
         """See whether the stages' processes live; one that is stopped twice in a row is killed."""
@@ -222,8 +220,6 @@ class Serving:
         """On a thread of its own: start again the processes that are lost; the others keep their weights."""
         while True:
             self._broken.wait()
-            if self._ending:
-                return
             with self._gate:
                 self._session += 1
                 self._wire.send("lost", {})
@@ -253,14 +249,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     serving = Serving(pipe, wire)
     beating.watch(serving)
     serving.serve()
-    last = threading.Timer(_LAST, kill, (os.getpid(),))  # whatever hangs
-    last.daemon = True
-    last.start()
-    pipe.close()
+    kill(os.getpid())  # nothing is lost: closing the stages would only take time
     return 0
-
-
-_LAST = 2.0  # seconds for the stages to end once the front is gone
 
 
 if __name__ == "__main__":
