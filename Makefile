@@ -49,7 +49,8 @@ faults: $(READY) ## put 1,000 faults into an artifact, which `stagecut check` mu
 	$(BIN)/python -m tests.faults
 
 servers: build/servers/.ready ## run packages on the real TorchServe (needs Java 17), Triton and Ray Serve, and fuzz our own
-	$(ALONE) $(PYTEST) tests/servers
+	$(ALONE) $(PYTEST) tests/servers/test_servers.py tests/servers/test_openapi.py
+	$(PYTEST) tests/servers/test_hosts.py
 
 bench: $(READY) ## run the benchmarks
 	$(PYTEST) tests/benchmarks -s

@@ -35,12 +35,29 @@ def add_flags(options: argparse.ArgumentParser) -> None:
         default=1,
         help="engines to spread requests over, on devices of their own",
     )
+    _add_host_flags(options)
     options.add_argument("--exact", action="store_true", help="run each request by itself, bit for bit as the model")
     options.add_argument(
         "--deadline", metavar="S", type=float, default=60.0, help="seconds until a request is given up"
     )
     options.add_argument("--max-body", metavar="MIB", type=_count, default=64, help="MiB that a request may have")
     options.add_argument("--drain", metavar="S", type=int, default=30, help="seconds for open requests at the end")
+
+
+def _add_host_flags(options: argparse.ArgumentParser) -> None:
+    """Stages on several hosts: the first one answers requests, and the others join it."""
+    options.add_argument("--hosts", metavar="N", type=_count, default=1, help="hosts that share the stages")
+    options.add_argument(
+        "--meet",
+        metavar="ADDRESS",
+        help="address of this host for the others, with a port; default: its own, port 29400",
+    )
+    options.add_argument(
+        "--join", metavar="ADDRESS", help="answer no requests, run stages for the host that --meet names"
+    )
+    options.add_argument(
+        "--number", metavar="N", type=_count, default=1, help="number of a host that joins; default: 1"
+    )
 
 
 def _count(text: str) -> int:

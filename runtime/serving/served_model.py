@@ -23,6 +23,7 @@ from runtime.serving.admission import (
     Overloaded,
     RequestFailed,
 )
+from runtime.serving.engines.hosts import Followers, HostJob
 from runtime.serving.engines.messages import EngineMessage
 from runtime.serving.engines.supervisor import EngineState, EngineStatus, Supervisor
 from runtime.serving.interface import Interface
@@ -57,10 +58,11 @@ class ServedModel:
         limits: Limits = DEFAULT_LIMITS,
         exact: bool = False,
         observe: Callable[[Batch], None] = lambda _: None,
+        job: HostJob | None = None,
     ) -> None:
         """`engines`: the arguments of each; `exact`: no request shares a batch; `observe`: see Admission.
 
-        Raises ManifestError.
+        `job`: of the one engine whose stages are on several hosts.  Raises ManifestError.
         """
         self.interface = Interface(Manifest.read(artifact))
         self.artifact = artifact
@@ -68,9 +70,12 @@ class ServedModel:
         self.admission = Admission(self._run, self._limits(limits), observe)
         self.texts = Texts(self._send, limits.waiting * len(engines))
         self.supervisors = [
-            Supervisor(arguments, partial(self._told, engine), partial(self._lost, engine))
+            Supervisor(
+                arguments, partial(self._told, engine), partial(self._lost, engine), job.variables(0) if job else {}
+            )
             for engine, arguments in enumerate(engines)
         ]
+        self._followers = Followers(job, job.ranks(0)[1:], engines[0]) if job else None
         self._draining = False
         self._stages: dict[int, list[dict[str, Any]]] = {}  # as each engine observed them last
         self._wanted = 0.0  # until when stages are observed
@@ -78,6 +83,8 @@ class ServedModel:
 
     def start(self) -> None:
         """Start the engines."""
+        if self._followers is not None:
+            self._followers.start()
         for supervisor in self.supervisors:
             supervisor.start()
         self._looking = asyncio.get_running_loop().create_task(self._look(), name="look")
@@ -87,6 +94,8 @@ class ServedModel:
         self._close(why)
         if self._looking is not None:
             self._looking.cancel()
+        if self._followers is not None:
+            await self._followers.stop()
         await asyncio.gather(*(supervisor.stop() for supervisor in self.supervisors))
 
     def drain(self) -> None:

@@ -99,6 +99,7 @@ class Serving:
         self._session = 0
         self._gate = threading.Lock()  # held while something is said, and while a session ends
         self._broken = threading.Event()
+        self._why = ""  # it is
         self._stopped: set[int] = set()  # processes that were stopped at the last look
         self._asked = threading.Event()  # to observe the stages
         self._done: SimpleQueue[tuple[int, int, Future[Any]]] = SimpleQueue()
@@ -129,7 +130,7 @@ class Serving:
             kill(pid)
         self._stopped = stopped
         if self._pipe.closed:
-            self._broken.set()
+            self._break("a stage's process is gone")
 
     def _run(self, message: EngineMessage) -> None:
         number, session = message.fields["id"], self._session
@@ -211,10 +212,15 @@ class Serving:
         """Say whose fault it was; where a stage is lost it was nobody's, and the front asks again."""
         if isinstance(error, (PipelineClosed, StageLost)) or self._pipe.closed:
             if session == self._session:
-                self._broken.set()
+                self._break(str(error))
             return
         whose = "input" if isinstance(error, InputError) else "stage"
         self._say(session, kind, {"id": number, "whose": whose, "message": str(error)})
+
+    def _break(self, why: str) -> None:
+        if not self._broken.is_set():
+            self._why = why
+            self._broken.set()
 
     def _mend(self) -> None:
         """On a thread of its own: start again the processes that are lost; the others keep their weights."""
@@ -222,11 +228,11 @@ class Serving:
             self._broken.wait()
             with self._gate:
                 self._session += 1
-                self._wire.send("lost", {})
+                self._wire.send("lost", {"message": self._why})
             try:
                 self._pipe.restart()
-            except Exception as e:  # the stages are on threads of this process, or one was lost again
-                print(f"the engine ends: {e}", file=sys.stderr, flush=True)
+            except Exception:  # the stages are on threads of this process or on other hosts, or one was lost again
+                print(f"the engine ends: {self._why}", file=sys.stderr, flush=True)
                 kill(os.getpid())
             self._in_flight = 0
             self._broken.clear()

@@ -6,14 +6,16 @@ A process that ends closes its socket, which is seen at once; one that hangs sho
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from time import monotonic
+from types import MappingProxyType
 
 from runtime.serving.engines.messages import EngineMessage, read_message
 
@@ -57,10 +59,15 @@ class Supervisor:
     """One engine: the process, the socket that leads to it, and what to do when either ends."""
 
     def __init__(
-        self, arguments: Sequence[str], told: Callable[[EngineMessage], None], lost: Callable[[str], None]
+        self,
+        arguments: Sequence[str],
+        told: Callable[[EngineMessage], None],
+        lost: Callable[[str], None],
+        variables: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """`arguments`: of `engine_process`; `told`: what it says; `lost`: it is gone."""
+        """`arguments` and `variables`: of `engine_process`; `told`: what it says; `lost`: it is gone."""
         self.status = EngineStatus()
+        self._variables = variables
         self._arguments = list(arguments)
         self._told = told
         self._lost = lost
@@ -119,8 +126,8 @@ class Supervisor:
                         self.status.state, self.status.detail = EngineState.FAILED, message.fields["message"]
                         return self.status.detail
                     case "lost":
-                        self.status.state, self.status.detail = EngineState.MENDING, ""
-                        self._lost("a stage was lost")
+                        self.status.state, self.status.detail = EngineState.MENDING, message.fields["message"]
+                        self._lost(self.status.detail)
                     case "ready":
                         self.status.starts += self.status.state is EngineState.MENDING
                         self.status.state, self.status.detail = EngineState.READY, ""
@@ -135,10 +142,13 @@ class Supervisor:
     async def _launch(self) -> asyncio.StreamReader:
         ours, theirs = socket.socketpair()
         command = [sys.executable, "-m", "runtime.serving.engines.engine_process", *self._arguments]
+        environment = {**os.environ, **self._variables}
         with theirs:
             command += ["--socket", str(theirs.fileno())]
             # A session of its own: an interrupt at the terminal is for the front, which lets the engine finish.
-            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True)
+            self._process = subprocess.Popen(
+                command, pass_fds=[theirs.fileno()], start_new_session=True, env=environment
+            )
         self.status.starts += 1
         reader, self._writer = await asyncio.open_connection(sock=ours, limit=1 << 20)
         self._heard = 0.0

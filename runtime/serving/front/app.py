@@ -19,6 +19,7 @@ from starlette.routing import Route
 from runtime.errors import InputError
 from runtime.serving.admission import Limits, Overloaded, RequestFailed
 from runtime.serving.embeddings import Embeddings
+from runtime.serving.engines.hosts import HostJob
 from runtime.serving.front.doors import Doors
 from runtime.serving.front.metrics import CONTENT_TYPE, Metrics
 from runtime.serving.front.status_page import StatusPage
@@ -45,11 +46,13 @@ class Settings:
 class Server:
     """The routes that lead to an artifact that is served."""
 
-    def __init__(self, artifact: Path, engines: Sequence[Sequence[str]], settings: Settings) -> None:
-        """`engines`: the arguments of each.  Raises ManifestError."""
+    def __init__(
+        self, artifact: Path, engines: Sequence[Sequence[str]], settings: Settings, job: HostJob | None = None
+    ) -> None:
+        """`engines` and `job`: see ServedModel.  Raises ManifestError."""
         self.settings = settings
         self.metrics = Metrics()
-        self.model = ServedModel(artifact, engines, settings.limits, settings.exact, self.metrics.began)
+        self.model = ServedModel(artifact, engines, settings.limits, settings.exact, self.metrics.began, job)
         self.metrics.follow(self.model)
         self._page = StatusPage(self.model, settings.name, self.metrics.recent)
         self._embedder = Embeddings(self.model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import resource
 import socket
 import sys
@@ -12,7 +13,9 @@ from types import FrameType
 import uvicorn
 
 from runtime.errors import InputError
+from runtime.manifest.manifest import Manifest
 from runtime.serving.admission import Limits
+from runtime.serving.engines.hosts import Followers, HostJob, follow, host_job, own_address
 from runtime.serving.engines.replicas import engine_arguments
 from runtime.serving.front.app import Server, Settings
 
@@ -28,11 +31,22 @@ def server_of(options: argparse.Namespace) -> Server:
         token=_token(options.token_file),
         most_bytes=options.max_body << 20,
     )
-    return Server(options.artifact, engine_arguments(options), settings)
+    return Server(options.artifact, engine_arguments(options), settings, _job(options, options.meet or own_address()))
+
+
+def _job(options: argparse.Namespace, address: str) -> HostJob | None:
+    """The job of several hosts, whose first one has this address; None for one host.  Raises InputError."""
+    if options.hosts == 1:
+        return None
+    if options.replicas > 1:
+        raise InputError("--replicas are for one host, and --hosts for one engine")
+    return host_job(options.hosts, address, [stage.device for stage in Manifest.read(options.artifact).stages])
 
 
 def serve(options: argparse.Namespace) -> int:
     """Serve until a signal ends it.  Raises InputError or ManifestError before anything is loaded."""
+    if options.join:
+        return _join(options)
     if options.host not in LOCAL and not options.token_file and not options.no_token:
         raise InputError(
             f"--host {options.host} lets other machines ask; give a token with --token-file FILE, or say --no-token"
@@ -46,6 +60,16 @@ def serve(options: argparse.Namespace) -> int:
         server.app(), log_level="warning", access_log=False, timeout_graceful_shutdown=options.drain, lifespan="on"
     )
     _Listening(config, server).run(sockets=[listener])
+    return 0
+
+
+def _join(options: argparse.Namespace) -> int:
+    """Run the stages of this host, for a server on another one.  Raises InputError or ManifestError."""
+    job = _job(options, options.join)
+    if job is None or not 0 < options.number < options.hosts:
+        raise InputError("a host that joins needs the number of --hosts, and its own --number from 1")
+    print(f"host {options.number} of {options.hosts}: joining {job.address}:{job.port}", file=sys.stderr, flush=True)
+    asyncio.run(follow(Followers(job, job.ranks(options.number), engine_arguments(options)[0])))
     return 0
 
 
