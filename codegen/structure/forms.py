@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_flatten
 
 from codegen.structure.program import Update, inside, operands, results
 from codegen.structure.regions import Action, Region
-from ir.graph import Call, Graph, Param, Value, dims, is_whole, opaque_of
+from ir.graph import Call, Graph, Param, State, Value, dims, is_whole, opaque_of
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,13 @@ class Forms:
         return places if equal else None
 
     def _stored(self, path: str, value: Value) -> tuple[Any, ...]:
-        kind = (value.buffer, value.frozen) if isinstance(value, Param) else ()
+        match value:
+            case Param():
+                kind: tuple[Any, ...] = (value.buffer, value.frozen)
+            case State():
+                kind = (value.rows,)
+            case _:
+                kind = ()
         return (self.fqns[value][len(path) :], type(value), kind, value.type)
 
 

@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 from codegen.structure.forms import skeleton
 from codegen.structure.program import Loop, Statement, Update, Use, operands, results, walk
 from codegen.structure.reroll import Rerolled, reroll
+from ir.analysis.pools import with_pools
+from ir.capture import capture
+from ir.decoding import Decoding
 from ir.graph import Call, Graph, Value
 from ir.location import Frame, Where
 from tests.support.graphs import add, captured, graph, linear, param, relu, value
@@ -303,3 +306,38 @@ def test_attention_to_itself_is_that_to_others_given_one_value_twice() -> None:
     assert isinstance(to_other, Use)
     assert to_self.args[0] is to_self.args[1]
     assert len(set(to_other.args)) == 2
+
+
+class Layer(torch.nn.Module):
+    """Stores rows in a pool of its own, and multiplies what is there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(3, 3)
+        self.register_buffer("pool", torch.zeros(5, 2, 3), persistent=False)
+
+    def forward(self, x: torch.Tensor, pages: torch.Tensor) -> torch.Tensor:
+        self.pool.index_put_((pages, pages % 2), x)
+        return self.linear(self.pool[pages]).sum(1).relu()
+
+
+class Layers(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = torch.nn.ModuleList([Layer(), Layer()])
+
+    def forward(self, x: torch.Tensor, pages: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            x = layer(x, pages)
+        return x
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_layers_whose_pools_take_their_size_from_different_counts_have_classes_of_their_own(alike: bool) -> None:
+    """That there are nine pages of either kind says nothing of the next load."""
+    names = tuple(f"layers.{i}.pool" for i in range(2))
+    pools, sliding = (names, ()) if alike else (names[:1], names[1:])
+    decoding = Decoding(page=2, pages=9, window_pages=9, pools=pools, window_pools=sliding)
+    g = with_pools(capture(Layers(), (torch.randn(2, 3), torch.tensor([1, 4]))), decoding)
+    blocks = {use.block for use in walk(check(g).body) if isinstance(use, Use)}
+    assert len(blocks) == (1 if alike else 0)
