@@ -15,6 +15,7 @@ import warnings
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import FileIO, TextIOWrapper
+from math import inf
 from pathlib import Path
 from threading import Lock, Thread
 from typing import Protocol
@@ -75,7 +76,8 @@ def start_member(end: MessageSocket, device: torch.device, threads: int) -> Star
     """
     command, environment = _new_python(end.fileno()), {**os.environ, "OMP_NUM_THREADS": str(threads)}
     if can_be_copied():
-        sys.stdout.flush()
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()  # or the copy would print it again
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of threads: those of libraries are idle
             pid = os.fork()
@@ -105,9 +107,12 @@ def can_be_copied() -> bool:
     return sys.platform == "linux" and not others and not is_used and _own_memory() <= COPIED
 
 
-def _own_memory() -> int:
-    """Bytes of memory that belong to no file."""
-    _, resident, shared, *_ = map(int, Path("/proc/self/statm").read_text().split())
+def _own_memory() -> float:
+    """Bytes of memory that belong to no file; without limit where the system does not tell."""
+    try:
+        _, resident, shared, *_ = map(int, Path("/proc/self/statm").read_text().split())
+    except OSError:
+        return inf
     return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
 
 
