@@ -69,6 +69,8 @@ class Request:
     deaths: int = 0  # of engines that had nothing else to do
     suspect: bool = False  # it was in flight when an engine died: nothing runs beside it
     single: bool = False  # a batch that it was in failed: it runs by itself
+    asked: float = field(default_factory=monotonic)
+    begun: float = 0.0  # when it began to run last; 0 before
 
     @property
     def rows(self) -> int:
@@ -99,11 +101,21 @@ class Lane:
 class Admission:
     """The requests of one engine, or of several that are alike.  All methods are called on one event loop."""
 
-    def __init__(self, send: Hand, limits: Limits, observe: Callable[[Batch], None] = lambda _: None) -> None:
-        """`send`: hands a batch to an engine; `observe`: is told of each batch that begins."""
+    def __init__(
+        self,
+        send: Hand,
+        limits: Limits,
+        observe: Callable[[Batch], None] = lambda _: None,
+        timed: Callable[[float, float], None] = lambda waited, ran: None,
+    ) -> None:
+        """`send`: hands a batch to an engine; `observe`: is told of each batch that begins.
+
+        `timed`: is told, within `answer`, of the seconds that an answered request waited and ran.
+        """
         self._send = send
         self._limits = limits
         self._observe = observe
+        self._timed = timed
         self._lanes: dict[int, Lane] = {}  # of the engines that are ready, by their numbers
         self._waiting: deque[Request] = deque()
         self._numbers = 0
@@ -141,7 +153,9 @@ class Admission:
         limit = self._limits.seconds if seconds is None else seconds
         timer = loop.call_later(limit, self._expire, request, limit)
         try:
-            return await request.answer
+            answer = await request.answer
+            self._timed(request.begun - request.asked, monotonic() - request.begun)
+            return answer
         finally:
             timer.cancel()
             if request in self._waiting:  # its client left
@@ -204,6 +218,8 @@ class Admission:
             self._numbers += 1
             self._lanes[engine].running[self._numbers] = batch
             self._observe(batch)
+            for request in batch:
+                request.begun = monotonic()
             names = batch[0].arrays
             self._send(engine, self._numbers, {name: rows_joined([r.arrays[name] for r in batch]) for name in names})
 

@@ -58,16 +58,17 @@ class ServedModel:
         limits: Limits = DEFAULT_LIMITS,
         exact: bool = False,
         observe: Callable[[Batch], None] = lambda _: None,
+        timed: Callable[[float, float], None] = lambda waited, ran: None,
         job: HostJob | None = None,
     ) -> None:
-        """`engines`: the arguments of each; `exact`: no request shares a batch; `observe`: see Admission.
+        """`engines`: the arguments of each; `exact`: no request shares a batch; `observe` and `timed`: see Admission.
 
         `job`: of the one engine whose stages are on several hosts.  Raises ManifestError.
         """
         self.interface = Interface(Manifest.read(artifact))
         self.artifact = artifact
         self._exact = exact
-        self.admission = Admission(self._run, self._limits(limits), observe)
+        self.admission = Admission(self._run, self._limits(limits), observe, timed)
         self.texts = Texts(self._send, limits.waiting * len(engines))
         self.supervisors = [
             Supervisor(

@@ -112,7 +112,7 @@ def test_ten_times_too_much(tmp_path: Path) -> None:
         front = psutil.Process(server.process.pid)
         slots = server.http.get("/status").json()["slots"]
         capacity = 1 / SLEEP
-        with under_load(server, 10 * (QUEUE + slots) // 4, pause=1.0) as load:
+        with under_load(server, 10 * (QUEUE + slots) // 4, pause=0.6) as load:
             time.sleep(5)
             before = front.memory_info().rss
             time.sleep(OVERLOAD - 5)

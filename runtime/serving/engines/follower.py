@@ -1,7 +1,4 @@
-"""A process of a job other than rank 0: it runs its stages until rank 0 closes the pipeline, or is gone.
-
-python -m runtime.serving.engines.follower OUT
-"""
+"""A process of a job other than rank 0: it runs its stages until rank 0 closes the pipeline, or is gone."""
 
 from __future__ import annotations
 

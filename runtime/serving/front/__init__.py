@@ -5,6 +5,7 @@ doors        around every request: token, id, log, count
 app          routes, limits, statuses
 status_page  the page at `/`, and its data
 metrics      numbers for Prometheus
+spans        of OpenTelemetry, where it is installed
 recent       the requests of the last minute
 assets/      the page: page.html, page.css, page.js; openapi.json describes the routes
 """

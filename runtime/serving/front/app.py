@@ -22,6 +22,7 @@ from runtime.serving.embeddings import Embeddings
 from runtime.serving.engines.hosts import HostJob
 from runtime.serving.front.doors import Doors
 from runtime.serving.front.metrics import CONTENT_TYPE, Metrics
+from runtime.serving.front.spans import work_spans
 from runtime.serving.front.status_page import StatusPage
 from runtime.serving.protocols import oip
 from runtime.serving.protocols.openai_answers import TextAnswer
@@ -52,7 +53,9 @@ class Server:
         """`engines` and `job`: see ServedModel.  Raises ManifestError."""
         self.settings = settings
         self.metrics = Metrics()
-        self.model = ServedModel(artifact, engines, settings.limits, settings.exact, self.metrics.began, job)
+        self.model = ServedModel(
+            artifact, engines, settings.limits, settings.exact, self.metrics.began, self._timed, job
+        )
         self.metrics.follow(self.model)
         self._page = StatusPage(self.model, settings.name, self.metrics.recent)
         self._embedder = Embeddings(self.model)
@@ -79,6 +82,10 @@ class Server:
         handlers: dict[Any, Callable[..., Any]] = dict.fromkeys((*STATUS, *_OF_REQUESTS), _refused)
         app = Starlette(routes=routes, lifespan=self._life, exception_handlers={**handlers, HTTPException: _not_here})
         return Doors(app, self.settings.token, self.metrics)
+
+    def _timed(self, waited: float, ran: float) -> None:
+        self.metrics.waits.observe(waited)
+        work_spans(waited, ran)
 
     @asynccontextmanager
     async def _life(self, app: Starlette) -> AsyncIterator[None]:

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from runtime.serving.front.metrics import Metrics
+from runtime.serving.front.spans import request_span
 
 UNGUARDED = ("/", "/v2/health/live", "/v2/health/ready")  # without a token: they tell nothing of the model
 
@@ -37,21 +38,22 @@ class Doors:
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", number)]
             await send(message)
 
-        try:
-            if self._token and scope["path"] not in UNGUARDED and not self._is_known(headers):
-                await _refuse(answer)
-            else:
-                await self._app(scope, receive, answer)
-        finally:
-            self._note(scope, status, perf_counter() - began, number)
+        with request_span(scope["method"], scope["path"], headers) as span:
+            try:
+                if self._token and scope["path"] not in UNGUARDED and not self._is_known(headers):
+                    await _refuse(answer)
+                else:
+                    await self._app(scope, receive, answer)
+            finally:
+                span.answered(_handler(scope), status)
+                self._note(scope, status, perf_counter() - began, number)
 
     def _is_known(self, headers: dict[bytes, bytes]) -> bool:
         return hmac.compare_digest(headers.get(b"authorization", b""), self._token)
 
     def _note(self, scope: Any, status: int, seconds: float, number: bytes) -> None:
         """Counted by the handler, not by the path: paths that clients make up would make metrics without end."""
-        handler = getattr(scope.get("endpoint"), "__name__", "none").strip("_")
-        self._metrics.note(handler, status, seconds)
+        self._metrics.note(_handler(scope), status, seconds)
         line = {
             "request": number.decode("latin-1"),
             "method": scope["method"],
@@ -60,6 +62,11 @@ class Doors:
             "ms": round(seconds * 1e3, 3),
         }
         print(json.dumps(line), file=sys.stderr)
+
+
+def _handler(scope: Any) -> str:
+    """The name of the function that answers a request; "none" where no route leads to one."""
+    return getattr(scope.get("endpoint"), "__name__", "none").strip("_")
 
 
 async def _refuse(send: Any) -> None:

@@ -36,6 +36,12 @@ class Metrics:
             "stagecut_request_seconds", "Seconds from a request to its answer.", ["handler"], buckets=_SECONDS,
             registry=self._registry,
         )  # fmt: skip
+        self.waits = Histogram(
+            "stagecut_wait_seconds",
+            "Seconds that an answered request waited.",
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
         self.rows = Histogram("stagecut_batch_rows", "Rows of a batch.", buckets=_ROWS, registry=self._registry)
         self.replays = Counter(
             "stagecut_replays", "Requests that ran again as the engine had ended.", registry=self._registry

@@ -81,6 +81,7 @@ OTHERS = {
     "runtime/serving/adapters/ray_serve.py": ["ray"],
     "runtime/serving/packages/flags.py": [],
     "runtime/serving/embeddings.py": ["tokenizers"],
+    "runtime/serving/front/spans.py": ["opentelemetry"],  # if it is installed
     "runtime/serving/*": ["torch", "safetensors", "starlette", "uvicorn", "prometheus_client"],
     "runtime/flags.py": [],
     "runtime/*/flags.py": [],

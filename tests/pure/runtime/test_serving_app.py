@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
+from runtime.serving.arrays import Array
 from runtime.serving.front import app as app_module
+from runtime.serving.front import spans
 from runtime.serving.front.app import Server, Settings
 from tests.support.artifacts import Part, tensor, write
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -63,6 +70,52 @@ def test_the_description_names_the_routes_that_there_are(server: Server) -> None
         for method in methods:
             answer = through(server, lambda client, m=method, p=path: client.request(m, p))
             assert answer.status_code not in (404, 405), path
+
+
+def test_the_dashboard_shows_numbers_that_there_are(server: Server) -> None:
+    through(server, lambda client: client.post("/v2/models/mine/infer", content=b"{"))
+    page = through(server, lambda client: client.get("/metrics")).text
+    known = set(re.findall(r"^# TYPE (\S+)", page, re.MULTILINE))
+    used = set(re.findall(r"stagecut_\w+", (ROOT / "docs" / "grafana.json").read_text()))
+    assert len(used) > 10
+    assert {re.sub("_(bucket|sum|count)$", "", name) for name in used} <= known
+
+
+class FakeTracer:
+    """In place of a tracer of OpenTelemetry, which this environment need not have."""
+
+    def __init__(self) -> None:
+        self.spans: list[dict[str, Any]] = []
+
+    @contextmanager
+    def start_as_current_span(self, name: str, **given: Any) -> Iterator[Any]:
+        told: dict[str, Any] = {"name": name, "context": given["context"], **given["attributes"]}
+        self.spans.append(told)
+        yield SimpleNamespace(update_name=lambda name: told.update(name=name), set_attributes=told.update)
+
+    def start_span(self, name: str, start_time: int) -> Any:
+        return SimpleNamespace(end=lambda at: self.spans.append({"name": name, "seconds": (at - start_time) / 1e9}))
+
+
+def test_each_request_is_a_span_below_its_clients(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracer = FakeTracer()
+    kind = SimpleNamespace(SERVER="server")
+    monkeypatch.setattr(spans, "trace", SimpleNamespace(get_tracer=lambda name: tracer, SpanKind=kind))
+    monkeypatch.setattr(spans, "propagate", SimpleNamespace(extract=lambda carrier: carrier.get("traceparent")))
+    through(server, lambda client: client.get("/v2/models/other", headers={"traceparent": "00-1-2-01"}))
+    [span] = tracer.spans
+    assert (span["name"], span["context"], span["http.response.status_code"]) == ("metadata", "00-1-2-01", 404)
+    server.model.admission.opened(1)
+
+    async def ask() -> None:
+        answer = asyncio.ensure_future(server.model.admission.answer({"x": Array("int8", (1,), b"1")}, None))
+        await asyncio.sleep(0.02)
+        server.model.admission.done(1, {})
+        await answer
+
+    asyncio.run(ask())
+    assert [span["name"] for span in tracer.spans[1:]] == ["queue", "engine"]
+    assert 0.01 < tracer.spans[2]["seconds"] < 5
 
 
 def test_the_page_is_open_and_its_data_is_not(server: Server) -> None:
