@@ -30,7 +30,7 @@ class CommandLine:
 HANDED_ON = {
     "run": CommandLine("runtime.run", "runtime.flags", "Run an artifact on tensors from a file, once."),
     "generate": CommandLine(
-        "runtime.generation.__main__", "runtime.generation.flags", "Continue a prompt, token by token as they come."
+        "passes.cli.generating", "passes.cli.generating", "Continue a prompt; cut the model first, if need be."
     ),
     "serve": CommandLine(
         "passes.cli.serving", "passes.cli.serving", "Answer requests over HTTP; cut the model first, if need be."

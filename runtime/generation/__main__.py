@@ -23,7 +23,11 @@ _OPTIONS = ("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "repetit
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m runtime.generation") -> int:
-    options = parser(prog).parse_args(argv)
+    return continue_prompt(parser(prog).parse_args(argv))
+
+
+def continue_prompt(options: argparse.Namespace) -> int:
+    """Write what follows a prompt to the standard output; the exit status."""
     return status_of(lambda: _write(options))
 
 

@@ -13,6 +13,12 @@ def parser(prog: str) -> argparse.ArgumentParser:
         description="Continue a prompt, token by token as they come.",
         epilog=f'Example: {prog} build/llama "Once upon a time" --max-new-tokens 64',
     )
+    add_flags(options)
+    return options
+
+
+def add_flags(options: argparse.ArgumentParser) -> None:
+    """The artifact and how its stages run; the prompt, and how it is continued."""
     add_loading_flags(options)
     options.add_argument("prompt", metavar="PROMPT", help="the text to continue; - reads it from the standard input")
     options.add_argument("--chat", action="store_true", help="put it as a user's message, by the chat template")
@@ -26,4 +32,3 @@ def parser(prog: str) -> argparse.ArgumentParser:
     options.add_argument("--repetition-penalty", metavar="P", type=float, help=penalty)
     options.add_argument("--seed", metavar="N", type=int, help="draw the same again")
     options.add_argument("--stop", metavar="TEXT", action="append", help="end before this text; may be repeated")
-    return options

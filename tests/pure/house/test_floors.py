@@ -34,7 +34,7 @@ FLOORS = {
     "passes/cli/verify_stages.py": ["passes", "ir", "runtime"],  # --verify runs the stages
     "passes/compilation/auto.py": ["passes", "ir", "runtime"],  # the call that ends with a running pipeline
     "passes/cli/prepared.py": ["ir", "stagecut"],  # it runs the command
-    "passes/cli/serving.py": ["passes", "stagecut"],
+    "passes/cli/compile_flags.py": ["passes", "stagecut"],  # it runs the command
     "passes/__init__.py": ["passes"],
     "passes/compilation/job.py": ["passes", "ir", "codegen"],
     "passes/compilation/compare.py": ["passes", "ir", "codegen.picture"],
@@ -66,6 +66,8 @@ OTHERS = {
     "passes/cli/handed_on.py": ["typer"],
     "passes/cli/prepared.py": [],
     "passes/cli/serving.py": [],
+    "passes/cli/generating.py": [],
+    "passes/cli/compile_flags.py": [],
     "passes/cli/loading.py": [],
     "passes/cli/terminal.py": ["rich"],
     "passes/cli/*": ["torch", "rich"],

@@ -1,0 +1,37 @@
+"""`stagecut generate`: from a source, or an artifact, to text; `runtime.generation` does the rest."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from passes.cli.compile_flags import add_compile_flags, cut, run_anew
+from passes.cli.loading import load
+from passes.cli.prepared import is_artifact, prepared
+from passes.cli.terminal import exit_status
+
+
+def parser(prog: str) -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(
+        prog=prog,
+        allow_abbrev=False,
+        description="Continue a prompt, token by token as they come; a model that is not cut yet is cut into a cache.",
+        epilog=f'Example: {prog} build/llama "Once upon a time" --max-new-tokens 64',
+    )
+    load("runtime.generation.flags", prog).add_flags(options)
+    add_compile_flags(options)
+    return options
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "stagecut generate") -> int:
+    known = parser(prog)
+    options = known.parse_args(argv)
+    with exit_status():
+        source = str(options.artifact)
+        if is_artifact(source):
+            prepared(source, options.compile_flags)
+            return load("runtime.generation.__main__", prog).continue_prompt(options)
+        if "--generate" not in options.compile_flags:
+            options.compile_flags = [*options.compile_flags, "--generate"]
+        artifact = cut(source, options)
+    run_anew("generate", known, options, str(artifact), options.prompt)
