@@ -14,6 +14,7 @@ from ir.checkpoint.files import read_checkpoint
 from ir.checkpoint.mosaic import Mosaic
 from ir.checkpoint.names import fit, stored_names
 from ir.checkpoint.quantized.dequantized import Dequantized
+from ir.checkpoint.quantized.kept import keep
 from ir.checkpoint.quantized.quantization import Quantization, quantization_of
 from ir.checkpoint.tensors import Held, Tensorlike
 from ir.checkpoint.transformers import named_for
@@ -48,14 +49,20 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         tables = read_checkpoint(path)
         return cls(path, _main(tables), tables=tables, quantization=quantization_of(path))
 
-    def for_model(self, model: nn.Module) -> Checkpoint:
+    def for_model(self, model: nn.Module, keep_quantized: bool = False) -> Checkpoint:
         """The same tensors under the model's own names, as transformers would load them if the model is one of its.
 
-        Quantized weights are dequantized into the model's dtype.
-        Raises SourceError where they cannot be loaded into it.
+        Quantized weights are dequantized into the model's dtype; or else the model is changed to hold them as they
+        are stored, where it can.  Raises SourceError where they cannot be loaded into it.
         """
-        if self.quantization is not None:
-            return self._dequantized(self.quantization, model).for_model(model)
+        if self.quantization is None:
+            return self._named_for(model)
+        plain = self._dequantized(self.quantization, model)._named_for(model)
+        tensors = keep(model, plain.tensors) if keep_quantized else plain.tensors
+        notes = (*plain.notes, *_quantized_notes(self.quantization, plain.tensors, tensors))
+        return Checkpoint(self.path, tensors, notes, plain.tables)
+
+    def _named_for(self, model: nn.Module) -> Checkpoint:
         wanted = stored_names(model)
         fits = {key: fit(wanted, table) for key, table in self.tables.items()}
         best = max(fits, key=fits.__getitem__, default="")
@@ -72,10 +79,10 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         dtype = next((p.dtype for p in model.parameters() if _plain(p.dtype)), torch.float32)
         try:
             tables = {key: quantization.dequantized(table, dtype) for key, table in self.tables.items()}
-            notes = quantization.notes(self.tensors)
         except SourceError as e:
             raise SourceError(f"{self}: {e}") from e
-        return Checkpoint(self.path, _main(tables), tuple(notes), tables)
+        notes = (_ACTIVATIONS,) if quantization.of_activations(self.tensors) else ()
+        return Checkpoint(self.path, _main(tables), notes, tables)
 
     def __getitem__(self, fqn: str) -> torch.Tensor:
         tensor = self.tensors[fqn]
@@ -96,6 +103,22 @@ class Checkpoint(Mapping[str, torch.Tensor]):
 
     def __str__(self) -> str:
         return str(self.path)
+
+
+_ACTIVATIONS = "activations are not quantized, which they are in the checkpoint's own library"
+
+
+def _quantized_notes(
+    quantization: Quantization, plain: Mapping[str, Tensorlike], tensors: Mapping[str, Tensorlike]
+) -> Iterator[str]:
+    """Notes on the weights that are held as they are stored, and on those that are dequantized."""
+    left = [name for name, tensor in tensors.items() if _computed(tensor)]
+    schemes = "; ".join(dict.fromkeys(str(tensor.scheme) for tensor in plain.values() for tensor in _sources(tensor)))
+    if len(tensors) > len(plain):
+        yield f"the weights stay as {quantization.method} stores them ({schemes}), and are dequantized at each use"
+    if left:
+        which = _listed(left) if len(tensors) > len(plain) else "the weights"
+        yield f"{which} are dequantized while stages are written, from {quantization.method} ({schemes})"
 
 
 _Table = TypeVar("_Table", bound=Mapping[str, Tensorlike])
@@ -144,14 +167,23 @@ def check_linked(weights: Mapping[str, torch.Tensor]) -> None:
     if any(_computed(tensor) for tensor in weights.tensors.values()):
         raise SourceError(
             f"--weights link points into a checkpoint's files, and {weights} has quantized weights, which stages hold "
-            "dequantized; say --weights copy"
+            "dequantized; say --weights copy, or --quantized keep"
         )
 
 
 def _computed(tensor: Tensorlike) -> bool:
     """Whether a tensor is dequantized, or joined from some that are."""
-    tiles = tensor.tiles if isinstance(tensor, Mosaic) else ()
-    return isinstance(tensor, Dequantized) or any(_computed(tile.source) for tile in tiles)
+    return next(_sources(tensor), None) is not None
+
+
+def _sources(tensor: Tensorlike) -> Iterator[Dequantized]:
+    """The quantized weights that a tensor consists of."""
+    match tensor:
+        case Dequantized():
+            yield tensor
+        case Mosaic(tiles=tiles):
+            for tile in tiles:
+                yield from _sources(tile.source)
 
 
 def _check_type(value: Param | State, weights: Checkpoint) -> None:

@@ -42,8 +42,8 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
     if (path / _GENERATION).is_file() and reading.generate:
         model.generation_config = _generation_config(path, transformers)
     make = partial(make_example, model, config, path, reading.padding)
+    named = None if checkpoint is None else checkpoint.for_model(model, reading.keep_quantized)
     example = make()
-    named = None if checkpoint is None else checkpoint.for_model(model)
     return Source(
         name=path.resolve().name,
         model=model,

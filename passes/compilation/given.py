@@ -22,7 +22,7 @@ from ir.sources import Reading, Source, read_source, uncompiled
 from ir.sources.decoder.made import step_of
 from ir.sources.example_sizes import with_example_sizes
 from ir.sources.variants import with_fixed_inputs, with_shapes_of, with_variants
-from passes.options.options import Options, Weights
+from passes.options.options import Options, Quantized, Weights
 
 
 def read_given(
@@ -88,6 +88,7 @@ def _reading(options: Options) -> Reading:
         padding=options.padding,
         checkpoint=options.checkpoint,
         generate=options.generate,
+        keep_quantized=options.quantized is Quantized.keep,
     )
 
 
@@ -132,7 +133,11 @@ def _in_memory(
 ) -> Source:
     """A module, and how it is called; one whose dtype is to change is copied first."""
     model = uncompiled(model)
-    stored = None if options.checkpoint is None else Checkpoint.open(options.checkpoint).for_model(model)
+    stored = (
+        None
+        if options.checkpoint is None
+        else Checkpoint.open(options.checkpoint).for_model(model)
+    )
     positional = (args,) if isinstance(args, torch.Tensor) else tuple(args)
     if (dtype := _dtype(options)) is not None:
         model = deepcopy(model).to(dtype)

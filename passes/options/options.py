@@ -67,6 +67,13 @@ class Weights(str, Enum):
     none = "none"  # only the code and the plan
 
 
+class Quantized(str, Enum):
+    """The form in which stages hold quantized weights."""
+
+    keep = "keep"  # as they are stored, where they can; dequantized at each use
+    dequantize = "dequantize"  # dequantized while stages are written
+
+
 class CutAt(str, Enum):
     """The places where a cut may lie."""
 
@@ -113,6 +120,9 @@ class Options:
     )
     checkpoint: Path | None = option(None, PATH, _SOURCE, "the weights of a model file, if it does not hold them")
     dtype: DType | None = option(None, one_of(DType), _SOURCE, "of the weights; else as the source has them")
+    quantized: Quantized = option(
+        Quantized.keep, one_of(Quantized), _SOURCE, "keep a checkpoint's weights as stored, where it can, or dequantize"
+    )
     padding: bool = option(
         True, SWITCH, _SOURCE, "call a checkpoint's model without attention_mask", "--no-padding", turns_off=True
     )

@@ -7,5 +7,6 @@ four_bit_floats   two codes a byte, looked up in a table: FP4, NF4
 groups            tensors whose names differ by a suffix -> the groups that are one weight each
 kinds             the libraries: how each names the tensors, and which scheme its settings mean
 dequantized       a weight that is computed when it is read, a block of rows at a time
+kept              modules that hold the stored tensors, and compute the weight at each use
 quantization      what a folder says of its quantization; a table of tensors with the weights dequantized
 """

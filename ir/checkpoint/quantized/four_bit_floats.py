@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import ClassVar
 
 import torch
 
@@ -24,6 +25,8 @@ class Fp4:
     """
 
     divided: bool = False
+
+    dims: ClassVar[int] = 2
 
     def dequantize(self, parts: Parts) -> torch.Tensor:
         codes, scale = parts["codes"].view(torch.uint8), decoded_scale(parts["scale"]).to(torch.float32)
@@ -49,11 +52,13 @@ class Mxfp4Experts:
     The weight is [experts, groups * 32, columns], in bfloat16.
     """
 
+    dims: ClassVar[int] = 3
+
     def dequantize(self, parts: Parts) -> torch.Tensor:
         codes, exponent = parts["codes"], parts["scale"].to(torch.int32) - 127
         table = torch.tensor(_E2M1, dtype=torch.bfloat16, device=codes.device)
         values = torch.ldexp(_looked_up(_low_first(codes), table), exponent.unsqueeze(-1))
-        return values.flatten(-2).transpose(1, 2)
+        return values.flatten(-2).transpose(-1, -2)
 
     def rows(self, shapes: PartShapes) -> Mapping[str, RowAxis]:
         return {"codes": RowAxis(0), "scale": RowAxis(0)}
@@ -76,6 +81,8 @@ class BitsAndBytes4Bit:
     nested_block: int = 0
     offset: float = 0.0
 
+    dims: ClassVar[int] = 2
+
     def dequantize(self, parts: Parts) -> torch.Tensor:
         codes, absmax = parts["codes"].flatten().view(torch.uint8), parts["absmax"]
         if self.nested_block:
@@ -95,6 +102,8 @@ class BitsAndBytes4Bit:
 @dataclass(frozen=True)
 class BitsAndBytes8Bit:
     """bitsandbytes' int8: `codes` [rows, columns] times `scale` [rows], the largest value of a row, over 127."""
+
+    dims: ClassVar[int] = 2
 
     def dequantize(self, parts: Parts) -> torch.Tensor:
         return parts["codes"] * parts["scale"].view(-1, 1) * 7.874015718698502e-3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -21,6 +22,8 @@ class PackedRows:
 
     bits: int
     columns: int
+
+    dims: ClassVar[int] = 2
 
     def dequantize(self, parts: Parts) -> torch.Tensor:
         scale, lowest = parts["scale"], 1 << (self.bits - 1)
@@ -56,6 +59,8 @@ class Gptq:
     bits: int
     zeros_less_one: bool = True
 
+    dims: ClassVar[int] = 2
+
     def dequantize(self, parts: Parts) -> torch.Tensor:
         scale, zeros = parts["scale"], parts["zeros"]
         if self.zeros_less_one:
@@ -77,6 +82,8 @@ class Gptq:
 @dataclass(frozen=True)
 class Awq:
     """AWQ's gemm layout: codes [columns, rows / 8], zeros [groups, rows / 8], scale [groups, rows], of 4 bits."""
+
+    dims: ClassVar[int] = 2
 
     def dequantize(self, parts: Parts) -> torch.Tensor:
         values, zeros = _awq_unpacked(parts["codes"]), _awq_unpacked(parts["zeros"])

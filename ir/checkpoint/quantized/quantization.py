@@ -58,18 +58,11 @@ class Quantization:
         rest = {n: t for n, t in tensors.items() if n not in taken and not n.endswith(_OF_ACTIVATIONS)}
         return rest | {weight.name: Dequantized(weight.scheme, weight.parts, dtype) for weight in weights}
 
-    def notes(self, tensors: Mapping[str, Tensorlike]) -> list[str]:
-        """Notes for the user about weights that are dequantized."""
-        schemes = dict.fromkeys(str(weight.scheme) for weight in self.weights(tensors))
-        notes = [f"the weights are dequantized from {self.method} ({'; '.join(schemes)})"] if schemes else []
-        if self._activations or any(name.endswith(_OF_ACTIVATIONS) for name in tensors):
-            notes.append("activations are not quantized, which they are in the checkpoint's own library")
-        return notes
-
-    @property
-    def _activations(self) -> bool:
+    def of_activations(self, tensors: Mapping[str, Tensorlike]) -> bool:
+        """Whether activations are quantized, too, as settings or stored scales say."""
         groups = (self.settings.get("config_groups") or {}).values()
-        return bool(self.settings.get("activation_scheme")) or any(group.get("input_activations") for group in groups)
+        named = self.settings.get("activation_scheme") or any(group.get("input_activations") for group in groups)
+        return bool(named) or any(name.endswith(_OF_ACTIVATIONS) for name in tensors)
 
 
 def quantization_of(path: Path) -> Quantization | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -21,6 +22,8 @@ class Scaled:
 
     block: tuple[int, int] | None = None
     wide: bool = True
+
+    dims: ClassVar[int] = 2
 
     def dequantize(self, parts: Parts) -> torch.Tensor:
         codes, scale = parts["codes"], decoded_scale(parts["scale"])
@@ -62,13 +65,13 @@ def decoded_scale(scale: torch.Tensor) -> torch.Tensor:
 
 def blocks_times(values: torch.Tensor, scale: torch.Tensor, steps: tuple[int, ...]) -> torch.Tensor:
     """Values times the scale of the block that each is in; `steps` divide the values' sizes."""
-    scale = scale.reshape(*scale.shape, *(1,) * (len(steps) - scale.ndim))
-    shape = values.shape
-    for dim in reversed(range(len(steps))):
-        if 1 < steps[dim] < shape[dim]:
-            values = values.unflatten(dim, (-1, steps[dim]))
-            scale = scale.unsqueeze(dim + 1)
-    return (values * scale).reshape(shape)
+    counts = (*scale.shape, *(1,) * (len(steps) - scale.ndim))
+    inside: list[int] = []
+    places: list[int] = []
+    for n, step, count in zip(values.shape, steps, counts, strict=True):
+        inside += [count, step] if 1 < step < n else [n]
+        places += [count, 1] if 1 < step < n else [count]
+    return (values.reshape(inside) * scale.reshape(places)).reshape(values.shape)
 
 
 def _spread(scale: torch.Tensor, steps: tuple[int, ...], shape: tuple[int, ...]) -> torch.Tensor:

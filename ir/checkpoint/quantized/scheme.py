@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias
 
 import torch
 
@@ -24,6 +24,9 @@ class RowAxis:
 
 class Scheme(Protocol):
     """A frozen dataclass, equal where the formula is; `str` names it in notes."""
+
+    dims: ClassVar[int]
+    """The dimensions of the codes of one weight; those of experts have one more, before them."""
 
     def dequantize(self, parts: Parts) -> torch.Tensor:
         """The weight as its library computes it, in the dtype of that.  Plain operators: it can be exported."""

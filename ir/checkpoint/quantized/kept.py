@@ -1,0 +1,125 @@
+"""Modules over stored tensors: a weight that is quantized on disk is a formula of them, computed at each use."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+from torch._higher_order_ops.map import map as over_first
+
+from ir.checkpoint.mosaic import Mosaic, Tile
+from ir.checkpoint.quantized.dequantized import Dequantized
+from ir.checkpoint.quantized.scheme import Scheme
+from ir.checkpoint.rearranged import Rearranged
+from ir.checkpoint.tensors import Tensorlike
+
+
+@dataclass(frozen=True)
+class KeptWeight:
+    """A weight as a formula of parameters of its module: their names by what they are, and the weight's dtype."""
+
+    scheme: Scheme
+    parameters: tuple[tuple[str, str], ...]
+    dtype: torch.dtype
+
+    def of(self, module: nn.Module) -> torch.Tensor:
+        """The weight; that of experts is made one expert at a time, so that nothing else of its size is in memory."""
+        tensors = tuple(module._parameters[name] for _, name in self.parameters)
+        codes = tensors[0]
+        assert codes is not None
+        return over_first(self._made, tensors) if codes.ndim > self.scheme.dims else self._made(tensors)
+
+    def _made(self, tensors: Any, *_: Any) -> torch.Tensor:
+        parts = {what: tensor for (what, _), tensor in zip(self.parameters, tensors, strict=True)}
+        return self.scheme.dequantize(parts).to(self.dtype)
+
+
+def keep(model: nn.Module, tensors: Mapping[str, Tensorlike]) -> dict[str, Tensorlike]:
+    """Have modules hold the stored tensors of their weights, where these have a place in them; returns all by name.
+
+    What is dequantized after it cannot be kept: weights that several modules share, and those joined from tensors whose
+    scales do not go together.
+    """
+    uses = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
+    kept = dict(tensors)
+    for name, tensor in tensors.items():
+        owner, _, attribute = name.rpartition(".")
+        module, whole = model.get_submodule(owner), joined(tensor)
+        if whole is None or uses[id(module._parameters.get(attribute))] != 1:
+            continue
+        names = {what: attribute if what == "codes" else f"{attribute}_{what}" for what in _in_order(whole.parts)}
+        del kept[name]
+        kept |= {f"{owner}.{names[what]}".lstrip("."): whole.parts[what] for what in names}
+        hold(module, attribute, KeptWeight(whole.scheme, tuple(names.items()), whole.dtype), whole.parts)
+    return kept
+
+
+def hold(module: nn.Module, attribute: str, weight: KeptWeight, parts: Mapping[str, Any]) -> None:
+    """Give a module the stored tensors, on the meta device, as parameters, and the weight as a property."""
+    for what, name in weight.parameters:
+        empty = torch.empty(parts[what].shape, dtype=parts[what].dtype, device="meta")
+        module._parameters[name] = nn.Parameter(empty, requires_grad=False)
+    module.__class__ = _with_weight(type(module), attribute, weight)
+
+
+@cache
+def _with_weight(cls: type[nn.Module], attribute: str, weight: KeptWeight) -> type[nn.Module]:
+    name = cls.__name__ if cls.__name__.startswith("Quantized") else f"Quantized{cls.__name__}"
+    return type(name, (cls,), {attribute: property(weight.of), "__module__": cls.__module__})
+
+
+def joined(tensor: Tensorlike) -> Dequantized | None:
+    """A weight as one formula of stored tensors, where it is one, or is joined from some of the same scheme.
+
+    [experts, rows, columns] are joined from [rows, columns]; each stored tensor is then joined alike.
+    """
+    if isinstance(tensor, Dequantized):
+        return tensor if _goes_with_experts(tensor) else None
+    if not isinstance(tensor, Mosaic) or not all(isinstance(tile.source, Dequantized) for tile in tensor.tiles):
+        return None
+    by_expert: dict[tuple[int, ...], list[Tile]] = {}
+    for tile in tensor.tiles:
+        by_expert.setdefault(tile.at[:-2], []).append(tile)
+    first: Any = tensor.tiles[0].source
+    alike = {(t.source.scheme, *t.source.parts) for t in tensor.tiles}  # type: ignore[attr-defined]
+    if len(tensor.shape) - len(first.shape) > 1 or len(alike) > 1 or any(t.at[-1] for t in tensor.tiles):
+        return None
+    parts = {what: _part(what, list(by_expert.values()), len(tensor.shape) > 2) for what in first.parts}
+    if any(part is None for part in parts.values()):
+        return None
+    whole = Dequantized(first.scheme, {what: part for what, part in parts.items() if part is not None}, first.dtype)
+    return whole
+
+
+def _part(what: str, experts: list[list[Tile]], stack: bool) -> Tensorlike | None:
+    """One of the stored tensors, joined over the tiles of each expert; None where its parts do not fit together."""
+    rows = list[torch.Tensor]()
+    for tiles in experts:
+        sources: list[Any] = [tile.source for tile in tiles]
+        axes = [s.scheme.rows({name: part.shape for name, part in s.parts.items()}).get(what) for s in sources]
+        axis = axes[0]
+        parts: list[torch.Tensor] = [Rearranged.standing_for(source.parts[what]) for source in sources]
+        if any(a != axis for a in axes) or (axis is None and len(parts) > 1):
+            return None
+        if axis is not None and any(s.shape[0] % axis.rows for s in sources[:-1]):
+            return None
+        rows.append(torch.cat(parts, axis.dim) if axis is not None and len(parts) > 1 else parts[0])
+    if len({row.shape for row in rows}) > 1:
+        return None
+    whole: Any = torch.stack(rows) if stack else rows[0]
+    return whole.source
+
+
+def _goes_with_experts(weight: Dequantized) -> bool:
+    """Whether each stored tensor of experts has its part for each."""
+    codes = weight.parts["codes"].shape
+    return len(codes) == weight.scheme.dims or all(p.shape[:1] == codes[:1] for p in weight.parts.values())
+
+
+def _in_order(parts: Mapping[str, Any]) -> list[str]:
+    return ["codes", *(what for what in parts if what != "codes")]
