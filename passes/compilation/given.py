@@ -133,11 +133,7 @@ def _in_memory(
 ) -> Source:
     """A module, and how it is called; one whose dtype is to change is copied first."""
     model = uncompiled(model)
-    stored = (
-        None
-        if options.checkpoint is None
-        else Checkpoint.open(options.checkpoint).for_model(model)
-    )
+    stored = None if options.checkpoint is None else Checkpoint.open(options.checkpoint).for_model(model)
     positional = (args,) if isinstance(args, torch.Tensor) else tuple(args)
     if (dtype := _dtype(options)) is not None:
         model = deepcopy(model).to(dtype)

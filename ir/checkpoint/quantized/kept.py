@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._higher_order_ops.map import map as over_first
 
 from ir.checkpoint.mosaic import Mosaic, Tile
 from ir.checkpoint.quantized.dequantized import Dequantized
@@ -32,11 +31,14 @@ class KeptWeight:
         tensors = tuple(module._parameters[name] for _, name in self.parameters)
         codes = tensors[0]
         assert codes is not None
-        return over_first(self._made, tensors) if codes.ndim > self.scheme.dims else self._made(tensors)
+        if codes.ndim == self.scheme.dims:
+            return self._made(*tensors)[0]
+        (weight,) = torch.ops.higher_order.map_impl(self._made, tensors, ())
+        return weight
 
-    def _made(self, tensors: Any, *_: Any) -> torch.Tensor:
-        parts = {what: tensor for (what, _), tensor in zip(self.parameters, tensors, strict=True)}
-        return self.scheme.dequantize(parts).to(self.dtype)
+    def _made(self, *tensors: torch.Tensor | None) -> tuple[torch.Tensor]:
+        parts: Any = {what: tensor for (what, _), tensor in zip(self.parameters, tensors, strict=True)}
+        return (self.scheme.dequantize(parts).to(self.dtype),)
 
 
 def keep(model: nn.Module, tensors: Mapping[str, Tensorlike]) -> dict[str, Tensorlike]:

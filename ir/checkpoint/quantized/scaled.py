@@ -39,7 +39,8 @@ class Scaled:
     def rows(self, shapes: PartShapes) -> Mapping[str, RowAxis]:
         codes = shapes["codes"]
         step = self._steps(codes, shapes["scale"])[0]
-        own = {"scale": RowAxis(0, step), "zeros": RowAxis(0, step)} if step < codes[0] else {}
+        blocks = step < codes[0] or (self.block is not None and step == self.block[0])
+        own = {"scale": RowAxis(0, step), "zeros": RowAxis(0, step)} if blocks else {}
         return {"codes": RowAxis(0), **{name: axis for name, axis in own.items() if name in shapes}}
 
     def _steps(self, codes: tuple[int, ...], scale: tuple[int, ...]) -> tuple[int, ...]:
