@@ -36,6 +36,10 @@ _KNOWN = {
 _BY_SIZE = re.compile("unhashable type: .*SymInt")
 _FOREIGN = re.compile(r"argument of type: <class '(?:\w+\.)*(\w+)'>")
 _NUMPY = ("it leaves torch for numpy", "write it with torch operators")
+_SIZE_OF_VALUES = (
+    "it makes a size of the values of a tensor",
+    "compute sizes from shapes, or do all that uses such sizes in one module below the model, which is kept whole",
+)
 _UNFOLLOWED = (
     "it computes where torch's tracing does not follow, as on another thread",
     "call it on the thread that calls the model",
@@ -65,6 +69,13 @@ class NotExported(CaptureError):
         self.by_values = by_values  # whether values decide what is computed
         self.cond = cond  # a size or a condition that is not known, as torch calls it in its own errors
         self.origins: frozenset[Any] = frozenset()  # what a call is given that these values are made of
+
+    def at_derivatives(self, lines: Sequence[Where]) -> NotExported:
+        """The error at the first of the `lines` that take derivatives; this one if there is none, or values decide."""
+        if not lines or self.by_values:
+            return self
+        where = replace(lines[0], module=self.where.module)
+        return NotExported("it takes derivatives itself", where, "have forward compute without derivatives")
 
     def advising(self, *more: str) -> NotExported:
         """The same error with more advice."""
@@ -99,6 +110,8 @@ def _unknown(error: Exception, marks: Marks, input_names: Sequence[str]) -> tupl
             "it looks up a size that may change in a table",
             f"fix that size: leave it out of the dynamic sizes {sizes}",
         )
+    if "but got FakeTensor" in str(error):
+        return _SIZE_OF_VALUES
     if "fake tensor in the exported program" in str(error):
         return _UNFOLLOWED
     return _NUMPY if "numpy" in str(error) else (_in_own_names(_short(error), input_names), _RUN)

@@ -5,6 +5,8 @@ fixed_inputs  inputs and buffers whose values decide shapes, captured at those o
 known_values  fixed values and what is made of them alone, known while a model is traced
 origins       the inputs and buffers that a value which decides is made of
 meta_weights  parameters on the meta device, faked as CPU or given values for a while
+ambient       questions about torch's ambient state
+derivatives   derivatives that forward takes itself
 gradient_hooks  hooks on gradients, which no stage has
 module_state  buffers and `.data` that forward assigns, and modules that it converts
 final_states  the states of an LSTM, which torch 2.11 traces in another shape

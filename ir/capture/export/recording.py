@@ -18,6 +18,8 @@ from torch.utils._pytree import TreeSpec
 
 from ir.autocast import autocast_as_around, autocast_is_on, without_autocast
 from ir.capture.diagnosis import NotExported, explain
+from ir.capture.export.ambient import ambient_questions
+from ir.capture.export.derivatives import derivatives_seen
 from ir.capture.export.example import Example, layout_of, slotted
 from ir.capture.export.final_states import states_in_their_shape
 from ir.capture.export.gradient_hooks import gradient_hooks_seen
@@ -48,6 +50,7 @@ from ir.capture.unregistered_state.places import changed, newly_held
 from ir.capture.unregistered_state.places import leaves as held_by
 from ir.capture.unregistered_state.restoring import as_they_were
 from ir.graph import Graph
+from ir.location import Where
 from ir.objects.signature import Signature, Slot, Tree, call, flatten, names
 
 
@@ -79,7 +82,7 @@ def record(example: Example) -> Recording:
         return flat.noted(recorded(flat, example, lambda program: flat.seen.returns[-1]))
     except NotExported as e:
         e.origins = flat.seen.origins.of_error(e)
-        raise
+        raise e.at_derivatives(flat.seen.derivatives) from e
 
 
 def record_strictly(example: Example) -> Recording:
@@ -124,6 +127,7 @@ class _Seen:
     gradients: GradMode = field(default_factory=GradMode)
     origins: OriginTrace = field(default_factory=OriginTrace)
     notes: list[str] = field(default_factory=list)
+    derivatives: list[Where] = field(default_factory=list)  # lines that take them
 
 
 _RETURNED = (torch.Tensor, torch.SymInt, torch.SymFloat, torch.SymBool)  # results that a program makes
@@ -144,12 +148,14 @@ class Flat(nn.Module):
         given = {name: flatten(value) for name, value in arguments.items()}
         padded = padded_as_in_inference(self.seen.notes.append)
         with ExitStack() as contexts:
-            hooks = gradient_hooks_seen(self.seen.notes.append)
-            for context in (data_as_itself(), padded, hooks, converted_for_the_call(self.m), self._origins(tensors)):
+            for context in (data_as_itself(), padded, converted_for_the_call(self.m), self._origins(tensors)):
+                contexts.enter_context(context)
+            for context in (gradient_hooks_seen(self.seen.notes.append), ambient_questions(self.seen.notes.append)):
                 contexts.enter_context(context)
             leaves = contexts.enter_context(written_in_place(self.m))
             contexts.enter_context(fixed_buffers(self.m, self._example.buffers))
             contexts.enter_context(self.seen.gradients.watched())
+            contexts.enter_context(derivatives_seen(self.seen.derivatives.append))
             contexts.enter_context(autocast_as_around())
             result = call(self.m, self._example.parameters, arguments)
             results, spec = flatten(result)

@@ -137,5 +137,5 @@ def _returns(results: Sequence[Any]) -> Tree:
         slots = iter(range(len(leaves)))
         trees.append(Tree(spec, tuple(Slot(next(slots)) if isinstance(x, torch.Tensor) else x for x in leaves)))
     if any(tree != trees[0] for tree in trees):
-        raise CaptureError("what it returns besides tensors depends on values or sizes")
+        raise CaptureError("what it returns besides tensors depends on values or sizes; return numbers as tensors")
     return trees[0]

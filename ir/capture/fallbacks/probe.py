@@ -66,9 +66,7 @@ def probe(
     sizes: Sequence[Any],
     marks: Marks,
 ) -> list[ProbeRun]:
-    """Run a module at several sizes, and twice at those of the example with different values.
-
-    Further runs, of values that may take it other ways, look for changes alone.
+    """Run a module at several sizes, and at those of the example with values that may take it other ways.
 
     `held` are its parameters and buffers; those on the meta device are replaced by small constants.  `tensors` and
     `sizes` may be symbolic, over the marked sizes of the model's inputs.
@@ -84,7 +82,7 @@ def probe(
             made, at = made_up(arguments, types, seed, least), [_at(s, point) for s in sizes]
             yield _run(module, held, arguments, made, at)
             for change in _OTHER_WAYS if seed == 0 else ():
-                _run_if_it_can(module, held, arguments, list(map(change, made)), at)
+                yield from _run_if_it_can(module, held, arguments, list(map(change, made)), at)
 
     with _outside_of_export(), ThreadPoolExecutor(1) as apart:  # most of torch's tracing state is thread-local
         try:
@@ -212,9 +210,9 @@ def _versions(tensors: Iterable[torch.Tensor]) -> list[int]:
     return [t._version for t in tensors]
 
 
-def _run_if_it_can(module: nn.Module, *given: Any) -> None:
+def _run_if_it_can(module: nn.Module, *given: Any) -> Iterator[ProbeRun]:
     with suppress(_Fails):
-        _run(module, *given)
+        yield _run(module, *given)
 
 
 def _in_memory(tensor: torch.Tensor) -> torch.Tensor:

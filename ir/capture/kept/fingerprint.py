@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ir.capture.holdable import unheld
 from ir.capture.paths import in_library
 
 MOST_BYTES = 1 << 30  # of weights in memory, whose values are read
@@ -53,7 +54,7 @@ class Untold(Exception):
 def fingerprint(model: nn.Module, call: Any) -> str | None:
     """The digest of a model and what it is called with, in hexadecimal; None where there is none."""
     tensors = {id(t): t for t in (*model.parameters(), *model.buffers()) if not t.is_meta}
-    if sum(t.nbytes for t in tensors.values()) > MOST_BYTES:
+    if any(map(unheld, tensors.values())) or sum(t.nbytes for t in tensors.values()) > MOST_BYTES:
         return None
     digest = _Digest()
     try:

@@ -120,6 +120,8 @@ class _Reader:
         value = node.meta.get("val")
         if isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool)):
             self.env[node] = self.types.size(value, node)
+        elif isinstance(value, (int, float)) and self.inside is _TOP:
+            self.env[node] = value
         elif node.target is operator.getitem:
             whole, index = node.args
             self.env[node] = self.env[whole][index]  # type: ignore[index]
@@ -226,8 +228,8 @@ class _Reader:
         value = node.meta["val"]
         if isinstance(value, torch.Tensor):
             return (Value(self.namer(node.name), self.types.type_of(node)),)
-        if isinstance(value, (int, float)):
-            raise NotExported(f"torch takes a number that values decide to be {value}", where_of(node))
+        if not isinstance(value, (list, tuple)):
+            raise NotExported(f"{node.target} returns {value} while it is traced, not tensors", where_of(node))
         named = {u.args[1]: u.name for u in node.users if u.target is operator.getitem}
         return tuple(
             Value(self.namer(named.get(i, f"{node.name}_{i}")), self.types.of_value(v, node))

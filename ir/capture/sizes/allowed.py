@@ -14,6 +14,7 @@ from ir.capture.sizes.questions import Question
 from ir.sizes import hold
 
 _STEPS = 2048  # values looked at on each side of the example's
+_NEAR, _FAR = 64, range(960, 1080)  # values at which one guard may follow from others
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,13 @@ def guard_notes(
     hints: Mapping[sympy.Symbol, int],
     questions: Sequence[Question],
 ) -> Iterator[str]:
-    """A note on each guard: what the model asks of sizes, where, and which values that leaves."""
-    for guard in guards:
+    """A note on each guard: what the model asks of sizes, where, and which values that leaves.
+
+    There is none on a guard that all sizes meet that those before it leave.
+    """
+    for i, guard in enumerate(guards):
+        if _is_met(guard, guards[:i], ranges, hints):
+            continue
         names = sorted(map(str, guard.free_symbols))
         place = next((f" (at {q.place})" for q in questions if q.assumed == guard), "")
         asks = f"the stages are right where {guard_text(guard)}{place}"
@@ -77,6 +83,23 @@ def guard_notes(
             yield f"`{symbol}` must be {left}: {asks}"
         else:
             yield f"{asks}: other {' and '.join(f'`{name}`' for name in names)} are refused"
+
+
+def _is_met(
+    guard: sympy.Basic,
+    before: Sequence[sympy.Basic],
+    ranges: Mapping[sympy.Symbol, tuple[int, int | None]],
+    hints: Mapping[sympy.Symbol, int],
+) -> bool:
+    """Whether a guard about one size holds wherever those `before` do that are about it."""
+    about = [other for other in before if other.free_symbols == guard.free_symbols]
+    if not about or len(guard.free_symbols) != 1:
+        return False
+    [symbol] = guard.free_symbols
+    low, high = ranges[symbol]  # type: ignore[index]
+    near = range(max(low, hints[symbol] - _NEAR), hints[symbol] + _NEAR)  # type: ignore[index]
+    sizes = (size for size in (*near, *_FAR) if low <= size <= (high or size))
+    return all(hold([guard], {symbol: size}) for size in sizes if hold(about, {symbol: size}))
 
 
 def guard_text(guard: sympy.Basic) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
-from torch import nn
+from torch import _C, nn
+from torch.autograd import forward_ad
 
 from ir.capture.unregistered_state.held import attributes_in, is_array, is_object, items_in
 from ir.capture.unregistered_state.places import OF_EVERY_MODULE, leaves
@@ -24,14 +25,21 @@ _TABLES = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
 def as_they_were(model: nn.Module) -> Iterator[None]:
     """Restore the attributes and hooks of every module, the variables around them, and what containers hold.
 
-    Whatever forward assigned.  Tensors keep the values that they have by then.
+    Whatever forward assigned.  Tensors keep the values that they have by then.  Derivatives and transforms of
+    torch.func in which forward was when it failed are left.
     """
+    depth = _C._functorch.get_dynamic_layer_stack_depth()
     outside = held_outside(model)
     containers = list(_containers(model, outside.values()))
     before = [_copied(value) for value in containers]
     try:
         yield
     finally:
+        if _C._functorch.get_dynamic_layer_stack_depth() > depth:
+            _C._functorch.pop_dynamic_layer_stack_and_undo_to_depth(depth)
+        if forward_ad._current_level < 0:
+            with suppress(RuntimeError):  # there is none, but for TorchDynamo, which counts by itself
+                _C._exit_dual_level(level=0)
         for value, items in zip(containers, before, strict=True):
             _refill(value, items)
         for variable in outer_variables(model):

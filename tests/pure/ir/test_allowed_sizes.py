@@ -14,7 +14,7 @@ from torch.utils._sympy.functions import FloorDiv, Mod
 
 from ir.analysis.interpret import interpret
 from ir.capture import capture
-from ir.capture.sizes.allowed import allowed_values, guard_text
+from ir.capture.sizes.allowed import allowed_values, guard_notes, guard_text
 from ir.capture.sizes.dynamic import FixedSizes, merged_shapes
 from ir.graph import Graph
 
@@ -82,6 +82,12 @@ def test_a_remainder_that_torch_asks_for_is_noted() -> None:
     graph = recorded(lambda x: x.tensor_split(2, 1)[1], 41)
     [note] = graph.notes
     assert note == "`samples` must be a multiple of 2 plus 1: the stages are right where samples % 2 > 0"
+
+
+def test_a_condition_that_follows_from_others_is_not_noted() -> None:
+    guards = [sympy.Eq(Mod(n, 2), 0), sympy.Eq(Mod(n, FloorDiv(n, 2)), 0), n <= 1000]
+    told = list(guard_notes(guards, {n: (2, None)}, {n: 4}, ()))
+    assert [note.partition(":")[0] for note in told] == ["`n` must be a multiple of 2", "`n` must be 2 to 1000"]
 
 
 def test_a_condition_on_one_size_is_not_implied_by_one_on_another() -> None:

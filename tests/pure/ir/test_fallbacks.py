@@ -11,9 +11,11 @@ import pytest
 import sympy
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import MixtralConfig, MixtralForCausalLM
 
+from ir.analysis.interpret import interpret
 from ir.capture import capture
 from ir.capture.export.example import slotted
 from ir.capture.fallbacks.made_up import made_up
@@ -81,6 +83,30 @@ def test_another_recording_is_noted(make: type[nn.Module], how: str) -> None:
     graph = recorded(Layers(make))
     assert how in graph.notes[0]
     assert {n.where.module for n in graph.nodes} >= {"layers.0.norm", "layers.2.hard"}
+
+
+class Curved(nn.Module):
+    """Second derivatives of each row."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.func.vmap(torch.func.hessian(lambda v: v.pow(3).sum()))(x[0])
+
+
+class Dual(nn.Module):
+    """A derivative in forward mode."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with forward_ad.dual_level():
+            return forward_ad.unpack_dual(forward_ad.make_dual(x, x).sin()).tangent
+
+
+@pytest.mark.parametrize("make", [Curved, Dual])
+def test_derivatives_that_forward_takes_are_recorded(make: type[nn.Module]) -> None:
+    """TorchDynamo, which fails at these, leaves torch inside of their transforms."""
+    graph, x = capture(make().eval(), (hidden(),)), hidden()
+    how = r"after autograd, .*: it takes derivatives itself, in the model \(tests/pure/ir/test_fallbacks.py:\d+\): "
+    assert all(re.search(how, note) for note in graph.notes)
+    assert torch.equal(interpret(graph, [x], {}).outputs[0], make()(x))
 
 
 def test_what_a_kept_module_holds_belongs_to_the_graph() -> None:
@@ -182,9 +208,42 @@ def test_the_module_around_is_kept_where_the_innermost_cannot_be() -> None:
     assert kept(graph) == [f"layers.{i}.hard" for i in range(3)]
 
 
+class Halving(nn.Module):
+    """A loop that values end, and the number of its turns as a Python number."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, int]:
+        turns = 0
+        while x.norm() > 0.5:
+            x, turns = x / 2, turns + 1
+        return x, turns
+
+
+class Counting(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.halving = Halving()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, int]:
+        x, turns = self.halving(x)
+        return x + 1, turns
+
+
+class Packing(nn.Module):
+    """A size that is made of the values of an input, outside of any module that could be kept whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.GRU(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cell(pack_padded_sequence(x, x[0].sum(-1).long().abs() % 2 + 1, enforce_sorted=False))[1]
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (Counting, "halving cannot be kept whole: what it returns besides tensors depends on values"),
+        (Packing, "it makes a size of the values of a tensor"),
         (
             Branching,
             r"it decides by the values of a tensor\n  in the model \(tests/support/hard_models.py:\d+\): if x.sum",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -68,3 +69,15 @@ def test_hooks_that_a_model_has_already_are_noted() -> None:
     layer.first.weight.register_hook(lambda gradient: gradient)
     said = capture(layer.eval(), (torch.randn(2, 4),)).notes
     assert said == ("second and 1 more: hooks on gradients are there; those of the stages are without them",)
+
+
+@pytest.mark.parametrize(
+    ("ask", "answer"),
+    [
+        (lambda: torch.is_grad_enabled(), "is_grad_enabled() at tests/.*: stages compute .* without gradients"),
+        (lambda: torch.get_num_threads(), "get_num_threads() at tests/.* with as many threads as torch has here"),
+    ],
+)
+def test_a_question_about_the_ambient_state_is_noted(ask: Callable[[], object], answer: str) -> None:
+    [note] = notes(lambda layer, h: ask())
+    assert re.search(answer.replace("()", r"\(\)"), note)

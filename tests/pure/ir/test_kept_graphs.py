@@ -131,6 +131,12 @@ def test_a_value_that_decides_sizes_is_compared() -> None:
     assert captured(model(), x, torch.tensor([3])) == (three, True)
 
 
+def test_a_sparse_weight_has_no_digest() -> None:
+    model = nn.Linear(2, 2)
+    model.weight = nn.Parameter(torch.eye(2).to_sparse(), requires_grad=False)
+    assert fingerprint(model, ()) is None
+
+
 def test_what_cannot_be_told_is_not_kept() -> None:
     module = model()
     module.lock = threading.Lock()  # type: ignore[assignment]
