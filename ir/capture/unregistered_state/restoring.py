@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import _C, nn
-from torch._C import _functorch
+from torch._C._functorch import get_dynamic_layer_stack_depth, pop_dynamic_layer_stack_and_undo_to_depth
 from torch.autograd import forward_ad
 
 from ir.capture.unregistered_state.held import attributes_in, is_array, is_object, items_in
@@ -29,15 +29,15 @@ def as_they_were(model: nn.Module) -> Iterator[None]:
     Whatever forward assigned.  Tensors keep the values that they have by then.  Derivatives and transforms of
     torch.func in which forward was when it failed are left.
     """
-    depth = _functorch.get_dynamic_layer_stack_depth()
+    depth = get_dynamic_layer_stack_depth()
     outside = held_outside(model)
     containers = list(_containers(model, outside.values()))
     before = [_copied(value) for value in containers]
     try:
         yield
     finally:
-        if _functorch.get_dynamic_layer_stack_depth() > depth:
-            _functorch.pop_dynamic_layer_stack_and_undo_to_depth(depth)
+        if get_dynamic_layer_stack_depth() > depth:
+            pop_dynamic_layer_stack_and_undo_to_depth(depth)
         if forward_ad._current_level < 0:
             with suppress(RuntimeError):  # there is none, but for TorchDynamo, which counts by itself
                 _C._exit_dual_level(level=0)
