@@ -31,7 +31,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     odd = """\
 if (x == -1).any(): raise ValueError("minus one")
 if (x == -2).any(): import os; os._exit(1)
-if (x == -3).any(): time.sleep(1)
+if (x == -3).any(): time.sleep(0.5)
 return (x + 1,)"""
     first = Part(odd, {"x": None}, {"h": ((1,), ())})
     second = Part("return (h * 2,)", {"h": 0}, {"y": ((), (0,))})
