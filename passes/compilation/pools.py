@@ -137,12 +137,21 @@ def usual_steps(graph: Graph) -> tuple[WantedCall, ...]:
     chunk = max(min(decoding.chunk or _CHUNK, _CHUNK, decoding.max_length // 2), 1)
     if not decoding.cached:
         return (WantedCall(_known(graph, {"batch": _BATCH, "seq": decoding.max_length // 2})),)
-    if graph.programs:  # which have their shares
+    media = _sizes_of_media(graph)
+    if graph.programs and not media:  # which have their shares
         source = {"source_tokens": decoding.source // 2, "source_pages": max(source_pages_of(decoding) // 2, 1)}
         seq = {"seq": max(chunk // _BATCH, 2)}
         return (WantedCall(_known(graph, {"batch": _BATCH, **seq, **pages, **source})),)
     decode, prefill = {"batch": _BATCH, "seq": 1, **pages}, {"batch": 1, "seq": chunk, **pages}
-    return WantedCall(_known(graph, decode), 9.0), WantedCall(_known(graph, prefill), 1.0)
+    return WantedCall(_known(graph, decode) | media, 9.0), WantedCall(_known(graph, prefill) | media, 1.0)
+
+
+def _sizes_of_media(graph: Graph) -> dict[str, int]:
+    """The sizes of the program that reads media: those of its example, whose media take some tokens."""
+    reads = [p for p in graph.programs if any(v.name.startswith(MEDIA) for v in p.inputs)]
+    return {
+        str(symbol): graph.hints[symbol] for program in reads for symbol in program.symbols if symbol in graph.hints
+    }
 
 
 def _known(graph: Graph, sizes: Mapping[str, int]) -> dict[str, int]:
