@@ -11,6 +11,7 @@ from runtime.errors import InputError
 from runtime.manifest.manifest import Generation
 
 _DRAWING = ("temperature", "top_k", "top_p", "min_p")
+_SUPPRESSED = ("suppress_tokens", "begin_suppress_tokens")
 _OTHERS = ("do_sample", "seed", "max_new_tokens", "max_length", "eos_token_id", "stop")
 _ALWAYS = ("repetition_penalty", "logit_bias")
 
@@ -23,7 +24,7 @@ class Sampling:
     `top_p` of the probability, and at least `min_p` times as likely as the likeliest.  The draw hangs on the `seed`
     and the token's position alone: a text comes out the same alone and in a batch.  Before that, the logits of tokens
     in the text are divided by `repetition_penalty`, negative ones multiplied, and `logit_bias` is added to those of its
-    ids.
+    ids.  The ids in `suppressed` are never written, those in `suppressed_first` not as the first new token.
     """
 
     temperature: float = 0.0
@@ -33,6 +34,8 @@ class Sampling:
     seed: int = 0
     repetition_penalty: float = 1.0
     logit_bias: tuple[tuple[int, float], ...] = ()
+    suppressed: tuple[int, ...] = ()
+    suppressed_first: tuple[int, ...] = ()
 
     def drawn_from(self, vocabulary: int) -> int:
         """The number of tokens that may be drawn at most, and one more, which may be as likely as the last."""
@@ -59,7 +62,9 @@ def text_options(generation: Generation, prompt: int, given: dict[str, Any]) -> 
     draw.  Raises InputError.
     """
     named = {key: value for key, value in given.items() if value is not None}
-    if unknown := named.keys() - {*_DRAWING, *_ALWAYS, *_OTHERS}:
+    if named.pop("num_beams", 1) != 1:
+        raise InputError("num_beams is for beam search, which stages do not do", "leave it out, or let it draw")
+    if unknown := named.keys() - {*_DRAWING, *_ALWAYS, *_SUPPRESSED, *_OTHERS}:
         raise InputError(f"generate takes no {', '.join(sorted(unknown))}")
     new = _length(generation, prompt, named)
     stop, ends = _ends(generation, named)
@@ -72,7 +77,10 @@ def text_options(generation: Generation, prompt: int, given: dict[str, Any]) -> 
         sampling = replace(Sampling(temperature=1.0), **drawn)
     penalty = {"repetition_penalty": 1.0, **generation.defaults, **named}["repetition_penalty"]
     bias = _bias(generation, named.get("logit_bias", {}))
-    sampling = replace(sampling, repetition_penalty=penalty, logit_bias=bias)
+    never, first = (
+        _suppressed(generation, name, {**generation.defaults, **named}.get(name, ())) for name in _SUPPRESSED
+    )
+    sampling = replace(sampling, repetition_penalty=penalty, logit_bias=bias, suppressed=never, suppressed_first=first)
     _check_sampling(sampling)
     return TextOptions(new, sampling, stop, ends)
 
@@ -123,6 +131,13 @@ def _bias(generation: Generation, given: Any) -> tuple[tuple[int, float], ...]:
         if not isinstance(value, (int, float)) or not value < float("inf"):
             raise InputError(f"logit_bias is {value} for the token {token}; it must be a number")
     return tuple((token, float(value)) for token, value in sorted(given.items()))
+
+
+def _suppressed(generation: Generation, name: str, ids: Any) -> tuple[int, ...]:
+    """Ids that are not written; those outside of the vocabulary are none."""
+    if not isinstance(ids, (list, tuple)) or any(not isinstance(token, int) for token in ids):
+        raise InputError(f"{name} is {ids!r}; it must be a list of token ids")
+    return tuple(token for token in ids if 0 <= token < generation.vocabulary)
 
 
 def _check_sampling(sampling: Sampling) -> None:

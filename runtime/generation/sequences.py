@@ -98,7 +98,8 @@ class TextInProgress:
     def marks(self) -> list[tuple[int, float, float]]:
         """The tokens whose logits change, one at least: each with the penalty that divides, and what is added."""
         sampling = self.options.sampling
-        bias = dict(sampling.logit_bias)
+        first = sampling.suppressed_first if len(self.tokens) == self.continuation.prompt_tokens else ()
+        bias = dict(sampling.logit_bias) | dict.fromkeys((*sampling.suppressed, *first), float("-inf"))
         repeated = set(self.tokens) if sampling.repetition_penalty != 1 else set[int]()
         tokens = sorted(repeated | bias.keys()) or [0]
         return [(t, sampling.repetition_penalty if t in repeated else 1.0, bias.get(t, 0.0)) for t in tokens]

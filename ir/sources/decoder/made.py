@@ -17,6 +17,7 @@ from ir.sources.decoder.media import Media, media_of
 from ir.sources.decoder.own import own_step
 from ir.sources.decoder.pretrained import pretrained_step
 from ir.sources.decoder.step import MadeStep, example_call
+from ir.sources.decoder.terms import not_followed
 from ir.sources.source import Source, Variant
 
 _BATCH, _SEQ, _PAGES = 2, 6, 2  # of the example
@@ -31,8 +32,9 @@ def step_of(source: Source, max_length: int | None = None, page: int | None = No
     if is_pretrained(source.model):
         media, why_not = media_of(source)
         made = pretrained_step(source.model, max_length, page, media)
+        more = (*not_followed(source.model), *([f"texts alone: {why_not}"] if why_not else []))
     else:
-        made, why_not = own_step(source.model, max_length, page), ""
+        made, more = own_step(source.model, max_length, page), ()
     first, *others = _sourced_programs(made.terms, made.example) if made.example is not None else _programs(made)
     return replace(
         source,
@@ -40,7 +42,7 @@ def step_of(source: Source, max_length: int | None = None, page: int | None = No
         args=(),
         kwargs=first.kwargs,
         dynamic_shapes=first.dynamic_shapes,
-        notes=(*source.notes, *made.notes, *([f"texts alone: {why_not}"] if why_not else [])),
+        notes=(*source.notes, *made.notes, *more),
         example_notes=(),
         program=first.name,
         share=first.share,

@@ -46,10 +46,47 @@ def _ids(given: Any) -> list[int]:
     return [] if given is None else [given] if isinstance(given, int) else list(given)
 
 
+_NOT_FOLLOWED = {
+    "num_beams": 1,
+    "no_repeat_ngram_size": 0,
+    "encoder_no_repeat_ngram_size": 0,
+    "encoder_repetition_penalty": 1.0,
+    "bad_words_ids": None,
+    "sequence_bias": None,
+    "min_length": 0,
+    "min_new_tokens": 0,
+    "forced_eos_token_id": None,
+    "exponential_decay_length_penalty": None,
+    "typical_p": 1.0,
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+    "penalty_alpha": None,
+    "dola_layers": None,
+    "guidance_scale": None,
+    "prompt_lookup_num_tokens": None,
+    "watermarking_config": None,
+}  # fields of generation_config.json that change the tokens of `model.generate`, with the value that changes nothing
+
+
+def not_followed(model: Any) -> tuple[str, ...]:
+    """A note on what the generation config of a transformers model asks for and stages do not do."""
+    says = getattr(model, "generation_config", None)
+    given = {name: getattr(says, name, None) for name in _NOT_FOLLOWED}
+    asked = [f"{name} {value}" for name, value in given.items() if value not in (None, _NOT_FOLLOWED[name])]
+    if not asked:
+        return ()
+    return (
+        f"its generation config asks for {', '.join(asked)}, which stages do not follow: one likeliest or drawn text",
+    )
+
+
 def _defaults(says: Any) -> dict[str, Any]:
     """The options of sampling; none of drawing where texts are continued greedily."""
     penalty = getattr(says, "repetition_penalty", None)
-    always = {"repetition_penalty": penalty} if penalty not in (None, 1.0) else {}
+    always: dict[str, Any] = {"repetition_penalty": penalty} if penalty not in (None, 1.0) else {}
+    for name in ("suppress_tokens", "begin_suppress_tokens"):
+        if ids := _ids(getattr(says, name, None)):
+            always[name] = ids
     if not says.do_sample:
         return always
     named = {name: getattr(says, name, None) for name in ("temperature", "top_k", "top_p", "min_p")}

@@ -104,6 +104,15 @@ class TestWhatACacheCannotDo:
         assert (found.decoding.chunk, [call.name for call in found.calls]) == (1, ["decode"])
 
 
+def test_what_a_generation_config_asks_for_is_done_or_said() -> None:
+    model = decoder("llama", **SIZES)
+    model.generation_config.update(suppress_tokens=[3, 5], begin_suppress_tokens=[7], num_beams=4, min_length=0)
+    found = step_of(source(model))
+    assert found.decoding.defaults == {"suppress_tokens": [3, 5], "begin_suppress_tokens": [7]}
+    assert [note for note in found.notes if "num_beams 4, which stages do not follow" in note]
+    assert not [note for note in found.notes if "min_length" in note]
+
+
 class TestMedia:
     def given(self, rows: int = 1, images: int = 1) -> dict[str, Tensor]:
         ids = torch.tensor([[9, 3, 3, 3, 3, 8]] * rows)

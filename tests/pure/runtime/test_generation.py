@@ -271,6 +271,13 @@ def test_marks_are_of_tokens_in_the_text_and_of_those_that_are_biased() -> None:
     assert text.marks() == [(0, 1.0, 0.0)]
     text.options = TextOptions(4, Sampling(repetition_penalty=2.0, logit_bias=((4, -1.0), (5, 1.0))))
     assert text.marks() == [(3, 2.0, 0.0), (4, 1.0, -1.0), (5, 2.0, 1.0)]
+    text.options = TextOptions(4, Sampling(suppressed=(2,), suppressed_first=(7,)))
+    text.continuation.prompt_tokens = 3
+    never = float("-inf")
+    assert text.marks() == [(2, 1.0, never), (7, 1.0, never)]
+    text.continuation.prompt_tokens = 2
+    assert text.marks() == [(2, 1.0, never)]
+    text.options = TextOptions(4, Sampling(repetition_penalty=2.0, logit_bias=((4, -1.0), (5, 1.0))))
     plain = TextInProgress([1], TextOptions(4), Continuation(0, TextOptions(4), lambda _: None))
     marks = TextBatch((text, plain), (1, 1)).marks()
     assert marks["marked"].tolist() == [[3, 4, 5, 5], [0, 0, 0, 0]]
@@ -353,6 +360,7 @@ SAYS = Generation(page=4, pages=9, max_length=20, vocabulary=9, stop=(2,), defau
         ({"do_sample": False, "repetition_penalty": 1.5}, Sampling(repetition_penalty=1.5)),
         ({"do_sample": False, "logit_bias": {3: -1, 2: 4}}, Sampling(logit_bias=((2, 4.0), (3, -1.0)))),
         ({"do_sample": False, "temperature": 0.9}, Sampling()),
+        ({"do_sample": False, "num_beams": 1, "suppress_tokens": [3, 99]}, Sampling(suppressed=(3,))),
     ],
 )
 def test_sampling_is_as_the_call_says_and_then_as_the_checkpoint_does(given: dict[str, Any], want: Sampling) -> None:
@@ -387,7 +395,9 @@ def test_a_text_without_a_length_ends_where_the_model_is_full() -> None:
         (5, {"logit_bias": {9: 1}}, "logit_bias names 9; token ids are 0 to 8"),
         (5, {"logit_bias": {3: "much"}}, "logit_bias is much for the token 3; it must be a number"),
         (5, {"stop": ""}, "'' ends no text; stop takes texts and token ids"),
-        (5, {"num_beams": 4}, "generate takes no num_beams"),
+        (5, {"num_beams": 4}, "num_beams is for beam search, which stages do not do"),
+        (5, {"typical_p": 0.5}, "generate takes no typical_p"),
+        (5, {"suppress_tokens": 3}, "suppress_tokens is 3; it must be a list of token ids"),
     ],
 )
 def test_options_that_make_no_sense(prompt: int, given: dict[str, Any], message: str) -> None:
