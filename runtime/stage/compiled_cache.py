@@ -1,16 +1,15 @@
-"""The results of torch.compile for the stages of an artifact, kept beside it for the next load."""
+"""The folder beside an artifact in which torch's compiler keeps what it makes of the stages, for the next load."""
 
 from __future__ import annotations
 
 import json
 import os
-import warnings
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -19,50 +18,55 @@ from runtime.device.settings import torch_settings
 from runtime.manifest.digests import file_hash
 
 _FOLDER = "compiled"
+_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"  # of the environment: where torch's compiler looks, each time
 
 
 @dataclass(frozen=True)
 class CompiledCache:
-    """Files in torch's own format, of one device, torch and text of the stages.  Each process adds what it compiles."""
+    """Kernels, and the graphs that call them, of one device, host, torch and text of the stages.
+
+    Several processes may use it at once.
+    """
 
     folder: Path
-    key: str  # with which the names of the files begin
-    known: set[str] = field(default_factory=set)  # keys of what the files have, by torch
 
     @classmethod
     def of_artifact(cls, folder: Path, device: torch.device) -> CompiledCache:
-        """The files of an artifact for a device, whether there are some or not."""
+        """The cache of an artifact for a device, whether there is one or not."""
         made_by: Mapping[str, object] = {
             "torch": torch.__version__,
             "device": model_name(device),
+            "host": _processor(),
             "settings": torch_settings(),
             "files": {path.name: file_hash(path) for path in folder.glob("*.py")},
         }
-        return cls(folder / _FOLDER, sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:16])
+        return cls(folder / _FOLDER / sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:16])
 
-    def load(self) -> None:
-        """Give torch what is kept, if there is anything.  A damaged file is as good as none."""
-        for path in sorted(self.folder.glob(f"{self.key}-*.bin")):
-            try:
-                self.known.update(_keys(torch.compiler.load_cache_artifacts(path.read_bytes())))
-            except Exception as e:  # from torch's own reader, whatever the file holds
-                warnings.warn(f"{path} cannot be read, and is compiled anew: {e}", stacklevel=2)
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """A block in which torch compiles from here, and to here.
 
-    def save(self) -> None:
-        """Keep what torch has compiled since the last time.  Nothing happens where the folder cannot be written."""
-        made = torch.compiler.save_cache_artifacts()
-        new = set() if made is None else _keys(made[1]) - self.known
-        if made is None or not new:
-            return
-        self.known.update(new)
-        name = f"{self.key}-{sha256(' '.join(sorted(new)).encode()).hexdigest()[:16]}.bin"
+        Where the folder cannot be written, torch keeps to its own.
+        """
         with suppress(OSError):
-            self.folder.mkdir(exist_ok=True)
-            fresh = self.folder / f"{name}.{os.getpid()}"
-            fresh.write_bytes(made[0])
-            fresh.replace(self.folder / name)
+            self.folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(self.folder, os.W_OK):
+            yield
+            return
+        before = os.environ.get(_VARIABLE)
+        os.environ[_VARIABLE] = str(self.folder.resolve())
+        try:
+            yield
+        finally:
+            del os.environ[_VARIABLE]
+            if before is not None:
+                os.environ[_VARIABLE] = before
 
 
-def _keys(info: Any) -> set[str]:
-    """The keys of all that torch wrote or read."""
-    return set() if info is None else {key for keys in info.artifacts.values() for key in keys}
+def _processor() -> str:
+    """The instructions that the host's processor has: libraries are compiled for all of them."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith(("flags", "Features")):
+                return line
+    return platform.platform()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -78,10 +78,15 @@ class CompiledStage:
     """A stage's module under torch.compile.  A class of repeated layers is compiled once: stage files mark them so."""
 
     def __init__(self, call: Callable[..., object], cache: CompiledCache | None = None) -> None:
-        """`cache`: of what was compiled for the stage by an earlier process; read at the first call."""
-        self._call = torch.compile(call)
+        """`cache`: where what is compiled is kept; without one, where torch keeps it."""
+        self._call = call
         self._cache = cache
         self._compiled: set[ShapeKey] = set()
+
+    @cached_property
+    def _faster(self) -> Callable[..., object]:
+        """The module under torch.compile, made at the first call: the compiler takes seconds to import."""
+        return torch.compile(self._call)
 
     def is_prepared(self, key: ShapeKey) -> bool:
         """Whether it has run for these shapes, so that nothing is left to compile."""
@@ -91,19 +96,15 @@ class CompiledStage:
         """Raises RuntimeError if the module cannot be compiled."""
         key = shape_key(tensors, sizes)
         if key in self._compiled:
-            return self._call(*tensors, **sizes)
+            return self._faster(*tensors, **sizes)
         from torch._dynamo.exc import TorchDynamoException  # takes a second to import
 
         try:
-            with _warnings_shown():
-                if self._cache is not None and not self._compiled:
-                    self._cache.load()
-                made = self._call(*tensors, **sizes)
+            with _warnings_shown(), self._cache.used() if self._cache else nullcontext():
+                made = self._faster(*tensors, **sizes)
         except TorchDynamoException as e:
             raise RuntimeError(f"it cannot be compiled; run it without compile: {e}") from e
         self._compiled.add(key)
-        if self._cache is not None:
-            self._cache.save()
         return made
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Thread
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +17,8 @@ from runtime import DeviceError, Pipeline, StageError
 from runtime.run import main
 from runtime.stage.shared_lock import SharedLock
 from tests.support.artifacts import chain
+
+VARIABLE = "TORCHINDUCTOR_CACHE_DIR"  # that names the folder of torch's compiler
 
 
 @pytest.mark.slow
@@ -89,35 +91,35 @@ def test_many_share_the_lock_and_a_writer_holds_it_alone() -> None:
 
 
 def test_what_is_compiled_is_kept_beside_the_artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch is not asked to compile here: what its cache is given, and asked for, counts."""
-    loaded: list[bytes] = []
-    made = iter([b"first", b"second"])
+    """torch is not asked to compile here: where it would look, and keep what it made, counts."""
 
-    def load(data: bytes) -> SimpleNamespace:
-        loaded.append(data)
-        return SimpleNamespace(artifacts={"inductor": [data.decode()]})
+    def compiled(call: Callable[..., object]) -> Callable[..., object]:
+        def run(*tensors: torch.Tensor) -> object:
+            folder = Path(os.environ[VARIABLE])
+            found.append(len([*folder.iterdir()]))
+            (folder / f"kernel{len([*folder.iterdir()])}").touch()
+            return call(*tensors)
 
-    def save() -> tuple[bytes, SimpleNamespace] | None:
-        """What is new since the last time."""
-        data = next(made, None)
-        return None if data is None else (data, SimpleNamespace(artifacts={"inductor": [data.decode()]}))
+        return run
 
-    monkeypatch.setattr("torch.compile", lambda call: call)
-    monkeypatch.setattr("torch.compiler.save_cache_artifacts", save)
-    monkeypatch.setattr("torch.compiler.load_cache_artifacts", load)
+    found: list[int] = []
+    monkeypatch.setattr("torch.compile", compiled)
+    monkeypatch.setenv(VARIABLE, "mine")
     out = chain(tmp_path / "out")
 
-    def run() -> list[bytes]:
-        loaded.clear()
+    def run() -> list[int]:
+        """The number of files that torch finds for the first stage, and for the second."""
+        found.clear()
         with Pipeline.load(out, compile=True) as pipe:
             assert torch.equal(pipe(torch.ones(1, 4)), torch.full((1, 4), 4.0))
-        return sorted({*loaded})
+        assert os.environ[VARIABLE] == "mine"
+        return found
 
-    run()
-    assert len([*(out / "compiled").iterdir()]) == 2
-    assert run() == [b"first", b"second"]
-    made = iter([b"second"])  # torch found it in what was loaded
-    assert run() == [b"first", b"second"]
-    assert len([*(out / "compiled").iterdir()]) == 2
+    assert run() == [0, 1]
+    assert run() == [2, 3]
+    assert len([*(out / "compiled").glob("*/kernel*")]) == 4
     monkeypatch.setattr("runtime.stage.compiled_cache.model_name", lambda device: "another device")
-    assert run() == []
+    assert run() == [0, 1]
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with Pipeline.load(out, compile=True) as pipe, pytest.raises(StageError, match=r"FileNotFoundError.*mine"):
+        pipe(torch.ones(1, 4))
