@@ -14,6 +14,7 @@ From a model to its graph, in the order in which data meets them:
     checks/      does the graph compute what the model does, on other inputs and at sizes of 1
     kept/        graphs that are kept from one run to the next
     warn         warnings at the user's line
+    repeats/     layers that are alike, recorded once a kind
     fallbacks/   other ways to record a model that torch.export does not take as it is
 """
 

@@ -27,9 +27,10 @@ from ir.capture.checks.size_one import (
 from ir.capture.export.example import Example, slotted
 from ir.capture.export.fixed_inputs import notes_on_fixed, with_named_fixed
 from ir.capture.export.gradient_hooks import notes_on_hooked
-from ir.capture.export.recording import Recording
+from ir.capture.export.recording import ONE_BY_ONE, Recording
 from ir.capture.fallbacks.ways import Way, noted, record_somehow
 from ir.capture.holdable import require_holdable, unheld
+from ir.capture.repeats.template import InDoubt
 from ir.capture.sizes.allowed import guard_notes
 from ir.capture.sizes.dynamic import (
     DynamicShapes,
@@ -126,6 +127,15 @@ def _unseen(filled: Sequence[str], reason: str) -> Iterator[str]:
 
 def _at_all_sizes(example: Example, soft: bool, returned: Sequence[Any] | None) -> Recording:
     """A recording, restricted to the sizes at which it is the model; `returned`: what that returned for the example."""
+    try:
+        return _with_repeats(example, soft, returned)
+    except InDoubt as e:
+        full = _with_repeats(replace(example, repeats=False), soft, returned)
+        return noted(full, f"layers are {ONE_BY_ONE}: {e}")
+
+
+def _with_repeats(example: Example, soft: bool, returned: Sequence[Any] | None) -> Recording:
+    """The same; layers that are alike may be recorded once a kind.  Raises InDoubt where that does not do."""
     ones = _sizes_of_one(example)
     try:
         used, (recording, way), notes = _record(example, soft)
@@ -136,11 +146,15 @@ def _at_all_sizes(example: Example, soft: bool, returned: Sequence[Any] | None) 
         raise
     graph, questions = recording.graph, recording.questions
     for symbol in may_be_one(graph):
-        if place := _other_at_one(symbol, graph, questions, used, way):
+        if place := _other_at_one(symbol, graph, questions, _as_recorded(used, recording), way):
+            if recording.repeats is not None:
+                raise InDoubt(f"at {symbol} = 1 layers may do something else")
             if str(symbol) in ones:
                 why = f"for other sizes the model computes something else (at {place})"
                 return _with_ones(example, [str(symbol)], why, soft, returned)
             graph = without_one(graph, symbol, place)
+    recording = replace(recording, graph=graph).full()
+    graph = recording.graph
     if returned is not None and (result := differs_on_example(graph, used, returned)):
         warn(
             f"while it is exported, forward computes something else than when it is called with the example inputs "
@@ -148,6 +162,12 @@ def _at_all_sizes(example: Example, soft: bool, returned: Sequence[Any] | None) 
         )
     conditions = guard_notes(graph.guards, graph.ranges, graph.hints, questions)
     return replace(recording, graph=replace(graph, notes=(*graph.notes, *conditions, *notes)))
+
+
+def _as_recorded(example: Example, recording: Recording) -> Example:
+    """The example for a second recording with the same layers in full."""
+    repeats = recording.repeats
+    return replace(example, repeats=repeats is not None, templates=None if repeats is None else repeats.templates)
 
 
 def _sizes_of_one(example: Example) -> list[str]:

@@ -22,6 +22,9 @@ from ir.capture.export.recording import quiet
 from ir.capture.program.mutation import functional
 from ir.capture.program.no_ops import PRODUCTS, SUMS, keeps_elements
 from ir.capture.program.reader import DEFAULTS, TWINS
+from ir.capture.repeats.alike import alike_modules
+from ir.capture.repeats.expanded import repeats
+from ir.capture.repeats.layers import LayersOnce
 from ir.capture.unregistered_state.restoring import as_they_were
 from ir.graph import Graph
 from ir.objects.signature import call, flatten
@@ -46,7 +49,8 @@ def same_terms(graph: Graph, example: Example) -> bool:
                 terms.equal(constant.data, weights.get(constant.fqn, constant.data))
             states = {state: weights[next(fqn for fqn in state.fqns if fqn in weights)] for state in graph.states}
             before = {state.name: terms.as_before(buffer) for state, buffer in states.items()}
-            with terms, padded_as_in_inference(), converted_for_the_call(model):
+            once = LayersOnce(alike_modules(model) if any(map(repeats, graph.nodes)) else {}, example.templates)
+            with terms, padded_as_in_inference(), converted_for_the_call(model), once.watched(model):
                 returned = flatten(call(model, example.parameters, example.arguments.fill(inputs)))[0]
                 wanted = [terms.number(t) for t in returned if isinstance(t, torch.Tensor)]
                 after = {state.name: terms.number(buffer) for state, buffer in states.items()}

@@ -11,6 +11,7 @@ import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ir.analysis.arguments import as_number, operator_arguments
+from ir.capture.repeats.expanded import repeats
 from ir.capture.sizes.dynamic import Marks
 from ir.capture.sizes.questions import Question
 from ir.graph import Call, Graph, Value, is_whole, sizes_of
@@ -41,7 +42,7 @@ def reshaped_at_one(symbol: sympy.Symbol, graph: Graph) -> Call | None:
     sizes = {s: max(hint, 2) for s, hint in graph.hints.items()} | {symbol: 1}
     seen: set[str] = set()
     for node in graph.nodes:
-        if not isinstance(node, Call) or is_whole(node) or is_higher_order(node):
+        if not isinstance(node, Call) or is_whole(node) or is_higher_order(node) or repeats(node):
             continue
         types = tree_map(lambda a: a.type if isinstance(a, Value) else a, (node.args, dict(node.kwargs)))
         text = f"{node.op}{types}"

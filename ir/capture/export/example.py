@@ -21,6 +21,7 @@ class Example:
     """A model and a call of it; the sizes in `marks` may change, and the values of `buffers`, by name, may not.
 
     `computed`: whether what is made of numbers alone, as by arange, is known while the model is traced.
+    `repeats`: whether layers that are alike may be recorded once a kind; `templates` says from which call of each.
     """
 
     model: nn.Module
@@ -30,6 +31,8 @@ class Example:
     marks: Marks
     buffers: Mapping[str, FixedTensor] = field(default_factory=dict)
     computed: bool = False
+    repeats: bool = True
+    templates: tuple[int, ...] | None = None
 
     def at(self, tensors: Sequence[torch.Tensor]) -> Example:
         """The same call with other tensors, whose sizes are all fixed."""

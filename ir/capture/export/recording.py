@@ -38,10 +38,15 @@ from ir.capture.program.mutation import (
     refuse_overlapping_writes,
 )
 from ir.capture.program.own_results import with_own_results
-from ir.capture.program.reader import read_program
+from ir.capture.program.reader import Read, read_program
 from ir.capture.program.reading_order import notes_on_order
 from ir.capture.program.returned import changed_inputs
 from ir.capture.program.stores import make_stores_functional
+from ir.capture.repeats.alike import alike_modules
+from ir.capture.repeats.expanded import with_all_layers
+from ir.capture.repeats.layers import LayersOnce
+from ir.capture.repeats.numbering import LayerRepeats, repeats_of
+from ir.capture.repeats.template import InDoubt
 from ir.capture.sizes.dynamic import export_spec, widen
 from ir.capture.sizes.questions import Question, about_squeezes, watched
 from ir.capture.sizes.symbols import read_sizes
@@ -63,6 +68,14 @@ class Recording:
     frozen: tuple[str, ...] = ()  # attributes that forward changed, by dotted name
     filled: tuple[str, ...] = ()  # attributes that held nothing before forward, by dotted name
     changed: tuple[str, ...] = ()  # inputs that forward changed in place, and arguments that hold others afterwards
+    repeats: LayerRepeats | None = None  # layers for which operators stand in the graph
+    read: Read = field(default_factory=Read)
+
+    def full(self) -> Recording:
+        """The recording with all layers in its graph.  Raises InDoubt."""
+        if self.repeats is None:
+            return self
+        return replace(self, graph=with_all_layers(self.graph, self.repeats, self.read), repeats=None)
 
 
 @dataclass(frozen=True)
@@ -73,13 +86,32 @@ class _Exported:
     questions: Sequence[Question]
     notes: Sequence[str]
     written: Sequence[int]  # the inputs that it changes
+    repeats: LayerRepeats | None
 
 
 def record(example: Example) -> Recording:
     """Record by non-strict export.  Raises CaptureError for what torch.export does not support."""
-    flat = Flat(example)
+    members = alike_modules(example.model) if example.repeats and not has_fixed_values(example) else {}
+    notes: tuple[str, ...] = ()
+    while True:
+        once = LayersOnce(members, example.templates)
+        try:
+            recording = _record(example, once)
+            notes += tuple(f"layers such as {path} are {ONE_BY_ONE}: {why}" for path, why in once.refused.items())
+            return replace(recording, graph=replace(recording.graph, notes=(*recording.graph.notes, *notes)))
+        except InDoubt as e:
+            doubted = once.doubt and once.doubt[0]
+            members = {key: m for key, m in members.items() if doubted is not None and m.group != doubted}
+            notes += (f"layers are {ONE_BY_ONE}: {e}",)
+
+
+ONE_BY_ONE = "exported one by one"
+
+
+def _record(example: Example, once: LayersOnce) -> Recording:
+    flat = Flat(example, once)
     try:
-        return flat.noted(recorded(flat, example, lambda program: flat.seen.returns[-1]))
+        return flat.noted(recorded(flat, example, lambda program: flat.seen.returns[-1], once=once))
     except NotExported as e:
         e.origins = flat.seen.origins.of_error(e)
         raise e.at_derivatives(flat.seen.derivatives) from e
@@ -98,22 +130,23 @@ def recorded(
     returned: Callable[[ExportedProgram], Tree],
     strict: bool = False,
     detaches: bool = True,
+    once: LayersOnce | None = None,
 ) -> Recording:
     """Export `flat`, the model as a function of a list of tensors; `returned` gives the containers of the results.
 
-    `detaches`: whether each detach() in `flat` is one of the model's.
+    `detaches`: whether each detach() in `flat` is one of the model's; `once` watches its layers.
     """
-    exported, inputs = _export(flat, example, strict), names(example.arguments)
+    exported, inputs = _export(flat, example, strict, once or LayersOnce({})), names(example.arguments)
     program = exported.program
     sizes = read_sizes(program, example.tensors, example.marks, exported.questions, inputs)
     signature = Signature(tuple(example.parameters), example.arguments, returned(program))
     changed = dict.fromkeys((*changed_inputs(program, inputs), *(inputs[i] for i in exported.written)))
     layouts = tuple(map(layout_of, widen(example.tensors, example.marks)))
-    graph = read_program(program, example.model, signature, sizes, detaches)
+    graph, read = read_program(program, example.model, signature, sizes, detaches)
     with without_autocast():
         graph = with_own_results(with_stated_dtypes(graph))
     graph = replace(graph, layouts=layouts, notes=(*graph.notes, *exported.notes))
-    return Recording(graph, sizes.questions, changed=tuple(changed))
+    return Recording(graph, sizes.questions, changed=tuple(changed), repeats=exported.repeats, read=read)
 
 
 @dataclass
@@ -136,13 +169,15 @@ _RETURNED = (torch.Tensor, torch.SymInt, torch.SymFloat, torch.SymBool)  # resul
 class Flat(nn.Module):
     """The model as a function from a flat list of tensors to a flat list of tensors and sizes."""
 
-    def __init__(self, example: Example) -> None:
+    def __init__(self, example: Example, once: LayersOnce | None = None) -> None:
         super().__init__()
         self.m = example.model
         self._example = example
+        self._once = once or LayersOnce({})
         self.seen = _Seen()
 
     def forward(self, tensors: list[torch.Tensor]) -> list[Any]:
+        self._once.begin()
         before = held_by(self.m)
         arguments = self._example.arguments.fill(tensors)
         given = {name: flatten(value) for name, value in arguments.items()}
@@ -243,14 +278,18 @@ def quiet() -> Iterator[None]:
         logging.disable(level)
 
 
-def _export(flat: nn.Module, example: Example, strict: bool) -> _Exported:
+def _export(flat: nn.Module, example: Example, strict: bool, once: LayersOnce) -> _Exported:
     tensors, marks = widen(example.tensors, example.marks), example.marks
     with watched() as questions:
         try:
             with torch.no_grad(), quiet(), without_memory(example.model), as_they_were(example.model):
                 args = ([t.detach().clone() for t in tensors],)
                 watch = nullcontext(Layouts()) if strict else layouts_watched()  # TorchDynamo would trace the patches
-                with watched_variables(), states_in_their_shape(), known_values(example), watch as layouts:
+                contexts = watched_variables(), states_in_their_shape(), known_values(example)
+                with ExitStack() as watching:
+                    for context in (*contexts, once.watched(example.model)):
+                        watching.enter_context(context)
+                    layouts = watching.enter_context(watch)
                     program = torch.export.export(flat, args, dynamic_shapes=(export_spec(marks),), strict=strict)
                 refuse_overlapping_writes(program.graph.nodes)
                 notes = tuple(dict.fromkeys((*layouts.notes(program), *notes_on_order(program.graph.nodes))))
@@ -261,7 +300,14 @@ def _export(flat: nn.Module, example: Example, strict: bool) -> _Exported:
                     fold_known(program)
                 make_stores_functional(program)
                 asked = (*questions, *about_squeezes(program))
-                functional = functional_form(program) if needs_functional_form(program) else program
-                return _Exported(functional, asked, notes, written)
+                repeats = repeats_of(once, program)
+                renamed = needs_functional_form(program)
+                if repeats is not None and (renamed or notes):
+                    raise InDoubt("the model changes what it holds" if renamed else notes[0])
+                return _Exported(functional_form(program) if renamed else program, asked, notes, written, repeats)
+        except InDoubt:
+            raise
         except Exception as e:
+            if once.doubt is not None:
+                raise InDoubt(once.doubt[1]) from e
             raise explain(e, example.model, marks, names(example.arguments), questions) from e

@@ -35,7 +35,7 @@ def record_somehow(example: Example, soft: bool = False) -> tuple[Example, Recor
     try:
         return example, record(example), record
     except NotExported as e:
-        error = e
+        error, example = e, replace(example, repeats=False)
     fixing = FixValues(example, error, soft, data_inputs(example))
     if found := fixing(loosely=False):
         return *found, record

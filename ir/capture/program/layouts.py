@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 import torch
 from torch import fx
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
 
@@ -27,7 +28,7 @@ _QUESTIONS = ("stride", "is_contiguous", "storage_offset")
 class Layouts:
     """Facts on layouts that an export showed without a node for them."""
 
-    as_they_are: list[torch.Tensor] = field(default_factory=list)  # contiguous() returned them as they are
+    as_they_are: list[torch.UntypedStorage] = field(default_factory=list)  # of what contiguous() returned as it is
     asked: list[str] = field(default_factory=list)  # a note for each question of the user's code
 
     def notes(self, program: ExportedProgram) -> Iterator[str]:
@@ -57,7 +58,7 @@ def _contiguous(layouts: Layouts) -> Callable[..., torch.Tensor]:
     def watched(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         made = contiguous(tensor, *args, **kwargs)
         if made is tensor:
-            layouts.as_they_are.append(tensor)
+            layouts.as_they_are.extend([] if is_functorch_wrapped_tensor(tensor) else [tensor.untyped_storage()])
         return made
 
     return watched
@@ -77,12 +78,12 @@ def _question(name: str, layouts: Layouts) -> Callable[..., Any]:
     return watched
 
 
-def _notes_on_writes(nodes: Iterable[fx.Node], as_they_are: Sequence[torch.Tensor]) -> Iterator[str]:
+def _notes_on_writes(nodes: Iterable[fx.Node], as_they_are: Sequence[torch.UntypedStorage]) -> Iterator[str]:
     """Notes on changes of memory that, by the layout of an input, a view or a copy shares: reshape() returns either.
 
-    `as_they_are`: tensors that contiguous() returned as they are, which leaves no node.
+    `as_they_are`: the memory of tensors that contiguous() returned as they are, which leaves no node.
     """
-    unseen = memory_of(as_they_are)
+    unseen = {storage._cdata for storage in as_they_are}
     groups: dict[fx.Node, list[fx.Node]] = {}  # of the nodes that were looked at, those that may share memory with them
     for node in filter(mutates, nodes):
         changed = node.args[0] if node.args else None

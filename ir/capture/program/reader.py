@@ -45,8 +45,8 @@ def read_program(
     signature: Signature,
     sizes: NamedSizes,
     detaches: bool = True,
-) -> Graph:
-    """The Graph of an exported `model`; in `signature.returns` sizes have slots, too.
+) -> tuple[Graph, Read]:
+    """The Graph of an exported `model`, and what its nodes became; in `signature.returns` sizes have slots, too.
 
     `detaches`: whether gradients end where the program says; a trace made after autograd detaches for its own ends.
     Raises NotExported for an operator, a region or a size that the graph cannot hold.
@@ -57,7 +57,19 @@ def read_program(
     reader = _Reader(program, Types(sizes), leaves, GradientFlow(detaches), namer)
     reader.read_placeholders(names(signature.arguments))
     returned = reader.read_nodes(program.graph)
-    return reader.graph(signature, returned)
+    return reader.graph(signature, returned), reader.read
+
+
+@dataclass(frozen=True)
+class Read:
+    """The values that the nodes of a program became, by their names."""
+
+    values: dict[str, str] = field(default_factory=dict)  # by node: the name of its value
+    wishes: dict[str, tuple[str, str]] = field(default_factory=dict)  # by value: the node, and what follows its name
+
+    def note(self, node: str, value: Any) -> None:
+        if isinstance(value, Value):
+            self.values[node] = value.name
 
 
 _TOP = Where()
@@ -78,6 +90,7 @@ class _Reader:
     nodes: list[Call] = field(default_factory=list)
     modules: dict[str, str] = field(default_factory=dict)
     variables: dict[Value, tuple[str, ...]] = field(default_factory=dict)
+    read: Read = field(default_factory=Read)
 
     # ---- inputs, weights, constants and states
 
@@ -94,6 +107,7 @@ class _Reader:
             if spec.kind is not InputKind.USER_INPUT:
                 self.env[node], trained = self.leaves.read(spec, node, self.types.type_of(node))
                 self.flow.start(self.env[node], trained)
+            self.read.note(node.name, self.env[node])
 
     # ---- nodes
 
@@ -103,6 +117,7 @@ class _Reader:
             match node.op:
                 case "call_function":
                     self.read_call(node)
+                    self.read.note(node.name, self.env.get(node))
                 case "get_attr":
                     self.env[node] = self.attribute(node)
                 case "output":
@@ -208,7 +223,7 @@ class _Reader:
 
     def copied(self, node: fx.Node, kept: fx.Node) -> Value:
         """A copy of an operand that a node returns: what the model returns apart from it is apart here, too."""
-        result = Value(self.namer(node.name), self.types.type_of(node))
+        result = Value(self.name(node.name), self.types.type_of(node))
         self.nodes.append(copy_of(self.argument(kept), result, where=self.where(node)))
         self.flow.follow(self.nodes[-1])
         return result
@@ -222,19 +237,25 @@ class _Reader:
             self.variables.setdefault(value, names)
 
     def changed(self, node: fx.Node, before: fx.Node) -> Value:
-        return Value(self.namer(node.name), self.types.type_of(before))
+        return Value(self.name(node.name), self.types.type_of(before))
 
     def results(self, node: fx.Node) -> tuple[Value, ...]:
         value = node.meta["val"]
         if isinstance(value, torch.Tensor):
-            return (Value(self.namer(node.name), self.types.type_of(node)),)
+            return (Value(self.name(node.name), self.types.type_of(node)),)
         if not isinstance(value, (list, tuple)):
             raise NotExported(f"{node.target} returns {value} while it is traced, not tensors", where_of(node))
         named = {u.args[1]: u.name for u in node.users if u.target is operator.getitem}
         return tuple(
-            Value(self.namer(named.get(i, f"{node.name}_{i}")), self.types.of_value(v, node))
+            Value(self.name(*((named[i],) if i in named else (node.name, f"_{i}"))), self.types.of_value(v, node))
             for i, v in enumerate(value)
         )
+
+    def name(self, node: str, rest: str = "") -> str:
+        """A name for what a node makes."""
+        name = self.namer(node + rest)
+        self.read.wishes[name] = node, rest
+        return name
 
     # ---- arguments
 

@@ -1,0 +1,247 @@
+"""An export in which layers that are alike are recorded once a kind."""
+
+from __future__ import annotations
+
+import functools
+import operator
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import fx, nn
+from torch._C import DisableTorchFunction
+from torch._ops import HigherOrderOperator
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.fx.experimental.proxy_tensor import PythonKeyTracer, get_proxy_slot
+from torch.utils._python_dispatch import _disable_current_modes
+
+from ir.capture.paths import clean, is_own_file
+from ir.capture.program.gradients import ends_gradients
+from ir.capture.program.mutation import memory_of, mutates, written_by
+from ir.capture.repeats.again import AGAIN, with_results
+from ir.capture.repeats.alike import Alike
+from ir.capture.repeats.template import CallRecorder, InDoubt, Replay, Template
+from ir.objects.signature import flatten
+
+_ROOT = "_export_root."  # torch.export's own module around the one that it is given
+
+
+@dataclass(frozen=True)
+class Created:
+    """A node that torch recorded, its name, and the name that torch had wished for."""
+
+    graph: fx.Graph
+    name: str
+    wish: str
+    placeholder: bool
+    item: tuple[str, Any] | None  # of one of several results: the node that makes them, and its place
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """A template and its place in an export: the nodes created within it, and those of its tensors."""
+
+    template: Template
+    path: str
+    start: int
+    end: int
+    external: tuple[str, ...]  # "" for one that no node makes
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """A call of a layer for which the operator stands, and the nodes that were created for that."""
+
+    number: int
+    recorded: Recorded
+    start: int
+    end: int
+
+
+@dataclass
+class _Kind:
+    calls: int = 0
+    wishes: list[str] | None = None  # for names, of the last call that was recorded in full
+    template: int = 0  # the call that is one; 0: none
+    recorded: Recorded | None = None
+    refused: str = ""
+
+
+@dataclass
+class LayersOnce:
+    """The calls of layers while a model runs; `doubt` is the group for which something is in doubt, and why.
+
+    The template of a kind is the first call that creates the same nodes as the one before it, as torch's caches have
+    earlier calls create more or fewer; or the one that `given` says, for each kind in the order in which they are met.
+    """
+
+    members: Mapping[int, Alike]
+    given: Sequence[int] | None = None
+    created: list[Created] = field(default_factory=list)
+    repeated: list[Repeated] = field(default_factory=list)
+    doubt: tuple[int, str] | None = None
+    refused: dict[str, str] = field(default_factory=dict)  # by the path of a layer: why its kind is recorded in full
+    _nodes: list[fx.Node] = field(default_factory=list)
+    _tracer: PythonKeyTracer | None = None
+    _kinds: dict[Any, _Kind] = field(default_factory=dict)
+    _by_path: dict[str, Template] = field(default_factory=dict)
+    _inside: bool = False
+
+    def begin(self) -> None:
+        """Forget the calls of an earlier run of the model."""
+        self._kinds.clear()
+        self.repeated.clear()
+        self.refused.clear()
+
+    @contextmanager
+    def watched(self, model: nn.Module) -> Iterator[None]:
+        """Watch the calls of the members inside the context."""
+        classes = {type(m) for m in model.modules() if id(vars(m)) in self.members}
+        create = PythonKeyTracer.create_node
+
+        def create_node(tracer: PythonKeyTracer, *args: Any, **kwargs: Any) -> fx.Node:
+            node = create(tracer, *args, **kwargs)
+            wish = kwargs.get("name", args[4] if len(args) > 4 else None)
+            self._tracer = tracer
+            self._nodes.append(node)
+            wish = wish or node.graph._target_to_str(node.target)
+            item: Any = (node.all_input_nodes[0].name, node.args[1]) if node.target is operator.getitem else None
+            self.created.append(Created(node.graph, node.name, wish, node.op == "placeholder", item))
+            return node
+
+        with ExitStack() as contexts:
+            contexts.enter_context(patch.object(PythonKeyTracer, "create_node", create_node))
+            contexts.enter_context(with_results(lambda path: self._by_path[path].results))
+            for cls in classes:
+                contexts.enter_context(patch.object(cls, "forward", self._wrapped(cls.forward)))
+            yield
+
+    def _wrapped(self, forward: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(forward)
+        def call_layer(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            member = self.members.get(id(vars(module)))
+            if member is None or self._inside:
+                return forward(module, *args, **kwargs)
+            self._inside = True
+            try:
+                return self._call(member, functools.partial(forward, module, *args, **kwargs), (args, kwargs))
+            except InDoubt as e:
+                self.doubt = member.group, f"{member.path}: {e}"
+                raise
+            finally:
+                self._inside = False
+
+        return call_layer
+
+    def _call(self, member: Alike, forward: Callable[[], Any], arguments: Any) -> Any:
+        kind = self._kinds.setdefault((member.group, member.attributes, _types(arguments), _site()), _Kind())
+        kind.calls += 1
+        if kind.recorded is not None:
+            return self._repeat(kind.recorded, forward)
+        number = list(self._kinds.values()).index(kind)
+        if kind.refused or (
+            kind.calls == 1 if self.given is None else self.given[number : number + 1] != (kind.calls,)
+        ):
+            start, result = len(self._nodes), forward()
+            kind.wishes = [created.wish for created in self.created[start:]]
+            return result
+        return self._record(kind, member, forward)
+
+    @property
+    def templates(self) -> tuple[int, ...]:
+        """The call of each kind that is its template; 0 for none."""
+        return tuple(kind.template for kind in self._kinds.values())
+
+    def _record(self, kind: _Kind, member: Alike, forward: Callable[[], Any]) -> Any:
+        start, path, recorder = len(self._nodes), self._path(member), CallRecorder()
+        with recorder:
+            result = forward()
+        before, kind.wishes = kind.wishes, [created.wish for created in self.created[start:]]
+        if self.given is None and before != kind.wishes:
+            return result
+        external = [recorder.tensors[i] for i in recorder.external]
+        try:
+            self._require_plain(self._nodes[start:], external)
+            template = Template.of(recorder, result)
+        except InDoubt as e:
+            kind.refused = self.refused[member.path] = str(e)
+            return result
+        outputs = [recorder.tensors[i] for i in template.outputs]
+        names = tuple(map(self._node, external)), tuple(map(self._node, outputs))
+        kind.recorded = Recorded(template, path, start, len(self._nodes), *names)
+        self._by_path[path], kind.template = template, kind.calls
+        return result
+
+    def _repeat(self, recorded: Recorded, forward: Callable[[], Any]) -> Any:
+        replay = Replay(recorded.template)
+        before = _guards(recorded.template)
+        with _disable_current_modes(), replay:
+            result = forward()
+        given, start, number = replay.given, len(self._nodes), len(self.repeated)
+        if _guards(recorded.template) != before:
+            raise InDoubt("it asks more of the sizes than those like it")
+        outputs = AGAIN(given, recorded.path, number)
+        self.repeated.append(Repeated(number, recorded, start, len(self._nodes)))
+        returned = replay.returned(result, outputs)
+        del result, replay, given
+        recorded.template.require_unkept()
+        return returned
+
+    def _path(self, member: Alike) -> str:
+        """The path by which a module is called."""
+        stack = list(getattr(self._tracer, "module_stack", {}).values())
+        return clean(stack[-1][0].removeprefix(_ROOT)) if stack else member.path
+
+    def _node(self, tensor: torch.Tensor) -> str:
+        with DisableTorchFunction():
+            slot = None if self._tracer is None else get_proxy_slot(tensor, self._tracer, None)
+        return "" if slot is None else slot.proxy.node.name
+
+    def _require_plain(self, nodes: Sequence[fx.Node], external: Collection[torch.Tensor]) -> None:
+        """Raise InDoubt for nodes that run functions, end gradients or write to what is outside."""
+        outside = memory_of(external)
+        for node in nodes:
+            if isinstance(node.target, HigherOrderOperator) or node.op == "get_attr":
+                raise InDoubt(f"it has {node.target}")
+            if ends_gradients(node):
+                raise InDoubt("gradients end in it")
+            if mutates(node) and not outside.isdisjoint(memory_of(written_by(node))):
+                raise InDoubt("it changes a tensor that it is given")
+
+
+def _types(arguments: Any) -> Any:
+    """The containers, types of tensors and plain values that a layer is called with."""
+    with DisableTorchFunction():
+        leaves, spec = flatten(arguments)
+        return str(spec), tuple(map(_type, leaves))
+
+
+def _type(leaf: Any) -> Any:
+    if isinstance(leaf, torch.Tensor):
+        return leaf.dtype, leaf.dim()
+    return repr(leaf) if isinstance(leaf, (bool, int, float, str, type(None))) else type(leaf)
+
+
+def _site() -> tuple[tuple[str, int], ...]:
+    """The lines of the forwards that lead to a call, innermost first."""
+    found: list[tuple[str, int]] = []
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "forward":
+            if is_own_file(frame.f_code.co_filename):
+                break
+            found.append((frame.f_code.co_filename, frame.f_lineno))
+        frame = frame.f_back
+    return tuple(found)
+
+
+def _guards(template: Template) -> int:
+    """The number of conditions on sizes that are known."""
+    env = next((t.fake_mode.shape_env for t in template.tensors if isinstance(t, FakeTensor)), None)
+    return 0 if env is None else len(env.guards) + len(env.deferred_runtime_asserts)

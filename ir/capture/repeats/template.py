@@ -1,0 +1,272 @@
+"""A call of a layer, function by function, and a later call that runs beside it."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+import torch
+from torch._C import DisableTorchFunction
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._pytree import tree_leaves, tree_map_only, tree_unflatten
+
+from ir.objects.signature import flatten
+
+_SIZES = (torch.SymInt, torch.SymFloat, torch.SymBool)
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.layout)
+_READ_VALUES = {"item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__", "is_nonzero", "equal"}
+
+
+class InDoubt(Exception):
+    """A layer does something else than those that it is like, or what cannot be told to be the same."""
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A tensor of a call: the first one that it met is 0."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """A call of a function of torch's, with a Ref in place of each tensor."""
+
+    function: Any
+    given: Any
+    made: Any
+    makes: bool  # whether it makes or changes tensors; else it reads their types
+
+
+class CallRecorder(TorchFunctionMode):
+    """Notes the functions of torch that are called inside the context."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[Step] = []
+        self.tensors: list[torch.Tensor] = []
+        self.external: list[int] = []  # those that no function made
+        self.doubt = ""
+        self._known: dict[int, int] = {}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        with DisableTorchFunction():
+            given = self.described((args, kwargs or {}), external=True)
+        made = func(*args, **(kwargs or {}))
+        with DisableTorchFunction():
+            makes = func == torch.Tensor.__setitem__ or any(
+                isinstance(leaf, torch.Tensor) for leaf in tree_leaves(made)
+            )
+            if not makes and not _reads_types(func, args, made):
+                self.doubt = self.doubt or f"it calls {getattr(func, '__name__', func)}"
+            self.steps.append(Step(func, given, self.described(made, external=False) if makes else None, makes))
+        return made
+
+    def described(self, thing: Any, external: bool) -> Any:
+        """The same containers with a Ref for each tensor."""
+        match thing:
+            case torch.Tensor():
+                return self._ref(thing, external)
+            case list():
+                return [self.described(item, external) for item in thing]
+            case tuple() if any(isinstance(item, (torch.Tensor, list, tuple, dict)) for item in thing):
+                return tree_map_only(torch.Tensor, lambda t: self._ref(t, external), thing)
+            case dict():
+                return {key: self.described(value, external) for key, value in thing.items()}
+            case _:
+                return thing
+
+    def _ref(self, tensor: torch.Tensor, external: bool) -> Ref:
+        if id(tensor) not in self._known:
+            self._known[id(tensor)] = len(self.tensors)
+            self.external += [len(self.tensors)] * external
+            self.tensors.append(tensor)
+        return Ref(self._known[id(tensor)])
+
+
+def _reads_types(func: Any, args: Any, made: Any) -> bool:
+    """Whether a function that returns no tensor depends on the types of its arguments alone."""
+    if made is None or getattr(func, "__name__", "") in _READ_VALUES:
+        return False
+    if not any(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(args)):
+        return False
+    return not any(isinstance(leaf, _SIZES) and free_unbacked_symbols(leaf) for leaf in tree_leaves(made))
+
+
+@dataclass(frozen=True, eq=False)
+class Template:
+    """A call of a layer: its steps, the tensors that it took from outside, and those that it returned."""
+
+    steps: Sequence[Step]
+    external: Sequence[int]
+    outputs: Sequence[int]  # made inside, each once
+    returned: tuple[str, tuple[Any, ...]]  # the containers, and the leaves with Refs
+    tensors: Sequence[torch.Tensor]  # those from outside; for others, ones of the same types that nothing else holds
+    held: Sequence[int] = field(default=(), init=False)  # how often others are held
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "held", self._counts())
+
+    @classmethod
+    def of(cls, recorder: CallRecorder, result: Any) -> Template:
+        """The template of a recorded call.  Raises InDoubt where it cannot be one."""
+        if recorder.doubt:
+            raise InDoubt(recorder.doubt)
+        with DisableTorchFunction():
+            leaves, spec = flatten(result)
+            if not all(isinstance(leaf, (torch.Tensor, *_PLAIN)) for leaf in leaves):
+                raise InDoubt("it returns something else than tensors")
+            described = tuple(recorder.described(leaf, external=False) for leaf in leaves)
+            inside = set(range(len(recorder.tensors))) - set(recorder.external)
+            returned = [leaf.index for leaf in described if isinstance(leaf, Ref)]
+            outputs = list(dict.fromkeys(i for i in returned if i in inside))
+            if not outputs or any(i not in inside and i not in recorder.external for i in returned):
+                raise InDoubt("it returns no tensor of its own")
+            _require_own_memory(recorder.tensors, recorder.external, outputs)
+            _require_unkept([recorder.tensors[i] for i in inside.difference(outputs)], recorder.tensors)
+            with _disable_current_modes():
+                tensors = [t.detach() if i in inside else t for i, t in enumerate(recorder.tensors)]
+        return cls(tuple(recorder.steps), tuple(recorder.external), outputs, (str(spec), described), tensors)
+
+    def _counts(self) -> list[int]:
+        external = set(self.external)
+        return [sys.getrefcount(t) for i, t in enumerate(self.tensors) if i not in external]
+
+    @property
+    def results(self) -> list[torch.Tensor]:
+        """Tensors of the types of the outputs."""
+        return [self.tensors[i] for i in self.outputs]
+
+    def require_unkept(self) -> None:
+        """Raise InDoubt where something holds a tensor of the template that a later call was given."""
+        if self._counts() != self.held:
+            gc.collect()
+            if self._counts() != self.held:
+                raise InDoubt("something keeps a tensor that it made")
+
+
+def _require_unkept(tensors: list[torch.Tensor], known: list[torch.Tensor]) -> None:
+    """Raise InDoubt where something besides the list `known` holds one of the tensors."""
+    keeping = [r for r in gc.get_referrers(*tensors) if r is not tensors and r is not known]
+    frames = [r for r in keeping if isinstance(r, FrameType)]  # of calls that ended, whose variables are looked at
+    ended = {id(r) for frame in frames for r in (frame, frame.f_locals)}
+    if any(id(r) not in ended for r in keeping):
+        raise InDoubt("something keeps a tensor that it made")
+
+
+def _require_own_memory(tensors: Sequence[torch.Tensor], external: Iterable[int], outputs: Iterable[int]) -> None:
+    """Raise InDoubt for an output that lies in the memory of another tensor from outside, or of another output."""
+    taken = {_memory(tensors[i]) for i in external}
+    for output in outputs:
+        if _memory(tensors[output]) in taken:
+            raise InDoubt("it returns a view")
+        taken.add(_memory(tensors[output]))
+
+
+def _memory(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+class Replay(TorchFunctionMode):
+    """Answers the functions of torch that are called inside the context as in a template.
+
+    Raises InDoubt for a call that is not the template's next.
+    """
+
+    def __init__(self, template: Template) -> None:
+        super().__init__()
+        self._template, self._next = template, 0
+        external = set(template.external)
+        self.tensors: list[Any] = [None if i in external else t for i, t in enumerate(template.tensors)]
+        self._known = {id(t): i for i, t in enumerate(self.tensors) if t is not None}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        steps = self._template.steps
+        step = steps[self._next] if self._next < len(steps) else None
+        self._next += 1
+        with DisableTorchFunction():
+            if step is None or step.function != func or not self._agree(step.given, (args, kwargs or {})):
+                raise InDoubt(f"it calls {getattr(func, '__name__', func)} where those like it do something else")
+        if not step.makes:
+            return func(*args, **(kwargs or {}))
+        if isinstance(step.made, Ref):
+            return self.tensors[step.made.index]
+        return tree_map_only(Ref, lambda ref: self.tensors[ref.index], step.made)
+
+    def returned(self, result: Any, outputs: Sequence[torch.Tensor]) -> Any:
+        """The result of the call, with `outputs` in place of the template's."""
+        with DisableTorchFunction():
+            leaves, spec = flatten(result)
+            text, wanted = self._template.returned
+            if self._next != len(self._template.steps) or str(spec) != text or not self._agree(wanted, tuple(leaves)):
+                raise InDoubt("it returns something else than those like it")
+            made = dict(zip(self._template.outputs, outputs, strict=True))
+            places = [self._known.get(id(leaf)) for leaf in leaves]
+            new = [leaf if place is None else made.get(place, leaf) for leaf, place in zip(leaves, places, strict=True)]
+        return tree_unflatten(new, spec)
+
+    @property
+    def given(self) -> list[torch.Tensor]:
+        """The tensors from outside, in the order of the template's.  Raises InDoubt where one was not used."""
+        found = [self.tensors[i] for i in self._template.external]
+        if any(t is None for t in found):
+            raise InDoubt("it reads less than those like it")
+        return found
+
+    def _agree(self, wanted: Any, given: Any) -> bool:
+        if isinstance(given, torch.Tensor):
+            return isinstance(wanted, Ref) and self._is(wanted.index, given)
+        if isinstance(given, tuple) and isinstance(wanted, tuple):  # a torch.Size, too
+            return len(wanted) == len(given) and all(map(self._agree, wanted, given))
+        return type(wanted) is type(given) and self._agree_in(wanted, given)
+
+    def _agree_in(self, wanted: Any, given: Any) -> bool:
+        """The same for two things of one class, which are no tensors."""
+        match given:
+            case list():
+                return len(wanted) == len(given) and all(map(self._agree, wanted, given))
+            case dict():
+                return list(wanted) == list(given) and all(self._agree(wanted[k], given[k]) for k in given)
+            case slice():
+                return self._agree((wanted.start, wanted.stop, wanted.step), (given.start, given.stop, given.step))
+            case torch.SymInt() | torch.SymFloat() | torch.SymBool():
+                return bool(wanted.node.expr == given.node.expr)
+            case float() | complex():
+                return repr(wanted) == repr(given)  # -0.0 and nan
+        return wanted is given or (isinstance(given, _PLAIN) and wanted == given)
+
+    def _is(self, index: int, tensor: torch.Tensor) -> bool:
+        """Whether a tensor is the one of that index; one from outside is where it is first met, if of its type."""
+        known = self._known.get(id(tensor))
+        if known is not None or self.tensors[index] is not None:
+            return known == index
+        if not _of_one_type(self._template.tensors[index], tensor):
+            return False
+        self.tensors[index], self._known[id(tensor)] = tensor, index
+        return True
+
+
+def _of_one_type(one: torch.Tensor, other: torch.Tensor) -> bool:
+    if type(one) is not type(other) or one.dtype is not other.dtype or one.device != other.device:
+        return False
+    if one.requires_grad != other.requires_grad or one.dim() != other.dim() or one.layout is not other.layout:
+        return False
+    if one.layout is not torch.strided:
+        return False
+    return all(map(_same_size, _lie(one), _lie(other)))
+
+
+def _lie(tensor: torch.Tensor) -> Iterator[Any]:
+    yield from (*tensor.shape, *tensor.stride(), tensor.storage_offset())
+
+
+def _same_size(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.SymInt) or isinstance(other, torch.SymInt):
+        return type(one) is type(other) and bool(one.node.expr == other.node.expr)
+    return bool(one == other)
