@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -90,11 +93,19 @@ def test_the_latency_of_one_client(quick: Path, benchmark: Any) -> None:
         alone = times(lambda: pipe(torch.ones(1, 4)))
     with serving(quick) as server:
         server.wait()
-        served = times(lambda: server.http.post("/v2/models/model/infer", json=body()))
+        with closing(HTTPConnection(server.url.removeprefix("http://"))) as connection:
+            served = times(lambda: posted(connection))
         benchmark.pedantic(server.http.post, ("/v2/models/model/infer",), {"json": body()}, rounds=50)
     more = {"median": median(served) - median(alone), "p99": quantiles(served, n=100)[-1] - quantiles(alone, n=100)[-1]}
     print(f"\nms beyond the pipeline's own: { ({name: round(1e3 * t, 2) for name, t in more.items()}) }")
     benchmark.extra_info |= more
+
+
+def posted(connection: HTTPConnection) -> None:
+    """A request by the client of the standard library, which takes a third of the time that httpx does."""
+    connection.request("POST", "/v2/models/model/infer", json.dumps(body()))
+    answer = connection.getresponse()
+    assert (answer.status, len(answer.read()) > 0) == (200, True)
 
 
 def times(call: Any) -> list[float]:
