@@ -34,6 +34,7 @@ class Decoding:
     source: int = 0  # states of an encoder that a text reads at most; 0 for a decoder without one
     source_pages: int = 0  # of the pools that hold them
     begin: tuple[int, ...] = ()  # ids with which a text of such a decoder begins
+    most_texts: int = 0  # the cut says for how many texts the pools have room, at most so many; 0: it is settled
     places: tuple[tuple[int, int], ...] = ()  # ids in whose places media stand, and how many a prompt with media has
     pools: tuple[str, ...] = ()  # fully qualified names of the pools of layers that attend to the whole text
     window_pools: tuple[str, ...] = ()  # those of sliding layers

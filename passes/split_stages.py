@@ -13,12 +13,14 @@ from ir.errors import CompileError, PlanError
 from ir.graph import Graph
 from ir.machine.cluster import Cluster
 from passes.cut.cut_problem import as_problem, even_share, fits, infeasible
+from passes.cut.largest_room import with_largest_room
 from passes.cut.named_cuts import between_modules, cut_before
 from passes.options.options import CutAt, Options
 from passes.partitioners import check_capacity, plainest, solve
 from passes.partitioners.problem import Infeasible, Load, Objective, Problem, Solution, crossing
 
 _WORTHWHILE = 0.02  # gain, as a share of the bottleneck, for which a device gets two stages
+_ROOM_TRY = 3.0  # seconds for each search with another number of pages
 _SECOND_TRY = 10.0  # seconds for the search without copies, which is seldom better
 
 
@@ -49,6 +51,9 @@ class SplitStages:
             raise CompileError(f"time-limit is {self.time_limit}; it must be a number of seconds, 0 or more")
 
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
+        if graph.decoding.most_texts:
+            quick = replace(self, time_limit=min(self.time_limit, _ROOM_TRY))
+            graph = with_largest_room(graph, lambda tried: quick._best(tried, cluster)[1][0].value)
         graph, (best, binds) = self._best(graph, cluster)
         problem = as_problem(graph, cluster, Objective(self.objective), self.in_flight)
         found = self._chosen(graph, cluster, problem, best)

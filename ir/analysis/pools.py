@@ -33,6 +33,14 @@ def with_pools(graph: Graph, decoding: Decoding) -> Graph:
     return replace(written.map_values(lambda v: new.get(v, v)), decoding=decoding)
 
 
+def with_pool_sizes(graph: Graph, decoding: Decoding) -> Graph:
+    """The graph, whose pools have sizes already, with those that `decoding` says."""
+    sizes = {state: getattr(decoding, state.rows) for state in graph.states if state.zeros}
+    updated = {value: sizes[state] for state, value in graph.updates if state in sizes}
+    new = {value: _sized(value, rows) for value, rows in {**sizes, **updated}.items()}
+    return replace(graph.map_values(lambda v: new.get(v, v)), decoding=decoding)
+
+
 def _is_last(graph: Graph, update: Call, state: State) -> bool:
     """Whether nothing reads the old state after its update, in any order of nodes that the graph allows.
 

@@ -11,6 +11,7 @@ From the outside in, then in the order of the work:
     programs  the calls of a source -> one graph
     workload  the sizes that the graph is cut for
     pools     room of a decoder for texts
+    pool_sizes  the pages of a text, and of so many texts
     compiler  source -> capture -> passes -> plan -> artifact
     changes   the difference between two graphs, in words
     summary   a plan in numbers

@@ -18,12 +18,13 @@ from ir.graph import Graph
 from ir.machine.cluster import Cluster
 from ir.sizes import hold
 from ir.text.units import format_bytes
+from passes.compilation.pool_sizes import CHUNK, decoding_for, pages_of, source_pages_of, window_pages_of
 from passes.options.sizes import WantedCall
 
 _SEQUENCES = 32  # texts that there is room for where nobody says how many
 _BATCH = 8  # texts that get a token in a usual step
-_CHUNK = 512  # tokens of a prompt that one step takes at most, of which sliding layers keep the pages
 _USABLE = 0.9  # of the memory of all devices, for weights and pools together: the rest is for activations
+_FILLED = 0.8  # of accelerators, whose memory the pools fill where nobody says their size: CUDA graphs take some, too
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Room:
 def with_room(graph: Graph, decoding: Decoding, room: Room, machine: Cluster) -> Graph:
     """The graph of a decoder's step with pools of the size that is asked for, or of what the machine has room for.
 
-    Raises CompileError where not one text of the greatest length fits.
+    On accelerators that is for the cut to say, see `with_largest_room`.  Raises CompileError where not one text of the greatest length fits.
     """
     if room.tokens is not None and room.tokens < decoding.max_length:
         raise CompileError(f"--tokens {room.tokens} is less than one text of --max-length {decoding.max_length}")
@@ -52,13 +53,16 @@ def with_room(graph: Graph, decoding: Decoding, room: Room, machine: Cluster) ->
     made = with_pools(graph, decoding_for(decoding, texts, room.tokens))
     if room.sequences is not None or room.tokens is not None:
         return made
-    most = _most_texts(made, machine)
-    if most >= texts:
-        return made
+    most = _most_texts(made, machine, _USABLE)
     if most < 1:
         raise CompileError(
             f"no text of {decoding.max_length:,} tokens fits beside the weights; lower --max-length, or add devices"
         )
+    if machine.devices and all(device.name.partition(":")[0] != "cpu" for device in machine.devices):
+        filled = max(_most_texts(made, machine, _FILLED), 1)
+        return replace(made, decoding=replace(made.decoding, most_texts=filled))
+    if most >= texts:
+        return made
     return with_pools(graph, decoding_for(decoding, most))
 
 
@@ -72,9 +76,9 @@ def _chunk(graph: Graph, decoding: Decoding) -> int:
         if least > 1:
             raise CompileError(f"the model's code asks for {name} of {least} or more, and texts grow token by token")
     most = max(len(taken) + taken.start - 1 for taken in takes)
-    if not decoding.cached and most < min(_CHUNK, decoding.max_length):
+    if not decoding.cached and most < min(CHUNK, decoding.max_length):
         raise CompileError(f"without a cache the model's code takes {most} tokens at most; say --max-length {most}")
-    return decoding.chunk if most >= _CHUNK else most
+    return decoding.chunk if most >= CHUNK else most
 
 
 def _token_sizes(graph: Graph) -> list[Any]:
@@ -89,40 +93,8 @@ def _tokens_taken(graph: Graph) -> range:
         return range(int(seq), int(seq) + 1)
     guards = [guard for guard in graph.guards if guard.free_symbols == {seq}]
     low, high = graph.ranges[seq]
-    most = min(high or _CHUNK, _CHUNK)
+    most = min(high or CHUNK, CHUNK)
     return range(low, next((n for n in range(low, most + 1) if not hold(guards, {seq: n})), most + 1))
-
-
-def decoding_for(decoding: Decoding, texts: int, tokens: int | None = None) -> Decoding:
-    """The terms of a decoder with room for so many texts, or tokens; page 0 is added.
-
-    Pages of whole texts are counted also where all layers slide: they bound the texts in progress.
-    """
-    page = decoding.page
-    pages = -(-tokens // page) if tokens is not None else texts * pages_of(decoding)
-    window = texts * window_pages_of(decoding)
-    return replace(
-        decoding,
-        pages=1 + pages,
-        window_pages=1 + window if decoding.window_pools else 0,
-        slots=1 + texts if decoding.slot_pools else 0,
-        source_pages=1 + texts * source_pages_of(decoding) if decoding.source_pools else 0,
-    )
-
-
-def pages_of(decoding: Decoding) -> int:
-    """The pages of a text of the greatest length."""
-    return -(-decoding.max_length // decoding.page)
-
-
-def window_pages_of(decoding: Decoding) -> int:
-    """The pages of sliding layers that a text has at once: of the window, and of the tokens of a step."""
-    return min(pages_of(decoding), -(-decoding.window // decoding.page) + -(-_CHUNK // decoding.page) + 1)
-
-
-def source_pages_of(decoding: Decoding) -> int:
-    """The pages of the longest source."""
-    return -(-decoding.source // decoding.page)
 
 
 def usual_steps(graph: Graph) -> tuple[WantedCall, ...]:
@@ -134,7 +106,7 @@ def usual_steps(graph: Graph) -> tuple[WantedCall, ...]:
     half = max(pages_of(decoding) // 2, 1)
     named = {"pages": half, "window_pages": min(half, window_pages_of(decoding))}
     pages = {str(symbol): named[str(symbol)] for symbol in graph.hints if str(symbol) in named}
-    chunk = max(min(decoding.chunk or _CHUNK, _CHUNK, decoding.max_length // 2), 1)
+    chunk = max(min(decoding.chunk or CHUNK, CHUNK, decoding.max_length // 2), 1)
     if not decoding.cached:
         return (WantedCall(_known(graph, {"batch": _BATCH, "seq": decoding.max_length // 2})),)
     media = _sizes_of_media(graph)
@@ -159,8 +131,8 @@ def _known(graph: Graph, sizes: Mapping[str, int]) -> dict[str, int]:
     return {name: size for name, size in sizes.items() if name in map(str, graph.hints)}
 
 
-def _most_texts(graph: Graph, machine: Cluster) -> int:
-    """The texts that fit beside the weights, on all devices together."""
+def _most_texts(graph: Graph, machine: Cluster, share: float) -> int:
+    """The texts that fit beside the weights, in a `share` of the memory of all devices together."""
     memory = sum(device.memory for device in machine.devices)
     if not machine.devices or not isfinite(memory):
         return _SEQUENCES
@@ -168,7 +140,7 @@ def _most_texts(graph: Graph, machine: Cluster) -> int:
     each = whole * pages_of(graph.decoding) + sliding * window_pages_of(graph.decoding) + slot_bytes(graph)
     each += source_page_bytes(graph) * source_pages_of(graph.decoding)
     weights = stored_bytes((*graph.params, *graph.constants))
-    return int((_USABLE * memory - weights) // each) if each else _SEQUENCES
+    return int((share * memory - weights) // each) if each else _SEQUENCES
 
 
 def room_line(graph: Graph) -> str:

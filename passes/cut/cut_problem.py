@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from ir.analysis.called_modules import module_nodes
 from ir.analysis.memory import smaller_source
+from ir.analysis.pools import updated_in_place
 from ir.errors import PlanError
 from ir.graph import Graph, Node, Param, State, Value
 from ir.machine.cluster import Cluster
@@ -38,11 +39,15 @@ def as_problem(graph: Graph, cluster: Cluster, objective: Objective = DEFAULT_OB
     kinds = list(dict.fromkeys(d.kind for d in cluster.devices))
     times = zip(*(predicted.shares(graph.nodes, kind) for kind in kinds), strict=True)
     behind, part = smaller_source(graph), parts_of_calls(graph)
+    in_place = set(updated_in_place(graph))
+    counted = {value for state, value in graph.updates if state in in_place}  # as the state, whose memory it is
 
     def readers(value: Value) -> tuple[int, ...]:
         return tuple(index[n] for n in graph.users.get(value, ()))
 
     def held(value: Value) -> HeldBytes:
+        if value in counted:
+            return 0.0
         each = [at.nbytes(behind.get(value, value)) for _, at in predicted.calls]
         return tuple(each) if len(each) > 1 else each[0]
 

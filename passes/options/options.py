@@ -135,7 +135,9 @@ class Options:
     max_length: int | None = option(
         None, COUNT, _DECODER, "tokens of a text, prompt included (default: the model's positions, at most 4096)"
     )
-    sequences: int | None = option(None, COUNT, _DECODER, "texts of that length to have room for (default: 32)")
+    sequences: int | None = option(
+        None, COUNT, _DECODER, "texts of that length to have room for (default: as many as fit; 32 on CPUs)"
+    )
     tokens: int | None = option(None, COUNT, _DECODER, "or the tokens to have room for, of all texts together")
     page: int | None = option(None, COUNT, _DECODER, "tokens a page (default: 256, less where texts are short)")
 
