@@ -18,7 +18,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
         description="Continue a prompt, token by token as they come; a model that is not cut yet is cut into a cache.",
         epilog=f'Example: {prog} build/llama "Once upon a time" --max-new-tokens 64',
     )
-    load("runtime.generation.flags", prog).add_flags(options)
+    load("runtime.generation.flags", prog).add_generation_flags(options)
     add_compile_flags(options)
     return options
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ir.decoding import Decoding
 
-CHUNK = 512  # tokens of a prompt that one step takes at most, of which sliding layers keep the pages
+STEP_TOKENS = 512  # tokens of a prompt that one step takes at most, of which sliding layers keep the pages
 
 
 def decoding_for(decoding: Decoding, texts: int, tokens: int | None = None) -> Decoding:
@@ -33,7 +33,7 @@ def pages_of(decoding: Decoding) -> int:
 
 def window_pages_of(decoding: Decoding) -> int:
     """The pages of sliding layers that a text has at once: of the window, and of the tokens of a step."""
-    return min(pages_of(decoding), -(-decoding.window // decoding.page) + -(-CHUNK // decoding.page) + 1)
+    return min(pages_of(decoding), -(-decoding.window // decoding.page) + -(-STEP_TOKENS // decoding.page) + 1)
 
 
 def source_pages_of(decoding: Decoding) -> int:

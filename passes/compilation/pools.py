@@ -18,7 +18,7 @@ from ir.graph import Graph
 from ir.machine.cluster import Cluster
 from ir.sizes import hold
 from ir.text.units import format_bytes
-from passes.compilation.pool_sizes import CHUNK, decoding_for, pages_of, source_pages_of, window_pages_of
+from passes.compilation.pool_sizes import STEP_TOKENS, decoding_for, pages_of, source_pages_of, window_pages_of
 from passes.options.sizes import WantedCall
 
 _SEQUENCES = 32  # texts that there is room for where nobody says how many
@@ -44,7 +44,8 @@ class Room:
 def with_room(graph: Graph, decoding: Decoding, room: Room, machine: Cluster) -> Graph:
     """The graph of a decoder's step with pools of the size that is asked for, or of what the machine has room for.
 
-    On accelerators that is for the cut to say, see `with_largest_room`.  Raises CompileError where not one text of the greatest length fits.
+    On accelerators that is for the cut to say, see `with_largest_room`.  Raises CompileError where not one text of the
+    greatest length fits.
     """
     if room.tokens is not None and room.tokens < decoding.max_length:
         raise CompileError(f"--tokens {room.tokens} is less than one text of --max-length {decoding.max_length}")
@@ -76,9 +77,9 @@ def _chunk(graph: Graph, decoding: Decoding) -> int:
         if least > 1:
             raise CompileError(f"the model's code asks for {name} of {least} or more, and texts grow token by token")
     most = max(len(taken) + taken.start - 1 for taken in takes)
-    if not decoding.cached and most < min(CHUNK, decoding.max_length):
+    if not decoding.cached and most < min(STEP_TOKENS, decoding.max_length):
         raise CompileError(f"without a cache the model's code takes {most} tokens at most; say --max-length {most}")
-    return decoding.chunk if most >= CHUNK else most
+    return decoding.chunk if most >= STEP_TOKENS else most
 
 
 def _token_sizes(graph: Graph) -> list[Any]:
@@ -93,7 +94,7 @@ def _tokens_taken(graph: Graph) -> range:
         return range(int(seq), int(seq) + 1)
     guards = [guard for guard in graph.guards if guard.free_symbols == {seq}]
     low, high = graph.ranges[seq]
-    most = min(high or CHUNK, CHUNK)
+    most = min(high or STEP_TOKENS, STEP_TOKENS)
     return range(low, next((n for n in range(low, most + 1) if not hold(guards, {seq: n})), most + 1))
 
 
@@ -106,7 +107,7 @@ def usual_steps(graph: Graph) -> tuple[WantedCall, ...]:
     half = max(pages_of(decoding) // 2, 1)
     named = {"pages": half, "window_pages": min(half, window_pages_of(decoding))}
     pages = {str(symbol): named[str(symbol)] for symbol in graph.hints if str(symbol) in named}
-    chunk = max(min(decoding.chunk or CHUNK, CHUNK, decoding.max_length // 2), 1)
+    chunk = max(min(decoding.chunk or STEP_TOKENS, STEP_TOKENS, decoding.max_length // 2), 1)
     if not decoding.cached:
         return (WantedCall(_known(graph, {"batch": _BATCH, "seq": decoding.max_length // 2})),)
     media = _sizes_of_media(graph)

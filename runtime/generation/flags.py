@@ -13,11 +13,11 @@ def parser(prog: str) -> argparse.ArgumentParser:
         description="Continue a prompt, token by token as they come.",
         epilog=f'Example: {prog} build/llama "Once upon a time" --max-new-tokens 64',
     )
-    add_flags(options)
+    add_generation_flags(options)
     return options
 
 
-def add_flags(options: argparse.ArgumentParser) -> None:
+def add_generation_flags(options: argparse.ArgumentParser) -> None:
     """The artifact and how its stages run; the prompt, and how it is continued."""
     add_loading_flags(options)
     options.add_argument("prompt", metavar="PROMPT", help="the text to continue; - reads it from the standard input")
