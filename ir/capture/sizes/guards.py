@@ -8,17 +8,25 @@ from math import lcm
 
 import sympy
 from torch.export import ExportedProgram
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._sympy.functions import FloorDiv, Max, Min, Mod
 
 from ir.capture.sizes.questions import Question
 from ir.sizes import hold
 
+_NUMBERS, _LARGEST = 4, 1 << 20  # of a condition that are looked at
 _SAMPLES = (2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 31, 64, 100, 1000, 4096)
+
+
+def shape_env_of(program: ExportedProgram) -> ShapeEnv | None:
+    """What torch knows of the sizes of a program; None where it has no tensor."""
+    values = (n.meta.get("val") for n in program.graph.nodes)
+    return next((v.fake_mode.shape_env for v in values if hasattr(v, "fake_mode")), None)
 
 
 def read_guards(
     program: ExportedProgram,
-    rename: Mapping[sympy.Symbol, sympy.Symbol],
+    rename: Mapping[sympy.Symbol, sympy.Basic],
     ranges: Mapping[sympy.Symbol, tuple[int, int | None]],
     questions: Sequence[Question],
 ) -> tuple[sympy.Basic, ...]:
@@ -28,8 +36,7 @@ def read_guards(
     inequalities, those of remainders by a number count: it assumes each size to be `!= 1`, for views it asks whether
     one size divides another, whatever the answer, and the ranges have the others.
     """
-    values = (n.meta.get("val") for n in program.graph.nodes)
-    env = next((v.fake_mode.shape_env for v in values if hasattr(v, "fake_mode")), None)
+    env = shape_env_of(program)
     known = dict.fromkeys(_plain(guard.expr.xreplace(rename)) for guard in (env.guards if env is not None else ()))
     about = [guard for guard in known if _is_about(guard, set(ranges))]
     found = _simplified(tuple(g for g in about if isinstance(g, sympy.Eq)))
@@ -56,7 +63,7 @@ def _is_about(guard: sympy.Basic, symbols: set[sympy.Symbol]) -> bool:
 
 
 def _always_true(condition: sympy.Basic, ranges: Mapping[sympy.Symbol, tuple[int, int | None]]) -> bool:
-    """Whether a condition holds at every sampled size in the ranges, from 2 on."""
+    """Whether a condition holds at every sampled size in the ranges, from 2 on where it is about one."""
     return all(hold((condition,), sizes) for sizes in _sample(condition, ranges))
 
 
@@ -75,9 +82,21 @@ def _sample(
 ) -> Iterator[dict[sympy.Basic, int]]:
     symbols = sorted(condition.free_symbols, key=str)
     ends = [ranges[s] for s in symbols]  # type: ignore[index]
-    sizes = [[n for n in (low, *_SAMPLES) if max(low, 2) <= n <= (high or n)] or [low] for low, high in ends]
+    least = 2 if len(symbols) == 1 else 1
+    samples = sorted({*_SAMPLES, *_critical(condition)})
+    sizes = [[n for n in (low, *samples) if max(low, least) <= n <= (high or n)] or [low] for low, high in ends]
     for point in product(*(choice if len(symbols) < 3 else choice[::4] for choice in sizes)):
         yield dict(zip(symbols, point, strict=True))
+
+
+def _critical(condition: sympy.Basic) -> Iterator[int]:
+    """Sizes at which a condition with these numbers may change: the 11 of `8*batch == 88` or of `batch + 3 == 14`."""
+    numbers = [n for n in sorted(abs(int(n)) for n in condition.atoms(sympy.Integer)) if 1 < n <= _LARGEST]
+    for number in numbers[:_NUMBERS]:
+        yield from sympy.divisors(number)
+    if len(condition.free_symbols) == 1:
+        for a, b in product(numbers[:_NUMBERS], repeat=2):
+            yield from (n + by for n in (a, a + b, abs(a - b), a * b) for by in (-1, 0, 1))
 
 
 def _simplified(guards: tuple[sympy.Basic, ...]) -> tuple[sympy.Basic, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,10 +10,11 @@ import sympy
 import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from ir.capture.sizes.allowed import allowed_values, guard_text
 from ir.capture.sizes.dynamic import FixedSizes, Marks
-from ir.capture.sizes.guards import read_guards
+from ir.capture.sizes.guards import read_guards, shape_env_of
 from ir.capture.sizes.questions import Question
 from ir.sizes import Dim, hold
 
@@ -22,7 +23,7 @@ from ir.sizes import Dim, hold
 class NamedSizes:
     """The sizes that may change: their symbols, example values, ranges, guards, and the questions about them."""
 
-    rename: Mapping[sympy.Symbol, sympy.Symbol]
+    rename: Mapping[sympy.Symbol, sympy.Basic]
     hints: Mapping[sympy.Symbol, int]
     ranges: Mapping[sympy.Symbol, tuple[int, int | None]]
     guards: tuple[sympy.Basic, ...]
@@ -64,7 +65,7 @@ def read_sizes(
     """
     placeholders = {n.name: n for n in program.graph.nodes if n.op == "placeholder"}
     specs = [s for s in program.graph_signature.input_specs if s.kind is InputKind.USER_INPUT]
-    rename: dict[sympy.Symbol, sympy.Symbol] = {}
+    named: dict[sympy.Symbol, sympy.Symbol] = {}
     hints: dict[sympy.Symbol, int] = {}
     ranges: dict[sympy.Symbol, tuple[int, int | None]] = {}
     for i, (spec, tensor, dims) in enumerate(zip(specs, tensors, marks, strict=True)):
@@ -76,16 +77,29 @@ def read_sizes(
             expr = shape[dim].node.expr
             if not isinstance(expr, sympy.Symbol):
                 continue  # a size that follows from another: 2*seq
-            symbol = rename.setdefault(expr, sympy.Symbol(mark.name, integer=True, positive=True))
+            symbol = named.setdefault(expr, sympy.Symbol(mark.name, integer=True, positive=True))
             hints.setdefault(symbol, tensor.shape[dim])
             ranges[symbol] = _intersect(
                 ranges.get(symbol, (1, None)), (mark.min, mark.max), _range(program.range_constraints.get(expr))
             )
+    rename = {**named, **dict(_equal_to(named, shape_env_of(program)))}
     asked = tuple(replace(q, asked=q.asked.xreplace(rename)) for q in questions if q.direct)
     asked = tuple(q for q in asked if q.asked.free_symbols and q.asked.free_symbols <= set(hints))
     guards = read_guards(program, rename, ranges, asked)
     _require_several_values(guards, ranges, hints, tensors, marks, asked)
     return NamedSizes(rename, hints, ranges, guards, asked)
+
+
+def _equal_to(
+    rename: Mapping[sympy.Symbol, sympy.Symbol], env: ShapeEnv | None
+) -> Iterator[tuple[sympy.Symbol, sympy.Basic]]:
+    """Names for symbols that torch found to be equal to those in `rename`: questions were asked about both before."""
+    if env is None:
+        return
+    for symbol in env.replacements:
+        found = env.replace(symbol)
+        if symbol not in rename and found.free_symbols <= rename.keys():
+            yield symbol, found.xreplace(rename)
 
 
 def _require_several_values(

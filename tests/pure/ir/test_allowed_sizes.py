@@ -172,3 +172,36 @@ def test_sizes_derived_from_another_have_names_of_their_own() -> None:
         "size_2_times_half": (1, 16),
         "half_plus_1": (1, 9),
     }
+
+
+# ---- conditions that hold at nearly all sizes
+
+
+@pytest.mark.parametrize(
+    ("asks", "guard"),
+    [
+        (lambda batch, seq: batch == 11, "batch != 11"),
+        (lambda batch, seq: batch * 8 == 88, "8*batch != 88"),
+        (lambda batch, seq: batch + 3 == 14, "batch + 3 != 14"),
+        (lambda batch, seq: batch * seq == 7, "batch*seq != 7"),
+        (lambda batch, seq: batch * seq == 22, "batch*seq != 22"),
+        (lambda batch, seq: batch // 32 + 1 == 51, "((batch//32)) + 1 != 51"),
+        (lambda batch, seq: batch % 13 == 5, "Mod(batch, 13) != 5"),
+    ],
+)
+def test_a_condition_that_few_sizes_break_is_a_guard(asks: Callable[[int, int], bool], guard: str) -> None:
+    graph = recorded(lambda x: x * 2 if asks(*x.shape) else x, 5, "seq")
+    assert [guard_text(found) for found in graph.guards] == [guard]
+
+
+class Both(nn.Module):
+    """A question about the size of one input, which is found to be that of the other only later."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return (x * 2 if x.shape[0] % 2 == 0 else x - 1) + y.view(x.shape)
+
+
+def test_a_condition_on_a_size_that_turns_out_to_be_another_is_a_guard() -> None:
+    dynamic = {"x": {0: "batch"}, "y": {0: "batch"}}
+    graph = capture(Both(), (torch.ones(3, 4), torch.ones(3, 4)), dynamic_shapes=dynamic)
+    assert [guard_text(guard) for guard in graph.guards] == ["batch % 2 != 0"]
