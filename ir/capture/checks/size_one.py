@@ -14,7 +14,7 @@ from ir.analysis.arguments import as_number, operator_arguments
 from ir.capture.repeats.expanded import repeats
 from ir.capture.sizes.dynamic import Marks
 from ir.capture.sizes.questions import Question
-from ir.graph import Call, Graph, Value, is_whole, sizes_of
+from ir.graph import Call, Constant, Graph, State, Value, is_whole, sizes_of
 from ir.higher_order import is_higher_order
 from ir.operators import BY_ADDRESS, rearrangement
 from ir.sizes import at, bound, hold
@@ -93,7 +93,8 @@ def same_program(a: Graph, b: Graph) -> bool:
     a, b = _without_layout(a), _without_layout(b)
     twin: dict[Value, Value] = dict(zip(a.inputs, b.inputs, strict=True))
     named = {value.name: value for value in (*b.params, *b.constants, *b.states)}
-    twin |= {v: named[v.name] for v in (*a.params, *a.constants, *a.states) if v.name in named}
+    held = (v for v in (*a.params, *a.constants, *a.states) if v.name in named)
+    twin |= {v: named[v.name] for v in held if _same_elements(v, named[v.name])}
     if len(a.nodes) != len(b.nodes) or len(a.outputs) != len(b.outputs):
         return False
     for m, n in zip(a.nodes, b.nodes, strict=True):
@@ -103,6 +104,12 @@ def same_program(a: Graph, b: Graph) -> bool:
             return False
         twin |= zip(m.results, n.results, strict=True)
     return [twin[v] for v in a.kept] == list(b.kept)
+
+
+def _same_elements(one: Value, other: Value) -> bool:
+    """Whether two values hold the same elements, where a graph has them: those of constants and of new state."""
+    a, b = (value.data if isinstance(value, (Constant, State)) else None for value in (one, other))
+    return a is b or (a is not None and b is not None and a.dtype is b.dtype and torch.equal(a, b))
 
 
 def _without_layout(graph: Graph) -> Graph:

@@ -194,6 +194,13 @@ def test_a_condition_that_few_sizes_break_is_a_guard(asks: Callable[[int, int], 
     assert [guard_text(found) for found in graph.guards] == [guard]
 
 
+def test_a_constant_that_is_another_at_a_size_of_1_is_seen() -> None:
+    """squeeze() drops the batch, and the size that is the constant is then that of another dimension."""
+    compute = lambda x: torch.tensor(x.squeeze().size(1))  # noqa: E731
+    graph = capture(Function(compute), (torch.ones(3, 5, 8),), dynamic_shapes={"samples": {0: "batch"}})
+    assert graph.ranges == {next(iter(graph.hints)): (2, None)}
+
+
 class Both(nn.Module):
     """A question about the size of one input, which is found to be that of the other only later."""
 
