@@ -206,11 +206,11 @@ def _statement(
     """A line that gives names to the results of a statement, the root `at` of those of the `source`."""
     statement, lines = root.statement, list[Line]()
     value = scope.expression(statement, root.nested)
-    targets: list[str] = []
+    targets, before = list[str](), live - set(results(statement))
     for r, result in enumerate(results(statement)):
         names = list(source.candidates(at, r)) if result in source.last or result in live else []
         if names:
-            lines += _make_room(root, names[0], live, live_out, scope)
+            lines += _make_room(root, names[0], before, live_out, scope)
         targets.append(scope.names.give(result, names, live) if names else "_")
         live = live | {result}
     return [*lines, Bind(tuple(targets), (value,), _unpacks(statement), root.origin)]
