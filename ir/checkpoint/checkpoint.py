@@ -14,7 +14,7 @@ from ir.checkpoint.files import read_checkpoint
 from ir.checkpoint.mosaic import Mosaic
 from ir.checkpoint.names import fit, stored_names
 from ir.checkpoint.quantized.dequantized import Dequantized
-from ir.checkpoint.quantized.kept import keep
+from ir.checkpoint.quantized.kept import keep_stored
 from ir.checkpoint.quantized.quantization import Quantization, quantization_of
 from ir.checkpoint.tensors import Held, Tensorlike
 from ir.checkpoint.transformers import named_for
@@ -58,7 +58,7 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         if self.quantization is None:
             return self._named_for(model)
         plain = self._dequantized(self.quantization, model)._named_for(model)
-        tensors = keep(model, plain.tensors) if keep_quantized else plain.tensors
+        tensors = keep_stored(model, plain.tensors) if keep_quantized else plain.tensors
         notes = (*plain.notes, *_quantized_notes(self.quantization, plain.tensors, tensors))
         return Checkpoint(self.path, tensors, notes, plain.tables)
 

@@ -18,7 +18,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
         description="Answer requests over HTTP: cut a model into a cache, if it is not cut yet, load it, serve it.",
         epilog=f"Example: {prog} build/llama --stages 2 --generate --port 8000",
     )
-    load("runtime.serving.flags", prog).add_flags(options)
+    load("runtime.serving.flags", prog).add_serving_flags(options)
     add_compile_flags(options)
     return options
 

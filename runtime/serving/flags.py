@@ -14,11 +14,11 @@ def parser(prog: str) -> argparse.ArgumentParser:
         description="Answer requests with an artifact, over HTTP, until it is interrupted.",
         epilog=f"Example: {prog} build/bert --port 8000",
     )
-    add_flags(options)
+    add_serving_flags(options)
     return options
 
 
-def add_flags(options: argparse.ArgumentParser) -> None:
+def add_serving_flags(options: argparse.ArgumentParser) -> None:
     """The artifact and how its stages run; where the server listens, who may ask, and how much at once."""
     add_loading_flags(options)
     options.add_argument("--host", default="127.0.0.1", help="address to listen on; default: this machine alone")

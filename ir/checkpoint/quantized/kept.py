@@ -41,7 +41,7 @@ class KeptWeight:
         return (self.scheme.dequantize(parts).to(self.dtype),)
 
 
-def keep(model: nn.Module, tensors: Mapping[str, Tensorlike]) -> dict[str, Tensorlike]:
+def keep_stored(model: nn.Module, tensors: Mapping[str, Tensorlike]) -> dict[str, Tensorlike]:
     """Have modules hold the stored tensors of their weights, where these have a place in them; returns all by name.
 
     What is dequantized after it cannot be kept: weights that several modules share, and those joined from tensors whose
@@ -51,17 +51,17 @@ def keep(model: nn.Module, tensors: Mapping[str, Tensorlike]) -> dict[str, Tenso
     kept = dict(tensors)
     for name, tensor in tensors.items():
         owner, _, attribute = name.rpartition(".")
-        module, whole = model.get_submodule(owner), joined(tensor)
+        module, whole = model.get_submodule(owner), as_one_formula(tensor)
         if whole is None or uses[id(module._parameters.get(attribute))] != 1:
             continue
         names = {what: attribute if what == "codes" else f"{attribute}_{what}" for what in _in_order(whole.parts)}
         del kept[name]
         kept |= {f"{owner}.{names[what]}".lstrip("."): whole.parts[what] for what in names}
-        hold(module, attribute, KeptWeight(whole.scheme, tuple(names.items()), whole.dtype), whole.parts)
+        hold_stored(module, attribute, KeptWeight(whole.scheme, tuple(names.items()), whole.dtype), whole.parts)
     return kept
 
 
-def hold(module: nn.Module, attribute: str, weight: KeptWeight, parts: Mapping[str, Any]) -> None:
+def hold_stored(module: nn.Module, attribute: str, weight: KeptWeight, parts: Mapping[str, Any]) -> None:
     """Give a module the stored tensors, on the meta device, as parameters, and the weight as a property."""
     for what, name in weight.parameters:
         empty = torch.empty(parts[what].shape, dtype=parts[what].dtype, device="meta")
@@ -75,7 +75,7 @@ def _with_weight(cls: type[nn.Module], attribute: str, weight: KeptWeight) -> ty
     return type(name, (cls,), {attribute: property(weight.of), "__module__": cls.__module__})
 
 
-def joined(tensor: Tensorlike) -> Dequantized | None:
+def as_one_formula(tensor: Tensorlike) -> Dequantized | None:
     """A weight as one formula of stored tensors, where it is one, or is joined from some of the same scheme.
 
     [experts, rows, columns] are joined from [rows, columns]; each stored tensor is then joined alike.

@@ -11,7 +11,7 @@ from torch import nn
 
 from ir.checkpoint.mosaic import Mosaic
 from ir.checkpoint.quantized.dequantized import Dequantized
-from ir.checkpoint.quantized.kept import joined, keep
+from ir.checkpoint.quantized.kept import as_one_formula, keep_stored
 from ir.checkpoint.quantized.packed import Awq, Gptq, PackedRows
 from ir.checkpoint.quantized.scaled import Scaled
 from ir.checkpoint.quantized.scheme import Scheme
@@ -62,7 +62,7 @@ class Experts(nn.Module):
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_a_linear_layer_computes_its_weight_from_what_is_stored(name: str) -> None:
     model = nn.Sequential(nn.Linear(24, 16))
-    tensors = keep(model, {"0.weight": stored(name), "0.bias": Held(torch.ones(16))})
+    tensors = keep_stored(model, {"0.weight": stored(name), "0.bias": Held(torch.ones(16))})
     filled(model, tensors)
     assert {key.removeprefix("0.weight").removeprefix("_") for key in tensors} == {"", "0.bias", *WEIGHTS[name][1]} - {
         "codes"
@@ -77,7 +77,7 @@ def test_experts_are_joined_as_they_are_stored(name: str) -> None:
     gate_and_up = [Mosaic.stacked([stored(name)] * 3, 0) for _ in range(2)]
     merged = Mosaic.concatenated(gate_and_up, 1)
     model = Experts(3, 32, 24)
-    tensors = keep(model, {"up": merged})
+    tensors = keep_stored(model, {"up": merged})
     filled(model, tensors)
     assert torch.equal(model.up, merged.read(torch.float32))
 
@@ -85,7 +85,7 @@ def test_experts_are_joined_as_they_are_stored(name: str) -> None:
 def test_a_scale_for_each_expert() -> None:
     down = Mosaic.stacked([stored("tensor")] * 3, 0)
     model = Experts(3, 16, 24)
-    filled(model, keep(model, {"up": down}))
+    filled(model, keep_stored(model, {"up": down}))
     assert torch.equal(model.up, down.read(torch.float32))
 
 
@@ -97,13 +97,13 @@ def test_weights_that_do_not_go_together_stay_dequantized() -> None:
         Mosaic.concatenated([blocks, stored("gptq")], 0),
         Mosaic.concatenated([blocks, blocks], 1),
     ]
-    assert [joined(weight) for weight in apart] == [None] * 4
+    assert [as_one_formula(weight) for weight in apart] == [None] * 4
     model = Experts(*apart[0].shape)
-    assert keep(model, {"up": apart[0]}) == {"up": apart[0]}
+    assert keep_stored(model, {"up": apart[0]}) == {"up": apart[0]}
 
 
 def test_a_weight_that_two_modules_share_stays_dequantized() -> None:
     model = nn.Sequential(nn.Linear(24, 16), nn.Linear(24, 16))
     model[1].weight = model[0].weight
     weight = stored("blocks")
-    assert keep(model, {"0.weight": weight, "1.weight": weight}) == {"0.weight": weight, "1.weight": weight}
+    assert keep_stored(model, {"0.weight": weight, "1.weight": weight}) == {"0.weight": weight, "1.weight": weight}
