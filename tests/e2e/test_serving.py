@@ -21,6 +21,7 @@ from runtime.serving.engines.supervisor import HUNG_AFTER
 from tests.support.artifacts import Part, tensor, write
 from tests.support.serving import Served, serving
 
+serve_client = pytest.importorskip("examples.serve_client")
 tritonclient = pytest.importorskip("tritonclient.http")
 ROWS = 4
 
@@ -65,6 +66,11 @@ def test_tritons_client_gets_the_models_answers(served: Served) -> None:
         assert answer.get_response()["id"] == "mine"
         assert torch.equal(torch.tensor(answer.as_numpy("y")), (x + 1) * 2)
     client.close()
+
+
+def test_the_example_asks_for_any_models_outputs(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    serve_client.main(served.url.removeprefix("http://"), "model")
+    assert capsys.readouterr().out == "y FP32 [1, 4]\n"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
+from examples import serve_chat
 from tests.support.browsing import chromium
 from tests.support.serving import Served, serving
 
@@ -119,6 +121,13 @@ def test_a_field_that_is_wrong_is_named(
         client.completions.create(**{"model": "model", "prompt": "w3", "stream": stream} | fields)
     assert message in refused.value.body["message"]
     assert refused.value.param == param
+
+
+def test_the_example_chats(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    serve_chat.main(served.url, "w3 w5")
+    words = capsys.readouterr().out.split()
+    assert 1 <= len(words) <= 32
+    assert all(re.fullmatch(r"w\d+", word) for word in words)
 
 
 def test_another_model_is_not_there(client: Any) -> None:

@@ -16,7 +16,7 @@ from torch import nn
 from examples import check
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
-MODELS = sorted(file.stem for file in EXAMPLES.glob("*.py") if file.name != "check.py")
+MODELS = sorted(file.stem for file in EXAMPLES.glob("*.py") if not file.name.startswith(("check", "serve_")))
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -47,6 +47,7 @@ FLOORS = {
     "stagecut.py": ["passes", "runtime"],
     "passes/*": ["passes", "ir"],
     "examples/check.py": ["runtime"],
+    "examples/serve_handler.py": ["runtime.serving.adapters"],
     "examples/own_decoder.py": ["ir.sources.decoder.rows"],  # the pages of a batch
     "examples/*": [],
     "tests/golden/*": [],
