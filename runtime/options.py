@@ -20,6 +20,12 @@ def checked_folder(folder: Any, timeout: Any, tokens: Any, **switches: Any) -> P
     return Path(folder)
 
 
+def check_ways(processes: Any, outputs: Any) -> None:
+    """Raises InputError for a way to run stages, or to return outputs, that there is not."""
+    demand(processes is None or isinstance(processes, bool), "processes", processes, "True, False or None")
+    demand(outputs in ("return", "stay"), "outputs", outputs, '"return" or "stay"')
+
+
 def is_count(value: Any) -> bool:
     """Whether a value is a whole number of at least 1."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -29,7 +29,7 @@ from runtime.errors import demand
 from runtime.generation.continuation import Continuation
 from runtime.generation.generate import TextGeneration
 from runtime.manifest.manifest import Manifest
-from runtime.options import checked_folder, is_count
+from runtime.options import check_ways, checked_folder, is_count
 from runtime.processes.choice import processes_of
 from runtime.processes.owner import StageProcesses, job_of
 from runtime.stage.loader import load_stages
@@ -116,10 +116,9 @@ class Pipeline:
 
         Raises ManifestError for a folder that cannot be run, DeviceError for devices that are not here.
         """
-        demand(outputs in ("return", "stay"), "outputs", outputs, '"return" or "stay"')
         switches = {"strict": strict, "compile": compile, "cuda_graphs": cuda_graphs or False}
         folder = checked_folder(folder, timeout, tokens, **switches)
-        demand(processes is None or isinstance(processes, bool), "processes", processes, "True, False or None")
+        check_ways(processes, outputs)
         manifest = Manifest.read(folder).with_room_for(tokens or 0)
         warn_of_other_settings(manifest.settings)
         placed = place_stages([stage.device for stage in manifest.stages], devices)

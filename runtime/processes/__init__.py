@@ -11,5 +11,6 @@ orders          orders to a process, and its answers
 session         the ports of one process, from the first batch to a fault or the end
 member          the main of a process that was started
 start           starting one: a copy of this one, or a new Python
-owner           starting, watching, restarting and ending the processes
+watch           the processes as their owner sees them, and the thread that hears them
+owner           starting, restarting and ending the processes
 """

@@ -3,91 +3,26 @@
 from __future__ import annotations
 
 import os
-import select
-import signal
-import subprocess
-import time
 import weakref
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from threading import Condition, Event, Thread, current_thread
+from threading import Thread
 
 import torch
 
 from runtime.device.settings import torch_settings
-from runtime.distributed.error_codec import decode
 from runtime.distributed.exit import kill
-from runtime.engine.channel import Channel, Closable
+from runtime.engine.channel import Channel
 from runtime.engine.engine import Engine
-from runtime.errors import StageError, StageLost
 from runtime.manifest.manifest import Manifest
 from runtime.processes.message_socket import MessageSocket
-from runtime.processes.orders import (
-    Alive,
-    BeginSession,
-    Fault,
-    Followed,
-    LoadStages,
-    Order,
-    StopSession,
-    receive_report,
-    send_order,
-)
+from runtime.processes.orders import BeginSession, LoadStages
 from runtime.processes.session import CALLER, Places, session_ports
-from runtime.processes.start import Started, start_member
+from runtime.processes.start import start_member
+from runtime.processes.watch import GRACE, SILENCE, Members, StageProcess, end_members, watch
 from runtime.stage.loader import check_stages
 from runtime.stage.speed import Speed
-
-SILENCE = 300.0  # seconds without a sign of life after which a process is given up, unless there is a time-out
-_TICK = 0.1  # seconds between two looks at the time
-GRACE = 10.0  # seconds that a process has to stop what it runs, before it is killed
-
-
-@dataclass
-class StageProcess:
-    """A process that runs stages."""
-
-    number: int
-    process: Started
-    connection: MessageSocket
-    waits: int = 0  # orders that it has not answered
-    silent: float = 0.0  # seconds since its last sign of life
-    patience: float = SILENCE  # seconds without one after which it is given up; more until it has loaded
-    fault: Exception | None = None  # what ended it
-
-    @property
-    def is_lost(self) -> bool:
-        return self.fault is not None
-
-    def order(self, order: Order, descriptors: Sequence[int] = ()) -> None:
-        """Send an order, if the process is still there."""
-        self.waits += 1
-        with suppress(ConnectionError):
-            send_order(self.connection, order, descriptors)
-
-
-@dataclass
-class _Shared:
-    """State of the owner and the thread that watches.  `changed` is held to look at it, or to change it."""
-
-    changed: Condition = field(default_factory=Condition)
-    members: dict[int, StageProcess] = field(default_factory=dict)
-    closables: Sequence[Closable] = ()  # of the engine of this session; none where there is no session
-    ended: Event = field(default_factory=Event)
-
-    def stop(self) -> Sequence[Closable]:
-        """Have the members that live end their session, if there is one.  What this process must close for that."""
-        closables, self.closables = self.closables, ()
-        for member in self.members.values() if closables else ():
-            if not member.is_lost:
-                member.order(StopSession())
-        return closables
-
-    def is_settled(self) -> bool:
-        """Whether each process has followed its orders, or is lost."""
-        return all(member.is_lost or not member.waits for member in self.members.values())
 
 
 class StageProcesses:
@@ -103,10 +38,10 @@ class StageProcesses:
         self._job = job
         self._places = Places(manifest, job.processes, job.devices)
         self._places.links()  # raises ManifestError before anything is started
-        self._shared = shared = _Shared()
+        self._shared = shared = Members()
         self._limit = job.timeout or SILENCE
-        self._thread = Thread(target=_watch, args=(shared, self._places, self._limit), daemon=True, name="processes")
-        self._end = weakref.finalize(self, _end, shared, self._thread, os.getpid())
+        self._thread = Thread(target=watch, args=(shared, self._places, self._limit), daemon=True, name="processes")
+        self._end = weakref.finalize(self, end_members, shared, self._thread, os.getpid())
         try:
             self._fill()
         except BaseException:
@@ -226,91 +161,3 @@ def job_of(
 
 def _carries(programs: Sequence[object]) -> bool:
     return any(getattr(program, "takes", ()) for program in programs)
-
-
-def _watch(shared: _Shared, places: Places, limit: float) -> None:
-    """The thread that hears the members, until the processes are ended."""
-    looked = time.monotonic()
-    while not shared.ended.is_set():
-        with shared.changed:
-            living = [m for m in shared.members.values() if not m.is_lost]
-        readable, _, _ = select.select([m.connection for m in living], [], [], _TICK)
-        now = time.monotonic()
-        # A process that was stopped itself must not blame the others for the time.
-        passed, looked = min(now - looked, 2 * _TICK), now
-        for member in living:
-            heard = member.connection in readable
-            member.silent = 0.0 if heard else member.silent + passed
-            if member.silent > member.patience:
-                kill(member.process.pid)
-                _lost(shared, places, member, f"gave no sign of life for {member.patience:g} s")
-            while heard and not member.is_lost:  # all that has come: what was read already wakes nobody
-                _hear(shared, places, member, limit)
-                heard = not member.is_lost and member.connection.has_message()
-
-
-def _hear(shared: _Shared, places: Places, member: StageProcess, limit: float) -> None:
-    try:
-        answer = receive_report(member.connection)
-    except ConnectionError:
-        return _lost(shared, places, member, _end_of(member.process))
-    match answer:
-        case Followed():
-            with shared.changed:
-                member.waits, member.patience = member.waits - 1, limit
-                shared.changed.notify_all()
-        case Fault(error):
-            cause = decode(error)
-            if isinstance(cause, StageError):  # it is busy for too long, and cannot be stopped
-                cause = StageLost(cause.stage, cause.device, cause.__cause__ or cause)
-                kill(member.process.pid)
-            _fail(shared, member, cause)
-        case Alive():
-            pass
-
-
-def _lost(shared: _Shared, places: Places, member: StageProcess, what: str) -> None:
-    stage = places.processes.index(member.number)
-    cause = ConnectionError(f"process {member.process.pid}, which ran it, {what}")
-    _fail(shared, member, StageLost(stage, str(places.devices[stage]), cause))
-
-
-def _fail(shared: _Shared, member: StageProcess, cause: Exception) -> None:
-    """End the session at a fault: the engine of this process is closed with it, and the other members stop."""
-    with shared.changed:
-        if member.is_lost or shared.ended.is_set():
-            return
-        member.fault = cause
-        member.connection.close()
-        closables = shared.stop()
-        shared.changed.notify_all()
-    for closable in closables:
-        closable.close(cause)
-
-
-def _end_of(process: Started) -> str:
-    """The way in which a process that closed its connection ended."""
-    try:
-        status = process.wait(1.0)
-    except subprocess.TimeoutExpired:
-        kill(process.pid)
-        return "closed its connection"
-    return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-
-
-def _end(shared: _Shared, thread: Thread, owner: int) -> None:
-    """End all members.  Runs also on garbage collection, on any thread, and at exit; not in a fork of the owner."""
-    if os.getpid() != owner:
-        return
-    shared.ended.set()
-    if thread.is_alive() and thread is not current_thread():
-        thread.join(GRACE)
-    for member in shared.members.values():
-        member.connection.close()  # a member ends when its connection does
-    deadline = time.monotonic() + GRACE
-    for member in shared.members.values():
-        try:
-            member.process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            kill(member.process.pid)
-            member.process.wait()

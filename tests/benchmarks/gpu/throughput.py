@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 
 from tests.benchmarks.gpu import llama
-from tests.benchmarks.gpu.rows import ROWS, Measured
+from tests.benchmarks.gpu.batches import Measured
+from tests.benchmarks.gpu.rows import ROWS
 
 TORCHRUN = ("ours", "ours-graphs", "ours-compiled-graphs")
 LIMIT = 300.0  # seconds for a row: torch.compile takes minutes

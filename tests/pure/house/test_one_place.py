@@ -42,5 +42,6 @@ def test_processes_are_ended_in_one_place() -> None:
         "runtime/processes/member.py",
         "runtime/processes/owner.py",
         "runtime/processes/start.py",
+        "runtime/processes/watch.py",
         "runtime/serving/engines/engine_process.py",
     }

@@ -15,20 +15,20 @@ from runtime.manifest.manifest import Manifest
 from runtime.processes import start
 from runtime.processes.message_socket import MessageSocket
 from runtime.processes.orders import Alive, Followed
-from runtime.processes.owner import StageProcess, _Shared, _watch
 from runtime.processes.session import Places
 from runtime.processes.start import QUIET, Fork, can_be_copied
+from runtime.processes.watch import Members, StageProcess, watch
 from tests.support.artifacts import chain
 
 
 def test_reports_that_come_together_are_heard_together(tmp_path: Path) -> None:
     here, there = MessageSocket.pair()
     member = StageProcess(1, Fork(os.getpid()), here, waits=2)
-    shared = _Shared(members={1: member})
+    shared = Members(members={1: member})
     places = Places(Manifest.read(chain(tmp_path)), (1, 1), (torch.device("cpu"),) * 2)
     texts = [pickle.dumps(report) for report in (Alive(), Followed(), Alive(), Followed())]
     os.write(there.fileno(), b"".join(struct.pack("<II", len(text), 0) + text for text in texts))
-    thread = Thread(target=_watch, args=(shared, places, 300.0))
+    thread = Thread(target=watch, args=(shared, places, 300.0))
     thread.start()
     try:
         with shared.changed:
