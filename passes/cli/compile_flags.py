@@ -37,14 +37,18 @@ def add_compile_flags(options: argparse.ArgumentParser) -> None:
         group.add_argument(*names, action=_ForCompile, dest=name, help=flag.help.replace("%", "%%"), **takes)
 
 
-def cut(source: str, options: argparse.Namespace) -> Path:
-    """The artifact of a source, made for the devices that will run it, by default all of this host, if need be."""
+def cut(source: str, options: argparse.Namespace, replicas: int = 1, hosts: int = 1) -> Path:
+    """The artifact of a source, made for the devices that will run it, by default all of this host, if need be.
+
+    `replicas`: that share the devices of this host; `hosts`: like this one, whose devices run it together.
+    """
     given = list(options.compile_flags)
     if options.devices:
-        given = [*given, "--devices", options.devices]
+        names = options.devices.split(",")
+        given = [*given, "--devices", ",".join(names[: max(len(names) // replicas, 1)])]
     elif "--stages" not in given and "--cluster" not in given:
         found = load("ir.machine.host", "stagecut").accelerators()
-        given = [*given, "--stages", str(len(found) or 1)]
+        given = [*given, "--stages", str(max(len(found) // replicas, 1) * hosts)]
     return prepared(source, given)
 
 

@@ -31,6 +31,6 @@ def main(argv: Sequence[str] | None = None, prog: str = "stagecut serve") -> int
         if is_artifact(source):
             prepared(source, options.compile_flags)
             return load("runtime.serve", prog).serve_artifact(options)
-        artifact = cut(source, options)
+        artifact = cut(source, options, options.replicas, options.hosts)
     options.name = options.name or options.artifact.resolve().stem
     run_anew("serve", known, options, str(artifact))

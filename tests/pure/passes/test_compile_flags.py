@@ -1,65 +1,33 @@
-"""Commands that cut a source first: what they hand on to the compiler, and to the command on its artifact."""
+"""The flags with which a source is cut before it is served: for the devices of one replica, over all hosts."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
 
-from passes.cli import compile_flags, generating, serving
+from passes.cli import compile_flags
+from passes.cli.serving import parser
 
 
-class Ran(Exception):
-    """What would take the place of this process."""
-
-
-@pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The flags for the compiler."""
-    seen: list[list[str]] = []
-
-    def prepared(source: str, flags: list[str]) -> Path:
-        seen.append(flags)
-        return Path("/cache/out")
-
-    def execv(_: str, arguments: list[str]) -> None:
-        raise Ran(*arguments[2:])
-
-    monkeypatch.setattr(compile_flags, "prepared", prepared)
-    monkeypatch.setattr(os, "execv", execv)
-    return seen
-
-
-def handed_on(command: Any, *arguments: str) -> tuple[str, ...]:
-    with pytest.raises(Ran) as ran:
-        command.main(list(arguments))
-    return ran.value.args
-
-
-def test_a_source_is_cut_for_texts_and_continued_with_the_other_flags(made: list[list[str]]) -> None:
-    given = (
-        "model.py",
-        "a prompt",
-        "--stages",
-        "2",
-        "--max-length",
-        "64",
-        "--top-k",
-        "5",
-        "--stop",
-        "a",
-        "--stop",
-        "b",
-    )
-    ran = handed_on(generating, *given, "--processes", "--chat")
-    assert made == [["--stages", "2", "--max-length", "64", "--generate"]]
-    assert ran[:3] == ("generate", "/cache/out", "a prompt")
-    assert sorted(ran[3:]) == sorted(["--top-k", "5", "--stop", "a", "--stop", "b", "--processes", "--chat"])
-
-
-def test_a_server_has_the_name_of_its_source(made: list[list[str]]) -> None:
-    ran = handed_on(serving, "folder/model.py", "--devices", "cpu,cpu", "--no-processes")
-    assert made == [["--devices", "cpu,cpu"]]
-    assert ran == ("serve", "/cache/out", "--devices", "cpu,cpu", "--no-processes", "--name", "model")
+@pytest.mark.parametrize(
+    ("flags", "accelerators", "cut_with"),
+    [
+        ("", 0, ["--stages", "1"]),
+        ("", 4, ["--stages", "4"]),
+        ("--replicas 2", 4, ["--stages", "2"]),
+        ("--replicas 2", 0, ["--stages", "1"]),
+        ("--hosts 2", 4, ["--stages", "8"]),
+        ("--hosts 2", 0, ["--stages", "2"]),
+        ("--replicas 2 --devices cuda:0,cuda:1,cuda:2,cuda:3", 4, ["--devices", "cuda:0,cuda:1"]),
+        ("--replicas 2 --stages 3", 4, ["--stages", "3"]),
+    ],
+)
+def test_a_source_is_cut_for_the_devices_of_one_replica(
+    flags: str, accelerators: int, cut_with: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = SimpleNamespace(accelerators=lambda: [None] * accelerators)
+    monkeypatch.setattr(compile_flags, "load", lambda module, what: host)
+    monkeypatch.setattr(compile_flags, "prepared", lambda source, given: given)
+    options = parser("stagecut serve").parse_args(["a/folder", *flags.split()])
+    assert compile_flags.cut("a/folder", options, options.replicas, options.hosts) == cut_with
