@@ -56,9 +56,10 @@ class _ClassPlanner:
         reserved = frozenset({*self.names.values(), *_TAKEN, file.cls, *map(str, file.symbols)})
         known = _paths(file, self.program)
         sliced = _sliced(self.program, known)
-        paths = replace(known, keyed=_keyed(self.program, known, sliced))
+        torchs = _torch_modules(file)
+        paths = replace(known, keyed=_keyed(known, torchs))
         hints = file.stage.graph.hints
-        return FileScope(file.fqns, reserved, _torch_modules(file), file.opaque, paths, sliced, hints)
+        return FileScope(file.fqns, reserved, torchs, file.opaque, paths, sliced, hints)
 
     @cached_property
     def repeated(self) -> AbstractSet[Block]:
@@ -98,7 +99,12 @@ class _ClassPlanner:
         decorator = "@torch.compiler.nested_compile_region()" if block in self.repeated else ""
         forward = FunctionPlan("forward", tuple(parameters), body, decorator)
         name, base = self.names[block], base_class(root)
-        return ClassPlan(block, name, base, _origin(block), init, forward, helpers(root))
+        return ClassPlan(block, name, base, _origin(block, self._outermost(block)), init, forward, helpers(root))
+
+    def _outermost(self, block: Block) -> str:
+        """The first of the places where a class is used that lie in the fewest modules."""
+        places = (use.path for body in self.program.bodies for use in uses(body) if use.block == block)
+        return min((block.path, *places), key=lambda path: path.count("."))
 
     def _scope(self, path: str) -> Scope:
         return Scope(self.scope, path, Names(self.scope.reserved))
@@ -175,9 +181,10 @@ def class_names(blocks: Sequence[Block], parts: Mapping[str, str], taken: Iterab
     return names
 
 
-def _origin(block: Block) -> str:
+def _origin(block: Block, path: str) -> str:
+    """The module that a class is shown to come from, at `path`, and the first line of it that does something."""
     frame = next((f for f in block.calls[0].where.frames if f.module == block.path and f.file), None)
-    return f"{block.path} ({frame.file}:{frame.line})" if frame else block.path
+    return f"{path} ({frame.file}:{frame.line})" if frame else path
 
 
 def uses(body: Sequence[Statement]) -> Iterator[Use]:
@@ -212,12 +219,10 @@ def _paths(file: StageFile, program: Rerolled) -> Paths:
     return Paths(frozenset(file.fqns.values()), frozenset(called))
 
 
-def _keyed(program: Rerolled, known: Paths, sliced: Sequence[str]) -> frozenset[str]:
-    """The lists that do not begin at 0, or have gaps, and hold nothing but modules of the file's classes."""
-    called = {use.path for body in program.bodies for use in uses(body)}
-    gaps = {path: numbers for path, numbers in known.numbers.items() if numbers != tuple(range(len(numbers)))}
-    plain = (p for p, numbers in gaps.items() if all(join(p, str(n)) in called for n in numbers))
-    return frozenset(path for path in plain if path and path not in sliced)
+def _keyed(known: Paths, torchs: Mapping[str, TorchModule]) -> frozenset[str]:
+    """The lists of the file's own that do not begin at 0, or have gaps."""
+    gaps = (path for path, numbers in known.numbers.items() if numbers != tuple(range(len(numbers))))
+    return frozenset(path for path in gaps if path and not any(path == q or inside(q, path) for q in torchs))
 
 
 def _sliced(program: Rerolled, known: Paths) -> tuple[str, ...]:

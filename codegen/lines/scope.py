@@ -99,12 +99,15 @@ class Scope:
         return self.file.paths.reach(SELF, self.path, path)
 
     def over(self, steps: Steps) -> Expression:
-        """The modules that a loop goes over: a list or the values of a dict, a slice of a list, or a tuple of items."""
-        container = self.reach(steps.container)
+        """The modules that a loop goes over: a list or the values of a dict, a slice of them, or a tuple of items."""
+        container, numbers = self.reach(steps.container), self.file.paths.numbers.get(steps.container, ())
         first, last = steps.numbers[0], steps.numbers[-1]
-        if steps.numbers == self.file.paths.numbers.get(steps.container, ()):
-            keyed = steps.container in self.file.paths.keyed
-            return Invocation(Attribute(container, "values")) if keyed else container
+        keyed = steps.container in self.file.paths.keyed
+        over = Invocation(Attribute(container, "values")) if keyed else container
+        if steps.numbers == numbers:
+            return over
+        if keyed and (part := _part(steps.numbers, numbers)) is not None:
+            return Subscript(Invocation(Variable("list"), (over,)), part)
         by = steps.numbers[1] - first
         if by > 0 and steps.numbers == tuple(range(first, last + 1, by)) and steps.container in self.file.sliced:
             return Subscript(container, slice(first, last + 1, by if by > 1 else None))
@@ -117,6 +120,15 @@ class Scope:
         if first is None:
             return Invocation(Attribute(Variable("torch"), "get_default_device"))
         return Attribute(self.value(first), "device")
+
+
+def _part(numbers: Sequence[int], of: Sequence[int]) -> slice | None:
+    """The slice of a list that has these numbers, one after the other; None where they are apart."""
+    start = of.index(numbers[0])
+    end = start + len(numbers)
+    if list(of[start:end]) != list(numbers):
+        return None
+    return slice(start or None, end if end < len(of) else None)
 
 
 def _by_value(call: Call, operand: Callable[[Value], Expression]) -> dict[Value, Expression]:

@@ -146,7 +146,7 @@ def is_plain(name: str) -> bool:
 def _index(index: int | slice | str) -> str:
     match index:
         case slice(start=start, stop=stop, step=step):
-            ends = f"{'' if start is None else start}:{stop}"
+            ends = f"{'' if start is None else start}:{'' if stop is None else stop}"
             return ends if step is None else f"{ends}:{step}"
         case str():
             return f'"{index}"'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from textwrap import wrap
 
 from codegen.lines.line import LINE_LENGTH
@@ -29,10 +29,9 @@ def head(file: StageFile, linked: bool, body: str) -> Iterator[str]:
         yield f"needs    {', '.join(file.opaque.packages)}, for {', '.join(file.opaque.modules)}"
     params = sum(isinstance(v, Param) and not v.buffer for v in stage.stored)
     yield f"holds    {params} parameters, {format_bytes(stored_bytes(stage.stored))}"
-    yield ""
     arguments = [*(v.name for v in stage.graph.inputs), *(f"{s}={s}" for s in file.sizes)]
     alone = f'{file.cls}.load("{file.weights}", device="cpu")({", ".join(arguments)})'
-    yield from wrap(alone, LINE_LENGTH, initial_indent="Alone:   ", subsequent_indent=" " * 9)
+    yield from wrap(alone, LINE_LENGTH, initial_indent="alone    ", subsequent_indent=" " * 9)
     yield from ('"""', "")
     yield from _imports(file, linked, body)
 
@@ -70,13 +69,21 @@ def tables(file: StageFile) -> Iterator[str]:
     """The tables of the values that the stage receives and sends."""
     stage = file.stage
     yield "# name: (from which stage, or None for an input of the model; dtype; shape)"
-    yield "RECEIVES = {"
-    for v in stage.graph.inputs:
-        yield f'    "{v.name}": ({file.stage.source_of(v)}, {v.type.dtype}, {_shape(v)}),'
-    yield from ("}", "", "# name: (to which stages; as which outputs of the model; dtype; shape)", "SENDS = {")
-    for v in stage.graph.outputs:
-        row = f"{list(file.stage.targets_of(v))}, {list(file.outputs_of(v))}, {v.type.dtype}, {_shape(v)}"
-        yield f'    "{v.name}": ({row}),'
+    sources = {v: f"{file.stage.source_of(v)}" for v in stage.graph.inputs}
+    yield from _table("RECEIVES", sources)
+    yield from ("", "# name: (to which stages; as which outputs of the model; dtype; shape)")
+    targets = {v: f"{list(file.stage.targets_of(v))}, {list(file.outputs_of(v))}" for v in stage.graph.outputs}
+    yield from _table("SENDS", targets)
+
+
+def _table(name: str, ends: Mapping[Value, str]) -> Iterator[str]:
+    """A table of values with their ends, dtypes and shapes; one that has a single row is a line."""
+    rows = [f'"{v.name}": ({end}, {v.type.dtype}, {_shape(v)})' for v, end in ends.items()]
+    if len(rows) == 1 and len(line := f"{name} = {{{rows[0]}}}") <= LINE_LENGTH:
+        yield line
+        return
+    yield f"{name} = {{"
+    yield from (f"    {row}," for row in rows)
     yield "}"
 
 

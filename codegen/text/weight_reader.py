@@ -66,19 +66,16 @@ def imports(linked: bool) -> list[str]:
 
 
 _COPIED = '''
-FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-
-
 def read_weights(stage, path, device):
     """Give a stage made on the meta device its weights, a piece at a time by way of memory that GPUs copy from fast."""
+    floats = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
     room = torch.empty(1 << 24, dtype=torch.uint8, pin_memory=torch.device(device).type == "cuda")
     memory = memoryview((ctypes.c_byte * len(room)).from_address(room.data_ptr())).cast("B")
     with open(path, "rb") as file:
         table = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         start = file.tell()
-        for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:
-            dtype = FLOATS.get(table[name]["dtype"], empty.dtype)  # modules take torch's default, which may be another
-            tensor = torch.empty(empty.shape, dtype=dtype, device=device)
+        for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:  # some in torch's default dtype
+            tensor = torch.empty(empty.shape, dtype=floats.get(table[name]["dtype"], empty.dtype), device=device)
             first, last = table[name]["data_offsets"]
             file.seek(start + first)
             for piece in tensor.view(-1).view(torch.uint8).split(len(room)):
@@ -141,7 +138,7 @@ def read_piece(name, tensor, path, first, dtype=None, shape=None, strides=None, 
         box.copy_(piece.as_strided(shape, strides) if strides else piece.view(box.shape))
 '''.strip()
 
-_LOOP = re.compile(r"^( *)for name, empty in .*:\n", re.MULTILINE)
+_LOOP = re.compile(r"^( *)for name, empty in .*\n", re.MULTILINE)
 
 _MAKE_POOL = r"""\g<0>\
 \1    if name not in STORED:  # a pool

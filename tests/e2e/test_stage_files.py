@@ -143,7 +143,7 @@ def test_a_stage_runs_alone_where_nothing_of_ours_is(tmp_path: Path) -> None:
     for suffix in ("py", "safetensors"):
         shutil.copy(tmp_path / f"out/stage_2.{suffix}", tmp_path / "alone")
     source = (tmp_path / "alone/stage_2.py").read_text()
-    alone = re.search(r"^Alone:   (.*)$", source, re.MULTILINE)[1]
+    alone = re.search(r"^alone    (.*)$", source, re.MULTILINE)[1]
     script = f"""
 import sys, torch
 from stage_2 import *

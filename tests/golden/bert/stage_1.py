@@ -5,8 +5,7 @@ takes    hidden_states: float32[batch, seq, 3072], from stage 0
 takes    hidden_states_1: float32[batch, seq, 768], from stage 0
 returns  hidden_states_2: float32[batch, seq, 30522], to output 0 of the model
 holds    74 parameters, 209.0 MiB
-
-Alone:   Stage1.load("stage_1.safetensors", device="cpu")(attention_mask, hidden_states, hidden_states_1)
+alone    Stage1.load("stage_1.safetensors", device="cpu")(attention_mask, hidden_states, hidden_states_1)
 """
 
 import ctypes
@@ -25,21 +24,7 @@ RECEIVES = {
 }
 
 # name: (to which stages; as which outputs of the model; dtype; shape)
-SENDS = {
-    "hidden_states_2": ([], [0], torch.float32, ("batch", "seq", 30522)),
-}
-
-
-class Numbered(nn.ModuleList):  # modules under the numbers that they have in the whole model
-    def __init__(self, modules: dict[int, nn.Module]):
-        super().__init__()
-        for number, module in modules.items():
-            self.add_module(str(number), module)
-
-    def __getitem__(self, index) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(index.start, index.stop, index.step or 1)]
-        return self._modules[str(index)]
+SENDS = {"hidden_states_2": ([], [0], torch.float32, ("batch", "seq", 30522))}
 
 
 class BertOutput(nn.Module):  # bert.encoder.layer.7.output (transformers/models/bert/modeling_bert.py:348)
@@ -103,8 +88,8 @@ class Stage1(nn.Module):
         super().__init__()
         self.bert: Any = nn.Module()
         self.bert.encoder = nn.Module()
-        self.bert.encoder.layer = Numbered({7: nn.Module(), **{i: BertLayer() for i in range(8, 12)}})
-        self.bert.encoder.layer[7].output = BertOutput()
+        self.bert.encoder.layer = nn.ModuleDict({"7": nn.Module(), **{str(i): BertLayer() for i in range(8, 12)}})
+        self.bert.encoder.layer["7"].output = BertOutput()
         self.cls: Any = nn.Module()
         self.cls.predictions = nn.Module()
         self.cls.predictions.decoder = nn.Linear(768, 30522)
@@ -122,8 +107,8 @@ class Stage1(nn.Module):
         kv_indices = torch.arange(seq, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2)
         attention_mask = ((q_indices >= 0) & attention_mask[batch_indices, kv_indices]).expand(batch, -1, seq, seq)
         # bert.encoder.layer.7 (transformers/models/bert/modeling_bert.py:408)
-        hidden_states = self.bert.encoder.layer[7].output(hidden_states, hidden_states_1)
-        for layer in self.bert.encoder.layer[8:12]:
+        hidden_states = self.bert.encoder.layer["7"].output(hidden_states, hidden_states_1)
+        for layer in list(self.bert.encoder.layer.values())[1:]:
             # bert.encoder (transformers/models/bert/modeling_bert.py:436)
             hidden_states = layer(hidden_states, attention_mask)
         # cls.predictions.transform (transformers/models/bert/modeling_bert.py:477)
@@ -143,19 +128,16 @@ class Stage1(nn.Module):
         return stage.eval()
 
 
-FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-
-
 def read_weights(stage, path, device):
     """Give a stage made on the meta device its weights, a piece at a time by way of memory that GPUs copy from fast."""
+    floats = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
     room = torch.empty(1 << 24, dtype=torch.uint8, pin_memory=torch.device(device).type == "cuda")
     memory = memoryview((ctypes.c_byte * len(room)).from_address(room.data_ptr())).cast("B")
     with open(path, "rb") as file:
         table = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         start = file.tell()
-        for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:
-            dtype = FLOATS.get(table[name]["dtype"], empty.dtype)  # modules take torch's default, which may be another
-            tensor = torch.empty(empty.shape, dtype=dtype, device=device)
+        for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:  # some in torch's default dtype
+            tensor = torch.empty(empty.shape, dtype=floats.get(table[name]["dtype"], empty.dtype), device=device)
             first, last = table[name]["data_offsets"]
             file.seek(start + first)
             for piece in tensor.view(-1).view(torch.uint8).split(len(room)):

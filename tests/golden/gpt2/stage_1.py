@@ -4,8 +4,7 @@ takes    attention_mask: int64[batch, seq], an input of the model
 takes    hidden_states: float32[batch, seq, 768], from stage 0
 returns  logits: float32[batch, seq, 50257], to output 0 of the model
 holds    45 parameters, 246.4 MiB
-
-Alone:   Stage1.load("stage_1.safetensors", device="cpu")(attention_mask, hidden_states)
+alone    Stage1.load("stage_1.safetensors", device="cpu")(attention_mask, hidden_states)
 """
 
 import ctypes
@@ -23,21 +22,7 @@ RECEIVES = {
 }
 
 # name: (to which stages; as which outputs of the model; dtype; shape)
-SENDS = {
-    "logits": ([], [0], torch.float32, ("batch", "seq", 50257)),
-}
-
-
-class Numbered(nn.ModuleList):  # modules under the numbers that they have in the whole model
-    def __init__(self, modules: dict[int, nn.Module]):
-        super().__init__()
-        for number, module in modules.items():
-            self.add_module(str(number), module)
-
-    def __getitem__(self, index) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(index.start, index.stop, index.step or 1)]
-        return self._modules[str(index)]
+SENDS = {"logits": ([], [0], torch.float32, ("batch", "seq", 50257))}
 
 
 class GPT2MLP(nn.Module):  # transformer.h.8.mlp (transformers/models/gpt2/modeling_gpt2.py:239)
@@ -107,9 +92,9 @@ class Stage1(nn.Module):
     def __init__(self):
         super().__init__()
         self.transformer: Any = nn.Module()
-        self.transformer.h = Numbered({8: nn.Module(), **{i: GPT2Block() for i in range(9, 12)}})
-        self.transformer.h[8].ln_2 = nn.LayerNorm(768)
-        self.transformer.h[8].mlp = GPT2MLP()
+        self.transformer.h = nn.ModuleDict({"8": nn.Module(), **{str(i): GPT2Block() for i in range(9, 12)}})
+        self.transformer.h["8"].ln_2 = nn.LayerNorm(768)
+        self.transformer.h["8"].mlp = GPT2MLP()
         self.transformer.ln_f = nn.LayerNorm(768)
         self.lm_head = nn.Linear(768, 50257, bias=False)
 
@@ -126,10 +111,10 @@ class Stage1(nn.Module):
         )
         # transformer.h.8 (transformers/models/gpt2/modeling_gpt2.py:304)
         residual = hidden_states
-        hidden_states = self.transformer.h[8].ln_2(hidden_states)
-        x = self.transformer.h[8].mlp(hidden_states)
+        hidden_states = self.transformer.h["8"].ln_2(hidden_states)
+        x = self.transformer.h["8"].mlp(hidden_states)
         hidden_states = residual + x
-        for block in self.transformer.h[9:12]:
+        for block in list(self.transformer.h.values())[1:]:
             # transformer (transformers/models/gpt2/modeling_gpt2.py:608)
             hidden_states = block(hidden_states, causal_mask)
         hidden_states = self.transformer.ln_f(hidden_states).view(-1, seq, 768)
@@ -146,19 +131,16 @@ class Stage1(nn.Module):
         return stage.eval()
 
 
-FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-
-
 def read_weights(stage, path, device):
     """Give a stage made on the meta device its weights, a piece at a time by way of memory that GPUs copy from fast."""
+    floats = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
     room = torch.empty(1 << 24, dtype=torch.uint8, pin_memory=torch.device(device).type == "cuda")
     memory = memoryview((ctypes.c_byte * len(room)).from_address(room.data_ptr())).cast("B")
     with open(path, "rb") as file:
         table = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         start = file.tell()
-        for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:
-            dtype = FLOATS.get(table[name]["dtype"], empty.dtype)  # modules take torch's default, which may be another
-            tensor = torch.empty(empty.shape, dtype=dtype, device=device)
+        for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:  # some in torch's default dtype
+            tensor = torch.empty(empty.shape, dtype=floats.get(table[name]["dtype"], empty.dtype), device=device)
             first, last = table[name]["data_offsets"]
             file.seek(start + first)
             for piece in tensor.view(-1).view(torch.uint8).split(len(room)):

@@ -3,8 +3,7 @@
 takes    pixel_values: float32[batch, 3, 224, 224], an input of the model
 returns  hidden_state: float32[batch, 512, 28, 28], to stage 1
 holds    45 parameters, 2.3 MiB
-
-Alone:   Stage0.load("stage_0.safetensors", device="cpu")(pixel_values)
+alone    Stage0.load("stage_0.safetensors", device="cpu")(pixel_values)
 """
 
 import ctypes
@@ -16,14 +15,10 @@ from torch import nn
 from torch.nn import functional as F
 
 # name: (from which stage, or None for an input of the model; dtype; shape)
-RECEIVES = {
-    "pixel_values": (None, torch.float32, ("batch", 3, 224, 224)),
-}
+RECEIVES = {"pixel_values": (None, torch.float32, ("batch", 3, 224, 224))}
 
 # name: (to which stages; as which outputs of the model; dtype; shape)
-SENDS = {
-    "hidden_state": ([1], [], torch.float32, ("batch", 512, 28, 28)),
-}
+SENDS = {"hidden_state": ([1], [], torch.float32, ("batch", 512, 28, 28))}
 
 
 class FrozenBatchNorm(nn.Module):  # nn.BatchNorm in evaluation, as the model was exported
@@ -165,19 +160,16 @@ class Stage0(nn.Module):
         return stage.eval()
 
 
-FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-
-
 def read_weights(stage, path, device):
     """Give a stage made on the meta device its weights, a piece at a time by way of memory that GPUs copy from fast."""
+    floats = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
     room = torch.empty(1 << 24, dtype=torch.uint8, pin_memory=torch.device(device).type == "cuda")
     memory = memoryview((ctypes.c_byte * len(room)).from_address(room.data_ptr())).cast("B")
     with open(path, "rb") as file:
         table = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         start = file.tell()
-        for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:
-            dtype = FLOATS.get(table[name]["dtype"], empty.dtype)  # modules take torch's default, which may be another
-            tensor = torch.empty(empty.shape, dtype=dtype, device=device)
+        for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:  # some in torch's default dtype
+            tensor = torch.empty(empty.shape, dtype=floats.get(table[name]["dtype"], empty.dtype), device=device)
             first, last = table[name]["data_offsets"]
             file.seek(start + first)
             for piece in tensor.view(-1).view(torch.uint8).split(len(room)):

@@ -4,8 +4,7 @@ takes    hidden_state: float32[batch, 512, 28, 28], from stage 0
 returns  hidden_states: float32[batch, 256, 14, 14], to stage 2
 returns  hidden_state_1: float32[batch, 1024, 14, 14], to stage 2
 holds    54 parameters, 16.5 MiB
-
-Alone:   Stage1.load("stage_1.safetensors", device="cpu")(hidden_state)
+alone    Stage1.load("stage_1.safetensors", device="cpu")(hidden_state)
 """
 
 import ctypes
@@ -17,27 +16,13 @@ from torch import nn
 from torch.nn import functional as F
 
 # name: (from which stage, or None for an input of the model; dtype; shape)
-RECEIVES = {
-    "hidden_state": (0, torch.float32, ("batch", 512, 28, 28)),
-}
+RECEIVES = {"hidden_state": (0, torch.float32, ("batch", 512, 28, 28))}
 
 # name: (to which stages; as which outputs of the model; dtype; shape)
 SENDS = {
     "hidden_states": ([2], [], torch.float32, ("batch", 256, 14, 14)),
     "hidden_state_1": ([2], [], torch.float32, ("batch", 1024, 14, 14)),
 }
-
-
-class Numbered(nn.ModuleList):  # modules under the numbers that they have in the whole model
-    def __init__(self, modules: dict[int, nn.Module]):
-        super().__init__()
-        for number, module in modules.items():
-            self.add_module(str(number), module)
-
-    def __getitem__(self, index) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(index.start, index.stop, index.step or 1)]
-        return self._modules[str(index)]
 
 
 class FrozenBatchNorm(nn.Module):  # nn.BatchNorm in evaluation, as the model was exported
@@ -112,63 +97,63 @@ class Stage1(nn.Module):
         super().__init__()
         self.resnet: Any = nn.Module()
         self.resnet.encoder = nn.Module()
-        self.resnet.encoder.stages = Numbered({i: nn.Module() for i in range(1, 3)})
-        self.resnet.encoder.stages[1].layers = nn.ModuleDict({str(i): ResNetBottleNeckLayer() for i in range(1, 4)})
-        self.resnet.encoder.stages[2].layers = nn.ModuleList(nn.Module() for _ in range(3))
-        self.resnet.encoder.stages[2].layers[0].shortcut = nn.Module()
-        self.resnet.encoder.stages[2].layers[0].shortcut.convolution = nn.Conv2d(
+        self.resnet.encoder.stages = nn.ModuleDict({str(i): nn.Module() for i in range(1, 3)})
+        self.resnet.encoder.stages["1"].layers = nn.ModuleDict({str(i): ResNetBottleNeckLayer() for i in range(1, 4)})
+        self.resnet.encoder.stages["2"].layers = nn.ModuleList(nn.Module() for _ in range(3))
+        self.resnet.encoder.stages["2"].layers[0].shortcut = nn.Module()
+        self.resnet.encoder.stages["2"].layers[0].shortcut.convolution = nn.Conv2d(
             512, 1024, kernel_size=1, stride=2, bias=False
         )
-        self.resnet.encoder.stages[2].layers[0].shortcut.normalization = FrozenBatchNorm(1024)
-        self.resnet.encoder.stages[2].layers[0].layer = nn.ModuleList(nn.Module() for _ in range(3))
-        self.resnet.encoder.stages[2].layers[0].layer[0].convolution = nn.Conv2d(512, 256, kernel_size=1, bias=False)
-        self.resnet.encoder.stages[2].layers[0].layer[0].normalization = FrozenBatchNorm(256)
-        self.resnet.encoder.stages[2].layers[0].layer[1].convolution = nn.Conv2d(
+        self.resnet.encoder.stages["2"].layers[0].shortcut.normalization = FrozenBatchNorm(1024)
+        self.resnet.encoder.stages["2"].layers[0].layer = nn.ModuleList(nn.Module() for _ in range(3))
+        self.resnet.encoder.stages["2"].layers[0].layer[0].convolution = nn.Conv2d(512, 256, kernel_size=1, bias=False)
+        self.resnet.encoder.stages["2"].layers[0].layer[0].normalization = FrozenBatchNorm(256)
+        self.resnet.encoder.stages["2"].layers[0].layer[1].convolution = nn.Conv2d(
             256, 256, kernel_size=3, stride=2, padding=1, bias=False
         )
-        self.resnet.encoder.stages[2].layers[0].layer[1].normalization = FrozenBatchNorm(256)
-        self.resnet.encoder.stages[2].layers[0].layer[2].convolution = nn.Conv2d(256, 1024, kernel_size=1, bias=False)
-        self.resnet.encoder.stages[2].layers[0].layer[2].normalization = FrozenBatchNorm(1024)
-        self.resnet.encoder.stages[2].layers[1].layer = nn.ModuleList(
+        self.resnet.encoder.stages["2"].layers[0].layer[1].normalization = FrozenBatchNorm(256)
+        self.resnet.encoder.stages["2"].layers[0].layer[2].convolution = nn.Conv2d(256, 1024, kernel_size=1, bias=False)
+        self.resnet.encoder.stages["2"].layers[0].layer[2].normalization = FrozenBatchNorm(1024)
+        self.resnet.encoder.stages["2"].layers[1].layer = nn.ModuleList(
             [ResNetConvLayer(), ResNetConvLayer2(), nn.Module()]
         )
-        self.resnet.encoder.stages[2].layers[1].layer[2].convolution = nn.Conv2d(256, 1024, kernel_size=1, bias=False)
-        self.resnet.encoder.stages[2].layers[1].layer[2].normalization = FrozenBatchNorm(1024)
-        self.resnet.encoder.stages[2].layers[2].layer = nn.ModuleList([ResNetConvLayer(), ResNetConvLayer2()])
+        self.resnet.encoder.stages["2"].layers[1].layer[2].convolution = nn.Conv2d(256, 1024, kernel_size=1, bias=False)
+        self.resnet.encoder.stages["2"].layers[1].layer[2].normalization = FrozenBatchNorm(1024)
+        self.resnet.encoder.stages["2"].layers[2].layer = nn.ModuleList([ResNetConvLayer(), ResNetConvLayer2()])
 
     def forward(self, hidden_state):
-        for layer in self.resnet.encoder.stages[1].layers.values():
+        for layer in self.resnet.encoder.stages["1"].layers.values():
             # resnet.encoder.stages.1 (transformers/models/resnet/modeling_resnet.py:215)
             hidden_state = layer(hidden_state)
         # resnet.encoder.stages.2.layers.0.layer.0 (transformers/models/resnet/modeling_resnet.py:66)
-        hidden_states = self.resnet.encoder.stages[2].layers[0].layer[0].convolution(hidden_state)
-        hidden_states = self.resnet.encoder.stages[2].layers[0].layer[0].normalization(hidden_states)
+        hidden_states = self.resnet.encoder.stages["2"].layers[0].layer[0].convolution(hidden_state)
+        hidden_states = self.resnet.encoder.stages["2"].layers[0].layer[0].normalization(hidden_states)
         hidden_states = F.relu(hidden_states)
         # resnet.encoder.stages.2.layers.0.layer.1 (transformers/models/resnet/modeling_resnet.py:66)
-        hidden_states = self.resnet.encoder.stages[2].layers[0].layer[1].convolution(hidden_states)
-        hidden_states = self.resnet.encoder.stages[2].layers[0].layer[1].normalization(hidden_states)
+        hidden_states = self.resnet.encoder.stages["2"].layers[0].layer[1].convolution(hidden_states)
+        hidden_states = self.resnet.encoder.stages["2"].layers[0].layer[1].normalization(hidden_states)
         hidden_states = F.relu(hidden_states)
         # resnet.encoder.stages.2.layers.0.layer.2 (transformers/models/resnet/modeling_resnet.py:66)
-        hidden_states = self.resnet.encoder.stages[2].layers[0].layer[2].convolution(hidden_states)
-        hidden_states = self.resnet.encoder.stages[2].layers[0].layer[2].normalization(hidden_states)
+        hidden_states = self.resnet.encoder.stages["2"].layers[0].layer[2].convolution(hidden_states)
+        hidden_states = self.resnet.encoder.stages["2"].layers[0].layer[2].normalization(hidden_states)
         # resnet.encoder.stages.2.layers.0.shortcut (transformers/models/resnet/modeling_resnet.py:108)
-        hidden_state = self.resnet.encoder.stages[2].layers[0].shortcut.convolution(hidden_state)
-        hidden_state = self.resnet.encoder.stages[2].layers[0].shortcut.normalization(hidden_state)
+        hidden_state = self.resnet.encoder.stages["2"].layers[0].shortcut.convolution(hidden_state)
+        hidden_state = self.resnet.encoder.stages["2"].layers[0].shortcut.normalization(hidden_state)
         # resnet.encoder.stages.2.layers.0 (transformers/models/resnet/modeling_resnet.py:176)
         hidden_state = hidden_states + hidden_state
         hidden_state = F.relu(hidden_state)
         # resnet.encoder.stages.2.layers.1 (transformers/models/resnet/modeling_resnet.py:174)
-        hidden_states = self.resnet.encoder.stages[2].layers[1].layer[0](hidden_state)
-        hidden_states = self.resnet.encoder.stages[2].layers[1].layer[1](hidden_states)
+        hidden_states = self.resnet.encoder.stages["2"].layers[1].layer[0](hidden_state)
+        hidden_states = self.resnet.encoder.stages["2"].layers[1].layer[1](hidden_states)
         # resnet.encoder.stages.2.layers.1.layer.2 (transformers/models/resnet/modeling_resnet.py:66)
-        hidden_states = self.resnet.encoder.stages[2].layers[1].layer[2].convolution(hidden_states)
-        hidden_states = self.resnet.encoder.stages[2].layers[1].layer[2].normalization(hidden_states)
+        hidden_states = self.resnet.encoder.stages["2"].layers[1].layer[2].convolution(hidden_states)
+        hidden_states = self.resnet.encoder.stages["2"].layers[1].layer[2].normalization(hidden_states)
         # resnet.encoder.stages.2.layers.1 (transformers/models/resnet/modeling_resnet.py:176)
         hidden_state = hidden_states + hidden_state
         hidden_state_1 = F.relu(hidden_state)
         # resnet.encoder.stages.2.layers.2 (transformers/models/resnet/modeling_resnet.py:174)
-        hidden_states = self.resnet.encoder.stages[2].layers[2].layer[0](hidden_state_1)
-        hidden_states = self.resnet.encoder.stages[2].layers[2].layer[1](hidden_states)
+        hidden_states = self.resnet.encoder.stages["2"].layers[2].layer[0](hidden_state_1)
+        hidden_states = self.resnet.encoder.stages["2"].layers[2].layer[1](hidden_states)
         return (hidden_states, hidden_state_1)
 
     @classmethod
@@ -180,19 +165,16 @@ class Stage1(nn.Module):
         return stage.eval()
 
 
-FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-
-
 def read_weights(stage, path, device):
     """Give a stage made on the meta device its weights, a piece at a time by way of memory that GPUs copy from fast."""
+    floats = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
     room = torch.empty(1 << 24, dtype=torch.uint8, pin_memory=torch.device(device).type == "cuda")
     memory = memoryview((ctypes.c_byte * len(room)).from_address(room.data_ptr())).cast("B")
     with open(path, "rb") as file:
         table = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         start = file.tell()
-        for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:
-            dtype = FLOATS.get(table[name]["dtype"], empty.dtype)  # modules take torch's default, which may be another
-            tensor = torch.empty(empty.shape, dtype=dtype, device=device)
+        for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:  # some in torch's default dtype
+            tensor = torch.empty(empty.shape, dtype=floats.get(table[name]["dtype"], empty.dtype), device=device)
             first, last = table[name]["data_offsets"]
             file.seek(start + first)
             for piece in tensor.view(-1).view(torch.uint8).split(len(room)):

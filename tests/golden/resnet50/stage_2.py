@@ -4,8 +4,7 @@ takes    hidden_states: float32[batch, 256, 14, 14], from stage 1
 takes    hidden_state_1: float32[batch, 1024, 14, 14], from stage 1
 returns  logits: float32[batch, 1000], to output 0 of the model
 holds    62 parameters, 78.8 MiB
-
-Alone:   Stage2.load("stage_2.safetensors", device="cpu")(hidden_states, hidden_state_1)
+alone    Stage2.load("stage_2.safetensors", device="cpu")(hidden_states, hidden_state_1)
 """
 
 import ctypes
@@ -23,21 +22,7 @@ RECEIVES = {
 }
 
 # name: (to which stages; as which outputs of the model; dtype; shape)
-SENDS = {
-    "logits": ([], [0], torch.float32, ("batch", 1000)),
-}
-
-
-class Numbered(nn.ModuleList):  # modules under the numbers that they have in the whole model
-    def __init__(self, modules: dict[int, nn.Module]):
-        super().__init__()
-        for number, module in modules.items():
-            self.add_module(str(number), module)
-
-    def __getitem__(self, index) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(index.start, index.stop, index.step or 1)]
-        return self._modules[str(index)]
+SENDS = {"logits": ([], [0], torch.float32, ("batch", 1000))}
 
 
 class FrozenBatchNorm(nn.Module):  # nn.BatchNorm in evaluation, as the model was exported
@@ -115,68 +100,70 @@ class Stage2(nn.Module):
         super().__init__()
         self.resnet: Any = nn.Module()
         self.resnet.encoder = nn.Module()
-        self.resnet.encoder.stages = Numbered({i: nn.Module() for i in range(2, 4)})
-        self.resnet.encoder.stages[2].layers = Numbered(
-            {2: nn.Module(), **{i: ResNetBottleNeckLayer() for i in range(3, 6)}}
+        self.resnet.encoder.stages = nn.ModuleDict({str(i): nn.Module() for i in range(2, 4)})
+        self.resnet.encoder.stages["2"].layers = nn.ModuleDict(
+            {"2": nn.Module(), **{str(i): ResNetBottleNeckLayer() for i in range(3, 6)}}
         )
-        self.resnet.encoder.stages[2].layers[2].layer = Numbered({2: nn.Module()})
-        self.resnet.encoder.stages[2].layers[2].layer[2].convolution = nn.Conv2d(256, 1024, kernel_size=1, bias=False)
-        self.resnet.encoder.stages[2].layers[2].layer[2].normalization = FrozenBatchNorm(1024)
-        self.resnet.encoder.stages[3].layers = nn.ModuleList(
+        self.resnet.encoder.stages["2"].layers["2"].layer = nn.ModuleDict({"2": nn.Module()})
+        self.resnet.encoder.stages["2"].layers["2"].layer["2"].convolution = nn.Conv2d(
+            256, 1024, kernel_size=1, bias=False
+        )
+        self.resnet.encoder.stages["2"].layers["2"].layer["2"].normalization = FrozenBatchNorm(1024)
+        self.resnet.encoder.stages["3"].layers = nn.ModuleList(
             [nn.Module(), ResNetBottleNeckLayer2(), ResNetBottleNeckLayer2()]
         )
-        self.resnet.encoder.stages[3].layers[0].shortcut = nn.Module()
-        self.resnet.encoder.stages[3].layers[0].shortcut.convolution = nn.Conv2d(
+        self.resnet.encoder.stages["3"].layers[0].shortcut = nn.Module()
+        self.resnet.encoder.stages["3"].layers[0].shortcut.convolution = nn.Conv2d(
             1024, 2048, kernel_size=1, stride=2, bias=False
         )
-        self.resnet.encoder.stages[3].layers[0].shortcut.normalization = FrozenBatchNorm(2048)
-        self.resnet.encoder.stages[3].layers[0].layer = nn.ModuleList(nn.Module() for _ in range(3))
-        self.resnet.encoder.stages[3].layers[0].layer[0].convolution = nn.Conv2d(1024, 512, kernel_size=1, bias=False)
-        self.resnet.encoder.stages[3].layers[0].layer[0].normalization = FrozenBatchNorm(512)
-        self.resnet.encoder.stages[3].layers[0].layer[1].convolution = nn.Conv2d(
+        self.resnet.encoder.stages["3"].layers[0].shortcut.normalization = FrozenBatchNorm(2048)
+        self.resnet.encoder.stages["3"].layers[0].layer = nn.ModuleList(nn.Module() for _ in range(3))
+        self.resnet.encoder.stages["3"].layers[0].layer[0].convolution = nn.Conv2d(1024, 512, kernel_size=1, bias=False)
+        self.resnet.encoder.stages["3"].layers[0].layer[0].normalization = FrozenBatchNorm(512)
+        self.resnet.encoder.stages["3"].layers[0].layer[1].convolution = nn.Conv2d(
             512, 512, kernel_size=3, stride=2, padding=1, bias=False
         )
-        self.resnet.encoder.stages[3].layers[0].layer[1].normalization = FrozenBatchNorm(512)
-        self.resnet.encoder.stages[3].layers[0].layer[2].convolution = nn.Conv2d(512, 2048, kernel_size=1, bias=False)
-        self.resnet.encoder.stages[3].layers[0].layer[2].normalization = FrozenBatchNorm(2048)
-        self.classifier = Numbered({1: nn.Linear(2048, 1000)})
+        self.resnet.encoder.stages["3"].layers[0].layer[1].normalization = FrozenBatchNorm(512)
+        self.resnet.encoder.stages["3"].layers[0].layer[2].convolution = nn.Conv2d(512, 2048, kernel_size=1, bias=False)
+        self.resnet.encoder.stages["3"].layers[0].layer[2].normalization = FrozenBatchNorm(2048)
+        self.classifier = nn.ModuleDict({"1": nn.Linear(2048, 1000)})
 
     def forward(self, hidden_states, hidden_state_1):
         # resnet.encoder.stages.2.layers.2.layer.2 (transformers/models/resnet/modeling_resnet.py:66)
-        hidden_states = self.resnet.encoder.stages[2].layers[2].layer[2].convolution(hidden_states)
-        hidden_states = self.resnet.encoder.stages[2].layers[2].layer[2].normalization(hidden_states)
+        hidden_states = self.resnet.encoder.stages["2"].layers["2"].layer["2"].convolution(hidden_states)
+        hidden_states = self.resnet.encoder.stages["2"].layers["2"].layer["2"].normalization(hidden_states)
         # resnet.encoder.stages.2.layers.2 (transformers/models/resnet/modeling_resnet.py:176)
         hidden_state = hidden_states + hidden_state_1
         del hidden_state_1
         hidden_state = F.relu(hidden_state)
-        for layer in self.resnet.encoder.stages[2].layers[3:6]:
+        for layer in list(self.resnet.encoder.stages["2"].layers.values())[1:]:
             # resnet.encoder.stages.2 (transformers/models/resnet/modeling_resnet.py:215)
             hidden_state = layer(hidden_state)
         # resnet.encoder.stages.3.layers.0.layer.0 (transformers/models/resnet/modeling_resnet.py:66)
-        hidden_states = self.resnet.encoder.stages[3].layers[0].layer[0].convolution(hidden_state)
-        hidden_states = self.resnet.encoder.stages[3].layers[0].layer[0].normalization(hidden_states)
+        hidden_states = self.resnet.encoder.stages["3"].layers[0].layer[0].convolution(hidden_state)
+        hidden_states = self.resnet.encoder.stages["3"].layers[0].layer[0].normalization(hidden_states)
         hidden_states = F.relu(hidden_states)
         # resnet.encoder.stages.3.layers.0.layer.1 (transformers/models/resnet/modeling_resnet.py:66)
-        hidden_states = self.resnet.encoder.stages[3].layers[0].layer[1].convolution(hidden_states)
-        hidden_states = self.resnet.encoder.stages[3].layers[0].layer[1].normalization(hidden_states)
+        hidden_states = self.resnet.encoder.stages["3"].layers[0].layer[1].convolution(hidden_states)
+        hidden_states = self.resnet.encoder.stages["3"].layers[0].layer[1].normalization(hidden_states)
         hidden_states = F.relu(hidden_states)
         # resnet.encoder.stages.3.layers.0.layer.2 (transformers/models/resnet/modeling_resnet.py:66)
-        hidden_states = self.resnet.encoder.stages[3].layers[0].layer[2].convolution(hidden_states)
-        hidden_states = self.resnet.encoder.stages[3].layers[0].layer[2].normalization(hidden_states)
+        hidden_states = self.resnet.encoder.stages["3"].layers[0].layer[2].convolution(hidden_states)
+        hidden_states = self.resnet.encoder.stages["3"].layers[0].layer[2].normalization(hidden_states)
         # resnet.encoder.stages.3.layers.0.shortcut (transformers/models/resnet/modeling_resnet.py:108)
-        hidden_state = self.resnet.encoder.stages[3].layers[0].shortcut.convolution(hidden_state)
-        hidden_state = self.resnet.encoder.stages[3].layers[0].shortcut.normalization(hidden_state)
+        hidden_state = self.resnet.encoder.stages["3"].layers[0].shortcut.convolution(hidden_state)
+        hidden_state = self.resnet.encoder.stages["3"].layers[0].shortcut.normalization(hidden_state)
         # resnet.encoder.stages.3.layers.0 (transformers/models/resnet/modeling_resnet.py:176)
         hidden_state = hidden_states + hidden_state
         del hidden_states
         hidden_state = F.relu(hidden_state)
         # resnet.encoder.stages.3 (transformers/models/resnet/modeling_resnet.py:215)
-        hidden_state = self.resnet.encoder.stages[3].layers[1](hidden_state)
-        hidden_state = self.resnet.encoder.stages[3].layers[2](hidden_state)
+        hidden_state = self.resnet.encoder.stages["3"].layers[1](hidden_state)
+        hidden_state = self.resnet.encoder.stages["3"].layers[2](hidden_state)
         # resnet (transformers/models/resnet/modeling_resnet.py:322)
         pooled_output = F.adaptive_avg_pool2d(hidden_state, 1)
         # the model itself (transformers/models/resnet/modeling_resnet.py:373)
-        logits = self.classifier[1](pooled_output.flatten(1))
+        logits = self.classifier["1"](pooled_output.flatten(1))
         return (logits,)
 
     @classmethod
@@ -188,19 +175,16 @@ class Stage2(nn.Module):
         return stage.eval()
 
 
-FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-
-
 def read_weights(stage, path, device):
     """Give a stage made on the meta device its weights, a piece at a time by way of memory that GPUs copy from fast."""
+    floats = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
     room = torch.empty(1 << 24, dtype=torch.uint8, pin_memory=torch.device(device).type == "cuda")
     memory = memoryview((ctypes.c_byte * len(room)).from_address(room.data_ptr())).cast("B")
     with open(path, "rb") as file:
         table = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         start = file.tell()
-        for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:
-            dtype = FLOATS.get(table[name]["dtype"], empty.dtype)  # modules take torch's default, which may be another
-            tensor = torch.empty(empty.shape, dtype=dtype, device=device)
+        for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:  # some in torch's default dtype
+            tensor = torch.empty(empty.shape, dtype=floats.get(table[name]["dtype"], empty.dtype), device=device)
             first, last = table[name]["data_offsets"]
             file.seek(start + first)
             for piece in tensor.view(-1).view(torch.uint8).split(len(room)):

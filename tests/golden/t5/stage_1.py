@@ -6,8 +6,7 @@ takes    hidden_states: float32[batch, source, 512], from stage 0
 returns  attention_output: float32[batch, target, 512], to stage 2
 returns  hidden_states_1: float32[batch, source, 512], to stage 2 and output 1 of the model
 holds    69 parameters, 142.8 MiB
-
-Alone:   Stage1.load("stage_1.safetensors", device="cpu")(attention_mask, decoder_input_ids, hidden_states)
+alone    Stage1.load("stage_1.safetensors", device="cpu")(attention_mask, decoder_input_ids, hidden_states)
 """
 
 import ctypes
@@ -44,7 +43,7 @@ class Numbered(nn.ModuleList):  # modules under the numbers that they have in th
         return self._modules[str(index)]
 
 
-class T5LayerNorm(nn.Module):  # encoder.block.5.layer.0.layer_norm (transformers/models/t5/modeling_t5.py:65)
+class T5LayerNorm(nn.Module):  # encoder.final_layer_norm (transformers/models/t5/modeling_t5.py:65)
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(512))
@@ -111,11 +110,11 @@ class T5LayerFF(nn.Module):  # encoder.block.5.layer.1 (transformers/models/t5/m
 class T5StackEnd(nn.Module):  # encoder (transformers/models/t5/modeling_t5.py:707)
     def __init__(self):
         super().__init__()
-        self.block: Any = Numbered({i: nn.Module() for i in (0, 5)})
-        self.block[0].layer = nn.ModuleList([nn.Module()])
-        self.block[0].layer[0].SelfAttention = nn.Module()
-        self.block[0].layer[0].SelfAttention.relative_attention_bias = nn.Embedding(32, 8)
-        self.block[5].layer = nn.ModuleList([T5LayerSelfAttention(), T5LayerFF()])
+        self.block: Any = nn.ModuleDict({str(i): nn.Module() for i in (0, 5)})
+        self.block["0"].layer = nn.ModuleList([nn.Module()])
+        self.block["0"].layer[0].SelfAttention = nn.Module()
+        self.block["0"].layer[0].SelfAttention.relative_attention_bias = nn.Embedding(32, 8)
+        self.block["5"].layer = nn.ModuleList([T5LayerSelfAttention(), T5LayerFF()])
         self.final_layer_norm = T5LayerNorm()
 
     def forward(self, attention_mask, hidden_states):
@@ -143,12 +142,12 @@ class T5StackEnd(nn.Module):  # encoder (transformers/models/t5/modeling_t5.py:7
             torch.min(relative_position_if_large, torch.full_like(relative_position_if_large, 15)),
         )
         relative_attention_bias = (
-            self.block[0].layer[0].SelfAttention.relative_attention_bias(relative_buckets + masked)
+            self.block["0"].layer[0].SelfAttention.relative_attention_bias(relative_buckets + masked)
         )
         position_bias = relative_attention_bias.permute(2, 0, 1).unsqueeze(0)
         # block.5 (transformers/models/t5/modeling_t5.py:459)
-        hidden_states = self.block[5].layer[0](hidden_states, attention_mask, position_bias)
-        hidden_states = self.block[5].layer[1](hidden_states)
+        hidden_states = self.block["5"].layer[0](hidden_states, attention_mask, position_bias)
+        hidden_states = self.block["5"].layer[1](hidden_states)
         # transformers/models/t5/modeling_t5.py:744
         return self.final_layer_norm(hidden_states)
 
@@ -249,19 +248,16 @@ class Stage1(nn.Module):
         return stage.eval()
 
 
-FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-
-
 def read_weights(stage, path, device):
     """Give a stage made on the meta device its weights, a piece at a time by way of memory that GPUs copy from fast."""
+    floats = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
     room = torch.empty(1 << 24, dtype=torch.uint8, pin_memory=torch.device(device).type == "cuda")
     memory = memoryview((ctypes.c_byte * len(room)).from_address(room.data_ptr())).cast("B")
     with open(path, "rb") as file:
         table = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         start = file.tell()
-        for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:
-            dtype = FLOATS.get(table[name]["dtype"], empty.dtype)  # modules take torch's default, which may be another
-            tensor = torch.empty(empty.shape, dtype=dtype, device=device)
+        for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:  # some in torch's default dtype
+            tensor = torch.empty(empty.shape, dtype=floats.get(table[name]["dtype"], empty.dtype), device=device)
             first, last = table[name]["data_offsets"]
             file.seek(start + first)
             for piece in tensor.view(-1).view(torch.uint8).split(len(room)):

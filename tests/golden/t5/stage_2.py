@@ -5,8 +5,7 @@ takes    attention_output: float32[batch, target, 512], from stage 1
 takes    hidden_states_1: float32[batch, source, 512], from stage 1
 returns  lm_logits: float32[batch, target, 32128], to output 0 of the model
 holds    24 parameters, 90.8 MiB
-
-Alone:   Stage2.load("stage_2.safetensors", device="cpu")(attention_mask, attention_output, hidden_states_1)
+alone    Stage2.load("stage_2.safetensors", device="cpu")(attention_mask, attention_output, hidden_states_1)
 """
 
 import ctypes
@@ -25,24 +24,10 @@ RECEIVES = {
 }
 
 # name: (to which stages; as which outputs of the model; dtype; shape)
-SENDS = {
-    "lm_logits": ([], [0], torch.float32, ("batch", "target", 32128)),
-}
+SENDS = {"lm_logits": ([], [0], torch.float32, ("batch", "target", 32128))}
 
 
-class Numbered(nn.ModuleList):  # modules under the numbers that they have in the whole model
-    def __init__(self, modules: dict[int, nn.Module]):
-        super().__init__()
-        for number, module in modules.items():
-            self.add_module(str(number), module)
-
-    def __getitem__(self, index) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(index.start, index.stop, index.step or 1)]
-        return self._modules[str(index)]
-
-
-class T5LayerNorm(nn.Module):  # decoder.block.4.layer.1.layer_norm (transformers/models/t5/modeling_t5.py:65)
+class T5LayerNorm(nn.Module):  # decoder.final_layer_norm (transformers/models/t5/modeling_t5.py:65)
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(512))
@@ -140,11 +125,11 @@ class Stage2(nn.Module):
         super().__init__()
         self.lm_head = nn.Linear(512, 32128, bias=False)
         self.decoder: Any = nn.Module()
-        self.decoder.block = Numbered({0: nn.Module(), 4: nn.Module(), 5: T5Block()})
-        self.decoder.block[0].layer = nn.ModuleList([nn.Module()])
-        self.decoder.block[0].layer[0].SelfAttention = nn.Module()
-        self.decoder.block[0].layer[0].SelfAttention.relative_attention_bias = nn.Embedding(32, 8)
-        self.decoder.block[4].layer = nn.ModuleDict({"1": T5LayerCrossAttention(), "2": T5LayerFF()})
+        self.decoder.block = nn.ModuleDict({"0": nn.Module(), "4": nn.Module(), "5": T5Block()})
+        self.decoder.block["0"].layer = nn.ModuleList([nn.Module()])
+        self.decoder.block["0"].layer[0].SelfAttention = nn.Module()
+        self.decoder.block["0"].layer[0].SelfAttention.relative_attention_bias = nn.Embedding(32, 8)
+        self.decoder.block["4"].layer = nn.ModuleDict({"1": T5LayerCrossAttention(), "2": T5LayerFF()})
         self.decoder.final_layer_norm = T5LayerNorm()
 
     def forward(self, attention_mask, attention_output, hidden_states_1):
@@ -175,17 +160,19 @@ class Stage2(nn.Module):
             relative_position,
             torch.min(relative_position_if_large, torch.full_like(relative_position_if_large, 31)),
         )
-        relative_attention_bias = self.decoder.block[0].layer[0].SelfAttention.relative_attention_bias(relative_buckets)
+        relative_attention_bias = (
+            self.decoder.block["0"].layer[0].SelfAttention.relative_attention_bias(relative_buckets)
+        )
         position_bias = relative_attention_bias.permute(2, 0, 1).unsqueeze(0)
         # decoder.block.0 (transformers/models/t5/modeling_t5.py:479)
         cross_attn_position_bias = torch.zeros([1, 8, target, source], dtype=torch.float32, device=device)
         # decoder.block.4 (transformers/models/t5/modeling_t5.py:479)
-        hidden_states = self.decoder.block[4].layer["1"](
+        hidden_states = self.decoder.block["4"].layer["1"](
             attention_output, hidden_states_1, encoder_extended_attention_mask, cross_attn_position_bias
         )
-        hidden_states = self.decoder.block[4].layer["2"](hidden_states)
+        hidden_states = self.decoder.block["4"].layer["2"](hidden_states)
         # decoder (transformers/models/t5/modeling_t5.py:728)
-        hidden_states = self.decoder.block[5](
+        hidden_states = self.decoder.block["5"](
             hidden_states,
             attention_mask_2,
             position_bias,
@@ -208,19 +195,16 @@ class Stage2(nn.Module):
         return stage.eval()
 
 
-FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-
-
 def read_weights(stage, path, device):
     """Give a stage made on the meta device its weights, a piece at a time by way of memory that GPUs copy from fast."""
+    floats = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
     room = torch.empty(1 << 24, dtype=torch.uint8, pin_memory=torch.device(device).type == "cuda")
     memory = memoryview((ctypes.c_byte * len(room)).from_address(room.data_ptr())).cast("B")
     with open(path, "rb") as file:
         table = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         start = file.tell()
-        for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:
-            dtype = FLOATS.get(table[name]["dtype"], empty.dtype)  # modules take torch's default, which may be another
-            tensor = torch.empty(empty.shape, dtype=dtype, device=device)
+        for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:  # some in torch's default dtype
+            tensor = torch.empty(empty.shape, dtype=floats.get(table[name]["dtype"], empty.dtype), device=device)
             first, last = table[name]["data_offsets"]
             file.seek(start + first)
             for piece in tensor.view(-1).view(torch.uint8).split(len(room)):

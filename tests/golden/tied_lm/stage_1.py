@@ -3,8 +3,7 @@
 takes    total: float32[batch, seq, 256], from stage 0
 returns  head: float32[batch, seq, 8000], to output 0 of the model
 holds    27 parameters, 13.8 MiB
-
-Alone:   Stage1.load("stage_1.safetensors", device="cpu")(total)
+alone    Stage1.load("stage_1.safetensors", device="cpu")(total)
 """
 
 import ctypes
@@ -16,14 +15,10 @@ from torch import nn
 from torch.nn import functional as F
 
 # name: (from which stage, or None for an input of the model; dtype; shape)
-RECEIVES = {
-    "total": (0, torch.float32, ("batch", "seq", 256)),
-}
+RECEIVES = {"total": (0, torch.float32, ("batch", "seq", 256))}
 
 # name: (to which stages; as which outputs of the model; dtype; shape)
-SENDS = {
-    "head": ([], [0], torch.float32, ("batch", "seq", 8000)),
-}
+SENDS = {"head": ([], [0], torch.float32, ("batch", "seq", 8000))}
 
 
 class Numbered(nn.ModuleList):  # modules under the numbers that they have in the whole model
@@ -43,9 +38,9 @@ class Sequential(Numbered):  # blocks.4.feed_forward
         super().__init__({0: nn.Linear(256, 1024), 2: nn.Linear(1024, 256)})
 
     def forward(self, hidden):
-        feed_forward = self[0](hidden)
+        feed_forward = self["0"](hidden)
         feed_forward = F.gelu(feed_forward)
-        return self[2](feed_forward)
+        return self["2"](feed_forward)
 
 
 class Block(nn.Module):  # blocks.4 (examples/tied_lm.py:26)
@@ -88,19 +83,16 @@ class Stage1(nn.Module):
         return stage.eval()
 
 
-FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-
-
 def read_weights(stage, path, device):
     """Give a stage made on the meta device its weights, a piece at a time by way of memory that GPUs copy from fast."""
+    floats = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
     room = torch.empty(1 << 24, dtype=torch.uint8, pin_memory=torch.device(device).type == "cuda")
     memory = memoryview((ctypes.c_byte * len(room)).from_address(room.data_ptr())).cast("B")
     with open(path, "rb") as file:
         table = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         start = file.tell()
-        for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:
-            dtype = FLOATS.get(table[name]["dtype"], empty.dtype)  # modules take torch's default, which may be another
-            tensor = torch.empty(empty.shape, dtype=dtype, device=device)
+        for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:  # some in torch's default dtype
+            tensor = torch.empty(empty.shape, dtype=floats.get(table[name]["dtype"], empty.dtype), device=device)
             first, last = table[name]["data_offsets"]
             file.seek(start + first)
             for piece in tensor.view(-1).view(torch.uint8).split(len(room)):

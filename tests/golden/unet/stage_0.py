@@ -7,8 +7,7 @@ returns  hidden: float32[batch, 64, 32, 32], to stage 1
 returns  time_1: float32[batch, 256], to stage 1 and stage 2 and stage 3
 returns  hidden_5: float32[batch, 64, 64, 64], to stage 3
 holds    26 parameters, 1.2 MiB
-
-Alone:   Stage0.load("stage_0.safetensors", device="cpu")(image, time)
+alone    Stage0.load("stage_0.safetensors", device="cpu")(image, time)
 """
 
 import ctypes
@@ -34,22 +33,10 @@ SENDS = {
 }
 
 
-class Numbered(nn.ModuleList):  # modules under the numbers that they have in the whole model
-    def __init__(self, modules: dict[int, nn.Module]):
-        super().__init__()
-        for number, module in modules.items():
-            self.add_module(str(number), module)
-
-    def __getitem__(self, index) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(index.start, index.stop, index.step or 1)]
-        return self._modules[str(index)]
-
-
 class Stage0(nn.Module):
     def __init__(self):
         super().__init__()
-        self.embed = Numbered({0: nn.Linear(64, 256), 2: nn.Linear(256, 256)})
+        self.embed = nn.ModuleDict({"0": nn.Linear(64, 256), "2": nn.Linear(256, 256)})
         self.first = nn.Conv2d(3, 64, kernel_size=3, padding=1)
         self.down: Any = nn.ModuleList(nn.Module() for _ in range(2))
         self.down[0].norm1 = nn.GroupNorm(8, 64)
@@ -68,8 +55,8 @@ class Stage0(nn.Module):
         # the model itself (examples/unet.py:79)
         frequencies = (torch.arange(32, device=device).to(torch.float32) * -9.210340371976184 / 32).exp()
         angles = time.unsqueeze(1) * frequencies
-        embed = F.silu(self.embed[0](torch.cat([angles.sin(), angles.cos()], -1)))
-        time_1 = self.embed[2](embed)
+        embed = F.silu(self.embed["0"](torch.cat([angles.sin(), angles.cos()], -1)))
+        time_1 = self.embed["2"](embed)
         hidden = self.first(image)
         # down.0 (examples/unet.py:37)
         conv1 = self.down[0].conv1(F.silu(self.down[0].norm1(hidden)))
@@ -94,19 +81,16 @@ class Stage0(nn.Module):
         return stage.eval()
 
 
-FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-
-
 def read_weights(stage, path, device):
     """Give a stage made on the meta device its weights, a piece at a time by way of memory that GPUs copy from fast."""
+    floats = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
     room = torch.empty(1 << 24, dtype=torch.uint8, pin_memory=torch.device(device).type == "cuda")
     memory = memoryview((ctypes.c_byte * len(room)).from_address(room.data_ptr())).cast("B")
     with open(path, "rb") as file:
         table = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         start = file.tell()
-        for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:
-            dtype = FLOATS.get(table[name]["dtype"], empty.dtype)  # modules take torch's default, which may be another
-            tensor = torch.empty(empty.shape, dtype=dtype, device=device)
+        for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:  # some in torch's default dtype
+            tensor = torch.empty(empty.shape, dtype=floats.get(table[name]["dtype"], empty.dtype), device=device)
             first, last = table[name]["data_offsets"]
             file.seek(start + first)
             for piece in tensor.view(-1).view(torch.uint8).split(len(room)):

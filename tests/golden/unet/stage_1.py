@@ -7,8 +7,7 @@ returns  hidden_1: float32[batch, 256, 8, 8], to stage 2
 returns  hidden_2: float32[batch, 256, 16, 16], to stage 2
 returns  hidden_3: float32[batch, 128, 32, 32], to stage 2
 holds    30 parameters, 11.9 MiB
-
-Alone:   Stage1.load("stage_1.safetensors", device="cpu")(silu, hidden, time_1)
+alone    Stage1.load("stage_1.safetensors", device="cpu")(silu, hidden, time_1)
 """
 
 import ctypes
@@ -34,34 +33,22 @@ SENDS = {
 }
 
 
-class Numbered(nn.ModuleList):  # modules under the numbers that they have in the whole model
-    def __init__(self, modules: dict[int, nn.Module]):
-        super().__init__()
-        for number, module in modules.items():
-            self.add_module(str(number), module)
-
-    def __getitem__(self, index) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(index.start, index.stop, index.step or 1)]
-        return self._modules[str(index)]
-
-
 class Stage1(nn.Module):
     def __init__(self):
         super().__init__()
-        self.down: Any = Numbered({i: nn.Module() for i in range(1, 3)})
-        self.down[1].conv2 = nn.Conv2d(128, 128, kernel_size=3, padding=1)
-        self.down[1].skip = nn.Conv2d(64, 128, kernel_size=1)
-        self.down[2].norm1 = nn.GroupNorm(8, 128)
-        self.down[2].conv1 = nn.Conv2d(128, 256, kernel_size=3, padding=1)
-        self.down[2].time = nn.Linear(256, 256)
-        self.down[2].norm2 = nn.GroupNorm(8, 256)
-        self.down[2].conv2 = nn.Conv2d(256, 256, kernel_size=3, padding=1)
-        self.down[2].skip = nn.Conv2d(128, 256, kernel_size=1)
-        self.shrink = Numbered(
+        self.down: Any = nn.ModuleDict({str(i): nn.Module() for i in range(1, 3)})
+        self.down["1"].conv2 = nn.Conv2d(128, 128, kernel_size=3, padding=1)
+        self.down["1"].skip = nn.Conv2d(64, 128, kernel_size=1)
+        self.down["2"].norm1 = nn.GroupNorm(8, 128)
+        self.down["2"].conv1 = nn.Conv2d(128, 256, kernel_size=3, padding=1)
+        self.down["2"].time = nn.Linear(256, 256)
+        self.down["2"].norm2 = nn.GroupNorm(8, 256)
+        self.down["2"].conv2 = nn.Conv2d(256, 256, kernel_size=3, padding=1)
+        self.down["2"].skip = nn.Conv2d(128, 256, kernel_size=1)
+        self.shrink = nn.ModuleDict(
             {
-                1: nn.Conv2d(128, 128, kernel_size=3, stride=2, padding=1),
-                2: nn.Conv2d(256, 256, kernel_size=3, stride=2, padding=1),
+                "1": nn.Conv2d(128, 128, kernel_size=3, stride=2, padding=1),
+                "2": nn.Conv2d(256, 256, kernel_size=3, stride=2, padding=1),
             }
         )
         self.middle: Any = nn.ModuleList([nn.Module()])
@@ -73,18 +60,18 @@ class Stage1(nn.Module):
 
     def forward(self, silu, hidden, time_1):
         # down.1 (examples/unet.py:39)
-        conv2 = self.down[1].conv2(silu)
+        conv2 = self.down["1"].conv2(silu)
         del silu
-        hidden_3 = conv2 + self.down[1].skip(hidden)
+        hidden_3 = conv2 + self.down["1"].skip(hidden)
         # the model itself (examples/unet.py:85)
-        hidden = self.shrink[1](hidden_3)
+        hidden = self.shrink["1"](hidden_3)
         # down.2 (examples/unet.py:37)
-        conv1 = self.down[2].conv1(F.silu(self.down[2].norm1(hidden)))
-        hidden_2 = conv1 + self.down[2].time(F.silu(time_1)).unsqueeze(2).unsqueeze(3)
-        conv2 = self.down[2].conv2(F.silu(self.down[2].norm2(hidden_2)))
-        hidden_2 = conv2 + self.down[2].skip(hidden)
+        conv1 = self.down["2"].conv1(F.silu(self.down["2"].norm1(hidden)))
+        hidden_2 = conv1 + self.down["2"].time(F.silu(time_1)).unsqueeze(2).unsqueeze(3)
+        conv2 = self.down["2"].conv2(F.silu(self.down["2"].norm2(hidden_2)))
+        hidden_2 = conv2 + self.down["2"].skip(hidden)
         # the model itself (examples/unet.py:85)
-        hidden = self.shrink[2](hidden_2)
+        hidden = self.shrink["2"](hidden_2)
         # middle.0 (examples/unet.py:37)
         conv1 = self.middle[0].conv1(F.silu(self.middle[0].norm1(hidden)))
         hidden_4 = conv1 + self.middle[0].time(F.silu(time_1)).unsqueeze(2).unsqueeze(3)
@@ -101,19 +88,16 @@ class Stage1(nn.Module):
         return stage.eval()
 
 
-FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-
-
 def read_weights(stage, path, device):
     """Give a stage made on the meta device its weights, a piece at a time by way of memory that GPUs copy from fast."""
+    floats = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
     room = torch.empty(1 << 24, dtype=torch.uint8, pin_memory=torch.device(device).type == "cuda")
     memory = memoryview((ctypes.c_byte * len(room)).from_address(room.data_ptr())).cast("B")
     with open(path, "rb") as file:
         table = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         start = file.tell()
-        for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:
-            dtype = FLOATS.get(table[name]["dtype"], empty.dtype)  # modules take torch's default, which may be another
-            tensor = torch.empty(empty.shape, dtype=dtype, device=device)
+        for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:  # some in torch's default dtype
+            tensor = torch.empty(empty.shape, dtype=floats.get(table[name]["dtype"], empty.dtype), device=device)
             first, last = table[name]["data_offsets"]
             file.seek(start + first)
             for piece in tensor.view(-1).view(torch.uint8).split(len(room)):

@@ -6,8 +6,7 @@ takes    hidden_2: float32[batch, 256, 16, 16], from stage 1
 takes    hidden_3: float32[batch, 128, 32, 32], from stage 1
 returns  hidden_4: float32[batch, 64, 32, 32], to stage 3
 holds    40 parameters, 9.8 MiB
-
-Alone:   Stage2.load("stage_2.safetensors", device="cpu")(hidden_1, time_1, hidden_2, hidden_3)
+alone    Stage2.load("stage_2.safetensors", device="cpu")(hidden_1, time_1, hidden_2, hidden_3)
 """
 
 import ctypes
@@ -27,32 +26,18 @@ RECEIVES = {
 }
 
 # name: (to which stages; as which outputs of the model; dtype; shape)
-SENDS = {
-    "hidden_4": ([3], [], torch.float32, ("batch", 64, 32, 32)),
-}
-
-
-class Numbered(nn.ModuleList):  # modules under the numbers that they have in the whole model
-    def __init__(self, modules: dict[int, nn.Module]):
-        super().__init__()
-        for number, module in modules.items():
-            self.add_module(str(number), module)
-
-    def __getitem__(self, index) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(index.start, index.stop, index.step or 1)]
-        return self._modules[str(index)]
+SENDS = {"hidden_4": ([3], [], torch.float32, ("batch", 64, 32, 32))}
 
 
 class Stage2(nn.Module):
     def __init__(self):
         super().__init__()
-        self.middle: Any = Numbered({1: nn.Module()})
-        self.middle[1].norm1 = nn.GroupNorm(8, 256)
-        self.middle[1].conv1 = nn.Conv2d(256, 256, kernel_size=3, padding=1)
-        self.middle[1].time = nn.Linear(256, 256)
-        self.middle[1].norm2 = nn.GroupNorm(8, 256)
-        self.middle[1].conv2 = nn.Conv2d(256, 256, kernel_size=3, padding=1)
+        self.middle: Any = nn.ModuleDict({"1": nn.Module()})
+        self.middle["1"].norm1 = nn.GroupNorm(8, 256)
+        self.middle["1"].conv1 = nn.Conv2d(256, 256, kernel_size=3, padding=1)
+        self.middle["1"].time = nn.Linear(256, 256)
+        self.middle["1"].norm2 = nn.GroupNorm(8, 256)
+        self.middle["1"].conv2 = nn.Conv2d(256, 256, kernel_size=3, padding=1)
         self.attention: Any = nn.Module()
         self.attention.norm = nn.GroupNorm(8, 256)
         self.attention.query_key_value = nn.Conv2d(256, 768, kernel_size=1)
@@ -79,9 +64,9 @@ class Stage2(nn.Module):
         out = self.attention.out(attention.transpose(-1, -2).flatten(1, 2).unflatten(-1, [8, 8]))
         total = hidden_1 + out
         # middle.1 (examples/unet.py:37)
-        hidden = self.middle[1].conv1(F.silu(self.middle[1].norm1(total)))
-        hidden = hidden + self.middle[1].time(F.silu(time_1)).unsqueeze(2).unsqueeze(3)
-        hidden = self.middle[1].conv2(F.silu(self.middle[1].norm2(hidden)))
+        hidden = self.middle["1"].conv1(F.silu(self.middle["1"].norm1(total)))
+        hidden = hidden + self.middle["1"].time(F.silu(time_1)).unsqueeze(2).unsqueeze(3)
+        hidden = self.middle["1"].conv2(F.silu(self.middle["1"].norm2(hidden)))
         hidden = hidden + total
         # the model itself (examples/unet.py:89)
         hidden = F.interpolate(hidden, scale_factor=2.0)
@@ -111,19 +96,16 @@ class Stage2(nn.Module):
         return stage.eval()
 
 
-FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-
-
 def read_weights(stage, path, device):
     """Give a stage made on the meta device its weights, a piece at a time by way of memory that GPUs copy from fast."""
+    floats = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
     room = torch.empty(1 << 24, dtype=torch.uint8, pin_memory=torch.device(device).type == "cuda")
     memory = memoryview((ctypes.c_byte * len(room)).from_address(room.data_ptr())).cast("B")
     with open(path, "rb") as file:
         table = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         start = file.tell()
-        for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:
-            dtype = FLOATS.get(table[name]["dtype"], empty.dtype)  # modules take torch's default, which may be another
-            tensor = torch.empty(empty.shape, dtype=dtype, device=device)
+        for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:  # some in torch's default dtype
+            tensor = torch.empty(empty.shape, dtype=floats.get(table[name]["dtype"], empty.dtype), device=device)
             first, last = table[name]["data_offsets"]
             file.seek(start + first)
             for piece in tensor.view(-1).view(torch.uint8).split(len(room)):

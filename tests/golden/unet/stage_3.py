@@ -5,8 +5,7 @@ takes    hidden_5: float32[batch, 64, 64, 64], from stage 0
 takes    time_1: float32[batch, 256], from stage 0
 returns  last: float32[batch, 3, 64, 64], to output 0 of the model
 holds    16 parameters, 537.8 KiB
-
-Alone:   Stage3.load("stage_3.safetensors", device="cpu")(hidden_4, hidden_5, time_1)
+alone    Stage3.load("stage_3.safetensors", device="cpu")(hidden_4, hidden_5, time_1)
 """
 
 import ctypes
@@ -25,33 +24,19 @@ RECEIVES = {
 }
 
 # name: (to which stages; as which outputs of the model; dtype; shape)
-SENDS = {
-    "last": ([], [0], torch.float32, ("batch", 3, 64, 64)),
-}
-
-
-class Numbered(nn.ModuleList):  # modules under the numbers that they have in the whole model
-    def __init__(self, modules: dict[int, nn.Module]):
-        super().__init__()
-        for number, module in modules.items():
-            self.add_module(str(number), module)
-
-    def __getitem__(self, index) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(index.start, index.stop, index.step or 1)]
-        return self._modules[str(index)]
+SENDS = {"last": ([], [0], torch.float32, ("batch", 3, 64, 64))}
 
 
 class Stage3(nn.Module):
     def __init__(self):
         super().__init__()
-        self.up: Any = Numbered({2: nn.Module()})
-        self.up[2].norm1 = nn.GroupNorm(8, 128)
-        self.up[2].conv1 = nn.Conv2d(128, 64, kernel_size=3, padding=1)
-        self.up[2].time = nn.Linear(256, 64)
-        self.up[2].norm2 = nn.GroupNorm(8, 64)
-        self.up[2].conv2 = nn.Conv2d(64, 64, kernel_size=3, padding=1)
-        self.up[2].skip = nn.Conv2d(128, 64, kernel_size=1)
+        self.up: Any = nn.ModuleDict({"2": nn.Module()})
+        self.up["2"].norm1 = nn.GroupNorm(8, 128)
+        self.up["2"].conv1 = nn.Conv2d(128, 64, kernel_size=3, padding=1)
+        self.up["2"].time = nn.Linear(256, 64)
+        self.up["2"].norm2 = nn.GroupNorm(8, 64)
+        self.up["2"].conv2 = nn.Conv2d(64, 64, kernel_size=3, padding=1)
+        self.up["2"].skip = nn.Conv2d(128, 64, kernel_size=1)
         self.norm = nn.GroupNorm(8, 64)
         self.last = nn.Conv2d(64, 3, kernel_size=3, padding=1)
 
@@ -61,10 +46,10 @@ class Stage3(nn.Module):
         joined = torch.cat([hidden, hidden_5], 1)
         del hidden_5
         # up.2 (examples/unet.py:37)
-        hidden = self.up[2].conv1(F.silu(self.up[2].norm1(joined)))
-        hidden = hidden + self.up[2].time(F.silu(time_1)).unsqueeze(2).unsqueeze(3)
-        hidden = self.up[2].conv2(F.silu(self.up[2].norm2(hidden)))
-        hidden = hidden + self.up[2].skip(joined)
+        hidden = self.up["2"].conv1(F.silu(self.up["2"].norm1(joined)))
+        hidden = hidden + self.up["2"].time(F.silu(time_1)).unsqueeze(2).unsqueeze(3)
+        hidden = self.up["2"].conv2(F.silu(self.up["2"].norm2(hidden)))
+        hidden = hidden + self.up["2"].skip(joined)
         # the model itself (examples/unet.py:91)
         last = self.last(F.silu(self.norm(hidden)))
         return (last,)
@@ -78,19 +63,16 @@ class Stage3(nn.Module):
         return stage.eval()
 
 
-FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-
-
 def read_weights(stage, path, device):
     """Give a stage made on the meta device its weights, a piece at a time by way of memory that GPUs copy from fast."""
+    floats = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
     room = torch.empty(1 << 24, dtype=torch.uint8, pin_memory=torch.device(device).type == "cuda")
     memory = memoryview((ctypes.c_byte * len(room)).from_address(room.data_ptr())).cast("B")
     with open(path, "rb") as file:
         table = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         start = file.tell()
-        for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:
-            dtype = FLOATS.get(table[name]["dtype"], empty.dtype)  # modules take torch's default, which may be another
-            tensor = torch.empty(empty.shape, dtype=dtype, device=device)
+        for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:  # some in torch's default dtype
+            tensor = torch.empty(empty.shape, dtype=floats.get(table[name]["dtype"], empty.dtype), device=device)
             first, last = table[name]["data_offsets"]
             file.seek(start + first)
             for piece in tensor.view(-1).view(torch.uint8).split(len(room)):
