@@ -147,7 +147,10 @@ class _Digest:
             self.hash.update(dense.numpy().data if dense.numel() else b"")
 
     def _add_class(self, cls: type) -> None:
-        """A class by its name, and by the functions and the plain values in it, which may have been replaced."""
+        """A class by its name, and by the functions and the plain values in it, which may have been replaced.
+
+        So may properties: those that are methods of an object depend on it.
+        """
         self._put(cls.__module__, cls.__qualname__)
         self.libraries.add(cls.__module__.partition(".")[0])
         if cls.__module__ in sys.builtin_module_names or _is_library(cls.__module__, "torch"):
@@ -159,6 +162,8 @@ class _Digest:
             if isinstance(member, types.FunctionType):
                 self._put(name)
                 self._add_code(member.__code__)
+            elif isinstance(member, property) and isinstance(member.fget, types.MethodType):
+                self.add((name, member.fget))
             elif isinstance(member, (*_PLAIN, list, tuple, dict)) and not name.startswith("__"):
                 self.add((name, member))
         for base in cls.__bases__:

@@ -72,7 +72,7 @@ def hold_stored(module: nn.Module, attribute: str, weight: KeptWeight, parts: Ma
 @cache
 def _with_weight(cls: type[nn.Module], attribute: str, weight: KeptWeight) -> type[nn.Module]:
     name = cls.__name__ if cls.__name__.startswith("Quantized") else f"Quantized{cls.__name__}"
-    return type(name, (cls,), {attribute: property(weight.of), "__module__": cls.__module__})
+    return type(name, (cls,), {attribute: property(weight.of), "__module__": __name__})
 
 
 def as_one_formula(tensor: Tensorlike) -> Dequantized | None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from ir.capture.kept.fingerprint import fingerprint
 from ir.checkpoint.mosaic import Mosaic
 from ir.checkpoint.quantized.dequantized import Dequantized
 from ir.checkpoint.quantized.kept import as_one_formula, keep_stored
@@ -100,6 +101,16 @@ def test_weights_that_do_not_go_together_stay_dequantized() -> None:
     assert [as_one_formula(weight) for weight in apart] == [None] * 4
     model = Experts(*apart[0].shape)
     assert keep_stored(model, {"up": apart[0]}) == {"up": apart[0]}
+
+
+def test_graphs_of_two_schemes_are_not_taken_for_each_other() -> None:
+    digests = set[str | None]()
+    for scheme in (Gptq(4), Gptq(4, zeros_less_one=False)):
+        model = nn.Sequential(nn.Linear(24, 16, bias=False))
+        keep(model, {"0.weight": Dequantized(scheme, stored("gptq").parts, torch.float32)})
+        digests.add(fingerprint(model, ()))
+    assert None not in digests
+    assert len(digests) == 2
 
 
 def test_a_weight_that_two_modules_share_stays_dequantized() -> None:
