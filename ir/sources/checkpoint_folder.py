@@ -15,6 +15,8 @@ import torch
 from torch import nn
 
 from ir.checkpoint.checkpoint import Checkpoint
+from ir.checkpoint.quantized.planned import hold_planned
+from ir.checkpoint.quantized.quantization import quantization_of
 from ir.errors import SourceError
 from ir.sources.example_inputs import ExampleInputs, make_example
 from ir.sources.meta import parameters_on_meta
@@ -37,11 +39,12 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
     checkpoint = Checkpoint.open(path) if reading.weights else None
     cls, how = _model_class(path, plain, config, transformers, reading)
     caches = "past_key_values" in inspect.signature(cls.forward).parameters
-    notes = switch(config, caches=caches and not reading.generate, weights=reading.weights)
+    notes = switch(config, caches=caches and not reading.generate)
     model = _build(path, cls, config, reading.dtype or config.dtype or _stored_dtype(checkpoint))
     if (path / _GENERATION).is_file() and reading.generate:
         model.generation_config = _generation_config(path, transformers)
     make = partial(make_example, model, config, path, reading.padding)
+    planned = () if checkpoint is not None else _as_stored(path, model, reading)
     named = None if checkpoint is None else checkpoint.for_model(model, reading.keep_quantized)
     example = make()
     return Source(
@@ -51,13 +54,23 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
         kwargs=example.inputs,
         dynamic_shapes=example.dynamic,
         weights={} if named is None else named,
-        notes=(*how, *notes, *(() if named is None else named.notes)),
+        notes=(*how, *planned, *notes, *(() if named is None else named.notes)),
         made_up=True,
         example_notes=example.notes,
         tokenizer=tuple(_tokenizer(path)),
         soft=True,
         example_for=partial(_example_for, make),
     )
+
+
+def _as_stored(path: Path, model: nn.Module, reading: Reading) -> tuple[str, ...]:
+    """Have a model without weights hold them as its folder would store them; returns a note if that is quantized."""
+    quantization = quantization_of(path)
+    if quantization is None:
+        return ()
+    held = reading.keep_quantized and hold_planned(model, quantization.method, quantization.settings)
+    counts = "as it stores them" if held else "in full precision, as they are after dequantizing"
+    return (f"the checkpoint is quantized ({quantization.method}); the plan counts its weights {counts}",)
 
 
 def _example_for(make: Callable[..., ExampleInputs], values: Mapping[str, torch.Tensor]) -> Variant | None:

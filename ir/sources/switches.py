@@ -8,14 +8,14 @@ from typing import Any
 _EXPORTABLE = (None, "eager", "sdpa")
 
 
-def switch(config: Any, caches: bool, weights: bool = True) -> tuple[str, ...]:
+def switch(config: Any, caches: bool) -> tuple[str, ...]:
     """Set a configuration and those inside it for export; returns a note for each change.
 
-    `caches`: whether the model can return a cache for a later call; `weights`: whether its weights are read, too.
+    `caches`: whether the model can return a cache for a later call.
     """
     notes: dict[str, None] = {}
     for inner in _all(config):
-        notes |= dict.fromkeys(_switch(inner, caches, weights))
+        notes |= dict.fromkeys(_switch(inner, caches))
     return tuple(notes)
 
 
@@ -26,13 +26,8 @@ def _all(config: Any) -> Iterator[Any]:
             yield from _all(inner)
 
 
-def _switch(config: Any, caches: bool, weights: bool) -> Iterator[str]:
+def _switch(config: Any, caches: bool) -> Iterator[str]:
     if getattr(config, "quantization_config", None) is not None:
-        if not weights:
-            yield (
-                f"the checkpoint is quantized ({_quantization(config)}); the plan is of the model in its full "
-                "precision, with the weights that it has after dequantizing"
-            )
         del config.quantization_config
     if getattr(config, "use_cache", False):
         if caches:
@@ -44,9 +39,3 @@ def _switch(config: Any, caches: bool, weights: bool) -> Iterator[str]:
     if config._experts_implementation not in (None, "grouped_mm", "batched_mm"):
         yield f"experts are grouped_mm in place of {config._experts_implementation}"
         config._experts_implementation = None  # grouped_mm where the model has it
-
-
-def _quantization(config: Any) -> str:
-    """The method by which a checkpoint's weights are quantized."""
-    found = config.quantization_config
-    return str(found.get("quant_method") if isinstance(found, dict) else getattr(found, "quant_method", found))

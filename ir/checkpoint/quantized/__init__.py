@@ -8,5 +8,6 @@ groups            tensors whose names differ by a suffix -> the groups that are 
 kinds             the libraries: how each names the tensors, and which scheme its settings mean
 dequantized       a weight that is computed when it is read, a block of rows at a time
 kept              modules that hold the stored tensors, and compute the weight at each use
+planned           the stored tensors that settings alone give the weights of a model
 quantization      what a folder says of its quantization; a table of tensors with the weights dequantized
 """

@@ -107,7 +107,7 @@ def test_graphs_of_two_schemes_are_not_taken_for_each_other() -> None:
     digests = set[str | None]()
     for scheme in (Gptq(4), Gptq(4, zeros_less_one=False)):
         model = nn.Sequential(nn.Linear(24, 16, bias=False))
-        keep(model, {"0.weight": Dequantized(scheme, stored("gptq").parts, torch.float32)})
+        keep_stored(model, {"0.weight": Dequantized(scheme, stored("gptq").parts, torch.float32)})
         digests.add(fingerprint(model, ()))
     assert None not in digests
     assert len(digests) == 2

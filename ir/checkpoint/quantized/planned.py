@@ -1,0 +1,187 @@
+"""Quantized weights of a model without its files: the stored tensors that the settings give each weight."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from fnmatch import fnmatch
+from math import prod
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+
+from ir.checkpoint.quantized.four_bit_floats import BitsAndBytes4Bit, BitsAndBytes8Bit, Fp4, Mxfp4Experts
+from ir.checkpoint.quantized.kept import KeptWeight, hold_stored
+from ir.checkpoint.quantized.kinds import MethodSettings
+from ir.checkpoint.quantized.packed import Awq, Gptq, PackedRows
+from ir.checkpoint.quantized.scaled import Scaled
+from ir.checkpoint.quantized.scheme import Scheme
+
+_Layout: TypeAlias = tuple[Scheme, Mapping[str, tuple[tuple[int, ...], torch.dtype]]]
+"""A scheme, with shape and dtype of each stored tensor, the codes first."""
+
+_FP8, _BYTE, _WORD, _WIDE = torch.float8_e4m3fn, torch.uint8, torch.int32, torch.float32
+
+
+def hold_planned(model: nn.Module, method: str, settings: MethodSettings) -> int:
+    """Have a model hold stored tensors for the weights that `settings` quantize; returns the number of these weights.
+
+    Linear layers and experts [experts, rows, columns] are, but those that the settings leave out.
+    """
+    known: Mapping[str, Callable[[MethodSettings, int, int, torch.dtype], _Layout | None]] = {
+        "fp8": _blocks,
+        "fbgemm_fp8": lambda _, rows, columns, dtype: _scaled(_FP8, rows, columns, (rows, 1), _WIDE),
+        "modelopt": _modelopt,
+        "compressed-tensors": _compressed_tensors,
+        "gptq": _gptq,
+        "awq": _awq,
+        "mxfp4": lambda _, rows, columns, dtype: _mxfp4(rows, columns),
+        "bitsandbytes": _bitsandbytes,
+        "torchao": lambda _, rows, columns, dtype: _scaled(torch.int8, rows, columns, (rows, 1), dtype),
+    }
+    count = 0
+    for module, attribute in list(_weights(model, method, settings)) if method in known else ():
+        weight: Any = module._parameters[attribute]
+        *experts, rows, columns = weight.shape
+        layout = known[method](settings, rows, columns, weight.dtype)
+        if layout is not None:
+            scheme, tensors = layout
+            names = tuple((what, attribute if what == "codes" else f"{attribute}_{what}") for what in tensors)
+            parts = {what: torch.empty((*experts, *n), dtype=d, device="meta") for what, (n, d) in tensors.items()}
+            hold_stored(module, attribute, KeptWeight(scheme, names, weight.dtype), parts)
+            count += 1
+    return count
+
+
+def _weights(model: nn.Module, method: str, settings: MethodSettings) -> Iterator[tuple[nn.Module, str]]:
+    """The modules with a quantized weight, and its name there."""
+    keys = ("modules_to_not_convert", "ignore", "exclude_modules", "llm_int8_skip_modules")
+    left_out = [str(key) for name in keys for key in settings.get(name) or ()] or [_head(model)]
+    for path, module in model.named_modules():
+        if any(_names(key, path) for key in left_out):
+            continue
+        if (
+            isinstance(module, nn.Linear)
+            and method != "mxfp4"
+            and not (method in ("gptq", "awq") and path == _head(model))
+        ):
+            yield module, "weight"
+        if path.rpartition(".")[2] == "experts":
+            yield from ((module, name) for name, p in module.named_parameters(recurse=False) if p.ndim == 3)
+
+
+def _head(model: Any) -> str:
+    """The path of the layer that makes logits."""
+    find = getattr(model, "get_output_embeddings", None)
+    head = find() if find is not None else None
+    return next((path for path, module in model.named_modules() if module is head), "lm_head")
+
+
+def _names(key: str, path: str) -> bool:
+    """Whether a key of the settings names a module: its path, the beginning or the end of it, or a pattern."""
+    if key.startswith("re:"):
+        return re.match(key.removeprefix("re:"), path) is not None
+    return fnmatch(path, key) or path.startswith(f"{key}.") or path.endswith(f".{key}")
+
+
+def _scaled(
+    codes: torch.dtype, rows: int, columns: int, scale: tuple[int, ...], dtype: torch.dtype, wide: bool = True
+) -> _Layout:
+    return Scaled(wide=wide), {"codes": ((rows, columns), codes), "scale": (scale, dtype)}
+
+
+def _blocks(settings: MethodSettings, rows: int, columns: int, dtype: torch.dtype) -> _Layout:
+    size = settings.get("weight_block_size")
+    if not size:
+        return _scaled(_FP8, rows, columns, (), _WIDE)
+    block = (int(size[0]), int(size[1]))
+    scale = (-(-rows // block[0]), -(-columns // block[1]))
+    return Scaled(block), {"codes": ((rows, columns), _FP8), "scale": (scale, _WIDE)}
+
+
+def _fp4(rows: int, columns: int, group: int, scale: torch.dtype, whole: bool) -> _Layout | None:
+    if columns % group:
+        return None
+    more: dict[str, tuple[tuple[int, ...], torch.dtype]] = {"global_scale": ((), _WIDE)} if whole else {}
+    return Fp4(), {"codes": ((rows, columns // 2), _BYTE), "scale": ((rows, columns // group), scale), **more}
+
+
+def _modelopt(settings: MethodSettings, rows: int, columns: int, dtype: torch.dtype) -> _Layout | None:
+    if str(settings.get("quant_algo")).startswith("NVFP4"):
+        return _fp4(rows, columns, 16, _FP8, whole=True)
+    return _scaled(_FP8, rows, columns, (), _WIDE)
+
+
+def _compressed_tensors(settings: MethodSettings, rows: int, columns: int, dtype: torch.dtype) -> _Layout | None:
+    group: Any = next(iter((settings.get("config_groups") or {}).values()), None) or {}
+    weights, form = group.get("weights") or {}, str(group.get("format") or settings.get("format"))
+    bits, size = int(weights.get("num_bits", 8)), int(weights.get("group_size") or 0)
+    if form.endswith("fp4-pack-quantized"):
+        return _fp4(rows, columns, size or 16, _FP8 if "nv" in form else _BYTE, whole="nv" in form)
+    groups = columns // size if size > 0 else 1
+    if form != "pack-quantized":
+        by_channel = weights.get("strategy") != "tensor"
+        codes = torch.int8 if weights.get("type") == "int" else _FP8
+        return _scaled(codes, rows, columns, (rows, groups) if by_channel else (), dtype, wide=False)
+    if bits not in (2, 4, 8) or columns % max(groups, 32 // bits):
+        return None
+    scale: dict[str, tuple[tuple[int, ...], torch.dtype]] = {"scale": ((rows, groups), dtype)}
+    zeros = {} if weights.get("symmetric", True) else {"zeros": ((-(-rows * bits // 32), groups), _WORD)}
+    return PackedRows(bits, columns), {"codes": ((rows, columns * bits // 32), _WORD), **scale, **zeros}
+
+
+def _gptq(settings: MethodSettings, rows: int, columns: int, dtype: torch.dtype) -> _Layout | None:
+    bits, groups = int(settings.get("bits", 4)), _groups(settings, columns)
+    if bits not in (2, 4, 8) or rows * bits % 32 or columns * bits % 32 or not groups:
+        return None
+    tensors = {
+        "codes": ((columns * bits // 32, rows), _WORD),
+        "zeros": ((groups, rows * bits // 32), _WORD),
+        "scale": ((groups, rows), torch.float16),
+    }
+    order = {"g_idx": ((columns,), _WORD)} if settings.get("desc_act") else {}
+    return Gptq(bits), {**tensors, **order}
+
+
+def _awq(settings: MethodSettings, rows: int, columns: int, dtype: torch.dtype) -> _Layout | None:
+    groups = _groups(settings, columns)
+    if rows % 8 or not groups:
+        return None
+    return Awq(), {
+        "codes": ((columns, rows // 8), _WORD),
+        "zeros": ((groups, rows // 8), _WORD),
+        "scale": ((groups, rows), torch.float16),
+    }
+
+
+def _groups(settings: MethodSettings, columns: int) -> int:
+    """The number of groups of columns; 0 where they do not divide them."""
+    size = int(settings.get("group_size") or settings.get("q_group_size") or 128)
+    return 1 if size < 0 else 0 if columns % size else columns // size
+
+
+def _mxfp4(rows: int, columns: int) -> _Layout | None:
+    if rows % 32:
+        return None
+    return Mxfp4Experts(), {"codes": ((columns, rows // 32, 16), _BYTE), "scale": ((columns, rows // 32), _BYTE)}
+
+
+def _bitsandbytes(settings: MethodSettings, rows: int, columns: int, dtype: torch.dtype) -> _Layout | None:
+    if not settings.get("load_in_4bit"):
+        return BitsAndBytes8Bit(), {"codes": ((rows, columns), torch.int8), "scale": ((rows,), _WIDE)}
+    if rows * columns % 64:
+        return None
+    nested = bool(settings.get("bnb_4bit_use_double_quant"))
+    blocks = prod((rows, columns)) // 64
+    scheme = BitsAndBytes4Bit((rows, columns), dtype, 64, 256 if nested else 0)
+    coarse: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
+        "nested_absmax": ((-(-blocks // 256),), _WIDE),
+        "nested_table": ((256,), _WIDE),
+    }
+    return scheme, {
+        "codes": ((rows * columns // 2, 1), _BYTE),
+        "absmax": ((blocks,), _BYTE if nested else _WIDE),
+        "table": ((16,), _WIDE),
+        **(coarse if nested else {}),
+    }

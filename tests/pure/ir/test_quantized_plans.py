@@ -1,0 +1,95 @@
+"""Models without weights hold what their checkpoint would store, as its settings say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+import torch
+from torch import nn
+
+from ir.checkpoint.quantized.planned import hold_planned
+
+Stored = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
+FP8, BYTE, WORD = torch.float8_e4m3fn, torch.uint8, torch.int32
+FLOAT, HALF = torch.float32, torch.float16
+PACKED = {"num_bits": 4, "type": "int", "group_size": 32, "strategy": "group"}
+CHANNELS = {"num_bits": 8, "type": "float", "strategy": "channel"}
+
+SETTINGS: Mapping[str, tuple[str, dict[str, object], Stored]] = {  # for a weight of 48 rows and 64 columns
+    "blocks": ("fp8", {"weight_block_size": [32, 32]}, {"": (FP8, (48, 64)), "_scale": (FLOAT, (2, 2))}),
+    "fbgemm": ("fbgemm_fp8", {}, {"": (FP8, (48, 64)), "_scale": (FLOAT, (48, 1))}),
+    "modelopt": ("modelopt", {"quant_algo": "FP8"}, {"": (FP8, (48, 64)), "_scale": (FLOAT, ())}),
+    "nvfp4": (
+        "modelopt",
+        {"quant_algo": "NVFP4"},
+        {"": (BYTE, (48, 32)), "_scale": (FP8, (48, 4)), "_global_scale": (FLOAT, ())},
+    ),
+    "packed": (
+        "compressed-tensors",
+        {"format": "pack-quantized", "config_groups": {"group_0": {"weights": PACKED | {"symmetric": False}}}},
+        {"": (WORD, (48, 8)), "_scale": (FLOAT, (48, 2)), "_zeros": (WORD, (6, 2))},
+    ),
+    "channels": (
+        "compressed-tensors",
+        {"format": "float-quantized", "config_groups": {"group_0": {"weights": CHANNELS}}},
+        {"": (FP8, (48, 64)), "_scale": (FLOAT, (48, 1))},
+    ),
+    "gptq": (
+        "gptq",
+        {"bits": 4, "group_size": 32, "desc_act": True},
+        {"": (WORD, (8, 48)), "_zeros": (WORD, (2, 6)), "_scale": (HALF, (2, 48)), "_g_idx": (WORD, (64,))},
+    ),
+    "awq": ("awq", {"group_size": 64}, {"": (WORD, (64, 6)), "_zeros": (WORD, (1, 6)), "_scale": (HALF, (1, 48))}),
+    "int8": ("bitsandbytes", {"load_in_8bit": True}, {"": (torch.int8, (48, 64)), "_scale": (FLOAT, (48,))}),
+    "nf4": (
+        "bitsandbytes",
+        {"load_in_4bit": True},
+        {"": (BYTE, (1536, 1)), "_absmax": (FLOAT, (48,)), "_table": (FLOAT, (16,))},
+    ),
+}
+
+
+class Experts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.Parameter(torch.empty(3, 32, 64))
+
+
+def made() -> nn.Module:
+    with torch.device("meta"):
+        return nn.ModuleDict({"layer": nn.Linear(64, 48), "experts": Experts(), "lm_head": nn.Linear(64, 48)})
+
+
+def held(model: nn.Module, path: str) -> Stored:
+    return {n.removeprefix(path): (p.dtype, tuple(p.shape)) for n, p in model.named_parameters() if n.startswith(path)}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_linear_layer_holds_what_is_stored(name: str) -> None:
+    method, settings, expected = SETTINGS[name]
+    model = made()
+    assert hold_planned(model, method, settings) == 2  # the experts are another
+    assert held(model, "layer.weight") == expected
+    assert held(model, "lm_head.weight") == {"": (FLOAT, (48, 64))}
+    assert model.get_submodule("layer").weight.shape == (48, 64)
+    assert model.get_submodule("experts").up.shape == (3, 32, 64)
+
+
+def test_experts_alone_are_mxfp4() -> None:
+    model = made()
+    assert hold_planned(model, "mxfp4", {}) == 1
+    assert held(model, "experts.up") == {"": (BYTE, (3, 64, 1, 16)), "_scale": (BYTE, (3, 64, 1))}
+
+
+@pytest.mark.parametrize("key", ["layer", "lay*", "re:^layer$"])
+def test_modules_that_the_settings_leave_out(key: str) -> None:
+    model = made()
+    hold_planned(model, "fp8", {"modules_to_not_convert": [key]})
+    assert held(model, "layer.weight") == {"": (FLOAT, (48, 64))}
+    assert held(model, "lm_head.weight")[""] == (FP8, (48, 64))
+
+
+def test_a_method_that_is_not_known_is_planned_in_full_precision() -> None:
+    model = made()
+    assert hold_planned(model, "aqlm", {}) == 0
