@@ -16,7 +16,7 @@ import torch
 
 from runtime import Pipeline, PipelineClosed, StageError, StageLost
 from tests.support.artifacts import Part, tensor, write
-from tests.support.jobs import ROOT, environment
+from tests.support.jobs import ROOT, environment, wait_for
 
 LIMIT = 1.5  # seconds without a sign of life, or for a batch
 
@@ -138,26 +138,37 @@ def test_a_process_that_is_lost_and_the_restart(pipe: Pipeline, fault: Callable[
 
 @pytest.mark.parametrize("works", [True, False])
 def test_its_owner_is_killed(tmp_path: Path, works: bool) -> None:
-    """An owner of one thread, of which processes are copies; or, where a copy cannot use the device, new Pythons."""
+    """An owner of one thread, of which processes are copies; or, where a copy cannot use the device, new Pythons.
+
+    Copies compile as it does: before a batch comes.
+    """
     write(tmp_path / "out", [Part("return (x @ x.T,)", {"x": None}, {"y": ((), (0,))})])
     script = f"""\
 import sys, torch
+from pathlib import Path
 from runtime import Pipeline
 from runtime.processes import start
+torch.compile = lambda call: (Path(sys.argv[1], "called").touch(), call)[1]
 start._works = lambda device: {works}
 torch.set_num_threads(2)
 x = torch.randn(300, 4)
 y = x @ x.T  # by threads that no copy has
-pipe = Pipeline.load(sys.argv[1], processes=True)
+pipe = Pipeline.load(sys.argv[1], processes=True, compile={works})
 print(*pipe._processes.pids, flush=True)
+sys.stdin.readline()
 while True:
     assert torch.allclose(pipe(x), y)
 """
     command = [sys.executable, "-c", script, str(tmp_path / "out")]
-    with subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True) as owner:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, env=environment(), text=True, **pipes) as owner:
+        assert owner.stdin is not None
         assert owner.stdout is not None
         (member,) = [psutil.Process(int(pid)) for pid in owner.stdout.readline().split()]
         assert (script in member.cmdline()) == works
+        if works:
+            wait_for(tmp_path / "out" / "called", 20)
+        print(file=owner.stdin, flush=True)
         owner.kill()
         member.wait(10)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from runtime import InputError, Pipeline
 from runtime.device import ipc
 from runtime.errors import DeviceError
 from runtime.manifest.manifest import Manifest, Operator
@@ -78,6 +79,14 @@ def test_what_another_process_could_not_run_stays_here(tmp_path: Path, monkeypat
         processes_of(given, [CPU] * 2, True)
     monkeypatch.setattr(sys, "executable", "")
     assert processes_of(manifest(tmp_path), [CPU] * 2, None) == ()
+
+
+def test_a_way_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, [Part("return (x,)", {"x": None}, {"y": ((), (0,))})])
+    with pytest.raises(InputError, match='outputs is \'away\'; it must be "return" or "stay"'):
+        Pipeline.load(tmp_path, outputs="away")
+    with pytest.raises(InputError, match="processes is 2; it must be True, False or None"):
+        Pipeline.load(tmp_path, processes=2)  # pyright: ignore[reportArgumentType]
 
 
 def test_only_accelerators_that_reach_each_other_share_memory() -> None:
