@@ -91,7 +91,7 @@ function stateOf(status) {
 function begin(status) {
   document.title = `${status.name} · stagecut`;
   $("#name").textContent = status.name;
-  const kinds = (list) => list.map((t) => `${t.name} ${t.datatype}[${t.shape.join(", ")}]`).join(", ");
+  const kinds = (list) => list.map((t) => `${t.name} ${t.datatype}[${t.parameters?.sizes ?? t.shape.join(", ")}]`).join(", ");
   const count = `${status.cut.length} ${status.cut.length > 1 ? "stages" : "stage"}`;
   $("#subject").textContent = status.texts ? `${count} · writes texts` : `${count} · ${kinds(status.inputs)} → ${kinds(status.outputs)}`;
   $("#prompt").hidden = !status.texts;
@@ -144,7 +144,7 @@ function chart(svg, lines, unit) {
   };
   const path = (values) => values.map((v, i) => (v === null ? "" : `${i && values[i - 1] !== null ? "L" : "M"}${x(i, values.length)} ${y(v)}`)).join("");
   const label = shape("text", { x: 0, y: y(top) - 4 });
-  label.textContent = number(top);
+  label.textContent = most > 1e-9 ? number(top) : "";
   const rules = [top, 0].map((v) => shape("line", { x1: 0, x2: width, y1: y(v), y2: y(v) }));
   svg.replaceChildren(...rules, label, ...lines.map((values, i) => shape("path", { d: path(values), class: i ? "second" : "first" })).reverse());
   const now = lines.map((values) => values.at(-1)).map((v) => (v === null ? "none" : number(v)));
