@@ -24,6 +24,7 @@ from ir.sources.source import Reading, Source, Variant
 from ir.sources.switches import switch
 
 _GENERATION = "generation_config.json"
+_SLOW = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "source.spm", "vocab.json", "vocab.txt")
 _UNTRUSTED = "the folder has Python code of its own, which is not run unasked: read it, then say --trust-remote-code"
 
 
@@ -47,6 +48,7 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
     planned = () if checkpoint is not None else _as_stored(path, model, reading)
     named = None if checkpoint is None else checkpoint.for_model(model, reading.keep_quantized)
     example = make()
+    stored_notes = () if named is None else named.notes
     return Source(
         name=path.resolve().name,
         model=model,
@@ -54,7 +56,7 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
         kwargs=example.inputs,
         dynamic_shapes=example.dynamic,
         weights={} if named is None else named,
-        notes=(*how, *planned, *notes, *(() if named is None else named.notes)),
+        notes=(*how, *planned, *notes, *(_slow_tokenizer(path) if reading.generate else ()), *stored_notes),
         made_up=True,
         example_notes=example.notes,
         tokenizer=tuple(_tokenizer(path)),
@@ -139,6 +141,15 @@ def _tokenizer(path: Path) -> Iterator[Path]:
     if (path / "tokenizer.json").is_file():
         names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "1_Pooling/config.json")
         yield from (path / name for name in names if (path / name).is_file())
+
+
+def _slow_tokenizer(path: Path) -> Iterator[str]:
+    """A note where the tokenizer is of a kind that Python code runs, which an artifact does not have."""
+    if not (path / "tokenizer.json").is_file() and any((path / name).is_file() for name in _SLOW):
+        yield (
+            "prompts are token ids: the checkpoint's tokenizer has no tokenizer.json; transformers makes one: "
+            f'AutoTokenizer.from_pretrained("{path}").save_pretrained("{path}")'
+        )
 
 
 def _generation_config(path: Path, transformers: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from ir.analysis.pools import updated_in_place, with_pools
 from ir.capture import capture
 from ir.decoding import Decoding
 from ir.errors import SourceError
-from ir.sources import Source
+from ir.sources import Reading, Source, read_source
 from ir.sources.decoder.cached import CachedStep
 from ir.sources.decoder.made import step_of
 from ir.sources.decoder.rows import TextRows
@@ -111,6 +112,16 @@ def test_what_a_generation_config_asks_for_is_done_or_said() -> None:
     assert found.decoding.defaults == {"suppress_tokens": [3, 5], "begin_suppress_tokens": [7]}
     assert [note for note in found.notes if "num_beams 4, which stages do not follow" in note]
     assert not [note for note in found.notes if "min_length" in note]
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_tokenizer_that_an_artifact_cannot_have_is_said(tmp_path: Path, fast: bool) -> None:
+    t.LlamaConfig(**BODY, **SIZES, architectures=["LlamaForCausalLM"]).save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.model").touch()
+    if fast:
+        (tmp_path / "tokenizer.json").write_text("{}")
+    found = read_source(str(tmp_path), Reading(generate=True, weights=False))
+    assert any("prompts are token ids" in note for note in found.notes) is not fast
 
 
 class TestMedia:
