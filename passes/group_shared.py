@@ -6,9 +6,10 @@ from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from ir.analysis.pools import GATHERS
 from ir.graph import Call, Graph, Node, Param, Value
 from ir.machine.cluster import Cluster
-from ir.operators import aten, rearrangement
+from ir.operators import rearrangement
 from passes.options.options import Options, Shared
 
 
@@ -60,7 +61,7 @@ def _gathering(graph: Graph, nodes: Iterable[Node]) -> Iterator[Node]:
     """The readers of what a pool holds for the rows of a batch, and of its rearrangements: it is large."""
     for reader in (user for node in nodes for v in node.results for user in graph.users.get(v, ())):
         yield reader
-        if isinstance(reader, Call) and (reader.op is aten.index.Tensor or rearrangement(reader.op) is not None):
+        if isinstance(reader, Call) and (reader.op in GATHERS or rearrangement(reader.op) is not None):
             yield from _gathering(graph, [reader])
 
 

@@ -10,6 +10,9 @@ from ir.graph import Call, Graph, Node, State, Value
 from ir.operators import aten
 from ir.sizes import TensorType, at
 
+GATHERS = (aten.index.Tensor, aten.index_select.default)
+"""Operators that copy what rows of a batch have in a pool."""
+
 
 def with_pools(graph: Graph, decoding: Decoding) -> Graph:
     """The graph with pools of as many pages as `decoding` says, made of zeros at load and updated in place.
@@ -47,7 +50,7 @@ def _is_last(graph: Graph, update: Call, state: State) -> bool:
     All that reads it must copy from it what the update is made of.
     """
     readers = [n for n in graph.users[state] if n.program == update.program and n is not update]
-    if not all(isinstance(n, Call) and n.op is aten.index.Tensor for n in readers):
+    if not all(isinstance(n, Call) and n.op in GATHERS for n in readers):
         return False
     at = {node: i for i, node in enumerate(graph.nodes)} if readers else {}
     needed: set[Node] = {update}

@@ -50,7 +50,7 @@ class CachedStep(DecoderStep):
         if table is None:
             return None
         rows = TextRows(table, first, positions, self.page)
-        _ = rows.where  # before the first layer, or its code would differ from that of the others
+        _ = rows.where, rows.pages  # before the first layer, or its code would differ from that of the others
         return rows
 
     def _layer(

@@ -72,7 +72,13 @@ class TextRows:
 
     def take(self, pool: Tensor) -> Tensor:
         """The entries of the rows in a pool `[pages, page, heads, dim]`: `[batch, heads, width, dim]`."""
-        return pool[self.table].flatten(1, 2).transpose(1, 2)
+        held = pool.index_select(0, self.pages)  # copies whole pages, where pool[table] takes number by number on CPUs
+        return held.view(self.table.shape[0], self.width, *pool.shape[2:]).transpose(1, 2)
+
+    @cached_property
+    def pages(self) -> Tensor:
+        """`int64[batch * pages]`: the pages of all rows."""
+        return self.table.flatten()
 
 
 def positions_of(input_ids: Tensor, lengths: Tensor, counts: Tensor) -> Tensor:
