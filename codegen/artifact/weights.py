@@ -60,8 +60,9 @@ def write_links(path: Path, weights: Mapping[str, StageTensor], wrote: Wrote = i
     stage, and for each tensor its pieces: a file, the byte where it starts, its dtype, shape and strides (null:
     plain), and the corner of the box it fills.
     """
-    own = {name: w for name, w in weights.items() if not isinstance(w.source, Stored)}
-    pieces = {name: w.source.pieces for name, w in weights.items() if isinstance(w.source, Stored)}
+    linked = {name: w.source for name, w in weights.items() if isinstance(w.source, Stored) and w.source.is_as_stored}
+    own = {name: w for name, w in weights.items() if name not in linked}
+    pieces = {name: source.pieces for name, source in linked.items()}
     files = linked_files(weights)
     number = {file: i for i, file in enumerate(files)}
     links = {

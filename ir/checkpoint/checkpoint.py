@@ -49,6 +49,20 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         tables = read_checkpoint(path)
         return cls(path, _main(tables), tables=tables, quantization=quantization_of(path))
 
+    def under(self, prefix: str) -> Checkpoint:
+        """The tensors whose names begin with `prefix`, without it; a dict's key and a dot begin the names in it.
+
+        Raises SourceError where there is none.
+        """
+        if not prefix:
+            return self
+        named = {f"{key}.{name}".lstrip("."): t for key, table in self.tables.items() for name, t in table.items()}
+        named |= self.tensors
+        chosen = {name.removeprefix(prefix): t for name, t in named.items() if name.startswith(prefix)}
+        if not chosen:
+            raise SourceError(f"{self} holds no name that begins with {prefix}: it has {_listed([*named], 3)}")
+        return Checkpoint(self.path, chosen, self.notes, {"": chosen}, self.quantization)
+
     def for_model(self, model: nn.Module, keep_quantized: bool = False) -> Checkpoint:
         """The same tensors under the model's own names, as transformers would load them if the model is one of its.
 

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ir.checkpoint.tensors import Stored
+from ir.checkpoint.tensors import Change, Stored
 from ir.errors import SourceError
 
 SAFETENSORS_DTYPES: Mapping[str, torch.dtype] = {
@@ -168,7 +168,8 @@ def _tables(file: Path, path: str, table: Mapping[Any, Any]) -> Iterator[tuple[s
 def _placed(file: Path, tensor: torch.Tensor) -> Stored:
     offset: int = tensor.untyped_storage()._checkpoint_offset  # type: ignore[attr-defined]
     start = offset + int(tensor.storage_offset()) * tensor.dtype.itemsize
-    return Stored.whole(file, start, tensor.dtype, tensor.shape, tensor.stride())
+    change: Change = "negative" if tensor.is_neg() else "conjugate" if tensor.is_conj() else "none"
+    return Stored.whole(file, start, tensor.dtype, tensor.shape, tensor.stride(), change)
 
 
 def _first_line(error: BaseException) -> str:

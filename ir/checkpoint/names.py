@@ -40,6 +40,23 @@ def renamed_for(wanted: Iterable[str], tensors: Mapping[str, Tensorlike]) -> dic
     return {name: name.removeprefix(prefix) for name in tensors if name.startswith(prefix)}
 
 
+def rival_prefixes(wanted: Iterable[str], tensors: Mapping[str, Tensorlike]) -> tuple[str, ...]:
+    """The prefixes that fit as well as the one that `renamed_for` removes, over other tensors; itself the first."""
+    names = set(wanted)
+    taken = {new: old for old, new in renamed_for(names, tensors).items() if new in names}
+    if not taken or any(new == old for new, old in taken.items()):
+        return ()
+    held = dict[str, dict[str, Tensorlike]]()
+    for name, tensor in tensors.items():
+        for prefix, rest in _splits(name):
+            if rest in names:
+                held.setdefault(prefix, {})[rest] = tensor
+    mine = {new: tensors[old] for new, old in taken.items()}
+    others = [prefix for prefix, found in held.items() if len(found) == len(mine) and found != mine]
+    first, old = next(iter(taken.items()))
+    return (old.removesuffix(first), *others) if others else ()
+
+
 def fit(wanted: Iterable[str], tensors: Mapping[str, Tensorlike]) -> int:
     """The number of the wanted names that a table of tensors has, with a prefix added or removed."""
     return len(set(wanted).intersection(renamed_for(wanted, tensors).values()))

@@ -167,7 +167,7 @@ def _viewed(tensor: Any, shape: Sequence[int]) -> list[Tensorlike] | None:
         view = torch.empty_strided(piece.shape, piece.stride, device="meta").view(shape)
     except RuntimeError:  # not a view of how it lies in the file
         return None
-    return [Stored.whole(piece.file, piece.start, piece.dtype, view.shape, view.stride())]
+    return [Stored.whole(piece.file, piece.start, piece.dtype, view.shape, view.stride(), piece.change)]
 
 
 _RULES: Mapping[OpOverload, Callable[..., list[Tensorlike] | None]] = {

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import torch
 
@@ -36,6 +36,14 @@ class Tensorlike(Protocol):
         ...
 
 
+Change: TypeAlias = Literal["none", "negative", "conjugate"]
+_CHANGED: Mapping[Change, Callable[[torch.Tensor], torch.Tensor]] = {
+    "none": lambda tensor: tensor,
+    "negative": torch.neg,
+    "conjugate": lambda tensor: tensor.conj().resolve_conj(),
+}
+
+
 @dataclass(frozen=True)
 class Piece:
     """A strided view of a file, and the box of a tensor that it fills."""
@@ -46,6 +54,7 @@ class Piece:
     shape: tuple[int, ...]
     stride: tuple[int, ...]  # in elements
     at: tuple[int, ...]  # the box's first corner
+    change: Change = "none"  # what torch's negative or conjugate bit makes of the elements
 
     @property
     def span(self) -> int:
@@ -56,7 +65,9 @@ class Piece:
 
     @property
     def plain(self) -> bool:
-        """Whether the view is contiguous."""
+        """Whether the elements are those in the file, in their order."""
+        if self.change != "none":
+            return False
         steps = zip(self.shape, self.stride, contiguous(self.shape), strict=True)
         return all(n == 1 or step == dense for n, step, dense in steps) or 0 in self.shape
 
@@ -67,7 +78,7 @@ class Piece:
     def read(self) -> torch.Tensor:
         flat = torch.empty(self.span, dtype=self.dtype)
         read_into(self.file, self.start, flat)
-        return flat.as_strided(self.shape, self.stride)
+        return _CHANGED[self.change](flat.as_strided(self.shape, self.stride))
 
     def blocks(self, dtype: torch.dtype) -> Iterator[torch.Tensor]:
         """The elements of a contiguous piece, in order."""
@@ -86,12 +97,23 @@ class Stored:
 
     @classmethod
     def whole(
-        cls, file: Path, start: int, dtype: torch.dtype, shape: Sequence[int], stride: Sequence[int] | None = None
+        cls,
+        file: Path,
+        start: int,
+        dtype: torch.dtype,
+        shape: Sequence[int],
+        stride: Sequence[int] | None = None,
+        change: Change = "none",
     ) -> Stored:
         """A tensor in one byte range."""
         size = tuple(shape)
         steps = contiguous(size) if stride is None else tuple(stride)
-        return cls(size, (Piece(file, start, dtype, size, steps, (0,) * len(size)),))
+        return cls(size, (Piece(file, start, dtype, size, steps, (0,) * len(size), change),))
+
+    @property
+    def is_as_stored(self) -> bool:
+        """Whether the elements are those in the files, with no bit that changes them."""
+        return all(piece.change == "none" for piece in self.pieces)
 
     @property
     def dtype(self) -> torch.dtype:

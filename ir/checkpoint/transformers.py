@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ir.checkpoint.names import renamed_for, stored_names
+from ir.checkpoint.names import renamed_for, rival_prefixes, stored_names
 from ir.checkpoint.rearranged import Rearranged
 from ir.checkpoint.tensors import Held, Tensorlike
 from ir.errors import SourceError
@@ -33,7 +33,7 @@ def named_for(model: nn.Module, tensors: Mapping[str, Tensorlike], origin: str) 
     """
     if is_pretrained(model):
         return _as_transformers_does(model, tensors, origin)
-    return _by_prefix(model, tensors)
+    return _by_prefix(model, tensors, origin)
 
 
 def is_pretrained(model: nn.Module) -> bool:
@@ -42,9 +42,15 @@ def is_pretrained(model: nn.Module) -> bool:
     return base is not None and isinstance(model, base)
 
 
-def _by_prefix(model: nn.Module, tensors: Mapping[str, Tensorlike]) -> Named:
-    """The names under which the model's state dict is stored, with or without a prefix."""
+def _by_prefix(model: nn.Module, tensors: Mapping[str, Tensorlike], origin: str) -> Named:
+    """The names under which the model's state dict is stored, with or without a prefix.
+
+    Raises SourceError where weights under several prefixes fit.
+    """
     own = stored_names(model)
+    if rivals := rival_prefixes(own, tensors):
+        listed = " and ".join(f"`{prefix}`" for prefix in rivals)
+        raise SourceError(f"{origin} has weights for the model under {listed}: say --weights-prefix {rivals[0]}, or so")
     best = renamed_for(own, tensors)
     found = {own[new]: tensors[old] for old, new in best.items() if new in own}
     return Named(found, tuple(old for old in tensors if best.get(old) not in own))

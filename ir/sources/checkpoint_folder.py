@@ -33,11 +33,12 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
 
     Raises SourceError that names what is missing, damaged or unknown, and what to do.
     """
+    _check_adapter(path)
     plain = _read_config(path)
     transformers = _transformers(path)
     _check_code(path, plain, transformers, reading)
     config = _make_config(path, plain, transformers, reading)
-    checkpoint = Checkpoint.open(path) if reading.weights else None
+    checkpoint = Checkpoint.open(path).under(reading.prefix) if reading.weights else None
     cls, how = _model_class(path, plain, config, transformers, reading)
     caches = "past_key_values" in inspect.signature(cls.forward).parameters
     notes = switch(config, caches=caches and not reading.generate)
@@ -56,7 +57,14 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
         kwargs=example.inputs,
         dynamic_shapes=example.dynamic,
         weights={} if named is None else named,
-        notes=(*how, *planned, *notes, *(_slow_tokenizer(path) if reading.generate else ()), *stored_notes),
+        notes=(
+            *how,
+            *planned,
+            *notes,
+            *_parts_beside(path),
+            *(_slow_tokenizer(path) if reading.generate else ()),
+            *stored_notes,
+        ),
         made_up=True,
         example_notes=example.notes,
         tokenizer=tuple(_tokenizer(path)),
@@ -102,6 +110,34 @@ def _read_config(path: Path) -> dict[str, Any]:
             f"`{plain.get('_class_name', 'the model')}.from_config(...)` and names the folder as `checkpoint`"
         )
     return plain
+
+
+def _check_adapter(path: Path) -> None:
+    """Raise SourceError for a folder with an adapter, with or without the weights that it adapts."""
+    file = path / "adapter_config.json"
+    if not file.is_file():
+        return
+    try:
+        kind = dict(json.loads(file.read_text())).get("peft_type", "PEFT")
+    except (OSError, ValueError, TypeError) as e:
+        raise SourceError(f"cannot read {file}: {e}") from e
+    raise SourceError(
+        f"{path} has a {kind} adapter, which stages would be without; merge it into the weights first: "
+        "peft.PeftModel.from_pretrained(model, folder).merge_and_unload().save_pretrained(merged)"
+    )
+
+
+def _parts_beside(path: Path) -> Iterator[str]:
+    """A note on the modules behind the transformer of a sentence-transformers folder, which stages are without."""
+    file = path / "modules.json"
+    if not file.is_file():
+        return
+    try:
+        parts = [str(part["type"]).rpartition(".")[2] for part in json.loads(file.read_text())]
+    except (OSError, ValueError, TypeError, KeyError) as e:
+        raise SourceError(f"cannot read {file}: {e}") from e
+    if behind := [part for part in parts if part != "Transformer"]:
+        yield f"modules.json has {' and '.join(behind)} behind the transformer: stages are the transformer alone"
 
 
 def _transformers(path: Path) -> Any:

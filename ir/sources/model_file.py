@@ -41,7 +41,7 @@ def read_model_file(path: Path, reading: Reading, function: str = "model") -> So
     whole = stored is None and reading.weights
     model, notes = (_model(module, function, path), ()) if whole else _light_model(module, function, path)
     # Opened when the model is made, which may be what writes the file.
-    checkpoint = None if stored is None or not reading.weights else Checkpoint.open(stored)
+    checkpoint = None if stored is None or not reading.weights else Checkpoint.open(stored).under(reading.prefix)
     args, kwargs = _inputs(module, path, reading, {})
     model = model if reading.dtype is None else model.to(reading.dtype)
     weights = own_tensors(model) if checkpoint is None else checkpoint.for_model(model, reading.keep_quantized)

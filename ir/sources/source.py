@@ -24,6 +24,7 @@ class Reading:
     padding: bool = True  # whether texts of a batch may be padded, so that a checkpoint's model is called with a mask
     checkpoint: Path | None = None  # the weights of a model file, in place of those that it names or holds
     generate: bool = False  # whether the model is to continue texts, with a cache
+    prefix: str = ""  # of the names of the checkpoint's weights that are meant
     keep_quantized: bool = True  # whether quantized weights stay as they are stored, where they can
 
 

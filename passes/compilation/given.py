@@ -88,6 +88,7 @@ def _reading(options: Options) -> Reading:
         padding=options.padding,
         checkpoint=options.checkpoint,
         generate=options.generate,
+        prefix=options.weights_prefix,
         keep_quantized=options.quantized is Quantized.keep,
     )
 
@@ -133,7 +134,8 @@ def _in_memory(
 ) -> Source:
     """A module, and how it is called; one whose dtype is to change is copied first."""
     model = uncompiled(model)
-    stored = None if options.checkpoint is None else Checkpoint.open(options.checkpoint).for_model(model)
+    stored = None if options.checkpoint is None else Checkpoint.open(options.checkpoint).under(options.weights_prefix)
+    stored = None if stored is None else stored.for_model(model)
     positional = (args,) if isinstance(args, torch.Tensor) else tuple(args)
     if (dtype := _dtype(options)) is not None:
         model = deepcopy(model).to(dtype)

@@ -106,6 +106,7 @@ PASS_OR_ALL = ValueKind(
     "the name of a pass, export or all", "PASS", _instance(str), completions=passes_and("export", "all")
 )
 PATH = ValueKind("a path", "PATH", lambda value: Path(_instance(str, Path)(value)))
+PREFIX = ValueKind("the start of names, such as ema.", "PREFIX", _instance(str))
 BYTES = ValueKind("an amount such as 16GiB or 512MB", "BYTES", _bytes)
 DEVICES = ValueKind(
     "how many there are, or a list of their names, such as ['cuda:0', 'cuda:1']",

@@ -25,6 +25,7 @@ from passes.options.kinds import (
     PASS_OPTIONS,
     PASS_OR_ALL,
     PATH,
+    PREFIX,
     SECONDS,
     SHAPES,
     SHARE,
@@ -119,6 +120,7 @@ class Options:
         "fix an input whose values decide shapes: grid, or grid=1x28x42; several values make variants",
     )
     checkpoint: Path | None = option(None, PATH, _SOURCE, "the weights of a model file, if it does not hold them")
+    weights_prefix: str = option("", PREFIX, _SOURCE, "names of the weights that are meant begin so, as with ema.")
     dtype: DType | None = option(None, one_of(DType), _SOURCE, "of the weights; else as the source has them")
     quantized: Quantized = option(
         Quantized.keep, one_of(Quantized), _SOURCE, "keep a checkpoint's weights as stored, where it can, or dequantize"

@@ -198,6 +198,32 @@ def test_tables_and_prefixes_are_found_by_the_names_that_fit(tmp_path: Path) -> 
         assert all(torch.equal(found[name], tensor) for name, tensor in weights.items())
 
 
+def test_of_two_prefixes_that_fit_one_must_be_said(tmp_path: Path) -> None:
+    model, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    torch.save({**model.state_dict(prefix="model."), **other.state_dict(prefix="ema.")}, tmp_path / "c.bin")
+    both = Checkpoint.open(tmp_path / "c.bin")
+    with pytest.raises(
+        SourceError, match=r"weights for the model under `ema.` and `model.`: say --weights-prefix ema."
+    ):
+        both.for_model(model)
+    assert torch.equal(both.under("ema.").for_model(model)["weight"], other.weight)
+    with pytest.raises(SourceError, match=r"c.bin holds no name that begins with teacher.: it has model.weight, "):
+        both.under("teacher.")
+
+
+def test_two_names_of_one_tensor_are_no_choice(tmp_path: Path) -> None:
+    model = nn.Linear(2, 2)
+    torch.save({**model.state_dict(prefix="a."), **model.state_dict(prefix="b.")}, tmp_path / "c.bin")
+    assert torch.equal(Checkpoint.open(tmp_path / "c.bin").for_model(model)["weight"], model.weight)
+
+
+def test_the_prefix_of_a_table_begins_with_its_key(tmp_path: Path) -> None:
+    model, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    torch.save({"model": model.state_dict(), "ema": other.state_dict(prefix="net.")}, tmp_path / "c.bin")
+    chosen = Checkpoint.open(tmp_path / "c.bin").under("ema.net.").for_model(model)
+    assert torch.equal(chosen["weight"], other.weight)
+
+
 def test_of_two_tables_that_fit_the_first_is_taken_and_the_other_named(tmp_path: Path) -> None:
     model = nn.Linear(2, 2)
     torch.save({"model": model.state_dict(), "model_ema": nn.Linear(2, 2).state_dict()}, tmp_path / "c.bin")

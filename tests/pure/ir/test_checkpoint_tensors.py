@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ir.checkpoint.files import read_checkpoint
 from ir.checkpoint.rearranged import Computed, Rearranged
 from ir.checkpoint.tensors import BLOCK_ELEMENTS, Held, Stored, read_into
 from ir.errors import SourceError
@@ -95,6 +96,16 @@ def test_strided_bytes_are_read_as_they_are_meant(folder: Path) -> None:
     stored = Stored.whole(file, 3, torch.float32, (4, 3), (1, 4))
     assert torch.equal(stored.read(torch.float32), torch.arange(12.0).reshape(3, 4).t())
     assert torch.equal(next(iter(stored.blocks(torch.float32))), torch.arange(12.0).reshape(3, 4).t().flatten())
+
+
+@pytest.mark.parametrize("change", [torch.imag, torch.resolve_neg, lambda t: t[1:].imag])
+def test_the_negative_and_the_conjugate_bit_are_read(folder: Path, change: Move) -> None:
+    tensor = change(torch.randn(4, dtype=torch.complex64).conj())
+    torch.save({"w": tensor}, folder / "bits.pt")
+    stored = read_checkpoint(folder / "bits.pt")[""]["w"]
+    assert torch.equal(stored.read(tensor.dtype), tensor.resolve_neg().resolve_conj())
+    assert torch.equal(next(iter(stored.blocks(tensor.dtype))), tensor.resolve_neg().resolve_conj())
+    assert not stored.is_as_stored
 
 
 def test_equal_tensors_are_known_without_reading(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,13 @@ from torch import Tensor, nn
 
 from ir.capture import capture
 from ir.errors import CaptureError, CompileError, SourceError
-from ir.sources.checkpoint_folder import _check_code, _generation_config, _make_config
+from ir.sources.checkpoint_folder import (
+    _check_code,
+    _generation_config,
+    _make_config,
+    _parts_beside,
+    read_checkpoint_folder,
+)
 from ir.sources.decoder.own import own_step
 from ir.sources.source import Reading
 from passes import auto_partition
@@ -54,6 +61,27 @@ def test_a_checkpoint_folder_that_cannot_be_read(
         (tmp_path / name).write_text("{")
     with pytest.raises(SourceError, match=message):
         refused(tmp_path)
+
+
+def test_an_adapter_is_refused_by_its_kind(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    with pytest.raises(
+        SourceError, match=r"has a LORA adapter, which stages would be without; merge it into the weights"
+    ):
+        read_checkpoint_folder(tmp_path, Reading())
+    (tmp_path / "adapter_config.json").write_text("{")
+    with pytest.raises(SourceError, match=r"cannot read .*adapter_config.json: "):
+        read_checkpoint_folder(tmp_path, Reading())
+
+
+def test_modules_behind_a_transformer_are_noted(tmp_path: Path) -> None:
+    kinds = [{"type": f"sentence_transformers.models.{name}"} for name in ("Transformer", "Pooling", "Dense")]
+    (tmp_path / "modules.json").write_text(json.dumps(kinds))
+    [note] = _parts_beside(tmp_path)
+    assert note == "modules.json has Pooling and Dense behind the transformer: stages are the transformer alone"
+    (tmp_path / "modules.json").write_text("[1]")
+    with pytest.raises(SourceError, match=r"cannot read .*modules.json: "):
+        [*_parts_beside(tmp_path)]
 
 
 class Pooled(nn.Module):
