@@ -14,7 +14,7 @@ debian = { command -v apt-get && $(if $(filter 0,$(shell id -u)),,sudo -n) \
 	sh -c 'apt-get update && apt-get install -y --no-install-recommends $(1)'; } >/dev/null 2>&1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-gpu check zoo fuzz faults servers bench golden docs clean
+.PHONY: help setup demo test test-gpu check zoo repeats fuzz faults servers bench golden docs clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 17
@@ -41,6 +41,9 @@ check: $(READY) ## lint, types and the quick tests
 
 zoo: $(READY) ## cut 272 architectures, compare each with its uncut self, write docs/coverage.md
 	$(BIN)/python -m tests.zoo
+
+repeats: $(READY) ## export the zoo with layers once a kind, compare with full exports
+	$(BIN)/python -m tests.zoo.repeats
 
 fuzz: $(READY) ## cut 5,000 random modules, compare each with its uncut self
 	$(BIN)/python -m tests.fuzz

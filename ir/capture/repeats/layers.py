@@ -16,7 +16,7 @@ import torch
 from torch import fx, nn
 from torch._C import DisableTorchFunction
 from torch._ops import HigherOrderOperator
-from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.proxy_tensor import PythonKeyTracer, get_proxy_slot
 from torch.utils._python_dispatch import _disable_current_modes
 
@@ -77,8 +77,9 @@ class _Kind:
 class LayersOnce:
     """The calls of layers while a model runs; `doubt` is the group for which something is in doubt, and why.
 
-    The template of a kind is the first call that creates the same nodes as the one before it, as torch's caches have
-    earlier calls create more or fewer; or the one that `given` says, for each kind in the order in which they are met.
+    The template of a kind is the first call that creates the same nodes as the one before it and finds all types in
+    torch's caches, as earlier calls create more nodes or fewer; or the one that `given` says, for each kind in the
+    order in which they are met.
     """
 
     members: Mapping[int, Alike]
@@ -160,10 +161,12 @@ class LayersOnce:
 
     def _record(self, kind: _Kind, member: Alike, forward: Callable[[], Any]) -> Any:
         start, path, recorder = len(self._nodes), self._path(member), CallRecorder()
+        misses = FakeTensorMode.cache_info().misses
         with recorder:
             result = forward()
         before, kind.wishes = kind.wishes, [created.wish for created in self.created[start:]]
-        if self.given is None and before != kind.wishes:
+        settled = before == kind.wishes and misses == FakeTensorMode.cache_info().misses
+        if self.given is None and not settled:
             return result
         external = [recorder.tensors[i] for i in recorder.external]
         try:

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, TypeAlias
-from unittest.mock import patch
 
 import pytest
 import torch
 from torch import nn
 
-from ir.capture import capture
-from ir.capture.export import recording
-from ir.capture.repeats.layers import LayersOnce
-from ir.graph import Graph
-from ir.text.printer import print_graph
+from tests.support.repeats import NEVER, differences, exported
 
 WIDTH, LAYERS = 8, 8
 Compute: TypeAlias = Callable[[Any, torch.Tensor], torch.Tensor]
@@ -83,35 +76,12 @@ def keeper() -> Compute:
     return compute
 
 
-def captured(model: nn.Module, fewest: int, dynamic: bool) -> tuple[Graph, int]:
-    """The graph, where `fewest` layers alike are exported once a kind, and how many were left out of an export."""
-    left_out: list[int] = []
-    members, repeats_of = recording.alike_modules, recording.repeats_of
-
-    def noted(once: LayersOnce, program: Any) -> Any:
-        left_out.append(len(once.repeated))
-        return repeats_of(once, program)
-
-    with (
-        patch.object(recording, "alike_modules", lambda model: members(model, fewest)),
-        patch.object(recording, "repeats_of", noted),
-        warnings.catch_warnings(),
-    ):
-        warnings.simplefilter("ignore")  # of state in closures, which no stage has
-        return capture(
-            model, (torch.randn(3, WIDTH),), dynamic_shapes={"x": {0: "batch"}} if dynamic else None
-        ), left_out[-1]
-
-
 def same(make: Callable[[], nn.Module], dynamic: bool = False) -> int:
     """Check that the graph is that of a full export; returns how many layers were left out of the export."""
-    once, left_out = captured(make(), 4, dynamic)
-    full, _ = captured(make(), 1000, dynamic)
-    assert print_graph(replace(once, notes=())) == print_graph(replace(full, notes=()))
-    assert [n.where for n in once.nodes] == [n.where for n in full.nodes]
-    assert [v.variables for n in once.nodes for v in n.results] == [v.variables for n in full.nodes for v in n.results]
-    assert list(once.modules.items()) == list(full.modules.items())
-    return left_out
+    shapes = {"x": {0: "batch"}} if dynamic else None
+    once, full = (exported(make(), (torch.randn(3, WIDTH),), None, shapes, fewest=n) for n in (4, NEVER))
+    assert differences(once.graph, full.graph) == []
+    return once.left_out
 
 
 def test_layers_that_are_alike_are_exported_once_a_kind() -> None:

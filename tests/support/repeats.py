@@ -1,0 +1,64 @@
+"""An export in which layers that are alike are recorded once a kind, beside a full one."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest.mock import patch
+
+from torch import nn
+
+from ir.capture import capture
+from ir.capture.export import recording
+from ir.capture.repeats.layers import LayersOnce
+from ir.graph import Graph
+from ir.text.printer import print_graph
+
+NEVER = 1_000_000  # layers alike, of which no model has as many
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The graph of a model, and how many calls of layers were left out of its last export."""
+
+    graph: Graph
+    left_out: int
+
+
+def exported(
+    model: nn.Module,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    shapes: Any = None,
+    *,
+    fewest: int,
+    soft: bool = False,
+) -> Exported:
+    """An export in which `fewest` layers alike, or more, are recorded once a kind."""
+    left_out = [0]
+    members, repeats_of = recording.alike_modules, recording.repeats_of
+
+    def noted(once: LayersOnce, program: Any) -> Any:
+        left_out.append(len(once.repeated))
+        return repeats_of(once, program)
+
+    with (
+        patch.object(recording, "alike_modules", lambda model: members(model, fewest)),
+        patch.object(recording, "repeats_of", noted),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")  # of state that no stage has
+        return Exported(capture(model, args, kwargs, dynamic_shapes=shapes, soft=soft), left_out[-1])
+
+
+def differences(one: Graph, other: Graph) -> list[str]:
+    """The facts in which two graphs differ, notes aside."""
+    facts = {
+        "nodes": [print_graph(replace(graph, notes=())) for graph in (one, other)],
+        "places": [[node.where for node in graph.nodes] for graph in (one, other)],
+        "variables": [[v.variables for node in graph.nodes for v in node.results] for graph in (one, other)],
+        "modules": [list(graph.modules.items()) for graph in (one, other)],
+    }
+    return [name for name, (first, second) in facts.items() if first != second]
