@@ -181,7 +181,7 @@ def check_linked(weights: Mapping[str, torch.Tensor]) -> None:
     if any(_computed(tensor) for tensor in weights.tensors.values()):
         raise SourceError(
             f"--weights link points into a checkpoint's files, and {weights} has quantized weights, which stages hold "
-            "dequantized; say --weights copy, or --quantized keep"
+            "dequantized; say --weights copy, or, without --generate, --quantized keep"
         )
 
 

@@ -47,7 +47,7 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
         model.generation_config = _generation_config(path, transformers)
     make = partial(make_example, model, config, path, reading.padding)
     planned = () if checkpoint is not None else _as_stored(path, model, reading)
-    named = None if checkpoint is None else checkpoint.for_model(model, reading.keep_quantized)
+    named = None if checkpoint is None else checkpoint.for_model(model, reading.holds_stored)
     example = make()
     stored_notes = () if named is None else named.notes
     return Source(
@@ -78,7 +78,7 @@ def _as_stored(path: Path, model: nn.Module, reading: Reading) -> tuple[str, ...
     quantization = quantization_of(path)
     if quantization is None:
         return ()
-    held = reading.keep_quantized and hold_planned(model, quantization.method, quantization.settings)
+    held = reading.holds_stored and hold_planned(model, quantization.method, quantization.settings)
     counts = "as it stores them" if held else "in full precision, as they are after dequantizing"
     return (f"the checkpoint is quantized ({quantization.method}); the plan counts its weights {counts}",)
 

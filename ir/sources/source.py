@@ -27,6 +27,15 @@ class Reading:
     prefix: str = ""  # of the names of the checkpoint's weights that are meant
     keep_quantized: bool = True  # whether quantized weights stay as they are stored, where they can
 
+    @property
+    def holds_stored(self) -> bool:
+        """Whether stages hold quantized weights as they are stored.
+
+        A step that continues texts does not: it is tried in float32 first, and would dequantize each weight anew for
+        every token.
+        """
+        return self.keep_quantized and not self.generate
+
 
 @dataclass(frozen=True)
 class Variant:

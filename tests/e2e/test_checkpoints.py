@@ -15,12 +15,15 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
+from ir.analysis.memory import stored_bytes
 from ir.capture import capture
 from ir.checkpoint.checkpoint import Checkpoint, check_linked, check_weights
 from ir.checkpoint.files import read_checkpoint
 from ir.checkpoint.names import own_tensors
 from ir.checkpoint.tensors import Stored
 from ir.errors import SourceError
+from passes.compilation.api import compile_model
+from runtime import Pipeline
 
 SMALL = {
     "vocab_size": 96,
@@ -105,9 +108,26 @@ def test_fp8_experts_are_merged_a_block_at_a_time(tmp_path: Path) -> None:
     assert [len(block) for block in experts.blocks(torch.bfloat16)] == [16 * 32] * 8  # gate and up of each expert
     with pytest.raises(
         SourceError,
-        match="has quantized weights, which stages hold dequantized; say --weights copy, or --quantized keep",
+        match="has quantized weights, which stages hold dequantized; say --weights copy, or",
     ):
         check_linked(found)
+
+
+def test_fp8_weights_stay_as_they_are_stored_and_may_be_linked(tmp_path: Path) -> None:
+    model = made("llama").bfloat16()
+    write_fp8(model, tmp_path / "ck")
+    stages: dict[str, Any] = {"stages": 2, "time_limit": 2.0, "size_limit": 0.0, "progress": False}
+    plan = compile_model(tmp_path / "ck", out=tmp_path / "out", weights="link", **stages)
+    uncut = type(model).from_pretrained(  # type: ignore[attr-defined]
+        tmp_path / "ck", quantization_config=hf.FineGrainedFP8Config(dequantize=True)
+    )
+    ids = torch.arange(14).view(2, 7) + 3
+    with Pipeline.load(tmp_path / "out") as pipe, torch.no_grad():
+        found = pipe(input_ids=ids, attention_mask=torch.ones_like(ids))
+        assert torch.equal(found.logits, uncut(input_ids=ids).logits)
+    assert stored_bytes(plan.graph.params) == sum(
+        t.nbytes for t in load_file(tmp_path / "ck/model.safetensors").values()
+    )
 
 
 def write_fp8(model: Any, folder: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from ir.text.units import format_bytes, parse_bytes
 from tests.zoo.measure import STAGES, Result
+from tests.zoo.quantized import QUANTIZED
 from tests.zoo.texts import TEXTS
 
 HEAD = f"""# Coverage
@@ -30,7 +31,7 @@ def coverage(kinds: Mapping[str, Iterable[str]], results: Mapping[str, Result]) 
     parts = [HEAD, f"{good} of {len(results)} models return what they do uncut, bit for bit.{missing}\n"]
     for kind, names in kinds.items():
         parts += [f"## {kind}\n", COLUMNS, *(_row(results[name]) for name in names if name in results), ""]
-    return "\n".join([*parts, *_failures(results.values()), "", TEXTS]).rstrip() + "\n"
+    return "\n".join([*parts, *_failures(results.values()), "", TEXTS, QUANTIZED]).rstrip() + "\n"
 
 
 def recorded(text: str) -> dict[str, Result]:

@@ -1,0 +1,38 @@
+"""The quantized checkpoints that were tried, for docs/coverage.md."""
+
+QUANTIZED = """\
+## Quantized checkpoints
+
+*kept*: by default (`--quantized keep`) stages hold the stored tensors and compute the weight at each use. With
+`--quantized dequantize` or `--generate`, and where a weight cannot be kept (two modules share it; experts are joined from tensors with
+one scale each; a note names it), it is dequantized while stages are written, a block of rows at a time, and
+`--weights link` is refused. *Difference* is the largest of any element of a dequantized weight, at several sizes, in
+float16, bfloat16 or float32. Activations are never quantized; a note says where the library of the checkpoint does it.
+
+| method | form | kept | difference | compared with |
+|---|---|---|--:|---|
+| fp8 | blocks, `weight_scale_inv`; experts one by one | yes | 0 | transformers, `dequantize=True` |
+| fp8 | blocks that do not divide the weight | yes | 0 | its formula: transformers refuses these |
+| compressed-tensors | float-quantized: by tensor, channel, block; mxfp8 | yes | 0 | compressed-tensors 0.20 |
+| compressed-tensors | int-quantized (W8A8), symmetric and not | yes | 0 | compressed-tensors 0.20 |
+| compressed-tensors | pack-quantized (W4A16, W8A16), symmetric and not | yes | 0 | compressed-tensors 0.20 |
+| compressed-tensors | the same with columns in any order (`weight_g_idx`) | yes | 0 | its formula |
+| compressed-tensors | nvfp4-pack-quantized, mxfp4-pack-quantized | yes | 0 | compressed-tensors 0.20 |
+| modelopt | FP8, NVFP4; also by `hf_quant_config.json` | yes | 0 | its formula |
+| fbgemm_fp8 | by row | yes | 0 | its formula |
+| gptq | 2, 4 and 8 bits, formats 1 and 2, `desc_act` | yes | 0 | its formula |
+| awq | gemm, 4 bits | yes | 0 | autoawq 0.2.9 |
+| mxfp4 | gpt-oss | yes | 0 | transformers, `dequantize=True` |
+| bitsandbytes | nf4 and fp4, double quantization | yes | 0 | bitsandbytes 0.50 |
+| bitsandbytes | int8 | yes | 0 | bitsandbytes 0.50 |
+| torchao | int8 weights in safetensors | yes | not compared | |
+
+bitsandbytes' own kernel for CPUs was left out where it is wrong: rows that its blocks do not divide. Kept GPTQ and AWQ
+weights lie transposed in memory, as their libraries have them: results differ from those of a dequantized file by
+rounding, 5e-4 in float16.
+
+Refused by name: GPTQ of other bits or formats, AWQ in gemv, ModelOpt's AWQ forms, marlin-24, packed weights of other
+bits, torchao's int4, and methods not in the table (AQLM, HQQ, EETQ, VPTQ, SpQR, Quark, …). GGUF files are not read.
+Quantized matrix products of GPUs (`_scaled_mm`, `_weight_int4pack_mm`) are not used: weights are dequantized before
+plain ones.
+"""
