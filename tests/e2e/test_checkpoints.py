@@ -22,6 +22,7 @@ from ir.checkpoint.files import read_checkpoint
 from ir.checkpoint.names import own_tensors
 from ir.checkpoint.tensors import Stored
 from ir.errors import SourceError
+from ir.sources import Reading, read_source
 from passes.compilation.api import compile_model
 from runtime import Pipeline
 
@@ -125,9 +126,12 @@ def test_fp8_weights_stay_as_they_are_stored_and_may_be_linked(tmp_path: Path) -
     with Pipeline.load(tmp_path / "out") as pipe, torch.no_grad():
         found = pipe(input_ids=ids, attention_mask=torch.ones_like(ids))
         assert torch.equal(found.logits, uncut(input_ids=ids).logits)
-    assert stored_bytes(plan.graph.params) == sum(
-        t.nbytes for t in load_file(tmp_path / "ck/model.safetensors").values()
-    )
+    stored = load_file(tmp_path / "ck/model.safetensors")
+    assert stored_bytes(plan.graph.params) == sum(tensor.nbytes for tensor in stored.values())
+    without = read_source(str(tmp_path / "ck"), Reading(weights=False))
+    assert "the checkpoint is quantized (fp8); the plan counts its weights as it stores them" in without.notes
+    texts = read_source(str(tmp_path / "ck"), Reading(generate=True))
+    assert texts.weights["model.layers.0.mlp.up_proj.weight"].dtype == torch.bfloat16
 
 
 def write_fp8(model: Any, folder: Path) -> None:

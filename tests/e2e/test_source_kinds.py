@@ -204,14 +204,6 @@ def test_a_folder_that_cannot_be_read(what: str, shell: Shell) -> None:
     assert message in shell.refused(f"ck -o out {QUICK} --weights none")
 
 
-def test_a_plan_of_quantized_weights_that_are_not_there(shell: Shell) -> None:
-    quantized = CONFIG | {"quantization_config": {"quant_method": "fp8"}}
-    shell.write({"ck/config.json": json.dumps(quantized)})
-    ended = shell.run(f"ck -o out {QUICK} --weights none")
-    assert ended.status == 0, ended.err
-    assert "note: the checkpoint is quantized (fp8)" in ended.out
-
-
 REMOTE_CONFIG = """\
 from transformers import PreTrainedConfig
 
