@@ -50,6 +50,7 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
     named = None if checkpoint is None else checkpoint.for_model(model, reading.holds_stored)
     example = make()
     stored_notes = () if named is None else named.notes
+    beside = (*_parts_beside(path), *(_slow_tokenizer(path) if reading.generate else ()))
     return Source(
         name=path.resolve().name,
         model=model,
@@ -57,14 +58,7 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
         kwargs=example.inputs,
         dynamic_shapes=example.dynamic,
         weights={} if named is None else named,
-        notes=(
-            *how,
-            *planned,
-            *notes,
-            *_parts_beside(path),
-            *(_slow_tokenizer(path) if reading.generate else ()),
-            *stored_notes,
-        ),
+        notes=(*how, *planned, *notes, *beside, *stored_notes),
         made_up=True,
         example_notes=example.notes,
         tokenizer=tuple(_tokenizer(path)),

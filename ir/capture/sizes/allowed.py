@@ -25,21 +25,22 @@ class Allowed:
     example: int
     least: int  # all values from here to `most` are allowed
     most: int | None  # None: no end was found
-    others: tuple[int, ...]  # the next ones, where the example's neighbours are not allowed
+    others: tuple[int, ...]  # the next ones, behind values that are not allowed
 
     @property
     def is_single(self) -> bool:
         return self.least == self.most and not self.others
 
     def __str__(self) -> str:
+        further = f", {', '.join(map(str, self.others))} and so on" if self.others else ""
         if self.least != self.most:
-            return f"{self.least} or more" if self.most is None else f"{self.least} to {self.most}"
+            return (f"{self.least} or more" if self.most is None else f"{self.least} to {self.most}") + further
         values = (self.example, *self.others)
         [step, *more] = {b - a for a, b in pairwise(values)} or {0}
         if step and not more:
             rest = self.example % step
             return f"a multiple of {step}" + (f" plus {rest}" if rest else "")
-        return f"{', '.join(map(str, values))}{' and so on' if self.others else ''}"
+        return f"{self.example}{further}"
 
 
 def allowed_values(
@@ -56,8 +57,8 @@ def allowed_values(
     most = max(takewhile(fits, up), default=example)
     least = min(takewhile(fits, down), default=example)
     open_ended = bool(up) and most == up[-1] and high is None
-    alone = least == most
-    others = tuple(islice(filter(fits, up), 3)) or tuple(islice(filter(fits, down), 1)) if alone else ()
+    above, below = (s for s in up if s > most), (s for s in down if s < least)
+    others = tuple(islice(filter(fits, above), 3)) or tuple(islice(filter(fits, below), 3))
     return Allowed(symbol, example, least, None if open_ended else most, others)
 
 

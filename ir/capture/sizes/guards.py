@@ -19,7 +19,7 @@ _SAMPLES = (2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 31, 64, 100, 1000, 4096)
 
 
 def shape_env_of(program: ExportedProgram) -> ShapeEnv | None:
-    """What torch knows of the sizes of a program; None where it has no tensor."""
+    """torch's record of the sizes of a program; None where it has no tensor."""
     values = (n.meta.get("val") for n in program.graph.nodes)
     return next((v.fake_mode.shape_env for v in values if hasattr(v, "fake_mode")), None)
 

@@ -43,6 +43,8 @@ def recorded(compute: Callable[[torch.Tensor], Any], size: int, name: Any = "sam
         (sympy.Eq(Mod(n, 8), 1), 65, "a multiple of 8 plus 1"),
         (n >= 7, 9, "7 or more"),
         (sympy.Le(n, 40), 9, "1 to 40"),
+        (sympy.Ne(n, 11), 9, "1 to 10, 12, 13, 14 and so on"),
+        (sympy.Ne(n, 11), 12, "12 or more, 10, 9, 8 and so on"),
         (sympy.Eq(n, 9), 9, "9"),
         (sympy.Or(sympy.Eq(n, 9), sympy.Eq(n, 20), sympy.Eq(n, 21)), 9, "9, 20, 21 and so on"),
     ],
