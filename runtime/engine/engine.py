@@ -95,11 +95,14 @@ class Engine:
         with self._sending:
             try:
                 self._tickets.send(ticket)
+            except ChannelClosed as e:
+                raise _closed(e) from e.__cause__
+            try:
                 for channel in self._control:
                     channel.send(header)
                 send_all(self._inlets, message)
-            except ChannelClosed as e:
-                raise _closed(e) from e.__cause__
+            except ChannelClosed:
+                pass  # a stage was lost meanwhile: this batch is in flight and fails with all others
             except BaseException:  # an interrupt: only some stages have the batch, and would mix it with the next
                 self.close()
                 raise

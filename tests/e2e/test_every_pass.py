@@ -16,17 +16,15 @@ from ir.graph import Graph, Value, sizes_of
 from ir.sizes import TensorType, at
 from ir.sources.meta import with_values
 from passes.propagate_shapes import PropagateShapes
-from tests.support.checking import EXAMPLES, Call, captured_example, check_artifact, check_every_pass, resized
+from tests.support.checking import MODEL_FILES, Call, captured_example, check_artifact, check_every_pass, resized
 from tests.support.graphs import captured
 from tests.support.model_cases import CASES
 from tests.support.planning import machine, slow_machine
 from tests.support.random_models import Recipe, recipes
 
-MODELS = sorted(file.stem for file in EXAMPLES.glob("*.py") if file.name != "check.py")
-
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", MODEL_FILES)
 def test_an_example_at_three_sizes(name: str) -> None:
     source, graph = captured_example(name)
     sizes = {size for dims in source.dynamic_shapes.values() for size in dims.values()}

@@ -38,7 +38,7 @@ def recorded(text: str) -> dict[str, Result]:
     """The results that such a file holds, as far as it shows them."""
     reasons = dict(re.findall(r"^- \*\*(\w+)\*\*: (.+)$", text, re.MULTILINE))
     rows = [re.split(r"(?<!\\)\|", row) for row in re.findall(r"^\| (\w+ \| .*)\|$", text, re.MULTILINE)]
-    cells = [[cell.strip() for cell in row] for row in rows]
+    cells = [[cell.strip() for cell in row] for row in rows if len(row) == len(NAMES)]  # and not of another table
     return {name: _result([name, *row], reasons.get(name, "")) for name, *row in cells if name != NAMES[0]}
 
 

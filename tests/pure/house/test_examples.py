@@ -14,12 +14,10 @@ import torch
 from torch import nn
 
 from examples import check
-
-EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
-MODELS = sorted(file.stem for file in EXAMPLES.glob("*.py") if not file.name.startswith(("check", "serve_")))
+from tests.support.checking import EXAMPLES, MODEL_FILES
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", MODEL_FILES)
 def test_importing_an_example_builds_no_model(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def register(module: nn.Module, *_: object) -> None:
         raise AssertionError(f"built a {type(module).__name__}")
@@ -31,7 +29,7 @@ def test_importing_an_example_builds_no_model(name: str, monkeypatch: pytest.Mon
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", MODEL_FILES)
 def test_an_example_runs_at_other_sizes(name: str) -> None:
     model, args, kwargs = check.load(EXAMPLES / f"{name}.py")
     dynamic = runpy.run_path(str(EXAMPLES / f"{name}.py"))["dynamic_shapes"]
