@@ -98,7 +98,7 @@ def _around(problem: Problem, deadline: Deadline) -> Proof:
     loose = condensed(problem, indivisible(len(problem.nodes), problem.before, []))
     fused = condensed(problem, indivisible(len(problem.nodes), problem.before, problem.groups))
     _countable(loose)
-    cut = first_cut(fused, deadline)
+    cut = None if np.isinf(fused.fastest).any() else first_cut(fused, deadline)  # a group that no one device can run
     if wide := wide_groups(problem):
         cut = better(cut, ring_cut(ring_core(problem, wide), wide, deadline))
     if cut is None:

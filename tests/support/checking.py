@@ -17,8 +17,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ir.analysis.arguments import as_number
 from ir.analysis.interpret import Result, interpret
-from ir.capture import DynamicShapes
-from ir.capture.kept.once import capture_once
+from ir.capture import DynamicShapes, capture
+from ir.capture.kept.store import Kept, find, keep
 from ir.graph import Graph, Transfer, Value, sizes_of
 from ir.machine.cluster import Cluster
 from ir.objects.signature import bind, flatten, forward_parameters
@@ -37,10 +37,10 @@ def captured_example(name: str) -> tuple[Source, Graph]:
     """A model file of examples/ and its graph, which is kept for the other tests of this run."""
     source = read_source(str(EXAMPLES / f"{name}.py"))
     with patch.dict(os.environ, STAGECUT_CACHE=os.environ["STAGECUT_CACHE"] + "-examples"):  # no other test drops it
-        graph, _ = capture_once(
-            source.model, source.args, source.kwargs, dynamic_shapes=source.dynamic_shapes, soft=False, fix=()
-        )
-    return source, graph
+        if (kept := find(name)) is None:
+            graph = capture(source.model, source.args, source.kwargs, dynamic_shapes=source.dynamic_shapes)
+            keep(name, kept := Kept(graph, ()))
+    return source, kept.graph
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,13 @@ def attempt(problem: Problem) -> Solution | Infeasible:
         return short
 
 
+@pytest.mark.parametrize("group", [(1, 2), (0, 2)])
+def test_a_group_that_no_device_can_run(group: tuple[int, int]) -> None:
+    nodes = tuple(map(Node, [(0.0, inf), (0.0, inf), (inf, 0.0)]))
+    problem = Problem(nodes, groups=(group,), devices=(Device(kind=0), Device(kind=1)), several_stages=True)
+    assert isinstance(attempt(problem), Infeasible)
+
+
 @settings(max_examples=500, deadline=None)
 @given(problems())
 def test_what_solve_claims_holds(problem: Problem) -> None:
