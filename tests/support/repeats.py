@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from ir.graph import Graph
 from ir.text.printer import print_graph
 
 NEVER = 1_000_000  # layers alike, of which no model has as many
+_NUMBER = re.compile(r"#\d+'")  # of a module that is kept whole, counted through all exports of a process
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def exported(
 def differences(one: Graph, other: Graph) -> list[str]:
     """The facts in which two graphs differ, notes aside."""
     facts = {
-        "nodes": [print_graph(replace(graph, notes=())) for graph in (one, other)],
+        "nodes": [_NUMBER.sub("'", print_graph(replace(graph, notes=()))) for graph in (one, other)],
         "places": [[node.where for node in graph.nodes] for graph in (one, other)],
         "variables": [[v.variables for node in graph.nodes for v in node.results] for graph in (one, other)],
         "modules": [list(graph.modules.items()) for graph in (one, other)],
