@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,7 +25,17 @@ class _ForCompile(argparse.Action):
         namespace.compile_flags = kept if self.nargs == 0 else [*kept, values]
 
 
-def add_compile_flags(options: argparse.ArgumentParser) -> None:
+def source_parser(
+    prog: str, add_flags: Callable[[argparse.ArgumentParser], None], description: str, epilog: str
+) -> argparse.ArgumentParser:
+    """The parser of a command on a source or an artifact: its own flags, then those of `stagecut compile`."""
+    options = argparse.ArgumentParser(prog=prog, allow_abbrev=False, description=description, epilog=epilog)
+    add_flags(options)
+    _add_compile_flags(options)
+    return options
+
+
+def _add_compile_flags(options: argparse.ArgumentParser) -> None:
     """Those that a command line has no flag of its own for; they are kept in `compile_flags`."""
     options.set_defaults(compile_flags=[])
     group = options.add_argument_group("flags of stagecut compile, for a source that is not cut yet")

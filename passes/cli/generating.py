@@ -5,22 +5,19 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from passes.cli.compile_flags import add_compile_flags, cut, run_anew
+from passes.cli.compile_flags import cut, run_anew, source_parser
 from passes.cli.loading import load
 from passes.cli.prepared import is_artifact, prepared
 from passes.cli.terminal import exit_status
 
 
 def parser(prog: str) -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(
-        prog=prog,
-        allow_abbrev=False,
+    return source_parser(
+        prog,
+        load("runtime.generation.flags", prog).add_generation_flags,
         description="Continue a prompt, token by token as they come; a model that is not cut yet is cut into a cache.",
         epilog=f'Example: {prog} build/llama "Once upon a time" --max-new-tokens 64',
     )
-    load("runtime.generation.flags", prog).add_generation_flags(options)
-    add_compile_flags(options)
-    return options
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "stagecut generate") -> int:

@@ -5,22 +5,19 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from passes.cli.compile_flags import add_compile_flags, cut, run_anew
+from passes.cli.compile_flags import cut, run_anew, source_parser
 from passes.cli.loading import load
 from passes.cli.prepared import is_artifact, prepared
 from passes.cli.terminal import exit_status
 
 
 def parser(prog: str) -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(
-        prog=prog,
-        allow_abbrev=False,
+    return source_parser(
+        prog,
+        load("runtime.serving.flags", prog).add_serving_flags,
         description="Answer requests over HTTP: cut a model into a cache, if it is not cut yet, load it, serve it.",
         epilog=f"Example: {prog} build/llama --stages 2 --generate --port 8000",
     )
-    load("runtime.serving.flags", prog).add_serving_flags(options)
-    add_compile_flags(options)
-    return options
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "stagecut serve") -> int:

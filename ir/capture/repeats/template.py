@@ -35,7 +35,7 @@ class Ref:
 
 
 @dataclass(frozen=True)
-class Step:
+class FunctionCall:
     """A call of a function of torch's, with a Ref in place of each tensor."""
 
     function: Any
@@ -49,7 +49,7 @@ class CallRecorder(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.steps: list[Step] = []
+        self.steps: list[FunctionCall] = []
         self.tensors: list[torch.Tensor] = []
         self.external: list[int] = []  # those that no function made
         self.doubt = ""
@@ -65,7 +65,7 @@ class CallRecorder(TorchFunctionMode):
             )
             if not makes and not _reads_types(func, args, made):
                 self.doubt = self.doubt or f"it calls {getattr(func, '__name__', func)}"
-            self.steps.append(Step(func, given, self.described(made, external=False) if makes else None, makes))
+            self.steps.append(FunctionCall(func, given, self.described(made, external=False) if makes else None, makes))
         return made
 
     def described(self, thing: Any, external: bool) -> Any:
@@ -103,7 +103,7 @@ def _reads_types(func: Any, args: Any, made: Any) -> bool:
 class Template:
     """A call of a layer: its steps, the tensors that it took from outside, and those that it returned."""
 
-    steps: Sequence[Step]
+    steps: Sequence[FunctionCall]
     external: Sequence[int]
     outputs: Sequence[int]  # made inside, each once
     returned: tuple[str, tuple[Any, ...]]  # the containers, and the leaves with Refs
