@@ -1,0 +1,233 @@
+"""A decoder at the speed of its weights: `python3 -m tests.benchmarks.gpu.tokens PIECE ...`.
+
+A Llama-like model of 7.2 billion parameters in bfloat16, whose random weights are made on the devices, continues texts.
+Each piece prints what it took beside its limit: the weights, keys and values that a step reads, at the bandwidth with
+which this device copies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from runtime import Pipeline
+from runtime.manifest.digests import file_hash
+from tests.benchmarks.gpu import decoder
+
+FOLDER = Path(__file__).resolve().parents[3] / "build/benchmarks/tokens"
+RANDOM = '''
+
+def read_weights(stage, path, device):
+    """Give a stage made on the meta device random weights, and zeros as pools."""
+    parameters = dict(stage.named_parameters())
+    for name, empty in [*parameters.items(), *stage.named_buffers()]:
+        made = torch.zeros(empty.shape, dtype=empty.dtype, device=device)
+        if name.endswith("inv_freq"):
+            made = 10000.0 ** (-torch.arange(len(empty), device=device) / len(empty))
+        elif name in parameters:
+            made = made.fill_(1) if "norm" in name else made.normal_(std=0.02)
+            made = nn.Parameter(made, False)
+        torch.utils.swap_tensors(empty, made)
+'''
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The artifact, how it is loaded, and the limit of a step."""
+
+    layers: int
+    stages: int
+    options: tuple[tuple[str, Any], ...]
+    bandwidth: float  # bytes a second that one device copies, read and written
+    attention: str = ""  # the compiler's --attention; "" leaves it to it
+
+    @property
+    def folder(self) -> Path:
+        return FOLDER / f"{self.layers}-{self.stages}{self.attention and '-'}{self.attention}"
+
+    def load(self) -> Pipeline:
+        if not (self.folder / "manifest.json").exists():
+            _compile(self.folder, self.layers, self.stages, self.attention)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return Pipeline.load(self.folder, **dict(self.options))
+
+    def limit(self, rows: int, length: int) -> float:
+        """Seconds of a step of so many rows of a length, on all devices one after the other."""
+        return (decoder.weight_bytes(self.layers) + rows * length * decoder.key_bytes(self.layers)) / self.bandwidth
+
+
+def _compile(folder: Path, layers: int, stages: int, attention: str) -> None:
+    """An artifact without weights, whose stage files make random ones."""
+    command = [sys.executable, "-m", "passes.compile", decoder.__file__, "-o", str(folder), "--weights", "none"]
+    command += ["--generate", "--max-length", "4096", "--tokens", "300000", "--stages", str(stages)]
+    environment = decoder.environment(layers)
+    subprocess.run([*command, *(["--attention", attention] if attention else [])], check=True, env=environment)
+    make_random(folder)
+
+
+def make_random(folder: Path) -> None:
+    """Have the stage files of an artifact make random weights in place of reading them."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for file in folder.glob("stage_*.py"):
+        file.write_text(file.read_text() + RANDOM)  # the later of two definitions counts
+        manifest["files"][file.name] = file_hash(file)
+    for stage in manifest["stages"]:
+        (folder / stage["weights"]).touch()
+    path.write_text(json.dumps(manifest))
+
+
+def bandwidth() -> float:
+    """Bytes a second that a device copies: read and written."""
+    source = torch.empty(1 << 31, dtype=torch.uint8, device="cuda:0")
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / seconds(lambda: target.copy_(source), 20)
+
+
+def seconds(run: Callable[[], Any], count: int = 1) -> float:
+    """Those of one of `count` runs on end on the first device, after one that does not count."""
+    run()
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    for _ in range(count):
+        run()
+    torch.cuda.synchronize()
+    return (time.perf_counter() - started) / count
+
+
+def prompt(length: int, seed: int) -> list[int]:
+    draw = random.Random(seed)
+    return [draw.randrange(3, decoder.VOCABULARY) for _ in range(length)]
+
+
+def steps(pipe: Pipeline, rows: int, length: int, new: int, seed: int) -> tuple[float, float]:
+    """Seconds until all of `rows` texts have a first token, and those of a step from there on."""
+    started = time.perf_counter()
+    begun = [pipe.start(prompt(length, seed + i), max_new_tokens=new) for i in range(rows)]
+    for one in begun:
+        next(iter(one))
+    first = time.perf_counter()
+    before = sum(len(one.steps) for one in begun)
+    for one in begun:
+        one.result()
+    return first - started, (time.perf_counter() - first) / (new - before / rows)
+
+
+def rows_of(setup: Setup, rows: int, length: int = 1000, new: int = 128) -> list[str]:
+    """The time of a step of texts of one length."""
+    with setup.load() as pipe:
+        steps(pipe, rows, length, 24, 1000)
+        took = [steps(pipe, rows, length, new, 10_000 * (i + 1)) for i in range(2)]
+    first, step = min(took, key=lambda pair: pair[1])
+    limit = setup.limit(rows, length + new // 2)
+    rate = f"{rows / step:,.0f} tokens/s"
+    text = f"{rows} of {length}: {step * 1e3:.2f} ms a step, {step / limit:.2f} times the limit of {limit * 1e3:.2f}"
+    return [f"{text}; {rate}; all have a token after {first * 1e3:.0f} ms"]
+
+
+def mixed(setup: Setup, count: int = 128, new: int = 160) -> list[str]:
+    """Texts of 200 to 2,000 prompt tokens, all there at the start."""
+    lengths = [random.Random(i).randint(200, 2000) for i in range(count)]
+    with setup.load() as pipe:
+        steps(pipe, 4, 1000, 24, 1000)
+        started = time.perf_counter()
+        begun = [pipe.start(prompt(n, 77_000 + i), max_new_tokens=new) for i, n in enumerate(lengths)]
+        for one in begun:
+            one.result()
+        took = time.perf_counter() - started
+    rate = f"{count * new / took:,.0f} new tokens/s"
+    return [f"{count} texts of {sum(lengths):,} tokens, {new} new each: {took:.2f} s, {rate}"]
+
+
+def first_token(setup: Setup, length: int = 2000) -> list[str]:
+    """Seconds until the first token of a text that is alone."""
+    with setup.load() as pipe:
+        took = [steps(pipe, 1, length, 2, 5_000 + i)[0] for i in range(8)]
+    best = statistics.median(took[3:])
+    return [f"first token of {length}: {best * 1e3:.1f} ms, {length / best:,.0f} prompt tokens/s"]
+
+
+def profile(setup: Setup, rows: int = 1) -> list[str]:
+    """What the device does in steps of texts of 1,000: kernels a step, the time that it is busy, what takes most."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as recorded
+
+    with setup.load() as pipe:
+        steps(pipe, rows, 1000, 24, 1000)
+        begun = [pipe.start(prompt(1000, 9_000 + i), max_new_tokens=120) for i in range(rows)]
+        while min(len(one.steps) for one in begun) < 20:
+            time.sleep(0.001)
+        before = len(begun[0].steps)
+        with recorded(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as trace:
+            time.sleep(0.2)
+            count = len(begun[0].steps) - before
+        for one in begun:
+            one.cancel()
+    return _summary(trace, max(count, 1))
+
+
+def _summary(trace: Any, count: int) -> list[str]:
+    events: list[Any] = [e for e in trace.events() if e.device_type == torch.autograd.DeviceType.CUDA]
+    spans = sorted((e.time_range.start, e.time_range.end) for e in events)
+    if not spans:
+        return ["no kernel was recorded"]
+    busy, end = 0.0, spans[0][0]
+    for start, stop in spans:
+        busy += max(0.0, stop - max(start, end))
+        end = max(end, stop)
+    whole = spans[-1][1] - spans[0][0]
+    lines = [f"{count} steps in {whole / 1e3:.1f} ms: {len(spans) / count:.0f} kernels a step, busy {busy / whole:.0%}"]
+    for kind, table in (("device", events), ("host", [e for e in trace.events() if e.name.startswith("cuda")])):
+        sums: dict[str, list[float]] = {}
+        for e in table:
+            sums.setdefault(e.name[:90], []).append(e.time_range.end - e.time_range.start)
+        for name, took in sorted(sums.items(), key=lambda pair: -sum(pair[1]))[:12]:
+            lines.append(f"  {kind} {sum(took) / count:8.1f} us, {len(took) / count:6.1f} times a step: {name}")
+    return lines
+
+
+PIECES: dict[str, Callable[[Setup], list[str]]] = {
+    "one": lambda setup: rows_of(setup, 1),
+    "eight": lambda setup: rows_of(setup, 8),
+    "sixteen": lambda setup: rows_of(setup, 16),
+    "many": lambda setup: rows_of(setup, 32),
+    "mixed": mixed,
+    "first": first_token,
+    "profile": profile,
+    "profile-many": lambda setup: profile(setup, 32),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python3 -m tests.benchmarks.gpu.tokens")
+    parser.add_argument("pieces", nargs="+", choices=PIECES)
+    parser.add_argument("--layers", type=int, default=32)
+    parser.add_argument("--stages", type=int, default=torch.cuda.device_count())
+    parser.add_argument("--attention", default="", help="the compiler's --attention")
+    parser.add_argument("--options", default="{}", help="those of Pipeline.load, as JSON")
+    given = parser.parse_args(argv)
+    options = {"processes": given.stages > 1, **json.loads(given.options)}
+    setup = Setup(given.layers, given.stages, tuple(options.items()), bandwidth(), given.attention)
+    torch.cuda.empty_cache()
+    name = f"{given.stages} {torch.cuda.get_device_name()}, {given.layers} layers, {options}"
+    print(f"{name}: copies {setup.bandwidth / 1e12:.2f} TB/s", flush=True)
+    for piece in given.pieces:
+        started = time.perf_counter()
+        print("\n".join(PIECES[piece](setup)), f"({piece}, {time.perf_counter() - started:.0f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    main()
