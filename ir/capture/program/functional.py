@@ -20,9 +20,13 @@ from ir.operators import Elements, aten, rearrangement
 
 def needs_functional_form(program: ExportedProgram) -> bool:
     """Whether the program has an observable mutation, autocast, or a transform such as torch.vmap or its indexing."""
-    modules = [m for m in program.graph_module.modules() if isinstance(m, fx.GraphModule)]
-    nodes = [n for m in modules for n in m.graph.nodes if n.op == "call_function"]
+    nodes = [n for m in _graph_modules(program) for n in m.graph.nodes if n.op == "call_function"]
     return any(_enables_autocast(n) or _is_transform(n) or (mutates(n) and rewritten(n) is None) for n in nodes)
+
+
+def _graph_modules(program: ExportedProgram) -> list[fx.GraphModule]:
+    """The graph of a program and those of its control flow."""
+    return [m for m in program.graph_module.modules() if isinstance(m, fx.GraphModule)]
 
 
 def functional_form(program: ExportedProgram) -> ExportedProgram:
@@ -34,7 +38,7 @@ def functional_form(program: ExportedProgram) -> ExportedProgram:
     """
     _merge_tied(program)
     _erase_checks_of_truths(program.graph)
-    nodes = [n for m in program.graph_module.modules() if isinstance(m, fx.GraphModule) for n in m.graph.nodes]
+    nodes = [n for m in _graph_modules(program) for n in m.graph.nodes]
     for node in nodes:
         if is_off(node) or _is_operand(node):
             node.target, node.args, node.kwargs = aten.alias.default, tuple(node.all_input_nodes[:1]), {}
@@ -42,7 +46,19 @@ def functional_form(program: ExportedProgram) -> ExportedProgram:
             _lead_with_ones(node)
     views = dict.fromkeys(op for op in map(_unstated_view, nodes) if op is not None)
     with patch.object(exported_program, "_get_updated_module_call_graph", _as_before, create=True):
-        return program.run_decompositions({op: partial(op._op_dk, _COMPOSITE) for op in views})
+        made = program.run_decompositions({op: partial(op._op_dk, _COMPOSITE) for op in views})
+    _reshape(made)
+    return made
+
+
+def _reshape(program: ExportedProgram) -> None:
+    """Have reshape() where `run_decompositions` made view() of it by the strides that torch expects.
+
+    Those of copysign, xlogy and floor_divide are other ones when they run, and those of zero in torch 2.11.
+    """
+    for node in (n for m in _graph_modules(program) for n in m.graph.nodes):
+        if node.target is aten.view.default:
+            node.target = aten.reshape.default
 
 
 def _as_before(*programs: Any) -> Any:

@@ -126,6 +126,16 @@ class ExpandedToItself(nn.Module):
         return y
 
 
+class ReshapedAfter(nn.Module):
+    """reshape() of what lies otherwise in memory than torch expects, beside a change."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x * 2
+        view = y[:, :2]
+        y.add_(1)
+        return y.transpose(0, 1).copysign(x.new_ones(4, 1)).reshape(-1) + view.sum()
+
+
 ALONE = (SliceWritten, SortedClamped, ViewMadeAfter)
 
 
@@ -143,6 +153,7 @@ ALONE = (SliceWritten, SortedClamped, ViewMadeAfter)
         ExpandedByOne,
         ExpandedByTwoOnes,
         ExpandedToItself,
+        ReshapedAfter,
     ],
 )
 def test_a_change_in_place(cls: type[nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
