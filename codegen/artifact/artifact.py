@@ -27,6 +27,8 @@ from ir.summary import Summary
 from runtime.manifest import manifest as m
 from runtime.manifest.digests import file_hash, sample_hash
 
+_UNPADDED = m.Padding()
+
 
 def write_artifact(
     plan: StagePlan,
@@ -38,12 +40,13 @@ def write_artifact(
     *,
     link: bool = False,
     notes: Notes = NOTHING,
+    padding: m.Padding = _UNPADDED,
     wrote: Callable[[int], object] = int,
 ) -> Iterator[Path]:
     """Fill a folder and yield each file when it is written, the manifest last.
 
     `weights` by fully qualified name, or None to write only code; with `link` they are a Checkpoint, and stages
-    read its files in place of copies.  `summary` and `notes` are for the report.
+    read its files in place of copies.  `summary` and `notes` are for the report; `padding` is for the manifest.
     `wrote` is called with the number of bytes of each block of weights that is written.
     There is no graph.svg where graphviz's `dot` is missing.
     """
@@ -64,7 +67,7 @@ def write_artifact(
     found = sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file())
     hashes = {name: known.get(name) or file_hash(folder / name) for name in found}
     linked = {i: stage.links for i, stage in enumerate(stages)}
-    manifest_of(plan, model, stages, hashes, _links(linked, folder), summary).write_sealed(folder)
+    manifest_of(plan, model, stages, hashes, _links(linked, folder), summary, padding).write_sealed(folder)
     yield folder / m.FILE
 
 

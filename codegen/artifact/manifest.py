@@ -54,12 +54,15 @@ def manifest_of(
     hashes: dict[str, str],
     links: tuple[m.CheckpointFile, ...],
     summary: Summary,
+    padding: m.Padding,
 ) -> m.Manifest:
-    """The manifest of a plan.  `hashes`: sha256 of each file, by its path in the folder."""
+    """The manifest of a plan.  `hashes`: sha256 of each file, by its path in the folder; `padding`: of one program."""
     entries = zip(stages, plan.stages, strict=True)
     return m.Manifest(
         name=model,
-        programs=tuple(_program(plan, i, [_stage(stage, i) for stage in stages]) for i in range(len(plan.programs))),
+        programs=tuple(
+            _program(plan, i, [_stage(stage, i) for stage in stages], padding) for i in range(len(plan.programs))
+        ),
         stages=tuple(m.StageEntry(w.weights, stage.device.name, stored_bytes(stage.stored)) for w, stage in entries),
         files=hashes,
         plan=asdict(summary),
@@ -77,7 +80,7 @@ def _generation(found: Decoding) -> m.Generation:
     return m.Generation(**{**named, "defaults": dict(found.defaults)})
 
 
-def _program(plan: StagePlan, index: int, stages: Sequence[m.ProgramStage]) -> m.ProgramEntry:
+def _program(plan: StagePlan, index: int, stages: Sequence[m.ProgramStage], padding: m.Padding) -> m.ProgramEntry:
     graph = plan.program(index).graph
     conditions = [dict(program.condition) for program in plan.graph.programs] or [{}]
     return m.ProgramEntry(
@@ -90,6 +93,7 @@ def _program(plan: StagePlan, index: int, stages: Sequence[m.ProgramStage]) -> m
         stages=tuple(stages),
         condition=conditions[index],
         microbatching=_microbatching(graph.microbatching),
+        padding=padding,
         layouts=graph.layouts,
         nodes=model_nodes(graph),
         returns=returned(graph),

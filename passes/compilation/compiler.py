@@ -22,6 +22,7 @@ from ir.sources import Source
 from ir.summary import Summary
 from ir.text.units import format_bytes
 from passes.compilation.changes import changes, contents
+from passes.compilation.padding import proven_padding
 from passes.compilation.pools import Room, room_line, usual_steps, with_room
 from passes.compilation.programs import captured
 from passes.compilation.summary import node_seconds, summarize
@@ -30,6 +31,7 @@ from passes.options.options import Weights
 from passes.options.sizes import WantedCall
 from passes.pipeline import PassPipeline, Step
 from runtime.check.artifact import faults
+from runtime.manifest.manifest import Padding
 
 _TOKENIZER = "tokenizer"  # the folder in the artifact that has the files of a checkpoint's tokenizer
 EXPORT = "export"  # the step that captures the model, before the first pass
@@ -107,12 +109,27 @@ class Compiler:
         weights = None if self.weights is Weights.none else source.weights
         link = self.weights is Weights.link
         notes = Notes(tuple(_notes(steps)), node_seconds(plan.program(0)))
+        padding = Padding(reason="there were no weights to try it with") if weights is None else _padding(plan, source)
         written = write_artifact(
-            plan, folder, source.name, weights, self.detail, summary, link=link, notes=notes, wrote=wrote
+            plan,
+            folder,
+            source.name,
+            weights,
+            self.detail,
+            summary,
+            link=link,
+            notes=notes,
+            padding=padding,
+            wrote=wrote,
         )
         compiled = Compiled(plan, summary, tuple(steps), tuple(written))
         check_whole(folder)
         return compiled
+
+
+def _padding(plan: StagePlan, source: Source) -> Padding:
+    example = plan.graph.signature.bind(source.args, source.kwargs) if not plan.graph.programs else ()
+    return proven_padding(plan.graph, example, source.weights)
 
 
 def check_whole(folder: Path) -> None:

@@ -170,6 +170,26 @@ class Microbatching:
 
 
 @dataclass(frozen=True)
+class PaddedInput:
+    """An input whose rows may be made longer."""
+
+    name: str
+    dim: int  # along which elements are added behind those that are there
+    value: int = 0  # of these elements
+    mask: bool = False  # whether it tells padding, which has this value, from other elements, which have 1 - `value`
+
+
+@dataclass(frozen=True)
+class Padding:
+    """The padding of rows to one length that changes their outputs by no more than rounding, as the compiler found."""
+
+    symbol: str | None = None  # the length; None: rows are not padded
+    inputs: tuple[PaddedInput, ...] = ()  # that have this length
+    outputs: dict[str, tuple[int, ...]] = field(default_factory=dict)  # name -> dimensions to cut to the length
+    reason: str = "its artifact does not say along which size; compile the model again"  # where there is no symbol
+
+
+@dataclass(frozen=True)
 class ProgramEntry:
     """One program: what a call of it takes and returns, and what each stage does in it."""
 
@@ -182,6 +202,7 @@ class ProgramEntry:
     stages: tuple[ProgramStage, ...]  # as many as the artifact has
     condition: dict[str, Any] = field(default_factory=dict)  # values that arguments must have, by name
     microbatching: Microbatching = Microbatching()
+    padding: Padding = Padding()
     layouts: tuple[tuple[int, ...], ...] = ()  # of the inputs: their dimensions, the outermost in memory first
     nodes: tuple[ModelNode, ...] = ()  # of the uncut model, each once, in order
     returns: tuple[str, ...] = ()  # the values that are the outputs

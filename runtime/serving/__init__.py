@@ -3,7 +3,8 @@
 flags         of the command line
 front/        the process that listens: signals, routes, limits, statuses, metrics, the page
 protocols/    the Open Inference Protocol and the OpenAI API: their requests and answers
-interface     the inputs and outputs of the model, and which requests may share a batch
+interface     the inputs and outputs of the model
+batching      the requests that may run as one batch, padded to one length or as they are
 served_model  an artifact that is served, whatever asks: its engines and what they work on
 admission     the requests that wait and run; what becomes of them when a batch or an engine fails
 texts         texts in progress, which begin again where an engine took them with it

@@ -1,8 +1,7 @@
 """The requests that wait, those that run, and what becomes of them when a batch or an engine fails.
 
 A pipeline needs batches in flight, not large ones: as many as it has stages and two more run at once.  A request runs
-at once while fewer do; those that wait meanwhile run as one batch if their shapes are equal.  Nothing waits for a batch
-to fill.
+at once while fewer do; those that wait meanwhile run as one batch where they may.  Nothing waits for a batch to fill.
 """
 
 from __future__ import annotations
@@ -14,7 +13,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
-from runtime.serving.arrays import Array, rows_joined, split_rows
+from runtime.serving.arrays import Array
+from runtime.serving.batching import Batching
 
 Arrays = Mapping[str, Array]
 Hand = Callable[[int, int, Arrays], None]  # an engine, and the number and inputs of a batch for it
@@ -107,15 +107,18 @@ class Admission:
         limits: Limits,
         observe: Callable[[Batch], None] = lambda _: None,
         timed: Callable[[float, float], None] = lambda waited, ran: None,
+        batching: Batching = Batching(),  # noqa: B008 - frozen
     ) -> None:
         """`send`: hands a batch to an engine; `observe`: is told of each batch that begins.
 
-        `timed`: is told, within `answer`, of the seconds that an answered request waited and ran.
+        `timed`: is told, within `answer`, of the seconds that an answered request waited and ran; `batching`: joins
+        what runs as one batch.
         """
         self._send = send
         self._limits = limits
         self._observe = observe
         self._timed = timed
+        self._batching = batching
         self._lanes: dict[int, Lane] = {}  # of the engines that are ready, by their numbers
         self._waiting: deque[Request] = deque()
         self._numbers = 0
@@ -184,10 +187,9 @@ class Admission:
     def done(self, number: int, arrays: Arrays) -> None:
         """A batch is done."""
         batch = self._ended(number)
-        counts = [request.rows for request in batch] if len(batch) > 1 else []
-        parts = {name: split_rows(array, counts) if counts else [array] for name, array in arrays.items()}
-        for i, request in enumerate(batch):
-            self._settle(request, {name: found[i] for name, found in parts.items()})
+        outputs = self._batching.split(arrays, [request.arrays for request in batch]) if batch else ()
+        for request, own in zip(batch, outputs, strict=True):
+            self._settle(request, own)
         self._fill()
 
     def failed(self, number: int, message: str, fault: bool) -> None:
@@ -220,8 +222,7 @@ class Admission:
             self._observe(batch)
             for request in batch:
                 request.begun = monotonic()
-            names = batch[0].arrays
-            self._send(engine, self._numbers, {name: rows_joined([r.arrays[name] for r in batch]) for name in names})
+            self._send(engine, self._numbers, self._batching.joined([request.arrays for request in batch]))
 
     def _engine_for(self, request: Request) -> int | None:
         """The engine that has the most room for the next request; None while none has any."""

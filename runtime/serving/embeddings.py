@@ -14,13 +14,11 @@ from typing import Any
 
 from runtime.errors import InputError
 from runtime.manifest.manifest import Tensor
-from runtime.serving.arrays import Array
-from runtime.serving.protocols.oip import values_of
+from runtime.serving.arrays import Array, packed, values_of
 from runtime.serving.served_model import ServedModel
 
 IDS, STATES = "input_ids", "last_hidden_state"
 _FILLED = {"attention_mask": 1, "token_type_ids": 0, "token_types": 0}  # the value of other inputs, at each token
-_FORMATS = {"int64": "q", "int32": "i", "bool": "?", "float32": "f"}
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ class Embeddings:
 def _row(tensor: Tensor, values: Sequence[int]) -> Array:
     """An input of one row."""
     try:
-        data = struct.pack(f"<{len(values)}{_FORMATS[tensor.dtype]}", *values)
+        data = packed(tensor.dtype, values)
     except (KeyError, struct.error):
         raise InputError(f"`{tensor.name}` is {tensor.dtype}, and cannot hold these token ids") from None
     return Array(tensor.dtype, (1, len(values)), data)

@@ -1,14 +1,15 @@
-"""The inputs and outputs of a served model, read from its manifest, and the requests that may share a batch."""
+"""The inputs and outputs of a served model, read from its manifest."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from runtime.errors import InputError
-from runtime.manifest.manifest import Manifest, ProgramEntry, Tensor
+from runtime.manifest.manifest import Manifest, Tensor
 from runtime.serving.arrays import Array
+from runtime.serving.batching import Batching
 
 
 @dataclass(frozen=True)
@@ -45,23 +46,10 @@ class Interface:
         if missing and len(self.manifest.programs) == 1:
             raise InputError(f"input `{missing[0]}` is missing; the model takes {takes}")
 
-    def batch_key(self, arrays: Mapping[str, Array]) -> Hashable | None:
-        """A key that is equal for requests whose rows may run as one batch; None where they must run alone.
-
-        The compiler proved that the rows of a batch do not look at each other, or the manifest says no such thing.
-        """
-        if not self._rows_are_independent:
-            return None
-        rows = {array.shape[0] for array in arrays.values()}
-        if len(rows) != 1:
-            return None
-        return tuple(sorted((name, array.dtype, array.shape[1:]) for name, array in arrays.items()))
-
     @cached_property
-    def _rows_are_independent(self) -> bool:
-        """Whether a batch may be split along the first dimension of each input and output."""
-        [program, *others] = self.manifest.programs
-        return not others and _splits_by_rows(program)
+    def batching(self) -> Batching:
+        """The requests that may run as one batch."""
+        return Batching.of(self.manifest.programs)
 
     @property
     def most_rows(self) -> int | None:
@@ -76,10 +64,3 @@ class Interface:
             for tensor in getattr(program, which):
                 found.setdefault(tensor.name, tensor)
         return tuple(found.values())
-
-
-def _splits_by_rows(program: ProgramEntry) -> bool:
-    splits = program.microbatching
-    if splits.symbol is None or any(dim != 0 for dim in (*splits.inputs, *splits.outputs)):
-        return False
-    return all(tensor.shape[0] == splits.symbol for tensor in (*program.inputs, *program.outputs))

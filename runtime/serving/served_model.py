@@ -68,7 +68,7 @@ class ServedModel:
         self.interface = Interface(Manifest.read(artifact))
         self.artifact = artifact
         self._exact = exact
-        self.admission = Admission(self._run, self._limits(limits), observe, timed)
+        self.admission = Admission(self._run, self._limits(limits), observe, timed, self.interface.batching)
         self.texts = Texts(self._send, limits.waiting * len(engines))
         self.supervisors = [
             Supervisor(
@@ -124,7 +124,7 @@ class ServedModel:
         if self.interface.writes_texts:
             raise InputError("this model writes texts; ask it by /v1/completions or /v1/chat/completions")
         self.interface.check(arrays)
-        key = None if self._exact else self.interface.batch_key(arrays)
+        key = None if self._exact else self.interface.batching.key(arrays)
         return await self.admission.answer(arrays, key, seconds)
 
     def stages(self) -> Iterator[tuple[int, int, Mapping[str, Any]]]:

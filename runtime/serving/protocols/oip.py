@@ -15,7 +15,7 @@ from typing import Any
 
 from runtime.errors import InputError
 from runtime.manifest.manifest import Tensor
-from runtime.serving.arrays import Array, nbytes_of
+from runtime.serving.arrays import Array, nbytes_of, packed, values_of
 from runtime.serving.interface import Interface
 
 # The protocol's names of dtypes, by torch's.
@@ -25,10 +25,6 @@ DATATYPES = {
     "float64": "FP64",
 }  # fmt: skip
 _DTYPES = {name: dtype for dtype, name in DATATYPES.items()}
-_FORMATS = {
-    "bool": "?", "uint8": "B", "uint16": "H", "uint32": "I", "uint64": "Q", "int8": "b", "int16": "h", "int32": "i",
-    "int64": "q", "float16": "e", "float32": "f", "float64": "d",
-}  # fmt: skip
 _DEEPEST = 32  # lists in lists: a tensor has fewer dimensions
 HEADER_LENGTH = "inference-header-content-length"
 
@@ -139,19 +135,9 @@ def _packed(name: str, dtype: str, values: list[Any]) -> bytes:
         if not isinstance(value, kinds) or (isinstance(value, bool) and dtype != "bool"):
             raise InputError(f"input `{name}`: {json.dumps(value)[:40]} is no {DATATYPES[dtype]}")
     try:
-        if dtype == "bfloat16":
-            return b"".join(map(_as_bfloat16, values))
-        return struct.pack(f"<{len(values)}{_FORMATS[dtype]}", *values)
+        return packed(dtype, values)
     except (struct.error, OverflowError):
         raise InputError(f"input `{name}`: a value is out of the range of {DATATYPES[dtype]}") from None
-
-
-def _as_bfloat16(value: float) -> bytes:
-    """The upper half of the float32, rounded to the nearest, ties to even."""
-    [bits] = struct.unpack("<I", struct.pack("<f", value))
-    if value == value:
-        bits += 0x7FFF + (bits >> 16 & 1)
-    return struct.pack("<H", (bits >> 16) & 0xFFFF)
 
 
 def answer(name: str, asked: Asked, outputs: Mapping[str, Array]) -> tuple[bytes, int | None]:
@@ -181,14 +167,6 @@ def answer(name: str, asked: Asked, outputs: Mapping[str, Array]) -> tuple[bytes
     except ValueError:
         raise ValueError("an output holds NaN or an infinity, which JSON cannot; ask for binary_data") from None
     return b"".join((head, *binary)), len(head) if binary else None
-
-
-def values_of(array: Array) -> list[Any]:
-    """The elements of an array, in row-major order."""
-    if array.dtype == "bfloat16":
-        halves = struct.unpack(f"<{len(array.data) // 2}H", array.data)
-        return list(struct.unpack(f"<{len(halves)}f", struct.pack(f"<{len(halves)}I", *(h << 16 for h in halves))))
-    return list(struct.unpack(f"<{math.prod(array.shape)}{_FORMATS[array.dtype]}", array.data))
 
 
 # ---- JSON that is what it must be

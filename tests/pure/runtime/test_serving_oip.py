@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.errors import InputError
-from runtime.serving.arrays import Array
-from runtime.serving.protocols.oip import answer, read_request, values_of
+from runtime.serving.arrays import Array, values_of
+from runtime.serving.protocols.oip import answer, read_request
 
 
 def request(*inputs: dict[str, Any], **fields: Any) -> bytes:
