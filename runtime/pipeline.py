@@ -102,8 +102,9 @@ class Pipeline:
         names it, and the pipeline is closed.  `compile` makes the stages faster by torch.compile, whose results are
         kept in the folder for the next load of the same files on such a device;
         `cuda_graphs` launches all kernels of a stage at once; both prepare at the first batch of a size.  By default,
-        a process of its own does so from the third batch of a size among 16 on, for at most 8 sizes of each program of
-        a stage, and for no more once less than a tenth of the device's memory is free.
+        a process of its own, and any decoder, does so from the third batch of a size among 16 on, for at most 8 sizes
+        of each program of a stage (64 of a decoder), and for no more once less than a tenth of the device's memory is
+        free.
 
         `processes`: whether the stages run in processes that this one starts, one for each device, and ends; by
         default, on several accelerators, and on CPUs where the stages are large.  A process that is lost, or silent
@@ -126,7 +127,8 @@ class Pipeline:
         if numbers := processes_of(manifest, placed, processes):
             owned = StageProcesses(job_of(folder, numbers, placed, speed, timeout, tokens or 0), manifest, strict)
             return cls(manifest, placed, owned.begin(), None, folder, owned, outputs == "stay")
-        speed = Speed(compile, bool(cuda_graphs)).of_artifact(folder, manifest)
+        of_texts = bool(manifest.generation.page)  # whose steps are padded to few shapes
+        speed = Speed(compile, cuda_graphs if of_texts else bool(cuda_graphs)).of_artifact(folder, manifest)
         stages = load_stages(folder, manifest, placed, strict=strict, speed=speed)
         return cls(manifest, placed, Engine(manifest, stages, timeout), folder=folder, outputs_stay=outputs == "stay")
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -25,10 +26,16 @@ class _Graph:
     outputs: tuple[torch.Tensor, ...]  # buffers that it writes
 
     def run(self, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        for place, tensor in zip(self.inputs, tensors, strict=True):
-            place.copy_(tensor)
+        for alike in self._by_dtype:
+            torch._foreach_copy_([self.inputs[i] for i in alike], [tensors[i] for i in alike])
         self.graph.replay()
         return tuple(output.clone() for output in self.outputs)  # the next replay writes here again
+
+    @cached_property
+    def _by_dtype(self) -> list[list[int]]:
+        """The inputs of each dtype, which one kernel copies."""
+        dtypes = dict.fromkeys(tensor.dtype for tensor in self.inputs)
+        return [[i for i, tensor in enumerate(self.inputs) if tensor.dtype == dtype] for dtype in dtypes]
 
 
 @dataclass(frozen=True)
@@ -56,9 +63,19 @@ class GraphMemory:
 class GraphedStage:
     """A stage's module in one program on a device that has graphs, run by them."""
 
-    def __init__(self, call: Callable[..., Any], state: Sequence[torch.Tensor], memory: GraphMemory) -> None:
-        """`state`: the buffers that `call` changes, and that must not change when it runs to be recorded."""
+    def __init__(
+        self,
+        call: Callable[..., Any],
+        state: Sequence[torch.Tensor],
+        memory: GraphMemory,
+        addresses: Collection[int] = (),
+    ) -> None:
+        """`state`: the buffers that `call` changes, and that must not change when it runs to be recorded.
+
+        `addresses`: the inputs that say where in pools it writes; with zeros, which belong to nobody, it is recorded.
+        """
         self._call = call
+        self._addresses = addresses
         self._state = state
         self._memory = memory
         self._graphs: OrderedDict[ShapeKey, _Graph] = OrderedDict()
@@ -82,7 +99,9 @@ class GraphedStage:
         return self._graphs[key].run(tensors)
 
     def _record(self, tensors: Sequence[torch.Tensor], sizes: dict[str, int]) -> _Graph:
-        inputs = tuple(tensor.clone() for tensor in tensors)
+        inputs = tuple(
+            torch.zeros_like(tensor) if i in self._addresses else tensor.clone() for i, tensor in enumerate(tensors)
+        )
         with _kept(self._state):
             for _ in range(2):  # set-up of libraries at their first use cannot be recorded
                 self._call(*inputs, **sizes)

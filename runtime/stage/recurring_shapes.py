@@ -13,6 +13,7 @@ from runtime.stage.stage import ShapeKey, shape_key
 RECURS = 3  # the call of a shape at which it is recorded, if all are among so many calls:
 WINDOW = 16  # sizes that change from call to call are not recorded, which stops the device for a while
 RECORDED = 8  # shapes of a program that are recorded at a time
+RECORDED_OF_TEXTS = 64  # the same of a decoder, whose steps are padded to few shapes
 UNUSED = 256  # calls without a shape after which another may take its place
 WATCHED = 256  # shapes whose calls are counted
 ROOM = 0.1  # of the device's memory that must be free to record another
@@ -38,11 +39,13 @@ class RecurringShapes:
         recorder: Recorder,
         has_room: Callable[[], bool],
         is_compiled: Callable[[ShapeKey], bool] | None = None,
+        most: int = RECORDED,
     ) -> None:
         """`call`: the module as it is, which `is_compiled` tells for a shape, if it must be.
 
-        `has_room`: whether the device has memory for another recording.
+        `has_room`: whether the device has memory for another recording.  `most`: that are recorded at a time.
         """
+        self._most = most
         self._call = call
         self._is_compiled = is_compiled or (lambda key: True)
         self._recorder = recorder
@@ -88,11 +91,11 @@ class RecurringShapes:
         before = self._seen.get(key)
         if self._gave_up or before is None or len(before) < RECURS - 1 or self._calls - before[0] >= WINDOW:
             return False
-        return (len(self._used) < RECORDED or self._oldest() is not None) and self._has_room()
+        return (len(self._used) < self._most or self._oldest() is not None) and self._has_room()
 
     def _oldest(self) -> ShapeKey | None:
         """The recorded shape that another may replace, if all places are taken."""
-        if len(self._used) < RECORDED:
+        if len(self._used) < self._most:
             return None
         key = min(self._used, key=self._used.__getitem__)
         return key if self._calls - self._used[key] > UNUSED else None

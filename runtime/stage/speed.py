@@ -18,7 +18,7 @@ from runtime.manifest.digests import file_hash
 from runtime.manifest.manifest import Manifest
 from runtime.stage.compiled_cache import CompiledCache
 from runtime.stage.cuda_graphs import GraphedStage, GraphMemory
-from runtime.stage.recurring_shapes import RecurringShapes, has_room
+from runtime.stage.recurring_shapes import RECORDED, RECORDED_OF_TEXTS, RecurringShapes, has_room
 from runtime.stage.stage import LoadedStage, ShapeKey, StageModule, shape_key
 
 
@@ -61,10 +61,11 @@ class Speed:
         if memory is None:
             return module
         kept = [tensor for name, tensor in module.state.items() if name not in module.pools]
-        graphed = GraphedStage(module.call, kept, memory)
+        graphed = GraphedStage(module.call, kept, memory, module.addresses)
         if self.cuda_graphs:
             return replace(module, call=graphed, is_prepared=graphed.is_prepared)
-        recurring = RecurringShapes(module.call, graphed, partial(has_room, stage.device), module.is_prepared)
+        most = RECORDED_OF_TEXTS if module.pools else RECORDED
+        recurring = RecurringShapes(module.call, graphed, partial(has_room, stage.device), module.is_prepared, most)
         return replace(module, call=recurring, is_prepared=recurring.is_prepared)
 
     def _cache(self, stage: LoadedStage) -> CompiledCache | None:

@@ -15,6 +15,7 @@ from runtime.manifest.manifest import ProgramStage
 from runtime.stage.shared_lock import SharedLock
 
 _COMPILING = SharedLock()  # held alone to compile or record, which fails if other threads run stages meanwhile
+_ADDRESSES = ("table", "window_table", "source_table", "slots")  # inputs of a decoder's step; see docs/generation.md
 ShapeKey = Hashable
 
 
@@ -42,9 +43,15 @@ class StageModule:
 
     @property
     def pools(self) -> dict[str, torch.Tensor]:
-        """Those of the state that are zeros at first; a call leaves the same in them if it runs twice."""
+        """Those of the state that are zeros at first.  What lies at address 0 belongs to nobody."""
         zeros = {name for name, held in self.entry.holds.items() if held.zeros}
         return {name: tensor for name, tensor in self.state.items() if name in zeros}
+
+    @property
+    def addresses(self) -> frozenset[int]:
+        """The places of the inputs that say where in the pools the rows of a batch lie."""
+        named = enumerate((receive.source, receive.tensor.name) for receive in self.entry.receives)
+        return frozenset(i for i, (source, name) in named if source is None and name in _ADDRESSES and self.pools)
 
     def __call__(self, received: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> tuple[torch.Tensor, ...]:
         """The tensors that the stage sends, in the order of the manifest's table, as those that it receives are.
