@@ -16,6 +16,7 @@ import torch
 
 from runtime.call.microbatches import BatchSplit
 from runtime.call.programs import Programs
+from runtime.device.kinds import kind_of
 from runtime.device.placement import place_stages
 from runtime.device.settings import warn_of_autocast, warn_of_other_settings
 from runtime.device.streams import made_by_now
@@ -28,6 +29,8 @@ from runtime.engine.message import Reset, Values
 from runtime.errors import demand
 from runtime.generation.continuation import Continuation
 from runtime.generation.generate import TextGeneration
+from runtime.generation.outputs import StepOutputs
+from runtime.generation.stages import GeneratingStages
 from runtime.manifest.manifest import Manifest
 from runtime.options import check_ways, checked_folder, is_count
 from runtime.processes.choice import processes_of
@@ -268,8 +271,25 @@ class Pipeline:
             if self._generation is None:
                 apart = self._monitor is not None or self._processes is not None
                 at_once = len(self.devices) if apart else len(set(self.devices))
-                self._generation = TextGeneration(self.manifest, self.folder, self.submit_named, at_once)
+                stages = GeneratingStages(
+                    self._submit_step,
+                    at_once,
+                    any(kind_of(device).graph for device in self.devices),
+                    lambda: self._engine.require_open(),
+                )
+                self._generation = TextGeneration(self.manifest, self.folder, stages)
             return self._generation
+
+    def _submit_step(self, tensors: Mapping[str, torch.Tensor], ready: Sequence[torch.Event]) -> Future[StepOutputs]:
+        """Start a step of a decoder, whose tensors exist after the events `ready`."""
+        self._engine.require_open()
+        batch = self._programs.bind_named(tensors)
+        named = self._programs.program_of(batch).named
+
+        def outputs(made: Values) -> StepOutputs:
+            return StepOutputs(**named(made.tensors), ready=made.ready)
+
+        return self._engine.send(self._placed(batch, ready), early=outputs)
 
     def reset(self) -> None:
         """Restore the state of all stages (caches, running statistics) to its values when loaded.
@@ -359,9 +379,13 @@ class Pipeline:
         return self._send_part(last, lambda outputs: build(_join(split, futures, outputs), sizes))
 
     def _send_part(self, part: Values, finish: Finish) -> Future[Any]:
-        tensors = self._programs.program_of(part).inputs.laid_out(part.tensors)
-        part = replace(part, tensors=tensors, ready=made_by_now(tensors))
+        part = self._placed(part)
         return self._engine.send(part, partial(self._finish, finish), None if self._outputs_stay else part.device)
+
+    def _placed(self, batch: Values, ready: Sequence[torch.Event] = ()) -> Values:
+        """A batch as it lies in memory in the example, with the events after which it does."""
+        tensors = self._programs.program_of(batch).inputs.laid_out(batch.tensors)
+        return replace(batch, tensors=tensors, ready=(*made_by_now(tensors), *ready))
 
     def _finish(self, finish: Finish, outputs: tuple[torch.Tensor, ...]) -> Any:
         """A method, so that a batch in flight keeps the pipeline alive, though not its inputs."""

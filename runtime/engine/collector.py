@@ -18,6 +18,7 @@ from runtime.engine.ports import Port, receive_all
 from runtime.errors import PipelineClosed
 
 Finish = Callable[[tuple[torch.Tensor, ...]], Any]  # the model's outputs -> the caller's result
+Early = Callable[[Values], Any]  # the same for outputs that devices may still compute
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Ticket:
 
     finish: Finish
     output_device: torch.device | None = None  # None: outputs stay where they are made
+    early: Early | None = None  # in place of `finish`: called as soon as the last stage has begun
     streams: tuple[torch.Stream, ...] = ()  # the caller's, on every accelerator where outputs may be
     future: Future[Any] = field(default_factory=Future)
 
@@ -78,6 +80,8 @@ class Collector:
         match message:
             case Failure(error):
                 ticket.future.set_exception(error)
+            case Values() if ticket.early is not None:
+                ticket.future.set_result(ticket.early(message))
             case Values():
                 ticket.complete(self._outputs_on(ticket.output_device, message))
             case Reset() | SetTrace():

@@ -15,7 +15,7 @@ import torch
 
 from runtime.device.streams import current_streams
 from runtime.engine.channel import Channel, ChannelClosed, Closable
-from runtime.engine.collector import Collector, Finish, Ticket
+from runtime.engine.collector import Collector, Early, Finish, Ticket
 from runtime.engine.message import Reset, SetTrace, Values
 from runtime.engine.ports import Ports, Runner, in_one_process, send_all
 from runtime.engine.watchdog import Watchdog
@@ -81,15 +81,20 @@ class Engine:
         return any(thread.is_alive() for thread in self._threads)
 
     def send(
-        self, message: Values | Reset | SetTrace, finish: Finish = tuple, output_device: torch.device | None = None
+        self,
+        message: Values | Reset | SetTrace,
+        finish: Finish = tuple,
+        output_device: torch.device | None = None,
+        early: Early | None = None,
     ) -> Future[Any]:
         """Send a message to all stages, after those sent before.
 
         The future holds `finish(outputs)`, called on the collecting thread with the outputs on `output_device`;
-        or a StageError.  Raises PipelineClosed.
+        or a StageError.  With `early` it holds `early(outputs)`, which devices may still compute, where they are made.
+        Raises PipelineClosed.
         """
         accelerators = current_streams([*self._devices, *([] if output_device is None else [output_device])])
-        ticket = Ticket(finish, output_device, accelerators)
+        ticket = Ticket(finish, output_device, early, accelerators)
         self.require_open()
         header = replace(message, tensors=()) if isinstance(message, Values) else message
         with self._sending:

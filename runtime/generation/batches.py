@@ -43,12 +43,12 @@ class TextBatch:
     def ranks(self, vocabulary: int) -> torch.Tensor:
         """As many ranks as the most tokens that a text draws from, rounded up, so that few numbers of them occur."""
         most = max(text.options.sampling.drawn_from(vocabulary) for text in self.texts)
-        return torch.arange(min(_rounded(most), vocabulary))
+        return torch.arange(min(power_of_two(most), vocabulary))
 
     def marks(self) -> dict[str, torch.Tensor]:
         """The tokens of each text whose logits change, and how; the last one again up to as many as others have."""
         rows = [text.marks() for text in self.texts]
-        width = _rounded(max(map(len, rows)))
+        width = power_of_two(max(map(len, rows)))
         filled = [[*row, *[row[-1]] * (width - len(row))] for row in rows]
         tokens, penalties, biases = ([[mark[i] for mark in row] for row in filled] for i in range(3))
         changes = [list(row) for row in zip(penalties, biases, strict=True)]
@@ -79,7 +79,7 @@ _MAKE: dict[str, Callable[[TextBatch, Generation], torch.Tensor]] = {
 }
 
 
-def _rounded(count: int) -> int:
+def power_of_two(count: int) -> int:
     """The power of two from there on."""
     return 1 << (count - 1).bit_length()
 

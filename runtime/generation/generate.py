@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -17,6 +17,7 @@ from runtime.generation.generator import Generator
 from runtime.generation.media import MediaInputs
 from runtime.generation.options import text_options
 from runtime.generation.prompts import Prompt, PromptReader, are_several
+from runtime.generation.stages import GeneratingStages
 from runtime.generation.text import Tokenizer
 from runtime.generation.widths import SourceWidths
 from runtime.manifest.manifest import Manifest
@@ -29,22 +30,18 @@ class TextGeneration:
         self,
         manifest: Manifest,
         folder: Path,
-        submit: Callable[[Mapping[str, torch.Tensor]], Future[Any]],
-        at_once: int,
+        stages: GeneratingStages,
     ) -> None:
-        """`submit`: starts a batch of tensors by their names; `at_once`: how many batches the stages compute at once.
-
-        Raises InputError where the artifact is no decoder.
-        """
+        """Raises InputError where the artifact is no decoder."""
         if not manifest.generation.page:
             raise InputError(f"{manifest.name} was not compiled to continue texts", "compile it with --generate")
         self._generation = manifest.generation
         self._media = media = MediaInputs.of(manifest)
         first, takes = ([t.name for t in manifest.programs[i].inputs] for i in (0, 0 if media.types else -1))
         widths = SourceWidths.of(manifest.programs[0], manifest.generation.source)
-        self._generator = Generator(
-            manifest.generation, takes, at_once, lambda given: submit(widths.padded(given)), first, media.takes
-        )
+        submit = stages.submit
+        stages = replace(stages, submit=lambda given, ready: submit(widths.padded(given), ready))
+        self._generator = Generator(manifest.generation, takes, stages, first, media.takes)
         self._tokenizer = Tokenizer(folder)
         self._prompts = PromptReader(manifest.generation, self._tokenizer, media)
 

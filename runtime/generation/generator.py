@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
-from queue import SimpleQueue
+from contextlib import suppress
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from threading import Lock, Thread, current_thread
 from typing import Any
 
@@ -15,16 +18,29 @@ from runtime.generation.batches import TextBatch
 from runtime.generation.continuation import Continuation, Told
 from runtime.generation.media import TextMedia
 from runtime.generation.options import TextOptions
+from runtime.generation.outputs import HostOutputs, StepOutputs, TokenCopies
+from runtime.generation.padding import with_few_widths, with_spare_rows
 from runtime.generation.scheduler import CHUNK, Scheduler
 from runtime.generation.sequences import Pools, TextInProgress, TextSource
+from runtime.generation.stages import GeneratingStages
 from runtime.manifest.manifest import Generation
 
-Submit = Callable[[Mapping[str, torch.Tensor]], Future[dict[str, torch.Tensor]]]
 _Event = Callable[[], None]  # what happened, as what is to be done about it
+POLL = 1e-4  # seconds between two looks at whether tokens have come to the host
+
+
+@dataclass(frozen=True)
+class _Unread:
+    """A batch whose tokens are on their way to the host: the texts that they belong to, with their rows."""
+
+    outputs: HostOutputs
+    told: list[tuple[TextInProgress, int]]
 
 
 class Generator:
     """Continues texts.  Any thread may start and cancel them; one thread of its own does all the rest, event by event.
+
+    It orders steps ahead of the tokens that it has read, which go from the last stage to the first on the devices.
 
     A batch that a stage fails is computed again from the same places in the pools, each of its texts alone, so that
     only a text that fails by itself is lost.
@@ -34,22 +50,24 @@ class Generator:
         self,
         generation: Generation,
         takes: Collection[str],
-        at_once: int,
-        submit: Submit,
+        stages: GeneratingStages,
         first: Collection[str] = (),
         media: Collection[str] = (),
     ) -> None:
-        """`takes`: the names of the decoder's inputs.  `submit`: starts a batch; `at_once` are computed at once.
+        """`takes`: the names of the decoder's inputs.
 
-        `first`: the names of those of the first step of a text that has a source, `media` of one that has media.
+        `first`: those of the first step of a text that has a source, `media` of one that has media.
         """
-        self._generation, self._submit = generation, submit
+        self._generation, self._stages = generation, stages
+        self._copies = TokenCopies()
+        self._unread: deque[_Unread] = deque()  # in their order
         self._takes, self._first, self._media = takes, first, media
         chunk = CHUNK
         if generation.window:
             room = (generation.window_pages - 2) * generation.page - generation.window
             chunk = max(1, min(CHUNK, room))
-        groups = at_once + 1 if at_once > 1 else 1  # stages that share a device read their weights once for all texts
+        # Stages that share a device read their weights once for all texts.
+        groups = stages.at_once + 1 if stages.at_once > 1 else 1
         self._scheduler = Scheduler(Pools.of(generation), groups, chunk, generation.chunk, generation.together)
         self._texts: dict[Continuation, TextInProgress] = {}
         self._events: SimpleQueue[_Event] = SimpleQueue()
@@ -120,7 +138,7 @@ class Generator:
     def _run(self) -> None:
         while True:
             with self._lock:
-                if self._events.empty() and not self._texts:
+                if self._events.empty() and not self._texts and not self._unread:
                     self._runs = False
                     return
             try:
@@ -130,13 +148,23 @@ class Generator:
 
     def _act(self) -> None:
         """Wait for an event, act on all that happened, and send what can run."""
-        self._events.get()()
+        self._wait()
         while not self._events.empty():  # so that the next batch is made with all of it
             self._events.get()()
+        self._read()
         while (batch := self._scheduler.next_batch()) is not None:
             self._send(batch)
-        if self._texts and not self._scheduler.in_flight:
+        if self._texts and not self._scheduler.is_busy:
             raise RuntimeError("no text can go on; this is a fault of stagecut")
+
+    def _wait(self) -> None:
+        """Until there is an event, which is acted on, or tokens are there that nobody has read."""
+        if not self._unread:
+            return self._events.get()()
+        while not self._unread[0].outputs.are_there:
+            self._stages.require_open()
+            with suppress(Empty):
+                return self._events.get(timeout=POLL)()
 
     def _add(self, text: TextInProgress) -> None:
         if self._closed:
@@ -149,7 +177,8 @@ class Generator:
         text = batch.texts[0]
         takes = self._first if text.starts else self._media if text.looks else self._takes
         try:
-            future = self._submit(batch.inputs(takes, self._generation))
+            given, ready = self._inputs(batch, takes)
+            future = self._stages.submit(given, ready)
         except InputError as e:  # no program takes it, as one for media may have bounds of its own
             self._scheduler.failed(batch)
             for one in batch.texts:
@@ -157,10 +186,20 @@ class Generator:
             return
         future.add_done_callback(lambda done: self._tell(lambda: self._take(batch, done)))
 
-    def _take(self, batch: TextBatch, future: Future[dict[str, torch.Tensor]]) -> None:
-        """The results of the stages for a batch."""
+    def _inputs(
+        self, batch: TextBatch, takes: Collection[str]
+    ) -> tuple[Mapping[str, torch.Tensor], tuple[torch.Event, ...]]:
+        """The inputs of a batch, and the events after which they exist."""
+        batch = with_spare_rows(batch, self._generation) if self._stages.pads else batch
+        given, ready = batch.inputs(takes, self._generation), ()
+        if any(text.unread for text in batch.texts):
+            given["input_ids"], ready = self._copies.ids([text.last for text in batch.texts])
+        return (with_few_widths(given, self._generation) if self._stages.pads else given), ready
+
+    def _take(self, batch: TextBatch, future: Future[StepOutputs]) -> None:
+        """The stages have begun a batch."""
         try:
-            outputs = future.result()
+            step = future.result()
         except StageError as e:
             for text in self._scheduler.failed(batch):
                 self._leave(text, e)
@@ -168,13 +207,20 @@ class Generator:
         except Exception as e:
             self._end_all(e)
             return
-        tokens, logprobs = (outputs[name].tolist() for name in ("token", "logprob"))
-        rows = {id(text): row for row, text in enumerate(batch.texts)}
-        for text in self._scheduler.done(batch):
-            row = rows[id(text)]
-            text.tokens.append(tokens[row])
-            if text.continuation.add(tokens[row], logprobs[row]):
-                self._leave(text)
+        told = self._scheduler.computed(batch, step)
+        self._unread.append(_Unread(self._copies.to_host(step), told))
+        self._read()
+
+    def _read(self) -> None:
+        """Hand out the tokens that are there.  Those behind the end of a text are dropped."""
+        while self._unread and self._unread[0].outputs.are_there:
+            batch = self._unread.popleft()
+            self._scheduler.all_read()
+            tokens, logprobs = batch.outputs.token.tolist(), batch.outputs.logprob.tolist()
+            for text, row in batch.told:
+                text.read(self._scheduler.pools, tokens[row])
+                if text.continuation in self._texts and text.continuation.add(tokens[row], logprobs[row]):
+                    self._leave(text)
 
     def _leave(self, text: TextInProgress, error: BaseException | None = None) -> None:
         self._scheduler.remove(text)
@@ -192,3 +238,5 @@ class Generator:
             self._scheduler.remove(text)
             found.end(error)
         self._texts.clear()
+        self._scheduler.unread -= len(self._unread)
+        self._unread.clear()

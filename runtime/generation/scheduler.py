@@ -6,10 +6,12 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from runtime.generation.batches import TextBatch
+from runtime.generation.outputs import StepOutputs
 from runtime.generation.sequences import Pools, TextInProgress, common
 
 CHUNK = 512  # tokens of a prefill in one batch, padding included
 TRIES = 3  # batches with a text that may fail in a row
+AHEAD = 4  # batches of a group whose tokens the host has not read
 
 
 @dataclass(eq=False)
@@ -19,6 +21,9 @@ class Scheduler:
     A batch is of texts that have one new token each, or of such that have more: prefill, of which at most `CHUNK`
     tokens are computed at once.  The two take turns.  Where no page is free, the text that came last gives its pages
     up, and is prefilled again when there is room.
+
+    A batch that stages on accelerators have begun counts as `unread` until the host knows its tokens; further steps of
+    its texts are ordered meanwhile.
     """
 
     pools: Pools
@@ -28,7 +33,8 @@ class Scheduler:
     together: str = "any"  # the texts that a batch may have: see `Generation`
     waiting: deque[TextInProgress] = field(default_factory=deque)
     active: list[TextInProgress] = field(default_factory=list)  # those with pages, in the order of their admission
-    in_flight: int = 0
+    in_flight: int = 0  # batches of which nothing is known yet
+    unread: int = 0
     _prefilled: bool = False  # whether the last batch was of prefill
 
     def add(self, text: TextInProgress) -> None:
@@ -39,18 +45,22 @@ class Scheduler:
 
         The stages run batches in order: what one in flight still writes there is overwritten by the next owner.
         """
-        if text in self.active:
-            self.active.remove(text)
+        if text.admitted:
+            self._dismiss(text)
         elif text in self.waiting:
             self.waiting.remove(text)
-        text.release(self.pools)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something comes of a batch yet."""
+        return self.in_flight + self.unread > 0
 
     def next_batch(self) -> TextBatch | None:
         """The next batch for the stages; None while they have enough, or nothing can run."""
-        if self.in_flight >= self.groups:
+        if self.in_flight >= self.groups or self.in_flight + self.unread >= self.groups * AHEAD:
             return None
         self._admit()
-        idle = [text for text in self.active if not text.running]
+        idle = [text for text in self.active if text.is_idle and (self.pools.cached or not text.unread)]
         fill, decode = [t for t in idle if not t.decodes], [t for t in idle if t.decodes]
         order = (decode, fill) if self._prefilled else (fill, decode)
         batch = next((made for some in order if (made := self._batch(some)) is not None), None)
@@ -61,15 +71,26 @@ class Scheduler:
                 text.running = True
         return batch
 
-    def done(self, batch: TextBatch) -> list[TextInProgress]:
-        """The pools hold the tokens of a batch now.  Returns the texts whose next token the batch has told."""
-        told: list[TextInProgress] = []
+    def computed(self, batch: TextBatch, step: StepOutputs) -> list[tuple[TextInProgress, int]]:
+        """The stages fill the pools with the tokens of a batch.
+
+        Returns the texts whose next token the batch writes, with its row: `read` is called with each, then `all_read`.
+        """
+        told: list[tuple[TextInProgress, int]] = []
+        rows = {id(text): row for row, text in enumerate(batch.texts)}
         for text, count in self._landed(batch):
             text.failures = 0
-            if count == text.new:
-                told.append(text)
+            writes = count == text.new
             text.advance(self.pools, count)
+            if writes:
+                text.wrote(step, rows[id(text)])
+                told.append((text, rows[id(text)]))
+        self.unread += 1
         return told
+
+    def all_read(self) -> None:
+        """The host knows the tokens of the oldest batch that was unread."""
+        self.unread -= 1
 
     def failed(self, batch: TextBatch) -> list[TextInProgress]:
         """A batch was lost; its texts run again, each alone.  Returns those that fail again and again."""
@@ -85,13 +106,17 @@ class Scheduler:
         self.in_flight -= 1
         for text in batch.texts:
             text.running = False
-        return [(t, count) for t, count in zip(batch.texts, batch.counts, strict=True) if t in self.active]
+        return [(t, count) for t, count in zip(batch.texts, batch.counts, strict=True) if t.admitted]
 
     def _give_up(self, text: TextInProgress) -> None:
         """A text gives its pages to others, and is prefilled again when there is room."""
-        self.active.remove(text)
-        text.release(self.pools)
+        self._dismiss(text)
         self.waiting.appendleft(text)
+
+    def _dismiss(self, text: TextInProgress) -> None:
+        self.active.remove(text)
+        text.admitted = False
+        text.release(self.pools)
 
     # ---- admission
 
@@ -99,6 +124,8 @@ class Scheduler:
         """Those that wait get pages in their order, as long as each that has some could still get one more."""
         while self.waiting:
             text = self.waiting[0]
+            if text.unread:
+                return  # it is prefilled with tokens that are not known yet
             if common(text, [t for t in self.active if t.length < len(t.tokens) - 1], self.pools):
                 return  # what it has in common with another is there soon
             text.begin(self.pools)
@@ -106,6 +133,7 @@ class Scheduler:
             if not (enough and text.grow(self.pools, text.length + self._count(text))):
                 text.release(self.pools)
                 return
+            text.admitted = True
             self.active.append(self.waiting.popleft())
 
     # ---- batches
@@ -121,9 +149,11 @@ class Scheduler:
                 break
             if texts and self._kind(text, count) != self._kind(texts[0], counts[0]):
                 continue
-            if text in self.active and self._make_room(text, text.length + count, keep=texts):
+            if text.admitted and self._make_room(text, text.length + count, keep=texts):
                 texts.append(text)
                 counts.append(count)
+            elif text.admitted and any(t.unread for t in self.active[self.active.index(text) :]):
+                break  # those that came later give their pages up once their tokens are read
         return TextBatch(tuple(texts), tuple(counts)) if texts else None
 
     def _count(self, text: TextInProgress) -> int:
@@ -149,7 +179,8 @@ class Scheduler:
     def _make_room(self, text: TextInProgress, length: int, keep: list[TextInProgress]) -> bool:
         """Give a text the pages of `length` tokens, those of the text that came last if there is no other way."""
         while not text.grow(self.pools, length):
-            last = next((t for t in reversed(self.active) if not t.running and t is not text and t not in keep), None)
+            others = (t for t in reversed(self.active) if t is not text and t not in keep)
+            last = next((t for t in others if not (t.running or t.unread)), None)
             if last is None or self.active.index(last) < self.active.index(text):
                 return False
             self._give_up(last)

@@ -10,6 +10,7 @@ import torch
 from runtime.generation.continuation import Continuation
 from runtime.generation.media import TextMedia
 from runtime.generation.options import TextOptions
+from runtime.generation.outputs import LatestToken, StepOutputs
 from runtime.generation.pages import TRASH, Pages, prefixes_of
 from runtime.manifest.manifest import Generation
 
@@ -57,7 +58,7 @@ class TextInProgress:
     """A prompt and what was written behind it.
 
     The pools hold its first `length` tokens; all that lies behind is computed from the tokens, at any time and more
-    than once.  The `continuation` is told each new token.
+    than once.  The `continuation` is told each new token, once it is read: the device may be some tokens ahead.
     """
 
     tokens: list[int]
@@ -71,14 +72,31 @@ class TextInProgress:
     source: TextSource | None = None  # what an encoder reads of it
     source_pages: list[int] = field(default_factory=list)
     media: TextMedia | None = None  # what stands before it, which its first step takes with the whole prompt
-    running: bool = False  # in a batch that the stages have
+    running: bool = False  # in a batch of which nothing is known yet
+    unread: int = 0  # tokens that the stages have written, and the host has not read
+    latest: LatestToken = LatestToken()  # the last of these
+    admitted: bool = False  # whether it has pages
     failures: int = 0  # batches in a row that failed
     _prefixes: list[bytes] = field(default_factory=list)
+    _named: int = 0  # pages that others may share
+
+    @property
+    def written(self) -> int:
+        """The number of its tokens, those included that are not read yet."""
+        return len(self.tokens) + self.unread
 
     @property
     def new(self) -> int:
         """The number of tokens that the pools do not hold."""
-        return len(self.tokens) - self.length
+        return self.written - self.length
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether its next step can be ordered: of tokens that are not read, if those have no say in it."""
+        if self.running or not self.unread:
+            return not self.running
+        is_whole = self.written >= self.continuation.prompt_tokens + self.options.new
+        return not is_whole and self.options.sampling.repetition_penalty == 1
 
     @property
     def starts(self) -> bool:
@@ -98,7 +116,7 @@ class TextInProgress:
     def marks(self) -> list[tuple[int, float, float]]:
         """The tokens whose logits change, one at least: each with the penalty that divides, and what is added."""
         sampling = self.options.sampling
-        first = sampling.suppressed_first if len(self.tokens) == self.continuation.prompt_tokens else ()
+        first = sampling.suppressed_first if self.written == self.continuation.prompt_tokens else ()
         bias = dict(sampling.logit_bias) | dict.fromkeys((*sampling.suppressed, *first), float("-inf"))
         repeated = set(self.tokens) if sampling.repetition_penalty != 1 else set[int]()
         tokens = sorted(repeated | bias.keys()) or [0]
@@ -128,20 +146,42 @@ class TextInProgress:
         """The pools hold `count` more tokens: full pages may be shared now, those behind the window are free."""
         if not pools.cached:
             return
-        before, self.length = self.length, self.length + count
-        filled = range(before // pools.page, self.length // pools.page)
-        if filled and self._shares(pools):
-            for i in filled:
-                pools.full.name(self.pages[i], self.prefixes(pools)[i])
+        self.length += count
+        self._name_pages(pools)
         while self.window_pages and (self.left + 1) * pools.page <= self.length - pools.window + 1:
             pools.sliding.give([self.window_pages.pop(0)])
             self.left += 1
+
+    def wrote(self, step: StepOutputs, row: int) -> None:
+        """The stages write its next token."""
+        self.unread += 1
+        self.latest = LatestToken(step=step, row=row)
+
+    def read(self, pools: Pools, token: int) -> None:
+        """The first of its unread tokens is known."""
+        self.unread -= 1
+        self.tokens.append(token)
+        self._name_pages(pools)
+
+    def _name_pages(self, pools: Pools) -> None:
+        """Full pages whose tokens are known may be shared."""
+        full = min(self.length, len(self.tokens)) // pools.page
+        if self._named < full and self._shares(pools):
+            for i in range(self._named, full):
+                pools.full.name(self.pages[i], self.prefixes(pools)[i])
+            self._named = full
+
+    @property
+    def last(self) -> LatestToken:
+        """Its last token."""
+        return self.latest if self.unread else LatestToken(self.tokens[-1])
 
     def begin(self, pools: Pools) -> None:
         """Take over the pages that hold its first tokens already, so that at least one token stays to be computed."""
         if self._shares(pools):
             self.pages = pools.full.share(self.shareable(pools))
-            self.length = len(self.pages) * pools.page
+            self._named = len(self.pages)
+            self.length = self._named * pools.page
 
     def _shares(self, pools: Pools) -> bool:
         """Whether its tokens tell all there is of its prefixes."""
@@ -164,7 +204,7 @@ class TextInProgress:
         pools.full.give(self.pages)
         pools.sliding.give(self.window_pages)
         self.pages, self.window_pages, self.source_pages = [], [], []
-        self.left, self.slot, self.length = 0, TRASH, 0
+        self.left, self.slot, self.length, self._named = 0, TRASH, 0, 0
 
 
 def _pages(length: int, page: int) -> int:

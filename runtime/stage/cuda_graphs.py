@@ -17,6 +17,9 @@ from runtime.stage.stage import ShapeKey, shape_key
 KEPT = 32  # graphs that are kept, one for each shape: each holds memory for all of the stage's activations
 
 
+_copy_all: Any = getattr(torch, "_foreach_copy_")  # noqa: B009 - torch's stubs lack it
+
+
 @dataclass(frozen=True)
 class _Graph:
     """A recorded graph and its fixed buffers."""
@@ -27,7 +30,7 @@ class _Graph:
 
     def run(self, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         for alike in self._by_dtype:
-            torch._foreach_copy_([self.inputs[i] for i in alike], [tensors[i] for i in alike])
+            _copy_all([self.inputs[i] for i in alike], [tensors[i] for i in alike])
         self.graph.replay()
         return tuple(output.clone() for output in self.outputs)  # the next replay writes here again
 

@@ -18,8 +18,10 @@ from runtime.generation.batches import TextBatch
 from runtime.generation.continuation import Continuation
 from runtime.generation.generator import Generator
 from runtime.generation.options import Sampling, TextOptions, text_options
+from runtime.generation.outputs import StepOutputs
 from runtime.generation.pages import TRASH, Pages, prefixes_of
 from runtime.generation.sequences import TextInProgress
+from runtime.generation.stages import GeneratingStages
 from runtime.generation.widths import SourceWidths
 from runtime.manifest.manifest import CallSignature, Generation, ProgramEntry, Symbol
 from runtime.manifest.manifest import Tensor as ManifestTensor
@@ -62,10 +64,10 @@ class Decoder:
         sliding = ["window_table", "window_first"] if self.generation.window else ["table"]
         return ["input_ids", "lengths", "counts", *sliding, "sampling", "seeds"]
 
-    def submit(self, given: Mapping[str, Tensor]) -> Future[dict[str, Tensor]]:
+    def submit(self, given: Mapping[str, Tensor], ready: Sequence[Any] = ()) -> Future[StepOutputs]:
         return self.at_once.submit(self.run, **{name: tensor.tolist() for name, tensor in given.items()})
 
-    def run(self, input_ids: Any, lengths: Any, counts: Any, **given: Any) -> dict[str, Tensor]:
+    def run(self, input_ids: Any, lengths: Any, counts: Any, **given: Any) -> StepOutputs:
         self.batches.append((len(input_ids), len(input_ids[0])))
         if self.faults:
             self.faults -= 1
@@ -75,7 +77,7 @@ class Decoder:
         tables = given.get("table") or given["window_table"]
         firsts = given.get("window_first") or [0] * len(tables)
         rows = zip(input_ids, lengths, counts, tables, firsts, strict=True)
-        return {"token": torch.tensor([self._row(*row) for row in rows]), "logprob": torch.zeros(len(lengths))}
+        return StepOutputs(torch.tensor([self._row(*row) for row in rows]), torch.zeros(len(lengths)))
 
     def _row(self, ids: list[int], length: int, count: int, table: list[int], first: int) -> int:
         page = self.generation.page
@@ -100,10 +102,10 @@ class Recurrence:
     at_once: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
     takes = ("input_ids", "lengths", "counts", "slots")
 
-    def submit(self, given: Mapping[str, Tensor]) -> Future[dict[str, Tensor]]:
+    def submit(self, given: Mapping[str, Tensor], ready: Sequence[Any] = ()) -> Future[StepOutputs]:
         return self.at_once.submit(self.run, **{name: tensor.tolist() for name, tensor in given.items()})
 
-    def run(self, input_ids: Any, lengths: Any, counts: Any, slots: Any) -> dict[str, Tensor]:
+    def run(self, input_ids: Any, lengths: Any, counts: Any, slots: Any) -> StepOutputs:
         self.batches.append((len(input_ids), len(input_ids[0])))
         assert set(counts) == {len(input_ids[0])}, "no padding"
         assert len(set(slots)) == len(slots)
@@ -115,12 +117,12 @@ class Recurrence:
         if len(self.batches) in self.faults:
             raise StageError(1, "cpu", ValueError("lost"))
         token = torch.tensor([following(self.states[slot]) for slot in slots])
-        return {"token": token, "logprob": torch.zeros(len(slots))}
+        return StepOutputs(token, torch.zeros(len(slots)))
 
 
 @contextmanager
 def generator(decoder: Decoder | Recurrence, stages: int = 2, chunk: int = 6) -> Iterator[Generator]:
-    made = Generator(decoder.generation, decoder.takes, stages, decoder.submit)
+    made = Generator(decoder.generation, decoder.takes, GeneratingStages(decoder.submit, stages))
     made._scheduler.chunk = chunk
     yield made
     made.close()
@@ -256,7 +258,7 @@ def test_texts_are_whole_in_each_batch_where_there_is_no_cache(together: str) ->
     decoder = Recurrence(terms)
     decoder.takes = ("input_ids", "lengths", "counts")  # type: ignore[misc]
 
-    def submit(given: Mapping[str, Tensor]) -> Future[dict[str, Tensor]]:
+    def submit(given: Mapping[str, Tensor], ready: Sequence[Any] = ()) -> Future[StepOutputs]:
         return plain({**given, "slots": torch.arange(1, len(given["lengths"]) + 1)})
 
     plain, decoder.submit = decoder.submit, submit  # type: ignore[method-assign]

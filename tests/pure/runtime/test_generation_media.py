@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,9 @@ from runtime.errors import InputError
 from runtime.generation.generator import Generator
 from runtime.generation.media import MediaInputs, TextMedia
 from runtime.generation.options import TextOptions
+from runtime.generation.outputs import StepOutputs
 from runtime.generation.pages import TRASH
+from runtime.generation.stages import GeneratingStages
 from runtime.manifest.manifest import Generation
 from runtime.manifest.manifest import Tensor as ManifestTensor
 
@@ -71,13 +74,13 @@ def test_media_that_an_artifact_does_not_take(media: MediaInputs) -> None:
 def test_a_prompt_with_media_is_a_batch_of_its_own_and_shares_no_pages(media: MediaInputs) -> None:
     seen: list[Mapping[str, Tensor]] = []
 
-    def submit(batch: Mapping[str, Tensor]) -> Future[dict[str, Tensor]]:
+    def submit(batch: Mapping[str, Tensor], ready: Sequence[Any]) -> Future[StepOutputs]:
         seen.append(batch)
-        done: Future[dict[str, Tensor]] = Future()
-        done.set_result({"token": batch["input_ids"][:, -1] + 1, "logprob": torch.zeros(len(batch["lengths"]))})
+        done: Future[StepOutputs] = Future()
+        done.set_result(StepOutputs(batch["input_ids"][:, -1] + 1, torch.zeros(len(batch["lengths"]))))
         return done
 
-    made = Generator(TERMS, TAKES, 1, submit, media=media.takes)
+    made = Generator(TERMS, TAKES, GeneratingStages(submit, 1), media=media.takes)
     made._scheduler.chunk = 4
     ids = [9, PLACE, PLACE, 9, 9, 9, 9, 9]
     [image] = media.of_rows(given(seq=8), [ids], None)
@@ -93,14 +96,14 @@ def test_a_prompt_with_media_is_a_batch_of_its_own_and_shares_no_pages(media: Me
 
 
 def test_a_batch_that_no_program_takes_costs_its_own_texts_alone() -> None:
-    def submit(batch: Mapping[str, Tensor]) -> Future[dict[str, Tensor]]:
+    def submit(batch: Mapping[str, Tensor], ready: Sequence[Any]) -> Future[StepOutputs]:
         if int(batch["input_ids"].max()) > 50:
             raise InputError("no program takes it")
-        done: Future[dict[str, Tensor]] = Future()
-        done.set_result({"token": batch["input_ids"][:, -1], "logprob": torch.zeros(len(batch["lengths"]))})
+        done: Future[StepOutputs] = Future()
+        done.set_result(StepOutputs(batch["input_ids"][:, -1], torch.zeros(len(batch["lengths"]))))
         return done
 
-    made = Generator(TERMS, TAKES, 1, submit)
+    made = Generator(TERMS, TAKES, GeneratingStages(submit, 1))
     texts = [made.start([token], TextOptions(3)) for token in (60, 7)]
     with pytest.raises(InputError, match="no program takes it"):
         texts[0].result(timeout=30)

@@ -1,0 +1,47 @@
+"""Batches of few shapes: steps are padded, so that one recorded graph serves many of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch.nn.functional import pad
+
+from runtime.generation.batches import TextBatch, power_of_two
+from runtime.generation.options import TextOptions
+from runtime.generation.pages import TRASH
+from runtime.generation.sequences import TextInProgress, TextSource
+from runtime.manifest.manifest import Generation
+
+SEQ = 64  # new tokens of a prefill are rounded up to a multiple of it
+_TABLES = ("table", "window_table", "source_table")
+
+
+def with_spare_rows(batch: TextBatch, generation: Generation) -> TextBatch:
+    """A batch of one new token each, with rows up to a power of two that belong to nobody: they write to page 0."""
+    first = batch.texts[0]
+    whole = first.starts or first.looks or not generation.cached or generation.together == "alone"
+    if whole or max(batch.counts) > 1:
+        return batch
+    spare = power_of_two(len(batch.texts)) - len(batch.texts)
+    row = _spare_row(first, first.length if generation.together == "equal" else 0)
+    return replace(batch, texts=(*batch.texts, *[row] * spare), counts=(*batch.counts, *[1] * spare))
+
+
+def _spare_row(like: TextInProgress, length: int) -> TextInProgress:
+    source = like.source and TextSource(torch.zeros(0), 1)
+    return TextInProgress([0] * (length + 1), TextOptions(1), like.continuation, length, source=source)
+
+
+def with_few_widths(given: Mapping[str, torch.Tensor], generation: Generation) -> dict[str, torch.Tensor]:
+    """The inputs of a batch with tables as wide as a power of two; a prefill, where rows may be padded, rounded up."""
+    made = dict(given)
+    for name in _TABLES:
+        if name in made:
+            width = made[name].shape[1]
+            made[name] = pad(made[name], (0, power_of_two(width) - width), value=TRASH)
+    seq = made["input_ids"].shape[1] if "input_ids" in made else 1
+    if seq > 1 and generation.together == "any" and generation.cached and not generation.slots:
+        made["input_ids"] = pad(made["input_ids"], (-seq % SEQ, 0))
+    return made

@@ -1,0 +1,23 @@
+"""The stages, as the thread that continues texts sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import torch
+
+from runtime.generation.outputs import StepOutputs
+
+Submit = Callable[[Mapping[str, torch.Tensor], Sequence[torch.Event]], Future[StepOutputs]]
+
+
+@dataclass(frozen=True)
+class GeneratingStages:
+    """The stages of a decoder."""
+
+    submit: Submit  # starts a step of tensors that exist after events; the future holds outputs that may not yet
+    at_once: int  # the steps that they compute at once
+    pads: bool = False  # whether steps are padded to few shapes, which CUDA graphs are recorded for
+    require_open: Callable[[], None] = lambda: None  # raises PipelineClosed once they are closed

@@ -1,0 +1,184 @@
+"""Steps that are ordered before the tokens of those before them are read, over a decoder that is behind the host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from runtime.errors import PipelineClosed, StageError
+from runtime.generation.generator import Generator
+from runtime.generation.options import Sampling, TextOptions
+from runtime.generation.outputs import StepOutputs
+from runtime.generation.scheduler import AHEAD
+from runtime.generation.stages import GeneratingStages
+from runtime.manifest.manifest import Generation
+from tests.pure.runtime.test_generation import (
+    END,
+    FULL,
+    SLIDING,
+    VOCABULARY,
+    Decoder,
+    Recurrence,
+    begin,
+    prompts,
+    tokens,
+    written,
+)
+
+CPU = torch.device("cpu")
+
+
+@dataclass
+class Done:
+    """An event that completes once it was asked for a few times."""
+
+    left: int = 12
+
+    def query(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+@dataclass
+class Behind:
+    """A decoder whose outputs exist a while after it has begun a step; it notes how far it is behind."""
+
+    decoder: Decoder | Recurrence
+    broken: tuple[int, ...] = ()  # the numbers of steps that fail
+    open: bool = True
+    given: list[dict[str, Tensor]] = field(default_factory=list)
+    events: list[Done] = field(default_factory=list)
+    behind: list[int] = field(default_factory=list)
+
+    def submit(self, given: Mapping[str, Tensor], ready: Sequence[Any]) -> Future[StepOutputs]:
+        self.given.append({**given})
+        self.behind.append(sum(event.left >= 0 for event in self.events))
+        future: Future[StepOutputs] = Future()
+        try:
+            if len(self.given) in self.broken:
+                raise StageError(1, "cpu", ValueError("lost"))
+            made = self.decoder.run(**{name: tensor.tolist() for name, tensor in given.items()})
+            self.events.append(Done())
+            future.set_result(StepOutputs(made.token, made.logprob, (self.events[-1],)))  # type: ignore[arg-type]
+        except Exception as e:
+            future.set_exception(e)
+        return future
+
+    def require_open(self) -> None:
+        if not self.open:
+            raise PipelineClosed("a stage does not come to an end")
+
+    def generator(self, stages: int = 1, pads: bool = False) -> Generator:
+        made = GeneratingStages(self.submit, stages, pads, self.require_open)
+        return Generator(self.decoder.generation, self.decoder.takes, made)
+
+
+@pytest.mark.parametrize("generation", [FULL, SLIDING], ids=["full", "sliding"])
+@pytest.mark.parametrize("stages", [1, 3])
+def test_texts_are_those_that_wait_for_each_token(generation: Generation, stages: int) -> None:
+    behind = Behind(Decoder(generation))
+    made = behind.generator(stages)
+    begun = [begin(made, prompt, 12 + i % 3) for i, prompt in enumerate(prompts(7))]
+    found = [tokens(one) for one in begun]
+    assert found == [written(p, 12 + i % 3, generation.window) for i, p in enumerate(prompts(7))]
+    made.close()
+    assert AHEAD - 2 < max(behind.behind) < (stages + 1) * AHEAD
+    assert made._scheduler.pools.full.free == generation.pages - 1 or generation.window
+
+
+def test_steps_behind_the_end_of_a_text_are_dropped() -> None:
+    """The id that ends it is read when further steps are under way; its pages are free, and others' tokens stay."""
+    prompt = next(p for p in prompts(200) if written(p, 20)[-1] == END and 3 < len(written(p, 20)) < 12)
+    behind = Behind(Decoder(FULL))
+    made = behind.generator()
+    ends, goes_on = begin(made, prompt, 20), made.start([9, 9], TextOptions(30))
+    assert tokens(ends) == written(prompt, 20)
+    assert len(tokens(goes_on)) == 30
+    steps = sum(len(step["lengths"]) for step in behind.given)
+    assert steps > len(written(prompt, 20)) + 30  # some were computed for nobody
+    assert made._scheduler.pools.full.free == FULL.pages - 1
+    made.close()
+
+
+def test_who_cancels_gets_no_more_tokens_though_steps_are_under_way() -> None:
+    behind = Behind(Decoder(FULL))
+    made = behind.generator()
+    long, other = made.start([1, 2], TextOptions(60)), made.start([3, 4], TextOptions(40))
+    next(iter(long))
+    long.cancel()
+    count = len(long.steps)
+    assert len(tokens(other)) == 40
+    assert len(long.steps) == count
+    made.close()
+
+
+def test_texts_that_lack_room_wait_until_the_tokens_of_others_are_read() -> None:
+    behind = Behind(Decoder(Generation(page=4, pages=10, max_length=64, vocabulary=VOCABULARY)))
+    made = behind.generator()
+    begun = [made.start(prompt, TextOptions(12)) for prompt in prompts(8)]
+    firsts = [tokens(found)[:3] for found in begun]
+    assert firsts == [written(prompt, 3) for prompt in prompts(8)]
+    assert made._scheduler.pools.full.free == 9
+    assert isinstance(behind.decoder, Decoder)
+    assert behind.decoder.computed > sum(map(len, prompts(8))) + 8 * 11  # some were computed again
+    made.close()
+
+
+@pytest.mark.parametrize("slots", [False, True])
+def test_a_step_that_fails_is_ordered_again_though_those_before_it_are_not_read(slots: bool) -> None:
+    terms = Generation(page=4, pages=40, slots=8, max_length=64, vocabulary=VOCABULARY, together="even")
+    behind = Behind(Recurrence(terms) if slots else Decoder(FULL), broken=(4, 7, 8))
+    made = behind.generator()
+    begun = [begin(made, prompt) for prompt in prompts(5)]
+    assert [tokens(found) for found in begun] == [written(prompt, 12) for prompt in prompts(5)]
+    made.close()
+
+
+def test_a_penalty_for_repeated_tokens_waits_for_each_token() -> None:
+    behind = Behind(Decoder(FULL))
+    made = behind.generator()
+    made.start([1, 2], TextOptions(8, Sampling(repetition_penalty=2.0))).result(timeout=30)
+    assert max(behind.behind) == 0
+    made.close()
+
+
+def test_stages_that_are_closed_while_tokens_are_on_their_way() -> None:
+    behind = Behind(Decoder(FULL))
+    made = behind.generator()
+    long = made.start([1, 2], TextOptions(50))
+    next(iter(long))
+    behind.open = False
+    with pytest.raises(PipelineClosed, match="does not come to an end"):
+        long.result(timeout=30)
+    made.close()
+
+
+def test_batches_are_padded_to_few_shapes_by_rows_that_write_to_page_0() -> None:
+    behind = Behind(Decoder(Generation(page=4, pages=60, max_length=64, vocabulary=VOCABULARY)))
+    taken = behind.decoder.run
+
+    def run(**given: Any) -> StepOutputs:
+        """The decoder, which knows no spare rows: those have page 0 alone."""
+        rows = [i for i, row in enumerate(given["table"]) if any(row)]
+        assert all(given["lengths"][i] == 0 for i in range(len(given["table"])) if i not in rows)
+        made = taken(**{name: [values[i] for i in rows] for name, values in given.items()})
+        token = torch.full((len(given["table"]),), 3)
+        token[rows] = made.token
+        return StepOutputs(token, torch.zeros(len(token)))
+
+    behind.decoder.run = run  # type: ignore[method-assign]
+    made = behind.generator(pads=True)
+    begun = [made.start(prompt, TextOptions(9 + i)) for i, prompt in enumerate(prompts(5))]
+    for prompt, found in zip(prompts(5), begun, strict=True):
+        assert tokens(found)[:3] == written(prompt, 3)
+    made.close()
+    shapes = {step["input_ids"].shape: step["table"].shape[1] for step in behind.given}
+    assert {rows for rows, seq in shapes if seq == 1} == {8, 4, 2, 1}
+    assert {seq for _, seq in shapes} == {1, 64}
+    assert set(shapes.values()) <= {1, 2, 4, 8}
