@@ -24,7 +24,8 @@ from tests.support.serving import Served, serving
 ROUNDS, CLIENTS = 20, 24
 OVERLOAD = 60.0  # seconds
 SLEEP = 0.05  # seconds a batch takes in each stage
-QUEUE = 64
+CAPACITY, QUEUE = 10, 32  # of a server that is asked for too much: requests a second, and how many may wait
+TIMES, PAUSE = 13, 0.8  # that it is asked for in vain, and seconds until a client that was refused asks again
 
 
 def artifact(folder: Path, seconds: float) -> Path:
@@ -36,18 +37,24 @@ def artifact(folder: Path, seconds: float) -> Path:
 
 @dataclass
 class Load:
-    """What clients saw: answers by status, those that were wrong or never came, and seconds by status."""
+    """What clients saw: answers by status, those that were wrong or never came, and seconds by status.
+
+    A refusal is wrong that does not say when to come again.
+    """
 
     statuses: Counter[int] = field(default_factory=Counter)
     wrong: int = 0
     lost: int = 0
     seconds: dict[int, list[float]] = field(default_factory=dict)
 
-    def note(self, value: float, status: int, body: bytes, seconds: float) -> None:
+    def note(self, value: float, answer: http.client.HTTPResponse, body: bytes, seconds: float) -> None:
+        status = answer.status
         self.statuses[status] += 1
         self.seconds.setdefault(status, []).append(seconds)
         if status == 200:
             self.wrong += json.loads(body)["outputs"][0]["data"] != [(value + 1) * 2] * 4
+        elif status == 429:
+            self.wrong += not answer.headers.get("retry-after", "").isdecimal()
 
 
 @contextmanager
@@ -65,7 +72,7 @@ def under_load(server: Served, clients: int, pause: float = 0.0) -> Iterator[Loa
                 try:
                     connection.request("POST", "/v2/models/model/infer", json.dumps({"inputs": [entry]}))
                     answer = connection.getresponse()
-                    load.note(value, answer.status, answer.read(), time.perf_counter() - began)
+                    load.note(value, answer, answer.read(), time.perf_counter() - began)
                 except ConnectionRefusedError:  # the server has ended: it takes no more
                     return
                 except (OSError, http.client.HTTPException):
@@ -84,10 +91,10 @@ def under_load(server: Served, clients: int, pause: float = 0.0) -> Iterator[Loa
 
 def test_nothing_is_lost_in_twenty_rounds(tmp_path: Path) -> None:
     with serving(artifact(tmp_path / "model", 0.005), "--processes", "--exact") as server:
-        server.wait()
         noticed: dict[int, list[float]] = {signal.SIGKILL: [], signal.SIGSTOP: []}
         back: list[float] = []
         with under_load(server, CLIENTS) as load:
+            loading = server.wait()
             for number in range(ROUNDS):
                 sent = (signal.SIGKILL, signal.SIGSTOP)[number % 2]
                 engine = server.engine()
@@ -102,30 +109,35 @@ def test_nothing_is_lost_in_twenty_rounds(tmp_path: Path) -> None:
         print(f"\n{ROUNDS} rounds, {CLIENTS} clients: {dict(load.statuses)}, lost {load.lost}, wrong {load.wrong}")
         most = {sent.name: round(max(noticed[sent]), 2) for sent in (signal.SIGKILL, signal.SIGSTOP)}
         print(f"503 after at most (seconds): {most}")
-        print(f"back after {median(back):.1f} s, {max(back):.1f} s at most")
+        print(f"back after {median(back):.1f} s, {max(back):.1f} s at most; loading took {loading:.1f} s")
         assert (load.lost, load.wrong, {*load.statuses}) == (0, 0, {200})
+        assert max(noticed[signal.SIGKILL]) <= 1
+        assert max(noticed[signal.SIGSTOP]) <= 4
+        assert max(back) <= loading + 3
 
 
 def test_ten_times_too_much(tmp_path: Path) -> None:
-    with serving(artifact(tmp_path / "model", SLEEP), "--exact", "--max-queue", str(QUEUE)) as server:
+    with serving(artifact(tmp_path / "model", 1 / CAPACITY), "--exact", "--max-queue", str(QUEUE)) as server:
         server.wait()
         front = psutil.Process(server.process.pid)
         slots = server.http.get("/status").json()["slots"]
-        capacity = 1 / SLEEP
-        with under_load(server, 10 * (QUEUE + slots) // 4, pause=0.6) as load:
+        with under_load(server, QUEUE + slots + int(TIMES * CAPACITY * PAUSE), PAUSE) as load:
             time.sleep(5)
             before = front.memory_info().rss
             time.sleep(OVERLOAD - 5)
             after = front.memory_info().rss
         asked = sum(load.statuses.values()) / OVERLOAD
         accepted, refused = sorted(load.seconds[200]), sorted(load.seconds[429])
-        limit = 1.2 * (QUEUE + slots) / capacity
-        print(f"\n{asked / capacity:.1f} times what it can: {dict(load.statuses)}")
+        limit = 1.2 * (QUEUE + slots) / CAPACITY
+        print(f"\n{asked / CAPACITY:.1f} times what it can: {dict(load.statuses)}")
         print(f"p99 of the accepted {at(accepted, 0.99):.2f} s (at most {limit:.2f})")
         print(f"429 after {1e3 * median(refused):.1f} ms, p99 {1e3 * at(refused, 0.99):.1f} ms (50 ms asked)")
         print(f"memory of the front {before / 2**20:.1f} -> {after / 2**20:.1f} MiB")
-        assert {*load.statuses} == {200, 429}
+        assert ({*load.statuses}, load.wrong, load.lost) == ({200, 429}, 0, 0)
+        assert asked / CAPACITY >= 10
         assert at(accepted, 0.99) <= limit
+        assert at(refused, 0.99) <= 0.05
+        assert after <= 1.1 * before
 
 
 def at(ordered: list[float], share: float) -> float:
