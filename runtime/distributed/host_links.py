@@ -35,12 +35,13 @@ def connect_on_host(job: Rendezvous, ends: Mapping[int, tuple[int, int]], timeou
 
 
 def _call(job: Rendezvous, route: int, target: int) -> MessageSocket:
+    end = socket.socket(socket.AF_UNIX)
     try:
-        end = socket.socket(socket.AF_UNIX)
         end.connect(job.store.get(f"links/{target}").decode())
         connection = MessageSocket(end)
         connection.send(str(route).encode())
     except (OSError, RuntimeError) as e:
+        end.close()
         raise DistributedError(f"rank {job.rank} cannot reach {job.peers[target]} on its own host: {e}") from e
     return connection
 

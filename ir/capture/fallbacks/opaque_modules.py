@@ -11,7 +11,6 @@ from typing import Any
 import sympy
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
 from ir.autocast import autocast_is_on
 from ir.capture.export.example import Example
@@ -132,8 +131,6 @@ def _returns(results: Sequence[Any]) -> Tree:
     trees = []
     for result in results:
         leaves, spec = flatten(result)
-        if pytree.tree_structure(result) != spec:
-            raise CaptureError("it returns tensors inside an object that torch does not take apart")
         slots = iter(range(len(leaves)))
         trees.append(Tree(spec, tuple(Slot(next(slots)) if isinstance(x, torch.Tensor) else x for x in leaves)))
     if any(tree != trees[0] for tree in trees):

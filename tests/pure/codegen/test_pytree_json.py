@@ -132,6 +132,11 @@ def test_a_number_of_another_type_is_computed_from_the_symbols(expr: Any, value:
     assert (built, type(built)) == (value, type(value))
 
 
+def test_a_key_that_cannot_be_stored() -> None:
+    with pytest.raises(CompileError, match=r"the arguments or results has the key 1\.5; use str or int keys"):
+        tree_json(tree({1.5: ONE})[0])
+
+
 class Colour(Enum):
     red = 1
 

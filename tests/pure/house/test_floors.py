@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -120,6 +121,12 @@ class Import:
         return f"{self.file}:{self.line} imports {self.module}"
 
 
+@cache
+def syntax(file: Path) -> ast.Module:
+    """The syntax of a file, which several tests read."""
+    return ast.parse(file.read_text())
+
+
 def imports(file: Path) -> Iterator[Import]:
     name = file.relative_to(ROOT).as_posix()
 
@@ -136,7 +143,7 @@ def imports(file: Path) -> Iterator[Import]:
         for child in ast.iter_child_nodes(node):
             yield from walk(child, late)
 
-    return walk(ast.parse(file.read_text()), late=False)
+    return walk(syntax(file), late=False)
 
 
 def imported_from(module: str, names: list[ast.alias]) -> set[str]:
@@ -202,7 +209,7 @@ def test_no_cycle() -> None:
 
 def defined(file: Path) -> Iterator[str]:
     """The public names that a file defines at its top level."""
-    for statement in ast.parse(file.read_text()).body:
+    for statement in syntax(file).body:
         match statement:
             case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AnnAssign(target=ast.Name(id=name)):
                 names = [name]
@@ -226,7 +233,7 @@ def test_no_public_name_is_defined_twice_in_a_folder() -> None:
 def test_the_map_of_a_folder_names_all_that_is_in_it() -> None:
     unnamed = []
     for init in (file for file in FILES if file.name == "__init__.py" and file.relative_to(ROOT).parts[0] in OURS):
-        text = ast.get_docstring(ast.parse(init.read_text())) or ""
+        text = ast.get_docstring(syntax(init)) or ""
         inside = [file.stem for file in init.parent.glob("[!_]*.py")]
         inside += [file.parent.name for file in init.parent.glob("*/__init__.py")]
         if "\n" in text:  # a map; a small folder has one line

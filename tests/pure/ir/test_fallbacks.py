@@ -285,7 +285,7 @@ def test_sizes_of_results_are_found(result: object, expected: tuple[object, ...]
 
 def test_a_size_that_follows_from_nothing_is_refused() -> None:
     runs = [ProbeRun([x], torch.empty(n), 0.0) for x, n in ((2, 5), (4, 6), (6, 1))]
-    with pytest.raises(CaptureError, match="the size of a result depends on values"):
+    with pytest.raises(CaptureError, match="the size of a result depends on values, or on the sizes of its inputs"):
         fitted(runs, [a])
 
 

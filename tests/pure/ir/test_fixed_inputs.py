@@ -288,6 +288,11 @@ def test_what_is_looked_up_is_not_fixed_unless_named() -> None:
         capture(Embedded().eval(), (torch.tensor([1, 2, 3]), X[:3]))
 
 
+def test_one_input_may_change_at_least() -> None:
+    with pytest.raises(CaptureError, match="all inputs are to be fixed; leave one that may change"):
+        capture(nn.Embedding(8, 4), (torch.tensor([1, 2]),), fix=["input"])
+
+
 @pytest.mark.parametrize(
     ("fix", "message"),
     [

@@ -102,6 +102,7 @@ MIXED: dict[str, tuple[Callable[..., Any], str]] = {
         "it attends over the rows",
     ),
     "joined": (lambda x, m: torch.cat([m.table[None], x]), "it puts something else beside the rows"),
+    "spread": (lambda x, m: x.reshape(3, -1), "the rows do not lie in one dimension of the new shape"),
     "ahead": (lambda x, m: x.transpose(0, 1).reshape(-1, 8), "do not lie one after another"),
 }
 

@@ -395,6 +395,7 @@ def test_a_text_without_a_length_ends_where_the_model_is_full() -> None:
         (5, {"seed": 0.5}, "seed is 0.5; it must be a whole number"),
         (5, {"repetition_penalty": 0}, "repetition_penalty is 0; it must be a number above 0"),
         (5, {"logit_bias": {9: 1}}, "logit_bias names 9; token ids are 0 to 8"),
+        (5, {"logit_bias": [3]}, "logit_bias is of type list; it must be a dict from token ids to numbers"),
         (5, {"logit_bias": {3: "much"}}, "logit_bias is much for the token 3; it must be a number"),
         (5, {"stop": ""}, "'' ends no text; stop takes texts and token ids"),
         (5, {"num_beams": 4}, "num_beams is for beam search, which stages do not do"),

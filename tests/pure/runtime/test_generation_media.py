@@ -63,7 +63,7 @@ def test_media_that_do_not_fit_the_prompt(
 
 def test_media_that_an_artifact_does_not_take(media: MediaInputs) -> None:
     assert media.named({**given(), "max_new_tokens": 3}).keys() == {"pixels", "kinds"}
-    with pytest.raises(InputError, match="takes no sound: beside ids it takes pixels, kinds"):
+    with pytest.raises(InputError, match="this artifact takes no sound: beside ids it takes pixels, kinds"):
         media.named({"sound": torch.zeros(1)})
     with pytest.raises(InputError, match="takes no sound: it continues texts alone"):
         MediaInputs({}).named({"sound": torch.zeros(1)})

@@ -134,6 +134,16 @@ def test_ids_that_are_none(given: torch.Tensor, message: str, tmp_path: Path) ->
         PromptReader(Generation(), Tokenizer(tmp_path)).rows(given, None)
 
 
+def test_a_mask_of_another_shape(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"attention_mask is \[2, 4\]; it must be of the ids' shape, \[2, 3\]"):
+        PromptReader(Generation(), Tokenizer(tmp_path)).rows(torch.ones(2, 3, dtype=torch.int64), torch.ones(2, 4))
+
+
+def test_a_chat_without_a_template(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has no chat template; give the prompt as one text"):
+        _ = Tokenizer(tmp_path)._template
+
+
 @pytest.mark.parametrize(
     ("library", "prompt", "message"),
     [

@@ -52,7 +52,7 @@ def test_tritons_configuration_has_the_inputs_of_the_manifest(artifact: Path, tm
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--name", "a b"], "'a b' is no name of a model"),
+        (["--name", "a b"], "'a b' is no name of a model: letters, digits, dots and dashes"),
         (["--name", "../up"], "'../up' is no name of a model"),
     ],
 )

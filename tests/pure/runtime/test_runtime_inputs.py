@@ -161,7 +161,7 @@ def test_a_model_without_tensors() -> None:
     [
         (dict(guards=("batch %",)), "'batch %', which is no expression"),
         (dict(guards=("depth > 1",)), "'depth > 1', but 'depth' is not one of its symbols"),
-        (dict(inputs=(IDS,)), r"malformed tree .* \{'slot': 1\}"),
+        (dict(inputs=(IDS,)), r"the manifest holds a malformed tree .* \{'slot': 1\}"),
         (dict(inputs=(IDS, MASK, IDS)), "do not hold each of its inputs once"),
         (dict(inputs=(IDS, tensor("m", 2, dtype="float33"))), "input `m` has the unknown dtype 'float33'"),
     ],
@@ -171,6 +171,19 @@ def test_a_damaged_manifest_is_refused(options: dict[str, Any], message: str) ->
         make(*TWO, **options)
 
 
+def test_arguments_of_other_parameters_are_refused() -> None:
+    signature = CallSignature((Parameter("x", POSITION),), {"dict": [["y", {"slot": 0}]]}, {"slot": 0})
+    with pytest.raises(ManifestError, match="the manifest's arguments are not those of its parameters"):
+        Inputs.parse(ProgramEntry("main", (tensor("x", 2),), (), {}, (), signature, ()))
+
+
+def test_what_was_captured_otherwise_than_by_default_is_passed_again() -> None:
+    signature = CallSignature((Parameter("n", POSITION, optional=False),), {"dict": [["n", {"value": 3}]]}, {})
+    inputs = Inputs.parse(ProgramEntry("main", (), (), {}, (), signature, ()))
+    with pytest.raises(InputError, match="argument `n` was captured as 3, which is not its default; pass it again"):
+        inputs.bind((), {})
+
+
 def test_parameters_that_are_no_signature_are_refused() -> None:
-    with pytest.raises(ManifestError, match="no signature"):
+    with pytest.raises(ManifestError, match=r"the manifest's parameters are no signature \("):
         make(("input_ids", {"slot": 0}, "SIDEWAYS"), ("attention_mask", {"slot": 1}))

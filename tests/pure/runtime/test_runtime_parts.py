@@ -131,7 +131,7 @@ def test_tables_that_do_not_fit_are_refused(manifest: Manifest, index: int, chan
 
 
 def test_a_manifest_without_stages_is_refused(manifest: Manifest) -> None:
-    with pytest.raises(ManifestError, match="no stages"):
+    with pytest.raises(ManifestError, match="the manifest has no stages; compile the model again"):
         routes(replace(manifest, stages=()))
 
 

@@ -179,7 +179,7 @@ def test_more_than_may_wait_are_told_when_to_come_again() -> None:
 def test_a_request_whose_time_is_over_waits_no_more() -> None:
     async def test() -> None:
         engine = Engine(stages=0)
-        with pytest.raises(Expired, match=r"within 0\.01 s"):
+        with pytest.raises(Expired, match=r"there was no answer within 0\.01 s"):
             await engine.admission.answer(row(1), None, seconds=0.01)
         assert engine.admission.waiting == 0
 

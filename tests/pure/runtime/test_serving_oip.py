@@ -79,7 +79,10 @@ def test_bfloat16_is_rounded_as_torch_does(numbers: list[float]) -> None:
         (request(x(["a", "b"])), 'input `x`: "a" is no INT64'),
         (request(x([1, 300], datatype="UINT8")), "input `x`: a value is out of the range of UINT8"),
         (request(x([1, 1e300], datatype="FP32")), "input `x`: a value is out of the range of FP32"),
-        (b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [NaN]}]}', "NaN, which is no JSON"),
+        (
+            b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [NaN]}]}',
+            "the request holds NaN, which is no JSON; send the tensor as bytes",
+        ),
         (request(x([1, [[[2]]]], [2]) | {"data": json.loads("[" * 40 + "]" * 40)}), "lists in lists, deeper than 32"),
         (request(x(parameters={"binary_data_size": 16})), "INT64 of shape [2]: 16 bytes, not 0"),
         (request(x(parameters={"shared_memory_region": "r"})), "shared memory is not supported"),
@@ -98,6 +101,12 @@ def test_bad_requests_are_refused_in_one_sentence(body: bytes, message: str) -> 
 def test_a_wrong_length_of_the_json_is_refused(length: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_request(b"{}" if length == "2" else request(x()), length)
+
+
+def test_bytes_behind_the_last_tensor_are_refused() -> None:
+    body = request(x())
+    with pytest.raises(InputError, match="4 bytes follow the last tensor"):
+        read_request(body + b"more", str(len(body)))
 
 
 def test_outputs_that_json_cannot_hold_are_said() -> None:
