@@ -20,8 +20,10 @@ def checked_folder(folder: Any, timeout: Any, tokens: Any, **switches: Any) -> P
     return Path(folder)
 
 
-def check_ways(processes: Any, outputs: Any) -> None:
+def check_ways(processes: Any, outputs: Any, prefill_share: Any) -> None:
     """Raises InputError for a way to run stages, or to return outputs, that there is not."""
+    share = isinstance(prefill_share, (int, float)) and 0 < prefill_share <= 1
+    demand(share, "prefill_share", prefill_share, "a number above 0 and at most 1")
     demand(processes is None or isinstance(processes, bool), "processes", processes, "True, False or None")
     demand(outputs in ("return", "stay"), "outputs", outputs, '"return" or "stay"')
 

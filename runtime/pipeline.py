@@ -69,6 +69,7 @@ class Pipeline:
         folder: Path = Path(),
         processes: StageProcesses | None = None,
         outputs_stay: bool = False,
+        prefill_share: float = 0.5,
     ) -> None:
         """Most callers want `Pipeline.load` or `Pipeline.distributed`.  `devices`: that of each stage."""
         self.manifest = manifest
@@ -79,6 +80,7 @@ class Pipeline:
         self._monitor = monitor
         self._processes = processes
         self._outputs_stay = outputs_stay
+        self._prefill_share = prefill_share
         self._generation: TextGeneration | None = None
         self._beginning = Lock()  # held while the first text begins
 
@@ -95,6 +97,7 @@ class Pipeline:
         processes: bool | None = None,
         outputs: str = "return",
         tokens: int | None = None,
+        prefill_share: float = 0.5,
     ) -> Pipeline:
         """Load an artifact folder and start it.
 
@@ -117,23 +120,26 @@ class Pipeline:
         device of the inputs.
 
         `tokens`: of all texts together that the pools of a decoder have room for; by default, as many as planned.
+        `prefill_share`: of the batches of a decoder, how many are chunks of prompts while other texts go on: with 1 a
+        new text has its first token as soon as if it were alone, with 0.2 others lose at most every fifth batch.
 
         Raises ManifestError for a folder that cannot be run, DeviceError for devices that are not here.
         """
         switches = {"strict": strict, "compile": compile, "cuda_graphs": cuda_graphs or False}
         folder = checked_folder(folder, timeout, tokens, **switches)
-        check_ways(processes, outputs)
+        check_ways(processes, outputs, prefill_share)
         manifest = Manifest.read(folder).with_room_for(tokens or 0)
         warn_of_other_settings(manifest.settings)
         placed = place_stages([stage.device for stage in manifest.stages], devices)
         speed = Speed(compile, cuda_graphs)
         if numbers := processes_of(manifest, placed, processes):
             owned = StageProcesses(job_of(folder, numbers, placed, speed, timeout, tokens or 0), manifest, strict)
-            return cls(manifest, placed, owned.begin(), None, folder, owned, outputs == "stay")
+            return cls(manifest, placed, owned.begin(), None, folder, owned, outputs == "stay", prefill_share)
         of_texts = bool(manifest.generation.page)  # whose steps are padded to few shapes
         speed = Speed(compile, cuda_graphs if of_texts else bool(cuda_graphs)).of_artifact(folder, manifest)
         stages = load_stages(folder, manifest, placed, strict=strict, speed=speed)
-        return cls(manifest, placed, Engine(manifest, stages, timeout), folder=folder, outputs_stay=outputs == "stay")
+        engine = Engine(manifest, stages, timeout)
+        return cls(manifest, placed, engine, None, folder, None, outputs == "stay", prefill_share)
 
     @classmethod
     def distributed(
@@ -271,11 +277,10 @@ class Pipeline:
             if self._generation is None:
                 apart = self._monitor is not None or self._processes is not None
                 at_once = len(self.devices) if apart else len(set(self.devices))
+                pads = any(kind_of(device).graph for device in self.devices)
+                ahead = pads and not apart
                 stages = GeneratingStages(
-                    self._submit_step,
-                    at_once,
-                    any(kind_of(device).graph for device in self.devices),
-                    lambda: self._engine.require_open(),
+                    self._submit_step, at_once, pads, ahead, self._prefill_share, self._engine.require_open
                 )
                 self._generation = TextGeneration(self.manifest, self.folder, stages)
             return self._generation

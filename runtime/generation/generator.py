@@ -26,7 +26,7 @@ from runtime.generation.stages import GeneratingStages
 from runtime.manifest.manifest import Generation
 
 _Event = Callable[[], None]  # what happened, as what is to be done about it
-POLL = 1e-4  # seconds between two looks at whether tokens have come to the host
+READS = 1e-4  # seconds between two looks at whether tokens have come to the host
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,11 @@ class Generator:
         if generation.window:
             room = (generation.window_pages - 2) * generation.page - generation.window
             chunk = max(1, min(CHUNK, room))
-        # Stages that share a device read their weights once for all texts.
-        groups = stages.at_once + 1 if stages.at_once > 1 else 1
-        self._scheduler = Scheduler(Pools.of(generation), groups, chunk, generation.chunk, generation.together)
+        # One more, where the host is between two steps; stages that share a device read their weights once for all.
+        groups = stages.at_once + (stages.at_once > 1 and not stages.runs_ahead)
+        self._scheduler = Scheduler(
+            Pools.of(generation), groups, chunk, generation.chunk, generation.together, stages.prefill_share
+        )
         self._texts: dict[Continuation, TextInProgress] = {}
         self._events: SimpleQueue[_Event] = SimpleQueue()
         self._lock = Lock()  # held while the thread starts or ends
@@ -164,7 +166,7 @@ class Generator:
         while not self._unread[0].outputs.are_there:
             self._stages.require_open()
             with suppress(Empty):
-                return self._events.get(timeout=POLL)()
+                return self._events.get(timeout=READS)()
 
     def _add(self, text: TextInProgress) -> None:
         if self._closed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import torch
 
@@ -70,7 +71,7 @@ class TokenCopies:
             return torch.tensor([[row.token] for row in rows]), ()
         if [(row.step, row.row) for row in rows] == [(steps[0], i) for i in range(len(steps[0].token))]:
             return steps[0].token[:, None], steps[0].ready
-        starts = dict(zip(steps, _starts([len(step.token) for step in steps]), strict=True))
+        starts = dict(zip(steps, accumulate((len(step.token) for step in steps), initial=0), strict=False))
         known = [row.token for row in rows if row.step is None]
         places = iter(range(sum(len(step.token) for step in steps), 1 << 62))
         index = [next(places) if row.step is None else starts[row.step] + row.row for row in rows]
@@ -87,8 +88,3 @@ class TokenCopies:
         if device not in self._streams:
             self._streams[device] = stream_on(device)
         return self._streams[device]
-
-
-def _starts(counts: Sequence[int]) -> list[int]:
-    """Where each of so many begins, one after the other."""
-    return [sum(counts[:i]) for i in range(len(counts))]

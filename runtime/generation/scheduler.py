@@ -11,7 +11,7 @@ from runtime.generation.sequences import Pools, TextInProgress, common
 
 CHUNK = 512  # tokens of a prefill in one batch, padding included
 TRIES = 3  # batches with a text that may fail in a row
-AHEAD = 4  # batches of a group whose tokens the host has not read
+STEPS_AHEAD = 4  # batches of a group whose tokens the host has not read
 
 
 @dataclass(eq=False)
@@ -19,8 +19,8 @@ class Scheduler:
     """Texts wait for pages, run in batches of which `groups` are in the stages at once, and leave.
 
     A batch is of texts that have one new token each, or of such that have more: prefill, of which at most `CHUNK`
-    tokens are computed at once.  The two take turns.  Where no page is free, the text that came last gives its pages
-    up, and is prefilled again when there is room.
+    tokens are computed at once.  The two take turns, as `prefill_share` says.  Where no page is free, the text that
+    came last gives its pages up, and is prefilled again when there is room.
 
     A batch that stages on accelerators have begun counts as `unread` until the host knows its tokens; further steps of
     its texts are ordered meanwhile.
@@ -31,11 +31,12 @@ class Scheduler:
     chunk: int = CHUNK
     most: int = 0  # new tokens of one text in a batch; 0: those of a chunk
     together: str = "any"  # the texts that a batch may have: see `Generation`
+    prefill_share: float = 0.5  # of the batches, while there are both prefill and texts that have one new token each
     waiting: deque[TextInProgress] = field(default_factory=deque)
     active: list[TextInProgress] = field(default_factory=list)  # those with pages, in the order of their admission
     in_flight: int = 0  # batches of which nothing is known yet
     unread: int = 0
-    _prefilled: bool = False  # whether the last batch was of prefill
+    _owed: float = 1.0  # batches of prefill whose turn it is
 
     def add(self, text: TextInProgress) -> None:
         self.waiting.append(text)
@@ -57,15 +58,13 @@ class Scheduler:
 
     def next_batch(self) -> TextBatch | None:
         """The next batch for the stages; None while they have enough, or nothing can run."""
-        if self.in_flight >= self.groups or self.in_flight + self.unread >= self.groups * AHEAD:
+        if self.in_flight >= self.groups or self.in_flight + self.unread >= self.groups * STEPS_AHEAD:
             return None
         self._admit()
         idle = [text for text in self.active if text.is_idle and (self.pools.cached or not text.unread)]
         fill, decode = [t for t in idle if not t.decodes], [t for t in idle if t.decodes]
-        order = (decode, fill) if self._prefilled else (fill, decode)
-        batch = next((made for some in order if (made := self._batch(some)) is not None), None)
+        batch = next((made for some in self._in_turn(fill, decode) if (made := self._batch(some)) is not None), None)
         if batch is not None:
-            self._prefilled = max(batch.counts) > 1
             self.in_flight += 1
             for text in batch.texts:
                 text.running = True
@@ -137,6 +136,16 @@ class Scheduler:
             self.active.append(self.waiting.popleft())
 
     # ---- batches
+
+    def _in_turn(
+        self, fill: list[TextInProgress], decode: list[TextInProgress]
+    ) -> tuple[list[TextInProgress], list[TextInProgress]]:
+        """Texts to prefill and such that have one new token, those first whose turn it is."""
+        if not (fill and decode):
+            return fill, decode
+        is_due = self._owed >= 1
+        self._owed += self.prefill_share - is_due
+        return (fill, decode) if is_due else (decode, fill)
 
     def _batch(self, idle: list[TextInProgress]) -> TextBatch | None:
         """As many of these texts as a batch takes, each with room for its new tokens."""

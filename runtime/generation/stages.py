@@ -20,4 +20,6 @@ class GeneratingStages:
     submit: Submit  # starts a step of tensors that exist after events; the future holds outputs that may not yet
     at_once: int  # the steps that they compute at once
     pads: bool = False  # whether steps are padded to few shapes, which CUDA graphs are recorded for
+    runs_ahead: bool = False  # whether futures are done before devices have computed a step
+    prefill_share: float = 0.5  # see `Pipeline.load`
     require_open: Callable[[], None] = lambda: None  # raises PipelineClosed once they are closed

@@ -18,7 +18,7 @@ from runtime.manifest.digests import file_hash
 from runtime.manifest.manifest import Manifest
 from runtime.stage.compiled_cache import CompiledCache
 from runtime.stage.cuda_graphs import GraphedStage, GraphMemory
-from runtime.stage.recurring_shapes import RECORDED, RECORDED_OF_TEXTS, RecurringShapes, has_room
+from runtime.stage.recurring_shapes import RECORDED_OF_TEXTS, RecurringShapes, has_room
 from runtime.stage.stage import LoadedStage, ShapeKey, StageModule, shape_key
 
 
@@ -55,6 +55,7 @@ class Speed:
         return replace(stage, programs=tuple(self._faster(program, stage, memory) for program in stage.programs))
 
     def _faster(self, module: StageModule, stage: LoadedStage, memory: GraphMemory | None) -> StageModule:
+        plain = module
         if self.compile:
             compiled = CompiledStage(module.call, self._cache(stage))
             module = replace(module, call=compiled, is_prepared=compiled.is_prepared)
@@ -62,10 +63,13 @@ class Speed:
             return module
         kept = [tensor for name, tensor in module.state.items() if name not in module.pools]
         graphed = GraphedStage(module.call, kept, memory, module.addresses)
+        has_room_here = partial(has_room, stage.device)
         if self.cuda_graphs:
             return replace(module, call=graphed, is_prepared=graphed.is_prepared)
-        most = RECORDED_OF_TEXTS if module.pools else RECORDED
-        recurring = RecurringShapes(module.call, graphed, partial(has_room, stage.device), module.is_prepared, most)
+        if module.pools:  # a decoder's prefills have many shapes: only what is recorded is compiled
+            recurring = RecurringShapes(plain.call, graphed, has_room_here, plain.is_prepared, RECORDED_OF_TEXTS)
+        else:
+            recurring = RecurringShapes(module.call, graphed, has_room_here, module.is_prepared)
         return replace(module, call=recurring, is_prepared=recurring.is_prepared)
 
     def _cache(self, stage: LoadedStage) -> CompiledCache | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from runtime.errors import PipelineClosed, StageError
 from runtime.generation.generator import Generator
 from runtime.generation.options import Sampling, TextOptions
 from runtime.generation.outputs import StepOutputs
-from runtime.generation.scheduler import AHEAD
+from runtime.generation.scheduler import STEPS_AHEAD
 from runtime.generation.stages import GeneratingStages
 from runtime.manifest.manifest import Generation
 from tests.pure.runtime.test_generation import (
@@ -74,8 +75,8 @@ class Behind:
         if not self.open:
             raise PipelineClosed("a stage does not come to an end")
 
-    def generator(self, stages: int = 1, pads: bool = False) -> Generator:
-        made = GeneratingStages(self.submit, stages, pads, self.require_open)
+    def generator(self, stages: int = 1, pads: bool = False, share: float = 0.5) -> Generator:
+        made = GeneratingStages(self.submit, stages, pads, True, share, self.require_open)
         return Generator(self.decoder.generation, self.decoder.takes, made)
 
 
@@ -88,7 +89,7 @@ def test_texts_are_those_that_wait_for_each_token(generation: Generation, stages
     found = [tokens(one) for one in begun]
     assert found == [written(p, 12 + i % 3, generation.window) for i, p in enumerate(prompts(7))]
     made.close()
-    assert AHEAD - 2 < max(behind.behind) < (stages + 1) * AHEAD
+    assert STEPS_AHEAD - 2 < max(behind.behind) < (stages + 1) * STEPS_AHEAD
     assert made._scheduler.pools.full.free == generation.pages - 1 or generation.window
 
 
@@ -157,6 +158,22 @@ def test_stages_that_are_closed_while_tokens_are_on_their_way() -> None:
     with pytest.raises(PipelineClosed, match="does not come to an end"):
         long.result(timeout=30)
     made.close()
+
+
+@pytest.mark.parametrize(("share", "between"), [(0.5, 1), (0.25, 3), (1.0, 0)])
+def test_chunks_of_a_prompt_go_between_the_steps_of_others(share: float, between: int) -> None:
+    """The steps between two chunks of a prompt of 30 tokens, which takes five, while another text is written."""
+    behind = Behind(Decoder(FULL))
+    made = behind.generator(share=share)
+    made._scheduler.chunk = 6
+    going_on = made.start([1], TextOptions(40))
+    next(iter(going_on))
+    late = made.start([*range(8, 38)], TextOptions(2))
+    assert tokens(late) == written([*range(8, 38)], 2)
+    going_on.cancel()
+    made.close()
+    chunks = [i for i, step in enumerate(behind.given) if step["input_ids"].shape[1] > 1]
+    assert [after - before - 1 for before, after in pairwise(chunks)] == [between] * 4
 
 
 def test_batches_are_padded_to_few_shapes_by_rows_that_write_to_page_0() -> None:
