@@ -30,6 +30,11 @@ def opening_of(cls: type) -> Opening | None:
     return _OPENED.get(cls)
 
 
+def opened_as(cls: type, opening: Opening) -> None:
+    """Take objects of a class apart in this way, as an earlier run did, if no way is known yet."""
+    _OPENED.setdefault(cls, opening)
+
+
 def flatten(value: Any) -> tuple[list[Any], pytree.TreeSpec]:
     """Leaves and containers of a value.
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from ir.capture.sizes.dynamic import DynamicShapes
 from ir.decoding import Decoding
+from ir.graph import Graph
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class Source:
     tokenizer: tuple[Path, ...] = ()  # files of a checkpoint that turn texts into ids
     decoding: Decoding = Decoding()  # how a decoder's step continues texts
     example_for: Callable[[Mapping[str, torch.Tensor]], Variant | None] = _unknown  # a call with these values of inputs
+    key: str = ""  # of what it was read from, see ir.sources.kept; empty: unknown
+    kept: Graph | None = None  # its graph, where that is known from an earlier run; then there is no model
 
     @property
     def calls(self) -> tuple[Variant, ...]:

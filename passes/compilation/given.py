@@ -21,8 +21,9 @@ from ir.objects.signature import forward_parameters
 from ir.sources import Reading, Source, read_source, uncompiled
 from ir.sources.decoder.made import step_of
 from ir.sources.example_sizes import with_example_sizes
+from ir.sources.kept import find_source, key_of
 from ir.sources.variants import with_fixed_inputs, with_shapes_of, with_variants
-from passes.options.options import Options, Quantized, Weights
+from passes.options.options import Options, Quantized, Weights, reading_options
 
 
 def read_given(
@@ -34,8 +35,31 @@ def read_given(
 ) -> Source:
     """A module that is called as `model(*args, **kwargs)`, or a model file, checkpoint folder or .pt2.
 
-    `variants` are further calls, by name.  Raises SourceError that says what is missing, and where.
+    `variants` are further calls, by name.  A checkpoint folder that was planned before comes with its graph and without
+    its model, unless options ask for that.
+
+    Raises SourceError that says what is missing, and where.
     """
+    key = _key(source_or_model, args, kwargs, options, variants)
+    known = None if options.verify else find_source(key)
+    return known or replace(_made(source_or_model, args, kwargs, options, variants), key=key)
+
+
+def _key(source_or_model: Any, args: Any, kwargs: Any, options: Options, variants: Any) -> str:
+    """The key of a folder whose graph may be kept; empty for all else."""
+    named = isinstance(source_or_model, (str, Path)) and options.cache and not options.trust_remote_code
+    if not named or kwargs or variants or not isinstance(args, Sequence) or len(args):
+        return ""
+    return key_of(Path(source_or_model), [getattr(options, name) for name in reading_options()])
+
+
+def _made(
+    source_or_model: str | Path | nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None,
+    options: Options,
+    variants: Mapping[str, Any] | None,
+) -> Source:
     source = _read(source_or_model, args, kwargs, options)
     if variants is not None and not isinstance(variants, Mapping):
         raise SourceError(f"variants is a {type(variants).__name__}; give a dict of calls by name")

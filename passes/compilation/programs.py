@@ -9,10 +9,12 @@ from typing import Any
 from ir.analysis.programs import merged
 from ir.capture import capture
 from ir.capture.kept.once import capture_once
+from ir.capture.warn import heard
 from ir.errors import CaptureError, CompileError
 from ir.graph import Graph
 from ir.objects.signature import fixed_inputs
 from ir.sources import Source
+from ir.sources.kept import keep_source
 from ir.sources.source import Variant
 
 
@@ -23,6 +25,16 @@ def captured(source: Source, cache: bool = False) -> tuple[Graph, bool]:
 
     Raises CaptureError, and CompileError for two variants that take the same calls.
     """
+    if source.kept is not None:
+        return source.kept, True
+    with heard() as messages:
+        graph, kept = _captured(source, cache)
+    if cache:
+        keep_source(source, graph, messages)
+    return graph, kept
+
+
+def _captured(source: Source, cache: bool) -> tuple[Graph, bool]:
     programs: list[tuple[Variant, Graph]] = []
     kept, left_out = True, list[str]()
     for call in source.calls:

@@ -234,6 +234,11 @@ def compared_options() -> tuple[str, ...]:
     return tuple(name for name in names if name not in left_out)
 
 
+def reading_options() -> tuple[str, ...]:
+    """The options that say how a source is read."""
+    return (*(name for name, flag in flags().items() if flag.group in (_SOURCE, _DECODER)), "weights")
+
+
 def _check(options: Any) -> None:
     """Give options the values that they read as."""
     for name, flag in flags(type(options)).items():

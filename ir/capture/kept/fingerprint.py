@@ -56,16 +56,15 @@ def fingerprint(model: nn.Module, call: Any) -> str | None:
     tensors = {id(t): t for t in (*model.parameters(), *model.buffers()) if not t.is_meta}
     if any(map(unheld, tensors.values())) or sum(t.nbytes for t in tensors.values()) > MOST_BYTES:
         return None
-    digest = _Digest()
+    digest = Digest()
     try:
         digest.add(model)
         digest.values = False
         digest.add(call)
-        digest.add(_settings())
-        digest.add_code()
+        digest.add_surroundings()
     except (Untold, RecursionError):
         return None
-    return digest.hash.hexdigest()
+    return digest.text
 
 
 def _settings() -> tuple[Any, ...]:
@@ -82,7 +81,7 @@ def _settings() -> tuple[Any, ...]:
     )
 
 
-class _Digest:
+class Digest:
     """A digest of objects that are added one after the other; an object met again is its number."""
 
     def __init__(self) -> None:
@@ -91,7 +90,13 @@ class _Digest:
         self.met: dict[int, tuple[int, Any]] = {}  # by id, and kept alive, so that no id is used again
         self.libraries: set[str] = set()
 
+    @property
+    def text(self) -> str:
+        """In hexadecimal."""
+        return self.hash.hexdigest()
+
     def add(self, thing: Any) -> None:
+        """Add an object.  Raises Untold for one whose content cannot be told from one run to the next."""
         if isinstance(thing, _PLAIN):
             self._put(type(thing).__name__, repr(thing))
             return
@@ -192,8 +197,9 @@ class _Digest:
             else:
                 self.add(constant)
 
-    def add_code(self) -> None:
-        """The versions of the libraries that classes came from, the user's loaded modules, and the code of capture."""
+    def add_surroundings(self) -> None:
+        """Torch's settings, the versions of classes' libraries, the user's loaded modules, and the code of capture."""
+        self.add(_settings())
         for name in sorted(self.libraries):
             self._put(name, _version(name))
         loaded = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}

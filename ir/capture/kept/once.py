@@ -31,7 +31,7 @@ def capture_once(
     A graph with modules that are kept whole is captured each time, as it refers to the model.
     """
     key = fingerprint(model, (args, kwargs, dynamic_shapes, soft, _named_values(model, args, kwargs, fix)))
-    kept = None if key is None else find(key)
+    kept = None if key is None else find(key, Kept)
     if kept is not None and _holds(kept.graph, model, args, kwargs):
         for message in kept.warnings:
             warn(message)

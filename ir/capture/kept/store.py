@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import os
 import pickle
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from warnings import catch_warnings, simplefilter
+from typing import Any, TypeVar
 
 import torch
+from torch.utils._pytree import TreeSpec
 
 from ir.cache_folder import cache_folder
+from ir.capture.kept.trees import told_tree, tree_again
 from ir.graph import THIS_DEVICE, Graph, ThisDevice
 
 LARGEST_FILE = 256 << 20  # bytes of a graph that is kept
-MOST_GRAPHS = 64  # graphs; the one that was used longest ago goes first
+MOST_FILES = 128  # the one that was used longest ago goes first
 
 
 @dataclass(frozen=True)
@@ -28,28 +30,29 @@ class Kept:
     warnings: tuple[str, ...]
 
 
+_Kind = TypeVar("_Kind")
+
+
 def folder() -> Path:
     """The folder of kept graphs; it need not exist."""
     return cache_folder() / "graphs"
 
 
-def find(key: str) -> Kept | None:
-    """The graph of a fingerprint; None where there is none, or none that can be read."""
+def find(key: str, kind: type[_Kind]) -> _Kind | None:
+    """The object of this kind under a fingerprint; None where there is none, or none that can be read."""
     file = folder() / key
     try:
         if file.stat().st_uid != os.getuid():
             return None
-        with catch_warnings():
-            simplefilter("ignore", FutureWarning)  # of torch, about how its own trees are pickled
-            kept = pickle.loads(file.read_bytes())
+        kept = pickle.loads(file.read_bytes())
         os.utime(file)
     except Exception:  # of another version, damaged, or removed meanwhile
         return None
-    return kept if isinstance(kept, Kept) else None
+    return kept if isinstance(kept, kind) else None
 
 
-def keep(key: str, kept: Kept) -> None:
-    """Keep a graph, where it can be written as a file and there is a place for one."""
+def keep(key: str, kept: object) -> None:
+    """Keep an object, where it can be written as a file and there is a place for one."""
     buffer = io.BytesIO()
     try:
         _Pickler(buffer).dump(kept)
@@ -60,20 +63,28 @@ def keep(key: str, kept: Kept) -> None:
         with tempfile.NamedTemporaryFile(dir=place, delete=False) as file:
             file.write(buffer.getbuffer())
         os.replace(file.name, place / key)
-        for old in sorted(place.iterdir(), key=lambda f: f.stat().st_mtime, reverse=True)[MOST_GRAPHS:]:
+        for old in sorted(place.iterdir(), key=lambda f: f.stat().st_mtime, reverse=True)[MOST_FILES:]:
             old.unlink()
     except Exception:  # an example or a default that cannot be pickled, a full disk, no home: the next run exports anew
         return
 
 
 class _Pickler(pickle.Pickler):
-    """Writes operators by their names."""
+    """Writes operators by their names, containers with the names of their classes, and parameters without annotations.
+
+    So what is read imports no library of the model.
+    """
 
     def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, torch._ops.OpOverload):
-            return _operator, (*obj.name().split("::"),)
-        if isinstance(obj, ThisDevice):
-            return _this_device, ()
+        match obj:
+            case torch._ops.OpOverload():
+                return _operator, (*obj.name().split("::"),)
+            case ThisDevice():
+                return _this_device, ()
+            case TreeSpec():
+                return tree_again, told_tree(obj)
+            case inspect.Parameter():
+                return _parameter, (obj.name, obj.kind, obj.default)
         return NotImplemented
 
 
@@ -84,3 +95,7 @@ def _operator(namespace: str, name: str) -> torch._ops.OpOverload:
 
 def _this_device() -> ThisDevice:
     return THIS_DEVICE
+
+
+def _parameter(name: str, kind: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, kind, default=default)
