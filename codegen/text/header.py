@@ -38,8 +38,8 @@ def head(file: StageFile, linked: bool, body: str) -> Iterator[str]:
 
 def _imports(file: StageFile, linked: bool, body: str) -> Iterator[str]:
     read = {n.id for n in ast.walk(ast.parse(body)) if isinstance(n, ast.Name)}
-    yield from sorted([*imports(linked), *["import math"] * ("math" in read)])
-    yield from ["from typing import Any"] * ("Any" in read)
+    own = [*imports(linked), *["import math"] * ("math" in read), *["from typing import Any"] * ("Any" in read)]
+    yield from sorted(own, key=lambda line: (line.startswith("from"), line))
     yield from ("", "import torch", "from torch import nn")
     yield from ["from torch.nn import functional as F"] * ("F" in read)
     yield from file.opaque.imports()

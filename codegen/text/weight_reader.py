@@ -14,7 +14,7 @@ _LOAD = '''
         """The stage with its weights, each read into memory of its own on the device."""
         with torch.device("meta"):
             stage = cls()
-        read_weights(stage, path, device)
+        list(ThreadPoolExecutor(11).map(lambda share: read_weights(stage, path, device, share), range(11)))
         return stage.eval()
 '''.strip("\n")
 
@@ -24,7 +24,7 @@ _SHARED_LOAD = '''
         """The stage with its weights on the device: those that another program's module has `held`, others read."""
         with torch.device("meta"):
             stage = cls()
-        read_weights(stage, path, device, held)
+        list(ThreadPoolExecutor(11).map(lambda share: read_weights(stage, path, device, share, held), range(11)))
         return stage.eval()
 '''.strip("\n")
 
@@ -48,6 +48,8 @@ def reader(linked: bool, strided: bool, shared: bool, pooled: bool = False) -> S
 
     Where tensors are `shared` with modules of other programs, it takes these as they are.  Where some are `pooled`, no
     file has them, and they begin as zeros.
+    Eleven threads share them: one alone reads slower than disks give and GPUs take, and layers that repeat seldom have
+    eleven tensors, so that each thread gets some of the large ones.
     By ordinary reads: the pages of a memory map would count as this process's memory, and are aligned to 8
     bytes, where CPU kernels round differently than on memory of torch's own.
     """
@@ -56,25 +58,26 @@ def reader(linked: bool, strided: bool, shared: bool, pooled: bool = False) -> S
         stored = '{*table, *links["pieces"]}' if linked else "table"
         text = _LOOP.sub(_MAKE_POOL.replace("STORED", stored), text)
     if shared:
-        text = _LOOP.sub(_TAKE_HELD, text).replace("path, device):", "path, device, held):")
+        text = _LOOP.sub(_TAKE_HELD, text).replace("device, share):", "device, share, held):")
     return text.splitlines()
 
 
 def imports(linked: bool) -> list[str]:
     """The imports of the reader, besides torch and nn."""
-    return ["import ctypes", "import json", *["import pathlib"] * linked]
+    plain = ["import ctypes", "import json", *["import pathlib"] * linked]
+    return [*plain, "from concurrent.futures import ThreadPoolExecutor"]
 
 
 _COPIED = '''
-def read_weights(stage, path, device):
-    """Give a stage made on the meta device its weights, a piece at a time by way of memory that GPUs copy from fast."""
+def read_weights(stage, path, device, share):
+    """Give a stage on the meta device every eleventh weight from a share on, by memory that GPUs copy from fast."""
     floats = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-    room = torch.empty(1 << 24, dtype=torch.uint8, pin_memory=torch.device(device).type == "cuda")
+    room = torch.empty(1 << 22, dtype=torch.uint8, pin_memory=torch.device(device).type == "cuda")
     memory = memoryview((ctypes.c_byte * len(room)).from_address(room.data_ptr())).cast("B")
     with open(path, "rb") as file:
         table = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         start = file.tell()
-        for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:  # some in torch's default dtype
+        for name, empty in [*stage.named_parameters(), *stage.named_buffers()][share::11]:  # in torch's default dtype
             tensor = torch.empty(empty.shape, dtype=floats.get(table[name]["dtype"], empty.dtype), device=device)
             first, last = table[name]["data_offsets"]
             file.seek(start + first)
@@ -82,8 +85,7 @@ def read_weights(stage, path, device):
                 if last - first != tensor.nbytes or file.readinto(memory[: len(piece)]) != len(piece):
                     raise ValueError(f"{name} is not whole in {path}")
                 piece.copy_(room[: len(piece)])
-            tensor = nn.Parameter(tensor, empty.requires_grad) if isinstance(empty, nn.Parameter) else tensor
-            torch.utils.swap_tensors(empty, tensor)
+            torch.utils.swap_tensors(empty, torch.Tensor._make_subclass(type(empty), tensor, empty.requires_grad))
 '''.strip()
 
 _STRIDED = _COPIED.replace(
@@ -93,23 +95,23 @@ _STRIDED = _COPIED.replace(
         strides = json.loads(table["__metadata__"]["strides"])
 """,
 ).replace(
-    "            tensor = nn.Parameter",
+    "            torch.utils.swap",
     """\
             if name in strides:
                 spread = torch.empty_strided(tensor.shape, strides[name], dtype=tensor.dtype, device=device)
                 tensor = spread.copy_(tensor)
-            tensor = nn.Parameter""",
+            torch.utils.swap""",
 )
 
 _LINKED = '''
-def read_weights(stage, path, device):
-    """Give a stage made on the meta device its weights, one after the other, most from the checkpoint's files."""
+def read_weights(stage, path, device, share):
+    """Give a stage on the meta device every eleventh weight from a share on, most from the checkpoint's files."""
     pinned = torch.device(device).type == "cuda"  # memory that a GPU copies from at full speed
     with open(path, "rb") as file:
         table = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         start = file.tell()
     links = json.loads(table["__metadata__"]["links"])
-    for name, empty in [*stage.named_parameters(), *stage.named_buffers()]:
+    for name, empty in [*stage.named_parameters(), *stage.named_buffers()][share::11]:
         dtype = getattr(torch, links["dtypes"].get(name, ""), empty.dtype)  # modules take torch's default
         tensor = torch.empty(empty.shape, dtype=dtype, pin_memory=pinned)
         if name in links["pieces"]:
@@ -118,8 +120,7 @@ def read_weights(stage, path, device):
         else:
             read_piece(name, tensor, path, start + table[name]["data_offsets"][0])
         tensor = tensor.to(device)
-        tensor = nn.Parameter(tensor, empty.requires_grad) if isinstance(empty, nn.Parameter) else tensor
-        torch.utils.swap_tensors(empty, tensor)
+        torch.utils.swap_tensors(empty, torch.Tensor._make_subclass(type(empty), tensor, empty.requires_grad))
 
 
 def read_piece(name, tensor, path, first, dtype=None, shape=None, strides=None, corner=()):
@@ -148,8 +149,7 @@ _MAKE_POOL = r"""\g<0>\
 
 _TAKE_HELD = r"""\g<0>\
 \1    if name in held:
-\1        tensor = held[name].detach()  # the same memory
-\1        tensor = nn.Parameter(tensor, empty.requires_grad) if isinstance(empty, nn.Parameter) else tensor
-\1        torch.utils.swap_tensors(empty, tensor)
+\1        same = held[name].detach()  # the same memory
+\1        torch.utils.swap_tensors(empty, torch.Tensor._make_subclass(type(empty), same, empty.requires_grad))
 \1        continue
 """

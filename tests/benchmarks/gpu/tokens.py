@@ -29,8 +29,10 @@ from tests.benchmarks.gpu import decoder
 FOLDER = Path(__file__).resolve().parents[3] / "build/benchmarks/tokens"
 RANDOM = '''
 
-def read_weights(stage, path, device):
-    """Give a stage made on the meta device random weights, and zeros as pools."""
+def read_weights(stage, path, device, share):
+    """Give a stage made on the meta device random weights, and zeros as pools: all of them as the first share."""
+    if share:
+        return
     parameters = dict(stage.named_parameters())
     for name, empty in [*parameters.items(), *stage.named_buffers()]:
         made = torch.zeros(empty.shape, dtype=empty.dtype, device=device)
