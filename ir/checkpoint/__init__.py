@@ -6,6 +6,7 @@ names         the names of a tensor in the model, in its state dict and in a che
 transformers  tensors under the names that the module has for them
 rearranged    fake tensors that track which pieces they consist of, for transformers' own code to rearrange
 mosaic        tensors joined from others that are computed
+adapters      LoRA adapters, merged into tensors
 quantized/    weights that are stored as several tensors, and dequantized when they are read
 checkpoint    a mapping from name to tensor; the check that it fits the graph
 """

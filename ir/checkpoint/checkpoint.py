@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
@@ -10,9 +10,10 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from ir.checkpoint.adapters import Adapted, Adapter
 from ir.checkpoint.files import read_checkpoint
 from ir.checkpoint.mosaic import Mosaic
-from ir.checkpoint.names import fit, stored_names
+from ir.checkpoint.names import fit, renamed_for, stored_names, unwrapped
 from ir.checkpoint.quantized.dequantized import Dequantized
 from ir.checkpoint.quantized.kept import keep_stored
 from ir.checkpoint.quantized.quantization import Quantization, quantization_of
@@ -33,12 +34,14 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         notes: tuple[str, ...] = (),
         tables: Mapping[str, Mapping[str, Tensorlike]] = MappingProxyType({}),
         quantization: Quantization | None = None,
+        adapters: tuple[Adapter, ...] = (),
     ) -> None:
         self.path = path
         self.tensors = tensors
         self.notes = notes  # what the user should know
         self.tables = tables  # by their key in the file: the dicts in it that hold tensors
         self.quantization = quantization  # of the tensors; None where they are plain, or dequantized
+        self.adapters = adapters  # that `for_model` merges, one after the other
 
     @classmethod
     def open(cls, path: Path) -> Checkpoint:
@@ -61,7 +64,12 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         chosen = {name.removeprefix(prefix): t for name, t in named.items() if name.startswith(prefix)}
         if not chosen:
             raise SourceError(f"{self} holds no name that begins with {prefix}: it has {_listed([*named], 3)}")
-        return Checkpoint(self.path, chosen, self.notes, {"": chosen}, self.quantization)
+        return Checkpoint(self.path, chosen, self.notes, {"": chosen}, self.quantization, self.adapters)
+
+    def adapted_by(self, *adapters: Adapter) -> Checkpoint:
+        """The same tensors, with adapters that are merged into the model's weights."""
+        both = (*self.adapters, *adapters)
+        return Checkpoint(self.path, self.tensors, self.notes, self.tables, self.quantization, both)
 
     def for_model(self, model: nn.Module, keep_quantized: bool = False) -> Checkpoint:
         """The same tensors under the model's own names, as transformers would load them if the model is one of its.
@@ -69,25 +77,45 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         Quantized weights are dequantized into the model's dtype; or else the model is changed to hold them as they
         are stored, where it can.  Raises SourceError where they cannot be loaded into it.
         """
+        whole = self if self.quantization is None else self._dequantized(self.quantization, model)
+        plain = whole._named_for(model)._adapted(model, self.adapters)
         if self.quantization is None:
-            return self._named_for(model)
-        plain = self._dequantized(self.quantization, model)._named_for(model)
+            return plain
         tensors = keep_stored(model, plain.tensors) if keep_quantized else plain.tensors
         notes = (*plain.notes, *_quantized_notes(self.quantization, plain.tensors, tensors))
         return Checkpoint(self.path, tensors, notes, plain.tables)
 
     def _named_for(self, model: nn.Module) -> Checkpoint:
-        wanted = stored_names(model)
-        fits = {key: fit(wanted, table) for key, table in self.tables.items()}
-        best = max(fits, key=fits.__getitem__, default="")
-        chosen = self.tables[best] if fits.get(best, 0) > fit(wanted, self.tensors) else self.tensors
+        chosen = self._table_for(stored_names(model))
         named = named_for(model, chosen, str(self))
         left = named.unexpected
         notes = [f"{self} also holds {_listed(left)}, which the model has no place for"] if left else []
-        taken = next((key for key, table in self.tables.items() if table is chosen), "")
-        others = [key for key, n in fits.items() if key != taken and n and n == fits[taken]]
-        notes += [f"the weights are those under `{taken}` in {self}, not `{key}`" for key in others]
         return Checkpoint(self.path, named.tensors, (*self.notes, *notes), self.tables)
+
+    def _table_for(self, wanted: Collection[str]) -> Mapping[str, Tensorlike]:
+        """The table that fits most of the wanted names.  Raises SourceError where several do, with other tensors."""
+        tables = {key: unwrapped(wanted, table) for key, table in self.tables.items()}
+        main = unwrapped(wanted, self.tensors)
+        fits = {key: fit(wanted, table) for key, table in tables.items()}
+        best = max(fits, key=fits.__getitem__, default="")
+        if fits.get(best, 0) <= fit(wanted, main):
+            best = next((key for key, table in self.tables.items() if table is self.tensors), best)
+        rivals = [key for key, n in fits.items() if n and n == fits[best]]
+        if len({frozenset(_fitting(wanted, tables[key])) for key in rivals}) > 1:
+            listed = " and ".join(f"`{key}.`" if key else "no prefix" for key in rivals)
+            named = next(filter(None, rivals))
+            raise SourceError(f"{self} has weights for the model under {listed}: say --weights-prefix {named}., or so")
+        return tables[best] if fits.get(best) else main
+
+    def _adapted(self, model: nn.Module, adapters: Sequence[Adapter]) -> Checkpoint:
+        """The tensors of a model with adapters merged into them."""
+        tensors, notes = self.tensors, list(self.notes)
+        for adapter in adapters:
+            merged = adapter.merged(model, tensors)
+            changed = sum(tensors.get(name) is not tensor for name, tensor in merged.items())
+            notes.append(f"{adapter} is merged into {changed} weights")
+            tensors = merged
+        return Checkpoint(self.path, tensors, tuple(notes), self.tables)
 
     def _dequantized(self, quantization: Quantization, model: nn.Module) -> Checkpoint:
         dtype = next((p.dtype for p in model.parameters() if _plain(p.dtype)), torch.float32)
@@ -141,6 +169,11 @@ _Table = TypeVar("_Table", bound=Mapping[str, Tensorlike])
 def _main(tables: Mapping[str, _Table]) -> _Table:
     """The table that a file's tensors are in, unless a model fits another one better."""
     return tables.get("state_dict") or tables[""]
+
+
+def _fitting(wanted: Collection[str], table: Mapping[str, Tensorlike]) -> Iterator[tuple[str, Tensorlike]]:
+    """The tensors of a table that have one of the wanted names, by these."""
+    return ((new, table[old]) for old, new in renamed_for(wanted, table).items() if new in wanted)
 
 
 def weight_source(weights: Mapping[str, torch.Tensor], fqns: Sequence[str]) -> Tensorlike:
@@ -198,6 +231,8 @@ def _sources(tensor: Tensorlike) -> Iterator[Dequantized]:
         case Mosaic(tiles=tiles):
             for tile in tiles:
                 yield from _sources(tile.source)
+        case Adapted(base=base):
+            yield from _sources(base)
 
 
 def _check_type(value: Param | State, weights: Checkpoint) -> None:

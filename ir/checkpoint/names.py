@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 from ir.checkpoint.tensors import Tensorlike
+
+_T = TypeVar("_T")
 
 
 def own_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -60,6 +63,25 @@ def rival_prefixes(wanted: Iterable[str], tensors: Mapping[str, Tensorlike]) -> 
 def fit(wanted: Iterable[str], tensors: Mapping[str, Tensorlike]) -> int:
     """The number of the wanted names that a table of tensors has, with a prefix added or removed."""
     return len(set(wanted).intersection(renamed_for(wanted, tensors).values()))
+
+
+_WRAPPERS = frozenset({"module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"})
+"""Parts of names that data parallelism, torch.compile, activation checkpointing and FSDP put there."""
+
+
+def unwrapped(wanted: Iterable[str], tensors: Mapping[str, _T]) -> dict[str, _T]:
+    """The tensors under names without the parts that wrappers of training put there, which the `wanted` may have."""
+    own = {_without(name, _WRAPPERS): name for name in wanted}
+    foreign = _WRAPPERS.difference(part for name in own.values() for part in name.split("."))
+    mine = set(own.values())
+    bare = {n: own.get(_without(n, _WRAPPERS), _without(n, foreign)) for n in tensors if n not in mine}
+    if len(set(bare.values())) < len(bare) or not set(bare.values()).isdisjoint(tensors.keys() - bare.keys()):
+        return dict(tensors)
+    return {bare.get(name, name): tensor for name, tensor in tensors.items()}
+
+
+def _without(name: str, parts: Collection[str]) -> str:
+    return ".".join(part for part in name.split(".") if part not in parts)
 
 
 def _splits(name: str) -> Iterator[tuple[str, str]]:

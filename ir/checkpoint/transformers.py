@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -48,16 +48,33 @@ def _by_prefix(model: nn.Module, tensors: Mapping[str, Tensorlike], origin: str)
     Raises SourceError where weights under several prefixes fit.
     """
     own = stored_names(model)
-    if rivals := rival_prefixes(own, tensors):
-        listed = " and ".join(f"`{prefix}`" for prefix in rivals)
-        raise SourceError(f"{origin} has weights for the model under {listed}: say --weights-prefix {rivals[0]}, or so")
-    best = renamed_for(own, tensors)
+    best = _renamed(own, tensors, origin)
     found = {own[new]: tensors[old] for old, new in best.items() if new in own}
     return Named(found, tuple(old for old in tensors if best.get(old) not in own))
 
 
+def _renamed(own: Collection[str], tensors: Mapping[str, Tensorlike], origin: str) -> dict[str, str]:
+    """The names in the checkpoint, as `renamed_for` has them.  Raises SourceError where several prefixes fit."""
+    if rivals := rival_prefixes(own, tensors):
+        listed = " and ".join(f"`{prefix}`" for prefix in rivals)
+        raise SourceError(f"{origin} has weights for the model under {listed}: say --weights-prefix {rivals[0]}, or so")
+    return renamed_for(own, tensors)
+
+
+def _without_prefix(model: Any, tensors: Mapping[str, Tensorlike], origin: str) -> Mapping[str, Tensorlike]:
+    """The tensors without a prefix that transformers does not know, as that of a module around the model."""
+    own = stored_names(model)
+    best = _renamed(own, tensors, origin)
+    pairs = ((old, new) for old, new in best.items() if new in own)
+    old, new = next(pairs, ("", ""))
+    if old == new or not old.endswith(new) or old == f"{model.base_model_prefix}.{new}":
+        return tensors
+    return {best.get(name, name): tensor for name, tensor in tensors.items()}
+
+
 def _as_transformers_does(model: Any, tensors: Mapping[str, Tensorlike], origin: str) -> Named:
     """The names that from_pretrained gives, which is run on tensors without data."""
+    tensors = _without_prefix(model, tensors, origin)
     stand_ins = {name: Rearranged.standing_for(t) for name, t in tensors.items()}
     try:
         with _quiet():

@@ -6,6 +6,7 @@ model_file         a Python file that defines `model` and `example_inputs`
 meta               modules built without memory for their parameters
 program            a .pt2 that torch.export.save wrote
 unpickled          such a file read without running pickled code
+folders            the folder that is meant: an adapter's base, a snapshot in the hub's cache
 checkpoint_folder  a Hugging Face folder: config.json and weights
 switches           fields of its configuration that are set so that it can be exported
 variants           other values of inputs that decide shapes, and example inputs that go with them
@@ -28,6 +29,7 @@ from ir.sources.model_file import read_model_file
 from ir.sources.program import read_program_file
 from ir.sources.source import Reading as Reading
 from ir.sources.source import Source as Source
+from ir.sources.source import opened as opened
 from ir.sources.source import uncompiled as uncompiled
 
 _WAYS = "give a model file such as examples/gpt2.py, a checkpoint folder or a .pt2"

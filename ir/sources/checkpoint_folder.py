@@ -14,13 +14,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from ir.checkpoint.adapters import SETTINGS, Adapter
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.checkpoint.quantized.planned import hold_planned
 from ir.checkpoint.quantized.quantization import quantization_of
 from ir.errors import SourceError
 from ir.sources.example_inputs import ExampleInputs, make_example
+from ir.sources.folders import CONFIG, base_folder, model_folder
 from ir.sources.meta import parameters_on_meta
-from ir.sources.source import Reading, Source, Variant
+from ir.sources.source import Reading, Source, Variant, opened
 from ir.sources.switches import switch
 
 _GENERATION = "generation_config.json"
@@ -33,12 +35,14 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
 
     Raises SourceError that names what is missing, damaged or unknown, and what to do.
     """
-    _check_adapter(path)
+    given, path = path, model_folder(path)
+    adapters = (Adapter.open(path),) if (path / SETTINGS).is_file() else ()
+    path = base_folder(path) if adapters else path
     plain = _read_config(path)
     transformers = _transformers(path)
     _check_code(path, plain, transformers, reading)
     config = _make_config(path, plain, transformers, reading)
-    checkpoint = Checkpoint.open(path).under(reading.prefix) if reading.weights else None
+    checkpoint = opened(path, reading, *adapters) if reading.weights else None
     cls, how = _model_class(path, plain, config, transformers, reading)
     caches = "past_key_values" in inspect.signature(cls.forward).parameters
     notes = switch(config, caches=caches and not reading.generate)
@@ -52,7 +56,7 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
     stored_notes = () if named is None else named.notes
     beside = (*_parts_beside(path), *(_slow_tokenizer(path) if reading.generate else ()))
     return Source(
-        name=path.resolve().name,
+        name=given.resolve().name,
         model=model,
         args=(),
         kwargs=example.inputs,
@@ -89,9 +93,7 @@ def _example_for(make: Callable[..., ExampleInputs], values: Mapping[str, torch.
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    file = path / "config.json"
-    if not file.is_file():
-        raise SourceError(f"{path} is a folder without config.json; a checkpoint folder has one beside its weights")
+    file = path / CONFIG
     try:
         plain = json.loads(file.read_text())
     except (OSError, ValueError) as e:
@@ -103,22 +105,13 @@ def _read_config(path: Path) -> dict[str, Any]:
             f"{path} is a diffusers checkpoint, whose inputs are not known; give a model file that makes "
             f"`{plain.get('_class_name', 'the model')}.from_config(...)` and names the folder as `checkpoint`"
         )
+    if "architecture" in plain and "pretrained_cfg" in plain:
+        classes = f", num_classes={plain['num_classes']}" if "num_classes" in plain else ""
+        raise SourceError(
+            f"{path} is a checkpoint of timm; give a model file that makes "
+            f"`timm.create_model({plain['architecture']!r}{classes})` and names the folder as `checkpoint`"
+        )
     return plain
-
-
-def _check_adapter(path: Path) -> None:
-    """Raise SourceError for a folder with an adapter, with or without the weights that it adapts."""
-    file = path / "adapter_config.json"
-    if not file.is_file():
-        return
-    try:
-        kind = dict(json.loads(file.read_text())).get("peft_type", "PEFT")
-    except (OSError, ValueError, TypeError) as e:
-        raise SourceError(f"cannot read {file}: {e}") from e
-    raise SourceError(
-        f"{path} has a {kind} adapter, which stages would be without; merge it into the weights first: "
-        "peft.PeftModel.from_pretrained(model, folder).merge_and_unload().save_pretrained(merged)"
-    )
 
 
 def _parts_beside(path: Path) -> Iterator[str]:

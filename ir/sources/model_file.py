@@ -22,7 +22,7 @@ from ir.checkpoint.names import own_tensors
 from ir.errors import SourceError
 from ir.sources.meta import lost_values, parameters_on_meta
 from ir.sources.neighbours import own_packages
-from ir.sources.source import Reading, Source, Variant, uncompiled
+from ir.sources.source import Reading, Source, Variant, opened, uncompiled
 from ir.sources.variants import with_variants
 
 _NOTHING: Mapping[str, Any] = {}
@@ -41,7 +41,9 @@ def read_model_file(path: Path, reading: Reading, function: str = "model") -> So
     whole = stored is None and reading.weights
     model, notes = (_model(module, function, path), ()) if whole else _light_model(module, function, path)
     # Opened when the model is made, which may be what writes the file.
-    checkpoint = None if stored is None or not reading.weights else Checkpoint.open(stored).under(reading.prefix)
+    checkpoint = None if stored is None or not reading.weights else opened(stored, reading)
+    if reading.adapters and stored is None:
+        raise SourceError(f"{path} has its weights in memory; an adapter is merged into those of a `checkpoint`")
     args, kwargs = _inputs(module, path, reading, {})
     model = model if reading.dtype is None else model.to(reading.dtype)
     weights = own_tensors(model) if checkpoint is None else checkpoint.for_model(model, reading.holds_stored)

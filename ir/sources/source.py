@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 from ir.capture.sizes.dynamic import DynamicShapes
+from ir.checkpoint.adapters import Adapter
+from ir.checkpoint.checkpoint import Checkpoint
 from ir.decoding import Decoding
 from ir.graph import Graph
 
@@ -26,6 +28,7 @@ class Reading:
     checkpoint: Path | None = None  # the weights of a model file, in place of those that it names or holds
     generate: bool = False  # whether the model is to continue texts, with a cache
     prefix: str = ""  # of the names of the checkpoint's weights that are meant
+    adapters: tuple[Path, ...] = ()  # folders of LoRA adapters, which are merged into the weights
     keep_quantized: bool = True  # whether quantized weights stay as they are stored, where they can
 
     @property
@@ -92,6 +95,11 @@ class Source:
     def all_notes(self) -> tuple[str, ...]:
         """Those of the model and those of its calls, each once."""
         return tuple(dict.fromkeys((*self.notes, *(note for call in self.calls for note in call.notes))))
+
+
+def opened(path: Path, reading: Reading, *adapters: Adapter) -> Checkpoint:
+    """The checkpoint that is meant, with `adapters` and those that the user names.  Raises SourceError."""
+    return Checkpoint.open(path).under(reading.prefix).adapted_by(*adapters, *map(Adapter.open, reading.adapters))
 
 
 def uncompiled(model: nn.Module) -> nn.Module:

@@ -14,11 +14,10 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from ir.capture.sizes.dynamic import DynamicShapes, merged_shapes, parse_dynamic
-from ir.checkpoint.checkpoint import Checkpoint
 from ir.checkpoint.names import own_tensors
 from ir.errors import CompileError, SourceError
 from ir.objects.signature import forward_parameters
-from ir.sources import Reading, Source, read_source, uncompiled
+from ir.sources import Reading, Source, opened, read_source, uncompiled
 from ir.sources.decoder.made import step_of
 from ir.sources.example_sizes import with_example_sizes
 from ir.sources.kept import find_source, key_of
@@ -113,6 +112,7 @@ def _reading(options: Options) -> Reading:
         checkpoint=options.checkpoint,
         generate=options.generate,
         prefix=options.weights_prefix,
+        adapters=options.adapter,
         keep_quantized=options.quantized is Quantized.keep,
     )
 
@@ -158,8 +158,9 @@ def _in_memory(
 ) -> Source:
     """A module, and how it is called; one whose dtype is to change is copied first."""
     model = uncompiled(model)
-    stored = None if options.checkpoint is None else Checkpoint.open(options.checkpoint).under(options.weights_prefix)
-    stored = None if stored is None else stored.for_model(model)
+    stored = None if options.checkpoint is None else opened(options.checkpoint, _reading(options)).for_model(model)
+    if options.adapter and stored is None:
+        raise SourceError("an adapter is merged into the weights of a checkpoint; name it, as in checkpoint=…")
     positional = (args,) if isinstance(args, torch.Tensor) else tuple(args)
     if (dtype := _dtype(options)) is not None:
         model = deepcopy(model).to(dtype)

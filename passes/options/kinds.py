@@ -77,6 +77,11 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(map(_instance(str), given))
 
 
+def _paths(value: Any) -> tuple[Path, ...]:
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    return tuple(Path(_instance(str, Path)(one)) for one in (value if several else (value,)))
+
+
 def _cluster(value: Any) -> Any:
     if not isinstance(value, (str, Path)) and not hasattr(value, "devices"):
         raise TypeError
@@ -106,6 +111,7 @@ PASS_OR_ALL = ValueKind(
     "the name of a pass, export or all", "PASS", _instance(str), completions=passes_and("export", "all")
 )
 PATH = ValueKind("a path", "PATH", lambda value: Path(_instance(str, Path)(value)))
+FOLDERS = ValueKind("paths of folders", "FOLDER", _paths, many=True)
 PREFIX = ValueKind("the start of names, such as ema.", "PREFIX", _instance(str))
 BYTES = ValueKind("an amount such as 16GiB or 512MB", "BYTES", _bytes)
 DEVICES = ValueKind(

@@ -19,6 +19,7 @@ from passes.options.kinds import (
     COUNT,
     COUNTS,
     DEVICES,
+    FOLDERS,
     INPUTS,
     MODULES,
     PASS,
@@ -121,6 +122,9 @@ class Options:
     )
     checkpoint: Path | None = option(None, PATH, _SOURCE, "the weights of a model file, if it does not hold them")
     weights_prefix: str = option("", PREFIX, _SOURCE, "names of the weights that are meant begin so, as with ema.")
+    adapter: tuple[Path, ...] = option(
+        (), FOLDERS, _SOURCE, "a LoRA adapter's folder, to merge into the checkpoint's weights while stages are written"
+    )
     dtype: DType | None = option(None, one_of(DType), _SOURCE, "of the weights; else as the source has them")
     quantized: Quantized = option(
         Quantized.keep, one_of(Quantized), _SOURCE, "keep a checkpoint's weights as stored, where it can, or dequantize"

@@ -248,12 +248,27 @@ def test_the_prefix_of_a_table_begins_with_its_key(tmp_path: Path) -> None:
     assert torch.equal(chosen["weight"], other.weight)
 
 
-def test_of_two_tables_that_fit_the_first_is_taken_and_the_other_named(tmp_path: Path) -> None:
-    model = nn.Linear(2, 2)
-    torch.save({"model": model.state_dict(), "model_ema": nn.Linear(2, 2).state_dict()}, tmp_path / "c.bin")
-    found = Checkpoint.open(tmp_path / "c.bin").for_model(model)
-    assert torch.equal(found["weight"], model.weight)
-    assert found.notes == (f"the weights are those under `model` in {tmp_path / 'c.bin'}, not `model_ema`",)
+def test_of_two_tables_that_fit_one_must_be_said(tmp_path: Path) -> None:
+    model, ema = nn.Linear(2, 2), nn.Linear(2, 2)
+    torch.save({"model": model.state_dict(), "model_ema": ema.state_dict(), "epoch": 1}, tmp_path / "c.bin")
+    both = Checkpoint.open(tmp_path / "c.bin")
+    with pytest.raises(SourceError, match=r"under `model.` and `model_ema.`: say --weights-prefix model., or so"):
+        both.for_model(model)
+    assert torch.equal(both.under("model_ema.").for_model(model)["weight"], ema.weight)
+    same = model.state_dict()
+    torch.save({"model": same, "model_ema": same}, tmp_path / "c.bin")
+    assert torch.equal(Checkpoint.open(tmp_path / "c.bin").for_model(model)["weight"], model.weight)
+
+
+@pytest.mark.parametrize("wrapped", ["net.module.{}", "model.0.{}", "_orig_mod.{}"])
+def test_a_transformers_model_that_training_wrapped(wrapped: str, tmp_path: Path) -> None:
+    made("tied").save_pretrained(tmp_path)  # type: ignore[operator]
+    inner = "_fsdp_wrapped_module.layers.0._checkpoint_wrapped_module."
+    pickled(tmp_path, lambda name: wrapped.format(name.replace("layers.0.", inner)))
+    found = Checkpoint.open(tmp_path).for_model(made("tied"))
+    expected = made("tied").state_dict()
+    assert not found.notes
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
 def test_a_wrapper_that_renames_in_the_state_dict(tmp_path: Path) -> None:

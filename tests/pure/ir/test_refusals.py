@@ -63,10 +63,10 @@ def test_a_checkpoint_folder_that_cannot_be_read(
         refused(tmp_path)
 
 
-def test_an_adapter_is_refused_by_its_kind(tmp_path: Path) -> None:
-    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+def test_folders_of_other_libraries_are_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"architecture": "resnet10t", "num_classes": 10, "pretrained_cfg": {}}')
     with pytest.raises(
-        SourceError, match=r"has a LORA adapter, which stages would be without; merge it into the weights"
+        SourceError, match=r"is a checkpoint of timm; .* `timm.create_model\('resnet10t', num_classes=10"
     ):
         read_checkpoint_folder(tmp_path, Reading())
     (tmp_path / "adapter_config.json").write_text("{")

@@ -1,0 +1,95 @@
+"""The folder that is meant where the user names one that leads to it: an adapter's, the hub's cache, a trainer's."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ir.checkpoint.adapters import SETTINGS, read_settings
+from ir.errors import SourceError
+
+CONFIG = "config.json"
+
+
+def base_folder(adapter: Path) -> Path:
+    """The folder of the model that an adapter was made for: itself, or the one that it names.
+
+    A name of the Hugging Face hub is looked up in the cache of that.  Raises SourceError where it is not here.
+    """
+    if (adapter / CONFIG).is_file():
+        return adapter
+    name = str(read_settings(adapter).get("base_model_name_or_path") or "")
+    for place in (Path(name), adapter / name, *_snapshots(_hub() / f"models--{name.replace('/', '--')}")):
+        if name and (place / CONFIG).is_file():
+            return place
+    raise SourceError(
+        f"{adapter} has an adapter of {name or 'a model that it does not name'}, which is not here; give the model's "
+        f"folder, and the adapter beside it: stagecut compile MODEL --adapter {adapter}"
+    )
+
+
+def model_folder(path: Path) -> Path:
+    """The folder of a model: the path itself, or the snapshot of the hub's cache that it holds.
+
+    Raises SourceError for another kind of folder, with what it is and what to give in its place.
+    """
+    if (path / CONFIG).is_file() or (path / SETTINGS).is_file():
+        return path
+    if snapshot := next(_snapshots(path), None):
+        return snapshot
+    raise SourceError(f"{path} {_what_it_is(path)}")
+
+
+def _hub() -> Path:
+    """The folder in which the Hugging Face hub's library keeps what it fetched."""
+    home = os.environ.get("HF_HOME") or Path.home() / ".cache/huggingface"
+    return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
+
+
+def _snapshots(cached: Path) -> Iterator[Path]:
+    """The snapshots of a model's folder in the hub's cache; that of the branch `main` is the first."""
+    main = cached / "refs/main"
+    found = sorted((cached / "snapshots").glob("*/"), key=lambda folder: folder.stat().st_mtime, reverse=True)
+    named = main.read_text().strip() if main.is_file() else ""
+    for folder in sorted(found, key=lambda folder: folder.name != named):
+        if (folder / CONFIG).is_file():
+            yield folder
+
+
+def _what_it_is(path: Path) -> str:
+    """What is known of a folder without config.json, and what to do."""
+    if steps := sorted(path.glob("checkpoint-*/config.json"), key=_step):
+        return f"is the output of a training run; name a checkpoint in it, the newest is {steps[-1].parent}"
+    if (path / "model_index.json").is_file():
+        named = ", ".join(sorted(config.parent.name for config in path.glob(f"*/{CONFIG}"))) or "none is here"
+        return (
+            f"is a pipeline of diffusers; name one of its models ({named}) in a model file "
+            "whose `checkpoint` is its folder"
+        )
+    if files := sorted(path.glob("*.gguf")):
+        return f"has the GGUF file {files[0].name}, which is not read: {GGUF}"
+    if list(path.glob("open_clip_*")):
+        return (
+            "is a checkpoint of open_clip; give a model file that makes "
+            f"`open_clip.create_model('local-dir:{path}')`, or save it with transformers' CLIPModel"
+        )
+    if list(path.glob("*.distcp")) or list(path.glob("*.safetensors")) or list(path.glob("*.bin")):
+        return (
+            "has weights without config.json; give a model file that makes the model, and the weights with "
+            f"--checkpoint {path}"
+        )
+    return "is a folder without config.json; a checkpoint folder has one beside its weights"
+
+
+GGUF = (
+    "transformers dequantizes it: AutoModelForCausalLM.from_pretrained(folder, gguf_file=name).save_pretrained(other); "
+    "give that folder"
+)
+
+
+def _step(config: Path) -> int:
+    """The number of a training run's checkpoint."""
+    number = re.search(r"\d+$", config.parent.name)
+    return int(number[0]) if number else -1

@@ -1,0 +1,158 @@
+"""LoRA adapters, merged as peft merges them; the folders that lead to a model."""
+
+from __future__ import annotations
+
+import json
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from ir.checkpoint import tensors
+from ir.checkpoint.adapters import Adapted, Adapter
+from ir.checkpoint.checkpoint import Checkpoint, check_linked
+from ir.errors import SourceError
+from ir.sources.folders import base_folder, model_folder
+
+
+class Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(5, 4)
+        self.q = nn.Linear(4, 6)
+        self.v = nn.Linear(4, 6, bias=False)
+        self.conv = nn.Conv2d(2, 3, 2)
+        self.head = nn.Linear(4, 5, bias=False)
+        self.head.weight = self.embed.weight
+
+
+def saved(folder: Path, **settings: Any) -> dict[str, torch.Tensor]:
+    """A checkpoint of the model, and an adapter beside it, whose tensors are returned."""
+    save_file({k: v for k, v in Model().state_dict().items() if k != "head.weight"}, folder / "model.safetensors")
+    shapes = {
+        "embed.lora_embedding_A": (2, 5),
+        "embed.lora_embedding_B": (4, 2),
+        "q.lora_A.weight": (2, 4),
+        "q.lora_B.weight": (6, 2),
+        "q.base_layer.bias": (6,),
+        "v.lora_A.weight": (3, 4),
+        "v.lora_B.weight": (6, 3),
+        "conv.lora_A.weight": (2, 2, 2, 2),
+        "conv.lora_B.weight": (3, 2, 1, 1),
+    }
+    adapter = {name: torch.randn(shape) for name, shape in shapes.items()}
+    save_file({f"base_model.model.{name}": t for name, t in adapter.items()}, folder / "adapter_model.safetensors")
+    rules = {"peft_type": "LORA", "r": 2, "lora_alpha": 8, "rank_pattern": {"v": 3}, "alpha_pattern": {"^x|q": 5}}
+    (folder / "adapter_config.json").write_text(json.dumps({**rules, **settings}))
+    return adapter
+
+
+@pytest.mark.parametrize("rooted", [False, True])
+def test_the_product_is_added_with_the_scale_of_its_module(
+    rooted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = saved(tmp_path, use_rslora=rooted)
+    opened = Checkpoint.open(tmp_path)
+    found = opened.adapted_by(Adapter.open(tmp_path)).for_model(Model())
+    by = sqrt if rooted else float
+    product = a["conv.lora_B.weight"].flatten(1) @ a["conv.lora_A.weight"].flatten(1)
+    expected = {
+        "embed.weight": (a["embed.lora_embedding_B"] @ a["embed.lora_embedding_A"]).t() * (8 / by(2)),
+        "q.weight": a["q.lora_B.weight"] @ a["q.lora_A.weight"] * (5 / by(2)),
+        "v.weight": a["v.lora_B.weight"] @ a["v.lora_A.weight"] * (8 / by(3)),
+        "conv.weight": product.view(3, 2, 2, 2) * (8 / by(2)),
+    }
+    monkeypatch.setattr(tensors, "BLOCK_ELEMENTS", 7)  # blocks begin and end within rows
+    for name, delta in expected.items():
+        assert torch.equal(found[name], opened[name] + delta)
+        assert torch.allclose(torch.cat([*found.tensors[name].blocks(torch.float32)]), found[name].flatten())
+    assert torch.equal(found["q.bias"], a["q.base_layer.bias"])
+    assert found.notes == (f"the LORA adapter in {tmp_path} is merged into 5 weights",)
+    check_linked(found)  # stages hold the merged ones and read the others from the checkpoint
+
+
+def test_a_tied_weight_is_adapted_under_all_of_its_names(tmp_path: Path) -> None:
+    saved(tmp_path)
+    held = Checkpoint.open(tmp_path)
+    both = Checkpoint(tmp_path, {**held.tensors, "head.weight": held.tensors["embed.weight"]})
+    merged = Adapter.open(tmp_path).merged(Model(), both.tensors)
+    assert isinstance(merged["head.weight"], Adapted)
+    assert merged["head.weight"] is merged["embed.weight"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"use_dora": True}, "has a DoRA adapter, which is not merged: merge it into the weights first: peft"),
+        ({"peft_type": "IA3"}, "has a IA3 adapter"),
+        ({"peft_type": "PROMPT_TUNING"}, "has a PROMPT_TUNING adapter"),
+        (
+            {"target_parameters": ["experts.gate_up_proj"]},
+            "has a LoRA of parameters that no linear layer holds",
+        ),
+    ],
+)
+def test_kinds_that_are_not_merged_are_named(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
+    saved(tmp_path, **settings)
+    with pytest.raises(SourceError, match=message):
+        Adapter.open(tmp_path)
+
+
+def test_an_adapter_of_another_model(tmp_path: Path) -> None:
+    saved(tmp_path)
+    adapter, held = Adapter.open(tmp_path), Checkpoint.open(tmp_path)
+    with pytest.raises(SourceError, match=r"adapts conv.weight, embed.weight, v.weight, which the model lacks"):
+        adapter.merged(nn.Linear(4, 6), held.tensors)
+    wide = Model()
+    wide.v = nn.Linear(4, 7, bias=False)
+    with pytest.raises(SourceError, match=r"adapts v.weight of \[6, 4\]; it is \[7, 4\]"):
+        adapter.merged(wide, {**held.tensors, "v.weight": tensors.Held(wide.v.weight)})
+    (tmp_path / "adapter_model.safetensors").unlink()
+    with pytest.raises(SourceError, match=r"has adapter_config.json and no adapter_model.safetensors or"):
+        Adapter.open(tmp_path)
+
+
+def test_the_base_of_an_adapter_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter, beside = tmp_path / "adapter", tmp_path / "base"
+    for folder in (adapter, beside):
+        folder.mkdir()
+    (beside / "config.json").write_text("{}")
+    (adapter / "adapter_config.json").write_text('{"base_model_name_or_path": "../base"}')
+    assert base_folder(adapter).samefile(beside)
+    (adapter / "adapter_config.json").write_text('{"base_model_name_or_path": "us/base"}')
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    with pytest.raises(SourceError, match=r"has an adapter of us/base, which is not here; .* MODEL --adapter "):
+        base_folder(adapter)
+    old, new = (tmp_path / f"hub/models--us--base/snapshots/{name}" for name in ("b0", "a1"))
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+    (tmp_path / "hub/models--us--base/refs").mkdir()
+    (tmp_path / "hub/models--us--base/refs/main").write_text("a1")
+    assert base_folder(adapter) == new
+    assert model_folder(tmp_path / "hub/models--us--base") == new
+    (adapter / "config.json").write_text("{}")
+    assert base_folder(adapter) == adapter
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["checkpoint-90/config.json", "checkpoint-500/config.json"], "training run; .* newest is .*checkpoint-500"),
+        (["model_index.json", "unet/config.json", "vae/config.json"], r"pipeline of diffusers; .* \(unet, vae\)"),
+        (["a-Q4_K_M.gguf"], "has the GGUF file a-Q4_K_M.gguf, which is not read: transformers dequantizes it"),
+        (["open_clip_config.json", "open_clip_model.safetensors"], "is a checkpoint of open_clip; give a model file"),
+        (["model.safetensors"], "has weights without config.json; give a model file .* --checkpoint "),
+        (["notes.txt"], "is a folder without config.json"),
+    ],
+)
+def test_a_folder_that_is_no_model_is_named(files: list[str], message: str, tmp_path: Path) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(SourceError, match=message):
+        model_folder(tmp_path)
