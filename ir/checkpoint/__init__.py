@@ -1,6 +1,9 @@
 """Tensors on disk, under the names of the model, each read when it is asked for.
 
-files         .safetensors and .bin files, and folders of them -> the byte range of each tensor
+layouts       folders -> the files that hold their weights
+pickled       files of torch.save, without running pickled code
+sharded       what the processes of a job wrote: torch.distributed.checkpoint, a file of each rank
+files         files and folders of weights -> the byte range of each tensor
 tensors       a tensor on disk as pieces: byte ranges that each fill a box of it
 names         the names of a tensor in the model, in its state dict and in a checkpoint
 transformers  tensors under the names that the module has for them

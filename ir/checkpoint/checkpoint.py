@@ -44,12 +44,12 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         self.adapters = adapters  # that `for_model` merges, one after the other
 
     @classmethod
-    def open(cls, path: Path) -> Checkpoint:
-        """Open a .safetensors or .bin file, or a folder with one or with an index of shards.
+    def open(cls, path: Path, variant: str = "") -> Checkpoint:
+        """Open a file of weights, or a folder with some, as `read_checkpoint` does.
 
         Headers alone are read.  Raises SourceError with the file, and the tensor, that is missing or damaged.
         """
-        tables = read_checkpoint(path)
+        tables = read_checkpoint(path, variant)
         return cls(path, _main(tables), tables=tables, quantization=quantization_of(path))
 
     def under(self, prefix: str) -> Checkpoint:

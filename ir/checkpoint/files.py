@@ -1,21 +1,18 @@
-"""Files of weights -> the dtype, shape and byte range of each tensor, without reading it."""
+"""Files and folders of weights -> the dtype, shape and byte range of each tensor, without reading it."""
 
 from __future__ import annotations
 
 import json
-import pickle
-import re
-import zipfile
-from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ir.checkpoint.tensors import Change, Stored
+from ir.checkpoint.layouts import weights_in
+from ir.checkpoint.sharded import read_distributed, read_ranks
+from ir.checkpoint.tensors import Stored
 from ir.errors import SourceError
 
 SAFETENSORS_DTYPES: Mapping[str, torch.dtype] = {
@@ -48,30 +45,18 @@ Tables: TypeAlias = dict[str, dict[str, Stored]]
 """Tensors by name, in each table of a file: "" is the file itself, "model" a dict under that key in it."""
 
 
-def read_checkpoint(path: Path) -> Tables:
-    """The tensors of a file of weights, or of a folder with such a file or an index of shards.
+def read_checkpoint(path: Path, variant: str = "") -> Tables:
+    """The tensors of a file of weights, or of a folder that holds some, as training or a library saved it.
 
+    `variant` chooses files such as `model.fp16.safetensors`.
     Raises SourceError that names the file and, where there is one, the tensor.
     """
+    if path.is_dir():
+        path = weights_in(path, variant)
+        return read_distributed(path) if path.is_dir() else _read_file(path)
     if path.is_file():
         return _read_file(path)
-    if path.is_dir():
-        for name in _NAMES:
-            if (file := path / name).is_file():
-                return _read_file(file)
-            if (index := path / f"{name}.index.json").is_file():
-                return {"": _read_shards(index)}
-        raise SourceError(f"the folder {path} is not a checkpoint: it has no {', '.join(_NAMES)} or index of shards")
     raise SourceError(f"there is no checkpoint at {path}; give a .safetensors file, or a folder that holds one")
-
-
-_NAMES = (
-    "model.safetensors",
-    "pytorch_model.bin",
-    "diffusion_pytorch_model.safetensors",
-    "diffusion_pytorch_model.bin",
-)
-"""File names that transformers and diffusers save under, in the order in which they look for them."""
 
 
 def _read_shards(index: Path) -> dict[str, Stored]:
@@ -95,7 +80,9 @@ def _read_shards(index: Path) -> dict[str, Stored]:
 
 def _read_file(file: Path) -> Tables:
     try:
-        return {"": dict(_read_safetensors(file))} if file.suffix == ".safetensors" else _read_pickled(file)
+        if file.suffix == ".json":
+            return {"": _read_shards(file)}
+        return {"": dict(_read_safetensors(file))} if file.suffix == ".safetensors" else read_ranks(file)
     except OSError as e:
         raise SourceError(f"cannot read {file}: {e.strerror or e}") from e
 
@@ -136,41 +123,3 @@ def _entry(
     if base + last > end:
         raise SourceError(f"cannot read {file}: {_AGAIN} ({name} ends at byte {base + last}, the file at {end})")
     return Stored.whole(file, base + first, dtype, shape)
-
-
-def _read_pickled(file: Path) -> Tables:
-    """The tensors of a file of torch.save.  Fake tensors give the offsets of their bytes; no pickled code runs."""
-    if not zipfile.is_zipfile(file):
-        raise SourceError(
-            f"cannot read {file}: {_AGAIN}; or save it again, as .safetensors or with a torch of 1.6 or later"
-        )
-    try:
-        with FakeTensorMode(), torch.serialization.safe_globals([Namespace]):
-            table: Any = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as e:
-        code = re.search(r"GLOBAL (\S+)", str(e))
-        what = f"it holds {code[1]}, which is code and is not run" if code else f"it is damaged ({_first_line(e)})"
-        raise SourceError(f"cannot read {file}: {what}; save its state dict as .safetensors") from e
-    if not isinstance(table, dict):
-        raise SourceError(f"{file} holds a {type(table).__name__}, not a table of tensors by name")
-    return {"": {}, **dict(_tables(file, "", table))}
-
-
-def _tables(file: Path, path: str, table: Mapping[Any, Any]) -> Iterator[tuple[str, dict[str, Stored]]]:
-    """The tensors of a dict, and those of the dicts in it."""
-    if tensors := {str(key): _placed(file, x) for key, x in table.items() if isinstance(x, torch.Tensor)}:
-        yield path, tensors
-    for key, inner in table.items():
-        if isinstance(inner, dict):
-            yield from _tables(file, f"{path}.{key}".lstrip("."), inner)
-
-
-def _placed(file: Path, tensor: torch.Tensor) -> Stored:
-    offset: int = tensor.untyped_storage()._checkpoint_offset  # type: ignore[attr-defined]
-    start = offset + int(tensor.storage_offset()) * tensor.dtype.itemsize
-    change: Change = "negative" if tensor.is_neg() else "conjugate" if tensor.is_conj() else "none"
-    return Stored.whole(file, start, tensor.dtype, tensor.shape, tensor.stride(), change)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

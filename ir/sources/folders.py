@@ -59,7 +59,7 @@ def _snapshots(cached: Path) -> Iterator[Path]:
 
 
 def _what_it_is(path: Path) -> str:
-    """What is known of a folder without config.json, and what to do."""
+    """The kind of a folder without config.json, and what to do."""
     if steps := sorted(path.glob("checkpoint-*/config.json"), key=_step):
         return f"is the output of a training run; name a checkpoint in it, the newest is {steps[-1].parent}"
     if (path / "model_index.json").is_file():

@@ -28,6 +28,7 @@ class Reading:
     checkpoint: Path | None = None  # the weights of a model file, in place of those that it names or holds
     generate: bool = False  # whether the model is to continue texts, with a cache
     prefix: str = ""  # of the names of the checkpoint's weights that are meant
+    variant: str = ""  # of the checkpoint's files, such as fp16
     adapters: tuple[Path, ...] = ()  # folders of LoRA adapters, which are merged into the weights
     keep_quantized: bool = True  # whether quantized weights stay as they are stored, where they can
 
@@ -99,7 +100,8 @@ class Source:
 
 def opened(path: Path, reading: Reading, *adapters: Adapter) -> Checkpoint:
     """The checkpoint that is meant, with `adapters` and those that the user names.  Raises SourceError."""
-    return Checkpoint.open(path).under(reading.prefix).adapted_by(*adapters, *map(Adapter.open, reading.adapters))
+    named = map(Adapter.open, reading.adapters)
+    return Checkpoint.open(path, reading.variant).under(reading.prefix).adapted_by(*adapters, *named)
 
 
 def uncompiled(model: nn.Module) -> nn.Module:

@@ -112,6 +112,7 @@ def _reading(options: Options) -> Reading:
         checkpoint=options.checkpoint,
         generate=options.generate,
         prefix=options.weights_prefix,
+        variant=options.variant,
         adapters=options.adapter,
         keep_quantized=options.quantized is Quantized.keep,
     )

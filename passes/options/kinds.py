@@ -113,6 +113,7 @@ PASS_OR_ALL = ValueKind(
 PATH = ValueKind("a path", "PATH", lambda value: Path(_instance(str, Path)(value)))
 FOLDERS = ValueKind("paths of folders", "FOLDER", _paths, many=True)
 PREFIX = ValueKind("the start of names, such as ema.", "PREFIX", _instance(str))
+VARIANT = ValueKind("a part of file names, such as fp16", "VARIANT", _instance(str))
 BYTES = ValueKind("an amount such as 16GiB or 512MB", "BYTES", _bytes)
 DEVICES = ValueKind(
     "how many there are, or a list of their names, such as ['cuda:0', 'cuda:1']",

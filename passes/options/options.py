@@ -32,6 +32,7 @@ from passes.options.kinds import (
     SHARE,
     SIZES,
     SWITCH,
+    VARIANT,
     WORKLOAD,
     Flag,
     ValueKind,
@@ -122,6 +123,7 @@ class Options:
     )
     checkpoint: Path | None = option(None, PATH, _SOURCE, "the weights of a model file, if it does not hold them")
     weights_prefix: str = option("", PREFIX, _SOURCE, "names of the weights that are meant begin so, as with ema.")
+    variant: str = option("", VARIANT, _SOURCE, "the files that are meant: fp16 of model.fp16.safetensors")
     adapter: tuple[Path, ...] = option(
         (), FOLDERS, _SOURCE, "a LoRA adapter's folder, to merge into the checkpoint's weights while stages are written"
     )

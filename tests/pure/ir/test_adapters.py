@@ -16,6 +16,7 @@ from ir.checkpoint import tensors
 from ir.checkpoint.adapters import Adapted, Adapter
 from ir.checkpoint.checkpoint import Checkpoint, check_linked
 from ir.errors import SourceError
+from ir.sources import Reading, read_source
 from ir.sources.folders import base_folder, model_folder
 
 
@@ -111,8 +112,18 @@ def test_an_adapter_of_another_model(tmp_path: Path) -> None:
     wide.v = nn.Linear(4, 7, bias=False)
     with pytest.raises(SourceError, match=r"adapts v.weight of \[6, 4\]; it is \[7, 4\]"):
         adapter.merged(wide, {**held.tensors, "v.weight": tensors.Held(wide.v.weight)})
+    with pytest.raises(SourceError, match=r"adapts conv.weight, which the model has no weight for"):
+        adapter.merged(Model(), {})
     (tmp_path / "adapter_model.safetensors").unlink()
     with pytest.raises(SourceError, match=r"has adapter_config.json and no adapter_model.safetensors or"):
+        Adapter.open(tmp_path)
+
+
+def test_an_adapter_of_weights_in_memory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text("import torch\nmodel, example_inputs = torch.nn.ReLU(), (torch.ones(2),)\n")
+    with pytest.raises(SourceError, match=r"has its weights in memory; an adapter is merged into those of a"):
+        read_source(str(tmp_path / "model.py"), Reading(adapters=(tmp_path,)))
+    with pytest.raises(SourceError, match=r"cannot read .*; an adapter's folder has it, as peft saves it"):
         Adapter.open(tmp_path)
 
 

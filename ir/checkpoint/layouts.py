@@ -1,0 +1,108 @@
+"""Folders of weights: which of their files hold them, and what other folders are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ir.checkpoint.sharded import METADATA
+from ir.errors import SourceError
+
+_NAMES = (
+    "model.safetensors",
+    "pytorch_model.bin",
+    "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.bin",
+)
+"""File names that transformers and diffusers save under, in the order in which they look for them."""
+
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+
+
+def weights_in(folder: Path, variant: str = "") -> Path:
+    """The file, the index of shards or the folder of torch.distributed.checkpoint that holds a folder's weights.
+
+    `variant`: as in `model.fp16.safetensors`.  Raises SourceError where there is none, or it cannot be told.
+    """
+    if (folder / METADATA).is_file():
+        return folder
+    names = [name.replace(".", f".{variant}.") if variant else name for name in _NAMES]
+    for name, plain in zip(names, _NAMES, strict=True):
+        index = f"{plain}.index.{variant}.json" if variant else f"{plain}.index.json"
+        for place in (folder / name, folder / index, folder / f"{name}.index.json"):
+            if place.is_file():
+                return place
+    for distributed in sorted(folder.glob(f"pytorch_model_fsdp_*/{METADATA}")):  # of accelerate
+        return distributed.parent
+    return _by_layout(folder) or _only_file(folder, names)
+
+
+def _by_layout(folder: Path) -> Path | None:
+    """The file with the weights in a folder of DeepSpeed or Megatron; None for another.
+
+    Raises SourceError where they are divided over files in an order that is not known.
+    """
+    for step in _steps(folder, "latest", "{}"):
+        if len(states := sorted(step.glob("mp_rank_*_model_states.pt"))) == 1 and not list(step.glob("layer_*")):
+            return states[0]
+        if states or list(step.glob("*zero_pp_rank_*")):
+            raise SourceError(
+                f"{folder} is a checkpoint of DeepSpeed whose weights are divided over files; join them first: "
+                f"python {folder / 'zero_to_fp32.py'} {folder} JOINED --safe_serialization"
+            )
+    for step in _steps(folder, "latest_checkpointed_iteration.txt", "iter_{:0>7}"):
+        if (step / METADATA).is_file():
+            return step
+        ranks = sorted(step.glob("mp_rank_*/model_optim_rng.pt"))
+        if len(ranks) == 1:
+            return ranks[0]
+        if ranks:
+            raise SourceError(
+                f"{folder} is a checkpoint of Megatron whose weights are divided over {len(ranks)} ranks; convert it "
+                "first: python tools/checkpoint/convert.py --model-type GPT --loader core --saver hf "
+                f"--load-dir {folder} --save-dir CONVERTED"
+            )
+    return None
+
+
+def _steps(folder: Path, latest: str, named: str) -> Iterator[Path]:
+    """The folder of the last step, if a file names it, and the folder itself, which may be that of a step."""
+    if (folder / latest).is_file():
+        yield folder / named.format((folder / latest).read_text().strip())
+    yield folder
+
+
+def _only_file(folder: Path, names: list[str]) -> Path:
+    """The one file of weights in a folder, whatever its name, or the first of those of the ranks of a job."""
+    files = sorted(f for f in folder.iterdir() if f.suffix in WEIGHT_SUFFIXES and f.is_file() and _may_hold(f))
+    if len(files) == 1 or (files and all("rank" in f.stem for f in files)):
+        return files[0]
+    if variants := sorted({v for f in folder.iterdir() for v in _variant(f.name)}):
+        raise SourceError(f"the folder {folder} has its weights as {', '.join(variants)}: say --variant {variants[0]}")
+    if files:
+        listed = ", ".join(f.name for f in files[:5])
+        raise SourceError(f"the folder {folder} has several files of weights ({listed}); name one with --checkpoint")
+    raise SourceError(f"the folder {folder} is not a checkpoint: it has no {', '.join(names)} or index of shards")
+
+
+def _may_hold(file: Path) -> bool:
+    """Whether a file may hold a model's weights: others hold the state of a training run."""
+    return file.stem not in (
+        "optimizer",
+        "scheduler",
+        "scaler",
+        "training_args",
+        "adapter_model",
+        "rng_state",
+        "rng",
+    ) and (not file.stem.startswith(("rng_state_", "random_states_")))
+
+
+def _variant(name: str) -> Iterator[str]:
+    """The variant in the name of a file, such as fp16 in model.fp16.safetensors."""
+    for plain in _NAMES:
+        stem, _, suffix = plain.partition(".")
+        if name.startswith(f"{stem}.") and name.endswith(f".{suffix}") and name != plain:
+            yield name.removeprefix(f"{stem}.").removesuffix(f".{suffix}").partition("-")[0]
+        elif name.startswith(f"{plain}.index.") and name.endswith(".json") and name != f"{plain}.index.json":
+            yield name.removeprefix(f"{plain}.index.").removesuffix(".json")

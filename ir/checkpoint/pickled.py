@@ -1,0 +1,243 @@
+"""Files of torch.save -> the place of each tensor.  No pickled code runs: objects of unknown classes are inert."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, BinaryIO, TypeAlias
+
+import torch
+import torch._utils
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.parameter import Parameter
+
+from ir.checkpoint.tensors import Change, Stored
+from ir.errors import SourceError
+
+
+@dataclass(frozen=True)
+class RankPart:
+    """The part of a distributed tensor (DTensor) that one process of a job saved.
+
+    `coordinate` is the place of the process in the mesh, `sharded` the dimension of the tensor that each dimension of
+    the mesh divides, or None where all have the whole.
+    """
+
+    local: Stored
+    shape: tuple[int, ...]
+    coordinate: tuple[int, ...]
+    sharded: tuple[int | None, ...]
+
+
+Entry: TypeAlias = Stored | RankPart
+FileEntries: TypeAlias = dict[str, dict[str, Entry]]
+"""The entries of a file by name, in each of its dicts; "" is the file itself, "model" a dict under that key in it."""
+
+
+class Inert:
+    """An object of a class that is not loaded: it has the state that was pickled, and does nothing."""
+
+    state: Any = None
+    origin = ""  # the class, as the file names it
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.args = args
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Inert:
+        made = super().__new__(cls)
+        made.args = args
+        return made
+
+    def __setstate__(self, state: Any) -> None:
+        match state:
+            case (None | dict() as fields, dict() as slots):
+                self.state = {**(fields or {}), **slots}
+            case _:
+                self.state = state
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Inert:
+        return self
+
+    def __setitem__(self, key: Any, value: Any) -> None: ...
+
+    def append(self, item: Any) -> None: ...
+
+    def extend(self, items: Any) -> None: ...
+
+    def add(self, item: Any) -> None: ...
+
+    def field(self, name: str) -> Any:
+        """A field of the pickled state; None where there is none."""
+        return self.state.get(name) if isinstance(self.state, dict) else None
+
+
+@cache
+def _inert(module: str, name: str) -> type[Inert]:
+    return type(name, (Inert,), {"origin": f"{module}.{name}"})
+
+
+def _rebuilt(function: Any, cls: Any, args: tuple[Any, ...], state: Any) -> Any:
+    """A tensor of a subclass: inert with its state where it is a wrapper, as a DTensor is; else a plain tensor."""
+    made = function(*args)
+    if isinstance(made, Inert):
+        made.__setstate__(state)
+    return made
+
+
+def _parameter(data: Any, requires_grad: bool, hooks: Any, state: Any = None) -> Any:
+    return data
+
+
+_PLAIN: Mapping[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): OrderedDict,
+    **{("builtins", cls.__name__): cls for cls in (set, frozenset, dict, list, tuple, int, float, bool, str, complex)},
+    **{("torch", cls.__name__): cls for cls in (torch.Size, torch.device, torch.UntypedStorage)},
+    ("torch.storage", "UntypedStorage"): torch.UntypedStorage,
+    ("torch.nn.parameter", "Parameter"): Parameter,
+    ("torch._tensor", "_rebuild_from_type_v2"): _rebuilt,
+    ("torch._utils", "_rebuild_parameter"): _parameter,
+    ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
+    ("torch.serialization", "_get_layout"): torch.serialization._get_layout,  # type: ignore[attr-defined]
+    **{
+        ("torch._utils", name): getattr(torch._utils, name)
+        for name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_sparse_tensor")
+    },
+    ("torch._utils", "_rebuild_meta_tensor_no_storage"): torch._utils._rebuild_meta_tensor_no_storage,
+}
+"""What an unpickler may call: containers, numbers, and what makes tensors."""
+
+
+class InertUnpickler(pickle.Unpickler):
+    """An unpickler that makes tensors and plain containers, and of anything else an `Inert`."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "torch" and isinstance(found := getattr(torch, name, None), torch.dtype):
+            return found
+        return _PLAIN[module, name] if (module, name) in _PLAIN else _inert(module, name)
+
+
+_MODULE = SimpleNamespace(
+    Unpickler=InertUnpickler, load=lambda file, **options: InertUnpickler(file, **options).load(), __name__="inert"
+)
+"""What torch.load takes for the module `pickle`."""
+
+
+class FileSlice(io.RawIOBase):
+    """A part of an open file, as a file."""
+
+    def __init__(self, file: BinaryIO, start: int, length: int) -> None:
+        self._file, self._start, self._length, self._at = file, start, length, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._at = (0, self._at, self._length)[whence] + offset
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, target: Any) -> int:
+        count = max(0, min(len(target), self._length - self._at))
+        self._file.seek(self._start + self._at)
+        data = self._file.read(count)
+        target[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+def read_pickled(file: Path) -> FileEntries:
+    """The tables of a file of torch.save.  Raises SourceError where it holds no table of tensors."""
+    with file.open("rb") as opened:
+        if opened.read(4) != b"PK\x03\x04" or not zipfile.is_zipfile(file):
+            raise SourceError(
+                f"cannot read {file}: it is damaged, or was not fetched whole; fetch it again; or save it again, as "
+                ".safetensors or with a torch of 1.6 or later"
+            )
+        if any(name.endswith("/constants.pkl") for name in zipfile.ZipFile(opened).namelist()):
+            raise SourceError(f"cannot read {file}: it holds a program of TorchScript; save its state dict")
+    table = unpickled(file, file)
+    if isinstance(table, Inert) and (inside := _of_module(table)):
+        table = inside
+    if isinstance(table, Inert):
+        raise SourceError(f"{file} holds a {table.origin}, which is code and is not run; save its state dict")
+    if not isinstance(table, dict):
+        raise SourceError(f"{file} holds a {type(table).__name__}, not a table of tensors by name")
+    return {"": {}, **dict(_tables(file, "", table))}
+
+
+def unpickled(file: Path, opened: Any) -> Any:
+    """The object that torch.save wrote into a file, or into the part of it that is `opened`, with fake tensors."""
+    try:
+        with FakeTensorMode():
+            return torch.load(opened, map_location="cpu", pickle_module=_MODULE, weights_only=False)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, AttributeError, KeyError) as e:
+        first = (str(e).splitlines() or [type(e).__name__])[0]
+        raise SourceError(f"cannot read {file}: it is damaged ({first}); save its state dict as .safetensors") from e
+
+
+def _of_module(module: Inert) -> dict[str, Any]:
+    """The parameters and buffers of a pickled nn.Module, by the names that its state dict would have."""
+    found = dict[str, Any]()
+    for kind in ("_parameters", "_buffers"):
+        found |= {name: t for name, t in (module.field(kind) or {}).items() if isinstance(t, torch.Tensor)}
+    for name, inner in (module.field("_modules") or {}).items():
+        if isinstance(inner, Inert):
+            found |= {f"{name}.{rest}": tensor for rest, tensor in _of_module(inner).items()}
+    return found
+
+
+def _tables(file: Path, path: str, table: Mapping[Any, Any]) -> Iterator[tuple[str, dict[str, Entry]]]:
+    """The tensors of a dict, and those of the dicts and modules in it."""
+    if entries := {str(key): entry for key, x in table.items() if (entry := _entry(file, str(key), x)) is not None}:
+        yield path, entries
+    for key, inner in table.items():
+        held = _of_module(inner) if isinstance(inner, Inert) else inner
+        if isinstance(held, dict) and held:
+            yield from _tables(file, f"{path}.{key}".lstrip("."), held)
+
+
+def _entry(file: Path, name: str, value: Any) -> Entry | None:
+    """A tensor of a table; None for anything else."""
+    match value:
+        case torch.Tensor():
+            return place_of(file, name, value)
+        case Inert(state={"_local_tensor": torch.Tensor() as local, "_spec": Inert() as spec}):
+            return _part(file, name, place_of(file, name, local), spec)
+    return None
+
+
+def _part(file: Path, name: str, local: Stored, spec: Inert) -> RankPart:
+    mesh: Inert = spec.field("mesh")
+    meta, placements = spec.field("tensor_meta"), spec.field("placements")
+    kinds = {placement.origin.rpartition(".")[2] for placement in placements}
+    if not kinds <= {"Shard", "Replicate"}:
+        raise SourceError(f"{name} in {file} is distributed as {', '.join(sorted(kinds))}; gather it before saving")
+    sharded = tuple(placement.field("dim") for placement in placements)
+    return RankPart(local, tuple(meta.args[0]), tuple(mesh.field("_coordinate_on_dim") or ()), sharded)
+
+
+def place_of(file: Path, name: str, tensor: torch.Tensor, base: int = 0) -> Stored:
+    """The place of a fake tensor's bytes in a file, whose part from the byte `base` on it was read from.
+
+    Raises SourceError for a tensor without such a place.
+    """
+    if tensor.layout is not torch.strided:
+        raise SourceError(f"{name} in {file} is sparse; save it dense")
+    offset = getattr(tensor.untyped_storage(), "_checkpoint_offset", None)
+    if offset is None:
+        raise SourceError(f"{name} in {file} has no values: it was saved on the meta device")
+    start = base + offset + int(tensor.storage_offset()) * tensor.dtype.itemsize
+    change: Change = "negative" if tensor.is_neg() else "conjugate" if tensor.is_conj() else "none"
+    return Stored.whole(file, start, tensor.dtype, tensor.shape, tensor.stride(), change)
