@@ -58,15 +58,22 @@ def _values(artifact: Path, manifest: Manifest, name: str, flags: Sequence[str])
     told = json.dumps([*flags])
     return {
         "name": name,
+        "resource": _resource(name),
         "artifact": str(artifact.resolve()),
         "flags": told,
         "flags_escaped": json.dumps(told),
-        "command_flags": "".join(f', "{flag}"' for flag in flags),
+        "command_flags": "".join(f", {json.dumps(flag)}" for flag in flags),
         "gpus": str(len(accelerators)),
         "inputs": _triton_tensors(interface.inputs),
         "outputs": _triton_tensors(interface.outputs),
         "example": json.dumps({"inputs": [_example(tensor) for tensor in interface.inputs]}),
     }
+
+
+def _resource(name: str) -> str:
+    """The name as Kubernetes and Docker take it: lower-case letters, digits and dashes, a letter first."""
+    found = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].rstrip("-")
+    return found if found[:1].isalpha() else f"model-{found}"
 
 
 def _triton_tensors(tensors: Sequence[Tensor]) -> str:

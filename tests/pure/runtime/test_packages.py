@@ -49,6 +49,15 @@ def test_tritons_configuration_has_the_inputs_of_the_manifest(artifact: Path, tm
     assert 'name: "x", data_type: TYPE_FP32, dims: [-1, 4]' in text
 
 
+@pytest.mark.parametrize(("name", "resource"), [("My.Model_1", "my-model-1"), ("7b", "model-7b")])
+def test_kubernetes_takes_the_name_of_the_resource(name: str, resource: str, artifact: Path, tmp_path: Path) -> None:
+    main([str(artifact), "--for", "kserve", "-o", str(tmp_path), "--name", name, '--serve-flag=--devices="a"'])
+    assert f"\n  name: {resource}\n" in (tmp_path / "inference.yaml").read_text()
+    [line] = [line for line in (tmp_path / "Dockerfile").read_text().splitlines() if line.startswith("ENTRYPOINT")]
+    command = json.loads(line.removeprefix("ENTRYPOINT"))
+    assert (command[5], command[-1]) == (name, '--devices="a"')
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
