@@ -115,7 +115,7 @@ class Admission:
         what runs as one batch.
         """
         self._send = send
-        self._limits = limits
+        self.limits = limits
         self._observe = observe
         self._timed = timed
         self._batching = batching
@@ -147,13 +147,13 @@ class Admission:
         """
         if self._closed:
             raise NotServing(self._closed)
-        if len(self._waiting) >= self._limits.waiting:
+        if len(self._waiting) >= self.limits.waiting:
             raise Overloaded(len(self._waiting), self._retry_after())
         loop = asyncio.get_running_loop()
         request = Request(arrays, key, loop.create_future())
         self._waiting.append(request)
         self._fill()
-        limit = self._limits.seconds if seconds is None else seconds
+        limit = self.limits.seconds if seconds is None else seconds
         timer = loop.call_later(limit, self._expire, request, limit)
         try:
             answer = await request.answer
@@ -245,7 +245,7 @@ class Admission:
         for request in tuple(self._waiting):
             if request.key != first.key or request.suspect or request.single:
                 continue
-            if rows + request.rows > self._limits.rows:
+            if rows + request.rows > self.limits.rows:
                 break
             self._waiting.remove(request)
             batch.append(request)

@@ -34,8 +34,17 @@ class Embeddings:
         """
         self._require_encoder()
         ids = [self._encode(prompt) for prompt in prompts]
-        outputs = await asyncio.gather(*(self.model.answer(self._inputs(row)) for row in ids))
-        return [self._pooled(output[STATES]) for output in outputs], sum(map(len, ids))
+        turns = asyncio.Semaphore(max(self.model.admission.limits.waiting // 4, 1))  # others want to wait, too
+        asked = [asyncio.ensure_future(self._one(row, turns)) for row in ids]
+        try:
+            return await asyncio.gather(*asked), sum(map(len, ids))
+        finally:
+            for one in asked:  # once one has failed, nobody wants the others
+                one.cancel()
+
+    async def _one(self, ids: Sequence[int], turns: asyncio.Semaphore) -> list[float]:
+        async with turns:
+            return self._pooled((await self.model.answer(self._inputs(ids)))[STATES])
 
     def _require_encoder(self) -> None:
         """Raises InputError."""

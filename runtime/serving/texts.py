@@ -48,7 +48,7 @@ class Texts:
     def __init__(self, send: Callable[[int, EngineMessage], None], most: int) -> None:
         """`send`: a message to an engine; `most`: texts that may be in progress."""
         self._send = send
-        self._most = most
+        self.most = most
         self._ready: set[int] = set()  # numbers of engines
         self._closed = ""
         self._texts: dict[int, ServedText] = {}
@@ -62,7 +62,7 @@ class Texts:
         """A new text, which is told to `news`.  Raises Overloaded or NotServing."""
         if self._closed:
             raise NotServing(self._closed)
-        if len(self._texts) >= self._most:
+        if len(self._texts) >= self.most:
             raise Overloaded(len(self._texts), _RETRY_AFTER)
         self._numbers += 1
         text = self._texts[self._numbers] = ServedText(prompt, options, news, self._numbers)

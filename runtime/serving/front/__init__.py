@@ -1,6 +1,7 @@
 """The front: the process that talks to clients, without torch.
 
 listening    the process that listens, signals
+connections  of clients: the size and the time of a request's head
 doors        around every request: token, id, log, count
 app          routes, limits, statuses
 status_page  the page at `/`, and its data

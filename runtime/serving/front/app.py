@@ -80,7 +80,8 @@ class Server:
             Route("/metrics", self._metrics),
         ]
         handlers: dict[Any, Callable[..., Any]] = dict.fromkeys((*STATUS, *_OF_REQUESTS), _refused)
-        app = Starlette(routes=routes, lifespan=self._life, exception_handlers={**handlers, HTTPException: _not_here})
+        handlers |= {HTTPException: _not_here, Exception: _broken}
+        app = Starlette(routes=routes, lifespan=self._life, exception_handlers=handlers)
         return Doors(app, self.settings.token, self.metrics)
 
     def _timed(self, waited: float, ran: float) -> None:
@@ -156,8 +157,8 @@ class Server:
     async def _asked(self, request: Request) -> Any:
         """The JSON of a request to the OpenAI API, which may name the model."""
         table = oip.read_json(await self._body(request))
-        model = table.get("model") if isinstance(table, dict) else None
-        if model not in (None, self.settings.name):
+        model = table.get("model", self.settings.name) if isinstance(table, dict) else self.settings.name
+        if model != self.settings.name:
             raise NoSuchModel(model, self.settings.name)
         return table
 
@@ -180,7 +181,7 @@ class Server:
 
     async def _body(self, request: Request) -> bytes:
         """The body, if it is not too large and does not take too long."""
-        if encoding := request.headers.get("content-encoding"):
+        if (encoding := request.headers.get("content-encoding", "identity")) != "identity":
             raise HTTPException(415, f"the content encoding {encoding} is not supported; send the body as it is")
         async with _Deadline(SLOWEST_BODY) as deadline:
             return await _read(request, self.settings.most_bytes)
@@ -227,7 +228,7 @@ async def _read(request: Request, most: int) -> bytes:
 async def _refused(request: Request, error: Exception) -> Response:
     status = _OF_REQUESTS.get(type(error)) or http_status(error)
     headers = {"retry-after": str(error.retry_after)} if isinstance(error, Overloaded) else {}
-    return _said(request, status, str(error) or "the client left", headers, getattr(error, "param", None))
+    return _said(request, status, str(error) or "the client left", headers, error)
 
 
 _OF_REQUESTS = {FieldRefused: 400, NoSuchModel: 404, ClientDisconnect: 499}
@@ -235,13 +236,18 @@ _OF_REQUESTS = {FieldRefused: 400, NoSuchModel: 404, ClientDisconnect: 499}
 
 async def _not_here(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _said(request, error.status_code, error.detail, error.headers)
+    return _said(request, error.status_code, error.detail, error.headers, error)
 
 
-def _said(request: Request, status: int, message: str, headers: Any, param: str | None = None) -> Response:
+async def _broken(request: Request, error: Exception) -> Response:
+    """A fault of ours: its traceback is in the log."""
+    return _said(request, 500, "the server failed on this request", {}, error)
+
+
+def _said(request: Request, status: int, message: str, headers: Any, error: Exception) -> Response:
     """An error, as the clients of each protocol read it."""
     if not request.url.path.startswith("/v1/"):
         return JSONResponse({"error": message}, status, headers)
     kind = "server_error" if status >= 500 else "invalid_request_error"
-    code = "model_not_found" if status == 404 else None
-    return JSONResponse({"error": {"message": message, "type": kind, "param": param, "code": code}}, status, headers)
+    named = {name: getattr(error, name, None) for name in ("param", "code")}
+    return JSONResponse({"error": {"message": message, "type": kind, **named}}, status, headers)

@@ -18,6 +18,7 @@ from runtime.serving.admission import Limits
 from runtime.serving.engines.hosts import Followers, HostJob, follow, host_job, own_address
 from runtime.serving.engines.replicas import engine_arguments
 from runtime.serving.front.app import Server, Settings
+from runtime.serving.front.connections import Connection
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
 
@@ -57,7 +58,13 @@ def serve(options: argparse.Namespace) -> int:
     host, port = listener.getsockname()[:2]
     print(f"serving {server.settings.name} at http://{host}:{port}", file=sys.stderr, flush=True)
     config = uvicorn.Config(
-        server.app(), log_level="warning", access_log=False, timeout_graceful_shutdown=options.drain, lifespan="on"
+        server.app(),
+        http=Connection,
+        ws="none",
+        log_level="error",
+        access_log=False,
+        timeout_graceful_shutdown=options.drain,
+        lifespan="on",
     )
     _Listening(config, server).run(sockets=[listener])
     return 0

@@ -66,10 +66,16 @@ def read_request(body: bytes, header_length: str | None) -> Asked:
 
     Raises InputError.
     """
-    length = _whole(header_length, f"the header {HEADER_LENGTH}") if header_length is not None else len(body)
+    length = _length_told(header_length) if header_length is not None else len(body)
     if length > len(body):
         raise InputError(f"the body has {len(body)} bytes, and the header {HEADER_LENGTH} says {length}")
     return read_table(read_json(body[:length]), memoryview(body)[length:])
+
+
+def _length_told(text: str) -> int:
+    if not text.isdecimal() or len(text) > 18:
+        raise InputError(f"the header {HEADER_LENGTH} is {json.dumps(text)[:40]}; it must be a whole number")
+    return int(text)
 
 
 def read_table(value: Any, tail: bytes | memoryview = b"") -> Asked:
@@ -85,7 +91,7 @@ def read_table(value: Any, tail: bytes | memoryview = b"") -> Asked:
     parameters = _table(table.get("parameters", {}), "`parameters`")
     all_binary = bool(parameters.get("binary_data_output", False))
     wanted = {}
-    for entry in table.get("outputs") or ():
+    for entry in _list(table, "outputs", "the request") if table.get("outputs") is not None else ():
         output = _table(entry, "an entry of `outputs`")
         given = _table(output.get("parameters", {}), "`parameters` of an output")
         if "classification" in given:
@@ -114,7 +120,10 @@ def _input(entry: Any, binary: memoryview) -> tuple[str, Array, int]:
             there = min(given, len(binary))
             raise InputError(f"input `{name}` is {datatype} of shape {list(shape)}: {size} bytes, not {there}")
         return name, Array(dtype, shape, binary[:size]), size
-    values = list(_flat(_list(table, "data", f"input `{name}`")))
+    data = _list(table, "data", f"input `{name}`")
+    values = list(_flat(data))
+    if data and isinstance(data[0], list) and (nested := _nested(data)) != shape:
+        raise InputError(f"input `{name}` has lists of the sizes {[*nested]}, and `shape` says {[*shape]}")
     if len(values) != math.prod(shape):
         raise InputError(f"input `{name}` has {len(values)} values; shape {list(shape)} asks for {math.prod(shape)}")
     return name, Array(dtype, shape, _packed(name, dtype, values)), 0
@@ -129,8 +138,18 @@ def _flat(values: Sequence[Any], depth: int = 0) -> Iterator[Any]:
     return chain.from_iterable(_flat(value, depth + 1) if isinstance(value, list) else (value,) for value in values)
 
 
+def _nested(data: Sequence[Any]) -> tuple[int, ...]:
+    """The sizes of lists in lists, as deep as all of a level are alike."""
+    if not data or not isinstance(data[0], list):
+        return (len(data),)
+    first, *others = (_nested(part) if isinstance(part, list) else () for part in data)
+    return (len(data), *(first if all(other == first for other in others) else ()))
+
+
 def _packed(name: str, dtype: str, values: list[Any]) -> bytes:
     kinds = bool if dtype == "bool" else int if "int" in dtype else (int, float)
+    if math.inf in values or -math.inf in values:  # as which Python reads 1e999
+        raise InputError(f"input `{name}`: a value is out of the range of {DATATYPES[dtype]}")
     for value in values:
         if not isinstance(value, kinds) or (isinstance(value, bool) and dtype != "bool"):
             raise InputError(f"input `{name}`: {json.dumps(value)[:40]} is no {DATATYPES[dtype]}")
@@ -179,11 +198,18 @@ def read_json(text: bytes) -> Any:
         raise InputError(f"the request holds {constant}, which is no JSON; send the tensor as bytes")
 
     try:
-        return json.loads(text, parse_constant=refuse)
-    except (ValueError, RecursionError) as e:
-        if isinstance(e, InputError):
-            raise
+        value = json.loads(text.decode("utf-8-sig"), parse_constant=refuse)
+        if b"\\ud" in text.lower():  # half of a surrogate pair
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except InputError:
+        raise
+    except UnicodeEncodeError:
+        raise InputError("the request holds half of a surrogate pair, which is no text") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as e:
         raise InputError(f"the request is no JSON: {e}") from None
+    except ValueError:
+        raise InputError("the request holds a whole number of thousands of digits") from None
 
 
 def _table(value: Any, what: str) -> dict[str, Any]:
@@ -206,8 +232,6 @@ def _text(table: Mapping[str, Any], key: str, whose: str) -> str:
 
 def _whole(value: Any, what: str) -> int:
     """A whole number that is not negative."""
-    if isinstance(value, str) and value.isdecimal():
-        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise InputError(f"{what} is {json.dumps(value)[:40]}; it must be a whole number")
     return value

@@ -12,7 +12,7 @@ from itertools import accumulate
 from typing import Any
 
 from runtime.manifest.manifest import Generation
-from runtime.serving.protocols.openai_requests import Wish
+from runtime.serving.protocols.openai_requests import FieldRefused, Wish
 from runtime.serving.texts import ServedText, TextNews, Texts, Token
 
 
@@ -30,7 +30,11 @@ class TextAnswer:
     """The texts of one request, from their beginning on."""
 
     def __init__(self, wish: Wish, texts: Texts, model: str, generation: Generation) -> None:
-        """Raises Overloaded or NotServing."""
+        """Raises FieldRefused, Overloaded or NotServing."""
+        count = len(wish.prompts) * wish.copies
+        if count > texts.most:
+            message = f"the request asks for {count} texts, and {texts.most} may be in progress at once"
+            raise FieldRefused(message, "n" if wish.chat else "prompt")
         self._wish = wish
         self._texts = texts
         self._generation = generation

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from runtime.errors import InputError
 from runtime.serving.protocols.openai_requests import FieldRefused, read_prompts
 
 _MOST = 2048  # texts of a request: what the API says
@@ -23,9 +24,9 @@ class EmbeddingWish:
 
 
 def read_embedding_wish(table: Any) -> EmbeddingWish:
-    """The wish in a request.  Raises FieldRefused that names the field."""
+    """The wish in a request.  Raises FieldRefused that names the field, InputError for what has none."""
     if not isinstance(table, dict):
-        raise FieldRefused("the request must be an object", "")
+        raise InputError("the request must be an object")
     left = {name: value for name, value in table.items() if name not in _MEANS_NOTHING and value is not None}
     prompts = read_prompts(left.pop("input", None), "input")
     if len(prompts) > _MOST:

@@ -5,6 +5,7 @@ https://platform.openai.com/docs/api-reference.  A field that is not supported i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,7 @@ _NUMBERS: Mapping[str, tuple[float | None, float | None]] = {
     "min_p": (0, 1),
     "top_k": (0, None),
     "repetition_penalty": (0, None),
-    "seed": (None, None),
+    "seed": (-(1 << 63), (1 << 64) - 1),
 }
 _MOST_CHOICES = 16
 
@@ -50,6 +51,8 @@ class FieldRefused(InputError):
 
 class NoSuchModel(Exception):
     """A request for a model that is not served."""
+
+    code = "model_not_found"
 
     def __init__(self, asked: Any, served: str) -> None:
         super().__init__(f"there is no model {asked!r}, only {served!r}")
@@ -69,9 +72,9 @@ class Wish:
 
 
 def read_wish(table: Any, chat: bool) -> Wish:
-    """The wish in a request.  Raises FieldRefused that names the field."""
+    """The wish in a request.  Raises FieldRefused that names the field, InputError for what has none."""
     if not isinstance(table, dict):
-        raise FieldRefused("the request must be an object", "")
+        raise InputError("the request must be an object")
     left = {name: value for name, value in table.items() if name not in _MEANS_NOTHING}
     for name, fine in _ONLY.items():
         if name in left and left.pop(name) not in fine:
@@ -86,9 +89,11 @@ def read_wish(table: Any, chat: bool) -> Wish:
         options["stop"] = [stop] if isinstance(stop, str) else _list_of_texts("stop", stop)
     if bias := left.pop("logit_bias", None):
         options["logit_bias"] = [[token, value] for token, value in _biases(bias)]
-    copies = _whole("n", left.pop("n", None) or 1, 1, _MOST_CHOICES)
+    copies = 1 if (n := left.pop("n", None)) is None else _whole("n", n, 1, _MOST_CHOICES)
     stream = _truth("stream", left.pop("stream", None))
     told = left.pop("stream_options", None) or {}
+    if told and not stream:
+        raise FieldRefused("`stream_options` are for answers that are streamed; say `stream`, too", "stream_options")
     if not isinstance(told, dict) or set(told) - {"include_usage", "include_obfuscation"}:
         raise FieldRefused("of `stream_options`, only `include_usage` is supported", "stream_options")
     logprobs = left.pop("logprobs", None)
@@ -136,6 +141,8 @@ def _number(name: str, value: Any, low: float | None, high: float | None) -> Any
     whole = name in ("top_k", "seed")
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
         raise FieldRefused(f"`{name}` must be {'a whole' if whole else 'a'} number", name)
+    if abs(value) == math.inf:  # as which Python reads 1e999
+        raise FieldRefused(f"`{name}` is too large", name)
     if (low is not None and value < low) or (high is not None and value > high):
         limits = f"from {low} to {high}" if high is not None else f"at least {low}"
         raise FieldRefused(f"`{name}` is {value}; it must be {limits}", name)
@@ -160,7 +167,8 @@ def _biases(value: Any) -> Iterator[tuple[int, float]]:
     if not isinstance(value, dict):
         raise FieldRefused("`logit_bias` must be an object of token ids and numbers", "logit_bias")
     for token, bias in value.items():
-        if not token.isdecimal() or isinstance(bias, bool) or not isinstance(bias, (int, float)):
+        known = token.isascii() and token.isdecimal() and len(token) < 19
+        if not known or isinstance(bias, bool) or not isinstance(bias, (int, float)) or abs(bias) == math.inf:
             raise FieldRefused(
                 f"`logit_bias` has {token!r}: {bias!r}; it must be a token id and a number", "logit_bias"
             )

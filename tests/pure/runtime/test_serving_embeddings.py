@@ -14,7 +14,9 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
+from runtime.serving.admission import Limits
 from runtime.serving.arrays import Array
+from runtime.serving.embeddings import Embeddings
 from runtime.serving.front.app import Server, Settings
 from tests.support.artifacts import Part, tensor, write
 
@@ -101,6 +103,21 @@ def test_a_wrong_field_is_named(
     with pytest.raises(openai.BadRequestError) as refused:
         embedded(artifact, monkeypatch, given, **fields)
     assert message in refused.value.body["message"]
+
+
+def test_a_request_may_have_more_texts_than_may_wait(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server, running, most = Server(artifact, [[]], Settings("encoder", Limits(waiting=8))), 0, 0
+
+    async def slow(arrays: Any, seconds: float | None = None) -> dict[str, Array]:
+        nonlocal running, most
+        running, most = running + 1, max(most, running + 1)
+        await asyncio.sleep(0)
+        running -= 1
+        return await states(arrays)
+
+    monkeypatch.setattr(server.model, "answer", slow)
+    vectors, tokens = asyncio.run(Embeddings(server.model).of(["a"] * 20))
+    assert (len(vectors), tokens, most) == (20, 20, 2)
 
 
 def test_a_model_without_states_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,17 @@ def test_bfloat16_is_rounded_as_torch_does(numbers: list[float]) -> None:
         (request(x(parameters={"shared_memory_region": "r"})), "shared memory is not supported"),
         (request(x(), outputs=[{"name": "y", "parameters": {"classification": 3}}]), "`classification` is not"),
         (request(x(), parameters=[]), "`parameters` is []; it must be an object"),
+        (request(x(), outputs=5), "the request has no list `outputs`"),
+        (request(x(shape=["2"])), 'a size of `x` is "2"; it must be a whole number'),
+        (request(x([[1, 2], [3, 4], [5, 6]], [2, 3])), "lists of the sizes [3, 2], and `shape` says [2, 3]"),
+        (request(x([[1, 2], [3]], [1, 3])), "lists of the sizes [2], and `shape` says [1, 3]"),
+        (
+            b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [-1e999]}]}',
+            "out of the range of FP32",
+        ),
+        (b'{"inputs": [%s]}' % (b"9" * 5000), "a whole number of thousands of digits"),
+        (b'{"inputs": [{"name": "\\uD800"}]}', "half of a surrogate pair"),
+        ('{"inputs": []}'.encode("utf-16"), "the request is no JSON"),
     ],
 )
 def test_bad_requests_are_refused_in_one_sentence(body: bytes, message: str) -> None:
@@ -97,7 +108,10 @@ def test_bad_requests_are_refused_in_one_sentence(body: bytes, message: str) -> 
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize(("length", "message"), [("99999", "says 99999"), ("-1", "a whole number"), ("2", "no list")])
+@pytest.mark.parametrize(
+    ("length", "message"),
+    [("99999", "says 99999"), ("-1", "a whole number"), ("9" * 5000, "a whole number"), ("2", "no list")],
+)
 def test_a_wrong_length_of_the_json_is_refused(length: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_request(b"{}" if length == "2" else request(x()), length)

@@ -1,0 +1,65 @@
+"""Connections: the head of a request has a size and a time, and what is no HTTP is told so."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from http import HTTPStatus
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MOST_HEAD = 64 << 10  # bytes
+SLOWEST_HEAD = 30.0  # seconds in which a head must have arrived, the first one of a connection included
+
+
+class Connection(HttpToolsProtocol):
+    """A connection of a client."""
+
+    _in_head = True  # of a request, or before the first one
+    _head = 0  # bytes of it
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._in_head = False
+        self._watch()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._head += len(data)
+        super().data_received(data)
+        if self._in_head and self._head > MOST_HEAD:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the headers have more than {MOST_HEAD} bytes")
+        self._watch()
+
+    def on_message_begin(self) -> None:
+        self._in_head, self._head = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(HTTPStatus.BAD_REQUEST, "the request is no HTTP")
+
+    def _watch(self) -> None:
+        """See to it that a head does not take too long."""
+        if self._in_head and self._timer is None:
+            self._timer = self.loop.call_later(SLOWEST_HEAD, self._give_up)
+        elif not self._in_head and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _give_up(self) -> None:
+        self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"the headers were not there within {SLOWEST_HEAD:g} s")
+
+    def _refuse(self, status: HTTPStatus, message: str) -> None:
+        """Answer, and close the connection."""
+        body = json.dumps({"error": message}).encode()
+        head = f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n"
+        self.transport.write(f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body)
+        self.transport.close()

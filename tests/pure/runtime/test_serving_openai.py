@@ -1,0 +1,40 @@
+"""Requests of the OpenAI API: what is wrong is named, never ignored."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from runtime.manifest.manifest import Generation
+from runtime.serving.protocols.openai_answers import TextAnswer
+from runtime.serving.protocols.openai_requests import FieldRefused, read_wish
+from runtime.serving.texts import Texts
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "message"),
+    [
+        ({"n": 0}, "n", "`n` must be a whole number from 1 to 16"),
+        ({"stream_options": {"include_usage": True}}, "stream_options", "say `stream`, too"),
+        ({"seed": 1 << 64}, "seed", "`seed` is 18446744073709551616"),
+        ({"repetition_penalty": float("inf")}, "repetition_penalty", "`repetition_penalty` is too large"),
+        ({"logit_bias": {"3": float("inf")}}, "logit_bias", "it must be a token id and a number"),
+        ({"logit_bias": {"\u0663": 1}}, "logit_bias", "it must be a token id and a number"),
+    ],
+)
+def test_a_field_that_is_wrong_is_named(fields: dict[str, Any], param: str, message: str) -> None:
+    with pytest.raises(FieldRefused) as refused:
+        read_wish({"prompt": "a", **fields}, chat=False)
+    assert (refused.value.param, message in str(refused.value)) == (param, True)
+
+
+def test_more_texts_than_may_be_in_progress_are_no_overload() -> None:
+    async def ask(prompts: list[str]) -> TextAnswer:
+        texts = Texts(lambda engine, message: None, most=6)
+        return TextAnswer(read_wish({"prompt": prompts, "n": 2}, chat=False), texts, "model", Generation())
+
+    asyncio.run(ask(["a"] * 3))
+    with pytest.raises(FieldRefused, match="asks for 8 texts, and 6 may be in progress"):
+        asyncio.run(ask(["a"] * 4))
