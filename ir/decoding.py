@@ -15,6 +15,20 @@ MEDIA = "media_"
 
 
 @dataclass(frozen=True)
+class MediaPlaces:
+    """The places of media in a prompt: as many as `count` of its ids are `token`.
+
+    Where models count positions otherwise than texts do, each of their rows of positions is the index of an id and what
+    `offsets` have for it: for each place, and then for other ids, by the number of places before them, as in `counts`.
+    """
+
+    token: int
+    count: int
+    offsets: tuple[tuple[int, ...], ...] = ()  # of each row; empty: positions are indices
+    counts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Decoding:
     """Facts on a decoder for the loop that continues texts.  `page` is 0 for other models."""
 
@@ -35,7 +49,7 @@ class Decoding:
     source_pages: int = 0  # of the pools that hold them
     begin: tuple[int, ...] = ()  # ids with which a text of such a decoder begins
     most_texts: int = 0  # the cut says for how many texts the pools have room, at most so many; 0: it is settled
-    places: tuple[tuple[int, int], ...] = ()  # ids in whose places media stand, and how many a prompt with media has
+    media: Mapping[str, MediaPlaces] = field(default_factory=dict)  # by the name of a program for prompts with media
     pools: tuple[str, ...] = ()  # fully qualified names of the pools of layers that attend to the whole text
     window_pools: tuple[str, ...] = ()  # those of sliding layers
     slot_pools: tuple[str, ...] = ()  # those that have one state a text

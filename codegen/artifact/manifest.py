@@ -77,7 +77,8 @@ def manifest_of(
 
 def _generation(found: Decoding) -> m.Generation:
     named = {field.name: getattr(found, field.name) for field in fields(m.Generation)}
-    return m.Generation(**{**named, "defaults": dict(found.defaults)})
+    media = {name: m.MediaPlaces(**asdict(places)) for name, places in found.media.items()}
+    return m.Generation(**{**named, "defaults": dict(found.defaults), "media": media})
 
 
 def _program(plan: StagePlan, index: int, stages: Sequence[m.ProgramStage], padding: m.Padding) -> m.ProgramEntry:

@@ -62,18 +62,14 @@ def _made(
     source = _read(source_or_model, args, kwargs, options)
     if variants is not None and not isinstance(variants, Mapping):
         raise SourceError(f"variants is a {type(variants).__name__}; give a dict of calls by name")
-    if options.generate:
-        return _step(source, options, variants)
     fixed = with_fixed_inputs(with_variants(source, _in_dtype(variants or {}, options)), options.fix)
-    return with_example_sizes(fixed, dict(options.example))
+    return _step(fixed, options) if options.generate else with_example_sizes(fixed, dict(options.example))
 
 
-def _step(source: Source, options: Options, variants: Mapping[str, Any] | None) -> Source:
+def _step(source: Source, options: Options) -> Source:
     """The step of a decoder.  Raises SourceError for what does not go with it."""
-    if options.fix or options.example or variants or options.dynamic_shapes is not None:
-        raise SourceError(
-            "--generate knows how a decoder is called; it goes without --dynamic, --example, --fix and variants"
-        )
+    if options.example or options.dynamic_shapes is not None:
+        raise SourceError("--generate knows how a decoder is called; it goes without --dynamic and --example")
     return step_of(source, options.max_length, options.page)
 
 

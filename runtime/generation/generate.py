@@ -37,7 +37,7 @@ class TextGeneration:
             raise InputError(f"{manifest.name} was not compiled to continue texts", "compile it with --generate")
         self._generation = manifest.generation
         self._media = media = MediaInputs.of(manifest)
-        first, takes = ([t.name for t in manifest.programs[i].inputs] for i in (0, 0 if media.types else -1))
+        first, takes = ([t.name for t in manifest.programs[i].inputs] for i in (0, 0 if media.programs else -1))
         widths = SourceWidths.of(manifest.programs[0], manifest.generation.source)
         submit = stages.submit
         stages = replace(stages, submit=lambda given, ready: submit(widths.padded(given), ready))

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from runtime.call.input_type import InputType
+from runtime.call.inputs import Inputs
+from runtime.call.tree_nodes import fixed_values
 from runtime.errors import InputError
-from runtime.manifest.manifest import Manifest
+from runtime.manifest.manifest import Manifest, MediaPlaces, ProgramEntry
 
 _PREFIX = "media_"  # of the names of inputs in the manifest
+_FIXED_PREFIX = "media."  # of those whose values are fixed
+_POSITIONS = "media_position_ids"  # the input that is made here
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,36 +26,117 @@ class TextMedia:
 
     given: Mapping[str, Tensor]
     of_tokens: frozenset[str]
+    shift: int = 0  # what is added to the positions of tokens behind the prompt
 
     def inputs(self, count: int) -> dict[str, Tensor]:
-        """The inputs of a first step of `count` tokens: zeros for those behind the prompt."""
-        return {n: pad(t, (0, count - t.shape[1])) if n in self.of_tokens else t for n, t in self.given.items()}
+        """The inputs of a first step of `count` tokens: zeros for those behind the prompt, and their positions."""
+        made = {n: pad(t, (0, count - t.shape[1])) if n in self.of_tokens else t for n, t in self.given.items()}
+        if (prompt := made.get(_POSITIONS)) is not None:
+            more = torch.arange(prompt.shape[-1], count) + self.shift
+            made[_POSITIONS] = torch.cat([prompt, more.expand(*prompt.shape[:-1], -1)], -1)
+        return made
+
+
+@dataclass(frozen=True)
+class MediaProgram:
+    """The media that one program takes, by the names that callers give."""
+
+    types: Mapping[str, InputType]
+    places: MediaPlaces | None = None  # None: not known
+    fixed: Mapping[str, Tensor] = field(default_factory=dict)  # the values that numbers must have
+    positions: InputType | None = None  # of the input that is made of `places`
+
+    @classmethod
+    def of(cls, entry: ProgramEntry, places: MediaPlaces | None) -> MediaProgram:
+        types = {t.name: InputType.parse(t, entry.symbols) for t in entry.inputs if t.name.startswith(_PREFIX)}
+        positions = types.pop(_POSITIONS, None)
+        known = dict(pair for name, node in Inputs.parse(entry).arguments.items() for pair in fixed_values(node, name))
+        fixed = {n.removeprefix(_FIXED_PREFIX): v.tensor for n, v in known.items() if n.startswith(_FIXED_PREFIX)}
+        return cls({n.removeprefix(_PREFIX): kind for n, kind in types.items()}, places, fixed, positions)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (*self.types, *self.fixed)
+
+    def fits(self, given: Mapping[str, Tensor]) -> bool:
+        """Whether the numbers of a text have the values of this program."""
+        return all(torch.equal(given[name].to(value), value) for name, value in self.fixed.items())
+
+    def part(self, given: Mapping[str, Tensor], row: int, rows: int, mask: Tensor | None) -> dict[str, Tensor]:
+        """Those of one text of several, as many entries as of the others, without the padding that `mask` tells."""
+        made = {name: t.tensor_split(rows)[row] if t.dim() else t for name, t in given.items()}
+        if mask is None:
+            return made
+        real = mask[row].to(torch.bool)
+        return {n: t[:, real] if n in self._of_tokens else t for n, t in made.items()}
+
+    def text(self, given: Mapping[str, Tensor], ids: Sequence[int]) -> TextMedia:
+        """The media of one text, which has these `ids`.  Raises InputError."""
+        made: dict[str, Tensor] = {}
+        for name, kind in self.types.items():
+            part = given[name] if given[name].is_floating_point() else given[name].to(kind.dtype)
+            kind.check(part, name)
+            if name in self._of_tokens and part.shape[1] != len(ids):
+                raise InputError(f"{name} is of {part.shape[1]} tokens, and the prompt has {len(ids)}")
+            made[_PREFIX + name] = part
+        made |= {_FIXED_PREFIX + name: value for name, value in self.fixed.items()}
+        of_tokens = frozenset(_PREFIX + name for name in self._of_tokens)
+        if self.places is None:
+            return TextMedia(made, of_tokens)
+        if (count := ids.count(self.places.token)) != self.places.count:
+            raise InputError(
+                f"a prompt has {count} tokens {self.places.token}, in whose places media stand; this artifact takes "
+                f"{self.places.count}"
+            )
+        if self.positions is None:
+            return TextMedia(made, of_tokens)
+        found = media_positions(self.places, ids)
+        made[_POSITIONS] = found if len(self.positions.dims) == 3 else found[0]
+        return TextMedia(made, of_tokens, self.places.offsets[-1][-1])
+
+    @property
+    def _of_tokens(self) -> frozenset[str]:
+        """The names of those that have a value for each token."""
+        return frozenset(n for n, t in self.types.items() if len(t.dims) == 2 and not isinstance(t.dims[1], int))
+
+
+def media_positions(places: MediaPlaces, ids: Sequence[int]) -> Tensor:
+    """`int64[rows, 1, seq]`: the positions of the ids of a prompt.  Raises InputError where media are torn apart."""
+    columns, done = list[int](), 0  # of `places.offsets`
+    for token in ids:
+        if token == places.token:
+            columns.append(done)
+            done += 1
+        elif done in places.counts:
+            columns.append(places.count + places.counts.index(done))
+        else:
+            raise InputError(
+                f"behind {done} of the {places.count} tokens {places.token} stands another; media have theirs in a row"
+            )
+    return torch.tensor(places.offsets)[:, None, columns] + torch.arange(len(ids))
 
 
 @dataclass(frozen=True)
 class MediaInputs:
-    """The media that an artifact takes: those of the program that has any, which reads one text at a time."""
+    """The media that an artifact takes: those of the programs that have any, which read one text at a time."""
 
-    types: Mapping[str, InputType]  # by the name that callers give; empty where texts stand alone
-    takes: tuple[str, ...] = ()  # all inputs of the program
-    places: tuple[tuple[int, int], ...] = ()  # the ids in whose places media stand, and how many a prompt has
+    programs: tuple[MediaProgram, ...] = ()  # none where texts stand alone; of several, numbers tell which
+    takes: tuple[str, ...] = ()  # all inputs of such a program
 
     @classmethod
     def of(cls, manifest: Manifest) -> MediaInputs:
-        for program in manifest.programs:
-            found = [t for t in program.inputs if t.name.startswith(_PREFIX)]
-            if found:
-                types = {t.name.removeprefix(_PREFIX): InputType.parse(t, program.symbols) for t in found}
-                return cls(types, tuple(t.name for t in program.inputs), manifest.generation.places)
-        return cls({})
+        found = [p for p in manifest.programs if any(t.name.startswith(_PREFIX) for t in p.inputs)]
+        programs = tuple(MediaProgram.of(p, manifest.generation.media.get(p.name)) for p in found)
+        return cls(programs, tuple(t.name for t in found[0].inputs) if found else ())
 
     def named(self, options: Mapping[str, object]) -> dict[str, Tensor]:
         """The options of a call that are media.  Raises InputError for other tensors, and where some are missing."""
         given = {name: value for name, value in options.items() if isinstance(value, Tensor)}
-        if wrong := sorted(given.keys() - self.types.keys()):
-            alone = f"beside ids it takes {', '.join(self.types)}" if self.types else "it continues texts alone"
+        known = list(dict.fromkeys(name for program in self.programs for name in program.names))
+        if wrong := sorted(given.keys() - set(known)):
+            alone = f"beside ids it takes {', '.join(known)}" if known else "it continues texts alone"
             raise InputError(f"this artifact takes no {wrong[0]}: {alone}")
-        if given and (missing := [name for name in self.types if name not in given]):
+        if given and (missing := [name for name in known if name not in given]):
             raise InputError(f"{next(iter(given))} goes with {', '.join(missing)}")
         return given
 
@@ -67,22 +152,13 @@ class MediaInputs:
     def _row(
         self, given: Mapping[str, Tensor], index: int, ids: Sequence[int], rows: int, mask: Tensor | None
     ) -> TextMedia:
-        made: dict[str, Tensor] = {}
-        of_tokens = {
-            name for name, kind in self.types.items() if len(kind.dims) == 2 and not isinstance(kind.dims[1], int)
-        }
-        for name, tensor in given.items():
-            part = tensor.tensor_split(rows)[index] if tensor.dim() else tensor
-            if name in of_tokens and mask is not None:
-                part = part[:, mask[index].to(torch.bool)]
-            self.types[name].check(part, name)
-            if name in of_tokens and part.shape[1] != len(ids):
-                raise InputError(f"{name} is of {part.shape[1]} tokens, and the prompt has {len(ids)}")
-            made[_PREFIX + name] = part
-        for token, count in self.places:
-            if ids.count(token) != count:
-                raise InputError(
-                    f"a prompt has {ids.count(token)} tokens {token}, in whose places media stand; this artifact takes "
-                    f"{count}"
-                )
-        return TextMedia(made, frozenset(_PREFIX + name for name in of_tokens))
+        for program in self.programs:
+            part = program.part(given, index, rows, mask)
+            if program.fits(part):
+                return program.text(part, ids)
+        part = self.programs[0].part(given, index, rows, None)
+        found = ", ".join(f"{name} {part[name].tolist()}" for name in self.programs[0].fixed)
+        taken = "; ".join(", ".join(f"{n} {v.tolist()}" for n, v in program.fixed.items()) for program in self.programs)
+        raise InputError(
+            f"a prompt has {found}, and this artifact takes {taken}", "compile with --fix: each becomes a program"
+        )

@@ -31,7 +31,7 @@ class PromptReader:
 
     generation: Generation
     tokenizer: Tokenizer
-    media: MediaInputs = MediaInputs({})
+    media: MediaInputs = MediaInputs()
 
     def read(self, given: Any, mask: torch.Tensor | None, beside: Mapping[str, torch.Tensor]) -> list[Prompt]:
         """The prompts of a call: a tensor with its padding, one prompt or several; `beside` them media of all."""

@@ -211,6 +211,16 @@ class ProgramEntry:
 
 
 @dataclass(frozen=True)
+class MediaPlaces:
+    """The places of media in a prompt, and the positions of its ids where these are not their indices."""
+
+    token: int  # the id in whose places media stand
+    count: int  # of these in a prompt
+    offsets: tuple[tuple[int, ...], ...] = ()  # row of positions -> what is added to the index of each place and other
+    counts: tuple[int, ...] = ()  # places before other ids, whose offsets stand behind those of places, in this order
+
+
+@dataclass(frozen=True)
 class Generation:
     """The generation of texts by a decoder: its pools of pages, and what ends a text.  `page` is 0 for other models."""
 
@@ -230,7 +240,7 @@ class Generation:
     source: int = 0  # states of an encoder that a text reads at most; 0 for a decoder without one
     source_pages: int = 0  # of the pools that hold them
     begin: tuple[int, ...] = ()  # ids with which a text of such a decoder begins
-    places: tuple[tuple[int, int], ...] = ()  # ids in whose places media stand, and how many a prompt with media has
+    media: dict[str, MediaPlaces] = field(default_factory=dict)  # by the name of a program for prompts with media
 
     @property
     def sizes(self) -> dict[str, int]:

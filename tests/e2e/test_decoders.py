@@ -231,7 +231,7 @@ def test_the_plan_says_how_many_texts_have_room(artifact: Path) -> None:
     [
         ({"max_length": 40}, "--max-length is for decoders that continue texts; say --generate, too"),
         ({"generate": True, "sequences": 2, "tokens": 99}, "say either for how many texts"),
-        ({"generate": True, "fix": ("lengths",)}, "--generate knows how a decoder is called"),
+        ({"generate": True, "dynamic_shapes": {}}, "--generate knows how a decoder is called"),
         ({"generate": True, "max_length": 40, "tokens": 39}, "--tokens 39 is less than one text of --max-length 40"),
         ({"generate": True, "max_length": 65}, "--max-length 65 is more than the 64 positions"),
     ],

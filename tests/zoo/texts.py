@@ -22,7 +22,8 @@ zamba2; qwen3_next, equal in an earlier run, did not end in time.
 14 of 23 with an encoder: bart, bigbird_pegasus, blenderbot, blenderbot_small, longt5, m2m_100, marian, mbart, mt5,
 pegasus, plbart, t5, t5_gated, whisper.
 
-5 of 14 with an image before the text: aya_vision, gemma3_vision, internvl, llava, vipllava.
+9 of 14 with an image before the text: aya_vision, gemma3_vision, internvl, llava, mistral3, qwen2_vl, qwen2_5_vl,
+qwen3_vl, vipllava.
 
 Others: transformers gives doge other tokens with its cache than without, and stages give those without; xlnet adds
 a token and a mask of its own to each step of `generate`, so it is refused; jetmoe cannot be exported; rwkv,
@@ -32,7 +33,6 @@ Of those with an encoder, fsmt, led, nllb_moe, prophetnet, switch_transformers a
 gives other logits with a cache in pages, or fails; mvp cannot be exported; longt5_global takes sources of few
 lengths; pegasus_x was not run.
 
-Of those with an image, idefics3, smolvlm, mistral3, qwen2_vl, qwen2_5_vl and qwen3_vl continue texts alone, with a
-note: their code reads sizes or positions from values; paligemma and git have no cache that serves, and blip_2 needs
-an image in each step.
+Of those with an image, idefics3 and smolvlm continue texts alone, with a note: their code leaves out images of zeros,
+as many as the pixels say; paligemma and git have no cache that serves, and blip_2 needs an image in each step.
 """

@@ -97,7 +97,8 @@ def _filled(mode: FakeTensorMode, made: Any, func: OpOverload, args: Any, kwargs
         return made
     if made.layout is not torch.strided or not all(isinstance(d, int) for d in made.shape):
         return made
-    if made.numel() > MOST_ELEMENTS:
+    sizes = (torch.SymInt, torch.SymFloat, torch.SymBool)  # whose value must not be asked for
+    if made.numel() > MOST_ELEMENTS or any(isinstance(a, sizes) for a in tree_leaves((args, kwargs))):
         return made
     with no_dispatch():
         values = func(*map(_without_values, args), **{k: _without_values(v) for k, v in kwargs.items()})

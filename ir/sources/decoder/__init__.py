@@ -7,6 +7,7 @@ pretrained   the step of a transformers model
 translator   the step of an encoder-decoder of transformers
 own          the step of a module that is written for pages
 media        what a model takes beside ids: images and sounds that stand before a text
+places       the positions of a prompt with media
 kept         what each layer of a model keeps of a text
 step         the module: tokens in, the next token of each row out
 rows         the pages and positions of a batch, also for decoders without transformers

@@ -37,6 +37,8 @@ class CachedStep(DecoderStep):
         if "position_ids" in accepts:
             whole_rows = rows["table"]
             given["position_ids"] = positions.clamp(min=0) if whole_rows is None else whole_rows.asked
+            if "shifts" in tables:
+                given["position_ids"] = given["position_ids"] + tables["shifts"][:, None]
         if self.use.counts_keys:
             width = next(layer.rows.width for layer in layers if isinstance(layer, PagedLayer))
             given["attention_mask"] = (torch.arange(width, device=lengths.device) < (lengths + counts)[:, None]).long()

@@ -12,6 +12,7 @@ from torch.export import Dim
 
 from ir.checkpoint.transformers import is_pretrained
 from ir.decoding import Decoding
+from ir.errors import SourceError
 from ir.sources.decoder.kept import CAPTURED_PAGES
 from ir.sources.decoder.media import Media, media_of
 from ir.sources.decoder.own import own_step
@@ -29,12 +30,16 @@ def step_of(source: Source, max_length: int | None = None, page: int | None = No
     `max_length`: tokens of a text, prompt included; `page`: tokens a page.
     Raises SourceError for what is no decoder.
     """
-    if is_pretrained(source.model):
-        media, why_not = media_of(source)
+    model: Any = source.model
+    if is_pretrained(model):
+        media, why_not = media_of(source) if not model.config.is_encoder_decoder else ((), "")
         made = pretrained_step(source.model, max_length, page, media)
         more = (*not_followed(source.model), *([f"texts alone: {why_not}"] if why_not else []))
     else:
-        made, more = own_step(source.model, max_length, page), ()
+        made, more, why_not = own_step(source.model, max_length, page), (), ""
+    if (source.variants or source.fix) and not made.media:
+        reason = why_not or next((note for note in made.notes if "texts alone" in note), "it takes ids alone")
+        raise SourceError(f"under --generate, --fix and variants are for media before a text, of which: {reason}")
     first, *others = _sourced_programs(made.terms, made.example) if made.example is not None else _programs(made)
     return replace(
         source,
@@ -49,23 +54,26 @@ def step_of(source: Source, max_length: int | None = None, page: int | None = No
         variants=tuple(others),
         soft=False,
         made_up=True,
-        decoding=made.terms if made.media is None else replace(made.terms, places=made.media.places),
+        fix=(),
+        decoding=replace(made.terms, media={m.name: places for m in made.media if (places := m.places) is not None}),
     )
 
 
 def _programs(made: MadeStep) -> Iterator[Variant]:
     """The calls of a step: one for any number of new tokens, but for recurrences, whose code for one is another.
 
-    With media there is one more, for the first step of one text.
+    With media there are more, for the first step of one text.
     """
     terms = made.terms
     sizes: dict[str, int] = {} if terms.together == "alone" else {"batch": 1}
     batch = _BATCH if sizes else 1
     given = dict.fromkeys(terms.tables, _PAGES)
     if terms.together != "even":
-        yield _call("main", example_call(batch, _SEQ, given, uneven=terms.together == "any"), {**sizes, "seq": 1})
-        if made.media is not None:
-            yield _media_call(made.media, terms)
+        main = example_call(batch, _SEQ, given, uneven=terms.together == "any")
+        if any(media.positions is not None for media in made.media):
+            main["shifts"] = torch.zeros_like(main["lengths"])
+        yield _call("main", main, {**sizes, "seq": 1})
+        yield from (_media_call(media, terms) for media in made.media)
         return
     yield replace(_call("decode", example_call(batch, 1, given, uneven=False), sizes), share=9.0)
     if terms.chunk != 1:
@@ -81,12 +89,17 @@ def _media_call(media: Media, terms: Decoding) -> Variant:
     seq = media.ids.shape[1]
     given = example_call(1, seq, dict.fromkeys(terms.tables, -(-seq // terms.page) + 1), uneven=False)
     given.pop("window_first", None)
-    beside = {name: tensor.clone() for name, tensor in media.inputs.items()}
+    beside = {name: tensor.clone() for name, tensor in media.step_inputs.items()}
     given |= {"input_ids": media.ids.clone(), "lengths": given["lengths"] * 0}
-    call = _call("media", given, {"seq": 2, "pages": 2, "window_pages": 2})
+    call = _call(media.name, given, {"seq": 2, "pages": 2, "window_pages": 2})
     shapes: dict[str, Any] = dict(call.dynamic_shapes or {})
-    shapes["media"] = {name: {1: shapes["input_ids"][1]} if media.is_of_tokens(name) else {} for name in beside}
-    return replace(call, kwargs={**call.kwargs, **beside}, dynamic_shapes=shapes, share=0.1, optional=True)
+    length = shapes["input_ids"][1]
+    shapes["media"] = {
+        name: {tensor.dim() - 1: length} if name == "position_ids" or media.is_of_tokens(name) else {}
+        for name, tensor in beside.items()
+    }
+    fix = tuple(f"media.{name}" for name in media.numbers)
+    return replace(call, kwargs={**call.kwargs, **beside}, dynamic_shapes=shapes, fix=fix, share=0.1, optional=True)
 
 
 def _sourced_programs(terms: Decoding, example: Tensor) -> Iterator[Variant]:

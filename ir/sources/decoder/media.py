@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,17 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import pad
 
+from ir.decoding import MediaPlaces
 from ir.errors import SourceError
 from ir.objects.signature import forward_parameters
 from ir.sources.decoder.agreement import Tensors, step_logits
+from ir.sources.decoder.places import places_of, positions_of_prompt, unchanged
 from ir.sources.example_inputs import make_example
 from ir.sources.image_tokens import image_token_id
 from ir.sources.source import Source
 
 TEXT = ("input_ids", "attention_mask", "position_ids")  # inputs of a text alone
+_FEW = 64  # numbers of an input that are taken for a description, such as a grid, and not for data
 
 
 @dataclass(frozen=True)
@@ -29,39 +32,73 @@ class Media:
     ids: Tensor  # int64[1, seq], with a token in each place of an image
     inputs: Mapping[str, Tensor]  # of that text, by name
     place: int | None = None  # the id in whose places an image stands; None: not known
+    name: str = "media"  # of the program that reads them
+    positions: Tensor | None = None  # int64[rows, 1, seq] or int64[1, seq]; None where they are indices
 
     @property
-    def places(self) -> tuple[tuple[int, int], ...]:
-        """The ids in whose places media stand, and how many the prompt has."""
-        return () if self.place is None else ((self.place, int((self.ids == self.place).sum())),)
+    def places(self) -> MediaPlaces | None:
+        """The places of images in the prompt."""
+        return None if self.place is None else places_of(self.place, self.ids, self.positions)
+
+    @property
+    def step_inputs(self) -> dict[str, Tensor]:
+        """The inputs of the first step, its positions included."""
+        return {**self.inputs, **({} if self.positions is None else {"position_ids": self.positions})}
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The inputs that are a few whole numbers, such as the grid of an image: their values are fixed."""
+        few = (n for n, t in self.inputs.items() if not t.is_floating_point() and t.numel() <= _FEW)
+        return tuple(n for n in few if not self.is_of_tokens(n))
 
     def is_of_tokens(self, name: str) -> bool:
         """Whether an input has a value for each token, `[1, seq]`."""
         return self.inputs[name].shape == self.ids.shape
 
-    def longer(self, ids: Tensor) -> Tensors:
-        """The inputs for a text `[1, seq]` that goes on behind the prompt: zeros for its tokens."""
-        more = ids.shape[1] - self.ids.shape[1]
-        return {n: pad(t, (0, more)) if self.is_of_tokens(n) else t for n, t in self.inputs.items()}
+    def longer(self, model: Any, before: int, behind: int) -> Media:
+        """The media in a prompt with so many more tokens around it, copies of the last; inputs have zeros for them.
+
+        Raises SourceError where the model does not say their positions.
+        """
+        last = self.ids[:, -1:]
+        ids = torch.cat([last.expand(1, before), self.ids, last.expand(1, behind)], 1)
+        padded = {n: pad(t, (before, behind)) if self.is_of_tokens(n) else t for n, t in self.inputs.items()}
+        return replace(self, ids=ids, inputs=padded, positions=positions_of_prompt(model, ids, padded))
 
 
-def media_of(source: Source) -> tuple[Media | None, str]:
-    """The media of the source's example, or of one that is made up; or why there are none.  Empty for a text model."""
-    given = {p.name: v for p, v in zip(forward_parameters(source.model), source.args, strict=False)} | {**source.kwargs}
-    if not given:
+def media_of(source: Source) -> tuple[tuple[Media, ...], str]:
+    """The media of the source's calls, or of one that is made up; or why there are none.  Empty for a text model."""
+    found: list[Media] = []
+    for call in source.calls:
+        given = {p.name: v for p, v in zip(forward_parameters(source.model), call.args, strict=False)} | {**call.kwargs}
         try:
-            given = dict(make_example(source.model, source.model.config, Path(), padding=False).inputs)
+            given = given or dict(make_example(source.model, source.model.config, Path(), padding=False).inputs)
+            media = _of_call(source.model, given, "media" if not source.variants else f"media_{call.name}")
         except SourceError as e:
-            return None, str(e)
+            return (), str(e)
+        found += [media] if media is not None else []
+    return tuple(found), ""
+
+
+def _of_call(model: Any, given: Mapping[str, Any], name: str) -> Media | None:
+    """The media of the first text of a call.  Raises SourceError where it is not known what belongs to it."""
     ids = given.get("input_ids")
     beside = {n: t for n, t in given.items() if n not in TEXT and isinstance(t, Tensor)}
     if not isinstance(ids, Tensor) or not beside:
-        return None, ""
+        return None
     rows = ids.shape[0]
     if any(t.shape[0] % rows for t in beside.values()):
-        return None, f"its example has {rows} texts, and inputs that are not as many for each; give one of one text"
+        raise SourceError(
+            f"its example has {rows} texts, and inputs that are not as many for each; give one of one text"
+        )
     first = {n: t[: t.shape[0] // rows] for n, t in beside.items()}
-    return Media(ids[:1], first, image_token_id(source.model.config)), ""
+    place = image_token_id(model.config)
+    kinds = "mm_token_type_ids"  # which models count positions by, where they are not told them
+    if place is not None and kinds not in first and any(p.name == kinds for p in forward_parameters(model)):
+        first[kinds] = (ids[:1] == place).long()
+    media = Media(ids[:1], first, place, name, positions_of_prompt(model, ids[:1], first))
+    _ = media.places, [media.longer(model, *more).places for more in ((1, 0), (0, 1))]
+    return media
 
 
 @dataclass(frozen=True)
@@ -76,20 +113,29 @@ class MediaAgreement:
 
     @torch.no_grad()
     def difference(self, model: Any, weights: Tensors) -> float:
-        """The largest difference of logits, relative to the largest logit.  `weights` are those of `model` by name."""
-        first = self.media.ids
-        text = torch.cat([first, first[:, -1:]], 1)
-        pages = -(-text.shape[1] // self.page)
+        """The largest difference of logits, relative to the largest logit.  `weights` are those of `model` by name.
+
+        Where positions are not indices, another token before the prompt is tried, too.
+        """
+        moved = [] if self.media.positions is None else [self.media.longer(model, 1, 0)]
+        with unchanged(model):
+            return max(self._difference(model, weights, media) for media in (self.media, *moved))
+
+    def _difference(self, model: Any, weights: Tensors, media: Media) -> float:
+        first, longer = media.ids, media.longer(model, 0, 1)
+        pages = -(-longer.ids.shape[1] // self.page)
         state = {**weights, **{n: pool.new_zeros(1 + pages, *pool.shape[1:]) for n, pool in self.pools.items()}}
         tables = {name: torch.arange(1, 1 + pages)[None] for name in self.tables}
+        later = {"window_first": torch.zeros(1, dtype=torch.int64)}
+        if longer.positions is not None:
+            later["shifts"] = longer.positions.flatten(0, -2)[-1, -1:] - first.shape[1]
         differences: list[float] = []
-        for new, whole, beside in ((first, first, self.media.inputs), (first[:, -1:], text, {})):
-            done = whole.shape[1] - new.shape[1]
-            given = {**tables, **beside} | ({"window_first": torch.zeros(1, dtype=torch.int64)} if done else {})
+        for new, whole, beside in ((first, media, media.step_inputs), (first[:, -1:], longer, later)):
+            done = whole.ids.shape[1] - new.shape[1]
             counts = torch.tensor([done]), torch.tensor([new.shape[1]])
-            got = step_logits(self.step, state, (new, *counts, given))[0]
-            inputs = {"input_ids": whole, **self.media.longer(whole)}
-            returned: Any = functional_call(model, weights, (), {**inputs, "use_cache": False})
+            got = step_logits(self.step, state, (new, *counts, {**tables, **beside}))[0]
+            inputs = {"input_ids": whole.ids, **whole.inputs, "use_cache": False}
+            returned: Any = functional_call(model, weights, (), inputs)
             want = returned.logits[0, -1]
             differences.append(float((got - want).abs().max() / want.abs().max()))
         return max(differences)

@@ -29,7 +29,7 @@ _HEADS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "MTModel")  
 _PAGE = 4  # tokens a page in a comparison
 
 
-def pretrained_step(model: Any, max_length: int | None, page: int | None, media: Media | None = None) -> MadeStep:
+def pretrained_step(model: Any, max_length: int | None, page: int | None, media: Sequence[Media] = ()) -> MadeStep:
     """The step of a decoder of transformers: of the first kind whose logits are those without a cache.
 
     `media`: what may stand before a text.  Raises SourceError for another model.
@@ -45,7 +45,8 @@ def pretrained_step(model: Any, max_length: int | None, page: int | None, media:
         return _without_cache(model, checked, terms, str(e))
     if checked is None:
         note = f"{type(model).__name__} is too large to compare its cached logits with those without a cache"
-        return replace(_with_cache(model, layers, _first_terms(layers, terms), CacheUse()), notes=(note,), media=media)
+        made = _with_cache(model, layers, _first_terms(layers, terms), CacheUse())
+        return replace(made, notes=(note,), media=tuple(media))
     return _first_that_agrees(model, checked, layers, terms, media)
 
 
@@ -116,7 +117,7 @@ def _kinds(layers: Sequence[KeptLayer], terms: Decoding) -> Iterator[tuple[Decod
 
 
 def _first_that_agrees(
-    model: Any, checked: Any, layers: Sequence[KeptLayer], terms: Decoding, media: Media | None
+    model: Any, checked: Any, layers: Sequence[KeptLayer], terms: Decoding, media: Sequence[Media]
 ) -> MadeStep:
     """The step of `model` that gives the right logits where `checked`, a model of its class, has random weights."""
     weights = random_weights(checked)
@@ -145,9 +146,12 @@ def _first_that_agrees(
         if difference <= AGREES_WITHIN:
             limit = _LIMITS[kind.together]
             notes = (f"{limit}, as {found[0]}",) if limit else ()
-            if media is not None and (why_not := _against_media(made, agreement.pools, checked, model, media)):
-                notes, media = (*notes, f"texts alone: with {', '.join(media.inputs)} {why_not}"), None
-            return replace(_with_cache(model, layers, kind, use), notes=notes, media=media)
+            against = [(one, _against_media(made, agreement.pools, checked, model, one)) for one in media]
+            notes += tuple(
+                f"texts alone: with {', '.join(one.inputs)} {why_not}" for one, why_not in against if why_not
+            )
+            right = tuple(one for one, why_not in against if not why_not)
+            return replace(_with_cache(model, layers, kind, use), notes=tuple(dict.fromkeys(notes)), media=right)
         found.append(f"its logits with a cache differ by {difference:.1%} from those without")
     return _without_cache(model, checked, terms, found[0])
 

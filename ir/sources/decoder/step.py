@@ -14,7 +14,7 @@ from ir.decoding import Decoding
 from ir.sources.decoder.media import Media
 from ir.sources.decoder.sampling import TokenSampling
 
-OWN = ("table", "window_table", "window_first", "slots", "source", "source_lengths", "source_table")
+OWN = ("table", "window_table", "window_first", "slots", "source", "source_lengths", "source_table", "shifts")
 """Inputs of a step that say where its rows lie and what an encoder reads; the model's own have other names."""
 
 
@@ -33,6 +33,7 @@ class DecoderStep(nn.Module):
         source: Tensor | None = None,
         source_lengths: Tensor | None = None,
         source_table: Tensor | None = None,
+        shifts: Tensor | None = None,
         *,
         sampling: Tensor,
         seeds: Tensor,
@@ -49,11 +50,12 @@ class DecoderStep(nn.Module):
         `window_first` `int64[batch]`; `slots` `int64[batch]` say where is what layers keep of a row as a whole.
         `source` `[batch, source, …]` is for the encoder, padded on the right, with `source_lengths` `int64[batch]` and
         its pages `source_table` `int64[batch, source_pages]`.  `media` are what the model takes beside ids in the first
-        step of a text, such as the pixels of an image.  The others are those of `TokenSampling`: `sampling`
+        step of a text, such as the pixels of an image; where these move the positions of what follows, `shifts`
+        `int64[batch]` are added to those of a row.  The others are those of `TokenSampling`: `sampling`
         `float32[batch, 4]` has its temperature, top_k, top_p and min_p, and `changes` `float32[batch, 2, marks]` its
         penalty and bias.
         """
-        own = (table, window_table, window_first, slots, source, source_lengths, source_table)
+        own = (table, window_table, window_first, slots, source, source_lengths, source_table, shifts)
         tables = {**dict(zip(OWN, own, strict=True)), **media}
         logits = self.logits(input_ids, lengths, counts, {name: t for name, t in tables.items() if t is not None})
         temperature, top_k, top_p, min_p = sampling.unbind(1)
@@ -83,7 +85,7 @@ class MadeStep:
     terms: Decoding
     notes: tuple[str, ...] = ()  # for the user
     example: Tensor | None = None  # what an encoder reads of one text: ids `[1, seq]`, or others of a fixed shape
-    media: Media | None = None  # what may stand before a text
+    media: tuple[Media, ...] = ()  # what may stand before a text, each for a program of its own
 
 
 def as_step(model: nn.Module, kind: type[DecoderStep]) -> nn.Module:

@@ -15,6 +15,7 @@ TWO_MEANINGS = {
     **dict.fromkeys(["Device", "Link", "Node", "Value"], "a partitioning problem's own, numbers without torch"),
     "Step": "a token of a text, and a graph after a pass",
     "Microbatching": "the manifest's, which imports nothing of ir",
+    "MediaPlaces": "the manifest's, too",
     "main": "what `python -m` runs",
     "parser": "the flags of what `python -m` runs",
 }

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ir.analysis.interpret import interpret
 from ir.analysis.pools import updated_in_place, with_pools
 from ir.capture import capture
-from ir.decoding import Decoding
+from ir.decoding import Decoding, MediaPlaces
 from ir.errors import SourceError
 from ir.sources import Reading, Source, read_source
 from ir.sources.decoder.cached import CachedStep
@@ -22,6 +22,7 @@ from ir.sources.decoder.made import step_of
 from ir.sources.decoder.rows import TextRows
 from ir.sources.decoder.sampling import TokenSampling
 from ir.sources.decoder.terms import page_for
+from ir.sources.source import Variant
 
 VOCABULARY = 64
 BODY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": VOCABULARY}
@@ -142,7 +143,7 @@ class TestMedia:
         assert (main.name, media.name, media.optional) == ("main", "media", True)
         assert media.kwargs.keys() - main.kwargs.keys() == {"pixel_values"}
         assert media.kwargs["input_ids"].tolist() == self.given()["input_ids"].tolist()
-        assert found.decoding.places == ((3, 4),)
+        assert found.decoding.media == {"media": MediaPlaces(3, 4)}
         assert not [note for note in found.notes if "texts alone" in note]
 
     def test_that_would_have_other_logits_are_left_out_with_a_note(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,6 +160,61 @@ class TestMedia:
     def test_of_an_example_that_does_not_say_whose_they_are(self) -> None:
         found = step_of(replace(source(self.llava()), kwargs=self.given(rows=2, images=3)), max_length=40)
         assert any("texts alone: its example has 2 texts, and inputs" in note for note in found.notes)
+
+
+class TestPositionsOfMedia:
+    """Qwen2-VL counts the positions of an image from the values of its grid."""
+
+    def given(self, rows: int, columns: int) -> dict[str, Tensor]:
+        ids = torch.tensor([[9, *[3] * (rows * columns // 4), 8]])
+        grid = torch.tensor([[1, rows, columns]])
+        return {"input_ids": ids, "pixel_values": torch.randn(rows * columns, 24), "image_grid_thw": grid}
+
+    @pytest.fixture
+    def model(self) -> Any:
+        eye = {"depth": 1, "embed_dim": 16, "hidden_size": 32, "mlp_ratio": 2, "num_heads": 2, "patch_size": 2}
+        rope = {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 10000.0}
+        words = {**BODY, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "head_dim": 8}
+        words |= {"num_key_value_heads": 1, "rope_parameters": rope, "max_position_embeddings": 64}
+        config = t.Qwen2VLConfig(text_config=words, vision_config=eye, image_token_id=3)
+        return t.Qwen2VLForConditionalGeneration(config).eval()
+
+    def test_are_an_input_and_move_those_of_later_tokens(self, model: Any) -> None:
+        calls = tuple(Variant(name, (), self.given(*sizes)) for name, sizes in (("tall", (8, 2)), ("square", (4, 4))))
+        found = step_of(replace(source(model), kwargs=calls[0].kwargs, program="tall", variants=calls[1:]), 40)
+        main, tall, square = found.calls
+        assert "shifts" in main.kwargs
+        assert (tall.name, square.name, square.fix) == ("media_tall", "media_square", ("media.image_grid_thw",))
+        assert square.kwargs["position_ids"][:, 0].tolist()[1:] == [
+            [0, 1, 1, 1, 1, 3],
+            [0, 1, 1, 2, 2, 3],
+            [0, 1, 2, 1, 2, 3],
+        ]
+        places = found.decoding.media["media_square"]
+        assert (places.count, places.counts) == (4, (0, 4))
+        assert places.offsets[-1] == (0, 0, -2, -2, 0, -2)
+        assert model.model.rope_deltas is None  # what its code sets is not left behind
+
+    def test_that_are_not_known_leave_texts_alone(self, model: Any) -> None:
+        given = self.given(4, 4) | {"image_grid_thw": torch.tensor([[1, 4, 8]])}  # more places than the prompt has
+        found = step_of(replace(source(model), kwargs=given), 40)
+        assert any("texts alone: positions of its prompts are not known (" in note for note in found.notes)
+
+    def test_that_do_not_follow_from_places_leave_texts_alone(self, model: Any, monkeypatch: Any) -> None:
+        def squares(ids: Tensor, _: Any) -> Tensor:
+            return torch.arange(ids.shape[1])[None] ** 2
+
+        monkeypatch.setattr(model, "_prepare_position_ids_for_generation", squares)
+        found = step_of(replace(source(model), kwargs=self.given(4, 4)), 40)
+        assert any("texts alone: its positions do not follow" in note for note in found.notes)
+
+
+def test_variants_of_a_decoder_of_texts_alone_are_refused() -> None:
+    given = replace(source(decoder("llama", **SIZES)), fix=("grid",))
+    with pytest.raises(
+        SourceError, match="--fix and variants are for media before a text, of which: it takes ids alone"
+    ):
+        step_of(given)
 
 
 class TestEncoders:

@@ -278,6 +278,15 @@ def test_a_size_of_a_fixed_input_stays_where_nobody_named_it() -> None:
         capture(Images().eval(), (X, GRID), dynamic_shapes=sizes, fix=["grid"])
 
 
+def test_a_size_that_fills_a_tensor_stays_free_beside_fixed_values() -> None:
+    class Limited(Images):
+        def forward(self, x: Tensor, grid: Tensor) -> Tensor:
+            return torch.where(grid > 1, grid, x.shape[0]).sum() + x.sum()
+
+    graph = capture(Limited().eval(), (X, GRID), dynamic_shapes={"x": {0: "patches"}}, fix=["grid"])
+    assert [str(symbol) for symbol in graph.ranges] == ["patches"]
+
+
 def test_an_input_may_be_named() -> None:
     graph = capture(Embedded().eval(), (torch.tensor([1, 2, 3]), X[:3]), fix=["ids"])
     assert [v.name for v in graph.inputs] == ["x"]

@@ -13,12 +13,12 @@ from torch import Tensor
 from runtime.call.input_type import InputType
 from runtime.errors import InputError
 from runtime.generation.generator import Generator
-from runtime.generation.media import MediaInputs, TextMedia
+from runtime.generation.media import MediaInputs, MediaProgram, TextMedia, media_positions
 from runtime.generation.options import TextOptions
 from runtime.generation.outputs import StepOutputs
 from runtime.generation.pages import TRASH
 from runtime.generation.stages import GeneratingStages
-from runtime.manifest.manifest import Generation
+from runtime.manifest.manifest import Generation, MediaPlaces
 from runtime.manifest.manifest import Tensor as ManifestTensor
 
 PLACE = 5
@@ -31,7 +31,47 @@ TAKES = ("input_ids", "lengths", "counts", "table")
 @pytest.fixture
 def media() -> MediaInputs:
     types = {"pixels": InputType.parse(PIXELS, ()), "kinds": InputType.parse(KINDS, ["seq"])}
-    return MediaInputs(types, (*TAKES, "media_pixels", "media_kinds"), ((PLACE, 2),))
+    program = MediaProgram(types, MediaPlaces(PLACE, 2))
+    return MediaInputs((program,), (*TAKES, "media_pixels", "media_kinds"))
+
+
+GRID = InputType.parse(ManifestTensor("media_position_ids", "int64", (2, 1, "seq")), ["seq"])
+SQUARE = MediaPlaces(PLACE, 4, ((0, -1, -1, -2, 0, -2), (0, 0, -2, -2, 0, -2)), (0, 4))  # rows and columns of 2 x 2
+TALL = MediaPlaces(PLACE, 2, ((0, 0, 0, 0), (0, -1, 0, 0)), (0, 2))
+
+
+@pytest.fixture
+def grids() -> MediaInputs:
+    """Two programs, for images of 2 x 2 and of 2 x 1 places."""
+    made = (
+        MediaProgram(
+            {"pixels": InputType.parse(ManifestTensor("media_pixels", "float32", (size, 3)), ())},
+            places,
+            {"grid": torch.tensor([[size // columns, columns]])},
+            GRID,
+        )
+        for size, columns, places in ((4, 2, SQUARE), (2, 1, TALL))
+    )
+    return MediaInputs(tuple(made))
+
+
+def test_positions_follow_the_places_of_an_image() -> None:
+    found = media_positions(SQUARE, [9, 9, PLACE, PLACE, PLACE, PLACE, 9, 9])
+    assert found.tolist() == [[[0, 1, 2, 2, 3, 3, 4, 5]], [[0, 1, 2, 3, 2, 3, 4, 5]]]
+    with pytest.raises(InputError, match="behind 1 of the 4 tokens 5 stands another; media have theirs in a row"):
+        media_positions(SQUARE, [9, PLACE, 9, PLACE, PLACE, PLACE])
+
+
+def test_numbers_choose_the_program_of_a_text_and_its_positions_go_on_behind_it(grids: MediaInputs) -> None:
+    ids = [9, PLACE, PLACE, PLACE, PLACE, 9]
+    [found] = grids.of_rows({"pixels": torch.zeros(4, 3), "grid": torch.tensor([[2, 2]])}, [ids], None)
+    assert found.inputs(8)["media_position_ids"].tolist() == [[[0, 1, 1, 2, 2, 3, 4, 5]], [[0, 1, 2, 1, 2, 3, 4, 5]]]
+    assert found.given["media.grid"].tolist() == [[2, 2]]
+    [other] = grids.of_rows({"pixels": torch.zeros(2, 3), "grid": torch.tensor([[2, 1]])}, [[PLACE, PLACE]], None)
+    assert (found.shift, other.shift) == (-2, 0)
+    says = r"a prompt has grid \[\[4, 1\]\], and .*; compile with --fix: each becomes a program"
+    with pytest.raises(InputError, match=says):
+        grids.of_rows({"pixels": torch.zeros(4, 3), "grid": torch.tensor([[4, 1]])}, [ids], None)
 
 
 def given(rows: int = 1, seq: int = 4) -> dict[str, Tensor]:
@@ -66,7 +106,7 @@ def test_media_that_an_artifact_does_not_take(media: MediaInputs) -> None:
     with pytest.raises(InputError, match="this artifact takes no sound: beside ids it takes pixels, kinds"):
         media.named({"sound": torch.zeros(1)})
     with pytest.raises(InputError, match="takes no sound: it continues texts alone"):
-        MediaInputs({}).named({"sound": torch.zeros(1)})
+        MediaInputs().named({"sound": torch.zeros(1)})
     with pytest.raises(InputError, match="pixels goes with kinds"):
         media.named({"pixels": torch.zeros(1)})
 
