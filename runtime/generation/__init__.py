@@ -3,6 +3,7 @@
 In the order in which a prompt meets them:
 
     options       how a text is continued: its length, sampling, what ends it
+    token_rules   which tokens may follow: bad words, repeated n-grams, the least length
     flags         the flags of the command line
     __main__      the command line
     text          texts as ids, and back

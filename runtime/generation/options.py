@@ -8,12 +8,14 @@ from random import SystemRandom
 from typing import Any
 
 from runtime.errors import InputError
+from runtime.generation.token_rules import NAMES, TokenRules
 from runtime.manifest.manifest import Generation
 
 _DRAWING = ("temperature", "top_k", "top_p", "min_p")
 _SUPPRESSED = ("suppress_tokens", "begin_suppress_tokens")
 _OTHERS = ("do_sample", "seed", "max_new_tokens", "max_length", "eos_token_id", "stop")
 _ALWAYS = ("repetition_penalty", "logit_bias")
+_NEUTRAL = {"num_beams": (1,), "use_cache": (True, False), "return_dict_in_generate": (False,)}  # change no token
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class TextOptions:
     sampling: Sampling = Sampling()
     stop: frozenset[int] = frozenset()
     ends: tuple[str, ...] = ()
+    rules: TokenRules = TokenRules()
 
 
 def text_options(generation: Generation, prompt: int, given: dict[str, Any]) -> TextOptions:
@@ -62,9 +65,10 @@ def text_options(generation: Generation, prompt: int, given: dict[str, Any]) -> 
     draw.  Raises InputError.
     """
     named = {key: value for key, value in given.items() if value is not None}
-    if named.pop("num_beams", 1) != 1:
+    if named.get("num_beams", 1) != 1:
         raise InputError("num_beams is for beam search, which stages do not do", "leave it out, or let it draw")
-    if unknown := named.keys() - {*_DRAWING, *_ALWAYS, *_SUPPRESSED, *_OTHERS}:
+    named = {key: value for key, value in named.items() if value not in _NEUTRAL.get(key, ())}
+    if unknown := named.keys() - {*_DRAWING, *_ALWAYS, *_SUPPRESSED, *_OTHERS, *NAMES}:
         raise InputError(f"generate takes no {', '.join(sorted(unknown))}")
     new = _length(generation, prompt, named)
     stop, ends = _ends(generation, named)
@@ -82,7 +86,9 @@ def text_options(generation: Generation, prompt: int, given: dict[str, Any]) -> 
     )
     sampling = replace(sampling, repetition_penalty=penalty, logit_bias=bias, suppressed=never, suppressed_first=first)
     _check_sampling(sampling)
-    return TextOptions(new, sampling, stop, ends)
+    forced = max(len(generation.begin) - 1, 0)
+    rules = TokenRules.of({**generation.defaults, **named}, prompt - forced, generation.vocabulary, stop)
+    return TextOptions(new, sampling, stop, ends, rules)
 
 
 def _length(generation: Generation, prompt: int, named: dict[str, Any]) -> int:

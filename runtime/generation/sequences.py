@@ -95,8 +95,13 @@ class TextInProgress:
         """Whether its next step can be ordered: of tokens that are not read, if those have no say in it."""
         if self.running or not self.unread:
             return not self.running
-        is_whole = self.written >= self.continuation.prompt_tokens + self.options.new
-        return not is_whole and self.options.sampling.repetition_penalty == 1
+        reads = self.options.sampling.repetition_penalty != 1 or self.options.rules.reads_tokens
+        return self.room > 0 and not reads
+
+    @property
+    def room(self) -> int:
+        """The number of tokens that may follow."""
+        return self.continuation.prompt_tokens + self.options.new - self.written
 
     @property
     def starts(self) -> bool:
@@ -118,6 +123,7 @@ class TextInProgress:
         sampling = self.options.sampling
         first = sampling.suppressed_first if self.written == self.continuation.prompt_tokens else ()
         bias = dict(sampling.logit_bias) | dict.fromkeys((*sampling.suppressed, *first), float("-inf"))
+        bias |= self.options.rules.changes(self.tokens, self.written, self.room, self.options.stop)
         repeated = set(self.tokens) if sampling.repetition_penalty != 1 else set[int]()
         tokens = sorted(repeated | bias.keys()) or [0]
         return [(t, sampling.repetition_penalty if t in repeated else 1.0, bias.get(t, 0.0)) for t in tokens]

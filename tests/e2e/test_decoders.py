@@ -67,14 +67,20 @@ def test_tokens_are_those_of_generate(checkpoint: Path, artifact: Path) -> None:
     check_tokens(t.LlamaForCausalLM.from_pretrained(checkpoint), artifact)
 
 
-def test_tokens_are_those_of_generate_where_repetition_is_punished(checkpoint: Path, artifact: Path) -> None:
+def test_tokens_are_those_of_generate_under_rules_on_what_may_follow(checkpoint: Path, artifact: Path) -> None:
     model = t.LlamaForCausalLM.from_pretrained(checkpoint)
     ids, options = torch.tensor([[5, 9, 12, 5]]), {"max_new_tokens": 20, "do_sample": False}
-    wanted = model.generate(ids, **options, pad_token_id=0, repetition_penalty=1.8)
     with Pipeline.load(artifact) as pipe:
-        assert torch.equal(pipe.generate(ids, **options, repetition_penalty=1.8), wanted)
         plain = pipe.generate(ids, **options)
-        assert not torch.equal(plain, wanted)
+        first, second = plain[0, 4:6].tolist()
+        for more in (
+            {"repetition_penalty": 1.8},
+            {"no_repeat_ngram_size": 2, "forced_eos_token_id": 63},
+            {"bad_words_ids": [[first, second], [7]], "min_new_tokens": 3, "eos_token_id": [first, 63]},
+        ):
+            wanted = model.generate(ids, **options, pad_token_id=0, **more)
+            assert torch.equal(pipe.generate(ids, **options, **more), wanted)
+            assert not torch.equal(plain, wanted)
         banned = int(plain[0, 4])
         assert banned not in pipe.generate(ids, **options, logit_bias={banned: -float("inf")})[0, 4:]
 

@@ -89,7 +89,6 @@ def outcome(name: str) -> str:
     """`equal`, or what is wrong."""
     model: Any = ENTRIES[name].model()
     model.generation_config.eos_token_id = model.config.eos_token_id = None
-    model.generation_config.forced_eos_token_id = None
     try:
         with TemporaryDirectory() as folder:
             got = found(name, model, Path(folder) / "out")

@@ -48,14 +48,9 @@ def _ids(given: Any) -> list[int]:
 
 _NOT_FOLLOWED = {
     "num_beams": 1,
-    "no_repeat_ngram_size": 0,
     "encoder_no_repeat_ngram_size": 0,
     "encoder_repetition_penalty": 1.0,
-    "bad_words_ids": None,
     "sequence_bias": None,
-    "min_length": 0,
-    "min_new_tokens": 0,
-    "forced_eos_token_id": None,
     "exponential_decay_length_penalty": None,
     "typical_p": 1.0,
     "epsilon_cutoff": 0.0,
@@ -84,9 +79,12 @@ def _defaults(says: Any) -> dict[str, Any]:
     """The options of sampling; none of drawing where texts are continued greedily."""
     penalty = getattr(says, "repetition_penalty", None)
     always: dict[str, Any] = {"repetition_penalty": penalty} if penalty not in (None, 1.0) else {}
-    for name in ("suppress_tokens", "begin_suppress_tokens"):
+    for name in ("suppress_tokens", "begin_suppress_tokens", "forced_eos_token_id"):
         if ids := _ids(getattr(says, name, None)):
             always[name] = ids
+    for name in ("min_length", "min_new_tokens", "bad_words_ids", "no_repeat_ngram_size"):
+        if value := getattr(says, name, None):
+            always[name] = value
     if not says.do_sample:
         return always
     named = {name: getattr(says, name, None) for name in ("temperature", "top_k", "top_p", "min_p")}
