@@ -6,8 +6,7 @@ From a source to a plan, in the order in which data meets them:
     errors        the exceptions raised on purpose, one class for each culprit
     location      module path and source line of a node
     sizes         sizes as expressions over symbols; tensor types
-    operators     facts about torch's operators that their schemas do not tell
-    registration  operators from outside torch: the module and library that register them
+    operators/    what operators' schemas do not tell; operators that run functions, and those from outside torch
     objects/      Python's objects around a graph: arguments, results, modules that are kept whole
     machine/      devices, links and clusters
     cost          cost of a node on any machine, its time on a device, the loads that add up from these
@@ -15,7 +14,6 @@ From a source to a plan, in the order in which data meets them:
     autocast      autocast of the caller, and graphs without it
     decoding      how a decoder continues texts
     graph         the program: values, nodes and the graph they form
-    higher_order  nodes that run functions: cond, loops, flex_attention
     checkpoint/   tensors on disk, under the names of the model
     capture/      nn.Module -> Graph
     sources/      a model file, a checkpoint folder or a .pt2 -> the model, its example inputs and weights

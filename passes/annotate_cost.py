@@ -18,10 +18,10 @@ from ir.analysis.memory import smaller_source
 from ir.analysis.verify import costed
 from ir.cost import FREE, Arithmetic, Cost
 from ir.graph import Call, Graph, Node, Transfer, Value, is_whole, opaque_of
-from ir.higher_order import higher_order_of, is_higher_order, with_inner
 from ir.machine.cluster import Cluster, Unit
-from ir.operators import aten_name
-from ir.registration import comes_with_torch
+from ir.operators.facts import aten_name
+from ir.operators.higher_order import higher_order_of, is_higher_order, with_inner
+from ir.operators.registration import comes_with_torch
 from ir.sizes import Dim, at
 from passes.cost_models.higher_order import higher_order_cost
 from passes.cost_models.profiling import Progress, profile

@@ -9,7 +9,7 @@ from typing import ClassVar
 from ir.analysis.pools import GATHERS
 from ir.graph import Call, Graph, Node, Param, Value
 from ir.machine.cluster import Cluster
-from ir.operators import rearrangement
+from ir.operators.facts import rearrangement
 from passes.options.options import Options, Shared
 
 

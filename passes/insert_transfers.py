@@ -10,7 +10,7 @@ from ir.analysis.verify import connected
 from ir.cost import Cost
 from ir.graph import Call, Graph, Node, Transfer, Value, rename
 from ir.machine.cluster import Cluster
-from ir.operators import aten
+from ir.operators.facts import aten
 from passes.pipeline import each_program
 
 

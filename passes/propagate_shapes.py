@@ -17,8 +17,8 @@ from ir.analysis.bind import SizeValues, allowed_sizes, bind_sizes
 from ir.analysis.programs import by_program
 from ir.errors import VerifyError
 from ir.graph import Call, Graph, Node, Transfer, Value
-from ir.higher_order import HigherOrder, higher_order_of, is_higher_order
 from ir.machine.cluster import Cluster
+from ir.operators.higher_order import HigherOrder, higher_order_of, is_higher_order
 from ir.sizes import TensorType, in_layout
 
 

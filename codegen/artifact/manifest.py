@@ -19,8 +19,8 @@ from ir.decoding import Decoding
 from ir.graph import Graph
 from ir.microbatching import Microbatching
 from ir.objects.signature import Tree, output_names
+from ir.operators.registration import Registration
 from ir.plan import StagePlan
-from ir.registration import Registration
 from ir.summary import Summary
 from runtime.device.settings import torch_settings
 from runtime.manifest import manifest as m

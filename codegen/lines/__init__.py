@@ -11,9 +11,7 @@ In the order in which a stage meets them:
     forward       the lines of a `forward`
     functions     the functions inside a `forward` that `cond` and the like run
     inlining      calls that stand inside the expression of another
-    local_names   names of local variables
-    file_scope    names that all functions of a file share
-    scope         names in one function: values as expressions
+    scopes/       names: of a function's values, of a file
     layout        `del` and comments, added to planned lines
     line          a line as data
 """

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from codegen.lines.class_plan import ClassPlan, FunctionPlan
-from codegen.lines.file_scope import FileScope
 from codegen.lines.forward import forward_lines
 from codegen.lines.init import NUMBERED, base_class, helpers, init_lines
 from codegen.lines.line import Line, Store
-from codegen.lines.local_names import Names
 from codegen.lines.modules import Constructor, Contents
-from codegen.lines.scope import SELF, Scope
+from codegen.lines.scopes.file_scope import FileScope
+from codegen.lines.scopes.local_names import Names
+from codegen.lines.scopes.scope import SELF, Scope
 from codegen.lines.stage_file import StageFile
 from codegen.spelling.expressions import Expression, subject
 from codegen.spelling.paths import Paths

@@ -14,8 +14,8 @@ from codegen.lines.functions import function_lines
 from codegen.lines.inlining import Root, calls_in_modules, inline_calls, is_operation
 from codegen.lines.layout import StatementLines, with_comments, with_deletions
 from codegen.lines.line import Bind, For, Line, Return
-from codegen.lines.local_names import NameHints
-from codegen.lines.scope import Scope
+from codegen.lines.scopes.local_names import NameHints
+from codegen.lines.scopes.scope import Scope
 from codegen.spelling.expressions import (
     Attribute,
     EmptyList,
@@ -39,7 +39,7 @@ from codegen.structure.program import (
     walk,
 )
 from ir.graph import THIS_DEVICE, Call, Value, dims, is_whole
-from ir.higher_order import is_higher_order
+from ir.operators.higher_order import is_higher_order
 
 
 def forward_lines(

@@ -11,14 +11,14 @@ import sympy
 from torch.utils._pytree import tree_leaves
 
 from codegen.lines.line import Def, Line, Return
-from codegen.lines.local_names import Names
-from codegen.lines.scope import Functions, Scope
+from codegen.lines.scopes.local_names import Names
+from codegen.lines.scopes.scope import Functions, Scope
 from codegen.spelling.expressions import Expression, Tuple, Verbatim, subject
 from codegen.spelling.literals import argument_source
 from ir.graph import Call, Value
-from ir.higher_order import Body, HigherOrder, higher_order_of
 from ir.location import Frame, Where
 from ir.objects.signature import Slot
+from ir.operators.higher_order import Body, HigherOrder, higher_order_of
 
 Plan: TypeAlias = Callable[[Sequence[Call], Scope, Sequence[Value]], tuple[Line, ...]]
 

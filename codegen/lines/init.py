@@ -20,7 +20,7 @@ from codegen.lines.modules import (
     numbered,
     parts_in,
 )
-from codegen.lines.scope import SELF
+from codegen.lines.scopes.scope import SELF
 from codegen.spelling.expressions import Attribute, Expression, Invocation, Subscript, Variable, Verbatim, is_plain
 from codegen.spelling.paths import own_load
 from codegen.spelling.torch_modules import FROZEN

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from codegen.spelling.operators import ATOM, Text, spelled
 from codegen.structure.program import Loop, Statement, Update, Use, is_random, operands, relative, results, walk
 from ir.graph import Call, Constant, Param, State, Value, is_whole
-from ir.higher_order import is_higher_order
 from ir.location import Frame
-from ir.operators import Elements, rearrangement
+from ir.operators.facts import Elements, rearrangement
+from ir.operators.higher_order import is_higher_order
 
 _USUAL = "some_value"  # a name of usual length
 WIDEST = 100  # characters of an expression, roughly: a line without its indent and `some_value = `

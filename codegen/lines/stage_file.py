@@ -13,9 +13,9 @@ import sympy
 from codegen.spelling.opaque_modules import OpaqueModules
 from codegen.structure.partial_modules import partial_modules
 from ir.graph import Call, Constant, Param, State, Value
-from ir.higher_order import symbols_read, with_inner
+from ir.operators.higher_order import symbols_read, with_inner
+from ir.operators.registration import Registration, comes_with_torch, registration_of
 from ir.plan import Stage, StagePlan
-from ir.registration import Registration, comes_with_torch, registration_of
 from ir.sizes import at
 
 _NAMELESS = re.compile(r"(lifted_tensor_|_tensor_constant)\d+(_\d+)?")  # tensors made in forward

@@ -12,7 +12,7 @@ from codegen.spelling.opaque_modules import OpaqueModules
 from codegen.spelling.operators import Text, spelled
 from codegen.structure.program import Use
 from ir.graph import Call, Value
-from ir.higher_order import Body, HigherOrder
+from ir.operators.higher_order import Body, HigherOrder
 
 
 @dataclass(frozen=True)

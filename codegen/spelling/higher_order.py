@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from codegen.spelling.literals import argument_source
-from ir.higher_order import Body, HigherOrder
 from ir.objects.signature import Slot
+from ir.operators.higher_order import Body, HigherOrder
 
 
 def higher_order_source(what: HigherOrder, names: Mapping[Body, str], operands: Sequence[str]) -> str:

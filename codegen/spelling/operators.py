@@ -10,7 +10,7 @@ import sympy
 
 from codegen.spelling.literals import argument_source, expr_source
 from ir.graph import Call, Value
-from ir.operators import aten
+from ir.operators.facts import aten
 
 ATOM, POWER, UNARY, TIMES, PLUS, SHIFT, AND, XOR, OR, COMPARE = 10, 9, 8, 7, 6, 5, 4, 3, 2, 1
 

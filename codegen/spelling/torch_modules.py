@@ -10,7 +10,7 @@ import torch
 
 from codegen.spelling.operators import Arguments, default, same
 from ir.graph import Call, Param, Value
-from ir.operators import aten
+from ir.operators.facts import aten
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass, field, replace
 
 from ir.graph import Call, Graph, Transfer, Value
-from ir.higher_order import higher_order_of, is_higher_order
-from ir.operators import Elements, rearrangement
+from ir.operators.facts import Elements, rearrangement
+from ir.operators.higher_order import higher_order_of, is_higher_order
 
 _RESERVED = frozenset({"torch", "nn", "aten", "self", "device", "math", "F"})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ir.graph import Call, Graph, Value
-from ir.operators import Elements, aten, rearrangement
+from ir.operators.facts import Elements, aten, rearrangement
 
 _PARTS = {Elements.SLICED, Elements.SELECTED}
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ir.decoding import Decoding
 from ir.graph import Call, Graph, Node, State, Value
-from ir.operators import aten
+from ir.operators.facts import aten
 from ir.sizes import TensorType, at
 
 GATHERS = (aten.index.Tensor, aten.index_select.default)

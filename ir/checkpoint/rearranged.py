@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map_only
 
 from ir.checkpoint.mosaic import Mosaic
 from ir.checkpoint.tensors import Piece, Stored, Tensorlike, replaced
-from ir.operators import aten
+from ir.operators.facts import aten
 
 
 class Rearranged(torch.Tensor):

@@ -11,8 +11,8 @@ import torch
 
 from ir.cost import UNKNOWN, Split
 from ir.graph import Call, Graph, Node, Program, Transfer, Value
-from ir.higher_order import Body, higher_order_of, is_higher_order
 from ir.microbatching import Microbatching
+from ir.operators.higher_order import Body, higher_order_of, is_higher_order
 from ir.text.call_sizes import format_mix, format_share, format_sizes
 from ir.text.units import format_seconds
 

@@ -13,8 +13,8 @@ import sympy
 
 from ir.cost import FREE, Arithmetic, Cost
 from ir.graph import Call, Value
-from ir.higher_order import Body, HigherOrder
-from ir.operators import rearrangement
+from ir.operators.facts import rearrangement
+from ir.operators.higher_order import Body, HigherOrder
 from ir.sizes import Dim, at
 
 CostOf: TypeAlias = Callable[[Call], Cost]

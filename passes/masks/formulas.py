@@ -14,7 +14,7 @@ import sympy
 import torch
 
 from ir.graph import Call, Constant, Graph, Value
-from ir.operators import Elements, rearrangement
+from ir.operators.facts import Elements, rearrangement
 from passes.masks.elements import CallElements, Index, Unknown, constant, is_truth, numeric, piecewise, typed
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 
 from ir.graph import Value
-from ir.operators import aten_name
+from ir.operators.facts import aten_name
 from passes.rows import compute, indices, shapes
 from passes.rows.axis import Axis, Found, MixedError, Rule, Site, require
 

@@ -6,12 +6,8 @@ exit           ending processes
 control_line   a connection between two processes for JSON values
 rendezvous     the peers of a job, and how they find each other
 monitor        the thread that notices when peers fail, and tells them of faults here
-transport      links for tensors, over gloo and NCCL
-error_codec    errors <-> bytes
-wire_format    one batch on one route <-> tensors on a link
+links/         links for tensors and what travels on them
 control        control messages from rank 0 <-> tensors
-link_threads   the threads between channels and links
-host_links     connections between processes of one host
 network        the endpoints of all routes of this process
 bootstrap      all of it: this process's part of a job
 """

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from threading import Event, Lock, Thread
 
 from runtime.distributed import parent
-from runtime.distributed.error_codec import decode, encode
 from runtime.distributed.exit import ReportedByRank0, kill
+from runtime.distributed.links.error_codec import decode, encode
 from runtime.distributed.rendezvous import Peer, Rendezvous
 from runtime.engine.channel import Channel, ChannelClosed, Closable
 from runtime.errors import StageError

@@ -12,12 +12,12 @@ from runtime.device.copies import DeviceCopies
 from runtime.device.kinds import kind_of
 from runtime.device.streams import stream_on
 from runtime.distributed.control import Control, ControlCodec
-from runtime.distributed.host_links import connect_on_host
-from runtime.distributed.link_threads import ControlReceiver, ControlSender, Receiver, RemoteStage, Sender
+from runtime.distributed.links.host_links import connect_on_host
+from runtime.distributed.links.link_threads import ControlReceiver, ControlSender, Receiver, RemoteStage, Sender
+from runtime.distributed.links.transport import Transport
+from runtime.distributed.links.wire_format import RouteCodec
 from runtime.distributed.monitor import Monitor
 from runtime.distributed.rendezvous import Rendezvous
-from runtime.distributed.transport import Transport
-from runtime.distributed.wire_format import RouteCodec
 from runtime.engine.channel import Channel
 from runtime.engine.message import Message
 from runtime.engine.ports import Port, Ports, Runner

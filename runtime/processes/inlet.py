@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 
 from runtime.device.ipc import is_shareable
-from runtime.distributed.error_codec import decode
+from runtime.distributed.links.error_codec import decode
 from runtime.engine.channel import Channel, ChannelClosed
 from runtime.engine.message import Failure, Message, Reset, SetTrace, Values
 from runtime.errors import StageError

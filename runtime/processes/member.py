@@ -12,8 +12,8 @@ import torch
 
 from runtime.device.settings import apply_settings
 from runtime.distributed import parent
-from runtime.distributed.error_codec import encode
 from runtime.distributed.exit import kill
+from runtime.distributed.links.error_codec import encode
 from runtime.engine.channel import Channel, ChannelClosed
 from runtime.engine.engine import Engine
 from runtime.manifest.manifest import Manifest

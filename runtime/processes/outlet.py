@@ -11,8 +11,8 @@ import torch
 
 from runtime.device.copies import DeviceCopies
 from runtime.device.ipc import is_shareable
-from runtime.distributed.error_codec import encode
-from runtime.distributed.wire_format import dense
+from runtime.distributed.links.error_codec import encode
+from runtime.distributed.links.wire_format import dense
 from runtime.engine.channel import Channel, ChannelClosed
 from runtime.engine.message import Failure, Message, Reset, SetTrace, Values
 from runtime.processes.blocks import (

@@ -12,8 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Condition, Event, Thread, current_thread
 
-from runtime.distributed.error_codec import decode
 from runtime.distributed.exit import kill
+from runtime.distributed.links.error_codec import decode
 from runtime.engine.channel import Closable
 from runtime.errors import StageError, StageLost
 from runtime.processes.message_socket import MessageSocket

@@ -15,7 +15,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from ir.capture import capture
 from ir.graph import Call as GraphCall
-from ir.operators import aten
+from ir.operators.facts import aten
 from passes.compilation.api import compile_model
 from runtime.manifest.manifest import Manifest
 from runtime.stage.loader import load_stages

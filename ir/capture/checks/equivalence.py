@@ -28,7 +28,7 @@ from ir.capture.repeats.layers import LayersOnce
 from ir.capture.unregistered_state.restoring import as_they_were
 from ir.graph import Graph
 from ir.objects.signature import call, flatten
-from ir.operators import BY_ADDRESS, Elements, aten, rearrangement
+from ir.operators.facts import BY_ADDRESS, Elements, aten, rearrangement
 
 
 def same_terms(graph: Graph, example: Example) -> bool:

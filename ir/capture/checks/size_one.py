@@ -15,8 +15,8 @@ from ir.capture.repeats.expanded import repeats
 from ir.capture.sizes.dynamic import Marks
 from ir.capture.sizes.questions import Question
 from ir.graph import Call, Constant, Graph, State, Value, is_whole, sizes_of
-from ir.higher_order import is_higher_order
-from ir.operators import BY_ADDRESS, rearrangement
+from ir.operators.facts import BY_ADDRESS, rearrangement
+from ir.operators.higher_order import is_higher_order
 from ir.sizes import at, bound, hold
 
 

@@ -13,9 +13,9 @@ import torch
 from ir.analysis.arguments import as_number, operator_arguments
 from ir.analysis.borders import Namer
 from ir.graph import THIS_DEVICE, Call, Graph, Node, Value, is_whole
-from ir.higher_order import Body, is_higher_order, with_bodies
 from ir.location import Where
-from ir.operators import aten
+from ir.operators.facts import aten
+from ir.operators.higher_order import Body, is_higher_order, with_bodies
 from ir.sizes import TensorType, at
 
 

@@ -18,7 +18,7 @@ from torch.utils._mode_utils import no_dispatch
 
 from ir.capture.program.mutation import mutates
 from ir.capture.program.no_ops import is_assertion
-from ir.operators import aten
+from ir.operators.facts import aten
 
 _KEY = "known"
 

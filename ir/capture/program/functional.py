@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 from ir.capture.program.mutation import memory_of, mutates, rewritten
 from ir.capture.program.no_ops import is_checked_alone, is_off, is_truth_as_number
 from ir.capture.program.ties import memory_key
-from ir.operators import Elements, aten, rearrangement
+from ir.operators.facts import Elements, aten, rearrangement
 
 
 def needs_functional_form(program: ExportedProgram) -> bool:

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from ir.capture.paths import in_torch, is_torch_file, short_path
 from ir.graph import Call, Value
-from ir.operators import aten, aten_name
+from ir.operators.facts import aten, aten_name
 
 _KEY = "ends_gradients"
 

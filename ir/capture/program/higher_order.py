@@ -16,10 +16,10 @@ from torch.utils._pytree import tree_leaves, tree_map
 from ir.capture.diagnosis import NotExported
 from ir.capture.program.trips import trips
 from ir.graph import Call, Param, State, Value
-from ir.higher_order import Body, HigherOrder, higher_order_call
 from ir.location import Where
 from ir.objects.signature import Slot
-from ir.operators import aten
+from ir.operators.facts import aten
+from ir.operators.higher_order import Body, HigherOrder, higher_order_call
 
 READABLE = {"cond", "while_loop", "scan", "map_impl", "flex_attention", "associative_scan"}
 """Operators whose functions a node can hold: they read their arguments alone and change none."""

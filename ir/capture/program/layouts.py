@@ -18,7 +18,7 @@ from torch.export import ExportedProgram
 from ir.capture.paths import in_library, is_torch_file, short_path
 from ir.capture.program.mutation import makes_number, may_alias, memory_of, mutates, written_by
 from ir.capture.source_lines.where import where_of
-from ir.operators import BY_ADDRESS, aten_name
+from ir.operators.facts import BY_ADDRESS, aten_name
 
 _OF_EXAMPLE = "stages compute what the model does for the example's layout"
 _QUESTIONS = ("stride", "is_contiguous", "storage_offset")

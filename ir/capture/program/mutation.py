@@ -17,7 +17,7 @@ from torch.export.graph_signature import InputKind
 
 from ir.capture.diagnosis import NotExported
 from ir.capture.source_lines.where import where_of
-from ir.operators import aten, aten_name, rearrangement
+from ir.operators.facts import aten, aten_name, rearrangement
 
 _QUIET = {aten.detach_.default}
 

@@ -11,7 +11,7 @@ from torch import fx
 from torch.fx.experimental.symbolic_shapes import cast_symbool_to_symint_guardless
 
 from ir.capture.program.mutation import may_alias
-from ir.operators import Elements, aten, rearrangement
+from ir.operators.facts import Elements, aten, rearrangement
 
 _WHOLE = 2**63 - 1
 _ALWAYS = {aten.detach_.default, aten.lift_fresh_copy.default}

@@ -12,8 +12,8 @@ from torch.utils._pytree import tree_leaves
 from ir.analysis.arguments import as_number, operator_arguments
 from ir.analysis.borders import Namer
 from ir.graph import Call, Graph, Node, Value, is_whole
-from ir.higher_order import is_higher_order
-from ir.operators import Elements, aten, rearrangement
+from ir.operators.facts import Elements, aten, rearrangement
+from ir.operators.higher_order import is_higher_order
 from ir.sizes import at
 
 

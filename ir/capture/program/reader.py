@@ -33,10 +33,10 @@ from ir.capture.source_lines.variables import inherits_variables, variables_of
 from ir.capture.source_lines.where import module_classes, where_of
 from ir.errors import InternalError
 from ir.graph import THIS_DEVICE, Call, Constant, Graph, Param, State, Value
-from ir.higher_order import Body
 from ir.location import Where
 from ir.objects.signature import Signature, names
-from ir.operators import aten
+from ir.operators.facts import aten
+from ir.operators.higher_order import Body
 
 
 def read_program(

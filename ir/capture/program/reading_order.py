@@ -9,7 +9,7 @@ from torch import fx
 
 from ir.capture.program.mutation import hint, memory_of, mutates, written_by
 from ir.capture.source_lines.where import where_of
-from ir.operators import aten, aten_name
+from ir.operators.facts import aten, aten_name
 
 _MOST = 1 << 20  # elements whose addresses are compared
 

@@ -7,7 +7,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind, OutputSpec, TensorArgument
 
 from ir.capture.program.mutation import may_alias, mutates
-from ir.operators import aten
+from ir.operators.facts import aten
 
 
 def make_stores_functional(program: ExportedProgram) -> None:

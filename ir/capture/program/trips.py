@@ -11,8 +11,8 @@ from torch._ops import HigherOrderOperator
 
 from ir.analysis.arguments import as_number, operator_arguments
 from ir.graph import Call, Constant, Value
-from ir.higher_order import Body
 from ir.objects.signature import Slot
+from ir.operators.higher_order import Body
 
 _MOST = 1000  # turns that are followed
 _SMALL = 16  # elements of a tensor that may be a counter

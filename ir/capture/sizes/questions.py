@@ -18,7 +18,7 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from ir.capture.paths import in_torch, is_torch_file, short_path
 from ir.capture.source_lines.where import where_of
-from ir.operators import aten
+from ir.operators.facts import aten
 
 _MACHINERY = ("fx/experimental/", "__init__.py", "_ops.py", "utils/_stats.py")  # inside torch's package
 

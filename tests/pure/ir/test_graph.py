@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ir.graph import Call, Value
-from ir.operators import aten
+from ir.operators.facts import aten
 from ir.sizes import TensorType
 
 

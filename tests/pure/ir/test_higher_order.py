@@ -14,7 +14,7 @@ from ir.capture import capture
 from ir.cost import Cost
 from ir.errors import CaptureError, VerifyError
 from ir.graph import Call, Graph
-from ir.higher_order import Body, higher_order_of, is_higher_order, with_bodies
+from ir.operators.higher_order import Body, higher_order_of, is_higher_order, with_bodies
 from ir.sizes import TensorType
 from ir.text.printer import print_graph
 from passes.annotate_cost import AnnotateCost

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from ir.operators import REARRANGEMENTS, Elements, Memory, aten, rearrangement
+from ir.operators.facts import REARRANGEMENTS, Elements, Memory, aten, rearrangement
 
 ARGUMENTS: dict[str, tuple[Any, ...]] = {  # of each operator besides its first operand, of shape [1, 6]
     "alias.default": (),

@@ -20,9 +20,10 @@ from runtime import InputError, ManifestError, Pipeline
 from runtime.call.tree import parse
 from runtime.device.ipc import SharedDeviceMemory
 from runtime.device.placement import device_of_process
-from runtime.distributed import host_links, rendezvous
-from runtime.distributed.link_threads import LinkThread, RemoteStage
-from runtime.distributed.transport import Transport
+from runtime.distributed import rendezvous
+from runtime.distributed.links import host_links
+from runtime.distributed.links.link_threads import LinkThread, RemoteStage
+from runtime.distributed.links.transport import Transport
 from runtime.engine.channel import Channel, ChannelClosed
 from runtime.engine.watchdog import Watchdog
 from runtime.errors import DeviceError, DistributedError, StageError
@@ -113,7 +114,7 @@ def test_a_link_that_breaks_without_a_cause_says_so(monkeypatch: pytest.MonkeyPa
         def carry(self) -> None:
             raise ConnectionError("reset")
 
-    monkeypatch.setattr("runtime.distributed.link_threads.DIAGNOSIS_TIME", 0)
+    monkeypatch.setattr("runtime.distributed.links.link_threads.DIAGNOSIS_TIME", 0)
     alarm = Channel[None]()
     Broken(alarm, RemoteStage(1, "cpu", "rank 1")).run()
     with pytest.raises(ChannelClosed) as closed:

@@ -16,9 +16,9 @@ from runtime.call.input_type import InputType
 from runtime.device.copies import DeviceCopies
 from runtime.device.placement import spread_stages
 from runtime.distributed.control import Control, ControlCodec
-from runtime.distributed.error_codec import decode, encode
-from runtime.distributed.transport import Pending, TensorLink, Transport
-from runtime.distributed.wire_format import OutOfStep, RouteCodec
+from runtime.distributed.links.error_codec import decode, encode
+from runtime.distributed.links.transport import Pending, TensorLink, Transport
+from runtime.distributed.links.wire_format import OutOfStep, RouteCodec
 from runtime.engine.message import Failure, Reset, SetTrace, Values
 from runtime.manifest.manifest import Tensor
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from codegen.lines.file_scope import FileScope
-from codegen.lines.local_names import Names
+from codegen.lines.scopes.file_scope import FileScope
+from codegen.lines.scopes.local_names import Names
 from codegen.spelling.expressions import (
     Attribute,
     Expression,
@@ -21,7 +21,7 @@ from codegen.spelling.expressions import (
 from codegen.spelling.torch_modules import input_of, torch_module
 from codegen.structure.program import Statement, Steps, Update, Use, operands, walk
 from ir.graph import Call, Value, is_whole, opaque_of
-from ir.higher_order import Body, HigherOrder, is_higher_order
+from ir.operators.higher_order import Body, HigherOrder, is_higher_order
 
 SELF = Variable("self")
 

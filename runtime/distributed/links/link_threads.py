@@ -16,8 +16,8 @@ import torch
 
 from runtime.device.streams import wait_for, within
 from runtime.distributed.control import Control, ControlCodec
-from runtime.distributed.transport import Pending, TensorLink
-from runtime.distributed.wire_format import OutOfStep, PostedReceive, RouteCodec
+from runtime.distributed.links.transport import Pending, TensorLink
+from runtime.distributed.links.wire_format import OutOfStep, PostedReceive, RouteCodec
 from runtime.engine.channel import Channel, ChannelClosed
 from runtime.engine.message import Failure, Message, SetTrace, Values
 from runtime.errors import StageError

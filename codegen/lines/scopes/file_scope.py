@@ -12,7 +12,7 @@ from codegen.spelling.paths import Paths
 from codegen.spelling.torch_modules import TorchModule
 from codegen.structure.program import Block, Statement, Use, results, walk
 from ir.graph import Call, Value, dims
-from ir.higher_order import symbols_read
+from ir.operators.higher_order import symbols_read
 from ir.sizes import at
 
 

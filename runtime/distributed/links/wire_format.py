@@ -21,8 +21,8 @@ import torch
 from runtime.call.input_type import InputType
 from runtime.device.copies import DeviceCopies
 from runtime.device.streams import made_by_now, read_in
-from runtime.distributed.error_codec import decode, encode
-from runtime.distributed.transport import Pending, TensorLink
+from runtime.distributed.links.error_codec import decode, encode
+from runtime.distributed.links.transport import Pending, TensorLink
 from runtime.engine.message import Failure, Values
 from runtime.errors import StageError
 
