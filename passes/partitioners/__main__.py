@@ -11,6 +11,7 @@ from time import perf_counter
 
 from passes.partitioners.problem.errors import Infeasible, InvalidProblem
 from passes.partitioners.problem.model import Problem, Solution
+from passes.partitioners.problem.objective import DEFAULT_OBJECTIVE, Objective
 from passes.partitioners.solver import solve
 
 
@@ -18,7 +19,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m passes.p
     """The exit status: 0, or 2 where the instance cannot be read or has no solution."""
     options = parser(prog).parse_args(arguments)
     try:
-        problem = Problem.read(options.instance)
+        problem = Problem.read(options.instance, options.objective)
         begun = perf_counter()
         solution = solve(problem, options.time_limit)
     except (OSError, InvalidProblem, Infeasible) as error:
@@ -44,6 +45,12 @@ def parser(prog: str) -> argparse.ArgumentParser:
         epilog=f"Example: {prog} instance.json --time-limit 20 -o split.json",
     )
     options.add_argument("instance", type=Path, metavar="INSTANCE.json")
+    options.add_argument(
+        "--objective",
+        choices=[objective.value for objective in Objective],
+        default=DEFAULT_OBJECTIVE.value,
+        help=f"the quantity to make small ({DEFAULT_OBJECTIVE.value})",
+    )
     options.add_argument("--time-limit", type=_seconds, default=60.0, metavar="S", help="seconds (60)")
     options.add_argument("-o", "--output", type=Path, metavar="split.json", help="write the stage of each node here")
     return options

@@ -9,6 +9,7 @@ import numpy as np
 
 from passes.partitioners.condense import indivisible
 from passes.partitioners.deadline import Deadline
+from passes.partitioners.one_batch.lighter import fastest
 from passes.partitioners.problem.copies import final_readers, inline
 from passes.partitioners.problem.errors import Infeasible
 from passes.partitioners.problem.evaluation import evaluate, loads, pipeline_order
@@ -87,6 +88,8 @@ def _along(problem: Problem, deadline: Deadline) -> Proof:
     proof = Proof(cut, first_bound(core))
     if problem.objective.of_loads:
         proof = proven(core, cut, proof.bound, deadline)
+    elif problem.precedence is None:  # then whatever waits for something reads a value of it
+        proof = fastest(core, proof, deadline)
     proof = assigned(core, proof, deadline)
     if problem.objective.of_loads:
         proof = replace(proof, cut=thriftier(core, proof.cut, deadline))

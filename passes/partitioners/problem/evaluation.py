@@ -6,14 +6,16 @@ Throughput: the largest load of any device. A device computes its nodes; it rece
 another device that it reads, once; it sends each value it makes that others read, once, at the pace of
 the slowest link taken. Its load is the sum of the three, or the largest where transfers overlap compute.
 
-Latency: when the last stage ends. A stage starts when every stage it receives from has ended (and its
-device is free), receives its values one after another, and computes.
+Latency: when the last call ends. A call is a stage, or a node of a device that runs node by node. A call starts when
+every call it receives from has ended (and the device of its stage is free), receives its values one after another,
+computes, and with `via_host` sends its values one after another.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from heapq import heapify, heappop, heappush
 from math import isinf
 
 from passes.partitioners.problem.copies import inline
@@ -79,19 +81,41 @@ def _unsupported(problem: Problem, stages: Sequence[int], device: int) -> tuple[
 def pipeline_order(problem: Problem, stages: Sequence[int]) -> list[int]:
     """The stages in use, each after those it follows; of several such orders the one by stage number.
 
-    Raises InvalidSplit where the stages wait for each other in a circle.
+    A stage whose nodes are calls of their own comes where the first of them does. Raises InvalidSplit where the stages
+    wait for each other in a circle.
     """
-    after: dict[int, set[int]] = {stage: set() for stage in stages}
+    calls = call_order(problem, calls_of(problem, stages))
+    return list(dict.fromkeys(call if call < problem.n_stages else stages[call - problem.n_stages] for call in calls))
+
+
+def calls_of(problem: Problem, stages: Sequence[int]) -> list[int]:
+    """The call of each node: its stage, or one of its own, from `n_stages` on, where its device runs node by node."""
+    alone = [problem.devices[problem.device_of(stage)].node_by_node for stage in range(problem.n_stages)]
+    return [problem.n_stages + node if alone[stage] else stage for node, stage in enumerate(stages)]
+
+
+def call_order(problem: Problem, calls: Sequence[int]) -> list[int]:
+    """The calls, each after those it follows; of several such orders the one by number."""
+    followers: dict[int, set[int]] = {call: set() for call in calls}
     for a, b in problem.before:
-        if stages[a] != stages[b]:
-            after[stages[b]].add(stages[a])
+        if calls[a] != calls[b]:
+            followers[calls[a]].add(calls[b])
+    waiting = dict.fromkeys(followers, 0)
+    for later in followers.values():
+        for call in later:
+            waiting[call] += 1
+    ready = [call for call, count in waiting.items() if not count]
+    heapify(ready)
     order: list[int] = []
-    while after:
-        ready = [stage for stage, earlier in after.items() if earlier.isdisjoint(after)]
-        if not ready:
-            raise InvalidSplit(f"stages {sorted(after)} wait for each other in a circle")
-        order.append(min(ready))
-        del after[order[-1]]
+    while ready:
+        order.append(heappop(ready))
+        for call in followers[order[-1]]:
+            waiting[call] -= 1
+            if not waiting[call]:
+                heappush(ready, call)
+    if len(order) < len(followers):
+        circle = sorted(call for call in followers.keys() - set(order) if call < problem.n_stages)
+        raise InvalidSplit(f"stages {circle} wait for each other in a circle")
     return order
 
 
@@ -125,27 +149,32 @@ def loads(problem: Problem, stages: Sequence[int]) -> tuple[Load, ...]:
 
 
 def _latency(problem: Problem, stages: Sequence[int]) -> float:
-    compute: dict[int, float] = defaultdict(float)
-    for node, stage in zip(problem.nodes, stages, strict=True):
-        compute[stage] += node.time[problem.devices[problem.device_of(stage)].kind]
-    receive: dict[int, float] = defaultdict(float)
+    calls = calls_of(problem, stages)
+    lasts: dict[int, float] = defaultdict(float)
+    for node, stage, call in zip(problem.nodes, stages, calls, strict=True):
+        lasts[call] += node.time[problem.devices[problem.device_of(stage)].kind]
     sources: dict[int, set[int]] = defaultdict(set)
     for value in problem.values:
         home = stages[value.producer]
-        for stage in {stages[node] for node in value.consumers} - {home}:
-            sources[stage].add(home)
-            receive[stage] += _seconds(problem, home, stage, value.bytes)
+        takers = {calls[node]: stages[node] for node in value.consumers if calls[node] != calls[value.producer]}
+        for call, stage in takers.items():
+            sources[call].add(calls[value.producer])
+            lasts[call] += _seconds(problem, home, stage, value.bytes, paying=stage)
+        if problem.via_host and takers:
+            sent = (_seconds(problem, home, stage, value.bytes, paying=home) for stage in takers.values())
+            lasts[calls[value.producer]] += max(sent)
     ended: dict[int, float] = {}
     free: dict[int, float] = defaultdict(float)
-    for stage in pipeline_order(problem, stages):
-        device = problem.device_of(stage)
-        start = max([free[device], *(ended.get(source, 0.0) for source in sources[stage])])
-        ended[stage] = free[device] = start + receive[stage] + compute[stage]
+    for call in call_order(problem, calls):
+        device = problem.device_of(call) if call < problem.n_stages else -call  # none that another call needs
+        start = max([free[device], *(ended.get(source, 0.0) for source in sources[call])])
+        ended[call] = free[device] = start + lasts[call]
     return max(ended.values(), default=0.0)
 
 
-def _seconds(problem: Problem, home: int, stage: int, size: float) -> float:
+def _seconds(problem: Problem, home: int, stage: int, size: float, paying: int) -> float:
+    """Seconds of a value's way from one stage to another; none on a device, or for a stage whose transfers are free."""
     source, target = problem.device_of(home), problem.device_of(stage)
-    if source == target or problem.devices[target].free_transfers:
+    if source == target or problem.devices[problem.device_of(paying)].free_transfers:
         return 0.0
     return problem.between(source, target).seconds(size)

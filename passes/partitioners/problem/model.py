@@ -26,7 +26,8 @@ class Problem:
     microbatches for which a stage holds activations. `ids` name the nodes in `stage_of` where an index does not.
     `runs` are the first nodes of further programs, each of which begins when the one before it has ended, so that their
     values are not held at the same time. `remade` are values that every stage makes anew before its first reader of
-    them (as `inline` finds them for copied nodes).
+    them (as `inline` finds them for copied nodes). `via_host`: a value first leaves its device for the host's memory,
+    and a stage has ended only when all that it sends is there.
     """
 
     nodes: tuple[Node, ...]
@@ -47,11 +48,12 @@ class Problem:
     ids: tuple[int, ...] = ()
     runs: tuple[int, ...] = ()
     remade: tuple[Remade, ...] = ()
+    via_host: bool = False
 
     @classmethod
-    def read(cls, path: str | PathLike[str]) -> Problem:
-        """The problem in a file of the published format (training instances included)."""
-        return cls(**published.fields(path))
+    def read(cls, path: str | PathLike[str], objective: Objective | str = DEFAULT_OBJECTIVE) -> Problem:
+        """The problem in a file of the published format, training instances included."""
+        return cls(**published.fields(path, Objective(objective)))
 
     def __post_init__(self) -> None:
         if not self.devices:
@@ -60,6 +62,8 @@ class Problem:
             known = ", ".join(objective.value for objective in Objective)
             raise InvalidProblem(f"the objective is {self.objective!r}; it can be {known}")
         object.__setattr__(self, "objective", Objective(self.objective))
+        if self.objective.of_loads and any(device.node_by_node for device in self.devices):
+            raise InvalidProblem(f"a device that runs node by node has no load for the {self.objective.quantity}")
         if self.ids and len(set(self.ids)) != len(self.nodes):
             raise InvalidProblem(f"{len(set(self.ids))} distinct ids for {len(self.nodes)} nodes")
         kinds = 1 + max(device.kind for device in self.devices)
@@ -114,6 +118,11 @@ class Problem:
         return tuple(
             device + (len(self.devices) if device in devices[:place] else 0) for place, device in enumerate(devices)
         )
+
+    @property
+    def node_by_node(self) -> bool:
+        """Whether some device runs its nodes one by one."""
+        return any(device.node_by_node for device in self.devices)
 
     def between(self, source: int, target: int) -> Link:
         return self.links.get((source, target), self.link)

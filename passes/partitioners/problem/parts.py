@@ -53,11 +53,16 @@ class Weight:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device. `kind` selects the entry of `Node.time`; with `free_transfers`, only compute counts."""
+    """A device. `kind` selects the entry of `Node.time`; with `free_transfers`, only compute counts.
+
+    With `node_by_node` each of its nodes is a call of its own, and any number of them run at once: a host with cores to
+    spare.
+    """
 
     memory: float = inf
     kind: int = 0
     free_transfers: bool = False
+    node_by_node: bool = False
     name: str = ""
 
 

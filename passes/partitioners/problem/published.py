@@ -12,24 +12,26 @@ from pathlib import Path
 from typing import Any
 
 from passes.partitioners.problem.errors import InvalidProblem
+from passes.partitioners.problem.objective import Objective
 from passes.partitioners.problem.parts import Device, Link, Node, Value
 
 ACCELERATOR, CPU = 0, 1
 
 
-def fields(path: str | PathLike[str]) -> dict[str, Any]:
+def fields(path: str | PathLike[str], objective: Objective) -> dict[str, Any]:
     """The fields of a Problem, from a file.  Raises InvalidProblem if it is not in the format.
 
-    Costs of edges in a file are seconds; here they are bytes, over links of bandwidth 1.
+    Costs of edges in a file are seconds; here they are bytes, over links of bandwidth 1. Where the time of one sample
+    is asked for, the CPUs of a file are one device that runs node by node, and values go through its memory.
     """
     try:
         document = json.loads(Path(path).read_text())
-        return _fields(document)
+        return _fields(document, objective)
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidProblem(f"{path} is not a published partitioning instance: {error!r}") from error
 
 
-def _fields(document: dict[str, Any]) -> dict[str, Any]:
+def _fields(document: dict[str, Any], objective: Objective) -> dict[str, Any]:
     nodes, edges = document["nodes"], document["edges"]
     ids = [int(node["id"]) for node in nodes]
     index = {id: i for i, id in enumerate(ids)}
@@ -51,12 +53,20 @@ def _fields(document: dict[str, Any]) -> dict[str, Any]:
         groups=tuple(tuple(members) for members in classes.values() if len(members) > 1),
         devices=(
             *(Device(float(document["maxSizePerFPGA"]), ACCELERATOR) for _ in range(int(document["maxFPGAs"]))),
-            *(Device(kind=CPU, free_transfers=True) for _ in range(int(document["maxCPUs"]))),
+            *_cpus(int(document["maxCPUs"]), objective),
         ),
         link=Link(bandwidth=1.0),
-        precedence=_forward(nodes, pairs, list(classes.values())),
+        precedence=_forward(nodes, pairs, list(classes.values())) if objective.of_loads else None,
+        objective=objective,
+        via_host=not objective.of_loads,
         ids=tuple(ids),
     )
+
+
+def _cpus(count: int, objective: Objective) -> tuple[Device, ...]:
+    if objective.of_loads:
+        return (Device(kind=CPU, free_transfers=True),) * count
+    return (Device(kind=CPU, free_transfers=True, node_by_node=True),)
 
 
 def _node(node: dict[str, Any]) -> Node:

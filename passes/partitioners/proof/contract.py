@@ -28,11 +28,13 @@ and where parting two units costs as much as that value, they are fused outright
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from math import inf
 
 import numpy as np
 
 from passes.partitioners.condense import indivisible
-from passes.partitioners.proof.relaxed import Relaxed
+from passes.partitioners.proof.relaxed import Relaxed, relaxed
 from passes.partitioners.units import Core, condensed
 
 
@@ -44,6 +46,14 @@ def contracted(model: Relaxed, known: float) -> Relaxed:
         if not pairs:
             return model
         model = model.on(fused(model.core, pairs))
+
+
+def idle_followers(core: Core) -> list[tuple[int, int]]:
+    """Pairs (v, u) of units of which v takes no time and may follow u, if its memory does not matter.
+
+    The rules are those with overlap: then u receives no more and sends no more, each by itself.
+    """
+    return _Contraction(replace(relaxed(core, memory=False), overlap=True), inf).followers()
 
 
 def fused(core: Core, pairs: Sequence[tuple[int, int]]) -> Core:

@@ -130,7 +130,7 @@ def _programmed(model: Relaxed, proof: Proof, known: float, deadline: Deadline) 
 
 def assigned(core: Core, proof: Proof, deadline: Deadline) -> Proof:
     """The best cut and bound by an integer program of the whole problem, if that is small enough."""
-    if proof.complete() or deadline.passed() or size(core) > MOST_TERMS:
+    if proof.complete() or deadline.passed() or size(core) > MOST_TERMS or core.problem.node_by_node:
         return proof
     bound, stage = Assignment(core, proof.cut.value).solve(proof.cut.stages, deadline)
     cut = proof.cut if stage is None else better(proof.cut, judged(core, stage)) or proof.cut

@@ -33,6 +33,7 @@ class DeviceClass:
     memory: float
     link: Link
     free_transfers: bool
+    node_by_node: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +101,7 @@ def _device_class(problem: Problem, devices: tuple[int, ...], memory: bool) -> D
         memory=device.memory if memory else inf,
         link=_fastest(problem, devices[0]),
         free_transfers=device.free_transfers,
+        node_by_node=device.node_by_node,
     )
 
 

@@ -85,6 +85,8 @@ def first_bound(core: Core) -> float:
             return float(max(core.fastest.sum() / len(core.problem.devices), core.fastest.max()))
         case Objective.latency:
             path = core.fastest.copy()
+            if core.problem.node_by_node:  # where the nodes of a unit may run side by side
+                path[np.bincount(core.unit_of) > 1] = 0.0
             for unit, earlier in enumerate(core.neighbours(reverse=True)):
                 path[unit] += max((path[other] for other in earlier), default=0.0)
             return float(path.max())

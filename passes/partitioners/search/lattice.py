@@ -58,14 +58,16 @@ class Lattice:
 
 def all_ideals(core: Core, limit: int) -> np.ndarray | None:
     """[ideals, units] every ideal, by size; None if there are more than `limit`."""
-    found = np.zeros((1, core.n), dtype=bool)
+    found, count = np.zeros((limit, core.n), dtype=bool), 1
     for unit, before in enumerate(core.neighbours(reverse=True)):
-        joined = found[found[:, before].all(axis=1)]
-        joined[:, unit] = True
-        found = np.concatenate((found, joined))
-        if len(found) > limit:
+        joined = np.flatnonzero(found[:count, before].all(axis=1))
+        if count + len(joined) > limit:
             return None
-    return found[np.argsort(found.sum(axis=1), kind="stable")]
+        fresh = slice(count, count + len(joined))
+        found[fresh] = found[joined]
+        found[fresh, unit] = True
+        count = fresh.stop
+    return found[np.argsort(found[:count].sum(axis=1), kind="stable")]
 
 
 def _members(sets: Sets, n: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -76,7 +76,7 @@ def alike(problem: Problem) -> tuple[tuple[int, ...], ...]:
 
 def _interchangeable(problem: Problem, a: int, b: int) -> bool:
     first, second = problem.devices[a], problem.devices[b]
-    if (first.memory, first.kind, first.free_transfers) != (second.memory, second.kind, second.free_transfers):
+    if replace(first, name="") != replace(second, name=""):
         return False
     if not problem.links:
         return True

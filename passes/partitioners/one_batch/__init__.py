@@ -1,0 +1,14 @@
+"""The time of one batch: a good split and a bound of it, from chains of calls along the ideals of a program.
+
+A call is a stage, or a node on a device that runs node by node. Its seconds are known from the ideal (the set of units
+done) where it begins and the one where it ends, and a split is a chain of calls from no unit to all. The time of a
+batch is the longest path through its calls, which is no sum over the chain. The average length of some paths is one,
+and no more than the longest: so the cheapest chain for an average of paths gives a bound of all splits, and is often a
+split as good as that.
+
+    call_table  the calls between ideals, and their seconds
+    flow        averages of paths, and the share of them that goes through each call
+    chains      the cheapest chains of calls, and all that are cheaper than a limit
+    fastest     the search: paths that make the bound high, and the best split on the way
+    lighter     problems with fewer ideals, of which one is no harder and the other is no easier
+"""

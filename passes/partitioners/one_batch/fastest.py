@@ -1,0 +1,153 @@
+"""The search for the split whose last call ends first, and for a bound of all splits.
+
+A game: one side picks a chain of calls, the other an average of paths. Each turn takes the cheapest chain for the
+average, which is a bound; finds the longest path through its calls, which is its time; and gives that path a share in
+the average. Calls that are in no chain cheaper than the best split are dropped on the way, and in the end what is left
+of the chains is looked at one by one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from passes.partitioners.deadline import Deadline
+from passes.partitioners.one_batch.call_table import Calls, CallTable
+from passes.partitioners.one_batch.chains import Call, ChainsBelow, UsedDevices, backward, forward
+from passes.partitioners.one_batch.flow import Flow, ProgramPaths, Shares
+from passes.partitioners.proof.ideals import TooWide
+from passes.partitioners.proof.prove import PROVEN, Proof
+from passes.partitioners.proof.relaxed import relaxed
+from passes.partitioners.search.first_cut import Cut, better, judged
+from passes.partitioners.units import Core
+
+_MOST_CALLS = 6_000_000
+_TURNS = 60
+_FIRST_SHARE = 0.3  # of the step that would lift the cheapest chain to the best value
+_LEAST_SHARE = 1e-3
+_STEPS = 20_000  # through the chains that are left
+_ROUNDING = {np.dtype(np.float64): 1e-9, np.dtype(np.float32): 1e-5}  # relative, of sums over a chain
+
+
+@dataclass(frozen=True)
+class Found:
+    """A cut and a bound, and the paths for which the bound is so high."""
+
+    proof: Proof
+    flow: Flow
+
+
+class Fastest:
+    """The search over the ideals of one core. What it finds are splits and bounds of that core's problem."""
+
+    def __init__(self, core: Core, ideals: np.ndarray, paths: ProgramPaths) -> None:
+        self.core, self.paths, self.model = core, paths, relaxed(core)
+        self.table = CallTable(self.model, ideals, core.problem.via_host)
+        self.used = UsedDevices.of(self.model)
+        self.rounding = _ROUNDING[self.table.exactly]
+        self.sizes = range(1, core.n + 1)
+        self.times = np.array([node.time for node in core.problem.nodes], dtype=float).T
+
+    def bound(self, flow: Flow, deadline: Deadline) -> float:
+        """The bound of all splits from one flow, without keeping the calls; 0 if time is up before."""
+        levels = (() if deadline.passed() else tuple(self.table.ending(size)) for size in self.sizes)
+        shares = Shares(self.table, self.paths, flow)
+        ahead = forward(levels, shares.of, self.used, len(self.table.ideals))
+        value = float(ahead[self.used.final, -1].min())
+        return 0.0 if deadline.passed() else value * (1 - self.rounding)
+
+    def search(self, proof: Proof, flow: Flow, deadline: Deadline) -> Found:
+        """The best cut and bound that are found in time.  Raises TooWide if there are too many calls to keep."""
+        self.levels = self._kept(deadline)
+        best, step, share = flow, flow, 0.0
+        for _ in range(_TURNS):
+            value, chain, proof = self._turn(flow, proof)
+            if not chain:
+                return Found(replace(proof, bound=proof.cut.value), flow)
+            length, path = self._longest(chain)
+            if value > proof.bound or not share:
+                proof, best, step = replace(proof, bound=max(value, proof.bound)), flow, self.paths.along(path)
+                reaches = (proof.cut.value - value) / max(length - value, 1e-9 * length)
+                share = min(1.0, 1.3 * share or _FIRST_SHARE * reaches)
+            else:
+                step, share = step.mixed(self.paths.along(path), 0.5), share / 2
+            if proof.complete() or share < _LEAST_SHARE or deadline.passed():
+                break
+            flow = best.mixed(step, share)
+        return Found(self._listed(proof, best, deadline), best)
+
+    def _kept(self, deadline: Deadline) -> list[list[Calls]]:
+        levels: list[list[Calls]] = []
+        count = 0
+        for size in self.sizes:
+            levels.append(list(self.table.ending(size)))
+            count += sum(len(calls.begin) for calls in levels[-1])
+            if count > _MOST_CALLS or deadline.passed():
+                raise TooWide
+        return levels
+
+    def _turn(self, flow: Flow, proof: Proof) -> tuple[float, tuple[Call, ...], Proof]:
+        """The bound from the cheapest chain for a flow, that chain (none if none is left), and the best cut so far."""
+        shares = Shares(self.table, self.paths, flow)
+        ahead = forward(self.levels, shares.of, self.used, len(self.table.ideals))
+        value = float(ahead[self.used.final, -1].min())
+        if value >= proof.cut.value:
+            return value, (), proof
+        chains = ChainsBelow(self.levels, shares.of, self.used, ahead, budget=self.core.n + 1)
+        chain = next(chains.listed(value + 1e-12 * proof.cut.value))
+        proof = replace(proof, cut=better(proof.cut, self._cut(chain)) or proof.cut)
+        self._drop(shares, ahead, proof.cut.value * (1 + self.rounding))
+        return value * (1 - self.rounding), chain, proof
+
+    def _drop(self, shares: Shares, ahead: np.ndarray, limit: float) -> None:
+        """Drop the calls that are in no chain of a sum below `limit`."""
+        behind = backward(self.levels, shares.of, self.used, len(self.table.ideals))
+        for level in self.levels:
+            for i, calls in enumerate(level):
+                before, after = self.used.before[calls.kind][:, None], self.used.after[calls.kind][:, None]
+                through = (ahead[before, calls.begin] + behind[after, calls.end]).min(axis=0) + shares.of(calls)
+                level[i] = calls.only(through < limit)
+
+    def _listed(self, proof: Proof, flow: Flow, deadline: Deadline) -> Proof:
+        """The same, after a look at every chain that may be better, if they are few."""
+        if proof.complete() or deadline.passed():
+            return proof
+        shares = Shares(self.table, self.paths, flow)
+        ahead = forward(self.levels, shares.of, self.used, len(self.table.ideals))
+        chains = ChainsBelow(self.levels, shares.of, self.used, ahead, _STEPS)
+        least, cut = proof.cut.value, proof.cut
+        for chain in chains.listed(least * (1 - PROVEN)):
+            length, _ = self._longest(chain)
+            if length < cut.value:
+                cut = better(cut, self._cut(chain)) or cut
+            least = min(least, length)
+            if deadline.passed():
+                return replace(proof, cut=cut)
+        bound = max(proof.bound, least * (1 - PROVEN)) if chains.complete else proof.bound
+        return Proof(cut, min(bound, cut.value))
+
+    def _cut(self, chain: tuple[Call, ...]) -> Cut | None:
+        """The split with these calls, on the devices of their classes in turn; None if it breaks a rule."""
+        stage = np.zeros(self.core.n, dtype=np.int64)
+        left = [list(devices.devices) for devices in self.model.classes]
+        for call in chain:
+            single = self.model.classes[call.kind].node_by_node
+            stage[self._units(call)] = left[call.kind][0] if single else left[call.kind].pop(0)
+        return judged(self.core, stage)
+
+    def _longest(self, chain: tuple[Call, ...]) -> tuple[float, list[int]]:
+        """The length and the nodes of the longest path through the calls of a chain."""
+        unit_of, (tail, head) = self.core.unit_of, self.paths.edges.T
+        number, single = np.zeros(self.core.n, dtype=np.int64), np.zeros(self.core.n, dtype=bool)
+        seconds = np.zeros(len(unit_of))
+        for i, call in enumerate(chain):
+            units, devices = self._units(call), self.model.classes[call.kind]
+            number[units], single[units] = i, devices.node_by_node
+            here = units[unit_of]
+            seconds[here] = self.times[devices.kind, here] if devices.node_by_node else call.seconds
+        enters = (number[unit_of[tail]] != number[unit_of[head]]) | single[unit_of[head]]
+        return self.paths.longest((enters * seconds[head]).tolist(), seconds.tolist())
+
+    def _units(self, call: Call) -> np.ndarray:
+        return self.table.ideals[call.end] & ~self.table.ideals[call.begin]

@@ -1,0 +1,127 @@
+"""The time of one batch: the rules of its calls, and splits and bounds against all splits of small random problems."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from math import inf
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from passes.partitioners import solve
+from passes.partitioners.__main__ import main
+from passes.partitioners.one_batch import lighter
+from passes.partitioners.problem import (
+    Device,
+    InvalidProblem,
+    InvalidSplit,
+    Link,
+    Node,
+    Objective,
+    Problem,
+    Value,
+    Weight,
+    evaluate,
+)
+
+BERT = Path(__file__).parents[2] / "data" / "partition" / "latency" / "bert24_layer.json"
+HOST = Device(kind=1, free_transfers=True, node_by_node=True)
+
+
+@st.composite
+def samples(draw: st.DrawFn) -> Problem:
+    """Problems like the published ones: equal accelerators with little memory, and a host that runs node by node."""
+    n, tenths = draw(st.integers(2, 6)), st.integers(0, 20).map(lambda tenth: tenth / 10)
+    host = draw(st.sampled_from((True, True, False)))
+    memory = draw(st.sampled_from((inf, 3.0, 5.0)))
+
+    def node() -> Node:
+        slow = draw(st.sampled_from((1.0, 2.0, 4.0)))
+        time = draw(st.one_of(tenths, st.just(0.0)))
+        barred = host and draw(st.integers(0, 7)) == 0
+        return Node((inf if barred else time, slow * time), draw(st.sampled_from((0.0, 1.0, 2.0))))
+
+    def value(producer: int) -> Value:
+        readers = draw(st.lists(st.integers(producer + 1, n - 1), min_size=1, max_size=3, unique=True))
+        return Value(producer, tuple(readers), draw(tenths))
+
+    weights = st.builds(Weight, st.just(1.0), st.sets(st.integers(0, n - 1), min_size=1).map(tuple))
+    return Problem(
+        nodes=tuple(node() for _ in range(n)),
+        values=tuple(value(producer) for producer in range(n - 1) if draw(st.integers(0, 5))),
+        weights=tuple(draw(st.lists(weights, max_size=1))),
+        groups=draw(st.sampled_from(((), (), ((0, n - 1),), ((0, 1),)))),
+        devices=(Device(memory),) * draw(st.integers(1, 2)) + (HOST,) * host,
+        link=Link(1.0),
+        objective=Objective.latency,
+        via_host=draw(st.booleans()),
+    )
+
+
+def optimum(problem: Problem) -> float:
+    best = inf
+    for stages in product(range(len(problem.devices)), repeat=len(problem.nodes)):
+        try:
+            best = min(best, evaluate(problem, stages))
+        except InvalidSplit:
+            continue
+    return best
+
+
+@settings(max_examples=100, deadline=None)
+@given(samples())
+def test_the_best_split_is_found_and_proven(problem: Problem) -> None:
+    best = optimum(problem)
+    if best == inf:
+        return
+    solution = solve(problem)
+    assert solution.lower_bound <= best * (1 + 1e-9) <= solution.value * (1 + 2e-9)
+    if len(problem.groups) == 0:
+        assert solution.value == pytest.approx(best, rel=1e-5)
+        assert solution.optimal
+
+
+@settings(max_examples=60, deadline=None)
+@given(samples(), st.integers(0, 6), st.integers(0, 12))
+def test_bounds_hold_where_the_ideals_are_too_many(problem: Problem, kept: int, listed: int) -> None:
+    best = optimum(problem)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lighter, "_MOST_IDEALS", kept)
+        patch.setattr(lighter, "_MOST_LISTED", listed)
+        if best < inf:
+            solution = solve(problem)
+            assert solution.lower_bound <= best * (1 + 1e-9) <= solution.value * (1 + 2e-9)
+
+
+def test_the_rules_of_calls() -> None:
+    """A diamond 0 -> (1, 2) -> 3: a stage pays for what it receives and sends; the host runs node by node."""
+    nodes = tuple(Node((1.0, 10.0), 1.0) for _ in range(4))
+    values = (Value(0, (1, 2), 0.5), Value(1, (3,), 0.25), Value(2, (3,), 0.125))
+    devices = (Device(2.0), Device(2.0), HOST)
+    problem = Problem(nodes, values, devices=devices, link=Link(1.0), objective=Objective.latency, via_host=True)
+    assert evaluate(problem, (2, 2, 2, 2)) == 30.0  # 1 and 2 side by side, transfers free
+    assert evaluate(problem, (0, 0, 2, 2)) == 2.0 + 0.5 + 0.25 + 10.0 + 10.0  # its call ends when both values are sent
+    assert evaluate(problem, (2, 0, 0, 2)) == 10.0 + (0.5 + 2.0 + 0.25 + 0.125) + 10.0  # one value is received once
+    assert evaluate(problem, (2, 0, 1, 2)) == 10.0 + (0.5 + 1.0 + 0.25) + 10.0
+    with pytest.raises(InvalidSplit, match="circle"):  # a path leaves device 0 and comes back
+        evaluate(problem, (0, 2, 2, 0))
+    direct = replace(problem, via_host=False)
+    assert evaluate(direct, (0, 0, 1, 1)) == 2.0 + (0.5 + 0.25) + 2.0  # a value takes the time of its way once
+
+
+def test_a_host_that_runs_node_by_node_has_no_load() -> None:
+    with pytest.raises(InvalidProblem, match="runs node by node has no load for the bottleneck"):
+        Problem((Node((1.0, 1.0)),), devices=(HOST,))
+
+
+def test_a_published_instance_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(BERT), "--objective", "latency"]) == 0
+    printed = capsys.readouterr().out
+    assert "value    100.219\nbound    100.219\ngap      0.00% (optimal)" in printed
+    problem = Problem.read(BERT, "latency")
+    everything = dict.fromkeys(problem.ids, len(problem.devices) - 1)
+    assert evaluate(problem, everything) == pytest.approx(924.06)
+    assert solve(problem).value == pytest.approx(100.2185, rel=1e-5)
