@@ -10,6 +10,7 @@ In the order in which a problem meets them:
     units       the problem as arrays over units
     search/     a good cut at once
     proof/      a better cut, or the proof that there is none
+    one_batch/  both at once where the time of one batch counts
     shortage    the error where nothing fits
 
 `python -m passes.partitioners INSTANCE.json` solves a published instance.

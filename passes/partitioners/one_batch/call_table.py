@@ -20,7 +20,7 @@ _ROUNDING = 1e-9  # relative
 
 
 @dataclass(frozen=True, eq=False)
-class Calls:
+class CallList:
     """Calls on a class of devices, from ideal `begin` to ideal `end` [calls], ascending by the latter.
 
     `seconds[calls]`; `units[calls]` are those that are done where the class runs node by node, else there are none.
@@ -32,10 +32,10 @@ class Calls:
     seconds: np.ndarray
     units: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
-    def only(self, kept: np.ndarray) -> Calls:
+    def only(self, kept: np.ndarray) -> CallList:
         """The calls for which `kept[calls]` holds."""
         units = self.units[kept] if len(self.units) else self.units
-        return Calls(self.kind, self.begin[kept], self.end[kept], self.seconds[kept], units)
+        return CallList(self.kind, self.begin[kept], self.end[kept], self.seconds[kept], units)
 
 
 class CallTable:
@@ -47,6 +47,8 @@ class CallTable:
         self.exactly = np.dtype(np.float64 if len(ideals) <= _EXACT else np.float32)
         size = ideals.sum(axis=1)
         self.first = np.searchsorted(size, np.arange(core.n + 2))  # the first ideal of each size
+        self.follows = np.zeros((core.n, core.n), dtype=np.float32)  # [units, units] whether an edge leads to the first
+        self.follows[core.edges[:, 1], core.edges[:, 0]] = 1.0
         self.made = ideals[:, core.producer]
         self.values = _OneHot(_readers(core.values, core.producer), ideals)
         self.open = self.made & (self.values.done < self.values.size)
@@ -58,20 +60,20 @@ class CallTable:
         np.add.at(keeps, core.weights.members[alone[core.weights.owner]], core.weights.sizes[alone, 0])
         self.keeps = ideals @ keeps
 
-    def ending(self, size: int) -> Iterator[Calls]:
+    def ending(self, size: int) -> Iterator[CallList]:
         """The calls that end at an ideal of this size."""
         for kind, devices in enumerate(self.model.classes):
             found = self._single(kind, size) if devices.node_by_node else self._several(kind, devices, size)
             if len(found.begin):
                 yield found
 
-    def _several(self, kind: int, devices: DeviceClass, size: int) -> Calls:
+    def _several(self, kind: int, devices: DeviceClass, size: int) -> CallList:
         """The calls of a stage."""
         end = np.arange(self.first[size], self.first[size + 1])
         light = self.keeps[: self.first[size]] >= self.keeps[end].min(initial=np.inf) - devices.memory * (1 + _ROUNDING)
         begin = np.flatnonzero(light)
         if not len(begin) or not len(end):
-            return Calls(kind, begin[:0], begin[:0], np.zeros(0))
+            return CallList(kind, begin[:0], begin[:0], np.zeros(0))
         time = self.model.time[kind]
         done, barred = self.ideals @ np.where(np.isinf(time), 0.0, time), self.ideals @ np.isinf(time).astype(float)
         possible = self._inside(begin, end) & (barred[begin, None] == barred[end])
@@ -80,23 +82,19 @@ class CallTable:
             possible &= held <= devices.memory * (1 + _ROUNDING)
         seconds = done[end] - done[begin, None] + self._transfers(kind, begin, end)
         to, at = np.nonzero(possible.T)
-        return Calls(kind, begin[at], end[to], seconds[at, to])
+        return CallList(kind, begin[at], end[to], seconds[at, to])
 
-    def _single(self, kind: int, size: int) -> Calls:
+    def _single(self, kind: int, size: int) -> CallList:
         """The calls of a device that runs node by node: one unit each."""
-        before = slice(self.first[size - 1], self.first[size])
-        place = {row.tobytes(): i for i, row in enumerate(np.packbits(self.ideals[before], axis=1), start=before.start)}
-        begin, end, units = [], [], []
-        runs = np.isfinite(self.model.time[kind])
-        for to in range(self.first[size], self.first[size + 1]):
-            for unit in np.flatnonzero(self.ideals[to] & runs):
-                row = self.ideals[to].copy()
-                row[unit] = False
-                if (at := place.get(np.packbits(row).tobytes())) is not None:
-                    begin.append(at), end.append(to), units.append(unit)
-        unit = np.array(units, dtype=np.int64)
-        seconds = self.model.time[kind, unit]
-        return Calls(kind, np.array(begin, dtype=np.int64), np.array(end, dtype=np.int64), seconds, unit)
+        first, start, stop = self.first[size - 1 : size + 2]
+        place = {row.tobytes(): i for i, row in enumerate(np.packbits(self.ideals[first:start], axis=1), start=first)}
+        rows = self.ideals[start:stop]
+        last = rows & ~(rows.astype(np.float32) @ self.follows > 0) & np.isfinite(self.model.time[kind])
+        to, unit = np.nonzero(last)
+        less = rows[to]
+        less[np.arange(len(to)), unit] = False
+        begin = np.array([place[row.tobytes()] for row in np.packbits(less, axis=1)], dtype=np.int64)
+        return CallList(kind, begin, start + to, self.model.time[kind, unit], unit)
 
     def _inside(self, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
         """[begin, end] whether the first ideal is inside the second."""

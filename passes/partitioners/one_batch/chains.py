@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from passes.partitioners.one_batch.call_table import Calls
+from passes.partitioners.one_batch.call_table import CallList
 from passes.partitioners.proof.relaxed import Relaxed
 
-Weights = Callable[[Calls], np.ndarray]
+CallWeights = Callable[[CallList], np.ndarray]
 
 
-class Call(NamedTuple):
+class ChainCall(NamedTuple):
     """A call of a chain: the class of its device, the ideals between which it runs, and its seconds."""
 
     kind: int
@@ -51,7 +51,7 @@ class UsedDevices:
         return cls(grid.size, tuple(before), tuple(after), grid.ravel()[-1:] if every else grid.ravel())
 
 
-def forward(levels: Sequence[Sequence[Calls]], weights: Weights, used: UsedDevices, ideals: int) -> np.ndarray:
+def forward(levels: Sequence[Sequence[CallList]], weights: CallWeights, used: UsedDevices, ideals: int) -> np.ndarray:
     """[states, ideals] the least sum of weights of a chain from no unit to each ideal."""
     best = np.full((used.count, ideals), np.inf)
     best[0, 0] = 0.0
@@ -61,7 +61,7 @@ def forward(levels: Sequence[Sequence[Calls]], weights: Weights, used: UsedDevic
     return best
 
 
-def backward(levels: Sequence[Sequence[Calls]], weights: Weights, used: UsedDevices, ideals: int) -> np.ndarray:
+def backward(levels: Sequence[Sequence[CallList]], weights: CallWeights, used: UsedDevices, ideals: int) -> np.ndarray:
     """[states, ideals] the least sum of weights of a chain from each ideal to all units."""
     best = np.full((used.count, ideals), np.inf)
     best[used.final, -1] = 0.0
@@ -88,17 +88,22 @@ class ChainsBelow:
     """
 
     def __init__(
-        self, levels: Sequence[Sequence[Calls]], weights: Weights, used: UsedDevices, best: np.ndarray, budget: int
+        self,
+        levels: Sequence[Sequence[CallList]],
+        weights: CallWeights,
+        used: UsedDevices,
+        best: np.ndarray,
+        budget: int,
     ) -> None:
         self.used, self.best, self.budget, self.complete = used, best, budget, False
-        self.into: dict[int, list[tuple[Calls, np.ndarray, slice]]] = {}
+        self.into: dict[int, list[tuple[CallList, np.ndarray, slice]]] = {}
         for calls in (calls for level in levels for calls in level):
             weight = weights(calls)
             ends, starts = np.unique(calls.end, return_index=True)
             for end, start, stop in zip(ends.tolist(), starts, [*starts[1:], len(calls.end)], strict=False):
                 self.into.setdefault(end, []).append((calls, weight, slice(start, stop)))
 
-    def listed(self, limit: float) -> Iterator[tuple[Call, ...]]:
+    def listed(self, limit: float) -> Iterator[tuple[ChainCall, ...]]:
         """The chains, by depth-first search from the end."""
         last = self.best.shape[1] - 1
         ends = [(float(self.best[s, last]), int(s)) for s in self.used.final if self.best[s, last] < limit]
@@ -113,7 +118,7 @@ class ChainsBelow:
             stack += [(before, call.begin, cost, (call, *chain)) for _, before, cost, call in found]
         self.complete = not stack
 
-    def _into(self, state: int, at: int, rest: float, limit: float) -> list[tuple[float, int, float, Call]]:
+    def _into(self, state: int, at: int, rest: float, limit: float) -> list[tuple[float, int, float, ChainCall]]:
         """The calls that may come before the rest of a chain, the most promising one last."""
         found = []
         for calls, weight, span in self.into.get(at, ()):
@@ -122,6 +127,6 @@ class ChainsBelow:
                 continue
             total = self.best[before[0], calls.begin[span]] + weight[span] + rest
             for i in np.flatnonzero(total < limit) + span.start:
-                call = Call(calls.kind, int(calls.begin[i]), at, float(calls.seconds[i]))
+                call = ChainCall(calls.kind, int(calls.begin[i]), at, float(calls.seconds[i]))
                 found.append((float(total[i - span.start]), int(before[0]), rest + float(weight[i]), call))
         return sorted(found, reverse=True)

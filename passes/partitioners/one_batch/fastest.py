@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from passes.partitioners.deadline import Deadline
-from passes.partitioners.one_batch.call_table import Calls, CallTable
-from passes.partitioners.one_batch.chains import Call, ChainsBelow, UsedDevices, backward, forward
+from passes.partitioners.one_batch.call_table import CallList, CallTable
+from passes.partitioners.one_batch.chains import ChainCall, ChainsBelow, UsedDevices, backward, forward
 from passes.partitioners.one_batch.flow import Flow, ProgramPaths, Shares
 from passes.partitioners.proof.ideals import TooWide
 from passes.partitioners.proof.prove import PROVEN, Proof
@@ -31,8 +31,8 @@ _ROUNDING = {np.dtype(np.float64): 1e-9, np.dtype(np.float32): 1e-5}  # relative
 
 
 @dataclass(frozen=True)
-class Found:
-    """A cut and a bound, and the paths for which the bound is so high."""
+class Searched:
+    """The result of a search: a cut and a bound, and the paths for which the bound is so high."""
 
     proof: Proof
     flow: Flow
@@ -57,14 +57,14 @@ class Fastest:
         value = float(ahead[self.used.final, -1].min())
         return 0.0 if deadline.passed() else value * (1 - self.rounding)
 
-    def search(self, proof: Proof, flow: Flow, deadline: Deadline) -> Found:
+    def search(self, proof: Proof, flow: Flow, deadline: Deadline) -> Searched:
         """The best cut and bound that are found in time.  Raises TooWide if there are too many calls to keep."""
         self.levels = self._kept(deadline)
         best, step, share = flow, flow, 0.0
         for _ in range(_TURNS):
             value, chain, proof = self._turn(flow, proof)
             if not chain:
-                return Found(replace(proof, bound=proof.cut.value), flow)
+                return Searched(replace(proof, bound=proof.cut.value), flow)
             length, path = self._longest(chain)
             if value > proof.bound or not share:
                 proof, best, step = replace(proof, bound=max(value, proof.bound)), flow, self.paths.along(path)
@@ -75,10 +75,10 @@ class Fastest:
             if proof.complete() or share < _LEAST_SHARE or deadline.passed():
                 break
             flow = best.mixed(step, share)
-        return Found(self._listed(proof, best, deadline), best)
+        return Searched(self._listed(proof, best, deadline), best)
 
-    def _kept(self, deadline: Deadline) -> list[list[Calls]]:
-        levels: list[list[Calls]] = []
+    def _kept(self, deadline: Deadline) -> list[list[CallList]]:
+        levels: list[list[CallList]] = []
         count = 0
         for size in self.sizes:
             levels.append(list(self.table.ending(size)))
@@ -87,7 +87,7 @@ class Fastest:
                 raise TooWide
         return levels
 
-    def _turn(self, flow: Flow, proof: Proof) -> tuple[float, tuple[Call, ...], Proof]:
+    def _turn(self, flow: Flow, proof: Proof) -> tuple[float, tuple[ChainCall, ...], Proof]:
         """The bound from the cheapest chain for a flow, that chain (none if none is left), and the best cut so far."""
         shares = Shares(self.table, self.paths, flow)
         ahead = forward(self.levels, shares.of, self.used, len(self.table.ideals))
@@ -127,7 +127,7 @@ class Fastest:
         bound = max(proof.bound, least * (1 - PROVEN)) if chains.complete else proof.bound
         return Proof(cut, min(bound, cut.value))
 
-    def _cut(self, chain: tuple[Call, ...]) -> Cut | None:
+    def _cut(self, chain: tuple[ChainCall, ...]) -> Cut | None:
         """The split with these calls, on the devices of their classes in turn; None if it breaks a rule."""
         stage = np.zeros(self.core.n, dtype=np.int64)
         left = [list(devices.devices) for devices in self.model.classes]
@@ -136,7 +136,7 @@ class Fastest:
             stage[self._units(call)] = left[call.kind][0] if single else left[call.kind].pop(0)
         return judged(self.core, stage)
 
-    def _longest(self, chain: tuple[Call, ...]) -> tuple[float, list[int]]:
+    def _longest(self, chain: tuple[ChainCall, ...]) -> tuple[float, list[int]]:
         """The length and the nodes of the longest path through the calls of a chain."""
         unit_of, (tail, head) = self.core.unit_of, self.paths.edges.T
         number, single = np.zeros(self.core.n, dtype=np.int64), np.zeros(self.core.n, dtype=bool)
@@ -149,5 +149,5 @@ class Fastest:
         enters = (number[unit_of[tail]] != number[unit_of[head]]) | single[unit_of[head]]
         return self.paths.longest((enters * seconds[head]).tolist(), seconds.tolist())
 
-    def _units(self, call: Call) -> np.ndarray:
+    def _units(self, call: ChainCall) -> np.ndarray:
         return self.table.ideals[call.end] & ~self.table.ideals[call.begin]

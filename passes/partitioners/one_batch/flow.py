@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from passes.partitioners.one_batch.call_table import Calls, CallTable
+from passes.partitioners.one_batch.call_table import CallList, CallTable
 from passes.partitioners.problem.model import Problem
 
 
@@ -86,7 +86,7 @@ class Shares:
         times[np.isinf(times)] = 0.0  # on devices without such a call
         self.single = [np.bincount(core.unit_of, flow.nodes * times[c.kind], core.n) for c in table.model.classes]
 
-    def of(self, calls: Calls) -> np.ndarray:
+    def of(self, calls: CallList) -> np.ndarray:
         """[calls] their seconds on the paths, on average."""
         if len(calls.units):
             return self.single[calls.kind][calls.units]

@@ -12,9 +12,11 @@ from contextlib import suppress
 from dataclasses import replace
 from math import inf
 
+import numpy as np
+
 from passes.partitioners.condense import indivisible
 from passes.partitioners.deadline import Deadline
-from passes.partitioners.one_batch.fastest import Fastest, Found
+from passes.partitioners.one_batch.fastest import Fastest, Searched
 from passes.partitioners.one_batch.flow import Flow, ProgramPaths
 from passes.partitioners.problem.errors import InvalidSplit
 from passes.partitioners.problem.evaluation import evaluate
@@ -24,7 +26,7 @@ from passes.partitioners.proof.ideals import TooWide
 from passes.partitioners.proof.prove import Proof
 from passes.partitioners.search.first_cut import Cut, better
 from passes.partitioners.search.lattice import all_ideals
-from passes.partitioners.units import Core, condensed
+from passes.partitioners.units import BYTES, Core, condensed
 
 _MOST_IDEALS = 8_000  # whose calls are all kept
 _MOST_LISTED = 60_000
@@ -52,7 +54,7 @@ def fastest(core: Core, proof: Proof, deadline: Deadline) -> Proof:
 
 def _searched(
     cores: Iterable[Core], paths: ProgramPaths, proof: Proof, flow: Flow, deadline: Deadline
-) -> tuple[Core, Found] | None:
+) -> tuple[Core, Searched] | None:
     """The first core that is narrow enough to keep its calls, and what is found in it."""
     for core in cores:
         if deadline.passed():
@@ -91,9 +93,10 @@ def _harder(core: Core) -> Iterator[Core]:
     for most in _LIGHT:
         core, _ = _without_followers(core, most)
         yield core
-    while pairs := _links(core):
-        core = fused(core, pairs)
-    yield core
+    for even in (True, False):
+        while pairs := _links(core, even=even):
+            core = fused(core, pairs)
+        yield core
 
 
 def _easier(core: Core) -> Iterator[Core]:
@@ -128,14 +131,24 @@ def _bytes(core: Core, unit: int) -> float:
     return float(core.keeps[unit] + core.weights.sizes[read].sum())
 
 
-def _links(core: Core) -> list[tuple[int, int]]:
-    """Pairs of units of which each is the only neighbour of the other on that side."""
+def _links(core: Core, *, even: bool) -> list[tuple[int, int]]:
+    """Pairs of units of which one is all that the other waits for, and that all that waits for it.
+
+    There is a unit beside them that could run before or after. `even`: the second sends as much as the first.
+    """
     before, after = core.neighbours(reverse=True), core.neighbours()
-    return [(a, b) for b, (a, *others) in enumerate(map(_padded, before)) if not others and a >= 0 and after[a] == [b]]
-
-
-def _padded(units: list[int]) -> list[int]:
-    return units or [-1]
+    above = np.zeros((core.n, core.n), dtype=bool)
+    for unit, direct in enumerate(before):
+        above[unit] = above[direct].any(axis=0)
+        above[unit, direct] = True
+    ordered = 1 + above.sum(axis=0) + above.sum(axis=1)
+    sent = np.bincount(core.producer, core.values.sizes[:, BYTES], core.n)
+    pairs = ((a, after[a][0]) for a in range(core.n) if len(after[a]) == 1)
+    return [
+        (a, b)
+        for a, b in pairs
+        if before[b] == [a] and ordered[b] < core.n and (not even or np.isclose(sent[a], sent[b]))
+    ]
 
 
 def _first_flow(problem: Problem, paths: ProgramPaths) -> Flow:

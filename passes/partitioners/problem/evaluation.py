@@ -84,11 +84,11 @@ def pipeline_order(problem: Problem, stages: Sequence[int]) -> list[int]:
     A stage whose nodes are calls of their own comes where the first of them does. Raises InvalidSplit where the stages
     wait for each other in a circle.
     """
-    calls = call_order(problem, calls_of(problem, stages))
+    calls = call_order(problem, call_numbers(problem, stages))
     return list(dict.fromkeys(call if call < problem.n_stages else stages[call - problem.n_stages] for call in calls))
 
 
-def calls_of(problem: Problem, stages: Sequence[int]) -> list[int]:
+def call_numbers(problem: Problem, stages: Sequence[int]) -> list[int]:
     """The call of each node: its stage, or one of its own, from `n_stages` on, where its device runs node by node."""
     alone = [problem.devices[problem.device_of(stage)].node_by_node for stage in range(problem.n_stages)]
     return [problem.n_stages + node if alone[stage] else stage for node, stage in enumerate(stages)]
@@ -149,7 +149,7 @@ def loads(problem: Problem, stages: Sequence[int]) -> tuple[Load, ...]:
 
 
 def _latency(problem: Problem, stages: Sequence[int]) -> float:
-    calls = calls_of(problem, stages)
+    calls = call_numbers(problem, stages)
     lasts: dict[int, float] = defaultdict(float)
     for node, stage, call in zip(problem.nodes, stages, calls, strict=True):
         lasts[call] += node.time[problem.devices[problem.device_of(stage)].kind]
