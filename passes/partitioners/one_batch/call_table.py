@@ -7,12 +7,11 @@ product of one-hot rows: the number of readers done is the same at I and at J.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from passes.partitioners.proof.relaxed import DeviceClass, Relaxed
+from passes.partitioners.proof.relaxed import Relaxed
 from passes.partitioners.units import Sets
 
 _EXACT = 8_000  # ideals up to which sums are of 64 bits
@@ -60,32 +59,32 @@ class CallTable:
         np.add.at(keeps, core.weights.members[alone[core.weights.owner]], core.weights.sizes[alone, 0])
         self.keeps = ideals @ keeps
 
-    def ending(self, size: int) -> Iterator[CallList]:
-        """The calls that end at an ideal of this size."""
-        for kind, devices in enumerate(self.model.classes):
-            found = self._single(kind, size) if devices.node_by_node else self._several(kind, devices, size)
-            if len(found.begin):
-                yield found
-
-    def _several(self, kind: int, devices: DeviceClass, size: int) -> CallList:
-        """The calls of a stage."""
+    def stages(self, kind: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The stages on a class of devices that end at ideals of a size: where they begin, where they end, and
+        [begin, end] their seconds, inf where there is none.
+        """
+        devices, time = self.model.classes[kind], self.model.time[kind]
         end = np.arange(self.first[size], self.first[size + 1])
-        light = self.keeps[: self.first[size]] >= self.keeps[end].min(initial=np.inf) - devices.memory * (1 + _ROUNDING)
-        begin = np.flatnonzero(light)
-        if not len(begin) or not len(end):
-            return CallList(kind, begin[:0], begin[:0], np.zeros(0))
-        time = self.model.time[kind]
-        done, barred = self.ideals @ np.where(np.isinf(time), 0.0, time), self.ideals @ np.isinf(time).astype(float)
-        possible = self._inside(begin, end) & (barred[begin, None] == barred[end])
+        least = self.keeps[end].min(initial=np.inf) - devices.memory * (1 + _ROUNDING)
+        begin = np.flatnonzero(self.keeps[: self.first[size]] >= least)
+        seconds = self._difference(np.where(np.isinf(time), 0.0, time), begin, end)
+        seconds += self._transfers(kind, begin, end)
+        possible = self._inside(begin, end)
+        if np.isinf(time).any():
+            possible &= self._difference(np.isinf(time).astype(float), begin, end) < 0.5
         if np.isfinite(devices.memory):
-            held = self.keeps[end] - self.keeps[begin, None] + self._weights(begin, end)
+            held = (self.keeps[end] - self.keeps[begin, None]) + self._weights(begin, end)
             possible &= held <= devices.memory * (1 + _ROUNDING)
-        seconds = done[end] - done[begin, None] + self._transfers(kind, begin, end)
-        to, at = np.nonzero(possible.T)
-        return CallList(kind, begin[at], end[to], seconds[at, to])
+        seconds[~possible] = np.inf
+        return begin, end, seconds
 
-    def _single(self, kind: int, size: int) -> CallList:
-        """The calls of a device that runs node by node: one unit each."""
+    def _difference(self, amount: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """[begin, end] the sum over the units of a call."""
+        total = (self.ideals @ amount).astype(self.exactly)
+        return total[end] - total[begin, None]
+
+    def single(self, kind: int, size: int) -> CallList:
+        """The calls of a class that runs node by node that end at ideals of a size: one unit each."""
         first, start, stop = self.first[size - 1 : size + 2]
         place = {row.tobytes(): i for i, row in enumerate(np.packbits(self.ideals[first:start], axis=1), start=first)}
         rows = self.ideals[start:stop]

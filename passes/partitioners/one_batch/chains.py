@@ -56,9 +56,14 @@ def forward(levels: Sequence[Sequence[CallList]], weights: CallWeights, used: Us
     best = np.full((used.count, ideals), np.inf)
     best[0, 0] = 0.0
     for calls in (calls for level in levels for calls in level):
-        offers = best[used.before[calls.kind][:, None], calls.begin] + weights(calls)
-        _take(best, used.after[calls.kind], calls.end, offers)
+        extend(best, calls, weights, used)
     return best
+
+
+def extend(best: np.ndarray, calls: CallList, weights: CallWeights, used: UsedDevices) -> None:
+    """Lower `best[states, ideals]` where chains get there by one more of these calls."""
+    offers = best[used.before[calls.kind][:, None], calls.begin] + weights(calls)
+    _take(best, used.after[calls.kind], calls.end, offers)
 
 
 def backward(levels: Sequence[Sequence[CallList]], weights: CallWeights, used: UsedDevices, ideals: int) -> np.ndarray:
@@ -66,10 +71,15 @@ def backward(levels: Sequence[Sequence[CallList]], weights: CallWeights, used: U
     best = np.full((used.count, ideals), np.inf)
     best[used.final, -1] = 0.0
     for calls in (calls for level in reversed(levels) for calls in level):
-        by_begin = np.argsort(calls.begin, kind="stable")
-        offers = best[used.after[calls.kind][:, None], calls.end[by_begin]] + weights(calls)[by_begin]
-        _take(best, used.before[calls.kind], calls.begin[by_begin], offers)
+        extend_back(best, calls, weights, used)
     return best
+
+
+def extend_back(best: np.ndarray, calls: CallList, weights: CallWeights, used: UsedDevices) -> None:
+    """Lower `best[states, ideals]` where chains to all units begin with one of these calls."""
+    by_begin = np.argsort(calls.begin, kind="stable")
+    offers = best[used.after[calls.kind][:, None], calls.end[by_begin]] + weights(calls)[by_begin]
+    _take(best, used.before[calls.kind], calls.begin[by_begin], offers)
 
 
 def _take(best: np.ndarray, states: np.ndarray, ideals: np.ndarray, offers: np.ndarray) -> None:

@@ -9,12 +9,21 @@ of the chains is looked at one by one.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 
 from passes.partitioners.deadline import Deadline
 from passes.partitioners.one_batch.call_table import CallList, CallTable
-from passes.partitioners.one_batch.chains import ChainCall, ChainsBelow, UsedDevices, backward, forward
+from passes.partitioners.one_batch.chains import (
+    ChainCall,
+    ChainsBelow,
+    UsedDevices,
+    backward,
+    extend,
+    extend_back,
+    forward,
+)
 from passes.partitioners.one_batch.flow import Flow, ProgramPaths, Shares
 from passes.partitioners.proof.ideals import TooWide
 from passes.partitioners.proof.prove import PROVEN, Proof
@@ -49,17 +58,67 @@ class Fastest:
         self.sizes = range(1, core.n + 1)
         self.times = np.array([node.time for node in core.problem.nodes], dtype=float).T
 
-    def bound(self, flow: Flow, deadline: Deadline) -> float:
-        """The bound of all splits from one flow, without keeping the calls; 0 if time is up before."""
-        levels = (() if deadline.passed() else tuple(self.table.ending(size)) for size in self.sizes)
-        shares = Shares(self.table, self.paths, flow)
-        ahead = forward(levels, shares.of, self.used, len(self.table.ideals))
-        value = float(ahead[self.used.final, -1].min())
-        return 0.0 if deadline.passed() else value * (1 - self.rounding)
-
     def search(self, proof: Proof, flow: Flow, deadline: Deadline) -> Searched:
-        """The best cut and bound that are found in time.  Raises TooWide if there are too many calls to keep."""
-        self.levels = self._kept(deadline)
+        """The best cut and bound that are found in time."""
+        shares = Shares(self.table, self.paths, flow)
+        ahead = self._ahead(shares, deadline)
+        if deadline.passed():
+            return Searched(proof, flow)
+        value = float(ahead[self.used.final, -1].min()) * (1 - self.rounding)
+        proof = replace(proof, bound=max(proof.bound, min(value, proof.cut.value)))
+        self.levels = self._kept(shares, ahead, proof.cut.value * (1 + self.rounding), deadline)
+        return Searched(proof, flow) if deadline.passed() else self._played(proof, flow, deadline)
+
+    def _ahead(self, shares: Shares, deadline: Deadline) -> np.ndarray:
+        """[states, ideals] the least sum of a chain to each ideal, of all calls, none of which is kept."""
+        best = np.full((self.used.count, len(self.table.ideals)), np.inf, dtype=self.table.exactly)
+        best[0, 0] = 0.0
+        for size, kind in product(self.sizes, range(len(self.model.classes))):
+            if deadline.passed():
+                break
+            if self.model.classes[kind].node_by_node:
+                extend(best, self.table.single(kind, size), shares.of, self.used)
+                continue
+            begin, end, seconds = self.table.stages(kind, size)
+            weight = shares.between(begin, end) * seconds
+            for before, after in zip(self.used.before[kind], self.used.after[kind], strict=True):
+                offers = (best[before, begin, None] + weight).min(axis=0, initial=np.inf)
+                best[after, end] = np.minimum(best[after, end], offers)
+        return best
+
+    def _kept(self, shares: Shares, ahead: np.ndarray, limit: float, deadline: Deadline) -> list[list[CallList]]:
+        """The calls in chains of a sum below `limit`, by the size of the ideal at which they end."""
+        behind = np.full(ahead.shape, np.inf, dtype=self.table.exactly)
+        behind[self.used.final, -1] = 0.0
+        levels: list[list[CallList]] = [[] for _ in self.sizes]
+        count = 0
+        for size, kind in product(reversed(self.sizes), range(len(self.model.classes))):
+            calls = self._kept_ending(shares, ahead, behind, kind, size, limit)
+            extend_back(behind, calls, shares.of, self.used)
+            levels[size - 1].append(calls)
+            count += len(calls.begin)
+            if count > _MOST_CALLS:
+                raise TooWide
+            if deadline.passed():
+                break
+        return levels
+
+    def _kept_ending(
+        self, shares: Shares, ahead: np.ndarray, behind: np.ndarray, kind: int, size: int, limit: float
+    ) -> CallList:
+        if self.model.classes[kind].node_by_node:
+            calls = self.table.single(kind, size)
+            return calls.only(self._through(calls, shares, ahead, behind) < limit)
+        begin, end, seconds = self.table.stages(kind, size)
+        weight = shares.between(begin, end) * seconds
+        least = np.full(seconds.shape, np.inf, dtype=self.table.exactly)
+        for before, after in zip(self.used.before[kind], self.used.after[kind], strict=True):
+            np.minimum(least, ahead[before, begin, None] + behind[after, end], out=least)
+        to, at = np.nonzero((least + weight < limit).T)
+        return CallList(kind, begin[at], end[to], seconds[at, to])
+
+    def _played(self, proof: Proof, flow: Flow, deadline: Deadline) -> Searched:
+        """The result of the turns of the game, with the calls that are kept."""
         best, step, share = flow, flow, 0.0
         for _ in range(_TURNS):
             value, chain, proof = self._turn(flow, proof)
@@ -76,16 +135,6 @@ class Fastest:
                 break
             flow = best.mixed(step, share)
         return Searched(self._listed(proof, best, deadline), best)
-
-    def _kept(self, deadline: Deadline) -> list[list[CallList]]:
-        levels: list[list[CallList]] = []
-        count = 0
-        for size in self.sizes:
-            levels.append(list(self.table.ending(size)))
-            count += sum(len(calls.begin) for calls in levels[-1])
-            if count > _MOST_CALLS or deadline.passed():
-                raise TooWide
-        return levels
 
     def _turn(self, flow: Flow, proof: Proof) -> tuple[float, tuple[ChainCall, ...], Proof]:
         """The bound from the cheapest chain for a flow, that chain (none if none is left), and the best cut so far."""
@@ -105,9 +154,12 @@ class Fastest:
         behind = backward(self.levels, shares.of, self.used, len(self.table.ideals))
         for level in self.levels:
             for i, calls in enumerate(level):
-                before, after = self.used.before[calls.kind][:, None], self.used.after[calls.kind][:, None]
-                through = (ahead[before, calls.begin] + behind[after, calls.end]).min(axis=0) + shares.of(calls)
-                level[i] = calls.only(through < limit)
+                level[i] = calls.only(self._through(calls, shares, ahead, behind) < limit)
+
+    def _through(self, calls: CallList, shares: Shares, ahead: np.ndarray, behind: np.ndarray) -> np.ndarray:
+        """[calls] the least sum of a chain with each of them."""
+        before, after = self.used.before[calls.kind][:, None], self.used.after[calls.kind][:, None]
+        return (ahead[before, calls.begin] + behind[after, calls.end]).min(axis=0) + shares.of(calls)
 
     def _listed(self, proof: Proof, flow: Flow, deadline: Deadline) -> Proof:
         """The same, after a look at every chain that may be better, if they are few."""

@@ -12,6 +12,8 @@ import numpy as np
 from passes.partitioners.one_batch.call_table import CallList, CallTable
 from passes.partitioners.problem.model import Problem
 
+_NONE = 1e-30  # a share that adds nothing, and leaves infinite seconds infinite
+
 
 @dataclass(frozen=True, eq=False)
 class Flow:
@@ -80,8 +82,8 @@ class Shares:
         used = np.flatnonzero((flow.edges > 0) & (tail != head))
         self.crossing = (ideals[:, tail[used]] & ~ideals[:, head[used]]) * flow.edges[used].astype(table.exactly)
         self.missing = (~ideals[:, head[used]]).astype(table.exactly)
-        self.late = ~ideals @ np.bincount(core.unit_of, flow.begins, core.n)
-        self.early = ideals @ np.bincount(core.unit_of, flow.ends, core.n)
+        self.late = (~ideals @ np.bincount(core.unit_of, flow.begins, core.n)).astype(table.exactly)
+        self.early = (ideals @ np.bincount(core.unit_of, flow.ends, core.n)).astype(table.exactly)
         times = np.array([node.time for node in core.problem.nodes], dtype=float).T
         times[np.isinf(times)] = 0.0  # on devices without such a call
         self.single = [np.bincount(core.unit_of, flow.nodes * times[c.kind], core.n) for c in table.model.classes]
@@ -92,7 +94,11 @@ class Shares:
             return self.single[calls.kind][calls.units]
         begin, at = np.unique(calls.begin, return_inverse=True)
         end, to = np.unique(calls.end, return_inverse=True)
+        return calls.seconds * self.between(begin, end)[at, to]
+
+    def between(self, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """[begin, end] the share of the paths that go through the units between two ideals, never quite 0."""
         live = np.flatnonzero(self.crossing[begin].any(axis=0))
         around = self.crossing[np.ix_(begin, live)] @ self.missing[np.ix_(end, live)].T
         around += self.early[begin, None] + self.late[end]
-        return calls.seconds * np.clip(1.0 - around[at, to], 0.0, 1.0)
+        return np.clip(1.0 - around, _NONE, 1.0, out=around)

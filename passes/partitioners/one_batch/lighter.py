@@ -28,8 +28,8 @@ from passes.partitioners.search.first_cut import Cut, better
 from passes.partitioners.search.lattice import all_ideals
 from passes.partitioners.units import BYTES, Core, condensed
 
-_MOST_IDEALS = 8_000  # whose calls are all kept
-_MOST_LISTED = 60_000
+_FEW_IDEALS = 8_000  # of a problem that is searched for cuts
+_MOST_IDEALS = 60_000  # of one that is searched for a bound
 _LIGHT = (1e-12, 1e-3, 1e-2, inf)  # shares of a device's memory that followers keep at most
 
 
@@ -38,41 +38,29 @@ def fastest(core: Core, proof: Proof, deadline: Deadline) -> Proof:
     problem, easier = core.problem, loosened(core)
     paths = ProgramPaths(problem)
     flow = _first_flow(problem, paths)
-    if found := _searched(_harder(core), paths, replace(proof, bound=0.0), flow, deadline):
+    if found := _searched(_harder(core), _FEW_IDEALS, paths, replace(proof, bound=0.0), flow, deadline):
         searched, result = found
         flow, cut = result.flow, result.proof.cut
         if searched is easier:
             return Proof(cut, max(proof.bound, result.proof.bound))
         proof = replace(proof, cut=cut)
-    if found := _searched(_easier(easier), paths, proof, flow, deadline):
+    if found := _searched(_easier(easier), _MOST_IDEALS, paths, proof, flow, deadline):
         cut, bound = revalued(problem, found[1].proof.cut), found[1].proof.bound
         proof = Proof(better(proof.cut, cut) or proof.cut, bound)
-    else:
-        proof = replace(proof, bound=max(proof.bound, _bound(_easier(easier), paths, flow, deadline)))
     return replace(proof, bound=min(proof.bound, proof.cut.value))
 
 
 def _searched(
-    cores: Iterable[Core], paths: ProgramPaths, proof: Proof, flow: Flow, deadline: Deadline
+    cores: Iterable[Core], limit: int, paths: ProgramPaths, proof: Proof, flow: Flow, deadline: Deadline
 ) -> tuple[Core, Searched] | None:
-    """The first core that is narrow enough to keep its calls, and what is found in it."""
+    """The first core of no more ideals than a limit, and what is found in it."""
     for core in cores:
         if deadline.passed():
             return None
-        if (ideals := all_ideals(core, _MOST_IDEALS)) is not None:
+        if (ideals := all_ideals(core, limit)) is not None:
             with suppress(TooWide):
                 return core, Fastest(core, ideals, paths).search(proof, flow, deadline)
     return None
-
-
-def _bound(cores: Iterable[Core], paths: ProgramPaths, flow: Flow, deadline: Deadline) -> float:
-    """The bound of the first core whose ideals can be listed, 0 if there is none."""
-    for core in cores:
-        if deadline.passed():
-            return 0.0
-        if (ideals := all_ideals(core, _MOST_LISTED)) is not None:
-            return Fastest(core, ideals, paths).bound(flow, deadline)
-    return 0.0
 
 
 def loosened(core: Core) -> Core:

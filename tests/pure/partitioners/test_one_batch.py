@@ -89,8 +89,8 @@ def test_the_best_split_is_found_and_proven(problem: Problem) -> None:
 def test_bounds_hold_where_the_ideals_are_too_many(problem: Problem, kept: int, listed: int) -> None:
     best = optimum(problem)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lighter, "_MOST_IDEALS", kept)
-        patch.setattr(lighter, "_MOST_LISTED", listed)
+        patch.setattr(lighter, "_FEW_IDEALS", kept)
+        patch.setattr(lighter, "_MOST_IDEALS", listed)
         if best < inf:
             solution = solve(problem)
             assert solution.lower_bound <= best * (1 + 1e-9) <= solution.value * (1 + 2e-9)
