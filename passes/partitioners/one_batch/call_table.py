@@ -14,7 +14,7 @@ import numpy as np
 from passes.partitioners.proof.relaxed import Relaxed
 from passes.partitioners.units import Sets
 
-_EXACT = 8_000  # ideals up to which sums are of 64 bits
+_EXACT = 4_000  # ideals up to which sums are of 64 bits
 _ROUNDING = 1e-9  # relative
 
 

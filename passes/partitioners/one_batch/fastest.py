@@ -31,10 +31,11 @@ from passes.partitioners.proof.relaxed import relaxed
 from passes.partitioners.search.first_cut import Cut, better, judged
 from passes.partitioners.units import Core
 
-_MOST_CALLS = 6_000_000
+_MOST_CALLS = 12_000_000  # that are kept
 _TURNS = 60
 _FIRST_SHARE = 0.3  # of the step that would lift the cheapest chain to the best value
 _LEAST_SHARE = 1e-3
+_SAME = PROVEN / 2  # relative: values that differ by less are the same
 _STEPS = 20_000  # through the chains that are left
 _ROUNDING = {np.dtype(np.float64): 1e-9, np.dtype(np.float32): 1e-5}  # relative, of sums over a chain
 
@@ -66,8 +67,11 @@ class Fastest:
             return Searched(proof, flow)
         value = float(ahead[self.used.final, -1].min()) * (1 - self.rounding)
         proof = replace(proof, bound=max(proof.bound, min(value, proof.cut.value)))
-        self.levels = self._kept(shares, ahead, proof.cut.value * (1 + self.rounding), deadline)
-        return Searched(proof, flow) if deadline.passed() else self._played(proof, flow, deadline)
+        try:
+            self.levels = self._kept(shares, ahead, proof.cut.value * (1 + self.rounding), deadline)
+        except TooWide:
+            return Searched(proof, flow)
+        return self._played(proof, flow, deadline)
 
     def _ahead(self, shares: Shares, deadline: Deadline) -> np.ndarray:
         """[states, ideals] the least sum of a chain to each ideal, of all calls, none of which is kept."""
@@ -87,7 +91,10 @@ class Fastest:
         return best
 
     def _kept(self, shares: Shares, ahead: np.ndarray, limit: float, deadline: Deadline) -> list[list[CallList]]:
-        """The calls in chains of a sum below `limit`, by the size of the ideal at which they end."""
+        """The calls in chains of a sum below `limit`, by the size of the ideal at which they end.
+
+        Raises TooWide if they are too many, or if the time is up.
+        """
         behind = np.full(ahead.shape, np.inf, dtype=self.table.exactly)
         behind[self.used.final, -1] = 0.0
         levels: list[list[CallList]] = [[] for _ in self.sizes]
@@ -97,10 +104,8 @@ class Fastest:
             extend_back(behind, calls, shares.of, self.used)
             levels[size - 1].append(calls)
             count += len(calls.begin)
-            if count > _MOST_CALLS:
+            if count > _MOST_CALLS or deadline.passed():
                 raise TooWide
-            if deadline.passed():
-                break
         return levels
 
     def _kept_ending(
@@ -115,7 +120,7 @@ class Fastest:
         for before, after in zip(self.used.before[kind], self.used.after[kind], strict=True):
             np.minimum(least, ahead[before, begin, None] + behind[after, end], out=least)
         to, at = np.nonzero((least + weight < limit).T)
-        return CallList(kind, begin[at], end[to], seconds[at, to])
+        return CallList(kind, begin[at].astype(np.int32), end[to].astype(np.int32), seconds[at, to])
 
     def _played(self, proof: Proof, flow: Flow, deadline: Deadline) -> Searched:
         """The result of the turns of the game, with the calls that are kept."""
@@ -169,14 +174,14 @@ class Fastest:
         ahead = forward(self.levels, shares.of, self.used, len(self.table.ideals))
         chains = ChainsBelow(self.levels, shares.of, self.used, ahead, _STEPS)
         least, cut = proof.cut.value, proof.cut
-        for chain in chains.listed(least * (1 - PROVEN)):
-            length, _ = self._longest(chain)
-            if length < cut.value:
+        for chain in chains.listed(least * (1 - _SAME)):
+            time = self._time(chain)
+            if time < cut.value:
                 cut = better(cut, self._cut(chain)) or cut
-            least = min(least, length)
+            least = min(least, time)
             if deadline.passed():
                 return replace(proof, cut=cut)
-        bound = max(proof.bound, least * (1 - PROVEN)) if chains.complete else proof.bound
+        bound = max(proof.bound, least * (1 - _SAME)) if chains.complete else proof.bound
         return Proof(cut, min(bound, cut.value))
 
     def _cut(self, chain: tuple[ChainCall, ...]) -> Cut | None:
@@ -187,6 +192,22 @@ class Fastest:
             single = self.model.classes[call.kind].node_by_node
             stage[self._units(call)] = left[call.kind][0] if single else left[call.kind].pop(0)
         return judged(self.core, stage)
+
+    def _time(self, chain: tuple[ChainCall, ...]) -> float:
+        """The end of the last call of a chain, in the relaxed problem."""
+        ended = np.zeros(len(self.core.unit_of))
+        before, rank = self.paths.before, self.paths.rank
+        for call in chain:
+            devices, nodes = self.model.classes[call.kind], np.flatnonzero(self._units(call)[self.core.unit_of])
+            if devices.node_by_node:
+                for node in sorted(nodes.tolist(), key=rank.__getitem__):
+                    start = max((ended[other] for other in before[node]), default=0.0)
+                    ended[node] = start + self.times[devices.kind, node]
+            else:  # what its own nodes read of each other has no end yet
+                ended[nodes] = call.seconds + max(
+                    (ended[other] for node in nodes for other in before[node]), default=0.0
+                )
+        return float(ended.max())
 
     def _longest(self, chain: tuple[ChainCall, ...]) -> tuple[float, list[int]]:
         """The length and the nodes of the longest path through the calls of a chain."""

@@ -48,6 +48,7 @@ class ProgramPaths:
             self.before[b].append(a)
             self.after[a].append(b)
         self.order = tuple(TopologicalSorter(dict(enumerate(self.before))).static_order())
+        self.rank = {node: place for place, node in enumerate(self.order)}
 
     def longest(self, entering: Sequence[float], own: Sequence[float]) -> tuple[float, list[int]]:
         """The length and the nodes of the longest path: `entering[edges]` seconds, `own[nodes]` of its first node."""

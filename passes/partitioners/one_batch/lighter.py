@@ -8,7 +8,6 @@ overlap transfers and compute hold for calls), so that they are fused with it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from math import inf
 
@@ -16,20 +15,21 @@ import numpy as np
 
 from passes.partitioners.condense import indivisible
 from passes.partitioners.deadline import Deadline
-from passes.partitioners.one_batch.fastest import Fastest, Searched
+from passes.partitioners.one_batch.fastest import Fastest
 from passes.partitioners.one_batch.flow import Flow, ProgramPaths
 from passes.partitioners.problem.errors import InvalidSplit
 from passes.partitioners.problem.evaluation import evaluate
 from passes.partitioners.problem.model import Problem
 from passes.partitioners.proof.contract import fused, idle_followers
-from passes.partitioners.proof.ideals import TooWide
 from passes.partitioners.proof.prove import Proof
 from passes.partitioners.search.first_cut import Cut, better
 from passes.partitioners.search.lattice import all_ideals
 from passes.partitioners.units import BYTES, Core, condensed
 
-_FEW_IDEALS = 8_000  # of a problem that is searched for cuts
+_QUICK = 2_500  # ideals of a problem that takes seconds
+_FEW_IDEALS = 9_000  # of one that is searched for cuts
 _MOST_IDEALS = 60_000  # of one that is searched for a bound
+_SHARE = 0.35  # of the time that is left, for one of several problems
 _LIGHT = (1e-12, 1e-3, 1e-2, inf)  # shares of a device's memory that followers keep at most
 
 
@@ -38,42 +38,63 @@ def fastest(core: Core, proof: Proof, deadline: Deadline) -> Proof:
     problem, easier = core.problem, loosened(core)
     paths = ProgramPaths(problem)
     flow = _first_flow(problem, paths)
-    if found := _searched(_harder(core), _FEW_IDEALS, paths, replace(proof, bound=0.0), flow, deadline):
-        searched, result = found
-        flow, cut = result.flow, result.proof.cut
-        if searched is easier:
-            return Proof(cut, max(proof.bound, result.proof.bound))
-        proof = replace(proof, cut=cut)
-    if found := _searched(_easier(easier), _MOST_IDEALS, paths, proof, flow, deadline):
-        cut, bound = revalued(problem, found[1].proof.cut), found[1].proof.bound
-        proof = Proof(better(proof.cut, cut) or proof.cut, bound)
-    return replace(proof, bound=min(proof.bound, proof.cut.value))
-
-
-def _searched(
-    cores: Iterable[Core], limit: int, paths: ProgramPaths, proof: Proof, flow: Flow, deadline: Deadline
-) -> tuple[Core, Searched] | None:
-    """The first core of no more ideals than a limit, and what is found in it."""
-    for core in cores:
+    for harder, ideals in _narrow(_harder(core), _FEW_IDEALS)[::-1]:
         if deadline.passed():
-            return None
-        if (ideals := all_ideals(core, limit)) is not None:
-            with suppress(TooWide):
-                return core, Fastest(core, ideals, paths).search(proof, flow, deadline)
-    return None
+            return proof
+        time = deadline if harder is easier else Deadline(deadline.left() * _SHARE)
+        found = Fastest(harder, ideals, paths).search(replace(proof, bound=0.0), flow, time)
+        flow, proof = found.flow, replace(proof, cut=found.proof.cut)
+        if harder is easier:
+            return replace(proof, bound=max(proof.bound, found.proof.bound))
+    for lighter, ideals in _narrow(_easier(easier), _MOST_IDEALS)[:1]:
+        found = Fastest(lighter, ideals, paths).search(proof, flow, deadline)
+        cut = better(proof.cut, revalued(problem, found.proof.cut)) or proof.cut
+        proof = Proof(cut, min(found.proof.bound, cut.value))
+    return proof
+
+
+def _narrow(cores: Iterable[Core], limit: int) -> list[tuple[Core, np.ndarray]]:
+    """The cores of no more ideals than a limit, and these, up to the first one that has very few."""
+    found: list[tuple[Core, np.ndarray]] = []
+    for core in cores:
+        if (ideals := all_ideals(core, limit)) is not None and (not found or core.n < found[-1][0].n):
+            found.append((core, ideals))
+            if len(ideals) <= _QUICK:
+                break
+    return found
 
 
 def loosened(core: Core) -> Core:
-    """The core without the groups that a device which runs node by node need not keep together.
+    """The core of an easier problem, without the groups that matter to a device which runs node by node.
 
-    On a stage, a group has with it all nodes on paths between its members; there it has not.
+    On a stage, a group is done at once, so that whatever one member waits for comes before all that waits for another.
+    There it need not be, so a group may be one unit only if that is so in any case.
     """
     problem = core.problem
-    kept = tuple(group for group in problem.groups if set(core.nodes[core.unit_of[group[0]]]) == set(group))
-    if not problem.node_by_node or len(kept) == len(problem.groups):
+    if not problem.node_by_node or not problem.groups:
         return core
-    easier = replace(problem, groups=kept)
-    return condensed(easier, indivisible(len(problem.nodes), problem.before, kept))
+    single = condensed(problem, indivisible(len(problem.nodes), problem.before, ()))
+    above = _above(single)[np.ix_(single.unit_of, single.unit_of)]
+    kept = tuple(group for group in problem.groups if _orders_nothing(list(group), above))
+    if len(kept) == len(problem.groups):
+        return core
+    return condensed(replace(problem, groups=kept), indivisible(len(problem.nodes), problem.before, kept))
+
+
+def _orders_nothing(group: list[int], above: np.ndarray) -> bool:
+    """Whether all that comes before a member comes before all that comes after another; `above[node, earlier]`."""
+    earlier, later = above[group].any(axis=0), above[:, group].any(axis=1)
+    earlier[group] = later[group] = False
+    return bool(above[np.ix_(later, earlier)].all())
+
+
+def _above(core: Core) -> np.ndarray:
+    """[units, units] whether the second must run before the first."""
+    above = np.zeros((core.n, core.n), dtype=bool)
+    for unit, direct in enumerate(core.neighbours(reverse=True)):
+        above[unit] = above[direct].any(axis=0)
+        above[unit, direct] = True
+    return above
 
 
 def _harder(core: Core) -> Iterator[Core]:
@@ -83,8 +104,9 @@ def _harder(core: Core) -> Iterator[Core]:
         yield core
     for even in (True, False):
         while pairs := _links(core, even=even):
-            core = fused(core, pairs)
-        yield core
+            seconds = {b for _, b in pairs}
+            core = fused(core, [(a, b) for a, b in pairs if a not in seconds] or pairs)
+            yield core
 
 
 def _easier(core: Core) -> Iterator[Core]:
@@ -125,10 +147,7 @@ def _links(core: Core, *, even: bool) -> list[tuple[int, int]]:
     There is a unit beside them that could run before or after. `even`: the second sends as much as the first.
     """
     before, after = core.neighbours(reverse=True), core.neighbours()
-    above = np.zeros((core.n, core.n), dtype=bool)
-    for unit, direct in enumerate(before):
-        above[unit] = above[direct].any(axis=0)
-        above[unit, direct] = True
+    above = _above(core)
     ordered = 1 + above.sum(axis=0) + above.sum(axis=1)
     sent = np.bincount(core.producer, core.values.sizes[:, BYTES], core.n)
     pairs = ((a, after[a][0]) for a in range(core.n) if len(after[a]) == 1)
