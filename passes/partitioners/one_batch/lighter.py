@@ -83,8 +83,8 @@ def loosened(core: Core) -> Core:
 
 def _orders_nothing(group: list[int], above: np.ndarray) -> bool:
     """Whether all that comes before a member comes before all that comes after another; `above[node, earlier]`."""
-    earlier, later = above[group].any(axis=0), above[:, group].any(axis=1)
-    earlier[group] = later[group] = False
+    others = np.setdiff1d(np.arange(len(above)), group)
+    earlier, later = others[above[group][:, others].any(axis=0)], others[above[others][:, group].any(axis=1)]
     return bool(above[np.ix_(later, earlier)].all())
 
 
