@@ -132,7 +132,7 @@ def rows_of(setup: Setup, rows: int, length: int = 1000, new: int = 128) -> list
     """The time of a step of texts of one length."""
     with setup.load() as pipe:
         steps(pipe, rows, length, 24, 1000)
-        took = [steps(pipe, rows, length, new, 10_000 * (i + 1)) for i in range(2)]
+        took = [steps(pipe, rows, length, new, 10_000 * (i + 1)) for i in range(4)]
     first, step = min(took, key=lambda pair: pair[1])
     limit = setup.limit(rows, length + new // 2)
     rate = f"{rows / step:,.0f} tokens/s"
@@ -168,8 +168,8 @@ def profile(setup: Setup, rows: int = 1) -> list[str]:
     from torch.profiler import profile as recorded
 
     with setup.load() as pipe:
-        steps(pipe, rows, 1000, 24, 1000)
-        begun = [pipe.start(prompt(1000, 9_000 + i), max_new_tokens=120) for i in range(rows)]
+        steps(pipe, rows, 1030, 24, 1000)
+        begun = [pipe.start(prompt(1030, 9_000 + i), max_new_tokens=120) for i in range(rows)]
         while min(len(one.steps) for one in begun) < 20:
             time.sleep(0.001)
         before = len(begun[0].steps)
