@@ -17,6 +17,7 @@ class HardwareKind:
     launch: float  # seconds of the device for a kernel that does nothing
     link: Link  # between two of the kind, on one host
     fused_causal: bool = False  # whether attention is faster with is_causal than with a mask
+    graphs: bool = False  # whether the runtime launches all kernels of a decoder's step at once
 
 
 _CPU = HardwareKind(
@@ -33,6 +34,7 @@ _CUDA = HardwareKind(
     launch=5e-6,
     link=Link(bandwidth=50e9, latency=10e-6),
     fused_causal=True,
+    graphs=True,
 )
 HARDWARE_KINDS = {kind.name: kind for kind in (_CPU, _CUDA)}
 
@@ -41,3 +43,9 @@ def fuses_causal(name: str) -> bool:
     """Whether a device of a cluster, such as "cuda:0", is faster at attention with is_causal than with a mask."""
     kind = HARDWARE_KINDS.get(name.partition(":")[0])
     return kind is not None and kind.fused_causal
+
+
+def has_graphs(name: str) -> bool:
+    """Whether the host launches all kernels of a decoder's step on a device of a cluster at once."""
+    kind = HARDWARE_KINDS.get(name.partition(":")[0])
+    return kind is not None and kind.graphs

@@ -11,6 +11,7 @@ import sympy
 from ir.cost import Cost, Time
 from ir.graph import Graph, Node, Value
 from ir.machine.cluster import Cluster, Device
+from ir.machine.kinds import has_graphs
 from ir.sizes import Dim, bound
 from passes.cost_models import CostModel
 from passes.cost_models.profiled import Profiled
@@ -32,6 +33,7 @@ class Predictions:
         self, graph: Graph, model: CostModel | None = None, sizes: Mapping[sympy.Symbol, int] | None = None
     ) -> None:
         self._model = model or Profiled()
+        self._decodes = bool(graph.decoding.page)
         sizes = graph.hints if sizes is None else sizes
         self._number = lru_cache(maxsize=None)(lambda dim: float(bound(dim, sizes)))
 
@@ -48,7 +50,8 @@ class Predictions:
         return replace(cost, flops=flops, bytes=nbytes, elements=elements)
 
     def time(self, node: Node, device: Device) -> Time:
-        return self._model.time(node, self.cost(node), device)
+        time = self._model.time(node, self.cost(node), device)
+        return Time(time.device) if self._decodes and has_graphs(device.name) else time
 
     def seconds(self, nodes: Iterable[Node], device: Device) -> float:
         """Seconds for nodes that run one after the other: the device's own or its host's, whichever are more."""

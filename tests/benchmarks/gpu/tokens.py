@@ -140,6 +140,21 @@ def rows_of(setup: Setup, rows: int, length: int = 1000, new: int = 128) -> list
     return [f"{text}; {rate}; all have a token after {first * 1e3:.0f} ms"]
 
 
+def predicted(setup: Setup, new: int = 64) -> list[str]:
+    """The plan's tokens a second of texts of half the longest length, beside the measured ones."""
+    lines = []
+    with setup.load() as pipe:
+        plan = {one["texts"]: one["tokens_per_second"] for one in pipe.manifest.plan["decoding"]}
+        for rows in (1, 4, 16, 64):
+            length = pipe.manifest.generation.max_length // 2 - new // 2
+            for seed in (1000, 2000):
+                _, step = steps(pipe, rows, length, new, seed * rows)
+            rate = rows / step
+            told = f"{plan[rows]:,.0f} predicted, {rate:,.0f} measured: {plan[rows] / rate - 1:+.0%}"
+            lines.append(f"{rows} of {length + new // 2}: tokens/s {told}")
+    return lines
+
+
 def mixed(setup: Setup, count: int = 128, new: int = 160) -> list[str]:
     """Texts of 200 to 2,000 prompt tokens, all there at the start."""
     lengths = [random.Random(i).randint(200, 2000) for i in range(count)]
@@ -207,6 +222,7 @@ PIECES: dict[str, Callable[[Setup], list[str]]] = {
     "sixteen": lambda setup: rows_of(setup, 16),
     "many": lambda setup: rows_of(setup, 32),
     "mixed": mixed,
+    "predicted": predicted,
     "first": first_token,
     "profile": profile,
     "profile-many": lambda setup: profile(setup, 32),

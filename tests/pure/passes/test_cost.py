@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ir.capture import capture
 from ir.cost import FREE, UNKNOWN, Arithmetic, Cost
+from ir.decoding import Decoding
 from ir.graph import Call, Graph
 from ir.machine.cluster import Device
 from ir.sizes import at
@@ -328,3 +329,6 @@ def test_the_host_starts_kernels_while_the_device_works() -> None:
     assert predicted.shares(nodes, slow_host) == pytest.approx((3, 3))
     assert predicted.seconds(nodes, replace(slow_host, dispatch=2.0)) == pytest.approx(5)
     assert predicted.shares(nodes, replace(slow_host, dispatch=2.0)) == pytest.approx((0.5, 4.5))
+    decoder = Predictions(replace(graph([x], nodes, [x]), decoding=Decoding(page=4, max_length=8)))
+    assert decoder.seconds(nodes, replace(slow_host, name="cuda:1")) == pytest.approx(5)  # by one launch for all
+    assert decoder.seconds(nodes, replace(slow_host, name="xpu")) == pytest.approx(6)
