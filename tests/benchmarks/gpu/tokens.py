@@ -131,8 +131,8 @@ def steps(pipe: Pipeline, rows: int, length: int, new: int, seed: int) -> tuple[
 def rows_of(setup: Setup, rows: int, length: int = 1000, new: int = 128) -> list[str]:
     """The time of a step of texts of one length."""
     with setup.load() as pipe:
-        steps(pipe, rows, length, 24, 1000)
-        took = [steps(pipe, rows, length, new, 10_000 * (i + 1)) for i in range(4)]
+        took = [steps(pipe, rows, length, new, 10_000 * (i + 1)) for i in range(5)]
+    print("runs of", " ".join(f"{step * 1e3:.2f}" for _, step in took), "ms a step", flush=True)
     first, step = min(took, key=lambda pair: pair[1])
     limit = setup.limit(rows, length + new // 2)
     rate = f"{rows / step:,.0f} tokens/s"
