@@ -19,6 +19,10 @@ WATCHED = 256  # shapes whose calls are counted
 ROOM = 0.1  # of the device's memory that must be free to record another
 
 
+class NotCompilable(RuntimeError):
+    """Raised for a module that its user wanted compiled, and that cannot be: it does not run as it is instead."""
+
+
 class Recorder(Protocol):
     """A stage's module that can be recorded: see `GraphedStage`."""
 
@@ -30,7 +34,7 @@ class Recorder(Protocol):
 class RecurringShapes:
     """A stage's module in one program, recorded for the shapes that come again and again, and run as it is for others.
 
-    A module that cannot be recorded runs as it is.
+    A module that cannot be recorded runs as it is.  Raises NotCompilable.
     """
 
     def __init__(
@@ -66,6 +70,8 @@ class RecurringShapes:
             return self._call(*tensors, **sizes)
         try:
             made = self._recorder(*tensors, **sizes)
+        except NotCompilable:
+            raise
         except RuntimeError:
             if self._recorder.is_prepared(key):
                 raise

@@ -18,7 +18,7 @@ from runtime.manifest.digests import file_hash
 from runtime.manifest.manifest import Manifest
 from runtime.stage.compiled_cache import CompiledCache
 from runtime.stage.cuda_graphs import GraphedStage, GraphMemory
-from runtime.stage.recurring_shapes import RECORDED_OF_TEXTS, RecurringShapes, has_room
+from runtime.stage.recurring_shapes import RECORDED_OF_TEXTS, NotCompilable, RecurringShapes, has_room
 from runtime.stage.stage import LoadedStage, ShapeKey, StageModule, shape_key
 
 
@@ -98,7 +98,7 @@ class CompiledStage:
         return key in self._compiled
 
     def __call__(self, *tensors: torch.Tensor, **sizes: int) -> object:
-        """Raises RuntimeError if the module cannot be compiled."""
+        """Raises NotCompilable."""
         key = shape_key(tensors, sizes)
         if key in self._compiled:
             return self._faster(*tensors, **sizes)
@@ -108,7 +108,7 @@ class CompiledStage:
             with _warnings_shown(), self._cache.used() if self._cache else nullcontext():
                 made = self._faster(*tensors, **sizes)
         except TorchDynamoException as e:
-            raise RuntimeError(f"it cannot be compiled; run it without compile: {e}") from e
+            raise NotCompilable(f"it cannot be compiled; run it without compile: {e}") from e
         self._compiled.add(key)
         return made
 

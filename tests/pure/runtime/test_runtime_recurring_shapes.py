@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from runtime.stage import recurring_shapes
-from runtime.stage.recurring_shapes import RECORDED, RECURS, UNUSED, WINDOW, RecurringShapes
+from runtime.stage.recurring_shapes import RECORDED, RECURS, UNUSED, WINDOW, NotCompilable, RecurringShapes
 from runtime.stage.stage import ShapeKey, shape_key
 
 
@@ -88,6 +88,17 @@ def test_a_module_that_cannot_be_recorded_runs_as_it_is(stage: RecurringShapes, 
     recorder.fails = True
     assert not any(calls(stage, 5, 9))
     assert calls(stage, 4, 1) == [True]
+
+
+def test_a_module_that_cannot_be_compiled_says_so() -> None:
+    class Compiling(Recorder):
+        def __call__(self, *tensors: torch.Tensor, **sizes: int) -> tuple[torch.Tensor, ...]:
+            raise NotCompilable("it cannot be compiled; run it without compile")
+
+    stage = RecurringShapes(as_it_is, Compiling(), lambda: True)
+    assert not any(calls(stage, 4, RECURS - 1))
+    with pytest.raises(NotCompilable, match="run it without compile"):
+        calls(stage, 4, 1)
 
 
 def test_few_counts_are_kept(stage: RecurringShapes, monkeypatch: pytest.MonkeyPatch) -> None:
