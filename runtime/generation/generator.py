@@ -192,11 +192,12 @@ class Generator:
         self, batch: TextBatch, takes: Collection[str]
     ) -> tuple[Mapping[str, torch.Tensor], tuple[torch.Event, ...]]:
         """The inputs of a batch, and the events after which they exist."""
-        batch = with_spare_rows(batch, self._generation) if self._stages.pads else batch
+        pads = self._stages.pads and not (batch.texts[0].starts or batch.texts[0].looks)
+        batch = with_spare_rows(batch, self._generation) if pads else batch
         given, ready = batch.inputs(takes, self._generation), ()
         if any(text.unread for text in batch.texts):
             given["input_ids"], ready = self._copies.ids([text.last for text in batch.texts])
-        return (with_few_widths(given, self._generation) if self._stages.pads else given), ready
+        return (with_few_widths(given, self._generation) if pads else given), ready
 
     def _take(self, batch: TextBatch, future: Future[StepOutputs]) -> None:
         """The stages have begun a batch."""

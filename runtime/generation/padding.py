@@ -21,8 +21,7 @@ _TABLES = ("table", "window_table", "source_table")
 def with_spare_rows(batch: TextBatch, generation: Generation) -> TextBatch:
     """A batch of one new token each, with rows up to a power of two that belong to nobody: they write to page 0."""
     first = batch.texts[0]
-    whole = first.starts or first.looks or not generation.cached or generation.together == "alone"
-    if whole or max(batch.counts) > 1:
+    if max(batch.counts) > 1 or not generation.cached or generation.together == "alone":
         return batch
     spare = power_of_two(len(batch.texts)) - len(batch.texts)
     row = _spare_row(first, first.length if generation.together == "equal" else 0)
@@ -35,13 +34,18 @@ def _spare_row(like: TextInProgress, length: int) -> TextInProgress:
 
 
 def with_few_widths(given: Mapping[str, torch.Tensor], generation: Generation) -> dict[str, torch.Tensor]:
-    """The inputs of a batch with tables as wide as a power of two; a prefill, where rows may be padded, rounded up."""
+    """The inputs of a step with tables as wide as a power of two; a prefill, where rows may be padded, rounded up.
+
+    Not for the first step of a text with a source or media, whose program may take other sizes.
+    """
     made = dict(given)
+    longest = -(-generation.max_length // generation.page)
     for name in _TABLES:
         if name in made:
             width = made[name].shape[1]
-            made[name] = pad(made[name], (0, power_of_two(width) - width), value=TRASH)
-    seq = made["input_ids"].shape[1] if "input_ids" in made else 1
-    if seq > 1 and generation.together == "any" and generation.cached and not generation.slots:
+            wider = max(width, min(power_of_two(width), longest))
+            made[name] = pad(made[name], (0, wider - width), value=TRASH)
+    padded = generation.together == "any" and generation.cached and not (generation.slots or generation.chunk)
+    if padded and (seq := made["input_ids"].shape[1]) > 1:
         made["input_ids"] = pad(made["input_ids"], (-seq % SEQ, 0))
     return made

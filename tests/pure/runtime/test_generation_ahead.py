@@ -16,6 +16,7 @@ from runtime.errors import PipelineClosed, StageError
 from runtime.generation.generator import Generator
 from runtime.generation.options import Sampling, TextOptions
 from runtime.generation.outputs import StepOutputs
+from runtime.generation.padding import with_few_widths
 from runtime.generation.scheduler import STEPS_AHEAD
 from runtime.generation.stages import GeneratingStages
 from runtime.manifest.manifest import Generation
@@ -199,3 +200,6 @@ def test_batches_are_padded_to_few_shapes_by_rows_that_write_to_page_0() -> None
     assert {rows for rows, seq in shapes if seq == 1} == {8, 4, 2, 1}
     assert {seq for _, seq in shapes} == {1, 64}
     assert set(shapes.values()) <= {1, 2, 4, 8}
+    table = torch.ones(1, 9, dtype=torch.int64)
+    short = Generation(page=4, max_length=40)
+    assert with_few_widths({"input_ids": table, "table": table}, short)["table"].tolist() == [[*[1] * 9, 0]]

@@ -111,7 +111,8 @@ def test_media_that_an_artifact_does_not_take(media: MediaInputs) -> None:
         media.named({"pixels": torch.zeros(1)})
 
 
-def test_a_prompt_with_media_is_a_batch_of_its_own_and_shares_no_pages(media: MediaInputs) -> None:
+@pytest.mark.parametrize("pads", [False, True])
+def test_a_prompt_with_media_is_a_batch_of_its_own_and_shares_no_pages(media: MediaInputs, pads: bool) -> None:
     seen: list[Mapping[str, Tensor]] = []
 
     def submit(batch: Mapping[str, Tensor], ready: Sequence[Any]) -> Future[StepOutputs]:
@@ -120,7 +121,7 @@ def test_a_prompt_with_media_is_a_batch_of_its_own_and_shares_no_pages(media: Me
         done.set_result(StepOutputs(batch["input_ids"][:, -1] + 1, torch.zeros(len(batch["lengths"]))))
         return done
 
-    made = Generator(TERMS, TAKES, GeneratingStages(submit, 1), media=media.takes)
+    made = Generator(TERMS, TAKES, GeneratingStages(submit, 1, pads), media=media.takes)
     made._scheduler.chunk = 4
     ids = [9, PLACE, PLACE, 9, 9, 9, 9, 9]
     [image] = media.of_rows(given(seq=8), [ids], None)
@@ -132,7 +133,7 @@ def test_a_prompt_with_media_is_a_batch_of_its_own_and_shares_no_pages(media: Me
     assert [batch["input_ids"].shape for batch in first] == [(1, 8)] * 2
     assert [batch["table"][0, -1] for batch in first] == [TRASH] * 2  # more keys than tokens
     plain = [batch for batch in seen if "media_pixels" not in batch and not int(batch["lengths"].min())]
-    assert [batch["input_ids"].shape for batch in plain] == [(1, 4)]  # nothing of what images made
+    assert [batch["input_ids"].shape for batch in plain] == [(1, 64 if pads else 4)]  # nothing of what images made
 
 
 def test_a_batch_that_no_program_takes_costs_its_own_texts_alone() -> None:
