@@ -7,6 +7,7 @@ meta               modules built without memory for their parameters
 program            a .pt2 that torch.export.save wrote
 unpickled          such a file read without running pickled code
 folders            the folder that is meant: an adapter's base, a snapshot in the hub's cache
+sentences          the modules behind a transformer that make an embedding of a text
 checkpoint_folder  a Hugging Face folder: config.json and weights
 switches           fields of its configuration that are set so that it can be exported
 variants           other values of inputs that decide shapes, and example inputs that go with them

@@ -18,10 +18,12 @@ from ir.checkpoint.adapters import SETTINGS, Adapter
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.checkpoint.quantized.planned import hold_planned
 from ir.checkpoint.quantized.quantization import quantization_of
+from ir.checkpoint.transformers import quiet
 from ir.errors import SourceError
 from ir.sources.example_inputs import ExampleInputs, make_example
 from ir.sources.folders import CONFIG, base_folder, model_folder
 from ir.sources.meta import parameters_on_meta
+from ir.sources.sentences import sentence_parts, with_sentence_parts
 from ir.sources.source import Reading, Source, Variant, opened
 from ir.sources.switches import switch
 
@@ -35,7 +37,8 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
 
     Raises SourceError that names what is missing, damaged or unknown, and what to do.
     """
-    given, path = path, model_folder(path)
+    given, parts = path, sentence_parts(path)
+    path = model_folder(parts[0].folder if parts else path)
     adapters = (Adapter.open(path),) if (path / SETTINGS).is_file() else ()
     path = base_folder(path) if adapters else path
     plain = _read_config(path)
@@ -54,8 +57,9 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
     named = None if checkpoint is None else checkpoint.for_model(model, reading.holds_stored)
     example = make()
     stored_notes = () if named is None else named.notes
-    beside = (*_parts_beside(path), *(_slow_tokenizer(path) if reading.generate else ()))
-    return Source(
+    beside = _slow_tokenizer(path) if reading.generate else ()
+    own = checkpoint is not None and checkpoint.quantization is None and not (checkpoint.adapters or reading.prefix)
+    source = Source(
         name=given.resolve().name,
         model=model,
         args=(),
@@ -67,8 +71,19 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
         example_notes=example.notes,
         tokenizer=tuple(_tokenizer(path)),
         soft=True,
+        library=partial(_as_library, path, cls, model, reading) if own else None,
         example_for=partial(_example_for, make),
     )
+    return source if reading.generate else with_sentence_parts(source, parts)
+
+
+def _as_library(path: Path, cls: Any, model: Any, reading: Reading) -> nn.Module:
+    """The model as transformers itself loads it, with the configuration of `model`."""
+    variant = {"variant": reading.variant} if reading.variant else {}
+    with quiet():
+        return cls.from_pretrained(
+            path, config=model.config, dtype=model.dtype, local_files_only=True, **variant
+        ).eval()
 
 
 def _as_stored(path: Path, model: nn.Module, reading: Reading) -> tuple[str, ...]:
@@ -112,19 +127,6 @@ def _read_config(path: Path) -> dict[str, Any]:
             f"`timm.create_model({plain['architecture']!r}{classes})` and names the folder as `checkpoint`"
         )
     return plain
-
-
-def _parts_beside(path: Path) -> Iterator[str]:
-    """A note on the modules behind the transformer of a sentence-transformers folder, which stages are without."""
-    file = path / "modules.json"
-    if not file.is_file():
-        return
-    try:
-        parts = [str(part["type"]).rpartition(".")[2] for part in json.loads(file.read_text())]
-    except (OSError, ValueError, TypeError, KeyError) as e:
-        raise SourceError(f"cannot read {file}: {e}") from e
-    if behind := [part for part in parts if part != "Transformer"]:
-        yield f"modules.json has {' and '.join(behind)} behind the transformer: stages are the transformer alone"
 
 
 def _transformers(path: Path) -> Any:

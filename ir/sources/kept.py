@@ -100,6 +100,7 @@ def keep_source(source: Source, graph: Graph, warnings: Sequence[str]) -> None:
         kwargs={},
         variants=tuple(map(_without_inputs, source.variants)),
         example_for=Source.example_for,
+        library=None,
         kept=graph,
     )
     try:

@@ -81,6 +81,7 @@ class Source:
     variants: tuple[Variant, ...] = ()  # other calls, each a program of its own
     tokenizer: tuple[Path, ...] = ()  # files of a checkpoint that turn texts into ids
     decoding: Decoding = Decoding()  # how a decoder's step continues texts
+    library: Callable[[], nn.Module] | None = None  # the model as its own library loads it, weights and all
     example_for: Callable[[Mapping[str, torch.Tensor]], Variant | None] = _unknown  # a call with these values of inputs
     key: str = ""  # of what it was read from, see ir.sources.kept; empty: unknown
     kept: Graph | None = None  # its graph, where that is known from an earlier run; then there is no model

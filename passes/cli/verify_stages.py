@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,11 +21,13 @@ from ir.capture.export.gradient_hooks import gradient_hooks_seen
 from ir.capture.unregistered_state.places import Place, leaves
 from ir.capture.unregistered_state.restoring import put_back
 from ir.capture.unregistered_state.snapshots import copied_values, differences, held_around, outermost
+from ir.checkpoint.checkpoint import Checkpoint
 from ir.errors import CaptureError, CompileError, StateError, VerifyError
 from ir.graph import Graph
 from ir.objects.signature import Signature, call, flatten
 from ir.sizes import at, in_layout
 from ir.sources import Source, with_values
+from ir.text.units import format_bytes
 from passes.cli.rounding import EXACT, Rounding, distance, equal_results, rounding_between
 from runtime import InputError, ManifestError, Pipeline, StageError
 
@@ -52,10 +55,11 @@ def _compared(source: Source, folder: Path, graph: Graph) -> str:
     keeps something from call to call that stages do not, random numbers among it.
     """
     calls = _calls(source, graph)
-    with with_values(source.model, source.weights):
-        wanted, again = (_run_uncut(source, graph.signature, calls) for _ in range(2))
+    uncut, loaded = _as_its_library_loads_it(source)
+    with with_values(uncut.model, uncut.weights):
+        wanted, again = (_run_uncut(uncut, graph.signature, calls) for _ in range(2))
         if not _all_alike(wanted, again):
-            _require_random(source, graph.signature, calls)
+            _require_random(uncut, graph.signature, calls)
             return "the model is not deterministic: two runs of it differ, so there is nothing to compare with"
     rounded = EXACT
     with _running(folder) as pipe:
@@ -67,7 +71,28 @@ def _compared(source: Source, folder: Path, graph: Graph) -> str:
             except VerifyError as e:
                 raise _error(e, source, graph, got, first=not when) from e
     more = "" if len(wanted) == len(_CALLS) else "; the model takes no other values than the example's"
-    return f"the stages return what the uncut model returns, {rounded}, in {len(wanted)} calls{more}"
+    return f"the stages return what the uncut model returns, {rounded}, in {len(wanted)} calls{more}{loaded}"
+
+
+def _as_its_library_loads_it(source: Source) -> tuple[Source, str]:
+    """The source with the model that its library loads, where that fits in memory, and words that say which it is."""
+    if not isinstance(source.weights, Checkpoint):
+        return source, ""
+    if source.library is None:
+        return source, "; its weights are as stagecut reads them"
+    needed = sum(p.nbytes for p in source.model.parameters())
+    if needed > _free_memory():
+        return source, f"; its weights are as stagecut reads them, as {format_bytes(needed)} do not fit in memory"
+    return replace(source, model=source.library(), weights={}), "; its weights are as its own library loads them"
+
+
+def _free_memory() -> float:
+    """Bytes that a process may take: those that are free, and those of cached files."""
+    try:
+        listed = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        return int(listed["MemAvailable"].split()[0]) * 1024
+    except (OSError, ValueError, KeyError):  # not on Linux
+        return inf
 
 
 def _error(error: VerifyError, source: Source, graph: Graph, got: Flattened, first: bool) -> CompileError:

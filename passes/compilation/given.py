@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from ir.capture.sizes.dynamic import DynamicShapes, merged_shapes, parse_dynamic
+from ir.checkpoint.adapters import SETTINGS
 from ir.checkpoint.names import own_tensors
 from ir.errors import CompileError, SourceError
 from ir.objects.signature import forward_parameters
@@ -48,6 +49,8 @@ def _key(source_or_model: Any, args: Any, kwargs: Any, options: Options, variant
     """The key of a folder whose graph may be kept; empty for all else."""
     named = isinstance(source_or_model, (str, Path)) and options.cache and not options.trust_remote_code
     if not named or kwargs or variants or not isinstance(args, Sequence) or len(args):
+        return ""
+    if options.adapter or (Path(source_or_model) / SETTINGS).is_file():  # the weights are in other folders, too
         return ""
     return key_of(Path(source_or_model), [getattr(options, name) for name in reading_options()])
 

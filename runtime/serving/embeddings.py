@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,13 +17,13 @@ from runtime.manifest.manifest import Tensor
 from runtime.serving.arrays import Array, packed, values_of
 from runtime.serving.served_model import ServedModel
 
-IDS, STATES = "input_ids", "last_hidden_state"
+IDS, STATES, VECTOR = "input_ids", "last_hidden_state", "sentence_embedding"
 _FILLED = {"attention_mask": 1, "token_type_ids": 0, "token_types": 0}  # the value of other inputs, at each token
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """The embeddings that a model gives: the mean of the states of a text's tokens, or the first one, of length 1."""
+    """Embeddings: those that a model returns, or the mean of the states of tokens, or the first one, of length 1."""
 
     model: ServedModel
 
@@ -44,13 +44,13 @@ class Embeddings:
 
     async def _one(self, ids: Sequence[int], turns: asyncio.Semaphore) -> list[float]:
         async with turns:
-            return self._pooled((await self.model.answer(self._inputs(ids)))[STATES])
+            return self._vector(await self.model.answer(self._inputs(ids)))
 
     def _require_encoder(self) -> None:
         """Raises InputError."""
         inputs = {tensor.name: tensor for tensor in self.model.interface.inputs}
         outputs = {tensor.name: tensor for tensor in self.model.interface.outputs}
-        if self.model.interface.writes_texts or IDS not in inputs or STATES not in outputs:
+        if self.model.interface.writes_texts or IDS not in inputs or not outputs.keys() & {STATES, VECTOR}:
             raise InputError(f"this model gives no embeddings: it has no `{IDS}` or returns no `{STATES}`")
         unknown = [name for name in inputs if name != IDS and name not in _FILLED]
         if unknown:
@@ -68,6 +68,9 @@ class Embeddings:
         return {
             t.name: _row(t, ids if t.name == IDS else [_FILLED[t.name]] * len(ids)) for t in self.model.interface.inputs
         }
+
+    def _vector(self, output: Mapping[str, Array]) -> list[float]:
+        return values_of(output[VECTOR]) if VECTOR in output else self._pooled(output[STATES])
 
     def _pooled(self, states: Array) -> list[float]:
         """One vector of states [1, tokens, width]."""

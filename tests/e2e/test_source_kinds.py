@@ -97,6 +97,7 @@ def test_a_checkpoint_folder(what: str, shell: Shell) -> None:
     model = save(shell.folder / "ck", head, config)
     ended = shell.run(f"ck -o out {QUICK} --verify")
     assert ended.status == 0, ended.err
+    assert "in 3 calls; its weights are as its own library loads them\n" in ended.err
     check_runs(shell.folder / "out", model, [inputs(batch, seq) for batch, seq in ((2, 9), (3, 5), (1, 1))])
 
 

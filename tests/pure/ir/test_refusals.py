@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,6 @@ from ir.sources.checkpoint_folder import (
     _check_code,
     _generation_config,
     _make_config,
-    _parts_beside,
     read_checkpoint_folder,
 )
 from ir.sources.decoder.own import own_step
@@ -72,16 +70,6 @@ def test_folders_of_other_libraries_are_named(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{")
     with pytest.raises(SourceError, match=r"cannot read .*adapter_config.json: "):
         read_checkpoint_folder(tmp_path, Reading())
-
-
-def test_modules_behind_a_transformer_are_noted(tmp_path: Path) -> None:
-    kinds = [{"type": f"sentence_transformers.models.{name}"} for name in ("Transformer", "Pooling", "Dense")]
-    (tmp_path / "modules.json").write_text(json.dumps(kinds))
-    [note] = _parts_beside(tmp_path)
-    assert note == "modules.json has Pooling and Dense behind the transformer: stages are the transformer alone"
-    (tmp_path / "modules.json").write_text("[1]")
-    with pytest.raises(SourceError, match=r"cannot read .*modules.json: "):
-        [*_parts_beside(tmp_path)]
 
 
 class Pooled(nn.Module):

@@ -63,6 +63,11 @@ def embedded(artifact: Path, monkeypatch: pytest.MonkeyPatch, given: Any, **fiel
     return asyncio.run(ask())
 
 
+def test_an_embedding_that_the_model_returns_is_taken_as_it_is() -> None:
+    vector = Array("float32", (1, WIDTH), struct.pack("<2f", 3.0, 4.0))
+    assert Embeddings(None)._vector({"sentence_embedding": vector}) == [3.0, 4.0]  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("form", ["float", "base64", None])
 def test_an_embedding_is_the_mean_of_the_states_of_length_one(
     artifact: Path, monkeypatch: pytest.MonkeyPatch, form: str | None

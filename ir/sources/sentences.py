@@ -1,0 +1,216 @@
+"""Folders of sentence-transformers: the modules behind the transformer that make an embedding of a text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ir.checkpoint.checkpoint import Checkpoint
+from ir.checkpoint.names import stored_names
+from ir.checkpoint.tensors import Tensorlike
+from ir.errors import SourceError
+from ir.sources.meta import parameters_on_meta
+from ir.sources.source import Source
+
+MODULES = "modules.json"
+
+
+@dataclass(frozen=True)
+class SentencePart:
+    """A module of a sentence transformer: its kind, the folder of its settings and weights."""
+
+    kind: str
+    folder: Path
+
+
+def sentence_parts(path: Path) -> tuple[SentencePart, ...]:
+    """The modules that a folder lists, the transformer first; none where it lists none.  Raises SourceError."""
+    if not (path / MODULES).is_file():
+        return ()
+    try:
+        listed = json.loads((path / MODULES).read_text())
+        return tuple(SentencePart(str(e["type"]).rpartition(".")[2], path / str(e["path"])) for e in listed)
+    except (OSError, ValueError, TypeError, KeyError) as e:
+        raise SourceError(f"cannot read {path / MODULES}: {e}") from e
+
+
+class SentencePooling(nn.Module):
+    """The states of a text's tokens, [batch, seq, width] -> one vector for each way of pooling, joined."""
+
+    def __init__(self, ways: Sequence[str]) -> None:
+        super().__init__()
+        self.ways = tuple(ways)
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        return torch.cat([_WAYS[way](states, mask) for way in self.ways], -1)
+
+
+def _first(states: Tensor, mask: Tensor) -> Tensor:
+    return _picked(states, mask.to(torch.int).argmax(dim=1))
+
+
+def _last(states: Tensor, mask: Tensor) -> Tensor:
+    length = states.shape[1]
+    values, indices = mask.flip(1).max(1)
+    indices = torch.where(values == 0, length - 1, indices)
+    return _picked(states * mask.unsqueeze(-1).to(states.dtype), length - indices - 1)
+
+
+def _picked(states: Tensor, index: Tensor) -> Tensor:
+    """The state of one token of each text."""
+    return torch.gather(states, 1, index.unsqueeze(-1).unsqueeze(1).expand(-1, 1, states.shape[-1])).squeeze(1)
+
+
+def _largest(states: Tensor, mask: Tensor) -> Tensor:
+    return states.masked_fill(mask.unsqueeze(-1).expand_as(states) == 0, float("-inf")).max(dim=1).values
+
+
+def _sums(states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum of the states of a text's tokens, and the number of these, in float32 or wider."""
+    wide = torch.promote_types(states.dtype, torch.float32)
+    each = mask.unsqueeze(-1).to(states.dtype)
+    return (states * each).sum(dim=1, dtype=wide), torch.clamp(each.sum(dim=1, dtype=wide), min=1e-9)
+
+
+def _mean(states: Tensor, mask: Tensor) -> Tensor:
+    total, count = _sums(states, mask)
+    return (total / count).to(states.dtype)
+
+
+def _mean_of_root(states: Tensor, mask: Tensor) -> Tensor:
+    total, count = _sums(states, mask)
+    return (total / torch.sqrt(count)).to(states.dtype)
+
+
+_WAYS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cls": _first,
+    "max": _largest,
+    "mean": _mean,
+    "mean_sqrt_len_tokens": _mean_of_root,
+    "lasttoken": _last,
+}
+"""The ways of pooling by their names in the settings, in the order in which vectors are joined."""
+
+
+class SentenceDense(nn.Module):
+    """A linear layer with an activation."""
+
+    def __init__(self, linear: nn.Linear, activation: nn.Module) -> None:
+        super().__init__()
+        self.linear, self.activation = linear, activation
+
+    def forward(self, vector: Tensor) -> Tensor:
+        return self.activation(self.linear(vector))
+
+
+class SentenceNorm(nn.Module):
+    """Vectors of length 1."""
+
+    def forward(self, vector: Tensor) -> Tensor:
+        return torch.nn.functional.normalize(vector, p=2.0, dim=-1)
+
+
+class SentenceEncoder(nn.Module):
+    """A transformer and the modules behind it; returns the embeddings, [batch, width], as `sentence_embedding`."""
+
+    def __init__(self, transformer: nn.Module, pooling: SentencePooling, behind: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.transformer, self.pooling, self.behind = transformer, pooling, nn.ModuleDict(behind)
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        given = {"attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        states = self.transformer(input_ids=input_ids, **{k: v for k, v in given.items() if v is not None})[0]
+        vector = self.pooling(states, torch.ones_like(input_ids) if attention_mask is None else attention_mask)
+        for module in self.behind.values():
+            vector = module(vector)
+        return {"sentence_embedding": vector}
+
+
+def with_sentence_parts(source: Source, parts: Sequence[SentencePart]) -> Source:
+    """The source of a transformer with the modules behind it, or a note of those that are not known.
+
+    Raises SourceError where one of their files is missing or damaged.
+    """
+    behind = [part for part in parts[1:] if part.kind != "Dropout"]
+    ways = _ways(behind[0].folder) if behind and behind[0].kind == "Pooling" else []
+    known = all(part.kind in _BUILDERS and _is_plain(_settings(part.folder)) for part in behind[1:])
+    if not known or not ways or not set(ways) <= set(_WAYS) or set(source.kwargs) - _TAKEN:
+        named = " and ".join(part.kind for part in behind)
+        note = f"{MODULES} has {named} behind the transformer: stages are the transformer alone"
+        return replace(source, notes=(*source.notes, note) if behind else source.notes)
+    dtype = next(source.model.parameters()).dtype
+    with parameters_on_meta():
+        built = {part.folder.name: _BUILDERS[part.kind](_settings(part.folder)).to(dtype) for part in behind[1:]}
+    model = SentenceEncoder(source.model, SentencePooling(ways), built).eval()
+    weights = source.weights
+    if isinstance(weights, Checkpoint):
+        own = dict(_tensors(weights, behind[1:], built))
+        weights = Checkpoint(weights.path, own, weights.notes, weights.tables)
+    return replace(source, model=model, weights=weights, library=None)
+
+
+_TAKEN = {"input_ids", "attention_mask", "token_type_ids"}
+
+
+def _is_plain(settings: Mapping[str, Any]) -> bool:
+    """Whether a module takes the embedding, and returns another."""
+    names = {settings.get(f"module_{end}_name") or "sentence_embedding" for end in ("input", "output")}
+    return names == {"sentence_embedding"} and not settings.get("use_residual")
+
+
+def _tensors(
+    transformer: Checkpoint, behind: Sequence[SentencePart], built: Mapping[str, nn.Module]
+) -> Iterator[tuple[str, Tensorlike]]:
+    """The tensors of all modules by their names in a `SentenceEncoder`."""
+    for name, tensor in transformer.tensors.items():
+        yield f"transformer.{name}", tensor
+    for part in behind:
+        if stored_names(built[part.folder.name]):
+            found = Checkpoint.open(part.folder).for_model(built[part.folder.name])
+            yield from ((f"behind.{part.folder.name}.{name}", tensor) for name, tensor in found.tensors.items())
+
+
+def _ways(folder: Path) -> list[str]:
+    """The ways in which the settings say that states are pooled."""
+    settings = _settings(folder)
+    if named := settings.get("pooling_mode"):
+        return [named] if isinstance(named, str) else list(named)
+    on = [name.removeprefix("pooling_mode_") for name, value in settings.items() if value is True]
+    known = [way for way in _WAYS if way in on or f"{way}_tokens" in on or f"{way}_token" in on]
+    return known + [way for way in on if way == "weightedmean_tokens"]
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / "config.json").read_text())) if folder.is_dir() else {}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError) as e:
+        raise SourceError(f"cannot read {folder / 'config.json'}: {e}") from e
+
+
+def _dense(settings: Mapping[str, Any]) -> nn.Module:
+    """The module of a Dense part.  Raises SourceError for an activation that torch does not have."""
+    try:
+        linear = nn.Linear(settings["in_features"], settings["out_features"], bias=settings.get("bias", True))
+    except (KeyError, TypeError) as e:
+        raise SourceError(f"a Dense module has no sizes: {e}") from e
+    named = str(settings.get("activation_function") or "Identity").rpartition(".")[2]
+    activation = getattr(nn, named, None)
+    if not isinstance(activation, type) or not issubclass(activation, nn.Module):
+        raise SourceError(f"a Dense module has the activation {named}, which torch does not have")
+    return SentenceDense(linear, activation())
+
+
+_BUILDERS: Mapping[str, Callable[[Mapping[str, Any]], nn.Module]] = {
+    "Dense": _dense,
+    "Normalize": lambda _: SentenceNorm(),
+}

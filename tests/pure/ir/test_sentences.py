@@ -1,0 +1,108 @@
+"""Sentence transformers: the modules behind the transformer, as their library computes them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from ir.checkpoint.checkpoint import Checkpoint
+from ir.errors import SourceError
+from ir.sources.sentences import SentencePooling, _dense, sentence_parts, with_sentence_parts
+from ir.sources.source import Source
+
+STATES = torch.tensor([[[1.0, -2.0], [3.0, 8.0], [7.0, 7.0]], [[9.0, 9.0], [2.0, 4.0], [5.0, 1.0]]])
+MASK = torch.tensor([[1, 1, 0], [0, 1, 1]])  # the second text is padded on the left
+
+
+@pytest.mark.parametrize(
+    ("way", "expected"),
+    [
+        ("cls", [[1.0, -2.0], [2.0, 4.0]]),
+        ("max", [[3.0, 8.0], [5.0, 4.0]]),
+        ("mean", [[2.0, 3.0], [3.5, 2.5]]),
+        ("mean_sqrt_len_tokens", [[4.0 / 2**0.5, 6.0 / 2**0.5], [7.0 / 2**0.5, 5.0 / 2**0.5]]),
+        ("lasttoken", [[3.0, 8.0], [5.0, 1.0]]),
+    ],
+)
+def test_states_are_pooled(way: str, expected: list[list[float]]) -> None:
+    assert torch.allclose(SentencePooling([way])(STATES, MASK), torch.tensor(expected))
+    both = SentencePooling([way, "mean"])(STATES, MASK)
+    assert torch.equal(both[:, :2], SentencePooling([way])(STATES, MASK))
+
+
+class Transformer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(5, 4)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: Any = None) -> tuple[torch.Tensor]:
+        return (self.table(input_ids),)
+
+
+def saved(folder: Path, pooling: dict[str, Any], dense: dict[str, Any]) -> Source:
+    """A folder with a transformer, pooling, a dense layer and a norm; and the source of the transformer alone."""
+    kinds = {"Transformer": "", "Pooling": "1_Pooling", "Dense": "2_Dense", "Normalize": "3_Normalize"}
+    listed = [{"type": f"sentence_transformers.models.{kind}", "path": path} for kind, path in kinds.items()]
+    (folder / "modules.json").write_text(json.dumps(listed))
+    for name, settings in {"1_Pooling": pooling, "2_Dense": dense}.items():
+        (folder / name).mkdir()
+        (folder / name / "config.json").write_text(json.dumps(settings))
+    layer = nn.Linear(4, 3)
+    save_file({f"linear.{name}": t for name, t in layer.state_dict().items()}, folder / "2_Dense/model.safetensors")
+    save_file(Transformer().state_dict(), folder / "model.safetensors")
+    weights = Checkpoint.open(folder).for_model(Transformer())
+    ids = torch.tensor([[1, 2, 3]])
+    return Source("s", Transformer(), (), {"input_ids": ids}, None, weights)
+
+
+DENSE = {
+    "in_features": 4,
+    "out_features": 3,
+    "activation_function": "torch.nn.modules.activation.Tanh",
+    "use_residual": False,
+}
+
+
+@pytest.mark.parametrize("pooling", [{"pooling_mode": "mean"}, {"pooling_mode_mean_tokens": True, "other": 4}])
+def test_a_folder_is_built_as_it_says(pooling: dict[str, Any], tmp_path: Path) -> None:
+    source = saved(tmp_path, pooling, DENSE)
+    whole = with_sentence_parts(source, sentence_parts(tmp_path))
+    assert not whole.notes
+    values = {name: whole.weights[name] for name in whole.weights}
+    ids = torch.tensor([[1, 2, 3], [4, 0, 0]])
+    mask = torch.tensor([[1, 1, 1], [1, 0, 0]])
+    found = torch.func.functional_call(whole.model, values, (ids, mask))["sentence_embedding"]
+    table, dense = source.weights["table.weight"], "behind.2_Dense.linear."
+    mean = torch.stack([table[[1, 2, 3]].mean(0), table[4]])
+    vector = torch.tanh(mean @ values[f"{dense}weight"].t() + values[f"{dense}bias"])
+    assert torch.allclose(found, vector / vector.norm(dim=1, keepdim=True))
+
+
+@pytest.mark.parametrize(
+    ("pooling", "dense"),
+    [({"pooling_mode": "weightedmean"}, DENSE), ({"pooling_mode": "mean"}, {**DENSE, "use_residual": True})],
+)
+def test_modules_that_are_not_built_are_noted(pooling: dict[str, Any], dense: dict[str, Any], tmp_path: Path) -> None:
+    source = saved(tmp_path, pooling, dense)
+    whole = with_sentence_parts(source, sentence_parts(tmp_path))
+    assert whole.model is source.model
+    assert whole.notes == (
+        "modules.json has Pooling and Dense and Normalize behind the transformer: stages are the transformer alone",
+    )
+
+
+def test_a_folder_that_cannot_be_read(tmp_path: Path) -> None:
+    assert sentence_parts(tmp_path) == ()
+    (tmp_path / "modules.json").write_text("[1]")
+    with pytest.raises(SourceError, match=r"cannot read .*modules.json: "):
+        sentence_parts(tmp_path)
+    with pytest.raises(SourceError, match=r"a Dense module has no sizes: 'in_features'"):
+        _dense({})
+    with pytest.raises(SourceError, match=r"a Dense module has the activation Odd, which torch does not have"):
+        _dense({**DENSE, "activation_function": "mine.Odd"})
