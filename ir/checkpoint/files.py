@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import TypeAlias
@@ -12,7 +12,7 @@ import torch
 
 from ir.checkpoint.layouts import weights_in
 from ir.checkpoint.sharded import read_distributed, read_ranks
-from ir.checkpoint.tensors import Stored
+from ir.checkpoint.tensors import Piece, Stored, contiguous
 from ir.errors import SourceError
 
 SAFETENSORS_DTYPES: Mapping[str, torch.dtype] = {
@@ -87,14 +87,43 @@ def _read_file(file: Path) -> Tables:
         raise SourceError(f"cannot read {file}: {e.strerror or e}") from e
 
 
-def _read_safetensors(file: Path) -> Iterator[tuple[str, Stored]]:
-    """A JSON table of byte ranges, its length before it and the bytes behind: huggingface.co/docs/safetensors."""
+def read_stage_weights(file: Path) -> dict[str, Stored]:
+    """The tensors of a stage's weights file, those that it links to among them, as docs/artifact.md has them.
+
+    Raises SourceError where it, or a file that it links to, cannot be read.
+    """
+    tensors = _read_file(file)[""]
+    links = json.loads(json.loads(_header(file)).get(_ASIDE, {}).get("links", "{}"))
+    files = [file.parent / name for name in links.get("files", ())]
+    if gone := next((linked for linked in files if not linked.is_file()), None):
+        raise SourceError(f"{file} links to {gone}, which is missing")
+    for name, rows in links.get("pieces", {}).items():
+        pieces = tuple(_linked(files, *row) for row in rows)
+        ends = zip(*([a + n for a, n in zip(p.at, p.shape, strict=True)] for p in pieces), strict=True)
+        tensors[name] = Stored(tuple(map(max, ends)), pieces)
+    return tensors
+
+
+def _linked(
+    files: Sequence[Path], file: int, start: int, dtype: str, shape: list[int], stride: list[int] | None, at: list[int]
+) -> Piece:
+    steps = contiguous(shape) if stride is None else tuple(stride)
+    return Piece(files[file], start, getattr(torch, dtype), tuple(shape), steps, tuple(at))
+
+
+def _header(file: Path) -> bytes:
+    """The JSON text at the beginning of a .safetensors file."""
     size = file.stat().st_size
     with file.open("rb") as f:
         length = int.from_bytes(f.read(8), "little")
         if length > size - 8:
             raise SourceError(f"cannot read {file}: {_AGAIN} (a header of {length} bytes in a file of {size})")
-        header = f.read(length)
+        return f.read(length)
+
+
+def _read_safetensors(file: Path) -> Iterator[tuple[str, Stored]]:
+    """A JSON table of byte ranges, its length before it and the bytes behind: huggingface.co/docs/safetensors."""
+    header, size = _header(file), file.stat().st_size
     try:
         table = json.loads(header)
         entries = {
@@ -105,7 +134,7 @@ def _read_safetensors(file: Path) -> Iterator[tuple[str, Stored]]:
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise SourceError(f"cannot read {file}: {_AGAIN} (its header is not a table of tensors)") from e
     for name, (spelled, shape, *span) in entries.items():
-        yield name, _entry(file, name, spelled, shape, span, base=8 + length, end=size)
+        yield name, _entry(file, name, spelled, shape, span, base=8 + len(header), end=size)
 
 
 _ASIDE = "__metadata__"

@@ -40,6 +40,11 @@ HANDED_ON = {
         "runtime.serving.packages.flags",
         "Write what TorchServe, Triton, Ray or KServe need to run it.",
     ),
+    "export": CommandLine(
+        "passes.cli.exporting",
+        "passes.cli.exporting",
+        "Write the weights of an artifact as a checkpoint: safetensors or torch.distributed.checkpoint.",
+    ),
     "check": CommandLine(
         "runtime.check.__main__", "runtime.check.__main__", "Say whether an artifact is whole, without running it."
     ),

@@ -12,10 +12,14 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.distributed.checkpoint.state_dict_loader import load
 
 from codegen.artifact import weights as writing
+from codegen.artifact.export import write_checkpoint
 from ir.checkpoint.checkpoint import Checkpoint
+from ir.checkpoint.files import read_stage_weights
 from ir.errors import OutputError, SourceError
+from passes.cli.exporting import main
 from passes.compilation.api import compile_model
 from runtime import ManifestError, Pipeline
 from runtime.manifest.manifest import Manifest
@@ -137,12 +141,27 @@ def test_experts_stored_one_by_one_are_merged(tmp_path: Path, weights: str) -> N
         assert torch.equal(pipe(ids)["logits"], net(ids)["logits"])
 
 
-def test_what_training_wrapped_is_unwrapped(tmp_path: Path) -> None:
-    wrapped = {f"module.{name}": tensor for name, tensor in model().state_dict().items()}
-    other = nn.Sequential(*(nn.Linear(WIDTH, WIDTH) for _ in range(4))).eval()
-    out = cut(tmp_path, other, checkpoint=saved(tmp_path / "checkpoint", wrapped))
-    with Pipeline.load(out) as pipe:
-        assert torch.equal(pipe(X), model()(X))
+@pytest.mark.parametrize("weights", ["copy", "link"])
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled:UserWarning")
+def test_the_weights_of_all_stages_are_a_checkpoint_again(tmp_path: Path, weights: str) -> None:
+    expected = {name: tensor.double() for name, tensor in model().state_dict().items()}
+    out = cut(tmp_path, model(), checkpoint=saved(tmp_path / "checkpoint", expected), weights=weights)
+    assert main([str(out), "-o", str(tmp_path / "whole")]) == main([str(out), "--to", "dcp", "-o", str(tmp_path / "d")])
+    found = Checkpoint.open(tmp_path / "whole")
+    assert found.dtype("0.weight") == torch.float32  # that of the stages
+    again = {name: torch.zeros(tensor.shape) for name, tensor in expected.items()}
+    load(again, checkpoint_id=tmp_path / "d")
+    for name, tensor in model().state_dict().items():
+        assert torch.equal(found[name], tensor)
+        assert torch.equal(again[name], tensor)
+    assert set(found) == set(expected)
+    shutil.rmtree(tmp_path / "checkpoint")
+    if weights == "link":
+        with pytest.raises(SourceError, match=r"stage_0.safetensors links to .*model.safetensors, which is missing"):
+            read_stage_weights(out / "stage_0.safetensors")
+    (out / "stage_0.safetensors").unlink()
+    with pytest.raises(SourceError, match=r"has no stage_0.safetensors: it was made with --weights none"):
+        write_checkpoint(out, "dcp", tmp_path / "e")
 
 
 @pytest.mark.parametrize("weights", ["copy", "link"])

@@ -1,0 +1,95 @@
+"""The weights of an artifact as one checkpoint again, a tensor at a time."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch.distributed.checkpoint.filesystem import _StorageInfo
+from torch.distributed.checkpoint.metadata import (
+    ChunkStorageMetadata,
+    Metadata,
+    MetadataIndex,
+    TensorProperties,
+    TensorStorageMetadata,
+)
+
+from codegen.artifact.folder import new_folder
+from codegen.artifact.weights import StageTensor, write_copies
+from ir.checkpoint.files import read_stage_weights
+from ir.errors import SourceError
+from runtime.manifest.manifest import Manifest
+
+
+def write_checkpoint(artifact: Path, form: str, out: Path) -> int:
+    """Write an artifact's weights to the folder `out`, as `safetensors` or `dcp`; returns the number of tensors.
+
+    Each tensor is written once, under its name in the model, from the first stage that holds it: a file a stage.
+    Raises SourceError for an artifact without weights, OutputError where `out` cannot be written.
+    """
+    shares = [share for share in weights_of_stages(artifact) if share]
+    write = _write_safetensors if form == "safetensors" else _write_distributed
+    with new_folder(out, inputs=[artifact]) as folder:
+        write(folder, shares)
+    return sum(map(len, shares))
+
+
+def weights_of_stages(artifact: Path) -> Iterator[dict[str, StageTensor]]:
+    """The tensors of each stage that no stage before it holds, by name, in the dtypes of the stages.
+
+    Raises SourceError where the artifact has no weights.
+    """
+    manifest = Manifest.read(artifact)
+    names: dict[str, str] = {}  # by the weight, whatever the stages call it
+    for i, stage in enumerate(manifest.stages):
+        file = artifact / stage.weights
+        if not file.is_file():
+            raise SourceError(f"{artifact} has no {stage.weights}: it was made with --weights none")
+        stored, share = read_stage_weights(file), dict[str, StageTensor]()
+        for program in manifest.programs:
+            for name, held in program.stages[i].holds.items():
+                if name in stored and held.weight not in names:
+                    names[held.weight] = name
+                    share[name] = StageTensor(stored[name], getattr(torch, held.dtype))
+        yield share
+
+
+def _write_safetensors(folder: Path, shares: list[dict[str, StageTensor]]) -> None:
+    """A file a stage, and the index that transformers reads; one file alone needs none."""
+    names = [f"model-{i:05}-of-{len(shares):05}.safetensors" for i in range(1, len(shares) + 1)]
+    if len(shares) == 1:
+        names = ["model.safetensors"]
+    for name, share in zip(names, shares, strict=True):
+        write_copies(folder / name, share)
+    if len(shares) > 1:
+        place = {tensor: name for name, share in zip(names, shares, strict=True) for tensor in share}
+        total = sum(tensor.nbytes for share in shares for tensor in share.values())
+        index = {"metadata": {"total_size": total}, "weight_map": place}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1))
+
+
+def _write_distributed(folder: Path, shares: list[dict[str, StageTensor]]) -> None:
+    """A folder that torch.distributed.checkpoint.load reads."""
+    tensors: dict[str, TensorStorageMetadata] = {}
+    places: dict[MetadataIndex, _StorageInfo] = {}
+    for i, share in enumerate(shares):
+        places |= dict(_write_items(folder / f"__{i}_0.distcp", share))
+        for name, tensor in share.items():
+            size = torch.Size(tensor.source.shape)
+            chunk = ChunkStorageMetadata(torch.Size([0] * len(size)), size)
+            tensors[name] = TensorStorageMetadata(TensorProperties(dtype=tensor.dtype), size, [chunk])
+    metadata = Metadata(dict(tensors), planner_data={name: (name,) for name in tensors}, storage_data=places)
+    (folder / ".metadata").write_bytes(pickle.dumps(metadata))
+
+
+def _write_items(file: Path, share: Mapping[str, StageTensor]) -> Iterator[tuple[MetadataIndex, _StorageInfo]]:
+    """Tensors one after the other, each as torch.save writes it; yields the place of each."""
+    with file.open("wb") as opened:
+        for name, tensor in share.items():
+            start = opened.tell()
+            torch.save(tensor.source.read(tensor.dtype), opened)
+            corner = torch.Size([0] * len(tensor.source.shape))
+            yield MetadataIndex(name, corner), _StorageInfo(file.name, start, opened.tell() - start)

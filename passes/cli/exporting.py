@@ -1,0 +1,34 @@
+"""`stagecut export`: the weights of an artifact as a checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from passes.cli.loading import load
+from passes.cli.terminal import exit_status
+
+FORMS = {"safetensors": "files that transformers reads", "dcp": "a folder of torch.distributed.checkpoint"}
+
+
+def parser(prog: str) -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(
+        prog=prog,
+        allow_abbrev=False,
+        description="Write the weights of an artifact as a checkpoint, each tensor once, under its name in the model.",
+        epilog=f"Example: {prog} build/mine --to safetensors -o build/weights",
+    )
+    options.add_argument("artifact", metavar="OUT", type=Path, help="the folder that stagecut compile wrote")
+    forms = "; ".join(f"{name}: {what}" for name, what in FORMS.items())
+    options.add_argument("--to", choices=[*FORMS], default="safetensors", help=f"{forms} (default: safetensors)")
+    options.add_argument("-o", dest="out", metavar="DIR", type=Path, required=True, help="the folder to write")
+    return options
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "stagecut export") -> int:
+    options = parser(prog).parse_args(argv)
+    with exit_status():
+        count = load("codegen.artifact.export", prog).write_checkpoint(options.artifact, options.to, options.out)
+        print(f"wrote {options.out}: {count} tensors")
+    return 0
