@@ -15,18 +15,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from fnmatch import fnmatch
-from pathlib import Path
 from queue import SimpleQueue
 from threading import Timer
 from time import perf_counter
 
 from tests.zoo import KINDS, MODELS
 from tests.zoo.measure import Result
-from tests.zoo.table import coverage, outcome, recorded
+from tests.zoo.table import COVERAGE, ROOT, coverage, outcome, recorded
 
-ROOT = Path(__file__).resolve().parents[2]
 FOUND = ROOT / "build/zoo.json"
-COVERAGE = ROOT / "docs/coverage.md"
 
 
 class Worker:
@@ -125,7 +122,8 @@ def main() -> int:
     print(f"{good} of {len(names)} return what the uncut model does, bit for bit; {perf_counter() - start:.0f} s")
     if options.write or not options.names:
         known = recorded(COVERAGE.read_text()) | found  # the table may have been written elsewhere
-        COVERAGE.write_text(coverage(KINDS, {name: known[name] for name in MODELS if name in known}))
+        told = {name: known[name] for name in MODELS if name in known}
+        COVERAGE.write_text(coverage(KINDS, told, COVERAGE.read_text()))
     return 0 if all(found[name].good or found[name].known for name in names) else 1
 
 

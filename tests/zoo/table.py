@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 from ir.text.units import format_bytes, parse_bytes
 from tests.zoo.measure import STAGES, Result
@@ -18,20 +19,46 @@ under *ran at* (batch×length), of which the first was captured. *Difference* is
 output from the uncut model.
 """
 
+ROOT = Path(__file__).resolve().parents[2]
+COVERAGE = ROOT / "docs/coverage.md"
+CHECKPOINTS = """\
+## Checkpoints
+
+Each was made, cut in two and run by `python -m tests.zoo.checkpoints --write`. *Difference* is the largest of any
+element of the output from that of the model whose weights were saved. What is refused says what to do.
+Adapters were also compared with what peft 0.21 merges (Llama, GPT-2, ViT; ranks and scales by module, tied and replaced
+weights), sentence embeddings with the modules of sentence-transformers: 0.
+"""
+
 LONG = 60  # characters of a condition
 NAMES = ("model", "nodes", "stages", "over the cuts", "export", "difference", "ran at", "notes")
 COLUMNS = "| " + " | ".join(NAMES) + " |\n|---|" + "--:|" * 5 + "---|---|"
 
 
-def coverage(kinds: Mapping[str, Iterable[str]], results: Mapping[str, Result]) -> str:
-    """A table a kind, and the failures with their reasons below."""
+def coverage(kinds: Mapping[str, Iterable[str]], results: Mapping[str, Result], before: str = "") -> str:
+    """A table a kind, and the failures with their reasons below; what other commands wrote into `before` is kept."""
     good = sum(r.good for r in results.values())
     others = sum(name not in results for names in kinds.values() for name in names)
     missing = f"  {others} more have not been run yet." if others else ""
     parts = [HEAD, f"{good} of {len(results)} models return what they do uncut, bit for bit.{missing}\n"]
     for kind, names in kinds.items():
         parts += [f"## {kind}\n", COLUMNS, *(_row(results[name]) for name in names if name in results), ""]
-    return "\n".join([*parts, *_failures(results.values()), "", TEXTS, QUANTIZED]).rstrip() + "\n"
+    parts += [*_failures(results.values()), "", TEXTS, QUANTIZED, section(before, CHECKPOINTS)]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def with_section(text: str, head: str, body: str) -> str:
+    """The text with a section of it written anew, or added at its end."""
+    title = head.splitlines()[0]
+    before, _, rest = text.partition(f"{title}\n")
+    _, mark, after = rest.partition("\n## ")
+    return f"{before.rstrip()}\n\n{head}\n{body.rstrip()}\n" + (f"\n## {after}" if mark else "")
+
+
+def section(text: str, head: str) -> str:
+    """A section of the text with its title; empty where it has none."""
+    _, mark, rest = text.partition(f"{head.splitlines()[0]}\n")
+    return mark + rest.partition("\n## ")[0].rstrip() + "\n" if mark else ""
 
 
 def recorded(text: str) -> dict[str, Result]:
