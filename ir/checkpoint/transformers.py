@@ -77,7 +77,7 @@ def _as_transformers_does(model: Any, tensors: Mapping[str, Tensorlike], origin:
     tensors = _without_prefix(model, tensors, origin)
     stand_ins = {name: Rearranged.standing_for(t) for name, t in tensors.items()}
     try:
-        with quiet():
+        with silenced():
             loaded, report = _loader(type(model)).from_pretrained(
                 None,
                 config=model.config,
@@ -115,7 +115,7 @@ def _loader(cls: type) -> Any:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """Silence transformers' progress bar and report: our own messages say the same."""
     from transformers.utils import logging
 

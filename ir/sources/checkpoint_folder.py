@@ -18,7 +18,7 @@ from ir.checkpoint.adapters import SETTINGS, Adapter
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.checkpoint.quantized.planned import hold_planned
 from ir.checkpoint.quantized.quantization import quantization_of
-from ir.checkpoint.transformers import quiet
+from ir.checkpoint.transformers import silenced
 from ir.errors import SourceError
 from ir.sources.example_inputs import ExampleInputs, make_example
 from ir.sources.folders import CONFIG, base_folder, model_folder
@@ -80,7 +80,7 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
 def _as_library(path: Path, cls: Any, model: Any, reading: Reading) -> nn.Module:
     """The model as transformers itself loads it, with the configuration of `model`."""
     variant = {"variant": reading.variant} if reading.variant else {}
-    with quiet():
+    with silenced():
         return cls.from_pretrained(
             path, config=model.config, dtype=model.dtype, local_files_only=True, **variant
         ).eval()

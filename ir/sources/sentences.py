@@ -18,7 +18,7 @@ from ir.errors import SourceError
 from ir.sources.meta import parameters_on_meta
 from ir.sources.source import Source
 
-MODULES = "modules.json"
+PARTS_FILE = "modules.json"
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class SentencePart:
 
 def sentence_parts(path: Path) -> tuple[SentencePart, ...]:
     """The modules that a folder lists, the transformer first; none where it lists none.  Raises SourceError."""
-    if not (path / MODULES).is_file():
+    if not (path / PARTS_FILE).is_file():
         return ()
     try:
-        listed = json.loads((path / MODULES).read_text())
+        listed = json.loads((path / PARTS_FILE).read_text())
         return tuple(SentencePart(str(e["type"]).rpartition(".")[2], path / str(e["path"])) for e in listed)
     except (OSError, ValueError, TypeError, KeyError) as e:
-        raise SourceError(f"cannot read {path / MODULES}: {e}") from e
+        raise SourceError(f"cannot read {path / PARTS_FILE}: {e}") from e
 
 
 class SentencePooling(nn.Module):
@@ -144,7 +144,7 @@ def with_sentence_parts(source: Source, parts: Sequence[SentencePart]) -> Source
     known = all(part.kind in _BUILDERS and _is_plain(_settings(part.folder)) for part in behind[1:])
     if not known or not ways or not set(ways) <= set(_WAYS) or set(source.kwargs) - _TAKEN:
         named = " and ".join(part.kind for part in behind)
-        note = f"{MODULES} has {named} behind the transformer: stages are the transformer alone"
+        note = f"{PARTS_FILE} has {named} behind the transformer: stages are the transformer alone"
         return replace(source, notes=(*source.notes, note) if behind else source.notes)
     dtype = next(source.model.parameters()).dtype
     with parameters_on_meta():
