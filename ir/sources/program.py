@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 from ir.checkpoint.names import own_tensors
 from ir.errors import SourceError
 from ir.sources.source import Reading, Source
-from ir.sources.unpickled import check_expressions, without_pickled_code
+from ir.sources.unpickled import check_expressions, import_containers, without_pickled_code
 
 
 def read_program_file(path: Path, reading: Reading) -> Source:
@@ -46,6 +46,7 @@ def read_program_file(path: Path, reading: Reading) -> Source:
 def _load(path: Path) -> ExportedProgram:
     try:
         check_expressions(path)
+        import_containers(path)
         with without_pickled_code(path):
             return torch.export.load(path)
     except SourceError:

@@ -42,6 +42,34 @@ def without_pickled_code(path: Path) -> Iterator[None]:
         yield
 
 
+def import_containers(path: Path) -> None:
+    """Import the modules of known libraries whose classes hold the arguments and results of a .pt2 file.
+
+    Their import tells torch how such an object is taken apart.  Raises SourceError where a library is not installed.
+    """
+    with zipfile.ZipFile(path) as archive:
+        files = [json.loads(archive.read(name)) for name in archive.namelist() if name.endswith(".json")]
+    trees = (text for file in files for text in _texts(file) if text.startswith("[1, {"))
+    for cls in sorted({name for tree in trees for name in _CONTAINER.findall(tree)}):
+        try:
+            import_module(cls.rpartition(".")[0])
+        except ImportError as e:
+            raise SourceError(f"{path} takes or returns a {cls}, whose library is not here: {e}") from e
+
+
+_CONTAINER = re.compile(r'"type": "((?:transformers|diffusers)\.[\w.]+)"')
+
+
+def _texts(node: Any) -> Iterator[str]:
+    """All strings in parsed JSON."""
+    match node:
+        case str():
+            yield node
+        case dict() | list():
+            for child in node.values() if isinstance(node, dict) else node:
+                yield from _texts(child)
+
+
 def check_expressions(path: Path) -> None:
     """Raise SourceError unless the sizes in a .pt2 file are arithmetic: torch evaluates them as Python."""
     with zipfile.ZipFile(path) as archive:

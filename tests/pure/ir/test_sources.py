@@ -11,12 +11,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from transformers.modeling_outputs import BaseModelOutput
 
 from ir.checkpoint.checkpoint import Checkpoint, check_weights
 from ir.errors import SourceError
 from ir.graph import Value
 from ir.sizes import TensorType
-from ir.sources import Source, read_source
+from ir.sources import Source, read_source, unpickled
 from ir.sources.meta import lost_values, parameters_on_meta, with_values
 from ir.sources.unpickled import is_arithmetic
 from tests.support.graphs import graph, linear, param
@@ -209,3 +210,23 @@ def test_sizes_that_are_arithmetic(text: str) -> None:
 )
 def test_sizes_that_are_not(text: str) -> None:
     assert not is_arithmetic(text)
+
+
+class Wrapped(nn.Module):
+    def forward(self, x: torch.Tensor) -> BaseModelOutput:
+        return BaseModelOutput(last_hidden_state=x + 1)  # type: ignore[arg-type]
+
+
+def test_libraries_of_the_containers_in_a_program_are_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.export.save(torch.export.export(Wrapped(), (torch.ones(2),)), tmp_path / "a.pt2")
+    imported: list[str] = []
+    monkeypatch.setattr(unpickled, "import_module", imported.append)
+    unpickled.import_containers(tmp_path / "a.pt2")
+    assert imported == ["transformers.modeling_outputs"]
+
+    def gone(name: str) -> None:
+        raise ImportError(f"no {name}")
+
+    monkeypatch.setattr(unpickled, "import_module", gone)
+    with pytest.raises(SourceError, match=r"takes or returns a transformers.*BaseModelOutput, whose library is not"):
+        unpickled.import_containers(tmp_path / "a.pt2")
