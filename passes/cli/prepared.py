@@ -49,8 +49,9 @@ def _defaults(source: Path, flags: Sequence[str]) -> list[str]:
 
 
 def _key(source: Path, flags: Sequence[str]) -> str:
-    """A digest of the files of a source as the file system has them, of the flags and of the version."""
-    told = [__version__, str(source.resolve()), list(_files(source)), list(flags)]
+    """A digest of the files of a source and those that flags name, as the disk has them, the flags and the version."""
+    others = [list(_files(Path(flag))) for flag in flags if Path(flag).exists()]  # adapters, checkpoints
+    told = [__version__, str(source.resolve()), list(_files(source)), list(flags), others]
     return blake2b(json.dumps(told).encode(), digest_size=8).hexdigest()
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from passes.cli import compile_flags
+from passes.cli.prepared import _key
 from passes.cli.serving import parser
 
 
@@ -31,3 +33,14 @@ def test_a_source_is_cut_for_the_devices_of_one_replica(
     monkeypatch.setattr(compile_flags, "prepared", lambda source, given: given)
     options = parser("stagecut serve").parse_args(["a/folder", *flags.split()])
     assert compile_flags.cut("a/folder", options, options.replicas, options.hosts) == cut_with
+
+
+def test_a_changed_adapter_asks_for_another_artifact(tmp_path: Path) -> None:
+    source, adapter = tmp_path / "model.py", tmp_path / "adapter"
+    adapter.mkdir()
+    source.write_text("")
+    flags = ["--adapter", str(adapter)]
+    before = _key(source, flags)
+    assert _key(source, flags) == before
+    (adapter / "adapter_model.safetensors").write_bytes(b"trained")
+    assert _key(source, flags) != before
