@@ -122,9 +122,8 @@ class _Rows:
             with torch.random.fork_rng(devices=[]):
                 outputs = interpret(self.graph, [inputs[v.name] for v in self.graph.inputs], self.weights).outputs
         except Exception as e:
-            raise _Refused(
-                f"for other lengths the model raises {type(e).__name__}: {str(e).partition(chr(10))[0]}"
-            ) from e
+            first, *_ = f"{type(e).__name__}: {e}".splitlines()
+            raise _Refused(f"the model fails for other lengths: {first}") from e
         return dict(zip(output_names(self.graph.signature), outputs, strict=True))
 
 
@@ -134,10 +133,10 @@ class _Rows:
 def _tried(rows: _Rows, padded: Sequence[PaddedInput]) -> Padding:
     """The first way to tell padding apart with which nothing depends on it.  Raises _Refused where there is none."""
     lengths = _lengths(*rows.graph.ranges[rows.size])
-    refused = [] if lengths[-1] > lengths[0] else [_Refused(f"`{rows.size}` has too few values")]
+    refused = []
     names = output_names(rows.graph.signature)
     outputs = {name: tuple(_dims(v, rows.size)) for name, v in zip(names, rows.graph.outputs, strict=True)}
-    for inputs in () if refused else _ways(rows, padded):
+    for inputs in _ways(rows, padded):
         found = Padding(str(rows.size), tuple(inputs), {name: dims for name, dims in outputs.items() if dims}, "")
         try:
             _try(rows, found, lengths)
@@ -180,7 +179,7 @@ def _try(rows: _Rows, padding: Padding, lengths: Sequence[int]) -> None:
     filled = [_filled(row, other, padding, length) for row, length in zip(alone, short, strict=True)]
     runs = [rows.run(_joined([*[row[i] for row in filled], last[i]])) for i in range(2)]
     if all(torch.equal(a[len(short) :], b[len(short) :]) for a, b in zip(*(run.values() for run in runs), strict=True)):
-        raise _Refused(f"with masks of {[p.value for p in padding.inputs if p.mask]} as padding nothing else counts")
+        raise _Refused("no output depends on what masks do not tell to be padding")
     for i, (row, length) in enumerate(zip(alone, short, strict=True)):
         for name, want in rows.run(row).items():
             got, odd = (_cut(run[name][i : i + 1], padding.outputs.get(name, ()), length) for run in runs)

@@ -1,15 +1,36 @@
-"""Connections: the head of a request has a size and a time, and what is no HTTP is told so."""
+"""Connections: the head of a request has a size and a time, what is no HTTP is told so, and a client that leaves ends
+what would answer it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from http import HTTPStatus
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MOST_HEAD = 64 << 10  # bytes
 SLOWEST_HEAD = 30.0  # seconds in which a head must have arrived, the first one of a connection included
+_TASK, _LEFT = "stagecut.task", "stagecut.left"  # keys of an ASGI scope
+
+
+def stays(scope: Any) -> None:
+    """The current task answers the request of this scope, until its client leaves."""
+    scope[_TASK] = asyncio.current_task()
+
+
+def leave(scope: Any) -> None:
+    """The client is gone: what answers it ends."""
+    scope[_LEFT] = True
+    if (task := scope.get(_TASK)) is not None:
+        task.cancel()
+
+
+def has_left(scope: Any) -> bool:
+    """Whether the client of this request is gone."""
+    return _LEFT in scope
 
 
 class Connection(HttpToolsProtocol):
@@ -27,6 +48,8 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         self._watch()
         super().connection_lost(exc)
+        if self.cycle and not self.cycle.response_complete:
+            leave(self.cycle.scope)
 
     def data_received(self, data: bytes) -> None:
         self._head += len(data)

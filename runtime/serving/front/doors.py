@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 import sys
@@ -9,6 +10,7 @@ from time import perf_counter
 from typing import Any
 from uuid import uuid4
 
+from runtime.serving.front.connections import has_left, stays
 from runtime.serving.front.metrics import Metrics
 from runtime.serving.front.spans import request_span
 
@@ -38,12 +40,17 @@ class Doors:
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", number)]
             await send(message)
 
+        stays(scope)
         with request_span(scope["method"], scope["path"], headers) as span:
             try:
                 if self._token and scope["path"] not in UNGUARDED and not self._is_known(headers):
                     await _refuse(answer)
                 else:
                     await self._app(scope, receive, answer)
+            except asyncio.CancelledError:
+                if not has_left(scope):
+                    raise
+                status = status or 499
             finally:
                 span.answered(_handler(scope), status)
                 self._note(scope, status, perf_counter() - began, number)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import sympy
 import torch
 from torch import nn
 
@@ -26,17 +28,24 @@ class Encoder(nn.Module):
         self.function = function
         self.words = nn.Embedding(WORDS, WIDTH)
         self.mix = nn.Linear(WIDTH, WIDTH)
+        self.few = nn.Embedding(6, WIDTH)
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> Any:
         return self.function(self, self.words(ids), mask)
 
 
-def found(function: Callable[..., Any], dtype: torch.dtype = torch.int64, low: int = 1) -> Padding:
+def found(
+    function: Callable[..., Any], dtype: torch.dtype = torch.int64, fixed: bool = False, odd: bool = True
+) -> Padding:
+    """`fixed`: the length cannot change; `odd`: whether the model takes odd lengths."""
     torch.manual_seed(0)
     model = Encoder(function).eval()
     ids, mask = torch.randint(0, WORDS, (2, 5)), torch.ones(2, 5, dtype=dtype)
-    sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("seq", min=low, max=64)}
+    sizes = {0: torch.export.Dim("batch")} | ({} if fixed else {1: torch.export.Dim("seq", max=64)})
     graph = capture(model, (ids, mask), dynamic_shapes={"ids": sizes, "mask": sizes})
+    if not odd:
+        seq: Any = graph.inputs[0].type.shape[1]
+        graph = replace(graph, guards=(sympy.Eq(sympy.Mod(seq, 2), 0),))
     return proven_padding(FollowRows().run(graph, machine(1)), (ids, mask), model.state_dict())
 
 
@@ -88,6 +97,35 @@ def test_a_model_that_mixes_positions_is_never_padded(what: str) -> None:
     padding = found(function)
     assert padding.symbol is None
     assert reason in padding.reason
+
+
+PLAIN = PADDED["attention"][0]
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "reason"),
+    [
+        (PLAIN, {"fixed": True}, "no size but the number of rows may change"),
+        (PLAIN, {"odd": False}, "the model takes some values of `seq` only"),
+        (
+            lambda m, x, mask: x - (x * mask[..., None]).mean(0),
+            {},
+            "rows are not known to be independent of each other",
+        ),
+        (
+            lambda m, x, mask: x.flip(1) * (mask == 0)[..., None],
+            {},
+            "no output depends on what masks do not tell to be padding",
+        ),
+        (
+            lambda m, x, mask: x * mask[..., None] + m.few(torch.arange(x.shape[1])),
+            {},
+            "the model fails for other lengths: IndexError: index out of range in self",
+        ),
+    ],
+)
+def test_why_rows_are_not_padded_is_said(function: Callable[..., Any], options: dict[str, bool], reason: str) -> None:
+    assert found(function, **options) == Padding(reason=reason)
 
 
 def test_a_difference_as_small_as_rounding_is_seen_in_the_padding() -> None:

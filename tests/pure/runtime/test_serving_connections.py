@@ -11,6 +11,8 @@ from uvicorn.server import ServerState
 
 from runtime.serving.front import connections
 from runtime.serving.front.connections import Connection
+from runtime.serving.front.doors import Doors
+from runtime.serving.front.metrics import Metrics
 
 
 class Sent(asyncio.Transport):
@@ -85,3 +87,30 @@ def test_a_body_may_be_longer_than_a_head_and_take_longer(monkeypatch: pytest.Mo
     monkeypatch.setattr(connections, "SLOWEST_HEAD", 0.01)
     sent = told(HEAD + b"content-length: 200000\r\n\r\n", b"a" * 100_000, seconds=0.05)
     assert (sent.closed, sent.data.startswith(b"HTTP/1.1 200 OK")) == (False, True)
+
+
+def test_a_client_that_leaves_ends_what_would_answer_it() -> None:
+    ended: list[str] = []
+
+    async def waits(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append("the answer")
+
+    async def run() -> None:
+        metrics = Metrics()
+        config = uvicorn.Config(Doors(waits, "", metrics), http=Connection, ws="none", log_level="error")
+        config.load()
+        state = ServerState()
+        connection = Connection(config, state, {})
+        connection.connection_made(Sent())
+        connection.data_received(HEAD + b"\r\n")
+        await asyncio.sleep(0)
+        [task] = state.tasks
+        connection.connection_lost(None)
+        await task
+        assert ended == ["the answer"]
+        assert b'status="499"' in metrics.page()
+
+    asyncio.run(asyncio.wait_for(run(), 10))
