@@ -52,7 +52,7 @@ faults: $(READY) ## put 1,000 faults into an artifact, which `stagecut check` mu
 	$(BIN)/python -m tests.faults
 
 servers: build/servers/.ready ## run packages on the real TorchServe (needs Java 17), Triton and Ray Serve, and fuzz our own
-	$(ALONE) $(PYTEST) tests/servers/test_servers.py tests/servers/test_openapi.py
+	$(ALONE) $(PYTEST) tests/servers/test_servers.py tests/servers/test_openapi.py tests/servers/test_kserve.py
 	$(PYTEST) tests/servers/test_hosts.py
 
 bench: $(READY) ## run the benchmarks
@@ -68,13 +68,14 @@ docs: $(READY) ## write the reference as HTML to build/docs
 # in the wheel of pytriton, whose own requirements do not fit ours.
 build/servers/.ready: $(READY)
 	rm -rf build/servers
-	for server in torchserve triton ray schemathesis; do \
+	for server in torchserve triton ray schemathesis kserve; do \
 		$(BIN)/python -m venv build/servers/$$server; \
 		site=$$(cd build/servers/$$server/lib/python*/site-packages && pwd); \
 		(pwd; ls -d $$PWD/.venv/lib/python*/site-packages) > $$site/behind.pth; done
 	build/servers/torchserve/bin/pip install --quiet torchserve torch-model-archiver
 	build/servers/ray/bin/pip install --quiet 'ray[serve]'
 	build/servers/schemathesis/bin/pip install --quiet schemathesis
+	build/servers/kserve/bin/pip install --quiet kserve
 	$(BIN)/pip download --quiet --no-deps --dest build/servers nvidia-pytriton
 	$(BIN)/python -m zipfile -e build/servers/nvidia_pytriton-*.whl build/servers/triton/wheel
 	cd build/servers/triton/wheel/pytriton/tritonserver && chmod +x bin/tritonserver && \
