@@ -8,12 +8,15 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
+from typing import Any
 
 from runtime.serving.admission import Arrays, Limits, NotServing
 from runtime.serving.engines.replicas import engine_arguments
 from runtime.serving.engines.supervisor import EngineState
 from runtime.serving.flags import parser
 from runtime.serving.interface import Interface
+from runtime.serving.protocols.openai_answers import TextAnswer
+from runtime.serving.protocols.openai_requests import FieldRefused, read_wish
 from runtime.serving.served_model import ServedModel
 
 
@@ -51,6 +54,19 @@ class HostedModel:
     def submit(self, arrays: Arrays, seconds: float | None = None) -> Future[Arrays]:
         """Start a request; the future holds its outputs, or what `ServedModel.answer` raises."""
         return asyncio.run_coroutine_threadsafe(self._model.answer(arrays, seconds), self._loop)
+
+    def write(self, table: Any, name: str) -> Future[dict[str, Any]]:
+        """Start texts, of a model of this name; the future holds the answer, or what is raised.
+
+        `table`: a request of the OpenAI API, for a chat if it has `messages`.
+        """
+        return asyncio.run_coroutine_threadsafe(self._write(table, name), self._loop)
+
+    async def _write(self, table: Any, name: str) -> dict[str, Any]:
+        wish = read_wish(table, chat=isinstance(table, dict) and "messages" in table)
+        if wish.stream:
+            raise FieldRefused("`stream` is not supported here", "stream")
+        return await TextAnswer(wish, self._model.texts, name, self.interface.manifest.generation).whole()
 
     def wait(self) -> None:
         """Until a request would run.  Raises NotServing where none ever will."""

@@ -30,7 +30,8 @@ _KNOWN = (InputError, Overloaded, RequestFailed, NotServing, Expired)
 class StagecutHandler:
     """A handler that answers many requests at once; TorchServe must call it with `asyncCommunication`.
 
-    The file model-config.yaml names the artifact and flags of `python -m runtime.serve` under `stagecut`.
+    The file model-config.yaml names the artifact and flags of `python -m runtime.serve` under `stagecut`.  A decoder
+    takes and gives what the OpenAI API does, without `preprocess` and `postprocess`.
     """
 
     def initialize(self, context: Any) -> None:
@@ -46,11 +47,7 @@ class StagecutHandler:
 
     def preprocess(self, request: Any) -> Mapping[str, torch.Tensor]:
         """The inputs in a body: parsed JSON, or bytes.  By default the JSON of the Open Inference Protocol."""
-        asked = (
-            oip.read_request(bytes(request), None)
-            if isinstance(request, (bytes, bytearray))
-            else oip.read_table(request)
-        )
+        asked = oip.read_table(_read(request))
         return {name: tensor_of(array) for name, array in asked.arrays.items()}
 
     def postprocess(self, outputs: Mapping[str, torch.Tensor]) -> Any:
@@ -63,6 +60,8 @@ class StagecutHandler:
     async def _answer(self, index: int, row: Mapping[str, Any], context: Any) -> Any:
         body = row.get("body", row.get("data"))
         try:
+            if self.model.interface.writes_texts:
+                return await asyncio.wrap_future(self.model.write(_read(body), self.name))
             inputs = {name: array_of(tensor) for name, tensor in self.preprocess(body).items()}
             outputs = await asyncio.wrap_future(self.model.submit(inputs))
             return self.postprocess({name: tensor_of(array) for name, array in outputs.items()})
@@ -71,3 +70,8 @@ class StagecutHandler:
             if isinstance(e, Overloaded):
                 context.set_response_header(index, "retry-after", str(e.retry_after))
             return {"error": str(e)}
+
+
+def _read(body: Any) -> Any:
+    """The JSON of a body, which may be parsed already.  Raises InputError."""
+    return oip.read_json(bytes(body)) if isinstance(body, (bytes, bytearray)) else body

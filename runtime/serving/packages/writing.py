@@ -14,7 +14,7 @@ from runtime.serving.interface import Interface
 from runtime.serving.protocols.oip import DATATYPES
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
-_FOR_TEXTS = ("ray", "kserve")  # servers whose adapter has the OpenAI API
+_FOR_TEXTS = ("torchserve", "ray", "kserve")  # servers whose adapter takes requests of the OpenAI API
 
 
 def write_package(artifact: Path, server: str, out: Path, name: str, flags: Sequence[str]) -> list[Path]:
@@ -27,7 +27,7 @@ def write_package(artifact: Path, server: str, out: Path, name: str, flags: Sequ
     if not _NAME.fullmatch(name):
         raise InputError(f"{name!r} is no name of a model: letters, digits, dots and dashes", "give one with --name")
     if manifest.generation.page and server not in _FOR_TEXTS:
-        raise InputError(f"{name} writes texts, which {server} cannot ask for", f"use {' or '.join(_FOR_TEXTS)}")
+        raise InputError(f"{name} writes texts, which {server} cannot ask for", f"use one of {', '.join(_FOR_TEXTS)}")
     values = _values(artifact, manifest, name, flags)
     written = []
     try:
@@ -66,7 +66,7 @@ def _values(artifact: Path, manifest: Manifest, name: str, flags: Sequence[str])
         "gpus": str(len(accelerators)),
         "inputs": _triton_tensors(interface.inputs),
         "outputs": _triton_tensors(interface.outputs),
-        "example": json.dumps({"inputs": [_example(tensor) for tensor in interface.inputs]}),
+        "example": json.dumps(_example_request(interface)),
     }
 
 
@@ -83,6 +83,12 @@ def _triton_tensors(tensors: Sequence[Tensor]) -> str:
         for t in tensors
     ]
     return ",\n  ".join(entries)
+
+
+def _example_request(interface: Interface) -> dict[str, Any]:
+    if interface.writes_texts:
+        return {"prompt": [1, 2, 3], "max_tokens": 16}
+    return {"inputs": [_example(tensor) for tensor in interface.inputs]}
 
 
 def _example(tensor: Tensor) -> dict[str, Any]:

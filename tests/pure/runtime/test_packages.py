@@ -87,6 +87,19 @@ class Model:
             done.set_result({"y": array_of(x * 2)})
         return done
 
+    interface = SimpleNamespace(writes_texts=False)
+
+
+class Decoder:
+    """In place of a HostedModel that writes texts."""
+
+    interface = SimpleNamespace(writes_texts=True)
+
+    def write(self, table: Any, name: str) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result({"model": name, "prompt": table["prompt"]})
+        return done
+
 
 class Context:
     """In place of TorchServe's."""
@@ -121,6 +134,15 @@ def test_each_request_to_torchserve_has_a_status_of_its_own() -> None:
     assert context.headers == {"retry-after": "3"}
     assert [answer["outputs"][0]["data"][0] for answer in (answers[0], answers[4])] == [2.0, 6.0]
     assert answers[1] == {"error": "it raised"}
+
+
+def test_torchserve_hands_texts_on() -> None:
+    handler, context = StagecutHandler(), Context()
+    handler.name, handler.model = "llama", Decoder()  # type: ignore[assignment]
+    rows = [{"body": b'{"prompt": "a"}'}, {"body": {"prompt": [1]}}, {"body": b"{"}]
+    *answers, wrong = asyncio.run(handler.handle(rows, context))
+    assert answers == [{"model": "llama", "prompt": "a"}, {"model": "llama", "prompt": [1]}]
+    assert (context.statuses, "the request is no JSON" in wrong["error"]) == ({2: 400}, True)
 
 
 def test_a_handler_of_ones_own_gives_and_takes_tensors() -> None:

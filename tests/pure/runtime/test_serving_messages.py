@@ -105,7 +105,8 @@ def test_flags_that_do_not_go_together(folder: Path, tmp_path: Path) -> None:
 def test_a_decoder_is_packed_for_servers_that_write_texts(folder: Path, tmp_path: Path) -> None:
     manifest = folder / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"page": 0', '"page": 16'))
-    with pytest.raises(InputError, match="own writes texts, which triton cannot ask for; use ray or kserve"):
+    why = "own writes texts, which triton cannot ask for; use one of torchserve, ray, kserve"
+    with pytest.raises(InputError, match=why):
         write_package(folder, "triton", tmp_path / "out", "own", [])
 
 
