@@ -16,7 +16,7 @@ from runtime.serving.engines.supervisor import EngineState
 from runtime.serving.flags import parser
 from runtime.serving.interface import Interface
 from runtime.serving.protocols.openai_answers import TextAnswer
-from runtime.serving.protocols.openai_requests import FieldRefused, read_wish
+from runtime.serving.protocols.openai_requests import FieldRefused, Wish, read_wish
 from runtime.serving.served_model import ServedModel
 
 
@@ -63,9 +63,7 @@ class HostedModel:
         return asyncio.run_coroutine_threadsafe(self._write(table, name), self._loop)
 
     async def _write(self, table: Any, name: str) -> dict[str, Any]:
-        wish = read_wish(table, chat=isinstance(table, dict) and "messages" in table)
-        if wish.stream:
-            raise FieldRefused("`stream` is not supported here", "stream")
+        wish = whole_wish(table)
         return await TextAnswer(wish, self._model.texts, name, self.interface.manifest.generation).whole()
 
     def wait(self) -> None:
@@ -85,6 +83,14 @@ class HostedModel:
         asyncio.set_event_loop(self._loop)
         self._loop.call_soon(self._model.start)
         self._loop.run_forever()
+
+
+def whole_wish(table: Any) -> Wish:
+    """The wish for an answer that comes as a whole.  Raises FieldRefused or InputError."""
+    wish = read_wish(table, chat=isinstance(table, dict) and "messages" in table)
+    if wish.stream:
+        raise FieldRefused("`stream` is not supported here", "stream")
+    return wish
 
 
 def _limits(options: argparse.Namespace) -> Limits:

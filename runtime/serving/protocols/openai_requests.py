@@ -92,10 +92,10 @@ def read_wish(table: Any, chat: bool) -> Wish:
     copies = 1 if (n := left.pop("n", None)) is None else _whole("n", n, 1, _MOST_CHOICES)
     stream = _truth("stream", left.pop("stream", None))
     told = left.pop("stream_options", None) or {}
-    if told and not stream:
-        raise FieldRefused("`stream_options` are for answers that are streamed; say `stream`, too", "stream_options")
     if not isinstance(told, dict) or set(told) - {"include_usage", "include_obfuscation"}:
         raise FieldRefused("of `stream_options`, only `include_usage` is supported", "stream_options")
+    if told and not stream:
+        raise FieldRefused("`stream_options` are for answers that are streamed; say `stream`, too", "stream_options")
     logprobs = left.pop("logprobs", None)
     if not isinstance(logprobs, bool) and logprobs not in (None, 0):
         raise FieldRefused("`logprobs` of other tokens than the written ones are not supported; ask for 0", "logprobs")

@@ -14,11 +14,13 @@ import pytest
 import torch
 
 from runtime.package import main
+from runtime.serving.adapters.hosted import whole_wish
 from runtime.serving.adapters.torchserve import StagecutHandler
 from runtime.serving.admission import Overloaded, RequestFailed
 from runtime.serving.arrays import Array
 from runtime.serving.engines.tensors import array_of, tensor_of
 from runtime.serving.packages.flags import SERVERS
+from runtime.serving.protocols.openai_requests import FieldRefused
 from tests.support.artifacts import Part, tensor, write
 
 
@@ -143,6 +145,12 @@ def test_torchserve_hands_texts_on() -> None:
     *answers, wrong = asyncio.run(handler.handle(rows, context))
     assert answers == [{"model": "llama", "prompt": "a"}, {"model": "llama", "prompt": [1]}]
     assert (context.statuses, "the request is no JSON" in wrong["error"]) == ({2: 400}, True)
+
+
+def test_other_servers_answer_texts_as_a_whole() -> None:
+    assert whole_wish({"messages": [{"role": "user", "content": "a"}]}).chat
+    with pytest.raises(FieldRefused, match="`stream` is not supported here"):
+        whole_wish({"prompt": "a", "stream": True})
 
 
 def test_a_handler_of_ones_own_gives_and_takes_tensors() -> None:

@@ -55,8 +55,8 @@ def test_embeddings_that_a_model_does_not_give(folder: Path) -> None:
     model = Server(folder, [[]], Settings("own")).model
     with pytest.raises(InputError, match="this model gives no embeddings of texts alone: it takes `image`, too"):
         Embeddings(model)._require_encoder()
-    with pytest.raises(InputError, match="`input_ids` is float64, and cannot hold these token ids"):
-        _row(tensor("input_ids", 1, 4, dtype="float64"), [2**70])
+    with pytest.raises(InputError, match="`input_ids` is int32, and cannot hold these token ids"):
+        _row(tensor("input_ids", 1, 4, dtype="int32"), [2**70])
 
 
 def test_a_model_without_texts_is_asked_otherwise(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
