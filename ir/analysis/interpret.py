@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from ir.analysis.arguments import as_number, operator_arguments
+from ir.analysis.bind import SizeValues
 from ir.analysis.pools import updated_in_place
 from ir.analysis.programs import program_of
 from ir.autocast import without_autocast
-from ir.graph import Graph, State, Transfer, sizes_of
+from ir.graph import Graph, Node, Param, State, Transfer, Value, sizes_of
 from ir.sizes import at
 
 
@@ -31,12 +32,12 @@ def interpret(
 ) -> Result:
     """Run on `inputs` with `weights` by fully qualified name, from `state` by name or else from the initial state.
 
-    `program` is the index of one of several.
+    `program` is the index of one of several.  A weight is read for each node that takes it, and not kept.
     """
     graph = program_of(graph, program)
     sizes = sizes_of(zip(graph.inputs, inputs, strict=True))
-    env = dict(zip(graph.inputs, inputs, strict=True))
-    env |= {p: lookup(weights, p.fqns) for p in graph.params}
+    env = _Values(weights)
+    env |= dict(zip(graph.inputs, inputs, strict=True))
     env |= {c: c.data for c in graph.constants}
     env |= {s: (state or {}).get(s.name, _first(s, weights)) for s in graph.states}
     env |= {s: env[s].clone() for s in updated_in_place(graph)}
@@ -45,17 +46,33 @@ def interpret(
     kept = {*graph.kept, *graph.leaves}
     with torch.no_grad(), without_autocast():
         for node in graph.nodes:
-            if isinstance(node, Transfer):
-                out = env[node.value]
-            else:
-                args, kwargs = operator_arguments(node, env.__getitem__, lambda size: as_number(size, sizes), device)
-                out = node.op(*args, **kwargs)
+            out = _result(node, env, sizes, device)
             many = not isinstance(node, Transfer) and node.unpacks
             env.update(zip(node.results, out if many else [out], strict=True))
             for value in {*node.operands, *node.results}:
                 if last.get(value, node) is node and value not in kept:
                     del env[value]
     return Result([env[v] for v in graph.outputs], {s.name: env[v] for s, v in graph.updates})
+
+
+class _Values(dict[Value, torch.Tensor]):
+    """Values that are made already; params come from the weights, in their dtype."""
+
+    def __init__(self, weights: Mapping[str, torch.Tensor]) -> None:
+        super().__init__()
+        self._weights = weights
+
+    def __missing__(self, value: Value) -> torch.Tensor:
+        if not isinstance(value, Param):
+            raise KeyError(value)
+        return lookup(self._weights, value.fqns).to(value.type.dtype)
+
+
+def _result(node: Node, env: _Values, sizes: SizeValues, device: torch.device) -> Any:
+    if isinstance(node, Transfer):
+        return env[node.value]
+    args, kwargs = operator_arguments(node, env.__getitem__, lambda size: as_number(size, sizes), device)
+    return node.op(*args, **kwargs)
 
 
 def _first(state: State, weights: Mapping[str, torch.Tensor]) -> torch.Tensor:

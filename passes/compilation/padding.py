@@ -16,7 +16,7 @@ import sympy
 import torch
 
 from ir.analysis.index_ranges import index_ranges
-from ir.analysis.interpret import interpret, lookup
+from ir.analysis.interpret import interpret
 from ir.analysis.memory import stored_bytes
 from ir.graph import Graph, Value
 from ir.objects.signature import output_names
@@ -24,7 +24,7 @@ from ir.text.units import format_bytes
 from passes.cli.rounding import distance, equal_results, rounding_between
 from runtime.manifest.manifest import PaddedInput, Padding
 
-MOST_WEIGHTS = 4 << 30  # bytes; models with more are not run
+MOST_WEIGHTS = 2 << 30  # bytes; models with more are not run, as each run reads them all
 _MOST_MASKS = 2  # inputs that may tell what is padding
 
 _Tensors: TypeAlias = Mapping[str, torch.Tensor]
@@ -43,8 +43,7 @@ def proven_padding(graph: Graph, example: Sequence[torch.Tensor], weights: _Tens
         if stored > MOST_WEIGHTS:
             more = f"{format_bytes(stored)} of weights, more than {format_bytes(MOST_WEIGHTS)}"
             raise _Refused(f"the model has {more}, so it was not run to see")
-        held = {p.fqns[0]: lookup(weights, p.fqns).to(p.type.dtype) for p in graph.params}
-        rows = _Rows(graph, size, dict(zip((v.name for v in graph.inputs), example, strict=True)), held)
+        rows = _Rows(graph, size, dict(zip((v.name for v in graph.inputs), example, strict=True)), weights)
         return _tried(rows, padded)
     except _Refused as e:
         return Padding(reason=str(e))

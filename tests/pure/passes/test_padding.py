@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 import sympy
@@ -124,8 +125,37 @@ PLAIN = PADDED["attention"][0]
         ),
     ],
 )
-def test_why_rows_are_not_padded_is_said(function: Callable[..., Any], options: dict[str, bool], reason: str) -> None:
+def test_why_rows_are_not_padded_is_said(function: Callable[..., Any], options: dict[str, Any], reason: str) -> None:
     assert found(function, **options) == Padding(reason=reason)
+
+
+class Weights(Mapping[str, torch.Tensor]):
+    """Weights that are read when they are asked for, as a checkpoint's; counts those that are held at once."""
+
+    def __init__(self, held: Mapping[str, torch.Tensor]) -> None:
+        self.held, self.read, self.most = held, WeakSet[torch.Tensor](), 0
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        tensor = self.held[name].clone()
+        self.read.add(tensor)
+        self.most = max(self.most, len(self.read))
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.held)
+
+    def __len__(self) -> int:
+        return len(self.held)
+
+
+def test_the_weights_of_one_node_are_in_memory_at_a_time() -> None:
+    model = Encoder(lambda m, x, mask: m.mix(m.mix(m.mix(x))) * mask[..., None] + m.few(mask)).eval()
+    ids, mask = torch.randint(0, WORDS, (2, 5)), torch.ones(2, 5, dtype=torch.int64)
+    sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("seq", max=64)}
+    graph = FollowRows().run(capture(model, (ids, mask), dynamic_shapes={"ids": sizes, "mask": sizes}), machine(1))
+    weights = Weights(model.state_dict())
+    assert proven_padding(graph, (ids, mask), weights).symbol == "seq"
+    assert weights.most == 2  # a matrix and its bias
 
 
 def test_a_difference_as_small_as_rounding_is_seen_in_the_padding() -> None:
