@@ -10,12 +10,12 @@ from typing import Any, TypeAlias, TypeVar, cast
 import sympy
 import torch
 from torch._ops import OpOverload
-from torch.utils._pytree import tree_leaves, tree_map
 
 from ir.cost import UNKNOWN, Cost, Measured, Split
 from ir.decoding import Decoding
 from ir.location import Where
 from ir.microbatching import Microbatching
+from ir.objects.nested import leaves, mapped
 from ir.objects.opaque import OPERATOR, Opaque, known
 from ir.objects.signature import Signature
 from ir.sizes import CallSizes, TensorType
@@ -97,7 +97,7 @@ class Call(_Node):
 
     @cached_property
     def operands(self) -> tuple[Value, ...]:
-        return tuple(a for a in tree_leaves((self.args, dict(self.kwargs))) if isinstance(a, Value))
+        return tuple(a for a in leaves((self.args, dict(self.kwargs))) if isinstance(a, Value))
 
     @cached_property
     def arguments(self) -> Mapping[str, Any]:
@@ -109,7 +109,7 @@ class Call(_Node):
     @cached_property
     def symbols(self) -> frozenset[sympy.Symbol]:
         """The symbols in the arguments."""
-        exprs = (a for a in tree_leaves((self.args, dict(self.kwargs))) if isinstance(a, sympy.Basic))
+        exprs = (a for a in leaves((self.args, dict(self.kwargs))) if isinstance(a, sympy.Basic))
         return frozenset(s for e in exprs for s in e.free_symbols if isinstance(s, sympy.Symbol))
 
     @cached_property
@@ -139,7 +139,7 @@ def map_arguments(node: Node, to: Callable[[Any], Any]) -> Node:
     """The same node with `to` applied to each value, size and literal in its arguments."""
     if isinstance(node, Transfer):
         return replace(node, value=to(node.value))
-    args, kwargs = tree_map(to, (node.args, dict(node.kwargs)))
+    args, kwargs = mapped(to, (node.args, dict(node.kwargs)))
     return replace(node, args=args, kwargs=kwargs)
 
 

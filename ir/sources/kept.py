@@ -25,7 +25,7 @@ from ir.graph import Graph
 from ir.sources.source import Source, Variant
 
 LIBRARY = "transformers"
-MOST_ENTRIES = 10_000  # files in a folder
+MOST_FILES = 10_000  # in a folder
 LARGEST_TEXT = 1 << 20  # bytes of a file whose contents are read; of others the size and the time of change count
 _VARIABLES = ("HF_", "PYTORCH", "TORCH", "TRANSFORMERS", "USE_")  # of the environment, that libraries look at
 _PLACES = ("_DIR", "_HOME", "_CACHE")  # those that name folders, which torch itself sets, too
@@ -69,12 +69,13 @@ def key_of(folder: Path, terms: Sequence[Any]) -> str:
     digest = Digest()
     try:
         library = find_spec(LIBRARY)
-        if LIBRARY in sys.modules or library is None or not folder.is_dir():
+        files = sorted(folder.rglob("*"))
+        if LIBRARY in sys.modules or library is None or not folder.is_dir() or len(files) > MOST_FILES:
             return ""
-        digest.add((str(folder), os.getcwd(), list(_contents(folder)), list(terms)))
+        digest.add((str(folder), os.getcwd(), list(map(_content, files)), list(terms)))
         digest.add((platform.node(), library.origin, sys.flags.optimize, _environment(), list(_installed())))
         digest.add_surroundings()
-    except (OSError, ValueError, Untold, RecursionError):
+    except (OSError, ValueError, Untold, RecursionError):  # ValueError: of a library without a spec
         return ""
     return digest.text
 
@@ -115,21 +116,13 @@ def _without_inputs(variant: Variant) -> Variant:
     return replace(variant, args=(), kwargs={}, dynamic_shapes=None)
 
 
-def _contents(folder: Path) -> Iterator[tuple[object, ...]]:
-    """The files in a folder: small texts by their bytes, others by their size and the time of their last change.
-
-    Raises ValueError for too many files.
-    """
-    for number, file in enumerate(sorted(folder.rglob("*"))):
-        if number >= MOST_ENTRIES:
-            raise ValueError(f"{folder} holds too many files")
-        if not file.is_file():
-            yield (str(file),)
-        elif file.suffix == ".json" and file.stat().st_size <= LARGEST_TEXT:
-            yield str(file), file.read_bytes()
-        else:
-            stamp = FileStamp.of(file)
-            yield stamp.path, stamp.size, stamp.changed
+def _content(file: Path) -> tuple[object, ...]:
+    """A small text by its bytes, another file by its size and the time of its last change, a folder by its name."""
+    if not file.is_file():
+        return (str(file),)
+    if file.suffix == ".json" and file.stat().st_size <= LARGEST_TEXT:
+        return str(file), file.read_bytes()
+    return (FileStamp.of(file),)
 
 
 def _environment() -> list[tuple[str, str]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ir.graph import Call, Graph, Node, Transfer, Value, map_arguments
+from ir.graph import Call, Graph, Node, Transfer, Value
 from ir.microbatching import Microbatching
+from ir.objects.nested import leaves
 from ir.text.call_sizes import format_sizes
 from ir.text.units import format_seconds
 
@@ -86,12 +87,12 @@ def _same_arguments(before: Call, after: Call) -> bool:
     return before.args is after.args and before.kwargs is after.kwargs
 
 
-def _literals(node: Node) -> str:
+def _literals(node: Node) -> list[object]:
     """The arguments of a node, without the names of the values among them."""
     if isinstance(node, Transfer):
-        return ""
-    plain = map_arguments(node, lambda a: "value" if isinstance(a, Value) else a)
-    return f"{plain.args} {dict(plain.kwargs)}" if isinstance(plain, Call) else ""
+        return []
+    kwargs = dict(node.kwargs)
+    return [*kwargs, *("value" if isinstance(a, Value) else a for a in leaves((node.args, kwargs)))]
 
 
 def _microbatching(before: Graph, after: Graph) -> Iterator[str]:

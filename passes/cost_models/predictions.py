@@ -36,6 +36,7 @@ class Predictions:
         self._decodes = bool(graph.decoding.page)
         sizes = graph.hints if sizes is None else sizes
         self._number = lru_cache(maxsize=None)(lambda dim: float(bound(dim, sizes)))
+        self._plain = lru_cache(maxsize=None)(self._in_numbers)  # nodes of layers that are alike cost the same
 
     def number(self, dim: Dim) -> float:
         return dim if isinstance(dim, (int, float)) else self._number(dim)
@@ -45,7 +46,9 @@ class Predictions:
 
     def cost(self, node: Node) -> Cost:
         """A node's cost in plain numbers."""
-        cost = node.cost
+        return self._plain(node.cost)
+
+    def _in_numbers(self, cost: Cost) -> Cost:
         flops, nbytes, elements = (self.number(dim) for dim in (cost.flops, cost.bytes, cost.elements))
         return replace(cost, flops=flops, bytes=nbytes, elements=elements)
 

@@ -37,7 +37,7 @@ def captured_example(name: str) -> tuple[Source, Graph]:
     """A model file of examples/ and its graph, which is kept for the other tests of this run."""
     source = read_source(str(EXAMPLES / f"{name}.py"))
     with patch.dict(os.environ, STAGECUT_CACHE=os.environ["STAGECUT_CACHE"] + "-examples"):  # no other test drops it
-        if (kept := find(name)) is None:
+        if (kept := find(name, Kept)) is None:
             graph = capture(source.model, source.args, source.kwargs, dynamic_shapes=source.dynamic_shapes)
             keep(name, kept := Kept(graph, ()))
     return source, kept.graph

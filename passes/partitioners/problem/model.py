@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from os import PathLike
 
 from passes.partitioners.problem import published
@@ -70,22 +71,18 @@ class Problem:
         for node, step in enumerate(self.nodes):
             if len(step.time) < kinds:
                 raise InvalidProblem(f"node {node} has {len(step.time)} times for {kinds} kinds of devices")
-        for what, node in self._mentioned():
-            if not 0 <= node < len(self.nodes):
+        known = set(range(len(self.nodes)))
+        for what, nodes in self._mentioned():
+            for node in sorted({*nodes} - known)[:1]:
                 raise InvalidProblem(f"{what} names node {node}; there are {len(self.nodes)}")
 
-    def _mentioned(self) -> Iterator[tuple[str, int]]:
-        for value in self.values:
-            yield "a value", value.producer
-            yield from (("a value", node) for node in value.consumers)
-        for weight in self.weights:
-            yield from (("a weight", node) for node in weight.readers)
-        for group in self.groups:
-            yield from (("a group", node) for node in group)
-        for module in self.modules:
-            yield from (("a module", node) for node in module)
-        for pair in self.precedence or ():
-            yield from (("precedence", node) for node in pair)
+    def _mentioned(self) -> Iterator[tuple[str, Iterable[int]]]:
+        yield "a value", (value.producer for value in self.values)
+        yield "a value", chain.from_iterable(value.consumers for value in self.values)
+        yield "a weight", chain.from_iterable(weight.readers for weight in self.weights)
+        yield "a group", chain.from_iterable(self.groups)
+        yield "a module", chain.from_iterable(self.modules)
+        yield "precedence", chain.from_iterable(self.precedence or ())
 
     @cached_property
     def before(self) -> tuple[tuple[int, int], ...]:

@@ -11,15 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil, floor
+from typing import TYPE_CHECKING
 
 import numpy as np
-from ortools.sat.python import cp_model
 
 from passes.partitioners.deadline import Deadline
 from passes.partitioners.problem.objective import Objective
-from passes.partitioners.proof.cp_sat import Linear, run_solver
+from passes.partitioners.proof.cp_sat import Ending, Linear, new_program, run_solver
 from passes.partitioners.proof.integer_program import GRAIN
 from passes.partitioners.units import BYTES, COUNT, Core, Sets
+
+if TYPE_CHECKING:
+    from ortools.sat.python import cp_model
 
 MOST_TERMS = 60_000
 
@@ -33,7 +36,7 @@ class Assignment:
     """The program of one core.  `known` is the value of some split, in seconds."""
 
     def __init__(self, core: Core, known: float) -> None:
-        self.core, self.problem, self.program = core, core.problem, cp_model.CpModel()
+        self.core, self.problem, self.program = core, core.problem, new_program()
         self.scale = GRAIN / known
         self.stages, self.devices = range(core.problem.n_stages), range(len(core.problem.devices))
         self.x = [[self.program.new_bool_var("") for _ in self.stages] for _ in range(core.n)]
@@ -59,11 +62,11 @@ class Assignment:
         for unit, row in enumerate(self.x):
             for stage, variable in enumerate(row):
                 self.program.add_hint(variable, int(stages[self.core.nodes[unit][0]] == stage))
-        solver, status = run_solver(self.program, deadline)
-        if status == cp_model.INFEASIBLE:
+        solver, ending = run_solver(self.program, deadline)
+        if ending is Ending.impossible:
             return GRAIN / self.scale, None
         bound = solver.best_objective_bound / self.scale
-        if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        if ending is not Ending.solved:
             return bound, None
         return bound, np.array([next(s for s in self.stages if solver.boolean_value(row[s])) for row in self.x])
 

@@ -17,14 +17,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import floor
+from typing import TYPE_CHECKING
 
 import numpy as np
-from ortools.sat.python import cp_model
 
 from passes.partitioners.deadline import Deadline
-from passes.partitioners.proof.cp_sat import Linear, run_solver
+from passes.partitioners.proof.cp_sat import Ending, Linear, new_program, run_solver
 from passes.partitioners.proof.ideals import Ideals
 from passes.partitioners.proof.relaxed import Relaxed, Stages
+
+if TYPE_CHECKING:
+    from ortools.sat.python import cp_model
 
 GRAIN = 10**8  # the known value is this many units of time
 
@@ -47,7 +50,7 @@ class IntegerProgram:
     """The program of one relaxed problem.  `known` is a value that some split has, in seconds."""
 
     def __init__(self, model: Relaxed, known: float) -> None:
-        self.model, self.core, self.program = model, model.core, cp_model.CpModel()
+        self.model, self.core, self.program = model, model.core, new_program()
         self.scale = GRAIN / known
         self.places = range(sum(len(kind.devices) for kind in model.classes))
         first, last = _limits(model, known, len(self.places))
@@ -68,11 +71,11 @@ class IntegerProgram:
             for place, variable in enumerate(row):
                 if not isinstance(variable, int):
                     self.program.add_hint(variable, int(hint[unit] <= place))
-        solver, status = run_solver(self.program, deadline)
-        if status == cp_model.INFEASIBLE:
+        solver, ending = run_solver(self.program, deadline)
+        if ending is Ending.impossible:
             return Answer(GRAIN / self.scale, ())
         bound = solver.best_objective_bound / self.scale
-        return Answer(bound, self._stages(solver) if status in (cp_model.OPTIMAL, cp_model.FEASIBLE) else ())
+        return Answer(bound, self._stages(solver) if ending is Ending.solved else ())
 
     def _units(self, seconds: float) -> int:
         return floor(seconds * self.scale)

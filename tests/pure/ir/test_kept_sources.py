@@ -123,6 +123,9 @@ def test_what_cannot_be_told_has_no_key(folder: Path, monkeypatch: pytest.Monkey
     assert key(folder, trust_remote_code=True) == key(folder, cache=False) == key(folder / "none") == ""
     assert given._key(folder, (), None, Options.of({"stages": 2, "out": "out"}), {"wide": ((), {})}) == ""
     assert given._key(nn.ReLU(), (), None, Options.of({"stages": 2, "out": "out"}), None) == ""
+    with monkeypatch.context() as patch:
+        patch.setattr(kept, "MOST_FILES", 1)
+        assert key_of(folder, []) == ""
     monkeypatch.setattr(kept, "LIBRARY", "torch")
     assert key_of(folder, []) == ""
 
