@@ -15,7 +15,7 @@ from ir.cost import UNKNOWN, Cost, Measured, Split
 from ir.decoding import Decoding
 from ir.location import Where
 from ir.microbatching import Microbatching
-from ir.objects.nested import leaves, mapped
+from ir.objects.nested import mapped, nested_leaves
 from ir.objects.opaque import OPERATOR, Opaque, known
 from ir.objects.signature import Signature
 from ir.sizes import CallSizes, TensorType
@@ -97,7 +97,7 @@ class Call(_Node):
 
     @cached_property
     def operands(self) -> tuple[Value, ...]:
-        return tuple(a for a in leaves((self.args, dict(self.kwargs))) if isinstance(a, Value))
+        return tuple(a for a in nested_leaves((self.args, dict(self.kwargs))) if isinstance(a, Value))
 
     @cached_property
     def arguments(self) -> Mapping[str, Any]:
@@ -109,7 +109,7 @@ class Call(_Node):
     @cached_property
     def symbols(self) -> frozenset[sympy.Symbol]:
         """The symbols in the arguments."""
-        exprs = (a for a in leaves((self.args, dict(self.kwargs))) if isinstance(a, sympy.Basic))
+        exprs = (a for a in nested_leaves((self.args, dict(self.kwargs))) if isinstance(a, sympy.Basic))
         return frozenset(s for e in exprs for s in e.free_symbols if isinstance(s, sympy.Symbol))
 
     @cached_property

@@ -8,15 +8,15 @@ from typing import Any
 from torch.utils import _pytree as pytree
 
 
-def leaves(nested: Any) -> Iterator[Any]:
+def nested_leaves(nested: Any) -> Iterator[Any]:
     """The leaves of nested containers, in order."""
     kind = type(nested)
     if kind is tuple or kind is list:
         for item in nested:
-            yield from leaves(item)
+            yield from nested_leaves(item)
     elif kind is dict:
         for item in nested.values():
-            yield from leaves(item)
+            yield from nested_leaves(item)
     elif isinstance(nested, (tuple, list, dict)):  # a class of its own
         yield from pytree.tree_leaves(nested)
     else:

@@ -25,7 +25,7 @@ from ir.graph import Graph
 from ir.sources.source import Source, Variant
 
 LIBRARY = "transformers"
-MOST_FILES = 10_000  # in a folder
+MOST_ENTRIES = 10_000  # in a folder
 LARGEST_TEXT = 1 << 20  # bytes of a file whose contents are read; of others the size and the time of change count
 _VARIABLES = ("HF_", "PYTORCH", "TORCH", "TRANSFORMERS", "USE_")  # of the environment, that libraries look at
 _PLACES = ("_DIR", "_HOME", "_CACHE")  # those that name folders, which torch itself sets, too
@@ -70,7 +70,7 @@ def key_of(folder: Path, terms: Sequence[Any]) -> str:
     try:
         library = find_spec(LIBRARY)
         files = sorted(folder.rglob("*"))
-        if LIBRARY in sys.modules or library is None or not folder.is_dir() or len(files) > MOST_FILES:
+        if LIBRARY in sys.modules or library is None or not folder.is_dir() or len(files) > MOST_ENTRIES:
             return ""
         digest.add((str(folder), os.getcwd(), list(map(_content, files)), list(terms)))
         digest.add((platform.node(), library.origin, sys.flags.optimize, _environment(), list(_installed())))

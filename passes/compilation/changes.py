@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ir.graph import Call, Graph, Node, Transfer, Value
 from ir.microbatching import Microbatching
-from ir.objects.nested import leaves
+from ir.objects.nested import nested_leaves
 from ir.text.call_sizes import format_sizes
 from ir.text.units import format_seconds
 
@@ -92,7 +92,7 @@ def _literals(node: Node) -> list[object]:
     if isinstance(node, Transfer):
         return []
     kwargs = dict(node.kwargs)
-    return [*kwargs, *("value" if isinstance(a, Value) else a for a in leaves((node.args, kwargs)))]
+    return [*kwargs, *("value" if isinstance(a, Value) else a for a in nested_leaves((node.args, kwargs)))]
 
 
 def _microbatching(before: Graph, after: Graph) -> Iterator[str]:

@@ -124,7 +124,7 @@ def test_what_cannot_be_told_has_no_key(folder: Path, monkeypatch: pytest.Monkey
     assert given._key(folder, (), None, Options.of({"stages": 2, "out": "out"}), {"wide": ((), {})}) == ""
     assert given._key(nn.ReLU(), (), None, Options.of({"stages": 2, "out": "out"}), None) == ""
     with monkeypatch.context() as patch:
-        patch.setattr(kept, "MOST_FILES", 1)
+        patch.setattr(kept, "MOST_ENTRIES", 1)
         assert key_of(folder, []) == ""
     monkeypatch.setattr(kept, "LIBRARY", "torch")
     assert key_of(folder, []) == ""
