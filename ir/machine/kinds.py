@@ -18,6 +18,7 @@ class HardwareKind:
     link: Link  # between two of the kind, on one host
     fused_causal: bool = False  # whether attention is faster with is_causal than with a mask
     graphs: bool = False  # whether the runtime launches all kernels of a decoder's step at once
+    paged: bool = False  # whether attention over pages has a kernel that reads them where they lie
 
 
 _CPU = HardwareKind(
@@ -35,17 +36,28 @@ _CUDA = HardwareKind(
     link=Link(bandwidth=50e9, latency=10e-6),
     fused_causal=True,
     graphs=True,
+    paged=True,
 )
 HARDWARE_KINDS = {kind.name: kind for kind in (_CPU, _CUDA)}
 
 
 def fuses_causal(name: str) -> bool:
     """Whether a device of a cluster, such as "cuda:0", is faster at attention with is_causal than with a mask."""
-    kind = HARDWARE_KINDS.get(name.partition(":")[0])
+    kind = _kind_of(name)
     return kind is not None and kind.fused_causal
 
 
 def has_graphs(name: str) -> bool:
     """Whether the host launches all kernels of a decoder's step on a device of a cluster at once."""
-    kind = HARDWARE_KINDS.get(name.partition(":")[0])
+    kind = _kind_of(name)
     return kind is not None and kind.graphs
+
+
+def reads_pages(name: str) -> bool:
+    """Whether a device of a cluster has a kernel for attention that reads pages where they lie."""
+    kind = _kind_of(name)
+    return kind is not None and kind.paged
+
+
+def _kind_of(name: str) -> HardwareKind | None:
+    return HARDWARE_KINDS.get(name.partition(":")[0])

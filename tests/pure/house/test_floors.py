@@ -58,6 +58,7 @@ FLOORS = {
 # What of others a file may import besides the standard library; the first pattern that fits it counts.
 OTHERS = {
     "ir/machine/cluster.py": ["torch", "tomli"],  # Python 3.10 has no tomllib
+    "ir/paged/attention.py": ["torch", "triton"],  # if it is installed
     "ir/checkpoint/transformers.py": ["torch", "transformers"],  # only where a model of transformers is loaded
     "ir/sources/decoder/layers.py": ["torch", "transformers"],
     "ir/sources/decoder/sourced.py": ["torch", "transformers"],
