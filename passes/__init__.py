@@ -10,6 +10,7 @@ In the order in which a model meets them:
     pipeline          what a pass is, and running several with their invariants checked
 
     simplify_masks    attention masks that are causal, or mask nothing    (masks/: formulas of masks)
+    fuse_attention    attention of a decoder that reads pages where they lie  (attention/: how models spell it)
     propagate_shapes  types checked by running each operator without data; views
     follow_rows       the size along which a batch may be split            (rows/: a rule for each operator)
     annotate_cost     flops and bytes of each node                        (cost_models/: costs -> seconds)

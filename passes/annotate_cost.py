@@ -22,6 +22,7 @@ from ir.machine.cluster import Cluster, Unit
 from ir.operators.facts import aten_name
 from ir.operators.higher_order import higher_order_of, is_higher_order, with_inner
 from ir.operators.registration import comes_with_torch
+from ir.paged.paged_operator import is_paged, keys_read
 from ir.sizes import Dim, at
 from passes.cost_models.higher_order import higher_order_cost
 from passes.cost_models.profiling import Progress, profile
@@ -65,7 +66,7 @@ def node_cost(node: Node, source: Mapping[Value, Value], sizes: Mapping[sympy.Sy
         return FREE
     if is_higher_order(node):
         return higher_order_cost(node, higher_order_of(node), lambda inner: node_cost(inner, {}, sizes), sizes)
-    name = "module" if is_whole(node) else aten_name(node.op)
+    name = _name(node)
     nbytes = _BYTES.get(name, _touched)(node, source)
     dtype = _dtype(node)
     if name in _FLOPS:
@@ -73,6 +74,11 @@ def node_cost(node: Node, source: Mapping[Value, Value], sizes: Mapping[sympy.Sy
     if not name and (flops := registered_flops(node, sizes)) is not None:
         return Cost(flops, nbytes, arithmetic=Arithmetic("product", dtype))
     return Cost(0, nbytes, elements=_one_by_one(name, node, source, sizes))
+
+
+def _name(node: Call) -> str:
+    """The name of an operator in the tables of this file."""
+    return "module" if is_whole(node) else "paged_attention" if is_paged(node) else aten_name(node.op)
 
 
 def _unknown(graph: Graph) -> Iterator[str]:
@@ -163,6 +169,12 @@ def _attention(node: Call) -> Dim:
     return 2 * prod(batch) * queries * keys * (depth + width)
 
 
+def _paged_attention(node: Call) -> Dim:
+    """Attention over pages: of each head, its queries with all keys in the pages of their row."""
+    _, heads, queries, depth = node.arguments["query"].type.shape
+    return 2 * keys_read(node) * heads * queries * (depth + node.arguments["values"].type.shape[-1])
+
+
 def _cell(node: Call) -> Dim:
     """One step of a recurrent layer: two matrix products."""
     rows = prod(node.arguments["input"].type.shape[:-1])
@@ -229,6 +241,7 @@ _FLOPS: Mapping[str, Flops] = {
     "conv_transpose3d": _convolution,
     "scaled_dot_product_attention": _attention,
     **{f"_scaled_dot_product_{kernel}": _attention for kernel in _ATTENTION_KERNELS},
+    "paged_attention": _paged_attention,
     "lstm": _recurrent,
     "gru": _recurrent,
     "rnn_tanh": _recurrent,
@@ -238,7 +251,11 @@ _FLOPS: Mapping[str, Flops] = {
 }
 
 
-_UNITS: Mapping[Flops, Unit] = {_convolution: "convolution", _attention: "attention"}
+_UNITS: Mapping[Flops, Unit] = {
+    _convolution: "convolution",
+    _attention: "attention",
+    _paged_attention: "attention",
+}
 
 
 # ---- bytes to and from memory
@@ -263,6 +280,14 @@ def _scattered(node: Call, source: Mapping[Value, Value]) -> Dim:
     return sum(v.type.nbytes for v in (*node.operands[1:], node.arguments["values"]))
 
 
+def _from_pages(node: Call, source: Mapping[Value, Value]) -> Dim:
+    """Attention over pages: the keys and values in the pages of all rows are read once, not the pools."""
+    pools = (node.arguments["keys"], node.arguments["values"])
+    read = (v for v in node.operands if v not in pools)
+    each = sum(prod(pool.type.shape[2:]) * pool.type.dtype.itemsize for pool in pools)
+    return keys_read(node) * each + sum(v.type.nbytes for v in (*read, *node.results))
+
+
 def _written(node: Call, source: Mapping[Value, Value]) -> Dim:
     """A factory that reads only the shape of its operand: the result is written."""
     return sum(v.type.nbytes for v in node.results)
@@ -277,6 +302,7 @@ _BYTES: Mapping[str, Bytes] = {
     "gather": _gathered,
     "index": _gathered,
     "index_put_": _scattered,
+    "paged_attention": _from_pages,
     "take": _gathered,
     "slice_copy": _gathered,
     "select_copy": _gathered,

@@ -9,6 +9,7 @@ from passes.annotate_cost import AnnotateCost
 from passes.check_sizes import CheckSizes
 from passes.duplicate_cheap import DuplicateCheap
 from passes.follow_rows import FollowRows
+from passes.fuse_attention import FuseAttention
 from passes.group_shared import GroupShared
 from passes.insert_transfers import InsertTransfers
 from passes.mark_cheap import MarkCheap
@@ -19,6 +20,7 @@ from passes.split_stages import SplitStages
 
 DEFAULT_PASSES: tuple[type[Any], ...] = (
     SimplifyMasks,
+    FuseAttention,
     PropagateShapes,
     FollowRows,
     AnnotateCost,

@@ -24,7 +24,8 @@ from codegen.structure.program import Block, Loop, Statement, Use, inside, join,
 from codegen.structure.reroll import Rerolled
 from ir.graph import State, Value
 
-_TAKEN = (NUMBERED, FROZEN, "read_weights", "read_piece", "rebuilt", "tensors", "RECEIVES", "SENDS", "nn", "Any")
+PAGED = "paged_attention"  # the function for attention over pages, with its kernels
+_TAKEN = (PAGED, NUMBERED, FROZEN, "read_weights", "read_piece", "rebuilt", "tensors", "RECEIVES", "SENDS", "nn", "Any")
 
 
 def plan_classes(file: StageFile, program: Rerolled) -> tuple[ClassPlan, ...]:

@@ -1,9 +1,21 @@
-"""Classes that stage files bring along where they need them."""
+"""Classes and functions that stage files bring along where they need them."""
 
 from __future__ import annotations
 
+import inspect
+from types import ModuleType
+
+from codegen.lines.classes import PAGED
 from codegen.lines.init import NUMBERED
 from codegen.spelling.torch_modules import FROZEN
+from ir.paged import attention
+
+
+def _text_of(module: ModuleType) -> str:
+    """The source of a module from its first `try` on."""
+    source = inspect.getsource(module)
+    return source[source.index("\ntry:") :].strip()
+
 
 _NUMBERED_MODULES = f"""
 class {NUMBERED}(nn.ModuleList):  # modules under the numbers that they have in the whole model
@@ -31,4 +43,4 @@ class {FROZEN}(nn.Module):  # nn.BatchNorm in evaluation, as the model was expor
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 """.strip()
 
-HELPERS = {NUMBERED: _NUMBERED_MODULES, FROZEN: _FROZEN_BATCH_NORM}
+HELPERS = {PAGED: _text_of(attention), NUMBERED: _NUMBERED_MODULES, FROZEN: _FROZEN_BATCH_NORM}

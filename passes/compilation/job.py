@@ -28,7 +28,7 @@ from passes.compilation.given import read_given
 from passes.compilation.pools import Room
 from passes.compilation.target import target
 from passes.defaults import DEFAULT_PASSES, default_passes
-from passes.options.options import CUT, Options, Weights, flags
+from passes.options.options import CUT, DECODER, Options, Weights, flags
 from passes.options.scoped import scoped
 from passes.pipeline import PassPipeline, Step
 
@@ -146,7 +146,9 @@ def _check_decoder_options(options: Options) -> None:
 def passes_of(options: Options, terminal: Terminal) -> PassPipeline:
     """The passes that are to run.  Raises PipelineError for a name among the options that no pass has."""
     taken = {field.name for cls in DEFAULT_PASSES for field in fields(cls)}
-    shared = {name: getattr(options, name) for name, flag in flags().items() if flag.group == CUT and name in taken}
+    shared = {
+        name: getattr(options, name) for name, flag in flags().items() if flag.group in (CUT, DECODER) and name in taken
+    }
     pipeline = PassPipeline(scoped(default_passes(**shared, progress=terminal.tell), options.pass_options))
     names = [EXPORT, *(p.name for p in pipeline.passes)]
     for name in {options.print_after, options.stop_after} - {None, "all", *names}:

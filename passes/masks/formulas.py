@@ -42,7 +42,11 @@ class Formulas:
         rule = _rule_of(node) if isinstance(node, Call) and not node.unpacks else None
         if rule is None:
             raise Unknown
-        return typed(rule(CallElements(self.at, node), index), value.type.dtype)  # type: ignore[arg-type]
+        return self.held(rule(CallElements(self.at, node), index), value.type.dtype)  # type: ignore[arg-type]
+
+    def held(self, element: Any, dtype: torch.dtype) -> Any:
+        """An element as a tensor of `dtype` holds it.  Raises Unknown."""
+        return typed(element, dtype)
 
 
 def _rule_of(node: Call) -> _Rule | None:

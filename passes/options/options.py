@@ -77,6 +77,14 @@ class Quantized(str, Enum):
     dequantize = "dequantize"  # dequantized while stages are written
 
 
+class OverPages(str, Enum):
+    """The way of attention over a decoder's pages."""
+
+    auto = "auto"  # paged where all devices are accelerators
+    paged = "paged"  # pages are read where they lie
+    plain = "plain"  # pages are copied and masked, as the model is captured
+
+
 class CutAt(str, Enum):
     """The places where a cut may lie."""
 
@@ -93,7 +101,7 @@ class DType(str, Enum):
 
 
 _SOURCE, _MACHINE, CUT = "The model", "The machine (one of the first three)", "The cut"
-_DECODER = "Text, token by token"
+DECODER = "Text, token by token"
 _RESULT, _TERMINAL = "What is written", "What is printed"
 _MACHINES = "The machines"
 
@@ -139,15 +147,18 @@ class Options:
     )
     trust_remote_code: bool = option(False, SWITCH, _SOURCE, "run Python files of a checkpoint folder")
 
-    generate: bool = option(False, SWITCH, _DECODER, "continue texts token by token, with a cache in pages")
+    generate: bool = option(False, SWITCH, DECODER, "continue texts token by token, with a cache in pages")
     max_length: int | None = option(
-        None, COUNT, _DECODER, "tokens of a text, prompt included (default: the model's positions, at most 4096)"
+        None, COUNT, DECODER, "tokens of a text, prompt included (default: the model's positions, at most 4096)"
     )
     sequences: int | None = option(
-        None, COUNT, _DECODER, "texts of that length to have room for (default: as many as fit; 32 on CPUs)"
+        None, COUNT, DECODER, "texts of that length to have room for (default: as many as fit; 32 on CPUs)"
     )
-    tokens: int | None = option(None, COUNT, _DECODER, "or the tokens to have room for, of all texts together")
-    page: int | None = option(None, COUNT, _DECODER, "tokens a page (default: 256, less where texts are short)")
+    tokens: int | None = option(None, COUNT, DECODER, "or the tokens to have room for, of all texts together")
+    page: int | None = option(None, COUNT, DECODER, "tokens a page (default: 256, less where texts are short)")
+    attention: OverPages = option(
+        OverPages.auto, one_of(OverPages), DECODER, "read pages where they lie, or copy them; auto: paged on GPUs"
+    )
 
     stages: int | None = option(None, COUNT, _MACHINE, "that many equal devices of this host")
     devices: int | Sequence[str] | None = option(None, DEVICES, _MACHINE, "devices of this host: cuda:0,cuda:1")
@@ -242,7 +253,7 @@ def compared_options() -> tuple[str, ...]:
 
 def reading_options() -> tuple[str, ...]:
     """The options that say how a source is read."""
-    return (*(name for name, flag in flags().items() if flag.group in (_SOURCE, _DECODER)), "weights")
+    return (*(name for name, flag in flags().items() if flag.group in (_SOURCE, DECODER)), "weights")
 
 
 def _check(options: Any) -> None:

@@ -14,11 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ir.analysis.pools import with_pools
 from ir.capture import DynamicShapes, capture
+from ir.decoding import Decoding
 from ir.graph import Graph
 from ir.text.printer import print_graph
 from passes.annotate_cost import AnnotateCost
 from passes.defaults import DEFAULT_PASSES, default_passes
+from passes.options.options import OverPages
 from passes.pipeline import Pass
 from passes.propagate_shapes import PropagateShapes
 from passes.split_stages import SplitStages
@@ -32,6 +35,21 @@ class Causal(nn.Module):
         seq = x.shape[1]
         mask = torch.ones(seq, seq, dtype=torch.bool).tril()
         return F.scaled_dot_product_attention(x, x, x, attn_mask=mask)
+
+
+class Pages(nn.Module):
+    """Attention over the two pages of one row; each query sees the keys up to the place of its largest number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("pool", torch.zeros(3, 4, 1, 8), persistent=False)
+        self.register_buffer("table", torch.tensor([[1, 2]]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.pool.index_put_((self.table, self.table), x.transpose(1, 2))
+        keys = self.pool.index_select(0, self.table.flatten()).view(1, 8, 1, 8).transpose(1, 2)
+        last = x.argmax(-1)[..., None]
+        return F.scaled_dot_product_attention(x, keys, keys, attn_mask=torch.arange(8) <= last)
 
 
 class Rows(nn.Module):
@@ -138,8 +156,13 @@ def cut_with_cheap_positions(graph: Graph) -> Graph:
     return replace(graph, nodes=(*positions, *graph.nodes[2:]))
 
 
+def pooled(graph: Graph) -> Graph:
+    return with_pools(graph, Decoding(page=4, pages=3, max_length=8, pools=("pool",)))
+
+
 SMALL = {
     "simplify-masks": Small(Causal, torch.ones(2, 4, 8), TEXT),
+    "fuse-attention": Small(Pages, torch.ones(1, 1, 2, 8), {}, by_hand=pooled),
     "propagate-shapes": Small(Rows, torch.ones(3, 2), {}),
     "follow-rows": Small(Scores, ROWS, BATCH),
     "annotate-cost": Small(Layer, ROWS, BATCH, COSTED[:1]),
@@ -154,7 +177,7 @@ SMALL = {
 
 @pytest.mark.parametrize("number", range(len(DEFAULT_PASSES)), ids=[p.name for p in DEFAULT_PASSES])
 def test_a_small_graph(number: int, golden: Callable[[str, str], None]) -> None:
-    step = default_passes()[number]
+    step = default_passes(attention=OverPages.paged)[number]
     small = SMALL[step.name]
     before = small.graph()
     model, after = inspect.getsource(small.model), step.run(before, MACHINE)
