@@ -86,9 +86,13 @@ def test_tokens_are_those_of_generate_under_rules_on_what_may_follow(checkpoint:
 
 
 def test_tokens_are_those_of_generate_where_a_window_has_moved_on(tmp_path: Path) -> None:
+    """In stages that read pages where they lie."""
     torch.manual_seed(0)
     model = t.Gemma2ForCausalLM(t.Gemma2Config(**SIZES, **HEADS, eos_token_id=63, sliding_window=6)).eval()
-    compile_model(model, out=tmp_path / "out", stages=2, generate=True, **ROOM, size_limit=0.0)
+    compile_model(model, out=tmp_path / "out", stages=2, generate=True, attention="paged", **ROOM, size_limit=0.0)
+    stages = [(tmp_path / "out" / f"stage_{i}.py").read_text() for i in range(2)]
+    assert "window=6" in "".join(stages)
+    assert not any("scaled_dot_product_attention" in text for text in stages)
     check_tokens(model, tmp_path / "out")
 
 
