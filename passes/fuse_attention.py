@@ -22,7 +22,7 @@ from ir.paged.paged_operator import PAGED_ATTENTION
 from ir.sizes import Dim, TensorType
 from passes.attention.found import Attention, attention_in
 from passes.attention.layouts import equal
-from passes.attention.scores import QUERY, ROW, Scores
+from passes.attention.scores import QUERY, ROW, Scores, keeps_order
 from passes.attention.visible import Terms, Visible, by_head, visible
 from passes.masks.elements import Unknown
 from passes.options.options import Options, OverPages
@@ -90,14 +90,12 @@ class _Fusing:
         sinks = by_head(self.terms.at(scores.sinks.value, scores.sinks.index), self.terms) if scores.sinks else None
         last = self._last(seen, scores, node)
         result = node.results[0]
-        query = scores.query
+        query = self._in_dtype(scores.query, scores.keys.pool.type.dtype)
         batch, heads, seq, _ = scores.shape
         if len(query.type.shape) == 3:
             shape = (batch, heads, seq, query.type.shape[-1])
             yield (view := self._reshaped(query, shape, node))
             query = view.results[0]
-        if query.type.dtype != scores.keys.pool.type.dtype:
-            raise Unknown
         options = {"window": seen.window, "cap": scores.cap, "slopes": slopes, "sinks": sinks}
         kwargs = {"scale": float(scores.scale)} | {k: v for k, v in options.items() if v is not None and v != 0}
         args = (query, scores.keys.pool, found.values.pool, scores.keys.table, last)
@@ -112,6 +110,15 @@ class _Fusing:
             yield replace(node, op=aten.contiguous.default, args=(whole,), kwargs={})
         else:
             yield replace(node, op=aten.reshape.default, args=(whole, list(result.type.shape)), kwargs={})
+
+    def _in_dtype(self, query: Value, dtype: torch.dtype) -> Value:
+        """Queries before they are cast from the dtype of the pool.  Raises Unknown for those of another dtype."""
+        node = self.graph.producer.get(query)
+        if query.type.dtype == dtype:
+            return query
+        if not isinstance(node, Call) or not keeps_order(node) or node.operands[0].type.shape != query.type.shape:
+            raise Unknown
+        return self._in_dtype(node.operands[0], dtype)
 
     def _reshaped(self, value: Value, shape: tuple[Dim, ...], node: Call) -> Call:
         made = Value(self._name("query"), TensorType(shape, value.type.dtype))
