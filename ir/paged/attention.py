@@ -21,6 +21,9 @@ def paged_attention(query, keys, values, table, last, scale, window=0, cap=0.0, 
     `sinks` `[heads]` scores without a value.
     """
     (batch, heads, seq, dim), (page, kv_heads, width) = query.shape, values.shape[1:]
+    if torch.compiler.is_compiling():
+        options = {"window": window, "cap": cap, "slopes": slopes, "sinks": sinks}
+        return torch.ops.stagecut.paged_attention(query, keys, values, table, last, scale=scale, **options)
     if triton is None or query.device.type == "cpu":
         return attention_in_torch(query, keys, values, table, last, scale, window, cap, slopes, sinks)
     query = query if query.stride(-1) == 1 else query.contiguous()
@@ -38,7 +41,7 @@ def paged_attention(query, keys, values, table, last, scale, window=0, cap=0.0, 
         *query.stride()[:3], table.stride(0), *last.stride(), batch * seq * heads,
         kv_heads, heads // kv_heads, dim, triton.next_power_of_2(dim), width, triton.next_power_of_2(width),
         page, rows, block, splits > 1, window > 0, cap > 0, slopes is not None, sinks is not None and splits == 1,
-        num_warps=4, num_stages=2 if of_key <= 2048 else 1,
+        num_warps=2 if rows == 16 and of_key <= 512 else 4, num_stages=2 if of_key <= 2048 else 1,
     )  # fmt: skip
     if splits > 1:
         join_splits[batch * seq * heads,](
@@ -138,3 +141,14 @@ def join_splits(
 
 if triton is not None:
     attend_pages, join_splits = triton.jit(attend_pages), triton.jit(join_splits)
+
+
+if not hasattr(torch.ops.stagecut, "paged_attention"):  # an operator, which torch.compile takes as it is
+    tensors = "Tensor query, Tensor keys, Tensor values, Tensor table, Tensor last"
+    options = "float scale, int window=0, float cap=0.0, Tensor? slopes=None, Tensor? sinks=None"
+    schema = f"({tensors}, {options}) -> Tensor"
+    torch.library.custom_op("stagecut::paged_attention", paged_attention, mutates_args=(), schema=schema).register_fake(
+        lambda query, keys, values, *_, **__: values.new_empty(
+            query.shape[0], query.shape[2], query.shape[1], values.shape[3]
+        ).transpose(1, 2)
+    )

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from ir.graph import Call, Node
-from ir.paged.attention import paged_attention
+from ir.paged import attention
 from ir.sizes import Dim
 
-_LIBRARY = torch.library.Library("stagecut", "FRAGMENT")
-_LIBRARY.define(
-    "paged_attention(Tensor query, Tensor keys, Tensor values, Tensor table, Tensor last, *, float scale, "
-    "int window=0, float cap=0.0, Tensor? slopes=None, Tensor? sinks=None) -> Tensor"
-)
+assert attention.paged_attention  # whose module registers the operator
 PAGED_ATTENTION = torch.ops.stagecut.paged_attention.default
-
-
-@torch.library.impl(_LIBRARY, "paged_attention", "CompositeExplicitAutograd")
-def _run(*args: Any, **options: Any) -> torch.Tensor:
-    return paged_attention(*args, **options)
-
-
-@torch.library.register_fake("stagecut::paged_attention", lib=_LIBRARY)
-def _type(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
-    batch, heads, seq, _dim = query.shape
-    return values.new_empty(batch, seq, heads, values.shape[-1]).transpose(1, 2)
 
 
 def is_paged(node: Node) -> bool:
