@@ -116,16 +116,18 @@ def prompt(length: int, seed: int) -> list[int]:
 
 
 def steps(pipe: Pipeline, rows: int, length: int, new: int, seed: int) -> tuple[float, float]:
-    """Seconds until all of `rows` texts have a first token, and those of a step from there on."""
+    """Seconds until all of `rows` texts have a first token, and those of a step from there until the first one ends."""
     started = time.perf_counter()
     begun = [pipe.start(prompt(length, seed + i), max_new_tokens=new) for i in range(rows)]
     for one in begun:
         next(iter(one))
     first = time.perf_counter()
-    before = sum(len(one.steps) for one in begun)
+    before = len(begun[-1].steps)
+    begun[0].result()
+    step = (time.perf_counter() - first) / max(len(begun[-1].steps) - before, 1)
     for one in begun:
         one.result()
-    return first - started, (time.perf_counter() - first) / (new - before / rows)
+    return first - started, step
 
 
 def rows_of(setup: Setup, rows: int, length: int = 1000, new: int = 128) -> list[str]:
