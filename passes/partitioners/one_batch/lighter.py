@@ -29,6 +29,7 @@ from passes.partitioners.units import BYTES, Core, condensed
 _QUICK = 2_500  # ideals of a problem that takes seconds
 _FEW_IDEALS = 9_000  # of one that is searched for cuts
 _MOST_IDEALS = 60_000  # of one that is searched for a bound
+_MOST_MEMBERS = 16_000_000  # ideals times units
 _SHARE = 0.35  # of the time that is left, for one of several problems
 _LIGHT = (1e-12, 1e-3, 1e-2, inf)  # shares of a device's memory that followers keep at most
 
@@ -57,7 +58,9 @@ def _narrow(cores: Iterable[Core], limit: int) -> list[tuple[Core, np.ndarray]]:
     """The cores of no more ideals than a limit, and these, up to the first one that has very few."""
     found: list[tuple[Core, np.ndarray]] = []
     for core in cores:
-        if (ideals := all_ideals(core, limit)) is not None and (not found or core.n < found[-1][0].n):
+        if found and core.n == found[-1][0].n:
+            continue
+        if (ideals := all_ideals(core, min(limit, _MOST_MEMBERS // core.n))) is not None:
             found.append((core, ideals))
             if len(ideals) <= _QUICK:
                 break
