@@ -107,7 +107,7 @@ _PLAIN: Mapping[tuple[str, str], Any] = {
     ("torch.serialization", "_get_layout"): torch.serialization._get_layout,  # type: ignore[attr-defined]
     **{
         ("torch._utils", name): getattr(torch._utils, name)
-        for name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_sparse_tensor")
+        for name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3")
     },
     ("torch._utils", "_rebuild_meta_tensor_no_storage"): torch._utils._rebuild_meta_tensor_no_storage,
 }
@@ -215,6 +215,8 @@ def _entry(file: Path, name: str, value: Any) -> Entry | None:
             return place_of(file, name, value)
         case Inert(state={"_local_tensor": torch.Tensor() as local, "_spec": Inert() as spec}):
             return _part(file, name, place_of(file, name, local), spec)
+        case Inert(origin="torch._utils._rebuild_sparse_tensor"):
+            raise SourceError(f"{name} in {file} is sparse; save it dense")
     return None
 
 
@@ -233,8 +235,6 @@ def place_of(file: Path, name: str, tensor: torch.Tensor, base: int = 0) -> Stor
 
     Raises SourceError for a tensor without such a place.
     """
-    if tensor.layout is not torch.strided:
-        raise SourceError(f"{name} in {file} is sparse; save it dense")
     offset = getattr(tensor.untyped_storage(), "_checkpoint_offset", None)
     if offset is None:
         raise SourceError(f"{name} in {file} has no values: it was saved on the meta device")
