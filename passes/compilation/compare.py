@@ -24,8 +24,8 @@ from passes.check_sizes import CheckSizes
 from passes.cli.terminal import Terminal
 from passes.compilation.compiler import Compiler
 from passes.compilation.given import read_given
-from passes.compilation.job import passes_of
-from passes.compilation.pools import Room
+from passes.compilation.job import check_decoder_options, passes_of
+from passes.compilation.pools import Room, with_room
 from passes.compilation.summary import summarize
 from passes.compilation.target import target
 from passes.cost_models.predictions import MeanPredictions
@@ -71,6 +71,7 @@ def compared(
 ) -> Comparison:
     """The plans for all candidates."""
     terminal = Terminal.of(options)
+    check_decoder_options(options)
     machines = dict(_machines(options, candidates))
     if candidates.out is not None and candidates.out.suffix != ".svg":
         raise CompileError(f"the picture is an SVG; name a file such as {candidates.out.with_suffix('.svg')}")
@@ -81,7 +82,7 @@ def compared(
     with terminal.during("model"):
         source = read_given(source_or_model, args, kwargs, replace(options, weights=Weights.none), variants)
     with terminal.during("export"):
-        planning = _Planning(source.name, compiler.export(source), passes)
+        planning = _Planning(source.name, compiler.export(source), passes, room)
     rows = []
     for name, machine in machines.items():
         with terminal.during(name):
@@ -114,15 +115,21 @@ class _Planning:
     model: str
     graph: Graph
     passes: PassPipeline
+    room: Room  # that a decoder's pools are to have on each machine
 
     def row(self, name: str, machine: Cluster) -> Planned | Refused:
         try:
-            *_, last = self.passes.run(self.graph, machine)
+            *_, last = self.passes.run(self._graph_on(machine), machine)
         except PlanError as e:
             return Refused(name, str(e))
         plan = plan_stages(last.graph, machine)
         summary = summarize(plan, self.model, plan.graph.notes)
         return Planned(name, summary, tuple(_loads(plan, summary)), self._count() / summary.bottleneck_seconds)
+
+    def _graph_on(self, machine: Cluster) -> Graph:
+        """The graph, in which the pools of a decoder are of the size that is asked for, or that the machine has."""
+        decoding = self.graph.decoding
+        return with_room(self.graph, decoding, self.room, machine) if decoding.page else self.graph
 
     @property
     def counted(self) -> Counted:

@@ -46,7 +46,7 @@ class Job:
         """Raises CompileError, before anything takes time, for options that are wrong or do not go together."""
         terminal = Terminal.of(options, dumps)
         passes = passes_of(options, terminal)
-        _check_decoder_options(options)
+        check_decoder_options(options)
         room = Room(options.sequences, options.tokens)
         machine, tell = target(options), terminal.tell
         compiler = Compiler(passes, machine, options.weights, options.draw, options.workload, room, options.cache, tell)
@@ -134,7 +134,7 @@ class Job:
             open_in_browser(out / REPORT)
 
 
-def _check_decoder_options(options: Options) -> None:
+def check_decoder_options(options: Options) -> None:
     """Raise CompileError for options of decoders that do not go together, or not with what is no decoder."""
     given = [name for name in ("max_length", "sequences", "tokens", "page") if getattr(options, name) is not None]
     if given and not options.generate:

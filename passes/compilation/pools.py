@@ -13,7 +13,7 @@ from ir.analysis.memory import stored_bytes
 from ir.analysis.pools import page_bytes, slot_bytes, source_page_bytes, with_pools
 from ir.analysis.programs import program_of
 from ir.decoding import MEDIA, Decoding
-from ir.errors import CompileError
+from ir.errors import CompileError, PlanError
 from ir.graph import Graph
 from ir.machine.cluster import Cluster
 from ir.sizes import hold
@@ -44,8 +44,8 @@ class Room:
 def with_room(graph: Graph, decoding: Decoding, room: Room, machine: Cluster) -> Graph:
     """The graph of a decoder's step with pools of the size that is asked for, or of what the machine has room for.
 
-    On accelerators that is for the cut to say, see `with_largest_room`.  Raises CompileError where not one text of the
-    greatest length fits.
+    On accelerators that is for the cut to say, see `with_largest_room`.  Raises PlanError where not one text of the
+    greatest length fits, and CompileError for what is less than one.
     """
     if room.tokens is not None and room.tokens < decoding.max_length:
         raise CompileError(f"--tokens {room.tokens} is less than one text of --max-length {decoding.max_length}")
@@ -56,7 +56,7 @@ def with_room(graph: Graph, decoding: Decoding, room: Room, machine: Cluster) ->
         return made
     most = _most_texts(made, machine, _USABLE)
     if most < 1:
-        raise CompileError(
+        raise PlanError(
             f"no text of {decoding.max_length:,} tokens fits beside the weights; lower --max-length, or add devices"
         )
     if machine.devices and all(device.name.partition(":")[0] != "cpu" for device in machine.devices):

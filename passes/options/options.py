@@ -245,7 +245,7 @@ def flags(of: type[Any] = Options) -> dict[str, Flag]:
 
 def compared_options() -> tuple[str, ...]:
     """The options that a comparison of machines takes: all but those of one machine, and of what is written for it."""
-    groups, others = (_SOURCE, CUT), ("memory", "json", "progress")
+    groups, others = (_SOURCE, CUT, DECODER), ("memory", "json", "progress")
     left_out = ("size_limit",)  # whether a cut is good at other sizes is not asked
     names = (name for name, flag in flags().items() if flag.group in groups or name in others)
     return tuple(name for name in names if name not in left_out)

@@ -18,7 +18,7 @@ from passes.compilation import compiler
 from passes.propagate_shapes import PropagateShapes
 from stagecut import compare_machines
 from tests.support.commands import MODEL, Shell
-from tests.support.planning import machine
+from tests.support.planning import machine, slow_machine
 
 
 @pytest.fixture
@@ -127,6 +127,20 @@ def test_from_python() -> None:
     lines = repr(found).splitlines()
     assert [line.split()[0] for line in lines[:4]] == ["machine", "cluster", "l4x1", "1"]
     assert "<td>no plan</td>" in found._repr_html_()
+
+
+def test_pools_of_a_decoder_are_those_of_each_machine() -> None:
+    decoder, tiny = Path(__file__).parents[2] / "examples" / "own_decoder.py", slow_machine(1, memory=30_000)
+    found = compare_machines(decoder, clusters=["l4x1", machine(1), tiny], generate=True, progress=False)
+    gpus, cpus, none = found.rows
+    assert isinstance(gpus, Planned)
+    assert isinstance(cpus, Planned)
+    pools = [sum(stage.cache_bytes for stage in row.summary.stages) for row in (gpus, cpus)]
+    assert pools[0] > 10 * pools[1] > 0  # as many pages as have room, and those of 32 texts
+    assert isinstance(none, Refused)
+    assert "tokens fits beside the weights" in none.reason
+    with pytest.raises(CompileError, match="--max-length is for decoders that continue texts"):
+        compare_machines(decoder, stages=2, max_length=9)
 
 
 def test_options_of_one_machine_are_refused_in_python() -> None:
