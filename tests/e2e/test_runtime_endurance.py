@@ -1,9 +1,10 @@
-"""A long stream of random sizes through four stages: every output right and in order, and memory flat."""
+"""A long stream of random sizes through four stages, and many texts: every output right, and memory flat."""
 
 from __future__ import annotations
 
 import gc
 import random
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import psutil
 import pytest
 import torch
 
+from passes.compilation.api import compile_model
 from runtime import Pipeline
 from runtime.manifest.manifest import Symbol
 from tests.support.artifacts import Part, tensor, write
@@ -49,4 +51,38 @@ def test_ten_thousand_batches(tmp_path: Path) -> None:
                 settled = process.memory_info().rss
         gc.collect()
         grown = process.memory_info().rss / settled - 1
+    assert grown < 0.01
+
+
+TEXTS, NEW = 200, 50
+
+
+def prompts() -> Iterator[list[int]]:
+    lengths = random.Random(0)
+    for _ in range(TEXTS):
+        yield [lengths.randint(1, 255) for _ in range(lengths.randint(1, 60))]
+
+
+@pytest.mark.slow
+def test_ten_thousand_tokens_in_two_hundred_texts(tmp_path: Path) -> None:
+    """Room for six texts, so that some wait, and give their pages up."""
+    example, process = Path(__file__).parents[2] / "examples" / "own_decoder.py", psutil.Process()
+    compile_model(example, out=tmp_path / "out", stages=2, generate=True, sequences=3, progress=False)
+    alone: list[list[int]] = []
+    with Pipeline.load(tmp_path / "out", processes=False) as pipe:
+        alone = [pipe.generate(p, max_new_tokens=NEW, eos_token_id=[]) for p in list(prompts())[:3]]
+        texts = deque(pipe.start(p, max_new_tokens=NEW, eos_token_id=[]) for p in prompts())
+        settled, found = 0, list[list[int]]()
+        for i in range(TEXTS):
+            found.append(texts.popleft().result())
+            if i == TEXTS // 5:
+                gc.collect()
+                settled = process.memory_info().rss
+        gc.collect()
+        grown = process.memory_info().rss / settled - 1
+        pools = pipe._texts()._generator._scheduler.pools
+        assert pools.full.free == pools.full.count - 1
+    print(f"\n{sum(map(len, found)):,} tokens in {TEXTS} texts: memory grew by {grown:.2%} after the first fifth")
+    assert [len(text) for text in found] == [NEW] * TEXTS
+    assert found[:3] == alone
     assert grown < 0.01
