@@ -8,7 +8,7 @@ from random import SystemRandom
 from typing import Any
 
 from runtime.errors import InputError
-from runtime.generation.token_rules import NAMES, TokenRules
+from runtime.generation.token_rules import RULE_OPTIONS, TokenRules
 from runtime.manifest.manifest import Generation
 
 _DRAWING = ("temperature", "top_k", "top_p", "min_p")
@@ -68,7 +68,7 @@ def text_options(generation: Generation, prompt: int, given: dict[str, Any]) -> 
     if named.get("num_beams", 1) != 1:
         raise InputError("num_beams is for beam search, which stages do not do", "leave it out, or let it draw")
     named = {key: value for key, value in named.items() if value not in _NEUTRAL.get(key, ())}
-    if unknown := named.keys() - {*_DRAWING, *_ALWAYS, *_SUPPRESSED, *_OTHERS, *NAMES}:
+    if unknown := named.keys() - {*_DRAWING, *_ALWAYS, *_SUPPRESSED, *_OTHERS, *RULE_OPTIONS}:
         raise InputError(f"generate takes no {', '.join(sorted(unknown))}")
     new = _length(generation, prompt, named)
     stop, ends = _ends(generation, named)

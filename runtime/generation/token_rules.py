@@ -8,7 +8,7 @@ from typing import Any
 
 from runtime.errors import InputError
 
-NAMES = ("min_length", "min_new_tokens", "bad_words_ids", "no_repeat_ngram_size", "forced_eos_token_id")
+RULE_OPTIONS = ("min_length", "min_new_tokens", "bad_words_ids", "no_repeat_ngram_size", "forced_eos_token_id")
 """The options of `model.generate` that these rules are."""
 
 _FORCED = 1e30  # is added to a logit, and leaves it finite
@@ -51,7 +51,7 @@ class TokenRules:
         return self.ngram > 0 or any(len(word) > 1 for word in self.bad_words)
 
     def changes(self, tokens: Sequence[int], written: int, room: int, stop: Collection[int]) -> dict[int, float]:
-        """What is added to the logits of the token behind `tokens`, of which some are not read where they do not count.
+        """Additions to the logits of the token behind `tokens`, of which some are not read where they do not count.
 
         `written`: the number of tokens; `room`: of those that may follow; `stop`: the ids that end the text.
         """
