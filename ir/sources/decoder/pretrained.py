@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from importlib import import_module
@@ -177,12 +177,24 @@ def _checked(model: Any) -> Any:
     """The model, or one of its class with fewer layers and words; None where that is large, too."""
     if _float32_bytes(model) <= _WHOLE_BYTES:
         return model
-    smaller = (_smaller(model), model)
+    smaller = (_runs(_smaller(model, narrow=True)), _smaller(model), model)
     return next((m for m in smaller if m is not None and _float32_bytes(m) <= _CHECKED_BYTES), None)
 
 
-def _smaller(model: Any) -> Any:
-    """A model of the same class with a layer of each kind, two at least, and few words; None where there is none."""
+def _runs(model: Any) -> Any:
+    """The model; None where it does not run, as it has other sizes that go with those that were made smaller."""
+    try:
+        _ = model is None or kept_layers(model, {})
+    except SourceError:
+        return None
+    return model
+
+
+def _smaller(model: Any, narrow: bool = False) -> Any:
+    """A model of the same class with a layer of each kind, two at least, and few words; None where there is none.
+
+    `narrow`: also with few heads, of the same width, and a hidden size that goes with their number.
+    """
     config = deepcopy(model.config)
     kinds = getattr(config, "layer_types", None) or ["all"] * 2
     count = max(2, 1 + max(map(kinds.index, set(kinds))))
@@ -191,6 +203,12 @@ def _smaller(model: Any) -> Any:
     for name in ("intermediate_size", "moe_intermediate_size", "ffn_dim", "n_inner"):
         if isinstance(width := getattr(config, name, None), int):
             smaller[name] = min(width, 256)
+    if narrow:
+        sizes = {n: getattr(config, n, None) for n in ("hidden_size", "num_attention_heads", "num_key_value_heads")}
+        factor = _common_factor(sizes.values())
+        if factor == 1:
+            return None
+        smaller |= {name: size // factor for name, size in sizes.items() if isinstance(size, int)}
     for name in smaller.keys() & vars(config).keys():
         setattr(config, name, smaller[name])
     try:
@@ -198,6 +216,15 @@ def _smaller(model: Any) -> Any:
             return type(model)._from_config(config, dtype=torch.float32).eval()
     except Exception:  # of a configuration whose other fields go with these
         return None
+
+
+def _common_factor(sizes: Iterable[Any]) -> int:
+    """The largest power of two that divides all sizes and leaves two of each; 1 where one is not known."""
+    known = list(sizes)
+    if not all(isinstance(size, int) for size in known):
+        return 1
+    factors = (1 << i for i in range(6, 0, -1))
+    return next((f for f in factors if all(size % f == 0 and size >= 2 * f for size in known)), 1)
 
 
 def _float32_bytes(model: nn.Module) -> int:

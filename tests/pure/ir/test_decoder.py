@@ -17,11 +17,13 @@ from ir.capture import capture
 from ir.decoding import Decoding, MediaPlaces
 from ir.errors import SourceError
 from ir.sources import Reading, Source, read_source
+from ir.sources.decoder import pretrained
 from ir.sources.decoder.cached import CachedStep
 from ir.sources.decoder.made import step_of
 from ir.sources.decoder.rows import TextRows
 from ir.sources.decoder.sampling import TokenSampling
 from ir.sources.decoder.terms import page_for
+from ir.sources.meta import parameters_on_meta
 from ir.sources.source import Variant
 
 VOCABULARY = 64
@@ -73,6 +75,28 @@ class TestWhatIsKept:
         assert {id(p) for p in step.parameters()} == {id(p) for p in model.parameters()}
         assert type(model) is t.LlamaForCausalLM
         assert not [name for name, _ in model.named_buffers() if "keys" in name]
+
+
+class TestALargeModel:
+    """Its cached logits are compared in a model of its class with fewer and smaller layers."""
+
+    def large(self, kind: str, **options: Any) -> Any:
+        sizes = {"hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8, "num_hidden_layers": 40}
+        with parameters_on_meta():
+            return t.AutoModelForCausalLM.from_config(t.AutoConfig.for_model(kind, **sizes, **options)).eval()
+
+    def test_is_compared_with_few_heads(self) -> None:
+        config = pretrained._checked(self.large("llama")).config
+        assert (config.num_hidden_layers, config.num_key_value_heads, config.num_attention_heads) == (2, 2, 8)
+        assert (config.hidden_size, config.head_dim) == (1024, 128)
+
+    def test_is_compared_with_all_heads_where_other_sizes_go_with_their_number(self, monkeypatch: Any) -> None:
+        def run(model: Any, _: Any) -> None:
+            if model.config.num_attention_heads < 32:
+                raise SourceError("its code fails")
+
+        monkeypatch.setattr(pretrained, "kept_layers", run)
+        assert pretrained._checked(self.large("llama")).config.num_attention_heads == 32
 
 
 class TestWhatACacheCannotDo:
