@@ -30,7 +30,7 @@ def decoding_terms(model: Any, max_length: int | None, page: int | None, positio
         vocabulary=vocabulary,
         stop=stop,
         pad=next((i for i in (*_ids(says.pad_token_id), *stop)), 0),
-        defaults=_defaults(says),
+        defaults=_defaults(says, vocabulary),
     )
 
 
@@ -60,6 +60,13 @@ _NOT_FOLLOWED = {
     "guidance_scale": None,
     "prompt_lookup_num_tokens": None,
     "watermarking_config": None,
+    "top_h": None,
+    "stop_strings": None,
+    "max_time": None,
+    "token_healing": False,
+    "force_words_ids": None,
+    "constraints": None,
+    "num_return_sequences": 1,
 }  # fields of generation_config.json that change the tokens of `model.generate`, with the value that changes nothing
 
 
@@ -67,7 +74,9 @@ def not_followed(model: Any) -> tuple[str, ...]:
     """A note on what the generation config of a transformers model asks for and stages do not do."""
     says = getattr(model, "generation_config", None)
     given = {name: getattr(says, name, None) for name in _NOT_FOLLOWED}
-    asked = [f"{name} {value}" for name, value in given.items() if value not in (None, _NOT_FOLLOWED[name])]
+    if not model.config.is_encoder_decoder:
+        given["forced_bos_token_id"] = getattr(says, "forced_bos_token_id", None)
+    asked = [f"{name} {value}" for name, value in given.items() if value not in (None, _NOT_FOLLOWED.get(name))]
     if not asked:
         return ()
     return (
@@ -75,12 +84,12 @@ def not_followed(model: Any) -> tuple[str, ...]:
     )
 
 
-def _defaults(says: Any) -> dict[str, Any]:
+def _defaults(says: Any, vocabulary: int) -> dict[str, Any]:
     """The options of sampling; none of drawing where texts are continued greedily."""
     penalty = getattr(says, "repetition_penalty", None)
     always: dict[str, Any] = {"repetition_penalty": penalty} if penalty not in (None, 1.0) else {}
     for name in ("suppress_tokens", "begin_suppress_tokens", "forced_eos_token_id"):
-        if ids := _ids(getattr(says, name, None)):
+        if ids := [i for i in _ids(getattr(says, name, None)) if 0 <= i < vocabulary]:
             always[name] = ids
     for name in ("min_length", "min_new_tokens", "bad_words_ids", "no_repeat_ngram_size"):
         if value := getattr(says, name, None):
