@@ -23,7 +23,7 @@ def heard() -> Iterator[list[str]]:
     try:
         yield messages
     finally:
-        _hearing.remove(messages)
+        _hearing[:] = [others for others in _hearing if others is not messages]  # lists of the same words are equal
 
 
 def warn(message: str) -> None:

@@ -112,11 +112,19 @@ def usual_steps(graph: Graph) -> tuple[WantedCall, ...]:
         return (WantedCall(_known(graph, {"batch": _BATCH, "seq": decoding.max_length // 2})),)
     media = _sizes_of_media(graph)
     if graph.programs and not media:  # which have their shares
-        source = {"source_tokens": decoding.source // 2, "source_pages": max(source_pages_of(decoding) // 2, 1)}
+        tokens = _fitting(graph, "source_tokens", decoding.source // 2)
+        source = {"source_tokens": tokens, "source_pages": max(source_pages_of(decoding) // 2, 1)}
         seq = {"seq": max(chunk // _BATCH, 2)}
         return (WantedCall(_known(graph, {"batch": _BATCH, **seq, **pages, **source})),)
     decode, prefill = {"batch": _BATCH, "seq": 1, **pages}, {"batch": 1, "seq": chunk, **pages}
     return WantedCall(_known(graph, decode) | media, 9.0), WantedCall(_known(graph, prefill) | media, 1.0)
+
+
+def _fitting(graph: Graph, name: str, most: int) -> int:
+    """The largest value up to `most` at which the conditions on one size hold; `most` where there is none."""
+    symbol = next((s for s in graph.hints if str(s) == name), None)
+    guards = [guard for guard in graph.guards if guard.free_symbols == {symbol}]
+    return next((n for n in range(most, 0, -1) if hold(guards, {symbol: n})), most) if symbol is not None else most
 
 
 def _sizes_of_media(graph: Graph) -> dict[str, int]:

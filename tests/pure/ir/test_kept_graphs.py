@@ -17,6 +17,7 @@ from ir.capture.kept import once
 from ir.capture.kept.fingerprint import fingerprint
 from ir.capture.kept.once import capture_once
 from ir.capture.kept.store import folder
+from ir.capture.warn import heard, warn
 from ir.text.printer import print_graph
 
 
@@ -196,3 +197,12 @@ def test_variants_that_differ_in_values_alone_are_kept_side_by_side(monkeypatch:
     first = graphs()
     monkeypatch.setattr(once, "capture", pytest.fail)
     assert graphs() == [(text, True) for text, _ in first]
+
+
+def test_warnings_are_heard_by_each_that_listens_meanwhile() -> None:
+    with heard() as outer:
+        with heard() as inner:
+            pass
+        with pytest.warns(UserWarning, match="a message"):
+            warn("a message")
+    assert (outer, inner) == (["a message"], [])
