@@ -29,6 +29,8 @@ The words:
   pipeline runs through them; with equal devices that is 0, 1, 2, …
 - The memory of a device: its weights, the bytes of its nodes, and for each of its stages `in_flight`
   times the peak of the values held while its nodes run in program order (see `memory`).
+- On a device that is `node_by_node` each node is a call of its own, of which any number run at once; with `via_host` a
+  stage has ended only when all that it sends is in the host's memory. Both matter to the latency alone.
 - Not every split exists: `solve` raises `Infeasible`, with the facts; a problem that contradicts itself
   raises `InvalidProblem`, and `evaluate` raises `InvalidSplit` for a split that breaks a rule.
 
