@@ -33,29 +33,43 @@ def read_guards(
     """Conditions on the sizes, `Eq(Mod(height, 8), 0)`, besides their ranges.
 
     These are the equations that torch found and the answers that the model's own code was given.  Of torch's
-    inequalities, those of remainders by a number count: it assumes each size to be `!= 1`, for views it asks whether
-    one size divides another, whatever the answer, and the ranges have the others.
+    inequalities, those of remainders by a number count, and of two sums of sizes, as a slice asks whether it ends
+    before its operand does: torch assumes each size to be `!= 1`, for views it asks whether one size divides another,
+    whatever the answer, for strides it compares products, and the ranges have the others.
     """
     env = shape_env_of(program)
     known = dict.fromkeys(_plain(guard.expr.xreplace(rename)) for guard in (env.guards if env is not None else ()))
     about = [guard for guard in known if _is_about(guard, set(ranges))]
     found = _simplified(tuple(g for g in about if isinstance(g, sympy.Eq)))
-    for guard in about:
-        if _is_of_remainder(guard) and not _always_true(guard, ranges) and not _implied(guard, found, ranges):
+    for guard in (*filter(_is_of_remainder, about), *filter(_is_of_sums, about)):
+        if not _always_true(guard, ranges) and not _implied(guard, found, ranges):
             found = (*found, guard)
     asked = dict.fromkeys(q.assumed for q in questions if not _always_true(q.assumed, ranges))
     return (*found, *(condition for condition in asked if not _implied(condition, found, ranges)))
 
 
 def _plain(guard: sympy.Basic) -> sympy.Basic:
-    """A guard in which sympy knows which of two sizes is the smaller: `Min(seq, 8*seq) == seq` is true."""
-    return guard.replace(Min, sympy.Min).replace(Max, sympy.Max)  # type: ignore[no-any-return]
+    """A guard in which sympy knows which of two sizes is the smaller: `Min(seq, 8*seq) == seq` is true.
+
+    An order of two sums is written without a sign before the first size: `seq <= batch` for `-batch >= -seq`.
+    """
+    plain = guard.replace(Min, sympy.Min).replace(Max, sympy.Max)
+    return plain.canonical if _is_of_sums(plain) else plain  # type: ignore[no-any-return]
 
 
 def _is_of_remainder(guard: sympy.Basic) -> bool:
     """Whether it is an inequality of remainders, each by a number."""
     remainders = guard.atoms(Mod)
     return bool(remainders) and not isinstance(guard, sympy.Eq) and all(r.args[1].is_number for r in remainders)
+
+
+def _is_of_sums(guard: sympy.Basic) -> bool:
+    """Whether it is an order of two sums of sizes, without products of these, and not that one is 2 or more."""
+    if not isinstance(guard, (sympy.Lt, sympy.Le, sympy.Gt, sympy.Ge)):
+        return False
+    products = (sum(not factor.is_number for factor in product.args) > 1 for product in guard.atoms(sympy.Mul))
+    above_one = 2 if isinstance(guard, (sympy.Le, sympy.Ge)) else 1
+    return not any(products) and not guard.atoms(sympy.Pow) and not {guard.lhs, guard.rhs} & {above_one, -above_one}
 
 
 def _is_about(guard: sympy.Basic, symbols: set[sympy.Symbol]) -> bool:

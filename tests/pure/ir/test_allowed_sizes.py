@@ -214,3 +214,18 @@ def test_a_condition_on_a_size_that_turns_out_to_be_another_is_a_guard() -> None
     dynamic = {"x": {0: "batch"}, "y": {0: "batch"}}
     graph = capture(Both(), (torch.ones(3, 4), torch.ones(3, 4)), dynamic_shapes=dynamic)
     assert [guard_text(guard) for guard in graph.guards] == ["batch % 2 != 0"]
+
+
+@pytest.mark.parametrize(
+    ("compute", "guards"),
+    [
+        (lambda x: x[:, : x.shape[0] // 2 + 1], ["seq >= ((batch//2)) + 1"]),
+        (lambda x: x[:, -x.shape[0] :].sum(-1), ["batch <= seq"]),
+        (lambda x: x[:, : x.shape[1] // 2 + 1], []),
+    ],
+)
+def test_the_end_of_a_slice_by_another_size_is_a_guard(
+    compute: Callable[[torch.Tensor], torch.Tensor], guards: list[str]
+) -> None:
+    graph = capture(Function(compute), (torch.ones(3, 5),), dynamic_shapes={"samples": {0: "batch", 1: "seq"}})
+    assert [guard_text(guard) for guard in graph.guards] == guards
