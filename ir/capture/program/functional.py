@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 from unittest.mock import patch
 
 import torch
 from torch import fx, nn
+from torch._guards import detect_fake_mode
 from torch._ops import HigherOrderOperator, OpOverload
 from torch.export import ExportedProgram, exported_program
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
-from ir.capture.program.mutation import memory_of, mutates, rewritten
+from ir.capture.program.mutation import memory_of, mutates, rewritten, without_out
 from ir.capture.program.no_ops import is_checked_alone, is_off, is_truth_as_number
 from ir.capture.program.ties import memory_key
 from ir.operators.facts import Elements, aten, rearrangement
@@ -41,7 +43,9 @@ def functional_form(program: ExportedProgram) -> ExportedProgram:
     nodes = [n for m in _graph_modules(program) for n in m.graph.nodes]
     for node in nodes:
         if is_off(node) or _is_operand(node):
-            node.target, node.args, node.kwargs = aten.alias.default, tuple(node.all_input_nodes[:1]), {}
+            _make_alias(node, node.all_input_nodes[0])
+        elif (apart := without_out(node)) is not None:
+            _copy_into_out(node, apart)
         else:
             _lead_with_ones(node)
     views = dict.fromkeys(op for op in map(_unstated_view, nodes) if op is not None)
@@ -59,6 +63,28 @@ def _reshape(program: ExportedProgram) -> None:
     for node in (n for m in _graph_modules(program) for n in m.graph.nodes):
         if node.target is aten.view.default:
             node.target = aten.reshape.default
+
+
+def _copy_into_out(node: fx.Node, apart: OpOverload) -> None:
+    """Have `copy_(out, op(…))` for `op(…, out=out)` where these lie otherwise in memory: `out` then lies as before."""
+    given: dict[str, Any] = {**node.kwargs}
+    out: fx.Node = given.pop("out")
+    args, kwargs = tree_map(lambda a: a.meta["val"] if isinstance(a, fx.Node) else a, (node.args, given))
+    with detect_fake_mode((args, kwargs)) or nullcontext():
+        made = apart(*args, **kwargs)
+    before = out.meta["val"]
+    if (made.dtype, str(made.shape)) != (before.dtype, str(before.shape)) or str(made.stride()) == str(before.stride()):
+        return
+    with node.graph.inserting_before(node):
+        value = node.graph.call_function(apart, node.args, given)
+    value.meta = {**node.meta, "val": made}
+    node.target, node.args, node.kwargs = aten.copy_.default, (out, value), {}
+
+
+def _make_alias(node: fx.Node, operand: fx.Node) -> None:
+    """Have the operand in place of a node that returns it; what the program returns keeps its name."""
+    node.replace_all_uses_with(operand, lambda user: user.op != "output")
+    node.target, node.args, node.kwargs = aten.alias.default, (operand,), {}
 
 
 def _as_before(*programs: Any) -> Any:

@@ -166,6 +166,17 @@ def functional(op: OpOverload) -> OpOverload | None:
     return twin if same and changed == [op._schema.arguments[0].name] else None
 
 
+def without_out(node: fx.Node) -> OpOverload | None:
+    """The variant of a node's operator that returns what this one writes to its `out`; None where there is none."""
+    if not mutates(node) or not isinstance(node.kwargs.get("out"), fx.Node):
+        return None
+    packet = node.target.overloadpacket  # type: ignore[union-attr]
+    names = [a.name for a in node.target._schema.arguments if a.name != "out"]  # type: ignore[union-attr]
+    variants = (getattr(packet, name) for name in packet.overloads())
+    alike = (v for v in variants if not v._schema.is_mutable and [a.name for a in v._schema.arguments] == names)
+    return next(alike, None)
+
+
 def _is_fresh(node: fx.Node) -> bool:
     """Whether a node's result has memory of its own."""
     if node.target is operator.getitem and isinstance(node.args[0], fx.Node):
