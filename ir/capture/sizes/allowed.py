@@ -10,6 +10,7 @@ import sympy
 from sympy.core.relational import Relational
 from torch.utils._sympy.functions import Mod
 
+from ir.capture.sizes.guards import always_true
 from ir.capture.sizes.questions import Question
 from ir.sizes import hold
 
@@ -70,7 +71,7 @@ def guard_notes(
 ) -> Iterator[str]:
     """A note on each guard: what the model asks of sizes, where, and which values that leaves.
 
-    There is none on a guard that all sizes meet that those before it leave.
+    There is none on a guard that all sizes meet, or all that those before it leave.
     """
     for i, guard in enumerate(guards):
         if _is_met(guard, guards[:i], ranges, hints):
@@ -81,8 +82,9 @@ def guard_notes(
         if len(names) == 1:
             [symbol] = guard.free_symbols
             left = allowed_values(symbol, [guard], ranges[symbol], hints[symbol])  # type: ignore[index]
-            yield f"`{symbol}` must be {left}: {asks}"
-        else:
+            if (left.least, left.most) != ranges[symbol]:  # type: ignore[index]
+                yield f"`{symbol}` must be {left}: {asks}"
+        elif not always_true(guard, ranges):
             yield f"{asks}: other {' and '.join(f'`{name}`' for name in names)} are refused"
 
 

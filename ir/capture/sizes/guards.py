@@ -42,9 +42,9 @@ def read_guards(
     about = [guard for guard in known if _is_about(guard, set(ranges))]
     found = _simplified(tuple(g for g in about if isinstance(g, sympy.Eq)))
     for guard in (*filter(_is_of_remainder, about), *filter(_is_of_sums, about)):
-        if not _always_true(guard, ranges) and not _implied(guard, found, ranges):
+        if not always_true(guard, ranges) and not _implied(guard, found, ranges):
             found = (*found, guard)
-    asked = dict.fromkeys(q.assumed for q in questions if not _always_true(q.assumed, ranges))
+    asked = dict.fromkeys(q.assumed for q in questions if not always_true(q.assumed, ranges))
     return (*found, *(condition for condition in asked if not _implied(condition, found, ranges)))
 
 
@@ -76,7 +76,7 @@ def _is_about(guard: sympy.Basic, symbols: set[sympy.Symbol]) -> bool:
     return bool(guard.free_symbols) and guard.free_symbols <= symbols
 
 
-def _always_true(condition: sympy.Basic, ranges: Mapping[sympy.Symbol, tuple[int, int | None]]) -> bool:
+def always_true(condition: sympy.Basic, ranges: Mapping[sympy.Symbol, tuple[int, int | None]]) -> bool:
     """Whether a condition holds at every sampled size in the ranges, from 2 on where it is about one."""
     return all(hold((condition,), sizes) for sizes in _sample(condition, ranges))
 

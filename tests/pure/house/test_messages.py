@@ -23,11 +23,13 @@ UNSEEN = {
     "InDoubt": "caught: layers are then exported in full",
     "_Untold": "caught: a check of sizes then cannot tell",
     "Unknown": "caught: a mask is then left as it is",
+    "_Refused": "caught: the manifest then says why rows are not padded",
     "NotWhole": "caught: the module around it is kept whole in its place",
 }
 """Classes of errors that no user sees, and why."""
 
 UNREACHED = {
+    ("ir/sources/kept.py", " holds too many files"): "caught: the source is then read anew",
     ("runtime/processes/inlet.py", "an inlet receives"): "a fault of ours: ends of a link have one direction",
     ("runtime/processes/outlet.py", "an outlet sends"): "a fault of ours: ends of a link have one direction",
     ("runtime/processes/outlet.py", "the caller's end of a link sends"): "a fault of ours, as the two before",
