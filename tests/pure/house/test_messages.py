@@ -29,7 +29,6 @@ UNSEEN = {
 """Classes of errors that no user sees, and why."""
 
 UNREACHED = {
-    ("ir/sources/kept.py", " holds too many files"): "caught: the source is then read anew",
     ("runtime/processes/inlet.py", "an inlet receives"): "a fault of ours: ends of a link have one direction",
     ("runtime/processes/outlet.py", "an outlet sends"): "a fault of ours: ends of a link have one direction",
     ("runtime/processes/outlet.py", "the caller's end of a link sends"): "a fault of ours, as the two before",
