@@ -19,7 +19,8 @@ _SHOWN = 8  # modules that a message lists
 def between_modules(graph: Graph, problem: Problem) -> Problem:
     """The problem whose splits leave the layers of a model whole, and the modules beside them."""
     modules = module_nodes(graph)
-    whole = (modules[path] for path in layers(modules))
+    cheap = {i for i, node in enumerate(problem.nodes) if node.cheap}  # which each stage may compute anew
+    whole = (tuple(i for i in modules[path] if i not in cheap) for path in layers(modules))
     return replace(problem, groups=(*problem.groups, *(nodes for nodes in whole if len(nodes) > 1)))
 
 

@@ -14,6 +14,8 @@ from ir.errors import PlanError
 from ir.graph import Call, Graph
 from ir.plan import plan_stages
 from passes.compilation.summary import summarize
+from passes.cut.cut_problem import as_problem
+from passes.cut.named_cuts import between_modules
 from tests.support.planning import planned, slow_machine
 
 
@@ -76,6 +78,36 @@ def test_layers_stay_whole_on_request() -> None:
     assert graph.split.above > 0.05
     with pytest.raises(PlanError, match="9 devices need a stage each"):
         planned(tower(), slow_machine(9), cut_at="between-modules")
+
+
+class Scaled(Block):
+    """A block that makes what the blocks after it read, too, as T5's first one does, if it is not given."""
+
+    def forward(self, x: torch.Tensor, scale: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        scale = torch.arange(32.0) / 32 if scale is None else scale
+        return super().forward(x) * scale, scale
+
+
+class ScaledTower(Tower):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Scaled() for _ in range(6))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scale = None
+        for layer in self.layers:
+            x, scale = layer(x, scale)
+        return self.head(x)
+
+
+def test_what_a_layer_makes_cheaply_for_others_is_made_in_each_stage() -> None:
+    graph = planned(capture(ScaledTower().eval(), (torch.randn(8, 32),)), slow_machine(3))
+    problem = as_problem(graph, slow_machine(3))
+    cheap = {i for i, node in enumerate(problem.nodes) if node.cheap}
+    groups = between_modules(graph, problem).groups
+    assert cheap
+    assert len(groups) == 6
+    assert cheap.isdisjoint(i for group in groups for i in group)
 
 
 def test_a_stage_begins_where_the_user_says() -> None:
