@@ -10,11 +10,8 @@ folders            the folder that is meant: an adapter's base, a snapshot in th
 sentences          the modules behind a transformer that make an embedding of a text
 checkpoint_folder  a Hugging Face folder: config.json and weights
 switches           fields of its configuration that are set so that it can be exported
-variants           other values of inputs that decide shapes, and example inputs that go with them
-example_inputs     example inputs made from its configuration
-example_sizes      example inputs of sizes that the user names
+examples           example inputs: of its configuration, of sizes that the user names
 kept               folders whose graph an earlier run kept: no model is made
-image_tokens       the tokens of a text that an image takes
 decoder            a decoder as a module that continues texts token by token
 """
 

@@ -20,7 +20,7 @@ from ir.checkpoint.quantized.planned import hold_planned
 from ir.checkpoint.quantized.quantization import quantization_of
 from ir.checkpoint.transformers import silenced
 from ir.errors import SourceError
-from ir.sources.example_inputs import ExampleInputs, make_example
+from ir.sources.examples.example_inputs import ExampleInputs, make_example
 from ir.sources.folders import CONFIG, base_folder, model_folder
 from ir.sources.meta import parameters_on_meta
 from ir.sources.sentences import sentence_parts, with_sentence_parts

@@ -20,10 +20,10 @@ from torch.utils._pytree import tree_map
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.checkpoint.names import own_tensors
 from ir.errors import SourceError
+from ir.sources.examples.variants import with_variants
 from ir.sources.meta import lost_values, parameters_on_meta
 from ir.sources.neighbours import own_packages
 from ir.sources.source import Reading, Source, Variant, opened, uncompiled
-from ir.sources.variants import with_variants
 
 _NOTHING: Mapping[str, Any] = {}
 

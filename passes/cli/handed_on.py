@@ -30,10 +30,14 @@ class CommandLine:
 HANDED_ON = {
     "run": CommandLine("runtime.run", "runtime.flags", "Run an artifact on tensors from a file, once."),
     "generate": CommandLine(
-        "passes.cli.generating", "passes.cli.generating", "Continue a prompt; cut the model first, if need be."
+        "passes.cli.cut_first.generating",
+        "passes.cli.cut_first.generating",
+        "Continue a prompt; cut the model first, if need be.",
     ),
     "serve": CommandLine(
-        "passes.cli.serving", "passes.cli.serving", "Answer requests over HTTP; cut the model first, if need be."
+        "passes.cli.cut_first.serving",
+        "passes.cli.cut_first.serving",
+        "Answer requests over HTTP; cut the model first, if need be.",
     ),
     "package": CommandLine(
         "runtime.package",

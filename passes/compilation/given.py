@@ -20,9 +20,9 @@ from ir.errors import CompileError, SourceError
 from ir.objects.signature import forward_parameters
 from ir.sources import Reading, Source, opened, read_source, uncompiled
 from ir.sources.decoder.made import step_of
-from ir.sources.example_sizes import with_example_sizes
+from ir.sources.examples.example_sizes import with_example_sizes
+from ir.sources.examples.variants import with_fixed_inputs, with_shapes_of, with_variants
 from ir.sources.kept import find_source, key_of
-from ir.sources.variants import with_fixed_inputs, with_shapes_of, with_variants
 from passes.options.options import Options, Quantized, Weights, reading_options
 
 

@@ -13,11 +13,6 @@ In the order in which a prompt meets them:
     continuation  the continuation of one prompt, as it comes
     generator     the thread that sends batches to the stages and hands out what they return
     outputs       outputs of a step that a device may still compute, and their way to the host and the next step
-    padding       steps padded to few shapes, which CUDA graphs are recorded for
     stages        the stages, as the thread that continues texts sees them
-    scheduler     the choice of texts for the next batch: admission by free pages, prefill in chunks, preemption
-    sequences     a text in progress: its tokens, its pages, how much of it the pools hold
-    pages         pages of the pools: who owns which; pages of prefixes that several texts have in common
-    batches       texts -> the tensors of a batch
-    widths        widths of sources that an encoder's code takes
+    scheduling/   the choice of texts for the next batch, their pages, and its tensors
 """

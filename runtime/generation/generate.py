@@ -17,9 +17,9 @@ from runtime.generation.generator import Generator
 from runtime.generation.media import MediaInputs
 from runtime.generation.options import text_options
 from runtime.generation.prompts import Prompt, PromptReader, are_several
+from runtime.generation.scheduling.widths import SourceWidths
 from runtime.generation.stages import GeneratingStages
 from runtime.generation.text import Tokenizer
-from runtime.generation.widths import SourceWidths
 from runtime.manifest.manifest import Manifest
 
 

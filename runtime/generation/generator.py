@@ -14,14 +14,14 @@ from typing import Any
 import torch
 
 from runtime.errors import InputError, PipelineClosed, StageError
-from runtime.generation.batches import TextBatch
 from runtime.generation.continuation import Continuation, Told
 from runtime.generation.media import TextMedia
 from runtime.generation.options import TextOptions
 from runtime.generation.outputs import HostOutputs, StepOutputs, TokenCopies
-from runtime.generation.padding import with_few_widths, with_spare_rows
-from runtime.generation.scheduler import CHUNK, Scheduler
-from runtime.generation.sequences import Pools, TextInProgress, TextSource
+from runtime.generation.scheduling.batches import TextBatch
+from runtime.generation.scheduling.padding import with_few_widths, with_spare_rows
+from runtime.generation.scheduling.scheduler import CHUNK, Scheduler
+from runtime.generation.scheduling.sequences import Pools, TextInProgress, TextSource
 from runtime.generation.stages import GeneratingStages
 from runtime.manifest.manifest import Generation
 

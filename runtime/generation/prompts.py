@@ -10,7 +10,7 @@ import torch
 
 from runtime.errors import InputError
 from runtime.generation.media import MediaInputs, TextMedia
-from runtime.generation.sequences import TextSource
+from runtime.generation.scheduling.sequences import TextSource
 from runtime.generation.text import Tokenizer
 from runtime.manifest.manifest import Generation
 

@@ -19,7 +19,7 @@ from ir.capture.export.meta_weights import without_memory
 from ir.capture.export.module_state import converted_for_the_call
 from ir.capture.export.padding import padded_as_in_inference
 from ir.capture.export.recording import quiet
-from ir.capture.program.mutation import functional
+from ir.capture.program.in_place.mutation import functional
 from ir.capture.program.no_ops import PRODUCTS, SUMS, keeps_elements
 from ir.capture.program.reader import DEFAULTS, TWINS
 from ir.capture.repeats.alike import alike_modules

@@ -30,18 +30,15 @@ from ir.capture.export.origins import Origin, OriginTrace
 from ir.capture.export.padding import padded_as_in_inference
 from ir.capture.program.default_dtype import with_stated_dtypes
 from ir.capture.program.folded import fold_known
-from ir.capture.program.functional import functional_form, needs_functional_form
 from ir.capture.program.gradients import GradMode, detach_what_leaves
+from ir.capture.program.in_place.functional import functional_form, needs_functional_form
+from ir.capture.program.in_place.mutation import inputs_written, refuse_overlapping_writes
+from ir.capture.program.in_place.own_results import with_own_results
+from ir.capture.program.in_place.reading_order import notes_on_order
+from ir.capture.program.in_place.stores import make_stores_functional
 from ir.capture.program.layouts import Layouts, layouts_watched
-from ir.capture.program.mutation import (
-    inputs_written,
-    refuse_overlapping_writes,
-)
-from ir.capture.program.own_results import with_own_results
 from ir.capture.program.reader import Read, read_program
-from ir.capture.program.reading_order import notes_on_order
 from ir.capture.program.returned import changed_inputs
-from ir.capture.program.stores import make_stores_functional
 from ir.capture.repeats.alike import alike_modules
 from ir.capture.repeats.expanded import with_all_layers
 from ir.capture.repeats.layers import LayersOnce

@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 from torch.fx.experimental import proxy_tensor
 from torch.utils._mode_utils import no_dispatch
 
-from ir.capture.program.mutation import mutates
+from ir.capture.program.in_place.mutation import mutates
 from ir.capture.program.no_ops import is_assertion
 from ir.operators.facts import aten
 

@@ -16,7 +16,7 @@ from torch._ops import OpOverload
 from torch.export import ExportedProgram
 
 from ir.capture.paths import in_library, is_torch_file, short_path
-from ir.capture.program.mutation import makes_number, may_alias, memory_of, mutates, written_by
+from ir.capture.program.in_place.mutation import makes_number, may_alias, memory_of, mutates, written_by
 from ir.capture.source_lines.where import where_of
 from ir.operators.facts import BY_ADDRESS, aten_name
 

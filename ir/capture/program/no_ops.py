@@ -10,7 +10,7 @@ import torch
 from torch import fx
 from torch.fx.experimental.symbolic_shapes import cast_symbool_to_symint_guardless
 
-from ir.capture.program.mutation import may_alias
+from ir.capture.program.in_place.mutation import may_alias
 from ir.operators.facts import Elements, aten, rearrangement
 
 _WHOLE = 2**63 - 1

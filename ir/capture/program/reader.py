@@ -21,10 +21,10 @@ from ir.capture.diagnosis import NotExported
 from ir.capture.paths import clean
 from ir.capture.program.gradients import GradientFlow
 from ir.capture.program.higher_order import ReadBody, is_readable, read_higher_order
+from ir.capture.program.in_place.mutation import mutates, rewritten
+from ir.capture.program.in_place.own_results import alias_of, copy_of
 from ir.capture.program.leaves import STATE_CHANGES, Leaves
-from ir.capture.program.mutation import mutates, rewritten
 from ir.capture.program.no_ops import is_checked_alone, is_returned_copy, is_truth_as_number, kept_operand
-from ir.capture.program.own_results import alias_of, copy_of
 from ir.capture.program.result_types import Types
 from ir.capture.program.returned import split_returns
 from ir.capture.program.ties import tied_names

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from ir.capture.paths import clean, is_own_file
 from ir.capture.program.gradients import ends_gradients
-from ir.capture.program.mutation import memory_of, mutates, written_by
+from ir.capture.program.in_place.mutation import memory_of, mutates, written_by
 from ir.capture.repeats.again import AGAIN, with_results
 from ir.capture.repeats.alike import Alike
 from ir.capture.repeats.template import CallRecorder, InDoubt, Replay, Template

@@ -8,14 +8,10 @@ translator   the step of an encoder-decoder of transformers
 own          the step of a module that is written for pages
 media        what a model takes beside ids: images and sounds that stand before a text
 places       the positions of a prompt with media
-kept         what each layer of a model keeps of a text
 step         the module: tokens in, the next token of each row out
 rows         the pages and positions of a batch, also for decoders without transformers
 sampling     from logits to a token
-cached       the step of a transformers model with a cache in pools: imported where such a model is read
-sourced      the same where an encoder reads a source
-layers       transformers' caches over pages and slots
-masks        its masks for rows of different lengths
+caches/      transformers' caches and masks, over pools
 whole        the step that computes whole texts, for a model without a cache that serves
 agreement    the difference between a step's logits in a batch, in chunks, and those of a whole text
 terms        what a checkpoint says of its texts: what ends them, how they are sampled

@@ -13,7 +13,7 @@ from torch.export import Dim
 from ir.checkpoint.transformers import is_pretrained
 from ir.decoding import Decoding
 from ir.errors import SourceError
-from ir.sources.decoder.kept import CAPTURED_PAGES
+from ir.sources.decoder.caches.kept import CAPTURED_PAGES
 from ir.sources.decoder.media import Media, media_of
 from ir.sources.decoder.own import own_step
 from ir.sources.decoder.pretrained import pretrained_step

@@ -17,8 +17,8 @@ from ir.errors import SourceError
 from ir.objects.signature import forward_parameters
 from ir.sources.decoder.agreement import Tensors, step_logits
 from ir.sources.decoder.places import places_of, positions_of_prompt, unchanged
-from ir.sources.example_inputs import make_example
-from ir.sources.image_tokens import image_token_id
+from ir.sources.examples.example_inputs import make_example
+from ir.sources.examples.image_tokens import image_token_id
 from ir.sources.source import Source
 
 TEXT = ("input_ids", "attention_mask", "position_ids")  # inputs of a text alone

@@ -13,7 +13,7 @@ from ir.decoding import Decoding
 from ir.errors import SourceError
 from ir.objects.signature import forward_parameters
 from ir.sources.decoder.agreement import AGREES_WITHIN, Agreement, random_weights
-from ir.sources.decoder.kept import faked
+from ir.sources.decoder.caches.kept import faked
 from ir.sources.decoder.step import DecoderStep, MadeStep, as_step, example_call
 
 _TAKES = ["input_ids", "lengths", "counts", "table"]

@@ -15,12 +15,12 @@ from torch import nn
 from ir.decoding import Decoding, Together
 from ir.errors import SourceError
 from ir.sources.decoder.agreement import AGREES_WITHIN, Agreement, generates_by_logits, random_weights, uncached
-from ir.sources.decoder.kept import KeptLayer, add_pools, kept_layers
+from ir.sources.decoder.caches.kept import KeptLayer, add_pools, kept_layers
 from ir.sources.decoder.media import Media, MediaAgreement
 from ir.sources.decoder.step import CacheUse, MadeStep, as_step
 from ir.sources.decoder.terms import decoding_terms
 from ir.sources.decoder.translator import translator_step
-from ir.sources.example_inputs import most_positions
+from ir.sources.examples.example_inputs import most_positions
 from ir.sources.meta import parameters_on_meta
 
 _WHOLE_BYTES = 1 << 28  # of weights in float32, up to which the whole model is compared
@@ -60,7 +60,7 @@ def _require_decoder(model: Any) -> None:
 
 def _with_cache(model: Any, layers: Sequence[KeptLayer], terms: Decoding, use: CacheUse) -> MadeStep:
     """The step of a model, and its terms with the names of its pools."""
-    kind = import_module("ir.sources.decoder.cached").CachedStep  # with transformers, which takes seconds
+    kind = import_module("ir.sources.decoder.caches.cached").CachedStep  # with transformers, which takes seconds
     step: Any = as_step(model, kind)
     step.page, step.use = terms.page, use
     step.layer_pools = add_pools(step, layers, terms.page)

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from ir.decoding import Decoding, Together
 from ir.errors import SourceError
 from ir.sources.decoder.agreement import AGREES_WITHIN, Agreement, random_weights, uncached
-from ir.sources.decoder.kept import KeptLayer, Pool, added, cache_after, kept_by
+from ir.sources.decoder.caches.kept import KeptLayer, Pool, added, cache_after, kept_by
 from ir.sources.decoder.step import MadeStep, as_step
 from ir.sources.decoder.terms import decoding_terms
-from ir.sources.example_inputs import make_example, most_positions
+from ir.sources.examples.example_inputs import make_example, most_positions
 
 _PAGE = 4  # tokens a page in a comparison
 _SOURCES = (7, 3, 12, 12)  # tokens of the sources of a comparison
@@ -96,7 +96,7 @@ def _kept(model: Any, example: Tensor, small: dict[str, Tensor]) -> tuple[Sequen
 
 def _made(model: Any, own: Any, cross: Any, terms: Decoding, states: int, example: Tensor) -> MadeStep:
     """The step, and its terms with the names of its pools."""
-    step: Any = as_step(model, import_module("ir.sources.decoder.sourced").SourcedStep)
+    step: Any = as_step(model, import_module("ir.sources.decoder.caches.sourced").SourcedStep)
     step.page, step.states, step.equal = terms.page, states, terms.together in ("equal", "alone")
     step.own_pools = tuple(_pools(step, i, layer, terms.page, 0) for i, layer in enumerate(own))
     step.cross_pools = tuple(_pools(step, i, layer, terms.page, -1) for i, layer in enumerate(cross))

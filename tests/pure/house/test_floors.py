@@ -34,8 +34,8 @@ FLOORS = {
     "passes/partitioners/*": ["passes.partitioners"],
     "passes/cli/verify_stages.py": ["passes", "ir", "runtime"],  # --verify runs the stages
     "passes/compilation/auto.py": ["passes", "ir", "runtime"],  # the call that ends with a running pipeline
-    "passes/cli/prepared.py": ["ir", "stagecut"],  # it runs the command
-    "passes/cli/compile_flags.py": ["passes", "stagecut"],  # it runs the command
+    "passes/cli/cut_first/prepared.py": ["ir", "stagecut"],  # it runs the command
+    "passes/cli/cut_first/compile_flags.py": ["passes", "stagecut"],  # it runs the command
     "passes/__init__.py": ["passes"],
     "passes/compilation/job.py": ["passes", "ir", "codegen"],
     "passes/compilation/compare.py": ["passes", "ir", "codegen.picture"],
@@ -60,18 +60,18 @@ OTHERS = {
     "ir/machine/cluster.py": ["torch", "tomli"],  # Python 3.10 has no tomllib
     "ir/paged/attention.py": ["torch", "triton"],  # if it is installed
     "ir/checkpoint/transformers.py": ["torch", "transformers"],  # only where a model of transformers is loaded
-    "ir/sources/decoder/layers.py": ["torch", "transformers"],
-    "ir/sources/decoder/sourced.py": ["torch", "transformers"],
-    "ir/sources/decoder/masks.py": ["torch", "transformers"],  # imported where a model of transformers is
+    "ir/sources/decoder/caches/layers.py": ["torch", "transformers"],
+    "ir/sources/decoder/caches/sourced.py": ["torch", "transformers"],
+    "ir/sources/decoder/caches/masks.py": ["torch", "transformers"],  # imported where a model of transformers is
     "ir/*": ["torch", "sympy"],
     "passes/partitioners/*": ["numpy", "ortools"],
     "passes/cli/main.py": ["typer"],  # the command line's help comes without torch
     "passes/cli/flags.py": ["typer"],
     "passes/cli/handed_on.py": ["typer"],
-    "passes/cli/prepared.py": [],
-    "passes/cli/serving.py": [],
-    "passes/cli/generating.py": [],
-    "passes/cli/compile_flags.py": [],
+    "passes/cli/cut_first/prepared.py": [],
+    "passes/cli/cut_first/serving.py": [],
+    "passes/cli/cut_first/generating.py": [],
+    "passes/cli/cut_first/compile_flags.py": [],
     "passes/cli/loading.py": [],
     "passes/cli/terminal.py": ["rich"],
     "passes/cli/*": ["torch", "rich"],

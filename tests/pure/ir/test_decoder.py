@@ -18,7 +18,7 @@ from ir.decoding import Decoding, MediaPlaces
 from ir.errors import SourceError
 from ir.sources import Reading, Source, read_source
 from ir.sources.decoder import pretrained
-from ir.sources.decoder.cached import CachedStep
+from ir.sources.decoder.caches.cached import CachedStep
 from ir.sources.decoder.made import step_of
 from ir.sources.decoder.rows import TextRows
 from ir.sources.decoder.sampling import TokenSampling

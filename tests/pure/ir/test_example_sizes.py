@@ -12,7 +12,7 @@ from torch.export import Dim
 from ir.capture.export.example import layout_of
 from ir.errors import CompileError, SourceError
 from ir.sources import Source
-from ir.sources.example_sizes import with_example_sizes
+from ir.sources.examples.example_sizes import with_example_sizes
 from ir.sources.source import Variant
 from passes.options.options import Options
 

@@ -32,9 +32,9 @@ from ir.objects.recipe import recipe
 from ir.sources import Reading, read_source
 from ir.sources.checkpoint_folder import _transformers
 from ir.sources.decoder import own, translator
-from ir.sources.decoder.kept import cache_after
+from ir.sources.decoder.caches.kept import cache_after
 from ir.sources.decoder.terms import decoding_terms
-from ir.sources.example_inputs import _Maker
+from ir.sources.examples.example_inputs import _Maker
 from ir.sources.unpickled import check_expressions
 
 NONE = cast(Any, None)

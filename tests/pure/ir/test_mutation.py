@@ -11,7 +11,7 @@ from torch import nn
 
 from ir.analysis.interpret import interpret
 from ir.capture import capture
-from ir.capture.program import functional
+from ir.capture.program.in_place import functional
 from ir.errors import CaptureError
 
 

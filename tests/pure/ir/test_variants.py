@@ -13,7 +13,7 @@ from ir.errors import CompileError, SourceError
 from ir.graph import Graph
 from ir.objects.signature import fixed_inputs
 from ir.sources import Source
-from ir.sources.variants import read_fixed, with_fixed_inputs, with_variants
+from ir.sources.examples.variants import read_fixed, with_fixed_inputs, with_variants
 from passes.compilation.given import read_given
 from passes.compilation.programs import captured
 from passes.options.options import Options

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from passes.cli import compile_flags
-from passes.cli.prepared import _key
-from passes.cli.serving import parser
+from passes.cli.cut_first import compile_flags
+from passes.cli.cut_first.prepared import _key
+from passes.cli.cut_first.serving import parser
 
 
 @pytest.mark.parametrize(

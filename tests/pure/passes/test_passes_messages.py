@@ -16,7 +16,7 @@ from torch import nn
 from codegen.report.page import data_of
 from ir.capture import capture
 from ir.errors import CompileError, PipelineError, SourceError
-from passes.cli.prepared import prepared
+from passes.cli.cut_first.prepared import prepared
 from passes.compilation import pools
 from passes.compilation.api import compile_model
 from passes.options.scoped import scoped

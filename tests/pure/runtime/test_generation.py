@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from runtime.errors import InputError, PipelineClosed, StageError
-from runtime.generation.batches import TextBatch
 from runtime.generation.continuation import Continuation
 from runtime.generation.generator import Generator
 from runtime.generation.options import Sampling, TextOptions, text_options
 from runtime.generation.outputs import StepOutputs
-from runtime.generation.pages import TRASH, Pages, prefixes_of
-from runtime.generation.sequences import TextInProgress
+from runtime.generation.scheduling.batches import TextBatch
+from runtime.generation.scheduling.pages import TRASH, Pages, prefixes_of
+from runtime.generation.scheduling.sequences import TextInProgress
+from runtime.generation.scheduling.widths import SourceWidths
 from runtime.generation.stages import GeneratingStages
-from runtime.generation.widths import SourceWidths
 from runtime.manifest.manifest import CallSignature, Generation, ProgramEntry, Symbol
 from runtime.manifest.manifest import Tensor as ManifestTensor
 

@@ -16,8 +16,8 @@ from runtime.errors import PipelineClosed, StageError
 from runtime.generation.generator import Generator
 from runtime.generation.options import Sampling, TextOptions
 from runtime.generation.outputs import StepOutputs
-from runtime.generation.padding import with_few_widths
-from runtime.generation.scheduler import STEPS_AHEAD
+from runtime.generation.scheduling.padding import with_few_widths
+from runtime.generation.scheduling.scheduler import STEPS_AHEAD
 from runtime.generation.stages import GeneratingStages
 from runtime.manifest.manifest import Generation
 from tests.pure.runtime.test_generation import (

@@ -16,7 +16,7 @@ from runtime.generation.generator import Generator
 from runtime.generation.media import MediaInputs, MediaProgram, TextMedia, media_positions
 from runtime.generation.options import TextOptions
 from runtime.generation.outputs import StepOutputs
-from runtime.generation.pages import TRASH
+from runtime.generation.scheduling.pages import TRASH
 from runtime.generation.stages import GeneratingStages
 from runtime.manifest.manifest import Generation, MediaPlaces
 from runtime.manifest.manifest import Tensor as ManifestTensor

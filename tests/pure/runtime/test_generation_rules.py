@@ -11,7 +11,7 @@ from transformers.generation import logits_process as t
 from runtime.errors import InputError
 from runtime.generation.continuation import Continuation
 from runtime.generation.options import text_options
-from runtime.generation.sequences import TextInProgress
+from runtime.generation.scheduling.sequences import TextInProgress
 from runtime.generation.token_rules import TokenRules
 from runtime.manifest.manifest import Generation
 

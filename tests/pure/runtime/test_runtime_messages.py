@@ -33,7 +33,7 @@ from runtime.generation.generate import TextGeneration
 from runtime.generation.generator import Generator
 from runtime.generation.options import TextOptions
 from runtime.generation.prompts import Prompt
-from runtime.generation.sequences import TextInProgress
+from runtime.generation.scheduling.sequences import TextInProgress
 from runtime.manifest.manifest import Generation, Manifest, Operator
 from runtime.measure import shares
 from runtime.processes.choice import processes_of

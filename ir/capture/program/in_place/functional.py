@@ -14,7 +14,7 @@ from torch._ops import HigherOrderOperator, OpOverload
 from torch.export import ExportedProgram, exported_program
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ir.capture.program.mutation import memory_of, mutates, rewritten, without_out
+from ir.capture.program.in_place.mutation import memory_of, mutates, rewritten, without_out
 from ir.capture.program.no_ops import is_checked_alone, is_off, is_truth_as_number
 from ir.capture.program.ties import memory_key
 from ir.operators.facts import Elements, aten, rearrangement

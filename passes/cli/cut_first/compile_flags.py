@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+from passes.cli.cut_first.prepared import prepared
 from passes.cli.flags import flag_names
 from passes.cli.loading import load
-from passes.cli.prepared import prepared
 from passes.options.kinds import SWITCH
 from passes.options.options import flags
 from stagecut import __file__ as _COMMAND

@@ -14,7 +14,7 @@ from torch import nn
 from torch.export import Dim
 
 from ir.errors import SourceError
-from ir.sources.image_tokens import image_token_id, tokens_per_image
+from ir.sources.examples.image_tokens import image_token_id, tokens_per_image
 
 BATCH, SEQ, TARGET, SAMPLES, FRAMES, IMAGE = 4, 128, 64, 16000, 200, 224
 UNBOUNDED = 2**31

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from passes.cli.compile_flags import cut, run_anew, source_parser
+from passes.cli.cut_first.compile_flags import cut, run_anew, source_parser
+from passes.cli.cut_first.prepared import is_artifact, prepared
 from passes.cli.loading import load
-from passes.cli.prepared import is_artifact, prepared
 from passes.cli.terminal import exit_status
 
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from transformers.cache_utils import Cache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
-from ir.sources.decoder.kept import Pool
-from ir.sources.decoder.layers import PagedLayer, RowCache
-from ir.sources.decoder.masks import masks_of_rows
+from ir.sources.decoder.caches.kept import Pool
+from ir.sources.decoder.caches.layers import PagedLayer, RowCache
+from ir.sources.decoder.caches.masks import masks_of_rows
 from ir.sources.decoder.rows import TextRows, positions_of
 from ir.sources.decoder.step import DecoderStep
 

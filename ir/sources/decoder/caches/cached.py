@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ir.sources.decoder.kept import Pool
-from ir.sources.decoder.layers import EmptyLayer, PagedLayer, PagedSlotLayer, RowCache, RowSlots, SlotLayer
-from ir.sources.decoder.masks import masks_of_rows
+from ir.sources.decoder.caches.kept import Pool
+from ir.sources.decoder.caches.layers import EmptyLayer, PagedLayer, PagedSlotLayer, RowCache, RowSlots, SlotLayer
+from ir.sources.decoder.caches.masks import masks_of_rows
 from ir.sources.decoder.rows import TextRows, positions_of
 from ir.sources.decoder.step import OWN, CacheUse, DecoderStep
 

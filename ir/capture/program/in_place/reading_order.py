@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import fx
 
-from ir.capture.program.mutation import hint, memory_of, mutates, written_by
+from ir.capture.program.in_place.mutation import hint, memory_of, mutates, written_by
 from ir.capture.source_lines.where import where_of
 from ir.operators.facts import aten, aten_name
 

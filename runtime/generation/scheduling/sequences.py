@@ -11,7 +11,7 @@ from runtime.generation.continuation import Continuation
 from runtime.generation.media import TextMedia
 from runtime.generation.options import TextOptions
 from runtime.generation.outputs import LatestToken, StepOutputs
-from runtime.generation.pages import TRASH, Pages, prefixes_of
+from runtime.generation.scheduling.pages import TRASH, Pages, prefixes_of
 from runtime.manifest.manifest import Generation
 
 

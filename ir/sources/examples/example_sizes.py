@@ -13,8 +13,8 @@ from ir.capture.sizes.dynamic import Mark, mark_dynamic
 from ir.errors import SourceError
 from ir.objects.signature import names
 from ir.sizes import in_layout
+from ir.sources.examples.variants import call_arguments, with_tensors
 from ir.sources.source import Source, Variant
-from ir.sources.variants import call_arguments, with_tensors
 
 Shapes: TypeAlias = Mapping[str, Sequence[int]]
 """Shapes of inputs by name."""

@@ -8,10 +8,10 @@ from dataclasses import replace
 import torch
 from torch.nn.functional import pad
 
-from runtime.generation.batches import TextBatch, power_of_two
 from runtime.generation.options import TextOptions
-from runtime.generation.pages import TRASH
-from runtime.generation.sequences import TextInProgress, TextSource
+from runtime.generation.scheduling.batches import TextBatch, power_of_two
+from runtime.generation.scheduling.pages import TRASH
+from runtime.generation.scheduling.sequences import TextInProgress, TextSource
 from runtime.manifest.manifest import Generation
 
 SEQ = 64  # new tokens of a prefill are rounded up to a multiple of it

@@ -6,7 +6,7 @@ from torch import fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind, OutputSpec, TensorArgument
 
-from ir.capture.program.mutation import may_alias, mutates
+from ir.capture.program.in_place.mutation import may_alias, mutates
 from ir.operators.facts import aten
 
 

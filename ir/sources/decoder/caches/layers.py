@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin, LinearAttentionCacheLayerMixin
 
-from ir.sources.decoder.kept import STATES
+from ir.sources.decoder.caches.kept import STATES
 from ir.sources.decoder.rows import TextRows
 
 

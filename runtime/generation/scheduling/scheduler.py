@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from runtime.generation.batches import TextBatch
 from runtime.generation.outputs import StepOutputs
-from runtime.generation.sequences import Pools, TextInProgress, common
+from runtime.generation.scheduling.batches import TextBatch
+from runtime.generation.scheduling.sequences import Pools, TextInProgress, common
 
 CHUNK = 512  # tokens of a prefill in one batch, padding included
 TRIES = 3  # batches with a text that may fail in a row

@@ -9,8 +9,8 @@ import torch
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
-from runtime.generation.pages import TRASH
-from runtime.generation.sequences import TextInProgress
+from runtime.generation.scheduling.pages import TRASH
+from runtime.generation.scheduling.sequences import TextInProgress
 from runtime.manifest.manifest import Generation
 
 
