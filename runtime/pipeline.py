@@ -14,9 +14,7 @@ from typing import Any
 
 import torch
 
-from runtime.call.microbatches import BatchSplit
 from runtime.call.programs import Programs
-from runtime.device.kinds import kind_of
 from runtime.device.placement import place_stages
 from runtime.device.settings import warn_of_autocast, warn_of_other_settings
 from runtime.device.streams import made_by_now
@@ -24,7 +22,7 @@ from runtime.distributed.bootstrap import TIMEOUT, start
 from runtime.distributed.monitor import Monitor
 from runtime.engine.collector import Finish
 from runtime.engine.engine import Engine
-from runtime.engine.in_flight import results_in_order
+from runtime.engine.in_flight import each_submitted, results_in_order
 from runtime.engine.message import Reset, Values
 from runtime.errors import demand
 from runtime.generation.continuation import Continuation
@@ -218,7 +216,7 @@ class Pipeline:
         """
         demand(is_count(in_flight), "in_flight", in_flight, "a whole number of batches, at least 1")
         self._engine.require_open()
-        return results_in_order(self._submit_each(batches), in_flight)
+        return results_in_order(each_submitted(self.submit, batches), in_flight)
 
     def run_named(self, tensors: Mapping[str, torch.Tensor], *, microbatches: int = 1) -> dict[str, torch.Tensor]:
         """Run one batch.  Inputs and outputs are tensors by their names in the manifest, of the shapes given there.
@@ -276,11 +274,9 @@ class Pipeline:
         with self._beginning:
             if self._generation is None:
                 apart = self._monitor is not None or self._processes is not None
-                at_once = len(self.devices) if apart else len(set(self.devices))
-                pads = any(kind_of(device).graph for device in self.devices)
-                ahead = pads and not apart
-                stages = GeneratingStages(
-                    self._submit_step, at_once, pads, ahead, self._prefill_share, self._engine.require_open
+                engine = self._engine
+                stages = GeneratingStages.on(
+                    self.devices, apart, self._submit_step, self._prefill_share, engine.require_open
                 )
                 self._generation = TextGeneration(self.manifest, self.folder, stages)
             return self._generation
@@ -381,7 +377,9 @@ class Pipeline:
         *first, last = split.parts(batch, microbatches)
         futures = [self._send_part(part, tuple) for part in first]
         # The last part is done after all others, so its `finish` joins them.
-        return self._send_part(last, lambda outputs: build(_join(split, futures, outputs), sizes))
+        return self._send_part(
+            last, lambda outputs: build(split.join([*(part.result() for part in futures), outputs]), sizes)
+        )
 
     def _send_part(self, part: Values, finish: Finish) -> Future[Any]:
         part = self._placed(part)
@@ -395,27 +393,3 @@ class Pipeline:
     def _finish(self, finish: Finish, outputs: tuple[torch.Tensor, ...]) -> Any:
         """A method, so that a batch in flight keeps the pipeline alive, though not its inputs."""
         return finish(outputs)
-
-    def _submit_each(self, batches: Iterable[Any]) -> Iterator[Future[Any]]:
-        """The futures of the batches; the last one holds the error in reading or checking a batch, if there is one."""
-        try:
-            yield from map(self._submit_one, batches)  # a loop would keep its batch alive
-        except Exception as e:
-            failed: Future[Any] = Future()
-            failed.set_exception(e)
-            yield failed
-
-    def _submit_one(self, batch: Any) -> Future[Any]:
-        match batch:
-            case tuple():
-                return self.submit(*batch)
-            case Mapping():
-                return self.submit(**batch)
-            case _:
-                return self.submit(batch)
-
-
-def _join(
-    split: BatchSplit, first: Sequence[Future[tuple[torch.Tensor, ...]]], last: Sequence[torch.Tensor]
-) -> Sequence[torch.Tensor]:
-    return split.join([*(part.result() for part in first), last])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from runtime.device.kinds import kind_of
 from runtime.generation.outputs import StepOutputs
 
 Submit = Callable[[Mapping[str, torch.Tensor], Sequence[torch.Event]], Future[StepOutputs]]
@@ -23,3 +24,17 @@ class GeneratingStages:
     runs_ahead: bool = False  # whether futures are done before devices have computed a step
     prefill_share: float = 0.5  # see `Pipeline.load`
     require_open: Callable[[], None] = lambda: None  # raises PipelineClosed once they are closed
+
+    @classmethod
+    def on(
+        cls,
+        devices: Sequence[torch.device],
+        apart: bool,
+        submit: Submit,
+        prefill_share: float,
+        require_open: Callable[[], None],
+    ) -> GeneratingStages:
+        """Those on the `devices`, one for each stage; `apart`: whether each is in a process of its own."""
+        at_once = len(devices) if apart else len(set(devices))
+        pads = any(kind_of(device).graph for device in devices)
+        return cls(submit, at_once, pads, pads and not apart, prefill_share, require_open)
