@@ -58,7 +58,8 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
     example = make()
     stored_notes = () if named is None else named.notes
     beside = _slow_tokenizer(path) if reading.generate else ()
-    own = checkpoint is not None and checkpoint.quantization is None and not (checkpoint.adapters or reading.prefix)
+    whole = checkpoint is not None and checkpoint.quantization is None and not checkpoint.adapters
+    own = whole and not reading.prefix and not reading.generate
     source = Source(
         name=given.resolve().name,
         model=model,

@@ -54,7 +54,7 @@ def test_a_model_that_ends_its_process_is_a_row_like_any_other(code: str, timeou
 def test_the_table_can_be_read_again() -> None:
     """So that a run of some models, on another machine, renews their rows and keeps all others."""
     text = COVERAGE.read_text()
-    assert coverage(KINDS, recorded(text)) == text
+    assert coverage(KINDS, recorded(text), text) == text
 
 
 def test_long_conditions_are_counted() -> None:

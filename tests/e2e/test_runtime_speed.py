@@ -35,7 +35,7 @@ def test_what_cannot_be_compiled_says_so(tmp_path: Path, monkeypatch: pytest.Mon
         raise BackendCompilerFailed(print, RuntimeError("no compiler found"), None)
 
     monkeypatch.setattr("torch.compile", lambda _: fail)
-    message = r"stage 0 \(cpu\) raised RuntimeError: it cannot be compiled; run it without compile: .*\n.*no compiler"
+    message = r"stage 0 \(cpu\) raised NotCompilable: it cannot be compiled; run it without compile: .*\n.*no compiler"
     with Pipeline.load(chain(tmp_path), compile=True) as pipe, pytest.raises(StageError, match=message):
         pipe(torch.ones(1, 4))
 

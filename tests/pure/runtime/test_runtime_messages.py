@@ -34,6 +34,7 @@ from runtime.generation.generator import Generator
 from runtime.generation.options import TextOptions
 from runtime.generation.prompts import Prompt
 from runtime.generation.scheduling.sequences import TextInProgress
+from runtime.generation.stages import GeneratingStages
 from runtime.manifest.manifest import Generation, Manifest, Operator
 from runtime.measure import shares
 from runtime.processes.choice import processes_of
@@ -180,7 +181,7 @@ def test_prompts_that_cannot_be_continued() -> None:
 
 
 def idle(generation: Generation) -> Generator:
-    return Generator(generation, ["input_ids", "table", "window_table"], 1, NONE)
+    return Generator(generation, ["input_ids", "table", "window_table"], GeneratingStages(NONE, 1))
 
 
 def test_a_prompt_with_media_has_to_fit_the_window() -> None:
@@ -194,7 +195,7 @@ def test_a_prompt_with_media_has_to_fit_the_window() -> None:
 
 def test_texts_that_cannot_go_on_are_a_fault_of_ours() -> None:
     made = idle(Generation(page=4, pages=40, max_length=64, vocabulary=9))
-    made._scheduler = cast(Any, SimpleNamespace(next_batch=lambda: None, in_flight=0))
+    made._scheduler = cast(Any, SimpleNamespace(next_batch=lambda: None, is_busy=False))
     made._texts = cast(Any, {1: object.__new__(TextInProgress)})
     made._events.put(lambda: None)
     with pytest.raises(RuntimeError, match="no text can go on; this is a fault of stagecut"):
