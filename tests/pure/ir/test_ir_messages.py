@@ -7,6 +7,7 @@ import re
 import sys
 import zipfile
 from collections.abc import Callable, Mapping
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -24,6 +25,7 @@ from ir.capture.program.reader import _Reader
 from ir.capture.program.result_types import Types
 from ir.checkpoint.checkpoint import check_weights
 from ir.checkpoint.files import read_checkpoint
+from ir.checkpoint.pickled import unpickled
 from ir.checkpoint.quantized import kinds
 from ir.decoding import Decoding
 from ir.errors import CaptureError, PlanError, SourceError
@@ -125,6 +127,8 @@ def test_a_checkpoint_of_code_is_refused(tmp_path: Path) -> None:
     torch.save(SimpleNamespace(), tmp_path / "code.pt")
     with pytest.raises(SourceError, match="which is code and is not run; save its state dict"):
         read_checkpoint(tmp_path / "code.pt")
+    with pytest.raises(SourceError, match=r"half.pt: it is damaged \(.*\); save its state dict as \.safetensors"):
+        unpickled(tmp_path / "half.pt", BytesIO(b"\x80"))
 
 
 def read(tensor: Tensor) -> Any:

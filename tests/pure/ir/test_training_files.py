@@ -142,7 +142,7 @@ def test_chunks_of_several_processes_tile_a_tensor(tmp_path: Path) -> None:
         (lambda folder: (folder / "__1_0.distcp").unlink(), r"cannot read .*__1_0.distcp, which holds weight: No such"),
         (
             lambda folder: (folder / ".metadata").write_bytes(b"\x80"),
-            r"cannot read .*.metadata: it is damaged \(.*\); save its state dict as \.safetensors",
+            r"cannot read .*.metadata: it is damaged",
         ),
         (lambda folder: changed(folder, lambda m: setattr(m, "storage_data", None)), r"metadata: it lists no tensors"),
         (
