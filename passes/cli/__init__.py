@@ -11,7 +11,6 @@ In the order in which a command line meets them:
     command        `stagecut compile` and `stagecut compare`
     terminal       progress, notes and messages on stderr; the exit status
     verify_stages  `--verify`: the stages beside the uncut model
-    rounding       differences of results that rounding explains
     table          the plan as a table, and plans side by side
     browser        `--open`: the report in a browser
 """

@@ -28,7 +28,7 @@ from ir.objects.signature import Signature, call, flatten
 from ir.sizes import at, in_layout
 from ir.sources import Source, with_values
 from ir.text.units import format_bytes
-from passes.cli.rounding import EXACT, Rounding, distance, equal_results, rounding_between
+from passes.compilation.rounding import EXACT, Rounding, distance, equal_results, rounding_between
 from runtime import InputError, ManifestError, Pipeline, StageError
 
 Flattened: TypeAlias = tuple[list[Any], Any]

@@ -13,6 +13,7 @@ From the outside in, then in the order of the work:
     pools     room of a decoder for texts
     pool_sizes  the pages of a text, and of so many texts
     padding   rows of different lengths in one batch, tried on the finished graph
+    rounding  differences of results that rounding explains
     compiler  source -> capture -> passes -> plan -> artifact
     changes   the difference between two graphs, in words
     summary   a plan in numbers

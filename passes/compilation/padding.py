@@ -21,7 +21,7 @@ from ir.analysis.memory import stored_bytes
 from ir.graph import Graph, Value
 from ir.objects.signature import output_names
 from ir.text.units import format_bytes
-from passes.cli.rounding import distance, equal_results, rounding_between
+from passes.compilation.rounding import distance, equal_results, rounding_between
 from runtime.manifest.manifest import PaddedInput, Padding
 
 MOST_WEIGHTS = 2 << 30  # bytes; models with more are not run, as each run reads them all

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from passes.cli.rounding import EXACT, Rounding, rounding_between
+from passes.compilation.rounding import EXACT, Rounding, rounding_between
 
 ONES, NAN, INF = torch.ones(3), torch.tensor([1.0, float("nan")]), torch.tensor([1.0, float("inf")])
 
