@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -17,23 +16,22 @@ import torch
 from runtime.call.programs import Programs
 from runtime.device.placement import place_stages
 from runtime.device.settings import warn_of_autocast, warn_of_other_settings
-from runtime.device.streams import made_by_now
 from runtime.distributed.bootstrap import TIMEOUT, start
 from runtime.distributed.monitor import Monitor
 from runtime.engine.collector import Finish
 from runtime.engine.engine import Engine
 from runtime.engine.in_flight import each_submitted, results_in_order
 from runtime.engine.message import Reset, Values
-from runtime.errors import demand
+from runtime.errors import InputError, demand
 from runtime.generation.continuation import Continuation
 from runtime.generation.generate import TextGeneration
-from runtime.generation.outputs import StepOutputs
-from runtime.generation.stages import GeneratingStages
+from runtime.generation.stages import GeneratingStages, StepSubmission
 from runtime.manifest.manifest import Manifest
 from runtime.options import check_ways, checked_folder, is_count
 from runtime.processes.choice import processes_of
 from runtime.processes.owner import StageProcesses, job_of
 from runtime.stage.loader import load_stages
+from runtime.stage.recurring_shapes import RECURS
 from runtime.stage.speed import Speed
 from runtime.trace import perfetto
 from runtime.trace.traces import Trace
@@ -274,23 +272,26 @@ class Pipeline:
         with self._beginning:
             if self._generation is None:
                 apart = self._monitor is not None or self._processes is not None
-                engine = self._engine
-                stages = GeneratingStages.on(
-                    self.devices, apart, self._submit_step, self._prefill_share, engine.require_open
-                )
+                submit = StepSubmission(self._engine, self._programs)
+                stages = GeneratingStages.on(self.devices, apart, submit, self._prefill_share)
                 self._generation = TextGeneration(self.manifest, self.folder, stages)
             return self._generation
 
-    def _submit_step(self, tensors: Mapping[str, torch.Tensor], ready: Sequence[torch.Event]) -> Future[StepOutputs]:
-        """Start a step of a decoder, whose tensors exist after the events `ready`."""
-        self._engine.require_open()
-        batch = self._programs.bind_named(tensors)
-        named = self._programs.program_of(batch).named
+    def prepare(self, **sizes: int) -> None:
+        """Record, and compile, what stages do for a batch of these sizes, so that the next one is as fast as others.
 
-        def outputs(made: Values) -> StepOutputs:
-            return StepOutputs(**named(made.tensors), ready=made.ready)
+            pipe.prepare(batch=4, seq=512)
 
-        return self._engine.send(self._placed(batch, ready), early=outputs)
+        Sizes that are not named are those of the example.  State begins anew, as after `reset`: call it before the
+        first batch.  Raises InputError for sizes that the model does not take, and for a decoder, whose steps are
+        prepared as texts come.
+        """
+        if self.manifest.generation.page:
+            raise InputError("a decoder prepares its steps as texts come; `prepare` is for batches of one size")
+        for batch in self._programs.of_sizes(sizes):
+            for _ in range(RECURS):
+                self._send_part(batch, tuple).result()
+        self.reset()
 
     def reset(self) -> None:
         """Restore the state of all stages (caches, running statistics) to its values when loaded.
@@ -382,13 +383,8 @@ class Pipeline:
         )
 
     def _send_part(self, part: Values, finish: Finish) -> Future[Any]:
-        part = self._placed(part)
+        part = self._programs.laid_out(part)
         return self._engine.send(part, partial(self._finish, finish), None if self._outputs_stay else part.device)
-
-    def _placed(self, batch: Values, ready: Sequence[torch.Event] = ()) -> Values:
-        """A batch as it lies in memory in the example, with the events after which it does."""
-        tensors = self._programs.program_of(batch).inputs.laid_out(batch.tensors)
-        return replace(batch, tensors=tensors, ready=(*made_by_now(tensors), *ready))
 
     def _finish(self, finish: Finish, outputs: tuple[torch.Tensor, ...]) -> Any:
         """A method, so that a batch in flight keeps the pipeline alive, though not its inputs."""

@@ -95,6 +95,17 @@ class Inputs:
             return tuple(tensors)
         return tuple(layout.bring(tensor) for layout, tensor in zip(self.layouts, tensors, strict=True))
 
+    def least(self, sizes: Mapping[str, int]) -> Values:
+        """Inputs of these sizes that hold zeros, or the least that an index may be.  Raises InputError.
+
+        Sizes that are not named are those of the example.
+        """
+        whole = {name: symbol.example for name, symbol in self.sizes.symbols.items()} | dict(sizes)
+        self.sizes.check(whole, "what is prepared")
+        values = (max(0, t.values[0]) if t.values else 0 for t in self.types)
+        made = [torch.full(t.shape(whole), v, dtype=t.dtype) for t, v in zip(self.types, values, strict=True)]
+        return Values(tuple(made), whole)
+
     def _check(self, leaves: Sequence[TreeLeaf]) -> Values:
         tensors: dict[int, torch.Tensor] = {}
         seen: list[ObservedSize] = []

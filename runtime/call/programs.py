@@ -13,6 +13,7 @@ from runtime.call.inputs import Inputs
 from runtime.call.microbatches import BatchSplit
 from runtime.call.tree import parse
 from runtime.call.tree_nodes import TreeNode
+from runtime.device.streams import made_by_now
 from runtime.engine.message import Values
 from runtime.errors import InputError
 from runtime.manifest.manifest import Manifest, ProgramEntry
@@ -64,6 +65,20 @@ class Programs:
     def program_of(self, batch: Values) -> ProgramCalls:
         """The program that runs a batch."""
         return self.programs[batch.program]
+
+    def laid_out(self, batch: Values, ready: Sequence[torch.Event] = ()) -> Values:
+        """A batch as it lies in memory in the example, with the events after which it does."""
+        tensors = self.program_of(batch).inputs.laid_out(batch.tensors)
+        return replace(batch, tensors=tensors, ready=(*made_by_now(tensors), *ready))
+
+    def of_sizes(self, sizes: Mapping[str, int]) -> list[Values]:
+        """A batch of zeros for each program that has sizes of these names.  Raises InputError."""
+        fit = [i for i, calls in enumerate(self.programs) if sizes.keys() <= calls.inputs.sizes.symbols.keys()]
+        if not fit:
+            names = sorted({name for calls in self.programs for name in calls.inputs.sizes.symbols})
+            known = f"the sizes that may change are {', '.join(names)}" if names else "no size may change"
+            raise InputError(f"no program has all the sizes {', '.join(sizes)}; {known}")
+        return [replace(self.programs[i].inputs.least(sizes), program=i) for i in fit]
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Values:
         """The batch of a call.  Raises InputError that says of each program why it does not take the call."""

@@ -8,10 +8,31 @@ from dataclasses import dataclass
 
 import torch
 
+from runtime.call.programs import Programs
 from runtime.device.kinds import kind_of
+from runtime.engine.engine import Engine
+from runtime.engine.message import Values
 from runtime.generation.outputs import StepOutputs
 
 Submit = Callable[[Mapping[str, torch.Tensor], Sequence[torch.Event]], Future[StepOutputs]]
+
+
+@dataclass(frozen=True)
+class StepSubmission:
+    """Starts a step of a decoder, whose tensors exist after the events `ready`."""
+
+    engine: Engine
+    programs: Programs
+
+    def __call__(self, tensors: Mapping[str, torch.Tensor], ready: Sequence[torch.Event]) -> Future[StepOutputs]:
+        self.engine.require_open()
+        batch = self.programs.bind_named(tensors)
+        named = self.programs.program_of(batch).named
+
+        def outputs(made: Values) -> StepOutputs:
+            return StepOutputs(**named(made.tensors), ready=made.ready)
+
+        return self.engine.send(self.programs.laid_out(batch, ready), early=outputs)
 
 
 @dataclass(frozen=True)
@@ -27,14 +48,9 @@ class GeneratingStages:
 
     @classmethod
     def on(
-        cls,
-        devices: Sequence[torch.device],
-        apart: bool,
-        submit: Submit,
-        prefill_share: float,
-        require_open: Callable[[], None],
+        cls, devices: Sequence[torch.device], apart: bool, submit: StepSubmission, prefill_share: float
     ) -> GeneratingStages:
         """Those on the `devices`, one for each stage; `apart`: whether each is in a process of its own."""
         at_once = len(devices) if apart else len(set(devices))
         pads = any(kind_of(device).graph for device in devices)
-        return cls(submit, at_once, pads, pads and not apart, prefill_share, require_open)
+        return cls(submit, at_once, pads, pads and not apart, prefill_share, submit.engine.require_open)

@@ -98,6 +98,18 @@ def test_reset_restores_the_state_of_all_programs(pipe: Pipeline) -> None:
     assert torch.equal(pipe(batch, WIDE)["y"], first)
 
 
+def test_sizes_are_prepared_in_all_programs(pipe: Pipeline, model: Grid) -> None:
+    with pipe.trace() as trace:
+        pipe.prepare(batch=2)
+    assert [run.program for run in trace.runs if run.stage == 0] == ["small"] * 3 + ["wide"] * 3
+    batch = x()
+    assert torch.equal(pipe(batch, WIDE)["y"], deepcopy(model)(batch, WIDE)["y"]), "state begins anew"
+    with pytest.raises(InputError, match="no program has all the sizes rows; the sizes that may change are batch"):
+        pipe.prepare(rows=2)
+    with pytest.raises(InputError, match="`batch` is 0 in what is prepared; expected at least 1"):
+        pipe.prepare(batch=0)
+
+
 def test_a_call_that_fits_no_program_is_told_why(pipe: Pipeline) -> None:
     with pytest.raises(InputError) as raised:
         pipe(x(), torch.tensor([1, 1]))
