@@ -37,7 +37,7 @@ check: $(READY) ## lint, types and the quick tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
-	$(PYTEST) $(BOTH_CORES) -m "not slow"
+	$(PYTEST) $(BOTH_CORES) -m "not slow" tests/pure
 
 zoo: $(READY) ## cut 272 architectures, compare each with its uncut self, write docs/coverage.md
 	$(BIN)/python -m tests.zoo
