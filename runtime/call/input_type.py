@@ -41,6 +41,11 @@ class InputType:
         """The shape for these values of the symbols."""
         return tuple(d if isinstance(d, int) else d(sizes) for d in self.dims)
 
+    def least(self, sizes: Mapping[str, int], device: torch.device | None = None) -> torch.Tensor:
+        """Zeros, or the least that an index may be, of the shape for these values of the symbols."""
+        low, _ = self.values or (0, 0)
+        return torch.full(self.shape(sizes), max(0, low), dtype=self.dtype, device=device)
+
     def check(self, value: Any, argument: str) -> None:
         """Raises InputError unless `value` is a tensor with data, this dtype, this rank and these fixed dimensions."""
         if not self._fits(value):

@@ -102,9 +102,7 @@ class Inputs:
         """
         whole = {name: symbol.example for name, symbol in self.sizes.symbols.items()} | dict(sizes)
         self.sizes.check(whole, "what is prepared")
-        values = (max(0, t.values[0]) if t.values else 0 for t in self.types)
-        made = [torch.full(t.shape(whole), v, dtype=t.dtype) for t, v in zip(self.types, values, strict=True)]
-        return Values(tuple(made), whole)
+        return Values(tuple(type.least(whole) for type in self.types), whole)
 
     def _check(self, leaves: Sequence[TreeLeaf]) -> Values:
         tensors: dict[int, torch.Tensor] = {}

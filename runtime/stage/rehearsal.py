@@ -43,9 +43,8 @@ def _zeros(stage: LoadedStage, program: ProgramEntry) -> list[torch.Tensor]:
     sizes = {name: symbol.example for name, symbol in program.symbols.items()}
     made: list[torch.Tensor] = []
     for receive in program.stages[stage.index].receives:
-        kind = InputType.parse(receive.tensor, program.symbols)
-        is_input = receive.source is None
-        least, _ = program.index_ranges.get(kind.name, (0, 0)) if is_input else (0, 0)
-        tensor = torch.full(kind.shape(sizes), max(0, least), dtype=kind.dtype, device=stage.device)
-        made.append(layouts[kind.name].bring(tensor) if is_input and kind.name in layouts else tensor)
+        name, is_input = receive.tensor.name, receive.source is None
+        values = program.index_ranges.get(name) if is_input else None
+        tensor = InputType.parse(receive.tensor, program.symbols, values).least(sizes, stage.device)
+        made.append(layouts[name].bring(tensor) if is_input and name in layouts else tensor)
     return made

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import product
 from math import inf
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from passes.partitioners.problem import (
     Weight,
     evaluate,
 )
+from tests.support.brute_force import optimum
 
 BERT = Path(__file__).parents[2] / "data" / "partition" / "latency" / "bert24_layer.json"
 HOST = Device(kind=1, free_transfers=True, node_by_node=True)
@@ -59,16 +59,6 @@ def samples(draw: st.DrawFn) -> Problem:
         objective=Objective.latency,
         via_host=draw(st.booleans()),
     )
-
-
-def optimum(problem: Problem) -> float:
-    best = inf
-    for stages in product(range(len(problem.devices)), repeat=len(problem.nodes)):
-        try:
-            best = min(best, evaluate(problem, stages))
-        except InvalidSplit:
-            continue
-    return best
 
 
 @settings(max_examples=60, deadline=None)

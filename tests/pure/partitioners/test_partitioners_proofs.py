@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
 from math import inf
 
 import numpy as np
@@ -12,13 +11,14 @@ from hypothesis import strategies as st
 
 from passes.partitioners.condense import indivisible
 from passes.partitioners.deadline import Deadline
-from passes.partitioners.problem import Device, InvalidSplit, Link, Node, Problem, Value, Weight, evaluate
+from passes.partitioners.problem import Device, Link, Node, Problem, Value, Weight
 from passes.partitioners.proof.contract import contracted
 from passes.partitioners.proof.exact import Exact
 from passes.partitioners.proof.ideals import TooWide
 from passes.partitioners.proof.integer_program import IntegerProgram
 from passes.partitioners.proof.relaxed import Relaxed, relaxed
 from passes.partitioners.units import condensed
+from tests.support.brute_force import optimum
 
 CLOSE = 1e-5
 
@@ -54,16 +54,6 @@ def graphs(draw: st.DrawFn, most_nodes: int, most_devices: int) -> Problem:
 
 def model_of(problem: Problem) -> Relaxed:
     return relaxed(condensed(problem, indivisible(len(problem.nodes), problem.before, problem.groups)))
-
-
-def optimum(problem: Problem) -> float:
-    best = inf
-    for stages in product(range(len(problem.devices)), repeat=len(problem.nodes)):
-        try:
-            best = min(best, evaluate(problem, stages))
-        except InvalidSplit:
-            continue
-    return best
 
 
 def by_ideals(model: Relaxed, known: float, contract: bool = True) -> float:
