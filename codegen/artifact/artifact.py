@@ -59,6 +59,8 @@ def write_artifact(
     for place, own in own_files([*imported_modules(plan.graph.whole), *registering]).items():
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         yield Path(shutil.copy(own, folder / place))
+    helpers = {name: source for stage in stages for name, source in stage.helpers.items()}
+    yield from (Path(shutil.copy(source, folder / name)) for name, source in helpers.items())
     yield from _pictures(plan.program(0), folder, model, detail)
     report = folder / REPORT
     report.write_text(page(model, report_data(plan, summary, _sources(stages), notes)), encoding="utf-8")

@@ -12,6 +12,7 @@ from codegen.artifact.pytree_json import tree_json
 from codegen.artifact.weights import Sums
 from codegen.lines.stage_file import StageFile
 from codegen.spelling.literals import expr_source
+from codegen.text.helpers import files_beside
 from codegen.text.stage_source import Emitted
 from ir.analysis.index_ranges import index_ranges
 from ir.analysis.memory import stored_bytes
@@ -43,8 +44,13 @@ class WrittenStage:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of all files that there are."""
+        """The names of all files of its own that there are."""
         return (*(file.module for file in self.files), *[self.weights] * bool(self.digest))
+
+    @property
+    def helpers(self) -> dict[str, Path]:
+        """The files that its modules import from their own folder, by name, and the sources of their text."""
+        return {name: source for file in self.files for name, source in files_beside(file).items()}
 
 
 def manifest_of(
@@ -68,6 +74,7 @@ def manifest_of(
         plan=asdict(summary),
         links=links,
         operators=_operators(stages),
+        helpers=tuple(sorted({name for stage in stages for name in stage.helpers})),
         weights=model_weights(plan.graph),
         placement=placed(plan),
         settings=torch_settings(keeps_modules=bool(plan.graph.whole)),

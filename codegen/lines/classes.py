@@ -24,7 +24,7 @@ from codegen.structure.program import Block, Loop, Statement, Use, inside, join,
 from codegen.structure.reroll import Rerolled
 from ir.graph import State, Value
 
-PAGED = "paged_attention"  # the function for attention over pages, with its kernels
+PAGED = "paged_attention"  # the function for attention over pages, and the module that has it
 _TAKEN = (PAGED, NUMBERED, FROZEN, "read_weights", "read_piece", "rebuilt", "tensors", "RECEIVES", "SENDS", "nn", "Any")
 
 

@@ -7,12 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from codegen.lines.class_plan import ClassPlan
-from codegen.lines.classes import PAGED, plan_classes, uses
+from codegen.lines.classes import plan_classes, uses
 from codegen.lines.stage_file import StageFile
 from codegen.structure.program import Loop, Statement, Use, walk
 from codegen.structure.reroll import Repeats, Rerolled
 from ir.graph import Call
-from ir.paged.paged_operator import is_paged
 
 MOST_LINES = 54  # of a function, before the formatter breaks some of them; 60 after it
 MOST_LINES_OF_FILE = 195  # if small classes alone make it longer
@@ -40,9 +39,8 @@ class FilePlan:
 
     @property
     def helpers(self) -> frozenset[str]:
-        """The classes and functions of the file's own that it needs."""
-        paged = any(is_paged(node) for node in self.file.stage.graph.nodes)
-        return frozenset([PAGED] * paged).union(*(cls.helpers for cls in self.classes))
+        """The helper classes that the file needs."""
+        return frozenset().union(*(cls.helpers for cls in self.classes))
 
     @property
     def same_lines(self) -> Mapping[Call, Call]:

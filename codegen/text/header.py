@@ -6,9 +6,11 @@ import ast
 from collections.abc import Iterator, Mapping
 from textwrap import wrap
 
+from codegen.lines.classes import PAGED
 from codegen.lines.line import LINE_LENGTH
 from codegen.lines.stage_file import StageFile
 from codegen.spelling.literals import shape_source
+from codegen.text.helpers import files_beside
 from codegen.text.weight_reader import imports
 from ir.analysis.memory import stored_bytes
 from ir.graph import Param, Value
@@ -27,6 +29,7 @@ def head(file: StageFile, linked: bool, body: str) -> Iterator[str]:
         yield f"returns  {value.name}: {value.type}, {_goal(file, value)}"
     if file.opaque.packages:
         yield f"needs    {', '.join(file.opaque.packages)}, for {', '.join(file.opaque.modules)}"
+    yield from (f"needs    {name}, which is beside this file" for name in files_beside(file))
     params = sum(isinstance(v, Param) and not v.buffer for v in stage.stored)
     yield f"holds    {params} parameters, {format_bytes(stored_bytes(stage.stored))}"
     arguments = [*(v.name for v in stage.graph.inputs), *(f"{s}={s}" for s in file.sizes)]
@@ -42,6 +45,7 @@ def _imports(file: StageFile, linked: bool, body: str) -> Iterator[str]:
     yield from sorted(own, key=lambda line: (line.startswith("from"), line))
     yield from ("", "import torch", "from torch import nn")
     yield from ["from torch.nn import functional as F"] * ("F" in read)
+    yield from ["", f"from {PAGED} import {PAGED}"] * (PAGED in read)
     yield from file.opaque.imports()
     yield from _registering(file)
     yield from ["", "aten = torch.ops.aten"] * ("aten" in read)

@@ -1,21 +1,15 @@
-"""Classes and functions that stage files bring along where they need them."""
+"""Classes that stage files bring along where they need them, and files that they import from their own folder."""
 
 from __future__ import annotations
 
-import inspect
-from types import ModuleType
+from pathlib import Path
 
 from codegen.lines.classes import PAGED
 from codegen.lines.init import NUMBERED
+from codegen.lines.stage_file import StageFile
 from codegen.spelling.torch_modules import FROZEN
 from ir.paged import attention
-
-
-def _text_of(module: ModuleType) -> str:
-    """The source of a module from its first `try` on."""
-    source = inspect.getsource(module)
-    return source[source.index("\ntry:") :].strip()
-
+from ir.paged.paged_operator import is_paged
 
 _NUMBERED_MODULES = f"""
 class {NUMBERED}(nn.ModuleList):  # modules under the numbers that they have in the whole model
@@ -43,4 +37,9 @@ class {FROZEN}(nn.Module):  # nn.BatchNorm in evaluation, as the model was expor
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 """.strip()
 
-HELPERS = {PAGED: _text_of(attention), NUMBERED: _NUMBERED_MODULES, FROZEN: _FROZEN_BATCH_NORM}
+HELPERS = {NUMBERED: _NUMBERED_MODULES, FROZEN: _FROZEN_BATCH_NORM}
+
+
+def files_beside(file: StageFile) -> dict[str, Path]:
+    """The files that a stage file imports from its own folder: their names there, and the sources of their text."""
+    return {f"{PAGED}.py": Path(attention.__file__)} if any(map(is_paged, file.calls)) else {}

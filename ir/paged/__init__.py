@@ -1,5 +1,5 @@
 """Attention over pages of keys and values.
 
-attention       the function, which stage files bring along: a kernel, and plain torch where there is none for it
+attention       the function, whose file artifacts have beside their stages: a kernel, and plain torch without one
 paged_operator  the same as an operator of graphs
 """

@@ -1,4 +1,4 @@
-"""Attention over pages of keys and values, which stage files bring along: its text, from `try` on, is theirs."""
+"""Attention over pages of keys and values: a kernel in Triton, and plain torch where there is none for it."""
 
 # pyright: reportMissingImports=false, reportOptionalMemberAccess=false, reportIndexIssue=false
 # pyright: reportInvalidTypeForm=false, reportPossiblyUnboundVariable=false

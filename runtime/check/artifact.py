@@ -58,7 +58,7 @@ def _check_files(folder: Path, manifest: Manifest, *, contents: bool) -> Iterato
     weights = {stage.weights for stage in manifest.stages}
     without = weights.isdisjoint(manifest.files)  # compiled without weights
     modules = {stage.module for program in manifest.programs for stage in program.stages}
-    wanted = modules | (set() if without else weights)
+    wanted = modules | {*manifest.helpers} | (set() if without else weights)
     yield from (f"{FILE}: it has no hash of {name}" for name in sorted(wanted - manifest.files.keys()))
     for name, digest in manifest.files.items():
         if not (folder / name).is_file():

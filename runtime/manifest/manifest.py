@@ -267,6 +267,7 @@ class Manifest:
     plan: dict[str, Any]  # the compiler's predictions, for people and reports
     links: tuple[CheckpointFile, ...] = ()  # empty if the stages have copies of their weights
     operators: tuple[Operator, ...] = ()  # from outside torch
+    helpers: tuple[str, ...] = ()  # names of files in the folder that stage files import: "paged_attention.py"
     weights: tuple[ModelWeight, ...] = ()  # of the uncut model
     placement: tuple[str, ...] = ()  # the device of each stage
     settings: dict[str, str] = field(default_factory=dict)  # of torch, at the compilation

@@ -6,10 +6,12 @@ import importlib.util
 import inspect
 import sys
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from threading import RLock
 from types import ModuleType
 
 import torch
@@ -22,6 +24,8 @@ from runtime.manifest.manifest import CheckpointFile, Manifest, Operator, Progra
 from runtime.stage.packed_linear import pack_linear
 from runtime.stage.speed import AS_IT_IS, Speed
 from runtime.stage.stage import LoadedStage, StageModule
+
+_IMPORTING = RLock()  # held while a file is imported, as this changes the path and the modules of the process
 
 
 def load_stages(
@@ -47,11 +51,12 @@ def load_stages(
     chosen = range(len(manifest.stages)) if indices is None else sorted(indices)
     if not checked:
         check_stages(folder, manifest, chosen, strict)
+    helpers = {Path(name).stem: import_file(folder / name) for name in manifest.helpers}
 
     def load(index: int) -> LoadedStage:
         weights, device = folder / manifest.stages[index].weights, devices[index]
         entries, sizes = [program.stages[index] for program in manifest.programs], manifest.generation.sizes
-        modules = _load_modules(folder, entries, weights, device, sizes)
+        modules = _load_modules(folder, entries, weights, device, sizes, helpers)
         if manifest.generation.page and kind_of(device).packs_linear and not speed.compile:
             pack_linear([program.module for program in modules])
         return speed.apply(LoadedStage.from_modules(index, device, modules))
@@ -62,6 +67,9 @@ def load_stages(
 
 def check_stages(folder: Path, manifest: Manifest, chosen: Sequence[int], strict: bool) -> None:
     """Raise ManifestError, or warn, as `load_stages` does, of the files of the chosen stages."""
+    for name in manifest.helpers:
+        _require_file(folder / name)
+        _check_hash(folder / name, manifest, strict)
     for i in chosen:
         weights, modules = manifest.stages[i].weights, [program.stages[i].module for program in manifest.programs]
         for name in (*modules, weights):
@@ -112,7 +120,12 @@ def _check_hash(path: Path, manifest: Manifest, strict: bool) -> None:
 
 
 def _load_modules(
-    folder: Path, programs: Sequence[ProgramStage], weights: Path, device: torch.device, sizes: Mapping[str, int]
+    folder: Path,
+    programs: Sequence[ProgramStage],
+    weights: Path,
+    device: torch.device,
+    sizes: Mapping[str, int],
+    helpers: Mapping[str, ModuleType],
 ) -> list[StageModule]:
     """The modules of one stage, with pools of the `sizes`.
 
@@ -121,7 +134,8 @@ def _load_modules(
     modules: list[StageModule] = []
     held: dict[str, torch.Tensor] = {}
     for program in programs:
-        module = _load_module(folder / program.module, program.cls, weights, device, held, sizes)
+        file = import_file(folder / program.module, helpers)
+        module = _load_module(file, program.cls, weights, device, held, sizes)
         held.update(module.named_parameters(remove_duplicate=False))
         held.update(module.named_buffers(remove_duplicate=False))
         modules.append(StageModule(program, module, module))
@@ -129,26 +143,31 @@ def _load_modules(
 
 
 def _load_module(
-    path: Path,
+    file: ModuleType,
     name: str,
     weights: Path,
     device: torch.device,
     held: Mapping[str, torch.Tensor],
     sizes: Mapping[str, int],
 ) -> nn.Module:
-    cls = getattr(import_file(path), name, None)
+    cls = getattr(file, name, None)
     if cls is None:
-        raise ManifestError(f"{path} has no class {name}")
+        raise ManifestError(f"{file.__file__} has no class {name}")
     try:
         taken = {name: size for name, size in sizes.items() if name in inspect.signature(cls.load).parameters}
         return cls.load(weights, device, held, **taken) if held else cls.load(weights, device, **taken)
     except Exception as e:  # the file may be edited, and its weights be anything
         why = f"{type(e).__name__}: {e}"
-        raise ManifestError(f"{path.name} cannot read {weights}: {why}; compile the model again") from e
+        raise ManifestError(
+            f"{Path(str(file.__file__)).name} cannot read {weights}: {why}; compile the model again"
+        ) from e
 
 
-def import_file(path: Path) -> ModuleType:
-    """The module of a stage file, under a name unique to the path.  Raises ManifestError if it cannot be imported.
+def import_file(path: Path, helpers: Mapping[str, ModuleType] | None = None) -> ModuleType:
+    """The module of a file of an artifact, under a name unique to the path.
+
+    `helpers` are what it imports by their names, whatever modules of these names there are: each artifact has its own.
+    Raises ManifestError if it cannot be imported.
 
     Without importlib's file loader, which leaves a bytecode cache in the folder that may hide an edit made in the
     same second.
@@ -157,15 +176,29 @@ def import_file(path: Path) -> ModuleType:
     module = ModuleType(name)
     module.__file__ = str(path)
     sys.modules[name] = module  # where dataclasses, inspect and pickle look for it
-    sys.path.append(str(path.parent))  # for files of the user whose classes a stage uses unchanged
-    try:
-        exec(compile(path.read_bytes(), path, "exec"), vars(module))
-    except Exception as e:
-        del sys.modules[name]
-        raise ManifestError(f"cannot import {path}: {type(e).__name__}: {e}") from e
-    finally:
-        sys.path.remove(str(path.parent))
+    with _IMPORTING, _patched(sys.modules, helpers or {}):
+        sys.path.append(str(path.parent))  # for files of the user whose classes a stage uses unchanged
+        try:
+            exec(compile(path.read_bytes(), path, "exec"), vars(module))
+        except Exception as e:
+            del sys.modules[name]
+            raise ManifestError(f"cannot import {path}: {type(e).__name__}: {e}") from e
+        finally:
+            sys.path.remove(str(path.parent))
     return module
+
+
+@contextmanager
+def _patched(table: dict[str, ModuleType], entries: Mapping[str, ModuleType]) -> Iterator[None]:
+    """A block in which a table has these entries; what it had under their names is back at the end."""
+    before = {name: table[name] for name in entries if name in table}
+    table.update(entries)
+    try:
+        yield
+    finally:
+        for name in entries:
+            del table[name]
+        table.update(before)
 
 
 def _require_file(path: Path) -> None:

@@ -18,10 +18,12 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from examples import own_decoder
 from ir.errors import CompileError
+from ir.paged import attention
 from passes.compilation.api import compile_model
 from passes.compilation.auto import auto_partition
 from runtime import Pipeline
-from runtime.errors import InputError, ManifestError
+from runtime.check.artifact import faults
+from runtime.errors import InputError, ManifestError, StageError
 from runtime.manifest.manifest import Manifest
 from runtime.stage.loader import load_stages
 from tests.support.checking import EXAMPLES
@@ -92,8 +94,21 @@ def test_tokens_are_those_of_generate_where_a_window_has_moved_on(tmp_path: Path
     compile_model(model, out=tmp_path / "out", stages=2, generate=True, attention="paged", **ROOM, size_limit=0.0)
     stages = [(tmp_path / "out" / f"stage_{i}.py").read_text() for i in range(2)]
     assert "window=6" in "".join(stages)
-    assert not any("scaled_dot_product_attention" in text for text in stages)
+    assert not any("scaled_dot_product_attention" in text or "triton" in text for text in stages)
+    assert not [*faults(tmp_path / "out")]
     check_tokens(model, tmp_path / "out")
+    kernel = tmp_path / "out" / "paged_attention.py"
+    assert kernel.read_text() == Path(attention.__file__).read_text()
+    kernel.write_text(f"{kernel.read_text()}\n\ndef paged_attention(*given, **options): raise ValueError('edited')\n")
+    assert [*faults(tmp_path / "out")] == ["paged_attention.py: it was changed after the compiler wrote it"]
+    with pytest.raises(ManifestError, match=r"paged_attention\.py differs from the manifest: it was edited"):
+        Pipeline.load(tmp_path / "out", strict=True)
+    with (
+        pytest.warns(match=r"paged_attention\.py differs"),
+        Pipeline.load(tmp_path / "out") as pipe,
+        pytest.raises(StageError, match="edited"),
+    ):
+        pipe.generate([[5, 6]], max_new_tokens=2)
 
 
 def test_tokens_are_those_of_generate_where_layers_have_states(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -17,6 +18,7 @@ from runtime.device.placement import place_stages
 from runtime.engine.channel import Channel, ChannelClosed
 from runtime.engine.routes import Route, RouteTensors, routes
 from runtime.manifest.manifest import Manifest, Receive, Send
+from runtime.stage.loader import import_file
 from tests.support.artifacts import chain, tensor
 
 
@@ -183,3 +185,18 @@ def test_stages_are_placed_on_devices(planned: list[str], given: Any, placed: li
 def test_devices_that_cannot_be_used_are_refused(planned: list[str], given: Any, message: str) -> None:
     with pytest.raises(DeviceError, match=message):
         place_stages(planned, given)
+
+
+def test_files_of_each_artifact_import_its_own_helpers(tmp_path: Path) -> None:
+    """Also beside a module of the same name that the process has already."""
+    found = {}
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "json.py").write_text(f"NAME = {name!r}")
+        (tmp_path / name / "stage_0.py").write_text("from json import NAME")
+        helpers = {"json": import_file(tmp_path / name / "json.py")}
+        found[name] = import_file(tmp_path / name / "stage_0.py", helpers).NAME
+    assert found == {"first": "first", "second": "second"}
+    assert hasattr(sys.modules["json"], "loads")
+    with pytest.raises(ManifestError, match=r"cannot import .*stage_0\.py: ImportError: cannot import name 'NAME'"):
+        import_file(tmp_path / "first" / "stage_0.py")
