@@ -103,6 +103,7 @@ def keep_source(source: Source, graph: Graph, warnings: Sequence[str]) -> None:
         example_for=Source.example_for,
         library=None,
         kept=graph,
+        kept_example=() if graph.programs else source.example(graph.signature),
     )
     try:
         loaded = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}

@@ -15,6 +15,7 @@ from ir.checkpoint.adapters import Adapter
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.decoding import Decoding
 from ir.graph import Graph
+from ir.objects.signature import Signature
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class Source:
     example_for: Callable[[Mapping[str, torch.Tensor]], Variant | None] = _unknown  # a call with these values of inputs
     key: str = ""  # of what it was read from, see ir.sources.kept; empty: unknown
     kept: Graph | None = None  # its graph, where that is known from an earlier run; then there is no model
+    kept_example: tuple[Any, ...] = ()  # the tensors of the example, where there is no model
 
     @property
     def calls(self) -> tuple[Variant, ...]:
@@ -92,6 +94,10 @@ class Source:
         terms = self.dynamic_shapes, self.fix, self.example_notes, self.share
         first = Variant(self.program, self.args, self.kwargs, *terms)
         return (first, *self.variants)
+
+    def example(self, signature: Signature) -> tuple[Any, ...]:
+        """The tensors of the example, in the order of the inputs of a graph with this signature."""
+        return self.kept_example if self.kept is not None else tuple(signature.bind(self.args, self.kwargs))
 
     @property
     def all_notes(self) -> tuple[str, ...]:

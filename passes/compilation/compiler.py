@@ -128,7 +128,7 @@ class Compiler:
 
 
 def _padding(plan: StagePlan, source: Source) -> Padding:
-    example = plan.graph.signature.bind(source.args, source.kwargs) if not plan.graph.programs else ()
+    example = () if plan.graph.programs else source.example(plan.graph.signature)
     return proven_padding(plan.graph, example, source.weights)
 
 

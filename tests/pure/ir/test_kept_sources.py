@@ -151,6 +151,8 @@ def test_a_kept_folder_comes_with_its_graph_and_no_model(folder: Path, monkeypat
     assert was_kept
     assert print_graph(again) == print_graph(first)
     assert (known.name, known.all_notes, list(known.model.parameters())) == ("model", ("use_cache is off",), [])
+    (x,) = known.example(again.signature)  # with which padding is tried
+    assert x.shape == (3, 4)
 
 
 def test_verify_makes_the_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
