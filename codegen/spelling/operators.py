@@ -286,6 +286,8 @@ _INFIX = {
     "__xor__.Tensor": ("^", XOR),
     "__and__.Scalar": ("&", AND),
     "__lshift__.Scalar": ("<<", SHIFT),
+    "__lshift__.Tensor": ("<<", SHIFT),
+    "__rshift__.Tensor": (">>", SHIFT),
     "__rshift__.Scalar": (">>", SHIFT),
     "remainder.Scalar": ("%", TIMES),
     "remainder.Tensor": ("%", TIMES),

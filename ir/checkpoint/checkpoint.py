@@ -40,7 +40,7 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         self.tensors = tensors
         self.notes = notes  # what the user should know
         self.tables = tables  # by their key in the file: the dicts in it that hold tensors
-        self.quantization = quantization  # of the tensors; None where they are plain, or dequantized
+        self.quantization = quantization  # of the files' weights; None where these are plain
         self.adapters = adapters  # that `for_model` merges, one after the other
 
     @classmethod
@@ -71,19 +71,26 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         both = (*self.adapters, *adapters)
         return Checkpoint(self.path, self.tensors, self.notes, self.tables, self.quantization, both)
 
-    def for_model(self, model: nn.Module, keep_quantized: bool = False) -> Checkpoint:
+    def for_model(self, model: nn.Module) -> Checkpoint:
         """The same tensors under the model's own names, as transformers would load them if the model is one of its.
 
-        Quantized weights are dequantized into the model's dtype; or else the model is changed to hold them as they
-        are stored, where it can.  Raises SourceError where they cannot be loaded into it.
+        Quantized weights are dequantized into the model's dtype.  Raises SourceError where tensors cannot be loaded
+        into it.
         """
         whole = self if self.quantization is None else self._dequantized(self.quantization, model)
-        plain = whole._named_for(model)._adapted(model, self.adapters)
+        named = whole._named_for(model)._adapted(model, self.adapters)
+        return Checkpoint(self.path, named.tensors, named.notes, named.tables, self.quantization)
+
+    def held_by(self, model: nn.Module, as_stored: bool) -> Checkpoint:
+        """The tensors of `for_model` with notes on what was quantized.
+
+        `as_stored`: the model is changed to hold quantized weights as they are stored, where it can.
+        """
         if self.quantization is None:
-            return plain
-        tensors = keep_stored(model, plain.tensors) if keep_quantized else plain.tensors
-        notes = (*plain.notes, *_quantized_notes(self.quantization, plain.tensors, tensors))
-        return Checkpoint(self.path, tensors, notes, plain.tables)
+            return self
+        tensors = keep_stored(model, self.tensors) if as_stored else self.tensors
+        notes = (*self.notes, *_quantized_notes(self.quantization, self.tensors, tensors))
+        return Checkpoint(self.path, tensors, notes, self.tables)
 
     def _named_for(self, model: nn.Module) -> Checkpoint:
         chosen = self._table_for(stored_names(model))
@@ -214,7 +221,7 @@ def check_linked(weights: Mapping[str, torch.Tensor]) -> None:
     if any(_computed(tensor) for tensor in weights.tensors.values()):
         raise SourceError(
             f"--weights link points into a checkpoint's files, and {weights} has quantized weights, which stages hold "
-            "dequantized; say --weights copy, or, without --generate, --quantized keep"
+            "dequantized; say --weights copy, or --quantized keep"
         )
 
 

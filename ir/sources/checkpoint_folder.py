@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -53,10 +54,8 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
     if (path / _GENERATION).is_file() and reading.generate:
         model.generation_config = _generation_config(path, transformers)
     make = partial(make_example, model, config, path, reading.padding)
-    planned = () if checkpoint is not None else _as_stored(path, model, reading)
-    named = None if checkpoint is None else checkpoint.for_model(model, reading.holds_stored)
+    weights: Mapping[str, torch.Tensor] = {} if checkpoint is None else checkpoint.for_model(model)
     example = make()
-    stored_notes = () if named is None else named.notes
     beside = _slow_tokenizer(path) if reading.generate else ()
     whole = checkpoint is not None and checkpoint.quantization is None and not checkpoint.adapters
     own = whole and not reading.prefix and not reading.generate
@@ -66,16 +65,17 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
         args=(),
         kwargs=example.inputs,
         dynamic_shapes=example.dynamic,
-        weights={} if named is None else named,
-        notes=(*how, *planned, *notes, *beside, *stored_notes),
+        weights=weights,
+        notes=(*how, *notes, *beside),
         made_up=True,
         example_notes=example.notes,
         tokenizer=tuple(_tokenizer(path)),
         soft=True,
         library=partial(_as_library, path, cls, model, reading) if own else None,
         example_for=partial(_example_for, make),
+        quantized=partial(_quantized, path, reading),
     )
-    return source if reading.generate else with_sentence_parts(source, parts)
+    return source if reading.generate else with_sentence_parts(source.as_stored, parts)
 
 
 def _as_library(path: Path, cls: Any, model: Any, reading: Reading) -> nn.Module:
@@ -87,14 +87,18 @@ def _as_library(path: Path, cls: Any, model: Any, reading: Reading) -> nn.Module
         ).eval()
 
 
-def _as_stored(path: Path, model: nn.Module, reading: Reading) -> tuple[str, ...]:
-    """Have a model without weights hold them as its folder would store them; returns a note if that is quantized."""
+def _quantized(path: Path, reading: Reading, source: Source) -> Source:
+    """Have a model hold its weights as its folder stores them, or would; with a note if they are quantized."""
+    if isinstance(source.weights, Checkpoint):
+        weights = source.weights.held_by(source.model, reading.keep_quantized)
+        return replace(source, weights=weights, notes=(*source.notes, *weights.notes))
     quantization = quantization_of(path)
     if quantization is None:
-        return ()
-    held = reading.holds_stored and hold_planned(model, quantization.method, quantization.settings)
+        return source
+    held = reading.keep_quantized and hold_planned(source.model, quantization.method, quantization.settings)
     counts = "as it stores them" if held else "in full precision, as they are after dequantizing"
-    return (f"the checkpoint is quantized ({quantization.method}); the plan counts its weights {counts}",)
+    note = f"the checkpoint is quantized ({quantization.method}); the plan counts its weights {counts}"
+    return replace(source, notes=(*source.notes, note))
 
 
 def _example_for(make: Callable[..., ExampleInputs], values: Mapping[str, torch.Tensor]) -> Variant | None:

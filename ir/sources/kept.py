@@ -101,6 +101,7 @@ def keep_source(source: Source, graph: Graph, warnings: Sequence[str]) -> None:
         kwargs={},
         variants=tuple(map(_without_inputs, source.variants)),
         example_for=Source.example_for,
+        quantized=Source.quantized,
         library=None,
         kept=graph,
         kept_example=() if graph.programs else source.example(graph.signature),

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -46,7 +47,7 @@ def read_model_file(path: Path, reading: Reading, function: str = "model") -> So
         raise SourceError(f"{path} has its weights in memory; an adapter is merged into those of a `checkpoint`")
     args, kwargs = _inputs(module, path, reading, {})
     model = model if reading.dtype is None else model.to(reading.dtype)
-    weights = own_tensors(model) if checkpoint is None else checkpoint.for_model(model, reading.holds_stored)
+    weights = own_tensors(model) if checkpoint is None else checkpoint.for_model(model)
     source = Source(
         name=path.stem,
         model=model,
@@ -54,10 +55,20 @@ def read_model_file(path: Path, reading: Reading, function: str = "model") -> So
         kwargs=kwargs,
         dynamic_shapes=getattr(module, "dynamic_shapes", None),
         weights=weights,
-        notes=(*notes, *(weights.notes if isinstance(weights, Checkpoint) else ())),
+        notes=notes,
         example_for=partial(_example_for, module, path, reading),
+        quantized=partial(_quantized, reading),
     )
+    source = source if reading.generate else source.as_stored
     return with_variants(source, dict(_variants(module, path, reading)))
+
+
+def _quantized(reading: Reading, source: Source) -> Source:
+    """Have a model hold its weights as its checkpoint stores them, if there is one, with its notes."""
+    if not isinstance(source.weights, Checkpoint):
+        return source
+    weights = source.weights.held_by(source.model, reading.keep_quantized)
+    return replace(source, weights=weights, notes=(*source.notes, *weights.notes))
 
 
 def _inputs(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +33,6 @@ class Reading:
     adapters: tuple[Path, ...] = ()  # folders of LoRA adapters, which are merged into the weights
     keep_quantized: bool = True  # whether quantized weights stay as they are stored, where they can
 
-    @property
-    def holds_stored(self) -> bool:
-        """Whether stages hold quantized weights as they are stored.
-
-        A step that continues texts does not: it is tried in float32 first, and would dequantize each weight anew for
-        every token.
-        """
-        return self.keep_quantized and not self.generate
-
 
 @dataclass(frozen=True)
 class Variant:
@@ -59,6 +50,10 @@ class Variant:
 
 def _unknown(values: Mapping[str, torch.Tensor]) -> Variant | None:
     return None
+
+
+def _unchanged(source: Source) -> Source:
+    return source
 
 
 @dataclass(frozen=True)
@@ -84,9 +79,18 @@ class Source:
     decoding: Decoding = Decoding()  # how a decoder's step continues texts
     library: Callable[[], nn.Module] | None = None  # the model as its own library loads it, weights and all
     example_for: Callable[[Mapping[str, torch.Tensor]], Variant | None] = _unknown  # a call with these values of inputs
+    quantized: Callable[[Source], Source] = _unchanged  # its model, which has plain weights, with quantized ones
     key: str = ""  # of what it was read from, see ir.sources.kept; empty: unknown
     kept: Graph | None = None  # its graph, where that is known from an earlier run; then there is no model
     kept_example: tuple[Any, ...] = ()  # the tensors of the example, where there is no model
+
+    @property
+    def as_stored(self) -> Source:
+        """The source with a model that holds its weights in the form that is wanted of quantized ones.
+
+        A decoder's step is tried in float32 first, with a weight of its own for each layer.
+        """
+        return self.quantized(replace(self, quantized=_unchanged))
 
     @property
     def calls(self) -> tuple[Variant, ...]:

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_map
 
 from ir.capture.sizes.dynamic import DynamicShapes, merged_shapes, parse_dynamic
 from ir.checkpoint.adapters import SETTINGS
+from ir.checkpoint.checkpoint import Checkpoint
 from ir.checkpoint.names import own_tensors
 from ir.errors import CompileError, SourceError
 from ir.objects.signature import forward_parameters
@@ -158,7 +159,7 @@ def _in_memory(
 ) -> Source:
     """A module, and how it is called; one whose dtype is to change is copied first."""
     model = uncompiled(model)
-    stored = None if options.checkpoint is None else opened(options.checkpoint, _reading(options)).for_model(model)
+    stored = None if options.checkpoint is None else _stored(model, options.checkpoint, options)
     if options.adapter and stored is None:
         raise SourceError("an adapter is merged into the weights of a checkpoint; name it, as in checkpoint=…")
     positional = (args,) if isinstance(args, torch.Tensor) else tuple(args)
@@ -173,6 +174,11 @@ def _in_memory(
         weights=own_tensors(model) if stored is None else stored,
         notes=() if stored is None else stored.notes,
     )
+
+
+def _stored(model: nn.Module, path: Path, options: Options) -> Checkpoint:
+    """The weights of a module that is the user's own, and stays as it is: quantized ones are dequantized."""
+    return opened(path, _reading(options)).for_model(model).held_by(model, as_stored=False)
 
 
 def _in_dtype(arguments: Any, options: Options) -> Any:

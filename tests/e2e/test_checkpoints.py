@@ -23,6 +23,7 @@ from ir.checkpoint.names import own_tensors
 from ir.checkpoint.tensors import Stored
 from ir.errors import SourceError
 from ir.sources import Reading, read_source
+from ir.sources.decoder.made import step_of
 from passes.compilation.api import compile_model
 from runtime import Pipeline
 
@@ -131,7 +132,12 @@ def test_fp8_weights_stay_as_they_are_stored_and_may_be_linked(tmp_path: Path) -
     without = read_source(str(tmp_path / "ck"), Reading(weights=False))
     assert "the checkpoint is quantized (fp8); the plan counts its weights as it stores them" in without.notes
     texts = read_source(str(tmp_path / "ck"), Reading(generate=True))
-    assert texts.weights["model.layers.0.mlp.up_proj.weight"].dtype == torch.bfloat16
+    assert texts.weights["model.layers.0.mlp.up_proj.weight"].dtype == torch.bfloat16  # what steps are compared with
+    step = step_of(texts)
+    held = {"step": step.model, "source": texts.model}
+    dtypes = {n: dict(m.named_parameters())["model.layers.0.mlp.up_proj.weight"].dtype for n, m in held.items()}
+    assert dtypes == {"step": torch.float8_e4m3fn, "source": torch.bfloat16}
+    assert step.weights["model.layers.0.mlp.up_proj.weight"].dtype == torch.float8_e4m3fn
 
 
 def write_fp8(model: Any, folder: Path) -> None:

@@ -4,9 +4,9 @@ QUANTIZED = """\
 ## Quantized checkpoints
 
 *kept*: by default (`--quantized keep`) stages hold the stored tensors and compute the weight at each use. With
-`--quantized dequantize` or `--generate`, and where a weight cannot be kept (two modules share it; experts are joined
-from tensors with one scale each; a note names it), it is dequantized while stages are written, a block of rows at a
-time, and `--weights link` is refused. *Difference* is the largest of any element of a dequantized weight, at several
+`--quantized dequantize`, and where a weight cannot be kept (two modules share it; experts are joined from tensors with
+one scale each; a note names it), it is dequantized while stages are written, a block of rows at a time, and
+`--weights link` is refused. *Difference* is the largest of any element of a dequantized weight, at several
 sizes, in float16, bfloat16 or float32. Activations are never quantized; a note says where the checkpoint's own library
 does it.
 

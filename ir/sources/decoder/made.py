@@ -41,7 +41,7 @@ def step_of(source: Source, max_length: int | None = None, page: int | None = No
         reason = why_not or next((note for note in made.notes if "texts alone" in note), "it takes ids alone")
         raise SourceError(f"under --generate, --fix and variants are for media before a text, of which: {reason}")
     first, *others = _sourced_programs(made.terms, made.example) if made.example is not None else _programs(made)
-    return replace(
+    step = replace(
         source,
         model=made.step,
         args=(),
@@ -57,6 +57,7 @@ def step_of(source: Source, max_length: int | None = None, page: int | None = No
         fix=(),
         decoding=replace(made.terms, media={m.name: places for m in made.media if (places := m.places) is not None}),
     )
+    return step.as_stored
 
 
 def _programs(made: MadeStep) -> Iterator[Variant]:
