@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import torch
 
-from runtime.call.programs import Programs
-from runtime.device.placement import place_stages
+from runtime.call.programs import BatchParts, Programs
+from runtime.device.placement import place_stages, places_text
 from runtime.device.settings import warn_of_autocast, warn_of_other_settings
 from runtime.distributed.bootstrap import TIMEOUT, start
 from runtime.distributed.monitor import Monitor
@@ -35,8 +34,6 @@ from runtime.stage.recurring_shapes import RECURS
 from runtime.stage.speed import Speed
 from runtime.trace import perfetto
 from runtime.trace.traces import Trace
-
-Build = Callable[[Sequence[torch.Tensor], Mapping[str, int]], Any]  # outputs, sizes -> the caller's result
 
 
 class Pipeline:
@@ -174,35 +171,38 @@ class Pipeline:
 
         Programs are listed before them where there are several.
         """
-        runs = [[*group] for _, group in groupby(range(len(self.devices)), key=self.devices.__getitem__)]
-        spans = (f"stages {run[0]}-{run[-1]}" if len(run) > 1 else f"stage {run[0]}" for run in runs)
-        places = ", ".join(f"{span} on {self.devices[run[0]]}" for span, run in zip(spans, runs, strict=True))
         rank = "" if self._monitor is None else f"rank {self.rank}, "
         state = "open" if self._engine.is_open else "closed"
         names = [program.name for program in self.manifest.programs]
         programs = f"programs {', '.join(names)}; " if len(names) > 1 else ""
-        return f"<Pipeline {self.manifest.name} from {self.folder}: {programs}{places}; {rank}{state}>"
+        stages = places_text(self.devices)
+        return f"<Pipeline {self.manifest.name} from {self.folder}: {programs}{stages}; {rank}{state}>"
 
     @property
     def rank(self) -> int:
         """The rank of this process among those that run the pipeline.  Rank 0 makes the calls."""
         return 0 if self._monitor is None else self._monitor.rank
 
-    def __call__(self, *args: Any, microbatches: int = 1, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, microbatches: int = 1, outputs: Sequence[str] | None = None, **kwargs: Any) -> Any:
         """The model's result.  Raises InputError before anything runs, or StageError.
 
         `microbatches`: the number of parts into which the batch is split, so that all stages work on it at once.
+        `outputs`: names of outputs as in the manifest, or parts of them such as "logits[:, -1]": the result is then a
+        dict of these, and the rest stays on the stages' devices.
         """
-        return self.submit(*args, microbatches=microbatches, **kwargs).result()
+        return self.submit(*args, microbatches=microbatches, outputs=outputs, **kwargs).result()
 
-    def submit(self, *args: Any, microbatches: int = 1, **kwargs: Any) -> Future[Any]:
+    def submit(
+        self, *args: Any, microbatches: int = 1, outputs: Sequence[str] | None = None, **kwargs: Any
+    ) -> Future[Any]:
         """Start a batch; the future holds the model's result, or a StageError.
 
         Raises InputError before anything runs.
         """
         self._engine.require_open()
         batch = self._programs.bind(args, kwargs)
-        return self._send(batch, microbatches, self._programs.program_of(batch).returns.build)
+        calls, sizes = self._programs.program_of(batch), batch.sizes
+        return self._send(calls.parts(batch, microbatches, outputs, lambda made: calls.returns.build(made, sizes)))
 
     def map(self, batches: Iterable[Any], in_flight: int = 8) -> Iterator[Any]:
         """Run a stream of batches, at most `in_flight` at a time, and yield their results in order.
@@ -216,15 +216,17 @@ class Pipeline:
         self._engine.require_open()
         return results_in_order(each_submitted(self.submit, batches), in_flight)
 
-    def run_named(self, tensors: Mapping[str, torch.Tensor], *, microbatches: int = 1) -> dict[str, torch.Tensor]:
+    def run_named(
+        self, tensors: Mapping[str, torch.Tensor], *, microbatches: int = 1, outputs: Sequence[str] | None = None
+    ) -> dict[str, torch.Tensor]:
         """Run one batch.  Inputs and outputs are tensors by their names in the manifest, of the shapes given there.
 
         Raises InputError before anything runs, or StageError.
         """
-        return self.submit_named(tensors, microbatches=microbatches).result()
+        return self.submit_named(tensors, microbatches=microbatches, outputs=outputs).result()
 
     def submit_named(
-        self, tensors: Mapping[str, torch.Tensor], *, microbatches: int = 1
+        self, tensors: Mapping[str, torch.Tensor], *, microbatches: int = 1, outputs: Sequence[str] | None = None
     ) -> Future[dict[str, torch.Tensor]]:
         """Start a batch of tensors by their names, as `run_named` takes them; the future holds what that returns.
 
@@ -232,8 +234,20 @@ class Pipeline:
         """
         self._engine.require_open()
         batch = self._programs.bind_named(tensors)
-        named = self._programs.program_of(batch).named
-        return self._send(batch, microbatches, lambda outputs, _: named(outputs))
+        calls = self._programs.program_of(batch)
+        return self._send(calls.parts(batch, microbatches, outputs, calls.named))
+
+    def submit_shared(
+        self, tensors: Mapping[str, torch.Tensor], outputs: Sequence[str], callers: Sequence[Mapping[str, int]]
+    ) -> Future[list[dict[str, torch.Tensor]]]:
+        """Start a batch whose rows are those of several callers; the future holds the `outputs` that each asks for.
+
+        `callers`: the sizes of each that are other than the batch's, by their symbols, as its rows and its length
+        without padding.  Raises InputError before anything runs.
+        """
+        self._engine.require_open()
+        batch = self._programs.bind_named(tensors)
+        return self._send(self._programs.program_of(batch).shared(batch, outputs, callers))
 
     def generate(
         self,
@@ -368,19 +382,13 @@ class Pipeline:
             self._monitor.leave_by(error)
         self.close()
 
-    def _send(self, batch: Values, microbatches: int, build: Build) -> Future[Any]:
-        demand(is_count(microbatches), "microbatches", microbatches, "a whole number of parts, at least 1")
+    def _send(self, batch: BatchParts) -> Future[Any]:
         warn_of_autocast()
-        sizes = batch.sizes
-        if microbatches == 1:
-            return self._send_part(batch, lambda outputs: build(outputs, sizes))
-        split = self._programs.program_of(batch).split
-        *first, last = split.parts(batch, microbatches)
+        *first, last = batch.parts
+        result = batch.result
         futures = [self._send_part(part, tuple) for part in first]
         # The last part is done after all others, so its `finish` joins them.
-        return self._send_part(
-            last, lambda outputs: build(split.join([*(part.result() for part in futures), outputs]), sizes)
-        )
+        return self._send_part(last, lambda outputs: result([*(part.result() for part in futures), outputs]))
 
     def _send_part(self, part: Values, finish: Finish) -> Future[Any]:
         part = self._programs.laid_out(part)

@@ -9,5 +9,7 @@ input_type    the dtype and shape that a tensor must have
 layout        the layout of a tensor in memory
 inputs        arguments -> tensors and sizes, checked
 microbatches  a batch -> microbatches, and their outputs -> those of the batch
+output_parts  parts of outputs, as callers name them
+selection     the outputs of a batch that its callers ask for
 programs      the program that a call runs, and how it enters and leaves that one
 """

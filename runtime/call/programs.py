@@ -11,12 +11,24 @@ import torch
 
 from runtime.call.inputs import Inputs
 from runtime.call.microbatches import BatchSplit
+from runtime.call.selection import OutputSelection
 from runtime.call.tree import parse
 from runtime.call.tree_nodes import TreeNode
 from runtime.device.streams import made_by_now
 from runtime.engine.message import Values
-from runtime.errors import InputError
+from runtime.errors import InputError, demand
 from runtime.manifest.manifest import Manifest, ProgramEntry
+from runtime.options import is_count
+
+Build = Callable[[Sequence[torch.Tensor]], Any]  # all outputs -> the caller's result
+
+
+@dataclass(frozen=True)
+class BatchParts:
+    """The microbatches of a batch, and how their outputs become its result."""
+
+    parts: Sequence[Values]
+    result: Callable[[Sequence[Sequence[torch.Tensor]]], Any]
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,33 @@ class ProgramCalls:
         except InputError:
             return False
         return True
+
+    def parts(self, batch: Values, microbatches: int, outputs: Sequence[str] | None, build: Build) -> BatchParts:
+        """The microbatches of a batch, and what its caller gets.
+
+        `outputs`: names and parts of outputs, by which the result is a dict of them; without, it is what `build` makes.
+        Raises InputError.
+        """
+        demand(is_count(microbatches), "microbatches", microbatches, "a whole number of parts, at least 1")
+        parts = [batch] if microbatches == 1 else self.split.parts(batch, microbatches)
+        if outputs is None:
+            return BatchParts(parts, lambda made: build(made[0] if len(made) == 1 else self.split.join(made)))
+        asked = OutputSelection.of(self.entry, outputs)
+        if len(parts) > 1:
+            asked.require_splittable()
+        sizes = [[part.sizes] for part in parts]
+        return BatchParts(
+            [replace(part, wanted=asked.boxes(own)) for part, own in zip(parts, sizes, strict=True)],
+            lambda made: asked.joined([asked.results(*one)[0] for one in zip(made, sizes, strict=True)]),
+        )
+
+    def shared(self, batch: Values, outputs: Sequence[str], callers: Sequence[Mapping[str, int]]) -> BatchParts:
+        """A batch of several callers, and what each of them gets.
+
+        `outputs`: see `parts`; `callers`: the sizes of each where they are other than the batch's.  Raises InputError.
+        """
+        asked, sizes = OutputSelection.of(self.entry, outputs), [{**batch.sizes, **own} for own in callers]
+        return BatchParts([replace(batch, wanted=asked.boxes(sizes))], lambda made: asked.results(made[0], sizes))
 
     def named(self, outputs: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
         """The outputs by their names in the manifest."""

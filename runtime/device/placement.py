@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import torch
 
@@ -65,6 +66,13 @@ def device_of_process(planned: str, device: str | torch.device | None, local_ran
     count = sum(found.type == kind for found in available())
     name = kind if count == 0 or kind == "cpu" else f"{kind}:{local_rank % count}"
     return _find(name, "the plan's device", "; pass device=… to use another")
+
+
+def places_text(devices: Sequence[torch.device]) -> str:
+    """The devices of all stages, for people: "stages 0-1 on cuda:0, stage 2 on cuda:1"."""
+    runs = [[*group] for _, group in groupby(range(len(devices)), key=devices.__getitem__)]
+    spans = (f"stages {run[0]}-{run[-1]}" if len(run) > 1 else f"stage {run[0]}" for run in runs)
+    return ", ".join(f"{span} on {devices[run[0]]}" for span, run in zip(spans, runs, strict=True))
 
 
 def _sequence(devices: object) -> list[str | torch.device]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from runtime.engine.boxes import Boxes
 from runtime.engine.message import Reset, SetTrace, Values
 from runtime.trace.traces import Trace
 
@@ -16,34 +17,58 @@ _VALUES, _RESET, _TRACE, _END_TRACE = range(4)
 
 @dataclass(frozen=True)
 class ControlCodec:
-    """Control messages as vectors of 64-bit integers: the kind, the program, then the value of each of its symbols."""
+    """Control messages as vectors of 64-bit integers.
+
+    [kind, program, length of the next vector, value of each symbol of the program …]
+    [index of an output, number of its boxes, their dimensions, start, stop and step of each dimension …] of each output
+
+    The second vector is sent only where the caller does not want all outputs whole.
+    """
 
     symbols: tuple[tuple[str, ...], ...]  # of each program
     new_trace: Callable[[], Trace]  # each process has a trace of its own; rank 0 gets them all at the end
 
     def blank(self) -> torch.Tensor:
         """A vector to receive a message in."""
-        return torch.zeros(2 + max(map(len, self.symbols)), dtype=torch.int64)
+        return torch.zeros(3 + max(map(len, self.symbols)), dtype=torch.int64)
 
-    def encode(self, control: Control) -> torch.Tensor:
-        """int64[2 + symbols]."""
-        vector = self.blank()
+    def encode(self, control: Control) -> list[torch.Tensor]:
+        """int64[3 + symbols], and the second vector where there is one."""
+        vector, boxes = self.blank(), list[int]()
         match control:
-            case Values(sizes=sizes, program=program):
+            case Values(sizes=sizes, program=program, wanted=wanted):
                 names = self.symbols[program]
-                vector[1] = program
-                vector[2 : 2 + len(names)] = torch.tensor([sizes[name] for name in names], dtype=torch.int64)
+                boxes = [number for output, of_it in wanted.items() for number in _encoded(output, of_it)]
+                vector[1], vector[2] = program, len(boxes)
+                vector[3 : 3 + len(names)] = torch.tensor([sizes[name] for name in names], dtype=torch.int64)
             case Reset():
                 vector[0] = _RESET
             case SetTrace(trace):
                 vector[0] = _END_TRACE if trace is None else _TRACE
-        return vector
+        return [vector, torch.tensor(boxes)] if boxes else [vector]
 
-    def decode(self, vector: torch.Tensor) -> Control:
-        """The message of a vector that `encode` made in another process, with a new trace if it starts one."""
-        kind, program, *sizes = vector.tolist()
+    def second(self, vector: torch.Tensor) -> list[torch.Tensor]:
+        """The vectors to receive after a first one: one or none."""
+        return [torch.empty(length, dtype=torch.int64)] if (length := int(vector[2])) else []
+
+    def decode(self, vector: torch.Tensor, *second: torch.Tensor) -> Control:
+        """The message of vectors that `encode` made in another process, with a new trace if it starts one."""
+        kind, program, _, *sizes = vector.tolist()
         if kind == _VALUES:
-            return Values((), dict(zip(self.symbols[program], sizes, strict=False)), program=program)
+            wanted = dict(_decoded([number for boxes in second for number in boxes.tolist()]))
+            return Values((), dict(zip(self.symbols[program], sizes, strict=False)), program=program, wanted=wanted)
         if kind == _RESET:
             return Reset()
         return SetTrace(self.new_trace() if kind == _TRACE else None)
+
+
+def _encoded(output: int, boxes: Boxes) -> list[int]:
+    dims = len(boxes[0]) if boxes else 0
+    return [output, len(boxes), dims, *(number for box in boxes for bounds in box for number in bounds)]
+
+
+def _decoded(numbers: Sequence[int]) -> Iterator[tuple[int, Boxes]]:
+    left = iter(numbers)
+    for output in left:
+        count, dims = next(left), next(left)
+        yield output, tuple(tuple((next(left), next(left), next(left)) for _ in range(dims)) for _ in range(count))

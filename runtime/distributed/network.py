@@ -130,7 +130,9 @@ class _Network:
             tensors, ahead = self.transport.device_link(target, tag, device), False
         programs = zip(self.manifest.programs, route.programs, strict=True)
         types = tuple(tuple(_types(program, route.source, carried)) for program, carried in programs)
-        return RouteCodec(route.source, types, headers, tensors, texts, DeviceCopies(device), stream_on(device), ahead)
+        outputs = tuple(carried.places for carried in route.programs) if route.target is None else ()
+        copies, stream = DeviceCopies(device), stream_on(device)
+        return RouteCodec(route.source, types, headers, tensors, texts, copies, stream, ahead, outputs)
 
     def _device(self, rank: int) -> torch.device:
         return torch.device(self.job.peers[rank].device)

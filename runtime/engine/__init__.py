@@ -1,5 +1,6 @@
 """The stages of one process, on threads.
 
+boxes      parts of tensors
 channel    a bounded queue between two threads
 routes     the manifest's tables as routes: which tensors go from which stage to which
 message    messages that travel on routes

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
+from runtime.engine.boxes import Boxes
 from runtime.engine.channel import Channel, Closable
 from runtime.engine.message import Failure, Message, Reset, SetTrace, Values
 from runtime.engine.routes import Route, routes
@@ -81,9 +82,16 @@ def send_all(ports: Sequence[Port], message: Message) -> None:
     for port in ports:
         part = message
         if isinstance(message, Values):
-            takes = port.route.programs[message.program].takes
-            part = replace(message, tensors=tuple(message.tensors[i] for i in takes))
+            part = replace(message, tensors=_carried(port.route, message), parts={})
         port.channel.send(part)
+
+
+def _carried(route: Route, message: Values) -> tuple[torch.Tensor, ...]:
+    """The tensors of a message that a route carries: to the caller parts of outputs, where it wants no more."""
+    carried = route.programs[message.program]
+    parts = message.parts if route.target is None else {}
+    pairs = zip(carried.takes, carried.places, strict=True)
+    return tuple(parts[place] if place in parts else message.tensors[i] for i, place in pairs)
 
 
 def receive_all(ports: Sequence[Port], device: torch.device | None = None) -> Message:
@@ -101,6 +109,7 @@ def receive_all(ports: Sequence[Port], device: torch.device | None = None) -> Me
         return failure
     placed: dict[int, torch.Tensor] = {}
     sizes: dict[str, int] = {}
+    wanted: dict[int, Boxes] = {}
     ready: list[torch.Event] = []
     program = 0  # the same in all
     for port, message in zip(ports, messages, strict=True):
@@ -109,5 +118,6 @@ def receive_all(ports: Sequence[Port], device: torch.device | None = None) -> Me
         program = message.program
         placed.update(zip(port.route.programs[program].places, message.tensors, strict=True))
         sizes.update(message.sizes)
+        wanted.update(message.wanted)
         ready.extend(message.ready)
-    return Values(tuple(placed[i] for i in range(len(placed))), sizes, tuple(ready), program)
+    return Values(tuple(placed[i] for i in range(len(placed))), sizes, tuple(ready), program, wanted)

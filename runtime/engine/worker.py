@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from runtime.device.streams import made_by_now, within
+from runtime.engine.boxes import taken
 from runtime.engine.channel import ChannelClosed
 from runtime.engine.message import Failure, Message, Reset, SetTrace, Values
 from runtime.engine.ports import Port, receive_all, send_all
@@ -66,8 +67,9 @@ class Worker:
             match message:
                 case Values():
                     tensors = self._run(message)
-                    running.made = made_by_now(tensors)
-                    return Values(tensors, ready=running.made, program=message.program)
+                    parts = self._parts(tensors, message)
+                    running.made = made_by_now((*tensors, *parts.values()))
+                    return Values(tensors, ready=running.made, program=message.program, parts=parts)
                 case Failure() if self._trace is not None:
                     self._trace.skip()
                 case Reset():
@@ -91,6 +93,14 @@ class Worker:
         if self._trace is not None:
             return self._trace.run(self.stage, batch.tensors, batch.ready, batch.sizes, batch.program)
         return self.stage(self.stage.receive(batch.tensors, batch.ready), batch.sizes, batch.program)
+
+    def _parts(self, made: Sequence[torch.Tensor], batch: Values) -> dict[int, torch.Tensor]:
+        """The parts that the caller wants of outputs that this stage made, by the indices of the outputs."""
+        if not batch.wanted:
+            return {}
+        home = [port.route.programs[batch.program] for port in self.outlets if port.route.target is None]
+        outputs = [pair for carried in home for pair in zip(carried.places, carried.takes, strict=True)]
+        return {place: taken(made[i], batch.wanted[place]) for place, i in outputs if place in batch.wanted}
 
     def _set_trace(self, trace: Trace | None) -> None:
         self._trace = None

@@ -77,7 +77,7 @@ class Inlet(Link):
 
     def _taken(self, packet: BatchPacket, descriptors: list[int]) -> Message:
         if packet.slot is None:
-            return Values((), packet.sizes, program=packet.program)
+            return Values((), packet.sizes, program=packet.program, wanted=packet.wanted)
         events: dict[str, bytes] = {}
         try:
             self._announce(packet.slot, packet.new, descriptors)
@@ -90,7 +90,7 @@ class Inlet(Link):
         finally:
             close_all(descriptors)
         self._send(SlotTaken(packet.slot, events))
-        return Values(tensors, packet.sizes, ready, packet.program)
+        return Values(tensors, packet.sizes, ready, packet.program, packet.wanted)
 
     def _announce(self, slot: int, new: Mapping[str, NewBlock], descriptors: list[int]) -> None:
         """Know the new blocks of a slot, and forget those that they replace."""

@@ -85,7 +85,7 @@ class Outlet(Link):
 
     def _send_batch(self, batch: Values) -> None:
         if not batch.tensors:
-            return self._send(BatchPacket(batch.sizes, batch.program, (), None))
+            return self._send(BatchPacket(batch.sizes, batch.program, (), None, wanted=batch.wanted))
         slot, descriptors = self._free_slot(), list[int]()
         try:
             packet = self._filled(slot, batch, descriptors)
@@ -129,7 +129,7 @@ class Outlet(Link):
             if block is None or block.nbytes < nbytes:
                 new[place] = self._renew(slot, place, room_for(nbytes), descriptors)
             self._slots[slot][place].fill(*at_place(place, tensors, packed), batch.ready)
-        return BatchPacket(batch.sizes, batch.program, packed, slot, new)
+        return BatchPacket(batch.sizes, batch.program, packed, slot, new, batch.wanted)
 
     def _moved(self, tensor: torch.Tensor, ready: Sequence[torch.Event]) -> torch.Tensor:
         """The tensor where a block can hold it: on its device, or, if that cannot be shared, on the host."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from runtime.engine.boxes import Boxes
 from runtime.processes.blocks import NewBlock
 
 HOST = ""  # the place of tensors in the host's memory; other places are names of devices
@@ -33,6 +34,7 @@ class BatchPacket:
     tensors: tuple[PackedTensor, ...]
     slot: int | None  # None: there are no tensors
     new: Mapping[str, NewBlock] = field(default_factory=dict)  # blocks of the slot, by place, in place of older ones
+    wanted: Mapping[int, Boxes] = field(default_factory=dict)  # see Values
 
 
 @dataclass(frozen=True)

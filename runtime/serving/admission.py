@@ -12,12 +12,14 @@ from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import Any
 
 from runtime.serving.arrays import Array
 from runtime.serving.batching import Batching
 
 Arrays = Mapping[str, Array]
-Hand = Callable[[int, int, Arrays], None]  # an engine, and the number and inputs of a batch for it
+WantedOutputs = Mapping[str, Any]  # the outputs that each request of a batch asks for; empty: all
+Hand = Callable[[int, int, Arrays, WantedOutputs], None]  # an engine; a batch for it: number, inputs, outputs
 
 SPARE_SLOTS = 2  # batches in flight beyond one a stage: one on its way in, one on its way out
 MOST_DEATHS = 2  # engines that a request may end while nothing runs beside it
@@ -66,6 +68,7 @@ class Request:
     arrays: Arrays
     key: Hashable | None  # of requests that may run as one batch; None: it runs by itself
     answer: asyncio.Future[Arrays]
+    outputs: tuple[str, ...] = ()  # names and parts of outputs; empty: all
     deaths: int = 0  # of engines that had nothing else to do
     suspect: bool = False  # it was in flight when an engine died: nothing runs beside it
     single: bool = False  # a batch that it was in failed: it runs by itself
@@ -140,8 +143,10 @@ class Admission:
         """Batches that may be in flight."""
         return sum(lane.slots for lane in self._lanes.values())
 
-    async def answer(self, arrays: Arrays, key: Hashable | None, seconds: float | None = None) -> Arrays:
-        """The outputs for these inputs.
+    async def answer(
+        self, arrays: Arrays, key: Hashable | None, seconds: float | None = None, outputs: tuple[str, ...] = ()
+    ) -> Arrays:
+        """The outputs for these inputs, or those of `outputs`, which are equal for requests of one `key`.
 
         Raises Overloaded at once, Expired after `seconds`, RequestFailed, or NotServing.
         """
@@ -150,7 +155,7 @@ class Admission:
         if len(self._waiting) >= self.limits.waiting:
             raise Overloaded(len(self._waiting), self._retry_after())
         loop = asyncio.get_running_loop()
-        request = Request(arrays, key, loop.create_future())
+        request = Request(arrays, key, loop.create_future(), outputs)
         self._waiting.append(request)
         self._fill()
         limit = self.limits.seconds if seconds is None else seconds
@@ -187,7 +192,7 @@ class Admission:
     def done(self, number: int, arrays: Arrays) -> None:
         """A batch is done."""
         batch = self._ended(number)
-        outputs = self._batching.split(arrays, [request.arrays for request in batch]) if batch else ()
+        outputs = self._outputs(batch, arrays) if batch else ()
         for request, own in zip(batch, outputs, strict=True):
             self._settle(request, own)
         self._fill()
@@ -222,7 +227,20 @@ class Admission:
             self._observe(batch)
             for request in batch:
                 request.begun = monotonic()
-            self._send(engine, self._numbers, self._batching.joined([request.arrays for request in batch]))
+            arrays = [request.arrays for request in batch]
+            self._send(engine, self._numbers, self._batching.joined(arrays), self._wanted(batch))
+
+    def _wanted(self, batch: Batch) -> WantedOutputs:
+        """The outputs that the requests of a batch ask for, and the sizes of each request."""
+        if not batch[0].outputs:
+            return {}
+        return {"outputs": batch[0].outputs, "sizes": self._batching.sizes([request.arrays for request in batch])}
+
+    def _outputs(self, batch: Batch, arrays: Arrays) -> Sequence[Arrays]:
+        """The outputs of each request of a batch."""
+        if batch[0].outputs:
+            return [{name: arrays[f"{i} {name}"] for name in request.outputs} for i, request in enumerate(batch)]
+        return self._batching.split(arrays, [request.arrays for request in batch])
 
     def _engine_for(self, request: Request) -> int | None:
         """The engine that has the most room for the next request; None while none has any."""

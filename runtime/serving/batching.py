@@ -49,11 +49,18 @@ class Batching:
             parts = [self._padded(part, most) for part in parts]
         return {name: rows_joined([part[name] for part in parts]) for name in first}
 
+    def sizes(self, parts: Sequence[Mapping[str, Array]]) -> list[dict[str, int]]:
+        """The sizes of each request of a batch that may be other than the batch's: its rows, its length."""
+        if len(parts) == 1:
+            return [{}]
+        padded = [self.padding.symbol] if self.padding.symbol and self._are_padded(parts) else []
+        return [{self.rows: _rows_of(part), **dict.fromkeys(padded, self._length(part))} for part in parts]
+
     def split(self, outputs: Mapping[str, Array], parts: Sequence[Mapping[str, Array]]) -> list[Mapping[str, Array]]:
         """The outputs of each request, whose inputs are given."""
         if len(parts) == 1:
             return [outputs]
-        counts = [next(iter(part.values())).shape[0] for part in parts]
+        counts = [*map(_rows_of, parts)]
         columns = {name: split_rows(array, counts) for name, array in outputs.items()}
         found = [{name: column[i] for name, column in columns.items()} for i in range(len(parts))]
         if self._are_padded(parts):
@@ -96,6 +103,10 @@ def _splits_by_rows(program: ProgramEntry) -> bool:
     if splits.symbol is None or any(dim != 0 for dim in (*splits.inputs, *splits.outputs)):
         return False
     return all(tensor.shape[0] == splits.symbol for tensor in (*program.inputs, *program.outputs))
+
+
+def _rows_of(arrays: Mapping[str, Array]) -> int:
+    return next(iter(arrays.values())).shape[0]
 
 
 def _resized(shape: tuple[int, ...], dim: int, size: int) -> tuple[int, ...]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from runtime.call.output_parts import parse_parts
 from runtime.errors import InputError
 from runtime.manifest.manifest import Manifest, Tensor
 from runtime.serving.arrays import Array
@@ -45,6 +46,14 @@ class Interface:
         missing = [name for name in known if name not in arrays]
         if missing and len(self.manifest.programs) == 1:
             raise InputError(f"input `{missing[0]}` is missing; the model takes {takes}")
+
+    def parts(self, asked: Sequence[str]) -> tuple[str, ...]:
+        """The outputs that a request asks for, and parts of them; none where these are all outputs, whole.
+
+        Raises InputError for what is no part of an output of any program.
+        """
+        parse_parts(asked, {tensor.name: tensor.shape for tensor in self.outputs})
+        return () if {*asked} == {tensor.name for tensor in self.outputs} else tuple(dict.fromkeys(asked))
 
     @cached_property
     def batching(self) -> Batching:

@@ -22,6 +22,7 @@ from runtime.serving.admission import (
     NotServing,
     Overloaded,
     RequestFailed,
+    WantedOutputs,
 )
 from runtime.serving.engines.hosts import Followers, HostJob
 from runtime.serving.engines.messages import EngineMessage
@@ -119,13 +120,17 @@ class ServedModel:
     def engines(self) -> list[EngineStatus]:
         return [supervisor.status for supervisor in self.supervisors]
 
-    async def answer(self, arrays: Arrays, seconds: float | None = None) -> Arrays:
-        """The outputs for these inputs.  Raises InputError, and what `Admission.answer` does."""
+    async def answer(self, arrays: Arrays, seconds: float | None = None, outputs: Sequence[str] = ()) -> Arrays:
+        """The outputs for these inputs: all, or those named, or parts of them as `logits[:, -1]`.
+
+        Raises InputError, and what `Admission.answer` does.
+        """
         if self.interface.writes_texts:
             raise InputError("this model writes texts; ask it by /v1/completions or /v1/chat/completions")
         self.interface.check(arrays)
+        parts = self.interface.parts(outputs) if outputs else ()
         key = None if self._exact else self.interface.batching.key(arrays)
-        return await self.admission.answer(arrays, key, seconds)
+        return await self.admission.answer(arrays, None if key is None else (key, parts), seconds, parts)
 
     def stages(self) -> Iterator[tuple[int, int, Mapping[str, Any]]]:
         """The engine, the number and the load of each stage, as observed last; has them observed for a while."""
@@ -142,8 +147,8 @@ class ServedModel:
     def _send(self, engine: int, message: EngineMessage) -> None:
         self.supervisors[engine].send(message)
 
-    def _run(self, engine: int, number: int, arrays: Any) -> None:
-        self._send(engine, EngineMessage("run", {"id": number}, arrays))
+    def _run(self, engine: int, number: int, arrays: Arrays, wanted: WantedOutputs) -> None:
+        self._send(engine, EngineMessage("run", {"id": number, **wanted}, arrays))
 
     def _told(self, engine: int, message: EngineMessage) -> None:
         fields = message.fields

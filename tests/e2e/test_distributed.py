@@ -52,6 +52,10 @@ with Pipeline.distributed(OUT, timeout=30) as pipe:
         big = torch.randn(11, 4)
         assert torch.equal(pipe(big, microbatches=4), expected(big))
         assert torch.equal(pipe.run_named({"x": big})["y"], expected(big))
+        wanted = pipe.submit(big, outputs=["y[:, -1]", "y[3:5]"]), pipe.submit(big), pipe.submit(X, outputs=["y[0]"])
+        parts, whole, row = (future.result() for future in wanted)
+        assert torch.equal(parts["y[:, -1]"], whole[:, -1]) and torch.equal(parts["y[3:5]"], whole[3:5])
+        assert torch.equal(row["y[0]"], expected(X)[0])
         try:
             pipe(torch.zeros(65, 4))
         except InputError as e:

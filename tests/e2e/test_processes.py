@@ -82,6 +82,9 @@ def test_streams_traces_and_state(pipe: Pipeline, tmp_path: Path) -> None:
     assert [(run.stage, run.batch) for run in trace.runs] == [(i, n) for i in range(3) for n in range(5)]
     assert all(run.sent == len(batches[run.batch]) * (32 if run.stage == 0 else 16) for run in trace.runs)
     assert torch.equal(pipe(batches[1], microbatches=3)[1], batches[1] + 1)
+    parts = pipe.run_named({"x": batches[2]}, outputs=["a[:, 1:3]", "a[0]"])  # stage 1 gets the whole of it
+    assert torch.equal(parts["a[:, 1:3]"], batches[2][:, 1:3] + 1)
+    assert torch.equal(parts["a[0]"], batches[2][0] + 1)
 
 
 def test_a_stage_that_raises_costs_one_batch(pipe: Pipeline) -> None:

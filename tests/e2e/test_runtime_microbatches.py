@@ -43,9 +43,12 @@ def test_sizes_stand_anywhere_and_some_inputs_are_for_all(tmp_path: Path) -> Non
     with Pipeline.load(path) as pipe:
         arguments = (torch.randn(4), X, torch.randn(4, 7), torch.ones(3))
         whole, split = pipe(*arguments), pipe(*arguments, microbatches=3)
+        part = pipe(*arguments, microbatches=3, outputs=["late[1]", "early[:, -1]"])
     assert torch.equal(whole[0], split[0])
     assert torch.equal(whole[1], split[1])
     assert whole[2] == split[2] == 14
+    assert torch.equal(part["late[1]"], whole[1][1])
+    assert torch.equal(part["early[:, -1]"], whole[0][:, -1])
 
 
 def test_a_part_that_fails_fails_the_batch(tmp_path: Path) -> None:

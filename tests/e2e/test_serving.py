@@ -24,6 +24,10 @@ from tests.support.serving import Served, serving
 serve_client = pytest.importorskip("examples.serve_client")
 tritonclient = pytest.importorskip("tritonclient.http")
 ROWS = 4
+ONE_ROW = (
+    b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}], '
+    b'"outputs": [{"name": "%s"}]}'
+)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +69,10 @@ def test_tritons_client_gets_the_models_answers(served: Served) -> None:
         answer = client.infer("model", [given], outputs=[wanted], request_id="mine")
         assert answer.get_response()["id"] == "mine"
         assert torch.equal(torch.tensor(answer.as_numpy("y")), (x + 1) * 2)
+        part = tritonclient.InferRequestedOutput("y[:, -1]", binary_data=binary)
+        answer = client.infer("model", [given], outputs=[part, wanted])
+        assert torch.equal(torch.tensor(answer.as_numpy("y[:, -1]")), (x[:, -1] + 1) * 2)
+        assert torch.equal(torch.tensor(answer.as_numpy("y")), (x + 1) * 2)
     client.close()
 
 
@@ -78,6 +86,8 @@ def test_the_example_asks_for_any_models_outputs(served: Served, capsys: pytest.
     [
         ("model/infer", b"{", {}, 400, "the request is no JSON"),
         ("model/infer", b'{"inputs": []}', {}, 400, "input `x` is missing; the model takes `x`"),
+        ("model/infer", ONE_ROW % b"y[:, 4]", {}, 400, "output `y[:, 4]`: dimension 1 has 4 elements"),
+        ("model/infer", ONE_ROW % b"y[1]", {}, 400, "output `y[1]`: dimension 0 has 1 elements"),
         ("other/infer", b"{}", {}, 404, "there is no model 'other' of version 1, only 'model'"),
         ("model/versions/2/infer", b"{}", {}, 404, "of version 2"),
         ("model/infer", b"{}", {"content-encoding": "gzip"}, 415, "content encoding gzip is not supported"),

@@ -37,3 +37,8 @@ def test_texts_of_different_lengths_share_a_batch(tmp_path: Path) -> None:
         for text, got in zip(asked, batching.split(outputs, parts), strict=True):
             for name, alone in pipe.run_named(text).items():
                 torch.testing.assert_close(tensor_of(got[name]), alone)
+        last = "last_hidden_state[:, -1]"
+        shared = pipe.submit_shared(inputs, [last], batching.sizes(parts)).result()
+        for text, got in zip(asked, shared, strict=True):
+            torch.testing.assert_close(got[last], pipe.run_named(text, outputs=[last])[last])
+            torch.testing.assert_close(got[last], pipe.run_named(text)["last_hidden_state"][:, -1])

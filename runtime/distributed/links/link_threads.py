@@ -147,7 +147,7 @@ class ControlSender(LinkThread):
     def carry(self) -> None:
         sent: deque[Pending] = deque()
         while True:
-            sent.append(self.link.send([self.codec.encode(self.control.receive())]))
+            sent.append(self.link.send(self.codec.encode(self.control.receive())))
             if len(sent) > AHEAD:
                 sent.popleft().wait()
 
@@ -163,6 +163,7 @@ class ControlReceiver(LinkThread):
     def carry(self) -> None:
         while True:
             (vector,) = self.link.receive([self.codec.blank()]).wait()
-            control = self.codec.decode(vector)
+            second = self.codec.second(vector)
+            control = self.codec.decode(vector, *(self.link.receive(second).wait() if second else ()))
             for channel in self.followers:
                 channel.send(control)

@@ -23,6 +23,7 @@ from runtime.device.copies import DeviceCopies
 from runtime.device.streams import made_by_now, read_in
 from runtime.distributed.links.error_codec import decode, encode
 from runtime.distributed.links.transport import Pending, TensorLink
+from runtime.engine.boxes import taken_shape
 from runtime.engine.message import Failure, Values
 from runtime.errors import StageError
 
@@ -53,6 +54,7 @@ class RouteCodec:
     copies: DeviceCopies  # to the device that tensors are sent from and received on
     stream: torch.Stream | None  # the current one of the thread that sends or receives
     ahead: bool  # whether receives of tensors are posted together with their header's
+    outputs: tuple[tuple[int, ...], ...] = ()  # of the model that they are, in each program; empty between stages
 
     def send(self, number: int, message: Values | Failure, control: Values) -> list[Pending]:
         """Start to send a batch.  Tensors of other types than the manifest's are sent as a Failure of their stage.
@@ -119,7 +121,11 @@ class RouteCodec:
         return self.tensors.receive(self._buffers(control))
 
     def _shapes(self, control: Values) -> list[tuple[int, ...]]:
-        return [type.shape(control.sizes) for type in self.types[control.program]]
+        shapes = [type.shape(control.sizes) for type in self.types[control.program]]
+        if not self.outputs or not control.wanted:
+            return shapes
+        outputs = zip(shapes, self.outputs[control.program], strict=True)
+        return [taken_shape(shape, control.wanted[o]) if o in control.wanted else shape for shape, o in outputs]
 
     def _buffers(self, control: Values) -> list[torch.Tensor]:
         sized = zip(self.types[control.program], self._shapes(control), strict=True)

@@ -51,9 +51,9 @@ class HostedModel:
         """Whether the artifact was refused, and would be again."""
         return all(engine.state is EngineState.FAILED for engine in self._model.engines)
 
-    def submit(self, arrays: Arrays, seconds: float | None = None) -> Future[Arrays]:
+    def submit(self, arrays: Arrays, seconds: float | None = None, outputs: Sequence[str] = ()) -> Future[Arrays]:
         """Start a request; the future holds its outputs, or what `ServedModel.answer` raises."""
-        return asyncio.run_coroutine_threadsafe(self._model.answer(arrays, seconds), self._loop)
+        return asyncio.run_coroutine_threadsafe(self._model.answer(arrays, seconds, outputs), self._loop)
 
     def write(self, table: Any, name: str) -> Future[dict[str, Any]]:
         """Start texts, of a model of this name; the future holds the answer, or what is raised.

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -50,6 +51,15 @@ class StagecutHandler:
         asked = oip.read_table(_read(request))
         return {name: tensor_of(array) for name, array in asked.arrays.items()}
 
+    def wanted(self, request: Any) -> Sequence[str]:
+        """The outputs that a body asks for, or parts of them as `logits[:, -1]`; none: all.
+
+        By default those in the list `outputs` of the Open Inference Protocol, if the body has one.
+        """
+        with suppress(InputError):
+            return [*oip.read_outputs(table)] if isinstance(table := _read(request), Mapping) else ()
+        return ()
+
     def postprocess(self, outputs: Mapping[str, torch.Tensor]) -> Any:
         """The body of an answer, as JSON has it."""
         body, _ = oip.answer(
@@ -63,7 +73,7 @@ class StagecutHandler:
             if self.model.interface.writes_texts:
                 return await asyncio.wrap_future(self.model.write(_read(body), self.name))
             inputs = {name: array_of(tensor) for name, tensor in self.preprocess(body).items()}
-            outputs = await asyncio.wrap_future(self.model.submit(inputs))
+            outputs = await asyncio.wrap_future(self.model.submit(inputs, outputs=self.wanted(body)))
             return self.postprocess({name: tensor_of(array) for name, array in outputs.items()})
         except _KNOWN as e:
             context.set_response_status(http_status(e), type(e).__name__, index)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ class TritonPythonModel:
     """One instance that owns the model's devices, and has as many requests in flight as Triton hands it.
 
     The parameters of config.pbtxt name the `artifact`, and `flags` of `python -m runtime.serve`, as a JSON list.
+    A parameter of a request under the name of an output is an index of it, as `[:, -1]`.
     """
 
     def initialize(self, args: dict[str, str]) -> None:
@@ -34,20 +35,20 @@ class TritonPythonModel:
         """Start requests.  Their responses are sent when they are done, so that Triton may hand on others."""
         for request in requests:
             inputs = {t.name(): array_of(torch.from_dlpack(t.to_dlpack())) for t in request.inputs()}
-            wanted = request.requested_output_names()
+            parts = json.loads(request.parameters())
+            wanted = {f"{name}{parts.get(name, '')}": name for name in request.requested_output_names()}
             done = partial(_respond, request.get_response_sender(), wanted)
-            self.model.submit(inputs).add_done_callback(done)
+            self.model.submit(inputs, outputs=[*wanted]).add_done_callback(done)
 
     def finalize(self) -> None:
         self.model.close()
 
 
-def _respond(sender: Any, wanted: Sequence[str], future: Future[Arrays]) -> None:
+def _respond(sender: Any, wanted: Mapping[str, str], future: Future[Arrays]) -> None:
+    """Send the outputs.  `wanted`: for each, or its part, the name that Triton knows."""
     try:
-        outputs = {name: array for name, array in future.result().items() if name in wanted}
-        tensors = [
-            triton.Tensor.from_dlpack(name, torch.to_dlpack(tensor_of(array))) for name, array in outputs.items()
-        ]
+        outputs = {wanted[part]: tensor_of(array) for part, array in future.result().items()}
+        tensors = [triton.Tensor.from_dlpack(name, torch.to_dlpack(tensor)) for name, tensor in outputs.items()]
         response = triton.InferenceResponse(tensors)
     except Exception as e:
         response = triton.InferenceResponse(error=triton.TritonError(str(e), _code(e)))

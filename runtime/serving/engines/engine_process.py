@@ -26,6 +26,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+import torch
+
 from runtime.command_line import loaded
 from runtime.distributed.exit import kill
 from runtime.errors import DeviceError, InputError, ManifestError, PipelineClosed, StageError, StageLost
@@ -146,16 +148,23 @@ class Serving:
     def _run(self, message: EngineMessage) -> None:
         number, session = message.fields["id"], self._session
         try:
-            future = self._pipe.submit_named({name: tensor_of(array) for name, array in message.arrays.items()})
+            future = self._submit(message)
         except Exception as e:
             self._fail(session, number, e)
         else:
             self._in_flight += 1  # on this thread; the other one is `_answer`'s, so it may be off by one for a moment
             future.add_done_callback(partial(self._finished, session, number))
 
+    def _submit(self, message: EngineMessage) -> Future[Any]:
+        """Start a batch; of several requests that ask for some outputs, or for parts, each gets its own."""
+        tensors = {name: tensor_of(array) for name, array in message.arrays.items()}
+        if "outputs" not in message.fields:
+            return self._pipe.submit_named(tensors)
+        return self._pipe.submit_shared(tensors, message.fields["outputs"], message.fields["sizes"])
+
     def _finished(self, session: int, number: int, future: Future[Any]) -> None:
         """On the thread that collects results: a large output must not keep it from the next one."""
-        if future.exception() is None and sum(t.nbytes for t in future.result().values()) <= _SMALL:
+        if future.exception() is None and sum(t.nbytes for t in _named(future.result()).values()) <= _SMALL:
             self._answer(session, number, future)
         else:
             self._done.put((session, number, future))
@@ -167,7 +176,7 @@ class Serving:
     def _answer(self, session: int, number: int, future: Future[Any]) -> None:
         self._in_flight -= 1
         try:
-            arrays = {name: array_of(tensor) for name, tensor in future.result().items()}
+            arrays = {name: array_of(tensor) for name, tensor in _named(future.result()).items()}
         except Exception as e:
             self._fail(session, number, e)
         else:
@@ -248,6 +257,13 @@ class Serving:
             self._in_flight = 0
             self._broken.clear()
             self._ready()
+
+
+def _named(result: Any) -> Mapping[str, torch.Tensor]:
+    """The outputs of a batch by their names; of several requests, with the number of each before."""
+    if isinstance(result, list):
+        return {f"{i} {name}": tensor for i, outputs in enumerate(result) for name, tensor in outputs.items()}
+    return result
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -97,7 +97,7 @@ class Server:
     # ---- routes
 
     async def _server(self, request: Request) -> Response:
-        return JSONResponse({"name": "stagecut", "version": "1", "extensions": ["binary_tensor_data"]})
+        return JSONResponse({"name": "stagecut", "version": "1", "extensions": ["binary_tensor_data", "output_parts"]})
 
     async def _live(self, request: Request) -> Response:
         return JSONResponse({"live": True})
@@ -121,7 +121,7 @@ class Server:
     async def _infer(self, request: Request) -> Response:
         self._require_model(request)
         asked = oip.read_request(await self._body(request), request.headers.get(oip.HEADER_LENGTH))
-        outputs = await self.model.answer(asked.arrays, asked.seconds)
+        outputs = await self.model.answer(asked.arrays, asked.seconds, [*asked.wanted])
         try:
             body, length = oip.answer(self.settings.name, asked, outputs)
         except InputError:

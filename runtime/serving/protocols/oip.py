@@ -35,7 +35,7 @@ class Asked:
 
     id: str
     arrays: dict[str, Array]
-    wanted: dict[str, bool]  # name of an output -> whether as bytes; empty: all
+    wanted: dict[str, bool]  # an output, or a part as `logits[:, -1]` -> whether as bytes; empty: all
     binary: bool  # whether outputs that are not named come as bytes
     seconds: float | None  # that it waits
 
@@ -44,21 +44,22 @@ class Asked:
 
 
 def metadata(interface: Interface, name: str) -> dict[str, Any]:
-    """The answer to `GET /v2/models/NAME`: -1 for a size that may change."""
+    """The answer to `GET /v2/models/NAME`: -1 for a size that may change; of outputs, how a part is asked for."""
     return {
         "name": name,
         "versions": ["1"],
         "platform": "stagecut",
         "inputs": [_described(tensor) for tensor in interface.inputs],
-        "outputs": [_described(tensor) for tensor in interface.outputs],
+        "outputs": [_described(tensor, part=len(tensor.shape) > 1) for tensor in interface.outputs],
     }
 
 
-def _described(tensor: Tensor) -> dict[str, Any]:
+def _described(tensor: Tensor, part: bool = False) -> dict[str, Any]:
     shape = [dim if isinstance(dim, int) else -1 for dim in tensor.shape]
-    sizes = {"sizes": ", ".join(map(str, tensor.shape))} if -1 in shape else {}
+    told = {"sizes": ", ".join(map(str, tensor.shape))} if -1 in shape else {}
+    told |= {"part": f"{tensor.name}[:, -1]"} if part else {}
     described = {"name": tensor.name, "datatype": DATATYPES.get(tensor.dtype, tensor.dtype), "shape": shape}
-    return {**described, "parameters": sizes} if sizes else described
+    return {**described, "parameters": told} if told else described
 
 
 def read_request(body: bytes, header_length: str | None) -> Asked:
@@ -90,16 +91,22 @@ def read_table(value: Any, tail: bytes | memoryview = b"") -> Asked:
         raise InputError(f"{len(binary)} bytes follow the last tensor")
     parameters = _table(table.get("parameters", {}), "`parameters`")
     all_binary = bool(parameters.get("binary_data_output", False))
+    wanted = read_outputs(table, all_binary)
+    timeout = parameters.get("timeout")
+    seconds = None if timeout is None else _whole(timeout, "`timeout`, in microseconds,") / 1e6
+    return Asked(str(table.get("id", "")), arrays, wanted, all_binary, seconds)
+
+
+def read_outputs(table: Mapping[str, Any], binary: bool = False) -> dict[str, bool]:
+    """The outputs, or parts of them, that a request asks for, and whether each as bytes.  Raises InputError."""
     wanted = {}
     for entry in _list(table, "outputs", "the request") if table.get("outputs") is not None else ():
         output = _table(entry, "an entry of `outputs`")
         given = _table(output.get("parameters", {}), "`parameters` of an output")
         if "classification" in given:
             raise InputError("`classification` is not supported; ask for the output itself")
-        wanted[_text(output, "name", "an output")] = bool(given.get("binary_data", all_binary))
-    timeout = parameters.get("timeout")
-    seconds = None if timeout is None else _whole(timeout, "`timeout`, in microseconds,") / 1e6
-    return Asked(str(table.get("id", "")), arrays, wanted, all_binary, seconds)
+        wanted[_text(output, "name", "an output")] = bool(given.get("binary_data", binary))
+    return wanted
 
 
 def _input(entry: Any, binary: memoryview) -> tuple[str, Array, int]:

@@ -78,7 +78,7 @@ def test_what_cannot_be_packed_is_refused_in_one_line(
 class Model:
     """In place of a HostedModel: y = 2 x, at once."""
 
-    def submit(self, arrays: Any) -> Future[Any]:
+    def submit(self, arrays: Any, outputs: Any = ()) -> Future[Any]:
         done: Future[Any] = Future()
         x = tensor_of(arrays["x"])
         if (x == -1).any():
@@ -86,7 +86,8 @@ class Model:
         elif (x == -2).any():
             done.set_exception(Overloaded(9, 3))
         else:
-            done.set_result({"y": array_of(x * 2)})
+            whole = {"y": x * 2, "y[:, -1]": x[:, -1] * 2}
+            done.set_result({name: array_of(whole[name]) for name in outputs or ["y"]})
         return done
 
     interface = SimpleNamespace(writes_texts=False)
@@ -129,12 +130,13 @@ def test_each_request_to_torchserve_has_a_status_of_its_own() -> None:
         {"body": asked(-1)},
         {"data": b"{"},
         {"body": asked(-2)},
-        {"body": json.dumps(asked(3)).encode()},
+        {"body": json.dumps(asked(3) | {"outputs": [{"name": "y[:, -1]"}]}).encode()},
     ]
     answers = asyncio.run(handler.handle(rows, context))
     assert context.statuses == {1: 500, 2: 400, 3: 429}
     assert context.headers == {"retry-after": "3"}
     assert [answer["outputs"][0]["data"][0] for answer in (answers[0], answers[4])] == [2.0, 6.0]
+    assert answers[4]["outputs"][0]["name"] == "y[:, -1]"
     assert answers[1] == {"error": "it raised"}
 
 
@@ -179,19 +181,24 @@ def test_triton_is_answered_from_the_callback_with_what_it_asked_for(monkeypatch
     sent: list[Any] = []
     sender = SimpleNamespace(send=lambda response, flags: sent.append(response))
 
-    def request(value: float) -> Any:
+    def request(value: float, parameters: str = "{}") -> Any:
         x = torch.full((1, 4), value)
         given = SimpleNamespace(name=lambda: "x", to_dlpack=lambda: torch.to_dlpack(x))
         return SimpleNamespace(
-            inputs=lambda: [given], requested_output_names=lambda: ["y"], get_response_sender=lambda: sender
+            inputs=lambda: [given],
+            parameters=lambda: parameters,
+            requested_output_names=lambda: ["y"],
+            get_response_sender=lambda: sender,
         )
 
     model = TritonPythonModel()
     model.model = Model()
-    model.execute([request(1.0), request(-1.0), request(-2.0)])
-    [(name, y)] = sent[0].tensors
-    assert (name, y.tolist()) == ("y", [[2.0] * 4])
-    assert [response.error[1] for response in sent[1:]] == ["internal", "busy"]
+    model.execute([request(1.0), request(-1.0), request(-2.0), request(3.0, '{"y": "[:, -1]"}')])
+    assert [(name, y.tolist()) for name, y in (*sent[0].tensors, *sent[3].tensors)] == [
+        ("y", [[2.0] * 4]),
+        ("y", [6.0]),
+    ]
+    assert [response.error[1] for response in sent[1:3]] == ["internal", "busy"]
     monkeypatch.delitem(sys.modules, "runtime.serving.adapters.triton")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import pytest
@@ -19,6 +19,7 @@ from runtime.distributed.control import Control, ControlCodec
 from runtime.distributed.links.error_codec import decode, encode
 from runtime.distributed.links.transport import Pending, TensorLink, Transport
 from runtime.distributed.links.wire_format import OutOfStep, RouteCodec
+from runtime.engine.boxes import taken
 from runtime.engine.message import Failure, Reset, SetTrace, Values
 from runtime.manifest.manifest import Tensor
 
@@ -140,8 +141,24 @@ def test_where_an_error_was_raised_goes_over() -> None:
 def test_control_messages() -> None:
     codec = ControlCodec((("batch", "seq"), ("batch",), ()), lambda: None)  # pyright: ignore[reportArgumentType]
     batches = (Values((), {"batch": 3, "seq": 2**40}), Values((), {"batch": 5}, program=1), Values((), program=2))
-    for control in (*batches, Reset(), SetTrace(None)):
-        assert codec.decode(codec.encode(cast(Control, control))) == control
+    boxes = {0: (), 2: (((0, 2, 1), (4, 5, 1)), ((2, 3, 1), (0, 2**40, 2))), 3: ((),)}
+    parts = Values((), {"batch": 5}, program=1, wanted=boxes)
+    for control in (*batches, parts, Reset(), SetTrace(None)):
+        first, *second = codec.encode(cast(Control, control))
+        assert [t.shape for t in codec.second(first)] == [t.shape for t in second]
+        assert codec.decode(first, *second) == control
+
+
+def test_of_outputs_only_what_the_caller_wants_goes_over() -> None:
+    codec = replace(packing(("batch", 4), ("batch", 4), ("batch",)), outputs=((3, 0, 1),))
+    box, other = ((0, 2, 1), (3, 4, 1)), ((1, 2, 1), (0, 4, 2))
+    control = Values((), {"batch": 2}, wanted={0: (box, other), 1: ()})
+    made = (torch.randn(2, 4), taken(torch.randn(2, 4), control.wanted[0]), torch.empty(0))
+    codec.send(7, Values(made), control)
+    got = codec.complete(codec.post(7, control))
+    assert isinstance(got, Values)
+    assert [t.shape for t in got.tensors] == [(2, 4), (4,), (0,)]
+    assert all(map(torch.equal, got.tensors, made))
 
 
 @pytest.mark.parametrize(

@@ -23,11 +23,13 @@ class Engine:
         self.batches: dict[int, bytes] = {}
         self.where: list[int] = []  # the engines of all batches
         self.admission = Admission(self.take, Limits(**limits))
+        self.wanted: Any = None  # of the last batch
         if stages:
             self.admission.opened(stages)
 
-    def take(self, engine: int, number: int, arrays: Any) -> None:
+    def take(self, engine: int, number: int, arrays: Any, wanted: Any) -> None:
         self.where.append(engine)
+        self.wanted = wanted
         self.batches[number] = bytes(arrays["x"].data)
 
     def answer(self, number: int) -> None:
@@ -84,6 +86,26 @@ def test_requests_of_other_shapes_run_by_themselves(keys: tuple[Any, Any]) -> No
         for number in range(1, 6):
             engine.answer(number)
         await settled(first + second)
+
+    run(test())
+
+
+def test_requests_of_a_batch_get_the_outputs_that_they_ask_for() -> None:
+    async def test() -> None:
+        engine = Engine()
+        running = await engine.ask(1, 2, 3)
+        assert engine.wanted == {}
+        answers = [engine.admission.answer(row(value), "y", outputs=("y[0]",)) for value in (4, 5)]
+        tasks = [asyncio.ensure_future(answer) for answer in answers]
+        await asyncio.sleep(0)
+        engine.answer(1)
+        assert (engine.wanted["outputs"], engine.batches[4]) == (("y[0]",), b"\4\5")
+        own = [Array("uint8", (), bytes([value])) for value in (4, 5)]
+        engine.admission.done(4, {f"{i} y[0]": array for i, array in enumerate(own)})
+        for number in (2, 3):
+            engine.answer(number)
+        await settled(running + tasks)
+        assert [task.result() for task in tasks] == [{"y[0]": array} for array in own]
 
     run(test())
 

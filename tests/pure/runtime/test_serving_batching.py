@@ -56,6 +56,14 @@ def test_outputs_are_cut_along_each_dimension_of_that_length() -> None:
     assert torch.equal(tensor_of(second["all"]), weights[1:, :, :2, :2])
 
 
+def test_the_sizes_of_each_request_say_which_rows_and_elements_are_its_own() -> None:
+    found, short, long = batching(), asked([1, 2]), asked([1, 2, 3], [4, 5, 6])
+    assert found.sizes([short]) == [{}]
+    assert found.sizes([short, long]) == [{"batch": 1, "seq": 2}, {"batch": 2, "seq": 3}]
+    assert found.sizes([long, long]) == [{"batch": 2}, {"batch": 2}]
+    assert batching(Padding()).sizes([short, short]) == [{"batch": 1}, {"batch": 1}]
+
+
 def test_rows_of_one_length_are_not_padded() -> None:
     parts = [asked([1, 2, 3]), asked([4, 5, 6])]
     assert tensor_of(batching().joined(parts)["ids"]).tolist() == [[1, 2, 3], [4, 5, 6]]

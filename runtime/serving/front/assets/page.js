@@ -200,8 +200,10 @@ function curl(status) {
     const shape = t.shape.map((n) => (n < 0 ? 1 : n)), count = shape.reduce((a, b) => a * b, 1);
     return { name: t.name, datatype: t.datatype, shape, data: Array(Math.min(count, 8)).fill(t.datatype === "BOOL" ? true : 1).concat(count > 8 ? ["…"] : []) };
   });
+  const parts = status.outputs.filter((t) => t.shape.length > 2).map((t) => ({ name: t.parameters.part }));
+  const asked = parts.length ? { inputs, outputs: parts } : { inputs };
   const token = sessionStorage.getItem(STORED) ? " \\\n  -H 'authorization: Bearer TOKEN'" : "";
-  return `curl ${location.origin}/v2/models/${status.name}/infer${token} --json \\\n  '${JSON.stringify({ inputs }).replaceAll('"…"', "…")}'`;
+  return `curl ${location.origin}/v2/models/${status.name}/infer${token} --json \\\n  '${JSON.stringify(asked).replaceAll('"…"', "…")}'`;
 }
 
 async function send(event) {
