@@ -211,7 +211,7 @@ def _records(graph: Graph, example: Example, way: Way) -> bool:
 
 def _example(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], shapes: DynamicShapes) -> Example:
     require_holdable(model)
-    training = [name for name, m in model.named_modules() if isinstance(m, _DIFFERS_IN_TRAINING) and m.training]
+    training = [name for name, m in model.named_modules() if m.training and _differs_in_training(m)]
     if training:
         warn(f"{training[0] or 'the model'} is in training mode; call model.eval() first")
     if _global_forward_hooks or _global_forward_pre_hooks:
@@ -234,7 +234,15 @@ def _example(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], s
     return Example(model, parameters, tree, tensors, marks)
 
 
-_DIFFERS_IN_TRAINING = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm, nn.RNNBase)
+def _differs_in_training(module: nn.Module) -> bool:
+    """Whether a module of torch's computes something else in training mode."""
+    if isinstance(module, nn.RNNBase):
+        return module.dropout > 0 and module.num_layers > 1
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        return module.p > 0
+    if isinstance(module, nn.modules.instancenorm._InstanceNorm):
+        return module.track_running_stats
+    return isinstance(module, nn.modules.batchnorm._BatchNorm)
 
 
 def _record(example: Example, soft: bool) -> tuple[Example, tuple[Recording, Way], tuple[str, ...]]:

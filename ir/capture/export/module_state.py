@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ir.capture.diagnosis import NotExported
+from ir.capture.program.in_place.mutation import WRITE_IN_PLACE
 
 
 @contextmanager
@@ -71,14 +72,11 @@ def data_as_itself() -> Iterator[None]:
 
     def assign(tensor: torch.Tensor, value: torch.Tensor) -> None:
         if (value.shape, value.dtype) != (tensor.shape, tensor.dtype):
-            raise NotExported("it assigns a tensor of another size or type to .data", advice=_IN_PLACE)
+            raise NotExported("it assigns a tensor of another size or type to .data", advice=WRITE_IN_PLACE)
         tensor.copy_(value)
 
     with patch.object(torch.Tensor, "data", property(torch.Tensor.detach, assign), create=True):
         yield
-
-
-_IN_PLACE = "write into the tensor that is there, tensor[...] = value"
 
 
 @contextmanager

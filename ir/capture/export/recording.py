@@ -32,7 +32,11 @@ from ir.capture.program.default_dtype import with_stated_dtypes
 from ir.capture.program.folded import fold_known
 from ir.capture.program.gradients import GradMode, detach_what_leaves
 from ir.capture.program.in_place.functional import functional_form, needs_functional_form
-from ir.capture.program.in_place.mutation import inputs_written, refuse_overlapping_writes
+from ir.capture.program.in_place.mutation import (
+    inputs_written,
+    refuse_exchanged_memory,
+    refuse_overlapping_writes,
+)
 from ir.capture.program.in_place.own_results import with_own_results
 from ir.capture.program.in_place.reading_order import notes_on_order
 from ir.capture.program.in_place.stores import make_stores_functional
@@ -289,6 +293,7 @@ def _export(flat: nn.Module, example: Example, strict: bool, once: LayersOnce) -
                     layouts = watching.enter_context(watch)
                     program = torch.export.export(flat, args, dynamic_shapes=(export_spec(marks),), strict=strict)
                 refuse_overlapping_writes(program.graph.nodes)
+                refuse_exchanged_memory(program.graph.nodes)
                 notes = tuple(dict.fromkeys((*layouts.notes(program), *notes_on_order(program.graph.nodes))))
                 written = inputs_written(program)
                 detach_what_leaves(program)

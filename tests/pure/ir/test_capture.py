@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 import re
+import warnings
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -402,6 +403,13 @@ def test_a_size_that_the_code_fixes(compute: Callable[[torch.Tensor], Any]) -> N
 def test_dropout_that_is_on_is_warned_of() -> None:
     with pytest.warns(UserWarning, match=r"1 is in training mode; call model.eval\(\) first"):
         capture(nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Dropout()).train(), (hidden(),))
+
+
+def test_training_mode_that_changes_nothing_is_not_warned_of() -> None:
+    model = nn.Sequential(nn.Dropout(0), nn.InstanceNorm1d(3), nn.LSTM(WIDTH, WIDTH)).train()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        capture(model, (hidden(),))
 
 
 def test_an_example_without_any_rows_is_refused() -> None:

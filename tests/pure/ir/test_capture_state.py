@@ -18,7 +18,7 @@ from torch.export.graph_signature import OutputKind
 from ir.analysis.interpret import interpret
 from ir.capture import capture
 from ir.capture.program.reader import read_program
-from ir.errors import InternalError
+from ir.errors import CaptureError, InternalError
 from tests.support.checking import Call, run_graph, run_model
 
 WIDTH = 4
@@ -76,6 +76,14 @@ def first_row(model: Changes, x: torch.Tensor) -> torch.Tensor:
     return x @ model.w
 
 
+def without_diagonal(model: Changes, x: torch.Tensor) -> torch.Tensor:
+    model.w.data.fill_diagonal_(0)
+    scores = model.w.expand(3, WIDTH, WIDTH) * 2
+    scores[1].fill_diagonal_(-1e9)
+    model.w.data = model.w.data * 0.99
+    return x @ model.w + scores.sum(0)[0]
+
+
 class Tied(nn.Module):
     """Two layers with one weight, which forward changes under its second name."""
 
@@ -93,12 +101,21 @@ def test_a_tied_parameter_that_forward_changes_is_state() -> None:
     assert check_calls(Tied()) == ["first.weight"]
 
 
-@pytest.mark.parametrize("compute", [unit, clamped, clipped, first_row])
+@pytest.mark.parametrize("compute", [unit, clamped, clipped, first_row, without_diagonal])
 def test_a_parameter_that_forward_changes_is_state(compute: Any) -> None:
     model = Changes(compute)
     before = model.w.detach().clone()
     assert check_calls(model) == ["w"]
     assert torch.equal(model.w, before)
+
+
+def test_memory_that_forward_exchanges_is_refused() -> None:
+    def exchanged(model: Changes, x: torch.Tensor) -> torch.Tensor:
+        model.w.set_(model.w * 2)  # type: ignore[call-overload]
+        return x @ model.w
+
+    with pytest.raises(CaptureError, match="it gives a tensor the memory of another one"):
+        capture(Changes(exchanged), (hidden(),))
 
 
 def test_an_embedding_that_renormalises_its_weights_is_state() -> None:

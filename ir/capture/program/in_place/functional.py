@@ -42,7 +42,9 @@ def functional_form(program: ExportedProgram) -> ExportedProgram:
     _erase_checks_of_truths(program.graph)
     nodes = [n for m in _graph_modules(program) for n in m.graph.nodes]
     for node in nodes:
-        if is_off(node) or _is_operand(node):
+        if _fills_diagonal(node):
+            _write_diagonal(node)
+        elif is_off(node) or _is_operand(node):
             _make_alias(node, node.all_input_nodes[0])
         elif (apart := without_out(node)) is not None:
             _copy_into_out(node, apart)
@@ -79,6 +81,25 @@ def _copy_into_out(node: fx.Node, apart: OpOverload) -> None:
         value = node.graph.call_function(apart, node.args, given)
     value.meta = {**node.meta, "val": made}
     node.target, node.args, node.kwargs = aten.copy_.default, (out, value), {}
+
+
+def _fills_diagonal(node: fx.Node) -> bool:
+    """Whether a node is `x.fill_diagonal_(value)`, without a second diagonal below the first."""
+    return node.target is aten.fill_diagonal_.default and not any(node.args[2:]) and not node.kwargs.get("wrap")
+
+
+def _write_diagonal(node: fx.Node) -> None:
+    """Have `x.diagonal().fill_(value)` for `x.fill_diagonal_(value)`, which torch refuses where `x` is a view."""
+    whole, value = node.args[:2]
+    assert isinstance(whole, fx.Node)
+    diagonal, made = whole, whole.meta["val"]
+    with node.graph.inserting_before(node):
+        for _ in range(made.dim() - 1):
+            diagonal, made = node.graph.call_function(aten.diagonal.default, (diagonal,)), made.diagonal()
+            diagonal.meta = {**node.meta, "val": made}
+    node.replace_all_uses_with(whole)
+    node.target, node.args, node.kwargs = aten.fill_.Scalar, (diagonal, value), {}
+    node.meta = {**node.meta, "val": made}
 
 
 def _make_alias(node: fx.Node, operand: fx.Node) -> None:

@@ -41,6 +41,16 @@ def refuse_overlapping_writes(nodes: Iterable[fx.Node]) -> None:
             )
 
 
+def refuse_exchanged_memory(nodes: Iterable[fx.Node]) -> None:
+    """Raise NotExported for a tensor that is given the memory of another: made functional, torch crashes."""
+    for node in nodes:
+        if isinstance(node.target, OpOverload) and node.target.overloadpacket is aten.set_:
+            raise NotExported("it gives a tensor the memory of another one", where_of(node), WRITE_IN_PLACE)
+
+
+WRITE_IN_PLACE = "write into the tensor that is there, tensor[...] = value"
+
+
 def inputs_written(program: ExportedProgram) -> list[int]:
     """The numbers of the user's inputs in whose memory a node writes, also through detach()."""
     written = memory_of(t for node in filter(mutates, program.graph.nodes) for t in written_by(node))
