@@ -15,7 +15,7 @@ from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_h
 from ir.analysis.bind import bind_sizes
 from ir.analysis.dead_code import without_unread
 from ir.capture.checks.equivalence import same_terms
-from ir.capture.checks.first_call import differs_on_example, draws_on_example
+from ir.capture.checks.first_call import draws_on_example, gap_on_example
 from ir.capture.checks.size_one import (
     at_one,
     may_be_one,
@@ -27,7 +27,7 @@ from ir.capture.checks.size_one import (
 from ir.capture.export.example import Example, slotted
 from ir.capture.export.fixed_inputs import notes_on_fixed, with_named_fixed
 from ir.capture.export.gradient_hooks import notes_on_hooked
-from ir.capture.export.recording import ONE_BY_ONE, Recording
+from ir.capture.export.recording import ONE_BY_ONE, Gap, Recording
 from ir.capture.fallbacks.ways import Way, noted, record_somehow
 from ir.capture.holdable import require_holdable, unheld
 from ir.capture.repeats.template import InDoubt
@@ -87,6 +87,11 @@ def _observed(example: Example, soft: bool) -> Recording:
     """A recording of a model that was run before, with warnings of what stages do not do."""
     observed = observe(example)
     recording = _with_states(example, observed, soft)
+    if recording.gap.result:
+        warn(
+            f"while it is exported, forward computes something else than when it is called with the example inputs "
+            f"({recording.gap.result}); stages return what was exported"
+        )
     if observed.seeds:
         warn("forward seeds torch's random numbers; stages do not")
     if observed.rewinds and not observed.seeds and draws_on_example(recording.graph, example):
@@ -126,7 +131,19 @@ def _unseen(filled: Sequence[str], reason: str) -> Iterator[str]:
 
 
 def _at_all_sizes(example: Example, soft: bool, returned: Sequence[Any] | None) -> Recording:
-    """A recording, restricted to the sizes at which it is the model; `returned`: what that returned for the example."""
+    """A recording, restricted to the sizes at which it is the model; `returned`: what that returned for the example.
+
+    A model whose code asks if it is exported, and then does something else, is recorded as it is called, if it can be.
+    """
+    recording = _with_layers(example, soft, returned)
+    if recording.asked and recording.gap.rounded and not example.as_called:
+        with suppress(CaptureError):
+            return min(recording, _with_layers(replace(example, as_called=True), soft, returned), key=lambda r: r.gap)
+    return recording
+
+
+def _with_layers(example: Example, soft: bool, returned: Sequence[Any] | None) -> Recording:
+    """The same, told that it is exported or not; with layers one by one where alike ones cannot be recorded once."""
     try:
         return _with_repeats(example, soft, returned)
     except InDoubt as e:
@@ -155,13 +172,9 @@ def _with_repeats(example: Example, soft: bool, returned: Sequence[Any] | None) 
             graph = without_one(graph, symbol, place)
     recording = replace(recording, graph=graph).full()
     graph = recording.graph
-    if returned is not None and (result := differs_on_example(graph, used, returned)):
-        warn(
-            f"while it is exported, forward computes something else than when it is called with the example inputs "
-            f"({result}); stages return what was exported"
-        )
+    gap = Gap() if returned is None else gap_on_example(graph, used, returned)
     conditions = guard_notes(graph.guards, graph.ranges, graph.hints, questions)
-    return replace(recording, graph=replace(graph, notes=(*graph.notes, *conditions, *notes)))
+    return replace(recording, graph=replace(graph, notes=(*graph.notes, *conditions, *notes)), gap=gap)
 
 
 def _as_recorded(example: Example, recording: Recording) -> Example:

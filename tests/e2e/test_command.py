@@ -186,7 +186,7 @@ model = nn.Sequential(Other(64, 64), Other(64, 64))
 @pytest.mark.filterwarnings("default:while it is exported")
 def test_verify_finds_a_difference_and_writes_nothing(shell: Shell) -> None:
     """A model that computes something else while it is exported."""
-    shell.write({"model.py": MODEL + CHANGES.format("1 if torch.compiler.is_exporting() else 2")})
+    shell.write({"model.py": MODEL + CHANGES.format("2 if type(x) is torch.Tensor else 1")})
     ended = shell.run("model.py -o out --stages 2 --verify")
     assert ended.status == 2
     assert "while it is exported, forward computes something else" in ended.err

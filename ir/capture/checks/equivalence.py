@@ -38,7 +38,8 @@ def same_terms(graph: Graph, example: Example) -> bool:
     False also where this way cannot tell.
     """
     model = example.model
-    exporting = patch.multiple(torch.compiler, _is_compiling_flag=True, _is_exporting_flag=True)  # when models ask
+    asked = not example.as_called  # whether models are exported
+    exporting = patch.multiple(torch.compiler, _is_compiling_flag=asked, _is_exporting_flag=asked)
     try:
         with torch.no_grad(), quiet(), as_they_were(model), exporting, without_memory(model) as mode, mode:
             terms = _Terms(mode)

@@ -10,21 +10,24 @@ import torch
 from ir.analysis.random_numbers import draws_numbers
 from ir.capture.checks.second_input import results_of
 from ir.capture.export.example import Example
-from ir.capture.unregistered_state.snapshots import is_near
+from ir.capture.export.recording import Gap
+from ir.capture.unregistered_state.snapshots import is_near, is_same
 from ir.graph import Graph
 
 
-def differs_on_example(graph: Graph, example: Example, returned: Sequence[Any]) -> str:
-    """The result in which a graph differs from what the model returned, by more than rounding; empty if there is none.
+def gap_on_example(graph: Graph, example: Example, returned: Sequence[Any]) -> Gap:
+    """The gap between a graph and a call of the model on the example.
 
-    A graph that draws random numbers, or cannot run where the model did, is not compared.
+    There is none for a graph that draws random numbers, or cannot run where the model did: it is not compared.
     """
     found: list[Any] = []
     if draws_numbers(lambda: found.extend(_results(graph, example))) or not found:
-        return ""
+        return Gap()
     if len(found) != len(returned):
-        return f"{len(found)} results in place of {len(returned)}"
-    return next((f"result {i}" for i, pair in enumerate(zip(returned, found, strict=True)) if not is_near(*pair)), "")
+        return Gap(f"{len(found)} results in place of {len(returned)}", rounded=True)
+    pairs = list(zip(returned, found, strict=True))
+    differs = next((f"result {i}" for i, pair in enumerate(pairs) if not is_near(*pair)), "")
+    return Gap(differs, rounded=not all(is_same(*pair) for pair in pairs))
 
 
 def draws_on_example(graph: Graph, example: Example) -> bool:

@@ -6,6 +6,7 @@ known_values  fixed values and what is made of them alone, known while a model i
 origins       the inputs and buffers that a value which decides is made of
 meta_weights  parameters on the meta device, faked as CPU or given values for a while
 ambient       questions about torch's ambient state
+tracing_questions  questions of the model's code whether it is exported
 derivatives   derivatives that forward takes itself
 gradient_hooks  hooks on gradients, which no stage has
 module_state  buffers and `.data` that forward assigns, and modules that it converts

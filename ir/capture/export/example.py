@@ -22,6 +22,7 @@ class Example:
 
     `computed`: whether what is made of numbers alone, as by arange, is known while the model is traced.
     `repeats`: whether layers that are alike may be recorded once a kind; `templates` says from which call of each.
+    `as_called`: whether the model's code that asks if it is exported gets the answer of a plain call.
     """
 
     model: nn.Module
@@ -33,6 +34,7 @@ class Example:
     computed: bool = False
     repeats: bool = True
     templates: tuple[int, ...] | None = None
+    as_called: bool = False
 
     def at(self, tensors: Sequence[torch.Tensor]) -> Example:
         """The same call with other tensors, whose sizes are all fixed."""

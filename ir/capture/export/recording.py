@@ -28,6 +28,7 @@ from ir.capture.export.meta_weights import without_memory
 from ir.capture.export.module_state import converted_for_the_call, data_as_itself, written_in_place
 from ir.capture.export.origins import Origin, OriginTrace
 from ir.capture.export.padding import padded_as_in_inference
+from ir.capture.export.tracing_questions import tracing_questions
 from ir.capture.program.default_dtype import with_stated_dtypes
 from ir.capture.program.folded import fold_known
 from ir.capture.program.gradients import GradMode, detach_what_leaves
@@ -40,7 +41,7 @@ from ir.capture.program.in_place.mutation import (
 from ir.capture.program.in_place.own_results import with_own_results
 from ir.capture.program.in_place.reading_order import notes_on_order
 from ir.capture.program.in_place.stores import make_stores_functional
-from ir.capture.program.layouts import Layouts, layouts_watched
+from ir.capture.program.layouts import Layouts, about_copies, layouts_watched
 from ir.capture.program.reader import Read, read_program
 from ir.capture.program.returned import changed_inputs
 from ir.capture.repeats.alike import alike_modules
@@ -60,6 +61,14 @@ from ir.location import Where
 from ir.objects.signature import Signature, Slot, Tree, call, flatten, names
 
 
+@dataclass(frozen=True, order=True)
+class Gap:
+    """How far the results of a graph are from what the model returned; smaller is nearer."""
+
+    result: str = ""  # one that differs by more than rounding
+    rounded: bool = False  # whether any bit differs
+
+
 @dataclass(frozen=True)
 class Recording:
     """The graph of a model, and the questions about marked sizes that its code asked during the export."""
@@ -71,6 +80,8 @@ class Recording:
     changed: tuple[str, ...] = ()  # inputs that forward changed in place, and arguments that hold others afterwards
     repeats: LayerRepeats | None = None  # layers for which operators stand in the graph
     read: Read = field(default_factory=Read)
+    asked: bool = False  # whether the model's code asked if it is exported
+    gap: Gap = Gap()  # from what a call of the model returned, where there was one
 
     def full(self) -> Recording:
         """The recording with all layers in its graph.  Raises InDoubt."""
@@ -162,6 +173,10 @@ class _Seen:
     origins: OriginTrace = field(default_factory=OriginTrace)
     notes: list[str] = field(default_factory=list)
     derivatives: list[Where] = field(default_factory=list)  # lines that take them
+    asked: bool = False
+
+    def ask(self) -> None:
+        self.asked = True
 
 
 _RETURNED = (torch.Tensor, torch.SymInt, torch.SymFloat, torch.SymBool)  # results that a program makes
@@ -192,6 +207,7 @@ class Flat(nn.Module):
             contexts.enter_context(fixed_buffers(self.m, self._example.buffers))
             contexts.enter_context(self.seen.gradients.watched())
             contexts.enter_context(derivatives_seen(self.seen.derivatives.append))
+            contexts.enter_context(tracing_questions(self.seen.ask, self._example.as_called))
             contexts.enter_context(autocast_as_around())
             result = call(self.m, self._example.parameters, arguments)
             results, spec = flatten(result)
@@ -225,7 +241,7 @@ class Flat(nn.Module):
         frozen, filled = (tuple(dict.fromkeys(names)) for names in (self.seen.frozen, self.seen.filled))
         notes = dict.fromkeys((*self.seen.notes, *self.seen.gradients.notes))
         graph = replace(recording.graph, notes=(*recording.graph.notes, *notes))
-        return replace(recording, graph=graph, frozen=frozen, filled=filled, changed=changed)
+        return replace(recording, graph=graph, frozen=frozen, filled=filled, changed=changed, asked=self.seen.asked)
 
 
 def _refilled(before: tuple[list[Any], TreeSpec], argument: Any) -> bool:
@@ -295,13 +311,14 @@ def _export(flat: nn.Module, example: Example, strict: bool, once: LayersOnce) -
                 refuse_overlapping_writes(program.graph.nodes)
                 refuse_exchanged_memory(program.graph.nodes)
                 notes = tuple(dict.fromkeys((*layouts.notes(program), *notes_on_order(program.graph.nodes))))
+                copies = list(about_copies(program))
                 written = inputs_written(program)
                 detach_what_leaves(program)
                 _keep_values(program)
                 if has_fixed_values(example):
                     fold_known(program)
                 make_stores_functional(program)
-                asked = (*questions, *about_squeezes(program))
+                asked = (*questions, *about_squeezes(program), *copies)
                 repeats = repeats_of(once, program)
                 renamed = needs_functional_form(program)
                 if repeats is not None and (renamed or notes):

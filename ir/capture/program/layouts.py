@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
+import sympy
 import torch
 from torch import fx
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
+from torch.utils._pytree import tree_map
 
 from ir.capture.paths import in_library, is_torch_file, short_path
-from ir.capture.program.in_place.mutation import makes_number, may_alias, memory_of, mutates, written_by
+from ir.capture.program.in_place.mutation import changed_by, makes_number, may_alias, memory_of, mutates
+from ir.capture.sizes.questions import Question
 from ir.capture.source_lines.where import where_of
 from ir.operators.facts import BY_ADDRESS, aten_name
 
@@ -34,11 +37,56 @@ class Layouts:
     def notes(self, program: ExportedProgram) -> Iterator[str]:
         """The notes on these, and on the nodes of a program."""
         yield from self.asked
-        yield from _notes_on_writes(program.graph.nodes, self.as_they_are)
+        unseen = {storage._cdata for storage in self.as_they_are}
+        for write, node in _undecided(program.graph.nodes, unseen):
+            name = "contiguous" if node is None else _name(node)
+            yield (
+                f"{name}() returns a view or a copy, by the layout of what it is given, and forward changes the "
+                f"memory, in {where_of(write)}: {_OF_EXAMPLE}"
+            )
         inputs = {n for n in program.graph.nodes if n.name in program.graph_signature.user_inputs}
         for node in program.graph.nodes:
             if node.target in BY_ADDRESS and not inputs.isdisjoint(_sharing(node)):
                 yield f"{_name(node)}() reads an input's memory by addresses, in {where_of(node)}: {_OF_EXAMPLE}"
+
+
+def about_copies(program: ExportedProgram) -> Iterator[Question]:
+    """The question of each copy that might be a view whether a dimension is 1, where it then shares changed memory.
+
+    What is a view where all sizes are 2 or more is one at 1, too.
+    """
+    for write, node in _undecided(program.graph.nodes):
+        if node is None or _is_view(node):
+            continue
+        where = where_of(write)
+        for dim, size in enumerate(node.all_input_nodes[0].meta["val"].shape):
+            if isinstance(size, torch.SymInt) and _is_view_at_one(node, dim):
+                yield Question(sympy.Eq(size.node.expr, 1), sympy.false, f"{where.file}:{where.line}", direct=True)
+
+
+def _is_view(node: fx.Node) -> bool:
+    """Whether a node returns memory of its first operand."""
+    return bool(memory_of([node.meta["val"]]) & memory_of([node.all_input_nodes[0].meta["val"]]))
+
+
+def _is_view_at_one(node: fx.Node, dim: int) -> bool:
+    """Whether a node returns a view where a dimension of its operand is 1; also where that cannot be told."""
+    given = node.all_input_nodes[0].meta["val"]
+    one: Any = given.shape[dim]
+    sizes = {**one.node.shape_env.backed_var_to_val, one.node.expr: 1}
+
+    def size(value: Any) -> Any:
+        return int(value.node.expr.xreplace(sizes)) if isinstance(value, torch.SymInt) else value
+
+    try:
+        strided = torch.empty_strided(tuple(map(size, given.shape)), tuple(map(size, given.stride())), device="meta")
+        args, kwargs = tree_map(
+            lambda a: size(a.meta["val"]) if isinstance(a, fx.Node) else a, (node.args, node.kwargs)
+        )
+        made = node.target(strided, *args[1:], **kwargs)  # type: ignore[operator]
+        return bool(memory_of([strided]) & memory_of([made]))
+    except Exception:  # sizes that depend on values, or a shape that is stated for another size
+        return True
 
 
 @contextmanager
@@ -78,33 +126,22 @@ def _question(name: str, layouts: Layouts) -> Callable[..., Any]:
     return watched
 
 
-def _notes_on_writes(nodes: Iterable[fx.Node], as_they_are: Sequence[torch.UntypedStorage]) -> Iterator[str]:
-    """Notes on changes of memory that, by the layout of an input, a view or a copy shares: reshape() returns either.
+def _undecided(nodes: Iterable[fx.Node], unseen: Collection[int] = ()) -> Iterator[tuple[fx.Node, fx.Node | None]]:
+    """Changes of memory, each with a node that returns a view of it or a copy, by the layout of what it is given.
 
-    `as_they_are`: the memory of tensors that contiguous() returned as they are, which leaves no node.
+    `unseen`: the memory of tensors that contiguous() returned as they are, which leaves no node.
     """
-    unseen = {storage._cdata for storage in as_they_are}
     groups: dict[fx.Node, list[fx.Node]] = {}  # of the nodes that were looked at, those that may share memory with them
-    for node in filter(mutates, nodes):
-        changed = node.args[0] if node.args else None
-        if not isinstance(changed, fx.Node):
-            continue
-        if changed not in groups:
-            shared = list(_sharing(changed))
-            groups |= dict.fromkeys(shared, shared if any(map(_may_lie_otherwise, shared)) else [])
-        if name := _returns_either(node, changed, groups[changed], unseen):
-            yield (
-                f"{name}() returns a view or a copy, by the layout of what it is given, and forward changes the "
-                f"memory, in {where_of(node)}: {_OF_EXAMPLE}"
-            )
-
-
-def _returns_either(write: fx.Node, changed: fx.Node, shared: Sequence[fx.Node], unseen: set[int]) -> str:
-    """The function by which a write reaches other memory, or is seen by what is read later, in some layouts alone."""
-    for node in shared:
-        if _name(node) in _EITHER and node < write and _is_observed(node, write, changed, shared):
-            return _name(node)
-    return "contiguous" if shared and memory_of(written_by(write)) & unseen else ""
+    for write in filter(mutates, nodes):
+        for changed in changed_by(write):
+            if changed not in groups:
+                shared = list(_sharing(changed))
+                groups |= dict.fromkeys(shared, shared if any(map(_may_lie_otherwise, shared)) else [])
+            either = (n for n in groups[changed] if _name(n) in _EITHER and n < write)
+            node = next((n for n in either if _is_observed(n, write, changed, groups[changed])), None)
+            if node is not None or (groups[changed] and memory_of([changed.meta["val"]]) & set(unseen)):
+                yield write, node
+                break
 
 
 def _is_observed(node: fx.Node, write: fx.Node, changed: fx.Node, shared: Sequence[fx.Node]) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.modules.module import register_module_forward_hook
 
 from ir.capture import capture
@@ -184,7 +185,7 @@ def test_dropout_that_is_off_draws_no_numbers() -> None:
 
 def test_attention_is_compared_with_a_call_of_the_model() -> None:
     def attends(model: Any, x: torch.Tensor) -> torch.Tensor:
-        x = 2 * x if torch.compiler.is_exporting() else x
+        x = 2 * x if isinstance(x, FakeTensor) else x
         return nn.functional.scaled_dot_product_attention(x, x, x)
 
     with pytest.warns(UserWarning, match="forward computes something else than when it is called with the example"):
@@ -263,15 +264,24 @@ def test_what_forward_registers_anew_is_state(scale: Any, state: str) -> None:
     assert all(p is before[name] for name, p in model.named_parameters())
 
 
-def asked(model: Any, x: torch.Tensor) -> int:
-    return 2 if torch.compiler.is_compiling() else 1
+@pytest.mark.parametrize("question", ["is_compiling", "is_exporting", "is_dynamo_compiling"])
+def test_a_model_that_asks_if_it_is_exported_is_recorded_as_it_is_called(question: str) -> None:
+    assert quietly(Model(lambda model, x: 2 if getattr(torch.compiler, question)() else 1), 3, 3) == []
+
+
+def by_values(model: Any, x: torch.Tensor) -> int:
+    return 2 if torch.compiler.is_compiling() or x.sum() == x.sum() + 1 else 1
+
+
+def by_type(model: Any, x: torch.Tensor) -> int:
+    return 2 if isinstance(x, FakeTensor) else 1
 
 
 def by_name(model: Any, x: torch.Tensor) -> float:
     return {"3": 2.0}.get(str(x.shape[0]), 1.0)
 
 
-@pytest.mark.parametrize("scale", [asked, by_name])
+@pytest.mark.parametrize("scale", [by_values, by_type, by_name])
 def test_a_model_that_computes_something_else_while_it_is_exported_is_warned_of(scale: Any) -> None:
     message = r"while it is exported, forward computes something else .* \(result 0\); stages return what was exported"
     with pytest.warns(UserWarning, match=message):

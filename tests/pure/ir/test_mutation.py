@@ -369,6 +369,7 @@ def test_what_asks_for_the_layout_of_an_input_is_noted(
     [
         lambda y: (y.flatten(), y.add_(1))[0],  # read after the change
         lambda y: y.flatten()[1:].unsqueeze(0).mul_(2).sum() + y,  # changed by way of it
+        lambda y: torch.mul(z := y.flatten(), 2, out=z).sum() + y,
     ],
 )
 def test_what_a_change_reaches_in_some_layouts_alone_is_noted(change: Callable[[torch.Tensor], torch.Tensor]) -> None:
@@ -378,6 +379,20 @@ def test_what_a_change_reaches_in_some_layouts_alone_is_noted(change: Callable[[
 
     [note] = capture(Changed(), (torch.randn(4, 4),)).notes
     assert note.startswith("flatten() returns a view or a copy")
+
+
+@pytest.mark.parametrize(
+    ("part", "least"), [(lambda x: x[:, :2], {"batch": 2, "seq": 1}), (lambda x: x.mT, {"batch": 1, "seq": 2})]
+)
+def test_a_size_of_1_for_which_a_copy_would_be_a_changed_view_is_refused(part: Any, least: dict[str, int]) -> None:
+    class Changed(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = x + 1
+            part(x).flatten(1).add_(1) if least["batch"] == 1 else part(x).flatten().add_(1)
+            return x * 2
+
+    graph = capture(Changed(), (torch.randn(3, 5, 8),), dynamic_shapes={"x": {0: "batch", 1: "seq"}})
+    assert {str(size): low for size, (low, _) in graph.ranges.items()} == least
 
 
 @pytest.mark.parametrize(

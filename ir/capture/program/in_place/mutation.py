@@ -67,12 +67,17 @@ def memory_of(tensors: Iterable[torch.Tensor]) -> set[int]:
 
 def written_by(node: fx.Node) -> Iterator[torch.Tensor]:
     """The tensors that an in-place operator changes."""
+    return (changed.meta["val"] for changed in changed_by(node))
+
+
+def changed_by(node: fx.Node) -> Iterator[fx.Node]:
+    """The nodes whose tensors an in-place operator changes: also those that are given as `out`."""
     arguments = node.target._schema.arguments  # type: ignore[union-attr]
     given = {a.name: value for a, value in zip(arguments, node.args, strict=False)} | node.kwargs
     for argument in arguments:
         value = given.get(argument.name) if argument.alias_info and argument.alias_info.is_write else None
-        if isinstance(value, fx.Node) and isinstance(tensor := value.meta.get("val"), torch.Tensor):
-            yield tensor
+        if isinstance(value, fx.Node) and isinstance(value.meta.get("val"), torch.Tensor):
+            yield value
 
 
 def _overlaps_itself(tensor: torch.Tensor) -> bool:
