@@ -81,9 +81,5 @@ TRANSLATORS: dict[str, Entry] = {
     ),
     "t5": _t5("t5"),
     "t5_gated": _t5("t5", feed_forward_proj="gated-gelu", tie_word_embeddings=False),
-    "umt5": replace(
-        _t5("umt5"),
-        known="uncut, transformers makes no causal mask for the decoder, whose attention does without: it looks ahead. "
-        "Traced, it makes one; pass decoder_attention_mask with some padding, and both are the same",
-    ),
+    "umt5": _t5("umt5"),
 }

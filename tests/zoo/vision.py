@@ -124,11 +124,7 @@ def _points(batch: int, _: int) -> Inputs:
 
 VISION: dict[str, Entry] = {
     # transformers
-    "beit": replace(
-        _vit(Classify, "beit", use_relative_position_bias=True),
-        known="while it is traced, transformers adds a mask that is True everywhere, 1.0, to the position bias: the "
-        'softmax is the same but for rounding; with attn_implementation="eager" it is exact',
-    ),
+    "beit": _vit(Classify, "beit", use_relative_position_bias=True),
     "data2vec_vision": _vit(Classify, "data2vec-vision", use_relative_position_bias=True),
     "deit": _vit(Classify, "deit", architectures=["DeiTForImageClassification"]),
     "dinov2": _vit(Classify, "dinov2"),

@@ -146,6 +146,15 @@ class WrittenByOut(nn.Module):
         return y
 
 
+class FilledByAnother(nn.Module):
+    """A change whose functional variant returns memory in another order."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x + 1
+        y.T.masked_fill_(y.T > 0.5, 0.5)
+        return y.T
+
+
 class StridedAgain(nn.Module):
     """A change by as_strided() of what type_as() returns as it is."""
 
@@ -174,6 +183,7 @@ ALONE = (SliceWritten, SortedClamped, ViewMadeAfter)
         ExpandedToItself,
         ReshapedAfter,
         WrittenByOut,
+        FilledByAnother,
         StridedAgain,
     ],
 )

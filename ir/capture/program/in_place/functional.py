@@ -14,7 +14,7 @@ from torch._ops import HigherOrderOperator, OpOverload
 from torch.export import ExportedProgram, exported_program
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ir.capture.program.in_place.mutation import memory_of, mutates, rewritten, without_out
+from ir.capture.program.in_place.mutation import functional_variant, memory_of, mutates, rewritten
 from ir.capture.program.no_ops import is_checked_alone, is_off, is_truth_as_number
 from ir.capture.program.ties import memory_key
 from ir.operators.facts import Elements, aten, rearrangement
@@ -46,8 +46,8 @@ def functional_form(program: ExportedProgram) -> ExportedProgram:
             _write_diagonal(node)
         elif is_off(node) or _is_operand(node):
             _make_alias(node, node.all_input_nodes[0])
-        elif (apart := without_out(node)) is not None:
-            _copy_into_out(node, apart)
+        elif (apart := functional_variant(node)) is not None:
+            _copy_into(node, *apart)
         else:
             _lead_with_ones(node)
     views = dict.fromkeys(op for op in map(_unstated_view, nodes) if op is not None)
@@ -67,10 +67,10 @@ def _reshape(program: ExportedProgram) -> None:
             node.target = aten.reshape.default
 
 
-def _copy_into_out(node: fx.Node, apart: OpOverload) -> None:
-    """Have `copy_(out, op(…))` for `op(…, out=out)` where these lie otherwise in memory: `out` then lies as before."""
-    given: dict[str, Any] = {**node.kwargs}
-    out: fx.Node = given.pop("out")
+def _copy_into(node: fx.Node, out: fx.Node, apart: OpOverload) -> None:
+    """Have `copy_(out, op(…))` for an `op_(out, …)`, or an `op(…, out=out)`, whose functional variant `apart` returns
+    memory that lies otherwise: `out` then lies as before."""
+    given = {name: value for name, value in node.kwargs.items() if name != "out"}
     args, kwargs = tree_map(lambda a: a.meta["val"] if isinstance(a, fx.Node) else a, (node.args, given))
     with detect_fake_mode((args, kwargs)) or nullcontext():
         made = apart(*args, **kwargs)

@@ -181,12 +181,20 @@ def functional(op: OpOverload) -> OpOverload | None:
     return twin if same and changed == [op._schema.arguments[0].name] else None
 
 
-def without_out(node: fx.Node) -> OpOverload | None:
-    """The variant of a node's operator that returns what this one writes to its `out`; None where there is none."""
-    if not mutates(node) or not isinstance(node.kwargs.get("out"), fx.Node):
+def functional_variant(node: fx.Node) -> tuple[fx.Node, OpOverload] | None:
+    """What a node writes to, and the variant of its operator that returns this; None where there is none."""
+    if not mutates(node) or not isinstance(op := node.target, OpOverload):
         return None
-    packet = node.target.overloadpacket  # type: ignore[union-attr]
-    names = [a.name for a in node.target._schema.arguments if a.name != "out"]  # type: ignore[union-attr]
+    out = node.kwargs.get("out", node.args[0] if node.args else None)
+    variant = _without_out(op) if "out" in node.kwargs else functional(op)
+    drawn = torch.Tag.nondeterministic_seeded in op.tags
+    return None if variant is None or drawn or not isinstance(out, fx.Node) else (out, variant)
+
+
+def _without_out(op: OpOverload) -> OpOverload | None:
+    """The variant of an operator that returns what this one writes to its `out`; None where there is none."""
+    packet = op.overloadpacket
+    names = [a.name for a in op._schema.arguments if a.name != "out"]
     variants = (getattr(packet, name) for name in packet.overloads())
     alike = (v for v in variants if not v._schema.is_mutable and [a.name for a in v._schema.arguments] == names)
     return next(alike, None)
