@@ -63,7 +63,7 @@ from ir.objects.signature import Signature, Slot, Tree, call, flatten, names
 
 @dataclass(frozen=True, order=True)
 class Gap:
-    """How far the results of a graph are from what the model returned; smaller is nearer."""
+    """The distance of a graph from what the model returned for the example; smaller is nearer."""
 
     result: str = ""  # one that differs by more than rounding
     rounded: bool = False  # whether any bit differs

@@ -394,7 +394,9 @@ def test_what_a_change_reaches_in_some_layouts_alone_is_noted(change: Callable[[
 @pytest.mark.parametrize(
     ("part", "least"), [(lambda x: x[:, :2], {"batch": 2, "seq": 1}), (lambda x: x.mT, {"batch": 1, "seq": 2})]
 )
-def test_a_size_of_1_for_which_a_copy_would_be_a_changed_view_is_refused(part: Any, least: dict[str, int]) -> None:
+def test_a_size_of_1_for_which_a_copy_would_be_a_changed_view_is_refused(
+    part: Callable[[torch.Tensor], torch.Tensor], least: dict[str, int]
+) -> None:
     class Changed(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             x = x + 1

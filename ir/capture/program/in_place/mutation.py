@@ -182,7 +182,7 @@ def functional(op: OpOverload) -> OpOverload | None:
 
 
 def functional_variant(node: fx.Node) -> tuple[fx.Node, OpOverload] | None:
-    """What a node writes to, and the variant of its operator that returns this; None where there is none."""
+    """The operand that a node writes to, and the variant of its operator that returns it; None where there is none."""
     if not mutates(node) or not isinstance(op := node.target, OpOverload):
         return None
     out = node.kwargs.get("out", node.args[0] if node.args else None)
