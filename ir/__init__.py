@@ -19,6 +19,7 @@ From a source to a plan, in the order in which data meets them:
     capture/      nn.Module -> Graph
     sources/      a model file, a checkpoint folder or a .pt2 -> the model, its example inputs and weights
     analysis/     functions of a graph: its meaning, invariants, memory, borders
+    serialized/   graphs as plain JSON, and back
     text/         graphs, tables and numbers as text
     plan          the graph cut into stages
     summary       the numbers of a plan: sizes, seconds and transfers of its stages

@@ -6,7 +6,9 @@ In the order in which a plan meets them:
     artifact     the files of the folder
     own_files    the user's own Python files that stages import
     weights      the .safetensors file of a stage
-    export       those of all stages as one checkpoint
+    graph_file   the graph before the cut, and tensors that no stage holds
+    cut_again    an artifact as the source of another cut
+    export       the weights of all stages as one checkpoint
     manifest     the manifest of what was written
     inventory    the nodes and weights of the model and of each stage, for `stagecut check`
     pytree_json  the containers of the model's arguments and results, for the manifest

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from codegen.artifact.graph_file import held_data, write_graph
 from codegen.artifact.manifest import WrittenStage, manifest_of
 from codegen.artifact.own_files import own_files
 from codegen.artifact.weights import StageTensor, linked_files, path_from, strides_of, write_copies, write_links
@@ -23,6 +24,7 @@ from ir.checkpoint.checkpoint import weight_source
 from ir.checkpoint.tensors import Held
 from ir.graph import Constant, Param, State, Value
 from ir.plan import StagePlan
+from ir.serialized.graph_table import Uncut
 from ir.summary import Summary
 from runtime.manifest import manifest as m
 from runtime.manifest.digests import file_hash, sample_hash
@@ -41,12 +43,14 @@ def write_artifact(
     link: bool = False,
     notes: Notes = NOTHING,
     padding: m.Padding = _UNPADDED,
+    uncut: Uncut | None = None,
     wrote: Callable[[int], object] = int,
 ) -> Iterator[Path]:
     """Fill a folder and yield each file when it is written, the manifest last.
 
     `weights` by fully qualified name, or None to write only code; with `link` they are a Checkpoint, and stages
-    read its files in place of copies.  `summary` and `notes` are for the report; `padding` is for the manifest.
+    read its files in place of copies.  `summary` and `notes` are for the report; `padding` is for the manifest;
+    `uncut` is the graph for another cut.
     `wrote` is called with the number of bytes of each block of weights that is written.
     There is no graph.svg where graphviz's `dot` is missing.
     """
@@ -61,6 +65,8 @@ def write_artifact(
         yield Path(shutil.copy(own, folder / place))
     helpers = {name: source for stage in stages for name, source in stage.helpers.items()}
     yield from (Path(shutil.copy(source, folder / name)) for name, source in helpers.items())
+    if uncut is not None:
+        yield from write_graph(folder, uncut, {} if weights is None else held_data(plan))
     yield from _pictures(plan.program(0), folder, model, detail)
     report = folder / REPORT
     report.write_text(page(model, report_data(plan, summary, _sources(stages), notes)), encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -43,18 +44,39 @@ def weights_of_stages(artifact: Path) -> Iterator[dict[str, StageTensor]]:
     Raises SourceError where the artifact has no weights.
     """
     manifest = Manifest.read(artifact)
-    names: dict[str, str] = {}  # by the weight, whatever the stages call it
+    shares: list[dict[str, StageTensor]] = [{} for _ in manifest.stages]
+    for found in stored_weights(artifact, manifest).values():
+        shares[found.stage][found.name] = found.tensor
+    yield from shares
+
+
+@dataclass(frozen=True)
+class StoredWeight:
+    """A weight in the first stage that holds it."""
+
+    stage: int
+    name: str  # in the stage
+    tensor: StageTensor
+
+
+def stored_weights(artifact: Path, manifest: Manifest) -> dict[str, StoredWeight]:
+    """The tensors that stages hold, each once, by their names in the manifest's `weights`.
+
+    Raises SourceError where the artifact has no weights.
+    """
+    found: dict[str, StoredWeight] = {}
     for i, stage in enumerate(manifest.stages):
         file = artifact / stage.weights
         if not file.is_file():
-            raise SourceError(f"{artifact} has no {stage.weights}: it was made with --weights none")
-        stored, share = read_stage_weights(file), dict[str, StageTensor]()
+            none = "it is missing" if stage.weights in manifest.files else "it was made with --weights none"
+            raise SourceError(f"{artifact} has no {stage.weights}: {none}")
+        stored = read_stage_weights(file)
         for program in manifest.programs:
             for name, held in program.stages[i].holds.items():
-                if name in stored and held.weight not in names:
-                    names[held.weight] = name
-                    share[name] = StageTensor(stored[name], getattr(torch, held.dtype))
-        yield share
+                if name in stored and held.weight not in found:
+                    tensor = StageTensor(stored[name], getattr(torch, held.dtype))
+                    found[held.weight] = StoredWeight(i, name, tensor)
+    return found
 
 
 def _write_safetensors(folder: Path, shares: list[dict[str, StageTensor]]) -> None:

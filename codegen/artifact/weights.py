@@ -15,7 +15,7 @@ from zlib import crc32
 import torch
 
 from ir.checkpoint.files import SAFETENSORS_DTYPES
-from ir.checkpoint.tensors import Held, Piece, Stored, Tensorlike, byte_view
+from ir.checkpoint.tensors import Held, Piece, Spread, Stored, Tensorlike, byte_view
 from ir.errors import OutputError, SourceError
 
 Wrote: TypeAlias = Callable[[int], object]
@@ -48,9 +48,18 @@ def write_copies(path: Path, weights: Mapping[str, StageTensor], wrote: Wrote = 
 
 def strides_of(weights: Mapping[str, StageTensor]) -> dict[str, tuple[int, ...]]:
     """The strides of the tensors that are not contiguous: channels last, transposed."""
-    held = {name: w.source.tensor for name, w in weights.items() if isinstance(w.source, Held)}
-    dense = {name: torch.empty_like(tensor, device="meta") for name, tensor in held.items()}
-    return {name: tensor.stride() for name, tensor in dense.items() if not tensor.is_contiguous()}
+    strides = {name: _stride(w.source) for name, w in weights.items()}
+    return {name: stride for name, stride in strides.items() if stride is not None}
+
+
+def _stride(source: Tensorlike) -> tuple[int, ...] | None:
+    match source:
+        case Held(tensor):
+            dense = torch.empty_like(tensor, device="meta")
+            return None if dense.is_contiguous() else dense.stride()
+        case Spread(stride=stride):
+            return stride
+    return None
 
 
 def write_links(path: Path, weights: Mapping[str, StageTensor], wrote: Wrote = int) -> tuple[str, Sums]:

@@ -18,7 +18,10 @@ def with_pools(graph: Graph, decoding: Decoding) -> Graph:
     """The graph with pools of as many pages as `decoding` says, made of zeros at load and updated in place.
 
     An update is in place where nothing reads the old pool after it: `index_put` of what is new is then `index_put_`.
+    A graph that has pools already gets others of these sizes.
     """
+    if any(state.zeros for state in graph.states):
+        return with_pool_sizes(graph, decoding)
     rows = {name: size for size, names in decoding.pools_by_size.items() for name in names}
     sizes = {state: rows[name] for state in graph.states for name in state.fqns if name in rows}
     pools = {state: getattr(decoding, size) for state, size in sizes.items()}

@@ -12,7 +12,7 @@ import torch
 
 from ir.checkpoint.layouts import weights_in
 from ir.checkpoint.sharded import read_distributed, read_ranks
-from ir.checkpoint.tensors import Piece, Stored, contiguous
+from ir.checkpoint.tensors import Piece, Spread, Stored, contiguous
 from ir.errors import SourceError
 
 SAFETENSORS_DTYPES: Mapping[str, torch.dtype] = {
@@ -87,13 +87,17 @@ def _read_file(file: Path) -> Tables:
         raise SourceError(f"cannot read {file}: {e.strerror or e}") from e
 
 
-def read_stage_weights(file: Path) -> dict[str, Stored]:
+def read_stage_weights(file: Path) -> dict[str, Stored | Spread]:
     """The tensors of a stage's weights file, those that it links to among them, as docs/artifact.md has them.
 
     Raises SourceError where it, or a file that it links to, cannot be read.
     """
-    tensors = _read_file(file)[""]
-    links = json.loads(json.loads(_header(file)).get(_ASIDE, {}).get("links", "{}"))
+    stored = _read_file(file)[""]
+    tensors: dict[str, Stored | Spread] = {**stored}
+    aside = json.loads(_header(file)).get(_ASIDE, {})
+    for name, stride in json.loads(aside.get("strides", "{}")).items():
+        tensors[name] = Spread(stored[name], tuple(stride))
+    links = json.loads(aside.get("links", "{}"))
     files = [file.parent / name for name in links.get("files", ())]
     if gone := next((linked for linked in files if not linked.is_file()), None):
         raise SourceError(f"{file} links to {gone}, which is missing")

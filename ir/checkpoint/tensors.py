@@ -153,6 +153,28 @@ class Stored:
         return all(p.plain for p in self.pieces) and boxes_in_order(self.shape, [(p.shape, p.at) for p in self.pieces])
 
 
+@dataclass(frozen=True)
+class Spread:
+    """A tensor on disk whose elements are to lie in memory with other strides, as those that are channels last."""
+
+    base: Stored
+    stride: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.base.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.base.dtype
+
+    def read(self, dtype: torch.dtype) -> torch.Tensor:
+        return torch.empty_strided(self.shape, self.stride, dtype=dtype).copy_(self.base.read(dtype))
+
+    def blocks(self, dtype: torch.dtype) -> Iterator[torch.Tensor]:
+        yield from self.base.blocks(dtype)
+
+
 @dataclass(frozen=True, eq=False)
 class Held:
     """A tensor in memory."""

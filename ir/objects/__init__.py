@@ -2,9 +2,10 @@
 
 The files:
 
-    containers  classes of arguments and results that torch does not take apart; the keys of all containers
-    signature   the nested containers of a model's arguments and results
-    nested      the lists, tuples and dicts of a node's arguments
-    recipe      a serializable recipe that rebuilds a Python object
-    opaque      a module that is kept whole, and the operator that runs it
+    containers     classes of arguments and results that torch does not take apart; the keys of all containers
+    named_classes  containers of graphs that are read again, whose classes need not be imported
+    signature      the nested containers of a model's arguments and results
+    nested         the lists, tuples and dicts of a node's arguments
+    recipe         a serializable recipe that rebuilds a Python object
+    opaque         a module that is kept whole, and the operator that runs it
 """

@@ -207,10 +207,22 @@ def higher_order_call(
     what: HigherOrder, operands: Sequence[Value], sizes: Sequence[Any], results: tuple[Value, ...], **fields: Any
 ) -> Call:
     """The node that runs a higher-order operator on `operands`, those of the Slots before those captured."""
-    key = f"{what.name} {hashlib.sha256(_text(what).encode()).hexdigest()[:12]}"
-    what = _KNOWN.setdefault(key, what)
+    key = key_for(what)
+    what = _KNOWN[key]
     kwargs = {"device": THIS_DEVICE} if what.needs_device else {}
     return Call(op=_OPERATOR, args=(list(operands), list(sizes), key), kwargs=kwargs, results=results, **fields)
+
+
+def key_for(what: HigherOrder) -> str:
+    """The key by which the operator finds what it runs, which is known by it from here on."""
+    key = f"{what.name} {hashlib.sha256(_text(what).encode()).hexdigest()[:12]}"
+    _KNOWN.setdefault(key, what)
+    return key
+
+
+def behind_key(key: str) -> HigherOrder:
+    """The higher-order operator behind a key."""
+    return _KNOWN[key]
 
 
 def with_bodies(call: Call, to: Callable[[Body], Body]) -> Call:

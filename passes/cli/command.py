@@ -1,14 +1,18 @@
-"""`stagecut compile` and `stagecut compare`: from a source to tables on stdout."""
+"""`stagecut compile`, `recut` and `compare`: from a source to tables on stdout."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
+from codegen.artifact.cut_again import is_artifact_folder
+from ir.errors import SourceError
 from passes.cli.table import print_comparison, print_table
 from passes.cli.terminal import stderr, stdout
 from passes.compilation.compare import compared
 from passes.compilation.job import Job
+from passes.compilation.target import target
 from passes.options.options import Candidates, Options
 
 
@@ -23,6 +27,18 @@ def compile_source(source: str, options: Options) -> None:
     else:
         print_table(compiled.summary, stdout)
     job.tell_result(compiled)
+
+
+def recut_artifact(artifact: str, options: Options) -> None:
+    """Cut an artifact's model otherwise, into the folder `out`, by default beside it: `mine-4` for four devices."""
+    if options.sequences is not None or options.tokens is not None:
+        options = dataclasses.replace(options, generate=True)
+    if not is_artifact_folder(Path(artifact)):
+        raise SourceError(f"{artifact} is no artifact: stagecut compile writes one, and cuts what is not cut yet")
+    if options.out is None and options.stop_after is None:
+        folder = Path(artifact).resolve()
+        options = dataclasses.replace(options, out=folder.with_name(f"{folder.name}-{len(target(options).devices)}"))
+    compile_source(artifact, options)
 
 
 def compare_source(source: str, options: Options, candidates: Candidates) -> None:

@@ -15,7 +15,7 @@ from passes.cli.flags import with_flags
 from passes.cli.handed_on import add_handed_on
 from passes.cli.loading import load
 from passes.cli.terminal import exit_status, stderr
-from passes.options.options import Candidates, Options, compared_options, flags
+from passes.options.options import Candidates, Options, compared_options, flags, recut_options
 from stagecut import __version__
 
 app = typer.Typer(
@@ -70,6 +70,20 @@ def compile_artifact(source: str, options: Options) -> None:
 _SOURCE = typer.Argument(metavar="SOURCE", help="model.py, model.py:function, a checkpoint folder or a .pt2")
 app.command("compile", epilog="Example: stagecut compile my_model.py --stages 2 -o build/mine --verify")(
     with_flags(compile_artifact, Annotated[str, _SOURCE])
+)
+
+
+def recut(source: str, options: Options) -> None:
+    """Cut a model otherwise that is cut already: for more devices, or others, without its checkpoint.
+
+    The plan goes to stdout, progress and notes to stderr.
+    """
+    load("passes.cli.command", "stagecut recut").recut_artifact(source, options)
+
+
+_ARTIFACT = typer.Argument(metavar="OUT", help="the folder that stagecut compile wrote")
+app.command("recut", epilog="Example: stagecut recut build/mine --stages 8 -o build/eight")(
+    with_flags(recut, Annotated[str, _ARTIFACT], {Options: recut_options()})
 )
 
 

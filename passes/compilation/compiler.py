@@ -10,6 +10,7 @@ from pathlib import Path
 from time import perf_counter
 
 from codegen.artifact.artifact import write_artifact
+from codegen.artifact.cut_again import ArtifactSource
 from codegen.picture.detail import Detail
 from codegen.report.notes import Notes, PassNote
 from ir.analysis.memory import stored_bytes
@@ -18,6 +19,7 @@ from ir.errors import InternalError, OutputError
 from ir.graph import Graph
 from ir.machine.cluster import Cluster
 from ir.plan import StagePlan, plan_stages
+from ir.serialized.graph_table import Uncut
 from ir.sources import Source
 from ir.summary import Summary
 from ir.text.units import format_bytes
@@ -74,7 +76,7 @@ class Compiler:
     def export(self, source: Source) -> Graph:
         """The graph of a source, to be cut for the workload.  Raises CompileError."""
         graph, kept = captured(source, self.cache)
-        if kept:
+        if kept and not isinstance(source, ArtifactSource):
             self.tell("the export is kept from an earlier run; --no-cache exports anew")
         if source.decoding.page:
             graph = with_room(graph, source.decoding, self.room, self.machine)
@@ -110,6 +112,7 @@ class Compiler:
         link = self.weights is Weights.link
         notes = Notes(tuple(_notes(steps)), node_seconds(plan.program(0)))
         padding = Padding(reason="there were no weights to try it with") if weights is None else _padding(plan, source)
+        uncut = Uncut(_to_cut_again(steps[0].graph), source.all_notes, source.made_up)
         written = write_artifact(
             plan,
             folder,
@@ -120,6 +123,7 @@ class Compiler:
             link=link,
             notes=notes,
             padding=padding,
+            uncut=uncut,
             wrote=wrote,
         )
         compiled = Compiled(plan, summary, tuple(steps), tuple(written))
@@ -127,7 +131,14 @@ class Compiler:
         return compiled
 
 
+def _to_cut_again(graph: Graph) -> Graph:
+    """A captured graph without what only this cut is for."""
+    return replace(graph, workload=(), made_up=False, decoding=replace(graph.decoding, most_texts=0))
+
+
 def _padding(plan: StagePlan, source: Source) -> Padding:
+    if isinstance(source, ArtifactSource):
+        return source.rows_padding
     example = () if plan.graph.programs else source.example(plan.graph.signature)
     return proven_padding(plan.graph, example, source.weights)
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
+from codegen.artifact.cut_again import is_artifact_folder, read_artifact
 from ir.capture.sizes.dynamic import DynamicShapes, merged_shapes, parse_dynamic
 from ir.checkpoint.adapters import SETTINGS
 from ir.checkpoint.checkpoint import Checkpoint
@@ -41,9 +42,29 @@ def read_given(
 
     Raises SourceError that says what is missing, and where.
     """
+    if isinstance(source_or_model, (str, Path)) and is_artifact_folder(Path(source_or_model)):
+        return _of_artifact(Path(source_or_model), options)
     key = _key(source_or_model, args, kwargs, options, variants)
     known = None if options.verify else find_source(key)
     return known or replace(_made(source_or_model, args, kwargs, options, variants), key=key)
+
+
+_FOR_GRAPHS = ("cache", "weights", "sequences", "tokens", "attention")
+
+
+def _of_artifact(folder: Path, options: Options) -> Source:
+    """The graph and the weights of an artifact.  Raises SourceError for options that its graph has settled."""
+    settled = [name for name in reading_options() if name not in (*_FOR_GRAPHS, "generate")]
+    given = [name for name in (*settled, "verify") if getattr(options, name) != getattr(Options, name)]
+    if given:
+        raise SourceError(
+            f"{folder} is cut already, and its graph stays as it is: leave out {given[0].replace('_', '-')}, or "
+            "compile the model itself"
+        )
+    source = read_artifact(folder, options.weights is not Weights.none)
+    if options.generate and not source.decoding.page:
+        raise SourceError(f"{folder} continues no texts: its model was not compiled with --generate")
+    return source
 
 
 def _key(source_or_model: Any, args: Any, kwargs: Any, options: Options, variants: Any) -> str:

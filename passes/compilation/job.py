@@ -74,7 +74,7 @@ class Job:
         self._check_replaceable(named)
         with self.terminal.during("model"):
             source = read_given(source_or_model, args, kwargs, self.options, variants)
-        source = replace(source, files=(*named, *_checkpoint(source)))
+        source = replace(source, files=(*named, *_checkpoint(source), *source.files))
         self._check_replaceable(source.files)
         return source
 

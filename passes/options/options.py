@@ -251,6 +251,14 @@ def compared_options() -> tuple[str, ...]:
     return tuple(name for name in names if name not in left_out)
 
 
+def recut_options() -> tuple[str, ...]:
+    """The options of another cut of an artifact: all but those that its graph has settled."""
+    others, left_out = ("sequences", "tokens", "attention"), ("verify",)
+    groups = (_MACHINE, CUT, _RESULT, _TERMINAL)
+    names = (name for name, flag in flags().items() if flag.group in groups or name in others)
+    return tuple(name for name in names if name not in left_out)
+
+
 def reading_options() -> tuple[str, ...]:
     """The options that say how a source is read."""
     return (*(name for name, flag in flags().items() if flag.group in (_SOURCE, DECODER)), "weights")

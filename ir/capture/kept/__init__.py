@@ -4,6 +4,5 @@ The files:
 
     fingerprint  what a capture depends on, as one number
     store        the folder of kept graphs
-    trees        containers, whose classes need not be imported
     once         capture() that looks there first
 """

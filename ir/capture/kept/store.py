@@ -15,8 +15,8 @@ import torch
 from torch.utils._pytree import TreeSpec
 
 from ir.cache_folder import cache_folder
-from ir.capture.kept.trees import told_tree, tree_again
 from ir.graph import THIS_DEVICE, Graph, ThisDevice
+from ir.objects.named_classes import told_tree, tree_again
 
 LARGEST_FILE = 256 << 20  # bytes of a graph that is kept
 MOST_FILES = 128  # the one that was used longest ago goes first

@@ -30,6 +30,7 @@ FLOORS = {
         "runtime.device.settings",
         "runtime.check.lines",
     ],  # what the check reads
+    "codegen/artifact/cut_again.py": ["codegen", "ir", "runtime.manifest", "runtime.errors"],  # it reads a manifest
     "codegen/*": ["codegen", "ir", "runtime.manifest", "runtime.device.settings"],
     "passes/partitioners/*": ["passes.partitioners"],
     "passes/cli/verify_stages.py": ["passes", "ir", "runtime"],  # --verify runs the stages
@@ -37,6 +38,8 @@ FLOORS = {
     "passes/cli/cut_first/prepared.py": ["ir", "stagecut"],  # it runs the command
     "passes/cli/cut_first/compile_flags.py": ["passes", "stagecut"],  # it runs the command
     "passes/__init__.py": ["passes"],
+    "passes/compilation/given.py": ["passes", "ir", "codegen.artifact.cut_again"],  # an artifact may be cut again
+    "passes/cli/command.py": ["passes", "ir", "codegen.artifact.cut_again"],
     "passes/compilation/job.py": ["passes", "ir", "codegen"],
     "passes/compilation/compare.py": ["passes", "ir", "codegen.picture"],
     "passes/compilation/padding.py": ["passes", "ir", "runtime.manifest"],  # what it finds is for the runtime alone

@@ -24,6 +24,8 @@ UNSEEN = {
     "_Untold": "caught: a check of sizes then cannot tell",
     "Unknown": "caught: a mask is then left as it is",
     "_Refused": "caught: the manifest then says why rows are not padded",
+    "Unspeakable": "caught: the artifact then says why it cannot be cut again",
+    "LookupError": "caught: the message that names the graph has it",
     "NotWhole": "caught: the module around it is kept whole in its place",
 }
 """Classes of errors that no user sees, and why."""

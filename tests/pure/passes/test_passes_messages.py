@@ -34,6 +34,11 @@ def test_a_source_that_is_none() -> None:
         compile_model(nn.Linear(2, 2), (torch.ones(1, 2),), out="unused", stages=1, verify=True, weights="none")
 
 
+def test_an_adapter_of_a_module_needs_the_checkpoint_that_it_adapts() -> None:
+    with pytest.raises(SourceError, match="an adapter is merged into the weights of a checkpoint; name it, as in"):
+        compile_model(nn.Linear(2, 2), (torch.ones(1, 2),), out="unused", stages=1, adapter="unused")
+
+
 def test_a_pass_whose_options_do_not_read() -> None:
     with pytest.raises(PipelineError, match=re.escape("'split' does not read as PASS{OPTION=VALUE}, for example ")):
         scoped((), ["split"])

@@ -1,8 +1,9 @@
-"""Containers (pytrees) in kept graphs.  Their classes need not be imported: a stand-in has a class's name and form."""
+"""Containers (pytrees) in graphs of earlier runs: a stand-in has a class's name and form, if that is not imported."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, reduce
 from typing import Any
@@ -45,6 +46,16 @@ class NamedClass:
 def _stand_in(named: NamedClass) -> type:
     members = {"__module__": named.module, "__qualname__": named.name, **dict(named.members)}
     return type(named.name.rpartition(".")[2], (named.form,), members)
+
+
+def spec_parts(spec: TreeSpec) -> tuple[Any, ...]:
+    """The class, the context and the children of containers; none of a leaf."""
+    return () if spec.is_leaf() else (spec.type, spec.context, tuple(spec.children()))
+
+
+def spec_again(of: Any = None, context: Any = None, children: Sequence[TreeSpec] | None = None) -> TreeSpec:
+    """The containers of `spec_parts`."""
+    return treespec_leaf() if children is None else TreeSpec(of, context, list(children))
 
 
 def told_tree(spec: TreeSpec) -> tuple[Any, ...]:
