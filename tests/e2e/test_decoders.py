@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,18 @@ from safetensors import safe_open
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
+from typer.testing import CliRunner
 
 from examples import own_decoder
 from ir.errors import CompileError
 from ir.paged import attention
+from passes.cli.main import app
 from passes.compilation.api import compile_model
 from passes.compilation.auto import auto_partition
 from runtime import Pipeline
 from runtime.check.artifact import faults
 from runtime.errors import InputError, ManifestError, StageError
+from runtime.generation.__main__ import main as generate_main
 from runtime.manifest.manifest import Manifest
 from runtime.stage.loader import load_stages
 from tests.support.checking import EXAMPLES
@@ -150,6 +154,53 @@ def test_texts_are_read_by_the_tokenizer_of_the_checkpoint(artifact: Path) -> No
         text = pipe.start("w3 w14 w15", max_new_tokens=6, temperature=0.0).result()
         ids = pipe.start([3, 14, 15], max_new_tokens=6, temperature=0.0).result()
     assert text.split() == [f"w{i}" for i in ids if i != 63]
+
+
+BAD: dict[str, tuple[Any, dict[str, int], str]] = {
+    "too long": ([5] * 41, {}, "the prompt has 41 tokens, and a text of this artifact at most 40"),
+    "empty": ([], {}, "a prompt is empty"),
+    "no id": ([5, 64], {}, "the token id 64 is outside of the vocabulary, 0 to 63"),
+    "no room": ([5] * 9, {}, "a text of 40 tokens needs 10 pages, and the artifact has 5"),
+    "no token": ([5], {"max_new_tokens": 0}, "max_new_tokens is 0, which leaves no token to write"),
+    "no tokenizer": ("w5", {}, "has no tokenizer, so prompts must be token ids"),
+}
+
+
+def test_bad_prompts_leave_texts_in_progress_as_they_are(artifact: Path, tmp_path: Path) -> None:
+    """And the command says one sentence of each, with the status 2."""
+    other = shutil.copytree(artifact, tmp_path / "other", ignore=shutil.ignore_patterns("tokenizer"))
+    with Pipeline.load(other, tokens=20) as pipe:
+        wanted = pipe.start([3, 14], max_new_tokens=18, temperature=0.0).result()
+        begun = pipe.start([3, 14], max_new_tokens=18, temperature=0.0)
+        for prompt, options, message in BAD.values():
+            for ask in (pipe.start, pipe.generate):
+                with pytest.raises(ValueError, match=message):
+                    ask(prompt, **options)
+        assert begun.result() == wanted
+
+
+@pytest.mark.parametrize("case", [name for name in BAD if name != "no room"])
+def test_the_command_says_one_sentence_of_a_bad_prompt(
+    case: str, artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = shutil.copytree(artifact, tmp_path / "other", ignore=shutil.ignore_patterns("tokenizer"))
+    prompt, options, message = BAD[case]
+    given = [prompt] if isinstance(prompt, str) else [" ".join(map(str, prompt)), "--ids"]
+    flags = [part for name, n in options.items() for part in (f"--{name.replace('_', '-')}", str(n))]
+    assert generate_main([str(other), *given, *flags]) == 2
+    assert re.fullmatch(f"error: .*{message}.*\n", capsys.readouterr().err)
+
+
+def test_what_is_no_decoder_is_told_how_to_be_compiled(tmp_path: Path) -> None:
+    """And a checkpoint without a tokenizer is not cut for a text."""
+    t.BertModel(t.BertConfig(**SIZES, num_attention_heads=2)).save_pretrained(tmp_path / "bert")
+    with pytest.raises(
+        CompileError, match=r"BertModel does not predict the next token .* compile it without --generate"
+    ):
+        compile_model(tmp_path / "bert", out=tmp_path / "out", stages=2, generate=True)
+    done = CliRunner().invoke(app, ["generate", str(tmp_path / "bert"), "w5"])
+    assert done.exit_code == 2
+    assert "bert has no tokenizer.json, so its prompts are token ids; say --ids" in done.stderr.replace("\n", " ")
 
 
 def test_tokens_are_the_same_in_several_processes(artifact: Path) -> None:

@@ -111,6 +111,7 @@ def test_a_stop_text_ends_a_completion_before_it(client: Any) -> None:
         ({"prompt": [3, 64]}, None, "64"),
         ({"prompt": []}, "prompt", "`prompt` must be a text, a list of token ids, or a list of these"),
         ({"prompt": ""}, None, "empty"),
+        ({"prompt": [5] * 401}, None, "the prompt has 401 tokens, and a text of this artifact at most 400"),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])

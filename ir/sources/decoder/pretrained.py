@@ -54,7 +54,8 @@ def _require_decoder(model: Any) -> None:
     name = type(model).__name__
     if model.get_output_embeddings() is None or not name.endswith(_HEADS):
         raise SourceError(
-            f"{name} does not predict the next token of a text, which --generate asks for; compile it without"
+            f"{name} does not predict the next token of a text, which --generate asks for; compile it without "
+            "--generate, for `stagecut run` or `serve`"
         )
 
 

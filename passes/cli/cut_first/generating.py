@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
+from ir.errors import SourceError
 from passes.cli.cut_first.compile_flags import cut, run_anew, source_parser
 from passes.cli.cut_first.prepared import is_artifact, prepared
 from passes.cli.loading import load
@@ -30,5 +32,14 @@ def main(argv: Sequence[str] | None = None, prog: str = "stagecut generate") -> 
             return load("runtime.generation.__main__", prog).continue_prompt(options)
         if "--generate" not in options.compile_flags:
             options.compile_flags = [*options.compile_flags, "--generate"]
+        _check_prompt(Path(source), options)
         artifact = cut(source, options)
     run_anew("generate", known, options, str(artifact), options.prompt)
+
+
+def _check_prompt(source: Path, options: argparse.Namespace) -> None:
+    """Raise SourceError for a text that no artifact of a source can read, before that is cut."""
+    if source.exists() and not options.ids and not (source / "tokenizer.json").is_file():
+        raise SourceError(
+            f"{source} has no tokenizer.json, so its prompts are token ids; say --ids, as --ids '1 15 27'"
+        )
