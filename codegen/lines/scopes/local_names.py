@@ -11,7 +11,7 @@ from itertools import chain, count
 from codegen.lines.inlining import Root, is_form
 from codegen.structure.program import Statement, Use, operands, results
 from ir.analysis.borders import noun, word
-from ir.graph import Call, Value
+from ir.graph import Call, State, Value
 from ir.location import Frame
 
 TAKEN = frozenset({*keyword.kwlist, "torch", "nn", "F", "aten", "math", "Any", "self", "device", "_"}) | {
@@ -70,8 +70,10 @@ class NameHints:
         yield from here
         if not here and isinstance(root.statement, Call):
             yield from self._shown(root, root.statement)
-        yield from function
-        yield from within
+        if isinstance(root.statement, Call):
+            yield from _state_changed(root.statement)
+        several = len(results(root.statement)) > 1  # of a module: the names that it has for them itself come first
+        yield from (*reversed(within), *function) if several else (*function, *within)
         if isinstance(root.statement, Use):
             yield from _name_inside(root.statement, result)
         yield from self._role(root.statement)
@@ -105,6 +107,13 @@ class NameHints:
                 subject = _subject(call, root)
                 return noun(subject if isinstance(subject, Call) and not subject.operands else call)
         return ""
+
+
+def _state_changed(call: Call) -> Iterator[str]:
+    """The name of the state that a call changes in place and returns: `keys` for `self.keys.index_put_(…)`."""
+    changed = call.args[0] if call.op._schema.is_mutable and call.args else None
+    if isinstance(changed, State):
+        yield changed.fqns[0].rpartition(".")[2]
 
 
 def _name_inside(use: Use, result: int) -> Iterator[str]:

@@ -33,6 +33,11 @@ class TextRows:
         """
         return cls(table, 0, positions_of(input_ids, lengths, counts), page)
 
+    def for_all_layers(self) -> TextRows:
+        """The same, with what layers share computed now, so that the first layer's code is like that of the others."""
+        _ = self.where, self.pages
+        return self
+
     @property
     def width(self) -> Any:
         """The number of keys that each row sees, those of padding included: `pages * page`."""
@@ -42,17 +47,19 @@ class TextRows:
     def where(self) -> tuple[Tensor, Tensor]:
         """The page of each new token, and the place in it: `[batch, seq]` both, computed once for all layers."""
         place = self.positions - self.first[:, None] if isinstance(self.first, Tensor) else self.positions
-        pages = self.table.gather(1, (place // self.page).clamp(min=0))
-        return torch.where(self.positions >= 0, pages, _TRASH), place % self.page
+        page = self.table.gather(1, (place // self.page).clamp(min=0))
+        page = torch.where(self.positions >= 0, page, _TRASH)
+        place = place % self.page
+        return page, place
 
     @cached_property
     def asked(self) -> Tensor:
         """`int64[batch, seq]`: the last position that each new token sees; padding sees one, or it would be NaN."""
         if isinstance(self.first, Tensor):
-            asked = torch.maximum(self.positions, self.first[:, None])
+            last = torch.maximum(self.positions, self.first[:, None])
         else:
-            asked = self.positions.clamp(min=0)
-        return asked
+            last = self.positions.clamp(min=0)
+        return last
 
     @cached_property
     def mask(self) -> Tensor:

@@ -51,9 +51,7 @@ class CachedStep(DecoderStep):
     def _rows(self, table: Tensor | None, first: Tensor | int, positions: Tensor) -> TextRows | None:
         if table is None:
             return None
-        rows = TextRows(table, first, positions, self.page)
-        _ = rows.where, rows.pages  # before the first layer, or its code would differ from that of the others
-        return rows
+        return TextRows(table, first, positions, self.page).for_all_layers()
 
     def _layer(
         self, pools: tuple[Pool, ...], tables: Mapping[str, TextRows | None], slots: RowSlots | None, seq: Any

@@ -21,10 +21,19 @@ from ir.sources.decoder.step import DecoderStep
 class CrossLayer(PagedLayer):
     """The keys and values that one layer has of the source: written with the first token, then read."""
 
-    def __init__(self, rows: TextRows, pools: tuple[Tensor, ...], written: bool, width: Any) -> None:
+    def __init__(self, rows: TextRows, pools: tuple[Tensor, ...], written: bool, states: int) -> None:
+        """`states`: the number of states that all sources have, of which those of the last page are taken; 0: any."""
         super().__init__(rows, pools, sliding=False, seen=int(written), contiguous=False)
+        self.states = states
         if written:
-            self.keys, self.values = (rows.take(pool)[:, :, :width] for pool in pools)
+            del self.keys, self.values
+
+    def __getattr__(self, name: str) -> Tensor:
+        """Keys and values that were written: read where the layer's code asks for them, and so in the layer."""
+        if name not in ("keys", "values"):
+            raise AttributeError(name)
+        held = self.rows.take(self.pools[name == "values"])
+        return held[:, :, : self.states] if self.states else held
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         for pool, new in zip(self.pools, (key_states, value_states), strict=True):
@@ -52,7 +61,7 @@ class SourcedStep(DecoderStep):
         whole: Any = super(DecoderStep, self).forward
         accepts = inspect.signature(whole).parameters
         positions = positions_of(input_ids, lengths, counts)
-        rows = TextRows(tables["table"], 0, positions, self.page)
+        rows = TextRows(tables["table"], 0, positions, self.page).for_all_layers()
         given, width = self._source(tables)
         if "decoder_position_ids" in accepts:
             given["decoder_position_ids"] = positions
@@ -62,8 +71,8 @@ class SourcedStep(DecoderStep):
         own: list[Any] = [PagedLayer(rows, self._held(pools), False, seen, False) for pools in self.own_pools]
         first = "source" in tables
         places = self._places(tables["source_lengths"], width)
-        source = TextRows(tables["source_table"], 0, places, self.page)
-        cross: list[Any] = [CrossLayer(source, self._held(pools), not first, width) for pools in self.cross_pools]
+        source = TextRows(tables["source_table"], 0, places, self.page).for_all_layers()
+        cross: list[Any] = [CrossLayer(source, self._held(pools), not first, self.states) for pools in self.cross_pools]
         given["past_key_values"] = PairCache(RowCache(layers=own), Cache(layers=cross))
         with masks_of_rows():
             return whole(decoder_input_ids=input_ids, use_cache=True, **given).logits[:, -1]
