@@ -155,16 +155,24 @@ class _Terms(TorchDispatchMode):
         if func is aten.copy_.default and id(changed) in self._slices:
             whole, *where = self._slices[id(changed)]
             changed, as_function, args = whole, aten.slice_scatter.default, (whole, args[1], *where)
-        before = self.number(changed)
+        self.number(changed)  # which must be known
         if as_function is None or _storage(changed) in self._fixed:
             raise _Untold(func)
+        if func is aten.copy_.default and as_function is not aten.slice_scatter.default and _is_as(changed, args[1]):
+            self._hold(changed, self.number(args[1]))
+            return args[0]
         out = as_function(*args, **kwargs)
         if out.shape != changed.shape or out.dtype is not changed.dtype:
             raise _Untold(func)
         after = self._terms.setdefault(f"{self._text(as_function, args, kwargs)}[0]", len(self._terms))
+        self._hold(changed, after)
+        return args[0]
+
+    def _hold(self, changed: torch.Tensor, after: int) -> None:
+        """Give a tensor that was changed in place a number; views of it that are no more the whole lose theirs."""
+        before = self.number(changed)
         for tensor in self._sharing[_storage(changed)]:
             self._numbers[id(tensor)] = after if self._numbers[id(tensor)] == before else None
-        return args[0]
 
     def _text(self, func: OpOverload, args: Any, kwargs: Any) -> str:
         draws = torch.Tag.nondeterministic_seeded in func.tags
@@ -210,6 +218,11 @@ def _says_nothing(func: OpOverload, args: Any, out: Any) -> bool:
     if func not in SUMS | PRODUCTS or isinstance(args[1], torch.Tensor) or out.dtype is not args[0].dtype:
         return False
     return keeps_elements(func, args[1], out.dtype)
+
+
+def _is_as(changed: torch.Tensor, source: torch.Tensor) -> bool:
+    """Whether a copy of `source` into a tensor leaves the elements of `source` there, cast and expanded by nothing."""
+    return changed.shape == source.shape and changed.dtype is source.dtype
 
 
 def _storage(tensor: torch.Tensor) -> int:

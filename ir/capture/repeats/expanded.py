@@ -101,9 +101,10 @@ class _Expansion:
         """The value of the template in an instance; the variables of calls around it are those of the operator."""
         names = value.variables
         if outer is not None and (names or outer.variables):
-            depth = len(again.where.frames) - 1
+            inside = len(call.where.frames) - len(again.where.frames) + 1  # calls of modules; forwards may call others
+            depth = len(outer.variables or names[inside:]) - 1
             around = outer.variables or ("",) * depth
-            names = (*around[:depth], *(names or ("",) * (len(call.where.frames) + 1))[depth:])
+            names = (*around[:depth], *(names[depth:] or ("",) * (inside + 1)))
         new = replace(value, variables=names if any(names) else ())
         node, rest = self.read.wishes[value.name]
         self.named[new] = instance.names[node] + rest

@@ -19,14 +19,17 @@ from torch._ops import HigherOrderOperator
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.proxy_tensor import PythonKeyTracer, get_proxy_slot
 from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._pytree import tree_flatten
 
 from ir.capture.paths import clean, is_own_file
 from ir.capture.program.gradients import ends_gradients
 from ir.capture.program.in_place.mutation import memory_of, mutates, written_by
+from ir.capture.program.in_place.stores import is_store
 from ir.capture.repeats.again import AGAIN, with_results
 from ir.capture.repeats.alike import Alike
+from ir.capture.repeats.kept import kept_in
 from ir.capture.repeats.template import CallRecorder, InDoubt, Replay, Template
-from ir.objects.signature import flatten
+from ir.objects.containers import Opening, opening_of
 
 _ROOT = "_export_root."  # torch.export's own module around the one that it is given
 
@@ -131,7 +134,7 @@ class LayersOnce:
                 return forward(module, *args, **kwargs)
             self._inside = True
             try:
-                return self._call(member, functools.partial(forward, module, *args, **kwargs), (args, kwargs))
+                return self._call(member, functools.partial(forward, module, *args, **kwargs))
             except InDoubt as e:
                 self.doubt = member.group, f"{member.path}: {e}"
                 raise
@@ -140,8 +143,8 @@ class LayersOnce:
 
         return call_layer
 
-    def _call(self, member: Alike, forward: Callable[[], Any], arguments: Any) -> Any:
-        kind = self._kinds.setdefault((member.group, member.attributes, _types(arguments), _site()), _Kind())
+    def _call(self, member: Alike, forward: functools.partial[Any]) -> Any:
+        kind = self._kinds.setdefault((member.group, member.attributes, _types(_arguments(forward)), _site()), _Kind())
         kind.calls += 1
         if kind.recorded is not None:
             return self._repeat(kind.recorded, forward)
@@ -159,41 +162,46 @@ class LayersOnce:
         """The call of each kind that is its template; 0 for none."""
         return tuple(kind.template for kind in self._kinds.values())
 
-    def _record(self, kind: _Kind, member: Alike, forward: Callable[[], Any]) -> Any:
+    def _record(self, kind: _Kind, member: Alike, forward: functools.partial[Any]) -> Any:
         start, path, recorder = len(self._nodes), self._path(member), CallRecorder()
         misses = FakeTensorMode.cache_info().misses
         with recorder:
             result = forward()
-        before, kind.wishes = kind.wishes, [created.wish for created in self.created[start:]]
-        settled = before == kind.wishes and misses == FakeTensorMode.cache_info().misses
+        wishes, kind.wishes = kind.wishes, [created.wish for created in self.created[start:]]
+        settled = wishes == kind.wishes and misses == FakeTensorMode.cache_info().misses
         if self.given is None and not settled:
             return result
-        external = [recorder.tensors[i] for i in recorder.external]
+        before = {i: self._node(recorder.tensors[i]) for i in recorder.external}
         try:
-            self._require_plain(self._nodes[start:], external)
-            template = Template.of(recorder, result)
+            stores = self._stores(self._nodes[start:], [recorder.tensors[i] for i in recorder.external])
+            if {name for i, name in before.items() if i in recorder.stored} != set(stores):
+                raise InDoubt("it changes a tensor that it is given")
+            template = Template.of(recorder, result, kept_in(_arguments(forward)))
         except InDoubt as e:
             kind.refused = self.refused[member.path] = str(e)
             return result
-        outputs = [recorder.tensors[i] for i in template.outputs]
-        names = tuple(map(self._node, external)), tuple(map(self._node, outputs))
-        kind.recorded = Recorded(template, path, start, len(self._nodes), *names)
+        external = tuple(stores.get(name, name) for name in before.values())
+        outputs = tuple(self._node(recorder.tensors[i]) for i in (*template.outputs, *template.stored))
+        kind.recorded = Recorded(template, path, start, len(self._nodes), external, outputs)
         self._by_path[path], kind.template = template, kind.calls
         return result
 
-    def _repeat(self, recorded: Recorded, forward: Callable[[], Any]) -> Any:
-        replay = Replay(recorded.template)
+    def _repeat(self, recorded: Recorded, forward: functools.partial[Any]) -> Any:
+        replay, template = Replay(recorded.template), recorded.template
         before = _guards(recorded.template)
         with _disable_current_modes(), replay:
             result = forward()
         given, start, number = replay.given, len(self._nodes), len(self.repeated)
         if _guards(recorded.template) != before:
             raise InDoubt("it asks more of the sizes than those like it")
-        outputs = AGAIN(given, recorded.path, number)
+        made = AGAIN(given, recorded.path, number)
+        outputs, stored = made[: len(template.outputs)], made[len(template.outputs) :]
+        for before, after in zip(replay.stored, stored, strict=True):
+            before.copy_(after)
         self.repeated.append(Repeated(number, recorded, start, len(self._nodes)))
-        returned = replay.returned(result, outputs)
+        returned = replay.returned(result, outputs, kept_in(_arguments(forward)))
         del result, replay, given
-        recorded.template.require_unkept()
+        template.require_unkept()
         return returned
 
     def _path(self, member: Alike) -> str:
@@ -206,22 +214,33 @@ class LayersOnce:
             slot = None if self._tracer is None else get_proxy_slot(tensor, self._tracer, None)
         return "" if slot is None else slot.proxy.node.name
 
-    def _require_plain(self, nodes: Sequence[fx.Node], external: Collection[torch.Tensor]) -> None:
-        """Raise InDoubt for nodes that run functions, end gradients or write to what is outside."""
-        outside = memory_of(external)
+    def _stores(self, nodes: Sequence[fx.Node], external: Collection[torch.Tensor]) -> dict[str, str]:
+        """The nodes that store into buffers from outside, by name, with the nodes of these buffers.
+
+        Raises InDoubt for nodes that run functions, end gradients or write to what is outside in another way.
+        """
+        outside, stores = memory_of(external), dict[str, str]()
         for node in nodes:
             if isinstance(node.target, HigherOrderOperator) or node.op == "get_attr":
                 raise InDoubt(f"it has {node.target}")
             if ends_gradients(node):
                 raise InDoubt("gradients end in it")
             if mutates(node) and not outside.isdisjoint(memory_of(written_by(node))):
-                raise InDoubt("it changes a tensor that it is given")
+                if not is_store(node):
+                    raise InDoubt("it changes a tensor that it is given")
+                stores[node.name] = node.args[0].name  # type: ignore[union-attr]
+        return stores
+
+
+def _arguments(forward: functools.partial[Any]) -> Any:
+    """The arguments of a layer: a partial of its forward has the layer before them."""
+    return forward.args[1:], forward.keywords
 
 
 def _types(arguments: Any) -> Any:
-    """The containers, types of tensors and plain values that a layer is called with."""
+    """The containers, types of tensors and plain values that a layer is called with; of an object its class."""
     with DisableTorchFunction():
-        leaves, spec = flatten(arguments)
+        leaves, spec = tree_flatten(arguments, is_leaf=lambda x: opening_of(type(x)) is Opening.ATTRIBUTES)
         return str(spec), tuple(map(_type, leaves))
 
 

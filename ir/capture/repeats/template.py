@@ -16,10 +16,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map_only, tree_unflatten
 
+from ir.capture.repeats.kept import Holding
 from ir.objects.signature import flatten
 
 _SIZES = (torch.SymInt, torch.SymFloat, torch.SymBool)
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.layout)
+_STORES = {torch.Tensor.index_put_, torch.Tensor.__setitem__}
 _READ_VALUES = {"item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__", "is_nonzero", "equal"}
 
 
@@ -82,6 +84,16 @@ class CallRecorder(TorchFunctionMode):
             case _:
                 return thing
 
+    @property
+    def stored(self) -> list[int]:
+        """The tensors from outside that stores into them changed in place."""
+        into = [step.given[0][0] for step in self.steps if step.function in _STORES]
+        return [i for i in self.external if Ref(i) in into]
+
+    def index(self, tensor: torch.Tensor) -> int:
+        """The index of a tensor; -1 for one that the call did not meet."""
+        return self._known.get(id(tensor), -1)
+
     def _ref(self, tensor: torch.Tensor, external: bool) -> Ref:
         if id(tensor) not in self._known:
             self._known[id(tensor)] = len(self.tensors)
@@ -101,11 +113,12 @@ def _reads_types(func: Any, args: Any, made: Any) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Template:
-    """A call of a layer: its steps, the tensors that it took from outside, and those that it returned."""
+    """A call of a layer: its steps, the tensors that it took from outside, and those that are there afterwards."""
 
     steps: Sequence[FunctionCall]
     external: Sequence[int]
-    outputs: Sequence[int]  # made inside, each once
+    outputs: Sequence[int]  # made inside and returned, or left in an object, each once
+    stored: Sequence[int]  # from outside, and changed in place
     returned: tuple[str, tuple[Any, ...]]  # the containers, and the leaves with Refs
     tensors: Sequence[torch.Tensor]  # those from outside; for others, ones of the same types that nothing else holds
     held: Sequence[int] = field(default=(), init=False)  # how often others are held
@@ -114,8 +127,11 @@ class Template:
         object.__setattr__(self, "held", self._counts())
 
     @classmethod
-    def of(cls, recorder: CallRecorder, result: Any) -> Template:
-        """The template of a recorded call.  Raises InDoubt where it cannot be one."""
+    def of(cls, recorder: CallRecorder, result: Any, held: Iterable[Holding]) -> Template:
+        """The template of a recorded call; `held`: the places in objects that it was given.
+
+        Raises InDoubt where it cannot be one.
+        """
         if recorder.doubt:
             raise InDoubt(recorder.doubt)
         with DisableTorchFunction():
@@ -128,11 +144,14 @@ class Template:
             outputs = list(dict.fromkeys(i for i in returned if i in inside))
             if not outputs or any(i not in inside and i not in recorder.external for i in returned):
                 raise InDoubt("it returns no tensor of its own")
+            kept = [(h, i) for h in held if (i := recorder.index(h.tensor)) in inside]
+            _require_unkept(recorder.tensors, inside.difference(outputs), [h for h, _ in kept])
+            outputs = list(dict.fromkeys([*outputs, *(i for _, i in kept)]))
             _require_own_memory(recorder.tensors, recorder.external, outputs)
-            _require_unkept([recorder.tensors[i] for i in inside.difference(outputs)], recorder.tensors)
             with _disable_current_modes():
                 tensors = [t.detach() if i in inside else t for i, t in enumerate(recorder.tensors)]
-        return cls(tuple(recorder.steps), tuple(recorder.external), outputs, (str(spec), described), tensors)
+        steps, external, stored = tuple(recorder.steps), tuple(recorder.external), recorder.stored
+        return cls(steps, external, outputs, stored, (str(spec), described), tensors)
 
     def _counts(self) -> list[int]:
         external = set(self.external)
@@ -140,8 +159,8 @@ class Template:
 
     @property
     def results(self) -> list[torch.Tensor]:
-        """Tensors of the types of the outputs."""
-        return [self.tensors[i] for i in self.outputs]
+        """Tensors of the types of the outputs, and of what is stored."""
+        return [self.tensors[i] for i in (*self.outputs, *self.stored)]
 
     def require_unkept(self) -> None:
         """Raise InDoubt where something holds a tensor of the template that a later call was given."""
@@ -151,9 +170,11 @@ class Template:
                 raise InDoubt("something keeps a tensor that it made")
 
 
-def _require_unkept(tensors: list[torch.Tensor], known: list[torch.Tensor]) -> None:
-    """Raise InDoubt where something besides the list `known` holds one of the tensors."""
-    keeping = [r for r in gc.get_referrers(*tensors) if r is not tensors and r is not known]
+def _require_unkept(tensors: list[torch.Tensor], inside: Iterable[int], kept: Iterable[Holding]) -> None:
+    """Raise InDoubt where something besides the list `tensors` and what is `kept` holds one of those `inside`."""
+    made = [tensors[i] for i in inside]
+    known = {id(made), id(tensors), *(id(holder) for h in kept for holder in (h.owner, h.items))}
+    keeping = [r for r in gc.get_referrers(*made) if id(r) not in known]
     frames = [r for r in keeping if isinstance(r, FrameType)]  # of calls that ended, whose variables are looked at
     ended = {id(r) for frame in frames for r in (frame, frame.f_locals)}
     if any(id(r) not in ended for r in keeping):
@@ -199,17 +220,23 @@ class Replay(TorchFunctionMode):
             return self.tensors[step.made.index]
         return tree_map_only(Ref, lambda ref: self.tensors[ref.index], step.made)
 
-    def returned(self, result: Any, outputs: Sequence[torch.Tensor]) -> Any:
-        """The result of the call, with `outputs` in place of the template's."""
+    def returned(self, result: Any, outputs: Sequence[torch.Tensor], held: Iterable[Holding]) -> Any:
+        """The result of the call, with `outputs` in place of the template's, in the places `held` as well."""
         with DisableTorchFunction():
             leaves, spec = flatten(result)
             text, wanted = self._template.returned
             if self._next != len(self._template.steps) or str(spec) != text or not self._agree(wanted, tuple(leaves)):
                 raise InDoubt("it returns something else than those like it")
             made = dict(zip(self._template.outputs, outputs, strict=True))
-            places = [self._known.get(id(leaf)) for leaf in leaves]
-            new = [leaf if place is None else made.get(place, leaf) for leaf, place in zip(leaves, places, strict=True)]
-        return tree_unflatten(new, spec)
+            new = {id(self.tensors[i]): tensor for i, tensor in made.items()}
+            for place in held:
+                place.put(new.get(id(place.tensor), place.tensor))
+        return tree_unflatten([new.get(id(leaf), leaf) for leaf in leaves], spec)
+
+    @property
+    def stored(self) -> list[torch.Tensor]:
+        """The tensors from outside that the call changes in place."""
+        return [self.tensors[i] for i in self._template.stored]
 
     @property
     def given(self) -> list[torch.Tensor]:
