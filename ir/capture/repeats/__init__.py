@@ -7,6 +7,7 @@ tensors, it is given the template's results without anything being recorded.  Wh
 recorded in full.
 
 alike      the modules of a model that may be of one kind
+kept       tensors that a layer leaves in objects that it is given
 template   what a call of a layer did, and a later call beside it
 again      the operator that stands for a later call in an export
 layers     an export in which the layers are watched

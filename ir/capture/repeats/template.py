@@ -175,10 +175,17 @@ def _require_unkept(tensors: list[torch.Tensor], inside: Iterable[int], kept: It
     made = [tensors[i] for i in inside]
     known = {id(made), id(tensors), *(id(holder) for h in kept for holder in (h.owner, h.items))}
     keeping = [r for r in gc.get_referrers(*made) if id(r) not in known]
-    frames = [r for r in keeping if isinstance(r, FrameType)]  # of calls that ended, whose variables are looked at
-    ended = {id(r) for frame in frames for r in (frame, frame.f_locals)}
-    if any(id(r) not in ended for r in keeping):
+    if not all(map(_is_of_call, keeping)):
         raise InDoubt("something keeps a tensor that it made")
+
+
+def _is_of_call(holder: Any) -> bool:
+    """Whether a holder is a call, which has ended and whose variables are looked at, or a copy of its variables."""
+    if isinstance(holder, FrameType):
+        return True
+    return isinstance(holder, dict) and any(
+        isinstance(r, FrameType) and r.f_locals is holder for r in gc.get_referrers(holder)
+    )
 
 
 def _require_own_memory(tensors: Sequence[torch.Tensor], external: Iterable[int], outputs: Iterable[int]) -> None:
