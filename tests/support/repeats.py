@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
@@ -37,6 +37,7 @@ def exported(
     *,
     fewest: int,
     soft: bool = False,
+    fix: Collection[str] = (),
 ) -> Exported:
     """An export in which `fewest` layers alike, or more, are recorded once a kind."""
     left_out = [0]
@@ -52,7 +53,7 @@ def exported(
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")  # of state that no stage has
-        return Exported(capture(model, args, kwargs, dynamic_shapes=shapes, soft=soft), left_out[-1])
+        return Exported(capture(model, args, kwargs, dynamic_shapes=shapes, soft=soft, fix=fix), left_out[-1])
 
 
 def differences(one: Graph, other: Graph) -> list[str]:

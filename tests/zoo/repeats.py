@@ -2,6 +2,7 @@
 
 python -m tests.zoo.repeats                 all of them
 python -m tests.zoo.repeats 'qwen*' bert    some of them
+python -m tests.zoo.repeats --generate      the steps of those that continue texts, each program of them
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from unittest.mock import patch
 import torch
 import transformers as t
 
+from ir.sources.decoder.made import step_of
+from ir.sources.source import Source
 from tests.support.repeats import NEVER, differences, exported
 from tests.zoo import MODELS
 from tests.zoo.entry import Entry
+from tests.zoo.generation import ENTRIES, SEEING
 from tests.zoo.measure import EXAMPLE
 
 LAYERS = 10
@@ -55,29 +59,52 @@ def compared(name: str) -> tuple[str, str]:
     torch.set_num_threads(1)
     entry = MODELS[name]
     try:
-        model, inputs = _model(entry), entry.inputs(*EXAMPLE)
-        shapes: Any = {key: dict(dims) for key, dims in entry.dynamic.items()}
-        once = exported(model, (), inputs, shapes, fewest=FEWEST, soft=True)
-        full = exported(model, (), inputs, shapes, fewest=NEVER, soft=True)
+        inputs, shapes = entry.inputs(*EXAMPLE), {key: dict(dims) for key, dims in entry.dynamic.items()}
+        return name, _outcome(_model(entry), inputs, shapes, soft=True)
     except Exception as e:  # models that no export takes
-        return name, f"not exported: {type(e).__name__}: {e}".partition("\n")[0][:200]
+        return name, _failed(e)
+
+
+def compared_steps(name: str) -> tuple[str, str]:
+    """The same for the programs of a decoder's step."""
+    torch.set_num_threads(1)
+    entry = ENTRIES[name]
+    try:
+        given = entry.inputs(1, 6) if name in SEEING else {}
+        step = step_of(Source(name, _model(entry), (), given, None, {}), max_length=48, page=4)
+        calls = [(step.program, step.kwargs, step.dynamic_shapes, step.fix)]
+        calls += [(call.name, call.kwargs, call.dynamic_shapes, call.fix) for call in step.variants]
+        found = [(program, _outcome(step.model, *call)) for program, *call in calls]
+        return name, "; ".join(f"{program}: {outcome}" for program, outcome in found)
+    except Exception as e:
+        return name, _failed(e)
+
+
+def _outcome(model: torch.nn.Module, inputs: Any, shapes: Any, fix: Any = (), soft: bool = False) -> str:
+    once, full = (exported(model, (), inputs, shapes, fewest=n, soft=soft, fix=fix) for n in (FEWEST, NEVER))
     if found := differences(once.graph, full.graph):
-        return name, f"DIFFERENT {', '.join(found)}"
+        return f"DIFFERENT {', '.join(found)}"
     why = "; ".join(note for note in once.graph.notes if note not in full.graph.notes)
-    return name, f"as in full, {once.left_out} left out {why}".rstrip()
+    return f"as in full, {once.left_out} left out {why}".rstrip()
+
+
+def _failed(e: Exception) -> str:
+    return f"not exported: {type(e).__name__}: {e}".partition("\n")[0][:200]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.zoo.repeats", description="Export layers once a kind.")
     parser.add_argument("names", nargs="*", help="models, or patterns of them")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--generate", action="store_true", help="the steps that continue texts")
     options = parser.parse_args()
-    names = [n for n in MODELS if not options.names or any(fnmatch(n, pattern) for pattern in options.names)]
+    models, compare = (ENTRIES, compared_steps) if options.generate else (MODELS, compared)
+    names = [n for n in models if not options.names or any(fnmatch(n, pattern) for pattern in options.names)]
     failed = 0
     with multiprocessing.get_context("spawn").Pool(options.jobs, maxtasksperchild=8) as pool:
-        for i, (name, outcome) in enumerate(pool.imap_unordered(compared, names)):
+        for i, (name, outcome) in enumerate(pool.imap_unordered(compare, names)):
             print(f"{i + 1:4}/{len(names)}  {name:24} {outcome}", flush=True)
-            failed += outcome.startswith("DIFFERENT")
+            failed += "DIFFERENT" in outcome
     print(f"{failed} of {len(names)} differ from their full exports")
     return 1 if failed else 0
 

@@ -46,7 +46,7 @@ def kept_in(given: Any) -> Iterator[Holding]:
 
 
 def _items(owner: Any) -> dict[Any, Any] | list[Any] | tuple[Any, ...] | None:
-    """What a container or an object holds; None for anything else."""
+    """The contents of a container or an object; None for anything else."""
     if isinstance(owner, (dict, list, tuple)):
         return owner
     if isinstance(owner, (nn.Module, ModuleType, type)) or type(owner).__module__.partition(".")[0] in _FOREIGN:

@@ -76,6 +76,58 @@ def keeper() -> Compute:
     return compute
 
 
+class Cache:
+    """Lists of tensors for all layers, which each one fills for itself."""
+
+    def __init__(self) -> None:
+        self.made: list[torch.Tensor] = [torch.zeros(())] * LAYERS
+        self.names = dict.fromkeys(range(LAYERS), "")
+
+
+def stores(layer: Layer, x: torch.Tensor) -> torch.Tensor:
+    """Store what is new in a pool of its own, and read it from there."""
+    layer.pool.index_put_((layer.places,), layer.inner(x))
+    return x + layer.pool.index_select(0, layer.places).relu()
+
+
+class Pooled(Stack):
+    """Layers with pools; `shared`: one of the pools is read once more after them."""
+
+    def __init__(self, compute: Compute = stores, shared: bool = False) -> None:
+        super().__init__(compute)
+        self.shared = shared
+        for layer in self.layers:
+            layer.register_buffer("pool", torch.zeros(5, WIDTH), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        places = torch.arange(x.shape[0]) + 1
+        for layer in self.layers:
+            layer.places = places
+            x = layer(x)
+            layer.places = None
+        return x + self.layers[LAYERS - 2].pool.index_select(0, places) if self.shared else x
+
+
+class Cached(Stack):
+    """Layers that leave what they make in a cache, from which others read it afterwards."""
+
+    def __init__(self) -> None:
+        super().__init__(plain)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        cache = Cache()
+        for layer in self.layers:
+            x = layer(x, cache)
+        return x + cache.made[1] + cache.made[LAYERS - 2]
+
+
+class CachedLayer(Layer):
+    def forward(self, x: torch.Tensor, cache: Cache) -> torch.Tensor:
+        cache.made[self.index] = made = self.inner(x).sigmoid()
+        cache.names[self.index] = "made"
+        return x + made.relu()
+
+
 def same(make: Callable[[], nn.Module], dynamic: bool = False) -> int:
     """Check that the graph is that of a full export; returns how many layers were left out of the export."""
     shapes = {"x": {0: "batch"}} if dynamic else None
@@ -91,6 +143,30 @@ def test_layers_that_are_alike_are_exported_once_a_kind() -> None:
         return stack
 
     assert same(model, dynamic=True) == LAYERS - 2
+
+
+def test_what_layers_store_in_pools_is_state_of_each() -> None:
+    once = exported(Pooled(), (torch.randn(3, WIDTH),), fewest=4)
+    assert [state.fqns[0] for state, _ in once.graph.updates] == [f"layers.{i}.pool" for i in range(LAYERS)]
+    assert same(Pooled, dynamic=True) == LAYERS - 2
+    assert same(lambda: Pooled(shared=True), dynamic=True) == LAYERS - 2
+
+
+def test_layers_that_change_what_they_are_given_in_another_way_are_exported_in_full() -> None:
+    def adds(layer: Layer, x: torch.Tensor) -> torch.Tensor:
+        layer.pool.add_(1)
+        return layer.inner(x) + layer.pool[0]
+
+    assert same(lambda: Pooled(adds)) == 0
+
+
+def test_what_layers_leave_in_a_cache_is_there_for_others() -> None:
+    def model() -> nn.Module:
+        stack = Cached()
+        stack.layers = nn.ModuleList(CachedLayer(i, plain) for i in range(LAYERS))
+        return stack
+
+    assert same(model) == LAYERS - 2
 
 
 @pytest.mark.parametrize("compute", [lambda: reads_its_index, lambda: every_fourth, counter, keeper])
