@@ -52,7 +52,7 @@ faults: $(READY) ## put 1,000 faults into an artifact, which `stagecut check` mu
 	$(BIN)/python -m tests.faults
 
 servers: build/servers/.ready ## run packages on the real TorchServe (needs Java 17), Triton and Ray Serve, and fuzz our own
-	$(ALONE) $(PYTEST) tests/servers/test_servers.py tests/servers/test_openapi.py tests/servers/test_kserve.py
+	$(ALONE) $(PYTEST) tests/servers/test_servers.py tests/servers/test_server_texts.py tests/servers/test_openapi.py tests/servers/test_kserve.py
 	$(PYTEST) tests/servers/test_hosts.py
 
 bench: $(READY) ## run the benchmarks
@@ -65,7 +65,7 @@ docs: $(READY) ## write the reference as HTML to build/docs
 	$(BIN)/python docs/build.py build/docs
 
 # Each server in an environment of its own, which finds behind its own libraries ours and this folder.  Triton's server is
-# in the wheel of pytriton, whose own requirements do not fit ours.
+# in the wheel of pytriton, whose own requirements do not fit ours; it is older than NumPy 2.
 build/servers/.ready: $(READY)
 	rm -rf build/servers
 	for server in torchserve triton ray schemathesis kserve; do \
@@ -76,6 +76,7 @@ build/servers/.ready: $(READY)
 	build/servers/ray/bin/pip install --quiet 'ray[serve]'
 	build/servers/schemathesis/bin/pip install --quiet schemathesis
 	build/servers/kserve/bin/pip install --quiet kserve
+	build/servers/triton/bin/pip install --quiet 'numpy<2' 2>/dev/null
 	$(BIN)/pip download --quiet --no-deps --dest build/servers nvidia-pytriton
 	$(BIN)/python -m zipfile -e build/servers/nvidia_pytriton-*.whl build/servers/triton/wheel
 	cd build/servers/triton/wheel/pytriton/tritonserver && chmod +x bin/tritonserver && \

@@ -16,6 +16,7 @@ from runtime.call.programs import BatchParts, Programs
 from runtime.device.placement import place_stages, places_text
 from runtime.device.settings import warn_of_autocast, warn_of_other_settings
 from runtime.distributed.bootstrap import TIMEOUT, start
+from runtime.distributed.job_address import JobAddress
 from runtime.distributed.monitor import Monitor
 from runtime.engine.collector import Finish
 from runtime.engine.engine import Engine
@@ -140,6 +141,9 @@ class Pipeline:
         folder: str | Path,
         device: str | torch.device | None = None,
         *,
+        rank: int | None = None,
+        world: int | None = None,
+        address: str | None = None,
         strict: bool = False,
         timeout: float = TIMEOUT,
         compile: bool = False,
@@ -152,9 +156,10 @@ class Pipeline:
                 if pipe.rank == 0:
                     y = pipe(*args, **kwargs)
 
-        Rank 0 calls; the others leave the block when rank 0 does.  Each loads only the weights of its
-        stages, onto its `device`, by default one of the plan's kind.  A stage that is busy with one batch,
-        a process without a heartbeat, and one that does not arrive or load, are each given up after
+        Rank 0 calls; the others leave the block when rank 0 does.  Each loads only the weights of its stages, onto its
+        `device`, by default one of the plan's kind.  Where another than torchrun starts the processes, each is told its
+        `rank`, of how many (`world`), and the `address` of rank 0, such as "10.0.0.1:29400".  A stage that is busy with
+        one batch, a process without a heartbeat, and one that does not arrive or load, are each given up after
         `timeout` seconds: then rank 0 gets a StageError, and the other processes end, with status 1.
         `strict`, `compile` and `cuda_graphs`: as for `load`; so is `tokens`, of which that of rank 0 counts.
 
@@ -163,7 +168,8 @@ class Pipeline:
         switches = {"strict": strict, "compile": compile, "cuda_graphs": cuda_graphs or False}
         folder = checked_folder(folder, timeout, tokens, **switches)
         speed = Speed(compile, cuda_graphs)
-        job = start(folder, device, strict=strict, timeout=timeout, speed=speed, tokens=tokens or 0)
+        at = JobAddress.find(rank, world, address)
+        job = start(folder, device, at, strict=strict, timeout=timeout, speed=speed, tokens=tokens or 0)
         return cls(job.manifest, job.devices, job.engine, job.monitor, folder)
 
     def __repr__(self) -> str:
@@ -325,15 +331,9 @@ class Pipeline:
         ui.perfetto.dev and chrome://tracing open the file.  The block ends when its batches are done.
         Raises RuntimeError within another trace, FileNotFoundError if the folder of `path` is missing.
         """
-        if path is not None and not (folder := Path(path).absolute().parent).is_dir():
-            raise FileNotFoundError(f"cannot write the trace {path}: {folder} is no folder")
         trace = Trace(self.manifest, self.devices)
-        try:
-            with self._engine.trace(trace):
-                yield trace
-        finally:
-            if path is not None:
-                perfetto.write(Path(path), trace)
+        with perfetto.writing(path, trace), self._engine.trace(trace):
+            yield trace
 
     @property
     def closed(self) -> bool:
@@ -384,8 +384,7 @@ class Pipeline:
 
     def _send(self, batch: BatchParts) -> Future[Any]:
         warn_of_autocast()
-        *first, last = batch.parts
-        result = batch.result
+        (*first, last), result = batch.parts, batch.result
         futures = [self._send_part(part, tuple) for part in first]
         # The last part is done after all others, so its `finish` joins them.
         return self._send_part(last, lambda outputs: result([*(part.result() for part in futures), outputs]))
@@ -395,5 +394,4 @@ class Pipeline:
         return self._engine.send(part, partial(self._finish, finish), None if self._outputs_stay else part.device)
 
     def _finish(self, finish: Finish, outputs: tuple[torch.Tensor, ...]) -> Any:
-        """A method, so that a batch in flight keeps the pipeline alive, though not its inputs."""
-        return finish(outputs)
+        return finish(outputs)  # a method, so that a batch in flight keeps the pipeline alive, though not its inputs

@@ -1,5 +1,6 @@
-"""The processes of a job, which torchrun starts.
+"""The processes of a job, which torchrun starts, or whoever says to each what its place is.
 
+job_address    the place of a process: its rank, and where the processes meet
 parent         orphan detection: whether the process that started this one is still there
 sigterm        delayed SIGTERM, so that the cause of a failure is reported first
 exit           ending processes

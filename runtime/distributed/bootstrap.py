@@ -12,9 +12,10 @@ from runtime.device.kinds import DEVICE_KINDS
 from runtime.device.placement import device_of_process, spread_stages
 from runtime.device.settings import warn_of_other_settings
 from runtime.distributed import sigterm
+from runtime.distributed.job_address import JobAddress
 from runtime.distributed.monitor import Monitor
 from runtime.distributed.network import connect
-from runtime.distributed.rendezvous import rank_and_world, rendezvous
+from runtime.distributed.rendezvous import rendezvous
 from runtime.engine.engine import Engine
 from runtime.errors import DeviceError, ManifestError
 from runtime.manifest.manifest import Manifest
@@ -44,42 +45,47 @@ class _Place:
     device: torch.device  # of this process
 
     @classmethod
-    def find(cls, folder: Path, device: str | torch.device | None) -> _Place:
+    def find(cls, folder: Path, device: str | torch.device | None, at: JobAddress) -> _Place:
         """Raises ManifestError, DeviceError or DistributedError."""
-        rank, world = rank_and_world()
         manifest = Manifest.read(folder)
         warn_of_other_settings(manifest.settings)
         planned = [stage.device for stage in manifest.stages]
-        ranks = spread_stages(planned, world)
-        local = int(os.environ.get("LOCAL_RANK", rank))
-        return cls(manifest, ranks, device_of_process(planned[ranks.index(rank)], device, local))
+        ranks = spread_stages(planned, at.world)
+        return cls(manifest, ranks, device_of_process(planned[ranks.index(at.rank)], device, at.local))
 
     def stages(self, rank: int) -> list[int]:
         return [stage for stage, host in enumerate(self.ranks) if host == rank]
 
 
 def start(
-    folder: Path, device: str | torch.device | None, *, strict: bool, timeout: float, speed: Speed, tokens: int = 0
+    folder: Path,
+    device: str | torch.device | None,
+    at: JobAddress,
+    *,
+    strict: bool,
+    timeout: float,
+    speed: Speed,
+    tokens: int = 0,
 ) -> JobMember:
     """Start this process's part of a job.  Every process calls this.  The arguments are those of Pipeline.distributed.
 
     A fault of any process is raised on rank 0; the other processes end with status 1.
     Raises ManifestError, DeviceError, DistributedError or StageError.
     """
-    rank, world = rank_and_world()
+    rank, world = at.rank, at.world
     if rank == 0:
         sigterm.delay()
     try:
-        place = _Place.find(folder, device)
+        place = _Place.find(folder, device, at)
     except (ManifestError, DeviceError) as e:
         if rank == 0:
             raise
-        monitor = Monitor(rendezvous("cpu", (), timeout), [[]] * world, timeout)
+        monitor = Monitor(rendezvous(at, "cpu", (), timeout), [[]] * world, timeout)
         monitor.alarm.close(e)
         monitor.leave()
         raise
     names = [f"rank {i} ({_spell(place.stages(i))})" for i in range(world)]
-    found = rendezvous(str(place.device), names, timeout, tokens)
+    found = rendezvous(at, str(place.device), names, timeout, tokens)
     if len({peer.domain for peer in found.peers}) > 1:
         _set_variables()
     sigterm.delay()  # on other ranks from here on: they have nothing to report before they know rank 0

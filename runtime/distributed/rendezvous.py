@@ -13,11 +13,12 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from torch.distributed import PrefixStore, Store  # pyright: ignore[reportPrivateImportUsage]
+from torch.distributed import PrefixStore, Store, TCPStore  # pyright: ignore[reportPrivateImportUsage]
 from torch.distributed.rendezvous import rendezvous as torch_rendezvous
 
 from runtime.distributed.control_line import ControlConnection
 from runtime.distributed.exit import ReportedByRank0
+from runtime.distributed.job_address import JobAddress
 from runtime.errors import DistributedError
 
 EXTRA_WAIT = 5.0  # seconds more than rank 0 waits, which knows the missing ranks
@@ -48,19 +49,20 @@ class Rendezvous:
     store: Store
 
 
-def rendezvous(device: str, names: Sequence[str], timeout: float, tokens: int = 0) -> Rendezvous:
-    """Find the other processes that torchrun started.  `device`: that runs this process's stages; `names`: by rank.
+def rendezvous(at: JobAddress, device: str, names: Sequence[str], timeout: float, tokens: int = 0) -> Rendezvous:
+    """Find the other processes of the job.  `device`: that runs this process's stages; `names`: by rank.
 
     `tokens`: see `Peer`.
 
     Raises DistributedError with the names of the ranks that do not arrive within `timeout` seconds.  On other
     ranks than 0 that is SystemExit: one message is enough.
     """
-    rank, world = rank_and_world()
     deadline = time.monotonic() + timeout
-    store = _store(rank, world, timeout)
-    me = Peer(rank, socket.gethostname(), os.getpid(), device, _memory_domain(), tokens)
-    return _receive_all(me, names, store, deadline, timeout) if rank == 0 else _join(me, store, deadline, timeout)
+    store = _store(at, timeout)
+    me = Peer(at.rank, socket.gethostname(), os.getpid(), device, _memory_domain(), tokens)
+    if at.rank == 0:
+        return _receive_all(me, at.host, names, store, deadline, timeout)
+    return _join(me, at.host, store, deadline, timeout)
 
 
 def _memory_domain() -> str:
@@ -72,30 +74,25 @@ def _memory_domain() -> str:
     return f"{socket.gethostname()} {kernel.read_text().strip()} {temporary.st_dev} {temporary.st_ino}"
 
 
-def rank_and_world() -> tuple[int, int]:
-    """The rank of this process and the number of processes.  Raises DistributedError if torchrun did not start it."""
+def _store(at: JobAddress, timeout: float) -> Store:
+    limit, rank = timedelta(seconds=timeout), at.rank
     try:
-        return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    except (KeyError, ValueError):
-        raise DistributedError(
-            "torchrun starts the processes of a job: torchrun --nproc-per-node N script.py"
-        ) from None
-
-
-def _store(rank: int, world: int, timeout: float) -> Store:
-    limit = timedelta(seconds=timeout)
-    try:
-        store = next(iter(torch_rendezvous("env://", rank, world, timeout=limit)))[0]
+        if at.by_torchrun:
+            store: Store = next(iter(torch_rendezvous("env://", rank, at.world, timeout=limit)))[0]
+        else:
+            store = TCPStore(at.host, at.port, at.world, rank == 0, limit, multi_tenant=True)
         store.set_timeout(limit)
         # The count is the same in all processes, as all open the same pipelines in the same order.
         return PrefixStore(f"stagecut/{store.add(f'stagecut/{rank}', 1)}", store)
     except (RuntimeError, ValueError) as e:
-        raise DistributedError(f"rank {rank} cannot reach the store that torchrun names: {e}") from e
+        raise DistributedError(f"rank {rank} cannot reach the store of the job at {at.host}:{at.port}: {e}") from e
 
 
-def _receive_all(me: Peer, names: Sequence[str], store: Store, deadline: float, timeout: float) -> Rendezvous:
+def _receive_all(
+    me: Peer, host: str, names: Sequence[str], store: Store, deadline: float, timeout: float
+) -> Rendezvous:
     key, connections, peers = secrets.token_hex(), dict[int, ControlConnection](), {0: me}
-    with socket.create_server((os.environ["MASTER_ADDR"], 0), backlog=len(names)) as server:
+    with socket.create_server((host, 0), backlog=len(names)) as server:
         store.set("address", json.dumps([server.getsockname()[1], key]))
         while len(peers) < len(names):
             server.settimeout(max(0.01, deadline - time.monotonic()))
@@ -118,12 +115,10 @@ def _receive_all(me: Peer, names: Sequence[str], store: Store, deadline: float, 
     return Rendezvous(0, ordered, connections, store)
 
 
-def _join(me: Peer, store: Store, deadline: float, timeout: float) -> Rendezvous:
+def _join(me: Peer, host: str, store: Store, deadline: float, timeout: float) -> Rendezvous:
     try:
         port, key = json.loads(store.get("address"))
-        connection = ControlConnection(
-            socket.create_connection((os.environ["MASTER_ADDR"], port), max(0.01, deadline - time.monotonic()))
-        )
+        connection = ControlConnection(socket.create_connection((host, port), max(0.01, deadline - time.monotonic())))
         connection.send({**asdict(me), "key": key})
         peers = connection.receive_one(deadline + EXTRA_WAIT)["peers"]
     except (EOFError, OSError, RuntimeError) as e:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -24,6 +25,18 @@ _COLOURS = {  # of chrome://tracing, by program; ui.perfetto.dev colours by the 
     **dict.fromkeys(("prefill", "start"), "thread_state_iowait"),
     **dict.fromkeys(("decode", "next"), "thread_state_running"),
 }
+
+
+@contextmanager
+def writing(path: str | Path | None, trace: Trace) -> Iterator[None]:
+    """Write a trace at the end of the block, if `path` is given.  Raises FileNotFoundError if its folder is missing."""
+    if path is not None and not (folder := Path(path).absolute().parent).is_dir():
+        raise FileNotFoundError(f"cannot write the trace {path}: {folder} is no folder")
+    try:
+        yield
+    finally:
+        if path is not None:
+            write(Path(path), trace)
 
 
 def write(path: Path, trace: Trace) -> None:

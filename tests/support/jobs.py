@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Each process writes its id to a file named after its rank, waits for the others, which may take long to import
 # torch where others work, too, then runs the test's own lines.
 PREAMBLE = """\
-import os, signal, sys, time
+import os, signal, socket, sys, time
 from pathlib import Path
 
 import torch

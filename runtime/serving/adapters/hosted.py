@@ -6,8 +6,9 @@ import argparse
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import aclosing
 from typing import Any
 
 from runtime.serving.admission import Arrays, Limits, NotServing
@@ -15,7 +16,7 @@ from runtime.serving.engines.replicas import engine_arguments
 from runtime.serving.engines.supervisor import EngineState
 from runtime.serving.flags import parser
 from runtime.serving.interface import Interface
-from runtime.serving.protocols.openai_answers import TextAnswer
+from runtime.serving.protocols.openai_answers import TextAnswer, TextPiece
 from runtime.serving.protocols.openai_requests import FieldRefused, Wish, read_wish
 from runtime.serving.served_model import ServedModel
 
@@ -62,9 +63,26 @@ class HostedModel:
         """
         return asyncio.run_coroutine_threadsafe(self._write(table, name), self._loop)
 
+    def write_each(self, table: Any, name: str, take: Callable[[TextPiece], bool]) -> Future[None]:
+        """Start one text, whose tokens `take` gets until it returns False; the future is done after the last one.
+
+        `table`: as for `write`.  `take` is called on the thread of the model, and must not wait.
+        """
+        return asyncio.run_coroutine_threadsafe(self._write_each(table, name, take), self._loop)
+
     async def _write(self, table: Any, name: str) -> dict[str, Any]:
-        wish = whole_wish(table)
-        return await TextAnswer(wish, self._model.texts, name, self.interface.manifest.generation).whole()
+        return await self._begin(table, name).whole()
+
+    async def _write_each(self, table: Any, name: str, take: Callable[[TextPiece], bool]) -> None:
+        if table.get("n") not in (None, 1):
+            raise FieldRefused("`n` is not supported here; ask several times", "n")
+        async with aclosing(self._begin(table, name).pieces()) as pieces:
+            async for piece in pieces:
+                if not take(piece):
+                    break
+
+    def _begin(self, table: Any, name: str) -> TextAnswer:
+        return TextAnswer(whole_wish(table), self._model.texts, name, self.interface.manifest.generation)
 
     def wait(self) -> None:
         """Until a request would run.  Raises NotServing where none ever will."""

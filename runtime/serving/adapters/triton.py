@@ -51,11 +51,16 @@ def _respond(sender: Any, wanted: Mapping[str, str], future: Future[Arrays]) -> 
         tensors = [triton.Tensor.from_dlpack(name, torch.to_dlpack(tensor)) for name, tensor in outputs.items()]
         response = triton.InferenceResponse(tensors)
     except Exception as e:
-        response = triton.InferenceResponse(error=triton.TritonError(str(e), _code(e)))
+        response = error_response(e)
     sender.send(response, flags=triton.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 
-def _code(error: Exception) -> Any:
+def error_response(error: BaseException) -> Any:
+    """A response that says what went wrong, and whose fault it was."""
+    return triton.InferenceResponse(error=triton.TritonError(str(error), _code(error)))
+
+
+def _code(error: BaseException) -> Any:
     if isinstance(error, InputError) or (isinstance(error, RequestFailed) and error.fault):
         return triton.TritonError.INVALID_ARG
     return triton.TritonError.INTERNAL if isinstance(error, RequestFailed) else triton.TritonError.UNAVAILABLE

@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from runtime.distributed.job_address import host_and_port
 from runtime.errors import InputError
 
 _PAUSES = (0.2, 1.0, 2.0, 5.0)  # seconds before a start, by the number of those before it that failed at once
 _LIVED = 30.0  # seconds after which a process counts as one that did not fail at once
-DEFAULT_PORT = 29400
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,11 @@ def host_job(hosts: int, address: str, planned: Sequence[str]) -> HostJob:
 
     `address`: of the first host, with or without a port.  Raises InputError.
     """
-    name, _, port = address.rpartition(":") if ":" in address else (address, "", str(DEFAULT_PORT))
-    if not name or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise InputError(f"{address!r} is no address of a host, such as 10.0.0.1:{DEFAULT_PORT}")
+    name, port = host_and_port(address)
     devices = len({*planned})
     if len(planned) < hosts:
         raise InputError(f"an artifact of {len(planned)} stages cannot run on {hosts} hosts")
-    return HostJob(hosts, devices // hosts if devices % hosts == 0 else 1, name, int(port))
+    return HostJob(hosts, devices // hosts if devices % hosts == 0 else 1, name, port)
 
 
 def own_address() -> str:

@@ -30,6 +30,7 @@ from runtime.serving.protocols.openai_embeddings import embedding_answer, read_e
 from runtime.serving.protocols.openai_requests import FieldRefused, NoSuchModel, read_wish
 from runtime.serving.served_model import STATUS, ServedModel, http_status
 
+_OPENAI = ("/v1", "/openai/v1")  # where clients look for the OpenAI API; the second is KServe's
 SLOWEST_BODY = 30.0  # seconds in which a body must have arrived
 
 
@@ -72,17 +73,22 @@ class Server:
             *(Route(path, self._metadata) for path in (model, version)),
             *(Route(f"{path}/ready", self._model_ready) for path in (model, version)),
             *(Route(f"{path}/infer", self._infer, methods=["POST"]) for path in (model, version)),
-            Route("/v1/models", self._models),
-            Route("/v1/models/{model}", self._model),
-            Route("/v1/completions", self._completions, methods=["POST"]),
-            Route("/v1/chat/completions", self._chat, methods=["POST"]),
-            Route("/v1/embeddings", self._embeddings, methods=["POST"]),
+            *(route for prefix in _OPENAI for route in self._openai(prefix)),
             Route("/metrics", self._metrics),
         ]
         handlers: dict[Any, Callable[..., Any]] = dict.fromkeys((*STATUS, *_OF_REQUESTS), _refused)
         handlers |= {HTTPException: _not_here, Exception: _broken}
         app = Starlette(routes=routes, lifespan=self._life, exception_handlers=handlers)
         return Doors(app, self.settings.token, self.metrics)
+
+    def _openai(self, prefix: str) -> list[Route]:
+        return [
+            Route(f"{prefix}/models", self._models),
+            Route(f"{prefix}/models/{{model}}", self._model),
+            Route(f"{prefix}/completions", self._completions, methods=["POST"]),
+            Route(f"{prefix}/chat/completions", self._chat, methods=["POST"]),
+            Route(f"{prefix}/embeddings", self._embeddings, methods=["POST"]),
+        ]
 
     def _timed(self, waited: float, ran: float) -> None:
         self.metrics.waits.observe(waited)
@@ -246,7 +252,7 @@ async def _broken(request: Request, error: Exception) -> Response:
 
 def _said(request: Request, status: int, message: str, headers: Any, error: Exception) -> Response:
     """An error, as the clients of each protocol read it."""
-    if not request.url.path.startswith("/v1/"):
+    if not request.url.path.startswith(_OPENAI):
         return JSONResponse({"error": message}, status, headers)
     kind = "server_error" if status >= 500 else "invalid_request_error"
     named = {name: getattr(error, name, None) for name in ("param", "code")}

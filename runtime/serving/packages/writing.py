@@ -11,10 +11,11 @@ from typing import Any
 from runtime.errors import InputError
 from runtime.manifest.manifest import Manifest, Tensor
 from runtime.serving.interface import Interface
+from runtime.serving.packages.triton_config import config_values, sizes_with
 from runtime.serving.protocols.oip import DATATYPES
 
+_TRITON_TEXT = {"input_ids": [1, 2, 3], "max_tokens": 16}
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
-_FOR_TEXTS = ("torchserve", "ray", "kserve")  # servers whose adapter takes requests of the OpenAI API
 
 
 def write_package(artifact: Path, server: str, out: Path, name: str, flags: Sequence[str]) -> list[Path]:
@@ -26,8 +27,6 @@ def write_package(artifact: Path, server: str, out: Path, name: str, flags: Sequ
     manifest = Manifest.read(artifact)
     if not _NAME.fullmatch(name):
         raise InputError(f"{name!r} is no name of a model: letters, digits, dots and dashes", "give one with --name")
-    if manifest.generation.page and server not in _FOR_TEXTS:
-        raise InputError(f"{name} writes texts, which {server} cannot ask for", f"use one of {', '.join(_FOR_TEXTS)}")
     values = _values(artifact, manifest, name, flags)
     written = []
     try:
@@ -64,9 +63,10 @@ def _values(artifact: Path, manifest: Manifest, name: str, flags: Sequence[str])
         "flags_escaped": json.dumps(told),
         "command_flags": "".join(f", {json.dumps(flag)}" for flag in flags),
         "gpus": str(len(accelerators)),
-        "inputs": _triton_tensors(interface.inputs),
-        "outputs": _triton_tensors(interface.outputs),
         "example": json.dumps(_example_request(interface)),
+        "triton_action": "generate" if interface.writes_texts else "infer",
+        "triton_example": json.dumps(_TRITON_TEXT if interface.writes_texts else _example_request(interface)),
+        **config_values(interface),
     }
 
 
@@ -76,15 +76,6 @@ def _resource(name: str) -> str:
     return found if found[:1].isalpha() else f"model-{found}"
 
 
-def _triton_tensors(tensors: Sequence[Tensor]) -> str:
-    """The tensors as config.pbtxt has them."""
-    entries = [
-        f'{{ name: "{t.name}", data_type: TYPE_{DATATYPES.get(t.dtype, "INVALID")}, dims: {[*_sizes(t, -1)]} }}'
-        for t in tensors
-    ]
-    return ",\n  ".join(entries)
-
-
 def _example_request(interface: Interface) -> dict[str, Any]:
     if interface.writes_texts:
         return {"prompt": [1, 2, 3], "max_tokens": 16}
@@ -92,13 +83,8 @@ def _example_request(interface: Interface) -> dict[str, Any]:
 
 
 def _example(tensor: Tensor) -> dict[str, Any]:
-    shape, value = [*_sizes(tensor, 1)], True if tensor.dtype == "bool" else 1
+    shape, value = [*sizes_with(tensor, 1)], True if tensor.dtype == "bool" else 1
     count = 1
     for size in shape:
         count *= size
     return {"name": tensor.name, "datatype": DATATYPES.get(tensor.dtype, ""), "shape": shape, "data": [value] * count}
-
-
-def _sizes(tensor: Tensor, changing: int) -> Iterator[int]:
-    """The sizes of a tensor, with `changing` for those that may change."""
-    return (size if isinstance(size, int) else changing for size in tensor.shape)

@@ -6,7 +6,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
@@ -24,6 +24,15 @@ class Choice:
     text: ServedText
     tokens: list[Token] = field(default_factory=list)
     length: int = 0  # characters of all tokens
+
+
+@dataclass(frozen=True)
+class TextPiece:
+    """A token of an answer of one text, for servers with forms of their own."""
+
+    text: str
+    token: int
+    reason: str  # why the text ends with it, as the API says it; empty while it goes on
 
 
 class TextAnswer:
@@ -65,6 +74,11 @@ class TextAnswer:
         async for _ in self._tokens():
             pass
         return {**self._head, "object": kind, "choices": [*map(self._ended, self._choices.values())], **self._usage()}
+
+    async def pieces(self) -> AsyncGenerator[TextPiece, None]:
+        """The tokens of the only text as they come.  Raises RequestFailed or NotServing."""
+        async for choice, token in self._tokens():
+            yield TextPiece(token.text, token.token, self._reason(choice) if token.done else "")
 
     async def begun(self) -> AsyncIterator[bytes]:
         """The answer as events, of which the first is there.  Raises RequestFailed or NotServing before that."""

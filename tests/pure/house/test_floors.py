@@ -86,6 +86,7 @@ OTHERS = {
     "codegen/*": ["torch", "sympy"],
     "runtime/check/*": [],  # an artifact is checked where torch is not installed
     "runtime/generation/text.py": ["torch", "safetensors", "tokenizers", "jinja2"],
+    "runtime/serving/adapters/triton_texts.py": ["torch", "numpy", "triton_python_backend_utils"],  # in its stub
     "runtime/serving/adapters/triton.py": ["torch", "triton_python_backend_utils"],  # where that server runs it
     "runtime/serving/adapters/ray_serve.py": ["ray"],
     "runtime/serving/packages/flags.py": [],

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,6 +22,7 @@ from runtime.serving.admission import Overloaded, RequestFailed
 from runtime.serving.arrays import Array
 from runtime.serving.engines.tensors import array_of, tensor_of
 from runtime.serving.packages.flags import SERVERS
+from runtime.serving.protocols.openai_answers import TextPiece
 from runtime.serving.protocols.openai_requests import FieldRefused
 from tests.support.artifacts import Part, tensor, write
 
@@ -168,14 +171,23 @@ def test_a_handler_of_ones_own_gives_and_takes_tensors() -> None:
     assert asyncio.run(handler.handle([{"body": {"value": 2.0}}], Context())) == [16.0]
 
 
-def test_triton_is_answered_from_the_callback_with_what_it_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def triton(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """In place of Triton's module: its tensors are pairs of a name and what they hold."""
     fake: Any = ModuleType("triton_python_backend_utils")
     fake.TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1
-    fake.Tensor = SimpleNamespace(from_dlpack=lambda name, capsule: (name, torch.from_dlpack(capsule)))
+    fake.Tensor = lambda name, array: (name, array)
+    fake.Tensor.from_dlpack = lambda name, capsule: (name, torch.from_dlpack(capsule))
     fake.TritonError = lambda message, code: (message, code)
     fake.TritonError.INVALID_ARG, fake.TritonError.INTERNAL, fake.TritonError.UNAVAILABLE = "bad", "internal", "busy"
     fake.InferenceResponse = lambda tensors=(), error=None: SimpleNamespace(tensors=tensors, error=error)
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", fake)
+    yield fake
+    for name in ("triton", "triton_texts"):
+        sys.modules.pop(f"runtime.serving.adapters.{name}", None)
+
+
+def test_triton_is_answered_from_the_callback_with_what_it_asked_for(triton: Any) -> None:
     from runtime.serving.adapters.triton import TritonPythonModel
 
     sent: list[Any] = []
@@ -199,7 +211,84 @@ def test_triton_is_answered_from_the_callback_with_what_it_asked_for(monkeypatch
         ("y", [6.0]),
     ]
     assert [response.error[1] for response in sent[1:3]] == ["internal", "busy"]
-    monkeypatch.delitem(sys.modules, "runtime.serving.adapters.triton")
+
+
+class Writer:
+    """In place of a HostedModel that writes a word a token, and notes what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    def write_each(self, table: Any, name: str, take: Any) -> Future[None]:
+        self.asked.append(table)
+        done: Future[None] = Future()
+        if "nope" in table:
+            done.set_exception(FieldRefused("`nope` is not supported", "nope"))
+            return done
+        for token, reason in ((5, ""), (6, ""), (7, "length")):
+            if not take(TextPiece(f" w{token}", token, reason)):
+                break
+        done.set_result(None)
+        return done
+
+
+def test_triton_gets_texts_as_tokens_or_as_a_whole(triton: Any) -> None:
+    from runtime.serving.adapters.triton_texts import TritonTextModel
+
+    sent: list[list[Any]] = []
+
+    def request(parameters: str = "{}", leaves: bool = False, **inputs: Any) -> Any:
+        responses: list[Any] = []
+        sent.append(responses)
+        sender = SimpleNamespace(
+            send=lambda response=None, flags=0: responses.append(
+                (response and (response.error or response.tensors), flags)
+            ),
+            is_cancelled=lambda: leaves,
+        )
+        given = [SimpleNamespace(name=lambda n=n: n, as_numpy=lambda v=v: v) for n, v in inputs.items()]
+        return SimpleNamespace(
+            inputs=lambda: given,
+            parameters=lambda: parameters,
+            requested_output_names=lambda: ["finish_reason", "token_ids", "text_output"],
+            get_response_sender=lambda: sender,
+        )
+
+    model = TritonTextModel()
+    model.name, model.model = "llama", Writer()  # type: ignore[assignment]
+    text, warm = np.array([b"w1"], dtype=object), np.array([0.7], dtype=np.float32)
+    chat = np.array([b'[{"role": "user", "content": "a"}]'], dtype=object)
+    model.execute(
+        [
+            request(text_input=text, temperature=warm, stop=np.array([b"a", b"b"], dtype=object)),
+            request('{"top_k": 3}', input_ids=np.array([1, 2]), stream=np.array([True])),
+            request(messages=chat, stream=np.array([True]), leaves=True),
+            request('{"nope": 1}', text_input=text),
+            request(messages=text),
+        ]
+    )
+    assert model.model.asked == [
+        {"prompt": "w1", "temperature": 0.7, "stop": ["a", "b"]},
+        {"top_k": 3, "prompt": [1, 2]},
+        {"messages": [{"role": "user", "content": "a"}]},
+        {"nope": 1, "prompt": "w1"},
+    ]
+    whole, streamed, left, refused, malformed = sent
+    [(((_, reason), (_, tokens), (_, words)), flags)] = whole
+    assert (reason.tolist(), tokens.tolist(), words.tolist(), flags) == ([b"length"], [5, 6, 7], [b" w5 w6 w7"], 1)
+    assert [flags for _, flags in streamed] == [0, 0, 0, 1]
+    assert [tensors[2][1].tolist() for tensors, _ in streamed[:3]] == [[b" w5"], [b" w6"], [b" w7"]]
+    assert len(left) == 2  # a token, and the end
+    assert refused == [(("`nope` is not supported", "bad"), 1)]
+    assert malformed[0][0][0].startswith("the request is no JSON")
+
+
+def test_a_triton_that_cannot_read_arrays_says_so(triton: Any) -> None:
+    from runtime.serving.adapters.triton_texts import TritonTextModel
+
+    triton.Tensor.from_dlpack = lambda name, capsule: SimpleNamespace(as_numpy=lambda: np.array([1, 1]))
+    with pytest.raises(RuntimeError, match=r"this Triton cannot read arrays of NumPy .*; its Python needs numpy<2"):
+        TritonTextModel().initialize({})
 
 
 def test_arrays_are_copies_of_tensors_of_any_layout() -> None:

@@ -21,6 +21,7 @@ from runtime.call.tree import parse
 from runtime.device.ipc import SharedDeviceMemory
 from runtime.device.placement import device_of_process
 from runtime.distributed import rendezvous
+from runtime.distributed.job_address import JobAddress
 from runtime.distributed.links import host_links
 from runtime.distributed.links.link_threads import LinkThread, RemoteStage
 from runtime.distributed.links.transport import Transport
@@ -88,18 +89,37 @@ def test_a_process_of_this_host_that_cannot_be_reached(tmp_path: Path) -> None:
             host_links._accept(server, time.monotonic(), 3.0)
 
 
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ((0, 2, None), "address is None; it must be that of rank 0, such as"),
+        ((2, 2, "a:1"), "rank is 2; it must be a number from 0 to world - 1"),
+        ((None, 2, "a:1"), "rank is None; it must be a number from 0"),
+        ((0, 0, "a:1"), "world is 0; it must be a number of processes"),
+        ((0, 1, "a:x"), "'a:x' is no address of a host, such as"),
+    ],
+)
+def test_a_place_in_a_job_that_cannot_be(place: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        JobAddress.find(*place)
+    with pytest.raises(DistributedError, match="of a job: torchrun --nproc-per-node N script.py"):
+        JobAddress.find()
+
+
 def test_a_store_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("refused")
 
-    monkeypatch.setattr(rendezvous, "torch_rendezvous", fail)
-    with pytest.raises(DistributedError, match="rank 3 cannot reach the store that torchrun names: refused"):
-        rendezvous._store(3, 4, 1.0)
+    monkeypatch.setattr(rendezvous, "TCPStore", fail)
+    with pytest.raises(
+        DistributedError, match=r"rank 3 cannot reach the store of the job at 10\.0\.0\.1:29400: refused"
+    ):
+        rendezvous._store(JobAddress.find(3, 4, "10.0.0.1"), 1.0)
     monkeypatch.setattr(distributed, "ProcessGroupGloo", fail)
     with pytest.raises(DistributedError, match="the processes cannot reach each other: refused"):
         Transport(distributed.HashStore(), 0, 2, 1.0)
     with pytest.raises(DistributedError, match=r"rank 0 did not arrive within 2 s, or left at once: refused"):
-        rendezvous._join(replace(ME, rank=1), cast(Any, SimpleNamespace(get=fail)), time.monotonic(), 2.0)
+        rendezvous._join(replace(ME, rank=1), "here", cast(Any, SimpleNamespace(get=fail)), time.monotonic(), 2.0)
 
 
 def test_a_connection_that_is_closed() -> None:

@@ -102,12 +102,14 @@ def test_flags_that_do_not_go_together(folder: Path, tmp_path: Path) -> None:
         listening._token(tmp_path / "token")
 
 
-def test_a_decoder_is_packed_for_servers_that_write_texts(folder: Path, tmp_path: Path) -> None:
+def test_a_decoder_is_packed_for_triton_as_what_sends_many_responses(folder: Path, tmp_path: Path) -> None:
     manifest = folder / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"page": 0', '"page": 16'))
-    why = "own writes texts, which triton cannot ask for; use one of torchserve, ray, kserve"
-    with pytest.raises(InputError, match=why):
-        write_package(folder, "triton", tmp_path / "out", "own", [])
+    written = {path.name: path.read_text() for path in write_package(folder, "triton", tmp_path / "out", "own", [])}
+    assert "decoupled: true" in written["config.pbtxt"]
+    assert '{ name: "text_input", data_type: TYPE_STRING, dims: [1], optional: true }' in written["config.pbtxt"]
+    assert "import TritonTextModel as TritonPythonModel" in written["model.py"]
+    assert "/v2/models/own/generate --json" in written["README.md"]
 
 
 def test_a_text_that_ends_its_engine_twice_fails() -> None:
