@@ -102,7 +102,7 @@ def test_a_process_of_this_host_that_cannot_be_reached(tmp_path: Path) -> None:
 def test_a_place_in_a_job_that_cannot_be(place: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         JobAddress.find(*place)
-    with pytest.raises(DistributedError, match="of a job: torchrun --nproc-per-node N script.py"):
+    with pytest.raises(DistributedError, match=r"of a job: torchrun --nproc-per-node N script\.py"):
         JobAddress.find()
 
 
