@@ -214,7 +214,7 @@ class Flat(nn.Module):
             leaves.extend(results)
         self.seen.changed += [n for n, v in arguments.items() if _refilled(given[n], v) and not _is_in(v, result)]
         after = held_by(self.m)
-        self.seen.frozen += changed(before, after)
+        self.seen.frozen += changed(before, after, self.m.parameters())
         self.seen.filled += newly_held(before, after)
         kept = [leaf for leaf in leaves if isinstance(leaf, _RETURNED)]
         if any(not isinstance(number, torch.Tensor) and free_unbacked_symbols(number) for number in kept):

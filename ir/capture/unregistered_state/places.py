@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,10 +96,20 @@ def leaves(model: nn.Module, registered: Collection[str] | None = None) -> dict[
     return found
 
 
-def changed(before: Mapping[Place, Any], after: Mapping[Place, Any]) -> list[str]:
-    """The names of places that hold something else, while torch traces; new and filled ones a first run prepares."""
-    held = ((place, value) for place, value in before.items() if value is not None)
-    return [str(place) for place, value in held if place in after and not _same_traced(value, after[place])]
+def changed(before: Mapping[Place, Any], after: Mapping[Place, Any], own: Iterable[nn.Parameter] = ()) -> list[str]:
+    """The names of places that hold something else, while torch traces; new and filled ones a first run prepares.
+
+    `own`: the model's parameters, for which torch.export has others.  A place that held one of those before and holds
+    one of these now, as in the list of weights of an LSTM, has only followed.
+    """
+    known = {id(parameter) for parameter in own}
+    held = ((place, value, after[place]) for place, value in before.items() if value is not None and place in after)
+    other = ((place, was, now) for place, was, now in held if not _same_traced(was, now))
+    return [str(p) for p, was, now in other if not (_is_other_parameter(was, known) and id(now) in known)]
+
+
+def _is_other_parameter(value: Any, known: Collection[int]) -> bool:
+    return isinstance(value, nn.Parameter) and id(value) not in known
 
 
 def newly_held(before: Mapping[Place, Any], after: Mapping[Place, Any]) -> list[str]:

@@ -406,10 +406,16 @@ def test_dropout_that_is_on_is_warned_of() -> None:
 
 
 def test_training_mode_that_changes_nothing_is_not_warned_of() -> None:
-    model = nn.Sequential(nn.Dropout(0), nn.InstanceNorm1d(3), nn.LSTM(WIDTH, WIDTH)).train()
+    model = nn.Sequential(nn.Dropout(0), nn.InstanceNorm1d(4), nn.LSTM(WIDTH, WIDTH)).train()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         capture(model, (hidden(),))
+
+
+def test_weights_of_an_lstm_that_is_not_run_are_not_said_to_change() -> None:
+    with warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("error")
+        capture(nn.LSTM(WIDTH, WIDTH), (torch.zeros(2, 3, WIDTH, device="cpu"),))
 
 
 def test_an_example_without_any_rows_is_refused() -> None:
