@@ -24,10 +24,10 @@ def show_report(out: Path, trace: Path | None, show: bool) -> None:
     Raises SourceError for a folder without a report, or a trace of another plan.
     """
     page = out / REPORT
-    if trace is not None:
-        print_run(add_run(page, trace))
     if not page.is_file():
         raise SourceError(f"{out} has no {REPORT}; give the folder that stagecut compile wrote")
+    if trace is not None:
+        print_run(add_run(page, trace))
     if show:
         open_in_browser(page)
     else:

@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m runtime.packa
     options = parser(prog).parse_args(argv)
     name = options.name or options.artifact.resolve().name
     try:
-        written = write_package(options.artifact, options.server, options.out, name, options.serve_flag)
+        written = write_package(options.artifact, options.server, options.out, name, options.serve_flag, options.force)
     except (InputError, ManifestError) as e:
         print(f"error: {e}", file=sys.stderr)
         return 2

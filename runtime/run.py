@@ -24,6 +24,7 @@ from runtime.call.tree_nodes import describe_value
 from runtime.command_line import is_first, loaded, status_of
 from runtime.errors import InputError
 from runtime.flags import parser
+from runtime.output_files import require_writable
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m runtime.run") -> int:
@@ -37,8 +38,7 @@ def _run(options: argparse.Namespace) -> None:
         with loaded(options):
             return
     for path in filter(None, (options.output, options.trace)):
-        if not path.absolute().parent.is_dir():
-            raise InputError(f"cannot write {path}: {path.parent} is no folder")
+        require_writable(path)
     inputs = _read(options.input)
     with loaded(options) as pipe, pipe.trace(options.trace):
         outputs = pipe.run_named(inputs, microbatches=options.microbatches)

@@ -18,22 +18,25 @@ from torch.distributed.checkpoint.metadata import (
     TensorStorageMetadata,
 )
 
-from codegen.artifact.folder import new_folder
+from codegen.artifact.folder import check_replaceable, new_folder
 from codegen.artifact.weights import StageTensor, write_copies
 from ir.checkpoint.files import read_stage_weights
 from ir.errors import SourceError
+from runtime.errors import ManifestError
 from runtime.manifest.manifest import Manifest
 
 
-def write_checkpoint(artifact: Path, form: str, out: Path) -> int:
+def write_checkpoint(artifact: Path, form: str, out: Path, *, force: bool = False) -> int:
     """Write an artifact's weights to the folder `out`, as `safetensors` or `dcp`; returns the number of tensors.
 
-    Each tensor is written once, under its name in the model, from the first stage that holds it: a file a stage.
-    Raises SourceError for an artifact without weights, OutputError where `out` cannot be written.
+    Each tensor is written once, under its name in the model, from the first stage that holds it: a file a stage.  With
+    `force`, a folder in the way is moved aside.  Raises SourceError for a folder that is no artifact or has no weights,
+    OutputError where `out` cannot be written.
     """
+    check_replaceable(out, force=force, inputs=[artifact])
     shares = [share for share in weights_of_stages(artifact) if share]
     write = _write_safetensors if form == "safetensors" else _write_distributed
-    with new_folder(out, inputs=[artifact]) as folder:
+    with new_folder(out, force=force, inputs=[artifact]) as folder:
         write(folder, shares)
     return sum(map(len, shares))
 
@@ -41,9 +44,12 @@ def write_checkpoint(artifact: Path, form: str, out: Path) -> int:
 def weights_of_stages(artifact: Path) -> Iterator[dict[str, StageTensor]]:
     """The tensors of each stage that no stage before it holds, by name, in the dtypes of the stages.
 
-    Raises SourceError where the artifact has no weights.
+    Raises SourceError where the folder is no artifact, or one without weights.
     """
-    manifest = Manifest.read(artifact)
+    try:
+        manifest = Manifest.read(artifact)
+    except ManifestError as e:
+        raise SourceError(str(e)) from e
     shares: list[dict[str, StageTensor]] = [{} for _ in manifest.stages]
     for found in stored_weights(artifact, manifest).values():
         shares[found.stage][found.name] = found.tensor

@@ -18,10 +18,10 @@ def read_trace(path: Path) -> tuple[Span, ...]:
     try:
         events = json.loads(path.read_text())["traceEvents"]
         spans = [_span(e) for e in events if e.get("ph") == "X" and e.get("cat") in _KINDS]
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as e:
-        raise SourceError(
-            f"{path} is no trace of a pipeline ({type(e).__name__}: {e}); Pipeline.trace writes one"
-        ) from e
+    except OSError as e:
+        raise SourceError(f"cannot read the trace {path}: {e.strerror}") from e
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        raise SourceError(f"{path} is no trace of a pipeline; Pipeline.trace writes one") from e
     if not spans:
         raise SourceError(f"nothing ran in the trace {path}; run batches while it records")
     zero = min(span.start for span in spans)

@@ -23,12 +23,14 @@ def parser(prog: str) -> argparse.ArgumentParser:
     forms = "; ".join(f"{name}: {what}" for name, what in FORMS.items())
     options.add_argument("--to", choices=[*FORMS], default="safetensors", help=f"{forms} (default: safetensors)")
     options.add_argument("-o", dest="out", metavar="DIR", type=Path, required=True, help="the folder to write")
+    options.add_argument("--force", action="store_true", help="move a folder that is in the way to DIR.old")
     return options
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "stagecut export") -> int:
     options = parser(prog).parse_args(argv)
     with exit_status():
-        count = load("codegen.artifact.export", prog).write_checkpoint(options.artifact, options.to, options.out)
+        write = load("codegen.artifact.export", prog).write_checkpoint
+        count = write(options.artifact, options.to, options.out, force=options.force)
         print(f"wrote {options.out}: {count} tensors")
     return 0

@@ -20,15 +20,24 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m passes.p
     options = parser(prog).parse_args(arguments)
     try:
         problem = Problem.read(options.instance, options.objective)
-        begun = perf_counter()
+    except (OSError, InvalidProblem) as error:
+        return _fail(f"cannot read {options.instance}: {error.strerror}" if isinstance(error, OSError) else str(error))
+    if options.output and (options.output.is_dir() or not options.output.absolute().parent.is_dir()):
+        return _fail(f"cannot write {options.output}: it is a folder, or in a folder that is missing")
+    begun = perf_counter()
+    try:
         solution = solve(problem, options.time_limit)
-    except (OSError, InvalidProblem, Infeasible) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    except Infeasible as error:
+        return _fail(str(error))
     print("\n".join(_lines(problem, solution, perf_counter() - begun)))
     if options.output:
         options.output.write_text(json.dumps(_document(solution), indent=1) + "\n")
     return 0
+
+
+def _fail(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2
 
 
 def _seconds(text: str) -> float:

@@ -306,6 +306,8 @@ class Manifest:
         except (OSError, ValueError) as e:
             raise ManifestError(f"cannot read {path}: {e}") from e
         found = table.get("schema") if isinstance(table, dict) else None
+        if found is None:
+            raise ManifestError(_no_artifact(folder))
         if found not in (2, SCHEMA):
             raise ManifestError(f"{path} has schema {found}, this runtime reads {SCHEMA}; compile the model again")
         try:
@@ -335,5 +337,7 @@ def terms_of(
 
 
 def _no_artifact(folder: Path) -> str:
-    fault = f"has no {FILE}" if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
+    fault = "is a file" if folder.exists() else "does not exist"
+    if folder.is_dir():
+        fault = f"has a {FILE} of something else" if (folder / FILE).exists() else f"has no {FILE}"
     return f"{folder} is not an artifact folder: it {fault}; `stagecut compile SOURCE -o OUT` writes one"

@@ -18,12 +18,13 @@ import torch
 
 from runtime.device.kinds import model_name
 from runtime.device.placement import available, place_stages
-from runtime.errors import DeviceError, DistributedError
+from runtime.errors import DeviceError, DistributedError, InputError
 from runtime.measure.device import Numbers, measure_device
 from runtime.measure.flags import parser
 from runtime.measure.links import LinkSpeed, measure_copies
 from runtime.measure.shares import measure_shares
 from runtime.measure.timing import ShowProgress
+from runtime.output_files import require_writable
 
 Links = dict[tuple[int, int], LinkSpeed]
 
@@ -33,13 +34,12 @@ _ALIKE = 0.1  # relative difference that is taken for noise between devices of o
 def main(argv: Sequence[str] | None = None, prog: str = "python -m runtime.measure") -> int:
     options = parser(prog).parse_args(argv)
     out: Path = options.out
-    if not out.absolute().parent.is_dir():
-        return _fail(f"cannot write {out}: {out.parent} is no folder", 2)
     try:
+        require_writable(out)
         devices = _devices(options.devices)
         threads = options.threads or max(1, (os.cpu_count() or 1) // max(1, _shares(devices)))
         text = "\n".join(_file(*_measure(devices, threads, _say))) + "\n"
-    except DeviceError as e:
+    except (DeviceError, InputError) as e:
         return _fail(str(e), 2)
     except DistributedError as e:
         return _fail(str(e), 1)

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from codegen.artifact.folder import check_replaceable
+from codegen.report.measurement import read_trace
 from codegen.report.page import REPORT, data_of, with_data
+from ir.errors import SourceError
 from passes.cli.main import app
 from passes.compilation.api import compile_model
 from runtime import Pipeline
@@ -260,9 +262,16 @@ def test_what_is_no_run_of_the_plan_leaves_the_report_alone(
 
 
 def test_a_folder_without_a_report_is_said_to_have_none(tmp_path: Path) -> None:
-    ended = CliRunner().invoke(app, ["report", str(tmp_path), "--trace", "trace.json"])
-    assert ended.exit_code == 2
-    assert "is no report" in ended.stderr
+    command = ["report", str(tmp_path), "--trace", "trace.json"]
+    ended = CliRunner().invoke(app, command)
+    assert (ended.exit_code, "has no report.html; give the folder that stagecut compile" in ended.stderr) == (2, True)
+    (tmp_path / "report.html").write_text("a page")
+    assert "is no report" in CliRunner().invoke(app, command).stderr
+
+
+def test_a_trace_that_is_missing_is_said_to_be(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"^cannot read the trace .*: No such file or directory$"):
+        read_trace(tmp_path / "none.json")
 
 
 def test_it_is_opened_for_the_person_at_the_keyboard(report: Path, monkeypatch: pytest.MonkeyPatch) -> None:

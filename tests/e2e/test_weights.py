@@ -162,6 +162,11 @@ def test_the_weights_of_all_stages_are_a_checkpoint_again(tmp_path: Path, weight
     (out / "stage_0.safetensors").unlink()
     with pytest.raises(SourceError, match=r"has no stage_0.safetensors: it is missing"):
         write_checkpoint(out, "dcp", tmp_path / "e")
+    (tmp_path / "whole" / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match="is a folder that stagecut did not write"):  # before weights are looked for
+        write_checkpoint(out, "dcp", tmp_path / "whole")
+    with pytest.raises(SourceError, match=r"is not an artifact folder: it has no manifest\.json"):
+        write_checkpoint(tmp_path / "whole", "dcp", tmp_path / "e")
 
 
 @pytest.mark.parametrize("weights", ["copy", "link"])

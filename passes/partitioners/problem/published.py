@@ -28,7 +28,16 @@ def fields(path: str | PathLike[str], objective: Objective) -> dict[str, Any]:
         document = json.loads(Path(path).read_text())
         return _fields(document, objective)
     except (KeyError, TypeError, ValueError) as error:
-        raise InvalidProblem(f"{path} is not a published partitioning instance: {error!r}") from error
+        raise InvalidProblem(f"{path} is not a published partitioning instance: {_fault(error)}") from error
+
+
+def _fault(error: Exception) -> str:
+    match error:
+        case KeyError():
+            return f"it lacks {error}"
+        case json.JSONDecodeError():
+            return "it is no JSON"
+    return str(error)
 
 
 def _fields(document: dict[str, Any], objective: Objective) -> dict[str, Any]:

@@ -17,6 +17,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     options.add_argument("artifact", metavar="OUT", type=Path, help="the folder that stagecut compile wrote")
     options.add_argument("--for", dest="server", choices=SERVERS, required=True, help="the server that will run it")
     options.add_argument("-o", "--out", metavar="DIR", type=Path, required=True, help="folder to write to")
+    options.add_argument("--force", action="store_true", help="move files of others in the way to FILE.old")
     options.add_argument("--name", metavar="NAME", help="name of the model in requests; default: that of the artifact")
     options.add_argument(
         "--serve-flag",

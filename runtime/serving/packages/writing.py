@@ -10,6 +10,7 @@ from typing import Any
 
 from runtime.errors import InputError
 from runtime.manifest.manifest import Manifest, Tensor
+from runtime.output_files import write_files
 from runtime.serving.interface import Interface
 from runtime.serving.packages.triton_config import config_values, sizes_with
 from runtime.serving.protocols.oip import DATATYPES
@@ -18,26 +19,25 @@ _TRITON_TEXT = {"input_ids": [1, 2, 3], "max_tokens": 16}
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
-def write_package(artifact: Path, server: str, out: Path, name: str, flags: Sequence[str]) -> list[Path]:
-    """Write the package of an artifact for a server, and return its files.  What is there already is replaced.
+def write_package(
+    artifact: Path, server: str, out: Path, name: str, flags: Sequence[str], force: bool = False
+) -> list[Path]:
+    """Write the package of an artifact for a server, and return its files.
 
-    Raises InputError for a name or an artifact that the server cannot take, or where files cannot be written;
-    ManifestError.
+    Those of an earlier package are replaced; files that are in the way are moved aside with `force`.  Raises InputError
+    for them, for a name or an artifact that the server cannot take, or where files cannot be written; ManifestError.
     """
     manifest = Manifest.read(artifact)
     if not _NAME.fullmatch(name):
         raise InputError(f"{name!r} is no name of a model: letters, digits, dots and dashes", "give one with --name")
+    if artifact.resolve() in (out.resolve(), *out.resolve().parents):
+        raise InputError(f"{out} is in the artifact, whose files stagecut check counts", "name another folder")
     values = _values(artifact, manifest, name, flags)
-    written = []
+    texts = {path.replace("NAME", name): _filled(template, values) for path, template in _templates(server)}
     try:
-        for path, template in _templates(server):
-            file = out / path.replace("NAME", name)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(_filled(template, values), encoding="utf-8")
-            written.append(file)
+        return write_files(out, texts, force)
     except OSError as e:
         raise InputError(f"cannot write {e.filename}: {e.strerror}") from e
-    return written
 
 
 def _templates(server: str) -> Iterator[tuple[str, str]]:

@@ -157,6 +157,10 @@ def test_the_base_of_an_adapter_is_found(tmp_path: Path, monkeypatch: pytest.Mon
         (["model_index.json", "unet/config.json", "vae/config.json"], r"pipeline of diffusers; .* \(unet, vae\)"),
         (["a-Q4_K_M.gguf"], "has the GGUF file a-Q4_K_M.gguf, which is not read: transformers dequantizes it"),
         (["open_clip_config.json", "open_clip_model.safetensors"], "is a checkpoint of open_clip; give a model file"),
+        (
+            ["manifest.json", "stage_0.py", "stage_0.safetensors"],
+            "is an artifact, so it is cut already; give the model",
+        ),
         (["model.safetensors"], "has weights without config.json; give a model file .* --checkpoint "),
         (["notes.txt"], "is a folder without config.json"),
     ],

@@ -61,7 +61,7 @@ def test_the_command_line_refuses_what_it_cannot_read(tmp_path: Path, capsys: py
     assert main([str(tmp_path / "odd.json")]) == 2
     assert main([str(tmp_path / "missing.json")]) == 2
     errors = capsys.readouterr().err
-    assert "odd.json is not a published partitioning instance" in errors
-    assert "missing.json" in errors
+    assert "odd.json is not a published partitioning instance: it lacks 'nodes'" in errors
+    assert "missing.json: No such file or directory" in errors
     with pytest.raises(InvalidProblem):
         Problem.read(tmp_path / "odd.json")

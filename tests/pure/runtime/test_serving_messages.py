@@ -112,6 +112,25 @@ def test_a_decoder_is_packed_for_triton_as_what_sends_many_responses(folder: Pat
     assert "/v2/models/own/generate --json" in written["README.md"]
 
 
+def test_a_package_replaces_what_it_wrote_and_nothing_else(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "README.md").write_text("mine")
+    with pytest.raises(
+        InputError, match=r"README\.md, which stagecut did not write, or which was edited since; name another"
+    ):
+        write_package(folder, "ray", out, "own", [])
+    assert [file.name for file in out.iterdir()] == ["README.md"]
+    written = write_package(folder, "ray", out, "own", [], force=True)
+    assert (out / "README.md.old").read_text() == "mine"
+    assert write_package(folder, "ray", out, "other", []) == written
+    written[0].write_text("edited")
+    with pytest.raises(InputError, match=written[0].name):
+        write_package(folder, "ray", out, "own", [])
+    with pytest.raises(InputError, match="is in the artifact, whose files stagecut check counts"):
+        write_package(folder, "ray", folder / "ray", "own", [])
+
+
 def test_a_text_that_ends_its_engine_twice_fails() -> None:
     async def run() -> Exception:
         texts, news = Texts(lambda *_: None, 4), asyncio.Queue[Any]()

@@ -1,0 +1,73 @@
+"""Files that a command writes: whether they can be written, before anything takes time, and what they would replace."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from hashlib import sha256
+from itertools import count
+from pathlib import Path
+
+from runtime.errors import InputError
+
+WRITTEN = ".stagecut-files.json"  # the sha256 of each file that was written into a folder, by its path in it
+
+
+def require_writable(file: Path) -> None:
+    """Raise InputError for a file that cannot be written: a folder, or one in a folder that is missing or closed."""
+    folder = file.absolute().parent
+    if not folder.is_dir():
+        raise InputError(f"cannot write {file}: {file.parent} is no folder")
+    if file.is_dir():
+        raise InputError(f"cannot write {file}: it is a folder")
+    if not os.access(file if file.exists() else folder, os.W_OK):
+        raise InputError(f"cannot write {file}: permission denied")
+
+
+def write_files(out: Path, texts: Mapping[str, str], force: bool) -> list[Path]:
+    """Write texts to the files of their names in `out`, and return these files.
+
+    A file that is not as an earlier call wrote it is not touched; with `force` it is moved aside, to `FILE.old` or
+    `FILE.old.2` and so on.  Raises InputError that lists such files, OSError.
+    """
+    written = _written(out)
+    others = [name for name, text in texts.items() if _is_others(out / name, written.get(name, ""), text)]
+    if others and not force:
+        raise InputError(
+            f"{out} holds {', '.join(others)}, which stagecut did not write, or which was edited since",
+            "name another folder, or use --force to move files aside",
+        )
+    for name in others:
+        (out / name).rename(_aside(out / name))
+    for name, text in texts.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text(text, encoding="utf-8")
+    written |= {name: _digest(text.encode()) for name, text in texts.items()}
+    (out / WRITTEN).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    return [out / name for name in texts]
+
+
+def _written(out: Path) -> dict[str, str]:
+    try:
+        found = json.loads((out / WRITTEN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _is_others(file: Path, digest: str, text: str) -> bool:
+    """Whether there is something else than a file of this digest, or of this text."""
+    if not os.path.lexists(file):
+        return False
+    return not file.is_file() or _digest(file.read_bytes()) not in (digest, _digest(text.encode()))
+
+
+def _digest(content: bytes) -> str:
+    return sha256(content).hexdigest()
+
+
+def _aside(file: Path) -> Path:
+    """The first free name of `FILE.old`, `FILE.old.2` and so on."""
+    names = (file.with_name(f"{file.name}.old{f'.{i}' * (i > 1)}") for i in count(1))
+    return next(name for name in names if not os.path.lexists(name))
