@@ -76,7 +76,7 @@ def _what_it_is(path: Path) -> str:
             f"`open_clip.create_model('local-dir:{path}')`, or save it with transformers' CLIPModel"
         )
     if list(path.glob("stage_*.py")) and (path / "manifest.json").is_file():
-        return "is an artifact, so it is cut already; give the model that was cut"
+        return "is an artifact, so it is cut already: stagecut recut cuts it otherwise; or give the model that was cut"
     if list(path.glob("*.distcp")) or list(path.glob("*.safetensors")) or list(path.glob("*.bin")):
         return (
             "has weights without config.json; give a model file that makes the model, and the weights with "

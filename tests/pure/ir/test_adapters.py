@@ -159,7 +159,7 @@ def test_the_base_of_an_adapter_is_found(tmp_path: Path, monkeypatch: pytest.Mon
         (["open_clip_config.json", "open_clip_model.safetensors"], "is a checkpoint of open_clip; give a model file"),
         (
             ["manifest.json", "stage_0.py", "stage_0.safetensors"],
-            "is an artifact, so it is cut already; give the model",
+            "is an artifact, so it is cut already: stagecut recut cuts it otherwise; or give",
         ),
         (["model.safetensors"], "has weights without config.json; give a model file .* --checkpoint "),
         (["notes.txt"], "is a folder without config.json"),
