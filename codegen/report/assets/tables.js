@@ -56,8 +56,8 @@ function showFigures(data) {
     ["Over the cuts", format.bytes(summary.cut_bytes), inPlace(summary)],
   ];
   if (ranges.length) figures.push([`Within ${+(100 * summary.close).toFixed(2)} % of the best`, ranges[0], ranges.slice(1).join(", ")]);
-  const [better, ...others] = summary.better.map(({ sizes, gain }) => `${format.percent(gain)} at ${named(sizes)}`);
-  if (better) figures.push(["Another cut is better", better, others.join("; ")]);
+  const [better, ...others] = summary.better.map(({ sizes, gain }) => [format.percent(gain), `at ${named(sizes)}`]);
+  if (better) figures.push(["Another cut is better", better[0], [better[1], ...others.map((other) => other.join(" "))].join("; ")]);
   const shown = figures.map(([name, value, more]) => el("div", {}, el("dt", {}, name), el("dd", {}, value), el("dd", { class: "more" }, more)));
   document.querySelector("#figures").replaceChildren(...shown);
 }

@@ -25,7 +25,6 @@ from ir.sources.meta import parameters_on_meta
 
 _WHOLE_BYTES = 1 << 28  # of weights in float32, up to which the whole model is compared
 _CHECKED_BYTES = 3 << 29  # and up to which any is
-_HEADS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "MTModel")  # names of classes that predict tokens
 _PAGE = 4  # tokens a page in a comparison
 
 
@@ -51,11 +50,10 @@ def pretrained_step(model: Any, max_length: int | None, page: int | None, media:
 
 
 def _require_decoder(model: Any) -> None:
-    name = type(model).__name__
-    if model.get_output_embeddings() is None or not name.endswith(_HEADS):
+    if model.get_output_embeddings() is None or not model.can_generate():
         raise SourceError(
-            f"{name} does not predict the next token of a text, which --generate asks for; compile it without "
-            "--generate, for `stagecut run` or `serve`"
+            f"{type(model).__name__} does not predict the next token of a text, which --generate asks for; compile it "
+            "without --generate, for `stagecut run` or `serve`"
         )
 
 
