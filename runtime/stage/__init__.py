@@ -6,6 +6,7 @@ shared_lock  a readers-writer lock: compiling excludes running
 compiled_cache  what torch.compile made, kept beside the artifact
 packed_linear  linear layers of a decoder on a CPU, with packed weights
 speed        torch.compile and CUDA graphs, as options
+repeated_layers  layers that are alike, compiled once
 cuda_graphs  a stage as CUDA graphs, one for each shape
 rehearsal    a first run on zeros, before the first batch
 recurring_shapes  a stage that is recorded once a shape comes again

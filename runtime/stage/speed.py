@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,6 +20,7 @@ from runtime.manifest.manifest import Manifest
 from runtime.stage.compiled_cache import CompiledCache
 from runtime.stage.cuda_graphs import GraphedStage, GraphMemory
 from runtime.stage.recurring_shapes import RECORDED_OF_TEXTS, NotCompilable, RecurringShapes, has_room
+from runtime.stage.repeated_layers import set_apart
 from runtime.stage.stage import LoadedStage, ShapeKey, StageModule, shape_key
 
 
@@ -57,7 +59,7 @@ class Speed:
     def _faster(self, module: StageModule, stage: LoadedStage, memory: GraphMemory | None) -> StageModule:
         plain = module
         if self.compile:
-            compiled = CompiledStage(module.call, self._cache(stage))
+            compiled = CompiledStage(module.call, self._cache(stage), _compile_options(module, stage.device))
             module = replace(module, call=compiled, is_prepared=compiled.is_prepared)
         if memory is None:
             return module
@@ -79,19 +81,31 @@ class Speed:
 AS_IT_IS = Speed()
 
 
+def _compile_options(module: StageModule, device: torch.device) -> Mapping[str, Any]:
+    """Those of torch.compile; of a decoder, whose steps have many shapes, layers that are alike are compiled apart."""
+    if not module.pools:
+        return {}
+    options = {"dynamic": True, "options": dict(kind_of(device).decoding)}
+    set_apart(module.module, options)
+    return options
+
+
 class CompiledStage:
     """A stage's module under torch.compile.  A class of repeated layers is compiled once: stage files mark them so."""
 
-    def __init__(self, call: Callable[..., object], cache: CompiledCache | None = None) -> None:
-        """`cache`: where what is compiled is kept; without one, where torch keeps it."""
+    def __init__(
+        self, call: Callable[..., object], cache: CompiledCache | None = None, options: Mapping[str, Any] | None = None
+    ) -> None:
+        """`cache`: where what is compiled is kept; without one, where torch keeps it.  `options`: of torch.compile."""
         self._call = call
         self._cache = cache
+        self._options = options or {}
         self._compiled: set[ShapeKey] = set()
 
     @cached_property
     def _faster(self) -> Callable[..., object]:
         """The module under torch.compile, made at the first call: the compiler takes seconds to import."""
-        return torch.compile(self._call)
+        return torch.compile(self._call, **self._options)
 
     def is_prepared(self, key: ShapeKey) -> bool:
         """Whether it has run for these shapes, so that nothing is left to compile."""
