@@ -19,6 +19,7 @@ class DeviceKind:
     delay: Callable[[float], None] = lambda seconds: None  # queues a kernel that does nothing for so many seconds
     ipc: Callable[[], tuple[str, str]] | None = None  # prefix of the functions, and library, that share memory
     packs_linear: bool = False  # whether stage/packed_linear.py makes the layers of a decoder faster
+    merges_linear: bool = False  # whether stage/merged_linear.py does
     decoding: tuple[tuple[str, object], ...] = ()  # options of torch.compile for steps of few rows, which read weights
     traffic: tuple[int, ...] = (*(1 << i for i in range(20, 29)), 1 << 31)  # bytes; the last is far beyond any cache
 
@@ -46,6 +47,7 @@ _CUDA = DeviceKind(
     ),
     delay=_delay_cuda,
     ipc=_cuda_runtime,
+    merges_linear=True,
     # A product with one row becomes a sum that is fused with what is before and behind it, in blocks found by trying.
     decoding=(("coordinate_descent_tuning", True),),
 )

@@ -5,6 +5,7 @@ stage        a loaded stage: receives tensors, computes, resets its state
 shared_lock  a readers-writer lock: compiling excludes running
 compiled_cache  what torch.compile made, kept beside the artifact
 packed_linear  linear layers of a decoder on a CPU, with packed weights
+merged_linear  linear layers of one input as one product
 speed        torch.compile and CUDA graphs, as options
 repeated_layers  layers that are alike, compiled once
 cuda_graphs  a stage as CUDA graphs, one for each shape

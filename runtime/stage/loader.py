@@ -21,6 +21,7 @@ from runtime.device.kinds import kind_of
 from runtime.errors import ManifestError
 from runtime.manifest.digests import file_hash, sample_hash
 from runtime.manifest.manifest import CheckpointFile, Manifest, Operator, ProgramStage
+from runtime.stage.merged_linear import merge_linear
 from runtime.stage.packed_linear import pack_linear
 from runtime.stage.speed import AS_IT_IS, Speed
 from runtime.stage.stage import LoadedStage, StageModule
@@ -59,10 +60,24 @@ def load_stages(
         modules = _load_modules(folder, entries, weights, device, sizes, helpers)
         if manifest.generation.page and kind_of(device).packs_linear and not speed.compile:
             pack_linear([program.module for program in modules])
+        if manifest.generation.page and kind_of(device).merges_linear and not _edited(folder, manifest, entries):
+            _merge_linear(modules, manifest, device)
         return speed.apply(LoadedStage.from_modules(index, device, modules))
 
     with ThreadPoolExecutor(max_workers=len({devices[i] for i in chosen}), thread_name_prefix="load") as pool:
         return tuple(pool.map(load, chosen))
+
+
+def _edited(folder: Path, manifest: Manifest, entries: Sequence[ProgramStage]) -> bool:
+    return any(file_hash(folder / entry.module) != manifest.files.get(entry.module) for entry in entries)
+
+
+def _merge_linear(modules: Sequence[StageModule], manifest: Manifest, device: torch.device) -> None:
+    """Merge linear layers of a decoder of one program: several would hold each its own copies of the weights."""
+    if len(modules) == 1:
+        merge_linear(modules[0].module, modules[0].entry, manifest.programs[0].nodes)
+        if device.type != "cpu":
+            torch.get_device_module(device).empty_cache()  # what the parts took, before others look for room
 
 
 def check_stages(folder: Path, manifest: Manifest, chosen: Sequence[int], strict: bool) -> None:

@@ -84,7 +84,7 @@ class LayerClass:
         layer = _AsItIs(self.plain, next(iter(self.layers.values())))
         held = {name: mode.from_tensor(tensor, static_shapes=True) for name, tensor in _held(layer).items()}
         with _compiling_state_context():
-            return functional_call(layer, held, tuple(given))
+            return functional_call(layer, held, tuple(given), tie_weights=False)
 
 
 class _AsItIs(nn.Module):
@@ -130,8 +130,13 @@ def _given(tensors: Iterable[Tensor], sizes: Iterable[int], order: str) -> list[
 
 
 def _held(module: nn.Module) -> dict[str, Tensor]:
-    """The parameters and buffers of a module."""
-    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    """The parameters and buffers of a module, each module in it once."""
+    return {
+        f"{path}.{name}".lstrip("."): tensor
+        for path, inner in module.named_modules()
+        for tensors in (inner.named_parameters, inner.named_buffers)
+        for name, tensor in tensors(recurse=False, remove_duplicate=False)
+    }
 
 
 def _kind(tensor: Tensor) -> _Kind:
