@@ -14,7 +14,7 @@ import torch
 from runtime.device.kinds import kind_of
 from runtime.stage.stage import ShapeKey, shape_key
 
-KEPT = 32  # graphs that are kept, one for each shape: each holds memory for all of the stage's activations
+KEPT = 64  # graphs that are kept, one for each shape: each holds memory for all of the stage's activations
 
 
 _copy_all: Any = getattr(torch, "_foreach_copy_")  # noqa: B009 - torch's stubs lack it

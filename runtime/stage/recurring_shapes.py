@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -13,10 +14,22 @@ from runtime.stage.stage import ShapeKey, shape_key
 RECURS = 3  # the call of a shape at which it is recorded, if all are among so many calls:
 WINDOW = 16  # sizes that change from call to call are not recorded, which stops the device for a while
 RECORDED = 8  # shapes of a program that are recorded at a time
-RECORDED_OF_TEXTS = 64  # the same of a decoder, whose steps are padded to few shapes
 UNUSED = 256  # calls without a shape after which another may take its place
 WATCHED = 256  # shapes whose calls are counted
 ROOM = 0.1  # of the device's memory that must be free to record another
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """The rule by which the shapes of a program are recorded."""
+
+    recurs: int = RECURS
+    window: int = WINDOW
+    most: int = RECORDED
+
+
+OF_BATCHES = Recurrence()
+OF_TEXTS = Recurrence(2, 1024, 64)  # of a decoder, whose steps are padded to few shapes, which all come again
 
 
 class NotCompilable(RuntimeError):
@@ -43,13 +56,13 @@ class RecurringShapes:
         recorder: Recorder,
         has_room: Callable[[], bool],
         is_compiled: Callable[[ShapeKey], bool] | None = None,
-        most: int = RECORDED,
+        rule: Recurrence = OF_BATCHES,
     ) -> None:
         """`call`: the module as it is, which `is_compiled` tells for a shape, if it must be.
 
-        `has_room`: whether the device has memory for another recording.  `most`: that are recorded at a time.
+        `has_room`: whether the device has memory for another recording.
         """
-        self._most = most
+        self._rule = rule
         self._call = call
         self._is_compiled = is_compiled or (lambda key: True)
         self._recorder = recorder
@@ -83,7 +96,7 @@ class RecurringShapes:
     def _record_next(self, key: ShapeKey) -> bool:
         """Whether to record a shape now.  Counts the call, and makes room for it."""
         due = self._is_due(key)
-        self._seen[key] = self._seen.pop(key, deque(maxlen=RECURS - 1))
+        self._seen[key] = self._seen.pop(key, deque(maxlen=self._rule.recurs - 1))
         self._seen[key].append(self._calls)
         if len(self._seen) > WATCHED:
             self._seen.popitem(last=False)
@@ -95,13 +108,15 @@ class RecurringShapes:
 
     def _is_due(self, key: ShapeKey) -> bool:
         before = self._seen.get(key)
-        if self._gave_up or before is None or len(before) < RECURS - 1 or self._calls - before[0] >= WINDOW:
+        if self._gave_up or before is None or len(before) < self._rule.recurs - 1:
             return False
-        return (len(self._used) < self._most or self._oldest() is not None) and self._has_room()
+        if self._calls - before[0] >= self._rule.window:
+            return False
+        return (len(self._used) < self._rule.most or self._oldest() is not None) and self._has_room()
 
     def _oldest(self) -> ShapeKey | None:
         """The recorded shape that another may replace, if all places are taken."""
-        if len(self._used) < self._most:
+        if len(self._used) < self._rule.most:
             return None
         key = min(self._used, key=self._used.__getitem__)
         return key if self._calls - self._used[key] > UNUSED else None

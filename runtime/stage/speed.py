@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from runtime.manifest.digests import file_hash
 from runtime.manifest.manifest import Manifest
 from runtime.stage.compiled_cache import CompiledCache
 from runtime.stage.cuda_graphs import GraphedStage, GraphMemory
-from runtime.stage.recurring_shapes import RECORDED_OF_TEXTS, NotCompilable, RecurringShapes, has_room
+from runtime.stage.recurring_shapes import OF_TEXTS, NotCompilable, RecurringShapes, has_room
 from runtime.stage.repeated_layers import set_apart
 from runtime.stage.stage import LoadedStage, ShapeKey, StageModule, shape_key
 
@@ -69,7 +70,7 @@ class Speed:
         if self.cuda_graphs:
             return replace(module, call=graphed, is_prepared=graphed.is_prepared)
         if module.pools:  # a decoder's prefills have many shapes: only what is recorded is compiled
-            recurring = RecurringShapes(plain.call, graphed, has_room_here, plain.is_prepared, RECORDED_OF_TEXTS)
+            recurring = RecurringShapes(plain.call, graphed, has_room_here, plain.is_prepared, OF_TEXTS)
         else:
             recurring = RecurringShapes(module.call, graphed, has_room_here, module.is_prepared)
         return replace(module, call=recurring, is_prepared=recurring.is_prepared)
@@ -79,6 +80,8 @@ class Speed:
 
 
 AS_IT_IS = Speed()
+COMPILES = 2  # calls of a shape that may compile: torch takes tensors for others in the second one, inside of operators
+VARIANTS = 128  # of a module: sizes that are 1, others, and all combinations of these
 
 
 def _compile_options(module: StageModule, device: torch.device) -> Mapping[str, Any]:
@@ -100,7 +103,7 @@ class CompiledStage:
         self._call = call
         self._cache = cache
         self._options = options or {}
-        self._compiled: set[ShapeKey] = set()
+        self._calls: Counter[ShapeKey] = Counter()  # in which something could be compiled
 
     @cached_property
     def _faster(self) -> Callable[..., object]:
@@ -109,22 +112,26 @@ class CompiledStage:
 
     def is_prepared(self, key: ShapeKey) -> bool:
         """Whether it has run for these shapes, so that nothing is left to compile."""
-        return key in self._compiled
+        return self._calls[key] >= COMPILES
 
     def __call__(self, *tensors: torch.Tensor, **sizes: int) -> object:
         """Raises NotCompilable."""
         key = shape_key(tensors, sizes)
-        if key in self._compiled:
+        if self.is_prepared(key):
             return self._faster(*tensors, **sizes)
-        from torch._dynamo.exc import TorchDynamoException  # takes a second to import
+        from torch._dynamo import config  # takes a second to import
+        from torch._dynamo.exc import TorchDynamoException
 
         try:
-            with _warnings_shown(), self._cache.used() if self._cache else nullcontext():
+            with _warnings_shown(), config.patch(recompile_limit=VARIANTS), self._cache_used():
                 made = self._faster(*tensors, **sizes)
         except TorchDynamoException as e:
             raise NotCompilable(f"it cannot be compiled; run it without compile: {e}") from e
-        self._compiled.add(key)
+        self._calls[key] += 1
         return made
+
+    def _cache_used(self) -> AbstractContextManager[None]:
+        return self._cache.used() if self._cache else nullcontext()
 
 
 @contextmanager

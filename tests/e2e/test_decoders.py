@@ -26,10 +26,12 @@ from passes.compilation.api import compile_model
 from passes.compilation.auto import auto_partition
 from runtime import Pipeline
 from runtime.check.artifact import faults
+from runtime.device.kinds import DEVICE_KINDS, DeviceKind
 from runtime.errors import InputError, ManifestError, StageError
 from runtime.generation.__main__ import main as generate_main
 from runtime.manifest.manifest import Manifest
 from runtime.stage.loader import load_stages
+from runtime.stage.merged_linear import MergedLinear
 from tests.support.checking import EXAMPLES
 from tests.support.jobs import ROOT, torchrun
 
@@ -70,6 +72,18 @@ def check_tokens(model: Any, artifact: Path) -> None:
 
 
 def test_tokens_are_those_of_generate(checkpoint: Path, artifact: Path) -> None:
+    check_tokens(t.LlamaForCausalLM.from_pretrained(checkpoint), artifact)
+
+
+def test_tokens_are_those_of_generate_where_layers_of_one_input_are_merged(
+    checkpoint: Path, artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on GPUs."""
+    monkeypatch.setitem(DEVICE_KINDS, "cpu", DeviceKind("cpu", merges_linear=True))
+    manifest = Manifest.read(artifact)
+    stages = load_stages(artifact, manifest, [torch.device("cpu")] * 2, strict=True)
+    merged = [m for stage in stages for m in stage.programs[0].module.modules() if isinstance(m, MergedLinear)]
+    assert len(merged) == 2 * (3 + 2)  # of each layer: queries, keys and values; the two ways up
     check_tokens(t.LlamaForCausalLM.from_pretrained(checkpoint), artifact)
 
 

@@ -14,7 +14,7 @@ from runtime.generation.scheduling.pages import TRASH
 from runtime.generation.scheduling.sequences import TextInProgress, TextSource
 from runtime.manifest.manifest import Generation
 
-SEQ = 64  # new tokens of a prefill are rounded up to a multiple of it
+SEQ = 128  # new tokens of a prefill are rounded up to a multiple of it
 _TABLES = ("table", "window_table", "source_table")
 
 

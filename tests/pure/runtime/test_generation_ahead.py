@@ -198,7 +198,7 @@ def test_batches_are_padded_to_few_shapes_by_rows_that_write_to_page_0() -> None
     made.close()
     shapes = {step["input_ids"].shape: step["table"].shape[1] for step in behind.given}
     assert {rows for rows, seq in shapes if seq == 1} == {8, 4, 2, 1}
-    assert {seq for _, seq in shapes} == {1, 64}
+    assert {seq for _, seq in shapes} == {1, 128}
     assert set(shapes.values()) <= {1, 2, 4, 8}
     table = torch.ones(1, 9, dtype=torch.int64)
     short = Generation(page=4, max_length=40)

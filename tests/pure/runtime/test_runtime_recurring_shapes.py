@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from runtime.stage import recurring_shapes
-from runtime.stage.recurring_shapes import RECORDED, RECURS, UNUSED, WINDOW, NotCompilable, RecurringShapes
+from runtime.stage.recurring_shapes import OF_TEXTS, RECORDED, RECURS, UNUSED, WINDOW, NotCompilable, RecurringShapes
 from runtime.stage.stage import ShapeKey, shape_key
 
 
@@ -77,6 +77,13 @@ def test_sizes_that_change_from_call_to_call_are_not_recorded(stage: RecurringSh
     assert not recorder.keys
     calls(stage, 3, RECURS)
     assert len(recorder.keys) == 1
+
+
+def test_shapes_of_texts_are_recorded_sooner_and_longer_after(recorder: Recorder) -> None:
+    stage = RecurringShapes(as_it_is, recorder, lambda: True, rule=OF_TEXTS)
+    for rows in range(OF_TEXTS.most + 1):
+        calls(stage, rows, 1)
+    assert [calls(stage, rows, 1) for rows in range(OF_TEXTS.most + 1)] == [[True]] * OF_TEXTS.most + [[False]]
 
 
 def test_nothing_is_recorded_without_memory(recorder: Recorder) -> None:
