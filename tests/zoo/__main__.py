@@ -105,6 +105,11 @@ def _keep(found: Mapping[str, Result]) -> None:
     FOUND.write_text(json.dumps([asdict(result) for result in found.values()], indent=1))
 
 
+def _longest_first(names: Sequence[str], before: Mapping[str, Result]) -> list[str]:
+    """The models by the seconds that they took before; those that did not end are the first."""
+    return sorted(names, key=lambda n: -before[n].export_seconds if n in before and before[n].nodes else float("-inf"))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.zoo", description="Cut many models in three.")
     parser.add_argument("names", nargs="*", help="models, or patterns of them")
@@ -113,15 +118,16 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="write docs/coverage.md after a run of some models too")
     options = parser.parse_args()
     names = [n for n in MODELS if not options.names or any(fnmatch(n, pattern) for pattern in options.names)]
+    before = recorded(COVERAGE.read_text())  # the table may have been written elsewhere
     start, found = perf_counter(), _found()
-    for i, result in enumerate(measured(names, options.jobs, options.timeout)):
+    for i, result in enumerate(measured(_longest_first(names, before), options.jobs, options.timeout)):
         found[result.name] = result
         print(f"{i + 1:4}/{len(names)}  {result.name:24} {outcome(result)}", flush=True)
         _keep(found)
     good = sum(found[name].good for name in names)
     print(f"{good} of {len(names)} return what the uncut model does, bit for bit; {perf_counter() - start:.0f} s")
     if options.write or not options.names:
-        known = recorded(COVERAGE.read_text()) | found  # the table may have been written elsewhere
+        known = before | found
         told = {name: known[name] for name in MODELS if name in known}
         COVERAGE.write_text(coverage(KINDS, told, COVERAGE.read_text()))
     return 0 if all(found[name].good or found[name].known for name in names) else 1

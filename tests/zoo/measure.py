@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 import torch
+import transformers
 from torch import nn
 
 from codegen.artifact.folder import new_folder
@@ -53,6 +54,7 @@ class Result:
     notes: str = ""  # what is fixed or was kept whole, and why
     failure: str = ""
     known: str = ""  # why it fails or differs, where that lies in the model's own code
+    versions: str = ""  # of torch and transformers, which it ran with
 
     @property
     def good(self) -> bool:
@@ -61,7 +63,8 @@ class Result:
 
 def measure(name: str, entry: Entry) -> Result:
     """Never raises: what goes wrong with a model is its result."""
-    return replace(_tried(name, entry), known=entry.known)
+    versions = f"torch {torch.__version__.partition('+')[0]}, transformers {transformers.__version__}"
+    return replace(_tried(name, entry), known=entry.known, versions=versions)
 
 
 def _tried(name: str, entry: Entry) -> Result:

@@ -40,7 +40,9 @@ def coverage(kinds: Mapping[str, Iterable[str]], results: Mapping[str, Result], 
     good = sum(r.good for r in results.values())
     others = sum(name not in results for names in kinds.values() for name in names)
     missing = f"  {others} more have not been run yet." if others else ""
-    parts = [HEAD, f"{good} of {len(results)} models return what they do uncut, bit for bit.{missing}\n"]
+    ran = "; ".join(sorted({r.versions for r in results.values()} - {""}))
+    equal = f"{good} of {len(results)} models return what they do uncut, bit for bit{f', with {ran}' if ran else ''}."
+    parts = [HEAD, f"{equal}{missing}\n"]
     for kind, names in kinds.items():
         parts += [f"## {kind}\n", COLUMNS, *(_row(results[name]) for name in names if name in results), ""]
     parts += [*_failures(results.values()), "", TEXTS, QUANTIZED, section(before, CHECKPOINTS)]
@@ -66,13 +68,15 @@ def recorded(text: str) -> dict[str, Result]:
     reasons = dict(re.findall(r"^- \*\*(\w+)\*\*: (.+)$", text, re.MULTILINE))
     rows = [re.split(r"(?<!\\)\|", row) for row in re.findall(r"^\| (\w+ \| .*)\|$", text, re.MULTILINE)]
     cells = [[cell.strip() for cell in row] for row in rows if len(row) == len(NAMES)]  # and not of another table
-    return {name: _result([name, *row], reasons.get(name, "")) for name, *row in cells if name != NAMES[0]}
+    said = re.search(r"bit for bit, with (.*?)\.(?: |$)", text, re.MULTILINE)
+    versions = said[1] if said else ""
+    return {name: _result([name, *row], reasons.get(name, ""), versions) for name, *row in cells if name != NAMES[0]}
 
 
-def _result(row: list[str], reason: str) -> Result:
+def _result(row: list[str], reason: str, versions: str) -> Result:
     name, nodes, stages, cut, seconds, difference, ran, notes = row
     if not nodes:
-        return Result(name, failure=reason)
+        return Result(name, failure=reason, versions=versions)
     return Result(
         name,
         nodes=int(nodes),
@@ -83,6 +87,7 @@ def _result(row: list[str], reason: str) -> Result:
         ran=ran,
         notes=notes.replace("\\|", "|"),
         known=reason,
+        versions=versions,
     )
 
 
