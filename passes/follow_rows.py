@@ -66,7 +66,9 @@ def _followed(graph: Graph, size: sympy.Symbol) -> Microbatching:
         known.update(_results(node, size, known))
     for value in graph.outputs:
         axis = known.get(value)
-        require(axis is None or axis.before == 1, f"the rows of `{value.name}` do not lie one after another")
+        plain = axis is None or (axis.before == 1 and axis.order is None)
+        require(plain, f"the rows of `{value.name}` do not lie one after another")
+        require(axis is None or not axis.numbers, f"`{value.name}` holds the numbers of rows")
     return Microbatching(size, inputs, tuple(_dim(known, v) for v in graph.outputs), "")
 
 

@@ -6,5 +6,6 @@ In the order in which data meets them:
     shapes  operators that move, copy or make elements: views, concatenation, factories
     compute operators that work on numbers: elementwise, reductions, products, layers
     indices operators that read or write at indices
+    order   operators that sort the rows, compute on them in that order and put them back
     rules   operator -> its rule
 """

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Any, TypeAlias
 
 import sympy
 
 from ir.graph import Call, Value
 from ir.sizes import Dim
+
+
+class Holds(Enum):
+    """Contents of a tensor that say where rows lie."""
+
+    ELEMENTS = "nothing of that kind"
+    ROWS = "the number of its row, in each element"
+    OWN = "its own place, in each element"
+    ORDER = "the place that an element had before a sort, divided by `each`"
+    INVERSE = "the place of each element in an order"
+    COUNTS = "how many elements have each key"
+    ENDS = "how many elements have each key or a smaller one"
 
 
 class MixedError(Exception):
@@ -20,14 +33,22 @@ class MixedError(Exception):
 class Axis:
     """Rows lie along dimension `dim`, whose size is `before * rows * after`.
 
-    Element `(i * rows + row) * after + j` of that dimension belongs to `row`.  Where `numbers` holds, each element
-    is the number of its row.
+    Element `(i * rows + row) * after + j` of that dimension belongs to `row`.  In a sorted tensor element `k` was at
+    `order[k]` before; `order` is the result of the sort.  COUNTS and ENDS have no dimension of rows.
     """
 
     dim: int
     before: Dim = 1
     after: Dim = 1
-    numbers: bool = False
+    order: Value | None = None
+    holds: Holds = Holds.ELEMENTS
+    each: int = 1
+    natural: bool = field(default=False, compare=False)  # whether elements are known to be 0 or more
+
+    @property
+    def numbers(self) -> bool:
+        """Whether the elements say where rows lie."""
+        return self.holds is not Holds.ELEMENTS
 
     @property
     def plain(self) -> bool:
@@ -35,6 +56,9 @@ class Axis:
 
     def at(self, dim: int) -> Axis:
         return replace(self, dim=dim)
+
+    def without_numbers(self) -> Axis:
+        return replace(self, holds=Holds.ELEMENTS, each=1)
 
 
 Found: TypeAlias = Axis | None

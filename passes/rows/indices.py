@@ -27,6 +27,15 @@ def gathered(site: Site) -> Found:
     return axis
 
 
+def written_beside(site: Site) -> Found:
+    """`slice_scatter`: some places along a dimension are written, with the same rows."""
+    axis = site.axis(site["self"])
+    require(site.axis(site["src"]) == axis, "it writes across the rows")
+    if axis is not None:
+        require(wrapped(site["dim"], rank(site["self"])) != axis.dim, "it writes across the rows")
+    return axis
+
+
 def chosen(site: Site) -> Found:
     """`index_select`: places along one dimension."""
     axis, places = site.axis(site["self"]), site.axis(site["index"])
@@ -63,7 +72,7 @@ def indexed(site: Site) -> Found:
     width = max(rank(i) for i in given)
     found = aligned(replace(site, known=_unnumbered(site)), given, width)
     if axis is None or (axis.dim < len(indices) and indices[axis.dim] is not None):
-        return None if found is None else found.at(found.dim + _start(indices))
+        return None if found is None else replace(found.at(found.dim + _start(indices)), natural=False)
     require(found is None, "it reads each row at the places of all")
     return axis.at(_place_of(axis.dim, indices, width))
 
@@ -91,7 +100,7 @@ def _indices(site: Site) -> list[Value | None]:
 
 
 def _unnumbered(site: Site) -> dict[Value, Axis]:
-    return {v: replace(axis, numbers=False) for v, axis in site.known.items()}
+    return {v: axis.without_numbers() for v, axis in site.known.items()}
 
 
 def _start(indices: list[Value | None]) -> int:

@@ -3,31 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 
 from ir.graph import Value
 from ir.operators.facts import aten_name
-from passes.rows import compute, indices, shapes
-from passes.rows.axis import Axis, Found, MixedError, Rule, Site, require
+from passes.rows import compute, indices, order, shapes
+from passes.rows.axis import Axis, Found, Holds, MixedError, Rule, Site, require
 
 
 def axes_of(site: Site) -> tuple[Found, ...]:
     """The axis of each result.  Raises MixedError with a clause that fits after the operator's name."""
     name = aten_name(site.call.op)
-    rule = compute.elementwise if torch.Tag.pointwise in site.call.op.tags else _RULES.get(name)
+    rule = _rule(site, name)
     if not any(site.axis(v) for v in site.call.operands) and not _mentions(site):
         return (None,) * len(site.call.results)
     if rule is None:
         raise MixedError("it is not known to keep rows apart")
     require(not _draws(site), "its random numbers are those of all rows")
-    if name not in _NUMBERS:
+    if name not in _NUMBERS and rule is not order.RULES.get(name):
         require(not any(a.numbers for v in site.call.operands if (a := site.axis(v))), "it computes with row numbers")
     found = rule(site)
     axes = (found,) if found is None or isinstance(found, Axis) else tuple(found)
+    if name not in order.NATURAL:
+        axes = tuple(axis and replace(axis, natural=False) for axis in axes)
     for result, axis in zip(site.call.results, axes, strict=True):
         _check(site, result, axis)
     return axes
+
+
+def _rule(site: Site, name: str) -> Rule | None:
+    """The rule for an operator; some are others where rows are sorted."""
+    usual = compute.elementwise if torch.Tag.pointwise in site.call.op.tags else _RULES.get(name)
+    if not order.is_about_order(site.call.operands, site.known):
+        return usual
+    numbers = any(axis.numbers for v in site.call.operands if (axis := site.axis(v)))
+    if name in order.RULES and (usual is not compute.elementwise or numbers):
+        return order.RULES[name]
+    return usual if usual is compute.elementwise or name in order.KEEP else None
 
 
 def _draws(site: Site) -> bool:
@@ -43,7 +57,8 @@ def _mentions(site: Site) -> bool:
 
 def _check(site: Site, value: Value, axis: Found) -> None:
     """Raise MixedError unless the number of rows stands in the size of the axis, and there alone."""
-    others = [size for i, size in enumerate(value.type.shape) if axis is None or i != axis.dim]
+    lies = axis is not None and axis.holds not in (Holds.COUNTS, Holds.ENDS)
+    others = [size for i, size in enumerate(value.type.shape) if axis is None or not lies or i != axis.dim]
     require(not any(map(site.mentions, others)), "rows meet rows")
 
 
@@ -53,6 +68,7 @@ def _all(rule: Rule, names: str) -> dict[str, Rule]:
 
 _RULES: Mapping[str, Rule] = {
     # The same elements, elsewhere or once more
+    **_all(shapes.same_place, "view_as_complex view_as_real"),
     **_all(shapes.same_place, "alias detach contiguous clone lift_fresh lift_fresh_copy to _to_copy type_as dropout"),
     **_all(shapes.reshaped, "view reshape _unsafe_view flatten unflatten view_as reshape_as"),
     **_all(shapes.expanded, "expand expand_as broadcast_to"),
@@ -83,7 +99,9 @@ _RULES: Mapping[str, Rule] = {
     "glu": compute.gated,
     # Along dimensions
     **_all(compute.along("dim"), "softmax _softmax log_softmax _log_softmax softmin cumsum cumprod logcumsumexp"),
-    **_all(compute.along("dim"), "sort argsort topk cummax cummin"),
+    **_all(order.ordered, "sort argsort"),
+    "topk": order.chosen_first,
+    **_all(compute.along("dim"), "cummax cummin"),
     **_all(compute.along("dims"), "flip roll"),
     "unfold": compute.along("dimension"),
     **_all(compute.reduced, "mean sum prod amax amin max min argmax argmin any all var std var_mean std_mean"),
@@ -116,6 +134,7 @@ _RULES: Mapping[str, Rule] = {
     "embedding": indices.looked_up,
     "one_hot": shapes.same_place,
     **_all(indices.gathered, "gather scatter scatter_add scatter_reduce take_along_dim"),
+    "slice_scatter": indices.written_beside,
     "index_select": indices.chosen,
     **_all(indices.at_same_places, "index_add index_copy index_fill"),
     "index": indices.indexed,

@@ -11,7 +11,7 @@ import sympy
 
 from ir.graph import Value
 from ir.sizes import Dim
-from passes.rows.axis import Axis, Found, MixedError, Rule, Site, aligned, rank, require, wrapped
+from passes.rows.axis import Axis, Found, Holds, MixedError, Rule, Site, aligned, rank, require, wrapped
 
 
 def same_place(site: Site) -> Found:
@@ -32,7 +32,7 @@ def reshaped(site: Site) -> Found:
         ahead = _quotient(before, prod(new[:dim]))
         behind = _quotient(after, prod(new[dim + 1 :]))
         if ahead is not None and behind is not None and _equal(size, ahead * site.size * behind):
-            return Axis(dim, ahead, behind, axis.numbers)
+            return replace(axis, dim=dim, before=ahead, after=behind)
     raise MixedError("the rows do not lie in one dimension of the new shape")
 
 
@@ -118,16 +118,18 @@ def filled(site: Site) -> Found:
 
 
 def like(site: Site) -> Found:
-    return replace(axis, numbers=False) if (axis := site.axis(site["self"])) else filled(site)
+    return axis.without_numbers() if (axis := site.axis(site["self"])) else filled(site)
 
 
 def counted(site: Site) -> Found:
-    """`arange(rows)` numbers them; one over anything else knows nothing of them."""
+    """`arange(rows)` numbers them, `arange(2 * rows)` the places; one over anything else knows nothing of them."""
     given = [site.get("start"), site.get("end"), site.get("step")]
     if not any(map(site.mentions, given)):
         return None
-    require(given[0] in (None, 0) and given[2] in (None, 1) and given[1] == site.size, "it counts over the rows")
-    return Axis(0, numbers=True)
+    each = _quotient(given[1], site.size)
+    whole = each is not None and not site.mentions(each)
+    require(given[0] in (None, 0) and given[2] in (None, 1) and whole, "it counts over the rows")
+    return Axis(0, holds=Holds.ROWS) if each == 1 else Axis(0, after=each or 1, holds=Holds.OWN)
 
 
 def selected(site: Site) -> Found:
@@ -177,7 +179,7 @@ def concatenated(site: Site) -> Found:
             all(a is not None and (a.dim, a.after) == (dim, axis.after) for a in axes),
             "it puts something else beside the rows",
         )
-        return replace(axis, before=sum(a.before for a in axes if a is not None), numbers=False)
+        return replace(axis, before=sum(a.before for a in axes if a is not None)).without_numbers()
     require(all(a is None or a == axis for a in axes) and None not in axes, "it combines different rows")
     return axis
 
@@ -197,7 +199,8 @@ def tiled(site: Site) -> Found:
         return made(site)
     dim = axis.dim + len(times) - rank(source)
     require(not any(map(site.mentions, times)), "it repeats each row for every row")
-    return replace(axis, dim=dim, before=axis.before * times[dim], numbers=axis.numbers and times[dim] == 1)
+    tiled = replace(axis, dim=dim, before=axis.before * times[dim])
+    return tiled if times[dim] == 1 else tiled.without_numbers()
 
 
 def interleaved(site: Site) -> Found:

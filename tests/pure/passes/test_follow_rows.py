@@ -52,9 +52,45 @@ def rows_of(x: torch.Tensor) -> torch.Tensor:
     return torch.arange(x.shape[0])
 
 
+def experts(
+    x: torch.Tensor, m: Function, put_back: Callable[..., Any], known: bool = True, each: int = 2
+) -> torch.Tensor:
+    """Each of `4 * batch` tokens goes to two of four experts: all are sorted by expert, and put back."""
+    tokens = x.flatten(0, 1)
+    weights, chosen = (tokens @ m.matrix[:, :4]).softmax(-1).topk(2)
+    keys, order = torch.sort(chosen.flatten() if known else chosen.flatten() % 4)
+    ends = torch.histc(keys.float(), bins=4, min=0, max=3).cumsum(0, dtype=torch.int32)
+    there = tokens[order // each].masked_fill((keys > 3)[:, None], 0.0)
+    matrices = m.matrix.expand(4, 8, 8) * torch.arange(1, 5)[:, None, None]
+    made = torch._grouped_mm(there.bfloat16(), matrices.bfloat16(), ends).float()
+    return put_back(tokens, made * weights.flatten()[order][:, None], order)
+
+
+def inverted(tokens: torch.Tensor, made: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    inverse = torch.empty_like(order)
+    inverse[order] = torch.arange(order.shape[0])
+    return made[inverse].view(-1, 2, 8).sum(1)
+
+
+def put_in_place(tokens: torch.Tensor, made: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    there = torch.zeros_like(made)
+    there[order] = made
+    return there.view(-1, 2, 8).sum(1)
+
+
+BACK: dict[str, Callable[..., Any]] = {
+    "inverted": inverted,
+    "sorted again": lambda tokens, made, order: made[order.argsort()].view(-1, 2, 8).sum(1),
+    "put in place": put_in_place,
+    "added up": lambda tokens, made, order: torch.zeros_like(tokens).index_add(0, order // 2, made),
+}
+
 APART: dict[str, Callable[..., Any]] = {
+    **{f"experts, {name}": lambda x, m, back=back: experts(x, m, back) for name, back in BACK.items()},
     "added along another dimension": lambda x, m: x.index_add(1, torch.tensor([0, 0, 3]), x[:, :3] * 2),
     "filled along another dimension": lambda x, m: x.index_fill(2, torch.tensor([1, 5]), 0.5).softmax(-1),
+    "written beside": lambda x, m: torch.slice_scatter(x, x[:, :2] * 2, 1, 2, 4),
+    "complex": lambda x, m: torch.view_as_real(torch.view_as_complex(x.view(-1, 4, 4, 2)) * 1j),
     "elementwise": lambda x, m: torch.tanh(x * 2 + m.table).clamp(min=0),
     "reshape": lambda x, m: (x.reshape(-1, 8) @ m.matrix).view(x.shape[0], 4, 8),
     "rows inside": lambda x, m: x.transpose(0, 1).contiguous(),
@@ -80,6 +116,24 @@ APART: dict[str, Callable[..., Any]] = {
 }
 
 MIXED: dict[str, tuple[Callable[..., Any], str]] = {
+    "experts whose keys might be below 0": (
+        lambda x, m: experts(x, m, inverted, known=False),
+        "histc in .* it computes over the rows",
+    ),
+    "experts that read other tokens": (lambda x, m: experts(x, m, inverted, each=3), "it reads across the rows"),
+    "experts left in order": (lambda x, m: experts(x, m, lambda t, made, o: made), "do not lie one after another"),
+    "sorted and summed": (
+        lambda x, m: experts(x, m, lambda t, made, o: made.view(-1, 2, 8).sum(1)),
+        "it moves rows that",
+    ),
+    "an order in numbers": (lambda x, m: x[:, 0, 0].argsort() * 2, "it computes with row numbers"),
+    "numbers": (lambda x, m: rows_of(x), "holds the numbers of rows"),
+    "at places of all": (
+        lambda x, m: x.flatten(0, 1) + torch.arange(4 * x.shape[0])[:, None],
+        "it computes with row numbers",
+    ),
+    "written beside, by rows": (lambda x, m: torch.slice_scatter(x, x[:1], 0, 0, 1), "it takes some rows out of all"),
+    "a part of the rows": (lambda x, m: torch.slice_scatter(x, m.table[None], 0, 0, 1), "it writes across the rows"),
     "copied at rows": (
         lambda x, m: x.index_copy(0, torch.tensor([0]), torch.ones(1, 4, 8)),
         "it writes across the rows",
@@ -95,7 +149,7 @@ MIXED: dict[str, tuple[Callable[..., Any], str]] = {
     "rows with rows": (lambda x, m: x[:, 0] @ x[:, 0].T, "it multiplies rows with rows"),
     "positions": (lambda x, m: x + rows_of(x)[:, None, None], "it computes with row numbers"),
     "a table by position": (lambda x, m: x + F.embedding(rows_of(x) % 4, m.table)[:, None], "row numbers"),
-    "across": (lambda x, m: x[x[:, 0, 0].argsort()], "argsort in|it reads across the rows"),
+    "across": (lambda x, m: x[x[:, 0, 0].argsort()], "the rows of `index` do not lie one after another"),
     "batch norm": (lambda x, m: F.batch_norm(x, None, None, training=True), "it normalises over the rows"),
     "attention over rows": (
         lambda x, m: F.scaled_dot_product_attention(*[x.transpose(0, 1)] * 3),
