@@ -53,7 +53,7 @@ def test_the_folder_holds_what_the_manifest_lists(shell: Shell) -> None:
     files = {name.removeprefix("out/") for name, kind in shell.contents().items() if kind != "folder"} - {"model.py"}
     dumps = {f"passes/{i:02}-{name}.txt" for i, name in enumerate(["export", *(p.name for p in DEFAULT_PASSES)])}
     stages = {f"stage_{i}.{suffix}" for i in range(2) for suffix in ("py", "safetensors")}
-    assert files - {"graph.svg"} == dumps | stages | {"graph.dot", "report.html", "manifest.json"}
+    assert files - {"graph.svg"} == dumps | stages | {"graph.dot", "graph.json.gz", "report.html", "manifest.json"}
     listed = json.loads(Path("out/manifest.json").read_text())["files"]
     assert listed == {name: sha for name, sha in hashes(shell).items() if name in listed}
     assert set(listed) == files - {"manifest.json"}
