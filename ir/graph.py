@@ -206,6 +206,7 @@ class Graph:
     placement: tuple[int, ...] = (0,)  # the device of each stage; set by split-stages
     split: Split = Split()  # set by split-stages
     decoding: Decoding = Decoding()  # how a decoder's step continues texts
+    adapters: tuple[str, ...] = ()  # the names of those that rows choose from, by the input `adapter`: 1 for the first
     programs: tuple[Program, ...] = ()  # empty: one program, which is the graph
 
     @property

@@ -79,6 +79,7 @@ def manifest_of(
         placement=placed(plan),
         settings=torch_settings(keeps_modules=bool(plan.graph.whole)),
         generation=_generation(plan.graph.decoding),
+        adapters=plan.graph.adapters,
     )
 
 

@@ -100,9 +100,10 @@ class Adapter:
     path: Path
     settings: Mapping[str, Any]
     tensors: Mapping[str, Tensorlike]
+    kept: bool = False  # whether it stays beside the weights
 
     @classmethod
-    def open(cls, folder: Path) -> Adapter:
+    def open(cls, folder: Path, kept: bool = False) -> Adapter:
         """Open a folder that peft saved.  Raises SourceError for what is missing, and for kinds that are not merged."""
         settings = read_settings(folder)
         if fault := _not_done(settings):
@@ -111,7 +112,8 @@ class Adapter:
         if file is None:
             raise SourceError(f"{folder} has {SETTINGS} and no {' or '.join(_FILES)}; fetch it")
         table = read_checkpoint(file)[""]
-        return cls(folder, settings, {name.removeprefix("base_model.model."): t for name, t in table.items()})
+        named = {name.removeprefix("base_model.model."): t for name, t in table.items()}
+        return cls(folder, settings, named, kept)
 
     def merged(self, model: nn.Module, tensors: Mapping[str, Tensorlike]) -> dict[str, Tensorlike]:
         """The tensors of a model, by its own names, with the adapter merged into them.

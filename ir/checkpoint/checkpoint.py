@@ -12,6 +12,7 @@ from torch import nn
 
 from ir.checkpoint.adapters import Adapted, Adapter
 from ir.checkpoint.files import read_checkpoint
+from ir.checkpoint.kept_adapters import adapter_names, keep_adapters
 from ir.checkpoint.mosaic import Mosaic
 from ir.checkpoint.names import fit, renamed_for, stored_names, unwrapped
 from ir.checkpoint.quantized.dequantized import Dequantized
@@ -88,7 +89,8 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         """
         if self.quantization is None:
             return self
-        tensors = keep_stored(model, self.tensors) if as_stored else self.tensors
+        stored = as_stored and not adapter_names(model)  # adapters are beside plain layers
+        tensors = keep_stored(model, self.tensors) if stored else self.tensors
         notes = (*self.notes, *_quantized_notes(self.quantization, self.tensors, tensors))
         return Checkpoint(self.path, tensors, notes, self.tables)
 
@@ -115,9 +117,12 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         return tables[best] if fits.get(best) else main
 
     def _adapted(self, model: nn.Module, adapters: Sequence[Adapter]) -> Checkpoint:
-        """The tensors of a model with adapters merged into them."""
+        """The tensors of a model with adapters merged into them, or kept beside them."""
         tensors, notes = self.tensors, list(self.notes)
-        for adapter in adapters:
+        if kept := [adapter for adapter in adapters if adapter.kept]:
+            tensors = keep_adapters(model, tensors, kept)
+            notes.append(f"each row chooses an adapter, or none: {', '.join(adapter_names(model))}")
+        for adapter in (adapter for adapter in adapters if not adapter.kept):
             merged = adapter.merged(model, tensors)
             changed = sum(tensors.get(name) is not tensor for name, tensor in merged.items())
             notes.append(f"{adapter} is merged into {changed} weights")

@@ -11,6 +11,7 @@ sentences          the modules behind a transformer that make an embedding of a 
 checkpoint_folder  a Hugging Face folder: config.json and weights
 switches           fields of its configuration that are set so that it can be exported
 examples           example inputs: of its configuration, of sizes that the user names
+adapter_choice     the example of a model that keeps adapters
 kept               folders whose graph an earlier run kept: no model is made
 decoder            a decoder as a module that continues texts token by token
 """

@@ -31,6 +31,7 @@ class Reading:
     prefix: str = ""  # of the names of the checkpoint's weights that are meant
     variant: str = ""  # of the checkpoint's files, such as fp16
     adapters: tuple[Path, ...] = ()  # folders of LoRA adapters, which are merged into the weights
+    keep_adapters: bool = False  # whether adapters stay beside the weights instead, for rows to choose from
     keep_quantized: bool = True  # whether quantized weights stay as they are stored, where they can
 
 
@@ -77,6 +78,7 @@ class Source:
     variants: tuple[Variant, ...] = ()  # other calls, each a program of its own
     tokenizer: tuple[Path, ...] = ()  # files of a checkpoint that turn texts into ids
     decoding: Decoding = Decoding()  # how a decoder's step continues texts
+    adapters: tuple[str, ...] = ()  # the names of those that rows choose from
     library: Callable[[], nn.Module] | None = None  # the model as its own library loads it, weights and all
     example_for: Callable[[Mapping[str, torch.Tensor]], Variant | None] = _unknown  # a call with these values of inputs
     quantized: Callable[[Source], Source] = _unchanged  # its model, which has plain weights, with quantized ones
@@ -111,8 +113,9 @@ class Source:
 
 def opened(path: Path, reading: Reading, *adapters: Adapter) -> Checkpoint:
     """The checkpoint that is meant, with `adapters` and those that the user names.  Raises SourceError."""
-    named = map(Adapter.open, reading.adapters)
-    return Checkpoint.open(path, reading.variant).under(reading.prefix).adapted_by(*adapters, *named)
+    checkpoint = Checkpoint.open(path, reading.variant).under(reading.prefix)
+    named = [*adapters, *map(Adapter.open, reading.adapters)]
+    return checkpoint.adapted_by(*(replace(adapter, kept=reading.keep_adapters) for adapter in named))
 
 
 def uncompiled(model: nn.Module) -> nn.Module:

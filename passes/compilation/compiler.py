@@ -76,6 +76,7 @@ class Compiler:
     def export(self, source: Source) -> Graph:
         """The graph of a source, to be cut for the workload.  Raises CompileError."""
         graph, kept = captured(source, self.cache)
+        graph = replace(graph, adapters=source.adapters or graph.adapters)
         if kept and not isinstance(source, ArtifactSource):
             self.tell("the export is kept from an earlier run; --no-cache exports anew")
         if source.decoding.page:

@@ -21,11 +21,15 @@ from ir.checkpoint.names import own_tensors
 from ir.errors import CompileError, SourceError
 from ir.objects.signature import forward_parameters
 from ir.sources import Reading, Source, opened, read_source, uncompiled
+from ir.sources.adapter_choice import with_adapter_choice
 from ir.sources.decoder.made import step_of
 from ir.sources.examples.example_sizes import with_example_sizes
 from ir.sources.examples.variants import with_fixed_inputs, with_shapes_of, with_variants
 from ir.sources.kept import find_source, key_of
 from passes.options.options import Options, Quantized, Weights, reading_options
+
+KEEP = Path("keep")
+"""The value of the option `adapter` by which adapters stay beside the weights."""
 
 
 def read_given(
@@ -84,7 +88,9 @@ def _made(
     options: Options,
     variants: Mapping[str, Any] | None,
 ) -> Source:
-    source = _read(source_or_model, args, kwargs, options)
+    source = with_adapter_choice(_read(source_or_model, args, kwargs, options))
+    if KEEP in options.adapter and not source.adapters:
+        raise SourceError("--adapter keep has no adapter to keep: name its folder, and plan with the weights")
     if variants is not None and not isinstance(variants, Mapping):
         raise SourceError(f"variants is a {type(variants).__name__}; give a dict of calls by name")
     fixed = with_fixed_inputs(with_variants(source, _in_dtype(variants or {}, options)), options.fix)
@@ -134,7 +140,8 @@ def _reading(options: Options) -> Reading:
         generate=options.generate,
         prefix=options.weights_prefix,
         variant=options.variant,
-        adapters=options.adapter,
+        adapters=tuple(folder for folder in options.adapter if folder != KEEP),
+        keep_adapters=KEEP in options.adapter,
         keep_quantized=options.quantized is Quantized.keep,
     )
 

@@ -133,7 +133,10 @@ class Options:
     weights_prefix: str = option("", PREFIX, _SOURCE, "names of the weights that are meant begin so, as with ema.")
     variant: str = option("", VARIANT, _SOURCE, "the files that are meant: fp16 of model.fp16.safetensors")
     adapter: tuple[Path, ...] = option(
-        (), FOLDERS, _SOURCE, "a LoRA adapter's folder, to merge into the checkpoint's weights while stages are written"
+        (),
+        FOLDERS,
+        _SOURCE,
+        "a LoRA adapter's folder, to merge into the weights; several, and keep: rows choose one",
     )
     dtype: DType | None = option(None, one_of(DType), _SOURCE, "of the weights; else as the source has them")
     quantized: Quantized = option(

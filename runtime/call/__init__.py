@@ -7,6 +7,7 @@ tree          their form in the manifest
 sizes         the sizes of a batch: ranges, guards, and the value of every symbol
 input_type    the dtype and shape that a tensor must have
 layout        the layout of a tensor in memory
+adapter_rows  the adapters that the rows of a call choose, by name
 inputs        arguments -> tensors and sizes, checked
 microbatches  a batch -> microbatches, and their outputs -> those of the batch
 output_parts  parts of outputs, as callers name them

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from runtime.call.adapter_rows import AdapterNames
 from runtime.call.inputs import Inputs
 from runtime.call.microbatches import BatchSplit
 from runtime.call.selection import OutputSelection
@@ -95,11 +96,12 @@ class Programs:
     """The programs of an artifact in their order.  A call runs the first one that its arguments fit."""
 
     programs: tuple[ProgramCalls, ...]
+    adapters: AdapterNames = AdapterNames()
 
     @classmethod
     def parse(cls, manifest: Manifest) -> Programs:
         """Raises ManifestError."""
-        return cls(tuple(map(ProgramCalls.parse, manifest.programs)))
+        return cls(tuple(map(ProgramCalls.parse, manifest.programs)), AdapterNames(manifest.adapters))
 
     def program_of(self, batch: Values) -> ProgramCalls:
         """The program that runs a batch."""
@@ -121,14 +123,15 @@ class Programs:
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Values:
         """The batch of a call.  Raises InputError that says of each program why it does not take the call."""
-        return self._first(lambda inputs: inputs.bind(args, kwargs))
+        chosen = self.adapters.given(args, kwargs)
+        return self._first(lambda inputs: inputs.bind(args, chosen))
 
     def bind_named(self, tensors: Mapping[str, torch.Tensor]) -> Values:
         """The batch of tensors by their names in the manifest; of several programs, fixed ones must be there, too.
 
         Raises InputError as `bind` does, and where programs that take the tensors differ in other arguments.
         """
-        several = len(self.programs) > 1
+        several, tensors = len(self.programs) > 1, self.adapters.given((), tensors)
         batch = self._first(lambda inputs: inputs.bind_named(tensors, fixed_too=several))
         first = self.program_of(batch).entry
         for other in self.programs[batch.program + 1 :]:

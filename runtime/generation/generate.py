@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from runtime.call.adapter_rows import AdapterNames
 from runtime.errors import InputError
 from runtime.generation.continuation import Continuation, Step, Told
 from runtime.generation.generator import Generator
@@ -35,7 +36,7 @@ class TextGeneration:
         """Raises InputError where the artifact is no decoder."""
         if not manifest.generation.page:
             raise InputError(f"{manifest.name} was not compiled to continue texts", "compile it with --generate")
-        self._generation = manifest.generation
+        self._generation, self._adapters = manifest.generation, AdapterNames(manifest.adapters)
         self._media = media = MediaInputs.of(manifest)
         first, takes = ([t.name for t in manifest.programs[i].inputs] for i in (0, 0 if media.programs else -1))
         widths = SourceWidths.of(manifest.programs[0], manifest.generation.source)
@@ -77,7 +78,7 @@ class TextGeneration:
 
     def _start(self, prompt: Prompt, options: dict[str, Any], row: int = 0, told: Told | None = None) -> Continuation:
         named = {key: value for key, value in options.items() if key != "pad_token_id"}
-        terms = text_options(self._generation, len(prompt.ids), named)
+        terms = text_options(self._generation, len(prompt.ids), named, self._adapters)
         if terms.ends and not prompt.text:
             raise InputError(f"the prompt is ids, which the text {terms.ends[0]!r} cannot end", "stop it by ids")
         reader = self._tokenizer.reader(terms.ends) if prompt.text else None

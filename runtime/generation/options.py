@@ -7,13 +7,16 @@ from dataclasses import dataclass, replace
 from random import SystemRandom
 from typing import Any
 
+from runtime.call.adapter_rows import INPUT, AdapterNames
 from runtime.errors import InputError
 from runtime.generation.token_rules import RULE_OPTIONS, TokenRules
 from runtime.manifest.manifest import Generation
 
 _DRAWING = ("temperature", "top_k", "top_p", "min_p")
 _SUPPRESSED = ("suppress_tokens", "begin_suppress_tokens")
-_OTHERS = ("do_sample", "seed", "max_new_tokens", "max_length", "eos_token_id", "stop")
+_OTHERS = ("do_sample", "seed", "max_new_tokens", "max_length", "eos_token_id", "stop", INPUT)
+NO_ADAPTERS = AdapterNames()
+"""Those of an artifact that keeps none."""
 _ALWAYS = ("repetition_penalty", "logit_bias")
 _NEUTRAL = {"num_beams": (1,), "use_cache": (True, False), "return_dict_in_generate": (False,)}  # change no token
 
@@ -55,9 +58,12 @@ class TextOptions:
     stop: frozenset[int] = frozenset()
     ends: tuple[str, ...] = ()
     rules: TokenRules = TokenRules()
+    adapter: int = 0  # the index of one that the artifact keeps; 0: none
 
 
-def text_options(generation: Generation, prompt: int, given: dict[str, Any]) -> TextOptions:
+def text_options(
+    generation: Generation, prompt: int, given: dict[str, Any], adapters: AdapterNames = NO_ADAPTERS
+) -> TextOptions:
     """The options of a prompt of `prompt` tokens, from the arguments of a call as `model.generate` takes them.
 
     What is not given is as the checkpoint says, which draws if it says how.  Without a length, a text ends where the
@@ -88,7 +94,7 @@ def text_options(generation: Generation, prompt: int, given: dict[str, Any]) -> 
     _check_sampling(sampling)
     forced = max(len(generation.begin) - 1, 0)
     rules = TokenRules.of({**generation.defaults, **named}, prompt - forced, generation.vocabulary, stop)
-    return TextOptions(new, sampling, stop, ends, rules)
+    return TextOptions(new, sampling, stop, ends, rules, adapters.index(named.get(INPUT)))
 
 
 def _length(generation: Generation, prompt: int, named: dict[str, Any]) -> int:

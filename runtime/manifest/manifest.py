@@ -272,6 +272,7 @@ class Manifest:
     placement: tuple[str, ...] = ()  # the device of each stage
     settings: dict[str, str] = field(default_factory=dict)  # of torch, at the compilation
     generation: Generation = field(default_factory=Generation)
+    adapters: tuple[str, ...] = ()  # the names of those that rows choose from, by the input `adapter`; 0 is none
     seal: str = ""  # sha256 of all the rest, as the compiler wrote it
     schema: int = SCHEMA
 

@@ -185,7 +185,9 @@ def folder_of(change: Callable[[Path], Any], at: str = "m", refused: bool = Fals
         with torch.no_grad():
             logits = None if refused else expected(input_ids=IDS, attention_mask=torch.ones_like(IDS)).logits
         source = folder / at if at in ("m", "shards") else folder / at.split("/")[0]
-        return Tried(str(source), {"input_ids": IDS, "attention_mask": torch.ones_like(IDS)}, logits, options)
+        call: dict[str, Any] = {"input_ids": IDS, "attention_mask": torch.ones_like(IDS)}
+        call |= {"adapter": "m"} if options.get("adapter") == "keep" else {}
+        return Tried(str(source), call, logits, options)
 
     return make
 
@@ -259,6 +261,7 @@ FOLDERS: dict[str, Kind] = {
     "a Trainer's output": folder_of(lambda folder: None, at="run/checkpoint-500", refused=True),
     "LoRA beside the weights": folder_of(adapter()),
     "LoRA with a scale over the root of the rank": folder_of(adapter(use_rslora=True, lora_alpha=4)),
+    "LoRA beside the weights, with `--adapter keep`": folder_of(adapter(), adapter="keep"),
     "DoRA": folder_of(adapter(use_dora=True), refused=True),
     "IA3": folder_of(adapter(peft_type="IA3"), refused=True),
     "prompt tuning": folder_of(adapter(peft_type="PROMPT_TUNING"), refused=True),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.export import Dim
 
+from ir.checkpoint.kept_adapters import CHOICE
 from ir.checkpoint.transformers import is_pretrained
 from ir.decoding import Decoding
 from ir.errors import SourceError
@@ -40,7 +41,10 @@ def step_of(source: Source, max_length: int | None = None, page: int | None = No
     if (source.variants or source.fix) and not made.media:
         reason = why_not or next((note for note in made.notes if "texts alone" in note), "it takes ids alone")
         raise SourceError(f"under --generate, --fix and variants are for media before a text, of which: {reason}")
+    if source.adapters and (made.example is not None or made.media):
+        raise SourceError("--adapter keep with --generate is for decoders of texts alone: leave it out to merge them")
     first, *others = _sourced_programs(made.terms, made.example) if made.example is not None else _programs(made)
+    first, *others = (_choosing(call) if source.adapters else call for call in (first, *others))
     step = replace(
         source,
         model=made.step,
@@ -80,6 +84,17 @@ def _programs(made: MadeStep) -> Iterator[Variant]:
     if terms.chunk != 1:
         prefill = _call("prefill", example_call(batch, _SEQ, given, uneven=False), {**sizes, "seq": 2})
         yield replace(prefill, optional=True)
+
+
+def _choosing(call: Variant) -> Variant:
+    """The call with an adapter for each row."""
+    rows, shapes = call.kwargs["lengths"], call.dynamic_shapes
+    assert isinstance(shapes, Mapping)
+    return replace(
+        call,
+        kwargs={**call.kwargs, CHOICE: torch.ones_like(rows)},
+        dynamic_shapes={**shapes, CHOICE: shapes["lengths"]},
+    )
 
 
 def _media_call(media: Media, terms: Decoding) -> Variant:

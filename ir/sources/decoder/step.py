@@ -14,7 +14,10 @@ from ir.decoding import Decoding
 from ir.sources.decoder.media import Media
 from ir.sources.decoder.sampling import TokenSampling
 
-OWN = ("table", "window_table", "window_first", "slots", "source", "source_lengths", "source_table", "shifts")
+OWN = (
+    *("table", "window_table", "window_first", "slots"),
+    *("source", "source_lengths", "source_table", "shifts", "adapter"),
+)
 """Inputs of a step that say where its rows lie and what an encoder reads; the model's own have other names."""
 
 
@@ -34,6 +37,7 @@ class DecoderStep(nn.Module):
         source_lengths: Tensor | None = None,
         source_table: Tensor | None = None,
         shifts: Tensor | None = None,
+        adapter: Tensor | None = None,
         *,
         sampling: Tensor,
         seeds: Tensor,
@@ -51,11 +55,11 @@ class DecoderStep(nn.Module):
         `source` `[batch, source, …]` is for the encoder, padded on the right, with `source_lengths` `int64[batch]` and
         its pages `source_table` `int64[batch, source_pages]`.  `media` are what the model takes beside ids in the first
         step of a text, such as the pixels of an image; where these move the positions of what follows, `shifts`
-        `int64[batch]` are added to those of a row.  The others are those of `TokenSampling`: `sampling`
-        `float32[batch, 4]` has its temperature, top_k, top_p and min_p, and `changes` `float32[batch, 2, marks]` its
-        penalty and bias.
+        `int64[batch]` are added to those of a row.  `adapter` `int64[batch]` is the one of each row.  The others are
+        those of `TokenSampling`: `sampling` `float32[batch, 4]` has its temperature, top_k, top_p and min_p, and
+        `changes` `float32[batch, 2, marks]` its penalty and bias.
         """
-        own = (table, window_table, window_first, slots, source, source_lengths, source_table, shifts)
+        own = (table, window_table, window_first, slots, source, source_lengths, source_table, shifts, adapter)
         tables = {**dict(zip(OWN, own, strict=True)), **media}
         logits = self.logits(input_ids, lengths, counts, {name: t for name, t in tables.items() if t is not None})
         temperature, top_k, top_p, min_p = sampling.unbind(1)

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ir.checkpoint.kept_adapters import CHOICE
 from ir.sources.decoder.step import DecoderStep
 
 
@@ -18,6 +19,7 @@ class WholeStep(DecoderStep):
         whole: Any = super(DecoderStep, self).forward
         accepts = inspect.signature(whole).parameters
         given: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in accepts else {}
+        given |= {CHOICE: tables[CHOICE]} if CHOICE in tables else {}
         if "use_cache" in accepts:
             given["use_cache"] = False
         return whole(input_ids=input_ids, **given).logits[:, -1]

@@ -70,6 +70,7 @@ _MAKE: dict[str, Callable[[TextBatch, Generation], torch.Tensor]] = {
     "window_table": lambda batch, _: _table([text.window_pages for text in batch.texts]),
     "window_first": lambda batch, of: torch.tensor([text.left * of.page for text in batch.texts]),
     "shifts": lambda batch, _: torch.tensor([text.media.shift if text.media else 0 for text in batch.texts]),
+    "adapter": lambda batch, _: torch.tensor([text.options.adapter for text in batch.texts]),
     "slots": lambda batch, _: torch.tensor([text.slot for text in batch.texts]),
     "source": lambda batch, _: batch.sources(),
     "source_lengths": lambda batch, _: torch.tensor([text.source.states for text in batch.texts if text.source]),

@@ -72,10 +72,13 @@ class Pages:
                     self._empty.append(page)
 
 
-def prefixes_of(tokens: Sequence[int], page: int, known: Sequence[bytes] = ()) -> list[bytes]:
-    """A digest of each prefix of `tokens` that ends with a full page; the first of them may be `known`."""
+def prefixes_of(tokens: Sequence[int], page: int, known: Sequence[bytes] = (), adapter: int = 0) -> list[bytes]:
+    """A digest of each prefix of `tokens` that ends with a full page; the first of them may be `known`.
+
+    Texts with another `adapter` have other prefixes.
+    """
     digests = [*known]
-    before = digests[-1] if digests else b""
+    before = digests[-1] if digests else bytes(adapter)
     for end in range((len(digests) + 1) * page, len(tokens) + 1, page):
         before = blake2b(before + array("q", tokens[end - page : end]).tobytes(), digest_size=16).digest()
         digests.append(before)

@@ -196,7 +196,7 @@ class TextInProgress:
     def prefixes(self, pools: Pools) -> list[bytes]:
         """The digests of its prefixes that end with a full page, each made once, as tokens only join."""
         if len(self._prefixes) < len(self.tokens) // pools.page:
-            self._prefixes = prefixes_of(self.tokens, pools.page, self._prefixes)
+            self._prefixes = prefixes_of(self.tokens, pools.page, self._prefixes, self.options.adapter)
         return self._prefixes
 
     def shareable(self, pools: Pools) -> list[bytes]:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -139,15 +139,20 @@ class Server:
         return Response(body, headers={oip.HEADER_LENGTH: str(length)}, media_type="application/octet-stream")
 
     async def _models(self, request: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [self._described()]})
+        return JSONResponse({"object": "list", "data": [*map(self._described, self._names)]})
 
     async def _model(self, request: Request) -> Response:
-        if request.path_params["model"] != self.settings.name:
+        if request.path_params["model"] not in self._names:
             raise NoSuchModel(request.path_params["model"], self.settings.name)
-        return JSONResponse(self._described())
+        return JSONResponse(self._described(request.path_params["model"]))
 
-    def _described(self) -> dict[str, Any]:
-        return {"id": self.settings.name, "object": "model", "created": self._began, "owned_by": "stagecut"}
+    @property
+    def _names(self) -> tuple[str, ...]:
+        """The name of the model, and those of the adapters that its artifact keeps."""
+        return (self.settings.name, *self.model.interface.manifest.adapters)
+
+    def _described(self, name: str) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": self._began, "owned_by": "stagecut"}
 
     async def _completions(self, request: Request) -> Response:
         return await self._write(request, chat=False)
@@ -161,16 +166,18 @@ class Server:
         return JSONResponse(embedding_answer(wish, self.settings.name, vectors, tokens))
 
     async def _asked(self, request: Request) -> Any:
-        """The JSON of a request to the OpenAI API, which may name the model."""
+        """The JSON of a request to the OpenAI API, which may name the model, or an adapter."""
         table = oip.read_json(await self._body(request))
         model = table.get("model", self.settings.name) if isinstance(table, dict) else self.settings.name
-        if model != self.settings.name:
+        if model not in self._names:
             raise NoSuchModel(model, self.settings.name)
         return table
 
     async def _write(self, request: Request, chat: bool) -> Response:
         table = await self._asked(request)
-        wish = read_wish(table, chat)
+        wish, name = read_wish(table, chat), table.get("model", self.settings.name)
+        if name != self.settings.name:
+            wish = replace(wish, options={**wish.options, "adapter": name})
         if not self.model.interface.writes_texts:
             raise FieldRefused(
                 f"{self.settings.name} writes no texts; ask it by /v2/models/{self.settings.name}/infer", "model"

@@ -15,7 +15,11 @@ from torch import nn
 
 from codegen.report.page import data_of
 from ir.capture import capture
+from ir.decoding import Decoding
 from ir.errors import CompileError, PipelineError, SourceError
+from ir.sources import Source
+from ir.sources.decoder import made
+from ir.sources.decoder.step import MadeStep
 from passes.cli.cut_first.prepared import prepared
 from passes.compilation import pools
 from passes.compilation.api import compile_model
@@ -37,6 +41,18 @@ def test_a_source_that_is_none() -> None:
 def test_an_adapter_of_a_module_needs_the_checkpoint_that_it_adapts() -> None:
     with pytest.raises(SourceError, match="an adapter is merged into the weights of a checkpoint; name it, as in"):
         compile_model(nn.Linear(2, 2), (torch.ones(1, 2),), out="unused", stages=1, adapter="unused")
+
+
+def test_adapters_that_cannot_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = nn.Linear(2, 2)
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    given = {"out": tmp_path / "out", "stages": 1, "checkpoint": tmp_path / "net.pt", "adapter": "keep"}
+    with pytest.raises(SourceError, match="--adapter keep has no adapter to keep: name its folder, and plan"):
+        compile_model(net, (torch.ones(1, 2),), **given)
+    step = MadeStep(net, Decoding(page=4), example=torch.ones(1, 2))
+    monkeypatch.setattr(made, "own_step", lambda *_: step)
+    with pytest.raises(SourceError, match="--adapter keep with --generate is for decoders of texts alone"):
+        made.step_of(Source("net", net, (), {}, None, {}, adapters=("one",)))
 
 
 def test_a_pass_whose_options_do_not_read() -> None:

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,10 +15,12 @@ from typing import Any
 import httpx
 import pytest
 
+from runtime.manifest.manifest import Manifest
 from runtime.serving.arrays import Array
 from runtime.serving.front import app as app_module
 from runtime.serving.front import spans
 from runtime.serving.front.app import Server, Settings
+from runtime.serving.protocols.openai_requests import FieldRefused
 from tests.support.artifacts import Part, tensor, write
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -70,6 +73,25 @@ def test_the_description_names_the_routes_that_there_are(server: Server) -> None
         for method in methods:
             answer = through(server, lambda client, m=method, p=path: client.request(m, p))
             assert answer.status_code not in (404, 405), path
+
+
+def test_an_adapter_is_a_model_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write(tmp_path / "mine", [Part("return (x,)", {"x": None}, {"y": ((), (0,))})])
+    replace(Manifest.read(folder), adapters=("poet",)).write(folder)
+    server, seen = Server(folder, [[]], Settings("mine", token="t")), list[Any]()
+
+    def answer(wish: Any, *_: Any) -> Any:
+        seen.append(wish.options.get("adapter"))
+        raise FieldRefused("enough is seen", "model")
+
+    monkeypatch.setattr(app_module, "TextAnswer", answer)
+    monkeypatch.setattr(type(server.model.interface), "writes_texts", True)
+    listed = through(server, lambda client: client.get("/v1/models")).json()
+    assert [model["id"] for model in listed["data"]] == ["mine", "poet"]
+    for model, status in (("poet", 400), ("mine", 400), ("clerk", 404)):
+        body = {"model": model, "prompt": [1]}
+        assert through(server, lambda client, b=body: client.post("/v1/completions", json=b)).status_code == status
+    assert seen == ["poet", None]
 
 
 def test_the_dashboard_shows_numbers_that_there_are(server: Server) -> None:

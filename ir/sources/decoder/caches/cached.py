@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ir.checkpoint.kept_adapters import CHOICE
 from ir.sources.decoder.caches.kept import Pool
 from ir.sources.decoder.caches.layers import EmptyLayer, PagedLayer, PagedSlotLayer, RowCache, RowSlots, SlotLayer
 from ir.sources.decoder.caches.masks import masks_of_rows
@@ -42,7 +43,7 @@ class CachedStep(DecoderStep):
         if self.use.counts_keys:
             width = next(layer.rows.width for layer in layers if isinstance(layer, PagedLayer))
             given["attention_mask"] = (torch.arange(width, device=lengths.device) < (lengths + counts)[:, None]).long()
-        given |= {name: tensor for name, tensor in tables.items() if name not in OWN}
+        given |= {name: tensor for name, tensor in tables.items() if name not in OWN or name == CHOICE}
         if "logits_to_keep" in accepts:
             given["logits_to_keep"] = 1
         with masks_of_rows(), self._stored_states(layers):

@@ -1,0 +1,102 @@
+"""LoRA adapters beside the weights: rows choose one, or none."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.func import functional_call
+
+from ir.checkpoint.adapters import Adapter
+from ir.checkpoint.checkpoint import Checkpoint
+from ir.checkpoint.kept_adapters import adapter_names
+from ir.errors import SourceError
+from ir.sources.adapter_choice import with_adapter_choice
+from ir.sources.source import Source, Variant
+
+
+class Layers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.v, self.embed = nn.Linear(4, 6), nn.Linear(6, 4, bias=False), nn.Embedding(5, 4)
+
+    def forward(self, x: torch.Tensor, **_: Any) -> torch.Tensor:
+        return self.v(self.q(x).relu())
+
+
+def base(folder: Path) -> Checkpoint:
+    torch.manual_seed(0)
+    save_file(Layers().state_dict(), folder / "model.safetensors")
+    return Checkpoint.open(folder / "model.safetensors")
+
+
+def adapter(folder: Path, seed: int, rank: int, *layers: str) -> Adapter:
+    """An adapter of these layers, to be kept."""
+    folder.mkdir()
+    made = torch.Generator().manual_seed(seed)
+    shapes = {"q": (4, 6), "v": (6, 4), "embed": (5, 4)}
+    named: dict[str, torch.Tensor] = {}
+    for layer in layers:
+        kind, (width, out) = ("lora_embedding_{}" if layer == "embed" else "lora_{}.weight"), shapes[layer]
+        named[f"base_model.model.{layer}.{kind.format('A')}"] = torch.randn(rank, width, generator=made)
+        named[f"base_model.model.{layer}.{kind.format('B')}"] = torch.randn(out, rank, generator=made)
+    save_file(named, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": rank, "lora_alpha": 6 * seed}))
+    return replace(Adapter.open(folder), kept=True)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (3, 2, 4), (3, 2, 2, 4)])
+def test_each_row_has_what_its_adapter_adds(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    held = base(tmp_path)
+    one, two = adapter(tmp_path / "one", 1, 2, "q"), adapter(tmp_path / "two", 2, 3, "q", "v")
+    model, x = Layers(), torch.randn(shape)
+    kept = held.adapted_by(one, two).for_model(model)
+    assert adapter_names(model) == ("one", "two")
+    assert kept.notes == ("each row chooses an adapter, or none: one, two",)
+    assert list(inspect.signature(model.forward).parameters) == ["x", "adapter", "_"]
+    with torch.no_grad():
+        rows = functional_call(model, dict(kept), (x,), {"adapter": torch.tensor([2, 0, 1])})
+        plain = functional_call(model, dict(kept), (x,))
+    for row, chosen in ((0, [two]), (1, []), (2, [one])):
+        merged = held.adapted_by(*(replace(a, kept=False) for a in chosen)).for_model(Layers())
+        with torch.no_grad():
+            whole = functional_call(Layers(), dict(merged), (x,))
+        torch.testing.assert_close(rows[row], whole[row], rtol=1e-4, atol=1e-4)
+    assert torch.equal(rows[1], plain[1])
+
+
+def test_half_precision_has_its_adapters_in_float32(tmp_path: Path) -> None:
+    model = Layers().to(torch.bfloat16)
+    kept = base(tmp_path).adapted_by(adapter(tmp_path / "one", 1, 2, "q")).for_model(model)
+    assert model.q.lora_up.dtype == torch.float32
+    assert list(kept["q.lora_up"].shape) == [2, 6, 2]
+    assert kept["q.lora_scale"].tolist() == [0, 3]
+    for name in ("q.lora_up", "q.lora_down", "q.lora_scale"):
+        whole = torch.cat([*kept.tensors[name].blocks(torch.float32)])
+        assert torch.equal(whole, kept[name].flatten())
+
+
+def test_what_cannot_be_kept_is_named(tmp_path: Path) -> None:
+    held, one = base(tmp_path), adapter(tmp_path / "one", 1, 2, "q")
+    with pytest.raises(SourceError, match=r"two adapters are kept under the name one: rename the folder"):
+        held.adapted_by(one, one).for_model(Layers())
+    words = adapter(tmp_path / "words", 1, 2, "embed")
+    with pytest.raises(SourceError, match=r"changes embed.weight of no linear layer: without --adapter keep"):
+        held.adapted_by(words).for_model(Layers())
+    model = Layers()
+    held.adapted_by(one).for_model(model)
+    source = Source("m", model, (torch.ones(3, 4),), {}, {"x": {0: "rows"}}, {})
+    found = with_adapter_choice(source)
+    assert (found.kwargs["adapter"].tolist(), found.dynamic_shapes) == (
+        [0, 1, 0],
+        {"x": {0: "rows"}, "adapter": {0: "rows"}},
+    )
+    with pytest.raises(SourceError, match=r"variants go without --adapter keep"):
+        with_adapter_choice(replace(source, variants=(Variant("wide", (), {}),)))
