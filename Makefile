@@ -52,7 +52,7 @@ faults: $(READY) ## put 1,000 faults into an artifact, which `stagecut check` mu
 	$(BIN)/python -m tests.faults
 
 servers: build/servers/.ready ## run packages on the real TorchServe (needs Java 17), Triton and Ray Serve, and fuzz our own
-	$(ALONE) $(PYTEST) tests/servers/test_servers.py tests/servers/test_server_texts.py tests/servers/test_openapi.py tests/servers/test_kserve.py
+	$(ALONE) $(PYTEST) tests/servers/test_servers.py tests/servers/test_server_texts.py tests/servers/test_ray_hosts.py tests/servers/test_openapi.py tests/servers/test_kserve.py
 	$(PYTEST) tests/servers/test_hosts.py
 
 bench: $(READY) ## run the benchmarks

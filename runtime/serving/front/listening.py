@@ -47,7 +47,8 @@ def _job(options: argparse.Namespace, address: str) -> HostJob | None:
 def serve(options: argparse.Namespace) -> int:
     """Serve until a signal ends it.  Raises InputError or ManifestError before anything is loaded."""
     if options.join:
-        return _join(options)
+        asyncio.run(follow(followers_of(options)))
+        return 0
     if options.host not in LOCAL and not options.token_file and not options.no_token:
         raise InputError(
             f"--host {options.host} lets other machines ask; give a token with --token-file FILE, or say --no-token"
@@ -70,14 +71,13 @@ def serve(options: argparse.Namespace) -> int:
     return 0
 
 
-def _join(options: argparse.Namespace) -> int:
-    """Run the stages of this host, for a server on another one.  Raises InputError or ManifestError."""
+def followers_of(options: argparse.Namespace) -> Followers:
+    """The processes of this host, for a server on another one.  Raises InputError or ManifestError."""
     job = _job(options, options.join)
     if job is None or not 0 < options.number < options.hosts:
         raise InputError("a host that joins needs the number of --hosts, and its own --number from 1")
     print(f"host {options.number} of {options.hosts}: joining {job.address}:{job.port}", file=sys.stderr, flush=True)
-    asyncio.run(follow(Followers(job, job.ranks(options.number), engine_arguments(options)[0])))
-    return 0
+    return Followers(job, job.ranks(options.number), engine_arguments(options)[0])
 
 
 class _Listening(uvicorn.Server):

@@ -96,7 +96,7 @@ def test_flags_that_do_not_go_together(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--replicas are for one host, and --hosts for one engine"):
         listening._job(flags, "10.0.0.1")
     with pytest.raises(InputError, match="a host that joins needs the number of --hosts, and its own --number from 1"):
-        listening._join(argparse.Namespace(hosts=1, join="10.0.0.1"))
+        listening.followers_of(argparse.Namespace(hosts=1, join="10.0.0.1"))
     (tmp_path / "token").write_text("tökén")
     with pytest.raises(InputError, match="holds no token: one line of ASCII"):
         listening._token(tmp_path / "token")
