@@ -50,7 +50,8 @@ def same_terms(graph: Graph, example: Example) -> bool:
                 terms.equal(constant.data, weights.get(constant.fqn, constant.data))
             states = {state: weights[next(fqn for fqn in state.fqns if fqn in weights)] for state in graph.states}
             before = {state.name: terms.as_before(buffer) for state, buffer in states.items()}
-            once = LayersOnce(alike_modules(model) if any(map(repeats, graph.nodes)) else {}, example.templates)
+            members = alike_modules(model) if any(map(repeats, graph.nodes)) else {}
+            once = LayersOnce(members, example.templates, unkept=True)  # as the export found; here terms hold all
             with terms, padded_as_in_inference(), converted_for_the_call(model), once.watched(model):
                 returned = flatten(call(model, example.parameters, example.arguments.fill(inputs)))[0]
                 wanted = [terms.number(t) for t in returned if isinstance(t, torch.Tensor)]

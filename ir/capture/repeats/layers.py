@@ -82,11 +82,12 @@ class LayersOnce:
 
     The template of a kind is the first call that creates the same nodes as the one before it and finds all types in
     torch's caches, as earlier calls create more nodes or fewer; or the one that `given` says, for each kind in the
-    order in which they are met.
+    order in which they are met.  `unkept`: whether it is known that nothing keeps what these make.
     """
 
     members: Mapping[int, Alike]
     given: Sequence[int] | None = None
+    unkept: bool = False
     created: list[Created] = field(default_factory=list)
     repeated: list[Repeated] = field(default_factory=list)
     doubt: tuple[int, str] | None = None
@@ -174,9 +175,9 @@ class LayersOnce:
         before = {i: self._node(recorder.tensors[i]) for i in recorder.external}
         try:
             stores = self._stores(self._nodes[start:], [recorder.tensors[i] for i in recorder.external])
-            if {name for i, name in before.items() if i in recorder.stored} != set(stores):
+            if not stores.keys() <= {before[i] for i in recorder.stored}:
                 raise InDoubt("it changes a tensor that it is given")
-            template = Template.of(recorder, result, kept_in(_arguments(forward)))
+            template = Template.of(recorder, result, kept_in(_arguments(forward)), self.unkept)
         except InDoubt as e:
             kind.refused = self.refused[member.path] = str(e)
             return result

@@ -127,10 +127,10 @@ class Template:
         object.__setattr__(self, "held", self._counts())
 
     @classmethod
-    def of(cls, recorder: CallRecorder, result: Any, held: Iterable[Holding]) -> Template:
+    def of(cls, recorder: CallRecorder, result: Any, held: Iterable[Holding], unkept: bool) -> Template:
         """The template of a recorded call; `held`: the places in objects that it was given.
 
-        Raises InDoubt where it cannot be one.
+        Raises InDoubt where it cannot be one, as where something else keeps what it made, unless that is known not to.
         """
         if recorder.doubt:
             raise InDoubt(recorder.doubt)
@@ -145,7 +145,8 @@ class Template:
             if not outputs or any(i not in inside and i not in recorder.external for i in returned):
                 raise InDoubt("it returns no tensor of its own")
             kept = [(h, i) for h in held if (i := recorder.index(h.tensor)) in inside]
-            _require_unkept(recorder.tensors, inside.difference(outputs), [h for h, _ in kept])
+            if not unkept:
+                _require_unkept(recorder.tensors, inside.difference(outputs), [h for h, _ in kept])
             outputs = list(dict.fromkeys([*outputs, *(i for _, i in kept)]))
             _require_own_memory(recorder.tensors, recorder.external, outputs)
             with _disable_current_modes():
