@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import pytest
 import torch
 from torch import nn
 
+from ir.analysis.bind import bind_sizes
+from ir.capture.checks.equivalence import same_terms
+from ir.capture.export.recording import record
+from ir.capture.model import _example
 from tests.support.repeats import NEVER, differences, exported
 
 WIDTH, LAYERS = 8, 8
@@ -150,6 +155,16 @@ def test_what_layers_store_in_pools_is_state_of_each() -> None:
     assert [state.fqns[0] for state, _ in once.graph.updates] == [f"layers.{i}.pool" for i in range(LAYERS)]
     assert same(Pooled, dynamic=True) == LAYERS - 2
     assert same(lambda: Pooled(shared=True), dynamic=True) == LAYERS - 2
+
+
+def test_another_call_is_compared_with_a_graph_whose_layers_are_recorded_once() -> None:
+    x = torch.randn(3, WIDTH)
+    example = _example(Pooled(), (x,), {}, {"x": {0: "batch"}})
+    recording = record(example)
+    assert recording.repeats is not None
+    for rows, same in ((3, True), (2, False)):
+        call = replace(example, templates=recording.repeats.templates).at([x[:rows]])
+        assert same_terms(bind_sizes(recording.graph, {"batch": 3}), call) == same
 
 
 def test_layers_that_change_what_they_are_given_in_another_way_are_exported_in_full() -> None:
