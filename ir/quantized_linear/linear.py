@@ -1,0 +1,126 @@
+"""Linear layers over quantized weights, in a file that stage files import from their own folder."""
+
+# pyright: reportMissingImports=false, reportOptionalMemberAccess=false, reportIndexIssue=false
+# pyright: reportInvalidTypeForm=false, reportPossiblyUnboundVariable=false, reportPossiblyUnbound=false
+
+import torch
+from torch.nn import functional as F
+
+try:
+    import triton
+    import triton.language as tl
+except ImportError:  # builds of torch for CPUs come without it
+    triton = tl = None
+constexpr = int if tl is None else tl.constexpr
+MOST = 64  # rows of x for which there is a kernel; with more, the weight is dequantized first
+
+
+def quantized_linear(x, codes, scale, zeros=None, bias=None, bits=0, lowest=0, added=0, step=(1, 1), wide=False):
+    """`F.linear(x, weight, bias)`, of the weight `[rows, columns]` that is (codes - zeros - lowest) * scale.
+
+    `codes` have `bits` each, packed along the columns into words of 32, or are numbers `[rows, columns]`.  An element of
+    `scale` is for `step` rows and columns.  `zeros` are packed along the rows; `added` is added to their words.  The
+    weight is computed in float32 if it is `wide`, else in the dtype of the scale.
+    """
+    if torch.compiler.is_compiling():
+        given = {"bits": bits, "lowest": lowest, "added": added, "step": step, "wide": wide}
+        return torch.ops.stagecut.quantized_linear(x, codes, scale, zeros, bias, **given)
+    rows, columns, scale = codes.shape[0], x.shape[-1], scale if scale.dim() == 2 else scale.reshape(-1, 1)
+    tall = x.numel() // columns
+    if triton is None or x.device.type == "cpu" or not 0 < tall <= MOST:
+        weight = dequantized(codes, scale, zeros, columns, bits, lowest, added, step, wide)
+        return F.linear(x, weight.to(x.dtype), bias)
+    given = x.reshape(tall, columns).contiguous()
+    words, across = codes.shape[1], codes.stride(1) > 1  # across: what lies side by side in memory is of other rows
+    if tall == 1:
+        height, width = (64, 32) if across else (8, 128 if bits else 512)
+    else:
+        height, width = 32, 32
+    splits = min(triton.cdiv(512 * height, rows), max(words // (4 * width), 1)) if across or tall > 1 else 1
+    out = x.new_empty(splits, tall, rows, dtype=torch.float32 if splits > 1 else x.dtype)
+    multiply_codes[triton.cdiv(rows, height), splits](
+        given, codes, scale, zeros, bias, out, tall, rows, words, triton.cdiv(words, splits * width) * width,
+        *codes.stride(), *scale.stride(), *((0, 0) if zeros is None else zeros.stride()),
+        bits, lowest, added, *step, 1 if tall == 1 else max(triton.next_power_of_2(tall), 16), height, width,
+        zeros is not None, bias is not None and splits == 1, num_warps=4,
+    )  # fmt: skip
+    out = out[0] if splits == 1 else out.sum(0) if bias is None else out.sum(0) + bias
+    return out.to(x.dtype).view(*x.shape[:-1], rows)
+
+
+def dequantized(codes, scale, zeros, columns, bits, lowest, added, step, wide):
+    """The weight `[rows, columns]`, in the dtype that it is computed in."""
+    dtype, rows = torch.float32 if wide else scale.dtype, len(codes)
+    if bits:
+        shifts, mask = torch.arange(0, 32, bits, dtype=torch.int32, device=codes.device), (1 << bits) - 1
+        codes = ((codes.unsqueeze(-1) >> shifts) & mask).flatten(-2) - lowest
+    if zeros is not None:
+        zeros = (((zeros.unsqueeze(1) + added) >> shifts[:, None]) & mask).flatten(0, 1)[:rows]
+        codes = codes - zeros.repeat_interleave(step[1], 1)
+    for dim, size in enumerate((rows, columns)):
+        if scale.shape[dim] > 1 and step[dim] > 1:
+            scale = scale.repeat_interleave(step[dim], dim).narrow(dim, 0, size)
+    return codes.to(dtype) * scale.to(dtype)
+
+
+def multiply_codes(
+    x, codes, scale, zeros, bias, out, tall, rows, words, share,
+    code_row, code_word, scale_row, scale_group, zero_row, zero_group,
+    BITS: constexpr, LOWEST: constexpr, ADDED: constexpr, STEP: constexpr, GROUP: constexpr,
+    TALL: constexpr, HEIGHT: constexpr, WIDTH: constexpr, ZEROS: constexpr, BIAS: constexpr,
+):  # fmt: skip
+    """The kernel: HEIGHT rows of the weight times x, over `share` of the words of codes."""
+    PER: constexpr = 32 // BITS if BITS else 1
+    row = tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)
+    inside, columns = row < rows, words * PER
+    low = tl.program_id(1) * share
+    total = tl.zeros([HEIGHT, WIDTH] if TALL == 1 else [TALL, HEIGHT], tl.float32)
+    line = tl.arange(0, TALL)
+    for first in range(low, tl.minimum(low + share, words), WIDTH):
+        word = first + tl.arange(0, WIDTH)
+        there = (word < words)[None, :] & inside[:, None]
+        held = tl.load(codes + row[:, None].to(tl.int64) * code_row + word[None, :] * code_word, there, 0 if BITS else 0.0)
+        group = word * PER // GROUP
+        factor = tl.load(scale + (row // STEP)[:, None] * scale_row + group[None, :] * scale_group, there, 0.0)
+        factor = factor.to(tl.float32)
+        zero = tl.full([HEIGHT, WIDTH], LOWEST, tl.float32)
+        if ZEROS:
+            packed = tl.load(zeros + (row // PER)[:, None] * zero_row + group[None, :] * zero_group, there, 0)
+            zero += (((packed + ADDED) >> (row % PER * BITS)[:, None]) & ((1 << BITS) - 1)).to(tl.float32)
+        part = tl.zeros([HEIGHT, WIDTH], tl.float32)
+        for place in tl.static_range(PER):
+            code = ((held >> (place * BITS)) & ((1 << BITS) - 1)).to(tl.float32) if BITS else held.to(tl.float32)
+            at = x + word * PER + place
+            if TALL == 1:
+                given = tl.load(at, word < words, 0.0).to(tl.float32)
+                part += (code - zero) * given[None, :]
+            else:
+                seen = (line < tall)[:, None] & (word < words)[None, :]
+                given = tl.load(at[None, :] + line[:, None] * columns, seen, 0.0)
+                weight = ((code - zero) * factor).to(given.dtype)
+                total = tl.dot(given, weight.T, total, input_precision="ieee")
+        if TALL == 1:
+            total += part * factor
+    at = out + tl.program_id(1) * tall * rows
+    if TALL == 1:
+        product = tl.sum(total, 1)
+        if BIAS:
+            product += tl.load(bias + row, inside, 0.0).to(tl.float32)
+        tl.store(at + row, product, inside)
+    else:
+        if BIAS:
+            total += tl.load(bias + row, inside, 0.0).to(tl.float32)[None, :]
+        tl.store(at + line[:, None] * rows + row[None, :], total, (line < tall)[:, None] & inside[None, :])
+
+
+if triton is not None:
+    multiply_codes = triton.jit(multiply_codes)
+
+
+if not hasattr(torch.ops.stagecut, "quantized_linear"):  # an operator, which torch.compile takes as it is
+    tensors = "Tensor x, Tensor codes, Tensor scale, Tensor? zeros=None, Tensor? bias=None"
+    options = "int bits=0, int lowest=0, int added=0, int[] step=[1, 1], bool wide=False"
+    schema = f"({tensors}, {options}) -> Tensor"
+    torch.library.custom_op("stagecut::quantized_linear", quantized_linear, mutates_args=(), schema=schema).register_fake(
+        lambda x, codes, *_, **__: x.new_empty(*x.shape[:-1], codes.shape[0])
+    )
