@@ -11,6 +11,7 @@ In the order in which a model meets them:
 
     simplify_masks    attention masks that are causal, or mask nothing    (masks/: formulas of masks)
     fuse_attention    attention of a decoder that reads pages where they lie  (attention/: how models spell it)
+    fuse_quantized    linear layers of a decoder that read quantized weights as they are stored
     propagate_shapes  types checked by running each operator without data; views
     follow_rows       the size along which a batch may be split            (rows/: a rule for each operator)
     annotate_cost     flops and bytes of each node                        (cost_models/: costs -> seconds)

@@ -23,6 +23,7 @@ from ir.operators.facts import aten_name
 from ir.operators.higher_order import higher_order_of, is_higher_order, with_inner
 from ir.operators.registration import comes_with_torch
 from ir.paged.paged_operator import is_paged, keys_read
+from ir.quantized_linear.linear_operator import is_quantized_linear
 from ir.sizes import Dim, at
 from passes.cost_models.higher_order import higher_order_cost
 from passes.cost_models.profiling import Progress, profile
@@ -78,7 +79,8 @@ def node_cost(node: Node, source: Mapping[Value, Value], sizes: Mapping[sympy.Sy
 
 def _name(node: Call) -> str:
     """The name of an operator in the tables of this file."""
-    return "module" if is_whole(node) else "paged_attention" if is_paged(node) else aten_name(node.op)
+    own = ("paged_attention", is_paged), ("quantized_linear", is_quantized_linear), ("module", is_whole)
+    return next((name for name, test in own if test(node)), "") or aten_name(node.op)
 
 
 def _unknown(graph: Graph) -> Iterator[str]:
@@ -242,6 +244,7 @@ _FLOPS: Mapping[str, Flops] = {
     "scaled_dot_product_attention": _attention,
     **{f"_scaled_dot_product_{kernel}": _attention for kernel in _ATTENTION_KERNELS},
     "paged_attention": _paged_attention,
+    "quantized_linear": _product("x"),
     "lstm": _recurrent,
     "gru": _recurrent,
     "rnn_tanh": _recurrent,

@@ -10,6 +10,7 @@ from passes.check_sizes import CheckSizes
 from passes.duplicate_cheap import DuplicateCheap
 from passes.follow_rows import FollowRows
 from passes.fuse_attention import FuseAttention
+from passes.fuse_quantized import FuseQuantized
 from passes.group_shared import GroupShared
 from passes.insert_transfers import InsertTransfers
 from passes.mark_cheap import MarkCheap
@@ -21,6 +22,7 @@ from passes.split_stages import SplitStages
 DEFAULT_PASSES: tuple[type[Any], ...] = (
     SimplifyMasks,
     FuseAttention,
+    FuseQuantized,
     PropagateShapes,
     FollowRows,
     AnnotateCost,

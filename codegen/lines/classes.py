@@ -24,8 +24,8 @@ from codegen.structure.program import Block, Loop, Statement, Use, inside, join,
 from codegen.structure.reroll import Rerolled
 from ir.graph import State, Value
 
-PAGED = "paged_attention"  # the function for attention over pages, and the module that has it
-_TAKEN = (PAGED, NUMBERED, FROZEN, "read_weights", "read_piece", "rebuilt", "tensors", "RECEIVES", "SENDS", "nn", "Any")
+PAGED, QUANTIZED = "paged_attention", "quantized_linear"  # functions, each in a module of its name beside stage files
+_TAKEN = (PAGED, QUANTIZED, NUMBERED, FROZEN, "read_weights", "read_piece", "rebuilt", "tensors", "RECEIVES", "SENDS", "nn", "Any")
 
 
 def plan_classes(file: StageFile, program: Rerolled) -> tuple[ClassPlan, ...]:

@@ -12,6 +12,7 @@ from codegen.spelling.literals import argument_source, expr_source
 from ir.graph import Call, Value
 from ir.operators.facts import aten
 from ir.paged.paged_operator import PAGED_ATTENTION
+from ir.quantized_linear.linear_operator import QUANTIZED_LINEAR
 
 ATOM, POWER, UNARY, TIMES, PLUS, SHIFT, AND, XOR, OR, COMPARE = 10, 9, 8, 7, 6, 5, 4, 3, 2, 1
 
@@ -369,4 +370,5 @@ _WRITERS: Mapping[Any, Writer] = {
     aten.index.Tensor: index,
     aten.index_put_.default: store,
     PAGED_ATTENTION: function("paged_attention", by_name=5),
+    QUANTIZED_LINEAR: function("quantized_linear", by_name=4),
 }

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from codegen.lines.classes import PAGED
+from codegen.lines.classes import PAGED, QUANTIZED
 from codegen.lines.init import NUMBERED
 from codegen.lines.stage_file import StageFile
 from codegen.spelling.torch_modules import FROZEN
 from ir.paged import attention
 from ir.paged.paged_operator import is_paged
+from ir.quantized_linear import linear
+from ir.quantized_linear.linear_operator import is_quantized_linear
 
 _NUMBERED_MODULES = f"""
 class {NUMBERED}(nn.ModuleList):  # modules under the numbers that they have in the whole model
@@ -42,4 +44,5 @@ HELPERS = {NUMBERED: _NUMBERED_MODULES, FROZEN: _FROZEN_BATCH_NORM}
 
 def files_beside(file: StageFile) -> dict[str, Path]:
     """The files that a stage file imports from its own folder: their names there, and the sources of their text."""
-    return {f"{PAGED}.py": Path(attention.__file__)} if any(map(is_paged, file.calls)) else {}
+    known = {PAGED: (is_paged, attention), QUANTIZED: (is_quantized_linear, linear)}
+    return {f"{n}.py": Path(str(module.__file__)) for n, (read, module) in known.items() if any(map(read, file.calls))}

@@ -30,22 +30,29 @@ def quantized_linear(x, codes, scale, zeros=None, bias=None, bits=0, lowest=0, a
     if triton is None or x.device.type == "cpu" or not 0 < tall <= MOST:
         weight = dequantized(codes, scale, zeros, columns, bits, lowest, added, step, wide)
         return F.linear(x, weight.to(x.dtype), bias)
-    given = x.reshape(tall, columns).contiguous()
     words, across = codes.shape[1], codes.stride(1) > 1  # across: what lies side by side in memory is of other rows
-    if tall == 1:
-        height, width = (64, 32) if across else (8, 128 if bits else 512)
-    else:
-        height, width = 32, 32
+    given = x.reshape(tall, words, -1).mT.contiguous()  # the first columns of all words, the second ones, …
+    height, width = _tile(bits, across, tall > 1, step[1] < columns)
     splits = min(triton.cdiv(512 * height, rows), max(words // (4 * width), 1)) if across or tall > 1 else 1
     out = x.new_empty(splits, tall, rows, dtype=torch.float32 if splits > 1 else x.dtype)
     multiply_codes[triton.cdiv(rows, height), splits](
         given, codes, scale, zeros, bias, out, tall, rows, words, triton.cdiv(words, splits * width) * width,
         *codes.stride(), *scale.stride(), *((0, 0) if zeros is None else zeros.stride()),
-        bits, lowest, added, *step, 1 if tall == 1 else max(triton.next_power_of_2(tall), 16), height, width,
+        bits, lowest, added, *step, step[1] >= columns, across,
+        1 if tall == 1 else max(triton.next_power_of_2(tall), 16), height, width,
         zeros is not None, bias is not None and splits == 1, num_warps=4,
     )  # fmt: skip
     out = out[0] if splits == 1 else out.sum(0) if bias is None else out.sum(0) + bias
     return out.to(x.dtype).view(*x.shape[:-1], rows)
+
+
+def _tile(bits, across, tall, grouped):
+    """The rows of the weight, and the words of codes, that the kernel takes at a time."""
+    if tall:
+        return 64, 32
+    if across:
+        return 64, 32
+    return (8, 128) if bits else (16, 128) if grouped else (8, 512)
 
 
 def dequantized(codes, scale, zeros, columns, bits, lowest, added, step, wide):
@@ -66,51 +73,53 @@ def dequantized(codes, scale, zeros, columns, bits, lowest, added, step, wide):
 def multiply_codes(
     x, codes, scale, zeros, bias, out, tall, rows, words, share,
     code_row, code_word, scale_row, scale_group, zero_row, zero_group,
-    BITS: constexpr, LOWEST: constexpr, ADDED: constexpr, STEP: constexpr, GROUP: constexpr,
-    TALL: constexpr, HEIGHT: constexpr, WIDTH: constexpr, ZEROS: constexpr, BIAS: constexpr,
+    BITS: constexpr, LOWEST: constexpr, ADDED: constexpr, STEP: constexpr, GROUP: constexpr, WHOLE: constexpr,
+    ACROSS: constexpr, TALL: constexpr, HEIGHT: constexpr, WIDTH: constexpr, ZEROS: constexpr, BIAS: constexpr,
 ):  # fmt: skip
-    """The kernel: HEIGHT rows of the weight times x, over `share` of the words of codes."""
+    """The kernel: HEIGHT rows of the weight times x `[tall, codes a word, words]`, over `share` of the words of codes."""
     PER: constexpr = 32 // BITS if BITS else 1
-    row = tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)
-    inside, columns = row < rows, words * PER
-    low = tl.program_id(1) * share
+    row, line = tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT), tl.arange(0, TALL)
+    inside, low = row < rows, tl.program_id(1) * share
+    rates = scale + (row // STEP)[:, None] * scale_row
     total = tl.zeros([HEIGHT, WIDTH] if TALL == 1 else [TALL, HEIGHT], tl.float32)
-    line = tl.arange(0, TALL)
+    factor = tl.load(rates, inside[:, None], 0.0).to(tl.float32)
     for first in range(low, tl.minimum(low + share, words), WIDTH):
         word = first + tl.arange(0, WIDTH)
         there = (word < words)[None, :] & inside[:, None]
         held = tl.load(codes + row[:, None].to(tl.int64) * code_row + word[None, :] * code_word, there, 0 if BITS else 0.0)
-        group = word * PER // GROUP
-        factor = tl.load(scale + (row // STEP)[:, None] * scale_row + group[None, :] * scale_group, there, 0.0)
-        factor = factor.to(tl.float32)
-        zero = tl.full([HEIGHT, WIDTH], LOWEST, tl.float32)
+        if GROUP % (WIDTH * PER) == 0 and not WHOLE:
+            factor = tl.load(rates + first * PER // GROUP * scale_group, inside[:, None], 0.0).to(tl.float32)
+        elif not WHOLE:
+            factor = tl.load(rates + (word * PER // GROUP)[None, :] * scale_group, there, 0.0).to(tl.float32)
+        least = 8388608.0 + LOWEST  # 2 ** 23: the float with a number's bits at the end of its own is that much larger
         if ZEROS:
-            packed = tl.load(zeros + (row // PER)[:, None] * zero_row + group[None, :] * zero_group, there, 0)
-            zero += (((packed + ADDED) >> (row % PER * BITS)[:, None]) & ((1 << BITS) - 1)).to(tl.float32)
-        part = tl.zeros([HEIGHT, WIDTH], tl.float32)
+            at = zeros + (row // PER)[:, None] * zero_row + (word * PER // GROUP)[None, :] * zero_group
+            packed = tl.load(at, there, 0) + ADDED
+            least += ((packed >> (row % PER * BITS)[:, None]) & ((1 << BITS) - 1)).to(tl.float32)
+        part = total if WHOLE and TALL == 1 else tl.zeros([HEIGHT, WIDTH], tl.float32)
         for place in tl.static_range(PER):
-            code = ((held >> (place * BITS)) & ((1 << BITS) - 1)).to(tl.float32) if BITS else held.to(tl.float32)
-            at = x + word * PER + place
-            if TALL == 1:
-                given = tl.load(at, word < words, 0.0).to(tl.float32)
-                part += (code - zero) * given[None, :]
+            if BITS:
+                code = ((held >> (place * BITS)) & ((1 << BITS) - 1)) | 0x4B000000
+                code = code.to(tl.float32, bitcast=True) - least
+            else:
+                code = held.to(tl.float32)
+            if TALL == 1 and ACROSS:
+                part += code * tl.load(x + place * words + word, word < words, 0.0).to(tl.float32)[None, :]
+            elif TALL == 1:
+                part += code * tl.load(x + place * words + word[None, :] + row[:, None] * 0, there, 0.0).to(tl.float32)
             else:
                 seen = (line < tall)[:, None] & (word < words)[None, :]
-                given = tl.load(at[None, :] + line[:, None] * columns, seen, 0.0)
-                weight = ((code - zero) * factor).to(given.dtype)
-                total = tl.dot(given, weight.T, total, input_precision="ieee")
+                given = tl.load(x + line[:, None] * (words * PER) + place * words + word[None, :], seen, 0.0)
+                total = tl.dot(given, (code * factor).to(given.dtype).T, total, input_precision="ieee")
         if TALL == 1:
-            total += part * factor
+            total = part if WHOLE else total + part * factor
     at = out + tl.program_id(1) * tall * rows
+    added = tl.load(bias + row, inside, 0.0).to(tl.float32) if BIAS else tl.zeros([HEIGHT], tl.float32)
     if TALL == 1:
-        product = tl.sum(total, 1)
-        if BIAS:
-            product += tl.load(bias + row, inside, 0.0).to(tl.float32)
-        tl.store(at + row, product, inside)
+        total = total * factor if WHOLE else total
+        tl.store(at + row, tl.sum(total, 1) + added, inside)
     else:
-        if BIAS:
-            total += tl.load(bias + row, inside, 0.0).to(tl.float32)[None, :]
-        tl.store(at + line[:, None] * rows + row[None, :], total, (line < tall)[:, None] & inside[None, :])
+        tl.store(at + line[:, None] * rows + row[None, :], total + added[None, :], (line < tall)[:, None] & inside[None, :])
 
 
 if triton is not None:

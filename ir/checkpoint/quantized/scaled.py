@@ -28,7 +28,7 @@ class Scaled:
     def dequantize(self, parts: Parts) -> torch.Tensor:
         codes, scale = parts["codes"], decoded_scale(parts["scale"])
         dtype = torch.float32 if self.wide else scale.dtype
-        steps = self._steps(tuple(codes.shape), tuple(scale.shape))
+        steps = self.steps(tuple(codes.shape), tuple(scale.shape))
         values = codes.to(dtype)
         if "zeros" in parts:
             values = values - _spread(parts["zeros"].to(dtype), steps, tuple(codes.shape))
@@ -38,12 +38,12 @@ class Scaled:
 
     def rows(self, shapes: PartShapes) -> Mapping[str, RowAxis]:
         codes = shapes["codes"]
-        step = self._steps(codes, shapes["scale"])[0]
+        step = self.steps(codes, shapes["scale"])[0]
         blocks = step < codes[0] or (self.block is not None and step == self.block[0])
         own = {"scale": RowAxis(0, step), "zeros": RowAxis(0, step)} if blocks else {}
         return {"codes": RowAxis(0), **{name: axis for name, axis in own.items() if name in shapes}}
 
-    def _steps(self, codes: tuple[int, ...], scale: tuple[int, ...]) -> tuple[int, ...]:
+    def steps(self, codes: tuple[int, ...], scale: tuple[int, ...]) -> tuple[int, ...]:
         """The number of codes that share a scale, in each dimension."""
         if len(scale) < len(codes):
             scale = (*scale, *(1,) * (len(codes) - len(scale)))

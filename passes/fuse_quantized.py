@@ -1,0 +1,101 @@
+"""fuse-quantized: a linear layer reads its weight as it is stored, in place of one that is dequantized for it.
+
+Dequantizing writes the weight, and the product reads it again: some ten times the bytes that are stored, for each token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+from ir.analysis.dead_code import without_dead_code
+from ir.checkpoint.quantized.packed import Gptq, PackedRows
+from ir.checkpoint.quantized.scaled import Scaled
+from ir.graph import Call, Graph, Node, Param, Value
+from ir.machine.cluster import Cluster
+from ir.machine.kinds import reads_pages
+from ir.operators.facts import aten
+from ir.quantized_linear.formulas import StoredWeight, stored_weight
+from ir.quantized_linear.linear_operator import QUANTIZED_LINEAR
+from ir.sizes import TensorType
+from passes.pipeline import each_program
+
+
+@dataclass(frozen=True)
+class FuseQuantized:
+    """The steps of a decoder on GPUs: there, a step is few tokens, and takes no gradients.
+
+    Layers are left as they are where the columns of a weight do not lie in groups.
+    """
+
+    name: ClassVar = "fuse-quantized"
+    requires: ClassVar = ()
+    ensures: ClassVar = ()
+
+    def looks_at(self, cluster: Cluster) -> bool:
+        """Whether all devices are GPUs."""
+        return bool(cluster.devices) and all(reads_pages(device.name) for device in cluster.devices)
+
+    @each_program
+    def run(self, graph: Graph, cluster: Cluster) -> Graph:
+        return _FusingLinear(graph).fused() if graph.decoding.page and self.looks_at(cluster) else graph
+
+
+@dataclass
+class _FusingLinear:
+    """The nodes that take the place of linear layers in a graph."""
+
+    graph: Graph
+    names: set[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.names = self.graph.names
+
+    def fused(self) -> Graph:
+        nodes = tuple(n for node in self.graph.nodes for n in self._instead(node))
+        return without_dead_code(replace(self.graph, nodes=nodes))
+
+    def _instead(self, node: Node) -> Iterator[Node]:
+        weight = node.operands[1] if isinstance(node, Call) and node.op == aten.linear.default else None
+        found = None if weight is None else stored_weight(weight, self.graph)
+        options = {} if found is None else _options(found, *(int(size) for size in weight.type.shape))  # type: ignore
+        if found is None or not options:
+            yield node
+            return
+        stored = {what: found.parts[what] for what in ("codes", "scale", "zeros") if what in found.parts}
+        turned = [self._transposed(p, node) for p in stored.values()] if isinstance(found.scheme, Gptq) else []
+        values = [call.results[0] for call in turned] or [*stored.values()]
+        x, _, bias = (*node.args, None)[:3]
+        kwargs = {k: v for k, v in {"bias": bias, **options}.items() if v is not None}
+        yield from turned
+        yield replace(node, op=QUANTIZED_LINEAR, args=(x, *values), kwargs=kwargs)
+
+    def _transposed(self, param: Param, node: Call) -> Call:
+        wanted = f"{param.name}_t"
+        tried = (wanted if not i else f"{wanted}_{i}" for i in range(len(self.names) + 1))
+        name = next(name for name in tried if name not in self.names)
+        self.names.add(name)
+        made = Value(name, TensorType(param.type.shape[::-1], param.type.dtype))
+        return replace(node, op=aten.t.default, args=(param,), kwargs={}, results=(made,))
+
+
+def _options(weight: StoredWeight, rows: int, columns: int) -> dict[str, Any]:
+    """The options of the operator for a weight `[rows, columns]`; none where it has no such form."""
+    scheme, parts = weight.scheme, weight.parts
+    if parts["scale"].type.dtype.itemsize == 1 or not parts.keys() <= {"codes", "scale", "zeros"}:
+        return {}
+    match scheme:
+        case PackedRows(bits=bits):
+            group = rows * columns // int(parts["scale"].type.numel)
+            lowest = {} if "zeros" in parts else {"lowest": 1 << (bits - 1)}
+            options: dict[str, Any] = {"bits": bits, **lowest, "step": [1, group]}
+        case Gptq(bits=bits, zeros_less_one=less_one):
+            added = {"added": sum(1 << shift for shift in range(0, 32, bits))} if less_one else {}
+            options = {"bits": bits, **added, "step": [1, columns // int(parts["scale"].type.shape[0])]}
+        case Scaled(wide=wide) if "zeros" not in parts:
+            step = scheme.steps((rows, columns), tuple(int(size) for size in parts["scale"].type.shape))
+            return {"step": [*step], **({"wide": True} if wide else {})}
+        case _:
+            return {}
+    return options if options["step"][1] % (32 // options["bits"]) == 0 else {}
