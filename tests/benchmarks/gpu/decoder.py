@@ -28,11 +28,11 @@ def key_bytes(layers: int) -> int:
     return 2 * 2 * layers * KEY_HEADS * HIDDEN // HEADS
 
 
-def model() -> LlamaForCausalLM:
-    config = LlamaConfig(
+def config(layers: int) -> LlamaConfig:
+    return LlamaConfig(
         hidden_size=HIDDEN,
         intermediate_size=INNER,
-        num_hidden_layers=int(os.environ.get(LAYERS, "32")),
+        num_hidden_layers=layers,
         num_attention_heads=HEADS,
         num_key_value_heads=KEY_HEADS,
         vocab_size=VOCABULARY,
@@ -41,10 +41,13 @@ def model() -> LlamaForCausalLM:
         eos_token_id=None,
         dtype="bfloat16",
     )
+
+
+def model() -> LlamaForCausalLM:
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
     try:
-        return LlamaForCausalLM(config).eval()
+        return LlamaForCausalLM(config(int(os.environ.get(LAYERS, "32")))).eval()
     finally:
         torch.set_default_dtype(before)
 

@@ -1,0 +1,92 @@
+"""Decoding over quantized weights beside bfloat16: `python3 -m tests.benchmarks.gpu.quantized [--layers 16] [KIND ...]`.
+
+Each kind is the decoder of `tests.benchmarks.gpu.decoder`, cut for one GPU, with random weights that are made there; it
+prints the time of a step of one text of 1,000 tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from runtime import Pipeline
+from tests.benchmarks.gpu import decoder, tokens
+
+FOLDER = Path(__file__).resolve().parents[3] / "build/benchmarks/quantized"
+_PACKED = {"num_bits": 4, "type": "int", "group_size": 128, "strategy": "group", "symmetric": True}
+_FLOATS = {"num_bits": 8, "type": "float", "strategy": "channel"}
+KINDS: Mapping[str, Mapping[str, Any] | None] = {
+    "bfloat16": None,
+    "w4a16": {"format": "pack-quantized", "config_groups": {"all": {"weights": _PACKED}}},
+    "fp8": {"format": "float-quantized", "config_groups": {"all": {"weights": _FLOATS}}},
+}
+RANDOM = '''
+
+def read_weights(stage, path, device, share):
+    """Give a stage made on the meta device random weights, and zeros as pools: all of them as the first share."""
+    if share:
+        return
+    parameters = dict(stage.named_parameters())
+    for name, empty in [*parameters.items(), *stage.named_buffers()]:
+        made = torch.zeros(empty.shape, dtype=empty.dtype, device=device)
+        if name.endswith("inv_freq"):
+            made = 10000.0 ** (-torch.arange(len(empty), device=device) / len(empty))
+        elif name.endswith("_scale"):
+            made.fill_(0.01)
+        elif name in parameters and empty.dtype == torch.int32:
+            made.random_(-(2**31), 2**31 - 1)
+        elif name in parameters and "norm" in name:
+            made.fill_(1)
+        elif name in parameters:
+            made = torch.randn(empty.shape, dtype=torch.bfloat16, device=device)
+            made = (made if empty.dtype.itemsize == 1 else made * 0.02).to(empty.dtype)
+        made = nn.Parameter(made, False) if name in parameters else made
+        torch.utils.swap_tensors(empty, made)
+'''
+
+
+def compiled(kind: str, layers: int) -> Path:
+    """The artifact of a kind, without weights, whose stage files make random ones."""
+    source, out = FOLDER / f"{kind}-{layers}-config", FOLDER / f"{kind}-{layers}"
+    if (out / "manifest.json").exists():
+        return out
+    settings = KINDS[kind]
+    fields = {**decoder.config(layers).to_dict(), "architectures": ["LlamaForCausalLM"]}
+    quantization = {"quantization_config": {"quant_method": "compressed-tensors", "ignore": ["lm_head"], **(settings or {})}}
+    source.mkdir(parents=True, exist_ok=True)
+    (source / "config.json").write_text(json.dumps({**fields, **(quantization if settings else {})}))
+    command = [sys.executable, "-m", "passes.compile", str(source), "-o", str(out), "--weights", "none", "--generate"]
+    command += ["--max-length", "4096", "--tokens", "100000", "--cluster", "h200x1"]
+    subprocess.run(command, check=True)
+    tokens.make_random(out, RANDOM)
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python3 -m tests.benchmarks.gpu.quantized")
+    parser.add_argument("kinds", nargs="*", default=[*KINDS], choices=KINDS)
+    parser.add_argument("--layers", type=int, default=16)
+    parser.add_argument("--compile-only", action="store_true")
+    given = parser.parse_args()
+    folders = {kind: compiled(kind, given.layers) for kind in given.kinds}
+    for kind, folder in folders.items() if not given.compile_only else ():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pipe = Pipeline.load(folder, processes=False)
+        with pipe:
+            took = [tokens.steps(pipe, 1, 1000, 64, 10_000 * (i + 1))[1] for i in range(4)]
+            held = torch.cuda.memory_allocated()
+        times = " ".join(f"{step * 1e3:.2f}" for step in took)
+        print(f"{kind}, {given.layers} layers: {times} ms a step of one text; {held / 1e9:.2f} GB held", flush=True)
+
+
+if __name__ == "__main__":
+    main()
