@@ -15,6 +15,7 @@ From a source to a plan, in the order in which data meets them:
     decoding      how a decoder continues texts
     graph         the program: values, nodes and the graph they form
     paged/        attention over a decoder's pages, and its operator
+    quantized_linear/  linear layers over quantized weights, and their operator
     checkpoint/   tensors on disk, under the names of the model
     capture/      nn.Module -> Graph
     sources/      a model file, a checkpoint folder or a .pt2 -> the model, its example inputs and weights

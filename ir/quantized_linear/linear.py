@@ -27,7 +27,7 @@ def quantized_linear(x, codes, scale, zeros=None, bias=None, bits=0, lowest=0, a
         return torch.ops.stagecut.quantized_linear(x, codes, scale, zeros, bias, **given)
     rows, columns, scale = codes.shape[0], x.shape[-1], scale if scale.dim() == 2 else scale.reshape(-1, 1)
     tall = x.numel() // columns
-    if triton is None or x.device.type == "cpu" or not 0 < tall <= MOST:
+    if not 0 < tall <= MOST or not has_kernel(x, codes):
         weight = dequantized(codes, scale, zeros, columns, bits, lowest, added, step, wide)
         return F.linear(x, weight.to(x.dtype), bias)
     words, across = codes.shape[1], codes.stride(1) > 1  # across: what lies side by side in memory is of other rows
@@ -44,6 +44,14 @@ def quantized_linear(x, codes, scale, zeros=None, bias=None, bits=0, lowest=0, a
     )  # fmt: skip
     out = out[0] if splits == 1 else out.sum(0) if bias is None else out.sum(0) + bias
     return out.to(x.dtype).view(*x.shape[:-1], rows)
+
+
+def has_kernel(x, codes):
+    """Whether the device of x has a kernel for these codes: 8-bit floats are numbers to NVIDIA's GPUs from Ada on."""
+    if triton is None or x.device.type != "cuda":
+        return False
+    floats = codes.dtype.is_floating_point
+    return not floats or (torch.version.hip is None and torch.cuda.get_device_capability(x.device) >= (8, 9))
 
 
 def _tile(bits, across, tall, grouped):

@@ -94,7 +94,7 @@ COMMANDS = {
     ),
     "an unknown pass to print": (
         "model.py -o out --stages 2 --print-after fuse",
-        "error: no pass is named 'fuse'; there are export, simplify-masks, fuse-attention, propagate-shapes, ",
+        "error: no pass is named 'fuse'; there are export, simplify-masks, fuse-attention, fuse-quantized, ",
     ),
     "an unknown pass to stop at": (
         "model.py --stages 2 --stop-after fuse",

@@ -16,8 +16,12 @@ from torch import Tensor, nn
 
 from ir.analysis.pools import with_pools
 from ir.capture import DynamicShapes, capture
+from ir.checkpoint.quantized.kept import KeptWeight, hold_stored
+from ir.checkpoint.quantized.scaled import Scaled
 from ir.decoding import Decoding
 from ir.graph import Graph
+from ir.machine.cluster import Cluster
+from ir.machine.named import read_cluster
 from ir.text.printer import print_graph
 from passes.annotate_cost import AnnotateCost
 from passes.defaults import DEFAULT_PASSES, default_passes
@@ -50,6 +54,20 @@ class Pages(nn.Module):
         keys = self.pool.index_select(0, self.table.flatten()).view(1, 8, 1, 8).transpose(1, 2)
         last = x.argmax(-1)[..., None]
         return F.scaled_dot_product_attention(x, keys, keys, attn_mask=torch.arange(8) <= last)
+
+
+class Stored(nn.Module):
+    """A linear layer whose weight is stored in fp8, with a scale for each row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 4)
+        parts = {"codes": torch.zeros(4, 8).to(torch.float8_e4m3fn), "scale": torch.ones(4, 1)}
+        names = (("codes", "weight"), ("scale", "weight_scale"))
+        hold_stored(self.layer, "weight", KeptWeight(Scaled(wide=False), names, torch.float32), parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
 
 
 class Rows(nn.Module):
@@ -141,6 +159,7 @@ class Small:
     sizes: DynamicShapes
     earlier: tuple[Pass, ...] = ()
     by_hand: Callable[[Graph], Graph] = lambda graph: graph
+    machine: Cluster = MACHINE
 
     def graph(self) -> Graph:
         graph = capture(self.model(), (self.x,), dynamic_shapes=self.sizes)
@@ -160,9 +179,14 @@ def pooled(graph: Graph) -> Graph:
     return with_pools(graph, Decoding(page=4, pages=3, max_length=8, pools=("pool",)))
 
 
+def of_texts(graph: Graph) -> Graph:
+    return replace(graph, decoding=Decoding(page=4, max_length=8))
+
+
 SMALL = {
     "simplify-masks": Small(Causal, torch.ones(2, 4, 8), TEXT),
     "fuse-attention": Small(Pages, torch.ones(1, 1, 2, 8), {}, by_hand=pooled),
+    "fuse-quantized": Small(Stored, ROWS, BATCH, by_hand=of_texts, machine=read_cluster("h200x1")),
     "propagate-shapes": Small(Rows, torch.ones(3, 2), {}),
     "follow-rows": Small(Scores, ROWS, BATCH),
     "annotate-cost": Small(Layer, ROWS, BATCH, COSTED[:1]),
@@ -180,6 +204,6 @@ def test_a_small_graph(number: int, golden: Callable[[str, str], None]) -> None:
     step = default_passes(attention=OverPages.paged)[number]
     small = SMALL[step.name]
     before = small.graph()
-    model, after = inspect.getsource(small.model), step.run(before, MACHINE)
+    model, after = inspect.getsource(small.model), step.run(before, small.machine)
     text = f"{model}\n---- before\n\n{print_graph(before)}\n\n---- after {step.name}\n\n{print_graph(after)}\n"
     golden(f"passes/{number + 1:02}-{step.name}.txt", text)

@@ -1,0 +1,101 @@
+"""fuse-quantized: which linear layers read stored weights, and that they compute the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from ir.analysis.interpret import interpret
+from ir.capture import capture
+from ir.checkpoint.quantized.kept import KeptWeight, hold_stored
+from ir.checkpoint.quantized.packed import Awq, Gptq, PackedRows
+from ir.checkpoint.quantized.scaled import Scaled
+from ir.checkpoint.quantized.scheme import Scheme
+from ir.decoding import Decoding
+from ir.graph import Graph
+from ir.machine.named import read_cluster
+from ir.quantized_linear.linear_operator import is_quantized_linear
+from passes.annotate_cost import node_cost
+from passes.fuse_quantized import FuseQuantized
+from tests.support.planning import machine
+
+ROWS, COLUMNS = 16, 64
+GPU = read_cluster("h200x1")
+
+
+def words(*shape: int) -> torch.Tensor:
+    return torch.randint(-(2**31), 2**31, shape, generator=torch.Generator().manual_seed(sum(shape))).to(torch.int32)
+
+
+def bytes_of(dtype: torch.dtype) -> torch.Tensor:
+    return torch.linspace(-100, 100, ROWS * COLUMNS).view(ROWS, COLUMNS).to(dtype)
+
+
+def numbers(*shape: int) -> torch.Tensor:
+    return (torch.rand(shape, generator=torch.Generator().manual_seed(sum(shape))) + 0.5).to(torch.bfloat16)
+
+
+FP8 = bytes_of(torch.float8_e4m3fn)
+FUSED: Mapping[str, tuple[Scheme, dict[str, torch.Tensor]]] = {
+    "packed": (PackedRows(4, COLUMNS), {"codes": words(ROWS, 8), "scale": numbers(ROWS, 2)}),
+    "packed, zeros": (
+        PackedRows(8, COLUMNS),
+        {"codes": words(ROWS, 16), "scale": numbers(ROWS, 2), "zeros": words(4, 2)},
+    ),
+    "gptq": (Gptq(4), {"codes": words(8, ROWS), "zeros": words(2, 2), "scale": numbers(2, ROWS)}),
+    "gptq, format 2": (Gptq(2, False), {"codes": words(4, ROWS), "zeros": words(2, 1), "scale": numbers(2, ROWS)}),
+    "blocks": (Scaled((8, 32)), {"codes": FP8, "scale": numbers(2, 2).float()}),
+    "channel": (Scaled(wide=False), {"codes": FP8, "scale": numbers(ROWS, 1)}),
+    "tensor": (Scaled(), {"codes": bytes_of(torch.int8), "scale": numbers(1)}),
+}
+LEFT: Mapping[str, tuple[Scheme, dict[str, torch.Tensor]]] = {
+    "awq": (Awq(), {"codes": words(COLUMNS, 2), "scale": numbers(2, ROWS), "zeros": words(2, 2)}),
+    "columns in any order": (
+        PackedRows(4, COLUMNS),
+        {"codes": words(ROWS, 8), "scale": numbers(ROWS, 2), "g_idx": torch.arange(COLUMNS).to(torch.int32) % 2},
+    ),
+    "columns that end inside a word": (PackedRows(4, 60), {"codes": words(ROWS, 8), "scale": numbers(ROWS, 1)}),
+}
+
+
+def captured(scheme: Scheme, parts: dict[str, torch.Tensor]) -> Graph:
+    """The graph of a linear layer over a stored weight, as one of a decoder's step."""
+    columns = scheme.dequantize(parts).shape[1]
+    layer = nn.Linear(columns, ROWS, dtype=torch.bfloat16)
+    names = {what: "weight" if what == "codes" else f"weight_{what}" for what in parts}
+    hold_stored(layer, "weight", KeptWeight(scheme, tuple(names.items()), torch.bfloat16), parts)
+    graph = capture(layer, (torch.zeros(3, columns, dtype=torch.bfloat16),))
+    return replace(graph, decoding=Decoding(page=4, max_length=8))
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_a_layer_reads_what_is_stored_and_computes_the_same(name: str) -> None:
+    scheme, parts = FUSED[name]
+    graph = captured(scheme, parts)
+    fused = FuseQuantized().run(graph, GPU)
+    *turned, linear = fused.nodes
+    assert is_quantized_linear(linear)
+    assert len(turned) == (len(parts) if isinstance(scheme, Gptq) else 0)
+    x, bias = torch.randn(3, COLUMNS).to(torch.bfloat16), numbers(ROWS)
+    weights = {"bias": bias} | {"weight" if w == "codes" else f"weight_{w}": t for w, t in parts.items()}
+    assert torch.equal(*(interpret(g, (x,), weights).outputs[0] for g in (graph, fused)))
+    cost = node_cost(linear, {}, {})
+    assert cost.flops == 2 * 3 * ROWS * COLUMNS
+    assert cost.bytes == sum(t.nbytes for t in (x, *weights.values())) + 3 * ROWS * 2
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_other_weights_are_dequantized(name: str) -> None:
+    graph = captured(*LEFT[name])
+    assert FuseQuantized().run(graph, GPU).nodes == graph.nodes
+
+
+def test_on_gpus_in_decoders_alone() -> None:
+    graph = captured(*FUSED["channel"])
+    assert FuseQuantized().run(graph, machine(1)) is graph
+    whole = replace(graph, decoding=Decoding())
+    assert FuseQuantized().run(whole, GPU) is whole
