@@ -16,7 +16,7 @@ from ir.graph import Call, Graph, Node, Param, Value
 from ir.machine.cluster import Cluster
 from ir.machine.kinds import reads_pages
 from ir.operators.facts import aten
-from ir.quantized_linear.formulas import StoredWeight, stored_weight
+from ir.quantized_linear.formulas import WeightAsStored, stored_weight
 from ir.quantized_linear.linear_operator import QUANTIZED_LINEAR
 from ir.sizes import TensorType
 from passes.pipeline import each_program
@@ -80,7 +80,7 @@ class _FusingLinear:
         return replace(node, op=aten.t.default, args=(param,), kwargs={}, results=(made,))
 
 
-def _options(weight: StoredWeight, rows: int, columns: int) -> dict[str, Any]:
+def _options(weight: WeightAsStored, rows: int, columns: int) -> dict[str, Any]:
     """The options of the operator for a weight `[rows, columns]`; none where it has no such form."""
     scheme, parts = weight.scheme, weight.parts
     if parts["scale"].type.dtype.itemsize == 1 or not parts.keys() <= {"codes", "scale", "zeros"}:

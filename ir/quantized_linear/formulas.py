@@ -26,14 +26,14 @@ _Types: TypeAlias = tuple[tuple[str, TensorType], ...]
 
 
 @dataclass(frozen=True)
-class StoredWeight:
+class WeightAsStored:
     """A weight in a graph: its scheme, and its stored tensors by what they are."""
 
     scheme: Scheme
     parts: Mapping[str, Param]
 
 
-def stored_weight(weight: Value, graph: Graph) -> StoredWeight | None:
+def stored_weight(weight: Value, graph: Graph) -> WeightAsStored | None:
     """The weight that a value is, computed by one of the known schemes from params alone; None where it is not."""
     params = _params_of(weight, graph)
     if not params or not all(isinstance(size, int) for size in weight.type.shape):
@@ -47,7 +47,7 @@ def stored_weight(weight: Value, graph: Graph) -> StoredWeight | None:
     types = tuple((what, parts[what].type) for what in sorted(parts))
     schemes = _schemes(weight.type, codes.type)
     scheme = next((s for s in schemes if _formula_of_scheme(s, weight.type, types) == formula), None)
-    return None if scheme is None else StoredWeight(scheme, parts)
+    return None if scheme is None else WeightAsStored(scheme, parts)
 
 
 def formula_of(value: Value, graph: Graph, named: Mapping[Param, str]) -> Formula:

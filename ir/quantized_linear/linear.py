@@ -12,7 +12,7 @@ try:
 except ImportError:  # builds of torch for CPUs come without it
     triton = tl = None
 constexpr = int if tl is None else tl.constexpr
-MOST = 64  # rows of x for which there is a kernel; with more, the weight is dequantized first
+MOST_ROWS = 64  # rows of x for which there is a kernel; with more, the weight is dequantized first
 
 
 def quantized_linear(x, codes, scale, zeros=None, bias=None, bits=0, lowest=0, added=0, step=(1, 1), wide=False):
@@ -27,7 +27,7 @@ def quantized_linear(x, codes, scale, zeros=None, bias=None, bits=0, lowest=0, a
         return torch.ops.stagecut.quantized_linear(x, codes, scale, zeros, bias, **given)
     rows, columns, scale = codes.shape[0], x.shape[-1], scale if scale.dim() == 2 else scale.reshape(-1, 1)
     tall = x.numel() // columns
-    if not 0 < tall <= MOST or not has_kernel(x, codes):
+    if not 0 < tall <= MOST_ROWS or not has_kernel(x, codes):
         weight = dequantized(codes, scale, zeros, columns, bits, lowest, added, step, wide)
         return F.linear(x, weight.to(x.dtype), bias)
     words, across = codes.shape[1], codes.stride(1) > 1  # across: what lies side by side in memory is of other rows
@@ -48,10 +48,10 @@ def quantized_linear(x, codes, scale, zeros=None, bias=None, bits=0, lowest=0, a
 
 def has_kernel(x, codes):
     """Whether the device of x has a kernel for these codes: 8-bit floats are numbers to NVIDIA's GPUs from Ada on."""
-    if triton is None or x.device.type != "cuda":
+    if triton is None or x.device.type == "cpu":
         return False
-    floats = codes.dtype.is_floating_point
-    return not floats or (torch.version.hip is None and torch.cuda.get_device_capability(x.device) >= (8, 9))
+    target = triton.runtime.driver.active.get_current_target() if codes.dtype.is_floating_point else None
+    return target is None or (target.backend != "hip" and target.arch >= 89)
 
 
 def _tile(bits, across, tall, grouped):
@@ -86,29 +86,33 @@ def multiply_codes(
 ):  # fmt: skip
     """The kernel: HEIGHT rows of the weight times x `[tall, codes a word, words]`, over `share` of the words of codes."""
     PER: constexpr = 32 // BITS if BITS else 1
+    FIT: constexpr = 23 // BITS if BITS else 1  # codes of a word that have room in the 23 bits of a float's fraction
     row, line = tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT), tl.arange(0, TALL)
     inside, low = row < rows, tl.program_id(1) * share
     rates = scale + (row // STEP)[:, None] * scale_row
     total = tl.zeros([HEIGHT, WIDTH] if TALL == 1 else [TALL, HEIGHT], tl.float32)
-    factor = tl.load(rates, inside[:, None], 0.0).to(tl.float32)
+    whole = tl.load(rates, inside[:, None], 0.0).to(tl.float32)  # the scales of rows, if all columns share one
     for first in range(low, tl.minimum(low + share, words), WIDTH):
         word = first + tl.arange(0, WIDTH)
         there = (word < words)[None, :] & inside[:, None]
         held = tl.load(codes + row[:, None].to(tl.int64) * code_row + word[None, :] * code_word, there, 0 if BITS else 0.0)
-        if GROUP % (WIDTH * PER) == 0 and not WHOLE:
+        if WHOLE:
+            factor = whole
+        elif GROUP % (WIDTH * PER) == 0:
             factor = tl.load(rates + first * PER // GROUP * scale_group, inside[:, None], 0.0).to(tl.float32)
-        elif not WHOLE:
+        else:
             factor = tl.load(rates + (word * PER // GROUP)[None, :] * scale_group, there, 0.0).to(tl.float32)
-        least = 8388608.0 + LOWEST  # 2 ** 23: the float with a number's bits at the end of its own is that much larger
+        least = LOWEST
         if ZEROS:
             at = zeros + (row // PER)[:, None] * zero_row + (word * PER // GROUP)[None, :] * zero_group
             packed = tl.load(at, there, 0) + ADDED
-            least += ((packed >> (row % PER * BITS)[:, None]) & ((1 << BITS) - 1)).to(tl.float32)
+            least = ((packed >> (row % PER * BITS)[:, None]) & ((1 << BITS) - 1)).to(tl.float32)
         part = total if WHOLE and TALL == 1 else tl.zeros([HEIGHT, WIDTH], tl.float32)
         for place in tl.static_range(PER):
-            if BITS:
-                code = ((held >> (place * BITS)) & ((1 << BITS) - 1)) | 0x4B000000
-                code = code.to(tl.float32, bitcast=True) - least
+            if BITS:  # a float that is a power of two and the code, whose bits stay where they are
+                code = (held >> (place // FIT * FIT * BITS)) & (((1 << BITS) - 1) << (place % FIT * BITS))
+                code = (code | ((150 - place % FIT * BITS) << 23)).to(tl.float32, bitcast=True)
+                code -= (1 << (23 - place % FIT * BITS)) + least
             else:
                 code = held.to(tl.float32)
             if TALL == 1 and ACROSS:
@@ -124,7 +128,7 @@ def multiply_codes(
     at = out + tl.program_id(1) * tall * rows
     added = tl.load(bias + row, inside, 0.0).to(tl.float32) if BIAS else tl.zeros([HEIGHT], tl.float32)
     if TALL == 1:
-        total = total * factor if WHOLE else total
+        total = total * whole if WHOLE else total
         tl.store(at + row, tl.sum(total, 1) + added, inside)
     else:
         tl.store(at + line[:, None] * rows + row[None, :], total + added[None, :], (line < tall)[:, None] & inside[None, :])

@@ -18,6 +18,7 @@ TWO_MEANINGS = {
     "MediaPlaces": "the manifest's, too",
     "main": "what `python -m` runs",
     "parser": "the flags of what `python -m` runs",
+    "constexpr": "Triton's, in each file that stage files import",
 }
 
 
