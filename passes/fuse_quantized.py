@@ -1,6 +1,6 @@
 """fuse-quantized: a linear layer reads its weight as it is stored, in place of one that is dequantized for it.
 
-Dequantizing writes the weight, and the product reads it again: some ten times the bytes that are stored, for each token.
+Dequantizing writes the weight, and the product reads it again: for each token, some ten times the bytes stored.
 """
 
 from __future__ import annotations

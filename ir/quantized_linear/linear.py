@@ -18,8 +18,8 @@ MOST_ROWS = 64  # rows of x for which there is a kernel; with more, the weight i
 def quantized_linear(x, codes, scale, zeros=None, bias=None, bits=0, lowest=0, added=0, step=(1, 1), wide=False):
     """`F.linear(x, weight, bias)`, of the weight `[rows, columns]` that is (codes - zeros - lowest) * scale.
 
-    `codes` have `bits` each, packed along the columns into words of 32, or are numbers `[rows, columns]`.  An element of
-    `scale` is for `step` rows and columns.  `zeros` are packed along the rows; `added` is added to their words.  The
+    `codes` have `bits` each, packed along the columns into words of 32, or are numbers `[rows, columns]`.  An element
+    of `scale` is for `step` rows and columns.  `zeros` are packed along the rows; `added` is added to their words.  The
     weight is computed in float32 if it is `wide`, else in the dtype of the scale.
     """
     if torch.compiler.is_compiling():
@@ -64,18 +64,24 @@ def _tile(bits, across, tall, grouped):
 
 
 def dequantized(codes, scale, zeros, columns, bits, lowest, added, step, wide):
-    """The weight `[rows, columns]`, in the dtype that it is computed in."""
+    """The weight `[rows, columns]`, in the dtype that it is computed in: codes of up to 8 bits are exact in any."""
     dtype, rows = torch.float32 if wide else scale.dtype, len(codes)
-    if bits:
-        shifts, mask = torch.arange(0, 32, bits, dtype=torch.int32, device=codes.device), (1 << bits) - 1
-        codes = ((codes.unsqueeze(-1) >> shifts) & mask).flatten(-2) - lowest
+    weight = (unpacked_bytes(codes, bits) if bits else codes).to(dtype)
+    if lowest:
+        weight -= lowest
     if zeros is not None:
-        zeros = (((zeros.unsqueeze(1) + added) >> shifts[:, None]) & mask).flatten(0, 1)[:rows]
-        codes = codes - zeros.repeat_interleave(step[1], 1)
+        zeros = unpacked_bytes((zeros + added).mT, bits).mT[:rows].to(dtype)
+        weight -= zeros.repeat_interleave(step[1], 1)
     for dim, size in enumerate((rows, columns)):
         if scale.shape[dim] > 1 and step[dim] > 1:
             scale = scale.repeat_interleave(step[dim], dim).narrow(dim, 0, size)
-    return codes.to(dtype) * scale.to(dtype)
+    return weight.mul_(scale.to(dtype))
+
+
+def unpacked_bytes(words, bits):
+    """The codes in words of 32 bits, the lowest bits first: [..., n] -> [..., n * 32 / bits]."""
+    shifts = torch.arange(0, 8, bits, dtype=torch.uint8, device=words.device)
+    return ((words.contiguous().view(torch.uint8).unsqueeze(-1) >> shifts) & ((1 << bits) - 1)).flatten(-2)
 
 
 def multiply_codes(
@@ -84,7 +90,7 @@ def multiply_codes(
     BITS: constexpr, LOWEST: constexpr, ADDED: constexpr, STEP: constexpr, GROUP: constexpr, WHOLE: constexpr,
     ACROSS: constexpr, TALL: constexpr, HEIGHT: constexpr, WIDTH: constexpr, ZEROS: constexpr, BIAS: constexpr,
 ):  # fmt: skip
-    """The kernel: HEIGHT rows of the weight times x `[tall, codes a word, words]`, over `share` of the words of codes."""
+    """The kernel: HEIGHT rows of the weight times x `[tall, codes a word, words]`, over `share` of the words."""
     PER: constexpr = 32 // BITS if BITS else 1
     FIT: constexpr = 23 // BITS if BITS else 1  # codes of a word that have room in the 23 bits of a float's fraction
     row, line = tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT), tl.arange(0, TALL)
@@ -95,7 +101,9 @@ def multiply_codes(
     for first in range(low, tl.minimum(low + share, words), WIDTH):
         word = first + tl.arange(0, WIDTH)
         there = (word < words)[None, :] & inside[:, None]
-        held = tl.load(codes + row[:, None].to(tl.int64) * code_row + word[None, :] * code_word, there, 0 if BITS else 0.0)
+        held = tl.load(
+            codes + row[:, None].to(tl.int64) * code_row + word[None, :] * code_word, there, 0 if BITS else 0.0
+        )
         if WHOLE:
             factor = whole
         elif GROUP % (WIDTH * PER) == 0:
@@ -131,7 +139,9 @@ def multiply_codes(
         total = total * whole if WHOLE else total
         tl.store(at + row, tl.sum(total, 1) + added, inside)
     else:
-        tl.store(at + line[:, None] * rows + row[None, :], total + added[None, :], (line < tall)[:, None] & inside[None, :])
+        tl.store(
+            at + line[:, None] * rows + row[None, :], total + added[None, :], (line < tall)[:, None] & inside[None, :]
+        )
 
 
 if triton is not None:
@@ -142,6 +152,6 @@ if not hasattr(torch.ops.stagecut, "quantized_linear"):  # an operator, which to
     tensors = "Tensor x, Tensor codes, Tensor scale, Tensor? zeros=None, Tensor? bias=None"
     options = "int bits=0, int lowest=0, int added=0, int[] step=[1, 1], bool wide=False"
     schema = f"({tensors}, {options}) -> Tensor"
-    torch.library.custom_op("stagecut::quantized_linear", quantized_linear, mutates_args=(), schema=schema).register_fake(
-        lambda x, codes, *_, **__: x.new_empty(*x.shape[:-1], codes.shape[0])
-    )
+    torch.library.custom_op(
+        "stagecut::quantized_linear", quantized_linear, mutates_args=(), schema=schema
+    ).register_fake(lambda x, codes, *_, **__: x.new_empty(*x.shape[:-1], codes.shape[0]))

@@ -35,10 +35,10 @@ rounding, 5e-4 in float16.
 Refused by name: GPTQ of other bits or formats, AWQ in gemv, ModelOpt's AWQ forms, marlin-24, packed weights of other
 bits, torchao's int4, and methods not in the table (AQLM, HQQ, EETQ, VPTQ, SpQR, Quark, …). GGUF files are not read.
 
-*On GPUs*, in a decoder's steps, linear layers over fp8, int8, packed rows and GPTQ read their weights as they are stored:
-the pass fuse-quantized finds them, node for node, and stage files import `quantized_linear`, a kernel in Triton for up to 64
-tokens, from the file of this name beside them. It sums in float32 and rounds no weight before the product, so results
-differ from those of plain operators by rounding. AWQ, FP4, bitsandbytes, columns in any order and experts are dequantized
-at each use there, too. `_scaled_mm` and `_weight_int4pack_mm` are not used: the first quantizes activations, the second
-wants weights in another order, and zeros that it rounds otherwise.
+*On GPUs*, in a decoder's steps, linear layers over fp8, int8, packed rows and GPTQ read their weights as they are
+stored: the pass fuse-quantized finds them, node for node, and stage files import `quantized_linear`, a kernel in Triton
+for up to 64 tokens, from the file of this name beside them. It sums in float32 and rounds no weight before the product,
+so results differ from those of plain operators by rounding. AWQ, FP4, bitsandbytes, columns in any order and experts
+are dequantized at each use there, too. `_scaled_mm` and `_weight_int4pack_mm` are not used: the first quantizes
+activations, the second wants weights in another order, and zeros that it rounds otherwise.
 """

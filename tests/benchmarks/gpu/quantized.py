@@ -1,4 +1,4 @@
-"""Decoding over quantized weights beside bfloat16: `python3 -m tests.benchmarks.gpu.quantized [--layers 16] [KIND ...]`.
+"""Decoding over quantized weights beside bfloat16: `python3 -m tests.benchmarks.gpu.quantized [KIND ...]`.
 
 Each kind is the decoder of `tests.benchmarks.gpu.decoder`, cut for one GPU, with random weights that are made there; it
 prints the time of a step of one text of 1,000 tokens.
@@ -60,7 +60,9 @@ def compiled(kind: str, layers: int) -> Path:
         return out
     settings = KINDS[kind]
     fields = {**decoder.config(layers).to_dict(), "architectures": ["LlamaForCausalLM"]}
-    quantization = {"quantization_config": {"quant_method": "compressed-tensors", "ignore": ["lm_head"], **(settings or {})}}
+    quantization = {
+        "quantization_config": {"quant_method": "compressed-tensors", "ignore": ["lm_head"], **(settings or {})}
+    }
     source.mkdir(parents=True, exist_ok=True)
     (source / "config.json").write_text(json.dumps({**fields, **(quantization if settings else {})}))
     command = [sys.executable, "-m", "passes.compile", str(source), "-o", str(out), "--weights", "none", "--generate"]

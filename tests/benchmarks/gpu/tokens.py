@@ -81,7 +81,7 @@ def _compile(folder: Path, layers: int, stages: int, attention: str) -> None:
 
 
 def make_random(folder: Path, text: str = RANDOM) -> None:
-    """Have the stage files of an artifact make random weights in place of reading them, as a function in `text` does."""
+    """Have the stage files of an artifact make random weights, by a function in `text`, in place of reading them."""
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
     for file in folder.glob("stage_*.py"):
