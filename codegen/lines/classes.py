@@ -25,7 +25,8 @@ from codegen.structure.reroll import Rerolled
 from ir.graph import State, Value
 
 PAGED, QUANTIZED = "paged_attention", "quantized_linear"  # functions, each in a module of its name beside stage files
-_TAKEN = (PAGED, QUANTIZED, NUMBERED, FROZEN, *["read_weights", "read_piece", "rebuilt", "tensors", "RECEIVES", "SENDS", "nn", "Any"])
+_OWN = (PAGED, QUANTIZED, NUMBERED, FROZEN)
+_TAKEN = (*_OWN, "read_weights", "read_piece", "rebuilt", "tensors", "RECEIVES", "SENDS", "nn", "Any")
 
 
 def plan_classes(file: StageFile, program: Rerolled) -> tuple[ClassPlan, ...]:
