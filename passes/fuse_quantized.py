@@ -57,10 +57,11 @@ class _FusingLinear:
         return without_dead_code(replace(self.graph, nodes=nodes))
 
     def _instead(self, node: Node) -> Iterator[Node]:
-        weight = node.operands[1] if isinstance(node, Call) and node.op == aten.linear.default else None
-        found = None if weight is None else stored_weight(weight, self.graph)
-        options = {} if found is None else _options(found, *(int(size) for size in weight.type.shape))  # type: ignore
-        if found is None or not options:
+        if not isinstance(node, Call) or node.op != aten.linear.default:
+            yield node
+            return
+        found = stored_weight(node.operands[1], self.graph)
+        if found is None or not (options := _options(found, *map(int, node.operands[1].type.shape))):
             yield node
             return
         stored = {what: found.parts[what] for what in ("codes", "scale", "zeros") if what in found.parts}

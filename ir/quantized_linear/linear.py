@@ -31,16 +31,17 @@ def quantized_linear(x, codes, scale, zeros=None, bias=None, bits=0, lowest=0, a
         weight = dequantized(codes, scale, zeros, columns, bits, lowest, added, step, wide)
         return F.linear(x, weight.to(x.dtype), bias)
     words, across = codes.shape[1], codes.stride(1) > 1  # across: what lies side by side in memory is of other rows
-    given = x.reshape(tall, words, -1).mT.contiguous()  # the first columns of all words, the second ones, …
-    height, width = _tile(bits, across, tall > 1, step[1] < columns)
+    given = x.reshape(tall, words, -1).mT  # the first columns of all words, the second ones, …
+    given = given if tall == 1 else given.contiguous()
+    height, width = _tile(bits, across, tall, rows, step[1] < columns)
     splits = min(triton.cdiv(512 * height, rows), max(words // (4 * width), 1)) if across or tall > 1 else 1
     out = x.new_empty(splits, tall, rows, dtype=torch.float32 if splits > 1 else x.dtype)
     multiply_codes[triton.cdiv(rows, height), splits](
         given, codes, scale, zeros, bias, out, tall, rows, words, triton.cdiv(words, splits * width) * width,
-        *codes.stride(), *scale.stride(), *((0, 0) if zeros is None else zeros.stride()),
-        bits, lowest, added, *step, step[1] >= columns, across,
+        *given.stride()[1:], *codes.stride(), *scale.stride(), *((0, 0) if zeros is None else zeros.stride()),
+        bits, lowest, added, *step, step[1] >= columns,
         1 if tall == 1 else max(triton.next_power_of_2(tall), 16), height, width,
-        zeros is not None, bias is not None and splits == 1, num_warps=4,
+        zeros is not None, bias is not None and splits == 1, num_warps=8 if tall > 1 and not bits else 4,
     )  # fmt: skip
     out = out[0] if splits == 1 else out.sum(0) if bias is None else out.sum(0) + bias
     return out.to(x.dtype).view(*x.shape[:-1], rows)
@@ -54,13 +55,13 @@ def has_kernel(x, codes):
     return target is None or (target.backend != "hip" and target.arch >= 89)
 
 
-def _tile(bits, across, tall, grouped):
+def _tile(bits, across, tall, rows, grouped):
     """The rows of the weight, and the words of codes, that the kernel takes at a time."""
-    if tall:
-        return 64, 32
-    if across:
-        return 64, 32
-    return (8, 128) if bits else (16, 128) if grouped else (8, 512)
+    if tall > 1:
+        return (32, 64) if bits else (64, 128)
+    if bits:
+        return (64, 32) if across else (8, 128)
+    return (16, 128) if grouped else (8, 512) if rows > 8192 else (4, 1024)
 
 
 def dequantized(codes, scale, zeros, columns, bits, lowest, added, step, wide):
@@ -86,9 +87,9 @@ def unpacked_bytes(words, bits):
 
 def multiply_codes(
     x, codes, scale, zeros, bias, out, tall, rows, words, share,
-    code_row, code_word, scale_row, scale_group, zero_row, zero_group,
+    x_place, x_word, code_row, code_word, scale_row, scale_group, zero_row, zero_group,
     BITS: constexpr, LOWEST: constexpr, ADDED: constexpr, STEP: constexpr, GROUP: constexpr, WHOLE: constexpr,
-    ACROSS: constexpr, TALL: constexpr, HEIGHT: constexpr, WIDTH: constexpr, ZEROS: constexpr, BIAS: constexpr,
+    TALL: constexpr, HEIGHT: constexpr, WIDTH: constexpr, ZEROS: constexpr, BIAS: constexpr,
 ):  # fmt: skip
     """The kernel: HEIGHT rows of the weight times x `[tall, codes a word, words]`, over `share` of the words."""
     PER: constexpr = 32 // BITS if BITS else 1
@@ -98,12 +99,14 @@ def multiply_codes(
     rates = scale + (row // STEP)[:, None] * scale_row
     total = tl.zeros([HEIGHT, WIDTH] if TALL == 1 else [TALL, HEIGHT], tl.float32)
     whole = tl.load(rates, inside[:, None], 0.0).to(tl.float32)  # the scales of rows, if all columns share one
+    word = low + tl.arange(0, WIDTH)
+    lines, nothing = codes + row[:, None].to(tl.int64) * code_row, 0 if BITS else 0.0
+    ahead = tl.load(lines + word[None, :] * code_word, (word < words)[None, :] & inside[:, None], nothing)
     for first in range(low, tl.minimum(low + share, words), WIDTH):
-        word = first + tl.arange(0, WIDTH)
+        word, held = first + tl.arange(0, WIDTH), ahead
         there = (word < words)[None, :] & inside[:, None]
-        held = tl.load(
-            codes + row[:, None].to(tl.int64) * code_row + word[None, :] * code_word, there, 0 if BITS else 0.0
-        )
+        further = word + WIDTH
+        ahead = tl.load(lines + further[None, :] * code_word, (further < words)[None, :] & inside[:, None], nothing)
         if WHOLE:
             factor = whole
         elif GROUP % (WIDTH * PER) == 0:
@@ -123,13 +126,14 @@ def multiply_codes(
                 code -= (1 << (23 - place % FIT * BITS)) + least
             else:
                 code = held.to(tl.float32)
-            if TALL == 1 and ACROSS:
-                part += code * tl.load(x + place * words + word, word < words, 0.0).to(tl.float32)[None, :]
-            elif TALL == 1:
-                part += code * tl.load(x + place * words + word[None, :] + row[:, None] * 0, there, 0.0).to(tl.float32)
+            at = x + place * x_place + word * x_word
+            if TALL == 1 and BITS:
+                part += code * tl.load(at, word < words, 0.0).to(tl.float32)[None, :]
+            elif TALL == 1:  # loaded as the codes are, not once and moved between threads
+                part += code * tl.load(at[None, :] + row[:, None] * 0, there, 0.0).to(tl.float32)
             else:
                 seen = (line < tall)[:, None] & (word < words)[None, :]
-                given = tl.load(x + line[:, None] * (words * PER) + place * words + word[None, :], seen, 0.0)
+                given = tl.load(at[None, :] + line[:, None] * (words * PER), seen, 0.0)
                 total = tl.dot(given, (code * factor).to(given.dtype).T, total, input_precision="ieee")
         if TALL == 1:
             total = part if WHOLE else total + part * factor
