@@ -1,7 +1,7 @@
 """Linear layers over quantized weights, in a file that stage files import from their own folder."""
 
 # pyright: reportMissingImports=false, reportOptionalMemberAccess=false, reportIndexIssue=false
-# pyright: reportInvalidTypeForm=false, reportPossiblyUnboundVariable=false, reportPossiblyUnbound=false
+# pyright: reportInvalidTypeForm=false, reportPossiblyUnboundVariable=false
 
 import torch
 from torch.nn import functional as F
