@@ -34,7 +34,7 @@ class Axis:
     """Rows lie along dimension `dim`, whose size is `before * rows * after`.
 
     Element `(i * rows + row) * after + j` of that dimension belongs to `row`.  In a sorted tensor element `k` was at
-    `order[k]` before; `order` is the result of the sort.  COUNTS and ENDS have no dimension of rows.
+    `order[k]` before; `order` is the result of the sort.  `COUNTS` and `ENDS` have no dimension of rows.
     """
 
     dim: int

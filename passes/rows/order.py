@@ -12,7 +12,7 @@ from passes.rows.compute import along
 from passes.rows.shapes import like, same_place
 
 
-def ordered(site: Site) -> Iterable[Found]:
+def sorted_rows(site: Site) -> Iterable[Found]:
     """`sort`, `argsort`: along the rows of a tensor of one dimension, an order of them; a second sort inverts it."""
     axis = site.axis(site["self"])
     if axis is None or rank(site["self"]) != 1:
@@ -124,7 +124,7 @@ def added_up(site: Site) -> Found | Iterable[Found]:
     return replace(axis, holds=Holds.ENDS)
 
 
-def grouped(site: Site) -> Found:
+def product_by_group(site: Site) -> Found:
     """A product of each row with the matrix of its group, which is that of its own key."""
     why = "its groups depend on the rows"
     axis, ends = _axis(site, "self", why), _axis(site, "offs", why)
@@ -149,10 +149,10 @@ def is_about_order(operands: Iterable[Value], known: Mapping[Value, Axis]) -> bo
 
 
 RULES: Mapping[str, Rule] = {
-    **dict.fromkeys(("sort", "argsort"), ordered),
+    **dict.fromkeys(("sort", "argsort"), sorted_rows),
     **dict.fromkeys(("floor_divide", "div", "divide"), divided),
     **dict.fromkeys(("view", "reshape", "_unsafe_view", "flatten"), unmoved),
-    **dict.fromkeys(("grouped_mm", "_grouped_mm"), grouped),
+    **dict.fromkeys(("grouped_mm", "_grouped_mm"), product_by_group),
     **dict.fromkeys(("empty_like", "zeros_like"), like),
     "index": read,
     "index_put": put,

@@ -99,7 +99,7 @@ _RULES: Mapping[str, Rule] = {
     "glu": compute.gated,
     # Along dimensions
     **_all(compute.along("dim"), "softmax _softmax log_softmax _log_softmax softmin cumsum cumprod logcumsumexp"),
-    **_all(order.ordered, "sort argsort"),
+    **_all(order.sorted_rows, "sort argsort"),
     "topk": order.chosen_first,
     **_all(compute.along("dim"), "cummax cummin"),
     **_all(compute.along("dims"), "flip roll"),
