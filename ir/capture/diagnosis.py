@@ -44,6 +44,7 @@ _UNFOLLOWED = (
     "it computes where torch's tracing does not follow, as on another thread",
     "call it on the thread that calls the model",
 )
+_NO_CONSTANT = "should have been constant"  # what torch 2.11 says of a size that is made of values
 _RUN = "run the model on its example inputs first; if that works, write the line above with torch operators alone"
 
 
@@ -99,7 +100,8 @@ def explain(
         where = Where(clean(attribute[1].rpartition(".")[0]))
     if foreign := _FOREIGN.search(str(error)):
         return CaptureError(not_carried(foreign[1], where))
-    return NotExported(what, where, advice, by_values=not names.isdisjoint(_KNOWN))
+    by_values = not names.isdisjoint(_KNOWN) or _NO_CONSTANT in str(error)
+    return NotExported(what, where, advice, by_values)
 
 
 def _unknown(error: Exception, marks: Marks, input_names: Sequence[str]) -> tuple[str, str]:
@@ -110,7 +112,7 @@ def _unknown(error: Exception, marks: Marks, input_names: Sequence[str]) -> tupl
             "it looks up a size that may change in a table",
             f"fix that size: leave it out of the dynamic sizes {sizes}",
         )
-    if "but got FakeTensor" in str(error):
+    if "but got FakeTensor" in str(error) or _NO_CONSTANT in str(error):
         return _SIZE_OF_VALUES
     if "fake tensor in the exported program" in str(error):
         return _UNFOLLOWED

@@ -25,7 +25,7 @@ from ir.capture.checks.size_one import (
     without_one,
 )
 from ir.capture.export.example import Example, slotted
-from ir.capture.export.fixed_inputs import notes_on_fixed, with_named_fixed
+from ir.capture.export.fixed_inputs import may_be_fixed, notes_on_fixed, with_fixed_values, with_named_fixed
 from ir.capture.export.gradient_hooks import notes_on_hooked
 from ir.capture.export.recording import ONE_BY_ONE, Gap, Recording
 from ir.capture.fallbacks.ways import Way, noted, record_somehow
@@ -138,7 +138,19 @@ def _at_all_sizes(example: Example, soft: bool, returned: Sequence[Any] | None) 
     recording = _with_layers(example, soft, returned)
     if recording.asked and recording.gap.rounded and not example.as_called:
         with suppress(CaptureError):
-            return min(recording, _with_layers(replace(example, as_called=True), soft, returned), key=lambda r: r.gap)
+            return min(recording, _as_called(replace(example, as_called=True), soft, returned), key=lambda r: r.gap)
+    return recording
+
+
+def _as_called(example: Example, soft: bool, returned: Sequence[Any] | None) -> Recording:
+    """A recording of a model that is not told of the export; inputs that it looks at are fixed where that counts."""
+    recording = _with_layers(example, soft, returned)
+    inputs = [origin for origin in recording.asked_about if origin.kind == "input"]
+    if recording.gap.result and inputs and all(may_be_fixed(example, o, soft, loosely=True) for o in inputs):
+        fixed = replace(with_fixed_values(example, inputs), repeats=False)
+        with suppress(CaptureError):
+            other = noted(_with_layers(fixed, soft, returned), *notes_on_fixed(example, fixed))
+            return min(recording, other, key=lambda r: r.gap)
     return recording
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -152,8 +151,9 @@ JOINT: dict[str, Entry] = {
         ),
         _both,
         BOTH,
-        "while it is traced, transformers makes the mask of its cross attention from the text alone, of the wrong "
-        "length; where nothing is padded, eager code needs no mask: pass none to those layers",
+        "uncut, transformers leaves out the mask of the image, which it makes of ones; traced with a batch of any size, "
+        "it cannot look at that mask, and adds it where its size does not fit. It would take values to be known while "
+        "tracing also for tensors of sizes that may change, where all elements are the same",
     ),
     "chinese_clip": _pair_of_towers("chinese_clip", WORDS, EYE, projection_dim=32),
     "clip": _pair_of_towers("clip", WORDS, EYE, projection_dim=32),
@@ -259,16 +259,12 @@ JOINT: dict[str, Entry] = {
         lambda batch, seq: {"input_ids": ids(2 * batch, seq), "pixel_values": _pixels(batch)},
         TOWERS,
     ),
-    "paligemma": replace(
-        _among_words(
-            "paligemma",
-            _among(PATCHES),
-            vision_config={"model_type": "siglip_vision_model", **EYE, "vision_use_head": False},
-            text_config={**LLAMA, "model_type": "gemma"},
-            projection_dim=64,
-        ),
-        known="uncut, transformers leaves the mask out where no text is padded, and the attention looks ahead; traced, "
-        "it cannot know and makes the causal mask, as uncut where one is padded",
+    "paligemma": _among_words(
+        "paligemma",
+        _among(PATCHES),
+        vision_config={"model_type": "siglip_vision_model", **EYE, "vision_use_head": False},
+        text_config={**LLAMA, "model_type": "gemma"},
+        projection_dim=64,
     ),
     "pix2struct": Entry(
         from_config(

@@ -51,6 +51,10 @@ class OriginTrace:
             return self.last
         return _NOTHING.union(*(known or self.by_symbol.values()))
 
+    def of(self, tensor: torch.Tensor) -> Origins:
+        """The origins of a tensor."""
+        return self._of([tensor])
+
     def start_size(self, size: Any, name: str) -> None:
         """Note a size that may change."""
         if isinstance(size, torch.SymInt):

@@ -26,7 +26,7 @@ from ir.capture.export.gradient_hooks import gradient_hooks_seen
 from ir.capture.export.known_values import fixed_buffers, has_fixed_values, known_values
 from ir.capture.export.meta_weights import without_memory
 from ir.capture.export.module_state import converted_for_the_call, data_as_itself, written_in_place
-from ir.capture.export.origins import Origin, OriginTrace
+from ir.capture.export.origins import Origin, Origins, OriginTrace
 from ir.capture.export.padding import padded_as_in_inference
 from ir.capture.export.tracing_questions import tracing_questions
 from ir.capture.program.default_dtype import with_stated_dtypes
@@ -81,6 +81,7 @@ class Recording:
     repeats: LayerRepeats | None = None  # layers for which operators stand in the graph
     read: Read = field(default_factory=Read)
     asked: bool = False  # whether the model's code asked if it is exported
+    asked_about: Origins = frozenset()  # sources of tensors whose values it would look at in a call
     gap: Gap = Gap()  # from what a call of the model returned, where there was one
 
     def full(self) -> Recording:
@@ -174,9 +175,12 @@ class _Seen:
     notes: list[str] = field(default_factory=list)
     derivatives: list[Where] = field(default_factory=list)  # lines that take them
     asked: bool = False
+    asked_about: set[Origin] = field(default_factory=set)
 
-    def ask(self) -> None:
+    def ask(self, tensor: torch.Tensor | None) -> None:
         self.asked = True
+        if tensor is not None:
+            self.asked_about |= self.origins.of(tensor)
 
 
 _RETURNED = (torch.Tensor, torch.SymInt, torch.SymFloat, torch.SymBool)  # results that a program makes
@@ -241,7 +245,15 @@ class Flat(nn.Module):
         frozen, filled = (tuple(dict.fromkeys(names)) for names in (self.seen.frozen, self.seen.filled))
         notes = dict.fromkeys((*self.seen.notes, *self.seen.gradients.notes))
         graph = replace(recording.graph, notes=(*recording.graph.notes, *notes))
-        return replace(recording, graph=graph, frozen=frozen, filled=filled, changed=changed, asked=self.seen.asked)
+        return replace(
+            recording,
+            graph=graph,
+            frozen=frozen,
+            filled=filled,
+            changed=changed,
+            asked=self.seen.asked,
+            asked_about=frozenset(self.seen.asked_about),
+        )
 
 
 def _refilled(before: tuple[list[Any], TreeSpec], argument: Any) -> bool:

@@ -14,7 +14,9 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.modules.module import register_module_forward_hook
+from transformers.utils.import_utils import is_tracing
 
+from ir.analysis.interpret import interpret
 from ir.capture import capture
 from ir.errors import CaptureError
 from tests.support.checking import Call, run_graph, run_model
@@ -267,6 +269,26 @@ def test_what_forward_registers_anew_is_state(scale: Any, state: str) -> None:
 @pytest.mark.parametrize("question", ["is_compiling", "is_exporting", "is_dynamo_compiling"])
 def test_a_model_that_asks_if_it_is_exported_is_recorded_as_it_is_called(question: str) -> None:
     assert quietly(Model(lambda model, x: 2 if getattr(torch.compiler, question)() else 1), 3, 3) == []
+
+
+class LeavesMaskOut(nn.Module):
+    """A model that looks at a mask only where it is called, as those of transformers do."""
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        if not is_tracing(mask) and mask.all():
+            return x * 2
+        return x + mask
+
+
+def test_an_input_that_a_model_looks_at_where_it_is_called_is_fixed() -> None:
+    x, mask = torch.randn(3, WIDTH), torch.ones(3, WIDTH, dtype=torch.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        graph = capture(LeavesMaskOut(), (x, mask), dynamic_shapes={"mask": {0: "rows"}}, soft=True)
+    assert graph.notes[0] == f"`mask` is fixed at {mask.tolist()}: its values decide shapes"
+    torch.testing.assert_close(interpret(graph, [x], {}).outputs, [x * 2])
+    with pytest.warns(UserWarning, match="while it is exported, forward computes something else"):
+        capture(LeavesMaskOut(), (x, mask), dynamic_shapes={"mask": {0: "rows"}, "x": {0: "rows"}})
 
 
 def by_values(model: Any, x: torch.Tensor) -> int:
