@@ -151,7 +151,7 @@ JOINT: dict[str, Entry] = {
         ),
         _both,
         BOTH,
-        "uncut, transformers leaves out the mask of the image, which it makes of ones; traced with a batch of any size, "
+        "uncut, transformers leaves out the mask of the image, which it makes of ones; traced, for any batch, "
         "it cannot look at that mask, and adds it where its size does not fit. It would take values to be known while "
         "tracing also for tensors of sizes that may change, where all elements are the same",
     ),
