@@ -148,13 +148,15 @@ def _listed(made: Any) -> list[Tensor]:
 
 
 def _run(tensors: list[Tensor], sizes: list[int], own: Tensor, order: str, name: str) -> list[Tensor]:
-    return _CLASSES[name].run(_given(tensors, sizes, order), own)
+    with torch._C._ForceDispatchKeyGuard(*_OUTSIDE):  # or what is compiled within another call would not be used again
+        return _CLASSES[name].run(_given(tensors, sizes, order), own)
 
 
 def _empty(tensors: list[Tensor], sizes: list[int], own: Tensor, order: str, name: str) -> list[Tensor]:
     return _CLASSES[name].empty(_given(tensors, sizes, order))
 
 
+_OUTSIDE = torch._C._dispatch_tls_local_include_set(), torch._C._dispatch_tls_local_exclude_set()  # of operators
 _library = torch.library.Library("stagecut", "FRAGMENT")
 _library.define("layer(Tensor[] tensors, SymInt[] sizes, Tensor own, str order, str name) -> Tensor[]")
 _library.impl("layer", _run, "CompositeExplicitAutograd")

@@ -119,11 +119,10 @@ class CompiledStage:
         key = shape_key(tensors, sizes)
         if self.is_prepared(key):
             return self._faster(*tensors, **sizes)
-        from torch._dynamo import config  # takes a second to import
-        from torch._dynamo.exc import TorchDynamoException
+        from torch._dynamo.exc import TorchDynamoException  # takes a second to import
 
         try:
-            with _warnings_shown(), config.patch(recompile_limit=VARIANTS), self._cache_used():
+            with _warnings_shown(), _for_many_sizes(), self._cache_used():
                 made = self._faster(*tensors, **sizes)
         except TorchDynamoException as e:
             raise NotCompilable(f"it cannot be compiled; run it without compile: {e}") from e
@@ -132,6 +131,18 @@ class CompiledStage:
 
     def _cache_used(self) -> AbstractContextManager[None]:
         return self._cache.used() if self._cache else nullcontext()
+
+
+@contextmanager
+def _for_many_sizes() -> Iterator[None]:
+    """A block in which a size that equals another one, or a fixed one, by chance may still differ from it later."""
+    from torch._dynamo import config
+    from torch.fx.experimental import _config
+
+    sizes: Any = _config
+    # A float of a module is fixed from the start, or all is traced once more when that shows.
+    with config.patch(recompile_limit=VARIANTS, specialize_float=True), sizes.patch(use_duck_shape=False):
+        yield
 
 
 @contextmanager
