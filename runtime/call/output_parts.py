@@ -11,6 +11,7 @@ from runtime.errors import InputError
 TensorBox = tuple[tuple[int, int, int], ...]  # start, stop and step along each dimension
 _NUMBER = r"\s*(-?[0-9]{1,18})?\s*"
 _ENTRY = re.compile(rf"{_NUMBER}(?:(:){_NUMBER}(?::{_NUMBER})?)?")
+_LONGEST = 256  # characters of a part: its time to read grows with their square
 _SPARE = 16  # parts that a call may ask for, beside one of each output
 
 
@@ -25,6 +26,10 @@ class OutputPart:
     @classmethod
     def parse(cls, text: str, shapes: Mapping[str, Sequence[int | str]]) -> OutputPart:
         """The part that a text names.  `shapes`: of the outputs, as the manifest has them.  Raises InputError."""
+        if len(text) > _LONGEST and text not in shapes:
+            raise InputError(
+                f"the name of an output, with its index, has {len(text)} characters; {_LONGEST} are allowed"
+            )
         name, bracket, rest = (text, "", "") if text in shapes else text.partition("[")
         if name not in shapes:
             raise InputError(f"there is no output `{name}`; the model returns {', '.join(shapes)}")

@@ -38,6 +38,7 @@ class Connection(HttpToolsProtocol):
 
     _in_head = True  # of a request, or before the first one
     _head = 0  # bytes of it
+    _large = False  # whether it has too many
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -55,7 +56,7 @@ class Connection(HttpToolsProtocol):
         self._head += len(data)
         super().data_received(data)
         if self._in_head and self._head > MOST_HEAD:
-            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the headers have more than {MOST_HEAD} bytes")
+            self._refuse_large()
         self._watch()
 
     def on_message_begin(self) -> None:
@@ -64,10 +65,20 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MOST_HEAD:
+            self._large = True  # it came at once
+            raise ValueError
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(HTTPStatus.BAD_REQUEST, "the request is no HTTP")
+        """The parser has stopped."""
+        if self._large:
+            self._refuse_large()
+        else:
+            self._refuse(HTTPStatus.BAD_REQUEST, "the request is no HTTP")
+
+    def _refuse_large(self) -> None:
+        self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the headers have more than {MOST_HEAD} bytes")
 
     def _watch(self) -> None:
         """See to it that a head does not take too long."""

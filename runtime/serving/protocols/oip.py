@@ -105,6 +105,8 @@ def read_outputs(table: Mapping[str, Any], binary: bool = False) -> dict[str, bo
         given = _table(output.get("parameters", {}), "`parameters` of an output")
         if "classification" in given:
             raise InputError("`classification` is not supported; ask for the output itself")
+        if "shared_memory_region" in given:
+            raise InputError("`shared_memory_region` of an output is not supported; take the tensor")
         wanted[_text(output, "name", "an output")] = bool(given.get("binary_data", binary))
     return wanted
 

@@ -96,6 +96,10 @@ def test_each_of_several_callers_gets_its_own_rows_to_its_own_length() -> None:
     [
         ("logits", "there is no output `logits`; the model returns all, one, mean"),
         ("logits[0]", "there is no output `logits`"),
+        (
+            "all[:" + " " * 1_000_000 + "x]",
+            "the name of an output, with its index, has 1000007 characters; 256 are allowed",
+        ),
         ("all[0", "output `all[0`: the index does not end with ]"),
         ("all[0, 0, 0, 0]", "the output has 3 dimensions, and the index is of others"),
         ("all[..., 0, ...]", "the output has 3 dimensions, and the index is of others"),

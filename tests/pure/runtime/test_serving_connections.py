@@ -65,6 +65,7 @@ LONG = b"x: " + b"a" * connections.MOST_HEAD
     ("parts", "status", "message"),
     [
         ([HEAD, LONG], b"431 Request Header Fields Too Large", b"the headers have more than 65536 bytes"),
+        ([HEAD + LONG + b"\r\n\r\n"], b"431 Request Header Fields Too Large", b"more than 65536 bytes"),
         ([HEAD, b"\r\n", HEAD, LONG], b"431 Request Header Fields Too Large", b"more than 65536 bytes"),
         ([b"\x16\x03\x01"], b"400 Bad Request", b"the request is no HTTP"),
     ],

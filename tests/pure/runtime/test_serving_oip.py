@@ -87,6 +87,10 @@ def test_bfloat16_is_rounded_as_torch_does(numbers: list[float]) -> None:
         (request(x(parameters={"binary_data_size": 16})), "INT64 of shape [2]: 16 bytes, not 0"),
         (request(x(parameters={"shared_memory_region": "r"})), "shared memory is not supported"),
         (request(x(), outputs=[{"name": "y", "parameters": {"classification": 3}}]), "`classification` is not"),
+        (
+            request(x(), outputs=[{"name": "y", "parameters": {"shared_memory_region": "r"}}]),
+            "`shared_memory_region` of an output is not supported",
+        ),
         (request(x(), parameters=[]), "`parameters` is []; it must be an object"),
         (request(x(), outputs=5), "the request has no list `outputs`"),
         (request(x(shape=["2"])), 'a size of `x` is "2"; it must be a whole number'),
