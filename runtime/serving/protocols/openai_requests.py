@@ -38,6 +38,7 @@ _NUMBERS: Mapping[str, tuple[float | None, float | None]] = {
     "repetition_penalty": (0, None),
     "seed": (-(1 << 63), (1 << 64) - 1),
 }
+_LIMITS = ("max_tokens", "max_completion_tokens")  # 16 for completions that have none, as the API says
 _MOST_CHOICES = 16
 
 
@@ -81,10 +82,10 @@ def read_wish(table: Any, chat: bool) -> Wish:
             raise FieldRefused(f"`{name}` is not supported", name)
     prompts = (_messages(left.pop("messages", None)),) if chat else read_prompts(left.pop("prompt", None))
     options = {name: _number(name, left.pop(name), *b) for name, b in _NUMBERS.items() if left.get(name) is not None}
-    limits = [left.pop(name, None) for name in ("max_tokens", "max_completion_tokens")]
-    limit = next((n for n in limits if n is not None), None if chat else 16)  # 16: what the API says
-    if limit is not None:
-        options["max_new_tokens"] = _whole("max_tokens", limit, 1, None)
+    limits = {name: limit for name in _LIMITS if (limit := left.pop(name, None)) is not None}
+    least = min((_whole(name, limit, 1, None) for name, limit in limits.items()), default=None if chat else 16)
+    if least is not None:
+        options["max_new_tokens"] = least
     if (stop := left.pop("stop", None)) is not None:
         options["stop"] = [stop] if isinstance(stop, str) else _list_of_texts("stop", stop)
     if bias := left.pop("logit_bias", None):

@@ -18,6 +18,11 @@ from runtime.serving.texts import Texts
     [
         ({"n": 0}, "n", "`n` must be a whole number from 1 to 16"),
         ({"stream_options": {"include_usage": True}}, "stream_options", "say `stream`, too"),
+        (
+            {"max_tokens": 2, "max_completion_tokens": -1},
+            "max_completion_tokens",
+            "`max_completion_tokens` must be a whole",
+        ),
         ({"seed": 1 << 64}, "seed", "`seed` is 18446744073709551616"),
         ({"repetition_penalty": float("inf")}, "repetition_penalty", "`repetition_penalty` is too large"),
         ({"logit_bias": {"3": float("inf")}}, "logit_bias", "it must be a token id and a number"),
@@ -28,6 +33,20 @@ def test_a_field_that_is_wrong_is_named(fields: dict[str, Any], param: str, mess
     with pytest.raises(FieldRefused) as refused:
         read_wish({"prompt": "a", **fields}, chat=False)
     assert (refused.value.param, message in str(refused.value)) == (param, True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "chat", "limit"),
+    [
+        ({}, False, 16),
+        ({}, True, None),
+        ({"max_tokens": 9, "max_completion_tokens": 5}, True, 5),
+        ({"max_tokens": 40}, False, 40),
+    ],
+)
+def test_the_smaller_limit_counts(fields: dict[str, Any], chat: bool, limit: int | None) -> None:
+    asked = {"messages": [{"role": "user", "content": "a"}]} if chat else {"prompt": "a"}
+    assert read_wish({**asked, **fields}, chat).options.get("max_new_tokens") == limit
 
 
 def test_more_texts_than_may_be_in_progress_are_no_overload() -> None:
