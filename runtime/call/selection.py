@@ -29,7 +29,7 @@ class OutputSelection:
     @classmethod
     def of(cls, program: ProgramEntry, texts: Sequence[str]) -> OutputSelection:
         """Raises InputError for what is no part of an output."""
-        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
             raise InputError("`outputs` must be a list of names of outputs, or of parts such as logits[:, -1]")
         parts = parse_parts(texts, {tensor.name: tensor.shape for tensor in program.outputs})
         types = tuple(InputType.parse(tensor, program.symbols) for tensor in program.outputs)

@@ -76,6 +76,18 @@ def test_outputs_stay_where_they_are_made_for_inputs_from_several_devices(pipe: 
     check((early, late), 1, count=1)
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+def test_parts_of_outputs_are_taken_where_they_are_made(pipe: Pipeline, device: str) -> None:
+    scale = torch.full((1,), 3.0, device=device)
+    asked = ["late[-1]", "early[:, :2]"]
+    futures = [pipe.submit(torch.eye(SIZE, device=device) * i, scale, outputs=asked) for i in range(20)]
+    for i, future in enumerate(futures):
+        parts, early = future.result(), torch.eye(SIZE) * 2 * i + i + 1
+        assert {tensor.device for tensor in parts.values()} == {scale.device}
+        assert torch.allclose(parts["early[:, :2]"].cpu(), early[:, :2])
+        assert torch.allclose(parts["late[-1]"].cpu(), (early @ early * 3)[-1], rtol=1e-4)
+
+
 def test_state_is_reset_on_the_device(pipe: Pipeline) -> None:
     for _ in range(3):
         for i in range(3):

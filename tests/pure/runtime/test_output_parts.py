@@ -130,7 +130,7 @@ def test_an_index_behind_the_end_of_a_size_that_may_change_is_refused_for_a_call
 def test_no_more_parts_are_asked_for_than_make_sense() -> None:
     with pytest.raises(InputError, match="the call asks for 500 outputs; it may ask for 19"):
         parse_parts([f"all[{i}]" for i in range(500)], SHAPES)
-    for odd in ("all", [0]):
+    for odd in ("all", [0], 5, torch.tensor(1.0), {"all": 1}):
         with pytest.raises(InputError, match="`outputs` must be a list of names of outputs"):
             OutputSelection.of(program(), odd)  # pyright: ignore[reportArgumentType]
 
