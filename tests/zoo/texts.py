@@ -18,8 +18,8 @@ phimoe, qwen2_moe, qwen3_moe. Of these gpt_neo and openai_gpt run without a cach
 10 of 15 with recurrences: bamba, falcon_h1, falcon_mamba, granitemoehybrid, jamba, lfm2, mamba, mamba2, nemotron_h,
 zamba2; qwen3_next, equal in an earlier run, did not end in time.
 
-15 of 23 with an encoder: bart, bigbird_pegasus, blenderbot, blenderbot_small, longt5, m2m_100, marian, mbart, mt5,
-pegasus, pegasus_x, plbart, t5, t5_gated, whisper.
+16 of 23 with an encoder: bart, bigbird_pegasus, blenderbot, blenderbot_small, longt5, m2m_100, marian, mbart, mt5,
+pegasus, pegasus_x, plbart, t5, t5_gated, umt5, whisper.
 
 9 of 14 with an image before the text: aya_vision, gemma3_vision, internvl, llava, mistral3, qwen2_vl, qwen2_5_vl,
 qwen3_vl, vipllava.
@@ -28,9 +28,8 @@ Others: transformers gives doge other tokens with its cache than without, and st
 a token and a mask of its own to each step of `generate`, so it is refused; jetmoe cannot be exported; rwkv,
 minimax, recurrent_gemma and xlstm have caches of their own, and code that takes few lengths of a text without one.
 
-Of those with an encoder, fsmt, led, nllb_moe, prophetnet, switch_transformers and umt5 are refused, as their code
-gives other logits with a cache in pages, or fails; mvp cannot be exported; longt5_global takes sources of few
-lengths.
+Of those with an encoder, fsmt, led, nllb_moe, prophetnet and switch_transformers are refused, as their code gives
+other logits with a cache in pages, or fails; mvp cannot be exported; longt5_global takes sources of few lengths.
 
 Of those with an image, idefics3 and smolvlm continue texts alone, with a note: their code leaves out images of zeros,
 as many as the pixels say; paligemma and git have no cache that serves, and blip_2 needs an image in each step.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ir.decoding import Decoding, Together
 from ir.errors import SourceError
-from ir.sources.decoder.agreement import AGREES_WITHIN, Agreement, random_weights, uncached
+from ir.sources.decoder.agreement import AGREES_WITHIN, Agreement, Whole, random_weights, uncached
 from ir.sources.decoder.caches.kept import KeptLayer, Pool, added, cache_after, kept_by
 from ir.sources.decoder.step import MadeStep, as_step
 from ir.sources.decoder.terms import decoding_terms
@@ -59,7 +59,7 @@ def translator_step(model: Any, checked: Any, max_length: int | None, page: int 
             states=states,
         )
         try:
-            difference = agreement.difference(weights, uncached(checked, weights))
+            difference = agreement.difference(weights, _masked(uncached(checked, weights)))
         except Exception as e:  # of the model's own code, which has other ideas of a cache
             found.append(f"its code fails ({type(e).__name__}: {e})".splitlines()[0])
             continue
@@ -67,6 +67,17 @@ def translator_step(model: Any, checked: Any, max_length: int | None, page: int 
             return _made(model, own, cross[0], replace(terms, together=kind), states, example)
         found.append(f"its logits with a cache differ by {difference:.1%} from those without")
     raise SourceError(f"{type(model).__name__} cannot continue texts with a cache: {found[0]}")
+
+
+def _masked(whole: Whole) -> Whole:
+    """The logits of a model whose causal masks are always made, as its code looks ahead without them."""
+    masks_always_made = import_module("ir.sources.decoder.caches.masks").masks_always_made
+
+    def logits(text: Tensor, source: Tensor | None) -> Tensor:
+        with masks_always_made():
+            return whole(text, source)
+
+    return logits
 
 
 def _example_source(model: Any) -> Tensor:

@@ -247,9 +247,11 @@ def test_variants_of_a_decoder_of_texts_alone_are_refused() -> None:
 
 
 class TestEncoders:
-    def test_read_the_source_in_the_first_step_of_a_text(self) -> None:
-        small = t.T5Config(d_model=16, d_ff=16, num_layers=1, num_heads=2, d_kv=8, vocab_size=32)
-        found = step_of(source(t.T5ForConditionalGeneration(small).eval()), max_length=40)
+    @pytest.mark.parametrize("kind", ["T5", "UMT5"])  # UMT5 looks ahead uncut, where transformers makes it no mask
+    def test_read_the_source_in_the_first_step_of_a_text(self, kind: str) -> None:
+        sizes = {"d_model": 16, "d_ff": 16, "num_layers": 1, "num_heads": 2, "d_kv": 8, "vocab_size": 32}
+        model = getattr(t, f"{kind}ForConditionalGeneration")(getattr(t, f"{kind}Config")(**sizes)).eval()
+        found = step_of(source(model), max_length=40)
         assert [call.name for call in found.calls] == ["start", "next"]
         assert ["source" in call.kwargs for call in found.calls] == [True, False]
         assert found.decoding.source_pools == tuple(

@@ -14,9 +14,26 @@ from transformers import masking_utils
 @contextmanager
 def masks_of_rows() -> Iterator[None]:
     """Inside the context, transformers makes its masks from the positions of each row."""
+    with _replaced(_of_rows):
+        yield
+
+
+@contextmanager
+def masks_always_made() -> Iterator[None]:
+    """Inside the context, transformers makes causal masks, too, where torch's attention could be told `is_causal`.
+
+    Code that adds a bias to the mask, as UMT5's does, otherwise looks ahead where it has no cache and no padding.
+    """
+    with _replaced(lambda plain: lambda *given, **named: plain(*given, **{**named, "allow_is_causal_skip": False})):
+        yield
+
+
+@contextmanager
+def _replaced(other: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
+    """Inside the context, transformers makes its masks by others than its own functions."""
     masks = masking_utils.ALL_MASK_ATTENTION_FUNCTIONS
     for name in ("sdpa", "eager"):
-        masks[name] = _of_rows(masks[name])
+        masks[name] = other(masks[name])
     try:
         yield
     finally:
