@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ir.checkpoint.gguf import SUFFIX
 from ir.errors import SourceError
 from ir.sources.checkpoint_folder import read_checkpoint_folder
 from ir.sources.meta import with_values as with_values
@@ -40,7 +41,7 @@ def read_source(text: str, reading: Reading = Reading()) -> Source:  # noqa: B00
     Raises SourceError that says what is missing, and where.
     """
     path = Path(text)
-    if path.is_dir():
+    if path.is_dir() or (path.suffix == SUFFIX and path.is_file()):
         return read_checkpoint_folder(path, reading)
     path, function = path_of(text), text.partition(":")[2]
     if not path.is_file():

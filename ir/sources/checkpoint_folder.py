@@ -17,6 +17,7 @@ from torch import nn
 
 from ir.checkpoint.adapters import SETTINGS, Adapter
 from ir.checkpoint.checkpoint import Checkpoint
+from ir.checkpoint.gguf import SUFFIX, gguf_package, gguf_tensors
 from ir.checkpoint.quantized.planned import hold_planned
 from ir.checkpoint.quantized.quantization import quantization_of
 from ir.checkpoint.transformers import silenced
@@ -42,17 +43,17 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
     path = model_folder(parts[0].folder if parts else path)
     adapters = (Adapter.open(path),) if (path / SETTINGS).is_file() else ()
     path = base_folder(path) if adapters else path
-    plain = _read_config(path)
     transformers = _transformers(path)
-    _check_code(path, plain, transformers, reading)
-    config = _make_config(path, plain, transformers, reading)
-    checkpoint = opened(path, reading, *adapters) if reading.weights else None
-    cls, how = _model_class(path, plain, config, transformers, reading)
+    config, cls, how = _gguf_model(path, transformers) if path.suffix == SUFFIX else _model(path, transformers, reading)
+    checkpoint = opened(path, reading, *adapters) if reading.weights and path.suffix != SUFFIX else None
     caches = "past_key_values" in inspect.signature(cls.forward).parameters
     notes = switch(config, caches=caches and not reading.generate)
     model = _build(path, cls, config, reading.dtype or config.dtype or _stored_dtype(checkpoint))
     if (path / _GENERATION).is_file() and reading.generate:
         model.generation_config = _generation_config(path, transformers)
+    if path.suffix == SUFFIX and reading.weights:
+        merged = map(Adapter.open, reading.adapters)
+        checkpoint = Checkpoint(path, gguf_tensors(path, model)).under(reading.prefix).adapted_by(*merged)
     make = partial(make_example, model, config, path, reading.padding)
     weights: Mapping[str, torch.Tensor] = {} if checkpoint is None else checkpoint.for_model(model)
     example = make()
@@ -81,9 +82,15 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
 def _as_library(path: Path, cls: Any, model: Any, reading: Reading) -> nn.Module:
     """The model as transformers itself loads it, with the configuration of `model`."""
     variant = {"variant": reading.variant} if reading.variant else {}
+    file = {"gguf_file": path.name} if path.suffix == SUFFIX else {}
     with silenced():
         return cls.from_pretrained(
-            path, config=model.config, dtype=model.dtype, local_files_only=True, **variant
+            path.parent if file else path,
+            **file,
+            config=model.config,
+            dtype=model.dtype,
+            local_files_only=True,
+            **variant,
         ).eval()
 
 
@@ -110,6 +117,26 @@ def _example_for(make: Callable[..., ExampleInputs], values: Mapping[str, torch.
 
 
 # ---- the configuration
+
+
+def _model(path: Path, transformers: Any, reading: Reading) -> tuple[Any, Any, tuple[str, ...]]:
+    """The configuration and the class of a folder's model, with notes."""
+    plain = _read_config(path)
+    _check_code(path, plain, transformers, reading)
+    config = _make_config(path, plain, transformers, reading)
+    return (config, *_model_class(path, plain, config, transformers, reading))
+
+
+def _gguf_model(path: Path, transformers: Any) -> tuple[Any, Any, tuple[str, ...]]:
+    """The configuration and the class of the model in a GGUF file, which is a decoder, with notes."""
+    gguf_package(path)
+    try:
+        config = transformers.AutoConfig.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+        cls = transformers.AutoModelForCausalLM._model_mapping[type(config)]
+    except Exception as e:
+        raise SourceError(f"{path} holds no decoder that transformers reads: {_short(e)}") from e
+    note = "GGUF: weights are dequantized while stages are written; k-quants do not stay packed"
+    return config, cls, (note,)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ir.checkpoint.adapters import SETTINGS, read_settings
+from ir.checkpoint.gguf import SUFFIX
 from ir.errors import SourceError
 
 CONFIG = "config.json"
@@ -31,7 +32,7 @@ def base_folder(adapter: Path) -> Path:
 
 
 def model_folder(path: Path) -> Path:
-    """The folder of a model: the path itself, or the snapshot of the hub's cache that it holds.
+    """The folder of a model: the path itself, or the snapshot of the hub's cache that it holds; or its one GGUF file.
 
     Raises SourceError for another kind of folder, with what it is and what to give in its place.
     """
@@ -39,6 +40,10 @@ def model_folder(path: Path) -> Path:
         return path
     if snapshot := next(_snapshots(path), None):
         return snapshot
+    if path.suffix == SUFFIX:
+        return path
+    if len(files := sorted(path.glob(f"*{SUFFIX}"))) == 1:
+        return files[0]
     raise SourceError(f"{path} {_what_it_is(path)}")
 
 
@@ -68,8 +73,8 @@ def _what_it_is(path: Path) -> str:
             f"is a pipeline of diffusers; name one of its models ({named}) in a model file "
             "whose `checkpoint` is its folder"
         )
-    if files := sorted(path.glob("*.gguf")):
-        return f"has the GGUF file {files[0].name}, which is not read: {GGUF}"
+    if files := sorted(path.glob(f"*{SUFFIX}")):
+        return f"has several GGUF files; name one, such as {files[0]}"
     if list(path.glob("open_clip_*")):
         return (
             "is a checkpoint of open_clip; give a model file that makes "
@@ -83,12 +88,6 @@ def _what_it_is(path: Path) -> str:
             f"--checkpoint {path}"
         )
     return "is a folder without config.json; a checkpoint folder has one beside its weights"
-
-
-GGUF = (
-    "transformers dequantizes it: AutoModelForCausalLM.from_pretrained(folder, gguf_file=name).save_pretrained(other); "
-    "give that folder"
-)
 
 
 def _step(config: Path) -> int:
