@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 import transformers as t
-from transformers import modeling_gguf_pytorch_utils
 from torch import nn
+from transformers import modeling_gguf_pytorch_utils
 
 from ir.checkpoint import gguf
 from ir.errors import SourceError
