@@ -7,7 +7,9 @@ import json
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Event, Thread
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -16,6 +18,7 @@ import pytest
 import torch
 
 from runtime.package import main
+from runtime.serving.adapters import torchserve
 from runtime.serving.adapters.hosted import whole_wish
 from runtime.serving.adapters.torchserve import StagecutHandler
 from runtime.serving.admission import Overloaded, RequestFailed
@@ -40,7 +43,7 @@ def test_a_package_has_no_gaps_and_names_the_artifact(
     out = tmp_path / "package"
     assert main([str(artifact), "--for", server, "-o", str(out), "--serve-flag=--exact"]) == 0
     files = [Path(line) for line in capsys.readouterr().out.split()]
-    assert sorted(files) == sorted(file for file in out.rglob("*") if file.is_file())
+    assert sorted(files) == sorted(file for file in out.rglob("[!.]*") if file.is_file())
     text = "".join(file.read_text() for file in files)
     assert "{{" not in text.replace("{{ name", "")
     assert (str(artifact) in text, "--exact" in text) == (True, True)
@@ -141,6 +144,33 @@ def test_each_request_to_torchserve_has_a_status_of_its_own() -> None:
     assert [answer["outputs"][0]["data"][0] for answer in (answers[0], answers[4])] == [2.0, 6.0]
     assert answers[4]["outputs"][0]["name"] == "y[:, -1]"
     assert answers[1] == {"error": "it raised"}
+
+
+def test_torchserve_is_asked_for_nothing_until_its_table_has_grown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torchserve, "_REQUESTS_FIRST", 3)
+    monkeypatch.setattr(torchserve.time, "sleep", lambda _: None)
+    seen: list[Any] = []
+
+    class Front(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            seen.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(200 if len(seen) > 2 else 503)  # the model is not loaded yet
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Front) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        done = Event()
+        torchserve._warm_up(f"http://127.0.0.1:{server.server_port}/predictions/model", done)
+        server.shutdown()
+    assert done.is_set()
+    assert seen == [torchserve._WARM_UP] * 5
+    handler, context = StagecutHandler(), Context()
+    assert asyncio.run(handler.handle([{"body": seen[0]}], context)) == [{}]
+    nobody = Event()
+    torchserve._warm_up("http://127.0.0.1:9/", nobody)
+    assert nobody.is_set()
 
 
 def test_torchserve_hands_texts_on() -> None:
