@@ -75,7 +75,8 @@ def write_artifact(
     found = sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file())
     hashes = {name: known.get(name) or file_hash(folder / name) for name in found}
     linked = {i: stage.links for i, stage in enumerate(stages)}
-    manifest_of(plan, model, stages, hashes, _links(linked, folder), summary, padding).write_sealed(folder)
+    manifest = manifest_of(plan, model, stages, hashes, _links(linked, folder), summary, padding)
+    m.with_promises(manifest).write_sealed(folder)
     yield folder / m.FILE
 
 

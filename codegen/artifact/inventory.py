@@ -17,8 +17,8 @@ from codegen.text.printer import CallSite
 from ir.graph import Call, Constant, Graph, Node, State, Value, rename
 from ir.plan import StagePlan, original
 from ir.text.printer import op_name, print_args
-from runtime.check.lines import sum_of, words_by_line
 from runtime.manifest import manifest as m
+from runtime.manifest.lines import sum_of, words_by_line
 
 
 def tensor(value: Value, name: str = "") -> m.Tensor:

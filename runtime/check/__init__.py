@@ -1,6 +1,5 @@
 """Checks that an artifact folder is whole, without the compiler, without torch, and without running a stage.
 
-lines     the names, operators and constants in each line of a stage file
 flow      nodes and values: each node once, each value made before it is read, both ends of each transfer
 weights   tensors of the stages: names, shapes, dtypes, bytes, memory
 source    stage files: parameters, tables, results, and the nodes on each line

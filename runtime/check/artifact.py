@@ -12,7 +12,7 @@ from runtime.check.weights import check_holdings, check_memory, check_tensors
 from runtime.engine.routes import routes
 from runtime.errors import ManifestError
 from runtime.manifest.digests import file_hash, sample_hash, seal_of
-from runtime.manifest.manifest import FILE, Manifest, ProgramEntry, terms_of
+from runtime.manifest.manifest import FILE, Manifest, ProgramEntry, promise_of, terms_of
 
 
 def faults(folder: Path, *, contents: bool = True) -> Iterator[str]:
@@ -44,6 +44,11 @@ def faults(folder: Path, *, contents: bool = True) -> Iterator[str]:
 
 def check_program(folder: Path, program: ProgramEntry, manifest: Manifest, *, lines: bool) -> Iterator[str]:
     """The faults in what the stages do in one program.  `lines`: whether those of their files are compared."""
+    if program.promise not in ("", promise_of(manifest, program)):
+        yield f"{FILE}: calls take or return something else, or in another order, than the compiler wrote"
+    if not all(node.makes for node in program.nodes):
+        yield f"{FILE}: it lists nodes that make nothing"
+        return
     terms = terms_of(program.symbols, program.guards, program.signature, program.microbatching)
     for i, stage in enumerate(program.stages):
         if stage.terms != terms:

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from runtime.check.lines import sum_of, words_by_line
+from runtime.manifest.lines import sum_of, words_by_line
 from runtime.manifest.manifest import ProgramStage
 
 

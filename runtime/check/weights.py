@@ -42,7 +42,7 @@ def check_memory(manifest: Manifest) -> Iterator[str]:
     holders = Counter[str]()
     for i, stage in enumerate(manifest.stages):
         rows = [item for program in manifest.programs for item in program.stages[i].holds.items()]
-        held = {(name, h.weight, h.dtype, h.shape, h.crc32): _nbytes(h) for name, h in rows}
+        held = {(name, h.weight, h.dtype, h.shape, h.crc32, h.zeros): _nbytes(h) for name, h in rows}
         for what in ({key[0] for key in held}, {key[1] for key in held}):
             if len(what) < len(held):
                 yield f"stage {i}: its programs hold {len(held)} tensors, of which {len(what)} differ"
@@ -62,7 +62,7 @@ def _arriving(i: int, program: ProgramEntry, calls: Sequence[Any]) -> int:
     The lesser of the two counts, as a plan may be for larger calls than the example, or for smaller ones.
     """
     example = {name: symbol.example for name, symbol in program.symbols.items()}
-    planned = [{name: call["sizes"].get(name, size) for name, size in example.items()} for call in calls]
+    planned = [{name: call.get("sizes", {}).get(name, size) for name, size in example.items()} for call in calls]
     tensors = [receive.tensor for receive in program.stages[i].receives]
 
     def nbytes(sizes: Mapping[str, int]) -> int:

@@ -2,6 +2,7 @@
 
 manifest    its tables, as dataclasses: what the compiler writes and the runtime reads
 digests     digests of files and values, the seal
+lines       the names, operators and constants in each line of a stage file
 json_table  dataclasses as JSON, and back
 schema_2    the JSON as older versions wrote it
 """

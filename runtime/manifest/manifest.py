@@ -208,6 +208,7 @@ class ProgramEntry:
     returns: tuple[str, ...] = ()  # the values that are the outputs
     updates: dict[str, str] = field(default_factory=dict)  # name of a state -> the value that it holds after a call
     index_ranges: dict[str, tuple[int, int]] = field(default_factory=dict)  # input -> its least and largest value
+    promise: str = ""  # sha256 of what calls take and return; "" if an older version wrote it
 
 
 @dataclass(frozen=True)
@@ -315,6 +316,8 @@ class Manifest:
             manifest = from_json(cls, from_schema_2(table) if found == 2 else table)
         except (AttributeError, KeyError, TypeError) as e:
             raise ManifestError(f"{path} is damaged ({type(e).__name__}: {e}); compile the model again") from e
+        if not manifest.programs:
+            raise ManifestError(f"{path} is damaged (it lists no program); compile the model again")
         for program in manifest.programs:
             if len(program.stages) != len(manifest.stages):
                 raise ManifestError(
@@ -322,6 +325,19 @@ class Manifest:
                     f"{len(manifest.stages)}); compile the model again"
                 )
         return manifest
+
+
+def with_promises(manifest: Manifest) -> Manifest:
+    """The manifest with the digest of what calls of each program take and return."""
+    programs = (dataclasses.replace(p, promise=promise_of(manifest, p)) for p in manifest.programs)
+    return dataclasses.replace(manifest, programs=tuple(programs))
+
+
+def promise_of(manifest: Manifest, program: ProgramEntry) -> str:
+    """A digest of all of a program but its nodes and stages, and of what the programs of an artifact share."""
+    own = dataclasses.asdict(dataclasses.replace(program, nodes=(), stages=(), promise=""))
+    shared = [dataclasses.asdict(x) for x in (manifest.generation, *manifest.operators)]
+    return digest_of([own, shared, [p.name for p in manifest.programs], manifest.settings, list(manifest.helpers)])
 
 
 def write_table(folder: Path, table: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from ir.errors import InternalError
 from passes.compilation import compiler
 from runtime.check.__main__ import main
 from runtime.check.artifact import faults
+from runtime.errors import ManifestError
 from runtime.manifest.manifest import Manifest
 from stagecut import compile_model
 from tests.faults.inject import inject
@@ -91,6 +93,16 @@ def test_a_tensor_with_other_bytes_is_named(copy: Path) -> None:
     found = [*faults(copy)]
     assert found[0] == "stage_0.safetensors: it was changed after the compiler wrote it"
     assert found[1].endswith(" has other bytes than the compiler wrote")
+
+
+def test_tables_that_are_empty_are_named(copy: Path) -> None:
+    table = json.loads((copy / "manifest.json").read_text())
+    table["programs"][0]["nodes"][0]["makes"] = []
+    (copy / "manifest.json").write_text(json.dumps(table))
+    assert "manifest.json: it lists nodes that make nothing" in [*faults(copy)]
+    (copy / "manifest.json").write_text(json.dumps({**table, "programs": []}))
+    with pytest.raises(ManifestError, match=r"is damaged \(it lists no program\); compile the model again"):
+        [*faults(copy)]
 
 
 def test_a_folder_without_a_manifest_is_no_artifact(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable
 from random import Random
 
@@ -52,14 +53,17 @@ def _rename_argument(lines: list[str], random: Random) -> list[str]:
     return [*lines[:at], lines[at].replace(f" {old}", f" {old}_2"), *lines[at + 1 :]]
 
 
+_ROW = re.compile(r"(    |RECEIVES = \{|SENDS = \{)\"\w+\": .*torch\.")  # of a table, which may be one line
+
+
 def _retype_table(lines: list[str], random: Random) -> list[str]:
-    at = random.choice([i for i, line in enumerate(lines) if line.startswith('    "') and "torch." in line])
+    at = random.choice([i for i, line in enumerate(lines) if _ROW.match(line)])
     changed = random.choice(
         [
             lines[at].replace("torch.", "torch.u"),
             lines[at].replace("(", "(5, ", 1),
             "",
-            lines[at].replace('    "', '    "x'),
+            lines[at].replace('"', '"x', 1),
         ]
     )
     return [*lines[:at], changed, *lines[at + 1 :]]

@@ -192,7 +192,26 @@ def _returns(table: Any, random: Random) -> None:
     random.choice([returns.reverse, returns.clear, outputs.reverse, outputs.pop])()
 
 
+def _promise(table: Any, random: Random) -> None:
+    """Something else that calls give, get or may be, which no stage has to do with."""
+    program = program_of(table)
+    changes: list[Callable[[], object]] = [
+        program["inputs"].reverse,
+        lambda: program["inputs"].append(program["inputs"][0]),
+        lambda: program["condition"].update(grid=[[1, 2]]),
+        lambda: program["layouts"].append([1, 0]),
+        lambda: program["index_ranges"].update(ids=[0, 7]),
+        lambda: program["padding"].update(symbol="batch"),
+        lambda: program.update(name="other"),
+        lambda: table["programs"].append(program),
+        lambda: table["generation"].update(stop=[3]),
+        table["settings"].clear,
+    ]
+    random.choice(changes)()
+
+
 TABLE_FAULTS: dict[str, Callable[[Any, Random], object]] = {
+    "a call is other than was promised": _promise,
     "a transfer is not received": lambda table, random: _drop(table, random, "receives"),
     "a transfer is not sent": lambda table, random: _drop(table, random, "sends"),
     "sends in another order": lambda table, random: _shuffle(table, random, "sends"),

@@ -130,8 +130,9 @@ def test_a_trace_is_read_from_its_first_event_in_the_order_of_time(tmp_path: Pat
 
 
 def test_a_file_that_is_no_trace_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"missing\.json is no trace"):
-        read_trace(tmp_path / "missing.json")
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(SourceError, match=r"other\.json is no trace"):
+        read_trace(tmp_path / "other.json")
 
 
 def test_as_many_microbatches_are_predicted_as_were_measured() -> None:

@@ -23,13 +23,6 @@ FLOORS = {
     "runtime/flags.py": [],  # the flags of command lines, which help shows without torch
     "runtime/*/flags.py": ["runtime.flags"],
     "runtime/*": ["runtime"],
-    "codegen/artifact/inventory.py": [
-        "codegen",
-        "ir",
-        "runtime.manifest",
-        "runtime.device.settings",
-        "runtime.check.lines",
-    ],  # what the check reads
     "codegen/artifact/cut_again.py": ["codegen", "ir", "runtime.manifest", "runtime.errors"],  # it reads a manifest
     "codegen/artifact/export.py": ["codegen", "ir", "runtime.manifest", "runtime.errors"],  # it reads an artifact
     "codegen/*": ["codegen", "ir", "runtime.manifest", "runtime.device.settings"],
