@@ -60,7 +60,7 @@ def inject(sample: Sample, number: int, scratch: Path) -> Outcome:
             kind, grade = [*PLAN_FAULTS][number // 8 % len(PLAN_FAULTS)], "plan"
             return Outcome(number, kind, grade, _of_plan(sample, PLAN_FAULTS[kind], random, folder))
         shutil.copytree(sample.folder, folder)
-        kind = kinds[number % len(kinds)]
+        kind = kinds[(number - number // 8 - 1) % len(kinds)]  # each in turn, whatever their number
         grade = _in_folder(folder, kind, random)
         return Outcome(number, kind, grade, _found(folder))
     finally:
