@@ -6,7 +6,7 @@ import gc
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from types import FrameType
+from types import CellType, FrameType
 from typing import Any
 
 import torch
@@ -175,18 +175,38 @@ def _require_unkept(tensors: list[torch.Tensor], inside: Iterable[int], kept: It
     """Raise InDoubt where something besides the list `tensors` and what is `kept` holds one of those `inside`."""
     made = [tensors[i] for i in inside]
     known = {id(made), id(tensors), *(id(holder) for h in kept for holder in (h.owner, h.items))}
-    keeping = [r for r in gc.get_referrers(*made) if id(r) not in known]
-    if not all(map(_is_of_call, keeping)):
+    if not _of_calls([r for r in gc.get_referrers(*made) if id(r) not in known]):
         raise InDoubt("something keeps a tensor that it made")
 
 
-def _is_of_call(holder: Any) -> bool:
-    """Whether a holder is a call, which has ended and whose variables are looked at, or a copy of its variables."""
-    if isinstance(holder, FrameType):
-        return True
-    return isinstance(holder, dict) and any(
-        isinstance(r, FrameType) and r.f_locals is holder for r in gc.get_referrers(holder)
-    )
+def _of_calls(holders: list[Any]) -> bool:
+    """Whether holders are calls whose variables are looked at, copies of their variables, or arguments of ended ones."""
+    ours = {id(holders)}
+    for _ in range(_DEEPEST):
+        inside = [r for r in holders if not isinstance(r, FrameType)]
+        if not inside:
+            return True
+        ours.add(id(inside))
+        holders = [r for r in gc.get_referrers(*inside) if id(r) not in ours]
+        ours.add(id(holders))
+        calls = [r for r in holders if isinstance(r, FrameType)]
+        copies = {id(call.f_locals) for call in calls}
+        given = [r for r in inside if id(r) not in copies]
+        if not all(isinstance(r, (tuple, dict, CellType)) for r in given) or (given and any(map(_is_running, calls))):
+            return False
+        holders = [r for r in holders if id(r) not in copies]
+        ours.add(id(holders))
+    return False
+
+
+_DEEPEST = 4  # containers of arguments, one in the other
+
+
+def _is_running(call: FrameType) -> bool:
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame is not call:
+        frame = frame.f_back
+    return frame is call
 
 
 def _require_own_memory(tensors: Sequence[torch.Tensor], external: Iterable[int], outputs: Iterable[int]) -> None:

@@ -32,6 +32,12 @@ class Layer(nn.Module):
         return self.compute(self, x)
 
 
+class Sum(nn.Module):
+    def forward(self, hidden: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        hidden = hidden.relu()
+        return hidden + residual
+
+
 class Stack(nn.Module):
     """Layers one after the other; `again` calls the first one once more."""
 
@@ -179,6 +185,16 @@ def test_what_layers_leave_in_a_cache_is_there_for_others() -> None:
     def model() -> nn.Module:
         stack = Cached()
         stack.layers = nn.ModuleList(CachedLayer(i, plain) for i in range(LAYERS))
+        return stack
+
+    assert same(model) == LAYERS - 2
+
+
+def test_arguments_of_calls_that_ended_keep_nothing() -> None:
+    def model() -> nn.Module:
+        stack = Stack(lambda layer, x: layer.sum(layer.inner(x), x))
+        for layer in stack.layers:
+            layer.sum = Sum()
         return stack
 
     assert same(model) == LAYERS - 2
