@@ -180,7 +180,7 @@ def _require_unkept(tensors: list[torch.Tensor], inside: Iterable[int], kept: It
 
 
 def _of_calls(holders: list[Any]) -> bool:
-    """Whether holders are calls whose variables are looked at, copies of their variables, or arguments of ended ones."""
+    """Whether holders are calls whose variables are looked at, copies of these, or arguments of ended calls."""
     ours = {id(holders)}
     for _ in range(_DEEPEST):
         inside = [r for r in holders if not isinstance(r, FrameType)]
