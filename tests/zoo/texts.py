@@ -4,8 +4,8 @@ TEXTS = """\
 ## Texts, token by token
 
 Greedy tokens of five texts of 2 to 30 tokens and 14 more, which join and leave a running batch in 3 stages, pass
-windows and are prefilled in chunks, beside those of `model.generate()`, by `python -m tests.zoo.generation -j 30`
-in float32, torch 2.11, on 2026-11-28 (llava, vipllava and pegasus_x: torch 2.13). Equal are:
+windows and are prefilled in chunks, beside those of `model.generate()`, by `python -m tests.zoo.generation -j 16`
+in float32, torch 2.11, on 2026-11-29 (umt5: torch 2.13). Equal are:
 
 72 of 75 decoders that attend: apertus, arcee, biogpt, bitnet, bloom, codegen, cohere, cohere2, ctrl, cwm,
 diffllama, ernie4_5, exaone4, falcon, gemma, gemma2, gemma3, gemma3n, glm, glm4, gpt2, gpt_bigcode, gpt_neo,
@@ -27,6 +27,8 @@ qwen3_vl, vipllava.
 Others: transformers gives doge other tokens with its cache than without, and stages give those without; xlnet adds
 a token and a mask of its own to each step of `generate`, so it is refused; jetmoe cannot be exported; rwkv,
 minimax, recurrent_gemma and xlstm have caches of their own, and code that takes few lengths of a text without one.
+Outside of the zoo, equal are bert (as a decoder), bert-generation, exaone_moe, gemma4_text, granite_swa, ministral3,
+modernbert-decoder and youtu; roberta is refused, as `generate` gives its texts other positions than forward alone.
 
 Of those with an encoder, fsmt, led, nllb_moe, prophetnet and switch_transformers are refused, as their code gives
 other logits with a cache in pages, or fails; mvp cannot be exported; longt5_global takes sources of few lengths.
