@@ -36,4 +36,6 @@ class SizeExpression:
 
     def __call__(self, sizes: Mapping[str, int]) -> Any:
         """The value for these values of the symbols."""
+        if self.text in sizes:  # a symbol alone, as most are: without the time of `eval`
+            return sizes[self.text]
         return eval(self.code, {"__builtins__": {}, **_NAMES, **sizes})

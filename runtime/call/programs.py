@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from runtime.call.adapter_rows import AdapterNames
+from runtime.call.input_type import InputType
 from runtime.call.inputs import Inputs
 from runtime.call.microbatches import BatchSplit
 from runtime.call.selection import OutputSelection
@@ -51,6 +52,11 @@ class ProgramCalls:
         """Raises InputError where a batch cannot be split."""
         return BatchSplit.of_program(self.entry)
 
+    @cached_property
+    def outputs(self) -> tuple[InputType, ...]:
+        """The dtypes and shapes of the outputs."""
+        return tuple(InputType.parse(tensor, self.entry.symbols) for tensor in self.entry.outputs)
+
     def takes(self, tensors: Mapping[str, torch.Tensor]) -> bool:
         """Whether a call with these tensors, by their names in the manifest, fits the program."""
         try:
@@ -69,7 +75,7 @@ class ProgramCalls:
         parts = [batch] if microbatches == 1 else self.split.parts(batch, microbatches)
         if outputs is None:
             return BatchParts(parts, lambda made: build(made[0] if len(made) == 1 else self.split.join(made)))
-        asked = OutputSelection.of(self.entry, outputs)
+        asked = OutputSelection.of(self.entry, self.outputs, outputs)
         if len(parts) > 1:
             asked.require_splittable()
         sizes = [[part.sizes] for part in parts]
@@ -83,7 +89,8 @@ class ProgramCalls:
 
         `outputs`: see `parts`; `callers`: the sizes of each where they are other than the batch's.  Raises InputError.
         """
-        asked, sizes = OutputSelection.of(self.entry, outputs), [{**batch.sizes, **own} for own in callers]
+        asked = OutputSelection.of(self.entry, self.outputs, outputs)
+        sizes = [{**batch.sizes, **own} for own in callers]
         return BatchParts([replace(batch, wanted=asked.boxes(sizes))], lambda made: asked.results(made[0], sizes))
 
     def named(self, outputs: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:

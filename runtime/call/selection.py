@@ -27,13 +27,12 @@ class OutputSelection:
     parts: tuple[OutputPart, ...]
 
     @classmethod
-    def of(cls, program: ProgramEntry, texts: Sequence[str]) -> OutputSelection:
-        """Raises InputError for what is no part of an output."""
+    def of(cls, program: ProgramEntry, outputs: tuple[InputType, ...], texts: Sequence[str]) -> OutputSelection:
+        """The parts that these texts name.  Raises InputError for what is no part of an output."""
         if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
             raise InputError("`outputs` must be a list of names of outputs, or of parts such as logits[:, -1]")
         parts = parse_parts(texts, {tensor.name: tensor.shape for tensor in program.outputs})
-        types = tuple(InputType.parse(tensor, program.symbols) for tensor in program.outputs)
-        return cls(program, types, parts)
+        return cls(program, outputs, parts)
 
     def boxes(self, callers: Sequence[Mapping[str, int]]) -> dict[int, Boxes]:
         """The boxes of each output, by its index, part by part and caller by caller; none of one that is taken whole.
@@ -84,7 +83,7 @@ class OutputSelection:
             if dim is not None:
                 start, stop, step = box[dim]
                 box[dim] = start + row, stop + row, step
-                row += sizes[symbol]
+                row += sizes.get(symbol, 0)  # of an artifact made by hand, whose rows may be fixed
             boxes.append(tuple(box))
         return tuple(boxes)
 

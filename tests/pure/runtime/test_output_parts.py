@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.call.input_type import InputType
 from runtime.call.output_parts import OutputPart, parse_parts
 from runtime.call.selection import OutputSelection
 from runtime.engine.boxes import taken, taken_shape
@@ -28,6 +29,10 @@ def program() -> ProgramEntry:
     signature: Any = None
     split = Microbatching("batch", (0,), (0, 0, None), "")
     return ProgramEntry("main", (), OUTPUTS, SYMBOLS, (), signature, (), microbatching=split)
+
+
+def selection(texts: Any) -> OutputSelection:
+    return OutputSelection.of(program(), tuple(InputType.parse(t, SYMBOLS) for t in OUTPUTS), texts)
 
 
 def outputs() -> list[torch.Tensor]:
@@ -59,14 +64,14 @@ def spelled(entry: int | slice) -> str:
 def test_an_index_means_what_it_means_in_python(index: tuple[int | slice, ...]) -> None:
     made = outputs()
     text = f"all[{', '.join(map(spelled, index))}]"
-    [found] = got(made, OutputSelection.of(program(), [text]), SIZES)
+    [found] = got(made, selection([text]), SIZES)
     assert torch.equal(found[text], made[0][index])
 
 
 def test_what_is_left_out_is_whole() -> None:
     made = outputs()
     texts = ["all[1]", "all[..., -1]", "all[2, ..., 0]", "all[]", "one", "mean", "mean[]", "all[:2]", "all[:2]"]
-    [found] = got(made, OutputSelection.of(program(), texts), SIZES)
+    [found] = got(made, selection(texts), SIZES)
     rows, one, mean = made
     expected = [rows[1], rows[..., -1], rows[2, :, 0], rows, one, mean, mean, rows[:2]]
     assert [*found] == texts[:-1]  # each once
@@ -75,14 +80,14 @@ def test_what_is_left_out_is_whole() -> None:
 
 
 def test_outputs_that_nobody_asks_for_are_not_taken() -> None:
-    asked = OutputSelection.of(program(), ["one"])
+    asked = selection(["one"])
     assert asked.boxes([SIZES]) == {0: (), 2: ()}  # and `one` is taken as it is
     assert taken(torch.randn(4, 5, 3), ()).numel() == 0
 
 
 def test_each_of_several_callers_gets_its_own_rows_to_its_own_length() -> None:
     made = outputs()
-    asked = OutputSelection.of(program(), ["all[:, -1]", "one", "all[:, -3:, 1]"])
+    asked = selection(["all[:, -1]", "one", "all[:, -3:, 1]"])
     first, second, third = got(made, asked, {"batch": 1, "seq": 2}, {"batch": 2, "seq": 5}, {"batch": 1, "seq": 3})
     for found, rows, length in [(first, slice(0, 1), 2), (second, slice(1, 3), 5), (third, slice(3, 4), 3)]:
         own = made[0][rows, :length]
@@ -121,7 +126,7 @@ def test_what_is_no_part_of_an_output_is_refused_before_sizes_are_known(text: st
 
 
 def test_an_index_behind_the_end_of_a_size_that_may_change_is_refused_for_a_call() -> None:
-    asked = OutputSelection.of(program(), ["all[:, 5]"])
+    asked = selection(["all[:, 5]"])
     with pytest.raises(InputError, match="dimension 1 has 5 elements, so 5 is none of them"):
         asked.boxes([SIZES])
     assert asked.boxes([{**SIZES, "seq": 6}])
@@ -132,7 +137,7 @@ def test_no_more_parts_are_asked_for_than_make_sense() -> None:
         parse_parts([f"all[{i}]" for i in range(500)], SHAPES)
     for odd in ("all", [0], 5, torch.tensor(1.0), {"all": 1}):
         with pytest.raises(InputError, match="`outputs` must be a list of names of outputs"):
-            OutputSelection.of(program(), odd)  # pyright: ignore[reportArgumentType]
+            selection(odd)
 
 
 def test_all_outputs_by_name_are_as_if_none_was_named() -> None:
@@ -142,7 +147,7 @@ def test_all_outputs_by_name_are_as_if_none_was_named() -> None:
 
 
 def test_microbatches_are_joined_where_all_their_rows_are_wanted() -> None:
-    whole, asked = outputs(), OutputSelection.of(program(), ["all[:, -1]", "one[:, 0]", "mean"])
+    whole, asked = outputs(), selection(["all[:, -1]", "one[:, 0]", "mean"])
     asked.require_splittable()
     made = [[whole[0][:1], whole[1][:1], whole[2]], [whole[0][1:], whole[1][1:], whole[2]]]
     sizes = [{"batch": 1, "seq": 5}, {"batch": 3, "seq": 5}]
@@ -150,7 +155,7 @@ def test_microbatches_are_joined_where_all_their_rows_are_wanted() -> None:
     assert torch.equal(joined["all[:, -1]"], whole[0][:, -1])
     assert torch.equal(joined["one[:, 0]"], whole[1][:, 0])
     with pytest.raises(InputError, match="microbatches are split along `batch`, so it must be whole"):
-        OutputSelection.of(program(), ["all[0]"]).require_splittable()
+        selection(["all[0]"]).require_splittable()
 
 
 def test_the_dimension_of_a_part_counts_those_that_are_left() -> None:
