@@ -9,6 +9,7 @@ unpickled          such a file read without running pickled code
 folders            the folder that is meant: an adapter's base, a snapshot in the hub's cache
 sentences          the modules behind a transformer that make an embedding of a text
 checkpoint_folder  a Hugging Face folder: config.json and weights
+libraries          folders of timm, open_clip and diffusers
 switches           fields of its configuration that are set so that it can be exported
 examples           example inputs: of its configuration, of sizes that the user names
 adapter_choice     the example of a model that keeps adapters
@@ -24,6 +25,9 @@ from pathlib import Path
 from ir.checkpoint.gguf import SUFFIX
 from ir.errors import SourceError
 from ir.sources.checkpoint_folder import read_checkpoint_folder
+from ir.sources.libraries.diffusers_folder import diffusers_folder
+from ir.sources.libraries.open_clip_folder import open_clip_folder
+from ir.sources.libraries.timm_folder import timm_folder
 from ir.sources.meta import with_values as with_values
 from ir.sources.model_file import read_model_file
 from ir.sources.program import read_program_file
@@ -32,6 +36,7 @@ from ir.sources.source import Source as Source
 from ir.sources.source import opened as opened
 from ir.sources.source import uncompiled as uncompiled
 
+_LIBRARIES = (timm_folder, open_clip_folder, diffusers_folder)
 _WAYS = "give a model file such as examples/gpt2.py, a checkpoint folder or a .pt2"
 
 
@@ -42,7 +47,8 @@ def read_source(text: str, reading: Reading = Reading()) -> Source:  # noqa: B00
     """
     path = Path(text)
     if path.is_dir() or (path.suffix == SUFFIX and path.is_file()):
-        return read_checkpoint_folder(path, reading)
+        known = next(filter(None, (known(path) for known in _LIBRARIES)), None)
+        return read_checkpoint_folder(path, reading) if known is None else known.read(reading)
     path, function = path_of(text), text.partition(":")[2]
     if not path.is_file():
         hub = re.fullmatch(r"([\w.-]+/)?[\w-][\w.-]*", text) and path.suffix not in (".py", ".pt2")

@@ -152,12 +152,6 @@ def _read_config(path: Path) -> dict[str, Any]:
             f"{path} is a diffusers checkpoint, whose inputs are not known; give a model file that makes "
             f"`{plain.get('_class_name', 'the model')}.from_config(...)` and names the folder as `checkpoint`"
         )
-    if "architecture" in plain and "pretrained_cfg" in plain:
-        classes = f", num_classes={plain['num_classes']}" if "num_classes" in plain else ""
-        raise SourceError(
-            f"{path} is a checkpoint of timm; give a model file that makes "
-            f"`timm.create_model({plain['architecture']!r}{classes})` and names the folder as `checkpoint`"
-        )
     return plain
 
 

@@ -68,18 +68,12 @@ def _what_it_is(path: Path) -> str:
     if steps := sorted(path.glob("checkpoint-*/config.json"), key=_step):
         return f"is the output of a training run; name a checkpoint in it, the newest is {steps[-1].parent}"
     if (path / "model_index.json").is_file():
-        named = ", ".join(sorted(config.parent.name for config in path.glob(f"*/{CONFIG}"))) or "none is here"
-        return (
-            f"is a pipeline of diffusers; name one of its models ({named}) in a model file "
-            "whose `checkpoint` is its folder"
-        )
+        named = ", ".join(sorted(str(config.parent) for config in path.glob(f"*/{CONFIG}"))) or "none is here"
+        return f"is a pipeline of diffusers; give the folder of one of its models: {named}"
     if files := sorted(path.glob(f"*{SUFFIX}")):
         return f"has several GGUF files; name one, such as {files[0]}"
     if list(path.glob("open_clip_*")):
-        return (
-            "is a checkpoint of open_clip; give a model file that makes "
-            f"`open_clip.create_model('local-dir:{path}')`, or save it with transformers' CLIPModel"
-        )
+        return "is a checkpoint of open_clip without a model_cfg in its open_clip_config.json; fetch it again"
     if list(path.glob("stage_*.py")) and (path / "manifest.json").is_file():
         return "is an artifact, so it is cut already: stagecut recut cuts it otherwise; or give the model that was cut"
     if list(path.glob("*.distcp")) or list(path.glob("*.safetensors")) or list(path.glob("*.bin")):

@@ -28,7 +28,7 @@ from ir.sources.examples.variants import with_fixed_inputs, with_shapes_of, with
 from ir.sources.kept import find_source, key_of
 from passes.options.options import Options, Quantized, Weights, reading_options
 
-KEEP = Path("keep")
+KEEP_ADAPTERS = Path("keep")
 """The value of the option `adapter` by which adapters stay beside the weights."""
 
 
@@ -89,7 +89,7 @@ def _made(
     variants: Mapping[str, Any] | None,
 ) -> Source:
     source = with_adapter_choice(_read(source_or_model, args, kwargs, options))
-    if KEEP in options.adapter and not source.adapters:
+    if KEEP_ADAPTERS in options.adapter and not source.adapters:
         raise SourceError("--adapter keep has no adapter to keep: name its folder, and plan with the weights")
     if variants is not None and not isinstance(variants, Mapping):
         raise SourceError(f"variants is a {type(variants).__name__}; give a dict of calls by name")
@@ -140,8 +140,8 @@ def _reading(options: Options) -> Reading:
         generate=options.generate,
         prefix=options.weights_prefix,
         variant=options.variant,
-        adapters=tuple(folder for folder in options.adapter if folder != KEEP),
-        keep_adapters=KEEP in options.adapter,
+        adapters=tuple(folder for folder in options.adapter if folder != KEEP_ADAPTERS),
+        keep_adapters=KEEP_ADAPTERS in options.adapter,
         keep_quantized=options.quantized is Quantized.keep,
     )
 

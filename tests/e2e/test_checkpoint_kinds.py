@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
-from tests.zoo.checkpoints import FOLDERS, TRAINED, tried
+import diffusers
+import pytest
+import torch
+
+from examples.diffusers_pipeline import staged
+from passes.compilation.api import compile_model
+from runtime import Pipeline
+from tests.zoo.checkpoints import FOLDERS, QUICK, TRAINED, tried, unet
 
 
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled:UserWarning")
@@ -16,5 +23,16 @@ def test_a_kept_adapter_is_chosen_by_its_name() -> None:
     assert tried(FOLDERS["LoRA beside the weights, with `--adapter keep`"]).startswith("difference ")
 
 
-def test_a_component_of_another_library_is_refused_in_words() -> None:
-    assert tried(FOLDERS["a component of diffusers"]).startswith("refused: m is a diffusers checkpoint, whose inputs")
+def test_a_pipeline_of_diffusers_runs_its_own_loop_around_our_stages(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, _ = unet(diffusers, tmp_path / "alone")
+    whole = diffusers.DDPMPipeline(model.eval(), diffusers.DDPMScheduler(num_train_timesteps=10))
+    whole.set_progress_bar_config(disable=True)
+    whole.save_pretrained(tmp_path / "pipeline")
+    compile_model(tmp_path / "pipeline/unet", out=tmp_path / "out", **QUICK)
+    given = {"batch_size": 3, "num_inference_steps": 2, "output_type": "np"}
+    with Pipeline.load(tmp_path / "out", devices=["cpu"]) as stages:
+        found = staged(str(tmp_path / "pipeline"), stages)
+        found.set_progress_bar_config(disable=True)
+        images = [pipeline(**given, generator=torch.Generator().manual_seed(1)).images for pipeline in (whole, found)]
+    assert (images[0] == images[1]).all()

@@ -30,7 +30,7 @@ from runtime import Pipeline
 from tests.support.planning import machine, steps
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-MODEL_FILES = sorted(file.stem for file in EXAMPLES.glob("*.py") if not file.name.startswith(("check", "serve_")))
+MODEL_FILES = sorted(file.stem for file in EXAMPLES.glob("*.py") if not file.name.startswith(("check", "diffusers_", "serve_")))
 
 
 def captured_example(name: str) -> tuple[Source, Graph]:

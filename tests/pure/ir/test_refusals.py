@@ -61,12 +61,7 @@ def test_a_checkpoint_folder_that_cannot_be_read(
         refused(tmp_path)
 
 
-def test_folders_of_other_libraries_are_named(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"architecture": "resnet10t", "num_classes": 10, "pretrained_cfg": {}}')
-    with pytest.raises(
-        SourceError, match=r"is a checkpoint of timm; .* `timm.create_model\('resnet10t', num_classes=10"
-    ):
-        read_checkpoint_folder(tmp_path, Reading())
+def test_an_adapter_whose_settings_do_not_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{")
     with pytest.raises(SourceError, match=r"cannot read .*adapter_config.json: "):
         read_checkpoint_folder(tmp_path, Reading())

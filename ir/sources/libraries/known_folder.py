@@ -1,0 +1,97 @@
+"""A folder of another library than transformers, read with that: what it says of itself, and the source that it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ir.capture.sizes.dynamic import DynamicShapes
+from ir.checkpoint.checkpoint import Checkpoint
+from ir.errors import SourceError
+from ir.sources.meta import parameters_on_meta
+from ir.sources.source import Reading, Source, opened
+
+
+@dataclass(frozen=True)
+class LibraryCall:
+    """The example call of a model, by keyword, and the sizes that may change."""
+
+    inputs: Mapping[str, Any]
+    dynamic: DynamicShapes
+
+
+@dataclass(frozen=True)
+class LibraryFolder:
+    """A folder that a library wrote: how its model is made, called, and loaded by the library itself."""
+
+    path: Path
+    library: str  # as Python imports it
+    package: str  # as pip calls it
+    make: Callable[[Any], nn.Module]  # of the imported library, without its weights
+    call: Callable[[Any], LibraryCall]  # of the model
+    load: Callable[[Any], nn.Module]  # of the imported library, weights and all
+    weights: Path  # a file, or the folder
+
+    def read(self, reading: Reading) -> Source:
+        """The source.  Raises SourceError for a library that is not installed, or that cannot make the model."""
+        library = self._imported()
+        checkpoint = opened(self.weights, reading) if reading.weights else None
+        try:
+            with parameters_on_meta():
+                model = self.make(library).eval()
+            model = model.to(reading.dtype or _stored_dtype(checkpoint))
+            call = self.call(model)
+        except Exception as e:
+            why = f"{type(e).__name__}: {e}".splitlines()[0]
+            raise SourceError(f"{self.library} makes no model of {self.path}: {why}") from e
+        weights: Mapping[str, Any] = {} if checkpoint is None else checkpoint.for_model(model)
+        return Source(
+            name=self.path.resolve().name,
+            model=model,
+            args=(),
+            kwargs=_in_dtype(call.inputs, _stored_dtype(checkpoint) if reading.dtype is None else reading.dtype),
+            dynamic_shapes=call.dynamic,
+            weights=weights,
+            notes=weights.notes if isinstance(weights, Checkpoint) else (),
+            made_up=True,
+            soft=True,
+            library=None if checkpoint is None else lambda: self.load(library).eval().to(_stored_dtype(checkpoint)),
+        )
+
+    def _imported(self) -> Any:
+        try:
+            return import_module(self.library)
+        except ImportError as e:
+            how = f"pip install {self.package}"
+            raise SourceError(f"{self.path} is of the library {self.library}, which is not here ({e}); {how}") from e
+
+
+def settings_of(file: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty where there is none."""
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _stored_dtype(checkpoint: Checkpoint | None) -> torch.dtype:
+    """The dtype of the first floating-point tensor that is stored."""
+    dtypes = (tensor.dtype for tensor in checkpoint.tensors.values()) if checkpoint is not None else ()
+    return next((dtype for dtype in dtypes if dtype.is_floating_point and dtype.itemsize > 1), torch.float32)
+
+
+def _in_dtype(given: Any, dtype: torch.dtype) -> Any:
+    match given:
+        case torch.Tensor() if given.is_floating_point():
+            return given.to(dtype)
+        case Mapping():
+            return {name: _in_dtype(value, dtype) for name, value in given.items()}
+    return given

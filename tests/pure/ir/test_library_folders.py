@@ -1,0 +1,109 @@
+"""Folders of timm, open_clip and diffusers, by libraries that are stand-ins here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from ir.errors import SourceError
+from ir.sources import Reading, Source, read_source
+from ir.sources.libraries.diffusers_calls import CALLS
+
+TIMM = {"architecture": "resnet10t", "num_classes": 10, "pretrained_cfg": {"input_size": [3, 8, 8]}}
+CLIP = {"model_cfg": {"vision_cfg": {"image_size": 8}, "text_cfg": {"context_length": 5, "vocab_size": 9}}}
+
+
+class Net(nn.Module):
+    pretrained_cfg = TIMM["pretrained_cfg"]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+
+def folder(path: Path, name: str, settings: Any) -> Path:
+    save_file({k: t.half() for k, t in Net().state_dict().items()}, path / "model.safetensors")
+    (path / name).write_text(json.dumps(settings))
+    return path
+
+
+def read(path: Path, **reading: Any) -> Source:
+    return read_source(str(path), Reading(**reading))
+
+
+def test_timm_makes_its_model_without_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    made = SimpleNamespace(create_model=lambda name, pretrained: asked.append((name, pretrained)) or Net())
+    monkeypatch.setitem(sys.modules, "timm", made)
+    source = read(folder(tmp_path, "config.json", TIMM))
+    assert source.kwargs["x"].shape == (2, 3, 8, 8)
+    assert source.kwargs["x"].dtype == source.weights["layer.weight"].dtype == torch.float16
+    assert next(source.model.parameters()).is_meta
+    assert (source.dynamic_shapes, source.soft) == ({"x": {0: "batch"}}, True)
+    assert source.library is not None
+    assert source.library().layer.weight.dtype == torch.float16
+    assert asked == [(f"local-dir:{tmp_path.resolve()}", False), (f"local-dir:{tmp_path.resolve()}", True)]
+    assert read(tmp_path, weights=False, dtype=torch.bfloat16).kwargs["x"].dtype == torch.bfloat16
+
+
+def test_open_clip_has_images_and_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = SimpleNamespace(create_model=lambda name, load_weights: Net().to("cpu"))  # it moves what it made
+    monkeypatch.setitem(sys.modules, "open_clip", made)
+    (folder(tmp_path, "open_clip_config.json", CLIP) / "model.safetensors").rename(
+        tmp_path / "open_clip_model.safetensors"
+    )
+    torch.save({}, tmp_path / "open_clip_pytorch_model.bin")  # the same weights once more, as the library saves them
+    source = read(tmp_path)
+    assert (source.kwargs["image"].shape, source.kwargs["text"].shape) == ((2, 3, 8, 8), (2, 5))
+    assert set(source.weights) == {"layer.weight", "layer.bias"}
+
+
+def test_a_library_that_is_not_here_and_one_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder(tmp_path, "config.json", TIMM)
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(SourceError, match=r"is of the library timm, which is not here .*; pip install timm"):
+        read(tmp_path)
+    monkeypatch.setitem(sys.modules, "timm", SimpleNamespace())
+    with pytest.raises(SourceError, match=r"timm makes no model of .*: AttributeError"):
+        read(tmp_path)
+
+
+SIZES: dict[str, Any] = {
+    "sample_size": 8,
+    "in_channels": 4,
+    "cross_attention_dim": 6,
+    "joint_attention_dim": 6,
+    "pooled_projection_dim": 5,
+    "guidance_embeds": True,
+    "num_embeds_ada_norm": 3,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 2,
+    "projection_class_embeddings_input_dim": 17,
+}
+
+
+class Config(dict[str, Any]):
+    """A configuration as diffusers has it: its fields are attributes, too."""
+
+    __getattr__ = dict.__getitem__
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_rows_of_a_call_are_as_many_as_one_likes(name: str) -> None:
+    call = CALLS[name](Config(SIZES))
+    flat = {**call.inputs, **call.inputs.get("added_cond_kwargs", {})}
+    shapes: Any = call.dynamic
+    rows = {**shapes, **shapes.get("added_cond_kwargs", {})}
+    for argument, tensor in flat.items():
+        if isinstance(tensor, torch.Tensor) and tensor.dim() and argument not in ("img_ids", "txt_ids"):
+            assert (tensor.shape[0], rows[argument][0]) == (2, "batch"), argument
+    if name == "UNet2DConditionModel":
+        assert flat["text_embeds"].shape == (2, 5)
