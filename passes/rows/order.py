@@ -162,9 +162,9 @@ RULES: Mapping[str, Rule] = {
 }
 """Rules for what is sorted, or says where rows lie."""
 
-KEEP = {"alias", "detach", "contiguous", "clone", "to", "_to_copy", "unsqueeze"}
-KEEP |= {"softmax", "linear", "layer_norm", "rms_norm", "split", "split_with_sizes", "chunk", "select", "slice"}
-KEEP |= {"squeeze", "transpose", "permute", "unbind"}
+AS_USUAL = {"alias", "detach", "contiguous", "clone", "to", "_to_copy", "unsqueeze"}
+AS_USUAL |= {"softmax", "linear", "layer_norm", "rms_norm", "split", "split_with_sizes", "chunk", "select", "slice"}
+AS_USUAL |= {"squeeze", "transpose", "permute", "unbind"}
 """Operators whose usual rules hold for sorted rows, as those of elementwise ones do."""
 
 NATURAL = {"alias", "detach", "contiguous", "clone", "to", "_to_copy", "view", "reshape", "_unsafe_view", "flatten"}

@@ -41,7 +41,7 @@ def _rule(site: Site, name: str) -> Rule | None:
     numbers = any(axis.numbers for v in site.call.operands if (axis := site.axis(v)))
     if name in order.RULES and (usual is not compute.elementwise or numbers):
         return order.RULES[name]
-    return usual if usual is compute.elementwise or name in order.KEEP else None
+    return usual if usual is compute.elementwise or name in order.AS_USUAL else None
 
 
 def _draws(site: Site) -> bool:

@@ -109,3 +109,24 @@ def test_a_decoder_of_ones_own_that_has_no_pools(model: nn.Module, page: int | N
 def test_a_call_of_auto_partition_that_cannot_run(args: object, options: dict[str, str], message: str) -> None:
     with pytest.raises(CompileError, match=message):
         auto_partition(nn.Linear(2, 2), args, **options)  # type: ignore[arg-type]
+
+
+@torch.library.custom_op("test_refusals::rows", mutates_args=())
+def rows(x: Tensor) -> int:
+    return x.shape[0]
+
+
+@rows.register_fake
+def _(x: Tensor) -> int:
+    return 3
+
+
+class TimesRows(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * rows(x)
+
+
+def test_an_operator_of_ones_own_that_returns_a_number() -> None:
+    message = r"test_refusals\.rows\.default returns None while it is traced, not tensors"
+    with pytest.raises(CaptureError, match=message):
+        capture(TimesRows(), (torch.ones(3, 2),))
