@@ -12,7 +12,6 @@ from safetensors import safe_open
 from torch import nn
 
 from passes.compilation.api import compile_model
-from passes.compilation.auto import auto_partition
 from runtime import InputError, Pipeline
 from runtime.manifest.manifest import Manifest
 from tests.support.commands import Shell
@@ -75,20 +74,38 @@ def test_values_given_to_the_command_become_programs(shell: Shell) -> None:
             pipe(*example_inputs(torch.tensor([[5, 1]])))
 
 
-def test_variants_given_to_python_become_programs(tmp_path: Path) -> None:
-    first, second = (example_inputs(torch.tensor(grid)) for grid in GRIDS)
-    options: dict[str, Any] = {"stages": 2, "progress": False, "draw": "stages"}
-    plan = compile_model(Patches().eval(), first, out=tmp_path / "out", variants={"other": second}, **options)
-    assert plan.programs == ("main", "other")
-    assert [p.name for p in Manifest.read(tmp_path / "out").programs] == ["main", "other"]
-    with Pipeline.load(tmp_path / "out", devices=["cpu"]) as pipe:
-        check(pipe)
-    named = {"x": second[0], "grid": second[1]}
-    with auto_partition(Patches().eval(), first, variants={"other": named}, devices=1, progress=False) as pipe:
-        check(pipe)
-
-
 IMAGE, START, END = 3, 6, 7
+
+
+@pytest.mark.slow
+def test_counts_of_images_become_programs(tmp_path: Path) -> None:
+    """Llava with one, two or three images, as variants that Python is given."""
+    eye = {"model_type": "clip_vision_model", "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 2}
+    eye |= {"num_attention_heads": 2, "image_size": 8, "patch_size": 4, "projection_dim": 8}
+    words = {"model_type": "llama", "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "vocab_size": 32}
+    ids = {"num_attention_heads": 2, "use_cache": False}
+    config = t.LlavaConfig(vision_config=eye, text_config=words | ids, image_token_id=IMAGE, image_seq_length=4)
+    model = t.LlavaForConditionalGeneration(config).eval()
+    one, two, three = (text_with_pictures(count) for count in (1, 2, 3))
+    options: dict[str, Any] = {"stages": 2, "progress": False, "draw": "stages", "time_limit": 1, "size_limit": 0}
+    plan = compile_model(
+        model, kwargs=one, out=tmp_path / "out", variants={"two": two, "three": ((), three)}, **options
+    )
+    assert plan.programs == ("main", "two", "three")
+    assert [p.name for p in Manifest.read(tmp_path / "out").programs] == ["main", "two", "three"]
+    with Pipeline.load(tmp_path / "out", devices=["cpu"]) as pipe, torch.no_grad():
+        for call in (three, one, two, text_with_pictures(3)):
+            assert torch.equal(pipe(**call).logits, model(**call).logits)
+        with pytest.raises(InputError, match="none of the 3 programs takes this call"):
+            pipe(**text_with_pictures(4))
+
+
+def text_with_pictures(count: int) -> dict[str, torch.Tensor]:
+    """Text before pictures of four tokens each."""
+    ids = torch.cat([torch.randint(8, 32, (5,)), *[torch.tensor([*[IMAGE] * 4, END])] * count])[None]
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": torch.randn(count, 3, 8, 8)}
+
+
 GRIDS_OF_IMAGES = ([[1, 4, 4]], [[1, 4, 8], [1, 2, 2]])
 
 
