@@ -100,13 +100,17 @@ def multiply_codes(
     total = tl.zeros([HEIGHT, WIDTH] if TALL == 1 else [TALL, HEIGHT], tl.float32)
     whole = tl.load(rates, inside[:, None], 0.0).to(tl.float32)  # the scales of rows, if all columns share one
     word = low + tl.arange(0, WIDTH)
-    lines, nothing = codes + row[:, None].to(tl.int64) * code_row, 0 if BITS else 0.0
-    ahead = tl.load(lines + word[None, :] * code_word, (word < words)[None, :] & inside[:, None], nothing)
+    lines = codes + row[:, None].to(tl.int64) * code_row
+    if BITS:  # the next words are loaded before these are unpacked
+        ahead = tl.load(lines + word[None, :] * code_word, (word < words)[None, :] & inside[:, None], 0)
     for first in range(low, tl.minimum(low + share, words), WIDTH):
-        word, held = first + tl.arange(0, WIDTH), ahead
-        there = (word < words)[None, :] & inside[:, None]
-        further = word + WIDTH
-        ahead = tl.load(lines + further[None, :] * code_word, (further < words)[None, :] & inside[:, None], nothing)
+        word = first + tl.arange(0, WIDTH)
+        there, further = (word < words)[None, :] & inside[:, None], word + WIDTH
+        if BITS:
+            held = ahead
+            ahead = tl.load(lines + further[None, :] * code_word, (further < words)[None, :] & inside[:, None], 0)
+        else:
+            held = tl.load(lines + word[None, :] * code_word, there, 0.0)
         if WHOLE:
             factor = whole
         elif GROUP % (WIDTH * PER) == 0:
