@@ -173,8 +173,9 @@ DECODERS = {
             layer_types=["linear_attention", "full_attention"] * 2,
         ),
         known="not done after 400 s: while it is exported, transformers solves the triangular system of each layer of "
-        "linear attention by 63 steps that write in place. It would take a recording as it is called at once, with "
-        "torch.linalg.solve_triangular, and not only after an export that differs",
+        "linear attention by 63 steps that write in place. It would take the answer of a call, with "
+        "torch.linalg.solve_triangular, to the question whether it is exported, not to that whether it is compiled, by "
+        "which its experts are chosen",
     ),
     "recurrent_gemma": _grouped("recurrent_gemma", lru_width=64, attention_window_size=8),
     "rwkv": causal("rwkv", attention_hidden_size=64),
