@@ -35,6 +35,7 @@ _KNOWN = {
 }
 _BY_SIZE = re.compile("unhashable type: .*SymInt")
 _FOREIGN = re.compile(r"argument of type: <class '(?:\w+\.)*(\w+)'>")
+_WITHOUT_FAKE = re.compile(r"no fake impl registered for <CustomOpDef\((\S+)\)>")
 _NUMPY = ("it leaves torch for numpy", "write it with torch operators")
 _SIZE_OF_VALUES = (
     "it makes a size of the values of a tensor",
@@ -111,6 +112,11 @@ def _unknown(error: Exception, marks: Marks, input_names: Sequence[str]) -> tupl
         return (
             "it looks up a size that may change in a table",
             f"fix that size: leave it out of the dynamic sizes {sizes}",
+        )
+    if unknown := _WITHOUT_FAKE.search(str(error)):
+        return (
+            f"the operator {unknown[1]} does not say what it returns where tensors have no data",
+            f'register that: torch.library.register_fake("{unknown[1]}")',
         )
     if "but got FakeTensor" in str(error) or _NO_CONSTANT in str(error):
         return _SIZE_OF_VALUES

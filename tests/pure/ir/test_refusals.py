@@ -130,3 +130,19 @@ def test_an_operator_of_ones_own_that_returns_a_number() -> None:
     message = r"test_refusals\.rows\.default returns None while it is traced, not tensors"
     with pytest.raises(CaptureError, match=message):
         capture(TimesRows(), (torch.ones(3, 2),))
+
+
+def test_an_operator_without_a_fake_implementation_is_named() -> None:
+    @torch.library.custom_op("test_refusals::unstated", mutates_args=())
+    def unstated(x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+    class Unstated(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return unstated(x)
+
+    message = (
+        r'test_refusals::unstated does not say what it returns where(.*\n)+.*register_fake\("test_refusals::unstated'
+    )
+    with pytest.raises(CaptureError, match=message):
+        capture(Unstated(), (torch.ones(2, 4),))
