@@ -180,7 +180,7 @@ def _brightness(colour: str) -> float:
 def test_time_and_memory_have_a_row_a_stage(page: Page) -> None:
     assert len(page.all("#predicted .row-label text")) == len(page.all("#memory .row-label text")) == STAGES
     assert not page.one("#measured").is_displayed()
-    assert len(page.all("#passes tbody tr")) == 12  # with the export
+    assert len(page.all("#passes tbody tr")) == 13  # with the export
 
 
 def test_a_narrow_window_is_wide_enough(page: Page) -> None:

@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from ir.capture.paths import is_torch_file
 
-_QUESTIONS = ("is_compiling", "is_exporting", "is_dynamo_compiling")  # of torch.compiler
+_QUESTIONS = ("is_compiling", "is_exporting")  # of torch.compiler; is_dynamo_compiling is for Dynamo alone to answer
 
 
 @contextmanager
@@ -28,6 +28,7 @@ def tracing_questions(seen: Callable[[torch.Tensor | None], object], as_called: 
     """
 
     def watching(ask: Callable[[], bool]) -> Callable[[], bool]:
+        @torch.compiler.assume_constant_result  # where Dynamo traces, as in the functions of a loop
         @wraps(ask)
         def asked() -> bool:
             if is_torch_file(sys._getframe(1).f_code.co_filename):

@@ -133,7 +133,7 @@ def test_a_prompt_with_media_is_a_batch_of_its_own_and_shares_no_pages(media: Me
     assert [batch["input_ids"].shape for batch in first] == [(1, 8)] * 2
     assert [batch["table"][0, -1] for batch in first] == [TRASH] * 2  # more keys than tokens
     plain = [batch for batch in seen if "media_pixels" not in batch and not int(batch["lengths"].min())]
-    assert [batch["input_ids"].shape for batch in plain] == [(1, 64 if pads else 4)]  # nothing of what images made
+    assert [batch["input_ids"].shape for batch in plain] == [(1, 128 if pads else 4)]  # nothing of what images made
 
 
 def test_a_batch_that_no_program_takes_costs_its_own_texts_alone() -> None:

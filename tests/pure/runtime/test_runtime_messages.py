@@ -17,6 +17,7 @@ import torch
 from torch import distributed, nn
 
 from runtime import InputError, ManifestError, Pipeline
+from runtime.call.adapter_rows import AdapterNames
 from runtime.call.tree import parse
 from runtime.device.ipc import SharedDeviceMemory
 from runtime.device.placement import device_of_process
@@ -193,7 +194,7 @@ def test_prompts_that_cannot_be_continued() -> None:
     with pytest.raises(InputError, match="'1 two' is no list of token ids, such as '1 15 27'"):
         _prompt(options)
     texts = object.__new__(TextGeneration)
-    texts._generation = Generation(page=4, max_length=64, vocabulary=9)
+    texts._generation, texts._adapters = Generation(page=4, max_length=64, vocabulary=9), AdapterNames()
     with pytest.raises(InputError, match="the prompt is ids, which the text 'end' cannot end; stop it by ids"):
         texts._start(Prompt((1, 2)), {"stop": "end", "max_new_tokens": 3})
     with pytest.raises(TimeoutError, match="the text is not done after 0 s"):
