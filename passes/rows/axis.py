@@ -34,7 +34,8 @@ class Axis:
     """Rows lie along dimension `dim`, whose size is `before * rows * after`.
 
     Element `(i * rows + row) * after + j` of that dimension belongs to `row`.  In a sorted tensor element `k` was at
-    `order[k]` before; `order` is the result of the sort.  `COUNTS` and `ENDS` have no dimension of rows.
+    `order[k]` before; `order` is the result of the sort, and `keys` what it sorted, in rising order.  `COUNTS` and
+    `ENDS` have no dimension of rows.
     """
 
     dim: int
@@ -43,6 +44,7 @@ class Axis:
     order: Value | None = None
     holds: Holds = Holds.ELEMENTS
     each: int = 1
+    keys: Value | None = field(default=None, compare=False)  # of an order that rises
     natural: bool = field(default=False, compare=False)  # whether elements are known to be 0 or more
 
     @property

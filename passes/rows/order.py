@@ -22,8 +22,9 @@ def sorted_rows(site: Site) -> Iterable[Found]:
         require(len(site.call.results) == 1 and not site.get("descending"), "it sorts an order of the rows")
         return [replace(axis, holds=Holds.INVERSE, natural=True)]
     require(axis.order is None and not axis.numbers, "it computes over the rows")
-    values = replace(axis, order=places)
-    return [*[values] * (len(site.call.results) - 1), replace(values, holds=Holds.ORDER, natural=True)]
+    keys = None if site.get("descending") else site["self"]
+    values = replace(axis, order=places, natural=axis.natural and keys is not None)
+    return [*[values] * (len(site.call.results) - 1), replace(values, holds=Holds.ORDER, keys=keys, natural=True)]
 
 
 def _with_natural(site: Site, axes: Any) -> list[Found]:
@@ -53,8 +54,8 @@ def read(site: Site) -> Found:
         require(site.axis(site["self"]) is None, across)
         return replace(place, natural=False)
     axis = _axis(site, "self", across)
-    require(axis.dim == 0, across)
-    base = replace(place.without_numbers(), natural=axis.natural)
+    require(axis.dim == 0 and not axis.numbers, across)
+    base = replace(place.without_numbers(), natural=axis.natural and site["self"] is place.keys)
     if place.holds is Holds.INVERSE:
         require(axis.order is place.order, "it reads at the places of another order")
         return replace(base, order=None)
@@ -67,11 +68,12 @@ def put(site: Site) -> Found:
     [index], across = _only(site), "it writes across the rows"
     place, given = _axis_of(site, index, across), _axis(site, "values", across)
     whole = place.holds is Holds.ORDER and place.each == 1 and not site.get("accumulate")
-    require(whole and given.dim == 0 and rank(site["values"]) == rank(site["self"]), across)
+    written = site["values"].type.shape[0] == site["self"].type.shape[0]
+    require(whole and written and given.dim == 0 and rank(site["values"]) == rank(site["self"]), across)
     base = Axis(0, place.before, place.after)
     if given.order is place.order and not given.numbers:
         return base
-    require(given.order is None and given.holds in (Holds.OWN, Holds.ROWS), across)
+    require(given.order is None and (given.holds is Holds.OWN or (given.holds is Holds.ROWS and given.plain)), across)
     return replace(base, order=place.order, holds=Holds.INVERSE)
 
 
@@ -79,7 +81,8 @@ def summed(site: Site) -> Found:
     """`index_add(0, order // 2, x)`: sums of what stands in an order, each of one row."""
     across = "it writes across the rows"
     axis, place, given = (_axis(site, name, across) for name in ("self", "index", "source"))
-    require(wrapped(site["dim"], rank(site["self"])) == axis.dim == 0 and axis.order is None, across)
+    require(wrapped(site["dim"], rank(site["self"])) == axis.dim == 0, across)
+    require(axis.order is None and not axis.numbers, across)
     require(place.holds is Holds.ORDER and given.order is place.order and not given.numbers, across)
     require(_covers(axis, place), across)
     return axis
@@ -109,7 +112,7 @@ def _axis_of(site: Site, value: Any, why: str) -> Axis:
 
 
 def counted_keys(site: Site) -> Found:
-    """`histc` of sorted keys that are 0 or more: with them the ends of groups are known."""
+    """`histc` of keys that lie in rising order and are 0 or more: with them the ends of groups are known."""
     axis = _axis(site, "self", "it computes over the rows")
     known = axis.order is not None and axis.natural and not axis.numbers
     require(known and site["min"] <= 0 < site["max"] == site["bins"] - 1, "it computes over the rows")

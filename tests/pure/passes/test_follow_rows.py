@@ -78,6 +78,37 @@ def put_in_place(tokens: torch.Tensor, made: torch.Tensor, order: torch.Tensor) 
     return there.view(-1, 2, 8).sum(1)
 
 
+def groups(x: torch.Tensor, m: Function, falling: bool, others: int) -> torch.Tensor:
+    """The sizes of groups of rows that are sorted by keys, counted of these or of other keys."""
+    chosen = (x[:, 0] @ m.matrix[:, :4]).topk(2)[1]
+    order = chosen[:, 0].sort(descending=falling)[1]
+    return torch.histc(chosen[:, others][order].float(), bins=4, min=0, max=3)
+
+
+def numbers_inverted(x: torch.Tensor, m: Function) -> torch.Tensor:
+    tokens = x[:, :2].flatten(0, 1)
+    order = tokens[:, 0].argsort()
+    inverse = torch.empty_like(order)
+    inverse[order] = rows_of(x)[:, None].expand(-1, 2).flatten()
+    return tokens[order][inverse]
+
+
+def partly_written(x: torch.Tensor, m: Function) -> torch.Tensor:
+    order, there = x[:, 0, 0].argsort(), torch.zeros(2 * x.shape[0])
+    there[order] = x[:, 0, 0][order]
+    return there
+
+
+def numbers_put_back(x: torch.Tensor, m: Function) -> torch.Tensor:
+    order = x[:, 0, 0].argsort()
+    return x + rows_of(x)[order][order.argsort()][:, None, None]
+
+
+def added_to_numbers(x: torch.Tensor, m: Function) -> torch.Tensor:
+    order = x[:, 0, 0].argsort()
+    return rows_of(x).float().index_add(0, order, x[:, 0, 0][order])
+
+
 BACK: dict[str, Callable[..., Any]] = {
     "inverted": inverted,
     "sorted again": lambda tokens, made, order: made[order.argsort()].view(-1, 2, 8).sum(1),
@@ -120,6 +151,12 @@ MIXED: dict[str, tuple[Callable[..., Any], str]] = {
         lambda x, m: experts(x, m, inverted, known=False),
         "histc in .* it computes over the rows",
     ),
+    "groups in falling order": (lambda x, m: groups(x, m, True, 0), "histc in .* it computes over the rows"),
+    "groups of other keys": (lambda x, m: groups(x, m, False, 1), "histc in .* it computes over the rows"),
+    "numbers for an inverse": (numbers_inverted, "index_put in .* it writes across the rows"),
+    "a part that is written": (partly_written, "index_put in .* it writes across the rows"),
+    "numbers that are put back": (numbers_put_back, "index in .* it reads across the rows"),
+    "sums with numbers": (added_to_numbers, "index_add in .* it writes across the rows"),
     "experts that read other tokens": (lambda x, m: experts(x, m, inverted, each=3), "it reads across the rows"),
     "experts left in order": (lambda x, m: experts(x, m, lambda t, made, o: made), "do not lie one after another"),
     "sorted and summed": (
