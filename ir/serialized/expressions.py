@@ -70,7 +70,12 @@ def function_name(expr: sympy.Basic) -> str:
 
 
 def applied(name: str, args: Sequence[sympy.Basic]) -> sympy.Basic:
-    """A function of sympy or torch, by its name, of these arguments.  Raises LookupError for an unknown one."""
+    """A function of sympy or torch, by its name, of these arguments.
+
+    Raises LookupError for an unknown one, and TypeError for other arguments than expressions: sympy runs text as code.
+    """
+    if not all(isinstance(arg, sympy.Basic) for arg in args):
+        raise TypeError(f"{name} of what is no expression")
     known = getattr(functions if name.startswith(_TORCH) else sympy, name.removeprefix(_TORCH), None)
     if not isinstance(known, type) or not issubclass(known, sympy.Basic):
         raise LookupError(f"the function {name!r}")

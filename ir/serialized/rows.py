@@ -12,11 +12,12 @@ import torch
 from torch.utils._pytree import TreeSpec
 
 from ir.errors import SourceError
+from ir.graph import Graph, Program
 from ir.location import Frame, Where
 from ir.objects.named_classes import NamedClass, spec_again, spec_parts
 from ir.serialized.expressions import applied, atom_json, atom_of, function_name, is_atom
 from ir.serialized.leaves import Unspeakable, is_plain_class, leaf_json, leaf_of
-from ir.sizes import TensorType
+from ir.sizes import CallSizes, TensorType
 
 _ROW = "@"  # the key of a reference: the number of a row
 _ATOM, _FUNCTION, _TREE, _PARAMETER = "atom", "function", "tree", "parameter"
@@ -84,7 +85,7 @@ class RowWriter:
         return [type(thing).__name__, {name: self.write(value) for name, value in _told(thing)}]
 
     def _default(self, value: Any) -> Any:
-        """The default of a parameter.  Arguments that a file can have are told from any other by a new object."""
+        """The default of a parameter; in place of one that no file can have, one that equals no argument of a call."""
         try:
             return self.write(value)
         except Unspeakable:
@@ -112,6 +113,21 @@ def _told(thing: Any) -> Sequence[tuple[str, Any]]:
 def _is_default(field: Field[Any], value: Any) -> bool:
     default = field.default_factory() if field.default_factory is not MISSING else field.default
     return value is default or (type(value) is type(default) and bool(value == default))
+
+
+def _check_sizes(made: Any) -> None:
+    """Raise TypeError for sizes that are neither numbers nor expressions, as sympy runs text as code."""
+    match made:
+        case TensorType(shape=sizes) | CallSizes(sizes=sizes):
+            held = sizes.values() if isinstance(sizes, Mapping) else sizes
+        case Graph() | Program():
+            ranges = (end for ends in made.ranges.values() for end in ends if end is not None)
+            held = [*made.guards, *ranges, *(made.hints.values() if isinstance(made, Graph) else ())]
+        case _:
+            return
+    for size in held:
+        if not isinstance(size, (int, sympy.Basic)):
+            raise TypeError(f"a size is {size!r}, neither a number nor an expression")
 
 
 class RowReader:
@@ -143,6 +159,7 @@ class RowReader:
                 name, how, default = parts
                 return inspect.Parameter(name, getattr(inspect.Parameter, how), default=self._value(default))
         made = self.classes[kind](**{name: self._value(value) for name, value in parts[0].items()})
+        _check_sizes(made)
         return made.found() if isinstance(made, NamedClass) else made
 
     def _value(self, written: Any) -> Any:

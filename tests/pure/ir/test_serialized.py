@@ -116,6 +116,15 @@ def test_a_graph_with_an_object_that_no_file_has_says_so() -> None:
         ({"format": 1, "rows": [["Later", {}]]}, "what is not known here, or is damaged .KeyError: 'Later'"),
         ({"format": 1, "rows": [["atom", "later"]]}, "an expression of a kind 'later'"),
         ({"format": 1, "rows": [["function", "exec"]]}, "the function 'exec'"),
+        ({"format": 1, "rows": [["function", "sin", "exit(3)"]]}, "sin of what is no expression"),
+        (
+            {"format": 1, "rows": [["TensorType", {"shape": ["exit(3)"], "dtype": None}]]},
+            "'exit.3.', neither a number nor an expression",
+        ),
+        (
+            {"format": 1, "rows": [["CallSizes", {"sizes": {"dict": [["s", "exit(3)"]]}}]]},
+            "'exit.3.', neither a number nor an expression",
+        ),
         ({"format": 1, "rows": [["Slot", {"index": {"op": "nowhere::mul"}}]]}, "the op nowhere::mul"),
         ({"format": 1, "rows": [["Slot", {"index": {"class": ["os", "system"]}}]]}, "os is not Python's or torch's"),
         ({"format": 1, "rows": [["Slot", {"index": {"class": ["builtins", "eval"]}}]]}, "it is a builtin_function"),
