@@ -87,7 +87,7 @@ def _options(weight: WeightAsStored, rows: int, columns: int) -> dict[str, Any]:
     if parts["scale"].type.dtype.itemsize == 1 or not parts.keys() <= {"codes", "scale", "zeros"}:
         return {}
     match scheme:
-        case PackedRows(bits=bits):
+        case PackedRows(bits=bits) if parts["scale"].type.shape[0] == rows:
             group = rows * columns // int(parts["scale"].type.numel)
             lowest = {} if "zeros" in parts else {"lowest": 1 << (bits - 1)}
             options: dict[str, Any] = {"bits": bits, **lowest, "step": [1, group]}

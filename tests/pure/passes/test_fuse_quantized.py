@@ -58,6 +58,7 @@ LEFT: Mapping[str, tuple[Scheme, dict[str, torch.Tensor]]] = {
         PackedRows(4, COLUMNS),
         {"codes": words(ROWS, 8), "scale": numbers(ROWS, 2), "g_idx": torch.arange(COLUMNS).to(torch.int32) % 2},
     ),
+    "a scale for all rows": (PackedRows(4, COLUMNS), {"codes": words(ROWS, 8), "scale": numbers(1)}),
     "columns that end inside a word": (PackedRows(4, 60), {"codes": words(ROWS, 8), "scale": numbers(ROWS, 1)}),
 }
 
