@@ -26,7 +26,7 @@ from ir.sources.examples.example_inputs import ExampleInputs, make_example
 from ir.sources.folders import CONFIG, base_folder, model_folder
 from ir.sources.meta import parameters_on_meta
 from ir.sources.sentences import sentence_parts, with_sentence_parts
-from ir.sources.source import Reading, Source, Variant, opened
+from ir.sources.source import Reading, Source, Variant, meant, opened
 from ir.sources.switches import switch
 
 _GENERATION = "generation_config.json"
@@ -52,8 +52,7 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
     if (path / _GENERATION).is_file() and reading.generate:
         model.generation_config = _generation_config(path, transformers)
     if path.suffix == SUFFIX and reading.weights:
-        merged = map(Adapter.open, reading.adapters)
-        checkpoint = Checkpoint(path, gguf_tensors(path, model)).under(reading.prefix).adapted_by(*merged)
+        checkpoint = meant(Checkpoint(path, gguf_tensors(path, model)), reading)
     make = partial(make_example, model, config, path, reading.padding)
     weights: Mapping[str, torch.Tensor] = {} if checkpoint is None else checkpoint.for_model(model)
     example = make()

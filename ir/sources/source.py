@@ -113,9 +113,17 @@ class Source:
 
 def opened(path: Path, reading: Reading, *adapters: Adapter) -> Checkpoint:
     """The checkpoint that is meant, with `adapters` and those that the user names.  Raises SourceError."""
-    checkpoint = Checkpoint.open(path, reading.variant).under(reading.prefix)
+    return meant(Checkpoint.open(path, reading.variant), reading, *adapters)
+
+
+def meant(checkpoint: Checkpoint, reading: Reading, *adapters: Adapter) -> Checkpoint:
+    """The weights that are meant of an open checkpoint, with `adapters` and those that the user names.
+
+    Raises SourceError.
+    """
     named = [*adapters, *map(Adapter.open, reading.adapters)]
-    return checkpoint.adapted_by(*(replace(adapter, kept=reading.keep_adapters) for adapter in named))
+    kept = (replace(adapter, kept=reading.keep_adapters) for adapter in named)
+    return checkpoint.under(reading.prefix).adapted_by(*kept)
 
 
 def uncompiled(model: nn.Module) -> nn.Module:

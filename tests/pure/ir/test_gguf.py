@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 import torch
 import transformers as t
+from safetensors.torch import save_file
 from torch import nn
 from transformers import modeling_gguf_pytorch_utils
 
 from ir.checkpoint import gguf
+from ir.checkpoint.adapters import Adapter
+from ir.checkpoint.checkpoint import Checkpoint
 from ir.errors import SourceError
-from ir.sources import read_source
+from ir.sources import Reading, checkpoint_folder, read_source
 
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_hidden_layers": 1, "vocab_size": 96}
 FIELDS = {"general.architecture": ["llama"], "split.count": []}
@@ -82,6 +85,20 @@ def test_what_is_not_read(package: Any) -> None:
     package.fields.general_architecture = []
     with pytest.raises(SourceError, match=r"cannot read x.gguf: IndexError"):
         gguf.gguf_tensors(Path("x.gguf"), model())
+
+
+def test_adapters_of_a_file_are_kept_where_rows_are_to_choose(
+    tmp_path: Path, package: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x.gguf").touch()
+    (tmp_path / "lora").mkdir()
+    (tmp_path / "lora/adapter_config.json").write_text('{"peft_type": "LORA"}')
+    save_file({}, tmp_path / "lora/adapter_model.safetensors")
+    config, seen = t.LlamaConfig(**SMALL), list[Adapter]()
+    monkeypatch.setattr(checkpoint_folder, "_gguf_model", lambda *_: (config, t.LlamaForCausalLM, ()))
+    monkeypatch.setattr(Checkpoint, "for_model", lambda self, _: seen.extend(self.adapters) or {})
+    read_source(str(tmp_path), Reading(adapters=(tmp_path / "lora",), keep_adapters=True))
+    assert [adapter.kept for adapter in seen] == [True]
 
 
 def test_a_file_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
