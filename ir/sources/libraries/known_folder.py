@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -43,27 +44,33 @@ class LibraryFolder:
         """The source.  Raises SourceError for a library that is not installed, or that cannot make the model."""
         library = self._imported()
         checkpoint = opened(self.weights, reading) if reading.weights else None
+        dtype = reading.dtype or _stored_dtype(checkpoint)
         try:
             with parameters_on_meta():
                 model = self.make(library).eval()
-            model = model.to(reading.dtype or _stored_dtype(checkpoint))
+            model = model.to(dtype)
             call = self.call(model)
         except Exception as e:
             why = f"{type(e).__name__}: {e}".splitlines()[0]
             raise SourceError(f"{self.library} makes no model of {self.path}: {why}") from e
         weights: Mapping[str, Any] = {} if checkpoint is None else checkpoint.for_model(model)
+        whole = checkpoint is not None and not checkpoint.adapters and not (reading.prefix or reading.variant)
         return Source(
             name=self.path.resolve().name,
             model=model,
             args=(),
-            kwargs=_in_dtype(call.inputs, _stored_dtype(checkpoint) if reading.dtype is None else reading.dtype),
+            kwargs=_in_dtype(call.inputs, dtype),
             dynamic_shapes=call.dynamic,
             weights=weights,
             notes=weights.notes if isinstance(weights, Checkpoint) else (),
             made_up=True,
             soft=True,
-            library=None if checkpoint is None else lambda: self.load(library).eval().to(_stored_dtype(checkpoint)),
+            library=partial(self._loaded, library, dtype) if whole else None,
         )
+
+    def _loaded(self, library: Any, dtype: torch.dtype) -> nn.Module:
+        """The model as the library itself loads it."""
+        return self.load(library).eval().to(dtype)
 
     def _imported(self) -> Any:
         try:

@@ -51,7 +51,19 @@ def test_timm_makes_its_model_without_weights(tmp_path: Path, monkeypatch: pytes
     assert source.library is not None
     assert source.library().layer.weight.dtype == torch.float16
     assert asked == [(f"local-dir:{tmp_path.resolve()}", False), (f"local-dir:{tmp_path.resolve()}", True)]
+    wide = read(tmp_path, dtype=torch.float32)
+    assert wide.library is not None
+    assert wide.library().layer.weight.dtype == wide.kwargs["x"].dtype == torch.float32
     assert read(tmp_path, weights=False, dtype=torch.bfloat16).kwargs["x"].dtype == torch.bfloat16
+
+
+def test_the_library_is_no_measure_for_weights_that_it_does_not_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(create_model=lambda *_, **__: Net()))
+    folder(tmp_path, "config.json", TIMM)
+    save_file({f"ema.{k}": t for k, t in Net().state_dict().items()}, tmp_path / "model.safetensors")
+    assert read(tmp_path, prefix="ema.").library is None
 
 
 def test_open_clip_has_images_and_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
