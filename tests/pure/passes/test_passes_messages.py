@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from ir.errors import CompileError, PipelineError, SourceError
 from ir.sources import Source
 from ir.sources.decoder import made
 from ir.sources.decoder.step import MadeStep
+from passes.cli.cut_first.generating import _check_prompt
 from passes.cli.cut_first.prepared import prepared
 from passes.compilation import pools
 from passes.compilation.api import compile_model
@@ -36,6 +38,15 @@ def test_a_source_that_is_none() -> None:
         compile_model(cast(Any, 3), out="unused", stages=1)
     with pytest.raises(CompileError, match="--verify runs the stages, which needs their weights; drop --weights none"):
         compile_model(nn.Linear(2, 2), (torch.ones(1, 2),), out="unused", stages=1, verify=True, weights="none")
+
+
+@pytest.mark.parametrize("file", ["tokenizer.json", "snapshots/main/tokenizer.json", "adapter_config.json"])
+def test_a_prompt_that_no_artifact_could_read(tmp_path: Path, file: str) -> None:
+    with pytest.raises(SourceError, match=r"has no tokenizer.json, so its prompts are token ids; say --ids"):
+        _check_prompt(tmp_path, Namespace(ids=False))
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).touch()
+    _check_prompt(tmp_path, Namespace(ids=False))
 
 
 def test_an_adapter_of_a_module_needs_the_checkpoint_that_it_adapts() -> None:
