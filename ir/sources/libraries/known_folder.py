@@ -53,8 +53,9 @@ class LibraryFolder:
         except Exception as e:
             why = f"{type(e).__name__}: {e}".splitlines()[0]
             raise SourceError(f"{self.library} makes no model of {self.path}: {why}") from e
-        weights: Mapping[str, Any] = {} if checkpoint is None else checkpoint.for_model(model)
-        whole = checkpoint is not None and not checkpoint.adapters and not (reading.prefix or reading.variant)
+        weights: Mapping[str, Any] = {}
+        if checkpoint is not None:
+            weights = checkpoint.for_model(model).held_by(model, reading.keep_quantized)
         return Source(
             name=self.path.resolve().name,
             model=model,
@@ -65,7 +66,7 @@ class LibraryFolder:
             notes=weights.notes if isinstance(weights, Checkpoint) else (),
             made_up=True,
             soft=True,
-            library=partial(self._loaded, library, dtype) if whole else None,
+            library=partial(self._loaded, library, dtype) if _is_plain(checkpoint, reading) else None,
         )
 
     def _loaded(self, library: Any, dtype: torch.dtype) -> nn.Module:
@@ -87,6 +88,12 @@ def settings_of(file: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _is_plain(checkpoint: Checkpoint | None, reading: Reading) -> bool:
+    """Whether the library itself would load the same weights."""
+    chosen = reading.prefix or reading.variant
+    return checkpoint is not None and checkpoint.quantization is None and not checkpoint.adapters and not chosen
 
 
 def _stored_dtype(checkpoint: Checkpoint | None) -> torch.dtype:

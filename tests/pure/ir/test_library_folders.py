@@ -66,6 +66,18 @@ def test_the_library_is_no_measure_for_weights_that_it_does_not_load(
     assert read(tmp_path, prefix="ema.").library is None
 
 
+def test_quantized_weights_stay_as_they_are_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(create_model=lambda *_, **__: Net()))
+    how = {"quantization_config": {"quant_method": "fp8", "weight_block_size": [4, 4]}}
+    folder(tmp_path, "config.json", TIMM | how)
+    codes, scale = torch.ones(4, 4).to(torch.float8_e4m3fn), torch.full((1, 1), 0.5)
+    stored = {"layer.weight": codes, "layer.weight_scale_inv": scale, "layer.bias": torch.zeros(4)}
+    save_file(stored, tmp_path / "model.safetensors")
+    kept, plain = read(tmp_path), read(tmp_path, keep_quantized=False)
+    assert [kept.weights["layer.weight"].dtype, plain.weights["layer.weight"].dtype] == [codes.dtype, torch.float32]
+    assert all(any("fp8" in note for note in source.notes) and source.library is None for source in (kept, plain))
+
+
 def test_open_clip_has_images_and_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = SimpleNamespace(create_model=lambda name, load_weights: Net().to("cpu"))  # it moves what it made
     monkeypatch.setitem(sys.modules, "open_clip", made)
