@@ -1,4 +1,4 @@
-"""The processes of a job, which torchrun starts, or whoever says to each what its place is.
+"""The processes of a job, which torchrun starts, or another program that gives each its rank.
 
 job_address    the place of a process: its rank, and where the processes meet
 parent         orphan detection: whether the process that started this one is still there

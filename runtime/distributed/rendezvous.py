@@ -80,7 +80,8 @@ def _store(at: JobAddress, timeout: float) -> Store:
         if at.by_torchrun:
             store: Store = next(iter(torch_rendezvous("env://", rank, at.world, timeout=limit)))[0]
         else:
-            store = TCPStore(at.host, at.port, at.world, rank == 0, limit, multi_tenant=True)
+            # Without the number of processes, so that who is missing is found, and named, by rank 0 below.
+            store = TCPStore(at.host, at.port, None, rank == 0, limit, multi_tenant=True)
         store.set_timeout(limit)
         # The count is the same in all processes, as all open the same pipelines in the same order.
         return PrefixStore(f"stagecut/{store.add(f'stagecut/{rank}', 1)}", store)

@@ -107,6 +107,14 @@ def test_a_place_in_a_job_that_cannot_be(place: Any, message: str) -> None:
         JobAddress.find()
 
 
+def test_a_rank_that_does_not_arrive_is_named_without_torchrun_too() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    place = JobAddress.find(0, 2, f"127.0.0.1:{port}")
+    with pytest.raises(DistributedError, match=r"rank 1 \(stage 1\) did not arrive within 0\.5 s"):
+        rendezvous.rendezvous(place, "cpu", ["rank 0 (stage 0)", "rank 1 (stage 1)"], 0.5)
+
+
 def test_a_store_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("refused")
