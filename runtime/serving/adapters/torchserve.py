@@ -106,16 +106,18 @@ def _warm_up(address: str, done: Event) -> None:
 
     Gives up after a minute without an answer.
     """
-    url, body = urlsplit(address), json.dumps(_WARM_UP)
-    left, failures = _REQUESTS_FIRST, 0
-    with closing(HTTPConnection(url.netloc, timeout=10)) as connection:
-        while left and failures < 120:
-            if _is_answered(connection, url.path, body):
-                left, failures = left - 1, 0
-            else:
-                failures += 1
-                time.sleep(0.5)
-    done.set()
+    try:
+        url, body = urlsplit(address), json.dumps(_WARM_UP)
+        left, failures = _REQUESTS_FIRST, 0
+        with closing(HTTPConnection(url.netloc, timeout=10)) as connection:
+            while left and failures < 120:
+                if _is_answered(connection, url.path, body):
+                    left, failures = left - 1, 0
+                else:
+                    failures += 1
+                    time.sleep(0.5)
+    finally:
+        done.set()  # even for an address that cannot be read: requests wait for this
 
 
 def _is_answered(connection: HTTPConnection, path: str, body: str) -> bool:

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future
+from http.client import InvalidURL
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Event, Thread
@@ -171,6 +172,10 @@ def test_torchserve_is_asked_for_nothing_until_its_table_has_grown(monkeypatch: 
     nobody = Event()
     torchserve._warm_up("http://127.0.0.1:9/", nobody)
     assert nobody.is_set()
+    wrong = Event()
+    with pytest.raises(InvalidURL):
+        torchserve._warm_up("http://127.0.0.1:PORT/predictions/model", wrong)
+    assert wrong.is_set()
 
 
 def test_torchserve_hands_texts_on() -> None:
