@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def read_graph(folder: Path, held: Callable[[str], torch.Tensor]) -> Uncut:
         return uncut_of(table, _data(folder, table, held))
     except FileNotFoundError:
         raise SourceError(f"{folder} has no {GRAPH}, as artifacts of earlier versions; {_AGAIN}") from None
-    except (OSError, ValueError, EOFError) as e:
+    except (OSError, ValueError, EOFError, zlib.error) as e:
         raise SourceError(f"cannot read {folder / GRAPH}: {e}; {_AGAIN}") from e
     except SourceError as e:
         raise SourceError(f"{folder} cannot be cut again: {e}; {_AGAIN}") from e
