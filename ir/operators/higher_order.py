@@ -86,7 +86,7 @@ class HigherOrder:
 
     def at(self, sizes: Sequence[Any]) -> HigherOrder:
         """The same with `sizes`, numbers or expressions, in place of its symbols."""
-        values = {s: sympy.sympify(size) for s, size in zip(self.symbols, sizes, strict=True)}
+        values = {s: sympy.sympify(size, strict=True) for s, size in zip(self.symbols, sizes, strict=True)}
 
         def dim(arg: Any) -> Any:
             if not isinstance(arg, sympy.Basic):

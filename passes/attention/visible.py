@@ -24,7 +24,7 @@ class Terms(Formulas):
     tensors: dict[sympy.Symbol, tuple[Value, Index]] = field(default_factory=dict)  # what the symbols stand for
 
     def _find(self, value: Value, index: Index) -> Any:
-        by_key = any(sympy.sympify(i).has(KEY) for i in index)
+        by_key = any(sympy.sympify(i, strict=True).has(KEY) for i in index)
         try:
             found = super()._find(value, index)
             if by_key or self._is_sum(found):
@@ -46,7 +46,7 @@ class Terms(Formulas):
 
     def held(self, element: Any, dtype: torch.dtype) -> Any:
         """Of floats as if they were exact: attention of another kind rounds in other places anyway."""
-        return numeric(sympy.sympify(element)) if dtype.is_floating_point else typed(element, dtype)
+        return numeric(sympy.sympify(element, strict=True)) if dtype.is_floating_point else typed(element, dtype)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def boolean(element: Any) -> Any:
 
 def typed(element: Any, dtype: torch.dtype) -> Any:
     """An element as a tensor of `dtype` holds it.  Raises Unknown if it may be rounded or overflow."""
-    element = sympy.sympify(element)
+    element = sympy.sympify(element, strict=True)
     if dtype is torch.bool:
         return boolean(element)
     element = numeric(element)
@@ -115,7 +115,7 @@ class CallElements:
         """The same for an argument that may also be a number."""
         given = self[name]
         if not isinstance(given, Value):
-            return sympy.sympify(given)
+            return sympy.sympify(given, strict=True)
         return self.element(given, index)
 
     def number(self, name: str, index: Index) -> Any:

@@ -78,7 +78,7 @@ def _logical(apply: Callable[..., Any], *names: str) -> _Rule:
 
 
 def _scaled(sign: int) -> _Rule:
-    return lambda a, i: a.number("self", i) + sign * a.number("other", i) * sympy.sympify(a["alpha"])
+    return lambda a, i: a.number("self", i) + sign * a.number("other", i) * sympy.sympify(a["alpha"], strict=True)
 
 
 def _product(a: CallElements, i: Index) -> Any:
@@ -88,7 +88,7 @@ def _product(a: CallElements, i: Index) -> Any:
 
 
 def _filled(number: int) -> _Rule:
-    return lambda a, i: sympy.sympify(number)
+    return lambda a, i: sympy.sympify(number, strict=True)
 
 
 def _arange(a: CallElements, i: Index) -> Any:
@@ -163,7 +163,7 @@ def _select(a: CallElements, i: Index) -> Any:
 
 def _from_the_front(index: Any, size: Any) -> Any:
     """A nonnegative index for one that may count from the end.  Raises Unknown if it cannot be resolved."""
-    if sympy.sympify(index).is_nonnegative:
+    if sympy.sympify(index, strict=True).is_nonnegative:
         return index
     if isinstance(index, int) and isinstance(size, int):
         return max(index + size, 0)
@@ -216,8 +216,8 @@ _RULES: Mapping[str, _Rule] = {
         "arange": _arange,
         "ones ones_like new_ones": _filled(1),
         "zeros zeros_like new_zeros": _filled(0),
-        "full full_like new_full": lambda a, i: sympy.sympify(a["fill_value"]),
-        "scalar_tensor": lambda a, i: sympy.sympify(a["s"]),
+        "full full_like new_full": lambda a, i: sympy.sympify(a["fill_value"], strict=True),
+        "scalar_tensor": lambda a, i: sympy.sympify(a["s"], strict=True),
         "fill": lambda a, i: a.number("value", i),
         "transpose": _transpose,
         "permute": _permute,
@@ -236,7 +236,7 @@ _RULES: Mapping[str, _Rule] = {
         "logical_not bitwise_not": _logical(sympy.Not, "self"),
         "add": _scaled(1),
         "sub": _scaled(-1),
-        "rsub": lambda a, i: a.number("other", i) - a.number("self", i) * sympy.sympify(a["alpha"]),
+        "rsub": lambda a, i: a.number("other", i) - a.number("self", i) * sympy.sympify(a["alpha"], strict=True),
         "mul": _product,
         "neg": _pointwise(operator.neg, "self"),
         "eq": _pointwise(sympy.Eq, "self", "other"),
