@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from contextlib import aclosing
 from typing import Any
 
+from runtime.errors import InputError
 from runtime.serving.admission import Arrays, Limits, NotServing
 from runtime.serving.engines.replicas import engine_arguments
 from runtime.serving.engines.supervisor import EngineState
@@ -19,6 +20,13 @@ from runtime.serving.interface import Interface
 from runtime.serving.protocols.openai_answers import TextAnswer, TextPiece
 from runtime.serving.protocols.openai_requests import FieldRefused, Wish, read_wish
 from runtime.serving.served_model import ServedModel
+
+
+def gpus_of_a_host(gpus: int, hosts: int) -> int:
+    """How many of a replica's GPUs each of its hosts has.  Raises InputError where these are not as many on each."""
+    if gpus % hosts:
+        raise InputError(f"{gpus} GPUs are not as many on each of {hosts} hosts; give a multiple of {hosts}")
+    return gpus // hosts
 
 
 class HostedModel:

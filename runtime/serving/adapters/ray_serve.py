@@ -13,6 +13,7 @@ from ray.util.scheduling_strategies import (  # pyright: ignore[reportMissingImp
     PlacementGroupSchedulingStrategy,
 )
 
+from runtime.serving.adapters.hosted import gpus_of_a_host
 from runtime.serving.engines.supervisor import EngineState
 from runtime.serving.flags import parser
 from runtime.serving.front.app import Server
@@ -26,20 +27,21 @@ def application(artifact: str, flags: Sequence[str] = (), gpus: int = 0, replica
 
     `flags`: of `python -m runtime.serve`; `gpus`: of a replica, in all; `replicas`: that Ray keeps running; `hosts`:
     that share the stages of a replica, each with as many of its GPUs.  A replica gives 429 by itself where too many
-    requests wait, so Ray hands on more than it takes.
+    requests wait, so Ray hands on more than it takes.  Raises InputError for GPUs that hosts cannot share alike.
     """
+    own = gpus_of_a_host(gpus, hosts)
     options = parser("stagecut").parse_args([artifact, *flags])
-    each = {"CPU": 1} | ({"GPU": gpus // hosts} if gpus else {})
+    each = {"CPU": 1} | ({"GPU": own} if own else {})
     placed = {"placement_group_bundles": [each] * hosts, "placement_group_strategy": "SPREAD"} if hosts > 1 else {}
     deployment = serve.deployment(
         name=options.name or options.artifact.resolve().name,
         num_replicas=replicas,
-        ray_actor_options={"num_gpus": gpus // hosts},
+        ray_actor_options={"num_gpus": own},
         max_ongoing_requests=2 * options.max_queue,
         graceful_shutdown_timeout_s=options.drain,
         **placed,
     )
-    return deployment(serve.ingress(_application_here)(StagecutReplica)).bind(artifact, [*flags], hosts, gpus // hosts)
+    return deployment(serve.ingress(_application_here)(StagecutReplica)).bind(artifact, [*flags], hosts, own)
 
 
 class StagecutReplica:

@@ -18,9 +18,10 @@ import numpy as np
 import pytest
 import torch
 
+from runtime.errors import InputError
 from runtime.package import main
 from runtime.serving.adapters import torchserve
-from runtime.serving.adapters.hosted import whole_wish
+from runtime.serving.adapters.hosted import gpus_of_a_host, whole_wish
 from runtime.serving.adapters.torchserve import StagecutHandler
 from runtime.serving.admission import Overloaded, RequestFailed
 from runtime.serving.arrays import Array
@@ -191,6 +192,12 @@ def test_other_servers_answer_texts_as_a_whole() -> None:
     assert whole_wish({"messages": [{"role": "user", "content": "a"}]}).chat
     with pytest.raises(FieldRefused, match="`stream` is not supported here"):
         whole_wish({"prompt": "a", "stream": True})
+
+
+def test_hosts_of_a_replica_share_its_gpus_alike() -> None:
+    assert [gpus_of_a_host(gpus, 2) for gpus in (0, 2, 4)] == [0, 1, 2]
+    with pytest.raises(InputError, match="3 GPUs are not as many on each of 2 hosts; give a multiple of 2"):
+        gpus_of_a_host(3, 2)
 
 
 def test_a_handler_of_ones_own_gives_and_takes_tensors() -> None:
