@@ -23,7 +23,7 @@ from runtime.serving.served_model import ServedModel
 
 
 def gpus_of_a_host(gpus: int, hosts: int) -> int:
-    """How many of a replica's GPUs each of its hosts has.  Raises InputError where these are not as many on each."""
+    """The number of a replica's GPUs on each of its hosts.  Raises InputError where these are not as many on each."""
     if gpus % hosts:
         raise InputError(f"{gpus} GPUs are not as many on each of {hosts} hosts; give a multiple of {hosts}")
     return gpus // hosts
