@@ -13,10 +13,11 @@ from typing import ClassVar
 import sympy
 import torch
 
+from ir.analysis.borders import Namer
 from ir.analysis.dead_code import without_dead_code
 from ir.graph import Call, Graph, Node, Value
 from ir.machine.cluster import Cluster
-from ir.machine.kinds import reads_pages
+from ir.machine.kinds import runs_kernels
 from ir.operators.facts import aten
 from ir.paged.paged_operator import PAGED_ATTENTION
 from ir.sizes import Dim, TensorType
@@ -45,8 +46,7 @@ class FuseAttention:
     def looks_at(self, cluster: Cluster) -> bool:
         """Whether attention over pages is to be fused."""
         asked = OverPages(self.attention)
-        on_gpus = bool(cluster.devices) and all(reads_pages(device.name) for device in cluster.devices)
-        return asked is OverPages.paged or (asked is OverPages.auto and on_gpus)
+        return asked is OverPages.paged or (asked is OverPages.auto and runs_kernels(cluster))
 
     @each_program
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
@@ -58,13 +58,13 @@ class _Fusing:
     """The nodes that take the place of attention in a graph."""
 
     graph: Graph
-    names: set[str] = field(init=False)
+    name: Namer = field(init=False)
     terms: Terms = field(init=False)
     known: dict[tuple[sympy.Expr, ...], Value] = field(default_factory=dict)  # the last places that are seen
     before: dict[Node, list[Call]] = field(default_factory=dict)  # new nodes, by the node that they come before
 
     def __post_init__(self) -> None:
-        self.names, self.terms = self.graph.names, Terms(self.graph)
+        self.name, self.terms = Namer(self.graph.names), Terms(self.graph)
 
     def fused(self) -> Graph:
         nodes: list[Node] = []
@@ -104,7 +104,7 @@ class _Fusing:
             yield kept
             return
         shape = (batch, heads, seq, found.values.pool.type.shape[-1])
-        whole = Value(self._name("attention"), TensorType(shape, result.type.dtype))
+        whole = Value(self.name("attention"), TensorType(shape, result.type.dtype))
         yield replace(kept, results=(whole,))
         if len(result.type.shape) == 4:  # a view of a product asks for its layout in memory
             yield replace(node, op=aten.contiguous.default, args=(whole,), kwargs={})
@@ -121,7 +121,7 @@ class _Fusing:
         return self._in_dtype(node.operands[0], dtype)
 
     def _reshaped(self, value: Value, shape: tuple[Dim, ...], node: Call) -> Call:
-        made = Value(self._name("query"), TensorType(shape, value.type.dtype))
+        made = Value(self.name("query"), TensorType(shape, value.type.dtype))
         return replace(node, op=aten.reshape.default, args=(value, list(shape)), kwargs={}, results=(made,))
 
     def _last(self, seen: Visible, scores: Scores, node: Call) -> Value:
@@ -177,16 +177,10 @@ class _Fusing:
         return self._call(aten.reshape.default, (value, list(shape)), shape, at)
 
     def _call(self, op: torch._ops.OpOverload, args: tuple, shape: tuple[Dim, ...], at: Node) -> Value:
-        made = Value(self._name("last"), TensorType(shape, torch.int64))
+        made = Value(self.name("last"), TensorType(shape, torch.int64))
         call = Call(op=op, args=args, results=(made,), where=at.where, program=at.program)
         self.before.setdefault(at, []).append(call)
         return made
-
-    def _name(self, wanted: str) -> str:
-        tried = (wanted if not i else f"{wanted}_{i}" for i in range(len(self.names) + 1))
-        name = next(name for name in tried if name not in self.names)
-        self.names.add(name)
-        return name
 
 
 def _broadcast(one: Value, two: Value) -> tuple[Dim, ...]:

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+from ir.analysis.borders import Namer
 from ir.analysis.dead_code import without_dead_code
 from ir.checkpoint.quantized.packed import Gptq, PackedRows
 from ir.checkpoint.quantized.scaled import Scaled
 from ir.graph import Call, Graph, Node, Param, Value
 from ir.machine.cluster import Cluster
-from ir.machine.kinds import reads_pages
+from ir.machine.kinds import runs_kernels
 from ir.operators.facts import aten
 from ir.quantized_linear.formulas import WeightAsStored, stored_weight
 from ir.quantized_linear.linear_operator import QUANTIZED_LINEAR
@@ -35,7 +36,7 @@ class FuseQuantized:
 
     def looks_at(self, cluster: Cluster) -> bool:
         """Whether all devices are GPUs."""
-        return bool(cluster.devices) and all(reads_pages(device.name) for device in cluster.devices)
+        return runs_kernels(cluster)
 
     @each_program
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
@@ -47,10 +48,10 @@ class _FusingLinear:
     """The nodes that take the place of linear layers in a graph."""
 
     graph: Graph
-    names: set[str] = field(init=False)
+    name: Namer = field(init=False)
 
     def __post_init__(self) -> None:
-        self.names = self.graph.names
+        self.name = Namer(self.graph.names)
 
     def fused(self) -> Graph:
         nodes = tuple(n for node in self.graph.nodes for n in self._instead(node))
@@ -73,11 +74,7 @@ class _FusingLinear:
         yield replace(node, op=QUANTIZED_LINEAR, args=(x, *values), kwargs=kwargs)
 
     def _transposed(self, param: Param, node: Call) -> Call:
-        wanted = f"{param.name}_t"
-        tried = (wanted if not i else f"{wanted}_{i}" for i in range(len(self.names) + 1))
-        name = next(name for name in tried if name not in self.names)
-        self.names.add(name)
-        made = Value(name, TensorType(param.type.shape[::-1], param.type.dtype))
+        made = Value(self.name(f"{param.name}_t"), TensorType(param.type.shape[::-1], param.type.dtype))
         return replace(node, op=aten.t.default, args=(param,), kwargs={}, results=(made,))
 
 

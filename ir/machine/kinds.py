@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ir.machine.cluster import Link
+from ir.machine.cluster import Cluster, Link
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class HardwareKind:
     link: Link  # between two of the kind, on one host
     fused_causal: bool = False  # whether attention is faster with is_causal than with a mask
     graphs: bool = False  # whether the runtime launches all kernels of a decoder's step at once
-    paged: bool = False  # whether attention over pages has a kernel that reads them where they lie
+    kernels: bool = False  # whether the kernels of ir/paged and ir/quantized_linear run there
 
 
 _CPU = HardwareKind(
@@ -36,7 +36,7 @@ _CUDA = HardwareKind(
     link=Link(bandwidth=50e9, latency=10e-6),
     fused_causal=True,
     graphs=True,
-    paged=True,
+    kernels=True,
 )
 HARDWARE_KINDS = {kind.name: kind for kind in (_CPU, _CUDA)}
 
@@ -53,10 +53,10 @@ def has_graphs(name: str) -> bool:
     return kind is not None and kind.graphs
 
 
-def reads_pages(name: str) -> bool:
-    """Whether a device of a cluster has a kernel for attention that reads pages where they lie."""
-    kind = _kind_of(name)
-    return kind is not None and kind.paged
+def runs_kernels(cluster: Cluster) -> bool:
+    """Whether the kernels of ir/paged and ir/quantized_linear run on all devices; False where there are none."""
+    kinds = [_kind_of(device.name) for device in cluster.devices]
+    return bool(kinds) and all(kind is not None and kind.kernels for kind in kinds)
 
 
 def _kind_of(name: str) -> HardwareKind | None:

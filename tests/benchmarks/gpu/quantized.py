@@ -28,29 +28,6 @@ KINDS: Mapping[str, Mapping[str, Any] | None] = {
     "w4a16": {"format": "pack-quantized", "config_groups": {"all": {"weights": _PACKED}}},
     "fp8": {"format": "float-quantized", "config_groups": {"all": {"weights": _FLOATS}}},
 }
-RANDOM = '''
-
-def read_weights(stage, path, device, share):
-    """Give a stage made on the meta device random weights, and zeros as pools: all of them as the first share."""
-    if share:
-        return
-    parameters = dict(stage.named_parameters())
-    for name, empty in [*parameters.items(), *stage.named_buffers()]:
-        made = torch.zeros(empty.shape, dtype=empty.dtype, device=device)
-        if name.endswith("inv_freq"):
-            made = 10000.0 ** (-torch.arange(len(empty), device=device) / len(empty))
-        elif name.endswith("_scale"):
-            made.fill_(0.01)
-        elif name in parameters and empty.dtype == torch.int32:
-            made.random_(-(2**31), 2**31 - 1)
-        elif name in parameters and "norm" in name:
-            made.fill_(1)
-        elif name in parameters:
-            made = torch.randn(empty.shape, dtype=torch.bfloat16, device=device)
-            made = (made if empty.dtype.itemsize == 1 else made * 0.02).to(empty.dtype)
-        made = nn.Parameter(made, False) if name in parameters else made
-        torch.utils.swap_tensors(empty, made)
-'''
 
 
 def compiled(kind: str, layers: int) -> Path:
@@ -68,7 +45,7 @@ def compiled(kind: str, layers: int) -> Path:
     command = [sys.executable, "-m", "passes.compile", str(source), "-o", str(out), "--weights", "none", "--generate"]
     command += ["--max-length", "4096", "--tokens", "100000", "--cluster", "h200x1"]
     subprocess.run(command, check=True)
-    tokens.make_random(out, RANDOM)
+    tokens.make_random(out)
     return out
 
 

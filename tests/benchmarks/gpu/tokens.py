@@ -38,9 +38,17 @@ def read_weights(stage, path, device, share):
         made = torch.zeros(empty.shape, dtype=empty.dtype, device=device)
         if name.endswith("inv_freq"):
             made = 10000.0 ** (-torch.arange(len(empty), device=device) / len(empty))
+        elif name.endswith("_scale"):
+            made.fill_(0.01)
+        elif name in parameters and empty.dtype == torch.int32:
+            made.random_(-(2**31), 2**31 - 1)
+        elif name in parameters and "norm" in name:
+            made.fill_(1)
+        elif name in parameters and empty.dtype.itemsize == 1:
+            made = torch.randn(empty.shape, dtype=torch.bfloat16, device=device).to(empty.dtype)
         elif name in parameters:
-            made = made.fill_(1) if "norm" in name else made.normal_(std=0.02)
-            made = nn.Parameter(made, False)
+            made.normal_(std=0.02)
+        made = nn.Parameter(made, False) if name in parameters else made
         torch.utils.swap_tensors(empty, made)
 '''
 
@@ -80,12 +88,12 @@ def _compile(folder: Path, layers: int, stages: int, attention: str) -> None:
     make_random(folder)
 
 
-def make_random(folder: Path, text: str = RANDOM) -> None:
-    """Have the stage files of an artifact make random weights, by a function in `text`, in place of reading them."""
+def make_random(folder: Path) -> None:
+    """Have the stage files of an artifact make random weights, quantized ones too, in place of reading them."""
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
     for file in folder.glob("stage_*.py"):
-        file.write_text(file.read_text() + text)  # the later of two definitions counts
+        file.write_text(file.read_text() + RANDOM)  # the later of two definitions counts
         manifest["files"][file.name] = file_hash(file)
     for stage in manifest["stages"]:
         (folder / stage["weights"]).touch()
