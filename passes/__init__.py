@@ -9,17 +9,15 @@ In the order in which a model meets them:
     defaults          the passes in their order
     pipeline          what a pass is, and running several with their invariants checked
 
-    simplify_masks    attention masks that are causal, or mask nothing    (masks/: formulas of masks)
-    fuse_attention    attention of a decoder that reads pages where they lie  (attention/: how models spell it)
-    fuse_quantized    linear layers of a decoder that read quantized weights as they are stored
+    fusing/           attention and quantized linear layers rewritten for fused kernels; causal masks
     propagate_shapes  types checked by running each operator without data; views
     follow_rows       the size along which a batch may be split            (rows/: a rule for each operator)
     annotate_cost     flops and bytes of each node                        (cost_models/: costs -> seconds)
     group_shared      nodes that must share a device
-    mark_cheap        values cheaper to compute again than to send
+    cheap/            mark_cheap: values cheaper to compute again than to send;
+                      duplicate_cheap, after the split: such nodes copied into the stages that read them
     split_stages      the stage of each node                              (partitioners/: the best cut)
     check_sizes       the sizes over which that cut stays good
-    duplicate_cheap   cheap nodes copied into the stages that read them
     insert_transfers  a transfer for each value that crosses stages
 
     cut/              a graph as the partitioners' problem; cuts that the user names

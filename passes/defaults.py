@@ -6,17 +6,17 @@ import dataclasses
 from typing import Any
 
 from passes.annotate_cost import AnnotateCost
+from passes.cheap.duplicate_cheap import DuplicateCheap
+from passes.cheap.mark_cheap import MarkCheap
 from passes.check_sizes import CheckSizes
-from passes.duplicate_cheap import DuplicateCheap
 from passes.follow_rows import FollowRows
-from passes.fuse_attention import FuseAttention
-from passes.fuse_quantized import FuseQuantized
+from passes.fusing.fuse_attention import FuseAttention
+from passes.fusing.fuse_quantized import FuseQuantized
+from passes.fusing.simplify_masks import SimplifyMasks
 from passes.group_shared import GroupShared
 from passes.insert_transfers import InsertTransfers
-from passes.mark_cheap import MarkCheap
 from passes.pipeline import Pass
 from passes.propagate_shapes import PropagateShapes
-from passes.simplify_masks import SimplifyMasks
 from passes.split_stages import SplitStages
 
 DEFAULT_PASSES: tuple[type[Any], ...] = (

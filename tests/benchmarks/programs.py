@@ -9,9 +9,9 @@ from pathlib import Path
 
 from ir.capture import capture
 from ir.machine.cluster import Cluster
+from passes.cheap.mark_cheap import MarkCheap
 from passes.cut.cut_problem import as_problem
 from passes.defaults import default_passes
-from passes.mark_cheap import MarkCheap
 from passes.partitioners.problem import Device, Link, Problem
 from passes.pipeline import PassPipeline
 from tests.benchmarks.models import MODELS
@@ -22,15 +22,15 @@ SOURCES = (  # what decides what a program looks like
     "ir/capture/**/*.py",
     "ir/graph.py",
     "passes/annotate_cost.py",
+    "passes/cheap/mark_cheap.py",
     "passes/cost_models/*.py",
     "passes/cut/cut_problem.py",
-    "passes/masks/*.py",
+    "passes/fusing/masks/*.py",
+    "passes/fusing/simplify_masks.py",
     "passes/group_shared.py",
-    "passes/mark_cheap.py",
     "passes/partitioners/problem/model.py",
     "passes/partitioners/problem/parts.py",
     "passes/propagate_shapes.py",
-    "passes/simplify_masks.py",
     "tests/benchmarks/models.py",
 )
 

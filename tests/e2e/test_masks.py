@@ -13,7 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from ir.capture import DynamicShapes, capture
 from ir.text.printer import print_graph
-from passes.simplify_masks import SimplifyMasks
+from passes.fusing.simplify_masks import SimplifyMasks
 from tests.support.checking import Call, assert_same, check_artifact, run_graph, run_model
 from tests.support.planning import machine
 

@@ -27,7 +27,7 @@ from ir.sources.decoder.step import example_call
 from passes.compilation.given import read_given
 from passes.compilation.pools import Room, with_room
 from passes.compilation.programs import captured
-from passes.fuse_attention import FuseAttention
+from passes.fusing.fuse_attention import FuseAttention
 from passes.options.options import Options, OverPages
 from tests.support.planning import machine
 from tests.zoo.decoders import DECODERS

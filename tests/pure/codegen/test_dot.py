@@ -29,7 +29,7 @@ from ir.plan import StagePlan, plan_stages
 from ir.sizes import at
 from ir.text.units import format_bytes
 from passes.annotate_cost import AnnotateCost
-from passes.duplicate_cheap import DuplicateCheap
+from passes.cheap.duplicate_cheap import DuplicateCheap
 from passes.insert_transfers import InsertTransfers
 from passes.propagate_shapes import PropagateShapes
 from tests.support.planning import machine

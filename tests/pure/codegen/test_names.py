@@ -16,7 +16,7 @@ from ir.capture import capture
 from ir.graph import Call, Graph
 from ir.location import Frame, Where
 from ir.plan import StagePlan, plan_stages
-from passes.duplicate_cheap import DuplicateCheap
+from passes.cheap.duplicate_cheap import DuplicateCheap
 from passes.insert_transfers import InsertTransfers
 from tests.support.graphs import add, graph, linear, param, relu, value
 from tests.support.planning import cut, machine

@@ -12,7 +12,7 @@ from ir.errors import VerifyError
 from ir.graph import Graph, Transfer
 from ir.plan import StagePlan, plan_stages
 from ir.sizes import at
-from passes.duplicate_cheap import DuplicateCheap
+from passes.cheap.duplicate_cheap import DuplicateCheap
 from passes.insert_transfers import InsertTransfers
 from passes.propagate_shapes import PropagateShapes
 from tests.support.graphs import add, captured, graph, linear, param, relu, state, value

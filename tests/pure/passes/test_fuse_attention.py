@@ -20,7 +20,7 @@ from ir.paged.paged_operator import is_paged
 from ir.sizes import at
 from ir.sources.decoder.rows import TextRows
 from passes.annotate_cost import node_cost
-from passes.fuse_attention import FuseAttention
+from passes.fusing.fuse_attention import FuseAttention
 from passes.options.options import OverPages
 from tests.support.planning import machine
 

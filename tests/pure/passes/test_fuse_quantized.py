@@ -20,7 +20,7 @@ from ir.graph import Graph
 from ir.machine.named import read_cluster
 from ir.quantized_linear.linear_operator import is_quantized_linear
 from passes.annotate_cost import node_cost
-from passes.fuse_quantized import FuseQuantized
+from passes.fusing.fuse_quantized import FuseQuantized
 from tests.support.planning import machine
 
 ROWS, COLUMNS = 16, 64

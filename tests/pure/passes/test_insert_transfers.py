@@ -18,9 +18,9 @@ from ir.cost import FREE, Cost
 from ir.graph import Call, Graph, Transfer, sizes_of
 from ir.plan import StagePlan, plan_stages
 from passes.annotate_cost import AnnotateCost
-from passes.duplicate_cheap import DuplicateCheap
+from passes.cheap.duplicate_cheap import DuplicateCheap
+from passes.cheap.mark_cheap import MarkCheap
 from passes.insert_transfers import InsertTransfers
-from passes.mark_cheap import MarkCheap
 from passes.propagate_shapes import PropagateShapes
 from tests.support.graphs import add, captured, graph, relu, value
 from tests.support.model_cases import CASES

@@ -14,8 +14,8 @@ from ir.graph import Call, Graph
 from ir.machine.cluster import Cluster, Link
 from ir.text.printer import op_name
 from passes.annotate_cost import AnnotateCost
+from passes.cheap.mark_cheap import MarkCheap
 from passes.group_shared import GroupShared
-from passes.mark_cheap import MarkCheap
 from passes.propagate_shapes import PropagateShapes
 from tests.support.graphs import graph, relu, state, value
 from tests.support.model_cases import X

@@ -16,9 +16,9 @@ from torch.export import Dim
 from ir.analysis.interpret import interpret
 from ir.capture import capture
 from ir.graph import Call, Graph
-from passes.masks.formulas import Formulas
-from passes.masks.kinds import NEVER
-from passes.simplify_masks import SimplifyMasks
+from passes.fusing.masks.formulas import Formulas
+from passes.fusing.masks.kinds import NEVER
+from passes.fusing.simplify_masks import SimplifyMasks
 from tests.support.models import WIDTH, hidden
 from tests.support.planning import DEVICE, machine
 

@@ -11,10 +11,10 @@ import sympy
 from ir.graph import Call, Constant, Graph, Value
 from ir.operators.facts import Elements, aten_name, rearrangement
 from ir.sizes import Dim
-from passes.attention.layouts import REPEAT, equal, names_of
-from passes.attention.pages import KEYS, FromPages, from_pages
-from passes.masks.elements import Index
-from passes.masks.kinds import NEVER
+from passes.fusing.attention.layouts import REPEAT, equal, names_of
+from passes.fusing.attention.pages import KEYS, FromPages, from_pages
+from passes.fusing.masks.elements import Index
+from passes.fusing.masks.kinds import NEVER
 
 ROW, HEAD, QUERY, KEY = (sympy.Symbol(name, integer=True, nonnegative=True) for name in ("row", "head", "query", "key"))
 """The place of a score."""

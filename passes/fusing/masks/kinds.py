@@ -16,9 +16,9 @@ from ir.analysis.dead_code import without_dead_code
 from ir.analysis.interpret import interpret
 from ir.graph import Graph, Value
 from ir.sizes import Dim, at
-from passes.masks.elements import Unknown
-from passes.masks.formulas import Formulas
-from passes.masks.regions import Regions
+from passes.fusing.masks.elements import Unknown
+from passes.fusing.masks.formulas import Formulas
+from passes.fusing.masks.regions import Regions
 
 MaskKind: TypeAlias = Literal["causal", "full"]
 """Causal: query q sees the keys up to q.  Full: every query sees every key."""

@@ -21,11 +21,11 @@ from ir.machine.kinds import runs_kernels
 from ir.operators.facts import aten
 from ir.paged.paged_operator import PAGED_ATTENTION
 from ir.sizes import Dim, TensorType
-from passes.attention.found import Attention, attention_in
-from passes.attention.layouts import equal
-from passes.attention.scores import QUERY, ROW, Scores, keeps_order
-from passes.attention.visible import Terms, Visible, by_head, visible
-from passes.masks.elements import Unknown
+from passes.fusing.attention.found import Attention, attention_in
+from passes.fusing.attention.layouts import equal
+from passes.fusing.attention.scores import QUERY, ROW, Scores, keeps_order
+from passes.fusing.attention.visible import Terms, Visible, by_head, visible
+from passes.fusing.masks.elements import Unknown
 from passes.options.options import Options, OverPages
 from passes.pipeline import each_program
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from ir.graph import Call, Graph, Node, Value
 from ir.operators.facts import aten, aten_name
-from passes.attention.layouts import names_of
-from passes.attention.pages import KEYS, FromPages, from_pages
-from passes.attention.scores import Addend, Mask, Scores, heads_of, keeps_order, scores_in, scores_of
+from passes.fusing.attention.layouts import names_of
+from passes.fusing.attention.pages import KEYS, FromPages, from_pages
+from passes.fusing.attention.scores import Addend, Mask, Scores, heads_of, keeps_order, scores_in, scores_of
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ir.graph import Call, Graph, State, Value
 from ir.operators.facts import Elements, aten, rearrangement
 from ir.sizes import Dim
-from passes.attention.layouts import Factors, factored, rearranged, regrouped
+from passes.fusing.attention.layouts import Factors, factored, rearranged, regrouped
 
 KEYS = ("pages", "place")  # the factors of a dimension that counts the keys of a row
 

@@ -15,7 +15,7 @@ import torch
 
 from ir.graph import Call, Constant, Graph, Value
 from ir.operators.facts import Elements, rearrangement
-from passes.masks.elements import CallElements, Index, Unknown, constant, is_truth, numeric, piecewise, typed
+from passes.fusing.masks.elements import CallElements, Index, Unknown, constant, is_truth, numeric, piecewise, typed
 
 
 @dataclass

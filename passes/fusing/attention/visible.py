@@ -11,10 +11,10 @@ import torch
 from sympy.core.relational import Ge, Gt, Le, Lt
 
 from ir.graph import Value
-from passes.attention.scores import HEAD, KEY, Addend, Mask, Scores
-from passes.masks.elements import Index, Unknown, is_truth, numeric, typed
-from passes.masks.formulas import Formulas
-from passes.masks.kinds import NEVER
+from passes.fusing.attention.scores import HEAD, KEY, Addend, Mask, Scores
+from passes.fusing.masks.elements import Index, Unknown, is_truth, numeric, typed
+from passes.fusing.masks.formulas import Formulas
+from passes.fusing.masks.kinds import NEVER
 
 
 @dataclass

@@ -18,8 +18,8 @@ from ir.graph import Call, Graph, Node, Value
 from ir.machine.cluster import Cluster
 from ir.machine.kinds import fuses_causal
 from ir.sizes import Dim
-from passes.masks.formulas import Formulas
-from passes.masks.kinds import MaskKind, kind_by_formula, mask_kind
+from passes.fusing.masks.formulas import Formulas
+from passes.fusing.masks.kinds import MaskKind, kind_by_formula, mask_kind
 from passes.pipeline import each_program
 
 

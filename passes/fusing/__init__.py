@@ -1,0 +1,8 @@
+"""Passes that rewrite nodes for fused kernels, torch's own and ours.
+
+In the order in which they run:
+
+    simplify_masks    attention masks that are causal, or mask nothing    (masks/: formulas of masks)
+    fuse_attention    attention of a decoder that reads pages where they lie  (attention/: how models spell it)
+    fuse_quantized    linear layers of a decoder that read quantized weights as they are stored
+"""
