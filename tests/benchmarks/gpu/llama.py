@@ -1,4 +1,4 @@
-"""A Llama-like model of 7 billion parameters in bfloat16 with random weights: a model file, and what peers load."""
+"""A Llama-like model in bfloat16 with random weights, of 8 layers a GPU: a model file, and what peers load."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
+LAYERS_A_GPU = 8  # so a stage is the same on all hosts; 7 billion parameters on four GPUs
 CONFIG = LlamaConfig(
     hidden_size=4096,
     intermediate_size=14336,
-    num_hidden_layers=32,
+    num_hidden_layers=LAYERS_A_GPU * max(1, torch.cuda.device_count()),
     num_attention_heads=32,
     num_key_value_heads=8,
     vocab_size=32000,

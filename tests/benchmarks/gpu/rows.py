@@ -1,6 +1,7 @@
-"""One measurement in a process of its own, or in several: `python -m tests.benchmarks.gpu.rows NAME`.
+"""One measurement in a process of its own, or in several: `python -m tests.benchmarks.gpu.rows NAME SECONDS`.
 
-The last line that is printed is a JSON table of what was measured: tokens a second, or seconds.
+It ends after so many seconds at most.  The last line that is printed is a JSON table of what was measured: tokens a
+second, or seconds.
 """
 
 from __future__ import annotations
@@ -41,26 +42,43 @@ def stages(**speed: Any) -> Iterator[Any]:
 
 def ours(**speed: Any) -> Measured:
     with stages(**speed) as pipe:
-        return {} if pipe.rank else of_pipe(pipe)
+        return {} if pipe.rank else of_one_size(pipe) | of_other_sizes(pipe)
 
 
-def of_pipe(pipe: Any) -> Measured:
-    count = len(pipe.manifest.stages)
-    ahead = 4 * count
-    ids = {batch: llama.ids(batch).cuda() for batch in (1, BATCH, BATCH * 16, BATCH * 64)}
+def ours_of_one_size(**speed: Any) -> Measured:
+    """Without batches of other sizes, each of which is compiled anew."""
+    with stages(**speed) as pipe:
+        return {} if pipe.rank else of_one_size(pipe)
 
-    def run(batches: int, batch: int = BATCH) -> None:
-        for _ in pipe.map(repeat(ids[batch], batches), in_flight=ahead):
+
+def of_one_size(pipe: Any) -> Measured:
+    ids, ahead = llama.ids(BATCH).cuda(), 4 * len(pipe.manifest.stages)
+
+    def run(batches: int) -> None:
+        for _ in pipe.map(repeat(ids, batches), in_flight=ahead):
             pass
 
     started = time.perf_counter()
-    first = pipe(ids[BATCH])
+    first = pipe(ids)
     measured = {"first batch": time.perf_counter() - started}
     run(ahead)
     measured["stream"] = tokens(STREAM) / seconds(lambda: run(STREAM))
-    came = [time.perf_counter() for _ in pipe.map(repeat(ids[BATCH], STREAM + 2 * ahead), in_flight=ahead)]
+    came = [time.perf_counter() for _ in pipe.map(repeat(ids, STREAM + 2 * ahead), in_flight=ahead)]
     measured["full"] = tokens(STREAM) / (came[ahead + STREAM] - came[ahead])  # neither filling nor draining
-    measured["alone"] = statistics.median(seconds(lambda: pipe(ids[BATCH])) for _ in range(20))
+    measured["alone"] = statistics.median(seconds(lambda: pipe(ids)) for _ in range(20))
+    measured["difference"] = (pipe(ids).logits - first.logits).abs().max().item()  # of the first batch, again
+    return measured
+
+
+def of_other_sizes(pipe: Any) -> Measured:
+    ids = {batch: llama.ids(batch).cuda() for batch in (1, BATCH, BATCH * 16, BATCH * 64)}
+    ahead = 4 * len(pipe.manifest.stages)
+    measured: Measured = {}
+
+    def run_small(batches: int) -> None:
+        for _ in pipe.map(repeat(ids[1], batches), in_flight=ahead):
+            pass
+
     for parts in (16, 64):
         step = partial(pipe, ids[BATCH * parts], microbatches=parts)
         step()
@@ -73,9 +91,8 @@ def of_pipe(pipe: Any) -> Measured:
 
     run_changing()
     measured["changing"] = BATCH * sum(LENGTHS) / statistics.median(seconds(run_changing) for _ in range(3))
-    run(ahead, batch=1)
-    measured["difference"] = (pipe(ids[BATCH]).logits - first.logits).abs().max().item()  # of the first batch, again
-    measured["small"] = 4 * STREAM * llama.SEQ / seconds(lambda: run(4 * STREAM, batch=1))
+    run_small(ahead)
+    measured["small"] = 4 * STREAM * llama.SEQ / seconds(lambda: run_small(4 * STREAM))
     return measured
 
 
@@ -158,7 +175,7 @@ def two_hosts() -> Measured:
 
     half = int(os.environ["RANK"]) * 2 // int(os.environ["WORLD_SIZE"])
     rendezvous._memory_domain = lambda: f"host {half}"
-    return ours()
+    return ours_of_one_size()
 
 
 def loading() -> Measured:
@@ -205,9 +222,8 @@ ROWS: dict[str, Callable[[], Measured]] = {
     "ours-threads": lambda: ours(processes=False),
     "ours-eager": lambda: ours(cuda_graphs=False),
     "ours-stay": lambda: ours(outputs="stay"),
-    "ours-compiled": lambda: ours(compile=True),
     "ours-graphs": lambda: ours(cuda_graphs=True),
-    "ours-compiled-graphs": lambda: ours(compile=True, cuda_graphs=True),
+    "ours-compiled": lambda: ours_of_one_size(compile=True),
     "start": start,
     "start-compiled": lambda: start(compile=True),
     "causal": causal,
@@ -217,10 +233,8 @@ ROWS: dict[str, Callable[[], Measured]] = {
     "loading": loading,
 }
 
-HANGS = 240.0  # seconds after which a row says where it hangs
-
 if __name__ == "__main__":
-    faulthandler.dump_traceback_later(HANGS, exit=True)
+    faulthandler.dump_traceback_later(float(sys.argv[2]), exit=True)  # says where a row hangs
     result = ROWS[sys.argv[1]]()
     if result:
         print("\n" + json.dumps(result), flush=True)
