@@ -9,9 +9,7 @@ From the outside in, then in the order of the work:
     given     its source
     target    the machine that it is planned for
     programs  the calls of a source -> one graph
-    workload  the sizes that the graph is cut for
-    pools     room of a decoder for texts
-    pool_sizes  the pages of a text, and of so many texts
+    sizes/    the sizes that the graph is cut for, and room of a decoder for texts
     padding   rows of different lengths in one batch, tried on the finished graph
     rounding  differences of results that rounding explains
     compiler  source -> capture -> passes -> plan -> artifact

@@ -25,7 +25,7 @@ from passes.cli.terminal import Terminal
 from passes.compilation.compiler import Compiler
 from passes.compilation.given import read_given
 from passes.compilation.job import check_decoder_options, passes_of
-from passes.compilation.pools import Room, with_room
+from passes.compilation.sizes.pools import Room, with_room
 from passes.compilation.summary import summarize
 from passes.compilation.target import target
 from passes.cost_models.predictions import MeanPredictions

@@ -25,10 +25,10 @@ from ir.summary import Summary
 from ir.text.units import format_bytes
 from passes.compilation.changes import changes, contents
 from passes.compilation.padding import proven_padding
-from passes.compilation.pools import Room, room_line, usual_steps, with_room
 from passes.compilation.programs import captured
+from passes.compilation.sizes.pools import Room, room_line, usual_steps, with_room
+from passes.compilation.sizes.workload import with_workload
 from passes.compilation.summary import node_seconds, summarize
-from passes.compilation.workload import with_workload
 from passes.options.options import Weights
 from passes.options.sizes import WantedCall
 from passes.pipeline import PassPipeline, Step

@@ -25,7 +25,7 @@ from passes.cli.verify_stages import compare
 from passes.compilation.changes import changes
 from passes.compilation.compiler import EXPORT, Compiled, Compiler, copied_bytes
 from passes.compilation.given import read_given
-from passes.compilation.pools import Room
+from passes.compilation.sizes.pools import Room
 from passes.compilation.target import target
 from passes.defaults import DEFAULT_PASSES, default_passes
 from passes.options.options import CUT, DECODER, Options, Weights, flags

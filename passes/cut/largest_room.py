@@ -8,7 +8,7 @@ from dataclasses import replace
 from ir.analysis.pools import with_pool_sizes
 from ir.errors import PlanError
 from ir.graph import Graph
-from passes.compilation.pool_sizes import decoding_for
+from passes.compilation.sizes.pool_sizes import decoding_for
 
 WITHIN = 0.02  # of the best value, that of a single text: so much may the best cut with more pages be above it
 _TRIES = 6  # cuts that are searched at most

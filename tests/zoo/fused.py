@@ -25,8 +25,8 @@ from ir.paged.paged_operator import is_paged
 from ir.sources import Source
 from ir.sources.decoder.step import example_call
 from passes.compilation.given import read_given
-from passes.compilation.pools import Room, with_room
 from passes.compilation.programs import captured
+from passes.compilation.sizes.pools import Room, with_room
 from passes.fusing.fuse_attention import FuseAttention
 from passes.options.options import Options, OverPages
 from tests.support.planning import machine

@@ -12,7 +12,7 @@ from ir.graph import Graph, Node
 from ir.machine.cluster import Cluster
 from ir.sizes import Dim
 from passes.check_sizes import CheckSizes
-from passes.compilation.workload import with_workload
+from passes.compilation.sizes.workload import with_workload
 from passes.options.sizes import read_workload
 from passes.split_stages import SplitStages
 from tests.support.graphs import graph, linear, param, value

@@ -23,7 +23,7 @@ from ir.sources.decoder import made
 from ir.sources.decoder.step import MadeStep
 from passes.cli.cut_first.generating import _check_prompt
 from passes.cli.cut_first.prepared import prepared
-from passes.compilation import pools
+from passes.compilation.sizes import pools
 from passes.compilation.api import compile_model
 from passes.options.scoped import scoped
 from passes.partitioners import shortage, solve

@@ -16,8 +16,8 @@ from ir.errors import CompileError, PlanError
 from ir.graph import Graph
 from ir.machine.cluster import Cluster
 from passes.annotate_cost import AnnotateCost
-from passes.compilation.pool_sizes import decoding_for
-from passes.compilation.pools import Room, room_line, with_room
+from passes.compilation.sizes.pool_sizes import decoding_for
+from passes.compilation.sizes.pools import Room, room_line, with_room
 from passes.cut.largest_room import with_largest_room
 from passes.group_shared import GroupShared
 from passes.propagate_shapes import PropagateShapes

@@ -20,8 +20,8 @@ from ir.graph import Call, Graph, Value
 from ir.machine.cluster import Cluster
 from ir.plan import plan_stages
 from ir.sizes import CallSizes
+from passes.compilation.sizes.workload import with_workload
 from passes.compilation.summary import summarize
-from passes.compilation.workload import with_workload
 from passes.cut.cut_problem import as_problem
 from passes.options.options import Options
 from passes.options.sizes import WantedCall, read_workload

@@ -18,7 +18,7 @@ from ir.graph import Graph
 from ir.machine.cluster import Cluster
 from ir.sizes import hold
 from ir.text.units import format_bytes
-from passes.compilation.pool_sizes import STEP_TOKENS, decoding_for, pages_of, source_pages_of, window_pages_of
+from passes.compilation.sizes.pool_sizes import STEP_TOKENS, decoding_for, pages_of, source_pages_of, window_pages_of
 from passes.options.sizes import WantedCall
 
 _SEQUENCES = 32  # texts that there is room for where nobody says how many
