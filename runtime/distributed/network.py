@@ -23,7 +23,7 @@ from runtime.engine.message import Message
 from runtime.engine.ports import Port, Ports, Runner
 from runtime.engine.routes import Route, RouteTensors, routes
 from runtime.manifest.manifest import Manifest, ProgramEntry
-from runtime.processes.links import Tracing
+from runtime.processes.links.link import Tracing
 from runtime.processes.message_socket import MessageSocket
 from runtime.processes.session import Places, host_ports
 from runtime.trace.traces import Trace

@@ -3,10 +3,7 @@
 choice          whether processes are faster than threads, and how many
 message_socket  a connection between two processes of a host, for bytes and file descriptors
 blocks          memory that two processes share, of the host or of an accelerator
-packets         messages, tensors apart, <-> bytes
-links           a route between two processes: tensors go through shared blocks
-outlet          its end that sends
-inlet           its end that receives
+links/          routes between two processes: tensors go through shared blocks
 orders          orders to a process, and its answers
 session         the ports of one process, from the first batch to a fault or the end
 member          the main of a process that was started

@@ -12,10 +12,10 @@ from runtime.engine.message import Message
 from runtime.engine.ports import Port, Ports
 from runtime.engine.routes import Route, routes
 from runtime.manifest.manifest import Manifest
-from runtime.processes.inlet import Inlet
-from runtime.processes.links import LinkEnds, Tracing
+from runtime.processes.links.inlet import Inlet
+from runtime.processes.links.link import LinkEnds, Tracing
+from runtime.processes.links.outlet import Carrier, Outlet
 from runtime.processes.message_socket import MessageSocket
-from runtime.processes.outlet import Carrier, Outlet
 from runtime.trace.traces import Trace
 
 CALLER = 0  # the number of the process that makes the calls

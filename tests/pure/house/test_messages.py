@@ -31,9 +31,9 @@ UNSEEN = {
 """Classes of errors that no user sees, and why."""
 
 UNREACHED = {
-    ("runtime/processes/inlet.py", "an inlet receives"): "a fault of ours: ends of a link have one direction",
-    ("runtime/processes/outlet.py", "an outlet sends"): "a fault of ours: ends of a link have one direction",
-    ("runtime/processes/outlet.py", "the caller's end of a link sends"): "a fault of ours, as the two before",
+    ("runtime/processes/links/inlet.py", "an inlet receives"): "a fault of ours: ends of a link have one direction",
+    ("runtime/processes/links/outlet.py", "an outlet sends"): "a fault of ours: ends of a link have one direction",
+    ("runtime/processes/links/outlet.py", "the caller's end of a link sends"): "a fault of ours, as the two before",
 }
 """Errors that no user sees, by file and the first literal of the message, and why."""
 

@@ -23,8 +23,8 @@ from ir.sources.decoder import made
 from ir.sources.decoder.step import MadeStep
 from passes.cli.cut_first.generating import _check_prompt
 from passes.cli.cut_first.prepared import prepared
-from passes.compilation.sizes import pools
 from passes.compilation.api import compile_model
+from passes.compilation.sizes import pools
 from passes.options.scoped import scoped
 from passes.partitioners import shortage, solve
 from passes.partitioners.problem import Device, Infeasible, Node, Problem

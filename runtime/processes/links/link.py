@@ -20,14 +20,14 @@ from runtime.processes.blocks import (
     OpenDeviceBlock,
     OwnDeviceBlock,
 )
-from runtime.processes.message_socket import MessageSocket
-from runtime.processes.packets import (
+from runtime.processes.links.packets import (
     PackedTensor,
     Packet,
     TracePacket,
     decode_packet,
     encode_packet,
 )
+from runtime.processes.message_socket import MessageSocket
 from runtime.trace.traces import Trace
 
 

@@ -17,9 +17,8 @@ from runtime.processes.blocks import (
     OpenDeviceBlock,
     side_stream,
 )
-from runtime.processes.links import Link, LinkEnds, Tracing, at_place, close_all, release_idle
-from runtime.processes.message_socket import MessageSocket
-from runtime.processes.packets import (
+from runtime.processes.links.link import Link, LinkEnds, Tracing, at_place, close_all, release_idle
+from runtime.processes.links.packets import (
     HOST,
     BatchPacket,
     FailurePacket,
@@ -28,6 +27,7 @@ from runtime.processes.packets import (
     SlotTaken,
     TracePacket,
 )
+from runtime.processes.message_socket import MessageSocket
 
 
 class Inlet(Link):

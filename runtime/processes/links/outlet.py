@@ -23,9 +23,8 @@ from runtime.processes.blocks import (
     room_for,
     side_stream,
 )
-from runtime.processes.links import Link, LinkEnds, Tracing, at_place, close_all, release_idle
-from runtime.processes.message_socket import MessageSocket
-from runtime.processes.packets import (
+from runtime.processes.links.link import Link, LinkEnds, Tracing, at_place, close_all, release_idle
+from runtime.processes.links.packets import (
     HOST,
     BatchPacket,
     FailurePacket,
@@ -33,6 +32,7 @@ from runtime.processes.packets import (
     ResetPacket,
     SlotTaken,
 )
+from runtime.processes.message_socket import MessageSocket
 
 SMALL = 1 << 20  # bytes of an input that goes by the host
 
