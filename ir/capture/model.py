@@ -25,7 +25,7 @@ from ir.capture.checks.size_one import (
     without_one,
 )
 from ir.capture.export.example import Example, slotted
-from ir.capture.export.fixed_inputs import may_be_fixed, notes_on_fixed, with_fixed_values, with_named_fixed
+from ir.capture.export.fixed.fixed_inputs import may_be_fixed, notes_on_fixed, with_fixed_values, with_named_fixed
 from ir.capture.export.gradient_hooks import notes_on_hooked
 from ir.capture.export.recording import ONE_BY_ONE, Gap, Recording
 from ir.capture.fallbacks.ways import Way, noted, record_somehow

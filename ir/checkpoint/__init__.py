@@ -1,8 +1,7 @@
 """Tensors on disk, under the names of the model, each read when it is asked for.
 
 layouts       folders -> the files that hold their weights
-pickled       files of torch.save, without running pickled code
-sharded       what the processes of a job wrote: torch.distributed.checkpoint, a file of each rank
+formats/      formats other than safetensors: torch.save's, torch.distributed.checkpoint's, GGUF
 files         files and folders of weights -> the byte range of each tensor
 tensors       a tensor on disk as pieces: byte ranges that each fill a box of it
 names         the names of a tensor in the model, in its state dict and in a checkpoint
@@ -11,7 +10,6 @@ rearranged    fake tensors that track which pieces they consist of, for transfor
 mosaic        tensors joined from others that are computed
 adapters      LoRA adapters, merged into tensors
 kept_adapters LoRA adapters beside the weights, for rows to choose from
-gguf          GGUF files, dequantized by their own package
 quantized/    weights that are stored as several tensors, and dequantized when they are read
 checkpoint    a mapping from name to tensor; the check that it fits the graph
 """

@@ -10,8 +10,8 @@ from typing import TypeAlias
 
 import torch
 
+from ir.checkpoint.formats.sharded import read_distributed, read_ranks
 from ir.checkpoint.layouts import weights_in
-from ir.checkpoint.sharded import read_distributed, read_ranks
 from ir.checkpoint.tensors import Piece, Spread, Stored, contiguous
 from ir.errors import SourceError
 

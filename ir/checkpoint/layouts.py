@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ir.checkpoint.sharded import METADATA
+from ir.checkpoint.formats.sharded import METADATA
 from ir.errors import SourceError
 
 _NAMES = (

@@ -22,7 +22,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ir.checkpoint.gguf import SUFFIX
+from ir.checkpoint.formats.gguf import SUFFIX
 from ir.errors import SourceError
 from ir.sources.checkpoint_folder import read_checkpoint_folder
 from ir.sources.libraries.diffusers_folder import diffusers_folder

@@ -17,7 +17,7 @@ from torch import nn
 
 from ir.checkpoint.adapters import SETTINGS, Adapter
 from ir.checkpoint.checkpoint import Checkpoint
-from ir.checkpoint.gguf import SUFFIX, gguf_package, gguf_tensors
+from ir.checkpoint.formats.gguf import SUFFIX, gguf_package, gguf_tensors
 from ir.checkpoint.quantized.planned import hold_planned
 from ir.checkpoint.quantized.quantization import quantization_of
 from ir.checkpoint.transformers import silenced

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ir.checkpoint.adapters import SETTINGS, read_settings
-from ir.checkpoint.gguf import SUFFIX
+from ir.checkpoint.formats.gguf import SUFFIX
 from ir.errors import SourceError
 
 CONFIG = "config.json"

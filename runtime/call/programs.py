@@ -13,7 +13,7 @@ from runtime.call.adapter_rows import AdapterNames
 from runtime.call.input_type import InputType
 from runtime.call.inputs import Inputs
 from runtime.call.microbatches import BatchSplit
-from runtime.call.selection import OutputSelection
+from runtime.call.outputs.selection import OutputSelection
 from runtime.call.tree import parse
 from runtime.call.tree_nodes import TreeNode
 from runtime.device.streams import made_by_now

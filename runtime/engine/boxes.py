@@ -7,7 +7,7 @@ from math import prod
 
 import torch
 
-from runtime.call.output_parts import TensorBox
+from runtime.call.outputs.output_parts import TensorBox
 
 Boxes = tuple[TensorBox, ...]  # of one output; none: nobody wants it
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from runtime.call.output_parts import parse_parts
+from runtime.call.outputs.output_parts import parse_parts
 from runtime.errors import InputError
 from runtime.manifest.manifest import Manifest, Tensor
 from runtime.serving.arrays import Array

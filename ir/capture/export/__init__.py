@@ -1,9 +1,7 @@
 """A model and an example call -> ExportedProgram -> Recording.
 
 example       the model, its call, and the dimensions that may change
-fixed_inputs  inputs and buffers whose values decide shapes, captured at those of the example
-known_values  fixed values and what is made of them alone, known while a model is traced
-origins       the inputs and buffers that a value which decides is made of
+fixed/        inputs and buffers whose values decide shapes, captured at those of the example
 meta_weights  parameters on the meta device, faked as CPU or given values for a while
 ambient       questions about torch's ambient state
 tracing_questions  questions of the model's code whether it is exported

@@ -22,11 +22,11 @@ from ir.capture.export.ambient import ambient_questions
 from ir.capture.export.derivatives import derivatives_seen
 from ir.capture.export.example import Example, layout_of, slotted
 from ir.capture.export.final_states import states_in_their_shape
+from ir.capture.export.fixed.known_values import fixed_buffers, has_fixed_values, known_values
+from ir.capture.export.fixed.origins import Origin, Origins, OriginTrace
 from ir.capture.export.gradient_hooks import gradient_hooks_seen
-from ir.capture.export.known_values import fixed_buffers, has_fixed_values, known_values
 from ir.capture.export.meta_weights import without_memory
 from ir.capture.export.module_state import converted_for_the_call, data_as_itself, written_in_place
-from ir.capture.export.origins import Origin, Origins, OriginTrace
 from ir.capture.export.padding import padded_as_in_inference
 from ir.capture.export.tracing_questions import tracing_questions
 from ir.capture.program.default_dtype import with_stated_dtypes

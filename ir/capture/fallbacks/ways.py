@@ -12,9 +12,9 @@ from torch import nn
 from ir.capture.checks.second_input import Verdict, compare_with_model
 from ir.capture.diagnosis import NotExported
 from ir.capture.export.example import Example
-from ir.capture.export.fixed_inputs import data_inputs, looks_up, may_be_fixed, may_be_named, with_fixed_values
+from ir.capture.export.fixed.fixed_inputs import data_inputs, looks_up, may_be_fixed, may_be_named, with_fixed_values
+from ir.capture.export.fixed.origins import Origins
 from ir.capture.export.meta_weights import LIMIT, in_memory
-from ir.capture.export.origins import Origins
 from ir.capture.export.recording import Recording, record, record_strictly
 from ir.capture.fallbacks.opaque_modules import NotWhole, kept_whole
 from ir.capture.fallbacks.traced import record_traced

@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import modeling_gguf_pytorch_utils
 
-from ir.checkpoint import gguf
 from ir.checkpoint.adapters import Adapter
 from ir.checkpoint.checkpoint import Checkpoint
+from ir.checkpoint.formats import gguf
 from ir.errors import SourceError
 from ir.sources import Reading, checkpoint_folder, read_source
 

@@ -25,7 +25,7 @@ from ir.capture.program.reader import _Reader
 from ir.capture.program.result_types import Types
 from ir.checkpoint.checkpoint import check_weights
 from ir.checkpoint.files import read_checkpoint
-from ir.checkpoint.pickled import unpickled
+from ir.checkpoint.formats.pickled import unpickled
 from ir.checkpoint.quantized import kinds
 from ir.decoding import Decoding
 from ir.errors import CaptureError, PlanError, SourceError

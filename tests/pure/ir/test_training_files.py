@@ -29,8 +29,8 @@ from torch.distributed.tensor._utils import compute_local_shape_and_global_offse
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from ir.checkpoint.checkpoint import Checkpoint
-from ir.checkpoint.pickled import read_pickled
-from ir.checkpoint.sharded import rank_files
+from ir.checkpoint.formats.pickled import read_pickled
+from ir.checkpoint.formats.sharded import rank_files
 from ir.errors import SourceError
 
 LAYER = nn.Linear(3, 5)

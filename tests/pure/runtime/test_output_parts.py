@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.call.input_type import InputType
-from runtime.call.output_parts import OutputPart, parse_parts
-from runtime.call.selection import OutputSelection
+from runtime.call.outputs.output_parts import OutputPart, parse_parts
+from runtime.call.outputs.selection import OutputSelection
 from runtime.engine.boxes import taken, taken_shape
 from runtime.errors import InputError
 from runtime.manifest.manifest import Manifest, Microbatching, ProgramEntry, Symbol, Tensor

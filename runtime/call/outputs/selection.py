@@ -9,7 +9,7 @@ from math import prod
 import torch
 
 from runtime.call.input_type import InputType
-from runtime.call.output_parts import OutputPart, parse_parts
+from runtime.call.outputs.output_parts import OutputPart, parse_parts
 from runtime.engine.boxes import Boxes
 from runtime.errors import InputError
 from runtime.manifest.manifest import ProgramEntry

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ir.checkpoint.pickled import (
+from ir.checkpoint.formats.pickled import (
     FileEntries,
     FileSlice,
     Inert,

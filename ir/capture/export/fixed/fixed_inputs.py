@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from ir.capture.export.example import Example
-from ir.capture.export.known_values import MOST_ELEMENTS
-from ir.capture.export.origins import Origin, Origins
+from ir.capture.export.fixed.known_values import MOST_ELEMENTS
+from ir.capture.export.fixed.origins import Origin, Origins
 from ir.capture.sizes.dynamic import FixedSizes, Mark, without_marks
 from ir.errors import CaptureError
 from ir.graph import Call, Constant, Graph, Value

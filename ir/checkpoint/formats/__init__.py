@@ -1,0 +1,6 @@
+"""Formats of weight files other than safetensors.
+
+pickled       files of torch.save, without running pickled code
+sharded       what the processes of a job wrote: torch.distributed.checkpoint, a file of each rank
+gguf          GGUF files, dequantized by their own package
+"""
