@@ -72,7 +72,9 @@ SMALL = {  # to see that the script runs where there is no GPU
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python3 -m tests.benchmarks.gpu.prediction")
+    parser.add_argument("models", nargs="*", help="how their names begin; default: all")
     parser.add_argument("--devices", help="as runtime.measure takes them; default: all GPUs")
+    parser.add_argument("--cluster", type=Path, help="what runtime.measure wrote for a host like this one")
     parser.add_argument("--small", action="store_true", help="small models, to try the script itself")
     options = parser.parse_args(argv)
     warnings.simplefilter("ignore")
@@ -80,17 +82,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.manual_seed(0)
     torch.set_num_threads(1 if options.devices and "cpu" in options.devices else torch.get_num_threads())
     with TemporaryDirectory() as folder:
-        cluster, file, seconds = _measure(Path(folder), options.devices)
-        _keep("cluster.toml", file)
-        lines = [f"measured {', '.join(d.name for d in cluster.devices)} in {seconds:.0f} s; torch {torch.__version__}"]
-        rows, details = _rows(
-            Path(folder), first(cluster, min(2, len(cluster.devices))), SMALL if options.small else MODELS
-        )
+        if options.cluster:
+            cluster, how = Cluster.read(options.cluster), f"by {options.cluster}"
+        else:
+            cluster, how = _measure(Path(folder), options.devices)
+        lines = [f"{', '.join(d.name for d in cluster.devices)} measured {how}; torch {torch.__version__}"]
+        rows, details = _rows(Path(folder), first(cluster, min(2, len(cluster.devices))), _chosen(options))
     lines += [*_table(rows), *(_verdict(rows) if rows else ())]
     print("\n".join(lines))
     _keep("prediction.txt", "\n".join(lines) + "\n")
     _keep("prediction-operators.txt", "\n".join(details) + "\n")
     return 0
+
+
+def _chosen(options: argparse.Namespace) -> dict[str, Entry]:
+    models = SMALL if options.small else MODELS
+    return {name: entry for name, entry in models.items() if not options.models or name.startswith((*options.models,))}
 
 
 def _rows(folder: Path, cluster: Cluster, models: Mapping[str, Entry]) -> tuple[list[Row], list[str]]:
@@ -129,13 +136,14 @@ def _keep(name: str, text: str) -> None:
         Path(folder, name).write_text(text)
 
 
-def _measure(folder: Path, devices: str | None) -> tuple[Cluster, str, float]:
-    """The measured cluster, its file, and the seconds that it took."""
+def _measure(folder: Path, devices: str | None) -> tuple[Cluster, str]:
+    """The measured cluster, and how long it took."""
     file, start = folder / "cluster.toml", perf_counter()
     threads = ["--threads", "1"]  # of a share of the CPU
     chosen = ["--devices", devices] if devices else []
     subprocess.run([sys.executable, "-m", "runtime.measure", "-o", str(file), *chosen, *threads], check=True)
-    return Cluster.read(file), file.read_text(), perf_counter() - start
+    _keep("cluster.toml", file.read_text())
+    return Cluster.read(file), f"in {perf_counter() - start:.0f} s"
 
 
 if __name__ == "__main__":
