@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -35,10 +36,12 @@ def is_artifact_folder(path: Path) -> bool:
     return (path / FILE).is_file()
 
 
-def read_artifact(folder: Path, weights: bool = True) -> ArtifactSource:
+def read_artifact(folder: Path, weights: bool = True, trusted: bool = False) -> ArtifactSource:
     """Read an artifact for another cut; without `weights`, none need be there.
 
-    Raises SourceError for one without its graph or weights, and for one whose stages were edited.
+    `trusted`: whether Python files in the folder may run, if they register operators.
+    Raises SourceError for one without its graph or weights, for one whose stages were edited, and for files that would
+    have to run.
     """
     try:
         manifest = Manifest.read(folder)
@@ -47,8 +50,8 @@ def read_artifact(folder: Path, weights: bool = True) -> ArtifactSource:
     _check_unedited(folder, manifest)
     found = cache(partial(stored_weights, folder, manifest))  # which may not be there
     with _on_path(folder):
-        _import_operators(folder, manifest)
-        uncut = read_graph(folder, lambda name: _data(found()[name]))
+        imported = _import_operators(folder, manifest, trusted)
+        uncut = read_graph(folder, lambda name: _data(found(), name))
     held = [(name, weight.tensor.name) for weight in manifest.weights for name in weight.names]
     stored = found() if weights else {}
     named = {name: stored[weight].tensor.source for name, weight in held if weight in stored}
@@ -59,11 +62,12 @@ def read_artifact(folder: Path, weights: bool = True) -> ArtifactSource:
         kwargs={},
         dynamic_shapes=None,
         weights=Checkpoint(folder, named) if weights else {},
-        notes=uncut.notes,
+        notes=(*uncut.notes, *(note for note in imported if note not in uncut.notes)),
         made_up=uncut.made_up,
         files=tuple(folder / link.path for link in manifest.links),
         tokenizer=tuple(sorted((folder / "tokenizer").glob("*"))),
         decoding=uncut.graph.decoding,
+        adapters=uncut.graph.adapters,
         kept=uncut.graph,
         rows_padding=manifest.programs[0].padding,
     )
@@ -80,7 +84,9 @@ def _check_unedited(folder: Path, manifest: Manifest) -> None:
             )
 
 
-def _data(stored: StoredWeight) -> torch.Tensor:
+def _data(found: Mapping[str, StoredWeight], name: str) -> torch.Tensor:
+    if (stored := found.get(name)) is None:
+        raise SourceError(f"no file of weights has the tensor {name} of its graph")
     return stored.tensor.source.read(stored.tensor.dtype)
 
 
@@ -94,14 +100,37 @@ def _on_path(folder: Path) -> Iterator[None]:
         sys.path.remove(str(folder.resolve()))
 
 
-def _import_operators(folder: Path, manifest: Manifest) -> None:
-    """Import what registers the operators from outside torch.  Raises SourceError for what cannot be imported."""
-    for operator in manifest.operators:
+def _import_operators(folder: Path, manifest: Manifest, trusted: bool) -> tuple[str, ...]:
+    """Import what registers the operators from outside torch; returns notes on that.
+
+    Raises SourceError for what cannot be imported, and for a file in the folder unless it is trusted.
+    """
+    missing = [operator for operator in manifest.operators if operator.module and not _is_registered(operator.name)]
+    for operator in missing:
+        if not trusted and _lies_in(folder, operator.module):
+            raise SourceError(
+                f"{folder} runs {operator.name}, which {operator.module} registers, a Python file in the folder, which "
+                "is not run unasked: read it, then say --trust-remote-code"
+            )
         try:
-            if operator.module:
-                import_module(operator.module)
+            import_module(operator.module)
         except Exception as e:
             what = f"pip install {operator.library}" if operator.library else "it lies in the folder"
             raise SourceError(
                 f"{folder} runs {operator.name}, and {operator.module} cannot be imported: {e}; {what}"
             ) from e
+    return tuple(f"imported {operator.module}, which registers {operator.name}" for operator in missing)
+
+
+def _is_registered(operator: str) -> bool:
+    """Whether torch knows an operator, as `torchvision::nms`."""
+    namespace, _, name = operator.partition("::")
+    return hasattr(getattr(torch.ops, namespace), name)
+
+
+def _lies_in(folder: Path, module: str) -> bool:
+    """Whether Python finds a module in the folder, which is the last place on its path."""
+    top = module.partition(".")[0]
+    found = find_spec(top) if top not in sys.modules else None
+    places = [] if found is None else [found.origin or "", *(found.submodule_search_locations or ())]
+    return any(Path(place).is_relative_to(folder.resolve()) for place in places)

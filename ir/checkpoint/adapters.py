@@ -124,9 +124,10 @@ class Adapter:
         factors, whole = self._by_target(own)
         merged = {**tensors, **whole}
         for name, parts in factors.items():
-            if name not in merged or set(parts) != {"A", "B"}:
+            stored = _ties(own, merged, name)
+            if not stored or set(parts) != {"A", "B"}:
                 raise SourceError(f"{self.path} adapts {name}, which the model has no weight for")
-            merged |= dict.fromkeys(_ties(own, merged, name), self._adapted(model, name, merged[name], parts))
+            merged |= dict.fromkeys(stored, self._adapted(model, name, merged[stored[0]], parts))
         return merged
 
     def _by_target(self, own: Iterable[str]) -> tuple[dict[str, dict[str, Tensorlike]], dict[str, Tensorlike]]:
@@ -194,5 +195,6 @@ def _of_pattern(pattern: Mapping[str, Any] | None, path: str, default: Any) -> A
 
 
 def _ties(own: Mapping[str, torch.Tensor], tensors: Mapping[str, Tensorlike], name: str) -> list[str]:
-    """The names that the model has for one tensor, those among `tensors`."""
-    return [other for other in tensors if other == name or own.get(other) is own.get(name)]
+    """The names that the model has for one tensor, those among `tensors`; first the given one, if it is among them."""
+    others = (other for other in tensors if other != name and own.get(other, name) is own.get(name))
+    return [*[name] * (name in tensors), *others]

@@ -120,7 +120,10 @@ def keep_adapters(
         raise SourceError(f"two adapters are kept under the name {twice}: rename the folder of one")
     choice, kept = AdapterChoice(names), dict(tensors)
     changes = [_changes(adapter, model, tensors) for adapter in adapters]
-    for path in dict.fromkeys(path for of_one in changes for path in of_one):
+    layers: dict[nn.Module, str] = {}
+    for path in (path for of_one in changes for path in of_one):
+        layers.setdefault(model.get_submodule(path), path)  # under the first of its paths, if it has several
+    for path in layers.values():
         kept |= _hold(model, path, [None, *(of_one.get(path) for of_one in changes)], choice)
     _derive(model, AdaptedModel, choice)
     return kept

@@ -22,7 +22,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ir.checkpoint.formats.gguf import SUFFIX
+from ir.checkpoint.formats.gguf import is_gguf
 from ir.errors import SourceError
 from ir.sources.checkpoint_folder import read_checkpoint_folder
 from ir.sources.libraries.diffusers_folder import diffusers_folder
@@ -46,7 +46,7 @@ def read_source(text: str, reading: Reading = Reading()) -> Source:  # noqa: B00
     Raises SourceError that says what is missing, and where.
     """
     path = Path(text)
-    if path.is_dir() or (path.suffix == SUFFIX and path.is_file()):
+    if path.is_dir() or is_gguf(path):
         known = next(filter(None, (known(path) for known in _LIBRARIES)), None)
         return read_checkpoint_folder(path, reading) if known is None else known.read(reading)
     path, function = path_of(text), text.partition(":")[2]

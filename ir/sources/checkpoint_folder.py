@@ -17,7 +17,7 @@ from torch import nn
 
 from ir.checkpoint.adapters import SETTINGS, Adapter
 from ir.checkpoint.checkpoint import Checkpoint
-from ir.checkpoint.formats.gguf import SUFFIX, gguf_package, gguf_tensors
+from ir.checkpoint.formats.gguf import gguf_package, gguf_tensors, is_gguf
 from ir.checkpoint.quantized.planned import hold_planned
 from ir.checkpoint.quantized.quantization import quantization_of
 from ir.checkpoint.transformers import silenced
@@ -44,19 +44,21 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
     adapters = (Adapter.open(path),) if (path / SETTINGS).is_file() else ()
     path = base_folder(path) if adapters else path
     transformers = _transformers(path)
-    config, cls, how = _gguf_model(path, transformers) if path.suffix == SUFFIX else _model(path, transformers, reading)
-    checkpoint = opened(path, reading, *adapters) if reading.weights and path.suffix != SUFFIX else None
+    packed = is_gguf(path)
+    folder = path.parent if packed else path
+    config, cls, how = _gguf_model(path, transformers) if packed else _model(path, transformers, reading)
+    checkpoint = opened(path, reading, *adapters) if reading.weights and not packed else None
     caches = "past_key_values" in inspect.signature(cls.forward).parameters
     notes = switch(config, caches=caches and not reading.generate)
     model = _build(path, cls, config, reading.dtype or config.dtype or _stored_dtype(checkpoint))
-    if (path / _GENERATION).is_file() and reading.generate:
-        model.generation_config = _generation_config(path, transformers)
-    if path.suffix == SUFFIX and reading.weights:
+    if (folder / _GENERATION).is_file() and reading.generate:
+        model.generation_config = _generation_config(folder, transformers)
+    if packed and reading.weights:
         checkpoint = meant(Checkpoint(path, gguf_tensors(path, model)), reading)
     make = partial(make_example, model, config, path, reading.padding)
     weights: Mapping[str, torch.Tensor] = {} if checkpoint is None else checkpoint.for_model(model)
     example = make()
-    beside = _slow_tokenizer(path) if reading.generate else ()
+    beside = _slow_tokenizer(folder) if reading.generate else ()
     whole = checkpoint is not None and checkpoint.quantization is None and not checkpoint.adapters
     own = whole and not reading.prefix and not reading.generate
     source = Source(
@@ -69,7 +71,7 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
         notes=(*how, *notes, *beside),
         made_up=True,
         example_notes=example.notes,
-        tokenizer=tuple(_tokenizer(path)),
+        tokenizer=tuple(_tokenizer(folder)),
         soft=True,
         library=partial(_as_library, path, cls, model, reading) if own else None,
         example_for=partial(_example_for, make),
@@ -81,7 +83,7 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
 def _as_library(path: Path, cls: Any, model: Any, reading: Reading) -> nn.Module:
     """The model as transformers itself loads it, with the configuration of `model`."""
     variant = {"variant": reading.variant} if reading.variant else {}
-    file = {"gguf_file": path.name} if path.suffix == SUFFIX else {}
+    file = {"gguf_file": path.name} if is_gguf(path) else {}
     with silenced():
         return cls.from_pretrained(
             path.parent if file else path,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ir.checkpoint.adapters import SETTINGS, read_settings
-from ir.checkpoint.formats.gguf import SUFFIX
+from ir.checkpoint.formats.gguf import SUFFIX, is_gguf
 from ir.errors import SourceError
 
 CONFIG = "config.json"
@@ -40,7 +40,7 @@ def model_folder(path: Path) -> Path:
         return path
     if snapshot := next(_snapshots(path), None):
         return snapshot
-    if path.suffix == SUFFIX:
+    if is_gguf(path):
         return path
     if len(files := sorted(path.glob(f"*{SUFFIX}"))) == 1:
         return files[0]

@@ -53,7 +53,7 @@ def read_given(
     return known or replace(_made(source_or_model, args, kwargs, options, variants), key=key)
 
 
-_FOR_GRAPHS = ("cache", "weights", "sequences", "tokens", "attention")
+_FOR_GRAPHS = ("cache", "weights", "sequences", "tokens", "attention", "trust_remote_code")
 
 
 def _of_artifact(folder: Path, options: Options) -> Source:
@@ -65,7 +65,7 @@ def _of_artifact(folder: Path, options: Options) -> Source:
             f"{folder} is cut already, and its graph stays as it is: leave out {given[0].replace('_', '-')}, or "
             "compile the model itself"
         )
-    source = read_artifact(folder, options.weights is not Weights.none)
+    source = read_artifact(folder, options.weights is not Weights.none, options.trust_remote_code)
     if options.generate and not source.decoding.page:
         raise SourceError(f"{folder} continues no texts: its model was not compiled with --generate")
     return source

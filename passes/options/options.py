@@ -148,7 +148,7 @@ class Options:
     cache: bool = option(
         True, SWITCH, _SOURCE, "export the model anew, also where an earlier run did", "--no-cache", turns_off=True
     )
-    trust_remote_code: bool = option(False, SWITCH, _SOURCE, "run Python files of a checkpoint folder")
+    trust_remote_code: bool = option(False, SWITCH, _SOURCE, "run Python files of a checkpoint folder, or of an artifact")
 
     generate: bool = option(False, SWITCH, DECODER, "continue texts token by token, with a cache in pages")
     max_length: int | None = option(
@@ -256,7 +256,7 @@ def compared_options() -> tuple[str, ...]:
 
 def recut_options() -> tuple[str, ...]:
     """The options of another cut of an artifact: all but those that its graph has settled."""
-    others, left_out = ("sequences", "tokens", "attention"), ("verify",)
+    others, left_out = ("sequences", "tokens", "attention", "trust_remote_code"), ("verify",)
     groups = (_MACHINE, CUT, _RESULT, _TERMINAL)
     names = (name for name, flag in flags().items() if flag.group in groups or name in others)
     return tuple(name for name in names if name not in left_out)

@@ -10,8 +10,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from runtime.errors import InputError
-
-INPUT = "adapter"
+from runtime.manifest.manifest import ADAPTER
 
 
 @dataclass(frozen=True)
@@ -34,11 +33,11 @@ class AdapterNames:
 
         A name is for all rows, those of the first tensor, a list has a name or None for each.  Raises InputError.
         """
-        chosen = kwargs.get(INPUT)
+        chosen = kwargs.get(ADAPTER)
         if not self.names or isinstance(chosen, torch.Tensor):
             return kwargs
         if isinstance(chosen, (list, tuple)):
-            return {**kwargs, INPUT: torch.tensor(list(map(self.index, chosen)))}
-        others = {name: value for name, value in kwargs.items() if name != INPUT}
+            return {**kwargs, ADAPTER: torch.tensor(list(map(self.index, chosen)))}
+        others = {name: value for name, value in kwargs.items() if name != ADAPTER}
         rows = next((x.shape[0] for x in tree_leaves((args, others)) if isinstance(x, torch.Tensor) and x.dim()), 1)
-        return {**kwargs, INPUT: torch.full((rows,), self.index(chosen))}
+        return {**kwargs, ADAPTER: torch.full((rows,), self.index(chosen))}

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from random import SystemRandom
 from typing import Any
 
-from runtime.call.adapter_rows import INPUT, AdapterNames
+from runtime.call.adapter_rows import AdapterNames
 from runtime.errors import InputError
 from runtime.generation.token_rules import RULE_OPTIONS, TokenRules
-from runtime.manifest.manifest import Generation
+from runtime.manifest.manifest import ADAPTER, Generation
 
 _DRAWING = ("temperature", "top_k", "top_p", "min_p")
 _SUPPRESSED = ("suppress_tokens", "begin_suppress_tokens")
-_OTHERS = ("do_sample", "seed", "max_new_tokens", "max_length", "eos_token_id", "stop", INPUT)
+_OTHERS = ("do_sample", "seed", "max_new_tokens", "max_length", "eos_token_id", "stop", ADAPTER)
 NO_ADAPTERS = AdapterNames()
 """Those of an artifact that keeps none."""
 _ALWAYS = ("repetition_penalty", "logit_bias")
@@ -94,7 +94,7 @@ def text_options(
     _check_sampling(sampling)
     forced = max(len(generation.begin) - 1, 0)
     rules = TokenRules.of({**generation.defaults, **named}, prompt - forced, generation.vocabulary, stop)
-    return TextOptions(new, sampling, stop, ends, rules, adapters.index(named.get(INPUT)))
+    return TextOptions(new, sampling, stop, ends, rules, adapters.index(named.get(ADAPTER)))
 
 
 def _length(generation: Generation, prompt: int, named: dict[str, Any]) -> int:

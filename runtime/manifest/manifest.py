@@ -16,6 +16,7 @@ from runtime.manifest.schema_2 import from_schema_2
 
 SCHEMA = 3
 FILE = "manifest.json"
+ADAPTER = "adapter"  # the input by which rows choose from the adapters
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from runtime.call.outputs.output_parts import parse_parts
 from runtime.errors import InputError
-from runtime.manifest.manifest import Manifest, Tensor
+from runtime.manifest.manifest import ADAPTER, Manifest, Tensor
 from runtime.serving.arrays import Array
 from runtime.serving.batching import Batching
 
@@ -31,6 +31,13 @@ class Interface:
     def writes_texts(self) -> bool:
         """Whether it continues texts, and takes no plain batches."""
         return self.manifest.generation.page > 0
+
+    def given(self, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
+        """The inputs of a request, with no adapter for each of its rows where it names none and the artifact has some."""
+        rows = next((array.shape[0] for array in arrays.values() if array.shape), 1)
+        if not self.manifest.adapters or ADAPTER in arrays:
+            return arrays
+        return {**arrays, ADAPTER: Array("int64", (rows,), bytes(8 * rows))}
 
     def check(self, arrays: Mapping[str, Array]) -> None:
         """Raises InputError for names, dtypes and ranks that no program takes; the rest the engine checks."""

@@ -127,6 +127,7 @@ class ServedModel:
         """
         if self.interface.writes_texts:
             raise InputError("this model writes texts; ask it by /v1/completions or /v1/chat/completions")
+        arrays = self.interface.given(arrays)
         self.interface.check(arrays)
         parts = self.interface.parts(outputs) if outputs else ()
         key = None if self._exact else self.interface.batching.key(arrays)

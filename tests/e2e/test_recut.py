@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from codegen.artifact import cut_again
 from codegen.artifact.graph_file import GRAPH
 from ir.errors import CompileError, OutputError, SourceError
 from passes.compilation.api import compile_model
@@ -104,7 +105,9 @@ def changed_graph(folder: Path, **changes: Any) -> None:
     (folder / GRAPH).write_bytes(gzip.compress(json.dumps({**table, **changes}).encode()))
 
 
-def test_what_cannot_be_cut_again_is_said(artifact: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_cut_again_is_said(
+    artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refused(message: str, error: type[CompileError] = SourceError, **options: Any) -> None:
         with pytest.raises(error, match=message):
             compile_model(out, **{"out": tmp_path / "other", "stages": 3} | OPTIONS | options)
@@ -116,6 +119,9 @@ def test_what_cannot_be_cut_again_is_said(artifact: Path, tmp_path: Path) -> Non
     (out / "stage_0.safetensors").rename(tmp_path / "kept")
     refused(r"has no stage_0.safetensors: it is missing")
     (tmp_path / "kept").rename(out / "stage_0.safetensors")
+    with monkeypatch.context() as patched:
+        patched.setattr(cut_again, "stored_weights", lambda *_: {})
+        refused(r"out cannot be cut again: no file of weights has the tensor table of its graph")
     changed_graph(out, format=2)
     refused(r"cannot be cut again: its graph is of format 2")
     whole = (out / GRAPH).read_bytes()

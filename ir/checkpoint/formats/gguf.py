@@ -84,6 +84,11 @@ def gguf_tensors(path: Path, model: nn.Module) -> dict[str, GgufTensor]:
     return {name: GgufTensor(entry, processor, library) for name, entry in entries.items()}
 
 
+def is_gguf(path: Path) -> bool:
+    """Whether a path is a GGUF file: a folder may have such a name, too."""
+    return path.suffix == SUFFIX and path.is_file()
+
+
 def gguf_package(path: Path) -> Any:
     """The package that reads GGUF files.  Raises SourceError where it is not installed."""
     try:

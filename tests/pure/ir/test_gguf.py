@@ -114,3 +114,25 @@ def test_a_file_that_is_damaged(tmp_path: Path, package: Any) -> None:
     (tmp_path / "x.gguf").write_text("no GGUF")
     with pytest.raises(SourceError, match=r"x.gguf holds no decoder that transformers reads: "):
         read_source(str(tmp_path))
+
+
+def test_what_lies_beside_a_file_belongs_to_it(
+    tmp_path: Path, package: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x.gguf").touch()
+    (tmp_path / "tokenizer.json").write_text("{}")
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": 7}')
+    config = t.LlamaConfig(**SMALL)
+    monkeypatch.setattr(checkpoint_folder, "_gguf_model", lambda *_: (config, t.LlamaForCausalLM, ()))
+    source = read_source(str(tmp_path / "x.gguf"), Reading(generate=True, weights=False))
+    assert source.tokenizer == (tmp_path / "tokenizer.json",)
+    assert source.model.generation_config.eos_token_id == 7
+
+
+def test_a_folder_may_be_named_like_a_file(tmp_path: Path) -> None:
+    folder = tmp_path / "x.gguf"
+    folder.mkdir()
+    with pytest.raises(SourceError, match=r"x.gguf is a folder without config.json; a checkpoint folder has one"):
+        read_source(str(folder))
+    t.LlamaConfig(**SMALL, architectures=["LlamaForCausalLM"]).save_pretrained(folder)
+    assert isinstance(read_source(str(folder), Reading(weights=False)).model, t.LlamaForCausalLM)

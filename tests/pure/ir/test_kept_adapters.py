@@ -100,3 +100,30 @@ def test_what_cannot_be_kept_is_named(tmp_path: Path) -> None:
     )
     with pytest.raises(SourceError, match=r"variants go without --adapter keep"):
         with_adapter_choice(replace(source, variants=(Variant("wide", (), {}),)))
+
+
+class Repeated(nn.Module):
+    """A layer under two paths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q = nn.Linear(4, 4)
+        self.again = self.q
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.again(self.q(x))
+
+
+def test_a_layer_under_two_paths_has_its_adapters_once(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, tensors = Repeated(), {f"q.{n}": t for n, t in Repeated().q.state_dict().items()}
+    save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "one").mkdir()
+    factors = {"again.lora_A.weight": torch.ones(2, 4), "again.lora_B.weight": torch.ones(4, 2)}
+    save_file({f"base_model.model.{n}": t for n, t in factors.items()}, tmp_path / "one/adapter_model.safetensors")
+    (tmp_path / "one/adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 2}))
+    held = Checkpoint.open(tmp_path / "model.safetensors")
+    kept = held.adapted_by(replace(Adapter.open(tmp_path / "one"), kept=True)).for_model(model)
+    x, weight = torch.ones(1, 4), tensors["q.weight"] + 2.0
+    wanted = (x @ weight.T + tensors["q.bias"]) @ weight.T + tensors["q.bias"]
+    torch.testing.assert_close(functional_call(model, dict(kept), (x,), {"adapter": torch.tensor([1])}), wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,9 @@ from runtime.call.adapter_rows import AdapterNames
 from runtime.errors import InputError
 from runtime.generation.options import text_options
 from runtime.generation.scheduling.pages import prefixes_of
-from runtime.manifest.manifest import Generation
+from runtime.manifest.manifest import CallSignature, Generation, Manifest, ProgramEntry, Tensor
+from runtime.serving.arrays import Array
+from runtime.serving.interface import Interface
 
 NAMES = AdapterNames(("one", "two"))
 X = torch.ones(3, 2)
@@ -36,3 +39,14 @@ def test_a_text_has_an_adapter_and_prefixes_of_its_own() -> None:
     prefixes = [prefixes_of(range(8), 4, adapter=index) for index in (0, 1, 2)]
     assert len({prefix for of_one in prefixes for prefix in of_one}) == 6
     assert prefixes_of(range(8), 4, prefixes[1][:1], 1) == prefixes[1]
+
+
+def test_a_request_that_names_no_adapter_has_none_in_each_row() -> None:
+    inputs = (Tensor("ids", "int64", ("rows", 3)), Tensor("adapter", "int64", ("rows",)))
+    program = ProgramEntry("main", inputs, (), {}, (), CallSignature((), {}, {}), (), {})
+    plain, ids = Manifest("m", (program,), (), {}, {}), Array("int64", (2, 3), bytes(48))
+    kept, chosen = Interface(replace(plain, adapters=("one",))), Array("int64", (2,), bytes([1, *[0] * 15]))
+    kept.check(kept.given({"ids": ids}))
+    assert kept.given({"ids": ids})["adapter"] == Array("int64", (2,), bytes(16))
+    assert kept.given({"ids": ids, "adapter": chosen})["adapter"] == chosen
+    assert Interface(plain).given({"ids": ids}) == {"ids": ids}
