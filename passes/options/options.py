@@ -148,7 +148,7 @@ class Options:
     cache: bool = option(
         True, SWITCH, _SOURCE, "export the model anew, also where an earlier run did", "--no-cache", turns_off=True
     )
-    trust_remote_code: bool = option(False, SWITCH, _SOURCE, "run Python files of a checkpoint folder, or of an artifact")
+    trust_remote_code: bool = option(False, SWITCH, _SOURCE, "run Python files of a checkpoint or an artifact")
 
     generate: bool = option(False, SWITCH, DECODER, "continue texts token by token, with a cache in pages")
     max_length: int | None = option(

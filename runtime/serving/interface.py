@@ -33,7 +33,7 @@ class Interface:
         return self.manifest.generation.page > 0
 
     def given(self, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
-        """The inputs of a request, with no adapter for each of its rows where it names none and the artifact has some."""
+        """The inputs of a request; where it chooses no adapter of those that there are, none for each of its rows."""
         rows = next((array.shape[0] for array in arrays.values() if array.shape), 1)
         if not self.manifest.adapters or ADAPTER in arrays:
             return arrays
