@@ -105,9 +105,7 @@ def changed_graph(folder: Path, **changes: Any) -> None:
     (folder / GRAPH).write_bytes(gzip.compress(json.dumps({**table, **changes}).encode()))
 
 
-def test_what_cannot_be_cut_again_is_said(
-    artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_cut_again_is_said(artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(message: str, error: type[CompileError] = SourceError, **options: Any) -> None:
         with pytest.raises(error, match=message):
             compile_model(out, **{"out": tmp_path / "other", "stages": 3} | OPTIONS | options)

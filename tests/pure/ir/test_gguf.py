@@ -116,9 +116,7 @@ def test_a_file_that_is_damaged(tmp_path: Path, package: Any) -> None:
         read_source(str(tmp_path))
 
 
-def test_what_lies_beside_a_file_belongs_to_it(
-    tmp_path: Path, package: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_lies_beside_a_file_belongs_to_it(tmp_path: Path, package: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "x.gguf").touch()
     (tmp_path / "tokenizer.json").write_text("{}")
     (tmp_path / "generation_config.json").write_text('{"eos_token_id": 7}')
