@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from itertools import permutations
 from typing import Any
 from unittest.mock import patch
 
@@ -20,7 +21,7 @@ from ir.capture.export.module_state import converted_for_the_call
 from ir.capture.export.padding import padded_as_in_inference
 from ir.capture.export.recording import quiet
 from ir.capture.program.in_place.mutation import functional
-from ir.capture.program.no_ops import PRODUCTS, SUMS, keeps_elements
+from ir.capture.program.no_ops import ANDS, ONES, PRODUCTS, SUMS, keeps_elements
 from ir.capture.program.reader import DEFAULTS, TWINS
 from ir.capture.repeats.alike import alike_modules
 from ir.capture.repeats.expanded import repeats
@@ -80,6 +81,7 @@ class _Terms(TorchDispatchMode):
         self._slices: dict[int, tuple[Any, ...]] = {}  # by id of a slice, the arguments of the call that made it
         self._sharing: dict[int, list[torch.Tensor]] = defaultdict(list)  # by storage; kept, so that no id is reused
         self._fixed: set[int] = set()  # storages that must not be written to: others may hold them
+        self._true: set[int] = set()  # numbers of one True, with which masks of several conditions begin
         self._again = False
         self._results: dict[str, tuple[Any, list[int | None]]] = {}  # results of the first run, with their numbers
 
@@ -137,18 +139,27 @@ class _Terms(TorchDispatchMode):
         made = tree_leaves(out)
         if func in BY_ADDRESS or not all(isinstance(t, FakeTensor) for t in made):
             raise _Untold(func)
-        if _says_nothing(func, args, out):
-            self._set(out, self.number(args[0]))
+        if (same := self._kept_operand(func, args, out)) is not None:
+            self._set(out, self.number(same))
             return out
         if (twin := _twin(func)) is not None:  # whether the memory is copied, and a -1 in the shape, make no difference
             text = self._text(twin, (args[0], list(out.shape)), {})
         for i, tensor in enumerate(made):
             self._made(tensor, f"{text}[{i}]")
+        if func in ONES and out.ndim == 0 and out.dtype is torch.bool:
+            self._true.add(self.number(out))
         if func is aten.slice.Tensor:
             self._slices[id(out)] = given
         if "%" in text and not any(r.alias_info for r in func._schema.returns):  # made of nothing: often written to
             self._results[text] = out, [self._numbers[id(t)] for t in made]
         return out
+
+    def _kept_operand(self, func: OpOverload, args: Any, out: Any) -> torch.Tensor | None:
+        """The operand whose elements are those of the result; None if there is none."""
+        if func in ANDS:
+            pairs = permutations(args, 2)
+            return next((mask for mask, other in pairs if self.number(other) in self._true and _is_as(out, mask)), None)
+        return args[0] if _says_nothing(func, args, out) else None
 
     def _change(self, func: OpOverload, args: Any, kwargs: Any) -> torch.Tensor:
         """An in-place change gives a tensor the number of the functional form's result; views of it lose theirs."""
@@ -222,7 +233,7 @@ def _says_nothing(func: OpOverload, args: Any, out: Any) -> bool:
 
 
 def _is_as(changed: torch.Tensor, source: torch.Tensor) -> bool:
-    """Whether a copy of `source` into a tensor leaves the elements of `source` there, cast and expanded by nothing."""
+    """Whether a tensor made of the elements of `source` has these themselves, cast and expanded by nothing."""
     return changed.shape == source.shape and changed.dtype is source.dtype
 
 

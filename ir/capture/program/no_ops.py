@@ -43,7 +43,7 @@ def is_truth_as_number(node: fx.Node) -> bool:
 
 def kept_operand(node: fx.Node) -> fx.Node | None:
     """The operand that a node returns, the same elements with the same strides; None if it returns none."""
-    if node.target in _ANDS:
+    if node.target in ANDS:
         pairs = permutations(node.all_input_nodes, 2)
         return next((mask for mask, other in pairs if _is_one(other) and _has_type_of(mask, node)), None)
     return node.args[0] if is_identity(node) and isinstance(node.args[0], fx.Node) else None
@@ -72,7 +72,7 @@ def is_off(node: fx.Node) -> bool:
 
 def is_returned_copy(node: fx.Node) -> bool:
     """Whether the model returns what an identity makes in memory of its own: `x * 1`, `torch.tensor([1.0])`."""
-    own = node.target in (*SUMS, *PRODUCTS, *_ANDS, aten.lift_fresh_copy.default)
+    own = node.target in (*SUMS, *PRODUCTS, *ANDS, aten.lift_fresh_copy.default)
     return own and _is_returned(node)
 
 
@@ -81,8 +81,8 @@ def _is_returned(node: fx.Node) -> bool:
     return any(u.op == "output" or (may_alias(u) and _is_returned(u)) for u in node.users)
 
 
-_ANDS = {aten.__and__.Tensor, aten.bitwise_and.Tensor, aten.logical_and.default}
-_ONES = {aten.new_ones.default, aten.ones.default}
+ANDS = {aten.__and__.Tensor, aten.bitwise_and.Tensor, aten.logical_and.default}
+ONES = {aten.new_ones.default, aten.ones.default}
 SUMS, PRODUCTS = {aten.add.Tensor, aten.sub.Tensor}, {aten.mul.Tensor, aten.div.Tensor}
 
 
@@ -105,7 +105,7 @@ def keeps_elements(op: Any, number: Any, dtype: torch.dtype) -> bool:
 
 def _is_one(node: fx.Node) -> bool:
     """Whether a node makes one True, with which masks of several conditions begin."""
-    return node.target in _ONES and node.meta["val"].ndim == 0 and _dtype(node) is torch.bool
+    return node.target in ONES and node.meta["val"].ndim == 0 and _dtype(node) is torch.bool
 
 
 def _has_type_of(before: fx.Node, after: fx.Node) -> bool:

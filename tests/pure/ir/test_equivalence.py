@@ -61,6 +61,19 @@ def ask_for_the_device(x: torch.Tensor) -> torch.Tensor:
     return torch.histc(y if y.device.type == "cpu" else y.double(), 8, 0, 1) + x
 
 
+def masked(x: torch.Tensor) -> torch.Tensor:
+    y = x * 2 if asked(x) else x * 3
+    mask = y.new_ones((), dtype=torch.bool) & (y > 0)
+    return y.where((x > 0) & mask & torch.ones((), dtype=torch.bool), y.exp())
+
+
+def mask_with_what_was_true(x: torch.Tensor) -> torch.Tensor:
+    true = torch.ones((), dtype=torch.bool)
+    if x.shape[1] == 1:
+        true.logical_not_()
+    return x.where(true & (x > 0), x.exp())
+
+
 def change_what_was_read(x: torch.Tensor) -> torch.Tensor:
     y = (x * 2 if asked(x) else x * 3).relu()
     z = y + 1
@@ -108,6 +121,7 @@ def change_a_constant(x: torch.Tensor) -> torch.Tensor:
         change,
         ask_for_the_device,
         change_what_was_read,
+        masked,
     ],
 )
 def test_equal_operators_are_told(compute: Callable[[torch.Tensor], torch.Tensor]) -> None:
@@ -132,6 +146,7 @@ def test_what_is_not_told_is_exported_again(compute: Callable[[torch.Tensor], to
         read_memory,
         change_what_was_made_alike,
         change_a_constant,
+        mask_with_what_was_true,
     ],
 )
 def test_what_differs_is_told(compute: Callable[[torch.Tensor], torch.Tensor]) -> None:
