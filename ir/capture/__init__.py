@@ -9,6 +9,7 @@ From a model to its graph, in the order in which data meets them:
     diagnosis    torch.export's error -> the module, the line and what usually helps
     source_lines/  module path, source line and variable of a node
     program/     ExportedProgram -> Graph
+    with_states  a recording in which attributes that forward changes are state, as far as they can be
     unregistered_state/  what a model keeps from call to call outside of buffers
     export/      a model and an example call -> ExportedProgram
     checks/      does the graph compute what the model does, on other inputs and at sizes of 1

@@ -146,7 +146,7 @@ def _fixed_sizes(
     for tensor, dim, size in re.findall(pattern, text.replace("['", "").replace("']", "")):
         name = marks[int(tensor)][int(dim)].name
         place = f"dimension {dim} of `{input_names[int(tensor)]}`"
-        line = next((f" (at {q.place})" for q in reversed(questions) if q.fixed == int(size)), "")
+        line = next((q.at for q in reversed(questions) if q.fixed == int(size)), "")
         yield (
             (int(tensor), int(dim)),
             f"`{name}` ({place}) cannot be dynamic: the model's code works for {size} alone{line}",

@@ -13,7 +13,6 @@ from torch import nn
 from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
 from ir.analysis.bind import bind_sizes
-from ir.analysis.dead_code import without_unread
 from ir.capture.checks.equivalence import same_terms
 from ir.capture.checks.first_call import draws_on_example, gap_on_example
 from ir.capture.checks.size_one import (
@@ -43,9 +42,9 @@ from ir.capture.sizes.dynamic import (
     without_marks,
 )
 from ir.capture.sizes.questions import Question
-from ir.capture.unregistered_state.as_buffers import as_buffers
-from ir.capture.unregistered_state.observing import Observed, observe
+from ir.capture.unregistered_state.observing import observe
 from ir.capture.warn import warn
+from ir.capture.with_states import with_states
 from ir.errors import CaptureError
 from ir.graph import Graph
 from ir.objects.signature import bind, flatten, forward_parameters, names
@@ -86,7 +85,7 @@ def capture(
 def _observed(example: Example, soft: bool) -> Recording:
     """A recording of a model that was run before, with warnings of what stages do not do."""
     observed = observe(example)
-    recording = _with_states(example, observed, soft)
+    recording = with_states(example, observed, soft, _at_all_sizes)
     if recording.gap.result:
         warn(
             f"while it is exported, forward computes something else than when it is called with the example inputs "
@@ -98,36 +97,6 @@ def _observed(example: Example, soft: bool) -> Recording:
         warn("forward draws random numbers and sets torch's back to those before; stages do not")
     notes = dict.fromkeys((*observed.hooks, *notes_on_hooked(example.model)))
     return noted(recording, *(note for note in notes if note not in recording.graph.notes))
-
-
-def _with_states(example: Example, observed: Observed, soft: bool) -> Recording:
-    """A recording in which what the model keeps in attributes is state, where an export can follow it."""
-    if observed.unseen:
-        recording = _at_all_sizes(example, soft, None)
-        return noted(recording, *_unseen(recording.filled, observed.unseen))
-    if observed.restless:
-        warn(
-            "forward returns something else when it is called again with the same inputs: it keeps something outside "
-            "of its modules, as in an iterator, or draws numbers that are not torch's; stages return what one call did"
-        )
-        observed = replace(observed, first=None)
-    frozen = observed.frozen
-    if observed.states:
-        try:
-            with as_buffers(example.model, observed.states) as names:
-                recording = _at_all_sizes(example, False, observed.first)
-            kept = [names[constant.fqn] for constant in recording.graph.constants if constant.fqn in names]
-            return replace(recording, graph=without_unread(recording.graph, names), frozen=(*frozen, *kept))
-        except CaptureError:  # of a size that changes, perhaps; without them an error names what else is wrong
-            frozen = (*map(str, observed.states), *frozen)
-    return replace(_at_all_sizes(example, soft, observed.first), frozen=frozen)
-
-
-def _unseen(filled: Sequence[str], reason: str) -> Iterator[str]:
-    """A note on attributes that the first call of a model fills, where no second call was looked at."""
-    if filled:
-        more = f" and {len(filled) - 1} more" if filled[1:] else ""
-        yield f"the first call sets {filled[0]}{more}, whether later calls read it was not looked at: {reason}"
 
 
 def _at_all_sizes(example: Example, soft: bool, returned: Sequence[Any] | None) -> Recording:

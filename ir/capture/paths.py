@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sysconfig
@@ -23,8 +24,8 @@ _TORCH = os.path.join(os.path.dirname(torch.__file__), "")
 
 @cache  # called for every frame of every question about a size
 def is_torch_file(path: str) -> bool:
-    """Whether a source file is torch's, or this package's, which calls the model."""
-    return path.startswith((_TORCH, "<")) or is_own_file(path)
+    """Whether a source file is torch's, or this package's, which calls the model inside of contexts."""
+    return path.startswith((_TORCH, "<")) or path == contextlib.__file__ or is_own_file(path)
 
 
 def in_torch(path: str) -> str:

@@ -77,7 +77,7 @@ def guard_notes(
         if _is_met(guard, guards[:i], ranges, hints):
             continue
         names = sorted(map(str, guard.free_symbols))
-        place = next((f" (at {q.place})" for q in questions if q.assumed == guard), "")
+        place = next((q.at for q in questions if q.assumed == guard), "")
         asks = f"the stages are right where {guard_text(guard)}{place}"
         if len(names) == 1:
             [symbol] = guard.free_symbols

@@ -21,6 +21,7 @@ from ir.capture.source_lines.where import where_of
 from ir.operators.facts import aten
 
 _MACHINERY = ("fx/experimental/", "__init__.py", "_ops.py", "utils/_stats.py")  # inside torch's package
+_EXPORT = "export/_trace.py"  # what calls the model
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,13 @@ class Question:
 
     asked: sympy.Basic
     answer: sympy.Basic
-    place: str  # "model.py:12"
+    place: str  # "model.py:12"; empty where no line of the model's asks
     direct: bool  # asked by the line itself, not by torch on its way
+
+    @property
+    def at(self) -> str:
+        """Its place, as messages end with it."""
+        return f" (at {self.place})" if self.place else ""
 
     @property
     def assumed(self) -> sympy.Basic:
@@ -59,8 +65,7 @@ def watched() -> Iterator[list[Question]]:
         asker = _beyond(sys._getframe(1), _is_machinery)
         line = _beyond(asker, is_torch_file)
         if line is not None and isinstance(expr, sympy.Basic):
-            place = f"{short_path(line.f_code.co_filename)}:{line.f_lineno}"
-            question = Question(expr, sympy.sympify(answer), place, direct=line is asker)
+            question = Question(expr, sympy.sympify(answer), _place(asker, line), direct=line is asker)
             if question.direct or question.fixed is not None:
                 questions.append(question)
         return answer
@@ -82,6 +87,13 @@ def about_squeezes(program: ExportedProgram) -> Iterator[Question]:
         for size in (shape[d] for d in ([dims] if isinstance(dims, int) else dims)):
             if isinstance(size, torch.SymInt):
                 yield Question(sympy.Eq(size.node.expr, 1), sympy.false, f"{where.file}:{where.line}", direct=True)
+
+
+def _place(asker: FrameType | None, line: FrameType) -> str:
+    """The line as messages say it; none if that line called the export, which asks by itself."""
+    while asker is not None and asker is not line and in_torch(asker.f_code.co_filename) != _EXPORT:
+        asker = asker.f_back
+    return f"{short_path(line.f_code.co_filename)}:{line.f_lineno}" if asker is line else ""
 
 
 @cache

@@ -114,7 +114,7 @@ def _require_several_values(
     for symbol, bounds in ranges.items():
         about = [guard for guard in guards if guard.free_symbols == {symbol}]
         if about and hold(about, hints) and allowed_values(symbol, about, bounds, hints[symbol]).is_single:
-            asked = next((f" (at {q.place})" for q in questions if q.assumed in about), "")
+            asked = next((q.at for q in questions if q.assumed in about), "")
             reason = f"the model works for {hints[symbol]} alone, as {guard_text(about[0])}{asked}"
             raise FixedSizes(
                 {

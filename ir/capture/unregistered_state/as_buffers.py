@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -45,6 +45,16 @@ def as_buffers(model: nn.Module, states: Mapping[Place, torch.Tensor]) -> Iterat
             undo.callback(model.register_forward_pre_hook(put, prepend=True).remove)
             undo.callback(model.register_forward_hook(take).remove)
         yield names
+
+
+@contextmanager
+def as_attributes(model: nn.Module, buffers: Iterable[Place]) -> Iterator[None]:
+    """Hold buffers in plain attributes inside the context: an export keeps no state for them."""
+    with as_they_were(model):
+        for place in buffers:
+            module, (_, name) = model.get_submodule(place.module), place.steps[-1]
+            vars(module)[name] = module._buffers.pop(name)
+        yield
 
 
 @contextmanager

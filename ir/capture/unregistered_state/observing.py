@@ -35,6 +35,7 @@ class Observed:
     """Values that forward changes: tensors that stages can keep, with their first values, and all else."""
 
     states: Mapping[Place, torch.Tensor] = field(default_factory=dict)
+    assigned: tuple[Place, ...] = ()  # buffers that forward exchanges for other tensors
     frozen: tuple[str, ...] = ()  # the names of what stays as it was at first
     unseen: str = ""  # why the model was not run; empty where it was
     first: tuple[Any, ...] | None = None  # what the first call returned
@@ -87,15 +88,19 @@ class _Run:
     returned: list[Any]
     held: Mapping[Place, Any]
     outside: Mapping[Place, Any]  # what variables outside of the modules hold
-    registered: list[torch.Tensor]  # the values of buffers and parameters
+    registered: Mapping[str, torch.Tensor]  # the values of buffers and parameters
+    assigned: tuple[Place, ...]  # buffers that are other tensors than before
     seed: int  # of torch's random numbers
     random: torch.Tensor  # their state
 
     @classmethod
-    def after(cls, returned: list[Any], model: nn.Module, registered: Collection[str]) -> _Run:
-        """A run that has just returned; `registered` names the buffers that the model had before."""
-        held, outside = _held(model, registered), held_around(model)
-        return cls(returned, held, outside, _values(model), torch.initial_seed(), torch.get_rng_state())
+    def after(cls, returned: list[Any], model: nn.Module, buffers: Mapping[str, torch.Tensor]) -> _Run:
+        """A run that has just returned; `buffers` are those that the model had before."""
+        held, outside = _held(model, buffers), held_around(model)
+        now = _buffers(model)
+        assigned = tuple(_place(name) for name, tensor in buffers.items() if now.get(name, tensor) is not tensor)
+        seed, random = torch.initial_seed(), torch.get_rng_state()
+        return cls(returned, held, outside, _values(model), assigned, seed, random)
 
     def same(self, other: _Run) -> bool:
         """Whether two calls returned the same."""
@@ -108,7 +113,7 @@ class _Run:
 
 
 def _observed(example: Example) -> Observed:
-    first, around = _held(example.model, _registered(example.model)), held_around(example.model)
+    first, around = _held(example.model, _buffers(example.model)), held_around(example.model)
     again = [example.tensors, example.tensors]
     runs = _runs(example, again)
     settled = runs[0].near(runs[1])  # whether what a first call leaves around makes no difference to the next
@@ -116,7 +121,8 @@ def _observed(example: Example) -> Observed:
     changed = differences(first, [run.held for run in runs])
     torch.manual_seed(_SEED)
     seeds, rewinds = runs[0].seed != _SEED, torch.equal(runs[0].random, torch.get_rng_state())
-    seen = Observed(frozen=outside, first=tuple(runs[0].returned), seeds=seeds, rewinds=rewinds)
+    returned = tuple(runs[0].returned)
+    seen = Observed(assigned=runs[0].assigned, frozen=outside, first=returned, seeds=seeds, rewinds=rewinds)
     if changed:
         seen = _with_places(seen, example, first, changed)
     explained = seen.states or seen.frozen or _changes_registered(example.model, runs[0])
@@ -141,14 +147,39 @@ def _with_places(seen: Observed, example: Example, first: Mapping[Place, Any], c
     return replace(seen, states=states, frozen=(*frozen, *seen.frozen))
 
 
+def unread(example: Example, observed: Observed) -> list[Place]:
+    """The states, and the buffers that forward exchanges, on whose values at the start no later call depends."""
+    with torch.no_grad(), torch.random.fork_rng([]), as_they_were(example.model):
+        calls, runs = _with_other_values(example, [example.tensors, example.tensors])
+        lasting = [*observed.states, *observed.assigned]
+
+        def is_unread(place: Place) -> bool:
+            return _alike(runs, _runs(example, calls, reset=[place]), [p for p in lasting if p != place], place)
+
+        return [place for place in lasting if is_unread(place)]
+
+
 def _changes_registered(model: nn.Module, run: _Run) -> bool:
     """Whether a call changed buffers or parameters, or their number."""
-    before = _values(model)
-    return len(before) != len(run.registered) or not all(map(is_same, before, run.registered))
+    return not _same_values(_values(model), run.registered)
 
 
-def _values(model: nn.Module) -> list[torch.Tensor]:
-    return [t.detach().clone() for t in (*model.buffers(), *model.parameters())]
+def _same_values(some: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor]) -> bool:
+    return some.keys() == others.keys() and all(is_same(some[name], others[name]) for name in some)
+
+
+def _values(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: t.detach().clone() for name, t in (*model.named_buffers(), *model.named_parameters())}
+
+
+def _buffers(model: nn.Module) -> dict[str, torch.Tensor]:
+    return dict(model.named_buffers(remove_duplicate=False))
+
+
+def _place(name: str) -> Place:
+    """The place of a buffer."""
+    path, _, own = name.rpartition(".")
+    return Place(path, ((".", own),))
 
 
 def _with_other_values(
@@ -193,8 +224,9 @@ def _runs(
 
     Raises _NotRun where the model raises.
     """
-    registered, runs = _registered(example.model), []
+    runs = []
     with _apart(example.model) as model:
+        buffers = _buffers(model)
         for place, value in (given or {}).items():
             place.put(model, value.clone())
         for tensors in calls:
@@ -204,7 +236,7 @@ def _runs(
                 returned = deepcopy(list(map(_detached, flatten(call(model, example.parameters, arguments))[0])))
             except Exception as e:  # the code of a model may raise anything, and return what cannot be copied
                 raise _NotRun(f"run by itself it raises {type(e).__name__}: {e}".partition("\n")[0]) from e
-            runs.append(_Run.after(returned, model, registered))
+            runs.append(_Run.after(returned, model, buffers))
             if reset and (fresh := _copy(example.model)) is not None:
                 for place in ordered(reset):
                     place.put(model, place.get(fresh))
@@ -227,18 +259,17 @@ def _copy(model: nn.Module) -> nn.Module | None:
         return None
 
 
-def _registered(model: nn.Module) -> set[str]:
-    return {name for name, _ in model.named_buffers(remove_duplicate=False)}
-
-
 def _held(model: nn.Module, registered: Collection[str]) -> dict[Place, Any]:
     return copied_values(leaves(model, registered))
 
 
-def _alike(runs: Sequence[_Run], others: Sequence[_Run], places: Collection[Place]) -> bool:
-    """Whether calls return the same and leave the same in `places`."""
+def _alike(runs: Sequence[_Run], others: Sequence[_Run], places: Collection[Place], but: Place | None = None) -> bool:
+    """Whether calls return the same and leave the same in `places`, parameters and buffers; `but` one buffer."""
+    left = str(but)
     return all(
-        a.same(b) and all(is_same(a.held.get(p, MISSING), b.held.get(p, MISSING)) for p in places)
+        a.same(b)
+        and all(is_same(a.held.get(p, MISSING), b.held.get(p, MISSING)) for p in places)
+        and _same_values(*({n: t for n, t in run.registered.items() if n != left} for run in (a, b)))
         for a, b in zip(runs, others, strict=True)
     )
 

@@ -45,8 +45,10 @@ class Place:
     def put(self, model: nn.Module, value: Any) -> None:
         """Hold a value here; `MISSING` removes what is there, and in a list all after it.
 
-        Raises LookupError or TypeError where there is no such place.
+        Raises LookupError or TypeError where there is no such place for a value.
         """
+        if value is MISSING and self.get(model) is MISSING:
+            return
         owner: Any = self._owner(model)
         key = self.steps[-1][1]
         if isinstance(owner, tuple) and value is not MISSING:

@@ -292,6 +292,41 @@ def test_what_stages_cannot_keep_is_named(compute: Any, attributes: dict[str, An
     assert all(getattr(model[0], key) == value for key, value in attributes.items())
 
 
+def keeps_its_activations(model: Any, x: torch.Tensor) -> torch.Tensor:
+    setattr(model, model.where, x.relu())
+    model.count = model.count + 1
+    return x.relu() * model.count
+
+
+@pytest.mark.parametrize("register", [True, False])
+def test_a_state_that_no_call_reads_may_follow_the_batch(register: bool) -> None:
+    model = Changes(keeps_its_activations, count=torch.zeros(()), where="last")
+    if register:
+        model.register_buffer("last", torch.zeros(3, WIDTH))
+    else:
+        model.last = torch.zeros(3, WIDTH)
+    with pytest.warns(UserWarning, match=r"^forward changes last; stages keep to the value that it had at first$"):
+        graph = capture(model, (hidden(),), dynamic_shapes={"x": {0: "batch"}})
+    assert [state.fqns for state in graph.states] == [("count",)]
+    assert set(dict(model.named_buffers())) == ({"last"} if register else set())
+    calls = [Call.of(hidden(n)) for n in (3, 5, 3)]
+    wanted = run_model(model, calls)
+    for want, got in zip(wanted, run_graph(graph, calls, {}), strict=True):
+        torch.testing.assert_close(got, want, rtol=0, atol=0)
+
+
+def reads_its_activations(model: Any, x: torch.Tensor) -> torch.Tensor:
+    last, model.last = model.last, x
+    return x + last.sum()
+
+
+def test_a_state_that_is_read_and_follows_the_batch_is_refused() -> None:
+    model = Changes(reads_its_activations)
+    model.register_buffer("last", torch.zeros(3, WIDTH))
+    with pytest.raises(CaptureError, match=r"`batch` \(dimension 0 of `x`\) cannot be dynamic: .* for 3 alone\n"):
+        capture(model, (hidden(),), dynamic_shapes={"x": {0: "batch"}})
+
+
 def looked_at(model: Any, x: torch.Tensor) -> torch.Tensor:
     model.attention = x.softmax(-1)
     return model.attention @ model.w
@@ -304,9 +339,14 @@ def made_once(model: Any, x: torch.Tensor) -> torch.Tensor:
     return x + model.tables["ones"]
 
 
+def listed(model: Any, x: torch.Tensor) -> torch.Tensor:
+    model.activations = [x.relu(), x]
+    return x
+
+
 @pytest.mark.parametrize(
     ("compute", "attributes"),
-    [(looked_at, {"attention": None}), (looked_at, {}), (made_once, {"tables": {}, "longest": 0})],
+    [(looked_at, {"attention": None}), (looked_at, {}), (listed, {}), (made_once, {"tables": {}, "longest": 0})],
 )
 def test_what_a_first_run_prepares_is_neither(compute: Any, attributes: dict[str, Any]) -> None:
     assert check_calls(Changes(compute, **attributes)) == []
