@@ -58,7 +58,7 @@ def asks(model: Model, x: torch.Tensor) -> torch.Tensor:
 
 
 def by_batch(model: Model, x: torch.Tensor) -> torch.Tensor:
-    return x / x.shape[0] if not torch.compiler.is_exporting() else x / 2
+    return x / x.shape[0] if not torch.compiler.is_compiling() else x / 2
 
 
 def seeds(model: Model, x: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import transformers as t
@@ -162,20 +161,14 @@ DECODERS = {
         moe_intermediate_size=32,
         moe_shared_expert_intermediate_size=32,
     ),
-    "qwen3_next": replace(
-        _grouped(
-            "qwen3_next",
-            **EXPERTS,
-            linear_key_head_dim=16,
-            linear_value_head_dim=16,
-            linear_num_key_heads=2,
-            linear_num_value_heads=4,
-            layer_types=["linear_attention", "full_attention"] * 2,
-        ),
-        known="not done after 400 s: while it is exported, transformers solves the triangular system of each layer of "
-        "linear attention by 63 steps that write in place. It would take the answer of a call, with "
-        "torch.linalg.solve_triangular, to the question whether it is exported, not to that whether it is compiled, by "
-        "which its experts are chosen",
+    "qwen3_next": _grouped(
+        "qwen3_next",
+        **EXPERTS,
+        linear_key_head_dim=16,
+        linear_value_head_dim=16,
+        linear_num_key_heads=2,
+        linear_num_value_heads=4,
+        layer_types=["linear_attention", "full_attention"] * 2,
     ),
     "recurrent_gemma": _grouped("recurrent_gemma", lru_width=64, attention_window_size=8),
     "rwkv": causal("rwkv", attention_hidden_size=64),

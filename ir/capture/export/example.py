@@ -22,7 +22,8 @@ class Example:
 
     `computed`: whether what is made of numbers alone, as by arange, is known while the model is traced.
     `repeats`: whether layers that are alike may be recorded once a kind; `templates` says from which call of each.
-    `as_called`: whether the model's code that asks if it is exported gets the answer of a plain call.
+    `as_called`: whether the model's code that asks if it is compiled or exported gets the answer of a plain call;
+    `told_exported`: whether code that asks for the export alone gets the true one.
     """
 
     model: nn.Module
@@ -35,6 +36,7 @@ class Example:
     repeats: bool = True
     templates: tuple[int, ...] | None = None
     as_called: bool = False
+    told_exported: bool = False
 
     def at(self, tensors: Sequence[torch.Tensor]) -> Example:
         """The same call with other tensors, whose sizes are all fixed."""

@@ -56,6 +56,7 @@ from ir.capture.source_lines.variables import watched_variables
 from ir.capture.unregistered_state.places import changed, newly_held
 from ir.capture.unregistered_state.places import leaves as held_by
 from ir.capture.unregistered_state.restoring import as_they_were
+from ir.errors import CaptureError
 from ir.graph import Graph
 from ir.location import Where
 from ir.objects.signature import Signature, Slot, Tree, call, flatten, names
@@ -116,16 +117,26 @@ def record(example: Example) -> Recording:
             doubted = once.doubt and once.doubt[0]
             members = {key: m for key, m in members.items() if doubted is not None and m.group != doubted}
             notes += (f"layers are {ONE_BY_ONE}: {e}",)
+        except _UntoldError:
+            example = replace(example, told_exported=True)
 
 
 ONE_BY_ONE = "exported one by one"
+
+
+class _UntoldError(Exception):
+    """What a model does in a plain call was not exported; it may do something else if it is told of the export."""
 
 
 def _record(example: Example, once: LayersOnce) -> Recording:
     flat = Flat(example, once)
     try:
         return flat.noted(recorded(flat, example, lambda program: flat.seen.returns[-1], once=once))
-    except NotExported as e:
+    except CaptureError as e:
+        if flat.seen.untold:
+            raise _UntoldError from e
+        if not isinstance(e, NotExported):
+            raise
         e.origins = flat.seen.origins.of_error(e)
         raise e.at_derivatives(flat.seen.derivatives) from e
 
@@ -175,10 +186,12 @@ class _Seen:
     notes: list[str] = field(default_factory=list)
     derivatives: list[Where] = field(default_factory=list)  # lines that take them
     asked: bool = False
+    untold: bool = False  # whether a question for the export alone got the answer of a plain call
     asked_about: set[Origin] = field(default_factory=set)
 
-    def ask(self, tensor: torch.Tensor | None) -> None:
+    def ask(self, tensor: torch.Tensor | None, untold: bool) -> None:
         self.asked = True
+        self.untold |= untold
         if tensor is not None:
             self.asked_about |= self.origins.of(tensor)
 
@@ -211,7 +224,7 @@ class Flat(nn.Module):
             contexts.enter_context(fixed_buffers(self.m, self._example.buffers))
             contexts.enter_context(self.seen.gradients.watched())
             contexts.enter_context(derivatives_seen(self.seen.derivatives.append))
-            contexts.enter_context(tracing_questions(self.seen.ask, self._example.as_called))
+            contexts.enter_context(tracing_questions(self.seen.ask, self._example))
             contexts.enter_context(autocast_as_around())
             result = call(self.m, self._example.parameters, arguments)
             results, spec = flatten(result)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise, takewhile
+from itertools import islice, pairwise, product, takewhile
 
 import sympy
 from sympy.core.relational import Relational
@@ -16,6 +16,8 @@ from ir.sizes import hold
 
 _STEPS = 2048  # values looked at on each side of the example's
 _NEAR, _FAR = 64, range(960, 1080)  # values at which one guard may follow from others
+_LOOKED_AT = 100  # points at which a guard about several sizes may
+_READ = 90  # characters of a condition that a note spells out
 
 
 @dataclass(frozen=True)
@@ -71,38 +73,59 @@ def guard_notes(
 ) -> Iterator[str]:
     """A note on each guard: what the model asks of sizes, where, and which values that leaves.
 
-    There is none on a guard that all sizes meet, or all that those before it leave.
+    There is none on a guard that all sizes meet, or all that those before it leave; a long one is not spelled out.
     """
     for i, guard in enumerate(guards):
-        if _is_met(guard, guards[:i], ranges, hints):
+        symbols: list[sympy.Symbol] = sorted(guard.free_symbols, key=str)  # type: ignore[arg-type]
+        if _is_met(guard, guards[:i], symbols, ranges, hints) or (symbols[1:] and always_true(guard, ranges)):
             continue
-        names = sorted(map(str, guard.free_symbols))
-        place = next((q.at for q in questions if q.assumed == guard), "")
-        asks = f"the stages are right where {guard_text(guard)}{place}"
-        if len(names) == 1:
-            [symbol] = guard.free_symbols
-            left = allowed_values(symbol, [guard], ranges[symbol], hints[symbol])  # type: ignore[index]
-            if (left.least, left.most) != ranges[symbol]:  # type: ignore[index]
-                yield f"`{symbol}` must be {left}: {asks}"
-        elif not always_true(guard, ranges):
-            yield f"{asks}: other {' and '.join(f'`{name}`' for name in names)} are refused"
+        text, place = guard_text(guard), next((q.at for q in questions if q.assumed == guard), "")
+        asks = f": the stages are right where {text}" if len(text) <= _READ else ""
+        left = {
+            s: allowed_values(s, [guard.subs({t: hints[t] for t in symbols if t != s})], ranges[s], hints[s])
+            for s in symbols
+        }
+        said = [f"`{s}` must be {values}" for s, values in left.items() if (values.least, values.most) != ranges[s]]
+        if not symbols[1:]:
+            yield from (f"{one}{asks}{place}" for one in said)
+        elif asks:
+            yield f"{asks[2:]}{place}: other {_listed(symbols)} are refused"
+        else:
+            more = f": with the others as in the example, {' and '.join(said)}" if said else ""
+            yield f"the stages are right for some {_listed(symbols)} alone{place}{more}"
+
+
+def _listed(symbols: Sequence[sympy.Symbol]) -> str:
+    return " and ".join(f"`{symbol}`" for symbol in symbols)
 
 
 def _is_met(
     guard: sympy.Basic,
     before: Sequence[sympy.Basic],
+    symbols: Sequence[sympy.Symbol],
     ranges: Mapping[sympy.Symbol, tuple[int, int | None]],
     hints: Mapping[sympy.Symbol, int],
 ) -> bool:
-    """Whether a guard about one size holds wherever those `before` do that are about it."""
-    about = [other for other in before if other.free_symbols == guard.free_symbols]
-    if not about or len(guard.free_symbols) != 1:
+    """Whether a guard holds at all sizes near the example's, and some far ones, where those `before` do."""
+    about = [other for other in before if other.free_symbols <= guard.free_symbols]
+    if not about:
         return False
-    [symbol] = guard.free_symbols
-    low, high = ranges[symbol]  # type: ignore[index]
-    near = range(max(low, hints[symbol] - _NEAR), hints[symbol] + _NEAR)  # type: ignore[index]
-    sizes = (size for size in (*near, *_FAR) if low <= size <= (high or size))
-    return all(hold([guard], {symbol: size}) for size in sizes if hold(about, {symbol: size}))
+    values = [_sizes(symbol, about, ranges[symbol], hints[symbol]) for symbol in symbols]
+    if symbols[1:]:
+        each = int(_LOOKED_AT ** (1 / len(symbols)))
+        values = [found[:: max(1, len(found) // each)] for found in values]
+    points = (dict(zip(symbols, point, strict=True)) for point in product(*values))
+    return all(hold([guard], point) for point in points if hold(about, point))
+
+
+def _sizes(
+    symbol: sympy.Symbol, guards: Sequence[sympy.Basic], bounds: tuple[int, int | None], example: int
+) -> list[int]:
+    """Sizes near the example's, and some far ones, at which the guards that are about this one alone hold."""
+    low, high = bounds
+    alone = [guard for guard in guards if guard.free_symbols == {symbol}]
+    near = (*range(max(low, example - _NEAR), example + _NEAR), *_FAR)
+    return [size for size in near if low <= size <= (high or size) and hold(alone, {symbol: size})]
 
 
 def guard_text(guard: sympy.Basic) -> str:

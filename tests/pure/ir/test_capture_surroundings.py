@@ -271,6 +271,28 @@ def test_a_model_that_asks_if_it_is_exported_is_recorded_as_it_is_called(questio
     assert quietly(Model(lambda model, x: 2 if getattr(torch.compiler, question)() else 1), 3, 3) == []
 
 
+def by_rows(model: Any, x: torch.Tensor) -> Any:
+    return 3 if torch.compiler.is_exporting() else x.shape[0]
+
+
+def by_both(model: Any, x: torch.Tensor) -> Any:
+    if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+        raise RuntimeError("this form is torch.compile's alone")
+    return 1
+
+
+def by_value(model: Any, x: torch.Tensor) -> Any:
+    return 1 if torch.compiler.is_exporting() or x.sum().item() < 1e9 else 2
+
+
+@pytest.mark.parametrize("scale", [by_rows, by_both, by_value])
+def test_code_that_asks_for_the_export_alone_is_recorded_as_it_is_called_if_it_can_be(scale: Any) -> None:
+    model, calls = Model(scale), [Call.of(torch.randn(n, WIDTH)) for n in (3, 5)]
+    graph = capture(model, calls[0].args, dynamic_shapes={"x": {0: "batch"}})
+    for want, got in zip(run_model(model, calls), run_graph(graph, calls, dict(model.state_dict())), strict=True):
+        torch.testing.assert_close(got, want, rtol=0, atol=0)
+
+
 class LeavesMaskOut(nn.Module):
     """A model that looks at a mask only where it is called, as those of transformers do."""
 
