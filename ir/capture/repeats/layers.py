@@ -154,7 +154,7 @@ class LayersOnce:
             kind.calls == 1 if self.given is None else self.given[number : number + 1] != (kind.calls,)
         ):
             start, result = len(self._nodes), forward()
-            kind.wishes = [created.wish for created in self.created[start:]]
+            kind.wishes = self._wishes(start)
             return result
         return self._record(kind, member, forward)
 
@@ -168,13 +168,13 @@ class LayersOnce:
         misses = FakeTensorMode.cache_info().misses
         with recorder:
             result = forward()
-        wishes, kind.wishes = kind.wishes, [created.wish for created in self.created[start:]]
+        wishes, kind.wishes = kind.wishes, self._wishes(start)
         settled = wishes == kind.wishes and misses == FakeTensorMode.cache_info().misses
         if self.given is None and not settled:
             return result
         before = {i: self._node(recorder.tensors[i]) for i in recorder.external}
         try:
-            stores = self._stores(self._nodes[start:], [recorder.tensors[i] for i in recorder.external])
+            stores = self._stores(self._since(start), [recorder.tensors[i] for i in recorder.external])
             if not stores.keys() <= {before[i] for i in recorder.stored}:
                 raise InDoubt("it changes a tensor that it is given")
             template = Template.of(recorder, result, kept_in(_arguments(forward)), self.unkept)
@@ -215,14 +215,25 @@ class LayersOnce:
             slot = None if self._tracer is None else get_proxy_slot(tensor, self._tracer, None)
         return "" if slot is None else slot.proxy.node.name
 
+    def _since(self, start: int) -> list[fx.Node]:
+        """The nodes created since, without those inside of functions that higher-order operators run."""
+        return [node for node in self._nodes[start:] if node.graph is getattr(self._tracer, "graph", None)]
+
+    def _wishes(self, start: int) -> list[str]:
+        """The names that torch had wished for; functions are numbered by modules."""
+        wishes = {
+            id(node): created.wish for node, created in zip(self._nodes[start:], self.created[start:], strict=True)
+        }
+        return [wishes[id(node)] for node in self._since(start) if not _is_function(node)]
+
     def _stores(self, nodes: Sequence[fx.Node], external: Collection[torch.Tensor]) -> dict[str, str]:
         """The nodes that store into buffers from outside, by name, with the nodes of these buffers.
 
-        Raises InDoubt for nodes that run functions, end gradients or write to what is outside in another way.
+        Raises InDoubt for tensors of no module, ends of gradients and other nodes that write to what is outside.
         """
         outside, stores = memory_of(external), dict[str, str]()
         for node in nodes:
-            if isinstance(node.target, HigherOrderOperator) or node.op == "get_attr":
+            if node.op == "get_attr" and not _is_function(node):
                 raise InDoubt(f"it has {node.target}")
             if ends_gradients(node):
                 raise InDoubt("gradients end in it")
@@ -231,6 +242,11 @@ class LayersOnce:
                     raise InDoubt("it changes a tensor that it is given")
                 stores[node.name] = node.args[0].name  # type: ignore[union-attr]
         return stores
+
+
+def _is_function(node: fx.Node) -> bool:
+    """Whether a node is a function that higher-order operators run."""
+    return node.op == "get_attr" and all(isinstance(user.target, HigherOrderOperator) for user in node.users)
 
 
 def _arguments(forward: functools.partial[Any]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import fx
@@ -45,7 +45,8 @@ def repeats_of(once: LayersOnce, program: ExportedProgram) -> LayerRepeats | Non
     if not once.repeated:
         return None
     graph = once.created[once.repeated[0].start].graph
-    numbering = _Numbering(once.created, _items(once.created, program) | _placeholders(once.created, program))
+    created = [c for c in once.created if c.graph is graph]  # not those in functions that operators run
+    numbering = _Numbering(once.created, graph, _items(created, program) | _placeholders(created, program))
     starts = {repeated.start: repeated for repeated in once.repeated}
     names: dict[str, str] = {}
     instances: list[Instance] = []
@@ -56,40 +57,44 @@ def repeats_of(once: LayersOnce, program: ExportedProgram) -> LayerRepeats | Non
             instances.append(numbering.instance(repeated))
             number = repeated.end
             continue
-        if once.created[number].graph is graph:
-            numbering.follow([once.created[number]])
-            names |= numbering.named([once.created[number]])
+        numbering.follow([once.created[number]])
+        names |= numbering.named([once.created[number]])
         number += 1
     return LayerRepeats(tuple(instances), names, once.templates)
 
 
 class _Numbering:
-    """Names nodes as torch does, those of an export and those of a full one."""
+    """Names the nodes of a graph as torch does, those of an export and those of a full one."""
 
-    def __init__(self, created: Sequence[Created], final: Mapping[str, str]) -> None:
-        self._created = created
+    def __init__(self, created: Sequence[Created], graph: fx.Graph, final: Mapping[str, str]) -> None:
+        self._created, self._graph = created, graph
         self._final = final  # the names in the program of nodes that torch renamed
         self._ours, self._full = _Namespace(), _Namespace()
-        found = {_number(name) - _number(c.name) for c in created if c.item and (name := final.get(c.name))}
+        found = {
+            _number(name) - _number(c.name) for c in self._of_graph(created) if c.item and (name := final.get(c.name))
+        }
         if len(found) > 1:
             raise InDoubt("torch numbers the results of operators anew")
         self._shift = next(iter(found), 0)  # regions that torch takes out have such nodes, too, when it copies others
 
     def follow(self, created: Sequence[Created]) -> None:
         """Name nodes of the export.  Raises InDoubt where torch named them otherwise."""
-        for one in created:
+        for one in self._of_graph(created):
             if self._ours.create_name(one.wish, None) != one.name:
                 raise InDoubt(f"torch names a node {one.name}")
 
     def named(self, created: Sequence[Created]) -> dict[str, str]:
         """The names of the next nodes in a full export, by those in the program."""
-        return {self._final.get(c.name, c.name): self._next(c) for c in created}
+        return {self._final.get(c.name, c.name): self._next(c) for c in self._of_graph(created)}
 
     def instance(self, repeated: Repeated) -> Instance:
         recorded: Recorded = repeated.recorded
         names = self.named(self._created[recorded.start : recorded.end])
         external, outputs = (tuple(self._final.get(n, n) for n in ns) for ns in (recorded.external, recorded.outputs))
         return Instance(repeated.number, recorded.path, names, external, outputs)
+
+    def _of_graph(self, created: Iterable[Created]) -> Iterator[Created]:
+        return (one for one in created if one.graph is self._graph)
 
     def _next(self, created: Created) -> str:
         name = self._full.create_name(created.wish, None)

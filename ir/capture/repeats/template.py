@@ -6,11 +6,12 @@ import gc
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from types import CellType, FrameType
+from types import CellType, FrameType, MethodType
 from typing import Any
 
 import torch
 from torch._C import DisableTorchFunction
+from torch._ops import HigherOrderOperator
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes
@@ -65,7 +66,9 @@ class CallRecorder(TorchFunctionMode):
             makes = func == torch.Tensor.__setitem__ or any(
                 isinstance(leaf, torch.Tensor) for leaf in tree_leaves(made)
             )
-            if not makes and not _reads_types(func, args, made):
+            if not (
+                _runs_known(args) if isinstance(func, HigherOrderOperator) else makes or _reads_types(func, args, made)
+            ):
                 self.doubt = self.doubt or f"it calls {getattr(func, '__name__', func)}"
             self.steps.append(FunctionCall(func, given, self.described(made, external=False) if makes else None, makes))
         return made
@@ -100,6 +103,17 @@ class CallRecorder(TorchFunctionMode):
             self.external += [len(self.tensors)] * external
             self.tensors.append(tensor)
         return Ref(self._known[id(tensor)])
+
+
+def _runs_known(args: Any) -> bool:
+    """Whether the functions among arguments are methods of frozen dataclasses, which say what these compute."""
+    functions = [leaf for leaf in tree_leaves(args) if callable(leaf)]
+    return all(isinstance(f, MethodType) and _is_frozen(f.__self__) for f in functions)
+
+
+def _is_frozen(thing: Any) -> bool:
+    settings: Any = getattr(thing, "__dataclass_params__", None)
+    return bool(settings and settings.frozen)
 
 
 def _reads_types(func: Any, args: Any, made: Any) -> bool:
@@ -294,6 +308,8 @@ class Replay(TorchFunctionMode):
                 return bool(wanted.node.expr == given.node.expr)
             case float() | complex():
                 return repr(wanted) == repr(given)  # -0.0 and nan
+            case MethodType():
+                return bool(wanted == given)  # of one object
         return wanted is given or (isinstance(given, _PLAIN) and wanted == given)
 
     def _is(self, index: int, tensor: torch.Tensor) -> bool:

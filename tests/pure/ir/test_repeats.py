@@ -14,6 +14,8 @@ from ir.analysis.bind import bind_sizes
 from ir.capture.checks.equivalence import same_terms
 from ir.capture.export.recording import record
 from ir.capture.model import _example
+from ir.checkpoint.quantized.kept import KeptWeight, hold_stored
+from ir.checkpoint.quantized.scaled import Scaled
 from tests.support.repeats import NEVER, differences, exported
 
 WIDTH, LAYERS = 8, 8
@@ -139,6 +141,27 @@ class CachedLayer(Layer):
         return x + made.relu()
 
 
+def experts() -> Stack:
+    """Layers over weights of three experts each, as they are stored."""
+
+    def over_experts(layer: Layer, x: torch.Tensor) -> torch.Tensor:
+        return x + (x @ layer.inner.weight).sum(0)
+
+    stack = Stack(over_experts)
+    for layer in stack.layers:
+        parts = {"codes": torch.ones(3, WIDTH, WIDTH, dtype=torch.float8_e4m3fn), "scale": torch.rand(3, 2, 2)}
+        names = {"codes": "weight", "scale": "weight_scale"}
+        layer.inner = nn.Linear(WIDTH, WIDTH, bias=False)
+        hold_stored(layer.inner, "weight", KeptWeight(Scaled((4, 4)), tuple(names.items()), torch.float32), parts)
+        layer.inner._parameters |= {names[what]: nn.Parameter(part, False) for what, part in parts.items()}
+    return stack
+
+
+def maps(layer: Layer, x: torch.Tensor) -> torch.Tensor:
+    (made,) = torch.ops.higher_order.map_impl(lambda row: (row * (layer.index + 1),), (layer.inner(x),), ())
+    return made
+
+
 def same(make: Callable[[], nn.Module], dynamic: bool = False) -> int:
     """Check that the graph is that of a full export; returns how many layers were left out of the export."""
     shapes = {"x": {0: "batch"}} if dynamic else None
@@ -173,6 +196,10 @@ def test_another_call_is_compared_with_a_graph_whose_layers_are_recorded_once() 
         assert same_terms(bind_sizes(recording.graph, {"batch": 3}), call) == same
 
 
+def test_experts_as_they_are_stored_are_exported_once_a_kind() -> None:
+    assert same(experts, dynamic=True) == LAYERS - 2
+
+
 def test_layers_that_change_what_they_are_given_in_another_way_are_exported_in_full() -> None:
     def adds(layer: Layer, x: torch.Tensor) -> torch.Tensor:
         layer.pool.add_(1)
@@ -200,7 +227,7 @@ def test_arguments_of_calls_that_ended_keep_nothing() -> None:
     assert same(model) == LAYERS - 2
 
 
-@pytest.mark.parametrize("compute", [lambda: reads_its_index, lambda: every_fourth, counter, keeper])
+@pytest.mark.parametrize("compute", [lambda: reads_its_index, lambda: every_fourth, lambda: maps, counter, keeper])
 def test_layers_that_only_look_alike_are_exported_in_full(compute: Callable[[], Compute]) -> None:
     assert same(lambda: Stack(compute())) == 0
 
