@@ -1,7 +1,7 @@
-"""Decoding over quantized weights beside bfloat16: `python3 -m tests.benchmarks.gpu.quantized [KIND ...]`.
+"""Decoding over quantized weights beside bfloat16: `python3 -m tests.benchmarks.gpu.quantized [KIND ...] [--compile]`.
 
 Each kind is the decoder of `tests.benchmarks.gpu.decoder`, cut for one GPU, with random weights that are made there; it
-prints the time of a step of one text of 1,000 tokens.
+prints the time of a step of one text of 1,000 tokens, with `--compile` of stages that torch.compile makes faster.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ KINDS: Mapping[str, Mapping[str, Any] | None] = {
     "bfloat16": None,
     "w4a16": {"format": "pack-quantized", "config_groups": {"all": {"weights": _PACKED}}},
     "fp8": {"format": "float-quantized", "config_groups": {"all": {"weights": _FLOATS}}},
+    "fp8-blocks": {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128]},
 }
 
 
@@ -37,9 +38,8 @@ def compiled(kind: str, layers: int) -> Path:
         return out
     settings = KINDS[kind]
     fields = {**decoder.config(layers).to_dict(), "architectures": ["LlamaForCausalLM"]}
-    quantization = {
-        "quantization_config": {"quant_method": "compressed-tensors", "ignore": ["lm_head"], **(settings or {})}
-    }
+    ignored = {"ignore": ["lm_head"], "modules_to_not_convert": ["lm_head"]}
+    quantization = {"quantization_config": {"quant_method": "compressed-tensors", **ignored, **(settings or {})}}
     source.mkdir(parents=True, exist_ok=True)
     (source / "config.json").write_text(json.dumps({**fields, **(quantization if settings else {})}))
     command = [sys.executable, "-m", "passes.compile", str(source), "-o", str(out), "--weights", "none", "--generate"]
@@ -53,13 +53,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python3 -m tests.benchmarks.gpu.quantized")
     parser.add_argument("kinds", nargs="*", default=[*KINDS], choices=KINDS)
     parser.add_argument("--layers", type=int, default=16)
-    parser.add_argument("--compile-only", action="store_true")
+    parser.add_argument("--compile", action="store_true", help="have torch.compile make the stages faster")
+    parser.add_argument("--plan-only", action="store_true")
     given = parser.parse_args()
     folders = {kind: compiled(kind, given.layers) for kind in given.kinds}
-    for kind, folder in folders.items() if not given.compile_only else ():
+    for kind, folder in folders.items() if not given.plan_only else ():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            pipe = Pipeline.load(folder, processes=False)
+            pipe = Pipeline.load(folder, processes=False, compile=given.compile)
         with pipe:
             took = [tokens.steps(pipe, 1, 1000, 64, 10_000 * (i + 1))[1] for i in range(4)]
             held = torch.cuda.memory_allocated()
