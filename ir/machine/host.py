@@ -60,7 +60,14 @@ def _device(name: str, shares: int) -> Device:
     memory = _memory(device) // shares
     if common := _common_name(device):
         return replace(read_cluster(f"{common}x1").devices[0], name=str(device), memory=memory)
-    return Device(str(device), flops=kind.flops, bandwidth=kind.bandwidth, memory=memory, launch=kind.launch)
+    return Device(
+        str(device),
+        flops=kind.flops,
+        bandwidth=kind.bandwidth,
+        memory=memory,
+        launch=kind.launch,
+        unaligned_product=kind.unaligned_product,
+    )
 
 
 def _link(device: Device) -> Link:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ir.machine.cluster import Cluster, Link
+from ir.machine.cluster import Cluster, Link, Rates
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class HardwareKind:
     bandwidth: float  # bytes per second, to its own memory
     launch: float  # seconds of the device for a kernel that does nothing
     link: Link  # between two of the kind, on one host
+    unaligned_product: Rates = ()  # flops per second, if rows are no multiple of 16 bytes; (): as of other products
     fused_causal: bool = False  # whether attention is faster with is_causal than with a mask
     graphs: bool = False  # whether the runtime launches all kernels of a decoder's step at once
     kernels: bool = False  # whether the kernels of ir/paged and ir/quantized_linear run there
@@ -27,6 +28,7 @@ _CPU = HardwareKind(
     bandwidth=2e10,
     launch=2e-6,
     link=Link(bandwidth=4e9, latency=30e-6),  # a queue between threads, or a socket between processes
+    unaligned_product=(("float32", 7.5e10), ("bfloat16", 1e11)),
 )
 _CUDA = HardwareKind(
     "cuda",

@@ -28,7 +28,8 @@ def test_this_host_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert [d.name for d in cluster.devices] == ["cpu:0", "cpu:1"]
     assert {d.kind for d in cluster.devices} == {device.kind}
     assert device.threads == 1
-    for unit in ("product", "convolution", "attention"):
+    assert device.unaligned_product != ()
+    for unit in ("product", "unaligned_product", "convolution", "attention"):
         for dtype in ("float32", "bfloat16", "float16"):
             assert 1e7 < device.rate(unit, dtype) < 1e12  # of one thread
     assert 1e8 < device.bandwidth < 1e12

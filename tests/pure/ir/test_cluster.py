@@ -12,7 +12,7 @@ import torch
 
 from ir.errors import SourceError
 from ir.machine.cluster import Cluster, Device, Link
-from ir.machine.host import host_cluster
+from ir.machine.host import host_cluster, named_cluster
 from ir.machine.kinds import HARDWARE_KINDS
 from ir.machine.named import FOLDER, read_cluster
 from tests.support.planning import DEVICE, LINK
@@ -156,6 +156,13 @@ def test_equal_devices_are_all_linked_both_ways() -> None:
 
 def test_a_transfer_takes_the_latency_and_then_the_bytes() -> None:
     assert Link(bandwidth=4e9, latency=3e-5).seconds(8e9) == pytest.approx(2.00003)
+
+
+def test_the_cpu_takes_longer_for_products_of_unaligned_rows_in_float32() -> None:
+    cpu = named_cluster(["cpu"]).devices[0]
+    assert cpu.rate("unaligned_product", "float32") == 0.75 * cpu.rate("product", "float32")
+    assert cpu.rate("unaligned_product", "float16") == cpu.rate("product", "float16")
+
 
 
 @pytest.mark.parametrize(
