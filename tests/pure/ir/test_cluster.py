@@ -164,7 +164,6 @@ def test_the_cpu_takes_longer_for_products_of_unaligned_rows_in_float32() -> Non
     assert cpu.rate("unaligned_product", "float16") == cpu.rate("product", "float16")
 
 
-
 @pytest.mark.parametrize(
     ("model", "memory", "like"),
     [
