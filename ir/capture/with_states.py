@@ -21,7 +21,7 @@ from ir.errors import CaptureError
 def with_states(
     example: Example, observed: Observed, soft: bool, record: Callable[[Example, bool, Sequence[Any] | None], Recording]
 ) -> Recording:
-    """What `record(example, soft, returned)` makes of a model that was run before, its attributes as states.
+    """A recording, by `record(example, soft, returned)`, of a model that was run before; its attributes are states.
 
     Where they cannot all be states, as one whose shape follows a size that may change, those that no call reads are
     none; else none is.

@@ -125,7 +125,7 @@ ONE_BY_ONE = "exported one by one"
 
 
 class _UntoldError(Exception):
-    """What a model does in a plain call was not exported; it may do something else if it is told of the export."""
+    """A failed export of what a model does in a plain call, which may do something else if it is told of the export."""
 
 
 def _record(example: Example, once: LayersOnce) -> Recording:
