@@ -60,6 +60,7 @@ from ir.errors import CaptureError
 from ir.graph import Graph
 from ir.location import Where
 from ir.objects.signature import Signature, Slot, Tree, call, flatten, names
+from ir.objects.zeros import copied
 
 
 @dataclass(frozen=True, order=True)
@@ -297,7 +298,7 @@ def _keep_values(program: ExportedProgram) -> None:
     """Copy constants that lie in memory of others, as in arrays of NumPy's: it is put back to what it held before."""
     for name, value in program.constants.items():
         if isinstance(value, torch.Tensor) and not value.is_meta and not value.untyped_storage().resizable():
-            program.constants[name] = value.clone()
+            program.constants[name] = copied(value)
 
 
 def _returned(program: ExportedProgram) -> Tree:

@@ -24,6 +24,7 @@ from torch import nn
 
 from ir.capture.holdable import unheld
 from ir.capture.paths import in_library
+from ir.objects.zeros import is_large_zeros
 
 MOST_BYTES = 1 << 30  # of weights in memory, whose values are read
 
@@ -147,7 +148,9 @@ class Digest:
         if not known or tensor.layout is not torch.strided or tensor.is_nested:
             raise Untold(str(type(tensor)))
         self.add((tensor.dtype, tuple(tensor.shape), tensor.stride(), tensor.requires_grad, tensor.device.type))
-        if self.values and not tensor.is_meta:
+        if self.values and is_large_zeros(tensor):
+            self.add("zeros")
+        elif self.values and not tensor.is_meta:
             dense = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
             self.hash.update(dense.numpy().data if dense.numel() else b"")
 

@@ -17,6 +17,7 @@ from torch.utils._pytree import TreeSpec
 from ir.cache_folder import cache_folder
 from ir.graph import THIS_DEVICE, Graph, ThisDevice
 from ir.objects.named_classes import told_tree, tree_again
+from ir.objects.zeros import is_large_zeros, zeros
 
 LARGEST_FILE = 256 << 20  # bytes of a graph that is kept
 MOST_FILES = 128  # the one that was used longest ago goes first
@@ -79,6 +80,8 @@ class _Pickler(pickle.Pickler):
         match obj:
             case torch._ops.OpOverload():
                 return _operator, (*obj.name().split("::"),)
+            case torch.Tensor() if is_large_zeros(obj):
+                return zeros, (tuple(obj.shape), obj.dtype)
             case ThisDevice():
                 return _this_device, ()
             case TreeSpec():

@@ -19,6 +19,7 @@ from ir.capture.paths import clean
 from ir.capture.source_lines.where import where_of
 from ir.errors import CaptureError
 from ir.graph import Constant, Param, State, Value
+from ir.objects.zeros import copied
 from ir.sizes import TensorType
 
 STATE_CHANGES = {"BUFFER_MUTATION", "PARAMETER_MUTATION"}  # by name: not every torch has the latter
@@ -78,7 +79,7 @@ class Leaves:
         if stored:
             return State(name, tensor, fqns)
         value: Any = self.program.constants[str(spec.target)]
-        data = value.detach().clone()
+        data = copied(value)
         return State(name, tensor, fqns, data) if mutated else Constant(name, tensor, fqns[0], data)
 
     @property

@@ -14,6 +14,7 @@ from torch.func import functional_call
 
 from ir.capture.export.recording import quiet
 from ir.errors import SourceError
+from ir.objects.zeros import zeros
 
 CAPTURED_PAGES = 5  # of the pools while a model is captured: two for each row of the example, and that of padding
 CAPTURED_SLOTS = 3  # one for each row, and that of padding
@@ -151,7 +152,7 @@ def added(index: int, kept: KeptTensor, owner: tuple[str, nn.Module], page: int,
     while hasattr(module, attribute):
         attribute = f"cached_{attribute}"
     sizes = (CAPTURED_SLOTS,) if kept.of_text else (CAPTURED_PAGES, page)
-    module.register_buffer(attribute, torch.zeros(*sizes, *kept.shape, dtype=kept.dtype), persistent=False)
+    module.register_buffer(attribute, zeros((*sizes, *kept.shape), kept.dtype), persistent=False)
     return Pool(path, attribute, kept, sliding)
 
 
