@@ -26,6 +26,7 @@ from ir.checkpoint.formats.gguf import is_gguf
 from ir.errors import SourceError
 from ir.sources.checkpoint_folder import read_checkpoint_folder
 from ir.sources.libraries.diffusers_folder import diffusers_folder
+from ir.sources.libraries.diffusers_pipeline import diffusers_pipeline
 from ir.sources.libraries.open_clip_folder import open_clip_folder
 from ir.sources.libraries.timm_folder import timm_folder
 from ir.sources.meta import with_values as with_values
@@ -36,7 +37,7 @@ from ir.sources.source import Source as Source
 from ir.sources.source import opened as opened
 from ir.sources.source import uncompiled as uncompiled
 
-_LIBRARIES = (timm_folder, open_clip_folder, diffusers_folder)
+_LIBRARIES = (timm_folder, open_clip_folder, diffusers_folder, diffusers_pipeline)
 _WAYS = "give a model file such as examples/gpt2.py, a checkpoint folder or a .pt2"
 
 

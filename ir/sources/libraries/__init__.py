@@ -6,5 +6,6 @@ The files:
     timm_folder       timm: a classifier of images
     open_clip_folder  open_clip: an encoder of images and one of texts
     diffusers_folder  diffusers: one model of a pipeline
+    diffusers_pipeline  all models of one, each with programs of its own
     diffusers_calls   the arguments of its models
 """

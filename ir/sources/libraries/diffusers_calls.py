@@ -84,6 +84,14 @@ def _classes(config: Any) -> LibraryCall:
     )
 
 
+def _autoencoder_methods(config: Any, dtype: torch.dtype) -> Mapping[str, LibraryCall]:
+    """The calls of pipelines: pixels are encoded, latents are decoded."""
+    pixels = _picture(config)
+    side = 2 ** (len(config.block_out_channels) - 1)
+    latents = torch.randn(_BATCH, config.latent_channels, *(size // side for size in pixels.shape[2:]))
+    return {"decode": _called({"z": latents.to(dtype)}), "encode": _called({"x": pixels.to(dtype)})}
+
+
 CALLS: Mapping[str, Callable[[Any], LibraryCall]] = {
     "UNet2DModel": _unet,
     "UNet2DConditionModel": _conditioned_unet,
@@ -92,3 +100,15 @@ CALLS: Mapping[str, Callable[[Any], LibraryCall]] = {
     "FluxTransformer2DModel": _flux,
     "DiTTransformer2DModel": _classes,
 }
+"""The call of a model by its class."""
+
+METHODS: Mapping[str, Callable[[Any, torch.dtype], Mapping[str, LibraryCall]]] = {"AutoencoderKL": _autoencoder_methods}
+"""The calls of pipelines, by their methods, of models of which they do not call `forward`."""
+
+TEXT_ENCODERS: Mapping[str, Mapping[str, Any]] = {
+    "CLIPTextModel": {"output_hidden_states": True},
+    "CLIPTextModelWithProjection": {"output_hidden_states": True},
+    "T5EncoderModel": {},
+    "UMT5EncoderModel": {},
+}
+"""The classes of transformers that pipelines call without a mask, with the arguments beside the ids."""

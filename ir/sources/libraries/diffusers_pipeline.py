@@ -1,0 +1,174 @@
+"""Pipelines of diffusers: folders whose model_index.json names models, each of which becomes programs of one artifact."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ir.checkpoint.checkpoint import Checkpoint
+from ir.errors import SourceError
+from ir.sources.checkpoint_folder import read_checkpoint_folder
+from ir.sources.folders import CONFIG
+from ir.sources.libraries.diffusers_calls import METHODS, TEXT_ENCODERS, LibraryCall
+from ir.sources.libraries.diffusers_folder import diffusers_folder
+from ir.sources.libraries.known_folder import settings_of
+from ir.sources.source import Reading, Source, Variant
+
+INDEX = "model_index.json"
+_STEPS = 30.0  # in which a schedule calls the model that denoises, for each call of the others
+
+
+@dataclass(frozen=True)
+class PipelineCall:
+    """A call of a model of a pipeline: which method of which model, and how often one image takes it."""
+
+    model: str
+    method: str
+    call: LibraryCall
+    share: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """The name of the program, and of the argument that has the inputs."""
+        return self.model if self.method == "forward" else f"{self.model}_{self.method}"
+
+
+class PipelineModels(nn.Module):
+    """The models of a pipeline.  An argument names one and its method, with the inputs by name: `vae_decode={"z": z}`."""
+
+    def __init__(self, models: Mapping[str, nn.Module], calls: Mapping[str, tuple[str, str]]) -> None:
+        super().__init__()
+        for name, model in models.items():
+            self.add_module(name, model)
+        self._calls = dict(calls)  # the name of a model, and of its method, by those of arguments
+        self.__class__ = type(PipelineModels.__name__, (PipelineModels,), {"forward": _with_arguments(calls)})
+
+    def called(self, given: Mapping[str, Any]) -> Any:
+        """The result of the one argument that is not None."""
+        [(name, inputs)] = ((name, inputs) for name, inputs in given.items() if inputs is not None)
+        model, method = self._calls[name]
+        return (getattr(self, model) if method == "forward" else getattr(getattr(self, model), method))(**inputs)
+
+
+def _with_arguments(names: Mapping[str, Any]) -> Callable[..., Any]:
+    """A forward with these arguments, which are keywords and may be left out."""
+
+    def forward(self: PipelineModels, **given: Any) -> Any:
+        return self.called(given)
+
+    itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    arguments = (inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in names)
+    forward.__signature__ = inspect.Signature([itself, *arguments])  # type: ignore[attr-defined]
+    return forward
+
+
+@dataclass(frozen=True)
+class PipelineFolder:
+    """A folder of a pipeline, with the library and the class of each of its parts by name."""
+
+    path: Path
+    parts: Mapping[str, tuple[str, str]]
+
+    def read(self, reading: Reading) -> Source:
+        """The source, in which the models are parts of one.  Raises SourceError where none of them can be read."""
+        self._check(reading)
+        sources, left_out = dict[str, Source](), list[str]()
+        for name in self.parts:
+            if (self.path / name / CONFIG).is_file():
+                try:
+                    sources[name] = self._part(name, reading)
+                except SourceError as e:
+                    left_out.append(f"{name} is left out, and the pipeline itself runs it: {e}")
+        calls = sorted((call for name in sources for call in self._calls(name, sources[name])), key=_rarity)
+        if not calls:
+            raise SourceError(f"{self.path} is a pipeline of diffusers none of whose models is read: {left_out}")
+        return self._source(sources, calls, tuple(left_out))
+
+    def _check(self, reading: Reading) -> None:
+        """Raise SourceError for options that are of one model."""
+        given = {"--generate": reading.generate, "--adapter": reading.adapters, "--weights-prefix": reading.prefix}
+        if asked := next(filter(given.get, given), None):
+            raise SourceError(f"{self.path} is a pipeline of diffusers, and {asked} is for one model")
+
+    def _part(self, name: str, reading: Reading) -> Source:
+        library, cls = self.parts[name]
+        if (known := diffusers_folder(self.path / name)) is not None:
+            return known.read(reading)
+        if library != "transformers":
+            raise SourceError(f"how pipelines call {cls} is not known")
+        return read_checkpoint_folder(self.path / name, replace(reading, padding=cls not in TEXT_ENCODERS))
+
+    def _calls(self, name: str, source: Source) -> Iterator[PipelineCall]:
+        cls = self.parts[name][1]
+        if cls in METHODS:
+            dtype = next(source.model.parameters()).dtype
+            for method, call in METHODS[cls](source.model.config, dtype).items():
+                yield PipelineCall(name, method, call)
+            return
+        inputs, shapes = {**source.kwargs, **TEXT_ENCODERS.get(cls, {})}, source.dynamic_shapes
+        if (step := inputs.get("timestep")) is not None and not step.is_floating_point():
+            inputs["timestep"] = step.float()  # some schedules have steps between whole numbers
+        share = _STEPS if self.parts[name][0] == "diffusers" else 1.0
+        yield PipelineCall(name, "forward", LibraryCall(inputs, shapes), share)
+
+    def _source(
+        self, sources: Mapping[str, Source], calls: list[PipelineCall], left_out: tuple[str, ...]
+    ) -> Source:
+        methods = {call.name: (call.model, call.method) for call in calls}
+        models = {name: source.model for name, source in sources.items()}
+        stored = [source.weights for source in sources.values()]
+        first, *others = (
+            Variant(c.name, (), {c.name: c.call.inputs}, {c.name: c.call.dynamic}, share=c.share) for c in calls
+        )
+        named = ((name, note) for name, source in sources.items() for note in source.notes)
+        return Source(
+            name=self.path.resolve().name,
+            model=PipelineModels(models, methods).eval(),
+            args=(),
+            kwargs=first.kwargs,
+            dynamic_shapes=first.dynamic_shapes,
+            weights=self._weights(sources) if all(isinstance(w, Checkpoint) for w in stored) else {},
+            notes=(*left_out, *(f"{name}: {note}" for name, note in named)),
+            made_up=True,
+            soft=True,
+            program=first.name,
+            share=first.share,
+            variants=tuple(others),
+            library=partial(_loaded, sources, methods) if all(s.library for s in sources.values()) else None,
+        )
+
+    def _weights(self, sources: Mapping[str, Source]) -> Checkpoint:
+        """The tensors of all models, with the names of these before theirs."""
+        tensors = {
+            f"{name}.{key}": tensor
+            for name, source in sources.items()
+            if isinstance(source.weights, Checkpoint)
+            for key, tensor in source.weights.tensors.items()
+        }
+        return Checkpoint(self.path, tensors)
+
+
+def diffusers_pipeline(path: Path) -> PipelineFolder | None:
+    """The folder, if it is one of a pipeline of diffusers."""
+    settings = settings_of(path / INDEX)
+    if "_diffusers_version" not in settings:
+        return None
+    parts = {name: tuple(part) for name, part in settings.items() if isinstance(part, list) and len(part) == 2}
+    return PipelineFolder(path, {name: part for name, part in parts.items() if all(isinstance(p, str) for p in part)})
+
+
+def _rarity(call: PipelineCall) -> float:
+    return -call.share
+
+
+def _loaded(sources: Mapping[str, Source], methods: Mapping[str, tuple[str, str]]) -> nn.Module:
+    """The models as their libraries load them."""
+    loaded = {name: source.library() for name, source in sources.items() if source.library is not None}
+    return PipelineModels(loaded, methods).eval()
