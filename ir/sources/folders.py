@@ -67,9 +67,6 @@ def _what_it_is(path: Path) -> str:
     """The kind of a folder without config.json, and what to do."""
     if steps := sorted(path.glob("checkpoint-*/config.json"), key=_step):
         return f"is the output of a training run; name a checkpoint in it, the newest is {steps[-1].parent}"
-    if (path / "model_index.json").is_file():
-        named = ", ".join(sorted(str(config.parent) for config in path.glob(f"*/{CONFIG}"))) or "none is here"
-        return f"is a pipeline of diffusers; give the folder of one of its models: {named}"
     if files := sorted(path.glob(f"*{SUFFIX}")):
         return f"has several GGUF files; name one, such as {files[0]}"
     if list(path.glob("open_clip_*")):

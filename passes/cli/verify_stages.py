@@ -39,23 +39,26 @@ _CALLS = ("the example", "the example again", "other values of the example's kin
 
 def compare(source: Source, folder: Path, graph: Graph) -> str:
     """Compare each program with the model.  Returns the verdict; raises VerifyError where they differ."""
+    uncut, loaded = _as_its_library_loads_it(source)
     if not source.variants:
-        return _compared(source, folder, graph)
-    calls = (replace(source, args=call.args, kwargs=call.kwargs) for call in source.calls)
-    verdicts = (_compared(call, folder, program_of(graph, i)) for i, call in enumerate(calls))
-    return "; ".join(f"{call.name}: {verdict}" for call, verdict in zip(source.calls, verdicts, strict=True))
+        return _compared(source, uncut, folder, graph) + loaded
+    verdicts = list[str]()
+    for i, call in enumerate(source.calls):
+        mine, other = (replace(one, args=call.args, kwargs=call.kwargs) for one in (source, uncut))
+        verdicts.append(f"{call.name}: {_compared(mine, other, folder, program_of(graph, i))}")
+    return "; ".join(verdicts) + loaded
 
 
-def _compared(source: Source, folder: Path, graph: Graph) -> str:
+def _compared(source: Source, uncut: Source, folder: Path, graph: Graph) -> str:
     """Run the model and its stages three times in a row.  Returns the verdict.
 
     The calls are the example, the example again, and inputs of the same types with other values and, where sizes are
     dynamic, other sizes; `graph` says which.  The last is left out where the model itself does not take it.
+    `uncut` has the model to compare with, `source` the one that was captured.
     Raises VerifyError where they differ, CaptureError where the model does from its own export, and StateError where it
     keeps something from call to call that stages do not, random numbers among it.
     """
     calls = _calls(source, graph)
-    uncut, loaded = _as_its_library_loads_it(source)
     with with_values(uncut.model, uncut.weights):
         wanted, again = (_run_uncut(uncut, graph.signature, calls) for _ in range(2))
         if not _all_alike(wanted, again):
@@ -71,7 +74,7 @@ def _compared(source: Source, folder: Path, graph: Graph) -> str:
             except VerifyError as e:
                 raise _error(e, source, graph, got, first=not when) from e
     more = "" if len(wanted) == len(_CALLS) else "; the model takes no other values than the example's"
-    return f"the stages return what the uncut model returns, {rounded}, in {len(wanted)} calls{more}{loaded}"
+    return f"the stages return what the uncut model returns, {rounded}, in {len(wanted)} calls{more}"
 
 
 def _as_its_library_loads_it(source: Source) -> tuple[Source, str]:

@@ -11,7 +11,8 @@ import torch
 from examples.diffusers_pipeline import staged
 from passes.compilation.api import compile_model
 from runtime import Pipeline
-from tests.zoo.checkpoints import FOLDERS, QUICK, TRAINED, tried, unet
+from tests.zoo.checkpoints import ADAPTERS, QUICK, TRAINED, tried
+from tests.zoo.checkpoints.libraries import unet
 
 
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled:UserWarning")
@@ -20,7 +21,7 @@ def test_a_nested_distributed_checkpoint_is_cut_and_run() -> None:
 
 
 def test_a_kept_adapter_is_chosen_by_its_name() -> None:
-    assert tried(FOLDERS["LoRA beside the weights, with `--adapter keep`"]).startswith("difference ")
+    assert tried(ADAPTERS["LoRA beside the weights, with `--adapter keep`"]).startswith("difference ")
 
 
 def test_a_pipeline_of_diffusers_runs_its_own_loop_around_our_stages(tmp_path: Path) -> None:
@@ -29,7 +30,7 @@ def test_a_pipeline_of_diffusers_runs_its_own_loop_around_our_stages(tmp_path: P
     whole = diffusers.DDPMPipeline(model.eval(), diffusers.DDPMScheduler(num_train_timesteps=10))
     whole.set_progress_bar_config(disable=True)
     whole.save_pretrained(tmp_path / "pipeline")
-    compile_model(tmp_path / "pipeline/unet", out=tmp_path / "out", **QUICK)
+    compile_model(tmp_path / "pipeline", out=tmp_path / "out", **QUICK)
     given = {"batch_size": 3, "num_inference_steps": 2, "output_type": "np"}
     with Pipeline.load(tmp_path / "out", devices=["cpu"]) as stages:
         found = staged(str(tmp_path / "pipeline"), stages)

@@ -1,4 +1,4 @@
-"""Pipelines of diffusers: folders whose model_index.json names models, each of which becomes programs of one artifact."""
+"""Pipelines of diffusers: model_index.json names models, whose calls become the programs of one artifact."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.errors import SourceError
 from ir.sources.checkpoint_folder import read_checkpoint_folder
 from ir.sources.folders import CONFIG
-from ir.sources.libraries.diffusers_calls import METHODS, TEXT_ENCODERS, LibraryCall
+from ir.sources.libraries.diffusers_calls import CALLS, METHODS, TEXT_ENCODERS, LibraryCall
 from ir.sources.libraries.diffusers_folder import diffusers_folder
 from ir.sources.libraries.known_folder import settings_of
 from ir.sources.source import Reading, Source, Variant
@@ -41,7 +40,7 @@ class PipelineCall:
 
 
 class PipelineModels(nn.Module):
-    """The models of a pipeline.  An argument names one and its method, with the inputs by name: `vae_decode={"z": z}`."""
+    """The models of a pipeline.  An argument names one and its method, and has its inputs: `vae_decode={"z": z}`."""
 
     def __init__(self, models: Mapping[str, nn.Module], calls: Mapping[str, tuple[str, str]]) -> None:
         super().__init__()
@@ -77,19 +76,25 @@ class PipelineFolder:
     parts: Mapping[str, tuple[str, str]]
 
     def read(self, reading: Reading) -> Source:
-        """The source, in which the models are parts of one.  Raises SourceError where none of them can be read."""
+        """The source, in which the models are parts of one.  Raises SourceError where one of them cannot be read."""
         self._check(reading)
         sources, left_out = dict[str, Source](), list[str]()
-        for name in self.parts:
-            if (self.path / name / CONFIG).is_file():
-                try:
-                    sources[name] = self._part(name, reading)
-                except SourceError as e:
-                    left_out.append(f"{name} is left out, and the pipeline itself runs it: {e}")
+        for name in (name for name in self.parts if (self.path / name / CONFIG).is_file()):
+            try:
+                sources[name] = self._part(name, reading)
+            except SourceError as e:
+                if self._is_known(name):
+                    raise
+                left_out.append(f"{name} is left out, and the pipeline itself runs it: {e}")
         calls = sorted((call for name in sources for call in self._calls(name, sources[name])), key=_rarity)
         if not calls:
-            raise SourceError(f"{self.path} is a pipeline of diffusers none of whose models is read: {left_out}")
+            why = "; ".join(left_out) or "none is here"
+            raise SourceError(f"{self.path} is a pipeline of diffusers none of whose models is read: {why}")
         return self._source(sources, calls, tuple(left_out))
+
+    def _is_known(self, name: str) -> bool:
+        """Whether it is known how pipelines call a model."""
+        return self.parts[name][1] in (*CALLS, *TEXT_ENCODERS)
 
     def _check(self, reading: Reading) -> None:
         """Raise SourceError for options that are of one model."""
@@ -118,9 +123,7 @@ class PipelineFolder:
         share = _STEPS if self.parts[name][0] == "diffusers" else 1.0
         yield PipelineCall(name, "forward", LibraryCall(inputs, shapes), share)
 
-    def _source(
-        self, sources: Mapping[str, Source], calls: list[PipelineCall], left_out: tuple[str, ...]
-    ) -> Source:
+    def _source(self, sources: Mapping[str, Source], calls: list[PipelineCall], left_out: tuple[str, ...]) -> Source:
         methods = {call.name: (call.model, call.method) for call in calls}
         models = {name: source.model for name, source in sources.items()}
         stored = [source.weights for source in sources.values()]
@@ -157,9 +160,9 @@ class PipelineFolder:
 
 def diffusers_pipeline(path: Path) -> PipelineFolder | None:
     """The folder, if it is one of a pipeline of diffusers."""
-    settings = settings_of(path / INDEX)
-    if "_diffusers_version" not in settings:
+    if not (path / INDEX).is_file():
         return None
+    settings = settings_of(path / INDEX)
     parts = {name: tuple(part) for name, part in settings.items() if isinstance(part, list) and len(part) == 2}
     return PipelineFolder(path, {name: part for name, part in parts.items() if all(isinstance(p, str) for p in part)})
 

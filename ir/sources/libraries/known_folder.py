@@ -48,7 +48,7 @@ class LibraryFolder:
         try:
             with parameters_on_meta():
                 model = self.make(library).eval()
-            model = model.to(dtype)
+            model = nn.Module.to(model, dtype)  # diffusers' own warns at each call
             call = self.call(model)
         except Exception as e:
             why = f"{type(e).__name__}: {e}".splitlines()[0]
@@ -71,7 +71,7 @@ class LibraryFolder:
 
     def _loaded(self, library: Any, dtype: torch.dtype) -> nn.Module:
         """The model as the library itself loads it."""
-        return self.load(library).eval().to(dtype)
+        return nn.Module.to(self.load(library).eval(), dtype)
 
     def _imported(self) -> Any:
         try:

@@ -1,0 +1,45 @@
+"""Adapters that peft saves, beside the weights of a Llama."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from tests.zoo.checkpoints.folders import folder_of
+from tests.zoo.checkpoints.kinds import Kind, llama
+
+
+def adapter(**settings: Any) -> Callable[[Path], Any]:
+    """Write a LoRA adapter beside the weights; returns the model with it merged."""
+
+    def change(folder: Path) -> Any:
+        torch.manual_seed(1)
+        merged, tensors = pickle.loads(pickle.dumps(llama())), {}
+        for i, layer in enumerate(merged.model.layers):
+            down, up = torch.randn(4, 32), torch.randn(32, 4)
+            stem = f"base_model.model.model.layers.{i}.self_attn.q_proj.lora_"
+            tensors |= {f"{stem}A.weight": down, f"{stem}B.weight": up}
+            with torch.no_grad():
+                layer.self_attn.q_proj.weight += up @ down * 2.0
+        save_file(tensors, folder / "adapter_model.safetensors")
+        rules = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"], **settings}
+        (folder / "adapter_config.json").write_text(json.dumps(rules))
+        return merged
+
+    return change
+
+
+ADAPTERS: dict[str, Kind] = {
+    "LoRA beside the weights": folder_of(adapter()),
+    "LoRA with a scale over the root of the rank": folder_of(adapter(use_rslora=True, lora_alpha=4)),
+    "LoRA beside the weights, with `--adapter keep`": folder_of(adapter(), adapter="keep"),
+    "DoRA": folder_of(adapter(use_dora=True), refused=True),
+    "IA3": folder_of(adapter(peft_type="IA3"), refused=True),
+    "prompt tuning": folder_of(adapter(peft_type="PROMPT_TUNING"), refused=True),
+}

@@ -1,0 +1,76 @@
+"""Folders that timm, open_clip and diffusers write."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from tests.zoo.checkpoints.kinds import Kind, Tried, first_tensor
+
+
+def written_by(library: str, write: Callable[[Any, Path], tuple[Any, dict[str, Any]]], **bare: Any) -> Kind:
+    """The folder that a library saves: `write` returns the model and a call.
+
+    Where the library is not installed, a folder with the settings `bare` by the names of their files is refused.
+    """
+
+    def make(folder: Path) -> Tried:
+        folder = folder / "m"
+        folder.mkdir()
+        if find_spec(library) is None:
+            for name, settings in bare.items():
+                (folder / f"{name}.json").write_text(json.dumps(settings))
+            return Tried(str(folder), {}, None)
+        torch.manual_seed(0)
+        model, call = write(import_module(library), folder)
+        with torch.no_grad():
+            expected = model.eval()(**call)
+        return Tried(str(folder), call, first_tensor(expected))
+
+    return make
+
+
+def unet(diffusers: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
+    blocks = {"down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D")}
+    model = diffusers.UNet2DModel(8, **blocks, block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=8)
+    model.save_pretrained(folder)
+    return model, {"sample": torch.randn(3, 3, 8, 8), "timestep": torch.tensor(5)}
+
+
+def autoencoder(diffusers: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
+    model = diffusers.AutoencoderKL(block_out_channels=(16,), norm_num_groups=8, sample_size=8)
+    model.save_pretrained(folder)
+    return model, {"sample": torch.randn(3, 3, 8, 8)}
+
+
+def timm_classifier(timm: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
+    model = timm.create_model("resnet10t", num_classes=10)
+    timm.models.save_for_hf(model, str(folder), safe_serialization=True)
+    return model, {"x": torch.randn(3, 3, *model.pretrained_cfg["input_size"][1:])}
+
+
+def open_clip_encoders(open_clip: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
+    (folder / "open_clip_config.json").write_text(json.dumps(CLIP))
+    model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
+    save_file({name: t.contiguous() for name, t in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+    return model, {"image": torch.randn(3, 3, 32, 32), "text": torch.randint(1, 99, (2, 16))}
+
+
+TIMM = {"architecture": "resnet10t", "num_classes": 10, "pretrained_cfg": {}}
+VISION = {"image_size": 32, "layers": 2, "width": 64, "patch_size": 8}
+WORDS = {"context_length": 16, "vocab_size": 100, "width": 32, "heads": 2, "layers": 2}
+CLIP = {"model_cfg": {"embed_dim": 32, "vision_cfg": VISION, "text_cfg": WORDS}, "preprocess_cfg": {}}
+
+LIBRARIES: dict[str, Kind] = {
+    "diffusers, `UNet2DModel`": written_by("diffusers", unet),
+    "diffusers, `AutoencoderKL`": written_by("diffusers", autoencoder),
+    "timm": written_by("timm", timm_classifier, config=TIMM),
+    "open_clip": written_by("open_clip", open_clip_encoders, open_clip_config=CLIP),
+}

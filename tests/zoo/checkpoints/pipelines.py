@@ -1,0 +1,121 @@
+"""Pipelines of diffusers: each runs its own loop, around its own models and around stages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers as hf
+from torch import nn
+
+from tests.zoo.checkpoints.kinds import Kind, Tried
+
+BLOCKS = {
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+}
+UNET: dict[str, Any] = {
+    "sample_size": 8,
+    "cross_attention_dim": 32,
+    "block_out_channels": (16, 32),
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+    "attention_head_dim": 4,
+    **BLOCKS,
+}
+SIZES = {"hidden_size": 32, "intermediate_size": 37, "num_attention_heads": 4, "num_hidden_layers": 2}
+CLIP: dict[str, Any] = {**SIZES, "vocab_size": 60, "projection_dim": 32, "bos_token_id": 0, "eos_token_id": 2}
+CALL = {"num_inference_steps": 2, "output_type": "np"}
+
+
+def pipeline(make: Callable[[Any, Path], Any], **call: Any) -> Kind:
+    """A pipeline that `make` returns, saved; what its loop gives around the stages is compared with what it gave."""
+
+    def kind(folder: Path) -> Tried:
+        torch.manual_seed(0)
+        whole = make(import_module("diffusers"), folder)
+        for part in whole.components.values():
+            if isinstance(part, nn.Module):
+                part.eval()
+        whole.save_pretrained(folder / "m")
+        images = made_by(whole, call)
+        return Tried(str(folder / "m"), call, images, run=lambda pipe, call: around(pipe, folder / "m", call))
+
+    return kind
+
+
+def made_by(whole: Any, call: Mapping[str, Any]) -> torch.Tensor:
+    whole.set_progress_bar_config(disable=True)
+    return torch.from_numpy(whole(**CALL, **call, generator=torch.Generator().manual_seed(1)).images)
+
+
+def around(stages: Any, folder: Path, call: Mapping[str, Any]) -> torch.Tensor:
+    from examples.diffusers_pipeline import staged  # where diffusers is installed
+
+    return made_by(staged(str(folder), stages), call)
+
+
+def autoencoder(diffusers: Any) -> Any:
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+    return diffusers.AutoencoderKL(block_out_channels=(8, 16), norm_num_groups=8, sample_size=16, **blocks)
+
+
+def tokenizer(folder: Path) -> Any:
+    letters = [chr(c) for c in range(97, 123)]
+    tokens = ["<|startoftext|>", "!", "<|endoftext|>", *letters, *[f"{c}</w>" for c in letters]]
+    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    return hf.CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=77)
+
+
+def stable_diffusion(diffusers: Any, folder: Path) -> Any:
+    return diffusers.StableDiffusionPipeline(
+        vae=autoencoder(diffusers),
+        text_encoder=hf.CLIPTextModel(hf.CLIPTextConfig(**CLIP)),
+        tokenizer=tokenizer(folder),
+        unet=diffusers.UNet2DConditionModel(**UNET),
+        scheduler=diffusers.EulerDiscreteScheduler(),  # whose steps are no whole numbers
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def stable_diffusion_xl(diffusers: Any, folder: Path) -> Any:
+    words = tokenizer(folder)
+    sized = {"addition_embed_type": "text_time", "addition_time_embed_dim": 8}
+    return diffusers.StableDiffusionXLPipeline(
+        vae=autoencoder(diffusers),
+        text_encoder=hf.CLIPTextModel(hf.CLIPTextConfig(**CLIP)),
+        text_encoder_2=hf.CLIPTextModelWithProjection(hf.CLIPTextConfig(**CLIP)),
+        tokenizer=words,
+        tokenizer_2=words,
+        unet=diffusers.UNet2DConditionModel(
+            **{**UNET, "cross_attention_dim": 64}, **sized, projection_class_embeddings_input_dim=80
+        ),
+        scheduler=diffusers.DDIMScheduler(),
+    )
+
+
+def class_conditional(diffusers: Any, folder: Path) -> Any:
+    transformer = diffusers.DiTTransformer2DModel(
+        num_attention_heads=2,
+        attention_head_dim=8,
+        in_channels=4,
+        out_channels=8,
+        num_layers=2,
+        sample_size=8,
+        patch_size=2,
+    )
+    return diffusers.DiTPipeline(transformer, autoencoder(diffusers), diffusers.DDIMScheduler(), {0: "a", 1: "b"})
+
+
+PIPELINES: dict[str, Kind] = {
+    "Stable Diffusion": pipeline(stable_diffusion, prompt="a cat"),
+    "Stable Diffusion XL": pipeline(stable_diffusion_xl, prompt="a cat"),
+    "DiT": pipeline(class_conditional, class_labels=[0, 1]),
+}
