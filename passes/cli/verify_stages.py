@@ -43,9 +43,9 @@ def compare(source: Source, folder: Path, graph: Graph) -> str:
     if not source.variants:
         return _compared(source, uncut, folder, graph) + loaded
     verdicts = list[str]()
-    for i, call in enumerate(source.calls):
-        mine, other = (replace(one, args=call.args, kwargs=call.kwargs) for one in (source, uncut))
-        verdicts.append(f"{call.name}: {_compared(mine, other, folder, program_of(graph, i))}")
+    for i, called in enumerate(source.calls):
+        mine, other = (replace(one, args=called.args, kwargs=called.kwargs) for one in (source, uncut))
+        verdicts.append(f"{called.name}: {_compared(mine, other, folder, program_of(graph, i))}")
     return "; ".join(verdicts) + loaded
 
 
