@@ -47,7 +47,11 @@ class PipelineModels(nn.Module):
         for name, model in models.items():
             self.add_module(name, model)
         self._calls = dict(calls)  # the name of a model, and of its method, by those of arguments
-        self.__class__ = type(PipelineModels.__name__, (PipelineModels,), {"forward": _with_arguments(calls)})
+
+    @classmethod
+    def of(cls, models: Mapping[str, nn.Module], calls: Mapping[str, tuple[str, str]]) -> PipelineModels:
+        """The models with a forward whose arguments are those of `calls`."""
+        return type(cls.__name__, (cls,), {"forward": _with_arguments(calls)})(models, calls).eval()
 
     def called(self, given: Mapping[str, Any]) -> Any:
         """The result of the one argument that is not None."""
@@ -133,7 +137,7 @@ class PipelineFolder:
         named = ((name, note) for name, source in sources.items() for note in source.notes)
         return Source(
             name=self.path.resolve().name,
-            model=PipelineModels(models, methods).eval(),
+            model=PipelineModels.of(models, methods),
             args=(),
             kwargs=first.kwargs,
             dynamic_shapes=first.dynamic_shapes,
@@ -174,4 +178,4 @@ def _rarity(call: PipelineCall) -> float:
 def _loaded(sources: Mapping[str, Source], methods: Mapping[str, tuple[str, str]]) -> nn.Module:
     """The models as their libraries load them."""
     loaded = {name: source.library() for name, source in sources.items() if source.library is not None}
-    return PipelineModels(loaded, methods).eval()
+    return PipelineModels.of(loaded, methods)
