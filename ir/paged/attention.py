@@ -36,19 +36,27 @@ def paged_attention(query, keys, values, table, last, scale, window=0, cap=0.0, 
     out = query.new_empty(batch, seq, heads, width)
     parts = query.new_empty(splits, batch, seq, heads, width, dtype=torch.float32) if splits > 1 else out
     marks = query.new_empty(2, splits, batch, seq, heads, dtype=torch.float32) if splits > 1 else out
+    early = starts_early()
+    launch = {"launch_pdl": True} if early else {}
     attend_pages[tiles, batch * kv_heads, splits](
         query, keys, values, table, last, slopes, sinks, parts, marks, scale, window, cap, seq, splits,
         *query.stride()[:3], table.stride(0), *last.stride(), batch * seq * heads,
         kv_heads, heads // kv_heads, dim, triton.next_power_of_2(dim), width, triton.next_power_of_2(width),
         page, rows, block, splits > 1, window > 0, cap > 0, slopes is not None, sinks is not None and splits == 1,
-        num_warps=2 if rows == 16 and of_key <= 512 else 4, num_stages=2 if of_key <= 2048 else 1,
+        early, num_warps=2 if rows == 16 and of_key <= 512 else 4, num_stages=2 if of_key <= 2048 else 1, **launch,
     )  # fmt: skip
     if splits > 1:
         join_splits[batch * seq * heads,](
             parts, marks, sinks, out, batch * seq * heads, heads, width, triton.next_power_of_2(width), splits,
-            sinks is not None, num_warps=2,
+            sinks is not None, early, num_warps=2, **launch,
         )  # fmt: skip
     return out.transpose(1, 2)
+
+
+def starts_early():
+    """Whether a kernel may be launched before the one before it has ended, and then waits for that itself."""
+    target = triton.runtime.driver.active.get_current_target()
+    return target.backend != "hip" and target.arch >= 90
 
 
 def attention_in_torch(query, keys, values, table, last, scale, window, cap, slopes, sinks):
@@ -73,9 +81,12 @@ def attend_pages(
     batch_stride, head_stride, token_stride, table_stride, last_stride, last_token_stride, count,
     KV_HEADS: constexpr, GROUP: constexpr, DIM: constexpr, DIM_2: constexpr, WIDTH: constexpr, WIDTH_2: constexpr,
     PAGE: constexpr, ROWS: constexpr, BLOCK: constexpr, SPLIT: constexpr,
-    WINDOW: constexpr, CAP: constexpr, SLOPES: constexpr, SINKS: constexpr,
+    WINDOW: constexpr, CAP: constexpr, SLOPES: constexpr, SINKS: constexpr, EARLY: constexpr,
 ):  # fmt: skip
     """The kernel: ROWS queries of one key head, over one of `splits` parts of the keys that they see."""
+    if EARLY:
+        tl.extra.cuda.gdc_wait()
+        tl.extra.cuda.gdc_launch_dependents()
     batch, kv, split = tl.program_id(1) // KV_HEADS, tl.program_id(1) % KV_HEADS, tl.program_id(2)
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     inside, token, head = row < seq * GROUP, row // GROUP, kv * GROUP + row % GROUP
@@ -125,9 +136,13 @@ def attend_pages(
 
 
 def join_splits(
-    parts, marks, sinks, out, count, heads, WIDTH: constexpr, WIDTH_2: constexpr, SPLITS: constexpr, SINKS: constexpr
-):
+    parts, marks, sinks, out, count, heads, WIDTH: constexpr, WIDTH_2: constexpr, SPLITS: constexpr, SINKS: constexpr,
+    EARLY: constexpr,
+):  # fmt: skip
     """The kernel that adds up what `attend_pages` has of all splits, for one query and head."""
+    if EARLY:
+        tl.extra.cuda.gdc_wait()
+        tl.extra.cuda.gdc_launch_dependents()
     row, split, w = tl.program_id(0), tl.arange(0, SPLITS), tl.arange(0, WIDTH_2)
     best = tl.load(marks + split * count + row)
     weight = tl.exp(best - tl.max(best, 0))

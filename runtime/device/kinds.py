@@ -20,6 +20,7 @@ class DeviceKind:
     ipc: Callable[[], tuple[str, str]] | None = None  # prefix of the functions, and library, that share memory
     packs_linear: bool = False  # whether stage/packed_linear.py makes the layers of a decoder faster
     merges_linear: bool = False  # whether stage/merged_linear.py does
+    launches_early: Callable[[torch.device], bool] = lambda device: False  # kernels that wait for those before them
     decoding: tuple[tuple[str, object], ...] = ()  # options of torch.compile for steps of few rows, which read weights
     traffic: tuple[int, ...] = (*(1 << i for i in range(20, 29)), 1 << 31)  # bytes; the last is far beyond any cache
 
@@ -32,6 +33,11 @@ def _cuda_runtime() -> tuple[str, str]:
     if torch.version.hip:
         return "hip", "libamdhip64.so"
     return "cuda", f"libcudart.so.{(torch.version.cuda or '').partition('.')[0]}"
+
+
+def _is_hopper(device: torch.device) -> bool:
+    """Whether it is a GPU of NVIDIA of that generation or later."""
+    return torch.version.hip is None and torch.cuda.get_device_capability(device) >= (9, 0)
 
 
 _CPU = DeviceKind("cpu", packs_linear=True, traffic=(*(1 << i for i in range(16, 25)), 24 << 20))
@@ -48,6 +54,7 @@ _CUDA = DeviceKind(
     delay=_delay_cuda,
     ipc=_cuda_runtime,
     merges_linear=True,
+    launches_early=_is_hopper,
     # A product with one row becomes a sum that is fused with what is before and behind it, in blocks found by trying.
     decoding=(("coordinate_descent_tuning", True),),
 )

@@ -21,6 +21,7 @@ from runtime.device.kinds import kind_of
 from runtime.errors import ManifestError
 from runtime.manifest.digests import file_hash, sample_hash
 from runtime.manifest.manifest import CheckpointFile, Manifest, Operator, ProgramStage
+from runtime.stage.few_rows import use_few_rows
 from runtime.stage.merged_linear import merge_linear
 from runtime.stage.packed_linear import pack_linear
 from runtime.stage.speed import AS_IT_IS, Speed
@@ -62,6 +63,8 @@ def load_stages(
             pack_linear([program.module for program in modules])
         if manifest.generation.page and kind_of(device).merges_linear and not _edited(folder, manifest, entries):
             _merge_linear(modules, manifest, device)
+        if manifest.generation.page:
+            use_few_rows([program.module for program in modules])
         return speed.apply(LoadedStage.from_modules(index, device, modules))
 
     with ThreadPoolExecutor(max_workers=len({devices[i] for i in chosen}), thread_name_prefix="load") as pool:

@@ -53,9 +53,12 @@ class LayerClass:
     def _operators(self) -> type[nn.Module]:
         """The class of those that are operators to torch.compile."""
 
-        def forward(layer: nn.Module, *given: Any) -> Any:
+        names = tuple(inspect.signature(self.plain).parameters)[1:]
+
+        def forward(layer: nn.Module, *given: Any, **named: Any) -> Any:
             if not torch.compiler.is_compiling():
-                return self.plain(layer, *given)
+                return self.plain(layer, *given, **named)
+            given = (*given, *[named[name] for name in names[len(given) :]])
             tensors = [one for one in given if isinstance(one, Tensor)]
             sizes = [one for one in given if not isinstance(one, Tensor)]
             order = "".join([_TENSOR if isinstance(one, Tensor) else _SIZE for one in given])

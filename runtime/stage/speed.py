@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -20,6 +20,7 @@ from runtime.manifest.digests import file_hash
 from runtime.manifest.manifest import Manifest
 from runtime.stage.compiled_cache import CompiledCache
 from runtime.stage.cuda_graphs import GraphedStage, GraphMemory
+from runtime.stage.few_rows import uses_few_rows
 from runtime.stage.recurring_shapes import OF_TEXTS, NotCompilable, RecurringShapes, has_room
 from runtime.stage.repeated_layers import set_apart
 from runtime.stage.stage import LoadedStage, ShapeKey, StageModule, shape_key
@@ -60,7 +61,8 @@ class Speed:
     def _faster(self, module: StageModule, stage: LoadedStage, memory: GraphMemory | None) -> StageModule:
         plain = module
         if self.compile:
-            compiled = CompiledStage(module.call, self._cache(stage), _compile_options(module, stage.device))
+            whole = CompiledStage(module.call, self._cache(stage), _compile_options(module, stage.device))
+            compiled = CompiledSteps(module.call, whole, module.new_tokens) if module.pools else whole
             module = replace(module, call=compiled, is_prepared=compiled.is_prepared)
         if memory is None:
             return module
@@ -81,6 +83,7 @@ class Speed:
 
 AS_IT_IS = Speed()
 COMPILES = 2  # calls of a shape that may compile: torch takes tensors for others in the second one, inside of operators
+EARLY_LAUNCH = (("triton.enable_pdl", True),)  # kernels begin before those before them have ended, as few_rows.py's do
 VARIANTS = 128  # of a module: sizes that are 1, others, and all combinations of these
 
 
@@ -88,7 +91,8 @@ def _compile_options(module: StageModule, device: torch.device) -> Mapping[str, 
     """Those of torch.compile; of a decoder, whose steps have many shapes, layers that are alike are compiled apart."""
     if not module.pools:
         return {}
-    options = {"dynamic": True, "options": dict(kind_of(device).decoding)}
+    early = uses_few_rows(module.module)
+    options = {"dynamic": True, "options": dict(EARLY_LAUNCH if early else kind_of(device).decoding)}
     set_apart(module.module, options)
     return options
 
@@ -131,6 +135,32 @@ class CompiledStage:
 
     def _cache_used(self) -> AbstractContextManager[None]:
         return self._cache.used() if self._cache else nullcontext()
+
+
+class CompiledSteps:
+    """A decoder's module of which steps of one new token a text are compiled, and chunks of prompts run as they are.
+
+    Those are bound by large products, which are the same compiled, and would take as long to compile again.
+    """
+
+    def __init__(
+        self, call: Callable[..., object], compiled: CompiledStage, new_tokens: tuple[int, int] | None
+    ) -> None:
+        """`new_tokens`: the place of a tensor, and its dimension that is the number of new tokens of a text."""
+        self._call, self._compiled = call, compiled
+        self._new_tokens = new_tokens
+
+    def _is_step(self, shapes: Sequence[torch.Size]) -> bool:
+        return self._new_tokens is None or shapes[self._new_tokens[0]][self._new_tokens[1]] == 1
+
+    def is_prepared(self, key: ShapeKey) -> bool:
+        """Whether nothing is left to compile for these shapes."""
+        return self._compiled.is_prepared(key) or not self._is_step([shape for shape, _ in key[0]])
+
+    def __call__(self, *tensors: torch.Tensor, **sizes: int) -> object:
+        """Raises NotCompilable."""
+        is_step = self._is_step([tensor.shape for tensor in tensors])
+        return self._compiled(*tensors, **sizes) if is_step else self._call(*tensors, **sizes)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -16,7 +16,8 @@ from runtime.stage.shared_lock import SharedLock
 
 _COMPILING = SharedLock()  # held alone to compile or record, which fails if other threads run stages meanwhile
 _ADDRESSES = ("table", "window_table", "source_table", "slots")  # inputs of a decoder's step; see docs/generation.md
-ShapeKey = Hashable
+_NEW_TOKENS = "seq"  # the symbol for those of a text in a step
+ShapeKey = tuple[tuple[tuple[torch.Size, tuple[int, ...]], ...], tuple[tuple[str, int], ...]]
 
 
 def shape_key(tensors: Sequence[torch.Tensor], numbers: Mapping[str, int]) -> ShapeKey:
@@ -52,6 +53,12 @@ class StageModule:
         """The places of the inputs that say where in the pools the rows of a batch lie."""
         named = enumerate((receive.source, receive.tensor.name) for receive in self.entry.receives)
         return frozenset(i for i, (source, name) in named if source is None and name in _ADDRESSES and self.pools)
+
+    @property
+    def new_tokens(self) -> tuple[int, int] | None:
+        """Of a decoder: the place of a tensor, and its dimension that is the number of new tokens of a text."""
+        shapes = enumerate(receive.tensor.shape for receive in self.entry.receives)
+        return next(((i, shape.index(_NEW_TOKENS)) for i, shape in shapes if _NEW_TOKENS in shape), None)
 
     def __call__(self, received: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> tuple[torch.Tensor, ...]:
         """The tensors that the stage sends, in the order of the manifest's table, as those that it receives are.

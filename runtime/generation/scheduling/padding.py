@@ -15,7 +15,9 @@ from runtime.generation.scheduling.sequences import TextInProgress, TextSource
 from runtime.manifest.manifest import Generation
 
 SEQ = 128  # new tokens of a prefill are rounded up to a multiple of it
+LEAST = 2  # of a width: torch compiles for 1 apart
 _TABLES = ("table", "window_table", "source_table")
+_REPEATED = ("marked", "changes")  # inputs that may say the same twice
 
 
 def with_spare_rows(batch: TextBatch, generation: Generation) -> TextBatch:
@@ -43,8 +45,13 @@ def with_few_widths(given: Mapping[str, torch.Tensor], generation: Generation) -
     for name in _TABLES:
         if name in made:
             width = made[name].shape[1]
-            wider = max(width, min(power_of_two(width), longest))
+            wider = max(width, min(max(power_of_two(width), LEAST), longest))
             made[name] = pad(made[name], (0, wider - width), value=TRASH)
+    for name in _REPEATED:
+        if name in made and made[name].shape[-1] < LEAST:
+            made[name] = torch.cat([made[name]] * LEAST, -1)
+    if "ranks" in made and len(made["ranks"]) < LEAST:
+        made["ranks"] = torch.arange(min(LEAST, generation.vocabulary))
     padded = generation.together == "any" and generation.cached and not (generation.slots or generation.chunk)
     if padded and (seq := made["input_ids"].shape[1]) > 1:
         made["input_ids"] = pad(made["input_ids"], (-seq % SEQ, 0))

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import statistics
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -27,6 +29,7 @@ from runtime.manifest.digests import file_hash
 from tests.benchmarks.gpu import decoder
 
 FOLDER = Path(__file__).resolve().parents[3] / "build/benchmarks/tokens"
+IN_JOB = "LOCAL_RANK" in os.environ  # torchrun started this
 RANDOM = '''
 
 def read_weights(stage, path, device, share):
@@ -72,6 +75,8 @@ class Setup:
             _compile(self.folder, self.layers, self.stages, self.attention)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            if IN_JOB:
+                return Pipeline.distributed(self.folder, **dict(self.options))
             return Pipeline.load(self.folder, **dict(self.options))
 
     def limit(self, rows: int, length: int) -> float:
@@ -124,26 +129,33 @@ def prompt(length: int, seed: int) -> list[int]:
 
 
 def steps(pipe: Pipeline, rows: int, length: int, new: int, seed: int) -> tuple[float, float]:
-    """Seconds until all of `rows` texts have a first token, and those of a step from there until the first one ends."""
+    """Seconds until all of `rows` texts have a first token, and those of a step from there until the first one ends.
+
+    The last text's first tokens do not count, which may have been there before; without others, the step is 0.
+    """
     started = time.perf_counter()
     begun = [pipe.start(prompt(length, seed + i), max_new_tokens=new) for i in range(rows)]
     for one in begun:
         next(iter(one))
     first = time.perf_counter()
-    before = len(begun[-1].steps)
-    begun[0].result()
-    step = (time.perf_counter() - first) / max(len(begun[-1].steps) - before, 1)
+    read: list[float] = []
+    for _ in begun[-1]:
+        read.append(time.perf_counter())
+        if begun[0].done:
+            break
     for one in begun:
         one.result()
-    return first - started, step
+    read = read[8:]
+    return first - started, (read[-1] - read[0]) / (len(read) - 1) if len(read) > 1 else 0.0
 
 
-def rows_of(pipe: Pipeline, setup: Setup, rows: int, length: int = 1000, new: int = 128) -> list[str]:
-    """The time of a step of texts of one length."""
+def rows_of(pipe: Pipeline, setup: Setup, rows: int, groups: int = 1, length: int = 1000) -> list[str]:
+    """The time of a step of texts of one length, which the stages compute in so many groups at once."""
+    new = 128 + 4 * rows  # while others are prefilled, the first texts go on
     took = [steps(pipe, rows, length, new, 10_000 * (i + 1)) for i in range(5)]
     print("runs of", " ".join(f"{step * 1e3:.2f}" for _, step in took), "ms a step", flush=True)
     first, step = min(took, key=lambda pair: pair[1])
-    limit = setup.limit(rows, length + new // 2)
+    limit = setup.limit(rows // groups, length + new - 64)
     rate = f"{rows / step:,.0f} tokens/s"
     text = f"{rows} of {length}: {step * 1e3:.2f} ms a step, {step / limit:.2f} times the limit of {limit * 1e3:.2f}"
     return [f"{text}; {rate}; all have a token after {first * 1e3:.0f} ms"]
@@ -174,6 +186,37 @@ def mixed(pipe: Pipeline, setup: Setup, count: int = 128, new: int = 160) -> lis
     return []
 
 
+def arriving(pipe: Pipeline, setup: Setup, count: int = 128, new: int = 160) -> list[str]:
+    """The texts of `mixed`, which arrive at random at 0.7 of the rate at which the stages wrote all at once."""
+    lengths = [random.Random(i).randint(200, 2000) for i in range(count)]
+    alone = {n: min(steps(pipe, 1, n, 2, 3_000_000 + 10 * n + i)[0] for i in range(4)) for n in range(250, 2001, 250)}
+    started = time.perf_counter()
+    begun = [pipe.start(prompt(n, 66_000 + i), max_new_tokens=new) for i, n in enumerate(lengths)]
+    for one in begun:
+        one.result()
+    rate, draw = 0.7 * count / (time.perf_counter() - started), random.Random(0)
+    readers: list[threading.Thread] = []
+    waited: list[float] = []
+
+    def read(length: int, seed: int) -> None:
+        begun, started = pipe.start(prompt(length, seed), max_new_tokens=new), time.perf_counter()
+        next(iter(begun))
+        waited.append((time.perf_counter() - started) / alone[max(round(length / 250), 1) * 250])
+        begun.result()
+
+    started = time.perf_counter()
+    for i, n in enumerate(lengths):
+        readers.append(threading.Thread(target=read, args=(n, 88_000 + i)))
+        readers[-1].start()
+        time.sleep(draw.expovariate(rate))
+    arrived = time.perf_counter() - started
+    for reader in readers:
+        reader.join()
+    took = time.perf_counter() - started
+    told = f"{count * new / arrived:,.0f} new tokens/s asked for in {arrived:.1f} s, all written after {took:.1f} s"
+    return [f"{told}; first tokens after {statistics.median(waited):.2f} times a prefill alone (median)"]
+
+
 def first_token(pipe: Pipeline, setup: Setup, length: int = 2000) -> list[str]:
     """Seconds until the first token of a text that is alone."""
     took = [steps(pipe, 1, length, 2, 5_000 + i)[0] for i in range(8)]
@@ -200,6 +243,7 @@ def profile(pipe: Pipeline, setup: Setup, rows: int = 1) -> list[str]:
 
 
 def _summary(trace: Any, count: int) -> list[str]:
+    """Of a trace of so many steps, unless it tells how many graphs were launched."""
     events: list[Any] = [e for e in trace.events() if e.device_type == torch.autograd.DeviceType.CUDA]
     spans = sorted((e.time_range.start, e.time_range.end) for e in events)
     if not spans:
@@ -209,6 +253,7 @@ def _summary(trace: Any, count: int) -> list[str]:
         busy += max(0.0, stop - max(start, end))
         end = max(end, stop)
     whole = spans[-1][1] - spans[0][0]
+    count = sum(e.name == "cudaGraphLaunch" for e in trace.events()) or count
     lines = [f"{count} steps in {whole / 1e3:.1f} ms: {len(spans) / count:.0f} kernels a step, busy {busy / whole:.0%}"]
     for kind, table in (("device", events), ("host", [e for e in trace.events() if e.name.startswith("cuda")])):
         sums: dict[str, list[float]] = {}
@@ -224,7 +269,9 @@ PIECES: dict[str, Callable[[Pipeline, Setup], list[str]]] = {
     "eight": lambda pipe, setup: rows_of(pipe, setup, 8),
     "sixteen": lambda pipe, setup: rows_of(pipe, setup, 16),
     "many": lambda pipe, setup: rows_of(pipe, setup, 32),
+    "groups": lambda pipe, setup: rows_of(pipe, setup, 8 * setup.stages, setup.stages),
     "mixed": mixed,
+    "arriving": arriving,
     "predicted": predicted,
     "first": first_token,
     "profile": profile,
@@ -240,13 +287,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--attention", default="", help="the compiler's --attention")
     parser.add_argument("--options", default="{}", help="those of Pipeline.load, as JSON")
     given = parser.parse_args(argv)
-    options = {"processes": given.stages > 1, **json.loads(given.options)}
+    options = ({} if IN_JOB else {"processes": given.stages > 1}) | json.loads(given.options)
     setup = Setup(given.layers, given.stages, tuple(options.items()), bandwidth(), given.attention)
     torch.cuda.empty_cache()
     name = f"{given.stages} {torch.cuda.get_device_name()}, {given.layers} layers, {options}"
-    print(f"{name}: copies {setup.bandwidth / 1e12:.2f} TB/s", flush=True)
+    print(f"{name}: copies {setup.bandwidth / 1e12:.2f} TB/s" + ", under torchrun" * IN_JOB, flush=True)
     with setup.load() as pipe:  # once: what is recorded, or compiled, serves all pieces
-        for piece in given.pieces:
+        for piece in given.pieces if pipe.rank == 0 else ():
             started = time.perf_counter()
             lines = PIECES[piece](pipe, setup)
             print(*lines, f"({piece}, {time.perf_counter() - started:.0f} s)", sep="\n", flush=True)
