@@ -155,20 +155,21 @@ def rows_of(pipe: Pipeline, setup: Setup, rows: int, groups: int = 1, length: in
     took = [steps(pipe, rows, length, new, 10_000 * (i + 1)) for i in range(5)]
     print("runs of", " ".join(f"{step * 1e3:.2f}" for _, step in took), "ms a step", flush=True)
     first, step = min(took, key=lambda pair: pair[1])
-    limit = setup.limit(rows // groups, length + new - 64)
+    limit = setup.limit(rows // groups, length + new // 2)
     rate = f"{rows / step:,.0f} tokens/s"
     text = f"{rows} of {length}: {step * 1e3:.2f} ms a step, {step / limit:.2f} times the limit of {limit * 1e3:.2f}"
     return [f"{text}; {rate}; all have a token after {first * 1e3:.0f} ms"]
 
 
-def predicted(pipe: Pipeline, setup: Setup, new: int = 64) -> list[str]:
+def predicted(pipe: Pipeline, setup: Setup) -> list[str]:
     """The plan's tokens a second of texts of half the longest length, beside the measured ones."""
     plan = {one["texts"]: one["tokens_per_second"] for one in pipe.manifest.plan["decoding"]}
-    length = pipe.manifest.generation.max_length // 2 - new // 2
+    half = pipe.manifest.generation.max_length // 2
     for rows in (1, 4, 16, 64):
-        rate = rows / min(steps(pipe, rows, length, new, seed * rows)[1] for seed in (1000, 2000))
+        new = 64 + 6 * rows
+        rate = rows / min(steps(pipe, rows, half - new // 2, new, seed * rows)[1] for seed in (1000, 2000))
         told = f"{plan[rows]:,.0f} predicted, {rate:,.0f} measured: {plan[rows] / rate - 1:+.0%}"
-        print(f"{rows} of {length + new // 2}: tokens/s {told}", flush=True)
+        print(f"{rows} of {half}: tokens/s {told}", flush=True)
     return []
 
 
