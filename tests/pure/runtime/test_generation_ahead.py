@@ -199,7 +199,16 @@ def test_batches_are_padded_to_few_shapes_by_rows_that_write_to_page_0() -> None
     shapes = {step["input_ids"].shape: step["table"].shape[1] for step in behind.given}
     assert {rows for rows, seq in shapes if seq == 1} == {8, 4, 2, 1}
     assert {seq for _, seq in shapes} == {1, 128}
-    assert set(shapes.values()) <= {1, 2, 4, 8}
+    assert set(shapes.values()) <= {2, 4, 8}
     table = torch.ones(1, 9, dtype=torch.int64)
     short = Generation(page=4, max_length=40)
     assert with_few_widths({"input_ids": table, "table": table}, short)["table"].tolist() == [[*[1] * 9, 0]]
+
+
+def test_no_width_is_one_for_which_torch_compiles_apart() -> None:
+    given = {"input_ids": [[5]], "table": [[3]], "ranks": [0], "marked": [[7]], "changes": [[[2.0], [0.5]]]}
+    made = with_few_widths(
+        {name: torch.tensor(one) for name, one in given.items()}, Generation(4, max_length=40, vocabulary=9)
+    )
+    wanted = {"table": [[3, 0]], "ranks": [0, 1], "marked": [[7, 7]], "changes": [[[2.0, 2.0], [0.5, 0.5]]]}
+    assert {name: made[name].tolist() for name in wanted} == wanted

@@ -32,7 +32,7 @@ class Stage(nn.Module):
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
         total = x.new_zeros(x.shape[0], 2)
         for layer in self.layers:
-            x, part = layer(x, x.shape[0], x.mean())
+            x, part = layer(x, scale=x.mean(), rows=x.shape[0])  # not in their order
             total = total + part
         return (total.sin(),)
 
