@@ -22,9 +22,10 @@ except ImportError:  # builds of torch for CPUs come without it
     tl: Any = None
 constexpr: Any = int if tl is None else tl.constexpr
 _MOST_ROWS = 64  # of the input, for which the kernel is faster than the library's
-_HEIGHT, _WIDTH = 128, 64  # rows and columns of the weight that a program of the kernel takes at a time,
-_SUM_HEIGHT, _SUM_WIDTH = 2, 1024  # and for one row of the input, where a product is a sum
-_PROGRAMS = 2  # on each processor, at most, as all are to run at once
+_TILES = {16: (64, 128, 4), 32: (128, 128, 4), 64: (128, 64, 6)}  # of up to so many rows of the input: the rows and
+# columns of the weight that a program of the kernel takes at a time, and how many such tiles are on their way at once
+_SUM_HEIGHT, _SUM_WIDTH = 2, 1024  # the same for one row of the input, where a product is a sum
+_WHOLE = 128  # rows, and columns, of which a weight must be a multiple
 _AHEAD = 4  # pieces of 64 columns of all its rows that a program asks for ahead of its turn
 
 
@@ -67,21 +68,19 @@ def takes(weight: Tensor) -> bool:
     """Whether the kernel takes a weight `[out, in]`, and its device runs it."""
     if triton is None or not kind_of(weight.device).launches_early(weight.device):
         return False
-    whole = weight.shape[0] % _HEIGHT == 0 and weight.shape[1] % _WIDTH == 0 and weight.is_contiguous()
+    whole = all(size % _WHOLE == 0 for size in weight.shape) and weight.is_contiguous()
     return whole and weight.dtype in (torch.bfloat16, torch.float16)
 
 
 def splits_of(rows: int, weight: Tensor) -> int:
-    """The parts, a power of two, into which the columns of a weight are split so that most processors have work."""
+    """The parts, a power of two, into which the columns of a weight are split so that most processors have work.
+
+    The same for all but one row, or torch would compile for several ranges of them.
+    """
     (height, width), splits = weight.shape, 1
     device = torch.get_device_module(weight.device).get_device_properties(weight.device)
-    most = _PROGRAMS * device.multi_processor_count
-    while (
-        rows > 1
-        and height // _HEIGHT * splits * 2 <= most
-        and width % (2 * splits * _WIDTH) == 0
-        and width >= 8 * splits * _WIDTH
-    ):
+    most = device.multi_processor_count * _WHOLE // height if rows > 1 else 1
+    while splits * 2 <= most and width % (2 * splits * _WHOLE) == 0 and width >= 4 * splits * _WHOLE:
         splits *= 2
     return splits
 
@@ -99,9 +98,11 @@ def _few_rows(x: Tensor, weight: Tensor) -> Tensor:
             x, weight, out, width, _SUM_HEIGHT, _SUM_WIDTH, num_warps=4, launch_pdl=True
         )  # fmt: skip
     else:
-        multiply_few_rows[height // _HEIGHT, len(out)](
-            x, weight, out, rows, height, width, width // len(out), max(16, triton.next_power_of_2(rows)),
-            _HEIGHT, _WIDTH, _AHEAD, num_warps=4, num_stages=5 if rows <= 32 else 4, launch_pdl=True,
+        tall = next(most for most in _TILES if rows <= most)
+        high, wide, stages = _TILES[tall]
+        multiply_few_rows[height // high, len(out)](
+            x, weight, out, rows, height, width, width // len(out), tall, high, wide, _AHEAD,
+            num_warps=4, num_stages=stages, launch_pdl=True,
         )  # fmt: skip
     return out
 

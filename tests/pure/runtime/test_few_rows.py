@@ -56,7 +56,9 @@ def test_a_cpu_has_no_kernel_for_few_rows() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("rows", [1, 2, 17, 33, 64])
-@pytest.mark.parametrize(("height", "width"), [(128, 64), (4096, 4096), (28672, 4096), (4096, 14336), (1024, 11008)])
+@pytest.mark.parametrize(
+    ("height", "width"), [(128, 128), (4096, 4096), (28672, 4096), (4096, 14336), (1024, 11008), (32000, 256)]
+)
 def test_the_kernel_multiplies_as_the_library_does(rows: int, height: int, width: int) -> None:
     draw = torch.Generator("cuda").manual_seed(0)
 
