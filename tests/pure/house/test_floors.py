@@ -5,17 +5,13 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from fnmatch import fnmatch
-from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
-OURS = ("stagecut", "ir", "passes", "codegen", "runtime")
+from tests.support.source_files import FILES, OURS, ROOT, Import, all_imports, defined, module_of, syntax
 
 # What of ours a file may import; the first pattern that fits it counts.
 FLOORS = {
@@ -103,125 +99,48 @@ REPEATED = {
 }
 
 
-@dataclass(frozen=True)
-class Import:
-    """One module that a file imports."""
-
-    file: str
-    line: int
-    module: str
-    late: bool  # inside a function
-
-    @property
-    def top(self) -> str:
-        return self.module.split(".")[0]
-
-    def within(self, modules: list[str]) -> bool:
-        return any(f"{self.module}.".startswith(f"{m}.") for m in modules)
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line} imports {self.module}"
-
-
-@cache
-def syntax(file: Path) -> ast.Module:
-    """The syntax of a file, which several tests read."""
-    return ast.parse(file.read_text())
-
-
-def imports(file: Path) -> Iterator[Import]:
-    name = file.relative_to(ROOT).as_posix()
-
-    def walk(node: ast.AST, late: bool) -> Iterator[Import]:
-        match node:
-            case ast.Import(names=names):
-                yield from (Import(name, node.lineno, alias.name, late) for alias in names)
-            case ast.ImportFrom(level=0, module=str(module), names=names):
-                yield from (Import(name, node.lineno, m, late) for m in imported_from(module, names))
-            case ast.ImportFrom():
-                pytest.fail(f"{name}:{node.lineno}: write the whole name, `from package.module import …`")
-            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
-                late = True
-        for child in ast.iter_child_nodes(node):
-            yield from walk(child, late)
-
-    return walk(syntax(file), late=False)
-
-
-def imported_from(module: str, names: list[ast.alias]) -> set[str]:
-    """`from package import x` is package.x where that is a module of ours, and package where it is not."""
-    return {full if is_module(full := f"{module}.{alias.name}") else module for alias in names}
-
-
-def is_module(name: str) -> bool:
-    path = ROOT / name.replace(".", "/")
-    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
-
-
-def module_of(file: str) -> str:
-    return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-
-
 def allowed(rules: dict[str, list[str]], i: Import) -> bool:
     fitting = (modules for pattern, modules in rules.items() if fnmatch(i.file, pattern))
     modules = next(fitting, None)
     return modules is None or i.within(modules)
 
 
-FOLDERS = ("ir", "passes", "codegen", "runtime", "examples", "tests")
-FILES = [ROOT / "stagecut.py", *(file for folder in FOLDERS for file in sorted((ROOT / folder).rglob("*.py")))]
-IMPORTS = [found for file in FILES for found in imports(file)]
-
-
 def test_imports_of_ours_stay_on_their_floor() -> None:
-    assert not [str(i) for i in IMPORTS if i.top in OURS and not allowed(FLOORS, i)]
+    assert not [str(i) for i in all_imports() if i.top in OURS and not allowed(FLOORS, i)]
 
 
 def test_imports_of_others_stay_on_their_floor() -> None:
     known = {*OURS, *sys.stdlib_module_names}
-    assert not [str(i) for i in IMPORTS if i.top not in known and not allowed(OTHERS, i)]
+    assert not [str(i) for i in all_imports() if i.top not in known and not allowed(OTHERS, i)]
 
 
 def test_no_pass_imports_another() -> None:
     files = [f for f in FILES if ROOT / "passes" in f.parents and "    name: ClassVar = " in f.read_text()]
     passes = {module_of(str(f.relative_to(ROOT))) for f in files}
     assert len(passes) > 10
-    assert not [str(i) for i in IMPORTS if module_of(i.file) in passes and i.module in passes]
+    assert not [str(i) for i in all_imports() if module_of(i.file) in passes and i.module in passes]
 
 
 def test_only_capture_knows_export_and_fx() -> None:
-    knows = [i for i in IMPORTS if i.within(["torch.export", "torch.fx"]) and i.file.startswith(OURS)]
+    knows = [i for i in all_imports() if i.within(["torch.export", "torch.fx"]) and i.file.startswith(OURS)]
     for_sizes = [i for i in knows if i.file == "runtime/stage/speed.py" and i.within(["torch.fx.experimental"])]
     knows = [i for i in knows if i not in for_sizes]  # a setting of torch.compile lies there
     assert not [str(i) for i in knows if not i.file.startswith(("ir/capture/", "ir/sources/"))]
 
 
 def test_no_late_import_of_ours() -> None:
-    assert not [str(i) for i in IMPORTS if i.late and i.top in OURS and i.file.startswith(OURS)]
+    assert not [str(i) for i in all_imports() if i.late and i.top in OURS and i.file.startswith(OURS)]
 
 
 def test_no_cycle() -> None:
     needs: dict[str, set[str]] = {}
-    for i in IMPORTS:
+    for i in all_imports():
         if i.top in OURS:
             needs.setdefault(module_of(i.file), set()).add(i.module)
     try:
         TopologicalSorter(needs).prepare()
     except CycleError as e:
         pytest.fail("modules import one another: " + " <- ".join(e.args[1]))
-
-
-def defined(file: Path) -> Iterator[str]:
-    """The public names that a file defines at its top level."""
-    for statement in syntax(file).body:
-        match statement:
-            case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AnnAssign(target=ast.Name(id=name)):
-                names = [name]
-            case ast.Assign(targets=targets):
-                names = [target.id for target in targets if isinstance(target, ast.Name)]
-            case _:
-                names = []
-        yield from (name for name in names if not name.startswith("_"))
 
 
 def test_no_public_name_is_defined_twice_in_a_folder() -> None:

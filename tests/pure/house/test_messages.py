@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from tests.pure.house.test_floors import FILES, OURS, ROOT, syntax
+from tests.support.source_files import FILES, OURS, ROOT, syntax
 
 HERE = Path(__file__).resolve()
 Phrase = tuple[str, ...]

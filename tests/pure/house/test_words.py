@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 
-from tests.pure.house.test_floors import FILES, OURS, ROOT, defined, syntax
+from tests.support.source_files import FILES, OURS, ROOT, defined, syntax
 
 SOURCES = [file for file in FILES if file.relative_to(ROOT).parts[0].removesuffix(".py") in OURS]
 QUESTIONS = re.compile(r"(What|Which|Where|How|Who|Whose|Whether|When|Why)\b")
