@@ -6,6 +6,7 @@ import difflib
 import gc
 import os
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
+    import_module("hypothesis")  # its plugin does at the end, and then looks for referrers, which are hidden
     gc.freeze()  # the 700,000 objects that imports made stay to the end; looking through them took a tenth of the time
 
 

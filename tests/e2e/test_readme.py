@@ -14,20 +14,19 @@ import pytest
 from typer.testing import CliRunner
 
 from passes.cli.main import app
+from tests.support.commands import Shell
 from tests.support.serving import serving
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 
 
-def run(*arguments: str, folder: Path) -> str:
-    """Run Python as from the repository's root, but reading and writing in another folder."""
-    env = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=env, capture_output=True, text=True, timeout=300
-    )
+def torchrun(*arguments: str, folder: Path) -> None:
+    """Processes as from the repository's root, but reading and writing in another folder."""
+    command = [sys.executable, "-m", "torch.distributed.run", *arguments]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, f"{' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
 
 
 def ask(artifact: Path, url: str, body: str) -> Any:
@@ -48,27 +47,35 @@ def test_its_options_are_some_of_the_command() -> None:
 
 
 @pytest.mark.slow
-def test_it_runs_from_top_to_bottom(tmp_path: Path) -> None:
-    """Its model file, its commands, its Python, and the listing of what comes out."""
-    printed, served = "", None
+def test_it_runs_from_top_to_bottom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its model file, its commands, its Python, and the listing of what comes out.
+
+    Commands and Python run in this process, where torch is imported once; tests/e2e/test_command.py starts the command.
+    """
+    shell, printed, served = Shell.open(tmp_path, monkeypatch, capsys), "", None
+    monkeypatch.setenv("COLUMNS", "200")
     for language, block in re.findall(r"^```(sh|python|text)\n(.*?)^```", README, re.MULTILINE | re.DOTALL):
         first, *rest = block.splitlines()
         match language:
             case "python" if file := re.fullmatch(r"# (\w+\.py)", first):
                 (tmp_path / file[1]).write_text(block)
             case "python":
-                run("-W", "error", "-c", block, folder=tmp_path)
+                exec(compile(block, "README.md", "exec"), {"__name__": "__main__"})
             case "sh":
                 for command in (first, *rest):
-                    match shlex.split(command):
+                    match shlex.split(command, comments=True):
                         case ["stagecut", "serve", artifact, *_]:
                             served = tmp_path / artifact
                         case ["curl", _, url, "--json", body] if served is not None:
                             assert ask(served, url, body)["choices"][0]["finish_reason"] == "length"
                         case ["stagecut", *arguments]:
-                            printed = run("-m", "stagecut", *arguments, folder=tmp_path)
+                            ended = shell.type_in(*arguments)
+                            assert ended.status == 0, ended.err
+                            printed = ended.out
                         case [".venv/bin/torchrun", *arguments]:
-                            run("-m", "torch.distributed.run", *arguments, folder=tmp_path)
+                            torchrun(*arguments, folder=tmp_path)
             case "text" if first.startswith(" stage"):
                 table = [row.split() for row in (first, *rest[:-3]) if row.strip(" ─")]
                 assert table == [row.split() for row in printed.splitlines() if row.split() in table]

@@ -60,9 +60,13 @@ class Shell:
 
     def run(self, command: str, subcommand: str = "compile") -> Ended:
         """Run what follows `stagecut compile`, or another subcommand."""
+        return self.type_in(subcommand, *command.split())
+
+    def type_in(self, *arguments: str) -> Ended:
+        """Run what follows `stagecut`."""
         self.capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
-            main([subcommand, *command.split()])
+            main(list(arguments))
         return Ended(int(ended.value.code or 0), *self.capsys.readouterr())
 
     def refused(self, command: str, subcommand: str = "compile") -> str:
