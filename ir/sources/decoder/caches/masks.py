@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import masking_utils
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, causal_mask_function, eager_mask
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def masks_always_made() -> Iterator[None]:
 @contextmanager
 def _replaced(other: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
     """Inside the context, transformers makes its masks by others than its own functions."""
-    masks = masking_utils.ALL_MASK_ATTENTION_FUNCTIONS
+    masks = ALL_MASK_ATTENTION_FUNCTIONS
     for name in ("sdpa", "eager"):
         masks[name] = other(masks[name])
     try:
@@ -53,7 +53,7 @@ def _of_rows(plain: Callable[..., Any]) -> Callable[..., Any]:
         kv_length: int,
         q_offset: Any = 0,
         kv_offset: Any = 0,
-        mask_function: Callable[..., Any] = masking_utils.causal_mask_function,
+        mask_function: Callable[..., Any] = causal_mask_function,
         attention_mask: Tensor | None = None,
         dtype: torch.dtype = torch.float32,
         device: Any = "cpu",
@@ -71,7 +71,7 @@ def _of_rows(plain: Callable[..., Any]) -> Callable[..., Any]:
         head = torch.zeros(1, dtype=torch.int64, device=device)[:, None, None, None]
         allowed = mask_function(batch, head, q_offset[:, None, :, None], keys[:, None, None, :])
         allowed = allowed.expand(batch_size, -1, q_length, kv_length)
-        if plain is masking_utils.eager_mask:
+        if plain is eager_mask:
             return torch.where(allowed, torch.zeros((), dtype=dtype), torch.finfo(dtype).min)
         return allowed
 
