@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import torch
 
+from ir.checkpoint.formats.foreign import require_own
 from ir.checkpoint.formats.sharded import read_distributed, read_ranks
 from ir.checkpoint.layouts import weights_in
 from ir.checkpoint.tensors import Piece, Spread, Stored, contiguous
@@ -80,6 +81,7 @@ def _read_shards(index: Path) -> dict[str, Stored]:
 
 def _read_file(file: Path) -> Tables:
     try:
+        require_own(file)
         if file.suffix == ".json":
             return {"": _read_shards(file)}
         return {"": dict(_read_safetensors(file))} if file.suffix == ".safetensors" else read_ranks(file)

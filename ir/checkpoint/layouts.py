@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from ir.checkpoint.formats.foreign import FOREIGN, require_own
 from ir.checkpoint.formats.sharded import METADATA
 from ir.errors import SourceError
 
@@ -82,7 +84,17 @@ def _only_file(folder: Path, names: list[str]) -> Path:
     if files:
         listed = ", ".join(f.name for f in files[:5])
         raise SourceError(f"the folder {folder} has several files of weights ({listed}); name one with --checkpoint")
+    if runs := sorted((found.parent for found in folder.glob(f"*/{METADATA}")), key=lambda run: step_number(run.name)):
+        raise SourceError(f"{folder} is the output of a training run; name a step in it, the newest is {runs[-1]}")
+    if foreign := next((f for f in sorted(folder.iterdir()) if f.suffix in FOREIGN), None):
+        require_own(foreign)
     raise SourceError(f"the folder {folder} is not a checkpoint: it has no {', '.join(names)} or index of shards")
+
+
+def step_number(name: str) -> int:
+    """The number at the end of the name of a training run's step; -1 where there is none."""
+    number = re.search(r"\d+$", name)
+    return int(number[0]) if number else -1
 
 
 def _may_hold(file: Path) -> bool:

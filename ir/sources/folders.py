@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from ir.checkpoint.adapters import SETTINGS, read_settings
 from ir.checkpoint.formats.gguf import SUFFIX, is_gguf
+from ir.checkpoint.layouts import step_number
 from ir.errors import SourceError
 
 CONFIG = "config.json"
@@ -65,7 +65,7 @@ def _snapshots(cached: Path) -> Iterator[Path]:
 
 def _what_it_is(path: Path) -> str:
     """The kind of a folder without config.json, and what to do."""
-    if steps := sorted(path.glob("checkpoint-*/config.json"), key=_step):
+    if steps := sorted(path.glob("checkpoint-*/config.json"), key=lambda config: step_number(config.parent.name)):
         return f"is the output of a training run; name a checkpoint in it, the newest is {steps[-1].parent}"
     if files := sorted(path.glob(f"*{SUFFIX}")):
         return f"has several GGUF files; name one, such as {files[0]}"
@@ -79,9 +79,3 @@ def _what_it_is(path: Path) -> str:
             f"--checkpoint {path}"
         )
     return "is a folder without config.json; a checkpoint folder has one beside its weights"
-
-
-def _step(config: Path) -> int:
-    """The number of a training run's checkpoint."""
-    number = re.search(r"\d+$", config.parent.name)
-    return int(number[0]) if number else -1

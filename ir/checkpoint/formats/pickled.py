@@ -174,7 +174,10 @@ def read_pickled(file: Path) -> FileEntries:
         raise SourceError(f"{file} holds a {table.origin}, which is code and is not run; save its state dict")
     if not isinstance(table, dict):
         raise SourceError(f"{file} holds a {type(table).__name__}, not a table of tensors by name")
-    return {"": {}, **dict(_tables(file, "", table))}
+    found = dict(_tables(file, "", table))
+    if not found and _has_arrays(table):
+        raise SourceError(f"{file} holds arrays of numpy, not tensors: torch.from_numpy makes them of these")
+    return {"": {}, **found}
 
 
 def unpickled(file: Path, opened: Any) -> Any:
@@ -185,6 +188,14 @@ def unpickled(file: Path, opened: Any) -> Any:
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, AttributeError, KeyError) as e:
         first = (str(e).splitlines() or [type(e).__name__])[0]
         raise SourceError(f"cannot read {file}: it is damaged ({first}); save its state dict as .safetensors") from e
+
+
+def _has_arrays(table: dict[Any, Any]) -> bool:
+    """Whether a dict, or one in it, has an array of numpy."""
+    inner = list(table.values())
+    return any(isinstance(x, Inert) and x.origin.startswith("numpy.") for x in inner) or any(
+        _has_arrays(x) for x in inner if isinstance(x, dict)
+    )
 
 
 def _of_module(module: Inert) -> dict[str, Any]:

@@ -73,6 +73,8 @@ def quantization_of(path: Path) -> Quantization | None:
     folder = path if path.is_dir() else path.parent
     config = _json(folder / "config.json")
     text = config.get("text_config") or {}
+    if isinstance(packed := config.get("quantization"), dict) and "group_size" in packed:
+        return Quantization("mlx", packed)  # which has a quantization_config, too, without its name
     for found in (config.get("quantization_config"), config.get("compression_config"), text.get("quantization_config")):
         if isinstance(found, dict):
             return _quantization(found)

@@ -183,6 +183,7 @@ def test_memory_is_that_of_a_block_of_rows(tmp_path: Path, monkeypatch: pytest.M
 
 SIDE_FILES = {
     "hf_quant_config.json": ({"quantization": {"quant_algo": "FP8"}}, "modelopt"),
+    "config.json": ({"quantization": {"group_size": 64}, "quantization_config": {"group_size": 64}}, "mlx"),
     "quantize_config.json": ({"bits": 4, "group_size": 128}, "gptq"),
 }
 

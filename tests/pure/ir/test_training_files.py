@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -76,6 +77,42 @@ def test_files_without_values_to_read(held: Any, message: str, tmp_path: Path) -
     torch.save(held, tmp_path / "c.pt")
     with pytest.raises(SourceError, match=message):
         Checkpoint.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("c.npz", b"", r"c.npz is a file of numpy, which is not read: save its weights as .safetensors"),
+        ("tf_model.h5", b"", r"tf_model.h5 is a file of Keras, which is not read"),
+        (
+            "c.safetensors",
+            b"version https://git-lfs.github.com/spec/v1\n",
+            r"is a pointer of git-lfs in place of the file",
+        ),
+        (
+            "run/step-10/.metadata",
+            b"",
+            r"run is the output of a training run; name a step in it, the newest is .*step-10$",
+        ),
+    ],
+)
+def test_what_torch_did_not_write_is_named(name: str, text: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_bytes(text)
+    (tmp_path / "run/step-9").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "run/step-9/.metadata").touch()
+    paths = [tmp_path / "run"] if "run" in name else [tmp_path, tmp_path / name]
+    for path in paths:
+        with pytest.raises(SourceError, match=message):
+            Checkpoint.open(path)
+
+
+def test_arrays_of_numpy_are_no_tensors(tmp_path: Path) -> None:
+    torch.save({"model": {"weight": np.ones(2)}, "step": np.int64(1)}, tmp_path / "c.pt")
+    with pytest.raises(SourceError, match=r"holds arrays of numpy, not tensors: torch.from_numpy makes them of these"):
+        Checkpoint.open(tmp_path)
+    torch.save({"model": WEIGHTS, "share": np.ones(2)}, tmp_path / "c.pt")
+    assert_read(tmp_path / "c.pt")
 
 
 @pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from tests.zoo.checkpoints.folders import folder_of
 from tests.zoo.checkpoints.kinds import Kind, llama
@@ -35,6 +35,30 @@ def adapter(**settings: Any) -> Callable[[Path], Any]:
     return change
 
 
+def saved_whole(folder: Path) -> Any:
+    """Beside LoRA, a head that replaces the model's."""
+    merged = adapter(modules_to_save=["lm_head"])(folder)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    with torch.no_grad():
+        merged.lm_head.weight.copy_(head := torch.randn(merged.lm_head.weight.shape))
+    save_file({**tensors, "base_model.model.lm_head.weight": head}, folder / "adapter_model.safetensors")
+    return merged
+
+
+def as_bin(folder: Path) -> Any:
+    merged = adapter()(folder)
+    torch.save(load_file(folder / "adapter_model.safetensors"), folder / "adapter_model.bin")
+    (folder / "adapter_model.safetensors").unlink()
+    return merged
+
+
+def of_another_model(folder: Path) -> Any:
+    merged = adapter()(folder)
+    tensors = {name: torch.randn(48, 48) for name in load_file(folder / "adapter_model.safetensors")}
+    save_file(tensors, folder / "adapter_model.safetensors")
+    return merged
+
+
 ADAPTERS: dict[str, Kind] = {
     "LoRA beside the weights": folder_of(adapter()),
     "LoRA with a scale over the root of the rank": folder_of(adapter(use_rslora=True, lora_alpha=4)),
@@ -42,4 +66,12 @@ ADAPTERS: dict[str, Kind] = {
     "DoRA": folder_of(adapter(use_dora=True), refused=True),
     "IA3": folder_of(adapter(peft_type="IA3"), refused=True),
     "prompt tuning": folder_of(adapter(peft_type="PROMPT_TUNING"), refused=True),
+    "LoRA with a head of its own": folder_of(saved_whole),
+    "LoRA in a `.bin`": folder_of(as_bin),
+    "LoRA of another model": folder_of(of_another_model, refused=True),
+    "LoRA with ranks by module": folder_of(adapter(r=99, rank_pattern={"q_proj": 4})),
+    "AdaLoRA": folder_of(adapter(peft_type="ADALORA"), refused=True),
+    "LoHa": folder_of(adapter(peft_type="LOHA"), refused=True),
+    "VeRA": folder_of(adapter(peft_type="VERA"), refused=True),
+    "prefix tuning": folder_of(adapter(peft_type="PREFIX_TUNING"), refused=True),
 }

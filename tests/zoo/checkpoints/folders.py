@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers as hf
 from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from tests.zoo.checkpoints.kinds import IDS, Kind, Tried, llama
+from tests.zoo.checkpoints.kinds import IDS, SMALL, Kind, Tried, llama
 
 
 def folder_of(change: Callable[[Path], Any], at: str = "m", refused: bool = False, **options: Any) -> Kind:
@@ -69,6 +71,109 @@ def only(files: Mapping[str, Any]) -> Callable[[Path], None]:
     return change
 
 
+def with_older(folder: Path) -> None:
+    """A second snapshot in the hub's cache, which is not that of `main`."""
+    snapshot(folder)
+    other = shutil.copytree(folder, folder.parent / "4567")
+    save_file({n: t * 0 for n, t in load_file(other / "model.safetensors").items()}, other / "model.safetensors")
+
+
+def half_shards(folder: Path) -> Any:
+    """The weights in float16, in two files and an index that have the variant in their names; returns the model."""
+    tensors, place = load_file(folder / "model.safetensors"), dict[str, str]()
+    (folder / "model.safetensors").unlink()
+    for i in (1, 2):
+        name = f"model.fp16-0000{i}-of-00002.safetensors"
+        part = {n: t.half() for n, t in list(tensors.items())[i - 1 :: 2]}
+        save_file(part, folder / name, metadata={"format": "pt"})
+        place |= dict.fromkeys(part, name)
+    (folder / "model.safetensors.index.fp16.json").write_text(json.dumps({"weight_map": place}))
+    return deepcopy(llama()).half().float()
+
+
+def beside(name: str, content: Any = b"", moved: str = "model.safetensors") -> Callable[[Path], None]:
+    """Another file in place of the weights: `content`, or these themselves for None."""
+
+    def change(folder: Path) -> None:
+        weights = (folder / moved).read_bytes()
+        (folder / moved).unlink()
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(weights if content is None else content)
+
+    return change
+
+
+def two_formats(folder: Path) -> None:
+    """Other weights in a .bin beside the .safetensors, which is read, as transformers does."""
+    zeros = {name: tensor * 0 for name, tensor in load_file(folder / "model.safetensors").items()}
+    torch.save(zeros, folder / "pytorch_model.bin")
+
+
+def linked_nowhere(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to("../../blobs/gone")
+
+
+def configured(**settings: Any) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        file = folder / "config.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
+
+    return change
+
+
+def own_form(folder: Path) -> None:
+    """The files of a model's makers, as Mistral and Meta publish them."""
+    shutil.rmtree(folder)
+    folder.mkdir()
+    (folder / "params.json").write_text("{}")
+    save_file({"tok_embeddings.weight": torch.ones(2, 2)}, folder / "consolidated.safetensors")
+
+
+def later(folder: Path) -> None:
+    shutil.copytree(folder, folder.parent / "checkpoint-1000")
+
+
+def exported(folder: Path) -> Tried:
+    call = {"input_ids": IDS, "attention_mask": torch.ones_like(IDS)}
+    with torch.no_grad():
+        torch.export.save(torch.export.export(llama(), (), call), folder / "m.pt2")
+        return Tried(str(folder / "m.pt2"), call, llama()(**call).logits)
+
+
+def sentences(folder: Path) -> Tried:
+    """A folder of sentence-transformers: a transformer, a mean over tokens, a linear layer, and a norm."""
+    torch.manual_seed(0)
+    sizes = {**SMALL, "max_position_embeddings": 32}
+    model, dense = hf.BertModel(hf.BertConfig(**sizes), add_pooling_layer=False).eval(), torch.nn.Linear(32, 8)
+    model.save_pretrained(folder / "m")
+    parts = ("models.Transformer", ""), ("models.Pooling", "1_Pooling"), ("models.Dense", "2_Dense")
+    listed = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.{kind}"}
+        for i, (kind, path) in enumerate((*parts, ("models.Normalize", "3_Normalize")))
+    ]
+    (folder / "m/modules.json").write_text(json.dumps(listed))
+    for _, path in parts[1:]:
+        (folder / "m" / path).mkdir()
+    (folder / "m/3_Normalize").mkdir()
+    pooling = {"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True}
+    (folder / "m/1_Pooling/config.json").write_text(json.dumps(pooling))
+    tanh = {
+        "in_features": 32,
+        "out_features": 8,
+        "bias": True,
+        "activation_function": "torch.nn.modules.activation.Tanh",
+    }
+    (folder / "m/2_Dense/config.json").write_text(json.dumps(tanh))
+    save_file({f"linear.{n}": t for n, t in dense.state_dict().items()}, folder / "m/2_Dense/model.safetensors")
+    mask = torch.tensor([[1] * 7, [1] * 4 + [0] * 3])
+    with torch.no_grad():
+        states = model(input_ids=IDS, attention_mask=mask).last_hidden_state
+        mean = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        wanted = torch.nn.functional.normalize(dense(mean).tanh(), dim=-1)
+    return Tried(str(folder / "m"), {"input_ids": IDS, "attention_mask": mask}, wanted)
+
+
 FOLDERS: dict[str, Kind] = {
     "transformers": folder_of(lambda folder: None),
     "transformers, shards": folder_of(lambda folder: None, at="shards"),
@@ -78,6 +183,16 @@ FOLDERS: dict[str, Kind] = {
     "transformers, names with `net.module.`": folder_of(rewritten("model.safetensors", "net.module.{}".format)),
     "accelerate, `pytorch_model_fsdp_0`": folder_of(as_distributed),
     "the hub's cache": folder_of(snapshot, at="models--a--b/snapshots/0123"),
+    "the hub's cache, two snapshots": folder_of(with_older, at="models--a--b/snapshots/0123"),
+    "transformers, `--variant fp16`, shards": folder_of(half_shards, variant="fp16", dtype="float32"),
+    "transformers, names with `_orig_mod.`": folder_of(rewritten("model.safetensors", "_orig_mod.{}".format)),
+    "transformers, names with `base_model.model.`": folder_of(
+        rewritten("model.safetensors", "base_model.model.{}".format)
+    ),
+    "transformers, other weights in a `.bin` beside": folder_of(two_formats),
+    "transformers, a `.pt2`": exported,
+    "sentence-transformers, with Dense and Normalize": sentences,
+    "a Trainer's output, two checkpoints": folder_of(later, at="run/checkpoint-500", refused=True),
     "a Trainer's output": folder_of(lambda folder: None, at="run/checkpoint-500", refused=True),
     "a pipeline of diffusers without its models": folder_of(
         only({"model_index.json": {}, "unet/config.json": {}}), refused=True
@@ -86,5 +201,25 @@ FOLDERS: dict[str, Kind] = {
         only({"config.json": {"_class_name": "ControlNetModel", "_diffusers_version": "0.36"}}), refused=True
     ),
     "GGUF": folder_of(only({"x-Q4_K_M.gguf": ""}), refused=True),
+    "config.json, and weights of TensorFlow": folder_of(beside("tf_model.h5"), refused=True),
+    "config.json, and weights of Flax": folder_of(beside("flax_model.msgpack"), refused=True),
+    "config.json, and ONNX in a folder": folder_of(beside("onnx/model.onnx"), refused=True),
+    "a pointer of git-lfs in place of the weights": folder_of(
+        beside("model.safetensors", b"version https://git-lfs.github.com/spec/v1\nsize 9\n"), refused=True
+    ),
+    "an index of shards that are not here": folder_of(
+        beside("model.safetensors.index.json", b'{"weight_map": {"lm_head.weight": "model-1.safetensors"}}'),
+        refused=True,
+    ),
+    "an index of nothing": folder_of(beside("model.safetensors.index.json", b'{"weight_map": {}}'), refused=True),
+    "weights of no bytes": folder_of(beside("model.safetensors"), refused=True),
+    "a link to nothing": folder_of(linked_nowhere, refused=True),
+    "MLX, 4 bits": folder_of(
+        configured(quantization={"group_size": 64, "bits": 4}, quantization_config={"group_size": 64, "bits": 4}),
+        refused=True,
+    ),
+    "EXL2": folder_of(configured(quantization_config={"quant_method": "exl2", "bits": 4.0}), refused=True),
+    "a model of another size": folder_of(configured(intermediate_size=48), refused=True),
+    "the form of the model's makers, `params.json`": folder_of(own_form, refused=True),
     "weights without config.json": folder_of(only({"model.safetensors": ""}), refused=True),
 }

@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from argparse import Namespace
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
 from torch import nn
 from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Shard
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from tests.zoo.checkpoints.kinds import Kind, Tried, X, net
 
 
-def trained(write: Callable[[Path], str], refused: bool = False, **options: Any) -> Kind:
-    """What `write` leaves in a folder, as the weights of a small module; it returns the name of the file or folder."""
+def trained(
+    write: Callable[[Path], str], refused: bool = False, rounded: torch.dtype = torch.float32, **options: Any
+) -> Kind:
+    """What `write` leaves in a folder, as the weights of a small module; it returns the name of the file or folder.
+
+    `rounded`: the dtype in which they are saved.
+    """
 
     def make(folder: Path) -> Tried:
         given = {"checkpoint": folder / write(folder), **options}
         fresh = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8)).eval()
-        return Tried(fresh, {"input": X}, None if refused else net()(X), given)
+        saved = deepcopy(net()).to(rounded).float()
+        return Tried(fresh, {"input": X}, None if refused else saved(X), given)
 
     return make
 
 
-def pickled(table: Callable[[dict[str, torch.Tensor]], Any], refused: bool = False, **options: Any) -> Kind:
+def pickled(table: Callable[[dict[str, Any]], Any], refused: bool = False, **options: Any) -> Kind:
     """What `table` makes of the weights, in a file of torch.save."""
 
     def write(folder: Path) -> str:
@@ -75,6 +89,85 @@ def zeros(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
 
 
+def legacy(folder: Path) -> str:
+    """The form of torch.save before 1.6."""
+    torch.save(net().state_dict(), folder / "c.pt", _use_new_zipfile_serialization=False)
+    return "c.pt"
+
+
+def arrays(tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    return {name: np.asarray(tensor.tolist(), np.float32) for name, tensor in tensors.items()}
+
+
+def array_file(folder: Path) -> str:
+    np.savez(folder / "c.npz", **arrays(net().state_dict()))
+    return "c.npz"
+
+
+def named(name: str, text: bytes) -> Callable[[Path], str]:
+    """A file of another kind."""
+
+    def write(folder: Path) -> str:
+        (folder / name).write_bytes(text)
+        return name
+
+    return write
+
+
+def pieces_of_one(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors that lie in one storage, with gaps, as flat parameters do."""
+    whole, at, found = torch.zeros(sum(t.numel() + 3 for t in tensors.values())), 1, dict[str, torch.Tensor]()
+    for name, tensor in tensors.items():
+        found[name] = whole[at : at + tensor.numel()].view(tensor.shape).copy_(tensor)
+        at += tensor.numel() + 3
+    return found
+
+
+def ranks(shard: int) -> Callable[[Path], str]:
+    """A file of each of two ranks, with its parts of tensors that a dimension of is divided."""
+
+    def write(folder: Path) -> str:
+        for rank in range(2):
+            dist.init_process_group("fake", rank=rank, world_size=2, store=FakeStore())
+            mesh, parts = init_device_mesh("cpu", (2,)), {}
+            for name, tensor in net().state_dict().items():
+                dim = min(shard, tensor.dim() - 1)
+                part = tensor.chunk(2, dim)[rank].clone()
+                parts[name] = DTensor.from_local(part, mesh, [Shard(dim)], run_check=False)
+            torch.save({"model": parts}, folder / f"model_rank_{rank}.pt")
+            dist.destroy_process_group()
+        return "model_rank_0.pt"
+
+    return write
+
+
+def steps(folder: Path) -> str:
+    """The root of a run of torchtitan: a folder of torch.distributed.checkpoint a step."""
+    for step in (10, 100):
+        save(net().state_dict(), checkpoint_id=folder / f"c/step-{step}", no_dist=True)
+    return "c"
+
+
+def lightning_folder(folder: Path) -> str:
+    """Lightning with DeepSpeed: a folder whose `latest` names the folder in it."""
+    at = folder / "c/checkpoint"
+    at.mkdir(parents=True)
+    torch.save({"module": prefixed("net.", net().state_dict())}, at / "mp_rank_00_model_states.pt")
+    (folder / "c/latest").write_text("checkpoint")
+    return "c"
+
+
+def sharded_files(folder: Path) -> str:
+    """accelerate's save_model: files and their index."""
+    (folder / "c").mkdir()
+    place = {}
+    for i, (name, tensor) in enumerate(net().state_dict().items()):
+        place[name] = f"model-{i}.safetensors"
+        save_file({name: tensor}, folder / "c" / place[name])
+    (folder / "c/model.safetensors.index.json").write_text(json.dumps({"weight_map": place}))
+    return "c"
+
+
 HYPER = {"args": Namespace(lr=0.1), "time": timedelta(1), "share": Fraction(1, 2), "path": Path("x")}
 
 TRAINED: dict[str, Kind] = {
@@ -103,6 +196,52 @@ TRAINED: dict[str, Kind] = {
     "sparse tensors": pickled(lambda w: {n: t.to_sparse() for n, t in w.items()}, refused=True),
     "tensors on the meta device": pickled(lambda w: {n: t.to("meta") for n, t in w.items()}, refused=True),
     "TorchScript": trained(script, refused=True),
+    "the form of torch.save before 1.6": trained(legacy, refused=True),
+    "tensors that lie in one storage": pickled(pieces_of_one),
+    "parameters, and float16": pickled(lambda w: {n: nn.Parameter(t.half()) for n, t in w.items()}, rounded=torch.half),
+    "nn.DataParallel as a whole": pickled(lambda w: nn.DataParallel(net())),
+    "what torch.compile returns, as a whole": pickled(lambda w: torch.compile(net()), refused=True),
+    "Composer: `state`, `model`": pickled(lambda w: {"state": {"model": prefixed("module.", w), "rank": 0}, "rng": []}),
+    "MMEngine: `state_dict`, `ema_state_dict` that differ": pickled(
+        lambda w: {"state_dict": w, "ema_state_dict": prefixed("module.", zeros(w)), "meta": HYPER}, refused=True
+    ),
+    "BasicSR: `params`, `params_ema` that differ": pickled(
+        lambda w: {"params": w, "params_ema": zeros(w)}, refused=True
+    ),
+    "the same, with `--weights-prefix params_ema.`": pickled(
+        lambda w: {"params": zeros(w), "params_ema": w}, weights_prefix="params_ema."
+    ),
+    "Ultralytics: `model` and `ema` as modules that differ": pickled(
+        lambda w: {"model": net(), "ema": nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))}, refused=True
+    ),
+    "a shadow of the weights beside the optimizer": pickled(
+        lambda w: {"model": w, "optimizer": {"state": {0: {"exp_avg": w["0.weight"] * 0}}, "param_groups": [{}]}}
+    ),
+    "an optimizer alone": pickled(
+        lambda w: {"state": {0: {"exp_avg": w["0.weight"]}}, "param_groups": []}, refused=True
+    ),
+    "numpy arrays among hyperparameters": pickled(
+        lambda w: {"state_dict": w, "hyper_parameters": {"a": np.ones(3), "b": np.float64(2), "c": np.int32(1)}}
+    ),
+    "numpy arrays as weights": pickled(arrays, refused=True),
+    "a file of numpy": trained(array_file, refused=True),
+    "a file of Keras": trained(named("c.h5", b"\x89HDF\r\n\x1a\n" + bytes(64)), refused=True),
+    "a file of Flax": trained(named("c.msgpack", bytes(64)), refused=True),
+    "a file of ONNX": trained(named("c.onnx", bytes(64)), refused=True),
+    "a pointer of git-lfs": trained(
+        named("c.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 123\n"), refused=True
+    ),
+    "a file of rank 0 and 1, rows divided": trained(ranks(0)),
+    "a file of rank 0 and 1, columns divided": trained(ranks(1)),
+    "shards with an index": trained(sharded_files),
+    "the root of a run, a folder of torch.distributed.checkpoint a step": trained(steps, refused=True),
+    "Lightning with DeepSpeed": trained(lightning_folder),
+    "DeepSpeed's pipeline, a file a layer": placed_at(
+        "global_step5/layer_00-model_states.pt",
+        "global_step5/mp_rank_00_model_states.pt",
+        latest="global_step5",
+        refused=True,
+    ),
     "torch.distributed.checkpoint, flat": distributed(dict),
     "torch.distributed.checkpoint, nested, with an optimizer": distributed(
         lambda w: {"app": {"model": w, "optim": {"state": torch.ones(2)}}}
