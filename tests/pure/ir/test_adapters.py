@@ -154,10 +154,6 @@ def test_the_base_of_an_adapter_is_found(tmp_path: Path, monkeypatch: pytest.Mon
     ("files", "message"),
     [
         (["checkpoint-90/config.json", "checkpoint-500/config.json"], "training run; .* newest is .*checkpoint-500"),
-        (
-            ["model_index.json", "unet/config.json", "vae/config.json"],
-            r"pipeline of diffusers; give .*unet, .*vae",
-        ),
         (["a-Q4_K_M.gguf", "a-Q8_0.gguf"], "has several GGUF files; name one, such as "),
         (["open_clip_config.json", "open_clip_model.safetensors"], "is a checkpoint of open_clip without a model_cfg"),
         (
