@@ -31,7 +31,7 @@ def paged_attention(query, keys, values, table, last, scale, window=0, cap=0.0, 
     rows = 16 if seq * heads <= 16 * kv_heads or dim > 256 else 64
     block = max((1 << 14) // max(of_key, 256), 16)  # keys, as many as any GPU has room for
     tiles = triton.cdiv(seq * heads // kv_heads, rows)
-    wanted = min(triton.cdiv(640, batch * kv_heads * tiles), table.shape[1] * page // block, 16) if tiles == 1 else 1
+    wanted = min(triton.cdiv(640, batch * kv_heads * tiles), table.shape[1] * page // block, 32) if tiles == 1 else 1
     splits = triton.next_power_of_2(max(wanted, 1))
     out = query.new_empty(batch, seq, heads, width)
     parts = query.new_empty(splits, batch, seq, heads, width, dtype=torch.float32) if splits > 1 else out
