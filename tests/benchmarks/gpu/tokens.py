@@ -152,7 +152,7 @@ def steps(pipe: Pipeline, rows: int, length: int, new: int, seed: int) -> tuple[
 def rows_of(pipe: Pipeline, setup: Setup, rows: int, groups: int = 1, length: int = 1000) -> list[str]:
     """The time of a step of texts of one length, which the stages compute in so many groups at once."""
     new = 128 + 4 * rows  # while others are prefilled, the first texts go on
-    took = [steps(pipe, rows, length, new, 10_000 * (i + 1)) for i in range(5)]
+    took = [steps(pipe, rows, length, new, 10_000 * (i + 1)) for i in range(5 if rows == 1 else 3)]
     print("runs of", " ".join(f"{step * 1e3:.2f}" for _, step in took), "ms a step", flush=True)
     first, step = min(took, key=lambda pair: pair[1])
     limit = setup.limit(rows // groups, length + new // 2)
