@@ -22,7 +22,7 @@ from runtime.engine.collector import Finish
 from runtime.engine.engine import Engine
 from runtime.engine.in_flight import each_submitted, results_in_order
 from runtime.engine.message import Reset, Values
-from runtime.errors import InputError, demand
+from runtime.errors import demand
 from runtime.generation.continuation import Continuation
 from runtime.generation.generate import TextGeneration
 from runtime.generation.stages import GeneratingStages, StepSubmission
@@ -303,11 +303,13 @@ class Pipeline:
             pipe.prepare(batch=4, seq=512)
 
         Sizes that are not named are those of the example.  State begins anew, as after `reset`: call it before the
-        first batch.  Raises InputError for sizes that the model does not take, and for a decoder, whose steps are
-        prepared as texts come.
+        first batch.  Of a decoder, the steps of 1, 2, 4, … up to `batch` texts (2 by default): what longer ones need is
+        recorded as they come, and nothing is compiled for them.  Raises InputError for sizes that the model does not
+        take.
         """
         if self.manifest.generation.page:
-            raise InputError("a decoder prepares its steps as texts come; `prepare` is for batches of one size")
+            self._texts().prepare(**sizes)
+            return
         for batch in self._programs.of_sizes(sizes):
             for _ in range(RECURS):
                 self._send_part(batch, tuple).result()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count, takewhile
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 
 from runtime.call.adapter_rows import AdapterNames
-from runtime.errors import InputError
+from runtime.errors import InputError, demand
 from runtime.generation.continuation import Continuation, Step, Told
 from runtime.generation.generator import Generator
 from runtime.generation.media import MediaInputs
@@ -22,6 +23,9 @@ from runtime.generation.scheduling.widths import SourceWidths
 from runtime.generation.stages import GeneratingStages
 from runtime.generation.text import Tokenizer
 from runtime.manifest.manifest import Manifest
+from runtime.options import is_count
+
+_PREPARING = 8  # tokens of a text: enough for all texts to share some steps
 
 
 class TextGeneration:
@@ -72,6 +76,18 @@ class TextGeneration:
                 )
             results = [one.result() for one in begun]
         return results if several or copies > 1 else results[0]
+
+    def prepare(self, batch: int = 2, **others: int) -> None:
+        """Write some tokens of 1, 2, 4, … and `batch` texts."""
+        if others:
+            raise InputError(f"a decoder prepares steps of so many texts, `batch`, and not by {', '.join(others)}")
+        demand(is_count(batch), "batch", batch, "a number of texts, at least 1")
+        terms = self._generation
+        room = min(terms.max_length, (terms.pages - 1) * terms.page) if terms.pages else terms.max_length
+        options: dict[str, Any] = {"max_new_tokens": min(_PREPARING, room - 1), "eos_token_id": [], "do_sample": False}
+        for texts in (*takewhile(lambda texts: texts < batch, (1 << i for i in count())), batch):
+            for begun in [self.start([0], options) for _ in range(texts)]:
+                begun.result()
 
     def close(self) -> None:
         self._generator.close()

@@ -260,8 +260,11 @@ def test_the_size_of_pools_is_bound_where_they_are_loaded(artifact: Path, tmp_pa
         with Pipeline.load(artifact, tokens=12, processes=processes) as pipe:
             assert pipe.manifest.generation.pages == 4
             assert pipe.start(prompt, max_new_tokens=6, temperature=0.0).result() == wanted
-            with pytest.raises(InputError, match="a decoder prepares its steps as texts come"):
-                pipe.prepare()
+            pipe.prepare()
+            with pytest.raises(InputError, match="a decoder prepares steps of so many texts, `batch`, and not by seq"):
+                pipe.prepare(seq=512)
+            with pytest.raises(InputError, match="batch is 0; it must be a number of texts, at least 1"):
+                pipe.prepare(batch=0)
             with pytest.raises(InputError, match=r"needs 4 pages, and the artifact has 3; load it with more tokens"):
                 pipe.start(prompt, max_new_tokens=10)
     [stage, _] = load_stages(

@@ -40,6 +40,7 @@ from runtime.serving.engines.messages import EngineMessage, receive_message
 from runtime.serving.engines.observation import Observer, is_stopped
 from runtime.serving.engines.tensors import array_of, tensor_of
 
+PREPARED = 128  # texts at once for which the compiled steps of a decoder are ready before it serves
 BEAT = 0.5  # seconds between two signs of life
 _SMALL = 64 << 10  # bytes that are copied and sent in less time than another thread takes to wake
 
@@ -276,7 +277,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     beating = Beating(wire)
     try:
         pipe = loaded(options)
-    except (DeviceError, InputError, ManifestError) as e:
+        if options.compile and pipe.manifest.generation.page and any(device.type != "cpu" for device in pipe.devices):
+            pipe.prepare(batch=PREPARED)  # or texts would wait for the compiler
+    except (DeviceError, InputError, ManifestError, StageError) as e:
         wire.send("refused", {"message": str(e)})
         return 2
     serving = Serving(pipe, wire)
