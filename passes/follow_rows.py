@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import sympy
 
-from ir.graph import Call, Graph, Node, Value
+from ir.graph import Call, Graph, Node, Value, is_whole
 from ir.machine.cluster import Cluster
 from ir.microbatching import Microbatching
 from ir.text.printer import op_name
@@ -76,11 +76,17 @@ def _dim(known: dict[Value, Axis], value: Value) -> int | None:
     return known[value].dim if value in known else None
 
 
+def _said(node: Call) -> str:
+    """An operator and its line, or the module that is kept whole."""
+    if is_whole(node):
+        return f"{node.where.module or 'the model'}, which is kept whole"
+    return f"{op_name(node).split('.')[1]} in {node.where}"
+
+
 def _results(node: Node, size: sympy.Symbol, known: dict[Value, Axis]) -> dict[Value, Axis]:
     assert isinstance(node, Call), "follow-rows runs before insert-transfers"
     try:
         axes = axes_of(Site(node, size, known))
     except MixedError as e:
-        name = op_name(node).split(".")[1]
-        raise MixedError(f"{name} in {node.where}: {e}") from None
+        raise MixedError(f"{_said(node)}: {e}") from None
     return {v: axis for v, axis in zip(node.results, axes, strict=True) if axis is not None}

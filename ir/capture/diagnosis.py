@@ -34,6 +34,10 @@ _KNOWN = {
     ),
 }
 _BY_SIZE = re.compile("unhashable type: .*SymInt")
+_HINTS = re.compile(
+    r"For more information|Exception raised from|\(Size-like symbols|\(unhinted|The error above|While executing %"
+)
+_SYMBOLIC = re.compile(r"Cannot call \w+\(\) on tensor with symbolic")
 _FOREIGN = re.compile(r"argument of type: <class '(?:\w+\.)*(\w+)'>")
 _WITHOUT_FAKE = re.compile(r"no fake impl registered for <CustomOpDef\((\S+)\)>")
 _NUMPY = ("it leaves torch for numpy", "write it with torch operators")
@@ -108,11 +112,9 @@ def explain(
 def _unknown(error: Exception, marks: Marks, input_names: Sequence[str]) -> tuple[str, str]:
     """The reason and the advice for an error that torch has no class for."""
     if _BY_SIZE.search(str(error)):
-        sizes = ", ".join(dict.fromkeys(f"`{mark.name}`" for dims in marks for mark in dims.values()))
-        return (
-            "it looks up a size that may change in a table",
-            f"fix that size: leave it out of the dynamic sizes {sizes}",
-        )
+        return "it looks up a size that may change in a table", _fix_a_size(marks)
+    if _SYMBOLIC.search(str(error)):
+        return "it calls what torch computes for fixed sizes alone", _fix_a_size(marks)
     if unknown := _WITHOUT_FAKE.search(str(error)):
         return (
             f"the operator {unknown[1]} does not say what it returns where tensors have no data",
@@ -123,6 +125,11 @@ def _unknown(error: Exception, marks: Marks, input_names: Sequence[str]) -> tupl
     if "fake tensor in the exported program" in str(error):
         return _UNFOLLOWED
     return _NUMPY if "numpy" in str(error) else (_in_own_names(_short(error), input_names), _RUN)
+
+
+def _fix_a_size(marks: Marks) -> str:
+    sizes = ", ".join(dict.fromkeys(f"`{mark.name}`" for dims in marks for mark in dims.values()))
+    return f"fix that size: leave it out of the dynamic sizes {sizes}"
 
 
 def _in_own_names(text: str, input_names: Sequence[str]) -> str:
@@ -165,7 +172,10 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 def _short(error: Exception) -> str:
     """torch's message, shortened, without its hints on debugging torch."""
     text = re.sub(r"\s+", " ", str(error)).strip()
-    text = re.split(r"For more information|\(Size-like symbols|\(unhinted|The error above|While executing %", text)[0]
+    text = re.split(
+        r"For more information|Exception raised from|\(Size-like symbols|\(unhinted|The error above|While executing %",
+        text,
+    )[0]
     text = re.sub(r"\b(zu|u|s|zuf)\d+\b", lambda m: "a size" if m[1] == "s" else "a value", text)
     return f"{type(error).__name__}: {text[:400].strip()}" if text else type(error).__name__
 

@@ -580,6 +580,13 @@ def test_a_table_by_size_names_the_sizes_to_fix() -> None:
     assert "fix that size: leave it out of the dynamic sizes `batch`, `seq`" in str(raised.value)
 
 
+def test_an_operator_of_fixed_sizes_names_the_sizes_to_fix() -> None:
+    with pytest.raises(CaptureError, match="it calls what torch computes for fixed sizes alone") as raised:
+        function(lambda x: x.flatten(0, 1)[:, :2].clone().fill_diagonal_(0, wrap=True))
+    assert "fix that size: leave it out of the dynamic sizes `batch`, `seq`" in str(raised.value)
+    assert "frame #" not in str(raised.value)
+
+
 def test_values_that_decide_may_be_fixed_by_name() -> None:
     def shortened(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         return x if lengths.sum() > 3 else -x

@@ -16,6 +16,7 @@ from ir.capture import capture
 from ir.graph import Graph
 from ir.microbatching import Microbatching
 from passes.follow_rows import FollowRows
+from tests.support.hard_models import WIDTH, Branching, Layers
 from tests.support.planning import machine
 
 HERE = machine(1)
@@ -229,6 +230,13 @@ def test_another_size_is_taken_where_the_first_is_mixed() -> None:
     graph = capture(SequenceFirst(), (torch.randn(5, 4, 8),), dynamic_shapes={"x": {0: "seq", 1: "batch"}})
     found = FollowRows().run(graph, HERE).microbatching
     assert (str(found.size), found.inputs, found.outputs) == ("batch", (1,), (1,))
+
+
+def test_a_module_that_is_kept_whole_is_named() -> None:
+    x = torch.randn(2, 4, WIDTH)
+    graph = capture(Layers(Branching).eval(), (x,), dynamic_shapes={"x": {0: "batch"}})
+    reason = FollowRows().run(graph, HERE).microbatching.reason
+    assert reason == "along `batch`, layers.0.hard, which is kept whole: it is not known to keep rows apart"
 
 
 def test_a_model_with_state_is_not_split() -> None:
