@@ -8,6 +8,7 @@ In the order in which a plan meets them:
     weights      the .safetensors file of a stage
     graph_file   the graph before the cut, and tensors that no stage holds
     cut_again    an artifact as the source of another cut
+    added_adapters  adapters that an artifact gets once it is written
     export       the weights of all stages as one checkpoint
     manifest     the manifest of what was written
     inventory    the nodes and weights of the model and of each stage, for `stagecut check`

@@ -52,6 +52,10 @@ def read_artifact(folder: Path, weights: bool = True, trusted: bool = False) -> 
     with _on_path(folder):
         imported = _import_operators(folder, manifest, trusted)
         uncut = read_graph(folder, lambda name: _data(found(), name))
+    if added := manifest.adapters[len(uncut.graph.adapters) :]:
+        raise SourceError(
+            f"{folder} got the adapter {added[0]} since it was compiled: cut the artifact before, and add it"
+        )
     held = [(name, weight.tensor.name) for weight in manifest.weights for name in weight.names]
     stored = found() if weights else {}
     named = {name: stored[weight].tensor.source for name, weight in held if weight in stored}

@@ -121,7 +121,7 @@ class Adapter:
         Raises SourceError where the adapter has tensors that the model has no place for.
         """
         own = own_tensors(model)
-        factors, whole = self._by_target(own)
+        factors, whole = self.by_target(own)
         merged = {**tensors, **whole}
         for name, parts in factors.items():
             stored = _ties(own, merged, name)
@@ -130,8 +130,13 @@ class Adapter:
             merged |= dict.fromkeys(stored, self._adapted(model, name, merged[stored[0]], parts))
         return merged
 
-    def _by_target(self, own: Iterable[str]) -> tuple[dict[str, dict[str, Tensorlike]], dict[str, Tensorlike]]:
-        """The two factors of each adapted weight, and the tensors that replace the model's, by its names for them."""
+    def by_target(
+        self, own: Iterable[str], lacking: str = "the model lacks; is it its base?"
+    ) -> tuple[dict[str, dict[str, Tensorlike]], dict[str, Tensorlike]]:
+        """The two factors of each adapted weight, and the tensors that replace the model's, by its names for them.
+
+        Raises SourceError for others, with the words `lacking`.
+        """
         factors: dict[str, dict[str, Tensorlike]] = {}
         whole = dict[str, Tensorlike]()
         for name, tensor in unwrapped(own, self.tensors).items():
@@ -142,7 +147,7 @@ class Adapter:
         stems = {name: parts["A"] for name, parts in factors.items() if "A" in parts}
         known = renamed_for(own, {**stems, **whole})
         if lost := [name for name in (*factors, *whole) if known.get(name) not in set(own)]:
-            raise SourceError(f"{self.path} adapts {', '.join(lost[:3])}, which the model lacks; is it its base?")
+            raise SourceError(f"{self.path} adapts {', '.join(lost[:3])}, which {lacking}")
         return {known[n]: parts for n, parts in factors.items()}, {known[n]: t for n, t in whole.items()}
 
     def _adapted(self, model: nn.Module, name: str, base: Tensorlike, parts: Mapping[str, Tensorlike]) -> Adapted:
@@ -150,12 +155,12 @@ class Adapter:
         layer = model.get_submodule(path)
         linear = isinstance(layer, nn.Linear)
         across = type(layer).__name__ == "Conv1D" or (bool(self.settings.get("fan_in_fan_out")) and not linear)
-        whole = Adapted(base, parts["B"], parts["A"], self._scale(path), across or isinstance(layer, nn.Embedding))
+        whole = Adapted(base, parts["B"], parts["A"], self.scale(path), across or isinstance(layer, nn.Embedding))
         if prod(whole.product_shape) != prod(whole.shape) or whole.product_shape[0] != whole.shape[0]:
             raise SourceError(f"{self.path} adapts {name} of {list(whole.product_shape)}; it is {list(whole.shape)}")
         return whole
 
-    def _scale(self, path: str) -> float:
+    def scale(self, path: str) -> float:
         rank = _of_pattern(self.settings.get("rank_pattern"), path, self.settings.get("r", 8))
         alpha = _of_pattern(self.settings.get("alpha_pattern"), path, self.settings.get("lora_alpha", 8))
         return alpha / sqrt(rank) if self.settings.get("use_rslora") else alpha / rank

@@ -144,6 +144,30 @@ def _changes(adapter: Adapter, model: nn.Module, tensors: Mapping[str, Tensorlik
     return found
 
 
+def adapter_stacks(adapter: Adapter, kept: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """The matrices and scales of an adapter as layers keep them whose parameters have the shapes `kept`, by name.
+
+    Raises SourceError where it adapts other layers than these, or has a larger rank.
+    """
+    layers = [name.removesuffix(".lora_down") for name in kept if name.endswith(".lora_down")]
+    factors, whole = adapter.by_target([f"{layer}.weight" for layer in layers], "no adapter was kept for")
+    if whole:
+        raise SourceError(f"{adapter} replaces {next(iter(whole))}: without --adapter keep it is merged")
+    stacks: dict[str, Tensor] = {}
+    for path, parts in ((name.removesuffix(".weight"), parts) for name, parts in factors.items()):
+        stacks[f"{path}.lora_scale"] = torch.tensor(adapter.scale(path))
+        for name, part in (("lora_down", "A"), ("lora_up", "B")):
+            shape, outer = kept[f"{path}.{name}"][1:], int(part == "A")  # the other dimension is the rank
+            small = parts[part].read(torch.float32).flatten(1) if part in parts else torch.zeros(0, 0)
+            if small.shape[outer] != shape[outer] or small.shape[1 - outer] > shape[1 - outer]:
+                raise SourceError(
+                    f"{adapter} has {list(small.shape)} for {path}; those that are kept are {list(shape)}"
+                )
+            stacks[f"{path}.{name}"] = torch.zeros(shape)
+            stacks[f"{path}.{name}"][: small.shape[0], : small.shape[1]] = small
+    return stacks
+
+
 def _hold(
     model: nn.Module, path: str, changes: Sequence[Adapted | None], choice: AdapterChoice
 ) -> dict[str, Tensorlike]:

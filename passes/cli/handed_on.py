@@ -49,6 +49,11 @@ HANDED_ON = {
         "passes.cli.exporting",
         "Write the weights of an artifact as a checkpoint: safetensors or torch.distributed.checkpoint.",
     ),
+    "adapter": CommandLine(
+        "passes.cli.adding",
+        "passes.cli.adding",
+        "Add a LoRA adapter to an artifact that keeps some, without compiling.",
+    ),
     "check": CommandLine(
         "runtime.check.__main__", "runtime.check.__main__", "Say whether an artifact is whole, without running it."
     ),

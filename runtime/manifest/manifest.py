@@ -341,6 +341,11 @@ def promise_of(manifest: Manifest, program: ProgramEntry) -> str:
     return digest_of([own, shared, [p.name for p in manifest.programs], manifest.settings, list(manifest.helpers)])
 
 
+def added_adapter(name: str) -> str:
+    """The file, in the artifact, of an adapter that was added once the artifact was written."""
+    return f"adapters/{name}.safetensors"
+
+
 def write_table(folder: Path, table: dict[str, Any]) -> None:
     """Write the JSON of a manifest, what is short on one line.  Raises OSError."""
     (folder / FILE).write_text(spread_json(table) + "\n")

@@ -2,6 +2,7 @@
 
 loader       artifact folder -> stages in memory
 stage        a loaded stage: receives tensors, computes, resets its state
+added_adapters  adapters behind those that a stage was written with
 shared_lock  a readers-writer lock: compiling excludes running
 compiled_cache  what torch.compile made, kept beside the artifact
 packed_linear  linear layers of a decoder on a CPU, with packed weights

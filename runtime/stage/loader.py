@@ -21,6 +21,7 @@ from runtime.device.kinds import kind_of
 from runtime.errors import ManifestError
 from runtime.manifest.digests import file_hash, sample_hash
 from runtime.manifest.manifest import CheckpointFile, Manifest, Operator, ProgramStage
+from runtime.stage.added_adapters import added_files, with_added
 from runtime.stage.few_rows import use_few_rows
 from runtime.stage.merged_linear import merge_linear
 from runtime.stage.packed_linear import pack_linear
@@ -54,11 +55,12 @@ def load_stages(
     if not checked:
         check_stages(folder, manifest, chosen, strict)
     helpers = {Path(name).stem: import_file(folder / name) for name in manifest.helpers}
+    adapters = added_files(folder, manifest)
 
     def load(index: int) -> LoadedStage:
         weights, device = folder / manifest.stages[index].weights, devices[index]
         entries, sizes = [program.stages[index] for program in manifest.programs], manifest.generation.sizes
-        modules = _load_modules(folder, entries, weights, device, sizes, helpers)
+        modules = _load_modules(folder, entries, weights, device, sizes, helpers, adapters)
         if manifest.generation.page and kind_of(device).packs_linear and not speed.compile:
             pack_linear([program.module for program in modules])
         if manifest.generation.page and kind_of(device).merges_linear and not _edited(folder, manifest, entries):
@@ -87,13 +89,16 @@ def check_stages(folder: Path, manifest: Manifest, chosen: Sequence[int], strict
     """Raise ManifestError, or warn, as `load_stages` does, of the files of the chosen stages."""
     for name in manifest.helpers:
         _require_file(folder / name)
-        _check_hash(folder / name, manifest, strict)
+        _check_hash(folder, name, manifest, strict)
+    for file in added_files(folder, manifest):
+        _require_file(file)
+        _check_hash(folder, str(file.relative_to(folder)), manifest, strict)
     for i in chosen:
         weights, modules = manifest.stages[i].weights, [program.stages[i].module for program in manifest.programs]
         for name in (*modules, weights):
             _require_file(folder / name)
         for name in (*modules, *[weights] * strict):
-            _check_hash(folder / name, manifest, strict)
+            _check_hash(folder, name, manifest, strict)
     for operator in manifest.operators:
         if not set(chosen).isdisjoint(operator.stages):
             _require_operator(folder, operator)
@@ -129,12 +134,12 @@ def _check_link(folder: Path, link: CheckpointFile) -> None:
         )
 
 
-def _check_hash(path: Path, manifest: Manifest, strict: bool) -> None:
-    if file_hash(path) == manifest.files.get(path.name):
+def _check_hash(folder: Path, name: str, manifest: Manifest, strict: bool) -> None:
+    if file_hash(folder / name) == manifest.files.get(name):
         return
     if strict:
-        raise ManifestError(f"{path.name} differs from the manifest: it was edited; load it without strict to run it")
-    warnings.warn(f"{path.name} differs from the manifest: it was edited", stacklevel=5)
+        raise ManifestError(f"{name} differs from the manifest: it was edited; load it without strict to run it")
+    warnings.warn(f"{name} differs from the manifest: it was edited", stacklevel=5)
 
 
 def _load_modules(
@@ -144,8 +149,9 @@ def _load_modules(
     device: torch.device,
     sizes: Mapping[str, int],
     helpers: Mapping[str, ModuleType],
+    adapters: Sequence[Path],
 ) -> list[StageModule]:
-    """The modules of one stage, with pools of the `sizes`.
+    """The modules of one stage, with pools of the `sizes`, and the added `adapters` behind those that it has.
 
     Each takes the tensors that those before it hold, and reads the others.
     """
@@ -154,6 +160,7 @@ def _load_modules(
     for program in programs:
         file = import_file(folder / program.module, helpers)
         module = _load_module(file, program.cls, weights, device, held, sizes)
+        with_added(module, adapters, held)
         held.update(module.named_parameters(remove_duplicate=False))
         held.update(module.named_buffers(remove_duplicate=False))
         modules.append(StageModule(program, module, module))

@@ -1,0 +1,55 @@
+"""Adapters that an artifact gets once it is written: matrices of the sizes of those that it keeps, a file each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from codegen.artifact.weights import StageTensor, write_copies
+from ir.checkpoint.adapters import Adapter
+from ir.checkpoint.kept_adapters import adapter_stacks
+from ir.checkpoint.tensors import Held
+from ir.errors import SourceError
+from runtime.errors import ManifestError
+from runtime.manifest.manifest import ADAPTER, Manifest, ProgramEntry, added_adapter, with_promises
+
+
+def add_adapter(artifact: Path, adapter: Path, name: str = "") -> str:
+    """Add the LoRA adapter of a folder to an artifact that keeps some; returns its name, by default the folder's.
+
+    Raises SourceError where the artifact keeps none, or none of these layers and ranks; it is then as it was.
+    """
+    try:
+        manifest = Manifest.read(artifact)
+    except ManifestError as e:
+        raise SourceError(str(e)) from e
+    name = name or adapter.resolve().name
+    if not manifest.adapters:
+        raise SourceError(
+            f"{artifact} keeps no adapters: compile it with one, as in --adapter {adapter} --adapter keep"
+        )
+    if name in manifest.adapters or Path(name).name != name:
+        raise SourceError(f"{artifact} cannot have an adapter {name!r}: {', '.join(manifest.adapters)} are there")
+    stacks = adapter_stacks(Adapter.open(adapter), _shapes(manifest))
+    file = artifact / added_adapter(name)
+    file.parent.mkdir(exist_ok=True)
+    digest, _ = write_copies(file, {name: StageTensor(Held(stack), stack.dtype) for name, stack in stacks.items()})
+    files = {**manifest.files, added_adapter(name): digest}
+    programs = tuple(map(_with_one_more, manifest.programs))
+    with_promises(replace(manifest, files=files, programs=programs, adapters=(*manifest.adapters, name))).write_sealed(
+        artifact
+    )
+    return name
+
+
+def _shapes(manifest: Manifest) -> Mapping[str, tuple[int, ...]]:
+    """The shapes of the tensors that stages hold, by name."""
+    held = (stage.holds for program in manifest.programs for stage in program.stages)
+    return {name: tuple(map(int, tensor.shape)) for of_one in held for name, tensor in of_one.items()}
+
+
+def _with_one_more(program: ProgramEntry) -> ProgramEntry:
+    """A program whose rows may choose an adapter more."""
+    least, largest = program.index_ranges.get(ADAPTER, (0, 0))
+    return replace(program, index_ranges={**program.index_ranges, ADAPTER: (least - 1, largest + 1)})

@@ -1,0 +1,87 @@
+"""`stagecut adapter`: an adapter more for an artifact, without compiling."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from codegen.artifact.added_adapters import add_adapter
+from ir.errors import SourceError
+from passes.compilation.api import compile_model
+from runtime import Pipeline
+from runtime.check.artifact import faults
+from tests.support.commands import Shell
+
+X = torch.linspace(-1, 1, 24).view(3, 8)
+
+
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8)).eval()
+
+
+def adapter(folder: Path, seed: int, rank: int, *layers: str, **settings: Any) -> Path:
+    folder.mkdir()
+    made = torch.Generator().manual_seed(seed)
+    named = {
+        f"base_model.model.{layer}.lora_{part}.weight": torch.randn(shape, generator=made)
+        for layer in layers
+        for part, shape in (("A", (rank, 8)), ("B", (8, rank)))
+    }
+    save_file(named, folder / "adapter_model.safetensors")
+    rules = {"peft_type": "LORA", "r": rank, "lora_alpha": 8, **settings}
+    (folder / "adapter_config.json").write_text(json.dumps(rules))
+    return folder
+
+
+def compiled(folder: Path, *adapters: Path) -> Path:
+    save_file(net().state_dict(), folder / "model.safetensors")
+    given: dict[str, Any] = {
+        "checkpoint": folder / "model.safetensors",
+        "adapter": [*adapters, Path("keep")] if adapters else (),
+    }
+    options: dict[str, Any] = {"stages": 2, "size_limit": 0.0, "progress": False, "dynamic_shapes": {"input": {0: "n"}}}
+    compile_model(net(), (X,), out=folder / "out", **given, **options)
+    return folder / "out"
+
+
+def test_an_added_adapter_is_as_one_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = adapter(tmp_path / "one", 1, 4, "0", "2"), adapter(tmp_path / "two", 2, 2, "2", use_rslora=True)
+    (tmp_path / "whole").mkdir()
+    whole, out = compiled(tmp_path / "whole", one, two), compiled(tmp_path, one)
+    shell = Shell.open(tmp_path, monkeypatch, capsys)
+    done = shell.run("out two", "adapter")
+    assert (done.status, done.out) == (0, "out has the adapter two from the next time on that it is loaded\n"), done.err
+    assert list(faults(out)) == []
+    with Pipeline.load(out, strict=True) as pipe, Pipeline.load(whole) as other:
+        rows = ["two", None, "one"]
+        assert torch.equal(pipe(X, adapter=rows), other(X, adapter=rows))
+        assert not torch.equal(pipe(X, adapter="two"), pipe(X))
+    with pytest.raises(
+        SourceError, match=r"got the adapter two since it was compiled: cut the artifact before, and add"
+    ):
+        compile_model(out, out=tmp_path / "again", stages=1, progress=False)
+    (tmp_path / "again").mkdir()
+    with pytest.raises(SourceError, match=r"out keeps no adapters: compile it with one, as in --adapter .*two --adapt"):
+        add_adapter(compiled(tmp_path / "again"), two)
+    refused = {
+        "two": r"cannot have an adapter 'two': one, two are there",
+        str(adapter(tmp_path / "wide", 3, 9, "0")): r"has \[9, 8\] for 0; those that are kept are \[4, 8\]",
+        str(adapter(tmp_path / "other", 3, 2, "1")): r"adapts 1.weight, which no adapter was kept for",
+        str(adapter(tmp_path / "dora", 3, 2, "0", use_dora=True)): r"has a DoRA adapter",
+    }
+    for folder, message in refused.items():
+        before = (out / "manifest.json").read_bytes()
+        done = shell.run(f"out {folder}", "adapter")
+        assert done.status == 2
+        assert re.search(message, done.err), done.err
+        assert (out / "manifest.json").read_bytes() == before
