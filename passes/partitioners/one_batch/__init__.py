@@ -8,7 +8,8 @@ split as good as that.
 
     call_table  the calls between ideals, and their seconds
     flow        averages of paths, and the share of them that goes through each call
-    chains      the cheapest chains of calls, and all that are cheaper than a limit
+    chains      the cheapest chains of calls
+    timed       the chain of calls that ends first, of some that are left
     fastest     the search: paths that make the bound high, and the best split on the way
     lighter     problems with fewer ideals, of which one is no harder and the other is no easier
 """

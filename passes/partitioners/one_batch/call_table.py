@@ -31,8 +31,8 @@ class CallList:
     seconds: np.ndarray
     units: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
-    def only(self, kept: np.ndarray) -> CallList:
-        """The calls for which `kept[calls]` holds."""
+    def only(self, kept: np.ndarray | slice) -> CallList:
+        """The calls for which `kept[calls]` holds, or those of a slice."""
         units = self.units[kept] if len(self.units) else self.units
         return CallList(self.kind, self.begin[kept], self.end[kept], self.seconds[kept], units)
 

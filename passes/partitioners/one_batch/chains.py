@@ -1,4 +1,4 @@
-"""The cheapest chains of calls from no unit to all, and all that are cheaper than a limit.
+"""The cheapest chains of calls from no unit to all.
 
 A chain has used so many devices of each class (its state) and done an ideal. What remains depends on these two alone.
 """
@@ -30,13 +30,16 @@ class ChainCall(NamedTuple):
 class UsedDevices:
     """The states of a chain: how many devices of each class it has used; the first one is none, the last one all.
 
-    `before[kind]` and `after[kind]` are states between which one more call on that class leads.
+    `before[kind]` and `after[kind]` are states between which one more call on that class leads, `next[kind][states]`
+    the same as a table, -1 if there is none. `replaces[states, states]`: the first goes on wherever the second does.
     """
 
     count: int
     before: tuple[np.ndarray, ...]
     after: tuple[np.ndarray, ...]
     final: np.ndarray
+    next: np.ndarray
+    replaces: np.ndarray
 
     @classmethod
     def of(cls, model: Relaxed) -> UsedDevices:
@@ -47,8 +50,14 @@ class UsedDevices:
             along = np.moveaxis(grid, axis, 0)
             before.append((along if c.node_by_node else along[:-1]).ravel())
             after.append((along if c.node_by_node else along[1:]).ravel())
+        following = np.full((len(sizes), grid.size), -1)
+        for kind, states in enumerate(before):
+            following[kind, states] = after[kind]
         every = model.core.problem.every_device
-        return cls(grid.size, tuple(before), tuple(after), grid.ravel()[-1:] if every else grid.ravel())
+        counts = np.array(np.unravel_index(grid.ravel(), sizes)).T
+        fewer = np.eye(grid.size, dtype=bool) if every else (counts[:, None] <= counts).all(axis=2)
+        final = grid.ravel()[-1:] if every else grid.ravel()
+        return cls(grid.size, tuple(before), tuple(after), final, following, fewer)
 
 
 def forward(levels: Sequence[Sequence[CallList]], weights: CallWeights, used: UsedDevices, ideals: int) -> np.ndarray:
@@ -91,52 +100,33 @@ def _take(best: np.ndarray, states: np.ndarray, ideals: np.ndarray, offers: np.n
     best[place] = np.minimum(best[place], np.minimum.reduceat(offers, starts, axis=1))
 
 
-class ChainsBelow:
-    """The chains of a sum of weights below `limit`, from the table `best` of `forward`; the cheapest one first.
+def cheapest_chain(
+    levels: Sequence[Sequence[CallList]],
+    weights: CallWeights,
+    used: UsedDevices,
+    best: np.ndarray,
+    sizes: np.ndarray,
+) -> tuple[ChainCall, ...]:
+    """The chain of the least sum of weights, from the table `best` of `forward`; `sizes[ideals]` are their units."""
+    at = best.shape[1] - 1
+    state = int(used.final[best[used.final, at].argmin()])
+    chain: list[ChainCall] = []
+    while at:
+        state, call = min(_into(levels[sizes[at] - 1], weights, used, best, state, at))[1:]
+        chain.append(call)
+        at = call.begin
+    return tuple(chain[::-1])
 
-    `complete` says whether all have been listed, after at most `budget` steps.
-    """
 
-    def __init__(
-        self,
-        levels: Sequence[Sequence[CallList]],
-        weights: CallWeights,
-        used: UsedDevices,
-        best: np.ndarray,
-        budget: int,
-    ) -> None:
-        self.used, self.best, self.budget, self.complete = used, best, budget, False
-        self.into: dict[int, list[tuple[CallList, np.ndarray, slice]]] = {}
-        for calls in (calls for level in levels for calls in level):
-            weight = weights(calls)
-            ends, starts = np.unique(calls.end, return_index=True)
-            for end, start, stop in zip(ends.tolist(), starts, [*starts[1:], len(calls.end)], strict=False):
-                self.into.setdefault(end, []).append((calls, weight, slice(start, stop)))
-
-    def listed(self, limit: float) -> Iterator[tuple[ChainCall, ...]]:
-        """The chains, by depth-first search from the end."""
-        last = self.best.shape[1] - 1
-        ends = [(float(self.best[s, last]), int(s)) for s in self.used.final if self.best[s, last] < limit]
-        stack = [(state, last, 0.0, ()) for _, state in sorted(ends, reverse=True)]
-        while stack and self.budget > 0:
-            self.budget -= 1
-            state, at, rest, chain = stack.pop()
-            if not at:
-                yield chain
-                continue
-            found = self._into(state, at, rest, limit)
-            stack += [(before, call.begin, cost, (call, *chain)) for _, before, cost, call in found]
-        self.complete = not stack
-
-    def _into(self, state: int, at: int, rest: float, limit: float) -> list[tuple[float, int, float, ChainCall]]:
-        """The calls that may come before the rest of a chain, the most promising one last."""
-        found = []
-        for calls, weight, span in self.into.get(at, ()):
-            before = self.used.before[calls.kind][self.used.after[calls.kind] == state]
-            if not len(before):
-                continue
-            total = self.best[before[0], calls.begin[span]] + weight[span] + rest
-            for i in np.flatnonzero(total < limit) + span.start:
-                call = ChainCall(calls.kind, int(calls.begin[i]), at, float(calls.seconds[i]))
-                found.append((float(total[i - span.start]), int(before[0]), rest + float(weight[i]), call))
-        return sorted(found, reverse=True)
+def _into(
+    level: Sequence[CallList], weights: CallWeights, used: UsedDevices, best: np.ndarray, state: int, at: int
+) -> Iterator[tuple[float, int, ChainCall]]:
+    """The cheapest last call of a chain to an ideal and a state, of each class: the sum, the state before, the call."""
+    for calls in level:
+        span = slice(*np.searchsorted(calls.end, (at, at + 1)))
+        for before in used.before[calls.kind][used.after[calls.kind] == state].tolist():
+            if span.start < span.stop:
+                total = best[before, calls.begin[span]] + weights(calls.only(span))
+                i = int(total.argmin())
+                begin, seconds = calls.begin[span][i], calls.seconds[span][i]
+                yield float(total[i]), before, ChainCall(calls.kind, int(begin), at, float(seconds))

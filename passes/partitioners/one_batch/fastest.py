@@ -2,8 +2,8 @@
 
 A game: one side picks a chain of calls, the other an average of paths. Each turn takes the cheapest chain for the
 average, which is a bound; finds the longest path through its calls, which is its time; and gives that path a share in
-the average. Calls that are in no chain cheaper than the best split are dropped on the way, and in the end what is left
-of the chains is looked at one by one.
+the average. Calls that are in no chain cheaper than the best split are dropped on the way, and in the end the chains of
+those that are left are timed (see `timed`).
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from passes.partitioners.deadline import Deadline
 from passes.partitioners.one_batch.call_table import CallList, CallTable
 from passes.partitioners.one_batch.chains import (
     ChainCall,
-    ChainsBelow,
     UsedDevices,
     backward,
+    cheapest_chain,
     extend,
     extend_back,
     forward,
 )
 from passes.partitioners.one_batch.flow import Flow, ProgramPaths, Shares
+from passes.partitioners.one_batch.timed import TimedChains
 from passes.partitioners.proof.ideals import TooWide
 from passes.partitioners.proof.prove import PROVEN, Proof
 from passes.partitioners.proof.relaxed import relaxed
@@ -36,7 +37,7 @@ _TURNS = 60
 _FIRST_SHARE = 0.3  # of the step that would lift the cheapest chain to the best value
 _LEAST_SHARE = 1e-3
 _SAME = PROVEN / 2  # relative: values that differ by less are the same
-_STEPS = 20_000  # through the chains that are left
+_MOST_BEGUN = (8, 100, 1_000)  # chains to each ideal of which the seconds are known
 _ROUNDING = {np.dtype(np.float64): 1e-9, np.dtype(np.float32): 1e-5}  # relative, of sums over a chain
 
 
@@ -139,7 +140,7 @@ class Fastest:
             if proof.complete() or share < _LEAST_SHARE or deadline.passed():
                 break
             flow = best.mixed(step, share)
-        return Searched(self._listed(proof, best, deadline), best)
+        return Searched(self._timed(proof, best, deadline), best)
 
     def _turn(self, flow: Flow, proof: Proof) -> tuple[float, tuple[ChainCall, ...], Proof]:
         """The bound from the cheapest chain for a flow, that chain (none if none is left), and the best cut so far."""
@@ -148,8 +149,7 @@ class Fastest:
         value = float(ahead[self.used.final, -1].min())
         if value >= proof.cut.value:
             return value, (), proof
-        chains = ChainsBelow(self.levels, shares.of, self.used, ahead, budget=self.core.n + 1)
-        chain = next(chains.listed(value + 1e-12 * proof.cut.value))
+        chain = cheapest_chain(self.levels, shares.of, self.used, ahead, self.table.ideals.sum(axis=1))
         proof = replace(proof, cut=better(proof.cut, self._cut(chain)) or proof.cut)
         self._drop(shares, ahead, proof.cut.value * (1 + self.rounding))
         return value * (1 - self.rounding), chain, proof
@@ -166,23 +166,19 @@ class Fastest:
         before, after = self.used.before[calls.kind][:, None], self.used.after[calls.kind][:, None]
         return (ahead[before, calls.begin] + behind[after, calls.end]).min(axis=0) + shares.of(calls)
 
-    def _listed(self, proof: Proof, flow: Flow, deadline: Deadline) -> Proof:
-        """The same, after a look at every chain that may be better, if they are few."""
-        if proof.complete() or deadline.passed():
-            return proof
-        shares = Shares(self.table, self.paths, flow)
-        ahead = forward(self.levels, shares.of, self.used, len(self.table.ideals))
-        chains = ChainsBelow(self.levels, shares.of, self.used, ahead, _STEPS)
-        least, cut = proof.cut.value, proof.cut
-        for chain in chains.listed(least * (1 - _SAME)):
-            time = self._time(chain)
-            if time < cut.value:
-                cut = better(cut, self._cut(chain)) or cut
-            least = min(least, time)
-            if deadline.passed():
-                return replace(proof, cut=cut)
-        bound = max(proof.bound, least * (1 - _SAME)) if chains.complete else proof.bound
-        return Proof(cut, min(bound, cut.value))
+    def _timed(self, proof: Proof, flow: Flow, deadline: Deadline) -> Proof:
+        """The same with the chain that ends first, of those that are left."""
+        for most in _MOST_BEGUN:
+            if proof.complete() or deadline.passed():
+                break
+            limit = proof.cut.value * (1 - _SAME + self.rounding)
+            shares = Shares(self.table, self.paths, flow)
+            chains = TimedChains(self.table, self.paths, self.used, shares, self.levels, limit, most)
+            found = chains.earliest(deadline)
+            cut = better(proof.cut, self._cut(found.chain) if found.chain else None) or proof.cut
+            bound = max(proof.bound, found.bound * (1 - _SAME))
+            proof = Proof(cut, min(bound, cut.value))
+        return proof
 
     def _cut(self, chain: tuple[ChainCall, ...]) -> Cut | None:
         """The split with these calls, on the devices of their classes in turn; None if it breaks a rule."""
@@ -192,22 +188,6 @@ class Fastest:
             single = self.model.classes[call.kind].node_by_node
             stage[self._units(call)] = left[call.kind][0] if single else left[call.kind].pop(0)
         return judged(self.core, stage)
-
-    def _time(self, chain: tuple[ChainCall, ...]) -> float:
-        """The end of the last call of a chain, in the relaxed problem."""
-        ended = np.zeros(len(self.core.unit_of))
-        before, rank = self.paths.before, self.paths.rank
-        for call in chain:
-            devices, nodes = self.model.classes[call.kind], np.flatnonzero(self._units(call)[self.core.unit_of])
-            if devices.node_by_node:
-                for node in sorted(nodes.tolist(), key=rank.__getitem__):
-                    start = max((ended[other] for other in before[node]), default=0.0)
-                    ended[node] = start + self.times[devices.kind, node]
-            else:  # what its own nodes read of each other has no end yet
-                ended[nodes] = call.seconds + max(
-                    (ended[other] for node in nodes for other in before[node]), default=0.0
-                )
-        return float(ended.max())
 
     def _longest(self, chain: tuple[ChainCall, ...]) -> tuple[float, list[int]]:
         """The length and the nodes of the longest path through the calls of a chain."""

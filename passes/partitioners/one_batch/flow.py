@@ -87,7 +87,9 @@ class Shares:
         self.early = (ideals @ np.bincount(core.unit_of, flow.ends, core.n)).astype(table.exactly)
         times = np.array([node.time for node in core.problem.nodes], dtype=float).T
         times[np.isinf(times)] = 0.0  # on devices without such a call
-        self.single = [np.bincount(core.unit_of, flow.nodes * times[c.kind], core.n) for c in table.model.classes]
+        self.times = times[[c.kind for c in table.model.classes]]  # [classes, nodes]
+        self.single = [np.bincount(core.unit_of, flow.nodes * row, core.n) for row in self.times]
+        self.flow, self.edges = flow, paths.edges
 
     def of(self, calls: CallList) -> np.ndarray:
         """[calls] their seconds on the paths, on average."""
@@ -103,3 +105,13 @@ class Shares:
         around = self.crossing[np.ix_(begin, live)] @ self.missing[np.ix_(end, live)].T
         around += self.early[begin, None] + self.late[end]
         return np.clip(1.0 - around, _NONE, 1.0, out=around)
+
+    def spent(self, inside: np.ndarray, ended: np.ndarray) -> np.ndarray:
+        """[chains] seconds that the paths have taken on average up to an ideal, of the nodes `inside[nodes]`.
+
+        `ended[chains, nodes]` are the seconds at which these are done.
+        """
+        tail, head = self.edges.T
+        crossing = np.flatnonzero(inside[tail] & ~inside[head] & (self.flow.edges > 0))
+        ends = np.flatnonzero(inside & (self.flow.ends > 0))
+        return ended[:, tail[crossing]] @ self.flow.edges[crossing] + ended[:, ends] @ self.flow.ends[ends]
