@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,18 @@ import pytest
 from passes.partitioners import solve
 from passes.partitioners.problem import Device, Objective, Problem
 from tests.benchmarks.programs import program
+from tests.benchmarks.published_like import Document, bert_operators, inception_layers, resnet_operators
 from tests.benchmarks.report import Stopwatch, Table, timed
 
 INSTANCES = sorted((Path(__file__).parents[1] / "data" / "partition" / "latency").glob("*.json"))
+SIMILAR: dict[str, Callable[[], Document]] = {
+    "bert12_operator, by repetition": lambda: bert_operators(12),
+    "bert6_operator, by repetition": lambda: bert_operators(6),
+    "like resnet50_operator, batches of 32": lambda: resnet_operators(32, 600 * 2.0**20, seed=1),
+    "like resnet50_operator, batches of 8": lambda: resnet_operators(8, 600 * 2.0**20, seed=2),
+    "like inceptionv3_layer, batches of 128": lambda: inception_layers(128, 2.0**31, seed=1),
+    "like inceptionv3_layer, batches of 64": lambda: inception_layers(64, 2.0**31, seed=2),
+}
 MODELS = {"T5-11B": 8, "SD-UNet": 1, "Mixtral-8x7B": 32}  # GiB of each of four devices, too few for all on three
 LIMIT = 60.0
 
@@ -22,7 +32,7 @@ LIMIT = 60.0
 def latency() -> Iterator[Table]:
     columns = ("instance", "nodes", "devices", "value", "bound", "gap", "wall s", "CPU s", "target")
     command = "pytest tests/benchmarks/test_latency.py -s"
-    table = Table("latency", command, columns, complete=len(INSTANCES) + len(MODELS))
+    table = Table("latency", command, columns, complete=len(INSTANCES) + len(SIMILAR) + len(MODELS))
     yield table
     table.publish()
 
@@ -32,6 +42,13 @@ def test_published_instances_are_within_one_percent(path: Path, latency: Table) 
     problem = Problem.read(path, "latency")
     devices = f"{len(problem.devices) - 1} and CPUs"
     assert _solved(path.stem, problem, devices, "gap 1%", latency) <= 0.01
+
+
+@pytest.mark.parametrize("name", SIMILAR)
+def test_similar_instances_are_within_five_percent(name: str, latency: Table, tmp_path: Path) -> None:
+    (tmp_path / "instance.json").write_text(json.dumps(SIMILAR[name]()))
+    problem = Problem.read(tmp_path / "instance.json", "latency")
+    assert _solved(name, problem, f"{len(problem.devices) - 1} and CPUs", "gap 1%", latency) <= 0.05
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -7,9 +7,13 @@ and no more than the longest: so the cheapest chain for an average of paths give
 split as good as that.
 
     call_table  the calls between ideals, and their seconds
+    slack       what calls of easier problems need not hold
     flow        averages of paths, and the share of them that goes through each call
     chains      the cheapest chains of calls
-    timed       the chain of calls that ends first, of some that are left
+    timed       the chain of calls that ends first, of those that are left
     fastest     the search: paths that make the bound high, and the best split on the way
-    lighter     problems with fewer ideals, of which one is no harder and the other is no easier
+    easier      problems with fewer ideals that are no harder, whose best splits bound those of the problem
+    repair      splits of easier problems made to fit
+    climb       splits improved step by step
+    lighter     the search over easier problems, and over as coarse ones that are no easier
 """

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from passes.partitioners.one_batch.slack import Slack
 from passes.partitioners.proof.relaxed import Relaxed
 from passes.partitioners.units import Sets
 
@@ -40,7 +41,8 @@ class CallList:
 class CallTable:
     """All calls of a relaxed problem. `ideals[ideals, units]` are in ascending order of size."""
 
-    def __init__(self, model: Relaxed, ideals: np.ndarray, via_host: bool) -> None:
+    def __init__(self, model: Relaxed, ideals: np.ndarray, via_host: bool, moved: np.ndarray) -> None:
+        """`moved[nodes]` are nodes that were moved into units of an easier problem (see `slack`)."""
         core = model.core
         self.model, self.ideals, self.via_host = model, ideals, via_host
         self.exactly = np.dtype(np.float64 if len(ideals) <= _EXACT else np.float32)
@@ -58,30 +60,31 @@ class CallTable:
         keeps = core.keeps.copy()
         np.add.at(keeps, core.weights.members[alone[core.weights.owner]], core.weights.sizes[alone, 0])
         self.keeps = ideals @ keeps
+        times = np.where(np.isinf(model.time), 0.0, model.time)
+        self.seconds = (ideals @ times.T).T.astype(self.exactly)  # [classes, ideals]
+        self.barred = (ideals @ np.isinf(model.time).T.astype(np.float32)).T  # [classes, ideals] units that cannot run
+        self.slack = Slack(model, ideals, moved, self.exactly)
 
     def stages(self, kind: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The stages on a class of devices that end at ideals of a size: where they begin, where they end, and
         [begin, end] their seconds, inf where there is none.
         """
-        devices, time = self.model.classes[kind], self.model.time[kind]
+        devices, barred = self.model.classes[kind], self.barred[kind]
         end = np.arange(self.first[size], self.first[size + 1])
-        least = self.keeps[end].min(initial=np.inf) - devices.memory * (1 + _ROUNDING)
-        begin = np.flatnonzero(self.keeps[: self.first[size]] >= least)
-        seconds = self._difference(np.where(np.isinf(time), 0.0, time), begin, end)
-        seconds += self._transfers(kind, begin, end)
+        early, late = self.slack.most_bytes()
+        least = (self.keeps - late)[end].min(initial=np.inf) - devices.memory * (1 + _ROUNDING)
+        begin = np.flatnonzero((self.keeps + early)[: self.first[size]] >= least)
+        seconds = self.seconds[kind, end] - self.seconds[kind, begin, None]
+        seconds += self._transfers(kind, begin, end) - self.slack.seconds(kind, begin, end)
         possible = self._inside(begin, end)
-        if np.isinf(time).any():
-            possible &= self._difference(np.isinf(time).astype(float), begin, end) < 0.5
+        if barred[-1]:
+            possible &= barred[end] - barred[begin, None] < 0.5
         if np.isfinite(devices.memory):
             held = (self.keeps[end] - self.keeps[begin, None]) + self._weights(begin, end)
+            held -= self.slack.bytes(begin, end)
             possible &= held <= devices.memory * (1 + _ROUNDING)
         seconds[~possible] = np.inf
         return begin, end, seconds
-
-    def _difference(self, amount: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
-        """[begin, end] the sum over the units of a call."""
-        total = (self.ideals @ amount).astype(self.exactly)
-        return total[end] - total[begin, None]
 
     def single(self, kind: int, size: int) -> CallList:
         """The calls of a class that runs node by node that end at ideals of a size: one unit each."""

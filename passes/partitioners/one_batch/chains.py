@@ -5,16 +5,20 @@ A chain has used so many devices of each class (its state) and done an ideal. Wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from passes.partitioners.one_batch.call_table import CallList
 from passes.partitioners.proof.relaxed import Relaxed
 
-CallWeights = Callable[[CallList], np.ndarray]
+Levels: TypeAlias = Sequence[Sequence[CallList]]
+"""The calls that end at the ideals of one unit, of two, and so on: a list for each class of devices."""
+
+CallWeights: TypeAlias = Sequence[Sequence[np.ndarray]]
+"""A weight of each call of `Levels`."""
 
 
 class ChainCall(NamedTuple):
@@ -60,34 +64,36 @@ class UsedDevices:
         return cls(grid.size, tuple(before), tuple(after), final, following, fewer)
 
 
-def forward(levels: Sequence[Sequence[CallList]], weights: CallWeights, used: UsedDevices, ideals: int) -> np.ndarray:
+def forward(levels: Levels, weights: CallWeights, used: UsedDevices, ideals: int) -> np.ndarray:
     """[states, ideals] the least sum of weights of a chain from no unit to each ideal."""
     best = np.full((used.count, ideals), np.inf)
     best[0, 0] = 0.0
-    for calls in (calls for level in levels for calls in level):
-        extend(best, calls, weights, used)
+    for level, of_level in zip(levels, weights, strict=True):
+        for calls, weight in zip(level, of_level, strict=True):
+            extend(best, calls, weight, used)
     return best
 
 
-def extend(best: np.ndarray, calls: CallList, weights: CallWeights, used: UsedDevices) -> None:
+def extend(best: np.ndarray, calls: CallList, weight: np.ndarray, used: UsedDevices) -> None:
     """Lower `best[states, ideals]` where chains get there by one more of these calls."""
-    offers = best[used.before[calls.kind][:, None], calls.begin] + weights(calls)
+    offers = best[used.before[calls.kind][:, None], calls.begin] + weight
     _take(best, used.after[calls.kind], calls.end, offers)
 
 
-def backward(levels: Sequence[Sequence[CallList]], weights: CallWeights, used: UsedDevices, ideals: int) -> np.ndarray:
+def backward(levels: Levels, weights: CallWeights, used: UsedDevices, ideals: int) -> np.ndarray:
     """[states, ideals] the least sum of weights of a chain from each ideal to all units."""
     best = np.full((used.count, ideals), np.inf)
     best[used.final, -1] = 0.0
-    for calls in (calls for level in reversed(levels) for calls in level):
-        extend_back(best, calls, weights, used)
+    for level, of_level in zip(reversed(levels), reversed(weights), strict=True):
+        for calls, weight in zip(level, of_level, strict=True):
+            extend_back(best, calls, weight, used)
     return best
 
 
-def extend_back(best: np.ndarray, calls: CallList, weights: CallWeights, used: UsedDevices) -> None:
+def extend_back(best: np.ndarray, calls: CallList, weight: np.ndarray, used: UsedDevices) -> None:
     """Lower `best[states, ideals]` where chains to all units begin with one of these calls."""
     by_begin = np.argsort(calls.begin, kind="stable")
-    offers = best[used.after[calls.kind][:, None], calls.end[by_begin]] + weights(calls)[by_begin]
+    offers = best[used.after[calls.kind][:, None], calls.end[by_begin]] + weight[by_begin]
     _take(best, used.before[calls.kind], calls.begin[by_begin], offers)
 
 
@@ -101,32 +107,29 @@ def _take(best: np.ndarray, states: np.ndarray, ideals: np.ndarray, offers: np.n
 
 
 def cheapest_chain(
-    levels: Sequence[Sequence[CallList]],
-    weights: CallWeights,
-    used: UsedDevices,
-    best: np.ndarray,
-    sizes: np.ndarray,
+    levels: Levels, weights: CallWeights, used: UsedDevices, best: np.ndarray, sizes: np.ndarray
 ) -> tuple[ChainCall, ...]:
     """The chain of the least sum of weights, from the table `best` of `forward`; `sizes[ideals]` are their units."""
     at = best.shape[1] - 1
     state = int(used.final[best[used.final, at].argmin()])
     chain: list[ChainCall] = []
     while at:
-        state, call = min(_into(levels[sizes[at] - 1], weights, used, best, state, at))[1:]
+        level = sizes[at] - 1
+        state, call = min(_into(levels[level], weights[level], used, best, state, at))[1:]
         chain.append(call)
         at = call.begin
     return tuple(chain[::-1])
 
 
 def _into(
-    level: Sequence[CallList], weights: CallWeights, used: UsedDevices, best: np.ndarray, state: int, at: int
+    level: Sequence[CallList], weights: Sequence[np.ndarray], used: UsedDevices, best: np.ndarray, state: int, at: int
 ) -> Iterator[tuple[float, int, ChainCall]]:
     """The cheapest last call of a chain to an ideal and a state, of each class: the sum, the state before, the call."""
-    for calls in level:
+    for calls, weight in zip(level, weights, strict=True):
         span = slice(*np.searchsorted(calls.end, (at, at + 1)))
         for before in used.before[calls.kind][used.after[calls.kind] == state].tolist():
             if span.start < span.stop:
-                total = best[before, calls.begin[span]] + weights(calls.only(span))
+                total = best[before, calls.begin[span]] + weight[span]
                 i = int(total.argmin())
                 begin, seconds = calls.begin[span][i], calls.seconds[span][i]
                 yield float(total[i]), before, ChainCall(calls.kind, int(begin), at, float(seconds))

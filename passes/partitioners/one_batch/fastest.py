@@ -16,6 +16,7 @@ import numpy as np
 from passes.partitioners.deadline import Deadline
 from passes.partitioners.one_batch.call_table import CallList, CallTable
 from passes.partitioners.one_batch.chains import (
+    CallWeights,
     ChainCall,
     UsedDevices,
     backward,
@@ -24,18 +25,21 @@ from passes.partitioners.one_batch.chains import (
     extend_back,
     forward,
 )
+from passes.partitioners.one_batch.easier import Easier
 from passes.partitioners.one_batch.flow import Flow, ProgramPaths, Shares
+from passes.partitioners.one_batch.repair import made_to_fit
 from passes.partitioners.one_batch.timed import TimedChains
+from passes.partitioners.problem.model import Problem
 from passes.partitioners.proof.ideals import TooWide
 from passes.partitioners.proof.prove import PROVEN, Proof
 from passes.partitioners.proof.relaxed import relaxed
-from passes.partitioners.search.first_cut import Cut, better, judged
-from passes.partitioners.units import Core
+from passes.partitioners.search.first_cut import Cut, better
 
 _MOST_CALLS = 12_000_000  # that are kept
-_TURNS = 60
+TURNS = 60
 _FIRST_SHARE = 0.3  # of the step that would lift the cheapest chain to the best value
 _LEAST_SHARE = 1e-3
+_GAIN, _IDLE = 0.02, 6  # turns in which the bound comes no nearer to the best value, by this share, end the game
 _SAME = PROVEN / 2  # relative: values that differ by less are the same
 _MOST_BEGUN = (8, 100, 1_000)  # chains to each ideal of which the seconds are known
 _ROUNDING = {np.dtype(np.float64): 1e-9, np.dtype(np.float32): 1e-5}  # relative, of sums over a chain
@@ -43,36 +47,46 @@ _ROUNDING = {np.dtype(np.float64): 1e-9, np.dtype(np.float32): 1e-5}  # relative
 
 @dataclass(frozen=True)
 class Searched:
-    """The result of a search: a cut and a bound, and the paths for which the bound is so high."""
+    """The result of a search: a cut and a bound, and the paths for which the bound is so high.
+
+    `doubted[nodes]` are moved nodes without which the bound might be higher.
+    """
 
     proof: Proof
     flow: Flow
+    doubted: np.ndarray
 
 
 class Fastest:
-    """The search over the ideals of one core. What it finds are splits and bounds of that core's problem."""
+    """The search over the ideals of an easier problem, or of the problem itself, for bounds and splits of `problem`."""
 
-    def __init__(self, core: Core, ideals: np.ndarray, paths: ProgramPaths) -> None:
-        self.core, self.paths, self.model = core, paths, relaxed(core)
-        self.table = CallTable(self.model, ideals, core.problem.via_host)
+    def __init__(self, problem: Problem, easier: Easier, ideals: np.ndarray, paths: ProgramPaths) -> None:
+        core = self.core = easier.core
+        self.problem, self.paths, self.model = problem, paths, relaxed(core)
+        self.credit, self.moved = easier.credit, easier.moved
+        self.table = CallTable(self.model, ideals, core.problem.via_host, easier.moved)
         self.used = UsedDevices.of(self.model)
         self.rounding = _ROUNDING[self.table.exactly]
         self.sizes = range(1, core.n + 1)
         self.times = np.array([node.time for node in core.problem.nodes], dtype=float).T
 
-    def search(self, proof: Proof, flow: Flow, deadline: Deadline) -> Searched:
-        """The best cut and bound that are found in time."""
-        shares = Shares(self.table, self.paths, flow)
+    def search(self, proof: Proof, flow: Flow, deadline: Deadline, turns: int = TURNS) -> Searched:
+        """The best cut and bound that are found in time, after so many turns of the game at most."""
+        nothing = np.zeros(self.paths.n, dtype=bool)
+        shares = Shares(self.table, self.paths, flow, self.credit)
         ahead = self._ahead(shares, deadline)
         if deadline.passed():
-            return Searched(proof, flow)
+            return Searched(proof, flow, nothing)
         value = float(ahead[self.used.final, -1].min()) * (1 - self.rounding)
         proof = replace(proof, bound=max(proof.bound, min(value, proof.cut.value)))
         try:
             self.levels = self._kept(shares, ahead, proof.cut.value * (1 + self.rounding), deadline)
         except TooWide:
-            return Searched(proof, flow)
-        return self._played(proof, flow, deadline)
+            return Searched(proof, flow, nothing)
+        proof, flow = self._played(proof, flow, deadline, turns)
+        proof, chain = self._timed(proof, flow, deadline)
+        nothing[self._doubted(chain)] = True
+        return Searched(proof, flow, nothing)
 
     def _ahead(self, shares: Shares, deadline: Deadline) -> np.ndarray:
         """[states, ideals] the least sum of a chain to each ideal, of all calls, none of which is kept."""
@@ -82,10 +96,11 @@ class Fastest:
             if deadline.passed():
                 break
             if self.model.classes[kind].node_by_node:
-                extend(best, self.table.single(kind, size), shares.of, self.used)
+                calls = self.table.single(kind, size)
+                extend(best, calls, shares.of(calls), self.used)
                 continue
             begin, end, seconds = self.table.stages(kind, size)
-            weight = shares.between(begin, end) * seconds
+            weight = shares.stages(begin, end, seconds)
             for before, after in zip(self.used.before[kind], self.used.after[kind], strict=True):
                 offers = (best[before, begin, None] + weight).min(axis=0, initial=np.inf)
                 best[after, end] = np.minimum(best[after, end], offers)
@@ -102,7 +117,7 @@ class Fastest:
         count = 0
         for size, kind in product(reversed(self.sizes), range(len(self.model.classes))):
             calls = self._kept_ending(shares, ahead, behind, kind, size, limit)
-            extend_back(behind, calls, shares.of, self.used)
+            extend_back(behind, calls, shares.of(calls), self.used)
             levels[size - 1].append(calls)
             count += len(calls.begin)
             if count > _MOST_CALLS or deadline.passed():
@@ -114,71 +129,96 @@ class Fastest:
     ) -> CallList:
         if self.model.classes[kind].node_by_node:
             calls = self.table.single(kind, size)
-            return calls.only(self._through(calls, shares, ahead, behind) < limit)
+            return calls.only(self._through(calls, shares.of(calls), ahead, behind) < limit)
         begin, end, seconds = self.table.stages(kind, size)
-        weight = shares.between(begin, end) * seconds
+        weight = shares.stages(begin, end, seconds)
         least = np.full(seconds.shape, np.inf, dtype=self.table.exactly)
         for before, after in zip(self.used.before[kind], self.used.after[kind], strict=True):
             np.minimum(least, ahead[before, begin, None] + behind[after, end], out=least)
         to, at = np.nonzero((least + weight < limit).T)
         return CallList(kind, begin[at].astype(np.int32), end[to].astype(np.int32), seconds[at, to])
 
-    def _played(self, proof: Proof, flow: Flow, deadline: Deadline) -> Searched:
+    def _played(self, proof: Proof, flow: Flow, deadline: Deadline, turns: int) -> tuple[Proof, Flow]:
         """The result of the turns of the game, with the calls that are kept."""
-        best, step, share = flow, flow, 0.0
-        for _ in range(_TURNS):
+        best, step, share, bound, idle = flow, flow, 0.0, 0.0, 0
+        for _ in range(turns):
             value, chain, proof = self._turn(flow, proof)
             if not chain:
-                return Searched(replace(proof, bound=proof.cut.value), flow)
+                return replace(proof, bound=proof.cut.value), flow
             length, path = self._longest(chain)
-            if value > proof.bound or not share:
-                proof, best, step = replace(proof, bound=max(value, proof.bound)), flow, self.paths.along(path)
+            idle = 0 if value > bound + _GAIN * (proof.cut.value - value) else idle + 1
+            if value > bound:
+                bound, best, step = value, flow, self.paths.along(path)
+                proof = replace(proof, bound=max(value, proof.bound))
                 reaches = (proof.cut.value - value) / max(length - value, 1e-9 * length)
                 share = min(1.0, 1.3 * share or _FIRST_SHARE * reaches)
             else:
                 step, share = step.mixed(self.paths.along(path), 0.5), share / 2
-            if proof.complete() or share < _LEAST_SHARE or deadline.passed():
+            if proof.complete() or share < _LEAST_SHARE or idle == _IDLE or deadline.passed():
                 break
             flow = best.mixed(step, share)
-        return Searched(self._timed(proof, best, deadline), best)
+        return proof, best
 
     def _turn(self, flow: Flow, proof: Proof) -> tuple[float, tuple[ChainCall, ...], Proof]:
         """The bound from the cheapest chain for a flow, that chain (none if none is left), and the best cut so far."""
-        shares = Shares(self.table, self.paths, flow)
-        ahead = forward(self.levels, shares.of, self.used, len(self.table.ideals))
+        shares = Shares(self.table, self.paths, flow, self.credit)
+        weights = self._weights(shares)
+        ahead = forward(self.levels, weights, self.used, len(self.table.ideals))
         value = float(ahead[self.used.final, -1].min())
         if value >= proof.cut.value:
             return value, (), proof
-        chain = cheapest_chain(self.levels, shares.of, self.used, ahead, self.table.ideals.sum(axis=1))
+        chain = cheapest_chain(self.levels, weights, self.used, ahead, self.table.ideals.sum(axis=1))
         proof = replace(proof, cut=better(proof.cut, self._cut(chain)) or proof.cut)
-        self._drop(shares, ahead, proof.cut.value * (1 + self.rounding))
+        self._drop(weights, ahead, proof.cut.value * (1 + self.rounding))
         return value * (1 - self.rounding), chain, proof
 
-    def _drop(self, shares: Shares, ahead: np.ndarray, limit: float) -> None:
-        """Drop the calls that are in no chain of a sum below `limit`."""
-        behind = backward(self.levels, shares.of, self.used, len(self.table.ideals))
-        for level in self.levels:
-            for i, calls in enumerate(level):
-                level[i] = calls.only(self._through(calls, shares, ahead, behind) < limit)
+    def _weights(self, shares: Shares) -> list[list[np.ndarray]]:
+        return [[shares.of(calls) for calls in level] for level in self.levels]
 
-    def _through(self, calls: CallList, shares: Shares, ahead: np.ndarray, behind: np.ndarray) -> np.ndarray:
+    def _drop(self, weights: CallWeights, ahead: np.ndarray, limit: float) -> None:
+        """Drop the calls that are in no chain of a sum below `limit`."""
+        behind = backward(self.levels, weights, self.used, len(self.table.ideals))
+        for level, of_level in zip(self.levels, weights, strict=True):
+            for i, calls in enumerate(level):
+                level[i] = calls.only(self._through(calls, of_level[i], ahead, behind) < limit)
+
+    def _through(self, calls: CallList, weight: np.ndarray, ahead: np.ndarray, behind: np.ndarray) -> np.ndarray:
         """[calls] the least sum of a chain with each of them."""
         before, after = self.used.before[calls.kind][:, None], self.used.after[calls.kind][:, None]
-        return (ahead[before, calls.begin] + behind[after, calls.end]).min(axis=0) + shares.of(calls)
+        return (ahead[before, calls.begin] + behind[after, calls.end]).min(axis=0) + weight
 
-    def _timed(self, proof: Proof, flow: Flow, deadline: Deadline) -> Proof:
-        """The same with the chain that ends first, of those that are left."""
+    def _timed(self, proof: Proof, flow: Flow, deadline: Deadline) -> tuple[Proof, tuple[ChainCall, ...]]:
+        """The same with the chain that ends first, of those that are left, if it may end before the cut does."""
+        chain: tuple[ChainCall, ...] = ()
+        shares = Shares(self.table, self.paths, flow, self.credit)
+        weights = self._weights(shares)
         for most in _MOST_BEGUN:
             if proof.complete() or deadline.passed():
                 break
             limit = proof.cut.value * (1 - _SAME + self.rounding)
-            shares = Shares(self.table, self.paths, flow)
-            chains = TimedChains(self.table, self.paths, self.used, shares, self.levels, limit, most)
-            found = chains.earliest(deadline)
+            chains = TimedChains(self.table, self.paths, self.used, shares, limit, most)
+            found = chains.earliest(self.levels, weights, deadline)
             cut = better(proof.cut, self._cut(found.chain) if found.chain else None) or proof.cut
             bound = max(proof.bound, found.bound * (1 - _SAME))
-            proof = Proof(cut, min(bound, cut.value))
-        return proof
+            proof, chain = Proof(cut, min(bound, cut.value)), found.chain or chain
+            if found.bound >= found.seconds * (1 - _SAME):
+                break
+        return proof, chain
+
+    def _doubted(self, chain: tuple[ChainCall, ...]) -> list[int]:
+        """The moved nodes that calls of a chain may lack, or for which they do not wait."""
+        found: set[int] = set()
+        alone = np.zeros(self.core.n, dtype=bool)
+        tail, head = self.paths.edges.T
+        for call in chain:
+            units = self._units(call)
+            if self.model.classes[call.kind].node_by_node:
+                alone |= units
+                continue
+            found |= {*self.table.slack.lacked(call.begin, call.end).tolist()}
+            read = tail[units[self.core.unit_of[head]] & alone[self.core.unit_of[tail]] & (self.credit[tail] > 0)]
+            found |= {*np.flatnonzero(np.isin(self.core.unit_of, self.core.unit_of[read]) & (self.credit > 0)).tolist()}
+        return sorted(found)
 
     def _cut(self, chain: tuple[ChainCall, ...]) -> Cut | None:
         """The split with these calls, on the devices of their classes in turn; None if it breaks a rule."""
@@ -187,7 +227,7 @@ class Fastest:
         for call in chain:
             single = self.model.classes[call.kind].node_by_node
             stage[self._units(call)] = left[call.kind][0] if single else left[call.kind].pop(0)
-        return judged(self.core, stage)
+        return made_to_fit(self.problem, self.paths, self.moved, stage[self.core.unit_of].tolist())
 
     def _longest(self, chain: tuple[ChainCall, ...]) -> tuple[float, list[int]]:
         """The length and the nodes of the longest path through the calls of a chain."""

@@ -12,6 +12,8 @@ import numpy as np
 from passes.partitioners.one_batch.call_table import CallList, CallTable
 from passes.partitioners.problem.model import Problem
 
+_GATHER = 20  # times longer that a product takes for single calls than for all between the same ideals
+_AT_ONCE = 2_000_000  # numbers
 _NONE = 1e-30  # a share that adds nothing, and leaves infinite seconds infinite
 
 
@@ -74,22 +76,26 @@ class ProgramPaths:
 
 
 class Shares:
-    """The seconds of calls times the share of a flow's paths that goes through each."""
+    """The seconds of calls times the share of a flow's paths that goes through each.
 
-    def __init__(self, table: CallTable, paths: ProgramPaths, flow: Flow) -> None:
+    A stage does not wait for `credit[nodes]` of the seconds of a node that runs alone (see `easier`).
+    """
+
+    def __init__(self, table: CallTable, paths: ProgramPaths, flow: Flow, credit: np.ndarray) -> None:
         core, ideals = table.model.core, table.ideals
         self.table = table
         tail, head = core.unit_of[paths.edges].T
         used = np.flatnonzero((flow.edges > 0) & (tail != head))
         self.crossing = (ideals[:, tail[used]] & ~ideals[:, head[used]]) * flow.edges[used].astype(table.exactly)
         self.missing = (~ideals[:, head[used]]).astype(table.exactly)
+        self.lent = credit[paths.edges[used, 0]].astype(table.exactly)
         self.late = (~ideals @ np.bincount(core.unit_of, flow.begins, core.n)).astype(table.exactly)
         self.early = (ideals @ np.bincount(core.unit_of, flow.ends, core.n)).astype(table.exactly)
         times = np.array([node.time for node in core.problem.nodes], dtype=float).T
         times[np.isinf(times)] = 0.0  # on devices without such a call
         self.times = times[[c.kind for c in table.model.classes]]  # [classes, nodes]
         self.single = [np.bincount(core.unit_of, flow.nodes * row, core.n) for row in self.times]
-        self.flow, self.edges = flow, paths.edges
+        self.flow, self.edges, self.unit_of, self.credit = flow, paths.edges, core.unit_of, credit
 
     def of(self, calls: CallList) -> np.ndarray:
         """[calls] their seconds on the paths, on average."""
@@ -97,21 +103,45 @@ class Shares:
             return self.single[calls.kind][calls.units]
         begin, at = np.unique(calls.begin, return_inverse=True)
         end, to = np.unique(calls.end, return_inverse=True)
-        return calls.seconds * self.between(begin, end)[at, to]
-
-    def between(self, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
-        """[begin, end] the share of the paths that go through the units between two ideals, never quite 0."""
+        if len(at) * _GATHER > len(begin) * len(end):
+            share, less = self._between(begin, end)
+            return calls.seconds * share[at, to] - less[at, to]
         live = np.flatnonzero(self.crossing[begin].any(axis=0))
-        around = self.crossing[np.ix_(begin, live)] @ self.missing[np.ix_(end, live)].T
-        around += self.early[begin, None] + self.late[end]
-        return np.clip(1.0 - around, _NONE, 1.0, out=around)
+        lent = self.lent[live]
+        around, less = self.early[calls.begin] + self.late[calls.end], np.zeros(len(at))
+        leaving, missing = self.crossing[np.ix_(begin, live)], self.missing[np.ix_(end, live)]
+        for some in np.array_split(np.arange(len(at)), 1 + len(at) * len(live) // _AT_ONCE):
+            left, lacks = leaving[at[some]], missing[to[some]]
+            around[some] += np.einsum("ij,ij->i", left, lacks)
+            less[some] = (left * (1.0 - lacks)) @ lent
+        return calls.seconds * np.clip(1.0 - around, _NONE, 1.0) - less
 
-    def spent(self, inside: np.ndarray, ended: np.ndarray) -> np.ndarray:
-        """[chains] seconds that the paths have taken on average up to an ideal, of the nodes `inside[nodes]`.
+    def stages(self, begin: np.ndarray, end: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+        """[begin, end] the same for stages between two ideals, of so many seconds."""
+        share, less = self._between(begin, end)
+        share *= seconds
+        share -= less
+        return share
 
-        `ended[chains, nodes]` are the seconds at which these are done.
+    def _between(self, begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """[begin, end] the share of the paths that go through the units between two ideals, never quite 0.
+
+        And the credit that paths have on average where they enter these units.
         """
-        tail, head = self.edges.T
+        live = np.flatnonzero(self.crossing[begin].any(axis=0))
+        leaving, missing = self.crossing[np.ix_(begin, live)], self.missing[np.ix_(end, live)]
+        around = leaving @ missing.T
+        around += self.early[begin, None] + self.late[end]
+        lent = np.flatnonzero(self.lent[live])
+        less = (leaving[:, lent] * self.lent[live[lent]]) @ (1.0 - missing[:, lent]).T
+        return np.clip(1.0 - around, _NONE, 1.0, out=around), less
+
+    def spent(self, nodes: np.ndarray, ideal: np.ndarray, ended: np.ndarray) -> np.ndarray:
+        """[chains] seconds that the paths have taken on average up to an ideal, `ideal[units]`.
+
+        `ended[chains, nodes]` are the seconds at which these nodes are done.
+        """
+        inside, (tail, head) = ideal[self.unit_of], self.edges.T
         crossing = np.flatnonzero(inside[tail] & ~inside[head] & (self.flow.edges > 0))
-        ends = np.flatnonzero(inside & (self.flow.ends > 0))
-        return ended[:, tail[crossing]] @ self.flow.edges[crossing] + ended[:, ends] @ self.flow.ends[ends]
+        share = np.bincount(tail[crossing], self.flow.edges[crossing], len(inside)) + inside * self.flow.ends
+        return ended @ share[nodes]

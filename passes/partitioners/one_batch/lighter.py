@@ -1,13 +1,12 @@
-"""Problems with fewer ideals: some that are harder, whose splits are splits of the problem, and some that are easier.
+"""The search over problems with fewer units: harder ones, whose splits are splits of the problem, and easier ones.
 
-Harder: units are fused. Easier: nodes that take no time and send no more than the unit that they follow lose their
-bytes of memory, and then some best split has them in the call of that unit (see `contract`, whose rules for stages that
-overlap transfers and compute hold for calls), so that they are fused with it.
+Nodes that may nearly as well be in the call of a neighbour are fused with it: that makes a harder problem, and where
+calls pay for them only if they must, an easier one (see `easier`). A coarse pair of these gives a good split and a
+bound at once. As long as there is time, what the best chain of an easier problem did not pay for is set free again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from math import inf
 
@@ -15,53 +14,75 @@ import numpy as np
 
 from passes.partitioners.condense import indivisible
 from passes.partitioners.deadline import Deadline
-from passes.partitioners.one_batch.fastest import Fastest
+from passes.partitioners.one_batch.climb import climbed
+from passes.partitioners.one_batch.easier import STEPS, Easier, as_it_is, easier
+from passes.partitioners.one_batch.fastest import TURNS, Fastest
 from passes.partitioners.one_batch.flow import Flow, ProgramPaths
-from passes.partitioners.problem.errors import InvalidSplit
-from passes.partitioners.problem.evaluation import evaluate
 from passes.partitioners.problem.model import Problem
-from passes.partitioners.proof.contract import fused, idle_followers
 from passes.partitioners.proof.prove import Proof
-from passes.partitioners.search.first_cut import Cut, better
 from passes.partitioners.search.lattice import all_ideals
-from passes.partitioners.units import BYTES, Core, condensed
+from passes.partitioners.units import Core, condensed
 
-_QUICK = 2_500  # ideals of a problem that takes seconds
+_QUICK = 3_000  # ideals of a problem that takes seconds
 _FEW_IDEALS = 9_000  # of one that is searched for cuts
 _MOST_IDEALS = 60_000  # of one that is searched for a bound
 _MOST_MEMBERS = 16_000_000  # ideals times units
+_TURNS_AGAIN = 3  # of a game that has been played for a coarser problem
+_NARROWER = 0.4  # ideals of a problem that is worth a search, relative to the next finer one
 _SHARE = 0.35  # of the time that is left, for one of several problems
-_LIGHT = (1e-12, 1e-3, 1e-2, inf)  # shares of a device's memory that followers keep at most
 
 
 def fastest(core: Core, proof: Proof, deadline: Deadline) -> Proof:
     """The best cut and bound that are found in time."""
-    problem, easier = core.problem, loosened(core)
+    problem, loose = core.problem, loosened(core)
     paths = ProgramPaths(problem)
     flow = _first_flow(problem, paths)
-    for harder, ideals in _narrow(_harder(core), _FEW_IDEALS)[::-1]:
-        if deadline.passed():
-            return proof
-        time = deadline if harder is easier else Deadline(deadline.left() * _SHARE)
-        found = Fastest(harder, ideals, paths).search(replace(proof, bound=0.0), flow, time)
-        flow, proof = found.flow, replace(proof, cut=found.proof.cut)
-        if harder is easier:
-            return replace(proof, bound=max(proof.bound, found.proof.bound))
-    for lighter, ideals in _narrow(_easier(easier), _MOST_IDEALS)[:1]:
-        found = Fastest(lighter, ideals, paths).search(proof, flow, deadline)
-        cut = better(proof.cut, revalued(problem, found.proof.cut)) or proof.cut
-        proof = Proof(cut, min(found.proof.bound, cut.value))
+    for step, lighter, ideals in _narrow(loose, paths, proof.cut.value)[::-1]:
+        stay = np.zeros(paths.n, dtype=bool)
+        while not (proof.complete() or deadline.passed()):
+            if step and not stay.any():
+                proof, flow = _split(core, lighter.core, ideals, paths, proof, flow, deadline)
+            turns = _TURNS_AGAIN if stay.any() else TURNS
+            found = Fastest(problem, lighter, ideals, paths).search(proof, flow, deadline, turns)
+            proof, flow = replace(found.proof, cut=climbed(core, found.proof.cut, deadline)), found.flow
+            if not found.doubted.any():
+                break
+            stay |= found.doubted
+            lighter = easier(loose, paths, proof.cut.value, step, stay)
+            if (listed := _ideals(lighter.core, _MOST_IDEALS)) is None:
+                break
+            ideals = listed
     return proof
 
 
-def _narrow(cores: Iterable[Core], limit: int) -> list[tuple[Core, np.ndarray]]:
-    """The cores of no more ideals than a limit, and these, up to the first one that has very few."""
-    found: list[tuple[Core, np.ndarray]] = []
-    for core in cores:
-        if found and core.n == found[-1][0].n:
-            continue
-        if (ideals := all_ideals(core, min(limit, _MOST_MEMBERS // core.n))) is not None:
-            found.append((core, ideals))
+def _ideals(core: Core, most: int) -> np.ndarray | None:
+    return all_ideals(core, min(most, _MOST_MEMBERS // core.n))
+
+
+def _split(
+    core: Core, coarse: Core, ideals: np.ndarray, paths: ProgramPaths, proof: Proof, flow: Flow, deadline: Deadline
+) -> tuple[Proof, Flow]:
+    """A better cut, if there is one that keeps the units of a coarse core together."""
+    groups = (*core.problem.groups, *coarse.nodes)
+    harder = condensed(core.problem, indivisible(len(core.unit_of), core.problem.before, groups))
+    if not np.array_equal(harder.unit_of, coarse.unit_of):
+        listed = _ideals(harder, _FEW_IDEALS)
+        if listed is None:
+            return proof, flow
+        ideals = listed
+    search = Fastest(core.problem, as_it_is(harder), ideals, paths)
+    found = search.search(replace(proof, bound=0.0), flow, Deadline(deadline.left() * _SHARE))
+    return replace(proof, cut=climbed(core, found.proof.cut, deadline)), found.flow
+
+
+def _narrow(loose: Core, paths: ProgramPaths, value: float) -> list[tuple[int, Easier, np.ndarray]]:
+    """The easier problems with few enough ideals, each much narrower than the one before, up to a quick one."""
+    found: list[tuple[int, Easier, np.ndarray]] = []
+    for step in range(STEPS + 1):
+        lighter = easier(loose, paths, value, step, np.zeros(paths.n, dtype=bool))
+        ideals = _ideals(lighter.core, _MOST_IDEALS)
+        if ideals is not None and (not found or len(ideals) < _NARROWER * len(found[-1][2])):
+            found.append((step, lighter, ideals))
             if len(ideals) <= _QUICK:
                 break
     return found
@@ -100,78 +121,9 @@ def _above(core: Core) -> np.ndarray:
     return above
 
 
-def _harder(core: Core) -> Iterator[Core]:
-    yield core
-    for most in _LIGHT:
-        core, _ = _without_followers(core, most)
-        yield core
-    for even in (True, False):
-        while pairs := _links(core, even=even):
-            seconds = {b for _, b in pairs}
-            core = fused(core, [(a, b) for a, b in pairs if a not in seconds] or pairs)
-            yield core
-
-
-def _easier(core: Core) -> Iterator[Core]:
-    yield core
-    for most in _LIGHT:
-        core, followers = _without_followers(core, most)
-        core = condensed(_without_bytes(core.problem, followers), core.unit_of)
-        yield core
-
-
-def _without_bytes(problem: Problem, idle: set[int]) -> Problem:
-    nodes = (replace(node, bytes=0.0) if i in idle else node for i, node in enumerate(problem.nodes))
-    weights = (replace(weight, readers=tuple(r for r in weight.readers if r not in idle)) for weight in problem.weights)
-    return replace(problem, nodes=tuple(nodes), weights=tuple(weights))
-
-
-def _without_followers(core: Core, most: float) -> tuple[Core, set[int]]:
-    """The core in which units that may follow others are fused with them, and the nodes of the followers.
-
-    They keep at most the share `most` of the memory of the smallest device.
-    """
-    nodes: set[int] = set()
-    memory = min(device.memory for device in core.problem.devices)
-    while pairs := [(v, u) for v, u in idle_followers(core) if _bytes(core, v) <= most * memory]:
-        nodes |= {node for follower, _ in pairs for node in core.nodes[follower]}
-        core = fused(core, pairs)
-    return core, nodes
-
-
-def _bytes(core: Core, unit: int) -> float:
-    read = core.weights.owner[core.weights.members == unit]
-    return float(core.keeps[unit] + core.weights.sizes[read].sum())
-
-
-def _links(core: Core, *, even: bool) -> list[tuple[int, int]]:
-    """Pairs of units of which one is all that the other waits for, and that all that waits for it.
-
-    There is a unit beside them that could run before or after. `even`: the second sends as much as the first.
-    """
-    before, after = core.neighbours(reverse=True), core.neighbours()
-    above = _above(core)
-    ordered = 1 + above.sum(axis=0) + above.sum(axis=1)
-    sent = np.bincount(core.producer, core.values.sizes[:, BYTES], core.n)
-    pairs = ((a, after[a][0]) for a in range(core.n) if len(after[a]) == 1)
-    return [
-        (a, b)
-        for a, b in pairs
-        if before[b] == [a] and ordered[b] < core.n and (not even or np.isclose(sent[a], sent[b]))
-    ]
-
-
 def _first_flow(problem: Problem, paths: ProgramPaths) -> Flow:
     """The longest path if each node runs on the kind of device that is first listed."""
     kinds = [device.kind for device in problem.devices]
     times = [next((t for t in (node.time[k] for k in kinds) if t < inf), 0.0) for node in problem.nodes]
     _, path = paths.longest([times[head] for _, head in paths.edges.tolist()], times)
     return paths.along(path)
-
-
-def revalued(problem: Problem, cut: Cut) -> Cut | None:
-    """The same split with its value in another problem of the same nodes; None if it breaks a rule of that."""
-    try:
-        return Cut(cut.stages, evaluate(problem, dict(zip(problem.names, cut.stages, strict=True))))
-    except InvalidSplit:
-        return None

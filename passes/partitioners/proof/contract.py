@@ -48,12 +48,13 @@ def contracted(model: Relaxed, known: float) -> Relaxed:
         model = model.on(fused(model.core, pairs))
 
 
-def idle_followers(core: Core) -> list[tuple[int, int]]:
-    """Pairs (v, u) of units of which v takes no time and may follow u, if its memory does not matter.
+def light_followers(core: Core, seconds: float) -> list[tuple[int, int]]:
+    """Pairs (v, u) of units of which v may follow u, if its memory does not matter and `seconds` of a stage do not.
 
-    The rules are those with overlap: then u receives no more and sends no more, each by itself.
+    The rules are those with overlap: then u receives no more and sends no more, each by itself. The time of devices
+    that run node by node is not looked at.
     """
-    return _Contraction(replace(relaxed(core, memory=False), overlap=True), inf).followers()
+    return _Contraction(replace(relaxed(core, memory=False), overlap=True), inf, seconds).followers()
 
 
 def fused(core: Core, pairs: Sequence[tuple[int, int]]) -> Core:
@@ -65,8 +66,9 @@ def fused(core: Core, pairs: Sequence[tuple[int, int]]) -> Core:
 class _Contraction:
     """One round of contraction."""
 
-    def __init__(self, model: Relaxed, known: float) -> None:
+    def __init__(self, model: Relaxed, known: float, idle: float = 0.0) -> None:
         core = self.core = model.core
+        self.idle = np.array([inf if c.node_by_node else idle for c in model.classes])
         self.model, self.known = model, known
         self.may_be = model.time < known
         self.before, self.after = core.neighbours(reverse=True), core.neighbours()
@@ -121,7 +123,7 @@ class _Contraction:
             return False
         received, sent = self._growth(v, u)
         if self.model.overlap:
-            return not time.any() and bool((received <= 0).all() and (sent <= 0).all())
+            return bool((time <= self.idle)[here].all() and (received <= 0).all() and (sent <= 0).all())
         slack = np.where(here, -time, np.where(self.may_be[:, v], time, np.inf))
         return bool((received + sent <= slack).all())
 

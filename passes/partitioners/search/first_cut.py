@@ -12,6 +12,7 @@ import numpy as np
 from passes.partitioners.deadline import Deadline
 from passes.partitioners.problem.errors import InvalidSplit
 from passes.partitioners.problem.evaluation import evaluate
+from passes.partitioners.problem.model import Problem
 from passes.partitioners.problem.objective import Objective
 from passes.partitioners.search.chain import bottleneck, cheapest
 from passes.partitioners.search.orders import orders
@@ -35,9 +36,13 @@ def judged(core: Core, stage: np.ndarray) -> Cut | None:
 
     It may break one, as searches estimate the peaks of activations and some bounds ignore them.
     """
-    stages = tuple(stage[core.unit_of].tolist())
+    return valued(core.problem, stage[core.unit_of].tolist())
+
+
+def valued(problem: Problem, stages: Sequence[int]) -> Cut | None:
+    """The cut with `stages[node]`, with its value; None if it breaks a rule of the problem."""
     try:
-        return Cut(stages, evaluate(core.problem, dict(zip(core.problem.names, stages, strict=True))))
+        return Cut(tuple(stages), evaluate(problem, dict(zip(problem.names, stages, strict=True))))
     except InvalidSplit:
         return None
 

@@ -6,13 +6,18 @@ from dataclasses import replace
 from math import inf
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from passes.partitioners import solve
 from passes.partitioners.__main__ import main
-from passes.partitioners.one_batch import lighter
+from passes.partitioners.deadline import Deadline
+from passes.partitioners.one_batch import easier, lighter
+from passes.partitioners.one_batch.climb import climbed
+from passes.partitioners.one_batch.flow import ProgramPaths
+from passes.partitioners.one_batch.repair import made_to_fit
 from passes.partitioners.problem import (
     Device,
     InvalidProblem,
@@ -25,6 +30,8 @@ from passes.partitioners.problem import (
     Weight,
     evaluate,
 )
+from passes.partitioners.search.first_cut import Cut
+from passes.partitioners.solver import indivisible_parts
 from tests.support.brute_force import optimum
 
 BERT = Path(__file__).parents[2] / "data" / "partition" / "latency" / "bert24_layer.json"
@@ -75,15 +82,73 @@ def test_the_best_split_is_found_and_proven(problem: Problem) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(samples(), st.integers(0, 6), st.integers(0, 12))
-def test_bounds_hold_where_the_ideals_are_too_many(problem: Problem, kept: int, listed: int) -> None:
+@given(samples(), st.integers(0, 6), st.integers(0, 12), st.sampled_from((0.0, 0.1, 10.0)), st.booleans())
+def test_bounds_hold_where_the_ideals_are_too_many(
+    problem: Problem, kept: int, listed: int, seconds: float, free: bool
+) -> None:
     best = optimum(problem)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lighter, "_FEW_IDEALS", kept)
         patch.setattr(lighter, "_MOST_IDEALS", listed)
+        patch.setattr(lighter, "STEPS", 2)
+        patch.setattr(easier, "_MOST", ((seconds, 0.0, inf), (seconds, 0.1 * free, inf)))
         if best < inf:
             solution = solve(problem)
             assert solution.lower_bound <= best * (1 + 1e-9) <= solution.value * (1 + 2e-9)
+
+
+def chains(count: int, memory: float = 9.0) -> Problem:
+    """A node that `count` chains of three read, a heavy one and two light ones, and a node that reads them."""
+    n = 3 * count + 2
+    nodes = [Node((1.0 if i % 3 == 1 else 0.01, 10.0 if i % 3 == 1 else 0.1), 1.0) for i in range(n - 1)]
+    values = [Value(0, tuple(range(1, n - 1, 3)), 2.0)]
+    values += [Value(i, (n - 1 if i % 3 == 0 else i + 1,), 1.5) for i in range(1, n - 1)]
+    devices = (Device(memory), Device(memory), HOST)
+    nodes.append(Node((0.01, 0.1), 1.0))
+    return Problem(
+        tuple(nodes), tuple(values), devices=devices, link=Link(1.0), objective=Objective.latency, via_host=True
+    )
+
+
+def test_light_nodes_are_moved_to_what_they_follow() -> None:
+    """Each chain becomes one unit, and a stage does not wait for its light nodes where they run alone."""
+    problem = chains(3)
+    core, paths = indivisible_parts(problem), ProgramPaths(problem)
+    stay = np.zeros(paths.n, dtype=bool)
+    found = easier.easier(core, paths, 30.0, len(easier._MOST), stay)
+    assert np.flatnonzero(found.moved).tolist() == [2, 3, 5, 6, 8, 9]
+    assert found.core.n == 5
+    assert found.credit[[2, 3]] == pytest.approx([0.1, 0.2])
+    stay[3] = True
+    assert not easier.easier(core, paths, 30.0, len(easier._MOST), stay).moved[3]
+
+
+def test_a_bound_from_an_easier_problem_grows_as_nodes_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = chains(3, memory=5.0)
+    exact = solve(problem)
+    assert exact.optimal
+    monkeypatch.setattr(lighter, "_QUICK", 30)  # the problem itself has 129 ideals, the easier one 10
+    monkeypatch.setattr(lighter, "_MOST_IDEALS", 60)
+    found = solve(problem)
+    assert exact.value * 0.97 < found.lower_bound <= exact.value <= found.value
+
+
+def test_a_split_climbs_to_a_better_one_nearby() -> None:
+    problem = chains(2)
+    poor = (2, 0, 2, 2, 1, 2, 2, 2)  # the light nodes might be on the devices of what they read
+    cut = Cut(poor, evaluate(problem, poor))
+    better = climbed(indivisible_parts(problem), cut, Deadline(10.0))
+    assert better.value == evaluate(problem, better.stages) < cut.value
+    assert climbed(indivisible_parts(problem), cut, Deadline(0.0)) == cut
+
+
+def test_moved_nodes_leave_a_device_that_is_too_small_for_them() -> None:
+    problem = chains(2, memory=5.0)
+    moved = np.isin(np.arange(8), (2, 3, 5, 6))
+    found = made_to_fit(problem, ProgramPaths(problem), moved, (2, 0, 0, 0, 0, 0, 0, 2))
+    assert found
+    assert found.stages in ((2, 0, 0, 2, 0, 0, 0, 2), (2, 0, 0, 0, 0, 0, 2, 2))
+    assert made_to_fit(problem, ProgramPaths(problem), ~moved, (0, 0, 0, 0, 0, 0, 0, 2)) is None
 
 
 def test_the_rules_of_calls() -> None:
