@@ -16,16 +16,42 @@ MOST_ROWS = 64  # rows of x for which there is a kernel; with more, the weight i
 
 
 def quantized_linear(x, codes, scale, zeros=None, bias=None, bits=0, lowest=0, added=0, step=(1, 1), wide=False):
-    """`F.linear(x, weight, bias)`, of the weight `[rows, columns]` that is (codes - zeros - lowest) * scale.
+    """`F.linear(x, weight, bias)` of weights `[rows, columns]`, each (codes - zeros - lowest) * scale, side by side.
 
-    `codes` have `bits` each, packed along the columns into words of 32, or are numbers `[rows, columns]`.  An element
-    of `scale` is for `step` rows and columns.  `zeros` are packed along the rows; `added` is added to their words.  The
-    weight is computed in float32 if it is `wide`, else in the dtype of the scale.
+    There is a tensor for each weight: `codes` have `bits` each, packed along the columns into words of 32, or are
+    numbers `[rows, columns]`.  An element of `scale` is for `step` rows and columns.  `zeros` are packed along the
+    rows; `added` is added to their words.  Weights are computed in float32 if they are `wide`, else in the dtype of
+    the scale.
     """
+    how = {"bits": bits, "lowest": lowest, "added": added, "step": step, "wide": wide}
     if torch.compiler.is_compiling():
-        given = {"bits": bits, "lowest": lowest, "added": added, "step": step, "wide": wide}
-        return torch.ops.stagecut.quantized_linear(x, codes, scale, zeros, bias, **given)
-    rows, columns, scale = codes.shape[0], x.shape[-1], scale if scale.dim() == 2 else scale.reshape(-1, 1)
+        return torch.ops.stagecut.quantized_linear(x, codes, scale, zeros, bias, **how)
+    scale = [s if s.dim() == 2 else s.reshape(-1, 1) for s in scale]
+    parts = [[None] * len(codes) if part is None else part for part in (codes, scale, zeros, bias)]
+    whole = [joined(part) for part in parts]
+    if any(one is None and part[0] is not None for one, part in zip(whole, parts, strict=True)):  # they lie anywhere
+        return torch.cat([product(x, *one, **how) for one in zip(*parts, strict=True)], -1)
+    return product(x, *whole, **how)
+
+
+def joined(parts):
+    """The tensors side by side along the first dimension, if that is how they lie in memory; else None."""
+    first, *others = parts
+    if first is None or not others:
+        return first
+    end = first.data_ptr()
+    for part in parts:
+        if part.data_ptr() != end or not part.is_contiguous():
+            return None
+        end += part.nbytes
+    if len({part.untyped_storage().data_ptr() for part in parts}) > 1:
+        return None
+    return first.as_strided((sum(map(len, parts)), *first.shape[1:]), first.stride())
+
+
+def product(x, codes, scale, zeros, bias, bits, lowest, added, step, wide):
+    """The same of one weight: by the kernel, or by plain torch where there is none for it."""
+    rows, columns = codes.shape[0], x.shape[-1]
     tall = x.numel() // columns
     if not 0 < tall <= MOST_ROWS or not has_kernel(x, codes):
         weight = dequantized(codes, scale, zeros, columns, bits, lowest, added, step, wide)
@@ -71,7 +97,8 @@ def dequantized(codes, scale, zeros, columns, bits, lowest, added, step, wide):
     if lowest:
         weight -= lowest
     if zeros is not None:
-        zeros = unpacked_bytes((zeros + added).mT, bits).mT[:rows].to(dtype)
+        zeros = (zeros + added).mT.clone(memory_format=torch.contiguous_format)
+        zeros = unpacked_bytes(zeros, bits).mT[:rows].to(dtype)
         weight -= zeros.repeat_interleave(step[1], 1)
     for dim, size in enumerate((rows, columns)):
         if scale.shape[dim] > 1 and step[dim] > 1:
@@ -157,9 +184,8 @@ if triton is not None:
 
 
 if not hasattr(torch.ops.stagecut, "quantized_linear"):  # an operator, which torch.compile takes as it is
-    tensors = "Tensor x, Tensor codes, Tensor scale, Tensor? zeros=None, Tensor? bias=None"
+    tensors = "Tensor x, Tensor[] codes, Tensor[] scale, Tensor[]? zeros=None, Tensor[]? bias=None"
     options = "int bits=0, int lowest=0, int added=0, int[] step=[1, 1], bool wide=False"
-    schema = f"({tensors}, {options}) -> Tensor"
     torch.library.custom_op(
-        "stagecut::quantized_linear", quantized_linear, mutates_args=(), schema=schema
-    ).register_fake(lambda x, codes, *_, **__: x.new_empty(*x.shape[:-1], codes.shape[0]))
+        "stagecut::quantized_linear", quantized_linear, mutates_args=(), schema=f"({tensors}, {options}) -> Tensor"
+    ).register_fake(lambda x, codes, *_, **__: x.new_empty(*x.shape[:-1], sum(len(one) for one in codes)))

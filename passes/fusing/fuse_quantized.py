@@ -1,11 +1,12 @@
 """fuse-quantized: a linear layer reads its weight as it is stored, in place of one that is dequantized for it.
 
-Dequantizing writes the weight, and the product reads it again: for each token, some ten times the bytes stored.
+Dequantizing writes the weight, and the product reads it again: for each token, some ten times the bytes stored.  Layers
+of one input are one product: for a single row, a small weight leaves most of a GPU idle.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -43,6 +44,36 @@ class FuseQuantized:
         return _FusingLinear(graph).fused() if graph.decoding.page and self.looks_at(cluster) else graph
 
 
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """A linear layer over a stored weight, with the options of the operator for it."""
+
+    node: Call
+    weight: WeightAsStored
+    options: Mapping[str, Any]
+
+    @property
+    def stored(self) -> tuple[Param, ...]:
+        return tuple(self.weight.parts[what] for what in ("codes", "scale", "zeros") if what in self.weight.parts)
+
+    @property
+    def bias(self) -> Value | None:
+        return self.node.arguments["bias"]
+
+    @property
+    def rows(self) -> int:
+        return int(self.node.results[0].type.shape[-1])  # type: ignore[arg-type]
+
+    @property
+    def kind(self) -> object:
+        """What layers have in common whose weights can lie side by side; None for one that goes with no other."""
+        per_word = 32 // self.options["bits"] if "zeros" in self.weight.parts else 1
+        if self.rows % self.options["step"][0] or self.rows % per_word:
+            return None
+        types = tuple((p.type.shape[1:], p.type.dtype) for p in self.stored)
+        return self.node.operands[0], repr(self.options), types, self.bias is None, self.weight.scheme
+
+
 @dataclass
 class _FusingLinear:
     """The nodes that take the place of linear layers in a graph."""
@@ -54,28 +85,58 @@ class _FusingLinear:
         self.name = Namer(self.graph.names)
 
     def fused(self) -> Graph:
-        nodes = tuple(n for node in self.graph.nodes for n in self._instead(node))
-        return without_dead_code(replace(self.graph, nodes=nodes))
+        alike: dict[Any, list[_Layer]] = {}
+        for layer in (found for node in self.graph.nodes if (found := self._layer(node))):
+            alike.setdefault(layer.kind or layer, []).append(layer)
+        first = {layers[0].node: layers for layers in alike.values()}
+        others = {layer.node for layers in alike.values() for layer in layers[1:]}
+        nodes = (
+            self._product(first[node]) if node in first else [node] for node in self.graph.nodes if node not in others
+        )
+        return without_dead_code(replace(self.graph, nodes=tuple(n for some in nodes for n in some)))
 
-    def _instead(self, node: Node) -> Iterator[Node]:
+    def _layer(self, node: Node) -> _Layer | None:
         if not isinstance(node, Call) or node.op != aten.linear.default:
-            yield node
-            return
-        found = stored_weight(node.operands[1], self.graph)
-        if found is None or not (options := _options(found, *map(int, node.operands[1].type.shape))):
-            yield node
-            return
-        stored = {what: found.parts[what] for what in ("codes", "scale", "zeros") if what in found.parts}
-        turned = [self._transposed(p, node) for p in stored.values()] if isinstance(found.scheme, Gptq) else []
-        values = [call.results[0] for call in turned] or [*stored.values()]
-        x, _, bias = (*node.args, None)[:3]
-        kwargs = {k: v for k, v in {"bias": bias, **options}.items() if v is not None}
-        yield from turned
-        yield replace(node, op=QUANTIZED_LINEAR, args=(x, *values), kwargs=kwargs)
+            return None
+        weight = node.operands[1]
+        found = stored_weight(weight, self.graph)
+        options = {} if found is None else _options(found, *map(int, weight.type.shape))
+        return _Layer(node, found, options) if found and options else None
 
-    def _transposed(self, param: Param, node: Call) -> Call:
+    def _product(self, layers: Sequence[_Layer]) -> Iterator[Node]:
+        """The nodes for layers of one kind: one operator, whose results are taken apart."""
+        node, whole = layers[0].node, layers[0].node.results[0]
+        turned = [[self._transposed(p, layer) for p in layer.stored] for layer in layers if _lies_across(layer)]
+        yield from (call for calls in turned for call in calls)
+        values = [[call.results[0] for call in calls] for calls in turned] or [layer.stored for layer in layers]
+        biases = {} if layers[0].bias is None else {"bias": [layer.bias for layer in layers]}
+        if len(layers) > 1:
+            shape = (*whole.type.shape[:-1], sum(layer.rows for layer in layers))
+            variables = (*("" for _ in node.where.frames[1:]), "merged")
+            whole = Value(self.name("merged"), TensorType(shape, whole.type.dtype), variables=variables)
+        args = (node.operands[0], *map(list, zip(*values, strict=True)))
+        yield replace(node, op=QUANTIZED_LINEAR, args=args, kwargs={**biases, **layers[0].options}, results=(whole,))
+        if len(layers) > 1:
+            yield from self._parts(whole, layers)
+
+    def _parts(self, whole: Value, layers: Sequence[_Layer]) -> Iterator[Node]:
+        """The results of layers, each as it lies in memory without the others."""
+        last, start = len(whole.type.shape) - 1, 0
+        for layer in layers:
+            result = layer.node.results[0]
+            part = replace(result, name=self.name(f"{result.name}_part"))
+            args, start = (whole, last, start, start + layer.rows), start + layer.rows
+            yield replace(layer.node, op=aten.slice.Tensor, args=args, kwargs={}, results=(part,))
+            yield replace(layer.node, op=aten.contiguous.default, args=(part,), kwargs={})
+
+    def _transposed(self, param: Param, layer: _Layer) -> Call:
         made = Value(self.name(f"{param.name}_t"), TensorType(param.type.shape[::-1], param.type.dtype))
-        return replace(node, op=aten.t.default, args=(param,), kwargs={}, results=(made,))
+        return replace(layer.node, op=aten.t.default, args=(param,), kwargs={}, results=(made,))
+
+
+def _lies_across(layer: _Layer) -> bool:
+    """Whether the rows of a weight are the columns of what is stored."""
+    return isinstance(layer.weight.scheme, Gptq)
 
 
 def _options(weight: WeightAsStored, rows: int, columns: int) -> dict[str, Any]:

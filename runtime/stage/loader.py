@@ -25,6 +25,7 @@ from runtime.stage.added_adapters import added_files, with_added
 from runtime.stage.few_rows import use_few_rows
 from runtime.stage.merged_linear import merge_linear
 from runtime.stage.packed_linear import pack_linear
+from runtime.stage.quantized_layout import lay_out_quantized
 from runtime.stage.speed import AS_IT_IS, Speed
 from runtime.stage.stage import LoadedStage, StageModule
 
@@ -80,7 +81,9 @@ def _edited(folder: Path, manifest: Manifest, entries: Sequence[ProgramStage]) -
 def _merge_linear(modules: Sequence[StageModule], manifest: Manifest, device: torch.device) -> None:
     """Merge linear layers of a decoder of one program: several would hold each its own copies of the weights."""
     if len(modules) == 1:
-        merge_linear(modules[0].module, modules[0].entry, manifest.programs[0].nodes)
+        module, entry, nodes = modules[0].module, modules[0].entry, manifest.programs[0].nodes
+        merge_linear(module, entry, nodes)
+        lay_out_quantized(module, entry, nodes)
         if device.type != "cpu":
             torch.get_device_module(device).empty_cache()  # what the parts took, before others look for room
 

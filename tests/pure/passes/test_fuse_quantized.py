@@ -89,6 +89,39 @@ def test_a_layer_reads_what_is_stored_and_computes_the_same(name: str) -> None:
     assert cost.bytes == sum(t.nbytes for t in (x, *weights.values())) + 3 * ROWS * 2
 
 
+class Pair(nn.Module):
+    """Two layers of one input, and one of theirs."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        scheme, parts = FUSED[name]
+        names = {what: "weight" if what == "codes" else f"weight_{what}" for what in parts}
+        self.layers = nn.ModuleDict({at: nn.Linear(COLUMNS, ROWS, dtype=torch.bfloat16) for at in ("q", "k", "o")})
+        for layer in self.layers.values():
+            hold_stored(layer, "weight", KeptWeight(scheme, tuple(names.items()), torch.bfloat16), parts)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k = self.layers["q"](x), self.layers["k"](x)
+        return self.layers["o"]((q.view(-1).sigmoid().view(3, ROWS) * k).repeat(1, COLUMNS // ROWS))
+
+
+@pytest.mark.parametrize("name", ["packed", "packed, zeros", "gptq", "blocks", "channel", "tensor"])
+def test_layers_of_one_input_are_one_product(name: str) -> None:
+    parts = FUSED[name][1]
+    graph = capture(Pair(name), (torch.zeros(3, COLUMNS, dtype=torch.bfloat16),))
+    fused = FuseQuantized().run(replace(graph, decoding=Decoding(page=4, max_length=8)), GPU)
+    both, last = (node for node in fused.nodes if is_quantized_linear(node))
+    assert (len(both.arguments["codes"]), len(last.arguments["codes"])) == (2, 1)
+    weights = {
+        f"layers.{at}.weight{'' if what == 'codes' else f'_{what}'}": part.flip(0) if at == "k" else part
+        for at in ("q", "k", "o")
+        for what, part in parts.items()
+    }
+    weights |= {f"layers.{at}.bias": numbers(ROWS) for at in ("q", "k", "o")}
+    x = torch.randn(3, COLUMNS).to(torch.bfloat16)
+    assert torch.equal(*(interpret(g, (x,), weights).outputs[0] for g in (graph, fused)))
+
+
 @pytest.mark.parametrize("name", LEFT)
 def test_other_weights_are_dequantized(name: str) -> None:
     graph = captured(*LEFT[name])

@@ -1,0 +1,49 @@
+"""Stored weights of quantized linear layers, in memory as their kernel reads them fastest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
+
+import torch
+from torch import Tensor, nn
+
+from runtime.manifest.manifest import ModelNode, ProgramStage
+
+_PRODUCT, _TRANSPOSE = "stagecut.quantized_linear", "aten.t"
+
+
+@torch.no_grad()
+def lay_out_quantized(module: nn.Module, entry: ProgramStage, nodes: Sequence[ModelNode]) -> None:
+    """Have the rows of a weight lie one after the other, and weights of one product side by side, in place.
+
+    `nodes`: those of the program.  Parameters keep their shapes and values; those of one product share their memory.
+    """
+    names = {held.weight: name for name, held in entry.holds.items()}
+    turned = {node.makes[0].name: node.reads[0] for node in nodes if node.op == _TRANSPOSE}
+    for node in nodes:
+        stored = [turned.get(value, value) for value in node.reads[1:]]
+        if node.op == _PRODUCT and all(value in names for value in stored):
+            across = any(value in turned for value in node.reads)
+            for parts in _of_weights([module.get_parameter(names[value]) for value in stored]):
+                _lay_out(parts, across)
+
+
+def _of_weights(stored: Sequence[nn.Parameter]) -> Iterator[Sequence[nn.Parameter]]:
+    """The stored tensors of a product by what they are; those of all weights, as many as there are codes, follow."""
+    count = len(list(takewhile(lambda one: one.dtype == stored[0].dtype, stored)))
+    return (stored[i : i + count] for i in range(0, len(stored), count))
+
+
+def _lay_out(parts: Sequence[nn.Parameter], across: bool) -> None:
+    """`across`: whether the rows of the weights are the columns of these."""
+    if len(parts) == 1 and not across:
+        return
+    rows = [_turned(part, across) for part in parts]
+    whole = torch.cat(rows).contiguous()
+    for part, one in zip(parts, whole.split([len(one) for one in rows]), strict=True):
+        part.data = _turned(one, across)
+
+
+def _turned(tensor: Tensor, across: bool) -> Tensor:
+    return tensor.mT if across and tensor.dim() == 2 else tensor
