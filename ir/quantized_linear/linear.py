@@ -56,21 +56,43 @@ def product(x, codes, scale, zeros, bias, bits, lowest, added, step, wide):
     if not 0 < tall <= MOST_ROWS or not has_kernel(x, codes):
         weight = dequantized(codes, scale, zeros, columns, bits, lowest, added, step, wide)
         return F.linear(x, weight.to(x.dtype), bias)
-    words, across = codes.shape[1], codes.stride(1) > 1  # across: what lies side by side in memory is of other rows
-    given = x.reshape(tall, words, -1).mT  # the first columns of all words, the second ones, …
-    given = given if tall == 1 else given.contiguous()
-    height, width = _tile(bits, across, tall, rows, step[1] < columns)
-    splits = min(triton.cdiv(512 * height, rows), max(words // (4 * width), 1)) if across or tall > 1 else 1
+    one = tall == 1 and codes.stride(1) == 1
+    given = x.reshape(tall, codes.shape[1], -1).mT.contiguous()  # the first columns of all words, the second ones, …
+    out = (_one_row if one else _some_rows)(given, codes, scale, zeros, bias, columns, bits, lowest, added, step)
+    return out.view(*x.shape[:-1], rows)
+
+
+def _one_row(x, codes, scale, zeros, bias, columns, bits, lowest, added, step):
+    """A product of x `[1, codes a word, words]` with codes whose words lie one after the other."""
+    (rows, words), grouped = codes.shape, step[1] < columns
+    height, width, warps = (4, 512, 4) if bits else (4, 1024, 4)
+    each = 4 if bits else width // (32 * warps)  # the words that a thread has side by side
+    while grouped and step[1] % (each * x.shape[1]):
+        each //= 2
+    out = x.new_empty(1, rows)
+    multiply_row[(triton.cdiv(rows, height),)](
+        x, codes, scale, zeros, bias, out, rows, words, 0,
+        codes.stride(0), *scale.stride(), *((0, 0) if zeros is None else zeros.stride()),
+        bits, lowest, added, *step, not grouped, height, width, each, zeros is not None, bias is not None,
+        num_warps=warps,
+    )  # fmt: skip
+    return out
+
+
+def _some_rows(x, codes, scale, zeros, bias, columns, bits, lowest, added, step):
+    """A product of x `[rows, codes a word, words]`."""
+    tall, (rows, words), across = len(x), codes.shape, codes.stride(1) > 1  # across: side by side lie those of rows
+    height, width = (64, 32) if across and bits else (32, 64) if bits else (64, 128)
+    splits = min(triton.cdiv(512 * height, rows), max(words // (4 * width), 1))
     out = x.new_empty(splits, tall, rows, dtype=torch.float32 if splits > 1 else x.dtype)
-    multiply_codes[triton.cdiv(rows, height), splits](
-        given, codes, scale, zeros, bias, out, tall, rows, words, triton.cdiv(words, splits * width) * width,
-        *given.stride()[1:], *codes.stride(), *scale.stride(), *((0, 0) if zeros is None else zeros.stride()),
-        bits, lowest, added, *step, step[1] >= columns,
-        1 if tall == 1 else max(triton.next_power_of_2(tall), 16), height, width,
-        zeros is not None, bias is not None and splits == 1, num_warps=8 if tall > 1 and not bits else 4,
+    multiply_rows[triton.cdiv(rows, height), splits](
+        x, codes, scale, zeros, bias, out, tall, rows, words, triton.cdiv(words, splits * width) * width,
+        *codes.stride(), *scale.stride(), *((0, 0) if zeros is None else zeros.stride()),
+        bits, lowest, added, *step, step[1] >= columns, max(triton.next_power_of_2(tall), 16), height, width,
+        zeros is not None, bias is not None and splits == 1, num_warps=4 if bits else 8,
     )  # fmt: skip
     out = out[0] if splits == 1 else out.sum(0) if bias is None else out.sum(0) + bias
-    return out.to(x.dtype).view(*x.shape[:-1], rows)
+    return out.to(x.dtype)
 
 
 def has_kernel(x, codes):
@@ -79,15 +101,6 @@ def has_kernel(x, codes):
         return False
     target = triton.runtime.driver.active.get_current_target() if codes.dtype.is_floating_point else None
     return target is None or (target.backend != "hip" and target.arch >= 89)
-
-
-def _tile(bits, across, tall, rows, grouped):
-    """The rows of the weight, and the words of codes, that the kernel takes at a time."""
-    if tall > 1:
-        return (32, 64) if bits else (64, 128)
-    if bits:
-        return (64, 32) if across else (8, 128)
-    return (16, 128) if grouped else (8, 512) if rows > 8192 else (4, 1024)
 
 
 def dequantized(codes, scale, zeros, columns, bits, lowest, added, step, wide):
@@ -112,19 +125,80 @@ def unpacked_bytes(words, bits):
     return ((words.contiguous().view(torch.uint8).unsqueeze(-1) >> shifts) & ((1 << bits) - 1)).flatten(-2)
 
 
-def multiply_codes(
+def multiply_row(
+    x, codes, scale, zeros, bias, out, rows, words, nil,
+    code_row, scale_row, scale_group, zero_row, zero_group,
+    BITS: constexpr, LOWEST: constexpr, ADDED: constexpr, STEP: constexpr, GROUP: constexpr, WHOLE: constexpr,
+    HEIGHT: constexpr, WIDTH: constexpr, EACH: constexpr, ZEROS: constexpr, BIAS: constexpr,
+):  # fmt: skip
+    """The kernel for one row x `[codes a word, words]`: HEIGHT rows of the weight.
+
+    A thread has all of these rows, so that what it loads of x serves them all, and EACH words side by side, which have
+    one scale.  `nil` is 0: a number that is known to the compiler would make two instructions of "and" and "or".
+    """
+    PER: constexpr = 32 // BITS if BITS else 1
+    FIT: constexpr = 23 // BITS if BITS else 1  # codes of a word that have room in the 23 bits of a float's fraction
+    SHARED: constexpr = WHOLE or (STEP % HEIGHT == 0 and not BITS)  # whether these rows share the scales
+    row = tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)
+    inside, lines = (row < rows)[:, None], codes + row[:, None].to(tl.int64) * code_row
+    rates = scale + (row // STEP)[:, None] * scale_row
+    total = tl.zeros([HEIGHT, WIDTH if SHARED and not BITS else WIDTH // EACH], tl.float32)
+    for first in range(0, words, WIDTH):
+        word = first + tl.arange(0, WIDTH)[None, :]
+        some = first + tl.arange(0, WIDTH // EACH)[None, :] * EACH
+        held = tl.load(lines + word, (word < words) & inside, 0 if BITS else 0.0)
+        part = total if SHARED and not BITS else tl.zeros([HEIGHT, WIDTH], tl.float32)
+        every = tl.zeros([1, WIDTH], tl.float32)
+        for place in tl.static_range(PER):
+            given = tl.load(x + place * words + word, word < words, 0.0).to(tl.float32)
+            if BITS:  # a float that is a power of two and the code, whose bits stay where they are
+                code = (held >> (place // FIT * FIT * BITS)) & (((1 << BITS) - 1) << (place % FIT * BITS))
+                code = (code | (nil + ((150 - place % FIT * BITS) << 23))).to(tl.float32, bitcast=True)
+                code -= 1 << (23 - place % FIT * BITS)
+                every += given
+            else:
+                code = held.to(tl.float32)
+                if SHARED and not WHOLE:
+                    at = scale + tl.program_id(0) * HEIGHT // STEP * scale_row + some // GROUP * scale_group
+                    factor = tl.load(at, some < words, 0.0).to(tl.float32)[:, :, None]
+                    given = tl.reshape(tl.reshape(given, [1, WIDTH // EACH, EACH]) * factor, [1, WIDTH])
+            part += code * given
+        if SHARED and not BITS:
+            total = part
+        else:
+            part = tl.sum(tl.reshape(part, [HEIGHT, WIDTH // EACH, EACH]), 2)
+            if BITS:
+                least = LOWEST
+                if ZEROS:
+                    at = zeros + (row // PER)[:, None] * zero_row + some * PER // GROUP * zero_group
+                    packed = tl.load(at, (some < words) & inside, 0) + ADDED
+                    least = ((packed >> (row % PER * BITS)[:, None]) & ((1 << BITS) - 1)).to(tl.float32)
+                part -= least * tl.sum(tl.reshape(every, [1, WIDTH // EACH, EACH]), 2)
+            if not WHOLE:
+                at = rates + some * PER // GROUP * scale_group
+                part *= tl.load(at, (some < words) & inside, 0.0).to(tl.float32)
+            total += part
+    done = tl.sum(total, 1)
+    if WHOLE:
+        done *= tl.load(scale + row // STEP * scale_row, row < rows, 0.0).to(tl.float32)
+    if BIAS:
+        done += tl.load(bias + row, row < rows, 0.0).to(tl.float32)
+    tl.store(out + row, done, row < rows)
+
+
+def multiply_rows(
     x, codes, scale, zeros, bias, out, tall, rows, words, share,
-    x_place, x_word, code_row, code_word, scale_row, scale_group, zero_row, zero_group,
+    code_row, code_word, scale_row, scale_group, zero_row, zero_group,
     BITS: constexpr, LOWEST: constexpr, ADDED: constexpr, STEP: constexpr, GROUP: constexpr, WHOLE: constexpr,
     TALL: constexpr, HEIGHT: constexpr, WIDTH: constexpr, ZEROS: constexpr, BIAS: constexpr,
 ):  # fmt: skip
-    """The kernel: HEIGHT rows of the weight times x `[tall, codes a word, words]`, over `share` of the words."""
+    """The kernel for x `[tall, codes a word, words]`: HEIGHT rows of the weight, `share` of the words."""
     PER: constexpr = 32 // BITS if BITS else 1
-    FIT: constexpr = 23 // BITS if BITS else 1  # codes of a word that have room in the 23 bits of a float's fraction
+    FIT: constexpr = 23 // BITS if BITS else 1
     row, line = tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT), tl.arange(0, TALL)
     inside, low = row < rows, tl.program_id(1) * share
     rates = scale + (row // STEP)[:, None] * scale_row
-    total = tl.zeros([HEIGHT, WIDTH] if TALL == 1 else [TALL, HEIGHT], tl.float32)
+    total = tl.zeros([TALL, HEIGHT], tl.float32)
     whole = tl.load(rates, inside[:, None], 0.0).to(tl.float32)  # the scales of rows, if all columns share one
     word = low + tl.arange(0, WIDTH)
     lines = codes + row[:, None].to(tl.int64) * code_row
@@ -149,38 +223,24 @@ def multiply_codes(
             at = zeros + (row // PER)[:, None] * zero_row + (word * PER // GROUP)[None, :] * zero_group
             packed = tl.load(at, there, 0) + ADDED
             least = ((packed >> (row % PER * BITS)[:, None]) & ((1 << BITS) - 1)).to(tl.float32)
-        part = total if WHOLE and TALL == 1 else tl.zeros([HEIGHT, WIDTH], tl.float32)
         for place in tl.static_range(PER):
-            if BITS:  # a float that is a power of two and the code, whose bits stay where they are
+            if BITS:
                 code = (held >> (place // FIT * FIT * BITS)) & (((1 << BITS) - 1) << (place % FIT * BITS))
                 code = (code | ((150 - place % FIT * BITS) << 23)).to(tl.float32, bitcast=True)
                 code -= (1 << (23 - place % FIT * BITS)) + least
             else:
                 code = held.to(tl.float32)
-            at = x + place * x_place + word * x_word
-            if TALL == 1 and BITS:
-                part += code * tl.load(at, word < words, 0.0).to(tl.float32)[None, :]
-            elif TALL == 1:  # loaded as the codes are, not once and moved between threads
-                part += code * tl.load(at[None, :] + row[:, None] * 0, there, 0.0).to(tl.float32)
-            else:
-                seen = (line < tall)[:, None] & (word < words)[None, :]
-                given = tl.load(at[None, :] + line[:, None] * (words * PER), seen, 0.0)
-                total = tl.dot(given, (code * factor).to(given.dtype).T, total, input_precision="ieee")
-        if TALL == 1:
-            total = part if WHOLE else total + part * factor
-    at = out + tl.program_id(1) * tall * rows
-    added = tl.load(bias + row, inside, 0.0).to(tl.float32) if BIAS else tl.zeros([HEIGHT], tl.float32)
-    if TALL == 1:
-        total = total * whole if WHOLE else total
-        tl.store(at + row, tl.sum(total, 1) + added, inside)
-    else:
-        tl.store(
-            at + line[:, None] * rows + row[None, :], total + added[None, :], (line < tall)[:, None] & inside[None, :]
-        )
+            at = x + place * words + word[None, :] + line[:, None] * (words * PER)
+            given = tl.load(at, (line < tall)[:, None] & (word < words)[None, :], 0.0)
+            total = tl.dot(given, (code * factor).to(given.dtype).T, total, input_precision="ieee")
+    if BIAS:
+        total += tl.load(bias + row, inside, 0.0).to(tl.float32)[None, :]
+    at = out + tl.program_id(1) * tall * rows + line[:, None] * rows + row[None, :]
+    tl.store(at, total, (line < tall)[:, None] & inside[None, :])
 
 
 if triton is not None:
-    multiply_codes = triton.jit(multiply_codes)
+    multiply_row, multiply_rows = triton.jit(multiply_row), triton.jit(multiply_rows)
 
 
 if not hasattr(torch.ops.stagecut, "quantized_linear"):  # an operator, which torch.compile takes as it is
