@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from codegen.lines.line import LINE_LENGTH, Line, expressions, height, height_of, walk_lines
 from codegen.spelling.expressions import Expression, Invocation
@@ -23,7 +24,7 @@ class FunctionPlan:
     def head(self) -> str:
         return f"def {self.name}({', '.join(('self', *self.parameters))}):"
 
-    @property
+    @cached_property
     def height(self) -> int:
         return height_of(self.head, 1) + height(self.body, 2)
 
@@ -61,14 +62,14 @@ class ClassPlan:
     def functions(self) -> tuple[FunctionPlan, ...]:
         return (self.forward,) if self.init is None else (self.init, self.forward)
 
-    @property
+    @cached_property
     def height(self) -> int:
         """About how many lines the class has."""
         decorators = sum(bool(f.decorator) for f in self.functions)
         blank = len(self.functions) - 1
         return 1 + self.origin_above + sum(f.height for f in self.functions) + decorators + blank
 
-    @property
+    @cached_property
     def longest(self) -> int:
         """About how many lines the longest function has, the head of the class with `__init__`."""
         return max(self.forward.height, self.height - self.forward.height)

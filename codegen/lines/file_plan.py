@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from codegen.lines.class_plan import ClassPlan
 from codegen.lines.classes import plan_classes, uses
@@ -28,11 +29,11 @@ class FilePlan:
     classes: tuple[ClassPlan, ...]
     opened: frozenset[str]  # the modules that are classes for the length of functions
 
-    @property
+    @cached_property
     def longest(self) -> int:
         return max(cls.longest for cls in self.classes)
 
-    @property
+    @cached_property
     def height(self) -> int:
         """About how many lines the file has."""
         return AROUND + sum(cls.height + 2 for cls in self.classes)

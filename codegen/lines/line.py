@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 from codegen.spelling.expressions import (
@@ -31,7 +32,7 @@ class Bind:
     unpacks: bool = False
     origin: Frame | None = None  # the user's statement that it comes from
 
-    @property
+    @cached_property
     def source(self) -> str:
         comma = "," if self.unpacks and len(self.targets) == 1 else ""
         left = f"{', '.join(self.targets)}{comma} = " if self.targets else ""
@@ -46,7 +47,7 @@ class Store:
     value: Expression
     untyped: bool = False
 
-    @property
+    @cached_property
     def source(self) -> str:
         return f"{source(self.target)}{': Any' if self.untyped else ''} = {source(self.value)}"
 
@@ -58,7 +59,7 @@ class Return:
     values: tuple[Expression, ...]
     origin: Frame | None = None
 
-    @property
+    @cached_property
     def source(self) -> str:
         return f"return {', '.join(map(source, self.values))}"
 
@@ -69,7 +70,7 @@ class Delete:
 
     names: tuple[str, ...]
 
-    @property
+    @cached_property
     def source(self) -> str:
         return f"del {', '.join(self.names)}"
 
@@ -80,7 +81,7 @@ class Comment:
 
     text: str
 
-    @property
+    @cached_property
     def source(self) -> str:
         return f"# {self.text}"
 
@@ -93,7 +94,7 @@ class For:
     over: Expression
     body: tuple[Line, ...]
 
-    @property
+    @cached_property
     def source(self) -> str:
         return f"for {', '.join(self.targets)} in {source(self.over)}:"
 
@@ -106,7 +107,7 @@ class Def:
     parameters: tuple[str, ...]
     body: tuple[Line, ...]
 
-    @property
+    @cached_property
     def source(self) -> str:
         return f"def {self.name}({', '.join(self.parameters)}):"
 
