@@ -65,7 +65,7 @@ def product(x, codes, scale, zeros, bias, bits, lowest, added, step, wide):
 def _one_row(x, codes, scale, zeros, bias, columns, bits, lowest, added, step):
     """A product of x `[1, codes a word, words]` with codes whose words lie one after the other."""
     (rows, words), grouped = codes.shape, step[1] < columns
-    height, width, warps = (4, 512, 4) if bits else (4, 1024, 4)
+    height, width, warps = 8 if rows > 8192 and (bits or grouped) else 4, 256 if bits else 512, 2
     each = 4 if bits else width // (32 * warps)  # the words that a thread has side by side
     while grouped and step[1] % (each * x.shape[1]):
         each //= 2
@@ -137,7 +137,7 @@ def multiply_row(
     one scale.  `nil` is 0: a number that is known to the compiler would make two instructions of "and" and "or".
     """
     PER: constexpr = 32 // BITS if BITS else 1
-    FIT: constexpr = 23 // BITS if BITS else 1  # codes of a word that have room in the 23 bits of a float's fraction
+    FIT: constexpr = 2 if BITS < 8 else 1  # codes that are moved at once: with two of 8 bits, sums would lose digits
     SHARED: constexpr = WHOLE or (STEP % HEIGHT == 0 and not BITS)  # whether these rows share the scales
     row = tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)
     inside, lines = (row < rows)[:, None], codes + row[:, None].to(tl.int64) * code_row
@@ -148,13 +148,18 @@ def multiply_row(
         some = first + tl.arange(0, WIDTH // EACH)[None, :] * EACH
         held = tl.load(lines + word, (word < words) & inside, 0 if BITS else 0.0)
         part = total if SHARED and not BITS else tl.zeros([HEIGHT, WIDTH], tl.float32)
-        every = tl.zeros([1, WIDTH], tl.float32)
+        every, power = tl.zeros([1, WIDTH], tl.float32), tl.zeros([1, WIDTH], tl.float32)
         for place in tl.static_range(PER):
             given = tl.load(x + place * words + word, word < words, 0.0).to(tl.float32)
-            if BITS:  # a float that is a power of two and the code, whose bits stay where they are
-                code = (held >> (place // FIT * FIT * BITS)) & (((1 << BITS) - 1) << (place % FIT * BITS))
-                code = (code | (nil + ((150 - place % FIT * BITS) << 23))).to(tl.float32, bitcast=True)
-                code -= 1 << (23 - place % FIT * BITS)
+            if BITS:  # a float that is a power of two and the code, which is moved to the top of its fraction
+                if (place // FIT + 1) * FIT * BITS < 23:
+                    code = held << (23 - (place // FIT + 1) * FIT * BITS)
+                else:
+                    code = held >> ((place // FIT + 1) * FIT * BITS - 23)
+                code &= ((1 << BITS) - 1) << (23 - (FIT - place % FIT) * BITS)
+                code |= nil + ((127 + (FIT - place % FIT) * BITS) << 23)
+                code = code.to(tl.float32, bitcast=True)
+                power += given * (1 << ((FIT - place % FIT) * BITS))
                 every += given
             else:
                 code = held.to(tl.float32)
@@ -174,6 +179,7 @@ def multiply_row(
                     packed = tl.load(at, (some < words) & inside, 0) + ADDED
                     least = ((packed >> (row % PER * BITS)[:, None]) & ((1 << BITS) - 1)).to(tl.float32)
                 part -= least * tl.sum(tl.reshape(every, [1, WIDTH // EACH, EACH]), 2)
+                part -= tl.sum(tl.reshape(power, [1, WIDTH // EACH, EACH]), 2)
             if not WHOLE:
                 at = rates + some * PER // GROUP * scale_group
                 part *= tl.load(at, (some < words) & inside, 0.0).to(tl.float32)
