@@ -30,8 +30,8 @@ def quantized_linear(x, codes, scale, zeros=None, bias=None, bits=0, lowest=0, a
     parts = [[None] * len(codes) if part is None else part for part in (codes, scale, zeros, bias)]
     whole = [joined(part) for part in parts]
     if any(one is None and part[0] is not None for one, part in zip(whole, parts, strict=True)):  # they lie anywhere
-        return torch.cat([product(x, *one, **how) for one in zip(*parts, strict=True)], -1)
-    return product(x, *whole, **how)
+        return torch.cat([_product(x, *one, **how) for one in zip(*parts, strict=True)], -1)
+    return _product(x, *whole, **how)
 
 
 def joined(parts):
@@ -49,7 +49,7 @@ def joined(parts):
     return first.as_strided((sum(map(len, parts)), *first.shape[1:]), first.stride())
 
 
-def product(x, codes, scale, zeros, bias, bits, lowest, added, step, wide):
+def _product(x, codes, scale, zeros, bias, bits, lowest, added, step, wide):
     """The same of one weight: by the kernel, or by plain torch where there is none for it."""
     rows, columns = codes.shape[0], x.shape[-1]
     tall = x.numel() // columns
