@@ -28,13 +28,13 @@ def quantized_linear(x, codes, scale, zeros=None, bias=None, bits=0, lowest=0, a
         return torch.ops.stagecut.quantized_linear(x, codes, scale, zeros, bias, **how)
     scale = [s if s.dim() == 2 else s.reshape(-1, 1) for s in scale]
     parts = [[None] * len(codes) if part is None else part for part in (codes, scale, zeros, bias)]
-    whole = [joined(part) for part in parts]
+    whole = [side_by_side(part) for part in parts]
     if any(one is None and part[0] is not None for one, part in zip(whole, parts, strict=True)):  # they lie anywhere
         return torch.cat([_product(x, *one, **how) for one in zip(*parts, strict=True)], -1)
     return _product(x, *whole, **how)
 
 
-def joined(parts):
+def side_by_side(parts):
     """The tensors side by side along the first dimension, if that is how they lie in memory; else None."""
     first, *others = parts
     if first is None or not others:

@@ -66,7 +66,7 @@ class _Layer:
 
     @property
     def kind(self) -> object:
-        """What layers have in common whose weights can lie side by side; None for one that goes with no other."""
+        """The facts in which layers agree whose weights can lie side by side; None for one that goes with no other."""
         per_word = 32 // self.options["bits"] if "zeros" in self.weight.parts else 1
         if self.rows % self.options["step"][0] or self.rows % per_word:
             return None

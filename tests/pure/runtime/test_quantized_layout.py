@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ir.quantized_linear.linear import joined, quantized_linear
+from ir.quantized_linear.linear import quantized_linear, side_by_side
 from runtime.manifest.manifest import HeldTensor, ModelNode, ProgramStage, Tensor
 from runtime.stage.quantized_layout import lay_out_quantized
 
@@ -48,6 +48,6 @@ def test_weights_of_one_product_lie_side_by_side(across: bool) -> None:
     lay_out_quantized(module, entry, [*turned, node])
     for what in ("codes", "scale", "zeros", "bias"):
         parts = [module.get_parameter(f"{name}_{what}") for name in SIZES]
-        assert joined([p.t() if across and p.dim() == 2 else p for p in parts]) is not None
+        assert side_by_side([p.t() if across and p.dim() == 2 else p for p in parts]) is not None
     assert {n: p.shape for n, p in module.named_parameters()} == shapes
     torch.testing.assert_close(product(module, across, x), before, rtol=0, atol=1e-5)
