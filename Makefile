@@ -14,7 +14,7 @@ debian = { command -v apt-get && $(if $(filter 0,$(shell id -u)),,sudo -n) \
 	sh -c 'apt-get update && apt-get install -y --no-install-recommends $(1)'; } >/dev/null 2>&1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-gpu check zoo repeats fuzz faults servers bench golden docs clean
+.PHONY: help setup demo test test-gpu check types quick zoo repeats fuzz faults servers bench golden docs clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 17
@@ -36,7 +36,12 @@ test-gpu: $(READY) ## run every test on a machine with GPUs
 check: $(READY) ## lint, types and the quick tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	@$(MAKE) --no-print-directory --jobs 2 types quick  # pyright has one thread
+
+types: $(READY)
 	$(BIN)/pyright
+
+quick: $(READY)
 	$(PYTEST) $(BOTH_CORES) -m "not slow" tests/pure
 
 zoo: $(READY) ## cut 272 architectures, compare each with its uncut self, write docs/coverage.md

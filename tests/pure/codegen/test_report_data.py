@@ -85,7 +85,7 @@ def test_an_operator_that_gives_its_name_to_another_is_the_same() -> None:
 # ---- the page
 
 
-@settings(deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.text())
 def test_no_text_breaks_out_of_the_data(text: str) -> None:
     made = page(text, {"any": text})

@@ -45,6 +45,7 @@ def kept(graph: Graph) -> list[str]:
     return [opaque_of(n).path for n in graph.nodes if isinstance(n, Call) and is_whole(n)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HARD)
 def test_after_every_pass_a_hard_model_computes_the_same(name: str) -> None:
     model = HARD[name].make().eval()
@@ -289,6 +290,7 @@ def test_a_size_that_follows_from_nothing_is_refused() -> None:
         fitted(runs, [a])
 
 
+@pytest.mark.slow
 def test_experts_that_loop_over_values_are_kept_whole() -> None:
     config = MixtralConfig(
         hidden_size=32,

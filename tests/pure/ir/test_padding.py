@@ -32,6 +32,7 @@ class Classifier(nn.Module):
         return self.head(self.encoder(x, src_key_padding_mask=pad).mean(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{}, {"norm": nn.LayerNorm(12)}, {"enable_nested_tensor": False}, {"heads": 3}], ids=str
 )

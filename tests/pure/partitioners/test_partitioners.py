@@ -105,7 +105,7 @@ def test_a_group_that_no_device_can_run(group: tuple[int, int]) -> None:
     assert isinstance(attempt(problem), Infeasible)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(problems())
 def test_what_solve_claims_holds(problem: Problem) -> None:
     best = brute_force(problem)
@@ -119,7 +119,7 @@ def test_what_solve_claims_holds(problem: Problem) -> None:
         assert solution.value == pytest.approx(best, rel=1e-6)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(problems(), st.floats(0.8, 1.3))
 def test_rivals_of_a_value(problem: Problem, share: float) -> None:
     """What is found below a value is there, and what is proven not to be there is not."""
@@ -173,7 +173,7 @@ def test_a_tied_embedding_wraps_around() -> None:
     assert solution.value == pytest.approx(24.2)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(problems(), st.integers(2, 12).map(float))
 def test_what_an_infeasible_problem_is_told_to_need_suffices(problem: Problem, memory: float) -> None:
     devices = tuple(Device(memory) for _ in problem.devices)

@@ -67,7 +67,7 @@ def by_ideals(model: Relaxed, known: float, contract: bool = True) -> float:
     return known
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(graphs(most_nodes=6, most_devices=3), st.sampled_from((1.0, 1.3)), st.booleans())
 def test_the_search_of_ideals_finds_the_optimum(problem: Problem, slack: float, contract: bool) -> None:
     best = optimum(problem)
@@ -87,6 +87,7 @@ def test_the_integer_program_finds_the_optimum(problem: Problem, contract: bool)
     assert best * (1 - CLOSE) <= answer.bound <= best * (1 + 1e-9)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(graphs(most_nodes=24, most_devices=5))
 def test_both_proofs_agree_on_larger_problems(problem: Problem) -> None:

@@ -52,6 +52,7 @@ finally:
     assert f"Example: stagecut {' '.join(command) or 'compile'} " in done.stdout
 
 
+@pytest.mark.slow
 def test_without_the_compiler_a_command_says_how_to_get_it(tmp_path: Path) -> None:
     done = run(f"{MISSING}\nfrom stagecut import main\nmain()", "compile", "model.py", "-o", "out", folder=tmp_path)
     assert done.returncode == 2
