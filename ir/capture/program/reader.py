@@ -66,6 +66,7 @@ class Read:
 
     values: dict[str, str] = field(default_factory=dict)  # by node: the name of its value
     wishes: dict[str, tuple[str, str]] = field(default_factory=dict)  # by value: the node, and what follows its name
+    held_later: set[str] = field(default_factory=set)  # values whose variables are of a later node that returns them
 
     def note(self, node: str, value: Any) -> None:
         if isinstance(value, Value):
@@ -149,7 +150,7 @@ class _Reader:
             self.read_region(node)
         elif (kept := kept_operand(node)) is not None and not self.ends_gradients(node):
             self.env[node] = self.copied(node, kept) if is_returned_copy(node) else self.argument(kept)
-            self.hold(node)
+            self.hold(node, later=not is_returned_copy(node))
         elif isinstance(node.target, OpOverload):
             self.read_operator(node, node.target)
         else:
@@ -228,13 +229,18 @@ class _Reader:
         self.flow.follow(self.nodes[-1])
         return result
 
-    def hold(self, node: fx.Node) -> None:
-        """The variables of the user's that hold what a node makes; those of an earlier node with that result stay."""
+    def hold(self, node: fx.Node, later: bool = False) -> None:
+        """The variables of the user's that hold what a node makes; those of an earlier node with that result stay.
+
+        `later`: whether it returns what an earlier node made.
+        """
         value, names = self.env[node], variables_of(node)
         if isinstance(value, tuple) and len(value) == 1:
             [value] = value
-        if isinstance(value, Value) and any(names) and not inherits_variables(node):
-            self.variables.setdefault(value, names)
+        if isinstance(value, Value) and any(names) and not inherits_variables(node) and value not in self.variables:
+            self.variables[value] = names
+            if later:
+                self.read.held_later.add(value.name)
 
     def changed(self, node: fx.Node, before: fx.Node) -> Value:
         return Value(self.name(node.name), self.types.type_of(before))

@@ -99,11 +99,13 @@ class _Expansion:
 
     def _repeated(self, value: Value, instance: Instance, call: Call, again: Call, outer: Value | None) -> Value:
         """The value of the template in an instance; the variables of calls around it are those of the operator."""
-        names = value.variables
-        if outer is not None and (names or outer.variables):
+        names, held = value.variables, () if outer is None else outer.variables
+        if held and outer.name in self.read.held_later:  # by a call inside of a module that comes later
+            held = ()
+        if outer is not None and (names or held):
             inside = len(call.where.frames) - len(again.where.frames) + 1  # calls of modules; forwards may call others
-            depth = len(outer.variables or names[inside:]) - 1
-            around = outer.variables or ("",) * depth
+            depth = len(held or names[inside:]) - 1
+            around = held or ("",) * depth
             names = (*around[:depth], *(names[depth:] or ("",) * (inside + 1)))
         new = replace(value, variables=names if any(names) else ())
         node, rest = self.read.wishes[value.name]

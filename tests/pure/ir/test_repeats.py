@@ -240,3 +240,22 @@ def test_a_layer_that_says_what_it_is_is_of_another_kind() -> None:
         return stack
 
     assert same(model) == LAYERS - 4
+
+
+class Doubled(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        given = x.float()
+        return given * 2
+
+
+def test_what_a_layer_makes_is_held_by_no_variable_of_a_module_in_the_next() -> None:
+    def compute(layer: Layer, x: torch.Tensor) -> torch.Tensor:
+        x = layer.inner(x).relu() + x
+        return x
+
+    def model() -> nn.Module:
+        stack = Stack(compute)
+        stack.layers[6] = nn.Sequential(nn.Sequential(Doubled()))
+        return stack
+
+    assert same(model) == LAYERS - 3
