@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -20,9 +20,14 @@ LLAMA = dict(vocab_size=128256, num_key_value_heads=8, max_position_embeddings=1
 DEVICE = '[[device]]\nname = "cuda:{}"\nflops = 4e14\nbandwidth = "3.3TB"\nmemory = "{}GiB"\nlaunch = 5e-6\n'
 
 
+GENERATE = ("--generate", "--max-length", "4096", "--sequences", "32")
+SLOWER = 1.25  # than asked, where the machine is a slow one
+MORE = 1.3  # times the seconds and the memory, for a decoder's step
+
+
 @dataclass(frozen=True)
 class Entry:
-    """A configuration, the devices it is planned for (with their memory, GiB), and what that may take."""
+    """A configuration, the devices it is planned for (with their memory, GiB), and what is asked of its plan."""
 
     config: t.PreTrainedConfig
     devices: int
@@ -37,56 +42,56 @@ ENTRIES = {
             **LLAMA, hidden_size=8192, intermediate_size=28672, num_hidden_layers=80, num_attention_heads=64,
             architectures=["LlamaForCausalLM"],
         ),
-        devices=8, memory=80, seconds=120, peak=1.2,
+        devices=8, memory=80, seconds=20, peak=0.8,
     ),
     "Llama-3.1-405B": Entry(
         t.LlamaConfig(
             **LLAMA, hidden_size=16384, intermediate_size=53248, num_hidden_layers=126, num_attention_heads=128,
             architectures=["LlamaForCausalLM"],
         ),
-        devices=16, memory=141, seconds=240, peak=1.2,
+        devices=16, memory=141, seconds=30, peak=1.2,
     ),
     "DeepSeek-V3": Entry(
         t.DeepseekV3Config(dtype="bfloat16", architectures=["DeepseekV3ForCausalLM"]),
-        devices=16, memory=141, seconds=240, peak=1.6,
+        devices=16, memory=141, seconds=45, peak=1.2,
+    ),
+    "Kimi-K2's sizes": Entry(
+        t.DeepseekV3Config(
+            dtype="bfloat16", vocab_size=163840, num_attention_heads=64, num_key_value_heads=64, n_routed_experts=384,
+            n_group=1, topk_group=1, first_k_dense_replace=1, max_position_embeddings=131072,
+            architectures=["DeepseekV3ForCausalLM"],
+        ),
+        devices=16, memory=192, seconds=60, peak=1.2,
     ),
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def table() -> Iterator[Table]:
-    columns = ("model", "stages", "wall s", "CPU s", "peak RSS", "artifact")
-    table = Table("planning", "pytest tests/benchmarks/test_plan_memory.py -s", columns, complete=len(ENTRIES))
+    columns = ("model", "stages", "asked", "wall s", "CPU s", "asked, GB", "peak RSS, GB", "artifact")
+    table = Table("planning", "pytest tests/benchmarks/test_plan_memory.py -s", columns, complete=2 * len(ENTRIES))
     yield table
     table.publish()
 
 
+@pytest.mark.parametrize("options", [(), GENERATE], ids=["plain", "generate"])
 @pytest.mark.parametrize("name", ENTRIES)
-def test_planning_takes_little(name: str, tmp_path: Path, table: Table) -> None:
-    entry = ENTRIES[name]
-    entry.config.save_pretrained(tmp_path / name)
+def test_planning_takes_little(name: str, options: Sequence[str], tmp_path: Path, table: Table) -> None:
+    entry, more = ENTRIES[name], MORE if options else 1.0
+    entry.config.save_pretrained(tmp_path / "model")
     devices = "".join(DEVICE.format(i, entry.memory) for i in range(entry.devices))
     (tmp_path / "cluster.toml").write_text(f'link = {{ bandwidth = "400GB", latency = 1e-5 }}\n{devices}')
-    command = [
-        sys.executable,
-        "-m",
-        "passes.compile",
-        name,
-        "--cluster",
-        "cluster.toml",
-        "-o",
-        "out",
-        "--weights",
-        "none",
-    ]
+    plan = ("model", "--cluster", "cluster.toml", "-o", "out", "--weights", "none", *options)
+    env = os.environ | {"PYTHONPATH": str(ROOT), "STAGECUT_CACHE": str(tmp_path / "cache")}
     start = perf_counter()
-    process = subprocess.Popen(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    process = subprocess.Popen([sys.executable, "-m", "passes.compile", *plan], cwd=tmp_path, env=env)
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     seconds, cpu, peak = perf_counter() - start, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / 1e9
     assert process.returncode == 0
     written = sum(file.stat().st_size for file in (tmp_path / "out").iterdir())
-    row = (f"{seconds:.0f}", f"{cpu:.0f}", f"{peak:.2f} GB", f"{written / 1e6:.1f} MB")
-    table.add(name, str(entry.devices), *row)
-    assert peak <= entry.peak
-    assert min(seconds, cpu) <= entry.seconds  # beside other jobs, the CPU's seconds are what an idle machine needs
+    asked = f"{entry.seconds * more:.0f}", f"{entry.peak * more:.2f}"
+    row = (asked[0], f"{seconds:.1f}", f"{cpu:.1f}", asked[1], f"{peak:.2f}", f"{written / 1e6:.1f} MB")
+    table.add(f"{name}, --generate" if options else name, str(entry.devices), *row)
+    assert peak <= entry.peak * more
+    assert min(seconds, cpu) <= entry.seconds * more * SLOWER

@@ -99,9 +99,9 @@ class _Expansion:
 
     def _repeated(self, value: Value, instance: Instance, call: Call, again: Call, outer: Value | None) -> Value:
         """The value of the template in an instance; the variables of calls around it are those of the operator."""
-        names, held = value.variables, () if outer is None else outer.variables
-        if held and outer.name in self.read.held_later:  # by a call inside of a module that comes later
-            held = ()
+        names, held = value.variables, ()
+        if outer is not None and outer.name not in self.read.held_later:  # by a module that comes later
+            held = outer.variables
         if outer is not None and (names or held):
             inside = len(call.where.frames) - len(again.where.frames) + 1  # calls of modules; forwards may call others
             depth = len(held or names[inside:]) - 1

@@ -169,6 +169,9 @@ class LayersOnce:
         with recorder:
             result = forward()
         wishes, kind.wishes = kind.wishes, self._wishes(start)
+        if (own := _own_tensor(self._since(start))) is not None:  # whose name is another in each call
+            kind.refused = self.refused[member.path] = f"it has {own.target}"
+            return result
         settled = wishes == kind.wishes and misses == FakeTensorMode.cache_info().misses
         if self.given is None and not settled:
             return result
@@ -229,12 +232,10 @@ class LayersOnce:
     def _stores(self, nodes: Sequence[fx.Node], external: Collection[torch.Tensor]) -> dict[str, str]:
         """The nodes that store into buffers from outside, by name, with the nodes of these buffers.
 
-        Raises InDoubt for tensors of no module, ends of gradients and other nodes that write to what is outside.
+        Raises InDoubt for ends of gradients and other nodes that write to what is outside.
         """
         outside, stores = memory_of(external), dict[str, str]()
         for node in nodes:
-            if node.op == "get_attr" and not _is_function(node):
-                raise InDoubt(f"it has {node.target}")
             if ends_gradients(node):
                 raise InDoubt("gradients end in it")
             if mutates(node) and not outside.isdisjoint(memory_of(written_by(node))):
@@ -247,6 +248,11 @@ class LayersOnce:
 def _is_function(node: fx.Node) -> bool:
     """Whether a node is a function that higher-order operators run."""
     return node.op == "get_attr" and all(isinstance(user.target, HigherOrderOperator) for user in node.users)
+
+
+def _own_tensor(nodes: Sequence[fx.Node]) -> fx.Node | None:
+    """The first node for a tensor of no module, as one of numbers in a layer's code."""
+    return next((node for node in nodes if node.op == "get_attr" and not _is_function(node)), None)
 
 
 def _arguments(forward: functools.partial[Any]) -> Any:

@@ -259,3 +259,12 @@ def test_what_a_layer_makes_is_held_by_no_variable_of_a_module_in_the_next() -> 
         return stack
 
     assert same(model) == LAYERS - 3
+
+
+def test_layers_with_numbers_of_their_own_are_exported_one_by_one_and_say_so() -> None:
+    def compute(layer: Layer, x: torch.Tensor) -> torch.Tensor:
+        return layer.inner(x) * torch.tensor([0.5] * WIDTH)
+
+    once = exported(Stack(compute), (torch.randn(3, WIDTH),), fewest=4)
+    assert once.left_out == 0
+    assert any("exported one by one: it has _tensor_constant" in note for note in once.graph.notes)
