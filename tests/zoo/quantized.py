@@ -27,13 +27,14 @@ does it.
 | bitsandbytes | nf4 and fp4, double quantization | yes | 0 | bitsandbytes 0.50 |
 | bitsandbytes | int8 | yes | 0 | bitsandbytes 0.50 |
 | torchao | int8 weights in safetensors | yes | not compared | |
+| torchao | int4 weights, the plain packing, in safetensors | yes | 0 | its formula |
 
 bitsandbytes' own kernel for CPUs was left out where it is wrong: rows that its blocks do not divide. Kept GPTQ and AWQ
 weights lie transposed in memory, as their libraries have them: results differ from those of a dequantized file by
 rounding, 5e-4 in float16.
 
 Refused by name: GPTQ of other bits or formats, AWQ in gemv, ModelOpt's AWQ forms, marlin-24, packed weights of other
-bits, torchao's int4, and methods not in the table (AQLM, HQQ, EETQ, VPTQ, SpQR, Quark, …).
+bits, torchao's int4 in the order of one kernel, and methods not in the table (AQLM, HQQ, EETQ, VPTQ, SpQR, Quark, …).
 
 *GGUF files* (a folder with one, or the file itself; `pip install 'stagecut[gguf]'`) are dequantized by the package
 `gguf` while stages are written, a block of rows at a time: 0 beside transformers' own reading, for Q8_0, Q4_0 and F16
@@ -43,8 +44,10 @@ merged first.
 
 *On GPUs*, in a decoder's steps, linear layers over fp8, int8, packed rows and GPTQ read their weights as they are
 stored: the pass fuse-quantized finds them, node for node, and stage files import `quantized_linear`, a kernel in Triton
-for up to 64 tokens, from the file of this name beside them. It sums in float32 and rounds no weight before the product,
-so results differ from those of plain operators by rounding. AWQ, FP4, bitsandbytes, columns in any order and experts
-are dequantized at each use there, too. `_scaled_mm` and `_weight_int4pack_mm` are not used: the first quantizes
-activations, the second wants weights in another order, and zeros that it rounds otherwise.
+for up to 64 tokens, from the file of this name beside them. Layers of one input, as queries, keys and values, are one
+product, whose weights are laid side by side when they are loaded; those of GPTQ are turned. The kernel sums in float32
+and rounds no weight before the product, so results differ from those of plain operators by rounding. AWQ, FP4,
+bitsandbytes, torchao's int4, columns in any order and experts are dequantized at each use there, too. `_scaled_mm` and
+`_weight_int4pack_mm` are not used: the first quantizes activations, the second wants weights in another order, and
+zeros that it rounds otherwise.
 """

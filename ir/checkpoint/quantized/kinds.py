@@ -11,7 +11,7 @@ import torch
 
 from ir.checkpoint.quantized.four_bit_floats import BitsAndBytes4Bit, BitsAndBytes8Bit, Fp4, Mxfp4Experts
 from ir.checkpoint.quantized.groups import Sources, Suffixes
-from ir.checkpoint.quantized.packed import Awq, Gptq, PackedRows
+from ir.checkpoint.quantized.packed import Awq, Gptq, PackedRows, TorchaoInt4
 from ir.checkpoint.quantized.scaled import Scaled
 from ir.checkpoint.quantized.scheme import Scheme
 from ir.errors import SourceError
@@ -42,6 +42,10 @@ _QDATA = Suffixes(
     {"codes": "._weight_qdata", "scale": "._weight_scale"},
     {"zeros": "._weight_zero_point", "pre_scale": "._weight_act_pre_scale"},
 )
+_IN_ANOTHER_ORDER = [
+    Suffixes(f"._weight_{scale}", ".weight", {"codes": "._weight_qdata", "scale": f"._weight_{scale}"})
+    for scale in ("scale_and_zero", "group_scale")
+]
 _NF4, _FP4 = (
     Suffixes(
         f".quant_state.bitsandbytes__{kind}",
@@ -67,7 +71,7 @@ def kinds_of(method: str, settings: MethodSettings) -> Kinds | None:
         "awq": _awq,
         "mxfp4": lambda _: {_BLOCKS: lambda parts: (Mxfp4Experts(), parts)},
         "bitsandbytes": lambda _: {_SCB: _eight_bit, _NF4: _four_bit, _FP4: _four_bit},
-        "torchao": lambda _: {_QDATA: _torchao},
+        "torchao": lambda _: {_QDATA: _torchao, **dict.fromkeys(_IN_ANOTHER_ORDER, _for_one_kernel)},
     }
     return known[method](settings) if method in known else None
 
@@ -170,6 +174,16 @@ def _four_bit(parts: Sources) -> tuple[Scheme, Sources]:
 
 
 def _torchao(parts: Sources) -> tuple[Scheme, Sources]:
-    if "pre_scale" in parts or parts["codes"].dtype not in (torch.int8, torch.float8_e4m3fn):
-        raise SourceError("torchao's weights are read if they are int8 or float8 weights alone; save the model so")
+    codes = parts["codes"]
+    if "pre_scale" in parts or codes.dtype not in (torch.int8, torch.float8_e4m3fn):
+        raise SourceError("torchao's weights are read if they are int4, int8 or float8 alone; save the model so")
+    if "zeros" in parts and parts["zeros"].dtype.is_floating_point and codes.dtype == torch.int8:
+        return TorchaoInt4(), parts
     return Scaled(wide=False), parts
+
+
+def _for_one_kernel(parts: Sources) -> tuple[Scheme, Sources]:
+    raise SourceError(
+        "torchao's int4 weights in the order of one kernel are not read; save the model with "
+        'Int4WeightOnlyConfig(int4_packing_format="plain")'
+    )

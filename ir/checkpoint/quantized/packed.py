@@ -1,4 +1,4 @@
-"""Integers of 2, 4 or 8 bits, packed into 32: compressed-tensors, GPTQ and AWQ."""
+"""Integers of 2, 4 or 8 bits, packed into 32: compressed-tensors, GPTQ and AWQ; torchao's of 4 bits."""
 
 from __future__ import annotations
 
@@ -105,6 +105,28 @@ def unpacked(words: torch.Tensor, bits: int) -> torch.Tensor:
 def _awq_unpacked(words: torch.Tensor) -> torch.Tensor:
     shifts = torch.tensor([4 * place for place in _AWQ_ORDER], dtype=torch.int32, device=words.device)
     return ((words.unsqueeze(-1) >> shifts) & 15).flatten(-2)
+
+
+@dataclass(frozen=True)
+class TorchaoInt4:
+    """torchao's plain int4: codes [rows, columns / 2], two signed ones a byte, the first one lower.
+
+    scale and zeros [groups, rows] are floats: a weight is its code times the scale, plus the zero.
+    """
+
+    dims: ClassVar[int] = 2
+
+    def dequantize(self, parts: Parts) -> torch.Tensor:
+        codes, scale, zeros = parts["codes"], parts["scale"].t(), parts["zeros"].t()
+        values = torch.stack([(codes << 4) >> 4, codes >> 4], -1).flatten(-2).to(scale.dtype)
+        grouped = values.unflatten(-1, (scale.shape[1], -1))
+        return (grouped * scale.unsqueeze(-1) + zeros.unsqueeze(-1)).flatten(-2)
+
+    def rows(self, shapes: PartShapes) -> Mapping[str, RowAxis]:
+        return {"codes": RowAxis(0), "scale": RowAxis(1), "zeros": RowAxis(1)}
+
+    def __str__(self) -> str:
+        return "torchao, 4 bits"
 
 
 def _by_group(values: torch.Tensor, zeros: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:

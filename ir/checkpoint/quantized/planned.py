@@ -14,7 +14,7 @@ from torch import nn
 from ir.checkpoint.quantized.four_bit_floats import BitsAndBytes4Bit, BitsAndBytes8Bit, Fp4, Mxfp4Experts
 from ir.checkpoint.quantized.kept import KeptWeight, hold_stored
 from ir.checkpoint.quantized.kinds import MethodSettings
-from ir.checkpoint.quantized.packed import Awq, Gptq, PackedRows
+from ir.checkpoint.quantized.packed import Awq, Gptq, PackedRows, TorchaoInt4
 from ir.checkpoint.quantized.scaled import Scaled
 from ir.checkpoint.quantized.scheme import Scheme
 
@@ -38,7 +38,7 @@ def hold_planned(model: nn.Module, method: str, settings: MethodSettings) -> int
         "awq": _awq,
         "mxfp4": lambda _, rows, columns, dtype: _mxfp4(rows, columns),
         "bitsandbytes": _bitsandbytes,
-        "torchao": lambda _, rows, columns, dtype: _scaled(torch.int8, rows, columns, (rows, 1), dtype),
+        "torchao": _torchao,
     }
     count = 0
     for module, attribute in list(_weights(model, method, settings)) if method in known else ():
@@ -159,6 +159,15 @@ def _groups(settings: MethodSettings, columns: int) -> int:
     """The number of groups of columns; 0 where they do not divide them."""
     size = int(settings.get("group_size") or settings.get("q_group_size") or 128)
     return 1 if size < 0 else 0 if columns % size else columns // size
+
+
+def _torchao(settings: MethodSettings, rows: int, columns: int, dtype: torch.dtype) -> _Layout | None:
+    named = (settings.get("quant_type") or {}).get("default") if isinstance(settings.get("quant_type"), dict) else {}
+    if "Int4" not in str((named or {}).get("_type")):
+        return _scaled(torch.int8, rows, columns, (rows, 1), dtype)
+    groups = -(-columns // int((named.get("_data") or {}).get("group_size", 128)))
+    scale = (groups, rows), dtype
+    return TorchaoInt4(), {"codes": ((rows, columns // 2), torch.int8), "scale": scale, "zeros": scale}
 
 
 def _mxfp4(rows: int, columns: int) -> _Layout | None:

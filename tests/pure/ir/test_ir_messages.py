@@ -145,7 +145,16 @@ def read(tensor: Tensor) -> Any:
             "packed weights are read if they have 2, 4 or 8 bits; save the model so",
         ),
         (kinds._eight_bit, {"format": torch.tensor(2)}, "bitsandbytes' weights in a GPU's order are not read"),
-        (kinds._torchao, {"codes": torch.zeros(2)}, "torchao's weights are read if they are int8 or float8 weights"),
+        (
+            kinds._torchao,
+            {"codes": torch.zeros(2)},
+            "torchao's weights are read if they are int4, int8 or float8",
+        ),
+        (
+            kinds._for_one_kernel,
+            {},
+            "torchao's int4 weights in the order of one kernel are not read; save",
+        ),
     ],
 )
 def test_packed_weights_that_are_not_read(

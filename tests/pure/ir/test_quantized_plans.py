@@ -41,6 +41,11 @@ SETTINGS: Mapping[str, tuple[str, dict[str, object], Stored]] = {  # for a weigh
         {"": (WORD, (8, 48)), "_zeros": (WORD, (2, 6)), "_scale": (HALF, (2, 48)), "_g_idx": (WORD, (64,))},
     ),
     "awq": ("awq", {"group_size": 64}, {"": (WORD, (64, 6)), "_zeros": (WORD, (1, 6)), "_scale": (HALF, (1, 48))}),
+    "int4": (
+        "torchao",
+        {"quant_type": {"default": {"_type": "Int4WeightOnlyConfig", "_data": {"group_size": 32}}}},
+        {"": (torch.int8, (48, 32)), "_scale": (FLOAT, (2, 48)), "_zeros": (FLOAT, (2, 48))},
+    ),
     "int8": ("bitsandbytes", {"load_in_8bit": True}, {"": (torch.int8, (48, 64)), "_scale": (FLOAT, (48,))}),
     "nf4": (
         "bitsandbytes",

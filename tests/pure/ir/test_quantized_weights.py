@@ -137,6 +137,20 @@ def int8_rows() -> tuple[Tensors, torch.Tensor]:
     return stored, q.float() * s[:, None] * 7.874015718698502e-3
 
 
+def int4_of_torchao() -> tuple[Tensors, torch.Tensor]:
+    q, s, z = (
+        integers(-8, 8, R, C),
+        scales(C // GROUP, R, dtype=torch.float32),
+        scales(C // GROUP, R, dtype=torch.float32),
+    )
+    stored = {
+        "x._weight_qdata": ((q[:, 0::2] & 15) | (q[:, 1::2] << 4)).to(torch.int8),
+        "x._weight_scale": s,
+        "x._weight_zero_point": z,
+    }
+    return stored, each(R, C, lambda r, c: q[r, c] * s[c // GROUP, r] + z[c // GROUP, r])
+
+
 CT: dict[str, object] = {"quant_method": "compressed-tensors"}
 CASES: Mapping[str, tuple[dict[str, object], tuple[Tensors, torch.Tensor]]] = {
     "fp8 in blocks": ({"quant_method": "fp8", "weight_block_size": [7, 5]}, by_blocks()),
@@ -153,6 +167,7 @@ CASES: Mapping[str, tuple[dict[str, object], tuple[Tensors, torch.Tensor]]] = {
     "nvfp4 of compressed-tensors": (CT, fp4(divided=True)),
     "mxfp4": ({"quant_method": "mxfp4"}, mxfp4()),
     "nf4": ({"quant_method": "bitsandbytes", "load_in_4bit": True}, nf4()),
+    "int4 of torchao": ({"quant_method": "torchao"}, int4_of_torchao()),
     "int8 of bitsandbytes": ({"quant_method": "bitsandbytes", "load_in_8bit": True}, int8_rows()),
 }
 
