@@ -7,6 +7,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -23,9 +24,9 @@ from ir.checkpoint.names import own_tensors
 from ir.checkpoint.tensors import Stored
 from ir.errors import SourceError
 from ir.sources import Reading, read_source
-from ir.sources.decoder.made import step_of
 from passes.compilation.api import compile_model
 from runtime import Pipeline
+from runtime.device.kinds import DEVICE_KINDS, DeviceKind
 
 SMALL = {
     "vocab_size": 96,
@@ -131,13 +132,23 @@ def test_fp8_weights_stay_as_they_are_stored_and_may_be_linked(tmp_path: Path) -
     assert stored_bytes(plan.graph.params) == sum(tensor.nbytes for tensor in stored.values())
     without = read_source(str(tmp_path / "ck"), Reading(weights=False))
     assert "the checkpoint is quantized (fp8); the plan counts its weights as it stores them" in without.notes
-    texts = read_source(str(tmp_path / "ck"), Reading(generate=True))
-    assert texts.weights["model.layers.0.mlp.up_proj.weight"].dtype == torch.bfloat16  # what steps are compared with
-    step = step_of(texts)
-    held = {"step": step.model, "source": texts.model}
-    dtypes = {n: dict(m.named_parameters())["model.layers.0.mlp.up_proj.weight"].dtype for n, m in held.items()}
-    assert dtypes == {"step": torch.float8_e4m3fn, "source": torch.bfloat16}
-    assert step.weights["model.layers.0.mlp.up_proj.weight"].dtype == torch.float8_e4m3fn
+
+
+def test_texts_are_continued_from_weights_as_they_are_stored(tmp_path: Path) -> None:
+    """As planned for a GPU: layers of one input are one product of stored weights, which lie side by side."""
+    model = made("llama").bfloat16()
+    write_fp8(model, tmp_path / "ck")
+    room: dict[str, Any] = {"generate": True, "max_length": 24, "sequences": 1}
+    compile_model(tmp_path / "ck", out=tmp_path / "out", cluster="h200x1", progress=False, **room)
+    uncut = type(model).from_pretrained(  # type: ignore[attr-defined]
+        tmp_path / "ck", quantization_config=hf.FineGrainedFP8Config(dequantize=True)
+    )
+    wanted = uncut.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=12, do_sample=False, eos_token_id=None)
+    kinds = {"cpu": DeviceKind("cpu", merges_linear=True)}
+    with patch.dict(DEVICE_KINDS, kinds), Pipeline.load(tmp_path / "out", devices=["cpu"], processes=False) as pipe:
+        found = pipe.start([5, 6, 7], max_new_tokens=12, temperature=0.0).result()
+    assert [5, 6, 7, *found] == wanted[0].tolist()
+    assert "[self.q_proj.weight, self.k_proj.weight, self.v_proj.weight]" in (tmp_path / "out/stage_0.py").read_text()
 
 
 def write_fp8(model: Any, folder: Path) -> None:

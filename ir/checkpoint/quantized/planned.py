@@ -162,10 +162,11 @@ def _groups(settings: MethodSettings, columns: int) -> int:
 
 
 def _torchao(settings: MethodSettings, rows: int, columns: int, dtype: torch.dtype) -> _Layout | None:
-    named = (settings.get("quant_type") or {}).get("default") if isinstance(settings.get("quant_type"), dict) else {}
-    if "Int4" not in str((named or {}).get("_type")):
+    kinds: Any = settings.get("quant_type")
+    kind = (kinds.get("default") if isinstance(kinds, dict) else None) or {}
+    if "Int4" not in str(kind.get("_type")):
         return _scaled(torch.int8, rows, columns, (rows, 1), dtype)
-    groups = -(-columns // int((named.get("_data") or {}).get("group_size", 128)))
+    groups = -(-columns // int((kind.get("_data") or {}).get("group_size", 128)))
     scale = (groups, rows), dtype
     return TorchaoInt4(), {"codes": ((rows, columns // 2), torch.int8), "scale": scale, "zeros": scale}
 
