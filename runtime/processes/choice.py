@@ -20,7 +20,8 @@ LEAST_BYTES = 500e6  # of weights for each process, on CPUs: a process itself ta
 def processes_of(manifest: Manifest, placed: Sequence[torch.device], forced: bool | None) -> tuple[int, ...]:
     """The process of each stage, from 1; empty where the stages run on threads of this process.
 
-    `placed`: the device of each stage.  `forced`: whether there must be processes; None: where they are faster.
+    `placed`: the device of each stage.  `forced`: whether there must be processes; None: where they are faster.  Stages
+    of a decoder on accelerators are not: within a process a token goes back to the first stage without the host.
     Raises DeviceError where there must be some and cannot.
     """
     if forced is False:
@@ -32,7 +33,7 @@ def processes_of(manifest: Manifest, placed: Sequence[torch.device], forced: boo
         return ()
     if any(device.type != "cpu" for device in placed):
         distinct = [*dict.fromkeys(placed)]
-        several = len(distinct) > 1 or forced
+        several = forced or (len(distinct) > 1 and not manifest.generation.page)
         return tuple(1 + distinct.index(device) for device in placed) if several else ()
     planned = [stage.device for stage in manifest.stages]
     count = len({*planned}) if len({*planned}) > 1 else len(planned)

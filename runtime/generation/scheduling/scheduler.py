@@ -36,6 +36,7 @@ class Scheduler:
     active: list[TextInProgress] = field(default_factory=list)  # those with pages, in the order of their admission
     in_flight: int = 0  # batches of which nothing is known yet
     unread: int = 0
+    _batches: int = 0
     _owed: float = 1.0  # batches of prefill whose turn it is
 
     def add(self, text: TextInProgress) -> None:
@@ -62,12 +63,14 @@ class Scheduler:
             return None
         self._admit()
         idle = [text for text in self.active if text.is_idle and (self.pools.cached or not text.unread)]
-        fill, decode = [t for t in idle if not t.decodes], [t for t in idle if t.decodes]
+        fill = [t for t in idle if not t.decodes]
+        decode = sorted((t for t in idle if t.decodes), key=lambda t: t.served)  # or one group would go on alone
         batch = next((made for some in self._in_turn(fill, decode) if (made := self._batch(some)) is not None), None)
         if batch is not None:
             self.in_flight += 1
+            self._batches += 1
             for text in batch.texts:
-                text.running = True
+                text.running, text.served = True, self._batches
         return batch
 
     def computed(self, batch: TextBatch, step: StepOutputs) -> list[tuple[TextInProgress, int]]:

@@ -76,6 +76,7 @@ class TextInProgress:
     unread: int = 0  # tokens that the stages have written, and the host has not read
     latest: LatestToken = LatestToken()  # the last of these
     admitted: bool = False  # whether it has pages
+    served: int = 0  # the number of the last batch that it was in
     failures: int = 0  # batches in a row that failed
     _prefixes: list[bytes] = field(default_factory=list)
     _named: int = 0  # pages that others may share

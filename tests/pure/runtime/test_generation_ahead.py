@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from runtime.errors import PipelineClosed, StageError
+from runtime.generation.continuation import Continuation
 from runtime.generation.generator import Generator
 from runtime.generation.options import Sampling, TextOptions
 from runtime.generation.outputs import StepOutputs
 from runtime.generation.scheduling.padding import with_few_widths
-from runtime.generation.scheduling.scheduler import STEPS_AHEAD
+from runtime.generation.scheduling.scheduler import STEPS_AHEAD, Scheduler
+from runtime.generation.scheduling.sequences import Pools, TextInProgress
 from runtime.generation.stages import GeneratingStages
 from runtime.manifest.manifest import Generation
 from tests.pure.runtime.test_generation import (
@@ -212,3 +214,21 @@ def test_no_width_is_one_for_which_torch_compiles_apart() -> None:
     )
     wanted = {"table": [[3, 0]], "ranks": [0, 1], "marked": [[7, 7]], "changes": [[[2.0, 2.0], [0.5, 0.5]]]}
     assert {name: made[name].tolist() for name in wanted} == wanted
+
+
+def test_groups_take_turns_where_each_step_is_begun_before_the_next_is_ordered() -> None:
+    scheduler = Scheduler(Pools.of(Generation(page=4, pages=20, max_length=40)), groups=2)
+    texts = [TextInProgress([1], TextOptions(9), Continuation(row, TextOptions(9), print)) for row in range(4)]
+    for text in texts:
+        text.continuation.prompt_tokens = 1
+        scheduler.add(text)
+    served: list[list[int]] = []
+    for _ in range(6):
+        batch = scheduler.next_batch()
+        assert batch is not None
+        served.append([text.continuation.row for text in batch.texts])
+        step = StepOutputs(torch.zeros(2, dtype=torch.int64), torch.zeros(2))
+        for text, _ in scheduler.computed(batch, step):
+            text.read(scheduler.pools, 5)
+        scheduler.all_read()
+    assert served == [[0, 1], [2, 3]] * 3
