@@ -31,7 +31,7 @@ def passes_and(*others: str) -> Completions:
 
     def complete(typed: str) -> Iterable[str]:
         yield from others
-        for file in sorted(_PASSES.glob("*.py")):
+        for file in sorted(_PASSES.rglob("*.py")):
             yield from re.findall(r'^    name: ClassVar = "(.+)"$', file.read_text(encoding="utf-8"), re.MULTILINE)
 
     return complete
