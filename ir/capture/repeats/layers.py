@@ -67,7 +67,7 @@ class Repeated:
     end: int
 
 
-@dataclass
+@dataclass(eq=False)
 class _Kind:
     calls: int = 0
     wishes: list[str] | None = None  # for names, of the last call that was recorded in full

@@ -268,3 +268,18 @@ def test_layers_with_numbers_of_their_own_are_exported_one_by_one_and_say_so() -
     once = exported(Stack(compute), (torch.randn(3, WIDTH),), fewest=4)
     assert once.left_out == 0
     assert any("exported one by one: it has _tensor_constant" in note for note in once.graph.notes)
+
+
+def test_kinds_that_take_turns_are_recorded_once_where_a_layer_asks_about_one_row() -> None:
+    def compute(layer: Layer, x: torch.Tensor) -> torch.Tensor:
+        x = x.contiguous() if x.shape[0] > 1 else x
+        return layer.inner(x) * (2.0 if layer.whole else 3.0)
+
+    def model() -> nn.Module:
+        stack = Stack(compute)
+        stack.layers.extend(Layer(i, compute) for i in range(LAYERS, 2 * LAYERS))
+        for layer in stack.layers:
+            layer.whole = layer.index % 2 == 1
+        return stack
+
+    assert same(model, dynamic=True) >= LAYERS  # the template is a later call where caches of torch are new
