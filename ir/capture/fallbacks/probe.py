@@ -22,6 +22,7 @@ from torch.utils.flop_counter import flop_registry
 
 from ir.capture.fallbacks.made_up import made_up
 from ir.capture.sizes.dynamic import Marks
+from ir.capture.unregistered_state.restoring import as_they_were
 from ir.errors import CaptureError
 from ir.objects.signature import Tree, flatten
 from ir.sizes import TensorType
@@ -70,7 +71,7 @@ def probe(
 
     `held` are its parameters and buffers; those on the meta device are replaced by small constants.  `tensors` and
     `sizes` may be symbolic, over the marked sizes of the model's inputs.
-    Raises CaptureError where the module fails, or changes an input or a buffer.
+    Afterwards the module holds what it did.  Raises CaptureError where it fails, or changes an input or a buffer.
     """
     given = (*(d for t in tensors for d in t.shape), *sizes)
     symbols = [s for d in given if isinstance(d, torch.SymInt) for s in _symbols(d, marks)]
@@ -194,7 +195,7 @@ def _run(
     weights = {n: _in_memory(t) if isinstance(t, nn.Parameter) else t.clone() for n, t in held.items()}
     args, kwargs = arguments.fill([*made, *sizes])
     inputs, buffers = _versions(made), _versions(weights.values())
-    with torch.no_grad(), torch.random.fork_rng([]), _Flops() as counter:
+    with torch.no_grad(), torch.random.fork_rng([]), as_they_were(module), _Flops() as counter:
         try:
             results = functional_call(module, weights, args, kwargs)
         except Exception as e:

@@ -290,6 +290,55 @@ def test_a_size_that_follows_from_nothing_is_refused() -> None:
         fitted(runs, [a])
 
 
+class Grows(nn.Module):
+    """A scale that is made anew for longer texts, by the values of positions, as transformers' dynamic rope does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.longest, self.calls = 6, 0
+        self.register_buffer("scale", torch.ones(WIDTH), persistent=False)
+
+    def forward(self, x: Tensor, positions: Tensor) -> Tensor:
+        if (length := int(positions.max()) + 1) > self.longest:
+            self.longest = length
+            self.register_buffer("scale", torch.full((WIDTH,), length / 6), persistent=False)
+        return x * self.scale
+
+
+class Counts(Grows):
+    """A module that computes something else in each call."""
+
+    def forward(self, x: Tensor, positions: Tensor) -> Tensor:
+        self.calls += 1
+        return super().forward(x, positions) * self.calls
+
+
+class Rotated(nn.Module):
+    def __init__(self, rope: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.rope = nn.Linear(WIDTH, WIDTH), rope
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rope(self.layer(x), torch.arange(x.shape[1]))
+
+
+def test_a_module_that_grows_with_the_sequence_is_kept_whole() -> None:
+    rope = Grows()
+    model = Rotated(rope)
+    graph = capture(model, (hidden(),), dynamic_shapes=SIZES)
+    assert kept(graph) == ["rope"]
+    assert rope.longest == 6
+    longer = hidden(seq=9)
+    [found] = run_graph(graph, [Inputs.of(longer)], dict(model.state_dict()))
+    torch.testing.assert_close(found, model.layer(longer) * 1.5, rtol=0, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore:forward changes")
+def test_a_module_that_computes_something_else_in_each_call_is_not_kept_whole() -> None:
+    with pytest.raises(CaptureError, match="rope cannot be kept whole: on a second input the stages would compute"):
+        capture(Rotated(Counts()), (hidden(),), dynamic_shapes=SIZES)
+
+
 @pytest.mark.slow
 def test_experts_that_loop_over_values_are_kept_whole() -> None:
     config = MixtralConfig(
