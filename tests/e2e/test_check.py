@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ir.errors import InternalError
@@ -93,6 +93,20 @@ def test_a_tensor_with_other_bytes_is_named(copy: Path) -> None:
     found = [*faults(copy)]
     assert found[0] == "stage_0.safetensors: it was changed after the compiler wrote it"
     assert found[1].endswith(" has other bytes than the compiler wrote")
+
+
+def test_weights_that_another_program_wrote_have_no_sums_to_compare(copy: Path) -> None:
+    """As those of an artifact that was compiled with --weights none; their names, dtypes and shapes are compared."""
+    manifest = Manifest.read(copy)
+    (program,) = manifest.programs
+    unknown = [{name: replace(held, crc32="") for name, held in stage.holds.items()} for stage in program.stages]
+    stages = tuple(replace(stage, holds=holds) for stage, holds in zip(program.stages, unknown, strict=True))
+    files = {name: digest for name, digest in manifest.files.items() if not name.endswith(".safetensors")}
+    replace(manifest, files=files, programs=(replace(program, stages=stages),)).write_sealed(copy)
+    assert [*faults(copy)] == []
+    path = copy / "stage_0.safetensors"
+    save_file({name: tensor.half() for name, tensor in load_file(path).items()}, path)
+    assert "is F16" in [*faults(copy)][0]
 
 
 def test_tables_that_are_empty_are_named(copy: Path) -> None:
