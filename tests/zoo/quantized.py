@@ -37,10 +37,10 @@ Refused by name: GPTQ of other bits or formats, AWQ in gemv, ModelOpt's AWQ form
 bits, torchao's int4 in the order of one kernel, and methods not in the table (AQLM, HQQ, EETQ, VPTQ, SpQR, Quark, …).
 
 *GGUF files* (a folder with one, or the file itself; `pip install 'stagecut[gguf]'`) are dequantized by the package
-`gguf` while stages are written, a block of rows at a time: 0 beside transformers' own reading, for Q8_0, Q4_0 and F16
-of a Llama. They are read where transformers keeps names and shapes of their tensors; those of GPT-2, Bloom, T5, Mamba
-and mixtures of experts are refused in words. That packed k-quants stay packed is for later, and split files are to be
-merged first.
+`gguf` while stages are written, a block of rows at a time, of GPT-2, Bloom and Mamba a tensor: 0 beside transformers'
+own reading, for Q8_0, Q4_0 and F16 of a Llama, and for Q8_0 and F32 of falcon, gemma2, gemma3, gpt2, bloom, mamba,
+nemotron, phi3, qwen2, qwen3, stablelm and starcoder2. Those of T5 and of mixtures of experts are refused in words. That
+packed k-quants stay packed is for later, and split files are to be merged first.
 
 *On GPUs*, in a decoder's steps, linear layers over fp8, int8, packed rows and GPTQ read their weights as they are
 stored: the pass fuse-quantized finds them, node for node, and stage files import `quantized_linear`, a kernel in Triton

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from math import prod
 from pathlib import Path
@@ -23,6 +24,8 @@ CONVERT = (
 _DTYPES: Mapping[str, torch.dtype] = {"F16": torch.float16, "BF16": torch.bfloat16}  # others are read as float32
 _KEEPING = ("TensorProcessor", "LlamaTensorProcessor", "Gemma2TensorProcessor", "NemotronTensorProcessor")
 """The classes by which transformers rearranges tensors of GGUF files that keep names and shapes."""
+_WHOLE = ("GPT2TensorProcessor", "BloomTensorProcessor", "MambaTensorProcessor", "Lfm2TensorProcessor")
+"""Those that change shapes or the order of elements: such tensors are read whole."""
 _PERMUTED = (".attn_q.", ".attn_k.")  # in names of tensors whose rows change places
 
 
@@ -38,9 +41,15 @@ class GgufTensor:
     processor: Any
     library: Any
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
-        return tuple(int(size) for size in reversed(self.entry.shape))
+        stored = tuple(int(size) for size in reversed(self.entry.shape))
+        like = torch.tensor(-1.0).expand(stored).numpy()  # without memory
+        return stored if self._keeps_rows else self._processed(like).shape
+
+    @property
+    def _keeps_rows(self) -> bool:
+        return type(self.processor).__name__ in _KEEPING
 
     @property
     def dtype(self) -> torch.dtype:
@@ -52,14 +61,16 @@ class GgufTensor:
     def blocks(self, dtype: torch.dtype) -> Iterator[torch.Tensor]:
         rows = self.entry.data
         step = len(rows)
-        if not any(part in self.entry.name for part in _PERMUTED):
+        if self._keeps_rows and not any(part in self.entry.name for part in _PERMUTED):
             step = max(1, BLOCK_ELEMENTS * len(rows) // max(prod(self.shape), 1))
         for first in range(0, len(rows), step):
             yield self._dequantized(rows[first : first + step], dtype).flatten()
 
     def _dequantized(self, rows: Any, dtype: torch.dtype) -> torch.Tensor:
-        wide = self.library.dequantize(rows, self.entry.tensor_type)
-        return torch.from_numpy(self.processor.process(wide, self.entry.name).weights.copy()).to(dtype)
+        return torch.from_numpy(self._processed(self.library.dequantize(rows, self.entry.tensor_type)).copy()).to(dtype)
+
+    def _processed(self, wide: Any) -> Any:
+        return self.processor.process(wide, self.entry.name, parsed_parameters={"tensors": {}}).weights
 
 
 def gguf_tensors(path: Path, model: nn.Module) -> dict[str, GgufTensor]:
@@ -78,7 +89,7 @@ def gguf_tensors(path: Path, model: nn.Module) -> dict[str, GgufTensor]:
         raise SourceError(f"cannot read {path}: {type(e).__name__}: {e}") from e
     if parts and int(parts[0]) > 1:
         raise SourceError(f"{path} is one of {int(parts[0])} files; llama-gguf-split --merge makes one of them")
-    if type(processor).__name__ not in _KEEPING:
+    if type(processor).__name__ not in (*_KEEPING, *_WHOLE):
         raise SourceError(f"{path} is of {architecture[0]}, whose tensors lie otherwise in GGUF: {CONVERT}")
     entries = {names[entry.name]: entry for entry in reader.tensors if entry.name in names}
     return {name: GgufTensor(entry, processor, library) for name, entry in entries.items()}

@@ -75,12 +75,22 @@ def test_blocks_are_rows_but_where_rows_change_places(package: Any, monkeypatch:
         assert torch.equal(torch.cat([*tensor.blocks(torch.bfloat16)]), tensor.read(torch.bfloat16).flatten())
 
 
+def test_tensors_of_other_shapes_are_read_whole(package: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    package.fields.general_architecture = ["gpt2"]  # whose linear layers are the other way round in the file
+    monkeypatch.setattr(gguf, "BLOCK_ELEMENTS", 20)
+    up = gguf.gguf_tensors(Path("x.gguf"), model())["up"]
+    assert up.shape == (8, 12)
+    assert torch.equal(up.read(torch.float32), torch.arange(96).view(12, 8).T / 2)
+    [block] = up.blocks(torch.float32)
+    assert torch.equal(block, up.read(torch.float32).flatten())
+
+
 def test_what_is_not_read(package: Any) -> None:
     package.fields.split_count = [2]
     with pytest.raises(SourceError, match=r"x.gguf is one of 2 files; llama-gguf-split --merge makes one of them"):
         gguf.gguf_tensors(Path("x.gguf"), model())
-    package.fields.split_count, package.fields.general_architecture = [], ["gpt2"]
-    with pytest.raises(SourceError, match=r"x.gguf is of gpt2, whose tensors lie otherwise in GGUF: transformers deq"):
+    package.fields.split_count, package.fields.general_architecture = [], ["qwen2moe"]
+    with pytest.raises(SourceError, match=r"x.gguf is of qwen2moe, whose tensors lie otherwise in GGUF: transf"):
         gguf.gguf_tensors(Path("x.gguf"), model())
     package.fields.general_architecture = []
     with pytest.raises(SourceError, match=r"cannot read x.gguf: IndexError"):
