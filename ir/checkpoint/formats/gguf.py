@@ -41,8 +41,12 @@ class GgufTensor:
     processor: Any
     library: Any
 
-    @cached_property
+    @property
     def shape(self) -> tuple[int, ...]:
+        return self._shape
+
+    @cached_property
+    def _shape(self) -> tuple[int, ...]:
         stored = tuple(int(size) for size in reversed(self.entry.shape))
         like = torch.tensor(-1.0).expand(stored).numpy()  # without memory
         return stored if self._keeps_rows else self._processed(like).shape
