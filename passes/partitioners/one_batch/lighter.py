@@ -7,8 +7,9 @@ bound at once. As long as there is time, what the best chain of an easier proble
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
-from math import inf
+from math import ceil, inf
 
 import numpy as np
 
@@ -28,6 +29,8 @@ _FEW_IDEALS = 9_000  # of one that is searched for cuts
 _MOST_IDEALS = 60_000  # of one that is searched for a bound
 _MOST_MEMBERS = 16_000_000  # ideals times units
 _TURNS_AGAIN = 3  # of a game that has been played for a coarser problem
+_WIDER = 4  # times more ideals that a problem gets at once
+_SHARES = (1.0, 0.3, 0.1, 0.03)  # of the nodes that are doubted
 _NARROWER = 0.4  # ideals of a problem that is worth a search, relative to the next finer one
 _SHARE = 0.35  # of the time that is left, for one of several problems
 
@@ -45,14 +48,25 @@ def fastest(core: Core, proof: Proof, deadline: Deadline) -> Proof:
             turns = _TURNS_AGAIN if stay.any() else TURNS
             found = Fastest(problem, lighter, ideals, paths).search(proof, flow, deadline, turns)
             proof, flow = replace(found.proof, cut=climbed(core, found.proof.cut, deadline)), found.flow
-            if not found.doubted.any():
+            for some in _dearest(problem, found.doubted):
+                finer = easier(loose, paths, proof.cut.value, step, stay | some)
+                if (listed := _ideals(finer.core, max(_QUICK, _WIDER * len(ideals)))) is not None:
+                    stay, lighter, ideals = stay | some, finer, listed
+                    break
+            else:
                 break
-            stay |= found.doubted
-            lighter = easier(loose, paths, proof.cut.value, step, stay)
-            if (listed := _ideals(lighter.core, _MOST_IDEALS)) is None:
-                break
-            ideals = listed
     return proof
+
+
+def _dearest(problem: Problem, doubted: np.ndarray) -> Iterator[np.ndarray]:
+    """The nodes that are doubted, those of them that take the longest, and the longest of these."""
+    nodes = np.flatnonzero(doubted)
+    times = [max((t for t in problem.nodes[node].time if t < inf), default=0.0) for node in nodes]
+    for count in dict.fromkeys(ceil(len(nodes) * share) for share in _SHARES):
+        some = np.zeros(len(doubted), dtype=bool)
+        some[nodes[np.argsort(times, kind="stable")[::-1][:count]]] = True
+        if count:
+            yield some
 
 
 def _ideals(core: Core, most: int) -> np.ndarray | None:
