@@ -1,4 +1,4 @@
-"""Splits improved step by step: units that border on another call move there, alone or with the chain behind them."""
+"""Splits improved step by step: units beside another call move there, alone or with the chain behind them."""
 
 from __future__ import annotations
 
@@ -14,29 +14,57 @@ from passes.partitioners.search.first_cut import Cut, better, valued
 from passes.partitioners.units import Core
 
 _LENGTHS = (1, 2, 3, 6, 9)  # of the chains that move
-_ROUNDS = 30
+_KICKS = (1, 2, 3, 4)  # moves at random from the best cut, before a climb
+_TRIES = 20  # of a move at random
+_TRIALS = 3_000_000  # moves that are tried, times the nodes of the program: a few seconds
 
 
-def climbed(core: Core, cut: Cut, deadline: Deadline) -> Cut:
-    """A cut near this one from which no move leads to a better one, or the best that is found in time."""
-    clock, random = _Clock(core.problem), Random(0)
-    moves = _Moves(core)
-    stages, best, edges = list(cut.stages), clock.ends(cut.stages), core.edges.tolist()
-    for _ in range(_ROUNDS):
-        before = best
-        random.shuffle(edges)
-        for a, b in edges:
-            for moved, to in moves.between(a, b, stages):
-                if deadline.passed():
-                    return better(cut, valued(core.problem, stages)) or cut
-                trial = stages.copy()
-                for node in moved:
-                    trial[node] = to
-                if (ends := clock.ends(trial)) < best:
-                    stages, best = trial, ends
-        if best == before:
-            break
-    return better(cut, valued(core.problem, stages)) or cut
+def climbed(core: Core, cut: Cut, deadline: Deadline, *, kicks: bool = False) -> Cut:
+    """A cut near this one from which no move leads to a better one, or the best that is found in time.
+
+    With `kicks`, climbs begin anew from near the best one for a few seconds.
+    """
+    climb = _Climb(core, deadline, _TRIALS // len(cut.stages))
+    best, ends = climb.up(list(cut.stages))
+    while kicks and climb.trials > 0 and not deadline.passed():
+        stages, later = climb.up(climb.kicked(best))
+        if later < ends:
+            best, ends = stages, later
+    return better(cut, valued(core.problem, best)) or cut
+
+
+class _Climb:
+    """Climbs by moves in an order at random; `trials` are left."""
+
+    def __init__(self, core: Core, deadline: Deadline, trials: int) -> None:
+        self.clock, self.moves, self.random = _Clock(core.problem), _Moves(core), Random(0)
+        self.edges, self.deadline, self.trials = core.edges.tolist(), deadline, trials
+
+    def up(self, stages: list[int]) -> tuple[list[int], tuple[float, float]]:
+        """The stages from which no move leads to better ones, and how they end."""
+        ends = before = self.clock.ends(stages)
+        while True:
+            self.random.shuffle(self.edges)
+            for a, b in self.edges:
+                for trial in self.moves.between(a, b, stages):
+                    if self.deadline.passed():
+                        return stages, ends
+                    self.trials -= 1
+                    if (later := self.clock.ends(trial)) < ends:
+                        stages, ends = trial, later
+            if ends == before:
+                return stages, ends
+            before = ends
+
+    def kicked(self, stages: list[int]) -> list[int]:
+        """Stages a few moves away."""
+        for _ in range(self.random.choice(_KICKS)):
+            for a, b in self.random.choices(self.edges, k=_TRIES):
+                near = [trial for trial in self.moves.between(a, b, stages) if self.clock.ends(trial)[0] < inf]
+                if near:
+                    stages = self.random.choice(near)
+                    break
+        return stages
 
 
 class _Moves:
@@ -46,8 +74,8 @@ class _Moves:
         self.nodes = core.nodes
         self.after, self.before = core.neighbours(), core.neighbours(reverse=True)
 
-    def between(self, a: int, b: int, stages: Sequence[int]) -> Iterator[tuple[list[int], int]]:
-        """The nodes that move, and the stage to which they do."""
+    def between(self, a: int, b: int, stages: list[int]) -> Iterator[list[int]]:
+        """The stages of the nodes after each of the moves."""
         home, there = stages[self.nodes[a][0]], stages[self.nodes[b][0]]
         if home == there:
             return
@@ -57,7 +85,10 @@ class _Moves:
                 chain.append(ahead[chain[-1]][0])
             for length in _LENGTHS:
                 if length <= len(chain):
-                    yield [node for unit in chain[:length] for node in self.nodes[unit]], to
+                    trial = stages.copy()
+                    for node in (node for unit in chain[:length] for node in self.nodes[unit]):
+                        trial[node] = to
+                    yield trial
 
 
 class _Clock:

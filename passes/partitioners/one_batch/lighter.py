@@ -86,7 +86,7 @@ def _split(
         ideals = listed
     search = Fastest(core.problem, as_it_is(harder), ideals, paths)
     found = search.search(replace(proof, bound=0.0), flow, Deadline(deadline.left() * _SHARE))
-    return replace(proof, cut=climbed(core, found.proof.cut, deadline)), found.flow
+    return replace(proof, cut=climbed(core, found.proof.cut, deadline, kicks=True)), found.flow
 
 
 def _narrow(loose: Core, paths: ProgramPaths, value: float) -> list[tuple[int, Easier, np.ndarray]]:
