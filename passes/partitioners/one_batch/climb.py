@@ -16,7 +16,8 @@ from passes.partitioners.units import Core
 _LENGTHS = (1, 2, 3, 6, 9)  # of the chains that move
 _KICKS = (1, 2, 3, 4)  # moves at random from the best cut, before a climb
 _TRIES = 20  # of a move at random
-_TRIALS = 3_000_000  # moves that are tried, times the nodes of the program: a few seconds
+_TRIALS = 40  # moves that are tried, for each node of a program
+_MOST_TRIALS = 3_000_000  # the same times the nodes of a large one, each of which takes the longer: a few seconds
 
 
 def climbed(core: Core, cut: Cut, deadline: Deadline, *, kicks: bool = False) -> Cut:
@@ -24,7 +25,7 @@ def climbed(core: Core, cut: Cut, deadline: Deadline, *, kicks: bool = False) ->
 
     With `kicks`, climbs begin anew from near the best one for a few seconds.
     """
-    climb = _Climb(core, deadline, _TRIALS // len(cut.stages))
+    climb = _Climb(core, deadline, min(_TRIALS * len(cut.stages), _MOST_TRIALS // len(cut.stages)))
     best, ends = climb.up(list(cut.stages))
     while kicks and climb.trials > 0 and not deadline.passed():
         stages, later = climb.up(climb.kicked(best))
@@ -58,6 +59,7 @@ class _Climb:
 
     def kicked(self, stages: list[int]) -> list[int]:
         """Stages a few moves away."""
+        self.trials -= _TRIES  # though there may be no move
         for _ in range(self.random.choice(_KICKS)):
             for a, b in self.random.choices(self.edges, k=_TRIES):
                 near = [trial for trial in self.moves.between(a, b, stages) if self.clock.ends(trial)[0] < inf]
