@@ -15,7 +15,7 @@ import numpy as np
 
 from passes.partitioners.deadline import Deadline
 from passes.partitioners.one_batch.call_table import CallList, CallTable
-from passes.partitioners.one_batch.chains import CallWeights, ChainCall, UsedDevices, backward
+from passes.partitioners.one_batch.chains import CallWeights, ChainCall, Levels, UsedDevices, backward
 from passes.partitioners.one_batch.flow import ProgramPaths, Shares
 
 _EQUAL = 1e-12  # relative to the limit: seconds that differ by less are the same
@@ -98,15 +98,15 @@ class TimedChains:
         self.count = 1
         self.at: dict[int, tuple[_Begun, int]] = {0: (self.begun[0], 0)}  # by ideal, with the number of the first
 
-    def earliest(self, levels: Sequence[Sequence[CallList]], weights: CallWeights, deadline: Deadline) -> Timed:
-        """The chain that ends first; without a bound if the time is up before."""
+    def earliest(self, levels: Levels, weights: CallWeights, deadline: Deadline) -> Timed:
+        """The chain that ends first, or only a bound if the time is up before."""
         last = len(self.table.ideals) - 1
         self.behind = backward(levels, weights, self.used, last + 1)
         self.reached = np.full(self.behind.shape, np.inf)  # [states, ideals] the least of the chains begun
         self.reached[0, 0] = 0.0
-        for level, of_level in zip(levels, weights, strict=True):
+        for size, (level, of_level) in enumerate(zip(levels, weights, strict=True)):
             if deadline.passed():
-                return Timed((), inf, 0.0)
+                return Timed((), inf, min(self.limit, self.dropped, self._beyond(levels[size:], weights[size:])))
             for end, groups in self._ending(level, of_level).items():
                 self._go_on(end, [part for calls, some in groups for part in self._extended(end, calls, some)])
         if last not in self.at:
@@ -117,15 +117,27 @@ class TimedChains:
         bound = min(float(seconds[best]), self.dropped)
         return Timed(tuple(self._back(first + best))[::-1], float(seconds[best]), bound)
 
+    def _beyond(self, levels: Levels, weights: CallWeights) -> float:
+        """The least bound of the chains begun, which go on by one of these calls."""
+        least = [
+            self._least(calls) + weight
+            for level, of_level in zip(levels, weights, strict=True)
+            for calls, weight in zip(level, of_level, strict=True)
+        ]
+        return float(np.concatenate(least).min(initial=np.inf))
+
+    def _least(self, calls: CallList) -> np.ndarray:
+        """[calls] the least bound of the chains begun that go on by each, without its own weight."""
+        before, after = self.used.before[calls.kind][:, None], self.used.after[calls.kind][:, None]
+        return (self.reached[before, calls.begin] + self.behind[after, calls.end]).min(axis=0, initial=np.inf)
+
     def _ending(
         self, level: Sequence[CallList], weights: Sequence[np.ndarray]
     ) -> dict[int, list[tuple[CallList, np.ndarray]]]:
         """The calls of a level that go on from chains begun, and their weights, by the ideal at which they end."""
         found: dict[int, list[tuple[CallList, np.ndarray]]] = {}
         for calls, weight in zip(level, weights, strict=True):
-            before, after = self.used.before[calls.kind][:, None], self.used.after[calls.kind][:, None]
-            total = self.reached[before, calls.begin] + self.behind[after, calls.end]
-            kept = total.min(axis=0, initial=np.inf) + weight < self.limit
+            kept = self._least(calls) + weight < self.limit
             calls, weight = calls.only(kept), weight[kept]
             ends, starts = np.unique(calls.end, return_index=True)
             for end, start, stop in zip(ends.tolist(), starts, [*starts[1:], len(calls.end)], strict=False):
