@@ -65,7 +65,7 @@ def _product(x, codes, scale, zeros, bias, bits, lowest, added, step, wide):
 def _one_row(x, codes, scale, zeros, bias, columns, bits, lowest, added, step):
     """A product of x `[1, codes a word, words]` with codes whose words lie one after the other."""
     (rows, words), grouped = codes.shape, step[1] < columns
-    height, width, warps = 8 if rows > 8192 and (bits or grouped) else 4, 256 if bits else 512, 2
+    height, width, warps = (8, 256, 2) if bits else (4, 512 if rows > 4096 else 1024, 2)
     each = 4 if bits else width // (32 * warps)  # the words that a thread has side by side
     while grouped and step[1] % (each * x.shape[1]):
         each //= 2
