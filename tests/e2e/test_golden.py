@@ -31,9 +31,7 @@ def test_every_example_is_here() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", sorted(STAGES, reverse=True)
-)  # test_every_pass.py begins with the first: each exports its own
+@pytest.mark.parametrize("name", sorted(STAGES, reverse=True))  # two workers: test_every_pass.py exports the first
 def test_an_example(name: str, golden: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)  # the files name source lines from here
     _, graph = captured_example(name)
