@@ -22,7 +22,7 @@ def is_large_zeros(tensor: torch.Tensor) -> bool:
     """Whether a tensor is of zeros, and so large that `zeros` makes one like it without memory."""
     if type(tensor) is not torch.Tensor or tensor.device.type != "cpu" or tensor.layout is not torch.strided:
         return False
-    if tensor.requires_grad or tensor.is_neg():
+    if tensor.requires_grad or tensor.is_neg() or tensor.is_conj():
         return False
     if tensor.nbytes < _LEAST or tensor.nbytes % 8 or not tensor.is_contiguous() or tensor.storage_offset():
         return False

@@ -154,7 +154,11 @@ def unread(example: Example, observed: Observed) -> list[Place]:
         lasting = [*observed.states, *observed.assigned]
 
         def is_unread(place: Place) -> bool:
-            return _alike(runs, _runs(example, calls, reset=[place]), [p for p in lasting if p != place], place)
+            try:
+                others = _runs(example, calls, reset=[place])
+            except (LookupError, TypeError, _NotRun):  # a later call needs it, or lacks what it lies in
+                return False
+            return _alike(runs, others, [p for p in lasting if p != place], place)
 
         return [place for place in lasting if is_unread(place)]
 

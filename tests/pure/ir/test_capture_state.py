@@ -327,6 +327,23 @@ def test_a_state_that_is_read_and_follows_the_batch_is_refused() -> None:
         capture(model, (hidden(),), dynamic_shapes={"x": {0: "batch"}})
 
 
+def goes_on_alone(model: Any, x: torch.Tensor) -> torch.Tensor:
+    if model.last is None and model.started:
+        raise RuntimeError("it was taken away")
+    was, model.last, model.started = model.last, x, True
+    return x if was is None else x + was.sum()
+
+
+def test_a_state_without_which_a_later_call_fails_is_read() -> None:
+    model = Changes(goes_on_alone, last=None, started=False)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        graph = capture(model, (hidden(),), dynamic_shapes={"x": {0: "batch"}})
+    kept = "stages keep to the value that it had at first"
+    assert [str(w.message) for w in caught] == [f"forward changes {name}; {kept}" for name in ("last", "started")]
+    assert not graph.states
+
+
 def looked_at(model: Any, x: torch.Tensor) -> torch.Tensor:
     model.attention = x.softmax(-1)
     return model.attention @ model.w

@@ -67,6 +67,12 @@ def test_other_tensors_are_copied_as_they_are(tensor: torch.Tensor) -> None:
     assert torch.equal(torch.signbit(copied(tensor)), torch.signbit(tensor))
 
 
+def test_a_conjugate_is_copied_as_it_is() -> None:
+    tensor = torch.zeros(1 << 18, dtype=torch.complex64).conj()
+    assert not is_large_zeros(tensor)
+    assert torch.equal(copied(tensor), tensor)
+
+
 def test_state_of_large_zeros_is_kept_in_few_bytes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("STAGECUT_CACHE", str(tmp_path))
     graph = counted(zeros((MANY,), torch.float32))
