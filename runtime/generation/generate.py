@@ -42,6 +42,7 @@ class TextGeneration:
             raise InputError(f"{manifest.name} was not compiled to continue texts", "compile it with --generate")
         self._generation, self._adapters = manifest.generation, AdapterNames(manifest.adapters)
         self._media = media = MediaInputs.of(manifest)
+        self._first = manifest.programs[0]
         first, takes = ([t.name for t in manifest.programs[i].inputs] for i in (0, 0 if media.programs else -1))
         widths = SourceWidths.of(manifest.programs[0], manifest.generation.source)
         submit = stages.submit
@@ -82,11 +83,11 @@ class TextGeneration:
         if others:
             raise InputError(f"a decoder prepares steps of so many texts, `batch`, and not by {', '.join(others)}")
         demand(is_count(batch), "batch", batch, "a number of texts, at least 1")
-        terms = self._generation
+        terms, prompt = self._generation, self._prompts.shortest(self._first)
         room = min(terms.max_length, (terms.pages - 1) * terms.page) if terms.pages else terms.max_length
         options: dict[str, Any] = {"max_new_tokens": min(_PREPARING, room - 1), "eos_token_id": [], "do_sample": False}
         for texts in (*takewhile(lambda texts: texts < batch, (1 << i for i in count())), batch):
-            for begun in [self.start([0], options) for _ in range(texts)]:
+            for begun in [self._start(prompt, options) for _ in range(texts)]:
                 begun.result()
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from runtime.errors import InputError
 from runtime.generation.media import MediaInputs, TextMedia
 from runtime.generation.scheduling.sequences import TextSource
 from runtime.generation.text import Tokenizer
-from runtime.manifest.manifest import Generation
+from runtime.manifest.manifest import Generation, ProgramEntry
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,17 @@ class PromptReader:
             case [int(), *_] | []:
                 return self.ids(given)
         raise InputError(f"a prompt is a text, a list of ids or a chat; this one is of type {type(given).__name__}")
+
+    def shortest(self, program: ProgramEntry) -> Prompt:
+        """A prompt of one id, or of zeros where the encoder of a first step takes something else.
+
+        `program`: that of first steps, whose example has the sizes of these zeros.
+        """
+        source = next((t for t in program.inputs if t.name == "source"), None)
+        if source is None or not (dtype := getattr(torch, source.dtype)).is_floating_point:
+            return self.ids([0])
+        sizes = (program.symbols[n].example if n in program.symbols else int(n) for n in source.shape[1:])
+        return self.rows(torch.zeros(1, *sizes, dtype=dtype), None)[0]
 
     def ids(self, ids: Sequence[Any], *, text: bool = False) -> Prompt:
         if not ids:

@@ -17,7 +17,7 @@ from runtime.errors import InputError
 from runtime.generation.generate import TextGeneration
 from runtime.generation.prompts import PromptReader, are_several
 from runtime.generation.text import TOKENIZER, Tokenizer
-from runtime.manifest.manifest import Generation
+from runtime.manifest.manifest import CallSignature, Generation, ProgramEntry, Symbol, Tensor
 
 TEXT = "the naïve café — 😀 the end of the café\n"
 
@@ -95,6 +95,17 @@ def test_an_artifact_without_a_tokenizer_takes_ids(tmp_path: Path) -> None:
     assert reader.one([1, 2]).ids == (1, 2)
     with pytest.raises(InputError, match="has no tokenizer, so prompts must be token ids"):
         reader.one("a text")
+
+
+@pytest.mark.parametrize(("dtype", "shape"), [("float32", (8, 6)), ("int64", (1,))])
+def test_the_shortest_prompt_is_of_what_an_encoder_takes(dtype: str, shape: tuple[int, ...], tmp_path: Path) -> None:
+    reader = PromptReader(Generation(page=4, vocabulary=9, source=3, begin=(2, 5)), Tokenizer(tmp_path))
+    sizes = {"batch": Symbol(1, None, 2), "frames": Symbol(1, None, 6)}
+    source = Tensor("source", dtype, ("batch", 8, "frames")[: len(shape) + 1])
+    prompt = reader.shortest(ProgramEntry("start", (source,), (), sizes, (), CallSignature((), {}, {}), ()))
+    assert prompt.ids == (2, 5)
+    assert prompt.source is not None
+    assert (prompt.source.given.shape, str(prompt.source.given.dtype)) == (shape, f"torch.{dtype}")
 
 
 @pytest.mark.parametrize(
