@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from codegen.artifact.weights import StageTensor, write_copies
 from ir.checkpoint.adapters import Adapter
 from ir.checkpoint.kept_adapters import adapter_stacks
 from ir.checkpoint.tensors import Held
-from ir.errors import SourceError
+from ir.errors import OutputError, SourceError
 from runtime.errors import ManifestError
 from runtime.manifest.manifest import ADAPTER, Manifest, ProgramEntry, added_adapter, with_promises
 
@@ -18,7 +19,8 @@ from runtime.manifest.manifest import ADAPTER, Manifest, ProgramEntry, added_ada
 def add_adapter(artifact: Path, adapter: Path, name: str = "") -> str:
     """Add the LoRA adapter of a folder to an artifact that keeps some; returns its name, by default the folder's.
 
-    Raises SourceError where the artifact keeps none, or none of these layers and ranks; it is then as it was.
+    Raises SourceError where the artifact keeps none, or none of these layers and ranks, and OutputError where it cannot
+    be written; it is then as it was.
     """
     try:
         manifest = Manifest.read(artifact)
@@ -29,18 +31,34 @@ def add_adapter(artifact: Path, adapter: Path, name: str = "") -> str:
         raise SourceError(
             f"{artifact} keeps no adapters: compile it with one, as in --adapter {adapter} --adapter keep"
         )
-    if name in manifest.adapters or Path(name).name != name:
+    if Path(name).name != name:
+        raise SourceError(f"{artifact} cannot have an adapter {name!r}: a name has no folders")
+    if name in manifest.adapters:
         raise SourceError(f"{artifact} cannot have an adapter {name!r}: {', '.join(manifest.adapters)} are there")
     stacks = adapter_stacks(Adapter.open(adapter), _shapes(manifest))
-    file = artifact / added_adapter(name)
-    file.parent.mkdir(exist_ok=True)
-    digest, _ = write_copies(file, {name: StageTensor(Held(stack), stack.dtype) for name, stack in stacks.items()})
-    files = {**manifest.files, added_adapter(name): digest}
-    programs = tuple(map(_with_one_more, manifest.programs))
-    with_promises(replace(manifest, files=files, programs=programs, adapters=(*manifest.adapters, name))).write_sealed(
-        artifact
-    )
+    tensors = {name: StageTensor(Held(stack), stack.dtype) for name, stack in stacks.items()}
+    try:
+        _write(artifact, manifest, name, tensors)
+    except OSError as e:
+        raise OutputError(f"cannot write to {artifact}: {e.strerror}") from e
     return name
+
+
+def _write(artifact: Path, manifest: Manifest, name: str, tensors: Mapping[str, StageTensor]) -> None:
+    """Write the file of an adapter, and then the manifest that has it; the file is gone where one of them fails."""
+    file = artifact / added_adapter(name)
+    try:
+        file.parent.mkdir(exist_ok=True)
+        digest, _ = write_copies(file, tensors)
+        files = {**manifest.files, added_adapter(name): digest}
+        programs = tuple(map(_with_one_more, manifest.programs))
+        more = replace(manifest, files=files, programs=programs, adapters=(*manifest.adapters, name))
+        with_promises(more).write_sealed(artifact)
+    except Exception:  # not an interrupt, which may come once the manifest has it
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
+            file.parent.rmdir()
+        raise
 
 
 def _shapes(manifest: Manifest) -> Mapping[str, tuple[int, ...]]:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from runtime.errors import ManifestError
@@ -347,8 +348,16 @@ def added_adapter(name: str) -> str:
 
 
 def write_table(folder: Path, table: dict[str, Any]) -> None:
-    """Write the JSON of a manifest, what is short on one line.  Raises OSError."""
-    (folder / FILE).write_text(spread_json(table) + "\n")
+    """Write the JSON of a manifest, what is short on one line.
+
+    Raises OSError; the manifest that was there is then as it was.
+    """
+    fresh = folder / f".{FILE}.{token_hex(4)}"
+    try:
+        fresh.write_text(spread_json(table) + "\n")
+        fresh.replace(folder / FILE)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def terms_of(

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from codegen.artifact.added_adapters import add_adapter
-from ir.errors import SourceError
+from ir.errors import OutputError, SourceError
 from passes.compilation.api import compile_model
 from runtime import Pipeline
 from runtime.check.artifact import faults
@@ -85,3 +85,21 @@ def test_an_added_adapter_is_as_one_that_was_there(
         assert done.status == 2
         assert re.search(message, done.err), done.err
         assert (out / "manifest.json").read_bytes() == before
+    with pytest.raises(SourceError, match=r"cannot have an adapter 'a/b': a name has no folders"):
+        add_adapter(out, tmp_path / "two", "a/b")
+
+
+def test_an_artifact_that_cannot_be_written_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = adapter(tmp_path / "one", 1, 4, "0", "2"), adapter(tmp_path / "two", 2, 2, "2")
+    out = compiled(tmp_path, one)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+    def full(path: Path, text: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", full)
+        with pytest.raises(OutputError, match=r"cannot write to .*out: No space left on device"):
+            add_adapter(out, two)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert add_adapter(out, two) == "two"

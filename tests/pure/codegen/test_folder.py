@@ -12,6 +12,7 @@ import pytest
 
 from codegen.artifact.folder import check_replaceable, new_folder, restamp
 from ir.errors import OutputError
+from runtime.manifest.manifest import write_table
 
 STAGE = "# the first stage"
 
@@ -168,6 +169,19 @@ def test_what_stagecut_itself_writes_again_is_ours(out: Path) -> None:
     restamp(out / "notes.txt")
     with pytest.raises(OutputError, match=r"out holds notes.txt, which stagecut did not write; name"):
         check_replaceable(out)
+
+
+def test_a_manifest_that_cannot_be_written_again_stays(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = contents(out)
+
+    def full(path: Path, text: str) -> None:
+        path.write_bytes(text[:9].encode())
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_table(out, {"schema": 3})
+    assert contents(out) == before
 
 
 def test_an_interrupt_while_the_folder_moves(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
