@@ -6,6 +6,7 @@ of one input are one product: for a single row, a small weight leaves most of a 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -66,12 +67,18 @@ class _Layer:
 
     @property
     def kind(self) -> object:
-        """The facts in which layers agree whose weights can lie side by side; None for one that goes with no other."""
+        """The facts in which layers agree whose weights can lie side by side; None for one that goes with no other.
+
+        One of them is the repeated module: layers of a decoder make keys of one result, each in its stage.
+        """
         per_word = 32 // self.options["bits"] if "zeros" in self.weight.parts else 1
         if self.rows % self.options["step"][0] or self.rows % per_word:
             return None
+        if not isinstance(self.bias, Param | None):  # it may be made after the first layer
+            return None
         types = tuple((p.type.shape[1:], p.type.dtype) for p in self.stored)
-        return self.node.operands[0], repr(self.options), types, self.bias is None, self.weight.scheme
+        place = self.node.operands[0], _repeated(self.node.where.module)
+        return *place, repr(self.options), types, self.bias is None, self.weight.scheme
 
 
 @dataclass
@@ -132,6 +139,12 @@ class _FusingLinear:
     def _transposed(self, param: Param, layer: _Layer) -> Call:
         made = Value(self.name(f"{param.name}_t"), TensorType(param.type.shape[::-1], param.type.dtype))
         return replace(layer.node, op=aten.t.default, args=(param,), kwargs={}, results=(made,))
+
+
+def _repeated(module: str) -> str:
+    """The outermost numbered module around a module: `model.layers.0` for `model.layers.0.mlp.up_proj`; "" for none."""
+    found = re.match(r"(?:.*?\.)?\d+(?=\.|$)", module)
+    return found[0] if found else ""
 
 
 def _lies_across(layer: _Layer) -> bool:

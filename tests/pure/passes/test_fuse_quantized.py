@@ -122,6 +122,27 @@ def test_layers_of_one_input_are_one_product(name: str) -> None:
     assert torch.equal(*(interpret(g, (x,), weights).outputs[0] for g in (graph, fused)))
 
 
+class Others(Pair):
+    """Products that stay apart: of several repeated modules, and one with a bias that is made after another's."""
+
+    def __init__(self) -> None:
+        super().__init__("channel")
+        self.blocks = nn.ModuleList(Pair("channel").layers for _ in range(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made = [block[at](x) for block in self.blocks for at in ("q", "k")]
+        made.append(self.layers["q"](x))
+        late = self.layers["k"]
+        return torch.cat([*made, nn.functional.linear(x, late.weight, made[-1][0])])
+
+
+def test_layers_of_several_stages_stay_apart() -> None:
+    graph = capture(Others(), (torch.zeros(3, COLUMNS, dtype=torch.bfloat16),))
+    fused = FuseQuantized().run(replace(graph, decoding=Decoding(page=4, max_length=8)), GPU)
+    products = [node for node in fused.nodes if is_quantized_linear(node)]
+    assert [len(node.arguments["codes"]) for node in products] == [2, 2, 1, 1]
+
+
 @pytest.mark.parametrize("name", LEFT)
 def test_other_weights_are_dequantized(name: str) -> None:
     graph = captured(*LEFT[name])
