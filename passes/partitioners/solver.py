@@ -9,7 +9,7 @@ import numpy as np
 
 from passes.partitioners.condense import indivisible
 from passes.partitioners.deadline import Deadline
-from passes.partitioners.one_batch.lighter import fastest
+from passes.partitioners.one_batch.lighter import fastest, loosened
 from passes.partitioners.problem.copies import final_readers, inline
 from passes.partitioners.problem.errors import Infeasible
 from passes.partitioners.problem.evaluation import evaluate, loads, pipeline_order
@@ -85,7 +85,7 @@ def _along(problem: Problem, deadline: Deadline) -> Proof:
     """A cut with one stage on each device, and a bound."""
     core = indivisible_parts(problem)
     cut = first_cut(core, deadline) or any_cut(core, deadline)
-    proof = Proof(cut, first_bound(core))
+    proof = Proof(cut, first_bound(loosened(core)))
     if problem.objective.of_loads:
         proof = proven(core, cut, proof.bound, deadline)
     elif problem.precedence is None:  # then whatever waits for something reads a value of it

@@ -60,7 +60,7 @@ class _Climb:
     def kicked(self, stages: list[int]) -> list[int]:
         """Stages a few moves away."""
         self.trials -= _TRIES  # though there may be no move
-        for _ in range(self.random.choice(_KICKS)):
+        for _ in range(self.random.choice(_KICKS) if self.edges else 0):
             for a, b in self.random.choices(self.edges, k=_TRIES):
                 near = [trial for trial in self.moves.between(a, b, stages) if self.clock.ends(trial)[0] < inf]
                 if near:

@@ -23,7 +23,7 @@ def made_to_fit(problem: Problem, paths: ProgramPaths, moved: np.ndarray, stages
         return valued(problem, stages)
     held = np.bincount(stages, _bytes(problem), len(problem.devices))
     for number, device in enumerate(problem.devices):
-        while held[number] > device.memory:
+        while number != alone[0] and held[number] > device.memory:
             here = [node for node in np.flatnonzero(moved).tolist() if stages[node] == number]
             last = [node for node in here if all(stages[other] != number for other in paths.after[node])]
             if not last:

@@ -142,6 +142,26 @@ def test_a_split_climbs_to_a_better_one_nearby() -> None:
     assert climbed(indivisible_parts(problem), cut, Deadline(0.0)) == cut
 
 
+def test_a_program_of_one_part_has_no_moves() -> None:
+    problem = replace(chains(1), groups=((0, 4),))
+    core = indivisible_parts(problem)
+    assert core.n == 1
+    cut = Cut((2,) * 5, evaluate(problem, (2,) * 5))
+    assert climbed(core, cut, Deadline(10.0), kicks=True) == cut
+
+
+def test_a_group_that_runs_node_by_node_orders_nothing() -> None:
+    """Of 0 -> 1 and 2 -> 3, node 1 need not wait for 2, though 0 and 3 are on one device."""
+    nodes = (Node((inf, 0.0)), Node((2.0, 5.0)), Node((2.0, 5.0)), Node((inf, 0.0)))
+    values = (Value(0, (1,), 0.1), Value(2, (3,), 0.1))
+    devices = (Device(), Device(), HOST)
+    problem = Problem(
+        nodes, values, groups=((0, 3),), devices=devices, link=Link(1.0), objective=Objective.latency, via_host=True
+    )
+    assert evaluate(problem, (2, 0, 1, 2)) == 2.1
+    assert solve(problem, 0.0).lower_bound <= 2.1
+
+
 def test_moved_nodes_leave_a_device_that_is_too_small_for_them() -> None:
     problem = chains(2, memory=5.0)
     moved = np.isin(np.arange(8), (2, 3, 5, 6))
@@ -149,6 +169,13 @@ def test_moved_nodes_leave_a_device_that_is_too_small_for_them() -> None:
     assert found
     assert found.stages in ((2, 0, 0, 2, 0, 0, 0, 2), (2, 0, 0, 0, 0, 0, 2, 2))
     assert made_to_fit(problem, ProgramPaths(problem), ~moved, (0, 0, 0, 0, 0, 0, 0, 2)) is None
+
+
+def test_nothing_leaves_a_host_that_is_too_small() -> None:
+    problem = chains(1)
+    nodes = (*problem.nodes[:4], replace(problem.nodes[4], bytes=0.0))
+    problem = replace(problem, nodes=nodes, devices=(*problem.devices[:2], replace(HOST, memory=3.0)))
+    assert made_to_fit(problem, ProgramPaths(problem), np.arange(5) == 4, (2,) * 5) is None
 
 
 def test_the_rules_of_calls() -> None:
