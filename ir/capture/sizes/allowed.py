@@ -17,6 +17,7 @@ from ir.sizes import hold
 _STEPS = 2048  # values looked at on each side of the example's
 _NEAR, _FAR = 64, range(960, 1080)  # values at which one guard may follow from others
 _LOOKED_AT = 100  # points at which a guard about several sizes may
+_ENOUGH = 3  # such points: fewer, where those before leave few, say nothing
 _READ = 90  # characters of a condition that a note spells out
 
 
@@ -114,8 +115,9 @@ def _is_met(
     if symbols[1:]:
         each = int(_LOOKED_AT ** (1 / len(symbols)))
         values = [found[:: max(1, len(found) // each)] for found in values]
-    points = (dict(zip(symbols, point, strict=True)) for point in product(*values))
-    return all(hold([guard], point) for point in points if hold(about, point))
+    every = (dict(zip(symbols, point, strict=True)) for point in product(*values))
+    points = [point for point in every if hold(about, point)]
+    return len(points) >= _ENOUGH and all(hold([guard], point) for point in points)
 
 
 def _sizes(

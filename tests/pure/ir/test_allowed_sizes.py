@@ -92,6 +92,13 @@ def test_a_condition_that_follows_from_others_is_not_noted() -> None:
     assert [note.partition(":")[0] for note in told] == ["`n` must be a multiple of 2", "`n` must be 2 to 1000"]
 
 
+def test_a_condition_is_noted_where_one_before_leaves_few_sizes_to_look_at() -> None:
+    told = list(guard_notes([sympy.Eq(m, n + 1), m + n <= 100], {m: (2, None), n: (2, None)}, {m: 33, n: 32}, ()))
+    assert [note.partition(":")[0] for note in told] == [
+        f"the stages are right where {c}" for c in ("m == n + 1", "m + n <= 100")
+    ]
+
+
 def test_a_condition_on_one_size_is_not_implied_by_one_on_another() -> None:
     graph = recorded(lambda x: (x if x.shape[0] == 3 else x + 1).unflatten(1, (-1, 5)), 40)
     assert [guard_text(guard) for guard in graph.guards] == ["samples % 5 == 0", "batch != 3"]
