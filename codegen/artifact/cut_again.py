@@ -52,7 +52,7 @@ def read_artifact(folder: Path, weights: bool = True, trusted: bool = False) -> 
     with _on_path(folder):
         imported = _import_operators(folder, manifest, trusted)
         uncut = read_graph(folder, lambda name: _data(found(), name))
-    if added := manifest.adapters[len(uncut.graph.adapters) :]:
+    if added := manifest.added_adapters:
         raise SourceError(
             f"{folder} got the adapter {added[0]} since it was compiled: cut the artifact before, and add it"
         )

@@ -41,6 +41,11 @@ def write_checkpoint(artifact: Path, form: str, out: Path, *, force: bool = Fals
     return sum(map(len, shares))
 
 
+def added_adapters(artifact: Path) -> tuple[str, ...]:
+    """The names of the adapters that an artifact got once it was written: their matrices are in none of its stages."""
+    return Manifest.read(artifact).added_adapters
+
+
 def weights_of_stages(artifact: Path) -> Iterator[dict[str, StageTensor]]:
     """The tensors of each stage that no stage before it holds, by name, in the dtypes of the stages.
 

@@ -30,7 +30,9 @@ def parser(prog: str) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None, prog: str = "stagecut export") -> int:
     options = parser(prog).parse_args(argv)
     with exit_status():
-        write = load("codegen.artifact.export", prog).write_checkpoint
-        count = write(options.artifact, options.to, options.out, force=options.force)
-        print(f"wrote {options.out}: {count} tensors")
+        export = load("codegen.artifact.export", prog)
+        count = export.write_checkpoint(options.artifact, options.to, options.out, force=options.force)
+        added = export.added_adapters(options.artifact)
+        without = f", without the adapters added since it was compiled: {', '.join(added)}" if added else ""
+        print(f"wrote {options.out}: {count} tensors{without}")
     return 0

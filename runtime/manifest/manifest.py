@@ -279,6 +279,11 @@ class Manifest:
     seal: str = ""  # sha256 of all the rest, as the compiler wrote it
     schema: int = SCHEMA
 
+    @property
+    def added_adapters(self) -> tuple[str, ...]:
+        """The names of those adapters that were added once the artifact was written, each with a file."""
+        return tuple(name for name in self.adapters if added_adapter(name) in self.files)
+
     def with_room_for(self, tokens: int) -> Manifest:
         """The manifest of a decoder with other pools, see `Generation.with_room_for`.
 

@@ -17,8 +17,7 @@ _STACKS = (".lora_down", ".lora_up", ".lora_scale")
 
 def added_files(folder: Path, manifest: Manifest) -> tuple[Path, ...]:
     """The files of the adapters that were added, in their order."""
-    names = map(added_adapter, manifest.adapters)
-    return tuple(folder / name for name in names if name in manifest.files)
+    return tuple(folder / added_adapter(name) for name in manifest.added_adapters)
 
 
 def with_added(module: nn.Module, files: Sequence[Path], held: Collection[str]) -> None:

@@ -66,6 +66,8 @@ def test_an_added_adapter_is_as_one_that_was_there(
         rows = ["two", None, "one"]
         assert torch.equal(pipe(X, adapter=rows), other(X, adapter=rows))
         assert not torch.equal(pipe(X, adapter="two"), pipe(X))
+    done = shell.run("out -o exported", "export")
+    assert done.out.endswith("tensors, without the adapters added since it was compiled: two\n"), done.err
     with pytest.raises(
         SourceError, match=r"got the adapter two since it was compiled: cut the artifact before, and add"
     ):
