@@ -42,8 +42,8 @@ def _lay_out(parts: Sequence[nn.Parameter], across: bool) -> None:
     rows = [_turned(part, across) for part in parts]
     whole = torch.cat(rows).contiguous()
     for part, one in zip(parts, whole.split([len(one) for one in rows]), strict=True):
-        part.data = _turned(one, across)
+        part.data = _turned(one, across).view(part.shape)
 
 
 def _turned(tensor: Tensor, across: bool) -> Tensor:
-    return tensor.mT if across and tensor.dim() == 2 else tensor
+    return tensor.mT if across and tensor.dim() == 2 else tensor.view(-1) if tensor.dim() == 0 else tensor

@@ -51,3 +51,20 @@ def test_weights_of_one_product_lie_side_by_side(across: bool) -> None:
         assert side_by_side([p.t() if across and p.dim() == 2 else p for p in parts]) is not None
     assert {n: p.shape for n, p in module.named_parameters()} == shapes
     torch.testing.assert_close(product(module, across, x), before, rtol=0, atol=1e-5)
+
+
+def test_scales_of_whole_weights_lie_side_by_side() -> None:
+    """As in checkpoints that have a number for each weight, without dimensions."""
+    module, x = nn.Module(), torch.randn(3, 4)
+    for name in SIZES:
+        codes = torch.arange(8 * 4).view(8, 4).to(torch.int8)
+        module.register_parameter(f"{name}_codes", nn.Parameter(codes, requires_grad=False))
+        module.register_parameter(f"{name}_scale", nn.Parameter(torch.tensor(0.5 if name == "q" else 0.25), False))
+    names = [f"{name}_{what}" for what in ("codes", "scale") for name in SIZES]
+    parts = [module.get_parameter(name) for name in names]
+    before = quantized_linear(x, parts[:2], parts[2:], step=[8, 4])
+    held = {name: HeldTensor(name, str(p.dtype), tuple(p.shape)) for name, p in module.named_parameters()}
+    entry = ProgramStage("stage_0.py", "Stage0", (), (), (), (), holds=held)
+    lay_out_quantized(module, entry, [ModelNode("stagecut.quantized_linear", ("x", *names), (), False, "")])
+    assert side_by_side([part.reshape(-1, 1) for part in parts[2:]]) is not None
+    assert torch.equal(quantized_linear(x, parts[:2], parts[2:], step=[8, 4]), before)
