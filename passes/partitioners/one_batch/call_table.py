@@ -64,15 +64,19 @@ class CallTable:
         self.seconds = (ideals @ times.T).T.astype(self.exactly)  # [classes, ideals]
         self.barred = (ideals @ np.isinf(model.time).T.astype(np.float32)).T  # [classes, ideals] units that cannot run
         self.slack = Slack(model, ideals, moved, self.exactly)
+        lent = np.array([core.problem.nodes[node].bytes for node in np.flatnonzero(moved)])
+        sums = (len(summed) * summed.sum() for summed in (self.weight_bytes, lent))
+        self.unsure = float(np.finfo(self.exactly).eps) * sum(sums)  # bytes by which those of a stage may be off
 
     def stages(self, kind: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The stages on a class of devices that end at ideals of a size: where they begin, where they end, and
         [begin, end] their seconds, inf where there is none.
         """
         devices, barred = self.model.classes[kind], self.barred[kind]
+        room = devices.memory * (1 + _ROUNDING) + self.unsure
         end = np.arange(self.first[size], self.first[size + 1])
         early, late = self.slack.most_bytes()
-        least = (self.keeps - late)[end].min(initial=np.inf) - devices.memory * (1 + _ROUNDING)
+        least = (self.keeps - late)[end].min(initial=np.inf) - room
         begin = np.flatnonzero((self.keeps + early)[: self.first[size]] >= least)
         seconds = self.seconds[kind, end] - self.seconds[kind, begin, None]
         seconds += self._transfers(kind, begin, end) - self.slack.seconds(kind, begin, end)
@@ -82,7 +86,7 @@ class CallTable:
         if np.isfinite(devices.memory):
             held = (self.keeps[end] - self.keeps[begin, None]) + self._weights(begin, end)
             held -= self.slack.bytes(begin, end)
-            possible &= held <= devices.memory * (1 + _ROUNDING)
+            possible &= held <= room
         seconds[~possible] = np.inf
         return begin, end, seconds
 

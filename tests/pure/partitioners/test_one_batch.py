@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from passes.partitioners import solve
 from passes.partitioners.__main__ import main
 from passes.partitioners.deadline import Deadline
-from passes.partitioners.one_batch import easier, lighter
+from passes.partitioners.one_batch import call_table, easier, lighter
+from passes.partitioners.one_batch.call_table import CallTable
 from passes.partitioners.one_batch.climb import climbed
 from passes.partitioners.one_batch.flow import ProgramPaths
 from passes.partitioners.one_batch.repair import made_to_fit
@@ -30,7 +31,9 @@ from passes.partitioners.problem import (
     Weight,
     evaluate,
 )
+from passes.partitioners.proof.relaxed import relaxed
 from passes.partitioners.search.first_cut import Cut
+from passes.partitioners.search.lattice import all_ideals
 from passes.partitioners.solver import indivisible_parts
 from tests.support.brute_force import optimum
 
@@ -95,6 +98,26 @@ def test_bounds_hold_where_the_ideals_are_too_many(
         if best < inf:
             solution = solve(problem)
             assert solution.lower_bound <= best * (1 + 1e-9) <= solution.value * (1 + 2e-9)
+
+
+def test_sums_of_32_bits_leave_no_stage_out_that_just_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two nodes and no more fit on the device: the last two of four read a weight, too."""
+    size = 1e9 + 7  # bytes, of more digits than a float of 32 bits has
+    problem = Problem(
+        (Node((1.0, 10.0), size),) * 4,
+        tuple(Value(i, (i + 1,), 0.5) for i in range(3)),
+        weights=(Weight(size, (2, 3)),),
+        devices=(Device(2 * size), HOST),
+        link=Link(1.0),
+        objective=Objective.latency,
+    )
+    core = indivisible_parts(problem)
+    ideals = all_ideals(core, 100)
+    assert ideals is not None
+    monkeypatch.setattr(call_table, "_EXACT", 0)
+    table = CallTable(relaxed(core), ideals, False, np.zeros(4, dtype=bool))
+    kind = next(i for i, c in enumerate(table.model.classes) if not c.node_by_node)
+    assert [np.isfinite(table.stages(kind, size)[2][0]).tolist() for size in (1, 2, 3)] == [[True], [True], [False]]
 
 
 def chains(count: int, memory: float = 9.0) -> Problem:
