@@ -68,6 +68,7 @@ def _shapes(manifest: Manifest) -> Mapping[str, tuple[int, ...]]:
 
 
 def _with_one_more(program: ProgramEntry) -> ProgramEntry:
-    """A program whose rows may choose an adapter more."""
-    least, largest = program.index_ranges.get(ADAPTER, (0, 0))
-    return replace(program, index_ranges={**program.index_ranges, ADAPTER: (least - 1, largest + 1)})
+    """A program whose rows may choose an adapter more, if they choose any."""
+    if (known := program.index_ranges.get(ADAPTER)) is None:
+        return program
+    return replace(program, index_ranges={**program.index_ranges, ADAPTER: (known[0] - 1, known[1] + 1)})

@@ -31,6 +31,17 @@ def with_adapter_choice(source: Source) -> Source:
     return replace(source, kwargs=kwargs, dynamic_shapes=_shapes(source), adapters=names)
 
 
+def require_choice(source: Source) -> Source:
+    """The source; raises SourceError where its model keeps adapters, and a variant names none: no call would fit it."""
+    without = next((call.name for call in source.variants if source.adapters and CHOICE not in call.kwargs), "")
+    if without:
+        raise SourceError(
+            f"variant {without} chooses no adapter: give its call `{CHOICE}`, the index of one for each row, or leave "
+            "out --adapter keep to merge the adapter"
+        )
+    return source
+
+
 def _shapes(source: Source) -> Any:
     """The sizes that may change, with that of the rows among them if it does."""
     shapes = source.dynamic_shapes

@@ -21,7 +21,7 @@ from ir.checkpoint.names import own_tensors
 from ir.errors import CompileError, SourceError
 from ir.objects.signature import forward_parameters
 from ir.sources import Reading, Source, opened, read_source, uncompiled
-from ir.sources.adapter_choice import with_adapter_choice
+from ir.sources.adapter_choice import require_choice, with_adapter_choice
 from ir.sources.decoder.made import step_of
 from ir.sources.examples.example_sizes import with_example_sizes
 from ir.sources.examples.variants import with_fixed_inputs, with_shapes_of, with_variants
@@ -93,7 +93,8 @@ def _made(
         raise SourceError("--adapter keep has no adapter to keep: name its folder, and plan with the weights")
     if variants is not None and not isinstance(variants, Mapping):
         raise SourceError(f"variants is a {type(variants).__name__}; give a dict of calls by name")
-    fixed = with_fixed_inputs(with_variants(source, _in_dtype(variants or {}, options)), options.fix)
+    called = require_choice(with_variants(source, _in_dtype(variants or {}, options)))
+    fixed = with_fixed_inputs(called, options.fix)
     return _step(fixed, options) if options.generate else with_example_sizes(fixed, dict(options.example))
 
 

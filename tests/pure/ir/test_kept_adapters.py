@@ -18,7 +18,7 @@ from ir.checkpoint.adapters import Adapter
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.checkpoint.kept_adapters import adapter_names
 from ir.errors import SourceError
-from ir.sources.adapter_choice import with_adapter_choice
+from ir.sources.adapter_choice import require_choice, with_adapter_choice
 from ir.sources.source import Source, Variant
 
 
@@ -100,6 +100,12 @@ def test_what_cannot_be_kept_is_named(tmp_path: Path) -> None:
     )
     with pytest.raises(SourceError, match=r"variants go without --adapter keep"):
         with_adapter_choice(replace(source, variants=(Variant("wide", (), {}),)))
+    chosen = replace(found, variants=(Variant("named", (), {"adapter": torch.ones(3)}),))
+    assert require_choice(chosen) is chosen
+    with pytest.raises(
+        SourceError, match=r"variant wide chooses no adapter: give its call `adapter`, the index of one"
+    ):
+        require_choice(replace(chosen, variants=(*chosen.variants, Variant("wide", (), {}))))
 
 
 class Repeated(nn.Module):
