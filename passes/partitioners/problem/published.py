@@ -42,6 +42,8 @@ def _fault(error: Exception) -> str:
 
 def _fields(document: dict[str, Any], objective: Objective) -> dict[str, Any]:
     nodes, edges = document["nodes"], document["edges"]
+    if not nodes:
+        raise ValueError("it has no nodes")
     ids = [int(node["id"]) for node in nodes]
     index = {id: i for i, id in enumerate(ids)}
     pairs = [(index[edge["sourceId"]], index[edge["destId"]]) for edge in edges]

@@ -60,8 +60,11 @@ def test_the_command_line_refuses_what_it_cannot_read(tmp_path: Path, capsys: py
     (tmp_path / "odd.json").write_text("{}")
     assert main([str(tmp_path / "odd.json")]) == 2
     assert main([str(tmp_path / "missing.json")]) == 2
+    (tmp_path / "empty.json").write_text('{"nodes": [], "edges": []}')
+    assert main([str(tmp_path / "empty.json")]) == 2
     errors = capsys.readouterr().err
     assert "odd.json is not a published partitioning instance: it lacks 'nodes'" in errors
+    assert "empty.json is not a published partitioning instance: it has no nodes" in errors
     assert "missing.json: No such file or directory" in errors
     with pytest.raises(InvalidProblem):
         Problem.read(tmp_path / "odd.json")
