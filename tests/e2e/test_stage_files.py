@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -171,3 +172,31 @@ def test_batch_normalisation_stays_as_it_was_exported(tmp_path: Path) -> None:
         [found], expected = stage.train()(x), model(x)
     assert torch.equal(found, expected)
     assert all(torch.equal(tensor, before[name]) for name, tensor in stage.state_dict().items())
+
+
+class Widening(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.Linear(8, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.up(x).relu()
+
+
+class Narrowing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Linear(16, 8, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.down(x).tanh()
+
+
+def test_layers_that_take_turns_in_a_later_stage_are_one_loop(tmp_path: Path) -> None:
+    layers = nn.Sequential(*(kind() for _ in range(8) for kind in (Widening, Narrowing)))
+    model, x = nn.Sequential(OrderedDict(layers=layers)), torch.randn(3, 8)
+    compile_model(model, (x,), out=tmp_path / "out", cluster=slow_machine(2))
+    (_, first), (_, second) = map(load, stage_files(tmp_path / "out"))
+    (found,) = second(*first(x))
+    assert torch.equal(found, model(x))
+    assert "in zip(" in (tmp_path / "out/stage_1.py").read_text()

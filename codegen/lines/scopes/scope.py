@@ -109,7 +109,8 @@ class Scope:
         if keyed and (part := _part(steps.numbers, numbers)) is not None:
             return Subscript(Invocation(Variable("list"), (over,)), part)
         by = steps.numbers[1] - first
-        if by > 0 and steps.numbers == tuple(range(first, last + 1, by)) and steps.container in self.file.sliced:
+        is_even = by > 0 and steps.numbers == tuple(range(first, last + 1, by))
+        if is_even and not keyed and steps.container in self.file.sliced:
             return Subscript(container, slice(first, last + 1, by if by > 1 else None))
         return Tuple(tuple(self.file.paths.step(container, steps.container, str(n)) for n in steps.numbers))
 
@@ -123,12 +124,12 @@ class Scope:
 
 
 def _part(numbers: Sequence[int], of: Sequence[int]) -> slice | None:
-    """The slice of a list that has these numbers, one after the other; None where they are apart."""
-    start = of.index(numbers[0])
-    end = start + len(numbers)
-    if list(of[start:end]) != list(numbers):
+    """The slice of a list that has these numbers; None where there is none."""
+    start, end = of.index(numbers[0]), of.index(numbers[-1]) + 1
+    by = of.index(numbers[1]) - start
+    if by < 1 or list(of[start:end:by]) != list(numbers):
         return None
-    return slice(start or None, end if end < len(of) else None)
+    return slice(start or None, end if end < len(of) else None, by if by > 1 else None)
 
 
 def _by_value(call: Call, operand: Callable[[Value], Expression]) -> dict[Value, Expression]:
