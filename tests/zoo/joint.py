@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -324,15 +325,19 @@ JOINT: dict[str, Entry] = {
         "qwen3_vl_text",
     ),
     "siglip_both": _pair_of_towers("siglip", {**WORDS, "projection_size": 64}, EYE),
-    "smolvlm": _among_words(
-        "smolvlm",
-        _among(4, lambda batch: _pixels(batch)[:, None]),
-        BOTH,
-        vision_config=EYE,
-        text_config=LLAMA,
-        scale_factor=2,
-        pad_token_id=0,
-        use_cache=False,
+    "smolvlm": replace(
+        _among_words(
+            "smolvlm",
+            _among(4, lambda batch: _pixels(batch)[:, None]),
+            BOTH,
+            vision_config=EYE,
+            text_config=LLAMA,
+            scale_factor=2,
+            pad_token_id=0,
+            use_cache=False,
+        ),
+        known="its code leaves out images that are all zeros, so that the size of what it makes of them depends on "
+        "their values. It would take the number of images that are kept as a size of its own",
     ),
     "trocr": Entry(
         lambda: t.VisionEncoderDecoderModel(
