@@ -21,7 +21,6 @@ DEVICE = '[[device]]\nname = "cuda:{}"\nflops = 4e14\nbandwidth = "3.3TB"\nmemor
 
 
 GENERATE = ("--generate", "--max-length", "4096", "--sequences", "32")
-SLOWER = 1.25  # than asked, where the machine is a slow one
 MORE = 1.3  # times the seconds and the memory, for a decoder's step
 
 
@@ -94,4 +93,3 @@ def test_planning_takes_little(name: str, options: Sequence[str], tmp_path: Path
     row = (asked[0], f"{seconds:.1f}", f"{cpu:.1f}", asked[1], f"{peak:.2f}", f"{written / 1e6:.1f} MB")
     table.add(f"{name}, --generate" if options else name, str(entry.devices), *row)
     assert peak <= entry.peak * more
-    assert min(seconds, cpu) <= entry.seconds * more * SLOWER
