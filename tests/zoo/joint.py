@@ -67,6 +67,13 @@ def _among_words(kind: str, inputs: Any, dynamic: Any = BOTH, **options: Any) ->
     return Entry(make, inputs, dynamic)
 
 
+def _picking(kind: str) -> Entry:
+    """A model that picks images by their values."""
+    images = _among(4, lambda batch: _pixels(batch)[:, None])
+    sizes = {"vision_config": EYE, "text_config": LLAMA, "scale_factor": 2, "pad_token_id": 0, "use_cache": False}
+    return _among_words(kind, images, **sizes)
+
+
 def _qwen(kind: str, vision: dict[str, Any], text_type: str) -> Entry:
     words = {**LLAMA, "model_type": text_type}
     words["rope_parameters"] = {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10000.0}
@@ -193,16 +200,7 @@ JOINT: dict[str, Entry] = {
         _both,
         BOTH,
     ),
-    "idefics3": _among_words(
-        "idefics3",
-        _among(4, lambda batch: _pixels(batch)[:, None]),
-        BOTH,
-        vision_config=EYE,
-        text_config=LLAMA,
-        scale_factor=2,
-        pad_token_id=0,
-        use_cache=False,
-    ),
+    "idefics3": _picking("idefics3"),
     "internvl": _among_words(
         "internvl",
         _among(4),
@@ -326,16 +324,7 @@ JOINT: dict[str, Entry] = {
     ),
     "siglip_both": _pair_of_towers("siglip", {**WORDS, "projection_size": 64}, EYE),
     "smolvlm": replace(
-        _among_words(
-            "smolvlm",
-            _among(4, lambda batch: _pixels(batch)[:, None]),
-            BOTH,
-            vision_config=EYE,
-            text_config=LLAMA,
-            scale_factor=2,
-            pad_token_id=0,
-            use_cache=False,
-        ),
+        _picking("smolvlm"),
         known="its code leaves out images that are all zeros, so that the size of what it makes of them depends on "
         "their values. It would take the number of images that are kept as a size of its own",
     ),
