@@ -18,8 +18,8 @@ class DeviceKind:
     variables: tuple[tuple[str, str], ...] = ()  # name and value, in the environment of a job of several processes
     delay: Callable[[float], None] = lambda seconds: None  # queues a kernel that does nothing for so many seconds
     ipc: Callable[[], tuple[str, str]] | None = None  # prefix of the functions, and library, that share memory
-    packs_linear: bool = False  # whether stage/packed_linear.py makes the layers of a decoder faster
-    merges_linear: bool = False  # whether stage/merged_linear.py does
+    packs_linear: bool = False  # whether stage/linear/packed_linear.py makes the layers of a decoder faster
+    merges_linear: bool = False  # whether stage/linear/merged_linear.py does
     launches_early: Callable[[torch.device], bool] = lambda device: False  # kernels that wait for those before them
     decoding: tuple[tuple[str, object], ...] = ()  # options of torch.compile for steps of few rows, which read weights
     traffic: tuple[int, ...] = (*(1 << i for i in range(20, 29)), 1 << 31)  # bytes; the last is far beyond any cache

@@ -22,10 +22,10 @@ from runtime.errors import ManifestError
 from runtime.manifest.digests import file_hash, sample_hash
 from runtime.manifest.manifest import CheckpointFile, Manifest, Operator, ProgramStage
 from runtime.stage.added_adapters import added_files, with_added
-from runtime.stage.few_rows import use_few_rows
-from runtime.stage.merged_linear import merge_linear
-from runtime.stage.packed_linear import pack_linear
-from runtime.stage.quantized_layout import lay_out_quantized
+from runtime.stage.linear.few_rows import use_few_rows
+from runtime.stage.linear.merged_linear import merge_linear
+from runtime.stage.linear.packed_linear import pack_linear
+from runtime.stage.linear.quantized_layout import lay_out_quantized
 from runtime.stage.speed import AS_IT_IS, Speed
 from runtime.stage.stage import LoadedStage, StageModule
 

@@ -20,7 +20,7 @@ from runtime.manifest.digests import file_hash
 from runtime.manifest.manifest import Manifest
 from runtime.stage.compiled_cache import CompiledCache
 from runtime.stage.cuda_graphs import GraphedStage, GraphMemory
-from runtime.stage.few_rows import uses_few_rows
+from runtime.stage.linear.few_rows import uses_few_rows
 from runtime.stage.recurring_shapes import OF_TEXTS, NotCompilable, RecurringShapes, has_room
 from runtime.stage.repeated_layers import set_apart
 from runtime.stage.stage import LoadedStage, ShapeKey, StageModule, shape_key

@@ -30,8 +30,8 @@ from runtime.device.kinds import DEVICE_KINDS, DeviceKind
 from runtime.errors import InputError, ManifestError, StageError
 from runtime.generation.__main__ import main as generate_main
 from runtime.manifest.manifest import Manifest
+from runtime.stage.linear.merged_linear import MergedLinear
 from runtime.stage.loader import load_stages
-from runtime.stage.merged_linear import MergedLinear
 from tests.support.checking import EXAMPLES
 from tests.support.jobs import ROOT, torchrun
 

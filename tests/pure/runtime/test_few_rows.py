@@ -10,8 +10,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from runtime.stage import few_rows
-from runtime.stage.few_rows import FEW_ROWS, FewRowsLinear, linear_of_few_rows, takes, use_few_rows, uses_few_rows
+from runtime.stage.linear import few_rows
+from runtime.stage.linear.few_rows import (
+    FEW_ROWS,
+    FewRowsLinear,
+    linear_of_few_rows,
+    takes,
+    use_few_rows,
+    uses_few_rows,
+)
 from runtime.stage.speed import CompiledSteps
 from runtime.stage.stage import shape_key
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from runtime.manifest.manifest import HeldTensor, ModelNode, ProgramStage
-from runtime.stage.merged_linear import MergedLinear, merge_linear
+from runtime.stage.linear.merged_linear import MergedLinear, merge_linear
 
 
 class Layer(nn.Module):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from runtime.stage.packed_linear import PackedLinear, pack_linear
+from runtime.stage.linear.packed_linear import PackedLinear, pack_linear
 
 WIDTH = 512
 

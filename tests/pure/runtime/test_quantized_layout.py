@@ -8,7 +8,7 @@ from torch import nn
 
 from ir.quantized_linear.linear import quantized_linear, side_by_side
 from runtime.manifest.manifest import HeldTensor, ModelNode, ProgramStage, Tensor
-from runtime.stage.quantized_layout import lay_out_quantized
+from runtime.stage.linear.quantized_layout import lay_out_quantized
 
 SIZES = {"q": 16, "k": 8}
 

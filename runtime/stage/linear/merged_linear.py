@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from runtime.manifest.manifest import ModelNode, ProgramStage
-from runtime.stage.few_rows import product_with
+from runtime.stage.linear.few_rows import product_with
 
 _INPUT = -1
 
