@@ -172,10 +172,7 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 def _short(error: Exception) -> str:
     """torch's message, shortened, without its hints on debugging torch."""
     text = re.sub(r"\s+", " ", str(error)).strip()
-    text = re.split(
-        r"For more information|Exception raised from|\(Size-like symbols|\(unhinted|The error above|While executing %",
-        text,
-    )[0]
+    text = _HINTS.split(text)[0]
     text = re.sub(r"\b(zu|u|s|zuf)\d+\b", lambda m: "a size" if m[1] == "s" else "a value", text)
     return f"{type(error).__name__}: {text[:400].strip()}" if text else type(error).__name__
 
