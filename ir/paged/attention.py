@@ -3,6 +3,9 @@
 # pyright: reportMissingImports=false, reportOptionalMemberAccess=false, reportIndexIssue=false
 # pyright: reportInvalidTypeForm=false, reportPossiblyUnboundVariable=false
 
+from pathlib import Path
+from zlib import crc32
+
 import torch
 
 try:
@@ -23,7 +26,7 @@ def paged_attention(query, keys, values, table, last, scale, window=0, cap=0.0, 
     (batch, heads, seq, dim), (page, kv_heads, width) = query.shape, values.shape[1:]
     if torch.compiler.is_compiling():
         options = {"window": window, "cap": cap, "slopes": slopes, "sinks": sinks}
-        return torch.ops.stagecut.paged_attention(query, keys, values, table, last, scale=scale, **options)
+        return getattr(torch.ops.stagecut, ATTENTION)(query, keys, values, table, last, scale=scale, **options)
     if triton is None or query.device.type == "cpu":
         return attention_in_torch(query, keys, values, table, last, scale, window, cap, slopes, sinks)
     query = query if query.stride(-1) == 1 else query.contiguous()
@@ -158,12 +161,20 @@ if triton is not None:
     attend_pages, join_splits = triton.jit(attend_pages), triton.jit(join_splits)
 
 
-if not hasattr(torch.ops.stagecut, "paged_attention"):  # an operator, which torch.compile takes as it is
-    tensors = "Tensor query, Tensor keys, Tensor values, Tensor table, Tensor last"
-    options = "float scale, int window=0, float cap=0.0, Tensor? slopes=None, Tensor? sinks=None"
-    schema = f"({tensors}, {options}) -> Tensor"
-    torch.library.custom_op("stagecut::paged_attention", paged_attention, mutates_args=(), schema=schema).register_fake(
-        lambda query, keys, values, *_, **__: values.new_empty(
-            query.shape[0], query.shape[2], query.shape[1], values.shape[3]
-        ).transpose(1, 2)
-    )
+ATTENTION_SCHEMA = (
+    "(Tensor query, Tensor keys, Tensor values, Tensor table, Tensor last, "
+    "float scale, int window=0, float cap=0.0, Tensor? slopes=None, Tensor? sinks=None) -> Tensor"
+)
+# An operator, which torch.compile takes as it is.  Artifacts of other versions have files with other ones.
+ATTENTION = f"paged_attention_{crc32(Path(__file__).read_bytes()):08x}"
+
+
+def like_attention(query, keys, values, *_, **__):
+    """A tensor of the shape, the strides and the dtype of attention, without values."""
+    batch, heads, seq, _ = query.shape
+    return values.new_empty(batch, seq, heads, values.shape[3]).transpose(1, 2)
+
+
+if not hasattr(torch.ops.stagecut, ATTENTION):
+    made = torch.library.custom_op(f"stagecut::{ATTENTION}", paged_attention, mutates_args=(), schema=ATTENTION_SCHEMA)
+    made.register_fake(like_attention)

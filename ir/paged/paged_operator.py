@@ -1,4 +1,4 @@
-"""`stagecut::paged_attention`: attention over pages as an operator of graphs."""
+"""`stagecut::paged`: attention over pages as an operator of graphs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from ir.graph import Call, Node
 from ir.paged import attention
 from ir.sizes import Dim
 
-assert attention.paged_attention  # whose module registers the operator
-PAGED_ATTENTION = torch.ops.stagecut.paged_attention.default
+torch.library.custom_op(
+    "stagecut::paged", attention.paged_attention, mutates_args=(), schema=attention.ATTENTION_SCHEMA
+).register_fake(attention.like_attention)
+PAGED_ATTENTION = torch.ops.stagecut.paged.default
 
 
 def is_paged(node: Node) -> bool:

@@ -3,6 +3,9 @@
 # pyright: reportMissingImports=false, reportOptionalMemberAccess=false, reportIndexIssue=false
 # pyright: reportInvalidTypeForm=false, reportPossiblyUnboundVariable=false
 
+from pathlib import Path
+from zlib import crc32
+
 import torch
 from torch.nn import functional as F
 
@@ -25,7 +28,7 @@ def quantized_linear(x, codes, scale, zeros=None, bias=None, bits=0, lowest=0, a
     """
     how = {"bits": bits, "lowest": lowest, "added": added, "step": step, "wide": wide}
     if torch.compiler.is_compiling():
-        return torch.ops.stagecut.quantized_linear(x, codes, scale, zeros, bias, **how)
+        return getattr(torch.ops.stagecut, PRODUCT)(x, codes, scale, zeros, bias, **how)
     scale = [s if s.dim() == 2 else s.reshape(-1, 1) for s in scale]
     parts = [[None] * len(codes) if part is None else part for part in (codes, scale, zeros, bias)]
     whole = [side_by_side(part) for part in parts]
@@ -249,9 +252,19 @@ if triton is not None:
     multiply_row, multiply_rows = triton.jit(multiply_row), triton.jit(multiply_rows)
 
 
-if not hasattr(torch.ops.stagecut, "quantized_linear"):  # an operator, which torch.compile takes as it is
-    tensors = "Tensor x, Tensor[] codes, Tensor[] scale, Tensor[]? zeros=None, Tensor[]? bias=None"
-    options = "int bits=0, int lowest=0, int added=0, int[] step=[1, 1], bool wide=False"
-    torch.library.custom_op(
-        "stagecut::quantized_linear", quantized_linear, mutates_args=(), schema=f"({tensors}, {options}) -> Tensor"
-    ).register_fake(lambda x, codes, *_, **__: x.new_empty(*x.shape[:-1], sum(len(one) for one in codes)))
+PRODUCT_SCHEMA = (
+    "(Tensor x, Tensor[] codes, Tensor[] scale, Tensor[]? zeros=None, Tensor[]? bias=None, "
+    "int bits=0, int lowest=0, int added=0, int[] step=[1, 1], bool wide=False) -> Tensor"
+)
+# An operator, which torch.compile takes as it is.  Artifacts of other versions have files with other ones.
+PRODUCT = f"quantized_linear_{crc32(Path(__file__).read_bytes()):08x}"
+
+
+def like_product(x, codes, *_, **__):
+    """A tensor of the shape and the dtype of the product, without values."""
+    return x.new_empty(*x.shape[:-1], sum(len(one) for one in codes))
+
+
+if not hasattr(torch.ops.stagecut, PRODUCT):
+    made = torch.library.custom_op(f"stagecut::{PRODUCT}", quantized_linear, mutates_args=(), schema=PRODUCT_SCHEMA)
+    made.register_fake(like_product)

@@ -1,4 +1,4 @@
-"""`stagecut::quantized_linear`: a linear layer over a quantized weight as an operator of graphs."""
+"""`stagecut::stored_linear`: a linear layer over a quantized weight as an operator of graphs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import torch
 from ir.graph import Call, Node
 from ir.quantized_linear import linear
 
-assert linear.quantized_linear  # whose module registers the operator
-QUANTIZED_LINEAR = torch.ops.stagecut.quantized_linear.default
+torch.library.custom_op(
+    "stagecut::stored_linear", linear.quantized_linear, mutates_args=(), schema=linear.PRODUCT_SCHEMA
+).register_fake(linear.like_product)
+QUANTIZED_LINEAR = torch.ops.stagecut.stored_linear.default
 
 
 def is_quantized_linear(node: Node) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from runtime.manifest.manifest import ModelNode, ProgramStage
 
-_PRODUCT, _TRANSPOSE = "stagecut.quantized_linear", "aten.t"
+_PRODUCTS, _TRANSPOSE = ("stagecut.stored_linear", "stagecut.quantized_linear"), "aten.t"  # the second in older ones
 
 
 @torch.no_grad()
@@ -23,7 +23,7 @@ def lay_out_quantized(module: nn.Module, entry: ProgramStage, nodes: Sequence[Mo
     turned = {node.makes[0].name: node.reads[0] for node in nodes if node.op == _TRANSPOSE}
     for node in nodes:
         stored = [turned.get(value, value) for value in node.reads[1:]]
-        if node.op == _PRODUCT and all(value in names for value in stored):
+        if node.op in _PRODUCTS and all(value in names for value in stored):
             across = any(value in turned for value in node.reads)
             for parts in _of_weights([module.get_parameter(names[value]) for value in stored]):
                 _lay_out(parts, across)

@@ -55,7 +55,7 @@ def test_weights_of_one_product_lie_side_by_side(across: bool) -> None:
 
 def test_scales_of_whole_weights_lie_side_by_side() -> None:
     """As in checkpoints that have a number for each weight, without dimensions."""
-    module, x = nn.Module(), torch.randn(3, 4)
+    module, x = nn.Module(), torch.arange(12.0).view(3, 4)  # whose products are exact
     for name in SIZES:
         codes = torch.arange(8 * 4).view(8, 4).to(torch.int8)
         module.register_parameter(f"{name}_codes", nn.Parameter(codes, requires_grad=False))
@@ -65,6 +65,6 @@ def test_scales_of_whole_weights_lie_side_by_side() -> None:
     before = quantized_linear(x, parts[:2], parts[2:], step=[8, 4])
     held = {name: HeldTensor(name, str(p.dtype), tuple(p.shape)) for name, p in module.named_parameters()}
     entry = ProgramStage("stage_0.py", "Stage0", (), (), (), (), holds=held)
-    lay_out_quantized(module, entry, [ModelNode("stagecut.quantized_linear", ("x", *names), (), False, "")])
+    lay_out_quantized(module, entry, [ModelNode("stagecut.stored_linear", ("x", *names), (), False, "")])
     assert side_by_side([part.reshape(-1, 1) for part in parts[2:]]) is not None
     assert torch.equal(quantized_linear(x, parts[:2], parts[2:], step=[8, 4]), before)
