@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from codegen.artifact.weights import StageTensor, write_copies
@@ -13,7 +15,16 @@ from ir.checkpoint.kept_adapters import adapter_stacks
 from ir.checkpoint.tensors import Held
 from ir.errors import OutputError, SourceError
 from runtime.errors import ManifestError
-from runtime.manifest.manifest import ADAPTER, Manifest, ProgramEntry, added_adapter, with_promises
+from runtime.manifest.digests import file_hash
+from runtime.manifest.manifest import (
+    ADAPTER,
+    Manifest,
+    ProgramEntry,
+    added_adapter,
+    is_sealed,
+    promise_of,
+    with_promises,
+)
 
 
 def add_adapter(artifact: Path, adapter: Path, name: str = "") -> str:
@@ -38,22 +49,43 @@ def add_adapter(artifact: Path, adapter: Path, name: str = "") -> str:
     stacks = adapter_stacks(Adapter.open(adapter), _shapes(manifest))
     tensors = {name: StageTensor(Held(stack), stack.dtype) for name, stack in stacks.items()}
     try:
-        _write(artifact, manifest, name, tensors)
+        _write(artifact, manifest, name, lambda file: write_copies(file, tensors)[0])
     except OSError as e:
         raise OutputError(f"cannot write to {artifact}: {e.strerror}") from e
     return name
 
 
-def _write(artifact: Path, manifest: Manifest, name: str, tensors: Mapping[str, StageTensor]) -> None:
-    """Write the file of an adapter, and then the manifest that has it; the file is gone where one of them fails."""
+def carry_adapters(files: Iterable[Path], artifact: Path) -> list[Path]:
+    """Add the files of adapters that were added to another cut of the same graph; returns the new ones.
+
+    Raises OSError.
+    """
+    for file in files:
+        _write(artifact, Manifest.read(artifact), file.stem, partial(_copied, file))
+    return [artifact / added_adapter(file.stem) for file in files]
+
+
+def _copied(file: Path, to: Path) -> str:
+    return file_hash(Path(shutil.copy(file, to)))
+
+
+def _write(artifact: Path, manifest: Manifest, name: str, write: Callable[[Path], str]) -> None:
+    """Write the file of an adapter, and then the manifest that has it; the file is gone where one of them fails.
+
+    `write` returns the sha256 of what it wrote.  A manifest that was edited is as much so afterwards: it gets neither a
+    new seal nor new promises.
+    """
     file = artifact / added_adapter(name)
+    sealed = is_sealed(artifact)
     try:
         file.parent.mkdir(exist_ok=True)
-        digest, _ = write_copies(file, tensors)
-        files = {**manifest.files, added_adapter(name): digest}
+        files = {**manifest.files, added_adapter(name): write(file)}
         programs = tuple(map(_with_one_more, manifest.programs))
         more = replace(manifest, files=files, programs=programs, adapters=(*manifest.adapters, name))
-        with_promises(more).write_sealed(artifact)
+        kept = [p.promise in ("", promise_of(manifest, p)) for p in manifest.programs]
+        promised = zip(with_promises(more).programs, more.programs, kept, strict=True)
+        more = replace(more, programs=tuple(new if whole else old for new, old, whole in promised))
+        more.write_sealed(artifact) if sealed else more.write(artifact)
     except Exception:  # not an interrupt, which may come once the manifest has it
         with suppress(OSError):
             file.unlink(missing_ok=True)

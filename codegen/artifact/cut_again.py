@@ -21,7 +21,7 @@ from ir.errors import SourceError
 from ir.sources import Source
 from runtime.errors import ManifestError
 from runtime.manifest.digests import file_hash
-from runtime.manifest.manifest import FILE, Manifest, Padding
+from runtime.manifest.manifest import FILE, Manifest, Padding, added_adapter
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class ArtifactSource(Source):
     """The source that an artifact is for another cut: a graph in place of a model."""
 
     rows_padding: Padding = Padding()  # of its program; how many stages there are makes no difference
+    added: tuple[Path, ...] = ()  # the files of the adapters that it got since it was compiled
 
 
 def is_artifact_folder(path: Path) -> bool:
@@ -52,13 +53,13 @@ def read_artifact(folder: Path, weights: bool = True, trusted: bool = False) -> 
     with _on_path(folder):
         imported = _import_operators(folder, manifest, trusted)
         uncut = read_graph(folder, lambda name: _data(found(), name))
-    if added := manifest.added_adapters:
-        raise SourceError(
-            f"{folder} got the adapter {added[0]} since it was compiled: cut the artifact before, and add it"
-        )
     held = [(name, weight.tensor.name) for weight in manifest.weights for name in weight.names]
     stored = found() if weights else {}
     named = {name: stored[weight].tensor.source for name, weight in held if weight in stored}
+    added = [folder / added_adapter(name) for name in manifest.added_adapters]
+    if weights and (lost := [file for file in added if not file.is_file()]):
+        raise SourceError(f"{lost[0]}, an adapter that was added to {folder}, is missing; put it back")
+    left = f"left out, with the weights: {', '.join(manifest.added_adapters)}, added since {folder} was compiled"
     return ArtifactSource(
         name=manifest.name,
         model=nn.Module(),
@@ -66,7 +67,7 @@ def read_artifact(folder: Path, weights: bool = True, trusted: bool = False) -> 
         kwargs={},
         dynamic_shapes=None,
         weights=Checkpoint(folder, named) if weights else {},
-        notes=(*uncut.notes, *(note for note in imported if note not in uncut.notes)),
+        notes=tuple(dict.fromkeys((*uncut.notes, *imported, *[left] * bool(added and not weights)))),
         made_up=uncut.made_up,
         files=tuple(folder / link.path for link in manifest.links),
         tokenizer=tuple(sorted((folder / "tokenizer").glob("*"))),
@@ -74,6 +75,7 @@ def read_artifact(folder: Path, weights: bool = True, trusted: bool = False) -> 
         adapters=uncut.graph.adapters,
         kept=uncut.graph,
         rows_padding=manifest.programs[0].padding,
+        added=tuple(added) if weights else (),
     )
 
 

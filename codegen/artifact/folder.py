@@ -77,20 +77,23 @@ class InTheWay:
     ours: bool  # whether the folder has a manifest of stagecut
     foreign: tuple[str, ...] = ()
     edited: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()  # adapters that the artifact got since it was compiled
 
     def __bool__(self) -> bool:
-        return bool(self.foreign or self.edited)
+        return bool(self.foreign or self.edited or self.added)
 
     def __str__(self) -> str:
         foreign = f"holds {_some(self.foreign)}, which stagecut did not write"
         edited = f"holds {_some(self.edited)}, edited since stagecut wrote it"
+        added = f"got {_some(self.added)} since it was compiled, which another compilation would lose"
         if not self.ours:
             return f"is a folder that stagecut did not write: it holds {_some(self.foreign)}"
-        return " and ".join(text for files, text in ((self.edited, edited), (self.foreign, foreign)) if files)
+        told = (self.edited, edited), (self.foreign, foreign), (self.added, added)
+        return " and ".join(text for files, text in told if files)
 
 
 def in_the_way(folder: Path) -> InTheWay:
-    """The files of a folder that stagecut did not write, or that were edited since."""
+    """The files of a folder that stagecut did not write, that were edited since, or that another artifact lacks."""
     table = _manifest(folder)
     written = _hashes(table)
     foreign, edited = [], []
@@ -100,7 +103,8 @@ def in_the_way(folder: Path) -> InTheWay:
                 edited.append(name)
         elif not (table and any(fnmatch(name, pattern) for pattern in BY_NAME)):
             foreign.append(name)
-    return InTheWay(bool(table), tuple(foreign), tuple(edited))
+    adapters = {m.added_adapter(str(name)) for name in table.get("adapters", ())}
+    return InTheWay(bool(table), tuple(foreign), tuple(edited), tuple(sorted(adapters & written.keys())))
 
 
 def _check_place(out: Path, place: Path) -> None:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 
+from codegen.artifact.added_adapters import carry_adapters
 from codegen.artifact.artifact import write_artifact
 from codegen.artifact.cut_again import ArtifactSource
 from codegen.picture.detail import Detail
@@ -127,7 +128,8 @@ class Compiler:
             uncut=uncut,
             wrote=wrote,
         )
-        compiled = Compiled(plan, summary, tuple(steps), tuple(written))
+        files = [*written, *(carry_adapters(source.added, folder) if isinstance(source, ArtifactSource) else ())]
+        compiled = Compiled(plan, summary, tuple(steps), tuple(files))
         check_whole(folder)
         return compiled
 

@@ -11,8 +11,8 @@ from runtime.check.source import check_source
 from runtime.check.weights import check_holdings, check_memory, check_tensors
 from runtime.engine.routes import routes
 from runtime.errors import ManifestError
-from runtime.manifest.digests import file_hash, sample_hash, seal_of
-from runtime.manifest.manifest import FILE, Manifest, ProgramEntry, promise_of, terms_of
+from runtime.manifest.digests import file_hash, sample_hash
+from runtime.manifest.manifest import FILE, Manifest, ProgramEntry, is_sealed, promise_of, terms_of
 
 
 def faults(folder: Path, *, contents: bool = True) -> Iterator[str]:
@@ -21,7 +21,7 @@ def faults(folder: Path, *, contents: bool = True) -> Iterator[str]:
     Without `contents`, the bytes of weights are not read.  Raises ManifestError if the manifest cannot be read.
     """
     manifest, table = Manifest.read(folder), json.loads((folder / FILE).read_text())
-    if table.get("seal") != seal_of(table):
+    if not is_sealed(folder):
         yield f"{FILE}: it was changed after the compiler wrote it, or an older version wrote it"
     try:
         # Every message goes along every route, in one order: stages block only where one receives from itself or a

@@ -347,6 +347,12 @@ def promise_of(manifest: Manifest, program: ProgramEntry) -> str:
     return digest_of([own, shared, [p.name for p in manifest.programs], manifest.settings, list(manifest.helpers)])
 
 
+def is_sealed(folder: Path) -> bool:
+    """Whether the manifest of a folder is as the compiler wrote it.  Raises OSError and ValueError."""
+    table = json.loads((folder / FILE).read_text())
+    return table.get("seal") == seal_of(table)
+
+
 def added_adapter(name: str) -> str:
     """The file, in the artifact, of an adapter that was added once the artifact was written."""
     return f"adapters/{name}.safetensors"

@@ -68,10 +68,6 @@ def test_an_added_adapter_is_as_one_that_was_there(
         assert not torch.equal(pipe(X, adapter="two"), pipe(X))
     done = shell.run("out -o exported", "export")
     assert done.out.endswith("tensors, without the adapters added since it was compiled: two\n"), done.err
-    with pytest.raises(
-        SourceError, match=r"got the adapter two since it was compiled: cut the artifact before, and add"
-    ):
-        compile_model(out, out=tmp_path / "again", stages=1, progress=False)
     (tmp_path / "again").mkdir()
     with pytest.raises(SourceError, match=r"out keeps no adapters: compile it with one, as in --adapter .*two --adapt"):
         add_adapter(compiled(tmp_path / "again"), two)
@@ -105,3 +101,45 @@ def test_an_artifact_that_cannot_be_written_is_as_it_was(tmp_path: Path, monkeyp
             add_adapter(out, two)
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
     assert add_adapter(out, two) == "two"
+
+
+def test_an_added_adapter_goes_along_where_an_artifact_is_cut_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two, three = (adapter(tmp_path / name, i, 4, "0", "2") for i, name in enumerate(("one", "two", "three")))
+    out, again = compiled(tmp_path, one), tmp_path / "again"
+    for more in (two, three):
+        add_adapter(out, more)
+    for weights in ("copy", "link"):
+        compile_model(out, out=again, stages=1, weights=weights, force=True, progress=False)
+        assert list(faults(again)) == []
+        with Pipeline.load(out) as pipe, Pipeline.load(again, strict=True) as other:
+            rows = ["three", "one", "two"]
+            assert torch.equal(pipe(X, adapter=rows), other(X, adapter=rows))
+    done = Shell.open(tmp_path, monkeypatch, capsys).run("out --stages 1 --weights none -o plan", "recut")
+    assert "left out, with the weights: two, three, added since out was compiled" in (done.out + done.err), done.out
+    (out / "adapters/three.safetensors").unlink()
+    with pytest.raises(SourceError, match=r"three.safetensors, an adapter that was added to .*out, is missing; put it"):
+        compile_model(out, out=again, stages=1, force=True, progress=False)
+
+
+def test_another_compilation_loses_no_added_adapter(tmp_path: Path) -> None:
+    out = compiled(tmp_path, adapter(tmp_path / "one", 1, 4, "0", "2"))
+    add_adapter(out, adapter(tmp_path / "two", 2, 2, "2"))
+    with pytest.raises(
+        OutputError, match=r"out got adapters/two.safetensors since it was compiled, which another compilation would l"
+    ):
+        compiled(tmp_path, tmp_path / "one")
+    compile_model(net(), (X,), out=out, stages=1, force=True, progress=False)
+    assert (tmp_path / "out.old/adapters/two.safetensors").is_file()
+
+
+def test_an_edited_manifest_gets_no_new_seal(tmp_path: Path) -> None:
+    out = compiled(tmp_path, adapter(tmp_path / "one", 1, 4, "0", "2"))
+    manifest = out / "manifest.json"
+    edited = manifest.read_text().replace('"min": 1', '"min": 2')
+    assert edited != manifest.read_text()
+    manifest.write_text(edited)
+    before = list(faults(out))
+    add_adapter(out, adapter(tmp_path / "two", 2, 2, "2"))
+    assert list(faults(out)) == before != []
