@@ -105,7 +105,8 @@ class Dual(nn.Module):
 def test_derivatives_that_forward_takes_are_recorded(make: type[nn.Module]) -> None:
     """TorchDynamo, which fails at these, leaves torch inside of their transforms."""
     graph, x = capture(make().eval(), (hidden(),)), hidden()
-    how = r"after autograd, .*: it takes derivatives itself, in the model \(tests/pure/ir/test_fallbacks.py:\d+\): "
+    place = r"\(tests/pure/ir/capture/test_fallbacks.py:\d+\)"
+    how = rf"after autograd, .*: it takes derivatives itself, in the model {place}: "
     assert all(re.search(how, note) for note in graph.notes)
     assert torch.equal(interpret(graph, [x], {}).outputs[0], make()(x))
 

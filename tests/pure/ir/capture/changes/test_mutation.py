@@ -356,7 +356,7 @@ def test_a_change_that_reads_what_it_changes_elsewhere_is_noted(
 @pytest.mark.parametrize(
     ("compute", "note"),
     [
-        (lambda x: x * x.stride(0), "forward asks for stride() at tests/pure/ir/test_mutation.py:"),
+        (lambda x: x * x.stride(0), "forward asks for stride() at tests/pure/ir/capture/changes/test_mutation.py:"),
         (lambda x: x if x.is_contiguous() else -x, "forward asks for is_contiguous() at tests/"),
         (lambda x: x[1:].storage_offset() + x, "forward asks for storage_offset() at tests/"),
         (lambda x: x.T.as_strided((4, 4), (4, 1)) + 1, "as_strided() reads an input's memory by addresses, in "),

@@ -154,7 +154,10 @@ def test_dynamic_shapes_merge_by_dimension(declared: Any, given: Any, both: Any)
 @pytest.mark.parametrize(
     ("compute", "why"),
     [
-        (lambda x: x.squeeze() + 1, "for other sizes the model computes something else (at tests/pure/ir/test_allowed"),
+        (
+            lambda x: x.squeeze() + 1,
+            "for other sizes the model computes something else (at tests/pure/ir/capture/sizes/",
+        ),
         (lambda x: x * 2 if x.shape[0] == 1 else x, "for other sizes the model computes something else (at tests/"),
         (lambda x: x.expand(3, 4), "for other sizes, the model cannot be exported: RuntimeError: expand: "),
     ],

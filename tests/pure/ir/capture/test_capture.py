@@ -193,7 +193,7 @@ def test_a_size_of_1_that_the_model_treats_otherwise_is_noted() -> None:
     graph = capture(Function(lambda x: x * 2 if x.shape[0] == 1 else x + 1), (hidden(),), dynamic_shapes=X)
     assert graph.ranges == {batch: (2, None), seq: (1, None)}
     [note] = graph.notes
-    place = re.escape("(at tests/pure/ir/test_capture.py:") + r"\d+\)"
+    place = re.escape("(at tests/pure/ir/capture/test_capture.py:") + r"\d+\)"
     assert re.match(f"`batch` must be 2 or more: where it is 1 the model computes something else {place}; for 1", note)
 
 
@@ -356,7 +356,7 @@ def test_a_model_that_is_refused(what: str) -> None:
     compute, advice = REFUSED[what]
     with pytest.raises(CaptureError, match=re.escape(advice)) as raised:
         capture(deep(compute), (hidden(),))
-    assert "1.1 (tests/pure/ir/test_capture.py:" in str(raised.value)
+    assert "1.1 (tests/pure/ir/capture/test_capture.py:" in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -473,7 +473,7 @@ def test_a_soft_size_that_the_model_fixes_stays_as_it_is(model: nn.Module, free:
     assert [str(symbol) for symbol in graph.hints] == [free]
     [note] = graph.notes
     assert note.startswith(f"{fixed} cannot be dynamic: the model's code works for")
-    assert re.search(r"\(at tests/pure/ir/test_capture.py:\d+\); it stays at that$", note)
+    assert re.search(r"\(at tests/pure/ir/capture/test_capture.py:\d+\); it stays at that$", note)
 
 
 def test_a_size_that_is_free_leaves_no_note() -> None:

@@ -23,7 +23,7 @@ from runtime.serving.front.app import Server, Settings
 from runtime.serving.protocols.openai_requests import FieldRefused
 from tests.support.artifacts import Part, tensor, write
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 
 
 @pytest.fixture
