@@ -8,6 +8,9 @@ from typing import Any
 
 from runtime.errors import demand
 
+PREFILL_SHARE = 0.8
+"""Chunks of prompts among the batches of a decoder while other texts go on, by default: four, then a step of these."""
+
 
 def checked_folder(folder: Any, timeout: Any, tokens: Any, **switches: Any) -> Path:
     """The folder of an artifact.  Raises InputError for options that are of no use."""

@@ -27,7 +27,7 @@ from runtime.generation.continuation import Continuation
 from runtime.generation.generate import TextGeneration
 from runtime.generation.stages import GeneratingStages, StepSubmission
 from runtime.manifest.manifest import Manifest
-from runtime.options import check_ways, checked_folder, is_count
+from runtime.options import PREFILL_SHARE, check_ways, checked_folder, is_count
 from runtime.processes.choice import processes_of
 from runtime.processes.owner import StageProcesses, job_of
 from runtime.stage.loader import load_stages
@@ -63,7 +63,7 @@ class Pipeline:
         folder: Path = Path(),
         processes: StageProcesses | None = None,
         outputs_stay: bool = False,
-        prefill_share: float = 0.5,
+        prefill_share: float = PREFILL_SHARE,
     ) -> None:
         """Most callers want `Pipeline.load` or `Pipeline.distributed`.  `devices`: that of each stage."""
         self.manifest = manifest
@@ -91,7 +91,7 @@ class Pipeline:
         processes: bool | None = None,
         outputs: str = "return",
         tokens: int | None = None,
-        prefill_share: float = 0.5,
+        prefill_share: float = PREFILL_SHARE,
     ) -> Pipeline:
         """Load an artifact folder and start it.
 
@@ -114,8 +114,9 @@ class Pipeline:
         device of the inputs.
 
         `tokens`: of all texts together that the pools of a decoder have room for; by default, as many as planned.
-        `prefill_share`: of the batches of a decoder, how many are chunks of prompts while other texts go on: with 1 a
-        new text has its first token as soon as if it were alone, with 0.2 others lose at most every fifth batch.
+        `prefill_share`: of the batches of a decoder, how many are chunks of prompts while other texts go on (0.8 by
+        default): with 1 a new text has its first token as soon as if it were alone, with 0.2 others lose at most every
+        fifth batch.
 
         Raises ManifestError for a folder that cannot be run, DeviceError for devices that are not here.
         """

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread, current_thread
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -35,6 +36,7 @@ class _Unread:
 
     outputs: HostOutputs
     told: list[tuple[TextInProgress, int]]
+    since: float  # when the stages began it, on the host's clock
 
 
 class Generator:
@@ -61,6 +63,7 @@ class Generator:
         self._generation, self._stages = generation, stages
         self._copies = TokenCopies()
         self._unread: deque[_Unread] = deque()  # in their order
+        self._last_read = 0.0  # when tokens were read, on the host's clock
         self._takes, self._first, self._media = takes, first, media
         chunk = CHUNK
         if generation.window:
@@ -211,14 +214,15 @@ class Generator:
             self._end_all(e)
             return
         told = self._scheduler.computed(batch, step)
-        self._unread.append(_Unread(self._copies.to_host(step), told))
+        self._unread.append(_Unread(self._copies.to_host(step), told, perf_counter()))
         self._read()
 
     def _read(self) -> None:
         """Hand out the tokens that are there.  Those behind the end of a text are dropped."""
         while self._unread and self._unread[0].outputs.are_there:
-            batch = self._unread.popleft()
-            self._scheduler.all_read()
+            batch, now = self._unread.popleft(), perf_counter()
+            self._scheduler.all_read(now - max(self._last_read, batch.since))
+            self._last_read = now
             tokens, logprobs = batch.outputs.token.tolist(), batch.outputs.logprob.tolist()
             for text, row in batch.told:
                 text.read(self._scheduler.pools, tokens[row])

@@ -13,6 +13,7 @@ from runtime.device.kinds import kind_of
 from runtime.engine.engine import Engine
 from runtime.engine.message import Values
 from runtime.generation.outputs import StepOutputs
+from runtime.options import PREFILL_SHARE
 
 Submit = Callable[[Mapping[str, torch.Tensor], Sequence[torch.Event]], Future[StepOutputs]]
 
@@ -43,7 +44,7 @@ class GeneratingStages:
     at_once: int  # the steps that they compute at once
     pads: bool = False  # whether steps are padded to few shapes, which CUDA graphs are recorded for
     runs_ahead: bool = False  # whether futures are done before devices have computed a step
-    prefill_share: float = 0.5  # see `Pipeline.load`
+    prefill_share: float = PREFILL_SHARE  # see `Pipeline.load`
     require_open: Callable[[], None] = lambda: None  # raises PipelineClosed once they are closed
 
     @classmethod

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from math import ceil
 
 from runtime.generation.outputs import StepOutputs
 from runtime.generation.scheduling.batches import TextBatch
 from runtime.generation.scheduling.sequences import Pools, TextInProgress, common
+from runtime.options import PREFILL_SHARE
 
 CHUNK = 512  # tokens of a prefill in one batch, padding included
 TRIES = 3  # batches with a text that may fail in a row
-STEPS_AHEAD = 4  # batches of a group whose tokens the host has not read
+LEAST_AHEAD, STEPS_AHEAD = 2, 4  # batches of a group whose tokens the host has not read
+SLACK = 0.005  # seconds that the host may be late: Python's own threads take turns of so many
 
 
 @dataclass(eq=False)
@@ -22,8 +25,12 @@ class Scheduler:
     tokens are computed at once.  The two take turns, as `prefill_share` says.  Where no page is free, the text that
     came last gives its pages up, and is prefilled again when there is room.
 
+    Prompts are prefilled in the order in which each would be done if it were alone: a short one overtakes a long one,
+    but only if it comes before as many tokens as that has were prefilled.
+
     A batch that stages on accelerators have begun counts as `unread` until the host knows its tokens; further steps of
-    its texts are ordered meanwhile.
+    its texts are ordered meanwhile: as many as last for `SLACK` behind the one that runs, as a text that comes waits
+    for all that are ordered.
     """
 
     pools: Pools
@@ -31,15 +38,18 @@ class Scheduler:
     chunk: int = CHUNK
     most: int = 0  # new tokens of one text in a batch; 0: those of a chunk
     together: str = "any"  # the texts that a batch may have: see `Generation`
-    prefill_share: float = 0.5  # of the batches, while there are both prefill and texts that have one new token each
+    prefill_share: float = PREFILL_SHARE  # of the batches, while some texts are prefilled and others are not
     waiting: deque[TextInProgress] = field(default_factory=deque)
     active: list[TextInProgress] = field(default_factory=list)  # those with pages, in the order of their admission
     in_flight: int = 0  # batches of which nothing is known yet
     unread: int = 0
+    ahead: int = LEAST_AHEAD  # the number of unread batches of a group behind which no further one is ordered
     _batches: int = 0
+    _filled: int = 0  # tokens of prompts that were ordered
     _owed: float = 1.0  # batches of prefill whose turn it is
 
     def add(self, text: TextInProgress) -> None:
+        text.due = self._filled + text.new
         self.waiting.append(text)
 
     def remove(self, text: TextInProgress) -> None:
@@ -59,16 +69,18 @@ class Scheduler:
 
     def next_batch(self) -> TextBatch | None:
         """The next batch for the stages; None while they have enough, or nothing can run."""
-        if self.in_flight >= self.groups or self.in_flight + self.unread >= self.groups * STEPS_AHEAD:
+        if self.in_flight >= self.groups or self.in_flight + self.unread >= self.groups * self.ahead:
             return None
         self._admit()
-        idle = [text for text in self.active if text.is_idle and (self.pools.cached or not text.unread)]
-        fill = [t for t in idle if not t.decodes]
+        most = self.ahead if self.pools.cached else 1
+        idle = [text for text in self.active if text.is_idle and text.unread < most]
+        fill = sorted((t for t in idle if not t.decodes), key=lambda t: t.due)
         decode = sorted((t for t in idle if t.decodes), key=lambda t: t.served)  # or one group would go on alone
         batch = next((made for some in self._in_turn(fill, decode) if (made := self._batch(some)) is not None), None)
         if batch is not None:
             self.in_flight += 1
             self._batches += 1
+            self._filled += sum(batch.counts) if max(batch.counts) > 1 else 0
             for text in batch.texts:
                 text.running, text.served = True, self._batches
         return batch
@@ -90,9 +102,14 @@ class Scheduler:
         self.unread += 1
         return told
 
-    def all_read(self) -> None:
-        """The host knows the tokens of the oldest batch that was unread."""
+    def all_read(self, took: float = 0.0) -> None:
+        """The host knows the tokens of the oldest batch that was unread, `took` seconds after those of the one before.
+
+        Where it was ordered later than that, `took` are those since then.
+        """
         self.unread -= 1
+        step = took * min(self.groups, max(len(self.active), 1))  # each group's own; those of several take turns
+        self.ahead = max(LEAST_AHEAD, min(STEPS_AHEAD, 1 + ceil(SLACK / step))) if step else STEPS_AHEAD
 
     def failed(self, batch: TextBatch) -> list[TextInProgress]:
         """A batch was lost; its texts run again, each alone.  Returns those that fail again and again."""

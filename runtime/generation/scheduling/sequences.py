@@ -77,6 +77,7 @@ class TextInProgress:
     latest: LatestToken = LatestToken()  # the last of these
     admitted: bool = False  # whether it has pages
     served: int = 0  # the number of the last batch that it was in
+    due: int = 0  # tokens of prompts that are computed once its own are, if none overtakes it
     failures: int = 0  # batches in a row that failed
     _prefixes: list[bytes] = field(default_factory=list)
     _named: int = 0  # pages that others may share
