@@ -10,7 +10,9 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from ir.checkpoint.files import SAFETENSORS_DTYPES
 from ir.errors import CaptureError
+from ir.graph import Constant, Graph, Param, State
 from ir.location import Where
 
 
@@ -35,6 +37,43 @@ def require_holdable(model: nn.Module) -> None:
                 raise CaptureError(f"{fqn} holds packed weights ({_kind(value)}); {_BEFORE}")
             if isinstance(value, torch.Tensor) and (kind := unheld(value)):
                 raise CaptureError(f"{fqn} is {kind}, which stages cannot hold; {_way_out(value)}")
+
+
+def require_carried(name: str, tensor: torch.Tensor) -> None:
+    """Raise CaptureError for an example input of a kind that stages cannot carry, or of which torch reads no values."""
+    if kind := unheld(tensor):
+        raise CaptureError(f"the example input `{name}` is {kind}, which stages cannot carry; pass a dense tensor")
+    if not (tensor.is_complex() or tensor.dtype in _STORED):
+        raise CaptureError(f"the example input `{name}` is {_name(tensor.dtype)}; pass its bytes, {_AS_BYTES}")
+
+
+def require_storable(graph: Graph) -> None:
+    """Raise CaptureError for a weight, buffer or constant of a dtype that the files of stages do not have."""
+    for value in (*graph.params, *graph.states, *graph.constants):
+        if (dtype := value.type.dtype) not in _STORED:
+            name = _name_of(value, graph)
+            parts = "its real and imaginary parts (torch.view_as_real), and join them in forward"
+            way_out = parts if dtype.is_complex else f"its bytes, {_AS_BYTES}"
+            raise CaptureError(
+                f"{name} is {_name(dtype)}, which safetensors, the format of the stages' weights, lacks; keep {way_out}"
+            )
+
+
+def _name_of(value: Param | State | Constant, graph: Graph) -> str:
+    """The name of a stored tensor, or the place that makes it."""
+    if not isinstance(value, Constant):
+        return value.fqns[0]
+    reader = next((node for node in graph.nodes if value in node.operands), None)
+    made = value.fqn.startswith("lifted_tensor_")  # by torch.tensor, in forward
+    return f"a tensor of forward, in {reader.where}," if made and reader is not None else value.fqn
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+_STORED = frozenset(SAFETENSORS_DTYPES.values())
+_AS_BYTES = "tensor.view(torch.uint8), and view them as that dtype in forward"
 
 
 _BEFORE = "cut the model before it is quantized"

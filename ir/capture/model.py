@@ -28,7 +28,7 @@ from ir.capture.export.fixed.fixed_inputs import may_be_fixed, notes_on_fixed, w
 from ir.capture.export.gradient_hooks import notes_on_hooked
 from ir.capture.export.recording import ONE_BY_ONE, Gap, Recording
 from ir.capture.fallbacks.ways import Way, noted, record_somehow
-from ir.capture.holdable import require_holdable, unheld
+from ir.capture.holdable import require_carried, require_holdable, require_storable
 from ir.capture.repeats.template import InDoubt
 from ir.capture.sizes.allowed import guard_notes
 from ir.capture.sizes.dynamic import (
@@ -79,6 +79,7 @@ def capture(
     if not graph.outputs:
         found = ", ".join(dict.fromkeys(type(x).__name__ for x in graph.signature.returns.leaves)) or "nothing"
         raise CaptureError(f"{type(model).__name__} returns no tensor ({found}), so there is nothing to cut")
+    require_storable(graph)
     return replace(graph, notes=(*graph.notes, *notes_on_fixed(given, example)))
 
 
@@ -223,8 +224,7 @@ def _example(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], s
     if not tensors:
         raise CaptureError("there is no tensor among the example inputs")
     for name, tensor in zip(names(tree), tensors, strict=True):
-        if kind := unheld(tensor):
-            raise CaptureError(f"the example input `{name}` is {kind}, which stages cannot carry; pass a dense tensor")
+        require_carried(name, tensor)
     return Example(model, parameters, tree, tensors, marks)
 
 

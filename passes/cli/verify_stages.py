@@ -16,7 +16,7 @@ from ir.analysis.bind import SizeValues, allowed_sizes
 from ir.analysis.interpret import interpret
 from ir.analysis.programs import program_of
 from ir.analysis.random_numbers import draws_numbers
-from ir.capture.checks.values import other_values
+from ir.capture.checks.values import of_size, other_values
 from ir.capture.export.gradient_hooks import gradient_hooks_seen
 from ir.capture.unregistered_state.places import Place, leaves
 from ir.capture.unregistered_state.restoring import put_back
@@ -165,7 +165,7 @@ def _resized(tensors: Sequence[torch.Tensor], graph: Graph, sizes: SizeValues) -
     for tensor, value in zip(tensors, graph.inputs, strict=True):
         for i, dim in enumerate(value.type.shape):
             if not isinstance(dim, int):
-                tensor = tensor.index_select(i, torch.arange(at(dim, sizes)) % tensor.shape[i])
+                tensor = of_size(tensor, i, at(dim, sizes))
         yield tensor
 
 

@@ -68,5 +68,5 @@ def _finite_alike(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 def distance(a: torch.Tensor, b: torch.Tensor) -> float:
     """The largest difference of two elements that are numbers."""
-    exact = torch.promote_types(a.dtype, torch.float64)
+    exact = torch.complex128 if a.is_complex() else torch.float64
     return float((a.to(exact) - b.to(exact)).abs().nan_to_num().max()) if a.numel() else 0.0

@@ -156,3 +156,23 @@ def test_a_call_that_changes_its_input_is_made_again_with_what_was_given(
     with pytest.warns(UserWarning, match="the model changes its input x in place"):
         compile_model(model, (torch.randn(2, 4),), out=tmp_path / "out", stages=1, verify=True)
     assert "bit for bit, in 3 calls" in capsys.readouterr().err
+
+
+class Dtypes(nn.Module):
+    """Takes and returns dtypes for which torch has few operators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+        self.register_buffer("scale", torch.ones(4).to(torch.float8_e4m3fn))
+
+    def forward(self, x: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        y = self.layers(x.float() + ids.long()) * self.scale.float()
+        return y.to(torch.float8_e5m2), y.abs().to(torch.uint16), ids.clone()
+
+
+def test_dtypes_of_few_operators_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = torch.randn(2, 4).to(torch.float8_e4m3fn), torch.tensor([[1], [2]], dtype=torch.uint32)
+    sizes = {"x": {0: "n"}, "ids": {0: "n"}}
+    compile_model(Dtypes().eval(), given, out=tmp_path / "out", stages=2, dynamic_shapes=sizes, verify=True)
+    assert "bit for bit, in 3 calls" in capsys.readouterr().err

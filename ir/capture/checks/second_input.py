@@ -15,6 +15,7 @@ from torch import nn
 
 from ir.analysis.arguments import as_number
 from ir.analysis.interpret import interpret
+from ir.capture.checks.values import of_size
 from ir.capture.export.example import Example
 from ir.capture.export.gradient_hooks import gradient_hooks_seen
 from ir.capture.export.module_state import converted_for_the_call
@@ -84,18 +85,19 @@ def _resized(tensor: torch.Tensor, dims: Any, sizes: Any) -> torch.Tensor:
     named = {str(s): size for s, size in sizes.items()}
     for dim, mark in dims.items():
         if mark.name in named:
-            tensor = tensor.index_select(dim, torch.arange(named[mark.name]) % tensor.shape[dim])
+            tensor = of_size(tensor, dim, named[mark.name])
     return tensor
 
 
 def _drawn(tensor: torch.Tensor, holes: bool) -> torch.Tensor:
     """Random values of the same kind: normal numbers, integers from the example, masks of 0 and 1 where `holes`."""
     if tensor.is_floating_point() or tensor.is_complex():
-        return torch.randn(tensor.shape, dtype=torch.promote_types(tensor.dtype, torch.float32)).to(tensor.dtype)
-    values = tensor.flatten()
+        exact = torch.complex128 if tensor.is_complex() else torch.float64
+        return torch.randn(tensor.shape, dtype=exact).to(tensor.dtype)
+    values = tensor.flatten().long()  # few operators take uint16, uint32 and uint64
     if holes and values.numel() and values.min() >= 0 and values.max() <= 1:
         return torch.randint(2, tensor.shape).to(tensor.dtype)
-    return values[torch.randint(max(values.numel(), 1), values.shape)].view(tensor.shape)
+    return values[torch.randint(max(values.numel(), 1), values.shape)].view(tensor.shape).to(tensor.dtype)
 
 
 def _run_model(example: Example, inputs: Sequence[torch.Tensor]) -> list[Any]:

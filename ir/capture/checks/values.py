@@ -13,6 +13,12 @@ def other_values(tensor: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(tensor).copy_(_drawn(tensor))
 
 
+def of_size(tensor: torch.Tensor, dim: int, size: int) -> torch.Tensor:
+    """A tensor repeated, or cut, to a size along a dimension."""
+    times = -(-size // tensor.shape[dim])
+    return torch.cat([tensor] * times, dim).narrow(dim, 0, size).contiguous()  # all dtypes can be joined
+
+
 def _drawn(tensor: torch.Tensor) -> torch.Tensor:
     if tensor.is_complex():
         return torch.randn(tensor.shape, dtype=tensor.dtype)

@@ -77,7 +77,7 @@ def is_near(a: Any, b: Any) -> bool:
         return False
     if not a.is_floating_point() and not a.is_complex():
         return bool((a != b).sum() <= a.numel() * _FEW)
-    exact = torch.promote_types(a.dtype, torch.float64)
+    exact = torch.complex128 if a.is_complex() else torch.float64
     rounded = _ROUNDED if a.dtype in (torch.float32, torch.float64, torch.complex64, torch.complex128) else _COARSE
     largest = a.to(exact).abs().nan_to_num(posinf=1.0).max().item() if a.numel() else 0.0
     return torch.allclose(a.to(exact), b.to(exact), rtol=0, atol=rounded * max(largest, 1.0), equal_nan=True)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from passes.compilation.rounding import EXACT, Rounding, rounding_between
+from passes.compilation.rounding import EXACT, Rounding, distance, rounding_between
 
 ONES, NAN, INF = torch.ones(3), torch.tensor([1.0, float("nan")]), torch.tensor([1.0, float("inf")])
 
@@ -31,6 +31,7 @@ ONES, NAN, INF = torch.ones(3), torch.tensor([1.0, float("nan")]), torch.tensor(
         (ONES, ONES[:2], None),
         (ONES, ONES.double(), None),
         (ONES.int(), ONES.int() + 1, None),
+        (ONES.to(torch.float8_e5m2), (ONES * 2).to(torch.float8_e5m2), None),
         (ONES, 1.0, None),
         (2, 2, EXACT),
         (2, 2.0, None),
@@ -44,3 +45,7 @@ def test_the_largest_rounding_is_said_with_its_bound() -> None:
     most = max(EXACT, Rounding(1e-7, "float32"))
     assert str(most) == "within 1e-07 (another order of rounding: float32, at most 3e-05 of the largest)"
     assert str(EXACT) == "bit for bit"
+
+
+def test_the_distance_of_numbers_of_eight_bits() -> None:
+    assert distance(ONES.to(torch.float8_e4m3fn), (ONES * 2).to(torch.float8_e4m3fn)) == 1

@@ -78,3 +78,42 @@ def test_a_module_quantized_for_cpus() -> None:
 
 def test_a_hook_that_brings_nothing_is_no_matter() -> None:
     require_holdable(offloaded(SimpleNamespace(offload=False), SimpleNamespace()))
+
+
+class Reads(nn.Module):
+    """Adds a number that is made of a tensor of any dtype."""
+
+    def __init__(self, held: torch.Tensor | None = None) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+        self.register_buffer("held", held)
+
+    def forward(self, x: torch.Tensor, given: torch.Tensor | None = None) -> torch.Tensor:
+        read = torch.tensor([2j], dtype=torch.complex128) if given is None and self.held is None else given
+        read = self.held if read is None else read
+        return self.layer(x) + (read.real if read.is_complex() else read.view(torch.uint8)).sum()
+
+
+BYTES = torch.ones(2, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)
+NOT_STORED = {
+    "a wide complex buffer": (
+        Reads(torch.ones(2, dtype=torch.complex128)),
+        (),
+        "held is complex128, which safetensors, the format of the stages' weights, lacks; keep its real and imaginary",
+    ),
+    "a buffer of halves of bytes": (Reads(BYTES), (), "held is float4_e2m1fn_x2, which safetensors, the format of"),
+    "a constant": (Reads(), (), "a tensor of forward, in the model ("),
+    "an input": (
+        Reads(),
+        (BYTES,),
+        "the example input `given` is float4_e2m1fn_x2; pass its bytes, tensor.view(torch.",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", NOT_STORED)
+def test_a_dtype_that_files_and_calls_lack(what: str) -> None:
+    model, given, message = NOT_STORED[what]
+    with pytest.raises(CaptureError) as raised:
+        capture(model, (torch.ones(1, 2), *given))
+    assert str(raised.value).startswith(message)
