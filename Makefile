@@ -14,7 +14,7 @@ debian = { command -v apt-get && $(if $(filter 0,$(shell id -u)),,sudo -n) \
 	sh -c 'apt-get update && apt-get install -y --no-install-recommends $(1)'; } >/dev/null 2>&1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-gpu check types quick zoo repeats fuzz faults servers bench golden docs clean
+.PHONY: help setup demo test test-gpu check types quick random zoo repeats fuzz faults servers bench golden docs clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 17
@@ -43,6 +43,9 @@ types: $(READY)
 
 quick: $(READY)
 	$(PYTEST) $(BOTH_CORES) -m "not slow" tests/pure
+
+random: $(READY) ## run the tests that draw examples 10 times (ROUNDS), each time with others
+	for round in $$(seq $(or $(ROUNDS),10)); do $(PYTEST) $(BOTH_CORES) -m hypothesis --hypothesis-profile random || exit; done
 
 zoo: $(READY) ## cut 272 architectures, compare each with its uncut self, write docs/coverage.md
 	$(BIN)/python -m tests.zoo

@@ -11,6 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
+
+settings.register_profile("repeatable", derandomize=True)  # a run tries the examples of the run before
+settings.register_profile("random", print_blob=True)  # `make random`
+settings.load_profile("repeatable")  # before test modules are imported; --hypothesis-profile loads another one
 
 GOLDEN = Path(__file__).parent / "golden"
 

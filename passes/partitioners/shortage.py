@@ -28,11 +28,13 @@ def shortage(core: Core, *, proven: bool) -> Infeasible:
     needs = dict(zip(reversed(by_size), sorted(stages, reverse=True), strict=False))
     device = max(needs, key=lambda number: needs[number] - devices[number].memory)
     if needs[device] <= devices[device].memory:
-        return Infeasible("memory suffices, but no order of the devices lets each run its part", proven=proven)
+        if proven:
+            return Infeasible("memory suffices, but no order of the devices lets each run its part")
+        return Infeasible("memory suffices, but no split was found in which each device can run its part", proven=False)
     roomiest = devices[by_size[-1]].memory
     fewest = len(sweep.filled(roomiest))
     return Infeasible(
-        reason="no split fits the memory of the devices",
+        reason="no split fits the memory of the devices" if proven else "no split was found that fits the memory",
         device=device,
         needed=needs[device],
         available=devices[device].memory,

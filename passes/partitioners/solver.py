@@ -83,8 +83,12 @@ def indivisible_parts(problem: Problem) -> Core:
 
 def _along(problem: Problem, deadline: Deadline) -> Proof:
     """A cut with one stage on each device, and a bound."""
-    core = indivisible_parts(problem)
-    cut = first_cut(core, deadline) or any_cut(core, deadline)
+    core = condensed(problem, indivisible(len(problem.nodes), problem.before, problem.groups))
+    smallest = core
+    if problem.node_by_node:  # whose nodes of a group may lie apart
+        smallest = condensed(problem, indivisible(len(problem.nodes), problem.before, ()))
+    _countable(smallest)
+    cut = _first_cut(core, deadline) or any_cut(smallest, deadline)
     proof = Proof(cut, first_bound(loosened(core)))
     if problem.objective.of_loads:
         proof = proven(core, cut, proof.bound, deadline)
@@ -101,12 +105,16 @@ def _around(problem: Problem, deadline: Deadline) -> Proof:
     loose = condensed(problem, indivisible(len(problem.nodes), problem.before, []))
     fused = condensed(problem, indivisible(len(problem.nodes), problem.before, problem.groups))
     _countable(loose)
-    cut = None if np.isinf(fused.fastest).any() else first_cut(fused, deadline)  # a group that no one device can run
+    cut = _first_cut(fused, deadline)
     if wide := wide_groups(problem):
         cut = better(cut, ring_cut(ring_core(problem, wide), wide, deadline))
-    if cut is None:
-        raise shortage(loose, proven=False)
+    cut = cut or any_cut(loose, deadline)
     return assigned(loose, Proof(cut, first_bound(loose)), deadline)
+
+
+def _first_cut(core: Core, deadline: Deadline) -> Cut | None:
+    """The first cut, if each unit can run on some device."""
+    return None if np.isinf(core.fastest).any() else first_cut(core, deadline)
 
 
 def _countable(core: Core) -> None:

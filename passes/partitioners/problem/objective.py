@@ -10,8 +10,8 @@ class Objective(str, Enum):
 
     A member has its name as an option, the name of that quantity, whether the quantity is the largest load of any
     device, and what a cut of the least is, for the help.  What is particular to an objective stands here, in
-    `evaluation` (its value), `search/first_cut` (its dynamic program and its first bound) and `proof/assignment` (its
-    integer program).
+    `evaluation` (its value), `search/first_cut` (its dynamic program and its first bound) and `proof/whole/assignment`
+    (its integer program).
     """
 
     quantity: str

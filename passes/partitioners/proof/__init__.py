@@ -10,6 +10,6 @@ The first calls the others, from the quickest to the most general:
     dominated        ideals that need not be kept
     exact            a dynamic program over the ideals
     integer_program  the relaxed problem as an integer program, where there are too many ideals
-    assignment       the whole problem as an integer program, where the relaxation is not enough
+    whole/           the whole problem as an integer program, where the relaxation is not enough
     cp_sat           OR-tools' CP-SAT solver, for both
 """

@@ -17,12 +17,14 @@ import numpy as np
 
 from passes.partitioners.deadline import Deadline
 from passes.partitioners.problem.evaluation import pipeline_order
-from passes.partitioners.proof.assignment import MOST_TERMS, Assignment, size
 from passes.partitioners.proof.contract import contracted
 from passes.partitioners.proof.exact import Exact
 from passes.partitioners.proof.ideals import TooWide
 from passes.partitioners.proof.integer_program import IntegerProgram, variables
 from passes.partitioners.proof.relaxed import Relaxed, Stages, relaxed
+from passes.partitioners.proof.whole.any_split import any_split, is_small
+from passes.partitioners.proof.whole.assignment import Assignment
+from passes.partitioners.proof.whole.placement import MOST_TERMS, size
 from passes.partitioners.search.first_cut import Cut, better, cut_along, judged
 from passes.partitioners.shortage import shortage
 from passes.partitioners.units import Core
@@ -46,11 +48,17 @@ class Proof:
 
 
 def any_cut(core: Core, deadline: Deadline) -> Cut:
-    """A cut that fits, where no order of units gave one.  Raises Infeasible if there is none, or none is found."""
-    model, deadline = relaxed(core), Deadline(deadline.left() / 2)
+    """A cut that fits, where no order of units gave one.  Raises Infeasible if there is none, or none is found.
+
+    The units of the core must be so small that no split parts one.
+    """
+    problem, deadline = core.problem, Deadline(deadline.left() / 2)
+    if is_small(core) or problem.node_by_node or problem.n_stages > len(problem.devices):
+        return any_split(core, deadline)
+    model = relaxed(core)
     longest = np.where(np.isinf(core.time), 0.0, core.time).max(axis=0)
     known = 1.0 + float(longest.sum() + 2 * model.cost.max(axis=0).sum())
-    if core.n * len(core.problem.devices) > MOST_VARIABLES // 10:
+    if core.n * len(problem.devices) > MOST_VARIABLES // 10:
         raise shortage(core, proven=False)
     try:
         found = Exact(model).search(known, MOST_IDEALS, deadline)

@@ -83,7 +83,8 @@ def cut_along(core: Core, order: np.ndarray, devices: Sequence[int], below: floa
 def first_bound(core: Core) -> float:
     """Seconds that no split can go below, without any search.
 
-    A throughput: all work shared evenly, or the longest unit where it is core.fastest.  A latency: the longest path.
+    A throughput: all work shared evenly, or the longest unit where it is core.fastest.  A latency: the longest path of
+    values, as a call does not wait for what only comes before it.
     """
     match core.problem.objective:
         case Objective.throughput:
@@ -92,8 +93,12 @@ def first_bound(core: Core) -> float:
             path = core.fastest.copy()
             if core.problem.node_by_node:  # where the nodes of a unit may run side by side
                 path[np.bincount(core.unit_of) > 1] = 0.0
-            for unit, earlier in enumerate(core.neighbours(reverse=True)):
-                path[unit] += max((path[other] for other in earlier), default=0.0)
+            by_reader = np.argsort(core.values.members, kind="stable")
+            makers = core.producer[core.values.owner[by_reader]]
+            starts = np.searchsorted(core.values.members[by_reader], np.arange(core.n + 1))
+            for unit in range(core.n):
+                earlier = makers[starts[unit] : starts[unit + 1]]
+                path[unit] += path[earlier[earlier < unit]].max(initial=0.0)
             return float(path.max())
 
 

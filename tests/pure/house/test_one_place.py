@@ -30,7 +30,7 @@ def test_an_objective_touches_four_files() -> None:
         f"{problem}/objective.py",
         f"{problem}/evaluation.py",
         "passes/partitioners/search/first_cut.py",
-        "passes/partitioners/proof/assignment.py",
+        "passes/partitioners/proof/whole/assignment.py",
     }
 
 

@@ -32,7 +32,7 @@ from passes.partitioners.problem import (
     evaluate,
 )
 from passes.partitioners.proof.relaxed import relaxed
-from passes.partitioners.search.first_cut import Cut
+from passes.partitioners.search.first_cut import Cut, first_bound
 from passes.partitioners.search.lattice import all_ideals
 from passes.partitioners.solver import indivisible_parts
 from tests.support.brute_force import optimum
@@ -183,6 +183,13 @@ def test_a_group_that_runs_node_by_node_orders_nothing() -> None:
     )
     assert evaluate(problem, (2, 0, 1, 2)) == 2.1
     assert solve(problem, 0.0).lower_bound <= 2.1
+
+
+def test_a_call_waits_for_values_alone() -> None:
+    problem = Problem(
+        (Node((1.0,)), Node((6.0,))), precedence=((0, 1),), devices=(Device(),) * 2, objective=Objective.latency
+    )
+    assert first_bound(indivisible_parts(problem)) == evaluate(problem, (0, 1)) == solve(problem).value == 6.0
 
 
 def test_moved_nodes_leave_a_device_that_is_too_small_for_them() -> None:

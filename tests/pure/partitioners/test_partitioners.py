@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import doctest
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from math import inf, isinf
+from typing import TypeVar
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from passes.partitioners import problem as problem_words
 from passes.partitioners import solve
+from passes.partitioners.condense import indivisible
 from passes.partitioners.deadline import Deadline
 from passes.partitioners.problem import (
     Device,
@@ -29,7 +32,10 @@ from passes.partitioners.problem import (
 )
 from passes.partitioners.problem.copies import inline
 from passes.partitioners.problem.memory import held_in, peaks
+from passes.partitioners.proof.whole import any_split as whole_program
+from passes.partitioners.proof.whole.any_split import any_split
 from passes.partitioners.rivals import Rivals
+from passes.partitioners.units import condensed
 
 whole = st.integers(0, 6).map(float)
 
@@ -43,7 +49,9 @@ def problems(draw: st.DrawFn) -> Problem:
     memory = st.one_of(st.just(inf), st.integers(4, 25).map(float))
     time = st.one_of(whole, whole, whole, st.just(inf)) if kinds > 1 else whole
     link = st.builds(Link, bandwidth=st.sampled_from((1.0, 2.0, inf)), latency=st.sampled_from((0.0, 0.5)))
-    devices = st.builds(Device, memory=memory, kind=st.integers(0, kinds - 1), free_transfers=st.booleans())
+    objective = draw(st.sampled_from((Objective.throughput, Objective.throughput, Objective.latency)))
+    alone = st.booleans() if objective is Objective.latency else st.just(False)
+    devices = st.builds(Device, memory, st.integers(0, kinds - 1), free_transfers=st.booleans(), node_by_node=alone)
     equal = draw(st.booleans())
     first = draw(devices)
     pairs = [(a, b) for a in range(n_devices) for b in range(n_devices) if a != b]
@@ -62,7 +70,7 @@ def problems(draw: st.DrawFn) -> Problem:
         devices=tuple(first if equal else draw(devices) for _ in range(n_devices)),
         link=draw(link),
         links={pair: draw(link) for pair in pairs} if draw(st.integers(0, 3)) == 3 else {},
-        objective=draw(st.sampled_from((Objective.throughput, Objective.throughput, Objective.latency))),
+        objective=objective,
         overlap=draw(st.booleans()),
         several_stages=draw(st.booleans()),
         every_device=draw(st.booleans()),
@@ -91,9 +99,16 @@ def brute_force(problem: Problem) -> float:
     return best
 
 
+T = TypeVar("T")
+
+
 def attempt(problem: Problem) -> Solution | Infeasible:
+    return attempt_of(lambda: solve(problem, time_limit=10.0))
+
+
+def attempt_of(search: Callable[[], T]) -> T | Infeasible:
     try:
-        return solve(problem, time_limit=10.0)
+        return search()
     except Infeasible as short:
         return short
 
@@ -105,18 +120,83 @@ def test_a_group_that_no_device_can_run(group: tuple[int, int]) -> None:
     assert isinstance(attempt(problem), Infeasible)
 
 
+HOST = Device(kind=1, free_transfers=True, node_by_node=True)
+
+
+@pytest.mark.parametrize(
+    ("problem", "best"),
+    [
+        (  # the part that needs more memory is listed first, and must run last
+            Problem(
+                (Node((0.0,), 5.0), Node((0.0,)), Node((0.0,))),
+                groups=((0, 1),),
+                devices=(Device(4.0), Device()),
+                several_stages=True,
+                every_device=True,
+                fixed_order=True,
+            ),
+            0.0,
+        ),
+        (  # the host runs both ends of a chain, and cannot run its middle
+            Problem(
+                (Node((inf, 1.0)), Node((1.0, inf)), Node((inf, 1.0))),
+                (Value(0, (1,), 0.0), Value(1, (2,), 0.0)),
+                groups=((0, 2),),
+                devices=(Device(), HOST),
+                objective=Objective.latency,
+                every_device=True,
+            ),
+            3.0,
+        ),
+    ],
+    ids=["unordered parts", "a group on a host"],
+)
+def test_a_split_that_no_chain_of_stages_has(problem: Problem, best: float) -> None:
+    found = solve(problem)
+    assert found.value == brute_force(problem) == best
+    assert found.optimal
+
+
+def test_none_was_found_is_no_proof() -> None:
+    """Without time, nothing is said to be impossible."""
+    nodes = tuple(Node((1.0,), size) for size in (1.0, 2.0, 1.0, 3.0, 1.0, 4.0, 1.0, 2.0))
+    problem = Problem(nodes, devices=(Device(6.0),) * 3, groups=((0, 7), (1, 6)), several_stages=True)
+    assert solve(problem).value > 0
+    core = condensed(problem, indivisible(8, (), ()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(whole_program, "MOST_TERMS", 0)
+        with pytest.raises(Infeasible, match="no split was found") as raised:
+            any_split(core, Deadline(0.0))
+    assert not raised.value.proven
+
+
 @settings(max_examples=200, deadline=None)
 @given(problems())
 def test_what_solve_claims_holds(problem: Problem) -> None:
     best = brute_force(problem)
     solution = attempt(problem)
     if isinstance(solution, Infeasible):
-        assert best == inf or not solution.proven
+        assert best == inf
+        assert solution.proven
         return
     assert evaluate(problem, solution.stage_of) == solution.value
     assert solution.lower_bound <= best * (1 + 1e-6) <= solution.value * (1 + 2e-6)
     if solution.optimal:
         assert solution.value == pytest.approx(best, rel=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(problems())
+def test_a_split_is_found_where_there_is_one(problem: Problem) -> None:
+    """By the program of all rules alone, which few of the problems above need."""
+    whole = inline(problem)
+    core = condensed(whole, indivisible(len(whole.nodes), whole.before, ()))
+    found = attempt_of(lambda: any_split(core, Deadline(10.0)))
+    if isinstance(found, Infeasible):
+        assert found.proven
+        assert brute_force(problem) == inf
+        return
+    assert evaluate(whole, dict(zip(whole.names, found.stages, strict=True))) == found.value
 
 
 @settings(max_examples=80, deadline=None)

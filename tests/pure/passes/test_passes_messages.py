@@ -121,3 +121,6 @@ def test_devices_whose_order_fits_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(shortage, "Sweep", lambda *_: sweep)
     found = shortage.shortage(cast(Any, core), proven=True)
     assert found.reason == "memory suffices, but no order of the devices lets each run its part"
+    found = shortage.shortage(cast(Any, core), proven=False)
+    assert found.reason == "memory suffices, but no split was found in which each device can run its part"
+    assert not found.proven

@@ -1,10 +1,9 @@
-"""The whole problem as one integer program, for what the relaxation leaves out.
+"""The best split of the whole problem by an integer program, for what the relaxation leaves out.
 
 Unequal links, the latency of parallel branches, a device with two stages and the rule that no device is idle
 break the symmetry that makes larger problems tractable. Only the peaks of activations are relaxed here:
-x[u, s] is 1 if unit u is in stage s, an edge between two stages orders their ranks, and moved[h, a, b] is 1 if
-value h goes from a to b. The program is large, so it is for small problems; as it starts from a good cut, it may
-improve that cut within the time limit.
+moved[h, a, b] is 1 if value h goes from a to b. The program is large, so it is for small problems; as it starts from a
+good cut, it may improve that cut within the time limit.
 """
 
 from __future__ import annotations
@@ -17,36 +16,22 @@ import numpy as np
 
 from passes.partitioners.deadline import Deadline
 from passes.partitioners.problem.objective import Objective
-from passes.partitioners.proof.cp_sat import Ending, Linear, new_program, run_solver
+from passes.partitioners.proof.cp_sat import Ending, Linear, run_solver
 from passes.partitioners.proof.integer_program import GRAIN
-from passes.partitioners.units import BYTES, COUNT, Core, Sets
+from passes.partitioners.proof.whole.placement import Placement, unit_sets
+from passes.partitioners.units import BYTES, COUNT, Core
 
 if TYPE_CHECKING:
     from ortools.sat.python import cp_model
 
-MOST_TERMS = 60_000
 
-
-def size(core: Core) -> int:
-    """The approximate number of constraints of a core's program."""
-    return (len(core.edges) + len(core.values.members)) * core.problem.n_stages**2
-
-
-class Assignment:
+class Assignment(Placement):
     """The program of one core.  `known` is the value of some split, in seconds."""
 
     def __init__(self, core: Core, known: float) -> None:
-        self.core, self.problem, self.program = core, core.problem, new_program()
+        super().__init__(core)
         self.scale = GRAIN / known
-        self.stages, self.devices = range(core.problem.n_stages), range(len(core.problem.devices))
-        self.x = [[self.program.new_bool_var("") for _ in self.stages] for _ in range(core.n)]
-        for row in self.x:
-            self.program.add_exactly_one(row)
-        n = len(self.devices)
-        self.on = [[sum(row[s] for s in self.stages if s % n == device) for device in self.devices] for row in self.x]
         self.value = self.program.new_int_var(0, ceil(known * self.scale), "")
-        self._keep_rules()
-        self._keep_order()
         match self.problem.objective:
             case Objective.throughput:
                 self._bound_loads()
@@ -68,48 +53,7 @@ class Assignment:
         bound = solver.best_objective_bound / self.scale
         if ending is not Ending.solved:
             return bound, None
-        return bound, np.array([next(s for s in self.stages if solver.boolean_value(row[s])) for row in self.x])
-
-    def _keep_rules(self) -> None:
-        """Constraints: groups on one device, units only where they can run, memory, and no idle device."""
-        program, core = self.program, self.core
-        for group in self.problem.groups:
-            first, *others = sorted({int(core.unit_of[node]) for node in group})
-            for other in others:
-                for device in self.devices:
-                    program.add(self.on[first][device] == self.on[other][device])
-        for number, device in enumerate(self.problem.devices):
-            here = [row[number] for row in self.on]
-            for unit in np.flatnonzero(np.isinf(core.time[device.kind])):
-                program.add(here[unit] == 0)
-            if self.problem.every_device:
-                program.add(sum(here) >= 1)
-            if np.isfinite(device.memory):
-                self._bound_memory(here, device.memory)
-
-    def _bound_memory(self, here: Sequence[Linear], memory: float) -> None:
-        scale = GRAIN / max(memory, 1e-9)
-        held = sum(floor(size * scale) * there for size, there in zip(self.core.keeps, here, strict=True))
-        for readers, size in zip(_parts(self.core.weights), self.core.weights.sizes[:, 0], strict=True):
-            stands = self.program.new_bool_var("")
-            for unit in readers:
-                self.program.add(stands >= here[unit])
-            held += floor(size * scale) * stands
-        self.program.add(held <= GRAIN)
-
-    def _keep_order(self) -> None:
-        """Constraints: if an edge leads from one stage to another, the one ranks before the other."""
-        rank = [self.program.new_int_var(0, len(self.stages) - 1, "") for _ in self.stages]
-        for s in self.stages:
-            for t in self.stages:
-                if s == t:
-                    continue
-                follows = self.program.new_bool_var("")
-                self.program.add(rank[s] < rank[t]).only_enforce_if(follows)
-                if self.problem.fixed_order and s > t:
-                    self.program.add(follows == 0)
-                for a, b in self.core.edges.tolist():
-                    self.program.add(follows >= self.x[a][s] + self.x[b][t] - 1)
+        return bound, self.placed(solver)
 
     def _bound_loads(self) -> None:
         core, problem = self.core, self.problem
@@ -153,7 +97,7 @@ class Assignment:
     def _moved(self, places: Sequence[Sequence[Linear]], among: range) -> dict[tuple[int, int, int], cp_model.IntVar]:
         """For each value and two places, a variable: whether it goes from the one to the other."""
         moved: dict[tuple[int, int, int], cp_model.IntVar] = {}
-        for value, members in enumerate(_parts(self.core.values)):
+        for value, members in enumerate(unit_sets(self.core.values)):
             producer = int(self.core.producer[value])
             for a in among:
                 for b in among:
@@ -171,7 +115,3 @@ class Assignment:
     def _seconds(self, value: int, source: int, target: int) -> int:
         link, sizes = self.problem.between(source, target), self.core.values.sizes[value]
         return floor((link.latency * sizes[COUNT] + sizes[BYTES] / link.bandwidth) * self.scale)
-
-
-def _parts(sets: Sets) -> list[list[int]]:
-    return [part.tolist() for part in np.split(sets.members, sets.starts[1:-1])] if len(sets) else []
