@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import inf
 
 import torch
 
@@ -18,6 +19,7 @@ from runtime.generation.scheduling.padding import SEQ
 from runtime.generation.scheduling.scheduler import CHUNK, Scheduler
 from runtime.generation.scheduling.sequences import Pools, TextInProgress
 from runtime.manifest.manifest import Generation
+from runtime.options import PREFILL_SHARE
 
 HOST = 0.001  # seconds in which the host orders a batch
 GENERATION = Generation(page=256, pages=1200, max_length=4096)
@@ -66,7 +68,7 @@ class Simulation:
 
     texts: Sequence[Text]
     stages: int = 1
-    share: float | None = None
+    share: float = PREFILL_SHARE
     factor: float = 1.0  # of the seconds of each step
     scheduler: Scheduler = field(init=False)
     _now: float = 0.0
@@ -77,16 +79,15 @@ class Simulation:
     _of: dict[Continuation, Text] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        shares = {} if self.share is None else {"prefill_share": self.share}
-        self.scheduler = Scheduler(Pools.of(GENERATION), self.stages, **shares)
+        self.scheduler = Scheduler(Pools.of(GENERATION), self.stages, prefill_share=self.share)
         self._free = [0.0] * self.stages
 
     def run(self) -> float:
         """Write all texts; returns when the last one was."""
         coming = deque(sorted(self.texts, key=lambda text: text.arrives))
         while coming or self._under_way:
-            events = [*(text.arrives for text in (*coming,)[:1]), *(end for end, _, _ in (*self._under_way,)[:1])]
-            self._now = max(self._now, min(events))
+            first = min(coming[0].arrives if coming else inf, self._under_way[0][0] if self._under_way else inf)
+            self._now = max(self._now, first)
             while self._under_way and self._under_way[0][0] <= self._now:
                 self._read(*self._under_way.popleft())
             while coming and coming[0].arrives <= self._now:
@@ -107,7 +108,8 @@ class Simulation:
         """A step starts once the tokens that it reads are written; the chunks of a prompt follow each other."""
         self._now += HOST
         fills = max(batch.counts) > 1
-        end = max([self._now, *([] if fills else [self._done[text] for text in batch.texts if text in self._done])])
+        known = [] if fills else [self._done[text] for text in batch.texts if text in self._done]
+        end: float = max(self._now, *known, 0.0)
         for stage in range(self.stages):
             end = max(end, self._free[stage])
             end += self.factor * seconds(len(batch.texts), max(batch.counts)) / self.stages
@@ -129,7 +131,8 @@ class Simulation:
 
 def mixed(rate: float = 0.0, new: int = 160, count: int = 128) -> list[Text]:
     """Texts of 200 to 2,000 tokens, all there at once, or arriving at random at so many a second."""
-    draw, at, made = random.Random(0), 0.0, []
+    draw, at = random.Random(0), 0.0
+    made: list[Text] = []
     for number in range(count):
         made.append(Text(at, random.Random(number).randint(200, 2000), new))
         at += draw.expovariate(rate) if rate else 0.0
