@@ -145,9 +145,11 @@ def _with_repeats(example: Example, soft: bool, returned: Sequence[Any] | None) 
         raise
     graph, questions = recording.graph, recording.questions
     for symbol in may_be_one(graph):
-        if place := _other_at_one(symbol, graph, questions, _as_recorded(used, recording), way):
-            if recording.repeats is not None:
-                raise InDoubt(f"at {symbol} = 1 layers may do something else")
+        place = _other_at_one(symbol, graph, questions, _as_recorded(used, recording), way)
+        if place and recording.repeats is not None:  # or at 1 layers differ in what they are recorded by
+            full = replace(recording, graph=graph).full().graph
+            place = _other_at_one(symbol, full, questions, replace(used, repeats=False), way)
+        if place:
             if str(symbol) in ones:
                 why = f"for other sizes the model computes something else (at {place})"
                 return _with_ones(example, [str(symbol)], why, soft, returned)

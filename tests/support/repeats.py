@@ -12,6 +12,7 @@ from unittest.mock import patch
 from torch import nn
 
 from ir.capture import capture
+from ir.capture.checks import equivalence
 from ir.capture.export import recording
 from ir.capture.repeats.layers import LayersOnce
 from ir.graph import Graph
@@ -49,6 +50,7 @@ def exported(
 
     with (
         patch.object(recording, "alike_modules", lambda model: members(model, fewest)),
+        patch.object(equivalence, "alike_modules", lambda model: members(model, fewest)),
         patch.object(recording, "repeats_of", noted),
         warnings.catch_warnings(),
     ):
@@ -63,5 +65,6 @@ def differences(one: Graph, other: Graph) -> list[str]:
         "places": [[node.where for node in graph.nodes] for graph in (one, other)],
         "variables": [[v.variables for node in graph.nodes for v in node.results] for graph in (one, other)],
         "modules": [list(graph.modules.items()) for graph in (one, other)],
+        "constants": [[(c.fqn, c.data.dtype, c.data.tolist()) for c in graph.constants] for graph in (one, other)],
     }
     return [name for name, (first, second) in facts.items() if first != second]

@@ -11,7 +11,7 @@ import argparse
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from typing import Any
@@ -20,6 +20,7 @@ from unittest.mock import patch
 import torch
 import transformers as t
 
+from ir.capture.repeats.alike import alike_modules
 from ir.sources.decoder.made import step_of
 from ir.sources.source import Source
 from tests.support.repeats import NEVER, differences, exported
@@ -28,29 +29,51 @@ from tests.zoo.entry import Entry
 from tests.zoo.generation import ENTRIES, SEEING
 from tests.zoo.measure import EXAMPLE
 
-LAYERS = 10
+LAYERS = 8
 FEWEST = 4  # layers alike that are recorded once a kind
-_NUMBERS = ("num_hidden_layers", "num_layers", "n_layer", "encoder_layers", "decoder_layers", "num_decoder_layers")
+_NUMBERS = (
+    *("num_hidden_layers", "num_layers", "n_layer", "n_layers", "num_blocks", "encoder_layers", "decoder_layers"),
+    *("num_decoder_layers", "encoder_num_hidden_layers", "decoder_num_hidden_layers"),
+)
+NOTHING = "no layers alike"
+_STAGES = ("depths", "stage_num_blocks")  # layers in each part of a pyramid
+
+
+def deepened(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a configuration with more layers, in configurations inside it, too; lists for each layer go on."""
+    old = {value for name, value in options.items() if name in _NUMBERS and isinstance(value, int)}
+    return {name: _deepened(name, value, old) for name, value in options.items()}
+
+
+def _deepened(name: str, value: Any, old: Collection[int]) -> Any:
+    match value:
+        case int() if name in _NUMBERS:
+            return LAYERS
+        case dict():
+            return deepened(value)
+        case list() if name in _STAGES:
+            return [*value[:-1], LAYERS]
+        case [[[*kinds], int()]]:  # gpt_neo's
+            return [[kinds, LAYERS // len(kinds)]]
+        case list() if len(value) in old:
+            return [value[i % len(value)] for i in range(LAYERS)]
+    return value
 
 
 @contextmanager
-def _deep() -> Iterator[None]:
+def _deep(change: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Iterator[None]:
     """Give configurations more layers inside the context."""
     make: Any = t.AutoConfig.for_model
-
-    def deeper(kind: str, **options: Any) -> Any:
-        return make(kind, **options | {name: LAYERS for name in _NUMBERS if isinstance(options.get(name), int)})
-
-    with patch.object(t.AutoConfig, "for_model", deeper):
+    with patch.object(t.AutoConfig, "for_model", lambda kind, **options: make(kind, **change(options))):
         yield
 
 
 def _model(entry: Entry) -> torch.nn.Module:
     """The model with more layers, or as it is where it cannot have more."""
     try:
-        with _deep():
+        with _deep(deepened):
             return entry.model()
-    except Exception:  # of configurations with something for each layer
+    except Exception:  # of configurations in which something else counts layers
         return entry.model()
 
 
@@ -60,7 +83,8 @@ def compared(name: str) -> tuple[str, str]:
     entry = MODELS[name]
     try:
         inputs, shapes = entry.inputs(*EXAMPLE), {key: dict(dims) for key, dims in entry.dynamic.items()}
-        return name, _outcome(_model(entry), inputs, shapes, soft=True)
+        model = _model(entry)
+        return name, _outcome(model, inputs, shapes, soft=True) if alike_modules(model, FEWEST) else NOTHING
     except Exception as e:  # models that no export takes
         return name, _failed(e)
 

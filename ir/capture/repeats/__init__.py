@@ -11,6 +11,7 @@ kept       tensors that a layer leaves in objects that it is given
 template   what a call of a layer did, and a later call beside it
 again      the operator that stands for a later call in an export
 layers     an export in which the layers are watched
+constants  the tensors of numbers in the code of layers
 numbering  the names that torch gives the nodes of a full export
 expanded   the graph with the template's nodes in place of each such operator
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,9 +12,10 @@ from ir.analysis.borders import Namer
 from ir.analysis.dead_code import without_dead_code
 from ir.capture.program.reader import Read
 from ir.capture.repeats.again import AGAIN
+from ir.capture.repeats.constants import OwnConstant
 from ir.capture.repeats.numbering import Instance, LayerRepeats
 from ir.capture.repeats.template import InDoubt
-from ir.graph import Call, Graph, Node, Value
+from ir.graph import Call, Constant, Graph, Node, Value
 from ir.location import Where
 
 
@@ -31,11 +32,16 @@ def with_all_layers(graph: Graph, found: LayerRepeats, read: Read) -> Graph:
     calls = {value.name: node for node in graph.nodes for value in node.results if isinstance(node, Call)}
     expansion = _Expansion(graph, read, calls)
     instances = {instance.number: instance for instance in found.instances}
+    constants = expansion.constants(found.constants, instances)
     nodes = tuple(new for node in graph.nodes for new in expansion.of(node, instances))
     outputs = tuple(expansion.value(v) for v in graph.outputs)
     updates = tuple((state, expansion.value(v)) for state, v in graph.updates)
-    full = replace(graph, nodes=nodes, outputs=outputs, updates=updates, modules=expansion.modules(instances))
-    return _named(without_dead_code(full), found.names, expansion)
+    modules = expansion.modules(instances)
+    full = replace(graph, constants=constants, nodes=nodes, outputs=outputs, updates=updates, modules=modules)
+    live = without_dead_code(full)
+    if live.constants != constants:  # torch does not number those that it does not need
+        raise InDoubt("a layer does not need all that those like it need")
+    return _named(live, found.names, expansion)
 
 
 @dataclass
@@ -45,10 +51,31 @@ class _Expansion:
     calls: Mapping[str, Call]  # by name of a result
     made: dict[Value, Value] = field(default_factory=dict)  # what stands for the results of the operators
     named: dict[Value, str] = field(default_factory=dict)  # the names of those in a full export
-    places: dict[int, str] = field(default_factory=dict)  # the path of each instance, by number
+    own: dict[int, dict[Value, Value]] = field(default_factory=dict)  # constants of each instance, by the template's
 
     def value(self, value: Value) -> Value:
         return self.made.get(value, value)
+
+    def constants(self, owned: Iterable[OwnConstant], instances: Mapping[int, Instance]) -> tuple[Constant, ...]:
+        """The constants of a full export, in its order."""
+        known = {one.placeholder: self._value(one.placeholder) for one in owned}
+        others = [c for c in self.graph.constants if c not in known.values()]
+        leaves = (*self.graph.inputs, *self.graph.params, *self.graph.states, *others)
+        namer = Namer({*(v.name for v in leaves), *map(str, self.graph.hints)})
+        made: list[Constant] = []
+        for one in owned:
+            if (value := known[one.placeholder]) is None:
+                continue
+            assert isinstance(value, Constant)
+            again = one.instance in instances
+            path = (
+                _path(one.path, instances[one.instance].template, instances[one.instance].path) if again else one.path
+            )
+            fqn = f"{path}.{one.name}".lstrip(".")
+            data = value.data.clone() if again else value.data
+            made.append(replace(value, name=namer(fqn), fqn=fqn, data=data))
+            (self.own.setdefault(one.instance, {}) if again else self.made)[value] = made[-1]
+        return (*others, *made)
 
     def of(self, node: Node, instances: Mapping[int, Instance]) -> Iterator[Node]:
         if isinstance(node, Call) and node.op == AGAIN:
@@ -57,8 +84,7 @@ class _Expansion:
             yield _mapped(node, self.made)
 
     def _instance(self, again: Call, instance: Instance) -> Iterator[Node]:
-        self.places[instance.number] = again.where.module
-        here: dict[Value, Value] = {}
+        here = dict(self.own.get(instance.number, {}))
         for name, given in zip(instance.external, again.args[0], strict=True):
             known = self._value(name)
             if known is not None:
@@ -70,7 +96,7 @@ class _Expansion:
                 raise InDoubt(f"{instance.path} reads what is not known")
             for result in call.results:
                 here[result] = self._repeated(result, instance, call, again, outer.get(result))
-            where = _moved(call.where, instance.path, again.where)
+            where = _moved(call.where, instance.template, again.where)
             yield replace(_mapped(call, here), results=tuple(here[r] for r in call.results), where=where)
         for wanted, result in zip(outputs, again.results, strict=True):
             if wanted is not None and wanted in here:
@@ -114,7 +140,7 @@ class _Expansion:
 
     def modules(self, instances: Mapping[int, Instance]) -> dict[str, str]:
         """The classes of modules by path, in the order in which a full export meets them."""
-        paths = {path: self._template(number, instances) for number, path in self.places.items()}
+        paths = {instance.path: instance.template for instance in instances.values()}
         found: dict[str, str] = {}
         for path, cls in self.graph.modules.items():
             found.setdefault(path, cls)
@@ -122,10 +148,6 @@ class _Expansion:
                 inside = (p for p in self.graph.modules if p.startswith(f"{template}."))
                 found |= {path + p[len(template) :]: self.graph.modules[p] for p in inside}
         return found
-
-    @staticmethod
-    def _template(number: int, instances: Mapping[int, Instance]) -> str:
-        return instances[number].path
 
 
 def _mapped(node: Any, values: Mapping[Value, Value]) -> Any:

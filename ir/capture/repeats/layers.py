@@ -63,6 +63,7 @@ class Repeated:
 
     number: int
     recorded: Recorded
+    path: str
     start: int
     end: int
 
@@ -148,7 +149,7 @@ class LayersOnce:
         kind = self._kinds.setdefault((member.group, member.attributes, _types(_arguments(forward)), _site()), _Kind())
         kind.calls += 1
         if kind.recorded is not None:
-            return self._repeat(kind.recorded, forward)
+            return self._repeat(kind.recorded, member, forward)
         number = list(self._kinds.values()).index(kind)
         if kind.refused or (
             kind.calls == 1 if self.given is None else self.given[number : number + 1] != (kind.calls,)
@@ -164,12 +165,12 @@ class LayersOnce:
         return tuple(kind.template for kind in self._kinds.values())
 
     def _record(self, kind: _Kind, member: Alike, forward: functools.partial[Any]) -> Any:
-        start, path, recorder = len(self._nodes), self._path(member), CallRecorder()
+        start, path, recorder = len(self._nodes), self._path(member), CallRecorder(self._nodes)
         misses = FakeTensorMode.cache_info().misses
         with recorder:
             result = forward()
         wishes, kind.wishes = kind.wishes, self._wishes(start)
-        if (own := _own_tensor(self._since(start))) is not None:  # whose name is another in each call
+        if (own := _own_tensor(self._since(start), recorder.of_numbers)) is not None:
             kind.refused = self.refused[member.path] = f"it has {own.target}"
             return result
         settled = wishes == kind.wishes and misses == FakeTensorMode.cache_info().misses
@@ -190,7 +191,7 @@ class LayersOnce:
         self._by_path[path], kind.template = template, kind.calls
         return result
 
-    def _repeat(self, recorded: Recorded, forward: functools.partial[Any]) -> Any:
+    def _repeat(self, recorded: Recorded, member: Alike, forward: functools.partial[Any]) -> Any:
         replay, template = Replay(recorded.template), recorded.template
         before = _guards(recorded.template)
         with _disable_current_modes(), replay:
@@ -202,7 +203,7 @@ class LayersOnce:
         outputs, stored = made[: len(template.outputs)], made[len(template.outputs) :]
         for before, after in zip(replay.stored, stored, strict=True):
             before.copy_(after)
-        self.repeated.append(Repeated(number, recorded, start, len(self._nodes)))
+        self.repeated.append(Repeated(number, recorded, self._path(member), start, len(self._nodes)))
         returned = replay.returned(result, outputs, kept_in(_arguments(forward)))
         del result, replay, given
         template.require_unkept()
@@ -227,7 +228,8 @@ class LayersOnce:
         wishes = {
             id(node): created.wish for node, created in zip(self._nodes[start:], self.created[start:], strict=True)
         }
-        return [wishes[id(node)] for node in self._since(start) if not _is_function(node)]
+        nodes = [node for node in self._since(start) if not _is_function(node)]
+        return ["" if node.op == "get_attr" else wishes[id(node)] for node in nodes]  # tensors are numbered, too
 
     def _stores(self, nodes: Sequence[fx.Node], external: Collection[torch.Tensor]) -> dict[str, str]:
         """The nodes that store into buffers from outside, by name, with the nodes of these buffers.
@@ -250,9 +252,11 @@ def _is_function(node: fx.Node) -> bool:
     return node.op == "get_attr" and all(isinstance(user.target, HigherOrderOperator) for user in node.users)
 
 
-def _own_tensor(nodes: Sequence[fx.Node]) -> fx.Node | None:
-    """The first node for a tensor of no module, as one of numbers in a layer's code."""
-    return next((node for node in nodes if node.op == "get_attr" and not _is_function(node)), None)
+def _own_tensor(nodes: Sequence[fx.Node], of_numbers: Sequence[fx.Node]) -> fx.Node | None:
+    """The first node for a tensor of no module, but for those of numbers in a layer's code."""
+    known = set(map(id, of_numbers))
+    tensors = (node for node in nodes if node.op == "get_attr" and not _is_function(node))
+    return next((node for node in tensors if id(node) not in known), None)
 
 
 def _arguments(forward: functools.partial[Any]) -> Any:

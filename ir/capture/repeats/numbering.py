@@ -11,6 +11,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.fx.graph import _Namespace
 
+from ir.capture.repeats.constants import OwnConstant, constants_of
 from ir.capture.repeats.layers import Created, LayersOnce, Recorded, Repeated
 from ir.capture.repeats.template import InDoubt
 
@@ -22,7 +23,8 @@ class Instance:
     """A repeated layer: by the names of the template's nodes, those that a full export has for it."""
 
     number: int
-    path: str  # of the template
+    path: str
+    template: str  # its path
     names: Mapping[str, str]
     external: tuple[str, ...]  # the nodes of the tensors that the template took from outside; "" for none
     outputs: tuple[str, ...]
@@ -34,6 +36,7 @@ class LayerRepeats:
 
     instances: tuple[Instance, ...]
     names: Mapping[str, str]
+    constants: tuple[OwnConstant, ...]  # those of a full one
     templates: tuple[int, ...]  # the call of each kind that is its template
 
 
@@ -46,7 +49,9 @@ def repeats_of(once: LayersOnce, program: ExportedProgram) -> LayerRepeats | Non
         return None
     graph = once.created[once.repeated[0].start].graph
     created = [c for c in once.created if c.graph is graph]  # not those in functions that operators run
-    numbering = _Numbering(once.created, graph, _items(created, program) | _placeholders(created, program))
+    final = _items(created, program) | _placeholders(created, program)
+    numbering = _Numbering(once.created, graph, final)
+    constants = constants_of(once.created, once.repeated, program, final)
     starts = {repeated.start: repeated for repeated in once.repeated}
     names: dict[str, str] = {}
     instances: list[Instance] = []
@@ -60,7 +65,7 @@ def repeats_of(once: LayersOnce, program: ExportedProgram) -> LayerRepeats | Non
         numbering.follow([once.created[number]])
         names |= numbering.named([once.created[number]])
         number += 1
-    return LayerRepeats(tuple(instances), names, once.templates)
+    return LayerRepeats(tuple(instances), names, constants, once.templates)
 
 
 class _Numbering:
@@ -91,7 +96,7 @@ class _Numbering:
         recorded: Recorded = repeated.recorded
         names = self.named(self._created[recorded.start : recorded.end])
         external, outputs = (tuple(self._final.get(n, n) for n in ns) for ns in (recorded.external, recorded.outputs))
-        return Instance(repeated.number, recorded.path, names, external, outputs)
+        return Instance(repeated.number, repeated.path, recorded.path, names, external, outputs)
 
     def _of_graph(self, created: Iterable[Created]) -> Iterator[Created]:
         return (one for one in created if one.graph is self._graph)

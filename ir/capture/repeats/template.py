@@ -6,12 +6,14 @@ import gc
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from types import CellType, FrameType, MethodType
+from types import CellType, EllipsisType, FrameType, MethodType
 from typing import Any
 
 import torch
+from torch import fx
 from torch._C import DisableTorchFunction
 from torch._ops import HigherOrderOperator
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes
@@ -23,6 +25,7 @@ from ir.objects.signature import flatten
 _SIZES = (torch.SymInt, torch.SymFloat, torch.SymBool)
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.layout)
 _STORES = {torch.Tensor.index_put_, torch.Tensor.__setitem__}
+_OF_SIZES = {torch.sym_max, torch.sym_min, torch.sym_int, torch.sym_float, torch.sym_not, torch.sym_ite, torch.sym_sum}
 _READ_VALUES = {"item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__", "is_nonzero", "equal"}
 
 
@@ -48,11 +51,13 @@ class FunctionCall:
 
 
 class CallRecorder(TorchFunctionMode):
-    """Notes the functions of torch that are called inside the context."""
+    """Notes the functions of torch that are called inside the context, which record their nodes in `nodes`."""
 
-    def __init__(self) -> None:
+    def __init__(self, nodes: Sequence[fx.Node] = ()) -> None:
         super().__init__()
         self.steps: list[FunctionCall] = []
+        self.of_numbers: list[fx.Node] = []  # nodes of steps that are given numbers, and tensors of the program
+        self._nodes = nodes
         self.tensors: list[torch.Tensor] = []
         self.external: list[int] = []  # those that no function made
         self.doubt = ""
@@ -61,7 +66,9 @@ class CallRecorder(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         with DisableTorchFunction():
             given = self.described((args, kwargs or {}), external=True)
+            start, numbers = len(self._nodes), _are_numbers((args, kwargs))
         made = func(*args, **(kwargs or {}))
+        self.of_numbers += self._nodes[start:] if numbers else []
         with DisableTorchFunction():
             makes = func == torch.Tensor.__setitem__ or any(
                 isinstance(leaf, torch.Tensor) for leaf in tree_leaves(made)
@@ -105,6 +112,17 @@ class CallRecorder(TorchFunctionMode):
         return Ref(self._known[id(tensor)])
 
 
+def _are_numbers(given: Any) -> bool:
+    """Whether arguments are numbers, names and the like, and tensors that are traced: nothing else has values."""
+    return all(map(_is_number, tree_leaves(given)))
+
+
+def _is_number(leaf: Any) -> bool:
+    if isinstance(leaf, slice):
+        return _are_numbers((leaf.start, leaf.stop, leaf.step))
+    return isinstance(leaf, (*_PLAIN, *_SIZES, EllipsisType, FakeTensor))
+
+
 def _runs_known(args: Any) -> bool:
     """Whether the functions among arguments are methods of frozen dataclasses, which say what these compute."""
     functions = [leaf for leaf in tree_leaves(args) if callable(leaf)]
@@ -117,10 +135,10 @@ def _is_frozen(thing: Any) -> bool:
 
 
 def _reads_types(func: Any, args: Any, made: Any) -> bool:
-    """Whether a function that returns no tensor depends on the types of its arguments alone."""
+    """Whether a function that returns no tensor depends on sizes, or the types of its arguments alone."""
     if made is None or getattr(func, "__name__", "") in _READ_VALUES:
         return False
-    if not any(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(args)):
+    if func not in _OF_SIZES and not any(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(args)):
         return False
     return not any(isinstance(leaf, _SIZES) and free_unbacked_symbols(leaf) for leaf in tree_leaves(made))
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeAlias
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -261,13 +262,39 @@ def test_what_a_layer_makes_is_held_by_no_variable_of_a_module_in_the_next() -> 
     assert same(model) == LAYERS - 3
 
 
-def test_layers_with_numbers_of_their_own_are_exported_one_by_one_and_say_so() -> None:
-    def compute(layer: Layer, x: torch.Tensor) -> torch.Tensor:
-        return layer.inner(x) * torch.tensor([0.5] * WIDTH)
+def numbers_in_code(layer: Layer, x: torch.Tensor) -> torch.Tensor:
+    """A tensor of numbers, and one that torch makes of an index."""
+    return layer.inner(x) * torch.tensor([0.5] * WIDTH) + x[..., [-1]]
 
-    once = exported(Stack(compute), (torch.randn(3, WIDTH),), fewest=4)
-    assert once.left_out == 0
-    assert any("exported one by one: it has _tensor_constant" in note for note in once.graph.notes)
+
+def test_tensors_of_numbers_in_layers_are_constants_of_each() -> None:
+    class Around(Stack):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x * torch.tensor([2.0])) * torch.tensor([3.0])
+
+    once = exported(Around(numbers_in_code), (torch.randn(3, WIDTH),), fewest=4)
+    assert once.graph.constants[-1].fqn == f"lifted_tensor_{2 * LAYERS + 1}"
+    assert len({constant.data.data_ptr() for constant in once.graph.constants}) == 2 * LAYERS + 2
+    assert same(lambda: Around(numbers_in_code), dynamic=True) == LAYERS - 2
+
+
+def test_layers_with_values_of_others_in_their_code_are_exported_one_by_one_and_say_so() -> None:
+    values, array = torch.rand(WIDTH), np.ones(WIDTH, np.float32)
+
+    def compute(layer: Layer, x: torch.Tensor) -> torch.Tensor:
+        array[0] += 1
+        return layer.inner(x) * (torch.tensor(array) if layer.of_array else values)
+
+    def model(of_array: bool) -> nn.Module:
+        stack = Stack(compute)
+        for layer in stack.layers:
+            layer.of_array = of_array
+        return stack
+
+    for of_array in (False, True):
+        once = exported(model(of_array), (torch.randn(3, WIDTH),), fewest=4)
+        assert once.left_out == 0
+        assert any("exported one by one: it has _tensor_constant" in note for note in once.graph.notes)
 
 
 def test_kinds_that_take_turns_are_recorded_once_where_a_layer_asks_about_one_row() -> None:
