@@ -14,7 +14,7 @@ from torch import nn
 from ir.capture import capture
 from ir.capture.checks import equivalence
 from ir.capture.export import recording
-from ir.capture.repeats.layers import LayersOnce
+from ir.capture.export.recording import Recording
 from ir.graph import Graph
 from ir.text.printer import print_graph
 
@@ -24,7 +24,7 @@ _NUMBER = re.compile(r"#\d+'")  # of a module that is kept whole, counted throug
 
 @dataclass(frozen=True)
 class Exported:
-    """The graph of a model, and how many calls of layers were left out of its last export."""
+    """The graph of a model, and how many calls of layers were left out of its export."""
 
     graph: Graph
     left_out: int
@@ -42,16 +42,16 @@ def exported(
 ) -> Exported:
     """An export in which `fewest` layers alike, or more, are recorded once a kind."""
     left_out = [0]
-    members, repeats_of = recording.alike_modules, recording.repeats_of
+    members, full = recording.alike_modules, Recording.full
 
-    def noted(once: LayersOnce, program: Any) -> Any:
-        left_out.append(len(once.repeated))
-        return repeats_of(once, program)
+    def noted(recorded: Recording) -> Recording:
+        left_out.append(len(recorded.repeats.instances) if recorded.repeats else 0)
+        return full(recorded)
 
     with (
         patch.object(recording, "alike_modules", lambda model: members(model, fewest)),
         patch.object(equivalence, "alike_modules", lambda model: members(model, fewest)),
-        patch.object(recording, "repeats_of", noted),
+        patch.object(Recording, "full", noted),
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")  # of state that no stage has

@@ -278,6 +278,31 @@ def test_tensors_of_numbers_in_layers_are_constants_of_each() -> None:
     assert same(lambda: Around(numbers_in_code), dynamic=True) == LAYERS - 2
 
 
+def test_layers_that_ask_for_the_larger_of_two_sizes_are_exported_once_a_kind() -> None:
+    def compute(layer: Layer, x: torch.Tensor) -> torch.Tensor:
+        return layer.inner(x)[: torch.sym_max(x.shape[0], 2)]
+
+    assert same(lambda: Stack(compute), dynamic=True) >= LAYERS // 2  # the template is a later call
+
+
+def test_layers_whose_results_nobody_reads_are_named_as_in_a_full_export() -> None:
+    class Early(Stack):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            made = [x := layer(x) for layer in self.layers]
+            return made[3]
+
+    assert same(lambda: Early(plain)) == LAYERS - 2
+
+
+def test_layers_that_compute_something_else_for_one_row_are_exported_once_a_kind() -> None:
+    def compute(layer: Layer, x: torch.Tensor) -> torch.Tensor:
+        return layer.inner(x) * (2.0 if x.shape[0] > 1 else 3.0)
+
+    assert same(lambda: Stack(compute), dynamic=True) >= LAYERS // 2
+    once = exported(Stack(compute), (torch.randn(3, WIDTH),), None, {"x": {0: "batch"}}, fewest=4)
+    assert any("`batch` must be 2 or more" in note for note in once.graph.notes)
+
+
 def test_layers_with_values_of_others_in_their_code_are_exported_one_by_one_and_say_so() -> None:
     values, array = torch.rand(WIDTH), np.ones(WIDTH, np.float32)
 
