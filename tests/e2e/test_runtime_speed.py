@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -81,6 +82,8 @@ def test_many_share_the_lock_and_a_writer_holds_it_alone() -> None:
     with lock.hold(exclusive=False), lock.hold(exclusive=False):
         threads = [Thread(target=run_alone)]
         threads[0].start()
+        while not lock._exclusive:  # it waits from then on
+            time.sleep(0.001)
         assert not alone.wait(0.1)
         threads.append(Thread(target=run_late))
         threads[1].start()

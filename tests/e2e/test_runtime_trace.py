@@ -47,7 +47,7 @@ def end(event: dict[str, Any]) -> float:
     return event["ts"] + event["dur"]
 
 
-def test_a_stream_shows_its_stages_at_work_at_once(slow: Path) -> None:
+def test_a_stream_shows_when_each_stage_works_and_receives(slow: Path) -> None:
     with Pipeline.load(slow) as pipe, pipe.trace(slow / "trace.json"):
         list(pipe.map([X] * 6))
     events = read(slow / "trace.json")
@@ -61,8 +61,22 @@ def test_a_stream_shows_its_stages_at_work_at_once(slow: Path) -> None:
             assert end(earlier) <= later["ts"]
     for target, source in ((1, 0), (2, 0), (2, 1)):
         assert all(transfer[target, batch]["ts"] >= end(compute[source, batch]) for batch in range(6))
-    neighbours = [(compute[0, batch + 1], compute[1, batch]) for batch in range(5)]
-    assert any(max(a["ts"], b["ts"]) < min(end(a), end(b)) for a, b in neighbours)
+
+
+def test_stages_that_work_at_once_overlap_in_it(tmp_path: Path) -> None:
+    """Stage 0 with batch k + 1 and stage 1 with batch k meet at a barrier, so both are at work then."""
+    signals.renew()
+    meet = "from tests.support.artifacts import signals\nif {value}[0, 0] {meets}: signals.meeting.wait()\n"
+    parts = [
+        Part(meet.format(value="x", meets="> 0") + "return (x,)", {"x": None}, {"h": ((1,), ())}),
+        Part(meet.format(value="h", meets="< 5") + "return (h,)", {"h": 0}, {"y": ((), (0,))}),
+    ]
+    with Pipeline.load(write(tmp_path, parts)) as pipe, pipe.trace(tmp_path / "trace.json"):
+        list(pipe.map((X * batch for batch in range(6)), in_flight=2))
+    compute = of(read(tmp_path / "trace.json"), "compute")
+    for batch in range(5):
+        one, other = compute[0, batch + 1], compute[1, batch]
+        assert max(one["ts"], other["ts"]) < min(end(one), end(other))
 
 
 def test_idle_fills_what_is_left_of_each_row(slow: Path) -> None:

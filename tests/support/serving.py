@@ -35,6 +35,13 @@ class Served:
             time.sleep(0.02)
         return time.monotonic() - began
 
+    def wait_for_metric(self, line: str) -> None:
+        """Until the metrics have a line."""
+        began = time.monotonic()
+        while line not in self.http.get("/metrics").text.splitlines():
+            assert time.monotonic() - began < 60, line
+            time.sleep(0.02)
+
     def infer(self, *rows: list[float], **fields: Any) -> httpx.Response:
         data = [value for row in rows for value in row]
         entry = {"name": "x", "datatype": "FP32", "shape": [len(rows), len(rows[0])], "data": data}

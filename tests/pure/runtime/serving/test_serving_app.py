@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -61,7 +62,7 @@ def test_a_body_that_does_not_come_is_given_up(
 
         await server.app()(scope, never, send)
 
-    asyncio.run(asyncio.wait_for(run(), 10))
+    asyncio.run(asyncio.wait_for(run(), 30))
     assert sent[0]["status"] == status
     assert b"the body was not there within 0.01 s" in sent[1]["body"]
 
@@ -135,9 +136,10 @@ def test_each_request_is_a_span_below_its_clients(server: Server, monkeypatch: p
         server.model.admission.done(1, {})
         await answer
 
+    began = time.monotonic()
     asyncio.run(ask())
     assert [span["name"] for span in tracer.spans[1:]] == ["queue", "engine"]
-    assert 0.01 < tracer.spans[2]["seconds"] < 5
+    assert 0.01 < tracer.spans[2]["seconds"] < time.monotonic() - began
 
 
 def test_the_page_is_open_and_its_data_is_not(server: Server) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -38,7 +39,7 @@ async def answered(scope: Any, receive: Any, send: Any) -> None:
 
 
 def told(*parts: bytes, seconds: float = 0.0) -> Sent:
-    """What a client gets that sends these parts."""
+    """What a client gets that sends these parts and then waits so long, or until the connection is closed."""
 
     async def run() -> Sent:
         config = uvicorn.Config(answered, http=Connection, ws="none", log_level="error")
@@ -48,7 +49,10 @@ def told(*parts: bytes, seconds: float = 0.0) -> Sent:
         for part in parts:
             connection.data_received(part)
             await asyncio.sleep(0)
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(0)
+        until = time.monotonic() + seconds
+        while not sent.closed and time.monotonic() < until:
+            await asyncio.sleep(0.01)
         by_us = sent.closed
         connection.connection_lost(None)
         sent.closed = by_us
@@ -80,7 +84,7 @@ def test_a_head_that_is_wrong_is_answered_and_the_connection_closed(
 @pytest.mark.parametrize("parts", [[], [HEAD], [HEAD, b"\r\n", HEAD]])
 def test_a_head_that_does_not_come_is_given_up(parts: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "SLOWEST_HEAD", 0.01)
-    sent = told(*parts, seconds=0.05)
+    sent = told(*parts, seconds=30)
     assert (sent.closed, b"HTTP/1.1 408 Request Timeout" in sent.data) == (True, True)
 
 
@@ -114,4 +118,4 @@ def test_a_client_that_leaves_ends_what_would_answer_it() -> None:
         assert ended == ["the answer"]
         assert b'status="499"' in metrics.page()
 
-    asyncio.run(asyncio.wait_for(run(), 10))
+    asyncio.run(asyncio.wait_for(run(), 30))
