@@ -6,15 +6,15 @@ import difflib
 import gc
 import os
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("repeatable", derandomize=True)  # a run tries the examples of the run before
-settings.register_profile("random", print_blob=True)  # `make random`
+ANY_SPEED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}  # of the machine
+settings.register_profile("repeatable", derandomize=True, **ANY_SPEED)  # a run tries the examples of the run before
+settings.register_profile("random", print_blob=True, **ANY_SPEED)  # `make random`
 settings.load_profile("repeatable")  # before test modules are imported; --hypothesis-profile loads another one
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -37,7 +37,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    import_module("hypothesis")  # its plugin does at the end, and then looks for referrers, which are hidden
     gc.freeze()  # the 700,000 objects that imports made stay to the end; looking through them took a tenth of the time
 
 

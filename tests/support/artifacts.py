@@ -124,6 +124,11 @@ def write(
     return folder
 
 
+def batches(count: int) -> list[torch.Tensor]:
+    """Tensors [1, 4], filled with 0, 1, …"""
+    return [torch.full((1 + i % 3, 4), float(i)) for i in range(count)]
+
+
 def chain(folder: Path, **options: Any) -> Path:
     """Two stages: y = (x + weight) * 2, with weight = 1."""
     first = Part("return (x + self.weight,)", {"x": None}, {"h": ((1,), ())}, weights={"weight": torch.ones(4)})

@@ -136,11 +136,10 @@ def multiply_few_rows(
     row, low = tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT), tl.program_id(1) * share
     line, column = tl.arange(0, ROWS), tl.arange(0, WIDTH)
     held = weight + row[:, None].to(tl.int64) * width + low
-    if AHEAD:
-        asked = held + tl.minimum(tl.arange(0, AHEAD) * 64, share - 64)[None, :]
-        tl.inline_asm_elementwise(
-            "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [asked], dtype=tl.int32, is_pure=False, pack=1
-        )
+    asked = held + tl.minimum(tl.arange(0, AHEAD) * 64, share - 64)[None, :]
+    tl.inline_asm_elementwise(
+        "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [asked], dtype=tl.int32, is_pure=False, pack=1
+    )
     tl.extra.cuda.gdc_wait()
     tl.extra.cuda.gdc_launch_dependents()
     total = tl.zeros([HEIGHT, ROWS], tl.float32)

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 
 import stagecut
 from docs.build import PAGES as REFERENCE
 from docs.build import build, options_of
+from passes.cli.main import app
 from passes.options.kinds import Flag
 from passes.options.options import flags
 from runtime.manifest import manifest
@@ -98,6 +100,12 @@ def test_every_option_is_in_the_reference(name: str, flag: Flag, html: dict[str,
     for spelled in flag.names or (f"--{name.replace('_', '-')}",):
         assert re.search(rf"<code>{spelled}[ <]", html["command.html"])
     assert flag.command_only or f"<code>{name}" in html["command.html"]
+
+
+def test_every_subcommand_has_a_section_of_the_reference(html: dict[str, str]) -> None:
+    sections = re.findall(r"^## stagecut (\w+)$", (ROOT / "docs/command.md").read_text(), re.MULTILINE)
+    assert sorted(sections) == sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    assert "<!-- options of" not in html["command.html"]
 
 
 @pytest.mark.parametrize("command", commands("docs/command.md"))

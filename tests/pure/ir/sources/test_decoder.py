@@ -11,18 +11,12 @@ import torch
 import transformers as t
 from torch import Tensor, nn
 
-from ir.analysis.interpret import interpret
-from ir.analysis.pools import updated_in_place, with_pools
-from ir.capture import capture
-from ir.decoding import Decoding, MediaPlaces
+from ir.decoding import MediaPlaces
 from ir.errors import SourceError
 from ir.sources import Reading, Source, read_source
 from ir.sources.decoder import pretrained
 from ir.sources.decoder.caches.cached import CachedStep
 from ir.sources.decoder.made import step_of
-from ir.sources.decoder.rows import TextRows
-from ir.sources.decoder.sampling import TokenSampling
-from ir.sources.decoder.terms import page_for
 from ir.sources.meta import parameters_on_meta
 from ir.sources.source import Variant
 
@@ -37,19 +31,6 @@ def decoder(kind: str, **options: Any) -> Any:
 
 def source(model: nn.Module) -> Source:
     return Source("decoder", model, (), {}, None, {})
-
-
-def sampled(logits: Tensor, marks: dict[str, Tensor] | None = None, **options: float) -> Tensor:
-    """The tokens of rows with seeds 0, 1, …, each at position 5."""
-    rows = len(logits)
-    given = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0} | options
-    tensors = {name: torch.full((rows,), given[name], dtype=torch.float32) for name in given}
-    vocabulary = logits.shape[1]
-    most = int(given["top_k"]) or vocabulary
-    changes = {"marked": torch.zeros(rows, 1, dtype=torch.int64), "penalty": torch.ones(rows, 1)}
-    changes |= {"bias": torch.zeros(rows, 1), "ranks": torch.arange(min(2 * most, vocabulary))}
-    sampling = TokenSampling(**tensors, seeds=torch.arange(rows), **(changes | (marks or {})))
-    return sampling.next_tokens(logits, torch.full((rows,), 5))["token"]
 
 
 class TestWhatIsKept:
@@ -283,125 +264,3 @@ class TestRefused:
     def test_a_module_with_other_arguments(self) -> None:
         with pytest.raises(SourceError, match="its forward does not take input_ids, lengths, counts, table"):
             step_of(source(nn.Linear(2, 2)))
-
-
-class TestSampling:
-    logits = torch.randn(40, VOCABULARY, generator=torch.Generator().manual_seed(0)) * 2
-
-    def test_is_greedy_at_temperature_0_and_with_one_token_to_draw_from(self) -> None:
-        best = self.logits.argmax(-1)
-        for options in ({"temperature": 0.0}, {"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0}):
-            assert torch.equal(sampled(self.logits, **options), best), options
-
-    def test_changes_the_logits_of_marked_tokens_first(self) -> None:
-        best = self.logits.argmax(-1, keepdim=True)
-        halved = torch.where(self.logits > 0, self.logits / 8, self.logits * 8)
-        wanted = torch.where(torch.arange(VOCABULARY) == best, halved, self.logits).argmax(-1)
-        ones = torch.ones(len(best), 1)
-        found = sampled(self.logits, {"marked": best, "penalty": ones * 8}, temperature=0.0)
-        assert torch.equal(found, wanted)
-        assert not torch.equal(found, best[:, 0])
-        forbidden = sampled(self.logits, {"marked": best, "bias": ones * -torch.inf}, temperature=0.0)
-        assert torch.equal(forbidden, self.logits.topk(2).indices[:, 1])
-
-    def test_draws_the_same_from_more_ranks_than_it_needs(self) -> None:
-        few, all_of_them = torch.arange(8), torch.arange(VOCABULARY)
-        drawn = [sampled(self.logits, {"ranks": ranks}, top_k=5, top_p=0.9) for ranks in (few, all_of_them)]
-        assert torch.equal(*drawn)
-
-    def test_draws_the_same_alone_and_in_a_batch(self) -> None:
-        together = sampled(self.logits, temperature=0.8, top_p=0.9)
-        assert torch.equal(together[:1], sampled(self.logits[:1], temperature=0.8, top_p=0.9))
-        assert not torch.equal(together, self.logits.argmax(-1))
-
-    @pytest.mark.parametrize(
-        ("options", "most"), [({"top_k": 3}, 3), ({"top_p": 0.6}, VOCABULARY), ({"min_p": 0.3}, VOCABULARY)]
-    )
-    def test_draws_as_often_as_probable_from_those_that_are_kept(self, options: dict[str, float], most: int) -> None:
-        probable, order = self.logits[0].softmax(-1).sort(descending=True)
-        kept = (torch.arange(VOCABULARY) < most) & (probable.cumsum(0) - probable < options.get("top_p", 1.0))
-        kept &= probable >= options.get("min_p", 0.0) * probable[0]
-        wanted = torch.zeros(VOCABULARY).index_copy(0, order, probable * kept)
-        drawn = torch.bincount(sampled(self.logits[:1].expand(20000, -1), **options), minlength=VOCABULARY)
-        torch.testing.assert_close(drawn / 20000, wanted / wanted.sum(), rtol=0, atol=0.02)
-        assert not drawn[wanted == 0].any()
-
-
-def test_rows_find_what_they_stored_on_whatever_pages() -> None:
-    pool = torch.zeros(6, 2, 1, 1)
-    tokens = torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, 4.0]])[:, None, :, None]
-    ids, table = torch.zeros(2, 3, dtype=torch.int64), torch.tensor([[5, 2], [3, 0]])
-    rows = TextRows.of(ids, torch.tensor([0, 1]), torch.tensor([3, 1]), table, page=2)
-    found = rows.put(pool, tokens)[:, 0, :, 0]
-    assert found[0, :3].tolist() == [1, 2, 3]
-    assert found[1, 1] == 4
-    assert rows.mask[:, 0, -1].tolist() == [[True, True, True, False], [True, True, False, False]]
-    assert rows.mask.any(-1).all(), "a row of padding that sees nothing would be NaN"
-
-
-def test_pages_are_small_where_texts_are_short() -> None:
-    assert [page_for(n) for n in (20, 64, 1000, 100_000)] == [4, 8, 64, 256]
-
-
-class Keeps(nn.Module):
-    """Stores rows in a pool, and returns what is there, or what was there before."""
-
-    def __init__(self, before: bool = False) -> None:
-        super().__init__()
-        self.register_buffer("pool", torch.zeros(5, 2, 3), persistent=False)
-        self.before = before
-
-    def forward(self, x: Tensor, pages: Tensor) -> Tensor:
-        old = self.pool.sum() if self.before else 0.0
-        self.pool.index_put_((pages, pages % 2), x)
-        return self.pool[pages] + old
-
-
-class Moves(nn.Module):
-    """Reads states from slots and stores new ones, made of them; `late` reads them again for its result."""
-
-    def __init__(self, late: bool = False) -> None:
-        super().__init__()
-        self.register_buffer("pool", torch.zeros(5, 3), persistent=False)
-        self.late = late
-
-    def forward(self, x: Tensor, slots: Tensor) -> Tensor:
-        state, again = self.pool[slots], self.pool[slots] if self.late else 0
-        self.pool.index_put_((slots,), state + x)
-        return state * 2 + again
-
-
-class TestPools:
-    call = (torch.randn(2, 3), torch.tensor([1, 4]))
-    decoding = Decoding(page=2, pages=9, pools=("pool",))
-
-    @pytest.mark.parametrize("before", [False, True])
-    def test_have_the_pages_that_are_asked_for_and_change_in_place_where_nothing_reads_what_they_held(
-        self, before: bool
-    ) -> None:
-        model = Keeps(before)
-        graph = with_pools(capture(model, self.call), self.decoding)
-        [state] = graph.states
-        assert (state.type.shape, state.zeros, state.data) == ((9, 2, 3), True, None)
-        assert list(updated_in_place(graph)) == ([] if before else [state])
-        found = interpret(graph, self.call, {})
-        again = interpret(graph, (self.call[0] * 2, torch.tensor([8, 1])), {}, found.state)
-        assert torch.equal(found.outputs[0], model(*self.call))
-        assert found.state["pool"][1, 1].equal(self.call[0][0])
-        assert again.state["pool"][1, 1].equal(2 * self.call[0][1])
-        assert not found.state["pool"][8].any()
-
-    @pytest.mark.parametrize("late", [False, True])
-    def test_of_slots_change_in_place_where_all_that_is_read_of_them_makes_what_they_become(self, late: bool) -> None:
-        graph = with_pools(capture(Moves(late), self.call), Decoding(page=1, slots=9, slot_pools=("pool",)))
-        assert graph.states[0].type.shape == (9, 3)
-        assert list(updated_in_place(graph)) == ([] if late else [graph.states[0]])
-        found = interpret(graph, self.call, {})
-        again = interpret(graph, self.call, {}, found.state)
-        assert again.outputs[0].equal(self.call[0] * (3 if late else 2))
-
-    def test_are_followed_without_the_functional_form_of_the_whole_program(self) -> None:
-        graph = capture(Keeps(), self.call)
-        [index_put, index] = [node for node in graph.nodes if "index" in str(node.op)]  # type: ignore[union-attr]
-        assert index.operands[0] is index_put.results[0], "what is read is the new value"
-        assert graph.updates == ((graph.states[0], index_put.results[0]),)

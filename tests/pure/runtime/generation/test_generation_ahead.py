@@ -23,7 +23,7 @@ from runtime.generation.scheduling.scheduler import STEPS_AHEAD, Scheduler
 from runtime.generation.scheduling.sequences import Pools, TextInProgress
 from runtime.generation.stages import GeneratingStages
 from runtime.manifest.manifest import Generation
-from tests.pure.runtime.generation.test_generation import (
+from tests.support.texts import (
     END,
     FULL,
     SLIDING,

@@ -1,0 +1,71 @@
+"""Options of a text: as the call says, then as the checkpoint does, or refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from runtime.errors import InputError
+from runtime.generation.options import Sampling, TextOptions, text_options
+from runtime.manifest.manifest import Generation
+from tests.support.texts import END, FULL
+
+SAYS = Generation(page=4, pages=9, max_length=20, vocabulary=9, stop=(2,), defaults={"temperature": 0.6, "top_k": 50})
+
+
+@pytest.mark.parametrize(
+    ("given", "want"),
+    [
+        ({"do_sample": False}, Sampling()),
+        ({"do_sample": True, "seed": 3}, Sampling(0.6, 50, seed=3)),
+        ({"seed": 3}, Sampling(0.6, 50, seed=3)),
+        ({"temperature": 0.9, "top_k": 0, "seed": 3}, Sampling(0.9, 0, seed=3)),
+        ({"do_sample": False, "repetition_penalty": 1.5}, Sampling(repetition_penalty=1.5)),
+        ({"do_sample": False, "logit_bias": {3: -1, 2: 4}}, Sampling(logit_bias=((2, 4.0), (3, -1.0)))),
+        ({"do_sample": False, "temperature": 0.9}, Sampling()),
+        ({"do_sample": False, "num_beams": 1, "suppress_tokens": [3, 99]}, Sampling(suppressed=(3,))),
+    ],
+)
+def test_sampling_is_as_the_call_says_and_then_as_the_checkpoint_does(given: dict[str, Any], want: Sampling) -> None:
+    assert text_options(SAYS, 5, given).sampling == want
+
+
+def test_a_text_without_a_length_ends_where_the_model_is_full() -> None:
+    assert text_options(FULL, 5, {}) == TextOptions(59, stop=frozenset([END]))
+    given = {"do_sample": False, "max_length": 8, "eos_token_id": [3, 4], "stop": "\n"}
+    assert text_options(SAYS, 5, given) == TextOptions(3, stop=frozenset([3, 4]), ends=("\n",))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "given", "message"),
+    [
+        (20, {}, "the prompt has 20 tokens, and a text of this artifact at most 20 with what follows"),
+        (5, {"max_new_tokens": 0}, "max_new_tokens is 0, which leaves no token to write"),
+        (5, {"max_length": 5}, "max_length is 5, which leaves no token to write"),
+        (
+            5,
+            {"max_new_tokens": 16},
+            "a prompt of 5 tokens and 16 new ones are 21, and a text of this artifact has at most 20",
+        ),
+        (5, {"max_new_tokens": 1.5}, "max_new_tokens is 1.5"),
+        (5, {"temperature": -1}, "temperature is -1; it must be at least 0"),
+        (5, {"temperature": float("nan")}, "temperature is nan; it must be at least 0"),
+        (5, {"top_p": 0}, "top_p is 0; it must be above 0 and at most 1"),
+        (5, {"top_k": -1}, "top_k is -1; it must be a whole number, 0 for all"),
+        (5, {"min_p": 2}, "min_p is 2; it must be from 0 to 1"),
+        (5, {"seed": 0.5}, "seed is 0.5; it must be a whole number"),
+        (5, {"repetition_penalty": 0}, "repetition_penalty is 0; it must be a number above 0"),
+        (5, {"logit_bias": {9: 1}}, "logit_bias names 9; token ids are 0 to 8"),
+        (5, {"logit_bias": [3]}, "logit_bias is of type list; it must be a dict from token ids to numbers"),
+        (5, {"logit_bias": {3: "much"}}, "logit_bias is much for the token 3; it must be a number"),
+        (5, {"stop": ""}, "'' ends no text; stop takes texts and token ids"),
+        (5, {"num_beams": 4}, "num_beams is for beam search, which stages do not do"),
+        (5, {"typical_p": 0.5}, "generate takes no typical_p"),
+        (5, {"suppress_tokens": 3}, "suppress_tokens is 3; it must be a list of token ids"),
+    ],
+)
+def test_options_that_make_no_sense(prompt: int, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as said:
+        text_options(SAYS, prompt, given)
+    assert message in str(said.value)
