@@ -9,6 +9,7 @@ split as good as that.
     call_table  the calls between ideals, and their seconds
     slack       what calls of easier problems need not hold
     flow        averages of paths, and the share of them that goes through each call
+    listed      all calls in turn, with their share
     chains      the cheapest chains of calls
     timed       the chain of calls that ends first, of those that are left
     fastest     the search: paths that make the bound high, and the best split on the way

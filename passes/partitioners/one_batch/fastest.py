@@ -9,7 +9,6 @@ those that are left are timed (see `timed`).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import product
 
 import numpy as np
 
@@ -27,6 +26,7 @@ from passes.partitioners.one_batch.chains import (
 )
 from passes.partitioners.one_batch.easier import Easier
 from passes.partitioners.one_batch.flow import Flow, ProgramPaths, Shares
+from passes.partitioners.one_batch.listed import ListedCalls
 from passes.partitioners.one_batch.repair import made_to_fit
 from passes.partitioners.one_batch.timed import TimedChains
 from passes.partitioners.problem.model import Problem
@@ -67,20 +67,20 @@ class Fastest:
         self.table = CallTable(self.model, ideals, core.problem.via_host, easier.moved)
         self.used = UsedDevices.of(self.model)
         self.rounding = _ROUNDING[self.table.exactly]
-        self.sizes = range(1, core.n + 1)
         self.times = np.array([node.time for node in core.problem.nodes], dtype=float).T
 
     def search(self, proof: Proof, flow: Flow, deadline: Deadline, turns: int = TURNS) -> Searched:
         """The best cut and bound that are found in time, after so many turns of the game at most."""
         nothing = np.zeros(self.paths.n, dtype=bool)
         shares = Shares(self.table, self.paths, flow, self.credit)
-        ahead = self._ahead(shares, deadline)
+        every = ListedCalls(self.table, shares)
+        ahead = self._ahead(every, deadline)
         if deadline.passed():
             return Searched(proof, flow, nothing)
         value = float(ahead[self.used.final, -1].min()) * (1 - self.rounding)
         proof = replace(proof, bound=max(proof.bound, min(value, proof.cut.value)))
         try:
-            self.levels = self._kept(shares, ahead, proof.cut.value * (1 + self.rounding), deadline)
+            self.levels = self._kept(every, ahead, proof.cut.value * (1 + self.rounding), deadline)
         except TooWide:
             return Searched(proof, flow, nothing)
         proof, flow = self._played(proof, flow, deadline, turns)
@@ -88,55 +88,33 @@ class Fastest:
         nothing[self._doubted(chain)] = True
         return Searched(proof, flow, nothing)
 
-    def _ahead(self, shares: Shares, deadline: Deadline) -> np.ndarray:
-        """[states, ideals] the least sum of a chain to each ideal, of all calls, none of which is kept."""
+    def _ahead(self, every: ListedCalls, deadline: Deadline) -> np.ndarray:
+        """[states, ideals] the least sum of a chain to each ideal, of all calls."""
         best = np.full((self.used.count, len(self.table.ideals)), np.inf, dtype=self.table.exactly)
         best[0, 0] = 0.0
-        for size, kind in product(self.sizes, range(len(self.model.classes))):
+        for listed in every.ascending():
             if deadline.passed():
                 break
-            if self.model.classes[kind].node_by_node:
-                calls = self.table.single(kind, size)
-                extend(best, calls, shares.of(calls), self.used)
-                continue
-            begin, end, seconds = self.table.stages(kind, size)
-            weight = shares.stages(begin, end, seconds)
-            for before, after in zip(self.used.before[kind], self.used.after[kind], strict=True):
-                offers = (best[before, begin, None] + weight).min(axis=0, initial=np.inf)
-                best[after, end] = np.minimum(best[after, end], offers)
+            extend(best, listed.calls, listed.weight, self.used)
         return best
 
-    def _kept(self, shares: Shares, ahead: np.ndarray, limit: float, deadline: Deadline) -> list[list[CallList]]:
+    def _kept(self, every: ListedCalls, ahead: np.ndarray, limit: float, deadline: Deadline) -> list[list[CallList]]:
         """The calls in chains of a sum below `limit`, by the size of the ideal at which they end.
 
         Raises TooWide if they are too many, or if the time is up.
         """
         behind = np.full(ahead.shape, np.inf, dtype=self.table.exactly)
         behind[self.used.final, -1] = 0.0
-        levels: list[list[CallList]] = [[] for _ in self.sizes]
+        levels: list[list[CallList]] = [[] for _ in range(self.core.n)]
         count = 0
-        for size, kind in product(reversed(self.sizes), range(len(self.model.classes))):
-            calls = self._kept_ending(shares, ahead, behind, kind, size, limit)
-            extend_back(behind, calls, shares.of(calls), self.used)
-            levels[size - 1].append(calls)
-            count += len(calls.begin)
+        for size, calls, weight in every.descending():
+            kept = self._through(calls, weight, ahead, behind) < limit
+            levels[size - 1].append(calls.only(kept))
+            extend_back(behind, levels[size - 1][-1], weight[kept], self.used)
+            count += int(kept.sum())
             if count > _MOST_CALLS or deadline.passed():
                 raise TooWide
         return levels
-
-    def _kept_ending(
-        self, shares: Shares, ahead: np.ndarray, behind: np.ndarray, kind: int, size: int, limit: float
-    ) -> CallList:
-        if self.model.classes[kind].node_by_node:
-            calls = self.table.single(kind, size)
-            return calls.only(self._through(calls, shares.of(calls), ahead, behind) < limit)
-        begin, end, seconds = self.table.stages(kind, size)
-        weight = shares.stages(begin, end, seconds)
-        least = np.full(seconds.shape, np.inf, dtype=self.table.exactly)
-        for before, after in zip(self.used.before[kind], self.used.after[kind], strict=True):
-            np.minimum(least, ahead[before, begin, None] + behind[after, end], out=least)
-        to, at = np.nonzero((least + weight < limit).T)
-        return CallList(kind, begin[at].astype(np.int32), end[to].astype(np.int32), seconds[at, to])
 
     def _played(self, proof: Proof, flow: Flow, deadline: Deadline, turns: int) -> tuple[Proof, Flow]:
         """The result of the turns of the game, with the calls that are kept."""

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from passes.partitioners import solve
 from passes.partitioners.__main__ import main
 from passes.partitioners.deadline import Deadline
-from passes.partitioners.one_batch import call_table, easier, lighter
+from passes.partitioners.one_batch import call_table, easier, lighter, listed
 from passes.partitioners.one_batch.call_table import CallTable
 from passes.partitioners.one_batch.climb import climbed
-from passes.partitioners.one_batch.flow import ProgramPaths
+from passes.partitioners.one_batch.flow import ProgramPaths, Shares
 from passes.partitioners.one_batch.repair import made_to_fit
 from passes.partitioners.problem import (
     Device,
@@ -118,6 +118,29 @@ def test_sums_of_32_bits_leave_no_stage_out_that_just_fits(monkeypatch: pytest.M
     table = CallTable(relaxed(core), ideals, False, np.zeros(4, dtype=bool))
     kind = next(i for i, c in enumerate(table.model.classes) if not c.node_by_node)
     assert [np.isfinite(table.stages(kind, size)[2][0]).tolist() for size in (1, 2, 3)] == [[True], [True], [False]]
+
+
+@pytest.mark.parametrize("room", [0, 60, 10**6])
+def test_calls_are_the_same_on_the_way_back(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With room for none of them, for some, and for all."""
+    problem = chains(2)
+    core, paths = indivisible_parts(problem), ProgramPaths(problem)
+    ideals = all_ideals(core, 1000)
+    assert ideals is not None
+    table = CallTable(relaxed(core), ideals, True, np.zeros(paths.n, dtype=bool))
+    shares = Shares(table, paths, paths.along([0, 1, 2, 3, 7]), np.zeros(paths.n))
+    monkeypatch.setattr(listed, "_ROOM", room)
+    every = listed.ListedCalls(table, shares)
+    there = [*every.ascending()]
+    assert sum(len(one.weight) for one in every.kept.values()) <= room
+    assert (len(every.kept) == len(there)) == (room == 10**6)
+    back = [*every.descending()][::-1]
+    assert not every.kept
+    for one, other in zip(there, back, strict=True):
+        assert one.size == other.size
+        assert one.weight.tolist() == other.weight.tolist() == shares.of(one.calls).tolist()
+        assert (ideals[one.calls.end].sum(axis=1) == one.size).all()
+        assert (one.calls.begin == other.calls.begin).all()
 
 
 def chains(count: int, memory: float = 9.0) -> Problem:
