@@ -1,6 +1,7 @@
 """Instances like the published ones for the time of one sample that are not at hand, in their format.
 
-BERT of any length is made by repeating an encoder layer of a published one. The layers of an InceptionV3 and the
+The graph of a published instance for the throughput is that for the time of one sample, on other accelerators. BERT of
+any length is made by repeating an encoder layer of a published one. The layers of an InceptionV3 and the
 operators of a ResNet-50 get the sizes that their shapes have, and times fitted to the published ResNet-50's layers and
 BERT's operators, times a random factor.
 """
@@ -20,6 +21,12 @@ HOST_LINK = 2.0**31 / 1e3  # bytes in a millisecond
 SPARE = 1.5  # accelerators of an instance, relative to those whose memory would hold all
 
 Document = dict[str, Any]
+
+
+def published(name: str, memory: float) -> Document:
+    """The graph of an instance for the throughput, on accelerators of so many bytes."""
+    whole = json.loads((PUBLISHED / f"{name}.json").read_text())
+    return _on_accelerators(whole["nodes"], whole["edges"], memory)
 
 
 def bert_operators(layers: int) -> Document:

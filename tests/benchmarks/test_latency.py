@@ -12,16 +12,17 @@ import pytest
 from passes.partitioners import solve
 from passes.partitioners.problem import Device, Objective, Problem
 from tests.benchmarks.programs import program
-from tests.benchmarks.published_like import Document, bert_operators, inception_layers, resnet_operators
+from tests.benchmarks.published_like import Document, bert_operators, inception_layers, published, resnet_operators
 from tests.benchmarks.report import Stopwatch, Table, timed
 
 INSTANCES = sorted((Path(__file__).parents[1] / "data" / "partition" / "latency").glob("*.json"))
 SIMILAR: dict[str, Callable[[], Document]] = {
     "bert12_operator, by repetition": lambda: bert_operators(12),
-    "bert6_operator, by repetition": lambda: bert_operators(6),
+    "bert6_operator": lambda: published("bert6_operator", 600 * 2.0**20),
     "like resnet50_operator, batches of 32": lambda: resnet_operators(32, 600 * 2.0**20, seed=1),
     "like resnet50_operator, batches of 8": lambda: resnet_operators(8, 600 * 2.0**20, seed=2),
     "like inceptionv3_layer, batches of 128": lambda: inception_layers(128, 2.0**31, seed=1),
+    "like inceptionv3_layer, batches of 128, 1 GiB": lambda: inception_layers(128, 2.0**30, seed=3),
     "like inceptionv3_layer, batches of 64": lambda: inception_layers(64, 2.0**31, seed=2),
 }
 MODELS = {"T5-11B": 8, "SD-UNet": 1, "Mixtral-8x7B": 32}  # GiB of each of four devices, too few for all on three
