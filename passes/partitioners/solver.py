@@ -22,6 +22,8 @@ from passes.partitioners.search.thrift import thriftier
 from passes.partitioners.shortage import shortage
 from passes.partitioners.units import Core, condensed
 
+_IN_TIME = 0.97  # of the time that is left, for a search that looks at the clock between steps of a second
+
 
 def solve(problem: Problem, time_limit: float = 60.0) -> Solution:
     """The best split that is found in about `time_limit` seconds, and a lower bound of all splits.
@@ -93,7 +95,7 @@ def _along(problem: Problem, deadline: Deadline) -> Proof:
     if problem.objective.of_loads:
         proof = proven(core, cut, proof.bound, deadline)
     elif problem.precedence is None:  # then whatever waits for something reads a value of it
-        proof = fastest(core, proof, deadline)
+        proof = fastest(core, proof, Deadline(deadline.left() * _IN_TIME))
     proof = assigned(core, proof, deadline)
     if problem.objective.of_loads:
         proof = replace(proof, cut=thriftier(core, proof.cut, deadline))
