@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passes.partitioners import solve
+from passes.partitioners import solve, solver
 from passes.partitioners.__main__ import main
 from passes.partitioners.deadline import Deadline
 from passes.partitioners.one_batch import call_table, easier, lighter, listed
@@ -31,10 +31,12 @@ from passes.partitioners.problem import (
     Weight,
     evaluate,
 )
+from passes.partitioners.proof.prove import Proof
 from passes.partitioners.proof.relaxed import relaxed
 from passes.partitioners.search.first_cut import Cut, first_bound
 from passes.partitioners.search.lattice import all_ideals
 from passes.partitioners.solver import indivisible_parts
+from passes.partitioners.units import Core
 from tests.support.brute_force import optimum
 
 BERT = Path(__file__).parents[2] / "data" / "partition" / "latency" / "bert24_layer.json"
@@ -186,6 +188,18 @@ def test_a_split_climbs_to_a_better_one_nearby() -> None:
     better = climbed(indivisible_parts(problem), cut, Deadline(10.0))
     assert better.value == evaluate(problem, better.stages) < cut.value
     assert climbed(indivisible_parts(problem), cut, Deadline(0.0)) == cut
+
+
+def test_a_search_has_time_left_for_its_last_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+
+    def searched(_core: Core, proof: Proof, deadline: Deadline) -> Proof:
+        given.append(deadline.limit)
+        return proof
+
+    monkeypatch.setattr(solver, "fastest", searched)
+    solve(chains(1), 10.0)
+    assert 9.0 < given[0] < 9.8
 
 
 def test_a_program_of_one_part_has_no_moves() -> None:
