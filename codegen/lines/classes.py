@@ -222,9 +222,10 @@ def _paths(file: StageFile, program: Rerolled) -> Paths:
 
 
 def _keyed(known: Paths, torchs: Mapping[str, TorchModule]) -> frozenset[str]:
-    """The lists of the file's own that do not begin at 0, or have gaps."""
+    """The lists of the file's own that do not begin at 0, or have gaps; one with a class of its own is `Numbered`."""
     gaps = (path for path, numbers in known.numbers.items() if numbers != tuple(range(len(numbers))))
-    return frozenset(path for path in gaps if path and not any(path == q or inside(q, path) for q in torchs))
+    own = (path for path in gaps if path and path not in known.called)
+    return frozenset(path for path in own if not any(path == q or inside(q, path) for q in torchs))
 
 
 def _sliced(program: Rerolled, known: Paths) -> tuple[str, ...]:

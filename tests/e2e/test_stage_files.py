@@ -200,3 +200,48 @@ def test_layers_that_take_turns_in_a_later_stage_are_one_loop(tmp_path: Path) ->
     (found,) = second(*first(x))
     assert torch.equal(found, model(x))
     assert "in zip(" in (tmp_path / "out/stage_1.py").read_text()
+
+
+TURNS = (torch.sin, torch.cos, torch.tanh, torch.sigmoid, torch.abs)
+
+
+class Turning(nn.Module):
+    """As many lines as functions, in an order of its own."""
+
+    def __init__(self, first: int) -> None:
+        super().__init__()
+        self.turns = TURNS[first:] + TURNS[:first]
+        self.up, self.norm = nn.Linear(8, 8), nn.LayerNorm(8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.up(x)
+        for turn in self.turns:
+            z = turn(y)
+            y = z + y
+        return self.norm(y)
+
+
+class Long(nn.Module):
+    """Has a stage whose forward is so long that the rest of a list of layers is a class of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.layers = nn.Sequential(*(nn.Sequential(Turning(first)) for first in (*[1] * 9, 0, 2, 3)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.layers(self.stem(x))
+        for turn in TURNS * 2:
+            y = turn(x)
+            x = y * x
+        return self.head(x)
+
+
+def test_a_class_that_is_the_end_of_a_list_loops_over_a_part_of_itself(tmp_path: Path) -> None:
+    model, x = Long(), torch.randn(3, 8)
+    compile_model(model, (x,), out=tmp_path / "out", cluster=slow_machine(2))
+    text = (tmp_path / "out/stage_1.py").read_text()
+    assert "class SequentialEnd(Numbered):" in text
+    assert "in self[6:9]:" in text
+    (_, first), (_, second) = map(load, stage_files(tmp_path / "out"))
+    assert torch.equal(second(*first(x))[0], model(x))

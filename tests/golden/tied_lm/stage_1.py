@@ -39,9 +39,9 @@ class Sequential(Numbered):  # blocks.4.feed_forward
         super().__init__({0: nn.Linear(256, 1024), 2: nn.Linear(1024, 256)})
 
     def forward(self, hidden):
-        feed_forward = self["0"](hidden)
+        feed_forward = self[0](hidden)
         feed_forward = F.gelu(feed_forward)
-        return self["2"](feed_forward)
+        return self[2](feed_forward)
 
 
 class Block(nn.Module):  # blocks.4 (examples/tied_lm.py:26)
