@@ -103,7 +103,7 @@ T = TypeVar("T")
 
 
 def attempt(problem: Problem) -> Solution | Infeasible:
-    return attempt_of(lambda: solve(problem, time_limit=10.0))
+    return attempt_of(lambda: solve(problem, time_limit=100.0))
 
 
 def attempt_of(search: Callable[[], T]) -> T | Infeasible:
@@ -191,7 +191,7 @@ def test_a_split_is_found_where_there_is_one(problem: Problem) -> None:
     """By the program of all rules alone, which few of the problems above need."""
     whole = inline(problem)
     core = condensed(whole, indivisible(len(whole.nodes), whole.before, ()))
-    found = attempt_of(lambda: any_split(core, Deadline(10.0)))
+    found = attempt_of(lambda: any_split(core, Deadline(100.0)))
     if isinstance(found, Infeasible):
         assert found.proven
         assert brute_force(problem) == inf
