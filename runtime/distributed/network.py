@@ -36,9 +36,12 @@ def connect(manifest: Manifest, job: Rendezvous, ranks: Sequence[int], monitor: 
     """
     transport = Transport(job.store, job.rank, len(job.peers), timeout)
     places = Places(manifest, tuple(ranks), tuple(torch.device(job.peers[rank].device) for rank in ranks))
-    ends = connect_on_host(job, _on_one_host(job, places.links()), timeout)
+    links = places.links()
+    on_host = _on_one_host(job, links)
+    between_hosts = frozenset(rank for route, pair in links.items() if route not in on_host for rank in pair)
+    ends = connect_on_host(job, on_host, timeout)
     tracing = Tracing(lambda: Trace(manifest, places.devices))
-    network = _Network(manifest, job, ranks, monitor, transport, places, ends, tracing)
+    network = _Network(manifest, job, ranks, monitor, transport, places, ends, tracing, between_hosts)
     for tag, route in enumerate(routes(manifest)):
         network.add(route, tag)
     network.add_control(2 * len(routes(manifest)))
@@ -66,6 +69,7 @@ class _Network:
     places: Places
     ends: Mapping[int, MessageSocket]  # of links within the host, by the number of the route
     tracing: Tracing
+    between_hosts: frozenset[int]  # the ranks that have a link to another host: they follow control messages
     outward: list[Port] = field(default_factory=list)
     inward: list[Port] = field(default_factory=list)
     followers: list[Channel[Control]] = field(default_factory=list)  # of the senders and receivers here
@@ -99,15 +103,17 @@ class _Network:
         self.runners.extend(added.runners)
 
     def add_control(self, tag: int) -> None:
-        """Add the control plane, after all routes."""
+        """Add the control plane, after all routes.  Processes whose links stay on the host need none."""
         symbols = tuple(tuple(program.symbols) for program in self.manifest.programs)
         alarm, codec = self.monitor.alarm, ControlCodec(symbols, self.tracing.new_trace)
+        if self.job.rank != 0 and self.job.rank not in self.between_hosts:
+            return
         if self.job.rank != 0:
             link = self.transport.host_link(0, tag)
             self.runners.append(ControlReceiver(alarm, self._remote(0), codec, link, tuple(self.followers)))
             return
         self.control.extend(self.followers)
-        for rank in range(1, len(self.job.peers)):
+        for rank in sorted(self.between_hosts - {0}):
             sender = ControlSender(alarm, self._remote(rank), codec, self.transport.host_link(rank, tag))
             self.control.append(sender.control)
             self.runners.append(sender)

@@ -32,11 +32,16 @@ def test_calls_and_streams_with_a_skip(tmp_path: Path, where: str) -> None:
         tmp_path,
         where
         + """\
+import threading
+
 def expected(x):
     return (x + 1) * 2 + x * 10
 
+apart = "found" in globals()
 with Pipeline.distributed(OUT, timeout=30) as pipe:
     assert pipe.rank == RANK
+    carriers = [thread.name for thread in threading.enumerate() if "control" in thread.name]
+    assert bool(carriers) == apart  # within a host no message goes ahead of the tensors
     if RANK == 0:
         assert torch.equal(pipe(X), expected(X))
         batches = [torch.randn(1 + i * 7 % 64, 4) for i in range(200)]
