@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -77,8 +78,7 @@ class Inputs:
 
         Raises InputError.
         """
-        names = [type.name for type in self.types]
-        fixed = dict(pair for name, node in self.arguments.items() for pair in fixed_values(node, name))
+        names, fixed = self._names, self._fixed
         for name in (*names, *(fixed if fixed_too else ())):
             if name not in tensors:
                 raise InputError(f"input `{name}` is missing; the model takes {', '.join((*names, *fixed))}")
@@ -88,6 +88,15 @@ class Inputs:
             elif name not in names:
                 raise InputError(f"there is no input `{name}`; the model takes {', '.join((*names, *fixed))}")
         return self._check([TreeLeaf(name, TensorSlot(i), tensors[name]) for i, name in enumerate(names)])
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(type.name for type in self.types)
+
+    @cached_property
+    def _fixed(self) -> dict[str, TreeNode]:
+        """Arguments of a fixed value, by their names."""
+        return dict(pair for name, node in self.arguments.items() for pair in fixed_values(node, name))
 
     def laid_out(self, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """The inputs of a call as they lay in memory in the example: copies of those that lie otherwise."""

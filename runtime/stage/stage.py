@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -120,6 +121,11 @@ class LoadedStage:
 
     def _detached(self, sent: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         """Copies of tensors that are views of the state, which the next batch changes while others still read them."""
+        held = self._state_memory
+        return tuple(t.clone() if t.untyped_storage().data_ptr() in held else t for t in sent)
+
+    @cached_property
+    def _state_memory(self) -> frozenset[int]:
+        """The addresses of the memory of the state, which is changed in place: to look for them takes a step's time."""
         buffers = (buffer for program in self.programs for buffer in program.state.values())
-        state = {buffer.untyped_storage().data_ptr() for buffer in buffers}
-        return tuple(t.clone() if t.untyped_storage().data_ptr() in state else t for t in sent)
+        return frozenset(buffer.untyped_storage().data_ptr() for buffer in buffers)
