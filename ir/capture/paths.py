@@ -11,6 +11,7 @@ from functools import cache
 import torch
 
 
+@cache
 def clean(path: str) -> str:
     """`m.layers.0@1` -> `layers.0`: no wrapper, no call count."""
     return re.sub(r"@\d+", "", re.sub(r"^m(\.|$)", "", path))
@@ -28,6 +29,7 @@ def is_torch_file(path: str) -> bool:
     return path.startswith((_TORCH, "<")) or path == contextlib.__file__ or is_own_file(path)
 
 
+@cache
 def in_torch(path: str) -> str:
     """The path of a source file inside torch's package, as `nn/functional.py`; empty for others."""
     return path.removeprefix(_TORCH).replace(os.sep, "/") if path.startswith(_TORCH) else ""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 
 import torch
 
 _LEAST = 1 << 18  # bytes of a tensor for which a mapping of its own is worth it
+_WORD = ctypes.sizeof(ctypes.c_int64)
+
+_compare = ctypes.CDLL(None).memcmp
+_compare.argtypes = ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t
 
 
 def zeros(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
@@ -24,9 +29,17 @@ def is_large_zeros(tensor: torch.Tensor) -> bool:
         return False
     if tensor.requires_grad or tensor.is_neg() or tensor.is_conj():
         return False
-    if tensor.nbytes < _LEAST or tensor.nbytes % 8 or not tensor.is_contiguous() or tensor.storage_offset():
+    if tensor.nbytes < _LEAST or tensor.nbytes % _WORD or not tensor.is_contiguous() or tensor.storage_offset():
         return False
-    return not tensor.detach().flatten().view(torch.int64).any()
+    return _is_zero(tensor.data_ptr(), tensor.nbytes)
+
+
+def _is_zero(start: int, nbytes: int) -> bool:
+    """Whether memory is of zeros: its first word is, and each word is as the one before.
+
+    torch's own reductions take ten times as long, more where threads wait for a core.
+    """
+    return not ctypes.c_int64.from_address(start).value and not _compare(start, start + _WORD, nbytes - _WORD)
 
 
 def copied(tensor: torch.Tensor) -> torch.Tensor:

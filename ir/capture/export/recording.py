@@ -52,6 +52,7 @@ from ir.capture.repeats.template import InDoubt
 from ir.capture.sizes.dynamic import export_spec, widen
 from ir.capture.sizes.questions import Question, about_squeezes, watched
 from ir.capture.sizes.symbols import read_sizes
+from ir.capture.source_lines.stack_traces import stack_traces_of_forwards
 from ir.capture.source_lines.variables import watched_variables
 from ir.capture.unregistered_state.places import changed, newly_held
 from ir.capture.unregistered_state.places import leaves as held_by
@@ -328,7 +329,8 @@ def _export(flat: nn.Module, example: Example, strict: bool, once: LayersOnce) -
             with torch.no_grad(), quiet(), without_memory(example.model), as_they_were(example.model):
                 args = ([t.detach().clone() for t in tensors],)
                 watch = nullcontext(Layouts()) if strict else layouts_watched()  # TorchDynamo would trace the patches
-                contexts = watched_variables(), states_in_their_shape(), known_values(example)
+                traced = stack_traces_of_forwards(), watched_variables()
+                contexts = *traced, states_in_their_shape(), known_values(example)
                 with ExitStack() as watching:
                     for context in (*contexts, once.watched(example.model)):
                         watching.enter_context(context)

@@ -44,7 +44,8 @@ class Layouts:
                 f"{name}() returns a view or a copy, by the layout of what it is given, and forward changes the "
                 f"memory, in {where_of(write)}: {_OF_EXAMPLE}"
             )
-        inputs = {n for n in program.graph.nodes if n.name in program.graph_signature.user_inputs}
+        names = set(program.graph_signature.user_inputs)
+        inputs = {n for n in program.graph.nodes if n.name in names}
         for node in program.graph.nodes:
             if node.target in BY_ADDRESS and not inputs.isdisjoint(_sharing(node)):
                 yield f"{_name(node)}() reads an input's memory by addresses, in {where_of(node)}: {_OF_EXAMPLE}"

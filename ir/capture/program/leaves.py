@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import count
 from typing import Any, TypeAlias
 
@@ -82,7 +83,7 @@ class Leaves:
         data = copied(value)
         return State(name, tensor, fqns, data) if mutated else Constant(name, tensor, fqns[0], data)
 
-    @property
+    @cached_property
     def _mutated(self) -> set[str]:
         outputs = self.program.graph_signature.output_specs
         return {clean(str(s.target)) for s in outputs if s.kind.name in STATE_CHANGES}
