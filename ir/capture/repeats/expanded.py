@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-from torch.utils._pytree import tree_map
 
 from ir.analysis.borders import Namer
 from ir.analysis.dead_code import without_dead_code
@@ -15,8 +12,9 @@ from ir.capture.repeats.again import AGAIN
 from ir.capture.repeats.constants import OwnConstant
 from ir.capture.repeats.numbering import Instance, LayerRepeats
 from ir.capture.repeats.template import InDoubt
-from ir.graph import Call, Constant, Graph, Node, Value
-from ir.location import Where
+from ir.graph import Call, Constant, Graph, Node, Value, rename
+from ir.location import Frame, Where
+from ir.objects.nested import mapped
 
 
 def repeats(node: Node) -> bool:
@@ -81,7 +79,7 @@ class _Expansion:
         if isinstance(node, Call) and node.op == AGAIN:
             yield from self._instance(node, instances[node.args[2]])
         else:
-            yield _mapped(node, self.made)
+            yield rename(node, self.value)
 
     def _instance(self, again: Call, instance: Instance) -> Iterator[Node]:
         here = dict(self.own.get(instance.number, {}))
@@ -91,13 +89,15 @@ class _Expansion:
                 here[known] = self.value(given)
         outputs = [self._value(name) for name in instance.outputs]
         outer = {v: r for v, r in zip(outputs, again.results, strict=True) if v is not None}
+        move = _Move(instance.template, again.where)
         for call in self._body(instance, set(here)):
             if not all(v in here for v in call.operands):
                 raise InDoubt(f"{instance.path} reads what is not known")
             for result in call.results:
                 here[result] = self._repeated(result, instance, call, again, outer.get(result))
-            where = _moved(call.where, instance.template, again.where)
-            yield replace(_mapped(call, here), results=tuple(here[r] for r in call.results), where=where)
+            args, kwargs = mapped(lambda a: here[a] if isinstance(a, Value) else a, (call.args, dict(call.kwargs)))
+            results = tuple(here[r] for r in call.results)
+            yield replace(call, args=args, kwargs=kwargs, results=results, where=move.where(call.where))
         for wanted, result in zip(outputs, again.results, strict=True):
             if wanted is not None and wanted in here:
                 self.made[result] = here[wanted]
@@ -150,22 +150,28 @@ class _Expansion:
         return found
 
 
-def _mapped(node: Any, values: Mapping[Value, Value]) -> Any:
-    """The same node, which reads what stands for the values that it read."""
-    if all(values.get(v, v) is v for v in node.operands):
-        return node
-    args, kwargs = tree_map(lambda a: values.get(a, a) if isinstance(a, Value) else a, (node.args, dict(node.kwargs)))
-    return replace(node, args=args, kwargs=kwargs)
+@dataclass(frozen=True)
+class _Move:
+    """A move of places in the template to another call of the kind, `again`."""
 
+    template: str
+    again: Where
+    frames: dict[tuple[int, int], Frame] = field(default_factory=dict)  # by depth and id: nodes share those around them
 
-def _moved(where: Where, template: str, again: Where) -> Where:
-    """A place in the template, moved to another call of the kind."""
-    depth = len(again.frames) - 1
-    frames = tuple(
-        replace(frame, module=again.frames[i].module if i < depth else _path(frame.module, template, again.module))
-        for i, frame in enumerate(where.frames)
-    )
-    return replace(where, module=_path(where.module, template, again.module), frames=frames)
+    def where(self, where: Where) -> Where:
+        frames = tuple(self._frame(*numbered) for numbered in enumerate(where.frames))
+        return replace(where, module=self._path(where.module), frames=frames)
+
+    def _frame(self, depth: int, frame: Frame) -> Frame:
+        key = depth, id(frame)
+        if key not in self.frames:
+            around = self.again.frames[:-1]
+            module = around[depth].module if depth < len(around) else self._path(frame.module)
+            self.frames[key] = replace(frame, module=module)
+        return self.frames[key]
+
+    def _path(self, path: str) -> str:
+        return _path(path, self.template, self.again.module)
 
 
 def _path(path: str, template: str, place: str) -> str:

@@ -74,6 +74,18 @@ def test_other_tensors_are_copied_as_they_are(tensor: torch.Tensor) -> None:
     assert torch.equal(torch.signbit(copied(tensor)), torch.signbit(tensor))
 
 
+@pytest.mark.parametrize("place", [0, 3, 1 << 17, -1])
+def test_zeros_with_another_number_anywhere_are_not_large_zeros(place: int) -> None:
+    tensor = zeros((1 << 18,), torch.uint8)
+    assert is_large_zeros(tensor)
+    tensor[place] = 1
+    assert not is_large_zeros(tensor)
+
+
+def test_equal_words_that_are_not_zero_are_not_large_zeros() -> None:
+    assert not is_large_zeros(torch.ones(1 << 18))
+
+
 def test_a_conjugate_is_copied_as_it_is() -> None:
     tensor = torch.zeros(1 << 18, dtype=torch.complex64).conj()
     assert not is_large_zeros(tensor)

@@ -13,6 +13,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 
 from ir.capture.export.recording import quiet
+from ir.capture.repeats.alike import alike_modules
+from ir.capture.repeats.layers import LayersOnce
+from ir.capture.repeats.template import InDoubt
 from ir.errors import SourceError
 from ir.objects.zeros import zeros
 
@@ -60,7 +63,7 @@ def cache_after(model: Any, small: dict[str, torch.Tensor], given: dict[str, Any
         with torch.no_grad(), quiet(), _batched_experts(model.config):
             try:
                 with mode:
-                    returned = functional_call(model, faked(model, mode), (), given)
+                    returned = _called(model, faked(model, mode), given)
             except Exception:  # the model's code looks at values
                 if not small:
                     raise
@@ -69,6 +72,16 @@ def cache_after(model: Any, small: dict[str, torch.Tensor], given: dict[str, Any
         name = type(model).__name__
         raise SourceError(f"{name} does not run on tokens alone, which --generate asks for: {e}") from e
     return getattr(returned, "past_key_values", None) or getattr(returned, "cache_params", None)
+
+
+def _called(model: nn.Module, tensors: dict[str, torch.Tensor], given: dict[str, Any]) -> Any:
+    """The result of a call with fake tensors, in which layers that are alike run once a kind where that does."""
+    once = LayersOnce(alike_modules(model), unkept=True)
+    try:
+        with once.watched(model):
+            return functional_call(model, tensors, (), given)
+    except InDoubt:
+        return functional_call(model, tensors, (), given)
 
 
 @contextmanager

@@ -10,12 +10,15 @@ import pytest
 import torch
 import transformers as t
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ir.decoding import MediaPlaces
 from ir.errors import SourceError
 from ir.sources import Reading, Source, read_source
 from ir.sources.decoder import pretrained
+from ir.sources.decoder.caches import kept
 from ir.sources.decoder.caches.cached import CachedStep
+from ir.sources.decoder.caches.kept import kept_layers
 from ir.sources.decoder.made import step_of
 from ir.sources.meta import parameters_on_meta
 from ir.sources.source import Variant
@@ -78,6 +81,25 @@ class TestALargeModel:
 
         monkeypatch.setattr(pretrained, "kept_layers", run)
         assert pretrained._checked(self.large("llama")).config.num_attention_heads == 32
+
+
+class TestWhatLayersKeep:
+    """It is found in a run on fake tensors, in which layers that are alike run once a kind."""
+
+    @pytest.mark.parametrize("kind", ["llama", "gemma3_text", "mamba2"])
+    def test_is_the_same_where_each_runs(self, kind: str, monkeypatch: Any) -> None:
+        heads = {"num_heads": 4, "head_dim": 16, "n_groups": 1} if kind == "mamba2" else {}
+        config = t.AutoConfig.for_model(kind, **{**BODY, **SIZES, **heads, "num_hidden_layers": 12})
+        with parameters_on_meta():
+            model = t.AutoModelForCausalLM.from_config(config).eval()
+        calls: list[Any] = []
+        dispatch = FakeTensorMode.dispatch
+        monkeypatch.setattr(FakeTensorMode, "dispatch", lambda *given: calls.append(given[1]) or dispatch(*given))
+        once, number = kept_layers(model, {}), len(calls)
+        monkeypatch.setattr(kept, "alike_modules", lambda _: {})
+        assert kept_layers(model, {}) == once
+        assert len(once) == 12
+        assert len(calls) - number > 1.5 * number
 
 
 class TestWhatACacheCannotDo:
