@@ -15,10 +15,11 @@ from typing import Any, TypeAlias
 from unittest.mock import patch
 
 from torch import fx
+from torch.fx import config, proxy
 from torch.fx.experimental.proxy_tensor import PythonKeyTracer
 
 _TORCH = "torch/__init__.py"  # whose functions of sizes torch keeps, too
-_ANCHORS: Any = getattr(fx.proxy, "_STACK_TRACE_ANCHORS", set())  # and functions that are registered for it
+_ANCHORS: Any = getattr(proxy, "_STACK_TRACE_ANCHORS", set())  # and functions that are registered for it
 _UNTRACED = ("placeholder", "output")  # nodes that keep no stack trace
 
 _Line: TypeAlias = tuple[str, int, str]  # file, line, function
@@ -41,7 +42,7 @@ def stack_traces_of_forwards() -> Iterator[None]:
         return node
 
     with (
-        patch.object(fx.config, "do_not_emit_stack_traces", True, create=True),
+        patch.object(config, "do_not_emit_stack_traces", True, create=True),
         patch.object(PythonKeyTracer, "create_node", create_node),
     ):
         yield

@@ -5,7 +5,8 @@ from __future__ import annotations
 from unittest.mock import patch
 
 import torch
-from torch import fx, nn
+from torch import nn
+from torch.fx import proxy
 
 from ir.capture.source_lines.stack_traces import stack_traces_of_forwards
 
@@ -20,6 +21,8 @@ class Inner(nn.Module):
 
 
 class Outer(nn.Module):
+    step: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.inner = Inner()
@@ -43,7 +46,7 @@ def traces() -> list[tuple[str, str | None]]:
 
 def test_nodes_have_the_stack_traces_that_torch_gives_them() -> None:
     wanted = traces()
-    with stack_traces_of_forwards(), patch.object(fx.proxy, "CapturedTraceback", None):
+    with stack_traces_of_forwards(), patch.object(proxy, "CapturedTraceback", None):
         assert traces() == wanted
     assert sum(trace is not None for _, trace in wanted) > 8
     assert traces() == wanted
