@@ -31,7 +31,7 @@ class TensorType:
         return self.numel * self.dtype.itemsize
 
     def __str__(self) -> str:
-        return f"{str(self.dtype).removeprefix('torch.')}[{', '.join(map(str, self.shape))}]"
+        return f"{str(self.dtype).removeprefix('torch.')}[{', '.join(map(_text, self.shape))}]"
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,11 @@ class CallSizes:
 
     sizes: Mapping[sympy.Symbol, int]
     share: float = 1.0
+
+
+@lru_cache(maxsize=1 << 16)  # as below
+def _text(dim: Dim) -> str:
+    return str(dim)
 
 
 def in_layout(tensor: torch.Tensor, layout: Sequence[int]) -> torch.Tensor:

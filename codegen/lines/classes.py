@@ -19,10 +19,10 @@ from codegen.lines.scopes.scope import SELF, Scope
 from codegen.lines.stage_file import StageFile
 from codegen.spelling.expressions import Expression, subject
 from codegen.spelling.paths import Paths
-from codegen.spelling.torch_modules import FROZEN, TorchModule, torch_module
+from codegen.spelling.torch_modules import FROZEN, TorchModule
 from codegen.structure.program import Block, Loop, Statement, Use, inside, join, relative, walk
 from codegen.structure.reroll import Rerolled
-from ir.graph import State, Value
+from ir.graph import State
 
 PAGED, QUANTIZED = "paged_attention", "quantized_linear"  # functions, each in a module of its name beside stage files
 _OWN = (PAGED, QUANTIZED, NUMBERED, FROZEN)
@@ -58,10 +58,9 @@ class _ClassPlanner:
         reserved = frozenset({*self.names.values(), *_TAKEN, file.cls, *map(str, file.symbols)})
         known = _paths(file, self.program)
         sliced = _sliced(self.program, known)
-        torchs = _torch_modules(file)
-        paths = replace(known, keyed=_keyed(known, torchs))
+        paths = replace(known, keyed=_keyed(known, file.torch_modules))
         hints = file.stage.graph.hints
-        return FileScope(file.fqns, reserved, torchs, file.opaque, paths, sliced, hints)
+        return FileScope(file.fqns, reserved, file.torch_modules, file.opaque, paths, sliced, hints)
 
     @cached_property
     def repeated(self) -> AbstractSet[Block]:
@@ -198,22 +197,6 @@ def uses(body: Sequence[Statement]) -> Iterator[Use]:
             case Loop():
                 for turn in statement.turns:
                     yield from uses(turn)
-
-
-def _torch_modules(file: StageFile) -> dict[str, TorchModule]:
-    """The modules of torch's own that the stage holds as they are."""
-    by_module: dict[str, dict[str, Value]] = {}
-    for value, fqn in file.fqns.items():
-        owner, _, name = fqn.rpartition(".")
-        by_module.setdefault(owner, {})[name] = value
-    found: dict[str, TorchModule] = {}
-    for call in file.calls:
-        path = call.where.module
-        cls, stored = file.stage.graph.modules.get(path, ""), by_module.get(path, {})
-        source = torch_module(call, cls, stored) if path not in found else None
-        if source and path and not any(inside(path, owner) for owner in by_module):
-            found[path] = TorchModule(cls, stored, source)
-    return found
 
 
 def _paths(file: StageFile, program: Rerolled) -> Paths:

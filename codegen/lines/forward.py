@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from torch.utils._pytree import tree_leaves
-
 from codegen.lines.functions import function_lines
 from codegen.lines.inlining import Root, calls_in_modules, inline_calls, is_operation
 from codegen.lines.layout import StatementLines, with_comments, with_deletions
@@ -39,6 +37,7 @@ from codegen.structure.program import (
     walk,
 )
 from ir.graph import THIS_DEVICE, Call, Value, dims, is_whole
+from ir.objects.nested import nested_leaves
 from ir.operators.higher_order import is_higher_order
 
 
@@ -82,7 +81,9 @@ def _sizes(scope: Scope, inputs: Sequence[Value], body: Sequence[Statement]) -> 
             by_value.setdefault(value, {})[dim] = str(symbol)
     for value, found in by_value.items():
         yield from _read_shape(Attribute(scope.value(value), "shape"), found, len(value.type.shape))
-    if any(a is THIS_DEVICE for c in walk(body) if isinstance(c, Call) for a in tree_leaves((c.args, c.kwargs))):
+    if any(
+        a is THIS_DEVICE for c in walk(body) if isinstance(c, Call) for a in nested_leaves((c.args, dict(c.kwargs)))
+    ):
         yield Bind(("device",), (scope.device(inputs, body),))
 
 

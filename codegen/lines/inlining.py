@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+from weakref import WeakKeyDictionary
 
 from codegen.spelling.operators import ATOM, Text, spelled
 from codegen.structure.program import Loop, Statement, Update, Use, is_random, operands, relative, results, walk
@@ -134,7 +135,7 @@ def _fits(inner: Root, value: Value, outer: Root) -> bool:
 
 def _binds(statement: Statement) -> int:
     """The precedence of an expression: a sum that another statement of the user's views is no `(a + b).view()`."""
-    return spelled(statement, _usual_name).binds if isinstance(statement, Call) else ATOM
+    return _usual(statement).binds if isinstance(statement, Call) else ATOM
 
 
 def _follow(a: Use, b: Use) -> bool:
@@ -161,11 +162,21 @@ def width(statement: Statement, path: str) -> int:
     match statement:
         case Call() if is_operation(statement):
             stored = any(isinstance(v, (Param, State, Constant)) for v in statement.operands)
-            shown = len(spelled(statement, _usual_name).source)
+            shown = len(_usual(statement).source)
             return shown + (len(relative(statement.where.module, path)) if stored else 0)
         case Use():
             return len(relative(statement.path, path)) + 10 + 10 * len(statement.args)
     return 0
+
+
+_USUAL_TEXT: WeakKeyDictionary[Call, Text] = WeakKeyDictionary()  # a file is planned several times
+
+
+def _usual(call: Call) -> Text:
+    """A call of an operator on values with names of usual length."""
+    if call not in _USUAL_TEXT:
+        _USUAL_TEXT[call] = spelled(call, _usual_name)
+    return _USUAL_TEXT[call]
 
 
 def _usual_name(value: Value) -> Text:

@@ -11,6 +11,7 @@ from functools import cached_property
 import sympy
 
 from codegen.spelling.opaque_modules import OpaqueModules
+from codegen.spelling.torch_modules import TorchModule, torch_module
 from codegen.structure.partial_modules import partial_modules
 from ir.graph import Call, Constant, Param, State, Value
 from ir.operators.higher_order import symbols_read, with_inner
@@ -87,6 +88,24 @@ class StageFile:
     def opaque(self) -> OpaqueModules:
         """The modules of the stage that are kept whole."""
         return OpaqueModules(self.calls)
+
+    @cached_property
+    def torch_modules(self) -> Mapping[str, TorchModule]:
+        """The modules of torch's own that the stage holds as they are, by path."""
+        by_module: dict[str, dict[str, Value]] = {}
+        for value, fqn in self.fqns.items():
+            owner, _, name = fqn.rpartition(".")
+            by_module.setdefault(owner, {})[name] = value
+        around = {path[:end] for path in by_module for end in range(len(path)) if path[end] == "."}
+        found: dict[str, TorchModule] = {}
+        for call in self.calls:
+            path = call.where.module
+            if not path or path in found or path in around:
+                continue
+            cls, stored = self.stage.graph.modules.get(path, ""), by_module.get(path, {})
+            if source := torch_module(call, cls, stored):
+                found[path] = TorchModule(cls, stored, source)
+        return found
 
     @cached_property
     def symbols(self) -> tuple[sympy.Symbol, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
@@ -94,11 +94,20 @@ class _Run:
     def opens(self) -> bool:
         return any(not run.own for run in self.inside)
 
-    def part(self, stage: int) -> Portion | None:
-        here = tuple(n for n in self.nodes if n.stage == stage)
-        if not here:
-            return None
-        return Portion(stage, (self.path,), here, self.own, "" if self.own else self._which(frozenset(here)))
+    @cached_property
+    def parts(self) -> Mapping[int, Portion]:
+        """The operators of each stage that has some, by stage."""
+        by_stage: dict[int, list[Call]] = {}
+        for node in self.nodes:
+            by_stage.setdefault(node.stage, []).append(node)
+        return {
+            stage: Portion(stage, (self.path,), tuple(nodes), self.own, self._which_of(nodes))
+            for stage, nodes in by_stage.items()
+        }
+
+    def _which_of(self, here: Sequence[Call]) -> str:
+        """The pieces that are `here`; "" where all are."""
+        return "" if self.own or len(here) == len(self.nodes) else self._which(frozenset(here))
 
     def _which(self, here: Set[Call]) -> str:
         """The names of the pieces that are `here`, or of those that are not, whichever are fewer."""
@@ -165,7 +174,7 @@ def _kind(run: _Run, graph: Graph) -> str:
 def _parts(runs: Sequence[_Run], graph: Graph) -> tuple[Portion, ...]:
     """The portions of each stage, repeats as one."""
     stages = range(len(graph.placement))
-    parts = _without_views([part for stage in stages for run in runs if (part := run.part(stage))], graph)
+    parts = _without_views([part for stage in stages for run in runs if (part := run.parts.get(stage))], graph)
     alike = groupby(parts, key=lambda part: _repeated(part, graph))
     return tuple(part for kind, same in alike for part in ([_merge(list(same))] if kind else same))
 

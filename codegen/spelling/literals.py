@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import sympy
@@ -22,6 +23,7 @@ class _Printer(PythonPrinter):
         return f"float({self.doprint(expr.args[0])})"
 
 
+@lru_cache(maxsize=1 << 16)  # a graph has few expressions, each in many of its types and arguments
 def expr_source(expr: sympy.Basic) -> str:
     """A size or a condition on sizes as a Python expression."""
     return str(_Printer().doprint(expr))

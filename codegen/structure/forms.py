@@ -59,6 +59,10 @@ class Forms:
             self._ids[action] = self._skeletons.setdefault(skeleton(action), len(self._skeletons))
             self._last |= dict.fromkeys(operands(action), i)
 
+    def of_action(self, action: Action) -> int:
+        """A number that is equal for actions that differ in their values alone."""
+        return self._ids[action]
+
     def border(self, region: Region) -> Border:
         if region not in self._border:
             made = {v for action in region.actions for v in results(action)}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
 from typing import Any
 
-from codegen.structure.forms import skeleton
 from codegen.structure.program import (
     Carried,
     Collected,
@@ -33,9 +32,17 @@ LONGEST = 48  # statements in a loop's body
 MOST_EACH = 3  # values that differ from turn to turn; with more of them a loop is hard to read
 
 
-def roll(body: Sequence[Simple], kept: AbstractSet[Value], fqns: Mapping[Value, str]) -> tuple[Statement, ...]:
-    """The body with its repeats as loops; `kept` are the values that are read after its end."""
-    search = _Search(tuple(body), kept, fqns)
+def roll(
+    body: Sequence[Simple],
+    kept: AbstractSet[Value],
+    fqns: Mapping[Value, str],
+    number: Callable[[Call | Update], int],
+) -> tuple[Statement, ...]:
+    """The body with its repeats as loops; `kept` are the values that are read after its end.
+
+    `number` is equal for actions that differ in their values alone.
+    """
+    search = _Search(tuple(body), kept, fqns, number)
     rolled: list[Statement] = []
     at = 0
     while at < len(body):
@@ -56,12 +63,18 @@ class _Search:
     body: tuple[Simple, ...]
     kept: AbstractSet[Value]
     fqns: Mapping[Value, str]
+    number: Callable[[Call | Update], int]
 
     @cached_property
     def keys(self) -> list[int]:
         """Numbers that are equal for statements that differ in their operands alone."""
         numbers: dict[Any, int] = {}
-        return [numbers.setdefault(_key(s), len(numbers)) for s in self.body]
+        return [numbers.setdefault(self._key(s), len(numbers)) for s in self.body]
+
+    def _key(self, statement: Simple) -> tuple[Any, ...]:
+        if isinstance(statement, Use):
+            return id(statement.block), len(statement.args), "use"
+        return self.number(statement), tuple(isinstance(v, Value) and type(v) for v in operands(statement))
 
     @cached_property
     def stretches(self) -> dict[int, list[int]]:
@@ -307,13 +320,6 @@ def _module(statement: Simple) -> str:
         case Call():
             return statement.where.module
     return ""
-
-
-def _key(statement: Simple) -> tuple[Any, ...]:
-    if isinstance(statement, Use):
-        return ("use", id(statement.block), len(statement.args))
-    stored = tuple(isinstance(v, Value) and type(v) for v in operands(statement))
-    return (*skeleton(statement), stored)
 
 
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")

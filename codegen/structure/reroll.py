@@ -71,7 +71,7 @@ class Repeats:
         wanted = {n for r, n in number.items() if r.path in opened or (counts[n] > 1 and _pays(r))}
         wanted -= {n for r, n in number.items() if r.path in closed}
         roller = _Roller(self.graph, self.fqns, self.forms, self.classes, wanted)
-        body = roll(roller.flat(self.root), set(self.graph.outputs), self.fqns)
+        body = roll(roller.flat(self.root), set(self.graph.outputs), self.fqns, self.forms.of_action)
         inlined: dict[Block | None, tuple[Region, ...]] = {None: tuple(roller.inlined(self.root))}
         inlined |= {b: tuple(roller.inlined(r)) for b, r in roller.regions.items()}
         return Rerolled(body, tuple(roller.blocks.values()), inlined)
@@ -156,7 +156,7 @@ class _Roller:
             region = self.classes.shown[number]
             border = self.forms.border(region)
             held = {v: fqn for v, fqn in self.fqns.items() if inside(region.path, fqn)}
-            body = roll(self.flat(region), set(border.outputs), held)
+            body = roll(self.flat(region), set(border.outputs), held, self.forms.of_action)
             cls = self.graph.modules.get(region.path, "Part")
             stored = frozenset(relative(self.fqns[v], region.path) for v in self.forms.stored_by(region))
             self.blocks[number] = Block(region.path, cls, border.inputs, border.outputs, body, region.calls, stored)
