@@ -32,8 +32,9 @@ class Ideals:
         self.pace = np.array([_pace(self.weight, time) for time in model.time])
         self.predecessors = model.core.neighbours(reverse=True)
         self.above = _ancestors(self.predecessors)
-        self.least = self.weight + _by_blocks(self.above, self.weight)
-        self.most = self.total - self.weight - _by_blocks(self.above.T, self.weight)
+        above, below = _sums_along(self.above, self.weight)
+        self.least = self.weight + above
+        self.most = self.total - self.weight - below
 
     def within(self, low: float, high: float, start: np.ndarray, span: float, limit: int) -> np.ndarray:
         """[ideals, units] membership of every ideal that weighs `low` to `high`, and is one of those that
@@ -84,9 +85,18 @@ def _ancestors(predecessors: Sequence[Sequence[int]]) -> np.ndarray:
     return above
 
 
-def _by_blocks(matrix: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """A boolean matrix times a vector, without the whole matrix as numbers."""
-    return np.concatenate([matrix[i : i + _BLOCK] @ weight for i in range(0, len(matrix), _BLOCK)])
+def _sums_along(above: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """[units] the weight of all that is above each unit, and of all that is below it.
+
+    What is above a unit has a lesser number, and only so much of the table becomes numbers, a block at once.
+    """
+    before, after = np.zeros((2, len(weight)))
+    for start in range(0, len(weight), _BLOCK):
+        end = min(start + _BLOCK, len(weight))
+        block = above[start:end, :end].astype(float)
+        before[start:end] = block @ weight[:end]
+        after[:end] += weight[start:end] @ block
+    return before, after
 
 
 def _pace(weight: np.ndarray, time: np.ndarray) -> float:

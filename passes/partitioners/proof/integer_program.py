@@ -40,26 +40,28 @@ class Answer:
     stages: Stages
 
 
-def variables(model: Relaxed, known: float) -> int:
-    """The number of boolean variables of the program: the places open to each unit, over all units."""
-    first, last = _limits(model, known, sum(len(kind.devices) for kind in model.classes))
-    return int((last - first).sum())
-
-
 class IntegerProgram:
     """The program of one relaxed problem.  `known` is a value that some split has, in seconds."""
 
     def __init__(self, model: Relaxed, known: float) -> None:
-        self.model, self.core, self.program = model, model.core, new_program()
+        self.model, self.core, self.known = model, model.core, known
         self.scale = GRAIN / known
         self.places = range(sum(len(kind.devices) for kind in model.classes))
-        first, last = _limits(model, known, len(self.places))
+        self.first, self.last = _limits(model, known, len(self.places))
+
+    @property
+    def variables(self) -> int:
+        """The number of boolean variables of the program: the places open to each unit, over all units."""
+        return int((self.last - self.first).sum())
+
+    def _write(self) -> None:
+        self.program, first, last = new_program(), self.first.tolist(), self.last.tolist()
         self.by: list[list[cp_model.IntVar | int]] = [
             [0 if p < first[v] else 1 if p >= last[v] else self.program.new_bool_var("") for p in self.places]
-            for v in range(model.core.n)
+            for v in range(self.core.n)
         ]
         self.chosen = self._choices()
-        self.load = self.program.new_int_var(0, self._units(known), "")
+        self.load = self.program.new_int_var(0, self._units(self.known), "")
         self._keep_order()
         for place in self.places:
             self._bound_load(place)
@@ -67,6 +69,7 @@ class IntegerProgram:
 
     def solve(self, hint: np.ndarray, deadline: Deadline) -> Answer:
         """The best bound and split within the time limit; `hint[unit]` is the place of each unit in a good split."""
+        self._write()
         for unit, row in enumerate(self.by):
             for place, variable in enumerate(row):
                 if not isinstance(variable, int):

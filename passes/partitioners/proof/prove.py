@@ -20,7 +20,7 @@ from passes.partitioners.problem.evaluation import pipeline_order
 from passes.partitioners.proof.contract import contracted
 from passes.partitioners.proof.exact import Exact
 from passes.partitioners.proof.ideals import TooWide
-from passes.partitioners.proof.integer_program import IntegerProgram, variables
+from passes.partitioners.proof.integer_program import IntegerProgram
 from passes.partitioners.proof.relaxed import Relaxed, Stages, relaxed
 from passes.partitioners.proof.whole.any_split import any_split, is_small
 from passes.partitioners.proof.whole.assignment import Assignment
@@ -128,10 +128,11 @@ def _searched(model: Relaxed, proof: Proof, deadline: Deadline) -> Proof:
 
 def _programmed(model: Relaxed, proof: Proof, known: float, deadline: Deadline) -> Proof:
     """A better cut, a better bound or both, by an integer program."""
-    if variables(model, known) > MOST_VARIABLES:
+    program = IntegerProgram(model, known)
+    if program.variables > MOST_VARIABLES:
         return proof
     places = _places(model, proof.cut) if proof.cut.stages else np.zeros(model.core.n, dtype=np.int64)
-    answer = IntegerProgram(model, known).solve(places, deadline)
+    answer = program.solve(places, deadline)
     cut = better(proof.cut, realised(model, answer.stages)) or proof.cut
     return Proof(cut, max(proof.bound, min(answer.bound, known)))
 

@@ -155,6 +155,8 @@ def _fill(
 def _priced(price: Price, row: IntervalRow, kinds: Sequence[Seat], wanted: np.ndarray) -> np.ndarray:
     """[wanted, width] the prices of a row for the wanted kinds of seats."""
     prices = {at: price(kinds[at], row) for at in set(wanted.tolist())}
+    if len(prices) == 1:
+        return np.broadcast_to(prices[int(wanted[0])], (len(wanted), len(row.memory)))
     return np.array([prices[at] for at in wanted.tolist()])
 
 

@@ -39,7 +39,7 @@ class Seat:
         receive, send = self.transfers(row)
         compute = row.compute[self.kind]
         load = np.maximum(compute, np.maximum(receive, send)) if overlap else compute + receive + send
-        return np.where(row.memory <= self.memory, load, np.inf)
+        return load if self.memory == np.inf else np.where(row.memory <= self.memory, load, np.inf)
 
     def delay(self, row: IntervalRow) -> np.ndarray:
         """[width] seconds that each stage of the row adds to the latency of a batch, inf if it does not fit or run."""

@@ -34,7 +34,7 @@ class IntervalRow:
     compute: np.ndarray  # [kinds, width] seconds
     received: np.ndarray  # [2, width] number of values, bytes
     sent: np.ndarray  # [2, width]
-    memory: np.ndarray  # [width] bytes
+    memory: np.ndarray  # [width] bytes; 0 where no device has a limit
     modules: np.ndarray  # [width] number of modules with a unit in the stage
 
     def without(self, first: int) -> IntervalRow:
@@ -62,6 +62,8 @@ class Sweep:
         time = core.time[:, order]
         self.time = _sums(np.where(np.isinf(time), 0.0, time))
         self.barred = _sums(np.isinf(time).astype(float))
+        self.runs_everywhere = not self.barred[:, -1].any()
+        self.limited = any(device.memory < np.inf for device in core.problem.devices)
         self.least_time = _sums(core.fastest[order][None])[0]
         self.keeps = _sums(core.keeps[order][None])[0]
         self.peak = core.peak[order]
@@ -128,13 +130,15 @@ class Sweep:
         met = np.cumsum(touched[:, window], axis=1)
         own = np.cumsum(inside[:, window], axis=1)
         made = self.produced[:, window] - self.produced[:, i, None]
-        runs = self.barred[:, window] == self.barred[:, i, None]
+        compute = self.time[:, window] - self.time[:, i, None]
+        if not self.runs_everywhere:
+            compute[self.barred[:, window] != self.barred[:, i, None]] = np.inf
         return IntervalRow(
             start=i,
-            compute=np.where(runs, self.time[:, window] - self.time[:, i, None], np.inf),
+            compute=compute,
             received=met[:N_VALUE] - made,
             sent=made - own,
-            memory=self._memory(i, last, met[WEIGHTS]),
+            memory=self._memory(i, last, met[WEIGHTS]) if self.limited else np.zeros(last - i),
             modules=met[MODULES],
         )
 
