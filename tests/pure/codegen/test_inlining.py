@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 import torch
 
+from codegen.lines import inlining
 from codegen.lines.inlining import Root, inline_calls
 from codegen.structure.program import results
 from codegen.structure.reroll import reroll
@@ -68,6 +70,15 @@ def test_layers_of_a_loop_stay_statements_of_their_own() -> None:
     g = layered(["residual", "residual"], collects=False, glue=False)
     body = reroll(g, names_of(g)).body
     assert [len(root.nested) for root in inline_calls(body, set(g.outputs), "", Counter())] == [0, 0]
+
+
+def test_a_call_is_measured_once_however_often_its_function_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes, spelled = [relu(value("x"), "y"), relu(value("z"), "w")], list[Call]()
+    spell = inlining.spelled
+    monkeypatch.setattr(inlining, "spelled", lambda call, write: spelled.append(call) or spell(call, write))
+    kept = {v for node in nodes for v in node.results}
+    assert folded(nodes, kept) == folded(nodes, kept)
+    assert spelled == nodes
 
 
 def test_long_paths_leave_less_room() -> None:

@@ -11,9 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codegen.structure import forms
 from codegen.structure.forms import skeleton
 from codegen.structure.program import Loop, Statement, Update, Use, operands, results, walk
-from codegen.structure.reroll import Rerolled, reroll
+from codegen.structure.reroll import Repeats, Rerolled, reroll
 from ir.analysis.pools import with_pools
 from ir.capture import capture
 from ir.decoding import Decoding
@@ -176,6 +177,15 @@ def test_equal_layers_are_one_class_and_one_loop() -> None:
     assert (len(loop.turns), len(loop.body), len(program.blocks)) == (8, 1, 1)
     assert [(s.container, s.numbers) for s in loop.steps] == [("layers", tuple(range(8)))]
     assert loop.carried[0].final is not None
+
+
+def test_arguments_are_compared_once_however_often_a_stage_is_rolled(monkeypatch: pytest.MonkeyPatch) -> None:
+    g = layered(["residual"] * 8, collects=False, glue=False)
+    repeats, flattened = Repeats.of(g, names_of(g)), list[Any]()
+    monkeypatch.setattr(forms, "tree_flatten", flattened.append)
+    opened = repeats.rolled(frozenset(), frozenset({"layers.0"})), repeats.rolled(frozenset(), frozenset())
+    assert [len(program.blocks) for program in opened] == [0, 1]
+    assert not flattened
 
 
 def test_what_every_layer_makes_is_collected() -> None:

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from passes.partitioners.condense import indivisible
 from passes.partitioners.deadline import Deadline
 from passes.partitioners.problem import Device, Link, Node, Problem, Value, Weight
+from passes.partitioners.proof import integer_program
 from passes.partitioners.proof.contract import contracted
 from passes.partitioners.proof.exact import Exact
-from passes.partitioners.proof.ideals import TooWide
+from passes.partitioners.proof.ideals import Ideals, TooWide
 from passes.partitioners.proof.integer_program import IntegerProgram
 from passes.partitioners.proof.relaxed import Relaxed, relaxed
 from passes.partitioners.units import condensed
@@ -73,6 +74,33 @@ def test_the_search_of_ideals_finds_the_optimum(problem: Problem, slack: float, 
     best = optimum(problem)
     if best < inf:
         assert by_ideals(model_of(problem), best * slack + 1e-6, contract) == pytest.approx(best, abs=2e-6)
+
+
+def braid(n: int) -> Relaxed:
+    """Two chains that meet at every fifth node, of more units than are summed at once."""
+    values = [Value(i, (i + 2, i + 3) if i % 5 == 0 else (i + 2,), 1.0) for i in range(n - 3)]
+    return model_of(Problem(tuple(Node((1.0 + i % 7,)) for i in range(n)), tuple(values), devices=(Device(), Device())))
+
+
+def test_the_weight_above_and_below_each_unit_is_that_of_all_its_ancestors_and_descendants() -> None:
+    model = braid(150)
+    ideals = Ideals(model)
+    above = np.zeros((model.core.n, model.core.n))
+    for unit, before in enumerate(model.core.neighbours(reverse=True)):
+        above[unit] = above[before].max(axis=0, initial=0)
+        above[unit, before] = 1
+    assert ideals.least == pytest.approx(ideals.weight + above @ ideals.weight)
+    assert ideals.most == pytest.approx(ideals.total - ideals.weight - ideals.weight @ above)
+
+
+def test_the_size_of_an_integer_program_is_known_before_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = braid(40)
+    listed = list[Relaxed]()
+    monkeypatch.setattr(integer_program, "Ideals", lambda model: listed.append(model) or Ideals(model))
+    program = IntegerProgram(model, 150.0)
+    assert program.variables == (program.last - program.first).sum() > 0
+    program.solve(np.zeros(model.core.n, dtype=np.int64), Deadline(5))
+    assert len(listed) == 1  # of what is above each unit there is a table, which is large
 
 
 @settings(max_examples=100, deadline=None)
