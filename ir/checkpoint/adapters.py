@@ -40,6 +40,9 @@ _NOT_DONE = {
 }
 """The settings of LoRA whose weights are not read, by what they turn on."""
 
+_CHANGING_THE_BASE = ("pissa", "corda", "olora", "loftq", "lora_ga")
+"""Kinds of `init_lora_weights` with which peft subtracts the first product from the base's weights, at each loading."""
+
 
 @dataclass(frozen=True, eq=False)
 class Adapted:
@@ -190,6 +193,8 @@ def _not_done(settings: Mapping[str, Any]) -> str:
     kind = str(settings.get("peft_type", "PEFT"))
     if kind != "LORA":
         return kind
+    if (begun := str(settings.get("init_lora_weights")).lower()).startswith(_CHANGING_THE_BASE):
+        return f"LoRA ({begun}: its first values are taken out of the base's weights)"
     return next((name for key, name in _NOT_DONE.items() if settings.get(key)), "")
 
 

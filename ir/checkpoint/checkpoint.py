@@ -79,7 +79,7 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         into it.
         """
         whole = self if self.quantization is None else self._dequantized(self.quantization, model)
-        named = whole._named_for(model)._adapted(model, self.adapters)
+        named = whole._named_for(model, self.quantization)._adapted(model, self.adapters)
         return Checkpoint(self.path, named.tensors, named.notes, named.tables, self.quantization)
 
     def held_by(self, model: nn.Module, as_stored: bool) -> Checkpoint:
@@ -94,10 +94,15 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         notes = (*self.notes, *_quantized_notes(self.quantization, self.tensors, tensors))
         return Checkpoint(self.path, tensors, notes, self.tables)
 
-    def _named_for(self, model: nn.Module) -> Checkpoint:
+    def _named_for(self, model: nn.Module, quantization: Quantization | None) -> Checkpoint:
         chosen = self._table_for(stored_names(model))
         named = named_for(model, chosen, str(self))
         left = named.unexpected
+        if quantization is not None and (scales := [name for name in left if name.endswith(_OF_INPUTS)]):
+            raise SourceError(
+                f"{self} has {_listed(scales, 3)}, by which {quantization.method} scales what layers take or return, "
+                "and which the model has no place for: save the model dequantized"
+            )
         notes = [f"{self} also holds {_listed(left)}, which the model has no place for"] if left else []
         return Checkpoint(self.path, named.tensors, (*self.notes, *notes), self.tables)
 
@@ -158,6 +163,9 @@ class Checkpoint(Mapping[str, torch.Tensor]):
     def __str__(self) -> str:
         return str(self.path)
 
+
+_OF_INPUTS = (".scales", "_quant_scale", "_pre_scale", "smooth_scale", "smoothquant_scale")
+"""Endings of names of tensors without which the weights beside them are other ones."""
 
 _ACTIVATIONS = "activations are not quantized, which they are in the checkpoint's own library"
 

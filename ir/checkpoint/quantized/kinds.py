@@ -11,9 +11,10 @@ import torch
 
 from ir.checkpoint.quantized.four_bit_floats import BitsAndBytes4Bit, BitsAndBytes8Bit, Fp4, Mxfp4Experts
 from ir.checkpoint.quantized.groups import Sources, Suffixes
-from ir.checkpoint.quantized.packed import Awq, Gptq, PackedRows, TorchaoInt4
+from ir.checkpoint.quantized.packed import Awq, Gptq, ModelOptInt4, PackedRows, TorchaoInt4
 from ir.checkpoint.quantized.scaled import Scaled
 from ir.checkpoint.quantized.scheme import Scheme
+from ir.checkpoint.quantized.smoothed import Smoothed
 from ir.errors import SourceError
 
 MethodSettings: TypeAlias = Mapping[str, Any]
@@ -25,6 +26,16 @@ _ZEROS, _COLUMNS = {"zeros": "_zero_point"}, {"g_idx": "_g_idx"}
 _SCALE_INV = Suffixes("_scale_inv", "", {"codes": "", "scale": "_scale_inv"})
 _SHORT_SCALE = Suffixes(".scale", ".weight", {"codes": ".weight", "scale": ".scale"})
 _SCALE = Suffixes("_scale", "", {"codes": "", "scale": "_scale"}, {**_ZEROS, "global_scale": "_scale_2"})
+_LAYER = Suffixes(
+    ".weight_scale",
+    ".weight",
+    {"codes": ".weight", "scale": ".weight_scale"},
+    {
+        "global_scale": ".weight_scale_2",
+        "pre_scale": ".pre_quant_scale",
+        "low_rank": ".svdquant_lora_a",
+    },
+)
 _PACKED = Suffixes(
     "_packed",
     "",
@@ -96,11 +107,41 @@ def _block(size: Any) -> tuple[int, int] | None:
     return (int(size[0]), int(size[1])) if size else None
 
 
+_OF_MODELOPT = (
+    "FP8",
+    "FP8_PER_CHANNEL_PER_TOKEN",
+    "FP8_PB_WO",
+    "MXFP8",
+    "W4A16_AWQ",
+    "W8A16",
+    "W8A8_SQ_PER_CHANNEL",
+    "NVFP4",
+    "NVFP4_AWQ",
+    "W4A16_NVFP4",
+    "W4A8_MXFP4_FP8",
+    "MIXED_PRECISION",
+)
+"""ModelOpt's algorithms whose weights are read."""
+
+
 def _modelopt(settings: MethodSettings) -> Kinds:
-    algorithm = str(settings.get("quant_algo"))
-    if algorithm not in ("FP8", "FP8_PER_CHANNEL_PER_TOKEN", "FP8_PB_WO", "NVFP4", "NVFP4_AWQ", "MIXED_PRECISION"):
-        raise SourceError(f"ModelOpt's {algorithm} is not read; export the model as FP8 or NVFP4, or unquantized")
-    return {_SCALE: _scaled}
+    for algorithm in (settings, *(settings.get("quantized_layers") or {}).values()):
+        if (name := str(algorithm.get("quant_algo"))) not in _OF_MODELOPT:
+            raise SourceError(f"ModelOpt's {name} is not read; export the model as FP8 or NVFP4, or unquantized")
+    return {_LAYER: _of_layer, _SCALE: _scaled}
+
+
+def _of_layer(parts: Sources) -> tuple[Scheme, Sources]:
+    """The weight of a layer of ModelOpt, whose inputs may be scaled."""
+    if "low_rank" in parts:
+        raise SourceError("ModelOpt's weights with a part of low rank are not read; export the model as NVFP4")
+    two_to_a_byte = parts["codes"].dtype == torch.uint8 and parts["scale"].dtype.itemsize > 1
+    scheme: Scheme = ModelOptInt4() if two_to_a_byte else _scaled(parts)[0]
+    return _smoothed(scheme, parts)
+
+
+def _smoothed(scheme: Scheme, parts: Sources) -> tuple[Scheme, Sources]:
+    return (Smoothed(scheme) if "pre_scale" in parts else scheme), parts
 
 
 def _compressed_tensors(settings: MethodSettings) -> Kinds:
@@ -108,6 +149,8 @@ def _compressed_tensors(settings: MethodSettings) -> Kinds:
     scaled = partial(_scaled, block=next(filter(None, blocks), None), wide=False)
     if any(group.get("format") == "marlin-24" for group in (*_groups(settings), settings)):
         raise SourceError("the format marlin-24 is not read; save the model as pack-quantized")
+    if (settings.get("transform_config") or {}).get("config_groups"):
+        raise SourceError("weights between rotations (`transform_config`) are not read; save the model dequantized")
     return {_PACKED: _packed, _SCALE: scaled}
 
 
@@ -175,11 +218,11 @@ def _four_bit(parts: Sources) -> tuple[Scheme, Sources]:
 
 def _torchao(parts: Sources) -> tuple[Scheme, Sources]:
     codes = parts["codes"]
-    if "pre_scale" in parts or codes.dtype not in (torch.int8, torch.float8_e4m3fn):
+    if codes.dtype not in (torch.int8, torch.float8_e4m3fn):
         raise SourceError("torchao's weights are read if they are int4, int8 or float8 alone; save the model so")
     if "zeros" in parts and parts["zeros"].dtype.is_floating_point and codes.dtype == torch.int8:
-        return TorchaoInt4(), parts
-    return Scaled(wide=False), parts
+        return _smoothed(TorchaoInt4(), parts)
+    return _smoothed(Scaled(wide=False), parts)
 
 
 def _for_one_kernel(parts: Sources) -> tuple[Scheme, Sources]:

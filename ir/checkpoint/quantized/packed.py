@@ -1,4 +1,4 @@
-"""Integers of 2, 4 or 8 bits, packed into 32: compressed-tensors, GPTQ and AWQ; torchao's of 4 bits."""
+"""Integers of 2, 4 or 8 bits, packed into 32: compressed-tensors, GPTQ, AWQ; torchao's and ModelOpt's of 4 bits."""
 
 from __future__ import annotations
 
@@ -127,6 +127,24 @@ class TorchaoInt4:
 
     def __str__(self) -> str:
         return "torchao, 4 bits"
+
+
+@dataclass(frozen=True)
+class ModelOptInt4:
+    """ModelOpt's int4: codes [rows / 2, columns], of two rows a byte, the first one lower; scale [rows, groups]."""
+
+    dims: ClassVar[int] = 2
+
+    def dequantize(self, parts: Parts) -> torch.Tensor:
+        codes, scale = parts["codes"].view(torch.int8), parts["scale"].to(torch.float32)
+        values = torch.stack([(codes << 4) >> 4, codes >> 4], 1).flatten(0, 1).to(torch.float32)
+        return (values.unflatten(-1, (scale.shape[1], -1)) * scale.unsqueeze(-1)).flatten(-2)
+
+    def rows(self, shapes: PartShapes) -> Mapping[str, RowAxis]:
+        return {"codes": RowAxis(0, 2), "scale": RowAxis(0)}
+
+    def __str__(self) -> str:
+        return "ModelOpt, 4 bits"
 
 
 def _by_group(values: torch.Tensor, zeros: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:

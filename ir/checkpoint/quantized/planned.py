@@ -14,7 +14,7 @@ from torch import nn
 from ir.checkpoint.quantized.four_bit_floats import BitsAndBytes4Bit, BitsAndBytes8Bit, Fp4, Mxfp4Experts
 from ir.checkpoint.quantized.kept import KeptWeight, hold_stored
 from ir.checkpoint.quantized.kinds import MethodSettings
-from ir.checkpoint.quantized.packed import Awq, Gptq, PackedRows, TorchaoInt4
+from ir.checkpoint.quantized.packed import Awq, Gptq, ModelOptInt4, PackedRows, TorchaoInt4
 from ir.checkpoint.quantized.scaled import Scaled
 from ir.checkpoint.quantized.scheme import Scheme
 
@@ -108,8 +108,16 @@ def _fp4(rows: int, columns: int, group: int, scale: torch.dtype, whole: bool) -
 
 
 def _modelopt(settings: MethodSettings, rows: int, columns: int, dtype: torch.dtype) -> _Layout | None:
-    if str(settings.get("quant_algo")).startswith("NVFP4"):
+    algorithm, groups = str(settings.get("quant_algo")), _groups(settings, columns)
+    if "NVFP4" in algorithm:
         return _fp4(rows, columns, 16, _FP8, whole=True)
+    if "MXFP4" in algorithm:
+        return _fp4(rows, columns, 32, _BYTE, whole=False)
+    if algorithm == "W4A16_AWQ":
+        codes = {"codes": ((rows // 2, columns), _BYTE), "scale": ((rows, groups), dtype)}
+        return (ModelOptInt4(), codes) if groups and rows % 2 == 0 else None
+    if algorithm.startswith("W8"):
+        return _scaled(torch.int8, rows, columns, (rows, 1), _WIDE)
     return _scaled(_FP8, rows, columns, (), _WIDE)
 
 

@@ -88,6 +88,10 @@ def test_a_tied_weight_is_adapted_under_all_of_its_names(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        (
+            {"init_lora_weights": "pissa_niter_4"},
+            r"has a LoRA \(pissa_niter_4: its first values are taken out of the base's weights\) adapter",
+        ),
         ({"use_dora": True}, "has a DoRA adapter, which is not merged: merge it into the weights first: peft"),
         ({"peft_type": "IA3"}, "has a IA3 adapter"),
         ({"peft_type": "PROMPT_TUNING"}, "has a PROMPT_TUNING adapter"),

@@ -25,6 +25,21 @@ SETTINGS: Mapping[str, tuple[str, dict[str, object], Stored]] = {  # for a weigh
         {"quant_algo": "NVFP4"},
         {"": (BYTE, (48, 32)), "_scale": (FP8, (48, 4)), "_global_scale": (FLOAT, ())},
     ),
+    "awq of modelopt": (
+        "modelopt",
+        {"quant_algo": "W4A16_AWQ", "group_size": 32},
+        {"": (BYTE, (24, 64)), "_scale": (FLOAT, (48, 2))},
+    ),
+    "int8 of modelopt": (
+        "modelopt",
+        {"quant_algo": "W8A16"},
+        {"": (torch.int8, (48, 64)), "_scale": (FLOAT, (48, 1))},
+    ),
+    "mxfp4 of modelopt": (
+        "modelopt",
+        {"quant_algo": "W4A8_MXFP4_FP8"},
+        {"": (BYTE, (48, 32)), "_scale": (BYTE, (48, 2))},
+    ),
     "packed": (
         "compressed-tensors",
         {"format": "pack-quantized", "config_groups": {"group_0": {"weights": PACKED | {"symmetric": False}}}},

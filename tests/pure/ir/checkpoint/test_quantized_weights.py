@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
+from ir.checkpoint.checkpoint import Checkpoint
 from ir.checkpoint.files import read_checkpoint
 from ir.checkpoint.quantized import dequantized
 from ir.checkpoint.quantized.quantization import Quantization, quantization_of
+from ir.checkpoint.tensors import Held
 from ir.errors import SourceError
 
 Tensors = dict[str, torch.Tensor]
@@ -152,6 +155,25 @@ def int4_of_torchao() -> tuple[Tensors, torch.Tensor]:
 
 
 CT: dict[str, object] = {"quant_method": "compressed-tensors"}
+
+
+def int4_of_modelopt() -> tuple[Tensors, torch.Tensor]:
+    """AWQ: two rows a byte, and inputs that are scaled before the product."""
+    q, s, inputs = integers(-8, 8, R, C), scales(R, 3, dtype=torch.bfloat16), scales(C, dtype=torch.bfloat16)
+    stored = {
+        "x.weight": ((q[0::2] & 15) | ((q[1::2] & 15) << 4)).to(torch.uint8),
+        "x.weight_scale": s,
+        "x.pre_quant_scale": inputs,
+    }
+    return stored, each(R, C, lambda r, c: q[r, c] * s[r, c // GROUP].float() * inputs[c].float())
+
+
+def smoothed() -> tuple[Tensors, torch.Tensor]:
+    q, s, inputs = integers(-128, 128, R, C).to(torch.int8), scales(R, dtype=torch.float32), scales(C)
+    stored = {"x.weight": q, "x.weight_scale": s, "x.pre_quant_scale": inputs}
+    return stored, each(R, C, lambda r, c: q[r, c] * s[r] * inputs[c].float())
+
+
 CASES: Mapping[str, tuple[dict[str, object], tuple[Tensors, torch.Tensor]]] = {
     "fp8 in blocks": ({"quant_method": "fp8", "weight_block_size": [7, 5]}, by_blocks()),
     "int8 by channel": (CT, by_channel()),
@@ -164,6 +186,8 @@ CASES: Mapping[str, tuple[dict[str, object], tuple[Tensors, torch.Tensor]]] = {
     ),
     "awq": ({"quant_method": "awq", "version": "gemm"}, awq()),
     "nvfp4 of modelopt": ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, fp4(divided=False)),
+    "int4 of modelopt": ({"quant_method": "modelopt", "quant_algo": "W4A16_AWQ"}, int4_of_modelopt()),
+    "smoothquant of modelopt": ({"quant_method": "modelopt", "quant_algo": "W8A8_SQ_PER_CHANNEL"}, smoothed()),
     "nvfp4 of compressed-tensors": (CT, fp4(divided=True)),
     "mxfp4": ({"quant_method": "mxfp4"}, mxfp4()),
     "nf4": ({"quant_method": "bitsandbytes", "load_in_4bit": True}, nf4()),
@@ -216,7 +240,21 @@ REFUSED: Mapping[str, tuple[str, dict[str, object], str]] = {
     "an unknown method": ("aqlm", {}, "weights quantized by aqlm are not read, those of fp8, fbgemm_fp8, modelopt, "),
     "odd bits": ("gptq", {"bits": 3}, "GPTQ of 3 bits as gptq is not read; 2, 4 or 8 bits as gptq or gptq_v2 are"),
     "gemv": ("awq", {"version": "GEMV"}, "AWQ in the format gemv is not read, of 4 bits in gemm it is"),
-    "awq of modelopt": ("modelopt", {"quant_algo": "W4A16_AWQ"}, "ModelOpt's W4A16_AWQ is not read; export the model"),
+    "4 bits in fp8 of modelopt": (
+        "modelopt",
+        {"quant_algo": "W4A8_AWQ"},
+        "ModelOpt's W4A8_AWQ is not read; export the",
+    ),
+    "one layer of it": (
+        "modelopt",
+        {"quant_algo": "MIXED_PRECISION", "quantized_layers": {"x": {"quant_algo": "NVFP4_SVD"}}},
+        "ModelOpt's NVFP4_SVD is not read",
+    ),
+    "rotations": (
+        "compressed-tensors",
+        {"transform_config": {"config_groups": {"R1": {"type": "hadamard"}}}},
+        "weights between rotations (`transform_config`) are not read; save the model dequantized",
+    ),
     "sparse": ("compressed-tensors", {"format": "marlin-24"}, "the format marlin-24 is not read"),
 }
 
@@ -227,3 +265,18 @@ def test_a_form_that_is_not_read_is_named(what: str) -> None:
     with pytest.raises(SourceError) as error:
         Quantization(method, settings).weights({})
     assert message in str(error.value)
+
+
+def test_a_part_of_low_rank_is_refused() -> None:
+    stored = {"x.weight": fp8(R, C), "x.weight_scale": scales(R), "x.svdquant_lora_a": scales(2, C)}
+    with pytest.raises(SourceError, match=r"ModelOpt's weights with a part of low rank are not read"):
+        Quantization("modelopt", {"quant_algo": "NVFP4"}).weights({name: Held(t) for name, t in stored.items()})
+
+
+def test_scales_of_inputs_without_a_place_are_refused(tmp_path: Path) -> None:
+    """AutoAWQ scales what some activations return; a model without these scales computes something else."""
+    stored = {"act.scales": scales(C), "0.weight": fp8(R, C), "0.weight_scale_inv": scales(1)}
+    save_file(stored, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"quantization_config": {"quant_method": "fp8"}}))
+    with pytest.raises(SourceError, match=r"has act.scales, by which fp8 scales what layers take or return, and which"):
+        Checkpoint.open(tmp_path).for_model(nn.Sequential(nn.Linear(C, R, bias=False)))
