@@ -18,6 +18,8 @@ _NAMES = (
 )
 """File names that transformers and diffusers save under, in the order in which they look for them."""
 
+_SHARD = re.compile(r"-\d{5}-of-\d{5}")  # in the name of one of several files
+
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 
 
@@ -81,6 +83,9 @@ def _only_file(folder: Path, names: list[str]) -> Path:
         return files[0]
     if variants := sorted({v for f in folder.iterdir() for v in _variant(f.name)}):
         raise SourceError(f"the folder {folder} has its weights as {', '.join(variants)}: say --variant {variants[0]}")
+    if shard := next((f for f in files if _SHARD.search(f.stem)), None):
+        index = f"{_SHARD.sub('', shard.name)}.index.json"
+        raise SourceError(f"the folder {folder} has shards, such as {shard.name}, without {index}; fetch that, too")
     if files:
         listed = ", ".join(f.name for f in files[:5])
         raise SourceError(f"the folder {folder} has several files of weights ({listed}); name one with --checkpoint")

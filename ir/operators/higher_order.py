@@ -166,12 +166,12 @@ _LIBRARY.define(
     "higher_order(Tensor[] operands, SymInt[] sizes, str key, *, Device? device=None) -> Tensor[]",
     tags=(torch.Tag.nondeterministic_seeded,),  # a body may draw random numbers, so no stage repeats it
 )
-_OPERATOR = torch.ops.stagecut.higher_order.default
+HIGHER_ORDER = torch.ops.stagecut.higher_order.default
 
 
 def is_higher_order(call: Call) -> bool:
     """Whether a node runs a higher-order operator."""
-    return call.op == _OPERATOR
+    return call.op == HIGHER_ORDER
 
 
 def higher_order_of(call: Call) -> HigherOrder:
@@ -210,7 +210,7 @@ def higher_order_call(
     key = key_for(what)
     what = _KNOWN[key]
     kwargs = {"device": THIS_DEVICE} if what.needs_device else {}
-    return Call(op=_OPERATOR, args=(list(operands), list(sizes), key), kwargs=kwargs, results=results, **fields)
+    return Call(op=HIGHER_ORDER, args=(list(operands), list(sizes), key), kwargs=kwargs, results=results, **fields)
 
 
 def key_for(what: HigherOrder) -> str:

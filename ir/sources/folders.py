@@ -65,8 +65,11 @@ def _snapshots(cached: Path) -> Iterator[Path]:
 
 def _what_it_is(path: Path) -> str:
     """The kind of a folder without config.json, and what to do."""
-    if steps := sorted(path.glob("checkpoint-*/config.json"), key=lambda config: step_number(config.parent.name)):
-        return f"is the output of a training run; name a checkpoint in it, the newest is {steps[-1].parent}"
+    saved = {file.parent for name in (CONFIG, SETTINGS) for file in path.glob(f"*/{name}")}
+    if steps := sorted((p for p in saved if p.name.startswith("checkpoint-")), key=lambda step: step_number(step.name)):
+        return f"is the output of a training run; name a checkpoint in it, the newest is {steps[-1]}"
+    if cached := sorted(path.glob("models--*/snapshots")) or sorted(path.glob("hub/models--*/snapshots")):
+        return f"is the cache of the Hugging Face hub; name a model in it, such as {cached[0].parent}"
     if files := sorted(path.glob(f"*{SUFFIX}")):
         return f"has several GGUF files; name one, such as {files[0]}"
     if list(path.glob("open_clip_*")):
@@ -78,4 +81,6 @@ def _what_it_is(path: Path) -> str:
             "has weights without config.json; give a model file that makes the model, and the weights with "
             f"--checkpoint {path}"
         )
+    if saved:
+        return f"has models or adapters in folders of their own; name one, such as {sorted(saved)[0]}"
     return "is a folder without config.json; a checkpoint folder has one beside its weights"

@@ -9,7 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch._ops import OpOverload
+from torch._ops import HigherOrderOperator, OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
@@ -30,6 +30,7 @@ from ir.capture.unregistered_state.restoring import as_they_were
 from ir.graph import Graph
 from ir.objects.signature import call, flatten
 from ir.operators.facts import BY_ADDRESS, Elements, aten, rearrangement
+from ir.operators.higher_order import HIGHER_ORDER, behind_key
 
 
 def same_terms(graph: Graph, example: Example) -> bool:
@@ -71,6 +72,8 @@ class _Untold(Exception):
 
 class _Terms(TorchDispatchMode):
     """Value numbering of fake tensors: results of the same operator on the same operands get one number."""
+
+    supports_higher_order_operators = True
 
     def __init__(self, mode: FakeTensorMode) -> None:
         super().__init__()
@@ -122,6 +125,12 @@ class _Terms(TorchDispatchMode):
             return func(*args)
         kwargs = {k: v for k, v in (kwargs or {}).items() if (k, v) not in DEFAULTS}
         args, kwargs = tree_map_only(torch.Tensor, self.fake, (args, kwargs))
+        if isinstance(func, HigherOrderOperator):
+            return self._mapped(func, *args)
+        if func is HIGHER_ORDER:
+            operands, sizes, key = args
+            with self:
+                return behind_key(key).run(operands, sizes, kwargs.get("device", torch.device("cpu")))
         kwargs = kwargs | _stated_dtype(func, args, kwargs)
         given = args
         if func is aten.slice.Tensor and not kwargs:
@@ -153,6 +162,21 @@ class _Terms(TorchDispatchMode):
         if "%" in text and not any(r.alias_info for r in func._schema.returns):  # made of nothing: often written to
             self._results[text] = out, [self._numbers[id(t)] for t in made]
         return out
+
+    def _mapped(self, func: HigherOrderOperator, *args: Any) -> Any:
+        """The results of `map` have the numbers of what its function makes of one element of each tensor."""
+        if func is not torch.ops.higher_order.map_impl:
+            raise _Untold(func)
+        function, mapped, captured = args
+        elements = [torch.empty_like(whole[0]) for whole in mapped]
+        for element, whole in zip(elements, mapped, strict=True):
+            self._made(element, f"an element of %{self.number(whole)}")
+        with self:
+            made = function(*elements, *captured)
+        results = tuple(one.new_empty(len(mapped[0]), *one.shape) for one in made)
+        for whole, one in zip(results, made, strict=True):
+            self._made(whole, f"%{self.number(one)} of each")
+        return results
 
     def _kept_operand(self, func: OpOverload, args: Any, out: Any) -> torch.Tensor | None:
         """The operand whose elements are those of the result; None if there is none."""

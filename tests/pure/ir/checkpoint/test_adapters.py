@@ -158,6 +158,12 @@ def test_the_base_of_an_adapter_is_found(tmp_path: Path, monkeypatch: pytest.Mon
     ("files", "message"),
     [
         (["checkpoint-90/config.json", "checkpoint-500/config.json"], "training run; .* newest is .*checkpoint-500"),
+        (
+            ["checkpoint-90/adapter_config.json", "checkpoint-500/adapter_config.json"],
+            "training run; .* newest is .*checkpoint-500$",
+        ),
+        (["models--a--b/snapshots/0/config.json"], "is the cache of the Hugging Face hub; .* such as .*models--a--b$"),
+        (["first/adapter_config.json"], "has models or adapters in folders of their own; name one, such as .*first$"),
         (["a-Q4_K_M.gguf", "a-Q8_0.gguf"], "has several GGUF files; name one, such as "),
         (["open_clip_config.json", "open_clip_model.safetensors"], "is a checkpoint of open_clip without a model_cfg"),
         (
@@ -170,7 +176,7 @@ def test_the_base_of_an_adapter_is_found(tmp_path: Path, monkeypatch: pytest.Mon
 )
 def test_a_folder_that_is_no_model_is_named(files: list[str], message: str, tmp_path: Path) -> None:
     for name in files:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("{}")
     with pytest.raises(SourceError, match=message):
         model_folder(tmp_path)

@@ -259,6 +259,15 @@ def test_folders_of_deepspeed_and_megatron(latest: str, file: str, tmp_path: Pat
 
 
 def test_variants_and_other_names_of_files(tmp_path: Path) -> None:
+    shards = [tmp_path / f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    for shard in shards:
+        shard.write_bytes(b"")
+    with pytest.raises(
+        SourceError, match=r"has shards, such as .*-of-00002.safetensors, without model.safetensors.ind"
+    ):
+        Checkpoint.open(tmp_path)
+    for shard in shards:
+        shard.unlink()
     for name in ("model.fp16.safetensors", "model.fp32.safetensors"):
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(SourceError, match=r"has its weights as fp16, fp32: say --variant fp16"):

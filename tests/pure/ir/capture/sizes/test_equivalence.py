@@ -67,6 +67,20 @@ def masked(x: torch.Tensor) -> torch.Tensor:
     return y.where((x > 0) & mask & torch.ones((), dtype=torch.bool), y.exp())
 
 
+def map_over_experts(x: torch.Tensor) -> torch.Tensor:
+    """As experts that are kept as they are stored, whose weights are computed one expert at a time."""
+    y = x * 2 if asked(x) else x * 3
+    codes = torch.arange(24).view(3, 8)
+    (weights,) = torch.ops.higher_order.map_impl(lambda code: (code * 2 + 1,), (codes,), ())
+    return y[..., None, :] * weights
+
+
+def map_over_other_experts(x: torch.Tensor) -> torch.Tensor:
+    y, more = x * 3, 1 if x.shape[1] > 1 else 2
+    (weights,) = torch.ops.higher_order.map_impl(lambda code: (code * 2 + more,), (torch.arange(24).view(3, 8),), ())
+    return y[..., None, :] * weights
+
+
 def mask_with_what_was_true(x: torch.Tensor) -> torch.Tensor:
     true = torch.ones((), dtype=torch.bool)
     if x.shape[1] == 1:
@@ -122,6 +136,7 @@ def change_a_constant(x: torch.Tensor) -> torch.Tensor:
         ask_for_the_device,
         change_what_was_read,
         masked,
+        map_over_experts,
     ],
 )
 def test_equal_operators_are_told(compute: Callable[[torch.Tensor], torch.Tensor]) -> None:
@@ -147,6 +162,7 @@ def test_what_is_not_told_is_exported_again(compute: Callable[[torch.Tensor], to
         change_what_was_made_alike,
         change_a_constant,
         mask_with_what_was_true,
+        map_over_other_experts,
     ],
 )
 def test_what_differs_is_told(compute: Callable[[torch.Tensor], torch.Tensor]) -> None:
