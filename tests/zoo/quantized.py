@@ -20,6 +20,8 @@ does it.
 | compressed-tensors | the same with columns in any order (`weight_g_idx`) | yes | 0 | its formula |
 | compressed-tensors | nvfp4-pack-quantized, mxfp4-pack-quantized | yes | 0 | compressed-tensors 0.20 |
 | modelopt | FP8, NVFP4; also by `hf_quant_config.json` | yes | 0 | its formula |
+| modelopt | W4A16_AWQ, SmoothQuant of INT8, with inputs scaled by channel | yes | 1e-8 | nvidia-modelopt 0.47 |
+| modelopt | MXFP8, W8A16, W4A16_NVFP4, W4A8_MXFP4_FP8 | yes | 0 | its formula |
 | fbgemm_fp8 | by row | yes | 0 | its formula |
 | gptq | 2, 4 and 8 bits, formats 1 and 2, `desc_act` | yes | 0 | its formula |
 | awq | gemm, 4 bits | yes | 0 | autoawq 0.2.9 |
@@ -33,8 +35,12 @@ bitsandbytes' own kernel for CPUs was left out where it is wrong: rows that its 
 weights lie transposed in memory, as their libraries have them: results differ from those of a dequantized file by
 rounding, 5e-4 in float16.
 
-Refused by name: GPTQ of other bits or formats, AWQ in gemv, ModelOpt's AWQ forms, marlin-24, packed weights of other
-bits, torchao's int4 in the order of one kernel, and methods not in the table (AQLM, HQQ, EETQ, VPTQ, SpQR, Quark, …).
+Where a library scales what a layer takes by channel first, as AWQ and SmoothQuant of ModelOpt and of torchao do, these
+scales are taken into the weight.
+
+Refused by name: GPTQ of other bits or formats, AWQ in gemv, AWQ's scales of what activations return, ModelOpt's W4A8_AWQ,
+W4A8_NVFP4_FP8 and SVDQuant, marlin-24, rotations (`transform_config`), packed weights of other bits, torchao's int4 in the
+order of one kernel, and methods not in the table (AQLM, HQQ, EETQ, VPTQ, SpQR, Quark, …).
 
 *GGUF files* (a folder with one, or the file itself; `pip install 'stagecut[gguf]'`) are dequantized by the package
 `gguf` while stages are written, a block of rows at a time, of GPT-2, Bloom and Mamba a tensor: 0 beside transformers'
