@@ -38,9 +38,9 @@ rounding, 5e-4 in float16.
 Where a library scales what a layer takes by channel first, as AWQ and SmoothQuant of ModelOpt and of torchao do, these
 scales are taken into the weight.
 
-Refused by name: GPTQ of other bits or formats, AWQ in gemv, AWQ's scales of what activations return, ModelOpt's W4A8_AWQ,
-W4A8_NVFP4_FP8 and SVDQuant, marlin-24, rotations (`transform_config`), packed weights of other bits, torchao's int4 in the
-order of one kernel, and methods not in the table (AQLM, HQQ, EETQ, VPTQ, SpQR, Quark, …).
+Refused by name: GPTQ of other bits or formats, AWQ in gemv, AWQ's scales of what activations return, ModelOpt's
+W4A8_AWQ, W4A8_NVFP4_FP8 and SVDQuant, marlin-24, rotations (`transform_config`), packed weights of other bits,
+torchao's int4 in the order of one kernel, and methods not in the table (AQLM, HQQ, EETQ, VPTQ, SpQR, Quark, …).
 
 *GGUF files* (a folder with one, or the file itself; `pip install 'stagecut[gguf]'`) are dequantized by the package
 `gguf` while stages are written, a block of rows at a time, of GPT-2, Bloom and Mamba a tensor: 0 beside transformers'

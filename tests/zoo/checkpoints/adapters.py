@@ -73,5 +73,6 @@ ADAPTERS: dict[str, Kind] = {
     "AdaLoRA": folder_of(adapter(peft_type="ADALORA"), refused=True),
     "LoHa": folder_of(adapter(peft_type="LOHA"), refused=True),
     "VeRA": folder_of(adapter(peft_type="VERA"), refused=True),
+    "LoRA begun by PiSSA": folder_of(adapter(init_lora_weights="pissa"), refused=True),
     "prefix tuning": folder_of(adapter(peft_type="PREFIX_TUNING"), refused=True),
 }

@@ -194,6 +194,13 @@ FOLDERS: dict[str, Kind] = {
     "sentence-transformers, with Dense and Normalize": sentences,
     "a Trainer's output, two checkpoints": folder_of(later, at="run/checkpoint-500", refused=True),
     "a Trainer's output": folder_of(lambda folder: None, at="run/checkpoint-500", refused=True),
+    "a Trainer's output, of adapters": folder_of(
+        only({"adapter_config.json": {"peft_type": "LORA"}}), at="run/checkpoint-500", refused=True
+    ),
+    "the hub's cache, above its models": folder_of(
+        lambda folder: None, at="hub/models--a--b/snapshots/0123", refused=True
+    ),
+    "shards without their index": folder_of(beside("model-00001-of-00002.safetensors"), refused=True),
     "a pipeline of diffusers without its models": folder_of(
         only({"model_index.json": {}, "unet/config.json": {}}), refused=True
     ),
