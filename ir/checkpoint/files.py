@@ -11,7 +11,7 @@ from typing import TypeAlias
 import torch
 
 from ir.checkpoint.formats.foreign import require_own
-from ir.checkpoint.formats.sharded import read_distributed, read_ranks
+from ir.checkpoint.formats.sharded import rank_files, read_distributed, read_ranks
 from ir.checkpoint.layouts import weights_in
 from ir.checkpoint.tensors import Piece, Spread, Stored, contiguous
 from ir.errors import SourceError
@@ -54,10 +54,36 @@ def read_checkpoint(path: Path, variant: str = "") -> Tables:
     """
     if path.is_dir():
         path = weights_in(path, variant)
-        return read_distributed(path) if path.is_dir() else _read_file(path)
+        if path.is_dir():
+            return read_distributed(path)
+        tables = _read_file(path)
+        last = rank_files(path)[-1]
+        if last != path:
+            _require_same(path, tables, last, _read_file(last))
+        return tables
     if path.is_file():
         return _read_file(path)
     raise SourceError(f"there is no checkpoint at {path}; give a .safetensors file, or a folder that holds one")
+
+
+def _require_same(file: Path, tables: Tables, other: Path, others: Tables) -> None:
+    """Raise SourceError where the first or last rows of tensors of one name differ between the files of two ranks."""
+    for key, table in others.items():
+        mine = tables.get(key, {})
+        for name, tensor in table.items():
+            if name in mine and mine[name] != tensor and not _sampled_alike(mine[name], tensor):
+                raise SourceError(
+                    f"{file.name} and {other.name} have other values of {name}, and do not say which part each has; "
+                    "join them, or name one with --checkpoint"
+                )
+
+
+def _sampled_alike(one: Stored, other: Stored) -> bool:
+    if (one.shape, one.dtype) != (other.shape, other.dtype):
+        return False
+    rows = {0, one.shape[0] - 1} if one.shape and one.shape[0] else set[int]()
+    pairs = [(one.narrowed(0, row, 1), other.narrowed(0, row, 1)) for row in rows] or [(one, other)]
+    return all(torch.equal(a.read(a.dtype), b.read(b.dtype)) for a, b in pairs)
 
 
 def _read_shards(index: Path) -> dict[str, Stored]:

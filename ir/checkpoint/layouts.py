@@ -35,10 +35,21 @@ def weights_in(folder: Path, variant: str = "") -> Path:
         index = f"{plain}.index.{variant}.json" if variant else f"{plain}.index.json"
         for place in (folder / name, folder / index, folder / f"{name}.index.json"):
             if place.is_file():
+                _require_one_model(folder, plain)
                 return place
     for distributed in sorted(folder.glob(f"pytorch_model_fsdp_*/{METADATA}")):  # of accelerate
         return distributed.parent
     return _by_layout(folder) or _only_file(folder, names)
+
+
+def _require_one_model(folder: Path, name: str) -> None:
+    """Raise SourceError where accelerate has saved further models beside the first, as model_1.safetensors."""
+    stem, _, suffix = name.partition(".")
+    if others := sorted(folder.glob(f"{stem}_[1-9].{suffix}")):
+        raise SourceError(
+            f"the folder {folder} has the weights of several models ({name}, {others[0].name}); name one of these "
+            "files with --checkpoint"
+        )
 
 
 def _by_layout(folder: Path) -> Path | None:

@@ -95,8 +95,13 @@ def _parameter(data: Any, requires_grad: bool, hooks: Any, state: Any = None) ->
     return data
 
 
+def _without_default(factory: Any = None, *items: Any) -> dict[Any, Any]:
+    return dict(*items)
+
+
 _PLAIN: Mapping[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
+    ("collections", "defaultdict"): _without_default,
     **{("builtins", cls.__name__): cls for cls in (set, frozenset, dict, list, tuple, int, float, bool, str, complex)},
     **{("torch", cls.__name__): cls for cls in (torch.Size, torch.device, torch.UntypedStorage)},
     ("torch.storage", "UntypedStorage"): torch.UntypedStorage,
@@ -172,9 +177,10 @@ def read_pickled(file: Path) -> FileEntries:
         table = inside
     if isinstance(table, Inert):
         raise SourceError(f"{file} holds a {table.origin}, which is code and is not run; save its state dict")
-    if not isinstance(table, dict):
+    held = _numbered(table)
+    found = dict(_tables(file, "", held)) if isinstance(held, dict) else {}
+    if not found and not isinstance(table, dict):
         raise SourceError(f"{file} holds a {type(table).__name__}, not a table of tensors by name")
-    found = dict(_tables(file, "", table))
     if not found and _has_arrays(table):
         raise SourceError(f"{file} holds arrays of numpy, not tensors: torch.from_numpy makes them of these")
     return {"": {}, **found}
@@ -210,13 +216,20 @@ def _of_module(module: Inert) -> dict[str, Any]:
 
 
 def _tables(file: Path, path: str, table: Mapping[Any, Any]) -> Iterator[tuple[str, dict[str, Entry]]]:
-    """The tensors of a dict, and those of the dicts and modules in it."""
+    """The tensors of a dict, and those of the dicts, lists and modules in it."""
     if entries := {str(key): entry for key, x in table.items() if (entry := _entry(file, str(key), x)) is not None}:
         yield path, entries
     for key, inner in table.items():
-        held = _of_module(inner) if isinstance(inner, Inert) else inner
+        held = _of_module(inner) if isinstance(inner, Inert) else _numbered(inner)
         if isinstance(held, dict) and held:
             yield from _tables(file, f"{path}.{key}".lstrip("."), held)
+
+
+def _numbered(held: Any) -> Any:
+    """The items of a list or tuple that may hold tables, by their numbers; anything else as it is."""
+    if type(held) not in (list, tuple):
+        return held
+    return {i: item for i, item in enumerate(held) if isinstance(item, (dict, list, tuple, Inert))}
 
 
 def _entry(file: Path, name: str, value: Any) -> Entry | None:

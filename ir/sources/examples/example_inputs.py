@@ -129,7 +129,16 @@ class _Maker:
         words[words == token] = token - 1 if token else 1
         ids = torch.cat([words[:, :1], image, words[:, 1:]], dim=1)
         yield ExampleInputs({"input_ids": ids}, {"input_ids": {0: "batch", 1: "seq"}})
+        yield from self.beside_image(ids, token)
         yield pixels
+
+    def beside_image(self, ids: torch.Tensor, token: int) -> Iterator[ExampleInputs]:
+        """What the processor of a model makes beside ids: a padding mask, and which of them stand for images."""
+        mask = torch.ones_like(ids)
+        mask[0, -(min(SEQ, self.longest) // 2) :] = 0  # one text is shorter, behind its image
+        made = {"attention_mask": mask, "token_type_ids": (ids == token).long()} if self.padding else {}
+        for name in (name for name in made if name in self.parameters):
+            yield ExampleInputs({name: made[name]}, {name: {0: "batch", 1: "seq"}})
 
     def text_with_patches(self, token: int, grid: torch.Tensor) -> ExampleInputs:
         """One text with the images of a grid, whose patches lie one after the other.

@@ -144,7 +144,7 @@ def exported(folder: Path) -> Tried:
 def sentences(folder: Path) -> Tried:
     """A folder of sentence-transformers: a transformer, a mean over tokens, a linear layer, and a norm."""
     torch.manual_seed(0)
-    sizes = {**SMALL, "max_position_embeddings": 32}
+    sizes: dict[str, Any] = {**SMALL, "max_position_embeddings": 32}
     model, dense = hf.BertModel(hf.BertConfig(**sizes), add_pooling_layer=False).eval(), torch.nn.Linear(32, 8)
     model.save_pretrained(folder / "m")
     parts = ("models.Transformer", ""), ("models.Pooling", "1_Pooling"), ("models.Dense", "2_Dense")

@@ -243,7 +243,7 @@ REFUSED: Mapping[str, tuple[str, dict[str, object], str]] = {
     "4 bits in fp8 of modelopt": (
         "modelopt",
         {"quant_algo": "W4A8_AWQ"},
-        "ModelOpt's W4A8_AWQ is not read; export the",
+        "ModelOpt's W4A8_AWQ is not read; export the model as FP8 or NVFP4, or unq",
     ),
     "one layer of it": (
         "modelopt",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 from argparse import Namespace
+from collections import defaultdict
 from collections.abc import Callable
 from datetime import timedelta
 from fractions import Fraction
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.distributed.checkpoint.filesystem import _StorageInfo
 from torch.distributed.checkpoint.metadata import (
@@ -227,6 +229,39 @@ def test_files_of_ranks_are_joined(tmp_path: Path) -> None:
     last.unlink()
     with pytest.raises(SourceError, match=r"with the files of the other ranks, does not have all parts of both"):
         Checkpoint.open(tmp_path / "model_world_size_4_rank_0.pt")
+
+
+@pytest.mark.parametrize("end", [".pt", ".safetensors"])
+def test_files_of_ranks_with_other_values_are_refused(end: str, tmp_path: Path) -> None:
+    for rank in range(3):
+        tensors = {name: tensor * (rank < 2) for name, tensor in WEIGHTS.items()}
+        file = tmp_path / f"c_rank{rank}{end}"
+        torch.save(tensors, file) if end == ".pt" else save_file(tensors, file)
+    with pytest.raises(
+        SourceError, match=r"c_rank0.* and c_rank2.* have other values of \w+, and do not say which part"
+    ):
+        Checkpoint.open(tmp_path)
+    assert_read(tmp_path / f"c_rank0{end}")
+    (tmp_path / f"c_rank2{end}").unlink()
+    assert_read(tmp_path)
+
+
+def test_several_models_of_accelerate(tmp_path: Path) -> None:
+    for name in ("model.safetensors", "model_1.safetensors"):
+        save_file(WEIGHTS, tmp_path / name)
+    with pytest.raises(SourceError, match=r"of several models \(model.safetensors, model_1.safetensors\); name one of"):
+        Checkpoint.open(tmp_path)
+    assert_read(tmp_path / "model_1.safetensors")
+
+
+@pytest.mark.parametrize(
+    "held",
+    [[WEIGHTS, {"epoch": 1}], (WEIGHTS, 5), defaultdict(dict, model=WEIGHTS), {"models": [{}, {"weights": WEIGHTS}]}],
+    ids=["list", "tuple", "defaultdict", "a list inside"],
+)
+def test_tables_in_lists_and_other_dicts(held: Any, tmp_path: Path) -> None:
+    torch.save(held, tmp_path / "c.pt")
+    assert_read(tmp_path / "c.pt")
 
 
 def test_a_part_that_is_a_sum_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
