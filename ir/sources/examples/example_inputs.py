@@ -133,7 +133,7 @@ class _Maker:
         yield pixels
 
     def beside_image(self, ids: torch.Tensor, token: int) -> Iterator[ExampleInputs]:
-        """What the processor of a model makes beside ids: a padding mask, and which of them stand for images."""
+        """Inputs that a processor makes beside ids: a padding mask, and the places of images among them."""
         mask = torch.ones_like(ids)
         mask[0, -(min(SEQ, self.longest) // 2) :] = 0  # one text is shorter, behind its image
         made = {"attention_mask": mask, "token_type_ids": (ids == token).long()} if self.padding else {}
