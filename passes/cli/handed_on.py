@@ -101,6 +101,8 @@ def add_handed_on(app: typer.Typer) -> None:
 def _hand_on(context: typer.Context) -> None:
     line = HANDED_ON[context.info_name or ""]
     with exit_status():
-        line.parser(context.command_path).parse_args(context.args)  # help and mistakes, before torch is imported
+        parser = line.parser(context.command_path)
+        parser.error = context.fail  # as typer says what is wrong, without the usage of sixty flags before it
+        parser.parse_args(context.args)  # help and mistakes, before torch is imported
         main = load(line.main, context.command_path).main
     raise typer.Exit(main(context.args, prog=context.command_path))

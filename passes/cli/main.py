@@ -40,7 +40,8 @@ def run(arguments: Sequence[str] | None = None) -> None:
             raise
         message = e.format_message()  # type: ignore[attr-defined]
         if message:
-            stderr.print(f"error: {message.rstrip('.')}; see stagecut --help", markup=False, soft_wrap=True)
+            command = getattr(getattr(e, "ctx", None), "command_path", "stagecut")
+            stderr.print(f"error: {message.rstrip('.')}; see {command} --help", markup=False, soft_wrap=True)
         sys.exit(2)
 
 

@@ -88,6 +88,11 @@ COMMANDS = {
         "error: --stages is 'two'; it must be a whole number",
     ),
     "an unknown flag": ("model.py -o out --stages 2 --fast", "No such option: --fast"),
+    "where to read on": ("model.py -o out --stages 2 --fast", "; see stagecut compile --help"),
+    "an amount without a unit": (
+        "model.py -o out --stages 2 --memory 16",
+        "error: --memory is '16'; it must be an amount such as 16GiB",
+    ),
     "an unknown choice": (
         "model.py -o out --stages 2 --shared maybe",
         "error: --shared is 'maybe'; it must be colocate, replicate or auto",
@@ -323,6 +328,18 @@ def test_most_messages_come_before_the_model_is_read(shell: Shell) -> None:
         "-o out --stages 2 --memory x",
     ):
         assert "read too early" not in shell.refused(f"model.py {flags}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("serve out --port abc", "argument --port: invalid int value: 'abc'; see stagecut serve --help"),
+        ("run out --input x", "the following arguments are required: --output; see stagecut run --help"),
+    ],
+)
+def test_a_mistake_in_the_flags_of_any_subcommand_is_one_line(arguments: str, message: str, shell: Shell) -> None:
+    ended = shell.type_in(*arguments.split())
+    assert (ended.status, ended.err) == (2, f"error: {message}\n")
 
 
 def test_a_fault_of_ours_is_status_1(shell: Shell) -> None:
