@@ -129,7 +129,8 @@ class Job:
         if self.options.weights is not Weights.none:
             how = f"to run it: stagecut run {out} --input x.safetensors --output y.safetensors"
             if compiled.plan.graph.decoding.page:
-                how = f"to continue a text: stagecut generate {out} 'a prompt'"
+                prompt = "'a prompt'" if (out / "tokenizer" / "tokenizer.json").is_file() else "--ids '1 15 27'"
+                how = f"to continue a text: stagecut generate {out} {prompt}"
             self.terminal.note(f"{how}, or Pipeline.load({str(out)!r}) in Python")
         if self.options.open_report:
             open_in_browser(out / REPORT)

@@ -30,12 +30,12 @@ class Tokenizer:
 
     def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         """The ids of a chat up to where the answer begins, by the checkpoint's chat template."""
-        template = self._template
+        model, template = self._model, self._template  # the first says first that there is no tokenizer
         try:
             text = template.render(messages=list(messages), add_generation_prompt=True, **self._special)
         except Exception as e:
             raise InputError(f"the chat template cannot render these messages: {e}") from e
-        return self._model.encode(text, add_special_tokens=False).ids
+        return model.encode(text, add_special_tokens=False).ids
 
     def reader(self, ends: Sequence[str] = ()) -> TextReader:
         """A reader that turns the ids of a continuation into text, until one of the texts in `ends`."""

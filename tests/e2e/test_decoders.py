@@ -217,6 +217,13 @@ def test_what_is_no_decoder_is_told_how_to_be_compiled(tmp_path: Path) -> None:
     assert "bert has no tokenizer.json, so its prompts are token ids; say --ids" in done.stderr.replace("\n", " ")
 
 
+def test_an_artifact_without_a_tokenizer_is_asked_by_ids(artifact: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(artifact, tmp_path / "other", ignore=shutil.ignore_patterns("tokenizer"))
+    done = CliRunner().invoke(app, ["generate", str(other), "w5"])
+    assert done.exit_code == 2
+    assert "other has no tokenizer.json, so its prompts are token ids; say --ids" in done.stderr.replace("\n", " ")
+
+
 def test_tokens_are_the_same_in_several_processes(artifact: Path) -> None:
     given = ["5 6 7", "--ids", "--max-new-tokens", "6", "--temperature", "0"]
     command = torchrun(2, "-m", "runtime.generation", artifact, *given)

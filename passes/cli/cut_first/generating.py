@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "stagecut generate") -> 
         source = str(options.artifact)
         if is_artifact(source):
             prepared(source, options.compile_flags)
+            _check_prompt(Path(source), options)
             return load("runtime.generation.__main__", prog).continue_prompt(options)
         if "--generate" not in options.compile_flags:
             options.compile_flags = [*options.compile_flags, "--generate"]
@@ -37,12 +38,12 @@ def main(argv: Sequence[str] | None = None, prog: str = "stagecut generate") -> 
     run_anew("generate", known, options, str(artifact), options.prompt)
 
 
-_TOKENIZERS = ("tokenizer.json", "snapshots/*/tokenizer.json", "adapter_config.json")
-"""The files of a folder, or of the hub's cache, with a tokenizer; that of an adapter may lie in its base."""
+_TOKENIZERS = ("tokenizer.json", "tokenizer/tokenizer.json", "snapshots/*/tokenizer.json", "adapter_config.json")
+"""The files of a folder, an artifact or the hub's cache with a tokenizer; that of an adapter may lie in its base."""
 
 
 def _check_prompt(source: Path, options: argparse.Namespace) -> None:
-    """Raise SourceError for a text that no artifact of a source can read, before that is cut."""
+    """Raise SourceError for a text that an artifact cannot read, or that of a source could not, before that is cut."""
     if source.exists() and not options.ids and not any(any(source.glob(name)) for name in _TOKENIZERS):
         raise SourceError(
             f"{source} has no tokenizer.json, so its prompts are token ids; say --ids, as --ids '1 15 27'"

@@ -24,7 +24,9 @@ from ir.sources.decoder.step import MadeStep
 from passes.cli.cut_first.generating import _check_prompt
 from passes.cli.cut_first.prepared import prepared
 from passes.compilation.api import compile_model
+from passes.compilation.job import Job
 from passes.compilation.sizes import pools
+from passes.options.options import Options
 from passes.options.scoped import scoped
 from passes.partitioners import shortage, solve
 from passes.partitioners.problem import Device, Infeasible, Node, Problem
@@ -40,7 +42,26 @@ def test_a_source_that_is_none() -> None:
         compile_model(nn.Linear(2, 2), (torch.ones(1, 2),), out="unused", stages=1, verify=True, weights="none")
 
 
-@pytest.mark.parametrize("file", ["tokenizer.json", "snapshots/main/tokenizer.json", "adapter_config.json"])
+def test_the_command_to_continue_a_text_is_one_that_the_artifact_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[str] = []
+    monkeypatch.setattr("passes.compilation.job._contents", lambda *_: "2 stages")
+    job: Any = SimpleNamespace(options=Options(out=tmp_path, stages=2), terminal=SimpleNamespace(note=notes.append))
+    graph = SimpleNamespace(decoding=SimpleNamespace(page=4))
+    compiled: Any = SimpleNamespace(files=[tmp_path / "graph.svg"], plan=SimpleNamespace(graph=graph))
+    Job.tell_result(job, compiled)
+    assert notes[-1].startswith(f"to continue a text: stagecut generate {tmp_path} --ids '1 15 27', or ")
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer" / "tokenizer.json").touch()
+    Job.tell_result(job, compiled)
+    assert notes[-1].startswith(f"to continue a text: stagecut generate {tmp_path} 'a prompt', or ")
+
+
+TOKENIZERS = ["tokenizer.json", "tokenizer/tokenizer.json", "snapshots/main/tokenizer.json", "adapter_config.json"]
+
+
+@pytest.mark.parametrize("file", TOKENIZERS)
 def test_a_prompt_that_no_artifact_could_read(tmp_path: Path, file: str) -> None:
     with pytest.raises(SourceError, match=r"has no tokenizer.json, so its prompts are token ids; say --ids"):
         _check_prompt(tmp_path, Namespace(ids=False))

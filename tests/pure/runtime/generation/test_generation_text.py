@@ -150,6 +150,11 @@ def test_a_mask_of_another_shape(tmp_path: Path) -> None:
         PromptReader(Generation(), Tokenizer(tmp_path)).rows(torch.ones(2, 3, dtype=torch.int64), torch.ones(2, 4))
 
 
+def test_a_chat_without_a_tokenizer_is_not_told_to_become_a_text(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has no tokenizer, so prompts must be token ids"):
+        Tokenizer(tmp_path).encode_chat([{"role": "user", "content": "the end"}])
+
+
 def test_a_chat_without_a_template(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no chat template; give the prompt as one text"):
         _ = Tokenizer(tmp_path)._template
