@@ -65,7 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         check_packages()
     except ImportError as e:
         sys.exit(_refused(e))
-    import_module("passes.cli.main").run(arguments)
+    try:
+        run = import_module("passes.cli.main").run
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        sys.exit(130)
+    run(arguments)
 
 
 def _refused(error: ImportError) -> int:

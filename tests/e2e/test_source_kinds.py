@@ -445,19 +445,20 @@ from stagecut import main
 
 class Interrupting(MetaPathFinder):
     def find_spec(self, name, *_):
-        if name == "torch":
+        if name == "NAME":
             signal.raise_signal(signal.SIGINT)
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
-assert "torch" not in sys.modules
+assert "NAME" not in sys.modules
 sys.meta_path.insert(0, Interrupting())
 main()
 """
 
 
-def test_an_interrupt_while_torch_is_imported(shell: Shell) -> None:
+@pytest.mark.parametrize("library", ["torch", "typer"])
+def test_an_interrupt_while_a_library_is_imported(library: str, shell: Shell) -> None:
     """Which takes seconds: as likely a moment as any."""
-    command = [sys.executable, "-c", EARLY, "compile", "model.py", "-o", "out", *QUICK.split()]
+    command = [sys.executable, "-c", EARLY.replace("NAME", library), "compile", "model.py", "-o", "out", *QUICK.split()]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=shell.folder, env=environment, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (130, "interrupted; nothing was written\n")
