@@ -341,6 +341,3 @@ def test_a_stream_that_is_left_early_is_finished(counting: Pipeline) -> None:
     next(results)
     results.close()  # type: ignore[attr-defined]
     assert float(counting(X)[1][0]) == 5
-
-
-# The end

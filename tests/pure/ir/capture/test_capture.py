@@ -103,9 +103,6 @@ def test_parameters_may_be_without_memory() -> None:
     assert all(p.is_meta for p in model.parameters())
 
 
-# ---- sizes
-
-
 # ---- nodes
 
 
@@ -192,12 +189,6 @@ def test_every_node_knows_its_module_and_line() -> None:
     assert {n.where.file for n in graph.nodes} == {"tests/support/models.py"}
     assert graph.modules["shared"] == "Sequential"
     assert graph.modules["middle.1"] == "Linear"
-
-
-# ---- what is refused
-
-
-# ---- sizes that need not be dynamic
 
 
 # ---- what a recording freezes

@@ -184,9 +184,3 @@ def test_as_many_tokens_are_sorted_as_may_be_drawn(sampling: Sampling, ranks: in
     options = TextOptions(4, sampling)
     text = TextInProgress([5], options, Continuation(0, options, lambda _: None))
     assert len(TextBatch((text,), (1,)).ranks(VOCABULARY)) == ranks
-
-
-# ---- pages
-
-
-# ---- options

@@ -128,9 +128,6 @@ def test_a_tensor_that_forward_changes_is_called_as_the_user_calls_it() -> None:
         capture(Given(lambda model, x, found: found["y"].add_(x)), (hidden(), {"y": torch.ones(3, WIDTH)}))
 
 
-# ---- what is kept in attributes
-
-
 # ---- modules that forward converts
 
 
