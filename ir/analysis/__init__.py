@@ -12,6 +12,6 @@ The files:
     pools           the pools of a decoder: zeros, changed in place
     memory          bytes that a stage needs
     called_modules  the modules that it calls: their nodes, and those that a cut parts
-    random_numbers  whether a run of it draws random numbers
+    random_numbers  whether a run of it, or a call in it, draws random numbers
     borders         names of values that cross between stages
 """

@@ -1,10 +1,12 @@
-"""Torch's random numbers in a run."""
+"""Torch's random numbers in a run, and in a call of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import torch
+
+from ir.graph import Call
 
 
 def draws_numbers(run: Callable[[], object]) -> bool:
@@ -13,3 +15,11 @@ def draws_numbers(run: Callable[[], object]) -> bool:
         before = torch.get_rng_state()
         run()
         return not torch.equal(before, torch.get_rng_state())
+
+
+def may_draw(call: Call) -> bool:
+    """Whether a call draws random numbers, or is of an operator that may; one with dropout does so if it drops any."""
+    if torch.Tag.nondeterministic_seeded not in call.op.tags:
+        return False
+    given = call.arguments
+    return given.get("dropout_p") != 0 and given.get("train") is not False and given.get("training") is not False

@@ -15,9 +15,10 @@ from codegen.artifact.cut_again import ArtifactSource
 from codegen.picture.detail import Detail
 from codegen.report.notes import Notes, PassNote
 from ir.analysis.memory import stored_bytes
+from ir.analysis.random_numbers import may_draw
 from ir.checkpoint.checkpoint import check_linked, check_weights
 from ir.errors import InternalError, OutputError
-from ir.graph import Graph
+from ir.graph import Call, Graph
 from ir.machine.cluster import Cluster
 from ir.plan import StagePlan, plan_stages
 from ir.serialized.graph_table import Uncut
@@ -105,11 +106,11 @@ class Compiler:
         """
         plan = plan or self.plan(steps)
         check_room(folder, copied_bytes(plan, self.weights))
-        room = room_line(plan.graph)
+        lines = [line for line in (room_line(plan.graph), _random_line(plan)) if line]
         for file in source.tokenizer:
             (folder / _TOKENIZER).mkdir(exist_ok=True)
             shutil.copy(file, folder / _TOKENIZER)
-        summary = summarize(plan, source.name, (*source.all_notes, *plan.graph.notes, *[room] * bool(room)))
+        summary = summarize(plan, source.name, (*source.all_notes, *plan.graph.notes, *lines))
         weights = None if self.weights is Weights.none else source.weights
         link = self.weights is Weights.link
         notes = Notes(tuple(_notes(steps)), node_seconds(plan.program(0)))
@@ -178,3 +179,18 @@ def _notes(steps: Sequence[Step]) -> Iterator[PassNote]:
     yield PassNote(steps[0].name, steps[0].seconds, contents(steps[0].graph))
     for before, after in pairwise(steps):
         yield PassNote(after.name, after.seconds, changes(before.graph, after.graph))
+
+
+def _random_line(plan: StagePlan) -> str:
+    """A note where several stages draw random numbers by torch's own operators; empty elsewhere."""
+    drawing = [str(s.index) for s in plan.stages if any(_draws(n) for n in s.graph.nodes if isinstance(n, Call))]
+    if len(drawing) < 2:
+        return ""
+    return (
+        f"stages {', '.join(drawing[:-1])} and {drawing[-1]} draw random numbers: under a seed these are not the "
+        "model's, unless the stages run in one process and each waits for the one before"
+    )
+
+
+def _draws(call: Call) -> bool:
+    return call.op.namespace == "aten" and may_draw(call)

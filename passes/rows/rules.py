@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import torch
 
+from ir.analysis.random_numbers import may_draw
 from ir.graph import Value
 from ir.operators.facts import aten_name
 from passes.rows import compute, indices, order, shapes
@@ -21,7 +22,7 @@ def axes_of(site: Site) -> tuple[Found, ...]:
         return (None,) * len(site.call.results)
     if rule is None:
         raise MixedError("it is not known to keep rows apart")
-    require(not _draws(site), "its random numbers are those of all rows")
+    require(not may_draw(site.call), "its random numbers are those of all rows")
     if name not in _NUMBERS and rule is not order.RULES.get(name):
         require(not any(a.numbers for v in site.call.operands if (a := site.axis(v))), "it computes with row numbers")
     found = rule(site)
@@ -42,13 +43,6 @@ def _rule(site: Site, name: str) -> Rule | None:
     if name in order.RULES and (usual is not compute.elementwise or numbers):
         return order.RULES[name]
     return usual if usual is compute.elementwise or name in order.AS_USUAL else None
-
-
-def _draws(site: Site) -> bool:
-    """Whether random numbers are drawn; an operator with dropout does so where that has a share."""
-    if torch.Tag.nondeterministic_seeded not in site.call.op.tags:
-        return False
-    return site.get("dropout_p") != 0 and site.get("train") is not False
 
 
 def _mentions(site: Site) -> bool:
