@@ -17,6 +17,11 @@ def clean(path: str) -> str:
     return re.sub(r"@\d+", "", re.sub(r"^m(\.|$)", "", path))
 
 
+def is_inside(path: str, module: str) -> bool:
+    """Whether a path is that of a module or of one inside it."""
+    return f"{path}.".startswith(f"{module}.")
+
+
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _DECODER = os.path.join(_HERE, "sources", "decoder", "")
 _STEP = os.path.join(_DECODER, "step.py")

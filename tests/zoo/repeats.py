@@ -3,6 +3,7 @@
 python -m tests.zoo.repeats                 all of them
 python -m tests.zoo.repeats 'qwen*' bert    some of them
 python -m tests.zoo.repeats --generate      the steps of those that continue texts, each program of them
+python -m tests.zoo.repeats --resume        those that build/repeats.txt has no outcome of, as after an interrupt
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import torch
 import transformers as t
 
+from ir.capture.export.recording import ONE_BY_ONE
 from ir.capture.repeats.alike import alike_modules
 from ir.sources.decoder.made import step_of
 from ir.sources.source import Source
@@ -35,6 +38,7 @@ _NUMBERS = (
     *("num_hidden_layers", "num_layers", "n_layer", "n_layers", "num_blocks", "encoder_layers", "decoder_layers"),
     *("num_decoder_layers", "encoder_num_hidden_layers", "decoder_num_hidden_layers"),
 )
+DIFFERENT, LEFT_OUT = "DIFFERENT", "left out"
 NOTHING = "no layers alike"
 _STAGES = ("depths", "stage_num_blocks")  # layers in each part of a pyramid
 
@@ -78,7 +82,7 @@ def _model(entry: Entry) -> torch.nn.Module:
 
 
 def compared(name: str) -> tuple[str, str]:
-    """The name, and what came of it: "as in full, 8 left out", "in full", or what differs."""
+    """The name, and what came of it: "as in full, 3 left out", "in full" and why, or what differs."""
     torch.set_num_threads(1)
     entry = MODELS[name]
     try:
@@ -107,9 +111,11 @@ def compared_steps(name: str) -> tuple[str, str]:
 def _outcome(model: torch.nn.Module, inputs: Any, shapes: Any, fix: Any = (), soft: bool = False) -> str:
     once, full = (exported(model, (), inputs, shapes, fewest=n, soft=soft, fix=fix) for n in (FEWEST, NEVER))
     if found := differences(once.graph, full.graph):
-        return f"DIFFERENT {', '.join(found)}"
+        return f"{DIFFERENT} {', '.join(found)}"
+    if not once.left_out:
+        return f"in full {'; '.join(note for note in once.graph.notes if ONE_BY_ONE in note)}".rstrip()
     why = "; ".join(note for note in once.graph.notes if note not in full.graph.notes)
-    return f"as in full, {once.left_out} left out {why}".rstrip()
+    return f"as in full, {once.left_out} {LEFT_OUT} {why}".rstrip()
 
 
 def _failed(e: Exception) -> str:
@@ -121,16 +127,32 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="models, or patterns of them")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--generate", action="store_true", help="the steps that continue texts")
+    parser.add_argument("--resume", action="store_true", help="keep the outcomes of an earlier run")
     options = parser.parse_args()
     models, compare = (ENTRIES, compared_steps) if options.generate else (MODELS, compared)
     names = [n for n in models if not options.names or any(fnmatch(n, pattern) for pattern in options.names)]
-    failed = 0
-    with multiprocessing.get_context("spawn").Pool(options.jobs, maxtasksperchild=8) as pool:
-        for i, (name, outcome) in enumerate(pool.imap_unordered(compare, names)):
-            print(f"{i + 1:4}/{len(names)}  {name:24} {outcome}", flush=True)
-            failed += "DIFFERENT" in outcome
-    print(f"{failed} of {len(names)} differ from their full exports")
-    return 1 if failed else 0
+    log = Path("build", "repeats-generate.txt" if options.generate else "repeats.txt")
+    log.parent.mkdir(exist_ok=True)
+    outcomes = _read(log) if options.resume else {}
+    todo = [name for name in names if name not in outcomes]
+    with (
+        multiprocessing.get_context("spawn").Pool(options.jobs, maxtasksperchild=8) as pool,
+        log.open("a" if options.resume else "w") as file,
+    ):
+        for i, (name, outcome) in enumerate(pool.imap_unordered(compare, todo)):
+            print(f"{i + 1:4}/{len(todo)}  {name:24} {outcome}", flush=True)
+            print(f"{name} {outcome.splitlines()[0]}", file=file, flush=True)
+            outcomes[name] = outcome
+    found = [outcomes[name] for name in names]
+    once, different = (sum(word in outcome for outcome in found) for word in (LEFT_OUT, DIFFERENT))
+    print(f"{once} of {len(found)} have layers recorded once; {different} differ from their full exports: see {log}")
+    return 1 if different else 0
+
+
+def _read(log: Path) -> dict[str, str]:
+    """The outcomes of an earlier run by name."""
+    lines = log.read_text().splitlines() if log.exists() else []
+    return {name: outcome for name, _, outcome in (line.partition(" ") for line in lines)}
 
 
 if __name__ == "__main__":

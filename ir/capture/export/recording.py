@@ -107,13 +107,15 @@ class _Exported:
 
 def record(example: Example) -> Recording:
     """Record by non-strict export.  Raises CaptureError for what torch.export does not support."""
-    members = alike_modules(example.model) if example.repeats and not has_fixed_values(example) else {}
+    members = alike_modules(example.model) if example.repeats else {}
     notes: tuple[str, ...] = ()
+    if members and has_fixed_values(example):
+        members, notes = {}, (f"layers are {ONE_BY_ONE}: values of inputs or buffers are fixed",)
     while True:
         once = LayersOnce(members, example.templates)
         try:
             recording = _record(example, once)
-            notes += tuple(f"layers such as {path} are {ONE_BY_ONE}: {why}" for path, why in once.refused.items())
+            notes += tuple(f"layers such as {path} are {ONE_BY_ONE}: {why}" for path, why in once.reasons.items())
             return replace(recording, graph=replace(recording.graph, notes=(*recording.graph.notes, *notes)))
         except InDoubt as e:
             doubted = once.doubt and once.doubt[0]

@@ -15,9 +15,10 @@ from ir.capture.export.example import Example
 from ir.capture.export.fixed.fixed_inputs import data_inputs, looks_up, may_be_fixed, may_be_named, with_fixed_values
 from ir.capture.export.fixed.origins import Origins
 from ir.capture.export.meta_weights import LIMIT, in_memory
-from ir.capture.export.recording import Recording, record, record_strictly
+from ir.capture.export.recording import ONE_BY_ONE, Recording, record, record_strictly
 from ir.capture.fallbacks.opaque_modules import NotWhole, kept_whole
 from ir.capture.fallbacks.traced import record_traced
+from ir.capture.repeats.alike import alike_modules
 from ir.capture.sizes.dynamic import FixedSizes, without_fixed
 from ir.errors import CaptureError
 from ir.graph import Call, Graph, is_whole, opaque_of
@@ -35,7 +36,13 @@ def record_somehow(example: Example, soft: bool = False) -> tuple[Example, Recor
     try:
         return example, record(example), record
     except NotExported as e:
-        error, example = e, replace(example, repeats=False)
+        used, recording, way = _otherwise_recorded(replace(example, repeats=False), e, soft)
+        alike = example.repeats and alike_modules(example.model)
+        return used, noted(recording, f"layers are {ONE_BY_ONE}: {e.reason}") if alike else recording, way
+
+
+def _otherwise_recorded(example: Example, error: NotExported, soft: bool) -> tuple[Example, Recording, Way]:
+    """The same for a model that does not export as it is, for the reason that the error says."""
     fixing = FixValues(example, error, soft, data_inputs(example))
     if found := fixing(loosely=False):
         return *found, record

@@ -66,6 +66,7 @@ class Read:
 
     values: dict[str, str] = field(default_factory=dict)  # by node: the name of its value
     wishes: dict[str, tuple[str, str]] = field(default_factory=dict)  # by value: the node, and what follows its name
+    copies: set[str] = field(default_factory=set)  # copies that the model returns beside the original
     held_later: set[str] = field(default_factory=set)  # values whose variables are of a later node that returns them
 
     def note(self, node: str, value: Any) -> None:
@@ -225,6 +226,7 @@ class _Reader:
     def copied(self, node: fx.Node, kept: fx.Node) -> Value:
         """A copy of an operand that a node returns: what the model returns apart from it is apart here, too."""
         result = Value(self.name(node.name), self.types.type_of(node))
+        self.read.copies.add(result.name)
         self.nodes.append(copy_of(self.argument(kept), result, where=self.where(node)))
         self.flow.follow(self.nodes[-1])
         return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ir.analysis.borders import Namer
@@ -88,6 +88,7 @@ class _Expansion:
             if known is not None:
                 here[known] = self.value(given)
         outputs = [self._value(name) for name in instance.outputs]
+        self._require_returned_alike(instance, outputs, again)
         outer = {v: r for v, r in zip(outputs, again.results, strict=True) if v is not None}
         move = _Move(instance.template, again.where)
         for call in self._body(instance, set(here)):
@@ -103,6 +104,14 @@ class _Expansion:
                 self.made[result] = here[wanted]
             elif result in self.graph.kept or self.graph.users.get(result):
                 raise InDoubt(f"{instance.path} has no {result.name}")
+
+    def _require_returned_alike(self, instance: Instance, outputs: Sequence[Value | None], again: Call) -> None:
+        """Raise InDoubt where the model returns, and so copies, what one layer passes on, and not what another does."""
+        for node, value, result in zip(instance.outputs, outputs, again.results, strict=True):
+            copied = value is not None and value.name in self.read.copies
+            passed_on = value is not None and self.read.wishes.get(value.name, (node, ""))[0] != node
+            if (passed_on and result in self.graph.kept) or (copied and result not in self.graph.kept):
+                raise InDoubt(f"the model returns what {instance.template} or {instance.path} passes on, not both")
 
     def _body(self, instance: Instance, given: set[Value]) -> list[Call]:
         """The calls that the nodes of the template became."""

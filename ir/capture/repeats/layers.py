@@ -21,12 +21,12 @@ from torch.fx.experimental.proxy_tensor import PythonKeyTracer, get_proxy_slot
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_flatten
 
-from ir.capture.paths import clean, is_own_file
+from ir.capture.paths import clean, is_inside, is_own_file
 from ir.capture.program.gradients import ends_gradients
 from ir.capture.program.in_place.mutation import memory_of, mutates, written_by
 from ir.capture.program.in_place.stores import is_store
 from ir.capture.repeats.again import AGAIN, with_results
-from ir.capture.repeats.alike import Alike
+from ir.capture.repeats.alike import FEWEST, Alike
 from ir.capture.repeats.kept import kept_in
 from ir.capture.repeats.template import CallRecorder, InDoubt, Replay, Template
 from ir.objects.containers import Opening, opening_of
@@ -70,6 +70,7 @@ class Repeated:
 
 @dataclass(eq=False)
 class _Kind:
+    path: str  # of the first
     calls: int = 0
     wishes: list[str] | None = None  # for names, of the last call that was recorded in full
     template: int = 0  # the call that is one; 0: none
@@ -97,6 +98,7 @@ class LayersOnce:
     _tracer: PythonKeyTracer | None = None
     _kinds: dict[Any, _Kind] = field(default_factory=dict)
     _by_path: dict[str, Template] = field(default_factory=dict)
+    _paths: dict[int, set[str]] = field(default_factory=dict)  # of each member, by id of its attributes
     _inside: bool = False
 
     def begin(self) -> None:
@@ -109,6 +111,8 @@ class LayersOnce:
     def watched(self, model: nn.Module) -> Iterator[None]:
         """Watch the calls of the members inside the context."""
         classes = {type(m) for m in model.modules() if id(vars(m)) in self.members}
+        for path, m in model.named_modules(remove_duplicate=False):
+            self._paths.setdefault(id(vars(m)), set()).add(path)
         create = PythonKeyTracer.create_node
 
         def create_node(tracer: PythonKeyTracer, *args: Any, **kwargs: Any) -> fx.Node:
@@ -146,7 +150,9 @@ class LayersOnce:
         return call_layer
 
     def _call(self, member: Alike, forward: functools.partial[Any]) -> Any:
-        kind = self._kinds.setdefault((member.group, member.attributes, _types(_arguments(forward)), _site()), _Kind())
+        kind = self._kinds.setdefault(
+            (member.group, member.attributes, _types(_arguments(forward)), _site()), _Kind(member.path)
+        )
         kind.calls += 1
         if kind.recorded is not None:
             return self._repeat(kind.recorded, member, forward)
@@ -164,14 +170,20 @@ class LayersOnce:
         """The call of each kind that is its template; 0 for none."""
         return tuple(kind.template for kind in self._kinds.values())
 
+    @property
+    def reasons(self) -> dict[str, str]:
+        """The reasons for which layers are recorded in full, by the path of one of each kind."""
+        unlike = [k.path for k in self._kinds.values() if k.calls >= FEWEST and not (k.recorded or k.refused)]
+        return self.refused | dict.fromkeys(unlike, "no two in a row are recorded alike")
+
     def _record(self, kind: _Kind, member: Alike, forward: functools.partial[Any]) -> Any:
         start, path, recorder = len(self._nodes), self._path(member), CallRecorder(self._nodes)
         misses = FakeTensorMode.cache_info().misses
         with recorder:
             result = forward()
         wishes, kind.wishes = kind.wishes, self._wishes(start)
-        if (own := _own_tensor(self._since(start), recorder.of_numbers)) is not None:
-            kind.refused = self.refused[member.path] = f"it has {own.target}"
+        if why := self._refusal(path, forward, self._since(start), recorder):
+            kind.refused = self.refused[member.path] = why
             return result
         settled = wishes == kind.wishes and misses == FakeTensorMode.cache_info().misses
         if self.given is None and not settled:
@@ -191,8 +203,21 @@ class LayersOnce:
         self._by_path[path], kind.template = template, kind.calls
         return result
 
+    def _refusal(
+        self, path: str, forward: functools.partial[Any], nodes: Sequence[fx.Node], recorder: CallRecorder
+    ) -> str:
+        """The reason for which a call cannot be a template; empty if it can."""
+        if not self._is_called(path, forward):
+            return "its forward is called, not the module"
+        if (other := next((p for p in map(_place, nodes) if not is_inside(p, path)), None)) is not None:
+            return f"it calls {other}, which is no part of it"
+        own = _own_tensor(nodes, recorder.of_numbers)
+        return "" if own is None else f"it has {own.target}"
+
     def _repeat(self, recorded: Recorded, member: Alike, forward: functools.partial[Any]) -> Any:
-        replay, template = Replay(recorded.template), recorded.template
+        replay, template, path = Replay(recorded.template), recorded.template, self._path(member)
+        if not self._is_called(path, forward):
+            raise InDoubt("its forward is called, not the module")
         before = _guards(recorded.template)
         with _disable_current_modes(), replay:
             result = forward()
@@ -203,7 +228,7 @@ class LayersOnce:
         outputs, stored = made[: len(template.outputs)], made[len(template.outputs) :]
         for before, after in zip(replay.stored, stored, strict=True):
             before.copy_(after)
-        self.repeated.append(Repeated(number, recorded, self._path(member), start, len(self._nodes)))
+        self.repeated.append(Repeated(number, recorded, path, start, len(self._nodes)))
         returned = replay.returned(result, outputs, kept_in(_arguments(forward)))
         del result, replay, given
         template.require_unkept()
@@ -213,6 +238,10 @@ class LayersOnce:
         """The path by which a module is called."""
         stack = list(getattr(self._tracer, "module_stack", {}).values())
         return clean(stack[-1][0].removeprefix(_ROOT)) if stack else member.path
+
+    def _is_called(self, path: str, forward: functools.partial[Any]) -> bool:
+        """Whether torch knows that the module itself is called, whose calls it counts by their paths."""
+        return path in self._paths[id(vars(forward.args[0]))]
 
     def _node(self, tensor: torch.Tensor) -> str:
         with DisableTorchFunction():
@@ -245,6 +274,12 @@ class LayersOnce:
                     raise InDoubt("it changes a tensor that it is given")
                 stores[node.name] = node.args[0].name  # type: ignore[union-attr]
         return stores
+
+
+def _place(node: fx.Node) -> str:
+    """The path of the module whose code made a node, while torch traces."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    return clean(stack[-1][0].removeprefix(_ROOT)) if stack else ""
 
 
 def _is_function(node: fx.Node) -> bool:

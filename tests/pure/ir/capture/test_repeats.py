@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -301,6 +301,17 @@ def test_layers_that_compute_something_else_for_one_row_are_exported_once_a_kind
     assert same(lambda: Stack(compute), dynamic=True) >= LAYERS // 2
     once = exported(Stack(compute), (torch.randn(3, WIDTH),), None, {"x": {0: "batch"}}, fewest=4)
     assert any("`batch` must be 2 or more" in note for note in once.graph.notes)
+
+
+@pytest.mark.parametrize("directly", [range(LAYERS), [LAYERS - 1]])
+def test_layers_whose_forward_is_called_are_exported_one_by_one(directly: Sequence[int]) -> None:
+    class Direct(Stack):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for i, layer in enumerate(self.layers):
+                x = (layer.forward if i in directly else layer)(x)
+            return x
+
+    assert same(lambda: Direct(plain)) <= LAYERS - len(directly)
 
 
 def test_layers_with_values_of_others_in_their_code_are_exported_one_by_one_and_say_so() -> None:
