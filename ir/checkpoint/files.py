@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
@@ -66,12 +67,18 @@ def read_checkpoint(path: Path, variant: str = "") -> Tables:
     raise SourceError(f"there is no checkpoint at {path}; give a .safetensors file, or a folder that holds one")
 
 
+_OF_A_RUN = re.compile(r"(^|[._])(optim|rng)")
+"""In the names of a run's state, which each rank has its own of: of its optimizer, its random numbers."""
+
+
 def _require_same(file: Path, tables: Tables, other: Path, others: Tables) -> None:
     """Raise SourceError where the first or last rows of tensors of one name differ between the files of two ranks."""
     for key, table in others.items():
         mine = tables.get(key, {})
         for name, tensor in table.items():
-            if name in mine and mine[name] != tensor and not _sampled_alike(mine[name], tensor):
+            if name not in mine or _OF_A_RUN.search(f"{key}.{name}"):
+                continue
+            if mine[name] != tensor and not _sampled_alike(mine[name], tensor):
                 raise SourceError(
                     f"{file.name} and {other.name} have other values of {name}, and do not say which part each has; "
                     "join them, or name one with --checkpoint"
@@ -83,7 +90,12 @@ def _sampled_alike(one: Stored, other: Stored) -> bool:
         return False
     rows = {0, one.shape[0] - 1} if one.shape and one.shape[0] else set[int]()
     pairs = [(one.narrowed(0, row, 1), other.narrowed(0, row, 1)) for row in rows] or [(one, other)]
-    return all(torch.equal(a.read(a.dtype), b.read(b.dtype)) for a, b in pairs)
+    return all(torch.equal(_bytes(a), _bytes(b)) for a, b in pairs)
+
+
+def _bytes(tensor: Stored) -> torch.Tensor:
+    """The bytes of a tensor, which are equal where its values are, NaN among them."""
+    return tensor.read(tensor.dtype).reshape(-1).view(torch.uint8)
 
 
 def _read_shards(index: Path) -> dict[str, Stored]:

@@ -178,7 +178,7 @@ def read_pickled(file: Path) -> FileEntries:
     if isinstance(table, Inert):
         raise SourceError(f"{file} holds a {table.origin}, which is code and is not run; save its state dict")
     held = _numbered(table)
-    found = dict(_tables(file, "", held)) if isinstance(held, dict) else {}
+    found = dict(_tables(file, "", held, (id(table),))) if isinstance(held, dict) else {}
     if not found and not isinstance(table, dict):
         raise SourceError(f"{file} holds a {type(table).__name__}, not a table of tensors by name")
     if not found and _has_arrays(table):
@@ -196,11 +196,11 @@ def unpickled(file: Path, opened: Any) -> Any:
         raise SourceError(f"cannot read {file}: it is damaged ({first}); save its state dict as .safetensors") from e
 
 
-def _has_arrays(table: dict[Any, Any]) -> bool:
-    """Whether a dict, or one in it, has an array of numpy."""
-    inner = list(table.values())
+def _has_arrays(table: dict[Any, Any], around: tuple[int, ...] = ()) -> bool:
+    """Whether a dict, or one in it, has an array of numpy.  `around`: the ids of the dicts that hold it."""
+    inner, around = list(table.values()), (*around, id(table))
     return any(isinstance(x, Inert) and x.origin.startswith("numpy.") for x in inner) or any(
-        _has_arrays(x) for x in inner if isinstance(x, dict)
+        _has_arrays(x, around) for x in inner if isinstance(x, dict) and id(x) not in around
     )
 
 
@@ -215,14 +215,19 @@ def _of_module(module: Inert) -> dict[str, Any]:
     return found
 
 
-def _tables(file: Path, path: str, table: Mapping[Any, Any]) -> Iterator[tuple[str, dict[str, Entry]]]:
-    """The tensors of a dict, and those of the dicts, lists and modules in it."""
+def _tables(
+    file: Path, path: str, table: Mapping[Any, Any], around: tuple[int, ...] = ()
+) -> Iterator[tuple[str, dict[str, Entry]]]:
+    """The tensors of a dict, and those of the dicts, lists and modules in it.
+
+    `around`: the ids of what holds the dict, as one may hold itself.
+    """
     if entries := {str(key): entry for key, x in table.items() if (entry := _entry(file, str(key), x)) is not None}:
         yield path, entries
     for key, inner in table.items():
         held = _of_module(inner) if isinstance(inner, Inert) else _numbered(inner)
-        if isinstance(held, dict) and held:
-            yield from _tables(file, f"{path}.{key}".lstrip("."), held)
+        if isinstance(held, dict) and held and id(inner) not in around:
+            yield from _tables(file, f"{path}.{key}".lstrip("."), held, (*around, id(inner)))
 
 
 def _numbered(held: Any) -> Any:

@@ -246,12 +246,38 @@ def test_files_of_ranks_with_other_values_are_refused(end: str, tmp_path: Path) 
     assert_read(tmp_path)
 
 
+def test_what_ranks_have_of_their_own(tmp_path: Path) -> None:
+    unknown = torch.full((2, 2), torch.nan)
+    for rank in range(2):
+        own = torch.full((4,), rank, dtype=torch.uint8)
+        run = {"optimizer": {"state": {0: {"exp_avg": own}}}, "rng": [{"torch": own}], "cuda_rng_state": own}
+        torch.save({"model": {**WEIGHTS, "unknown": unknown}, **run}, tmp_path / f"c_rank{rank}.pt")
+    found = Checkpoint.open(tmp_path).under("model.")
+    assert all(torch.equal(found[name], tensor) for name, tensor in WEIGHTS.items())
+    assert found["unknown"].isnan().all()
+
+
 def test_several_models_of_accelerate(tmp_path: Path) -> None:
     for name in ("model.safetensors", "model_1.safetensors"):
         save_file(WEIGHTS, tmp_path / name)
     with pytest.raises(SourceError, match=r"of several models \(model.safetensors, model_1.safetensors\); name one of"):
         Checkpoint.open(tmp_path)
     assert_read(tmp_path / "model_1.safetensors")
+
+
+@pytest.mark.parametrize("kind", [list, dict])
+def test_what_holds_itself(kind: type[Any], tmp_path: Path) -> None:
+    held = kind()
+    held.append(held) if kind is list else held.update(me=held)
+    torch.save({"weights": WEIGHTS, "settings": held}, tmp_path / "c.pt")
+    found = Checkpoint.open(tmp_path).under("weights.")
+    assert all(torch.equal(found[name], tensor) for name, tensor in WEIGHTS.items())
+    torch.save(held, tmp_path / "c.pt")
+    if kind is list:
+        with pytest.raises(SourceError, match=r"c.pt holds a list, not a table of tensors"):
+            Checkpoint.open(tmp_path)
+    else:
+        assert not Checkpoint.open(tmp_path).tensors
 
 
 @pytest.mark.parametrize(
