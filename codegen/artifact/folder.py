@@ -28,7 +28,7 @@ def check_replaceable(out: Path, *, force: bool = False, inputs: Iterable[Path] 
 
     `inputs` are files and folders that the model is read from.  With `force`, files in the way are no hindrance.
     Raises OutputError where it is no folder, cannot be written, holds the working directory or one of the
-    `inputs`, or holds files that stagecut did not write or that were edited since.
+    `inputs`, or holds files that stagecut did not write or that were edited since, or adapters that were added.
     """
     try:
         place = out.resolve() if out.name in ("", "..") else out.parent.resolve() / out.name
@@ -103,8 +103,7 @@ def in_the_way(folder: Path) -> InTheWay:
                 edited.append(name)
         elif not (table and any(fnmatch(name, pattern) for pattern in BY_NAME)):
             foreign.append(name)
-    adapters = {m.added_adapter(str(name)) for name in table.get("adapters", ())}
-    return InTheWay(bool(table), tuple(foreign), tuple(edited), tuple(sorted(adapters & written.keys())))
+    return InTheWay(bool(table), tuple(foreign), tuple(edited), tuple(sorted(_adapters(table) & written.keys())))
 
 
 def _check_place(out: Path, place: Path) -> None:
@@ -205,6 +204,12 @@ def _is_ours(table: Mapping[str, Any]) -> bool:
 def _hashes(table: Mapping[str, Any]) -> dict[str, str]:
     """The sha256 of each file that a manifest lists."""
     return table.get("files", {})
+
+
+def _adapters(table: Mapping[str, Any]) -> set[str]:
+    """The files that added adapters of a manifest have; those of other schemas may be no list of names."""
+    names = table.get("adapters")
+    return {m.added_adapter(name) for name in names if isinstance(name, str)} if isinstance(names, list) else set()
 
 
 def _contents(folder: Path) -> Iterator[str]:

@@ -68,7 +68,7 @@ def _devices(value: Any) -> int | list[str]:
 
 def _bytes(value: Any) -> int:
     """Bytes of a number, or of a text with a unit: who says `--memory 16` does not mean 16 bytes."""
-    without_unit = isinstance(value, str) and value.strip().isdigit()
+    without_unit = isinstance(value, str) and not value.strip()[-1:].isalpha()
     if isinstance(value, bool) or without_unit or not parse_bytes(value) > 0:
         raise ValueError
     return int(parse_bytes(value))

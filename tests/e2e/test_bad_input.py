@@ -93,6 +93,10 @@ COMMANDS = {
         "model.py -o out --stages 2 --memory 16",
         "error: --memory is '16'; it must be an amount such as 16GiB",
     ),
+    "an exponent without a unit": (
+        "model.py -o out --stages 2 --memory 1.6e10",
+        "error: --memory is '1.6e10'; it must be an amount such as 16GiB",
+    ),
     "an unknown choice": (
         "model.py -o out --stages 2 --shared maybe",
         "error: --shared is 'maybe'; it must be colocate, replicate or auto",

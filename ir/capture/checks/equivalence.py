@@ -164,7 +164,7 @@ class _Terms(TorchDispatchMode):
         return out
 
     def _mapped(self, func: HigherOrderOperator, *args: Any) -> Any:
-        """The results of `map` have the numbers of what its function makes of one element of each tensor."""
+        """The results of `map` have the numbers of what its function makes of one element, told apart by how many."""
         if func is not torch.ops.higher_order.map_impl:
             raise _Untold(func)
         function, mapped, captured = args
@@ -175,7 +175,7 @@ class _Terms(TorchDispatchMode):
             made = function(*elements, *captured)
         results = tuple(one.new_empty(len(mapped[0]), *one.shape) for one in made)
         for whole, one in zip(results, made, strict=True):
-            self._made(whole, f"%{self.number(one)} of each")
+            self._made(whole, f"%{self.number(one)} of each of {len(whole)}")
         return results
 
     def _kept_operand(self, func: OpOverload, args: Any, out: Any) -> torch.Tensor | None:

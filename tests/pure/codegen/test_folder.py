@@ -34,8 +34,8 @@ def artifact(folder: Path, schema: int = 2) -> Path:
     return folder
 
 
-def replaced(out: Path, meanwhile: Callable[[], object] = lambda: None, **options: bool) -> None:
-    with new_folder(out, **options) as folder:
+def replaced(out: Path, meanwhile: Callable[[], object] = lambda: None, force: bool = False) -> None:
+    with new_folder(out, force=force) as folder:
         write(folder, {"stage_0.py": "# of this run"})
         meanwhile()
 
@@ -51,6 +51,13 @@ def contents(folder: Path) -> dict[str, str]:
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return artifact(tmp_path / "out")
+
+
+@pytest.mark.parametrize("adapters", [None, 3, {"two": 1}, [["two"]]])
+def test_what_another_schema_calls_adapters_is_no_hindrance(adapters: object, out: Path) -> None:
+    write_table(out, {**json.loads((out / "manifest.json").read_text()), "adapters": adapters})
+    replaced(out)
+    assert contents(out) == {"stage_0.py": "# of this run"}
 
 
 @pytest.mark.parametrize("schema", [1, 2, 3])

@@ -81,6 +81,13 @@ def map_over_other_experts(x: torch.Tensor) -> torch.Tensor:
     return y[..., None, :] * weights
 
 
+def map_over_more_rows(x: torch.Tensor) -> torch.Tensor:
+    """A function that makes the same of each row, of more rows where there is one."""
+    rows = torch.zeros(3 if x.shape[1] > 1 else 5, 1)
+    (made,) = torch.ops.higher_order.map_impl(lambda row, codes: (codes * 2,), (rows,), (torch.arange(8),))
+    return x * made.sum(0)
+
+
 def mask_with_what_was_true(x: torch.Tensor) -> torch.Tensor:
     true = torch.ones((), dtype=torch.bool)
     if x.shape[1] == 1:
@@ -163,6 +170,7 @@ def test_what_is_not_told_is_exported_again(compute: Callable[[torch.Tensor], to
         change_a_constant,
         mask_with_what_was_true,
         map_over_other_experts,
+        map_over_more_rows,
     ],
 )
 def test_what_differs_is_told(compute: Callable[[torch.Tensor], torch.Tensor]) -> None:
