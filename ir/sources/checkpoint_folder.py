@@ -47,20 +47,21 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
     packed = is_gguf(path)
     folder = path.parent if packed else path
     config, cls, how = _gguf_model(path, transformers) if packed else _model(path, transformers, reading)
-    checkpoint = opened(path, reading, *adapters) if reading.weights and not packed else None
+    named = reading.checkpoint or (None if packed else path)
+    checkpoint = opened(named, reading, *adapters) if reading.weights and named is not None else None
     caches = "past_key_values" in inspect.signature(cls.forward).parameters
     notes = switch(config, caches=caches and not reading.generate)
     model = _build(path, cls, config, reading.dtype or config.dtype or _stored_dtype(checkpoint))
     if (folder / _GENERATION).is_file() and reading.generate:
         model.generation_config = _generation_config(folder, transformers)
-    if packed and reading.weights:
+    if reading.weights and named is None:
         checkpoint = meant(Checkpoint(path, gguf_tensors(path, model)), reading)
     make = partial(make_example, model, config, path, reading.padding)
     weights: Mapping[str, torch.Tensor] = {} if checkpoint is None else checkpoint.for_model(model)
     example = make()
     beside = _slow_tokenizer(folder) if reading.generate else ()
     whole = checkpoint is not None and checkpoint.quantization is None and not checkpoint.adapters
-    own = whole and not reading.prefix and not reading.generate
+    own = whole and reading.checkpoint is None and not reading.prefix and not reading.generate
     source = Source(
         name=given.resolve().name,
         model=model,

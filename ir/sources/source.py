@@ -26,7 +26,7 @@ class Reading:
     trust_remote_code: bool = False  # whether Python files inside a checkpoint folder may run
     weights: bool = True  # whether the values of the weights are needed
     padding: bool = True  # whether texts of a batch may be padded, so that a checkpoint's model is called with a mask
-    checkpoint: Path | None = None  # the weights of a model file, in place of those that it names or holds
+    checkpoint: Path | None = None  # in place of the weights that a model file or a folder names or holds
     generate: bool = False  # whether the model is to continue texts, with a cache
     prefix: str = ""  # of the names of the checkpoint's weights that are meant
     variant: str = ""  # of the checkpoint's files, such as fp16

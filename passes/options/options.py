@@ -129,7 +129,7 @@ class Options:
         _SOURCE,
         "fix an input whose values decide shapes: grid, or grid=1x28x42; several values make variants",
     )
-    checkpoint: Path | None = option(None, PATH, _SOURCE, "the weights of a model file, if it does not hold them")
+    checkpoint: Path | None = option(None, PATH, _SOURCE, "the weights of a model file or folder, in place of its own")
     weights_prefix: str = option("", PREFIX, _SOURCE, "names of the weights that are meant begin so, as with ema.")
     variant: str = option("", VARIANT, _SOURCE, "the files that are meant: fp16 of model.fp16.safetensors")
     adapter: tuple[Path, ...] = option(

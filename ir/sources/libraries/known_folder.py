@@ -43,7 +43,7 @@ class LibraryFolder:
     def read(self, reading: Reading) -> Source:
         """The source.  Raises SourceError for a library that is not installed, or that cannot make the model."""
         library = self._imported()
-        checkpoint = opened(self.weights, reading) if reading.weights else None
+        checkpoint = opened(reading.checkpoint or self.weights, reading) if reading.weights else None
         dtype = reading.dtype or _stored_dtype(checkpoint)
         try:
             with parameters_on_meta():
@@ -92,7 +92,7 @@ def settings_of(file: Path) -> dict[str, Any]:
 
 def _is_plain(checkpoint: Checkpoint | None, reading: Reading) -> bool:
     """Whether the library itself would load the same weights."""
-    chosen = reading.prefix or reading.variant
+    chosen = reading.checkpoint or reading.prefix or reading.variant
     return checkpoint is not None and checkpoint.quantization is None and not checkpoint.adapters and not chosen
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from ir.errors import SourceError
 from ir.sources import Reading, Source, read_source
@@ -64,6 +65,29 @@ def test_the_library_is_no_measure_for_weights_that_it_does_not_load(
     folder(tmp_path, "config.json", TIMM)
     save_file({f"ema.{k}": t for k, t in Net().state_dict().items()}, tmp_path / "model.safetensors")
     assert read(tmp_path, prefix="ema.").library is None
+
+
+def test_other_weights_in_place_of_those_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(create_model=lambda *_, **__: Net()))
+    folder(tmp_path, "config.json", TIMM)
+    other = {name: torch.full_like(tensor, 7.0) for name, tensor in Net().state_dict().items()}
+    save_file(other, tmp_path / "other.safetensors")
+    source = read(tmp_path, checkpoint=tmp_path / "other.safetensors")
+    assert torch.equal(source.weights["layer.weight"], other["layer.weight"])
+    assert source.library is None
+
+
+def test_one_of_several_models_in_a_folder(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=16, **sizes))
+    model.save_pretrained(tmp_path)
+    second = tmp_path / "model_1.safetensors"
+    save_file({name: torch.full_like(tensor, 7.0) for name, tensor in model.state_dict().items()}, second)
+    with pytest.raises(SourceError, match="name one of these files with --checkpoint"):
+        read(tmp_path)
+    source = read(tmp_path, checkpoint=second)
+    assert torch.equal(source.weights["model.norm.weight"], torch.full((8,), 7.0))
+    assert source.library is None
 
 
 def test_quantized_weights_stay_as_they_are_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
