@@ -102,7 +102,12 @@ class PipelineFolder:
 
     def _check(self, reading: Reading) -> None:
         """Raise SourceError for options that are of one model."""
-        given = {"--generate": reading.generate, "--adapter": reading.adapters, "--weights-prefix": reading.prefix}
+        given = {
+            "--generate": reading.generate,
+            "--adapter": reading.adapters,
+            "--weights-prefix": reading.prefix,
+            "--checkpoint": reading.checkpoint,
+        }
         if asked := next(filter(given.get, given), None):
             raise SourceError(f"{self.path} is a pipeline of diffusers, and {asked} is for one model")
 

@@ -110,6 +110,8 @@ def test_latents_are_as_many_times_smaller_as_there_are_blocks() -> None:
 def test_what_is_for_one_model_and_what_is_missing_is_refused(folder: Path) -> None:
     with pytest.raises(SourceError, match=r"is a pipeline of diffusers, and --generate is for one model"):
         read(folder, generate=True)
+    with pytest.raises(SourceError, match=r"and --checkpoint is for one model"):
+        read(folder, checkpoint=folder / "unet")
     with pytest.raises(SourceError, match=r"and --adapter is for one model"):
         read(folder, adapters=(folder,))
     (folder / "unet/model.safetensors").unlink()

@@ -78,7 +78,7 @@ def test_other_weights_in_place_of_those_of_a_folder(tmp_path: Path, monkeypatch
 
 
 def test_one_of_several_models_in_a_folder(tmp_path: Path) -> None:
-    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes: Any = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
     model = LlamaForCausalLM(LlamaConfig(vocab_size=16, **sizes))
     model.save_pretrained(tmp_path)
     second = tmp_path / "model_1.safetensors"
