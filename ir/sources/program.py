@@ -28,6 +28,8 @@ def read_program_file(path: Path, reading: Reading) -> Source:
     """
     if reading.dtype is not None:
         raise SourceError(f"{path} is an exported program, whose dtypes are fixed; export it in another one")
+    if reading.checkpoint is not None:
+        raise SourceError(f"{path} is an exported program with weights of its own; leave --checkpoint out")
     program = _load(path)
     inputs = _inputs(program)
     args, kwargs = _example(program, list(inputs.values()))

@@ -79,6 +79,7 @@ def test_a_program_file_that_is_damaged(held: bytes, shell: Shell) -> None:
     (shell.folder / "bad.pt2").write_bytes(held)
     assert "bad.pt2" in shell.refused(f"bad.pt2 -o out {QUICK}")
     assert "whose dtypes are fixed" in shell.refused(f"bad.pt2 -o out {QUICK} --dtype float16")
+    assert "with weights of its own" in shell.refused(f"bad.pt2 -o out {QUICK} --checkpoint bad.pt2")
 
 
 HEAVY = """\
