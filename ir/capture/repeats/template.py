@@ -224,9 +224,7 @@ def _of_calls(holders: list[Any]) -> bool:
         calls = [r for r in holders if isinstance(r, FrameType)]
         copies = {id(call.f_locals) for call in calls}
         given = [r for r in inside if id(r) not in copies]
-        if not all(isinstance(r, (tuple, list, dict, CellType)) for r in given) or (
-            given and any(map(_is_running, calls))
-        ):
+        if not all(isinstance(r, _CONTAINERS) for r in given) or (given and any(map(_is_running, calls))):
             return False
         holders = [r for r in holders if id(r) not in copies]
         ours.add(id(holders))

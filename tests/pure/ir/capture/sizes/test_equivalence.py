@@ -12,17 +12,9 @@ from torch import nn
 from ir.capture import capture
 from ir.capture.checks import equivalence as under_test
 from ir.graph import Graph
+from tests.support.functions import Function
 
 X = {"x": {0: "batch", 1: "seq"}}
-
-
-class Function(nn.Module):
-    def __init__(self, compute: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        super().__init__()
-        self.compute = compute
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.compute(x)
 
 
 def recorded(compute: Callable[[torch.Tensor], torch.Tensor]) -> tuple[Graph, list[bool]]:
