@@ -21,7 +21,7 @@ from ir.errors import SourceError
 from ir.sources import Source
 from runtime.errors import ManifestError
 from runtime.manifest.digests import file_hash
-from runtime.manifest.manifest import FILE, Manifest, Padding, added_adapter
+from runtime.manifest.manifest import FILE, TOKENIZER, Manifest, Padding, added_adapter
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def read_artifact(folder: Path, weights: bool = True, trusted: bool = False) -> 
         notes=tuple(dict.fromkeys((*uncut.notes, *imported, *[left] * bool(added and not weights)))),
         made_up=uncut.made_up,
         files=tuple(folder / link.path for link in manifest.links),
-        tokenizer=tuple(sorted((folder / "tokenizer").glob("*"))),
+        tokenizer=tuple(sorted((folder / TOKENIZER).glob("*"))),
         decoding=uncut.graph.decoding,
         adapters=uncut.graph.adapters,
         kept=uncut.graph,

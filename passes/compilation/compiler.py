@@ -35,9 +35,8 @@ from passes.options.options import Weights
 from passes.options.sizes import WantedCall
 from passes.pipeline import PassPipeline, Step
 from runtime.check.artifact import faults
-from runtime.manifest.manifest import Padding
+from runtime.manifest.manifest import TOKENIZER, Padding
 
-_TOKENIZER = "tokenizer"  # the folder in the artifact that has the files of a checkpoint's tokenizer
 EXPORT = "export"  # the step that captures the model, before the first pass
 
 
@@ -108,8 +107,8 @@ class Compiler:
         check_room(folder, copied_bytes(plan, self.weights))
         lines = [line for line in (room_line(plan.graph), _random_line(plan)) if line]
         for file in source.tokenizer:
-            (folder / _TOKENIZER).mkdir(exist_ok=True)
-            shutil.copy(file, folder / _TOKENIZER)
+            (folder / TOKENIZER).mkdir(exist_ok=True)
+            shutil.copy(file, folder / TOKENIZER)
         summary = summarize(plan, source.name, (*source.all_notes, *plan.graph.notes, *lines))
         weights = None if self.weights is Weights.none else source.weights
         link = self.weights is Weights.link

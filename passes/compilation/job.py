@@ -23,7 +23,7 @@ from passes.cli.browser import open_in_browser
 from passes.cli.table import size_lines
 from passes.cli.terminal import Terminal, stderr
 from passes.compilation.changes import changes
-from passes.compilation.compiler import EXPORT, Compiled, Compiler, copied_bytes
+from passes.compilation.compiler import EXPORT, TOKENIZER, Compiled, Compiler, copied_bytes
 from passes.compilation.given import read_given
 from passes.compilation.sizes.pools import Room
 from passes.compilation.target import target
@@ -129,7 +129,7 @@ class Job:
         if self.options.weights is not Weights.none:
             how = f"to run it: stagecut run {out} --input x.safetensors --output y.safetensors"
             if compiled.plan.graph.decoding.page:
-                prompt = "'a prompt'" if (out / "tokenizer" / "tokenizer.json").is_file() else "--ids '1 15 27'"
+                prompt = "'a prompt'" if (out / TOKENIZER / "tokenizer.json").is_file() else "--ids '1 15 27'"
                 how = f"to continue a text: stagecut generate {out} {prompt}"
             self.terminal.note(f"{how}, or Pipeline.load({str(out)!r}) in Python")
         if self.options.open_report:

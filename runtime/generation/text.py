@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import InputError
+from runtime.manifest.manifest import TOKENIZER
 
-TOKENIZER = "tokenizer"  # in the artifact
 _UNFINISHED = "\ufffd"  # what stands for bytes that are no whole character yet
 
 

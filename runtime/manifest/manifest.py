@@ -17,6 +17,7 @@ from runtime.manifest.schema_2 import from_schema_2
 
 SCHEMA = 3
 FILE = "manifest.json"
+TOKENIZER = "tokenizer"  # the folder with the files of a tokenizer
 ADAPTER = "adapter"  # the input by which rows choose from the adapters
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import InputError
-from runtime.manifest.manifest import Tensor
+from runtime.manifest.manifest import TOKENIZER, Tensor
 from runtime.serving.arrays import Array, packed, values_of
 from runtime.serving.served_model import ServedModel
 
@@ -92,7 +92,7 @@ class Embeddings:
 
     @property
     def _folder(self) -> Path:
-        return self.model.artifact / "tokenizer"
+        return self.model.artifact / TOKENIZER
 
     @cached_property
     def _tokenizer(self) -> Any:

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from runtime.manifest.manifest import Manifest
+from runtime.manifest.manifest import TOKENIZER, Manifest
 from runtime.serving.front.recent import RecentRequests
 from runtime.serving.protocols import oip
 from runtime.serving.served_model import ServedModel
@@ -69,7 +69,7 @@ class StatusPage:
             "ready": model.is_ready,
             "state": model.state,
             "texts": model.interface.writes_texts,
-            "chat": (model.artifact / "tokenizer" / "chat_template.jinja").is_file(),
+            "chat": (model.artifact / TOKENIZER / "chat_template.jinja").is_file(),
             "inputs": described["inputs"],
             "outputs": described["outputs"],
             "engines": [

@@ -16,8 +16,8 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from runtime.errors import InputError
 from runtime.generation.generate import TextGeneration
 from runtime.generation.prompts import PromptReader, are_several
-from runtime.generation.text import TOKENIZER, Tokenizer
-from runtime.manifest.manifest import CallSignature, Generation, ProgramEntry, Symbol, Tensor
+from runtime.generation.text import Tokenizer
+from runtime.manifest.manifest import TOKENIZER, CallSignature, Generation, ProgramEntry, Symbol, Tensor
 
 TEXT = "the naïve café — 😀 the end of the café\n"
 
