@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from threading import Thread
 from typing import Protocol, runtime_checkable
 
@@ -44,6 +45,11 @@ class Port:
 
     route: Route
     channel: Endpoint
+
+    @cached_property
+    def aimed(self) -> Aimed | None:
+        """The channel, if it brings tensors to devices itself: to ask a protocol takes longer than to receive."""
+        return self.channel if isinstance(self.channel, Aimed) else None
 
 
 @dataclass(frozen=True)
@@ -101,8 +107,8 @@ def receive_all(ports: Sequence[Port], device: torch.device | None = None) -> Me
     tensors of other processes are best brought to.  Raises ChannelClosed.
     """
     for port in ports:
-        if isinstance(port.channel, Aimed):
-            port.channel.aim(device)
+        if port.aimed is not None:
+            port.aimed.aim(device)
     messages = [port.channel.receive() for port in ports]
     failure = next((message for message in messages if isinstance(message, Failure)), None)
     if failure is not None:

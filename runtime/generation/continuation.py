@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from threading import Condition
+from threading import Condition, RLock
 from typing import Any
 
 from runtime.generation.options import TextOptions
@@ -55,7 +55,9 @@ class Continuation:
         self._steps: list[Step] = []
         self._done = False
         self._error: BaseException | None = None
-        self._changed = Condition()
+        lock = RLock()
+        self._changed = Condition(lock)
+        self._ended = Condition(lock)  # so that no token wakes a thread that waits for the last one
 
     @property
     def done(self) -> bool:
@@ -87,8 +89,8 @@ class Continuation:
 
         Raises StageError or PipelineClosed if it was lost, TimeoutError after `timeout` seconds.
         """
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._done, timeout):
+        with self._ended:
+            if not self._ended.wait_for(lambda: self._done, timeout):
                 raise TimeoutError(f"the text is not done after {timeout} s")
         if self._error is not None:
             raise self._error
@@ -127,3 +129,4 @@ class Continuation:
                 self._done, self._error = True, error
                 self._told(error)
                 self._changed.notify_all()
+                self._ended.notify_all()

@@ -27,7 +27,8 @@ from runtime.generation.stages import GeneratingStages
 from runtime.manifest.manifest import Generation
 
 _Event = Callable[[], None]  # what happened, as what is to be done about it
-READS = 1e-4  # seconds between two looks at whether tokens have come to the host
+LOOKS = 1e-4, 5e-3  # least and most seconds between two looks at whether tokens have come to the host
+SURE = 0.75  # of the time of the step before: its tokens are not looked for earlier
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class _Unread:
     outputs: HostOutputs
     told: list[tuple[TextInProgress, int]]
     since: float  # when the stages began it, on the host's clock
+    decodes: bool  # whether each text had one new token
 
 
 class Generator:
@@ -64,6 +66,7 @@ class Generator:
         self._copies = TokenCopies()
         self._unread: deque[_Unread] = deque()  # in their order
         self._last_read = 0.0  # when tokens were read, on the host's clock
+        self._step = 0.0  # seconds that the last step took of texts that had one new token each
         self._takes, self._first, self._media = takes, first, media
         chunk = CHUNK
         if generation.window:
@@ -169,7 +172,17 @@ class Generator:
         while not self._unread[0].outputs.are_there:
             self._stages.require_open()
             with suppress(Empty):
-                return self._events.get(timeout=READS)()
+                return self._events.get(timeout=self._until_look())()
+
+    def _until_look(self) -> float:
+        """Seconds until the oldest unread tokens are looked for: a look takes the host longer than the wait costs.
+
+        They come about as long behind those before them as those did: steps that follow each other are alike.
+        """
+        batch, (least, most) = self._unread[0], LOOKS
+        passed = perf_counter() - max(self._last_read, batch.since)
+        surely = SURE * self._step - passed if batch.decodes else 0.0
+        return min(max(least, surely, passed / 20), most)
 
     def _add(self, text: TextInProgress) -> None:
         if self._closed:
@@ -214,14 +227,16 @@ class Generator:
             self._end_all(e)
             return
         told = self._scheduler.computed(batch, step)
-        self._unread.append(_Unread(self._copies.to_host(step), told, perf_counter()))
+        self._unread.append(_Unread(self._copies.to_host(step), told, perf_counter(), max(batch.counts) == 1))
         self._read()
 
     def _read(self) -> None:
         """Hand out the tokens that are there.  Those behind the end of a text are dropped."""
         while self._unread and self._unread[0].outputs.are_there:
             batch, now = self._unread.popleft(), perf_counter()
-            self._scheduler.all_read(now - max(self._last_read, batch.since))
+            took = now - max(self._last_read, batch.since)
+            self._scheduler.all_read(took)
+            self._step = took if batch.decodes else self._step
             self._last_read = now
             tokens, logprobs = batch.outputs.token.tolist(), batch.outputs.logprob.tolist()
             for text, row in batch.told:

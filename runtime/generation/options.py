@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from random import SystemRandom
 from typing import Any
 
@@ -59,6 +60,13 @@ class TextOptions:
     ends: tuple[str, ...] = ()
     rules: TokenRules = TokenRules()
     adapter: int = 0  # the index of one that the artifact keeps; 0: none
+
+    @cached_property
+    def changes_nothing(self) -> bool:
+        """Whether all logits are as the model makes them."""
+        its = self.sampling
+        changed = its.logit_bias or its.suppressed or its.suppressed_first or its.repetition_penalty != 1
+        return not changed and self.rules == TokenRules()
 
 
 def text_options(

@@ -171,16 +171,18 @@ class Scheduler:
         """As many of these texts as a batch takes, each with room for its new tokens."""
         texts: list[TextInProgress] = []
         counts: list[int] = []
+        widest = 0
         for text in idle:
             count = self._count(text)
-            alone = self.together == "alone" or any(t.failures > 0 or t.looks for t in (text, *texts[:1]))
-            if texts and (alone or self._is_full([*counts, count])):
+            alone = self._runs_alone(text) or (bool(texts) and self._runs_alone(texts[0]))
+            if texts and (alone or self._is_full(len(texts) + 1, max(widest, count))):
                 break
             if texts and self._kind(text, count) != self._kind(texts[0], counts[0]):
                 continue
             if text.admitted and self._make_room(text, text.length + count, keep=texts):
                 texts.append(text)
                 counts.append(count)
+                widest = max(widest, count)
             elif text.admitted and any(t.unread for t in self.active[self.active.index(text) :]):
                 break  # those that came later give their pages up once their tokens are read
         return TextBatch(tuple(texts), tuple(counts)) if texts else None
@@ -199,11 +201,12 @@ class Scheduler:
                 return (count, text.length)
         return ()
 
-    def _is_full(self, counts: list[int]) -> bool:
+    def _runs_alone(self, text: TextInProgress) -> bool:
+        return self.together == "alone" or text.failures > 0 or text.looks
+
+    def _is_full(self, rows: int, widest: int) -> bool:
         """Whether so many rows are too many: padded tokens of a prefill, or more than a group's share of the texts."""
-        if max(counts) > 1:
-            return len(counts) * max(counts) > self.chunk
-        return len(counts) > -(-len(self.active) // self.groups)
+        return rows * widest > self.chunk if widest > 1 else rows > -(-len(self.active) // self.groups)
 
     def _make_room(self, text: TextInProgress, length: int, keep: list[TextInProgress]) -> bool:
         """Give a text the pages of `length` tokens, those of the text that came last if there is no other way."""

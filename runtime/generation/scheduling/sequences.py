@@ -14,6 +14,10 @@ from runtime.generation.outputs import LatestToken, StepOutputs
 from runtime.generation.scheduling.pages import TRASH, Pages, prefixes_of
 from runtime.manifest.manifest import Generation
 
+TokenMark = tuple[int, float, float]  # a token, the penalty that divides its logit, and what is added
+NO_CHANGE: list[TokenMark] = [(0, 1.0, 0.0)]
+"""The marks of a text none of whose logits change."""
+
 
 @dataclass(frozen=True)
 class Pools:
@@ -120,8 +124,10 @@ class TextInProgress:
         """Whether one token is new: the last one that was written, or the prompt's."""
         return self.new == 1
 
-    def marks(self) -> list[tuple[int, float, float]]:
+    def marks(self) -> list[TokenMark]:
         """The tokens whose logits change, one at least: each with the penalty that divides, and what is added."""
+        if self.options.changes_nothing:
+            return NO_CHANGE
         sampling = self.options.sampling
         first = sampling.suppressed_first if self.written == self.continuation.prompt_tokens else ()
         bias = dict(sampling.logit_bias) | dict.fromkeys((*sampling.suppressed, *first), float("-inf"))
@@ -140,6 +146,8 @@ class TextInProgress:
         sliding = max(0, _pages(length, pools.page) - self.left - len(self.window_pages)) if pools.window else 0
         slots = 1 if pools.slots.count and self.slot == TRASH else 0
         source = _pages(self.source.states, pools.page) - len(self.source_pages) if self.source else 0
+        if not (full or sliding or slots or source):
+            return True
         wanted = {pools.full: full, pools.sliding: sliding, pools.slots: slots, pools.source: source}
         if any(count > kind.free for kind, count in wanted.items()):
             return False

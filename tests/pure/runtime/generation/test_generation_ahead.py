@@ -6,17 +6,20 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import pairwise
+from queue import Empty
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 from torch import Tensor
 
 from runtime.errors import PipelineClosed, StageError
+from runtime.generation import generator
 from runtime.generation.continuation import Continuation
-from runtime.generation.generator import Generator
+from runtime.generation.generator import LOOKS, Generator, _Unread
 from runtime.generation.options import Sampling, TextOptions
-from runtime.generation.outputs import StepOutputs
+from runtime.generation.outputs import HostOutputs, StepOutputs
 from runtime.generation.scheduling import scheduler
 from runtime.generation.scheduling.padding import with_few_widths
 from runtime.generation.scheduling.scheduler import STEPS_AHEAD, Scheduler
@@ -165,6 +168,43 @@ def test_stages_that_are_closed_while_tokens_are_on_their_way() -> None:
     with pytest.raises(PipelineClosed, match="does not come to an end"):
         long.result(timeout=30)
     made.close()
+
+
+@pytest.mark.parametrize(("took", "decodes", "most"), [(0.02, True, 9), (0.001, True, 4), (0.08, False, 100)])
+def test_tokens_are_looked_for_when_they_can_be_there(
+    took: float, decodes: bool, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looks at a step that takes as long as the one before it, and at a prefill that takes 80 ms."""
+    now, looks = 0.0, 0
+
+    class Clock:
+        def get(self, timeout: float) -> None:
+            nonlocal now, looks
+            now, looks = now + timeout, looks + 1
+            raise Empty
+
+    class Timed:
+        def query(self) -> bool:
+            return now >= took
+
+    made = Behind(Decoder(FULL)).generator()
+    monkeypatch.setattr(generator, "perf_counter", lambda: now)
+    monkeypatch.setattr(made, "_events", Clock())
+    made._step = took
+    outputs = HostOutputs(torch.zeros(1), torch.zeros(1), (Timed(),))  # type: ignore[arg-type]
+    made._unread.append(_Unread(outputs, [], 0.0, decodes))
+    made._wait()
+    assert looks <= most
+    assert now < 1.1 * took + LOOKS[0]
+
+
+def test_no_token_wakes_a_thread_that_waits_for_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, woken = Continuation(0, TextOptions(9), print), Mock()
+    monkeypatch.setattr(found._ended, "notify_all", woken)
+    assert not any(found.add(token, 0.0) for token in range(8))
+    assert not woken.called
+    assert found.add(8, 0.0)
+    assert woken.called
 
 
 @pytest.mark.parametrize(("share", "between"), [(0.5, 1), (0.25, 3), (1.0, 0)])
