@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from codegen.report.data import report_data
 from codegen.report.notes import NOTHING, Notes, StageSource
 from codegen.report.page import REPORT, page
 from codegen.spelling.opaque_modules import imported_modules
-from codegen.text.stage_source import emit
+from codegen.text.stage_source import Emitted, emit_all
 from ir.checkpoint.checkpoint import weight_source
 from ir.checkpoint.tensors import Held
 from ir.graph import Constant, Param, State, Value
@@ -55,9 +56,10 @@ def write_artifact(
     There is no graph.svg where graphviz's `dot` is missing.
     """
     stages: list[WrittenStage] = []
-    for files in zip(*stage_files(plan, model), strict=True):
-        tensors = None if weights is None else _tensors(files, weights)
-        stages.append(_write_stage(folder, files, tensors, wrote, link=link))
+    all_files = list(zip(*stage_files(plan, model), strict=True))
+    all_tensors = [None if weights is None else _tensors(files, weights) for files in all_files]
+    for files, tensors, emitted in zip(all_files, all_tensors, _sources_of(all_files, all_tensors, link), strict=True):
+        stages.append(_write_stage(folder, files, tensors, emitted, wrote, link=link))
         yield from (folder / name for name in stages[-1].names)
     registering = (r.own for stage in stages for file in stage.files for r in file.registrations if r.own)
     for place, own in own_files([*imported_modules(plan.graph.whole), *registering]).items():
@@ -80,17 +82,26 @@ def write_artifact(
     yield folder / m.FILE
 
 
+def _sources_of(
+    stages: Sequence[Sequence[StageFile]], tensors: Sequence[Mapping[str, StageTensor] | None], link: bool
+) -> Iterator[tuple[Emitted, ...]]:
+    """The sources of each stage, one a program."""
+    strided = [bool(own and strides_of(own)) for own in tensors]
+    pairs = [(file, own) for files, own in zip(stages, strided, strict=True) for file in files]
+    emitted = iter(emit_all([file for file, _ in pairs], link, [own for _, own in pairs]))
+    return (tuple(islice(emitted, len(files))) for files in stages)
+
+
 def _write_stage(
     folder: Path,
     files: Sequence[StageFile],
     tensors: Mapping[str, StageTensor] | None,
+    emitted: tuple[Emitted, ...],
     wrote: Callable[[int], object],
     *,
     link: bool,
 ) -> WrittenStage:
     """Write the modules of a stage, one a program, and its `tensors`, unless there are none to write."""
-    strided = bool(tensors and strides_of(tensors))
-    emitted = tuple(emit(file, linked=link, strided=strided) for file in files)
     for file, one in zip(files, emitted, strict=True):
         (folder / file.module).write_text(one.source)
     if tensors is None:

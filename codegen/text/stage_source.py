@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from codegen.lines.file_plan import FilePlan, plan_file
@@ -13,7 +13,11 @@ from codegen.text.header import head, tables
 from codegen.text.helpers import HELPERS
 from codegen.text.printer import CallSite, SourceLine, class_rows, joined, text_rows
 from codegen.text.weight_reader import load_method, reader
-from ir.graph import Node
+from ir.graph import Call, Node
+from ir.operators.higher_order import with_inner
+from ir.shared_work import shared_work
+
+MANY_NODES = 1_000  # of all stages, which are shared with other processes from here on
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,31 @@ def emit(file: StageFile, linked: bool = False, strided: bool = False) -> Emitte
     moved = _moved(source, tidy)
     sites = {**placed, **{call: placed[other] for call, other in plan.same_lines.items() if other in placed}}
     return Emitted(tidy, {c: replace(p, line=moved[p.line]) for c, p in sites.items() if p.line in moved})
+
+
+def emit_all(files: Sequence[StageFile], linked: bool, strided: Sequence[bool]) -> list[Emitted]:
+    """The sources of stage files, each of which may have weights that are `strided`, or all `linked` ones."""
+    asked = list(zip(files, strided, strict=True))
+    if sum(len(file.calls) for file in files) < MANY_NODES:
+        return [emit(file, linked, own) for file, own in asked]
+
+    def numbered(asked: tuple[StageFile, bool]) -> tuple[str, dict[int, CallSite]]:
+        file, own = asked
+        emitted = emit(file, linked, own)
+        number: dict[Node, int] = {call: i for i, call in enumerate(_all_calls(file))}
+        return emitted.source, {number[call]: site for call, site in emitted.sites.items()}
+
+    return [_emitted(file, *found) for file, found in zip(files, shared_work(numbered, asked), strict=True)]
+
+
+def _emitted(file: StageFile, source: str, sites: Mapping[int, CallSite]) -> Emitted:
+    calls = _all_calls(file)
+    return Emitted(source, {calls[i]: site for i, site in sites.items()})
+
+
+def _all_calls(file: StageFile) -> list[Call]:
+    """The calls of a stage, those in functions that they run included."""
+    return [call for outer in file.calls for call in with_inner(outer)]
 
 
 def _body(plan: FilePlan) -> Iterator[SourceLine]:

@@ -1,0 +1,83 @@
+"""Work that is shared with copies of this process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from threading import Event, Thread
+
+import pytest
+
+from ir import shared_work as module
+from ir.shared_work import shared_work
+
+
+@pytest.fixture(autouse=True)
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_cores", lambda: 2)
+
+
+def who(item: int) -> tuple[int, int]:
+    return item, os.getpid()
+
+
+def test_results_come_in_order_from_two_processes() -> None:
+    found = shared_work(who, range(5))
+    assert [item for item, _ in found] == [0, 1, 2, 3, 4]
+    assert len({process for _, process in found}) == 2
+
+
+def test_results_that_fill_a_pipe_come_whole() -> None:
+    assert shared_work(lambda item: bytes([item]) * 1_000_000, range(3)) == [bytes([i]) * 1_000_000 for i in range(3)]
+
+
+def test_an_error_of_a_copy_is_raised_here_as_it_is() -> None:
+    def inverse(item: int) -> float:
+        return 1 / item
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        shared_work(inverse, (1, 0))
+    assert caught.traceback[-1].name == "inverse"
+
+
+def test_what_a_copy_cannot_send_is_computed_here() -> None:
+    functions = shared_work(lambda item: lambda: item, range(3))
+    assert [function() for function in functions] == [0, 1, 2]
+
+
+def test_a_copy_that_is_killed_is_made_up_for() -> None:
+    here = os.getpid()
+
+    def fragile(item: int) -> int:
+        if os.getpid() != here:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return item
+
+    assert shared_work(fragile, range(4)) == [0, 1, 2, 3]
+
+
+def test_an_interrupt_ends_the_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    here, fork, copies = os.getpid(), os.fork, list[int]()
+    monkeypatch.setattr(os, "fork", lambda: copies.append(fork()) or copies[-1])
+
+    def interrupted(item: int) -> None:
+        if os.getpid() == here:
+            raise KeyboardInterrupt
+        time.sleep(600)
+
+    with pytest.raises(KeyboardInterrupt):
+        shared_work(interrupted, range(2))
+    with pytest.raises(ProcessLookupError):
+        os.kill(copies[0], 0)
+
+
+def test_nothing_is_copied_beside_a_thread_that_may_hold_a_lock() -> None:
+    done = Event()
+    thread = Thread(target=done.wait)
+    thread.start()
+    try:
+        assert {process for _, process in shared_work(who, range(4))} == {os.getpid()}
+    finally:
+        done.set()
+        thread.join()
