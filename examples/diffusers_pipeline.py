@@ -18,11 +18,18 @@ from diffusers import DiffusionPipeline
 from stagecut import Pipeline
 
 IGNORED = ("return_dict", "generator")  # arguments of calls that change no values
+ADDING = ("output_hidden_states", "output_attentions")  # True adds to the results, False leaves the others as they are
 
 
 def argument_of(program: Any) -> str:
     """The argument that the calls of a program have, which names a model of the pipeline and a method of that."""
     return next(name for name, tree in program.signature.arguments["dict"] if "dict" in tree)
+
+
+def is_given(name: str, value: Any) -> bool:
+    """Whether an argument of a call says anything: no None, no empty dict, and no False for results beside others."""
+    empty = value is None or (isinstance(value, dict) and not value)
+    return not empty and (value is not False or name not in ADDING)
 
 
 def called(program: Any, method: Any, stages: Pipeline) -> Any:
@@ -32,7 +39,7 @@ def called(program: Any, method: Any, stages: Pipeline) -> Any:
     dtypes = {tensor.name: getattr(torch, tensor.dtype) for tensor in program.inputs}
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        given = {n: v for n, v in {**dict(zip(names, args, strict=False)), **kwargs}.items() if v is not None}
+        given = {n: v for n, v in {**dict(zip(names, args, strict=False)), **kwargs}.items() if is_given(n, v)}
         if lost := given.keys() - {*taken, *IGNORED}:
             raise ValueError(f"{argument} was compiled without {', '.join(lost)}")
         inputs = {n: given.get(n, tree.get("value")) for n, tree in taken.items()}

@@ -8,7 +8,7 @@ import diffusers
 import pytest
 import torch
 
-from examples.diffusers_pipeline import staged
+from examples.diffusers_pipeline import is_given, staged
 from passes.compilation.api import compile_model
 from runtime import Pipeline
 from tests.zoo.checkpoints import ADAPTERS, QUICK, TRAINED, tried
@@ -37,3 +37,11 @@ def test_a_pipeline_of_diffusers_runs_its_own_loop_around_our_stages(tmp_path: P
         found.set_progress_bar_config(disable=True)
         images = [pipeline(**given, generator=torch.Generator().manual_seed(1)).images for pipeline in (whole, found)]
     assert (images[0] == images[1]).all()
+
+
+def test_arguments_that_say_nothing_need_no_place_in_stages() -> None:
+    """Flux passes an empty dict to its transformer, and asks its text encoder for less than a program returns."""
+    empty = {"guidance": None, "joint_attention_kwargs": {}, "output_hidden_states": False}
+    said = {"hidden_states": torch.zeros(0), "output_hidden_states": True, "return_dict": False, "timestep": 0}
+    assert not any(is_given(name, value) for name, value in empty.items())
+    assert all(is_given(name, value) for name, value in said.items())

@@ -74,7 +74,9 @@ def _flux(config: Any) -> LibraryCall:
         "txt_ids": torch.zeros(_TOKENS, 3),
     }
     inputs |= {"guidance": torch.full((_BATCH,), 3.5)} if config.guidance_embeds else {}
-    return _called(inputs)
+    call = _called(inputs, hidden_states="patches", encoder_hidden_states="tokens")
+    places = {"img_ids": {0: "patches"}, "txt_ids": {0: "tokens"}}
+    return LibraryCall(call.inputs, {**call.dynamic, **places})
 
 
 def _classes(config: Any) -> LibraryCall:

@@ -10,6 +10,10 @@ from typing import Any
 
 import torch
 import transformers as hf
+from tokenizers import Tokenizer
+from tokenizers.models import Unigram
+from tokenizers.pre_tokenizers import Metaspace
+from tokenizers.processors import TemplateProcessing
 from torch import nn
 
 from tests.zoo.checkpoints.kinds import Kind, Tried
@@ -101,6 +105,79 @@ def stable_diffusion_xl(diffusers: Any, folder: Path) -> Any:
     )
 
 
+def words_of_t5() -> Any:
+    """A tokenizer whose ids end with 1, as those of T5 do."""
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -9.0), ("▁", -2.0), *((chr(c), -3.0) for c in range(97, 123))]
+    made = Tokenizer(Unigram(pieces, unk_id=2))
+    made.pre_tokenizer = Metaspace()
+    made.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return hf.PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+
+
+def t5() -> Any:
+    sizes = {"d_model": 32, "d_ff": 37, "d_kv": 8, "num_heads": 4, "num_layers": 2, "vocab_size": 60}
+    return hf.T5EncoderModel(hf.T5Config(**sizes, tie_word_embeddings=False))
+
+
+def of_flow(diffusers: Any) -> dict[str, Any]:
+    """The parts that pipelines of rectified flow share."""
+    blocks = {"down_block_types": ("DownEncoderBlock2D",), "up_block_types": ("UpDecoderBlock2D",)}
+    plain = {"use_quant_conv": False, "use_post_quant_conv": False, "scaling_factor": 1.5, "shift_factor": 0.06}
+    vae = diffusers.AutoencoderKL(
+        block_out_channels=(8,), norm_num_groups=8, sample_size=16, latent_channels=4, **blocks, **plain
+    )
+    return {"vae": vae, "scheduler": diffusers.FlowMatchEulerDiscreteScheduler()}
+
+
+def stable_diffusion_3(diffusers: Any, folder: Path) -> Any:
+    transformer = diffusers.SD3Transformer2DModel(
+        sample_size=16,
+        patch_size=2,
+        in_channels=4,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=4,
+        caption_projection_dim=32,
+        joint_attention_dim=32,
+        pooled_projection_dim=64,
+        pos_embed_max_size=16,
+    )
+    return diffusers.StableDiffusion3Pipeline(
+        **of_flow(diffusers),
+        transformer=transformer,
+        text_encoder=hf.CLIPTextModelWithProjection(hf.CLIPTextConfig(**CLIP)),
+        text_encoder_2=hf.CLIPTextModelWithProjection(hf.CLIPTextConfig(**CLIP)),
+        text_encoder_3=t5(),
+        tokenizer=tokenizer(folder),
+        tokenizer_2=tokenizer(folder),
+        tokenizer_3=words_of_t5(),
+    )
+
+
+def flux(diffusers: Any, folder: Path) -> Any:
+    transformer = diffusers.FluxTransformer2DModel(
+        patch_size=1,
+        in_channels=16,
+        num_layers=2,
+        num_single_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        pooled_projection_dim=32,
+        axes_dims_rope=(4, 4, 8),
+        guidance_embeds=True,
+    )
+    return diffusers.FluxPipeline(
+        **of_flow(diffusers),
+        transformer=transformer,
+        text_encoder=hf.CLIPTextModel(hf.CLIPTextConfig(**CLIP)),
+        text_encoder_2=t5(),
+        tokenizer=tokenizer(folder),
+        tokenizer_2=words_of_t5(),
+    )
+
+
 def class_conditional(diffusers: Any, folder: Path) -> Any:
     transformer = diffusers.DiTTransformer2DModel(
         num_attention_heads=2,
@@ -117,5 +194,7 @@ def class_conditional(diffusers: Any, folder: Path) -> Any:
 PIPELINES: dict[str, Kind] = {
     "Stable Diffusion": pipeline(stable_diffusion, prompt="a cat"),
     "Stable Diffusion XL": pipeline(stable_diffusion_xl, prompt="a cat"),
+    "Stable Diffusion 3": pipeline(stable_diffusion_3, prompt="a cat", height=16, width=16),
+    "Flux": pipeline(flux, prompt="a cat", height=16, width=16, max_sequence_length=32),
     "DiT": pipeline(class_conditional, class_labels=[0, 1]),
 }

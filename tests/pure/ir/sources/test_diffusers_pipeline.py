@@ -16,7 +16,7 @@ from torch import nn
 
 from ir.errors import SourceError
 from ir.sources import Reading, Source, read_source
-from ir.sources.libraries.diffusers_calls import METHODS
+from ir.sources.libraries.diffusers_calls import CALLS, METHODS
 
 SIZES: dict[str, Any] = {"in_channels": 4, "sample_size": 16, "latent_channels": 2, "block_out_channels": (8, 8, 8)}
 
@@ -105,6 +105,19 @@ def test_without_weights_nothing_but_configurations_is_read(folder: Path) -> Non
 def test_latents_are_as_many_times_smaller_as_there_are_blocks() -> None:
     calls = METHODS["AutoencoderKL"](Config({**SIZES, "block_out_channels": (8, 8)}), torch.float16)
     assert (calls["decode"].inputs["z"].shape, calls["encode"].inputs["x"].dtype) == ((2, 2, 8, 8), torch.float16)
+
+
+def test_patches_and_tokens_of_flux_may_be_any_number() -> None:
+    sizes = {"in_channels": 4, "joint_attention_dim": 8, "pooled_projection_dim": 8, "guidance_embeds": False}
+    call = CALLS["FluxTransformer2DModel"](Config(sizes))
+    assert call.dynamic == {
+        "hidden_states": {0: "batch", 1: "patches"},
+        "encoder_hidden_states": {0: "batch", 1: "tokens"},
+        "pooled_projections": {0: "batch"},
+        "timestep": {0: "batch"},
+        "img_ids": {0: "patches"},
+        "txt_ids": {0: "tokens"},
+    }
 
 
 def test_what_is_for_one_model_and_what_is_missing_is_refused(folder: Path) -> None:
