@@ -115,8 +115,8 @@ def words_of_t5() -> Any:
 
 
 def t5() -> Any:
-    sizes = {"d_model": 32, "d_ff": 37, "d_kv": 8, "num_heads": 4, "num_layers": 2, "vocab_size": 60}
-    return hf.T5EncoderModel(hf.T5Config(**sizes, tie_word_embeddings=False))
+    sizes: dict[str, Any] = {"d_model": 32, "d_ff": 37, "d_kv": 8, "num_heads": 4, "num_layers": 2, "vocab_size": 60}
+    return hf.T5EncoderModel(hf.T5Config(**sizes))
 
 
 def of_flow(diffusers: Any) -> dict[str, Any]:
