@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 from stagecut import Pipeline
 
@@ -45,7 +45,8 @@ def called(program: Any, method: Any, stages: Pipeline) -> Any:
         inputs = {n: given.get(n, tree.get("value")) for n, tree in taken.items()}
         if "timestep" in inputs:  # a whole number in some schedules
             inputs["timestep"] = torch.as_tensor(inputs["timestep"]).to(dtypes[f"{argument}_timestep"])
-        out = stages(**{argument: inputs})
+        of_program: dict[str, Any] = {argument: inputs}
+        out = stages(**of_program)
         return out if given.get("return_dict", True) else out.to_tuple()
 
     return call

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-import diffusers
 import pytest
 import torch
 
@@ -25,6 +26,7 @@ def test_a_kept_adapter_is_chosen_by_its_name() -> None:
 
 
 def test_a_pipeline_of_diffusers_runs_its_own_loop_around_our_stages(tmp_path: Path) -> None:
+    diffusers: Any = import_module("diffusers")
     torch.manual_seed(0)
     model, _ = unet(diffusers, tmp_path / "alone")
     whole = diffusers.DDPMPipeline(model.eval(), diffusers.DDPMScheduler(num_train_timesteps=10))

@@ -26,10 +26,16 @@ def _words(width: Any) -> Tensor:
 
 
 def _called(inputs: Mapping[str, Any], **tokens: str) -> LibraryCall:
-    """A call whose rows may be any number; `tokens` are the names of the second sizes that may change, too."""
-    whole = {name: value for name, value in inputs.items() if isinstance(value, Tensor) and value.dim()}
-    rows = {name: {0: "batch"} for name, value in whole.items() if not name.endswith("_ids")}
-    return LibraryCall(inputs, {name: {**rows[name], **({1: tokens[name]} if name in tokens else {})} for name in rows})
+    """A call whose rows may be any number; `tokens` are the names of the sizes after rows that may change, too.
+
+    Ids have no rows: their first size is that of tokens.
+    """
+    sizes: dict[str, dict[int, str]] = {}
+    for name, value in inputs.items():
+        if isinstance(value, Tensor) and value.dim():
+            axes = ("batch", tokens.get(name)) if not name.endswith("_ids") else (tokens.get(name),)
+            sizes[name] = {axis: size for axis, size in enumerate(axes) if size is not None}
+    return LibraryCall(inputs, {name: size for name, size in sizes.items() if size})
 
 
 def _unet(config: Any) -> LibraryCall:
@@ -74,9 +80,8 @@ def _flux(config: Any) -> LibraryCall:
         "txt_ids": torch.zeros(_TOKENS, 3),
     }
     inputs |= {"guidance": torch.full((_BATCH,), 3.5)} if config.guidance_embeds else {}
-    call = _called(inputs, hidden_states="patches", encoder_hidden_states="tokens")
-    places = {"img_ids": {0: "patches"}, "txt_ids": {0: "tokens"}}
-    return LibraryCall(call.inputs, {**call.dynamic, **places})
+    tokens = {"encoder_hidden_states": "tokens", "txt_ids": "tokens"}
+    return _called(inputs, **tokens, hidden_states="patches", img_ids="patches")
 
 
 def _classes(config: Any) -> LibraryCall:

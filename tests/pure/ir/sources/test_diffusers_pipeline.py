@@ -48,7 +48,9 @@ class Model(nn.Module):
     def from_pretrained(cls, path: Path, **_: Any) -> Model:
         return cls(float(path.name == "vae"))
 
-    from_config = classmethod(lambda cls, factor: cls(factor))
+    @classmethod
+    def from_config(cls, factor: float) -> Model:
+        return cls(factor)
 
 
 PARTS = {
