@@ -31,6 +31,17 @@ class DeviceCopies:
             copies = tuple(self._copy(tensor, ready) for tensor in tensors)
         return copies, (*ready, *([] if here is None else [here.record_event()]))
 
+    def bring_from_others(
+        self, tensors: Sequence[torch.Tensor], ready: Sequence[torch.Event]
+    ) -> tuple[Sequence[torch.Tensor], Sequence[torch.Event]]:
+        """The same for tensors on other accelerators; those on the host are left there."""
+        far = [i for i, tensor in enumerate(tensors) if tensor.device != self.device and tensor.device.type != "cpu"]
+        if not far:
+            return tensors, ready
+        brought, ready = self.bring([tensors[i] for i in far], ready)
+        copies = dict(zip(far, brought, strict=True))
+        return [copies.get(i, tensor) for i, tensor in enumerate(tensors)], ready
+
     def _copy(self, tensor: torch.Tensor, ready: Sequence[torch.Event]) -> torch.Tensor:
         if tensor.device == self.device:
             return tensor

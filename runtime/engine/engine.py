@@ -16,6 +16,7 @@ import torch
 from runtime.device.streams import current_streams
 from runtime.engine.channel import Channel, ChannelClosed, Closable
 from runtime.engine.collector import Collector, Early, Finish, Ticket
+from runtime.engine.launcher import Launcher
 from runtime.engine.message import Reset, SetTrace, Values
 from runtime.engine.ports import Ports, Runner, in_one_process, send_all
 from runtime.engine.watchdog import Watchdog
@@ -48,6 +49,7 @@ class Engine:
         `ports`: those of these stages, if others run in other processes; `outputs_on`: devices where outputs may be,
         besides those of these stages.
         """
+        is_whole = ports is None
         ports = in_one_process(manifest) if ports is None else ports
         self._inlets, self._control = ports.outlets(None), ports.control
         self._devices = {*outputs_on, *(stage.device for stage in stages)}
@@ -55,6 +57,8 @@ class Engine:
         self._sending = Lock()  # held while one message enters the channels
         self._tracing = Lock()  # held while a trace is on
         workers = [Worker(stage, ports.inlets(stage.index), ports.outlets(stage.index)) for stage in stages]
+        self._workers, self._sent = workers, 0
+        self._launcher = Launcher(workers, [port.route for port in ports.outward]) if is_whole else None
         named: list[tuple[str, Runner]] = [("collector", Collector(self._tickets, ports.inlets(None)))]
         named += [(f"stage {worker.stage.index}", worker) for worker in workers]
         named += [(type(runner).__name__.lower(), runner) for runner in ports.runners]
@@ -102,6 +106,7 @@ class Engine:
                 self._tickets.send(ticket)
             except ChannelClosed as e:
                 raise _closed(e) from e.__cause__
+            self._sent += 1
             try:
                 for channel in self._control:
                     channel.send(header)
@@ -112,6 +117,17 @@ class Engine:
                 self.close()
                 raise
         return ticket.future
+
+    def launch(self, batch: Values) -> Values | None:
+        """The outputs of a batch, which devices may still compute, if all that stages do for it is to launch graphs.
+
+        None, and nothing happens, where it is not, or a stage is busy.  No tensor of the batch may ever change.  Raises
+        PipelineClosed or StageError.
+        """
+        self.require_open()
+        with self._sending:
+            idle = all(worker.answered == self._sent for worker in self._workers)
+            return self._launcher.launch(batch) if self._launcher and idle else None
 
     @contextmanager
     def trace(self, trace: Trace) -> Iterator[None]:

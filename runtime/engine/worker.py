@@ -14,7 +14,7 @@ from runtime.engine.channel import ChannelClosed
 from runtime.engine.message import Failure, Message, Reset, SetTrace, Values
 from runtime.engine.ports import Port, receive_all, send_all
 from runtime.errors import StageError
-from runtime.stage.stage import LoadedStage
+from runtime.stage.stage import LoadedStage, ShapeKey, StageLaunch
 from runtime.trace.traces import StageTrace, Trace
 
 
@@ -31,6 +31,13 @@ class RunningBatch:
         return self.made is not None and all(event.query() for event in self.made)
 
 
+_SizesKey = tuple[int, tuple[int, ...]]
+
+
+def _sizes_key(batch: Values) -> _SizesKey:
+    return batch.program, tuple(batch.sizes.values())
+
+
 class Worker:
     """A stage between its ports."""
 
@@ -40,6 +47,8 @@ class Worker:
         self.outlets = outlets
         self._running: deque[RunningBatch] = deque()
         self._count = 0
+        self.answered = 0  # messages that it received, and has done with
+        self._keys: dict[_SizesKey, ShapeKey] = {}  # by program and sizes: what graphs know a batch by
         self._trace: StageTrace | None = None  # while a trace is on
 
     def run(self) -> None:
@@ -49,7 +58,7 @@ class Worker:
             try:
                 while True:
                     # Nested, so that no name holds tensors of this batch while the next is awaited.
-                    send_all(self.outlets, self._answer(receive_all(self.inlets)))
+                    send_all(self.outlets, self._answered(receive_all(self.inlets)))
             except ChannelClosed:
                 return
 
@@ -60,6 +69,29 @@ class Worker:
             if not batch.done:
                 return batch.number if all(event.query() for event in batch.received) else None
         return None
+
+    def graph_of(self, batch: Values) -> StageLaunch | None:
+        """The graph that is all that the stage does for a batch, if there is one."""
+        key = self._keys.get(_sizes_key(batch))
+        return None if key is None or self._trace is not None else self.stage.programs[batch.program].graph_of(key)
+
+    def launch(self, graph: StageLaunch, tensors: Sequence[torch.Tensor], ready: Sequence[torch.Event]) -> Values:
+        """Launch the graph of a batch on the thread that asks, while this one has none.  Raises StageError."""
+        running = self._begin(ready)
+        try:
+            with torch.no_grad(), within(self.stage.stream):
+                made = self.stage.launch(graph, tensors, ready)
+                running.made = made_by_now(made)
+        except BaseException as e:
+            raise StageError(self.stage.index, str(self.stage.device), e) from e
+        finally:
+            running.made = running.made or ()
+        return Values(made, ready=tuple(running.made))
+
+    def _answered(self, message: Message) -> Message:
+        answer = self._answer(message)
+        self.answered += 1
+        return answer
 
     def _answer(self, message: Message) -> Message:
         running = self._begin(message.ready if isinstance(message, Values) else ())
@@ -92,7 +124,10 @@ class Worker:
     def _run(self, batch: Values) -> tuple[torch.Tensor, ...]:
         if self._trace is not None:
             return self._trace.run(self.stage, batch.tensors, batch.ready, batch.sizes, batch.program)
-        return self.stage(self.stage.receive(batch.tensors, batch.ready), batch.sizes, batch.program)
+        received = self.stage.receive(batch.tensors, batch.ready)
+        if (module := self.stage.programs[batch.program]).has_graphs and self.graph_of(batch) is None:
+            self._keys[_sizes_key(batch)] = module.key_of(received, batch.sizes)
+        return self.stage(received, batch.sizes, batch.program)
 
     def _parts(self, made: Sequence[torch.Tensor], batch: Values) -> dict[int, torch.Tensor]:
         """The parts that the caller wants of outputs that this stage made, by the indices of the outputs."""

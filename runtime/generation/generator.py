@@ -23,12 +23,13 @@ from runtime.generation.scheduling.batches import TextBatch
 from runtime.generation.scheduling.padding import with_few_widths, with_spare_rows
 from runtime.generation.scheduling.scheduler import CHUNK, Scheduler
 from runtime.generation.scheduling.sequences import Pools, TextInProgress, TextSource
+from runtime.generation.scheduling.step_inputs import StepInputs
 from runtime.generation.stages import GeneratingStages
 from runtime.manifest.manifest import Generation
 
 _Event = Callable[[], None]  # what happened, as what is to be done about it
 LOOKS = 1e-4, 5e-3  # least and most seconds between two looks at whether tokens have come to the host
-SURE = 0.75  # of the time of the step before: its tokens are not looked for earlier
+SURE = 0.85  # of the time of the step before: its tokens are not looked for earlier
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Generator:
         self._last_read = 0.0  # when tokens were read, on the host's clock
         self._step = 0.0  # seconds that the last step took of texts that had one new token each
         self._takes, self._first, self._media = takes, first, media
+        self._steps = StepInputs(takes, generation, stages.pads)
         chunk = CHUNK
         if generation.window:
             room = (generation.window_pages - 2) * generation.page - generation.window
@@ -182,7 +184,7 @@ class Generator:
         batch, (least, most) = self._unread[0], LOOKS
         passed = perf_counter() - max(self._last_read, batch.since)
         surely = SURE * self._step - passed if batch.decodes else 0.0
-        return min(max(least, surely, passed / 20), most)
+        return min(max(least, surely, passed / 16), most)
 
     def _add(self, text: TextInProgress) -> None:
         if self._closed:
@@ -202,18 +204,28 @@ class Generator:
             for one in batch.texts:
                 self._leave(one, e)
             return
-        future.add_done_callback(lambda done: self._tell(lambda: self._take(batch, done)))
+        if future.done():
+            self._take(batch, future)
+        else:
+            future.add_done_callback(lambda done: self._tell(lambda: self._take(batch, done)))
 
     def _inputs(
         self, batch: TextBatch, takes: Collection[str]
     ) -> tuple[Mapping[str, torch.Tensor], tuple[torch.Event, ...]]:
         """The inputs of a batch, and the events after which they exist."""
-        pads = self._stages.pads and not (batch.texts[0].starts or batch.texts[0].looks)
-        batch = with_spare_rows(batch, self._generation) if pads else batch
-        given, ready = batch.inputs(takes, self._generation), ()
-        if any(text.unread for text in batch.texts):
-            given["input_ids"], ready = self._copies.ids([text.last for text in batch.texts])
-        return (with_few_widths(given, self._generation) if pads else given), ready
+        if batch.texts[0].starts or batch.texts[0].looks:
+            return batch.inputs(takes, self._generation), ()
+        texts, ahead = batch.texts, any(text.unread for text in batch.texts)
+        batch = with_spare_rows(batch, self._generation) if self._stages.pads else batch
+        if max(batch.counts) == 1:
+            given = self._steps.of(batch, ids=not ahead)
+        else:
+            given = batch.inputs(takes, self._generation)
+            given = with_few_widths(given, self._generation) if self._stages.pads else given
+        if not ahead:
+            return given, ()
+        ids, ready = self._copies.ids([text.last for text in texts], len(batch.texts) - len(texts))
+        return {**given, "input_ids": ids}, ready
 
     def _take(self, batch: TextBatch, future: Future[StepOutputs]) -> None:
         """The stages have begun a batch."""

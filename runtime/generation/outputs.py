@@ -64,13 +64,18 @@ class TokenCopies:
             pinned = [torch.empty(t.shape, dtype=t.dtype, pin_memory=True).copy_(t, non_blocking=True) for t in tensors]
             return HostOutputs(pinned[0], pinned[1], made_by_now(tensors))
 
-    def ids(self, rows: Sequence[LatestToken]) -> tuple[torch.Tensor, tuple[torch.Event, ...]]:
-        """`int64[rows, 1]` of these tokens on the device that computes them, and the events after which it exists."""
+    def ids(self, rows: Sequence[LatestToken], spare: int = 0) -> tuple[torch.Tensor, tuple[torch.Event, ...]]:
+        """`int64[rows + spare, 1]` of these tokens, and of any, on the device that computes them.
+
+        And the events after which it exists.
+        """
+        step, alike = rows[0].step, all(row.step is rows[0].step and row.row == i for i, row in enumerate(rows))
+        if step is not None and alike and len(step.token) == len(rows) + spare:
+            return step.token[:, None], step.ready
+        rows = [*rows, *[LatestToken()] * spare]
         steps = list(dict.fromkeys(row.step for row in rows if row.step is not None))
         if not steps:
             return torch.tensor([[row.token] for row in rows]), ()
-        if [(row.step, row.row) for row in rows] == [(steps[0], i) for i in range(len(steps[0].token))]:
-            return steps[0].token[:, None], steps[0].ready
         starts = dict(zip(steps, accumulate((len(step.token) for step in steps), initial=0), strict=False))
         known = [row.token for row in rows if row.step is None]
         places = iter(range(sum(len(step.token) for step in steps), 1 << 62))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -12,10 +12,23 @@ from runtime.call.programs import Programs
 from runtime.device.kinds import kind_of
 from runtime.engine.engine import Engine
 from runtime.engine.message import Values
+from runtime.errors import StageError
 from runtime.generation.outputs import StepOutputs
+from runtime.generation.scheduling.step_inputs import MADE_BY_SCHEDULER
 from runtime.options import PREFILL_SHARE
 
 Submit = Callable[[Mapping[str, torch.Tensor], Sequence[torch.Event]], Future[StepOutputs]]
+
+CHECKED = 256  # shapes of batches that are not checked again
+_Shapes = tuple[tuple[str, torch.Size], ...]
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A batch without tensors, and their names."""
+
+    batch: Values
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -24,16 +37,38 @@ class StepSubmission:
 
     engine: Engine
     programs: Programs
+    _known: dict[_Shapes, _Known] = field(default_factory=dict)
 
     def __call__(self, tensors: Mapping[str, torch.Tensor], ready: Sequence[torch.Event]) -> Future[StepOutputs]:
+        """The future is done where stages launch graphs at once.  No tensor may ever change."""
         self.engine.require_open()
-        batch = self.programs.bind_named(tensors)
+        batch = self._bound(tensors)
         named = self.programs.program_of(batch).named
 
         def outputs(made: Values) -> StepOutputs:
             return StepOutputs(**named(made.tensors), ready=made.ready)
 
-        return self.engine.send(self.programs.laid_out(batch, ready), early=outputs)
+        future: Future[StepOutputs] = Future()
+        try:
+            if (made := self.engine.launch(replace(batch, ready=tuple(ready)))) is None:
+                return self.engine.send(self.programs.laid_out(batch, ready), early=outputs)
+            future.set_result(outputs(made))
+        except StageError as e:
+            future.set_exception(e)
+        return future
+
+    def _bound(self, tensors: Mapping[str, torch.Tensor]) -> Values:
+        """The batch of tensors by their names; what a scheduler makes is checked once for the shapes that it has."""
+        if not tensors.keys() <= MADE_BY_SCHEDULER:
+            return self.programs.bind_named(tensors)
+        shapes = tuple((name, tensor.shape) for name, tensor in tensors.items())
+        if (known := self._known.get(shapes)) is None:
+            batch = self.programs.bind_named(tensors)
+            names = [tensor.name for tensor in self.programs.program_of(batch).entry.inputs]
+            if len(self._known) == CHECKED:
+                self._known.clear()
+            known = self._known[shapes] = _Known(replace(batch, tensors=()), tuple(names))
+        return replace(known.batch, tensors=tuple(tensors[name] for name in known.names))
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import torch
 
 from runtime.device.kinds import kind_of
-from runtime.stage.stage import ShapeKey, shape_key
+from runtime.stage.stage import ShapeKey, StageLaunch, shape_key
 
 KEPT = 64  # graphs that are kept, one for each shape: each holds memory for all of the stage's activations
 
@@ -21,14 +21,28 @@ _copy_all: Any = getattr(torch, "_foreach_copy_")  # noqa: B009 - torch's stubs 
 
 
 @dataclass(frozen=True)
-class _Graph:
+class RecordedGraph:
     """A recorded graph and its fixed buffers."""
 
     graph: Any  # of the class that the kind of device has
     inputs: tuple[torch.Tensor, ...]  # buffers that the graph reads
     outputs: tuple[torch.Tensor, ...]  # buffers that it writes
+    held: list[torch.Tensor | None] = field(default_factory=list)  # of the last launch: what each input buffer holds
+
+    def launch(self, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """See `StageLaunch.launch`."""
+        self.held.extend([None] * (len(tensors) - len(self.held)))
+        for i, tensor in enumerate(tensors):
+            if tensor is not self.held[i]:
+                buffer = self.inputs[i]
+                waits = tensor.device == buffer.device
+                buffer.copy_(tensor if waits else tensor.pin_memory(), non_blocking=True)
+                self.held[i] = tensor
+        self.graph.replay()
+        return tuple(output.clone() for output in self.outputs)
 
     def run(self, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        self.held.clear()
         for alike in self._by_dtype:
             _copy_all([self.inputs[i] for i in alike], [tensors[i] for i in alike])
         self.graph.replay()
@@ -81,11 +95,15 @@ class GraphedStage:
         self._addresses = addresses
         self._state = state
         self._memory = memory
-        self._graphs: OrderedDict[ShapeKey, _Graph] = OrderedDict()
+        self._graphs: OrderedDict[ShapeKey, RecordedGraph] = OrderedDict()
 
     def is_prepared(self, key: ShapeKey) -> bool:
         """Whether there is a graph for these shapes."""
         return key in self._graphs
+
+    def graph_of(self, key: ShapeKey) -> StageLaunch | None:
+        """The graph for these shapes, if there is one."""
+        return self._graphs.get(key)
 
     def forget(self, key: ShapeKey) -> None:
         """Drop the graph for these shapes."""
@@ -101,7 +119,7 @@ class GraphedStage:
         self._graphs.move_to_end(key)
         return self._graphs[key].run(tensors)
 
-    def _record(self, tensors: Sequence[torch.Tensor], sizes: dict[str, int]) -> _Graph:
+    def _record(self, tensors: Sequence[torch.Tensor], sizes: dict[str, int]) -> RecordedGraph:
         inputs = tuple(
             torch.zeros_like(tensor) if i in self._addresses else tensor.clone() for i, tensor in enumerate(tensors)
         )
@@ -113,7 +131,7 @@ class GraphedStage:
                 outputs = self._call(*inputs, **sizes)
         except Exception as e:
             raise RuntimeError(f"it cannot be recorded as a CUDA graph; run it without cuda_graphs: {e}") from e
-        return _Graph(graph, inputs, tuple(outputs))
+        return RecordedGraph(graph, inputs, tuple(outputs))
 
 
 @contextmanager

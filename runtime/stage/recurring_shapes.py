@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
-from runtime.stage.stage import ShapeKey, shape_key
+from runtime.stage.stage import ShapeKey, StageLaunch, shape_key
 
 RECURS = 3  # the call of a shape at which it is recorded, if all are among so many calls:
 WINDOW = 16  # sizes that change from call to call are not recorded, which stops the device for a while
@@ -41,6 +41,7 @@ class Recorder(Protocol):
 
     def __call__(self, *tensors: torch.Tensor, **sizes: int) -> tuple[torch.Tensor, ...]: ...
     def is_prepared(self, key: ShapeKey) -> bool: ...
+    def graph_of(self, key: ShapeKey) -> StageLaunch | None: ...
     def forget(self, key: ShapeKey) -> None: ...
 
 
@@ -75,6 +76,14 @@ class RecurringShapes:
     def is_prepared(self, key: ShapeKey) -> bool:
         """Whether nothing is recorded, or compiled, at the next call of a shape."""
         return key in self._used or (self._is_compiled(key) and not self._is_due(key))
+
+    def graph_of(self, key: ShapeKey) -> StageLaunch | None:
+        """The graph for these shapes, which counts as called, if there is one."""
+        if key not in self._used:
+            return None
+        self._calls += 1
+        self._used[key] = self._calls
+        return self._recorder.graph_of(key)
 
     def __call__(self, *tensors: torch.Tensor, **sizes: int) -> Any:
         self._calls += 1

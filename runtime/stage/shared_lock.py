@@ -19,7 +19,8 @@ class SharedLock:
     def hold(self, exclusive: bool) -> Iterator[None]:
         """Hold the lock within the block: with others, or, if `exclusive`, alone."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._exclusive)
+            while self._exclusive:
+                self._changed.wait()
             self._exclusive = exclusive
             if exclusive:
                 self._changed.wait_for(lambda: self._holders == 0)
@@ -27,7 +28,23 @@ class SharedLock:
         try:
             yield
         finally:
-            with self._changed:
-                self._holders -= 1
-                self._exclusive = self._exclusive and not exclusive
+            self._let_go(exclusive)
+
+    @contextmanager
+    def try_hold(self) -> Iterator[bool]:
+        """Hold the lock with others within the block, if it is True: it is not waited for."""
+        with self._changed:
+            free = not self._exclusive
+            self._holders += free
+        try:
+            yield free
+        finally:
+            if free:
+                self._let_go(exclusive=False)
+
+    def _let_go(self, exclusive: bool) -> None:
+        with self._changed:
+            self._holders -= 1
+            if self._exclusive:  # nobody waits for the lock but for one who holds it alone, or wants to
+                self._exclusive = not exclusive
                 self._changed.notify_all()

@@ -70,12 +70,12 @@ class Speed:
         graphed = GraphedStage(module.call, kept, memory, module.addresses)
         has_room_here = partial(has_room, stage.device)
         if self.cuda_graphs:
-            return replace(module, call=graphed, is_prepared=graphed.is_prepared)
+            return replace(module, call=graphed, is_prepared=graphed.is_prepared, graphs=graphed.graph_of)
         if module.pools:  # a decoder's prefills have many shapes: only what is recorded is compiled
             recurring = RecurringShapes(plain.call, graphed, has_room_here, plain.is_prepared, OF_TEXTS)
         else:
             recurring = RecurringShapes(module.call, graphed, has_room_here, module.is_prepared)
-        return replace(module, call=recurring, is_prepared=recurring.is_prepared)
+        return replace(module, call=recurring, is_prepared=recurring.is_prepared, graphs=recurring.graph_of)
 
     def _cache(self, stage: LoadedStage) -> CompiledCache | None:
         return None if self.folder is None else CompiledCache.of_artifact(self.folder, stage.device)

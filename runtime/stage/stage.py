@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -26,6 +28,19 @@ def shape_key(tensors: Sequence[torch.Tensor], numbers: Mapping[str, int]) -> Sh
     return tuple((tensor.shape, tensor.stride()) for tensor in tensors), tuple(numbers.items())
 
 
+def launching() -> AbstractContextManager[bool]:
+    """A block in which graphs may be launched, if it is True: no stage compiles, or records one."""
+    return _COMPILING.try_hold()
+
+
+class StageLaunch(Protocol):
+    """A stage recorded for batches of one shape, as one launch."""
+
+    def launch(self, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """The outputs for these tensors, of which none ever changes: one that it has had is not copied again."""
+        ...
+
+
 @dataclass(frozen=True)
 class StageModule:
     """The generated module that a stage runs in one program."""
@@ -34,6 +49,9 @@ class StageModule:
     module: nn.Module
     call: Callable[..., object] = field(repr=False)  # the module, or a faster version of it
     is_prepared: Callable[[ShapeKey], bool] | None = field(default=None, repr=False)  # None: `call` needs no compiling
+    graphs: Callable[[ShapeKey], StageLaunch | None] | None = field(
+        default=None, repr=False
+    )  # of `call`, if it has some
 
     @property
     def state(self) -> dict[str, torch.Tensor]:
@@ -61,12 +79,27 @@ class StageModule:
         shapes = enumerate(receive.tensor.shape for receive in self.entry.receives)
         return next(((i, shape.index(_NEW_TOKENS)) for i, shape in shapes if _NEW_TOKENS in shape), None)
 
+    @property
+    def has_graphs(self) -> bool:
+        return self.graphs is not None
+
+    def graph_of(self, key: ShapeKey) -> StageLaunch | None:
+        """The graph that is all that the stage does for batches of these shapes, if there is one."""
+        return None if self.graphs is None else self.graphs(key)
+
+    def key_of(self, received: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> ShapeKey:
+        """The key that graphs know a batch by."""
+        return shape_key(received, self._numbers(sizes))
+
+    def _numbers(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        return {name: sizes[name] for name in self.entry.sizes}
+
     def __call__(self, received: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> tuple[torch.Tensor, ...]:
         """The tensors that the stage sends, in the order of the manifest's table, as those that it receives are.
 
         `sizes`: the value of every symbol.  Raises TypeError if `forward` returns something else.
         """
-        numbers = {name: sizes[name] for name in self.entry.sizes}
+        numbers = self._numbers(sizes)
         unprepared = self.is_prepared is not None and not self.is_prepared(shape_key(received, numbers))
         with _COMPILING.hold(exclusive=unprepared):
             sent = self.call(*received, **numbers)
@@ -108,6 +141,14 @@ class LoadedStage:
         """The tensors that the stage sends in a program, see `StageModule`."""
         sent = self.programs[program](received, sizes)
         return self._detached(sent) if self.programs[program].entry.state else sent
+
+    def launch(
+        self, graph: StageLaunch, tensors: Sequence[torch.Tensor], ready: Sequence[torch.Event]
+    ) -> tuple[torch.Tensor, ...]:
+        """The outputs of a graph for tensors that never change, on the host or on any device."""
+        here, ready = self.copies.bring_from_others(tensors, ready)
+        read_in(self.stream, (), ready)
+        return graph.launch(here)
 
     def reset(self) -> None:
         """Restore the initial values of the state.  Must not be called while the stage runs."""

@@ -18,6 +18,7 @@ SEQ = 128  # new tokens of a prefill are rounded up to a multiple of it
 LEAST = 2  # of a width: torch compiles for 1 apart
 _TABLES = ("table", "window_table", "source_table")
 _REPEATED = ("marked", "changes")  # inputs that may say the same twice
+_OF_SPARE_ROWS = TextOptions(1)
 
 
 def with_spare_rows(batch: TextBatch, generation: Generation) -> TextBatch:
@@ -26,13 +27,15 @@ def with_spare_rows(batch: TextBatch, generation: Generation) -> TextBatch:
     if max(batch.counts) > 1 or not generation.cached or generation.together == "alone":
         return batch
     spare = power_of_two(len(batch.texts)) - len(batch.texts)
+    if not spare:
+        return batch
     row = _spare_row(first, first.length if generation.together == "equal" else 0)
     return replace(batch, texts=(*batch.texts, *[row] * spare), counts=(*batch.counts, *[1] * spare))
 
 
 def _spare_row(like: TextInProgress, length: int) -> TextInProgress:
     source = like.source and TextSource(torch.zeros(0), 1)
-    return TextInProgress([0] * (length + 1), TextOptions(1), like.continuation, length, source=source)
+    return TextInProgress([0] * (length + 1), _OF_SPARE_ROWS, like.continuation, length, source=source)
 
 
 def with_few_widths(given: Mapping[str, torch.Tensor], generation: Generation) -> dict[str, torch.Tensor]:
@@ -53,6 +56,6 @@ def with_few_widths(given: Mapping[str, torch.Tensor], generation: Generation) -
     if "ranks" in made and len(made["ranks"]) < LEAST:
         made["ranks"] = torch.arange(min(LEAST, generation.vocabulary))
     padded = generation.together == "any" and generation.cached and not (generation.slots or generation.chunk)
-    if padded and (seq := made["input_ids"].shape[1]) > 1:
+    if padded and "input_ids" in made and (seq := made["input_ids"].shape[1]) > 1:
         made["input_ids"] = pad(made["input_ids"], (-seq % SEQ, 0))
     return made
