@@ -147,7 +147,7 @@ class LoadedStage:
     ) -> tuple[torch.Tensor, ...]:
         """The outputs of a graph for tensors that never change, on the host or on any device."""
         here, ready = self.copies.bring_from_others(tensors, ready)
-        read_in(self.stream, (), ready)
+        read_in(self.stream, here, ready)
         return graph.launch(here)
 
     def reset(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from runtime.stage.cuda_graphs import GraphedStage, GraphMemory
 from runtime.stage.loader import load_stages
 from runtime.stage.recurring_shapes import has_room
 from runtime.stage.speed import Speed
+from runtime.stage.stage import LoadedStage
 from tests.support.artifacts import chain
 
 STAND_IN = torch.device("xpu:1")
@@ -112,6 +114,18 @@ def test_its_streams_wait_for_events() -> None:
     read_in(stream, [tensor], ready)  # pyright: ignore[reportArgumentType]
     assert stream.asked == ["record", "wait for event of xpu:1", "keep"]
     assert DeviceCopies(STAND_IN).bring([tensor], ready) == ((tensor,), ready)  # pyright: ignore[reportArgumentType]
+
+
+def test_what_is_launched_waits_for_its_inputs_and_keeps_their_memory() -> None:
+    stage = LoadedStage.from_modules(0, torch.device("cpu"), ())
+    stream = current_streams([STAND_IN])[0]
+    assert isinstance(stream, StandInStream)
+    stage = replace(stage, device=STAND_IN, stream=stream, copies=DeviceCopies(STAND_IN))
+    made = SimpleNamespace(device=STAND_IN, record_stream=lambda stream: stream.asked.append("keep"))
+    graph, on_host = Mock(), torch.ones(1)
+    stage.launch(graph, [made, on_host], ["event"])  # pyright: ignore[reportArgumentType]
+    assert stream.asked == ["wait for event", "keep"]
+    graph.launch.assert_called_once_with([made, on_host])
 
 
 def test_its_graphs_have_the_class_that_the_table_names(
