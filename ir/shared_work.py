@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import torch
 
+MANY_NODES = 1_000  # of a graph, from which on it is worth a copy
 MOST_PROCESSES = 4
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
@@ -25,14 +26,14 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-def shared_work(function: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
-    """The result of a function for each item, in order.
+def shared_work(function: Callable[[_Item], _Result], items: Sequence[_Item], nodes: int) -> list[_Result]:
+    """The result of a function for each item, in order; they are about a graph of so many `nodes`.
 
-    Copies of this process compute some of them, where there are several cores and a copy is safe. The function changes
-    nothing that others see, and its results can be pickled. Whatever a copy fails at is computed here, so that an error
-    is raised as it is without copies.
+    Copies of this process compute some of them, where the graph is large, there are several cores and a copy is safe.
+    The function changes nothing that others see, and its results can be pickled. Whatever a copy fails at is computed
+    here, so that an error is raised as it is without copies.
     """
-    count = min(len(items), _cores(), MOST_PROCESSES) if _can_be_copied() else 1
+    count = min(len(items), _cores(), MOST_PROCESSES) if nodes >= MANY_NODES and _can_be_copied() else 1
     results = dict[int, _Result]()
     copies = list[_Copy]()
     try:

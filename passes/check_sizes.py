@@ -15,6 +15,7 @@ from ir.cost import BetterCut
 from ir.errors import CompileError
 from ir.graph import Graph
 from ir.machine.cluster import Cluster
+from ir.shared_work import shared_work
 from ir.sizes import CallSizes, hold
 from passes.cut.cut_problem import as_problem, even_share
 from passes.options.options import Options
@@ -56,8 +57,8 @@ class CheckSizes:
         if not graph.hints or len(cluster.devices) == 1:
             return graph
         checks = _Checks(graph, cluster, Deadline(self.size_limit), max(self.slack, NOTABLE))
-        good_for = next(filter(checks.stays_close, (_ranges(graph, reach) for reach in (1.0, 0.5, 0.25))), {})
-        better = checks.better_cuts()
+        questions = (checks.good_for, checks.better_cuts)
+        good_for, better = shared_work(lambda question: question(), questions, len(graph.nodes))
         return replace(graph, split=replace(graph.split, good_for=good_for, close=CLOSE, better=better))
 
 
@@ -69,12 +70,18 @@ class _AtSizes:
     even: float
     rivals: Rivals
 
+    @property
+    def excess(self) -> float:
+        """The value as a multiple of an even share; infinite where that is no bound."""
+        return self.value / self.even if self.even else inf
+
+    def is_unbeaten(self) -> bool:
+        """Whether no other cut is found that is better by more than `CLOSE`."""
+        return self.rivals.found_below(self.value / (1 + CLOSE)) == inf
+
     def is_close(self) -> bool:
-        """Whether the value is proven to be within `CLOSE` of the best."""
-        if self.value <= (1 + CLOSE) * self.even:
-            return True
-        limit = self.value / (1 + CLOSE)
-        return self.rivals.found_below(limit) == inf and self.rivals.none_below(limit)
+        """Whether no other cut can be better by more than `CLOSE`."""
+        return self.rivals.none_below(self.value / (1 + CLOSE))
 
     def gain(self, least: float) -> float:
         """The share by which the value is above that of another cut; 0 where none is found with more than `least`."""
@@ -94,31 +101,51 @@ class _Checks:
     least: float  # gain of another cut that is worth a word
     known: dict[tuple[int, ...], _AtSizes | None] = field(default_factory=dict)
 
-    def stays_close(self, ranges: _Ranges) -> bool:
-        return all(self._ask(sizes, _AtSizes.is_close, False) for sizes in _corners(ranges))
+    def good_for(self) -> _Ranges:
+        """The widest of the ranges over which the cut stays close to the best; empty if there are none."""
+        return next(filter(self._stays_close, (_ranges(self.graph, reach) for reach in (1.0, 0.5, 0.25))), {})
+
+    def _stays_close(self, ranges: _Ranges) -> bool:
+        """Whether the cut is good at each corner.  What takes least time comes first, and the corner most in doubt."""
+        corners: list[_AtSizes] = []
+        for sizes in reversed([*_corners(ranges)]):  # the largest fits last
+            at = self._at(sizes)
+            if at is None:
+                return False
+            corners.append(at)
+        doubtful = sorted((at for at in corners if at.excess > 1 + CLOSE), key=lambda at: -at.excess)
+        questions = (*(at.is_unbeaten for at in doubtful), *(at.is_close for at in doubtful))
+        return all(self._ask(question, False) for question in questions)
 
     def better_cuts(self) -> tuple[BetterCut, ...]:
         """The sizes at which another cut is better by more than `least`, those of the largest gain first."""
         calls = (call.sizes for call in self.graph.workload if len(self.graph.workload) > 1)
         places = chain(calls, _corners(_ranges(self.graph, 1.0), most=2))
-        gains = {tuple(sizes.items()): self._ask(sizes, lambda at: at.gain(self.least), 0.0) for sizes in places}
+        gains = {tuple(sizes.items()): self._gain(sizes) for sizes in places}
         found = (BetterCut(dict(sizes), gain) for sizes, gain in gains.items() if gain > self.least)
         return tuple(sorted(found, key=lambda other: -other.gain))
 
-    def _ask(self, sizes: _Sizes, question: Callable[[_AtSizes], _Answer], unknown: _Answer) -> _Answer:
-        """The answer at some sizes; `unknown` where the cut does not fit, nothing does, or the time is up."""
-        if self.deadline.passed():
-            return unknown
-        key = tuple(sizes.values())
-        if key not in self.known:
-            self.known[key] = self._at(replace(self.graph, workload=(CallSizes(sizes),)))
-        at = self.known[key]
+    def _gain(self, sizes: _Sizes) -> float:
+        at = self._at(sizes)
+        return 0.0 if at is None else self._ask(lambda: at.gain(self.least), 0.0)
+
+    def _ask(self, question: Callable[[], _Answer], unknown: _Answer) -> _Answer:
+        """The answer to a question; `unknown` where nothing fits or the time is up."""
         try:
-            return unknown if at is None else question(at)
+            return unknown if self.deadline.passed() else question()
         except Infeasible:
             return unknown
 
-    def _at(self, graph: Graph) -> _AtSizes | None:
+    def _at(self, sizes: _Sizes) -> _AtSizes | None:
+        """The cut at some sizes; None where it does not fit, or the time is up."""
+        if self.deadline.passed():
+            return None
+        key = tuple(sizes.values())
+        if key not in self.known:
+            self.known[key] = self._looked_at(replace(self.graph, workload=(CallSizes(sizes),)))
+        return self.known[key]
+
+    def _looked_at(self, graph: Graph) -> _AtSizes | None:
         if not hold(graph.guards, graph.mix[0].sizes):
             return None
         problem = inline(as_problem(graph, self.cluster, Objective(graph.split.objective), graph.split.in_flight))

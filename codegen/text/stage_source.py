@@ -17,8 +17,6 @@ from ir.graph import Call, Node
 from ir.operators.higher_order import with_inner
 from ir.shared_work import shared_work
 
-MANY_NODES = 1_000  # of all stages, which are shared with other processes from here on
-
 
 @dataclass(frozen=True)
 class Emitted:
@@ -49,8 +47,6 @@ def emit(file: StageFile, linked: bool = False, strided: bool = False) -> Emitte
 def emit_all(files: Sequence[StageFile], linked: bool, strided: Sequence[bool]) -> list[Emitted]:
     """The sources of stage files, each of which may have weights that are `strided`, or all `linked` ones."""
     asked = list(zip(files, strided, strict=True))
-    if sum(len(file.calls) for file in files) < MANY_NODES:
-        return [emit(file, linked, own) for file, own in asked]
 
     def numbered(asked: tuple[StageFile, bool]) -> tuple[str, dict[int, CallSite]]:
         file, own = asked
@@ -58,7 +54,8 @@ def emit_all(files: Sequence[StageFile], linked: bool, strided: Sequence[bool]) 
         number: dict[Node, int] = {call: i for i, call in enumerate(_all_calls(file))}
         return emitted.source, {number[call]: site for call, site in emitted.sites.items()}
 
-    return [_emitted(file, *found) for file, found in zip(files, shared_work(numbered, asked), strict=True)]
+    found = shared_work(numbered, asked, sum(len(file.calls) for file in files))
+    return [_emitted(file, *numbered) for file, numbered in zip(files, found, strict=True)]
 
 
 def _emitted(file: StageFile, source: str, sites: Mapping[int, CallSite]) -> Emitted:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from codegen.lines.stage_file import stage_files
-from codegen.text import stage_source
 from codegen.text.stage_source import emit, emit_all
 from ir import shared_work
 from ir.plan import plan_stages
@@ -15,7 +14,7 @@ from tests.support.planning import cut, machine
 
 
 def test_sources_from_several_processes_are_those_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage_source, "MANY_NODES", 0)
+    monkeypatch.setattr(shared_work, "MANY_NODES", 0)
     monkeypatch.setattr(shared_work, "_cores", lambda: 2)
     _, graph = captured_example("gpt2")
     cluster = machine(3)

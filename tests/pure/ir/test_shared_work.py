@@ -10,7 +10,7 @@ from threading import Event, Thread
 import pytest
 
 from ir import shared_work as module
-from ir.shared_work import shared_work
+from ir.shared_work import MANY_NODES, shared_work
 
 
 @pytest.fixture(autouse=True)
@@ -23,13 +23,17 @@ def who(item: int) -> tuple[int, int]:
 
 
 def test_results_come_in_order_from_two_processes() -> None:
-    found = shared_work(who, range(5))
+    found = shared_work(who, range(5), MANY_NODES)
     assert [item for item, _ in found] == [0, 1, 2, 3, 4]
     assert len({process for _, process in found}) == 2
+    few = shared_work(who, range(5), MANY_NODES - 1)
+    assert {process for _, process in few} == {os.getpid()}
 
 
 def test_results_that_fill_a_pipe_come_whole() -> None:
-    assert shared_work(lambda item: bytes([item]) * 1_000_000, range(3)) == [bytes([i]) * 1_000_000 for i in range(3)]
+    assert shared_work(lambda item: bytes([item]) * 1_000_000, range(3), MANY_NODES) == [
+        bytes([i]) * 1_000_000 for i in range(3)
+    ]
 
 
 def test_an_error_of_a_copy_is_raised_here_as_it_is() -> None:
@@ -37,12 +41,12 @@ def test_an_error_of_a_copy_is_raised_here_as_it_is() -> None:
         return 1 / item
 
     with pytest.raises(ZeroDivisionError) as caught:
-        shared_work(inverse, (1, 0))
+        shared_work(inverse, (1, 0), MANY_NODES)
     assert caught.traceback[-1].name == "inverse"
 
 
 def test_what_a_copy_cannot_send_is_computed_here() -> None:
-    functions = shared_work(lambda item: lambda: item, range(3))
+    functions = shared_work(lambda item: lambda: item, range(3), MANY_NODES)
     assert [function() for function in functions] == [0, 1, 2]
 
 
@@ -54,7 +58,7 @@ def test_a_copy_that_is_killed_is_made_up_for() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return item
 
-    assert shared_work(fragile, range(4)) == [0, 1, 2, 3]
+    assert shared_work(fragile, range(4), MANY_NODES) == [0, 1, 2, 3]
 
 
 def test_an_interrupt_ends_the_copies(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +71,7 @@ def test_an_interrupt_ends_the_copies(monkeypatch: pytest.MonkeyPatch) -> None:
         time.sleep(600)
 
     with pytest.raises(KeyboardInterrupt):
-        shared_work(interrupted, range(2))
+        shared_work(interrupted, range(2), MANY_NODES)
     with pytest.raises(ProcessLookupError):
         os.kill(copies[0], 0)
 
@@ -77,7 +81,7 @@ def test_nothing_is_copied_beside_a_thread_that_may_hold_a_lock() -> None:
     thread = Thread(target=done.wait)
     thread.start()
     try:
-        assert {process for _, process in shared_work(who, range(4))} == {os.getpid()}
+        assert {process for _, process in shared_work(who, range(4), MANY_NODES)} == {os.getpid()}
     finally:
         done.set()
         thread.join()

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import sympy
 
+from ir import shared_work
 from ir.cost import Cost
 from ir.graph import Graph, Node
 from ir.machine.cluster import Cluster
@@ -95,3 +96,14 @@ def test_a_cut_for_a_mix_is_measured_against_the_best_of_each_call() -> None:
     found = better(layers)
     assert list(found) == [8, 10]
     assert found[8] > found[10] > 0.1
+
+
+def test_two_processes_find_what_one_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = chain(96, *[batch] * 24, hint=16, low=8, high=32)
+    alone = SplitStages(slack=0.0).run(layers, machine(2))
+    expected = CheckSizes().run(alone, machine(2)).split
+    monkeypatch.setattr(shared_work, "MANY_NODES", 0)
+    monkeypatch.setattr(shared_work, "_cores", lambda: 2)
+    assert CheckSizes().run(alone, machine(2)).split == expected
+    assert expected.good_for
+    assert expected.better
