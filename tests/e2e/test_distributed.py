@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from runtime.manifest.manifest import Manifest
+from tests.support import forked_jobs, jobs
 from tests.support.artifacts import Part, chain, tensor, write
-from tests.support.jobs import APART, ROOT, agents, environment, run, torchrun
+from tests.support.jobs import APART, ROOT, agents, environment, torchrun
 
 X = torch.arange(8.0).reshape(2, 4)
 
@@ -25,8 +27,8 @@ SKIP = [
 ]
 
 
-@pytest.mark.parametrize("where", ["", APART], ids=["one host", "hosts"])
-def test_calls_and_streams_with_a_skip(tmp_path: Path, where: str) -> None:
+@pytest.mark.parametrize(("where", "run"), [("", jobs.run), (APART, forked_jobs.run)], ids=["one host", "hosts"])
+def test_calls_and_streams_with_a_skip(tmp_path: Path, where: str, run: Callable[..., jobs.Ended]) -> None:
     write(tmp_path / "out", SKIP)
     ended = run(
         tmp_path,
@@ -100,7 +102,7 @@ def test_several_stages_in_a_process_and_state(tmp_path: Path) -> None:
     parts = [
         Part("return (x.t().contiguous().t(),)", {"x": None}, {"g": ((1,), ())}, device="cpu:0"),
         Part("return (g.t().view(-1),)", {"g": 0}, {"h": ((2, 3), ())}, device="cpu:1"),
-        Part(counting, {"h": 1}, {"i": ((3,), (1,))}, {}, {"count": torch.zeros(1)}, ("count",), "cpu:0"),
+        Part(counting, {"h": 1}, {"i": ((3,), (1,))}, (), {"count": torch.zeros(1)}, ("count",), "cpu:0"),
         Part("return (i - h, h.sum())", {"h": 1, "i": 2}, {"y": ((), (0,)), "z": ((), (2,))}, device="cpu:1"),
     ]
     flat = [tensor(name, "4*batch") for name in "hiy"]
@@ -111,7 +113,7 @@ def test_several_stages_in_a_process_and_state(tmp_path: Path) -> None:
         returns={"tuple": [{"slot": 0}, {"slot": 1}, {"slot": 2}]},
     )
     shape(tmp_path / "out", {"h": ("4*batch",), "i": ("4*batch",), "z": ()})
-    ended = run(
+    ended = forked_jobs.run(
         tmp_path,
         """\
 with Pipeline.distributed(OUT, timeout=30) as pipe:
@@ -137,7 +139,7 @@ def test_a_batch_that_fails_and_those_after_it(tmp_path: Path) -> None:
         Part("return (b * 2,)", {"b": 1}, {"y": ((), (0,))}),
     ]
     write(tmp_path / "out", parts)
-    ended = run(
+    ended = forked_jobs.run(
         tmp_path,
         APART
         + """\
@@ -192,7 +194,7 @@ def test_two_hosts(tmp_path: Path) -> None:
 
 def test_too_many_processes(tmp_path: Path) -> None:
     chain(tmp_path / "out")
-    ended = run(tmp_path, "Pipeline.distributed(OUT, timeout=20)", ranks=3)
+    ended = forked_jobs.run(tmp_path, "Pipeline.distributed(OUT, timeout=20)", ranks=3)
     assert ended.status == 1
     assert ended.errors() == ["runtime.errors.DeviceError: got 3 processes for 2 stages; start 2 at most"]
 

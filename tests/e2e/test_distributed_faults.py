@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import jobs
 from tests.support.artifacts import Part, write
-from tests.support.jobs import Ended, job, run, wait_for, wait_gone
+from tests.support.forked_jobs import run
+from tests.support.jobs import Ended, job, wait_for, wait_gone
 
 pytestmark = pytest.mark.slow
 
@@ -154,7 +156,7 @@ for future in futures if RANK == 0 else []:
         pass
 print("left")
 """
-    ended = run(tmp_path, script, ranks=3)
+    ended = jobs.run(tmp_path, script, ranks=3)
     assert (ended.status, ended.out.count("left")) == (0, 3), ended.err
     assert ended.seconds < 20
 
@@ -162,5 +164,5 @@ print("left")
 def test_a_pipeline_that_nobody_closes(tmp_path: Path) -> None:
     stages(tmp_path, "pass")
     script = "pipe = Pipeline.distributed(OUT, timeout=60)\nif RANK:\n    pipe.close()\nelse:\n    print(pipe(X).sum())"
-    ended = run(tmp_path, script, ranks=3)
+    ended = jobs.run(tmp_path, script, ranks=3)
     assert (ended.status, ended.out) == (0, "tensor(52.)\n"), ended.err

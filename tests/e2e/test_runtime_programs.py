@@ -22,7 +22,7 @@ from runtime.stage.stage import LoadedStage
 from stagecut import compile_model
 from tests.faults.inject import inject
 from tests.faults.sample import Sample
-from tests.support.jobs import run
+from tests.support.forked_jobs import run
 from tests.support.programs import (
     GRIDS,
     WIDTH,
@@ -159,7 +159,7 @@ def test_weights_that_are_linked_or_strided_are_held_once(weights: str, tmp_path
     if weights == "link":
         save_file(model.state_dict(), tmp_path / "model.safetensors")
         options = {"weights": "link", "checkpoint": tmp_path / "model.safetensors"}
-    model = model.to(memory_format=torch.channels_last) if weights == "strides" else model
+    model = model.to(memory_format=torch.channels_last) if weights == "strides" else model  # type: ignore[call-overload]
     variants = {"three": (torch.randn(3, 4, 5, 5),)}
     compile_model(model, (x,), out=tmp_path / "out", variants=variants, stages=1, **options)
     (stage,) = loaded(tmp_path / "out")

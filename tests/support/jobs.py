@@ -72,7 +72,7 @@ def run(folder: Path, script: str, ranks: int, limit: float = 240) -> Ended:
     """Raises TimeoutExpired after LIMIT seconds.  Fails where a process outlives the job."""
     with job(folder, script, ranks) as process:
         out, err = process.communicate(timeout=limit)
-        seconds = time.time() - max(path.stat().st_mtime for path in folder.glob("pid*"))
+        seconds = seconds_since_all_came(folder)
         wait_gone(folder)
     return Ended(process.returncode, out, err, seconds)
 
@@ -89,6 +89,11 @@ def agents(hosts: int, *arguments: object) -> list[list[str]]:
     found = ["--nnodes", hosts, "--nproc-per-node", 1, "--rdzv-backend", "c10d", "--local-addr", "127.0.0.1"]
     found += ["--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", port]
     return [[sys.executable, "-m", "torch.distributed.run", *map(str, (*found, *arguments))]] * hosts
+
+
+def seconds_since_all_came(folder: Path) -> float:
+    """The seconds since the last rank has started."""
+    return time.time() - max(path.stat().st_mtime for path in folder.glob("pid*"))
 
 
 def pids(folder: Path) -> list[int]:

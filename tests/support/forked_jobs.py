@@ -1,0 +1,118 @@
+"""Jobs of torchrun whose processes are copies of one that has imported torch, which takes two seconds in each.
+
+The agent is torchrun's own, and ranks are as it starts them in all but that.  Where the end of the interpreter or the
+end of the agent is tested, `jobs.run` starts new Pythons.
+"""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NoReturn
+from unittest.mock import patch
+
+import psutil
+import torch
+from torch.distributed import run as launcher
+from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
+
+from tests.support.jobs import PREAMBLE, ROOT, Ended, environment, pids, seconds_since_all_came, torchrun, wait_gone
+
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(["torch.distributed.run", "runtime.pipeline", "runtime.distributed.bootstrap"])
+
+
+def run(folder: Path, script: str, ranks: int, limit: float = 240) -> Ended:
+    """As `jobs.run`.  Raises TimeoutExpired after LIMIT seconds.  Fails where a process outlives the job."""
+    (folder / "script.py").write_text(PREAMBLE + script)
+    with patch.dict(os.environ, environment()):  # of the server, if this is its first job
+        agent = _SERVER.Process(target=_run_agent, args=(folder, ranks))
+        agent.start()
+    try:
+        agent.join(limit)
+        if agent.exitcode is None:
+            raise subprocess.TimeoutExpired("torchrun", limit)
+        seconds = seconds_since_all_came(folder)
+        wait_gone(folder)
+    finally:
+        for pid in (agent.pid, *pids(folder)):
+            if pid and psutil.pid_exists(pid):
+                os.kill(pid, signal.SIGKILL)
+    out, err = ((folder / name).read_text() for name in ("stdout", "stderr"))
+    return Ended(agent.exitcode, out, err, seconds)
+
+
+class _Copy:
+    """A process that is a copy of this one, with what torchrun's agent asks of a `Popen`."""
+
+    def __init__(self, args: tuple[str, ...], env: Mapping[str, str], **_: object) -> None:
+        self.returncode: int | None = None
+        self.pid = os.fork()
+        if self.pid == 0:
+            _end_after(lambda: _run_script(args, env))
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
+
+    def wait(self, timeout: float = float("inf")) -> int:
+        deadline = time.monotonic() + timeout
+        while (status := self.poll()) is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("a copy", timeout)
+            time.sleep(0.01)
+        return status
+
+
+def _run_agent(folder: Path, ranks: int) -> None:
+    os.environ.update(environment())
+    os.chdir(ROOT)
+    for name, at in (("stdout", 1), ("stderr", 2)):
+        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), at)
+    torch.set_num_threads(1)
+    _, _, _, *arguments = torchrun(ranks, folder / "script.py", folder)
+    with patch.object(subprocess_handler, "Popen", _Copy):
+        launcher.main(arguments)
+
+
+def _run_script(command: tuple[str, ...], env: Mapping[str, str]) -> None:
+    """What the command does, which is a Python with `-u` and a script, in an environment."""
+    os.setsid()
+    os.environ.clear()
+    os.environ.update(env)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.stdout.reconfigure(write_through=True)  # type: ignore[union-attr]
+    sys.argv = list(command[command.index("-u") + 1 :])
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+def _end_after(call: Callable[[], None]) -> NoReturn:
+    """End the process after a call, as Python ends."""
+    atexit._clear()
+    status = 0
+    try:
+        call()
+    except SystemExit as end:
+        status = int(end.code or 0)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    finally:
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
