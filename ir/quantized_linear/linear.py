@@ -18,16 +18,20 @@ constexpr = int if tl is None else tl.constexpr
 MOST_ROWS = 64  # rows of x for which there is a kernel; with more, the weight is dequantized first
 
 
-def quantized_linear(x, codes, scale, zeros=None, bias=None, bits=0, lowest=0, added=0, step=(1, 1), wide=False):
+def quantized_linear(
+    x, codes, scale, zeros=None, bias=None, bits=0, lowest=0, added=0, step=(1, 1), wide=False, ordered=False
+):
     """`F.linear(x, weight, bias)` of weights `[rows, columns]`, each (codes - zeros - lowest) * scale, side by side.
 
     There is a tensor for each weight: `codes` have `bits` each, packed along the columns into words of 32, or are
     numbers `[rows, columns]`.  An element of `scale` is for `step` rows and columns.  `zeros` are packed along the
     rows; `added` is added to their words.  Weights are computed in float32 if they are `wide`, else in the dtype of
-    the scale.
+    the scale.  In an x that is `ordered` the first columns of all words come first, then the second ones, ….
     """
-    how = {"bits": bits, "lowest": lowest, "added": added, "step": step, "wide": wide}
+    how = {"bits": bits, "lowest": lowest, "added": added, "step": step, "wide": wide, "ordered": ordered}
     if torch.compiler.is_compiling():
+        if bits and not ordered and x.device.type != "cpu":  # by the kernel that makes x, without one of its own
+            x, how["ordered"] = x.unflatten(-1, (codes[0].shape[1], -1)).mT.flatten(-2), True
         return getattr(torch.ops.stagecut, PRODUCT)(x, codes, scale, zeros, bias, **how)
     scale = [s if s.dim() == 2 else s.reshape(-1, 1) for s in scale]
     parts = [[None] * len(codes) if part is None else part for part in (codes, scale, zeros, bias)]
@@ -52,15 +56,16 @@ def side_by_side(parts):
     return first.as_strided((sum(map(len, parts)), *first.shape[1:]), first.stride())
 
 
-def _product(x, codes, scale, zeros, bias, bits, lowest, added, step, wide):
+def _product(x, codes, scale, zeros, bias, bits, lowest, added, step, wide, ordered):
     """The same of one weight: by the kernel, or by plain torch where there is none for it."""
-    rows, columns = codes.shape[0], x.shape[-1]
+    (rows, words), columns = codes.shape, x.shape[-1]
     tall = x.numel() // columns
     if not 0 < tall <= MOST_ROWS or not has_kernel(x, codes):
+        x = x.unflatten(-1, (-1, words)).mT.flatten(-2) if ordered else x
         weight = dequantized(codes, scale, zeros, columns, bits, lowest, added, step, wide)
         return F.linear(x, weight.to(x.dtype), bias)
     one = tall == 1 and codes.stride(1) == 1
-    given = x.reshape(tall, codes.shape[1], -1).mT.contiguous()  # the first columns of all words, the second ones, …
+    given = (x.reshape(tall, -1, words) if ordered else x.reshape(tall, words, -1).mT).contiguous()
     out = (_one_row if one else _some_rows)(given, codes, scale, zeros, bias, columns, bits, lowest, added, step)
     return out.view(*x.shape[:-1], rows)
 
@@ -254,7 +259,7 @@ if triton is not None:
 
 PRODUCT_SCHEMA = (
     "(Tensor x, Tensor[] codes, Tensor[] scale, Tensor[]? zeros=None, Tensor[]? bias=None, "
-    "int bits=0, int lowest=0, int added=0, int[] step=[1, 1], bool wide=False) -> Tensor"
+    "int bits=0, int lowest=0, int added=0, int[] step=[1, 1], bool wide=False, bool ordered=False) -> Tensor"
 )
 # An operator, which torch.compile takes as it is.  Artifacts of other versions have files with other ones.
 PRODUCT = f"quantized_linear_{crc32(Path(__file__).read_bytes()):08x}"

@@ -8,6 +8,7 @@ In the order in which a cost meets them:
     profiled     seconds from those measurements, and the roofline where there are none
     higher_order      costs of cond, loops and flex_attention from those of the functions that they run
     registered_flops  formulas of flops that were registered for operators from outside torch
+    steps        time of a decoder's steps beside their operators
     predictions  seconds and bytes of a graph's nodes and transfers at some sizes, and on average over a workload
 """
 

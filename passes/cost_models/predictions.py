@@ -15,6 +15,7 @@ from ir.machine.kinds import has_graphs
 from ir.sizes import Dim, bound
 from passes.cost_models import CostModel
 from passes.cost_models.profiled import Profiled
+from passes.cost_models.steps import seconds_beside
 
 
 def parts_of_calls(graph: Graph) -> Sequence[float]:
@@ -53,8 +54,11 @@ class Predictions:
         return replace(cost, flops=flops, bytes=nbytes, elements=elements)
 
     def time(self, node: Node, device: Device) -> Time:
-        time = self._model.time(node, self.cost(node), device)
-        return Time(time.device) if self._decodes and has_graphs(device.name) else time
+        cost = self.cost(node)
+        time = self._model.time(node, cost, device)
+        if not self._decodes or not has_graphs(device.name):
+            return time
+        return Time(time.device + seconds_beside(node, self.number, float(cost.bytes), device))
 
     def seconds(self, nodes: Iterable[Node], device: Device) -> float:
         """Seconds for nodes that run one after the other: the device's own or its host's, whichever are more."""

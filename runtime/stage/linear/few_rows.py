@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ _TILES = {16: (64, 128, 4), 32: (128, 128, 4), 64: (128, 64, 6)}  # of up to so 
 # columns of the weight that a program of the kernel takes at a time, and how many such tiles are on their way at once
 _SUM_HEIGHT, _SUM_WIDTH = 2, 1024  # the same for one row of the input, where a product is a sum
 _WHOLE = 128  # rows, and columns, of which a weight must be a multiple
+_MOST_PARTS, _SUMS = 3, 1024  # of a product; the columns that a program of the kernel which adds sums up takes
 _AHEAD = 4  # pieces of 64 columns of all its rows that a program asks for ahead of its turn
 
 
@@ -38,18 +40,41 @@ class FewRowsLinear(nn.Linear):
 
 def linear_of_few_rows(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`F.linear(x, weight, bias)`, of up to `_MOST_ROWS` rows by our kernel."""
-    rows = x.numel() // x.shape[-1]
+    return parts_of_few_rows(x, weight, bias, [len(weight)])[0]
+
+
+def parts_of_few_rows(x: Tensor, weight: Tensor, bias: Tensor | None, sizes: Sequence[int]) -> Sequence[Tensor]:
+    """The parts of so many columns of the same product; each is contiguous unless torch.compile sees to that."""
+    rows, shape = x.numel() // x.shape[-1], x.shape[:-1]
     if not 0 < rows <= _MOST_ROWS:
-        return F.linear(x, weight, bias)
-    parts = torch.ops.stagecut.few_rows(x.reshape(rows, -1), weight)
-    made = parts[0] if len(parts) == 1 else parts.sum(0)
-    made = made if bias is None else made + bias.to(made.dtype)
-    return made.to(x.dtype).view(*x.shape[:-1], -1)
+        return _parts(x, weight, bias, sizes)
+    sums = torch.ops.stagecut.few_rows(x.reshape(rows, -1), weight)
+    is_made = len(sums) == 1 and bias is None and (rows == 1 or len(sizes) == 1)
+    if is_made or torch.compiler.is_compiling() or len(sizes) > _MOST_PARTS or x.device.type == "cpu":
+        made = sums[0] if len(sums) == 1 else sums.sum(0)
+        made = made if bias is None else made + bias.to(made.dtype)
+        return _split(made.to(x.dtype).view(*shape, -1), sizes)
+    made = x.new_empty(rows * len(weight))
+    ends = [*accumulate(sizes)][:-1] + [len(weight)] * (_MOST_PARTS - len(sizes))
+    add_sums[rows, triton.cdiv(len(weight), _SUMS)](
+        sums, bias, made, rows, len(weight), *ends, len(sums), bias is not None, _SUMS, num_warps=4, launch_pdl=True
+    )
+    return [part.view(*shape, -1) for part in made.split([rows * size for size in sizes])]
 
 
-def product_with(weight: Tensor) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
-    """The function that multiplies by a weight and adds a bias: `linear_of_few_rows` where there is a kernel for it."""
-    return linear_of_few_rows if takes(weight) else F.linear
+def _parts(x: Tensor, weight: Tensor, bias: Tensor | None, sizes: Sequence[int]) -> Sequence[Tensor]:
+    return _split(F.linear(x, weight, bias), sizes)
+
+
+def _split(made: Tensor, sizes: Sequence[int]) -> Sequence[Tensor]:
+    return [part.contiguous() for part in made.split(sizes, -1)]
+
+
+def parts_with(weight: Tensor) -> Callable[[Tensor, Tensor, Tensor | None, Sequence[int]], Sequence[Tensor]]:
+    """The function for the parts of a product: `parts_of_few_rows` where there is a kernel for the weight."""
+    return (
+        parts_of_few_rows if takes(weight) else lambda x, weight, bias, sizes: _split(F.linear(x, weight, bias), sizes)
+    )
 
 
 def use_few_rows(modules: Sequence[nn.Module]) -> None:
@@ -152,8 +177,29 @@ def multiply_few_rows(
     tl.store(at, total, (line < rows)[None, :])
 
 
+def add_sums(
+    sums, bias, out, rows, height, first, second, SPLITS: constexpr, BIAS: constexpr, WIDTH: constexpr
+):  # fmt: skip
+    """The kernel that adds up sums `[splits, rows, height]` and a bias.
+
+    The results are three parts that lie one after the other, which end before `first`, `second` and `height`.
+    """
+    row, column = tl.program_id(0), tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
+    low = tl.where(column >= second, second, tl.where(column >= first, first, 0))
+    size = tl.where(column >= second, height, tl.where(column >= first, second, first)) - low
+    there = column < height
+    tl.extra.cuda.gdc_wait()
+    tl.extra.cuda.gdc_launch_dependents()
+    total = tl.load(sums + row * height + column, there, 0.0).to(tl.float32)
+    for split in tl.static_range(1, SPLITS):
+        total += tl.load(sums + (split * rows + row) * height + column, there, 0.0)
+    if BIAS:
+        total += tl.load(bias + column, there, 0.0).to(tl.float32)
+    tl.store(out + low * rows + row * size + column - low, total, there)
+
+
 if triton is not None:
-    multiply_few_rows, sum_one_row = triton.jit(multiply_few_rows), triton.jit(sum_one_row)
+    multiply_few_rows, sum_one_row, add_sums = map(triton.jit, (multiply_few_rows, sum_one_row, add_sums))
 FEW_ROWS = torch.library.custom_op(
     "stagecut::few_rows", _few_rows, mutates_args=(), schema="(Tensor x, Tensor weight) -> Tensor"
 )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from runtime.manifest.manifest import ModelNode, ProgramStage
-from runtime.stage.linear.few_rows import product_with
+from runtime.stage.linear.few_rows import parts_with
 
 _INPUT = -1
 
@@ -22,20 +22,20 @@ class LinearProduct(nn.Module):
         self.weight = nn.Parameter(torch.cat([layer.weight.detach() for layer in layers]), False)
         biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
         self.bias = nn.Parameter(torch.cat(biases), False) if biases else None
-        self._product = product_with(self.weight)
+        self._parts = parts_with(self.weight)
         self._sizes = [layer.out_features for layer in layers]
         self._kept: dict[int, Tensor] = {}  # the parts that are still to be taken, and the input
 
     def forward(self, x: Tensor, place: int) -> Tensor:
         """The part of one layer."""
         if self._kept.get(_INPUT) is not x:
-            parts = self._product(x, self.weight, self.bias).split(self._sizes, -1)
+            parts = self._parts(x, self.weight, self.bias, self._sizes)
             self._kept.clear()
             self._kept.update({_INPUT: x, **dict(enumerate(parts))})
         part = self._kept.pop(place)
         if len(self._kept) == 1:
             self._kept.clear()
-        return part.contiguous()
+        return part
 
 
 class MergedLinear(nn.Module):

@@ -15,6 +15,7 @@ from runtime.stage.linear.few_rows import (
     FEW_ROWS,
     FewRowsLinear,
     linear_of_few_rows,
+    parts_of_few_rows,
     takes,
     use_few_rows,
     uses_few_rows,
@@ -95,3 +96,32 @@ def test_steps_of_one_new_token_are_compiled_and_prompts_run_as_they_are() -> No
         assert steps(*given, pages=2) == how
         assert steps.is_prepared(shape_key(given, {"pages": 2})) == (how == "as it is")
     assert CompiledSteps(len, compiled, None)(torch.zeros(3, 9)) == "compiled"
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("rows", [1, 3, 65])
+def test_parts_of_a_product_are_contiguous_and_those_of_the_whole(multiplied: list[int], rows: int) -> None:
+    torch.manual_seed(0)
+    x, weight, bias = (torch.randn(*shape, dtype=torch.bfloat16) for shape in ((rows, 1, 8), (12, 8), (12,)))
+    parts = parts_of_few_rows(x, weight, bias, [6, 4, 2])
+    assert all(part.is_contiguous() for part in parts)
+    torch.testing.assert_close(torch.cat([*parts], -1), F.linear(x, weight, bias))
+    assert multiplied == ([] if rows > 64 else [rows])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("rows", [1, 4, 33])
+@pytest.mark.parametrize("sizes", [(4096,), (512, 128, 128), (14336, 14336), (128, 128, 128, 128)])
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_the_kernel_lays_out_the_parts_of_a_product(rows: int, sizes: tuple[int, ...], has_bias: bool) -> None:
+    draw = torch.Generator("cuda").manual_seed(0)
+    x, weight, bias = (
+        torch.randn(*shape, generator=draw, device="cuda").bfloat16()
+        for shape in ((rows, 1, 4096), (sum(sizes), 4096), (sum(sizes),))
+    )
+    if not takes(weight):
+        pytest.skip("a GPU without the kernel")
+    parts = parts_of_few_rows(x, weight, bias if has_bias else None, sizes)
+    assert all(part.is_contiguous() for part in parts)
+    wanted = F.linear(x.float(), weight.float(), bias.float() if has_bias else None)
+    torch.testing.assert_close(torch.cat([*parts], -1).float(), wanted, atol=1, rtol=1e-2)
