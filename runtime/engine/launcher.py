@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -12,7 +12,30 @@ from runtime.engine.routes import Route
 from runtime.engine.worker import Worker
 from runtime.stage.stage import launching
 
-_Taken = list[tuple[int | None, int]]  # of each tensor that a stage or the caller receives: its source, and place there
+
+@dataclass(frozen=True)
+class _Received:
+    """The tensors that a stage, or the caller, receives in a program: of each its source, and its place there."""
+
+    taken: tuple[tuple[int | None, int], ...]
+    sources: tuple[int | None, ...]  # each once
+
+    @classmethod
+    def by(cls, target: int | None, routes: Sequence[Route], program: int) -> _Received:
+        found: dict[int, tuple[int | None, int]] = {}
+        for route in routes:
+            if route.target == target:
+                carried = route.programs[program]
+                found |= {place: (route.source, i) for i, place in zip(carried.takes, carried.places, strict=True)}
+        taken = tuple(found[place] for place in range(len(found)))
+        return cls(taken, tuple(dict.fromkeys(source for source, _ in taken)))
+
+    def of(self, sent: Mapping[int | None, Values]) -> tuple[list[torch.Tensor], tuple[torch.Event, ...]]:
+        """The tensors, and the events after which they exist."""
+        tensors = [sent[source].tensors[i] for source, i in self.taken]
+        if len(self.sources) == 1:
+            return tensors, sent[self.sources[0]].ready
+        return tensors, tuple(event for source in self.sources for event in sent[source].ready)
 
 
 class Launcher:
@@ -22,7 +45,7 @@ class Launcher:
         self._workers = workers
         programs = range(len(routes[0].programs))
         ends = (*(worker.stage.index for worker in workers), None)
-        self._taken = [{end: _taken(routes, end, program) for end in ends} for program in programs]
+        self._received = [{end: _Received.by(end, routes, program) for end in ends} for program in programs]
 
     def launch(self, message: Values) -> Values | None:
         """The outputs of a batch; None, and nothing happens, where a stage would do more than launch a graph.
@@ -36,26 +59,9 @@ class Launcher:
             if len(graphs) < len(self._workers):
                 return None
             sent: dict[int | None, Values] = {None: message}
-            taken = self._taken[message.program]
+            received = self._received[message.program]
             for worker, graph in zip(self._workers, graphs, strict=True):
                 index = worker.stage.index
-                sent[index] = worker.launch(graph, *_received(taken[index], sent))
-            tensors, ready = _received(taken[None], sent)
-        return Values(tensors, ready=ready, program=message.program)
-
-
-def _taken(routes: Sequence[Route], target: int | None, program: int) -> _Taken:
-    found: dict[int, tuple[int | None, int]] = {}
-    for route in routes:
-        if route.target == target:
-            carried = route.programs[program]
-            found |= {place: (route.source, i) for i, place in zip(carried.takes, carried.places, strict=True)}
-    return [found[place] for place in range(len(found))]
-
-
-def _received(
-    taken: _Taken, sent: dict[int | None, Values]
-) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Event, ...]]:
-    """Tensors, and the events after which they exist."""
-    sources = dict.fromkeys(source for source, _ in taken)
-    return tuple(sent[source].tensors[i] for source, i in taken), (*chain(*(sent[s].ready for s in sources)),)
+                sent[index] = worker.launch(graph, *received[index].of(sent))
+            tensors, ready = received[None].of(sent)
+        return Values(tuple(tensors), ready=ready, program=message.program)

@@ -57,6 +57,7 @@ class Continuation:
         self._error: BaseException | None = None
         lock = RLock()
         self._changed = Condition(lock)
+        self._waiting = 0  # readers that wait for a token
         self._ended = Condition(lock)  # so that no token wakes a thread that waits for the last one
 
     @property
@@ -75,7 +76,9 @@ class Continuation:
         while True:
             with self._changed:
                 while len(self._steps) == at and not self._done:
+                    self._waiting += 1
                     self._changed.wait()
+                    self._waiting -= 1
                 new = self._steps[at:]
             if not new:
                 break
@@ -117,7 +120,8 @@ class Continuation:
                 return True
             self._steps.append(step)
             self._told(step)
-            self._changed.notify_all()
+            if self._waiting:
+                self._changed.notify_all()
             if step.done:
                 self.end()
         return step.done

@@ -20,7 +20,7 @@ from runtime.generation.media import TextMedia
 from runtime.generation.options import TextOptions
 from runtime.generation.outputs import HostOutputs, StepOutputs, TokenCopies
 from runtime.generation.scheduling.batches import TextBatch
-from runtime.generation.scheduling.padding import with_few_widths, with_spare_rows
+from runtime.generation.scheduling.padding import with_few_widths
 from runtime.generation.scheduling.scheduler import CHUNK, Scheduler
 from runtime.generation.scheduling.sequences import Pools, TextInProgress, TextSource
 from runtime.generation.scheduling.step_inputs import StepInputs
@@ -215,16 +215,14 @@ class Generator:
         """The inputs of a batch, and the events after which they exist."""
         if batch.texts[0].starts or batch.texts[0].looks:
             return batch.inputs(takes, self._generation), ()
-        texts, ahead = batch.texts, any(text.unread for text in batch.texts)
-        batch = with_spare_rows(batch, self._generation) if self._stages.pads else batch
-        if max(batch.counts) == 1:
-            given = self._steps.of(batch, ids=not ahead)
-        else:
+        ahead = any(text.unread for text in batch.texts)
+        if max(batch.counts) > 1:
             given = batch.inputs(takes, self._generation)
-            given = with_few_widths(given, self._generation) if self._stages.pads else given
+            return (with_few_widths(given, self._generation) if self._stages.pads else given), ()
+        given = self._steps.of(batch, ids=not ahead)
         if not ahead:
             return given, ()
-        ids, ready = self._copies.ids([text.last for text in texts], len(batch.texts) - len(texts))
+        ids, ready = self._copies.ids([text.last for text in batch.texts], self._steps.rows - len(batch.texts))
         return {**given, "input_ids": ids}, ready
 
     def _take(self, batch: TextBatch, future: Future[StepOutputs]) -> None:

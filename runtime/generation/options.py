@@ -62,6 +62,11 @@ class TextOptions:
     adapter: int = 0  # the index of one that the artifact keeps; 0: none
 
     @cached_property
+    def reads_tokens(self) -> bool:
+        """Whether the next token hangs on the tokens before it beyond what the model makes of them."""
+        return self.sampling.repetition_penalty != 1 or self.rules.reads_tokens
+
+    @cached_property
     def changes_nothing(self) -> bool:
         """Whether all logits are as the model makes them."""
         its = self.sampling

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 
@@ -21,8 +22,7 @@ class StepOutputs:
     ready: tuple[torch.Event, ...] = ()
 
 
-@dataclass(frozen=True)
-class LatestToken:
+class LatestToken(NamedTuple):
     """The last token of a text: an id, or the row of a step that computes it."""
 
     token: int = 0

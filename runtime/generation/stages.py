@@ -20,14 +20,15 @@ from runtime.options import PREFILL_SHARE
 Submit = Callable[[Mapping[str, torch.Tensor], Sequence[torch.Event]], Future[StepOutputs]]
 
 CHECKED = 256  # shapes of batches that are not checked again
-_Shapes = tuple[tuple[str, torch.Size], ...]
+_Shapes = tuple[tuple[str, ...], tuple[torch.Size, ...]]  # by their names
 
 
 @dataclass(frozen=True)
 class _Known:
-    """A batch without tensors, and their names."""
+    """A batch, with the names of its tensors in place of these."""
 
-    batch: Values
+    sizes: Mapping[str, int]
+    program: int
     names: tuple[str, ...]
 
 
@@ -42,7 +43,7 @@ class StepSubmission:
     def __call__(self, tensors: Mapping[str, torch.Tensor], ready: Sequence[torch.Event]) -> Future[StepOutputs]:
         """The future is done where stages launch graphs at once.  No tensor may ever change."""
         self.engine.require_open()
-        batch = self._bound(tensors)
+        batch = self._bound(tensors, tuple(ready))
         named = self.programs.program_of(batch).named
 
         def outputs(made: Values) -> StepOutputs:
@@ -50,25 +51,25 @@ class StepSubmission:
 
         future: Future[StepOutputs] = Future()
         try:
-            if (made := self.engine.launch(replace(batch, ready=tuple(ready)))) is None:
+            if (made := self.engine.launch(batch)) is None:
                 return self.engine.send(self.programs.laid_out(batch, ready), early=outputs)
             future.set_result(outputs(made))
         except StageError as e:
             future.set_exception(e)
         return future
 
-    def _bound(self, tensors: Mapping[str, torch.Tensor]) -> Values:
+    def _bound(self, tensors: Mapping[str, torch.Tensor], ready: tuple[torch.Event, ...]) -> Values:
         """The batch of tensors by their names; what a scheduler makes is checked once for the shapes that it has."""
         if not tensors.keys() <= MADE_BY_SCHEDULER:
-            return self.programs.bind_named(tensors)
-        shapes = tuple((name, tensor.shape) for name, tensor in tensors.items())
+            return replace(self.programs.bind_named(tensors), ready=ready)
+        shapes = tuple(tensors), tuple([tensor.shape for tensor in tensors.values()])
         if (known := self._known.get(shapes)) is None:
             batch = self.programs.bind_named(tensors)
             names = [tensor.name for tensor in self.programs.program_of(batch).entry.inputs]
             if len(self._known) == CHECKED:
                 self._known.clear()
-            known = self._known[shapes] = _Known(replace(batch, tensors=()), tuple(names))
-        return replace(known.batch, tensors=tuple(tensors[name] for name in known.names))
+            known = self._known[shapes] = _Known(batch.sizes, batch.program, tuple(names))
+        return Values(tuple([tensors[name] for name in known.names]), known.sizes, ready, known.program)
 
 
 @dataclass(frozen=True)

@@ -74,8 +74,9 @@ class Scheduler:
         self._admit()
         most = self.ahead if self.pools.cached else 1
         idle = [text for text in self.active if text.is_idle and text.unread < most]
-        fill = sorted((t for t in idle if not t.decodes), key=lambda t: t.due)
-        decode = sorted((t for t in idle if t.decodes), key=lambda t: t.served)  # or one group would go on alone
+        fill, decode = [t for t in idle if t.new != 1], [t for t in idle if t.new == 1]
+        fill.sort(key=lambda t: t.due)
+        decode.sort(key=lambda t: t.served)  # or one group would go on alone
         batch = next((made for some in self._in_turn(fill, decode) if (made := self._batch(some)) is not None), None)
         if batch is not None:
             self.in_flight += 1
@@ -91,14 +92,13 @@ class Scheduler:
         Returns the texts whose next token the batch writes, with its row: `read` is called with each, then `all_read`.
         """
         told: list[tuple[TextInProgress, int]] = []
-        rows = {id(text): row for row, text in enumerate(batch.texts)}
-        for text, count in self._landed(batch):
+        for row, text, count in self._landed(batch):
             text.failures = 0
             writes = count == text.new
             text.advance(self.pools, count)
             if writes:
-                text.wrote(step, rows[id(text)])
-                told.append((text, rows[id(text)]))
+                text.wrote(step, row)
+                told.append((text, row))
         self.unread += 1
         return told
 
@@ -113,19 +113,23 @@ class Scheduler:
 
     def failed(self, batch: TextBatch) -> list[TextInProgress]:
         """A batch was lost; its texts run again, each alone.  Returns those that fail again and again."""
-        lost = [text for text, _ in self._landed(batch)]
+        lost = [text for _, text, _ in self._landed(batch)]
         for text in lost:
             text.failures += 1
             if not self.pools.repeats:
                 self._give_up(text)
         return [text for text in lost if text.failures >= TRIES]
 
-    def _landed(self, batch: TextBatch) -> list[tuple[TextInProgress, int]]:
-        """The texts of a batch that has left the stages, without those that were removed meanwhile."""
+    def _landed(self, batch: TextBatch) -> list[tuple[int, TextInProgress, int]]:
+        """The texts of a batch that has left the stages, without those that were removed meanwhile.
+
+        Each with its row, and its new tokens.
+        """
         self.in_flight -= 1
         for text in batch.texts:
             text.running = False
-        return [(t, count) for t, count in zip(batch.texts, batch.counts, strict=True) if t.admitted]
+        rows = enumerate(zip(batch.texts, batch.counts, strict=True))
+        return [(row, text, count) for row, (text, count) in rows if text.admitted]
 
     def _give_up(self, text: TextInProgress) -> None:
         """A text gives its pages to others, and is prefilled again when there is room."""
@@ -177,7 +181,7 @@ class Scheduler:
             alone = self._runs_alone(text) or (bool(texts) and self._runs_alone(texts[0]))
             if texts and (alone or self._is_full(len(texts) + 1, max(widest, count))):
                 break
-            if texts and self._kind(text, count) != self._kind(texts[0], counts[0]):
+            if texts and self.together != "any" and self._kind(text, count) != self._kind(texts[0], counts[0]):
                 continue
             if text.admitted and self._make_room(text, text.length + count, keep=texts):
                 texts.append(text)
@@ -189,8 +193,9 @@ class Scheduler:
 
     def _count(self, text: TextInProgress) -> int:
         """The tokens of a text that its next batch takes."""
-        whole = text.looks or not self.pools.cached
-        return text.new if whole else min(text.new, self.chunk, self.most or self.chunk)
+        new = text.new
+        whole = new == 1 or text.looks or not self.pools.cached
+        return new if whole else min(new, self.chunk, self.most or self.chunk)
 
     def _kind(self, text: TextInProgress, count: int) -> tuple[int, ...]:
         """A property that all texts of a batch have in common."""

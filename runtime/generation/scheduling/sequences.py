@@ -80,6 +80,7 @@ class TextInProgress:
     unread: int = 0  # tokens that the stages have written, and the host has not read
     latest: LatestToken = LatestToken()  # the last of these
     admitted: bool = False  # whether it has pages
+    moves: int = 0  # changes of its pages, and of its slot
     served: int = 0  # the number of the last batch that it was in
     due: int = 0  # tokens of prompts that are computed once its own are, if none overtakes it
     failures: int = 0  # batches in a row that failed
@@ -94,15 +95,14 @@ class TextInProgress:
     @property
     def new(self) -> int:
         """The number of tokens that the pools do not hold."""
-        return self.written - self.length
+        return len(self.tokens) + self.unread - self.length
 
     @property
     def is_idle(self) -> bool:
         """Whether its next step can be ordered: of tokens that are not read, if those have no say in it."""
         if self.running or not self.unread:
             return not self.running
-        reads = self.options.sampling.repetition_penalty != 1 or self.options.rules.reads_tokens
-        return self.room > 0 and not reads
+        return not self.options.reads_tokens and self.room > 0
 
     @property
     def room(self) -> int:
@@ -151,6 +151,7 @@ class TextInProgress:
         wanted = {pools.full: full, pools.sliding: sliding, pools.slots: slots, pools.source: source}
         if any(count > kind.free for kind, count in wanted.items()):
             return False
+        self.moves += 1
         if slots:
             self.slot = pools.slots.take()
         self.pages += [pools.full.take() for _ in range(full)]
@@ -167,6 +168,7 @@ class TextInProgress:
         while self.window_pages and (self.left + 1) * pools.page <= self.length - pools.window + 1:
             pools.sliding.give([self.window_pages.pop(0)])
             self.left += 1
+            self.moves += 1
 
     def wrote(self, step: StepOutputs, row: int) -> None:
         """The stages write its next token."""
@@ -195,6 +197,7 @@ class TextInProgress:
     def begin(self, pools: Pools) -> None:
         """Take over the pages that hold its first tokens already, so that at least one token stays to be computed."""
         if self._shares(pools):
+            self.moves += 1
             self.pages = pools.full.share(self.shareable(pools))
             self._named = len(self.pages)
             self.length = self._named * pools.page
@@ -215,6 +218,7 @@ class TextInProgress:
 
     def release(self, pools: Pools) -> None:
         """Give up all pages, and the slot."""
+        self.moves += 1
         pools.slots.give([self.slot] if self.slot != TRASH else [])
         pools.source.give(self.source_pages)
         pools.full.give(self.pages)
