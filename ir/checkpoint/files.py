@@ -165,6 +165,12 @@ def _header(file: Path) -> bytes:
         return f.read(length)
 
 
+def header_notes(file: Path) -> dict[str, str]:
+    """What a .safetensors file says beside its tensors, by name; empty where it says nothing."""
+    found = json.loads(_header(file)).get(_ASIDE)
+    return found if isinstance(found, dict) else {}
+
+
 def _read_safetensors(file: Path) -> Iterator[tuple[str, Stored]]:
     """A JSON table of byte ranges, its length before it and the bytes behind: huggingface.co/docs/safetensors."""
     header, size = _header(file), file.stat().st_size

@@ -11,14 +11,17 @@ import torch
 
 from ir.checkpoint.quantized.four_bit_floats import BitsAndBytes4Bit, BitsAndBytes8Bit, Fp4, Mxfp4Experts
 from ir.checkpoint.quantized.groups import Sources, Suffixes
-from ir.checkpoint.quantized.packed import Awq, Gptq, ModelOptInt4, PackedRows, TorchaoInt4
-from ir.checkpoint.quantized.scaled import Scaled
+from ir.checkpoint.quantized.packed import Awq, Gptq, ModelOptInt4, PackedRows, TorchaoInt4, TorchaoTiles
+from ir.checkpoint.quantized.scaled import Scaled, Swizzled
 from ir.checkpoint.quantized.scheme import Scheme
 from ir.checkpoint.quantized.smoothed import Smoothed
 from ir.errors import SourceError
 
 MethodSettings: TypeAlias = Mapping[str, Any]
 """The fields of a `quantization_config`."""
+
+SAID_BY_HEADER = "._weight_header"
+"""The ending of the name of what a file's header says of a weight, as bytes of JSON: torchao's shapes and orders."""
 
 Kinds: TypeAlias = Mapping[Suffixes, Callable[[Sources], tuple[Scheme, Sources]]]
 
@@ -51,12 +54,22 @@ _QDATA = Suffixes(
     "._weight_qdata",
     ".weight",
     {"codes": "._weight_qdata", "scale": "._weight_scale"},
-    {"zeros": "._weight_zero_point", "pre_scale": "._weight_act_pre_scale"},
+    {
+        "zeros": "._weight_zero_point",
+        "pre_scale": "._weight_act_pre_scale",
+        "global_scale": "._weight_per_tensor_scale",
+        "said": SAID_BY_HEADER,
+    },
 )
-_IN_ANOTHER_ORDER = [
-    Suffixes(f"._weight_{scale}", ".weight", {"codes": "._weight_qdata", "scale": f"._weight_{scale}"})
+_TILES, _SHUFFLED = (
+    Suffixes(
+        f"._weight_{scale}",
+        ".weight",
+        {"codes": "._weight_qdata", "scale": f"._weight_{scale}"},
+        {"pre_scale": "._weight_act_pre_scale", "said": SAID_BY_HEADER},
+    )
     for scale in ("scale_and_zero", "group_scale")
-]
+)
 _NF4, _FP4 = (
     Suffixes(
         f".quant_state.bitsandbytes__{kind}",
@@ -82,7 +95,7 @@ def kinds_of(method: str, settings: MethodSettings) -> Kinds | None:
         "awq": _awq,
         "mxfp4": lambda _: {_BLOCKS: lambda parts: (Mxfp4Experts(), parts)},
         "bitsandbytes": lambda _: {_SCB: _eight_bit, _NF4: _four_bit, _FP4: _four_bit},
-        "torchao": lambda _: {_QDATA: _torchao, **dict.fromkeys(_IN_ANOTHER_ORDER, _for_one_kernel)},
+        "torchao": lambda _: {_QDATA: _torchao, _TILES: _torchao_tiles, _SHUFFLED: _for_one_kernel},
     }
     return known[method](settings) if method in known else None
 
@@ -113,12 +126,14 @@ _OF_MODELOPT = (
     "FP8_PB_WO",
     "MXFP8",
     "W4A16_AWQ",
+    "W4A8_AWQ",
     "W8A16",
     "W8A8_SQ_PER_CHANNEL",
     "NVFP4",
     "NVFP4_AWQ",
     "W4A16_NVFP4",
     "W4A8_MXFP4_FP8",
+    "W4A8_NVFP4_FP8",
     "MIXED_PRECISION",
 )
 """ModelOpt's algorithms whose weights are read."""
@@ -217,7 +232,10 @@ def _four_bit(parts: Sources) -> tuple[Scheme, Sources]:
 
 
 def _torchao(parts: Sources) -> tuple[Scheme, Sources]:
-    codes = parts["codes"]
+    codes, scale = parts["codes"], parts["scale"]
+    said, parts = _said(parts), {name: part for name, part in parts.items() if name != "said"}
+    if scale.dtype.itemsize == 1:
+        return _torchao_blocks(said, parts), parts
     if codes.dtype not in (torch.int8, torch.float8_e4m3fn):
         raise SourceError("torchao's weights are read if they are int4, int8 or float8 alone; save the model so")
     if "zeros" in parts and parts["zeros"].dtype.is_floating_point and codes.dtype == torch.int8:
@@ -225,8 +243,41 @@ def _torchao(parts: Sources) -> tuple[Scheme, Sources]:
     return _smoothed(Scaled(wide=False), parts)
 
 
+def _torchao_blocks(said: Mapping[str, Any], parts: Sources) -> Scheme:
+    """The scheme of weights with scales of a byte, MX and NVFP4, which may lie in the order of a kernel."""
+    if "is_swizzled_scales" not in said:
+        raise SourceError(
+            "torchao's weights with scales of a byte are read where the header of their file says the order of these; "
+            "save the model with save_pretrained"
+        )
+    codes = parts["codes"]
+    inner: Scheme = Fp4() if codes.dtype == torch.uint8 else Scaled(wide=False)
+    if not said["is_swizzled_scales"]:
+        return inner
+    if len(codes.shape) != inner.dims:
+        raise SourceError("torchao's weights of experts with swizzled scales are not read; save the model dequantized")
+    columns = codes.shape[1] * (2 if codes.dtype == torch.uint8 else 1)
+    return Swizzled(inner, -(-columns // int(said.get("block_size", 16))))
+
+
+def _said(parts: Sources) -> Mapping[str, Any]:
+    """The attributes of a weight that a file's header says; empty where it says none."""
+    try:
+        found = json.loads(bytes(parts["said"].read(torch.uint8).tolist()))["_data"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _torchao_tiles(parts: Sources) -> tuple[Scheme, Sources]:
+    tiles, strips, _, words = parts["codes"].shape[-4:]
+    rows, columns = _said(parts).get("shape", (8 * tiles, 32 * strips * words))[-2:]
+    scheme = TorchaoTiles(columns, row_count=0 if rows == 8 * tiles else rows)
+    return _smoothed(scheme, {name: part for name, part in parts.items() if name != "said"})
+
+
 def _for_one_kernel(parts: Sources) -> tuple[Scheme, Sources]:
     raise SourceError(
-        "torchao's int4 weights in the order of one kernel are not read; save the model with "
+        "torchao's int4 weights that are shuffled for one kernel are not read; save the model with "
         'Int4WeightOnlyConfig(int4_packing_format="plain")'
     )

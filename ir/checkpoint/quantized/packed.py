@@ -130,15 +130,51 @@ class TorchaoInt4:
 
 
 @dataclass(frozen=True)
+class TorchaoTiles:
+    """torchao's int4 in the order of `_weight_int4pack_mm` on GPUs: codes [rows / 8, columns / 32 / n, 32, n].
+
+    A word has 8 codes of one row; the 32 words of a tile are those of the lanes of its 8 rows, 4 each.  `scale`
+    [groups, rows, 2] has scales and zeros: a weight is its code less 8, times the scale, plus the zero, in bfloat16.
+    Columns beyond `columns` fill up tiles; rows do beyond `row_count`, which is 0 where tiles are full.
+    """
+
+    columns: int
+    row_count: int = 0
+
+    dims: ClassVar[int] = 4
+
+    def dequantize(self, parts: Parts) -> torch.Tensor:
+        codes, (scale, zeros) = parts["codes"], parts["scale"].to(torch.float32).transpose(0, 1).unbind(-1)
+        tiles = unpacked(codes, 4).unflatten(-1, (-1, 2, 2, 2)).unflatten(2, (8, 4))  # …, row, lane, word, k0, k4, k3
+        values = tiles.permute(0, 2, 1, 4, 6, 7, 3, 5).flatten(2).flatten(0, 1)[: scale.shape[0]] - 8
+        grouped = values.to(torch.float32).unflatten(-1, (scale.shape[1], -1))
+        weight = (grouped * scale.unsqueeze(-1) + zeros.unsqueeze(-1)).flatten(-2)
+        return weight[: self.row_count or None, : self.columns].to(torch.bfloat16)
+
+    def rows(self, shapes: PartShapes) -> Mapping[str, RowAxis]:
+        return {"codes": RowAxis(0, 8), "scale": RowAxis(1)}
+
+    def __str__(self) -> str:
+        return "torchao, 4 bits in tiles"
+
+
+@dataclass(frozen=True)
 class ModelOptInt4:
-    """ModelOpt's int4: codes [rows / 2, columns], of two rows a byte, the first one lower; scale [rows, groups]."""
+    """ModelOpt's int4: codes [rows / 2, columns], of two rows a byte, the first one lower; scale [rows, groups].
+
+    With `global_scale` (W4A8) the weight is rounded to FP8 times that, as kernels for activations of FP8 take it.
+    """
 
     dims: ClassVar[int] = 2
 
     def dequantize(self, parts: Parts) -> torch.Tensor:
         codes, scale = parts["codes"].view(torch.int8), parts["scale"].to(torch.float32)
         values = torch.stack([(codes << 4) >> 4, codes >> 4], 1).flatten(0, 1).to(torch.float32)
-        return (values.unflatten(-1, (scale.shape[1], -1)) * scale.unsqueeze(-1)).flatten(-2)
+        weight = (values.unflatten(-1, (scale.shape[1], -1)) * scale.unsqueeze(-1)).flatten(-2)
+        if "global_scale" not in parts:
+            return weight
+        whole, most = parts["global_scale"].to(torch.float32), torch.finfo(torch.float8_e4m3fn).max
+        return (weight / whole).clamp(-most, most).to(torch.float8_e4m3fn).to(torch.float32) * whole
 
     def rows(self, shapes: PartShapes) -> Mapping[str, RowAxis]:
         return {"codes": RowAxis(0, 2), "scale": RowAxis(0)}

@@ -110,11 +110,12 @@ def _fp4(rows: int, columns: int, group: int, scale: torch.dtype, whole: bool) -
 def _modelopt(settings: MethodSettings, rows: int, columns: int, dtype: torch.dtype) -> _Layout | None:
     algorithm, groups = str(settings.get("quant_algo")), _groups(settings, columns)
     if "NVFP4" in algorithm:
-        return _fp4(rows, columns, 16, _FP8, whole=True)
+        return _fp4(rows, columns, int(settings.get("group_size") or 16), _FP8, whole=True)
     if "MXFP4" in algorithm:
         return _fp4(rows, columns, 32, _BYTE, whole=False)
-    if algorithm == "W4A16_AWQ":
-        codes = {"codes": ((rows // 2, columns), _BYTE), "scale": ((rows, groups), dtype)}
+    if algorithm in ("W4A16_AWQ", "W4A8_AWQ"):
+        whole = {"global_scale": ((), _WIDE)} if algorithm == "W4A8_AWQ" else {}
+        codes = {"codes": ((rows // 2, columns), _BYTE), "scale": ((rows, groups), dtype), **whole}
         return (ModelOptInt4(), codes) if groups and rows % 2 == 0 else None
     if algorithm.startswith("W8"):
         return _scaled(torch.int8, rows, columns, (rows, 1), _WIDE)

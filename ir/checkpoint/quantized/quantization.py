@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
+from ir.checkpoint.files import header_notes
 from ir.checkpoint.quantized.dequantized import Dequantized
 from ir.checkpoint.quantized.groups import GroupedWeight, grouped
-from ir.checkpoint.quantized.kinds import KNOWN, MethodSettings, kinds_of
-from ir.checkpoint.tensors import Tensorlike
+from ir.checkpoint.quantized.kinds import KNOWN, SAID_BY_HEADER, MethodSettings, kinds_of
+from ir.checkpoint.tensors import Held, Stored, Tensorlike
 from ir.errors import SourceError
 
 _OF_ACTIVATIONS = (
@@ -49,7 +50,8 @@ class Quantization:
                 f"weights quantized by {self.method} are not read, those of {KNOWN} are; "
                 "save the model dequantized, or plan without its weights: --weights none"
             )
-        return list(grouped(tensors, kinds))
+        said = _said_by_headers(tensors) if self.method == "torchao" else {}
+        return list(grouped({**tensors, **said}, kinds))
 
     def dequantized(self, tensors: Mapping[str, Tensorlike], dtype: torch.dtype) -> dict[str, Tensorlike]:
         """The table with each quantized weight in place of its stored tensors, and without those of activations."""
@@ -62,7 +64,19 @@ class Quantization:
         """Whether activations are quantized, too, as settings or stored scales say."""
         groups = (self.settings.get("config_groups") or {}).values()
         named = self.settings.get("activation_scheme") or any(group.get("input_activations") for group in groups)
+        named = named or "DynamicActivation" in str(self.settings.get("quant_type"))  # in the names of torchao's kinds
         return bool(named) or any(name.endswith(_OF_ACTIVATIONS) for name in tensors)
+
+
+def _said_by_headers(tensors: Mapping[str, Tensorlike]) -> dict[str, Held]:
+    """What the headers of files say of weights, as bytes, by the names of tensors that would hold it."""
+    files = {piece.file for tensor in tensors.values() if isinstance(tensor, Stored) for piece in tensor.pieces}
+    notes = [note for file in files if file.suffix == ".safetensors" for note in header_notes(file).items()]
+    return {
+        name.removesuffix(".weight") + SAID_BY_HEADER: Held(torch.tensor(list(said.encode()), dtype=torch.uint8))
+        for name, said in notes
+        if name.endswith(".weight")
+    }
 
 
 def quantization_of(path: Path) -> Quantization | None:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import torch
 
-from ir.checkpoint.quantized.scheme import Parts, PartShapes, RowAxis
+from ir.checkpoint.quantized.scheme import Parts, PartShapes, RowAxis, Scheme
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,32 @@ class Scaled:
 
     def __str__(self) -> str:
         return f"blocks of {self.block[0]} x {self.block[1]}" if self.block else "scales by tensor, channel or group"
+
+
+@dataclass(frozen=True)
+class Swizzled:
+    """The weight of `inner`, whose scales [rows, groups] are stored in the order in which tensor cores take them.
+
+    Tiles of 128 rows and 4 groups follow each other, the last ones filled up; in one, row `32 * i + j` has place `i` of
+    four in line `j` of 32.
+    """
+
+    inner: Scheme
+    groups: int
+
+    dims: ClassVar[int] = 2
+
+    def dequantize(self, parts: Parts) -> torch.Tensor:
+        rows, across = parts["codes"].shape[0], -(-self.groups // 4)
+        lines = parts["scale"].reshape(-1, across, 32, 4, 4).permute(0, 3, 2, 1, 4)
+        scale = lines.reshape(-1, across * 4)[:rows, : self.groups]
+        return self.inner.dequantize({**parts, "scale": scale})
+
+    def rows(self, shapes: PartShapes) -> Mapping[str, RowAxis]:
+        return {}  # tiles do not end with rows
+
+    def __str__(self) -> str:
+        return f"{self.inner}, scales in tiles"
 
 
 def decoded_scale(scale: torch.Tensor) -> torch.Tensor:

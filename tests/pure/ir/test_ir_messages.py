@@ -147,13 +147,13 @@ def read(tensor: Tensor) -> Any:
         (kinds._eight_bit, {"format": torch.tensor(2)}, "bitsandbytes' weights in a GPU's order are not read"),
         (
             kinds._torchao,
-            {"codes": torch.zeros(2)},
+            {"codes": torch.zeros(2), "scale": torch.zeros(2)},
             "torchao's weights are read if they are int4, int8 or float8",
         ),
         (
             kinds._for_one_kernel,
             {},
-            "torchao's int4 weights in the order of one kernel are not read; save",
+            "torchao's int4 weights that are shuffled for one kernel are not read; save",
         ),
     ],
 )
@@ -205,6 +205,8 @@ def test_a_program_that_is_none(tmp_path: Path) -> None:
 
 class Step(nn.Module):
     """A decoder of one's own that returns the number of its rows."""
+
+    pool: Tensor
 
     def __init__(self) -> None:
         super().__init__()

@@ -30,6 +30,16 @@ SETTINGS: Mapping[str, tuple[str, dict[str, object], Stored]] = {  # for a weigh
         {"quant_algo": "W4A16_AWQ", "group_size": 32},
         {"": (BYTE, (24, 64)), "_scale": (FLOAT, (48, 2))},
     ),
+    "awq in fp8 of modelopt": (
+        "modelopt",
+        {"quant_algo": "W4A8_AWQ", "group_size": 32},
+        {"": (BYTE, (24, 64)), "_scale": (FLOAT, (48, 2)), "_global_scale": (FLOAT, ())},
+    ),
+    "nvfp4 in fp8 of modelopt": (
+        "modelopt",
+        {"quant_algo": "W4A8_NVFP4_FP8", "group_size": 32},
+        {"": (BYTE, (48, 32)), "_scale": (FP8, (48, 2)), "_global_scale": (FLOAT, ())},
+    ),
     "int8 of modelopt": (
         "modelopt",
         {"quant_algo": "W8A16"},

@@ -154,6 +154,22 @@ def int4_of_torchao() -> tuple[Tensors, torch.Tensor]:
     return stored, each(R, C, lambda r, c: q[r, c] * s[c // GROUP, r] + z[c // GROUP, r])
 
 
+def int4_in_tiles(rows: int = R, columns: int = 256) -> tuple[Tensors, torch.Tensor]:
+    """torchao's tiles of 8 rows and 128 columns, as the lanes of a GPU's warp read them; what is beyond is filler."""
+    filled = -(-rows // 8) * 8
+    q = integers(0, 16, filled, 256)
+    both = scales(8, filled, 2, dtype=torch.bfloat16)
+    codes = torch.zeros(filled // 8, 2, 32, 4, dtype=torch.int64)
+    for tile, strip, lane, word in product(range(filled // 8), range(2), range(32), range(4)):
+        first = strip * 128 + word * 32 + lane % 4 * 2
+        for place, column in enumerate((0, 8, 16, 24, 1, 9, 17, 25)):
+            codes[tile, strip, lane, word] |= q[tile * 8 + lane // 4, first + column] << (4 * place)
+    stored = {"x._weight_qdata": codes.to(torch.int32), "x._weight_scale_and_zero": both}
+    number = both.float()
+    weight = each(rows, columns, lambda r, c: (q[r, c] - 8) * number[c // 32, r, 0] + number[c // 32, r, 1])
+    return stored, weight.bfloat16()
+
+
 CT: dict[str, object] = {"quant_method": "compressed-tensors"}
 
 
@@ -166,6 +182,16 @@ def int4_of_modelopt() -> tuple[Tensors, torch.Tensor]:
         "x.pre_quant_scale": inputs,
     }
     return stored, each(R, C, lambda r, c: q[r, c] * s[r, c // GROUP].float() * inputs[c].float())
+
+
+def int4_in_fp8_of_modelopt() -> tuple[Tensors, torch.Tensor]:
+    """W4A8: what AWQ gives is rounded to FP8, as the kernel takes it."""
+    stored, _ = int4_of_modelopt()
+    inputs, whole = stored.pop("x.pre_quant_scale"), torch.tensor(0.013)
+    plain = Quantization("modelopt", {"quant_algo": "W4A16_AWQ"}).weights({n: Held(t) for n, t in stored.items()})
+    weight = plain[0].scheme.dequantize({what: part.read(part.dtype) for what, part in plain[0].parts.items()})
+    rounded = (weight / whole).to(torch.float8_e4m3fn).float() * whole
+    return {**stored, "x.weight_scale_2": whole, "x.pre_quant_scale": inputs}, rounded * inputs.float()
 
 
 def smoothed() -> tuple[Tensors, torch.Tensor]:
@@ -187,11 +213,14 @@ CASES: Mapping[str, tuple[dict[str, object], tuple[Tensors, torch.Tensor]]] = {
     "awq": ({"quant_method": "awq", "version": "gemm"}, awq()),
     "nvfp4 of modelopt": ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, fp4(divided=False)),
     "int4 of modelopt": ({"quant_method": "modelopt", "quant_algo": "W4A16_AWQ"}, int4_of_modelopt()),
+    "int4 in fp8 of modelopt": ({"quant_method": "modelopt", "quant_algo": "W4A8_AWQ"}, int4_in_fp8_of_modelopt()),
+    "nvfp4 in fp8 of modelopt": ({"quant_method": "modelopt", "quant_algo": "W4A8_NVFP4_FP8"}, fp4(divided=False)),
     "smoothquant of modelopt": ({"quant_method": "modelopt", "quant_algo": "W8A8_SQ_PER_CHANNEL"}, smoothed()),
     "nvfp4 of compressed-tensors": (CT, fp4(divided=True)),
     "mxfp4": ({"quant_method": "mxfp4"}, mxfp4()),
     "nf4": ({"quant_method": "bitsandbytes", "load_in_4bit": True}, nf4()),
     "int4 of torchao": ({"quant_method": "torchao"}, int4_of_torchao()),
+    "int4 of torchao in tiles": ({"quant_method": "torchao"}, int4_in_tiles()),
     "int8 of bitsandbytes": ({"quant_method": "bitsandbytes", "load_in_8bit": True}, int8_rows()),
 }
 
@@ -211,6 +240,73 @@ def test_a_weight_is_what_was_packed(name: str, block: int, tmp_path: Path, monk
     assert weight.shape == tuple(expected.shape)
     assert torch.equal(weight.read(torch.float32), expected.float())
     assert torch.equal(torch.cat(list(weight.blocks(torch.float32))), expected.float().flatten())
+
+
+@pytest.mark.parametrize("block", [64, 1 << 22])
+def test_what_fills_up_tiles_is_left_out(block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weight's own shape is in the header of the file, as torchao writes it."""
+    stored, expected = int4_in_tiles(13, 200)
+    notes = {"x.weight": json.dumps({"_type": "Int4TilePackedTo4dTensor", "_data": {"shape": [13, 200]}})}
+    notes |= {
+        "tensor_names": '["x.weight"]',
+        "y.weight": '{"_type": "Tensor"}',
+        "z.weight": '{"_data": {"shape": "?"}}',
+    }
+    save_file({key: t.contiguous() for key, t in stored.items()}, tmp_path / "model.safetensors", notes)
+    monkeypatch.setattr(dequantized, "BLOCK_ELEMENTS", block)
+    weight = Quantization("torchao", {}).dequantized(read_checkpoint(tmp_path)[""], torch.float32)["x.weight"]
+    assert weight.shape == (13, 200)
+    assert torch.equal(weight.read(torch.float32), expected.float())
+    assert torch.equal(torch.cat(list(weight.blocks(torch.float32))), expected.float().flatten())
+
+
+def swizzled(scale: torch.Tensor) -> torch.Tensor:
+    """Scales [rows, groups] in tiles of 128 rows and 4 groups, element by element."""
+    down, across = -(-scale.shape[0] // 128), -(-scale.shape[1] // 4)
+    out = torch.zeros(down * across, 32, 16, dtype=torch.uint8)
+    for r, g in product(*map(range, scale.shape)):
+        out[r // 128 * across + g // 4, r % 32, r % 128 // 32 * 4 + g % 4] = scale.view(torch.uint8)[r, g]
+    return out.reshape(32 * down, 16 * across).view(scale.dtype)
+
+
+@pytest.mark.parametrize("order", [True, False])
+def test_scales_of_torchao_are_read_in_the_order_that_the_header_says(order: bool, tmp_path: Path) -> None:
+    q, s = fp8(130, 160), scales(130, 5).to(torch.float8_e8m0fnu)
+    stored = {"x._weight_qdata": q, "x._weight_scale": swizzled(s) if order else s}
+    said = {"block_size": 32, "is_swizzled_scales": order}
+    save_file(stored, tmp_path / "model.safetensors", {"x.weight": json.dumps({"_type": "MXTensor", "_data": said})})
+    weight = Quantization("torchao", {}).dequantized(read_checkpoint(tmp_path)[""], torch.float32)["x.weight"]
+    expected = q.float() * s.float().repeat_interleave(32, 1)
+    assert torch.equal(weight.read(torch.float32), expected)
+    assert torch.equal(torch.cat(list(weight.blocks(torch.float32))), expected.flatten())
+
+
+def test_nvfp4_of_torchao_has_one_scale_more(tmp_path: Path) -> None:
+    """The scales of blocks lie in tiles; the one of the tensor is multiplied with them."""
+    codes, s, whole = integers(0, 256, R, 16).to(torch.uint8), scales(R, 2).to(torch.float8_e4m3fn), torch.tensor(0.3)
+    stored = {"x._weight_qdata": codes, "x._weight_scale": swizzled(s), "x._weight_per_tensor_scale": whole}
+    said = {"x.weight": json.dumps({"_type": "NVFP4Tensor", "_data": {"block_size": 16, "is_swizzled_scales": True}})}
+    save_file(stored, tmp_path / "model.safetensors", said)
+    weight = Quantization("torchao", {}).dequantized(read_checkpoint(tmp_path)[""], torch.float32)["x.weight"]
+    number = [[signed(int(byte) >> shift & 15) for byte in row for shift in (0, 4)] for row in codes]
+    expected = torch.tensor(number) * (s.float() * whole).repeat_interleave(16, 1)
+    assert torch.equal(weight.read(torch.float32), expected)
+
+
+def test_scales_of_torchao_in_an_order_that_is_not_said_are_refused() -> None:
+    stored = {"x._weight_qdata": fp8(R, 32), "x._weight_scale": scales(R, 1).to(torch.float8_e8m0fnu)}
+    with pytest.raises(SourceError, match=r"scales of a byte are read where the header of their file says the order"):
+        Quantization("torchao", {}).weights({name: Held(t) for name, t in stored.items()})
+    said = json.dumps({"_data": {"is_swizzled_scales": True}}).encode()
+    stored = {name: t.unsqueeze(0) for name, t in stored.items()}
+    stored["x._weight_header"] = torch.tensor(list(said), dtype=torch.uint8)
+    with pytest.raises(SourceError, match=r"torchao's weights of experts with swizzled scales are not read; save the"):
+        Quantization("torchao", {}).weights({name: Held(t) for name, t in stored.items()})
+
+
+def test_kinds_of_torchao_say_whether_activations_are_quantized() -> None:
+    for name, dynamic in (("Int8DynamicActivationInt8WeightConfig", True), ("Int8WeightOnlyConfig", False)):
+        assert Quantization("torchao", {"quant_type": {"default": {"_type": name}}}).of_activations({}) == dynamic
 
 
 def test_memory_is_that_of_a_block_of_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,12 +336,12 @@ REFUSED: Mapping[str, tuple[str, dict[str, object], str]] = {
     "an unknown method": ("aqlm", {}, "weights quantized by aqlm are not read, those of fp8, fbgemm_fp8, modelopt, "),
     "odd bits": ("gptq", {"bits": 3}, "GPTQ of 3 bits as gptq is not read; 2, 4 or 8 bits as gptq or gptq_v2 are"),
     "gemv": ("awq", {"version": "GEMV"}, "AWQ in the format gemv is not read, of 4 bits in gemm it is"),
-    "4 bits in fp8 of modelopt": (
+    "2 bits of modelopt": (
         "modelopt",
-        {"quant_algo": "W4A8_AWQ"},
-        "ModelOpt's W4A8_AWQ is not read; export the model as FP8 or NVFP4, or unq",
+        {"quant_algo": "W2A16"},
+        "ModelOpt's W2A16 is not read; export the model as FP8 or NVFP4, or unq",
     ),
-    "one layer of it": (
+    "one layer of modelopt": (
         "modelopt",
         {"quant_algo": "MIXED_PRECISION", "quantized_layers": {"x": {"quant_algo": "NVFP4_SVD"}}},
         "ModelOpt's NVFP4_SVD is not read",
