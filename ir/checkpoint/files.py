@@ -166,7 +166,7 @@ def _header(file: Path) -> bytes:
 
 
 def header_notes(file: Path) -> dict[str, str]:
-    """What a .safetensors file says beside its tensors, by name; empty where it says nothing."""
+    """The notes of a .safetensors file beside its tensors, by name; empty where it has none."""
     found = json.loads(_header(file)).get(_ASIDE)
     return found if isinstance(found, dict) else {}
 

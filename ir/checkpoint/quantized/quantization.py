@@ -69,7 +69,7 @@ class Quantization:
 
 
 def _said_by_headers(tensors: Mapping[str, Tensorlike]) -> dict[str, Held]:
-    """What the headers of files say of weights, as bytes, by the names of tensors that would hold it."""
+    """The notes on weights in the headers of files, as bytes, by the names of tensors that would hold them."""
     files = {piece.file for tensor in tensors.values() if isinstance(tensor, Stored) for piece in tensor.pieces}
     notes = [note for file in files if file.suffix == ".safetensors" for note in header_notes(file).items()]
     return {
