@@ -45,14 +45,17 @@ def emit(file: StageFile, linked: bool = False, strided: bool = False) -> Emitte
 
 
 def emit_all(files: Sequence[StageFile], linked: bool, strided: Sequence[bool]) -> list[Emitted]:
-    """The sources of stage files, each of which may have weights that are `strided`, or all `linked` ones."""
+    """The sources of stage files, each of which may have weights that are `strided`, or all `linked` ones.
+
+    Calls that stand for those of all turns of a loop have no places.
+    """
     asked = list(zip(files, strided, strict=True))
 
     def numbered(asked: tuple[StageFile, bool]) -> tuple[str, dict[int, CallSite]]:
         file, own = asked
         emitted = emit(file, linked, own)
         number: dict[Node, int] = {call: i for i, call in enumerate(_all_calls(file))}
-        return emitted.source, {number[call]: site for call, site in emitted.sites.items()}
+        return emitted.source, {number[call]: site for call, site in emitted.sites.items() if call in number}
 
     found = shared_work(numbered, asked, sum(len(file.calls) for file in files))
     return [_emitted(file, *numbered) for file, numbered in zip(files, found, strict=True)]

@@ -154,7 +154,10 @@ def multiply_row(
     for first in range(0, words, WIDTH):
         word = first + tl.arange(0, WIDTH)[None, :]
         some = first + tl.arange(0, WIDTH // EACH)[None, :] * EACH
-        held = tl.load(lines + word, (word < words) & inside, 0 if BITS else 0.0)
+        spread = word if BITS else tl.max_contiguous(word, [1, 8])
+        held = tl.load(lines + spread, (word < words) & inside, 0 if BITS else 0.0)
+        if not WHOLE and not (SHARED and not BITS):  # on its way while codes are computed with
+            rate = tl.load(rates + some * PER // GROUP * scale_group, (some < words) & inside, 0.0).to(tl.float32)
         part = total if SHARED and not BITS else tl.zeros([HEIGHT, WIDTH], tl.float32)
         every, power = tl.zeros([1, WIDTH], tl.float32), tl.zeros([1, WIDTH], tl.float32)
         for place in tl.static_range(PER):
@@ -189,8 +192,7 @@ def multiply_row(
                 part -= least * tl.sum(tl.reshape(every, [1, WIDTH // EACH, EACH]), 2)
                 part -= tl.sum(tl.reshape(power, [1, WIDTH // EACH, EACH]), 2)
             if not WHOLE:
-                at = rates + some * PER // GROUP * scale_group
-                part *= tl.load(at, (some < words) & inside, 0.0).to(tl.float32)
+                part *= rate
             total += part
     done = tl.sum(total, 1)
     if WHOLE:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import nn
 
 from codegen.lines.stage_file import stage_files
 from codegen.text.stage_source import emit, emit_all
 from ir import shared_work
+from ir.capture import capture
 from ir.plan import plan_stages
 from passes.insert_transfers import InsertTransfers
+from passes.propagate_shapes import PropagateShapes
 from tests.support.checking import captured_example
 from tests.support.planning import cut, machine
 
@@ -21,3 +25,25 @@ def test_sources_from_several_processes_are_those_of_one(monkeypatch: pytest.Mon
     staged = InsertTransfers().run(cut(graph, [3 * i // len(graph.nodes) for i in range(len(graph.nodes))]), cluster)
     [files] = stage_files(plan_stages(staged, cluster), "gpt2")
     assert emit_all(files, linked=False, strided=[False] * 3) == [emit(file) for file in files]
+
+
+class Mixed(nn.Module):
+    """The same of several values in turn, which a stage file writes as a loop."""
+
+    def forward(self, *values: torch.Tensor) -> torch.Tensor:
+        x = torch.zeros_like(values[0])
+        for value in values:
+            x = x + value * 3
+            x = (x - x.abs()).cos()
+            x = (x * x).exp()
+        return x
+
+
+def test_a_loop_over_values_has_the_places_of_its_calls() -> None:
+    graph = PropagateShapes().run(capture(Mixed(), [torch.ones(2)] * 5), machine(1))
+    staged = InsertTransfers().run(cut(graph, [0] * len(graph.nodes)), machine(1))
+    [[file]] = stage_files(plan_stages(staged, machine(1)), "mixed")
+    [found], wanted = emit_all([file], linked=False, strided=[False]), emit(file)
+    assert found.source == wanted.source
+    assert "for values" in found.source
+    assert {call: found.sites[call] for call in file.calls} == {call: wanted.sites[call] for call in file.calls}
