@@ -31,6 +31,7 @@ class RunningBatch:
         return self.made is not None and all(event.query() for event in self.made)
 
 
+NOTED = 1024  # sizes whose keys are noted
 _SizesKey = tuple[int, tuple[int, ...]]
 
 
@@ -71,9 +72,13 @@ class Worker:
         return None
 
     def graph_of(self, batch: Values) -> StageLaunch | None:
-        """The graph that is all that the stage does for a batch, if there is one."""
-        key = self._keys.get(_sizes_key(batch))
-        return None if key is None or self._trace is not None else self.stage.programs[batch.program].graph_of(key)
+        """The graph that is all that the stage does for a batch, if there is one.  It counts as used."""
+        if self._trace is not None or (key := self._keys.get(_sizes_key(batch))) is None:
+            return None
+        graph = self.stage.programs[batch.program].graph_of(key)
+        if graph is None:
+            del self._keys[_sizes_key(batch)]  # the next batch of these sizes may be recorded by another key
+        return graph
 
     def launch(self, graph: StageLaunch, tensors: Sequence[torch.Tensor], ready: Sequence[torch.Event]) -> Values:
         """Launch the graph of a batch on the thread that asks, while this one has none.  Raises StageError."""
@@ -125,9 +130,16 @@ class Worker:
         if self._trace is not None:
             return self._trace.run(self.stage, batch.tensors, batch.ready, batch.sizes, batch.program)
         received = self.stage.receive(batch.tensors, batch.ready)
-        if (module := self.stage.programs[batch.program]).has_graphs and self.graph_of(batch) is None:
-            self._keys[_sizes_key(batch)] = module.key_of(received, batch.sizes)
+        self._note_key(batch, received)
         return self.stage(received, batch.sizes, batch.program)
+
+    def _note_key(self, batch: Values, received: Sequence[torch.Tensor]) -> None:
+        module, sizes = self.stage.programs[batch.program], _sizes_key(batch)
+        if module.graphs is None or sizes in self._keys:
+            return
+        if len(self._keys) == NOTED:
+            self._keys.clear()
+        self._keys[sizes] = module.key_of(received, batch.sizes)
 
     def _parts(self, made: Sequence[torch.Tensor], batch: Values) -> dict[int, torch.Tensor]:
         """The parts that the caller wants of outputs that this stage made, by the indices of the outputs."""

@@ -102,8 +102,11 @@ class GraphedStage:
         return key in self._graphs
 
     def graph_of(self, key: ShapeKey) -> StageLaunch | None:
-        """The graph for these shapes, if there is one."""
-        return self._graphs.get(key)
+        """The graph for these shapes, which counts as used, if there is one."""
+        if key not in self._graphs:
+            return None
+        self._graphs.move_to_end(key)
+        return self._graphs[key]
 
     def forget(self, key: ShapeKey) -> None:
         """Drop the graph for these shapes."""

@@ -79,10 +79,6 @@ class StageModule:
         shapes = enumerate(receive.tensor.shape for receive in self.entry.receives)
         return next(((i, shape.index(_NEW_TOKENS)) for i, shape in shapes if _NEW_TOKENS in shape), None)
 
-    @property
-    def has_graphs(self) -> bool:
-        return self.graphs is not None
-
     def graph_of(self, key: ShapeKey) -> StageLaunch | None:
         """The graph that is all that the stage does for batches of these shapes, if there is one."""
         return None if self.graphs is None else self.graphs(key)

@@ -1,8 +1,9 @@
 """What becomes of each kind of a decoder's steps: `python3 -m tests.benchmarks.gpu.step_kinds [KIND ...] [--compile]`.
 
 The decoders of `tests.benchmarks.gpu.quantized` continue one text, then several.  For each shape of a step it prints
-how often it ran kernel by kernel, was recorded as a graph, and was replayed; how much was compiled meanwhile; and the
-time of the host's CPU that a step takes beside the one that passes: where they are equal, steps wait for the host.
+how often it ran kernel by kernel, was recorded as a graph, and was replayed, by a stage's thread or by the one that
+orders steps; how much was compiled meanwhile; and the time of the host's CPU that a step takes beside the one that
+passes: where they are equal, steps may wait for the host.  Both count all threads, those of the device's driver too.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ import argparse
 import time
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
+import torch
 from torch._dynamo.utils import counters
 
 from runtime import Pipeline
+from runtime.stage.cuda_graphs import RecordedGraph
 from runtime.stage.recurring_shapes import RecurringShapes
-from runtime.stage.stage import ShapeKey, shape_key
+from runtime.stage.stage import shape_key
 from tests.benchmarks.gpu import quantized, tokens
 
 ROWS = (1, 1, 1, 4, 4)
@@ -41,16 +44,22 @@ def watched() -> Iterator[Ways]:
         before = key in stage._used
         made = call(stage, *tensors, **sizes)
         way = "replayed" if before else "recorded" if key in stage._used else "kernel by kernel"
-        ways[spelled(key)][way + " (given up)" * stage._gave_up] += 1
+        ways[shapes_text(shape for shape, _ in key[0])][way + " (given up)" * stage._gave_up] += 1
         return made
 
-    with patch.object(RecurringShapes, "__call__", counting):
+    launch = RecordedGraph.launch
+
+    def launching(graph: RecordedGraph, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        ways[shapes_text(tensor.shape for tensor in graph.inputs)]["launched by the thread that orders steps"] += 1
+        return launch(graph, tensors)
+
+    with patch.object(RecurringShapes, "__call__", counting), patch.object(RecordedGraph, "launch", launching):
         yield ways
 
 
-def spelled(key: ShapeKey) -> str:
+def shapes_text(shapes: Iterable[torch.Size]) -> str:
     """The distinct shapes of the inputs of a step."""
-    return " ".join(dict.fromkeys("x".join(map(str, shape)) for shape, _ in key[0]))
+    return " ".join(dict.fromkeys("x".join(map(str, shape)) for shape in shapes))
 
 
 def written(pipe: Pipeline, rows: int, seed: int) -> str:
