@@ -12,6 +12,7 @@ from ir.cost import Binds, Split
 from ir.errors import CompileError, PlanError
 from ir.graph import Graph
 from ir.machine.cluster import Cluster
+from ir.shared_work import shared_work
 from passes.cut.cut_problem import as_problem, even_share, fits, infeasible
 from passes.cut.largest_room import with_largest_room
 from passes.cut.named_cuts import between_modules, cut_before
@@ -84,10 +85,10 @@ class SplitStages:
         if CutAt(self.cut_at) is CutAt.between_modules:
             problem = between_modules(graph, problem)
             try:
-                best = solve(problem, self.time_limit)
+                best = solve(problem, self.time_limit, shared_work)
             except Infeasible as e:
                 raise infeasible(e, graph, cluster) from e
-        return plainest(problem, best, self.slack) if self.slack else best
+        return plainest(problem, best, self.slack, share=shared_work) if self.slack else best
 
     def _best(self, graph: Graph, cluster: Cluster) -> tuple[Graph, tuple[Solution, Binds]]:
         """The graph with the groups that the best split keeps together, and that split.
@@ -122,10 +123,10 @@ class SplitStages:
         roomy = replace(problem, devices=tuple(replace(d, memory=inf) for d in problem.devices))
         try:
             check_capacity(problem)
-            free = solve(roomy, self.time_limit)
+            free = solve(roomy, self.time_limit, shared_work)
             if fits(problem, free.stage_of):
                 return free, _busiest(free)
-            capped = solve(problem, self.time_limit)
+            capped = solve(problem, self.time_limit, shared_work)
         except Infeasible as e:
             raise infeasible(e, graph, cluster) from e
         better_bound = max(capped.lower_bound, free.lower_bound)

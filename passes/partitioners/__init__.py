@@ -5,6 +5,7 @@ In the order in which a problem meets them:
     problem/    a problem, a solution, and the value of a split
     solver      from a problem to its solution, and to a plainer one: the other files in their order
     deadline    the time limit
+    sharing     searches side by side
     rivals      splits better than a given one, and the proof that there are none
     condense    units: nodes that no stage boundary can separate
     units       the problem as arrays over units

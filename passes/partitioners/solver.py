@@ -19,24 +19,28 @@ from passes.partitioners.search.first_cut import Cut, better, first_bound, first
 from passes.partitioners.search.plain import plainest_cut
 from passes.partitioners.search.ring import ring_core, ring_cut, wide_groups
 from passes.partitioners.search.thrift import thriftier
+from passes.partitioners.sharing import Share, in_turn
 from passes.partitioners.shortage import shortage
 from passes.partitioners.units import Core, condensed
 
 _IN_TIME = 0.97  # of the time that is left, for a search that looks at the clock between steps of a second
 
 
-def solve(problem: Problem, time_limit: float = 60.0) -> Solution:
+def solve(problem: Problem, time_limit: float = 60.0, share: Share = in_turn) -> Solution:
     """The best split that is found in about `time_limit` seconds, and a lower bound of all splits.
 
-    Raises Infeasible, with the facts, if no split obeys the problem or none is found.
+    `share` runs searches that do not wait for each other, by default in turn.  Raises Infeasible, with the facts, if no
+    split obeys the problem or none is found.
     """
     deadline = Deadline(time_limit)
     whole = replace(inline(problem), modules=())  # they matter to `plainest` alone
-    proof = _around(whole, deadline) if returns(whole) else _along(whole, deadline)
+    proof = _around(whole, deadline, share) if returns(whole) else _along(whole, deadline, share)
     return reported(problem, whole, proof)
 
 
-def plainest(problem: Problem, found: Solution, slack: float, time_limit: float = 10.0) -> Solution:
+def plainest(
+    problem: Problem, found: Solution, slack: float, time_limit: float = 10.0, share: Share = in_turn
+) -> Solution:
     """The plainest split whose bottleneck is at most `slack` above that of `found`, or `found` if none is plainer.
 
     That is the one of least `crossing`, of those that are found (of all, in small problems): it sends the fewest
@@ -48,7 +52,7 @@ def plainest(problem: Problem, found: Solution, slack: float, time_limit: float 
         return found
     core = indivisible_parts(whole)
     cut = Cut(tuple(found.stage_of[name] for name in whole.names), found.value)
-    plain = plainest_cut(core, cut, found.value * (1 + slack), Deadline(time_limit))
+    plain = plainest_cut(core, cut, found.value * (1 + slack), Deadline(time_limit), share)
     return found if plain is cut else reported(problem, whole, Proof(plain, found.lower_bound))
 
 
@@ -83,14 +87,14 @@ def indivisible_parts(problem: Problem) -> Core:
     return core
 
 
-def _along(problem: Problem, deadline: Deadline) -> Proof:
+def _along(problem: Problem, deadline: Deadline, share: Share) -> Proof:
     """A cut with one stage on each device, and a bound."""
     core = condensed(problem, indivisible(len(problem.nodes), problem.before, problem.groups))
     smallest = core
     if problem.node_by_node:  # whose nodes of a group may lie apart
         smallest = condensed(problem, indivisible(len(problem.nodes), problem.before, ()))
     _countable(smallest)
-    cut = _first_cut(core, deadline) or any_cut(smallest, deadline)
+    cut = _first_cut(core, deadline, share) or any_cut(smallest, deadline)
     proof = Proof(cut, first_bound(loosened(core)))
     if problem.objective.of_loads:
         proof = proven(core, cut, proof.bound, deadline)
@@ -102,21 +106,21 @@ def _along(problem: Problem, deadline: Deadline) -> Proof:
     return proof
 
 
-def _around(problem: Problem, deadline: Deadline) -> Proof:
+def _around(problem: Problem, deadline: Deadline, share: Share) -> Proof:
     """A cut whose first and last stage may share a device, or one that keeps each group in a stage, and a bound."""
     loose = condensed(problem, indivisible(len(problem.nodes), problem.before, []))
     fused = condensed(problem, indivisible(len(problem.nodes), problem.before, problem.groups))
     _countable(loose)
-    cut = _first_cut(fused, deadline)
+    cut = _first_cut(fused, deadline, share)
     if wide := wide_groups(problem):
         cut = better(cut, ring_cut(ring_core(problem, wide), wide, deadline))
     cut = cut or any_cut(loose, deadline)
     return assigned(loose, Proof(cut, first_bound(loose)), deadline)
 
 
-def _first_cut(core: Core, deadline: Deadline) -> Cut | None:
+def _first_cut(core: Core, deadline: Deadline, share: Share) -> Cut | None:
     """The first cut, if each unit can run on some device."""
-    return None if np.isinf(core.fastest).any() else first_cut(core, deadline)
+    return None if np.isinf(core.fastest).any() else first_cut(core, deadline, share)
 
 
 def _countable(core: Core) -> None:

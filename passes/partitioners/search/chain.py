@@ -153,10 +153,10 @@ def _fill(
 
 
 def _priced(price: Price, row: IntervalRow, kinds: Sequence[Seat], wanted: np.ndarray) -> np.ndarray:
-    """[wanted, width] the prices of a row for the wanted kinds of seats."""
+    """[wanted, width] the prices of a row for the wanted kinds of seats; [1, width] where all are of one kind."""
     prices = {at: price(kinds[at], row) for at in set(wanted.tolist())}
     if len(prices) == 1:
-        return np.broadcast_to(prices[int(wanted[0])], (len(wanted), len(row.memory)))
+        return prices[int(wanted[0])][None]
     return np.array([prices[at] for at in wanted.tolist()])
 
 

@@ -18,6 +18,7 @@ from passes.partitioners.search.chain import bottleneck, cheapest
 from passes.partitioners.search.orders import orders
 from passes.partitioners.search.seats import Seat, seats, sequences
 from passes.partitioners.search.sweep import Sweep
+from passes.partitioners.sharing import Share, in_turn
 from passes.partitioners.units import Core
 
 MOST_SEQUENCES = 60
@@ -47,22 +48,34 @@ def valued(problem: Problem, stages: Sequence[int]) -> Cut | None:
         return None
 
 
-def first_cut(core: Core, deadline: Deadline) -> Cut | None:
+def first_cut(core: Core, deadline: Deadline, share: Share = in_turn) -> Cut | None:
     """The best cut of several orders on the devices as listed, or of the best order on permuted devices."""
     listed, *others = islice(sequences(core.problem), MOST_SEQUENCES)
-    best: Cut | None = None
-    best_order = np.arange(core.n)
-    for order in orders(core):
-        if best is not None and deadline.passed():
-            return best
-        cut = cut_along(core, order, listed, best.value if best else inf)
-        if better(best, cut) is not best:
-            best, best_order = cut, order
+    best, best_order = _best_along(core, listed, deadline, share)
     for devices in others:
         if best is not None and deadline.passed():
             return best
         best = better(best, cut_along(core, best_order, devices, best.value if best else inf))
     return best
+
+
+def _best_along(core: Core, devices: Sequence[int], deadline: Deadline, share: Share) -> tuple[Cut | None, np.ndarray]:
+    """The best cut of several orders, and its order; where they are shared, each looks only for better ones."""
+    least = inf
+
+    def along(order: np.ndarray) -> Cut | None:
+        nonlocal least
+        if least < inf and deadline.passed():
+            return None
+        cut = cut_along(core, order, devices, least)
+        least = cut.value if cut else least
+        return cut
+
+    best, best_order, each = None, np.arange(core.n), [*orders(core)]
+    for order, cut in zip(each, share(along, each, len(core.problem.nodes)), strict=True):
+        if better(best, cut) is not best:
+            best, best_order = cut, order
+    return best, best_order
 
 
 def cut_along(core: Core, order: np.ndarray, devices: Sequence[int], below: float = inf) -> Cut | None:

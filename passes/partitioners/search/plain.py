@@ -23,33 +23,38 @@ from passes.partitioners.search.orders import orders
 from passes.partitioners.search.seats import Seat
 from passes.partitioners.search.sweep import IntervalRow, Sweep
 from passes.partitioners.search.thrift import along_stages, cheapest_cut
+from passes.partitioners.sharing import Share, in_turn
 from passes.partitioners.units import BYTES, COUNT, Core
 
 FEW_IDEALS = 80
 MANY_UNITS = 2_000  # from here on, three orders are tried
 
 
-def plainest_cut(core: Core, cut: Cut, limit: float, deadline: Deadline) -> Cut:
+def plainest_cut(core: Core, cut: Cut, limit: float, deadline: Deadline, share: Share = in_turn) -> Cut:
     """The plainest cut of a value up to `limit` that is found, `cut` if none is plainer."""
     along, devices = along_stages(core, cut)
     price, best, least = _price(core, limit), cut, _key(core, cut)
     overlap = core.problem.overlap
-    for path in _paths(core, along):
+
+    def along_path(path: np.ndarray | Lattice) -> Cut | None:
         if deadline.passed():
-            break
-        other = cheapest_cut(core, path, devices, price, limit, lambda seat, row: seat.load(row, overlap))
+            return None
+        stages = path if isinstance(path, Lattice) else Sweep(core, path)
+        return cheapest_cut(core, stages, devices, price, limit, lambda seat, row: seat.load(row, overlap))
+
+    for other in share(along_path, [*_paths(core, along)], len(core.problem.nodes)):
         if other and other.value <= limit and _key(core, other) < least:
             best, least = other, _key(core, other)
     return best
 
 
-def _paths(core: Core, along: np.ndarray) -> Iterator[Sweep | Lattice]:
+def _paths(core: Core, along: np.ndarray) -> Iterator[np.ndarray | Lattice]:
+    """All ideals, or orders of the units."""
     ideals = all_ideals(core, FEW_IDEALS)
     if ideals is not None:
         yield Lattice(core, ideals)
-        return
-    for order in (along, *islice(orders(core), 2 if core.n > MANY_UNITS else None)):
-        yield Sweep(core, order)
+    else:
+        yield from (along, *islice(orders(core), 2 if core.n > MANY_UNITS else None))
 
 
 def _price(core: Core, limit: float) -> Price:

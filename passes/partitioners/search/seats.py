@@ -36,6 +36,11 @@ class Seat:
 
     def load(self, row: IntervalRow, overlap: bool) -> np.ndarray:
         """[width] seconds of load of each stage of the row, inf if it does not fit or run."""
+        if (self, overlap) not in row.loads:
+            row.loads[self, overlap] = self._load(row, overlap)
+        return row.loads[self, overlap]
+
+    def _load(self, row: IntervalRow, overlap: bool) -> np.ndarray:
         receive, send = self.transfers(row)
         compute = row.compute[self.kind]
         load = np.maximum(compute, np.maximum(receive, send)) if overlap else compute + receive + send

@@ -17,7 +17,8 @@ j of what begins there, and going from i to i + 1 changes only the sets with a m
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +37,7 @@ class IntervalRow:
     sent: np.ndarray  # [2, width]
     memory: np.ndarray  # [width] bytes; 0 where no device has a limit
     modules: np.ndarray  # [width] number of modules with a unit in the stage
+    loads: dict[Any, np.ndarray] = field(default_factory=dict)  # [width] by seat, once it is known
 
     def without(self, first: int) -> IntervalRow:
         """The row without the `first` shortest stages."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from itertools import product
+from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ir import shared_work as module
+from ir.shared_work import shared_work
 from passes.partitioners import plainest, solve
 from passes.partitioners.problem import (
     Crossing,
@@ -83,3 +86,18 @@ def test_without_slack_it_is_as_good_as_the_best() -> None:
     assert plainest(problem, best, 0.0).value == pytest.approx(best.value)
     plain = plainest(problem, best, SLACK)
     assert crossing(problem, plain.stage_of) == Crossing(1, 0, 1.0)
+
+
+def test_searches_side_by_side_find_what_they_find_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three chains of uneven nodes that exchange values, which several orders of the nodes cut well."""
+    random = Random(0)
+    nodes = tuple(Node((random.uniform(1.0, 2.0),)) for _ in range(60))
+    values = tuple(Value(i, (i + 3, min(i + 7, 59)), random.uniform(0.0, 1.0)) for i in range(56))
+    problem = Problem(nodes, values, devices=(Device(),) * 4, link=Link(bandwidth=10.0))
+    found = solve(problem)
+    plain = plainest(problem, found, SLACK)
+    assert plain != found
+    monkeypatch.setattr(module, "MANY_NODES", 0)
+    monkeypatch.setattr(module, "_cores", lambda: 2)
+    assert solve(problem, share=shared_work) == found
+    assert plainest(problem, found, SLACK, share=shared_work) == plain
