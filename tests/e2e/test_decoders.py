@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +32,16 @@ from runtime.manifest.manifest import Manifest
 from runtime.stage.linear.merged_linear import MergedLinear
 from runtime.stage.loader import load_stages
 from tests.support.checking import EXAMPLES
-from tests.support.jobs import ROOT, torchrun
+from tests.support.forked_jobs import run
 
-SIZES = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "vocab_size": 64}
-HEADS = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 64}
-ROOM = {"max_length": 40, "sequences": 3, "page": 4}
+SIZES: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "vocab_size": 64}
+HEADS: dict[str, Any] = {
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+    "max_position_embeddings": 64,
+}
+ROOM: dict[str, Any] = {"max_length": 40, "sequences": 3, "page": 4}
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +92,9 @@ def test_tokens_are_those_of_generate_where_layers_of_one_input_are_merged(
 
 
 def test_tokens_are_those_of_generate_under_rules_on_what_may_follow(checkpoint: Path, artifact: Path) -> None:
-    model = t.LlamaForCausalLM.from_pretrained(checkpoint)
+    model: Any = t.LlamaForCausalLM.from_pretrained(checkpoint)
     ids, options = torch.tensor([[5, 9, 12, 5]]), {"max_new_tokens": 20, "do_sample": False}
+    more: dict[str, Any]
     with Pipeline.load(artifact) as pipe:
         plain = pipe.generate(ids, **options)
         first, second = plain[0, 4:6].tolist()
@@ -145,8 +150,9 @@ def test_tokens_are_those_of_generate_where_layers_have_states(tmp_path: Path) -
 
 def test_tokens_are_those_of_generate_where_an_encoder_reads_the_source(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    sizes = {"d_model": 32, "d_kv": 16, "d_ff": 32, "num_layers": 1, "num_heads": 2, "vocab_size": 64}
-    model = t.T5ForConditionalGeneration(t.T5Config(**sizes, decoder_start_token_id=0, eos_token_id=63)).eval()
+    sizes: dict[str, Any] = {"d_model": 32, "d_kv": 16, "d_ff": 32, "num_layers": 1, "num_heads": 2, "vocab_size": 64}
+    sizes |= {"decoder_start_token_id": 0}
+    model: Any = t.T5ForConditionalGeneration(t.T5Config(**sizes, eos_token_id=63)).eval()
     model.generation_config.eos_token_id = 63
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.5)
@@ -170,7 +176,7 @@ def test_texts_are_read_by_the_tokenizer_of_the_checkpoint(artifact: Path) -> No
     assert text.split() == [f"w{i}" for i in ids if i != 63]
 
 
-BAD: dict[str, tuple[Any, dict[str, int], str]] = {
+BAD: dict[str, tuple[Any, dict[str, Any], str]] = {
     "too long": ([5] * 41, {}, "the prompt has 41 tokens, and a text of this artifact at most 40"),
     "empty": ([], {}, "a prompt is empty"),
     "no id": ([5, 64], {}, "the token id 64 is outside of the vocabulary, 0 to 63"),
@@ -224,14 +230,14 @@ def test_an_artifact_without_a_tokenizer_is_asked_by_ids(artifact: Path, tmp_pat
     assert "other has no tokenizer.json, so its prompts are token ids; say --ids" in done.stderr.replace("\n", " ")
 
 
-def test_tokens_are_the_same_in_several_processes(artifact: Path) -> None:
-    given = ["5 6 7", "--ids", "--max-new-tokens", "6", "--temperature", "0"]
-    command = torchrun(2, "-m", "runtime.generation", artifact, *given)
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+def test_tokens_are_the_same_in_several_processes(artifact: Path, tmp_path: Path) -> None:
+    given = ["generate", str(artifact), "5 6 7", "--ids", "--max-new-tokens", "6", "--temperature", "0"]
+    script = f"import runpy\nsys.argv = {given}\nrunpy.run_module('runtime.generation', run_name='__main__')\n"
+    ended = run(tmp_path, script, ranks=2)
+    assert ended.status == 0, ended.err
     with Pipeline.load(artifact) as pipe:
         steps = pipe.generate([5, 6, 7], stream=True, max_new_tokens=6, temperature=0.0)
-        assert done.stdout.split() == [str(step.token) for step in steps]
+        assert ended.out.split() == [str(step.token) for step in steps]
 
 
 def test_stages_are_verified_beside_the_uncut_step(checkpoint: Path, tmp_path: Path) -> None:

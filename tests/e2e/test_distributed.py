@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from runtime.manifest.manifest import Manifest
-from tests.support import forked_jobs, jobs
 from tests.support.artifacts import Part, chain, tensor, write
+from tests.support.forked_jobs import run
 from tests.support.jobs import APART, ROOT, agents, environment, torchrun
 
 X = torch.arange(8.0).reshape(2, 4)
@@ -27,8 +26,8 @@ SKIP = [
 ]
 
 
-@pytest.mark.parametrize(("where", "run"), [("", jobs.run), (APART, forked_jobs.run)], ids=["one host", "hosts"])
-def test_calls_and_streams_with_a_skip(tmp_path: Path, where: str, run: Callable[..., jobs.Ended]) -> None:
+@pytest.mark.parametrize("where", ["", APART], ids=["one host", "hosts"])
+def test_calls_and_streams_with_a_skip(tmp_path: Path, where: str) -> None:
     write(tmp_path / "out", SKIP)
     ended = run(
         tmp_path,
@@ -113,7 +112,7 @@ def test_several_stages_in_a_process_and_state(tmp_path: Path) -> None:
         returns={"tuple": [{"slot": 0}, {"slot": 1}, {"slot": 2}]},
     )
     shape(tmp_path / "out", {"h": ("4*batch",), "i": ("4*batch",), "z": ()})
-    ended = forked_jobs.run(
+    ended = run(
         tmp_path,
         """\
 with Pipeline.distributed(OUT, timeout=30) as pipe:
@@ -139,7 +138,7 @@ def test_a_batch_that_fails_and_those_after_it(tmp_path: Path) -> None:
         Part("return (b * 2,)", {"b": 1}, {"y": ((), (0,))}),
     ]
     write(tmp_path / "out", parts)
-    ended = forked_jobs.run(
+    ended = run(
         tmp_path,
         APART
         + """\
@@ -194,7 +193,7 @@ def test_two_hosts(tmp_path: Path) -> None:
 
 def test_too_many_processes(tmp_path: Path) -> None:
     chain(tmp_path / "out")
-    ended = forked_jobs.run(tmp_path, "Pipeline.distributed(OUT, timeout=20)", ranks=3)
+    ended = run(tmp_path, "Pipeline.distributed(OUT, timeout=20)", ranks=3)
     assert ended.status == 1
     assert ended.errors() == ["runtime.errors.DeviceError: got 3 processes for 2 stages; start 2 at most"]
 

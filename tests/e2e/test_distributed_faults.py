@@ -156,7 +156,7 @@ for future in futures if RANK == 0 else []:
         pass
 print("left")
 """
-    ended = jobs.run(tmp_path, script, ranks=3)
+    ended = run(tmp_path, script, ranks=3)
     assert (ended.status, ended.out.count("left")) == (0, 3), ended.err
     assert ended.seconds < 20
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,17 +12,12 @@ from torch import nn
 
 from examples import train_1f1b
 from passes.compilation.api import compile_model
+from tests.support.commands import Shell
+from tests.support.forked_jobs import run
 from tests.support.model_cases import CASES
 from tests.support.planning import slow_machine
 
 SCRIPT = Path(train_1f1b.__file__)
-
-
-def python(*arguments: object) -> str:
-    command = [sys.executable, *map(str, arguments)]
-    done = subprocess.run(command, cwd=SCRIPT.parents[1], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def losses_of(model: nn.Module) -> list[float]:
@@ -42,11 +36,15 @@ def losses_of(model: nn.Module) -> list[float]:
 
 
 @pytest.mark.slow
-def test_1f1b_in_two_processes_trains_as_the_uncut_model_does(tmp_path: Path) -> None:
-    python("-m", "passes.compile", SCRIPT, "--stages", 2, "-o", tmp_path / "llama")
-    launched = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, SCRIPT)
-    printed = python(*launched, tmp_path / "llama")
-    found = [float(loss) for loss in re.findall(r"^step \d+: loss (\S+)$", printed, re.MULTILINE)]
+def test_1f1b_in_two_processes_trains_as_the_uncut_model_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compiled = Shell.open(tmp_path, monkeypatch, capsys).run(f"{SCRIPT} --stages 2 -o llama")
+    assert compiled.status == 0, compiled.err
+    given = [str(SCRIPT), str(tmp_path / "llama")]
+    trained = run(tmp_path, f"import runpy\nsys.argv = {given}\nrunpy.run_path(sys.argv[0], run_name='__main__')\n", 2)
+    assert trained.status == 0, trained.err
+    found = [float(loss) for loss in re.findall(r"^step \d+: loss (\S+)$", trained.out, re.MULTILINE)]
     expected = losses_of(train_1f1b.model())
     assert found == pytest.approx(expected, rel=1e-6)
     assert expected[-1] < expected[0]
@@ -59,9 +57,10 @@ def test_parameters_take_gradients_and_give_them_to_what_came_in(tmp_path: Path)
     first, second = (train_1f1b.load(tmp_path / "out", i, torch.device("cpu")) for i in range(2))
     second(*first(x))[0].square().sum().backward()
     layers(x).square().sum().backward()
-    found = {name: p.grad for stage in (first, second) for name, p in stage.named_parameters()}
-    assert found.keys() == dict(layers.named_parameters()).keys()
-    assert all(torch.equal(grad, layers.get_parameter(name).grad) for name, grad in found.items())
+    found: dict[str, Any] = {name: p.grad for stage in (first, second) for name, p in stage.named_parameters()}
+    wanted: dict[str, Any] = dict(layers.named_parameters())
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(grad, wanted[name].grad) for name, grad in found.items())
 
 
 def test_stages_that_are_no_chain_are_refused(tmp_path: Path) -> None:

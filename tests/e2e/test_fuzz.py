@@ -10,9 +10,9 @@ import torch
 from tests.fuzz.check import Expected, Fault, Given, check, same_results
 from tests.fuzz.generator import generate
 
-SEEDS = [  # 40 modules that take little time, the first four of which were once wrong
+SEEDS = [  # 24 modules that take little time, the first four of which were once wrong
     *(400907, 402065, 402102, 403595, 12, 15, 19, 22, 23, 24, 28, 30, 32, 33, 34, 35, 36, 39, 40, 41),
-    *(44, 48, 49, 50, 58, 59, 60, 61, 63, 66, 67, 68, 69, 71, 73, 74, 75, 78, 79, 83),
+    *(44, 48, 49, 50),
 ]
 
 

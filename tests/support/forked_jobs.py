@@ -26,6 +26,7 @@ import torch
 from torch.distributed import run as launcher
 from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
 
+from runtime.distributed import sigterm
 from tests.support.jobs import PREAMBLE, ROOT, Ended, environment, pids, seconds_since_all_came, torchrun, wait_gone
 
 _SERVER = multiprocessing.get_context("forkserver")
@@ -93,6 +94,7 @@ def _run_script(command: tuple[str, ...], env: Mapping[str, str]) -> None:
     os.environ.clear()
     os.environ.update(env)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sigterm.DELAY = 2.0  # seconds, in place of 5: so many tests wait for them
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.stdout.reconfigure(write_through=True)  # type: ignore[union-attr]
     sys.argv = list(command[command.index("-u") + 1 :])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,7 +99,7 @@ class Dual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with forward_ad.dual_level():
-            return forward_ad.unpack_dual(forward_ad.make_dual(x, x).sin()).tangent
+            return forward_ad.unpack_dual(forward_ad.make_dual(x, x).sin()).tangent  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize("make", [Curved, Dual])
@@ -303,7 +304,7 @@ class Grows(nn.Module):
         if (length := int(positions.max()) + 1) > self.longest:
             self.longest = length
             self.register_buffer("scale", torch.full((WIDTH,), length / 6), persistent=False)
-        return x * self.scale
+        return x * self.scale  # type: ignore[operator]
 
 
 class Counts(Grows):
@@ -345,18 +346,18 @@ def test_experts_that_loop_over_values_are_kept_whole() -> None:
     config = MixtralConfig(
         hidden_size=32,
         intermediate_size=32,
-        num_hidden_layers=2,
+        num_hidden_layers=1,
         num_attention_heads=4,
         num_key_value_heads=2,
         vocab_size=32,
         num_local_experts=4,
-        experts_implementation="eager",
+        experts_implementation="eager",  # type: ignore[call-arg]
     )
     model = MixtralForCausalLM(config).eval()
     inputs = [Inputs.of(input_ids=torch.randint(3, 32, shape), use_cache=False) for shape in ((2, 8), (3, 5))]
     shapes = {"input_ids": {0: "batch", 1: "seq"}}
     graph = capture(model, (), inputs[0].kwargs, dynamic_shapes=shapes)
-    assert kept(graph) == ["model.layers.0.mlp.experts", "model.layers.1.mlp.experts"]
+    assert kept(graph) == ["model.layers.0.mlp.experts"]
     assert [str(s) for s in graph.hints] == ["batch", "seq"]
     weights = model.state_dict()
     for wanted, found in zip(run_model(model, inputs), run_graph(graph, inputs, weights), strict=True):
@@ -365,7 +366,7 @@ def test_experts_that_loop_over_values_are_kept_whole() -> None:
 
 def test_a_module_whose_forward_was_replaced_is_not_kept_whole() -> None:
     model = Layers(Branching, 1).eval()
-    hard = model.layers[0].hard
+    hard: Any = model.layers[0].hard
     hard.forward = hard.forward
     with pytest.raises(CaptureError, match="hard cannot be kept whole: its forward was replaced by another function"):
         capture(model, (hidden(),))
