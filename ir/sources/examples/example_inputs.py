@@ -115,7 +115,7 @@ class _Maker:
             yield from self.text_with_image(image)
 
     def text_with_image(self, token: int) -> Iterator[ExampleInputs]:
-        pixels = self.pixels("batch")
+        pixels = self.pixels("images")
         count = tokens_per_image(self.model, pixels.inputs["pixel_values"][:1])
         if not count:
             yield self.ids("batch")

@@ -174,6 +174,22 @@ def sentences(folder: Path) -> Tried:
     return Tried(str(folder / "m"), {"input_ids": IDS, "attention_mask": mask}, wanted)
 
 
+def pictures(folder: Path) -> Tried:
+    """A folder of Gemma 3, called with three texts of other lengths than the example's: no image, one, and two."""
+    torch.manual_seed(0)
+    eye = {"model_type": "siglip_vision_model", **SMALL, "image_size": 16, "patch_size": 8, "vision_use_head": False}
+    words = {"model_type": "gemma3_text", **SMALL, "num_key_value_heads": 2, "head_dim": 8}
+    config = hf.Gemma3Config(vision_config=eye, text_config=words, image_token_index=90, mm_tokens_per_image=4)
+    model = hf.Gemma3ForConditionalGeneration(config).eval()
+    model.save_pretrained(folder / "m")
+    ids = torch.tensor([[0] * 8 + [5, 6, 7, 8], [0] * 3 + [5] + [90] * 4 + [6, 7, 8, 9], [5] + [90] * 8 + [6, 7, 8]])
+    call = {"input_ids": ids, "attention_mask": (ids > 0).long(), "token_type_ids": (ids == 90).long()}
+    call["pixel_values"] = torch.randn(3, 3, 16, 16)
+    with torch.no_grad():
+        wanted = model(**call).logits[ids > 0]
+    return Tried(str(folder / "m"), call, wanted, run=lambda pipe, call: pipe(**call).logits[ids > 0])
+
+
 FOLDERS: dict[str, Kind] = {
     "transformers": folder_of(lambda folder: None),
     "transformers, shards": folder_of(lambda folder: None, at="shards"),
@@ -192,6 +208,7 @@ FOLDERS: dict[str, Kind] = {
     "transformers, other weights in a `.bin` beside": folder_of(two_formats),
     "transformers, a `.pt2`": exported,
     "sentence-transformers, with Dense and Normalize": sentences,
+    "Gemma 3, three texts with three images": pictures,
     "a Trainer's output, two checkpoints": folder_of(later, at="run/checkpoint-500", refused=True),
     "a Trainer's output": folder_of(lambda folder: None, at="run/checkpoint-500", refused=True),
     "a Trainer's output, of adapters": folder_of(

@@ -40,6 +40,7 @@ def test_texts_with_images_have_a_mask_and_the_places_of_images(model: Any, besi
     ids, mask = example.inputs["input_ids"], example.inputs["attention_mask"]
     assert list(example.inputs) == ["input_ids", *beside, "pixel_values"]
     assert mask.shape == ids.shape
+    assert example.dynamic["pixel_values"] == {0: "images"}  # as many as texts hold, not one each
     assert (ids[mask == 0] != 3).all()  # the shorter text ends behind its image
     assert (mask == 0).any(dim=1).tolist() == [True, False, False, False]
     if "token_type_ids" in beside:
