@@ -165,6 +165,8 @@ class Scheduler:
         self, fill: list[TextInProgress], decode: list[TextInProgress]
     ) -> tuple[list[TextInProgress], list[TextInProgress]]:
         """Texts to prefill and such that have one new token, those first whose turn it is."""
+        if not fill:  # a text that comes now is prefilled by as many chunks as if a step had just been between chunks
+            self._owed = max(self._owed, 2 * self.prefill_share)
         if not (fill and decode):
             return fill, decode
         is_due = self._owed >= 1

@@ -8,7 +8,7 @@ import pytest
 
 from runtime.generation.scheduling.scheduler import CHUNK, LEAST_AHEAD, STEPS_AHEAD
 from runtime.options import PREFILL_SHARE
-from tests.support.simulated_texts import Simulation, Text, mixed, seconds
+from tests.support.simulated_texts import HOST, Simulation, Text, alone, mixed, seconds
 
 NEW = 160
 RATES = {1: 2000, 4: 6000}  # tokens a second of 128 texts that are all there
@@ -62,3 +62,9 @@ def test_a_short_prompt_overtakes_a_long_one_and_many_short_ones_do_not_hold_it_
     Simulation([long, *many]).run()
     before = sum(text.prompt for text in many if text.written[0] < long.written[0])
     assert 2000 <= before <= 3900
+
+
+def test_a_text_that_comes_after_steps_of_others_has_all_chunks_of_a_turn_before_the_next_step() -> None:
+    writing, late = [Text(0.0, 128, 400) for _ in range(8)], Text(0.5, 3 * CHUNK, 1)
+    Simulation([*writing, late]).run()
+    assert late.waited * alone(late.prompt) < LEAST_AHEAD * seconds(8, 1) + 3 * seconds(1, CHUNK) + 3 * HOST
