@@ -30,8 +30,8 @@ def shared_work(function: Callable[[_Item], _Result], items: Sequence[_Item], no
     """The result of a function for each item, in order; they are about a graph of so many `nodes`.
 
     Copies of this process compute some of them, where the graph is large, there are several cores and a copy is safe.
-    The function changes nothing that others see, and its results can be pickled. Whatever a copy fails at is computed
-    here, so that an error is raised as it is without copies.
+    The function changes nothing that others see but files, and its results can be pickled. Whatever a copy fails at is
+    computed here, so that an error is raised as it is without copies.
     """
     count = min(len(items), _cores(), MOST_PROCESSES) if nodes >= MANY_NODES and _can_be_copied() else 1
     results = dict[int, _Result]()

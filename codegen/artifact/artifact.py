@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,7 +19,7 @@ from codegen.lines.stage_file import StageFile, stage_files
 from codegen.picture import dot
 from codegen.picture.detail import Detail
 from codegen.report.data import report_data
-from codegen.report.notes import NOTHING, Notes, StageSource
+from codegen.report.notes import Notes, StageSource
 from codegen.report.page import REPORT, page
 from codegen.spelling.opaque_modules import imported_modules
 from codegen.text.stage_source import Emitted, emit_all
@@ -26,6 +28,7 @@ from ir.checkpoint.tensors import Held
 from ir.graph import Constant, Param, State, Value
 from ir.plan import StagePlan
 from ir.serialized.graph_table import Uncut
+from ir.shared_work import shared_work
 from ir.summary import Summary
 from runtime.manifest import manifest as m
 from runtime.manifest.digests import file_hash, sample_hash
@@ -42,7 +45,7 @@ def write_artifact(
     summary: Summary,
     *,
     link: bool = False,
-    notes: Notes = NOTHING,
+    notes: Callable[[], Notes] = Notes,
     padding: m.Padding = _UNPADDED,
     uncut: Uncut | None = None,
     wrote: Callable[[int], object] = int,
@@ -50,46 +53,70 @@ def write_artifact(
     """Fill a folder and yield each file when it is written, the manifest last.
 
     `weights` by fully qualified name, or None to write only code; with `link` they are a Checkpoint, and stages
-    read its files in place of copies.  `summary` and `notes` are for the report; `padding` is for the manifest;
-    `uncut` is the graph for another cut.
+    read its files in place of copies.  `summary` and what `notes` returns are for the report; `padding` is for the
+    manifest; `uncut` is the graph for another cut.
     `wrote` is called with the number of bytes of each block of weights that is written.
     There is no graph.svg where graphviz's `dot` is missing.
     """
     stages: list[WrittenStage] = []
-    all_files = list(zip(*stage_files(plan, model), strict=True))
-    all_tensors = [None if weights is None else _tensors(files, weights) for files in all_files]
-    for files, tensors, emitted in zip(all_files, all_tensors, _sources_of(all_files, all_tensors, link), strict=True):
-        stages.append(_write_stage(folder, files, tensors, emitted, wrote, link=link))
-        yield from (folder / name for name in stages[-1].names)
+    for stage in _write_stages(plan, folder, model, weights, wrote, link=link):
+        stages.append(stage)
+        yield from (folder / name for name in stage.names)
     registering = (r.own for stage in stages for file in stage.files for r in file.registrations if r.own)
     for place, own in own_files([*imported_modules(plan.graph.whole), *registering]).items():
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         yield Path(shutil.copy(own, folder / place))
     helpers = {name: source for stage in stages for name, source in stage.helpers.items()}
     yield from (Path(shutil.copy(source, folder / name)) for name, source in helpers.items())
-    if uncut is not None:
-        yield from write_graph(folder, uncut, {} if weights is None else held_data(plan))
-    yield from _pictures(plan.program(0), folder, model, detail)
-    report = folder / REPORT
-    report.write_text(page(model, report_data(plan, summary, _sources(stages), notes)), encoding="utf-8")
-    yield report
-    known = {stage.weights: stage.digest for stage in stages}
-    found = sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file())
-    hashes = {name: known.get(name) or file_hash(folder / name) for name in found}
-    linked = {i: stage.links for i, stage in enumerate(stages)}
-    manifest = manifest_of(plan, model, stages, hashes, _links(linked, folder), summary, padding)
-    m.with_promises(manifest).write_sealed(folder)
+
+    def manifest() -> m.Manifest:
+        linked = {i: stage.links for i, stage in enumerate(stages)}
+        return m.with_promises(manifest_of(plan, model, stages, _links(linked, folder), summary, padding))
+
+    def report() -> list[Path]:
+        text = page(model, report_data(plan, summary, _sources(stages), notes()))
+        (folder / REPORT).write_text(text, encoding="utf-8")
+        return [folder / REPORT]
+
+    def graph() -> list[Path]:
+        held = {} if weights is None else held_data(plan)
+        uncut_graph = () if uncut is None else write_graph(folder, uncut, held)
+        return [*uncut_graph, *_pictures(plan.program(0), folder, model, detail)]
+
+    entries, reported, pictured = shared_work(_called, (manifest, report, graph), len(plan.graph.nodes))
+    yield from (*pictured, *reported)
+    replace(entries, files=_hashes(folder, stages)).write_sealed(folder)
     yield folder / m.FILE
 
 
-def _sources_of(
-    stages: Sequence[Sequence[StageFile]], tensors: Sequence[Mapping[str, StageTensor] | None], link: bool
-) -> Iterator[tuple[Emitted, ...]]:
-    """The sources of each stage, one a program."""
+def _called(function: Callable[[], Any]) -> Any:
+    return function()
+
+
+def _hashes(folder: Path, stages: Sequence[WrittenStage]) -> dict[str, str]:
+    """The sha256 of each file, by its path in the folder."""
+    known = {stage.weights: stage.digest for stage in stages}
+    found = sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file())
+    return {name: known.get(name) or file_hash(folder / name) for name in found}
+
+
+def _write_stages(
+    plan: StagePlan,
+    folder: Path,
+    model: str,
+    weights: Mapping[str, torch.Tensor] | None,
+    wrote: Callable[[int], object],
+    *,
+    link: bool,
+) -> Iterator[WrittenStage]:
+    """Write the modules of all stages, and their weights, unless there are none to write."""
+    stages = [*zip(*stage_files(plan, model), strict=True)]
+    tensors = [None if weights is None else _tensors(files, weights) for files in stages]
     strided = [bool(own and strides_of(own)) for own in tensors]
     pairs = [(file, own) for files, own in zip(stages, strided, strict=True) for file in files]
     emitted = iter(emit_all([file for file, _ in pairs], link, [own for _, own in pairs]))
-    return (tuple(islice(emitted, len(files))) for files in stages)
+    for files, own in zip(stages, tensors, strict=True):
+        yield _write_stage(folder, files, own, tuple(islice(emitted, len(files))), wrote, link=link)
 
 
 def _write_stage(

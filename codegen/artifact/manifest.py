@@ -57,12 +57,11 @@ def manifest_of(
     plan: StagePlan,
     model: str,
     stages: Sequence[WrittenStage],
-    hashes: dict[str, str],
     links: tuple[m.CheckpointFile, ...],
     summary: Summary,
     padding: m.Padding,
 ) -> m.Manifest:
-    """The manifest of a plan.  `hashes`: sha256 of each file, by its path in the folder; `padding`: of one program."""
+    """The manifest of a plan, but for the sha256 of its files.  `padding`: of one program."""
     entries = zip(stages, plan.stages, strict=True)
     return m.Manifest(
         name=model,
@@ -70,7 +69,7 @@ def manifest_of(
             _program(plan, i, [_stage(stage, i) for stage in stages], padding) for i in range(len(plan.programs))
         ),
         stages=tuple(m.StageEntry(w.weights, stage.device.name, stored_bytes(stage.stored)) for w, stage in entries),
-        files=hashes,
+        files={},
         plan=asdict(summary),
         links=links,
         operators=_operators(stages),

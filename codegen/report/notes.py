@@ -25,9 +25,6 @@ class Notes:
     seconds: Mapping[Node, float] = field(default_factory=dict)
 
 
-NOTHING = Notes()
-
-
 @dataclass(frozen=True)
 class StageSource:
     """A generated file, and the line on which it runs each node of the stage's graph."""

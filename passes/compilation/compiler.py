@@ -112,7 +112,6 @@ class Compiler:
         summary = summarize(plan, source.name, (*source.all_notes, *plan.graph.notes, *lines))
         weights = None if self.weights is Weights.none else source.weights
         link = self.weights is Weights.link
-        notes = Notes(tuple(_notes(steps)), node_seconds(plan.program(0)))
         padding = Padding(reason="there were no weights to try it with") if weights is None else _padding(plan, source)
         uncut = Uncut(_to_cut_again(steps[0].graph), source.all_notes, source.made_up)
         written = write_artifact(
@@ -123,7 +122,7 @@ class Compiler:
             self.detail,
             summary,
             link=link,
-            notes=notes,
+            notes=lambda: Notes(tuple(_notes(steps)), node_seconds(plan.program(0))),
             padding=padding,
             uncut=uncut,
             wrote=wrote,
