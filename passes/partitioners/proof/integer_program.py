@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from math import floor
 from typing import TYPE_CHECKING
@@ -117,7 +118,7 @@ class IntegerProgram:
 
     def _bound_load(self, place: int) -> None:
         """Constraints: the load is at least that of the device in a place, whatever its class."""
-        here = [unit for unit in range(self.core.n) if self._may_be(unit, place)]
+        here = np.flatnonzero(self._may_be_in(place)).tolist()
         received, sent = self._moved(place)
         for kind, chosen in enumerate(self.chosen[place]):
             if isinstance(chosen, bool) and not chosen:
@@ -145,27 +146,33 @@ class IntegerProgram:
             keeps += floor(size * scale) * stands
         self.program.add(keeps <= GRAIN).only_enforce_if(chosen)
 
-    def _may_be(self, unit: int, place: int) -> bool:
-        before = self.by[unit][place - 1] if place else 0
-        return not (isinstance(before, int) and before == 1) and not (
-            isinstance(self.by[unit][place], int) and self.by[unit][place] == 0
-        )
+    def _may_be_in(self, place: int) -> np.ndarray:
+        """[units] whether each may be in a place."""
+        return (self.first <= place) & (place <= np.maximum(self.first, self.last))
+
+    @cached_property
+    def _readers(self) -> list[list[int]]:
+        """The units that read each value, but for its producer."""
+        values = self.core.values
+        members = np.split(values.members, values.starts[1:-1])
+        return [part[part != producer].tolist() for part, producer in zip(members, self.core.producer, strict=True)]
 
     def _moved(self, place: int) -> tuple[list[tuple[int, cp_model.IntVar]], list[tuple[int, cp_model.IntVar]]]:
         """The values that are received and sent in a place, each as a pair (value, boolean)."""
         received: list[tuple[int, cp_model.IntVar]] = []
         sent: list[tuple[int, cp_model.IntVar]] = []
-        values = self.core.values
-        for value, producer in enumerate(self.core.producer.tolist()):
-            members = values.members[values.starts[value] : values.starts[value + 1]].tolist()
-            readers = [unit for unit in members if unit != producer]
+        values, here = self.core.values, self._may_be_in(place)
+        open_here = np.zeros(len(values), dtype=bool)  # values with a member that may be here
+        open_here[values.owner[here[values.members]]] = True
+        for value in np.flatnonzero(open_here).tolist():
+            producer, readers = int(self.core.producer[value]), self._readers[value]
             made = self._at(producer, place)
-            arriving = [unit for unit in readers if self._may_be(unit, place)]
+            arriving = [unit for unit in readers if here[unit]]
             if arriving:
                 received.append((value, self.program.new_bool_var("")))
                 for unit in arriving:
                     self.program.add(received[-1][1] >= self._at(unit, place) - made)
-            if self._may_be(producer, place):
+            if here[producer]:
                 sent.append((value, self.program.new_bool_var("")))
                 for unit in readers:
                     self.program.add(sent[-1][1] >= made - self._at(unit, place))
