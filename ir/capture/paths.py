@@ -49,6 +49,7 @@ _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib"
 _LIBRARY_MARKS = ("/site-packages/", "/dist-packages/")
 
 
+@cache
 def in_library(path: str) -> bool:
     """Whether a source file is of Python's own library, or of an installed one."""
     return any(mark in path for mark in _LIBRARY_MARKS) or path.startswith(_LIBRARIES)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 from unittest.mock import patch
 
 import torch
 from torch import nn
+from torch.nn import init
 from torch.nn.parameter import UninitializedParameter
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -31,9 +33,24 @@ def parameters_on_meta() -> Iterator[None]:
             param = moved[param]
         register(module, name, param)
 
-    with patch.object(nn.Module, "register_parameter", register_on_meta):
+    with ExitStack() as patches:
+        patches.enter_context(patch.object(nn.Module, "register_parameter", register_on_meta))
+        for name in _FILLS:
+            patches.enter_context(patch.object(init, name, _filling(getattr(init, name))))
         yield
     _give_back_memory()
+
+
+_FILLS = ("_no_grad_normal_", "_no_grad_uniform_", "_no_grad_trunc_normal_", "_no_grad_fill_", "_no_grad_zero_")
+
+
+def _filling(fill: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """A function of torch.nn.init that leaves tensors without values alone, which torch fills slowly."""
+
+    def fill_values(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return tensor if tensor.is_meta else fill(tensor, *args, **kwargs)
+
+    return fill_values
 
 
 def _give_back_memory() -> None:

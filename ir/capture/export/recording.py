@@ -13,6 +13,7 @@ from unittest.mock import patch
 import torch
 from torch import nn
 from torch.export import ExportedProgram
+from torch.fx._lazy_graph_module import _use_lazy_graph_module
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.utils._pytree import TreeSpec
 
@@ -311,13 +312,18 @@ def _returned(program: ExportedProgram) -> Tree:
     return Tree(spec, tuple(map(Slot, range(spec.num_leaves))))
 
 
+def _nothing(*_: Any, **__: Any) -> None:
+    pass
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence torch.export's warnings, logs and prints: what matters in them it raises as well."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), patch("torch.export._trace.print", create=True):
+        silent = patch.object(logging.Logger, "debug", _nothing)  # torch asks hundreds of thousands of times
+        with warnings.catch_warnings(), patch("torch.export._trace.print", create=True), silent:
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -337,6 +343,7 @@ def _export(flat: nn.Module, example: Example, strict: bool, once: LayersOnce) -
                     for context in (*contexts, once.watched(example.model)):
                         watching.enter_context(context)
                     layouts = watching.enter_context(watch)
+                    watching.enter_context(_use_lazy_graph_module(not strict))
                     program = torch.export.export(flat, args, dynamic_shapes=(export_spec(marks),), strict=strict)
                 refuse_overlapping_writes(program.graph.nodes)
                 refuse_exchanged_memory(program.graph.nodes)

@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import sympy
 import torch
-from torch import fx
+from torch import fx, nn
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
@@ -119,8 +119,8 @@ def _question(name: str, layouts: Layouts) -> Callable[..., Any]:
 
     def watched(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         code, line = sys._getframe(1).f_code, sys._getframe(1).f_lineno
-        known = isinstance(tensor, torch.nn.Parameter) or is_torch_file(code.co_filename)
-        if not known and not in_library(code.co_filename):
+        known = is_torch_file(code.co_filename) or in_library(code.co_filename) or isinstance(tensor, nn.Parameter)
+        if not known:
             layouts.asked.append(f"forward asks for {name}() at {short_path(code.co_filename)}:{line}: {_OF_EXAMPLE}")
         return ask(tensor, *args, **kwargs)
 

@@ -13,7 +13,7 @@ import torch
 from torch import fx
 from torch._C import DisableTorchFunction
 from torch._ops import HigherOrderOperator
-from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.fake_tensor import FakeTensor, in_kernel_invocation_manager
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes
@@ -182,7 +182,7 @@ class Template:
             outputs = list(dict.fromkeys([*outputs, *(i for _, i in kept)]))
             _require_own_memory(recorder.tensors, recorder.external, outputs)
             with _disable_current_modes():
-                tensors = [t.detach() if i in inside else t for i, t in enumerate(recorder.tensors)]
+                tensors = [_alone(t) if i in inside else t for i, t in enumerate(recorder.tensors)]
         steps, external, stored = tuple(recorder.steps), tuple(recorder.external), recorder.stored
         return cls(steps, external, outputs, stored, (str(spec), described), tensors)
 
@@ -203,10 +203,25 @@ class Template:
                 raise InDoubt("something keeps a tensor that it made")
 
 
+def _alone(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor in the same memory that nothing else holds; not by an operator on fake tensors, which takes long."""
+    if not isinstance(tensor, FakeTensor):
+        return tensor.detach()
+    with in_kernel_invocation_manager(tensor.fake_mode):
+        meta = tensor.detach()
+    return FakeTensor(tensor.fake_mode, meta, tensor.fake_device)
+
+
 def _require_unkept(tensors: list[torch.Tensor], inside: Iterable[int], kept: Iterable[Holding]) -> None:
     """Raise InDoubt where something besides the list `tensors` and what is `kept` holds one of those `inside`."""
-    made = [tensors[i] for i in inside]
-    known = {id(made), id(tensors), *(id(holder) for h in kept for holder in (h.owner, h.items))}
+    all_made = [tensors[i] for i in inside]
+    counts, alone = [sys.getrefcount(t) for t in all_made], [object()]
+    alone_in_two = list(alone)
+    (least,) = [sys.getrefcount(o) for o in alone_in_two]
+    made = [t for t, count in zip(all_made, counts, strict=True) if count > least]  # few, and a search takes long
+    if not made:
+        return
+    known = {id(made), id(all_made), id(tensors), *(id(holder) for h in kept for holder in (h.owner, h.items))}
     if not _of_calls([r for r in gc.get_referrers(*made) if id(r) not in known]):
         raise InDoubt("something keeps a tensor that it made")
 

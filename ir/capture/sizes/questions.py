@@ -62,16 +62,29 @@ def watched() -> Iterator[list[Question]]:
 
     def evaluate_and_note(env: ShapeEnv, expr: Any, *args: Any, **kwargs: Any) -> Any:
         answer = evaluate(env, expr, *args, **kwargs)
+        if not isinstance(expr, sympy.Basic):
+            return answer
         asker = _beyond(sys._getframe(1), _is_machinery)
-        line = _beyond(asker, is_torch_file)
-        if line is not None and isinstance(expr, sympy.Basic):
-            question = Question(expr, sympy.sympify(answer), _place(asker, line), direct=line is asker)
-            if question.direct or question.fixed is not None:
-                questions.append(question)
+        direct = asker is not None and not is_torch_file(asker.f_code.co_filename)
+        if direct or _may_fix(expr, answer):
+            line = _beyond(asker, is_torch_file)
+            if line is not None:
+                question = Question(expr, sympy.sympify(answer), _place(asker, line), direct)
+                if direct or question.fixed is not None:
+                    questions.append(question)
         return answer
 
     with patch.object(ShapeEnv, "evaluate_expr", evaluate_and_note):
         yield questions
+
+
+def _may_fix(expr: sympy.Basic, answer: Any) -> bool:
+    """Whether an answer may fix a size at a number: most of torch's questions are told quickly, as inequalities."""
+    if answer is True or answer is sympy.true:
+        return isinstance(expr, sympy.Eq)
+    if answer is False or answer is sympy.false:
+        return isinstance(expr, (sympy.Ne, sympy.Not))
+    return True
 
 
 def about_squeezes(program: ExportedProgram) -> Iterator[Question]:

@@ -151,8 +151,9 @@ class Pool:
 def add_pools(model: nn.Module, layers: Sequence[KeptLayer], page: int) -> tuple[tuple[Pool, ...], ...]:
     """Register zeros in the modules of the layers; returns the pools of each layer."""
     made: list[tuple[Pool, ...]] = []
+    numbered = [(path, m) for path, m in model.named_modules() if hasattr(m, "layer_idx")]
     for index, layer in enumerate(layers):
-        inside = [(path, m) for path, m in model.named_modules() if getattr(m, "layer_idx", None) == index]
+        inside = [(path, m) for path, m in numbered if m.layer_idx == index]
         owners = [(kept, _owner(inside, kept) or ("", model)) for kept in layer.tensors]
         made.append(tuple(added(index, kept, owner, page, layer.sliding) for kept, owner in owners))
     return tuple(made)
