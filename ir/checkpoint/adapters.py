@@ -133,6 +133,13 @@ class Adapter:
             merged |= dict.fromkeys(stored, self._adapted(model, name, merged[stored[0]], parts))
         return merged
 
+    def shared(self, model: nn.Module) -> str:
+        """A note on the weights that the model has under other names, too; empty where no such one is adapted."""
+        own = own_tensors(model)
+        names = {name: [n for n in _ties(own, own, name) if n != name] for name in self.by_target(own)[0]}
+        tied = [f"{name}, which is {others[0]}, too" for name, others in names.items() if others]
+        return f"{self} was trained on {'; '.join(tied)}: both are changed, as peft merges it" if tied else ""
+
     def by_target(
         self, own: Iterable[str], lacking: str = "the model lacks; is it its base?"
     ) -> tuple[dict[str, dict[str, Tensorlike]], dict[str, Tensorlike]]:

@@ -130,7 +130,7 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         for adapter in (adapter for adapter in adapters if not adapter.kept):
             merged = adapter.merged(model, tensors)
             changed = sum(tensors.get(name) is not tensor for name, tensor in merged.items())
-            notes.append(f"{adapter} is merged into {changed} weights")
+            notes += filter(None, (f"{adapter} is merged into {changed} weights", adapter.shared(model)))
             tensors = merged
         return Checkpoint(self.path, tensors, tuple(notes), self.tables)
 

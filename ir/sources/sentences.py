@@ -88,11 +88,21 @@ def _mean_of_root(states: Tensor, mask: Tensor) -> Tensor:
     return (total / torch.sqrt(count)).to(states.dtype)
 
 
+def _weighted_mean(states: Tensor, mask: Tensor) -> Tensor:
+    """The mean in which the first token of a text counts once, the next one twice, and so on."""
+    wide = torch.promote_types(states.dtype, torch.float32)
+    places = torch.arange(1, states.shape[1] + 1, device=states.device, dtype=wide)
+    each = mask.to(wide) * (places - mask.to(torch.int32).argmax(dim=1, keepdim=True))
+    total = (states * each.unsqueeze(-1)).sum(dim=1)
+    return (total / torch.clamp(each.sum(dim=1, keepdim=True), min=1e-9)).to(states.dtype)
+
+
 _WAYS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cls": _first,
     "max": _largest,
     "mean": _mean,
     "mean_sqrt_len_tokens": _mean_of_root,
+    "weightedmean": _weighted_mean,
     "lasttoken": _last,
 }
 """The ways of pooling by their names in the settings, in the order in which vectors are joined."""
@@ -114,6 +124,17 @@ class SentenceNorm(nn.Module):
 
     def forward(self, vector: Tensor) -> Tensor:
         return torch.nn.functional.normalize(vector, p=2.0, dim=-1)
+
+
+class SentenceLayerNorm(nn.Module):
+    """A layer norm of the embedding."""
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, vector: Tensor) -> Tensor:
+        return self.norm(vector)
 
 
 class SentenceEncoder(nn.Module):
@@ -184,8 +205,7 @@ def _ways(folder: Path) -> list[str]:
     if named := settings.get("pooling_mode"):
         return [named] if isinstance(named, str) else list(named)
     on = [name.removeprefix("pooling_mode_") for name, value in settings.items() if value is True]
-    known = [way for way in _WAYS if way in on or f"{way}_tokens" in on or f"{way}_token" in on]
-    return known + [way for way in on if way == "weightedmean_tokens"]
+    return [way for way in _WAYS if way in on or f"{way}_tokens" in on or f"{way}_token" in on]
 
 
 def _settings(folder: Path) -> dict[str, Any]:
@@ -210,7 +230,15 @@ def _dense(settings: Mapping[str, Any]) -> nn.Module:
     return SentenceDense(linear, activation())
 
 
+def _layer_norm(settings: Mapping[str, Any]) -> nn.Module:
+    """The module of a LayerNorm part.  Raises SourceError where its settings have no width."""
+    if not isinstance(width := settings.get("dimension"), int):
+        raise SourceError("a LayerNorm module has no dimension")
+    return SentenceLayerNorm(nn.LayerNorm(width))
+
+
 _BUILDERS: Mapping[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "Dense": _dense,
+    "LayerNorm": _layer_norm,
     "Normalize": lambda _: SentenceNorm(),
 }

@@ -72,7 +72,11 @@ def test_the_product_is_added_with_the_scale_of_its_module(
         assert torch.equal(found[name], opened[name] + delta)
         assert torch.allclose(torch.cat([*found.tensors[name].blocks(torch.float32)]), found[name].flatten())
     assert torch.equal(found["q.bias"], a["q.base_layer.bias"])
-    assert found.notes == (f"the LORA adapter in {tmp_path} is merged into 5 weights",)
+    assert found.notes == (
+        f"the LORA adapter in {tmp_path} is merged into 5 weights",
+        f"the LORA adapter in {tmp_path} was trained on embed.weight, which is head.weight, too: both are changed, as "
+        "peft merges it",
+    )
     check_linked(found)  # stages hold the merged ones and read the others from the checkpoint
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.errors import SourceError
-from ir.sources.sentences import SentencePooling, _dense, sentence_parts, with_sentence_parts
+from ir.sources.sentences import SentencePooling, _dense, _layer_norm, sentence_parts, with_sentence_parts
 from ir.sources.source import Source
 
 STATES = torch.tensor([[[1.0, -2.0], [3.0, 8.0], [7.0, 7.0]], [[9.0, 9.0], [2.0, 4.0], [5.0, 1.0]]])
@@ -27,6 +27,7 @@ MASK = torch.tensor([[1, 1, 0], [0, 1, 1]])  # the second text is padded on the 
         ("max", [[3.0, 8.0], [5.0, 4.0]]),
         ("mean", [[2.0, 3.0], [3.5, 2.5]]),
         ("mean_sqrt_len_tokens", [[4.0 / 2**0.5, 6.0 / 2**0.5], [7.0 / 2**0.5, 5.0 / 2**0.5]]),
+        ("weightedmean", [[7.0 / 3, 14.0 / 3], [4.0, 2.0]]),
         ("lasttoken", [[3.0, 8.0], [5.0, 1.0]]),
     ],
 )
@@ -86,7 +87,7 @@ def test_a_folder_is_built_as_it_says(pooling: dict[str, Any], tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("pooling", "dense"),
-    [({"pooling_mode": "weightedmean"}, DENSE), ({"pooling_mode": "mean"}, {**DENSE, "use_residual": True})],
+    [({"pooling_mode": "attention"}, DENSE), ({"pooling_mode": "mean"}, {**DENSE, "use_residual": True})],
 )
 def test_modules_that_are_not_built_are_noted(pooling: dict[str, Any], dense: dict[str, Any], tmp_path: Path) -> None:
     source = saved(tmp_path, pooling, dense)
@@ -97,6 +98,12 @@ def test_modules_that_are_not_built_are_noted(pooling: dict[str, Any], dense: di
     )
 
 
+def test_a_layer_norm_has_the_names_of_its_file() -> None:
+    norm, vector = _layer_norm({"dimension": 2}), torch.tensor([[1.0, 3.0]])
+    assert list(norm.state_dict()) == ["norm.weight", "norm.bias"]
+    assert torch.equal(norm(vector), nn.functional.layer_norm(vector, (2,)))
+
+
 def test_a_folder_that_cannot_be_read(tmp_path: Path) -> None:
     assert sentence_parts(tmp_path) == ()
     (tmp_path / "modules.json").write_text("[1]")
@@ -104,5 +111,7 @@ def test_a_folder_that_cannot_be_read(tmp_path: Path) -> None:
         sentence_parts(tmp_path)
     with pytest.raises(SourceError, match=r"a Dense module has no sizes: 'in_features'"):
         _dense({})
+    with pytest.raises(SourceError, match=r"a LayerNorm module has no dimension"):
+        _layer_norm({})
     with pytest.raises(SourceError, match=r"a Dense module has the activation Odd, which torch does not have"):
         _dense({**DENSE, "activation_function": "mine.Odd"})
