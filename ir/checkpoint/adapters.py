@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod, sqrt
 from pathlib import Path
@@ -211,7 +211,7 @@ def _of_pattern(pattern: Mapping[str, Any] | None, path: str, default: Any) -> A
     return next(found, default)
 
 
-def _ties(own: Mapping[str, torch.Tensor], tensors: Mapping[str, Tensorlike], name: str) -> list[str]:
+def _ties(own: Mapping[str, torch.Tensor], tensors: Collection[str], name: str) -> list[str]:
     """The names that the model has for one tensor, those among `tensors`; first the given one, if it is among them."""
     others = (other for other in tensors if other != name and own.get(other, name) is own.get(name))
     return [*[name] * (name in tensors), *others]
