@@ -63,7 +63,7 @@ def experts(
     ends = torch.histc(keys.float(), bins=4, min=0, max=3).cumsum(0, dtype=torch.int32)
     there = tokens[order // each].masked_fill((keys > 3)[:, None], 0.0)
     matrices = m.matrix.expand(4, 8, 8) * torch.arange(1, 5)[:, None, None]
-    made = torch._grouped_mm(there.bfloat16(), matrices.bfloat16(), ends).float()
+    made = torch._grouped_mm(there.bfloat16(), matrices.bfloat16(), ends).float()  # type: ignore[attr-defined]
     return put_back(tokens, made * weights.flatten()[order][:, None], order)
 
 

@@ -19,7 +19,7 @@ from passes.cli.main import app
 from passes.compilation.compiler import check_room
 from passes.options.options import CostSource, Options
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 MISSING = """
 import sys
 class Missing:

@@ -83,7 +83,7 @@ def test_layers_stay_whole_on_request() -> None:
 class Scaled(Block):
     """A block that makes what the blocks after it read, too, as T5's first one does, if it is not given."""
 
-    def forward(self, x: torch.Tensor, scale: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, x: torch.Tensor, scale: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
         scale = torch.arange(32.0) / 32 if scale is None else scale
         return super().forward(x) * scale, scale
 

@@ -111,7 +111,7 @@ def test_layers_of_one_input_are_one_product(name: str) -> None:
     graph = capture(Pair(name), (torch.zeros(3, COLUMNS, dtype=torch.bfloat16),))
     fused = FuseQuantized().run(replace(graph, decoding=Decoding(page=4, max_length=8)), GPU)
     both, last = (node for node in fused.nodes if is_quantized_linear(node))
-    assert (len(both.arguments["codes"]), len(last.arguments["codes"])) == (2, 1)
+    assert (len(both.arguments["codes"]), len(last.arguments["codes"])) == (2, 1)  # type: ignore[union-attr]
     weights = {
         f"layers.{at}.weight{'' if what == 'codes' else f'_{what}'}": part.flip(0) if at == "k" else part
         for at in ("q", "k", "o")
@@ -130,17 +130,17 @@ class Others(Pair):
         self.blocks = nn.ModuleList(Pair("channel").layers for _ in range(2))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        made = [block[at](x) for block in self.blocks for at in ("q", "k")]
+        made = [block[at](x) for block in self.blocks for at in ("q", "k")]  # type: ignore[index]
         made.append(self.layers["q"](x))
         late = self.layers["k"]
-        return torch.cat([*made, nn.functional.linear(x, late.weight, made[-1][0])])
+        return torch.cat([*made, nn.functional.linear(x, late.weight, made[-1][0])])  # type: ignore[arg-type]
 
 
 def test_layers_of_several_stages_stay_apart() -> None:
     graph = capture(Others(), (torch.zeros(3, COLUMNS, dtype=torch.bfloat16),))
     fused = FuseQuantized().run(replace(graph, decoding=Decoding(page=4, max_length=8)), GPU)
     products = [node for node in fused.nodes if is_quantized_linear(node)]
-    assert [len(node.arguments["codes"]) for node in products] == [2, 2, 1, 1]
+    assert [len(node.arguments["codes"]) for node in products] == [2, 2, 1, 1]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("name", LEFT)

@@ -13,7 +13,7 @@ x = value("x")
 
 
 def grouped(graph: Graph, shared: str = "auto") -> Graph:
-    return GroupShared(shared).run(graph, machine(2))
+    return GroupShared(shared).run(graph, machine(2))  # type: ignore[arg-type]
 
 
 def groups(graph: Graph) -> list[str]:

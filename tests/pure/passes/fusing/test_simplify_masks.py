@@ -36,7 +36,7 @@ class Masked(nn.Module):
         self.register_buffer("table", torch.ones(LONGEST, LONGEST, dtype=torch.bool).tril(), persistent=False)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        made = (mask(x.shape[1], x.shape[0], self.table) for mask in self.masks)
+        made = (mask(x.shape[1], x.shape[0], self.table) for mask in self.masks)  # type: ignore[arg-type]
         return [F.scaled_dot_product_attention(x, x, x, attn_mask=mask) for mask in made]
 
 
@@ -61,7 +61,7 @@ def truth(mask: Callable[[int, int, Tensor], Tensor]) -> str:
     """What a mask is, by looking at it at all lengths."""
     found = {"causal", "full"}
     for seq in range(1, LONGEST + 1):
-        seen = mask(seq, 2, Masked().table).expand(2, seq, seq)
+        seen = mask(seq, 2, Masked().table).expand(2, seq, seq)  # type: ignore[arg-type]
         through, out = (seen, ~seen) if seen.dtype is torch.bool else (seen == 0, seen <= NEVER)
         below = torch.ones(seq, seq, dtype=torch.bool).tril()
         if not bool(torch.where(below, through, out).all()):

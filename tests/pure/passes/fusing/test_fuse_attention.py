@@ -41,8 +41,8 @@ class Layer(nn.Module):
         self.attend = attend
 
     def forward(self, query: Tensor, new: Tensor, rows: TextRows) -> Tensor:
-        new = new[:, : self.keys.shape[2]]
-        return self.attend(self, query, rows.put(self.keys, new), rows.put(self.values, new * 2), rows)
+        new = new[:, : self.keys.shape[2]]  # type: ignore[index]
+        return self.attend(self, query, rows.put(self.keys, new), rows.put(self.values, new * 2), rows)  # type: ignore[arg-type]
 
 
 class Model(nn.Module):

@@ -38,7 +38,7 @@ def chain(*milliseconds: float, group: str = "") -> Graph:
 
 
 def split(graph: Graph, cluster: Cluster, **options: object) -> Graph:
-    return SplitStages(**options).run(graph, cluster)
+    return SplitStages(**options).run(graph, cluster)  # type: ignore[arg-type]
 
 
 def stages(graph: Graph) -> list[int]:
@@ -97,8 +97,8 @@ def bottleneck(graph: Graph) -> float:
         if node in graph.nodes or not hasattr(node, "src"):
             load[node.stage] += predicted.seconds([node], DEVICE)
         else:
-            for end in (node.src, node.stage):
-                load[end] += LINK.seconds(predicted.nbytes(node.value))
+            for end in (node.src, node.stage):  # type: ignore[union-attr]
+                load[end] += LINK.seconds(predicted.nbytes(node.value))  # type: ignore[union-attr]
     return max(load)
 
 
