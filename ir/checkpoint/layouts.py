@@ -18,7 +18,7 @@ _NAMES = (
 )
 """File names that transformers and diffusers save under, in the order in which they look for them."""
 
-_SHARD = re.compile(r"-\d{5}-of-\d{5}")  # in the name of one of several files
+_SHARD = re.compile(r"-\d{5}-of-(?!00001)\d{5}")  # in the name of one of several files
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 
@@ -90,11 +90,12 @@ def _steps(folder: Path, latest: str, named: str) -> Iterator[Path]:
 def _only_file(folder: Path, names: list[str]) -> Path:
     """The one file of weights in a folder, whatever its name, or the first of those of the ranks of a job."""
     files = sorted(f for f in folder.iterdir() if f.suffix in WEIGHT_SUFFIXES and f.is_file() and _may_hold(f))
-    if len(files) == 1 or (files and all("rank" in f.stem for f in files)):
+    shard = next((f for f in files if _SHARD.search(f.stem)), None)
+    if (len(files) == 1 and shard is None) or (files and all("rank" in f.stem for f in files)):
         return files[0]
     if variants := sorted({v for f in folder.iterdir() for v in _variant(f.name)}):
         raise SourceError(f"the folder {folder} has its weights as {', '.join(variants)}: say --variant {variants[0]}")
-    if shard := next((f for f in files if _SHARD.search(f.stem)), None):
+    if shard is not None:
         index = f"{_SHARD.sub('', shard.name)}.index.json"
         raise SourceError(f"the folder {folder} has shards, such as {shard.name}, without {index}; fetch that, too")
     if files:

@@ -327,8 +327,12 @@ def test_variants_and_other_names_of_files(tmp_path: Path) -> None:
         SourceError, match=r"has shards, such as .*-of-00002.safetensors, without model.safetensors.ind"
     ):
         Checkpoint.open(tmp_path)
-    for shard in shards:
-        shard.unlink()
+    shards[1].unlink()  # one of two, alone
+    with pytest.raises(
+        SourceError, match=r"has shards, such as .*1-of-00002.safetensors, without model.safetensors.ind"
+    ):
+        Checkpoint.open(tmp_path)
+    shards[0].unlink()
     for name in ("model.fp16.safetensors", "model.fp32.safetensors"):
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(SourceError, match=r"has its weights as fp16, fp32: say --variant fp16"):
