@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from threading import Event, Thread
 
@@ -15,6 +16,9 @@ from ir.shared_work import MANY_NODES, shared_work
 
 @pytest.fixture(autouse=True)
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no threads that libraries, or other tests of this worker, have left."""
+    left, running = {*threading.enumerate()}, threading.enumerate
+    monkeypatch.setattr(threading, "enumerate", lambda: [thread for thread in running() if thread not in left])
     monkeypatch.setattr(module, "_cores", lambda: 2)
 
 
