@@ -149,6 +149,7 @@ class Generator:
         while True:
             with self._lock:
                 if self._events.empty() and not self._texts and not self._unread:
+                    self._steps.forget()  # a text knows this generator: a pipeline that is dropped would stay
                     self._runs = False
                     return
             try:

@@ -44,6 +44,11 @@ class StepInputs:
         """Rows of the last batch, those included that belong to nobody."""
         return len(self._padded.texts)
 
+    def forget(self) -> None:
+        """Keep no text alive: all inputs of the next step are made anew."""
+        self._texts, self._moves, self._padded = (), [], TextBatch((), ())
+        self._decides, self._made = {}, {}
+
     def _others(self, batch: TextBatch) -> None:
         """Make what differs for these texts from those of the step before."""
         self._padded = with_spare_rows(batch, self.generation) if self.pads else batch

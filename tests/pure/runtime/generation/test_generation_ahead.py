@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -196,6 +197,18 @@ def test_tokens_are_looked_for_when_they_can_be_there(
     made._wait()
     assert looks <= most
     assert now < 1.1 * took + LOOKS[0]
+
+
+def test_a_generator_with_nothing_to_do_keeps_no_text_alive() -> None:
+    """A text knows its generator, which knows the engine: a pipeline that is dropped would keep its weights."""
+    made = Behind(Decoder(FULL)).generator(pads=True)
+    found = begin(made, [1, 2, 3], 6)
+    assert tokens(found) == written([1, 2, 3], 6)
+    assert made._thread is not None
+    made._thread.join()
+    kept = weakref.ref(found)
+    del found
+    assert kept() is None
 
 
 def test_no_token_wakes_a_thread_that_waits_for_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
