@@ -96,6 +96,7 @@ def _compute(function: Callable[[Any], Any], items: Sequence[Any], pipe: int) ->
     """The life of a copy: it writes its results to a pipe, and ends without a word, with status 0 if it has them."""
     try:
         gc.disable()  # what the copied process had is not for this one to free
+        warnings.showwarning = _leave_to_parent
         for number in signal.valid_signals():
             if callable(signal.getsignal(number)):
                 signal.signal(number, signal.SIG_DFL)
@@ -106,6 +107,11 @@ def _compute(function: Callable[[Any], Any], items: Sequence[Any], pipe: int) ->
         thread.join()
     finally:
         os._exit(1)
+
+
+def _leave_to_parent(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Fail with a warning that would be shown: whoever shows it may wait for a thread that was not copied."""
+    raise RuntimeError(str(message))
 
 
 def _write_results(function: Callable[[Any], Any], items: Sequence[Any], pipe: int) -> None:
@@ -119,10 +125,17 @@ def _write_results(function: Callable[[Any], Any], items: Sequence[Any], pipe: i
 
 def _can_be_copied() -> bool:
     """Whether a copy of this process can compute: no other thread could hold a lock, and no accelerator is in use."""
-    accelerator = torch.accelerator.current_accelerator()
-    is_used = accelerator is not None and torch.get_device_module(accelerator).is_initialized()
     others = {*threading.enumerate()} - {threading.current_thread()}
-    return sys.platform == "linux" and not is_used and all(map(_draws, others))
+    return sys.platform == "linux" and not _uses_accelerator() and all(map(_draws, others))
+
+
+def _uses_accelerator() -> bool:
+    """Whether this process may have begun to use an accelerator; not every kind can tell."""
+    accelerator = torch.accelerator.current_accelerator()
+    if accelerator is None:
+        return False
+    is_initialized: Callable[[], bool] | None = getattr(torch.get_device_module(accelerator), "is_initialized", None)
+    return is_initialized is None or is_initialized()
 
 
 def _draws(thread: Thread) -> bool:

@@ -6,9 +6,11 @@ import os
 import signal
 import threading
 import time
+import warnings
 from threading import Event, Thread
 
 import pytest
+import torch
 
 from ir import shared_work as module
 from ir.shared_work import MANY_NODES, shared_work
@@ -63,6 +65,23 @@ def test_a_copy_that_is_killed_is_made_up_for() -> None:
         return item
 
     assert shared_work(fragile, range(4), MANY_NODES) == [0, 1, 2, 3]
+
+
+def test_a_warning_of_a_copy_is_shown_here() -> None:
+    def warned(item: int) -> int:
+        warnings.warn(f"item {item}", UserWarning, stacklevel=1)
+        return item
+
+    with pytest.warns(UserWarning, match="item") as shown:
+        assert shared_work(warned, range(2), MANY_NODES) == [0, 1]
+    assert [str(warning.message) for warning in shown] == ["item 0", "item 1"]
+
+
+def test_nothing_is_copied_beside_an_accelerator_that_cannot_say_whether_it_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("mps"))
+    assert {process for _, process in shared_work(who, range(2), MANY_NODES)} == {os.getpid()}
 
 
 def test_an_interrupt_ends_the_copies(monkeypatch: pytest.MonkeyPatch) -> None:
