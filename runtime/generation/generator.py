@@ -160,13 +160,18 @@ class Generator:
     def _act(self) -> None:
         """Wait for an event, act on all that happened, and send what can run."""
         self._wait()
-        while not self._events.empty():  # so that the next batch is made with all of it
-            self._events.get()()
-        self._read()
+        self._catch_up()
         while (batch := self._scheduler.next_batch()) is not None:
             self._send(batch)
+            self._catch_up()  # there is always a next batch where stages are faster than the host
         if self._texts and not self._scheduler.is_busy:
             raise RuntimeError("no text can go on; this is a fault of stagecut")
+
+    def _catch_up(self) -> None:
+        """Act on all that happened, so that the next batch is made with it."""
+        while not self._events.empty():
+            self._events.get()()
+        self._read()
 
     def _wait(self) -> None:
         """Until there is an event, which is acted on, or tokens are there that nobody has read."""

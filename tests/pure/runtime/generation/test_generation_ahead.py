@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from queue import Empty
 from typing import Any
@@ -61,6 +61,7 @@ class Behind:
     decoder: Decoder | Recurrence
     broken: tuple[int, ...] = ()  # the numbers of steps that fail
     open: bool = True
+    delay: int = 12  # how often it is asked before outputs exist
     given: list[dict[str, Tensor]] = field(default_factory=list)
     events: list[Done] = field(default_factory=list)
     behind: list[int] = field(default_factory=list)
@@ -73,7 +74,7 @@ class Behind:
             if len(self.given) in self.broken:
                 raise StageError(1, "cpu", ValueError("lost"))
             made = self.decoder.run(**{name: tensor.tolist() for name, tensor in given.items()})
-            self.events.append(Done())
+            self.events.append(Done(self.delay))
             future.set_result(StepOutputs(made.token, made.logprob, (self.events[-1],)))  # type: ignore[arg-type]
         except Exception as e:
             future.set_exception(e)
@@ -197,6 +198,22 @@ def test_tokens_are_looked_for_when_they_can_be_there(
     made._wait()
     assert looks <= most
     assert now < 1.1 * took + LOOKS[0]
+
+
+def test_stages_that_are_faster_than_the_host_do_not_keep_it_from_other_texts() -> None:
+    """Tokens are there as soon as their step is ordered, so that there is always another one to order."""
+    behind, late = Behind(Decoder(FULL), delay=0), list[Continuation]()
+    made = behind.generator()
+
+    def submit(given: Mapping[str, Tensor], ready: Sequence[Any]) -> Future[StepOutputs]:
+        if len(behind.given) == 4:
+            late.append(made.start([9, 11], TextOptions(3)))
+        return behind.submit(given, ready)
+
+    made._stages = replace(made._stages, submit=submit)
+    assert len(made.start([5, 6, 7], TextOptions(30)).result(timeout=30)) == 30
+    assert len(late[0].result(timeout=30)) == 3
+    assert behind.given[5]["input_ids"].tolist() == [[9, 11]]
 
 
 def test_a_generator_with_nothing_to_do_keeps_no_text_alive() -> None:
