@@ -4,6 +4,7 @@ From a source to a plan, in the order in which data meets them:
 
     cache_folder  the folder of what is kept from one run to the next
     shared_work   a function of many items on several cores
+    patching      what lets one thread at a time patch torch
     errors        the exceptions raised on purpose, one class for each culprit
     location      module path and source line of a node
     sizes         sizes as expressions over symbols; tensor types

@@ -166,9 +166,9 @@ def _header(file: Path) -> bytes:
 
 
 def header_notes(file: Path) -> dict[str, str]:
-    """The notes of a .safetensors file beside its tensors, by name; empty where it has none."""
+    """The notes of a .safetensors file beside its tensors, by name: those that are text, as the format has them."""
     found = json.loads(_header(file)).get(_ASIDE)
-    return found if isinstance(found, dict) else {}
+    return {name: note for name, note in found.items() if isinstance(note, str)} if isinstance(found, dict) else {}
 
 
 def _read_safetensors(file: Path) -> Iterator[tuple[str, Stored]]:

@@ -15,6 +15,7 @@ from torch.nn.parameter import UninitializedParameter
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ir.checkpoint.checkpoint import Checkpoint
+from ir.patching import PATCHING
 
 
 @contextmanager
@@ -33,7 +34,7 @@ def parameters_on_meta() -> Iterator[None]:
             param = moved[param]
         register(module, name, param)
 
-    with ExitStack() as patches:
+    with PATCHING, ExitStack() as patches:
         patches.enter_context(patch.object(nn.Module, "register_parameter", register_on_meta))
         for name in _FILLS:
             patches.enter_context(patch.object(init, name, _filling(getattr(init, name))))

@@ -63,6 +63,7 @@ from ir.graph import Graph
 from ir.location import Where
 from ir.objects.signature import Signature, Slot, Tree, call, flatten, names
 from ir.objects.zeros import copied
+from ir.patching import PATCHING
 
 
 @dataclass(frozen=True, order=True)
@@ -318,16 +319,20 @@ def _nothing(*_: Any, **__: Any) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence torch.export's warnings, logs and prints: what matters in them it raises as well."""
-    level = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        silent = patch.object(logging.Logger, "debug", _nothing)  # torch asks hundreds of thousands of times
-        with warnings.catch_warnings(), patch("torch.export._trace.print", create=True), silent:
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
+    """Silence torch.export's warnings, logs and prints: what matters in them it raises as well.
+
+    Other threads wait with theirs.
+    """
+    with PATCHING:
+        level = logging.root.manager.disable
+        logging.disable(logging.CRITICAL)
+        try:
+            silent = patch.object(logging.Logger, "debug", _nothing)  # torch asks hundreds of thousands of times
+            with warnings.catch_warnings(), patch("torch.export._trace.print", create=True), silent:
+                warnings.simplefilter("ignore")
+                yield
+        finally:
+            logging.disable(level)
 
 
 def _export(flat: nn.Module, example: Example, strict: bool, once: LayersOnce) -> _Exported:

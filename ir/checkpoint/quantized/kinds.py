@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -257,7 +257,8 @@ def _torchao_blocks(said: Mapping[str, Any], parts: Sources) -> Scheme:
     if len(codes.shape) != inner.dims:
         raise SourceError("torchao's weights of experts with swizzled scales are not read; save the model dequantized")
     columns = codes.shape[1] * (2 if codes.dtype == torch.uint8 else 1)
-    return Swizzled(inner, -(-columns // int(said.get("block_size", 16))))
+    (block,) = _numbers(said, "block_size", 1)
+    return Swizzled(inner, -(-columns // block))
 
 
 def _said(parts: Sources) -> Mapping[str, Any]:
@@ -269,9 +270,19 @@ def _said(parts: Sources) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _numbers(said: Mapping[str, Any], name: str, count: int) -> Sequence[int]:
+    """The last numbers of an attribute of a weight.  Raises SourceError where the header does not say so many."""
+    found = said.get(name)
+    numbers: list[Any] = found if isinstance(found, list) else [found]
+    if len(numbers) < count or not all(isinstance(number, int) and number > 0 for number in numbers):
+        raise SourceError(f"the header of a file says {name}={found} of a weight of torchao's; save the model anew")
+    return numbers[-count:]
+
+
 def _torchao_tiles(parts: Sources) -> tuple[Scheme, Sources]:
     tiles, strips, _, words = parts["codes"].shape[-4:]
-    rows, columns = _said(parts).get("shape", (8 * tiles, 32 * strips * words))[-2:]
+    said = _said(parts)
+    rows, columns = _numbers(said, "shape", 2) if "shape" in said else (8 * tiles, 32 * strips * words)
     scheme = TorchaoTiles(columns, row_count=0 if rows == 8 * tiles else rows)
     return _smoothed(scheme, {name: part for name, part in parts.items() if name != "said"})
 

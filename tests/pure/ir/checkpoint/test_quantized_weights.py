@@ -14,7 +14,7 @@ from torch import nn
 from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
 from ir.checkpoint.checkpoint import Checkpoint
-from ir.checkpoint.files import read_checkpoint
+from ir.checkpoint.files import header_notes, read_checkpoint
 from ir.checkpoint.quantized import dequantized
 from ir.checkpoint.quantized.quantization import Quantization, quantization_of
 from ir.checkpoint.tensors import Held
@@ -302,6 +302,25 @@ def test_scales_of_torchao_in_an_order_that_is_not_said_are_refused() -> None:
     stored["x._weight_header"] = torch.tensor(list(said), dtype=torch.uint8)
     with pytest.raises(SourceError, match=r"torchao's weights of experts with swizzled scales are not read; save the"):
         Quantization("torchao", {}).weights({name: Held(t) for name, t in stored.items()})
+
+
+@pytest.mark.parametrize(
+    ("said", "complaint"),
+    [({"is_swizzled_scales": True}, "block_size=None"), ({"shape": ["?", 1]}, r"shape=\['\?', 1\]")],
+)
+def test_attributes_of_torchao_that_are_no_numbers_are_refused(said: dict[str, object], complaint: str) -> None:
+    stored = {"x._weight_qdata": fp8(R, 32), "x._weight_scale": scales(R, 1).to(torch.float8_e8m0fnu)}
+    stored = int4_in_tiles()[0] if "shape" in said else stored
+    stored["x._weight_header"] = torch.tensor(list(json.dumps({"_data": said}).encode()), dtype=torch.uint8)
+    with pytest.raises(SourceError, match=f"the header of a file says {complaint} of a weight of torchao's; save"):
+        Quantization("torchao", {}).weights({name: Held(t) for name, t in stored.items()})
+
+
+def test_a_note_of_a_header_that_is_no_text_is_none(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    save_file({"x": torch.ones(1)}, file, {"x.weight": "1234", "y.weight": "y"})
+    file.write_bytes(file.read_bytes().replace(b'"1234"', b" 1234 "))
+    assert header_notes(file) == {"y.weight": "y"}
 
 
 def test_kinds_of_torchao_say_whether_activations_are_quantized() -> None:
