@@ -57,7 +57,7 @@ class Engine:
         self._sending = Lock()  # held while one message enters the channels
         self._tracing = Lock()  # held while a trace is on
         workers = [Worker(stage, ports.inlets(stage.index), ports.outlets(stage.index)) for stage in stages]
-        self._workers, self._sent = workers, 0
+        self._sent = 0
         self._launcher = Launcher(workers, [port.route for port in ports.outward]) if is_whole else None
         named: list[tuple[str, Runner]] = [("collector", Collector(self._tickets, ports.inlets(None)))]
         named += [(f"stage {worker.stage.index}", worker) for worker in workers]
@@ -126,8 +126,7 @@ class Engine:
         """
         self.require_open()
         with self._sending:
-            idle = all(worker.answered == self._sent for worker in self._workers)
-            return self._launcher.launch(batch) if self._launcher and idle else None
+            return self._launcher.launch(batch, self._sent) if self._launcher else None
 
     @contextmanager
     def trace(self, trace: Trace) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -42,26 +43,29 @@ class Launcher:
     """All stages of a pipeline, one after the other on the thread that asks."""
 
     def __init__(self, workers: Sequence[Worker], routes: Sequence[Route]) -> None:
-        self._workers = workers
+        self._workers = tuple(map(weakref.ref, workers))  # stages are let go as their threads end
         programs = range(len(routes[0].programs))
         ends = (*(worker.stage.index for worker in workers), None)
         self._received = [{end: _Received.by(end, routes, program) for end in ends} for program in programs]
 
-    def launch(self, message: Values) -> Values | None:
+    def launch(self, message: Values, sent: int) -> Values | None:
         """The outputs of a batch; None, and nothing happens, where a stage would do more than launch a graph.
 
-        Must be called while no worker has a batch.  No tensor may ever change: stages know one that they have had.
-        Raises StageError.
+        And where a worker has not answered all messages that were `sent`.  No tensor may ever change: stages know one
+        that they have had.  Raises StageError.
         """
+        known = [worker for of in self._workers if (worker := of()) is not None and worker.answered == sent]
+        if len(known) < len(self._workers):
+            return None
         with launching() as allowed:
-            found = (worker.graph_of(message) for worker in self._workers) if allowed else ()
+            found = (worker.graph_of(message) for worker in known) if allowed else ()
             graphs = [graph for graph in found if graph is not None]
-            if len(graphs) < len(self._workers):
+            if len(graphs) < len(known):
                 return None
-            sent: dict[int | None, Values] = {None: message}
+            made: dict[int | None, Values] = {None: message}
             received = self._received[message.program]
-            for worker, graph in zip(self._workers, graphs, strict=True):
+            for worker, graph in zip(known, graphs, strict=True):
                 index = worker.stage.index
-                sent[index] = worker.launch(graph, *received[index].of(sent))
-            tensors, ready = received[None].of(sent)
+                made[index] = worker.launch(graph, *received[index].of(made))
+            tensors, ready = received[None].of(made)
         return Values(tuple(tensors), ready=ready, program=message.program)

@@ -164,3 +164,15 @@ def test_tensors_of_a_batch_are_let_go(tmp_path: Path) -> None:
         pipe(X)
         assert len(signals.seen) == 27
         assert [ref() is None for ref in signals.seen[:24]] == [True] * 24
+
+
+def test_a_closed_pipeline_keeps_no_stage(tmp_path: Path) -> None:
+    """Its weights are free, whoever still holds the pipeline."""
+    signals.renew()
+    see = "import weakref\nfrom tests.support.artifacts import signals\nsignals.seen.append(weakref.ref(self))\n"
+    pipe = Pipeline.load(write(tmp_path, [Part(see + "return (x + 1,)", {"x": None}, {"y": ((), (0,))})]))
+    pipe(X)
+    assert signals.seen[0]() is not None
+    pipe.close()
+    gc.collect()
+    assert signals.seen[0]() is None
