@@ -10,6 +10,7 @@ import torch
 
 from runtime.call.programs import Programs
 from runtime.device.kinds import kind_of
+from runtime.device.streams import made_by_now
 from runtime.engine.engine import Engine
 from runtime.engine.message import Values
 from runtime.errors import StageError
@@ -61,7 +62,7 @@ class StepSubmission:
     def _bound(self, tensors: Mapping[str, torch.Tensor], ready: tuple[torch.Event, ...]) -> Values:
         """The batch of tensors by their names; what a scheduler makes is checked once for the shapes that it has."""
         if not tensors.keys() <= MADE_BY_SCHEDULER:
-            return replace(self.programs.bind_named(tensors), ready=ready)
+            return replace(self.programs.bind_named(tensors), ready=(*made_by_now([*tensors.values()]), *ready))
         shapes = tuple(tensors), tuple([tensor.shape for tensor in tensors.values()])
         if (known := self._known.get(shapes)) is None:
             batch = self.programs.bind_named(tensors)

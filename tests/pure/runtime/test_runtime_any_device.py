@@ -14,7 +14,9 @@ from runtime.device import ipc, kinds, placement
 from runtime.device.copies import DeviceCopies
 from runtime.device.kinds import DeviceKind, kind_of, model_name, total_memory
 from runtime.device.streams import current_streams, made_by_now, read_in
+from runtime.engine.message import Values
 from runtime.errors import DeviceError
+from runtime.generation.stages import StepSubmission
 from runtime.manifest.manifest import Manifest
 from runtime.processes.choice import processes_of
 from runtime.processes.start import can_be_copied
@@ -126,6 +128,16 @@ def test_what_is_launched_waits_for_its_inputs_and_keeps_their_memory() -> None:
     stage.launch(graph, [made, on_host], ["event"])  # pyright: ignore[reportArgumentType]
     assert stream.asked == ["wait for event", "keep"]
     graph.launch.assert_called_once_with([made, on_host])
+
+
+def test_what_a_caller_gives_is_waited_for_by_a_launched_step() -> None:
+    """An image on an accelerator may still be computed, or made of others, in the stream of the thread that asks."""
+    image, engine, programs = SimpleNamespace(device=STAND_IN), Mock(), Mock()
+    programs.bind_named.return_value = Values((image,))  # pyright: ignore[reportArgumentType]
+    programs.program_of.return_value.named.return_value = {"token": torch.ones(1), "logprob": torch.ones(1)}
+    StepSubmission(engine, programs)({"media_image": image}, ["another event"])  # pyright: ignore[reportArgumentType]
+    (batch,) = engine.launch.call_args.args
+    assert batch.ready == ("event of xpu:1", "another event")
 
 
 def test_its_graphs_have_the_class_that_the_table_names(
