@@ -139,8 +139,8 @@ def _uses_accelerator() -> bool:
 
 
 def _draws(thread: Thread) -> bool:
-    """Whether a thread draws progress on the terminal, and takes no lock but rich's own."""
-    return type(thread).__module__.startswith("rich.")
+    """Whether a thread draws progress on the terminal, and takes no lock but its library's own, which no copy takes."""
+    return type(thread).__module__.startswith(("rich.", "tqdm."))
 
 
 def _cores() -> int:

@@ -108,3 +108,15 @@ def test_nothing_is_copied_beside_a_thread_that_may_hold_a_lock() -> None:
     finally:
         done.set()
         thread.join()
+
+
+@pytest.mark.parametrize("library", ["rich.progress", "tqdm._monitor"])
+def test_a_thread_that_draws_progress_hinders_no_copy(library: str) -> None:
+    done = Event()
+    thread = type("Drawing", (Thread,), {"__module__": library})(target=done.wait)
+    thread.start()
+    try:
+        assert len({process for _, process in shared_work(who, range(4), MANY_NODES)}) > 1
+    finally:
+        done.set()
+        thread.join()
