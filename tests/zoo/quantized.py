@@ -21,15 +21,17 @@ does it.
 | compressed-tensors | nvfp4-pack-quantized, mxfp4-pack-quantized | yes | 0 | compressed-tensors 0.20 |
 | modelopt | FP8, NVFP4; also by `hf_quant_config.json` | yes | 0 | its formula |
 | modelopt | W4A16_AWQ, SmoothQuant of INT8, with inputs scaled by channel | yes | 1e-8 | nvidia-modelopt 0.47 |
-| modelopt | MXFP8, W8A16, W4A16_NVFP4, W4A8_MXFP4_FP8 | yes | 0 | its formula |
+| modelopt | W4A8_AWQ, whose weights are rounded to FP8 | yes | 1e-8 | nvidia-modelopt 0.47 |
+| modelopt | MXFP8, W8A16, W4A16_NVFP4, W4A8_NVFP4_FP8, W4A8_MXFP4_FP8 | yes | 0 | its formula |
 | fbgemm_fp8 | by row | yes | 0 | its formula |
 | gptq | 2, 4 and 8 bits, formats 1 and 2, `desc_act` | yes | 0 | its formula |
 | awq | gemm, 4 bits | yes | 0 | autoawq 0.2.9 |
 | mxfp4 | gpt-oss | yes | 0 | transformers, `dequantize=True` |
 | bitsandbytes | nf4 and fp4, double quantization | yes | 0 | bitsandbytes 0.50 |
 | bitsandbytes | int8 | yes | 0 | bitsandbytes 0.50 |
-| torchao | int8 weights in safetensors | yes | not compared | |
-| torchao | int4 weights, the plain packing, in safetensors | yes | 0 | its formula |
+| torchao | int8, int2, int4 (`IntxWeightOnlyConfig`) and fp8 weights in safetensors | yes | 0 | torchao 0.18, logits |
+| torchao | MXFP8 and NVFP4, scales in the order of tensor cores or not | yes | 0 | its formula; NVFP4: torchao 0.18 |
+| torchao | int4 weights, the plain packing and in tiles (`tile_packed_to_4d`), in safetensors | yes | 0 | its formula |
 
 bitsandbytes' own kernel for CPUs was left out where it is wrong: rows that its blocks do not divide. Kept GPTQ and AWQ
 weights lie transposed in memory, as their libraries have them: results differ from those of a dequantized file by
@@ -39,8 +41,9 @@ Where a library scales what a layer takes by channel first, as AWQ and SmoothQua
 scales are taken into the weight.
 
 Refused by name: GPTQ of other bits or formats, AWQ in gemv, AWQ's scales of what activations return, ModelOpt's
-W4A8_AWQ, W4A8_NVFP4_FP8 and SVDQuant, marlin-24, rotations (`transform_config`), packed weights of other bits,
-torchao's int4 in the order of one kernel, and methods not in the table (AQLM, HQQ, EETQ, VPTQ, SpQR, Quark, …).
+SVDQuant, marlin-24, rotations (`transform_config`), packed weights of other bits, torchao's int4 that is shuffled for
+one kernel (`preshuffled`, whose order is not documented), and methods not in the table (AQLM, HQQ, EETQ, VPTQ, SpQR,
+Quark, …).
 
 *GGUF files* (a folder with one, or the file itself; `pip install 'stagecut[gguf]'`) are dequantized by the package
 `gguf` while stages are written, a block of rows at a time, of GPT-2, Bloom and Mamba a tensor: 0 beside transformers'
