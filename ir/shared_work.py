@@ -48,6 +48,11 @@ def shared_work(function: Callable[[_Item], _Result], items: Sequence[_Item], no
     return [results[i] if i in results else function(item) for i, item in enumerate(items)]
 
 
+def shared_calls(functions: Sequence[Callable[[], Any]], nodes: int) -> list[Any]:
+    """The results of functions without arguments, in order, as `shared_work` computes them."""
+    return shared_work(lambda function: function(), functions, nodes)
+
+
 @dataclass
 class _Copy:
     """A copy of this process that computes a function of some items."""

@@ -15,7 +15,7 @@ from ir.cost import BetterCut
 from ir.errors import CompileError
 from ir.graph import Graph
 from ir.machine.cluster import Cluster
-from ir.shared_work import shared_work
+from ir.shared_work import shared_calls
 from ir.sizes import CallSizes, hold
 from passes.cut.cut_problem import as_problem, even_share
 from passes.options.options import Options
@@ -58,7 +58,7 @@ class CheckSizes:
             return graph
         checks = _Checks(graph, cluster, Deadline(self.size_limit), max(self.slack, NOTABLE))
         questions = (checks.good_for, checks.better_cuts)
-        good_for, better = shared_work(lambda question: question(), questions, len(graph.nodes))
+        good_for, better = shared_calls(questions, len(graph.nodes))
         return replace(graph, split=replace(graph.split, good_for=good_for, close=CLOSE, better=better))
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -28,7 +27,7 @@ from ir.checkpoint.tensors import Held
 from ir.graph import Constant, Param, State, Value
 from ir.plan import StagePlan
 from ir.serialized.graph_table import Uncut
-from ir.shared_work import shared_work
+from ir.shared_work import shared_calls
 from ir.summary import Summary
 from runtime.manifest import manifest as m
 from runtime.manifest.digests import file_hash, sample_hash
@@ -62,12 +61,7 @@ def write_artifact(
     for stage in _write_stages(plan, folder, model, weights, wrote, link=link):
         stages.append(stage)
         yield from (folder / name for name in stage.names)
-    registering = (r.own for stage in stages for file in stage.files for r in file.registrations if r.own)
-    for place, own in own_files([*imported_modules(plan.graph.whole), *registering]).items():
-        (folder / place).parent.mkdir(parents=True, exist_ok=True)
-        yield Path(shutil.copy(own, folder / place))
-    helpers = {name: source for stage in stages for name, source in stage.helpers.items()}
-    yield from (Path(shutil.copy(source, folder / name)) for name, source in helpers.items())
+    yield from _copy_imported(plan, folder, stages)
 
     def manifest() -> m.Manifest:
         linked = {i: stage.links for i, stage in enumerate(stages)}
@@ -83,14 +77,20 @@ def write_artifact(
         uncut_graph = () if uncut is None else write_graph(folder, uncut, held)
         return [*uncut_graph, *_pictures(plan.program(0), folder, model, detail)]
 
-    entries, reported, pictured = shared_work(_called, (manifest, report, graph), len(plan.graph.nodes))
+    entries, reported, pictured = shared_calls((manifest, report, graph), len(plan.graph.nodes))
     yield from (*pictured, *reported)
     replace(entries, files=_hashes(folder, stages)).write_sealed(folder)
     yield folder / m.FILE
 
 
-def _called(function: Callable[[], Any]) -> Any:
-    return function()
+def _copy_imported(plan: StagePlan, folder: Path, stages: Sequence[WrittenStage]) -> Iterator[Path]:
+    """Copy what stage files import from their own folder: files of the user's, and helpers."""
+    registering = (r.own for stage in stages for file in stage.files for r in file.registrations if r.own)
+    for place, own in own_files([*imported_modules(plan.graph.whole), *registering]).items():
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        yield Path(shutil.copy(own, folder / place))
+    helpers = {name: source for stage in stages for name, source in stage.helpers.items()}
+    yield from (Path(shutil.copy(source, folder / name)) for name, source in helpers.items())
 
 
 def _hashes(folder: Path, stages: Sequence[WrittenStage]) -> dict[str, str]:

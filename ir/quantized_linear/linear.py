@@ -154,7 +154,7 @@ def multiply_row(
     for first in range(0, words, WIDTH):
         word = first + tl.arange(0, WIDTH)[None, :]
         some = first + tl.arange(0, WIDTH // EACH)[None, :] * EACH
-        spread = word if BITS else tl.max_contiguous(word, [1, 8])
+        spread = word if BITS else tl.max_contiguous(word, [1, 8])  # codes lie in threads as x does: none is moved
         held = tl.load(lines + spread, (word < words) & inside, 0 if BITS else 0.0)
         if not WHOLE and not (SHARED and not BITS):  # on its way while codes are computed with
             rate = tl.load(rates + some * PER // GROUP * scale_group, (some < words) & inside, 0.0).to(tl.float32)
