@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +27,7 @@ _PLACES = {
     "Pipeline": "runtime.pipeline",
 }
 _PACKAGES = ("ir", "passes", "codegen", "runtime")
+_PLANNING = ("compile", "recut", "compare")
 
 __all__ = ["Pipeline", "auto_partition", "compare_machines", "compile_model"]
 
@@ -60,7 +64,10 @@ def check_packages() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line, and end the process with its status."""
+    """Run the command line, by default that of this process, and end the process with its status."""
+    ended: list[int] = []
+    if arguments is None and sys.argv[1:2] and sys.argv[1] in _PLANNING:
+        atexit.register(_end_at_once, ended)  # first, and so called last
     try:
         check_packages()
     except ImportError as e:
@@ -70,7 +77,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)
         sys.exit(130)
-    run(arguments)
+    try:
+        run(arguments)
+    except SystemExit as e:
+        ended.append(e.code if isinstance(e.code, int) else 0 if e.code is None else 1)
+        raise
+
+
+def _end_at_once(ended: Sequence[int]) -> None:
+    """End the process with the status in `ended`, if it has one: to free the objects of a plan takes seconds."""
+    with suppress(OSError, ValueError):  # a closed pipe has a status of its own
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
+        for status in ended:
+            os._exit(status)
 
 
 def _refused(error: ImportError) -> int:

@@ -7,4 +7,5 @@ import sys
 from stagecut import main
 
 if __name__ == "__main__":
-    main(["compile", *sys.argv[1:]])
+    sys.argv.insert(1, "compile")
+    main()

@@ -52,6 +52,34 @@ finally:
     assert f"Example: stagecut {' '.join(command) or 'compile'} " in done.stdout
 
 
+ENDING = """
+import atexit, os
+import passes.cli.main as command
+from stagecut import main
+class Freed:
+    def __del__(self, write=os.write):
+        write(1, b"freed\\n")
+def run(arguments, plain=command.run):
+    atexit.register(print, "last words")
+    plain(arguments)
+sys.freed, command.run = Freed(), run
+"""
+
+
+@pytest.mark.parametrize(("call", "freed"), [("main()", []), ("main(sys.argv[1:])", ["freed"])])
+def test_a_process_whose_command_plans_ends_without_freeing_its_objects(
+    call: str, freed: list[str], tmp_path: Path
+) -> None:
+    done = run(f"{ENDING}\n{call}", "compile", "--help", folder=tmp_path)
+    said = done.stdout.splitlines()
+    assert (done.returncode, said[said.index("last words") :]) == (0, ["last words", *freed])
+
+
+def test_a_process_that_plans_ends_with_the_status_of_the_command(tmp_path: Path) -> None:
+    done = run(f"{ENDING}\nmain()", "compile", "model.py", "--no-such-option", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "last words\n")
+
+
 @pytest.mark.slow
 def test_without_the_compiler_a_command_says_how_to_get_it(tmp_path: Path) -> None:
     done = run(f"{MISSING}\nfrom stagecut import main\nmain()", "compile", "model.py", "-o", "out", folder=tmp_path)
