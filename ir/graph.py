@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any, TypeAlias, TypeVar, cast
@@ -87,6 +87,13 @@ class _Node:
     program: int = 0  # index in Graph.programs; 0 in a graph of one program
 
 
+def named_arguments(op: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """All arguments of an operator by their names in its schema, in its order, with defaults for those left out."""
+    schema = op._schema.arguments
+    given = dict(zip((a.name for a in schema), args, strict=False)) | dict(kwargs)
+    return {a.name: given.get(a.name, a.default_value) for a in schema}
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Call(_Node):
     """An operator applied to arguments."""
@@ -102,9 +109,7 @@ class Call(_Node):
     @cached_property
     def arguments(self) -> Mapping[str, Any]:
         """All arguments by their names in the operator's schema, in its order, with defaults for those left out."""
-        schema = self.op._schema.arguments
-        given = dict(zip((a.name for a in schema), self.args, strict=False)) | dict(self.kwargs)
-        return {a.name: given.get(a.name, a.default_value) for a in schema}
+        return named_arguments(self.op, self.args, self.kwargs)
 
     @cached_property
     def symbols(self) -> frozenset[sympy.Symbol]:

@@ -15,6 +15,7 @@ from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_h
 from ir.analysis.bind import bind_sizes
 from ir.capture.checks.equivalence import same_terms
 from ir.capture.checks.first_call import draws_on_example, gap_on_example
+from ir.capture.checks.joins import joined_at_other_sizes
 from ir.capture.checks.size_one import (
     at_one,
     may_be_one,
@@ -154,6 +155,8 @@ def _with_repeats(example: Example, soft: bool, returned: Sequence[Any] | None) 
                 why = f"for other sizes the model computes something else (at {place})"
                 return _with_ones(example, [str(symbol)], why, soft, returned)
             graph = without_one(graph, symbol, place)
+    if not all(joined_at_other_sizes(name, graph, _as_recorded(used, recording)) for name in recording.joined):
+        return _with_repeats(replace(example, joins=False), soft, returned)
     recording = replace(recording, graph=graph).full()
     graph = recording.graph
     gap = Gap() if returned is None else gap_on_example(graph, used, returned)

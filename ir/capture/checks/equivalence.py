@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ir.analysis.interpret import interpret
+from ir.analysis.random_numbers import operator_may_draw
 from ir.capture.export.example import Example
 from ir.capture.export.meta_weights import without_memory
 from ir.capture.export.module_state import converted_for_the_call
@@ -26,6 +27,7 @@ from ir.capture.program.reader import DEFAULTS, TWINS
 from ir.capture.repeats.alike import alike_modules
 from ir.capture.repeats.expanded import repeats
 from ir.capture.repeats.layers import LayersOnce
+from ir.capture.sizes.iterated import Unbound, parts_of_join
 from ir.capture.unregistered_state.restoring import as_they_were
 from ir.graph import Graph
 from ir.objects.signature import call, flatten
@@ -54,7 +56,8 @@ def same_terms(graph: Graph, example: Example) -> bool:
             before = {state.name: terms.as_before(buffer) for state, buffer in states.items()}
             members = alike_modules(model) if any(map(repeats, graph.nodes)) else {}
             once = LayersOnce(members, example.templates, unkept=True)  # as the export found; here terms hold all
-            with terms, padded_as_in_inference(), converted_for_the_call(model), once.watched(model):
+            unasserted = patch.object(torch, "_check_tensor_all_with", _nothing)  # fake tensors have no values
+            with terms, padded_as_in_inference(), converted_for_the_call(model), once.watched(model), unasserted:
                 returned = flatten(call(model, example.parameters, example.arguments.fill(inputs)))[0]
                 wanted = [terms.number(t) for t in returned if isinstance(t, torch.Tensor)]
                 after = {state.name: terms.number(buffer) for state, buffer in states.items()}
@@ -64,6 +67,10 @@ def same_terms(graph: Graph, example: Example) -> bool:
                 return wanted == [terms.number(t) for t in made.outputs] and after | left == after
     except Exception:  # whatever operators, models and torch's own rules raise
         return False
+
+
+def _nothing(*_: Any) -> None:
+    pass
 
 
 class _Untold(Exception):
@@ -82,6 +89,7 @@ class _Terms(TorchDispatchMode):
         self._terms: dict[str, int] = {}
         self._numbers: dict[int, int | None] = {}  # by id of the tensor
         self._slices: dict[int, tuple[Any, ...]] = {}  # by id of a slice, the arguments of the call that made it
+        self._pieces: dict[int, tuple[Unbound, int]] = {}  # by id
         self._sharing: dict[int, list[torch.Tensor]] = defaultdict(list)  # by storage; kept, so that no id is reused
         self._fixed: set[int] = set()  # storages that must not be written to: others may hold them
         self._true: set[int] = set()  # numbers of one True, with which masks of several conditions begin
@@ -137,6 +145,8 @@ class _Terms(TorchDispatchMode):
             args = _plain_slice(*args)
         if func._schema.is_mutable:
             return self._change(func, args, kwargs)
+        if func in (aten.cat.default, aten.stack.default):
+            func, args, kwargs = aten.cat.default, self._of_wholes(func, args, kwargs), {}
         text = self._text(func, args, kwargs)
         if self._again and text in self._results:
             out, numbers = self._results[text]
@@ -146,6 +156,9 @@ class _Terms(TorchDispatchMode):
                 return out
         out = func(*args, **kwargs)
         made = tree_leaves(out)
+        if func is aten.unbind.int:
+            unbound = Unbound(args[0], args[1] if args[1:] else 0, len(made))
+            self._pieces |= {id(t): (unbound, place) for place, t in enumerate(made)}
         if func in BY_ADDRESS or not all(isinstance(t, FakeTensor) for t in made):
             raise _Untold(func)
         if (same := self._kept_operand(func, args, out)) is not None:
@@ -177,6 +190,13 @@ class _Terms(TorchDispatchMode):
         for whole, one in zip(results, made, strict=True):
             self._made(whole, f"%{self.number(one)} of each of {len(whole)}")
         return results
+
+    def _of_wholes(self, func: OpOverload, args: Any, kwargs: Any) -> tuple[list[torch.Tensor], int]:
+        """The arguments of torch.cat for any join: where all pieces of a tensor follow each other, of that one."""
+        tensors, dim = (*args, kwargs.get("dim", 0))[:2]
+        pieces = [self._pieces.get(id(t)) for t in tensors]
+        with self:
+            return parts_of_join(tensors, pieces, dim, func is aten.stack.default), dim
 
     def _kept_operand(self, func: OpOverload, args: Any, out: Any) -> torch.Tensor | None:
         """The operand whose elements are those of the result; None if there is none."""
@@ -211,9 +231,9 @@ class _Terms(TorchDispatchMode):
             self._numbers[id(tensor)] = after if self._numbers[id(tensor)] == before else None
 
     def _text(self, func: OpOverload, args: Any, kwargs: Any) -> str:
-        draws = torch.Tag.nondeterministic_seeded in func.tags
+        draws = operator_may_draw(func, args, kwargs)
         self._draws += draws
-        operands = tree_map_only(torch.Tensor, lambda t: f"%{self.number(t)}", (args, kwargs))
+        operands = tree_map_only(torch.Tensor, lambda t: f"%{self.number(t)}", (args, dict(sorted(kwargs.items()))))
         return f"{TWINS.get(str(func), func)}{operands}{self._draws if draws else ''}"
 
     def _made(self, tensor: torch.Tensor, text: str) -> None:

@@ -51,6 +51,7 @@ from ir.capture.repeats.layers import LayersOnce
 from ir.capture.repeats.numbering import LayerRepeats, repeats_of
 from ir.capture.repeats.template import InDoubt
 from ir.capture.sizes.dynamic import export_spec, widen
+from ir.capture.sizes.iterated import computed, iterated_as_one
 from ir.capture.sizes.questions import Question, about_squeezes, watched
 from ir.capture.sizes.symbols import read_sizes
 from ir.capture.source_lines.stack_traces import stack_traces_of_forwards
@@ -87,6 +88,7 @@ class Recording:
     read: Read = field(default_factory=Read)
     asked: bool = False  # whether the model's code asked if it is exported
     asked_about: Origins = frozenset()  # sources of tensors whose values it would look at in a call
+    joined: tuple[str, ...] = ()  # sizes along which tensors were taken apart and joined again, at once
     gap: Gap = Gap()  # from what a call of the model returned, where there was one
 
     def full(self) -> Recording:
@@ -194,12 +196,17 @@ class _Seen:
     asked: bool = False
     untold: bool = False  # whether a question for the export alone got the answer of a plain call
     asked_about: set[Origin] = field(default_factory=set)
+    joined: set[str] = field(default_factory=set)
 
     def ask(self, tensor: torch.Tensor | None, untold: bool) -> None:
         self.asked = True
         self.untold |= untold
         if tensor is not None:
             self.asked_about |= self.origins.of(tensor)
+
+    def note_joined(self, size: Any) -> None:
+        """Note a size along which a tensor was taken apart and joined again."""
+        self.joined |= {origin.name for origin in self.origins.of_size(size)}
 
 
 _RETURNED = (torch.Tensor, torch.SymInt, torch.SymFloat, torch.SymBool)  # results that a program makes
@@ -232,9 +239,11 @@ class Flat(nn.Module):
             contexts.enter_context(derivatives_seen(self.seen.derivatives.append))
             contexts.enter_context(tracing_questions(self.seen.ask, self._example))
             contexts.enter_context(autocast_as_around())
+            if self._example.joins:
+                contexts.enter_context(iterated_as_one(self.seen.note_joined))
             result = call(self.m, self._example.parameters, arguments)
             results, spec = flatten(result)
-            leaves.extend(results)
+            leaves.extend(map(computed, results))
         self.seen.changed += [n for n, v in arguments.items() if _refilled(given[n], v) and not _is_in(v, result)]
         after = held_by(self.m)
         self.seen.frozen += changed(before, after, self.m.parameters())
@@ -272,6 +281,7 @@ class Flat(nn.Module):
             changed=changed,
             asked=self.seen.asked,
             asked_about=frozenset(self.seen.asked_about),
+            joined=tuple(sorted(self.seen.joined)),
         )
 
 

@@ -1,6 +1,7 @@
 """Sizes that may change: named by the user, asked about by the model's code, bounded by what was recorded.
 
 dynamic    the user's `dynamic_shapes` -> a mark for each dimension that may change
+iterated   tensors along a dimension of any size, which are joined again
 questions  what the model's own code asks of sizes while it is exported
 guards     conditions on the sizes under which the recording is the model
 allowed    the values of a size that guards leave, in words

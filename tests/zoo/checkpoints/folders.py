@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -174,20 +174,30 @@ def sentences(folder: Path) -> Tried:
     return Tried(str(folder / "m"), {"input_ids": IDS, "attention_mask": mask}, wanted)
 
 
-def pictures(folder: Path) -> Tried:
-    """A folder of Gemma 3, called with three texts of other lengths than the example's: no image, one, and two."""
-    torch.manual_seed(0)
-    eye = {"model_type": "siglip_vision_model", **SMALL, "image_size": 16, "patch_size": 8, "vision_use_head": False}
-    words = {"model_type": "gemma3_text", **SMALL, "num_key_value_heads": 2, "head_dim": 8}
-    config = hf.Gemma3Config(vision_config=eye, text_config=words, image_token_index=90, mm_tokens_per_image=4)
-    model = hf.Gemma3ForConditionalGeneration(config).eval()
-    model.save_pretrained(folder / "m")
-    ids = torch.tensor([[0] * 8 + [5, 6, 7, 8], [0] * 3 + [5] + [90] * 4 + [6, 7, 8, 9], [5] + [90] * 8 + [6, 7, 8]])
-    call = {"input_ids": ids, "attention_mask": (ids > 0).long(), "token_type_ids": (ids == 90).long()}
-    call["pixel_values"] = torch.randn(3, 3, 16, 16)
-    with torch.no_grad():
-        wanted = model(**call).logits[ids > 0]
-    return Tried(str(folder / "m"), call, wanted, run=lambda pipe, call: pipe(**call).logits[ids > 0])
+CLIP = {"model_type": "clip_vision_model", **SMALL, "image_size": 16, "patch_size": 8, "projection_dim": 32}
+SIGLIP = {"model_type": "siglip_vision_model", **SMALL, "image_size": 16, "patch_size": 8, "vision_use_head": False}
+LLAMA = {"model_type": "llama", **SMALL}
+GEMMA = {"model_type": "gemma3_text", **SMALL, "num_key_value_heads": 2, "head_dim": 8}
+
+
+def pictures(kind: str, beside: Sequence[str] = (), **options: Any) -> Kind:
+    """A folder called with three texts of other lengths than the example's, of no, one and two images of 4 tokens."""
+
+    def make(folder: Path) -> Tried:
+        torch.manual_seed(0)
+        config = hf.AutoConfig.for_model(kind, image_token_index=90, image_token_id=90, **options)
+        model = hf.AutoModelForImageTextToText.from_config(config).eval()
+        model.save_pretrained(folder / "m")
+        ids = torch.tensor(
+            [[0] * 8 + [5, 6, 7, 8], [0] * 3 + [5] + [90] * 4 + [6, 7, 8, 9], [5] + [90] * 8 + [6, 7, 8]]
+        )
+        call = {"input_ids": ids, "attention_mask": (ids > 0).long(), "pixel_values": torch.randn(3, 3, 16, 16)}
+        call |= {name: (ids == 90).long() for name in beside}
+        with torch.no_grad():
+            wanted = model(**call).logits[ids > 0]
+        return Tried(str(folder / "m"), call, wanted, run=lambda pipe, call: pipe(**call).logits[ids > 0])
+
+    return make
 
 
 FOLDERS: dict[str, Kind] = {
@@ -208,7 +218,10 @@ FOLDERS: dict[str, Kind] = {
     "transformers, other weights in a `.bin` beside": folder_of(two_formats),
     "transformers, a `.pt2`": exported,
     "sentence-transformers, with Dense and Normalize": sentences,
-    "Gemma 3, three texts with three images": pictures,
+    "Gemma 3, three texts with three images": pictures(
+        "gemma3", ["token_type_ids"], vision_config=SIGLIP, text_config=GEMMA, mm_tokens_per_image=4
+    ),
+    "LLaVA, three texts with three images": pictures("llava", vision_config=CLIP, text_config=LLAMA),
     "a Trainer's output, two checkpoints": folder_of(later, at="run/checkpoint-500", refused=True),
     "a Trainer's output": folder_of(lambda folder: None, at="run/checkpoint-500", refused=True),
     "a Trainer's output, of adapters": folder_of(

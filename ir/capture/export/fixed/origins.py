@@ -55,6 +55,10 @@ class OriginTrace:
         """The origins of a tensor."""
         return self._of([tensor])
 
+    def of_size(self, size: Any) -> Origins:
+        """The origins of a size: those of its symbols."""
+        return self._of([size])
+
     def start_size(self, size: Any, name: str) -> None:
         """Note a size that may change."""
         if isinstance(size, torch.SymInt):
