@@ -8,6 +8,7 @@ tracing_questions  questions of the model's code whether it is exported
 derivatives   derivatives that forward takes itself
 gradient_hooks  hooks on gradients, which no stage has
 module_state  buffers and `.data` that forward assigns, and modules that it converts
+types_of_nodes  the types of recorded tensors, kept in less time
 final_states  the states of an LSTM, which torch 2.11 traces in another shape
 padding       nn.TransformerEncoder under a padding mask, as in inference
 recording     the export, read as a graph

@@ -30,6 +30,7 @@ from ir.capture.export.meta_weights import without_memory
 from ir.capture.export.module_state import converted_for_the_call, data_as_itself, written_in_place
 from ir.capture.export.padding import padded_as_in_inference
 from ir.capture.export.tracing_questions import tracing_questions
+from ir.capture.export.types_of_nodes import types_without_functions
 from ir.capture.program.default_dtype import with_stated_dtypes
 from ir.capture.program.folded import fold_known
 from ir.capture.program.gradients import GradMode, detach_what_leaves
@@ -353,7 +354,7 @@ def _export(flat: nn.Module, example: Example, strict: bool, once: LayersOnce) -
                 args = ([t.detach().clone() for t in tensors],)
                 watch = nullcontext(Layouts()) if strict else layouts_watched()  # TorchDynamo would trace the patches
                 traced = stack_traces_of_forwards(), watched_variables()
-                contexts = *traced, states_in_their_shape(), known_values(example)
+                contexts = *traced, states_in_their_shape(), known_values(example), types_without_functions()
                 with ExitStack() as watching:
                     for context in (*contexts, once.watched(example.model)):
                         watching.enter_context(context)

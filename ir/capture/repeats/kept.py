@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from types import ModuleType
-from typing import Any
+from types import ModuleType, NoneType
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 _FOREIGN = {"torch", "sympy", "numpy", "builtins"}
+_EMPTY = {bool, int, float, complex, str, bytes, NoneType, torch.SymInt, torch.SymBool, torch.dtype, torch.device}
 
 
-@dataclass(frozen=True, eq=False)
-class Holding:
+class Holding(NamedTuple):
     """A place that holds a tensor: a key of a dict or of an object's attributes, or an index of a list."""
 
     owner: Any  # the dict, the list or the object
@@ -34,11 +33,12 @@ def kept_in(given: Any) -> Iterator[Holding]:
     waiting, seen = [given], set[int]()
     while waiting:
         owner = waiting.pop()
-        items = _items(owner)
-        if items is None or id(owner) in seen:
+        if id(owner) in seen or (items := _items(owner)) is None:
             continue
         seen.add(id(owner))
         for key, value in items.items() if isinstance(items, dict) else enumerate(items):
+            if type(value) in _EMPTY:  # most are, and each layer of a model may be given what all have left
+                continue
             if not isinstance(value, torch.Tensor):
                 waiting.append(value)
             elif not isinstance(items, tuple):

@@ -224,7 +224,8 @@ class LayersOnce:
         given, start, number = replay.given, len(self._nodes), len(self.repeated)
         if _guards(recorded.template) != before:
             raise InDoubt("it asks more of the sizes than those like it")
-        made = AGAIN(given, recorded.path, number)
+        with DisableTorchFunction():  # what watches functions is for the model's own
+            made = AGAIN(given, recorded.path, number)
         outputs, stored = made[: len(template.outputs)], made[len(template.outputs) :]
         for before, after in zip(replay.stored, stored, strict=True):
             before.copy_(after)

@@ -306,7 +306,8 @@ class Replay(TorchFunctionMode):
             made = dict(zip(self._template.outputs, outputs, strict=True))
             new = {id(self.tensors[i]): tensor for i, tensor in made.items()}
             for place in held:
-                place.put(new.get(id(place.tensor), place.tensor))
+                if (tensor := new.get(id(place.tensor))) is not None:
+                    place.put(tensor)
         return tree_unflatten([new.get(id(leaf), leaf) for leaf in leaves], spec)
 
     @property

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
+from operator import is_
+from types import NoneType
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from ir.capture.unregistered_state.surroundings import MISSING, held_outside, ou
 COPIED_AT_MOST = 1 << 30  # bytes of parameters
 
 _HOOKS = {name for name in OF_EVERY_MODULE if "hooks" in name}
+_EMPTY = {bool, int, float, str, NoneType, torch.Tensor, nn.Parameter, torch.dtype}  # which hold nothing: most values
 _TABLES = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
 
 
@@ -57,8 +60,10 @@ def _containers(model: nn.Module, outside: Iterable[Any]) -> Iterator[Any]:
     waiting += outside
     while waiting:
         value = waiting.pop()
+        if type(value) in _EMPTY or id(value) in seen:
+            continue
         items = {0: None} if is_array(value) else items_in(value)
-        if items is None or id(value) in seen:
+        if items is None:
             continue
         seen.add(id(value))
         if is_object(value):
@@ -69,11 +74,11 @@ def _containers(model: nn.Module, outside: Iterable[Any]) -> Iterator[Any]:
 
 
 def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return dict(dict.items(value))
     if is_array(value):
         return value.copy()
-    if isinstance(value, MutableMapping):
-        return dict(dict.items(value) if isinstance(value, dict) else value.items())
-    return list(value)
+    return dict(value.items()) if isinstance(value, MutableMapping) else list(value)
 
 
 def _refill(value: Any, items: Any) -> None:
@@ -82,7 +87,7 @@ def _refill(value: Any, items: Any) -> None:
         value[...] = items
     elif isinstance(value, MutableMapping):
         now = _copied(value)
-        if list(now) != list(items) or any(now[k] is not v for k, v in items.items()):
+        if list(now) != list(items) or not all(map(is_, now.values(), items.values())):
             value.clear()
             value.update(items)
     elif len(value) != len(items) or any(a is not b for a, b in zip(value, items, strict=True)):

@@ -35,7 +35,7 @@ class TextRows:
 
     def for_all_layers(self) -> TextRows:
         """The same, with what layers share computed now, so that the first layer's code is like that of the others."""
-        _ = self.where, self.pages
+        _ = self.where, self.pages, self.begin
         return self
 
     @property
@@ -51,6 +51,11 @@ class TextRows:
         page = torch.where(self.positions >= 0, page, _TRASH)
         place = place % self.page
         return page, place
+
+    @cached_property
+    def begin(self) -> Tensor:
+        """`int64[batch, 1]`: the position of the first column, -1 where that is padding."""
+        return self.positions[:, :1]
 
     @cached_property
     def asked(self) -> Tensor:

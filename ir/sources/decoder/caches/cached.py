@@ -64,7 +64,7 @@ class CachedStep(DecoderStep):
             return SlotLayer(slots, states) if states and slots is not None else EmptyLayer()
         rows = tables[paged[0].table]
         assert rows is not None
-        seen = rows.width - seq if self.use.counts_keys else rows.positions[:, :1]
+        seen = rows.width - seq if self.use.counts_keys else rows.begin
         terms = (rows, tuple(held[pool] for pool in paged), paged[0].sliding, seen, self.use.contiguous)
         return PagedSlotLayer(*terms, slots, states) if states else PagedLayer(*terms)
 
