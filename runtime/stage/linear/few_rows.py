@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from runtime.device.kinds import kind_of
+from runtime.stage.linear.one_row import constexpr, write_one_row
 
 try:
     import triton
@@ -21,11 +22,9 @@ try:
 except ImportError:  # builds of torch for CPUs come without it
     triton: Any = None
     tl: Any = None
-constexpr: Any = int if tl is None else tl.constexpr
 _MOST_ROWS = 64  # of the input, for which the kernel is faster than the library's
 _TILES = {16: (64, 128, 4), 32: (128, 128, 4), 64: (128, 64, 6)}  # of up to so many rows of the input: the rows and
 # columns of the weight that a program of the kernel takes at a time, and how many such tiles are on their way at once
-_SUM_HEIGHT, _SUM_WIDTH = 2, 1024  # the same for one row of the input, where a product is a sum
 _WHOLE = 128  # rows, and columns, of which a weight must be a multiple
 _MOST_PARTS, _SUMS = 3, 1024  # of a product; the columns that a program of the kernel which adds sums up takes
 _AHEAD = 4  # pieces of 64 columns of all its rows that a program asks for ahead of its turn
@@ -119,9 +118,7 @@ def _few_rows(x: Tensor, weight: Tensor) -> Tensor:
     """The products `[splits, rows, out]` of parts of the columns; float32 where there are several."""
     (rows, width), height, x, out = x.shape, len(weight), x.contiguous(), _empty(x, weight)
     if rows == 1:
-        sum_one_row[height // _SUM_HEIGHT,](
-            x, weight, out, width, _SUM_HEIGHT, _SUM_WIDTH, num_warps=4, launch_pdl=True
-        )  # fmt: skip
+        write_one_row(x, weight, out)
     else:
         tall = next(most for most in _TILES if rows <= most)
         high, wide, stages = _TILES[tall]
@@ -130,24 +127,6 @@ def _few_rows(x: Tensor, weight: Tensor) -> Tensor:
             num_warps=4, num_stages=stages, launch_pdl=True,
         )  # fmt: skip
     return out
-
-
-def sum_one_row(x, weight, out, width, HEIGHT: constexpr, WIDTH: constexpr):
-    """The kernel for one row: HEIGHT rows of the weight times x.
-
-    It is launched before the kernel before it has ended, and meanwhile loads the first of its weights.
-    """
-    row, column = tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT), tl.arange(0, WIDTH)
-    held = weight + row[:, None].to(tl.int64) * width + column[None, :]
-    first = tl.load(held, (column < width)[None, :], 0.0).to(tl.float32)
-    tl.extra.cuda.gdc_wait()
-    tl.extra.cuda.gdc_launch_dependents()
-    total = first * tl.load(x + column, column < width, 0.0).to(tl.float32)[None, :]
-    for start in range(WIDTH, width, WIDTH):
-        there = start + column < width
-        given = tl.load(x + start + column, there, 0.0).to(tl.float32)
-        total += tl.load(held + start, there[None, :], 0.0).to(tl.float32) * given[None, :]
-    tl.store(out + row, tl.sum(total, 1))
 
 
 def multiply_few_rows(
@@ -199,7 +178,7 @@ def add_sums(
 
 
 if triton is not None:
-    multiply_few_rows, sum_one_row, add_sums = map(triton.jit, (multiply_few_rows, sum_one_row, add_sums))
+    multiply_few_rows, add_sums = triton.jit(multiply_few_rows), triton.jit(add_sums)
 FEW_ROWS = torch.library.custom_op(
     "stagecut::few_rows", _few_rows, mutates_args=(), schema="(Tensor x, Tensor weight) -> Tensor"
 )
