@@ -14,6 +14,12 @@ try:
     import triton.language as tl
 except ImportError:  # builds of torch for CPUs come without it
     triton = tl = None
+try:  # a language of triton in which kernels say what each thread has
+    from triton.experimental import gluon
+    from triton.experimental.gluon import language as gl
+    from triton.experimental.gluon.language.nvidia.ampere import async_copy, mma_v2
+except ImportError:
+    gluon = None
 constexpr = int if tl is None else tl.constexpr
 MOST_ROWS = 64  # rows of x for which there is a kernel; with more, the weight is dequantized first
 
@@ -30,7 +36,8 @@ def quantized_linear(
     """
     how = {"bits": bits, "lowest": lowest, "added": added, "step": step, "wide": wide, "ordered": ordered}
     if torch.compiler.is_compiling():
-        if bits and not ordered and x.device.type != "cpu":  # by the kernel that makes x, without one of its own
+        takes_columns = all(is_row_of_words(x, one, bits, lowest, step) for one in codes)
+        if bits and not ordered and not takes_columns and x.device.type != "cpu":  # by the kernel that makes x
             x, how["ordered"] = x.unflatten(-1, (codes[0].shape[1], -1)).mT.flatten(-2), True
         return getattr(torch.ops.stagecut, PRODUCT)(x, codes, scale, zeros, bias, **how)
     scale = [s if s.dim() == 2 else s.reshape(-1, 1) for s in scale]
@@ -48,9 +55,9 @@ def side_by_side(parts):
         return first
     end = first.data_ptr()
     for part in parts:
-        if part.data_ptr() != end or not part.is_contiguous():
+        if part.data_ptr() != end or part.stride() != first.stride():
             return None
-        end += part.nbytes
+        end += len(part) * part.stride(0) * part.element_size()
     if len({part.untyped_storage().data_ptr() for part in parts}) > 1:
         return None
     return first.as_strided((sum(map(len, parts)), *first.shape[1:]), first.stride())
@@ -64,6 +71,13 @@ def _product(x, codes, scale, zeros, bias, bits, lowest, added, step, wide, orde
         x = x.unflatten(-1, (-1, words)).mT.flatten(-2) if ordered else x
         weight = dequantized(codes, scale, zeros, columns, bits, lowest, added, step, wide)
         return F.linear(x, weight.to(x.dtype), bias)
+    if copies_ahead(x, codes):
+        if is_row_of_words(x, codes, bits, lowest, step):
+            given = x.unflatten(-1, (-1, words)).mT.contiguous() if ordered else x.contiguous()
+            out = _row_of_words(given, codes, scale, zeros, bias, lowest, added, step[1])
+            return out.view(*x.shape[:-1], rows)
+        if is_row_of_bytes(x, codes, zeros, bits, lowest, step):
+            return _row_of_bytes(x.contiguous(), codes, scale, bias, step).view(*x.shape[:-1], rows)
     one = tall == 1 and codes.stride(1) == 1
     given = (x.reshape(tall, -1, words) if ordered else x.reshape(tall, words, -1).mT).contiguous()
     out = (_one_row if one else _some_rows)(given, codes, scale, zeros, bias, columns, bits, lowest, added, step)
@@ -83,6 +97,73 @@ def _one_row(x, codes, scale, zeros, bias, columns, bits, lowest, added, step):
         codes.stride(0), *scale.stride(), *((0, 0) if zeros is None else zeros.stride()),
         bits, lowest, added, *step, not grouped, height, width, each, zeros is not None, bias is not None,
         num_warps=warps,
+    )  # fmt: skip
+    return out
+
+
+def copies_ahead(x, codes):
+    """Whether the device of x has the kernels that copy codes into shared memory before their turn, and takes these."""
+    if gluon is None or codes.stride(1) != 1 or codes.stride(0) % 16 or codes.data_ptr() % 16:
+        return False
+    return _arch() >= 80
+
+
+def _arch():
+    """The architecture of one of NVIDIA's GPUs, such as 90; 0 of other devices, which have names for theirs."""
+    arch = triton.runtime.driver.active.get_current_target().arch
+    return arch if isinstance(arch, int) else 0
+
+
+def is_row_of_words(x, codes, bits, lowest, step):
+    """Whether it is a product for `multiply_row_of_words`, where there are such kernels."""
+    (rows, words), columns = codes.shape, x.shape[-1]
+    even = rows % 16 == 0 and words % 16 == 0 and step[0] == 1 and (step[1] % 128 == 0 or step[1] >= columns)
+    return x.numel() == columns and bits == 4 and even and 0 <= lowest < 64 and x.dtype != torch.float32
+
+
+def is_row_of_bytes(x, codes, zeros, bits, lowest, step):
+    """The same for `multiply_row_of_bytes`."""
+    (rows, columns), whole = codes.shape, step[1] >= x.shape[-1]
+    even = rows % 4 == 0 and columns % 512 == 0 and (whole or (step[1] % 16 == 0 and step[0] % 4 == 0))
+    return x.numel() == columns and not bits and codes.element_size() == 1 and even and zeros is None and not lowest
+
+
+def _row_of_words(x, codes, scale, zeros, bias, lowest, added, group):
+    """A product of x `[columns]` with codes of 4 bits, by tensor cores: codes are exact in the dtype of x."""
+    (rows, words), out = codes.shape, x.new_empty(1, len(codes))
+    warps = next(most for most in ((4 if rows > 16384 else 16), 8, 4, 2, 1) if words // 16 % most == 0)
+    base, one, kind = (0x4300, 0x3F80, "bf16") if x.dtype == torch.bfloat16 else (0x6400, 0x3C00, "f16")
+    early = _arch() >= 90
+    multiply_row_of_words[rows // 16,](
+        x, codes, scale, zeros, bias, out, words, codes.stride(0), *scale.stride(),
+        *((0, 0) if zeros is None else zeros.stride()), base + lowest, added, group,
+        _unpacking(kind, base, one), warps, early, zeros is not None, bias is not None,
+        num_warps=warps, launch_pdl=early,
+    )  # fmt: skip
+    return out
+
+
+def _unpacking(kind, base, one):
+    """The instructions that make numbers of two words of 8 codes, less a pair that the last operands are.
+
+    The first four pairs are of the codes 0 and 4, 1 and 5, … of the first word, the others of those of the second.
+    """
+    lines = [".reg .b32 t, one;", f"mov.b32 one, {one * 0x10001};"]
+    for place in range(8):
+        lines.append(f"shr.b32 t, ${8 + place // 4}, {place % 4 * 4};")
+        lines.append(f"lop3.b32 t, t, 0x000f000f, {base * 0x10001}, 0xea;")  # (t & mask) | base
+        lines.append(f"fma.rn.{kind}x2 ${place}, t, one, $10;")
+    return "{ " + " ".join(lines) + " }"
+
+
+def _row_of_bytes(x, codes, scale, bias, step):
+    """A product of x `[columns]` with numbers of 8 bits."""
+    (rows, columns), out = codes.shape, x.new_empty(1, len(codes))
+    warps = next(most for most in (4, 2, 1) if columns % (512 * most) == 0)
+    early = _arch() >= 90
+    multiply_row_of_bytes[rows // 4,](
+        x, codes, scale, bias, out, columns, codes.stride(0), *scale.stride(),
+        *step, step[1] >= columns, warps, early, bias is not None, num_warps=warps, launch_pdl=early,
     )  # fmt: skip
     return out
 
@@ -255,8 +336,163 @@ def multiply_rows(
     tl.store(at, total, (line < tall)[:, None] & inside[None, :])
 
 
+def multiply_row_of_words(
+    x, codes, scale, zeros, bias, out, words, code_row, scale_row, scale_group, zero_row, zero_group,
+    LEAST: constexpr, ADDED: constexpr, GROUP: constexpr,
+    UNPACKING: constexpr, WARPS: constexpr, EARLY: constexpr, ZEROS: constexpr, BIAS: constexpr,
+):  # fmt: skip
+    """The kernel for one row x `[words * 8]` and codes of 4 bits: 16 rows of the weight.
+
+    Each warp has 16 words of all these rows at a time, which share a scale, and the next ones on their way.  A thread
+    has two rows and four words, as tensor cores want them.  Of their 8 columns only the first is x, the others are 0.
+    """
+    READ: gl.constexpr = gl.BlockedLayout([1, 1, 4], [1, 8, 4], [WARPS, 1, 1], [2, 1, 0])
+    GIVEN: gl.constexpr = gl.BlockedLayout([1, 1, 1, 32], [1, 8, 4, 1], [WARPS, 1, 1, 1], [3, 2, 1, 0])
+    MADE: gl.constexpr = gl.NVMMADistributedLayout([2, 0], [WARPS, 1, 1], [1, 16, 8])
+    LEFT: gl.constexpr = gl.DotOperandLayout(0, MADE, 2)
+    RIGHT: gl.constexpr = gl.DotOperandLayout(1, MADE, 2)
+    low = gl.program_id(0) * 16
+    piece, row, word = _along(WARPS, 0, READ), low + _along(16, 1, READ), _along(16, 2, READ)
+    held = codes + row.to(gl.int64) * code_row + (piece * 16 + word)
+    rates = scale + (low + _along(16, 1, MADE)) * scale_row
+    turn, shift = _along(WARPS, 0, MADE), row % 8 * 4
+    column, every = _axis(8, 1, GIVEN), _axis(WARPS, 0, GIVEN) * 128 + _axis(4, 2, GIVEN) * 32 + _axis(32, 3, GIVEN)
+    given, first = x + (every + column * 0), column + every * 0 == 0
+    ring = gl.allocate_shared_memory(gl.int32, [3, WARPS, 16, 16], gl.SwizzledSharedLayout(1, 1, 1, [2, 1, 0]))
+    for ahead in gl.static_range(2):
+        _copy_ahead(ring, held, ahead * WARPS * 16, words, ahead)
+    rate = gl.load(rates + turn * 128 // GROUP * scale_group)
+    _begin_early(EARLY)
+    total = gl.full([WARPS, 16, 8], 0.0, gl.float32, MADE)
+    for at in range(0, words, WARPS * 16):
+        now, step = rate.to(gl.float32), at // (WARPS * 16)
+        some = _split_codes(gl.load(given + at * 8, first, 0.0))
+        if at + WARPS * 16 < words:
+            rate = gl.load(rates + (at // 16 + WARPS + turn) * 128 // GROUP * scale_group)
+        least = gl.full([WARPS, 16, 16], LEAST, gl.int32, READ)
+        if ZEROS:
+            lows = gl.load(zeros + row // 8 * zero_row + (at // 16 + piece) * 128 // GROUP * zero_group) + ADDED
+            least += (lows >> shift) & 15
+        async_copy.wait_group(1)
+        packed = ring.index(step % 3).load(READ)
+        _copy_ahead(ring, held, at + 2 * WARPS * 16, words, (step + 2) % 3)
+        less = (least | 0x8000) * 0x10001
+        numbers = gl.inline_asm_elementwise(
+            UNPACKING, "=r,=r,=r,=r,=r,=r,=r,=r,r,r,r,r", [packed, less],
+            dtype=(x.dtype.element_ty,) * 8, is_pure=True, pack=2,
+        )  # fmt: skip
+        part = gl.full([WARPS, 16, 8], 0.0, gl.float32, MADE)
+        for place in gl.static_range(8):
+            number = gl.convert_layout(_as_operand(numbers[place]), LEFT, assert_trivial=True)
+            one = gl.convert_layout(_as_operand(some[place]).permute([0, 2, 1]), RIGHT, assert_trivial=True)
+            part = mma_v2(number, one, part)
+        total += part * now
+    made = gl.sum(gl.sum(total, 2), 0)
+    line = low + gl.arange(0, 16, made.type.layout)
+    if BIAS:
+        made += gl.load(bias + line).to(gl.float32)
+    gl.store(out + line, made.to(out.dtype.element_ty))
+
+
+def multiply_row_of_bytes(
+    x, codes, scale, bias, out, columns, code_row, scale_row, scale_group,
+    STEP: constexpr, GROUP: constexpr, WHOLE: constexpr, WARPS: constexpr, EARLY: constexpr, BIAS: constexpr,
+):  # fmt: skip
+    """The kernel for one row x `[columns]` and numbers of 8 bits: 4 rows of the weight.
+
+    A thread has 16 columns of all these rows at a time, which share a scale if `columns` do not, and the next ones on
+    their way.
+    """
+    READ: gl.constexpr = gl.BlockedLayout([1, 16], [1, 32], [1, WARPS], [1, 0])
+    FOLDED: gl.constexpr = gl.BlockedLayout([1, 1, 16], [1, 32, 1], [1, WARPS, 1], [2, 1, 0])
+    SUMS: gl.constexpr = gl.SliceLayout(2, FOLDED)
+    WIDTH: gl.constexpr = WARPS * 512
+    low, column = gl.program_id(0) * 4, gl.arange(0, WIDTH, gl.SliceLayout(0, READ))
+    row = low + gl.arange(0, 4, gl.SliceLayout(1, READ))[:, None]
+    held = codes + row.to(gl.int64) * code_row + column[None, :]
+    places = gl.arange(0, WARPS * 32, gl.SliceLayout(0, SUMS)) * 16
+    ring = gl.allocate_shared_memory(codes.dtype.element_ty, [3, 4, WIDTH], gl.SwizzledSharedLayout(1, 1, 1, [1, 0]))
+    for ahead in gl.static_range(2):
+        _copy_ahead(ring, held, ahead * WIDTH, columns, ahead)
+    _begin_early(EARLY)
+    total = gl.full([4, WARPS * 32], 0.0, gl.float32, SUMS)
+    for at in range(0, columns, WIDTH):
+        given, step = gl.load(x + at + column).to(gl.float32), at // WIDTH
+        if not WHOLE:
+            rate = gl.load(scale + low // STEP * scale_row + (at + places) // GROUP * scale_group).to(gl.float32)
+        async_copy.wait_group(1)
+        numbers = ring.index(step % 3).load(READ)
+        _copy_ahead(ring, held, at + 2 * WIDTH, columns, (step + 2) % 3)
+        part = (numbers.to(gl.float32) * given[None, :]).reshape([4, WARPS * 32, 16])
+        part = gl.convert_layout(gl.sum(part, 2), SUMS, assert_trivial=True)
+        total += part if WHOLE else part * rate[None, :]
+    made = gl.sum(total, 1)
+    line = low + gl.arange(0, 4, made.type.layout)
+    if WHOLE:
+        made *= gl.load(scale + line // STEP * scale_row).to(gl.float32)
+    if BIAS:
+        made += gl.load(bias + line).to(gl.float32)
+    gl.store(out + line, made.to(out.dtype.element_ty))
+
+
+def _copy_ahead(ring, held, first, end, place):
+    """Asks for the codes from `first` on, if there are any, to be copied to a place of the ring."""
+    if first < end:
+        async_copy.async_copy_global_to_shared(ring.index(place), held + first)
+    async_copy.commit_group()
+
+
+def _begin_early(EARLY: constexpr):
+    """Waits for the kernel before this one, if this one was launched before it ended, and lets the next one begin."""
+    if EARLY:
+        wait: gl.constexpr = "griddepcontrol.wait; mov.u32 $0, 0;"
+        go: gl.constexpr = "griddepcontrol.launch_dependents; mov.u32 $0, 0;"
+        gl.inline_asm_elementwise(wait, "=r", [], dtype=gl.int32, is_pure=False, pack=1)
+        gl.inline_asm_elementwise(go, "=r", [], dtype=gl.int32, is_pure=False, pack=1)
+
+
+def _along(size: constexpr, dim: constexpr, layout: constexpr):
+    """The numbers from 0 on along one of three dimensions."""
+    if dim == 0:
+        return gl.arange(0, size, gl.SliceLayout(1, gl.SliceLayout(2, layout)))[:, None, None]
+    elif dim == 1:
+        return gl.arange(0, size, gl.SliceLayout(0, gl.SliceLayout(2, layout)))[None, :, None]
+    else:
+        return gl.arange(0, size, gl.SliceLayout(0, gl.SliceLayout(1, layout)))[None, None, :]
+
+
+def _axis(size: constexpr, dim: constexpr, layout: constexpr):
+    """The numbers from 0 on along one of four dimensions."""
+    if dim == 3:
+        return _along(size, 2, gl.SliceLayout(0, layout))[None, :, :, :]
+    else:
+        return _along(size, dim, gl.SliceLayout(3, layout))[:, :, :, None]
+
+
+def _split_codes(tile):
+    """Of `[…, 8, 4, 4 words of 8]` the numbers `[…, 8, 16]` of each of eight pairs of codes, as they are unpacked."""
+    tile = tile.reshape([tile.shape[0], 8, 4, 2, 2, 2, 2, 2]).permute([0, 1, 2, 3, 5, 7, 6, 4])
+    halves = tile.split()
+    quarters = halves[0].split() + halves[1].split()
+    eighths = quarters[0].split() + quarters[1].split() + quarters[2].split() + quarters[3].split()
+    made = ()
+    for one in gl.static_range(8):
+        made = made + (eighths[one].reshape([tile.shape[0], 8, 16]),)  # noqa: RUF005  the kernels' language
+    return made
+
+
+def _as_operand(tile):
+    """`[…, …, 16]` of which a thread has four side by side, in the order of an operand of tensor cores."""
+    tile = tile.reshape([tile.shape[0], tile.shape[1], 4, 2, 2])
+    return tile.permute([0, 1, 3, 2, 4]).reshape([tile.shape[0], tile.shape[1], 16])
+
+
 if triton is not None:
     multiply_row, multiply_rows = triton.jit(multiply_row), triton.jit(multiply_rows)
+if gluon is not None:
+    _copy_ahead, _begin_early, _split_codes = map(gluon.jit, (_copy_ahead, _begin_early, _split_codes))
+    _along, _axis, _as_operand = map(gluon.jit, (_along, _axis, _as_operand))
+    multiply_row_of_words, multiply_row_of_bytes = gluon.jit(multiply_row_of_words), gluon.jit(multiply_row_of_bytes)
 
 
 PRODUCT_SCHEMA = (

@@ -17,6 +17,7 @@ _PRODUCTS, _TRANSPOSE = ("stagecut.stored_linear", "stagecut.quantized_linear"),
 def lay_out_quantized(module: nn.Module, entry: ProgramStage, nodes: Sequence[ModelNode]) -> None:
     """Have the rows of a weight lie one after the other, and weights of one product side by side, in place.
 
+    The scales of groups of packed codes lie group after group, as a kernel reads those of many rows at a time.
     `nodes`: those of the program.  Parameters keep their shapes and values; those of one product share their memory.
     """
     names = {held.weight: name for name, held in entry.holds.items()}
@@ -25,8 +26,10 @@ def lay_out_quantized(module: nn.Module, entry: ProgramStage, nodes: Sequence[Mo
         stored = [turned.get(value, value) for value in node.reads[1:]]
         if node.op in _PRODUCTS and all(value in names for value in stored):
             across = any(value in turned for value in node.reads)
-            for parts in _of_weights([module.get_parameter(names[value]) for value in stored]):
-                _lay_out(parts, across)
+            kinds = [*_of_weights([module.get_parameter(names[value]) for value in stored])]
+            for place, parts in enumerate(kinds):
+                by_group = place == 1 and kinds[0][0].dtype == torch.int32 and parts[0].dim() == 2
+                _lay_out(parts, across, by_group)
 
 
 def _of_weights(stored: Sequence[nn.Parameter]) -> Iterator[Sequence[nn.Parameter]]:
@@ -35,12 +38,13 @@ def _of_weights(stored: Sequence[nn.Parameter]) -> Iterator[Sequence[nn.Paramete
     return (stored[i : i + count] for i in range(0, len(stored), count))
 
 
-def _lay_out(parts: Sequence[nn.Parameter], across: bool) -> None:
+def _lay_out(parts: Sequence[nn.Parameter], across: bool, by_column: bool) -> None:
     """`across`: whether the rows of the weights are the columns of these."""
-    if len(parts) == 1 and not across:
+    if len(parts) == 1 and not across and not by_column:
         return
     rows = [_turned(part, across) for part in parts]
-    whole = torch.cat(rows).contiguous()
+    whole = torch.cat(rows)
+    whole = whole.mT.contiguous().mT if by_column else whole.contiguous()
     for part, one in zip(parts, whole.split([len(one) for one in rows]), strict=True):
         part.data = _turned(one, across).view(part.shape)
 

@@ -50,6 +50,8 @@ def test_weights_of_one_product_lie_side_by_side(across: bool) -> None:
         parts = [module.get_parameter(f"{name}_{what}") for name in SIZES]
         assert side_by_side([p.t() if across and p.dim() == 2 else p for p in parts]) is not None
     assert {n: p.shape for n, p in module.named_parameters()} == shapes
+    groups = [p.t() if across else p for p in (module.get_parameter(f"{name}_scale") for name in SIZES)]
+    assert {p.stride() for p in groups} == {(1, sum(SIZES.values()))}  # a group's scales lie side by side
     torch.testing.assert_close(product(module, across, x), before, rtol=0, atol=1e-5)
 
 
