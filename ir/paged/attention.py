@@ -15,7 +15,7 @@ except ImportError:  # builds of torch for CPUs come without it
     triton = tl = None
 constexpr = int if tl is None else tl.constexpr
 JOINS = True  # whether the last of the programs that share queries joins what they have; else a kernel of its own does
-PROGRAMS = 640  # of a kernel, from which on each has all keys of its queries
+PROGRAMS = 640  # of a kernel, which a large GPU runs at once: half as many more would take twice as long
 _arrivals: dict[tuple[torch.device, int], torch.Tensor] = {}
 
 
@@ -41,8 +41,7 @@ def attention_by_kernel(query, keys, values, table, last, scale, window, cap, sl
     rows = 16 if seq * heads <= 16 * kv_heads or dim > 256 else 64
     block = max((1 << 14) // max(of_key, 256), 16)  # keys, as many as any GPU has room for
     tiles = triton.cdiv(seq * heads // kv_heads, rows)
-    wanted = min(triton.cdiv(PROGRAMS, batch * kv_heads), table.shape[1] * page // block, 32) if tiles == 1 else 1
-    splits = triton.next_power_of_2(max(wanted, 1))
+    splits = shared_parts(batch * kv_heads, table.shape[1] * page // block) if tiles == 1 else 1
     out = query.new_empty(batch, seq, heads, width)
     parts = query.new_empty(splits, batch, seq, heads, width, dtype=torch.float32) if splits > 1 else out
     marks = query.new_empty(2, splits, batch, seq, heads, dtype=torch.float32) if splits > 1 else out
@@ -64,6 +63,13 @@ def attention_by_kernel(query, keys, values, table, last, scale, window, cap, sl
             sinks is not None, early, num_warps=2, **launch,
         )  # fmt: skip
     return out.transpose(1, 2)
+
+
+def shared_parts(programs, blocks):
+    """The parts of the keys that programs share, if so many would have all keys, of so many blocks at most."""
+    if JOINS:
+        return max(min(PROGRAMS // programs, blocks, 32), 1)
+    return triton.next_power_of_2(max(min(triton.cdiv(PROGRAMS, programs), blocks, 32), 1))
 
 
 def arrivals_at(keys):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ir.paged import attention
-from ir.paged.attention import arrivals_at, attention_by_kernel, attention_in_torch
+from ir.paged.attention import arrivals_at, attention_by_kernel, attention_in_torch, shared_parts
 
 HEADS, KV_HEADS, DIM, PAGE = 4, 2, 32, 16
 KINDS: dict[str, dict[str, Any]] = {
@@ -22,7 +22,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 def call(seq: int) -> tuple[Any, ...]:
     """The arguments of attention of texts with 5, 70 and 260 tokens before the new ones."""
-    ends, pages = torch.tensor([5, 70, 260]), 18
+    ends, pages = torch.tensor([5, 70, 260]), 22  # five parts of 64 keys
     pool = [torch.randn(3 * pages + 1, PAGE, KV_HEADS, DIM) for _ in range(2)]
     table = torch.randperm(3 * pages).view(3, pages) + 1
     last = ends[:, None] + torch.arange(seq)
@@ -44,6 +44,11 @@ def test_parts_of_the_keys_are_joined(monkeypatch: pytest.MonkeyPatch, kind: dic
         torch.testing.assert_close(attention_by_kernel(*given, **options), attention_in_torch(*given, **options))
     assert len(attention._arrivals) == 2 * joins
     assert not any(count.any() for count in attention._arrivals.values())
+
+
+def test_programs_that_share_keys_run_at_once() -> None:
+    assert [shared_parts(8 * texts, 64) for texts in (1, 4, 16, 32, 64, 128)] == [32, 20, 5, 2, 1, 1]
+    assert shared_parts(8, 3) == 3
 
 
 def test_each_pool_counts_its_own_programs(monkeypatch: pytest.MonkeyPatch) -> None:
