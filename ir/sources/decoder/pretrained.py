@@ -25,6 +25,7 @@ from ir.sources.meta import parameters_on_meta
 
 _WHOLE_BYTES = 1 << 28  # of weights in float32, up to which the whole model is compared
 _CHECKED_BYTES = 3 << 29  # and up to which any is
+_THIN = 128  # numbers a token, of a small model: about so many
 _PAGE = 4  # tokens a page in a comparison
 
 
@@ -176,8 +177,15 @@ def _checked(model: Any) -> Any:
     """The model, or one of its class with fewer layers and words; None where that is large, too."""
     if _float32_bytes(model) <= _WHOLE_BYTES:
         return model
-    smaller = (_runs(_smaller(model, narrow=True)), _smaller(model), model)
-    return next((m for m in smaller if m is not None and _float32_bytes(m) <= _CHECKED_BYTES), None)
+    return next((m for m in _smaller_ones(model) if m is not None and _float32_bytes(m) <= _CHECKED_BYTES), None)
+
+
+def _smaller_ones(model: Any) -> Iterator[Any]:
+    """The models of the same class that may be compared in its place, the smallest first; None for one that is none."""
+    yield _runs(_smaller(model, narrow=True, thin=True))
+    yield _runs(_smaller(model, narrow=True))
+    yield _smaller(model)
+    yield model
 
 
 def _runs(model: Any) -> Any:
@@ -189,10 +197,11 @@ def _runs(model: Any) -> Any:
     return model
 
 
-def _smaller(model: Any, narrow: bool = False) -> Any:
+def _smaller(model: Any, narrow: bool = False, thin: bool = False) -> Any:
     """A model of the same class with a layer of each kind, two at least, and few words; None where there is none.
 
     `narrow`: also with few heads, of the same width, and a hidden size that goes with their number.
+    `thin`: and with a small hidden size whatever their number, where the width of a head is a field of its own.
     """
     config = deepcopy(model.config)
     kinds = getattr(config, "layer_types", None) or ["all"] * 2
@@ -208,6 +217,11 @@ def _smaller(model: Any, narrow: bool = False) -> Any:
         if factor == 1:
             return None
         smaller |= {name: size // factor for name, size in sizes.items() if isinstance(size, int)}
+    if thin:
+        hidden = smaller.get("hidden_size", 0)
+        if hidden <= _THIN or not isinstance(getattr(config, "head_dim", None), int):
+            return None
+        smaller["hidden_size"] = hidden // (1 << (hidden // _THIN).bit_length() - 1)
     for name in smaller.keys() & vars(config).keys():
         setattr(config, name, smaller[name])
     try:

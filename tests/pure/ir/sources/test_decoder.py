@@ -69,10 +69,19 @@ class TestALargeModel:
         with parameters_on_meta():
             return t.AutoModelForCausalLM.from_config(t.AutoConfig.for_model(kind, **sizes, **options)).eval()
 
-    def test_is_compared_with_few_heads(self) -> None:
+    def test_is_compared_with_few_heads_and_few_numbers_a_token(self) -> None:
         config = pretrained._checked(self.large("llama")).config
         assert (config.num_hidden_layers, config.num_key_value_heads, config.num_attention_heads) == (2, 2, 8)
-        assert (config.hidden_size, config.head_dim) == (1024, 128)
+        assert (config.hidden_size, config.head_dim) == (128, 128)
+
+    def test_is_compared_with_few_heads_where_the_hidden_size_goes_with_them(self, monkeypatch: Any) -> None:
+        def run(model: Any, _: Any) -> None:
+            if model.config.hidden_size != model.config.num_attention_heads * 128:
+                raise SourceError("its code fails")
+
+        monkeypatch.setattr(pretrained, "kept_layers", run)
+        config = pretrained._checked(self.large("llama")).config
+        assert (config.hidden_size, config.num_attention_heads, config.head_dim) == (1024, 8, 128)
 
     def test_is_compared_with_all_heads_where_other_sizes_go_with_their_number(self, monkeypatch: Any) -> None:
         def run(model: Any, _: Any) -> None:
