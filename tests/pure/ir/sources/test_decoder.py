@@ -24,8 +24,13 @@ from ir.sources.meta import parameters_on_meta
 from ir.sources.source import Variant
 
 VOCABULARY = 64
-BODY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": VOCABULARY}
-SIZES = {"intermediate_size": 32, "max_position_embeddings": 64, "num_key_value_heads": 1, "head_dim": 16}
+BODY: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": VOCABULARY}
+SIZES: dict[str, Any] = {
+    "intermediate_size": 32,
+    "max_position_embeddings": 64,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+}
 
 
 def decoder(kind: str, **options: Any) -> Any:
@@ -189,8 +194,10 @@ class TestMedia:
 
     def test_that_would_have_other_logits_are_left_out_with_a_note(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def blind(self: CachedStep, *given: Any) -> Tensor:
-            *before, tables = given
-            return plain(self, *before, {name: t for name, t in tables.items() if name != "pixel_values"})
+            input_ids, lengths, counts, tables = given
+            return plain(
+                self, input_ids, lengths, counts, {name: t for name, t in tables.items() if name != "pixel_values"}
+            )
 
         plain = CachedStep.logits
         monkeypatch.setattr(CachedStep, "logits", blind)
@@ -276,7 +283,8 @@ class TestEncoders:
         heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "num_mel_bins": 4}
         sizes = {"max_source_positions": 12, "max_target_positions": 20, "vocab_size": 32}
         ends = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
-        model = t.WhisperForConditionalGeneration(t.WhisperConfig(**body, **heads, **sizes, **ends)).eval()
+        fields: dict[str, Any] = {**body, **heads, **sizes, **ends}
+        model = t.WhisperForConditionalGeneration(t.WhisperConfig(**fields)).eval()
         found = step_of(source(model))
         assert (found.decoding.source, found.decoding.max_length, found.decoding.together) == (12, 20, "even")
         assert found.kwargs["source"].shape[1:] == (4, 24)
