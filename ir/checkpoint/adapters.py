@@ -110,7 +110,8 @@ class Adapter:
         """Open a folder that peft saved.  Raises SourceError for what is missing, and for kinds that are not merged."""
         settings = read_settings(folder)
         if fault := _not_done(settings):
-            raise SourceError(f"{folder} has a {fault} adapter, which is not merged: {_BY_HAND}")
+            how = _AS_MODEL if fault in _OF_INPUTS else _BY_HAND
+            raise SourceError(f"{folder} has a {fault} adapter, which is not merged: {how}")
         file = next((folder / name for name in _FILES if (folder / name).is_file()), None)
         if file is None:
             raise SourceError(f"{folder} has {SETTINGS} and no {' or '.join(_FILES)}; fetch it")
@@ -184,6 +185,11 @@ _BY_HAND = (
     "merge it into the weights first: "
     "peft.PeftModel.from_pretrained(model, folder).merge_and_unload().save_pretrained(merged)"
 )
+
+_OF_INPUTS = ("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT", "ADAPTION_PROMPT")
+"""Kinds that change what layers are given, and no weights."""
+
+_AS_MODEL = "no weights hold it; give a model file that makes peft.PeftModel.from_pretrained(model, folder)"
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ir.checkpoint.mosaic import Mosaic
 from ir.checkpoint.names import fit, renamed_for, stored_names, unwrapped
 from ir.checkpoint.quantized.dequantized import Dequantized
 from ir.checkpoint.quantized.kept import keep_stored
-from ir.checkpoint.quantized.quantization import Quantization, quantization_of
+from ir.checkpoint.quantized.quantization import Quantization, quantization_by_names, quantization_of
 from ir.checkpoint.tensors import Held, Tensorlike
 from ir.checkpoint.transformers import named_for
 from ir.errors import SourceError
@@ -51,7 +51,8 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         Headers alone are read.  Raises SourceError with the file, and the tensor, that is missing or damaged.
         """
         tables = read_checkpoint(path, variant)
-        return cls(path, _main(tables), tables=tables, quantization=quantization_of(path))
+        quantization = quantization_of(path) or quantization_by_names(tables.values())
+        return cls(path, _main(tables), tables=tables, quantization=quantization)
 
     def under(self, prefix: str) -> Checkpoint:
         """The tensors whose names begin with `prefix`, without it; a dict's key and a dot begin the names in it.
@@ -208,7 +209,7 @@ def check_weights(graph: Graph, weights: Mapping[str, torch.Tensor]) -> None:
     stored = [*graph.params, *states]
     missing = [v.fqns[0] for v in stored if not any(fqn in weights for fqn in v.fqns)]
     if missing:
-        raise SourceError(f"{_origin(weights)} {_listed(missing)}")
+        raise SourceError(f"{_origin(weights)} {_listed(missing)}{_made_of(missing, weights)}")
     if not isinstance(weights, Checkpoint):
         if any(weights[next(f for f in v.fqns if f in weights)].is_meta for v in stored):
             raise SourceError("the model's weights are on the meta device, without values; name a `checkpoint`")
@@ -225,6 +226,17 @@ def _origin(weights: Mapping[str, torch.Tensor]) -> str:
     held = [f"{key}.{name}".lstrip(".") for key, table in weights.tables.items() for name in table]
     instead = f" {_listed(held, 3)}, and" if held and not weights else ""
     return f"the checkpoint {weights} holds{instead} no"
+
+
+def _made_of(missing: Sequence[str], weights: Mapping[str, torch.Tensor]) -> str:
+    """The end of such a message where a missing weight is computed from others, as by weight_norm; else empty."""
+    held = [name for table in weights.tables.values() for name in table] if isinstance(weights, Checkpoint) else []
+    for name in missing:
+        module, dot, last = name.rpartition(".")
+        starts = tuple(f"{name}_{end}" for end in ("g", "v", "orig", "mask"))
+        if parts := [n for n in held if n in starts or n.startswith(f"{module}{dot}parametrizations.{last}.")]:
+            return f"; it makes {name} of {' and '.join(parts)}: build the model so, or undo that before it is saved"
+    return ""
 
 
 def check_linked(weights: Mapping[str, torch.Tensor]) -> None:

@@ -23,8 +23,10 @@ import re
 from pathlib import Path
 
 from ir.checkpoint.formats.gguf import is_gguf
+from ir.checkpoint.layouts import WEIGHT_SUFFIXES
 from ir.errors import SourceError
 from ir.sources.checkpoint_folder import read_checkpoint_folder
+from ir.sources.folders import CONFIG
 from ir.sources.libraries.diffusers_folder import diffusers_folder
 from ir.sources.libraries.diffusers_pipeline import diffusers_pipeline
 from ir.sources.libraries.open_clip_folder import open_clip_folder
@@ -38,6 +40,7 @@ from ir.sources.source import opened as opened
 from ir.sources.source import uncompiled as uncompiled
 
 _LIBRARIES = (timm_folder, open_clip_folder, diffusers_folder, diffusers_pipeline)
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".zst", ".7z")
 _WAYS = "give a model file such as examples/gpt2.py, a checkpoint folder or a .pt2"
 
 
@@ -58,8 +61,19 @@ def read_source(text: str, reading: Reading = Reading()) -> Source:  # noqa: B00
     if path.suffix == ".pt2":
         return read_program_file(path, reading)
     if path.suffix != ".py":
-        raise SourceError(f"{path} is neither a Python file nor an exported program; {_WAYS}")
+        raise SourceError(f"{path} is neither a Python file nor an exported program; {_instead(path)}")
     return read_model_file(path, reading, function or "model")
+
+
+def _instead(path: Path) -> str:
+    """The advice for a file that is no source."""
+    if path.suffix in _ARCHIVES:
+        return "unpack it, and give the folder in it"
+    if (path.parent / CONFIG).is_file():
+        return f"give its folder, {path.parent}"
+    if path.suffix in WEIGHT_SUFFIXES:
+        return f"give a model file that makes the model, and the weights with --checkpoint {path}"
+    return _WAYS
 
 
 def _download(name: str) -> str:

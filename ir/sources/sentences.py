@@ -51,6 +51,19 @@ class SentencePooling(nn.Module):
         return torch.cat([_WAYS[way](states, mask) for way in self.ways], -1)
 
 
+class SpladePooling(nn.Module):
+    """The logits of a masked language model, [batch, seq, words] -> the weight of each word in a text, not negative."""
+
+    def __init__(self, sums: bool, damped: bool) -> None:
+        super().__init__()
+        self.sums, self.damped = sums, damped
+
+    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
+        weights = (logits * mask.unsqueeze(-1).to(logits.dtype)).relu().log1p()
+        weights = weights.log1p() if self.damped else weights
+        return weights.sum(dim=1) if self.sums else weights.max(dim=1).values
+
+
 def _first(states: Tensor, mask: Tensor) -> Tensor:
     return _picked(states, mask.to(torch.int).argmax(dim=1))
 
@@ -140,7 +153,7 @@ class SentenceLayerNorm(nn.Module):
 class SentenceEncoder(nn.Module):
     """A transformer and the modules behind it; returns the embeddings, [batch, width], as `sentence_embedding`."""
 
-    def __init__(self, transformer: nn.Module, pooling: SentencePooling, behind: Mapping[str, nn.Module]) -> None:
+    def __init__(self, transformer: nn.Module, pooling: nn.Module, behind: Mapping[str, nn.Module]) -> None:
         super().__init__()
         self.transformer, self.pooling, self.behind = transformer, pooling, nn.ModuleDict(behind)
 
@@ -161,16 +174,16 @@ def with_sentence_parts(source: Source, parts: Sequence[SentencePart]) -> Source
     Raises SourceError where one of their files is missing or damaged.
     """
     behind = [part for part in parts[1:] if part.kind != "Dropout"]
-    ways = _ways(behind[0].folder) if behind and behind[0].kind == "Pooling" else []
+    pooling = _pooling(behind[0]) if behind else None
     known = all(part.kind in _BUILDERS and _is_plain(_settings(part.folder)) for part in behind[1:])
-    if not known or not ways or not set(ways) <= set(_WAYS) or set(source.kwargs) - _TAKEN:
+    if not known or pooling is None or set(source.kwargs) - _TAKEN:
         named = " and ".join(part.kind for part in behind)
         note = f"{PARTS_FILE} has {named} behind the transformer: stages are the transformer alone"
         return replace(source, notes=(*source.notes, note) if behind else source.notes)
     dtype = next(source.model.parameters()).dtype
     with parameters_on_meta():
         built = {part.folder.name: _BUILDERS[part.kind](_settings(part.folder)).to(dtype) for part in behind[1:]}
-    model = SentenceEncoder(source.model, SentencePooling(ways), built).eval()
+    model = SentenceEncoder(source.model, pooling, built).eval()
     weights = source.weights
     if isinstance(weights, Checkpoint):
         own = dict(_tensors(weights, behind[1:], built))
@@ -197,6 +210,17 @@ def _tensors(
         if stored_names(built[part.folder.name]):
             found = Checkpoint.open(part.folder).for_model(built[part.folder.name])
             yield from ((f"behind.{part.folder.name}.{name}", tensor) for name, tensor in found.tensors.items())
+
+
+def _pooling(part: SentencePart) -> nn.Module | None:
+    """The module that makes a vector of a text's states; None for one that is not known."""
+    if part.kind == "SpladePooling":
+        settings = _settings(part.folder)
+        kinds = settings.get("pooling_strategy", "max"), settings.get("activation_function", "relu")
+        known = kinds[0] in ("max", "sum") and kinds[1] in ("relu", "log1p_relu")
+        return SpladePooling(sums=kinds[0] == "sum", damped=kinds[1] == "log1p_relu") if known else None
+    ways = _ways(part.folder) if part.kind == "Pooling" else []
+    return SentencePooling(ways) if ways and set(ways) <= set(_WAYS) else None
 
 
 def _ways(folder: Path) -> list[str]:

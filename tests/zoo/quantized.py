@@ -29,7 +29,7 @@ does it.
 | mxfp4 | gpt-oss | yes | 0 | transformers, `dequantize=True` |
 | bitsandbytes | nf4 and fp4, double quantization | yes | 0 | bitsandbytes 0.50 |
 | bitsandbytes | int8 | yes | 0 | bitsandbytes 0.50 |
-| torchao | int8, int2, int4 (`IntxWeightOnlyConfig`) and fp8 weights in safetensors | yes | 0 | torchao 0.18, logits |
+| torchao | int8, int2, int4, fp8, in safetensors and files of torch.save | yes | 0 | torchao 0.18, logits |
 | torchao | MXFP8 and NVFP4, scales in the order of tensor cores or not | yes | 0 | its formula; NVFP4: torchao 0.18 |
 | torchao | int4 weights, the plain packing and in tiles (`tile_packed_to_4d`), in safetensors | yes | 0 | its formula |
 

@@ -162,6 +162,13 @@ class FileSlice(io.RawIOBase):
         return len(data)
 
 
+_PROGRAMS = {
+    "/constants.pkl": "TorchScript; save its state dict",
+    "/archive_format": "torch.export; give it in place of the model, or save its state dict",
+}
+"""The kinds of programs, with what to do, by the ends of names in their archives."""
+
+
 def read_pickled(file: Path) -> FileEntries:
     """The tables of a file of torch.save.  Raises SourceError where it holds no table of tensors."""
     with file.open("rb") as opened:
@@ -170,8 +177,9 @@ def read_pickled(file: Path) -> FileEntries:
                 f"cannot read {file}: it is damaged, or was not fetched whole; fetch it again; or save it again, as "
                 ".safetensors or with a torch of 1.6 or later"
             )
-        if any(name.endswith("/constants.pkl") for name in zipfile.ZipFile(opened).namelist()):
-            raise SourceError(f"cannot read {file}: it holds a program of TorchScript; save its state dict")
+        for ending, kind in _PROGRAMS.items():
+            if any(name.endswith(ending) for name in zipfile.ZipFile(opened).namelist()):
+                raise SourceError(f"cannot read {file}: it holds a program of {kind}")
     table = unpickled(file, file)
     if isinstance(table, Inert) and (inside := _of_module(table)):
         table = inside
@@ -222,7 +230,9 @@ def _tables(
 
     `around`: the ids of what holds the dict, as one may hold itself.
     """
-    if entries := {str(key): entry for key, x in table.items() if (entry := _entry(file, str(key), x)) is not None}:
+    values = (part for key, x in table.items() for part in _parts(file, str(key), x))
+    under = f"{path}." if path else ""
+    if entries := {name: entry for name, x in values if (entry := _entry(file, name, x, under)) is not None}:
         yield path, entries
     for key, inner in table.items():
         held = _of_module(inner) if isinstance(inner, Inert) else _numbered(inner)
@@ -237,8 +247,29 @@ def _numbered(held: Any) -> Any:
     return {i: item for i, item in enumerate(held) if isinstance(item, (dict, list, tuple, Inert))}
 
 
-def _entry(file: Path, name: str, value: Any) -> Entry | None:
-    """A tensor of a table; None for anything else."""
+def _parts(file: Path, name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The tensors inside of one of a library's class, by the names that torchao gives them in safetensors.
+
+    Any other value as it is.  Raises SourceError for a class that holds other objects, or how inputs are quantized.
+    """
+    if not isinstance(value, Inert) or value.origin != _WRAPPED or value.field("_local_tensor") is not None:
+        yield name, value
+        return
+    inside = {part: x for part, x in (value.state or {}).items() if isinstance(x, torch.Tensor)}
+    if not inside or any(value.field(name) is not None for name in _OF_INPUTS):
+        named = getattr(value.args[0], "origin", value.origin)
+        raise SourceError(f"{name} in {file} is a {named}, which is code and is not run; {_AS_PLAIN}")
+    module, dot, last = name.rpartition(".")
+    yield from ((f"{module}{dot}_{last}_{part}", x) for part, x in inside.items())
+
+
+_OF_INPUTS = ("act_quant_kwargs", "activation_quantization")
+_WRAPPED = "torch._utils._rebuild_wrapper_subclass"
+_AS_PLAIN = "save the model dequantized, or as .safetensors with save_pretrained"
+
+
+def _entry(file: Path, name: str, value: Any, under: str = "") -> Entry | None:
+    """A tensor of a table, whose names begin with `under`; None for anything else."""
     match value:
         case torch.Tensor():
             return place_of(file, name, value)
@@ -246,6 +277,8 @@ def _entry(file: Path, name: str, value: Any) -> Entry | None:
             return _part(file, name, place_of(file, name, local), spec)
         case Inert(origin="torch._utils._rebuild_sparse_tensor"):
             raise SourceError(f"{name} in {file} is sparse; save it dense")
+        case Inert(origin="torch._utils._rebuild_qtensor"):
+            raise SourceError(f"{under}{name} in {file} is quantized by torch.ao; save the model as it was before")
     return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,12 @@ def quantization_of(path: Path) -> Quantization | None:
     if found := _json(folder / "quantize_config.json"):
         return _quantization({"quant_method": "awq" if "w_bit" in found else "gptq", **found})
     return None
+
+
+def quantization_by_names(tables: Iterable[Mapping[str, Tensorlike]]) -> Quantization | None:
+    """The quantization that names of tensors show where no settings are beside them: torchao's; else None."""
+    names = (name for table in tables for name in table)
+    return Quantization("torchao", {}) if any(name.endswith("_weight_qdata") for name in names) else None
 
 
 def _quantization(found: Mapping[str, Any]) -> Quantization:

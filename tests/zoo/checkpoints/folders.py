@@ -174,6 +174,39 @@ def sentences(folder: Path) -> Tried:
     return Tried(str(folder / "m"), {"input_ids": IDS, "attention_mask": mask}, wanted)
 
 
+def words(folder: Path) -> Tried:
+    """A folder of a sparse encoder of sentence-transformers: of each text the weights of words."""
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = SMALL
+    model = hf.BertForMaskedLM(hf.BertConfig(**sizes)).eval()
+    model.save_pretrained(folder / "m")
+    kinds = {"transformer.Transformer": "", "sparse_encoder.modules.splade_pooling.SpladePooling": "1_SpladePooling"}
+    listed = [{"path": path, "type": f"sentence_transformers.{kind}"} for kind, path in kinds.items()]
+    (folder / "m/modules.json").write_text(json.dumps(listed))
+    (folder / "m/1_SpladePooling").mkdir()
+    (folder / "m/1_SpladePooling/config.json").write_text(json.dumps({"pooling_strategy": "max"}))
+    mask = torch.tensor([[1] * 7, [0] * 3 + [1] * 4])
+    with torch.no_grad():
+        logits = model(input_ids=IDS, attention_mask=mask).logits
+        wanted = torch.log1p(torch.relu(logits) * mask[..., None]).amax(1)
+    return Tried(str(folder / "m"), {"input_ids": IDS, "attention_mask": mask}, wanted)
+
+
+def named_file(name: str) -> Kind:
+    """A file of a folder in place of the folder."""
+
+    def make(folder: Path) -> Tried:
+        llama().save_pretrained(folder / "m")
+        return Tried(str(folder / "m" / name), {}, None)
+
+    return make
+
+
+def archive(folder: Path) -> Tried:
+    llama().save_pretrained(folder / "x")
+    return Tried(shutil.make_archive(str(folder / "m"), "zip", folder / "x"), {}, None)
+
+
 CLIP = {"model_type": "clip_vision_model", **SMALL, "image_size": 16, "patch_size": 8, "projection_dim": 32}
 SIGLIP = {"model_type": "siglip_vision_model", **SMALL, "image_size": 16, "patch_size": 8, "vision_use_head": False}
 LLAMA = {"model_type": "llama", **SMALL}
@@ -218,10 +251,14 @@ FOLDERS: dict[str, Kind] = {
     "transformers, other weights in a `.bin` beside": folder_of(two_formats),
     "transformers, a `.pt2`": exported,
     "sentence-transformers, with Dense and Normalize": sentences,
+    "sentence-transformers, a sparse encoder (SPLADE)": words,
     "Gemma 3, three texts with three images": pictures(
         "gemma3", ["token_type_ids"], vision_config=SIGLIP, text_config=GEMMA, mm_tokens_per_image=4
     ),
     "LLaVA, three texts with three images": pictures("llava", vision_config=CLIP, text_config=LLAMA),
+    "a folder's file of weights": named_file("model.safetensors"),
+    "a folder's config.json": named_file("config.json"),
+    "a folder in an archive": archive,
     "a Trainer's output, two checkpoints": folder_of(later, at="run/checkpoint-500", refused=True),
     "a Trainer's output": folder_of(lambda folder: None, at="run/checkpoint-500", refused=True),
     "a Trainer's output, of adapters": folder_of(

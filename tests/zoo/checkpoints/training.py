@@ -20,6 +20,9 @@ from torch import nn
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard
+from torch.nn.utils import prune
+from torch.nn.utils.parametrizations import weight_norm
+from torch.optim.swa_utils import AveragedModel
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from tests.zoo.checkpoints.kinds import Kind, Tried, X, net
@@ -83,6 +86,33 @@ def script(folder: Path) -> str:
         warnings.simplefilter("ignore")
         torch.jit.save(torch.jit.script(net()), folder / "c.pt")
     return "c.pt"
+
+
+def program(folder: Path) -> str:
+    torch.export.save(torch.export.export(net(), (X,)), folder / "c.pt2")
+    return "c.pt2"
+
+
+def changed(change: Callable[[nn.Module], nn.Module | None], refused: bool = False) -> Kind:
+    """The weights of the module after `change`, which returns another one or changes that one itself."""
+
+    def table(_: Any) -> dict[str, Any]:
+        module = deepcopy(net())
+        return (change(module) or module).state_dict()
+
+    return pickled(table, refused)
+
+
+def pruned(module: nn.Module) -> None:
+    prune.l1_unstructured(module.get_submodule("0"), "weight", 0.5)
+
+
+def weight_normed(module: nn.Module) -> None:
+    weight_norm(module.get_submodule("0"))
+
+
+def averaged(module: nn.Module) -> nn.Module:
+    return AveragedModel(module)
 
 
 def zeros(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -196,6 +226,10 @@ TRAINED: dict[str, Kind] = {
     "sparse tensors": pickled(lambda w: {n: t.to_sparse() for n, t in w.items()}, refused=True),
     "tensors on the meta device": pickled(lambda w: {n: t.to("meta") for n, t in w.items()}, refused=True),
     "TorchScript": trained(script, refused=True),
+    "what torch.export.save writes, as weights": trained(program, refused=True),
+    "torch's AveragedModel": changed(averaged),
+    "torch's weight_norm": changed(weight_normed, refused=True),
+    "torch's pruning": changed(pruned, refused=True),
     "the form of torch.save before 1.6": trained(legacy, refused=True),
     "tensors that lie in one storage": pickled(pieces_of_one),
     "parameters, and float16": pickled(lambda w: {n: nn.Parameter(t.half()) for n, t in w.items()}, rounded=torch.half),

@@ -98,7 +98,10 @@ def test_a_tied_weight_is_adapted_under_all_of_its_names(tmp_path: Path) -> None
         ),
         ({"use_dora": True}, "has a DoRA adapter, which is not merged: merge it into the weights first: peft"),
         ({"peft_type": "IA3"}, "has a IA3 adapter"),
-        ({"peft_type": "PROMPT_TUNING"}, "has a PROMPT_TUNING adapter"),
+        (
+            {"peft_type": "PROMPT_TUNING"},
+            "has a PROMPT_TUNING adapter, which is not merged: no weights hold it; give a mod",
+        ),
         (
             {"target_parameters": ["experts.gate_up_proj"]},
             "has a LoRA of parameters that no linear layer holds",

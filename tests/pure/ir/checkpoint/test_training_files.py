@@ -31,7 +31,8 @@ from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from ir.checkpoint.checkpoint import Checkpoint
+from ir.capture import capture
+from ir.checkpoint.checkpoint import Checkpoint, check_weights
 from ir.checkpoint.formats.pickled import read_pickled
 from ir.checkpoint.formats.sharded import rank_files
 from ir.errors import SourceError
@@ -122,6 +123,60 @@ def test_a_program_is_no_table(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.script(LAYER), tmp_path / "c.pt")
     with pytest.raises(SourceError, match=r"it holds a program of TorchScript; save its state dict"):
         Checkpoint.open(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor.*:UserWarning")
+def test_tensors_that_torch_quantized_are_not_read(tmp_path: Path) -> None:
+    held = torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)
+    torch.save({"net": {"weight": held}}, tmp_path / "c.pt")
+    message = r"net.weight in .* is quantized by torch.ao; save the model as it was before"
+    with pytest.raises(SourceError, match=message):
+        Checkpoint.open(tmp_path)
+
+
+def test_an_exported_program_is_no_table(tmp_path: Path) -> None:
+    torch.export.save(torch.export.export(LAYER, (torch.ones(2, 3),)), tmp_path / "c.pt2")
+    with pytest.raises(SourceError, match=r"program of torch.export; give it in place of the model, or save its state"):
+        Checkpoint.open(tmp_path / "c.pt2")
+
+
+class Wrapper(torch.Tensor):
+    """A tensor that holds others, as those of torchao do."""
+
+    @staticmethod
+    def __new__(cls, **parts: Any) -> Wrapper:
+        made = torch.Tensor._make_wrapper_subclass(cls, (5, 3))
+        vars(made).update(parts)
+        return made
+
+    def __init__(self, **parts: Any) -> None: ...
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return args[0]  # detach
+
+
+def test_a_tensor_of_torchao_is_read_from_its_parts(tmp_path: Path) -> None:
+    codes, scale = torch.randint(-9, 9, (5, 3), dtype=torch.int8), torch.rand(5, 1)
+    held = {"weight": Wrapper(qdata=codes, scale=scale, act_quant_kwargs=None), "bias": WEIGHTS["bias"]}
+    torch.save({f"net.{name}": t for name, t in held.items()}, tmp_path / "c.pt")
+    found = Checkpoint.open(tmp_path / "c.pt").for_model(nn.ModuleDict({"net": nn.Linear(3, 5)}))
+    assert torch.equal(found["net.weight"], codes * scale)
+
+
+@pytest.mark.parametrize("parts", [{"qdata": torch.ones(2), "act_quant_kwargs": Fraction(1)}, {"impl": Fraction(1)}])
+def test_a_tensor_of_another_class_is_named(parts: dict[str, Any], tmp_path: Path) -> None:
+    torch.save({"weight": Wrapper(**parts)}, tmp_path / "c.pt")
+    with pytest.raises(SourceError, match=r"Wrapper, which is code and is not run; save the model dequantized, or as "):
+        Checkpoint.open(tmp_path)
+
+
+def test_a_weight_that_others_make_is_named(tmp_path: Path) -> None:
+    torch.save(nn.utils.parametrizations.weight_norm(nn.Linear(3, 5)).state_dict(), tmp_path / "c.pt")
+    graph = capture(LAYER, (torch.ones(2, 3),))
+    made_of = "parametrizations.weight.original0 and parametrizations.weight.original1: build the model so, or undo"
+    with pytest.raises(SourceError, match=f"holds no weight; it makes weight of {made_of}"):
+        check_weights(graph, Checkpoint.open(tmp_path).for_model(LAYER))
 
 
 @pytest.mark.parametrize("held", [WEIGHTS, {"model": WEIGHTS, "optimizer": {"state": {"weight": torch.ones(2)}}}])

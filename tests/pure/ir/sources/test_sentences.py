@@ -13,7 +13,15 @@ from torch import nn
 
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.errors import SourceError
-from ir.sources.sentences import SentencePooling, _dense, _layer_norm, sentence_parts, with_sentence_parts
+from ir.sources.sentences import (
+    SentencePart,
+    SentencePooling,
+    _dense,
+    _layer_norm,
+    _pooling,
+    sentence_parts,
+    with_sentence_parts,
+)
 from ir.sources.source import Source
 
 STATES = torch.tensor([[[1.0, -2.0], [3.0, 8.0], [7.0, 7.0]], [[9.0, 9.0], [2.0, 4.0], [5.0, 1.0]]])
@@ -35,6 +43,28 @@ def test_states_are_pooled(way: str, expected: list[list[float]]) -> None:
     assert torch.allclose(SentencePooling([way])(STATES, MASK), torch.tensor(expected))
     both = SentencePooling([way, "mean"])(STATES, MASK)
     assert torch.equal(both[:, :2], SentencePooling([way])(STATES, MASK))
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, [[3.0, 8.0], [5.0, 4.0]]),
+        ({"pooling_strategy": "sum", "activation_function": "relu"}, [[1.0, 0.0, 3.0, 8.0], [2.0, 4.0, 5.0, 1.0]]),
+        ({"activation_function": "log1p_relu"}, [[3.0, 8.0], [5.0, 4.0]]),
+    ],
+)
+def test_words_are_weighted(settings: dict[str, str], expected: list[list[float]], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    pooling = _pooling(SentencePart("SpladePooling", tmp_path))
+    assert pooling is not None
+    states = torch.tensor(expected).view(2, -1, 2).log1p()
+    states = states.log1p() if settings.get("activation_function") == "log1p_relu" else states
+    assert torch.allclose(pooling(STATES, MASK), states.sum(1))
+
+
+def test_words_that_are_weighted_in_an_unknown_way(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"pooling_strategy": "mean"}))
+    assert _pooling(SentencePart("SpladePooling", tmp_path)) is None
 
 
 class Transformer(nn.Module):
