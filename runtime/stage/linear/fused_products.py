@@ -1,6 +1,6 @@
-"""A pass of torch.compile: products of one row compute what is just before and behind them in their own kernel.
+"""A pass of torch.compile: products of few rows compute what is just before and behind them in their own kernel.
 
-So a step of one text has fewer small kernels, each of which takes about a microsecond in each layer.
+So a step has fewer small kernels, each of which takes about a microsecond in each layer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from runtime.manifest.digests import file_hash
 from runtime.stage.linear.few_rows import FEW_ROWS
 from runtime.stage.linear.one_row import ONE_ROW
 
-FUSES = True  # whether steps of one text are compiled so
+FUSES = True  # whether steps are compiled so
 Node = Any  # of torch.fx, whose operands are anything to a type checker
 _PRODUCT, _FUSED = FEW_ROWS._opoverload, ONE_ROW._opoverload
 _ATEN, _CAST = torch.ops.aten, torch.ops.prims.convert_element_type.default
@@ -43,10 +43,15 @@ def fused_products() -> Any:
 
 
 def fuse_products(graph: Graph) -> None:
-    """Have the products of one row in a graph of torch.compile, before it is lowered, take what is around them."""
+    """Have the products in a graph of torch.compile, before it is lowered, take what is around them.
+
+    Those of one row take norms, gates and what is added to them, others the last.
+    """
     for product in [node for node in graph.nodes if node.target is _PRODUCT]:
         if _has_one_row(product):
             _fuse(graph, product, _norm_of(product.args[0]), _added_of(product), _gated_of(product))
+        elif product.meta["val"].shape[0] == 1:  # sums of parts of the columns are added up by what follows
+            _fuse_sum(graph, product, _added_of(product))
 
 
 @dataclass(frozen=True)
@@ -87,11 +92,23 @@ def _fuse(graph: Graph, product: Node, norm: _Norm | None, added: _Behind | None
     _erase(graph, result)
 
 
+def _fuse_sum(graph: Graph, product: Node, behind: _Behind | None) -> None:
+    if behind is None:
+        return
+    x, weight = product.args
+    with graph.inserting_before(behind.result):
+        made = graph.call_function(_PRODUCT, (x, weight, _shaped(graph, behind.added, [-1, len(weight.meta["val"])])))
+        made.meta["val"] = product.meta["val"]
+        whole = _shaped(graph, made, behind.result)
+    behind.result.replace_all_uses_with(whole)
+    _erase(graph, behind.result)
+
+
 def _shaped(graph: Graph, node: Node, like: Node | list[int]) -> Node:
-    """A node's tensor in the shape of another's."""
+    """A node's tensor in the shape of another's, of which at most one size is not fixed."""
     shape = [*like.meta["val"].shape] if isinstance(like, fx.Node) else like
-    made = graph.call_function(_ATEN.reshape.default, (node, shape))
-    made.meta["val"] = node.meta["val"].new_empty(shape)
+    made = graph.call_function(_ATEN.reshape.default, (node, [size if isinstance(size, int) else -1 for size in shape]))
+    made.meta["val"] = node.meta["val"].reshape(shape)
     return made
 
 
@@ -151,6 +168,7 @@ def _added_of(product: Node) -> _Behind | None:
         return None
     other = add.args[0] if add.args[1] is made else add.args[1]
     is_alike = other is not made and all(_like(one, product) for one in (other, add))
+    is_alike &= len([size for size in add.meta["val"].shape if not isinstance(size, int)]) <= 1
     return _Behind(add, other) if is_alike else None
 
 
@@ -265,4 +283,9 @@ def _like(node: Node, other: Node) -> bool:
 def _like_in_size(node: Node, other: Node) -> bool:
     """Whether two tensors have as many elements, whatever sizes that are not fixed will be."""
     size, size_of_other = (one.meta["val"].numel() for one in (node, other))
-    return isinstance(size, int) and isinstance(size_of_other, int) and size == size_of_other
+    return _term(size) == _term(size_of_other)
+
+
+def _term(size: Any) -> Any:
+    """A size, as a term of those that are not fixed: sizes themselves become fixed as they are compared."""
+    return size if isinstance(size, int) else size.node.expr

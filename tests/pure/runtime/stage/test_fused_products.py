@@ -29,8 +29,11 @@ OPTION = "post_grad_custom_pre_pass"
 @pytest.fixture
 def kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Torch in place of the kernels."""
-    operators: dict[Any, Callable[..., Tensor]] = {FEW_ROWS: lambda x, weight: (x @ weight.T).unsqueeze(0)}
-    operators[ONE_ROW] = in_torch
+
+    def few_rows_in_torch(x: Tensor, weight: Tensor, added: Tensor | None = None) -> Tensor:
+        return (x @ weight.T + (0 if added is None else added)).unsqueeze(0)
+
+    operators: dict[Any, Callable[..., Tensor]] = {FEW_ROWS: few_rows_in_torch, ONE_ROW: in_torch}
     kept = {one: one._init_fn for one in operators}
     for one, run in operators.items():
         one.register_kernel("cpu")(run)
@@ -106,12 +109,20 @@ def test_a_step_of_one_row_has_products_and_little_else(more: bool, gate: Callab
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("joins", [True, False])
 @pytest.mark.usefixtures("kernels")
-def test_steps_of_several_rows_stay_as_they_are() -> None:
+def test_products_of_several_rows_take_what_is_added_to_them(monkeypatch: pytest.MonkeyPatch, joins: bool) -> None:
+    monkeypatch.setattr(few_rows, "ADDS_UP", joins)
+    monkeypatch.setattr(few_rows, "splits_of", lambda rows, weight: 1 if joins else 2)
     layer, found = Layer(False, F.silu), Counter[str]()
-    x = torch.randn(3, 1, WIDTH).bfloat16()
-    torch.testing.assert_close(compiled(layer, found)(x), layer(x), atol=0.05, rtol=0.05)
-    assert (found["stagecut.one_row"], found["stagecut.few_rows"]) == (0, 4)
+    step = compiled(layer, found)
+    if not joins:
+        FEW_ROWS.register_kernel("cpu")(lambda x, weight: torch.stack([(x @ weight.T).float() / 2] * 2))
+    for rows in (3, 5):
+        x = torch.randn(rows, 1, WIDTH).bfloat16()
+        torch.testing.assert_close(step(x), layer(x), atol=0.05, rtol=0.05)
+    assert (found["stagecut.one_row"], found["stagecut.few_rows"]) == (0, 4)  # compiled once
+    assert found["aten.add.Tensor"] - found["aten.rsqrt"] == (2 if joins else 4)
 
 
 class Elsewhere(Layer):
