@@ -24,6 +24,7 @@ from ir.checkpoint.transformers import silenced
 from ir.errors import SourceError
 from ir.sources.examples.example_inputs import ExampleInputs, make_example
 from ir.sources.folders import CONFIG, base_folder, model_folder
+from ir.sources.libraries.late_scipy import scipy_later
 from ir.sources.meta import parameters_on_meta
 from ir.sources.sentences import sentence_parts, with_sentence_parts
 from ir.sources.source import Reading, Source, Variant, meant, opened
@@ -46,7 +47,8 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
     transformers = _transformers(path)
     packed = is_gguf(path)
     folder = path.parent if packed else path
-    config, cls, how = _gguf_model(path, transformers) if packed else _model(path, transformers, reading)
+    with scipy_later():
+        config, cls, how = _gguf_model(path, transformers) if packed else _model(path, transformers, reading)
     named = reading.checkpoint or (None if packed else path)
     checkpoint = opened(named, reading, *adapters) if reading.weights and named is not None else None
     caches = "past_key_values" in inspect.signature(cls.forward).parameters

@@ -30,7 +30,7 @@ app = typer.Typer(
 def run(arguments: Sequence[str] | None = None) -> None:
     """Run the command line, and end the process with its status."""
     warnings.filterwarnings("ignore", "Failed to initialize NumPy")  # torch works without it, and so do we
-    gc.set_threshold(1_000_000, 10, 100)  # modules and graphs are many objects that live on: they are looked at seldom
+    gc.set_threshold(4_000_000, 10, 100)  # modules and graphs are many objects that live on: they are looked at seldom
     warnings.showwarning = lambda message, *_: stderr.print(f"warning: {message}", markup=False)
     try:
         given = list(sys.argv[1:] if arguments is None else arguments)

@@ -99,7 +99,7 @@ class Digest:
     def add(self, thing: Any) -> None:
         """Add an object.  Raises Untold for one whose content cannot be told from one run to the next."""
         if isinstance(thing, _PLAIN):
-            self._put(type(thing).__name__, repr(thing))
+            self._put(type(thing).__name__, thing)
             return
         if id(thing) in self.met:
             self._put("met", self.met[id(thing)][0])
@@ -115,7 +115,10 @@ class Digest:
             case Enum():
                 self._put(thing.name)
             case Mapping():
-                self.add(list(thing.items()))
+                self._put(len(thing))
+                for key, value in thing.items():
+                    self.add(key)
+                    self.add(value)
             case list() | tuple():
                 self._put(len(thing))
                 for item in thing:
@@ -139,15 +142,17 @@ class Digest:
             held |= {name: getattr(thing, name, None) for name in ((slots,) if isinstance(slots, str) else slots)}
         if not held and not hasattr(thing, "__dict__"):
             raise Untold(f"a {type(thing).__name__}")
-        self.add(sorted(held))
-        for name in sorted(held.keys() - _DERIVED):
-            self.add(held[name])
+        names = sorted(held)
+        self._put(*names)
+        for name in names:
+            if name not in _DERIVED:
+                self.add(held[name])
 
     def _add_tensor(self, tensor: torch.Tensor) -> None:
         known = type(tensor) in (torch.Tensor, nn.Parameter, nn.Buffer)
         if not known or tensor.layout is not torch.strided or tensor.is_nested:
             raise Untold(str(type(tensor)))
-        self.add((tensor.dtype, tuple(tensor.shape), tensor.stride(), tensor.requires_grad, tensor.device.type))
+        self._put(tensor.dtype, tuple(tensor.shape), tensor.stride(), tensor.requires_grad, tensor.device.type)
         if self.values and is_large_zeros(tensor):
             self.add("zeros")
         elif self.values and not tensor.is_meta:

@@ -8,4 +8,5 @@ The files:
     diffusers_folder  diffusers: one model of a pipeline
     diffusers_pipeline  all models of one, each with programs of its own
     diffusers_calls   the arguments of its models
+    late_scipy        scipy, imported once it is needed
 """
