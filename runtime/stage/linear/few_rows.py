@@ -31,7 +31,7 @@ _AHEAD = 4  # pieces of 64 columns of all its rows that a program asks for ahead
 ADDS_UP = (
     True  # whether the last of the programs that share rows of a weight adds up their sums; else what follows does
 )
-_arrivals: dict[tuple[torch.device, int], Tensor] = {}
+_arrivals: dict[tuple[torch.device, int, int], Tensor] = {}
 
 
 class FewRowsLinear(nn.Linear):
@@ -144,7 +144,7 @@ def _arrivals_of(weight: Tensor) -> Tensor:
 
     Each weight has its own, as products with it follow one another.
     """
-    place = weight.device, weight.data_ptr()
+    place = weight.device, weight.data_ptr(), len(weight)  # where one was, a larger one may come to lie
     if place in _arrivals:
         return _arrivals[place]
     made = torch.zeros(

@@ -150,3 +150,11 @@ def test_sums_of_parts_of_the_columns_are_joined(
         torch.testing.assert_close(made[0].float(), wanted, atol=2e-3, rtol=2e-3)
     assert len(few_rows._arrivals) == (splits > 1)
     assert not any(count.any() for count in few_rows._arrivals.values())
+
+
+def test_each_weight_counts_its_own_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(few_rows, "_arrivals", {})
+    weight = torch.zeros(512, 8)
+    assert few_rows._arrivals_of(weight) is few_rows._arrivals_of(weight.view(512, 8))
+    assert few_rows._arrivals_of(weight[:128]).shape == (2,)  # at the same place in memory
+    assert few_rows._arrivals_of(weight).shape == (8,)
