@@ -131,7 +131,7 @@ def is_row_of_bytes(x, codes, zeros, bits, lowest, step):
 def _row_of_words(x, codes, scale, zeros, bias, lowest, added, group):
     """A product of x `[columns]` with codes of 4 bits, by tensor cores: codes are exact in the dtype of x."""
     (rows, words), out = codes.shape, x.new_empty(1, len(codes))
-    warps = next(most for most in ((4 if rows > 16384 else 16), 8, 4, 2, 1) if words // 16 % most == 0)
+    warps = next(most for most in ((4 if rows > 16384 else 8), 4, 2, 1) if words // 16 % most == 0)
     base, one, kind = (0x4300, 0x3F80, "bf16") if x.dtype == torch.bfloat16 else (0x6400, 0x3C00, "f16")
     early = _arch() >= 90
     multiply_row_of_words[rows // 16,](

@@ -20,7 +20,6 @@ from runtime.manifest.digests import file_hash
 from runtime.manifest.manifest import Manifest
 from runtime.stage.compiled_cache import CompiledCache
 from runtime.stage.cuda_graphs import GraphedStage, GraphMemory
-from runtime.stage.linear import fused_products
 from runtime.stage.linear.few_rows import uses_few_rows
 from runtime.stage.recurring_shapes import OF_TEXTS, NotCompilable, RecurringShapes, has_room
 from runtime.stage.repeated_layers import set_apart
@@ -93,9 +92,7 @@ def _compile_options(module: StageModule, device: torch.device) -> Mapping[str, 
     if not module.pools:
         return {}
     early = uses_few_rows(module.module)
-    options: dict[str, Any] = {"dynamic": True, "options": dict(EARLY_LAUNCH if early else kind_of(device).decoding)}
-    if early and fused_products.FUSES:
-        options["options"]["post_grad_custom_pre_pass"] = fused_products.fused_products()
+    options = {"dynamic": True, "options": dict(EARLY_LAUNCH if early else kind_of(device).decoding)}
     set_apart(module.module, options)
     return options
 

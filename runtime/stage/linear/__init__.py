@@ -3,7 +3,5 @@
 packed_linear  on a CPU, with packed weights
 merged_linear  those of one input as one product
 few_rows     on a GPU, with a kernel for few rows
-one_row      its kernel for one row, and what is before and behind a product
-fused_products  which operators of a compiled step that is
 quantized_layout  stored weights in memory as their kernel reads them
 """

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from runtime.device.kinds import kind_of
-from runtime.stage.linear.one_row import constexpr, write_one_row
 
 try:
     import triton
@@ -22,16 +21,14 @@ try:
 except ImportError:  # builds of torch for CPUs come without it
     triton: Any = None
     tl: Any = None
+constexpr: Any = int if tl is None else tl.constexpr
 _MOST_ROWS = 64  # of the input, for which the kernel is faster than the library's
 _TILES = {16: (64, 128, 4), 32: (128, 128, 4), 64: (128, 64, 6)}  # of up to so many rows of the input: the rows and
 # columns of the weight that a program of the kernel takes at a time, and how many such tiles are on their way at once
+_SUM_HEIGHT, _SUM_WIDTH = 2, 1024  # the same for one row of the input, where a product is a sum
 _WHOLE = 128  # rows, and columns, of which a weight must be a multiple
 _MOST_PARTS, _SUMS = 3, 1024  # of a product; the columns that a program of the kernel which adds sums up takes
 _AHEAD = 4  # pieces of 64 columns of all its rows that a program asks for ahead of its turn
-ADDS_UP = (
-    True  # whether the last of the programs that share rows of a weight adds up their sums; else what follows does
-)
-_arrivals: dict[tuple[torch.device, int, int], Tensor] = {}
 
 
 class FewRowsLinear(nn.Linear):
@@ -113,60 +110,53 @@ def splits_of(rows: int, weight: Tensor) -> int:
     return splits
 
 
-def _empty(x: Tensor, weight: Tensor, added: Tensor | None = None) -> Tensor:
-    splits = 1 if ADDS_UP else splits_of(x.shape[0], weight)
-    return x.new_empty(splits, x.shape[0], weight.shape[0], dtype=x.dtype if splits == 1 else torch.float32)
+def _empty(x: Tensor, weight: Tensor) -> Tensor:
+    rows, splits = x.shape[0], splits_of(x.shape[0], weight)
+    return x.new_empty(splits, rows, weight.shape[0], dtype=x.dtype if splits == 1 else torch.float32)
 
 
-def _few_rows(x: Tensor, weight: Tensor, added: Tensor | None = None) -> Tensor:
-    """The products `[1, rows, out]`, with `added` `[rows, out]`.
-
-    Unless the kernel joins them, those of parts of the columns, `[splits, rows, out]`: float32 where there are several.
-    """
+def _few_rows(x: Tensor, weight: Tensor) -> Tensor:
+    """The products `[splits, rows, out]` of parts of the columns; float32 where there are several."""
     (rows, width), height, x, out = x.shape, len(weight), x.contiguous(), _empty(x, weight)
-    added = None if added is None else added.contiguous()
     if rows == 1:
-        write_one_row(x, weight, out, added=added)
-        return out
-    tall, splits = next(most for most in _TILES if rows <= most), splits_of(rows, weight)
-    high, wide, stages = _TILES[tall]
-    joins = ADDS_UP and splits > 1
-    sums = x.new_empty(splits, rows, height, dtype=torch.float32) if joins else out
-    multiply_few_rows[height // high, splits](
-        x, weight, out, sums, _arrivals_of(weight) if joins else out, added, rows, height, width, width // splits,
-        tall, high, wide, _AHEAD, splits, joins, added is not None, num_warps=4, num_stages=stages, launch_pdl=True,
-    )  # fmt: skip
+        sum_one_row[height // _SUM_HEIGHT,](
+            x, weight, out, width, _SUM_HEIGHT, _SUM_WIDTH, num_warps=4, launch_pdl=True
+        )  # fmt: skip
+    else:
+        tall = next(most for most in _TILES if rows <= most)
+        high, wide, stages = _TILES[tall]
+        multiply_few_rows[height // high, len(out)](
+            x, weight, out, rows, height, width, width // len(out), tall, high, wide, _AHEAD,
+            num_warps=4, num_stages=stages, launch_pdl=True,
+        )  # fmt: skip
     return out
 
 
-def _arrivals_of(weight: Tensor) -> Tensor:
-    """Zeros in which the programs that share rows of a weight count themselves; the last one leaves a zero again.
+def sum_one_row(x, weight, out, width, HEIGHT: constexpr, WIDTH: constexpr):
+    """The kernel for one row: HEIGHT rows of the weight times x.
 
-    Each weight has its own, as products with it follow one another.
+    It is launched before the kernel before it has ended, and meanwhile loads the first of its weights.
     """
-    place = weight.device, weight.data_ptr(), len(weight)  # where one was, a larger one may come to lie
-    if place in _arrivals:
-        return _arrivals[place]
-    made = torch.zeros(
-        len(weight) // min(high for high, _, _ in _TILES.values()), dtype=torch.int32, device=weight.device
-    )
-    captures: Callable[[], bool] = getattr(
-        torch.get_device_module(weight.device), "is_current_stream_capturing", lambda: False
-    )
-    if not captures():  # a graph makes these zeros when it runs, for itself alone
-        _arrivals[place] = made
-    return made
+    row, column = tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT), tl.arange(0, WIDTH)
+    held = weight + row[:, None].to(tl.int64) * width + column[None, :]
+    first = tl.load(held, (column < width)[None, :], 0.0).to(tl.float32)
+    tl.extra.cuda.gdc_wait()
+    tl.extra.cuda.gdc_launch_dependents()
+    total = first * tl.load(x + column, column < width, 0.0).to(tl.float32)[None, :]
+    for start in range(WIDTH, width, WIDTH):
+        there = start + column < width
+        given = tl.load(x + start + column, there, 0.0).to(tl.float32)
+        total += tl.load(held + start, there[None, :], 0.0).to(tl.float32) * given[None, :]
+    tl.store(out + row, tl.sum(total, 1))
 
 
 def multiply_few_rows(
-    x, weight, out, sums, arrivals, added, rows, height, width, share,
-    ROWS: constexpr, HEIGHT: constexpr, WIDTH: constexpr, AHEAD: constexpr, SPLITS: constexpr, JOINS: constexpr,
-    ADDED: constexpr,
+    x, weight, out, rows, height, width, share,
+    ROWS: constexpr, HEIGHT: constexpr, WIDTH: constexpr, AHEAD: constexpr,
 ):  # fmt: skip
     """The kernel: HEIGHT rows of the weight times x, over `share` of the columns.
 
-    It is launched before the kernel before it has ended, and meanwhile asks for the first of its weights.  The last
-    program to end for these rows may add up the sums of all.
+    It is launched before the kernel before it has ended, and meanwhile asks for the first of its weights.
     """
     row, low = tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT), tl.program_id(1) * share
     line, column = tl.arange(0, ROWS), tl.arange(0, WIDTH)
@@ -183,22 +173,8 @@ def multiply_few_rows(
         at = x + line[None, :] * width + low + first + column[:, None]
         given = tl.load(at, (line < rows)[None, :], 0.0)
         total = tl.dot(weights, given, total)
-    at, there = line[None, :] * height + row[:, None], (line < rows)[None, :]
-    if JOINS:
-        tl.store(sums + tl.program_id(1) * rows * height + at, total, there)
-        tl.debug_barrier()  # all threads have stored before one of them counts the program
-        if tl.atomic_add(arrivals + tl.program_id(0), 1, sem="acq_rel") == SPLITS - 1:
-            whole = tl.zeros([HEIGHT, ROWS], tl.float32)
-            for split in tl.static_range(SPLITS):
-                whole += tl.load(sums + split * rows * height + at, there, 0.0, cache_modifier=".cg")
-            if ADDED:
-                whole = whole.to(out.dtype.element_ty).to(tl.float32) + tl.load(added + at, there, 0.0).to(tl.float32)
-            tl.store(out + at, whole, there)
-            tl.store(arrivals + tl.program_id(0), 0)
-    else:
-        if ADDED:
-            total = total.to(out.dtype.element_ty).to(tl.float32) + tl.load(added + at, there, 0.0).to(tl.float32)
-        tl.store(out + tl.program_id(1) * rows * height + at, total, there)
+    at = out + tl.program_id(1) * rows * height + line[None, :] * height + row[:, None]
+    tl.store(at, total, (line < rows)[None, :])
 
 
 def add_sums(
@@ -223,8 +199,8 @@ def add_sums(
 
 
 if triton is not None:
-    multiply_few_rows, add_sums = triton.jit(multiply_few_rows), triton.jit(add_sums)
+    multiply_few_rows, sum_one_row, add_sums = map(triton.jit, (multiply_few_rows, sum_one_row, add_sums))
 FEW_ROWS = torch.library.custom_op(
-    "stagecut::few_rows", _few_rows, mutates_args=(), schema="(Tensor x, Tensor weight, Tensor? added=None) -> Tensor"
+    "stagecut::few_rows", _few_rows, mutates_args=(), schema="(Tensor x, Tensor weight) -> Tensor"
 )
 FEW_ROWS.register_fake(_empty)

@@ -56,7 +56,6 @@ OTHERS = {
     "ir/paged/attention.py": ["torch", "triton"],  # if it is installed
     "ir/quantized_linear/linear.py": ["torch", "triton"],  # if it is installed
     "runtime/stage/linear/few_rows.py": ["torch", "triton"],  # if it is installed
-    "runtime/stage/linear/one_row.py": ["torch", "triton"],
     "ir/checkpoint/transformers.py": ["torch", "transformers"],  # only where a model of transformers is loaded
     "ir/sources/decoder/caches/layers.py": ["torch", "transformers"],
     "ir/sources/decoder/caches/sourced.py": ["torch", "transformers"],
@@ -126,8 +125,7 @@ def test_no_pass_imports_another() -> None:
 def test_only_capture_knows_export_and_fx() -> None:
     knows = [i for i in all_imports() if i.within(["torch.export", "torch.fx"]) and i.file.startswith(OURS)]
     for_sizes = [i for i in knows if i.file == "runtime/stage/speed.py" and i.within(["torch.fx.experimental"])]
-    for_kernels = [i for i in knows if i.file == "runtime/stage/linear/fused_products.py"]  # a pass of torch.compile
-    knows = [i for i in knows if i not in (*for_sizes, *for_kernels)]  # a setting of torch.compile lies there
+    knows = [i for i in knows if i not in for_sizes]  # a setting of torch.compile lies there
     assert not [str(i) for i in knows if not i.file.startswith(("ir/capture/", "ir/sources/"))]
 
 

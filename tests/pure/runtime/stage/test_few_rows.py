@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -80,8 +79,6 @@ def test_the_kernel_multiplies_as_the_library_does(rows: int, height: int, width
     for added in (None, bias):
         wanted = F.linear(x.float(), weight.float(), None if added is None else added.float())
         torch.testing.assert_close(linear_of_few_rows(x, weight, added).float(), wanted, atol=1, rtol=1e-2)
-        joined = FEW_ROWS(x, weight, None if added is None else added.expand(rows, -1))
-        torch.testing.assert_close(joined[0].float(), wanted, atol=1, rtol=1e-2)
 
 
 def test_steps_of_one_new_token_are_compiled_and_prompts_run_as_they_are() -> None:
@@ -128,33 +125,3 @@ def test_the_kernel_lays_out_the_parts_of_a_product(rows: int, sizes: tuple[int,
     assert all(part.is_contiguous() for part in parts)
     wanted = F.linear(x.float(), weight.float(), bias.float() if has_bias else None)
     torch.testing.assert_close(torch.cat([*parts], -1).float(), wanted, atol=1, rtol=1e-2)
-
-
-@pytest.mark.skipif("TRITON_INTERPRET" not in os.environ, reason="kernels are not interpreted")
-@pytest.mark.parametrize("rows", [5, 20, 40])
-@pytest.mark.parametrize("splits", [1, 4])
-@pytest.mark.parametrize("has_added", [False, True])
-def test_sums_of_parts_of_the_columns_are_joined(
-    monkeypatch: pytest.MonkeyPatch, rows: int, splits: int, has_added: bool
-) -> None:
-    language = pytest.importorskip("triton.language")
-    for name in ("gdc_wait", "gdc_launch_dependents"):  # of a GPU
-        monkeypatch.setattr(language.extra.cuda, name, lambda: None)
-    monkeypatch.setattr(language, "inline_asm_elementwise", lambda *given, **named: None)
-    monkeypatch.setattr(few_rows, "splits_of", lambda rows, weight: splits)
-    monkeypatch.setattr(few_rows, "_arrivals", {})
-    x, weight, added = (torch.randn(*shape).half() / 16 for shape in ((rows, 1024), (128, 1024), (rows, 128)))
-    wanted = F.linear(x.float(), weight.float()) + (added.float() if has_added else 0)
-    for _ in range(2):  # the counts of programs that have ended begin anew
-        made = few_rows._few_rows(x, weight, added if has_added else None)
-        torch.testing.assert_close(made[0].float(), wanted, atol=2e-3, rtol=2e-3)
-    assert len(few_rows._arrivals) == (splits > 1)
-    assert not any(count.any() for count in few_rows._arrivals.values())
-
-
-def test_each_weight_counts_its_own_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(few_rows, "_arrivals", {})
-    weight = torch.zeros(512, 8)
-    assert few_rows._arrivals_of(weight) is few_rows._arrivals_of(weight.view(512, 8))
-    assert few_rows._arrivals_of(weight[:128]).shape == (2,)  # at the same place in memory
-    assert few_rows._arrivals_of(weight).shape == (8,)
