@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ortools.sat.python import cp_model
 
 WORKERS = 4
+STEPS_ALONE = 12.0  # of a search by one worker, by the solver's own count: one takes some seconds
 
 Linear: TypeAlias = Union["cp_model.LinearExpr", int]
 """A linear expression over the variables of a program."""
@@ -38,21 +39,49 @@ def new_program() -> cp_model.CpModel:
 
 
 def run_solver(program: cp_model.CpModel, deadline: Deadline) -> tuple[cp_model.CpSolver, Ending]:
-    """Solve a program; the solver returned holds the values of its best solution and the bound.
+    """Solve a program by several ways of searching side by side.
 
-    The solver's own handler of SIGINT is off: it would end the search early and return as if nothing had happened.
-    So that Python raises KeyboardInterrupt at once, the search runs in a second thread.
+    The solver returned holds the values of its best solution and the bound.
     """
+    solver = _solver(deadline, WORKERS)
+    return solver, Ending.of(_run(solver, program))
+
+
+def run_in_steps(program: cp_model.CpModel, deadline: Deadline) -> tuple[cp_model.CpSolver, Ending]:
+    """Solve a program of many booleans as `run_solver` does, but first by one worker that learns clauses alone.
+
+    That takes `STEPS_ALONE` at most and one core, and its solution and its bound are the same on any machine.
+    """
+    solver = _solver(deadline, workers=1)
+    solver.parameters.max_deterministic_time = STEPS_ALONE
+    solver.parameters.linearization_level = 0
+    solver.parameters.cp_model_probing_level = 0
+    status = _run(solver, program)
+    if status.name in ("OPTIMAL", "INFEASIBLE") or deadline.passed():
+        return solver, Ending.of(status)
+    return run_solver(program, deadline)
+
+
+def _solver(deadline: Deadline, workers: int) -> cp_model.CpSolver:
     from ortools.sat.python import cp_model
 
     solver = cp_model.CpSolver()
     solver.parameters.max_time_in_seconds = max(deadline.left(), 0.01)
-    solver.parameters.num_workers = WORKERS
+    solver.parameters.num_workers = workers
     solver.parameters.catch_sigint_signal = False
+    return solver
+
+
+def _run(solver: cp_model.CpSolver, program: cp_model.CpModel) -> cp_model.CpSolverStatus:
+    """The way in which a solver's search ends.
+
+    Its own handler of SIGINT is off: it would end the search early and return as if nothing had happened.
+    So that Python raises KeyboardInterrupt at once, the search runs in a second thread.
+    """
     with ThreadPoolExecutor(1) as thread:
         search = thread.submit(solver.solve, program)
         try:
-            return solver, Ending.of(search.result())
+            return search.result()
         except BaseException:
             solver.stop_search()
             raise

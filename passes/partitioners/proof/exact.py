@@ -141,8 +141,8 @@ class Exact:
         start = np.concatenate([layer.ideals for layer, _ in moves])
         weight, slack = start @ self.ideals.weight, 1e-9 * self.ideals.total
         span = max(self.ideals.pace[kind] for _, kind in moves) * below + slack
-        low = max(weight.min(), self.ideals.total - self._capacity(rest, below)) - slack
-        high = min(weight.max() + span, self._capacity(mine, below) + slack)
+        low = max(weight.min(), self.ideals.left_for(_listed(rest), below)[-1]) - slack
+        high = min(weight.max() + span, self.ideals.done_by(_listed(mine), below)[-1] + slack)
         return self.ideals.within(low, high, start, span, limit)
 
     def _capacity(self, devices: np.ndarray, below: float) -> float:
@@ -192,6 +192,11 @@ class Exact:
             used = next(before for before, which in self._moves(used) if which == kind)
             yield kind, layer.ideals[at] & ~layers[used].ideals[start]
             at = start
+
+
+def _listed(devices: np.ndarray) -> np.ndarray:
+    """The class of each device, from the number of those of each class."""
+    return np.repeat(np.arange(len(devices)), devices)
 
 
 def _unreached(ideals: np.ndarray) -> Layer:

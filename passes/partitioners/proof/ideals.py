@@ -4,16 +4,22 @@ All ideals whose weight lies in a window are listed by deciding one unit after a
 precedence: a unit may be in only if its predecessors are. A branch ends once it is too heavy, or once so
 much is out that it stays too light. A unit whose ancestors alone are too heavy is out of all of them, and
 one without whose descendants they would be too light is in all of them, so few units are left to decide.
+
+No ideal has a weight between that of all that need not be behind a unit and that of its ancestors and itself, where
+the latter are heavier: it is without the unit or with it. So devices in a row cannot do all that their seconds allow:
+each begins at the weight of an ideal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
 from passes.partitioners.proof.relaxed import Relaxed
 
+WEIGHT_ROUNDING = 1e-9  # relative to the weight of all units
 _BLOCK = 64  # rows of a matrix that become numbers at once, in the processor's cache
 
 
@@ -35,6 +41,52 @@ class Ideals:
         above, below = _sums_along(self.above, self.weight)
         self.least = self.weight + above
         self.most = self.total - self.weight - below
+
+    @cached_property
+    def _gaps(self) -> tuple[np.ndarray, np.ndarray]:
+        """The ends of intervals, apart from each other and ascending, in which no ideal weighs."""
+        units = np.flatnonzero(self.most < self.least)
+        units = units[np.argsort(self.most[units], kind="stable")]
+        start, end = self.most[units], np.maximum.accumulate(self.least[units])
+        apart = start[1:] > end[:-1] - WEIGHT_ROUNDING * self.total
+        first = np.append(True, apart) if len(units) else np.zeros(0, dtype=bool)
+        last = np.append(first[1:], True) if len(units) else first
+        return start[first], end[last]
+
+    def heaviest(self, weight: float) -> float:
+        """The most that an ideal weighs which is no heavier than this, or a bound of that."""
+        start, end = self._gaps
+        at = int(np.searchsorted(start, weight)) - 1
+        return float(start[at]) if at >= 0 and weight < end[at] - WEIGHT_ROUNDING * self.total else weight
+
+    def lightest(self, weight: float) -> float:
+        """The least that an ideal weighs which is no lighter than this, or a bound of that."""
+        start, end = self._gaps
+        at = int(np.searchsorted(end, weight, side="right"))
+        return float(end[at]) if at < len(end) and weight > start[at] + WEIGHT_ROUNDING * self.total else weight
+
+    def done_by(self, devices: np.ndarray, seconds: float) -> np.ndarray:
+        """[devices + 1] the most weight that none, one, two, … of some devices do in `seconds` each.
+
+        `devices` are the classes of the devices; where their paces differ, the fastest come first.
+        """
+        done = [0.0]
+        for pace in sorted(self.pace[devices])[::-1]:
+            weight = done[-1] + float(pace) * seconds
+            done.append(self.heaviest(weight) if self._equal(devices) else weight)
+        return np.array(done)
+
+    def left_for(self, devices: np.ndarray, seconds: float) -> np.ndarray:
+        """[devices + 1] the least weight of an ideal of which none, one, two, … of the devices can do the rest."""
+        left = [self.total]
+        for pace in sorted(self.pace[devices])[::-1]:
+            weight = left[-1] - float(pace) * seconds
+            left.append(self.lightest(weight) if self._equal(devices) else weight)
+        return np.array(left)
+
+    def _equal(self, devices: np.ndarray) -> bool:
+        """Whether devices of these classes have one pace, so that their order does not matter."""
+        return len(set(self.pace[devices].tolist())) <= 1
 
     def within(self, low: float, high: float, start: np.ndarray, span: float, limit: int) -> np.ndarray:
         """[ideals, units] membership of every ideal that weighs `low` to `high`, and is one of those that

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from passes.partitioners.deadline import Deadline
-from passes.partitioners.proof.cp_sat import Ending, Linear, new_program, run_solver
-from passes.partitioners.proof.ideals import Ideals
+from passes.partitioners.proof.cp_sat import Ending, Linear, new_program, run_in_steps
+from passes.partitioners.proof.ideals import WEIGHT_ROUNDING, Ideals
 from passes.partitioners.proof.relaxed import Relaxed, Stages
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class IntegerProgram:
             for place, variable in enumerate(row):
                 if not isinstance(variable, int):
                     self.program.add_hint(variable, int(hint[unit] <= place))
-        solver, ending = run_solver(self.program, deadline)
+        solver, ending = run_in_steps(self.program, deadline)
         if ending is Ending.impossible:
             return Answer(GRAIN / self.scale, ())
         bound = solver.best_objective_bound / self.scale
@@ -187,8 +187,8 @@ class IntegerProgram:
 def _limits(model: Relaxed, known: float, places: int) -> tuple[np.ndarray, np.ndarray]:
     """[units] the first and the last place of each, as its ancestors must fit before it and its descendants after."""
     ideals = Ideals(model)
-    paces = sorted((pace for pace, kind in zip(ideals.pace, model.classes, strict=True) for _ in kind.devices))[::-1]
-    room = np.cumsum(paces) * known * (1 + 1e-9)
-    first = np.searchsorted(room, ideals.least)
-    last = places - 1 - np.searchsorted(room, ideals.total - ideals.most)
-    return first, last
+    devices = np.repeat(np.arange(len(model.classes)), [len(kind.devices) for kind in model.classes])
+    slack = WEIGHT_ROUNDING * ideals.total
+    first = np.searchsorted(ideals.done_by(devices, known)[1:] + slack, ideals.least)
+    last = np.searchsorted(ideals.total - ideals.left_for(devices, known)[1:] + slack, ideals.total - ideals.most)
+    return first, places - 1 - last

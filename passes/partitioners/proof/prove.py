@@ -33,6 +33,8 @@ PRECISION = 1e-9  # relative: values that differ by less are the same
 PROVEN = 1e-5  # relative: a bound as close as that proves a value the best (programs round times down)
 MOST_IDEALS = 20_000
 MOST_VARIABLES = 150_000
+MANY_TO_PLACE = 2_000
+FEW_CHOICES = 5  # units for each boolean of a program
 MOST_UNITS = 20_000  # the table of their ancestors takes a byte for each pair
 
 
@@ -109,12 +111,14 @@ def _none_below(model: Relaxed, value: float, deadline: Deadline) -> bool:
 
 def _searched(model: Relaxed, proof: Proof, deadline: Deadline) -> Proof:
     """Better and better splits until there is none; the last value is the optimum of the relaxed problem."""
-    cut, target = proof.cut, proof.cut.value
+    cut, target, small = proof.cut, proof.cut.value, model
     while target > proof.bound:
         below = target * (1 - PRECISION)
-        small = contracted(model, below)
+        small = contracted(small, below)
         if small.core.n > MOST_UNITS:
             return Proof(cut, proof.bound)
+        if _is_nearly_placed(small, target):
+            return _programmed(small, Proof(cut, proof.bound), target, deadline)
         try:
             found = Exact(small).search(below, MOST_IDEALS, deadline)
         except TooWide:
@@ -124,6 +128,11 @@ def _searched(model: Relaxed, proof: Proof, deadline: Deadline) -> Proof:
         cut = better(cut, realised(small, found.stages)) or cut
         target = min(found.value, cut.value)
     return Proof(cut, max(proof.bound, target))
+
+
+def _is_nearly_placed(model: Relaxed, known: float) -> bool:
+    """Whether a known value leaves most units of a large program one place: an integer program has few choices."""
+    return model.core.n > MANY_TO_PLACE and IntegerProgram(model, known).variables < model.core.n // FEW_CHOICES
 
 
 def _programmed(model: Relaxed, proof: Proof, known: float, deadline: Deadline) -> Proof:

@@ -7,8 +7,9 @@ some i <= j, so
     best[k, j] = min over i of  best[k - 1, i] + price[k](i, j)         for a sum.
 
 Rows of intervals come in order of i, so that all seats advance at once. Stages whose compute alone exceeds a guess
-of the value are not considered, nor positions that so many seats cannot reach or complete within the guess: a split
-whose value is within the guess is the best of all. If there is none, the guess grows.
+of the value are not considered, nor positions that so many seats cannot reach or complete within the guess, each
+computing as many whole units as it can: a split whose value is within the guess is the best of all. If there is none,
+the guess grows.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from passes.partitioners.search.sweep import IntervalRow, Sweep
 Price = Callable[[Seat, IntervalRow], np.ndarray]
 
 FIRST_SPARE = 0.06  # of an even share, by which the first guess is above it
+MORE = 3  # times as much, by which the next guess is
 ROUNDING = 1e-9  # relative
 EQUAL = 1e-14  # relative: sums of prices that differ by less are the same
 
@@ -53,13 +55,15 @@ def bottleneck(sweep: Sweep, seats: Sequence[Seat], *, overlap: bool, leave_empt
     """The split of least bottleneck along the sweep's order, exact up to the value `known`."""
     enough = min(float(sweep.least_time[-1]), known)
     least, spare = sweep.fair_share(len(seats)), FIRST_SPARE
+    if known <= least * (1 + MORE * spare):
+        spare *= MORE
     while True:
         guess = least * (1 + spare)
         reach = min(guess, known)
         chain = _fill(sweep, seats, _load(overlap), np.maximum, leave_empty, _Reach(reach))
         if chain.value() <= guess or guess >= enough:
             return chain
-        spare *= 3
+        spare *= MORE
 
 
 def bottleneck_from(
@@ -99,14 +103,23 @@ class _Reach:
 
     def seats_before(self, least_time: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         """[positions] the fewest and the most of `count` seats that can end at a position of a split."""
-        done = self._seats_for(np.maximum(least_time - least_time[self.begin], 0.0))
-        done[: self.begin] = count + 1
-        left = self._seats_for(least_time[-1] - least_time)
-        return done, np.full(len(done), count) if self.to_any else count - left
+        done = np.full(len(least_time), count + 1)
+        done[self.begin :] = self._seats_for(least_time[self.begin :], count)
+        if self.to_any:
+            return done, np.full(len(done), count)
+        left = self._seats_for(least_time[-1] - least_time[::-1], count)[::-1]
+        return done, count - left
 
-    def _seats_for(self, seconds: np.ndarray) -> np.ndarray:
+    def _seats_for(self, seconds: np.ndarray, count: int) -> np.ndarray:
+        """[positions] the fewest seats that get to each position from the first; `count + 1` where so many do not."""
+        needed = np.full(len(seconds), count + 1)
         room = max(self.seconds, np.finfo(float).tiny) * (1 + ROUNDING)
-        return np.ceil(np.minimum(seconds / room, 1e9) - ROUNDING).astype(np.int64)
+        begin, end = 0, int(np.searchsorted(seconds, seconds[0], side="right"))
+        for used in range(count + 1):
+            needed[begin:end] = used
+            reached = seconds[end - 1] + room
+            begin, end = end, int(np.searchsorted(seconds, reached + ROUNDING * abs(reached), side="right"))
+        return needed
 
 
 def _fill(

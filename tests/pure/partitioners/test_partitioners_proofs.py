@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ortools.sat.python import cp_model
 
 from passes.partitioners.condense import indivisible
 from passes.partitioners.deadline import Deadline
 from passes.partitioners.problem import Device, Link, Node, Problem, Value, Weight
-from passes.partitioners.proof import integer_program
+from passes.partitioners.proof import cp_sat, integer_program, prove
 from passes.partitioners.proof.contract import contracted
 from passes.partitioners.proof.exact import Exact
 from passes.partitioners.proof.ideals import Ideals, TooWide
 from passes.partitioners.proof.integer_program import IntegerProgram
 from passes.partitioners.proof.relaxed import Relaxed, relaxed
+from passes.partitioners.search.first_cut import judged
 from passes.partitioners.units import condensed
 from tests.support.brute_force import optimum
 
@@ -51,6 +53,12 @@ def graphs(draw: st.DrawFn, most_nodes: int, most_devices: int) -> Problem:
         overlap=draw(st.booleans()),
         fixed_order=draw(st.booleans()),
     )
+
+
+def row(*times: float, devices: int) -> Problem:
+    """Nodes in a row that send each other nothing."""
+    values = tuple(Value(i, (i + 1,), 0.0) for i in range(len(times) - 1))
+    return Problem(tuple(Node((time,)) for time in times), values, devices=(Device(),) * devices)
 
 
 def model_of(problem: Problem) -> Relaxed:
@@ -91,6 +99,65 @@ def test_the_weight_above_and_below_each_unit_is_that_of_all_its_ancestors_and_d
         above[unit, before] = 1
     assert ideals.least == pytest.approx(ideals.weight + above @ ideals.weight)
     assert ideals.most == pytest.approx(ideals.total - ideals.weight - ideals.weight @ above)
+
+
+@settings(max_examples=100, deadline=None)
+@given(graphs(most_nodes=7, most_devices=3), st.floats(0.1, 5.0))
+def test_what_devices_can_have_done_is_what_they_do_from_one_ideal_to_the_next(
+    problem: Problem, seconds: float
+) -> None:
+    model = model_of(problem)
+    ideals = Ideals(model)
+    ideals.pace[:] = ideals.pace[0] = 1.0
+    members = ideals.within(-1.0, ideals.total + 1.0, np.zeros((1, model.core.n), dtype=bool), inf, 1000)
+    weights = members @ ideals.weight
+    done, left = {0.0}, {ideals.total}
+    devices = np.zeros(3, dtype=np.int64)
+    most, least = ideals.done_by(devices, seconds), ideals.left_for(devices, seconds)
+    for used in range(1, len(devices) + 1):
+        done = {w for w in weights if any(w <= before + seconds for before in done)}
+        left = {w for w in weights if any(w >= after - seconds for after in left)}
+        assert most[used] >= max(done) - 1e-6
+        assert least[used] <= min(left) + 1e-6
+
+
+def test_devices_that_stop_before_a_long_unit_have_done_less_than_their_seconds_allow() -> None:
+    model = model_of(row(1.0, 4.0, 1.0, 4.0, 1.0, devices=2))
+    ideals = Ideals(model)
+    assert ideals.done_by(np.zeros(2, dtype=np.int64), 5.5).tolist() == [0.0, 5.0, 10.0]
+    assert ideals.left_for(np.zeros(2, dtype=np.int64), 5.5).tolist() == [11.0, 6.0, 1.0]
+    assert ideals.done_by(np.zeros(2, dtype=np.int64), 4.5).tolist() == [0.0, 1.0, 5.0]
+
+
+def test_a_large_program_whose_units_have_few_places_is_proven_by_the_integer_program_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    problem = row(4.0, 4.0, 4.0, 4.0, 1.0, 3.0, devices=5)
+    core = condensed(problem, indivisible(6, problem.before, ()))
+    cut = judged(core, np.array([0, 1, 2, 3, 3, 4]))
+    assert cut is not None
+    assert cut.value == pytest.approx(5.0)
+    monkeypatch.setattr(prove, "MANY_TO_PLACE", 5)
+    monkeypatch.setattr(prove, "FEW_CHOICES", 3)
+    monkeypatch.setattr(Exact, "search", lambda *_: pytest.fail("ideals were searched"))
+    found = prove.proven(core, cut, 0.0, Deadline(60))
+    assert found.cut.value == found.bound == pytest.approx(4.0)
+
+
+def test_a_search_by_one_worker_that_takes_too_many_steps_goes_on_with_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = list[int]()
+    run = cp_sat._run
+
+    def noted(solver: cp_model.CpSolver, program: cp_model.CpModel) -> cp_model.CpSolverStatus:
+        started.append(solver.parameters.num_workers)
+        return run(solver, program)
+
+    monkeypatch.setattr(cp_sat, "_run", noted)
+    monkeypatch.setattr(cp_sat, "STEPS_ALONE", 0.0)
+    model = model_of(row(1.0, 2.0, 3.0, 1.0, 2.0, devices=2))
+    answer = IntegerProgram(model, 9.0).solve(np.zeros(5, dtype=np.int64), Deadline(60))
+    assert answer.bound == pytest.approx(6.0)
+    assert started == [1, cp_sat.WORKERS]
 
 
 def test_the_size_of_an_integer_program_is_known_before_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
