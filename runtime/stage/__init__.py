@@ -8,6 +8,7 @@ compiled_cache  what torch.compile made, kept beside the artifact
 linear/      linear layers of a decoder, in the form that is fastest on its device
 speed        torch.compile and CUDA graphs, as options
 repeated_layers  layers that are alike, compiled once
+step_graphs  a pass over the graphs of compiled steps: fewer small kernels
 cuda_graphs  a stage as CUDA graphs, one for each shape
 rehearsal    a first run on zeros, before the first batch
 recurring_shapes  a stage that is recorded once a shape comes again

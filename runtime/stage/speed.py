@@ -24,6 +24,7 @@ from runtime.stage.linear.few_rows import uses_few_rows
 from runtime.stage.recurring_shapes import OF_TEXTS, NotCompilable, RecurringShapes, has_room
 from runtime.stage.repeated_layers import set_apart
 from runtime.stage.stage import LoadedStage, ShapeKey, StageModule, shape_key
+from runtime.stage.step_graphs import fewer_kernels
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ def _compile_options(module: StageModule, device: torch.device) -> Mapping[str, 
     if not module.pools:
         return {}
     early = uses_few_rows(module.module)
-    options = {"dynamic": True, "options": dict(EARLY_LAUNCH if early else kind_of(device).decoding)}
+    options: dict[str, Any] = {"dynamic": True, "options": dict(EARLY_LAUNCH if early else kind_of(device).decoding)}
+    options["options"]["post_grad_custom_pre_pass"] = fewer_kernels()
     set_apart(module.module, options)
     return options
 
