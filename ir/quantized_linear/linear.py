@@ -36,8 +36,9 @@ def quantized_linear(
     """
     how = {"bits": bits, "lowest": lowest, "added": added, "step": step, "wide": wide, "ordered": ordered}
     if torch.compiler.is_compiling():
-        takes_columns = all(is_row_of_words(x, one, bits, lowest, step) for one in codes)
-        if bits and not ordered and not takes_columns and x.device.type != "cpu":  # by the kernel that makes x
+        ours = gluon is not None and torch.version.hip is None  # the GPUs with a kernel that takes a row as it is
+        as_it_is = not bits or ordered or (ours and all(is_row_of_words(x, c, bits, lowest, step) for c in codes))
+        if not as_it_is and x.device.type != "cpu":  # by the kernel that makes x, without one of its own
             x, how["ordered"] = x.unflatten(-1, (codes[0].shape[1], -1)).mT.flatten(-2), True
         return getattr(torch.ops.stagecut, PRODUCT)(x, codes, scale, zeros, bias, **how)
     scale = [s if s.dim() == 2 else s.reshape(-1, 1) for s in scale]
