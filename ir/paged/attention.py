@@ -14,6 +14,7 @@ try:
 except ImportError:  # builds of torch for CPUs come without it
     triton = tl = None
 constexpr = int if tl is None else tl.constexpr
+PROGRAMS = 640  # that a large GPU runs at once; what comes behind them has most of it idle at the end
 
 
 def paged_attention(query, keys, values, table, last, scale, window=0, cap=0.0, slopes=None, sinks=None):
@@ -34,8 +35,7 @@ def paged_attention(query, keys, values, table, last, scale, window=0, cap=0.0, 
     rows = 16 if seq * heads <= 16 * kv_heads or dim > 256 else 64
     block = max((1 << 14) // max(of_key, 256), 16)  # keys, as many as any GPU has room for
     tiles = triton.cdiv(seq * heads // kv_heads, rows)
-    wanted = min(triton.cdiv(640, batch * kv_heads * tiles), table.shape[1] * page // block, 32) if tiles == 1 else 1
-    splits = triton.next_power_of_2(max(wanted, 1))
+    splits = shared_parts(batch * kv_heads, table.shape[1] * page // block) if tiles == 1 else 1
     out = query.new_empty(batch, seq, heads, width)
     parts = query.new_empty(splits, batch, seq, heads, width, dtype=torch.float32) if splits > 1 else out
     marks = query.new_empty(2, splits, batch, seq, heads, dtype=torch.float32) if splits > 1 else out
@@ -54,6 +54,12 @@ def paged_attention(query, keys, values, table, last, scale, window=0, cap=0.0, 
             sinks is not None, early, num_warps=2, **launch,
         )  # fmt: skip
     return out.transpose(1, 2)
+
+
+def shared_parts(programs, blocks):
+    """The parts, a power of two, into which the keys of each of so many programs are split, of so many blocks."""
+    most = max(min(PROGRAMS // programs, blocks, 32), 1)
+    return 1 << most.bit_length() - 1
 
 
 def starts_early():
