@@ -17,7 +17,7 @@ from ir.graph import Graph
 from ir.machine.cluster import Cluster
 from ir.shared_work import shared_calls
 from ir.sizes import CallSizes, hold
-from passes.cut.cut_problem import as_problem, even_share
+from passes.cut.cut_problem import Wiring, as_problem, even_share
 from passes.options.options import Options
 from passes.partitioners.deadline import Deadline
 from passes.partitioners.problem import Infeasible, InvalidSplit, Objective, evaluate
@@ -56,7 +56,8 @@ class CheckSizes:
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
         if not graph.hints or len(cluster.devices) == 1:
             return graph
-        checks = _Checks(graph, cluster, Deadline(self.size_limit), max(self.slack, NOTABLE))
+        least = max(self.slack, NOTABLE)
+        checks = _Checks(graph, cluster, Wiring.of(graph), Deadline(self.size_limit), least)
         questions = (checks.good_for, checks.better_cuts)
         good_for, better = shared_calls(questions, len(graph.nodes))
         return replace(graph, split=replace(graph.split, good_for=good_for, close=CLOSE, better=better))
@@ -97,6 +98,7 @@ class _Checks:
 
     graph: Graph
     cluster: Cluster
+    wiring: Wiring
     deadline: Deadline
     least: float  # gain of another cut that is worth a word
     known: dict[tuple[int, ...], _AtSizes | None] = field(default_factory=dict)
@@ -148,7 +150,9 @@ class _Checks:
     def _looked_at(self, graph: Graph) -> _AtSizes | None:
         if not hold(graph.guards, graph.mix[0].sizes):
             return None
-        problem = inline(as_problem(graph, self.cluster, Objective(graph.split.objective), graph.split.in_flight))
+        split = graph.split
+        problem = as_problem(graph, self.cluster, Objective(split.objective), split.in_flight, self.wiring)
+        problem = inline(problem)
         stages = problem.stages_on(graph.placement)
         try:
             value = evaluate(problem, [stages[node.stage] for node in graph.nodes])

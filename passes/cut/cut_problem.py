@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from ir.analysis.called_modules import module_nodes
@@ -29,51 +30,79 @@ from passes.partitioners.problem import Value as Flow
 from passes.partitioners.problem.parts import HeldBytes
 
 
-def as_problem(graph: Graph, cluster: Cluster, objective: Objective = DEFAULT_OBJECTIVE, in_flight: int = 1) -> Problem:
+@dataclass(frozen=True)
+class Wiring:
+    """The part of a problem that does not depend on sizes: which nodes read what, and which belong together."""
+
+    nodes: tuple[Node, ...]
+    readers: Mapping[Value, tuple[int, ...]]  # the indices of the nodes that read each value
+    memory: Mapping[Value, Value]  # for each result that is counted as memory of its own, the tensor that it is of
+    groups: tuple[tuple[int, ...], ...]
+    modules: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, graph: Graph) -> Wiring:
+        """The wiring of a graph.  The members of a group share a device, unless it is in `graph.separable`."""
+        index = {node: i for i, node in enumerate(graph.nodes)}
+        in_place = set(updated_in_place(graph))
+        counted = {value for state, value in graph.updates if state in in_place}  # as the state, whose memory it is
+        behind = smaller_source(graph)
+        groups: dict[str, list[int]] = {}
+        for i, node in enumerate(graph.nodes):
+            if node.group and node.group not in graph.separable:
+                groups.setdefault(node.group, []).append(i)
+        return cls(
+            graph.nodes,
+            readers={value: tuple([index[n] for n in users]) for value, users in graph.users.items()},
+            memory={v: behind.get(v, v) for n in graph.nodes for v in n.results if v not in counted},
+            groups=tuple(map(tuple, groups.values())),
+            modules=tuple(module_nodes(graph).values()),
+        )
+
+
+def as_problem(
+    graph: Graph,
+    cluster: Cluster,
+    objective: Objective = DEFAULT_OBJECTIVE,
+    in_flight: int = 1,
+    wiring: Wiring | None = None,
+) -> Problem:
     """The problem of cutting a graph for its workload; its nodes are the indices of the graph's nodes.
 
     Times and bytes are those of a call on average: over the workload, and over several programs by their `calls`.
-    Memory is that of the largest call.  The members of a group share a device, unless it is in `graph.separable`.
+    Memory is that of the largest call.  `wiring` is that of the graph, where it is known.
     """
-    predicted, index = MeanPredictions(graph), {node: i for i, node in enumerate(graph.nodes)}
+    predicted, wiring = MeanPredictions(graph), wiring or Wiring.of(graph)
+    assert wiring.nodes is graph.nodes
     kinds = list(dict.fromkeys(d.kind for d in cluster.devices))
     times = zip(*(predicted.shares(graph.nodes, kind) for kind in kinds), strict=True)
-    behind, part = smaller_source(graph), parts_of_calls(graph)
-    in_place = set(updated_in_place(graph))
-    counted = {value for state, value in graph.updates if state in in_place}  # as the state, whose memory it is
-
-    def readers(value: Value) -> tuple[int, ...]:
-        return tuple(index[n] for n in graph.users.get(value, ()))
+    part, readers = parts_of_calls(graph), wiring.readers
 
     def held(value: Value) -> HeldBytes:
-        if value in counted:
+        if value not in wiring.memory:
             return 0.0
-        each = [at.nbytes(behind.get(value, value)) for _, at in predicted.calls]
+        each = [at.nbytes(wiring.memory[value]) for _, at in predicted.calls]
         return tuple(each) if len(each) > 1 else each[0]
 
-    groups: dict[str, list[int]] = {}
-    for node in graph.nodes:
-        if node.group and node.group not in graph.separable:
-            groups.setdefault(node.group, []).append(index[node])
     return Problem(
         nodes=tuple(
-            Step(tuple(t * part[n.program] for t in time), cheap=n.cheap, name=n.results[0].name)
+            Step(tuple([t * part[n.program] for t in time]), cheap=n.cheap, name=n.results[0].name)
             for n, time in zip(graph.nodes, times, strict=True)
         ),
         values=tuple(
-            Flow(index[n], readers(v), predicted.nbytes(v) * part[n.program], held(v))
-            for n in graph.nodes
+            Flow(i, readers.get(v, ()), predicted.nbytes(v) * part[n.program], held(v))
+            for i, n in enumerate(graph.nodes)
             for v in n.results
         ),
         weights=tuple(
-            Weight(predicted.nbytes(v), readers(v)) for v in (*graph.params, *graph.constants, *graph.states)
+            Weight(predicted.nbytes(v), readers.get(v, ())) for v in (*graph.params, *graph.constants, *graph.states)
         ),
-        groups=tuple(map(tuple, groups.values())),
-        modules=tuple(module_nodes(graph).values()),
+        groups=wiring.groups,
+        modules=wiring.modules,
         devices=tuple(Device(d.memory, kinds.index(d.kind), name=d.name) for d in cluster.devices),
         links={pair: Link(link.bandwidth, link.latency) for pair, link in cluster.links.items()},
         objective=objective,
-        several_stages=bool(groups) and not graph.states and not graph.programs,
+        several_stages=bool(wiring.groups) and not graph.states and not graph.programs,
         every_device=True,
         in_flight=in_flight,
         runs=tuple(i for i, (a, b) in enumerate(pairwise(graph.nodes), start=1) if a.program != b.program),

@@ -12,7 +12,7 @@ from dataclasses import replace
 from graphlib import TopologicalSorter
 
 from passes.partitioners.problem.model import Problem
-from passes.partitioners.problem.parts import Remade, Weight
+from passes.partitioners.problem.parts import Remade, Value, Weight
 
 
 def final_readers(problem: Problem) -> dict[int, tuple[int, ...]]:
@@ -49,11 +49,11 @@ def inline(problem: Problem) -> Problem:
         problem,
         nodes=tuple(problem.nodes[node] for node in left),
         values=tuple(
-            replace(value, producer=number[value.producer], consumers=forwarded(value.consumers))
+            Value(number[value.producer], forwarded(value.consumers), value.bytes, value.held)
             for value in problem.values
             if value.producer in number
         ),
-        weights=tuple(replace(weight, readers=forwarded(weight.readers)) for weight in (*problem.weights, *kept)),
+        weights=tuple(Weight(weight.bytes, forwarded(weight.readers)) for weight in (*problem.weights, *kept)),
         remade=tuple(Remade(value.held, tuple(number[r] for r in value.consumers if r in number)) for value in made),
         groups=tuple(tuple(number[node] for node in group) for group in problem.groups),
         modules=tuple(tuple(number[node] for node in module if node in number) for module in problem.modules),

@@ -104,6 +104,8 @@ class Problem:
 
     def run_of(self, node: int) -> tuple[int, int]:
         """The first node of a node's program, and the one after its last."""
+        if not self.runs:
+            return 0, len(self.nodes)
         place = bisect_right(self.runs, node)
         return (0, *self.runs)[place], (*self.runs, len(self.nodes))[place]
 

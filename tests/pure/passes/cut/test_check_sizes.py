@@ -14,6 +14,7 @@ from ir.machine.cluster import Cluster
 from ir.sizes import Dim
 from passes.check_sizes import CheckSizes
 from passes.compilation.sizes.workload import with_workload
+from passes.cut.cut_problem import Wiring
 from passes.options.sizes import read_workload
 from passes.split_stages import SplitStages
 from tests.support.graphs import graph, linear, param, value
@@ -107,3 +108,12 @@ def test_two_processes_find_what_one_finds(monkeypatch: pytest.MonkeyPatch) -> N
     assert CheckSizes().run(alone, machine(2)).split == expected
     assert expected.good_for
     assert expected.better
+
+
+def test_what_reads_what_is_found_once_for_all_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    cut = SplitStages().run(chain(batch, batch, batch, batch, high=64), machine(2))
+    found = list[Graph]()
+    of = Wiring.of
+    monkeypatch.setattr(Wiring, "of", lambda graph: found.append(graph) or of(graph))
+    assert CheckSizes().run(cut, machine(2)).split.good_for == {batch: (1, 64)}
+    assert found == [cut]
