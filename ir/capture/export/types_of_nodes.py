@@ -1,7 +1,7 @@
 """The types of recorded tensors, which torch keeps as copies without data.
 
 torch makes each copy by an operator that it first offers to all that watches the functions of a model; none is of the
-model.
+model.  It describes each one once more, for code that knows no such copies, and of this an export has none.
 """
 
 from __future__ import annotations
@@ -25,5 +25,12 @@ def types_without_functions() -> Iterator[None]:
         with DisableTorchFunction():
             return snapshot(tensor, *args, **kwargs)
 
-    with patch.object(proxy_tensor, "snapshot_fake", snapshot_fake):
+    with (
+        patch.object(proxy_tensor, "snapshot_fake", snapshot_fake),
+        patch.object(proxy_tensor, "_extract_tensor_metadata", _nothing),
+    ):
         yield
+
+
+def _nothing(*_: Any) -> None:
+    pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import CellType, EllipsisType, FrameType, MethodType
 from typing import Any
@@ -15,7 +16,7 @@ from torch._C import DisableTorchFunction
 from torch._ops import HigherOrderOperator
 from torch._subclasses.fake_tensor import FakeTensor, in_kernel_invocation_manager
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map_only, tree_unflatten
 
@@ -279,6 +280,7 @@ class Replay(TorchFunctionMode):
     def __init__(self, template: Template) -> None:
         super().__init__()
         self._template, self._next = template, 0
+        self._alone = all(map(_is_of_export, _get_current_function_mode_stack()))
         external = set(template.external)
         self.tensors: list[Any] = [None if i in external else t for i, t in enumerate(template.tensors)]
         self._known = {id(t): i for i, t in enumerate(self.tensors) if t is not None}
@@ -291,7 +293,8 @@ class Replay(TorchFunctionMode):
             if step is None or step.function != func or not self._agree(step.given, (args, kwargs or {})):
                 raise InDoubt(f"it calls {getattr(func, '__name__', func)} where those like it do something else")
         if not step.makes:
-            return func(*args, **(kwargs or {}))
+            with DisableTorchFunction() if self._alone else nullcontext():
+                return func(*args, **(kwargs or {}))
         if isinstance(step.made, Ref):
             return self.tensors[step.made.index]
         return tree_map_only(Ref, lambda ref: self.tensors[ref.index], step.made)
@@ -356,6 +359,11 @@ class Replay(TorchFunctionMode):
             return False
         self.tensors[index], self._known[id(tensor)] = tensor, index
         return True
+
+
+def _is_of_export(mode: TorchFunctionMode) -> bool:
+    """Whether a mode is of torch's export, or of ours: those leave functions alone that make no tensor."""
+    return type(mode).__module__.startswith(("torch._export.", "torch.fx.", "torch.utils._device", "ir."))
 
 
 def _of_one_type(one: torch.Tensor, other: torch.Tensor) -> bool:
