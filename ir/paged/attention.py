@@ -51,7 +51,7 @@ def paged_attention(query, keys, values, table, last, scale, window=0, cap=0.0, 
     if splits > 1:
         join_splits[batch * seq * heads,](
             parts, marks, sinks, out, batch * seq * heads, heads, width, triton.next_power_of_2(width), splits,
-            sinks is not None, early, num_warps=2, **launch,
+            sinks is not None, early, num_warps=joining_warps(splits, width), **launch,
         )  # fmt: skip
     return out.transpose(1, 2)
 
@@ -60,6 +60,11 @@ def shared_parts(programs, blocks):
     """The parts, a power of two, into which the keys of each of so many programs are split, of so many blocks."""
     most = max(min(PROGRAMS // programs, blocks, 32), 1)
     return 1 << most.bit_length() - 1
+
+
+def joining_warps(splits, width):
+    """The warps that join parts, a power of two up to 8: a thread has 16 numbers, few enough to be loaded at once."""
+    return 1 << min(max(splits * width // 512, 1).bit_length() - 1, 3)
 
 
 def starts_early():
@@ -153,13 +158,13 @@ def join_splits(
         tl.extra.cuda.gdc_wait()
         tl.extra.cuda.gdc_launch_dependents()
     row, split, w = tl.program_id(0), tl.arange(0, SPLITS), tl.arange(0, WIDTH_2)
-    best = tl.load(marks + split * count + row)
-    weight = tl.exp(best - tl.max(best, 0))
-    total = tl.sum(weight * tl.load(marks + (SPLITS + split) * count + row), 0)
-    if SINKS:
-        total += tl.exp(tl.load(sinks + row % heads).to(tl.float32) - tl.max(best, 0))
     place = (split * count + row).to(tl.int64)
     part = tl.load(parts + place[:, None] * WIDTH + w[None, :], (w < WIDTH)[None, :], 0.0)
+    best, totals = tl.load(marks + place), tl.load(marks + SPLITS * count + place)
+    weight = tl.exp(best - tl.max(best, 0))
+    total = tl.sum(weight * totals, 0)
+    if SINKS:
+        total += tl.exp(tl.load(sinks + row % heads).to(tl.float32) - tl.max(best, 0))
     tl.store(out + row * WIDTH + w, tl.sum(part * weight[:, None], 0) / total, w < WIDTH)
 
 

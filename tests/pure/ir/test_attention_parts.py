@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ir.paged.attention import PROGRAMS, shared_parts
+from ir.paged.attention import PROGRAMS, joining_warps, shared_parts
 
 HEADS = 8
 
@@ -15,3 +15,11 @@ def test_programs_that_share_keys_run_at_once() -> None:
 
 def test_each_part_has_a_block_of_keys() -> None:
     assert [shared_parts(HEADS, blocks) for blocks in (0, 1, 3, 4, 100)] == [1, 1, 2, 4, 32]
+
+
+def test_a_thread_joins_few_numbers() -> None:
+    warps = {
+        (splits, width): joining_warps(splits, width) for splits, width in ((32, 128), (32, 80), (16, 64), (2, 64))
+    }
+    assert warps == {(32, 128): 8, (32, 80): 4, (16, 64): 2, (2, 64): 1}
+    assert joining_warps(32, 512) == 8
