@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -26,7 +26,7 @@ from ir.sources.examples.example_inputs import ExampleInputs, make_example
 from ir.sources.folders import CONFIG, base_folder, model_folder
 from ir.sources.libraries.late_scipy import scipy_later
 from ir.sources.meta import parameters_on_meta
-from ir.sources.sentences import sentence_parts, with_sentence_parts
+from ir.sources.sentences import SentencePart, sentence_parts, with_sentence_parts
 from ir.sources.source import Reading, Source, Variant, meant, opened
 from ir.sources.switches import switch
 
@@ -41,7 +41,7 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
     Raises SourceError that names what is missing, damaged or unknown, and what to do.
     """
     given, parts = path, sentence_parts(path)
-    path = model_folder(parts[0].folder if parts else path)
+    path = _first_folder(path, parts)
     adapters = (Adapter.open(path),) if (path / SETTINGS).is_file() else ()
     path = base_folder(path) if adapters else path
     transformers = _transformers(path)
@@ -81,6 +81,19 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
         quantized=partial(_quantized, path, reading),
     )
     return source if reading.generate else with_sentence_parts(source.as_stored, parts)
+
+
+def _first_folder(path: Path, parts: Sequence[SentencePart]) -> Path:
+    """The folder of the model, which for a sentence transformer is that of its first module."""
+    try:
+        return model_folder(parts[0].folder if parts else path)
+    except SourceError as e:
+        if not parts or parts[0].kind == "Transformer":
+            raise
+        raise SourceError(
+            f"{path} is a sentence transformer that begins with {parts[0].kind}, which has no config.json: give a "
+            f"model file that makes the model, and the weights with --checkpoint {parts[0].folder}"
+        ) from e
 
 
 def _as_library(path: Path, cls: Any, model: Any, reading: Reading) -> nn.Module:

@@ -192,6 +192,15 @@ def words(folder: Path) -> Tried:
     return Tried(str(folder / "m"), {"input_ids": IDS, "attention_mask": mask}, wanted)
 
 
+def table_of_words(folder: Path) -> Tried:
+    """A folder of sentence-transformers without a transformer: the mean of a text's rows of a table."""
+    (folder / "m/0_StaticEmbedding").mkdir(parents=True)
+    listed = [{"path": "0_StaticEmbedding", "type": "sentence_transformers.models.StaticEmbedding"}]
+    (folder / "m/modules.json").write_text(json.dumps(listed))
+    save_file({"embedding.weight": torch.ones(96, 8)}, folder / "m/0_StaticEmbedding/model.safetensors")
+    return Tried(str(folder / "m"), {}, None)
+
+
 def named_file(name: str) -> Kind:
     """A file of a folder in place of the folder."""
 
@@ -252,6 +261,7 @@ FOLDERS: dict[str, Kind] = {
     "transformers, a `.pt2`": exported,
     "sentence-transformers, with Dense and Normalize": sentences,
     "sentence-transformers, a sparse encoder (SPLADE)": words,
+    "sentence-transformers, a table of words (StaticEmbedding)": table_of_words,
     "Gemma 3, three texts with three images": pictures(
         "gemma3", ["token_type_ids"], vision_config=SIGLIP, text_config=GEMMA, mm_tokens_per_image=4
     ),

@@ -13,6 +13,7 @@ from torch import nn
 
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.errors import SourceError
+from ir.sources.checkpoint_folder import read_checkpoint_folder
 from ir.sources.sentences import (
     SentencePart,
     SentencePooling,
@@ -22,7 +23,7 @@ from ir.sources.sentences import (
     sentence_parts,
     with_sentence_parts,
 )
-from ir.sources.source import Source
+from ir.sources.source import Reading, Source
 
 STATES = torch.tensor([[[1.0, -2.0], [3.0, 8.0], [7.0, 7.0]], [[9.0, 9.0], [2.0, 4.0], [5.0, 1.0]]])
 MASK = torch.tensor([[1, 1, 0], [0, 1, 1]])  # the second text is padded on the left
@@ -145,3 +146,13 @@ def test_a_folder_that_cannot_be_read(tmp_path: Path) -> None:
         _layer_norm({})
     with pytest.raises(SourceError, match=r"a Dense module has the activation Odd, which torch does not have"):
         _dense({**DENSE, "activation_function": "mine.Odd"})
+
+
+def test_a_table_of_words_is_no_transformer(tmp_path: Path) -> None:
+    listed = [{"type": "sentence_transformers.models.StaticEmbedding", "path": "0_StaticEmbedding"}]
+    (tmp_path / "modules.json").write_text(json.dumps(listed))
+    (tmp_path / "0_StaticEmbedding").mkdir()
+    with pytest.raises(
+        SourceError, match=r"is a sentence transformer that begins with StaticEmbedding, which has no c"
+    ):
+        read_checkpoint_folder(tmp_path, Reading())
