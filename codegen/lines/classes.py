@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from codegen.lines.class_plan import ClassPlan, FunctionPlan
@@ -29,9 +29,27 @@ _OWN = (PAGED, QUANTIZED, NUMBERED, FROZEN)
 _TAKEN = (*_OWN, "read_weights", "read_piece", "rebuilt", "tensors", "RECEIVES", "SENDS", "nn", "Any")
 
 
-def plan_classes(file: StageFile, program: Rerolled) -> tuple[ClassPlan, ...]:
-    """The stage first, each class before those that it uses: callers know what to call arguments."""
-    planner = _ClassPlanner(file, program)
+@dataclass(frozen=True)
+class KnownForwards:
+    """The forwards of blocks as they were planned for other choices of a file's classes."""
+
+    found: dict[Hashable, list[tuple[AbstractSet[str], AbstractSet[str], FunctionPlan]]] = field(default_factory=dict)
+
+    def get(self, key: Hashable, reserved: AbstractSet[str]) -> FunctionPlan | None:
+        """A forward that would be planned alike, as the names that it asked for are reserved or not as they were."""
+        known = self.found.get(key, ())
+        return next((plan for asked, taken, plan in known if asked & reserved == taken), None)
+
+    def add(self, key: Hashable, reserved: AbstractSet[str], asked: AbstractSet[str], plan: FunctionPlan) -> None:
+        self.found.setdefault(key, []).append((asked, asked & reserved, plan))
+
+
+def plan_classes(file: StageFile, program: Rerolled, known: KnownForwards | None = None) -> tuple[ClassPlan, ...]:
+    """The stage first, each class before those that it uses: callers know what to call arguments.
+
+    Forwards are taken from those that are `known`, and noted there.
+    """
+    planner = _ClassPlanner(file, program, known or KnownForwards())
     classes = [planner.stage()]
     given = dict[Block, tuple[Expression, ...]]()
     for block in reversed(program.blocks):
@@ -47,6 +65,7 @@ class _ClassPlanner:
 
     file: StageFile
     program: Rerolled
+    known: KnownForwards
 
     @cached_property
     def names(self) -> Mapping[Block, str]:
@@ -88,19 +107,32 @@ class _ClassPlanner:
             yield Store(self.scope.paths.reach(SELF, "", inner), self.scope.paths.reach(SELF, "", name))
 
     def block(self, block: Block, given: Sequence[Expression]) -> ClassPlan:
-        scope = self._scope(block.path)
+        root = self._contents(block.path, block.body, (join(block.path, name) for name in block.stored)).tree()
+        init = FunctionPlan("__init__", self._rows(block), tuple(init_lines(root))) if root.parts else None
+        key = block, tuple(map(subject, given)), block in self.repeated, self._lists(block.path)
+        forward = self.known.get(key, self.scope.reserved)
+        if forward is None:
+            scope = self._scope(block.path)
+            forward = self._forward(block, given, scope)
+            self.known.add(key, self.scope.reserved, scope.names.asked, forward)
+        name, base = self.names[block], base_class(root)
+        return ClassPlan(block, name, base, _origin(block, self._outermost(block)), init, forward, helpers(root))
+
+    def _forward(self, block: Block, given: Sequence[Expression], scope: Scope) -> FunctionPlan:
         parameters = [
             *_parameters(block, self.file.parts.get(block.path, ""), given, scope.names),
             *map(str, self.scope.missing(block)),
         ]
         body = forward_lines(scope, block.inputs, block.body, block.outputs, borrowed=frozenset(block.inputs))
-        root = self._contents(block.path, block.body, (join(block.path, name) for name in block.stored)).tree()
-        init = FunctionPlan("__init__", self._rows(block), tuple(init_lines(root))) if root.parts else None
         # torch.compile compiles it once for all layers
         decorator = "@torch.compiler.nested_compile_region()" if block in self.repeated else ""
-        forward = FunctionPlan("forward", tuple(parameters), body, decorator)
-        name, base = self.names[block], base_class(root)
-        return ClassPlan(block, name, base, _origin(block, self._outermost(block)), init, forward, helpers(root))
+        return FunctionPlan("forward", tuple(parameters), body, decorator)
+
+    def _lists(self, path: str) -> Hashable:
+        """The lists in the module `path`, and how they are written."""
+        paths, sliced = self.scope.paths, self.scope.sliced
+        here = (p for p in (*paths.numbers, *paths.keyed, *sliced) if p == path or inside(path, p))
+        return frozenset((p, paths.numbers.get(p), p in paths.keyed, p in sliced) for p in here)
 
     def _outermost(self, block: Block) -> str:
         """The first of the places where a class is used that lie in the fewest modules."""

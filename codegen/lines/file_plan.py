@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from codegen.lines.class_plan import ClassPlan
-from codegen.lines.classes import plan_classes, uses
+from codegen.lines.classes import KnownForwards, plan_classes, uses
 from codegen.lines.stage_file import StageFile
 from codegen.structure.program import Loop, Statement, Use, walk
 from codegen.structure.reroll import Repeats, Rerolled
@@ -59,25 +59,25 @@ def plan_file(file: StageFile) -> FilePlan:
     Functions that are too long are split along the modules; where the file is, small classes that one module
     alone has are written out where it is called.
     """
-    repeats = Repeats.of(file.stage.graph, file.fqns)
-    plan = _with_short_functions(file, repeats, frozenset(), frozenset())
+    repeats, known = Repeats.of(file.stage.graph, file.fqns), KnownForwards()
+    plan = _with_short_functions(file, repeats, known, frozenset(), frozenset())
     closed: frozenset[str] = frozenset()
     for path in _single(plan.program):
         if plan.height <= MOST_LINES_OF_FILE:
             break
-        other = _with_short_functions(file, repeats, plan.opened - {path}, closed | {path})
+        other = _with_short_functions(file, repeats, known, plan.opened - {path}, closed | {path})
         if other.height < plan.height and other.longest <= max(MOST_LINES, plan.longest):
             plan, closed = other, closed | {path}
     return plan
 
 
 def _with_short_functions(
-    file: StageFile, repeats: Repeats, opened: frozenset[str], closed: frozenset[str]
+    file: StageFile, repeats: Repeats, known: KnownForwards, opened: frozenset[str], closed: frozenset[str]
 ) -> FilePlan:
     """A plan without `closed` as classes, where each function that is too long has been split, if it can be."""
     while True:
         program = repeats.rolled(opened, closed - opened)
-        classes = plan_classes(file, program)
+        classes = plan_classes(file, program, known)
         more = _to_open(classes, program) - opened
         if not more:
             return FilePlan(file, program, classes, opened)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import TypeAlias
 
 from codegen.structure.forms import Forms
 from codegen.structure.hoisting import hoisted
@@ -17,6 +18,10 @@ from codegen.structure.shared_classes import Classes, shared
 from ir.graph import Graph, Value
 
 SMALLEST = 3  # calls in a class; fewer read better where they are used
+
+
+_Known: TypeAlias = dict[tuple[int, frozenset[int]], tuple[Block, tuple[int, ...]]]
+"""A block by its number and those of the classes in it, with the numbers of the blocks that it calls."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class Repeats:
     root: Region
     forms: Forms
     classes: Classes
+    known: _Known = field(default_factory=dict)  # blocks of earlier choices of classes
 
     @classmethod
     def of(cls, graph: Graph, fqns: Mapping[Value, str]) -> Repeats:
@@ -70,7 +76,7 @@ class Repeats:
         counts = Counter(number.values())
         wanted = {n for r, n in number.items() if r.path in opened or (counts[n] > 1 and _pays(r))}
         wanted -= {n for r, n in number.items() if r.path in closed}
-        roller = _Roller(self.graph, self.fqns, self.forms, self.classes, wanted)
+        roller = _Roller(self.graph, self.fqns, self.forms, self.classes, wanted, self.known)
         body = roll(roller.flat(self.root), set(self.graph.outputs), self.fqns, self.forms.of_action)
         inlined: dict[Block | None, tuple[Region, ...]] = {None: tuple(roller.inlined(self.root))}
         inlined |= {b: tuple(roller.inlined(r)) for b, r in roller.regions.items()}
@@ -131,6 +137,7 @@ class _Roller:
     forms: Forms
     classes: Classes
     wanted: AbstractSet[int]  # the numbers of the classes that are made
+    known: _Known
     blocks: dict[int, Block] = field(default_factory=dict)
     regions: dict[Block, Region] = field(default_factory=dict)
 
@@ -151,17 +158,30 @@ class _Roller:
         return statements
 
     def block(self, region: Region) -> Block:
+        """The block of a region's class, that of an earlier choice of classes where the same ones are in it."""
         number = self.classes.number[region]
         if number not in self.blocks:
-            region = self.classes.shown[number]
-            border = self.forms.border(region)
-            held = {v: fqn for v, fqn in self.fqns.items() if inside(region.path, fqn)}
-            body = roll(self.flat(region), set(border.outputs), held, self.forms.of_action)
-            cls = self.graph.modules.get(region.path, "Part")
-            stored = frozenset(relative(self.fqns[v], region.path) for v in self.forms.stored_by(region))
-            self.blocks[number] = Block(region.path, cls, border.inputs, border.outputs, body, region.calls, stored)
-            self.regions[self.blocks[number]] = region
+            shown = self.classes.shown[number]
+            key = number, frozenset(self.classes.number[r] for r in shown.inner if self.is_class(r))
+            if key not in self.known:
+                self.known[key] = self._made(shown)
+            block, called = self.known[key]
+            for other in called:
+                self.block(self.classes.shown[other])
+            self.blocks[number], self.regions[block] = block, shown
         return self.blocks[number]
+
+    def _made(self, region: Region) -> tuple[Block, tuple[int, ...]]:
+        """The block of a region, and the numbers of those that it calls, in their order."""
+        border, statements = self.forms.border(region), self.flat(region)
+        held = {v: fqn for v, fqn in self.fqns.items() if inside(region.path, fqn)}
+        body = roll(statements, set(border.outputs), held, self.forms.of_action)
+        cls = self.graph.modules.get(region.path, "Part")
+        stored = frozenset(relative(self.fqns[v], region.path) for v in self.forms.stored_by(region))
+        number_of = {block: number for number, block in self.blocks.items()}
+        called = dict.fromkeys(number_of[s.block] for s in statements if isinstance(s, Use))
+        block = Block(region.path, cls, border.inputs, border.outputs, body, region.calls, stored)
+        return block, tuple(called)
 
     def inlined(self, region: Region) -> Iterator[Region]:
         """The regions in one that could be classes and are none."""

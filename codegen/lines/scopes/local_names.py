@@ -26,10 +26,11 @@ class Names:
     reserved: frozenset[str]
     holder: dict[str, Value] = field(default_factory=dict)
     read_as: dict[Value, str] = field(default_factory=dict)  # how a value reads, be it a variable or not
+    asked: set[str] = field(default_factory=set)  # the names of which it mattered whether they are reserved
 
     def inner(self) -> Names:
         """The names inside a loop, which leave those outside as they are."""
-        return Names(self.reserved, dict(self.holder), dict(self.read_as))
+        return Names(self.reserved, dict(self.holder), dict(self.read_as), self.asked)
 
     def give(self, value: Value, candidates: Iterable[str], busy: AbstractSet[Value]) -> str:
         """A name that is not reserved and holds none of `busy`: the first wish that is free, or else numbered."""
@@ -48,6 +49,7 @@ class Names:
         self.read_as[value] = name
 
     def free(self, name: str, busy: AbstractSet[Value]) -> bool:
+        self.asked.add(name)
         return name not in self.reserved and name not in TAKEN and self.holder.get(name) not in busy
 
 

@@ -188,6 +188,13 @@ def test_arguments_are_compared_once_however_often_a_stage_is_rolled(monkeypatch
     assert not flattened
 
 
+def test_a_class_is_the_same_for_all_choices_with_the_same_classes_in_it() -> None:
+    g = layered(["residual"] * 8, collects=False, glue=False)
+    repeats = Repeats.of(g, names_of(g))
+    once, closed, again = (repeats.rolled(frozenset(), frozenset(path)) for path in ((), ("layers.0",), ()))
+    assert once.blocks == again.blocks != closed.blocks
+
+
 def test_what_every_layer_makes_is_collected() -> None:
     program = check(layered(["residual"] * 8, collects=True, glue=False))
     [loop] = loops(program.body)
@@ -320,6 +327,8 @@ def test_attention_to_itself_is_that_to_others_given_one_value_twice() -> None:
 
 class Layer(torch.nn.Module):
     """Stores rows in a pool of its own, and multiplies what is there."""
+
+    pool: torch.Tensor
 
     def __init__(self) -> None:
         super().__init__()

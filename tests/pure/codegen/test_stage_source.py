@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from codegen.lines import classes, file_plan
+from codegen.lines.class_plan import FunctionPlan
 from codegen.lines.stage_file import stage_files
 from codegen.text.stage_source import emit, emit_all
 from ir import shared_work
@@ -25,6 +27,32 @@ def test_sources_from_several_processes_are_those_of_one(monkeypatch: pytest.Mon
     staged = InsertTransfers().run(cut(graph, [3 * i // len(graph.nodes) for i in range(len(graph.nodes))]), cluster)
     [files] = stage_files(plan_stages(staged, cluster), "gpt2")
     assert emit_all(files, linked=False, strided=[False] * 3) == [emit(file) for file in files]
+
+
+def test_forwards_are_planned_once_for_all_choices_of_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, graph = captured_example("gpt2")
+    staged = InsertTransfers().run(cut(graph, [0] * len(graph.nodes)), machine(1))
+    [[file]] = stage_files(plan_stages(staged, machine(1)), "gpt2")
+    monkeypatch.setattr(file_plan, "MOST_LINES", 20)
+    planned = list[str]()
+    lines = classes.forward_lines
+    monkeypatch.setattr(
+        classes, "forward_lines", lambda scope, *a, **k: planned.append(scope.path) or lines(scope, *a, **k)
+    )
+    found, few = emit(file), len(planned)
+    planned.clear()
+    monkeypatch.setattr(classes.KnownForwards, "get", lambda *_: None)
+    assert emit(file).source == found.source
+    assert few < len(planned)
+
+
+def test_a_forward_is_planned_anew_where_a_name_that_it_asked_for_is_now_that_of_a_class() -> None:
+    known, forward = classes.KnownForwards(), FunctionPlan("forward", ("x",), ())
+    known.add("block", {"Block", "Mlp"}, {"x", "Mlp_2", "Mlp"}, forward)
+    assert known.get("block", {"Mlp", "Norm"}) is forward
+    assert known.get("block", {"Block"}) is None
+    assert known.get("block", {"Mlp", "x"}) is None
+    assert known.get("other", {"Block", "Mlp"}) is None
 
 
 class Mixed(nn.Module):
