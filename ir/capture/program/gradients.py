@@ -69,14 +69,15 @@ class GradMode:
         outside: dict[int, bool] = {}
 
         def entered(entering: Any) -> Any:
-            if _is_internal(sys._getframe(1)):
-                return enter(entering)
-            outside[id(entering)] = vars(entering).get(_KEY, self.enabled)
-            result, self.enabled = enter(entering), enabled(entering)
+            internal, before = _is_internal(sys._getframe(1)), vars(entering).get(_KEY, self.enabled)
+            result = enter(entering)  # by set_grad_enabled, as if it were the user's
+            self.enabled = before if internal else enabled(entering)
+            outside[id(entering)] = before
             return result
 
         def left(leaving: Any, *error: Any) -> Any:
-            result, self.enabled = leave(leaving, *error), outside.pop(id(leaving), self.enabled)
+            before = self.enabled
+            result, self.enabled = leave(leaving, *error), outside.pop(id(leaving), before)
             return result
 
         return patch.multiple(mode, __enter__=entered, __exit__=left)

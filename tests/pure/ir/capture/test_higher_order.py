@@ -146,3 +146,15 @@ def test_a_slice_that_moves_with_a_counter_is_refused_in_words() -> None:
     message = r"a size inside of a function hangs on values, and torch takes it to be 4(.|\n)*select one element"
     with pytest.raises(CaptureError, match=message):
         capture(Windowed(), (torch.randn(3, 4),))
+
+
+class Printing(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x.sin()
+        return y * (1 + len(f"{y}"[:1]))
+
+
+def test_a_tensor_in_a_text_ends_no_gradients() -> None:
+    """To print one, torch turns gradients off and on again."""
+    graph = capture(Printing(), (torch.ones(2, 3),))
+    assert [str(node.op) for node in graph.nodes if isinstance(node, Call)] == ["aten.sin.default", "aten.mul.Tensor"]
