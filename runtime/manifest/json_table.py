@@ -19,6 +19,25 @@ def from_json(hint: Any, value: Any) -> Any:
     return _decoder(hint)(value)
 
 
+def as_table(value: Any) -> Any:
+    """A value with a dict in place of each dataclass in it, as `dataclasses.asdict` but without copies of all else.
+
+    That takes a third of the time for a manifest of tens of thousands of nodes.
+    """
+    if isinstance(value, (str, int, float)):
+        return value
+    if isinstance(value, dict):
+        return {key: as_table(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_table(item) for item in value]
+    return {name: as_table(getattr(value, name)) for name in _names(type(value))} if is_dataclass(value) else value
+
+
+@cache
+def _names(cls: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(cls))
+
+
 def spread_json(value: Any, indent: str = "") -> str:
     """JSON with a line for each item of what is longer than a line."""
     short = json.dumps(value)

@@ -12,7 +12,7 @@ from typing import Any
 
 from runtime.errors import ManifestError
 from runtime.manifest.digests import digest_of, seal_of
-from runtime.manifest.json_table import from_json, spread_json
+from runtime.manifest.json_table import as_table, from_json, spread_json
 from runtime.manifest.schema_2 import from_schema_2
 
 SCHEMA = 3
@@ -298,11 +298,11 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write `folder`/manifest.json.  Raises OSError."""
-        write_table(folder, dataclasses.asdict(self))
+        write_table(folder, as_table(self))
 
     def write_sealed(self, folder: Path) -> None:
         """Write `folder`/manifest.json with its seal, which any later change breaks.  Raises OSError."""
-        table = dataclasses.asdict(self)
+        table = as_table(self)
         write_table(folder, {**table, "seal": seal_of(table)})
 
     @classmethod

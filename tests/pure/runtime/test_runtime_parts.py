@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -17,6 +18,7 @@ from runtime.device import placement as devices
 from runtime.device.placement import place_stages
 from runtime.engine.channel import Channel, ChannelClosed
 from runtime.engine.routes import Route, RouteTensors, routes
+from runtime.manifest.json_table import as_table, from_json
 from runtime.manifest.manifest import Manifest, Receive, Send
 from runtime.stage.loader import import_file
 from tests.support.artifacts import chain, tensor
@@ -130,6 +132,12 @@ def test_tables_that_do_not_fit_are_refused(manifest: Manifest, index: int, chan
     stages[index] = replace(stages[index], **change)
     with pytest.raises(ManifestError, match=message):
         routes(replace(manifest, programs=(replace(program, stages=tuple(stages)),)))
+
+
+def test_a_manifest_is_written_with_all_its_fields(manifest: Manifest) -> None:
+    table = as_table(manifest)
+    assert json.dumps(table) == json.dumps(asdict(manifest))
+    assert from_json(Manifest, json.loads(json.dumps(table))) == manifest
 
 
 def test_a_manifest_without_stages_is_refused(manifest: Manifest) -> None:
