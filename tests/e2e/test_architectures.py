@@ -56,6 +56,17 @@ def test_the_table_can_be_read_again() -> None:
     assert coverage(KINDS, recorded(text), text) == text
 
 
+def test_versions_are_named_once() -> None:
+    rows = {
+        name: Result(name, ran="2×18", versions=said) for name, said in {"bert": "torch 2", "gpt2": "torch 1"}.items()
+    }
+    text = coverage({"All": [*rows]}, rows)
+    assert "with torch 1; torch 2." in text
+    assert (
+        coverage({"All": [*rows]}, {**recorded(text), "gpt2": replace(rows["gpt2"], versions="torch 2")}, text) == text
+    )
+
+
 def test_long_conditions_are_counted() -> None:
     long = "Eq(" + "+".join(["height"] * 9) + ", 2*width)"
     row = Result("gpt2", ran="2×18", notes=f"seq ≥ 2; {long}; Eq(Mod(seq, 2), 0); {long[:-1]})")

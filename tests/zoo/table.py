@@ -40,7 +40,7 @@ def coverage(kinds: Mapping[str, Iterable[str]], results: Mapping[str, Result], 
     good = sum(r.good for r in results.values())
     others = sum(name not in results for names in kinds.values() for name in names)
     missing = f"  {others} more have not been run yet." if others else ""
-    ran = "; ".join(sorted({r.versions for r in results.values()} - {""}))
+    ran = "; ".join(sorted({one for r in results.values() for one in r.versions.split("; ")} - {""}))
     equal = f"{good} of {len(results)} models return what they do uncut, bit for bit{f', with {ran}' if ran else ''}."
     parts = [HEAD, f"{equal}{missing}\n"]
     for kind, names in kinds.items():
@@ -81,7 +81,7 @@ def _result(row: list[str], reason: str, versions: str) -> Result:
         name,
         nodes=int(nodes),
         stages=int(stages),
-        cut_bytes=parse_bytes(cut),
+        cut_bytes=int(parse_bytes(cut)),
         export_seconds=float(seconds.removesuffix(" s")),
         difference=float(difference),
         ran=ran,
