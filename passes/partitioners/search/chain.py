@@ -111,14 +111,18 @@ class _Reach:
         return done, count - left
 
     def _seats_for(self, seconds: np.ndarray, count: int) -> np.ndarray:
-        """[positions] the fewest seats that get to each position from the first; `count + 1` where so many do not."""
-        needed = np.full(len(seconds), count + 1)
+        """[positions] the fewest seats that get to each position from the first; `count + 1` where so many do not.
+
+        The first has the least `seconds`; those of a `Lattice` do not ascend.
+        """
+        order = np.argsort(seconds, kind="stable")
+        ascending, needed = seconds[order], np.full(len(seconds), count + 1)
         room = max(self.seconds, np.finfo(float).tiny) * (1 + ROUNDING)
-        begin, end = 0, int(np.searchsorted(seconds, seconds[0], side="right"))
+        begin, end = 0, int(np.searchsorted(ascending, seconds[0], side="right"))
         for used in range(count + 1):
-            needed[begin:end] = used
-            reached = seconds[end - 1] + room
-            begin, end = end, int(np.searchsorted(seconds, reached + ROUNDING * abs(reached), side="right"))
+            needed[order[begin:end]] = used
+            reached = ascending[end - 1] + room
+            begin, end = end, int(np.searchsorted(ascending, reached + ROUNDING * abs(reached), side="right"))
         return needed
 
 

@@ -75,6 +75,15 @@ def test_no_split_within_the_slack_is_plainer(problem: Problem) -> None:
     assert plain.value == pytest.approx(value)
 
 
+def test_no_split_is_plainer_where_few_units_take_longer_than_many() -> None:
+    """Sets of units by their number are not in the order of their times."""
+    values = (Value(1, (3, 4), 2.0), Value(3, (4,), 4.0))
+    nodes = tuple(Node((time,)) for time in (10.0, 10.0, 3.0, 3.0, 5.0))
+    problem = Problem(nodes, values, devices=(Device(),) * 2, link=Link(bandwidth=10.0), every_device=True)
+    plain = plainest(problem, solve(problem), 0.1)
+    assert (crossing(problem, plain.stage_of), plain.value) == (Crossing(0, 0, 0.0), 18.0)
+
+
 def test_without_slack_it_is_as_good_as_the_best() -> None:
     """Two residual blocks of 3 operators: the best cut lies inside the second, the plain one between them."""
     nodes = tuple(Node((t,)) for t in (1.0, 1.0, 1.0, 1.02, 1.0, 1.0))
