@@ -70,6 +70,8 @@ class IntegerProgram:
 
     def solve(self, hint: np.ndarray, deadline: Deadline) -> Answer:
         """The best bound and split within the time limit; `hint[unit]` is the place of each unit in a good split."""
+        if (self.first > self.last).any():  # in a contracted problem the known value may be below all splits
+            return Answer(self.known, ())
         self._write()
         for unit, row in enumerate(self.by):
             for place, variable in enumerate(row):
@@ -77,7 +79,7 @@ class IntegerProgram:
                     self.program.add_hint(variable, int(hint[unit] <= place))
         solver, ending = run_in_steps(self.program, deadline)
         if ending is Ending.impossible:
-            return Answer(GRAIN / self.scale, ())
+            return Answer(self.known, ())
         bound = solver.best_objective_bound / self.scale
         return Answer(bound, self._stages(solver) if ending is Ending.solved else ())
 

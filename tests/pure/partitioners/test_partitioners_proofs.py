@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 
 import numpy as np
@@ -142,6 +143,20 @@ def test_a_large_program_whose_units_have_few_places_is_proven_by_the_integer_pr
     monkeypatch.setattr(Exact, "search", lambda *_: pytest.fail("ideals were searched"))
     found = prove.proven(core, cut, 0.0, Deadline(60))
     assert found.cut.value == found.bound == pytest.approx(4.0)
+
+
+def test_a_program_of_fused_units_that_take_longer_than_the_known_split_has_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Units are fused as no better split parts them; the known one does, and is the best."""
+    problem = replace(row(3.4, 3.5, devices=2), values=(Value(0, (1,), 3.0),), link=Link(1.0))
+    core = condensed(problem, indivisible(2, problem.before, ()))
+    cut = judged(core, np.array([0, 1]))
+    assert cut is not None
+    monkeypatch.setattr(prove, "MANY_TO_PLACE", 0)
+    monkeypatch.setattr(Exact, "search", lambda *_: pytest.fail("ideals were searched"))
+    found = prove.proven(core, cut, 0.0, Deadline(60))
+    assert (found.cut, found.bound) == (cut, cut.value)
 
 
 def test_a_search_by_one_worker_that_takes_too_many_steps_goes_on_with_more(monkeypatch: pytest.MonkeyPatch) -> None:
