@@ -21,7 +21,7 @@ SMALLEST = 3  # calls in a class; fewer read better where they are used
 
 
 _Known: TypeAlias = dict[tuple[int, frozenset[int]], tuple[Block, tuple[int, ...]]]
-"""A block by its number and those of the classes in it, with the numbers of the blocks that it calls."""
+"""A block by its number and those of all classes that it needs, with the numbers of the blocks that it calls."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,7 @@ class _Roller:
     known: _Known
     blocks: dict[int, Block] = field(default_factory=dict)
     regions: dict[Block, Region] = field(default_factory=dict)
+    within: dict[int, frozenset[int]] = field(default_factory=dict)
 
     def is_class(self, region: Region) -> bool:
         return self.classes.number.get(region) in self.wanted
@@ -162,7 +163,7 @@ class _Roller:
         number = self.classes.number[region]
         if number not in self.blocks:
             shown = self.classes.shown[number]
-            key = number, frozenset(self.classes.number[r] for r in shown.inner if self.is_class(r))
+            key = number, self.needed(number)
             if key not in self.known:
                 self.known[key] = self._made(shown)
             block, called = self.known[key]
@@ -170,6 +171,13 @@ class _Roller:
                 self.block(self.classes.shown[other])
             self.blocks[number], self.regions[block] = block, shown
         return self.blocks[number]
+
+    def needed(self, number: int) -> frozenset[int]:
+        """The numbers of the classes in a class, and in those: they may show other regions than are in it."""
+        if number not in self.within:
+            inner = {self.classes.number[r] for r in self.classes.shown[number].inner if self.is_class(r)}
+            self.within[number] = frozenset(inner).union(*map(self.needed, inner))
+        return self.within[number]
 
     def _made(self, region: Region) -> tuple[Block, tuple[int, ...]]:
         """The block of a region, and the numbers of those that it calls, in their order."""

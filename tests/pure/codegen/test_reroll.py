@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import pytest
@@ -193,6 +194,28 @@ def test_a_class_is_the_same_for_all_choices_with_the_same_classes_in_it() -> No
     repeats = Repeats.of(g, names_of(g))
     once, closed, again = (repeats.rolled(frozenset(), frozenset(path)) for path in ((), ("layers.0",), ()))
     assert once.blocks == again.blocks != closed.blocks
+
+
+def test_a_class_is_made_anew_where_the_classes_in_a_class_in_it_are_others() -> None:
+    """The class of `first.layer` shows `stem`, whose norm is a class; `first.layer.norm` has two forms, and is none."""
+    x = carried = value("x", 2, 4)
+    nodes = list[Call]()
+    for path, count in [
+        *(("stem.norm", 3), ("stem", 2)),
+        *(("first.layer.norm", 3), ("first.layer", 2), ("first", 3), ("first.layer.norm", 1)),
+        *(("second.layer.norm", 3), ("second.layer", 2), ("second", 3)),
+    ]:
+        around = ["", *accumulate(path.split("."), "{}.{}".format)] if count > 1 else ["", path]
+        where = Where(path, "m.py", 3, "", tuple(Frame(module, "m.py", 3) for module in around))
+        for _ in range(count):
+            nodes.append(relu(carried, f"relu_{len(nodes)}", where=where))
+            [carried] = nodes[-1].results
+    g = graph([x], nodes, [carried])
+    repeats = Repeats.of(g, names_of(g))
+    for closed, paths in ((), ["stem.norm", "stem", "first"]), (("stem.norm",), ["stem", "first"]):
+        program = repeats.rolled(frozenset(), frozenset(closed))
+        assert [block.path for block in program.blocks] == paths
+        assert {s.block for body in program.bodies for s in walk(body) if isinstance(s, Use)} == {*program.blocks}
 
 
 def test_what_every_layer_makes_is_collected() -> None:
