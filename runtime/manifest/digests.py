@@ -9,7 +9,7 @@ from typing import Any
 
 
 def seal_of(table: dict[str, Any]) -> str:
-    """The seal of a manifest, as JSON or as dataclasses.asdict has it."""
+    """The seal of a manifest, as JSON or as `as_table` has it."""
     return digest_of({key: value for key, value in table.items() if key != "seal"})
 
 
