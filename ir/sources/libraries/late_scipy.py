@@ -34,6 +34,9 @@ class _Later(ModuleType):
     """A stand-in for a module, which is imported for all that is asked of it but the solver."""
 
     def __getattr__(self, name: str) -> Any:
+        importing = sys._getframe(1).f_globals.get("__name__") == "importlib._bootstrap"
+        if name == "__all__" or (name == "__path__" and importing):  # for `import *`, or for a module inside
+            return self._asked(name)
         if name.startswith("__"):  # of Python's own, while it imports
             raise AttributeError(name)
         return self._solve if name == _SOLVER else self._asked(name)

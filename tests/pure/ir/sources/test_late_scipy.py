@@ -40,6 +40,18 @@ def test_all_else_is_imported_when_it_is_asked_for() -> None:
     assert import_module("scipy.optimize").OptimizeResult is asked
 
 
+@pytest.mark.parametrize(
+    "line", ["from scipy.optimize import *", "from scipy.optimize._lsap import linear_sum_assignment"]
+)
+def test_all_names_and_modules_inside_are_imported(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "scipy.optimize._lsap")
+    names: dict[str, Any] = {}
+    with scipy_later():
+        exec(line, names)
+    assert names["linear_sum_assignment"](COSTS)[1].tolist() == CHOSEN
+    assert import_module("scipy.optimize").__file__ == optimize.__file__
+
+
 def test_what_is_imported_already_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "scipy.optimize", optimize)
     with scipy_later():

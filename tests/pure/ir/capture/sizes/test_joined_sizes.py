@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.export import Dim
 
 from ir.analysis.interpret import interpret
 from ir.capture import capture
@@ -60,6 +61,10 @@ def other_if_many(x: torch.Tensor) -> torch.Tensor:
     return torch.cat(rows) if len(rows) < 16 else torch.cat(rows) * 2
 
 
+def of_threes(x: torch.Tensor) -> torch.Tensor:
+    return torch.cat(list(x)) / len(list(x)) + x.unflatten(0, (-1, 3)).sum()
+
+
 JOINED: dict[str, Function] = {
     "list": lambda x: torch.cat(list(x)),
     "tuple": lambda x: torch.concat(tuple(x), dim=0),
@@ -80,6 +85,7 @@ FIXED: dict[str, Function] = {
     "other if alone": other_if_alone,
     "other if many": other_if_many,
     "filled first": filled_first,
+    "a number of threes": of_threes,
     "into memory": lambda x: torch.cat(list(x), out=torch.empty(len(x) * 5, 4)),
 }
 
@@ -111,6 +117,28 @@ def test_anything_else_fixes_how_many_there_are(function: Function) -> None:
     assert "`rows` (dimension 0 of `x`) cannot be dynamic: the model's code works for 3 alone" in graph.notes[0]
     x = torch.randn(3, 5, 4)
     assert torch.equal(run(graph, model, x), model(x))
+
+
+def test_few_sizes_are_all_that_a_graph_takes() -> None:
+    model, shapes = Rows(found_by_number).eval(), {"x": {0: Dim("rows", min=2, max=3)}}
+    graph = capture(model, (torch.randn(3, 5, 4),), dynamic_shapes=shapes, soft=True)
+    assert "the model's code works for 3 alone" in graph.notes[0]
+
+
+class TwoNamed(nn.Module):
+    """Two sizes that must be equal: the graph has one of the names."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        rows = list(x + y)
+        return torch.cat(rows) / len(rows)
+
+
+@torch.no_grad()
+def test_a_size_may_have_the_name_of_another() -> None:
+    x, shapes = torch.randn(3, 5, 4), {"x": {0: "a"}, "y": {0: "b"}}
+    graph = capture(TwoNamed(), (x, x), dynamic_shapes=shapes, soft=True)
+    assert [v.type.shape for v in graph.inputs] == [(3, 5, 4)] * 2
+    assert torch.equal(interpret(graph, [x, x], {}).outputs[0], TwoNamed()(x, x))
 
 
 def test_pieces_may_be_returned() -> None:
