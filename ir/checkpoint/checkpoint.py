@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -230,13 +232,18 @@ def _origin(weights: Mapping[str, torch.Tensor]) -> str:
 
 def _made_of(missing: Sequence[str], weights: Mapping[str, torch.Tensor]) -> str:
     """The end of such a message where a missing weight is computed from others, as by weight_norm; else empty."""
-    held = [name for table in weights.tables.values() for name in table] if isinstance(weights, Checkpoint) else []
+    parts = defaultdict[str, list[str]](list)
+    for table in weights.tables.values() if isinstance(weights, Checkpoint) else ():
+        for name in table:
+            parts[_PART.sub(r"\1\2\3", name)].append(name)
     for name in missing:
-        module, dot, last = name.rpartition(".")
-        starts = tuple(f"{name}_{end}" for end in ("g", "v", "orig", "mask"))
-        if parts := [n for n in held if n in starts or n.startswith(f"{module}{dot}parametrizations.{last}.")]:
-            return f"; it makes {name} of {' and '.join(parts)}: build the model so, or undo that before it is saved"
+        if made_of := [part for part in parts.get(name, ()) if part != name]:
+            return f"; it makes {name} of {' and '.join(made_of)}: build the model so, or undo that before it is saved"
     return ""
+
+
+_PART = re.compile(r"^(|.*\.)parametrizations\.([^.]+)\..*|^(.+)_(?:g|v|orig|mask)$")
+"""The names of what a weight is computed from, with that of the weight in them."""
 
 
 def check_linked(weights: Mapping[str, torch.Tensor]) -> None:
