@@ -50,16 +50,19 @@ def run_solver(program: cp_model.CpModel, deadline: Deadline) -> tuple[cp_model.
 def run_in_steps(program: cp_model.CpModel, deadline: Deadline) -> tuple[cp_model.CpSolver, Ending]:
     """Solve a program of many booleans as `run_solver` does, but first by one worker that learns clauses alone.
 
-    That takes `STEPS_ALONE` at most and one core, and its solution and its bound are the same on any machine.
+    That takes `STEPS_ALONE` at most and one core, and its solution and its bound are the same on any machine. The
+    solution is kept where the search by several workers finds none in the time that is left.
     """
-    solver = _solver(deadline, workers=1)
-    solver.parameters.max_deterministic_time = STEPS_ALONE
-    solver.parameters.linearization_level = 0
-    solver.parameters.cp_model_probing_level = 0
-    status = _run(solver, program)
+    alone = _solver(deadline, workers=1)
+    alone.parameters.max_deterministic_time = STEPS_ALONE
+    alone.parameters.linearization_level = 0
+    alone.parameters.cp_model_probing_level = 0
+    status = _run(alone, program)
     if status.name in ("OPTIMAL", "INFEASIBLE") or deadline.passed():
-        return solver, Ending.of(status)
-    return run_solver(program, deadline)
+        return alone, Ending.of(status)
+    solver, ending = run_solver(program, deadline)
+    found_alone = Ending.of(status) is Ending.solved and ending is Ending.unknown
+    return (alone, Ending.solved) if found_alone else (solver, ending)
 
 
 def _solver(deadline: Deadline, workers: int) -> cp_model.CpSolver:

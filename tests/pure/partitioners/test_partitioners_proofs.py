@@ -175,6 +175,22 @@ def test_a_search_by_one_worker_that_takes_too_many_steps_goes_on_with_more(monk
     assert started == [1, cp_sat.WORKERS]
 
 
+def test_a_split_that_one_worker_found_is_kept_where_several_find_none_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = cp_sat._run
+
+    def ended(solver: cp_model.CpSolver, program: cp_model.CpModel) -> cp_model.CpSolverStatus:
+        if solver.parameters.num_workers > 1:
+            return cp_model.UNKNOWN
+        assert run(solver, program) == cp_model.OPTIMAL
+        return cp_model.FEASIBLE
+
+    monkeypatch.setattr(cp_sat, "_run", ended)
+    model = model_of(row(1.0, 2.0, 3.0, 1.0, 2.0, devices=2))
+    answer = IntegerProgram(model, 9.0).solve(np.zeros(5, dtype=np.int64), Deadline(60))
+    assert answer.bound == pytest.approx(6.0)
+    assert np.sum([units for _, units in answer.stages], axis=0).tolist() == [1] * 5
+
+
 def test_the_size_of_an_integer_program_is_known_before_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     model = braid(40)
     listed = list[Relaxed]()
