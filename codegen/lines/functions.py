@@ -35,7 +35,8 @@ def function_lines(call: Call, live: AbstractSet[Value], scope: Scope, plan: Pla
         names[body] = scope.names.fresh(body.name, live | set(call.operands))
         scope.names.reserved |= {names[body]}
         taken = scope.names.reserved | {subject(e) for e in outside.values()}
-        inner = replace(scope, names=Names(taken), modules=dict(scope.modules), items={**scope.items, **outside})
+        own = Names(taken, asked=scope.names.asked)
+        inner = replace(scope, names=own, modules=dict(scope.modules), items={**scope.items, **outside})
         placed = body.map(lambda node: [replace(node, where=where)])
         yield _function(placed, names[body], given, inner, plan)
     scope.functions[call] = Functions(what, names)

@@ -55,6 +55,28 @@ def test_a_forward_is_planned_anew_where_a_name_that_it_asked_for_is_now_that_of
     assert known.get("other", {"Block", "Mlp"}) is None
 
 
+class Chosen(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        given = self.linear(x)
+        return torch.cond(given.sum() > 0, lambda given: given.cos() * given.sin(), torch.relu, (given,)).exp()
+
+
+def test_the_names_in_the_functions_of_a_forward_are_among_those_that_it_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    graph = PropagateShapes().run(capture(nn.Sequential(Chosen(), Chosen()), (torch.ones(4, 4),)), machine(1))
+    staged = InsertTransfers().run(cut(graph, [0] * len(graph.nodes)), machine(1))
+    [[file]] = stage_files(plan_stages(staged, machine(1)), "chosen")
+    noted = set[str]()
+    monkeypatch.setattr(classes.KnownForwards, "add", lambda self, key, reserved, asked, plan: noted.update(asked))
+    assert "            product = given.cos() * given.sin()\n" in emit(file).source
+    assert "product" in noted
+
+
 class Mixed(nn.Module):
     """The same of several values in turn, which a stage file writes as a loop."""
 
