@@ -119,7 +119,8 @@ def is_row_of_words(x, codes, bits, lowest, step):
     """Whether it is a product for `multiply_row_of_words`, where there are such kernels."""
     (rows, words), columns = codes.shape, x.shape[-1]
     even = rows % 16 == 0 and words % 16 == 0 and step[0] == 1 and (step[1] % 128 == 0 or step[1] >= columns)
-    return x.numel() == columns and bits == 4 and even and 0 <= lowest < 64 and x.dtype != torch.float32
+    halves = x.dtype in (torch.bfloat16, torch.float16)
+    return x.numel() == columns and bits == 4 and even and 0 <= lowest < 64 and halves
 
 
 def is_row_of_bytes(x, codes, zeros, bits, lowest, step):

@@ -83,9 +83,15 @@ def assert_near(made: Tensor, wanted: Tensor, dtype: torch.dtype) -> None:
     assert (made - wanted).abs().max() <= near * wanted.abs().max()
 
 
-pytestmark = pytest.mark.gpu
+def test_tensor_cores_take_rows_of_two_bytes_a_number() -> None:
+    how, takes = weight("words"), dict[torch.dtype, bool]()
+    for dtype in (torch.bfloat16, torch.float16, torch.float32, torch.float64):
+        x = torch.zeros(1, COLUMNS, dtype=dtype)
+        takes[dtype] = linear.is_row_of_words(x, how["codes"], how["bits"], how["lowest"], how["step"])
+    assert [dtype for dtype, taken in takes.items() if taken] == [torch.bfloat16, torch.float16]
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("scheme", AHEAD)
 def test_one_row_by_kernels_that_copy_weights_ahead(
@@ -98,6 +104,7 @@ def test_one_row_by_kernels_that_copy_weights_ahead(
         assert_near(made, wanted, dtype)
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("rows", [1, 2, 16])
 @pytest.mark.parametrize("scheme", [*AHEAD, "words of small groups", "words of 8 bits"])
 def test_few_rows(scheme: str, rows: int) -> None:
