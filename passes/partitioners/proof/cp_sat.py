@@ -47,14 +47,16 @@ def run_solver(program: cp_model.CpModel, deadline: Deadline) -> tuple[cp_model.
     return solver, Ending.of(_run(solver, program))
 
 
-def run_in_steps(program: cp_model.CpModel, deadline: Deadline) -> tuple[cp_model.CpSolver, Ending]:
+def run_in_steps(
+    program: cp_model.CpModel, deadline: Deadline, alone_for: float | None = None
+) -> tuple[cp_model.CpSolver, Ending]:
     """Solve a program of many booleans as `run_solver` does, but first by one worker that learns clauses alone.
 
-    That takes `STEPS_ALONE` at most and one core, and its solution and its bound are the same on any machine. The
-    solution is kept where the search by several workers finds none in the time that is left.
+    That takes `alone_for` at most, by default `STEPS_ALONE`, and one core, and its solution and its bound are the same
+    on any machine. The solution is kept where the search by several workers finds none in the time that is left.
     """
     alone = _solver(deadline, workers=1)
-    alone.parameters.max_deterministic_time = STEPS_ALONE
+    alone.parameters.max_deterministic_time = STEPS_ALONE if alone_for is None else alone_for
     alone.parameters.linearization_level = 0
     alone.parameters.cp_model_probing_level = 0
     status = _run(alone, program)

@@ -20,6 +20,7 @@ from passes.partitioners.proof.exact import Exact
 from passes.partitioners.proof.ideals import Ideals, TooWide
 from passes.partitioners.proof.integer_program import IntegerProgram
 from passes.partitioners.proof.relaxed import Relaxed, relaxed
+from passes.partitioners.proof.whole.assignment import Assignment
 from passes.partitioners.search.first_cut import judged
 from passes.partitioners.units import condensed
 from tests.support.brute_force import optimum
@@ -173,6 +174,16 @@ def test_a_search_by_one_worker_that_takes_too_many_steps_goes_on_with_more(monk
     answer = IntegerProgram(model, 9.0).solve(np.zeros(5, dtype=np.int64), Deadline(60))
     assert answer.bound == pytest.approx(6.0)
     assert started == [1, cp_sat.WORKERS]
+
+
+def test_of_splits_that_are_as_good_the_same_is_found_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One worker searches: several would find any of them first."""
+    monkeypatch.setattr(cp_sat, "run_solver", lambda *_: pytest.fail("several workers searched"))
+    problem = replace(row(2.0, 2.0, 2.0, 2.0, 2.0, devices=2), values=())
+    core = condensed(problem, indivisible(5, problem.before, ()))
+    bound, placed = Assignment(core, 10.0).solve([0] * 5, Deadline(60))
+    assert bound == pytest.approx(6.0)
+    assert placed is not None
 
 
 def test_a_split_that_one_worker_found_is_kept_where_several_find_none_in_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,13 +16,15 @@ import numpy as np
 
 from passes.partitioners.deadline import Deadline
 from passes.partitioners.problem.objective import Objective
-from passes.partitioners.proof.cp_sat import Ending, Linear, run_solver
+from passes.partitioners.proof.cp_sat import Ending, Linear, run_in_steps
 from passes.partitioners.proof.integer_program import GRAIN
 from passes.partitioners.proof.whole.placement import Placement, unit_sets
 from passes.partitioners.units import BYTES, COUNT, Core
 
 if TYPE_CHECKING:
     from ortools.sat.python import cp_model
+
+_ALONE_FOR = 2.0  # steps of one worker, whose split is always the same: several find any of those that are as good
 
 
 class Assignment(Placement):
@@ -47,7 +49,7 @@ class Assignment(Placement):
         for unit, row in enumerate(self.x):
             for stage, variable in enumerate(row):
                 self.program.add_hint(variable, int(stages[self.core.nodes[unit][0]] == stage))
-        solver, ending = run_solver(self.program, deadline)
+        solver, ending = run_in_steps(self.program, deadline, _ALONE_FOR)
         if ending is Ending.impossible:
             return GRAIN / self.scale, None
         bound = solver.best_objective_bound / self.scale
