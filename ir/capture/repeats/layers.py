@@ -174,7 +174,15 @@ class LayersOnce:
     def reasons(self) -> dict[str, str]:
         """The reasons for which layers are recorded in full, by the path of one of each kind."""
         unlike = [k.path for k in self._kinds.values() if k.calls >= FEWEST and not (k.recorded or k.refused)]
-        return self.refused | dict.fromkeys(unlike, "no two in a row are recorded alike")
+        found = self.refused | dict.fromkeys(unlike, "no two in a row are recorded alike")
+        groups: dict[int, list[_Kind]] = {}
+        for (group, *_), kind in self._kinds.items():
+            groups.setdefault(group, []).append(kind)
+        for kinds in groups.values():
+            repeated = any(0 < k.template < k.calls for k in kinds)
+            if not repeated and sum(k.calls for k in kinds) >= FEWEST and not any(k.path in found for k in kinds):
+                found[kinds[0].path] = f"they are of {len(kinds)} kinds"
+        return found
 
     def _record(self, kind: _Kind, member: Alike, forward: functools.partial[Any]) -> Any:
         start, path, recorder = len(self._nodes), self._path(member), CallRecorder(self._nodes)

@@ -333,6 +333,15 @@ def test_layers_with_values_of_others_in_their_code_are_exported_one_by_one_and_
         assert any("exported one by one: it has _tensor_constant" in note for note in once.graph.notes)
 
 
+def test_layers_of_many_kinds_are_exported_one_by_one_and_say_so() -> None:
+    stack = Stack(lambda layer, x: layer.inner(x) * layer.power)
+    for layer in stack.layers:
+        layer.power = layer.index // 2
+    once = exported(stack, (torch.randn(3, WIDTH),), fewest=4)
+    assert once.left_out == 0
+    assert any("exported one by one: they are of 4 kinds" in note for note in once.graph.notes)
+
+
 def test_kinds_that_take_turns_are_recorded_once_where_a_layer_asks_about_one_row() -> None:
     def compute(layer: Layer, x: torch.Tensor) -> torch.Tensor:
         x = x.contiguous() if x.shape[0] > 1 else x
