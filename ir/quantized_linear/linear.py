@@ -3,6 +3,7 @@
 # pyright: reportMissingImports=false, reportOptionalMemberAccess=false, reportIndexIssue=false
 # pyright: reportInvalidTypeForm=false, reportPossiblyUnboundVariable=false
 
+import warnings
 from pathlib import Path
 from zlib import crc32
 
@@ -18,6 +19,8 @@ try:  # a language of triton in which kernels say what each thread has
     from triton.experimental import gluon
     from triton.experimental.gluon import language as gl
     from triton.experimental.gluon.language.nvidia.ampere import async_copy, mma_v2
+
+    copy_to_shared = getattr(async_copy, "async_load", None) or async_copy.async_copy_global_to_shared
 except ImportError:
     gluon = None
 constexpr = int if tl is None else tl.constexpr
@@ -73,16 +76,33 @@ def _product(x, codes, scale, zeros, bias, bits, lowest, added, step, wide, orde
         weight = dequantized(codes, scale, zeros, columns, bits, lowest, added, step, wide)
         return F.linear(x, weight.to(x.dtype), bias)
     if copies_ahead(x, codes):
-        if is_row_of_words(x, codes, bits, lowest, step):
-            given = x.unflatten(-1, (-1, words)).mT.contiguous() if ordered else x.contiguous()
-            out = _row_of_words(given, codes, scale, zeros, bias, lowest, added, step[1])
-            return out.view(*x.shape[:-1], rows)
-        if is_row_of_bytes(x, codes, zeros, bits, lowest, step):
-            return _row_of_bytes(x.contiguous(), codes, scale, bias, step).view(*x.shape[:-1], rows)
+        try:
+            made = _row_ahead(x, codes, scale, zeros, bias, bits, lowest, added, step, ordered)
+        except triton.CompilationError as e:  # its language may change from one triton to the next
+            made = _without_copies(e)
+        if made is not None:
+            return made.view(*x.shape[:-1], rows)
     one = tall == 1 and codes.stride(1) == 1
     given = (x.reshape(tall, -1, words) if ordered else x.reshape(tall, words, -1).mT).contiguous()
     out = (_one_row if one else _some_rows)(given, codes, scale, zeros, bias, columns, bits, lowest, added, step)
     return out.view(*x.shape[:-1], rows)
+
+
+def _row_ahead(x, codes, scale, zeros, bias, bits, lowest, added, step, ordered):
+    """The product of one row by a kernel that copies codes ahead; None where there is none for it."""
+    if is_row_of_words(x, codes, bits, lowest, step):
+        given = x.unflatten(-1, (-1, codes.shape[1])).mT.contiguous() if ordered else x.contiguous()
+        return _row_of_words(given, codes, scale, zeros, bias, lowest, added, step[1])
+    if is_row_of_bytes(x, codes, zeros, bits, lowest, step):
+        return _row_of_bytes(x.contiguous(), codes, scale, bias, step)
+    return None
+
+
+def _without_copies(error):
+    """Have the other kernels take all rows from now on."""
+    global gluon
+    gluon = None
+    warnings.warn(f"triton {triton.__version__} does not compile the kernels for one row: {error}", stacklevel=2)
 
 
 def _one_row(x, codes, scale, zeros, bias, columns, bits, lowest, added, step):
@@ -440,7 +460,7 @@ def multiply_row_of_bytes(
 def _copy_ahead(ring, held, first, end, place):
     """Asks for the codes from `first` on, if there are any, to be copied to a place of the ring."""
     if first < end:
-        async_copy.async_copy_global_to_shared(ring.index(place), held + first)
+        copy_to_shared(ring.index(place), held + first)
     async_copy.commit_group()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -89,6 +90,28 @@ def test_tensor_cores_take_rows_of_two_bytes_a_number() -> None:
         x = torch.zeros(1, COLUMNS, dtype=dtype)
         takes[dtype] = linear.is_row_of_words(x, how["codes"], how["bits"], how["lowest"], how["step"])
     assert [dtype for dtype, taken in takes.items() if taken] == [torch.bfloat16, torch.float16]
+
+
+def test_a_triton_of_another_language_has_the_other_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unknown(Exception):
+        pass
+
+    def row_of_words(*_: Any) -> Tensor:
+        raise Unknown("async_load has been removed")
+
+    triton = SimpleNamespace(CompilationError=Unknown, __version__="9.9")
+    made = {"triton": triton, "gluon": True, "has_kernel": lambda *_: True, "_row_of_words": row_of_words}
+    made |= {"_arch": lambda: 90, "_one_row": lambda x, *_: torch.full((1, ROWS), 7.0)}
+    for name, value in made.items():
+        monkeypatch.setattr(linear, name, value)
+    how = weight("words")
+    codes, scale = how.pop("codes"), how.pop("scale")
+    with pytest.warns(UserWarning, match="triton 9.9 does not compile the kernels for one row: async_load has been"):
+        out = linear.quantized_linear(torch.zeros(1, COLUMNS, dtype=torch.bfloat16), [codes], [scale], **how)
+    assert out.shape == (1, ROWS)
+    assert bool((out == 7).all())
+    assert linear.gluon is None  # from now on
+    linear.quantized_linear(torch.zeros(1, COLUMNS, dtype=torch.bfloat16), [codes], [scale], **how)
 
 
 @pytest.mark.gpu
