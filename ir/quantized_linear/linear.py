@@ -75,7 +75,7 @@ def _product(x, codes, scale, zeros, bias, bits, lowest, added, step, wide, orde
         x = x.unflatten(-1, (-1, words)).mT.flatten(-2) if ordered else x
         weight = dequantized(codes, scale, zeros, columns, bits, lowest, added, step, wide)
         return F.linear(x, weight.to(x.dtype), bias)
-    if copies_ahead(x, codes):
+    if tall == 1 and copies_ahead(codes):
         try:
             made = _row_ahead(x, codes, scale, zeros, bias, bits, lowest, added, step, ordered)
         except triton.CompilationError as e:  # its language may change from one triton to the next
@@ -122,8 +122,8 @@ def _one_row(x, codes, scale, zeros, bias, columns, bits, lowest, added, step):
     return out
 
 
-def copies_ahead(x, codes):
-    """Whether the device of x has the kernels that copy codes into shared memory before their turn, and takes these."""
+def copies_ahead(codes):
+    """Whether the device has the kernels that copy codes into shared memory before their turn, and they take these."""
     if gluon is None or codes.stride(1) != 1 or codes.stride(0) % 16 or codes.data_ptr() % 16:
         return False
     return _arch() >= 80
@@ -210,8 +210,7 @@ def has_kernel(x, codes):
     """Whether the device of x has a kernel for these codes: 8-bit floats are numbers to NVIDIA's GPUs from Ada on."""
     if triton is None or x.device.type == "cpu":
         return False
-    target = triton.runtime.driver.active.get_current_target() if codes.dtype.is_floating_point else None
-    return target is None or (target.backend != "hip" and target.arch >= 89)
+    return not codes.dtype.is_floating_point or _arch() >= 89
 
 
 def dequantized(codes, scale, zeros, columns, bits, lowest, added, step, wide):
