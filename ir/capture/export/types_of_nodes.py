@@ -27,10 +27,6 @@ def types_without_functions() -> Iterator[None]:
 
     with (
         patch.object(proxy_tensor, "snapshot_fake", snapshot_fake),
-        patch.object(proxy_tensor, "_extract_tensor_metadata", _nothing),
+        patch.object(proxy_tensor, "_extract_tensor_metadata", lambda *_: None),
     ):
         yield
-
-
-def _nothing(*_: Any) -> None:
-    pass

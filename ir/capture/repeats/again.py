@@ -32,10 +32,15 @@ def _types(given: list[torch.Tensor], template: str, number: int) -> list[Any]:
 
 
 def _of_type(tensor: torch.Tensor) -> torch.Tensor:
-    """A new tensor of the same type; not by an operator on fake tensors, which takes long."""
+    """A new tensor of the same type."""
     shape, strides = tensor.shape, tensor.stride()
+    return without_fake_operator(lambda t: torch.empty_strided(shape, strides, dtype=t.dtype, device=t.device), tensor)
+
+
+def without_fake_operator(make: Callable[[torch.Tensor], torch.Tensor], tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor that an operator makes of another, on its device; not by way of fake tensors, which takes long."""
     if not isinstance(tensor, FakeTensor):
-        return torch.empty_strided(shape, strides, dtype=tensor.dtype, device=tensor.device)
+        return make(tensor)
     with in_kernel_invocation_manager(tensor.fake_mode):
-        meta = torch.empty_strided(shape, strides, dtype=tensor.dtype, device="meta")
+        meta = make(tensor)
     return FakeTensor(tensor.fake_mode, meta, tensor.fake_device)

@@ -14,12 +14,13 @@ import torch
 from torch import fx
 from torch._C import DisableTorchFunction
 from torch._ops import HigherOrderOperator
-from torch._subclasses.fake_tensor import FakeTensor, in_kernel_invocation_manager
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map_only, tree_unflatten
 
+from ir.capture.repeats.again import without_fake_operator
 from ir.capture.repeats.kept import Holding
 from ir.objects.signature import flatten
 
@@ -205,12 +206,8 @@ class Template:
 
 
 def _alone(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor in the same memory that nothing else holds; not by an operator on fake tensors, which takes long."""
-    if not isinstance(tensor, FakeTensor):
-        return tensor.detach()
-    with in_kernel_invocation_manager(tensor.fake_mode):
-        meta = tensor.detach()
-    return FakeTensor(tensor.fake_mode, meta, tensor.fake_device)
+    """A tensor in the same memory that nothing else holds."""
+    return without_fake_operator(torch.Tensor.detach, tensor)
 
 
 def _require_unkept(tensors: list[torch.Tensor], inside: Iterable[int], kept: Iterable[Holding]) -> None:
