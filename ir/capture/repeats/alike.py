@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import nn
 FEWEST = 8  # modules that are worth looking at
 
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict)
+_NUMBER = re.compile(r"\b\d+\b")
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -38,7 +40,7 @@ def alike_modules(model: nn.Module, fewest: int = FEWEST) -> dict[int, Alike]:
     found: dict[int, Alike] = {}
     for group, modules in groups.items():
         if len(modules) >= fewest:
-            told = _telling([_attributes(module) for _, module in modules])
+            told = _telling([path for path, _ in modules], [_attributes(module) for _, module in modules])
             for (path, module), attributes in zip(modules, told, strict=True):
                 found[id(vars(module))] = Alike(path, group, attributes)
     return found
@@ -87,11 +89,17 @@ def _attributes(module: nn.Module) -> dict[str, str]:
     }
 
 
-def _telling(attributes: list[Mapping[str, str]]) -> list[frozenset[tuple[str, str]]]:
-    """The attributes of each member without those that differ between any two: the index of a layer."""
-    values: dict[str, set[str]] = {}
-    for one in attributes:
+def _telling(paths: Sequence[str], attributes: Sequence[Mapping[str, str]]) -> list[frozenset[tuple[str, str]]]:
+    """The attributes of each member without those that number the members of a list: the index of a layer.
+
+    The list of a member is the longest of which the paths differ in one number: encoders and decoders count alike.
+    """
+    lists = [[path[: m.start()] + "#" + path[m.end() :] for m in _NUMBER.finditer(path)] or [path] for path in paths]
+    lengths = Counter(name for names in lists for name in names)
+    values: dict[str, set[tuple[str, str]]] = {}
+    for names, one in zip(lists, attributes, strict=True):
+        longest = max(names, key=lambda name: lengths[name])
         for name, value in one.items():
-            values.setdefault(name, set()).add(value)
+            values.setdefault(name, set()).add((longest if lengths[longest] > 2 else "", value))
     numbering = {name for name, found in values.items() if len(found) == len(attributes)}
     return [frozenset(item for item in one.items() if item[0] not in numbering) for one in attributes]

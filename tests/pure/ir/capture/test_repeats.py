@@ -180,6 +180,10 @@ def test_layers_that_are_alike_are_exported_once_a_kind() -> None:
     assert same(model, dynamic=True) == LAYERS - 2
 
 
+def test_layers_of_two_lists_are_counted_in_each() -> None:
+    assert same(lambda: nn.Sequential(Stack(plain), Stack(plain))) == 2 * LAYERS - 2
+
+
 def test_what_layers_store_in_pools_is_state_of_each() -> None:
     once = exported(Pooled(), (torch.randn(3, WIDTH),), fewest=4)
     assert [state.fqns[0] for state, _ in once.graph.updates] == [f"layers.{i}.pool" for i in range(LAYERS)]
