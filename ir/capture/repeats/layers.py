@@ -77,6 +77,10 @@ class _Kind:
     recorded: Recorded | None = None
     refused: str = ""
 
+    @property
+    def is_repeated(self) -> bool:
+        return 0 < self.template < self.calls
+
 
 @dataclass
 class LayersOnce:
@@ -173,14 +177,14 @@ class LayersOnce:
     @property
     def reasons(self) -> dict[str, str]:
         """The reasons for which layers are recorded in full, by the path of one of each kind."""
-        unlike = [k.path for k in self._kinds.values() if k.calls >= FEWEST and not (k.recorded or k.refused)]
+        unlike = [k.path for k in self._kinds.values() if k.calls >= FEWEST and not (k.is_repeated or k.refused)]
         found = self.refused | dict.fromkeys(unlike, "no two in a row are recorded alike")
         groups: dict[int, list[_Kind]] = {}
         for (group, *_), kind in self._kinds.items():
             groups.setdefault(group, []).append(kind)
         for kinds in groups.values():
-            repeated = any(0 < k.template < k.calls for k in kinds)
-            if not repeated and sum(k.calls for k in kinds) >= FEWEST and not any(k.path in found for k in kinds):
+            settled = any(k.is_repeated or k.refused or k.path in found for k in kinds)
+            if not settled and sum(k.calls for k in kinds) >= FEWEST:
                 found[kinds[0].path] = f"they are of {len(kinds)} kinds"
         return found
 

@@ -335,6 +335,7 @@ def test_layers_with_values_of_others_in_their_code_are_exported_one_by_one_and_
         once = exported(model(of_array), (torch.randn(3, WIDTH),), fewest=4)
         assert once.left_out == 0
         assert any("exported one by one: it has _tensor_constant" in note for note in once.graph.notes)
+        assert not any("they are of" in note for note in once.graph.notes)
 
 
 def test_layers_of_many_kinds_are_exported_one_by_one_and_say_so() -> None:
