@@ -53,8 +53,6 @@ def with_few_widths(given: Mapping[str, torch.Tensor], generation: Generation) -
     for name in _REPEATED:
         if name in made and made[name].shape[-1] < LEAST:
             made[name] = torch.cat([made[name]] * LEAST, -1)
-    if "ranks" in made and len(made["ranks"]) < LEAST:
-        made["ranks"] = torch.arange(min(LEAST, generation.vocabulary))
     padded = generation.together == "any" and generation.cached and not (generation.slots or generation.chunk)
     if padded and "input_ids" in made and (seq := made["input_ids"].shape[1]) > 1:
         made["input_ids"] = pad(made["input_ids"], (-seq % SEQ, 0))

@@ -282,11 +282,11 @@ def test_batches_are_padded_to_few_shapes_by_rows_that_write_to_page_0() -> None
 
 
 def test_no_width_is_one_for_which_torch_compiles_apart() -> None:
-    given = {"input_ids": [[5]], "table": [[3]], "ranks": [0], "marked": [[7]], "changes": [[[2.0], [0.5]]]}
+    given = {"input_ids": [[5]], "table": [[3]], "marked": [[7]], "changes": [[[2.0], [0.5]]]}
     made = with_few_widths(
         {name: torch.tensor(one) for name, one in given.items()}, Generation(4, max_length=40, vocabulary=9)
     )
-    wanted = {"table": [[3, 0]], "ranks": [0, 1], "marked": [[7, 7]], "changes": [[[2.0, 2.0], [0.5, 0.5]]]}
+    wanted = {"table": [[3, 0]], "marked": [[7, 7]], "changes": [[[2.0, 2.0], [0.5, 0.5]]]}
     assert {name: made[name].tolist() for name in wanted} == wanted
 
 
