@@ -6,6 +6,7 @@ files         files and folders of weights -> the byte range of each tensor
 tensors       a tensor on disk as pieces: byte ranges that each fill a box of it
 names         the names of a tensor in the model, in its state dict and in a checkpoint
 transformers  tensors under the names that the module has for them
+own_loading   a module's own code for loading: hooks of its state dict, overridden methods
 rearranged    fake tensors that track which pieces they consist of, for transformers' own code to rearrange
 mosaic        tensors joined from others that are computed
 adapters      LoRA adapters, merged into tensors

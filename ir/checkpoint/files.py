@@ -78,7 +78,7 @@ def _require_same(file: Path, tables: Tables, other: Path, others: Tables) -> No
         for name, tensor in table.items():
             if name not in mine or _OF_A_RUN.search(f"{key}.{name}"):
                 continue
-            if mine[name] != tensor and not _sampled_alike(mine[name], tensor):
+            if not _sampled_alike(mine[name], tensor):
                 raise SourceError(
                     f"{file.name} and {other.name} have other values of {name}, and do not say which part each has; "
                     "join them, or name one with --checkpoint"
@@ -86,6 +86,9 @@ def _require_same(file: Path, tables: Tables, other: Path, others: Tables) -> No
 
 
 def _sampled_alike(one: Stored, other: Stored) -> bool:
+    """Whether two tensors are of one type, with the same first and last rows."""
+    if one == other:
+        return True
     if (one.shape, one.dtype) != (other.shape, other.dtype):
         return False
     rows = {0, one.shape[0] - 1} if one.shape and one.shape[0] else set[int]()
@@ -99,7 +102,10 @@ def _bytes(tensor: Stored) -> torch.Tensor:
 
 
 def _read_shards(index: Path) -> dict[str, Stored]:
-    """The tensors that an index of shards names."""
+    """The tensors of the shards that an index names, those that it does not name among them.
+
+    Raises SourceError where one is missing, or is in two shards with other values.
+    """
     try:
         place = dict[str, str](json.loads(index.read_bytes())["weight_map"])
     except OSError as e:
@@ -114,7 +120,15 @@ def _read_shards(index: Path) -> dict[str, Stored]:
             shards[name] = _read_file(index.parent / name)[""]
         if tensor not in shards[name]:
             raise SourceError(f"{index.name} places {tensor} in {index.parent / name}, which does not hold it")
-    return {tensor: shards[name][tensor] for tensor, name in place.items()}
+    found = {tensor: shards[name][tensor] for tensor, name in place.items()}
+    for name, shard in shards.items():
+        for tensor, stored in shard.items():
+            if not _sampled_alike(found.setdefault(tensor, stored), stored):
+                raise SourceError(
+                    f"{tensor} is in {place.get(tensor)} and in {name}, with other values; one of these files of "
+                    f"{index.parent} is of another checkpoint: fetch both again"
+                )
+    return found
 
 
 def _read_file(file: Path) -> Tables:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ir.checkpoint.names import renamed_for, rival_prefixes, stored_names
+from ir.checkpoint.own_loading import has_own_loading, loaded_by_itself
 from ir.checkpoint.rearranged import Rearranged
 from ir.checkpoint.tensors import Held, Tensorlike
 from ir.errors import SourceError
@@ -43,12 +44,15 @@ def is_pretrained(model: nn.Module) -> bool:
 
 
 def _by_prefix(model: nn.Module, tensors: Mapping[str, Tensorlike], origin: str) -> Named:
-    """The names under which the model's state dict is stored, with or without a prefix.
+    """The names under which the model's state dict is stored, with or without a prefix, as its own code takes them.
 
     Raises SourceError where weights under several prefixes fit.
     """
     own = stored_names(model)
     best = _renamed(own, tensors, origin)
+    if has_own_loading(model):
+        found, left = loaded_by_itself(model, {new: tensors[old] for old, new in best.items()}, origin)
+        return Named(found, tuple(old for old in tensors if best.get(old) in left or old not in best))
     found = {own[new]: tensors[old] for old, new in best.items() if new in own}
     return Named(found, tuple(old for old in tensors if best.get(old) not in own))
 

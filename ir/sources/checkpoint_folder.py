@@ -20,6 +20,7 @@ from ir.checkpoint.checkpoint import Checkpoint
 from ir.checkpoint.formats.gguf import gguf_package, gguf_tensors, is_gguf
 from ir.checkpoint.quantized.planned import hold_planned
 from ir.checkpoint.quantized.quantization import quantization_of
+from ir.checkpoint.tensors import Stored, Tensorlike
 from ir.checkpoint.transformers import silenced
 from ir.errors import SourceError
 from ir.sources.examples.example_inputs import ExampleInputs, make_example
@@ -236,12 +237,12 @@ def _model_class(
     """The class that the checkpoint was saved from, and a note where that is a guess."""
     named = next(iter(plain.get("architectures") or ()), None)
     code = {str(ref).rpartition(".")[2]: ref for ref in dict(plain.get("auto_map") or {}).values() if ref}
-    if named in code and reading.trust_remote_code:
+    if reading.trust_remote_code and (own := _own_code(named, config, plain, transformers)):
         dynamic = import_module("transformers.dynamic_module_utils")
         try:
-            return dynamic.get_class_from_dynamic_module(code[named], path, local_files_only=True), ()
+            return dynamic.get_class_from_dynamic_module(own, path, local_files_only=True), ()
         except Exception as e:
-            raise SourceError(f"the code in {path} does not give {named}: {_short(e)}") from e
+            raise SourceError(f"the code in {path} does not give {own.rpartition('.')[2]}: {_short(e)}") from e
     if named is not None:
         if not hasattr(transformers, named):
             way_out = _UNTRUSTED if named in code else "a newer version may, or give a model file that makes it"
@@ -257,8 +258,27 @@ def _model_class(
             f"{path}/config.json names no architectures, and {plain.get('model_type')} has no model without a head; "
             'add "architectures": ["..."] to it'
         ) from None
-    cls = cls[0] if isinstance(cls, tuple) else cls
+    cls = _classes(cls)[0]
     return cls, (f"config.json names no architectures: this is {cls.__name__}, the model without a head",)
+
+
+def _own_code(named: str | None, config: Any, plain: Mapping[str, Any], transformers: Any) -> str:
+    """Where a folder's code has the class of the model, in transformers' spelling; empty where it has none.
+
+    A class of the library makes way for the one that the folder has for the same auto class, as with transformers.
+    """
+    codes = {auto: str(ref) for auto, ref in dict(plain.get("auto_map") or {}).items() if isinstance(ref, str)}
+    for auto, ref in codes.items():
+        known = getattr(getattr(transformers, auto, None), "_model_mapping", {})
+        if ref.rpartition(".")[2] == named:
+            return ref
+        if type(config) in known and named in (cls.__name__ for cls in _classes(known[type(config)])):
+            return ref
+    return ""
+
+
+def _classes(found: Any) -> Sequence[type]:
+    return found if isinstance(found, tuple) else (found,)
 
 
 def _build(path: Path, cls: Any, config: Any, dtype: torch.dtype) -> nn.Module:
@@ -286,9 +306,20 @@ def _keep_in_float32(model: Any, dtype: torch.dtype) -> None:
 
 
 def _stored_dtype(checkpoint: Checkpoint | None) -> torch.dtype:
-    """The dtype of the first floating-point tensor, which transformers takes if the configuration names none."""
-    dtypes = (tensor.dtype for tensor in checkpoint.tensors.values()) if checkpoint is not None else ()
+    """The dtype of the first floating-point tensor, which transformers takes if the configuration names none.
+
+    Files come in the order of their names, and so do the tensors of one of safetensors.
+    """
+    tensors = checkpoint.tensors.items() if checkpoint is not None else ()
+    dtypes = (tensor.dtype for _, tensor in sorted(tensors, key=_place))
     return next((dtype for dtype in dtypes if dtype.is_floating_point and dtype.itemsize > 1), torch.float32)
+
+
+def _place(named: tuple[str, Tensorlike]) -> tuple[str, str]:
+    """The file of a tensor and, in one of safetensors, its name."""
+    name, tensor = named
+    file = tensor.pieces[0].file if isinstance(tensor, Stored) else Path()
+    return str(file), name if file.suffix == ".safetensors" else ""
 
 
 def _short(e: Exception) -> str:

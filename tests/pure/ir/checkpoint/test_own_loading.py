@@ -1,0 +1,107 @@
+"""Modules whose own code changes what a checkpoint's tensors become."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from ir.checkpoint.checkpoint import Checkpoint
+from ir.errors import SourceError
+
+
+class Turning(nn.Linear):
+    """A hook turns the weight, which has another name in files."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 3)
+        self.register_load_state_dict_pre_hook(self.turn)
+
+    @staticmethod
+    def turn(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+        state[f"{prefix}weight"] = state.pop(f"{prefix}kernel").t() * 2
+
+
+class Renaming(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(3, 3)
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True) -> Any:  # type: ignore[override]
+        renamed = {"weight" if name == "kernel" else name: -tensor for name, tensor in state_dict.items()}
+        return super().load_state_dict(renamed, strict)
+
+
+class Growing(nn.Module):
+    """A buffer of as many rows as the file has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("kernel", torch.zeros(0, 3))
+        self.bias = nn.Parameter(torch.zeros(3))
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        self.kernel = torch.zeros(state_dict[f"{prefix}kernel"].shape)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+class Copying(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(3, 3)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *_: Any) -> None:
+        self.weight.data.copy_(state_dict[f"{prefix}weight"])
+
+
+class Counting(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(3, 3)
+
+    def get_extra_state(self) -> Any:
+        return 1
+
+    def set_extra_state(self, state: Any) -> None: ...
+
+
+class Failing(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(3, 3)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *_: Any) -> None:
+        raise KeyError("version")
+
+
+KERNEL = torch.arange(9.0).view(3, 3)
+
+
+def opened(folder: Path, **tensors: torch.Tensor) -> Checkpoint:
+    torch.save({"bias": torch.ones(3), **tensors}, folder / "c.pt")
+    return Checkpoint.open(folder / "c.pt")
+
+
+@pytest.mark.parametrize("made", [Turning, Renaming, Growing])
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_modules_own_code_loads(made: type[nn.Module], device: str, tmp_path: Path) -> None:
+    module, loaded = made().to(device), made()
+    before = dict(module.named_parameters())
+    found = opened(tmp_path, kernel=KERNEL).for_model(module)
+    loaded.load_state_dict({"bias": torch.ones(3), "kernel": KERNEL})
+    assert set(found) == set(loaded.state_dict())
+    assert all(torch.equal(found[name], tensor) for name, tensor in loaded.state_dict().items())
+    assert all(before[name] is tensor for name, tensor in module.named_parameters())
+    assert [t.shape for t in module.state_dict().values()] == [t.shape for t in loaded.state_dict().values()]
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (Copying, "how Copying loads weight, bias cannot be followed, as it copies values: let `model` load"),
+        (Counting, r"Counting has state of its own in checkpoints \(`set_extra_state`\), which is not read"),
+        (Failing, r"Failing.load_state_dict cannot load .*c.pt: 'version'"),
+    ],
+)
+def test_code_that_cannot_be_followed(made: type[nn.Module], message: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=message):
+        opened(tmp_path, weight=KERNEL).for_model(made().to("meta"))

@@ -1,0 +1,94 @@
+"""Folders of transformers whose files or settings say more than one thing: what transformers itself takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers as hf
+from safetensors.torch import save_file
+
+from ir.errors import SourceError
+from ir.sources import Reading, read_source
+from tests.zoo.checkpoints.kinds import llama
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    llama().config.save_pretrained(tmp_path)
+    configure(tmp_path, architectures=["LlamaForCausalLM"])
+    return tmp_path
+
+
+def configure(folder: Path, **settings: Any) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
+
+
+def write(folder: Path, *files: Mapping[str, torch.Tensor]) -> None:
+    """Save shards and their index, the last one first in it; it does not name the head."""
+    place = dict[str, str]()
+    for i, tensors in enumerate(files, 1):
+        save_file(dict(tensors), folder / (name := f"model-0000{i}-of-0000{len(files)}.safetensors"))
+        place = {n: name for n in tensors if n != "lm_head.weight"} | place
+    index = {"metadata": {}, "weight_map": place}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def halves(first: Callable[[str], bool], dtype: torch.dtype = torch.float32) -> tuple[dict[str, torch.Tensor], ...]:
+    """The weights for which `first` holds, in another dtype, and the others."""
+    tensors = {name: tensor.clone() for name, tensor in llama().state_dict().items()}
+    return {n: t.to(dtype) for n, t in tensors.items() if first(n)}, {n: t for n, t in tensors.items() if not first(n)}
+
+
+@pytest.mark.parametrize(("part", "dtype"), [("layers.0.", torch.bfloat16), ("norm", torch.float32)])
+def test_without_a_dtype_that_of_the_first_tensor_is_taken(part: str, dtype: torch.dtype, folder: Path) -> None:
+    configure(folder, dtype=None)
+    some, others = halves(lambda n: part in n, dtype)
+    both = {name: tensor.to(torch.bfloat16) for name, tensor in others.items()} if dtype == torch.float32 else others
+    write(folder, some, both)
+    assert next(read_source(str(folder)).model.parameters()).dtype == dtype  # of the first file
+    (folder / "model.safetensors.index.json").unlink()
+    save_file(some | both, folder / "model.safetensors")
+    first = both["lm_head.weight"].dtype
+    assert next(read_source(str(folder)).model.parameters()).dtype == first
+    assert hf.AutoModelForCausalLM.from_pretrained(folder).dtype == first
+
+
+def test_a_tensor_that_an_index_does_not_name(folder: Path) -> None:
+    write(folder, *halves(lambda n: "layers.0." in n))
+    weights = read_source(str(folder)).weights
+    assert torch.equal(weights["lm_head.weight"], llama().lm_head.weight)
+
+
+def test_a_tensor_in_two_shards(folder: Path) -> None:
+    one, two = halves(lambda n: "layers.0." in n)
+    name, tensor = next(iter(one.items()))
+    write(folder, one, two | {name: tensor.clone()})
+    assert torch.equal(read_source(str(folder)).weights[name], tensor)
+    write(folder, one, two | {name: tensor + 1})
+    with pytest.raises(SourceError, match=f"{name} is in model-.* and in model-.*, with other values; one of these"):
+        read_source(str(folder))
+
+
+CODE = """\
+from transformers import LlamaForCausalLM
+
+class Doubled(LlamaForCausalLM):
+    pass
+"""
+
+
+def test_trusted_code_for_an_auto_class_replaces_the_librarys(folder: Path) -> None:
+    (folder / "doubled.py").write_text(CODE)
+    configure(folder, auto_map={"AutoModelForCausalLM": "doubled.Doubled"})
+    for trust, name in (False, "LlamaForCausalLM"), (True, "Doubled"):
+        source = read_source(str(folder), Reading(weights=False, trust_remote_code=trust))
+        assert type(source.model).__name__ == name
+    configure(folder, auto_map={"AutoModel": "doubled.Doubled"})  # of another auto class
+    source = read_source(str(folder), Reading(weights=False, trust_remote_code=True))
+    assert type(source.model).__name__ == "LlamaForCausalLM"
