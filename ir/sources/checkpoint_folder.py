@@ -263,7 +263,7 @@ def _model_class(
 
 
 def _own_code(named: str | None, config: Any, plain: Mapping[str, Any], transformers: Any) -> str:
-    """Where a folder's code has the class of the model, in transformers' spelling; empty where it has none.
+    """The place in a folder's code of the model's class, as transformers spells it; empty where there is none.
 
     A class of the library makes way for the one that the folder has for the same auto class, as with transformers.
     """
@@ -272,7 +272,7 @@ def _own_code(named: str | None, config: Any, plain: Mapping[str, Any], transfor
         known = getattr(getattr(transformers, auto, None), "_model_mapping", {})
         if ref.rpartition(".")[2] == named:
             return ref
-        if type(config) in known and named in (cls.__name__ for cls in _classes(known[type(config)])):
+        if type(config) in known and named in [cls.__name__ for cls in _classes(known[type(config)])]:
             return ref
     return ""
 

@@ -181,11 +181,20 @@ def _packed(parts: Sources) -> tuple[Scheme, Sources]:
     if "shape" not in parts:
         raise SourceError("packed weights have no `weight_shape`")
     columns = int(parts["shape"].read(torch.int64)[-1])
-    if codes.shape[-1] * 32 // columns not in (2, 4, 8):
+    bits = _bits(codes.shape[-1], columns)
+    if not bits:
         raise SourceError("packed weights are read if they have 2, 4 or 8 bits; save the model so")
     if "g_idx" in parts and int(parts["g_idx"].read(torch.int64).min()) >= 0:
         tensors["g_idx"] = parts["g_idx"]
-    return PackedRows(codes.shape[-1] * 32 // columns, columns), tensors
+    return PackedRows(bits, columns), tensors
+
+
+def _bits(words: int, count: int, first: int = 4) -> int:
+    """The bits of a number, of which so many are packed into words of 32, the last one filled up; 0 for other bits.
+
+    `first` is taken where several fit.
+    """
+    return next((bits for bits in (first, 4, 8, 2) if -(-count * bits // 32) == words), 0)
 
 
 def _gptq(settings: MethodSettings) -> Kinds:
@@ -193,11 +202,18 @@ def _gptq(settings: MethodSettings) -> Kinds:
     form = str(settings.get("checkpoint_format") or settings.get("format") or "gptq")
     if bits not in (2, 4, 8) or form not in ("gptq", "gptq_v2"):
         raise SourceError(f"GPTQ of {bits} bits as {form} is not read; 2, 4 or 8 bits as gptq or gptq_v2 are")
-    return {_QWEIGHT: partial(_gptq_weight, Gptq(bits, zeros_less_one=form == "gptq"))}
+    return {_QWEIGHT: partial(_gptq_weight, bits, form == "gptq")}
 
 
-def _gptq_weight(scheme: Gptq, parts: Sources) -> tuple[Scheme, Sources]:
-    """Without the groups of the columns, where these are next to each other."""
+def _gptq_weight(bits: int, zeros_less_one: bool, parts: Sources) -> tuple[Scheme, Sources]:
+    """Without the groups of the columns, where these are next to each other.
+
+    Layers may have other bits than the settings say: GPTQModel's `dynamic`.
+    """
+    bits = _bits(parts["zeros"].shape[1], parts["scale"].shape[1], bits)
+    if not bits:
+        raise SourceError("layers in GPTQ are read if each has 2, 4 or 8 bits; save the model so")
+    scheme = Gptq(bits, zeros_less_one)
     if "g_idx" in parts:
         group = parts["g_idx"].read(torch.int64)
         size = -(-len(group) // parts["scale"].shape[0])

@@ -42,7 +42,7 @@ class Growing(nn.Module):
         self.register_buffer("kernel", torch.zeros(0, 3))
         self.bias = nn.Parameter(torch.zeros(3))
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:  # type: ignore[override]
         self.kernel = torch.zeros(state_dict[f"{prefix}kernel"].shape)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
@@ -51,7 +51,7 @@ class Copying(nn.Linear):
     def __init__(self) -> None:
         super().__init__(3, 3)
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *_: Any) -> None:
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *_: Any) -> None:  # type: ignore[override]
         self.weight.data.copy_(state_dict[f"{prefix}weight"])
 
 
@@ -69,7 +69,7 @@ class Failing(nn.Linear):
     def __init__(self) -> None:
         super().__init__(3, 3)
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *_: Any) -> None:
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *_: Any) -> None:  # type: ignore[override]
         raise KeyError("version")
 
 

@@ -77,11 +77,12 @@ def packed(bits: int, ordered: bool = False) -> tuple[Tensors, torch.Tensor]:
     return stored, each(R, C, lambda r, c: (q[r, c] - z[r, groups[c]]).half() * s[r, groups[c]])
 
 
-def gptq(less: int, ordered: bool) -> tuple[Tensors, torch.Tensor]:
+def gptq(less: int, ordered: bool, bits: int = 4) -> tuple[Tensors, torch.Tensor]:
     groups = torch.arange(C) // GROUP
     groups = groups.flip(0) if ordered else groups
-    q, z, s = integers(0, 16, C, R), integers(1, 16, 3, R), scales(3, R)
-    stored = {"x.qweight": words(q.t(), 4).t(), "x.qzeros": words(z - less, 4), "x.scales": s, "x.g_idx": groups.int()}
+    q, z, s = integers(0, 1 << bits, C, R), integers(1, 1 << bits, 3, R), scales(3, R)
+    packed = {"x.qweight": words(q.t(), bits).t(), "x.qzeros": words(z - less, bits)}
+    stored = {**packed, "x.scales": s, "x.g_idx": groups.int()}
     return stored, each(R, C, lambda r, c: (q[c, r] - z[groups[c], r]).half() * s[groups[c], r])
 
 
@@ -206,6 +207,7 @@ CASES: Mapping[str, tuple[dict[str, object], tuple[Tensors, torch.Tensor]]] = {
     "4 bits packed": (CT, packed(4)),
     "8 bits packed, columns in any order": (CT, packed(8, ordered=True)),
     "gptq": ({"quant_method": "gptq", "bits": 4}, gptq(1, ordered=False)),
+    "gptq, a layer of other bits": ({"quant_method": "gptq", "bits": 4}, gptq(1, ordered=True, bits=8)),
     "gptq 2, columns in any order": (
         {"quant_method": "gptq", "bits": 4, "checkpoint_format": "gptq_v2"},
         gptq(0, ordered=True),
@@ -380,6 +382,12 @@ def test_a_form_that_is_not_read_is_named(what: str) -> None:
     with pytest.raises(SourceError) as error:
         Quantization(method, settings).weights({})
     assert message in str(error.value)
+
+
+def test_a_layer_in_gptq_of_other_bits_is_refused() -> None:
+    stored = {"x.qweight": torch.ones(3, 64), "x.qzeros": torch.ones(1, 6), "x.scales": torch.ones(1, 64)}  # 3 bits
+    with pytest.raises(SourceError, match="layers in GPTQ are read if each has 2, 4 or 8 bits"):
+        Quantization("gptq", {"bits": 4}).weights({name: Held(t) for name, t in stored.items()})
 
 
 def test_a_part_of_low_rank_is_refused() -> None:
