@@ -65,8 +65,11 @@ class Checkpoint(Mapping[str, torch.Tensor]):
             return self
         named = {f"{key}.{name}".lstrip("."): t for key, table in self.tables.items() for name, t in table.items()}
         named |= self.tensors
-        chosen = {name.removeprefix(prefix): t for name, t in named.items() if name.startswith(prefix)}
-        if not chosen:
+        bare = unwrapped((), named)
+        kinds = (
+            {n.removeprefix(prefix): t for n, t in table.items() if n.startswith(prefix)} for table in (named, bare)
+        )
+        if not (chosen := next(filter(None, kinds), None)):
             raise SourceError(f"{self} holds no name that begins with {prefix}: it has {_listed([*named], 3)}")
         return Checkpoint(self.path, chosen, self.notes, {"": chosen}, self.quantization, self.adapters)
 
@@ -110,11 +113,17 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         return Checkpoint(self.path, named.tensors, (*self.notes, *notes), self.tables)
 
     def _table_for(self, wanted: Collection[str]) -> Mapping[str, Tensorlike]:
-        """The table that fits most of the wanted names.  Raises SourceError where several do, with other tensors."""
+        """The table that fits most of the wanted names, or those of several parts of the model, joined.
+
+        Raises SourceError where several do, with other tensors.
+        """
         tables = {key: unwrapped(wanted, table) for key, table in self.tables.items()}
         main = unwrapped(wanted, self.tensors)
         fits = {key: fit(wanted, table) for key, table in tables.items()}
         best = max(fits, key=fits.__getitem__, default="")
+        for joined in (unwrapped(wanted, table) for table in _joined(self.tables)):
+            if fit(wanted, joined) > max(fits.get(best, 0), fit(wanted, main)):
+                return joined
         if fits.get(best, 0) <= fit(wanted, main):
             best = next((key for key, table in self.tables.items() if table is self.tensors), best)
         rivals = [key for key, n in fits.items() if n and n == fits[best]]
@@ -192,6 +201,19 @@ _Table = TypeVar("_Table", bound=Mapping[str, Tensorlike])
 def _main(tables: Mapping[str, _Table]) -> _Table:
     """The table that a file's tensors are in, unless a model fits another one better."""
     return tables.get("state_dict") or tables[""]
+
+
+def _joined(tables: Mapping[str, Mapping[str, Tensorlike]]) -> Iterator[dict[str, Tensorlike]]:
+    """The tables of each dict that holds several of them, as one with the keys in front of the names."""
+    above = {".".join(parts[:i]) for parts in (key.split(".") for key in tables if key) for i in range(len(parts))}
+    for path in sorted(above, key=len, reverse=True):
+        start = f"{path}." if path else ""
+        inside = {key: table for key, table in tables.items() if key.startswith(start) and table}
+        if len(inside) > 1:
+            named = (
+                (f"{key}.{name}".lstrip("."), tensor) for key, table in inside.items() for name, tensor in table.items()
+            )
+            yield {name.removeprefix(start): tensor for name, tensor in named}
 
 
 def _fitting(wanted: Collection[str], table: Mapping[str, Tensorlike]) -> Iterator[tuple[str, Tensorlike]]:
@@ -278,7 +300,7 @@ def _check_type(value: Param | State, weights: Checkpoint) -> None:
     found, name = weight_source(weights, value.fqns), value.fqns[0]
     if found.shape != tuple(at(d, {}) for d in value.type.shape):
         raise SourceError(f"{name} is {list(found.shape)} in {weights} and {value.type} in the model")
-    if found.dtype != value.type.dtype and not (_plain(found.dtype) and _plain(value.type.dtype)):
+    if found.dtype != value.type.dtype and not _converts(found.dtype, value.type.dtype):
         raise SourceError(
             f"{name} is {_spelled(found.dtype)} in {weights} and {_spelled(value.type.dtype)} in the model: quantized "
             "weights cannot be read; convert the checkpoint to bfloat16 first"
@@ -291,6 +313,12 @@ def _check_ties(value: Param | State, weights: Checkpoint) -> None:
     for other in others:
         if weights.tensors[other] != weights.tensors[first] and not torch.equal(weights[other], weights[first]):
             raise SourceError(f"{first} and {other} are one weight in the model and differ in {weights}; untie them")
+
+
+def _converts(stored: torch.dtype, own: torch.dtype) -> bool:
+    """Whether a tensor of the model takes values of another dtype, as `load_state_dict` copies them."""
+    values = _plain(stored) or not (stored.is_floating_point or stored.is_complex)
+    return (_plain(stored) and _plain(own)) or (values and not (own.is_floating_point or own.is_complex))
 
 
 def _plain(dtype: torch.dtype) -> bool:

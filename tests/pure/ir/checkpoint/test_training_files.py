@@ -345,6 +345,33 @@ def test_tables_in_lists_and_other_dicts(held: Any, tmp_path: Path) -> None:
     assert_read(tmp_path / "c.pt")
 
 
+class Parts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(3, 3), nn.Linear(3, 3)
+
+
+@pytest.mark.parametrize("around", [lambda held: held, lambda held: {"models": held, "optimizer": {"step": 1}}])
+def test_a_dict_of_parts_is_one_model(around: Callable[[Any], Any], tmp_path: Path) -> None:
+    model = Parts()
+    torch.save(around({name: part.state_dict() for name, part in model.named_children()}), tmp_path / "c.pt")
+    found = Checkpoint.open(tmp_path / "c.pt").for_model(Parts())
+    assert all(torch.equal(found[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_a_prefix_goes_without_what_wrappers_put_there(tmp_path: Path) -> None:
+    """Of two encoders in one module, as the message about both spells them."""
+    others = {f"module.other.{name}": -tensor for name, tensor in WEIGHTS.items()}
+    torch.save(
+        {"state_dict": {**{f"module.mine.{name}": t for name, t in WEIGHTS.items()}, **others}}, tmp_path / "c.pt"
+    )
+    both = Checkpoint.open(tmp_path / "c.pt")
+    with pytest.raises(SourceError, match=r"under `mine.` and `other.`: say --weights-prefix mine., or so"):
+        both.for_model(nn.Linear(3, 5))
+    for prefix, sign in (("mine.", 1), ("other.", -1), ("module.other.", -1)):
+        assert torch.equal(both.under(prefix).for_model(nn.Linear(3, 5))["bias"], WEIGHTS["bias"] * sign)
+
+
 def test_a_part_that_is_a_sum_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
     mesh = init_device_mesh("cpu", (2,))
