@@ -12,6 +12,7 @@ from typing import TypeAlias
 import torch
 
 from ir.checkpoint.formats.foreign import require_own
+from ir.checkpoint.formats.pickled import ZIP
 from ir.checkpoint.formats.sharded import rank_files, read_distributed, read_ranks
 from ir.checkpoint.layouts import weights_in
 from ir.checkpoint.tensors import Piece, Spread, Stored, contiguous
@@ -136,9 +137,20 @@ def _read_file(file: Path) -> Tables:
         require_own(file)
         if file.suffix == ".json":
             return {"": _read_shards(file)}
-        return {"": dict(_read_safetensors(file))} if file.suffix == ".safetensors" else read_ranks(file)
+        return {"": dict(_read_safetensors(file))} if _is_safetensors(file) else read_ranks(file)
     except OSError as e:
         raise SourceError(f"cannot read {file}: {e.strerror or e}") from e
+
+
+def _is_safetensors(file: Path) -> bool:
+    """Whether a file is one of safetensors, whatever its name.  Raises SourceError for torch's under such a name."""
+    with file.open("rb") as opened:
+        begin = opened.read(9)
+    if file.suffix == ".safetensors":
+        if begin.startswith(ZIP):
+            raise SourceError(f"{file} is a file of torch.save in spite of its name; let that end with .bin")
+        return True
+    return begin[8:] == b"{" and int.from_bytes(begin[:8], "little") <= file.stat().st_size - 8
 
 
 def read_stage_weights(file: Path) -> dict[str, Stored | Spread]:

@@ -20,6 +20,11 @@ _NAMES = (
 
 _SHARD = re.compile(r"-\d{5}-of-(?!00001)\d{5}")  # in the name of one of several files
 
+_OF_A_RUN = re.compile(
+    r"(optimizer|scheduler|scaler|sampler|dl_state_dict|training_args|adapter_model|rng|rng_state|random_states)(_\d+)*"
+)
+"""Names of the files in which transformers' Trainer and accelerate have the state of a run, with numbers."""
+
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 
 
@@ -57,6 +62,12 @@ def _by_layout(folder: Path) -> Path | None:
 
     Raises SourceError where they are divided over files in an order that is not known.
     """
+    for step in _steps(folder, "latest_universal", "{}"):
+        if list(step.glob("zero/*/fp32.pt")):
+            raise SourceError(
+                f"{folder} is a universal checkpoint of DeepSpeed, with a file for each weight; give the one that it "
+                "was made of"
+            )
     for step in _steps(folder, "latest", "{}"):
         if len(states := sorted(step.glob("mp_rank_*_model_states.pt"))) == 1 and not list(step.glob("layer_*")):
             return states[0]
@@ -116,15 +127,7 @@ def step_number(name: str) -> int:
 
 def _may_hold(file: Path) -> bool:
     """Whether a file may hold a model's weights: others hold the state of a training run."""
-    return file.stem not in (
-        "optimizer",
-        "scheduler",
-        "scaler",
-        "training_args",
-        "adapter_model",
-        "rng_state",
-        "rng",
-    ) and (not file.stem.startswith(("rng_state_", "random_states_")))
+    return _OF_A_RUN.fullmatch(file.stem) is None
 
 
 def _variant(name: str) -> Iterator[str]:

@@ -1,6 +1,8 @@
 """Formats of weight files other than safetensors.
 
-pickled       files of torch.save, without running pickled code
+inert         unpickling without running code
+pickled       files of torch.save
+legacy        those before torch 1.6, which are no archives
 sharded       what the processes of a job wrote: torch.distributed.checkpoint, a file of each rank
 foreign       files that torch did not write, which are refused
 gguf          GGUF files, dequantized by their own package

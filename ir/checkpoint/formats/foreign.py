@@ -19,14 +19,27 @@ _LIBRARIES = {
 """The libraries that write files of these names."""
 
 FOREIGN = frozenset(suffix for suffixes in _LIBRARIES for suffix in suffixes)
-_POINTER = b"version https://git-lfs"  # at the beginning of what git has in place of a large file
+_BEGINNINGS = {
+    b"version https://git-lfs": "is a pointer of git-lfs in place of the file; fetch that: git lfs pull",
+    b"<": "is a web page, or other text, in place of the file; fetch that again",
+    b"\x1f\x8b": "is compressed by gzip; unpack it: gunzip",
+    b"BZh": "is compressed by bzip2; unpack it: bunzip2",
+    b"\xfd7zXZ": "is compressed by xz; unpack it: unxz",
+    b"\x28\xb5\x2f\xfd": "is compressed by zstd; unpack it: unzstd",
+    b"\x89HDF": "is a file of Keras, or another one of HDF5, which is not read: save its weights as .safetensors",
+    b"GGUF": "is a GGUF file; give it a name that ends with .gguf, and name it in place of the folder",
+}
+"""What files that begin so are, and what to do."""
 
 
 def require_own(file: Path) -> None:
-    """Raise SourceError for a file that another library wrote, and for what git-lfs has in its place."""
+    """Raise SourceError for a file that another library wrote, and for what is in the place of one, as of git-lfs."""
     for suffixes, library in _LIBRARIES.items():
         if file.suffix in suffixes:
             raise SourceError(f"{file} is a file of {library}, which is not read: save its weights as .safetensors")
+    if file.suffix == ".bin" and file.with_suffix(".xml").is_file():
+        raise SourceError(f"{file} is a file of OpenVINO, which is not read: give the folder that it was made of")
     with file.open("rb") as opened:
-        if opened.read(len(_POINTER)) == _POINTER:
-            raise SourceError(f"{file} is a pointer of git-lfs in place of the file; fetch that: git lfs pull")
+        begin = opened.read(max(map(len, _BEGINNINGS)))
+    if found := next((said for first, said in _BEGINNINGS.items() if begin.startswith(first)), None):
+        raise SourceError(f"{file} {found}")

@@ -1,23 +1,21 @@
-"""Files of torch.save -> the place of each tensor.  No pickled code runs: objects of unknown classes are inert."""
+"""Files of torch.save -> the place of each tensor."""
 
 from __future__ import annotations
 
 import io
 import pickle
 import zipfile
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO, TypeAlias
 
 import torch
-import torch._utils
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.nn.parameter import Parameter
 
+from ir.checkpoint.formats.inert import Inert, InertUnpickler
+from ir.checkpoint.formats.legacy import LEGACY, read_legacy
 from ir.checkpoint.tensors import Change, Stored
 from ir.errors import SourceError
 
@@ -39,93 +37,6 @@ class RankPart:
 Entry: TypeAlias = Stored | RankPart
 FileEntries: TypeAlias = dict[str, dict[str, Entry]]
 """The entries of a file by name, in each of its dicts; "" is the file itself, "model" a dict under that key in it."""
-
-
-class Inert:
-    """An object of a class that is not loaded: it has the state that was pickled, and does nothing."""
-
-    state: Any = None
-    origin = ""  # the class, as the file names it
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.args = args
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Inert:
-        made = super().__new__(cls)
-        made.args = args
-        return made
-
-    def __setstate__(self, state: Any) -> None:
-        match state:
-            case (None | dict() as fields, dict() as slots):
-                self.state = {**(fields or {}), **slots}
-            case _:
-                self.state = state
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Inert:
-        return self
-
-    def __setitem__(self, key: Any, value: Any) -> None: ...
-
-    def append(self, item: Any) -> None: ...
-
-    def extend(self, items: Any) -> None: ...
-
-    def add(self, item: Any) -> None: ...
-
-    def field(self, name: str) -> Any:
-        """A field of the pickled state; None where there is none."""
-        return self.state.get(name) if isinstance(self.state, dict) else None
-
-
-@cache
-def _inert(module: str, name: str) -> type[Inert]:
-    return type(name, (Inert,), {"origin": f"{module}.{name}"})
-
-
-def _rebuilt(function: Any, cls: Any, args: tuple[Any, ...], state: Any) -> Any:
-    """A tensor of a subclass: inert with its state where it is a wrapper, as a DTensor is; else a plain tensor."""
-    made = function(*args)
-    if isinstance(made, Inert):
-        made.__setstate__(state)
-    return made
-
-
-def _parameter(data: Any, requires_grad: bool, hooks: Any, state: Any = None) -> Any:
-    return data
-
-
-def _without_default(factory: Any = None, *items: Any) -> dict[Any, Any]:
-    return dict(*items)
-
-
-_PLAIN: Mapping[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("collections", "defaultdict"): _without_default,
-    **{("builtins", cls.__name__): cls for cls in (set, frozenset, dict, list, tuple, int, float, bool, str, complex)},
-    **{("torch", cls.__name__): cls for cls in (torch.Size, torch.device, torch.UntypedStorage)},
-    ("torch.storage", "UntypedStorage"): torch.UntypedStorage,
-    ("torch.nn.parameter", "Parameter"): Parameter,
-    ("torch._tensor", "_rebuild_from_type_v2"): _rebuilt,
-    ("torch._utils", "_rebuild_parameter"): _parameter,
-    ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
-    ("torch.serialization", "_get_layout"): torch.serialization._get_layout,  # type: ignore[attr-defined]
-    **{
-        ("torch._utils", name): getattr(torch._utils, name)
-        for name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3")
-    },
-    ("torch._utils", "_rebuild_meta_tensor_no_storage"): torch._utils._rebuild_meta_tensor_no_storage,
-}
-"""What an unpickler may call: containers, numbers, and what makes tensors."""
-
-
-class InertUnpickler(pickle.Unpickler):
-    """An unpickler that makes tensors and plain containers, and of anything else an `Inert`."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "torch" and isinstance(found := getattr(torch, name, None), torch.dtype):
-            return found
-        return _PLAIN[module, name] if (module, name) in _PLAIN else _inert(module, name)
 
 
 _MODULE = SimpleNamespace(
@@ -172,15 +83,20 @@ _PROGRAMS = {
 def read_pickled(file: Path) -> FileEntries:
     """The tables of a file of torch.save.  Raises SourceError where it holds no table of tensors."""
     with file.open("rb") as opened:
-        if opened.read(4) != b"PK\x03\x04" or not zipfile.is_zipfile(file):
+        begin = opened.read(len(LEGACY))
+        if begin == LEGACY:
+            table = read_legacy(file, opened)
+        elif begin.startswith(ZIP) and zipfile.is_zipfile(file):
+            table = _of_archive(file, opened)
+        elif begin.startswith(b"\x80"):
+            raise SourceError(
+                f"cannot read {file}: it is a pickle that torch.save did not write; save its tensors as .safetensors"
+            )
+        else:
             raise SourceError(
                 f"cannot read {file}: it is damaged, or was not fetched whole; fetch it again; or save it again, as "
-                ".safetensors or with a torch of 1.6 or later"
+                ".safetensors"
             )
-        for ending, kind in _PROGRAMS.items():
-            if any(name.endswith(ending) for name in zipfile.ZipFile(opened).namelist()):
-                raise SourceError(f"cannot read {file}: it holds a program of {kind}")
-    table = unpickled(file, file)
     if isinstance(table, Inert) and (inside := _of_module(table)):
         table = inside
     if isinstance(table, Inert):
@@ -192,6 +108,18 @@ def read_pickled(file: Path) -> FileEntries:
     if not found and _has_arrays(table):
         raise SourceError(f"{file} holds arrays of numpy, not tensors: torch.from_numpy makes them of these")
     return {"": {}, **found}
+
+
+ZIP = b"PK\x03\x04"
+"""The first bytes of a file of torch.save."""
+
+
+def _of_archive(file: Path, opened: BinaryIO) -> Any:
+    """The object in a file, with fake tensors.  Raises SourceError for a program."""
+    for ending, kind in _PROGRAMS.items():
+        if any(name.endswith(ending) for name in zipfile.ZipFile(opened).namelist()):
+            raise SourceError(f"cannot read {file}: it holds a program of {kind}")
+    return unpickled(file, file)
 
 
 def unpickled(file: Path, opened: Any) -> Any:
@@ -277,6 +205,10 @@ def _entry(file: Path, name: str, value: Any, under: str = "") -> Entry | None:
             return _part(file, name, place_of(file, name, local), spec)
         case Inert(origin="torch._utils._rebuild_sparse_tensor"):
             raise SourceError(f"{name} in {file} is sparse; save it dense")
+        case Inert(origin="torch._utils._rebuild_device_tensor_from_numpy"):
+            raise SourceError(
+                f"{under}{name} in {file} was saved from a device of another kind; move it to the CPU first"
+            )
         case Inert(origin="torch._utils._rebuild_qtensor"):
             raise SourceError(f"{under}{name} in {file} is quantized by torch.ao; save the model as it was before")
     return None

@@ -11,11 +11,10 @@ from typing import Any
 
 import torch
 
+from ir.checkpoint.formats.inert import Inert, InertUnpickler
 from ir.checkpoint.formats.pickled import (
     FileEntries,
     FileSlice,
-    Inert,
-    InertUnpickler,
     RankPart,
     place_of,
     read_pickled,

@@ -230,7 +230,7 @@ TRAINED: dict[str, Kind] = {
     "torch's AveragedModel": changed(averaged),
     "torch's weight_norm": changed(weight_normed, refused=True),
     "torch's pruning": changed(pruned, refused=True),
-    "the form of torch.save before 1.6": trained(legacy, refused=True),
+    "the form of torch.save before 1.6": trained(legacy),
     "tensors that lie in one storage": pickled(pieces_of_one),
     "parameters, and float16": pickled(lambda w: {n: nn.Parameter(t.half()) for n, t in w.items()}, rounded=torch.half),
     "nn.DataParallel as a whole": pickled(lambda w: nn.DataParallel(net())),

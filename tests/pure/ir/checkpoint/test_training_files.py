@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 from argparse import Namespace
 from collections import defaultdict
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch._utils
 from safetensors.torch import save_file
 from torch import nn
 from torch.distributed.checkpoint.filesystem import _StorageInfo
@@ -92,6 +94,19 @@ def test_files_without_values_to_read(held: Any, message: str, tmp_path: Path) -
             b"version https://git-lfs.github.com/spec/v1\n",
             r"is a pointer of git-lfs in place of the file",
         ),
+        ("c.bin", b"<!doctype html>", r"c.bin is a web page, or other text, in place of the file; fetch that again"),
+        ("c.pt", b"\x1f\x8b\x08", r"c.pt is compressed by gzip; unpack it: gunzip"),
+        ("c.bin", b"BZh9", r"c.bin is compressed by bzip2; unpack it"),
+        ("c.bin", b"\xfd7zXZ\x00", r"c.bin is compressed by xz; unpack it"),
+        ("c.bin", b"\x28\xb5\x2f\xfd", r"c.bin is compressed by zstd; unpack it"),
+        ("c.ckpt", b"\x89HDF\r\n", r"c.ckpt is a file of Keras, or another one of HDF5, which is not read"),
+        ("c.bin", b"GGUF\x03", r"c.bin is a GGUF file; give it a name that ends with .gguf"),
+        ("c.safetensors", b"PK\x03\x04", r"c.safetensors is a file of torch.save in spite of its name; let that end"),
+        (
+            "c.pth",
+            pickle.dumps({"weight": 1}),
+            r"c.pth: it is a pickle that torch.save did not write; save its tensors",
+        ),
         (
             "run/step-10/.metadata",
             b"",
@@ -108,6 +123,80 @@ def test_what_torch_did_not_write_is_named(name: str, text: bytes, message: str,
     for path in paths:
         with pytest.raises(SourceError, match=message):
             Checkpoint.open(path)
+
+
+def test_an_openvino_model_is_named(tmp_path: Path) -> None:
+    (tmp_path / "openvino_model.bin").write_bytes(bytes(100))
+    (tmp_path / "openvino_model.xml").write_text("<net/>")
+    with pytest.raises(SourceError, match=r"openvino_model.bin is a file of OpenVINO, which is not read: give the"):
+        Checkpoint.open(tmp_path)
+
+
+@pytest.mark.parametrize("held", [WEIGHTS, {"model": WEIGHTS, "args": Namespace(a=1)}, LAYER])
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated:UserWarning")
+def test_files_of_old_versions_of_torch(held: Any, tmp_path: Path) -> None:
+    torch.save(held, file := tmp_path / "c.bin", _use_new_zipfile_serialization=False)
+    assert_read(file)
+    whole = file.read_bytes()
+    for size, why in (-4, "ValueError: a storage of .* elements ends at .*, the file at"), (200, ""), (20, "EOFError"):
+        file.write_bytes(whole[:size])
+        with pytest.raises(
+            SourceError, match=rf"c.bin: it is damaged, or was not fetched whole; fetch it again \({why}"
+        ):
+            Checkpoint.open(file)
+
+
+def test_a_pickle_of_another_byte_order_or_with_views_is_refused(tmp_path: Path) -> None:
+    torch.save(WEIGHTS, file := tmp_path / "c.bin", _use_new_zipfile_serialization=False)
+    whole = file.read_bytes()
+    file.write_bytes(whole.replace(b"little_endianq\x02\x88", b"little_endianq\x02\x89"))
+    with pytest.raises(SourceError, match="it was written on a machine of another byte order"):
+        Checkpoint.open(file)
+    file.write_bytes(re.sub(rb"Nt(q.)Q", b"K\x01t\\1Q", whole))  # the last item of what names a storage
+    with pytest.raises(SourceError, match="a view of a storage"):
+        Checkpoint.open(file)
+
+
+class Elsewhere:
+    """A tensor of a device that torch does not have here."""
+
+    def __init__(self, tensor: torch.Tensor, as_array: bool) -> None:
+        self.tensor, self.as_array = tensor, as_array
+
+    def __reduce__(self) -> Any:
+        make = torch._utils._rebuild_device_tensor_from_numpy
+        if not self.as_array:
+            make = torch._utils._rebuild_device_tensor_from_cpu_tensor
+        return make, (self.tensor.numpy() if self.as_array else self.tensor, self.tensor.dtype, "xla:0", False)
+
+
+def test_tensors_of_other_devices(tmp_path: Path) -> None:
+    torch.save({name: Elsewhere(tensor, False) for name, tensor in WEIGHTS.items()}, tmp_path / "c.pt")
+    assert_read(tmp_path / "c.pt")
+    torch.save({name: Elsewhere(tensor, True) for name, tensor in WEIGHTS.items()}, tmp_path / "c.pt")
+    with pytest.raises(SourceError, match=r"weight in .*c.pt was saved from a device of another kind; move it"):
+        Checkpoint.open(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["c.pt", "pytorch_model.bin"])
+def test_safetensors_under_another_name(name: str, tmp_path: Path) -> None:
+    save_file(WEIGHTS, tmp_path / name)
+    assert_read(tmp_path)
+
+
+def test_the_state_of_a_run_beside_a_file_of_accelerate(tmp_path: Path) -> None:
+    torch.save(WEIGHTS, tmp_path / "pytorch_model_fsdp.bin")
+    for name in ("optimizer_1.bin", "scheduler.bin", "sampler_1.bin", "dl_state_dict.bin", "rng_state_0.pth"):
+        torch.save({}, tmp_path / name)
+    assert_read(tmp_path)
+
+
+def test_a_universal_checkpoint_of_deepspeed_is_named(tmp_path: Path) -> None:
+    (tmp_path / "latest_universal").write_text("step5")
+    (tmp_path / "step5/zero/weight").mkdir(parents=True)
+    torch.save(torch.ones(2), tmp_path / "step5/zero/weight/fp32.pt")
+    with pytest.raises(SourceError, match="is a universal checkpoint of DeepSpeed, with a file for each weight; give"):
+        Checkpoint.open(tmp_path)
 
 
 def test_arrays_of_numpy_are_no_tensors(tmp_path: Path) -> None:

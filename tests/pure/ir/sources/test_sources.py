@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from ir.checkpoint.checkpoint import Checkpoint, check_weights
 from ir.errors import SourceError
-from ir.graph import State, Value
+from ir.graph import Value
 from ir.sizes import TensorType
 from ir.sources import Source, read_source, unpickled
 from ir.sources.meta import lost_values, parameters_on_meta, with_values
@@ -117,31 +116,6 @@ def test_a_tied_weight_may_be_stored_under_any_of_its_names() -> None:
     check_weights(tied, {"head.weight": torch.zeros(4, 4)})
     with pytest.raises(SourceError, match=r"hold no embed\.weight"):
         check_weights(tied, {"other.weight": torch.zeros(4, 4)})
-
-
-@pytest.mark.parametrize(
-    ("stored", "own", "taken"),
-    [
-        (torch.float16, torch.int64, True),  # of a state dict that was halved as a whole
-        (torch.int32, torch.int64, True),
-        (torch.uint8, torch.bool, True),
-        (torch.complex64, torch.int64, False),
-        (torch.float8_e5m2, torch.int64, False),
-        (torch.int8, torch.float32, False),
-        (torch.int8, torch.complex64, False),
-    ],
-)
-def test_integers_are_taken_from_other_numbers(
-    stored: torch.dtype, own: torch.dtype, taken: bool, tmp_path: Path
-) -> None:
-    torch.save({"a": torch.ones(4).to(stored)}, tmp_path / "c.pt")
-    state = State("a", TensorType((4,), own), fqns=("a",))
-    x = Value("x", TensorType((4,), own))
-    held = replace(graph([x], [], [x]), states=(state,))
-    if taken:
-        return check_weights(held, Checkpoint.open(tmp_path / "c.pt"))
-    with pytest.raises(SourceError, match=r"a is .* in the model: quantized weights cannot be read"):
-        check_weights(held, Checkpoint.open(tmp_path / "c.pt"))
 
 
 # ---- without memory
