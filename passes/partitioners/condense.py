@@ -15,7 +15,10 @@ import numpy as np
 
 def indivisible(n: int, edges: Sequence[tuple[int, int]], groups: Iterable[Sequence[int]]) -> np.ndarray:
     """The unit of each of `n` nodes; units are numbered in topological order, ties by their least node."""
-    leader = _union(n, groups)
+    bound = [group for group in groups if len(group) > 1]
+    if not bound and all(a < b for a, b in edges):
+        return np.arange(n, dtype=np.int64)  # in order already, each node by itself
+    leader = _union(n, bound)
     successors: list[list[int]] = [[] for _ in range(n)]
     for a, b in edges:
         if leader[a] != leader[b]:

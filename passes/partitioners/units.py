@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 
@@ -28,10 +29,14 @@ class Sets:
 
     @classmethod
     def of(cls, sets: Iterable[Sequence[int]], sizes: np.ndarray) -> Sets:
-        listed = [np.unique(np.asarray(members, dtype=np.int64)) for members in sets]
-        starts = np.concatenate(([0], np.cumsum([len(members) for members in listed], dtype=np.int64)))
-        joined = np.concatenate(listed) if listed else np.zeros(0, dtype=np.int64)
-        return cls(starts.astype(np.int64), joined, sizes)
+        listed = [*sets]
+        owner = np.repeat(np.arange(len(listed)), np.array([len(members) for members in listed], dtype=np.int64))
+        joined = np.fromiter(chain.from_iterable(listed), dtype=np.int64, count=len(owner))
+        by_set = np.lexsort((joined, owner))
+        owner, joined = owner[by_set], joined[by_set]
+        new = np.append(True, (owner[1:] != owner[:-1]) | (joined[1:] != joined[:-1]))[: len(owner)]
+        starts = np.searchsorted(owner[new], np.arange(len(listed) + 1))
+        return cls(starts.astype(np.int64), joined[new], sizes)
 
     def __len__(self) -> int:
         return len(self.starts) - 1

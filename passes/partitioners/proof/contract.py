@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from math import inf
 
 import numpy as np
@@ -36,6 +37,8 @@ import numpy as np
 from passes.partitioners.condense import indivisible
 from passes.partitioners.proof.relaxed import Relaxed, relaxed
 from passes.partitioners.units import Core, condensed
+
+_ROUNDING = 1e-9  # relative
 
 
 def contracted(model: Relaxed, known: float) -> Relaxed:
@@ -82,10 +85,17 @@ class _Contraction:
         """Pairs of neighbours of which one, in a stage without the other, has a load of `known` or more anywhere."""
         return [
             (u, v)
-            for u in range(self.core.n)
+            for u in np.flatnonzero((self._most >= self.known * (1 - _ROUNDING)).all(axis=0)).tolist()
             for v in (*self.before[u], *self.after[u])
             if (self._apart(u, v) >= self.known).all()
         ]
+
+    @cached_property
+    def _most(self) -> np.ndarray:
+        """[classes, units] the load of a stage that holds a unit alone: no less than `_apart` is for any neighbour."""
+        values = self.core.values
+        costs = (np.bincount(values.members, cost[values.owner], self.core.n) for cost in self.model.cost)
+        return self.model.time + np.array([*costs])
 
     def _apart(self, u: int, v: int) -> np.ndarray:
         """[classes] the least load of a stage that holds `u` and not `v`."""
@@ -101,20 +111,39 @@ class _Contraction:
         """Pairs (v, u) such that v may follow u, without cycles."""
         above, below = _beyond(self.before, range(self.core.n)), _beyond(self.after, reversed(range(self.core.n)))
         leader = list(range(self.core.n))
-        stays = _keepers(self.model)
-        for v in range(self.core.n):
-            if stays[v]:
-                continue
-            for u in self.before[v]:
-                if _all_in(self.before[v], above[u], u) and _root(leader, u) != v and self._no_worse(v, u):
-                    leader[v] = u
-                    break
-            else:
-                for u in self.after[v]:
-                    if _all_in(self.after[v], below[u], u) and _root(leader, u) != v and self._no_worse(v, u):
-                        leader[v] = u
-                        break
+        stays, (led_from_above, led_from_below) = _keepers(self.model), self._worth_a_look()
+        ways = (led_from_above, self.before, above), (led_from_below, self.after, below)
+        for v in np.flatnonzero(~stays & (led_from_above | led_from_below)).tolist():
+            leader[v] = next(
+                (
+                    u
+                    for worth_a_look, near, beyond in ways
+                    if worth_a_look[v]
+                    for u in near[v]
+                    if _all_in(near[v], beyond[u], u) and _root(leader, u) != v and self._no_worse(v, u)
+                ),
+                v,
+            )
         return [(v, u) for v, u in enumerate(leader) if v != u]
+
+    def _worth_a_look(self) -> tuple[np.ndarray, np.ndarray]:
+        """[units] whether a unit may obey rule (1) with one above it, and with one below it, whichever that is.
+
+        With a unit above it, all that it makes is sent, and what that unit makes for it alone no more; with one below
+        it, what it receives alone is received, and at best nothing of what it makes is sent.
+        """
+        model, values = self.model, self.core.values
+        alone = np.flatnonzero(np.diff(values.starts) == 2)
+        reader = values.members[values.starts[alone]] + values.members[values.starts[alone] + 1]
+        reader -= self.core.producer[alone]
+        received = np.array([np.bincount(reader, cost[alone], self.core.n) for cost in model.cost])
+        everywhere = self.may_be.all(axis=1, keepdims=True)  # elsewhere other rules hold
+        time = np.where(everywhere, model.time, 0.0)
+        light = (time <= self.idle[:, None]) | (not model.overlap)
+        room = -(received + model.made + time) * _ROUNDING + (0.0 if model.overlap else time)
+        growths = (model.made - received, received - model.made)
+        above, below = (np.all(light & (growth + room <= 0) | ~everywhere, axis=0) for growth in growths)
+        return above, below
 
     def _no_worse(self, v: int, u: int) -> bool:
         """Rules (1) and (3)."""

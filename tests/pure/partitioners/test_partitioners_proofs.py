@@ -15,7 +15,7 @@ from passes.partitioners.condense import indivisible
 from passes.partitioners.deadline import Deadline
 from passes.partitioners.problem import Device, Link, Node, Problem, Value, Weight
 from passes.partitioners.proof import cp_sat, integer_program, prove
-from passes.partitioners.proof.contract import contracted
+from passes.partitioners.proof.contract import _Contraction, contracted
 from passes.partitioners.proof.exact import Exact
 from passes.partitioners.proof.ideals import Ideals, TooWide
 from passes.partitioners.proof.integer_program import IntegerProgram
@@ -84,6 +84,27 @@ def test_the_search_of_ideals_finds_the_optimum(problem: Problem, slack: float, 
     best = optimum(problem)
     if best < inf:
         assert by_ideals(model_of(problem), best * slack + 1e-6, contract) == pytest.approx(best, abs=2e-6)
+
+
+@settings(max_examples=200, deadline=None)
+@given(graphs(most_nodes=8, most_devices=3), st.sampled_from((1.0, 2.0, 5.0, inf)))
+def test_all_pairs_that_may_be_fused_are_found_among_those_that_are_looked_at(problem: Problem, known: float) -> None:
+    model = model_of(problem)
+    quick, thorough = _Contraction(model, known, 0.5), _Contraction(model, known, 0.5)
+    thorough.__dict__["_most"] = np.full_like(model.time, inf)
+    everything = np.ones(model.core.n, dtype=bool)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_Contraction, "_worth_a_look", lambda _: (everything, everything))
+        pairs = thorough.inseparable(), thorough.followers()
+    assert (quick.inseparable(), quick.followers()) == pairs
+
+
+def test_no_pair_is_looked_at_for_units_that_take_longer_than_what_they_send(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[tuple[int, int]] = []
+    monkeypatch.setattr(_Contraction, "_no_worse", lambda _, v, u: looked_at.append((v, u)))
+    monkeypatch.setattr(_Contraction, "_apart", lambda _, u, v: looked_at.append((u, v)))
+    contracted(model_of(row(*[1.0] * 9, devices=2)), 4.0)
+    assert not looked_at
 
 
 def braid(n: int) -> Relaxed:
