@@ -7,17 +7,20 @@ import io
 import os
 import pickle
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch._ops import HigherOrderOperator
 from torch.utils._pytree import TreeSpec
 
 from ir.cache_folder import cache_folder
-from ir.graph import THIS_DEVICE, Graph, ThisDevice
+from ir.graph import THIS_DEVICE, Call, Graph, ThisDevice
 from ir.objects.named_classes import told_tree, tree_again
 from ir.objects.zeros import is_large_zeros, zeros
+from ir.operators.higher_order import HigherOrder, behind_key, is_higher_order, key_for
 
 LARGEST_FILE = 256 << 20  # bytes of a graph that is kept
 MOST_FILES = 128  # the one that was used longest ago goes first
@@ -73,13 +76,19 @@ def keep(key: str, kept: object) -> None:
 class _Pickler(pickle.Pickler):
     """Writes operators by their names, containers with the names of their classes, and parameters without annotations.
 
-    So what is read imports no library of the model.
+    So what is read imports no library of the model.  Nodes that run functions are written with these, not with the key
+    by which only this process knows them.
     """
 
     def reducer_override(self, obj: Any) -> Any:
         match obj:
             case torch._ops.OpOverload():
                 return _operator, (*obj.name().split("::"),)
+            case HigherOrderOperator():
+                return _higher_order_operator, (obj.name(),)
+            case Call() if is_higher_order(obj):
+                told = {field.name: getattr(obj, field.name) for field in fields(obj)}
+                return _call_of_functions, (behind_key(obj.args[2]), told)
             case torch.Tensor() if is_large_zeros(obj):
                 return zeros, (tuple(obj.shape), obj.dtype)
             case ThisDevice():
@@ -94,6 +103,15 @@ class _Pickler(pickle.Pickler):
 def _operator(namespace: str, name: str) -> torch._ops.OpOverload:
     packet, _, overload = name.partition(".")
     return getattr(getattr(getattr(torch.ops, namespace), packet), overload or "default")
+
+
+def _higher_order_operator(name: str) -> HigherOrderOperator:
+    return getattr(torch.ops.higher_order, name)
+
+
+def _call_of_functions(what: HigherOrder, told: Mapping[str, Any]) -> Call:
+    operands, sizes, _ = told["args"]
+    return Call(**{**told, "args": (operands, sizes, key_for(what))})
 
 
 def _this_device() -> ThisDevice:

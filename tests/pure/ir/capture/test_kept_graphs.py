@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,20 @@ import pytest
 import torch
 from torch import nn
 
+from ir.analysis.interpret import interpret
 from ir.cache_folder import PLACE
 from ir.capture.kept import once
 from ir.capture.kept.fingerprint import fingerprint
 from ir.capture.kept.once import capture_once
 from ir.capture.kept.store import folder
 from ir.capture.warn import heard, warn
+from ir.operators import higher_order
 from ir.text.printer import print_graph
 
 
 class Gated(nn.Module):
     scale = 2.0
+    mask: torch.Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,6 +60,22 @@ def test_the_same_model_is_captured_once(monkeypatch: pytest.MonkeyPatch) -> Non
     assert captured(model(), torch.randn(2, 4)) == (first[0], True)
 
 
+class Branching(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cond(x.sum() > 0, lambda x: x.sin() + 1, lambda x: x.cos(), (x,))
+
+
+def test_functions_that_a_node_runs_are_kept_for_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(2, 4)
+    first = captured(Branching().eval(), x)
+    monkeypatch.setattr(once, "capture", pytest.fail)
+    monkeypatch.setattr(higher_order, "_KNOWN", {})
+    higher_order._at_sizes.cache_clear()
+    graph, kept = capture_once(Branching().eval(), (x,), {}, dynamic_shapes=None, soft=False, fix=())
+    assert (print_graph(graph), kept) == (first[0], True)
+    assert torch.equal(interpret(graph, (x,), {}).outputs[0], Branching()(x))
+
+
 def more_steps(m: Gated) -> None:
     m.steps[1] = 3
 
@@ -74,7 +93,7 @@ def another_forward(m: Gated) -> None:
 
 
 def a_hook(m: Gated) -> None:
-    m.layer.register_forward_hook(lambda module, args, out: out * 2)
+    m.layer.register_forward_hook(lambda module, args, out: torch.mul(out, 2))  # type: ignore[arg-type]
 
 
 def frozen(m: Gated) -> None:
@@ -175,7 +194,7 @@ def test_warnings_are_given_again() -> None:
 
 
 @pytest.fixture
-def read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     blocked = tmp_path / "file"
     blocked.write_text("no folder")
     monkeypatch.setenv(PLACE, str(blocked))
