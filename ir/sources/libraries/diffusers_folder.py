@@ -21,7 +21,7 @@ def diffusers_folder(path: Path) -> LibraryFolder | None:
 
     def make(diffusers: Any) -> nn.Module:
         cls = getattr(diffusers, name)
-        return cls.from_config(cls.load_config(path))
+        return _taking_old_names(cls.from_config(cls.load_config(path)))
 
     return LibraryFolder(
         path,
@@ -32,3 +32,14 @@ def diffusers_folder(path: Path) -> LibraryFolder | None:
         load=lambda diffusers: getattr(diffusers, name).from_pretrained(path, local_files_only=True),
         weights=path,
     )
+
+
+def _taking_old_names(model: Any) -> nn.Module:
+    """The model, which takes weights of attention under the names that the library once gave them, as with itself."""
+
+    def rename(_: nn.Module, state: dict[str, Any], *rest: Any) -> None:
+        model._fix_state_dict_keys_on_load(state)
+
+    if hasattr(model, "_fix_state_dict_keys_on_load"):
+        model.register_load_state_dict_pre_hook(rename)
+    return model
