@@ -253,10 +253,12 @@ def _origin(weights: Mapping[str, torch.Tensor]) -> str:
 
 
 def _made_of(missing: Sequence[str], weights: Mapping[str, torch.Tensor]) -> str:
-    """The end of such a message where a missing weight is computed from others, as by weight_norm; else empty."""
+    """The end of such a message where a missing weight is made of others, as by weight_norm or FSDP; else empty."""
     parts = defaultdict[str, list[str]](list)
     for table in weights.tables.values() if isinstance(weights, Checkpoint) else ():
         for name in table:
+            if name.endswith("_flat_param"):
+                return f"; FSDP has joined them in {name}: save the state dict with StateDictType.FULL_STATE_DICT"
             parts[_PART.sub(r"\1\2\3", name)].append(name)
     for name in missing:
         if made_of := [part for part in parts.get(name, ()) if part != name]:

@@ -19,6 +19,7 @@ from ir.sources.meta import parameters_on_meta
 from ir.sources.source import Source
 
 PARTS_FILE = "modules.json"
+_CLASSIFIER = "model_head.pkl"
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,9 @@ def with_sentence_parts(source: Source, parts: Sequence[SentencePart]) -> Source
 
     Raises SourceError where one of their files is missing or damaged.
     """
+    if parts and any((folder / _CLASSIFIER).is_file() for folder in (parts[0].folder, parts[0].folder.parent)):
+        note = f"{_CLASSIFIER}, the classifier of SetFit, is not read: stages return what it takes"
+        source = replace(source, notes=(*source.notes, note))
     behind = [part for part in parts[1:] if part.kind != "Dropout"]
     pooling = _pooling(behind[0]) if behind else None
     known = all(part.kind in _BUILDERS and _is_plain(_settings(part.folder)) for part in behind[1:])

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.errors import SourceError
+from ir.sources import read_source
 
 
 class Turning(nn.Linear):
@@ -105,3 +109,14 @@ def test_a_modules_own_code_loads(made: type[nn.Module], device: str, tmp_path: 
 def test_code_that_cannot_be_followed(made: type[nn.Module], message: str, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=message):
         opened(tmp_path, weight=KERNEL).for_model(made().to("meta"))
+
+
+def test_attention_of_diffusers_under_its_old_names(tmp_path: Path) -> None:
+    diffusers: Any = import_module("diffusers")
+    saved = diffusers.AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, sample_size=8)
+    saved.save_pretrained(tmp_path)
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    tensors = {re.sub("to_q|to_k|to_v|to_out.0", lambda m: old[m[0]], n): t for n, t in saved.state_dict().items()}
+    save_file(tensors, tmp_path / "diffusion_pytorch_model.safetensors")
+    weights = read_source(str(tmp_path)).weights
+    assert all(torch.equal(weights[name], tensor) for name, tensor in saved.state_dict().items())

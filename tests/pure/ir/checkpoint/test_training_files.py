@@ -266,6 +266,11 @@ def test_a_weight_that_others_make_is_named(tmp_path: Path) -> None:
     made_of = "parametrizations.weight.original0 and parametrizations.weight.original1: build the model so, or undo"
     with pytest.raises(SourceError, match=f"holds no weight; it makes weight of {made_of}"):
         check_weights(graph, Checkpoint.open(tmp_path).for_model(LAYER))
+    torch.save({"_flat_param": torch.ones(20)}, tmp_path / "c.pt")
+    with pytest.raises(
+        SourceError, match="no weight, bias; FSDP has joined them in _flat_param: save the state dict with"
+    ):
+        check_weights(graph, Checkpoint.open(tmp_path).for_model(LAYER))
 
 
 @pytest.mark.parametrize("held", [WEIGHTS, {"model": WEIGHTS, "optimizer": {"state": {"weight": torch.ones(2)}}}])

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
-from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -90,17 +88,6 @@ def test_one_of_several_models_in_a_folder(tmp_path: Path) -> None:
     source = read(tmp_path, checkpoint=second)
     assert torch.equal(source.weights["model.norm.weight"], torch.full((8,), 7.0))
     assert source.library is None
-
-
-def test_attention_of_diffusers_under_its_old_names(tmp_path: Path) -> None:
-    diffusers: Any = import_module("diffusers")
-    saved = diffusers.AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, sample_size=8)
-    saved.save_pretrained(tmp_path)
-    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
-    tensors = {re.sub("to_q|to_k|to_v|to_out.0", lambda m: old[m[0]], n): t for n, t in saved.state_dict().items()}
-    save_file(tensors, tmp_path / "diffusion_pytorch_model.safetensors")
-    weights = read(tmp_path).weights
-    assert all(torch.equal(weights[name], tensor) for name, tensor in saved.state_dict().items())
 
 
 def test_quantized_weights_stay_as_they_are_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,6 +116,13 @@ def test_a_folder_is_built_as_it_says(pooling: dict[str, Any], tmp_path: Path) -
     assert torch.allclose(found, vector / vector.norm(dim=1, keepdim=True))
 
 
+def test_a_classifier_of_setfit_is_noted(tmp_path: Path) -> None:
+    source = saved(tmp_path, {"pooling_mode": "mean"}, DENSE)
+    (tmp_path / "model_head.pkl").touch()
+    (note,) = with_sentence_parts(source, sentence_parts(tmp_path)).notes
+    assert note == "model_head.pkl, the classifier of SetFit, is not read: stages return what it takes"
+
+
 @pytest.mark.parametrize(
     ("pooling", "dense"),
     [({"pooling_mode": "attention"}, DENSE), ({"pooling_mode": "mean"}, {**DENSE, "use_residual": True})],
