@@ -10,7 +10,6 @@ stages are. Where there are too many ideals, an integer program takes over (see 
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,11 +95,8 @@ def none_below(core: Core, value: float, deadline: Deadline) -> bool:
 
 
 def _none_below(model: Relaxed, value: float, deadline: Deadline) -> bool:
-    """The same in a relaxed problem.  Far below the best value few ideals matter, so units are fused only for more."""
-    if model.core.n <= MOST_UNITS:
-        with suppress(TooWide):
-            return Exact(model).search(value, MOST_IDEALS, deadline) is None
-    small = model if deadline.passed() else contracted(model, value)
+    """The same in a relaxed problem, over fewer units: to fuse them takes less than the table of their ancestors."""
+    small = contracted(model, value)
     if deadline.passed() or small.core.n > MOST_UNITS:
         return False
     try:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 
@@ -60,7 +61,8 @@ def bottleneck(sweep: Sweep, seats: Sequence[Seat], *, overlap: bool, leave_empt
     while True:
         guess = least * (1 + spare)
         reach = min(guess, known)
-        chain = _fill(sweep, seats, _load(overlap), np.maximum, leave_empty, _Reach(reach))
+        limit = guess if guess < enough else inf  # a split of more is not the one that is looked for
+        chain = _fill(sweep, seats, _load(overlap), np.maximum, leave_empty, _Reach(reach, limit=limit))
         if chain.value() <= guess or guess >= enough:
             return chain
         spare *= MORE
@@ -100,6 +102,7 @@ class _Reach:
     seconds: float
     begin: int = 0
     to_any: bool = False  # whether splits may end anywhere, not after the last unit alone
+    limit: float = inf  # the most that a split may cost which goes on
 
     def seats_before(self, least_time: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         """[positions] the fewest and the most of `count` seats that can end at a position of a split."""
@@ -144,13 +147,19 @@ def _fill(
     least, most = reach.seats_before(sweep.least_time, len(seats))
     first_end = [int(np.argmax(most > used)) for used in range(len(seats))]  # of the stage on the next seat
     most = np.minimum(most, len(seats) - 1)
-    for row in sweep.rows(reach.seconds, least <= most):
-        i, used = row.start, slice(least[row.start], most[row.start] + 1)
+
+    def goes_on(i: int) -> bool:
+        """Whether some split that ends here has another stage."""
+        if least[i] > most[i]:
+            return False
         if leave_empty:
             _skip(best, start, peaks, i)
+        lowest = best[least[i] : most[i] + 1, i].min()
+        return bool(lowest < inf and lowest <= reach.limit * (1 + ROUNDING))
+
+    for row in sweep.rows(reach.seconds, goes_on):
+        i, used = row.start, slice(least[row.start], most[row.start] + 1)
         before = best[used, i, None]
-        if np.isinf(before).all():
-            continue
         skipped = max(first_end[used.start] - i - 1, 0)
         row = row.without(skipped)
         offer = join(before, _priced(price, row, kinds, which[used]))

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from passes.partitioners.search.sweep import IntervalRow
+from passes.partitioners.search.sweep import IntervalRow, Wanted
 from passes.partitioners.units import Core, Sets
 
 
@@ -24,9 +24,9 @@ class Lattice:
         self.modules = _members(core.modules, core.n)
         self.least_time = ideals @ core.fastest
 
-    def rows(self, reach: float, wanted: np.ndarray) -> Iterator[IntervalRow]:
-        """One row for each ideal of `wanted`; a stage that is no difference of ideals runs nowhere."""
-        return (self._row(i) for i in range(self.n) if wanted[i])
+    def rows(self, reach: float, wanted: Wanted) -> Iterator[IntervalRow]:
+        """A row for each ideal that is wanted; a stage that is no difference of ideals runs nowhere."""
+        return map(self._row, filter(wanted, range(self.n)))
 
     def _row(self, i: int) -> IntervalRow:
         core, before, after = self.core, self.ideals[i], self.ideals[i + 1 :]

@@ -16,14 +16,17 @@ j of what begins there, and going from i to i + 1 changes only the sets with a m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from passes.partitioners.units import Core, Sets
 
+Wanted: TypeAlias = Callable[[int], bool]
+
+_FEW = 8  # up to which a loop is quicker than np.add.at
 N_VALUE, WEIGHTS, MODULES, N_ALL = 2, 2, 3, 4  # channels: number of values, bytes sent; bytes of weights; modules
 
 
@@ -80,12 +83,14 @@ class Sweep:
         """Seconds that the longest of so many stages computes at least."""
         return float(max(self.least_time[-1] / stages, np.diff(self.least_time).max()))
 
-    def rows(self, reach: float, wanted: np.ndarray) -> Iterator[IntervalRow]:
-        """One row for each `wanted[start]`, wide enough for every stage that may compute within `reach` seconds."""
+    def rows(self, reach: float, wanted: Wanted) -> Iterator[IntervalRow]:
+        """A row for each start that is wanted, wide enough for every stage that may compute within `reach` seconds.
+
+        Whether one is wanted is asked once the rows before it have been used.
+        """
         last = np.searchsorted(self.least_time, self.least_time + reach * (1 + 1e-12), side="right") - 1
-        for i, touched, inside in self._starts():
-            if wanted[i]:
-                yield self._row(i, max(int(last[i]), i + 1), touched, inside)
+        for i, touched, inside in self._starts(wanted):
+            yield self._row(i, max(int(last[i]), i + 1), touched, inside)
 
     def laid_out(self, ends: Sequence[int], devices: Sequence[int]) -> np.ndarray:
         """[units] the device of each unit, if `devices[i]` takes those from position `ends[i - 1]` to `ends[i]`."""
@@ -115,13 +120,15 @@ class Sweep:
             alone[self.order[i]] = self._memory(i, i + 1, touched[WEIGHTS, i + 1 : i + 2])[0]
         return alone
 
-    def _starts(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """The state of the running sums for each start: position, touched, contained."""
+    def _starts(self, wanted: Wanted = lambda _: True) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """The state of the running sums for each wanted start: position, touched, contained."""
         touched, inside = self._touch.begin(self.n), self._inside.begin(self.n)
-        for i in range(self.n):
+        row = 0
+        for i in filter(wanted, range(self.n)):
+            self._touch.leave(row, i, touched)
+            self._inside.leave(row, i, inside)
+            row = i
             yield i, touched, inside
-            self._touch.leave(i, touched)
-            self._inside.leave(i, inside)
 
     def _memory(self, i: int, last: int, weights: np.ndarray) -> np.ndarray:
         peak = np.maximum.accumulate(self.peak[i:last])
@@ -166,12 +173,11 @@ class _Touched:
         np.add.at(starts.T, self.first + 1, self.sizes)
         return starts
 
-    def leave(self, i: int, starts: np.ndarray) -> None:
-        """Go from row `i` to row `i + 1`."""
-        starts[:, i + 1] = 0.0
-        events = slice(self.events[i], self.events[i + 1])
-        for place, amount in zip(self.next[events], self.amount[events], strict=True):  # few: quicker than np.add.at
-            starts[:, place + 1] += amount
+    def leave(self, row: int, other: int, starts: np.ndarray) -> None:
+        """Go from a row to another one behind it."""
+        events = slice(self.events[row], self.events[other])
+        _add(starts, self.next[events] + 1, self.amount[events])
+        starts[:, row + 1 : other + 1] = 0.0
 
 
 class _Contained:
@@ -192,10 +198,18 @@ class _Contained:
         np.add.at(ends.T, self.last + 1, self.amount)
         return ends
 
-    def leave(self, i: int, ends: np.ndarray) -> None:
-        events = slice(self.events[i], self.events[i + 1])
-        for place, amount in zip(self.last[events], self.amount[events], strict=True):
-            ends[:, place + 1] -= amount
+    def leave(self, row: int, other: int, ends: np.ndarray) -> None:
+        events = slice(self.events[row], self.events[other])
+        _add(ends, self.last[events] + 1, -self.amount[events])
+
+
+def _add(sums: np.ndarray, places: np.ndarray, amounts: np.ndarray) -> None:
+    """Add `amounts[events, channels]` to `sums[channels, places]`."""
+    if len(places) > _FEW:
+        np.add.at(sums.T, places, amounts)
+        return
+    for place, amount in zip(places, amounts, strict=True):
+        sums[:, place] += amount
 
 
 def _joined(core: Core) -> Sets:

@@ -21,7 +21,8 @@ from passes.partitioners.proof.ideals import Ideals, TooWide
 from passes.partitioners.proof.integer_program import IntegerProgram
 from passes.partitioners.proof.relaxed import Relaxed, relaxed
 from passes.partitioners.proof.whole.assignment import Assignment
-from passes.partitioners.search.first_cut import judged
+from passes.partitioners.search.first_cut import cut_along, judged
+from passes.partitioners.search.sweep import Sweep
 from passes.partitioners.units import condensed
 from tests.support.brute_force import optimum
 
@@ -107,10 +108,47 @@ def test_no_pair_is_looked_at_for_units_that_take_longer_than_what_they_send(mon
     assert not looked_at
 
 
+def test_that_no_split_is_below_a_value_is_proven_over_fused_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of 20 pairs of nodes is one unit: what the first makes for the second takes as long as all else."""
+    nodes = tuple(Node((1.0,)) for _ in range(40))
+    values = tuple(Value(i, (i + 1,), 0.0 if i % 2 else 50.0) for i in range(39))
+    model = model_of(Problem(nodes, values, devices=(Device(),) * 4, link=Link(1.0)))
+    searched = list[int]()
+    monkeypatch.setattr(prove, "Exact", lambda small: searched.append(small.core.n) or Exact(small))
+    assert prove.none_below(model.core, 9.9, Deadline(60))
+    assert not prove.none_below(model.core, 10.1, Deadline(60))
+    assert searched == [20, 20]
+
+
 def braid(n: int) -> Relaxed:
     """Two chains that meet at every fifth node, of more units than are summed at once."""
     values = [Value(i, (i + 2, i + 3) if i % 5 == 0 else (i + 2,), 1.0) for i in range(n - 3)]
     return model_of(Problem(tuple(Node((1.0 + i % 7,)) for i in range(n)), tuple(values), devices=(Device(), Device())))
+
+
+def test_rows_of_intervals_are_the_same_whichever_are_wanted() -> None:
+    core = braid(60).core
+    sweep = Sweep(core, np.arange(core.n))
+    every = {row.start: row for row in sweep.rows(inf, lambda _: True)}
+    some = [*sweep.rows(inf, lambda start: start % 20 == 7 or start > 50)]  # after many events, and after few
+    assert [row.start for row in some] == [7, 27, 47, *range(51, core.n)]
+    for row in some:
+        assert (row.received == every[row.start].received).all()
+        assert (row.sent == every[row.start].sent).all()
+
+
+def test_no_row_is_made_where_all_splits_so_far_are_worse_than_the_value_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nodes of 1 s that send 9 s of values, but every tenth, at whose ends alone stages can end within 12 s."""
+    nodes = tuple(Node((1.0,)) for _ in range(40))
+    values = tuple(Value(i, (i + 1,), 0.0 if i % 10 == 9 else 9.0) for i in range(39))
+    core = model_of(Problem(nodes, values, devices=(Device(),) * 4, link=Link(1.0), every_device=True)).core
+    starts, row_of = list[int](), Sweep._row
+    monkeypatch.setattr(Sweep, "_row", lambda self, i, *rest: starts.append(i) or row_of(self, i, *rest))
+    cut = cut_along(core, np.arange(core.n), range(4))
+    assert cut is not None
+    assert (cut.value, starts) == (10.0, [0, 10, 20, 30])
 
 
 def test_the_weight_above_and_below_each_unit_is_that_of_all_its_ancestors_and_descendants() -> None:

@@ -18,7 +18,7 @@ from runtime.device import placement as devices
 from runtime.device.placement import place_stages
 from runtime.engine.channel import Channel, ChannelClosed
 from runtime.engine.routes import Route, RouteTensors, routes
-from runtime.manifest.json_table import as_table, from_json
+from runtime.manifest.json_table import as_table, from_json, spread_json
 from runtime.manifest.manifest import Manifest, Receive, Send
 from runtime.stage.loader import import_file
 from tests.support.artifacts import chain, tensor
@@ -138,6 +138,22 @@ def test_a_manifest_is_written_with_all_its_fields(manifest: Manifest) -> None:
     table = as_table(manifest)
     assert json.dumps(table) == json.dumps(asdict(manifest))
     assert from_json(Manifest, json.loads(json.dumps(table))) == manifest
+
+
+def test_json_has_a_line_for_each_item_of_what_is_longer_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = {"short": ["\u00e9\n", 1, True], "long": [[float(i)] for i in range(40)], "empty": {}, "none": None}
+    lines = spread_json(table).splitlines()
+    assert (lines[1], lines[3], lines[-3:]) == (
+        ' "short": ["\\u00e9\\n", 1, true],',
+        "  [0.0],",
+        [' "empty": {},', ' "none": null', "}"],
+    )
+    assert json.loads("".join(lines)) == table
+    written, dumps = list[object](), json.dumps
+    monkeypatch.setattr(json, "dumps", lambda value: written.append(value) or dumps(value))
+    spread_json(table)
+    assert written.count(7.0) == 1
+    assert not any(isinstance(value, list) for value in written)  # nothing is written once for each that holds it
 
 
 def test_a_manifest_without_stages_is_refused(manifest: Manifest) -> None:
