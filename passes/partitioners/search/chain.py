@@ -54,14 +54,15 @@ class Chain:
 
 def bottleneck(sweep: Sweep, seats: Sequence[Seat], *, overlap: bool, leave_empty: bool, known: float) -> Chain:
     """The split of least bottleneck along the sweep's order, exact up to the value `known`."""
-    enough = min(float(sweep.least_time[-1]), known)
+    alone = float(sweep.least_time[-1])  # of one device that computes all
+    enough = min(alone, known)
     least, spare = sweep.fair_share(len(seats)), FIRST_SPARE
     if known <= least * (1 + MORE * spare):
         spare *= MORE
     while True:
         guess = least * (1 + spare)
         reach = min(guess, known)
-        limit = guess if guess < enough else inf  # a split of more is not the one that is looked for
+        limit = reach if reach < alone else inf  # a split of more is not the one that is looked for
         chain = _fill(sweep, seats, _load(overlap), np.maximum, leave_empty, _Reach(reach, limit=limit))
         if chain.value() <= guess or guess >= enough:
             return chain
