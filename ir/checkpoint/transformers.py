@@ -7,6 +7,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from traceback import walk_tb
 from typing import Any
 
 import torch
@@ -91,7 +92,7 @@ def _as_transformers_does(model: Any, tensors: Mapping[str, Tensorlike], origin:
                 output_loading_info=True,
             )
     except Exception as e:
-        raise SourceError(f"transformers cannot load {origin} into {type(model).__name__}: {e}") from e
+        raise SourceError(f"transformers cannot load {origin} into {type(model).__name__}: {_why(e)}") from e
     for name, found, wanted in sorted(report["mismatched_keys"]):
         raise SourceError(
             f"{name} is {list(found)} in {origin} and {list(wanted)} in the model; is config.json its own?"
@@ -99,6 +100,14 @@ def _as_transformers_does(model: Any, tensors: Mapping[str, Tensorlike], origin:
     held = loaded.state_dict(keep_vars=True)
     found = {name: _source(t) for name, t in held.items() if name not in report["missing_keys"]}
     return Named(found, tuple(sorted(report["unexpected_keys"])))
+
+
+def _why(e: Exception) -> str:
+    """The text of an error; where weights could not be converted, the first one and why, which only a report says."""
+    for frame, _ in walk_tb(e.__traceback__):
+        for name, text in getattr(frame.f_locals.get("loading_info"), "conversion_errors", {}).items():
+            return f"{name}: {text.splitlines()[-1]}"
+    return str(e)
 
 
 def _source(tensor: torch.Tensor) -> Tensorlike:

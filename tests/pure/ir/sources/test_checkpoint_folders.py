@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from ir.errors import SourceError
 from ir.sources import Reading, read_source
-from tests.zoo.checkpoints.kinds import llama
+from tests.zoo.checkpoints.kinds import SMALL, llama
 
 
 @pytest.fixture
@@ -73,6 +73,18 @@ def test_a_tensor_in_two_shards(folder: Path) -> None:
     write(folder, one, two | {name: tensor + 1})
     with pytest.raises(SourceError, match=f"{name} is in model-.* and in model-.*, with other values; one of these"):
         read_source(str(folder))
+
+
+def test_an_expert_that_is_missing_is_named(tmp_path: Path) -> None:
+    """transformers itself names it in a report alone."""
+    sizes: Any = {**SMALL, "num_key_value_heads": 2, "num_local_experts": 3}
+    hf.MixtralForCausalLM(hf.MixtralConfig(**sizes)).save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    tensors = {name: tensor.clone() for name, tensor in load_file(file).items()}
+    del tensors["model.layers.1.block_sparse_moe.experts.2.w1.weight"]
+    save_file(tensors, file)
+    with pytest.raises(SourceError, match=r"into MixtralForCausalLM: model.layers.1.mlp.experts.gate_up_proj: .*Error"):
+        read_source(str(tmp_path))
 
 
 CODE = """\
