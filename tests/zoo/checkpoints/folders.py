@@ -109,6 +109,52 @@ def two_formats(folder: Path) -> None:
     torch.save(zeros, folder / "pytorch_model.bin")
 
 
+def as_legacy(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    torch.save(tensors, folder / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    (folder / "model.safetensors").unlink()
+
+
+def misnamed(folder: Path) -> None:
+    tensors = llama().state_dict()
+    (folder / "model.safetensors").unlink()
+    torch.save(tensors, folder / "model.safetensors")
+
+
+def unnamed(folder: Path) -> None:
+    """A tensor that is in a shard, and not in the index."""
+    file = folder / "model.safetensors.index.json"
+    index = json.loads(file.read_text())
+    del index["weight_map"]["model.norm.weight"]
+    file.write_text(json.dumps(index))
+
+
+def twice(folder: Path) -> None:
+    """A tensor in two shards, with other values."""
+    first, *_, last = sorted(folder.glob("*.safetensors"))
+    name, tensor = next(iter(load_file(first).items()))
+    tensors = {n: t.clone() for n, t in load_file(last).items()}
+    save_file({**tensors, name: tensor + 1}, last, metadata={"format": "pt"})
+
+
+def wide_norms(folder: Path) -> Any:
+    """All but norms in float16, and no dtype in the configuration; returns the model."""
+    file = folder / "model.safetensors"
+    tensors = {n: t.clone() if "norm" in n else t.half() for n, t in load_file(file).items()}
+    save_file(tensors, file, metadata={"format": "pt"})
+    configured(dtype=None)(folder)
+    return hf.AutoModelForCausalLM.from_pretrained(folder)
+
+
+CODE = "from transformers import LlamaForCausalLM\n\n\nclass Mine(LlamaForCausalLM):\n    pass\n"
+
+
+def with_code(folder: Path) -> None:
+    """Code of the folder's own for a class that transformers has, too."""
+    (folder / "mine.py").write_text(CODE)
+    configured(auto_map={"AutoModelForCausalLM": "mine.Mine"})(folder)
+
+
 def linked_nowhere(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors").symlink_to("../../blobs/gone")
@@ -276,6 +322,16 @@ FOLDERS: dict[str, Kind] = {
     ),
     "the hub's cache, above its models": folder_of(
         lambda folder: None, at="hub/models--a--b/snapshots/0123", refused=True
+    ),
+    "transformers, a `.bin` of torch before 1.6": folder_of(as_legacy),
+    "transformers, shards, a tensor that the index does not name": folder_of(unnamed, at="shards"),
+    "transformers, shards, a tensor in two of them with other values": folder_of(twice, at="shards", refused=True),
+    "transformers, dtypes that differ and none in config.json": folder_of(wide_norms),
+    "transformers, code in the folder, not trusted": folder_of(with_code),
+    "transformers, code in the folder, with `--trust-remote-code`": folder_of(with_code, trust_remote_code=True),
+    "a file of torch.save that is named .safetensors": folder_of(misnamed, refused=True),
+    "config.json, and a web page in place of the weights": folder_of(
+        beside("model.safetensors", b"<!doctype html>"), refused=True
     ),
     "shards without their index": folder_of(beside("model-00001-of-00002.safetensors"), refused=True),
     "a pipeline of diffusers without its models": folder_of(

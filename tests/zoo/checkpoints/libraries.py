@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
@@ -50,6 +51,15 @@ def autoencoder(diffusers: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
     return model, {"sample": torch.randn(3, 3, 8, 8)}
 
 
+def old_autoencoder(diffusers: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
+    """With the names that attention had in Stable Diffusion 1."""
+    model, call = autoencoder(diffusers, folder)
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    tensors = {re.sub("to_q|to_k|to_v|to_out.0", lambda m: old[m[0]], n): t for n, t in model.state_dict().items()}
+    save_file(tensors, folder / "diffusion_pytorch_model.safetensors")
+    return model, call
+
+
 def timm_classifier(timm: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
     model = timm.create_model("resnet10t", num_classes=10)
     timm.models.save_for_hf(model, str(folder), safe_serialization=True)
@@ -71,6 +81,7 @@ CLIP = {"model_cfg": {"embed_dim": 32, "vision_cfg": VISION, "text_cfg": WORDS},
 LIBRARIES: dict[str, Kind] = {
     "diffusers, `UNet2DModel`": written_by("diffusers", unet),
     "diffusers, `AutoencoderKL`": written_by("diffusers", autoencoder),
+    "diffusers, `AutoencoderKL`, attention under old names": written_by("diffusers", old_autoencoder),
     "timm": written_by("timm", timm_classifier, config=TIMM),
     "open_clip": written_by("open_clip", open_clip_encoders, open_clip_config=CLIP),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import warnings
 from argparse import Namespace
 from collections.abc import Callable, Mapping
@@ -198,9 +199,52 @@ def sharded_files(folder: Path) -> str:
     return "c"
 
 
+def in_safetensors(folder: Path) -> str:
+    save_file(net().state_dict(), folder / "c.pt")
+    return "c.pt"
+
+
+def of_all_ranks(folder: Path) -> str:
+    """What accelerate writes with FSDP: the weights of all ranks, and the state of the run beside them."""
+    (folder / "c").mkdir()
+    torch.save(net().state_dict(), folder / "c/pytorch_model_fsdp.bin")
+    for name in ("optimizer", "scheduler", "sampler", "dl_state_dict"):
+        torch.save({"state": {}}, folder / f"c/{name}.bin")
+    return "c"
+
+
+def universal(folder: Path) -> str:
+    for name, tensor in net().state_dict().items():
+        (folder / "c/step5" / "zero" / name).mkdir(parents=True)
+        torch.save(tensor, folder / "c/step5/zero" / name / "fp32.pt")
+    (folder / "c/latest_universal").write_text("step5")
+    return "c"
+
+
+def two_encoders(weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """A query's and a key's, as MoCo has them."""
+    names = "module.encoder_q.", "module.encoder_k."
+    return {"state_dict": prefixed(names[0], weights) | prefixed(names[1], zeros(weights))}
+
+
 HYPER = {"args": Namespace(lr=0.1), "time": timedelta(1), "share": Fraction(1, 2), "path": Path("x")}
 
 TRAINED: dict[str, Kind] = {
+    "a dict with a state dict for each part": pickled(
+        lambda w: {part: {n[2:]: t for n, t in w.items() if n.startswith(part)} for part in ("0", "2")}
+    ),
+    "a list of a state dict and other things": pickled(lambda w: [w, {"lr": 0.1}, 3]),
+    "MoCo: `module.encoder_q.` and `module.encoder_k.`": pickled(two_encoders, refused=True),
+    "the same, with `--weights-prefix encoder_q.`": pickled(two_encoders, weights_prefix="encoder_q."),
+    "safetensors, named as a file of torch.save": trained(in_safetensors),
+    "accelerate with FSDP, one file of all ranks": trained(of_all_ranks),
+    "FSDP's flat parameter": pickled(
+        lambda w: {"_flat_param": torch.cat([t.flatten() for t in w.values()])}, refused=True
+    ),
+    "DeepSpeed's universal checkpoint": trained(universal, refused=True),
+    "a pickle of numpy arrays": trained(named("c.pkl", pickle.dumps({"0.weight": np.ones(2)})), refused=True),
+    "compressed by gzip": trained(named("c.pt", b"\x1f\x8b" + bytes(64)), refused=True),
+    "a web page in place of the file": trained(named("c.pt", b"<!doctype html><html>"), refused=True),
     "a state dict": pickled(dict),
     "`model_state_dict`, with an optimizer": pickled(lambda w: {"model_state_dict": w, "optimizer": {"lr": 1}}),
     "`model`, names with `_orig_mod.`": pickled(lambda w: {"model": prefixed("_orig_mod.", w)}),

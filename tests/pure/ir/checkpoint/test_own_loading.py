@@ -51,6 +51,24 @@ class Growing(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
+class Versioned(nn.Linear):
+    """Of two versions, the first with a weight that is turned; strictly, a state dict must say which one it is of."""
+
+    _version = 2
+
+    def __init__(self, strict: bool = True) -> None:
+        super().__init__(3, 3)
+        self.strict, self.norm = strict, nn.BatchNorm1d(3)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, metadata: Any, *rest: Any) -> None:  # type: ignore[override]
+        version = metadata.get("version")
+        if version is None and self.strict:
+            raise ValueError("no version")
+        if version in (None, 1) and "kernel" in state_dict:
+            state_dict["weight"] = state_dict.pop("kernel").t()
+        super()._load_from_state_dict(state_dict, prefix, metadata, *rest)
+
+
 class Copying(nn.Linear):
     def __init__(self) -> None:
         super().__init__(3, 3)
@@ -96,6 +114,18 @@ def test_a_modules_own_code_loads(made: type[nn.Module], device: str, tmp_path: 
     assert all(torch.equal(found[name], tensor) for name, tensor in loaded.state_dict().items())
     assert all(before[name] is tensor for name, tensor in module.named_parameters())
     assert [t.shape for t in module.state_dict().values()] == [t.shape for t in loaded.state_dict().values()]
+
+
+def test_a_module_is_told_its_own_version_first(tmp_path: Path) -> None:
+    """Then none, as a file of safetensors says none."""
+    norm = {f"norm.{name}": t for name, t in nn.BatchNorm1d(3).state_dict().items() if name != "num_batches_tracked"}
+    module = Versioned().to("meta")
+    own = module.norm.num_batches_tracked
+    found = opened(tmp_path, weight=KERNEL, **norm).for_model(module)
+    assert torch.equal(found["weight"], KERNEL)
+    assert module.norm.num_batches_tracked is own
+    found = opened(tmp_path, kernel=KERNEL, **norm).for_model(Versioned(strict=False))
+    assert torch.equal(found["weight"], KERNEL.t())
 
 
 @pytest.mark.parametrize(
