@@ -99,8 +99,8 @@ def attend_pages(
 ):  # fmt: skip
     """The kernel: ROWS queries of one key head, over one of `splits` parts of the keys that they see."""
     if EARLY:
-        tl.extra.cuda.gdc_wait()
         tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
     batch, kv, split = tl.program_id(1) // KV_HEADS, tl.program_id(1) % KV_HEADS, tl.program_id(2)
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     inside, token, head = row < seq * GROUP, row // GROUP, kv * GROUP + row % GROUP
@@ -155,8 +155,8 @@ def join_splits(
 ):  # fmt: skip
     """The kernel that adds up what `attend_pages` has of all splits, for one query and head."""
     if EARLY:
-        tl.extra.cuda.gdc_wait()
         tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
     row, split, w = tl.program_id(0), tl.arange(0, SPLITS), tl.arange(0, WIDTH_2)
     place = (split * count + row).to(tl.int64)
     part = tl.load(parts + place[:, None] * WIDTH + w[None, :], (w < WIDTH)[None, :], 0.0)

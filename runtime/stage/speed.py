@@ -20,6 +20,7 @@ from runtime.manifest.digests import file_hash
 from runtime.manifest.manifest import Manifest
 from runtime.stage.compiled_cache import CompiledCache
 from runtime.stage.cuda_graphs import GraphedStage, GraphMemory
+from runtime.stage.early_launch import start_early
 from runtime.stage.linear.few_rows import uses_few_rows
 from runtime.stage.recurring_shapes import OF_TEXTS, NotCompilable, RecurringShapes, has_room
 from runtime.stage.repeated_layers import set_apart
@@ -92,7 +93,7 @@ def _compile_options(module: StageModule, device: torch.device) -> Mapping[str, 
     """Those of torch.compile; of a decoder, whose steps have many shapes, layers that are alike are compiled apart."""
     if not module.pools:
         return {}
-    early = uses_few_rows(module.module)
+    early = uses_few_rows(module.module) and start_early()
     options: dict[str, Any] = {"dynamic": True, "options": dict(EARLY_LAUNCH if early else kind_of(device).decoding)}
     options["options"]["post_grad_custom_pre_pass"] = fewer_kernels()
     set_apart(module.module, options)

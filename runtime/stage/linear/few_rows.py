@@ -89,6 +89,13 @@ def uses_few_rows(module: nn.Module) -> bool:
     return any(isinstance(layer, FewRowsLinear) for layer in module.modules())
 
 
+def multiplies_one_row(graph: torch.fx.Graph) -> bool:
+    """Whether a product in a graph of torch's operators is by the kernel for one row, as those of one text are."""
+    products = [node for node in graph.nodes if node.target is torch.ops.stagecut.few_rows.default]
+    rows = [node.args[0].meta["val"].shape[0] for node in products]
+    return any(isinstance(count, int) and count == 1 for count in rows)  # others are compiled for any count
+
+
 def takes(weight: Tensor) -> bool:
     """Whether the kernel takes a weight `[out, in]`, and its device runs it."""
     if triton is None or not kind_of(weight.device).launches_early(weight.device):
@@ -165,8 +172,8 @@ def multiply_few_rows(
     tl.inline_asm_elementwise(
         "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [asked], dtype=tl.int32, is_pure=False, pack=1
     )
-    tl.extra.cuda.gdc_wait()
     tl.extra.cuda.gdc_launch_dependents()
+    tl.extra.cuda.gdc_wait()
     total = tl.zeros([HEIGHT, ROWS], tl.float32)
     for first in range(0, share, WIDTH):
         weights = tl.load(held + first + column[None, :], eviction_policy="evict_first")
@@ -188,8 +195,8 @@ def add_sums(
     low = tl.where(column >= second, second, tl.where(column >= first, first, 0))
     size = tl.where(column >= second, height, tl.where(column >= first, second, first)) - low
     there = column < height
-    tl.extra.cuda.gdc_wait()
     tl.extra.cuda.gdc_launch_dependents()
+    tl.extra.cuda.gdc_wait()
     total = tl.load(sums + row * height + column, there, 0.0).to(tl.float32)
     for split in tl.static_range(1, SPLITS):
         total += tl.load(sums + (split * rows + row) * height + column, there, 0.0)
