@@ -46,12 +46,13 @@ def paged_attention(query, keys, values, table, last, scale, window=0, cap=0.0, 
         *query.stride()[:3], table.stride(0), *last.stride(), batch * seq * heads,
         kv_heads, heads // kv_heads, dim, triton.next_power_of_2(dim), width, triton.next_power_of_2(width),
         page, rows, block, splits > 1, window > 0, cap > 0, slopes is not None, sinks is not None and splits == 1,
-        early, num_warps=2 if rows == 16 and of_key <= 512 else 4, num_stages=2 if of_key <= 2048 else 1, **launch,
+        early, batch > 1,
+        num_warps=2 if rows == 16 and of_key <= 512 else 4, num_stages=2 if of_key <= 2048 else 1, **launch,
     )  # fmt: skip
     if splits > 1:
         join_splits[batch * seq * heads,](
             parts, marks, sinks, out, batch * seq * heads, heads, width, triton.next_power_of_2(width), splits,
-            sinks is not None, early, num_warps=joining_warps(splits, width), **launch,
+            sinks is not None, early, batch > 1, num_warps=joining_warps(splits, width), **launch,
         )  # fmt: skip
     return out.transpose(1, 2)
 
@@ -95,12 +96,10 @@ def attend_pages(
     batch_stride, head_stride, token_stride, table_stride, last_stride, last_token_stride, count,
     KV_HEADS: constexpr, GROUP: constexpr, DIM: constexpr, DIM_2: constexpr, WIDTH: constexpr, WIDTH_2: constexpr,
     PAGE: constexpr, ROWS: constexpr, BLOCK: constexpr, SPLIT: constexpr,
-    WINDOW: constexpr, CAP: constexpr, SLOPES: constexpr, SINKS: constexpr, EARLY: constexpr,
+    WINDOW: constexpr, CAP: constexpr, SLOPES: constexpr, SINKS: constexpr, EARLY: constexpr, SEVERAL: constexpr,
 ):  # fmt: skip
     """The kernel: ROWS queries of one key head, over one of `splits` parts of the keys that they see."""
-    if EARLY:
-        tl.extra.cuda.gdc_launch_dependents()
-        tl.extra.cuda.gdc_wait()
+    begin_early(EARLY, SEVERAL)
     batch, kv, split = tl.program_id(1) // KV_HEADS, tl.program_id(1) % KV_HEADS, tl.program_id(2)
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     inside, token, head = row < seq * GROUP, row // GROUP, kv * GROUP + row % GROUP
@@ -151,12 +150,10 @@ def attend_pages(
 
 def join_splits(
     parts, marks, sinks, out, count, heads, WIDTH: constexpr, WIDTH_2: constexpr, SPLITS: constexpr, SINKS: constexpr,
-    EARLY: constexpr,
+    EARLY: constexpr, SEVERAL: constexpr,
 ):  # fmt: skip
     """The kernel that adds up what `attend_pages` has of all splits, for one query and head."""
-    if EARLY:
-        tl.extra.cuda.gdc_launch_dependents()
-        tl.extra.cuda.gdc_wait()
+    begin_early(EARLY, SEVERAL)
     row, split, w = tl.program_id(0), tl.arange(0, SPLITS), tl.arange(0, WIDTH_2)
     place = (split * count + row).to(tl.int64)
     part = tl.load(parts + place[:, None] * WIDTH + w[None, :], (w < WIDTH)[None, :], 0.0)
@@ -168,8 +165,18 @@ def join_splits(
     tl.store(out + row * WIDTH + w, tl.sum(part * weight[:, None], 0) / total, w < WIDTH)
 
 
+def begin_early(EARLY: constexpr, SEVERAL: constexpr):
+    """A wait until the kernel before has ended, and the next kernel's start: of SEVERAL texts ahead of the wait."""
+    if EARLY and SEVERAL:
+        tl.extra.cuda.gdc_launch_dependents()
+    if EARLY:
+        tl.extra.cuda.gdc_wait()
+    if EARLY and not SEVERAL:
+        tl.extra.cuda.gdc_launch_dependents()
+
+
 if triton is not None:
-    attend_pages, join_splits = triton.jit(attend_pages), triton.jit(join_splits)
+    attend_pages, join_splits, begin_early = map(triton.jit, (attend_pages, join_splits, begin_early))
 
 
 ATTENTION_SCHEMA = (
