@@ -23,7 +23,7 @@ except ImportError:  # builds of torch for CPUs come without it
     tl: Any = None
 constexpr: Any = int if tl is None else tl.constexpr
 _MOST_ROWS = 64  # of the input, for which the kernel is faster than the library's
-_TILES = {16: (64, 128, 4), 32: (128, 128, 4), 64: (128, 64, 6)}  # of up to so many rows of the input: the rows and
+_TILES = {16: (64, 128, 4), 32: (64, 128, 4), 64: (128, 64, 6)}  # of up to so many rows of the input: the rows and
 # columns of the weight that a program of the kernel takes at a time, and how many such tiles are on their way at once
 _SUM_HEIGHT, _SUM_WIDTH = 2, 1024  # the same for one row of the input, where a product is a sum
 _WHOLE = 128  # rows, and columns, of which a weight must be a multiple
