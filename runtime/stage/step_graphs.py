@@ -82,16 +82,16 @@ class LongRows:
 
     def _made(self, node: Any) -> Any:
         """The same from parts; None for what is no such reduction."""
+        if node.kwargs:  # such as the dtype of a sum
+            return None
         match node.target, node.args:
             case _ATEN.amax.default, (x, [-1], *keeps) if _is_long(x):
                 return self._add(_ATEN.amax.default, self._maxima_of(x), [-1], *keeps)
             case _ATEN.argmax.default, (x, -1, *keeps) if _is_long(x):
                 return self._place(x, keeps == [True])
             case _ATEN.sum.dim_IntList, (powers, [-1], *keeps) if powers.target is _ATEN.exp.default:
-                less = powers.args[0]
-                if less.target is _ATEN.sub.Tensor and _is_long(less.args[0]) and _size(less.args[1]) == 1:
-                    x, least = less.args
-                    return self._sum_of_powers(x, least, *keeps)
+                if _is_less_by_row(powers.args[0]):
+                    return self._sum_of_powers(*powers.args[0].args, *keeps)
         return None
 
     def _place(self, x: Any, keeps: bool) -> Any:
@@ -128,6 +128,15 @@ class LongRows:
 
     def _add(self, target: Any, *args: Any) -> Any:
         return _node(self._graph, target, *args)
+
+
+def _is_less_by_row(node: Any) -> bool:
+    """Whether a node is a matrix with long rows, less one number for each row, or for all."""
+    if node.target is not _ATEN.sub.Tensor or node.kwargs or not all(isinstance(x, torch.fx.Node) for x in node.args):
+        return False
+    x, least = node.args
+    is_one = least.meta["val"].dim() > 0 and _size(least) == 1
+    return _is_long(x) and is_one and x.meta["val"].dtype == node.meta["val"].dtype  # or parts would be less exact
 
 
 def _is_long(x: Any) -> bool:

@@ -85,18 +85,32 @@ def test_products_that_sum_up_one_number_are_plain(rows: int) -> None:
 class Reduced(nn.Module):
     """All that is reduced of some of the rows that it holds, whose width is known."""
 
-    def __init__(self, held: Tensor) -> None:
+    def __init__(self, held: Tensor, reduce: Callable[[Tensor], tuple[Tensor, ...]]) -> None:
         super().__init__()
-        self.held = nn.Buffer(held)
+        self.held, self.reduce = nn.Buffer(held), reduce
 
     def forward(self, rows: Tensor) -> tuple[Tensor, ...]:
-        x = self.held[rows]
-        return x.amax(-1), x.amax(-1, True), x.argmax(-1), x.argmax(-1, True), x.logsumexp(-1), x.logsumexp(-1, True)
+        return self.reduce(self.held[rows])
 
 
-def compare(held: Tensor, rows: int) -> list[int]:
+def usual(x: Tensor) -> tuple[Tensor, ...]:
+    return x.amax(-1), x.amax(-1, True), x.argmax(-1), x.argmax(-1, True), x.logsumexp(-1), x.logsumexp(-1, True)
+
+
+def unusual(x: Tensor) -> tuple[Tensor, ...]:
+    """Sums of powers, each with something that the sum from parts does not have."""
+    top, half = x.amax(-1, True), x.bfloat16()
+    ones = x - x.max(), x - 9.0, 1 - x, torch.sub(x, top, alpha=2), half - top
+    wider = [
+        (half - half.amax(-1, True)).exp().sum(-1, dtype=torch.float32),
+        (x - top).exp().sum(-1, dtype=torch.double),
+    ]
+    return *[one.exp().sum(-1) for one in ones], *wider
+
+
+def compare(held: Tensor, rows: int, reduce: Callable[[Tensor], tuple[Tensor, ...]] = usual) -> list[int]:
     """Compare what is reduced; the widths of what was."""
-    model, which = Reduced(held), torch.arange(rows)
+    model, which = Reduced(held, reduce), torch.arange(rows)
     faster, graphs = compiled(model)
     for made, wanted in zip(faster(which), model(which), strict=True):
         torch.testing.assert_close(made, wanted, rtol=1e-6, atol=0)
@@ -117,6 +131,10 @@ def test_infinite_numbers_of_long_rows(value: float) -> None:
     held = torch.full((2, 20_000), value)
     held[0, :9] = 0.0
     compare(held, 2)
+
+
+def test_sums_of_long_rows_by_other_rules_stay_whole() -> None:
+    assert compare(torch.randn(4, 20_000), 3, unusual).count(20_000) == 7
 
 
 def test_short_rows_stay_whole() -> None:
