@@ -121,17 +121,33 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         main = unwrapped(wanted, self.tensors)
         fits = {key: fit(wanted, table) for key, table in tables.items()}
         best = max(fits, key=fits.__getitem__, default="")
-        for joined in (unwrapped(wanted, table) for table in _joined(self.tables)):
-            if fit(wanted, joined) > max(fits.get(best, 0), fit(wanted, main)):
-                return joined
+        if (joined := self._of_parts(wanted, max(fits.get(best, 0), fit(wanted, main)))) is not None:
+            return joined
         if fits.get(best, 0) <= fit(wanted, main):
             best = next((key for key, table in self.tables.items() if table is self.tensors), best)
         rivals = [key for key, n in fits.items() if n and n == fits[best]]
         if len({frozenset(_fitting(wanted, tables[key])) for key in rivals}) > 1:
-            listed = " and ".join(f"`{key}.`" if key else "no prefix" for key in rivals)
-            named = next(filter(None, rivals))
-            raise SourceError(f"{self} has weights for the model under {listed}: say --weights-prefix {named}., or so")
+            raise self._rivals(rivals)
         return tables[best] if fits.get(best) else main
+
+    def _of_parts(self, wanted: Collection[str], least: int) -> Mapping[str, Tensorlike] | None:
+        """The tables of several parts of the model, joined, if they fit more than `least` of the wanted names.
+
+        Raises SourceError where several dicts have such parts, with other tensors.
+        """
+        joined = {key: unwrapped(wanted, table) for key, table in _joined(self.tables) if len(table) > least}
+        fits = {key: n for key, table in joined.items() if (n := fit(wanted, table)) > least}
+        best = sorted((key for key, n in fits.items() if n == max(fits.values())), key=len)
+        rivals = {frozenset(_fitting(wanted, joined[key])): key for key in best}
+        if len(rivals) > 1:
+            raise self._rivals([*rivals.values()])
+        return joined[best[0]] if best else None
+
+    def _rivals(self, keys: Sequence[str]) -> SourceError:
+        """The error for dicts of a file that fit a model alike."""
+        listed = " and ".join(f"`{key}.`" if key else "no prefix" for key in keys)
+        named = next(filter(None, keys))
+        return SourceError(f"{self} has weights for the model under {listed}: say --weights-prefix {named}., or so")
 
     def _adapted(self, model: nn.Module, adapters: Sequence[Adapter]) -> Checkpoint:
         """The tensors of a model with adapters merged into them, or kept beside them."""
@@ -203,17 +219,16 @@ def _main(tables: Mapping[str, _Table]) -> _Table:
     return tables.get("state_dict") or tables[""]
 
 
-def _joined(tables: Mapping[str, Mapping[str, Tensorlike]]) -> Iterator[dict[str, Tensorlike]]:
-    """The tables of each dict that holds several of them, as one with the keys in front of the names."""
-    above = {".".join(parts[:i]) for parts in (key.split(".") for key in tables if key) for i in range(len(parts))}
-    for path in sorted(above, key=len, reverse=True):
-        start = f"{path}." if path else ""
-        inside = {key: table for key, table in tables.items() if key.startswith(start) and table}
-        if len(inside) > 1:
-            named = (
-                (f"{key}.{name}".lstrip("."), tensor) for key, table in inside.items() for name, tensor in table.items()
-            )
-            yield {name.removeprefix(start): tensor for name, tensor in named}
+def _joined(tables: Mapping[str, _Table]) -> Iterator[tuple[str, dict[str, Tensorlike]]]:
+    """The tables of each dict that holds several of them, by its key: as one, with their keys in front of the names."""
+    inside = defaultdict[str, dict[str, _Table]](dict)
+    for key, table in tables.items():
+        parts = key.split(".") if key else []
+        for i in range(len(parts) + 1) if table else ():
+            inside[".".join(parts[:i])][".".join(parts[i:])] = table
+    for path, held in inside.items():
+        if len(held) > 1:
+            yield path, {f"{key}.{name}".lstrip("."): t for key, table in held.items() for name, t in table.items()}
 
 
 def _fitting(wanted: Collection[str], table: Mapping[str, Tensorlike]) -> Iterator[tuple[str, Tensorlike]]:

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import torch
 
-from ir.checkpoint.formats.foreign import require_own
+from ir.checkpoint.formats.foreign import is_safetensors, require_own
 from ir.checkpoint.formats.pickled import ZIP
 from ir.checkpoint.formats.sharded import rank_files, read_distributed, read_ranks
 from ir.checkpoint.layouts import weights_in
@@ -121,15 +121,14 @@ def _read_shards(index: Path) -> dict[str, Stored]:
             shards[name] = _read_file(index.parent / name)[""]
         if tensor not in shards[name]:
             raise SourceError(f"{index.name} places {tensor} in {index.parent / name}, which does not hold it")
-    found = {tensor: shards[name][tensor] for tensor, name in place.items()}
     for name, shard in shards.items():
         for tensor, stored in shard.items():
-            if not _sampled_alike(found.setdefault(tensor, stored), stored):
+            if not _sampled_alike(shards[place.setdefault(tensor, name)][tensor], stored):
                 raise SourceError(
-                    f"{tensor} is in {place.get(tensor)} and in {name}, with other values; one of these files of "
+                    f"{tensor} is in {place[tensor]} and in {name}, with other values; one of these files of "
                     f"{index.parent} is of another checkpoint: fetch both again"
                 )
-    return found
+    return {tensor: shards[name][tensor] for tensor, name in place.items()}
 
 
 def _read_file(file: Path) -> Tables:
@@ -143,14 +142,13 @@ def _read_file(file: Path) -> Tables:
 
 
 def _is_safetensors(file: Path) -> bool:
-    """Whether a file is one of safetensors, whatever its name.  Raises SourceError for torch's under such a name."""
+    """Whether a file is to be read as safetensors.  Raises SourceError for one of torch under such a name."""
+    if is_safetensors(file) or file.suffix != ".safetensors":
+        return is_safetensors(file)
     with file.open("rb") as opened:
-        begin = opened.read(9)
-    if file.suffix == ".safetensors":
-        if begin.startswith(ZIP):
+        if opened.read(len(ZIP)) == ZIP:
             raise SourceError(f"{file} is a file of torch.save in spite of its name; let that end with .bin")
-        return True
-    return begin[8:] == b"{" and int.from_bytes(begin[:8], "little") <= file.stat().st_size - 8
+    return True
 
 
 def read_stage_weights(file: Path) -> dict[str, Stored | Spread]:

@@ -11,10 +11,11 @@ from unittest.mock import patch
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from ir.checkpoint.names import stored_names
 from ir.checkpoint.rearranged import Rearranged
-from ir.checkpoint.tensors import Tensorlike
+from ir.checkpoint.tensors import Stored, Tensorlike
 from ir.errors import SourceError
 from ir.patching import PATCHING
 
@@ -44,13 +45,38 @@ def loaded_by_itself(
             f"{type(taking).__name__} has state of its own in checkpoints (`set_extra_state`), which is "
             f"not read: {_LOAD_IT}"
         )
-    tried = _followed(model, tensors, origin, versions=True)
-    if isinstance(tried, SourceError) or tried.missing:
-        other = _followed(model, tensors, origin, versions=False)
-        tried = other if isinstance(other, _Loaded) and not other.missing else tried
+    said = _said_versions(tensors)
+    tried = _followed(model, tensors, origin, said or {path: m._version for path, m in model.named_modules()})
+    unsure = not said and any(_is_versioned(module) for module in model.modules())
+    if isinstance(tried, SourceError) or tried.missing or unsure:
+        other = _followed(model, tensors, origin, {})
+        if isinstance(other, _Loaded) and not other.missing:
+            if isinstance(tried, _Loaded) and not tried.missing and repr(tried.found) != repr(other.found):
+                raise SourceError(
+                    f"{origin} does not say which version of {type(model).__name__} it is of, and tensors of each "
+                    f"become others: save its state dict with torch.save, or {_LOAD_IT}"
+                )
+            tried = other
     if isinstance(tried, SourceError):
         raise tried
     return dict(tried.found), tried.unexpected
+
+
+def _is_versioned(module: nn.Module) -> bool:
+    """Whether a module's own code may load several versions of its format."""
+    return module._version != nn.Module._version and _overrides(type(module), "_load_from_state_dict")
+
+
+def _said_versions(tensors: Mapping[str, Tensorlike]) -> dict[str, int]:
+    """The versions of modules' formats that files say, by the paths in the names of tensors."""
+    found = dict[str, int]()
+    for name, tensor in tensors.items():
+        versions = tensor.versions if isinstance(tensor, Stored) else ()
+        parts = name.split(".")
+        for below, version in zip(range(1, len(parts) + 1), reversed(versions), strict=False):
+            if version is not None:
+                found.setdefault(".".join(parts[:-below]), version)
+    return found
 
 
 @dataclass(frozen=True)
@@ -63,24 +89,30 @@ class _Loaded:
 
 
 def _followed(
-    model: nn.Module, tensors: Mapping[str, Tensorlike], origin: str, versions: bool
+    model: nn.Module, tensors: Mapping[str, Tensorlike], origin: str, versions: Mapping[str, int]
 ) -> _Loaded | SourceError:
     """The outcome of the module's code, or its error.
 
-    `versions`: whether they are said to be of the present versions of the modules' formats, and not of unknown ones.
+    `versions`: of the modules' formats, by their paths; those of other modules are said to be unknown.
     """
     before = dict(_tensors(model))
     state: Any = OrderedDict((name, Rearranged.standing_for(tensor)) for name, tensor in tensors.items())
     if versions:
-        state._metadata = {path: {"version": module._version} for path, module in model.named_modules()}
+        state._metadata = {path: {"version": version} for path, version in versions.items()}
     try:
         missing, unexpected = _load(model, state)
         found = {path: t.source for (path, _, _), t in _tensors(model) if isinstance(t, Rearranged)}
+        made = [*_made(model)]
     except Exception as e:
         why = " ".join(str(e).split())
         return SourceError(f"{type(model).__name__}.load_state_dict cannot load {origin}: {why}")
     finally:
         _put_back(model, before)
+    if made:
+        return SourceError(
+            f"how {type(model).__name__} loads {origin} cannot be followed, as it makes {made[0]} of that, which no "
+            f"state dict has: {_LOAD_IT}"
+        )
     names = stored_names(model).items()
     if lost := [name for name, path in names if name in tensors and not {name, path} & {*found, *missing}]:
         return SourceError(
@@ -120,11 +152,27 @@ def _tensors(model: nn.Module) -> Iterator[tuple[tuple[str, nn.Module, str], tor
                 yield (f"{prefix}.{name}".lstrip("."), module, name), tensor
 
 
+def _made(model: nn.Module) -> Iterator[str]:
+    """Names of buffers that are in no state dict, and of attributes, that a module has made of loaded tensors."""
+    for prefix, module in model.named_modules():
+        held = {name: module._buffers[name] for name in module._non_persistent_buffers_set}
+        held |= {n: x for n, x in vars(module).items() if n not in ("_parameters", "_buffers", "_modules")}
+        yield from (
+            f"{prefix}.{name}".lstrip(".")
+            for name, value in held.items()
+            if any(isinstance(x, Rearranged) for x in tree_leaves(value))
+        )
+
+
 def _put_back(model: nn.Module, before: Mapping[tuple[str, nn.Module, str], torch.Tensor]) -> None:
-    """Give the module its own tensors again; those that its code made larger or smaller are of the new size."""
+    """Give the module its own tensors again; those that its code made larger or smaller are of the new size.
+
+    Buffers that are in no checkpoint stay as its code has made them.
+    """
     for (path, module, name), tensor in list(_tensors(model)):
         own = before.get((path, module, name))
-        if tensor is own or (own is None and not isinstance(tensor, Rearranged)):
+        kept = own is None or name in module._non_persistent_buffers_set
+        if tensor is own or (kept and not isinstance(tensor, Rearranged)):
             continue
         if own is None or own.shape != tensor.shape:
             own = torch.empty(tensor.shape, dtype=(tensor if own is None else own).dtype, device="meta")

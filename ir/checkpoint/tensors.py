@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
@@ -90,10 +90,14 @@ class Piece:
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor on disk: the pieces that tile it."""
+    """A tensor on disk: the pieces that tile it.
+
+    `versions`: of the formats of the modules around it, the outermost first, where a state dict says these.
+    """
 
     shape: tuple[int, ...]
     pieces: tuple[Piece, ...]
+    versions: tuple[int | None, ...] = field(default=(), compare=False, repr=False)
 
     @classmethod
     def whole(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -12,8 +13,10 @@ from torch.serialization import MAGIC_NUMBER, StorageType  # type: ignore[attr-d
 from ir.checkpoint.formats.inert import InertUnpickler
 from ir.errors import SourceError
 
-LEGACY = b"\x80\x02\x8a\x0a" + MAGIC_NUMBER.to_bytes(10, "little")
-"""The first bytes of such a file: the pickle of a number."""
+_LEGACY = re.compile(
+    rb"\x80[\x02-\x05](\x95\x0d\0{7})?\x8a\x0a" + re.escape(MAGIC_NUMBER.to_bytes(10, "little")), re.DOTALL
+)
+"""The first bytes of such a file: the pickle of a number, by any protocol, in a frame from the fourth on."""
 
 _SIZE = 8  # bytes before each storage, which say how many elements it has
 
@@ -22,7 +25,7 @@ class _LegacyUnpickler(InertUnpickler):
     """An unpickler of tensors whose storages are without memory; it keeps them by the keys that the file has."""
 
     def __init__(self, file: BinaryIO, storages: dict[str, tuple[torch.UntypedStorage, int]]) -> None:
-        super().__init__(file)
+        super().__init__(file, encoding="utf-8")  # of strings of Python 2
         self._storages = storages
 
     def find_class(self, module: str, name: str) -> Any:
@@ -42,6 +45,12 @@ class _LegacyUnpickler(InertUnpickler):
         made = torch.UntypedStorage(count * dtype.itemsize, device="meta")
         storage, _ = self._storages.setdefault(str(key), (made, dtype.itemsize))
         return torch.storage.TypedStorage(wrap_storage=storage, dtype=dtype, _internal=True)
+
+
+def is_legacy(opened: BinaryIO) -> bool:
+    """Whether an open file is such a one."""
+    opened.seek(0)
+    return _LEGACY.match(opened.read(32)) is not None
 
 
 def read_legacy(file: Path, opened: BinaryIO) -> Any:

@@ -6,7 +6,7 @@ import io
 import pickle
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO, TypeAlias
@@ -15,7 +15,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ir.checkpoint.formats.inert import Inert, InertUnpickler
-from ir.checkpoint.formats.legacy import LEGACY, read_legacy
+from ir.checkpoint.formats.legacy import is_legacy, read_legacy
 from ir.checkpoint.tensors import Change, Stored
 from ir.errors import SourceError
 
@@ -83,8 +83,8 @@ _PROGRAMS = {
 def read_pickled(file: Path) -> FileEntries:
     """The tables of a file of torch.save.  Raises SourceError where it holds no table of tensors."""
     with file.open("rb") as opened:
-        begin = opened.read(len(LEGACY))
-        if begin == LEGACY:
+        begin = opened.read(len(ZIP))
+        if is_legacy(opened):
             table = read_legacy(file, opened)
         elif begin.startswith(ZIP) and zipfile.is_zipfile(file):
             table = _of_archive(file, opened)
@@ -161,11 +161,21 @@ def _tables(
     values = (part for key, x in table.items() for part in _parts(file, str(key), x))
     under = f"{path}." if path else ""
     if entries := {name: entry for name, x in values if (entry := _entry(file, name, x, under)) is not None}:
-        yield path, entries
+        yield path, dict(_with_versions(entries, getattr(table, "_metadata", None)))
     for key, inner in table.items():
         held = _of_module(inner) if isinstance(inner, Inert) else _numbered(inner)
         if isinstance(held, dict) and held and id(inner) not in around:
             yield from _tables(file, f"{path}.{key}".lstrip("."), held, (*around, id(inner)))
+
+
+def _with_versions(entries: Mapping[str, Entry], metadata: Any) -> Iterator[tuple[str, Entry]]:
+    """The tensors with the versions that a state dict has beside its items, for each module."""
+    said = metadata if isinstance(metadata, dict) else {}
+    versions = {path: x.get("version") for path, x in said.items() if isinstance(x, dict)}
+    for name, entry in entries.items():
+        parts = name.split(".")
+        around = tuple(versions.get(".".join(parts[:i])) for i in range(len(parts)))
+        yield name, replace(entry, versions=around) if versions and isinstance(entry, Stored) else entry
 
 
 def _numbered(held: Any) -> Any:

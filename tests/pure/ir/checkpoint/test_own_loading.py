@@ -69,6 +69,44 @@ class Versioned(nn.Linear):
         super()._load_from_state_dict(state_dict, prefix, metadata, *rest)
 
 
+class Turned(nn.Linear):
+    """In the first version, the weight of the same name was another one."""
+
+    _version = 2
+
+    def __init__(self) -> None:
+        super().__init__(3, 3)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, metadata: Any, *rest: Any) -> None:  # type: ignore[override]
+        if metadata.get("version", 1) < 2:
+            state_dict[f"{prefix}weight"] = state_dict[f"{prefix}weight"].t()
+        super()._load_from_state_dict(state_dict, prefix, metadata, *rest)
+
+
+class Deriving(nn.Linear):
+    """A hook makes a buffer, which is in no state dict, of the weight, or of nothing."""
+
+    def __init__(self, of_weight: bool = True) -> None:
+        super().__init__(3, 3)
+        self.of_weight = of_weight
+        self.register_buffer("sums", torch.zeros(1), persistent=False)
+        self.register_load_state_dict_post_hook(self.derive)
+
+    def derive(self, *_: Any) -> None:
+        self.sums = self.weight.detach().sum(1) if self.of_weight else torch.full((3,), 7.0)
+
+
+class Keeping(nn.Linear):
+    """A hook makes an attribute."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 3)
+        self.register_load_state_dict_post_hook(self.keep)
+
+    def keep(self, *_: Any) -> None:
+        self.sums = [self.weight.detach().sum(1)]
+
+
 class Copying(nn.Linear):
     def __init__(self) -> None:
         super().__init__(3, 3)
@@ -128,9 +166,33 @@ def test_a_module_is_told_its_own_version_first(tmp_path: Path) -> None:
     assert torch.equal(found["weight"], KERNEL.t())
 
 
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("prefix", ["", "0.", "module."])
+def test_a_module_is_told_the_version_that_a_state_dict_says(version: int, prefix: str, tmp_path: Path) -> None:
+    state: Any = Turned().state_dict(prefix=prefix)
+    state[f"{prefix}weight"] = KERNEL
+    state._metadata[prefix[:-1]]["version"] = version
+    torch.save({"model": state}, tmp_path / "c.pt")
+    found = Checkpoint.open(tmp_path / "c.pt").for_model(Turned())
+    assert torch.equal(found["weight"], KERNEL if version == 2 else KERNEL.t())
+
+
+def test_a_file_without_versions_whose_tensors_they_change_is_refused(tmp_path: Path) -> None:
+    save_file({"weight": KERNEL, "bias": torch.ones(3)}, tmp_path / "c.safetensors")
+    with pytest.raises(SourceError, match=r"does not say which version of Turned it is of, and tensors of each"):
+        Checkpoint.open(tmp_path).for_model(Turned())
+
+
+def test_a_buffer_that_is_made_of_no_weight_stays(tmp_path: Path) -> None:
+    opened(tmp_path, weight=KERNEL).for_model(module := Deriving(of_weight=False))
+    assert torch.equal(module.sums, torch.full((3,), 7.0))
+
+
 @pytest.mark.parametrize(
     ("made", "message"),
     [
+        (Deriving, "how Deriving loads .*c.pt cannot be followed, as it makes sums of that, which no state dict has: "),
+        (Keeping, "how Keeping loads .*c.pt cannot be followed, as it makes sums of that, which no state dict has: "),
         (Copying, "how Copying loads weight, bias cannot be followed, as it copies values: let `model` load"),
         (Counting, r"Counting has state of its own in checkpoints \(`set_extra_state`\), which is not read"),
         (Failing, r"Failing.load_state_dict cannot load .*c.pt: 'version'"),

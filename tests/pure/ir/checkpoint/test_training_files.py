@@ -146,6 +146,13 @@ def test_files_of_old_versions_of_torch(held: Any, tmp_path: Path) -> None:
             Checkpoint.open(file)
 
 
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated:UserWarning")
+def test_such_files_of_other_protocols(protocol: int, tmp_path: Path) -> None:
+    torch.save(WEIGHTS, file := tmp_path / "c.pt", pickle_protocol=protocol, _use_new_zipfile_serialization=False)
+    assert_read(file)
+
+
 def test_a_pickle_of_another_byte_order_or_with_views_is_refused(tmp_path: Path) -> None:
     torch.save(WEIGHTS, file := tmp_path / "c.bin", _use_new_zipfile_serialization=False)
     whole = file.read_bytes()
@@ -176,6 +183,13 @@ def test_tensors_of_other_devices(tmp_path: Path) -> None:
     torch.save({name: Elsewhere(tensor, True) for name, tensor in WEIGHTS.items()}, tmp_path / "c.pt")
     with pytest.raises(SourceError, match=r"weight in .*c.pt was saved from a device of another kind; move it"):
         Checkpoint.open(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["c.safetensors", "c.pt"])
+def test_the_length_of_a_header_may_begin_like_another_file(name: str, tmp_path: Path) -> None:
+    header = b'{"weight":{"dtype":"U8","shape":[3],"data_offsets":[0,3]}}'.ljust(ord("<"))
+    (tmp_path / name).write_bytes(len(header).to_bytes(8, "little") + header + bytes([1, 2, 3]))
+    assert Checkpoint.open(tmp_path / name)["weight"].tolist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize("name", ["c.pt", "pytorch_model.bin"])
@@ -451,6 +465,23 @@ def test_a_dict_of_parts_is_one_model(around: Callable[[Any], Any], tmp_path: Pa
     torch.save(around({name: part.state_dict() for name, part in model.named_children()}), tmp_path / "c.pt")
     found = Checkpoint.open(tmp_path / "c.pt").for_model(Parts())
     assert all(torch.equal(found[name], tensor) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (lambda held, other: {"models": held, "ema_models": other}, "under `models.` and `ema_models.`: say"),
+        (lambda held, other: {**held, "ema": other}, "under no prefix and `ema.`: say --weights-prefix ema., or so"),
+    ],
+)
+def test_parts_of_two_models_are_not_guessed(table: Callable[[Any, Any], Any], message: str, tmp_path: Path) -> None:
+    held, other = ({name: part.state_dict() for name, part in Parts().named_children()} for _ in range(2))
+    torch.save(table(held, other), tmp_path / "c.pt")
+    with pytest.raises(SourceError, match=message):
+        Checkpoint.open(tmp_path / "c.pt").for_model(Parts())
+    torch.save(table(held, held), tmp_path / "c.pt")
+    found = Checkpoint.open(tmp_path / "c.pt").for_model(Parts())
+    assert torch.equal(found["two.bias"], held["two"]["bias"])
 
 
 def test_a_prefix_goes_without_what_wrappers_put_there(tmp_path: Path) -> None:

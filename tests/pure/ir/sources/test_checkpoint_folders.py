@@ -73,6 +73,9 @@ def test_a_tensor_in_two_shards(folder: Path) -> None:
     write(folder, one, two | {name: tensor + 1})
     with pytest.raises(SourceError, match=f"{name} is in model-.* and in model-.*, with other values; one of these"):
         read_source(str(folder))
+    write(folder, one | {"lm_head.weight": two["lm_head.weight"] + 1}, two)  # which the index does not name
+    with pytest.raises(SourceError, match=r"lm_head.weight is in model-.* and in model-.*, with other values"):
+        read_source(str(folder))
 
 
 def test_an_expert_that_is_missing_is_named(tmp_path: Path) -> None:
