@@ -130,7 +130,8 @@ class _Contraction:
         """[units] whether a unit may obey rule (1) with one above it, and with one below it, whichever that is.
 
         With a unit above it, all that it makes is sent, and what that unit makes for it alone no more; with one below
-        it, what it receives alone is received, and at best nothing of what it makes is sent.
+        it, what it receives alone is received, and at best nothing of what it makes is sent.  Units with values that
+        are read above where they are made, as gradients are, always may.
         """
         model, values = self.model, self.core.values
         alone = np.flatnonzero(np.diff(values.starts) == 2)
@@ -142,7 +143,10 @@ class _Contraction:
         light = (time <= self.idle[:, None]) | (not model.overlap)
         room = -(received + model.made + time) * _ROUNDING + (0.0 if model.overlap else time)
         growths = (model.made - received, received - model.made)
-        above, below = (np.all(light & (growth + room <= 0) | ~everywhere, axis=0) for growth in growths)
+        backward = values.members < self.core.producer[values.owner]
+        always = np.zeros(self.core.n, dtype=bool)
+        always[values.members[backward]] = always[self.core.producer[values.owner[backward]]] = True
+        above, below = (np.all(light & (growth + room <= 0) | ~everywhere | always, axis=0) for growth in growths)
         return above, below
 
     def _no_worse(self, v: int, u: int) -> bool:

@@ -52,17 +52,23 @@ class Chain:
         return found[::-1]
 
 
-def bottleneck(sweep: Sweep, seats: Sequence[Seat], *, overlap: bool, leave_empty: bool, known: float) -> Chain:
-    """The split of least bottleneck along the sweep's order, exact up to the value `known`."""
+def bottleneck(
+    sweep: Sweep, seats: Sequence[Seat], *, overlap: bool, leave_empty: bool, known: float, estimated: bool = False
+) -> Chain:
+    """The split of least bottleneck along the sweep's order, exact up to the value `known`.
+
+    If loads are `estimated`, those of a split of that value may seem larger, and one that seems so is returned, too.
+    """
     alone = float(sweep.least_time[-1])  # of one device that computes all
     enough = min(alone, known)
+    most = enough if estimated else alone
     least, spare = sweep.fair_share(len(seats)), FIRST_SPARE
     if known <= least * (1 + MORE * spare):
         spare *= MORE
     while True:
         guess = least * (1 + spare)
         reach = min(guess, known)
-        limit = reach if reach < alone else inf  # a split of more is not the one that is looked for
+        limit = reach if reach < most else inf  # a split of more is not the one that is looked for
         chain = _fill(sweep, seats, _load(overlap), np.maximum, leave_empty, _Reach(reach, limit=limit))
         if chain.value() <= guess or guess >= enough:
             return chain

@@ -84,7 +84,8 @@ def cut_along(core: Core, order: np.ndarray, devices: Sequence[int], below: floa
     leave_empty = not problem.every_device
     match problem.objective:
         case Objective.throughput:
-            chain = bottleneck(sweep, places, overlap=problem.overlap, leave_empty=leave_empty, known=below)
+            rules = {"overlap": problem.overlap, "leave_empty": leave_empty}
+            chain = bottleneck(sweep, places, **rules, known=below, estimated=bool(problem.links))
         case Objective.latency:
             chain = cheapest(sweep, places, Seat.delay, leave_empty=leave_empty, reach=inf)
     if np.isinf(chain.value()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from math import inf
 
 import numpy as np
@@ -88,8 +89,13 @@ def test_the_search_of_ideals_finds_the_optimum(problem: Problem, slack: float, 
 
 
 @settings(max_examples=200, deadline=None)
-@given(graphs(most_nodes=8, most_devices=3), st.sampled_from((1.0, 2.0, 5.0, inf)))
-def test_all_pairs_that_may_be_fused_are_found_among_those_that_are_looked_at(problem: Problem, known: float) -> None:
+@given(graphs(most_nodes=8, most_devices=3), st.sampled_from((1.0, 2.0, 5.0, inf)), st.booleans())
+def test_all_pairs_that_may_be_fused_are_found_among_those_that_are_looked_at(
+    problem: Problem, known: float, backward: bool
+) -> None:
+    if backward:  # what is read is made below, as gradients are, in a row
+        values = tuple(Value(max(v.consumers), (v.producer,), v.bytes) for v in problem.values)
+        problem = replace(problem, values=values, precedence=tuple(pairwise(range(len(problem.nodes)))))
     model = model_of(problem)
     quick, thorough = _Contraction(model, known, 0.5), _Contraction(model, known, 0.5)
     thorough.__dict__["_most"] = np.full_like(model.time, inf)
@@ -135,6 +141,17 @@ def test_rows_of_intervals_are_the_same_whichever_are_wanted() -> None:
     for row in some:
         assert (row.received == every[row.start].received).all()
         assert (row.sent == every[row.start].sent).all()
+
+
+def test_a_cut_is_found_whose_transfers_are_estimated_higher_than_they_are() -> None:
+    """A value that skips a device is estimated over the links to it, which are slower than its own."""
+    links = {pair: Link(1.0) for pair in ((0, 1), (1, 2))}
+    nodes, devices = (Node((1.0,)),) * 3, (Device(),) * 3
+    problem = Problem(nodes, (Value(0, (2,), 4.0),), devices=devices, links=links, every_device=True)
+    core = model_of(problem).core
+    cut = cut_along(core, np.arange(core.n), range(3), below=1.0)
+    assert cut is not None
+    assert cut.value == 1.0
 
 
 def test_no_row_is_made_where_all_splits_so_far_are_worse_than_the_value_looked_for(
