@@ -103,7 +103,7 @@ def _bytes(tensor: Stored) -> torch.Tensor:
 
 
 def _read_shards(index: Path) -> dict[str, Stored]:
-    """The tensors of the shards that an index names, those that it does not name among them.
+    """The tensors of the shards that an index names, those that it does not name among them, in the files' order.
 
     Raises SourceError where one is missing, or is in two shards with other values.
     """
@@ -128,7 +128,9 @@ def _read_shards(index: Path) -> dict[str, Stored]:
                     f"{tensor} is in {place[tensor]} and in {name}, with other values; one of these files of "
                     f"{index.parent} is of another checkpoint: fetch both again"
                 )
-    return {tensor: shards[name][tensor] for tensor, name in place.items()}
+    return {
+        tensor: stored for name, shard in shards.items() for tensor, stored in shard.items() if place[tensor] == name
+    }
 
 
 def _read_file(file: Path) -> Tables:

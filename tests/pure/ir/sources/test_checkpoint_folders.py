@@ -59,6 +59,16 @@ def test_without_a_dtype_that_of_the_first_tensor_is_taken(part: str, dtype: tor
     assert hf.AutoModelForCausalLM.from_pretrained(folder).dtype == first
 
 
+def test_without_a_dtype_the_first_tensor_of_torchs_file_is_not_that_of_the_index(folder: Path) -> None:
+    configure(folder, dtype=None)
+    one, two = halves(lambda n: "layers.0.mlp" in n, torch.bfloat16)
+    torch.save(one | two, folder / (name := "pytorch_model-00001-of-00001.bin"))
+    index = {"metadata": {}, "weight_map": dict.fromkeys([*two, *one], name)}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    assert next(read_source(str(folder)).model.parameters()).dtype == torch.bfloat16
+    assert hf.AutoModelForCausalLM.from_pretrained(folder).dtype == torch.bfloat16
+
+
 def test_a_tensor_that_an_index_does_not_name(folder: Path) -> None:
     write(folder, *halves(lambda n: "layers.0." in n))
     weights = read_source(str(folder)).weights
