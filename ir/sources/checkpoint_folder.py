@@ -268,6 +268,8 @@ def _own_code(named: str | None, config: Any, plain: Mapping[str, Any], transfor
     A class of the library makes way for the one that the folder has for the same auto class, as with transformers.
     """
     codes = {auto: str(ref) for auto, ref in dict(plain.get("auto_map") or {}).items() if isinstance(ref, str)}
+    if named is None:
+        return codes.get("AutoModel", "")
     for auto, ref in codes.items():
         known = getattr(getattr(transformers, auto, None), "_model_mapping", {})
         if ref.rpartition(".")[2] == named:

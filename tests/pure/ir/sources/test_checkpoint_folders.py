@@ -117,3 +117,7 @@ def test_trusted_code_for_an_auto_class_replaces_the_librarys(folder: Path) -> N
     configure(folder, auto_map={"AutoModel": "doubled.Doubled"})  # of another auto class
     source = read_source(str(folder), Reading(weights=False, trust_remote_code=True))
     assert type(source.model).__name__ == "LlamaForCausalLM"
+    configure(folder, architectures=None)
+    for trust, name in (False, "LlamaModel"), (True, "Doubled"):
+        source = read_source(str(folder), Reading(weights=False, trust_remote_code=trust))
+        assert type(source.model).__name__ == name
