@@ -93,7 +93,7 @@ class Recurrence:
     generation: Generation
     states: dict[int, list[int]] = field(default_factory=dict)
     batches: list[tuple[int, int]] = field(default_factory=list)
-    faults: tuple[int, ...] = ()  # the numbers of batches that fail when they have changed the states
+    faults: Sequence[int] = ()  # from each on, the next batch of several texts fails when it has changed the states
     at_once: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
     takes = ("input_ids", "lengths", "counts", "slots")
 
@@ -109,7 +109,8 @@ class Recurrence:
             before = self.states[slot] if length else []
             assert len(before) == length
             self.states[slot] = [*before, *ids]
-        if len(self.batches) in self.faults:
+        if len(slots) > 1 and any(at <= len(self.batches) for at in self.faults):  # a text that fails alone is lost
+            self.faults = self.faults[1:]
             raise StageError(1, "cpu", ValueError("lost"))
         token = torch.tensor([following(self.states[slot]) for slot in slots])
         return StepOutputs(token, torch.zeros(len(slots)))

@@ -24,7 +24,7 @@ does it.
 | modelopt | W4A8_AWQ, whose weights are rounded to FP8 | yes | 1e-8 | nvidia-modelopt 0.47 |
 | modelopt | MXFP8, W8A16, W4A16_NVFP4, W4A8_NVFP4_FP8, W4A8_MXFP4_FP8 | yes | 0 | its formula |
 | fbgemm_fp8 | by row | yes | 0 | its formula |
-| gptq | 2, 4 and 8 bits, formats 1 and 2, `desc_act` | yes | 0 | its formula |
+| gptq | 2, 4 and 8 bits, formats 1 and 2, `desc_act`, layers of other bits (`dynamic`) | yes | 0 | its formula |
 | awq | gemm, 4 bits | yes | 0 | autoawq 0.2.9 |
 | mxfp4 | gpt-oss | yes | 0 | transformers, `dequantize=True` |
 | bitsandbytes | nf4 and fp4, double quantization | yes | 0 | bitsandbytes 0.50 |

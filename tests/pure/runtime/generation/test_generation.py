@@ -136,6 +136,7 @@ def test_states_of_texts_lie_in_slots_and_are_computed_again_after_a_fault(chunk
         wanted = [written(prompt, 12) for prompt in [*prompts(7), [3] * 12, [4] * 12]]
         assert [tokens(found) for found in begun] == wanted
         assert made._scheduler.pools.slots.free == 7
+    assert not decoder.faults
     assert max(rows for rows, _ in decoder.batches) > 1
     assert (max(width for _, width in decoder.batches) > 1) is not bool(chunk)
 
