@@ -12,7 +12,6 @@ from typing import TypeAlias
 import torch
 
 from ir.checkpoint.formats.foreign import is_safetensors, require_own
-from ir.checkpoint.formats.pickled import ZIP
 from ir.checkpoint.formats.sharded import rank_files, read_distributed, read_ranks
 from ir.checkpoint.layouts import weights_in
 from ir.checkpoint.tensors import Piece, Spread, Stored, contiguous
@@ -138,19 +137,11 @@ def _read_file(file: Path) -> Tables:
         require_own(file)
         if file.suffix == ".json":
             return {"": _read_shards(file)}
-        return {"": dict(_read_safetensors(file))} if _is_safetensors(file) else read_ranks(file)
+        if file.suffix == ".safetensors" or is_safetensors(file):
+            return {"": dict(_read_safetensors(file))}
+        return read_ranks(file)
     except OSError as e:
         raise SourceError(f"cannot read {file}: {e.strerror or e}") from e
-
-
-def _is_safetensors(file: Path) -> bool:
-    """Whether a file is to be read as safetensors.  Raises SourceError for one of torch under such a name."""
-    if is_safetensors(file) or file.suffix != ".safetensors":
-        return is_safetensors(file)
-    with file.open("rb") as opened:
-        if opened.read(len(ZIP)) == ZIP:
-            raise SourceError(f"{file} is a file of torch.save in spite of its name; let that end with .bin")
-    return True
 
 
 def read_stage_weights(file: Path) -> dict[str, Stored | Spread]:

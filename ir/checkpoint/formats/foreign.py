@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ir.checkpoint.formats.pickled import ZIP
 from ir.errors import SourceError
 
 _LIBRARIES = {
@@ -40,7 +41,10 @@ def is_safetensors(file: Path) -> bool:
 
 
 def require_own(file: Path) -> None:
-    """Raise SourceError for a file that another library wrote, and for what is in the place of one, as of git-lfs."""
+    """Raise SourceError for a file that another library wrote, and for what is in the place of one, as of git-lfs.
+
+    So it is for one of torch.save that is named .safetensors.
+    """
     for suffixes, library in _LIBRARIES.items():
         if file.suffix in suffixes:
             raise SourceError(f"{file} is a file of {library}, which is not read: save its weights as .safetensors")
@@ -52,3 +56,5 @@ def require_own(file: Path) -> None:
         return
     if found := next((said for first, said in _BEGINNINGS.items() if begin.startswith(first)), None):
         raise SourceError(f"{file} {found}")
+    if file.suffix == ".safetensors" and begin.startswith(ZIP):
+        raise SourceError(f"{file} is a file of torch.save in spite of its name; let that end with .bin")
