@@ -109,7 +109,7 @@ class Recurrence:
             before = self.states[slot] if length else []
             assert len(before) == length
             self.states[slot] = [*before, *ids]
-        if len(slots) > 1 and any(at <= len(self.batches) for at in self.faults):  # a text that fails alone is lost
+        if len(slots) > 1 and self.faults and self.faults[0] <= len(self.batches):  # a text that fails alone is lost
             self.faults = self.faults[1:]
             raise StageError(1, "cpu", ValueError("lost"))
         token = torch.tensor([following(self.states[slot]) for slot in slots])
