@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from statistics import median
 from threading import Event, Thread
@@ -22,6 +22,7 @@ _EVICTING_HOST, _EVICTING_DEVICE = 64 << 20, 256 << 20  # bytes, more than cache
 _LARGE_WEIGHTS = 1 << 18  # bytes; smaller ones may stay in the cache from one batch to the next
 _LARGE_VALUES = 1 << 21  # bytes; results of smaller ones are written to freed memory that is still in the cache
 _HEATING = 1.0  # seconds of load until the clock of an accelerator is steady
+_SMALL_CALLS = 41  # of the kernel that tells what events cost
 
 
 @dataclass(frozen=True)
@@ -82,13 +83,15 @@ class DeviceWatch:
     """A stopwatch for an accelerator, which computes while the host goes on.
 
     Matrix products keep it busy between the calls: an idle one would run at a higher clock, and would finish a
-    kernel before the host launches the next.
+    kernel before the host launches the next.  Two events around a call cost some time of their own, which kernels in
+    the middle of a model do not have.
     """
 
     device: torch.device
     evicting: torch.Tensor
     load: Callable[[], Any]
     load_seconds: float
+    events: float = 0.0  # seconds, of two events around a call
 
     @classmethod
     def of(cls, device: torch.device, dtype: torch.dtype) -> DeviceWatch:
@@ -101,13 +104,25 @@ class DeviceWatch:
                 F.linear(x, w)
             calls += 10
             torch.accelerator.synchronize(device)
-        return cls(device, evicting, lambda: F.linear(x, w), (perf_counter() - began) / calls)
+        watch = cls(device, evicting, lambda: F.linear(x, w), (perf_counter() - began) / calls)
+        return replace(watch, events=watch.seconds_of_events())
 
     def time(self, call: Callable[[], Any], operands: Operands) -> Time:
         call()
         torch.accelerator.synchronize(self.device)
         host = min(self._host(call) for _ in range(3))
-        return Time(median(self._device(call, host, operands) for _ in range(_TRIALS)), host)
+        device = median(self._device(call, host, operands) for _ in range(_TRIALS))
+        return Time(max(device - self.events, 0.0), host)
+
+    def seconds_of_events(self) -> float:
+        """The time of one small kernel between two events, less that of each of many that follow one another."""
+        small = torch.zeros(1, device=self.device)
+
+        def seconds(calls: int) -> float:
+            return self.time(lambda: [small.add_(1) for _ in range(calls)], Operands([], [])).device
+
+        one = seconds(1)
+        return max(one - (seconds(_SMALL_CALLS) - one) / (_SMALL_CALLS - 1), 0.0)
 
     def _host(self, call: Callable[[], Any], calls: int = 10) -> float:
         torch.accelerator.synchronize(self.device)

@@ -24,7 +24,7 @@ def one_gpu(compiled: bool, batch: int = BATCH, count: int = STREAM) -> Measured
             model(input_ids=ids)
 
     with torch.no_grad():
-        run(8)
+        run(STREAM)  # until its clock is that of a long stream, as it is for stages
         rate = count * batch * llama.SEQ / seconds(lambda: run(count))
         measured = {"stream": rate, "alone": statistics.median(seconds(lambda: run(1)) for _ in range(20))}
         if compiled:  # other sizes are compiled anew
@@ -46,7 +46,7 @@ def accelerate() -> Measured:
     devices = torch.cuda.device_count()
     model = llama.load("cpu")
     layers = llama.CONFIG.num_hidden_layers
-    places = {f"model.layers.{i}": i * devices // layers for i in range(layers)}
+    places: dict[str, Any] = {f"model.layers.{i}": i * devices // layers for i in range(layers)}
     places |= {"model.embed_tokens": 0, "model.rotary_emb": 0, "model.norm": devices - 1, "lm_head": devices - 1}
     dispatched = dispatch_model(model, places)
     ids = llama.ids(BATCH).cuda()

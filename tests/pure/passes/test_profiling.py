@@ -19,7 +19,7 @@ from passes.cost_models.predictions import Predictions
 from passes.cost_models.profiled import Profiled
 from passes.cost_models.profiling import profile
 from passes.cost_models.roofline import Roofline
-from passes.cost_models.stopwatch import HostWatch, Operands
+from passes.cost_models.stopwatch import DeviceWatch, HostWatch, Operands
 from passes.propagate_shapes import PropagateShapes
 from tests.support.graphs import captured, graph, linear, param, relu, value
 from tests.support.planning import DEVICE, machine
@@ -142,3 +142,19 @@ def test_a_stopwatch_runs_a_call_some_times_and_takes_the_median() -> None:
     assert 4 <= len(runs) <= 8
     assert 0 < time.device < 0.1
     assert time.host == 0
+
+
+class KernelsOfTwoSeconds(DeviceWatch):
+    """A stopwatch whose device takes two seconds for a kernel, and three for the events around a call."""
+
+    def _device(self, call: Callable[[], Any], host: float, operands: Operands) -> float:
+        kernels = call()
+        return 3.0 + 2.0 * (len(kernels) if isinstance(kernels, list) else 1)
+
+
+def test_what_events_take_is_no_part_of_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "synchronize", lambda _: None)
+    watch = KernelsOfTwoSeconds(CPU, torch.zeros(1), lambda: None, 1.0)
+    assert watch.time(lambda: None, Operands([], [])).device == 5.0
+    watch = replace(watch, events=watch.seconds_of_events())
+    assert watch.time(lambda: None, Operands([], [])).device == 2.0
