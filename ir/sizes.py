@@ -44,6 +44,18 @@ class CallSizes:
     share: float = 1.0
 
 
+@dataclass(frozen=True)
+class ValueCount:
+    """The number of elements of an input that must have a value, as placeholders of images among token ids."""
+
+    input: str  # its name
+    value: int
+    count: Dim
+
+    def __str__(self) -> str:
+        return f"{self.count} of {self.input} are {self.value}"
+
+
 @lru_cache(maxsize=1 << 16)  # as below
 def _text(dim: Dim) -> str:
     return str(dim)

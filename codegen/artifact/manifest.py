@@ -107,6 +107,7 @@ def _program(plan: StagePlan, index: int, stages: Sequence[m.ProgramStage], padd
         returns=returned(graph),
         updates=updated(graph),
         index_ranges=index_ranges(graph),
+        counts=tuple(m.CountedValue(c.input, c.value, expr_source(c.count)) for c in graph.counts),
     )
 
 

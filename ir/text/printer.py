@@ -50,7 +50,7 @@ def _declared(values: Sequence[Value]) -> str:
 def _sizes(graph: Graph, program: Graph | Program) -> Iterator[str]:
     for symbol, ends in program.ranges.items():
         yield f"  where {symbol} in {_range(*ends)}, for example {graph.hints[symbol]}"
-    yield from (f"  where {guard}" for guard in program.guards)
+    yield from (f"  where {condition}" for condition in (*program.guards, *program.counts))
 
 
 def _stored(graph: Graph) -> Iterator[str]:

@@ -5,6 +5,7 @@ classes       the user's own classes, by qualified name
 tree_nodes    containers around tensors, sizes and fixed values
 tree          their form in the manifest
 sizes         the sizes of a batch: ranges, guards, and the value of every symbol
+counts        values that an input must hold so often
 input_type    the dtype and shape that a tensor must have
 layout        the layout of a tensor in memory
 adapter_rows  the adapters that the rows of a call choose, by name

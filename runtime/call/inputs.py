@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from runtime.call.counts import CountCheck
 from runtime.call.input_type import InputType
 from runtime.call.layout import Layout
 from runtime.call.sizes import ObservedSize, SizeConstraints
@@ -30,6 +31,7 @@ class Inputs:
     sizes: SizeConstraints
     optional: frozenset[str]  # parameters that may be left out
     layouts: tuple[Layout, ...]  # by slot; none in a manifest that does not tell
+    counts: tuple[CountCheck, ...] = ()
 
     @classmethod
     def parse(cls, program: ProgramEntry) -> Inputs:
@@ -50,6 +52,7 @@ class Inputs:
             SizeConstraints.parse(program),
             optional,
             tuple(map(Layout, program.layouts)),
+            CountCheck.of_program(program),
         )
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Values:
@@ -127,7 +130,10 @@ class Inputs:
                         wanted = f"the integer {expression.text}"
                         raise InputError(f"argument `{leaf.name}`: expected {wanted}, got {describe_value(leaf.value)}")
                     seen.append(ObservedSize(leaf.name, None, expression, leaf.value))
-        return Values(tuple(tensors[i] for i in range(len(self.types))), self.sizes.read(seen))
+        sizes = self.sizes.read(seen)
+        for count in self.counts:
+            count.check(tensors[count.slot], sizes)
+        return Values(tuple(tensors[i] for i in range(len(self.types))), sizes)
 
     def _describe(self, node: TreeNode) -> str:
         if isinstance(node, TensorSlot):

@@ -39,7 +39,7 @@ class SizeConstraints:
         sizes = self._stand_alone(seen)
         for one in seen:
             if (expected := one.expression(sizes)) != one.size:
-                known = _spell(one.expression, sizes)
+                known = spelled_sizes(one.expression, sizes)
                 raise InputError(f"{one} is {one.size}; expected {one.expression.text} = {expected}, as {known}")
         self._check_guards(sizes)
         return sizes
@@ -53,7 +53,7 @@ class SizeConstraints:
     def _check_guards(self, sizes: Mapping[str, int]) -> None:
         for guard in self.guards:
             if not guard(sizes):
-                raise InputError(f"{_spell(guard, sizes)}; the model was captured for sizes with {guard.text}")
+                raise InputError(f"{spelled_sizes(guard, sizes)}; the model was captured for sizes with {guard.text}")
 
     def _stand_alone(self, seen: Sequence[ObservedSize]) -> dict[str, int]:
         """The value of each symbol from a dimension that is the symbol alone: `batch`, not `2*batch`."""
@@ -76,5 +76,6 @@ def _check_range(name: str, symbol: Symbol, size: int, place: str) -> None:
         raise InputError(f"`{name}` is {size} in {place}; expected at most {symbol.max}")
 
 
-def _spell(expression: SizeExpression, sizes: Mapping[str, int]) -> str:
+def spelled_sizes(expression: SizeExpression, sizes: Mapping[str, int]) -> str:
+    """The sizes that an expression reads, in words."""
     return " and ".join(f"{name} is {sizes[name]}" for name in expression.symbols)

@@ -193,6 +193,15 @@ class Padding:
 
 
 @dataclass(frozen=True)
+class CountedValue:
+    """The number of elements of an input that must have a value."""
+
+    input: str  # its name
+    value: int
+    count: str  # a Python expression over the symbols: "16*images"
+
+
+@dataclass(frozen=True)
 class ProgramEntry:
     """One program: what a call of it takes and returns, and what each stage does in it."""
 
@@ -211,6 +220,7 @@ class ProgramEntry:
     returns: tuple[str, ...] = ()  # the values that are the outputs
     updates: dict[str, str] = field(default_factory=dict)  # name of a state -> the value that it holds after a call
     index_ranges: dict[str, tuple[int, int]] = field(default_factory=dict)  # input -> its least and largest value
+    counts: tuple[CountedValue, ...] = ()
     promise: str = ""  # sha256 of what calls take and return; "" if an older version wrote it
 
 
@@ -344,6 +354,8 @@ def with_promises(manifest: Manifest) -> Manifest:
 def promise_of(manifest: Manifest, program: ProgramEntry) -> str:
     """A digest of all of a program but its nodes and stages, and of what the programs of an artifact share."""
     own = dataclasses.asdict(dataclasses.replace(program, nodes=(), stages=(), promise=""))
+    if not program.counts:
+        del own["counts"]  # as in artifacts of versions that did not know them
     shared = [dataclasses.asdict(x) for x in (manifest.generation, *manifest.operators)]
     return digest_of([own, shared, [p.name for p in manifest.programs], manifest.settings, list(manifest.helpers)])
 

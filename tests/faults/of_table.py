@@ -201,6 +201,7 @@ def _promise(table: Any, random: Random) -> None:
         lambda: program["condition"].update(grid=[[1, 2]]),
         lambda: program["layouts"].append([1, 0]),
         lambda: program["index_ranges"].update(ids=[0, 7]),
+        lambda: program["counts"].append({"input": program["inputs"][0]["name"], "value": 3, "count": "2"}),
         lambda: program["padding"].update(symbol="batch"),
         lambda: program.update(name="other"),
         lambda: table["programs"].append(program),

@@ -28,6 +28,7 @@ from ir.capture.program.no_ops import is_checked_alone, is_returned_copy, is_tru
 from ir.capture.program.result_types import Types
 from ir.capture.program.returned import split_returns
 from ir.capture.program.ties import tied_names
+from ir.capture.sizes.counts import asserted_counts
 from ir.capture.sizes.symbols import NamedSizes
 from ir.capture.source_lines.variables import inherits_variables, variables_of
 from ir.capture.source_lines.where import module_classes, where_of
@@ -312,6 +313,7 @@ class _Reader:
             hints=self.types.sizes.hints,
             ranges=self.types.sizes.ranges,
             guards=self.types.sizes.guards,
+            counts=asserted_counts(self.nodes, self.inputs),
             modules=self.modules,
         )
         graph = without_dead_code(replace(graph, nodes=tuple(self.nodes)))

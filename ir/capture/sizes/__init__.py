@@ -4,6 +4,7 @@ dynamic    the user's `dynamic_shapes` -> a mark for each dimension that may cha
 iterated   tensors along a dimension of any size, which are joined again
 questions  what the model's own code asks of sizes while it is exported
 guards     conditions on the sizes under which the recording is the model
+counts     how often inputs must hold a value, as the model's code asserts
 allowed    the values of a size that guards leave, in words
 symbols    torch's size symbols -> ours, with their ranges, guards and questions
 """

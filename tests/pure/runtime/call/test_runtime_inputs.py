@@ -9,7 +9,7 @@ import torch
 
 from runtime import InputError, ManifestError
 from runtime.call.inputs import Inputs
-from runtime.manifest.manifest import CallSignature, Parameter, ProgramEntry, Symbol
+from runtime.manifest.manifest import CallSignature, CountedValue, Parameter, ProgramEntry, Symbol
 from tests.support.artifacts import tensor
 
 IDS = tensor("input_ids", "batch", "seq", dtype="int64")
@@ -22,12 +22,13 @@ def make(
     inputs: tuple[Any, ...] = (IDS, MASK),
     symbols: dict[str, Symbol] | None = None,
     guards: tuple[str, ...] = (),
+    counts: tuple[CountedValue, ...] = (),
 ) -> Inputs:
     symbols = {"batch": Symbol(1, None, 2), "seq": Symbol(2, 16, 8)} if symbols is None else symbols
     entries = [[p[0], p[1]] for p in parameters]
     kinds = tuple(Parameter(p[0], p[2] if len(p) == 3 else POSITION) for p in parameters)
     signature = CallSignature(kinds, {"dict": entries}, {"slot": 0})
-    return Inputs.parse(ProgramEntry("main", inputs, (), symbols, guards, signature, ()))
+    return Inputs.parse(ProgramEntry("main", inputs, (), symbols, guards, signature, (), counts=counts))
 
 
 TWO = (("input_ids", {"slot": 0}), ("attention_mask", {"slot": 1}), ("use_cache", {"value": False}))
@@ -69,6 +70,21 @@ def test_tensors_and_sizes_are_found_by_position_and_by_name() -> None:
 def test_a_wrong_call_is_refused(args: tuple[Any, ...], kwargs: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         make(*TWO).bind(args, kwargs)
+
+
+def test_values_are_counted() -> None:
+    inputs = make(*TWO, counts=(CountedValue("input_ids", 7, "2*batch"), CountedValue("attention_mask", 1, "3")))
+    x, mask = ids(), ids()
+    x[:, 4:6], mask[0, :3] = 7, 1
+    assert inputs.bind((x, mask), {}).tensors[0] is x
+    with pytest.raises(InputError, match=r"`attention_mask` holds the value 1 16 times; the other inputs ask for 3$"):
+        inputs.bind((x, mask * 0 + 1), {})
+    x[0, 4] = 0
+    asked = r"input `input_ids` holds the value 7 3 times; the other inputs ask for 2\*batch = 4, as batch is 2"
+    with pytest.raises(InputError, match=asked):
+        inputs.bind((x, mask), {})
+    with pytest.raises(ManifestError, match="the manifest counts values of `labels`, which is not an input"):
+        make(*TWO, counts=(CountedValue("labels", 7, "3"),))
 
 
 def test_fixed_dimensions_are_checked() -> None:

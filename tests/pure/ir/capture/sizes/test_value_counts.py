@@ -1,0 +1,70 @@
+"""Values that an input must hold so often, as a model's own code asserts: the places of images among token ids."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ir.analysis.bind import bind_sizes
+from ir.analysis.programs import merged, program_of
+from ir.capture import capture
+from ir.graph import Graph
+from ir.serialized.graph_table import Uncut, graph_table, uncut_of
+
+IDS, IMAGES = torch.tensor([[9, 3, 3, 3], [3, 3, 3, 9]]), torch.randn(3, 2, 4)
+
+Check = Callable[[Tensor, Tensor], Tensor]
+
+
+class Filled(nn.Module):
+    """Rows of images in the places of the id 3, once `check` holds for ids and rows."""
+
+    def __init__(self, check: Check) -> None:
+        super().__init__()
+        self.table, self.check = nn.Embedding(10, 4), check
+
+    def forward(self, ids: Tensor, images: Tensor) -> Tensor:
+        words, rows = self.table(ids), images.flatten(end_dim=1)
+        torch._check_tensor_all(self.check(ids, rows))
+        return words.masked_scatter((ids == 3).unsqueeze(-1), rows)
+
+
+def asserted(check: Check) -> Graph:
+    sizes = {"ids": {0: "batch", 1: "seq"}, "images": {0: "images"}}
+    return capture(Filled(check), (IDS, IMAGES), dynamic_shapes=sizes)
+
+
+@pytest.mark.parametrize(
+    ("check", "expected"),
+    [
+        (lambda ids, rows: (ids == 3).sum() * rows.shape[-1] == rows.numel(), "2*images of ids are 3"),
+        (
+            lambda ids, rows: (ids.transpose(0, 1) == 3).unsqueeze(-1).int().sum() == rows.shape[0],
+            "2*images of ids are 3",
+        ),
+        (lambda ids, rows: (ids == 3).sum() == 6, "6 of ids are 3"),
+        (lambda ids, rows: (ids == 3).sum() >= rows.shape[0], None),
+        (lambda ids, rows: (ids[:, 1:] == 3).sum() == 5, None),  # the first of each text may be anything
+        (lambda ids, rows: (ids + 1 == 4).sum() == rows.shape[0], None),
+        (lambda ids, rows: (ids.bool() == 1).sum() == 8, None),
+        (lambda ids, rows: rows.isfinite(), None),
+    ],
+)
+def test_what_is_asserted_of_a_count_is_known(check: Check, expected: str | None) -> None:
+    assert list(map(str, asserted(check).counts)) == ([] if expected is None else [expected])
+
+
+def test_counts_stay_in_programs_in_files_and_at_fixed_sizes() -> None:
+    graph = asserted(lambda ids, rows: (ids == 3).sum() == rows.shape[0])
+    union = merged([("one", {}, 1.0, graph), ("two", {}, 1.0, replace(graph, counts=()))])
+    assert [program.counts for program in union.programs] == [graph.counts, ()]
+    assert program_of(union, 0).counts == graph.counts
+    bound = bind_sizes(union, {"images": 4})
+    assert [str(count) for found in (bound, bound.programs[0]) for count in found.counts] == ["8 of ids are 3"] * 2
+    table, tensors = graph_table(Uncut(graph))
+    assert uncut_of(json.loads(json.dumps(table)), tensors.__getitem__).graph.counts == graph.counts
