@@ -205,7 +205,7 @@ class Generator:
         try:
             given, ready = self._inputs(batch, takes)
             future = self._stages.submit(given, ready)
-        except InputError as e:  # no program takes it, as one for media may have bounds of its own
+        except Exception as e:  # no program takes it, as one for media may have bounds of its own, or memory ran out
             self._scheduler.failed(batch)
             for one in batch.texts:
                 self._leave(one, e)
@@ -276,5 +276,5 @@ class Generator:
             self._scheduler.remove(text)
             found.end(error)
         self._texts.clear()
-        self._scheduler.unread -= len(self._unread)
+        self._scheduler.unread = 0
         self._unread.clear()

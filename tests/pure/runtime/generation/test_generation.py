@@ -109,6 +109,19 @@ def test_a_reader_that_raises_leaves_nobody_waiting() -> None:
         assert tokens(begin(made, [3, 4], 3)) == written([3, 4], 3)
 
 
+def test_tokens_that_do_not_come_to_the_host_leave_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError("no memory is pinned")
+
+    with generator(Decoder(FULL), stages=1) as made:
+        with monkeypatch.context() as patch:
+            patch.setattr(made._copies, "to_host", fail)
+            for _ in range(5):
+                with pytest.raises(MemoryError, match="no memory is pinned"):
+                    begin(made, [1, 2]).result(timeout=30)
+        assert tokens(begin(made, [3, 4], 3)) == written([3, 4], 3)
+
+
 def test_closing_ends_what_is_not_done() -> None:
     decoder = Decoder(Generation(page=4, pages=40, max_length=144, vocabulary=VOCABULARY))
     with generator(decoder) as made:

@@ -136,17 +136,20 @@ def test_a_prompt_with_media_is_a_batch_of_its_own_and_shares_no_pages(media: Me
     assert [batch["input_ids"].shape for batch in plain] == [(1, 128 if pads else 4)]  # nothing of what images made
 
 
-def test_a_batch_that_no_program_takes_costs_its_own_texts_alone() -> None:
+@pytest.mark.parametrize("error", [InputError, MemoryError])
+def test_a_batch_that_no_program_takes_costs_its_own_texts_alone(error: type[Exception]) -> None:
+    """Or one for which there is no memory."""
+
     def submit(batch: Mapping[str, Tensor], ready: Sequence[Any]) -> Future[StepOutputs]:
         if int(batch["input_ids"].max()) > 50:
-            raise InputError("no program takes it")
+            raise error("no program takes it")
         done: Future[StepOutputs] = Future()
         done.set_result(StepOutputs(batch["input_ids"][:, -1], torch.zeros(len(batch["lengths"]))))
         return done
 
     made = Generator(TERMS, TAKES, GeneratingStages(submit, 1))
     texts = [made.start([token], TextOptions(3)) for token in (60, 7)]
-    with pytest.raises(InputError, match="no program takes it"):
+    with pytest.raises(error, match="no program takes it"):
         texts[0].result(timeout=30)
     assert made.start([8], TextOptions(3)).result(timeout=30) == [8, 8, 8]
     made.close()
