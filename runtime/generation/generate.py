@@ -17,7 +17,7 @@ from runtime.errors import InputError, demand
 from runtime.generation.continuation import Continuation, Step, Told
 from runtime.generation.generator import Generator
 from runtime.generation.media import MediaInputs
-from runtime.generation.options import text_options
+from runtime.generation.options import pad_id, text_options, told_padding
 from runtime.generation.prompts import Prompt, PromptReader, are_several
 from runtime.generation.scheduling.widths import SourceWidths
 from runtime.generation.stages import GeneratingStages
@@ -56,8 +56,9 @@ class TextGeneration:
         if are_several(prompt):
             raise InputError("start takes one prompt", "generate takes several")
         beside = self._media.named(options)
-        [read] = self._prompts.read(prompt, None, beside)
-        return self._start(read, {name: value for name, value in options.items() if name not in beside})
+        options = {name: value for name, value in options.items() if name not in beside}
+        [read] = self._prompts.read(prompt, None, beside, told_padding(self._generation, options))
+        return self._start(read, options)
 
     def generate(
         self, given: Any, mask: torch.Tensor | None, copies: int, stream: bool, options: dict[str, Any]
@@ -66,15 +67,14 @@ class TextGeneration:
             raise InputError(f"num_return_sequences is {copies}; it must be at least 1")
         several, beside = are_several(given), self._media.named(options)
         options = {name: value for name, value in options.items() if name not in beside}
-        prompts = [prompt for prompt in self._prompts.read(given, mask, beside) for _ in range(copies)]
+        read = self._prompts.read(given, mask, beside, told_padding(self._generation, options))
+        prompts = [prompt for prompt in read for _ in range(copies)]
         if stream:
             return self._stream(prompts, copies, options)
         begun = self._start_all(prompts, copies, options, None)
         with _cancelled_by_an_error(begun):
             if isinstance(given, torch.Tensor):
-                return self._whole(
-                    given if several else given[None], copies, begun, _pad(options, self._generation.pad)
-                )
+                return self._whole(given if several else given[None], copies, begun, pad_id(self._generation, options))
             results = [one.result() for one in begun]
         return results if several or copies > 1 else results[0]
 
@@ -95,7 +95,7 @@ class TextGeneration:
 
     def _start(self, prompt: Prompt, options: dict[str, Any], row: int = 0, told: Told | None = None) -> Continuation:
         named = {key: value for key, value in options.items() if key != "pad_token_id"}
-        terms = text_options(self._generation, len(prompt.ids), named, self._adapters)
+        terms = text_options(self._generation, len(prompt.ids), named, self._adapters, prompt.padding)
         if terms.ends and not prompt.text:
             raise InputError(f"the prompt is ids, which the text {terms.ends[0]!r} cannot end", "stop it by ids")
         reader = self._tokenizer.reader(terms.ends) if prompt.text else None
@@ -116,9 +116,10 @@ class TextGeneration:
         steps: SimpleQueue[Step | BaseException | None] = SimpleQueue()
         begun = self._start_all(prompts, copies, options, steps.put)
 
-        def read() -> Iterator[Step]:
+        def read() -> Iterator[Any]:
             left = len(begun)
             try:
+                yield None
                 while left:
                     match steps.get():
                         case None:
@@ -131,7 +132,9 @@ class TextGeneration:
                 for one in begun:
                     one.cancel()
 
-        return read()
+        begins = read()
+        next(begins)  # only one that has begun ends what it does when it is dropped
+        return begins
 
     def _whole(self, given: torch.Tensor, copies: int, begun: Sequence[Continuation], pad: int) -> torch.Tensor:
         """[rows, length] of ids: the prompts, what follows, the ids that ended it, and `pad` up to the longest.
@@ -146,11 +149,6 @@ class TextGeneration:
         width = max(map(len, new))
         filled = torch.tensor([[*row, *[pad] * (width - len(row))] for row in new], dtype=given.dtype)
         return torch.cat([given.repeat_interleave(copies, 0), filled.to(given.device)], 1)
-
-
-def _pad(options: dict[str, Any], pad: int) -> int:
-    given = options.get("pad_token_id")
-    return pad if given is None else given
 
 
 def _seeded(options: dict[str, Any], copy: int) -> dict[str, Any]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Real
 from random import SystemRandom
 from typing import Any
 
 from runtime.call.adapter_rows import AdapterNames
-from runtime.errors import InputError
+from runtime.errors import InputError, demand
 from runtime.generation.token_rules import RULE_OPTIONS, TokenRules
 from runtime.manifest.manifest import ADAPTER, Generation
 
@@ -74,10 +75,33 @@ class TextOptions:
         return not changed and self.rules == TokenRules()
 
 
+def pad_id(generation: Generation, given: Mapping[str, Any]) -> int:
+    """The id behind the end of a text that is shorter than others: of a call, else the checkpoint's.
+
+    Raises InputError.
+    """
+    pad = given.get("pad_token_id")
+    demand(pad is None or _is_whole(pad), "pad_token_id", pad, "a token id")
+    return generation.pad if pad is None else pad
+
+
+def told_padding(generation: Generation, given: Mapping[str, Any]) -> int | None:
+    """The id of padding, where it is told from the ids that end a text, as transformers has it.  Raises InputError."""
+    pad, ends = pad_id(generation, given), given.get("eos_token_id")
+    ends = generation.stop if ends is None else ends
+    return None if pad in (ends if isinstance(ends, (list, tuple)) else (ends,)) else pad
+
+
 def text_options(
-    generation: Generation, prompt: int, given: dict[str, Any], adapters: AdapterNames = NO_ADAPTERS
+    generation: Generation,
+    prompt: int,
+    given: dict[str, Any],
+    adapters: AdapterNames = NO_ADAPTERS,
+    padding: int = 0,
 ) -> TextOptions:
     """The options of a prompt of `prompt` tokens, from the arguments of a call as `model.generate` takes them.
+
+    `padding`: tokens that count besides for `max_length` and `min_length`.
 
     What is not given is as the checkpoint says, which draws if it says how.  Without a length, a text ends where the
     model can hold no more of it.  Naming a way to draw (`temperature`, `top_k`, `top_p`, `min_p`, `seed`) is a wish to
@@ -89,9 +113,10 @@ def text_options(
     named = {key: value for key, value in named.items() if value not in _NEUTRAL.get(key, ())}
     if unknown := named.keys() - {*_DRAWING, *_ALWAYS, *_SUPPRESSED, *_OTHERS, *RULE_OPTIONS}:
         raise InputError(f"generate takes no {', '.join(sorted(unknown))}")
-    new = _length(generation, prompt, named)
+    new = _length(generation, prompt, named, padding)
     stop, ends = _ends(generation, named)
     wishes = named.keys() & {*_DRAWING, "seed"}
+    demand(isinstance(named.get("do_sample", True), bool), "do_sample", named.get("do_sample"), "True or False")
     draws = named.get("do_sample", bool(wishes) or any(name in generation.defaults for name in _DRAWING))
     sampling = Sampling()
     if draws:
@@ -105,12 +130,14 @@ def text_options(
     )
     sampling = replace(sampling, repetition_penalty=penalty, logit_bias=bias, suppressed=never, suppressed_first=first)
     _check_sampling(sampling)
+    if abs(sampling.seed) >= 1 << 62:  # what is added to it must fit an int64, too
+        sampling = replace(sampling, seed=sampling.seed % (1 << 62))
     forced = max(len(generation.begin) - 1, 0)
-    rules = TokenRules.of({**generation.defaults, **named}, prompt - forced, generation.vocabulary, stop)
+    rules = TokenRules.of({**generation.defaults, **named}, prompt - forced, generation.vocabulary, stop, padding)
     return TextOptions(new, sampling, stop, ends, rules, adapters.index(named.get(ADAPTER)))
 
 
-def _length(generation: Generation, prompt: int, named: dict[str, Any]) -> int:
+def _length(generation: Generation, prompt: int, named: dict[str, Any], padding: int) -> int:
     room = generation.max_length - prompt
     if room < 1:
         raise InputError(
@@ -122,9 +149,11 @@ def _length(generation: Generation, prompt: int, named: dict[str, Any]) -> int:
     if "max_new_tokens" in named:
         new, name = named["max_new_tokens"], "max_new_tokens"
         new = new - forced if isinstance(new, int) and new > forced else new
+    elif _is_whole(named.get("max_length", 1)):
+        new, name = named.get("max_length", generation.max_length + padding) - padding - prompt, "max_length"
     else:
-        new, name = named.get("max_length", generation.max_length) - prompt, "max_length"
-    if isinstance(new, bool) or not isinstance(new, int) or new < 1:
+        new, name = 0, "max_length"
+    if not _is_whole(new) or new < 1:
         raise InputError(f"{name} is {named.get(name)}, which leaves no token to write; it must allow at least 1")
     if new > room:
         raise InputError(
@@ -139,8 +168,8 @@ def _ends(generation: Generation, named: dict[str, Any]) -> tuple[frozenset[int]
     """The ids and the texts that end a text."""
     ids = named.get("eos_token_id", generation.stop)
     stop = named.get("stop", ())
-    parts = [*(ids if isinstance(ids, (list, tuple)) else [ids]), *([stop] if isinstance(stop, (str, int)) else stop)]
-    wrong = [part for part in parts if not isinstance(part, (str, int)) or part == ""]
+    parts = [part for given in (ids, stop) for part in (given if isinstance(given, (list, tuple, set)) else [given])]
+    wrong = [part for part in parts if not (isinstance(part, str) or _is_whole(part)) or part == ""]
     if wrong:
         raise InputError(f"{wrong[0]!r} ends no text; stop takes texts and token ids")
     return frozenset(p for p in parts if isinstance(p, int)), tuple(p for p in parts if isinstance(p, str))
@@ -153,7 +182,7 @@ def _bias(generation: Generation, given: Any) -> tuple[tuple[int, float], ...]:
     for token, value in given.items():
         if not isinstance(token, int) or not 0 <= token < generation.vocabulary:
             raise InputError(f"logit_bias names {token!r}; token ids are 0 to {generation.vocabulary - 1}")
-        if not isinstance(value, (int, float)) or not value < float("inf"):
+        if not isinstance(value, (int, float)) or not value < 1e300 or -float("inf") < value < -1e300:
             raise InputError(f"logit_bias is {value} for the token {token}; it must be a number")
     return tuple((token, float(value)) for token, value in sorted(given.items()))
 
@@ -167,18 +196,18 @@ def _suppressed(generation: Generation, name: str, ids: Any) -> tuple[int, ...]:
 
 def _check_sampling(sampling: Sampling) -> None:
     """Raises InputError for a value that makes no sense, NaN included."""
-    ranges = {
-        "temperature": (sampling.temperature, 0 <= sampling.temperature < float("inf"), "at least 0"),
-        "top_k": (sampling.top_k, isinstance(sampling.top_k, int) and sampling.top_k >= 0, "a whole number, 0 for all"),
-        "top_p": (sampling.top_p, 0 < sampling.top_p <= 1, "above 0 and at most 1"),
-        "min_p": (sampling.min_p, 0 <= sampling.min_p <= 1, "from 0 to 1"),
-        "repetition_penalty": (
-            sampling.repetition_penalty,
-            0 < sampling.repetition_penalty < float("inf"),
-            "a number above 0",
-        ),
-        "seed": (sampling.seed, isinstance(sampling.seed, int) and abs(sampling.seed) < 1 << 62, "a whole number"),
+    ranges: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "temperature": (lambda value: 0 <= value < float("inf"), "at least 0"),
+        "top_p": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
+        "min_p": (lambda value: 0 <= value <= 1, "from 0 to 1"),
+        "repetition_penalty": (lambda value: 0 < value < float("inf"), "a number above 0"),
+        "top_k": (lambda value: _is_whole(value) and 0 <= value < 1 << 62, "a whole number, 0 for all"),
+        "seed": (_is_whole, "a whole number"),
     }
-    for name, (value, fits, what) in ranges.items():
-        if not fits:
-            raise InputError(f"{name} is {value}; it must be {what}")
+    for name, (fits, what) in ranges.items():
+        value = getattr(sampling, name)
+        demand(isinstance(value, Real) and not isinstance(value, bool) and fits(value), name, value, what)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from runtime.errors import InputError
+from runtime.errors import InputError, demand
 from runtime.generation.media import MediaInputs, TextMedia
 from runtime.generation.scheduling.sequences import TextSource
 from runtime.generation.text import Tokenizer
@@ -23,6 +23,7 @@ class Prompt:
     text: bool = False
     source: TextSource | None = None
     media: TextMedia | None = None
+    padding: int = 0  # of its row of ids, which counts for `max_length` and `min_length`, as transformers has it
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,20 @@ class PromptReader:
     tokenizer: Tokenizer
     media: MediaInputs = MediaInputs()
 
-    def read(self, given: Any, mask: torch.Tensor | None, beside: Mapping[str, torch.Tensor]) -> list[Prompt]:
-        """The prompts of a call: a tensor with its padding, one prompt or several; `beside` them media of all."""
+    def read(
+        self, given: Any, mask: torch.Tensor | None, beside: Mapping[str, torch.Tensor], pad: int | None = None
+    ) -> list[Prompt]:
+        """The prompts of a call: a tensor with its padding, one prompt or several; `beside` them media of all.
+
+        `pad`: the id that is padding where there is no mask; None if none is.
+        """
         several = are_several(given)
+        demand(mask is None or isinstance(mask, torch.Tensor), "attention_mask", mask, "a tensor of the ids' shape")
         if isinstance(given, torch.Tensor):
             given = given if several else given[None]
-            mask = self._mask(given) if mask is None and given.dim() == 2 else mask
+            mask = given != pad if mask is None and pad is not None and given.dim() == 2 else mask
             prompts = self.rows(given, mask)
+            demand(bool(prompts), "the batch of prompts", list(given.shape), "of at least one")
         else:
             mask, prompts = None, [self.one(prompt) for prompt in (given if several else [given])]
         media = self.media.of_rows(beside, [prompt.ids for prompt in prompts], mask)
@@ -55,17 +63,13 @@ class PromptReader:
         if given.dim() != 2 or given.is_floating_point() or given.dtype == torch.bool:
             shape = list(given.shape)
             raise InputError(f"the ids are {given.dtype} {shape}; they must be whole numbers, [batch, length]")
-        if mask is None:
-            mask = self._mask(given)
+        mask = torch.ones_like(given) if mask is None else mask
         if mask.shape != given.shape:
             raise InputError(f"attention_mask is {list(mask.shape)}; it must be of the ids' shape, {list(given.shape)}")
         rows = zip(given.tolist(), mask.to(torch.bool).tolist(), strict=True)
-        return [self.ids([token for token, counts in zip(*row, strict=True) if counts]) for row in rows]
-
-    def _mask(self, given: torch.Tensor) -> torch.Tensor:
-        """Padding ids are padding where they are told from the end of a text, as transformers has it."""
-        told = self.generation.pad not in self.generation.stop and bool((given == self.generation.pad).any())
-        return given != self.generation.pad if told else torch.ones_like(given)
+        prompts = [self.ids([token for token, counts in zip(*row, strict=True) if counts]) for row in rows]
+        length = 0 if self.generation.source else given.shape[1]
+        return [replace(prompt, padding=max(length - len(prompt.ids), 0)) for prompt in prompts]
 
     def one(self, given: Any) -> Prompt:
         """A text, a chat (messages with a role and a content) or a list of ids."""

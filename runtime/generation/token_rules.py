@@ -24,10 +24,12 @@ class TokenRules:
     last: tuple[int, ...] = ()  # ids of which one is the last that a text may have
 
     @classmethod
-    def of(cls, given: Mapping[str, Any], prompt: int, vocabulary: int, stop: Collection[int]) -> TokenRules:
+    def of(
+        cls, given: Mapping[str, Any], prompt: int, vocabulary: int, stop: Collection[int], padding: int = 0
+    ) -> TokenRules:
         """The rules in the options of a text that begins with `prompt` tokens and ends with one of the ids in `stop`.
 
-        Raises InputError.
+        `padding`: tokens that count for `min_length` besides.  Raises InputError.
         """
         counts = {name: given.get(name) or 0 for name in ("min_length", "min_new_tokens", "no_repeat_ngram_size")}
         for name, count in counts.items():
@@ -41,7 +43,7 @@ class TokenRules:
             if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < vocabulary:
                 raise InputError(f"{token!r} in bad_words_ids or forced_eos_token_id is no token id of this artifact")
         new = counts["min_new_tokens"]
-        least = prompt + new if new else counts["min_length"]
+        least = prompt + new if new else max(counts["min_length"] - padding, 0)
         written = (tuple(word) for word in words if len(word) > 1 or word[0] not in stop)
         return cls(least, tuple(written), counts["no_repeat_ngram_size"], last)
 

@@ -28,6 +28,7 @@ from runtime.check.artifact import faults
 from runtime.device.kinds import DEVICE_KINDS, DeviceKind
 from runtime.errors import InputError, ManifestError, StageError
 from runtime.generation.__main__ import main as generate_main
+from runtime.generation.continuation import Continuation
 from runtime.manifest.manifest import Manifest
 from runtime.stage.linear.merged_linear import MergedLinear
 from runtime.stage.loader import load_stages
@@ -108,6 +109,32 @@ def test_tokens_are_those_of_generate_under_rules_on_what_may_follow(checkpoint:
             assert not torch.equal(plain, wanted)
         banned = int(plain[0, 4])
         assert banned not in pipe.generate(ids, **options, logit_bias={banned: -float("inf")})[0, 4:]
+
+
+def test_rows_with_padding_are_those_of_generate(checkpoint: Path, artifact: Path) -> None:
+    model: Any = t.LlamaForCausalLM.from_pretrained(checkpoint)
+    options: dict[str, Any]
+    with Pipeline.load(artifact) as pipe:
+        for pad, options in (
+            (0, {"max_length": 20}),
+            (0, {"max_length": 20, "min_length": 19, "eos_token_id": [*range(1, 64, 2)]}),
+            (9, {"max_new_tokens": 5, "pad_token_id": 9}),
+            (0, {"max_new_tokens": 5, "eos_token_id": 0}),  # what may end a text is no padding
+        ):
+            ids = torch.tensor([[pad, pad, pad, pad, 5, 7], [11, 12, 13, 14, 15, 16], [pad, 21, 22, 23, 24, 25]])
+            assert torch.equal(
+                pipe.generate(ids, do_sample=False, **options), model.generate(ids, do_sample=False, **options)
+            )
+        with pytest.raises(InputError, match="pad_token_id is 'x'; it must be a token id"):
+            pipe.generate(ids, pad_token_id="x")
+
+
+def test_a_stream_that_nobody_reads_ends_its_texts(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(Continuation, "cancel", lambda text: ended.append(text.row))
+    with Pipeline.load(artifact) as pipe:
+        pipe.generate([[5, 6]] * 3, stream=True, max_new_tokens=3)
+        assert ended == [0, 1, 2]
 
 
 def test_tokens_are_those_of_generate_where_a_window_has_moved_on(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from runtime.errors import InputError
 from runtime.generation.options import Sampling, TextOptions, text_options
@@ -37,6 +38,18 @@ def test_a_text_without_a_length_ends_where_the_model_is_full() -> None:
     assert text_options(SAYS, 5, given) == TextOptions(3, stop=frozenset([3, 4]), ends=("\n",))
 
 
+def test_any_whole_number_is_a_seed() -> None:
+    seeds = [text_options(SAYS, 5, {"seed": seed}).sampling.seed for seed in (-7, 1 << 62, (1 << 64) - 1, -(1 << 63))]
+    assert seeds == [-7, 0, (1 << 62) - 1, 0]
+    assert torch.tensor(seeds).dtype == torch.int64
+
+
+def test_padding_counts_for_the_length_of_a_text() -> None:
+    options = text_options(SAYS, 5, {"max_length": 12, "min_length": 10}, padding=3)
+    assert (options.new, options.rules.least) == (4, 7)
+    assert text_options(SAYS, 5, {"do_sample": False}, padding=3).new == 15
+
+
 @pytest.mark.parametrize(
     ("prompt", "given", "message"),
     [
@@ -63,6 +76,12 @@ def test_a_text_without_a_length_ends_where_the_model_is_full() -> None:
         (5, {"num_beams": 4}, "num_beams is for beam search, which stages do not do"),
         (5, {"typical_p": 0.5}, "generate takes no typical_p"),
         (5, {"suppress_tokens": 3}, "suppress_tokens is 3; it must be a list of token ids"),
+        (5, {"temperature": "hot"}, "temperature is 'hot'; it must be at least 0"),
+        (5, {"seed": True}, "seed is True; it must be a whole number"),
+        (5, {"top_k": 1 << 80}, "top_k is 1208925819614629174706176; it must be a whole number, 0 for all"),
+        (5, {"do_sample": "yes"}, "do_sample is 'yes'; it must be True or False"),
+        (5, {"stop": 0.5}, "0.5 ends no text; stop takes texts and token ids"),
+        (5, {"logit_bias": {3: -(10**400)}}, "for the token 3; it must be a number"),
     ],
 )
 def test_options_that_make_no_sense(prompt: int, given: dict[str, Any], message: str) -> None:

@@ -150,6 +150,15 @@ def test_a_mask_of_another_shape(tmp_path: Path) -> None:
         PromptReader(Generation(), Tokenizer(tmp_path)).rows(torch.ones(2, 3, dtype=torch.int64), torch.ones(2, 4))
 
 
+def test_a_mask_that_is_no_tensor_and_no_prompts(tmp_path: Path) -> None:
+    reader, ids = PromptReader(Generation(vocabulary=9), Tokenizer(tmp_path)), torch.ones(2, 3, dtype=torch.int64)
+    mask: Any = [[1, 1, 1]]
+    with pytest.raises(InputError, match=r"attention_mask is \[\[1, 1, 1\]\]; it must be a tensor of the ids' shape"):
+        reader.read(ids, mask, {})
+    with pytest.raises(InputError, match=r"the batch of prompts is \[0, 3\]; it must be of at least one"):
+        reader.read(ids[:0], None, {})
+
+
 def test_a_chat_without_a_tokenizer_is_not_told_to_become_a_text(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no tokenizer, so prompts must be token ids"):
         Tokenizer(tmp_path).encode_chat([{"role": "user", "content": "the end"}])
