@@ -186,7 +186,9 @@ def test_marks_are_of_tokens_in_the_text_and_of_those_that_are_biased() -> None:
     marks = TextBatch((text, plain), (1, 1)).marks()
     assert marks["marked"].tolist() == [[3, 4, 5, 5], [0, 0, 0, 0]]
     assert marks["changes"].tolist() == [[[2, 1, 2, 2], [0, -1, 1, 1]], [[1, 1, 1, 1], [0, 0, 0, 0]]]
-    sampled = TextInProgress([1], TextOptions(4, Sampling(0.5, 3, 0.75, 0.25)), Continuation(0, plain.options, id))
+    sampled = TextInProgress(
+        [1], TextOptions(4, Sampling(0.5, 3, 0.75, 0.25)), Continuation(0, plain.options, lambda _: None)
+    )
     assert TextBatch((plain, sampled), (1, 1)).sampling().tolist() == [[0, 0, 1, 0], [0.5, 3, 0.75, 0.25]]
 
 
