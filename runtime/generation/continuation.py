@@ -12,13 +12,14 @@ from runtime.generation.options import TextOptions
 
 @dataclass(frozen=True)
 class Step:
-    """A token that was written in a row, the text that it adds, and whether it is the last one of the row."""
+    """A token that was written in a row, the text that it adds, and whether it is the last one of the row, and why."""
 
     row: int
     token: int
     text: str
     done: bool
     logprob: float = 0.0  # of the token under the model, before sampling
+    reason: str = ""  # why it is the last one: "stop", by an id or a text, or "length"; empty while the row goes on
 
 
 Told = Callable[[Step | BaseException | None], None]
@@ -114,7 +115,8 @@ class Continuation:
         text, found = "", False
         if self._reader is not None:
             text, found = (self._reader.end(), True) if stops else self._reader.add(token, last)
-        step = Step(self.row, token, text, stops or last or found, logprob)
+        reason = "stop" if stops or found else "length" if last else ""
+        step = Step(self.row, token, text, bool(reason), logprob, reason)
         with self._changed:
             if self._done:
                 return True

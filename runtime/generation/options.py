@@ -20,6 +20,7 @@ _OTHERS = ("do_sample", "seed", "max_new_tokens", "max_length", "eos_token_id", 
 NO_ADAPTERS = AdapterNames()
 """Those of an artifact that keeps none."""
 _ALWAYS = ("repetition_penalty", "logit_bias")
+_MOST = 1e300  # a number, which a whole one of hundreds of digits is not
 _NEUTRAL = {"num_beams": (1,), "use_cache": (True, False), "return_dict_in_generate": (False,)}  # change no token
 
 
@@ -182,7 +183,7 @@ def _bias(generation: Generation, given: Any) -> tuple[tuple[int, float], ...]:
     for token, value in given.items():
         if not isinstance(token, int) or not 0 <= token < generation.vocabulary:
             raise InputError(f"logit_bias names {token!r}; token ids are 0 to {generation.vocabulary - 1}")
-        if not isinstance(value, (int, float)) or not value < 1e300 or -float("inf") < value < -1e300:
+        if not isinstance(value, (int, float)) or not value < _MOST or -float("inf") < value < -_MOST:
             raise InputError(f"logit_bias is {value} for the token {token}; it must be a number")
     return tuple((token, float(value)) for token, value in sorted(given.items()))
 
@@ -197,10 +198,10 @@ def _suppressed(generation: Generation, name: str, ids: Any) -> tuple[int, ...]:
 def _check_sampling(sampling: Sampling) -> None:
     """Raises InputError for a value that makes no sense, NaN included."""
     ranges: dict[str, tuple[Callable[[Any], bool], str]] = {
-        "temperature": (lambda value: 0 <= value < float("inf"), "at least 0"),
+        "temperature": (lambda value: 0 <= value < _MOST, "at least 0"),
         "top_p": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
         "min_p": (lambda value: 0 <= value <= 1, "from 0 to 1"),
-        "repetition_penalty": (lambda value: 0 < value < float("inf"), "a number above 0"),
+        "repetition_penalty": (lambda value: 0 < value < _MOST, "a number above 0"),
         "top_k": (lambda value: _is_whole(value) and 0 <= value < 1 << 62, "a whole number, 0 for all"),
         "seed": (_is_whole, "a whole number"),
     }

@@ -12,7 +12,17 @@ from typing import Any
 from runtime.errors import InputError
 from runtime.manifest.manifest import TOKENIZER
 
+_LONG = 1 << 16  # characters
 _UNFINISHED = "\ufffd"  # what stands for bytes that are no whole character yet
+
+
+def ids_of(model: Any, text: str, **options: bool) -> list[int]:
+    """The ids of a text, by a tokenizer of the library.
+
+    A long one is a batch, for which the library lets other threads of Python run: it takes seconds.
+    """
+    encoding = model.encode(text, **options) if len(text) < _LONG else model.encode_batch([text], **options)[0]
+    return encoding.ids
 
 
 @dataclass(frozen=True)
@@ -26,7 +36,7 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The ids of a prompt, with those that the tokenizer puts around a text."""
-        return self._model.encode(text).ids
+        return ids_of(self._model, text)
 
     def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         """The ids of a chat up to where the answer begins, by the checkpoint's chat template."""
@@ -35,7 +45,7 @@ class Tokenizer:
             text = template.render(messages=list(messages), add_generation_prompt=True, **self._special)
         except Exception as e:
             raise InputError(f"the chat template cannot render these messages: {e}") from e
-        return model.encode(text, add_special_tokens=False).ids
+        return ids_of(model, text, add_special_tokens=False)
 
     def reader(self, ends: Sequence[str] = ()) -> TextReader:
         """A reader that turns the ids of a continuation into text, until one of the texts in `ends`."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import InputError
+from runtime.generation.text import ids_of
 from runtime.manifest.manifest import TOKENIZER, Tensor
 from runtime.serving.arrays import Array, packed, values_of
 from runtime.serving.served_model import ServedModel
@@ -33,7 +34,7 @@ class Embeddings:
         Raises InputError where the model gives none, and what `ServedModel.answer` does.
         """
         self._require_encoder()
-        ids = [self._encode(prompt) for prompt in prompts]
+        ids = [await asyncio.to_thread(self._encode, prompt) for prompt in prompts]  # others are answered meanwhile
         turns = asyncio.Semaphore(max(self.model.admission.limits.waiting // 4, 1))  # others want to wait, too
         asked = [asyncio.ensure_future(self._one(row, turns)) for row in ids]
         try:
@@ -59,7 +60,7 @@ class Embeddings:
     def _encode(self, prompt: str | list[int]) -> list[int]:
         if isinstance(prompt, list):
             return prompt
-        ids = self._tokenizer.encode(prompt).ids
+        ids = ids_of(self._tokenizer, prompt)
         if not ids:
             raise InputError("a text is empty")
         return ids

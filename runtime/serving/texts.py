@@ -16,12 +16,12 @@ _RETRY_AFTER = 5  # seconds
 
 @dataclass(frozen=True)
 class Token:
-    """A token of a text: what it adds, its log probability, and whether it is the last one."""
+    """A token of a text: what it adds, its log probability, and why it is the last one; empty if it is not."""
 
     token: int
     text: str
     logprob: float
-    done: bool
+    reason: str
 
 
 @dataclass(eq=False)
@@ -36,14 +36,24 @@ class ServedText:
     prompt_tokens: int = 0
     seen: int = 0  # tokens of the present engine
     told: int = 0  # tokens that were handed on
-    deaths: int = 0
+    deaths: int = 0  # of engines that it alone may have ended
+    losses: int = 0  # of engines that wrote it, since its last token
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it may be what ends engines: two were lost that wrote it, and it did not go on in between."""
+        return self.losses >= 2
 
 
 TextNews = tuple[ServedText, Token | Exception | None]
 
 
 class Texts:
-    """The texts of some engines, each of which shares its batches among its texts."""
+    """The texts of some engines, each of which shares its batches among its texts.
+
+    The texts that a lost engine wrote begin again.  Those that are suspect do so one by one: no other text begins on
+    their engine until they go on.
+    """
 
     def __init__(self, send: Callable[[int, EngineMessage], None], most: int) -> None:
         """`send`: a message to an engine; `most`: texts that may be in progress."""
@@ -66,34 +76,35 @@ class Texts:
             raise Overloaded(len(self._texts), _RETRY_AFTER)
         self._numbers += 1
         text = self._texts[self._numbers] = ServedText(prompt, options, news, self._numbers)
-        self._ask(text)
+        self._fill()
         return text
 
     def cancel(self, text: ServedText) -> None:
         """Nobody reads it any more.  One that has ended is not there, and that is right."""
         if self._texts.pop(text.number, None) is not None and text.engine is not None:
             self._send(text.engine, EngineMessage("cancel", {"id": text.number}))
+            self._fill()
 
     # ---- what the engines tell
 
     def opened(self, engine: int = 0) -> None:
         """An engine is ready: what no engine writes begins, or begins again."""
         self._ready.add(engine)
-        for text in self._texts.values():
-            if text.engine is None:
-                self._ask(text)
+        self._fill()
 
     def lost(self, engine: int = 0) -> None:
         """An engine is gone."""
         self._ready.discard(engine)
         lost = [text for text in self._texts.values() if text.engine == engine]
+        suspects = [text for text in lost if text.is_suspect] or lost
         for text in lost:
-            text.engine, text.deaths = None, text.deaths + (len(lost) == 1)
-            if text.deaths >= MOST_DEATHS:
+            text.engine, text.losses = None, text.losses + 1
+        if len(suspects) == 1:
+            suspects[0].deaths += 1
+            if suspects[0].deaths >= MOST_DEATHS:
                 error = RequestFailed("the model's process ended while it wrote this text, twice", False)
-                self._end(text.number, error)
-            else:
-                self._ask(text)
+                self._end(suspects[0].number, error)
+        self._fill()
 
     def step(self, fields: Mapping[str, Any]) -> None:
         """A token.  Those that were handed on before the engine died are not handed on again."""
@@ -102,7 +113,10 @@ class Texts:
         text.seen += 1
         if text.seen > text.told:
             text.told += 1
-            token = Token(fields["token"], fields["text"], fields["logprob"], fields["done"])
+            was_suspect, text.losses = text.is_suspect, 0
+            if was_suspect:
+                self._fill()
+            token = Token(fields["token"], fields["text"], fields["logprob"], fields["reason"])
             text.news.put_nowait((text, token))
 
     def begun(self, fields: Mapping[str, Any]) -> None:
@@ -121,12 +135,20 @@ class Texts:
         for number in [*self._texts]:
             self._end(number, NotServing(why))
 
-    def _ask(self, text: ServedText) -> None:
-        """Have the engine that is ready and writes the fewest texts begin this one, if any is ready."""
+    def _fill(self) -> None:
+        """Have engines begin the texts that wait, in their order: the one that is ready and writes the fewest texts."""
         load = Counter(text.engine for text in self._texts.values())
-        engine = min(self._ready, key=load.__getitem__, default=None)
-        if engine is None:
+        if self._closed or not load[None]:
             return
+        free = self._ready - {text.engine for text in self._texts.values() if text.is_suspect}
+        for text in self._texts.values():
+            if text.engine is None and free:
+                engine = min(free, key=load.__getitem__)
+                load[engine] += 1
+                self._ask(text, engine)
+                free -= {engine} if text.is_suspect else set()
+
+    def _ask(self, text: ServedText, engine: int) -> None:
         text.engine, text.seen = engine, 0
         asked = {"id": text.number, "prompt": text.prompt, "options": dict(text.options)}
         self._send(engine, EngineMessage("text", asked))
@@ -134,3 +156,4 @@ class Texts:
     def _end(self, number: int, error: Exception | None) -> None:
         if (text := self._texts.pop(number, None)) is not None:
             text.news.put_nowait((text, error))
+            self._fill()

@@ -94,6 +94,8 @@ def test_a_stop_text_ends_a_completion_before_it(client: Any) -> None:
     [stopped] = client.completions.create(**GREEDY, prompt="w3", max_tokens=8, stop=third).choices
     assert stopped.text == all_of_it.text[: all_of_it.text.index(third)]
     assert stopped.finish_reason == "stop"
+    [last] = client.completions.create(**GREEDY, prompt="w3", max_tokens=3, stop=third).choices
+    assert (last.text, last.finish_reason) == (stopped.text, "stop")
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ class HostedModel:
                     break
 
     def _begin(self, table: Any, name: str) -> TextAnswer:
-        return TextAnswer(whole_wish(table), self._model.texts, name, self.interface.manifest.generation)
+        return TextAnswer(whole_wish(table), self._model.texts, name)
 
     def wait(self) -> None:
         """Until a request would run.  Raises NotServing where none ever will."""

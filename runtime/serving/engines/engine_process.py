@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -90,6 +91,24 @@ def _bytes_read() -> int:
     return 0
 
 
+@dataclass(eq=False)
+class TextOrder:
+    """A text that the front asked for.  Until its prompt is read, which may take seconds, it has no continuation."""
+
+    continuation: Continuation | None = None
+    unwanted: bool = False
+
+    def cancel(self) -> None:
+        self.unwanted = True
+        if self.continuation is not None:
+            self.continuation.cancel()
+
+    def begin(self, continuation: Continuation) -> None:
+        self.continuation = continuation
+        if self.unwanted:
+            continuation.cancel()
+
+
 class Serving:
     """The answers to what the front asks of a pipeline, which is mended when one of its processes is lost.
 
@@ -107,7 +126,7 @@ class Serving:
         self._asked = threading.Event()  # to observe the stages
         self._done: SimpleQueue[tuple[int, int, Future[Any]]] = SimpleQueue()
         self._in_flight = 0
-        self._texts: dict[tuple[int, int], Continuation] = {}  # by session and number
+        self._texts: dict[tuple[int, int], TextOrder] = {}  # by session and number
         for name, work in {"answers": self._answer_large, "mending": self._mend, "observer": self._observe}.items():
             threading.Thread(target=work, name=name, daemon=True).start()
         self._ready()
@@ -187,22 +206,22 @@ class Serving:
         number, session = message.fields["id"], self._session
         if (session, number) in self._texts:  # asked for before the front knew of a loss, and again after it
             return
+        self._texts[session, number] = TextOrder()
+        given = session, number, message.fields["prompt"], message.fields["options"]
+        threading.Thread(target=self._write, args=given, name=f"text {number}", daemon=True).start()
+
+    def _write(self, session: int, number: int, prompt: Any, options: dict[str, Any]) -> None:
+        """On a thread of the text."""
         try:
-            options = message.fields["options"]
             if "logit_bias" in options:  # JSON has no numbers as keys
                 options["logit_bias"] = dict(options["logit_bias"])
-            text = self._texts[session, number] = self._pipe.start(message.fields["prompt"], **options)
-        except Exception as e:
-            self._fail(session, number, e, "text_error")
-        else:
+            text = self._pipe.start(prompt, **options)
+            self._texts[session, number].begin(text)
+            if session != self._session:  # the front asks again
+                text.cancel()
             self._say(session, "begun", {"id": number, "prompt_tokens": text.prompt_tokens})
-            threading.Thread(target=self._tell, args=(session, number), name=f"text {number}", daemon=True).start()
-
-    def _tell(self, session: int, number: int) -> None:
-        text = self._texts[session, number]
-        try:
             for step in text:
-                told = {"token": step.token, "text": step.text, "logprob": step.logprob, "done": step.done}
+                told = {"token": step.token, "text": step.text, "logprob": step.logprob, "reason": step.reason}
                 self._say(session, "step", {"id": number, **told})
             self._say(session, "end", {"id": number})
         except Exception as e:

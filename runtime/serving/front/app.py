@@ -182,7 +182,7 @@ class Server:
             raise FieldRefused(
                 f"{self.settings.name} writes no texts; ask it by /v2/models/{self.settings.name}/infer", "model"
             )
-        answer = TextAnswer(wish, self.model.texts, self.settings.name, self.model.interface.manifest.generation)
+        answer = TextAnswer(wish, self.model.texts, self.settings.name)
         if wish.stream:
             return StreamingResponse(await answer.begun(), media_type="text/event-stream")
         return JSONResponse(await answer.whole())

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
-from runtime.manifest.manifest import Generation
 from runtime.serving.protocols.openai_requests import FieldRefused, Wish
 from runtime.serving.texts import ServedText, TextNews, Texts, Token
 
@@ -38,7 +37,7 @@ class TextPiece:
 class TextAnswer:
     """The texts of one request, from their beginning on."""
 
-    def __init__(self, wish: Wish, texts: Texts, model: str, generation: Generation) -> None:
+    def __init__(self, wish: Wish, texts: Texts, model: str) -> None:
         """Raises FieldRefused, Overloaded or NotServing."""
         count = len(wish.prompts) * wish.copies
         if count > texts.most:
@@ -46,7 +45,6 @@ class TextAnswer:
             raise FieldRefused(message, "n" if wish.chat else "prompt")
         self._wish = wish
         self._texts = texts
-        self._generation = generation
         self._news: asyncio.Queue[TextNews] = asyncio.Queue()
         prefix = "chatcmpl" if wish.chat else "cmpl"
         self._head = {"id": f"{prefix}-{secrets.token_hex(12)}", "created": int(time.time()), "model": model}
@@ -77,8 +75,8 @@ class TextAnswer:
 
     async def pieces(self) -> AsyncGenerator[TextPiece, None]:
         """The tokens of the only text as they come.  Raises RequestFailed or NotServing."""
-        async for choice, token in self._tokens():
-            yield TextPiece(token.text, token.token, self._reason(choice) if token.done else "")
+        async for _, token in self._tokens():
+            yield TextPiece(token.text, token.token, token.reason)
 
     async def begun(self) -> AsyncIterator[bytes]:
         """The answer as events, of which the first is there.  Raises RequestFailed or NotServing before that."""
@@ -127,13 +125,12 @@ class TextAnswer:
     def _event(self, choice: Choice, token: Token, first: dict[str, str]) -> bytes:
         logprobs = self._logprobs([token], choice.length - len(token.text))
         said = self._said(choice, [token], "delta", first)
-        reason = self._reason(choice) if token.done else None
-        entry = {"index": choice.index, **said, "logprobs": logprobs, "finish_reason": reason}
+        entry = {"index": choice.index, **said, "logprobs": logprobs, "finish_reason": token.reason or None}
         return _data({**self._head, "object": self._chunk, "choices": [entry]})
 
     def _ended(self, choice: Choice) -> dict[str, Any]:
         said = self._said(choice, choice.tokens, "message", {"role": "assistant"})
-        reason = self._reason(choice)
+        reason = choice.tokens[-1].reason
         return {"index": choice.index, **said, "logprobs": self._logprobs(choice.tokens, 0), "finish_reason": reason}
 
     def _said(self, choice: Choice, tokens: list[Token], key: str, first: dict[str, str]) -> dict[str, Any]:
@@ -144,14 +141,6 @@ class TextAnswer:
         if isinstance(choice.text.prompt, list):  # of ids, which are continued by ids
             return {"text": text, "token_ids": [token.token for token in tokens]}
         return {"text": text}
-
-    def _reason(self, choice: Choice) -> str:
-        """The reason of its end: a stop, or its length."""
-        longest = self._generation.max_length - choice.text.prompt_tokens
-        limit = min(longest, self._wish.options.get("max_new_tokens", longest))
-        if choice.tokens and choice.tokens[-1].token in self._generation.stop:
-            return "stop"
-        return "length" if len(choice.tokens) >= limit else "stop"
 
     def _logprobs(self, tokens: list[Token], offset: int) -> dict[str, Any] | None:
         if not self._wish.logprobs:

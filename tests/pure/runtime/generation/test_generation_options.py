@@ -81,6 +81,7 @@ def test_padding_counts_for_the_length_of_a_text() -> None:
         (5, {"top_k": 1 << 80}, "top_k is 1208925819614629174706176; it must be a whole number, 0 for all"),
         (5, {"do_sample": "yes"}, "do_sample is 'yes'; it must be True or False"),
         (5, {"stop": 0.5}, "0.5 ends no text; stop takes texts and token ids"),
+        (5, {"repetition_penalty": 10**400}, "it must be a number above 0"),
         (5, {"logit_bias": {3: -(10**400)}}, "for the token 3; it must be a number"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from runtime.errors import InputError
 from runtime.generation.generate import TextGeneration
 from runtime.generation.prompts import PromptReader, are_several
-from runtime.generation.text import Tokenizer
+from runtime.generation.text import Tokenizer, ids_of
 from runtime.manifest.manifest import TOKENIZER, CallSignature, Generation, ProgramEntry, Symbol, Tensor
 
 TEXT = "the naïve café — 😀 the end of the café\n"
@@ -82,6 +83,27 @@ def test_what_was_held_back_is_told_where_an_id_ends_the_text(artifact: Path) ->
     parts = [reader.add(token, False)[0] for token in tokenizer.encode("the end")]
     assert "".join([*parts, reader.end()]) == "the end"
     assert "".join(parts) == "the "
+
+
+def test_other_threads_run_while_a_long_text_is_read(artifact: Path) -> None:
+    """Those that tell that the process lives."""
+    text, passes, done = "the end " * 100_000, 0, threading.Event()
+
+    def count() -> None:
+        nonlocal passes
+        while not done.wait(0.001):
+            passes += 1
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    library = Library.from_file(str(artifact / TOKENIZER / "tokenizer.json"))
+    before = passes
+    ids = ids_of(library, text, add_special_tokens=False)
+    passed = passes - before
+    done.set()
+    thread.join()
+    assert ids == library.encode(text, add_special_tokens=False).ids
+    assert passed > 2
 
 
 def test_a_chat_is_put_as_its_template_says(artifact: Path) -> None:

@@ -144,3 +144,38 @@ def test_a_text_that_ends_its_engine_twice_fails() -> None:
     failed = asyncio.run(run())
     assert isinstance(failed, RequestFailed)
     assert str(failed) == "the model's process ended while it wrote this text, twice"
+
+
+def test_a_text_that_ends_engines_at_a_token_fails_and_those_beside_it_are_written() -> None:
+    """Of 5 texts of 6 tokens; the engine ends at the fourth one of the third text, before it tells the third one."""
+
+    async def run() -> dict[str, list[Any]]:
+        news, asked, ends = asyncio.Queue[Any](), dict[int, tuple[str, int]](), 0
+        texts = Texts(lambda _, message: asked.update({message.fields["id"]: (message.fields["prompt"], 0)}), 9)
+        texts.opened()
+        for prompt in "abcde":
+            texts.begin(prompt, {}, news)
+        while texts.in_progress:
+            for number, (prompt, count) in [*asked.items()]:
+                if (prompt, count) == ("c", 3):
+                    ends += 1
+                    assert ends < 7
+                    asked.clear()
+                    texts.lost()
+                    texts.opened()
+                    break
+                asked[number] = prompt, count + 1
+                if (prompt, count) != ("c", 2):
+                    texts.step({"id": number, "token": count, "text": "", "logprob": 0.0, "reason": ""})
+                if count == 5:
+                    del asked[number]
+                    texts.ended(number)
+        written: dict[str, list[Any]] = {prompt: [] for prompt in "abcde"}
+        while not news.empty():
+            text, said = news.get_nowait()
+            written[text.prompt].append(getattr(said, "token", said))
+        return written
+
+    written = asyncio.run(run())
+    assert isinstance(written["c"].pop(), RequestFailed)
+    assert written == {"c": [0, 1], **{prompt: [*range(6), None] for prompt in "abde"}}

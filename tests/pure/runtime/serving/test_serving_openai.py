@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from runtime.manifest.manifest import Generation
 from runtime.serving.protocols.openai_answers import TextAnswer
 from runtime.serving.protocols.openai_requests import FieldRefused, read_wish
 from runtime.serving.texts import Texts
@@ -52,7 +51,7 @@ def test_the_smaller_limit_counts(fields: dict[str, Any], chat: bool, limit: int
 def test_more_texts_than_may_be_in_progress_are_no_overload() -> None:
     async def ask(prompts: list[str]) -> TextAnswer:
         texts = Texts(lambda engine, message: None, most=6)
-        return TextAnswer(read_wish({"prompt": prompts, "n": 2}, chat=False), texts, "model", Generation())
+        return TextAnswer(read_wish({"prompt": prompts, "n": 2}, chat=False), texts, "model")
 
     asyncio.run(ask(["a"] * 3))
     with pytest.raises(FieldRefused, match="asks for 8 texts, and 6 may be in progress"):

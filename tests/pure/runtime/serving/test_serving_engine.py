@@ -1,0 +1,42 @@
+"""The process that holds a pipeline, with one of a few lines."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from queue import SimpleQueue
+from types import SimpleNamespace
+from typing import Any
+
+from runtime.generation.continuation import Step
+from runtime.serving.engines.engine_process import Serving
+from runtime.serving.engines.messages import EngineMessage
+
+
+def test_a_prompt_that_takes_long_to_read_holds_up_no_other_text() -> None:
+    """And is not written where its client left meanwhile."""
+    read, said = threading.Event(), SimpleQueue[tuple[str, int]]()
+
+    class Text(list[Step]):
+        prompt_tokens = 1
+
+        def cancel(self) -> None:
+            said.put(("cancelled", 1))
+            self.clear()
+
+    def start(prompt: str, **options: Any) -> Text:
+        assert prompt == "short" or read.wait(10)
+        return Text([Step(0, 5, "w5", True)])
+
+    asked = [EngineMessage("text", {"id": i, "prompt": p, "options": {}}) for i, p in ((1, "long"), (2, "short"))]
+    messages = iter([*asked, EngineMessage("cancel", {"id": 1}), None])
+
+    def send(kind: str, fields: Mapping[str, Any], _: object = None) -> None:
+        said.put((kind, fields.get("id", 0)))
+
+    wire: Any = SimpleNamespace(send=send, receive=messages.__next__)
+    pipe: Any = SimpleNamespace(start=start, pids={}, closed=False, devices=[])
+    Serving(pipe, wire).serve()
+    assert [said.get(timeout=10) for _ in range(4)] == [("ready", 0), ("begun", 2), ("step", 2), ("end", 2)]
+    read.set()
+    assert [said.get(timeout=10) for _ in range(3)] == [("cancelled", 1), ("begun", 1), ("end", 1)]
