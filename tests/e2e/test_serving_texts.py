@@ -29,8 +29,8 @@ GREEDY: dict[str, Any] = {"model": "model", "temperature": 0}
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("served") / "llama"
-    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "vocab_size": 64}
-    heads = {"num_attention_heads": 2, "max_position_embeddings": 512}
+    sizes: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "vocab_size": 64}
+    heads: dict[str, Any] = {"num_attention_heads": 2, "max_position_embeddings": 512}
     t.LlamaForCausalLM(t.LlamaConfig(**sizes, **heads, eos_token_id=63, pad_token_id=0)).save_pretrained(folder)
     words = Tokenizer(WordLevel({f"w{i}": i for i in range(64)}, unk_token="w1"))
     words.pre_tokenizer = WhitespaceSplit()
@@ -59,7 +59,7 @@ def words_of(ids: torch.Tensor) -> list[str]:
 
 
 def test_completions_are_those_of_generate(checkpoint: Path, client: Any) -> None:
-    model = t.AutoModelForCausalLM.from_pretrained(checkpoint)
+    model: Any = t.AutoModelForCausalLM.from_pretrained(checkpoint)
     prompts = [[3, 14, 15], [9, 2]]
     made = client.completions.create(**GREEDY, prompt=["w3 w14 w15", "w9 w2"], max_tokens=12, logprobs=0)
     for ids, choice in zip(prompts, made.choices, strict=True):
