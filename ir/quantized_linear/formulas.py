@@ -78,14 +78,18 @@ def _params_of(value: Value, graph: Graph) -> set[Param]:
     return found
 
 
+_IN_WORDS = (2, 4, 8)
+"""The bits of numbers that a word of 32 holds some of as a whole, as the operator takes them."""
+
+
 def _schemes(weight: TensorType, codes: TensorType) -> Iterator[Scheme]:
     """The schemes that codes of this type may be of."""
     (rows, columns), size = weight.shape, codes.shape
     if codes.dtype == torch.int32 and len(size) == 2:
-        if size[0] == rows and isinstance(columns, int):
-            yield PackedRows(int(size[1]) * 32 // columns, columns)
-        bits = int(size[0]) * 32 // int(columns)
-        yield from (Gptq(bits, less_one) for less_one in (True, False) if bits)
+        if size[0] == rows and isinstance(columns, int) and (bits := int(size[1]) * 32 // columns) in _IN_WORDS:
+            yield PackedRows(bits, columns)
+        if (bits := int(size[0]) * 32 // int(columns)) in _IN_WORDS:
+            yield from (Gptq(bits, less_one) for less_one in (True, False))
     elif codes.dtype in (torch.float8_e4m3fn, torch.float8_e5m2, torch.int8):
         yield from (Scaled(block, wide) for block in (None, (128, 128)) for wide in (True, False))
 

@@ -19,7 +19,7 @@ from ir.checkpoint.adapters import SETTINGS, Adapter
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.checkpoint.formats.gguf import gguf_package, gguf_tensors, is_gguf
 from ir.checkpoint.quantized.planned import hold_planned
-from ir.checkpoint.quantized.quantization import quantization_of
+from ir.checkpoint.quantized.quantization import quantization_of, reading_settings
 from ir.checkpoint.tensors import Stored, Tensorlike
 from ir.checkpoint.transformers import silenced
 from ir.errors import SourceError
@@ -120,7 +120,8 @@ def _quantized(path: Path, reading: Reading, source: Source) -> Source:
     quantization = quantization_of(path)
     if quantization is None:
         return source
-    held = reading.keep_quantized and hold_planned(source.model, quantization.method, quantization.settings)
+    with reading_settings(quantization.method):
+        held = reading.keep_quantized and hold_planned(source.model, quantization.method, quantization.settings)
     counts = "as it stores them" if held else "in full precision, as they are after dequantizing"
     note = f"the checkpoint is quantized ({quantization.method}); the plan counts its weights {counts}"
     return replace(source, notes=(*source.notes, note))

@@ -15,6 +15,7 @@ from ir.checkpoint.quantized.packed import Awq, Gptq, ModelOptInt4, PackedRows, 
 from ir.checkpoint.quantized.scaled import Scaled, Swizzled
 from ir.checkpoint.quantized.scheme import Scheme
 from ir.checkpoint.quantized.smoothed import Smoothed
+from ir.checkpoint.tensors import Held
 from ir.errors import SourceError
 
 MethodSettings: TypeAlias = Mapping[str, Any]
@@ -45,6 +46,7 @@ _PACKED = Suffixes(
     {"codes": "_packed", "scale": "_scale"},
     {**_ZEROS, **_COLUMNS, "shape": "_shape", "global_scale": "_global_scale"},
 )
+_SPARSE = Suffixes(".bitmask", ".weight", {"codes": ".compressed", "mask": ".bitmask"})
 _BLOCKS = Suffixes("_blocks", "", {"codes": "_blocks", "scale": "_scales"})
 _QWEIGHT = Suffixes(
     ".qweight", ".weight", {"codes": ".qweight", "zeros": ".qzeros", "scale": ".scales"}, {"g_idx": ".g_idx"}
@@ -93,6 +95,7 @@ def kinds_of(method: str, settings: MethodSettings) -> Kinds | None:
         "compressed-tensors": _compressed_tensors,
         "gptq": _gptq,
         "awq": _awq,
+        "auto-round": _auto_round,
         "mxfp4": lambda _: {_BLOCKS: lambda parts: (Mxfp4Experts(), parts)},
         "bitsandbytes": lambda _: {_SCB: _eight_bit, _NF4: _four_bit, _FP4: _four_bit},
         "torchao": lambda _: {_QDATA: _torchao, _TILES: _torchao_tiles, _SHUFFLED: _for_one_kernel},
@@ -100,7 +103,7 @@ def kinds_of(method: str, settings: MethodSettings) -> Kinds | None:
     return known[method](settings) if method in known else None
 
 
-KNOWN = "fp8, fbgemm_fp8, modelopt, compressed-tensors, gptq, awq, mxfp4, bitsandbytes and torchao"
+KNOWN = "fp8, fbgemm_fp8, modelopt, compressed-tensors, gptq, awq, auto-round, mxfp4, bitsandbytes and torchao"
 
 
 def _scaled(parts: Sources, block: tuple[int, int] | None = None, wide: bool = True) -> tuple[Scheme, Sources]:
@@ -160,20 +163,43 @@ def _smoothed(scheme: Scheme, parts: Sources) -> tuple[Scheme, Sources]:
 
 
 def _compressed_tensors(settings: MethodSettings) -> Kinds:
-    blocks = {_block((group.get("weights") or {}).get("block_structure")) for group in _groups(settings)}
-    scaled = partial(_scaled, block=next(filter(None, blocks), None), wide=False)
+    blocks = [_block((group.get("weights") or {}).get("block_structure")) for group in _groups(settings)]
+    scaled = partial(_in_blocks, [block for block in dict.fromkeys(blocks) if block])
+    if any(group.get("format") == "mxfp6-pack-quantized" for group in (*_groups(settings), settings)):
+        raise SourceError("the format mxfp6-pack-quantized is not read; save the model as mxfp8-quantized")
     if any(group.get("format") == "marlin-24" for group in (*_groups(settings), settings)):
         raise SourceError("the format marlin-24 is not read; save the model as pack-quantized")
     if (settings.get("transform_config") or {}).get("config_groups"):
         raise SourceError("weights between rotations (`transform_config`) are not read; save the model dequantized")
-    return {_PACKED: _packed, _SCALE: scaled}
+    bits = {int((group.get("weights") or {}).get("num_bits") or 4) for group in _groups(settings)}
+    packed = partial(_packed, named=bits.pop() if len(bits) == 1 else 4)
+    return {_PACKED: packed, _SCALE: scaled, _SPARSE: _without_zeros}
+
+
+def _in_blocks(blocks: Sequence[tuple[int, int]], parts: Sources) -> tuple[Scheme, Sources]:
+    """Codes and scales, one for each block of a size that goes with their shapes."""
+    (rows, columns), counts = parts["codes"].shape[-2:], parts["scale"].shape[-2:]
+    fitting = {
+        (min(rows, down), min(columns, across)): (down, across)
+        for down, across in blocks
+        if counts == (-(-rows // down), -(-columns // across))
+    }
+    if len(fitting) > 1:
+        listed = " and ".join(f"{down} x {across}" for down, across in fitting.values())
+        raise SourceError(f"blocks of {listed} go with one weight alike; save the model dequantized")
+    return _scaled(parts, block=next(iter(fitting.values()), None), wide=False)
+
+
+def _without_zeros(parts: Sources) -> tuple[Scheme, Sources]:
+    raise SourceError("weights without their zeros (sparse-bitmask) are not read; save the model dense")
 
 
 def _groups(settings: MethodSettings) -> list[Mapping[str, Any]]:
     return [group for group in (settings.get("config_groups") or {}).values() if isinstance(group, Mapping)]
 
 
-def _packed(parts: Sources) -> tuple[Scheme, Sources]:
+def _packed(parts: Sources, named: int = 4) -> tuple[Scheme, Sources]:
+    """Integers of the bits that go with the shapes, of these the `named` ones; and FP4, which is in bytes."""
     codes = parts["codes"]
     tensors = {name: part for name, part in parts.items() if name not in ("shape", "g_idx")}
     if codes.dtype == torch.uint8:
@@ -181,39 +207,42 @@ def _packed(parts: Sources) -> tuple[Scheme, Sources]:
     if "shape" not in parts:
         raise SourceError("packed weights have no `weight_shape`")
     columns = int(parts["shape"].read(torch.int64)[-1])
-    bits = _bits(codes.shape[-1], columns)
+    bits = _bits(codes.shape[-1], columns, named)
     if not bits:
-        raise SourceError("packed weights are read if they have 2, 4 or 8 bits; save the model so")
+        raise SourceError("packed weights are read if they have 2 to 8 bits; save the model so")
     if "g_idx" in parts and int(parts["g_idx"].read(torch.int64).min()) >= 0:
         tensors["g_idx"] = parts["g_idx"]
     return PackedRows(bits, columns), tensors
 
 
 def _bits(words: int, count: int, first: int = 4) -> int:
-    """The bits of a number, of which so many are packed into words of 32, the last one filled up; 0 for other bits.
+    """The bits of a number, of which so many are packed into words of 32, the last one filled up; 0 for more than 8.
 
     `first` is taken where several fit.
     """
-    return next((bits for bits in (first, 4, 8, 2) if -(-count * bits // 32) == words), 0)
+    return next((bits for bits in (first, 4, 8, 2, 3, 5, 6, 7) if -(-count * bits // 32) == words), 0)
 
 
 def _gptq(settings: MethodSettings) -> Kinds:
     bits = int(settings.get("bits", 4))
     form = str(settings.get("checkpoint_format") or settings.get("format") or "gptq")
-    if bits not in (2, 4, 8) or form not in ("gptq", "gptq_v2"):
-        raise SourceError(f"GPTQ of {bits} bits as {form} is not read; 2, 4 or 8 bits as gptq or gptq_v2 are")
-    return {_QWEIGHT: partial(_gptq_weight, bits, form == "gptq")}
+    if not 2 <= bits <= 8 or form not in ("gptq", "gptq_v2"):
+        raise SourceError(f"GPTQ of {bits} bits as {form} is not read; 2 to 8 bits as gptq or gptq_v2 are")
+    return {_QWEIGHT: partial(_gptq_weight, bits, int(settings.get("group_size") or -1), form == "gptq")}
 
 
-def _gptq_weight(bits: int, zeros_less_one: bool, parts: Sources) -> tuple[Scheme, Sources]:
-    """Without the groups of the columns, where these are next to each other.
+def _gptq_weight(bits: int, size: int, zeros_less_one: bool, parts: Sources) -> tuple[Scheme, Sources]:
+    """Without the groups of the columns, where these are next to each other and divide the columns.
 
     Layers may have other bits than the settings say: GPTQModel's `dynamic`.
     """
     bits = _bits(parts["zeros"].shape[1], parts["scale"].shape[1], bits)
     if not bits:
-        raise SourceError("layers in GPTQ are read if each has 2, 4 or 8 bits; save the model so")
-    scheme = Gptq(bits, zeros_less_one)
+        raise SourceError("layers in GPTQ are read if each has 2 to 8 bits; save the model so")
+    scheme, groups = Gptq(bits, zeros_less_one), parts["scale"].shape[0]
+    columns = parts["codes"].shape[0] * 32 // bits
+    if "g_idx" not in parts and size > 0 and columns != size * groups == size * -(-columns // size):
+        return scheme, {**parts, "g_idx": Held((torch.arange(columns) // size).to(torch.int32))}
     if "g_idx" in parts:
         group = parts["g_idx"].read(torch.int64)
         size = -(-len(group) // parts["scale"].shape[0])
@@ -227,6 +256,29 @@ def _awq(settings: MethodSettings) -> Kinds:
     if form != "gemm" or int(settings.get("bits", settings.get("w_bit", 4))) != 4:
         raise SourceError(f"AWQ in the format {form} is not read, of 4 bits in gemm it is; save the model so")
     return {_QWEIGHT: lambda parts: (Awq(), {name: part for name, part in parts.items() if name != "g_idx"})}
+
+
+def auto_round_layout(settings: MethodSettings) -> tuple[str, MethodSettings]:
+    """The method in whose layout AutoRound packs weights, gptq or awq, and the settings that mean the same there.
+
+    Raises SourceError for other layouts.
+    """
+    form, kind = str(settings.get("packing_format") or settings.get("backend")), settings.get("data_type") or "int"
+    wide = int(settings.get("act_bits") or 16)
+    if kind != "int" or wide <= 8:
+        raise SourceError(
+            f"AutoRound's weights of {kind}, or for activations of {wide} bits, are not read; export the "
+            "model as int, for activations of 16 bits"
+        )
+    if "awq" in form:
+        return "awq", {"bits": settings.get("bits", 4), "group_size": settings.get("group_size", 128)}
+    zeros = "gptq" if "gptq" in form and "gptqmodel" not in form else "gptq_v2"
+    return "gptq", {**settings, "checkpoint_format": zeros}
+
+
+def _auto_round(settings: MethodSettings) -> Kinds:
+    method, same = auto_round_layout(settings)
+    return _awq(same) if method == "awq" else _gptq(same)
 
 
 def _eight_bit(parts: Sources) -> tuple[Scheme, Sources]:

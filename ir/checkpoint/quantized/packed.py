@@ -1,4 +1,4 @@
-"""Integers of 2, 4 or 8 bits, packed into 32: compressed-tensors, GPTQ, AWQ; torchao's and ModelOpt's of 4 bits."""
+"""Integers of 2 to 8 bits, packed into 32: compressed-tensors, GPTQ, AWQ; torchao's and ModelOpt's of 4 bits."""
 
 from __future__ import annotations
 
@@ -41,6 +41,8 @@ class PackedRows:
         return (shifted * scale.unsqueeze(-1)).flatten(-2)
 
     def rows(self, shapes: PartShapes) -> Mapping[str, RowAxis]:
+        if "zeros" in shapes and 32 % self.bits:
+            return {}  # words of zeros do not end with rows
         axes = {"codes": RowAxis(0), "scale": RowAxis(0), "zeros": RowAxis(0, 32 // self.bits)}
         return {name: axis for name, axis in axes.items() if name in shapes}
 
@@ -62,17 +64,22 @@ class Gptq:
     dims: ClassVar[int] = 2
 
     def dequantize(self, parts: Parts) -> torch.Tensor:
-        scale, zeros = parts["scale"], parts["zeros"]
-        if self.zeros_less_one:
-            zeros = zeros + sum(1 << shift for shift in range(0, 32, self.bits))
-        zeros = unpacked(zeros, self.bits)[:, : scale.shape[1]]
+        scale, zeros = parts["scale"], self._zeros(parts["zeros"])[:, : parts["scale"].shape[1]]
         values = unpacked(parts["codes"].t(), self.bits).t()
         if "g_idx" in parts:
             group = parts["g_idx"].to(torch.int64)
             return (scale[group] * (values[: len(group)] - zeros[group])).t()
         return _by_group(values, zeros, scale).t()
 
+    def _zeros(self, words: torch.Tensor) -> torch.Tensor:
+        if self.zeros_less_one and 32 % self.bits:
+            return (unpacked(words, self.bits) + 1) & ((1 << self.bits) - 1)
+        ones = sum(1 << shift for shift in range(0, 32, self.bits)) if self.zeros_less_one else 0
+        return unpacked(words + ones if ones else words, self.bits)
+
     def rows(self, shapes: PartShapes) -> Mapping[str, RowAxis]:
+        if 32 % self.bits:
+            return {}  # words of zeros do not end with rows
         return {"codes": RowAxis(1), "zeros": RowAxis(1, 32 // self.bits), "scale": RowAxis(1)}
 
     def __str__(self) -> str:
@@ -97,9 +104,34 @@ class Awq:
 
 
 def unpacked(words: torch.Tensor, bits: int) -> torch.Tensor:
-    """The unsigned numbers in 32-bit words, the lowest bits first: [..., n] -> [..., n * 32 / bits]."""
+    """The unsigned numbers in 32-bit words, the lowest bits first: [..., n] -> [..., n * 32 / bits].
+
+    Where `bits` do not divide 32, a number may begin in one word and end in the next: 32 of them are in `bits` words.
+    """
+    if 32 % bits:
+        return _across_words(words, bits)
     shifts = torch.arange(0, 32, bits, dtype=torch.int32, device=words.device)
     return ((words.unsqueeze(-1) >> shifts) & ((1 << bits) - 1)).flatten(-2)
+
+
+def _across_words(words: torch.Tensor, bits: int) -> torch.Tensor:
+    begins = [bits * i for i in range(32)]
+    inside = [(1 << min(bits, 32 - begin % 32)) - 1 for begin in begins]  # the bits of a number in its first word
+    places = torch.tensor(
+        [
+            [begin // 32 for begin in begins],
+            [min(begin // 32 + 1, bits - 1) for begin in begins],
+            [begin % 32 for begin in begins],
+            [-begin % 32 for begin in begins],
+            inside,
+            [(1 << bits) - 1 - mask for mask in inside],
+        ],
+        dtype=torch.int32,
+        device=words.device,
+    )
+    first, last, right, left, low, high = places.unbind()
+    whole = torch.nn.functional.pad(words, (0, -words.shape[-1] % bits)).unflatten(-1, (-1, bits))
+    return (((whole[..., first] >> right) & low) | ((whole[..., last] << left) & high)).flatten(-2)
 
 
 def _awq_unpacked(words: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ from torch import nn
 
 from ir.checkpoint.quantized.four_bit_floats import BitsAndBytes4Bit, BitsAndBytes8Bit, Fp4, Mxfp4Experts
 from ir.checkpoint.quantized.kept import KeptWeight, hold_stored
-from ir.checkpoint.quantized.kinds import MethodSettings
+from ir.checkpoint.quantized.kinds import MethodSettings, auto_round_layout
 from ir.checkpoint.quantized.packed import Awq, Gptq, ModelOptInt4, PackedRows, TorchaoInt4
 from ir.checkpoint.quantized.scaled import Scaled
 from ir.checkpoint.quantized.scheme import Scheme
@@ -40,6 +40,8 @@ def hold_planned(model: nn.Module, method: str, settings: MethodSettings) -> int
         "bitsandbytes": _bitsandbytes,
         "torchao": _torchao,
     }
+    if method == "auto-round":
+        method, settings = auto_round_layout(settings)
     count = 0
     for module, attribute in list(_weights(model, method, settings)) if method in known else ():
         weight: Any = module._parameters[attribute]
@@ -133,7 +135,7 @@ def _compressed_tensors(settings: MethodSettings, rows: int, columns: int, dtype
         by_channel = weights.get("strategy") != "tensor"
         codes = torch.int8 if weights.get("type") == "int" else _FP8
         return _scaled(codes, rows, columns, (rows, groups) if by_channel else (), dtype, wide=False)
-    if bits not in (2, 4, 8) or columns % max(groups, 32 // bits):
+    if not 2 <= bits <= 8 or columns % groups or columns * bits % 32:
         return None
     scale: dict[str, tuple[tuple[int, ...], torch.dtype]] = {"scale": ((rows, groups), dtype)}
     zeros = {} if weights.get("symmetric", True) else {"zeros": ((-(-rows * bits // 32), groups), _WORD)}
@@ -142,7 +144,7 @@ def _compressed_tensors(settings: MethodSettings, rows: int, columns: int, dtype
 
 def _gptq(settings: MethodSettings, rows: int, columns: int, dtype: torch.dtype) -> _Layout | None:
     bits, groups = int(settings.get("bits", 4)), _groups(settings, columns)
-    if bits not in (2, 4, 8) or rows * bits % 32 or columns * bits % 32 or not groups:
+    if not 2 <= bits <= 8 or rows * bits % 32 or columns * bits % 32 or not groups:
         return None
     tensors = {
         "codes": ((columns * bits // 32, rows), _WORD),

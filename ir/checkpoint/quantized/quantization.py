@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,8 @@ class Quantization:
 
         Raises SourceError that names the method, or the form of it, that is not read.
         """
-        kinds = kinds_of(self.method, self.settings)
+        with reading_settings(self.method):
+            kinds = kinds_of(self.method, self.settings)
         if kinds is None:
             raise SourceError(
                 f"weights quantized by {self.method} are not read, those of {KNOWN} are; "
@@ -66,6 +68,18 @@ class Quantization:
         named = self.settings.get("activation_scheme") or any(group.get("input_activations") for group in groups)
         named = named or "DynamicActivation" in str(self.settings.get("quant_type"))  # in the names of torchao's kinds
         return bool(named) or any(name.endswith(_OF_ACTIVATIONS) for name in tensors)
+
+
+@contextmanager
+def reading_settings(method: str) -> Iterator[None]:
+    """Raise SourceError for settings of a method that are of another kind than those that it has."""
+    try:
+        yield
+    except (TypeError, ValueError, AttributeError, LookupError) as e:
+        raise SourceError(
+            f"the settings of {method} are not as it writes them ({type(e).__name__}: {e}); fetch config.json again, "
+            "or save the model anew"
+        ) from e
 
 
 def _said_by_headers(tensors: Mapping[str, Tensorlike]) -> dict[str, Held]:
@@ -107,7 +121,8 @@ def quantization_by_names(tables: Iterable[Mapping[str, Tensorlike]]) -> Quantiz
 
 def _quantization(found: Mapping[str, Any]) -> Quantization:
     method = found.get("quant_method") or ("bitsandbytes" if "load_in_4bit" in found else "compressed-tensors")
-    return Quantization(str(method).lower().replace("_", "-").replace("fbgemm-fp8", "fbgemm_fp8"), found)
+    name = str(method).lower().replace("_", "-").replace("fbgemm-fp8", "fbgemm_fp8").removeprefix("intel/")
+    return Quantization(name, found)
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -141,8 +141,8 @@ def read(tensor: Tensor) -> Any:
         (kinds._packed, {"codes": torch.zeros(2, 4).int()}, "packed weights have no `weight_shape`"),
         (
             kinds._packed,
-            {"codes": torch.zeros(2, 4).int(), "shape": torch.tensor([2, 42])},
-            "packed weights are read if they have 2, 4 or 8 bits; save the model so",
+            {"codes": torch.zeros(2, 40).int(), "shape": torch.tensor([2, 42])},
+            "packed weights are read if they have 2 to 8 bits; save the model so",
         ),
         (kinds._eight_bit, {"format": torch.tensor(2)}, "bitsandbytes' weights in a GPU's order are not read"),
         (

@@ -39,6 +39,10 @@ def fp8(*shape: int) -> torch.Tensor:
 
 def words(numbers: torch.Tensor, bits: int, order: tuple[int, ...] = ()) -> torch.Tensor:
     """Pack unsigned numbers along the last dimension into 32-bit words, the first lowest unless `order` says."""
+    if 32 % bits:  # a number may be in two words
+        rows = [sum(int(number) << bits * i for i, number in enumerate(row)) for row in numbers]
+        places = range(0, numbers.shape[1] * bits, 32)
+        return torch.tensor([[row >> place & 0xFFFFFFFF for place in places] for row in rows]).to(torch.int32)
     count = 32 // bits
     out = torch.zeros(numbers.shape[0], numbers.shape[1] // count, dtype=torch.int64)
     for i, place in enumerate(order or range(count)):
@@ -84,6 +88,14 @@ def gptq(less: int, ordered: bool, bits: int = 4) -> tuple[Tensors, torch.Tensor
     packed = {"x.qweight": words(q.t(), bits).t(), "x.qzeros": words(z - less, bits)}
     stored = {**packed, "x.scales": s, "x.g_idx": groups.int()}
     return stored, each(R, C, lambda r, c: (q[c, r] - z[groups[c], r]).half() * s[groups[c], r])
+
+
+def unordered(size: int, less: int, bits: int = 4) -> tuple[Tensors, torch.Tensor]:
+    """GPTQ's layout without the groups of columns, as AutoRound writes it."""
+    groups = -(-C // size)
+    q, z, s = integers(0, 1 << bits, C, R), integers(1, 1 << bits, groups, R), scales(groups, R)
+    stored = {"x.qweight": words(q.t(), bits).t(), "x.qzeros": words(z - less, bits), "x.scales": s}
+    return stored, each(R, C, lambda r, c: (q[c, r] - z[c // size, r]).half() * s[c // size, r])
 
 
 def awq() -> tuple[Tensors, torch.Tensor]:
@@ -212,6 +224,26 @@ CASES: Mapping[str, tuple[dict[str, object], tuple[Tensors, torch.Tensor]]] = {
         {"quant_method": "gptq", "bits": 4, "checkpoint_format": "gptq_v2"},
         gptq(0, ordered=True),
     ),
+    "gptq of 3 bits": ({"quant_method": "gptq", "bits": 3}, gptq(1, ordered=True, bits=3)),
+    "gptq 2 of 5 bits": (
+        {"quant_method": "gptq", "bits": 5, "checkpoint_format": "gptq_v2"},
+        gptq(0, ordered=True, bits=5),
+    ),
+    "3 bits packed": ({**CT, "config_groups": {"a": {"weights": {"num_bits": 3}}}}, packed(3)),
+    "7 bits packed, columns in any order": (
+        {**CT, "config_groups": {"a": {"weights": {"num_bits": 7}}}},
+        packed(7, ordered=True),
+    ),
+    "groups that do not divide the columns": (
+        {"quant_method": "gptq", "bits": 4, "group_size": 16},
+        unordered(16, less=1),
+    ),
+    "auto-round": ({"quant_method": "intel/auto-round", "bits": 4, "group_size": GROUP}, unordered(GROUP, less=0)),
+    "auto-round, zeros less one": (
+        {"quant_method": "auto-round", "bits": 8, "group_size": GROUP, "packing_format": "auto_round:auto_gptq"},
+        unordered(GROUP, less=1, bits=8),
+    ),
+    "auto-round, awq": ({"quant_method": "auto-round", "bits": 4, "packing_format": "auto_round:auto_awq"}, awq()),
     "awq": ({"quant_method": "awq", "version": "gemm"}, awq()),
     "nvfp4 of modelopt": ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, fp4(divided=False)),
     "int4 of modelopt": ({"quant_method": "modelopt", "quant_algo": "W4A16_AWQ"}, int4_of_modelopt()),
@@ -355,7 +387,24 @@ def test_a_file_beside_the_configuration_names_the_method(name: str, tmp_path: P
 
 REFUSED: Mapping[str, tuple[str, dict[str, object], str]] = {
     "an unknown method": ("aqlm", {}, "weights quantized by aqlm are not read, those of fp8, fbgemm_fp8, modelopt, "),
-    "odd bits": ("gptq", {"bits": 3}, "GPTQ of 3 bits as gptq is not read; 2, 4 or 8 bits as gptq or gptq_v2 are"),
+    "16 bits": ("gptq", {"bits": 16}, "GPTQ of 16 bits as gptq is not read; 2 to 8 bits as gptq or gptq_v2 are"),
+    "auto-round with activations": (
+        "auto-round",
+        {"bits": 4, "act_bits": 8},
+        "AutoRound's weights of int, or for activations of 8 bits, are not read; export the model as int, for",
+    ),
+    "fp6": (
+        "compressed-tensors",
+        {"format": "mxfp6-pack-quantized"},
+        "the format mxfp6-pack-quantized is not read; save the model as mxfp8",
+    ),
+    "settings of another kind": (
+        "gptq",
+        {"bits": "four"},
+        "the settings of gptq are not as it writes them (ValueError: invalid literal",
+    ),
+    "a block of one size": ("fp8", {"weight_block_size": [128]}, "the settings of fp8 are not as it writes them"),
+    "groups in a list": ("compressed-tensors", {"config_groups": [1]}, "the settings of compressed-tensors are not as"),
     "gemv": ("awq", {"version": "GEMV"}, "AWQ in the format gemv is not read, of 4 bits in gemm it is"),
     "2 bits of modelopt": (
         "modelopt",
@@ -385,9 +434,36 @@ def test_a_form_that_is_not_read_is_named(what: str) -> None:
 
 
 def test_a_layer_in_gptq_of_other_bits_is_refused() -> None:
-    stored = {"x.qweight": torch.ones(3, 64), "x.qzeros": torch.ones(1, 6), "x.scales": torch.ones(1, 64)}  # 3 bits
-    with pytest.raises(SourceError, match="layers in GPTQ are read if each has 2, 4 or 8 bits"):
+    stored = {"x.qweight": torch.ones(9, 64), "x.qzeros": torch.ones(1, 18), "x.scales": torch.ones(1, 64)}  # 9 bits
+    with pytest.raises(SourceError, match="layers in GPTQ are read if each has 2 to 8 bits"):
         Quantization("gptq", {"bits": 4}).weights({name: Held(t) for name, t in stored.items()})
+
+
+def blocks_of(*sizes: int) -> Quantization:
+    groups = {str(size): {"weights": {"block_structure": [size, size]}} for size in sizes}
+    return Quantization("compressed-tensors", {"config_groups": groups})
+
+
+def test_each_weight_has_the_blocks_that_go_with_its_scales() -> None:
+    """Of two sizes of blocks in the settings, neither of which divides the weights."""
+    q, coarse, fine = fp8(R, C), scales(2, 3), scales(4, 5)
+    stored = {"x.weight": q, "x.weight_scale": coarse, "y.weight": q, "y.weight_scale": fine}
+    table = blocks_of(10, 5).dequantized({name: Held(t) for name, t in stored.items()}, torch.float32)
+    for name, size, scale in (("x", 10, coarse), ("y", 5, fine)):
+        expected = each(R, C, lambda r, c, size=size, scale=scale: q[r, c].half() * scale[r // size, c // size])
+        assert torch.equal(table[f"{name}.weight"].read(torch.float32), expected)
+
+
+def test_blocks_of_two_sizes_that_go_with_one_weight_are_refused() -> None:
+    stored = {"x.weight": Held(fp8(R, C)), "x.weight_scale": Held(scales(2, 3))}
+    with pytest.raises(SourceError, match="blocks of 10 x 10 and 11 x 11 go with one weight alike; save the model deq"):
+        blocks_of(10, 11).weights(stored)
+
+
+def test_zeros_between_values_that_are_left_out_are_refused() -> None:
+    stored = {"x.compressed": Held(scales(9)), "x.bitmask": Held(torch.ones(R, 3, dtype=torch.uint8))}
+    with pytest.raises(SourceError, match=r"weights without their zeros \(sparse-bitmask\) are not read; save the mod"):
+        Quantization("compressed-tensors", {}).weights(stored)
 
 
 def test_a_part_of_low_rank_is_refused() -> None:
