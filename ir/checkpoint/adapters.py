@@ -15,6 +15,7 @@ from torch import nn
 
 from ir.checkpoint.files import read_checkpoint
 from ir.checkpoint.names import own_tensors, renamed_for, unwrapped
+from ir.checkpoint.quantized.transposed import lies_across
 from ir.checkpoint.tensors import Tensorlike
 from ir.errors import SourceError
 
@@ -165,7 +166,7 @@ class Adapter:
         path = name.removesuffix(".weight")
         layer = model.get_submodule(path)
         linear = isinstance(layer, nn.Linear)
-        across = type(layer).__name__ == "Conv1D" or (bool(self.settings.get("fan_in_fan_out")) and not linear)
+        across = lies_across(layer) or (bool(self.settings.get("fan_in_fan_out")) and not linear)
         whole = Adapted(base, parts["B"], parts["A"], self.scale(path), across or isinstance(layer, nn.Embedding))
         if prod(whole.product_shape) != prod(whole.shape) or whole.product_shape[0] != whole.shape[0]:
             raise SourceError(f"{self.path} adapts {name} of {list(whole.product_shape)}; it is {list(whole.shape)}")

@@ -164,8 +164,9 @@ class Checkpoint(Mapping[str, torch.Tensor]):
 
     def _dequantized(self, quantization: Quantization, model: nn.Module) -> Checkpoint:
         dtype = next((p.dtype for p in model.parameters() if _plain(p.dtype)), torch.float32)
+        layers = {f"{path}.weight": layer for path, layer in model.named_modules()}
         try:
-            tables = {key: quantization.dequantized(table, dtype) for key, table in self.tables.items()}
+            tables = {key: quantization.dequantized(table, dtype, layers) for key, table in self.tables.items()}
         except SourceError as e:
             raise SourceError(f"{self}: {e}") from e
         notes = (_ACTIVATIONS,) if quantization.of_activations(self.tensors) else ()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ir.checkpoint.adapters import Adapted, Adapter
+from ir.checkpoint.quantized.transposed import lies_across
 from ir.checkpoint.tensors import Tensorlike
 from ir.errors import SourceError
 
@@ -137,7 +138,7 @@ def _changes(adapter: Adapter, model: nn.Module, tensors: Mapping[str, Tensorlik
             continue
         path, _, attribute = name.rpartition(".")
         layer = model.get_submodule(path)
-        linear = isinstance(layer, nn.Linear) or type(layer).__name__ == "Conv1D"
+        linear = isinstance(layer, nn.Linear) or lies_across(layer)
         if not isinstance(tensor, Adapted) or attribute != "weight" or not linear:
             raise SourceError(f"{adapter} changes {name} of no linear layer: without --adapter keep it is merged")
         found[path] = tensor

@@ -5,6 +5,7 @@ scaled            codes times scales: fp8 and int8
 packed            integers packed into words: compressed-tensors, GPTQ, AWQ
 four_bit_floats   two codes a byte, looked up in a table: FP4, NF4
 smoothed          weights of layers whose inputs are scaled first: AWQ and SmoothQuant of ModelOpt and torchao
+transposed        weights of transformers' Conv1D, which lie across those that libraries quantize
 groups            tensors whose names differ by a suffix -> the groups that are one weight each
 kinds             the libraries: how each names the tensors, and which scheme its settings mean
 dequantized       a weight that is computed when it is read, a block of rows at a time

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
+from torch import nn
 
 from ir.checkpoint.files import header_notes
+from ir.checkpoint.names import renamed_for
 from ir.checkpoint.quantized.dequantized import Dequantized
 from ir.checkpoint.quantized.groups import GroupedWeight, grouped
 from ir.checkpoint.quantized.kinds import KNOWN, SAID_BY_HEADER, MethodSettings, kinds_of
+from ir.checkpoint.quantized.transposed import Transposed, lies_across
 from ir.checkpoint.tensors import Held, Stored, Tensorlike
 from ir.errors import SourceError
 
@@ -31,6 +35,9 @@ _OF_ACTIVATIONS = (
     ".q_scale",
 )
 """Endings of names of tensors that quantize activations, which stages do not."""
+
+_REPLACING = ("auto-round", "awq", "bitsandbytes", "gptq")
+"""The methods that put linear layers of their own in the place of those whose weights lie across."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +62,24 @@ class Quantization:
         said = _said_by_headers(tensors) if self.method == "torchao" else {}
         return list(grouped({**tensors, **said}, kinds))
 
-    def dequantized(self, tensors: Mapping[str, Tensorlike], dtype: torch.dtype) -> dict[str, Tensorlike]:
-        """The table with each quantized weight in place of its stored tensors, and without those of activations."""
+    def dequantized(
+        self,
+        tensors: Mapping[str, Tensorlike],
+        dtype: torch.dtype,
+        layers: Mapping[str, nn.Module] = MappingProxyType({}),
+    ) -> dict[str, Tensorlike]:
+        """The table with each quantized weight in place of its stored tensors, and without those of activations.
+
+        `layers` are the model's, by the names that it has for their weights.
+        """
         weights = self.weights(tensors)
         taken = {name for weight in weights for name in weight.names.values()}
         rest = {n: t for n, t in tensors.items() if n not in taken and not n.endswith(_OF_ACTIVATIONS)}
-        return rest | {weight.name: Dequantized(weight.scheme, weight.parts, dtype) for weight in weights}
+        found = {weight.name: Dequantized(weight.scheme, weight.parts, dtype) for weight in weights}
+        for stored, name in renamed_for(layers, found).items() if self.method in _REPLACING else ():
+            if name in layers and lies_across(layers[name]):
+                found[stored] = replace(found[stored], scheme=Transposed(found[stored].scheme))
+        return rest | found
 
     def of_activations(self, tensors: Mapping[str, Tensorlike]) -> bool:
         """Whether activations are quantized, too, as settings or stored scales say."""

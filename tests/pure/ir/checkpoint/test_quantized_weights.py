@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 from transformers.integrations.mxfp4 import convert_moe_packed_tensors
+from transformers.pytorch_utils import Conv1D
 
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.checkpoint.files import header_notes, read_checkpoint
@@ -464,6 +465,17 @@ def test_zeros_between_values_that_are_left_out_are_refused() -> None:
     stored = {"x.compressed": Held(scales(9)), "x.bitmask": Held(torch.ones(R, 3, dtype=torch.uint8))}
     with pytest.raises(SourceError, match=r"weights without their zeros \(sparse-bitmask\) are not read; save the mod"):
         Quantization("compressed-tensors", {}).weights(stored)
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_layers_whose_weight_lies_across_are_quantized_as_linear_ones(prefix: str) -> None:
+    """bitsandbytes, GPTQ and AWQ put layers of theirs in the place of a Conv1D, as GPT-2 has it."""
+    stored, expected = int8_rows()
+    model = nn.ModuleDict({"x": Conv1D(R, C)})
+    layers = {f"{path}.weight": layer for path, layer in model.named_modules()}
+    held = {name.replace("x.", f"{prefix}x."): Held(tensor) for name, tensor in stored.items()}
+    table = Quantization("bitsandbytes", {}).dequantized(held, torch.float32, layers)
+    assert torch.equal(table[f"{prefix}x.weight"].read(torch.float32), expected.t())
 
 
 def test_a_part_of_low_rank_is_refused() -> None:
