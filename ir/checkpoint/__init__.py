@@ -11,6 +11,7 @@ rearranged    fake tensors that track which pieces they consist of, for transfor
 mosaic        tensors joined from others that are computed
 adapters      LoRA adapters, merged into tensors
 kept_adapters LoRA adapters beside the weights, for rows to choose from
+ties          weights that a model has under several names, which a checkpoint may hold with other values
 quantized/    weights that are stored as several tensors, and dequantized when they are read
 checkpoint    a mapping from name to tensor; the check that it fits the graph
 """

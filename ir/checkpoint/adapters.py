@@ -127,18 +127,22 @@ class Adapter:
         """
         own = own_tensors(model)
         factors, whole = self.by_target(own)
-        merged = {**tensors, **whole}
+        merged, once = {**tensors, **whole}, bool(self.settings.get("ensure_weight_tying"))
+        done = set[str]()  # of weights that have several names, each of which peft then adapts alike
         for name, parts in factors.items():
             stored = _ties(own, merged, name)
             if not stored or set(parts) != {"A", "B"}:
                 raise SourceError(f"{self.path} adapts {name}, which the model has no weight for")
-            merged |= dict.fromkeys(stored, self._adapted(model, name, merged[stored[0]], parts))
+            if not once or done.isdisjoint(stored):
+                merged |= dict.fromkeys(stored, self._adapted(model, name, merged[stored[0]], parts))
+            done.update(stored)
         return merged
 
     def shared(self, model: nn.Module) -> str:
         """A note on the weights that the model has under other names, too; empty where no such one is adapted."""
         own = own_tensors(model)
-        names = {name: [n for n in _ties(own, own, name) if n != name] for name in self.by_target(own)[0]}
+        adapted = () if self.settings.get("ensure_weight_tying") else self.by_target(own)[0]
+        names = {name: [n for n in _ties(own, own, name) if n != name] for name in adapted}
         tied = [f"{name}, which is {others[0]}, too" for name, others in names.items() if others]
         return f"{self} was trained on {'; '.join(tied)}: both are changed, as peft merges it" if tied else ""
 
@@ -196,6 +200,8 @@ _AS_MODEL = "no weights hold it; give a model file that makes peft.PeftModel.fro
 def read_settings(folder: Path) -> dict[str, Any]:
     """The settings of the adapter in a folder.  Raises SourceError where they cannot be read."""
     file = folder / SETTINGS
+    if not file.is_file() and (inner := sorted(folder.glob(f"*/{SETTINGS}"))):
+        raise SourceError(f"{folder} has adapters in folders of their own; name one, such as {inner[0].parent}")
     try:
         return dict(json.loads(file.read_text()))
     except (OSError, ValueError, TypeError) as e:

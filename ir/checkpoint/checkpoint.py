@@ -21,6 +21,7 @@ from ir.checkpoint.quantized.dequantized import Dequantized
 from ir.checkpoint.quantized.kept import keep_stored
 from ir.checkpoint.quantized.quantization import Quantization, quantization_by_names, quantization_of
 from ir.checkpoint.tensors import Held, Tensorlike
+from ir.checkpoint.ties import check_ties
 from ir.checkpoint.transformers import named_for
 from ir.errors import SourceError
 from ir.graph import Graph, Param, State
@@ -256,7 +257,7 @@ def check_weights(graph: Graph, weights: Mapping[str, torch.Tensor]) -> None:
         return
     for value in stored:
         _check_type(value, weights)
-        _check_ties(value, weights)
+        check_ties(value.fqns, weights.tensors, str(weights))
 
 
 def _origin(weights: Mapping[str, torch.Tensor]) -> str:
@@ -273,6 +274,8 @@ def _made_of(missing: Sequence[str], weights: Mapping[str, torch.Tensor]) -> str
     parts = defaultdict[str, list[str]](list)
     for table in weights.tables.values() if isinstance(weights, Checkpoint) else ():
         for name in table:
+            if ".base_layer." in name:
+                return f"; {name} is beside an adapter that is not merged: save what peft's merge_and_unload() returns"
             if name.endswith("_flat_param"):
                 return f"; FSDP has joined them in {name}: save the state dict with StateDictType.FULL_STATE_DICT"
             parts[_PART.sub(r"\1\2\3", name)].append(name)
@@ -323,14 +326,6 @@ def _check_type(value: Param | State, weights: Checkpoint) -> None:
             f"{name} is {_spelled(found.dtype)} in {weights} and {_spelled(value.type.dtype)} in the model: quantized "
             "weights cannot be read; convert the checkpoint to bfloat16 first"
         )
-
-
-def _check_ties(value: Param | State, weights: Checkpoint) -> None:
-    """Raise SourceError for names that the model ties and whose tensors differ in the checkpoint."""
-    first, *others = [fqn for fqn in value.fqns if fqn in weights]
-    for other in others:
-        if weights.tensors[other] != weights.tensors[first] and not torch.equal(weights[other], weights[first]):
-            raise SourceError(f"{first} and {other} are one weight in the model and differ in {weights}; untie them")
 
 
 def _converts(stored: torch.dtype, own: torch.dtype) -> bool:

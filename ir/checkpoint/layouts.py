@@ -112,11 +112,18 @@ def _only_file(folder: Path, names: list[str]) -> Path:
     if files:
         listed = ", ".join(f.name for f in files[:5])
         raise SourceError(f"the folder {folder} has several files of weights ({listed}); name one with --checkpoint")
-    if runs := sorted((found.parent for found in folder.glob(f"*/{METADATA}")), key=lambda run: step_number(run.name)):
-        raise SourceError(f"{folder} is the output of a training run; name a step in it, the newest is {runs[-1]}")
     if foreign := next((f for f in sorted(folder.iterdir()) if f.suffix in FOREIGN), None):
         require_own(foreign)
+    if steps := sorted(_steps_within(folder), key=lambda step: step_number(step.name)):
+        raise SourceError(f"{folder} is the output of a training run; name a step in it, the newest is {steps[-1]}")
     raise SourceError(f"the folder {folder} is not a checkpoint: it has no {', '.join(names)} or index of shards")
+
+
+def _steps_within(folder: Path) -> set[Path]:
+    """The folders below that have a number at the end of their name, and weights."""
+    files = (file for pattern in ("*/*", "*/*/*") for file in folder.glob(pattern))
+    found = {f.parent for f in files if f.name == METADATA or (f.suffix in WEIGHT_SUFFIXES and _may_hold(f))}
+    return {step for step in found if step_number(step.name) >= 0}
 
 
 def step_number(name: str) -> int:

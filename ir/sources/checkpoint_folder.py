@@ -21,6 +21,7 @@ from ir.checkpoint.formats.gguf import gguf_package, gguf_tensors, is_gguf
 from ir.checkpoint.quantized.planned import hold_planned
 from ir.checkpoint.quantized.quantization import quantization_of, reading_settings
 from ir.checkpoint.tensors import Stored, Tensorlike
+from ir.checkpoint.ties import untie
 from ir.checkpoint.transformers import silenced
 from ir.errors import SourceError
 from ir.sources.examples.example_inputs import ExampleInputs, make_example
@@ -61,6 +62,7 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
         checkpoint = meant(Checkpoint(path, gguf_tensors(path, model)), reading)
     make = partial(make_example, model, config, path, reading.padding)
     weights: Mapping[str, torch.Tensor] = {} if checkpoint is None else checkpoint.for_model(model)
+    apart = untie(model, weights.tensors) if isinstance(weights, Checkpoint) else ()
     example = make()
     beside = _slow_tokenizer(folder) if reading.generate else ()
     whole = checkpoint is not None and checkpoint.quantization is None and not checkpoint.adapters
@@ -72,7 +74,7 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
         kwargs=example.inputs,
         dynamic_shapes=example.dynamic,
         weights=weights,
-        notes=(*how, *notes, *beside),
+        notes=(*how, *notes, *beside, *apart),
         made_up=True,
         example_notes=example.notes,
         tokenizer=tuple(_tokenizer(folder)),

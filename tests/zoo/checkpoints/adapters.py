@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.zoo.checkpoints.folders import folder_of
+from tests.zoo.checkpoints.folders import configured, folder_of
 from tests.zoo.checkpoints.kinds import Kind, llama
 
 
@@ -45,6 +45,21 @@ def saved_whole(folder: Path) -> Any:
     return merged
 
 
+def untied(folder: Path) -> Any:
+    """A head that replaces the model's, which config.json says is the table of embeddings."""
+    merged = adapter(modules_to_save=["lm_head"])(folder)
+    tensors = load_file(folder / "model.safetensors")
+    with torch.no_grad():
+        merged.lm_head.weight.copy_(head := torch.randn(merged.lm_head.weight.shape))
+    save_file(
+        {n: t for n, t in tensors.items() if n != "lm_head.weight"}, folder / "model.safetensors", {"format": "pt"}
+    )
+    configured(tie_word_embeddings=True)(folder)
+    added = load_file(folder / "adapter_model.safetensors")
+    save_file({**added, "base_model.model.lm_head.weight": head}, folder / "adapter_model.safetensors")
+    return merged
+
+
 def as_bin(folder: Path) -> Any:
     merged = adapter()(folder)
     torch.save(load_file(folder / "adapter_model.safetensors"), folder / "adapter_model.bin")
@@ -67,6 +82,7 @@ ADAPTERS: dict[str, Kind] = {
     "IA3": folder_of(adapter(peft_type="IA3"), refused=True),
     "prompt tuning": folder_of(adapter(peft_type="PROMPT_TUNING"), refused=True),
     "LoRA with a head of its own": folder_of(saved_whole),
+    "LoRA with a head of its own, of a model that ties that": folder_of(untied),
     "LoRA in a `.bin`": folder_of(as_bin),
     "LoRA of another model": folder_of(of_another_model, refused=True),
     "LoRA with ranks by module": folder_of(adapter(r=99, rank_pattern={"q_proj": 4})),

@@ -327,6 +327,7 @@ FOLDERS: dict[str, Kind] = {
     "transformers, shards, a tensor that the index does not name": folder_of(unnamed, at="shards"),
     "transformers, shards, a tensor in two of them with other values": folder_of(twice, at="shards", refused=True),
     "transformers, dtypes that differ and none in config.json": folder_of(wide_norms),
+    "transformers, a head of other values than config.json ties it to": folder_of(configured(tie_word_embeddings=True)),
     "transformers, code in the folder, not trusted": folder_of(with_code),
     "transformers, code in the folder, with `--trust-remote-code`": folder_of(with_code, trust_remote_code=True),
     "a file of torch.save that is named .safetensors": folder_of(misnamed, refused=True),

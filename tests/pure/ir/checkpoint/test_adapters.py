@@ -89,6 +89,30 @@ def test_a_tied_weight_is_adapted_under_all_of_its_names(tmp_path: Path) -> None
     assert merged["head.weight"] is merged["embed.weight"]
 
 
+def test_a_weight_that_is_adapted_under_two_names_is_adapted_once(tmp_path: Path) -> None:
+    """With `ensure_weight_tying`, peft saves the same product for each name of a tied weight."""
+    a = saved(tmp_path, ensure_weight_tying=True)
+    both = {
+        "head.lora_A.weight": a["embed.lora_embedding_B"].t().contiguous(),
+        "head.lora_B.weight": a["embed.lora_embedding_A"].t().contiguous(),
+    }
+    file = tmp_path / "adapter_model.safetensors"
+    save_file({f"base_model.model.{name}": tensor for name, tensor in {**a, **both}.items()}, file)
+    held = Checkpoint.open(tmp_path)
+    adapter = Adapter.open(tmp_path)
+    merged = adapter.merged(Model(), held.tensors)["embed.weight"]
+    product = (a["embed.lora_embedding_B"] @ a["embed.lora_embedding_A"]).t() * 4.0
+    torch.testing.assert_close(merged.read(torch.float32), held["embed.weight"] + product)
+    assert adapter.shared(Model()) == ""
+
+
+def test_a_folder_of_adapters_names_one(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    saved(tmp_path / "one")
+    with pytest.raises(SourceError, match=r"has adapters in folders of their own; name one, such as .*one$"):
+        Adapter.open(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -112,6 +112,11 @@ def test_files_without_values_to_read(held: Any, message: str, tmp_path: Path) -
             b"",
             r"run is the output of a training run; name a step in it, the newest is .*step-10$",
         ),
+        (
+            "run/checkpoints/checkpoint_11/model.safetensors",
+            b"",
+            r"run is the output of a training run; name a step in it, the newest is .*checkpoints/checkpoint_11$",
+        ),
     ],
 )
 def test_what_torch_did_not_write_is_named(name: str, text: bytes, message: str, tmp_path: Path) -> None:
@@ -285,6 +290,10 @@ def test_a_weight_that_others_make_is_named(tmp_path: Path) -> None:
         SourceError, match="no weight, bias; FSDP has joined them in _flat_param: save the state dict with"
     ):
         check_weights(graph, Checkpoint.open(tmp_path).for_model(LAYER))
+    torch.save({"model.base_layer.weight": torch.ones(5, 3)}, tmp_path / "c.pt")
+    instead = r"; model\.base_layer\.weight is beside an adapter that is not merged: save what peft's merge_and_unload"
+    with pytest.raises(SourceError, match=instead):
+        check_weights(graph, Checkpoint(tmp_path, {}, tables=Checkpoint.open(tmp_path).tables))
 
 
 @pytest.mark.parametrize("held", [WEIGHTS, {"model": WEIGHTS, "optimizer": {"state": {"weight": torch.ones(2)}}}])

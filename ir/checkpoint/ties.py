@@ -1,0 +1,43 @@
+"""Weights that a model has under several names, which a checkpoint may hold with other values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import torch
+from torch import nn
+
+from ir.checkpoint.tensors import Tensorlike
+from ir.errors import SourceError
+
+
+def check_ties(names: Iterable[str], tensors: Mapping[str, Tensorlike], origin: str) -> None:
+    """Raise SourceError for names that the model ties and whose tensors differ in the checkpoint."""
+    for first, other in _differing(names, tensors):
+        raise SourceError(f"{first} and {other} are one weight in the model and differ in {origin}; untie them")
+
+
+def untie(model: nn.Module, tensors: Mapping[str, Tensorlike]) -> Iterator[str]:
+    """Give names that a model ties parameters of their own where the checkpoint's values differ; yields a note on each.
+
+    So transformers loads them, whatever config.json says.
+    """
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    for tied in names.values():
+        for first, other in _differing(tied, tensors):
+            owner, _, attribute = other.rpartition(".")
+            layer = model.get_submodule(owner)
+            own: torch.Tensor = getattr(layer, attribute)
+            setattr(layer, attribute, nn.Parameter(own.detach().clone(), requires_grad=own.requires_grad))
+            yield f"{first} and {other} have other values, and so are two weights, though config.json says one"
+
+
+def _differing(names: Iterable[str], tensors: Mapping[str, Tensorlike]) -> Iterator[tuple[str, str]]:
+    """The first of the names, with each other one whose values are not its values."""
+    first, *others = [name for name in names if name in tensors] or [""]
+    for other in others:
+        a, b = tensors[first], tensors[other]
+        if a != b and not torch.equal(a.read(a.dtype), b.read(b.dtype)):
+            yield first, other
