@@ -171,15 +171,27 @@ class Adapter:
         layer = model.get_submodule(path)
         linear = isinstance(layer, nn.Linear)
         across = lies_across(layer) or (bool(self.settings.get("fan_in_fan_out")) and not linear)
-        whole = Adapted(base, parts["B"], parts["A"], self.scale(path), across or isinstance(layer, nn.Embedding))
+        up, down = parts["B"], parts["A"]
+        if up.shape[1:2] != down.shape[:1]:
+            raise SourceError(
+                f"{self.path} adapts {name} by matrices of {list(up.shape)} and {list(down.shape)}, which have no "
+                "product; fetch it again"
+            )
+        whole = Adapted(base, up, down, self.scale(path), across or isinstance(layer, nn.Embedding))
         if prod(whole.product_shape) != prod(whole.shape) or whole.product_shape[0] != whole.shape[0]:
             raise SourceError(f"{self.path} adapts {name} of {list(whole.product_shape)}; it is {list(whole.shape)}")
         return whole
 
     def scale(self, path: str) -> float:
-        rank = _of_pattern(self.settings.get("rank_pattern"), path, self.settings.get("r", 8))
-        alpha = _of_pattern(self.settings.get("alpha_pattern"), path, self.settings.get("lora_alpha", 8))
-        return alpha / sqrt(rank) if self.settings.get("use_rslora") else alpha / rank
+        """The factor of a module's product.  Raises SourceError where the settings do not give one."""
+        try:
+            rank = _of_pattern(self.settings.get("rank_pattern"), path, self.settings.get("r", 8))
+            alpha = _of_pattern(self.settings.get("alpha_pattern"), path, self.settings.get("lora_alpha", 8))
+            return alpha / sqrt(rank) if self.settings.get("use_rslora") else alpha / rank
+        except (TypeError, ValueError, ArithmeticError, AttributeError, re.error) as e:
+            raise SourceError(
+                f"{self.path / SETTINGS} gives {path} no scale (r, lora_alpha and their patterns): {e}; fetch it"
+            ) from e
 
     def __str__(self) -> str:
         return f"the {self.settings.get('peft_type')} adapter in {self.path}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import TypeAlias
@@ -107,7 +108,7 @@ def _read_shards(index: Path) -> dict[str, Stored]:
     Raises SourceError where one is missing, or is in two shards with other values.
     """
     try:
-        place = dict[str, str](json.loads(index.read_bytes())["weight_map"])
+        place = {str(name): str(file) for name, file in dict(json.loads(index.read_bytes())["weight_map"]).items()}
     except OSError as e:
         raise SourceError(f"cannot read {index}: {e.strerror}") from e
     except (ValueError, KeyError, TypeError) as e:
@@ -200,8 +201,17 @@ def _read_safetensors(file: Path) -> Iterator[tuple[str, Stored]]:
         }
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise SourceError(f"cannot read {file}: {_AGAIN} (its header is not a table of tensors)") from e
+    _check_apart(file, {name: tuple(span) for name, (_, _, *span) in entries.items()})
     for name, (spelled, shape, *span) in entries.items():
         yield name, _entry(file, name, spelled, shape, span, base=8 + len(header), end=size)
+
+
+def _check_apart(file: Path, spans: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise SourceError where the bytes of two tensors overlap."""
+    ordered = sorted((span, name) for name, span in spans.items() if span[:1] != span[1:])
+    for (before, first), (after, second) in pairwise(ordered):
+        if after[0] < before[-1]:
+            raise SourceError(f"cannot read {file}: {_AGAIN} ({first} and {second} have bytes in common)")
 
 
 _ASIDE = "__metadata__"

@@ -39,6 +39,8 @@ def weights_in(folder: Path, variant: str = "") -> Path:
     for name, plain in zip(names, _NAMES, strict=True):
         index = f"{plain}.index.{variant}.json" if variant else f"{plain}.index.json"
         for place in (folder / name, folder / index, folder / f"{name}.index.json"):
+            if place.is_symlink() and not place.exists():
+                raise SourceError(f"{place} is a link to {place.readlink()}, which is not here; fetch that")
             if place.is_file():
                 _require_one_model(folder, plain)
                 return place

@@ -98,6 +98,18 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: header(lambda t: t["2.bias"].update(shape=[65])),
         f"cannot read {FILE}: {DAMAGED} (2.bias: F32 [65] in bytes ",
     ),
+    "bytes of two tensors": (
+        lambda: header(lambda t: t["2.bias"].update(data_offsets=t["3.bias"]["data_offsets"])),
+        f"cannot read {FILE}: {DAMAGED} (2.bias and 3.bias have bytes in common)",
+    ),
+    "a link to nothing": (
+        lambda: (os.remove(FILE), os.symlink("gone", FILE)),
+        f"{FILE} is a link to gone, which is not here; fetch that",
+    ),
+    "a shard that is no name": (
+        lambda: index('{"weight_map": {"1.weight": 3}}'),
+        "model.safetensors.index.json places 1.weight in weights/3, which is missing; fetch it",
+    ),
     "an unknown dtype": (
         lambda: header(lambda t: t["2.bias"].update(dtype="F4")),
         f"2.bias in {FILE} is of dtype F4, which torch cannot hold; convert the checkpoint",

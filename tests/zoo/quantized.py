@@ -16,7 +16,7 @@ does it.
 | fp8 | blocks that do not divide the weight | yes | 0 | its formula: transformers refuses these |
 | compressed-tensors | float-quantized: by tensor, channel, block; mxfp8 | yes | 0 | compressed-tensors 0.20 |
 | compressed-tensors | int-quantized (W8A8), symmetric and not | yes | 0 | compressed-tensors 0.20 |
-| compressed-tensors | pack-quantized, 2 to 8 bits (W4A16, W8A16, W3A16), symmetric and not | yes | 0 | compressed-tensors 0.20; 2, 3, 4, 5 and 8 bits |
+| compressed-tensors | pack-quantized, 2 to 8 bits (W4A16, …), symmetric and not | yes | 0 | compressed-tensors 0.20 |
 | compressed-tensors | the same with columns in any order (`weight_g_idx`) | yes | 0 | its formula |
 | compressed-tensors | nvfp4-pack-quantized, mxfp4-pack-quantized | yes | 0 | compressed-tensors 0.20 |
 | modelopt | FP8, NVFP4; also by `hf_quant_config.json` | yes | 0 | its formula |
@@ -24,8 +24,9 @@ does it.
 | modelopt | W4A8_AWQ, whose weights are rounded to FP8 | yes | 1e-8 | nvidia-modelopt 0.47 |
 | modelopt | MXFP8, W8A16, W4A16_NVFP4, W4A8_NVFP4_FP8, W4A8_MXFP4_FP8 | yes | 0 | its formula |
 | fbgemm_fp8 | by row | yes | 0 | its formula |
-| gptq | 2 to 8 bits, formats 1 and 2, `desc_act`, layers of other bits (`dynamic`) | yes | 0 | its formula; 3 and 5 bits: AutoRound's packing |
-| auto-round | weights of 2 to 8 bits, in its own layout, in that of GPTQ and in that of AWQ | yes | 0 | its formula; logits: its own layers of auto-round 0.16, 5e-4 in float16 |
+| gptq | 2 to 8 bits, formats 1 and 2, `desc_act`, layers of other bits (`dynamic`) | yes | 0 | its formula |
+| auto-round | 2 to 8 bits, in its own layout and in GPTQ's | yes | 5e-4 | auto-round 0.16, logits in float16 |
+| auto-round | 4 bits in AWQ's layout | yes | 0 | its formula |
 | awq | gemm, 4 bits | yes | 0 | autoawq 0.2.9 |
 | mxfp4 | gpt-oss | yes | 0 | transformers, `dequantize=True` |
 | bitsandbytes | nf4 and fp4, double quantization | yes | 0 | bitsandbytes 0.50 |
@@ -42,9 +43,9 @@ Where a library scales what a layer takes by channel first, as AWQ and SmoothQua
 scales are taken into the weight.
 
 Refused by name: GPTQ of other bits or formats, AWQ in gemv, AWQ's scales of what activations return, ModelOpt's
-SVDQuant, marlin-24, mxfp6, sparse-bitmask, rotations (`transform_config`), AutoRound's weights other than int, torchao's int4 that is shuffled for
-one kernel (`preshuffled`, whose order is not documented), and methods not in the table (AQLM, HQQ, EETQ, VPTQ, SpQR,
-Quark, …).
+SVDQuant, marlin-24, mxfp6, sparse-bitmask, rotations (`transform_config`), AutoRound's weights other than integers,
+torchao's int4 that is shuffled for one kernel (`preshuffled`, whose order is not documented), and methods not in the
+table (AQLM, HQQ, EETQ, VPTQ, SpQR, Quark, …).
 
 *GGUF files* (a folder with one, or the file itself; `pip install 'stagecut[gguf]'`) are dequantized by the package
 `gguf` while stages are written, a block of rows at a time, of GPT-2, Bloom and Mamba a tensor: 0 beside transformers'

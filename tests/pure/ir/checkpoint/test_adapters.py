@@ -138,6 +138,27 @@ def test_kinds_that_are_not_merged_are_named(settings: dict[str, Any], message: 
         Adapter.open(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "settings", [{"lora_alpha": None}, {"r": 0}, {"rank_pattern": {"[": 3}}, {"alpha_pattern": [1]}]
+)
+def test_settings_that_give_no_scale_are_named(settings: dict[str, Any], tmp_path: Path) -> None:
+    saved(tmp_path, **{"rank_pattern": None, "alpha_pattern": None, **settings})
+    with pytest.raises(
+        SourceError, match=r"adapter_config.json gives \w+ no scale \(r, lora_alpha and their patterns\)"
+    ):
+        Adapter.open(tmp_path).merged(Model(), Checkpoint.open(tmp_path).tensors)
+
+
+def test_matrices_without_a_product_are_named(tmp_path: Path) -> None:
+    tensors = saved(tmp_path) | {"q.lora_A.weight": torch.ones(3, 4)}
+    named = {f"base_model.model.{name}": tensor for name, tensor in tensors.items()}
+    save_file(named, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(
+        SourceError, match=r"adapts q.weight by matrices of \[6, 2\] and \[3, 4\], which have no product"
+    ):
+        Adapter.open(tmp_path).merged(Model(), Checkpoint.open(tmp_path).tensors)
+
+
 def test_an_adapter_of_another_model(tmp_path: Path) -> None:
     saved(tmp_path)
     adapter, held = Adapter.open(tmp_path), Checkpoint.open(tmp_path)
