@@ -354,6 +354,7 @@ class Pipeline:
         The state of all stages is what it was when they were loaded.  Raises RuntimeError where the stages do not run
         in processes that this one started, StageLost if one is lost again.
         """
+        self._engine.require_here()
         if self._processes is None:
             raise RuntimeError("this pipeline has no processes of its own; load it again with Pipeline.load")
         self._engine.close()
@@ -363,8 +364,11 @@ class Pipeline:
     def close(self) -> None:
         """Stop, and release the stages.  Batches in flight fail with PipelineClosed.  May be called twice.
 
-        On other ranks than 0: run the stages until rank 0 closes the pipeline.
+        On other ranks than 0: run the stages until rank 0 closes the pipeline.  In a fork of the process that loaded
+        it, nothing happens.
         """
+        if not self._engine.is_here:
+            return
         if self._monitor is not None and self.rank != 0:
             self._monitor.serve()
         self._engine.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import weakref
 from collections.abc import Collection, Iterator, Sequence
@@ -58,6 +59,7 @@ class Engine:
         self._tracing = Lock()  # held while a trace is on
         workers = [Worker(stage, ports.inlets(stage.index), ports.outlets(stage.index)) for stage in stages]
         self._sent = 0
+        self._process = os.getpid()
         self._launcher = Launcher(workers, [port.route for port in ports.outward]) if is_whole else None
         named: list[tuple[str, Runner]] = [("collector", Collector(self._tickets, ports.inlets(None)))]
         named += [(f"stage {worker.stage.index}", worker) for worker in workers]
@@ -70,14 +72,26 @@ class Engine:
             named.append(("watchdog", Watchdog(workers, self.closables, timeout, stop)))
         threads = [Thread(target=runner.run, name=f"{manifest.name} {name}", daemon=True) for name, runner in named]
         self._threads = threads
-        self._shut = weakref.finalize(self, _shut, stop, self.closables, channels, [*threads, *ports.threads])
+        self._shut = weakref.finalize(
+            self, _shut, os.getpid(), stop, self.closables, channels, [*threads, *ports.threads]
+        )
         for thread in threads:
             thread.start()
 
     @property
     def is_open(self) -> bool:
-        """False once the engine is closed, by `close` or by a fault."""
-        return not self._tickets.wait_closed(0)
+        """False once the engine is closed, by `close` or by a fault, and in a fork of its process."""
+        return self.is_here and not self._tickets.wait_closed(0)
+
+    @property
+    def is_here(self) -> bool:
+        """False in a fork of the process that started the threads, which has none of them."""
+        return self._process == os.getpid()
+
+    def require_here(self) -> None:
+        """Raises PipelineClosed in a fork of the process that started the threads."""
+        if not self.is_here:
+            raise PipelineClosed("this process is a fork of the one that loaded the pipeline; load it here, too")
 
     @property
     def is_running(self) -> bool:
@@ -147,9 +161,10 @@ class Engine:
             self._tracing.release()
 
     def require_open(self) -> None:
-        """Raises PipelineClosed, or RuntimeError if the caller is in another process."""
+        """Raises PipelineClosed, or RuntimeError on another rank than the caller's."""
         if not self._inlets:
             raise RuntimeError("rank 0 makes the calls; put them under `if pipe.rank == 0:`")
+        self.require_here()
         try:
             self._tickets.require_open()
         except ChannelClosed as e:
@@ -166,9 +181,14 @@ def _closed(closed: ChannelClosed) -> PipelineClosed:
 
 
 def _shut(
-    stop: Event, closables: Sequence[Closable], channels: Sequence[Channel[Any]], threads: Sequence[Thread]
+    owner: int, stop: Event, closables: Sequence[Closable], channels: Sequence[Channel[Any]], threads: Sequence[Thread]
 ) -> None:
-    """Close everything and join the threads.  Runs also on garbage collection, on any thread, and at exit."""
+    """Close everything and join the threads.  Runs also on garbage collection, on any thread, and at exit.
+
+    Not in a fork of the `owner`, whose links it would close.
+    """
+    if os.getpid() != owner:
+        return
     stop.set()
     for closable in closables:
         closable.close()

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -95,6 +97,25 @@ def test_a_stage_that_raises_costs_one_batch(pipe: Pipeline) -> None:
     assert not isinstance(caught.value, StageLost)
     assert torch.equal(results[2].result()[1], batch(3))
     assert pids(pipe) == before
+
+
+def test_a_fork_of_the_caller_has_no_pipeline_and_closes_none(pipe: Pipeline) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads
+        child = os.fork()
+    if not child:
+        signal.alarm(20)
+        with suppress(BaseException):
+            with pytest.raises(PipelineClosed, match="this process is a fork of the one that loaded the pipeline"):
+                pipe(batch(1))
+            with pytest.raises(PipelineClosed, match="load it here, too"):
+                pipe.restart()
+            assert pipe.closed
+            pipe.close()
+            os._exit(0)
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert torch.equal(pipe.submit(batch(1)).result(timeout=10)[1], batch(2))
 
 
 def kill(pipe: Pipeline) -> None:
