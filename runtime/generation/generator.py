@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from runtime.errors import InputError, PipelineClosed, StageError
+from runtime.errors import InputError, PipelineClosed, StageError, StageLost
 from runtime.generation.continuation import Continuation, Told
 from runtime.generation.media import TextMedia
 from runtime.generation.options import TextOptions
@@ -205,6 +205,10 @@ class Generator:
         try:
             given, ready = self._inputs(batch, takes)
             future = self._stages.submit(given, ready)
+        except PipelineClosed as e:  # as a stage was lost, or while texts are in progress
+            self._scheduler.failed(batch)
+            self._end_all(e.__cause__ if isinstance(e.__cause__, StageLost) else e)
+            return
         except Exception as e:  # no program takes it, as one for media may have bounds of its own, or memory ran out
             self._scheduler.failed(batch)
             for one in batch.texts:
@@ -235,6 +239,9 @@ class Generator:
         """The stages have begun a batch."""
         try:
             step = future.result()
+        except StageLost as e:
+            self._end_all(e)
+            return
         except StageError as e:
             for text in self._scheduler.failed(batch):
                 self._leave(text, e)

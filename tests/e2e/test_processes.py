@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -170,6 +171,7 @@ def test_its_owner_is_killed(tmp_path: Path, works: bool) -> None:
     script = f"""\
 import sys, torch
 from pathlib import Path
+from typing import Any
 from runtime import Pipeline
 from runtime.processes import start
 torch.compile = lambda call: (Path(sys.argv[1], "called").touch(), call)[1]
@@ -184,7 +186,7 @@ while True:
     assert torch.allclose(pipe(x), y)
 """
     command = [sys.executable, "-c", script, str(tmp_path / "out")]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, cwd=ROOT, env=environment(), text=True, **pipes) as owner:
         assert owner.stdin is not None
         assert owner.stdout is not None

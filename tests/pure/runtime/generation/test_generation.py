@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from runtime.errors import InputError, PipelineClosed, StageError
+from runtime.errors import InputError, PipelineClosed, StageError, StageLost
 from runtime.generation.continuation import Continuation
 from runtime.generation.options import Sampling, TextOptions
 from runtime.generation.outputs import StepOutputs
@@ -120,6 +120,30 @@ def test_tokens_that_do_not_come_to_the_host_leave_nobody_waiting(monkeypatch: p
                 with pytest.raises(MemoryError, match="no memory is pinned"):
                     begin(made, [1, 2]).result(timeout=30)
         assert tokens(begin(made, [3, 4], 3)) == written([3, 4], 3)
+
+
+def test_texts_of_a_lost_stage_fail_with_what_became_of_it() -> None:
+    """Those in flight, and those whose next step is ordered when the pipeline is closed already."""
+    lost = StageLost(1, "cpu", ConnectionError("it was killed"))
+    steps = iter(range(9))
+
+    class Lost(Decoder):
+        def submit(self, given: Mapping[str, Tensor], ready: Sequence[Any] = ()) -> Future[StepOutputs]:
+            if (step := next(steps)) > 5:
+                raise PipelineClosed("this pipeline is closed") from lost
+            return self.at_once.submit(self.run, **{n: t.tolist() for n, t in given.items()}, fails=step == 5)
+
+        def run(self, input_ids: Any, lengths: Any, counts: Any, fails: bool = False, **given: Any) -> StepOutputs:
+            if fails:
+                raise lost
+            return super().run(input_ids, lengths, counts, **given)
+
+    with generator(Lost(FULL), stages=2) as made:
+        for found in [begin(made, prompt) for prompt in prompts(4)]:
+            with pytest.raises(StageLost, match="it was killed"):
+                found.result(timeout=30)
+        with pytest.raises(StageLost, match="it was killed"):
+            begin(made, [1, 2]).result(timeout=30)
 
 
 def test_closing_ends_what_is_not_done() -> None:
