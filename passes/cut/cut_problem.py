@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -77,6 +78,7 @@ def as_problem(
     kinds = list(dict.fromkeys(d.kind for d in cluster.devices))
     times = zip(*(predicted.shares(graph.nodes, kind) for kind in kinds), strict=True)
     part, readers = parts_of_calls(graph), wiring.readers
+    usual, others = _links(cluster)
 
     def held(value: Value) -> HeldBytes:
         if value not in wiring.memory:
@@ -100,13 +102,21 @@ def as_problem(
         groups=wiring.groups,
         modules=wiring.modules,
         devices=tuple(Device(d.memory, kinds.index(d.kind), name=d.name) for d in cluster.devices),
-        links={pair: Link(link.bandwidth, link.latency) for pair, link in cluster.links.items()},
+        link=usual,
+        links=others,
         objective=objective,
         several_stages=bool(wiring.groups) and not graph.states and not graph.programs,
         every_device=True,
         in_flight=in_flight,
         runs=tuple(i for i, (a, b) in enumerate(pairwise(graph.nodes), start=1) if a.program != b.program),
     )
+
+
+def _links(cluster: Cluster) -> tuple[Link, dict[tuple[int, int], Link]]:
+    """The link that most pairs of devices have, and those of the others."""
+    links = {pair: Link(link.bandwidth, link.latency) for pair, link in cluster.links.items()}
+    usual = max(links.values(), key=Counter(links.values()).__getitem__, default=Link())
+    return usual, {pair: link for pair, link in links.items() if link != usual}
 
 
 def even_share(problem: Problem) -> float:

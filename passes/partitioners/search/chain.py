@@ -22,9 +22,9 @@ import numpy as np
 
 from passes.partitioners.search.lattice import Lattice
 from passes.partitioners.search.seats import Seat
-from passes.partitioners.search.sweep import IntervalRow, Sweep
+from passes.partitioners.search.sweep import IntervalRow, Intervals, Sweep
 
-Price = Callable[[Seat, IntervalRow], np.ndarray]
+Price = Callable[[Seat, Intervals], np.ndarray]
 
 FIRST_SPARE = 0.06  # of an even share, by which the first guess is above it
 MORE = 3  # times as much, by which the next guess is
@@ -99,7 +99,7 @@ def cheapest(
 
 
 def _load(overlap: bool) -> Price:
-    return lambda seat, row: seat.load(row, overlap)
+    return lambda seat, stages: seat.load(stages, overlap)
 
 
 @dataclass(frozen=True)
@@ -166,11 +166,9 @@ def _fill(
 
     for row in sweep.rows(reach.seconds, goes_on):
         i, used = row.start, slice(least[row.start], most[row.start] + 1)
-        before = best[used, i, None]
-        skipped = max(first_end[used.start] - i - 1, 0)
-        row = row.without(skipped)
+        before, row = best[used, i, None], row.from_end(first_end[used.start])
         offer = join(before, _priced(price, row, kinds, which[used]))
-        window = slice(i + 1 + skipped, i + 1 + skipped + offer.shape[1])
+        window = slice(row.end, row.end + offer.shape[1])
         ends, begins = best[used.start + 1 : used.stop + 1, window], start[used.start + 1 : used.stop + 1, window]
         better = offer < ends
         if among_equals is not None:
@@ -187,10 +185,13 @@ def _fill(
 
 def _priced(price: Price, row: IntervalRow, kinds: Sequence[Seat], wanted: np.ndarray) -> np.ndarray:
     """[wanted, width] the prices of a row for the wanted kinds of seats; [1, width] where all are of one kind."""
-    prices = {at: price(kinds[at], row) for at in set(wanted.tolist())}
-    if len(prices) == 1:
-        return prices[int(wanted[0])][None]
-    return np.array([prices[at] for at in wanted.tolist()])
+    known, places = row.intervals.prices, wanted.tolist()
+    for at in set(places):
+        if (price, at) not in known:
+            known[price, at] = price(kinds[at], row.intervals)
+    if places.count(places[0]) == len(places):
+        return row.of(known[price, places[0]])[None]
+    return np.array([row.of(known[price, at]) for at in places])
 
 
 def _skip(best: np.ndarray, start: np.ndarray, peaks: np.ndarray, position: int) -> None:

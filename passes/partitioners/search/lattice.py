@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from passes.partitioners.search.sweep import IntervalRow, Wanted
+from passes.partitioners.search.sweep import IntervalRow, Intervals, Wanted
 from passes.partitioners.units import Core, Sets
 
 
@@ -26,9 +26,10 @@ class Lattice:
 
     def rows(self, reach: float, wanted: Wanted) -> Iterator[IntervalRow]:
         """A row for each ideal that is wanted; a stage that is no difference of ideals runs nowhere."""
-        return map(self._row, filter(wanted, range(self.n)))
+        for i in filter(wanted, range(self.n)):
+            yield IntervalRow(i, i + 1, self._intervals(i), (slice(0, self.n - i),))
 
-    def _row(self, i: int) -> IntervalRow:
+    def _intervals(self, i: int) -> Intervals:
         core, before, after = self.core, self.ideals[i], self.ideals[i + 1 :]
         stage = after & ~before
         amount = stage.astype(float)
@@ -37,8 +38,7 @@ class Lattice:
         made, inside = stage[:, core.producer], met == self.values.sum(axis=0)
         never = np.isinf(core.time)
         runs = ~(stage[None] & never[:, None, :]).any(axis=2) & valid
-        return IntervalRow(
-            start=i,
+        return Intervals(
             compute=np.where(runs, (amount @ np.where(never, 0.0, core.time).T).T, np.inf),
             received=(((met > 0) & ~made) @ core.values.sizes).T,
             sent=((made & ~inside) @ core.values.sizes).T,

@@ -21,7 +21,7 @@ from passes.partitioners.search.first_cut import Cut
 from passes.partitioners.search.lattice import Lattice, all_ideals
 from passes.partitioners.search.orders import orders
 from passes.partitioners.search.seats import Seat
-from passes.partitioners.search.sweep import IntervalRow, Sweep
+from passes.partitioners.search.sweep import Intervals, Sweep
 from passes.partitioners.search.thrift import along_stages, cheapest_cut
 from passes.partitioners.sharing import Share, in_turn
 from passes.partitioners.units import BYTES, COUNT, Core
@@ -39,8 +39,8 @@ def plainest_cut(core: Core, cut: Cut, limit: float, deadline: Deadline, share: 
     def along_path(path: np.ndarray | Lattice) -> Cut | None:
         if deadline.passed():
             return None
-        stages = path if isinstance(path, Lattice) else Sweep(core, path)
-        return cheapest_cut(core, stages, devices, price, limit, lambda seat, row: seat.load(row, overlap))
+        along = path if isinstance(path, Lattice) else Sweep(core, path)
+        return cheapest_cut(core, along, devices, price, limit, lambda seat, stages: seat.load(stages, overlap))
 
     for other in share(along_path, [*_paths(core, along)], len(core.problem.nodes)):
         if other and other.value <= limit and _key(core, other) < least:
@@ -63,9 +63,9 @@ def _price(core: Core, limit: float) -> Price:
     module = 0.5 / (1 + len(core.modules) * len(problem.devices))
     byte = 0.5 * module / (1 + core.values.sizes[:, BYTES].sum() * len(problem.devices))
 
-    def price(seat: Seat, row: IntervalRow) -> np.ndarray:
-        plain = row.received[COUNT] + module * row.modules + byte * row.received[BYTES]
-        return np.where(seat.load(row, problem.overlap) <= limit * (1 + 1e-12), plain, np.inf)
+    def price(seat: Seat, stages: Intervals) -> np.ndarray:
+        plain = stages.received[COUNT] + module * stages.modules + byte * stages.received[BYTES]
+        return np.where(seat.load(stages, problem.overlap) <= limit * (1 + 1e-12), plain, np.inf)
 
     return price
 

@@ -19,7 +19,7 @@ from passes.partitioners.search.chain import bottleneck_from
 from passes.partitioners.search.first_cut import Cut, better, judged
 from passes.partitioners.search.orders import orders
 from passes.partitioners.search.seats import seats, sequences
-from passes.partitioners.search.sweep import N_VALUE, IntervalRow, Sweep
+from passes.partitioners.search.sweep import N_VALUE, Intervals, Sweep
 from passes.partitioners.units import Core, condensed
 
 FIRST_CUTS = 24  # first cuts tried in each of two rounds
@@ -104,8 +104,8 @@ class _Ring:
         last = int(np.argmin(value))
         return float(value[last]), chain.ends(first + last) if np.isfinite(value[last]) else []
 
-    def _outside(self, first: int) -> IntervalRow:
-        """The stage pairs [0, first) and [j, n) as one row over j = first, ..., n."""
+    def _outside(self, first: int) -> Intervals:
+        """The stage pairs [0, first) and [j, n) over j = first, ..., n."""
         sweep, n = self.sweep, self.core.n
         made = sweep.produced[:, first, None] + sweep.produced[:, -1:] - sweep.produced[:, first:]
         met, own, weights = (np.zeros((rows, n + 2)) for rows in (N_VALUE, N_VALUE, 1))
@@ -124,8 +124,7 @@ class _Ring:
         compute = sweep.time[:, first, None] + sweep.time[:, -1:] - sweep.time[:, first:]
         last_peak = np.append(np.maximum.accumulate(sweep.peak[first:][::-1])[::-1], 0.0)
         keeps = sweep.keeps[first] + sweep.keeps[-1] - sweep.keeps[first:]
-        return IntervalRow(
-            start=first,
+        return Intervals(
             compute=np.where(barred, np.inf, compute),
             received=met - made,
             sent=made - own,

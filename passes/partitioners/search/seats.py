@@ -10,7 +10,7 @@ import numpy as np
 
 from passes.partitioners.problem.model import Problem
 from passes.partitioners.problem.parts import Link
-from passes.partitioners.search.sweep import IntervalRow
+from passes.partitioners.search.sweep import Intervals
 
 
 @dataclass(frozen=True)
@@ -27,29 +27,29 @@ class Seat:
     sends: Link
     free_transfers: bool
 
-    def transfers(self, row: IntervalRow) -> tuple[np.ndarray, np.ndarray]:
-        """Seconds to receive and to send, [width] each."""
+    def transfers(self, stages: Intervals) -> tuple[np.ndarray, np.ndarray]:
+        """Seconds to receive and to send of each of the stages."""
         if self.free_transfers:
-            nothing = np.zeros_like(row.memory)
+            nothing = np.zeros_like(stages.memory)
             return nothing, nothing
-        return _seconds(self.receives, row.received), _seconds(self.sends, row.sent)
+        return _seconds(self.receives, stages.received), _seconds(self.sends, stages.sent)
 
-    def load(self, row: IntervalRow, overlap: bool) -> np.ndarray:
-        """[width] seconds of load of each stage of the row, inf if it does not fit or run."""
-        if (self, overlap) not in row.loads:
-            row.loads[self, overlap] = self._load(row, overlap)
-        return row.loads[self, overlap]
+    def load(self, stages: Intervals, overlap: bool) -> np.ndarray:
+        """Seconds of load of each of the stages, inf if it does not fit or run."""
+        if (self, overlap) not in stages.loads:
+            stages.loads[self, overlap] = self._load(stages, overlap)
+        return stages.loads[self, overlap]
 
-    def _load(self, row: IntervalRow, overlap: bool) -> np.ndarray:
-        receive, send = self.transfers(row)
-        compute = row.compute[self.kind]
+    def _load(self, stages: Intervals, overlap: bool) -> np.ndarray:
+        receive, send = self.transfers(stages)
+        compute = stages.compute[self.kind]
         load = np.maximum(compute, np.maximum(receive, send)) if overlap else compute + receive + send
-        return load if self.memory == np.inf else np.where(row.memory <= self.memory, load, np.inf)
+        return load if self.memory == np.inf else np.where(stages.memory <= self.memory, load, np.inf)
 
-    def delay(self, row: IntervalRow) -> np.ndarray:
-        """[width] seconds that each stage of the row adds to the latency of a batch, inf if it does not fit or run."""
-        receive, _ = self.transfers(row)
-        return np.where(row.memory <= self.memory, row.compute[self.kind] + receive, np.inf)
+    def delay(self, stages: Intervals) -> np.ndarray:
+        """Seconds that each of the stages adds to the latency of a batch, inf if it does not fit or run."""
+        receive, _ = self.transfers(stages)
+        return np.where(stages.memory <= self.memory, stages.compute[self.kind] + receive, np.inf)
 
 
 def _seconds(link: Link, amount: np.ndarray) -> np.ndarray:

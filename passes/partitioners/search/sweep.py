@@ -26,34 +26,47 @@ from passes.partitioners.units import Core, Sets
 
 Wanted: TypeAlias = Callable[[int], bool]
 
+_AT_ONCE = 8192  # stages whose costs are computed at once, in the processor's cache
 _FEW = 8  # up to which a loop is quicker than np.add.at
 N_VALUE, WEIGHTS, MODULES, N_ALL = 2, 2, 3, 4  # channels: number of values, bytes sent; bytes of weights; modules
 
 
 @dataclass(frozen=True, eq=False)
+class Intervals:
+    """The costs of the stages that begin at one position [width], or at several in a row [starts, width].
+
+    Of several, what ends no later than it begins has numbers without a meaning.
+    """
+
+    compute: np.ndarray  # [kinds, ...] seconds
+    received: np.ndarray  # [2, ...] number of values, bytes
+    sent: np.ndarray  # [2, ...]
+    memory: np.ndarray  # bytes
+    modules: np.ndarray  # number of modules with a unit in the stage
+    loads: dict[Any, np.ndarray] = field(default_factory=dict)  # by seat, once it is known
+    prices: dict[Any, np.ndarray] = field(default_factory=dict)  # by what asks for them, once they are known
+
+
+@dataclass(frozen=True, eq=False)
 class IntervalRow:
-    """The stages [start, j) for j = start + 1, ..., start + width."""
+    """The stages [start, j) for j = end, end + 1, ..., and their place among those whose costs are known."""
 
     start: int
-    compute: np.ndarray  # [kinds, width] seconds
-    received: np.ndarray  # [2, width] number of values, bytes
-    sent: np.ndarray  # [2, width]
-    memory: np.ndarray  # [width] bytes; 0 where no device has a limit
-    modules: np.ndarray  # [width] number of modules with a unit in the stage
-    loads: dict[Any, np.ndarray] = field(default_factory=dict)  # [width] by seat, once it is known
+    end: int
+    intervals: Intervals
+    place: tuple[Any, ...]
 
-    def without(self, first: int) -> IntervalRow:
-        """The row without the `first` shortest stages."""
-        if not first:
+    def of(self, costs: np.ndarray) -> np.ndarray:
+        """[width] the part of the row in costs of all the intervals."""
+        return costs[self.place]
+
+    def from_end(self, end: int) -> IntervalRow:
+        """The row without the stages that end before `end`."""
+        if end <= self.end:
             return self
-        return IntervalRow(
-            self.start,
-            self.compute[:, first:],
-            self.received[:, first:],
-            self.sent[:, first:],
-            self.memory[first:],
-            self.modules[first:],
-        )
+        *others, window = self.place
+        place = (*others, slice(window.start + end - self.end, window.stop))
+        return IntervalRow(self.start, end, self.intervals, place)
 
 
 class Sweep:
@@ -68,7 +81,6 @@ class Sweep:
         self.time = _sums(np.where(np.isinf(time), 0.0, time))
         self.barred = _sums(np.isinf(time).astype(float))
         self.runs_everywhere = not self.barred[:, -1].any()
-        self.limited = any(device.memory < np.inf for device in core.problem.devices)
         self.least_time = _sums(core.fastest[order][None])[0]
         self.keeps = _sums(core.keeps[order][None])[0]
         self.peak = core.peak[order]
@@ -86,11 +98,20 @@ class Sweep:
     def rows(self, reach: float, wanted: Wanted) -> Iterator[IntervalRow]:
         """A row for each start that is wanted, wide enough for every stage that may compute within `reach` seconds.
 
-        Whether one is wanted is asked once the rows before it have been used.
+        Whether one is wanted is asked once the rows before it have been used.  The costs of several are computed at
+        once: of twice as many as were wanted of those before.
         """
         last = np.searchsorted(self.least_time, self.least_time + reach * (1 + 1e-12), side="right") - 1
-        for i, touched, inside in self._starts(wanted):
-            yield self._row(i, max(int(last[i]), i + 1), touched, inside)
+        last = np.maximum(last[:-1], np.arange(1, self.n + 1))
+        state, known, intervals, used = self._begin(), range(0), None, 1
+        for i in filter(wanted, range(self.n)):
+            if intervals is None or i not in known:
+                most = _AT_ONCE // (int(last[i]) - i)
+                known = range(i, min(i + max(1, min(2 * used, most)), self.n))
+                intervals, used = self._intervals(known, int(last[known[-1]]), state), 0
+            used += 1
+            at = i - known.start
+            yield IntervalRow(i, i + 1, intervals, (at, slice(at, int(last[i]) - known.start)))
 
     def laid_out(self, ends: Sequence[int], devices: Sequence[int]) -> np.ndarray:
         """[units] the device of each unit, if `devices[i]` takes those from position `ends[i - 1]` to `ends[i]`."""
@@ -101,55 +122,62 @@ class Sweep:
     def filled(self, memory: float) -> list[float]:
         """The bytes on each device if one after the other is filled up to `memory`; empty if a unit does not fit."""
         held: list[float] = []
-        end = 0
-        for i, touched, _ in self._starts():
-            if i < end:
-                continue
-            memories = self._memory(i, self.n, np.cumsum(touched[WEIGHTS, i + 1 : self.n + 1]))
+        state, end = self._begin(), 0
+        while end < self.n:
+            memories = self._intervals(range(end, end + 1), self.n, state).memory[0]
             fitting = int(np.searchsorted(memories, memory * (1 + 1e-12), side="right"))
             if not fitting:
                 return []
             held.append(float(memories[fitting - 1]))
-            end = i + fitting
+            end += fitting
         return held
 
     def alone(self) -> np.ndarray:
         """[units] the memory of a stage of one unit."""
-        alone = np.empty(self.n)
-        for i, touched, _ in self._starts():
-            alone[self.order[i]] = self._memory(i, i + 1, touched[WEIGHTS, i + 1 : i + 2])[0]
+        alone, state = np.empty(self.n), self._begin()
+        for i in range(self.n):
+            alone[self.order[i]] = self._intervals(range(i, i + 1), i + 1, state).memory[0, 0]
         return alone
 
-    def _starts(self, wanted: Wanted = lambda _: True) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """The state of the running sums for each wanted start: position, touched, contained."""
-        touched, inside = self._touch.begin(self.n), self._inside.begin(self.n)
-        row = 0
-        for i in filter(wanted, range(self.n)):
-            self._touch.leave(row, i, touched)
-            self._inside.leave(row, i, inside)
-            row = i
-            yield i, touched, inside
+    def _begin(self) -> _State:
+        return _State(self._touch.begin(self.n), self._inside.begin(self.n))
 
-    def _memory(self, i: int, last: int, weights: np.ndarray) -> np.ndarray:
-        peak = np.maximum.accumulate(self.peak[i:last])
-        return weights + self.keeps[i + 1 : last + 1] - self.keeps[i] + peak
-
-    def _row(self, i: int, last: int, touched: np.ndarray, inside: np.ndarray) -> IntervalRow:
-        window = slice(i + 1, last + 1)
-        met = np.cumsum(touched[:, window], axis=1)
-        own = np.cumsum(inside[:, window], axis=1)
-        made = self.produced[:, window] - self.produced[:, i, None]
-        compute = self.time[:, window] - self.time[:, i, None]
+    def _intervals(self, starts: range, last: int, state: _State) -> Intervals:
+        """The costs of the stages that begin at `starts` and end up to `last`; the state goes on to these starts."""
+        first, here, window = starts[0], slice(starts[0], starts[-1] + 1), slice(starts[0] + 1, last + 1)
+        met, own = (np.zeros((channels, len(starts), last - first)) for channels in (N_ALL, N_VALUE))
+        for at, start in enumerate(starts):
+            self._touch.leave(state.row, start, state.touched)
+            self._inside.leave(state.row, start, state.inside)
+            state.row = start
+            met[:, at, at:], own[:, at, at:] = (sums[:, start + 1 : last + 1] for sums in (state.touched, state.inside))
+        met, own = np.cumsum(met, axis=2), np.cumsum(own, axis=2)
+        made = self.produced[:, None, window] - self.produced[:, here, None]
+        compute = self.time[:, None, window] - self.time[:, here, None]
         if not self.runs_everywhere:
-            compute[self.barred[:, window] != self.barred[:, i, None]] = np.inf
-        return IntervalRow(
-            start=i,
+            compute[self.barred[:, None, window] != self.barred[:, here, None]] = np.inf
+        return Intervals(
             compute=compute,
             received=met[:N_VALUE] - made,
             sent=made - own,
-            memory=self._memory(i, last, met[WEIGHTS]) if self.limited else np.zeros(last - i),
+            memory=self._memory(here, window, met[WEIGHTS]),
             modules=met[MODULES],
         )
+
+    def _memory(self, here: slice, window: slice, weights: np.ndarray) -> np.ndarray:
+        """[starts, width] bytes of stages with these `weights`."""
+        peak = np.broadcast_to(self.peak[here.start : window.stop - 1], weights.shape)
+        peak = np.maximum.accumulate(np.triu(peak), axis=1)  # from where each stage begins
+        return weights + self.keeps[None, window] - self.keeps[here, None] + peak
+
+
+@dataclass
+class _State:
+    """The running sums for a row: what sets begin at each position, and what end there."""
+
+    touched: np.ndarray
+    inside: np.ndarray
+    row: int = 0
 
 
 class _Touched:

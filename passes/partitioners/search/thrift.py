@@ -14,7 +14,7 @@ from passes.partitioners.search.chain import Price, cheapest
 from passes.partitioners.search.first_cut import Cut, judged
 from passes.partitioners.search.lattice import Lattice
 from passes.partitioners.search.seats import Seat, seats
-from passes.partitioners.search.sweep import IntervalRow, Sweep
+from passes.partitioners.search.sweep import Intervals, Sweep
 from passes.partitioners.units import Core
 
 SAME = 1e-12  # relative
@@ -66,7 +66,7 @@ def cheapest_cut(
 def _transfer(overlap: bool, limit: float) -> Price:
     """The seconds that a stage transfers; inf if its load is over the limit."""
 
-    def price(seat: Seat, row: IntervalRow) -> np.ndarray:
-        return np.where(seat.load(row, overlap) <= limit, sum(seat.transfers(row)), np.inf)
+    def price(seat: Seat, stages: Intervals) -> np.ndarray:
+        return np.where(seat.load(stages, overlap) <= limit, sum(seat.transfers(stages)), np.inf)
 
     return price

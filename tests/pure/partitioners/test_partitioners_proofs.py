@@ -139,8 +139,11 @@ def test_rows_of_intervals_are_the_same_whichever_are_wanted() -> None:
     some = [*sweep.rows(inf, lambda start: start % 20 == 7 or start > 50)]  # after many events, and after few
     assert [row.start for row in some] == [7, 27, 47, *range(51, core.n)]
     for row in some:
-        assert (row.received == every[row.start].received).all()
-        assert (row.sent == every[row.start].sent).all()
+        assert row.place != every[row.start].place  # among others
+        for name in ("compute", "received", "sent", "memory", "modules"):
+            alone, known = (getattr(one.intervals, name)[(..., *one.place)] for one in (row, every[row.start]))
+            assert known.shape[-1] == core.n - row.start
+            assert (alone == known).all()
 
 
 def test_a_cut_is_found_whose_transfers_are_estimated_higher_than_they_are() -> None:
@@ -161,8 +164,8 @@ def test_no_row_is_made_where_all_splits_so_far_are_worse_than_the_value_looked_
     nodes = tuple(Node((1.0,)) for _ in range(40))
     values = tuple(Value(i, (i + 1,), 0.0 if i % 10 == 9 else 9.0) for i in range(39))
     core = model_of(Problem(nodes, values, devices=(Device(),) * 4, link=Link(1.0), every_device=True)).core
-    starts, row_of = list[int](), Sweep._row
-    monkeypatch.setattr(Sweep, "_row", lambda self, i, *rest: starts.append(i) or row_of(self, i, *rest))
+    starts, rows_of = list[int](), Sweep.rows
+    monkeypatch.setattr(Sweep, "rows", lambda *given: (starts.append(row.start) or row for row in rows_of(*given)))
     cut = cut_along(core, np.arange(core.n), range(4))
     assert cut is not None
     assert (cut.value, starts) == (10.0, [0, 10, 20, 30])

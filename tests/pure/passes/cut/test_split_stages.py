@@ -13,6 +13,7 @@ from ir.errors import CompileError, PlanError
 from ir.graph import Graph, Node
 from ir.machine.cluster import Cluster, Link
 from passes.cost_models.predictions import Predictions
+from passes.cut.cut_problem import as_problem
 from passes.group_shared import GroupShared
 from passes.insert_transfers import InsertTransfers
 from passes.split_stages import SplitStages
@@ -49,6 +50,17 @@ def test_work_is_shared_evenly() -> None:
     assert stages(split(chain(1, 1, 1, 3, 3, 3), machine(2))) == [0, 0, 0, 0, 1, 1]
     assert stages(split(chain(6, 1, 1, 1, 1, 1), machine(2))) == [0, 1, 1, 1, 1, 1]
     assert stages(split(chain(1, 1, 1, 1), machine(4))) == [0, 1, 2, 3]
+
+
+def test_links_that_are_alike_are_one_link_of_the_problem() -> None:
+    """Then loads along a pipeline are no estimates, and a search ends where no split is better than a known one."""
+    alike, slower = machine(3), Link(LINK.bandwidth / 2, LINK.latency)
+    problem = as_problem(chain(1, 1, 1), alike)
+    assert (problem.link.bandwidth, problem.link.latency) == (LINK.bandwidth, LINK.latency)
+    assert not problem.links
+    others = as_problem(chain(1, 1, 1), replace(alike, links={**alike.links, (0, 2): slower}))
+    assert others.link == problem.link
+    assert others.links.keys() == {(0, 2)}
 
 
 def test_one_device_is_one_stage() -> None:
