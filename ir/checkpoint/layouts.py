@@ -20,6 +20,8 @@ _NAMES = (
 
 _SHARD = re.compile(r"-\d{5}-of-(?!00001)\d{5}")  # in the name of one of several files
 
+_DIVIDED = re.compile(r"shard-\d{5}-model-")  # the names of what each rank writes for the Hugging Face hub
+
 _OF_A_RUN = re.compile(
     r"(optimizer|scheduler|scaler|sampler|dl_state_dict|training_args|adapter_model|rng|rng_state|random_states)(_\d+)*"
 )
@@ -111,6 +113,11 @@ def _only_file(folder: Path, names: list[str]) -> Path:
     if shard is not None:
         index = f"{_SHARD.sub('', shard.name)}.index.json"
         raise SourceError(f"the folder {folder} has shards, such as {shard.name}, without {index}; fetch that, too")
+    if divided := next((f for f in files if _DIVIDED.match(f.name)), None):
+        raise SourceError(
+            f"the folder {folder} has a part of each tensor in files such as {divided.name}; save it with "
+            "HuggingFaceStorageWriter(enable_consolidation=True)"
+        )
     if files:
         listed = ", ".join(f.name for f in files[:5])
         raise SourceError(f"the folder {folder} has several files of weights ({listed}); name one with --checkpoint")

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ir.checkpoint.formats.foreign import is_safetensors
 from ir.checkpoint.formats.inert import Inert, InertUnpickler
 from ir.checkpoint.formats.pickled import (
     FileEntries,
@@ -85,6 +86,11 @@ def _joined(folder: Path, name: str, meta: Inert, places: Mapping[Any, Any]) -> 
 def _item(file: Path, name: str, start: int, length: int) -> Stored:
     """A tensor that torch.save wrote into a part of a file."""
     try:
+        if is_safetensors(file):
+            raise SourceError(
+                f"{file} has its tensors in safetensors, which is not read in such a folder; save it without "
+                "SerializationFormat.SAFETENSORS"
+            )
         with file.open("rb") as opened:
             tensor = unpickled(file, FileSlice(opened, start, length))
     except OSError as e:

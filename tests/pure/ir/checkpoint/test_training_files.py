@@ -352,6 +352,10 @@ def test_chunks_of_several_processes_tile_a_tensor(tmp_path: Path) -> None:
         (lambda folder: written(folder, CHUNKS, transform_descriptors=["zstd"]), "is compressed, which is not read"),
         (lambda folder: (folder / "__1_0.distcp").unlink(), r"cannot read .*__1_0.distcp, which holds weight: No such"),
         (
+            lambda folder: save_file(WEIGHTS, folder / "__1_0.distcp"),
+            r"__1_0.distcp has its tensors in safetensors, which is not read in such a folder; save it without",
+        ),
+        (
             lambda folder: (folder / ".metadata").write_bytes(b"\x80"),
             r"cannot read .*.metadata: it is damaged",
         ),
@@ -532,6 +536,16 @@ def test_folders_of_deepspeed_and_megatron(latest: str, file: str, tmp_path: Pat
     deepspeed = "whose weights are divided over files; join them first: python .*/zero_to_fp32.py"
     message = deepspeed if file == ZERO else "divided over 2 ranks; convert it first: python tools/checkpoint"
     with pytest.raises(SourceError, match=message):
+        Checkpoint.open(tmp_path)
+
+
+def test_a_part_of_each_tensor_in_a_file_is_named(tmp_path: Path) -> None:
+    """As HuggingFaceStorageWriter of torch.distributed.checkpoint leaves them before they are consolidated."""
+    for rank in (1, 2):
+        (tmp_path / f"shard-0000{rank}-model-00001-of-00001.safetensors").touch()
+    with pytest.raises(
+        SourceError, match=r"has a part of each tensor in files such as shard-00001-model-.*; save it wi"
+    ):
         Checkpoint.open(tmp_path)
 
 
