@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ir.checkpoint.formats.foreign import FOREIGN, require_own
+from ir.checkpoint.formats.foreign import library_of, require_own
 from ir.checkpoint.formats.sharded import METADATA
 from ir.errors import SourceError
 
@@ -121,10 +121,12 @@ def _only_file(folder: Path, names: list[str]) -> Path:
     if files:
         listed = ", ".join(f.name for f in files[:5])
         raise SourceError(f"the folder {folder} has several files of weights ({listed}); name one with --checkpoint")
-    if foreign := next((f for f in sorted(folder.iterdir()) if f.suffix in FOREIGN), None):
+    if foreign := next(filter(library_of, sorted(folder.iterdir())), None):
         require_own(foreign)
     if steps := sorted(_steps_within(folder), key=lambda step: step_number(step.name)):
         raise SourceError(f"{folder} is the output of a training run; name a step in it, the newest is {steps[-1]}")
+    if foreign := next(filter(library_of, sorted(folder.glob("*/*"))), None):
+        require_own(foreign)
     raise SourceError(f"the folder {folder} is not a checkpoint: it has no {', '.join(names)} or index of shards")
 
 

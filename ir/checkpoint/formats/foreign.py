@@ -12,14 +12,17 @@ _LIBRARIES = {
     (".h5", ".hdf5", ".keras"): "Keras",
     (".msgpack",): "Flax",
     (".onnx",): "ONNX",
-    (".pb", ".tflite"): "TensorFlow",
+    (".pb", ".tflite", ".ckpt.index"): "TensorFlow",
+    ("_CHECKPOINT_METADATA",): "Orbax",
+    (".zarray",): "zarr",
+    (".pte",): "ExecuTorch",
+    (".ggml",): "GGML",
     (".mlmodel",): "Core ML",
     (".engine", ".plan"): "TensorRT",
     (".nemo",): "NeMo",
 }
-"""The libraries that write files of these names."""
+"""The libraries that write files whose names end so."""
 
-FOREIGN = frozenset(suffix for suffixes in _LIBRARIES for suffix in suffixes)
 _BEGINNINGS = {
     b"version https://git-lfs": "is a pointer of git-lfs in place of the file; fetch that: git lfs pull",
     b"<": "is a web page, or other text, in place of the file; fetch that again",
@@ -31,6 +34,11 @@ _BEGINNINGS = {
     b"GGUF": "is a GGUF file; give it a name that ends with .gguf, and name it in place of the folder",
 }
 """What files that begin so are, and what to do."""
+
+
+def library_of(file: Path) -> str:
+    """The library that writes files of such a name; empty where it may be torch."""
+    return next((library for ends, library in _LIBRARIES.items() if file.name.endswith(ends)), "")
 
 
 def is_safetensors(file: Path) -> bool:
@@ -45,9 +53,8 @@ def require_own(file: Path) -> None:
 
     So it is for one of torch.save that is named .safetensors.
     """
-    for suffixes, library in _LIBRARIES.items():
-        if file.suffix in suffixes:
-            raise SourceError(f"{file} is a file of {library}, which is not read: save its weights as .safetensors")
+    if library := library_of(file):
+        raise SourceError(f"{file} is a file of {library}, which is not read: save its weights as .safetensors")
     if file.suffix == ".bin" and file.with_suffix(".xml").is_file():
         raise SourceError(f"{file} is a file of OpenVINO, which is not read: give the folder that it was made of")
     with file.open("rb") as opened:

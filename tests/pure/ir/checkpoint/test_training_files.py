@@ -94,6 +94,8 @@ def test_files_without_values_to_read(held: Any, message: str, tmp_path: Path) -
             b"version https://git-lfs.github.com/spec/v1\n",
             r"is a pointer of git-lfs in place of the file",
         ),
+        ("model.ckpt.index", b"", r"model.ckpt.index is a file of TensorFlow, which is not read: save its weights as"),
+        ("_CHECKPOINT_METADATA", b"{}", r"_CHECKPOINT_METADATA is a file of Orbax, which is not read"),
         ("c.bin", b"<!doctype html>", r"c.bin is a web page, or other text, in place of the file; fetch that again"),
         ("c.pt", b"\x1f\x8b\x08", r"c.pt is compressed by gzip; unpack it: gunzip"),
         ("c.bin", b"BZh9", r"c.bin is compressed by bzip2; unpack it"),
@@ -536,6 +538,13 @@ def test_folders_of_deepspeed_and_megatron(latest: str, file: str, tmp_path: Pat
     deepspeed = "whose weights are divided over files; join them first: python .*/zero_to_fp32.py"
     message = deepspeed if file == ZERO else "divided over 2 ranks; convert it first: python tools/checkpoint"
     with pytest.raises(SourceError, match=message):
+        Checkpoint.open(tmp_path)
+
+
+def test_weights_of_another_library_in_a_folder_are_named(tmp_path: Path) -> None:
+    (tmp_path / "onnx").mkdir()
+    (tmp_path / "onnx/model.onnx").touch()
+    with pytest.raises(SourceError, match=r"onnx/model.onnx is a file of ONNX, which is not read: save its weights as"):
         Checkpoint.open(tmp_path)
 
 
