@@ -24,7 +24,8 @@ from ir.checkpoint.tensors import Stored, Tensorlike
 from ir.checkpoint.ties import untie
 from ir.checkpoint.transformers import silenced
 from ir.errors import SourceError
-from ir.sources.examples.example_inputs import ExampleInputs, make_example
+from ir.sources.examples.described_images import DESCRIPTIONS
+from ir.sources.examples.example_inputs import BATCH, ExampleInputs, make_example
 from ir.sources.folders import CONFIG, base_folder, model_folder
 from ir.sources.libraries.late_scipy import scipy_later
 from ir.sources.meta import parameters_on_meta
@@ -60,7 +61,7 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
         model.generation_config = _generation_config(folder, transformers)
     if reading.weights and named is None:
         checkpoint = meant(Checkpoint(path, gguf_tensors(path, model)), reading)
-    make = partial(make_example, model, config, path, reading.padding)
+    make = partial(make_example, model, config, path, reading.padding, 1 if reading.generate else BATCH)
     weights: Mapping[str, torch.Tensor] = {} if checkpoint is None else checkpoint.for_model(model)
     apart = untie(model, weights.tensors) if isinstance(weights, Checkpoint) else ()
     example = make()
@@ -130,10 +131,11 @@ def _quantized(path: Path, reading: Reading, source: Source) -> Source:
 
 
 def _example_for(make: Callable[..., ExampleInputs], values: Mapping[str, torch.Tensor]) -> Variant | None:
-    """Inputs with images of these grids; None where anything else is given."""
-    if set(values) != {"image_grid_thw"}:
+    """Inputs with images of these sizes; None where anything else is given."""
+    if len(values) != 1 or not (described := [name for name in DESCRIPTIONS if name in values]):
         return None
-    example = make(grid=values["image_grid_thw"].reshape(-1, 3))
+    (name,) = described
+    example = make(images={name: values[name].reshape(-1, values[name].shape[-1])})
     return Variant("", (), example.inputs, example.dynamic, notes=example.notes)
 
 

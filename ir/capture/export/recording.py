@@ -51,6 +51,7 @@ from ir.capture.repeats.expanded import with_all_layers
 from ir.capture.repeats.layers import LayersOnce
 from ir.capture.repeats.numbering import LayerRepeats, repeats_of
 from ir.capture.repeats.template import InDoubt
+from ir.capture.sizes.counts import hold_assertions
 from ir.capture.sizes.dynamic import export_spec, widen
 from ir.capture.sizes.iterated import computed, iterated_as_one
 from ir.capture.sizes.questions import Question, about_squeezes, watched
@@ -368,6 +369,7 @@ def _export(flat: nn.Module, example: Example, strict: bool, once: LayersOnce) -
                 written = inputs_written(program)
                 detach_what_leaves(program)
                 _keep_values(program)
+                hold_assertions(program.graph)
                 if has_fixed_values(example):
                     fold_known(program)
                 make_stores_functional(program)

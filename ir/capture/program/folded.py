@@ -18,6 +18,7 @@ from torch.utils._mode_utils import no_dispatch
 
 from ir.capture.program.in_place.mutation import mutates
 from ir.capture.program.no_ops import is_assertion
+from ir.capture.sizes.counts import HELD_ASSERTION
 from ir.operators.facts import aten
 
 _KEY = "known"
@@ -43,12 +44,13 @@ def noted_values() -> Iterator[None]:
 def fold_known(program: ExportedProgram) -> None:
     """Make constants of the results of nonzero, unique and the like that are known, and of masks that choose elements.
 
-    Drop what nothing reads.  In a second trace nothing would be known of them.
+    Drop what nothing reads, but for what is asserted.  In a second trace nothing would be known of them.
     """
     for module in program.graph_module.modules():
         if isinstance(module, fx.GraphModule):
             program.constants.update(_folded(module))
-            for node in [n for n in module.graph.nodes if is_assertion(n) and not n.users]:
+            assertions = [n for n in module.graph.nodes if is_assertion(n) and n.target is not HELD_ASSERTION]
+            for node in [n for n in assertions if not n.users]:
                 module.graph.erase_node(node)
             module.graph.eliminate_dead_code(_is_impure)
             module.recompile()
@@ -111,4 +113,5 @@ _COMPOSED = {aten.repeat_interleave.self_Tensor}  # of operators with that tag
 
 def _is_impure(node: fx.Node) -> bool:
     target: Any = node.target
-    return node.op in ("placeholder", "output") or mutates(node) or isinstance(target, HigherOrderOperator)
+    kept = node.op in ("placeholder", "output") or target is HELD_ASSERTION
+    return kept or mutates(node) or isinstance(target, HigherOrderOperator)

@@ -36,6 +36,13 @@ def is_checked_alone(node: fx.Node) -> bool:
     return (number or valueless) and all(map(is_checked_alone, node.users))
 
 
+def erase_with_users(node: fx.Node) -> None:
+    """Erase a node, and all that reads what it makes."""
+    for user in list(node.users):
+        erase_with_users(user)
+    node.graph.erase_node(node)
+
+
 def is_truth_as_number(node: fx.Node) -> bool:
     """Whether a node makes 1 or 0 of a condition; some torch versions leave its value out."""
     return node.target is cast_symbool_to_symint_guardless

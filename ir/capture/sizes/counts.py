@@ -5,11 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
+from torch import fx
+
+from ir.capture.program.no_ops import erase_with_users, is_checked_alone
 from ir.graph import Call, Value
 from ir.operators.facts import Elements, aten, rearrangement
 from ir.sizes import Dim, ValueCount
 
+HELD_ASSERTION = aten._assert_async.msg
+"""The operator of an assertion that outlasts another trace."""
+
+_ASSERTED = aten._is_all_true.default  # the reduction in `torch._check_tensor_all`
+
 _MOVED = {Elements.SAME, Elements.RESHAPED, Elements.PERMUTED}
+
+
+def hold_assertions(graph: fx.Graph) -> None:
+    """Have assertions about all of a tensor read the tensor itself: one about its number is lost in another trace."""
+    for node in [n for n in graph.nodes if n.target is _ASSERTED]:
+        if node.users and all(map(is_checked_alone, node.users)):
+            for user in list(node.users):
+                erase_with_users(user)
+            with graph.inserting_after(node):
+                graph.call_function(HELD_ASSERTION, (node, ""))
 
 
 def asserted_counts(nodes: Iterable[Call], inputs: Iterable[Value]) -> tuple[ValueCount, ...]:
@@ -19,7 +37,7 @@ def asserted_counts(nodes: Iterable[Call], inputs: Iterable[Value]) -> tuple[Val
     """
     made = {value: node for node in nodes for value in node.results}
     read = {value for node in made.values() for value in node.operands}
-    ends = (node for node in made.values() if node.op == aten._is_all_true.default and node.results[0] not in read)
+    ends = (node for node in made.values() if node.op == _ASSERTED and node.results[0] not in read)
     return tuple(dict.fromkeys(count for node in ends for count in _counts(node.operands[0], made, set(inputs))))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,15 @@ from torch import nn
 from torch.export import Dim
 
 from ir.errors import SourceError
+from ir.sources.examples.configured import configured_image_size, configured_value
+from ir.sources.examples.described_images import DescribedImages, described_images
 from ir.sources.examples.image_tokens import image_token_id, tokens_per_image
 
-BATCH, SEQ, TARGET, SAMPLES, FRAMES, IMAGE = 4, 128, 64, 16000, 200, 224
+BATCH, SEQ, TARGET, SAMPLES, FRAMES = 4, 128, 64, 16000, 200
 UNBOUNDED = 2**31
-_TEXT_ALONE = "text alone: --fix image_grid_thw=1x16x16 reads an image of 16 rows of 16 patches; several make variants"
+_ALONE = "text alone: --fix {} reads an image of {}; several make variants"
+_OF_PATCHES = _ALONE.format("image_grid_thw=1x16x16", "16 rows of 16 patches")
+_OF_PIXELS = _ALONE.format("image_sizes=336x336", "336 rows of 336 pixels")
 _PLACES = "position_ids are an input, as the model's get_rope_index makes them, so that texts may have any length"
 _ONE = "one text at a time: config.json names no pad_token_id, by which the model finds the end of a text"
 
@@ -40,16 +44,18 @@ def make_example(
     config: Any,
     path: Path,
     padding: bool = True,
-    grid: torch.Tensor | None = None,
+    texts: int = BATCH,
+    images: Mapping[str, torch.Tensor] | None = None,
 ) -> ExampleInputs:
     """Inputs for a model's task: token ids, images, audio, and pairs of them.
 
-    Without `padding` all texts have one length, and the model gets no mask.  `grid` are the patches of each image
-    (`[images, 3]`: frames, rows, columns) for a model that reads them from `image_grid_thw`; without it there is none.
+    Without `padding` all texts have one length, and the model gets no mask.  `images` describes each image for a model
+    that takes images apart by their sizes: `image_grid_thw` (`[images, 3]`: frames, rows and columns of patches) or
+    `image_sizes` (`[images, 2]`: rows and columns of pixels); they stand in `texts` texts.  Without it there are none.
     Raises SourceError for a model that requires other inputs.
     """
     parameters = inspect.signature(model.forward).parameters
-    example = _Maker(model, config, parameters, padding, grid).make()
+    example = _Maker(model, config, parameters, padding, texts, images or {}).make()
     missing = [
         p.name
         for p in parameters.values()
@@ -70,7 +76,8 @@ class _Maker:
     config: Any
     parameters: Mapping[str, inspect.Parameter]
     padding: bool
-    grid: torch.Tensor | None
+    texts: int
+    images: Mapping[str, torch.Tensor]
 
     def make(self) -> ExampleInputs:
         example = ExampleInputs()
@@ -106,11 +113,11 @@ class _Maker:
         elif image is None:
             yield self.ids("batch")
             yield self.pixels("batch")
-        elif self.grid is not None:
-            yield self.text_with_patches(image, self.grid)
+        elif self.images:
+            yield from self.text_around(image, described_images(self.model, self.config, image, self.images))
         elif "image_grid_thw" in self.parameters:
             yield self.ids("batch")
-            yield ExampleInputs(notes=(_TEXT_ALONE,))
+            yield ExampleInputs(notes=(_OF_PATCHES,))
         else:
             yield from self.text_with_image(image)
 
@@ -119,9 +126,8 @@ class _Maker:
         count = tokens_per_image(self.model, pixels.inputs["pixel_values"][:1])
         if not count:
             yield self.ids("batch")
-            yield ExampleInputs(
-                notes=("text alone: what the model makes of an image cannot be told from its configuration",)
-            )
+            unknown = "text alone: what the model makes of an image cannot be told from its configuration"
+            yield ExampleInputs(notes=(_OF_PIXELS if "image_sizes" in self.parameters else unknown,))
             return
         text = self.tokens("input_ids", min(SEQ, self.longest), {0: "batch"})
         image = torch.full((BATCH, count), token)
@@ -129,40 +135,46 @@ class _Maker:
         words[words == token] = token - 1 if token else 1
         ids = torch.cat([words[:, :1], image, words[:, 1:]], dim=1)
         yield ExampleInputs({"input_ids": ids}, {"input_ids": {0: "batch", 1: "seq"}})
-        yield from self.beside_image(ids, token)
+        yield from self.beside_image(ids, token, min(SEQ, self.longest))
         yield pixels
 
-    def beside_image(self, ids: torch.Tensor, token: int) -> Iterator[ExampleInputs]:
-        """Inputs that a processor makes beside ids: a padding mask, and the places of images among them."""
+    def beside_image(self, ids: torch.Tensor, token: int, words: int) -> Iterator[ExampleInputs]:
+        """Inputs that a processor makes beside ids: a padding mask, and the places of images among them.
+
+        Each text ends with as many `words`, but for the first.
+        """
         mask = torch.ones_like(ids)
-        mask[0, -(min(SEQ, self.longest) // 2) :] = 0  # one text is shorter, behind its image
+        if len(ids) > 1:
+            mask[0, -(words // 2) :] = 0  # one text is shorter, behind its image
         made = {"attention_mask": mask, "token_type_ids": (ids == token).long()} if self.padding else {}
         for name in (name for name in made if name in self.parameters):
             yield ExampleInputs({name: made[name]}, {name: {0: "batch", 1: "seq"}})
 
-    def text_with_patches(self, token: int, grid: torch.Tensor) -> ExampleInputs:
-        """One text with the images of a grid, whose patches lie one after the other.
+    def text_around(self, token: int, images: DescribedImages) -> Iterator[ExampleInputs]:
+        """Texts of any length with images of these sizes, which stand in them in their order.
 
-        Raises SourceError where the images take more places than the model has.
+        Raises SourceError where the images of a text take more places than the model has.
         """
-        vision = self.config.vision_config
-        start, end = (getattr(self.config, f"vision_{end}_token_id", token - 1) for end in ("start", "end"))
-        patches = grid.prod(dim=1)
-        images = [torch.tensor([start, *[token] * (int(n) // vision.spatial_merge_size**2), end]) for n in patches]
-        room = self.longest - sum(map(len, images))
-        if room < 1:
-            raise SourceError(f"images of {grid.tolist()} take more than the {self.longest} places of the model")
-        words = self.tokens("input_ids", min(SEQ, room), {}).inputs["input_ids"][0]
-        words[words == token] = token - 1 if token else 1
-        ids = torch.cat([words[:1], *images, words[1:]])[None]
-        width = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
-        pixels = torch.randn(int(patches.sum()), width, dtype=self.dtype)
-        places = torch.arange(ids.shape[1]).repeat(3, 1, 1)
-        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "position_ids": places}
-        inputs |= {"pixel_values": pixels, "image_grid_thw": grid}
-        length = self.length("seq")
-        sizes = {"input_ids": {1: length}, "attention_mask": {1: length}, "position_ids": {2: length}}
-        return ExampleInputs(inputs, sizes, (_PLACES,))
+        among: list[list[torch.Tensor]] = [[] for _ in range(self.texts)]
+        for i, places in enumerate(images.places):
+            among[i * self.texts // max(self.texts, len(images.places))].append(places)
+        taken = max(sum(map(len, row)) for row in among)
+        words = min(SEQ, self.longest - taken)
+        if words < 1:
+            raise SourceError(f"images of {images.said} take more than the {self.longest} places of the model")
+        texts = self.tokens("input_ids", taken + words, {}).inputs["input_ids"]
+        texts[texts == token] = token - 1 if token else 1
+        rows = (torch.cat([t[:1], *row, t[1:]])[: taken + words] for t, row in zip(texts, among, strict=False))
+        ids = torch.stack(list(rows))
+        dims = {**({0: "batch"} if self.texts > 1 else {}), 1: self.length("seq")}
+        yield ExampleInputs({"input_ids": ids}, {"input_ids": dims})
+        for made in self.beside_image(ids, token, words):
+            yield replace(made, dynamic=dict.fromkeys(made.inputs, dims))
+        if images.counts_positions:
+            places = torch.arange(ids.shape[1]).repeat(3, len(ids), 1)
+            moved = {dim + 1: size for dim, size in dims.items()}
+            yield ExampleInputs({"position_ids": places}, {"position_ids": moved}, (_PLACES,))
+        yield ExampleInputs(dict(images.inputs))
 
     # ---- one input each
 
@@ -183,16 +195,16 @@ class _Maker:
         return ids | ExampleInputs({"attention_mask": mask}, {"attention_mask": dims})
 
     def tokens(self, name: str, length: int, dims: dict[int, Any], choices: tuple[int, ...] = ()) -> ExampleInputs:
-        vocabulary = _find(self.config, "vocab_size", "src_vocab_size") or 2
+        vocabulary = configured_value(self.config, "vocab_size", "src_vocab_size") or 2
         ids = torch.randint(min(3, vocabulary - 1), vocabulary, (BATCH, *choices, length))
-        end = _find(self.config, "eos_token_id")
+        end = configured_value(self.config, "eos_token_id")
         if isinstance(end, int) and 0 <= end < vocabulary:
             ids[..., -1] = end  # where sentence classifiers and CLIP read
         return ExampleInputs({name: ids}, {name: dims})
 
     def pixels(self, batch: str) -> ExampleInputs:
-        height, width = _image_size(self.config)
-        channels = _find(self.config, "num_channels", "in_channels") or 3
+        height, width = configured_image_size(self.config)
+        channels = configured_value(self.config, "num_channels", "in_channels") or 3
         pixels = _floats("pixel_values", (BATCH, channels, height, width), self.dtype, {0: batch})
         if "pixel_mask" not in self.parameters:
             return pixels
@@ -204,7 +216,9 @@ class _Maker:
         if hasattr(self.config, "num_mel_bins") and hasattr(self.config, "max_source_positions"):
             shape = (BATCH, self.config.num_mel_bins, 2 * self.config.max_source_positions)
             return _floats("input_features", shape, self.dtype, {0: "batch"})
-        bins = _find(self.config, "input_feat_per_channel", "feature_size", "input_dim", "num_mel_bins") or 80
+        bins = (
+            configured_value(self.config, "input_feat_per_channel", "feature_size", "input_dim", "num_mel_bins") or 80
+        )
         return _floats("input_features", (BATCH, FRAMES, bins), self.dtype, {0: "batch", 1: "frames"})
 
     # ---- what the configuration says
@@ -213,7 +227,7 @@ class _Maker:
     def one_by_one(self) -> bool:
         """Whether the model is a classifier that finds the end of a text by its padding, and has no padding token."""
         classifies = type(self.model).__name__.endswith("ForSequenceClassification")
-        return classifies and not _embeds_padding(self.model) and _find(self.config, "pad_token_id") is None
+        return classifies and not _embeds_padding(self.model) and configured_value(self.config, "pad_token_id") is None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -231,10 +245,10 @@ class _Maker:
 def most_positions(model: nn.Module, config: Any) -> int:
     """The most tokens that a model has positions for; `UNBOUNDED` where its configuration names no limit."""
     names = ("max_position_embeddings", "max_target_positions", "n_positions", "max_seq_len", "max_sequence_length")
-    positions = _find(config, *names)
+    positions = configured_value(config, *names)
     if not isinstance(positions, int) or positions < 1:
         return UNBOUNDED
-    pad = _find(config, "pad_token_id") or 0
+    pad = configured_value(config, "pad_token_id") or 0
     shifted = _embeds_padding(model)  # as RoBERTa: positions begin after that of the padding token
     return max(positions - pad - 1, 1) if shifted else positions
 
@@ -246,21 +260,3 @@ def _floats(name: str, shape: tuple[int, ...], dtype: torch.dtype, dims: dict[in
 def _embeds_padding(model: nn.Module) -> bool:
     tables = (m for name, m in model.named_modules() if name.endswith("position_embeddings"))
     return any(isinstance(m, nn.Embedding) and m.padding_idx is not None for m in tables)
-
-
-def _find(config: Any, *names: str) -> Any:
-    """The first of these fields in the configuration or those inside it; None if there is none."""
-    for owner in (config, *(getattr(config, name, None) for name in config.sub_configs)):
-        for name in names:
-            if (value := getattr(owner, name, None)) is not None:
-                return value
-    return None
-
-
-def _image_size(config: Any) -> tuple[int, int]:
-    size = _find(config, "image_size")
-    if isinstance(size, int):
-        return size, size
-    if isinstance(size, (list, tuple)) and len(size) == 2:
-        return int(size[0]), int(size[1])
-    return IMAGE, IMAGE

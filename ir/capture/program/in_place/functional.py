@@ -15,7 +15,7 @@ from torch.export import ExportedProgram, exported_program
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ir.capture.program.in_place.mutation import functional_variant, memory_of, mutates, rewritten
-from ir.capture.program.no_ops import is_checked_alone, is_off, is_truth_as_number
+from ir.capture.program.no_ops import erase_with_users, is_checked_alone, is_off, is_truth_as_number
 from ir.capture.program.ties import memory_key
 from ir.operators.facts import Elements, aten, rearrangement
 
@@ -116,13 +116,7 @@ def _as_before(*programs: Any) -> Any:
 def _erase_checks_of_truths(graph: fx.Graph) -> None:
     """Erase the assertions that a boolean tensor is True: torch 2.11 cannot trace its number again."""
     for node in reversed([n for n in graph.nodes if is_truth_as_number(n) and is_checked_alone(n)]):
-        _erase_with_users(node)
-
-
-def _erase_with_users(node: fx.Node) -> None:
-    for user in list(node.users):
-        _erase_with_users(user)
-    node.graph.erase_node(node)
+        erase_with_users(node)
 
 
 _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd

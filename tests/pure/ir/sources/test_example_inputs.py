@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import transformers as t
 
+from ir.errors import SourceError
 from ir.sources.examples.example_inputs import make_example
 
 BODY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -46,3 +48,75 @@ def test_texts_with_images_have_a_mask_and_the_places_of_images(model: Any, besi
     if "token_type_ids" in beside:
         assert ((ids == 3) == (example.inputs["token_type_ids"] == 1)).all()
     assert list(make_example(model, model.config, Path(), padding=False).inputs) == ["input_ids", "pixel_values"]
+
+
+TILES = [[16, 32], [32, 16], [32, 32]]
+SIZED: dict[str, tuple[Any, tuple[int, ...], list[int]]] = {  # model, pixels of two images, tokens of each
+    "tiles": (
+        lambda: t.LlavaNextForConditionalGeneration(
+            t.LlavaNextConfig(**LLAVA, image_token_index=3, image_grid_pinpoints=TILES)
+        ),
+        (2, 5, 3, 16, 16),
+        [4 + 2 * (4 + 1), 4 + 4 * (4 + 1)],
+    ),
+    "whole": (
+        lambda: t.Mistral3ForConditionalGeneration(
+            t.Mistral3Config(
+                vision_config={"model_type": "pixtral", **EYE, "head_dim": 16},
+                text_config={"model_type": "mistral", **TEXT},
+                image_token_index=3,
+                spatial_merge_size=2,
+            )
+        ),
+        (2, 3, 32, 32),
+        [1 * 2, 2 * 2],
+    ),
+}
+
+
+class TestImagesOfSizes:
+    """Models that take images apart by their sizes, in pixels: in tiles of one size, or each whole."""
+
+    @pytest.mark.parametrize("kind", SIZED)
+    def test_stand_in_texts_of_any_number_and_length(self, kind: str) -> None:
+        make, pixels, tokens = SIZED[kind]
+        model, sizes = make(), torch.tensor([[16, 32], [32, 32]])
+        example = make_example(model, model.config, Path(), images={"image_sizes": sizes})
+        assert example.inputs["pixel_values"].shape == pixels
+        assert torch.equal(example.inputs["image_sizes"], sizes)
+        assert (example.inputs["input_ids"] == 3).sum(dim=1).tolist() == [*tokens, 0, 0]
+        assert (example.inputs["attention_mask"] == 0).any(dim=1).tolist() == [True, False, False, False]
+        assert example.dynamic["input_ids"].keys() == example.dynamic["attention_mask"].keys() == {0, 1}
+        with torch.no_grad():
+            model(**example.inputs)  # asserts that tokens and rows of images are as many
+        one = make_example(model, model.config, Path(), texts=1, images={"image_sizes": sizes})
+        assert (one.inputs["input_ids"] == 3).sum(dim=1).tolist() == [sum(tokens)]
+        assert one.inputs["attention_mask"].all()
+        alone = make_example(model, model.config, Path())
+        assert alone.notes == (
+            "text alone: --fix image_sizes=336x336 reads an image of 336 rows of 336 pixels; several make variants",
+        )
+
+    def test_that_the_model_cannot_have_are_refused(self) -> None:
+        model = SIZED["whole"][0]()
+        for sizes, message in (
+            ([[16, 32, 3]], r"`image_sizes` has 2 numbers an image, and \[\[16, 32, 3\]\] is given"),
+            ([[4, 4]], r"images of \[\[4, 4\]\] do not fit Mistral3ForConditionalGeneration: "),
+        ):
+            with pytest.raises(SourceError, match=message):
+                make_example(model, model.config, Path(), images={"image_sizes": torch.tensor(sizes)})
+
+
+def test_images_of_grids_stand_in_texts_of_any_number() -> None:
+    eye = {"depth": 1, "embed_dim": 16, "hidden_size": 32, "num_heads": 2, "patch_size": 2}
+    rope = {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10000.0}
+    words = {**TEXT, "rope_parameters": rope}
+    ids = {"image_token_id": 3, "vision_start_token_id": 6, "vision_end_token_id": 7}
+    model = t.Qwen2VLForConditionalGeneration(t.Qwen2VLConfig(vision_config=eye, text_config=words, **ids))
+    grid = torch.tensor([[1, 4, 4], [1, 4, 8]])
+    example = make_example(model, model.config, Path(), images={"image_grid_thw": grid})
+    assert (example.inputs["input_ids"] == 3).sum(dim=1).tolist() == [4, 8, 0, 0]
+    assert example.inputs["position_ids"].shape == (3, *example.inputs["input_ids"].shape)
+    assert (example.dynamic["input_ids"].keys(), example.dynamic["position_ids"].keys()) == ({0, 1}, {1, 2})
+    with torch.no_grad():
+        model(**example.inputs)

@@ -59,6 +59,20 @@ def test_what_is_asserted_of_a_count_is_known(check: Check, expected: str | None
     assert list(map(str, asserted(check).counts)) == ([] if expected is None else [expected])
 
 
+class Split(Filled):
+    """As above, with images that `grid` takes apart."""
+
+    def forward(self, ids: Tensor, images: Tensor, grid: Tensor) -> Tensor:  # type: ignore[override]
+        rows = images.flatten(end_dim=1).split(grid.tolist())
+        return super().forward(ids, torch.cat([row.sin() for row in rows])[:, None])
+
+
+def test_what_is_asserted_beside_a_fixed_input_is_known() -> None:
+    model, grid = Split(lambda ids, rows: (ids == 3).sum() * 4 == rows.numel()), torch.tensor([2, 4])
+    graph = capture(model, (IDS, IMAGES, grid), dynamic_shapes={"ids": {0: "batch"}}, fix=["grid"])
+    assert list(map(str, graph.counts)) == ["6 of ids are 3"]
+
+
 def test_counts_stay_in_programs_in_files_and_at_fixed_sizes() -> None:
     graph = asserted(lambda ids, rows: (ids == 3).sum() == rows.shape[0])
     union = merged([("one", {}, 1.0, graph), ("two", {}, 1.0, replace(graph, counts=()))])

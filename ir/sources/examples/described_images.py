@@ -1,0 +1,77 @@
+"""Images whose sizes a model is told, and takes them apart by: what it is given, and the tokens in their places."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import torch
+
+from ir.errors import SourceError
+from ir.sources.examples.configured import configured_image_size, configured_value
+from ir.sources.examples.image_tokens import rows_of_images
+
+DESCRIPTIONS = {"image_grid_thw": 3, "image_sizes": 2}
+"""Inputs of which each may describe images, by the patches of each or by its pixels, in so many numbers."""
+
+
+@dataclass(frozen=True)
+class DescribedImages:
+    """Images as a model takes them, and the ids of a text in whose places each stands."""
+
+    said: str  # their sizes
+    inputs: Mapping[str, torch.Tensor]
+    places: Sequence[torch.Tensor]
+    counts_positions: bool = False  # whether the positions of a text are counted by them
+
+
+def described_images(model: Any, config: Any, token: int, given: Mapping[str, torch.Tensor]) -> DescribedImages:
+    """The images of a description, one of `DESCRIPTIONS`.  Raises SourceError for images that the model cannot have."""
+    for name, images in given.items():
+        if images.shape[1] != DESCRIPTIONS[name]:
+            raise SourceError(f"`{name}` has {DESCRIPTIONS[name]} numbers an image, and {images.tolist()} is given")
+    if "image_grid_thw" in given:
+        return _of_patches(model, config, token, given["image_grid_thw"])
+    return _of_pixels(model, config, token, given["image_sizes"])
+
+
+def _of_patches(model: Any, config: Any, token: int, grid: torch.Tensor) -> DescribedImages:
+    """Images of `[images, 3]` frames, rows and columns of patches, which lie one after the other."""
+    vision = config.vision_config
+    start, end = (getattr(config, f"vision_{end}_token_id", token - 1) for end in ("start", "end"))
+    patches = grid.prod(dim=1)
+    places = [torch.tensor([start, *[token] * (int(n) // vision.spatial_merge_size**2), end]) for n in patches]
+    width = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+    pixels = torch.randn(int(patches.sum()), width, dtype=model.dtype)
+    inputs = {"pixel_values": pixels, "image_grid_thw": grid}
+    return DescribedImages(str(grid.tolist()), inputs, places, counts_positions=True)
+
+
+def _of_pixels(model: Any, config: Any, token: int, sizes: torch.Tensor) -> DescribedImages:
+    """Images of `[images, 2]` rows and columns of pixels: each whole, or in tiles of one size."""
+    channels = configured_value(config, "num_channels", "in_channels") or 3
+    tiles = configured_value(config, "image_grid_pinpoints")
+    if tiles:
+        side, _ = configured_image_size(config)
+        most = max(_tiles(row, tiles, side) for row in sizes.tolist())
+        shape = (len(sizes), most, channels, side, side)
+    else:
+        shape = (len(sizes), channels, *sizes.amax(dim=0).tolist())
+    inputs = {"pixel_values": torch.randn(shape, dtype=model.dtype), "image_sizes": sizes}
+    if "batch_num_images" in inspect.signature(model.forward).parameters:
+        inputs["batch_num_images"] = torch.ones(len(sizes), dtype=torch.int64)  # one image a text
+    try:
+        rows = rows_of_images(model, inputs)
+    except Exception as e:  # whatever the model's own code raises
+        raise SourceError(f"images of {sizes.tolist()} do not fit {type(model).__name__}: {e}") from e
+    return DescribedImages(str(sizes.tolist()), inputs, [torch.full((n,), token) for n in rows])
+
+
+def _tiles(size: Sequence[int], resolutions: Sequence[Sequence[int]], side: int) -> int:
+    """The tiles of an image, of `side` rows and columns, and the whole image before them."""
+    best = import_module("transformers.image_processing_utils").select_best_resolution(tuple(size), resolutions)
+    rows, columns = (-(-int(length) // side) for length in best)
+    return 1 + rows * columns
