@@ -16,7 +16,7 @@ from ir.checkpoint.adapters import Adapted, Adapter
 from ir.checkpoint.files import read_checkpoint
 from ir.checkpoint.kept_adapters import adapter_names, keep_adapters
 from ir.checkpoint.mosaic import Mosaic
-from ir.checkpoint.names import fit, renamed_for, stored_names, unwrapped
+from ir.checkpoint.names import fit, renamed_for, same_copies, stored_names, unwrapped
 from ir.checkpoint.quantized.dequantized import Dequantized
 from ir.checkpoint.quantized.kept import keep_stored
 from ir.checkpoint.quantized.quantization import Quantization, quantization_by_names, quantization_of
@@ -102,7 +102,7 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         return Checkpoint(self.path, tensors, notes, self.tables)
 
     def _named_for(self, model: nn.Module, quantization: Quantization | None) -> Checkpoint:
-        chosen = self._table_for(stored_names(model))
+        chosen, copies = self._table_for(stored_names(model))
         named = named_for(model, chosen, str(self))
         left = named.unexpected
         if quantization is not None and (scales := [name for name in left if name.endswith(_OF_INPUTS)]):
@@ -111,10 +111,11 @@ class Checkpoint(Mapping[str, torch.Tensor]):
                 "and which the model has no place for: save the model dequantized"
             )
         notes = [f"{self} also holds {_listed(left)}, which the model has no place for"] if left else []
+        notes += copies
         return Checkpoint(self.path, named.tensors, (*self.notes, *notes), self.tables)
 
-    def _table_for(self, wanted: Collection[str]) -> Mapping[str, Tensorlike]:
-        """The table that fits most of the wanted names, or those of several parts of the model, joined.
+    def _table_for(self, wanted: Collection[str]) -> tuple[Mapping[str, Tensorlike], Sequence[str]]:
+        """The table that fits most of the wanted names, or those of several parts of the model, joined; with notes.
 
         Raises SourceError where several do, with other tensors.
         """
@@ -127,11 +128,10 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         if fits.get(best, 0) <= fit(wanted, main):
             best = next((key for key, table in self.tables.items() if table is self.tensors), best)
         rivals = [key for key, n in fits.items() if n and n == fits[best]]
-        if len({frozenset(_fitting(wanted, tables[key])) for key in rivals}) > 1:
-            raise self._rivals(rivals)
-        return tables[best] if fits.get(best) else main
+        copies = self._notes_on_copies({frozenset(_fitting(wanted, tables[key])): key for key in rivals})
+        return tables[best] if fits.get(best) else main, copies
 
-    def _of_parts(self, wanted: Collection[str], least: int) -> Mapping[str, Tensorlike] | None:
+    def _of_parts(self, wanted: Collection[str], least: int) -> tuple[Mapping[str, Tensorlike], Sequence[str]] | None:
         """The tables of several parts of the model, joined, if they fit more than `least` of the wanted names.
 
         Raises SourceError where several dicts have such parts, with other tensors.
@@ -139,16 +139,22 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         joined = {key: unwrapped(wanted, table) for key, table in _joined(self.tables) if len(table) > least}
         fits = {key: n for key, table in joined.items() if (n := fit(wanted, table)) > least}
         best = sorted((key for key, n in fits.items() if n == max(fits.values())), key=len)
-        rivals = {frozenset(_fitting(wanted, joined[key])): key for key in best}
-        if len(rivals) > 1:
-            raise self._rivals([*rivals.values()])
-        return joined[best[0]] if best else None
+        copies = self._notes_on_copies({frozenset(_fitting(wanted, joined[key])): key for key in best})
+        return (joined[best[0]], copies) if best else None
 
-    def _rivals(self, keys: Sequence[str]) -> SourceError:
-        """The error for dicts of a file that fit a model alike."""
-        listed = " and ".join(f"`{key}.`" if key else "no prefix" for key in keys)
+    def _notes_on_copies(self, copies: Mapping[frozenset[tuple[str, Tensorlike]], str]) -> Sequence[str]:
+        """A note on dicts of a file that have the same weights for a model; none on one alone.
+
+        `copies`: the key of each, by its tensors.  Raises SourceError where their values differ.
+        """
+        keys = [*copies.values()]
+        tables = [dict(copy) for copy in copies]
+        if all(same_copies(table, tables[0]) for table in tables[1:]):
+            return [f"{self} has the same weights under {_prefixes(keys)}"] if keys[1:] else []
         named = next(filter(None, keys))
-        return SourceError(f"{self} has weights for the model under {listed}: say --weights-prefix {named}., or so")
+        raise SourceError(
+            f"{self} has weights for the model under {_prefixes(keys)}: say --weights-prefix {named}., or so"
+        )
 
     def _adapted(self, model: nn.Module, adapters: Sequence[Adapter]) -> Checkpoint:
         """The tensors of a model with adapters merged into them, or kept beside them."""
@@ -341,6 +347,10 @@ def _plain(dtype: torch.dtype) -> bool:
 
 def _spelled(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+def _prefixes(keys: Sequence[str]) -> str:
+    return " and ".join(f"`{key}.`" if key else "no prefix" for key in keys)
 
 
 def _listed(names: Sequence[str], most: int = 5) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from math import prod
 from typing import TypeVar
 
 import torch
@@ -55,9 +56,22 @@ def rival_prefixes(wanted: Iterable[str], tensors: Mapping[str, Tensorlike]) -> 
             if rest in names:
                 held.setdefault(prefix, {})[rest] = tensor
     mine = {new: tensors[old] for new, old in taken.items()}
-    others = [prefix for prefix, found in held.items() if len(found) == len(mine) and found != mine]
+    others = [prefix for prefix, found in held.items() if len(found) == len(mine) and not same_copies(found, mine)]
     first, old = next(iter(taken.items()))
     return (old.removesuffix(first), *others) if others else ()
+
+
+def same_copies(one: Mapping[str, Tensorlike], other: Mapping[str, Tensorlike]) -> bool:
+    """Whether two tables have the same names, dtypes and values, read from the smallest on until some differ."""
+    if one.keys() != other.keys() or any(one[name].dtype != other[name].dtype for name in one):
+        return False
+    by_size = sorted(one, key=lambda name: prod(one[name].shape))
+    return all(same_values(one[name], other[name], one[name].dtype) for name in by_size)
+
+
+def same_values(one: Tensorlike, other: Tensorlike, dtype: torch.dtype) -> bool:
+    """Whether two tensors have the same values in a dtype."""
+    return one == other or (one.shape == other.shape and torch.equal(one.read(dtype), other.read(dtype)))
 
 
 def fit(wanted: Iterable[str], tensors: Mapping[str, Tensorlike]) -> int:

@@ -264,6 +264,7 @@ def archive(folder: Path) -> Tried:
 
 CLIP = {"model_type": "clip_vision_model", **SMALL, "image_size": 16, "patch_size": 8, "projection_dim": 32}
 SIGLIP = {"model_type": "siglip_vision_model", **SMALL, "image_size": 16, "patch_size": 8, "vision_use_head": False}
+FINE = {**SMALL, "image_size": 16, "patch_size": 4, "vision_use_head": False}  # four patches make a token
 LLAMA = {"model_type": "llama", **SMALL}
 GEMMA = {"model_type": "gemma3_text", **SMALL, "num_key_value_heads": 2, "head_dim": 8}
 
@@ -312,6 +313,25 @@ FOLDERS: dict[str, Kind] = {
         "gemma3", ["token_type_ids"], vision_config=SIGLIP, text_config=GEMMA, mm_tokens_per_image=4
     ),
     "LLaVA, three texts with three images": pictures("llava", vision_config=CLIP, text_config=LLAMA),
+    "InternVL, three texts with three images": pictures(
+        "internvl",
+        vision_config={**FINE, "model_type": "internvl_vision", "image_size": [16, 16], "patch_size": [4, 4]},
+        text_config={**LLAMA, "model_type": "qwen2", "num_key_value_heads": 2},
+        image_seq_length=4,
+    ),
+    "Aya Vision, three texts with three images": pictures(
+        "aya_vision",
+        vision_config={**FINE, "model_type": "siglip_vision_model"},
+        text_config={**LLAMA, "model_type": "cohere2", "num_key_value_heads": 2},
+        alignment_intermediate_size=64,
+    ),
+    "PaliGemma, three texts with three images": pictures(
+        "paligemma",
+        ["token_type_ids"],
+        vision_config=SIGLIP,
+        text_config={**GEMMA, "model_type": "gemma"},
+        projection_dim=32,
+    ),
     "a folder's file of weights": named_file("model.safetensors"),
     "a folder's config.json": named_file("config.json"),
     "a folder in an archive": archive,

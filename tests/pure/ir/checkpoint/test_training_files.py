@@ -499,6 +499,30 @@ def test_parts_of_two_models_are_not_guessed(table: Callable[[Any, Any], Any], m
     assert torch.equal(found["two.bias"], held["two"]["bias"])
 
 
+@pytest.mark.parametrize("change", [0.0, 1e-6])
+def test_copies_of_equal_values_are_no_choice(change: float, tmp_path: Path) -> None:
+    """Moving averages that a training has not begun to move, under a prefix, in a dict and in dicts of parts."""
+    model = Parts()
+    copy = {name: tensor + change for name, tensor in model.state_dict().items()}
+    parts = {name: part.state_dict() for name, part in model.named_children()}
+    moved = {name: {n: tensor + change for n, tensor in part.items()} for name, part in parts.items()}
+    prefixed = {**{f"model.{n}": t for n, t in model.state_dict().items()}, **{f"ema.{n}": t for n, t in copy.items()}}
+    for table, note in (
+        (prefixed, "which the model has no place for"),
+        ({"model": model.state_dict(), "ema": copy}, "has the same weights under `model.` and `ema.`"),
+        ({"models": parts, "ema": moved}, "has the same weights under `ema.` and `models.`"),
+    ):
+        torch.save(table, tmp_path / "c.bin")
+        both = Checkpoint.open(tmp_path / "c.bin")
+        if change:
+            with pytest.raises(SourceError, match="weights for the model under"):
+                both.for_model(model)
+            continue
+        found = both.for_model(model)
+        assert torch.equal(found["one.weight"], model.one.weight)
+        assert [said for said in found.notes if note in said]
+
+
 def test_a_prefix_goes_without_what_wrappers_put_there(tmp_path: Path) -> None:
     """Of two encoders in one module, as the message about both spells them."""
     others = {f"module.other.{name}": -tensor for name, tensor in WEIGHTS.items()}

@@ -121,3 +121,24 @@ def test_trusted_code_for_an_auto_class_replaces_the_librarys(folder: Path) -> N
     for trust, name in (False, "LlamaModel"), (True, "Doubled"):
         source = read_source(str(folder), Reading(weights=False, trust_remote_code=trust))
         assert type(source.model).__name__ == name
+
+
+def test_a_head_that_an_adapter_has_whole_is_untied(folder: Path) -> None:
+    configure(folder, tie_word_embeddings=True)
+    tensors = {n: t.clone() for n, t in llama().state_dict().items() if n != "lm_head.weight"}
+    save_file(tensors, folder / "model.safetensors")
+    saved = {"base_model.model.lm_head.weight": torch.ones_like(tensors["model.embed_tokens.weight"])}
+    save_file(saved, folder / "adapter_model.safetensors")
+    settings = {
+        "peft_type": "LORA",
+        "r": 2,
+        "lora_alpha": 2,
+        "target_modules": ["q_proj"],
+        "modules_to_save": ["lm_head"],
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    source = read_source(str(folder))
+    head, embedding = "lm_head.weight", "model.embed_tokens.weight"
+    assert source.model.get_parameter(head) is not source.model.get_parameter(embedding)
+    assert torch.equal(source.weights[head], saved[f"base_model.model.{head}"])
+    assert torch.equal(source.weights[embedding], tensors[embedding])

@@ -111,7 +111,7 @@ def test_images_of_grids_stand_in_texts_of_any_number() -> None:
     eye = {"depth": 1, "embed_dim": 16, "hidden_size": 32, "num_heads": 2, "patch_size": 2}
     rope = {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10000.0}
     words = {**TEXT, "rope_parameters": rope}
-    ids = {"image_token_id": 3, "vision_start_token_id": 6, "vision_end_token_id": 7}
+    ids: dict[str, Any] = {"image_token_id": 3, "vision_start_token_id": 6, "vision_end_token_id": 7}
     model = t.Qwen2VLForConditionalGeneration(t.Qwen2VLConfig(vision_config=eye, text_config=words, **ids))
     grid = torch.tensor([[1, 4, 4], [1, 4, 8]])
     example = make_example(model, model.config, Path(), images={"image_grid_thw": grid})
