@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ir.checkpoint.quantized.scheme import Scheme
 from ir.checkpoint.tensors import Tensorlike
+from ir.errors import SourceError
 
 Sources = Mapping[str, Tensorlike]
 """The stored tensors of one weight by what they are, unread."""
@@ -47,6 +49,18 @@ class GroupedWeight:
     parts: Sources
 
 
+@contextmanager
+def reading_weight(name: str) -> Iterator[None]:
+    """Raise SourceError, with the weight, for stored tensors that do not go together."""
+    try:
+        yield
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as e:
+        why = f"{type(e).__name__}: {e}".splitlines()[0]
+        raise SourceError(
+            f"{name} is not stored as its quantization has it ({why}); fetch the files again, or save the model anew"
+        ) from e
+
+
 def grouped(
     tensors: Sources, kinds: Mapping[Suffixes, Callable[[Sources], tuple[Scheme, Sources]]]
 ) -> Iterator[GroupedWeight]:
@@ -55,6 +69,7 @@ def grouped(
         for suffixes, kind in kinds.items():
             if (group := suffixes.group(name, tensors)) is not None:
                 weight, names = group
-                scheme, parts = kind({part: tensors[n] for part, n in names.items()})
+                with reading_weight(weight):
+                    scheme, parts = kind({part: tensors[n] for part, n in names.items()})
                 yield GroupedWeight(weight, scheme, names, parts)
                 break

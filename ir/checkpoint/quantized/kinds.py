@@ -111,7 +111,18 @@ def _scaled(parts: Sources, block: tuple[int, int] | None = None, wide: bool = T
     codes = parts["codes"]
     if "global_scale" in parts or (codes.dtype in (torch.int8, torch.uint8) and parts["scale"].dtype.itemsize == 1):
         return Fp4(), parts
+    _check_blocks(codes.shape, parts["scale"].shape, block)
     return Scaled(block, wide), parts
+
+
+def _check_blocks(codes: tuple[int, ...], scale: tuple[int, ...], block: tuple[int, int] | None) -> None:
+    """Raise ValueError for scales that are neither those of blocks of this size nor of blocks that divide the codes."""
+    sizes = (*(1,) * (len(codes) - 2), *(block or (0, 0))[-len(codes) :])
+    for n, count, size in zip(codes, (*scale, *(1,) * len(codes)), sizes, strict=False):
+        if count == 0 or (n % count if not size else count not in (1, n, -(-n // size))):
+            raise ValueError(
+                f"scales {list(scale)} of codes {list(codes)}" + (f" in blocks of {block}" if block else "")
+            )
 
 
 def _fine_grained(settings: MethodSettings) -> Kinds:
@@ -211,8 +222,17 @@ def _packed(parts: Sources, named: int = 4) -> tuple[Scheme, Sources]:
     if not bits:
         raise SourceError("packed weights are read if they have 2 to 8 bits; save the model so")
     if "g_idx" in parts and int(parts["g_idx"].read(torch.int64).min()) >= 0:
+        _groups_of_columns(parts, parts["scale"].shape[-1])
         tensors["g_idx"] = parts["g_idx"]
     return PackedRows(bits, columns), tensors
+
+
+def _groups_of_columns(parts: Sources, count: int) -> torch.Tensor:
+    """The group of each column.  Raises ValueError for one beyond the `count` that have scales."""
+    group = parts["g_idx"].read(torch.int64)
+    if len(group) and not 0 <= int(group.min()) <= int(group.max()) < count:
+        raise ValueError(f"g_idx names group {int(group.max())} of {count}")
+    return group
 
 
 def _bits(words: int, count: int, first: int = 4) -> int:
@@ -244,7 +264,7 @@ def _gptq_weight(bits: int, size: int, zeros_less_one: bool, parts: Sources) -> 
     if "g_idx" not in parts and size > 0 and columns != size * groups == size * -(-columns // size):
         return scheme, {**parts, "g_idx": Held((torch.arange(columns) // size).to(torch.int32))}
     if "g_idx" in parts:
-        group = parts["g_idx"].read(torch.int64)
+        group = _groups_of_columns(parts, groups)
         size = -(-len(group) // parts["scale"].shape[0])
         if torch.equal(group, torch.arange(len(group)) // size) and len(group) == size * parts["scale"].shape[0]:
             return scheme, {name: part for name, part in parts.items() if name != "g_idx"}

@@ -16,7 +16,7 @@ from torch import nn
 from ir.checkpoint.files import header_notes
 from ir.checkpoint.names import renamed_for
 from ir.checkpoint.quantized.dequantized import Dequantized
-from ir.checkpoint.quantized.groups import GroupedWeight, grouped
+from ir.checkpoint.quantized.groups import GroupedWeight, grouped, reading_weight
 from ir.checkpoint.quantized.kinds import KNOWN, SAID_BY_HEADER, MethodSettings, kinds_of
 from ir.checkpoint.quantized.transposed import Transposed, lies_across
 from ir.checkpoint.tensors import Held, Stored, Tensorlike
@@ -76,6 +76,9 @@ class Quantization:
         taken = {name for weight in weights for name in weight.names.values()}
         rest = {n: t for n, t in tensors.items() if n not in taken and not n.endswith(_OF_ACTIVATIONS)}
         found = {weight.name: Dequantized(weight.scheme, weight.parts, dtype) for weight in weights}
+        for name, weight in found.items():
+            with reading_weight(name):
+                assert weight.shape is not None  # the formula is run without values
         for stored, name in renamed_for(layers, found).items() if self.method in _REPLACING else ():
             if name in layers and lies_across(layers[name]):
                 found[stored] = replace(found[stored], scheme=Transposed(found[stored].scheme))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import product
 from pathlib import Path
 
@@ -476,6 +476,41 @@ def test_layers_whose_weight_lies_across_are_quantized_as_linear_ones(prefix: st
     held = {name.replace("x.", f"{prefix}x."): Held(tensor) for name, tensor in stored.items()}
     table = Quantization("bitsandbytes", {}).dequantized(held, torch.float32, layers)
     assert torch.equal(table[f"{prefix}x.weight"].read(torch.float32), expected.t())
+
+
+def changed(name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> Tensors:
+    """GPTQ's tensors of a weight, with one of them changed."""
+    stored, _ = gptq(1, ordered=True)
+    return {**stored, f"x.{name}": change(stored[f"x.{name}"])}
+
+
+@pytest.mark.parametrize(
+    ("method", "stored", "why"),
+    [
+        ("gptq", changed("scales", lambda scale: scale[:, :-1]), r"RuntimeError: .*"),
+        ("gptq", changed("g_idx", lambda group: group + 5), r"ValueError: g_idx names group 7 of 3"),
+        ("awq", gptq(1, ordered=True)[0], r"RuntimeError: .*"),
+        (
+            "bitsandbytes",
+            nf4()[0] | {"x.weight.quant_state.bitsandbytes__nf4": torch.tensor([123], dtype=torch.uint8)},
+            r"JSONDecodeError: .*",
+        ),
+        (
+            "fp8",
+            {"x.weight": fp8(R, C), "x.weight_scale_inv": scales(5, 7)},
+            r"ValueError: scales \[5, 7\] of codes \[16, 24\] in blocks of \(7, 5\)",
+        ),
+        (
+            "modelopt",
+            {"x.weight": fp8(R, C), "x.weight_scale": scales(3, 5)},
+            r"ValueError: scales \[3, 5\] of codes \[16, 24\]",
+        ),
+    ],
+)
+def test_tensors_that_do_not_go_together_are_named(method: str, stored: Tensors, why: str) -> None:
+    settings = {"weight_block_size": [7, 5], "quant_algo": "FP8"}
+    with pytest.raises(SourceError, match=rf"x.weight is not stored as its quantization has it \({why}\); fetch the f"):
+        Quantization(method, settings).dequantized({n: Held(t) for n, t in stored.items()}, torch.float32)
 
 
 def test_a_part_of_low_rank_is_refused() -> None:
