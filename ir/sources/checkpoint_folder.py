@@ -17,6 +17,7 @@ from torch import nn
 
 from ir.checkpoint.adapters import SETTINGS, Adapter
 from ir.checkpoint.checkpoint import Checkpoint
+from ir.checkpoint.files import indexed_dtype
 from ir.checkpoint.formats.gguf import gguf_package, gguf_tensors, is_gguf
 from ir.checkpoint.quantized.planned import hold_planned
 from ir.checkpoint.quantized.quantization import quantization_of, reading_settings
@@ -56,7 +57,7 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
     checkpoint = opened(named, reading, *adapters) if reading.weights and named is not None else None
     caches = "past_key_values" in inspect.signature(cls.forward).parameters
     notes = switch(config, caches=caches and not reading.generate)
-    model = _build(path, cls, config, reading.dtype or config.dtype or _stored_dtype(checkpoint))
+    model = _build(path, cls, config, reading.dtype or config.dtype or _stored_dtype(checkpoint, reading.variant))
     if (folder / _GENERATION).is_file() and reading.generate:
         model.generation_config = _generation_config(folder, transformers)
     if reading.weights and named is None:
@@ -312,11 +313,14 @@ def _keep_in_float32(model: Any, dtype: torch.dtype) -> None:
             setattr(model.get_submodule(owner), attribute, wide[param])
 
 
-def _stored_dtype(checkpoint: Checkpoint | None) -> torch.dtype:
-    """The dtype of the first floating-point tensor, which transformers takes if the configuration names none.
+def _stored_dtype(checkpoint: Checkpoint | None, variant: str) -> torch.dtype:
+    """The dtype that transformers takes if the configuration names none.
 
-    Files come in the order of their names, and so do the tensors of one of safetensors.
+    It is what the index of shards names, or else that of the first floating-point tensor.  Files come in the order of
+    their names, and so do the tensors of one of safetensors.
     """
+    if checkpoint is not None and (named := indexed_dtype(checkpoint.path, variant)) is not None:
+        return named
     tensors = checkpoint.tensors.items() if checkpoint is not None else ()
     dtypes = (tensor.dtype for _, tensor in sorted(tensors, key=_place))
     return next((dtype for dtype in dtypes if dtype.is_floating_point and dtype.itemsize > 1), torch.float32)

@@ -20,6 +20,7 @@ from ir.sources.source import Source
 
 PARTS_FILE = "modules.json"
 _CLASSIFIER = "model_head.pkl"
+_LIBRARY = "config_sentence_transformers.json"
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,17 @@ class SentenceLayerNorm(nn.Module):
         return self.norm(vector)
 
 
+class SentenceCut(nn.Module):
+    """The first numbers of the embedding, so many."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, vector: Tensor) -> Tensor:
+        return vector[..., : self.width]
+
+
 class SentenceEncoder(nn.Module):
     """A transformer and the modules behind it; returns the embeddings, [batch, width], as `sentence_embedding`."""
 
@@ -174,7 +186,7 @@ def with_sentence_parts(source: Source, parts: Sequence[SentencePart]) -> Source
 
     Raises SourceError where one of their files is missing or damaged.
     """
-    if parts and any((folder / _CLASSIFIER).is_file() for folder in (parts[0].folder, parts[0].folder.parent)):
+    if parts and _beside(parts, _CLASSIFIER) is not None:
         note = f"{_CLASSIFIER}, the classifier of SetFit, is not read: stages return what it takes"
         source = replace(source, notes=(*source.notes, note))
     behind = [part for part in parts[1:] if part.kind != "Dropout"]
@@ -184,15 +196,38 @@ def with_sentence_parts(source: Source, parts: Sequence[SentencePart]) -> Source
         named = " and ".join(part.kind for part in behind)
         note = f"{PARTS_FILE} has {named} behind the transformer: stages are the transformer alone"
         return replace(source, notes=(*source.notes, note) if behind else source.notes)
+    settings = _read(file) if (file := _beside(parts, _LIBRARY)) is not None else {}
     dtype = next(source.model.parameters()).dtype
     with parameters_on_meta():
         built = {part.folder.name: _BUILDERS[part.kind](_settings(part.folder)).to(dtype) for part in behind[1:]}
+    if width := settings.get("truncate_dim"):
+        built["truncate"] = SentenceCut(width)
     model = SentenceEncoder(source.model, pooling, built).eval()
     weights = source.weights
     if isinstance(weights, Checkpoint):
         own = dict(_tensors(weights, behind[1:], built))
         weights = Checkpoint(weights.path, own, weights.notes, weights.tables)
-    return replace(source, model=model, weights=weights, library=None)
+    notes = (*source.notes, *_notes_on_use(settings, _settings(behind[0].folder)))
+    return replace(source, model=model, weights=weights, library=None, notes=notes)
+
+
+def _notes_on_use(settings: Mapping[str, Any], pooling: Mapping[str, Any]) -> Iterator[str]:
+    """Notes on what the library does around its modules."""
+    if width := settings.get("truncate_dim"):
+        yield f"embeddings are cut to their first {width} numbers, as truncate_dim says"
+    prompts = {name: text for name, text in (settings.get("prompts") or {}).items() if text}
+    default = settings.get("default_prompt_name")
+    named = [f"{name} {text!r}" + " (by default)" * (name == default) for name, text in prompts.items()]
+    if named:
+        yield f"the library puts prompts before texts, which stages do not: {', '.join(named)}"
+    if pooling.get("include_prompt") is False:
+        yield "tokens of a prompt are pooled, too, which the library leaves out (include_prompt false)"
+
+
+def _beside(parts: Sequence[SentencePart], name: str) -> Path | None:
+    """A file of the whole folder, which is that of the first module or the one above it."""
+    files = (folder / name for folder in (parts[0].folder, parts[0].folder.parent))
+    return next((file for file in files if file.is_file()), None)
 
 
 _TAKEN = {"input_ids", "attention_mask", "token_type_ids"}
@@ -237,12 +272,15 @@ def _ways(folder: Path) -> list[str]:
 
 
 def _settings(folder: Path) -> dict[str, Any]:
+    file = folder / "config.json"
+    return _read(file) if file.is_file() else {}
+
+
+def _read(file: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads((folder / "config.json").read_text())) if folder.is_dir() else {}
-    except FileNotFoundError:
-        return {}
+        return dict(json.loads(file.read_text()))
     except (OSError, ValueError, TypeError) as e:
-        raise SourceError(f"cannot read {folder / 'config.json'}: {e}") from e
+        raise SourceError(f"cannot read {file}: {e}") from e
 
 
 def _dense(settings: Mapping[str, Any]) -> nn.Module:

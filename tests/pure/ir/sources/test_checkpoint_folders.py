@@ -123,6 +123,17 @@ def test_trusted_code_for_an_auto_class_replaces_the_librarys(folder: Path) -> N
         assert type(source.model).__name__ == name
 
 
+@pytest.mark.parametrize(("said", "dtype"), [("bfloat16", torch.bfloat16), ("int8", torch.float16)])
+def test_without_a_dtype_that_of_the_index_is_taken(said: str, dtype: torch.dtype, folder: Path) -> None:
+    configure(folder, dtype=None)
+    write(folder, *halves(lambda n: "embed" in n, torch.float16))
+    file = folder / "model.safetensors.index.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "metadata": {"dtype": said, "total_size": 1}}))
+    assert next(read_source(str(folder)).model.parameters()).dtype == dtype
+    if dtype == torch.bfloat16:
+        assert hf.AutoModelForCausalLM.from_pretrained(folder).dtype == dtype
+
+
 def test_a_head_that_an_adapter_has_whole_is_untied(folder: Path) -> None:
     configure(folder, tie_word_embeddings=True)
     tensors = {n: t.clone() for n, t in llama().state_dict().items() if n != "lm_head.weight"}

@@ -116,6 +116,28 @@ def test_a_folder_is_built_as_it_says(pooling: dict[str, Any], tmp_path: Path) -
     assert torch.allclose(found, vector / vector.norm(dim=1, keepdim=True))
 
 
+def test_what_the_library_does_around_its_modules_is_done_or_noted(tmp_path: Path) -> None:
+    source = saved(tmp_path, {"pooling_mode": "mean", "include_prompt": False}, DENSE)
+    plain = with_sentence_parts(source, sentence_parts(tmp_path))
+    prompts = {"query": "find: ", "document": ""}
+    around = {"truncate_dim": 2, "prompts": prompts, "default_prompt_name": "query"}
+    (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(around))
+    whole = with_sentence_parts(source, sentence_parts(tmp_path))
+    pooled = "tokens of a prompt are pooled, too, which the library leaves out (include_prompt false)"
+    assert plain.notes == (pooled,)
+    assert whole.notes == (
+        "embeddings are cut to their first 2 numbers, as truncate_dim says",
+        "the library puts prompts before texts, which stages do not: query 'find: ' (by default)",
+        pooled,
+    )
+    assert list(whole.weights) == list(plain.weights)
+    made, cut = (
+        torch.func.functional_call(s.model, dict(plain.weights), (torch.tensor([[1, 2]]),))["sentence_embedding"]
+        for s in (plain, whole)
+    )
+    assert torch.equal(cut, made[:, :2])
+
+
 def test_a_classifier_of_setfit_is_noted(tmp_path: Path) -> None:
     source = saved(tmp_path, {"pooling_mode": "mean"}, DENSE)
     (tmp_path / "model_head.pkl").touch()
