@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from runtime.call.programs import BatchParts, Programs
+from runtime.call.untouched import Untouched
 from runtime.device.placement import place_stages, places_text
 from runtime.device.settings import warn_of_autocast, warn_of_other_settings
 from runtime.distributed.bootstrap import TIMEOUT, start
@@ -204,6 +205,7 @@ class Pipeline:
     ) -> Future[Any]:
         """Start a batch; the future holds the model's result, or a StageError.
 
+        Until then its tensors must stay as they are: where one is changed in place, the future holds an InputError.
         Raises InputError before anything runs.
         """
         self._engine.require_open()
@@ -214,10 +216,11 @@ class Pipeline:
     def map(self, batches: Iterable[Any], in_flight: int = 8) -> Iterator[Any]:
         """Run a stream of batches, at most `in_flight` at a time, and yield their results in order.
 
-        A batch that is a tuple is called as `pipe(*batch)`, a mapping as `pipe(**batch)`, anything
-        else as `pipe(batch)`.  `batches` is read as results are taken.  An error in reading, checking or
-        running a batch is raised in its place, after the results before it; then, as when the caller stops
-        early, batches in flight are finished and dropped.  Raises InputError if `in_flight` is less than 1.
+        A batch that is a tuple is called as `pipe(*batch)`, a mapping as `pipe(**batch)`, anything else as
+        `pipe(batch)`.  `batches` is read as results are taken, and ahead of them, so each batch needs tensors of its
+        own.  An error in reading, checking or running a batch is raised in its place, after the results before it;
+        then, as when the caller stops early, batches in flight are finished and dropped.  Raises InputError if
+        `in_flight` is less than 1.
         """
         demand(is_count(in_flight), "in_flight", in_flight, "a whole number of batches, at least 1")
         self._engine.require_open()
@@ -398,7 +401,11 @@ class Pipeline:
 
     def _send_part(self, part: Values, finish: Finish) -> Future[Any]:
         part = self._programs.laid_out(part)
-        return self._engine.send(part, partial(self._finish, finish), None if self._outputs_stay else part.device)
+        inputs = self._programs.program_of(part).entry.inputs
+        given = Untouched.of(zip((tensor.name for tensor in inputs), part.tensors, strict=True))
+        finished = partial(self._finish, finish, given)
+        return self._engine.send(part, finished, None if self._outputs_stay else part.device)
 
-    def _finish(self, finish: Finish, outputs: tuple[torch.Tensor, ...]) -> Any:
+    def _finish(self, finish: Finish, given: Untouched, outputs: tuple[torch.Tensor, ...]) -> Any:
+        given.check()
         return finish(outputs)  # a method, so that a batch in flight keeps the pipeline alive, though not its inputs

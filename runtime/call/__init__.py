@@ -11,6 +11,7 @@ layout        the layout of a tensor in memory
 adapter_rows  the adapters that the rows of a call choose, by name
 inputs        arguments -> tensors and sizes, checked
 microbatches  a batch -> microbatches, and their outputs -> those of the batch
+untouched     tensors of a batch in flight, which nobody may change
 outputs/      the outputs that callers ask for, and parts of them
 programs      the program that a call runs, and how it enters and leaves that one
 """

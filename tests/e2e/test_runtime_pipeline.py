@@ -290,6 +290,24 @@ def test_batches_that_raise(pipe: Pipeline) -> None:
     assert torch.equal(pipe(X), (X + 1) * 2)
 
 
+@pytest.mark.parametrize("processes", [False, True])
+def test_a_buffer_that_is_filled_anew_while_its_batch_is_in_flight(tmp_path: Path, processes: bool) -> None:
+    buffer, filled = torch.zeros(2, 4), X.clone()
+
+    def source() -> Iterator[torch.Tensor]:
+        for value in range(20):
+            yield buffer.fill_(value)
+
+    with Pipeline.load(chain(tmp_path), processes=processes) as pipe:
+        with pytest.raises(InputError, match="argument `x` was changed in place while its batch was in flight"):
+            list(pipe.map(source()))
+        for value in range(3):
+            assert torch.equal(pipe(filled.fill_(value)), (filled + 1) * 2)
+        with torch.inference_mode():
+            made = torch.ones(2, 4)
+        assert torch.equal(pipe(made), torch.full((2, 4), 4.0))
+
+
 def test_a_result_class_that_raises(tmp_path: Path) -> None:
     returns = {"fields": [["a", {"slot": 0}]], "class": f"{__name__}:Point", "by": "keyword"}
     with Pipeline.load(chain(tmp_path, returns=returns)) as pipe:
