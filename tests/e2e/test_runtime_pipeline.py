@@ -116,7 +116,9 @@ def test_sizes_are_passed_as_integers(tmp_path: Path) -> None:
         Part("return (torch.zeros(seq),)", {}, {"z": ((), (1,))}, sizes=("seq",)),
     ]
     symbols = {"batch": Symbol(1, 9, 2), "seq": Symbol(1, 9, 2)}
-    shapes = dict(inputs=[tensor("x", "batch", "seq")], outputs=[tensor("y", "seq", "batch"), tensor("z", "seq")])
+    shapes: dict[str, Any] = dict(
+        inputs=[tensor("x", "batch", "seq")], outputs=[tensor("y", "seq", "batch"), tensor("z", "seq")]
+    )
     returns = {"tuple": [{"slot": 0}, {"slot": 1}, {"size": "seq"}]}
     with Pipeline.load(write(tmp_path, parts, symbols=symbols, returns=returns, **shapes)) as pipe:
         for batch, seq in [(2, 3), (1, 1), (9, 4)]:
