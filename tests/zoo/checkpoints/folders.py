@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from tests.zoo.checkpoints.kinds import IDS, SMALL, Kind, Tried, llama
+from tests.zoo.checkpoints.pictures import PICTURES
 
 
 def folder_of(change: Callable[[Path], Any], at: str = "m", refused: bool = False, **options: Any) -> Kind:
@@ -262,33 +263,6 @@ def archive(folder: Path) -> Tried:
     return Tried(shutil.make_archive(str(folder / "m"), "zip", folder / "x"), {}, None)
 
 
-CLIP = {"model_type": "clip_vision_model", **SMALL, "image_size": 16, "patch_size": 8, "projection_dim": 32}
-SIGLIP = {"model_type": "siglip_vision_model", **SMALL, "image_size": 16, "patch_size": 8, "vision_use_head": False}
-FINE = {**SMALL, "image_size": 16, "patch_size": 4, "vision_use_head": False}  # four patches make a token
-LLAMA = {"model_type": "llama", **SMALL}
-GEMMA = {"model_type": "gemma3_text", **SMALL, "num_key_value_heads": 2, "head_dim": 8}
-
-
-def pictures(kind: str, beside: Sequence[str] = (), **options: Any) -> Kind:
-    """A folder called with three texts of other lengths than the example's, of no, one and two images of 4 tokens."""
-
-    def make(folder: Path) -> Tried:
-        torch.manual_seed(0)
-        config = hf.AutoConfig.for_model(kind, image_token_index=90, image_token_id=90, **options)
-        model = hf.AutoModelForImageTextToText.from_config(config).eval()
-        model.save_pretrained(folder / "m")
-        ids = torch.tensor(
-            [[0] * 8 + [5, 6, 7, 8], [0] * 3 + [5] + [90] * 4 + [6, 7, 8, 9], [5] + [90] * 8 + [6, 7, 8]]
-        )
-        call = {"input_ids": ids, "attention_mask": (ids > 0).long(), "pixel_values": torch.randn(3, 3, 16, 16)}
-        call |= {name: (ids == 90).long() for name in beside}
-        with torch.no_grad():
-            wanted = model(**call).logits[ids > 0]
-        return Tried(str(folder / "m"), call, wanted, run=lambda pipe, call: pipe(**call).logits[ids > 0])
-
-    return make
-
-
 FOLDERS: dict[str, Kind] = {
     "transformers": folder_of(lambda folder: None),
     "transformers, shards": folder_of(lambda folder: None, at="shards"),
@@ -309,29 +283,7 @@ FOLDERS: dict[str, Kind] = {
     "sentence-transformers, with Dense and Normalize": sentences,
     "sentence-transformers, a sparse encoder (SPLADE)": words,
     "sentence-transformers, a table of words (StaticEmbedding)": table_of_words,
-    "Gemma 3, three texts with three images": pictures(
-        "gemma3", ["token_type_ids"], vision_config=SIGLIP, text_config=GEMMA, mm_tokens_per_image=4
-    ),
-    "LLaVA, three texts with three images": pictures("llava", vision_config=CLIP, text_config=LLAMA),
-    "InternVL, three texts with three images": pictures(
-        "internvl",
-        vision_config={**FINE, "model_type": "internvl_vision", "image_size": [16, 16], "patch_size": [4, 4]},
-        text_config={**LLAMA, "model_type": "qwen2", "num_key_value_heads": 2},
-        image_seq_length=4,
-    ),
-    "Aya Vision, three texts with three images": pictures(
-        "aya_vision",
-        vision_config={**FINE, "model_type": "siglip_vision_model"},
-        text_config={**LLAMA, "model_type": "cohere2", "num_key_value_heads": 2},
-        alignment_intermediate_size=64,
-    ),
-    "PaliGemma, three texts with three images": pictures(
-        "paligemma",
-        ["token_type_ids"],
-        vision_config=SIGLIP,
-        text_config={**GEMMA, "model_type": "gemma"},
-        projection_dim=32,
-    ),
+    **PICTURES,
     "a folder's file of weights": named_file("model.safetensors"),
     "a folder's config.json": named_file("config.json"),
     "a folder in an archive": archive,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +17,9 @@ from ir.analysis.programs import merged, program_of
 from ir.capture import capture
 from ir.graph import Graph
 from ir.serialized.graph_table import Uncut, graph_table, uncut_of
+from passes.compilation.api import compile_model
+from runtime import Pipeline
+from runtime.errors import InputError
 
 IDS, IMAGES = torch.tensor([[9, 3, 3, 3], [3, 3, 3, 9]]), torch.randn(3, 2, 4)
 
@@ -71,6 +76,20 @@ def test_what_is_asserted_beside_a_fixed_input_is_known() -> None:
     model, grid = Split(lambda ids, rows: (ids == 3).sum() * 4 == rows.numel()), torch.tensor([2, 4])
     graph = capture(model, (IDS, IMAGES, grid), dynamic_shapes={"ids": {0: "batch"}}, fix=["grid"])
     assert list(map(str, graph.counts)) == ["6 of ids are 3"]
+
+
+def test_a_call_with_another_count_is_refused_before_it_runs(tmp_path: Path) -> None:
+    model = Filled(lambda ids, rows: (ids == 3).sum() == rows.shape[0])
+    sizes = {"ids": {0: "batch", 1: "seq"}, "images": {0: "images"}}
+    options: dict[str, Any] = {"stages": 2, "progress": False, "draw": "stages", "time_limit": 1, "size_limit": 0}
+    compile_model(model, (IDS, IMAGES), dynamic_shapes=sizes, out=tmp_path / "out", **options)
+    with Pipeline.load(tmp_path / "out", devices=["cpu"]) as pipe, torch.no_grad():
+        assert torch.equal(pipe(IDS, IMAGES), model(IDS, IMAGES))
+        assert torch.equal(pipe(IDS[:1, :3], IMAGES[:1]), model(IDS[:1, :3], IMAGES[:1]))
+        for images, asked in ((2, 4), (4, 8)):
+            message = rf"`ids` holds the value 3 6 times; the other inputs ask for 2\*images = {asked}, as images is"
+            with pytest.raises(InputError, match=message):
+                pipe(IDS, torch.randn(images, 2, 4))
 
 
 def test_counts_stay_in_programs_in_files_and_at_fixed_sizes() -> None:

@@ -1,0 +1,160 @@
+"""Folders of transformers for texts with images: any number of these, or those of given sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers as hf
+
+from tests.zoo.checkpoints.kinds import SMALL, Kind, Tried
+
+CLIP = {"model_type": "clip_vision_model", **SMALL, "image_size": 16, "patch_size": 8, "projection_dim": 32}
+SIGLIP = {"model_type": "siglip_vision_model", **SMALL, "image_size": 16, "patch_size": 8, "vision_use_head": False}
+FINE = {**SMALL, "image_size": 16, "patch_size": 4, "vision_use_head": False}  # four patches make a token
+LLAMA = {"model_type": "llama", **SMALL}
+GEMMA = {"model_type": "gemma3_text", **SMALL, "num_key_value_heads": 2, "head_dim": 8}
+
+
+def pictures(kind: str, beside: Sequence[str] = (), **options: Any) -> Kind:
+    """A folder called with three texts of other lengths than the example's, of no, one and two images of 4 tokens."""
+
+    def make(folder: Path) -> Tried:
+        torch.manual_seed(0)
+        config = hf.AutoConfig.for_model(kind, image_token_index=90, image_token_id=90, **options)
+        model = hf.AutoModelForImageTextToText.from_config(config).eval()
+        model.save_pretrained(folder / "m")
+        ids = torch.tensor(
+            [[0] * 8 + [5, 6, 7, 8], [0] * 3 + [5] + [90] * 4 + [6, 7, 8, 9], [5] + [90] * 8 + [6, 7, 8]]
+        )
+        call = {"input_ids": ids, "attention_mask": (ids > 0).long(), "pixel_values": torch.randn(3, 3, 16, 16)}
+        call |= {name: (ids == 90).long() for name in beside}
+        with torch.no_grad():
+            wanted = model(**call).logits[ids > 0]
+        return Tried(str(folder / "m"), call, wanted, run=lambda pipe, call: pipe(**call).logits[ids > 0])
+
+    return make
+
+
+Given = dict[str, torch.Tensor]
+
+
+def sized(
+    kind: str,
+    fix: str,
+    tokens: Sequence[int],
+    images: Given,
+    places: Callable[[Any, Given], Given] | None = None,
+    **of: Any,
+) -> Kind:
+    """A folder called with three texts, two of them with an image: of the sizes of `fix`, in so many `tokens`.
+
+    `of` are settings of the model; `places` makes positions of the tokens.
+    """
+
+    def make(folder: Path) -> Tried:
+        torch.manual_seed(0)
+        model = hf.AutoModelForImageTextToText.from_config(
+            hf.AutoConfig.for_model(kind, image_token_index=90, image_token_id=90, **of)
+        ).eval()
+        model.save_pretrained(folder / "m")
+        texts = [[5, 6, 7], *([5] + [90] * count + [6, 7, 8] for count in tokens)]
+        longest = max(map(len, texts))
+        ids = torch.tensor([[0] * (longest - len(text)) + text for text in texts])
+        call = {"input_ids": ids, "attention_mask": (ids > 0).long(), **images}
+        call |= {} if places is None else places(model, call)
+        with torch.no_grad():
+            wanted = model(**call).logits[ids > 0]
+        return Tried(
+            str(folder / "m"), call, wanted, {"fix": [fix]}, run=lambda pipe, call: pipe(**call).logits[ids > 0]
+        )
+
+    return make
+
+
+def rope_index(model: Any, call: Given) -> Given:
+    """The positions of texts and images, as Qwen-VL counts them."""
+    kinds = (call["input_ids"] == 90).int()
+    grid, mask = call["image_grid_thw"], call["attention_mask"]
+    places = model.model.get_rope_index(
+        call["input_ids"], image_grid_thw=grid, attention_mask=mask, mm_token_type_ids=kinds
+    )
+    return {"position_ids": places[0]}
+
+
+PIXELS = torch.linspace(-1, 1, 2 * 3 * 3 * 16 * 16).sin()
+TILED: Given = {"pixel_values": PIXELS.view(2, 3, 3, 16, 16), "image_sizes": torch.tensor([[16, 32], [32, 16]])}
+PATCHED: Given = {
+    "pixel_values": PIXELS[: 24 * 96].view(24, 96),
+    "image_grid_thw": torch.tensor([[1, 4, 4], [1, 2, 4]]),
+}
+WHOLE: Given = {**TILED, "pixel_values": torch.linspace(-1, 1, 2 * 3 * 32 * 32).sin().view(2, 3, 32, 32)}
+TILES = [[16, 32], [32, 16], [32, 32]]
+ROPE = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0}
+
+
+PICTURES: dict[str, Kind] = {
+    "Gemma 3, three texts with three images": pictures(
+        "gemma3", ["token_type_ids"], vision_config=SIGLIP, text_config=GEMMA, mm_tokens_per_image=4
+    ),
+    "LLaVA, three texts with three images": pictures("llava", vision_config=CLIP, text_config=LLAMA),
+    "LLaVA-NeXT, `--fix image_sizes=16x32,32x16`": sized(
+        "llava_next",
+        "image_sizes=16x32,32x16",
+        (14, 16),
+        TILED,
+        vision_config=CLIP,
+        text_config=LLAMA,
+        image_grid_pinpoints=TILES,
+    ),
+    "LLaVA-OneVision, `--fix image_sizes=16x32,32x16`": sized(
+        "llava_onevision",
+        "image_sizes=16x32,32x16",
+        (14, 16),
+        TILED | {"batch_num_images": torch.ones(2, dtype=torch.int64)},
+        vision_config=SIGLIP,
+        text_config={**LLAMA, "model_type": "qwen2", "num_key_value_heads": 2},
+        image_grid_pinpoints=TILES,
+    ),
+    "Mistral 3, `--fix image_sizes=16x32,32x16`": sized(
+        "mistral3",
+        "image_sizes=16x32,32x16",
+        (2, 2),
+        WHOLE,
+        vision_config={**CLIP, "model_type": "pixtral", "head_dim": 8},
+        text_config={**LLAMA, "model_type": "mistral", "num_key_value_heads": 2},
+        spatial_merge_size=2,
+    ),
+    "Qwen2-VL, `--fix image_grid_thw=1x4x4,1x2x4`": sized(
+        "qwen2_vl",
+        "image_grid_thw=1x4x4,1x2x4",
+        (4, 2),
+        PATCHED,
+        rope_index,
+        vision_config={"depth": 1, "embed_dim": 16, "hidden_size": 32, "num_heads": 2, "patch_size": 4},
+        text_config={**LLAMA, "model_type": "qwen2_vl_text", "num_key_value_heads": 2, "rope_parameters": ROPE},
+        vision_start_token_id=91,
+        vision_end_token_id=92,
+    ),
+    "InternVL, three texts with three images": pictures(
+        "internvl",
+        vision_config={**FINE, "model_type": "internvl_vision", "image_size": [16, 16], "patch_size": [4, 4]},
+        text_config={**LLAMA, "model_type": "qwen2", "num_key_value_heads": 2},
+        image_seq_length=4,
+    ),
+    "Aya Vision, three texts with three images": pictures(
+        "aya_vision",
+        vision_config={**FINE, "model_type": "siglip_vision_model"},
+        text_config={**LLAMA, "model_type": "cohere2", "num_key_value_heads": 2},
+        alignment_intermediate_size=64,
+    ),
+    "PaliGemma, three texts with three images": pictures(
+        "paligemma",
+        ["token_type_ids"],
+        vision_config=SIGLIP,
+        text_config={**GEMMA, "model_type": "gemma"},
+        projection_dim=32,
+    ),
+}
