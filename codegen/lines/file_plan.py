@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from codegen.lines.class_plan import ClassPlan
 from codegen.lines.classes import KnownForwards, plan_classes, uses
 from codegen.lines.stage_file import StageFile
+from codegen.structure.likeness import Likeness, without_digits
 from codegen.structure.program import Loop, Statement, Use, walk
 from codegen.structure.reroll import Repeats, Rerolled
 from ir.graph import Call
@@ -53,13 +54,56 @@ class FilePlan:
         return known
 
 
-def plan_file(file: StageFile) -> FilePlan:
-    """The plan of a stage file.
+@dataclass(frozen=True)
+class _Choice:
+    """The modules that are classes for the length of functions, and those that are none for that of the file."""
+
+    opened: frozenset[Hashable]  # by their paths without the numbers of layers
+    closed: frozenset[Hashable]
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class KnownChoices:
+    """The classes that were chosen for stages, which are the best for those that read alike, too."""
+
+    found: dict[Hashable, _Choice] = field(default_factory=dict)
+
+
+def plan_file(file: StageFile, chosen: KnownChoices | None = None) -> FilePlan:
+    """The plan of a stage file, with the classes that were `chosen` for one like it.
 
     Functions that are too long are split along the modules; where the file is, small classes that one module
     alone has are written out where it is called.
     """
     repeats, known = Repeats.of(file.stage.graph, file.fqns), KnownForwards()
+    if chosen is None or file.opaque.modules:
+        return _chosen(file, repeats, known)[0]
+    like = _likeness(file, repeats)
+    if (choice := chosen.found.get(like.key)) is not None:
+        opened, closed = (frozenset(like.paths[name] for name in names) for names in (choice.opened, choice.closed))
+        plan, more = _with_classes(file, repeats, known, opened, closed)
+        if not more and _size(plan) == choice.size:
+            return plan
+    plan, closed = _chosen(file, repeats, known)
+    names = {full: name for name, full in like.paths.items()}
+    opened, closed = (frozenset(names[path] for path in paths) for paths in (plan.opened, closed))
+    chosen.found[like.key] = _Choice(opened, closed, _size(plan))
+    return plan
+
+
+def _likeness(file: StageFile, repeats: Repeats) -> Likeness:
+    graph = file.stage.graph
+    others = (without_digits(file.cls), file.program, tuple(file.rows.items()), file.symbols, file.sizes)
+    return Likeness.of(repeats, file.parts, *others, tuple(graph.hints.items()))
+
+
+def _size(plan: FilePlan) -> tuple[int, int]:
+    return plan.height, plan.longest
+
+
+def _chosen(file: StageFile, repeats: Repeats, known: KnownForwards) -> tuple[FilePlan, frozenset[str]]:
+    """The plan whose functions and whose file are short, and the modules that are no classes for that."""
     plan = _with_short_functions(file, repeats, known, frozenset(), frozenset())
     closed: frozenset[str] = frozenset()
     for path in _single(plan.program):
@@ -68,7 +112,7 @@ def plan_file(file: StageFile) -> FilePlan:
         other = _with_short_functions(file, repeats, known, plan.opened - {path}, closed | {path})
         if other.height < plan.height and other.longest <= max(MOST_LINES, plan.longest):
             plan, closed = other, closed | {path}
-    return plan
+    return plan, closed
 
 
 def _with_short_functions(
@@ -76,12 +120,19 @@ def _with_short_functions(
 ) -> FilePlan:
     """A plan without `closed` as classes, where each function that is too long has been split, if it can be."""
     while True:
-        program = repeats.rolled(opened, closed - opened)
-        classes = plan_classes(file, program, known)
-        more = _to_open(classes, program) - opened
+        plan, more = _with_classes(file, repeats, known, opened, closed)
         if not more:
-            return FilePlan(file, program, classes, opened)
+            return plan
         opened |= more
+
+
+def _with_classes(
+    file: StageFile, repeats: Repeats, known: KnownForwards, opened: frozenset[str], closed: frozenset[str]
+) -> tuple[FilePlan, frozenset[str]]:
+    """A plan with `opened` as classes and without `closed`, and the modules to open for functions that are too long."""
+    program = repeats.rolled(opened, closed - opened)
+    classes = plan_classes(file, program, known)
+    return FilePlan(file, program, classes, opened), frozenset(_to_open(classes, program) - opened)
 
 
 def _single(program: Rerolled) -> list[str]:

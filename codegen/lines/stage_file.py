@@ -12,7 +12,7 @@ import sympy
 
 from codegen.spelling.opaque_modules import OpaqueModules
 from codegen.spelling.torch_modules import TorchModule, torch_module
-from codegen.structure.partial_modules import partial_modules
+from codegen.structure.partial_modules import PartialModules
 from ir.graph import Call, Constant, Param, State, Value
 from ir.operators.higher_order import symbols_read, with_inner
 from ir.operators.registration import Registration, comes_with_torch, registration_of
@@ -32,6 +32,7 @@ class StageFile:
     program: str = ""  # the name of the program, where there are several
     suffix: str = ""  # of the name of the file; those of the first program have none
     names: Mapping[str, str] = field(default_factory=dict)  # of the tensors of all programs, where there are several
+    partial: PartialModules | None = None  # of the program, where they are known
 
     @property
     def module(self) -> str:
@@ -71,7 +72,7 @@ class StageFile:
     @cached_property
     def parts(self) -> Mapping[str, str]:
         """The modules that the stage runs in part, with the part."""
-        return partial_modules(self.plan.graph, self.stage.index)
+        return (self.partial or PartialModules(self.plan.graph)).of_stage(self.stage.index)
 
     @property
     def registrations(self) -> tuple[Registration, ...]:
@@ -125,11 +126,13 @@ class StageFile:
 def stage_files(plan: StagePlan, model: str) -> list[list[StageFile]]:
     """The files of all stages, a list for each program."""
     if len(plan.programs) == 1:
-        return [[StageFile(plan, stage, model) for stage in plan.stages]]
+        partial = PartialModules(plan.graph)
+        return [[StageFile(plan, stage, model, partial=partial) for stage in plan.stages]]
     names = [{value.name: name for value, name in tensor_names(stage).items()} for stage in plan.stages]
     return [
         [
-            StageFile(plan.program(i), stage, model, program, f"_{program}" * (i > 0), names[stage.index])
+            StageFile(plan.program(i), stage, model, program, f"_{program}" * (i > 0), names[stage.index], partial)
+            for partial in [PartialModules(plan.program(i).graph)]
             for stage in plan.program(i).stages
         ]
         for i, program in enumerate(plan.programs)

@@ -10,4 +10,5 @@ In the order in which a stage meets them:
     shared_classes   one class for regions that differ in which arguments are the same
     partial_modules  modules of which the stage runs only a part
     loops            repeats in a row of statements become loops
+    likeness         stages that differ in the numbers of their layers alone
 """

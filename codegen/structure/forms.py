@@ -63,6 +63,11 @@ class Forms:
         """A number that is equal for actions that differ in their values alone."""
         return self._ids[action]
 
+    @property
+    def skeletons(self) -> tuple[Any, ...]:
+        """The operators with their arguments, in the order of their numbers."""
+        return tuple(self._skeletons)
+
     def border(self, region: Region) -> Border:
         if region not in self._border:
             made = {v for action in region.actions for v in results(action)}

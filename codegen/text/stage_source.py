@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from codegen.lines.file_plan import FilePlan, plan_file
+from codegen.lines.file_plan import FilePlan, KnownChoices, plan_file
 from codegen.lines.stage_file import StageFile
 from codegen.text.formatting import formatted
 from codegen.text.header import head, tables
@@ -31,9 +31,12 @@ class Emitted:
         return {node: site.line for node, site in self.sites.items()}
 
 
-def emit(file: StageFile, linked: bool = False, strided: bool = False) -> Emitted:
-    """The source of a stage file, whose weights are copies, some `strided`, or `linked` to the checkpoint's files."""
-    plan = plan_file(file)
+def emit(file: StageFile, linked: bool = False, strided: bool = False, chosen: KnownChoices | None = None) -> Emitted:
+    """The source of a stage file, whose weights are copies, some `strided`, or `linked` to the checkpoint's files.
+
+    Its classes are those that were `chosen` for a stage like it.
+    """
+    plan = plan_file(file, chosen)
     body = list(_body(plan))
     top = text_rows([*head(file, linked, joined(body)[0]), "", *tables(file)])
     shared, pooled = bool(file.program), bool(file.rows)
@@ -49,11 +52,11 @@ def emit_all(files: Sequence[StageFile], linked: bool, strided: Sequence[bool]) 
 
     Calls that stand for those of all turns of a loop have no places.
     """
-    asked = list(zip(files, strided, strict=True))
+    asked, chosen = list(zip(files, strided, strict=True)), KnownChoices()
 
     def numbered(asked: tuple[StageFile, bool]) -> tuple[str, dict[int, CallSite]]:
         file, own = asked
-        emitted = emit(file, linked, own)
+        emitted = emit(file, linked, own, chosen)
         number: dict[Node, int] = {call: i for i, call in enumerate(_all_calls(file))}
         return emitted.source, {number[call]: site for call, site in emitted.sites.items() if call in number}
 

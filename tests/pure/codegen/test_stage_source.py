@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -12,6 +14,7 @@ from codegen.lines.stage_file import stage_files
 from codegen.text.stage_source import emit, emit_all
 from ir import shared_work
 from ir.capture import capture
+from ir.graph import Call
 from ir.plan import plan_stages
 from passes.insert_transfers import InsertTransfers
 from passes.propagate_shapes import PropagateShapes
@@ -44,6 +47,44 @@ def test_forwards_are_planned_once_for_all_choices_of_classes(monkeypatch: pytes
     monkeypatch.setattr(classes.KnownForwards, "get", lambda *_: None)
     assert emit(file).source == found.source
     assert few < len(planned)
+
+
+def test_classes_are_chosen_once_for_stages_that_differ_in_the_numbers_of_layers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Layers 2 to 9 of a tower read alike; the first ones have other names, and lines with 10 are longer."""
+    graph = capture(Tower(12).eval(), (torch.randn(2, 8),))
+    number = [int(node.where.module.split(".")[1]) for node in graph.nodes if isinstance(node, Call)]
+    staged = InsertTransfers().run(cut(graph, number), machine(12))
+    [files] = stage_files(plan_stages(staged, machine(12)), "tower")
+    alone = [emit(file).source for file in files]
+    searched, choose = list[int](), file_plan._chosen
+    monkeypatch.setattr(file_plan, "_chosen", lambda file, *a: searched.append(file.stage.index) or choose(file, *a))
+    assert [one.source for one in emit_all(files, linked=False, strided=[False] * 12)] == alone
+    assert searched == [0, 1, 2, 10, 11]
+
+
+def test_a_choice_of_classes_is_made_anew_where_it_does_not_go_as_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = capture(Tower(2).eval(), (torch.randn(2, 8),))
+    staged = InsertTransfers().run(cut(graph, [0] * len(graph.nodes)), machine(1))
+    [[file]] = stage_files(plan_stages(staged, machine(1)), "tower")
+    known = file_plan.KnownChoices()
+    wanted = emit(file, chosen=known).source
+    [key] = known.found
+    known.found[key] = replace(known.found[key], size=(1, 1))
+    assert emit(file, chosen=known).source == wanted
+    assert known.found[key].size != (1, 1)
+
+
+class Tower(nn.Module):
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 8)) for _ in range(layers))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
 
 
 def test_a_forward_is_planned_anew_where_a_name_that_it_asked_for_is_now_that_of_a_class() -> None:
