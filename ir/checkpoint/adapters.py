@@ -172,6 +172,8 @@ class Adapter:
         linear = isinstance(layer, nn.Linear)
         across = lies_across(layer) or (bool(self.settings.get("fan_in_fan_out")) and not linear)
         up, down = parts["B"], parts["A"]
+        if getattr(layer, "groups", 1) != 1:
+            raise SourceError(f"{self.path} adapts {name}, a convolution in groups, which is not merged: {_AS_MODEL}")
         if up.shape[1:2] != down.shape[:1]:
             raise SourceError(
                 f"{self.path} adapts {name} by matrices of {list(up.shape)} and {list(down.shape)}, which have no "

@@ -159,6 +159,17 @@ def test_matrices_without_a_product_are_named(tmp_path: Path) -> None:
         Adapter.open(tmp_path).merged(Model(), Checkpoint.open(tmp_path).tensors)
 
 
+def test_convolutions_in_groups_are_not_merged(tmp_path: Path) -> None:
+    """Each of their outputs has a part of the inputs, and the product all of them."""
+    saved(tmp_path)
+    model = Model()
+    model.conv = nn.Conv2d(2, 4, 2, groups=2)
+    with pytest.raises(
+        SourceError, match=r"adapts conv.weight, a convolution in groups, which is not merged: no weights"
+    ):
+        Adapter.open(tmp_path).merged(model, {**Checkpoint.open(tmp_path).tensors})
+
+
 def test_an_adapter_of_another_model(tmp_path: Path) -> None:
     saved(tmp_path)
     adapter, held = Adapter.open(tmp_path), Checkpoint.open(tmp_path)
