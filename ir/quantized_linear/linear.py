@@ -23,26 +23,30 @@ try:  # a language of triton in which kernels say what each thread has
     copy_to_shared = getattr(async_copy, "async_load", None) or async_copy.async_copy_global_to_shared
 except ImportError:
     gluon = None
+try:  # and of Hopper's tensor cores
+    from triton.experimental.gluon.language.nvidia import hopper
+except ImportError:
+    hopper = None
 constexpr = int if tl is None else tl.constexpr
 MOST_ROWS = 64  # rows of x for which there is a kernel; with more, the weight is dequantized first
 
 
 def quantized_linear(
-    x, codes, scale, zeros=None, bias=None, bits=0, lowest=0, added=0, step=(1, 1), wide=False, ordered=False
+    x, codes, scale, zeros=None, bias=None, bits=0, lowest=0, added=0, step=(1, 1), wide=False, ordered=""
 ):
     """`F.linear(x, weight, bias)` of weights `[rows, columns]`, each (codes - zeros - lowest) * scale, side by side.
 
     There is a tensor for each weight: `codes` have `bits` each, packed along the columns into words of 32, or are
     numbers `[rows, columns]`.  An element of `scale` is for `step` rows and columns.  `zeros` are packed along the
     rows; `added` is added to their words.  Weights are computed in float32 if they are `wide`, else in the dtype of
-    the scale.  In an x that is `ordered` the first columns of all words come first, then the second ones, ….
+    the scale.  In an x that is `ordered` by "words" the first columns of all words come first, then the second ones,
+    …; by "pieces" its columns are in the order in which `multiply_rows_of_words` has them.
     """
     how = {"bits": bits, "lowest": lowest, "added": added, "step": step, "wide": wide, "ordered": ordered}
     if torch.compiler.is_compiling():
-        ours = gluon is not None and torch.version.hip is None  # the GPUs with a kernel that takes a row as it is
-        as_it_is = not bits or ordered or (ours and all(is_row_of_words(x, c, bits, lowest, step) for c in codes))
-        if not as_it_is and x.device.type != "cpu":  # by the kernel that makes x, without one of its own
-            x, how["ordered"] = x.unflatten(-1, (codes[0].shape[1], -1)).mT.flatten(-2), True
+        if not ordered and x.device.type != "cpu":  # by the kernel that makes x, without one of its own
+            how["ordered"] = _order_for(x, codes, zeros, bits, lowest, step)
+            x = columns_in_order(x, how["ordered"], codes[0].shape[1], bits)
         return getattr(torch.ops.stagecut, PRODUCT)(x, codes, scale, zeros, bias, **how)
     scale = [s if s.dim() == 2 else s.reshape(-1, 1) for s in scale]
     parts = [[None] * len(codes) if part is None else part for part in (codes, scale, zeros, bias)]
@@ -50,6 +54,16 @@ def quantized_linear(
     if any(one is None and part[0] is not None for one, part in zip(whole, parts, strict=True)):  # they lie anywhere
         return torch.cat([_product(x, *one, **how) for one in zip(*parts, strict=True)], -1)
     return _product(x, *whole, **how)
+
+
+def _order_for(x, codes, zeros, bits, lowest, step):
+    """The order in which the kernel for x, or for any of its number of rows, takes its columns."""
+    one, ours = x.numel() == x.shape[-1], gluon is not None and torch.version.hip is None
+    if one and (not bits or (ours and all(is_row_of_words(x, c, bits, lowest, step) for c in codes))):
+        return ""
+    if ours and not one and all(are_rows_of_words(x, c, zeros, bits, lowest, step) for c in codes) and _has_wgmma():
+        return "pieces"
+    return "words" if bits else ""
 
 
 def side_by_side(parts):
@@ -71,17 +85,20 @@ def _product(x, codes, scale, zeros, bias, bits, lowest, added, step, wide, orde
     """The same of one weight: by the kernel, or by plain torch where there is none for it."""
     (rows, words), columns = codes.shape, x.shape[-1]
     tall = x.numel() // columns
-    if not 0 < tall <= MOST_ROWS or not has_kernel(x, codes):
-        x = x.unflatten(-1, (-1, words)).mT.flatten(-2) if ordered else x
-        weight = dequantized(codes, scale, zeros, columns, bits, lowest, added, step, wide)
-        return F.linear(x, weight.to(x.dtype), bias)
-    if tall == 1 and copies_ahead(codes):
+    kernel = 0 < tall <= MOST_ROWS and has_kernel(x, codes)
+    if kernel and copies_ahead(codes):
         try:
-            made = _row_ahead(x, codes, scale, zeros, bias, bits, lowest, added, step, ordered)
+            ahead = _row_ahead if tall == 1 else _rows_ahead
+            made = ahead(x, codes, scale, zeros, bias, bits, lowest, added, step, ordered)
         except triton.CompilationError as e:  # its language may change from one triton to the next
             made = _without_copies(e)
         if made is not None:
             return made.view(*x.shape[:-1], rows)
+    if ordered == "pieces" or not kernel:
+        x, ordered = as_it_was(x, ordered, words, bits), ""
+    if not kernel:
+        weight = dequantized(codes, scale, zeros, columns, bits, lowest, added, step, wide)
+        return F.linear(x, weight.to(x.dtype), bias)
     one = tall == 1 and codes.stride(1) == 1
     given = (x.reshape(tall, -1, words) if ordered else x.reshape(tall, words, -1).mT).contiguous()
     out = (_one_row if one else _some_rows)(given, codes, scale, zeros, bias, columns, bits, lowest, added, step)
@@ -91,18 +108,28 @@ def _product(x, codes, scale, zeros, bias, bits, lowest, added, step, wide, orde
 def _row_ahead(x, codes, scale, zeros, bias, bits, lowest, added, step, ordered):
     """The product of one row by a kernel that copies codes ahead; None where there is none for it."""
     if is_row_of_words(x, codes, bits, lowest, step):
-        given = x.unflatten(-1, (-1, codes.shape[1])).mT.contiguous() if ordered else x.contiguous()
+        given = as_it_was(x, ordered, codes.shape[1], bits).contiguous()
         return _row_of_words(given, codes, scale, zeros, bias, lowest, added, step[1])
     if is_row_of_bytes(x, codes, zeros, bits, lowest, step):
-        return _row_of_bytes(x.contiguous(), codes, scale, bias, step)
+        given = as_it_was(x, ordered, codes.shape[1], bits).contiguous()
+        return _row_of_bytes(given, codes, scale, bias, step)
     return None
+
+
+def _rows_ahead(x, codes, scale, zeros, bias, bits, lowest, added, step, ordered):
+    """The same of several rows."""
+    if not are_rows_of_words(x, codes, zeros, bits, lowest, step) or not _has_wgmma():
+        return None
+    if ordered == "words":
+        x, ordered = as_it_was(x, ordered, codes.shape[1], bits), ""
+    return _rows_of_words(x, codes, scale, zeros, bias, bits, lowest, added, step, bool(ordered))
 
 
 def _without_copies(error):
     """Have the other kernels take all rows from now on."""
     global gluon
-    gluon = None
-    warnings.warn(f"triton {triton.__version__} does not compile the kernels for one row: {error}", stacklevel=2)
+    gluon, which = None, "the kernels that copy codes ahead"
+    warnings.warn(f"triton {triton.__version__} does not compile {which}: {error}", stacklevel=2)
 
 
 def _one_row(x, codes, scale, zeros, bias, columns, bits, lowest, added, step):
@@ -150,6 +177,26 @@ def is_row_of_bytes(x, codes, zeros, bits, lowest, step):
     return x.numel() == columns and not bits and codes.element_size() == 1 and even and zeros is None and not lowest
 
 
+def are_rows_of_words(x, codes, zeros, bits, lowest, step):
+    """The same for `multiply_rows_of_words`, where there are Hopper's tensor cores."""
+    (rows, words), columns = codes.shape, x.shape[-1]
+    halves = x.dtype in (torch.bfloat16, torch.float16)
+    even = rows % 64 == 0 and codes.stride(1) == 1 and (step[1] % 128 == 0 or step[1] >= columns)
+    if bits == 4:
+        return halves and even and words % 32 == 0 and step[0] == 1 and 0 <= lowest < 64
+    floats = codes.dtype == torch.float8_e4m3fn and zeros is None and not lowest
+    return halves and even and floats and columns % 128 == 0
+
+
+def _has_wgmma():
+    """Whether the device has instructions that multiply a weight in registers by an x in shared memory."""
+    return hopper is not None and _arch() == 90
+
+
+# As torch.compiler.assume_constant_result has it be: torch.compile calls it, and does not look into triton.
+vars(_has_wgmma).update(_dynamo_marked_constant=True)  # importing that takes seconds
+
+
 def _row_of_words(x, codes, scale, zeros, bias, lowest, added, group):
     """A product of x `[columns]` with codes of 4 bits, by tensor cores: codes are exact in the dtype of x."""
     (rows, words), out = codes.shape, x.new_empty(1, len(codes))
@@ -188,6 +235,96 @@ def _row_of_bytes(x, codes, scale, bias, step):
         *step, step[1] >= columns, warps, early, bias is not None, num_warps=warps, launch_pdl=early,
     )  # fmt: skip
     return out
+
+
+def _rows_of_words(x, codes, scale, zeros, bias, bits, lowest, added, step, ordered):
+    """A product of several rows x with codes of 4 bits or with floats of 8."""
+    codes = codes if bits else codes.view(torch.int32)
+    (rows, words), columns = codes.shape, x.shape[-1]
+    x = x.reshape(-1, columns).contiguous()
+    x = x.clone() if x.data_ptr() % 16 else x
+    height, warps, depth, most, overlap = _tile_of_rows(len(x), rows, bits, ordered)
+    tall, whole = max(triton.next_power_of_2(len(x)), 8), step[1] >= columns
+    splits = max(min(most * height // rows, words // 64), 1)
+    base, one, kind = (0x4300, 0x3F80, "bf16") if x.dtype == torch.bfloat16 else (0x6400, 0x3C00, "f16")
+    out = x.new_empty(splits, len(x), rows, dtype=torch.float32 if splits > 1 else x.dtype)
+    multiply_rows_of_words[rows // height, splits](
+        x, codes, scale, zeros, bias if splits == 1 else None, out, len(x), rows, words // 32, codes.stride(0),
+        *scale.stride(), *((0, 0) if zeros is None else zeros.stride()), base + lowest, added,
+        step[0] if step[0] < rows else 1 << 30, 1 << 30 if whole else step[1], whole,
+        _unpacking(kind, base, one) if bits else _unpacking_bytes(kind), bool(bits), tall, height, depth,
+        _layout_of_rows(tall, bits, warps, ordered), ordered, overlap, warps, zeros is not None,
+        bias is not None and splits == 1, num_warps=warps, launch_pdl=True,
+    )  # fmt: skip
+    if splits == 1:
+        return out[0]
+    made = x.new_empty(len(x), rows)
+    add_parts[triton.cdiv(made.numel(), 1024),](
+        out, bias, made, made.numel(), rows, splits, 1024, bias is not None, num_warps=4, launch_pdl=True
+    )
+    return made
+
+
+def _tile_of_rows(tall, rows, bits, ordered):
+    """The rows of the weight and the warps of a program, the depth of its ring, the programs, and whether they overlap.
+
+    As they were measured on H200.  There a product runs while the next numbers are unpacked.
+    """
+    small = tall <= 8 or (tall <= 16 and not bits and not ordered) or rows % 128
+    return (64, 4, 4, 396, True) if small else (128, 8, 3, 264, False)
+
+
+def _layout_of_rows(tall, bits, warps, ordered):
+    """The threads that load 8 columns each of x, of two pieces, so that they store them to banks of their own."""
+    columns = 256 if bits else 128
+    if ordered:
+        return gl.BlockedLayout([1, 8], [256 // columns, columns // 8], [warps, 1], [1, 0])
+    lanes = [[0, 8], [0, 16], [0, 32], *([[0, 64]] if bits else [[2, 0]]), [4, 0]]
+    others = [[0, columns // 2]] + [[n, 0] for n in (1, 2, 4, 8, 16, 32) if n < tall and [n, 0] not in lanes]
+    high = warps.bit_length() - 1
+    along = others[:high] + [[0, 0]] * (high - len(others))
+    return gl.DistributedLinearLayout([[0, 1], [0, 2], [0, 4], *others[high:]], lanes, along, [], [tall, columns])
+
+
+def _unpacking_bytes(kind):
+    """The instructions that make numbers of two words of 4 floats of 8 bits, a pair of each word in turn."""
+    lines = [".reg .b16 a, b, l, h; .reg .b32 f; .reg .f32 u, v;"]
+    for word in range(2):
+        lines.append(f"mov.b32 {{a, b}}, ${4 + word};")
+        for pair, half in enumerate("ab"):
+            if kind == "f16":
+                lines.append(f"cvt.rn.f16x2.e4m3x2 ${2 * pair + word}, {half};")
+                continue
+            lines.append(f"cvt.rn.f16x2.e4m3x2 f, {half}; mov.b32 {{l, h}}, f; cvt.f32.f16 u, l; cvt.f32.f16 v, h;")
+            lines.append(f"cvt.rn.bf16x2.f32 ${2 * pair + word}, v, u;")
+    return "{ " + " ".join(lines) + " }"
+
+
+# By the bits of codes: the digits that number the columns of 16 words, and in which order those of a piece have them.
+_DIGITS = {4: ((4, 2, 2, 2, 2, 2), (-2, -1, -4, -5, -6, -3)), 0: ((4, 2, 2, 2, 2), (-2, -3, -4, -5, -1))}
+
+
+def columns_in_order(x, ordered, words, bits):
+    """x `[…, columns]` with its columns ordered so."""
+    if ordered == "words":
+        return x.unflatten(-1, (words, -1)).mT.flatten(-2)
+    return _permuted(x, *_DIGITS[bits]) if ordered else x
+
+
+def as_it_was(x, ordered, words, bits):
+    """The same x before its columns were ordered so."""
+    if ordered == "words":
+        return x.unflatten(-1, (-1, words)).mT.flatten(-2)
+    if not ordered:
+        return x
+    digits, order = _DIGITS[bits]
+    back = [order.index(place - len(order)) - len(order) for place in range(len(order))]
+    return _permuted(x, [digits[place] for place in order], back)
+
+
+def _permuted(x, digits, order):
+    """x with the digits of its columns in another order, within as many columns as they number."""
+    return x.unflatten(-1, (-1, *digits)).permute(*range(x.dim()), *order).flatten(-1 - len(order))
 
 
 def _some_rows(x, codes, scale, zeros, bias, columns, bits, lowest, added, step):
@@ -456,20 +593,204 @@ def multiply_row_of_bytes(
     gl.store(out + line, made.to(out.dtype.element_ty))
 
 
-def _copy_ahead(ring, held, first, end, place):
-    """Asks for the codes from `first` on, if there are any, to be copied to a place of the ring."""
+def multiply_rows_of_words(
+    x, codes, scale, zeros, bias, out, tall, rows, stages, code_row, scale_row, scale_group, zero_row, zero_group,
+    LEAST: constexpr, ADDED: constexpr, STEP: constexpr, GROUP: constexpr, WHOLE: constexpr,
+    UNPACKING: constexpr, FOUR: constexpr, TALL: constexpr, HEIGHT: constexpr, DEPTH: constexpr, GIVEN: constexpr,
+    ORDERED: constexpr, OVERLAP: constexpr, WARPS: constexpr, ZEROS: constexpr, BIAS: constexpr,
+):  # fmt: skip
+    """The kernel for several rows x `[tall, columns]`: HEIGHT rows of the weight, a share of the columns.
+
+    A stage is 32 words of all these rows, in two pieces of 16.  A thread has two rows and four words of a piece: with x
+    in their order, their numbers are what tensor cores multiply, and come there from registers.  Sums of the columns
+    that share a scale are scaled.
+    """
+    PIECE: gl.constexpr = 128 if FOUR else 64  # columns
+    STRIPS: gl.constexpr = HEIGHT // 16
+    MADE: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [WARPS, 1], [16, TALL, 16])
+    LEFT: gl.constexpr = gl.DotOperandLayout(0, MADE, 2)
+    READ: gl.constexpr = gl.BlockedLayout([1, 1, 4], [1, 8, 4], [WARPS, 1, 1], [2, 1, 0])
+    BOTH: gl.constexpr = gl.BlockedLayout([2, 1, 1, 4], [1, 1, 8, 4], [1, WARPS, 1, 1], [3, 0, 2, 1])
+    LINES: gl.constexpr = gl.SliceLayout(2, READ)
+    CHAIN: gl.constexpr = WHOLE and OVERLAP  # a product runs while the numbers of the next piece are unpacked
+    low, part = gl.program_id(0) * HEIGHT, gl.program_id(1)
+    first, end = part * stages // gl.num_programs(1), (part + 1) * stages // gl.num_programs(1)
+    held = codes + (low + _axis(STRIPS, 1, BOTH) * 16 + _axis(16, 2, BOTH)).to(gl.int64) * code_row
+    held += _axis(2, 0, BOTH) * 16 + _axis(16, 3, BOTH)
+    ring = gl.allocate_shared_memory(
+        gl.int32, [DEPTH, 2, STRIPS, 16, 16], gl.SwizzledSharedLayout(1, 1, 1, [3, 2, 1, 0])
+    )
+    given_ring = gl.allocate_shared_memory(
+        x.dtype.element_ty, [DEPTH if ORDERED else 2, TALL, 2 * PIECE], gl.NVMMASharedLayout(128, 16, rank=2)
+    )
+    for ahead in gl.static_range(DEPTH - 1):
+        _ask_ahead(ring, held, (first + ahead) * 32, end * 32, ahead, None)
+        if not ORDERED:
+            async_copy.commit_group()
+    line = low + gl.arange(0, HEIGHT, gl.SliceLayout(1, MADE))
+    rates = scale + line // STEP * scale_row
+    strip = low + gl.arange(0, STRIPS, gl.SliceLayout(1, LINES))[:, None] * 16
+    strip += gl.arange(0, 16, gl.SliceLayout(0, LINES))[None, :]
+    if not WHOLE:
+        next_rate = _of_pieces(rates, first, PIECE, GROUP, scale_group)
+    if ZEROS:
+        next_lows = _of_pieces(zeros + strip // 8 * zero_row, first, PIECE, GROUP, zero_group)
+    _begin_early(True, False)
+    row, column = gl.arange(0, TALL, gl.SliceLayout(1, GIVEN)), gl.arange(0, 2 * PIECE, gl.SliceLayout(0, GIVEN))
+    given, there = x + row[:, None] * (stages * 2 * PIECE) + column[None, :], (row < tall)[:, None]
+    if ORDERED:
+        for ahead in gl.static_range(DEPTH - 1):
+            at = (first + ahead) * 2 * PIECE
+            _copy_ahead(given_ring, given, at, end * 2 * PIECE, ahead, there)
+    else:
+        loaded = gl.load(given + first * (2 * PIECE), there, 0.0)
+    total = gl.full([HEIGHT, TALL], 0.0, gl.float32, MADE)
+    if CHAIN:
+        total, last = hopper.warpgroup_mma_init(total), gl.full([HEIGHT, PIECE], 0.0, x.dtype.element_ty, LEFT)
+    for stage in range(first, end):
+        turn, further = stage - first, gl.minimum(stage + 1, end - 1)
+        _ask_ahead(ring, held, (stage + DEPTH - 1) * 32, end * 32, (turn + DEPTH - 1) % DEPTH, None)
+        if ORDERED:
+            at = (stage + DEPTH - 1) * 2 * PIECE
+            _copy_ahead(given_ring, given, at, end * 2 * PIECE, (turn + DEPTH - 1) % DEPTH, there)
+            async_copy.wait_group(DEPTH - 1)
+            hopper.fence_async_shared()
+        else:
+            async_copy.commit_group()
+            given_ring.index(turn % 2).store(_put_in_pieces(loaded, FOUR))
+            hopper.fence_async_shared()
+            async_copy.wait_group(DEPTH - 1)
+            loaded = gl.load(given + further * (2 * PIECE), there, 0.0)
+        words = ring.index(turn % DEPTH).load(BOTH).permute([1, 2, 3, 0]).split()
+        here = given_ring.index(turn % (DEPTH if ORDERED else 2))
+        if not WHOLE:
+            rate = next_rate[0].to(gl.float32), next_rate[1].to(gl.float32)
+            next_rate = _of_pieces(rates, further, PIECE, GROUP, scale_group)
+        if ZEROS:
+            lows = next_lows
+            next_lows = _of_pieces(zeros + strip // 8 * zero_row, further, PIECE, GROUP, zero_group)
+        some = ()
+        for piece in gl.static_range(2):
+            least = gl.full([STRIPS, 16], LEAST, gl.int32, LINES)
+            if ZEROS:
+                least += ((lows[piece] + ADDED) >> (strip % 8 * 4)) & 15
+            word = gl.convert_layout(words[piece], READ, assert_trivial=True)
+            left = gl.convert_layout(_unpacked(word, least, UNPACKING, FOUR, x), LEFT, assert_trivial=True)
+            right = here.slice(piece * PIECE, PIECE, dim=1).permute([1, 0])
+            if CHAIN:
+                before, _ = hopper.warpgroup_mma_wait(0, deps=[total, last])
+                total, last = hopper.warpgroup_mma(left, right, before, is_async=True), left
+            elif WHOLE:
+                made = hopper.warpgroup_mma(left, right, total, is_async=True)
+                total = hopper.warpgroup_mma_wait(0, deps=[made])
+            else:
+                total, some = _piece_added(total, some, left, right, rate, piece, FOUR, OVERLAP)
+    if CHAIN:
+        total, _ = hopper.warpgroup_mma_wait(0, deps=[total, last])
+    if WHOLE:
+        total *= gl.load(rates).to(gl.float32)[:, None]
+    if BIAS:
+        total += gl.load(bias + line).to(gl.float32)[:, None]
+    row = gl.arange(0, TALL, gl.SliceLayout(0, MADE))[None, :]
+    gl.store(out + (part * tall * rows + row * rows + line[:, None]), total.to(out.dtype.element_ty), row < tall)
+
+
+def _of_pieces(at, stage, PIECE: constexpr, GROUP: constexpr, step):
+    """Scales or zeros of the two pieces of a stage: the same for both if their groups are so large."""
+    one = gl.load(at + stage * (2 * PIECE) // GROUP * step)
+    two = one
+    if GROUP % (2 * PIECE):
+        two = gl.load(at + (stage * (2 * PIECE) + PIECE) // GROUP * step)
+    return one, two
+
+
+def _unpacked(word, least, UNPACKING: constexpr, FOUR: constexpr, x):
+    """The numbers `[strips * 16, columns]` of words `[strips, 16, 16]`, as each thread has them."""
+    strips: gl.constexpr = word.shape[0]
+    if FOUR:
+        less = ((least | 0x8000) * 0x10001)[:, :, None] + word * 0
+        n = gl.inline_asm_elementwise(
+            UNPACKING, "=r,=r,=r,=r,=r,=r,=r,=r,r,r,r,r", [word, less],
+            dtype=(x.dtype.element_ty,) * 8, is_pure=True, pack=2,
+        )  # fmt: skip
+        one, two = gl.join(gl.join(n[0], n[4]), gl.join(n[1], n[5])), gl.join(gl.join(n[2], n[6]), gl.join(n[3], n[7]))
+        made = gl.join(one, two).reshape([strips, 16, 4, 2, 2, 2, 2, 2])  # the last three: lowest bits first
+        made = made.permute([0, 1, 7, 6, 5, 3, 2, 4]).reshape([strips * 16, 128])
+    else:
+        n = gl.inline_asm_elementwise(
+            UNPACKING, "=r,=r,=r,=r,r,r", [word], dtype=(x.dtype.element_ty,) * 4, is_pure=True, pack=2
+        )
+        made = gl.join(gl.join(n[0], n[1]), gl.join(n[2], n[3])).reshape([strips, 16, 4, 2, 2, 2, 2])
+        made = made.permute([0, 1, 6, 5, 3, 2, 4]).reshape([strips * 16, 64])
+    return made
+
+
+def _piece_added(total, some, left, right, rate, piece: constexpr, FOUR: constexpr, OVERLAP: constexpr):
+    """The sums with those of a piece, or of both after the second; `some` is kept from the first one to the second."""
+    none = gl.full(total.shape, 0.0, gl.float32, total.type.layout)
+    if not FOUR:  # a scale is for both
+        made = hopper.warpgroup_mma(left, right, none if piece == 0 else some, use_acc=piece != 0, is_async=True)
+        some = hopper.warpgroup_mma_wait(0, deps=[made])
+        if piece == 1:
+            total += some * rate[0][:, None]
+    else:
+        made = hopper.warpgroup_mma(left, right, none, use_acc=False, is_async=True)
+        if not OVERLAP:
+            total += hopper.warpgroup_mma_wait(0, deps=[made]) * rate[piece][:, None]
+        elif piece == 0:
+            some = made, left
+        else:
+            before, _ = hopper.warpgroup_mma_wait(1, deps=[some[0], some[1]])
+            total += before * rate[0][:, None]
+            now, _ = hopper.warpgroup_mma_wait(0, deps=[made, left])
+            total += now * rate[1][:, None]
+    return total, some
+
+
+def _put_in_pieces(x, FOUR: constexpr):
+    """x `[rows, columns of two pieces]` with its columns ordered by pieces."""
+    tall: gl.constexpr = x.shape[0]
+    if FOUR:
+        made = x.reshape([tall, 2, 4, 2, 2, 2, 2, 2]).permute([0, 1, 6, 7, 4, 3, 2, 5]).reshape([tall, 256])
+    else:
+        made = x.reshape([tall, 2, 4, 2, 2, 2, 2]).permute([0, 1, 5, 4, 3, 2, 6]).reshape([tall, 128])
+    return made
+
+
+def add_parts(parts, bias, out, size, rows, SPLITS: constexpr, WIDTH: constexpr, BIAS: constexpr):
+    """The kernel that adds what programs made of their shares of the columns."""
+    at = tl.program_id(0) * WIDTH + tl.arange(0, WIDTH)
+    tl.extra.cuda.gdc_launch_dependents()
+    tl.extra.cuda.gdc_wait()
+    total = tl.load(parts + at, at < size, 0.0)
+    for split in tl.static_range(1, SPLITS):
+        total += tl.load(parts + split * size + at, at < size, 0.0)
+    if BIAS:
+        total += tl.load(bias + at % rows, at < size, 0.0).to(tl.float32)
+    tl.store(out + at, total, at < size)
+
+
+def _ask_ahead(ring, held, first, end, place, there):
+    """Asks for what is from `first` on, if there is any, to be copied to a place of the ring."""
     if first < end:
-        copy_to_shared(ring.index(place), held + first)
+        copy_to_shared(ring.index(place), held + first, mask=there)
+
+
+def _copy_ahead(ring, held, first, end, place, there=None):
+    """The same, as the last one of a group."""
+    _ask_ahead(ring, held, first, end, place, there)
     async_copy.commit_group()
 
 
-def _begin_early(EARLY: constexpr):
+def _begin_early(EARLY: constexpr, WAITS_FIRST: constexpr = True):
     """Waits for the kernel before this one, if this one was launched before it ended, and lets the next one begin."""
     if EARLY:
         wait: gl.constexpr = "griddepcontrol.wait; mov.u32 $0, 0;"
         go: gl.constexpr = "griddepcontrol.launch_dependents; mov.u32 $0, 0;"
-        gl.inline_asm_elementwise(wait, "=r", [], dtype=gl.int32, is_pure=False, pack=1)
-        gl.inline_asm_elementwise(go, "=r", [], dtype=gl.int32, is_pure=False, pack=1)
+        first: gl.constexpr = wait if WAITS_FIRST else go
+        then: gl.constexpr = go if WAITS_FIRST else wait
+        gl.inline_asm_elementwise(first, "=r", [], dtype=gl.int32, is_pure=False, pack=1)
+        gl.inline_asm_elementwise(then, "=r", [], dtype=gl.int32, is_pure=False, pack=1)
 
 
 def _along(size: constexpr, dim: constexpr, layout: constexpr):
@@ -509,16 +830,20 @@ def _as_operand(tile):
 
 
 if triton is not None:
-    multiply_row, multiply_rows = triton.jit(multiply_row), triton.jit(multiply_rows)
+    multiply_row, multiply_rows, add_parts = map(triton.jit, (multiply_row, multiply_rows, add_parts))
 if gluon is not None:
-    _copy_ahead, _begin_early, _split_codes = map(gluon.jit, (_copy_ahead, _begin_early, _split_codes))
-    _along, _axis, _as_operand = map(gluon.jit, (_along, _axis, _as_operand))
+    _ask_ahead, _copy_ahead, _begin_early = map(gluon.jit, (_ask_ahead, _copy_ahead, _begin_early))
+    _along, _axis, _as_operand, _split_codes = map(gluon.jit, (_along, _axis, _as_operand, _split_codes))
+    _of_pieces, _unpacked, _piece_added, _put_in_pieces = map(
+        gluon.jit, (_of_pieces, _unpacked, _piece_added, _put_in_pieces)
+    )
+    multiply_rows_of_words = gluon.jit(do_not_specialize=["tall", "stages"])(multiply_rows_of_words)
     multiply_row_of_words, multiply_row_of_bytes = gluon.jit(multiply_row_of_words), gluon.jit(multiply_row_of_bytes)
 
 
 PRODUCT_SCHEMA = (
     "(Tensor x, Tensor[] codes, Tensor[] scale, Tensor[]? zeros=None, Tensor[]? bias=None, "
-    "int bits=0, int lowest=0, int added=0, int[] step=[1, 1], bool wide=False, bool ordered=False) -> Tensor"
+    'int bits=0, int lowest=0, int added=0, int[] step=[1, 1], bool wide=False, str ordered="") -> Tensor'
 )
 # An operator, which torch.compile takes as it is.  Artifacts of other versions have files with other ones.
 PRODUCT = f"quantized_linear_{crc32(Path(__file__).read_bytes()):08x}"

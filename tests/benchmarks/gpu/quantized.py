@@ -1,7 +1,8 @@
 """Decoding over quantized weights beside bfloat16: `python3 -m tests.benchmarks.gpu.quantized [KIND ...] [--compile]`.
 
 Each kind is the decoder of `tests.benchmarks.gpu.decoder`, cut for one GPU, with random weights that are made there; it
-prints the time of a step of one text of 1,000 tokens, with `--compile` of stages that torch.compile makes faster.
+prints the time of a step of one text of 1,000 tokens, with `--texts 1 32` of one and of 32 at once; `--compile` has
+torch.compile make the stages faster.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ def main() -> None:
     parser.add_argument("kinds", nargs="*", default=[*KINDS], choices=KINDS)
     parser.add_argument("--layers", type=int, default=16)
     parser.add_argument("--compile", action="store_true", help="have torch.compile make the stages faster")
+    parser.add_argument("--texts", type=int, nargs="+", default=[1], help="how many a step is for, one after the other")
     parser.add_argument("--plan-only", action="store_true")
     given = parser.parse_args()
     folders = {kind: compiled(kind, given.layers) for kind in given.kinds}
@@ -62,10 +64,11 @@ def main() -> None:
             warnings.simplefilter("ignore")
             pipe = Pipeline.load(folder, processes=False, compile=given.compile)
         with pipe:
-            took = [tokens.steps(pipe, 1, 1000, 64, 10_000 * (i + 1))[1] for i in range(4)]
-            held = torch.cuda.memory_allocated()
-        times = " ".join(f"{step * 1e3:.2f}" for step in took)
-        print(f"{kind}, {given.layers} layers: {times} ms a step of one text; {held / 1e9:.2f} GB held", flush=True)
+            for rows in given.texts:
+                new = 60 + 4 * rows  # while others are prefilled, the first texts go on
+                took = [tokens.steps(pipe, rows, 1000, new, 10_000 * (i + 1))[1] for i in range(4)]
+                times, held = " ".join(f"{step * 1e3:.2f}" for step in took), torch.cuda.memory_allocated() / 1e9
+                print(f"{kind}, {given.layers} layers, {rows} texts: {times} ms a step; {held:.2f} GB held", flush=True)
 
 
 if __name__ == "__main__":
