@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod, sqrt
 from pathlib import Path
@@ -17,6 +17,7 @@ from ir.checkpoint.files import read_checkpoint
 from ir.checkpoint.names import own_tensors, renamed_for, unwrapped
 from ir.checkpoint.quantized.transposed import lies_across
 from ir.checkpoint.tensors import Tensorlike
+from ir.checkpoint.ties import tied_names
 from ir.errors import SourceError
 
 SETTINGS = "adapter_config.json"
@@ -127,10 +128,11 @@ class Adapter:
         """
         own = own_tensors(model)
         factors, whole = self.by_target(own)
-        merged, once = {**tensors, **whole}, bool(self.settings.get("ensure_weight_tying"))
+        base = {**tensors, **whole}
+        merged, once = dict(base), bool(self.settings.get("ensure_weight_tying"))
         done = set[str]()  # of weights that have several names, each of which peft then adapts alike
         for name, parts in factors.items():
-            stored = _ties(own, merged, name)
+            stored = [n for n in tied_names(name, own, base) if n in base] if name in own else []
             if not stored or set(parts) != {"A", "B"}:
                 raise SourceError(f"{self.path} adapts {name}, which the model has no weight for")
             if not once or done.isdisjoint(stored):
@@ -138,11 +140,15 @@ class Adapter:
             done.update(stored)
         return merged
 
-    def shared(self, model: nn.Module) -> str:
-        """A note on the weights that the model has under other names, too; empty where no such one is adapted."""
+    def shared(self, model: nn.Module, tensors: Mapping[str, Tensorlike]) -> str:
+        """A note on the weights that the model has under other names, too; empty where no such one is adapted.
+
+        `tensors` are those that the adapter is merged into.
+        """
         own = own_tensors(model)
-        adapted = () if self.settings.get("ensure_weight_tying") else self.by_target(own)[0]
-        names = {name: [n for n in _ties(own, own, name) if n != name] for name in adapted}
+        factors, whole = self.by_target(own)
+        adapted = () if self.settings.get("ensure_weight_tying") else factors
+        names = {name: tied_names(name, own, {**tensors, **whole})[1:] for name in adapted}
         tied = [f"{name}, which is {others[0]}, too" for name, others in names.items() if others]
         return f"{self} was trained on {'; '.join(tied)}: both are changed, as peft merges it" if tied else ""
 
@@ -236,9 +242,3 @@ def _of_pattern(pattern: Mapping[str, Any] | None, path: str, default: Any) -> A
     """The value of the first key that is the module's path, or the end of it, as a regular expression."""
     found = (value for key, value in (pattern or {}).items() if re.match(rf"(.*\.)?({key})$", path))
     return next(found, default)
-
-
-def _ties(own: Mapping[str, torch.Tensor], tensors: Collection[str], name: str) -> list[str]:
-    """The names that the model has for one tensor, those among `tensors`; first the given one, if it is among them."""
-    others = (other for other in tensors if other != name and own.get(other, name) is own.get(name))
-    return [*[name] * (name in tensors), *others]

@@ -165,7 +165,7 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         for adapter in (adapter for adapter in adapters if not adapter.kept):
             merged = adapter.merged(model, tensors)
             changed = sum(tensors.get(name) is not tensor for name, tensor in merged.items())
-            notes += filter(None, (f"{adapter} is merged into {changed} weights", adapter.shared(model)))
+            notes += filter(None, (f"{adapter} is merged into {changed} weights", adapter.shared(model, tensors)))
             tensors = merged
         return Checkpoint(self.path, tensors, tuple(notes), self.tables)
 
@@ -263,7 +263,7 @@ def check_weights(graph: Graph, weights: Mapping[str, torch.Tensor]) -> None:
         return
     for value in stored:
         _check_type(value, weights)
-        check_ties(value.fqns, weights.tensors, str(weights))
+        check_ties(value, weights.tensors, str(weights))
 
 
 def _origin(weights: Mapping[str, torch.Tensor]) -> str:

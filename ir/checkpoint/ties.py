@@ -7,13 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping
 import torch
 from torch import nn
 
+from ir.checkpoint.names import same_values
 from ir.checkpoint.tensors import Tensorlike
 from ir.errors import SourceError
+from ir.graph import Param, State
 
 
-def check_ties(names: Iterable[str], tensors: Mapping[str, Tensorlike], origin: str) -> None:
+def check_ties(value: Param | State, tensors: Mapping[str, Tensorlike], origin: str) -> None:
     """Raise SourceError for names that the model ties and whose tensors differ in the checkpoint."""
-    for first, other in _differing(names, tensors):
+    for first, other in _differing(value.fqns, tensors, value.type.dtype):
         raise SourceError(f"{first} and {other} are one weight in the model and differ in {origin}; untie them")
 
 
@@ -26,7 +28,7 @@ def untie(model: nn.Module, tensors: Mapping[str, Tensorlike]) -> Iterator[str]:
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)
     for tied in names.values():
-        for first, other in _differing(tied, tensors):
+        for first, other in _differing(tied, tensors, model.get_parameter(tied[0]).dtype):
             owner, _, attribute = other.rpartition(".")
             layer = model.get_submodule(owner)
             own: torch.Tensor = getattr(layer, attribute)
@@ -34,10 +36,21 @@ def untie(model: nn.Module, tensors: Mapping[str, Tensorlike]) -> Iterator[str]:
             yield f"{first} and {other} have other values, and so are two weights, though config.json says one"
 
 
-def _differing(names: Iterable[str], tensors: Mapping[str, Tensorlike]) -> Iterator[tuple[str, str]]:
-    """The first of the names, with each other one whose values are not its values."""
+def tied_names(name: str, own: Mapping[str, torch.Tensor], tensors: Mapping[str, Tensorlike]) -> list[str]:
+    """The names of one tensor of the model, `own` by its names, that do not have other values among `tensors`.
+
+    The given name comes first.
+    """
+    names = [name, *(other for other in own if other != name and own[other] is own[name])]
+    apart = {other for _, other in _differing(names, tensors, own[name].dtype)}
+    return [other for other in names if other not in apart]
+
+
+def _differing(
+    names: Iterable[str], tensors: Mapping[str, Tensorlike], dtype: torch.dtype
+) -> Iterator[tuple[str, str]]:
+    """The first of the names, with each other one whose values are not its values in a dtype, that of the model."""
     first, *others = [name for name in names if name in tensors] or [""]
     for other in others:
-        a, b = tensors[first], tensors[other]
-        if a != b and not torch.equal(a.read(a.dtype), b.read(b.dtype)):
+        if not same_values(tensors[first], tensors[other], dtype):
             yield first, other

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ir.checkpoint import tensors
 from ir.checkpoint.adapters import Adapted, Adapter
 from ir.checkpoint.checkpoint import Checkpoint, check_linked
+from ir.checkpoint.tensors import Held
 from ir.errors import SourceError
 from ir.sources import Reading, read_source
 from ir.sources.folders import base_folder, model_folder
@@ -103,7 +104,24 @@ def test_a_weight_that_is_adapted_under_two_names_is_adapted_once(tmp_path: Path
     merged = adapter.merged(Model(), held.tensors)["embed.weight"]
     product = (a["embed.lora_embedding_B"] @ a["embed.lora_embedding_A"]).t() * 4.0
     torch.testing.assert_close(merged.read(torch.float32), held["embed.weight"] + product)
-    assert adapter.shared(Model()) == ""
+    assert adapter.shared(Model(), held.tensors) == ""
+
+
+@pytest.mark.parametrize("from_adapter", [False, True])
+def test_a_head_of_other_values_is_not_adapted_with_the_embeddings(tmp_path: Path, from_adapter: bool) -> None:
+    """peft adapts what transformers loads: two weights, of which the adapter may replace one."""
+    saved(tmp_path)
+    head, held = torch.randn(5, 4), Checkpoint.open(tmp_path)
+    whole = {"base_model.model.head.weight": head}
+    if from_adapter:
+        file = tmp_path / "adapter_model.safetensors"
+        save_file({**load_file(file), **whole}, file)
+    tensors = {**held.tensors, **({} if from_adapter else {"head.weight": Held(head)})}
+    adapter = Adapter.open(tmp_path)
+    merged = adapter.merged(Model(), tensors)
+    assert isinstance(merged["embed.weight"], Adapted)
+    assert torch.equal(merged["head.weight"].read(torch.float32), head)
+    assert adapter.shared(Model(), tensors) == ""
 
 
 def test_a_folder_of_adapters_names_one(tmp_path: Path) -> None:

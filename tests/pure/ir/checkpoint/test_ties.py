@@ -13,6 +13,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from ir.checkpoint.tensors import Held
 from ir.checkpoint.ties import check_ties, untie
 from ir.errors import SourceError
+from ir.graph import Param
+from ir.sizes import TensorType
 from ir.sources import read_source
 
 TIED = LlamaConfig(
@@ -46,12 +48,27 @@ def test_a_weight_of_two_values_becomes_two(head: float) -> None:
     assert notes == ([] if head == 1.0 else [note])
 
 
+def test_copies_that_the_dtype_of_the_model_makes_equal_are_one() -> None:
+    """transformers compares what it has loaded."""
+    fine = torch.full((5, 4), 1 / 3)
+    tensors = {"embed.weight": Held(fine), "head.weight": Held(fine.bfloat16())}
+    assert not list(untie(Model().bfloat16(), tensors))
+    check_ties(tied(torch.bfloat16), tensors, "weights")
+    with pytest.raises(SourceError, match="differ in weights"):
+        check_ties(tied(torch.float32), tensors, "weights")
+    assert len(list(untie(Model(), tensors))) == 1
+
+
+def tied(dtype: torch.dtype) -> Param:
+    return Param("head", TensorType((5, 4), dtype), fqns=("embed.weight", "head.weight"))
+
+
 def test_ties_of_two_values_are_refused() -> None:
-    check_ties(["embed.weight", "head.weight"], held(1.0), "weights")
+    check_ties(tied(torch.float32), held(1.0), "weights")
     with pytest.raises(
         SourceError, match=r"embed.weight and head.weight are one weight in the model and differ in wei"
     ):
-        check_ties(["embed.weight", "head.weight"], held(2.0), "weights")
+        check_ties(tied(torch.float32), held(2.0), "weights")
 
 
 def test_a_folder_is_untied_as_transformers_unties_it(tmp_path: Path) -> None:
