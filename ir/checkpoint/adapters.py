@@ -17,7 +17,7 @@ from ir.checkpoint.files import read_checkpoint
 from ir.checkpoint.names import own_tensors, renamed_for, unwrapped
 from ir.checkpoint.quantized.transposed import lies_across
 from ir.checkpoint.tensors import Tensorlike
-from ir.checkpoint.ties import tied_names
+from ir.checkpoint.ties import alike_names
 from ir.errors import SourceError
 
 SETTINGS = "adapter_config.json"
@@ -132,7 +132,7 @@ class Adapter:
         merged, once = dict(base), bool(self.settings.get("ensure_weight_tying"))
         done = set[str]()  # of weights that have several names, each of which peft then adapts alike
         for name, parts in factors.items():
-            stored = [n for n in tied_names(name, own, base) if n in base] if name in own else []
+            stored = [n for n in alike_names(name, own, base) if n in base] if name in own else []
             if not stored or set(parts) != {"A", "B"}:
                 raise SourceError(f"{self.path} adapts {name}, which the model has no weight for")
             if not once or done.isdisjoint(stored):
@@ -148,7 +148,7 @@ class Adapter:
         own = own_tensors(model)
         factors, whole = self.by_target(own)
         adapted = () if self.settings.get("ensure_weight_tying") else factors
-        names = {name: tied_names(name, own, {**tensors, **whole})[1:] for name in adapted}
+        names = {name: alike_names(name, own, {**tensors, **whole})[1:] for name in adapted}
         tied = [f"{name}, which is {others[0]}, too" for name, others in names.items() if others]
         return f"{self} was trained on {'; '.join(tied)}: both are changed, as peft merges it" if tied else ""
 

@@ -41,8 +41,6 @@ def weights_in(folder: Path, variant: str = "") -> Path:
     for name, plain in zip(names, _NAMES, strict=True):
         index = f"{plain}.index.{variant}.json" if variant else f"{plain}.index.json"
         for place in (folder / name, folder / index, folder / f"{name}.index.json"):
-            if place.is_symlink() and not place.exists():
-                raise SourceError(f"{place} is a link to {place.readlink()}, which is not here; fetch that")
             if place.is_file():
                 _require_one_model(folder, plain)
                 return place
@@ -108,6 +106,10 @@ def _only_file(folder: Path, names: list[str]) -> Path:
     shard = next((f for f in files if _SHARD.search(f.stem)), None)
     if (len(files) == 1 and shard is None) or (files and all("rank" in f.stem for f in files)):
         return files[0]
+    if broken := next(
+        (f for f in sorted(folder.iterdir()) if f.is_symlink() and not f.exists() and _of_weights(f)), None
+    ):
+        raise SourceError(f"{broken} is a link to {broken.readlink()}, which is not here; fetch that")
     if variants := sorted({v for f in folder.iterdir() for v in _variant(f.name)}):
         raise SourceError(f"the folder {folder} has its weights as {', '.join(variants)}: say --variant {variants[0]}")
     if shard is not None:
@@ -123,18 +125,24 @@ def _only_file(folder: Path, names: list[str]) -> Path:
         raise SourceError(f"the folder {folder} has several files of weights ({listed}); name one with --checkpoint")
     if foreign := next(filter(library_of, sorted(folder.iterdir())), None):
         require_own(foreign)
-    if steps := sorted(_steps_within(folder), key=lambda step: step_number(step.name)):
-        raise SourceError(f"{folder} is the output of a training run; name a step in it, the newest is {steps[-1]}")
+    if within := sorted(_folders_within(folder), key=lambda found: (step_number(found.name), found)):
+        if step_number(within[0].name) >= 0:
+            raise SourceError(
+                f"{folder} is the output of a training run; name a step in it, the newest is {within[-1]}"
+            )
+        listed = ", ".join(str(found.relative_to(folder)) for found in sorted(within)[:5])
+        raise SourceError(
+            f"the folder {folder} has weights in folders of its own ({listed}); name one with --checkpoint"
+        )
     if foreign := next(filter(library_of, sorted(folder.glob("*/*"))), None):
         require_own(foreign)
     raise SourceError(f"the folder {folder} is not a checkpoint: it has no {', '.join(names)} or index of shards")
 
 
-def _steps_within(folder: Path) -> set[Path]:
-    """The folders below that have a number at the end of their name, and weights."""
+def _folders_within(folder: Path) -> set[Path]:
+    """The folders below that have weights."""
     files = (file for pattern in ("*/*", "*/*/*") for file in folder.glob(pattern))
-    found = {f.parent for f in files if f.name == METADATA or (f.suffix in WEIGHT_SUFFIXES and _may_hold(f))}
-    return {step for step in found if step_number(step.name) >= 0}
+    return {f.parent for f in files if f.name == METADATA or (f.suffix in WEIGHT_SUFFIXES and _may_hold(f))}
 
 
 def step_number(name: str) -> int:
@@ -146,6 +154,11 @@ def step_number(name: str) -> int:
 def _may_hold(file: Path) -> bool:
     """Whether a file may hold a model's weights: others hold the state of a training run."""
     return _OF_A_RUN.fullmatch(file.stem) is None
+
+
+def _of_weights(file: Path) -> bool:
+    """Whether the name of a file is that of weights, or of an index of their shards."""
+    return (file.suffix in WEIGHT_SUFFIXES and _may_hold(file)) or file.name.endswith(".index.json")
 
 
 def _variant(name: str) -> Iterator[str]:

@@ -36,7 +36,7 @@ def untie(model: nn.Module, tensors: Mapping[str, Tensorlike]) -> Iterator[str]:
             yield f"{first} and {other} have other values, and so are two weights, though config.json says one"
 
 
-def tied_names(name: str, own: Mapping[str, torch.Tensor], tensors: Mapping[str, Tensorlike]) -> list[str]:
+def alike_names(name: str, own: Mapping[str, torch.Tensor], tensors: Mapping[str, Tensorlike]) -> list[str]:
     """The names of one tensor of the model, `own` by its names, that do not have other values among `tensors`.
 
     The given name comes first.

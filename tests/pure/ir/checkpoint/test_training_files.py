@@ -132,6 +132,21 @@ def test_what_torch_did_not_write_is_named(name: str, text: bytes, message: str,
             Checkpoint.open(path)
 
 
+def test_weights_in_folders_of_which_some_are_no_steps_are_listed(tmp_path: Path) -> None:
+    for part in ("unet", "text_encoder_2"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "model.safetensors").touch()
+    message = r"has weights in folders of its own \(text_encoder_2, unet\); name one with --checkpoint$"
+    with pytest.raises(SourceError, match=message):
+        Checkpoint.open(tmp_path)
+
+
+def test_a_link_to_nothing_is_passed_by_where_there_are_other_weights(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").symlink_to("gone")
+    torch.save({"weight": torch.ones(2)}, tmp_path / "pytorch_model.bin")
+    assert list(Checkpoint.open(tmp_path)) == ["weight"]
+
+
 def test_an_openvino_model_is_named(tmp_path: Path) -> None:
     (tmp_path / "openvino_model.bin").write_bytes(bytes(100))
     (tmp_path / "openvino_model.xml").write_text("<net/>")
