@@ -206,6 +206,7 @@ class Pipeline:
         """Start a batch; the future holds the model's result, or a StageError.
 
         Until then its tensors must stay as they are: where one is changed in place, the future holds an InputError.
+        Of slices of a larger tensor, samples are compared, on an accelerator none.
         Raises InputError before anything runs.
         """
         self._engine.require_open()

@@ -292,22 +292,34 @@ def test_batches_that_raise(pipe: Pipeline) -> None:
     assert torch.equal(pipe(X), (X + 1) * 2)
 
 
+def slow_chain(folder: Path) -> Path:
+    """y = (x + 1) * 2, in stages that are slower than a caller who fills tensors."""
+    first = Part("time.sleep(0.01)\nreturn (x + 1,)", {"x": None}, {"h": ((1,), ())})
+    return write(folder, [first, Part("return (h * 2,)", {"h": 0}, {"y": ((), (0,))})])
+
+
 @pytest.mark.parametrize("processes", [False, True])
 def test_a_buffer_that_is_filled_anew_while_its_batch_is_in_flight(tmp_path: Path, processes: bool) -> None:
     buffer, filled = torch.zeros(2, 4), X.clone()
-
-    def source() -> Iterator[torch.Tensor]:
-        for value in range(20):
-            yield buffer.fill_(value)
-
-    with Pipeline.load(chain(tmp_path), processes=processes) as pipe:
-        with pytest.raises(InputError, match="argument `x` was changed in place while its batch was in flight"):
-            list(pipe.map(source()))
+    sources = (buffer.fill_(v) for v in range(20)), (buffer.fill_(v)[:1] for v in range(20))
+    with Pipeline.load(slow_chain(tmp_path), processes=processes) as pipe:
+        for source in sources:
+            with pytest.raises(InputError, match="argument `x` was changed in place while its batch was in flight"):
+                list(pipe.map(source))
         for value in range(3):
             assert torch.equal(pipe(filled.fill_(value)), (filled + 1) * 2)
         with torch.inference_mode():
             made = torch.ones(2, 4)
         assert torch.equal(pipe(made), torch.full((2, 4), 4.0))
+
+
+@pytest.mark.parametrize("processes", [False, True])
+def test_slices_of_a_buffer_are_filled_while_others_are_in_flight(tmp_path: Path, processes: bool) -> None:
+    ring = torch.zeros(4, 2, 4).unbind()
+    with Pipeline.load(slow_chain(tmp_path), processes=processes) as pipe:
+        results = pipe.map((ring[value % 4].fill_(value) for value in range(10)), in_flight=3)
+        for value, result in enumerate(results):
+            assert torch.equal(result, torch.full((2, 4), (value + 1) * 2.0))
 
 
 def test_a_result_class_that_raises(tmp_path: Path) -> None:
