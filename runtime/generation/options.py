@@ -89,8 +89,8 @@ def pad_id(generation: Generation, given: Mapping[str, Any]) -> int:
 def told_padding(generation: Generation, given: Mapping[str, Any]) -> int | None:
     """The id of padding, where it is told from the ids that end a text, as transformers has it.  Raises InputError."""
     pad, ends = pad_id(generation, given), given.get("eos_token_id")
-    ends = generation.stop if ends is None else ends
-    return None if pad in (ends if isinstance(ends, (list, tuple)) else (ends,)) else pad
+    told = not any(_is_whole(one) and one == pad for one in _each(generation.stop if ends is None else ends))
+    return pad if told else None
 
 
 def text_options(
@@ -149,7 +149,7 @@ def _length(generation: Generation, prompt: int, named: dict[str, Any], padding:
     forced = max(len(generation.begin) - 1, 0)  # new ones, too, as transformers counts
     if "max_new_tokens" in named:
         new, name = named["max_new_tokens"], "max_new_tokens"
-        new = new - forced if isinstance(new, int) and new > forced else new
+        new = new - forced if _is_whole(new) and new > forced else new
     elif _is_whole(named.get("max_length", 1)):
         new, name = named.get("max_length", generation.max_length + padding) - padding - prompt, "max_length"
     else:
@@ -169,7 +169,7 @@ def _ends(generation: Generation, named: dict[str, Any]) -> tuple[frozenset[int]
     """The ids and the texts that end a text."""
     ids = named.get("eos_token_id", generation.stop)
     stop = named.get("stop", ())
-    parts = [part for given in (ids, stop) for part in (given if isinstance(given, (list, tuple, set)) else [given])]
+    parts = [*_each(ids), *_each(stop)]
     wrong = [part for part in parts if not (isinstance(part, str) or _is_whole(part)) or part == ""]
     if wrong:
         raise InputError(f"{wrong[0]!r} ends no text; stop takes texts and token ids")
@@ -212,3 +212,8 @@ def _check_sampling(sampling: Sampling) -> None:
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _each(given: Any) -> list[Any]:
+    """The ids and texts of an option that takes one or several."""
+    return [*given] if isinstance(given, (list, tuple, set, frozenset)) else [given]

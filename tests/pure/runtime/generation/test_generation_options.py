@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from runtime.errors import InputError
-from runtime.generation.options import Sampling, TextOptions, text_options
+from runtime.generation.options import Sampling, TextOptions, text_options, told_padding
 from runtime.manifest.manifest import Generation
 from tests.support.texts import END, FULL
 
@@ -50,11 +50,22 @@ def test_padding_counts_for_the_length_of_a_text() -> None:
     assert text_options(SAYS, 5, {"do_sample": False}, padding=3).new == 15
 
 
+@pytest.mark.parametrize("kind", [list, tuple, set, frozenset])
+def test_padding_is_told_from_the_ids_that_end_a_text(kind: type) -> None:
+    """However they are given; an id that does both ends texts, and is no padding."""
+    assert told_padding(SAYS, {"pad_token_id": 2}) is None
+    assert told_padding(SAYS, {"pad_token_id": 4, "eos_token_id": kind([3, 4])}) is None
+    assert told_padding(SAYS, {"pad_token_id": 2, "eos_token_id": kind([3, 4])}) == 2
+    assert told_padding(SAYS, {"pad_token_id": 2, "eos_token_id": torch.tensor([3, 4])}) == 2  # refused by others
+    assert text_options(SAYS, 5, {"eos_token_id": kind([3]), "stop": kind(["."])}).ends == (".",)
+
+
 @pytest.mark.parametrize(
     ("prompt", "given", "message"),
     [
         (20, {}, "the prompt has 20 tokens, and a text of this artifact at most 20 with what follows"),
         (5, {"max_new_tokens": 0}, "max_new_tokens is 0, which leaves no token to write"),
+        (5, {"max_new_tokens": True}, "max_new_tokens is True, which leaves no token to write"),
         (5, {"max_length": 5}, "max_length is 5, which leaves no token to write"),
         (
             5,
