@@ -91,7 +91,7 @@ def _product(x, codes, scale, zeros, bias, bits, lowest, added, step, wide, orde
             ahead = _row_ahead if tall == 1 else _rows_ahead
             made = ahead(x, codes, scale, zeros, bias, bits, lowest, added, step, ordered)
         except triton.CompilationError as e:  # its language may change from one triton to the next
-            made = _without_copies(e)
+            made = _without_copies(e, tall)
         if made is not None:
             return made.view(*x.shape[:-1], rows)
     if ordered == "pieces" or not kernel:
@@ -125,10 +125,11 @@ def _rows_ahead(x, codes, scale, zeros, bias, bits, lowest, added, step, ordered
     return _rows_of_words(x, codes, scale, zeros, bias, bits, lowest, added, step, bool(ordered))
 
 
-def _without_copies(error):
-    """Have the other kernels take all rows from now on."""
-    global gluon
-    gluon, which = None, "the kernels that copy codes ahead"
+def _without_copies(error, tall):
+    """Have the other kernels take several rows, or any, from now on: the one for several rows needs more of gluon."""
+    global gluon, hopper
+    gluon, hopper = gluon if tall > 1 else None, None
+    which = "the kernel for several rows" if tall > 1 else "the kernels that copy codes ahead"
     warnings.warn(f"triton {triton.__version__} does not compile {which}: {error}", stacklevel=2)
 
 
