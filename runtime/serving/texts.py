@@ -36,6 +36,7 @@ class ServedText:
     prompt_tokens: int = 0
     seen: int = 0  # tokens of the present engine
     told: int = 0  # tokens that were handed on
+    reason: str = ""  # of its end, also where it was begun again and ends before a token that was handed on
     deaths: int = 0  # of engines that it alone may have ended
     losses: int = 0  # of engines that wrote it, since its last token
 
@@ -111,6 +112,7 @@ class Texts:
         if (text := self._texts.get(fields["id"])) is None:
             return
         text.seen += 1
+        text.reason = fields["reason"]
         if text.seen > text.told:
             text.told += 1
             was_suspect, text.losses = text.is_suspect, 0

@@ -130,8 +130,8 @@ class TextAnswer:
 
     def _ended(self, choice: Choice) -> dict[str, Any]:
         said = self._said(choice, choice.tokens, "message", {"role": "assistant"})
-        reason = choice.tokens[-1].reason
-        return {"index": choice.index, **said, "logprobs": self._logprobs(choice.tokens, 0), "finish_reason": reason}
+        logprobs = self._logprobs(choice.tokens, 0)
+        return {"index": choice.index, **said, "logprobs": logprobs, "finish_reason": choice.text.reason}
 
     def _said(self, choice: Choice, tokens: list[Token], key: str, first: dict[str, str]) -> dict[str, Any]:
         """The text of some tokens; of a chat as a `message` or a `delta` that opens with `first`."""

@@ -56,3 +56,24 @@ def test_more_texts_than_may_be_in_progress_are_no_overload() -> None:
     asyncio.run(ask(["a"] * 3))
     with pytest.raises(FieldRefused, match="asks for 8 texts, and 6 may be in progress"):
         asyncio.run(ask(["a"] * 4))
+
+
+@pytest.mark.parametrize("again", [["", "stop"], ["", "", "", "length"]])
+def test_a_text_that_is_begun_again_has_a_reason_of_its_end(again: list[str]) -> None:
+    """It may be another then, by rounding, and end before what was handed on of the first."""
+
+    async def ask() -> dict[str, Any]:
+        texts = Texts(lambda engine, message: None, most=6)
+        answer = TextAnswer(read_wish({"prompt": "a"}, chat=False), texts, "model")
+        for reason in ["", "", "", "lost", *again]:
+            texts.opened()
+            if reason == "lost":
+                texts.lost()
+            else:
+                texts.step({"id": 1, "token": 5, "text": "b", "logprob": 0.0, "reason": reason})
+        texts.ended(1)
+        return (await answer.whole())["choices"][0]
+
+    choice = asyncio.run(ask())
+    assert choice["finish_reason"] == again[-1]
+    assert choice["text"] == "b" * max(len(again), 3)
