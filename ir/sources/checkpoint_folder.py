@@ -82,7 +82,7 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
         tokenizer=tuple(_tokenizer(folder)),
         soft=True,
         library=partial(_as_library, path, cls, model, reading) if own else None,
-        example_for=partial(_example_for, make),
+        example_for=partial(_example_for, model, make),
         quantized=partial(_quantized, path, reading),
     )
     return source if reading.generate else with_sentence_parts(source.as_stored, parts)
@@ -131,9 +131,12 @@ def _quantized(path: Path, reading: Reading, source: Source) -> Source:
     return replace(source, notes=(*source.notes, note))
 
 
-def _example_for(make: Callable[..., ExampleInputs], values: Mapping[str, torch.Tensor]) -> Variant | None:
-    """Inputs with images of these sizes; None where anything else is given."""
-    if len(values) != 1 or not (described := [name for name in DESCRIPTIONS if name in values]):
+def _example_for(
+    model: nn.Module, make: Callable[..., ExampleInputs], values: Mapping[str, torch.Tensor]
+) -> Variant | None:
+    """Inputs with images of these sizes; None where anything else is given, or what the model does not take."""
+    taken = DESCRIPTIONS.keys() & inspect.signature(model.forward).parameters
+    if len(values) != 1 or not (described := [name for name in values if name in taken]):
         return None
     (name,) = described
     example = make(images={name: values[name].reshape(-1, values[name].shape[-1])})

@@ -33,6 +33,8 @@ def described_images(model: Any, config: Any, token: int, given: Mapping[str, to
     for name, images in given.items():
         if images.shape[1] != DESCRIPTIONS[name]:
             raise SourceError(f"`{name}` has {DESCRIPTIONS[name]} numbers an image, and {images.tolist()} is given")
+        if not bool((images > 0).all()):
+            raise SourceError(f"`{name}` has numbers of 1 or more, and {images.tolist()} is given")
     if "image_grid_thw" in given:
         return _of_patches(model, config, token, given["image_grid_thw"])
     return _of_pixels(model, config, token, given["image_sizes"])
@@ -41,9 +43,11 @@ def described_images(model: Any, config: Any, token: int, given: Mapping[str, to
 def _of_patches(model: Any, config: Any, token: int, grid: torch.Tensor) -> DescribedImages:
     """Images of `[images, 3]` frames, rows and columns of patches, which lie one after the other."""
     vision = config.vision_config
+    if bool((grid[:, 1:] % (side := vision.spatial_merge_size)).any()):
+        raise SourceError(f"images of {grid.tolist()} do not fit: {side} rows and columns of patches make a token")
     start, end = (getattr(config, f"vision_{end}_token_id", token - 1) for end in ("start", "end"))
     patches = grid.prod(dim=1)
-    places = [torch.tensor([start, *[token] * (int(n) // vision.spatial_merge_size**2), end]) for n in patches]
+    places = [torch.tensor([start, *[token] * (int(n) // side**2), end]) for n in patches]
     width = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
     pixels = torch.randn(int(patches.sum()), width, dtype=model.dtype)
     inputs = {"pixel_values": pixels, "image_grid_thw": grid}

@@ -36,6 +36,7 @@ from ir.sources.checkpoint_folder import _transformers
 from ir.sources.decoder import own, translator
 from ir.sources.decoder.caches.kept import cache_after
 from ir.sources.decoder.terms import decoding_terms
+from ir.sources.examples.described_images import DescribedImages
 from ir.sources.examples.example_inputs import _Maker
 from ir.sources.unpickled import check_expressions
 
@@ -267,10 +268,10 @@ def test_a_translator_without_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_images_that_a_text_has_no_room_for() -> None:
-    vision = SimpleNamespace(spatial_merge_size=1)
-    maker = cast(Any, SimpleNamespace(config=SimpleNamespace(vision_config=vision), longest=8))
+    maker = cast(Any, SimpleNamespace(texts=4, longest=8))
+    images = DescribedImages("[[1, 4, 4]]", {}, [torch.full((16,), 5)])
     with pytest.raises(SourceError, match=r"images of \[\[1, 4, 4\]\] take more than the 8 places of the model"):
-        _Maker.text_with_patches(maker, 5, torch.tensor([[1, 4, 4]]))
+        list(_Maker.text_around(maker, 5, images))
 
 
 def test_machines_without_devices() -> None:

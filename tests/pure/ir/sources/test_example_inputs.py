@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 import transformers as t
 
 from ir.errors import SourceError
+from ir.sources.checkpoint_folder import _example_for
 from ir.sources.examples.example_inputs import make_example
 
 BODY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -102,9 +104,15 @@ class TestImagesOfSizes:
         for sizes, message in (
             ([[16, 32, 3]], r"`image_sizes` has 2 numbers an image, and \[\[16, 32, 3\]\] is given"),
             ([[4, 4]], r"images of \[\[4, 4\]\] do not fit Mistral3ForConditionalGeneration: "),
+            ([[0, 32]], r"`image_sizes` has numbers of 1 or more, and \[\[0, 32\]\] is given"),
         ):
             with pytest.raises(SourceError, match=message):
                 make_example(model, model.config, Path(), images={"image_sizes": torch.tensor(sizes)})
+
+    def test_are_not_made_for_an_input_that_the_model_lacks(self) -> None:
+        model = SIZED["whole"][0]()
+        make = partial(make_example, model, model.config, Path())
+        assert _example_for(model, make, {"image_grid_thw": torch.tensor([[1, 4, 4]])}) is None
 
 
 def test_images_of_grids_stand_in_texts_of_any_number() -> None:
@@ -120,3 +128,7 @@ def test_images_of_grids_stand_in_texts_of_any_number() -> None:
     assert (example.dynamic["input_ids"].keys(), example.dynamic["position_ids"].keys()) == ({0, 1}, {1, 2})
     with torch.no_grad():
         model(**example.inputs)
+    half = torch.tensor([[1, 3, 4]])
+    message = r"images of \[\[1, 3, 4\]\] do not fit: 2 rows and columns of patches make a token"
+    with pytest.raises(SourceError, match=message):
+        make_example(model, model.config, Path(), images={"image_grid_thw": half})
