@@ -125,8 +125,15 @@ def _check_blocks(codes: tuple[int, ...], scale: tuple[int, ...], block: tuple[i
             )
 
 
+UNNAMED_BLOCK = (128, 128)
+"""The blocks of fp8 whose settings name none, as transformers takes them."""
+
+
 def _fine_grained(settings: MethodSettings) -> Kinds:
-    scaled = partial(_scaled, block=_block(settings.get("weight_block_size")))
+    if "weight_block_size" in settings:
+        scaled = partial(_scaled, block=_block(settings["weight_block_size"]))
+    else:
+        scaled = partial(_in_blocks, [UNNAMED_BLOCK], wide=True)
     return {_SCALE_INV: scaled, _SHORT_SCALE: scaled}
 
 
@@ -187,7 +194,7 @@ def _compressed_tensors(settings: MethodSettings) -> Kinds:
     return {_PACKED: packed, _SCALE: scaled, _SPARSE: _without_zeros}
 
 
-def _in_blocks(blocks: Sequence[tuple[int, int]], parts: Sources) -> tuple[Scheme, Sources]:
+def _in_blocks(blocks: Sequence[tuple[int, int]], parts: Sources, wide: bool = False) -> tuple[Scheme, Sources]:
     """Codes and scales, one for each block of a size that goes with their shapes."""
     (rows, columns), counts = parts["codes"].shape[-2:], parts["scale"].shape[-2:]
     fitting = {
@@ -198,7 +205,7 @@ def _in_blocks(blocks: Sequence[tuple[int, int]], parts: Sources) -> tuple[Schem
     if len(fitting) > 1:
         listed = " and ".join(f"{down} x {across}" for down, across in fitting.values())
         raise SourceError(f"blocks of {listed} go with one weight alike; save the model dequantized")
-    return _scaled(parts, block=next(iter(fitting.values()), None), wide=False)
+    return _scaled(parts, block=next(iter(fitting.values()), None), wide=wide)
 
 
 def _without_zeros(parts: Sources) -> tuple[Scheme, Sources]:

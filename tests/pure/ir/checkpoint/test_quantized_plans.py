@@ -18,6 +18,8 @@ CHANNELS = {"num_bits": 8, "type": "float", "strategy": "channel"}
 
 SETTINGS: Mapping[str, tuple[str, dict[str, object], Stored]] = {  # for a weight of 48 rows and 64 columns
     "blocks": ("fp8", {"weight_block_size": [32, 32]}, {"": (FP8, (48, 64)), "_scale": (FLOAT, (2, 2))}),
+    "blocks that are not named": ("fp8", {}, {"": (FP8, (48, 64)), "_scale": (FLOAT, (1, 1))}),
+    "no blocks": ("fp8", {"weight_block_size": None}, {"": (FP8, (48, 64)), "_scale": (FLOAT, ())}),
     "fbgemm": ("fbgemm_fp8", {}, {"": (FP8, (48, 64)), "_scale": (FLOAT, (48, 1))}),
     "modelopt": ("modelopt", {"quant_algo": "FP8"}, {"": (FP8, (48, 64)), "_scale": (FLOAT, ())}),
     "nvfp4": (

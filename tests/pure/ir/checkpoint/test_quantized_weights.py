@@ -64,6 +64,14 @@ def by_blocks() -> tuple[Tensors, torch.Tensor]:
     return {"x.weight": q, "x.weight_scale_inv": s}, each(R, C, lambda r, c: q[r, c].float() * s[r // 7, c // 5])
 
 
+def by_unnamed_blocks() -> tuple[Tensors, torch.Tensor]:
+    """Blocks of 128 x 128, the last smaller, which other sizes would divide."""
+    q, s = fp8(200, 130), scales(2, 2, dtype=torch.float32)
+    return {"x.weight": q, "x.weight_scale_inv": s}, each(
+        200, 130, lambda r, c: q[r, c].float() * s[r // 128, c // 128]
+    )
+
+
 def by_channel() -> tuple[Tensors, torch.Tensor]:
     q, s = integers(-128, 128, R, C).to(torch.int8), scales(R, 1)
     return {"x.weight": q, "x.weight_scale": s}, each(R, C, lambda r, c: q[r, c].half() * s[r, 0])
@@ -216,6 +224,7 @@ def smoothed() -> tuple[Tensors, torch.Tensor]:
 
 CASES: Mapping[str, tuple[dict[str, object], tuple[Tensors, torch.Tensor]]] = {
     "fp8 in blocks": ({"quant_method": "fp8", "weight_block_size": [7, 5]}, by_blocks()),
+    "fp8 in blocks that no settings name": ({"quant_method": "fp8"}, by_unnamed_blocks()),
     "int8 by channel": (CT, by_channel()),
     "4 bits packed": (CT, packed(4)),
     "8 bits packed, columns in any order": (CT, packed(8, ordered=True)),
