@@ -31,6 +31,11 @@ def check_ways(processes: Any, outputs: Any, prefill_share: Any) -> None:
     demand(outputs in ("return", "stay"), "outputs", outputs, '"return" or "stay"')
 
 
+def is_whole_number(value: Any) -> bool:
+    """Whether a value is a whole number."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def is_count(value: Any) -> bool:
     """Whether a value is a whole number of at least 1."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return is_whole_number(value) and value >= 1

@@ -73,7 +73,7 @@ class Engine:
         threads = [Thread(target=runner.run, name=f"{manifest.name} {name}", daemon=True) for name, runner in named]
         self._threads = threads
         self._shut = weakref.finalize(
-            self, _shut, os.getpid(), stop, self.closables, channels, [*threads, *ports.threads]
+            self, _shut, self._process, stop, self.closables, channels, [*threads, *ports.threads]
         )
         for thread in threads:
             thread.start()

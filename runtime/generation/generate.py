@@ -63,7 +63,7 @@ class TextGeneration:
     def generate(
         self, given: Any, mask: torch.Tensor | None, copies: int, stream: bool, options: dict[str, Any]
     ) -> Any:
-        if isinstance(copies, bool) or not isinstance(copies, int) or copies < 1:
+        if not is_count(copies):
             raise InputError(f"num_return_sequences is {copies}; it must be at least 1")
         several, beside = are_several(given), self._media.named(options)
         options = {name: value for name, value in options.items() if name not in beside}

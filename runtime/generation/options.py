@@ -13,6 +13,7 @@ from runtime.call.adapter_rows import AdapterNames
 from runtime.errors import InputError, demand
 from runtime.generation.token_rules import RULE_OPTIONS, TokenRules
 from runtime.manifest.manifest import ADAPTER, Generation
+from runtime.options import is_whole_number
 
 _DRAWING = ("temperature", "top_k", "top_p", "min_p")
 _SUPPRESSED = ("suppress_tokens", "begin_suppress_tokens")
@@ -82,14 +83,14 @@ def pad_id(generation: Generation, given: Mapping[str, Any]) -> int:
     Raises InputError.
     """
     pad = given.get("pad_token_id")
-    demand(pad is None or _is_whole(pad), "pad_token_id", pad, "a token id")
+    demand(pad is None or is_whole_number(pad), "pad_token_id", pad, "a token id")
     return generation.pad if pad is None else pad
 
 
 def told_padding(generation: Generation, given: Mapping[str, Any]) -> int | None:
     """The id of padding, where it is told from the ids that end a text, as transformers has it.  Raises InputError."""
     pad, ends = pad_id(generation, given), given.get("eos_token_id")
-    told = not any(_is_whole(one) and one == pad for one in _each(generation.stop if ends is None else ends))
+    told = not any(is_whole_number(one) and one == pad for one in _each(generation.stop if ends is None else ends))
     return pad if told else None
 
 
@@ -149,12 +150,12 @@ def _length(generation: Generation, prompt: int, named: dict[str, Any], padding:
     forced = max(len(generation.begin) - 1, 0)  # new ones, too, as transformers counts
     if "max_new_tokens" in named:
         new, name = named["max_new_tokens"], "max_new_tokens"
-        new = new - forced if _is_whole(new) and new > forced else new
-    elif _is_whole(named.get("max_length", 1)):
+        new = new - forced if is_whole_number(new) and new > forced else new
+    elif is_whole_number(named.get("max_length", 1)):
         new, name = named.get("max_length", generation.max_length + padding) - padding - prompt, "max_length"
     else:
         new, name = 0, "max_length"
-    if not _is_whole(new) or new < 1:
+    if not is_whole_number(new) or new < 1:
         raise InputError(f"{name} is {named.get(name)}, which leaves no token to write; it must allow at least 1")
     if new > room:
         raise InputError(
@@ -170,7 +171,7 @@ def _ends(generation: Generation, named: dict[str, Any]) -> tuple[frozenset[int]
     ids = named.get("eos_token_id", generation.stop)
     stop = named.get("stop", ())
     parts = [*_each(ids), *_each(stop)]
-    wrong = [part for part in parts if not (isinstance(part, str) or _is_whole(part)) or part == ""]
+    wrong = [part for part in parts if not (isinstance(part, str) or is_whole_number(part)) or part == ""]
     if wrong:
         raise InputError(f"{wrong[0]!r} ends no text; stop takes texts and token ids")
     return frozenset(p for p in parts if isinstance(p, int)), tuple(p for p in parts if isinstance(p, str))
@@ -202,16 +203,12 @@ def _check_sampling(sampling: Sampling) -> None:
         "top_p": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
         "min_p": (lambda value: 0 <= value <= 1, "from 0 to 1"),
         "repetition_penalty": (lambda value: 0 < value < _MOST, "a number above 0"),
-        "top_k": (lambda value: _is_whole(value) and 0 <= value < 1 << 62, "a whole number, 0 for all"),
-        "seed": (_is_whole, "a whole number"),
+        "top_k": (lambda value: is_whole_number(value) and 0 <= value < 1 << 62, "a whole number, 0 for all"),
+        "seed": (is_whole_number, "a whole number"),
     }
     for name, (fits, what) in ranges.items():
         value = getattr(sampling, name)
         demand(isinstance(value, Real) and not isinstance(value, bool) and fits(value), name, value, what)
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _each(given: Any) -> list[Any]:

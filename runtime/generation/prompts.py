@@ -13,6 +13,7 @@ from runtime.generation.media import MediaInputs, TextMedia
 from runtime.generation.scheduling.sequences import TextSource
 from runtime.generation.text import Tokenizer
 from runtime.manifest.manifest import Generation, ProgramEntry
+from runtime.options import is_whole_number
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class PromptReader:
         if not ids:
             raise InputError("a prompt is empty; it needs at least one token")
         for token in ids:
-            if isinstance(token, bool) or not isinstance(token, int):
+            if not is_whole_number(token):
                 raise InputError(f"{token!r} in a prompt is no token id")
             if not 0 <= token < self.generation.vocabulary:
                 raise InputError(

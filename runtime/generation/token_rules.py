@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime.errors import InputError
+from runtime.options import is_whole_number
 
 RULE_OPTIONS = ("min_length", "min_new_tokens", "bad_words_ids", "no_repeat_ngram_size", "forced_eos_token_id")
 """The options of `model.generate` that these rules are."""
@@ -33,14 +34,14 @@ class TokenRules:
         """
         counts = {name: given.get(name) or 0 for name in ("min_length", "min_new_tokens", "no_repeat_ngram_size")}
         for name, count in counts.items():
-            if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+            if not is_whole_number(count) or count < 0:
                 raise InputError(f"{name} is {count!r}; it must be a number of tokens")
         words, forced = given.get("bad_words_ids") or (), given.get("forced_eos_token_id")
         if not isinstance(words, (list, tuple)) or any(not isinstance(w, (list, tuple)) or not w for w in words):
             raise InputError(f"bad_words_ids is {words!r}; it must be a list of lists of token ids")
         last = () if forced is None else tuple(forced) if isinstance(forced, (list, tuple)) else (forced,)
         for token in (*last, *(token for word in words for token in word)):
-            if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < vocabulary:
+            if not is_whole_number(token) or not 0 <= token < vocabulary:
                 raise InputError(f"{token!r} in bad_words_ids or forced_eos_token_id is no token id of this artifact")
         new = counts["min_new_tokens"]
         least = prompt + new if new else max(counts["min_length"] - padding, 0)

@@ -125,15 +125,17 @@ def _check_blocks(codes: tuple[int, ...], scale: tuple[int, ...], block: tuple[i
             )
 
 
-UNNAMED_BLOCK = (128, 128)
-"""The blocks of fp8 whose settings name none, as transformers takes them."""
+def fine_grained_block(settings: MethodSettings) -> tuple[int, int] | None:
+    """The rows and columns of fp8's blocks: 128 where the settings name none, as in transformers; None for null."""
+    return _block(settings.get("weight_block_size", (128, 128)))
 
 
 def _fine_grained(settings: MethodSettings) -> Kinds:
-    if "weight_block_size" in settings:
-        scaled = partial(_scaled, block=_block(settings["weight_block_size"]))
+    block = fine_grained_block(settings)
+    if block is None or "weight_block_size" in settings:
+        scaled = partial(_scaled, block=block)
     else:
-        scaled = partial(_in_blocks, [UNNAMED_BLOCK], wide=True)
+        scaled = partial(_in_blocks, [block], wide=True)
     return {_SCALE_INV: scaled, _SHORT_SCALE: scaled}
 
 

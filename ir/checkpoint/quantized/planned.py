@@ -13,7 +13,7 @@ from torch import nn
 
 from ir.checkpoint.quantized.four_bit_floats import BitsAndBytes4Bit, BitsAndBytes8Bit, Fp4, Mxfp4Experts
 from ir.checkpoint.quantized.kept import KeptWeight, hold_stored
-from ir.checkpoint.quantized.kinds import UNNAMED_BLOCK, MethodSettings, auto_round_layout
+from ir.checkpoint.quantized.kinds import MethodSettings, auto_round_layout, fine_grained_block
 from ir.checkpoint.quantized.packed import Awq, Gptq, ModelOptInt4, PackedRows, TorchaoInt4
 from ir.checkpoint.quantized.scaled import Scaled
 from ir.checkpoint.quantized.scheme import Scheme
@@ -94,10 +94,9 @@ def _scaled(
 
 
 def _blocks(settings: MethodSettings, rows: int, columns: int, dtype: torch.dtype) -> _Layout:
-    size = settings.get("weight_block_size", UNNAMED_BLOCK)
-    if not size:
+    block = fine_grained_block(settings)
+    if block is None:
         return _scaled(_FP8, rows, columns, (), _WIDE)
-    block = (int(size[0]), int(size[1]))
     scale = (-(-rows // block[0]), -(-columns // block[1]))
     return Scaled(block), {"codes": ((rows, columns), _FP8), "scale": (scale, _WIDE)}
 

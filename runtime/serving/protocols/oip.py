@@ -15,6 +15,7 @@ from typing import Any
 
 from runtime.errors import InputError
 from runtime.manifest.manifest import Tensor
+from runtime.options import is_whole_number
 from runtime.serving.arrays import Array, nbytes_of, packed, values_of
 from runtime.serving.interface import Interface
 
@@ -241,6 +242,6 @@ def _text(table: Mapping[str, Any], key: str, whose: str) -> str:
 
 def _whole(value: Any, what: str) -> int:
     """A whole number that is not negative."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if not is_whole_number(value) or value < 0:
         raise InputError(f"{what} is {json.dumps(value)[:40]}; it must be a whole number")
     return value
