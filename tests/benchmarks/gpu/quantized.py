@@ -38,7 +38,7 @@ def compiled(kind: str, layers: int) -> Path:
     if (out / "manifest.json").exists():
         return out
     settings = KINDS[kind]
-    fields = {**decoder.config(layers).to_dict(), "architectures": ["LlamaForCausalLM"]}
+    fields = {**decoder.config("7b", layers).to_dict(), "architectures": ["LlamaForCausalLM"]}
     ignored = {"ignore": ["lm_head"], "modules_to_not_convert": ["lm_head"]}
     quantization = {"quantization_config": {"quant_method": "compressed-tensors", **ignored, **(settings or {})}}
     source.mkdir(parents=True, exist_ok=True)

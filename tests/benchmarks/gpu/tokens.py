@@ -1,8 +1,8 @@
 """A decoder at the speed of its weights: `python3 -m tests.benchmarks.gpu.tokens PIECE ...`.
 
-A Llama-like model of 7.2 billion parameters in bfloat16, whose random weights are made on the devices, continues texts.
-Each piece prints what it took beside its limit: the weights, keys and values that a step reads, at the bandwidth with
-which this device copies.
+A Llama-like model of 7.2 billion parameters in bfloat16 (`--sizes 70b`: 70 billion), whose random weights are made on
+the devices, continues texts.  Each piece prints what it took beside its limit: the weights, keys and values
+that a step reads, at the bandwidth with which this device copies.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ def read_weights(stage, path, device, share):
 class Setup:
     """The artifact, how it is loaded, and the limit of a step."""
 
+    sizes: str
     layers: int
     stages: int
     options: tuple[tuple[str, Any], ...]
@@ -68,11 +69,11 @@ class Setup:
 
     @property
     def folder(self) -> Path:
-        return FOLDER / f"{self.layers}-{self.stages}{self.attention and '-'}{self.attention}"
+        return FOLDER / f"{self.sizes}-{self.layers}-{self.stages}{self.attention and '-'}{self.attention}"
 
     def load(self) -> Pipeline:
         if not (self.folder / "manifest.json").exists():
-            _compile(self.folder, self.layers, self.stages, self.attention)
+            _compile(self)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if IN_JOB:
@@ -81,16 +82,17 @@ class Setup:
 
     def limit(self, rows: int, length: int) -> float:
         """Seconds of a step of so many rows of a length, on all devices one after the other."""
-        return (decoder.weight_bytes(self.layers) + rows * length * decoder.key_bytes(self.layers)) / self.bandwidth
+        sizes = decoder.NAMED[self.sizes]
+        return (sizes.weight_bytes(self.layers) + rows * length * sizes.key_bytes(self.layers)) / self.bandwidth
 
 
-def _compile(folder: Path, layers: int, stages: int, attention: str) -> None:
+def _compile(setup: Setup) -> None:
     """An artifact without weights, whose stage files make random ones."""
-    command = [sys.executable, "-m", "passes.compile", decoder.__file__, "-o", str(folder), "--weights", "none"]
-    command += ["--generate", "--max-length", "4096", "--tokens", "300000", "--stages", str(stages)]
-    environment = decoder.environment(layers)
-    subprocess.run([*command, *(["--attention", attention] if attention else [])], check=True, env=environment)
-    make_random(folder)
+    command = [sys.executable, "-m", "passes.compile", decoder.__file__, "-o", str(setup.folder), "--weights", "none"]
+    command += ["--generate", "--max-length", "4096", "--tokens", "300000", "--stages", str(setup.stages)]
+    command += ["--attention", setup.attention] if setup.attention else []
+    subprocess.run(command, check=True, env=decoder.environment(setup.sizes, setup.layers))
+    make_random(setup.folder)
 
 
 def make_random(folder: Path) -> None:
@@ -290,15 +292,17 @@ PIECES: dict[str, Callable[[Pipeline, Setup], list[str]]] = {
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python3 -m tests.benchmarks.gpu.tokens")
     parser.add_argument("pieces", nargs="+", choices=PIECES)
-    parser.add_argument("--layers", type=int, default=32)
+    parser.add_argument("--sizes", choices=decoder.NAMED, default="7b")
+    parser.add_argument("--layers", type=int, help="default: those of the sizes")
     parser.add_argument("--stages", type=int, default=torch.cuda.device_count())
     parser.add_argument("--attention", default="", help="the compiler's --attention")
     parser.add_argument("--options", default="{}", help="those of Pipeline.load, as JSON")
     given = parser.parse_args(argv)
-    options = ({} if IN_JOB else {"processes": given.stages > 1}) | json.loads(given.options)
-    setup = Setup(given.layers, given.stages, tuple(options.items()), bandwidth(), given.attention)
+    options = json.loads(given.options)
+    layers = given.layers or decoder.NAMED[given.sizes].layers
+    setup = Setup(given.sizes, layers, given.stages, tuple(options.items()), bandwidth(), given.attention)
     torch.cuda.empty_cache()
-    name = f"{given.stages} {torch.cuda.get_device_name()}, {given.layers} layers, {options}"
+    name = f"{given.stages} {torch.cuda.get_device_name()}, {given.sizes}, {layers} layers, {options}"
     print(f"{name}: copies {setup.bandwidth / 1e12:.2f} TB/s" + ", under torchrun" * IN_JOB, flush=True)
     with setup.load() as pipe:  # once: what is recorded, or compiled, serves all pieces
         for piece in given.pieces if pipe.rank == 0 else ():
